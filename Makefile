@@ -1,0 +1,78 @@
+# crossprop: `make help` lists what there is. GNU make 3.81 (macOS) is enough.
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?=
+LOCK ?= requirements.lock
+PORT ?= 5000
+STAGE ?=
+PYTEST_ARGS ?=
+TRACKING_URI ?= sqlite:///mlflow.db
+BIN := $(VENV)/bin
+
+# Nothing calls home, and child processes (DVC stages, MLflow projects) find this environment first.
+export PATH := $(abspath $(BIN)):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+export DVC_STUDIO_OFFLINE := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export TF_CPP_MIN_LOG_LEVEL := 2
+export MPLBACKEND := Agg
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help
+help: ## this table
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo "Variables: PYTHON=/path/to/python3.12  LOCK=requirements-gpu.lock  STAGE='pretrain transfer@seebeck_n'  PORT=5001"
+
+.PHONY: setup
+setup: $(VENV)/.installed-$(LOCK) ## create .venv from LOCK (requirements.lock)
+
+.PHONY: setup-dev
+setup-dev: $(VENV)/.installed-requirements-dev.lock ## the same with what tests, service and dashboard need
+
+# A stamp is as new as the lock it installed, so a second call has nothing to do. Every lock holds the
+# core lock's packages in the same versions: whichever is installed, the core is.
+$(VENV)/.installed-%: % pyproject.toml
+	@VENV='$(VENV)' PYTHON='$(PYTHON)' tools/setup.sh $*
+	@touch $(VENV)/.installed-requirements.lock $@
+
+.PHONY: repro
+repro: setup ## set up and run the study of params.yaml (only what changed)
+	$(BIN)/dvc repro $(STAGE)
+
+.PHONY: test
+test: lint ## set up and run linters, types, layers and the default tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: setup-dev ## the checks without the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test-slow
+test-slow: setup-dev ## the slow tests: whole pipelines, kills, full disks
+	$(BIN)/python -m pytest -m "slow and not gpu and not network" $(PYTEST_ARGS)
+
+.PHONY: ui
+ui: setup ## open the MLflow UI on the results
+	@test -f mlflow.db || { echo "make ui: no mlflow.db here yet. Run make repro first."; exit 1; }
+	@$(BIN)/python -c "import socket; socket.create_server(('127.0.0.1', $(PORT))).close()" 2>/dev/null \
+		|| { echo "make ui: port $(PORT) is in use. Choose another: make ui PORT=5001"; exit 1; }
+	@echo "MLflow UI: http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
+	$(BIN)/mlflow server --backend-store-uri $(TRACKING_URI) --host 127.0.0.1 --port $(PORT) --workers 1
+
+.PHONY: bench
+bench: setup-dev ## the side-by-side measurements under benchmarks/
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+.PHONY: lock
+lock: setup-dev ## write requirements*.lock anew after a change of pyproject.toml
+	$(BIN)/python tools/lock.py
+
+.PHONY: clean
+clean: ## remove caches of tools; keeps .venv, data, models and results
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find src tests pipelines tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

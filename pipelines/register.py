@@ -1,0 +1,23 @@
+"""DVC stage ``register``: the winner of every target becomes a version with the alias ``challenger``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from crossprop.config import PARAMS_FILE, load_params
+from crossprop.console import run_command
+from crossprop.paths import StudyPaths
+from crossprop.tracking.winners import register_study
+
+
+def main() -> None:
+    """Register the study's winners."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, default=PARAMS_FILE)
+    params = load_params(parser.parse_args().params)
+    register_study(params, StudyPaths(params.study.name))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,253 @@
+"""Configuration: ``params.yaml`` read in one place into frozen models that refuse what they do not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from crossprop.errors import ConfigError
+from crossprop.vocabulary import (
+    DEFAULT_SEED,
+    EXTRACTION_LAYERS,
+    Family,
+    Method,
+    Protocol,
+    Representation,
+    Side,
+)
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class _Section(BaseModel):
+    """Frozen, and closed: an unknown key is an error, not a shrug; text is no number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Recipe(_Section):
+    """How a network is trained: a fixed schedule, with early stopping as an option.
+
+    Attributes:
+        epochs: Passes over the training rows.
+        batch_size: Rows a step (all rows where there are fewer).
+        learning_rate: Peak of the schedule.
+        weight_decay: Decoupled decay (AdamW); 0 is plain Adam.
+        schedule: ``cosine`` falls to zero after the warm-up, ``constant`` stays.
+        warmup_fraction: Share of the steps over which the rate rises linearly.
+        dropout: Rate of the dropout layers; 0 (the default) leaves them out.
+        patience: Epochs without a better validation MAE before stopping; ``None`` never stops early.
+        restore_best: Return the weights of the epoch with the least validation MAE, not the last ones.
+    """
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_fraction: Share = 0.1
+    dropout: Share = 0.0
+    patience: Count | None = None
+    restore_best: bool = False
+
+
+class Budget(_Section):
+    """What one side, scratch or transfer, may spend on tuning one target.
+
+    Both sides get the same: ``ml_trials`` on regressors and ``dl_trials`` on networks, shared evenly among the
+    side's cells of that family, and ``seconds`` as a ceiling on the whole of its tuning (worker seconds).
+    """
+
+    ml_trials: Count
+    dl_trials: Count
+    seconds: Positive
+
+
+class StudyConfig(_Section):
+    """A study: which data, which cells, under which protocol and budgets."""
+
+    name: Name
+    title: str
+    protocol: Protocol = Protocol.PUBLISHED
+    seed: int = DEFAULT_SEED
+    edition: Literal["open", "full"] = "open"
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    sources: tuple[Name, ...]
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = tuple(Method)
+    representations: Annotated[tuple[Representation, ...], Field(min_length=1)]
+    folds: Annotated[int, Field(ge=2, strict=True)] = 10
+    folds_by_target: dict[str, Annotated[int, Field(ge=2, strict=True)]] = {}
+    budget: Budget
+    pretrain: Recipe
+    scratch: Recipe
+    transfer: Recipe
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for field in ("targets", "sources", "methods", "representations"):
+            values = getattr(self, field)
+            if repeated := sorted({str(v) for v in values if values.count(v) > 1}):
+                raise ValueError(f"{field} names {', '.join(repeated)} more than once")
+        if both := sorted(set(self.targets) & set(self.sources)):
+            raise ValueError(f"{', '.join(both)} cannot be both target and source of one study")
+        if Representation.ACTIVATIONS in self.representations:
+            raise ValueError(
+                "representations lists inputs of scratch methods; 'activations' is chosen by the method"
+            )
+        if not self.sources and any(m.side is Side.TRANSFER for m in self.methods):
+            raise ValueError("sources is empty, but methods holds transfer methods")
+        if unknown := sorted(set(self.folds_by_target) - set(self.targets)):
+            raise ValueError(f"folds_by_target names {', '.join(unknown)}, no target of this study")
+        for side in (Side.SCRATCH, Side.TRANSFER):
+            for family, trials in (
+                (Family.REGRESSOR, self.budget.ml_trials),
+                (Family.NETWORK, self.budget.dl_trials),
+            ):
+                cells = self.count_cells(side, family)
+                if cells > trials:
+                    raise ValueError(
+                        f"budget.{family}_trials is {trials}, but the {side} side has {cells} such cells a target: "
+                        "every cell needs at least one trial"
+                    )
+        return self
+
+    def count_cells(self, side: Side, family: Family) -> int:
+        """Number of cells of one side and family for one target."""
+        wide = len(self.sources) if side is Side.TRANSFER else len(self.representations)
+        return wide * sum(m.side is side and m.family is family for m in self.methods)
+
+    def folds_of(self, target: str) -> int:
+        """Number of cross-validation folds of one target."""
+        return self.folds_by_target.get(target, self.folds)
+
+
+class Range(_Section):
+    """One hyperparameter: an interval or a list of choices, with the default that is always tried first."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    integer: bool = False
+    choices: tuple[str | int | float | bool | None, ...] | None = None
+    default: str | int | float | bool | None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.integer:
+                raise ValueError("give either choices or low/high, not both")
+            if self.default not in self.choices:
+                raise ValueError(f"default {self.default!r} is none of the choices {list(self.choices)}")
+            return self
+        if self.low is None or self.high is None or self.low >= self.high:
+            raise ValueError("low and high are needed, low below high (or choices)")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range needs low above 0")
+        if isinstance(self.default, (str, bool)) or self.default is None:
+            raise ValueError(f"default {self.default!r} is no number")
+        if not self.low <= self.default <= self.high:
+            raise ValueError(f"default {self.default} lies outside {self.low} to {self.high}")
+        return self
+
+
+Space = dict[str, Range]
+
+
+class RegressorSpace(_Section):
+    """The zoo: shared hyperparameters and those of each algorithm, tried in this order with their defaults."""
+
+    shared: Space = {}
+    algorithms: Annotated[dict[str, Space], Field(min_length=1)]
+    defaults_first: Annotated[int, Field(ge=1)] = 1
+    """How many algorithms, in the order of the list, are tried with their defaults before sampling begins."""
+
+
+class SearchConfig(_Section):
+    """Search spaces as data."""
+
+    ml: RegressorSpace
+    dl: Space
+    finetune: Space
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = EXTRACTION_LAYERS
+    default_layer: str = EXTRACTION_LAYERS[1]
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> Self:
+        if unknown := sorted(set(self.layers) - set(EXTRACTION_LAYERS)):
+            raise ValueError(f"layers names {', '.join(unknown)}; known are {', '.join(EXTRACTION_LAYERS)}")
+        if self.default_layer not in self.layers:
+            raise ValueError(f"default_layer {self.default_layer!r} is not among layers")
+        return self
+
+
+class ComputeConfig(_Section):
+    """Where the work runs.
+
+    Attributes:
+        workers: Processes that fit cells, one thread each; 0 takes one for every core.
+        backend: Keras backend of the workers.
+        retries: How often a failed piece of work is tried again before its cell counts as failed.
+    """
+
+    workers: Annotated[int, Field(ge=0, strict=True)] = 0
+    backend: Literal["tensorflow", "jax"] = "tensorflow"
+    retries: Annotated[int, Field(ge=0, strict=True)] = 1
+
+
+class Params(_Section):
+    """The whole of ``params.yaml``."""
+
+    study: StudyConfig
+    search: SearchConfig
+    compute: ComputeConfig = ComputeConfig()
+
+
+def parse_params(values: Any, origin: str = "params") -> Params:
+    """Validate the plain values of a configuration.
+
+    Raises:
+        ConfigError: With the path of every offending key, what it holds and why it is refused.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin} holds {type(values).__name__}, not a mapping with the key 'study'.")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise ConfigError(f"{origin} is refused:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and validate ``params.yaml``.
+
+    Raises:
+        ConfigError: The file is missing, is no YAML, or holds what :func:`parse_params` refuses.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing. Run from the project's root, where dvc.yaml stands.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {error}. Mend it, or restore it with git.") from None
+    return parse_params(values, origin=str(path))
+
+
+def _explain(problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown key. Remove it or correct its spelling."
+    if problem["type"] == "missing":
+        return f"{path}: missing. Add it."
+    message = problem["msg"].removeprefix("Value error, ")
+    received = problem["input"]
+    shown = "" if isinstance(received, dict) else f" (received {received!r})"
+    return f"{path}: {message}{shown}"

@@ -1,0 +1,224 @@
+"""Reading formulas and values, with a written account of every row that was repaired or dropped."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from crossprop.data.compositions import composition_keys, fraction_matrix, parse_formula
+from crossprop.errors import DataError, FormulaError
+
+REPORT_COLUMNS: Final = ("line", "file", "formula", "value", "action", "reason")
+"""Columns of a cleaning report. ``action`` is ``repaired`` or ``dropped`` for a line of a file, and ``noted``
+for a statement about many rows (then without a line)."""
+
+EXCEL_DATES: Final = {"2-Feb": "FeB2", "3-Feb": "FeB3"}
+"""Formulas that a spreadsheet turned into dates, and what they were."""
+
+MAX_BAD_SHARE: Final = 0.1
+"""Share of bad rows above which a file is refused rather than cleaned."""
+
+_DATE: Final = re.compile(
+    r"\d{1,4}[-/.](?:\d{1,2}|[A-Za-z]{3})(?:[-/.]\d{2,4})?|[A-Za-z]{3}[-/]\d{2,4}", re.ASCII
+)
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class CleanTable:
+    """Rows that can be learnt from, and the account of the others.
+
+    Attributes:
+        rows: Columns ``line`` (in the file), ``formula``, ``composition`` (key), ``value``; in the file's
+            order.
+        report: Columns :data:`REPORT_COLUMNS`.
+    """
+
+    rows: pd.DataFrame
+    report: pd.DataFrame
+
+
+def read_table(path: Path, formula_column: str, value_column: str) -> CleanTable:
+    """Read and clean one CSV file.
+
+    Nothing is taken for a missing value but an empty field: ``NaN`` in the formula column is sodium nitride.
+    Rows that repeat a formula stay: with another value they are polymorphs, and what becomes of these is
+    decided where a property is prepared. Their number is noted in the report.
+
+    Args:
+        path: CSV file, UTF-8, comma-separated, with a header.
+        formula_column: Name of the column of formulas.
+        value_column: Name of the column of values.
+
+    Raises:
+        DataError: The file is missing, empty, no CSV, lacks a column, holds no usable row, or more than a
+            tenth of its rows are bad; the message gives examples with their lines.
+    """
+    lines, formulas, values = _read_columns(path, formula_column, value_column)
+    return clean_rows(path.name, lines, formulas, values)
+
+
+def clean_rows(name: str, lines: Iterable[int], formulas: Iterable[Any], values: Iterable[Any]) -> CleanTable:
+    """Clean rows that are already in memory; otherwise as :func:`read_table`.
+
+    Args:
+        name: What the rows come from, for messages.
+        lines: Line of each row in its file.
+        formulas: Formula of each row.
+        values: Value of each row: a number, or a text that is one.
+    """
+    rows = pd.DataFrame({"line": list(lines), "raw": list(formulas), "text": list(values)}, dtype=object)
+    if rows.empty:
+        raise DataError(f"{name} holds no rows below its header. Fetch or export it anew.")
+    rows["formula"] = [text.strip() if isinstance(text, str) else text for text in rows["raw"]]
+    repaired = rows["formula"].isin(EXCEL_DATES.keys())
+    rows.loc[repaired, "formula"] = rows.loc[repaired, "formula"].map(EXCEL_DATES)
+    rows["value"] = np.array([_number(value) for value in rows["text"]])
+    problems, fractions = _problems(rows)
+    report: list[tuple[Any, ...]] = []
+    for position in sorted({*problems, *np.flatnonzero(repaired).tolist()}):
+        row = rows.iloc[position]
+        place = (row["line"], name, row["raw"], row["text"])
+        if repaired.iloc[position]:
+            reason = f"a spreadsheet had turned the formula {row['formula']} into a date"
+            report.append((*place, "repaired", reason))
+        if position in problems:
+            report.append((*place, "dropped", problems[position]))
+    if len(problems) > MAX_BAD_SHARE * len(rows):
+        examples = "; ".join(f"line {rows['line'].iloc[i]}: {problems[i]}" for i in sorted(problems)[:3])
+        raise DataError(
+            f"{len(problems)} of {len(rows)} rows of {name} are unusable ({examples}). More than one in ten "
+            "is no accident: check the columns, the decimal sign and the units, and mend the file."
+        )
+    rows = rows.drop(index=list(problems))[["line", "formula", "value"]].reset_index(drop=True)
+    rows = rows.astype({"line": "int64", "value": "float64"})
+    rows.insert(2, "composition", composition_keys(fractions))
+    if repeated := int(rows["formula"].duplicated().sum()):
+        same = int(rows.duplicated(["formula", "value"]).sum())
+        reason = (
+            f"{repeated} rows repeat a formula of this file, {same} of them with the same value; kept here"
+        )
+        report.append((pd.NA, name, "", "", "noted", reason))
+    return CleanTable(rows=rows, report=report_frame(report))
+
+
+def report_frame(records: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    """Cleaning report from records in the order of :data:`REPORT_COLUMNS`."""
+    frame = pd.DataFrame(list(records), columns=list(REPORT_COLUMNS))
+    texts = {
+        c: frame[c].map(lambda v: "" if v is None else str(v)).astype(object) for c in REPORT_COLUMNS[1:]
+    }
+    return frame.assign(**texts, line=frame["line"].astype("Int64"))
+
+
+def refuse_unlearnable(values: np.ndarray, what: str) -> None:
+    """Raise where no model can be fitted: fewer than two values, or all of them the same.
+
+    Raises:
+        DataError: As said; the message names ``what``.
+    """
+    if len(values) < 2:
+        raise DataError(f"{what} holds {len(values)} usable row(s); at least two are needed to learn from.")
+    if np.ptp(values) == 0.0:
+        raise DataError(
+            f"All {len(values)} values of {what} are {values[0]:g}: a constant holds nothing to learn. "
+            "Check that the right column was chosen."
+        )
+
+
+def _read_columns(
+    path: Path, formula_column: str, value_column: str
+) -> tuple[list[int], list[Any], list[Any]]:
+    """Line numbers and the two columns' texts; a short row gives ``None``."""
+    if not path.is_file():
+        raise DataError(f"There is no file {path}. Fetch the data first.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            if not any(header):
+                raise DataError(f"{path} is empty. Fetch or export it anew.")
+            _check_header(path, header, formula_column, value_column)
+            at_formula, at_value = header.index(formula_column), header.index(value_column)
+            lines: list[int] = []
+            formulas: list[Any] = []
+            values: list[Any] = []
+            for row in reader:
+                if row:
+                    lines.append(reader.line_num)
+                    formulas.append(row[at_formula] if len(row) > at_formula else None)
+                    values.append(row[at_value] if len(row) > at_value else None)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({error}). Save it as UTF-8.") from None
+    except csv.Error as error:
+        raise DataError(f"{path} is no CSV file: {error} (line {reader.line_num}). Export it anew.") from None
+    return lines, formulas, values
+
+
+def _check_header(path: Path, header: list[str], *wanted: str) -> None:
+    missing = [name for name in wanted if name not in header]
+    if not missing:
+        return
+    other = next((sign for sign in (";", "\t", "|", ",") if len(header) == 1 and sign in header[0]), None)
+    if other:
+        raise DataError(
+            f"{path} is separated by {other!r}, not by commas: its header is {header[0][:80]!r}. "
+            "Save it with commas."
+        )
+    raise DataError(
+        f"{path} has no column {' and '.join(map(repr, missing))}; "
+        f"its header is {', '.join(map(repr, header[:12]))}{', …' if len(header) > 12 else ''}. "
+        "Name the right columns in the catalogue."
+    )
+
+
+def _number(value: Any) -> float:
+    """The value as a float; NaN where it is no number."""
+    if isinstance(value, str):
+        text = value.strip()
+        return float(text) if _NUMBER.fullmatch(text) else math.nan
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        return float(value)
+    return math.nan
+
+
+def _problems(rows: pd.DataFrame) -> tuple[dict[int, str], np.ndarray]:
+    """Why rows cannot be used, by position, and the fractions of the others."""
+    problems = {
+        int(i): "the value is missing"
+        if _blank(text)
+        else f"the value {str(text)[:40]!r} is no finite number"
+        for i, text in rows.loc[~np.isfinite(rows["value"].to_numpy()), "text"].items()
+    }
+    try:
+        return problems, fraction_matrix(rows["formula"].drop(index=list(problems)))
+    except FormulaError:  # now look at each
+        for i, formula in enumerate(rows["formula"]):
+            if i not in problems and (reason := _bad_formula(formula)):
+                problems[i] = reason
+        return problems, fraction_matrix(rows["formula"].drop(index=list(problems)))
+
+
+def _blank(text: Any) -> bool:
+    return text is None or (isinstance(text, str) and not text.strip())
+
+
+def _bad_formula(formula: Any) -> str:
+    """Why a formula cannot be used; empty where it can."""
+    if formula is None:
+        return "the formula is missing"
+    if isinstance(formula, str) and _DATE.fullmatch(formula):
+        return f"{formula!r} is a date: a spreadsheet destroyed the formula"
+    try:
+        parse_formula(formula)
+    except FormulaError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,200 @@
+"""What a person asks of the data: which properties there are, what one is, whether the files are whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossprop.data.catalog import Catalog
+from crossprop.data.catalog_models import PropertyEntry
+from crossprop.data.fetch import blob_id
+from crossprop.data.transport import embedded_archive
+from crossprop.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def list_properties(catalog: Catalog, raw_root: Path, role: str | None = None) -> Table:
+    """Table behind ``crossprop data list``: every property, its rows, unit, role and whether it is at hand.
+
+    Args:
+        catalog: The catalogue.
+        raw_root: Folder of fetched files.
+        role: ``target`` or ``source`` to list only these.
+
+    Raises:
+        DataError: The role is neither.
+    """
+    from rich.table import Table
+
+    if role not in (None, "target", "source"):
+        raise DataError(f"{role!r} is no role. Choose 'target' or 'source', or leave it out for both.")
+    table = Table(title=f"{len(catalog.entries(role))} properties", title_justify="left")
+    for name, side in (("property", "left"), ("label", "left"), ("role", "left"), ("rows", "right")):
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for name in ("unit", "at hand", "description"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for entry in catalog.entries(role):
+        table.add_row(
+            entry.key,
+            entry.label,
+            ", ".join(entry.roles),
+            _rows(entry),
+            entry.unit,
+            _where(entry, raw_root),
+            entry.description,
+        )
+    return table
+
+
+def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Path | None = None) -> str:
+    """Text behind ``crossprop data show``: everything the catalogue knows about a property.
+
+    Args:
+        catalog: The catalogue.
+        key: Key or label.
+        raw_root: Folder of fetched files.
+        prepared_root: Folder whose ``<study>/<key>.parquet`` are summarised, where there are any.
+
+    Raises:
+        UnknownPropertyError: There is no such property.
+    """
+    entry = catalog.property(key)
+    lines = [
+        f"{entry.key} ({entry.label}), {' and '.join(entry.roles)}",
+        f"  {entry.description}",
+        f"  unit      {entry.unit}",
+        f"  rows      {_rows(entry)}",
+        f"  at hand   {_where(entry, raw_root)}",
+        f"  cite      {entry.citation}",
+        f"  licence   {entry.licence}",
+    ]
+    lines += _figures(entry)
+    lines += [f"  note      {note}" for note in entry.notes]
+    lines += _files(catalog, entry, raw_root)
+    if prepared_root is not None:
+        lines += _prepared(entry, prepared_root)
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What re-hashing the fetched files found.
+
+    Attributes:
+        whole: Number of files that are as the catalogue pins them.
+        damaged: Paths of those that are not.
+        missing: Number of catalogued files that have not been fetched.
+    """
+
+    whole: int
+    damaged: tuple[Path, ...]
+    missing: int
+
+    @property
+    def ok(self) -> bool:
+        """Nothing that is there is damaged."""
+        return not self.damaged
+
+    def __str__(self) -> str:
+        lines = [f"{path} is damaged: delete it and fetch again." for path in self.damaged]
+        summary = f"{self.whole} files whole, {len(self.damaged)} damaged, {self.missing} not fetched"
+        return "\n".join([*lines, summary])
+
+
+def verify_data(catalog: Catalog, raw_root: Path) -> Verification:
+    """Re-hash every fetched file and every embedded archive, behind ``crossprop data verify``."""
+    whole, missing, damaged = 0, 0, []
+    files = dict.fromkeys(
+        file
+        for entry in catalog.entries()
+        for edition in _editions(entry)
+        for file in entry.pinned_files(edition)
+    )
+    for file in files:
+        path = raw_root / file.relative_path
+        if not path.is_file():
+            missing += 1
+        elif blob_id(path) == file.blob:
+            whole += 1
+        else:
+            damaged.append(path)
+    for package in catalog.packages.values():
+        try:
+            embedded_archive(package)
+            whole += 1
+        except DataError:
+            damaged.append(Path(package.package, package.path))
+    return Verification(whole=whole, damaged=tuple(damaged), missing=missing)
+
+
+def _editions(entry: PropertyEntry) -> list[str | None]:
+    """Names of the property's editions; ``None`` stands for the only one."""
+    return list(entry.editions) or [None]
+
+
+def _rows(entry: PropertyEntry) -> str:
+    """Rows of the property; editions may add to them."""
+    if entry.rows is None:
+        return "?"
+    return f"≥ {entry.rows:,}" if entry.editions else f"{entry.rows:,}"
+
+
+def _where(entry: PropertyEntry, raw_root: Path) -> str:
+    """Where the property's rows are: installed, fetched (which edition), or still to be fetched."""
+    if entry.embedded is not None:
+        return "installed"
+    present = [
+        n
+        for n in _editions(entry)
+        if all((raw_root / f.relative_path).is_file() for f in entry.pinned_files(n))
+    ]
+    if not present:
+        return "to fetch"
+    return "fetched" if present == [None] else f"fetched ({', '.join(str(n) for n in present)})"
+
+
+def _figures(entry: PropertyEntry) -> list[str]:
+    names = {
+        "base_mae": "Base",
+        "sc_ef_mae_table2": "best SC on fractions (Table 2)",
+        "tl_mae_table2": "best TL from formation energy (Table 2)",
+        "tl_mae_table3_or_5": "best TL (Table 3 or 5)",
+        "sc_mae_table4_or_5": "best SC on fractions or attributes (Table 4 or 5)",
+        "lowest_mae": "lowest",
+    }
+    figures = entry.paper.model_dump(exclude_none=True)
+    lines = [f"            {figures[key]:<8g} {text}" for key, text in names.items() if key in figures]
+    return [f"  paper     test MAE in {entry.unit}, Gupta et al. 2021:", *lines] if lines else []
+
+
+def _files(catalog: Catalog, entry: PropertyEntry, raw_root: Path) -> list[str]:
+    if entry.embedded is not None:
+        package = catalog.packages[entry.embedded.package]
+        return [f"  file      {package.package}/{package.path}, column {entry.embedded.column}"]
+    lines = []
+    for name in _editions(entry):
+        lines.append(f"  files     of edition {name}:" if name else "  files")
+        for file in entry.pinned_files(name):
+            size = f"{file.size / 1e6:.2f} MB" if file.size else "size unknown"
+            state = "fetched" if (raw_root / file.relative_path).is_file() else "to fetch"
+            lines.append(f"            {file.repository}/{file.path} ({file.split}, {size}, {state})")
+    return lines
+
+
+def _prepared(entry: PropertyEntry, prepared_root: Path) -> list[str]:
+    import pandas as pd
+
+    lines = []
+    for path in sorted(prepared_root.glob(f"*/{entry.key}.parquet")):
+        frame = pd.read_parquet(path, columns=["composition", "value", "split"])
+        counts = ", ".join(f"{n:,} {split}" for split, n in frame["split"].value_counts(sort=False).items())
+        low, middle, high = frame["value"].quantile([0.0, 0.5, 1.0])
+        lines.append(
+            f"  prepared  for study {path.parent.name}: {counts}, "
+            f"{frame['composition'].nunique():,} compositions; "
+            f"{low:g} to {high:g}, median {middle:g} {entry.unit}"
+        )
+    return lines

@@ -1,0 +1,145 @@
+"""From fetched files to prepared properties: targets first, then sources that hold nothing of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from crossprop.data.catalog import Catalog
+from crossprop.data.catalog_models import PropertyEntry, Role
+from crossprop.data.cleaning import read_table, refuse_unlearnable, report_frame
+from crossprop.data.merging import merge_compositions
+from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
+from crossprop.data.sources import prepare_source
+from crossprop.data.splits import screening_split
+from crossprop.data.transport import embedded_table, shared_draw
+from crossprop.errors import DataError
+from crossprop.vocabulary import DEFAULT_SEED
+
+
+def prepare_study(
+    catalog: Catalog,
+    targets: Iterable[str],
+    sources: Iterable[str],
+    raw_root: Path,
+    folder: Path,
+    *,
+    edition: str | None = None,
+    seed: int = DEFAULT_SEED,
+    report: Callable[[str], None] = lambda message: None,
+) -> dict[str, Path]:
+    """Prepare and write every property of a study.
+
+    Sources are freed of every composition of every target of the study, training and hold-out rows alike.
+
+    Args:
+        catalog: The catalogue.
+        targets: Keys or labels of target properties.
+        sources: Keys or labels of source properties.
+        raw_root: Folder of fetched files.
+        folder: Where ``<key>.parquet`` and ``<key>.cleaning.csv`` go.
+        edition: Edition of the sources that have several.
+        seed: Seed of draws and splits.
+        report: Called with a line on each finished property.
+
+    Returns:
+        Path of the table of each property, by key, targets first.
+
+    Raises:
+        DataError: A property cannot be prepared; the message names it.
+    """
+    written: dict[str, Path] = {}
+    excluded: set[str] = set()
+    for key in dict.fromkeys(catalog.property(name).key for name in targets):
+        data = prepare_target(catalog, key, raw_root, seed)
+        excluded |= set(data.frame["composition"])
+        written[key] = data.write(folder, key)
+        report(_summary(key, data))
+    for key in dict.fromkeys(catalog.property(name).key for name in sources):
+        data = prepare_source(catalog, key, raw_root, excluded, edition, seed)
+        written[key] = data.write(folder, key)
+        report(_summary(key, data))
+    return written
+
+
+def prepare_target(catalog: Catalog, key: str, raw_root: Path, seed: int = DEFAULT_SEED) -> PreparedData:
+    """Rows of a target property with their split into ``train`` and ``test``.
+
+    A published split is kept as it is, with all polymorphs and repeated compositions: the protocol decides
+    about them. Files that are not split get a hold-out of a tenth of the compositions. An embedded property
+    gets one row per composition and the draw that all targets of its package share.
+
+    Args:
+        catalog: The catalogue.
+        key: Key or label of the target property.
+        raw_root: Folder of fetched files; embedded properties do not need it.
+        seed: Seed of draws; a published split does not depend on it.
+
+    Raises:
+        DataError: The property is no target, a file is missing or unusable, or there is nothing to learn.
+    """
+    entry = catalog.property(key)
+    if Role.TARGET not in entry.roles:
+        raise DataError(f"{entry.key!r} is a {' and '.join(entry.roles)} property, not a target.")
+    data = (
+        _embedded_target(catalog, entry, seed)
+        if entry.embedded is not None
+        else _file_target(entry, raw_root, seed)
+    )
+    learning = data.frame.loc[data.frame["split"] == "train", "value"].to_numpy()
+    refuse_unlearnable(learning, f"the training rows of target {entry.key!r}")
+    if not (data.frame["split"] == "test").any():
+        raise DataError(f"Target {entry.key!r} has no usable hold-out row. Check its files.")
+    return data
+
+
+def _file_target(entry: PropertyEntry, raw_root: Path, seed: int) -> PreparedData:
+    assert entry.columns is not None  # the catalogue guarantees columns beside files
+    frames, reports = [], []
+    for file in entry.files:
+        table = read_table(raw_root / file.relative_path, entry.columns.formula, entry.columns.value)
+        frames.append(table.rows.assign(split=file.split))
+        reports.append(table.report)
+    frame = pd.concat(frames, ignore_index=True)
+    if (frame["split"] == "all").all():
+        refuse_unlearnable(frame["value"].to_numpy(), f"target {entry.key!r}")
+        split = np.full(len(frame), "train", dtype=object)
+        split[screening_split(frame["composition"].to_numpy(), seed)[1]] = "test"
+        frame["split"] = split
+    in_test = set(frame.loc[frame["split"] == "test", "composition"])
+    seen = int(frame.loc[frame["split"] == "train", "composition"].isin(in_test).sum())
+    if seen:
+        text = (
+            f"{seen} training rows share their composition with a hold-out row; protocol 'strict' drops them"
+        )
+        reports.append(report_frame([(pd.NA, entry.key, "", "", "noted", text)]))
+    return PreparedData(frame=frame[list(PREPARED_COLUMNS)], cleaning=pd.concat(reports, ignore_index=True))
+
+
+def _embedded_target(catalog: Catalog, entry: PropertyEntry, seed: int) -> PreparedData:
+    assert entry.embedded is not None
+    table = embedded_table(catalog, entry)
+    rows = merge_compositions(table.rows, entry.merge)
+    train, test = shared_draw(catalog, entry.embedded.package, seed)
+    rows = rows[rows["composition"].isin(train | test)]
+    frame = rows.assign(split=np.where(rows["composition"].isin(train), "train", "test")).reset_index(
+        drop=True
+    )
+    several = int((table.rows["composition"].value_counts() > 1).sum())
+    text = (
+        f"{several} compositions have several polymorphs: one row each, with their {entry.merge} value; "
+        f"{len(train)} compositions drawn to learn from and {len(test)} held out (seed {seed})"
+    )
+    notes = report_frame([(pd.NA, entry.key, "", "", "noted", text)])
+    return PreparedData(frame=frame, cleaning=pd.concat([table.report, notes], ignore_index=True))
+
+
+def _summary(key: str, data: PreparedData) -> str:
+    counts = data.frame["split"].value_counts()
+    actions = data.cleaning["action"].value_counts()
+    parts = [f"{counts[name]:,} {name}" for name in ("train", "validation", "test") if name in counts]
+    parts += [f"{actions[name]:,} {name}" for name in ("repaired", "dropped") if name in actions]
+    return f"{key}: {', '.join(parts)}"

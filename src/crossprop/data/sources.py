@@ -1,0 +1,172 @@
+"""Rows that a source network is trained on: merged, supplemented, and free of every target's compositions."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossprop.data.catalog import Catalog
+from crossprop.data.catalog_models import Columns, PinnedFile, PropertyEntry, Supplement
+from crossprop.data.cleaning import CleanTable, read_table, refuse_unlearnable, report_frame
+from crossprop.data.compositions import fraction_matrix
+from crossprop.data.merging import merge_compositions
+from crossprop.data.prepared import PreparedData
+from crossprop.data.references import fit_references
+from crossprop.data.splits import screening_split
+from crossprop.data.transport import embedded_table
+from crossprop.errors import DataError
+from crossprop.vocabulary import DEFAULT_SEED
+
+
+def prepare_source(
+    catalog: Catalog,
+    key: str,
+    raw_root: Path,
+    excluded: AbstractSet[str] = frozenset(),
+    edition: str | None = None,
+    seed: int = DEFAULT_SEED,
+) -> PreparedData:
+    """Rows of a source property, one per composition, split 90:10 into ``train`` and ``validation``.
+
+    Excluded compositions leave before anything is computed, so that not even a fitted reference knows them.
+    Rows of the property's own files come first; a supplement only adds compositions that are not there yet,
+    in the catalogue's order.
+
+    Args:
+        catalog: The catalogue.
+        key: Key or label of the source property.
+        raw_root: Folder of fetched files.
+        excluded: Composition keys that must not be learnt from: those of every target, hold-out included.
+        edition: Edition of the property, where it has several.
+        seed: Seed of the split.
+
+    Raises:
+        DataError: A file is missing or unusable, or what remains cannot be learnt from.
+    """
+    entry = catalog.property(key)
+    chosen = entry.edition(edition)
+    reports: list[pd.DataFrame] = []
+    if entry.embedded is not None:
+        tables = [embedded_table(catalog, entry)]
+    else:
+        tables = _read_files(entry.columns, chosen.files, raw_root)
+    rows = _without(entry.description, tables, excluded, entry, reports)
+    if rows.empty:
+        raise DataError(f"Source {entry.key!r} has no row left once the targets' compositions are excluded.")
+    for supplement in chosen.supplements:
+        tables = _read_files(entry.columns, supplement.files, raw_root)
+        series = _without(supplement.description, tables, excluded, entry, reports)
+        rows = _supplemented(rows, series, supplement, entry, reports)
+    rows = _within_limits(rows, entry, reports)
+    refuse_unlearnable(rows["value"].to_numpy(), f"source {entry.key!r}")
+    _, validation = screening_split(rows["composition"].to_numpy(), seed)
+    split = np.full(len(rows), "train", dtype=object)
+    split[validation] = "validation"
+    frame = rows.assign(split=split)
+    assert not excluded & set(frame["composition"])  # the promise that everything else rests on
+    return PreparedData(frame=frame, cleaning=pd.concat(reports, ignore_index=True))
+
+
+def _read_files(columns: Columns | None, files: tuple[PinnedFile, ...], raw_root: Path) -> list[CleanTable]:
+    assert columns is not None  # the catalogue guarantees columns beside files
+    return [read_table(raw_root / f.relative_path, columns.formula, columns.value) for f in files]
+
+
+def _without(
+    name: str,
+    tables: list[CleanTable],
+    excluded: AbstractSet[str],
+    entry: PropertyEntry,
+    reports: list[pd.DataFrame],
+) -> pd.DataFrame:
+    """All tables' rows, less the excluded compositions, one per composition."""
+    rows = pd.concat([table.rows for table in tables], ignore_index=True)
+    # What a single file repeats is noted below for all of them together.
+    reports += [table.report[table.report["action"] != "noted"] for table in tables]
+    hidden = rows["composition"].isin(excluded)
+    merged = merge_compositions(rows[~hidden], entry.merge)
+    n_hidden = rows.loc[hidden, "composition"].nunique()
+    notes = []
+    if n := int(hidden.sum()):
+        notes.append(f"{n} rows ({n_hidden} compositions) belong to a target: left out")
+    if n := int((~hidden).sum()) - len(merged):
+        notes.append(f"{n} rows repeat a composition; one row per composition ({entry.merge} value)")
+    notes.append(f"{len(merged)} compositions usable")
+    reports.append(_notes(name, notes))
+    return merged
+
+
+def _supplemented(
+    rows: pd.DataFrame,
+    series: pd.DataFrame,
+    supplement: Supplement,
+    entry: PropertyEntry,
+    reports: list[pd.DataFrame],
+) -> pd.DataFrame:
+    """The rows, and below them those of the series whose compositions are new."""
+    notes = []
+    if supplement.relation == "elemental_references":
+        shared = series.merge(rows, on="composition", suffixes=("", "_own"))
+        references = fit_references(
+            fraction_matrix(shared["formula"]),
+            (shared["value"] - shared["value_own"]).to_numpy(),
+            supplement.corrected_elements,
+            supplement.corrected_with,
+            supplement.tolerance,
+        )
+        implied = series["value"].to_numpy() - references.predict(fraction_matrix(series["formula"]))
+        series = series.assign(value=implied)
+        undetermined = series["value"].isna()
+        series = series[~undetermined]
+        notes.append(
+            f"elemental references fitted to {len(shared)} compositions: mean residual "
+            f"{references.mean_residual:.5f}, median {references.median_residual:.7f} {entry.unit}, "
+            f"{100 * references.share_within:.2f} % within {supplement.tolerance:g}"
+        )
+        if n := int(undetermined.sum()):
+            notes.append(f"{n} rows dropped: the shared compositions do not determine an element's reference")
+    shared = series.merge(rows, on="composition", suffixes=("", "_own"))
+    difference = (shared["value"] - shared["value_own"]).abs()
+    conflicting = difference > supplement.tolerance
+    if len(shared):
+        notes.append(
+            f"{len(shared)} compositions are known already, the values differ by {difference.mean():.5f} "
+            f"{entry.unit} on average, {int(conflicting.sum())} by more than {supplement.tolerance:g}; "
+            "the values known before were kept"
+        )
+        if difference.median() > supplement.tolerance:
+            raise DataError(
+                f"{supplement.description}: on {len(shared)} shared compositions the values differ from "
+                f"{entry.key!r} by {difference.median():.3g} {entry.unit} (median): another scale or another "
+                "property. Leave the supplement out of the catalogue's edition."
+            )
+    new = series[~series["composition"].isin(set(rows["composition"]))]
+    notes.append(f"{len(new)} compositions added")
+    reports.append(_notes(supplement.description, notes))
+    merged = pd.concat([rows, new[["formula", "composition", "value"]]], ignore_index=True)
+    return merged.sort_values("composition", kind="stable", ignore_index=True)
+
+
+def _within_limits(rows: pd.DataFrame, entry: PropertyEntry, reports: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows whose values are possible; the others are reported one by one."""
+    if entry.limits is None:
+        return rows
+    low, high = entry.limits.low, entry.limits.high
+    possible = rows["value"].between(low, high)
+    reason = f"beyond the limits {low:g} to {high:g} {entry.unit}: a failed calculation"
+    reports.append(
+        report_frame(
+            (pd.NA, entry.description, formula, value, "dropped", reason)
+            for formula, value in rows.loc[~possible, ["formula", "value"]].itertuples(index=False)
+        )
+    )
+    return rows[possible].reset_index(drop=True)
+
+
+def _notes(name: str, texts: list[str]) -> pd.DataFrame:
+    records: list[tuple[Any, ...]] = [(pd.NA, name, "", "", "noted", text) for text in texts]
+    return report_frame(records)

@@ -1,0 +1,133 @@
+"""Who learns and who is measured: protocols, the screening split and cross-validation folds.
+
+All of them keep the rows of one composition together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from crossprop.errors import DataError
+from crossprop.vocabulary import DEFAULT_SEED, Protocol
+
+VALIDATION_SHARE = 0.1
+"""Share of the learning rows that validates: 81:9:10 of a target, 90:10 of a source."""
+
+
+def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLISHED) -> np.ndarray:
+    """Positions of the rows to learn from.
+
+    Args:
+        frame: Prepared target or source with columns ``composition`` and ``split``, n rows.
+        protocol: ``published`` keeps all rows of split ``train``; ``strict`` drops those whose composition
+            also stands in the hold-out.
+
+    Returns:
+        Integer positions, ascending, at least two.
+
+    Raises:
+        DataError: A column is missing, or fewer than two rows remain.
+    """
+    _require(frame, "composition", "split")
+    keep = (frame["split"] == "train").to_numpy()
+    if Protocol(protocol) is Protocol.STRICT:
+        keep &= ~frame["composition"].isin(set(frame.loc[frame["split"] == "test", "composition"])).to_numpy()
+    rows = np.flatnonzero(keep)
+    if len(rows) < 2:
+        raise DataError(
+            f"{len(rows)} of {len(frame)} rows are left to learn from ({protocol}). Give at least two."
+        )
+    return rows
+
+
+def test_rows(frame: pd.DataFrame) -> np.ndarray:
+    """Positions of the hold-out rows, which nothing is ever tuned on.
+
+    Raises:
+        DataError: The column ``split`` is missing or names no hold-out.
+    """
+    _require(frame, "split")
+    rows = np.flatnonzero((frame["split"] == "test").to_numpy())
+    if not len(rows):
+        raise DataError(f"None of {len(frame)} rows is a hold-out (split 'test'). Prepare the target anew.")
+    return rows
+
+
+test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it by its name
+
+
+def screening_split(keys: np.ndarray, seed: int = DEFAULT_SEED) -> tuple[np.ndarray, np.ndarray]:
+    """Split 90:10 by composition.
+
+    Args:
+        keys: Composition key of each row, shape (n,).
+        seed: Seed of the shuffle; the same seed gives the same split.
+
+    Returns:
+        Positions to train on and to validate on, each ascending, disjoint, together all n.
+
+    Raises:
+        DataError: There are fewer than two compositions.
+    """
+    groups, sizes = _groups(keys)
+    if len(sizes) < 2:
+        raise DataError(f"{len(groups)} rows hold {len(sizes)} composition(s); a split needs at least two.")
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    n_groups = (
+        int(np.searchsorted(np.cumsum(sizes[order]), round(VALIDATION_SHARE * len(groups)), side="left")) + 1
+    )
+    validating = np.zeros(len(sizes), dtype=bool)
+    validating[order[: min(n_groups, len(sizes) - 1)]] = True
+    in_validation = validating[groups]
+    return np.flatnonzero(~in_validation), np.flatnonzero(in_validation)
+
+
+def cross_validation_folds(
+    keys: np.ndarray, n_folds: int = 10, seed: int = DEFAULT_SEED
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds of near-equal size that keep the rows of one composition together.
+
+    Args:
+        keys: Composition key of each row, shape (n,).
+        n_folds: Number of folds, at least two.
+        seed: Seed of the shuffle.
+
+    Returns:
+        For each fold the positions to train on and to validate on; every row validates exactly once.
+
+    Raises:
+        DataError: ``n_folds`` is below two or above the number of compositions.
+    """
+    groups, sizes = _groups(keys)
+    if not 2 <= n_folds <= len(sizes):
+        raise DataError(
+            f"{n_folds} folds are impossible with {len(sizes)} compositions in {len(groups)} rows. "
+            f"Choose between 2 and {len(sizes)} folds."
+        )
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[
+        np.argsort(-sizes[order], kind="stable")
+    ]  # large groups first, so that the folds come out even
+    fold_of_group = np.empty(len(sizes), dtype=np.int64)
+    filled = np.zeros(n_folds, dtype=np.int64)
+    for group in order:
+        fold = int(np.argmin(filled))
+        fold_of_group[group] = fold
+        filled[fold] += sizes[group]
+    fold_of_row = fold_of_group[groups]
+    return [
+        (np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)) for fold in range(n_folds)
+    ]
+
+
+def _groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Group number of each row, independent of the row order, and the size of each group."""
+    codes, names = pd.factorize(np.asarray(keys, dtype=object), sort=True)
+    return codes, np.bincount(codes, minlength=len(names))
+
+
+def _require(frame: pd.DataFrame, *columns: str) -> None:
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        raise DataError(f"The column(s) {missing} are missing; the data holds {list(frame.columns)}.")

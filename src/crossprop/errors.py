@@ -1,0 +1,55 @@
+"""Named exceptions. Every message says what was received, where, why it is refused and what to do."""
+
+from __future__ import annotations
+
+
+class CrosspropError(Exception):
+    """Base of all errors that a user can mend; the command line prints them without a traceback."""
+
+
+class ConfigError(CrosspropError):
+    """A configuration value is unknown, of the wrong type or impossible."""
+
+
+class FormulaError(CrosspropError):
+    """A text is no chemical formula."""
+
+
+class UnknownElementError(FormulaError):
+    """A formula holds an element outside the 86 that the networks know."""
+
+
+class DataError(CrosspropError):
+    """A data file is missing, damaged or holds what no model can be fitted to."""
+
+
+class FetchError(DataError):
+    """A catalogued file could not be had whole and unaltered."""
+
+
+class UnknownPropertyError(DataError):
+    """No catalogue entry has this name."""
+
+
+class ShapeMismatchError(CrosspropError):
+    """Two arrays that belong together differ in shape."""
+
+
+class CellError(CrosspropError):
+    """A cell could not be computed."""
+
+
+class DivergedError(CellError):
+    """Training produced a loss that is no number."""
+
+
+class StoreError(CrosspropError):
+    """Results could not be written or read back."""
+
+
+class TrackingError(CrosspropError):
+    """The tracking store or the model registry refused or is not what it should be."""
+
+
+class ModelFormatError(CrosspropError):
+    """A saved model is incomplete or holds something that is not trusted."""

@@ -1,0 +1,1 @@
+"""The grid of cells: enumeration, scheduling, resumable results, selection."""

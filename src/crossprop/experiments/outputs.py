@@ -1,0 +1,160 @@
+"""Writes what a target's stage hands on: tables of its cells and the folder of its winning model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import StoreError
+from crossprop.experiments.cells import Cell
+from crossprop.experiments.inputs import TargetFiles, TargetInputs
+from crossprop.experiments.results import CellOutcome, CellResult
+from crossprop.experiments.runner import TargetOutcome
+from crossprop.features.matrices import load_features
+from crossprop.models.saved import FORMAT, INFO_FILE, SOURCE_FILE
+from crossprop.vocabulary import Representation
+
+COVERAGE = 0.9
+
+
+def write_target(
+    outcome: TargetOutcome, cells: list[Cell], models: list[Path | None], files: TargetFiles, folder: Path
+) -> None:
+    """Write a target's results, whole or not at all.
+
+    Args:
+        outcome: All its cells.
+        cells: The cells as they were enumerated.
+        models: Folders of the winner's fold models.
+        files: Where the target's inputs lie.
+        folder: The target's results folder; replaced.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    winners = outcome.winners
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        _write_json(draft / "cells.json", [o.result.as_dict() for o in outcome.outcomes])
+        _write_json(draft / "runs.json", [_run(o, outcome.run_ids) for o in outcome.outcomes])
+        _write_json(
+            draft / "winners.json",
+            {
+                "best_sc": winners.best_sc.cell if winners.best_sc else None,
+                "best_tl": winners.best_tl.cell if winners.best_tl else None,
+                "winner": winners.winner.cell if winners.winner else None,
+            },
+        )
+        _stack(outcome.outcomes, "predictions").to_parquet(draft / "predictions.parquet")
+        _stack(outcome.outcomes, "history").to_parquet(draft / "history.parquet")
+        _trials(outcome.outcomes).to_parquet(draft / "trials.parquet")
+        (draft / "model").mkdir()
+        if winners.winner is not None:
+            won = next(o for o in outcome.outcomes if o.result.cell == winners.winner.cell)
+            _write_model(won, models, files, draft / "model")
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise StoreError(f"{folder} cannot be written: {error}. Free some space and run again.") from error
+
+
+def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> float:
+    """Half width of the interval that covers ``coverage`` of new rows, from out-of-fold absolute residuals.
+
+    The rank is the one of split conformal prediction: ``ceil((n + 1) * coverage)`` of n residuals.
+
+    Source: Lei et al. 2018, doi:10.1080/01621459.2017.1307116.
+    """
+    ordered = np.sort(np.abs(residuals))
+    rank = min(int(np.ceil((len(ordered) + 1) * coverage)), len(ordered))
+    return float(ordered[rank - 1])
+
+
+def _write_model(won: CellOutcome, models: list[Path | None], files: TargetFiles, folder: Path) -> None:
+    result = won.result
+    inputs = TargetInputs(files, result.protocol)
+    fractions = np.asarray(load_features(files.features, Representation.ELEMENTAL_FRACTIONS))[inputs.train]
+    validation = won.predictions[won.predictions["split"] == "validation"]
+    members = [f"fold_{i:02d}" for i in range(len(models))]
+    for name, model in zip(members, models, strict=True):
+        if model is None:
+            raise StoreError(
+                f"the model {name} of {result.label} is gone from the cell store. Run the stage again."
+            )
+        shutil.copytree(model, folder / name)
+    if result.representation is Representation.ACTIVATIONS:
+        shutil.copyfile(dict(files.networks)[str(result.source)], folder / SOURCE_FILE)
+    _write_json(folder / INFO_FILE, _info(result, members, fractions, validation))
+
+
+def _info(
+    result: CellResult, members: list[str], fractions: np.ndarray, validation: pd.DataFrame
+) -> dict[str, Any]:
+    residuals = (validation["y_true"] - validation["y_pred"]).to_numpy()
+    return {
+        "format": FORMAT,
+        "study": result.study,
+        "target": result.target,
+        "unit": result.unit,
+        "cell": result.cell,
+        "method": str(result.method),
+        "representation": str(result.representation or Representation.ELEMENTAL_FRACTIONS),
+        "layer": result.layer,
+        "source": result.source,
+        "elements": list(ELEMENTS),
+        "members": members,
+        "interval": {"coverage": COVERAGE, "half_width": conformal_half_width(residuals)},
+        "seen_elements": [e for e, seen in zip(ELEMENTS, (fractions > 0).any(axis=0), strict=True) if seen],
+    }
+
+
+def _run(outcome: CellOutcome, run_ids: dict[str, str]) -> dict[str, Any]:
+    cell = outcome.result.cell
+    return {
+        "cell": cell,
+        "run_id": run_ids[cell],
+        "tune_seconds": round(outcome.cost.tune_seconds, 3),
+        "fit_seconds": round(outcome.cost.fit_seconds, 3),
+        "peak_memory": outcome.cost.peak_memory,
+    }
+
+
+def _stack(outcomes: tuple[CellOutcome, ...], table: str) -> pd.DataFrame:
+    frames = [getattr(o, table) for o in outcomes]
+    parts = [f.assign(cell=o.result.cell) for f, o in zip(frames, outcomes, strict=True) if len(f)]
+    stacked = pd.concat(parts, ignore_index=True) if parts else frames[0].assign(cell="")
+    return stacked[["cell", *(c for c in stacked.columns if c != "cell")]]
+
+
+def _trials(outcomes: tuple[CellOutcome, ...]) -> pd.DataFrame:
+    columns = ["number", "state", "value", "seconds"]
+    parts = []
+    for outcome in outcomes:
+        table = outcome.trials
+        if not len(table):
+            continue
+        names = [c for c in table.columns if c.startswith("params_")]
+        values = [
+            json.dumps(
+                {n.removeprefix("params_"): v for n, v in row.items() if not pd.isna(v)}, default=float
+            )
+            for row in table[names].to_dict("records")
+        ]
+        parts.append(table[columns].assign(cell=outcome.result.cell, params=values))
+    if not parts:
+        return pd.DataFrame(columns=["cell", *columns, "params"])
+    return pd.concat(parts, ignore_index=True)[["cell", *columns, "params"]]
+
+
+def _write_json(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,76 @@
+"""What a person sees while a target is computed: which piece, how many are left, how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from crossprop.experiments.cells import Cell
+
+Print = Callable[[str], None]
+
+
+def show(line: str) -> None:
+    """Print at once, also where the output goes into a file or another program."""
+    print(line, flush=True)
+
+
+class Progress:
+    """Counts pieces of work, weighs them by their cost and estimates the time left.
+
+    Args:
+        target: Name shown before every line.
+        unit: The target's unit.
+        total: Pieces in all: one for every cell, and the folds of one cell for every method.
+        write: Receives the lines.
+    """
+
+    def __init__(self, target: str, unit: str, total: int, write: Print = show) -> None:
+        self._target, self._unit, self._total, self._write = target, unit, total, write
+        self._done = 0
+        self._started = monotonic()
+        self._stored = 0
+
+    def found(self) -> None:
+        """A piece was finished by an earlier run."""
+        self._done += 1
+        self._stored += 1
+
+    def begin(self) -> None:
+        """What was found finished is counted; the clock starts."""
+        self._started = monotonic()
+        if self._stored:
+            self._write(
+                f"{self._target}: {self._stored} of {self._total} pieces are finished already, going on"
+            )
+
+    def screened(self, cell: Cell, val_mae: float) -> None:
+        """A cell was tuned."""
+        self._step(f"screened {cell.label}: validation MAE {val_mae:.4g} {self._unit}")
+
+    def fitted(self, cell: Cell, fold: int, val_mae: float) -> None:
+        """A fold was fitted."""
+        self._step(f"fold {fold + 1}/{cell.folds} of {cell.label}: validation MAE {val_mae:.4g} {self._unit}")
+
+    def failed(self, cell: Cell, reason: str) -> None:
+        """A piece failed for good."""
+        self._step(f"FAILED {cell.label}: {reason}")
+
+    def skipped(self, cell: Cell) -> None:
+        """No cell of a method is left to cross-validate."""
+        self._done += cell.folds
+
+    def _step(self, what: str) -> None:
+        self._done += 1
+        elapsed = monotonic() - self._started
+        fresh = self._done - self._stored
+        left = elapsed / fresh * max(self._total - self._done, 0) if fresh else 0.0
+        self._write(
+            f"{self._target} [{self._done}/{self._total}, {_clock(elapsed)} gone, about {_clock(left)} left] {what}"
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,205 @@
+"""The pieces of work that workers do: screen one cell, or fit one fold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from crossprop.errors import ConfigError
+from crossprop.experiments.cells import Cell
+from crossprop.experiments.inputs import TargetFiles, TargetInputs, source_network, target_inputs
+from crossprop.models.elemnet import initial_weights
+from crossprop.models.fitted import FittedModel
+from crossprop.models.target_transform import Kind
+from crossprop.models.transfer import transferred_weights
+from crossprop.training.device import peak_memory
+from crossprop.training.fit import NetworkTrainer, fit_base, fit_regressor
+from crossprop.training.metrics import mean_absolute_error
+from crossprop.tuning.search_spaces import Hyperparameters, own_arguments
+from crossprop.tuning.study import tune
+from crossprop.vocabulary import EXTRACTION_LAYERS, Family, Method, Representation
+
+FIRST_RUNG = 1 / 3
+"""Share of the training rows that a regressor is first judged on, so that hopeless ones cost little."""
+
+HISTORY = ["epoch", "loss", "val_mae"]
+
+
+@dataclass(frozen=True)
+class ScreenTask:
+    """Tune one cell on the screening split."""
+
+    cell: Cell
+    files: TargetFiles
+    journal: Path | None
+
+
+@dataclass(frozen=True)
+class ScreenReport:
+    """What screening found: the best point, its validation MAE in the property's unit, and the trials."""
+
+    hyperparameters: Hyperparameters
+    val_mae: float
+    trials: pd.DataFrame
+    history: pd.DataFrame
+    seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """Fit one fold of a cell's best configuration and save the model into ``folder``."""
+
+    cell: Cell
+    files: TargetFiles
+    hyperparameters: tuple[tuple[str, Any], ...]
+    fold: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """One fitted fold: predictions in the property's unit for its validation rows and for the hold-out."""
+
+    val_mae: float
+    val_rows: np.ndarray
+    val_pred: np.ndarray
+    test_pred: np.ndarray
+    history: pd.DataFrame
+    seconds: float
+    peak_memory: int
+
+
+def run_task(task: ScreenTask | FoldTask) -> ScreenReport | FoldReport:
+    """Do one piece of work in this process."""
+    return screen(task) if isinstance(task, ScreenTask) else fit_fold(task)
+
+
+def screen(task: ScreenTask) -> ScreenReport:
+    """Tune a cell on the one 81:9 split; the base has nothing to tune."""
+    started = perf_counter()
+    cell = task.cell
+    inputs = target_inputs(task.files, cell.protocol)
+    train, validation = inputs.screening(cell.seed)
+    if cell.space is None:
+        model, history = _fit(cell, inputs, {}, train, validation, cell.seed_for("screening"))
+        val_mae = _mae(model, inputs, cell, None, validation)
+        return ScreenReport({}, val_mae, pd.DataFrame(), history, perf_counter() - started, peak_memory())
+
+    histories: dict[tuple[tuple[str, Any], ...], pd.DataFrame] = {}
+
+    def objective(hyperparameters: Hyperparameters, report: Callable[[int, float], None]) -> float:
+        seed = cell.seed_for("screening")
+        layer = layer_of(cell, hyperparameters)
+        rows = train
+        if cell.method.family is Family.REGRESSOR:
+            order = np.random.default_rng(cell.seed_for("rung")).permutation(len(train))
+            part = np.sort(train[order[: max(2, round(FIRST_RUNG * len(train)))]])
+            first, _ = _fit(cell, inputs, hyperparameters, part, validation, seed)
+            report(1, _mae(first, inputs, cell, layer, validation))
+        model, history = _fit(cell, inputs, hyperparameters, rows, validation, seed, report)
+        histories[tuple(sorted(hyperparameters.items()))] = history
+        return _mae(model, inputs, cell, layer, validation)
+
+    outcome = tune(
+        cell.id,
+        cell.space,
+        objective,
+        n_trials=cell.n_trials,
+        seconds=cell.seconds,
+        seed=cell.seed_for("sampler"),
+        journal=task.journal,
+    )
+    history = histories.get(tuple(sorted(outcome.best.items())), pd.DataFrame(columns=HISTORY))
+    return ScreenReport(
+        outcome.best, outcome.value, outcome.trials, history, perf_counter() - started, peak_memory()
+    )
+
+
+def fit_fold(task: FoldTask) -> FoldReport:
+    """Fit one fold of the best configuration, predict its validation rows and the hold-out, save the model."""
+    started = perf_counter()
+    cell, hyperparameters = task.cell, dict(task.hyperparameters)
+    inputs = target_inputs(task.files, cell.protocol)
+    train, validation = inputs.folds(cell.folds, cell.seed)[task.fold]
+    model, history = _fit(cell, inputs, hyperparameters, train, validation, cell.seed_for("fold", task.fold))
+    features = inputs.features(cell, layer_of(cell, hyperparameters))
+    val_pred = model.predict(np.asarray(features[validation]))
+    test_pred = model.predict(np.asarray(features[inputs.test]))
+    model.save(task.folder)
+    return FoldReport(
+        mean_absolute_error(inputs.values[validation], val_pred),
+        validation,
+        val_pred,
+        test_pred,
+        history,
+        perf_counter() - started,
+        peak_memory(),
+    )
+
+
+def layer_of(cell: Cell, hyperparameters: Hyperparameters) -> str | None:
+    """Extraction layer of a configuration: tuned, or the last hidden one for freezing, or none."""
+    if not cell.uses_activations:
+        return None
+    return EXTRACTION_LAYERS[-1] if cell.method is Method.FREEZING else str(hyperparameters["layer"])
+
+
+def _fit(
+    cell: Cell,
+    inputs: TargetInputs,
+    hyperparameters: Hyperparameters,
+    train: np.ndarray,
+    validation: np.ndarray,
+    seed: int,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> tuple[FittedModel, pd.DataFrame]:
+    nothing = pd.DataFrame(columns=HISTORY)
+    if cell.method.family is Family.BASE:
+        return fit_base(inputs.values[train]), nothing
+    matrix = inputs.features(cell, layer_of(cell, hyperparameters))
+    features, values = np.asarray(matrix[train]), inputs.values[train]
+    if cell.method.family is Family.REGRESSOR:
+        algorithm = str(hyperparameters["algorithm"])
+        scale = cast(Kind, hyperparameters.get("target_transform", "arcsinh"))
+        return fit_regressor(
+            algorithm, own_arguments(hyperparameters), features, values, seed, scale
+        ), nothing
+    if cell.recipe is None:
+        raise ConfigError(f"{cell.label} fits a network, but the study gives it no recipe.")
+    recipe = cell.recipe.model_copy(update={k: v for k, v in hyperparameters.items() if k != "layer"})
+    return trainer().fit(
+        features,
+        values,
+        (np.asarray(matrix[validation]), inputs.values[validation]),
+        recipe,
+        lambda network: _initial(cell, inputs, network, seed),
+        seed,
+        standardise=cell.representation is not Representation.ELEMENTAL_FRACTIONS,
+        on_epoch=on_epoch,
+    )
+
+
+def _initial(cell: Cell, inputs: TargetInputs, network: Any, seed: int) -> list[np.ndarray]:
+    if cell.method not in (Method.FINETUNE, Method.MODFINETUNE):
+        return initial_weights(network, seed)
+    source = source_network(dict(inputs.files.networks)[str(cell.source)])
+    return transferred_weights(source, network, seed, reset_head=cell.method is Method.MODFINETUNE)
+
+
+def _mae(model: FittedModel, inputs: TargetInputs, cell: Cell, layer: str | None, rows: np.ndarray) -> float:
+    features = inputs.features(cell, layer)
+    return mean_absolute_error(inputs.values[rows], model.predict(np.asarray(features[rows])))
+
+
+@cache
+def trainer() -> NetworkTrainer:
+    """This process's network trainer, which keeps what it has traced."""
+    return NetworkTrainer()

@@ -1,0 +1,153 @@
+"""The 145 physical attributes of a composition as matrix work over its elemental fractions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import DataError, ShapeMismatchError
+from crossprop.features.charge_neutrality import neutral_compound_possible
+from crossprop.features.element_tables import MAGPIE_PROPERTIES, element_tables
+
+_NORMS = (0, 2, 3, 5, 7, 10)
+_STATISTICS = ("minimum", "maximum", "range", "mean", "avg_dev", "mode")
+_ORBITALS = ("s", "p", "d", "f")
+_VALENCE_COLUMNS = [MAGPIE_PROPERTIES.index(f"N{orbital}Valence") for orbital in _ORBITALS]
+_N_STATISTICS = len(MAGPIE_PROPERTIES) * len(_STATISTICS)
+
+ATTRIBUTE_NAMES: tuple[str, ...] = (
+    *(f"{p}-norm" for p in _NORMS),
+    *(f"MagpieData {statistic} {name}" for name in MAGPIE_PROPERTIES for statistic in _STATISTICS),
+    *(f"avg {orbital} valence electrons" for orbital in _ORBITALS),
+    "compound possible",
+    "max ionic char",
+    "avg ionic char",
+)
+"""matminer's labels of Stoichiometry, ElementProperty, ValenceOrbital and IonProperty, in its order."""
+
+
+def physical_attributes(fractions: NDArray[np.floating], *, chunk_rows: int = 4096) -> NDArray[np.float64]:
+    """Compute matminer's 145 attributes of Ward et al. 2016 for every row of a fraction matrix.
+
+    Equal to matminer's ``Stoichiometry()``, ``ElementProperty.from_preset("magpie")``,
+    ``ValenceOrbital(props=["avg"])`` and ``IonProperty(fast=True)``. The element tables have no gap
+    for the 86 elements, so nothing is imputed and the result holds no NaN.
+
+    Args:
+        fractions: Elemental fractions, shape (n, 86), columns as in ``ELEMENTS``, rows summing to 1.
+            Keep them in float64: fractions that went through float32 give attributes good to about 1e-6.
+        chunk_rows: Rows worked on at once; memory beyond the result stays below about
+            ``chunk_rows * k * 1`` KiB for compositions of k elements.
+
+    Returns:
+        Shape (n, 145), columns as in :data:`ATTRIBUTE_NAMES`, in Magpie's units.
+
+    Raises:
+        ShapeMismatchError: ``fractions`` is not (n, 86); the message gives its shape.
+        DataError: A row holds NaN, infinity or a negative number, is all zero or does not sum to 1;
+            the message gives the first such row. Or ``chunk_rows`` is less than 1.
+
+    Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28; Ward et al. 2018 (matminer),
+        doi:10.1016/j.commatsci.2018.05.018.
+    """
+    fractions = _checked(fractions)
+    if chunk_rows < 1:
+        raise DataError(
+            f"chunk_rows is {chunk_rows}, but at least one row has to be worked on. Give 1 or more."
+        )
+    attributes = np.empty((fractions.shape[0], len(ATTRIBUTE_NAMES)), dtype=np.float64)
+    for start in range(0, fractions.shape[0], chunk_rows):
+        chunk = fractions[start : start + chunk_rows]
+        attributes[start : start + chunk_rows] = _attributes_of_chunk(chunk)
+    return attributes
+
+
+def _checked(fractions: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the matrix as floats, or refuse what is no set of compositions."""
+    fractions = np.asarray(fractions)
+    if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
+        raise ShapeMismatchError(
+            f"Elemental fractions have shape {fractions.shape}; physical attributes need "
+            f"(n, {len(ELEMENTS)}), one column per element. "
+            "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
+        )
+    if not np.issubdtype(fractions.dtype, np.floating):
+        try:
+            fractions = fractions.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"Elemental fractions hold {fractions.dtype} values that are no numbers ({error}). "
+                "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
+            ) from error
+    total = fractions.sum(axis=1, dtype=np.float64)
+    complaints = (
+        ("holds a NaN or an infinity", ~np.isfinite(fractions).all(axis=1)),
+        ("holds a negative fraction", (fractions < 0).any(axis=1)),
+        ("is all zero, so it has no composition", total == 0),
+        ("does not sum to 1", np.abs(total - 1) > 1e-4),
+    )
+    for complaint, bad in complaints:
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise DataError(
+                f"Row {row} of the elemental fractions {complaint} (sum {total[row]:.6g}; "
+                f"{int(bad.sum())} such row(s)). Physical attributes need fractions of at least one "
+                "of the 86 elements; mend or drop the row."
+            )
+    return fractions
+
+
+def _attributes_of_chunk(fractions: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Attributes of a few thousand valid rows, shape (n, 145)."""
+    possible = neutral_compound_possible(fractions)
+    weights = fractions.astype(np.float64)
+    weights /= weights.sum(axis=1, keepdims=True)
+    attributes = np.empty((weights.shape[0], len(ATTRIBUTE_NAMES)))
+    n_elements = (weights > 0).sum(axis=1)
+    # Rows of equally many elements share one dense block without padding: (rows, elements, properties).
+    for count in np.unique(n_elements):
+        rows = np.flatnonzero(n_elements == count)
+        elements = np.nonzero(weights[rows])[1].reshape(rows.size, count)
+        attributes[rows, :-1] = _attributes_of_block(
+            elements, np.take_along_axis(weights[rows], elements, axis=1)
+        )
+    electronegativity = element_tables().electronegativity
+    ionic = 1.0 - np.exp(-0.25 * (electronegativity[:, None] - electronegativity[None, :]) ** 2)
+    attributes[:, -1] = 0.5 * np.einsum("ne,ne->n", weights @ ionic, weights)
+    attributes[:, -3] = possible
+    return attributes
+
+
+def _attributes_of_block(elements: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """All but the last attribute of rows with equally many elements; "compound possible" stays 0.
+
+    Args:
+        elements: Column numbers of the present elements, shape (rows, count).
+        weights: Their fractions, same shape.
+    """
+    tables = element_tables()
+    values = tables.magpie[elements]
+    statistics = np.empty((elements.shape[0], len(MAGPIE_PROPERTIES), len(_STATISTICS)))
+    statistics[:, :, 0] = values.min(axis=1)
+    statistics[:, :, 1] = values.max(axis=1)
+    statistics[:, :, 2] = statistics[:, :, 1] - statistics[:, :, 0]
+    mean = np.einsum("nk,nkp->np", weights, values)
+    statistics[:, :, 3] = mean
+    statistics[:, :, 4] = np.einsum("nk,nkp->np", weights, np.abs(values - mean[:, None, :]))
+    most = weights.max(axis=1, keepdims=True)
+    # matminer's mode: the least value among the most abundant elements, ties by np.isclose
+    statistics[:, :, 5] = np.where(np.isclose(weights, most)[:, :, None], values, np.inf).min(axis=1)
+
+    norms = [np.full(weights.shape[0], float(weights.shape[1]))]
+    norms += [(weights**p).sum(axis=1) ** (1.0 / p) for p in _NORMS[1:]]
+    spread = np.ptp(tables.electronegativity[elements], axis=1)
+    return np.column_stack(
+        [
+            np.stack(norms, axis=1),
+            statistics.reshape(elements.shape[0], _N_STATISTICS),
+            mean[:, _VALENCE_COLUMNS],
+            np.zeros(weights.shape[0]),
+            1.0 - np.exp(-0.25 * spread**2),
+        ]
+    )

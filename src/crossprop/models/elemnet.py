@@ -1,0 +1,65 @@
+"""ElemNet: seventeen dense layers from elemental fractions to one property."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossprop.vocabulary import EXTRACTION_LAYERS, HEAD, HIDDEN_UNITS
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build_elemnet(input_size: int, dropout: float = 0.0) -> keras.Model:
+    """Build ElemNet with weights still to be set.
+
+    Args:
+        input_size: Width of the representation: 86 for elemental fractions.
+        dropout: Rate of the dropout layers that follow the last layer of each width; 0 leaves them out.
+            The reference implementation switches its dropout off, so 0 is what the paper's numbers come from.
+
+    Input shape:
+        ``(batch, input_size)``.
+
+    Output shape:
+        ``(batch, 1)``: the property in the transformed scale that the network was fitted to.
+
+    Source: Jha et al. 2018, doi:10.1038/s41598-018-35934-y; Gupta et al. 2021, Methods.
+    """
+    import keras
+
+    inputs = keras.Input((input_size,), name="representation")
+    x = inputs
+    for i, (name, units) in enumerate(zip(EXTRACTION_LAYERS, HIDDEN_UNITS, strict=True)):
+        x = keras.layers.Dense(units, activation="relu", name=name)(x)
+        if dropout and HIDDEN_UNITS[i + 1 : i + 2] != (units,):
+            x = keras.layers.Dropout(dropout, name=f"dropout_{i + 1:02d}")(x)
+    return keras.Model(inputs, keras.layers.Dense(1, name=HEAD)(x), name="elemnet")
+
+
+def initial_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
+    """Draw weights for every layer, the same ones on every backend.
+
+    Kernels are He-uniform, which keeps the signal alive through sixteen ReLU layers; biases and the head start
+    small. The draw comes from NumPy so that TensorFlow and JAX begin alike.
+
+    Args:
+        model: A network of :func:`build_elemnet`.
+        seed: Seed of the draw.
+
+    Returns:
+        Arrays in the order of ``model.get_weights()``.
+    """
+    rng = np.random.default_rng(seed)
+    weights: list[np.ndarray] = []
+    for layer in model.layers:
+        for variable in layer.weights:
+            shape = tuple(variable.shape)
+            if len(shape) == 1:
+                weights.append(np.zeros(shape, np.float32))
+                continue
+            bound = np.sqrt((1.0 if layer.name == HEAD else 6.0) / shape[0])
+            weights.append(rng.uniform(-bound, bound, shape).astype(np.float32))
+    return weights

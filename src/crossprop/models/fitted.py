@@ -1,0 +1,167 @@
+"""A fitted model: representation in, values in the property's unit out; saved without pickle."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from crossprop.errors import ModelFormatError, ShapeMismatchError
+from crossprop.models.target_transform import TargetTransform
+from crossprop.models.transfer import load_network
+
+Kind = Literal["base", "regressor", "network"]
+CHUNK = 256
+"""Rows a network sees at once; the last chunk is padded so that one compiled shape serves all."""
+
+TRUSTED_TYPES = (
+    "sklearn.ensemble._bagging.BaggingRegressor",
+    "sklearn.ensemble._forest.ExtraTreesRegressor",
+    "sklearn.ensemble._forest.RandomForestRegressor",
+    "sklearn.ensemble._weight_boosting.AdaBoostRegressor",
+    "sklearn.linear_model._coordinate_descent.ElasticNet",
+    "sklearn.linear_model._coordinate_descent.Lasso",
+    "sklearn.linear_model._base.LinearRegression",
+    "sklearn.linear_model._ridge.Ridge",
+    "sklearn.linear_model._stochastic_gradient.SGDRegressor",
+    "sklearn.neighbors._regression.KNeighborsRegressor",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.metrics._dist_metrics.ManhattanDistance64",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.svm._classes.SVR",
+    "sklearn.tree._classes.DecisionTreeRegressor",
+    "sklearn.tree._classes.ExtraTreeRegressor",
+    "sklearn.tree._tree.Tree",
+    "sklearn._loss.link.IdentityLink",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss._loss.CyEpsilonInsensitive",
+    "sklearn.linear_model._sgd_fast.EpsilonInsensitive",
+    "numpy.dtype",
+    "numpy.random.mtrand.RandomState",
+)
+"""The only types that a regressor's file may hold; the list stands here, never in the file."""
+
+
+@dataclass
+class FittedModel:
+    """One fitted model.
+
+    Attributes:
+        kind: What stands in ``body``.
+        body: A number (base), a scikit-learn estimator, or a Keras network.
+        transform: Scale in which the body predicts; ``None`` for the base.
+        scaling: Shape (2, n_features): mean and deviation that a network's inputs are standardised by, or ``None``.
+    """
+
+    kind: Kind
+    body: Any
+    transform: TargetTransform | None = None
+    scaling: np.ndarray | None = None
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Predict from a representation of shape (n_samples, n_features); returns shape (n_samples,), in the unit."""
+        if features.ndim != 2:
+            raise ShapeMismatchError(
+                f"features have shape {features.shape}; (n_samples, n_features) is needed."
+            )
+        if self.kind == "base":
+            return np.full(len(features), float(self.body))
+        if not len(features):
+            return np.zeros(0)
+        assert self.transform is not None
+        if self.kind == "regressor":
+            return self.transform.inverse(np.asarray(self.body.predict(features)).ravel())
+        scaled = features if self.scaling is None else standardised(features, self.scaling)
+        return self.transform.inverse(network_output(self.body, scaled))
+
+    def save(self, folder: Path) -> None:
+        """Write the model into an existing or new folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        note = {
+            "kind": self.kind,
+            "transform": None if self.transform is None else self.transform.as_dict(),
+            "standardised": self.scaling is not None,
+        }
+        if self.kind == "base":
+            note["value"] = float(self.body)
+        elif self.kind == "regressor":
+            import skops.io
+
+            skops.io.dump(
+                self.body, folder / "regressor.skops", compression=zipfile.ZIP_DEFLATED, compresslevel=1
+            )
+        else:
+            save_network(self.body, folder / "network.keras")
+        if self.scaling is not None:
+            np.save(folder / "scaling.npy", self.scaling, allow_pickle=False)
+        (folder / "member.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedModel:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ModelFormatError: A file is missing, damaged, or holds a type outside :data:`TRUSTED_TYPES`.
+        """
+        try:
+            note = json.loads((folder / "member.json").read_text(encoding="utf-8"))
+            transform = None if note["transform"] is None else TargetTransform(**note["transform"])
+            scaling = np.load(folder / "scaling.npy", allow_pickle=False) if note["standardised"] else None
+            kind = note["kind"]
+            body: Any
+            if kind == "base":
+                body = note["value"]
+            elif kind == "regressor":
+                body = _load_regressor(folder / "regressor.skops")
+            elif kind == "network":
+                body = load_network(folder / "network.keras")
+            else:
+                raise ModelFormatError(
+                    f"{folder}/member.json names the kind {kind!r}, which this version cannot load."
+                )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelFormatError(
+                f"{folder} holds no complete model: {error}. Register or pull it again."
+            ) from error
+        return cls(kind, body, transform, scaling)
+
+
+def network_output(network: Any, features: np.ndarray) -> np.ndarray:
+    """Output of a network for scaled features, shape (n_samples,), chunk by padded chunk."""
+    outputs = []
+    for start in range(0, len(features), CHUNK):
+        chunk = np.asarray(features[start : start + CHUNK], np.float32)
+        padded = np.zeros((CHUNK, chunk.shape[1]), np.float32)
+        padded[: len(chunk)] = chunk
+        outputs.append(np.asarray(network.predict_on_batch(padded))[: len(chunk), 0])
+    return np.concatenate(outputs) if outputs else np.zeros(0)
+
+
+def standardised(features: np.ndarray, scaling: np.ndarray) -> np.ndarray:
+    """Features minus their mean over their deviation, cut at ten deviations, float32."""
+    return np.clip((np.asarray(features, np.float32) - scaling[0]) / scaling[1], -10, 10).astype(np.float32)
+
+
+def save_network(network: Any, path: Path) -> None:
+    """Save the architecture and weights of a network, without its optimizer."""
+    import keras
+
+    clone = keras.models.clone_model(network)
+    clone.set_weights(network.get_weights())
+    clone.save(path)
+
+
+def _load_regressor(path: Path) -> Any:
+    import skops.io
+
+    strange = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
+    if strange:
+        raise ModelFormatError(f"{path} holds {', '.join(sorted(strange))}, which crossprop does not trust.")
+    return skops.io.load(path, trusted=list(TRUSTED_TYPES))

@@ -1,0 +1,71 @@
+"""The zoo: the paper's twelve scikit-learn regressors, unfitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from crossprop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sklearn.base import RegressorMixin
+
+SCALE_SENSITIVE = frozenset({"elastic_net", "linear", "sgd", "ridge", "svr", "k_neighbors", "lasso"})
+"""Algorithms that see standardised features."""
+
+
+def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: int) -> RegressorMixin:
+    """Build one regressor of the zoo, with a standardising step where the algorithm needs one.
+
+    Args:
+        algorithm: A key of :func:`algorithms`.
+        hyperparameters: Arguments of the scikit-learn class (for AdaBoost also ``max_depth`` of its trees).
+        seed: Seed of algorithms that draw.
+
+    Raises:
+        ConfigError: The algorithm is unknown, or one of the hyperparameters is not its own.
+
+    Source: Gupta et al. 2021, Methods ("Network and ML settings").
+    """
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    zoo = algorithms()
+    if algorithm not in zoo:
+        raise ConfigError(f"search.ml.algorithms holds {algorithm!r}; known are {', '.join(sorted(zoo))}.")
+    try:
+        estimator = zoo[algorithm](dict(hyperparameters), seed)
+    except TypeError as error:
+        raise ConfigError(f"search.ml.algorithms.{algorithm}: {error}. Remove the hyperparameter.") from None
+    return make_pipeline(StandardScaler(), estimator) if algorithm in SCALE_SENSITIVE else estimator
+
+
+def algorithms() -> dict[str, Callable[[dict[str, Any], int], RegressorMixin]]:
+    """Builders of the twelve algorithms by name; each takes hyperparameters and a seed."""
+    from sklearn import ensemble, linear_model, neighbors, svm, tree
+
+    def seeded(cls: Any, **fixed: Any) -> Callable[[dict[str, Any], int], RegressorMixin]:
+        return lambda given, seed: cls(**fixed, **given, random_state=seed)
+
+    def plain(cls: Any, **fixed: Any) -> Callable[[dict[str, Any], int], RegressorMixin]:
+        return lambda given, seed: cls(**fixed, **given)
+
+    def adaboost(given: dict[str, Any], seed: int) -> RegressorMixin:
+        depth = given.pop("max_depth", 8)
+        stump = tree.DecisionTreeRegressor(max_depth=depth, max_features=0.3)
+        return ensemble.AdaBoostRegressor(stump, **given, random_state=seed)
+
+    return {
+        "extra_trees": seeded(ensemble.ExtraTreesRegressor),
+        "random_forest": seeded(ensemble.RandomForestRegressor),
+        "bagging": seeded(ensemble.BaggingRegressor),
+        "adaboost": adaboost,
+        "decision_tree": seeded(tree.DecisionTreeRegressor),
+        "svr": plain(svm.SVR, cache_size=400, max_iter=200_000),
+        "k_neighbors": plain(neighbors.KNeighborsRegressor),
+        "ridge": seeded(linear_model.Ridge),
+        "elastic_net": seeded(linear_model.ElasticNet, max_iter=2000),
+        "lasso": seeded(linear_model.Lasso, max_iter=2000),
+        "sgd": seeded(linear_model.SGDRegressor, loss="epsilon_insensitive", epsilon=0.0),
+        "linear": plain(linear_model.LinearRegression),
+    }

@@ -1,0 +1,84 @@
+"""A target's model as it is stored and served: an ensemble of fold models behind one representation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossprop.errors import ModelFormatError
+from crossprop.models.fitted import FittedModel
+from crossprop.models.transfer import extract_activations, load_network
+from crossprop.vocabulary import Representation
+
+FORMAT = 1
+INFO_FILE = "model.json"
+SOURCE_FILE = "source.keras"
+
+
+@dataclass
+class Predictor:
+    """A saved ensemble that takes elemental fractions.
+
+    Attributes:
+        folder: Where the ensemble lies.
+        info: What ``model.json`` holds.
+        members: The fold models.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    members: list[FittedModel]
+
+    @cached_property
+    def _source(self) -> Any:
+        return load_network(self.folder / SOURCE_FILE)
+
+    def represent(self, fractions: np.ndarray) -> np.ndarray:
+        """Turn fractions of shape (n_samples, n_elements) into the representation that the members take."""
+        fractions = np.asarray(fractions)
+        representation = self.info["representation"]
+        if representation == Representation.PHYSICAL_ATTRIBUTES:
+            from crossprop.features.physical_attributes import physical_attributes
+
+            return physical_attributes(fractions.astype(np.float64)).astype(np.float32)
+        fractions = fractions.astype(np.float32)
+        if representation == Representation.ACTIVATIONS:
+            layer = self.info["layer"]
+            return extract_activations(self._source, fractions, [layer])[layer]
+        return fractions
+
+    def predict_members(self, fractions: np.ndarray) -> np.ndarray:
+        """Predictions of every member, shape (n_members, n_samples), in the property's unit."""
+        features = self.represent(fractions)
+        return np.stack([member.predict(features) for member in self.members])
+
+    def predict(self, fractions: np.ndarray) -> np.ndarray:
+        """Mean of the members' predictions, shape (n_samples,), in the property's unit."""
+        return self.predict_members(fractions).mean(axis=0)
+
+
+def load_predictor(folder: Path | str) -> Predictor:
+    """Load a saved ensemble.
+
+    Raises:
+        ModelFormatError: The folder is no saved model, of another format, or damaged.
+    """
+    folder = Path(folder)
+    try:
+        info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFormatError(
+            f"{folder} holds no readable {INFO_FILE}: {error}. Is it a crossprop model?"
+        ) from error
+    if info.get("format") != FORMAT:
+        raise ModelFormatError(
+            f"{folder} has format {info.get('format')!r}; this version of crossprop reads {FORMAT}."
+        )
+    if not info.get("members"):
+        raise ModelFormatError(f"{folder}/{INFO_FILE} lists no members. Register the model again.")
+    return Predictor(folder, info, [FittedModel.load(folder / name) for name in info["members"]])

@@ -1,0 +1,62 @@
+"""The scale in which a target property is learnt."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+
+Kind = Literal["identity", "arcsinh"]
+MARGIN = 0.1
+"""Predictions may leave the range of the training values by this share of it, in the transformed scale."""
+
+
+@dataclass(frozen=True)
+class TargetTransform:
+    """A monotone map between a property's unit and the scale of learning.
+
+    ``arcsinh`` compresses both tails around the median, so that a few huge values do not rule the loss;
+    ``identity`` only centres and scales. The inverse clips to slightly more than the training range.
+
+    Attributes:
+        kind: Which map.
+        centre: Median of the training values, in the property's unit.
+        scale: Width of the linear part, in the property's unit.
+        low: Least value that the inverse takes, in the transformed scale.
+        high: Greatest such value.
+    """
+
+    kind: Kind
+    centre: float
+    scale: float
+    low: float
+    high: float
+
+    @classmethod
+    def fit(cls, values: np.ndarray, kind: Kind = "arcsinh") -> Self:
+        """Fit to training values, shape (n_samples,).
+
+        The scale is 1.5 times the median absolute deviation, with the mean absolute deviation as a floor (0.3 of
+        it), since a property that is mostly zero, such as a band gap, has a median deviation of zero.
+        """
+        centre = float(np.median(values))
+        deviation = np.abs(values - centre)
+        scale = 1.5 * max(float(np.median(deviation)), 0.3 * float(deviation.mean()))
+        raw = cls(kind, centre, scale or 1.0, -np.inf, np.inf).forward(values)
+        room = MARGIN * float(raw.max() - raw.min())
+        return cls(kind, centre, scale or 1.0, float(raw.min()) - room, float(raw.max()) + room)
+
+    def forward(self, values: np.ndarray) -> np.ndarray:
+        """From the property's unit to the scale of learning."""
+        z = (np.asarray(values, float) - self.centre) / self.scale
+        return np.arcsinh(z) if self.kind == "arcsinh" else z
+
+    def inverse(self, values: np.ndarray) -> np.ndarray:
+        """From the scale of learning to the property's unit."""
+        z = np.clip(np.asarray(values, float), self.low, self.high)
+        return self.centre + self.scale * (np.sinh(z) if self.kind == "arcsinh" else z)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)

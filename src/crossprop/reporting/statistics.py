@@ -1,0 +1,104 @@
+"""Exact sign tests, multiplicity correction and mean ratios; pure functions of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from crossprop.errors import ShapeMismatchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignTest:
+    """How often the first of two is lower, and how surprising that is if both are equally good.
+
+    Attributes:
+        wins: Pairs in which the first is lower.
+        losses: Pairs in which the first is higher.
+        ties: Equal pairs, which the test leaves out.
+        p_value: Exact one-tailed p of "the first is not better"; 1 without any untied pair.
+        share: Share of wins among the untied pairs; NaN without any.
+        low: Lower end of its Clopper-Pearson interval (95 %).
+        high: Upper end.
+    """
+
+    wins: int
+    losses: int
+    ties: int
+    p_value: float
+    share: float
+    low: float
+    high: float
+
+    @property
+    def n(self) -> int:
+        """Untied pairs."""
+        return self.wins + self.losses
+
+
+def sign_test(first: Sequence[float], second: Sequence[float]) -> SignTest:
+    """One-tailed exact sign test of "the first is lower".
+
+    Args:
+        first: Errors of the one, shape (n_pairs,).
+        second: Errors of the other, same shape; only the order within a pair counts, so units may differ.
+
+    Returns:
+        Counts, exact binomial p and the interval of the share of wins.
+
+    Raises:
+        ShapeMismatchError: The lengths differ.
+
+    Source: Gupta et al. 2021, Discussion ("Signed Test"). The paper's p-values (0.00397 for 29 of 41) are
+        those of the normal approximation; the exact one of 29 of 41 is 0.0058.
+    """
+    if len(first) != len(second):
+        raise ShapeMismatchError(
+            f"A sign test needs pairs, but was given {len(first)} and {len(second)} values. "
+            "Pass one of each per pair."
+        )
+    signs = np.sign(np.asarray(first, dtype=float) - np.asarray(second, dtype=float))
+    wins, losses, ties = (int(np.count_nonzero(signs == sign)) for sign in (-1, 1, 0))
+    if wins + losses == 0:
+        return SignTest(wins=0, losses=0, ties=ties, p_value=1.0, share=float("nan"), low=0.0, high=1.0)
+    test = binomtest(wins, wins + losses, 0.5, alternative="greater")
+    interval = binomtest(wins, wins + losses, 0.5).proportion_ci(confidence_level=0.95, method="exact")
+    return SignTest(
+        wins=wins,
+        losses=losses,
+        ties=ties,
+        p_value=float(test.pvalue),
+        share=wins / (wins + losses),
+        low=float(interval.low),
+        high=float(interval.high),
+    )
+
+
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment: what is below alpha holds over all comparisons together.
+
+    Args:
+        p_values: One p per comparison, shape (n,).
+
+    Returns:
+        Adjusted p in the same order, at most 1.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
+    """
+    order = np.argsort(np.asarray(p_values, dtype=float), kind="stable")
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * float(p_values[index])))
+        adjusted[int(index)] = running
+    return adjusted
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """Geometric mean of positive ratios: 0.5 and 2 cancel out. NaN for none."""
+    if len(ratios) == 0:
+        return float("nan")
+    return float(np.exp(np.mean(np.log(np.asarray(ratios, dtype=float)))))

@@ -1,0 +1,107 @@
+"""`cells.csv`, `targets.csv`, `runs.csv`; the first two are equal byte for byte when a study runs twice."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crossprop.reporting.results_tree import TargetResults
+from crossprop.reporting.study_info import PaperFigures, PaperTable, StudyInfo
+
+Row = Mapping[str, str | int | float | bool | None]
+
+_CELL_COLUMNS = (
+    "study",
+    "protocol",
+    "target",
+    "unit",
+    "source",
+    "method",
+    "representation",
+    "layer",
+    "n_train",
+    "n_test",
+    "val_mae",
+    "cv_mae_mean",
+    "cv_mae_std",
+    "test_mae",
+    "test_mae_low",
+    "test_mae_high",
+    "test_q95",
+    "test_mae_ensemble",
+)
+
+
+def cell_rows(results: Sequence[TargetResults]) -> list[Row]:
+    """One row per cell: targets in the study's order, cells in the order of the methods."""
+    return [{column: getattr(cell, column) for column in _CELL_COLUMNS} for t in results for cell in t.cells]
+
+
+def target_rows(study: StudyInfo, results: Sequence[TargetResults], paper: PaperTable) -> list[Row]:
+    """One row per target: the best cell of each side (by cross-validation) beside the paper's errors."""
+    return [_target_row(study, target, paper.get(target.info.key)) for target in results]
+
+
+def run_rows(results: Sequence[TargetResults]) -> list[Row]:
+    """One row per cell: where it is tracked and what it spent (seconds, bytes)."""
+    columns = ("cell", "run_id", "tune_seconds", "fit_seconds", "peak_memory")
+    return [{column: getattr(run, column) for column in columns} for target in results for run in target.runs]
+
+
+def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
+    """Write rows as CSV: six significant digits, nothing for what is missing, lines end in a line feed.
+
+    Args:
+        path: File to write.
+        rows: Rows with the same columns.
+        columns: Header where there may be no row; left out, those of the first row.
+    """
+    header = tuple(columns) or tuple(rows[0])
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([_text(row[column]) for column in header] for row in rows)
+
+
+def _target_row(study: StudyInfo, target: TargetResults, paper: PaperFigures | None) -> Row:
+    best_sc, best_tl = target.best_sc, target.best_tl
+    sc_mae = best_sc.test_mae if best_sc else None
+    tl_mae = best_tl.test_mae if best_tl else None
+    return {
+        "study": study.name,
+        "protocol": study.protocol.value,
+        "target": target.info.key,
+        "unit": target.info.unit,
+        "n_train": target.cells[0].n_train,
+        "n_test": target.cells[0].n_test,
+        "base_mae": target.base_mae,
+        "best_sc": best_sc.label if best_sc else None,
+        "best_sc_test_mae": sc_mae,
+        "best_tl": best_tl.label if best_tl else None,
+        "best_tl_test_mae": tl_mae,
+        "tl_beats_sc": None if sc_mae is None or tl_mae is None else tl_mae < sc_mae,
+        **paper_columns(paper),
+    }
+
+
+def paper_columns(paper: PaperFigures | None) -> dict[str, float | None]:
+    """The paper's SC (Table 4 or 5), TL (the lower of Tables 2 and 3, or Table 5) and lowest error."""
+    if paper is None:
+        return dict.fromkeys(("paper_sc_mae", "paper_tl_mae", "paper_lowest_mae"))
+    transfer = [mae for mae in (paper.tl_mae_table2, paper.tl_mae_table3_or_5) if mae is not None]
+    return {
+        "paper_sc_mae": paper.sc_mae_table4_or_5,
+        "paper_tl_mae": min(transfer, default=None),
+        "paper_lowest_mae": paper.lowest_mae,
+    }
+
+
+def _text(value: Any) -> str:
+    """One table entry; enums by their value, numbers with six significant digits."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,75 @@
+"""Numbers, units and names as a person reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from crossprop.experiments.results import CellResult
+from crossprop.vocabulary import Method
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with so many significant digits and no exponent where that reads well; – for none.
+
+    >>> number(0.12), number(48.114), number(12345.6)
+    ('0.1200', '48.11', '12346')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -5 < exponent < 7:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
+
+
+def interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
+    """``[low, high]`` with the decimals of ``digits`` digits of the largest; empty for none."""
+    if value is None or low is None or high is None:
+        return ""
+    scale = max(abs(value), abs(low), abs(high)) or 1.0
+    exponent = math.floor(math.log10(scale))
+    if not -5 < exponent < 7:
+        return f"[{number(low, digits)}, {number(high, digits)}]"
+    decimals = max(0, digits - 1 - exponent)
+    return f"[{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value as it stands in a sentence: ``p = 0.031`` or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.095 else f"p = {p:.3f}"
+
+
+def cell_name(cell: CellResult | None) -> str:
+    """The paper's notation of a cell with what it learns from; – for none.
+
+    For example ``SC:ML(PA)`` or ``TL:ModFineTune from formation energy``.
+    """
+    if cell is None:
+        return "–"
+    name = cell.method.notation
+    if cell.method in (Method.ML, Method.DL) and cell.representation:
+        name += f"({cell.representation.short})"
+    if cell.source is None:
+        return name
+    layer = f", {cell.layer}" if cell.layer and cell.method is not Method.FREEZING else ""
+    return f"{name} from {words(cell.source)}{layer}"
+
+
+def unit_name(unit: str) -> str:
+    """A unit as a table shows it; – for a pure number, which the catalogue writes as ``1``."""
+    return "–" if unit in ("", "1") else unit
+
+
+def words(key: str) -> str:
+    """A key of the catalogue as words."""
+    return key.replace("_", " ")
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """A table in Markdown; columns are right-aligned but those in ``left``."""
+    rule = [":--" if column in left else "--:" for column in range(len(header))]
+    lines = [header, rule, *([entry.replace("|", "\\|").replace("\n", " ") for entry in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,87 @@
+"""What goes wrong with a tracking store, put into words that say what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from crossprop.errors import TrackingError
+
+_ADVICE = (
+    (
+        ("database is locked", "database table is locked", "database is busy"),
+        "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, "
+        "a second run, a stopped UI) and run again; nothing was lost.",
+    ),
+    (
+        ("readonly database", "read-only", "permission denied"),
+        "it cannot be written. Give yourself write permission on the file and its folder, or name another "
+        "store in MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db.",
+    ),
+    (
+        ("disk is full", "no space left", "disk quota exceeded"),
+        "the disk is full. Free some space (`mlflow gc` removes deleted runs) and run again; finished cells "
+        "are kept.",
+    ),
+    (
+        ("not a database", "malformed", "file is encrypted"),
+        "the file is damaged or is no SQLite database. Move it away (and its -wal and -shm files) or restore "
+        "a copy, then run again: the runs are recorded anew from the stored results.",
+    ),
+    (
+        ("unable to open database file", "no such file or directory", "not a directory"),
+        "its folder does not exist or cannot be entered. Correct the path or create the folder.",
+    ),
+    (
+        ("out-of-date database schema", "can't locate revision"),
+        "it was written by another version of MLflow. Copy it, then run `mlflow db upgrade <uri>` with the "
+        "newer of the two versions.",
+    ),
+    (
+        ("max retries exceeded", "connection refused", "connection error", "timed out", "could not connect"),
+        "nothing answers there. Start the server, or unset MLFLOW_TRACKING_URI to use the embedded store.",
+    ),
+)
+
+
+def tracking_error(error: BaseException | str, store: str, doing: str) -> TrackingError:
+    """The named error for a failure of a store.
+
+    Args:
+        error: What the store, the driver or the operating system said.
+        store: Path or URI of the store.
+        doing: What was attempted, e.g. ``"opening"`` or ``"recording cell 1f0c"``.
+
+    Returns:
+        An error whose message holds the store, the attempt, the reason and the next step.
+    """
+    said = str(error).strip()
+    lowered = said.lower()
+    reason = next((advice for words, advice in _ADVICE if any(w in lowered for w in words)), None)
+    if reason is None:
+        return TrackingError(f"The tracking store {store} failed while {doing}: {_first_lines(said)}")
+    return TrackingError(
+        f"The tracking store {store} failed while {doing}: {reason} [{_first_lines(said, 1)}]"
+    )
+
+
+@contextmanager
+def named_faults(store: str, doing: str) -> Iterator[None]:
+    """Turn what MLflow, SQLite, the network or the disk raise inside the block into a ``TrackingError``."""
+    import filelock
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except TrackingError:
+        raise
+    except filelock.Timeout as error:
+        raise tracking_error(f"database is locked: {error.lock_file} stayed taken", store, doing) from error
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException, OSError) as error:
+        raise tracking_error(error, store, doing) from error
+
+
+def _first_lines(text: str, n_lines: int = 3, n_characters: int = 400) -> str:
+    return " ".join(text.splitlines()[:n_lines])[:n_characters]

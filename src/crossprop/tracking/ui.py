@@ -1,0 +1,79 @@
+"""Starts MLflow's web interface on a store."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import NoReturn
+
+from crossprop.errors import TrackingError
+from crossprop.tracking.store import prepare_store, sqlite_path
+
+
+def start_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
+    """Replace this process by MLflow's server on the store.
+
+    Args:
+        uri: URI of the store, SQLite or another database.
+        host: Address to listen on; the default is reachable from this machine only.
+        port: Port to listen on.
+
+    Raises:
+        TrackingError: The port is taken or may not be used, or the store is unusable or already behind a
+            server.
+    """
+    if uri.startswith(("http://", "https://")):
+        raise TrackingError(f"The store {uri} has a web interface already: open it in a browser.")
+    check_port(host, port)
+    uri = prepare_store(uri)
+    command = ui_command(uri, host, port)
+    # One worker and no job queue: a person looks at results, nothing is served to a team.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    print(f"MLflow on {uri}\nOpen {page_url(host, port)} (Ctrl+C ends it)", flush=True)
+    os.execv(command[0], command)
+
+
+def page_url(host: str, port: int) -> str:
+    """Address of the list of experiments, in the interface's view for model training."""
+    return f"http://{host}:{port}/#/experiments?workflowType=machine_learning"
+
+
+def ui_command(uri: str, host: str, port: int) -> list[str]:
+    """The command that serves a prepared store."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    path = sqlite_path(uri)
+    if path is not None:
+        command += ["--default-artifact-root", str(path.parent / "mlruns")]
+    return command
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port on which something listens already or which this user may not open.
+
+    Raises:
+        TrackingError: The message names the port and another one to try.
+    """
+    if not 1 <= port <= 65535:
+        raise TrackingError(f"Port {port} does not exist. Choose one from 1024 to 65535.")
+    other = port + 1 if port < 65535 else 5000
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except PermissionError as error:
+        raise TrackingError(
+            f"Port {port} may not be opened by this user. Choose one from 1024 up, e.g. 5000."
+        ) from error
+    except socket.gaierror as error:
+        raise TrackingError(
+            f"The address {host!r} is unknown here. Use 127.0.0.1 or a name of this machine."
+        ) from error
+    except OSError as error:
+        raise TrackingError(
+            f"Port {port} on {host} is taken ({error.strerror}): perhaps this interface already runs, open "
+            f"http://{host}:{port}. Otherwise choose another port, e.g. PORT={other}, or end what listens "
+            f"there (`lsof -i :{port}` names it)."
+        ) from error

@@ -1,0 +1,47 @@
+"""One place where a process is told its backend, its threads and its share of a GPU."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def process_environment(backend: str, threads: int) -> dict[str, str]:
+    """Variables that have to stand in a process's environment before it imports NumPy or a backend."""
+    return {
+        "KERAS_BACKEND": backend,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "GRPC_VERBOSITY": "NONE",
+        "ABSL_MIN_LOG_LEVEL": "3",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        **{name: str(threads) for name in THREAD_VARIABLES},
+    }
+
+
+def configure(backend: str, threads: int) -> None:
+    """Prepare this process: to be called once, before the first network is built.
+
+    Args:
+        backend: ``tensorflow`` or ``jax``.
+        threads: Threads of one operation; operations run one after the other.
+    """
+    os.environ.update(process_environment(backend, threads))
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        except RuntimeError:
+            pass  # the backend has started already: a library user's own settings stay
+        tf.get_logger().setLevel("ERROR")
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,190 @@
+"""One fit: a regressor, a network, or the base; seeded, on the rows it is given and no others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossprop.config import Recipe
+from crossprop.errors import DivergedError, ShapeMismatchError
+from crossprop.models.elemnet import build_elemnet
+from crossprop.models.fitted import FittedModel, network_output, standardised
+from crossprop.models.regressors import build_regressor
+from crossprop.models.target_transform import Kind, TargetTransform
+
+EpochCallback = Callable[[int, float], None]
+"""Receives the epoch (from 1) and the validation MAE in the property's unit; may raise to stop the fit."""
+
+EVALUATIONS = 10
+"""Validation points of a schedule without early stopping."""
+
+
+def fit_base(values: np.ndarray) -> FittedModel:
+    """The naive model: the mean of the training values, shape (n_samples,)."""
+    return FittedModel("base", float(np.mean(values)))
+
+
+def fit_regressor(
+    algorithm: str,
+    hyperparameters: Mapping[str, Any],
+    features: np.ndarray,
+    values: np.ndarray,
+    seed: int,
+    transform: Kind = "arcsinh",
+) -> FittedModel:
+    """Fit one regressor of the zoo.
+
+    Args:
+        algorithm: Name in the zoo.
+        hyperparameters: Its arguments.
+        features: Shape (n_samples, n_features).
+        values: Shape (n_samples,), in the property's unit.
+        seed: Seed of algorithms that draw.
+        transform: Scale in which the values are learnt.
+
+    Raises:
+        ConfigError: Unknown algorithm or hyperparameter.
+        ShapeMismatchError: Features and values differ in length.
+    """
+    _check(features, values)
+    scale = TargetTransform.fit(values, transform)
+    estimator = build_regressor(algorithm, hyperparameters, seed)
+    estimator.fit(np.asarray(features), scale.forward(values))
+    return FittedModel("regressor", estimator, scale)
+
+
+class NetworkTrainer:
+    """Fits ElemNets one after the other, building and tracing each shape only once in a process.
+
+    A fitted model shares its network with the trainer: use or save it before the next fit of the same shape.
+
+    Args:
+        jit: Compile the training step with XLA: worth its seconds on long fits only.
+    """
+
+    def __init__(self, jit: bool = False) -> None:
+        self._jit = jit
+        self._models: dict[tuple[int, float, float], Any] = {}
+
+    def network(self, input_size: int, recipe: Recipe) -> Any:
+        """The compiled network of one shape, with whatever weights the last fit left."""
+        import keras
+
+        key = (input_size, recipe.dropout, recipe.weight_decay)
+        if key not in self._models:
+            model = build_elemnet(input_size, recipe.dropout)
+            optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
+            jit = True if keras.backend.backend() == "jax" else self._jit
+            model.compile(optimizer=optimizer, loss="mae", jit_compile=jit)
+            optimizer.build(model.trainable_variables)
+            self._models[key] = model
+        return self._models[key]
+
+    def fit(
+        self,
+        features: np.ndarray,
+        values: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray],
+        recipe: Recipe,
+        weights: Callable[[Any], list[np.ndarray]],
+        seed: int,
+        *,
+        standardise: bool,
+        on_epoch: EpochCallback | None = None,
+    ) -> tuple[FittedModel, pd.DataFrame]:
+        """Fit one network.
+
+        Args:
+            features: Shape (n_samples, n_features).
+            values: Shape (n_samples,), in the property's unit.
+            validation: Features and values of the validation rows; they steer early stopping and pruning only.
+            recipe: Schedule.
+            weights: Gives the initial weights of the network that it is handed.
+            seed: Seed of the order of rows.
+            standardise: Scale every feature by its training mean and deviation.
+            on_epoch: Called after every evaluated epoch.
+
+        Returns:
+            The fitted model, and its history with the columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``
+            (in the property's unit).
+
+        Raises:
+            DivergedError: The loss became NaN or infinite.
+            ShapeMismatchError: Features and values differ in length.
+        """
+        _check(features, values)
+        _check(*validation)
+        transform = TargetTransform.fit(values)
+        x, scaling = np.asarray(features, np.float32), None
+        x_val = np.asarray(validation[0], np.float32)
+        if standardise:
+            deviation = x.std(axis=0)
+            scaling = np.stack([x.mean(axis=0), np.where(deviation > 1e-6, deviation, 1.0)]).astype(
+                np.float32
+            )
+            x, x_val = standardised(x, scaling), standardised(x_val, scaling)
+        y = transform.forward(values).astype(np.float32)[:, None]
+
+        model = self.network(x.shape[1], recipe)
+        model.set_weights(weights(model))
+        for variable in model.optimizer.variables:
+            if variable.path != model.optimizer.learning_rate.path:
+                variable.assign(np.zeros(variable.shape, variable.dtype))
+
+        rng = np.random.default_rng(seed)
+        batch = min(recipe.batch_size, len(x))
+        steps = len(x) // batch
+        every = 1 if recipe.patience else max(1, recipe.epochs // EVALUATIONS)
+        rows: list[tuple[int, float, float]] = []
+        best, best_weights, best_epoch = math.inf, None, 0
+        for epoch in range(1, recipe.epochs + 1):
+            order = rng.permutation(len(x))
+            model.reset_metrics()
+            loss = math.nan
+            for step in range(steps):
+                rate = learning_rate(recipe, (epoch - 1) * steps + step, recipe.epochs * steps)
+                model.optimizer.learning_rate.assign(rate)
+                chosen = order[step * batch : (step + 1) * batch]
+                loss = float(np.asarray(model.train_on_batch(x[chosen], y[chosen])))
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"the loss is {loss} after epoch {epoch}. Lower the learning rate ({recipe})."
+                )
+            if epoch % every and epoch != recipe.epochs:
+                continue
+            val_mae = float(np.abs(transform.inverse(network_output(model, x_val)) - validation[1]).mean())
+            rows.append((epoch, loss, val_mae))
+            if on_epoch is not None:
+                on_epoch(epoch, val_mae)
+            if val_mae < best:
+                best, best_epoch = val_mae, epoch
+                best_weights = model.get_weights() if recipe.restore_best else None
+            elif recipe.patience and epoch - best_epoch >= recipe.patience:
+                break
+        if recipe.restore_best and best_weights is not None:
+            model.set_weights(best_weights)
+        fitted = FittedModel("network", model, transform, scaling)
+        return fitted, pd.DataFrame(rows, columns=["epoch", "loss", "val_mae"])
+
+
+def learning_rate(recipe: Recipe, step: int, total: int) -> float:
+    """Learning rate of one step (from 0) of ``total``: linear warm-up, then constant or half a cosine to zero."""
+    warm = int(recipe.warmup_fraction * total)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / (warm + 1)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    progress = (step - warm) / max(total - warm, 1)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _check(features: np.ndarray, values: np.ndarray) -> None:
+    if features.ndim != 2 or values.shape != (len(features),) or not len(values):
+        raise ShapeMismatchError(
+            f"features have shape {features.shape} and values {values.shape}; "
+            "(n_samples, n_features) and (n_samples,) with at least one sample are needed."
+        )

@@ -1,0 +1,146 @@
+"""One Optuna study: seeded, pruned, resumable, with the defaults as its first trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from crossprop.errors import CellError, DivergedError
+from crossprop.tuning.search_spaces import Hyperparameters, MethodSpace
+
+if TYPE_CHECKING:
+    import optuna
+
+Report = Callable[[int, float], None]
+Objective = Callable[[Hyperparameters, Report], float]
+"""Takes hyperparameters and a function to report (step, validation MAE) to; returns the validation MAE."""
+
+STARTUP_TRIALS = 2
+"""Finished trials before pruning begins: the defaults always run to their end."""
+
+
+@dataclass(frozen=True)
+class TuningOutcome:
+    """The best point of a study and its trials.
+
+    Attributes:
+        best: Hyperparameters of the best trial.
+        value: Its validation MAE, in the property's unit.
+        trials: One row a trial: ``number, state, value, seconds`` and ``params_<name>``.
+    """
+
+    best: Hyperparameters
+    value: float
+    trials: pd.DataFrame
+
+
+def tune(
+    name: str,
+    space: MethodSpace,
+    objective: Objective,
+    *,
+    n_trials: int,
+    seconds: float,
+    seed: int,
+    journal: Path | None = None,
+) -> TuningOutcome:
+    """Search a space, the defaults first, then by a tree-structured Parzen estimator.
+
+    Every trial draws from a sampler seeded by the study's seed and the trial's number, so a study that was
+    interrupted goes on as if it had not been. The ceiling in seconds is looked at between trials.
+
+    Args:
+        name: Name of the study in the journal.
+        space: What to search.
+        objective: What to minimise.
+        n_trials: Trials in all, those found in the journal included.
+        seconds: Ceiling on the time of this call; the first trial always runs.
+        seed: Seed of the sampler.
+        journal: File that keeps the trials; ``None`` keeps them in memory.
+
+    Raises:
+        CellError: Not one trial succeeded; the message gives the last reason.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name=name,
+        storage=_storage(journal),
+        load_if_exists=True,
+        direction="minimize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0),
+    )
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        study.tell(trial.number, state=states.FAIL)
+    for parameters in space.defaults()[:n_trials]:
+        study.enqueue_trial(parameters, skip_if_exists=True)
+
+    started = monotonic()
+    reason = "no trial was run"
+    while True:
+        done = study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED, states.FAIL))
+        if len(done) >= n_trials or (done and monotonic() - started > seconds):
+            break
+        study.sampler = optuna.samplers.TPESampler(seed=(seed + len(done)) % 2**32, n_startup_trials=5)
+        trial = study.ask()
+        try:
+            value = objective(space.suggest(trial), _reporter(trial))
+            if not math.isfinite(value):
+                raise DivergedError(f"the validation MAE is {value}.")
+            study.tell(trial, value)
+        except optuna.TrialPruned:
+            study.tell(trial, state=states.PRUNED)
+        except (CellError, ValueError, ArithmeticError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            study.tell(trial, state=states.FAIL)
+
+    complete = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
+    if not complete:
+        raise CellError(
+            f"none of the {len(study.trials)} trials of {name} succeeded; the last reason: {reason}"
+        )
+    best = min(complete, key=lambda t: (t.value, t.number))
+    assert best.value is not None
+    return TuningOutcome(dict(best.params), float(best.value), _table(study))
+
+
+def _reporter(trial: optuna.Trial) -> Report:
+    import optuna
+
+    def report(step: int, value: float) -> None:
+        trial.report(value, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    return report
+
+
+def _storage(journal: Path | None) -> Any:
+    if journal is None:
+        return None
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal))))
+
+
+def _table(study: optuna.Study) -> pd.DataFrame:
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        if not trial.state.is_finished():
+            continue
+        seconds = trial.duration.total_seconds() if trial.duration else math.nan
+        rows.append(
+            {"number": trial.number, "state": trial.state.name, "value": trial.value, "seconds": seconds}
+            | {f"params_{key}": value for key, value in trial.params.items()}
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crossprop.data.cleaning import REPORT_COLUMNS, clean_rows, read_table, refuse_unlearnable
+from crossprop.errors import DataError
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "alloys.csv"
+        path.write_bytes(text.encode(encoding) if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def many_good(bad, n=40):
+    """A file of n good rows and the given bad ones below them."""
+    return "formula,value\n" + "".join(f"Li{i}Na,{i}\n" for i in range(1, n + 1)) + bad
+
+
+def test_rows_are_read_with_their_lines_keys_and_values(table):
+    clean = read_table(table("id,formula,value\n0, NaCl ,1.5\n1,Fe2O3,-2e-1\n"), "formula", "value")
+    assert clean.rows.to_dict("list") == {
+        "line": [2, 3],
+        "formula": ["NaCl", "Fe2O3"],
+        "composition": ["Cl:0.5000 Na:0.5000", "Fe:0.4000 O:0.6000"],
+        "value": [1.5, -0.2],
+    }
+    assert clean.report.empty
+    assert tuple(clean.report.columns) == REPORT_COLUMNS
+
+
+def test_the_formula_nan_is_a_sodium_nitride(table):
+    assert read_table(table("formula,value\nNaN,1\nNaCl,2\n"), "formula", "value").rows[
+        "formula"
+    ].tolist() == [
+        "NaN",
+        "NaCl",
+    ]
+
+
+def test_a_byte_order_mark_and_carriage_returns_do_no_harm(table):
+    path = table("\ufeffformula,value\r\nNaCl,1\r\nKCl,2\r\n")
+    assert read_table(path, "formula", "value").rows["line"].tolist() == [2, 3]
+
+
+def test_spreadsheet_dates_are_repaired_and_reported(table):
+    clean = read_table(table(many_good("2-Feb,13.5\n3-Feb,13.4\n")), "formula", "value")
+    assert clean.rows["formula"].tolist()[-2:] == ["FeB2", "FeB3"]
+    assert clean.report[["line", "file", "formula", "value", "action"]].values.tolist() == [
+        [42, "alloys.csv", "2-Feb", "13.5", "repaired"],
+        [43, "alloys.csv", "3-Feb", "13.4", "repaired"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("1-Mar,1", "date"),
+        ("2021-03-01,1", "date"),
+        ("Feb-20,1", "date"),
+        ("XeF2Zz,1", "no element"),
+        ("HeO,1", "none of the 86"),
+        ("hello,1", "no chemical formula"),
+        (",1", "empty"),
+        ("NaCl,", "the value is missing"),
+        ("NaCl", "the value is missing"),
+        ("NaCl,nan", "'nan' is no finite number"),
+        ("NaCl,inf", "'inf' is no finite number"),
+        ("NaCl,-Infinity", "no finite number"),
+        ("NaCl,1e999", "no finite number"),
+        ("NaCl,about 3", "'about 3' is no finite number"),
+        ("NaCl,1_000", "no finite number"),
+        ('NaCl,"1,5"', "'1,5' is no finite number"),
+        ("NaCl,٣", "no finite number"),
+    ],
+)
+def test_single_bad_rows_are_dropped_with_line_and_reason(table, row, reason):
+    clean = read_table(table(many_good(row + "\n")), "formula", "value")
+    assert len(clean.rows) == 40
+    assert clean.report[["line", "action"]].values.tolist() == [[42, "dropped"]]
+    assert reason in clean.report["reason"][0]
+
+
+def test_more_than_a_tenth_of_bad_rows_is_refused_with_examples(table):
+    assert len(read_table(table(many_good("x,1\n" * 4, n=36)), "formula", "value").rows) == 36
+    with pytest.raises(DataError, match=r"5 of 41 rows.*line 38.*mend the file"):
+        read_table(table(many_good("x,1\n" * 5, n=36)), "formula", "value")
+
+
+def test_repeated_formulas_stay_and_are_counted(table):
+    clean = read_table(table("formula,value\nNaCl,1\nNaCl,2\nNaCl,1\nKCl,3\n"), "formula", "value")
+    assert len(clean.rows) == 4
+    assert clean.report["action"].tolist() == ["noted"]
+    assert "2 rows repeat a formula of this file, 1 of them with the same value" in clean.report["reason"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "is empty"),
+        ("\n", "is empty"),
+        ("formula,value\n", "no rows below its header"),
+        ("formula,energy\nNaCl,1\n", "no column 'value'.*'energy'"),
+        ("formula;value\nNaCl;1\n", "separated by ';'"),
+        ("formula\tvalue\nNaCl\t1\n", "separated by '\\\\t'"),
+        ("NaCl,1\nKCl,2\n", "no column 'formula' and 'value'"),
+        (b"formula,value\nNa\xff\xfeCl,1\n", "UTF-8"),
+        ('formula,value\n"NaCl,1\n', "no CSV"),
+        ("formula,value\nNa\x00Cl,1\nKCl,2\n", "no CSV|unusable"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "UTF-8|no column"),
+    ],
+)
+def test_what_is_no_such_table_is_refused(table, text, part):
+    with pytest.raises(DataError, match=part):
+        read_table(table(text), "formula", "value")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match="Fetch the data first"):
+        read_table(tmp_path / "absent.csv", "formula", "value")
+
+
+def test_rows_in_memory_are_cleaned_alike():
+    clean = clean_rows("mine", range(20), ["NaCl"] * 19 + [float("nan")], np.arange(20.0))
+    assert len(clean.rows) == 19
+    assert "must be a text" in clean.report["reason"][0]
+
+
+@pytest.mark.parametrize("values", [[], [1.0]])
+def test_fewer_than_two_values_cannot_be_learnt(values):
+    with pytest.raises(DataError, match="at least two"):
+        refuse_unlearnable(np.array(values), "it")
+
+
+def test_a_constant_cannot_be_learnt():
+    with pytest.raises(DataError, match="All 3 values of it are 2: a constant"):
+        refuse_unlearnable(np.full(3, 2.0), "it")

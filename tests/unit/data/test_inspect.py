@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from crossprop.data.catalog import load_catalog
+from crossprop.data.inspect import list_properties, show_property, verify_data
+from crossprop.data.prepare import prepare_study
+from crossprop.errors import DataError, UnknownPropertyError
+
+
+def printed(table):
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(table)
+    return stream.getvalue()
+
+
+def test_the_list_names_every_property_with_rows_unit_role_and_place(tiny):
+    catalog, raw = tiny
+    text = printed(list_properties(catalog, raw))
+    assert all(entry.key in text for entry in catalog.entries())
+    line = next(line for line in text.splitlines() if "exfoliation_energy" in line)
+    assert all(part in line for part in ("Exfoli", "target", "557", "meV/atom", "to fetch"))
+    assert "installed" in next(line for line in text.splitlines() if "seebeck_n" in line)
+    assert "fetched" in next(line for line in text.splitlines() if "tiny_target" in line)
+
+
+def test_the_list_can_be_limited_to_a_role(tiny):
+    text = printed(list_properties(*tiny, role="source"))
+    assert "band_gap" in text
+    assert "exfoliation_energy" not in text
+    with pytest.raises(DataError, match="'goal' is no role"):
+        list_properties(*tiny, role="goal")
+
+
+def test_a_property_is_shown_with_the_papers_figures_and_its_traps(tiny):
+    text = show_property(tiny[0], "nem300k", tiny[1])
+    for part in (
+        "m_e",
+        "npj Comput. Mater.",
+        "Northwestern",
+        "nem300k_test_set.csv",
+        "1.282",
+        "same rows and values",
+    ):
+        assert part in text
+    assert "column S_n" in show_property(tiny[0], "seebeck_n", tiny[1])
+    assert "of edition open" in show_property(tiny[0], "formation_energy", tiny[1])
+
+
+def test_a_prepared_property_is_shown_with_rows_and_range(tiny, tmp_path):
+    prepare_study(tiny[0], ["tiny_target"], [], tiny[1], tmp_path / "prepared" / "mine")
+    text = show_property(tiny[0], "tiny_target", tiny[1], tmp_path / "prepared")
+    assert "for study mine: 4 train, 2 test, 5 compositions; 1 to 6, median 3.5 eV" in text
+
+
+def test_an_unknown_property_cannot_be_shown(tiny):
+    with pytest.raises(UnknownPropertyError):
+        show_property(tiny[0], "unheard_of", tiny[1])
+
+
+def test_verification_finds_damaged_files(tiny):
+    catalog, raw = tiny
+    before = verify_data(catalog, raw)
+    assert before.ok
+    assert before.whole == 4  # three files of one's own and the embedded archive
+    damaged = next(raw.rglob("tiny_target_train.csv"))
+    damaged.write_text("formula,value\nNaCl,1.1\n")
+    after = verify_data(catalog, raw)
+    assert not after.ok
+    assert after.damaged == (damaged,)
+    assert "is damaged: delete it and fetch again" in str(after)
+
+
+def test_the_catalogue_loads_without_heavy_packages():
+    code = (
+        "import sys, crossprop.data.catalog, crossprop.data.inspect, crossprop.data.prepare, crossprop.data.fetch;"
+        "heavy = {'tensorflow', 'keras', 'mlflow', 'optuna', 'matplotlib', 'pymatgen', 'matminer', 'requests'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
+    )
+    assert out.stdout.strip() == "[]"
+
+
+def test_the_built_in_catalogue_alone_verifies(tmp_path):
+    found = verify_data(load_catalog(), tmp_path)
+    assert found.ok
+    assert found.whole == 1
+    assert found.missing > 100

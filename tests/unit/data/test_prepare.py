@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.data.prepare import prepare_study, prepare_target
+from crossprop.data.prepared import PreparedData
+from crossprop.data.sources import prepare_source
+from crossprop.data.splits import training_rows
+from crossprop.errors import DataError, StoreError
+
+
+def keys_of(*formulas):
+    return set(composition_keys(fraction_matrix(formulas)))
+
+
+def test_a_published_split_is_kept_row_by_row(tiny):
+    data = prepare_target(tiny[0], "tiny_target", tiny[1])
+    assert data.frame["formula"].tolist() == ["NaCl", "MgO", "Fe2O3", "KBr", "MoS2", "Mg2O2"]
+    assert data.frame["split"].tolist() == ["train"] * 4 + ["test"] * 2
+    assert data.frame["value"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert "1 training rows share" in " ".join(data.cleaning["reason"])
+
+
+def test_protocol_strict_drops_what_the_hold_out_repeats_in_another_spelling(tiny):
+    frame = prepare_target(tiny[0], "tiny_target", tiny[1]).frame
+    assert frame["formula"][training_rows(frame, "published")].tolist() == ["NaCl", "MgO", "Fe2O3", "KBr"]
+    assert frame["formula"][training_rows(frame, "strict")].tolist() == ["NaCl", "Fe2O3", "KBr"]
+
+
+def test_composition_seen_in_a_target_never_reaches_source_training(tiny, tmp_path):
+    catalog, raw = tiny
+    prepare_study(catalog, ["tiny_target"], ["tiny_source"], raw, tmp_path / "out")
+    source = pd.read_parquet(tmp_path / "out" / "tiny_source.parquet")
+    assert len(source) == 40
+    assert not set(source["composition"]) & keys_of("NaCl", "MgO", "Fe2O3", "KBr", "MoS2")
+    report = pd.read_csv(tmp_path / "out" / "tiny_source.cleaning.csv", keep_default_na=False)
+    assert "3 rows (3 compositions) belong to a target" in " ".join(report["reason"])
+
+
+def test_without_targets_a_source_keeps_all_its_compositions(tiny):
+    frame = prepare_source(tiny[0], "tiny_source", tiny[1]).frame
+    assert keys_of("NaCl", "MgO", "MoS2") <= set(frame["composition"])
+
+
+def test_a_source_has_one_row_per_composition_and_a_grouped_validation_tenth(tiny):
+    frame = prepare_source(tiny[0], "tiny_source", tiny[1]).frame
+    assert frame["composition"].is_unique
+    assert frame["split"].value_counts().to_dict() == {"train": 39, "validation": 4}
+
+
+@pytest.mark.parametrize(("merge", "value"), [("lowest", 1.0), ("median", 3.0)])
+def test_polymorphs_of_a_source_become_one_row(build_catalog, merge, value):
+    text = "formula,value\nTiO2,5\nTi2O4,1\nO2Ti,3\nNaCl,7\nKCl,8\n"
+    catalog, raw = build_catalog({"s": {"roles": ["source"], "merge": merge, "texts": {"all": text}}})
+    data = prepare_source(catalog, "s", raw)
+    assert data.frame.loc[data.frame["formula"] == "TiO2", "value"].tolist() == [value]
+    assert f"2 rows repeat a composition; one row per composition ({merge} value)" in set(
+        data.cleaning["reason"]
+    )
+
+
+def test_preparing_twice_writes_the_same_bytes(tiny, tmp_path):
+    for name in ("a", "b"):
+        prepare_study(tiny[0], ["tiny_target"], ["tiny_source"], tiny[1], tmp_path / name)
+    first, second = (sorted((tmp_path / n).iterdir()) for n in ("a", "b"))
+    assert [p.name for p in first] == [
+        "tiny_source.cleaning.csv",
+        "tiny_source.parquet",
+        "tiny_target.cleaning.csv",
+        "tiny_target.parquet",
+    ]
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_files_without_a_split_get_a_hold_out_of_a_tenth_of_the_compositions(build_catalog):
+    text = "formula,value\n" + "".join(f"Li{i}Na,{i}\n" for i in range(1, 51))
+    catalog, raw = build_catalog({"t": {"roles": ["target"], "texts": {"all": text}}})
+    frame = prepare_target(catalog, "t", raw).frame
+    assert frame["split"].value_counts().to_dict() == {"train": 45, "test": 5}
+    assert frame.equals(prepare_target(catalog, "t", raw).frame)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "part"),
+    [
+        ("", "formula,value\nNaCl,1\n", "is empty"),
+        ("formula,value\n", "formula,value\nNaCl,1\n", "no rows"),
+        ("formula,value\nNaCl,1\n", "formula,value\nKCl,1\n", "1 usable row"),
+        ("formula,value\nNaCl,1\nKBr,1\nMgO,1\n", "formula,value\nKCl,2\n", "constant"),
+        ("formula;value\nNaCl;1\nKBr;2\n", "formula,value\nKCl,1\n", "separated by ';'"),
+        ("formula,energy\nNaCl,1\nKBr,2\n", "formula,value\nKCl,1\n", "no column 'value'"),
+        ("formula,value\nNaCl,x\nKBr,y\n", "formula,value\nKCl,1\n", "2 of 2 rows"),
+    ],
+)
+def test_a_target_that_nothing_can_be_learnt_from_is_refused(build_catalog, train, test, part):
+    catalog, raw = build_catalog({"t": {"roles": ["target"], "texts": {"train": train, "test": test}}})
+    with pytest.raises(DataError, match=part):
+        prepare_target(catalog, "t", raw)
+
+
+def test_a_constant_source_is_refused(build_catalog):
+    catalog, raw = build_catalog(
+        {"s": {"roles": ["source"], "texts": {"all": "formula,value\nNaCl,1\nKBr,1\n"}}}
+    )
+    with pytest.raises(DataError, match="constant"):
+        prepare_source(catalog, "s", raw)
+
+
+def test_a_source_whose_every_composition_is_a_targets_is_refused(build_catalog):
+    catalog, raw = build_catalog(
+        {"s": {"roles": ["source"], "texts": {"all": "formula,value\nNaCl,1\nKBr,2\n"}}}
+    )
+    with pytest.raises(DataError, match="no row left"):
+        prepare_source(catalog, "s", raw, keys_of("NaCl", "KBr"))
+
+
+def test_a_source_is_no_target(tiny):
+    with pytest.raises(DataError, match="not a target"):
+        prepare_target(tiny[0], "tiny_source", tiny[1])
+
+
+def test_unfetched_files_are_named(tiny, tmp_path):
+    with pytest.raises(DataError, match="Fetch the data first"):
+        prepare_target(tiny[0], "tiny_target", tmp_path / "nowhere")
+
+
+def test_values_beyond_the_limits_are_dropped_one_by_one(build_catalog):
+    text = "formula,value\nNaCl,1\nKBr,2\nMgO,43.5\n"
+    limits = {"low": -10, "high": 5}
+    catalog, raw = build_catalog({"s": {"roles": ["source"], "limits": limits, "texts": {"all": text}}})
+    data = prepare_source(catalog, "s", raw)
+    assert set(data.frame["formula"]) == {"NaCl", "KBr"}
+    dropped = data.cleaning[data.cleaning["action"] == "dropped"]
+    assert dropped[["formula", "value"]].values.tolist() == [["MgO", "43.5"]]
+
+
+def supplemented(build_catalog, relation, own, other, tolerance=0.1):
+    supplement = {
+        "relation": relation,
+        "description": "other series",
+        "tolerance": tolerance,
+        "texts": {"all": other},
+    }
+    return build_catalog(
+        {
+            "s": {
+                "roles": ["source"],
+                "texts": {"all": own},
+                "editions": {"open": {"supplements": [supplement]}, "own": {}},
+            }
+        }
+    )
+
+
+def test_a_supplement_of_the_same_property_adds_only_new_compositions(build_catalog):
+    own = "formula,value\nNaCl,1\nKBr,2\nMgO,3\n"
+    other = "formula,value\nNa2Cl2,1.01\nMg2O2,3\nKBr,9\nCaO,4\nLiF,5\n"
+    catalog, raw = supplemented(build_catalog, "same_property", own, other)
+    data = prepare_source(catalog, "s", raw, keys_of("LiF"), edition="open")
+    values = dict(zip(data.frame["formula"], data.frame["value"], strict=True))
+    assert values == {"NaCl": 1, "KBr": 2, "MgO": 3, "CaO": 4}
+    assert "3 compositions are known already" in " ".join(data.cleaning["reason"])
+    assert "1 by more than 0.1" in " ".join(data.cleaning["reason"])
+    assert len(prepare_source(catalog, "s", raw, edition="own").frame) == 3
+
+
+def test_a_supplement_on_another_scale_is_refused(build_catalog):
+    own = "formula,value\nNaCl,1\nKBr,2\nMgO,3\n"
+    catalog, raw = supplemented(
+        build_catalog, "same_property", own, "formula,value\nNaCl,96\nKBr,193\nCaO,4\n"
+    )
+    with pytest.raises(DataError, match="another scale"):
+        prepare_source(catalog, "s", raw, edition="open")
+
+
+def test_implied_values_follow_from_elemental_references_without_the_targets_rows(build_catalog):
+    rng = np.random.default_rng(0)
+    amounts = rng.integers(1, 9, size=(300, 3))
+    formulas = list(dict.fromkeys(f"Li{a}Na{b}K{c}" for a, b, c in amounts))
+    fractions = fraction_matrix(formulas)
+    x = fractions[:, [1, 8, 15]]
+    formation = np.sin(5 * x[:, 0])
+    energy = formation + x @ np.array([-1.9, -1.3, -1.1])
+    n = len(formulas)
+    target = formulas[0]
+    own = "formula,value\n" + "".join(
+        f"{f},{v!r}\n" for f, v in zip(formulas[: n - 20], formation.tolist(), strict=False)
+    )
+    # The excluded composition's energy is nonsense: had it been used, it would still not matter (least
+    # absolute
+    # deviations), but it must not appear among the results.
+    energy[0] = 1e3
+    other = "formula,value\n" + "".join(
+        f"{f},{v!r}\n" for f, v in zip(formulas, energy.tolist(), strict=True)
+    )
+    catalog, raw = supplemented(build_catalog, "elemental_references", own, other, tolerance=0.01)
+    frame = prepare_source(catalog, "s", raw, keys_of(target), edition="open").frame
+    assert not set(frame["composition"]) & keys_of(target)
+    keys = composition_keys(fractions)
+    expected = pd.Series(formation, index=keys)
+    assert len(frame) == len(set(keys)) - 1
+    implied = frame.set_index("composition")["value"].loc[
+        [k for k in keys[n - 20 :] if k not in set(keys[: n - 20])]
+    ]
+    np.testing.assert_allclose(implied, expected[implied.index], atol=1e-6)
+
+
+def test_a_full_disk_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
+    def no_space(self, *args, **kwargs):
+        Path(args[0]).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    frame = pd.DataFrame({"formula": ["H"], "composition": ["H:1.0000"], "value": [1.0], "split": ["train"]})
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", no_space)
+    with pytest.raises(StoreError, match="No space left"):
+        PreparedData(frame, frame).write(tmp_path / "out", "x")
+    assert list((tmp_path / "out").iterdir()) == []

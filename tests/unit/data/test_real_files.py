@@ -1,0 +1,125 @@
+"""The published files themselves, where a mirror of them is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.data.catalog import load_catalog
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix, parse_formula
+from crossprop.data.fetch import blob_id, fetch_files
+from crossprop.data.prepare import prepare_target
+from crossprop.data.sources import prepare_source
+from crossprop.data.splits import cross_validation_folds, training_rows
+
+pytestmark = pytest.mark.skipif("CROSSPROP_MIRROR" not in os.environ, reason="needs CROSSPROP_MIRROR")
+
+CATALOG = load_catalog()
+MIRROR = Path(os.environ.get("CROSSPROP_MIRROR", "."))
+PAPER = [e for e in CATALOG.entries("target") if e.embedded is None]
+
+
+@pytest.fixture(scope="module")
+def targets():
+    return {entry.key: prepare_target(CATALOG, entry.key, MIRROR) for entry in PAPER}
+
+
+def test_every_file_of_edition_open_is_at_hand_and_as_pinned():
+    files = CATALOG.pinned_files(edition="open")
+    assert all(blob_id(MIRROR / f.relative_path) == f.blob for f in files)
+    assert all((MIRROR / f.relative_path).stat().st_size == f.size for f in files)
+
+
+def test_fetching_from_the_mirror_gives_the_same_files(tmp_path):
+    files = CATALOG.property("Exfoli").pinned_files()
+    paths = fetch_files(files, tmp_path)
+    assert [blob_id(p) for p in paths] == [f.blob for f in files]
+
+
+def test_the_files_hold_as_many_rows_as_the_catalogue_says(targets):
+    assert len(targets) == 41
+    for entry in PAPER:
+        data = targets[entry.key]
+        dropped = (data.cleaning["action"] == "dropped").sum()
+        assert len(data.frame) + dropped == entry.rows
+
+
+def test_only_the_known_spreadsheet_dates_are_repaired_and_nothing_is_dropped(targets):
+    report = pd.concat(d.cleaning for d in targets.values())
+    repaired = report[report["action"] == "repaired"]
+    assert repaired[["file", "line", "formula"]].values.tolist() == [
+        ["meps_training_set.csv", 5942, "2-Feb"],
+        ["meps_training_set.csv", 6526, "3-Feb"],
+        ["mbj_bandgap_training_set.csv", 3934, "2-Feb"],
+    ]
+    assert not (report["action"] == "dropped").any()
+
+
+def test_the_two_effective_masses_are_one(targets):
+    assert targets["pem300k"].frame.equals(targets["nem300k"].frame)
+
+
+def test_the_base_of_the_paper_is_the_mean_of_the_training_values(targets):
+    """Ties units, columns and splits to Table 2: a swapped column or split would not reproduce its Base."""
+    for key in ("exfoliation_energy", "expt_bandgap", "expt_deltae", "max_ir_mode", "deltae", "slme"):
+        frame = targets[key].frame
+        train, test = (frame.loc[frame["split"] == s, "value"] for s in ("train", "test"))
+        base = np.abs(test - train.mean()).mean()
+        assert base == pytest.approx(CATALOG.property(key).paper.base_mae, rel=0.02), key
+
+
+def test_strict_drops_the_repeated_compositions_of_deltae(targets):
+    frame = targets["deltae"].frame
+    published, strict = training_rows(frame, "published"), training_rows(frame, "strict")
+    assert len(published) - len(strict) == 228
+    held_out = frame[frame["split"] == "test"]
+    seen = held_out["composition"].isin(set(frame["composition"].iloc[published])).sum()
+    assert seen == 220
+    assert not held_out["composition"].isin(set(frame["composition"].iloc[strict])).any()
+
+
+def test_folds_of_a_real_target_keep_polymorphs_together(targets):
+    frame = targets["exfoliation_energy"].frame
+    keys = frame["composition"].to_numpy()[training_rows(frame)]
+    folds = cross_validation_folds(keys)
+    assert all(not set(keys[train]) & set(keys[validation]) for train, validation in folds)
+    assert {len(validation) for _, validation in folds} == {50, 51}
+
+
+def test_formulas_are_read_as_pymatgen_reads_them(targets):
+    from pymatgen.core import Composition
+
+    rng = np.random.default_rng(0)
+    formulas = set()
+    for data in targets.values():
+        formulas |= set(rng.choice(data.frame["formula"], 60))
+    for entry in CATALOG.entries("source"):
+        for file in entry.pinned_files("open")[-1:]:
+            column = pd.read_csv(MIRROR / file.relative_path, keep_default_na=False)["formula"]
+            formulas |= set(rng.choice(column.to_numpy(), 150))
+    formulas |= {f for d in targets.values() for f in d.frame["formula"] if "(" in f and len(f) > 16}
+    checked = 0
+    for formula in formulas:
+        expected = Composition(formula).get_el_amt_dict()
+        if set(expected) <= set(ELEMENTS):
+            assert parse_formula(formula) == pytest.approx(expected), formula
+            checked += 1
+    assert checked > 3000
+
+
+def test_the_open_formation_energy_holds_no_target_composition_and_its_implied_values_are_right(targets):
+    excluded = set().union(*(set(d.frame["composition"]) for d in targets.values()))
+    data = prepare_source(CATALOG, "formation_energy", MIRROR, excluded, "open")
+    assert not set(data.frame["composition"]) & excluded
+    assert 138_000 < len(data.frame) < 139_000
+    assert data.frame["composition"].is_unique
+    assert data.frame["value"].between(-15, 5).all()
+    (fit,) = [r for r in data.cleaning["reason"] if r.startswith("elemental references fitted")]
+    assert "mean residual 0.00017" in fit
+    # Decimal formulas of another publisher find their targets too.
+    (key,) = composition_keys(fraction_matrix(["Mo0.333333S0.666667"]))
+    assert key in excluded

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.data import splits
+from crossprop.data.splits import cross_validation_folds, screening_split, training_rows
+from crossprop.errors import DataError
+
+FRAME = pd.DataFrame(
+    {
+        "composition": ["a", "b", "a", "c", "a", "d"],
+        "split": ["train", "train", "train", "train", "test", "test"],
+    }
+)
+
+
+def test_published_keeps_and_strict_drops_training_rows_whose_composition_is_held_out():
+    assert training_rows(FRAME, "published").tolist() == [0, 1, 2, 3]
+    assert training_rows(FRAME, "strict").tolist() == [1, 3]
+    assert splits.test_rows(FRAME).tolist() == [4, 5]
+
+
+def test_an_unknown_protocol_is_refused():
+    with pytest.raises(ValueError, match="lenient"):
+        training_rows(FRAME, "lenient")
+
+
+def test_a_target_without_rows_to_learn_from_or_to_hold_out_is_refused():
+    with pytest.raises(DataError, match="1 of 6 rows are left"):
+        training_rows(FRAME.assign(split=["train"] + ["test"] * 5))
+    with pytest.raises(DataError, match="hold-out"):
+        splits.test_rows(FRAME.assign(split="train"))
+    with pytest.raises(DataError, match="composition"):
+        training_rows(FRAME.drop(columns="composition"))
+
+
+@pytest.fixture
+def keys() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.array([f"k{i}" for i in rng.integers(0, 150, 400)], dtype=object)
+
+
+def test_screening_validates_on_a_tenth_and_keeps_compositions_together(keys):
+    train, validation = screening_split(keys, seed=1)
+    assert sorted([*train, *validation]) == list(range(400))
+    assert not set(keys[train]) & set(keys[validation])
+    assert 40 <= len(validation) <= 48
+
+
+def test_screening_depends_on_the_seed_alone(keys):
+    first, again, other = (screening_split(keys, seed=s)[1].tolist() for s in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_screening_chooses_the_same_compositions_whatever_the_order_of_the_rows(keys):
+    shuffled = np.random.default_rng(3).permutation(keys)
+    assert set(keys[screening_split(keys, 1)[1]]) == set(shuffled[screening_split(shuffled, 1)[1]])
+
+
+def test_folds_keep_compositions_together_and_validate_every_row_once(keys):
+    folds = cross_validation_folds(keys, 10, seed=1)
+    assert len(folds) == 10
+    assert sorted(np.concatenate([validation for _, validation in folds])) == list(range(400))
+    for train, validation in folds:
+        assert not set(keys[train]) & set(keys[validation])
+        assert len(train) + len(validation) == 400
+        assert 38 <= len(validation) <= 42
+
+
+def test_folds_depend_on_the_seed_alone(keys):
+    def sizes(seed):
+        return [v.tolist() for _, v in cross_validation_folds(keys, 5, seed)]
+
+    assert sizes(1) == sizes(1)
+    assert sizes(1) != sizes(2)
+
+
+def test_as_many_folds_as_compositions_leave_one_out():
+    folds = cross_validation_folds(np.array(["a", "b", "b", "c"]), 3, seed=0)
+    assert sorted(v.tolist() for _, v in folds) == [[0], [1, 2], [3]]
+
+
+@pytest.mark.parametrize("n_folds", [0, 1, 4])
+def test_impossible_numbers_of_folds_are_refused(n_folds):
+    with pytest.raises(DataError, match="between 2 and 3"):
+        cross_validation_folds(np.array(["a", "b", "b", "c"]), n_folds)
+
+
+def test_one_composition_cannot_be_split():
+    with pytest.raises(DataError, match="at least two"):
+        screening_split(np.array(["a", "a", "a"]))
+
+
+def test_two_compositions_are_split_into_one_and_one():
+    train, validation = screening_split(np.array(["a", "b"]))
+    assert (len(train), len(validation)) == (1, 1)

@@ -1,0 +1,81 @@
+"""The embedded data set, as it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossprop.data.catalog import load_catalog
+from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.data.prepare import prepare_study, prepare_target
+from crossprop.data.sources import prepare_source
+from crossprop.data.transport import embedded_archive, embedded_table, shared_draw
+from crossprop.errors import DataError
+
+CATALOG = load_catalog()
+TARGETS = ("seebeck_n", "log_mass_n", "log_kappa_n", "log_powerfactor_n")
+NOWHERE = Path("nowhere")
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return {key: prepare_target(CATALOG, key, NOWHERE) for key in TARGETS}
+
+
+def test_every_target_has_the_same_500_and_1000_compositions(prepared):
+    frames = [data.frame for data in prepared.values()]
+    for frame in frames:
+        assert frame["split"].value_counts().to_dict() == {"train": 500, "test": 1000}
+        assert frame["composition"].is_unique
+        assert frame[["composition", "split"]].equals(frames[0][["composition", "split"]])
+        assert np.isfinite(frame["value"]).all()
+
+
+def test_polymorphs_become_the_median_of_their_values_after_the_logarithm():
+    rows = embedded_table(CATALOG, CATALOG.property("log_mass_n")).rows
+    (key,) = composition_keys(fraction_matrix(["MoS2"]))
+    values = rows.loc[rows["composition"] == key, "value"]
+    assert len(values) > 1
+    source = CATALOG.property("log_mass_n").model_copy(update={"roles": ("source",), "key": "mass"})
+    catalog = CATALOG.model_copy(update={"properties": {"mass": source}})
+    frame = prepare_source(catalog, "mass", NOWHERE).frame
+    merged = frame.loc[frame["composition"] == key, "value"].item()
+    assert merged == pytest.approx(float(np.median(values)))
+    assert frame["composition"].is_unique
+
+
+def test_rows_of_noble_gases_are_dropped_and_reported(prepared):
+    dropped = prepared["seebeck_n"].cleaning.query("action == 'dropped'")
+    assert sorted(set(dropped["formula"])) == ["Ar", "He", "Ne"]
+    assert dropped["reason"].str.contains("none of the 86").all()
+
+
+def test_no_target_composition_reaches_the_source(tmp_path):
+    written = prepare_study(CATALOG, TARGETS[:2], ["seebeck_p"], NOWHERE, tmp_path)
+    import pandas as pd
+
+    target, source = pd.read_parquet(written["seebeck_n"]), pd.read_parquet(written["seebeck_p"])
+    assert not set(target["composition"]) & set(source["composition"])
+    assert len(source) == 33127
+    assert set(source["split"]) == {"train", "validation"}
+
+
+def test_the_draw_depends_on_the_seed_alone():
+    assert shared_draw(CATALOG, "transport", 1) == shared_draw(CATALOG, "transport", 1)
+    train, test = shared_draw(CATALOG, "transport", 1)
+    assert not train & test
+    assert shared_draw(CATALOG, "transport", 2)[0] != train
+
+
+def test_another_archive_than_the_pinned_one_is_refused():
+    package = CATALOG.packages["transport"].model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(DataError, match="not the file that the catalogue pins.*Reinstall 'matminer'"):
+        embedded_archive(package)
+
+
+def test_a_package_that_is_not_installed_is_named():
+    package = CATALOG.packages["transport"].model_copy(update={"package": "absent_package"})
+    with pytest.raises(DataError, match="'absent_package' is not installed"):
+        embedded_archive(package)

@@ -1,0 +1,88 @@
+import time
+from itertools import product
+
+import numpy as np
+import pytest
+
+from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.features import charge_neutrality
+from crossprop.features.charge_neutrality import _neutral_by_partial_sums, neutral_compound_possible
+from crossprop.features.element_tables import element_tables
+
+
+@pytest.mark.parametrize(
+    ("formula", "possible"),
+    [
+        ("NaCl", True),  # +1 -1
+        ("Na2Cl", False),
+        ("Fe2O3", True),  # 2(+3) 3(-2)
+        ("Fe3O4", False),  # would need Fe(II) and Fe(III) at once
+        ("Ca5P3O13H", True),  # apatite: 10 + 15 - 26 + 1
+        ("Ni3Al", False),  # metals only
+        ("Fe", True),  # an element counts as possible
+        ("AlO1.5", True),
+        ("Al0.3333O0.5", False),  # 0.0001 charges short, as written
+    ],
+)
+def test_neutrality_of_hand_checked_formulas(formula, possible):
+    assert neutral_compound_possible(fraction_matrix([formula]))[0] == possible
+
+
+def test_long_search_agrees_with_the_vectorised_one(monkeypatch):
+    rng = np.random.default_rng(7)
+    pools = ["C", "N", "S", "Cl", "Mn", "Fe", "Na", "O", "P", "H"]
+    formulas = [
+        "".join(
+            f"{symbol}{rng.integers(1, 7)}" for symbol in rng.choice(pools, rng.integers(2, 5), replace=False)
+        )
+        for _ in range(300)
+    ]
+    fractions = fraction_matrix(formulas)
+    vectorised = neutral_compound_possible(fractions)
+    monkeypatch.setattr(charge_neutrality, "_MAX_VECTORISED", 0)
+    assert 30 < vectorised.sum() < 300
+    assert (neutral_compound_possible(fractions) == vectorised).all()
+
+
+def test_batches_do_not_change_the_answer(monkeypatch):
+    fractions = fraction_matrix(["FeS2", "MnCl2", "FeCl3", "MnS3", "FeN", "MnBr4", "FeAs"])
+    whole = neutral_compound_possible(fractions)
+    monkeypatch.setattr(charge_neutrality, "_BATCH_VALUES", 1)
+    assert (neutral_compound_possible(fractions) == whole).all()
+
+
+def test_partial_sums_agree_with_every_combination():
+    rng = np.random.default_rng(3)
+    answers = []
+    for _ in range(200):
+        options = [
+            np.array(rng.choice(np.arange(-4, 8), 3, replace=False)) * n / 40 for n in rng.integers(1, 9, 4)
+        ]
+        fixed = float(rng.integers(-20, 20)) / 40
+        expected = any(abs(fixed + sum(combination)) <= 1e-8 for combination in product(*options))
+        answers.append(expected)
+        assert _neutral_by_partial_sums(fixed, options, 1e-8) == expected
+    assert 20 < sum(answers) < 180
+
+
+def test_coarsened_search_never_loses_a_neutral_combination():
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        options = [rng.normal(size=4) for _ in range(5)]
+        fixed = -float(sum(option[rng.integers(4)] for option in options))
+        assert _neutral_by_partial_sums(fixed, options, 1e-8, max_sums=8)
+
+
+def test_twenty_multivalent_elements_in_incommensurate_fractions_get_an_answer_in_bounded_time():
+    states = element_tables().oxidation_states
+    rng = np.random.default_rng(20)
+    amounts = rng.dirichlet(np.ones(20))
+    multivalent = rng.permutation([i for i, options in enumerate(states) if len(options) > 1])[:20]
+    fractions = np.zeros((1, len(ELEMENTS)))
+    fractions[0, multivalent] = amounts
+    fractions[0, ELEMENTS.index("O")] = 0.3
+    fractions /= fractions.sum()
+    assert np.prod([len(states[i]) for i in multivalent], dtype=float) > 1e8  # beyond any plain enumeration
+    started = time.perf_counter()
+    assert neutral_compound_possible(fractions)[0]
+    assert time.perf_counter() - started < 20

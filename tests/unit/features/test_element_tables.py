@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import DataError
+from crossprop.features.element_tables import MAGPIE_PROPERTIES, element_tables
+
+
+def test_tables_hold_known_facts_of_iron():
+    tables = element_tables()
+    iron = ELEMENTS.index("Fe")
+    assert tables.magpie[iron, MAGPIE_PROPERTIES.index("Number")] == 26
+    assert tables.electronegativity[iron] == pytest.approx(1.83)
+    assert tables.oxidation_states[iron] == (2, 3)
+
+
+def test_tables_have_no_gap_for_any_of_the_86():
+    tables = element_tables()
+    assert tables.magpie.shape == (86, 22)
+    assert np.isfinite(tables.magpie).all()
+    assert np.isfinite(tables.electronegativity).all()
+    assert all(tables.oxidation_states)
+
+
+def test_tables_cannot_be_changed_by_a_caller():
+    with pytest.raises(ValueError, match="read-only"):
+        element_tables().magpie[0, 0] = 1.0
+
+
+def test_gap_in_the_installed_data_is_named_and_not_imputed(monkeypatch):
+    from matminer.utils.data import MagpieData
+
+    original = MagpieData.get_elemental_property
+
+    def with_gap(self, element, name):
+        return float("nan") if (element.symbol, name) == ("Tc", "MeltingT") else original(self, element, name)
+
+    monkeypatch.setattr(MagpieData, "get_elemental_property", with_gap)
+    with pytest.raises(DataError, match="'MeltingT' for Tc"):
+        element_tables.__wrapped__()
+
+
+def test_importing_the_feature_layer_imports_neither_matminer_nor_pymatgen():
+    code = (
+        "import sys, crossprop.features.matrices\n"
+        "print([name for name in ('matminer', 'pymatgen', 'tensorflow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

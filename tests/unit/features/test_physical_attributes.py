@@ -1,0 +1,204 @@
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.errors import DataError, FormulaError, ShapeMismatchError
+from crossprop.features.physical_attributes import ATTRIBUTE_NAMES, physical_attributes
+
+MIRROR = os.environ.get("CROSSPROP_MIRROR")
+
+AWKWARD_FORMULAS = [
+    "Fe",  # one element: always possible, no ionic character
+    "H2",
+    "Fe3O4",  # needs two oxidation states of iron, which the fast check does not allow
+    "NaCl",
+    "LiFePO4",
+    "CO",
+    "C60",
+    "Ni3Al",  # no anion
+    "KrF2",
+    "XeF6",
+    "NaN",
+    "CoCrFeMnNi",  # five most abundant elements: mode takes the least value
+    "Al0.3CoCrFeNi",
+    "Fe0.333Co0.667O1.2",
+    "Bi2Sr2CaCu2O8.2",
+    "KAl3Si3O12H2",
+    "CHNOPSFClBrI",  # 86,400 combinations of oxidation states
+    "Pu2O3",
+]
+
+
+def drawn(formulas, rows, seed=1234567):
+    """A seeded draw of distinct formulas that hold only the 86 elements."""
+    kept = []
+    for formula in np.random.default_rng(seed).permutation(np.unique(np.asarray(formulas, dtype=str))):
+        try:
+            fraction_matrix([formula])
+        except FormulaError:
+            continue
+        kept.append(str(formula))
+        if len(kept) == rows:
+            break
+    return kept
+
+
+def matminer_attributes(formulas):
+    from matminer.featurizers.composition import ElementProperty, IonProperty, Stoichiometry, ValenceOrbital
+    from pymatgen.core import Composition
+
+    featurizers = [
+        Stoichiometry(),
+        ElementProperty.from_preset("magpie", impute_nan=True),
+        ValenceOrbital(props=["avg"], impute_nan=True),
+        IonProperty(fast=True, impute_nan=True),
+    ]
+    compositions = [Composition(formula) for formula in formulas]
+    return np.array(
+        [[v for f in featurizers for v in f.featurize(c)] for c in compositions], dtype=np.float64
+    )
+
+
+def assert_same(ours, theirs, formulas):
+    difference = np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1.0)
+    worst = np.unravel_index(difference.argmax(), difference.shape)
+    where = f"{ATTRIBUTE_NAMES[worst[1]]} of {formulas[worst[0]]}"
+    assert difference[worst] < 1e-9, f"{where}: {ours[worst]} here, {theirs[worst]} in matminer"
+
+
+def attribute(formula, name):
+    return physical_attributes(fraction_matrix([formula]))[0, ATTRIBUTE_NAMES.index(name)]
+
+
+def test_names_are_matminers_in_its_order():
+    from matminer.featurizers.composition import ElementProperty, IonProperty, Stoichiometry, ValenceOrbital
+
+    labels = [
+        *Stoichiometry().feature_labels(),
+        *ElementProperty.from_preset("magpie", impute_nan=False).feature_labels(),
+        *ValenceOrbital(props=["avg"], impute_nan=False).feature_labels(),
+        *IonProperty(fast=True, impute_nan=False).feature_labels(),
+    ]
+    assert list(ATTRIBUTE_NAMES) == labels
+    assert len(ATTRIBUTE_NAMES) == 145
+
+
+def test_equal_to_matminer_on_hundreds_of_formulas_of_the_embedded_transport_data():
+    import matminer
+
+    archive = Path(matminer.__file__).parent / "utils/data_files/mp_transport/transport_database.tar.xz"
+    with tarfile.open(archive) as tar:
+        table = pd.read_csv(tar.extractfile(tar.next()), keep_default_na=False, usecols=["pretty_formula"])
+    formulas = drawn(table["pretty_formula"], 600)
+    assert len(formulas) == 600
+    assert_same(physical_attributes(fraction_matrix(formulas)), matminer_attributes(formulas), formulas)
+
+
+def test_equal_to_matminer_on_awkward_formulas():
+    ours = physical_attributes(fraction_matrix(AWKWARD_FORMULAS))
+    assert_same(ours, matminer_attributes(AWKWARD_FORMULAS), AWKWARD_FORMULAS)
+
+
+def test_equal_to_matminer_with_its_imputation_on_each_of_the_86_elements_and_finite():
+    ours = physical_attributes(np.eye(len(ELEMENTS)))
+    assert np.isfinite(ours).all()
+    assert_same(ours, matminer_attributes(ELEMENTS), ELEMENTS)
+
+
+@pytest.mark.skipif(not MIRROR, reason="CROSSPROP_MIRROR is not set")
+def test_equal_to_matminer_on_formulas_of_the_jarvis_targets():
+    folder = Path(MIRROR) / "NU-CUCIS/CrossPropertyTL/7258427fb5fe3cd8d34ece0fdfbd33f690d494a6/data"
+    files = sorted(folder.glob("*/*_test_set.csv"))
+    assert len(files) >= 41
+    texts = pd.concat([pd.read_csv(f, keep_default_na=False)["pretty_comp"] for f in files])
+    formulas = drawn(texts, 500)
+    assert_same(physical_attributes(fraction_matrix(formulas)), matminer_attributes(formulas), formulas)
+
+
+def test_hand_checked_values_of_rock_salt():
+    # Magpie: Na has number 11, Cl 17; Pauling electronegativity 0.93 and 3.16.
+    assert attribute("NaCl", "0-norm") == 2
+    assert attribute("NaCl", "2-norm") == pytest.approx(0.5**0.5)
+    assert attribute("NaCl", "MagpieData minimum Number") == 11
+    assert attribute("NaCl", "MagpieData maximum Number") == 17
+    assert attribute("NaCl", "MagpieData range Number") == 6
+    assert attribute("NaCl", "MagpieData mean Number") == 14
+    assert attribute("NaCl", "MagpieData avg_dev Number") == 3
+    assert attribute("NaCl", "MagpieData mode Number") == 11
+    assert attribute("NaCl", "avg s valence electrons") == 1.5
+    assert attribute("NaCl", "avg p valence electrons") == 2.5
+    ionic = 1 - np.exp(-0.25 * (3.16 - 0.93) ** 2)
+    assert attribute("NaCl", "max ionic char") == pytest.approx(ionic)
+    assert attribute("NaCl", "avg ionic char") == pytest.approx(ionic / 4)
+    assert attribute("NaCl", "compound possible") == 1
+
+
+def test_mode_is_the_property_of_the_most_abundant_element():
+    assert attribute("NaCl2", "MagpieData mode Number") == 17
+    assert attribute("Na2Cl", "MagpieData mode Number") == 11
+
+
+def test_chunks_do_not_change_the_result():
+    fractions = fraction_matrix(AWKWARD_FORMULAS)
+    np.testing.assert_allclose(
+        physical_attributes(fractions, chunk_rows=1), physical_attributes(fractions), rtol=1e-13, atol=1e-13
+    )
+
+
+def test_multiples_of_a_formula_share_their_attributes():
+    fractions = fraction_matrix(["Fe2O3", "Fe4O6", "Fe20O30"])
+    result = physical_attributes(fractions)
+    np.testing.assert_allclose(result[1:], np.tile(result[0], (2, 1)), rtol=1e-13, atol=1e-13)
+
+
+def test_fractions_stored_in_single_precision_keep_their_attributes():
+    fractions = fraction_matrix(AWKWARD_FORMULAS)
+    exact, rounded = physical_attributes(fractions), physical_attributes(fractions.astype(np.float32))
+    np.testing.assert_allclose(rounded, exact, rtol=2e-6, atol=2e-6)
+    possible = ATTRIBUTE_NAMES.index("compound possible")
+    assert (rounded[:, possible] == exact[:, possible]).all()
+    widened = physical_attributes(fractions.astype(np.float32).astype(np.float64))
+    assert (widened[:, possible] == exact[:, possible]).all()
+
+
+def test_no_rows_give_an_empty_table():
+    assert physical_attributes(np.empty((0, 86))).shape == (0, 145)
+
+
+@pytest.mark.parametrize("shape", [(3, 85), (86,), (2, 145), (1, 2, 86)])
+def test_matrix_of_another_shape_is_refused_with_its_shape(shape):
+    with pytest.raises(ShapeMismatchError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
+        physical_attributes(np.ones(shape))
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        (np.nan, "NaN"),
+        (np.inf, "infinity"),
+        (-0.5, "negative"),
+        (0.0, "all zero"),
+        (0.7, "does not sum to 1"),
+    ],
+)
+def test_impossible_row_is_refused_by_its_number(value, complaint):
+    fractions = fraction_matrix(["NaCl", "MgO", "Fe"])
+    fractions[2] = 0.0
+    fractions[2, 0] = value
+    with pytest.raises(DataError, match=rf"Row 2 .*{complaint}"):
+        physical_attributes(fractions)
+
+
+def test_text_in_place_of_fractions_is_refused():
+    with pytest.raises(DataError, match="no numbers"):
+        physical_attributes(np.full((1, 86), "half"))
+
+
+def test_less_than_one_row_at_once_is_refused():
+    with pytest.raises(DataError, match="chunk_rows is 0"):
+        physical_attributes(np.eye(86), chunk_rows=0)

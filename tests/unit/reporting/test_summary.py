@@ -1,0 +1,150 @@
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from crossprop.errors import StoreError
+from crossprop.reporting.summary import summarize
+
+FIGURES = {
+    "scratch_against_transfer.png",
+    "winner_parity.png",
+    "method_heatmap.png",
+    "extraction_layers.png",
+    "ours_against_paper.png",
+}
+
+
+def _summarize(study, folder, paper=None):
+    summarize(study.info, study.results_root, folder, study.paper if paper is None else paper)
+    return folder
+
+
+def _files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_report_is_the_same_byte_for_byte_when_written_twice(study, tmp_path):
+    assert _files(_summarize(study, tmp_path / "one")) == _files(_summarize(study, tmp_path / "two"))
+
+
+def test_only_costs_and_runs_differ_when_a_study_runs_twice(study, tmp_path):
+    first = _files(_summarize(study, tmp_path / "one"))
+    path = study.folder("slme") / "runs.json"
+    runs = [{**r, "run_id": r["run_id"][::-1], "tune_seconds": 977.0} for r in json.loads(path.read_text())]
+    path.write_text(json.dumps(runs), encoding="utf-8")
+    second = _files(_summarize(study, tmp_path / "two"))
+    assert {name for name in first if first[name] != second[name]} == {"runs.csv", "costs.md"}
+
+
+def test_report_has_all_its_parts(report):
+    assert set(_files(report)) == FIGURES | {
+        "README.md",
+        "costs.md",
+        "cells.csv",
+        "targets.csv",
+        "runs.csv",
+        "plots/methods.csv",
+        "plots/parity.csv",
+        "metrics/exfoliation_energy.json",
+        "metrics/slme.json",
+    }
+
+
+def test_figures_are_small_and_large_enough_to_read(report):
+    for name in FIGURES:
+        assert (report / name).stat().st_size < 150 * 1024
+        with Image.open(report / name) as image:
+            assert min(image.size) > 150
+            assert "Software" not in image.info
+
+
+def test_every_figure_on_the_page_exists_and_no_line_ends_in_a_space(report):
+    page = (report / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\(([^)]+\.png)\)", page)) == FIGURES
+    assert not [
+        line
+        for text in (page, (report / "costs.md").read_text())
+        for line in text.splitlines()
+        if line != line.rstrip()
+    ]
+
+
+def test_page_shows_both_sides_with_unit_interval_and_winner(report):
+    page = (report / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if line.startswith("| Exfoli | meV/atom | 1080 | 120"))
+    assert line.count("**") == 2
+    assert line.count("[") == 2
+    assert "SC:ML(PA)" in line
+
+
+def test_page_tells_of_a_failed_cell_and_why(study_with_failure, tmp_path):
+    page = (_summarize(study_with_failure, tmp_path / "report") / "README.md").read_text(encoding="utf-8")
+    assert (
+        "| SLME | `slme/finetune/band_gap` | TL:FineTune from band gap | DivergedError: the loss became NaN"
+        in page
+    )
+    assert "TL 72 to 80 per target: not equal" in page
+
+
+def test_a_few_targets_are_said_to_be_too_few_for_the_sign_test(report):
+    page = (report / "README.md").read_text(encoding="utf-8")
+    assert "of 2** targets; too few for a sign test, whose p cannot fall below 0.25 here" in page
+
+
+def test_without_figures_of_the_paper_the_report_does_not_mention_it(study, tmp_path):
+    folder = _summarize(study, tmp_path / "report", paper={"slme": None})
+    assert not (folder / "ours_against_paper.png").exists()
+    assert "Beside the paper" not in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_report_in_the_same_folder_leaves_nothing_of_the_last_one(study, tmp_path, with_targets):
+    folder = _summarize(study, tmp_path / "report")
+    _summarize(with_targets(study, study.info.targets[:1]), folder, paper={})
+    assert not (folder / "ours_against_paper.png").exists()
+    assert [path.name for path in (folder / "metrics").iterdir()] == ["exfoliation_energy.json"]
+
+
+def test_wrong_results_leave_the_old_report_alone(study, tmp_path, edit_cells):
+    folder = _summarize(study, tmp_path / "report")
+    before = _files(folder)
+    edit_cells(study, "slme", lambda cells: cells[1:])
+    with pytest.raises(StoreError):
+        _summarize(study, folder)
+    assert _files(folder) == before
+
+
+def test_parity_data_are_few_and_in_units_of_the_base(report):
+    rows = list(csv.DictReader((report / "plots" / "parity.csv").open()))
+    assert list(rows[0]) == ["target", "y_true", "y_pred"]
+    assert {t: sum(r["target"] == t for r in rows) for t in ("Exfoli", "SLME")} == {
+        "Exfoli": 120,
+        "SLME": 150,
+    }
+    values = sorted(float(r["y_true"]) for r in rows if r["target"] == "SLME")
+    assert abs(values[74] + values[75]) < 1e-5  # the median is the origin
+
+
+def test_method_data_are_relative_to_the_base(report):
+    rows = list(csv.DictReader((report / "plots" / "methods.csv").open()))
+    assert len(rows) == 2 * 8
+    assert {row["cv_mae_relative"] for row in rows if row["method"] == "Base"} == {"1"}
+    assert all(0.0 < float(row["cv_mae_relative"]) < 2.0 for row in rows)
+
+
+def test_metrics_hold_the_figures_of_the_target_table(report):
+    metrics = json.loads((report / "metrics" / "slme.json").read_text())
+    row = list(csv.DictReader((report / "targets.csv").open()))[1]
+    assert metrics["best_tl_test_mae"] == float(row["best_tl_test_mae"])
+    assert metrics["tl_over_sc"] == pytest.approx(
+        metrics["best_tl_test_mae"] / metrics["best_sc_test_mae"], rel=1e-5
+    )
+
+
+def test_reading_the_tables_does_not_import_matplotlib():
+    code = "import sys, crossprop.reporting.summary; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,104 @@
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import FormulaError, ModelFormatError, UnknownElementError
+from crossprop.serving.predictions import formulas_of, predict_formulas
+
+
+class OxygenShare:
+    """Predicts 100 times the share of oxygen; has seen nothing but magnesium and oxygen."""
+
+    info: ClassVar[dict[str, object]] = {
+        "target": "oxygen_share",
+        "elements": list(ELEMENTS),
+        "interval": {"coverage": 0.9, "half_width": 2.0},
+        "seen_elements": ["Mg", "O"],
+    }
+
+    def predict(self, fractions: np.ndarray) -> np.ndarray:
+        return 100 * fractions[:, ELEMENTS.index("O")]
+
+
+def test_value_interval_and_domain_of_each_formula():
+    got = predict_formulas(OxygenShare(), ["MgO", "Mg3O", "NaO", "NaClO2"])
+    assert list(got["value"]) == [50.0, 25.0, 50.0, 50.0]
+    assert list(got["lower"]) == [48.0, 23.0, 48.0, 48.0]
+    assert list(got["upper"]) == [52.0, 27.0, 52.0, 52.0]
+    assert list(got["in_domain"]) == [True, True, False, False]
+    assert got["note"][0] == ""
+    assert got["note"][3] == "Na, Cl were never seen in training: do not rely on this value"
+
+
+@pytest.mark.parametrize("bad", [None, float("nan"), "", "   ", 3.5, "water!", ["MgO"], np.nan, pd.NA])
+def test_row_without_a_formula_is_named_and_gets_no_number(bad):
+    with pytest.raises(FormulaError, match=r"row 1 of the input"):
+        predict_formulas(OxygenShare(), ["MgO", bad])
+
+
+def test_element_outside_the_86_is_named():
+    with pytest.raises(UnknownElementError, match=r"'Ar'.*row 0 of the input"):
+        predict_formulas(OxygenShare(), ["ArO"])
+
+
+def test_sodium_nitride_is_a_formula_not_a_missing_value():
+    assert list(predict_formulas(OxygenShare(), ["NaN"])["value"]) == [0.0]
+
+
+def test_empty_input_is_refused():
+    with pytest.raises(FormulaError, match="holds no rows"):
+        predict_formulas(OxygenShare(), [])
+
+
+@pytest.mark.parametrize(
+    "model_input",
+    [
+        pd.DataFrame({"formula": ["MgO", "O2"], "other": [1, 2]}),
+        pd.Series(["MgO", "O2"]),
+        ["MgO", "O2"],
+        np.array(["MgO", "O2"]),
+        {"formula": ["MgO", "O2"]},
+    ],
+)
+def test_tables_lists_and_series_are_taken(model_input):
+    assert list(formulas_of(model_input)) == ["MgO", "O2"]
+
+
+def test_missing_column_is_named_with_those_there_are():
+    with pytest.raises(FormulaError, match=r"no column 'formula' \(its columns: 'composition'\)"):
+        formulas_of(pd.DataFrame({"composition": ["MgO"]}))
+
+
+def test_input_of_another_kind_is_refused():
+    with pytest.raises(FormulaError, match="of type int"):
+        formulas_of(7)
+
+
+def test_model_that_answers_with_nan_is_refused():
+    broken = OxygenShare()
+    broken.predict = lambda fractions: np.array([1.0, np.nan])
+    with pytest.raises(ModelFormatError, match=r"no number for 'O2' \(row 1\)"):
+        predict_formulas(broken, ["MgO", "O2"])
+
+
+def test_model_with_other_elements_is_refused():
+    other = OxygenShare()
+    other.info = {**OxygenShare.info, "elements": ["H", "He"]}
+    with pytest.raises(ModelFormatError, match="knows 2 elements"):
+        predict_formulas(other, ["MgO"])
+
+
+def test_mlflow_sees_an_invalid_parameter_with_the_row():
+    from mlflow.exceptions import MlflowException
+
+    from crossprop.serving.model import FormulaModel
+
+    model = FormulaModel()
+    model._ensemble = OxygenShare()
+    assert list(model.predict(None, ["MgO"])["value"]) == [50.0]
+    with pytest.raises(MlflowException, match=r"FormulaError: .*row 1 of the input") as caught:
+        model.predict(None, pd.DataFrame({"formula": ["MgO", None]}))
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"

@@ -1,0 +1,61 @@
+import multiprocessing
+import os
+import socket
+import subprocess
+
+from crossprop.tracking.provenance import PROCESS_TAG, git_state, process_is_gone, process_tags
+from crossprop.tracking.reaper import claim_project_run, reap_dead_runs
+from crossprop.tracking.store import open_client
+
+
+def _git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+def test_git_state_knows_the_commit_and_whether_the_code_differs(tmp_path):
+    assert git_state(tmp_path).commit is None
+    _git(tmp_path, "init", "-b", "main")
+    for name in ("code.py", "dvc.lock"):
+        (tmp_path / name).write_text("1", encoding="utf-8")
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "-m", "first")
+    clean = git_state(tmp_path)
+    assert (len(clean.commit), clean.branch, clean.dirty) == (40, "main", False)
+    (tmp_path / "dvc.lock").write_text("2", encoding="utf-8")
+    assert not git_state(tmp_path).dirty
+    (tmp_path / "code.py").write_text("2", encoding="utf-8")
+    assert git_state(tmp_path).dirty
+
+
+def test_only_a_process_of_this_machine_that_has_ended_counts_as_gone():
+    child = multiprocessing.get_context("spawn").Process(target=os.getpid)
+    child.start()
+    child.join()
+    assert process_is_gone({PROCESS_TAG: f"{socket.gethostname()} {child.pid} 1"})
+    assert not process_is_gone({PROCESS_TAG: f"another-host {child.pid} 1"})
+    assert not process_is_gone(process_tags())
+    assert not process_is_gone({})
+
+
+def test_process_id_that_was_given_to_another_process_counts_as_gone():
+    assert process_is_gone({PROCESS_TAG: f"{socket.gethostname()} {os.getpid()} 1"})
+
+
+def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
+    client = open_client(uri)
+    gone = {PROCESS_TAG: f"{socket.gethostname()} {os.getpid()} 1", "crossprop.study": "demo"}
+    dead = client.create_run("0", tags=gone).info.run_id
+    alive = client.create_run("0", tags={**process_tags(), "crossprop.study": "demo"}).info.run_id
+    other = client.create_run("0", tags={**gone, "crossprop.study": "another"}).info.run_id
+    assert reap_dead_runs(client, "demo") == [dead]
+    assert [client.get_run(r).info.status for r in (dead, alive, other)] == ["KILLED", "RUNNING", "RUNNING"]
+
+
+def test_run_of_mlflow_run_can_be_claimed_so_that_a_kill_is_noticed(uri):
+    client = open_client(uri)
+    run_id = client.create_run("0").info.run_id
+    claim_project_run(client, run_id, "demo")
+    claim_project_run(client, None, "demo")
+    assert client.get_run(run_id).data.tags["crossprop.study"] == "demo"
+    assert not process_is_gone(client.get_run(run_id).data.tags)

@@ -1,0 +1,147 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.data.compositions import fraction_matrix
+from crossprop.errors import TrackingError
+from crossprop.models.saved import load_predictor
+from crossprop.tracking.registry import register_winner
+from crossprop.tracking.requirements import model_requirements
+from crossprop.tracking.runs import MlflowRecorder
+from crossprop.tracking.store import open_client
+
+
+@pytest.fixture
+def winner(context, saved_ensemble, make_outcome):
+    """Arguments of a registration whose predictions are the saved ensemble's own."""
+    outcome = make_outcome()
+    predictions = outcome.predictions
+    values = load_predictor(saved_ensemble).predict(fraction_matrix(predictions["formula"]))
+    predictions["y_pred_ensemble"] = np.where(predictions["split"] == "test", values, np.nan)
+    run_id = MlflowRecorder(context).record(outcome)
+    return {
+        "run_id": run_id,
+        "result": outcome.result,
+        "model_folder": saved_ensemble,
+        "predictions": predictions,
+    }
+
+
+def test_challenger_gives_the_logged_predictions_back_in_a_fresh_process(context, winner, tmp_path):
+    version = register_winner(context, **winner)
+    assert version.uri == "models:/demo.bulk_modulus@challenger"
+    code = (
+        "import mlflow, pandas as pd;"
+        f"m = mlflow.pyfunc.load_model({version.uri!r});"
+        "got = m.predict(pd.DataFrame({'formula': ['NaCl', 'TiO2', 'PuO2']}));"
+        f"got.to_csv({str(tmp_path / 'got.csv')!r})"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
+    environment |= {"MLFLOW_TRACKING_URI": context.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    got = pd.read_csv(tmp_path / "got.csv", keep_default_na=False)
+    test = winner["predictions"].query("split == 'test'").set_index("formula")["y_pred_ensemble"]
+    np.testing.assert_allclose(got["value"][:2], test[["NaCl", "TiO2"]])
+    np.testing.assert_allclose(got["upper"] - got["value"], 20.0)
+    assert list(got["in_domain"]) == [True, True, False]
+    assert got["note"][2].startswith("Pu was never seen in training")
+
+
+def test_version_carries_cell_error_and_hashes(context, winner):
+    version = register_winner(context, **winner)
+    client = open_client(context.uri)
+    found = client.get_model_version_by_alias("demo.bulk_modulus", "challenger")
+    assert str(found.version) == version.version == "1"
+    assert found.run_id == winner["run_id"]
+    expected = {
+        "crossprop.cell": "ab12",
+        "crossprop.data_hash": "d" * 32,
+        "crossprop.git_commit": "c" * 40,
+        "crossprop.method": "ml",
+        "crossprop.test_mae": "11",
+        "crossprop.test_mae_low": "9",
+    }
+    assert expected.items() <= found.tags.items()
+    assert "GPa" in client.get_registered_model("demo.bulk_modulus").description
+    assert [m.model_id for m in client.get_run(winner["run_id"]).outputs.model_outputs] == [version.model_id]
+
+
+def test_model_folder_holds_no_pickle_and_pins_what_is_installed(context, winner):
+    version = register_winner(context, **winner)
+    folder = Path(open_client(context.uri).get_logged_model(version.model_id).artifact_location)
+    names = {path.name for path in folder.rglob("*")}
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pyc"))]
+    assert {"pyfunc_script.py", "model.json", "input_example.json"} <= names
+    requirements = (folder / "requirements.txt").read_text(encoding="utf-8")
+    assert f"numpy=={np.__version__}" in requirements
+    assert "tensorflow" not in requirements
+
+
+def test_registering_twice_makes_one_version_and_gives_the_alias_back(context, winner):
+    first = register_winner(context, **winner)
+    client = open_client(context.uri)
+    client.delete_registered_model_alias("demo.bulk_modulus", "challenger")
+    second = register_winner(context, **winner)
+    assert (first.created, second.created) == (True, False)
+    assert first.version == second.version
+    assert client.get_model_version_by_alias("demo.bulk_modulus", "challenger").version == int(first.version)
+    assert len(client.search_model_versions("name = 'demo.bulk_modulus'")) == 1
+
+
+def test_leftover_model_of_a_killed_registration_is_removed(context, winner):
+    client = open_client(context.uri)
+    experiment = client.get_run(winner["run_id"]).info.experiment_id
+    client.create_logged_model(experiment, name="half", tags={"crossprop.cell": "ab12"})
+    version = register_winner(context, **winner)
+    assert [m.model_id for m in client.search_logged_models([experiment])] == [version.model_id]
+
+
+def test_next_winner_becomes_challenger_and_the_former_version_stays_loadable(context, winner):
+    import mlflow
+
+    first = register_winner(context, **winner)
+    winner["result"] = replace(winner["result"], test_mae=10.0)
+    second = register_winner(context, **winner)
+    assert (first.version, second.version) == ("1", "2")
+    client = open_client(context.uri)
+    assert client.get_model_version_by_alias("demo.bulk_modulus", "challenger").version == 2
+    models = {
+        m.model_id: m for m in client.search_logged_models([client.get_run(first.run_id).info.experiment_id])
+    }
+    assert set(models) == {first.model_id, second.model_id}
+    former = mlflow.pyfunc.load_model(models[first.model_id].artifact_location)
+    assert len(former.predict(pd.DataFrame({"formula": ["MgO"]}))) == 1
+
+
+def test_model_that_gives_other_predictions_is_not_registered(context, winner):
+    winner["predictions"].loc[winner["predictions"]["formula"] == "GaAs", "y_pred_ensemble"] += 5.0
+    with pytest.raises(TrackingError, match=r"'GaAs', where .* was logged"):
+        register_winner(context, **winner)
+    client = open_client(context.uri)
+    assert client.search_model_versions("name = 'demo.bulk_modulus'") == []
+    assert client.search_logged_models([client.get_run(winner["run_id"]).info.experiment_id]) == []
+
+
+def test_missing_run_is_named_with_what_to_do(context, winner):
+    with pytest.raises(TrackingError, match=r"store was moved, deleted or replaced.*record the cells anew"):
+        register_winner(context, **{**winner, "run_id": "0" * 32})
+
+
+def test_transfer_model_needs_keras_and_a_regressor_on_activations_both():
+    network = model_requirements({"method": "finetune", "representation": "elemental_fractions"})
+    both = model_requirements({"method": "ml_featextr", "representation": "activations"})
+    attributes = model_requirements({"method": "ml", "representation": "physical_attributes"})
+    names = [{line.split("==")[0] for line in lines} for lines in (network, both, attributes)]
+    assert {"keras", "tensorflow"} <= names[0]
+    assert {"keras", "tensorflow", "scikit-learn", "skops"} <= names[1]
+    assert {"matminer", "scikit-learn"} <= names[2]
+    assert "keras" not in names[2]

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from crossprop.errors import ShapeMismatchError
+from crossprop.training.metrics import (
+    bootstrap_interval,
+    mean_absolute_error,
+    mean_absolute_error_q95,
+    paired_bootstrap_difference,
+    r2,
+)
+
+TRUE = np.array([1.0, 2.0, 3.0, 4.0])
+PRED = np.array([1.5, 2.0, 2.0, 6.0])  # absolute errors 0.5, 0, 1, 2
+
+
+def test_mean_absolute_error_of_hand_made_values():
+    assert mean_absolute_error(TRUE, PRED) == pytest.approx(3.5 / 4)
+
+
+def test_q95_interpolates_between_the_largest_errors():
+    # sorted errors 0, 0.5, 1, 2; position 0.95 * 3 = 2.85, so 1 + 0.85 * (2 - 1)
+    assert mean_absolute_error_q95(TRUE, PRED) == pytest.approx(1.85)
+
+
+def test_r2_of_hand_made_values():
+    # residuals 0.25 + 0 + 1 + 4 = 5.25, spread around 2.5: 5
+    assert r2(TRUE, PRED) == pytest.approx(1 - 5.25 / 5.0)
+
+
+@pytest.mark.parametrize(("pred", "expected"), [([2.0, 2.0], 1.0), ([2.0, 3.0], 0.0)])
+def test_r2_of_constant_values_is_one_or_zero(pred, expected):
+    assert r2(np.array([2.0, 2.0]), np.array(pred)) == expected
+
+
+@pytest.mark.parametrize("metric", [mean_absolute_error, mean_absolute_error_q95, r2, bootstrap_interval])
+def test_a_column_against_a_row_is_refused_with_both_shapes(metric):
+    with pytest.raises(ShapeMismatchError, match=r"\(4,\).*\(4, 1\)"):
+        metric(TRUE, PRED[:, None])
+
+
+def test_two_columns_are_refused_although_they_agree():
+    with pytest.raises(ShapeMismatchError):
+        mean_absolute_error(TRUE[:, None], PRED[:, None])
+
+
+def test_no_sample_is_refused():
+    with pytest.raises(ShapeMismatchError, match="at least one sample"):
+        mean_absolute_error(np.array([]), np.array([]))
+
+
+def test_nan_is_not_hidden():
+    assert np.isnan(mean_absolute_error(TRUE, np.array([1.0, np.nan, 3.0, 4.0])))
+
+
+def test_interval_of_equal_errors_has_no_width():
+    low, high = bootstrap_interval(TRUE, TRUE + 0.25)
+    assert (low, high) == pytest.approx((0.25, 0.25))
+
+
+def test_interval_has_the_width_of_the_standard_error():
+    errors = np.abs(np.random.default_rng(3).normal(size=400))
+    low, high = bootstrap_interval(np.zeros(400), errors)
+    expected = 2 * 1.96 * errors.std() / np.sqrt(400)
+    assert high - low == pytest.approx(expected, rel=0.08)
+    assert low < errors.mean() < high
+
+
+def test_interval_is_the_same_for_the_same_seed_only():
+    rng = np.random.default_rng(0)
+    y, pred = rng.normal(size=50), rng.normal(size=50)
+    assert bootstrap_interval(y, pred, seed=1) == bootstrap_interval(y, pred, seed=1)
+    assert bootstrap_interval(y, pred, seed=1) != bootstrap_interval(y, pred, seed=2)
+
+
+def test_interval_is_as_good_when_resamples_are_drawn_in_blocks(monkeypatch):
+    rng = np.random.default_rng(0)
+    y, pred = rng.normal(size=50), rng.normal(size=50)
+    whole = bootstrap_interval(y, pred)
+    monkeypatch.setattr("crossprop.training.metrics._BLOCK_ENTRIES", 700)
+    assert bootstrap_interval(y, pred) == pytest.approx(whole)
+
+
+def test_a_wider_coverage_gives_a_wider_interval():
+    rng = np.random.default_rng(0)
+    y, pred = rng.normal(size=50), rng.normal(size=50)
+    narrow, wide = bootstrap_interval(y, pred, coverage=0.5), bootstrap_interval(y, pred, coverage=0.99)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_paired_difference_of_a_constantly_better_model_is_certain():
+    gap = paired_bootstrap_difference(TRUE, TRUE + 0.1, TRUE + 0.3, n_resamples=999)
+    assert (gap.difference, gap.low, gap.high) == pytest.approx((-0.2, -0.2, -0.2))
+    assert gap.p_value == pytest.approx(2 / 1000)
+
+
+def test_paired_difference_of_a_model_with_itself_is_nothing():
+    gap = paired_bootstrap_difference(TRUE, PRED, PRED)
+    assert (gap.difference, gap.p_value) == (0.0, 1.0)
+
+
+def test_pairing_sees_what_the_single_intervals_hide():
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=200)
+    first = y + 1.0 + rng.gamma(1.0, size=200)
+    second = first + 0.05
+    assert bootstrap_interval(y, first)[1] > bootstrap_interval(y, second)[0]
+    assert paired_bootstrap_difference(y, first, second).high < 0
