@@ -6,7 +6,6 @@ LOCK ?= requirements.lock
 PORT ?= 5000
 STAGE ?=
 PYTEST_ARGS ?=
-TRACKING_URI ?= sqlite:///mlflow.db
 BIN := $(VENV)/bin
 
 # Nothing calls home, and child processes (DVC stages, MLflow projects) find this environment first.
@@ -58,11 +57,7 @@ test-slow: setup-dev ## the slow tests: whole pipelines, kills, full disks
 
 .PHONY: ui
 ui: setup ## open the MLflow UI on the results
-	@test -f mlflow.db || { echo "make ui: no mlflow.db here yet. Run make repro first."; exit 1; }
-	@$(BIN)/python -c "import socket; socket.create_server(('127.0.0.1', $(PORT))).close()" 2>/dev/null \
-		|| { echo "make ui: port $(PORT) is in use. Choose another: make ui PORT=5001"; exit 1; }
-	@echo "MLflow UI: http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
-	$(BIN)/mlflow server --backend-store-uri $(TRACKING_URI) --host 127.0.0.1 --port $(PORT) --workers 1
+	@$(BIN)/crossprop ui --port $(PORT)
 
 .PHONY: bench
 bench: setup-dev ## the side-by-side measurements under benchmarks/

@@ -1,7 +1,7 @@
 """Writes the hash-pinned locks: `python tools/lock.py [options of uv pip compile]`.
 
-Versions that stand in a lock are kept; `--upgrade-package mlflow` or `--upgrade` moves them. Every further lock
-is constrained by the core one, so an extra never changes what the core runs on. Needs uv and the network.
+Versions that stand in a lock are kept; `--upgrade-package mlflow` or `--upgrade` moves them. Every further
+lock is constrained by the core one: an extra never changes what the core runs on. Needs uv and the network.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ OPTIONS = (
     "--no-config",
     "--no-header",
     "--no-annotate",
-    "--no-emit-index-url",
-    "--no-emit-find-links",
     "--quiet",
 )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 BASE_URL = "https://raw.githubusercontent.com"
 """Public address of ``<owner>/<repo>/<commit>/<path>``."""
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14
 _TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two chunks
 
 

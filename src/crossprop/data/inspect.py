@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +33,9 @@ def list_properties(catalog: Catalog, raw_root: Path, role: str | None = None) -
     if role not in (None, "target", "source"):
         raise DataError(f"{role!r} is no role. Choose 'target' or 'source', or leave it out for both.")
     table = Table(title=f"{len(catalog.entries(role))} properties", title_justify="left")
-    for name, side in (("property", "left"), ("label", "left"), ("role", "left"), ("rows", "right")):
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for name in ("unit", "at hand", "description"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for name in ("property", "label", "role", "rows", "unit", "at hand"):
+        table.add_column(name, justify="right" if name == "rows" else "left", no_wrap=True)
+    table.add_column("description")
     for entry in catalog.entries(role):
         table.add_row(
             entry.key,
@@ -44,7 +44,7 @@ def list_properties(catalog: Catalog, raw_root: Path, role: str | None = None) -
             _rows(entry),
             entry.unit,
             _where(entry, raw_root),
-            entry.description,
+            re.split(r"[,;(]", entry.description)[0].strip(),
         )
     return table
 

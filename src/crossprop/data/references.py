@@ -79,10 +79,10 @@ def fit_references(
             f"Only {len(design)} compositions have both values; {design.shape[1]} elemental references "
             "cannot be fitted to them. Leave the supplement out of the catalogue's edition."
         )
-    coefficients = np.linalg.lstsq(design, differences, rcond=None)[0]
+    coefficients = _least_squares(design, differences, np.ones(len(design)))
     for _ in range(50):  # iteratively reweighted least squares
-        weights = 1 / np.sqrt(np.maximum(np.abs(differences - design @ coefficients), _LEAST_RESIDUAL))
-        updated = np.linalg.lstsq(design * weights[:, None], differences * weights, rcond=None)[0]
+        weights = 1 / np.maximum(np.abs(differences - design @ coefficients), _LEAST_RESIDUAL)
+        updated = _least_squares(design, differences, weights)
         shift = np.abs(updated - coefficients).max()
         coefficients = updated
         if shift < 1e-7:
@@ -97,6 +97,12 @@ def fit_references(
         median_residual=float(np.median(residuals)),
         share_within=float((residuals <= tolerance).mean()),
     )
+
+
+def _least_squares(design: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted least squares by the normal equations: few coefficients, many rows; absent elements get 0."""
+    weighted = design * weights[:, None]
+    return np.asarray(np.linalg.lstsq(weighted.T @ design, weighted.T @ values, rcond=None)[0])
 
 
 def _design(

@@ -54,7 +54,7 @@ def prepare_source(
         tables = [embedded_table(catalog, entry)]
     else:
         tables = _read_files(entry.columns, chosen.files, raw_root)
-    rows = _without(entry.description, tables, excluded, entry, reports)
+    rows = _without(entry.key, tables, excluded, entry, reports)
     if rows.empty:
         raise DataError(f"Source {entry.key!r} has no row left once the targets' compositions are excluded.")
     for supplement in chosen.supplements:
@@ -119,7 +119,7 @@ def _supplemented(
             supplement.tolerance,
         )
         implied = series["value"].to_numpy() - references.predict(fraction_matrix(series["formula"]))
-        series = series.assign(value=implied)
+        series = series.assign(value=implied.round(6))  # the same on every number of threads
         undetermined = series["value"].isna()
         series = series[~undetermined]
         notes.append(
@@ -160,7 +160,7 @@ def _within_limits(rows: pd.DataFrame, entry: PropertyEntry, reports: list[pd.Da
     reason = f"beyond the limits {low:g} to {high:g} {entry.unit}: a failed calculation"
     reports.append(
         report_frame(
-            (pd.NA, entry.description, formula, value, "dropped", reason)
+            (pd.NA, entry.key, formula, value, "dropped", reason)
             for formula, value in rows.loc[~possible, ["formula", "value"]].itertuples(index=False)
         )
     )

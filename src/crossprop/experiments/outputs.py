@@ -83,7 +83,7 @@ def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> f
 def _write_model(won: CellOutcome, models: list[Path | None], files: TargetFiles, folder: Path) -> None:
     result = won.result
     inputs = TargetInputs(files, result.protocol)
-    fractions = np.asarray(load_features(files.features, Representation.ELEMENTAL_FRACTIONS))[inputs.train]
+    fractions = load_features(files.features, Representation.ELEMENTAL_FRACTIONS)[inputs.train]
     validation = won.predictions[won.predictions["split"] == "validation"]
     members = [f"fold_{i:02d}" for i in range(len(models))]
     for name, model in zip(members, models, strict=True):
@@ -100,6 +100,7 @@ def _write_model(won: CellOutcome, models: list[Path | None], files: TargetFiles
 def _info(
     result: CellResult, members: list[str], fractions: np.ndarray, validation: pd.DataFrame
 ) -> dict[str, Any]:
+    seen = set(np.flatnonzero(fractions.max(axis=0) > 0))
     residuals = (validation["y_true"] - validation["y_pred"]).to_numpy()
     return {
         "format": FORMAT,
@@ -114,7 +115,7 @@ def _info(
         "elements": list(ELEMENTS),
         "members": members,
         "interval": {"coverage": COVERAGE, "half_width": conformal_half_width(residuals)},
-        "seen_elements": [e for e, seen in zip(ELEMENTS, (fractions > 0).any(axis=0), strict=True) if seen],
+        "seen_elements": [element for i, element in enumerate(ELEMENTS) if i in seen],
     }
 
 
@@ -146,7 +147,7 @@ def _trials(outcomes: tuple[CellOutcome, ...]) -> pd.DataFrame:
         names = [c for c in table.columns if c.startswith("params_")]
         values = [
             json.dumps(
-                {n.removeprefix("params_"): v for n, v in row.items() if not pd.isna(v)}, default=float
+                {str(n).removeprefix("params_"): v for n, v in row.items() if not pd.isna(v)}, default=float
             )
             for row in table[names].to_dict("records")
         ]

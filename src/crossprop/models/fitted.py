@@ -84,7 +84,7 @@ class FittedModel:
     def save(self, folder: Path) -> None:
         """Write the model into an existing or new folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        note = {
+        note: dict[str, Any] = {
             "kind": self.kind,
             "transform": None if self.transform is None else self.transform.as_dict(),
             "standardised": self.scaling is not None,

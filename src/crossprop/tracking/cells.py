@@ -58,10 +58,10 @@ def experiment_notes(result: CellResult, context: RunContext) -> str:
     unit = result.unit or "none (dimensionless)"
     return (
         f"{what}. Unit: {unit}.\n\n[Compare the cells](#/experiments/{EXPERIMENT_ID}/runs"
-        "?workflowType=machine_learning&viewStateShareKey=crossprop), best first. One run is one cell (method "
-        f"× source × representation) of study `{result.study}`, protocol `{result.protocol}`.\n\nThe winner is "
-        "chosen by `cv_mae_mean`; `test_mae` is measured once, on the hold-out. `cv_mae` has one step per "
-        "fold. Runs without `cv_mae_mean` were screened only."
+        "?workflowType=machine_learning&viewStateShareKey=crossprop), best first. One run is one cell "
+        f"(method × source × representation) of study `{result.study}`, protocol `{result.protocol}`.\n\nThe "
+        "winner is chosen by `cv_mae_mean`; `test_mae` is measured once, on the hold-out. `cv_mae` has one "
+        "step per fold. Runs without `cv_mae_mean` were screened only."
     )
 
 

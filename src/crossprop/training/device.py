@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -31,14 +33,31 @@ def configure(backend: str, threads: int) -> None:
     """
     os.environ.update(process_environment(backend, threads))
     if backend == "tensorflow":
-        import tensorflow as tf
+        with _quiet():  # its libraries announce themselves on stderr before any log level counts
+            import tensorflow as tf
 
+            tf.config.list_physical_devices()
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
         except RuntimeError:
             pass  # the backend has started already: a library user's own settings stay
         tf.get_logger().setLevel("ERROR")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send what libraries write to the file descriptor of stderr nowhere, for a while."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def peak_memory() -> int:

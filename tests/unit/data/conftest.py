@@ -16,14 +16,14 @@ TARGET_TEST = "formula,value\nMoS2,5.0\nMg2O2,6.0\n"
 
 
 def source_text(n: int = 40) -> str:
-    """Source rows: n alkali-metal alloys, and with them compositions of the tiny target in other spellings."""
+    """Source rows: n alkali-metal alloys, and compositions of the tiny target in other spellings."""
     rows = [f"Li{i}Na1,{i / 10}" for i in range(1, n + 1)]
     return "formula,value\n" + "\n".join([*rows, "Na2Cl2,9.0", "Mo0.333333S0.666667,9.0", "OMg,9.0"]) + "\n"
 
 
 @pytest.fixture
 def build_catalog(tmp_path: Path) -> Callable[[dict[str, dict]], tuple[Catalog, Path]]:
-    """Build a catalogue from properties whose files are given as {split: text}; return it with fetched data."""
+    """Build a catalogue from properties whose files are {split: text}; return it with fetched data."""
 
     def build(properties: dict[str, dict]) -> tuple[Catalog, Path]:
         folder = tmp_path / "mine"

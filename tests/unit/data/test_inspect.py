@@ -79,8 +79,8 @@ def test_verification_finds_damaged_files(tiny):
 
 def test_the_catalogue_loads_without_heavy_packages():
     code = (
-        "import sys, crossprop.data.catalog, crossprop.data.inspect, crossprop.data.prepare, crossprop.data.fetch;"
-        "heavy = {'tensorflow', 'keras', 'mlflow', 'optuna', 'matplotlib', 'pymatgen', 'matminer', 'requests'};"
+        "import sys, crossprop.data.catalog, crossprop.data.inspect, crossprop.data.prepare;"
+        "heavy = {'tensorflow', 'keras', 'mlflow', 'optuna', 'matplotlib', 'pymatgen', 'matminer'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     out = subprocess.run(

@@ -71,7 +71,7 @@ def test_the_draw_depends_on_the_seed_alone():
 
 def test_another_archive_than_the_pinned_one_is_refused():
     package = CATALOG.packages["transport"].model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(DataError, match="not the file that the catalogue pins.*Reinstall 'matminer'"):
+    with pytest.raises(DataError, match=r"not the file that the catalogue pins.*Reinstall 'matminer'"):
         embedded_archive(package)
 
 
