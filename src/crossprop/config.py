@@ -40,6 +40,7 @@ class Recipe(_Section):
     Attributes:
         epochs: Passes over the training rows.
         batch_size: Rows a step (all rows where there are fewer).
+        min_steps: Steps that a fit has at least: on few rows there are more epochs. 0 asks for none.
         learning_rate: Peak of the schedule.
         weight_decay: Decoupled decay (AdamW); 0 is plain Adam.
         schedule: ``cosine`` falls to zero after the warm-up, ``constant`` stays.
@@ -51,6 +52,7 @@ class Recipe(_Section):
 
     epochs: Count
     batch_size: Count
+    min_steps: Annotated[int, Field(ge=0, strict=True)] = 0
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -12,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from crossprop.config import Recipe
 from crossprop.errors import ConfigError
 from crossprop.experiments.cells import Cell
 from crossprop.experiments.inputs import TargetFiles, TargetInputs, source_network, target_inputs
@@ -174,7 +176,8 @@ def _fit(
         ), nothing
     if cell.recipe is None:
         raise ConfigError(f"{cell.label} fits a network, but the study gives it no recipe.")
-    recipe = cell.recipe.model_copy(update={k: v for k, v in hyperparameters.items() if k != "layer"})
+    tuned = {k: v for k, v in hyperparameters.items() if k != "layer"}
+    recipe = _long_enough(cell.recipe.model_copy(update=tuned), len(train))
     return trainer().fit(
         features,
         values,
@@ -185,6 +188,12 @@ def _fit(
         standardise=cell.representation is not Representation.ELEMENTAL_FRACTIONS,
         on_epoch=on_epoch,
     )
+
+
+def _long_enough(recipe: Recipe, n_rows: int) -> Recipe:
+    """The recipe with as many epochs as its least number of steps needs on so many rows."""
+    steps = n_rows // min(recipe.batch_size, n_rows)
+    return recipe.model_copy(update={"epochs": max(recipe.epochs, ceil(recipe.min_steps / steps))})
 
 
 def _initial(cell: Cell, inputs: TargetInputs, network: Any, seed: int) -> list[np.ndarray]:
