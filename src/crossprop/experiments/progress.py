@@ -36,6 +36,10 @@ class Progress:
         self._done += 1
         self._stored += 1
 
+    def expect_more(self) -> None:
+        """One more piece than was planned."""
+        self._total += 1
+
     def begin(self) -> None:
         """What was found finished is counted; the clock starts."""
         self._started = monotonic()

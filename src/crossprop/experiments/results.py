@@ -100,7 +100,7 @@ class CellOutcome:
     """One cell with its tables.
 
     trials: columns ``number, state, value, seconds`` and one ``params_<name>`` per hyperparameter.
-    history: columns ``stage`` ("screening" or "fold"), ``fold``, ``epoch``, ``loss``, ``val_mae``; empty for regressors.
+    history: columns ``stage`` ("screening" or "fold"), ``fold``, ``epoch``, ``loss``, ``val_mae``.
     predictions: columns ``split`` ("validation": out of fold, "test"), ``fold``, ``formula``, ``y_true``, ``y_pred``,
         ``y_pred_ensemble`` (NaN on validation rows), in the target's unit; empty for a cell without cross-validation.
     """

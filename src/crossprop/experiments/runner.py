@@ -129,12 +129,13 @@ class TargetRun:
                 self._folds[cell.id][fold] = stored
                 self._progress.found()
             else:
-                self._submit_fold(cell, fold, pool)
+                # A regressor is fitted in less time than it is saved: only the winner's are, in the end.
+                self._submit_fold(cell, fold, pool, save=method.family is Family.NETWORK)
         self._finish_if_complete(cell)
 
-    def _submit_fold(self, cell: Cell, fold: int, pool: WorkerPool) -> None:
+    def _submit_fold(self, cell: Cell, fold: int, pool: WorkerPool, *, save: bool) -> None:
         best = self._screened[cell.id].hyperparameters
-        folder = self._store.model_draft(cell, fold)
+        folder = self._store.model_draft(cell, fold) if save else None
         task = FoldTask(cell, self._files, tuple(sorted(best.items())), fold, folder)
         pool.submit((cell, fold), task, _cost(cell, self._inputs))
 
@@ -153,12 +154,12 @@ class TargetRun:
             self._run_ids[outcome.result.cell] = self._recorder.record(outcome)
 
     def _ensure_models(self, cell_id: str, pool: WorkerPool) -> None:
-        """Fit the winner's folds again where an earlier run, which had another winner, dropped their models."""
+        """Fit the winner's folds again, to the same numbers, where their models were not saved or were dropped."""
         cell = next(cell for cell in self._cells if cell.id == cell_id)
         for fold in range(cell.folds):
             if self._store.model(cell, fold) is None:
-                self._store.forget_fold(cell, fold)
-                self._submit_fold(cell, fold, pool)
+                self._progress.expect_more()
+                self._submit_fold(cell, fold, pool, save=True)
 
     def _conclude(self) -> TargetOutcome:
         outcomes = tuple(self._outcomes[cell.id] for cell in self._cells)

@@ -120,10 +120,6 @@ class CellStore:
         for folder in self._paths.cell(cell.id).glob(f"fold_*/{MODEL_FOLDER}"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def forget_fold(self, cell: Cell, fold: int) -> None:
-        """Remove a stored fold, so that it is fitted again."""
-        shutil.rmtree(self._fold(cell, fold), ignore_errors=True)
-
     def _fold(self, cell: Cell, fold: int) -> Path:
         return self._paths.cell(cell.id) / f"fold_{fold:02d}"
 

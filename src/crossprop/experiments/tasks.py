@@ -57,13 +57,13 @@ class ScreenReport:
 
 @dataclass(frozen=True)
 class FoldTask:
-    """Fit one fold of a cell's best configuration and save the model into ``folder``."""
+    """Fit one fold of a cell's best configuration; save the model into ``folder`` unless that is ``None``."""
 
     cell: Cell
     files: TargetFiles
     hyperparameters: tuple[tuple[str, Any], ...]
     fold: int
-    folder: Path
+    folder: Path | None
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def screen(task: ScreenTask) -> ScreenReport:
 
 
 def fit_fold(task: FoldTask) -> FoldReport:
-    """Fit one fold of the best configuration, predict its validation rows and the hold-out, save the model."""
+    """Fit one fold of the best configuration and predict its validation rows and the hold-out."""
     started = perf_counter()
     cell, hyperparameters = task.cell, dict(task.hyperparameters)
     inputs = target_inputs(task.files, cell.protocol)
@@ -135,7 +135,8 @@ def fit_fold(task: FoldTask) -> FoldReport:
     features = inputs.features(cell, layer_of(cell, hyperparameters))
     val_pred = model.predict(np.asarray(features[validation]))
     test_pred = model.predict(np.asarray(features[inputs.test]))
-    model.save(task.folder)
+    if task.folder is not None:
+        model.save(task.folder)
     return FoldReport(
         mean_absolute_error(inputs.values[validation], val_pred),
         validation,

@@ -15,8 +15,8 @@ from crossprop.models.target_transform import TargetTransform
 from crossprop.models.transfer import load_network
 
 Kind = Literal["base", "regressor", "network"]
-CHUNK = 256
-"""Rows a network sees at once; the last chunk is padded so that one compiled shape serves all."""
+CHUNK = 2048
+"""Rows a network sees at once: bounds the memory of its activations."""
 
 TRUSTED_TYPES = (
     "sklearn.ensemble._bagging.BaggingRegressor",
@@ -134,13 +134,16 @@ class FittedModel:
 
 
 def network_output(network: Any, features: np.ndarray) -> np.ndarray:
-    """Output of a network for scaled features, shape (n_samples,), chunk by padded chunk."""
+    """Output of a network for scaled features, shape (n_samples,), chunk by chunk.
+
+    The network is called as it is: tracing it would cost more than it saves on a few thousand rows.
+    """
+    import keras
+
     outputs = []
     for start in range(0, len(features), CHUNK):
         chunk = np.asarray(features[start : start + CHUNK], np.float32)
-        padded = np.zeros((CHUNK, chunk.shape[1]), np.float32)
-        padded[: len(chunk)] = chunk
-        outputs.append(np.asarray(network.predict_on_batch(padded))[: len(chunk), 0])
+        outputs.append(keras.ops.convert_to_numpy(network(chunk, training=False))[:, 0])
     return np.concatenate(outputs) if outputs else np.zeros(0)
 
 
