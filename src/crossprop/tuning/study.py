@@ -21,6 +21,9 @@ Report = Callable[[int, float], None]
 Objective = Callable[[Hyperparameters, Report], float]
 """Takes hyperparameters and a function to report (step, validation MAE) to; returns the validation MAE."""
 
+REASON = "reason"
+"""User attribute of a failed trial."""
+
 STARTUP_TRIALS = 2
 """Finished trials before pruning begins: the defaults always run to their end."""
 
@@ -80,16 +83,17 @@ def tune(
     states = optuna.trial.TrialState
     for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
         study.tell(trial.number, state=states.FAIL)
-    for parameters in space.defaults()[:n_trials]:
-        study.enqueue_trial(parameters, skip_if_exists=True)
 
     started = monotonic()
+    defaults = space.defaults()
     reason = "no trial was run"
     while True:
-        done = study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED, states.FAIL))
-        if len(done) >= n_trials or (done and monotonic() - started > seconds):
+        done = len(_finished(study))
+        if done >= n_trials or (done and monotonic() - started > seconds):
             break
-        study.sampler = optuna.samplers.TPESampler(seed=(seed + len(done)) % 2**32, n_startup_trials=5)
+        if done < len(defaults) and not study.get_trials(deepcopy=False, states=(states.WAITING,)):
+            study.enqueue_trial(defaults[done])
+        study.sampler = optuna.samplers.TPESampler(seed=(seed + done) % 2**32, n_startup_trials=5)
         trial = study.ask()
         try:
             value = objective(space.suggest(trial), _reporter(trial))
@@ -100,6 +104,7 @@ def tune(
             study.tell(trial, state=states.PRUNED)
         except (CellError, ValueError, ArithmeticError) as error:
             reason = f"{type(error).__name__}: {error}"
+            trial.set_user_attr(REASON, reason)
             study.tell(trial, state=states.FAIL)
 
     complete = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
@@ -110,6 +115,12 @@ def tune(
     best = min(complete, key=lambda t: (t.value, t.number))
     assert best.value is not None
     return TuningOutcome(dict(best.params), float(best.value), _table(study))
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that count: those that an earlier process left unfinished failed without a reason, and do not."""
+    trials = study.get_trials(deepcopy=False)
+    return [t for t in trials if t.state.is_finished() and (t.state.name != "FAIL" or REASON in t.user_attrs)]
 
 
 def _reporter(trial: optuna.Trial) -> Report:
@@ -135,12 +146,10 @@ def _storage(journal: Path | None) -> Any:
 
 def _table(study: optuna.Study) -> pd.DataFrame:
     rows = []
-    for trial in study.get_trials(deepcopy=False):
-        if not trial.state.is_finished():
-            continue
+    for number, trial in enumerate(_finished(study)):
         seconds = trial.duration.total_seconds() if trial.duration else math.nan
         rows.append(
-            {"number": trial.number, "state": trial.state.name, "value": trial.value, "seconds": seconds}
+            {"number": number, "state": trial.state.name, "value": trial.value, "seconds": seconds}
             | {f"params_{key}": value for key, value in trial.params.items()}
         )
     return pd.DataFrame(rows)
