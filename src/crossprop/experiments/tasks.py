@@ -111,7 +111,7 @@ def screen(task: ScreenTask) -> ScreenReport:
         return _mae(model, inputs, cell, layer, validation)
 
     outcome = tune(
-        cell.id,
+        f"{cell.label} {cell.id}",
         cell.space,
         objective,
         n_trials=cell.n_trials,

@@ -74,11 +74,14 @@ class NetworkTrainer:
         """The compiled network of one shape, with whatever weights the last fit left."""
         import keras
 
+        from crossprop.training.optimizer import FusedAdamW
+
         key = (input_size, recipe.dropout, recipe.weight_decay)
         if key not in self._models:
             model = build_elemnet(input_size, recipe.dropout)
-            optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
-            jit = True if keras.backend.backend() == "jax" else self._jit
+            jit = self._jit or keras.backend.backend() == "jax"
+            adam = keras.optimizers.AdamW if jit else FusedAdamW  # XLA fuses the update by itself
+            optimizer = adam(recipe.learning_rate, weight_decay=recipe.weight_decay)
             model.compile(optimizer=optimizer, loss="mae", jit_compile=jit)
             optimizer.build(model.trainable_variables)
             self._models[key] = model

@@ -1,0 +1,160 @@
+"""A study small enough for a test: synthetic compositions, short budgets, one source network."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.config import Params, parse_params
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+from crossprop.features.matrices import write_features
+from crossprop.paths import StudyPaths
+from crossprop.vocabulary import Representation
+
+TARGET, SOURCE = "slme", "formation_energy"
+RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001, "schedule": "constant"}
+TINY: dict[str, Any] = {
+    "study": {
+        "name": "tiny",
+        "title": "A study for tests",
+        "targets": [TARGET],
+        "sources": [SOURCE],
+        "methods": ["base", "ml", "finetune"],
+        "representations": ["elemental_fractions"],
+        "folds": 2,
+        "budget": {"ml_trials": 2, "dl_trials": 1, "seconds": 600},
+        "pretrain": {**RECIPE, "batch_size": 32, "epochs": 2},
+        "scratch": RECIPE,
+        "transfer": RECIPE,
+    },
+    "search": {
+        "ml": {
+            "defaults_first": 2,
+            "algorithms": {
+                "extra_trees": {"n_estimators": {"low": 5, "high": 20, "integer": True, "default": 10}},
+                "ridge": {"alpha": {"low": 0.01, "high": 10.0, "log": True, "default": 1.0}},
+                "k_neighbors": {
+                    "weights": {"choices": ["distance", "uniform"], "default": "distance"},
+                    "p": {"choices": [1, 2], "default": 1},
+                },
+            },
+        },
+        "dl": {"learning_rate": {"low": 0.0005, "high": 0.002, "log": True, "default": 0.001}},
+        "finetune": {"learning_rate": {"low": 0.0005, "high": 0.002, "log": True, "default": 0.001}},
+        "layers": ["hidden_14", "hidden_15", "hidden_16"],
+        "default_layer": "hidden_15",
+    },
+    "compute": {"workers": 1, "retries": 0},
+}
+
+
+@pytest.fixture
+def tiny_values() -> dict[str, Any]:
+    """Plain values of a valid configuration, to be changed at will."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def tiny_params(tiny_values: dict[str, Any]) -> Callable[..., Params]:
+    """Builds the tiny configuration; keywords replace values of ``study``, ``compute`` those of ``compute``."""
+
+    def build(compute: dict[str, Any] | None = None, **study: Any) -> Params:
+        values = copy.deepcopy(tiny_values)
+        values["study"] |= study
+        values["compute"] |= compute or {}
+        return parse_params(values)
+
+    return build
+
+
+def synthetic_table(n: int, seed: int, splits: tuple[str, str], repeated: int = 0) -> pd.DataFrame:
+    """A prepared table of n binary compositions whose value is a smooth function of the composition.
+
+    The last fifth belongs to the second split. ``repeated`` further rows of the first split have
+    compositions of the second one, under doubled formulas.
+    """
+    rng = np.random.default_rng(seed)
+    pairs = [(a, b) for i, a in enumerate(ELEMENTS[:40]) for b in ELEMENTS[i + 1 : 40]]
+    chosen = rng.permutation(len(pairs))[:n]
+    counts = [
+        (pairs[k], (int(p), int(q))) for k, (p, q) in zip(chosen, rng.integers(1, 5, (n, 2)), strict=True)
+    ]
+    held = n - n // 5
+    rows = [
+        (f"{a}{p}{b}{q}", splits[0] if i < held else splits[1]) for i, ((a, b), (p, q)) in enumerate(counts)
+    ]
+    rows += [(f"{a}{2 * p}{b}{2 * q}", splits[0]) for (a, b), (p, q) in counts[held : held + repeated]]
+    frame = pd.DataFrame(rows, columns=["formula", "split"])
+    fractions = fraction_matrix(frame["formula"])
+    slope = np.random.default_rng(7).normal(size=fractions.shape[1])
+    value = 10 * fractions @ slope + rng.normal(scale=0.1, size=len(frame))
+    frame = frame.assign(composition=composition_keys(fractions), value=value)
+    return frame[["formula", "composition", "value", "split"]]
+
+
+@pytest.fixture
+def write_target() -> Callable[..., pd.DataFrame]:
+    """Writes the prepared table and the fractions of a synthetic target into a folder that a study starts from."""
+
+    def write(
+        root: Path, target: str = TARGET, n: int = 60, seed: int = 1, study: str = "tiny", repeated: int = 0
+    ) -> pd.DataFrame:
+        frame = synthetic_table(n, seed, ("train", "test"), repeated)
+        _write_property(StudyPaths(study, root), target, frame)
+        return frame
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def pretrained_source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A root that holds the prepared tiny source and its network, and the lines printed while it was trained."""
+    from crossprop.experiments.sources import pretrain_source
+
+    root = tmp_path_factory.mktemp("source")
+    params = parse_params(copy.deepcopy(TINY))
+    paths = StudyPaths(params.study.name, root)
+    _write_property(paths, SOURCE, synthetic_table(80, 2, ("train", "validation")))
+    lines: list[str] = []
+    pretrain_source(params, SOURCE, "eV/atom", paths, lines.append)
+    return root, lines
+
+
+@pytest.fixture
+def write_study(
+    pretrained_source: tuple[Path, list[str]], write_target: Callable[..., pd.DataFrame]
+) -> Callable[..., pd.DataFrame]:
+    """Like ``write_target``, with the source network in place."""
+
+    def write(root: Path, **options: Any) -> pd.DataFrame:
+        given = StudyPaths("tiny", pretrained_source[0]).source_model(SOURCE)
+        shutil.copytree(given, StudyPaths("tiny", root).source_model(SOURCE))
+        return write_target(root, **options)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> None:
+    """Keras on TensorFlow, set up once in the process; for tests that build networks."""
+    from crossprop.training.device import configure
+
+    configure("tensorflow", 1)
+
+
+def _write_property(paths: StudyPaths, name: str, frame: pd.DataFrame) -> None:
+    paths.prepared_folder.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(paths.prepared(name), index=False)
+    write_features(frame, paths.features(name), [Representation.ELEMENTAL_FRACTIONS])

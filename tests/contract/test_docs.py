@@ -1,0 +1,271 @@
+"""The pages for people, held against what they speak of: links, commands, examples, numbers."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer.main
+import yaml
+
+from crossprop.cli import app
+from crossprop.config import load_params
+from crossprop.data.catalog import load_catalog
+from crossprop.paths import StudyPaths
+from crossprop.serving.predictions import FORMULA_COLUMN, OUTPUT_COLUMNS
+from crossprop.vocabulary import Method
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docker/*.md")])
+README = (ROOT / "README.md").read_text()
+STUDIES = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "study").glob("*.yaml")}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+TOOLS = ("crossprop", "make", "dvc", "mlflow", "python", "optuna-dashboard")
+
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def _commands(page: Path) -> list[list[str]]:
+    """Words of every command of our tools: lines of bash blocks, and code within a sentence."""
+    text = page.read_text()
+    lines = [line for block in _blocks(text, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
+    commands = []
+    for line in lines:
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:
+            continue
+        while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            words = words[1:]
+        if len(words) > 1 and words[0] in TOOLS and "…" not in line and "|" not in words:
+            commands.append(words)
+    return commands
+
+
+ALL_COMMANDS = sorted({tuple(words) for page in PAGES for words in _commands(page)})
+
+
+def _of(tool: str) -> pytest.MarkDecorator:
+    found = [words for words in ALL_COMMANDS if words[0] == tool]
+    assert found, f"no page names a command of {tool}: is the search broken?"
+    return pytest.mark.parametrize("words", found, ids=" ".join)
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@by_page
+def test_relative_links_and_pictures_exist(page):
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:", link)]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link} does not exist"
+        assert target.is_relative_to(ROOT), f"{page.name}: {link} lies outside the repository"
+        if anchor:
+            assert anchor in _anchors(target), f"{page.name}: {link} names no heading"
+
+
+@by_page
+def test_no_line_ends_with_a_space(page):
+    assert not re.findall(r"^.*[ \t]$", page.read_text(), flags=re.MULTILINE)
+
+
+def test_pictures_are_small_and_all_shown():
+    pictures = sorted((ROOT / "docs" / "images").iterdir())
+    assert pictures
+    shown = "".join(page.read_text() for page in PAGES)
+    for picture in pictures:
+        assert picture.stat().st_size < 250_000
+        assert f"docs/images/{picture.name}" in shown
+
+
+@_of("crossprop")
+def test_crossprop_command_exists(words):
+    command = typer.main.get_command(app)
+    arguments = list(words[1:])
+    while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
+        name = arguments.pop(0)
+        assert name in command.commands, f"{' '.join(words)}: there is no {name}"
+        command = command.commands[name]
+    options = {"--help"}.union(*(parameter.opts for parameter in command.params))
+    for argument in arguments:
+        if argument.startswith("-"):
+            assert argument.partition("=")[0] in options
+        elif command.name in ("show", "fetch"):
+            load_catalog().property(argument)
+
+
+@_of("make")
+def test_make_target_and_variables_exist(words):
+    makefile = (ROOT / "Makefile").read_text()
+    for word in words[1:]:
+        name, is_variable, value = word.partition("=")
+        kind = rf"^{name} \?=" if is_variable else rf"^{re.escape(name)}:"
+        assert re.search(kind, makefile, flags=re.MULTILINE), f"the Makefile has no {name}"
+        if name == "LOCK":
+            assert (ROOT / value).is_file()
+        if name == "STAGE":
+            _check_stage(value)
+
+
+@cache
+def _dvc_parser():
+    from dvc.cli.parser import get_main_parser
+
+    return get_main_parser()
+
+
+@_of("dvc")
+def test_dvc_command_is_understood(words):
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            arguments = _dvc_parser().parse_args(words[1:])
+    except SystemExit as stopped:
+        pytest.fail(f"{' '.join(words)}: {stopped.code}, {errors.getvalue()}")
+    if words[1] == "repro" or words[1:3] == ("exp", "run"):
+        for stage in arguments.targets:
+            _check_stage(stage)
+    for override in getattr(arguments, "set_param", None) or []:
+        key, _, value = override.partition("=")
+        if key == "study":
+            assert value in STUDIES
+        else:
+            section = load_params(ROOT / "params.yaml")
+            for part in key.split("."):
+                section = getattr(section, part)
+
+
+def _check_stage(name: str) -> None:
+    stage, _, item = name.partition("@")
+    assert stage in STAGES
+    if item:
+        key = re.search(r"study\.(\w+)", STAGES[stage]["foreach"])[1]
+        assert any(item in study[key] for study in STUDIES.values()), f"no study has {name}"
+
+
+@_of("mlflow")
+def test_mlflow_project_entry_point_and_parameters_exist(words):
+    if words[1] != "run":
+        return
+    entry = MLPROJECT[words[words.index("-e") + 1]] if "-e" in words else MLPROJECT["main"]
+    given = dict(words[i + 1].split("=", 1) for i, word in enumerate(words) if word == "-P")
+    assert set(given) <= set(entry["parameters"])
+    assert {name for name, facts in entry["parameters"].items() if "default" not in facts} <= set(given)
+    for name in ("source", "target"):
+        if name in given:
+            assert any(given[name] in study[f"{name}s"] for study in STUDIES.values())
+
+
+@_of("python")
+def test_script_exists_and_takes_the_options(words):
+    assert words[1].endswith(".py")
+    script = ROOT / words[1]
+    assert script.is_file()
+    if script.name == "lock.py":
+        return  # hands its options on to uv
+    for option in (word for word in words[2:] if word.startswith("--")):
+        assert f'"{option}"' in script.read_text()
+
+
+def test_journal_that_the_dashboard_opens_is_where_tuning_writes():
+    (words,) = [words for words in ALL_COMMANDS if words[0] == "optuna-dashboard"]
+    study, target = Path(words[1]).parts[-2:]
+    assert StudyPaths(study).journal(Path(target).stem) == Path(words[1])
+    assert Path(target).stem in STUDIES[study]["targets"]
+
+
+def test_model_of_the_readme_is_one_that_the_default_study_registers():
+    (snippet,) = _blocks(README, "python")
+    ast.parse(snippet)
+    assert len([line for line in snippet.splitlines() if line]) <= 5
+    study, target, alias = re.search(r"models:/(\w+)\.(\w+)@(\w+)", snippet).groups()
+    params = load_params(ROOT / "params.yaml").study
+    assert study == params.name
+    assert target in params.targets
+    assert alias == "challenger"
+    assert f'"{FORMULA_COLUMN}"' in snippet
+    for column in OUTPUT_COLUMNS:
+        assert f"`{column}`" in README
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_readme_names_every_study(study):
+    assert f"`{study}`" in README
+
+
+@pytest.mark.parametrize("method", Method)
+def test_every_method_is_explained(method):
+    assert f"`{method}`" in (ROOT / "docs" / "protocol.md").read_text()
+    assert f"`{method}`" in README
+
+
+def test_example_of_a_new_property_is_a_valid_catalogue_entry(tmp_path):
+    (example,) = _blocks((ROOT / "CONTRIBUTING.md").read_text(), "yaml")
+    extra = tmp_path / "own.yaml"
+    extra.write_text(example)
+    entry = load_catalog(extra).property("debye_temperature")
+    assert entry.unit == "K"
+    assert entry.files[0].repository == "owner/name"
+
+
+def test_layers_in_the_guide_are_those_that_the_linter_enforces():
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    expected = [set(re.findall(r"\w+", layer)) for layer in reversed(contract["layers"])]
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    (line,) = [line for block in _blocks(guide, "text") for line in block.splitlines() if "→" in line]
+    assert [set(re.findall(r"\w+", layer)) for layer in line.split("→")] == expected
+
+
+def _readme_table() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("readme_table", ROOT / "tools" / "readme_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _committed(path: str) -> str:
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return shown.stdout
+
+
+def test_numbers_of_the_readme_are_those_of_the_committed_report():
+    """Or of the report that lies here, about to be committed; a run on another machine may differ in last digits."""
+    tool = _readme_table()
+    marked = list(tool.MARKED.finditer(README))
+    assert len(marked) == 1
+    assert marked[0]["source"] == tool.TABLE
+    here = ROOT / tool.TABLE
+    reports = [_committed(tool.TABLE), here.read_text() if here.is_file() else ""]
+    assert marked[0]["table"] in [tool.render(report) for report in reports if report]
+
+
+def test_table_of_numbers_follows_its_report():
+    table = _readme_table().render(
+        "target,unit,base_mae,best_sc,best_sc_test_mae,best_tl,best_tl_test_mae\n"
+        'gap,eV,1.5,ml(PA),0.44251,"freezing(oqmd, hidden_16)",148.421\n'
+    )
+    assert "| `gap` | eV | 1.50 | `ml(PA)` | 0.443 | `freezing(oqmd, hidden_16)` | 148 |" in table

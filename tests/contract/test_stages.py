@@ -1,0 +1,257 @@
+"""Every stage of dvc.yaml names what its script imports and reads, so that `dvc repro` never keeps stale results."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "crossprop"
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
+
+ANYWHERE = {
+    "__init__.py": "holds the version",
+    "cli.py": "no stage runs it",
+    "config.py": "read through `params`: what it yields is what the stage names there",
+    "console.py": "how errors are printed",
+    "errors.py": "no result depends on an error's class",
+    "paths.py": "a moved folder is another `outs`",
+    "experiments/progress.py": "lines that a person reads while a stage works",
+}
+"""Modules that no stage needs to name, with the reason."""
+
+TRACKING = (
+    "records what was computed; a run is looked up by what it tells, so another layout changes no result"
+)
+WORDS = "names of methods, layers and protocols"
+LABEL = "looks up the unit, which only labels"
+OF_THE_STAGE: dict[str, dict[str, str]] = {
+    "fetch": {"vocabulary.py": WORDS},
+    "prepare": {
+        "vocabulary.py": WORDS,
+        "experiments": "reached through progress.py, which prints",
+        "tuning": "as experiments",
+    },
+    "featurize": {"vocabulary.py": WORDS},
+    "featurize_source": {"vocabulary.py": WORDS},
+    "pretrain": {
+        "data/catalog.py": LABEL,
+        "data/catalog.yaml": LABEL,
+        "data/catalog_models.py": LABEL,
+        "data/compositions.py": "reached through features, which only reads matrices here",
+        "experiments": "of these only sources.py computes; the others give hashes, threads and lines of text",
+        "features": "matrices are read, not computed; their content is a dependency",
+        "models/regressors.py": "not run",
+        "models/transfer.py": "gives the hash of the weights",
+        "tracking": TRACKING,
+        "tuning": "not run",
+    },
+    "transfer": {
+        "data/catalog.py": LABEL,
+        "data/catalog.yaml": LABEL,
+        "data/catalog_models.py": LABEL,
+        "tracking": TRACKING,
+    },
+    "summarize": {
+        "data": "the plan hashes the tables that results/ was computed from",
+        "experiments": "the plan lists the ids of cells; what changes them changes results/ first",
+        "features": "not run",
+        "models": "not run",
+        "training": "not run",
+        "tuning": "not run",
+        "vocabulary.py": WORDS,
+    },
+    "register": {
+        "data": "parses formulas when a model is loaded back; the tables are dependencies",
+        "experiments": "reads results/",
+        "features": "a model carries the code along that made it: a change there changes results/ first",
+        "models": "as features",
+        "tuning": "not run",
+        "vocabulary.py": WORDS,
+    },
+}
+"""Modules and packages that one stage reaches, but does not depend on, with the reason."""
+
+BY_PATH = {"tracking/logged_models.py": "serving/pyfunc_script.py"}
+"""Modules that name another one by its file, not by an import."""
+
+
+def script_of(stage: dict[str, Any]) -> Path:
+    """The Python script behind a stage, also where `mlflow run` calls it."""
+    command = stage["cmd"]
+    if entry := re.search(r"mlflow run \. -e (\w+)", command):
+        command = MLPROJECT["entry_points"][entry[1]]["command"]
+    return ROOT / next(word for word in shlex.split(command) if word.endswith(".py"))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[Path]:
+    """Modules of crossprop that a file imports anywhere in it, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        assert not getattr(node, "level", 0), f"{path} imports relatively"
+        for name in names:
+            if name.split(".")[0] == "crossprop":
+                parts = name.split(".")[1:]
+                for end in range(len(parts) + 1):
+                    base = PACKAGE.joinpath(*parts[:end])
+                    found |= {p for p in (base / "__init__.py", base.with_suffix(".py")) if p.is_file()}
+    for user, used in BY_PATH.items():
+        if path == PACKAGE / user:
+            assert Path(used).name in path.read_text(encoding="utf-8")
+            found.add(PACKAGE / used)
+    return frozenset(found)
+
+
+def reached_from(script: Path) -> set[str]:
+    """Files under src/crossprop that a script needs, as posix paths; empty `__init__.py` count for nothing."""
+    todo, seen = [script], set()
+    while todo:
+        for path in imports_of(todo.pop()) - seen:
+            seen.add(path)
+            todo.append(path)
+    if PACKAGE / "data" / "catalog.py" in seen:
+        seen.add(PACKAGE / "data" / "catalog.yaml")
+    names = {path.relative_to(PACKAGE).as_posix() for path in seen}
+    return {name for name in names if not name.endswith("/__init__.py")}
+
+
+def stands_under(name: str, tops: Any) -> bool:
+    return any(name == top or name.startswith(f"{top}/") for top in tops)
+
+
+by_stage = pytest.mark.parametrize("name", STAGES)
+
+
+def test_every_stage_has_its_reasons_here():
+    assert set(OF_THE_STAGE) == set(STAGES)
+
+
+@by_stage
+def test_script_of_a_stage_exists_and_is_a_dependency(name):
+    script = script_of(STAGES[name])
+    assert script.is_file()
+    assert script.relative_to(ROOT).as_posix() in STAGES[name]["deps"]
+
+
+def test_every_script_belongs_to_a_stage():
+    assert {script_of(stage) for stage in STAGES.values()} == set((ROOT / "pipelines").glob("*.py"))
+
+
+@by_stage
+def test_a_stage_depends_on_the_code_that_it_runs(name):
+    prefix = "src/crossprop/"
+    deps = {dep.removeprefix(prefix) for dep in STAGES[name]["deps"] if dep.startswith(prefix)}
+    excused = {*ANYWHERE, *OF_THE_STAGE[name]}
+    unnamed = {
+        module
+        for module in reached_from(script_of(STAGES[name]))
+        if not stands_under(module, deps) and not stands_under(module, excused)
+    }
+    assert not unnamed, f"add to `deps` of {name}, or give a reason in this file"
+
+
+@by_stage
+def test_what_a_stage_depends_on_is_code_that_it_runs(name):
+    reached = reached_from(script_of(STAGES[name]))
+    for dep in STAGES[name]["deps"]:
+        if dep.startswith("src/crossprop/"):
+            path = ROOT / dep
+            assert path.exists(), dep
+            top = dep.removeprefix("src/crossprop/")
+            assert stands_under(top, reached) or any(stands_under(module, [top]) for module in reached), dep
+
+
+@by_stage
+def test_excuses_are_needed(name):
+    reached = reached_from(script_of(STAGES[name]))
+    for excuse in OF_THE_STAGE[name]:
+        assert (PACKAGE / excuse).exists(), excuse
+        assert any(stands_under(module, [excuse]) for module in reached), f"{name} does not reach {excuse}"
+
+
+@by_stage
+def test_parameters_of_a_stage_exist(name):
+    for path in STAGES[name].get("params", []):
+        node = PARAMS
+        for part in path.split("."):
+            assert part in node, f"{path} is not in params.yaml"
+            node = node[part]
+
+
+@by_stage
+def test_values_that_a_stage_interpolates_exist(name):
+    stage = DVC["stages"][name]
+    for path in set(re.findall(r"\${([\w.]+)}", yaml.safe_dump(stage))) - {"item"}:
+        node = PARAMS
+        for part in path.split("."):
+            assert part in node, f"${{{path}}} is not in params.yaml"
+            node = node[part]
+    assert ("foreach" in stage) == ("${item}" in yaml.safe_dump(stage))
+
+
+@by_stage
+def test_what_a_stage_reads_is_what_another_one_writes(name):
+    outs = {
+        out if isinstance(out, str) else next(iter(out))
+        for stage in STAGES.values()
+        for out in stage.get("outs", [])
+    }
+    for dep in STAGES[name]["deps"]:
+        if not (ROOT / dep).exists() or dep.startswith(("data/", "models/", "results/")):
+            assert any(stands_under(dep, [out]) or stands_under(out, [dep]) for out in outs), dep
+
+
+@by_stage
+def test_fields_that_change_a_stages_result_are_among_its_parameters(name):
+    """Budgets, recipes and seeds: whoever changes one must see the stage run again."""
+    needed = {
+        "fetch": {"study.targets", "study.sources", "study.edition"},
+        "prepare": {"study.targets", "study.sources", "study.edition", "study.seed"},
+        "featurize": {"study.representations"},
+        "featurize_source": set(),
+        "pretrain": {"study.seed", "study.edition", "study.pretrain", "compute.backend"},
+        "transfer": {
+            *(f"study.{key}" for key in PARAMS["study"]),
+            *(f"search.{key}" for key in PARAMS["search"]),
+            "compute.backend",
+        } - {
+            "study.name",  # part of every path
+            "study.title",
+            "study.targets",  # a target each
+            "study.edition",  # read through the prepared tables and the source networks
+            "study.pretrain",  # read through the source networks
+        },
+        "summarize": {f"study.{key}" for key in PARAMS["study"]},
+        "register": {"study.name", "study.targets"},
+    }[name]  # fmt: skip
+    assert {field for field in needed if not _named(field, STAGES[name].get("params", []))} == set()
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if "mlflow run" in STAGES[name]["cmd"]])
+def test_project_step_is_called_with_parameters_that_it_has(name):
+    command = STAGES[name]["cmd"]
+    entry = MLPROJECT["entry_points"][re.search(r"-e (\w+)", command)[1]]
+    given = set(re.findall(r"-P (\w+)=", command))
+    required = {key for key, value in entry["parameters"].items() if "default" not in value}
+    assert required <= given <= set(entry["parameters"])
+    assert "--env-manager local" in command  # MLflow would build an environment otherwise
+
+
+def _named(field: str, params: list[str]) -> bool:
+    return any(field == entry or field.startswith(f"{entry}.") for entry in params)

@@ -1,0 +1,312 @@
+"""The grid of a target: which cells there are, what each may spend, and what its identity hangs on."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from pathlib import Path
+
+import pytest
+
+from crossprop.config import parse_params
+from crossprop.experiments import cells as grid
+from crossprop.experiments import fingerprint
+from crossprop.experiments.cells import enumerate_cells
+from crossprop.vocabulary import Family, Method, Representation, Side
+
+EF, PA, ACTIVATIONS = Representation
+EVERYTHING = {
+    "methods": list(Method),
+    "sources": ["formation_energy", "band_gap", "stability"],
+    "representations": ["elemental_fractions", "physical_attributes"],
+    "budget": {"ml_trials": 11, "dl_trials": 26, "seconds": 740.0},
+}
+DIGESTS = {"formation_energy": "f", "band_gap": "b", "stability": "s"}
+
+
+def enumerated(params, target="slme", unit="%", data="d", sources=DIGESTS):
+    return enumerate_cells(params, target, unit, data, sources)
+
+
+def ids(cells):
+    return [cell.id for cell in cells]
+
+
+@pytest.fixture
+def full(tiny_params):
+    return tiny_params(**EVERYTHING)
+
+
+def test_every_method_has_its_cells_in_the_order_of_the_study(full):
+    points = [(c.method, c.source, c.representation) for c in enumerated(full)]
+    sources = EVERYTHING["sources"]
+    assert points == [
+        (Method.BASE, None, None),
+        *[(Method.ML, None, r) for r in (EF, PA)],
+        *[(Method.DL, None, r) for r in (EF, PA)],
+        *[(Method.ML_FEATEXTR, s, ACTIVATIONS) for s in sources],
+        *[(Method.DL_FEATEXTR, s, ACTIVATIONS) for s in sources],
+        *[(Method.FINETUNE, s, EF) for s in sources],
+        *[(Method.MODFINETUNE, s, EF) for s in sources],
+        *[(Method.FREEZING, s, ACTIVATIONS) for s in sources],
+    ]
+    assert len(points) == 20
+
+
+def test_order_of_methods_and_sources_is_the_configurations(tiny_params):
+    params = tiny_params(methods=["finetune", "base"], sources=["stability", "band_gap"],
+                         budget={"ml_trials": 1, "dl_trials": 2, "seconds": 1})  # fmt: skip
+    assert [(c.method, c.source) for c in enumerated(params)] == [
+        ("finetune", "stability"), ("finetune", "band_gap"), ("base", None),
+    ]  # fmt: skip
+
+
+def test_number_of_cells_is_what_the_configuration_counts(full):
+    cells = enumerated(full)
+    for side in (Side.SCRATCH, Side.TRANSFER):
+        for family in (Family.REGRESSOR, Family.NETWORK):
+            found = [c for c in cells if c.method.side is side and c.method.family is family]
+            assert len(found) == full.study.count_cells(side, family)
+
+
+@pytest.mark.parametrize(("family", "trials"), [(Family.REGRESSOR, 11), (Family.NETWORK, 26)])
+def test_both_sides_get_all_of_their_trials_and_equally_many(full, family, trials):
+    spent = {
+        side: sum(c.n_trials for c in enumerated(full) if c.method.side is side and c.method.family is family)
+        for side in (Side.SCRATCH, Side.TRANSFER)
+    }
+    assert spent == {Side.SCRATCH: trials, Side.TRANSFER: trials}
+
+
+def test_earlier_cells_take_the_remainder(full):
+    cells = enumerated(full)
+    assert [c.n_trials for c in cells if c.method is Method.ML] == [6, 5]  # 11 = 6 + 5
+    assert [c.n_trials for c in cells if c.method is Method.ML_FEATEXTR] == [4, 4, 3]  # 11 = 4 + 4 + 3
+    networks = [
+        c.n_trials for c in cells if c.method.side is Side.TRANSFER and c.method.family is Family.NETWORK
+    ]
+    assert networks == [3, 3] + [2] * 10  # 26 = 12 * 2 + 2
+    assert [c.n_trials for c in cells if c.method is Method.BASE] == [0]
+
+
+def test_seconds_of_both_sides_are_the_budget_shared_by_trials(full):
+    cells = enumerated(full)
+    for side in (Side.SCRATCH, Side.TRANSFER):
+        assert sum(c.seconds for c in cells if c.method.side is side) == pytest.approx(740.0)
+    assert next(c.seconds for c in cells if c.method is Method.ML) == pytest.approx(740 * 6 / 37)
+
+
+def test_side_with_one_family_may_spend_the_whole_ceiling_on_it(tiny_params):
+    cells = enumerated(tiny_params(methods=["ml", "finetune", "ml_featextr"]))
+    assert next(c.seconds for c in cells if c.method is Method.ML) == pytest.approx(600.0)
+    assert sum(c.seconds for c in cells if c.method.side is Side.TRANSFER) == pytest.approx(600.0)
+
+
+def test_only_networks_have_recipes_and_transferred_weights_have_their_own(tiny_values):
+    tiny_values["study"] |= {
+        "methods": list(Method),
+        "budget": {"ml_trials": 3, "dl_trials": 9, "seconds": 9},
+    }
+    tiny_values["study"]["transfer"] = {**tiny_values["study"]["transfer"], "epochs": 7}
+    by_method = {c.method: c for c in enumerated(parse_params(tiny_values))}
+    assert by_method[Method.ML].recipe is by_method[Method.BASE].recipe is None
+    assert {m for m, c in by_method.items() if c.recipe and c.recipe.epochs == 7} == {
+        Method.FINETUNE, Method.MODFINETUNE,
+    }  # fmt: skip
+    assert by_method[Method.FREEZING].recipe == by_method[Method.DL].recipe
+
+
+def test_folds_are_the_targets_own(tiny_params):
+    params = tiny_params(targets=["slme", "spillage"], folds_by_target={"spillage": 5})
+    assert {c.folds for c in enumerated(params, "slme")} == {2}
+    assert {c.folds for c in enumerated(params, "spillage")} == {5}
+
+
+def test_ids_are_the_same_at_every_enumeration_and_differ_between_cells(full):
+    first = ids(enumerated(full))
+    assert first == ids(enumerated(parse_params(full.model_dump(mode="json"))))
+    assert len(set(first)) == 20
+    assert not set(first) & set(ids(enumerated(full, target="spillage")))
+    assert all(len(i) == 16 and int(i, 16) >= 0 for i in first)
+
+
+def changed(params, before, **options):
+    """Methods and sources of the cells whose id another enumeration changes."""
+    after = enumerated(params, **options)
+    return {(a.method, a.source) for a, b in zip(after, before, strict=True) if a.id != b.id}
+
+
+def everything(cells):
+    return {(c.method, c.source) for c in cells}
+
+
+def test_other_data_change_every_id(full):
+    before = enumerated(full)
+    assert changed(full, before, data="other") == everything(before)
+
+
+def test_other_weights_of_a_source_change_the_cells_of_that_source_alone(full):
+    before = enumerated(full)
+    moved = changed(full, before, sources={**DIGESTS, "band_gap": "retrained"})
+    assert moved == {(m, "band_gap") for m in Method if m.side is Side.TRANSFER}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "methods"),
+    [
+        ("study.seed", 2, set(Method)),
+        ("study.protocol", "strict", set(Method)),
+        ("study.folds", 3, set(Method)),
+        ("study.name", "other", set(Method)),
+        ("study.scratch.epochs", 9, {Method.DL, Method.DL_FEATEXTR, Method.FREEZING}),
+        ("study.scratch.min_steps", 50, {Method.DL, Method.DL_FEATEXTR, Method.FREEZING}),
+        ("study.transfer.learning_rate", 0.01, {Method.FINETUNE, Method.MODFINETUNE}),
+        ("search.dl.learning_rate.high", 0.1, {Method.DL, Method.DL_FEATEXTR, Method.FREEZING}),
+        ("search.finetune.learning_rate.default", 0.0015, {Method.FINETUNE, Method.MODFINETUNE}),
+        ("search.ml.algorithms.ridge.alpha.default", 2.0, {Method.ML, Method.ML_FEATEXTR}),
+        ("search.ml.defaults_first", 1, {Method.ML, Method.ML_FEATEXTR}),
+        ("search.default_layer", "hidden_16", {Method.ML_FEATEXTR, Method.DL_FEATEXTR}),
+        ("search.layers", ["hidden_15", "hidden_16"], {Method.ML_FEATEXTR, Method.DL_FEATEXTR}),
+        ("compute.backend", "jax", set(Method) - {Method.BASE, Method.ML}),
+        ("study.title", "Another headline", set()),
+        ("study.targets", ["slme", "spillage"], set()),
+        ("study.edition", "full", set()),
+        ("study.pretrain.epochs", 99, set()),
+        ("compute.workers", 3, set()),
+        ("compute.retries", 3, set()),
+    ],
+)
+def test_ids_hang_on_what_the_cell_computes_and_on_nothing_else(full, path, value, methods):
+    before = enumerated(full)
+    values = copy.deepcopy(full.model_dump(mode="json"))
+    *parents, last = path.split(".")
+    node = values
+    for name in parents:
+        node = node[name]
+    node[last] = value
+    assert {method for method, _ in changed(parse_params(values), before)} == methods
+
+
+def test_order_of_the_zoo_counts_since_its_defaults_are_tried_in_that_order(full):
+    values = full.model_dump(mode="json")
+    algorithms = values["search"]["ml"]["algorithms"]
+    values["search"]["ml"]["algorithms"] = dict(reversed(algorithms.items()))
+    assert {m for m, _ in changed(parse_params(values), enumerated(full))} == {Method.ML, Method.ML_FEATEXTR}
+
+
+def test_budget_of_one_family_leaves_the_other_family_alone(full):
+    values = full.model_dump(mode="json")
+    values["study"]["budget"] |= {"ml_trials": 22, "seconds": 740.0 * (22 + 26) / (11 + 26)}
+    moved = {m for m, _ in changed(parse_params(values), enumerated(full))}
+    assert moved == {Method.ML, Method.ML_FEATEXTR}
+
+
+@pytest.fixture
+def copied_code(tmp_path, monkeypatch):
+    """A copy of the package's sources that the digest is taken of; yields its root."""
+    import shutil
+
+    root = tmp_path / "crossprop"
+    given = Path(importlib.import_module("crossprop").__file__).parent
+    shutil.copytree(given, root, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "files", lambda package: root)
+    fingerprint.code_digest.cache_clear()
+    yield root
+    fingerprint.code_digest.cache_clear()
+
+
+def digest_now():
+    fingerprint.code_digest.cache_clear()
+    return fingerprint.code_digest()
+
+
+def test_code_that_computes_changes_the_ids(copied_code, full, monkeypatch):
+    before = enumerated(full)
+    path = copied_code / "training" / "fit.py"
+    path.write_text(path.read_text().replace("EVALUATIONS = 10", "EVALUATIONS = 11"))
+    fingerprint.code_digest.cache_clear()
+    assert changed(full, before) == everything(before)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["features/matrices.py", "models/elemnet.py", "models/regressors.py", "models/transfer.py", "tuning/study.py",
+     "data/splits.py", "data/compositions.py", "experiments/tasks.py"],
+)  # fmt: skip
+def test_digest_sees_every_module_that_computes(copied_code, name):
+    before = digest_now()
+    path = copied_code / name
+    path.write_text(path.read_text() + "\nADDED = 1\n")
+    assert digest_now() != before
+
+
+@pytest.mark.xfail(reason="the layers' widths and the choice of rows are not hashed yet", strict=True)
+@pytest.mark.parametrize("name", ["vocabulary.py", "experiments/inputs.py"])
+def test_digest_sees_the_widths_of_the_layers_and_the_choice_of_rows(copied_code, name):
+    before = digest_now()
+    path = copied_code / name
+    path.write_text(path.read_text() + "\nADDED = 1\n")
+    assert digest_now() != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["experiments/progress.py", "experiments/runner.py", "reporting/page.py", "tracking/runs.py", "cli.py",
+     "data/catalog.yaml", "models/saved.py"],
+)  # fmt: skip
+def test_digest_ignores_what_prints_and_records(copied_code, name):
+    before = digest_now()
+    path = copied_code / name
+    path.write_text(path.read_text() + "\nADDED = 1\n")
+    assert digest_now() == before
+
+
+def test_digest_ignores_comments_docstrings_and_layout(copied_code):
+    before = digest_now()
+    path = copied_code / "training" / "fit.py"
+    text = path.read_text()
+    assert '"""The naive model' in text
+    path.write_text("# a comment\n" + text.replace('"""The naive model', '"""The very naive model') + "\n\n")
+    assert digest_now() == before
+
+
+def test_new_module_among_the_computing_ones_changes_the_digest(copied_code):
+    before = digest_now()
+    (copied_code / "features" / "more.py").write_text("X = 1\n")
+    assert digest_now() != before
+
+
+def test_seeds_of_pieces_differ_and_are_stable(full):
+    cells = enumerated(full)
+    seeds = {
+        cell.seed_for(*parts)
+        for cell in cells
+        for parts in (("screening",), ("fold", 0), ("fold", 1), ("sampler",))
+    }
+    assert len(seeds) == 4 * len(cells)
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    other = enumerated(full, data="other")
+    assert cells[3].seed_for("fold", 1) == other[3].seed_for("fold", 1)  # data do not change a cell's luck
+
+
+def test_seed_of_the_study_changes_the_seeds_of_its_pieces(tiny_params):
+    one, two = (enumerated(tiny_params(seed=seed))[1].seed_for("screening") for seed in (1, 2))
+    assert one != two
+
+
+def test_label_is_short_and_unique_within_the_target(full):
+    labels = [cell.label for cell in enumerated(full)]
+    assert labels[:4] == ["base", "ml(EF)", "ml(PA)", "dl(EF)"]
+    assert "finetune(band_gap)" in labels
+    assert len(set(labels)) == len(labels)
+
+
+def test_source_without_a_digest_is_an_error(full):
+    with pytest.raises(KeyError, match="stability"):
+        enumerated(full, sources={"formation_energy": "f", "band_gap": "b"})
+
+
+def test_scheme_is_part_of_the_identity(full, monkeypatch):
+    before = enumerated(full)
+    monkeypatch.setattr(grid, "SCHEME", grid.SCHEME + 1)
+    assert changed(full, before) == everything(before)

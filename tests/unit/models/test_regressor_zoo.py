@@ -1,0 +1,138 @@
+"""The twelve regressors: what they are, and that each can be saved, trusted and loaded again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from sklearn import ensemble, linear_model, neighbors, svm, tree
+from sklearn.pipeline import Pipeline
+
+from crossprop.config import RegressorSpace
+from crossprop.errors import ConfigError
+from crossprop.models.fitted import FittedModel
+from crossprop.models.regressors import SCALE_SENSITIVE, algorithms, build_regressor
+from crossprop.training.fit import fit_regressor
+
+ROOT = Path(__file__).resolve().parents[3]
+SPACE = RegressorSpace.model_validate(
+    yaml.safe_load((ROOT / "conf" / "search" / "default.yaml").read_text())["ml"]
+)
+CLASSES = {
+    "extra_trees": ensemble.ExtraTreesRegressor,
+    "random_forest": ensemble.RandomForestRegressor,
+    "bagging": ensemble.BaggingRegressor,
+    "adaboost": ensemble.AdaBoostRegressor,
+    "decision_tree": tree.DecisionTreeRegressor,
+    "svr": svm.SVR,
+    "k_neighbors": neighbors.KNeighborsRegressor,
+    "ridge": linear_model.Ridge,
+    "elastic_net": linear_model.ElasticNet,
+    "lasso": linear_model.Lasso,
+    "sgd": linear_model.SGDRegressor,
+    "linear": linear_model.LinearRegression,
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = np.random.default_rng(0).random((120, 6)).astype(np.float32)
+    return x, 3 * x[:, 0] - x[:, 1] ** 2
+
+
+def corners(algorithm: str) -> list[dict[str, object]]:
+    """Default, lowest and highest hyperparameters of the configured space, and every choice once."""
+    space = SPACE.algorithms[algorithm]
+    defaults = {key: r.default for key, r in space.items()}
+
+    def end(name: str) -> dict[str, object]:
+        return {
+            key: (
+                r.choices[0 if name == "low" else -1] if r.choices else _number(getattr(r, name), r.integer)
+            )
+            for key, r in space.items()
+        }
+
+    each = [{**defaults, key: choice} for key, r in space.items() for choice in r.choices or ()]
+    return [defaults, end("low"), end("high"), *each]
+
+
+def _number(value: float, integer: bool) -> float | int:
+    return int(value) if integer else value
+
+
+def test_zoo_is_the_papers_twelve():
+    assert set(algorithms()) == set(CLASSES)
+
+
+@pytest.mark.parametrize("algorithm", CLASSES)
+def test_algorithm_is_its_scikit_learn_class_and_is_standardised_where_it_needs_to_be(algorithm):
+    built = build_regressor(algorithm, {}, seed=5)
+    assert isinstance(built, Pipeline) == (algorithm in SCALE_SENSITIVE)
+    estimator = built[-1] if isinstance(built, Pipeline) else built
+    assert type(estimator) is CLASSES[algorithm]
+    assert estimator.get_params().get("random_state", 5) == 5
+
+
+@pytest.mark.parametrize("algorithm", CLASSES)
+def test_same_seed_gives_the_same_predictions(algorithm, data):
+    x, y = data
+    first, second = (build_regressor(algorithm, {}, seed=3).fit(x, y).predict(x) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("algorithm", CLASSES)
+def test_saved_regressor_is_trusted_and_predicts_the_same(algorithm, data, tmp_path):
+    x, y = data
+    for i, hyperparameters in enumerate(corners(algorithm)):
+        model = fit_regressor(algorithm, hyperparameters, x, y, seed=1)
+        model.save(tmp_path / str(i))
+        assert np.array_equal(FittedModel.load(tmp_path / str(i)).predict(x), model.predict(x)), (
+            hyperparameters
+        )
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("width", [2, 40])
+def test_neighbours_are_trusted_as_a_tree_and_by_brute_force(p, width, tmp_path):
+    x = np.random.default_rng(1).random((150, width)).astype(np.float32)
+    model = fit_regressor("k_neighbors", {"p": p, "n_neighbors": 2}, x, x[:, 0].astype(float), seed=1)
+    model.save(tmp_path)
+    assert np.array_equal(FittedModel.load(tmp_path).predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize("width", [1, 32, 1024])
+def test_regressors_take_every_width_of_an_extraction_layer(width):
+    x = np.random.default_rng(1).random((30, width)).astype(np.float32)
+    for algorithm in ("extra_trees", "svr", "k_neighbors", "ridge"):
+        assert np.isfinite(fit_regressor(algorithm, {}, x, x[:, 0].astype(float), seed=1).predict(x)).all()
+
+
+def test_constant_feature_is_no_reason_to_fail():
+    x = np.c_[np.ones(30), np.arange(30)].astype(np.float32)
+    predicted = fit_regressor(
+        "ridge", {"alpha": 1e-6}, x, np.arange(30.0), seed=1, transform="identity"
+    ).predict(x)
+    assert predicted == pytest.approx(np.arange(30.0), abs=1e-3)
+
+
+def test_depth_of_adaboosts_trees_is_an_argument_of_adaboost():
+    assert build_regressor("adaboost", {"max_depth": 4}, seed=1).estimator.max_depth == 4
+
+
+def test_hyperparameters_of_the_caller_are_left_alone():
+    given = {"max_depth": 4}
+    build_regressor("adaboost", given, seed=1)
+    assert given == {"max_depth": 4}
+
+
+def test_unknown_algorithm_is_refused_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"holds 'gradient_boosting'; known are adaboost, bagging"):
+        build_regressor("gradient_boosting", {}, seed=1)
+
+
+def test_hyperparameter_of_another_algorithm_is_refused():
+    with pytest.raises(ConfigError, match=r"search\.ml\.algorithms\.ridge: .*n_neighbors"):
+        build_regressor("ridge", {"n_neighbors": 3}, seed=1)

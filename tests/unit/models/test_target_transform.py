@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from crossprop.models.target_transform import TargetTransform
+
+VALUES = np.array([1.0, 2.0, 3.0, 4.0, 10.0])  # median 3; deviations 2, 1, 0, 1, 7; their median 1, mean 2.2
+
+
+def test_scale_is_one_and_a_half_median_deviations():
+    transform = TargetTransform.fit(VALUES)
+    assert transform.centre == 3.0
+    assert transform.scale == 1.5  # 1.5 * max(1, 0.3 * 2.2)
+
+
+def test_mostly_zero_property_gets_its_scale_from_the_mean_deviation():
+    values = np.array([0.0] * 9 + [5.0])  # median deviation 0, mean deviation 0.5
+    transform = TargetTransform.fit(values)
+    assert transform.centre == 0.0
+    assert transform.scale == pytest.approx(1.5 * 0.3 * 0.5)
+    assert transform.inverse(transform.forward(values)) == pytest.approx(values)
+
+
+def test_forward_of_hand_made_values():
+    learnt = TargetTransform.fit(VALUES).forward(np.array([3.0, 4.5, 10.0]))
+    assert learnt == pytest.approx([0.0, np.log(1 + np.sqrt(2)), np.arcsinh(14 / 3)])
+    assert TargetTransform.fit(VALUES, "identity").forward(np.array([3.0, 10.0])) == pytest.approx(
+        [0.0, 14 / 3]
+    )
+
+
+@pytest.mark.parametrize("kind", ["arcsinh", "identity"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        VALUES,
+        -1e6 * VALUES,
+        1e-9 * VALUES,
+        np.array([0.0] * 50 + [3.0, 7.5]),
+        np.random.default_rng(0).standard_cauchy(200),
+    ],
+    ids=["plain", "huge", "tiny", "mostly_zero", "heavy_tails"],
+)
+def test_inverse_undoes_forward(kind, values):
+    transform = TargetTransform.fit(values, kind)
+    assert transform.inverse(transform.forward(values)) == pytest.approx(
+        values, rel=1e-9, abs=1e-9 * np.ptp(values)
+    )
+
+
+def test_arcsinh_keeps_the_order_and_shortens_the_tail():
+    learnt = TargetTransform.fit(VALUES).forward(VALUES)
+    assert (np.diff(learnt) > 0).all()
+    assert learnt[-1] - learnt[-2] < (VALUES[-1] - VALUES[-2]) / 1.5
+
+
+@pytest.mark.parametrize("kind", ["arcsinh", "identity"])
+def test_predictions_beyond_the_training_range_are_cut_a_tenth_beyond_it(kind):
+    transform = TargetTransform.fit(VALUES, kind)
+    low, high = transform.forward(np.array([1.0, 10.0]))
+    room = 0.1 * (high - low)
+    assert (transform.low, transform.high) == pytest.approx((low - room, high + room))
+    ends = transform.inverse(np.array([-1e9, 1e9, -np.inf, np.inf]))
+    assert transform.forward(ends) == pytest.approx([low - room, high + room, low - room, high + room])
+    assert np.isfinite(ends).all()
+
+
+def test_constant_values_are_given_back_as_they_are():
+    transform = TargetTransform.fit(np.full(4, 2.5))
+    assert transform.scale == 1.0
+    assert transform.inverse(np.array([-3.0, 0.0, 3.0])) == pytest.approx([2.5, 2.5, 2.5])
+
+
+def test_transform_survives_json():
+    transform = TargetTransform.fit(VALUES)
+    assert TargetTransform(**json.loads(json.dumps(transform.as_dict()))) == transform

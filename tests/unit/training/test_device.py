@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from crossprop.training.device import THREAD_VARIABLES, configure, peak_memory, process_environment
+
+
+def test_process_is_told_backend_and_threads():
+    environment = process_environment("jax", 3)
+    assert environment["KERAS_BACKEND"] == "jax"
+    assert {environment[name] for name in THREAD_VARIABLES} == {"3"}
+
+
+def test_configuring_sets_the_environment(monkeypatch):
+    for name in process_environment("jax", 1):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "before")
+    configure("jax", 2)
+    assert os.environ["KERAS_BACKEND"] == "jax"
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.slow
+def test_tensorflow_keeps_to_its_threads_and_says_nothing():
+    code = (
+        "from crossprop.training.device import configure\n"
+        "configure('tensorflow', 1)\n"
+        "import tensorflow as tf\n"
+        "print(tf.config.threading.get_intra_op_parallelism_threads(),"
+        " tf.config.threading.get_inter_op_parallelism_threads())"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == ["1", "1"]
+    assert finished.stderr == ""
+
+
+def test_peak_memory_is_in_bytes_and_never_falls():
+    before = peak_memory()
+    assert 2**24 < before < 2**38
+    block = bytearray(before // 4 + 2**27)
+    block[:: 2**12] = b"x" * len(block[:: 2**12])
+    after = peak_memory()
+    del block
+    assert peak_memory() >= after >= before

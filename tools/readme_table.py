@@ -1,0 +1,50 @@
+"""Writes the README's table of numbers anew from the report of the default study: `python tools/readme_table.py`.
+
+Run it whenever reports/transport has changed; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+README, TABLE = "README.md", "reports/transport/targets.csv"
+MARKED = re.compile(
+    r"(<!-- numbers: (?P<source>\S+), .*? -->\n)(?P<table>.*?)(<!-- end of numbers -->)", re.DOTALL
+)
+
+
+def render(text: str) -> str:
+    """The Markdown table of a ``targets.csv``, with an empty line above and below."""
+    lines = [
+        "",
+        "| target | unit | base MAE | best SC | MAE | best TL | MAE |",
+        "| :-- | :-- | --: | :-- | --: | :-- | --: |",
+    ]
+    for row in csv.DictReader(io.StringIO(text)):
+        base, scratch, transfer = (
+            f"{float(row[name]):#.3g}".rstrip(".")
+            for name in ("base_mae", "best_sc_test_mae", "best_tl_test_mae")
+        )
+        lines.append(
+            f"| `{row['target']}` | {row['unit']} | {base} | `{row['best_sc']}` | {scratch} "
+            f"| `{row['best_tl']}` | {transfer} |"
+        )
+    return "\n".join([*lines, "", ""])
+
+
+def main() -> None:
+    """Replace the table between the marks."""
+    readme = ROOT / README
+    table = render((ROOT / TABLE).read_text(encoding="utf-8"))
+    text, n = MARKED.subn(lambda match: match[1] + table + match[4], readme.read_text(encoding="utf-8"))
+    if n != 1:
+        raise SystemExit(f"tools/readme_table.py: {README} has {n} marked tables, not one.")
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Takes the pictures of docs/images from a finished run: `python tools/screenshots.py FOLDER`.
+
+FOLDER is a checkout in which `dvc repro` has finished: its mlflow.db is shown. Needs Chromium or Chrome;
+opens the MLflow UI on a free port of this machine and closes it again. No other host is contacted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+ROOT = Path(__file__).resolve().parents[1]
+LARGEST = 250_000
+"""Bytes that a picture may have in the repository."""
+
+WIDTH = 1600
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
+
+CLOSE_PANES = """
+for (const name of ["assistant.chat_panel.close", "experiment_page.shared_view.dismiss"])
+    document.querySelector(`[data-component-id="mlflow.${name}"]`)?.click();
+"""
+"""MLflow opens an assistant on the first visit, and a bar above shared views; both cover what is to be seen."""
+
+TIDY = """
+document.elementFromPoint(innerWidth - 36, innerHeight - 36)?.closest("button")?.remove();
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (texts.nextNode())
+    texts.currentNode.data = texts.currentNode.data.replaceAll(FOLDER, "");
+"""
+"""Removes the assistant's button and makes paths relative to the folder of the run."""
+
+
+class Browser:
+    """A headless browser, driven over its debugging pipe (JSON messages that end with a zero byte).
+
+    Args:
+        executable: Chromium or Chrome.
+        profile: Empty folder for its profile.
+    """
+
+    def __init__(self, executable: str, profile: Path) -> None:
+        read_here, write_there = os.pipe()
+        read_there, write_here = os.pipe()
+        command = [executable, *OPTIONS, f"--user-data-dir={profile}"]
+        # The browser reads from descriptor 3 and writes to 4; bash puts ours there.
+        plumbing = ["bash", "-c", f'exec "$@" 3<&{read_there} 4>&{write_there}', "browser", *command]
+        self._process = subprocess.Popen(
+            plumbing, pass_fds=(read_there, write_there), stderr=subprocess.DEVNULL
+        )
+        os.close(read_there)
+        os.close(write_there)
+        self._from, self._to = os.fdopen(read_here, "rb"), os.fdopen(write_here, "wb")
+        self._number, self._rest, self._session = 0, b"", ""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.call("Page.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send one command and wait for its answer; events in between are left unread."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._to.write(json.dumps(message).encode() + b"\0")
+        self._to.flush()
+        while True:
+            answer = self._read()
+            if answer.get("id") == self._number:
+                if "error" in answer:
+                    sys.exit(f"tools/screenshots.py: {method}: {answer['error']['message']}")
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def evaluate(self, script: str) -> Any:
+        """Value of a script in the page."""
+        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+
+    def show(self, url: str, wanted: str, folder: Path, height: int, seconds: float = 60.0) -> None:
+        """Open a page, wait until it shows a text and all its pictures, and tidy it."""
+        metrics = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **metrics)
+        self.call("Page.navigate", url="about:blank")  # MLflow's pages differ behind the # only
+        self.call("Page.navigate", url=url)
+        ready = (
+            f"document.body.innerText.includes({json.dumps(wanted)}) && "
+            "[...document.images].every(image => image.complete)"
+        )
+        deadline = time.monotonic() + seconds
+        while not self.evaluate(ready):
+            if time.monotonic() > deadline:
+                text = " ".join(str(self.evaluate("document.body.innerText")).split())[:300]
+                sys.exit(f"tools/screenshots.py: {url} does not show {wanted!r} but: {text}")
+            time.sleep(0.3)
+        time.sleep(2)  # fonts, and what moves into place
+        self.evaluate(CLOSE_PANES)
+        time.sleep(1)
+        self.evaluate(TIDY.replace("FOLDER", json.dumps(f"{folder}/")))
+
+    def picture(self, path: Path) -> None:
+        """Write what is visible as a PNG with a palette."""
+        from PIL import Image
+
+        data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(io.BytesIO(data)) as image:
+            image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        size = path.stat().st_size
+        if size > LARGEST:
+            sys.exit(f"tools/screenshots.py: {path} has {size:,} bytes, more than {LARGEST:,}.")
+        print(f"{path} ({size // 1000} kB)")
+
+    def close(self) -> None:
+        """End the browser."""
+        self.call("Browser.close")
+        self._process.wait(timeout=20)
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            chunk = os.read(self._from.fileno(), 1 << 20)
+            if not chunk:
+                sys.exit("tools/screenshots.py: the browser has ended.")
+            self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\0")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Address of the MLflow UI on the folder's store, for as long as the block runs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "crossprop.cli", "ui", "--port", str(port)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                with urlopen(f"{address}/health", timeout=5):
+                    break
+            except (URLError, OSError):
+                if server.poll() is not None:
+                    sys.exit(
+                        f"tools/screenshots.py: the UI on {folder}/mlflow.db ended, see `make ui` there."
+                    )
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def pages(folder: Path, study: str, target: str) -> dict[str, tuple[str, str, int]]:
+    """For every picture the page after the server's address, a text that it must show, and its height."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(f"{study}/{target}")
+    if experiment is None:
+        sys.exit(f"tools/screenshots.py: {folder}/mlflow.db has no experiment {study}/{target}.")
+    model = f"{study}.{target}"
+    version = client.get_model_version_by_alias(model, "challenger")
+    runs = f"/#/experiments/{experiment.experiment_id}/runs"
+    training = "workflowType=machine_learning"
+    return {
+        "runs.png": (f"{runs}?{training}&viewStateShareKey=crossprop", "matching runs", 700),
+        "run.png": (f"{runs}/{version.run_id}/artifacts/parity.png?{training}", "parity.png", 700),
+        "model.png": (f"/#/models/{model}/versions/{version.version}?{training}", "Registered At", 900),
+    }
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="checkout with a finished run")
+    parser.add_argument("--study", default="transport")
+    parser.add_argument("--target", default="seebeck_n")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        sys.exit(f"tools/screenshots.py: none of {', '.join(BROWSERS)} was found. Install one.")
+    if not (folder / "mlflow.db").is_file():
+        sys.exit(f"tools/screenshots.py: {folder} has no mlflow.db. Run `make repro` there first.")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, served(folder) as address:
+        browser = Browser(executable, Path(profile))
+        for name, (page, wanted, height) in pages(folder, arguments.study, arguments.target).items():
+            browser.show(address + page, wanted, folder, height)
+            browser.picture(arguments.out / name)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
