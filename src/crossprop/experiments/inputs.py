@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -93,18 +94,15 @@ class TargetInputs:
 
         network = dict(self.files.networks)[source]
         stamp = network.stat()
-        folder = (
-            self.files.activations / f"{source}-{stamp.st_mtime_ns:x}-{stamp.st_size:x}-{len(self.frame)}"
-        )
+        fractions = np.asarray(load_features(self.files.features, Representation.ELEMENTAL_FRACTIONS))
+        rows = hashlib.sha256(fractions.tobytes()).hexdigest()[:16]
+        folder = self.files.activations / f"{source}-{stamp.st_mtime_ns:x}-{stamp.st_size:x}-{rows}"
         if folder.is_dir():
             return folder
         self.files.activations.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
-                fractions = load_features(self.files.features, Representation.ELEMENTAL_FRACTIONS)
-                activations = extract_activations(
-                    source_network(network), np.asarray(fractions), EXTRACTION_LAYERS
-                )
+                activations = extract_activations(source_network(network), fractions, EXTRACTION_LAYERS)
                 unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
                 try:
                     unfinished.mkdir()

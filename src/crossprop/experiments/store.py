@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ class CellStore:
             trials = report.trials.copy()
             for name in trials.columns:
                 if name.startswith("params_") and trials[name].dtype == object:
-                    trials[name] = [None if value is None else str(value) for value in trials[name]]
+                    trials[name] = [None if pd.isna(value) else str(value) for value in trials[name]]
             trials.to_parquet(folder / "trials.parquet")
             report.history.to_parquet(folder / "history.parquet")
 
@@ -134,7 +135,7 @@ class _reading:  # noqa: N801 - reads as a statement
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (OSError, ValueError, KeyError)):
+        if isinstance(error, (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError)):
             raise StoreError(
                 f"{self._folder} is damaged ({error}). Delete that folder and run again."
             ) from error

@@ -156,9 +156,7 @@ def save_network(network: Any, path: Path) -> None:
     """Save the architecture and weights of a network, without its optimizer."""
     import keras
 
-    clone = keras.models.clone_model(network)
-    clone.set_weights(network.get_weights())
-    clone.save(path)
+    keras.Model(network.inputs, network.outputs, name=network.name).save(path)
 
 
 def _load_regressor(path: Path) -> Any:

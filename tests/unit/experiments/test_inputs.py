@@ -1,0 +1,145 @@
+"""What a task reads: its rows and its matrix."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from crossprop.data.splits import training_rows
+from crossprop.errors import DataError, StoreError
+from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.inputs import TargetFiles, TargetInputs
+from crossprop.paths import StudyPaths
+from crossprop.vocabulary import Method
+
+
+def files_of(root) -> TargetFiles:
+    paths = StudyPaths("tiny", root)
+    network = paths.source_model("formation_energy") / "network.keras"
+    return TargetFiles(
+        paths.prepared("slme"), paths.features("slme"), (("formation_energy", network),), paths.activations("slme")
+    )
+
+
+@pytest.fixture
+def inputs(tmp_path, write_target):
+    write_target(tmp_path, n=60, repeated=3)
+    return TargetInputs(files_of(tmp_path), "published")
+
+
+@pytest.fixture
+def cells(tiny_params):
+    params = tiny_params(methods=["base", "ml", "ml_featextr"])
+    return {c.method: c for c in enumerate_cells(params, "slme", "%", "d", {"formation_energy": "f"})}
+
+
+def test_rows_to_learn_from_and_to_measure_on_are_disjoint(inputs):
+    assert (len(inputs.train), len(inputs.test)) == (51, 12)  # 48 and the 3 repeated ones; a fifth of 60
+    assert not set(inputs.train) & set(inputs.test)
+    assert set(inputs.frame["split"].iloc[inputs.test]) == {"test"}
+
+
+def test_strict_protocol_drops_the_rows_that_repeat_the_hold_out(tmp_path, inputs):
+    strict = TargetInputs(files_of(tmp_path), "strict")
+    assert len(strict.train) == 48
+    held_out = set(inputs.frame["composition"].iloc[inputs.test])
+    assert not held_out & set(strict.frame["composition"].iloc[strict.train])
+    assert held_out & set(inputs.frame["composition"].iloc[inputs.train])
+
+
+def test_hold_out_is_never_trained_on_nor_validated_on(inputs):
+    splits = [inputs.screening(1), *inputs.folds(5, 1)]
+    assert len(splits) == 6
+    for train, validation in splits:
+        assert sorted([*train, *validation]) == sorted(inputs.train)
+        assert not {*train, *validation} & set(inputs.test)
+        compositions = inputs.frame["composition"]
+        assert not set(compositions.iloc[train]) & set(compositions.iloc[validation])
+
+
+def test_every_learning_row_validates_once(inputs):
+    validated = np.concatenate([validation for _, validation in inputs.folds(4, 7)])
+    assert sorted(validated) == sorted(inputs.train)
+
+
+def test_base_reads_nothing(inputs, cells):
+    assert not inputs.features(cells[Method.BASE], None).any()
+
+
+def test_scratch_cell_reads_its_matrix_row_by_row(inputs, cells):
+    matrix = inputs.features(cells[Method.ML], None)
+    assert matrix.shape == (63, 86)
+    assert np.asarray(matrix).sum(axis=1) == pytest.approx(np.ones(63))
+
+
+def test_missing_matrix_says_which_stage_makes_it(tmp_path, inputs, cells):
+    (tmp_path / "data/features/tiny/slme/elemental_fractions.npy").unlink()
+    with pytest.raises(DataError, match="dvc repro featurize"):
+        inputs.features(cells[Method.ML], None)
+
+
+@pytest.fixture
+def with_source(tmp_path, write_study):
+    write_study(tmp_path, n=30)
+    return tmp_path
+
+
+def layer_of(root, cells, layer="hidden_16"):
+    return np.array(TargetInputs(files_of(root), "published").features(cells[Method.ML_FEATEXTR], layer))
+
+
+def test_activations_are_computed_once_and_are_the_networks(with_source, cells):
+    from crossprop.features.matrices import load_features
+    from crossprop.models.transfer import extract_activations, load_network
+    from crossprop.vocabulary import Representation
+
+    got = layer_of(with_source, cells)
+    files = files_of(with_source)
+    fractions = np.asarray(load_features(files.features, Representation.ELEMENTAL_FRACTIONS))
+    network = load_network(files.networks[0][1])
+    assert got == pytest.approx(extract_activations(network, fractions, ["hidden_16"])["hidden_16"], rel=1e-4, abs=1e-6)
+    (folder,) = (path for path in files.activations.iterdir() if path.is_dir())
+    written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert len(written) == 16
+    layer_of(with_source, cells, "hidden_01")
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+
+
+def test_activations_of_other_rows_are_not_taken_though_they_are_as_many(with_source, cells, write_target):
+    before = layer_of(with_source, cells)
+    write_target(with_source, n=30, seed=99)
+    after = layer_of(with_source, cells)
+    assert before.shape == after.shape
+    assert not np.allclose(before, after)
+
+
+def test_activations_of_a_new_network_are_computed_anew(with_source, cells):
+    layer_of(with_source, cells)
+    files = files_of(with_source)
+    os.utime(files.networks[0][1])
+    layer_of(with_source, cells)
+    assert len([path for path in files.activations.iterdir() if path.is_dir()]) == 2
+
+
+def test_full_disk_leaves_no_half_of_the_activations(with_source, cells, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            layer_of(with_source, cells)
+    assert not [path for path in files_of(with_source).activations.iterdir() if path.is_dir()]
+    assert layer_of(with_source, cells).shape == (30, 32)
+
+
+def test_cell_that_reads_activations_needs_a_layer(inputs, cells):
+    with pytest.raises(ValueError, match="names source formation_energy and layer None"):
+        inputs.features(cells[Method.ML_FEATEXTR], None)
+
+
+def test_frame_and_rows_agree_with_the_protocols_own_function(inputs):
+    assert np.array_equal(inputs.train, training_rows(inputs.frame, "published"))

@@ -1,0 +1,206 @@
+"""The results folder of a target, and the width of the interval that a model is served with."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.errors import StoreError
+from crossprop.experiments.assemble import failed_outcome, finished_outcome, screened_outcome
+from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.inputs import TargetFiles, TargetInputs
+from crossprop.experiments.outputs import conformal_half_width, write_target
+from crossprop.experiments.results import CellResult
+from crossprop.experiments.runner import TargetOutcome
+from crossprop.experiments.selection import choose_winners
+from crossprop.experiments.tasks import FoldReport, ScreenReport
+from crossprop.paths import StudyPaths
+from crossprop.training.fit import fit_base
+
+HISTORY = pd.DataFrame(columns=["epoch", "loss", "val_mae"])
+
+
+@pytest.mark.parametrize(
+    ("n", "coverage", "rank"),
+    [(9, 0.9, 9), (19, 0.9, 18), (99, 0.9, 90), (10, 0.5, 6), (5, 0.9, 5), (1, 0.9, 1)],
+)
+def test_half_width_is_the_residual_of_the_conformal_rank(n, coverage, rank):
+    # ceil((n + 1) * coverage), and the largest residual where there are too few for the coverage
+    residuals = np.random.default_rng(0).permutation(np.arange(1, n + 1)) * np.where(np.arange(n) % 2, -1, 1)
+    assert conformal_half_width(residuals, coverage) == rank
+
+
+def test_half_width_covers_new_rows_as_often_as_it_promises():
+    rng = np.random.default_rng(1)
+    covered = [np.abs(rng.normal(size=50)) <= conformal_half_width(rng.normal(size=40)) for _ in range(400)]
+    assert 0.89 < np.mean(covered) < 0.93  # exactly 37/41 = 0.902 in expectation
+
+
+@pytest.fixture
+def made(tmp_path, write_target, tiny_params):
+    """Four finished cells of a target: base and ml validated, another ml only screened, finetune failed."""
+    write_target(tmp_path, n=20)
+    paths = StudyPaths("tiny", tmp_path)
+    files = TargetFiles(paths.prepared("slme"), paths.features("slme"), (), paths.activations("slme"))
+    inputs = TargetInputs(files, "published")
+    params = tiny_params(representations=["elemental_fractions", "physical_attributes"])
+    cells = enumerate_cells(params, "slme", "%", "d", {"formation_energy": "f"})
+    base, ml, other, tuned = cells
+
+    def folds(shift):
+        reports = []
+        for i, (_, rows) in enumerate(inputs.folds(2, 1)):
+            val_pred = inputs.values[rows] + shift * (i + 1)
+            test_pred = inputs.values[inputs.test] - shift * (i + 1)
+            reports.append(FoldReport(shift * (i + 1), rows, val_pred, test_pred, HISTORY, 0.5, 10 + i))
+        return reports
+
+    trials = pd.DataFrame(
+        {
+            "number": [0, 1], "state": ["COMPLETE", "COMPLETE"], "value": [2.0, 3.0], "seconds": [0.1, 0.1],
+            "params_algorithm": ["ridge", "k_neighbors"], "params_ridge.alpha": [1.0, np.nan],
+            "params_k_neighbors.weights": [None, "uniform"],
+        }
+    )  # fmt: skip
+    best = {"algorithm": "ridge", "ridge.alpha": 1.0}
+    outcomes = (
+        finished_outcome(base, ScreenReport({}, 9.0, pd.DataFrame(), HISTORY, 0.1, 5), folds(8.0), inputs),
+        finished_outcome(ml, ScreenReport(best, 2.0, trials, HISTORY, 1.5, 20), folds(1.0), inputs),
+        screened_outcome(other, ScreenReport(best, 4.0, trials, HISTORY, 1.0, 7), inputs),
+        failed_outcome(tuned, "DivergedError: the loss is nan", inputs),
+    )
+    outcome = TargetOutcome(
+        outcomes, {o.result.cell: f"run-{i}" for i, o in enumerate(outcomes)},
+        choose_winners(o.result for o in outcomes),
+    )  # fmt: skip
+    models = []
+    for i in range(2):
+        fit_base(inputs.values[inputs.train] + i).save(tmp_path / f"drafted_{i}")
+        models.append(tmp_path / f"drafted_{i}")
+    return outcome, cells, models, files, paths.results("slme"), inputs
+
+
+def read(folder: Path, name: str):
+    return json.loads((folder / name).read_text())
+
+
+def test_figures_of_a_validated_cell_are_those_of_a_hand_computation(made):
+    outcome, _, _, _, _, inputs = made
+    ml = outcome.outcomes[1].result
+    assert ml.cv_mae == (1.0, 2.0)
+    assert ml.best_fold == 0
+    assert ml.test_mae == pytest.approx(1.0)  # the best fold is 1 too low everywhere
+    assert (ml.test_mae_low, ml.test_mae_high, ml.test_q95) == pytest.approx((1.0, 1.0, 1.0))
+    assert ml.test_mae_ensemble == pytest.approx(1.5)  # the mean of 1 and 2 too low
+    assert (ml.n_train, ml.n_test, ml.n_trials, ml.val_mae) == (16, 4, 2, 2.0)
+    assert ml.hyperparameters == {"algorithm": "ridge", "alpha": 1.0}
+    assert ml.test_mae_median is None
+    base = outcome.outcomes[0].result
+    median = np.median(inputs.values[inputs.train])
+    assert base.test_mae_median == pytest.approx(np.abs(inputs.values[inputs.test] - median).mean())
+    assert outcome.outcomes[1].cost.tune_seconds == 1.5
+    assert outcome.outcomes[1].cost.fit_seconds == 1.0
+    assert outcome.outcomes[1].cost.peak_memory == 20
+
+
+def test_screened_and_failed_cells_never_saw_the_hold_out(made):
+    for outcome in made[0].outcomes[2:]:
+        assert outcome.result.test_mae is None
+        assert outcome.result.cv_mae is None
+        assert not len(outcome.predictions)
+    assert made[0].outcomes[3].result.failure == "DivergedError: the loss is nan"
+    assert made[0].outcomes[2].result.failure is None
+
+
+def test_predictions_are_out_of_fold_once_and_hold_out_once(made):
+    table = made[0].outcomes[1].predictions
+    validation, test = (table[table["split"] == split] for split in ("validation", "test"))
+    assert (len(validation), len(test)) == (16, 4)
+    assert validation["formula"].is_unique
+    assert validation["y_pred_ensemble"].isna().all()
+    assert (test["y_pred_ensemble"] - test["y_true"]).tolist() == pytest.approx([-1.5] * 4)
+    assert set(test["fold"]) == {0}
+
+
+def test_results_folder_holds_every_cell_and_the_winners_model(made):
+    outcome, cells, models, files, folder, _ = made
+    write_target(outcome, cells, models, files, folder)
+    assert [CellResult.from_dict(c) for c in read(folder, "cells.json")] == [o.result for o in outcome.outcomes]
+    assert read(folder, "winners.json") == {"best_sc": cells[1].id, "best_tl": None, "winner": cells[1].id}
+    assert read(folder, "runs.json")[1] == {
+        "cell": cells[1].id, "run_id": "run-1", "tune_seconds": 1.5, "fit_seconds": 1.0, "peak_memory": 20,
+    }  # fmt: skip
+    trials = pd.read_parquet(folder / "trials.parquet")
+    assert list(trials.columns) == ["cell", "number", "state", "value", "seconds", "params"]
+    assert [json.loads(p) for p in trials["params"][:2]] == [
+        {"algorithm": "ridge", "ridge.alpha": 1.0},
+        {"algorithm": "k_neighbors", "k_neighbors.weights": "uniform"},
+    ]
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    assert predictions.columns[0] == "cell"
+    assert set(predictions["cell"]) == {cells[0].id, cells[1].id}
+    assert not list(folder.parent.glob("*.tmp"))
+
+
+def test_model_says_what_it_is_and_predicts(made):
+    from crossprop.data.compositions import ELEMENTS
+    from crossprop.models.saved import load_predictor
+
+    outcome, cells, models, files, folder, inputs = made
+    write_target(outcome, cells, models, files, folder)
+    info = read(folder / "model", "model.json")
+    assert (info["format"], info["target"], info["unit"], info["cell"]) == (1, "slme", "%", cells[1].id)
+    assert info["members"] == ["fold_00", "fold_01"]
+    # eight residuals of 1 and eight of 2: rank ceil(17 * 0.9) = 16
+    assert info["interval"] == {"coverage": 0.9, "half_width": pytest.approx(2.0)}
+    assert info["elements"] == list(ELEMENTS)
+    learnt = inputs.frame["formula"].iloc[inputs.train]
+    assert {e for e in ELEMENTS if learnt.str.contains(rf"{e}(?![a-z])").any()} == set(info["seen_elements"])
+    mean = inputs.values[inputs.train].mean()
+    assert load_predictor(folder / "model").predict(np.eye(86)[:3]) == pytest.approx([mean + 0.5] * 3)
+
+
+def test_old_results_are_replaced_whole(made):
+    outcome, cells, models, files, folder, _ = made
+    folder.mkdir(parents=True)
+    (folder / "stale.json").write_text("{}")
+    write_target(outcome, cells, models, files, folder)
+    assert not (folder / "stale.json").exists()
+
+
+def test_target_without_a_winner_has_an_empty_model_folder(made):
+    outcome, cells, _, files, folder, _ = made
+    lost = (outcome.outcomes[0], outcome.outcomes[3])
+    nobody = TargetOutcome(lost, outcome.run_ids, choose_winners(o.result for o in lost))
+    write_target(nobody, [cells[0], cells[3]], [], files, folder)
+    assert read(folder, "winners.json") == {"best_sc": None, "best_tl": None, "winner": None}
+    assert list((folder / "model").iterdir()) == []
+
+
+def test_lost_model_is_named(made):
+    outcome, cells, models, files, folder, _ = made
+    with pytest.raises(StoreError, match=r"the model fold_01 of ml\(EF\) is gone from the cell store"):
+        write_target(outcome, cells, [models[0], None], files, folder)
+    assert not folder.exists()
+
+
+def test_full_disk_keeps_the_old_results(made, monkeypatch):
+    outcome, cells, models, files, folder, _ = made
+    write_target(outcome, cells, models, files, folder)
+    before = (folder / "cells.json").read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(StoreError, match=r"slme cannot be written: .*No space left on device.*Free some space"):
+        write_target(outcome, cells, models, files, folder)
+    assert (folder / "cells.json").read_bytes() == before
+    assert not list(folder.parent.glob("*.tmp"))

@@ -1,0 +1,147 @@
+"""The pieces of work themselves, on a few rows: every method, the same twice, and what they leave behind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.inputs import TargetFiles, TargetInputs, target_inputs
+from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, layer_of, run_task, screen
+from crossprop.models.fitted import FittedModel
+from crossprop.paths import StudyPaths
+from crossprop.vocabulary import Method
+
+pytestmark = pytest.mark.usefixtures("tensorflow")
+POINT = {
+    Method.BASE: {},
+    Method.ML: {"algorithm": "ridge", "ridge.alpha": 0.1},
+    Method.DL: {"learning_rate": 0.001},
+    Method.ML_FEATEXTR: {"layer": "hidden_15", "algorithm": "extra_trees", "extra_trees.n_estimators": 10},
+    Method.DL_FEATEXTR: {"layer": "hidden_16", "learning_rate": 0.001},
+    Method.FINETUNE: {"learning_rate": 0.001},
+    Method.MODFINETUNE: {"learning_rate": 0.001},
+    Method.FREEZING: {"learning_rate": 0.001},
+}
+
+
+@pytest.fixture
+def files(tmp_path, write_study):
+    write_study(tmp_path, n=40)
+    paths = StudyPaths("tiny", tmp_path)
+    network = paths.source_model("formation_energy") / "network.keras"
+    networks = (("formation_energy", network),)
+    return TargetFiles(paths.prepared("slme"), paths.features("slme"), networks, paths.activations("slme"))
+
+
+@pytest.fixture
+def cells(tiny_params):
+    """The cells of all methods by method; keywords change the study."""
+
+    def build(**changes):
+        study = {"methods": list(Method), "budget": {"ml_trials": 3, "dl_trials": 5, "seconds": 600}} | changes
+        found = enumerate_cells(tiny_params(**study), "slme", "%", "d", {"formation_energy": "f"})
+        return {cell.method: cell for cell in found}
+
+    return build
+
+
+@pytest.mark.parametrize("method", Method)
+def test_fold_of_every_method_is_fitted_saved_and_the_same_again(method, files, cells, tmp_path):
+    cell = cells()[method]
+    task = FoldTask(cell, files, tuple(sorted(POINT[method].items())), 1, tmp_path / "model")
+    report = fit_fold(task)
+    inputs = TargetInputs(files, "published")
+    _, rows = inputs.folds(2, cell.seed)[1]
+    assert np.array_equal(report.val_rows, rows)
+    assert report.val_mae == pytest.approx(np.abs(report.val_pred - inputs.values[rows]).mean())
+    assert report.test_pred.shape == (8,)
+    features = inputs.features(cell, layer_of(cell, POINT[method]))
+    saved = FittedModel.load(tmp_path / "model").predict(np.asarray(features[inputs.test]))
+    assert saved == pytest.approx(report.test_pred, rel=1e-5)
+    again = fit_fold(task)
+    assert np.array_equal(again.test_pred, report.test_pred)
+    assert again.val_mae == report.val_mae
+    assert report.seconds > 0
+    assert report.peak_memory > 2**24
+
+
+def test_fold_is_fitted_without_being_saved_where_nobody_asks(files, cells, tmp_path):
+    report = run_task(FoldTask(cells()[Method.BASE], files, (), 0, None))
+    inputs = TargetInputs(files, "published")
+    train, _ = inputs.folds(2, cells()[Method.BASE].seed)[0]
+    assert report.test_pred == pytest.approx(np.full(8, inputs.values[train].mean()))
+
+
+def test_base_is_screened_without_a_trial(files, cells):
+    report = run_task(ScreenTask(cells()[Method.BASE], files, None))
+    inputs = TargetInputs(files, "published")
+    train, validation = inputs.screening(cells()[Method.BASE].seed)
+    assert report.hyperparameters == {}
+    assert len(report.trials) == 0
+    expected = np.abs(inputs.values[validation] - inputs.values[train].mean()).mean()
+    assert report.val_mae == pytest.approx(expected)
+
+
+def test_screening_of_regressors_tries_the_defaults_first_and_reports_the_best(files, cells, tmp_path):
+    cell = cells()[Method.ML]
+    report = screen(ScreenTask(cell, files, tmp_path / "journal.log"))
+    assert report.trials["params_algorithm"].tolist()[:2] == ["extra_trees", "ridge"]
+    assert len(report.trials) == cell.n_trials == 3
+    complete = report.trials[report.trials["state"] == "COMPLETE"]
+    assert report.val_mae == complete["value"].min()
+    again = screen(ScreenTask(cell, files, tmp_path / "other.log"))
+    assert again.hyperparameters == report.hyperparameters
+    assert again.val_mae == report.val_mae
+
+
+def test_screened_value_is_what_the_best_point_gives(files, cells, tmp_path):
+    cell = cells()[Method.FINETUNE]
+    report = screen(ScreenTask(cell, files, None))
+    assert report.history["val_mae"].iloc[-1] == pytest.approx(report.val_mae, rel=1e-5)
+    assert list(report.history.columns) == ["epoch", "loss", "val_mae"]
+    assert 0.0005 <= report.hyperparameters["learning_rate"] <= 0.002
+
+
+def test_screening_taken_up_from_a_finished_journal_does_no_fit(files, cells, tmp_path, monkeypatch):
+    cell = cells()[Method.ML]
+    first = screen(ScreenTask(cell, files, tmp_path / "journal.log"))
+
+    def never(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr("crossprop.experiments.tasks.fit_regressor", never)
+    again = screen(ScreenTask(cell, files, tmp_path / "journal.log"))
+    assert (again.hyperparameters, again.val_mae) == (first.hyperparameters, first.val_mae)
+
+
+def test_few_rows_get_as_many_epochs_as_the_least_number_of_steps_needs(files, cells, tmp_path):
+    recipe = {"epochs": 1, "batch_size": 8, "min_steps": 7, "learning_rate": 0.001, "schedule": "constant"}
+    cell = cells(scratch=recipe)[Method.FREEZING]
+    report = fit_fold(FoldTask(cell, files, (("learning_rate", 0.001),), 0, None))
+    # 16 rows to train on make 2 steps an epoch: 4 epochs for 7 steps
+    assert report.history["epoch"].iloc[-1] == 4
+
+
+def test_freezing_always_reads_the_last_hidden_layer(cells):
+    by_method = cells()
+    assert layer_of(by_method[Method.FREEZING], {"learning_rate": 0.1}) == "hidden_16"
+    assert layer_of(by_method[Method.DL_FEATEXTR], POINT[Method.DL_FEATEXTR]) == "hidden_16"
+    assert layer_of(by_method[Method.ML_FEATEXTR], POINT[Method.ML_FEATEXTR]) == "hidden_15"
+    assert layer_of(by_method[Method.FINETUNE], {}) is None
+
+
+def test_modified_fine_tuning_differs_from_plain_by_its_head(files, cells):
+    by_method = cells()
+    point = (("learning_rate", 0.001),)
+    plain, modified, scratch = (
+        fit_fold(FoldTask(by_method[m], files, point, 0, None)).test_pred
+        for m in (Method.FINETUNE, Method.MODFINETUNE, Method.DL)
+    )
+    assert not np.allclose(plain, modified)
+    assert not np.allclose(plain, scratch)
+
+
+def test_inputs_are_kept_between_the_tasks_of_a_process(files):
+    assert target_inputs(files, "published") is target_inputs(files, "published")
+    assert target_inputs(files, "published") is not target_inputs(files, "strict")

@@ -1,0 +1,147 @@
+"""Worker processes that fail, die and are orphaned. The backend `jax` is only named: no task here needs one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pool_tasks
+import psutil
+import pytest
+
+from crossprop.errors import StoreError
+from crossprop.experiments.pool import Failure, WorkerPool, usable_cores
+from crossprop.training.device import process_environment
+
+
+@pytest.fixture(autouse=True)
+def environment_is_restored(monkeypatch):
+    for name in process_environment("jax", 1):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs tasks given as (name, what, further entries) and returns the answers by name."""
+
+    def do(*tasks, workers=2, retries=1):
+        with WorkerPool(pool_tasks.do, workers=workers, backend="jax", retries=retries) as pool:
+            for name, what, *more in tasks:
+                pool.submit(name, {"folder": str(tmp_path), "name": name, "what": what, **(more[0] if more else {})})
+            return dict(pool.results())
+
+    return do
+
+
+def test_results_come_with_their_keys(run):
+    assert run(*[(str(i), "answer", {"value": i * i}) for i in range(5)]) == {str(i): i * i for i in range(5)}
+
+
+def test_workers_are_other_processes_with_one_thread_and_the_backend(run):
+    told = run(("a", "describe"), ("b", "describe"))
+    assert {answer[1:] for answer in told.values()} == {("jax", "1")}
+    assert os.getpid() not in {answer[0] for answer in told.values()}
+
+
+def test_task_that_raises_is_tried_again_and_then_reported_in_one_line(run, tmp_path):
+    answers = run(("bad", "fail"), ("good", "answer", {"value": 1}), retries=2)
+    assert answers == {"bad": Failure("CellError: no luck today"), "good": 1}
+    assert pool_tasks.attempts(tmp_path, "bad") == 3
+
+
+def test_task_that_raises_once_is_no_failure(run, tmp_path):
+    assert run(("flaky", "fail_once")) == {"flaky": "second try"}
+
+
+def test_without_retries_the_first_failure_counts(run, tmp_path):
+    assert isinstance(run(("flaky", "fail_once"), retries=0)["flaky"], Failure)
+
+
+def test_full_disk_of_a_worker_ends_everything(run):
+    with pytest.raises(StoreError, match="the disk is full"):
+        run(("full", "full_disk"), ("good", "answer", {"value": 1}))
+
+
+def test_killed_worker_takes_only_its_own_task_with_it(run, tmp_path):
+    innocents = [(f"good{i}", "answer", {"value": i, "seconds": 0.6}) for i in range(3)]
+    answers = run(("culprit", "die"), *innocents, workers=2, retries=1)
+    assert answers == {
+        "culprit": Failure("its worker process died (killed, or out of memory)"),
+        "good0": 0,
+        "good1": 1,
+        "good2": 2,
+    }
+    # once among others, when nobody knew whose fault it was, and then alone as often as it may
+    assert pool_tasks.attempts(tmp_path, "culprit") == 3
+
+
+def test_worker_that_is_killed_once_costs_no_task(run):
+    answers = run(("unlucky", "die_once"), ("good", "answer", {"value": 1, "seconds": 0.6}), retries=0)
+    assert answers == {"unlucky": "alive", "good": 1}
+
+
+def test_dearer_tasks_start_first(tmp_path):
+    with WorkerPool(pool_tasks.do, workers=1, backend="jax") as pool:
+        for name, cost in (("cheap", 1.0), ("dear", 9.0), ("middle", 5.0)):
+            pool.submit(name, {"folder": str(tmp_path), "name": name, "what": "answer", "value": 0}, cost)
+        assert [name for name, _ in pool.results()] == ["dear", "middle", "cheap"]
+
+
+def test_tasks_can_be_added_while_results_are_read(tmp_path):
+    task = {"folder": str(tmp_path), "name": "t", "what": "answer", "value": 0}
+    with WorkerPool(pool_tasks.do, workers=1, backend="jax") as pool:
+        pool.submit(0, task)
+        seen = []
+        for key, _ in pool.results():
+            seen.append(key)
+            if key < 3:
+                pool.submit(key + 1, task)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_nothing_to_do_starts_no_process():
+    before = len(psutil.Process().children())
+    with WorkerPool(pool_tasks.do, workers=2, backend="jax") as pool:
+        assert list(pool.results()) == []
+        assert len(psutil.Process().children()) == before
+
+
+def test_leaving_a_pool_ends_its_workers(tmp_path):
+    task = {"folder": str(tmp_path), "name": "t", "what": "answer", "value": 0}
+    with WorkerPool(pool_tasks.do, workers=2, backend="jax") as pool:
+        pool.submit("quick", task)
+        pool.submit("slow", {**task, "name": "slow", "seconds": 300})
+        for _ in pool.results():
+            break
+        workers = [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+        assert workers
+    assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+def test_workers_end_after_their_scheduler_was_killed(tmp_path):
+    scheduler = subprocess.Popen([sys.executable, pool_tasks.__file__, str(tmp_path)])
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("task*"))) < 2:
+            assert time.monotonic() < deadline
+            assert scheduler.poll() is None
+            time.sleep(0.1)
+        workers = [psutil.Process(int(note.name.split(".")[1])) for note in tmp_path.glob("task*")]
+        assert len({worker.pid for worker in workers}) == 2
+    finally:
+        scheduler.send_signal(signal.SIGKILL)
+        scheduler.wait()
+    assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+def test_number_of_workers_is_given_or_one_for_every_core():
+    assert WorkerPool(pool_tasks.do, workers=3).workers == 3
+    assert WorkerPool(pool_tasks.do).workers == usable_cores() >= 1
+
+
+def test_module_of_the_tasks_is_importable_by_workers():
+    assert Path(pool_tasks.__file__).parent == Path(__file__).parent
