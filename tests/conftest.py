@@ -66,12 +66,12 @@ def tiny_values() -> dict[str, Any]:
     return copy.deepcopy(TINY)
 
 
-@pytest.fixture
-def tiny_params(tiny_values: dict[str, Any]) -> Callable[..., Params]:
+@pytest.fixture(scope="session")
+def tiny_params() -> Callable[..., Params]:
     """Builds the tiny configuration; keywords replace values of ``study``, ``compute`` those of ``compute``."""
 
     def build(compute: dict[str, Any] | None = None, **study: Any) -> Params:
-        values = copy.deepcopy(tiny_values)
+        values = copy.deepcopy(TINY)
         values["study"] |= study
         values["compute"] |= compute or {}
         return parse_params(values)
@@ -104,7 +104,7 @@ def synthetic_table(n: int, seed: int, splits: tuple[str, str], repeated: int = 
     return frame[["formula", "composition", "value", "split"]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_target() -> Callable[..., pd.DataFrame]:
     """Writes the prepared table and the fractions of a synthetic target into a folder that a study starts from."""
 
@@ -132,7 +132,7 @@ def pretrained_source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
     return root, lines
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_study(
     pretrained_source: tuple[Path, list[str]], write_target: Callable[..., pd.DataFrame]
 ) -> Callable[..., pd.DataFrame]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
 from crossprop.config import Params
 from crossprop.data.catalog import load_catalog
-from crossprop.errors import ConfigError, StoreError
+from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.cells import Cell, enumerate_cells
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.inputs import TargetFiles
@@ -43,6 +44,8 @@ def run_target(
 
     Raises:
         ConfigError: The study has no such target.
+        DataError: The prepared table is missing or damaged.
+        CellError: Not one cell could be computed.
         StoreError: Another process works on this target, or results cannot be written.
     """
     if target not in params.study.targets:
@@ -66,7 +69,7 @@ def plan_target(
     params: Params, target: str, paths: StudyPaths
 ) -> tuple[list[Cell], TargetFiles, pd.DataFrame]:
     """The target's cells with their identities, where their inputs lie, and the prepared table."""
-    frame = pd.read_parquet(paths.prepared(target))
+    frame = _read_prepared(paths.prepared(target))
     digests = {s: load_provenance(paths.source_model(s))["weights_sha256"] for s in params.study.sources}
     unit = load_catalog().property(target).unit
     cells = enumerate_cells(params, target, unit, data_digest(frame), digests)
@@ -79,6 +82,13 @@ def plan_target(
     return cells, files, frame
 
 
+def _read_prepared(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Run 'dvc repro prepare'.") from None
+
+
 def _run(
     params: Params, target: str, paths: StudyPaths, recorder: RecorderFactory, write: Print
 ) -> TargetOutcome:
@@ -86,6 +96,12 @@ def _run(
     n_folds = params.study.folds_of(target) * len({cell.method for cell in cells})
     progress = Progress(f"{params.study.name}/{target}", cells[0].unit, len(cells) + n_folds, write)
     outcome = TargetRun(params, cells, files, paths, recorder(frame, data_digest(frame)), progress).run()
+    reasons = [o.result.failure for o in outcome.outcomes if o.result.failure is not None]
+    if len(reasons) == len(outcome.outcomes):
+        raise CellError(
+            f"not one of the {len(cells)} cells of {params.study.name}/{target} could be computed; "
+            f"the first failed with {reasons[0]}"
+        )
     write_target(outcome, cells, fold_models(outcome, cells, paths), files, paths.results(target))
     winner, store = outcome.winners.winner, CellStore(paths)
     for cell in cells:
