@@ -38,13 +38,13 @@ def check(
     """Validate a configuration and say what it would compute."""
     from crossprop.config import load_params
     from crossprop.data.catalog import load_catalog
-    from crossprop.vocabulary import Family, Side
+    from crossprop.vocabulary import Family, Method, Side
 
     study = load_params(params).study
     catalog = load_catalog()
     for name in (*study.targets, *study.sources):
         catalog.property(name)
-    cells = 1 + sum(
+    cells = (Method.BASE in study.methods) + sum(
         study.count_cells(side, family)
         for side in (Side.SCRATCH, Side.TRANSFER)
         for family in (Family.REGRESSOR, Family.NETWORK)

@@ -12,6 +12,7 @@ from crossprop.errors import ConfigError
 from crossprop.vocabulary import (
     DEFAULT_SEED,
     EXTRACTION_LAYERS,
+    REGRESSORS,
     Family,
     Method,
     Protocol,
@@ -30,8 +31,8 @@ class _Section(BaseModel):
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Count = Annotated[int, Field(ge=1, strict=True)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
 class Recipe(_Section):
@@ -54,12 +55,12 @@ class Recipe(_Section):
     batch_size: Count
     min_steps: Annotated[int, Field(ge=0, strict=True)] = 0
     learning_rate: Positive
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, strict=True)] = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_fraction: Share = 0.1
     dropout: Share = 0.0
     patience: Count | None = None
-    restore_best: bool = False
+    restore_best: Annotated[bool, Field(strict=True)] = False
 
 
 class Budget(_Section):
@@ -80,7 +81,7 @@ class StudyConfig(_Section):
     name: Name
     title: str
     protocol: Protocol = Protocol.PUBLISHED
-    seed: int = DEFAULT_SEED
+    seed: Annotated[int, Field(ge=0, strict=True)] = DEFAULT_SEED
     edition: Literal["open", "full"] = "open"
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     sources: tuple[Name, ...]
@@ -169,7 +170,7 @@ class RegressorSpace(_Section):
 
     shared: Space = {}
     algorithms: Annotated[dict[str, Space], Field(min_length=1)]
-    defaults_first: Annotated[int, Field(ge=1)] = 1
+    defaults_first: Count = 1
     """How many algorithms, in the order of the list, are tried with their defaults before sampling begins."""
 
 
@@ -183,12 +184,28 @@ class SearchConfig(_Section):
     default_layer: str = EXTRACTION_LAYERS[1]
 
     @model_validator(mode="after")
-    def _layers_exist(self) -> Self:
+    def _usable(self) -> Self:
+        if strange := sorted(set(self.ml.algorithms) - set(REGRESSORS)):
+            raise ValueError(f"ml.algorithms names {', '.join(strange)}; known are {', '.join(REGRESSORS)}")
+        for name, space in (("dl", self.dl), ("finetune", self.finetune)):
+            for key, given in space.items():
+                for value in given.choices or (given.low, given.high, given.default):
+                    _accept(
+                        f"{name}.{key}", key, int(value) if given.integer and value is not None else value
+                    )
         if unknown := sorted(set(self.layers) - set(EXTRACTION_LAYERS)):
             raise ValueError(f"layers names {', '.join(unknown)}; known are {', '.join(EXTRACTION_LAYERS)}")
         if self.default_layer not in self.layers:
             raise ValueError(f"default_layer {self.default_layer!r} is not among layers")
         return self
+
+
+def _accept(path: str, key: str, value: object) -> None:
+    """Refuse a hyperparameter of a network that no recipe would take."""
+    try:
+        Recipe.model_validate({"epochs": 1, "batch_size": 1, "learning_rate": 1.0, key: value})
+    except ValidationError as error:
+        raise ValueError(f"{path}: {value!r} is refused: {error.errors()[0]['msg']}") from None
 
 
 class ComputeConfig(_Section):

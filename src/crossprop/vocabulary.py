@@ -97,3 +97,19 @@ EXTRACTION_LAYERS = tuple(f"hidden_{i:02d}" for i in range(1, len(HIDDEN_UNITS) 
 
 HEAD = "head"
 """Name of the output layer."""
+
+REGRESSORS = (
+    "extra_trees",
+    "random_forest",
+    "bagging",
+    "adaboost",
+    "decision_tree",
+    "svr",
+    "k_neighbors",
+    "ridge",
+    "elastic_net",
+    "lasso",
+    "sgd",
+    "linear",
+)
+"""The zoo: the paper's twelve scikit-learn regressors."""

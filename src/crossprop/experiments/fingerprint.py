@@ -15,6 +15,7 @@ import pandas as pd
 CODE_THAT_COMPUTES = (
     "data/compositions.py",
     "data/splits.py",
+    "experiments/inputs.py",
     "experiments/tasks.py",
     "features",
     "models/elemnet.py",
@@ -24,6 +25,7 @@ CODE_THAT_COMPUTES = (
     "models/transfer.py",
     "training",
     "tuning",
+    "vocabulary.py",
 )
 
 

@@ -126,7 +126,7 @@ class FittedModel:
                 raise ModelFormatError(
                     f"{folder}/member.json names the kind {kind!r}, which this version cannot load."
                 )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ModelFormatError(
                 f"{folder} holds no complete model: {error}. Register or pull it again."
             ) from error

@@ -161,6 +161,10 @@ class NetworkTrainer:
                 continue
             val_mae = float(np.abs(transform.inverse(network_output(model, x_val)) - validation[1]).mean())
             rows.append((epoch, loss, val_mae))
+            if not math.isfinite(val_mae):
+                raise DivergedError(
+                    f"the validation MAE is {val_mae} after epoch {epoch}. Look for NaN among the features."
+                )
             if on_epoch is not None:
                 on_epoch(epoch, val_mae)
             if val_mae < best:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from crossprop.errors import CellError, DivergedError
+from crossprop.errors import CellError, DivergedError, StoreError
 from crossprop.tuning.search_spaces import Hyperparameters, MethodSpace
 
 if TYPE_CHECKING:
@@ -69,7 +70,25 @@ def tune(
 
     Raises:
         CellError: Not one trial succeeded; the message gives the last reason.
+        StoreError: The journal is damaged.
     """
+    try:
+        return _tune(name, space, objective, n_trials, seconds, seed, journal)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:  # a line torn by a kill or a full disk
+        raise StoreError(
+            f"{journal} is damaged ({error}). Delete it and run again: finished cells do not need it."
+        ) from error
+
+
+def _tune(
+    name: str,
+    space: MethodSpace,
+    objective: Objective,
+    n_trials: int,
+    seconds: float,
+    seed: int,
+    journal: Path | None,
+) -> TuningOutcome:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -149,7 +149,6 @@ def test_check_refuses_a_property_that_nobody_knows(tmp_path, tiny_values, cross
     assert "'slmee' is no property of the catalogue. Did you mean slme" in finished.stderr
 
 
-@pytest.mark.xfail(reason="`check` adds one cell for the base whether the study has it or not", strict=True)
 def test_check_counts_no_base_that_is_not_there(tmp_path, tiny_values, crossprop):
     tiny_values["study"]["methods"] = ["ml", "finetune"]
     path = tmp_path / "mine.yaml"
@@ -184,10 +183,19 @@ def test_showing_an_unknown_property_ends_with_status_one(crossprop):
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "pipelines").glob("*.py")))
 def test_stage_script_refuses_a_wrong_configuration_with_one_line(script, tmp_path, monkeypatch, capsys):
     (tmp_path / "params.yaml").write_text("study: 3\n")
-    options = {"featurize.py": ["--property", "x"], "pretrain.py": ["--source", "x"], "transfer.py": ["--target", "x"]}
+    options = {
+        "featurize.py": ["--property", "x"],
+        "pretrain.py": ["--source", "x"],
+        "transfer.py": ["--target", "x"],
+    }
     path = str(ROOT / "pipelines" / script)
     finished = in_process(
-        lambda: runpy.run_path(path, run_name="__main__"), path, options.get(script, []), tmp_path, monkeypatch, capsys
+        lambda: runpy.run_path(path, run_name="__main__"),
+        path,
+        options.get(script, []),
+        tmp_path,
+        monkeypatch,
+        capsys,
     )
     assert finished.returncode == 1
     assert finished.stderr.startswith("ConfigError: params.yaml is refused:")

@@ -284,9 +284,6 @@ def test_recipe_without_more_is_plain_adamw_on_a_cosine():
     assert (recipe.weight_decay, recipe.schedule, recipe.warmup_fraction) == (0, "cosine", 0.1)
 
 
-@pytest.mark.xfail(
-    reason="these values are not strict yet: text and truth values pass for numbers", strict=True
-)
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -305,7 +302,6 @@ def test_text_is_no_number_and_a_seed_is_not_negative(tiny_values, path, value):
         parse_params(put(tiny_values, path, value))
 
 
-@pytest.mark.xfail(reason="names in search spaces are looked at only when a fit begins", strict=True)
 @pytest.mark.parametrize(
     ("path", "value"),
     [

@@ -65,7 +65,9 @@ def main() -> None:
     folder = sys.argv[1]
     with WorkerPool(do, workers=2, backend="jax") as pool:
         for i in range(2):
-            pool.submit(i, {"folder": folder, "name": f"task{i}", "what": "answer", "value": i, "seconds": 300})
+            pool.submit(
+                i, {"folder": folder, "name": f"task{i}", "what": "answer", "value": i, "seconds": 300}
+            )
         list(pool.results())
 
 

@@ -96,7 +96,7 @@ def test_trials_that_lack_a_word_lack_it_afterwards(store, cell):
 
 
 def test_trials_that_mix_numbers_and_words_are_kept_as_words(store, cell):
-    trials = screening().trials.assign(**{"params_depth": [3, "none", None]})
+    trials = screening().trials.assign(params_depth=[3, "none", None])
     store.keep_screening(cell, screening(trials=trials))
     assert store.screening(cell).trials["params_depth"].tolist() == ["3", "none", None]
 

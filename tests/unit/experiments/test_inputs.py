@@ -20,7 +20,10 @@ def files_of(root) -> TargetFiles:
     paths = StudyPaths("tiny", root)
     network = paths.source_model("formation_energy") / "network.keras"
     return TargetFiles(
-        paths.prepared("slme"), paths.features("slme"), (("formation_energy", network),), paths.activations("slme")
+        paths.prepared("slme"),
+        paths.features("slme"),
+        (("formation_energy", network),),
+        paths.activations("slme"),
     )
 
 
@@ -100,7 +103,9 @@ def test_activations_are_computed_once_and_are_the_networks(with_source, cells):
     files = files_of(with_source)
     fractions = np.asarray(load_features(files.features, Representation.ELEMENTAL_FRACTIONS))
     network = load_network(files.networks[0][1])
-    assert got == pytest.approx(extract_activations(network, fractions, ["hidden_16"])["hidden_16"], rel=1e-4, abs=1e-6)
+    assert got == pytest.approx(
+        extract_activations(network, fractions, ["hidden_16"])["hidden_16"], rel=1e-4, abs=1e-6
+    )
     (folder,) = (path for path in files.activations.iterdir() if path.is_dir())
     written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(written) == 16

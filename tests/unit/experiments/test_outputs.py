@@ -132,7 +132,9 @@ def test_predictions_are_out_of_fold_once_and_hold_out_once(made):
 def test_results_folder_holds_every_cell_and_the_winners_model(made):
     outcome, cells, models, files, folder, _ = made
     write_target(outcome, cells, models, files, folder)
-    assert [CellResult.from_dict(c) for c in read(folder, "cells.json")] == [o.result for o in outcome.outcomes]
+    assert [CellResult.from_dict(c) for c in read(folder, "cells.json")] == [
+        o.result for o in outcome.outcomes
+    ]
     assert read(folder, "winners.json") == {"best_sc": cells[1].id, "best_tl": None, "winner": cells[1].id}
     assert read(folder, "runs.json")[1] == {
         "cell": cells[1].id, "run_id": "run-1", "tune_seconds": 1.5, "fit_seconds": 1.0, "peak_memory": 20,
@@ -200,7 +202,9 @@ def test_full_disk_keeps_the_old_results(made, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(shutil, "copytree", full)
-    with pytest.raises(StoreError, match=r"slme cannot be written: .*No space left on device.*Free some space"):
+    with pytest.raises(
+        StoreError, match=r"slme cannot be written: .*No space left on device.*Free some space"
+    ):
         write_target(outcome, cells, models, files, folder)
     assert (folder / "cells.json").read_bytes() == before
     assert not list(folder.parent.glob("*.tmp"))

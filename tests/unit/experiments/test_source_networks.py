@@ -54,7 +54,10 @@ def test_history_and_progress_tell_of_every_epoch(folder, pretrained_source):
     assert history["val_mae"].iloc[-1] == pytest.approx(load_provenance(folder)["validation_mae"], rel=1e-4)
     lines = pretrained_source[1]
     assert lines[0] == "formation_energy: pretraining on 64 compositions, 2 epochs"
-    assert [line.split(",")[0] for line in lines[1:]] == ["formation_energy [epoch 1/2", "formation_energy [epoch 2/2"]
+    assert [line.split(",")[0] for line in lines[1:]] == [
+        "formation_energy [epoch 1/2",
+        "formation_energy [epoch 2/2",
+    ]
     assert "eV/atom" in lines[1]
 
 
@@ -100,7 +103,7 @@ def test_full_disk_leaves_no_half_of_a_network(prepared, tiny_params, monkeypatc
 
     monkeypatch.setattr(sources, "NetworkTrainer", lambda jit: NetworkTrainer())
     monkeypatch.setattr(sources, "save_network", full)
-    with pytest.raises(StoreError, match="No space left on device.*Free some space and run again"):
+    with pytest.raises(StoreError, match=r"No space left on device.*Free some space and run again"):
         pretrain_source(tiny_params(), "formation_energy", "eV/atom", prepared, lambda line: None)
     assert list(prepared.source_model("formation_energy").parent.iterdir()) == []
     monkeypatch.setattr(sources, "save_network", save_network)

@@ -39,7 +39,10 @@ def cells(tiny_params):
     """The cells of all methods by method; keywords change the study."""
 
     def build(**changes):
-        study = {"methods": list(Method), "budget": {"ml_trials": 3, "dl_trials": 5, "seconds": 600}} | changes
+        study = {
+            "methods": list(Method),
+            "budget": {"ml_trials": 3, "dl_trials": 5, "seconds": 600},
+        } | changes
         found = enumerate_cells(tiny_params(**study), "slme", "%", "d", {"formation_energy": "f"})
         return {cell.method: cell for cell in found}
 

@@ -31,7 +31,9 @@ def run(tmp_path):
     def do(*tasks, workers=2, retries=1):
         with WorkerPool(pool_tasks.do, workers=workers, backend="jax", retries=retries) as pool:
             for name, what, *more in tasks:
-                pool.submit(name, {"folder": str(tmp_path), "name": name, "what": what, **(more[0] if more else {})})
+                pool.submit(
+                    name, {"folder": str(tmp_path), "name": name, "what": what, **(more[0] if more else {})}
+                )
             return dict(pool.results())
 
     return do

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def test_elemnet_has_the_papers_seventeen_layers(network):
 
 def test_number_of_weights_is_the_sum_over_the_layers(network):
     sizes = [86, *WIDTHS]
-    expected = sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
+    expected = sum((a + 1) * b for a, b in pairwise(sizes))
     assert network.count_params() == expected == 4_631_361
 
 

@@ -134,7 +134,6 @@ def test_damaged_note_is_refused_with_the_folder(tmp_path, content, reason):
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.xfail(reason="BadZipFile of a truncated regressor passes as it is", strict=True)
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 def test_truncated_regressor_is_refused(tmp_path, share):
     fit_regressor("extra_trees", {"n_estimators": 5}, X, Y, seed=1).save(tmp_path)

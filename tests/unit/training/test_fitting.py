@@ -197,9 +197,6 @@ def test_nan_ends_the_fit_with_a_named_error(fit):
         fit(y=y)
 
 
-@pytest.mark.xfail(
-    reason="ReLU makes 0 of NaN: the loss stays finite while weights and val_mae are NaN", strict=True
-)
 def test_nan_among_the_features_ends_the_fit_too(fit):
     x = X[TRAIN].copy()
     x[7] = np.nan

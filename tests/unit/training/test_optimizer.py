@@ -41,4 +41,6 @@ def test_fused_update_gives_the_weights_of_keras(weight_decay):
 def test_weight_decay_makes_a_difference():
     from crossprop.training.optimizer import FusedAdamW
 
-    assert not np.allclose(trained(FusedAdamW(0.01, weight_decay=0.2))[0], trained(FusedAdamW(0.01, weight_decay=0.0))[0])
+    assert not np.allclose(
+        trained(FusedAdamW(0.01, weight_decay=0.2))[0], trained(FusedAdamW(0.01, weight_decay=0.0))[0]
+    )
