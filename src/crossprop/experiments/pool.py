@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import multiprocessing
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -167,6 +168,9 @@ def _start_worker(backend: str, parent: int) -> None:
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the scheduler ends its workers
     # A linear model that does not converge is a poor trial, not news.
     warnings.simplefilter("ignore")
     configure(backend, 1)

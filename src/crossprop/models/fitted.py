@@ -156,7 +156,7 @@ def save_network(network: Any, path: Path) -> None:
     """Save the architecture and weights of a network, without its optimizer."""
     import keras
 
-    keras.Model(network.inputs, network.outputs, name=network.name).save(path)
+    keras.Model(network.input, network.output, name=network.name).save(path)
 
 
 def _load_regressor(path: Path) -> Any:
