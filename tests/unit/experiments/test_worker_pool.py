@@ -106,10 +106,10 @@ def test_tasks_can_be_added_while_results_are_read(tmp_path):
 
 
 def test_nothing_to_do_starts_no_process():
-    before = len(psutil.Process().children())
+    before = {child.pid for child in psutil.Process().children()}
     with WorkerPool(pool_tasks.do, workers=2, backend="jax") as pool:
         assert list(pool.results()) == []
-        assert len(psutil.Process().children()) == before
+        assert {child.pid for child in psutil.Process().children()} <= before
 
 
 def test_leaving_a_pool_ends_its_workers(tmp_path):

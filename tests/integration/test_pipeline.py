@@ -1,0 +1,200 @@
+"""`dvc repro` on a shrunken study in a copy of the project: whole, again, killed, and two at once."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS = ["seebeck_n", "log_mass_n"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+class Project(NamedTuple):
+    """A copy of the project with its own git repository, DVC cache and tracking store."""
+
+    root: Path
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Begin a command in a process group of its own."""
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KERAS", "OMP_"))},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root / "src"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DVC_NO_ANALYTICS": "1",
+            "MPLBACKEND": "Agg",
+        }
+        return subprocess.Popen(
+            command, cwd=self.root, env=environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def run(self, *command: str) -> tuple[int, str]:
+        """Run a command to its end; returns its status and output."""
+        process = self.start(*command)
+        output, _ = process.communicate()
+        return process.returncode, output
+
+    def params(self, **study: Any) -> None:
+        """Change the study's parameters."""
+        path = self.root / "params.yaml"
+        values = yaml.safe_load(path.read_text())
+        values["study"] |= study
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def tracked(self) -> dict[str, int]:
+        """Number of finished runs by cell, and of any others by status."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=f"sqlite:///{self.root / 'mlflow.db'}")
+        counts: dict[str, int] = {}
+        for target in TARGETS:
+            experiment = client.get_experiment_by_name(f"transport/{target}")
+            for run in client.search_runs([experiment.experiment_id]) if experiment else []:
+                finished = run.info.status == "FINISHED"
+                name = run.data.tags["crossprop.cell"] if finished else run.info.status
+                counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        """Rows of a table of the report."""
+        with (self.root / "reports" / "transport" / name).open() as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = tmp_path_factory.mktemp("project") / "crossprop"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.split("\0"):
+        if name and (ROOT / name).is_file() and not name.startswith(("reports/", "dvc.lock", "tests/")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    (root / "reports").mkdir(exist_ok=True)
+    copy = Project(root)
+    copy.params(
+        targets=TARGETS[:1], methods=["base", "ml", "finetune"], representations=["elemental_fractions"], folds=2,
+        budget={"ml_trials": 2, "dl_trials": 1, "seconds": 600},
+    )  # fmt: skip
+    values = yaml.safe_load((root / "params.yaml").read_text())
+    for recipe in ("pretrain", "scratch", "transfer"):
+        values["study"][recipe] |= {"epochs": 1, "min_steps": 0}
+    values["compute"] |= {"workers": 2}
+    (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    for command in (
+        ("git", "init", "--quiet"),
+        ("git", "add", "-A"),
+        ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "start"),
+    ):
+        status, output = copy.run(*command)
+        assert status == 0, output
+    return copy
+
+
+def test_one_command_runs_the_study_and_the_next_has_nothing_to_do(project):
+    status, output = project.run("dvc", "repro")
+    assert status == 0, output
+    assert "transport/seebeck_n [" in output  # progress is shown
+    assert [row["method"] for row in project.table("cells.csv")] == ["base", "ml", "finetune"]
+    (target,) = project.table("targets.csv")
+    assert target["target"] == "seebeck_n"
+    assert float(target["base_mae"]) > 0
+    assert set(project.tracked().values()) == {1}
+    assert (project.root / "reports/transport/README.md").is_file()
+
+    started = time.monotonic()
+    status, output = project.run("dvc", "repro")
+    seconds = time.monotonic() - started
+    assert status == 0
+    assert "Data and pipelines are up to date." in output
+    assert "Running stage" not in output
+    assert seconds < 15
+    status, output = project.run("dvc", "status")
+    assert "Data and pipelines are up to date." in output
+
+
+def test_killed_pipeline_goes_on_and_tells_everything_once(project):
+    finished = project.tracked()
+    project.params(targets=TARGETS)
+    process = project.start("dvc", "repro")
+    lines = []
+    assert process.stdout is not None
+    for line in process.stdout:  # until the first piece of the new target is there
+        lines.append(line)
+        if f"transport/{TARGETS[1]} [" in line:
+            break
+    else:
+        raise AssertionError("".join(lines))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    status, output = project.run("dvc", "repro")
+    assert status == 0, output
+    assert "pieces are finished already, going on" in output
+    assert len(project.table("cells.csv")) == 6
+    counts = project.tracked()
+    assert set(counts.values()) == {1}
+    assert "RUNNING" not in counts
+    assert set(counts) >= set(finished)
+    assert {row["cell"] for row in project.table("runs.csv")} <= set(counts)
+
+
+def test_two_pipelines_at_once_lose_nothing(project):
+    project.params(folds=3)
+    rivals = [project.start("dvc", "repro") for _ in range(2)]
+    outputs = [rival.communicate()[0] for rival in rivals]
+    statuses = [rival.returncode for rival in rivals]
+    for status, output in zip(statuses, outputs, strict=True):
+        if status:
+            assert "lock" in output.lower() or "Another process works on" in output, output
+    status, output = project.run("dvc", "repro")
+    assert status == 0, output
+    assert set(project.tracked().values()) == {1}
+    assert len(project.table("cells.csv")) == 6
+    status, output = project.run("dvc", "repro")
+    assert "Data and pipelines are up to date." in output
+
+
+def test_forced_stage_gives_the_same_tables_from_the_stored_cells(project):
+    tables = {
+        name: (project.root / "reports/transport" / name).read_bytes()
+        for name in ("cells.csv", "targets.csv")
+    }
+    runs = project.tracked()
+    status, output = project.run("dvc", "repro", "--force", "--single-item", f"transfer@{TARGETS[0]}")
+    assert status == 0, output
+    assert "pieces are finished already, going on" in output
+    status, output = project.run("dvc", "repro")
+    assert status == 0, output
+    assert {name: (project.root / "reports/transport" / name).read_bytes() for name in tables} == tables
+    assert project.tracked() == runs
+
+
+def test_unknown_key_stops_the_pipeline_with_its_path(project):
+    path = project.root / "params.yaml"
+    kept = path.read_text()
+    try:
+        project.params(foldz=3, edition="full")
+        status, output = project.run("dvc", "repro")
+        assert status != 0
+        assert "study.foldz: unknown key" in output
+    finally:
+        path.write_text(kept)

@@ -1,0 +1,226 @@
+"""One target from prepared files to a registered model, with networks, tracked in a real store."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.config import Params
+from crossprop.experiments.pool import WorkerPool
+from crossprop.experiments.results import CellResult
+from crossprop.experiments.runner import TargetOutcome
+from crossprop.experiments.target import run_target
+from crossprop.paths import StudyPaths
+
+METHODS = ["base", "ml_featextr", "finetune"]
+
+
+class Study(NamedTuple):
+    """A finished target."""
+
+    params: Params
+    paths: StudyPaths
+    outcome: TargetOutcome
+    lines: list[str]
+
+    def run(self) -> tuple[TargetOutcome, list[str]]:
+        """The same command once more."""
+        lines: list[str] = []
+        return run_target(
+            self.params, "slme", self.paths, recorder_of(self.params, self.paths), lines.append
+        ), lines
+
+    def read(self, name: str) -> Any:
+        return json.loads((self.paths.results("slme") / name).read_text())
+
+
+def recorder_of(params: Params, paths: StudyPaths) -> Any:
+    from crossprop.tracking.runs import MlflowRecorder
+    from crossprop.tracking.study_context import open_study_context
+
+    return lambda frame, digest: MlflowRecorder(open_study_context(params, paths, {"slme": digest}))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny_params, write_study):
+    root = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        write_study(root)
+        params, paths = tiny_params(methods=METHODS), StudyPaths("tiny", root)
+        lines: list[str] = []
+        outcome = run_target(params, "slme", paths, recorder_of(params, paths), lines.append)
+        yield Study(params, paths, outcome, lines)
+
+
+@pytest.fixture(scope="module")
+def client(study):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{study.paths.root / 'mlflow.db'}"
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@pytest.fixture(scope="module")
+def registered(study):
+    from crossprop.tracking.winners import register_study
+
+    (version,) = register_study(study.params, study.paths, lambda line: None)
+    return version
+
+
+def runs_of(client):
+    experiment = client.get_experiment_by_name("tiny/slme")
+    return client.search_runs([experiment.experiment_id])
+
+
+def test_every_method_has_a_cross_validated_cell(study):
+    results = [CellResult.from_dict(c) for c in study.read("cells.json")]
+    assert [r.method for r in results] == METHODS
+    for result in results:
+        assert result.failure is None
+        assert len(result.cv_mae) == 2
+        assert result.test_mae_low <= result.test_mae <= result.test_mae_high
+        assert (result.n_train, result.n_test) == (48, 12)
+    assert results[1].layer in ("hidden_14", "hidden_15", "hidden_16")
+    assert [r.n_trials for r in results] == [0, 2, 1]
+
+
+def test_figures_follow_from_the_predictions_that_were_kept(study):
+    predictions = pd.read_parquet(study.paths.results("slme") / "predictions.parquet")
+    for result in (CellResult.from_dict(c) for c in study.read("cells.json")):
+        rows = predictions[(predictions["cell"] == result.cell) & (predictions["split"] == "test")]
+        assert len(rows) == 12
+        assert np.abs(rows["y_pred"] - rows["y_true"]).mean() == pytest.approx(result.test_mae)
+        assert np.abs(rows["y_pred_ensemble"] - rows["y_true"]).mean() == pytest.approx(
+            result.test_mae_ensemble
+        )
+
+
+def test_winner_is_the_better_of_both_sides_by_validation(study):
+    winners = study.read("winners.json")
+    by_cell = {c["cell"]: CellResult.from_dict(c) for c in study.read("cells.json")}
+    assert winners["best_sc"] is None
+    transfer = [r for r in by_cell.values() if r.method != "base"]
+    assert winners["winner"] == winners["best_tl"] == min(transfer, key=lambda r: r.cv_mae_mean).cell
+
+
+def test_progress_counts_up_to_its_end(study):
+    assert study.lines[0].startswith("tiny/slme [1/")
+    first, last = study.lines[0], study.lines[-1]
+    done, total = last.split("[")[1].split(",")[0].split("/")
+    assert done == total
+    assert "about 0:00 left" in last
+    assert "validation MAE" in first
+
+
+def test_every_cell_is_one_finished_run(study, client):
+    runs = {run.info.run_id: run for run in runs_of(client)}
+    listed = {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")}
+    assert set(listed.values()) == set(runs)
+    assert len(runs) == 3
+    for cell, run_id in listed.items():
+        run = runs[run_id]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["crossprop.cell"] == cell
+        assert run.data.tags["crossprop.protocol"] == "published"
+        assert {path.path for path in client.list_artifacts(run_id)} >= {"predictions.parquet", "parity.png"}
+
+
+def test_same_command_again_computes_nothing_and_logs_nothing(study, client, monkeypatch):
+    folder = study.paths.results("slme")
+    names = ["cells.json", "winners.json", "model/model.json", "predictions.parquet"]
+    before = {name: (folder / name).read_bytes() for name in names}
+
+    def never(self):
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr(WorkerPool, "_dispatch", never)
+    outcome, lines = study.run()
+    assert lines == ["tiny/slme: 9 of 9 pieces are finished already, going on"]
+    assert outcome.run_ids == study.outcome.run_ids
+    assert len(runs_of(client)) == 3
+    assert {name: (folder / name).read_bytes() for name in names} == before
+
+
+def test_saved_winner_gives_its_hold_out_predictions_back(study):
+    from crossprop.data.compositions import fraction_matrix
+    from crossprop.models.saved import load_predictor
+
+    predictions = hold_out(study)
+    values = load_predictor(study.paths.results("slme") / "model").predict(
+        fraction_matrix(predictions["formula"])
+    )
+    assert values == pytest.approx(predictions["y_pred_ensemble"].to_numpy(), rel=1e-4)
+
+
+def hold_out(study: Study) -> pd.DataFrame:
+    """The winner's logged hold-out predictions."""
+    table = pd.read_parquet(study.paths.results("slme") / "predictions.parquet")
+    winner = study.read("winners.json")["winner"]
+    return table[(table["cell"] == winner) & (table["split"] == "test")].reset_index(drop=True)
+
+
+def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(study, registered, tmp_path):
+    predictions = hold_out(study)
+    predictions[["formula"]].to_csv(tmp_path / "formulas.csv", index=False)
+    code = (
+        "import json, pathlib, pandas as pd, mlflow\n"
+        "model = mlflow.pyfunc.load_model('models:/tiny.slme@challenger')\n"
+        "frame = pd.read_csv('formulas.csv', keep_default_na=False)\n"
+        "answers = model.predict(frame).to_dict('list')\n"
+        "pathlib.Path('answers.json').write_text(json.dumps(answers))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CROSSPROP", "KERAS", "PYTHON"))}
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{study.paths.root / 'mlflow.db'}"
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    assert answers["value"] == pytest.approx(predictions["y_pred_ensemble"].tolist(), rel=1e-4)
+    half_width = json.loads((study.paths.results("slme") / "model" / "model.json").read_text())["interval"][
+        "half_width"
+    ]
+    assert np.subtract(answers["upper"], answers["value"]) == pytest.approx(np.full(12, half_width))
+    assert set(answers) == {"value", "lower", "upper", "in_domain", "note"}
+
+
+def test_version_is_the_challenger_of_the_winning_run_and_is_listed(study, registered, client):
+    version = client.get_model_version_by_alias("tiny.slme", "challenger")
+    listed = {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")}
+    assert version.run_id == listed[study.read("winners.json")["winner"]]
+    assert json.loads(study.paths.registry.read_text()) == [
+        {"name": "tiny.slme", "version": "1", "run_id": version.run_id, "uri": "models:/tiny.slme@challenger"}
+    ]
+
+
+def test_registering_again_makes_no_second_version(study, registered, client):
+    from crossprop.tracking.winners import register_study
+
+    (again,) = register_study(study.params, study.paths, lambda line: None)
+    assert (again.version, again.created) == (registered.version, False)
+    assert len(client.search_model_versions("name = 'tiny.slme'")) == 1
+
+
+def test_other_models_than_the_winners_are_dropped_from_the_store(study):
+    winner = study.read("winners.json")["winner"]
+    kept = {
+        path.parents[1].name for path in (study.paths.root / ".crossprop" / "cells").glob("*/*/fold_*/model")
+    }
+    assert kept == {winner}
+    assert Path(study.paths.results("slme") / "model" / "fold_01").is_dir()
