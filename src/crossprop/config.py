@@ -159,6 +159,8 @@ class Range(_Section):
             raise ValueError(f"default {self.default!r} is no number")
         if not self.low <= self.default <= self.high:
             raise ValueError(f"default {self.default} lies outside {self.low} to {self.high}")
+        if self.integer and any(value % 1 for value in (self.low, self.high, self.default)):
+            raise ValueError("an integer range needs whole low, high and default")
         return self
 
 

@@ -75,10 +75,9 @@ def load_predictor(folder: Path | str) -> Predictor:
         raise ModelFormatError(
             f"{folder} holds no readable {INFO_FILE}: {error}. Is it a crossprop model?"
         ) from error
-    if info.get("format") != FORMAT:
-        raise ModelFormatError(
-            f"{folder} has format {info.get('format')!r}; this version of crossprop reads {FORMAT}."
-        )
+    found = info.get("format") if isinstance(info, dict) else type(info).__name__
+    if found != FORMAT:
+        raise ModelFormatError(f"{folder} has format {found!r}; this version of crossprop reads {FORMAT}.")
     if not info.get("members"):
         raise ModelFormatError(f"{folder}/{INFO_FILE} lists no members. Register the model again.")
     return Predictor(folder, info, [FittedModel.load(folder / name) for name in info["members"]])

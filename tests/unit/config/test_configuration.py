@@ -313,3 +313,9 @@ def test_text_is_no_number_and_a_seed_is_not_negative(tiny_values, path, value):
 def test_hyperparameter_that_no_fit_would_take_is_refused(tiny_values, path, value):
     with pytest.raises(ConfigError):
         parse_params(put(tiny_values, path, value))
+
+
+def test_integer_range_with_a_fraction_is_refused(tiny_values):
+    value = {"low": 1.5, "high": 3, "integer": True, "default": 2}
+    with pytest.raises(ConfigError, match="whole low, high and default"):
+        parse_params(put(tiny_values, "search.dl.epochs", value))

@@ -250,3 +250,9 @@ def test_ensemble_with_a_damaged_note_is_refused(ensemble, content):
 def test_folder_that_is_no_ensemble_is_refused(tmp_path):
     with pytest.raises(ModelFormatError, match=r"no readable model\.json"):
         load_predictor(tmp_path / "elsewhere")
+
+
+def test_model_file_that_is_no_mapping_is_refused(tmp_path):
+    (tmp_path / "model.json").write_text("[1, 2]")
+    with pytest.raises(ModelFormatError, match="has format 'list'"):
+        load_predictor(tmp_path)
