@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     study = load_params(parser.parse_args().params).study
-    paths = StudyPaths(study.name)
+    paths = StudyPaths.of(study)
     prepare_study(
         load_catalog(),
         study.targets,

@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     params = load_params(parser.parse_args().params)
-    register_study(params, StudyPaths(params.study.name))
+    register_study(params, StudyPaths.of(params.study))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     params = load_params(parser.parse_args().params)
-    paths, catalog = StudyPaths(params.study.name), load_catalog()
+    paths, catalog = StudyPaths.of(params.study), load_catalog()
     paper = {target: catalog.property(target).paper for target in params.study.targets}
-    summarize(study_info(params, paths), paths.root / "results", paths.reports, paper)
+    summarize(study_info(params, paths), paths, paths.reports, paper)
 
 
 if __name__ == "__main__":

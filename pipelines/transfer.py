@@ -1,33 +1,36 @@
-"""DVC stage ``transfer``: every cell of one target property, scratch and transfer."""
+"""DVC stage ``transfer``: every cell of the targets of one shard, scratch and transfer."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from crossprop.config import PARAMS_FILE, load_params
 from crossprop.console import run_command
-from crossprop.experiments.target import run_target
+from crossprop.errors import ConfigError
+from crossprop.experiments.target import run_targets
 from crossprop.paths import StudyPaths
 from crossprop.tracking.runs import MlflowRecorder
 from crossprop.tracking.study_context import open_study_context
 
 
 def main() -> None:
-    """Compute, record and write the cells of one target."""
+    """Compute, record and write the cells of the shard's targets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--target", required=True, help="a target property of the study")
+    parser.add_argument("--shard", required=True, help="a key of study.shards")
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     args = parser.parse_args()
     params = load_params(args.params)
-    paths = StudyPaths(params.study.name)
+    if args.shard not in params.study.shards:
+        raise ConfigError(
+            f"{args.shard!r} is no shard of the study {params.study.name}: {list(params.study.shards)}."
+        )
+    paths = StudyPaths.of(params.study)
 
-    def recorder(prepared: pd.DataFrame, data_hash: str) -> MlflowRecorder:
-        return MlflowRecorder(open_study_context(params, paths, {args.target: data_hash}))
+    def recorder(data_hashes: dict[str, str]) -> MlflowRecorder:
+        return MlflowRecorder(open_study_context(params, paths, data_hashes))
 
-    run_target(params, args.target, paths, recorder)
+    run_targets(params, params.study.shards[args.shard], paths, recorder)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from crossprop.errors import ConfigError
 from crossprop.vocabulary import (
     DEFAULT_SEED,
     EXTRACTION_LAYERS,
+    OWN_REGRESSORS,
+    PAPER_METHODS,
     REGRESSORS,
     Family,
     Method,
@@ -42,6 +44,7 @@ class Recipe(_Section):
         epochs: Passes over the training rows.
         batch_size: Rows a step (all rows where there are fewer).
         min_steps: Steps that a fit has at least: on few rows there are more epochs. 0 asks for none.
+        min_batches: Batches that an epoch has at least: on few rows the batch is halved, down to 16 rows.
         learning_rate: Peak of the schedule.
         weight_decay: Decoupled decay (AdamW); 0 is plain Adam.
         schedule: ``cosine`` falls to zero after the warm-up, ``constant`` stays.
@@ -54,6 +57,7 @@ class Recipe(_Section):
     epochs: Count
     batch_size: Count
     min_steps: Annotated[int, Field(ge=0, strict=True)] = 0
+    min_batches: Count = 1
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0, strict=True)] = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -75,24 +79,75 @@ class Budget(_Section):
     seconds: Positive
 
 
+class Fidelity(_Section):
+    """Successive halving: hopeless cells see few rows, few steps and few folds.
+
+    Attributes:
+        rows: Most training rows of a screening fit.
+        steps: Most steps of a screening fit of a network.
+        after_screening: Methods of each side and family (the paper's and ours apart) that are cross-validated.
+        after_first_fold: Methods of each side (the paper's and ours apart) that go on after the first fold.
+        margin: Share by which a method may be behind the best of those on the first fold and still go on.
+    """
+
+    rows: Annotated[int, Field(ge=50, strict=True)]
+    steps: Count
+    after_screening: Count
+    after_first_fold: Count
+    margin: Positive
+
+
+class LearningCurve(_Section):
+    """Refits of the best scratch and the best transfer cell on shares of the training rows.
+
+    Attributes:
+        targets: Targets that get a learning curve.
+        shares: Shares of the training rows, below 1; the whole is known anyway.
+    """
+
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1, strict=True)], ...], Field(min_length=1)]
+
+
 class StudyConfig(_Section):
-    """A study: which data, which cells, under which protocol and budgets."""
+    """A study: which data, which cells, under which protocol and budgets.
+
+    Attributes:
+        tier: Which tier of the study this is; shown in its report.
+        shards: Targets by name of the stage that computes them; empty leaves them unsharded.
+        elemnet_sources: Sources with an ElemNet of their own; all of them unless given.
+        joint: The joint network, by name, with the sources that it learns at once; at most one.
+    """
 
     name: Name
     title: str
+    tier: str = ""
     protocol: Protocol = Protocol.PUBLISHED
     seed: Annotated[int, Field(ge=0, strict=True)] = DEFAULT_SEED
     edition: Literal["open", "full"] = "open"
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    shards: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = {}
     sources: tuple[Name, ...]
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = tuple(Method)
+    elemnet_sources: tuple[Name, ...] = ()
+    joint: Annotated[dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]], Field(max_length=1)] = {}
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = PAPER_METHODS
     representations: Annotated[tuple[Representation, ...], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2, strict=True)] = 10
     folds_by_target: dict[str, Annotated[int, Field(ge=2, strict=True)]] = {}
     budget: Budget
+    fidelity: Fidelity | None = None
+    learning_curve: LearningCurve | None = None
     pretrain: Recipe
+    joint_pretrain: Recipe | None = None
     scratch: Recipe
     transfer: Recipe
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_sources(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("elemnet_sources"):
+            return {**values, "elemnet_sources": values.get("sources", ())}
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -108,6 +163,8 @@ class StudyConfig(_Section):
             )
         if not self.sources and any(m.side is Side.TRANSFER for m in self.methods):
             raise ValueError("sources is empty, but methods holds transfer methods")
+        self._check_sources()
+        self._check_shards()
         if unknown := sorted(set(self.folds_by_target) - set(self.targets)):
             raise ValueError(f"folds_by_target names {', '.join(unknown)}, no target of this study")
         for side in (Side.SCRATCH, Side.TRANSFER):
@@ -123,10 +180,54 @@ class StudyConfig(_Section):
                     )
         return self
 
+    def _check_sources(self) -> None:
+        used = {"elemnet_sources": self.elemnet_sources, **{f"joint.{k}": v for k, v in self.joint.items()}}
+        for field, names in used.items():
+            if unknown := [name for name in names if name not in self.sources]:
+                raise ValueError(f"{field} names {', '.join(unknown)}, no source of this study")
+        if taken := set(self.joint) & {*self.sources, *self.targets}:
+            raise ValueError(f"joint.{taken.pop()} has the name of a property: choose another")
+        if wanting := [str(m) for m in self.methods if m.uses_joint and not self.joint]:
+            raise ValueError(
+                f"methods holds {', '.join(wanting)}, which need a joint network: name one in joint"
+            )
+        if self.joint and self.joint_pretrain is None:
+            raise ValueError("joint names a network, but joint_pretrain gives it no recipe")
+
+    def _check_shards(self) -> None:
+        sharded = [target for targets in self.shards.values() for target in targets]
+        if self.shards and sorted(sharded) != sorted(self.targets):
+            odd = sorted({t for t in sharded if sharded.count(t) > 1} | set(sharded) ^ set(self.targets))
+            raise ValueError(f"shards must hold every target exactly once; look at {', '.join(odd)}")
+        curve = self.learning_curve.targets if self.learning_curve else ()
+        if unknown := sorted(set(curve) - set(self.targets)):
+            raise ValueError(f"learning_curve.targets names {', '.join(unknown)}, no target of this study")
+
+    def points(self, method: Method) -> list[tuple[str | None, Representation | None]]:
+        """Source and representation of every cell of a method for one target."""
+        if method.side in (Side.BASE, Side.BLEND):
+            return [(None, None)]
+        if method.uses_joint:
+            taken = Representation.COMBINED
+            if method.family is Family.REGRESSOR:
+                taken = Representation.PREDICTED_SOURCES
+            return [(name, taken) for name in self.joint]
+        if method.ours:
+            regressor = method.family is Family.REGRESSOR
+            return [(None, Representation.PHYSICAL_ATTRIBUTES if regressor else Representation.COMBINED)]
+        if method.side is Side.SCRATCH:
+            return [(None, representation) for representation in self.representations]
+        tuned = method in (Method.FINETUNE, Method.MODFINETUNE)
+        taken = Representation.ELEMENTAL_FRACTIONS if tuned else Representation.ACTIVATIONS
+        return [(source, taken) for source in self.elemnet_sources]
+
     def count_cells(self, side: Side, family: Family) -> int:
         """Number of cells of one side and family for one target."""
-        wide = len(self.sources) if side is Side.TRANSFER else len(self.representations)
-        return wide * sum(m.side is side and m.family is family for m in self.methods)
+        return sum(len(self.points(m)) for m in self.methods if m.side is side and m.family is family)
+
+    def shard_of(self, target: str) -> str | None:
+        """Name of the shard that a target belongs to, or ``None`` in a study without shards."""
+        return next((name for name, targets in self.shards.items() if target in targets), None)
 
     def folds_of(self, target: str) -> int:
         """Number of cross-validation folds of one target."""
@@ -177,9 +278,10 @@ class RegressorSpace(_Section):
 
 
 class SearchConfig(_Section):
-    """Search spaces as data."""
+    """Search spaces as data: ``ml`` for the paper's regressors, ``own`` for our regressor methods, then networks."""
 
     ml: RegressorSpace
+    own: RegressorSpace = RegressorSpace(algorithms={name: {} for name in OWN_REGRESSORS}, defaults_first=3)
     dl: Space
     finetune: Space
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = EXTRACTION_LAYERS
@@ -187,10 +289,13 @@ class SearchConfig(_Section):
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        if strange := sorted(set(self.ml.algorithms) - set(REGRESSORS)):
-            raise ValueError(f"ml.algorithms names {', '.join(strange)}; known are {', '.join(REGRESSORS)}")
-        for name, space in (("dl", self.dl), ("finetune", self.finetune)):
-            for key, given in space.items():
+        for section, space, known in (("ml", self.ml, REGRESSORS), ("own", self.own, OWN_REGRESSORS)):
+            if strange := sorted(set(space.algorithms) - set(known)):
+                raise ValueError(
+                    f"{section}.algorithms names {', '.join(strange)}; known are {', '.join(known)}"
+                )
+        for name, networks in (("dl", self.dl), ("finetune", self.finetune)):
+            for key, given in networks.items():
                 for value in given.choices or (given.low, given.high, given.default):
                     _accept(
                         f"{name}.{key}", key, int(value) if given.integer and value is not None else value

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, Self
 
 RAW = Path("data/raw")
 WORK = Path(".crossprop")
 """Resumable state that no stage owns: downloads, finished cells, Optuna journals, locks."""
+
+
+class Sharded(Protocol):
+    """What a study's configuration says about where its files lie."""
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+
+    @property
+    def shards(self) -> Mapping[str, tuple[str, ...]]:
+        """Targets by name of their shard; empty where the study has none."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +31,17 @@ class StudyPaths:
     Attributes:
         study: Name of the study.
         root: Folder that all paths start from.
+        shards: Targets by name of the shard whose folder holds their results.
     """
 
     study: str
     root: Path = Path()
+    shards: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, study: Sharded, root: Path = Path()) -> Self:
+        """The paths of a configured study."""
+        return cls(study.name, root, study.shards)
 
     @property
     def raw(self) -> Path:
@@ -44,9 +65,23 @@ class StudyPaths:
         """Folder of one pretrained source network."""
         return self.root / "models" / self.study / source
 
+    def joint_model(self, name: str) -> Path:
+        """Folder of a network that was pretrained on several sources at once."""
+        return self.root / "models" / self.study / name
+
+    @property
+    def results_folder(self) -> Path:
+        """Results of the study, by shard and target."""
+        return self.root / "results" / self.study
+
+    def shard_results(self, shard: str) -> Path:
+        """Folder of the results of one shard's targets."""
+        return self.results_folder / shard
+
     def results(self, target: str) -> Path:
-        """Folder of one target's results."""
-        return self.root / "results" / self.study / target
+        """Folder of one target's results: within its shard's, if it has one."""
+        shard = next((name for name, targets in self.shards.items() if target in targets), None)
+        return (self.results_folder if shard is None else self.shard_results(shard)) / target
 
     @property
     def registry(self) -> Path:

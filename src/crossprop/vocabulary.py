@@ -14,27 +14,47 @@ class Side(StrEnum):
     BASE = "base"
     SCRATCH = "scratch"
     TRANSFER = "transfer"
+    BLEND = "blend"
 
 
 class Family(StrEnum):
-    """What learns: nothing, a scikit-learn regressor, or a network."""
+    """What learns: nothing, a scikit-learn regressor, a network, or the weights of a mean of other models."""
 
     BASE = "base"
     REGRESSOR = "ml"
     NETWORK = "dl"
+    BLEND = "blend"
+
+
+class Architecture(StrEnum):
+    """Which network."""
+
+    ELEMNET = "elemnet"
+    RESNET = "resnet"
 
 
 class Representation(StrEnum):
-    """How a composition becomes numbers."""
+    """How a composition becomes numbers.
+
+    ``combined`` is the fractions beside the attributes, ``predicted_sources`` the attributes beside what the joint
+    network predicts for its sources; both are inputs of methods beyond the paper.
+    """
 
     ELEMENTAL_FRACTIONS = "elemental_fractions"
     PHYSICAL_ATTRIBUTES = "physical_attributes"
     ACTIVATIONS = "activations"
+    COMBINED = "combined"
+    PREDICTED_SOURCES = "predicted_sources"
 
     @property
     def short(self) -> str:
         """The paper's abbreviation: EF, PA, or the word itself."""
-        return {"elemental_fractions": "EF", "physical_attributes": "PA"}.get(self.value, self.value)
+        return {
+            "elemental_fractions": "EF",
+            "physical_attributes": "PA",
+            "combined": "EF+PA",
+            "predicted_sources": "PA+sources",
+        }.get(self.value, self.value)
 
 
 class Protocol(StrEnum):
@@ -49,7 +69,7 @@ class Protocol(StrEnum):
 
 
 class Method(StrEnum):
-    """The rows of the paper's Table 1."""
+    """The rows of the paper's Table 1, and after them the methods of ours."""
 
     BASE = "base"
     ML = "ml"
@@ -59,24 +79,50 @@ class Method(StrEnum):
     FINETUNE = "finetune"
     MODFINETUNE = "modfinetune"
     FREEZING = "freezing"
+    BOOST = "boost"
+    BOOST_SOURCES = "boost_sources"
+    RESNET = "resnet"
+    RESNET_FINETUNE = "resnet_finetune"
+    BLEND = "blend"
+
+    @property
+    def ours(self) -> bool:
+        """Whether the method goes beyond the paper's eight."""
+        return self in _OURS
 
     @property
     def side(self) -> Side:
-        """Base, scratch (SC) or transfer (TL)."""
-        if self is Method.BASE:
-            return Side.BASE
-        return Side.SCRATCH if self in (Method.ML, Method.DL) else Side.TRANSFER
+        """Base, scratch (SC), transfer (TL), or a blend of both."""
+        if self in (Method.BASE, Method.BLEND):
+            return Side(self.value)
+        scratch = self in (Method.ML, Method.DL, Method.BOOST, Method.RESNET)
+        return Side.SCRATCH if scratch else Side.TRANSFER
 
     @property
     def family(self) -> Family:
         """Which kind of learner the method fits to the target."""
-        if self is Method.BASE:
-            return Family.BASE
-        return Family.REGRESSOR if self in (Method.ML, Method.ML_FEATEXTR) else Family.NETWORK
+        if self in (Method.BASE, Method.BLEND):
+            return Family(self.value)
+        regressor = self in (Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BOOST_SOURCES)
+        return Family.REGRESSOR if regressor else Family.NETWORK
+
+    @property
+    def architecture(self) -> Architecture | None:
+        """The network that the method fits, or ``None`` where it fits none."""
+        if self.family is not Family.NETWORK:
+            return None
+        return (
+            Architecture.RESNET if self in (Method.RESNET, Method.RESNET_FINETUNE) else Architecture.ELEMNET
+        )
+
+    @property
+    def uses_joint(self) -> bool:
+        """Whether what it transfers is the joint network of several sources."""
+        return self in (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
 
     @property
     def notation(self) -> str:
-        """The paper's notation (Gupta et al. 2021, Table 1)."""
+        """The paper's notation (Gupta et al. 2021, Table 1), continued for our methods."""
         return {
             "base": "Base",
             "ml": "SC:ML",
@@ -86,8 +132,17 @@ class Method(StrEnum):
             "finetune": "TL:FineTune",
             "modfinetune": "TL:ModFineTune",
             "freezing": "TL:freezing",
+            "boost": "SC:Boost",
+            "boost_sources": "TL:Boost(Sources)",
+            "resnet": "SC:ResNet",
+            "resnet_finetune": "TL:ResNet(FineTune)",
+            "blend": "Blend",
         }[self.value]
 
+
+_OURS = (Method.BOOST, Method.BOOST_SOURCES, Method.RESNET, Method.RESNET_FINETUNE, Method.BLEND)
+PAPER_METHODS = tuple(method for method in Method if method not in _OURS)
+"""The paper's eight, in its order."""
 
 HIDDEN_UNITS = (1024,) * 4 + (512,) * 3 + (256,) * 3 + (128,) * 3 + (64,) * 2 + (32,)
 """Widths of ElemNet's 16 hidden layers (Jha et al. 2018; Gupta et al. 2021)."""
@@ -113,3 +168,6 @@ REGRESSORS = (
     "linear",
 )
 """The zoo: the paper's twelve scikit-learn regressors."""
+
+OWN_REGRESSORS = ("hist_gradient_boosting", "extra_trees", "svr")
+"""What our regressor methods choose among."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,27 @@ HISTORY = ["stage", "fold", "epoch", "loss", "val_mae"]
 PREDICTIONS = ["split", "fold", "formula", "y_true", "y_pred", "y_pred_ensemble"]
 
 
-def screened_outcome(cell: Cell, screening: ScreenReport, inputs: TargetInputs) -> CellOutcome:
-    """A cell that was tuned but is not the best of its method: no cross-validation, no look at the hold-out."""
-    return _outcome(cell, screening, [], inputs, {})
+def screened_outcome(
+    cell: Cell,
+    screening: ScreenReport | None,
+    inputs: TargetInputs,
+    *,
+    stopped: str | None = None,
+    race: Sequence[FoldReport] = (),
+) -> CellOutcome:
+    """A cell without a whole cross-validation, and so without a look at the hold-out.
+
+    Args:
+        cell: The cell.
+        screening: Its screening, where it has one.
+        inputs: The target's rows.
+        stopped: Why the best cell of its method did not go on; ``None`` for one that is not the best.
+        race: Folds that it had by then.
+    """
+    measured = {"stopped": stopped, "race_mae": tuple(fold.val_mae for fold in race) or None}
+    outcome = _outcome(cell, screening, [], inputs, measured)
+    spent = sum(fold.seconds for fold in race)
+    return replace(outcome, cost=replace(outcome.cost, fit_seconds=spent))
 
 
 def failed_outcome(
@@ -33,7 +52,7 @@ def failed_outcome(
 
 
 def finished_outcome(
-    cell: Cell, screening: ScreenReport, folds: Sequence[FoldReport], inputs: TargetInputs
+    cell: Cell, screening: ScreenReport | None, folds: Sequence[FoldReport], inputs: TargetInputs
 ) -> CellOutcome:
     """A cross-validated cell: the fold model with the least validation MAE is measured on the hold-out."""
     cv_mae = tuple(fold.val_mae for fold in folds)

@@ -11,7 +11,7 @@ from crossprop.experiments.fingerprint import code_digest, digest
 from crossprop.tuning.search_spaces import MethodSpace
 from crossprop.vocabulary import Family, Method, Representation, Side
 
-SCHEME = 1
+SCHEME = 2
 """Raised when stored cells of an earlier layout must not be read."""
 
 
@@ -24,6 +24,8 @@ class Cell:
         n_trials: Its share of its side's trials.
         seconds: Its share of its side's ceiling.
         folds: Folds of its cross-validation, should it be the best of its method.
+        screening_rows: Most training rows of a screening fit; ``None`` for all.
+        screening_steps: Most steps of a screening fit of a network; ``None`` for as many as the recipe has.
     """
 
     id: str
@@ -40,6 +42,8 @@ class Cell:
     folds: int
     recipe: Recipe | None
     space: MethodSpace | None
+    screening_rows: int | None = None
+    screening_steps: int | None = None
 
     @property
     def label(self) -> str:
@@ -56,6 +60,10 @@ class Cell:
         """Seed of one piece of the cell's work, below 2**32; independent of data and code."""
         key = [self.seed, self.target, self.source, str(self.method), str(self.representation), *parts]
         return int(digest(key)[:8], 16)
+
+    def seed_for_target(self, *parts: str | int) -> int:
+        """Seed that all cells of the target share: they are compared on the same rows."""
+        return int(digest([self.seed, self.target, *parts])[:8], 16)
 
 
 def enumerate_cells(
@@ -74,9 +82,11 @@ def enumerate_cells(
         Cells in the order of methods, then of representations or sources.
     """
     study = params.study
+    rows = study.fidelity.rows if study.fidelity else None
+    steps = study.fidelity.steps if study.fidelity else None
     cells = []
     for method in study.methods:
-        for source, representation in _points(params, method):
+        for source, representation in study.points(method):
             recipe, space = _recipe(params, method), _space(params, method)
             n_trials = _share(params, method, source, representation)
             facts: dict[str, Any] = {
@@ -96,6 +106,7 @@ def enumerate_cells(
                 "backend": params.compute.backend if method.family is Family.NETWORK or source else None,
                 "target_digest": target_digest,
                 "source_digest": source_digests[source] if source else None,
+                "screening": [rows, steps],
                 "code": code_digest(),
                 "scheme": SCHEME,
             }
@@ -115,32 +126,23 @@ def enumerate_cells(
                     folds=facts["folds"],
                     recipe=recipe,
                     space=space,
+                    screening_rows=rows,
+                    screening_steps=steps,
                 )
             )
     return cells
-
-
-def _points(params: Params, method: Method) -> list[tuple[str | None, Representation | None]]:
-    study = params.study
-    if method.side is Side.BASE:
-        return [(None, None)]
-    if method.side is Side.SCRATCH:
-        return [(None, representation) for representation in study.representations]
-    tuned = method in (Method.FINETUNE, Method.MODFINETUNE)
-    taken = Representation.ELEMENTAL_FRACTIONS if tuned else Representation.ACTIVATIONS
-    return [(source, taken) for source in study.sources]
 
 
 def _recipe(params: Params, method: Method) -> Recipe | None:
     if method.family is not Family.NETWORK:
         return None
     # Networks that start from random weights follow the scratch recipe, whatever they read.
-    tuned = method in (Method.FINETUNE, Method.MODFINETUNE)
+    tuned = method in (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE)
     return params.study.transfer if tuned else params.study.scratch
 
 
 def _space(params: Params, method: Method) -> MethodSpace | None:
-    return None if method.side is Side.BASE else MethodSpace.of(method, params.search)
+    return None if method.side in (Side.BASE, Side.BLEND) else MethodSpace.of(method, params.search)
 
 
 def _space_facts(space: MethodSpace | None) -> Any:
@@ -167,13 +169,13 @@ def _trials_of(params: Params, family: Family) -> int:
 
 def _share(params: Params, method: Method, source: str | None, representation: Representation | None) -> int:
     """This cell's share of the trials that its side has for its family; earlier cells take the remainder."""
-    if method.side is Side.BASE:
+    if method.side in (Side.BASE, Side.BLEND):
         return 0
     siblings = [
         (m, *point)
         for m in params.study.methods
         if m.side is method.side and m.family is method.family
-        for point in _points(params, m)
+        for point in params.study.points(m)
     ]
     even, rest = divmod(_trials_of(params, method.family), len(siblings))
     return even + (siblings.index((method, source, representation)) < rest)
@@ -182,5 +184,5 @@ def _share(params: Params, method: Method, source: str | None, representation: R
 def _seconds(params: Params, method: Method, n_trials: int) -> float:
     """Share of the side's ceiling in proportion to the trials."""
     families = {m.family for m in params.study.methods if m.side is method.side}
-    total = sum(_trials_of(params, family) for family in families if family is not Family.BASE)
+    total = sum(_trials_of(params, family) for family in families & {Family.REGRESSOR, Family.NETWORK})
     return params.study.budget.seconds * n_trials / total if total else 0.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import pandas as pd
 from crossprop.data.splits import cross_validation_folds, screening_split, test_rows, training_rows
 from crossprop.errors import StoreError
 from crossprop.experiments.cells import Cell
-from crossprop.features.matrices import load_features
+from crossprop.features.matrices import load_combined, load_features
+from crossprop.models.joint import SCALING_FILE, beside_predictions
 from crossprop.models.transfer import extract_activations, load_network
 from crossprop.vocabulary import EXTRACTION_LAYERS, Representation
 
@@ -28,14 +29,16 @@ class TargetFiles:
     Attributes:
         prepared: Its cleaned table.
         features: Folder of its matrices.
-        networks: Source networks by source property.
-        activations: Folder for activations that are computed on first use.
+        networks: Source networks by source property; the joint network by its name.
+        activations: Folder for matrices that are computed on first use.
+        layers: Extraction layers that may be asked for.
     """
 
     prepared: Path
     features: Path
     networks: tuple[tuple[str, Path], ...]
     activations: Path
+    layers: tuple[str, ...] = EXTRACTION_LAYERS
 
 
 class TargetInputs:
@@ -52,7 +55,7 @@ class TargetInputs:
         self.train = training_rows(self.frame, protocol)
         self.test = test_rows(self.frame)
         self.values = self.frame["value"].to_numpy(np.float64)
-        self._activations: dict[tuple[str, str], np.ndarray] = {}
+        self._derived: dict[str, np.ndarray] = {}
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -64,6 +67,12 @@ class TargetInputs:
         train, validation = screening_split(self.keys, seed)
         return self.train[train], self.train[validation]
 
+    @cached_property
+    def repeated(self) -> np.ndarray:
+        """Whether a row's composition stands in the hold-out, shape (all rows,)."""
+        keys = self.frame["composition"]
+        return keys.isin(set(keys.to_numpy()[self.test])).to_numpy()
+
     def folds(self, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rows of every fold: to train on and to validate on."""
         parts = cross_validation_folds(self.keys, n_folds, seed)
@@ -71,50 +80,69 @@ class TargetInputs:
 
     def features(self, cell: Cell, layer: str | None) -> np.ndarray:
         """The matrix that a cell reads, shape (all rows, n_features); memory-mapped where it is large."""
-        if cell.representation is None:
+        representation = cell.representation
+        if representation is None:
             return np.zeros((len(self.frame), 1), np.float32)
-        if cell.representation is not Representation.ACTIVATIONS:
-            return load_features(self.files.features, cell.representation)
+        if representation is Representation.COMBINED:
+            return self._matrix("combined", None, lambda: load_combined(self.files.features))
+        if representation is Representation.PREDICTED_SOURCES and cell.source is not None:
+            return self._matrix("predicted_sources", cell.source, partial(self._predicted, cell.source))
+        if representation is not Representation.ACTIVATIONS:
+            return load_features(self.files.features, representation)
         if cell.source is None or layer is None:
             raise ValueError(
                 f"{cell.label} reads activations, but names source {cell.source} and layer {layer}"
             )
-        return self._layer(cell.source, layer)
+        return self._matrix(layer, cell.source, partial(self._activations, cell.source, layer))
 
-    def _layer(self, source: str, layer: str) -> np.ndarray:
-        if (source, layer) not in self._activations:
-            folder = self._extracted(source)
-            self._activations[source, layer] = np.load(
-                folder / f"{layer}.npy", mmap_mode="r", allow_pickle=False
-            )
-        return self._activations[source, layer]
-
-    def _extracted(self, source: str) -> Path:
-        from filelock import FileLock
-
-        network = dict(self.files.networks)[source]
-        stamp = network.stat()
+    def _activations(self, source: str, layer: str) -> np.ndarray:
         fractions = np.asarray(load_features(self.files.features, Representation.ELEMENTAL_FRACTIONS))
-        rows = hashlib.sha256(fractions.tobytes()).hexdigest()[:16]
-        folder = self.files.activations / f"{source}-{stamp.st_mtime_ns:x}-{stamp.st_size:x}-{rows}"
-        if folder.is_dir():
-            return folder
-        self.files.activations.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                activations = extract_activations(source_network(network), fractions, EXTRACTION_LAYERS)
-                unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-                try:
-                    unfinished.mkdir()
-                    for layer, values in activations.items():
-                        np.save(unfinished / f"{layer}.npy", values, allow_pickle=False)
-                    unfinished.rename(folder)
-                except OSError as error:
-                    shutil.rmtree(unfinished, ignore_errors=True)
-                    raise StoreError(
-                        f"{folder} cannot be written: {error}. Free some space and run again."
-                    ) from error
-        return folder
+        network = source_network(dict(self.files.networks)[source])
+        return extract_activations(network, fractions, [layer])[layer]
+
+    def _predicted(self, name: str) -> np.ndarray:
+        network = dict(self.files.networks)[name]
+        return beside_predictions(
+            load_combined(self.files.features), source_network(network), scaling_of(network)
+        )
+
+    def _matrix(self, name: str, source: str | None, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """A matrix that is computed once, by one process, and mapped by all."""
+        path = self._cached(name, source)
+        if path.name not in self._derived:
+            if not path.is_file():
+                _compute_once(path, compute)
+            self._derived[path.name] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return self._derived[path.name]
+
+    def _cached(self, name: str, source: str | None) -> Path:
+        """File of a derived matrix, named by what it depends on."""
+        stamp = ""
+        if source is not None:
+            network = dict(self.files.networks)[source].stat()
+            stamp = f"{source}-{network.st_mtime_ns:x}-{network.st_size:x}-"
+        return self.files.activations / f"{stamp}{self._rows}-{name}.npy"
+
+    @cached_property
+    def _rows(self) -> str:
+        fractions = np.asarray(load_features(self.files.features, Representation.ELEMENTAL_FRACTIONS))
+        return hashlib.sha256(fractions.tobytes()).hexdigest()[:16]
+
+
+def _compute_once(path: Path, compute: Callable[[], np.ndarray]) -> None:
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if path.is_file():
+                return
+            unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+            with unfinished.open("wb") as stream:
+                np.save(stream, compute(), allow_pickle=False)
+            unfinished.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error}. Free some space and run again.") from error
 
 
 @lru_cache(maxsize=2)
@@ -127,3 +155,17 @@ def target_inputs(files: TargetFiles, protocol: str) -> TargetInputs:
 def source_network(path: Path) -> Any:
     """A source network, loaded once in a process."""
     return load_network(path)
+
+
+def scaling_of(network: Path) -> np.ndarray:
+    """Mean and deviation of the inputs of a joint network, shape (2, n_features), saved beside it.
+
+    Raises:
+        StoreError: The file is missing or damaged.
+    """
+    path = network.with_name(SCALING_FILE)
+    try:
+        scaling: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}. Pretrain the joint network again.") from error
+    return scaling

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,26 @@ import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import StoreError
-from crossprop.experiments.cells import Cell
+from crossprop.experiments.chosen import ChosenModel, ModelPart
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
-from crossprop.experiments.results import CellOutcome, CellResult
+from crossprop.experiments.results import CellOutcome
 from crossprop.experiments.runner import TargetOutcome
 from crossprop.features.matrices import load_features
+from crossprop.models.joint import SCALING_FILE
 from crossprop.models.saved import FORMAT, INFO_FILE, SOURCE_FILE
-from crossprop.vocabulary import Representation
+from crossprop.vocabulary import Method, Representation
 
 COVERAGE = 0.9
 
 
 def write_target(
-    outcome: TargetOutcome, cells: list[Cell], models: list[Path | None], files: TargetFiles, folder: Path
+    outcome: TargetOutcome, run_ids: Mapping[str, str], files: TargetFiles, folder: Path
 ) -> None:
     """Write a target's results, whole or not at all.
 
     Args:
         outcome: All its cells.
-        cells: The cells as they were enumerated.
-        models: Folders of the winner's fold models.
+        run_ids: Id of every cell's record.
         files: Where the target's inputs lie.
         folder: The target's results folder; replaced.
 
@@ -45,7 +46,7 @@ def write_target(
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         _write_json(draft / "cells.json", [o.result.as_dict() for o in outcome.outcomes])
-        _write_json(draft / "runs.json", [_run(o, outcome.run_ids) for o in outcome.outcomes])
+        _write_json(draft / "runs.json", [_run(o, run_ids) for o in outcome.outcomes])
         _write_json(
             draft / "winners.json",
             {
@@ -57,10 +58,11 @@ def write_target(
         _stack(outcome.outcomes, "predictions").to_parquet(draft / "predictions.parquet")
         _stack(outcome.outcomes, "history").to_parquet(draft / "history.parquet")
         _trials(outcome.outcomes).to_parquet(draft / "trials.parquet")
+        outcome.curve.to_parquet(draft / "learning_curve.parquet")
         (draft / "model").mkdir()
-        if winners.winner is not None:
-            won = next(o for o in outcome.outcomes if o.result.cell == winners.winner.cell)
-            _write_model(won, models, files, draft / "model")
+        if outcome.model is not None:
+            won = next(o for o in outcome.outcomes if o.result.cell == outcome.model.winner.cell)
+            _write_model(won, outcome.model, files, draft / "model")
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     except OSError as error:
@@ -80,46 +82,59 @@ def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> f
     return float(ordered[rank - 1])
 
 
-def _write_model(won: CellOutcome, models: list[Path | None], files: TargetFiles, folder: Path) -> None:
-    result = won.result
-    inputs = TargetInputs(files, result.protocol)
+def _write_model(won: CellOutcome, model: ChosenModel, files: TargetFiles, folder: Path) -> None:
+    inputs = TargetInputs(files, won.result.protocol)
     fractions = load_features(files.features, Representation.ELEMENTAL_FRACTIONS)[inputs.train]
     validation = won.predictions[won.predictions["split"] == "validation"]
-    members = [f"fold_{i:02d}" for i in range(len(models))]
-    for name, model in zip(members, models, strict=True):
+    seen = set(np.flatnonzero(fractions.max(axis=0) > 0))
+    residuals = (validation["y_true"] - validation["y_pred"]).to_numpy()
+    shared = {
+        "format": FORMAT,
+        "study": won.result.study,
+        "target": won.result.target,
+        "unit": won.result.unit,
+        "elements": list(ELEMENTS),
+        "interval": {"coverage": COVERAGE, "half_width": conformal_half_width(residuals)},
+        "seen_elements": [element for i, element in enumerate(ELEMENTS) if i in seen],
+    }
+    if won.result.method is not Method.BLEND:
+        _write_part(model.parts[0], shared, files, folder)
+        return
+    parts = {f"part_{i:02d}": part for i, part in enumerate(model.parts)}
+    for name, part in parts.items():
+        _write_part(part, shared, files, folder / name)
+    weights = {name: list(part.weights) for name, part in parts.items()}
+    own = {"cell": won.result.cell, "method": str(won.result.method), "parts": weights}
+    _write_json(folder / INFO_FILE, shared | own)
+
+
+def _write_part(part: ModelPart, shared: dict[str, Any], files: TargetFiles, folder: Path) -> None:
+    result = part.result
+    folder.mkdir(exist_ok=True)
+    members = [f"fold_{i:02d}" for i in range(len(part.folders))]
+    for name, model in zip(members, part.folders, strict=True):
         if model is None:
             raise StoreError(
                 f"the model {name} of {result.label} is gone from the cell store. Run the stage again."
             )
         shutil.copytree(model, folder / name)
-    if result.representation is Representation.ACTIVATIONS:
-        shutil.copyfile(dict(files.networks)[str(result.source)], folder / SOURCE_FILE)
-    _write_json(folder / INFO_FILE, _info(result, members, fractions, validation))
-
-
-def _info(
-    result: CellResult, members: list[str], fractions: np.ndarray, validation: pd.DataFrame
-) -> dict[str, Any]:
-    seen = set(np.flatnonzero(fractions.max(axis=0) > 0))
-    residuals = (validation["y_true"] - validation["y_pred"]).to_numpy()
-    return {
-        "format": FORMAT,
-        "study": result.study,
-        "target": result.target,
-        "unit": result.unit,
+    if result.representation in (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES):
+        network = dict(files.networks)[str(result.source)]
+        shutil.copyfile(network, folder / SOURCE_FILE)
+        if result.representation is Representation.PREDICTED_SOURCES:
+            shutil.copyfile(network.with_name(SCALING_FILE), folder / SCALING_FILE)
+    own = {
         "cell": result.cell,
         "method": str(result.method),
         "representation": str(result.representation or Representation.ELEMENTAL_FRACTIONS),
         "layer": result.layer,
         "source": result.source,
-        "elements": list(ELEMENTS),
         "members": members,
-        "interval": {"coverage": COVERAGE, "half_width": conformal_half_width(residuals)},
-        "seen_elements": [element for i, element in enumerate(ELEMENTS) if i in seen],
     }
+    _write_json(folder / INFO_FILE, shared | own)
 
 
-def _run(outcome: CellOutcome, run_ids: dict[str, str]) -> dict[str, Any]:
+def _run(outcome: CellOutcome, run_ids: Mapping[str, str]) -> dict[str, Any]:
     cell = outcome.result.cell
     return {
         "cell": cell,

@@ -6,20 +6,19 @@ import heapq
 import multiprocessing
 import os
 import signal
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import count
-from threading import Thread
-from time import sleep
 from typing import Any
 
 from crossprop.errors import StoreError
-from crossprop.training.device import configure, process_environment
+from crossprop.experiments.worker import Raised, do_task, start_worker
+from crossprop.training.device import process_environment
 
-ORPHAN_CHECK_SECONDS = 1.0
+TASKS_AHEAD = 2
+"""Tasks handed out per worker: one in work, one waiting, so that a busy scheduler leaves no worker idle."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +40,26 @@ class _Queued:
     task: Any = None
     attempts: int = 0
     alone: bool = False
+    slot: int = -1
 
 
 class WorkerPool:
-    """Runs tasks in spawned processes, as many at a time as there are workers.
+    """Runs tasks in spawned processes of one thread each, as many at a time as there are workers.
 
-    A task that raises is tried again ``retries`` times. When a worker dies, nobody knows whose fault it was: the tasks
-    that were in flight are repeated one at a time, so that the culprit alone is counted.
+    A task that raises is tried again ``retries`` times. A task whose worker died, or that found no memory, is repeated
+    while nothing else runs; the tasks of the other workers, which end with it, are innocent and just begin again.
 
     Args:
         run: Importable function that does one task.
-        workers: Number of processes, one thread each; 0 takes one for every core that this process may use.
+        workers: Number of processes; 0 takes one for every core that this process may use, which is also the most.
         backend: Keras backend of the workers.
-        retries: How often a failing task is tried again.
+        retries: How often a failing task is tried again; one whose worker died is repeated once in any case.
     """
 
     def __init__(
         self, run: Callable[[Any], Any], *, workers: int = 0, backend: str = "tensorflow", retries: int = 1
     ) -> None:
-        self.workers = workers or usable_cores()
+        self.workers = min(workers or usable_cores(), usable_cores())
         self._run = run
         self._backend = backend
         self._retries = retries
@@ -67,6 +67,7 @@ class WorkerPool:
         self._flying: dict[Future[Any], _Queued] = {}
         self._order = count()
         self._executor: ProcessPoolExecutor | None = None
+        self._begun: Any = ()
 
     def submit(self, key: Any, task: Any, cost: float = 0.0) -> None:
         """Queue a task; dearer ones start first. May be called while results are being read."""
@@ -81,24 +82,11 @@ class WorkerPool:
         while self._queue or self._flying:
             self._dispatch()
             done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
-            broken = False
-            for future in done:
-                item = self._flying.pop(future)
-                error = future.exception()
-                if error is None:
-                    yield item.key, future.result()
-                elif isinstance(error, BrokenProcessPool):
-                    broken = True
-                    yield from self._crashed(item)
-                elif isinstance(error, StoreError):
-                    raise error
-                else:
-                    yield from self._failed(item, f"{type(error).__name__}: {error}")
-            if broken:
-                for item in self._flying.values():
-                    yield from self._crashed(item)
-                self._flying.clear()
-                self._stop()
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
+                yield from self._after_crash()
+                continue
+            first = next(future for future in self._flying if future in done)
+            yield from self._ended(self._flying.pop(first), first)
 
     def close(self) -> None:
         """End the workers; tasks in flight are given up."""
@@ -114,25 +102,50 @@ class WorkerPool:
 
     def _dispatch(self) -> None:
         if self._executor is None:
-            os.environ.update(process_environment(self._backend, 1))
-            self._executor = ProcessPoolExecutor(
-                self.workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(self._backend, os.getpid()),
-            )
-        while self._queue and len(self._flying) < self.workers:
+            self._start()
+        assert self._executor is not None
+        while self._queue and len(self._flying) < len(self._begun):
             alone = self._queue[0].alone
             if any(item.alone for item in self._flying.values()) or (alone and self._flying):
                 break
+            slot = min(set(range(len(self._begun))) - {item.slot for item in self._flying.values()})
+            self._begun[slot] = 0
             try:
-                future = self._executor.submit(self._run, self._queue[0].task)
+                future = self._executor.submit(do_task, self._run, self._queue[0].task, slot)
             except BrokenProcessPool:  # a worker died while it had nothing to do
                 if not self._flying:
                     self._stop()
                     self._dispatch()
                 break
             self._flying[future] = heapq.heappop(self._queue)
+            self._flying[future].slot = slot
+
+    def _start(self) -> None:
+        os.environ.update(process_environment(self._backend, 1))
+        spawn = multiprocessing.get_context("spawn")
+        self._begun = spawn.RawArray("i", TASKS_AHEAD * self.workers)  # who has begun the task of this slot
+        self._executor = ProcessPoolExecutor(
+            self.workers,
+            mp_context=spawn,
+            initializer=start_worker,
+            initargs=(self._backend, os.getpid(), self._begun),
+        )
+
+    def _ended(self, item: _Queued, future: Future[Any]) -> Iterator[tuple[Any, Any]]:
+        error = future.exception()
+        if error is not None:  # not the task's own: e.g. its result cannot be pickled
+            yield from self._failed(item, f"{type(error).__name__}: {error}")
+            return
+        result = future.result()
+        if not isinstance(result, Raised):
+            yield item.key, result
+        elif result.store:
+            raise StoreError(result.text)
+        elif result.out_of_memory:
+            self._isolate(item)
+            yield from self._failed(item, f"out of memory ({result.name}: {result.text})")
+        else:
+            yield from self._failed(item, f"{result.name}: {result.text}")
 
     def _failed(self, item: _Queued, reason: str) -> Iterator[tuple[Any, Any]]:
         item.attempts += 1
@@ -141,39 +154,56 @@ class WorkerPool:
         else:
             heapq.heappush(self._queue, item)
 
-    def _crashed(self, item: _Queued) -> Iterator[tuple[Any, Any]]:
-        if item.alone:
-            yield from self._failed(item, "its worker process died (killed, or out of memory)")
-        else:
-            item.alone, item.priority = True, float("-inf")
-            heapq.heappush(self._queue, item)
+    def _after_crash(self) -> Iterator[tuple[Any, Any]]:
+        """Repeat alone what the dead worker did; where that is unknown, whatever had begun."""
+        begun = list(self._begun)
+        deaths = self._stop()
+        flying, self._flying = self._flying, {}
+        lost = []
+        for future, item in flying.items():
+            if isinstance(future.exception(), BrokenProcessPool):
+                lost.append(item)
+            else:
+                yield from self._ended(item, future)
+        culprits = [item for item in lost if begun[item.slot] in deaths]
+        suspects = culprits or [item for item in lost if begun[item.slot]] or lost
+        for item in lost:
+            if item not in suspects:
+                heapq.heappush(self._queue, item)
+            elif item.alone:
+                yield from self._failed(item, _cause_of_death(begun[item.slot], deaths))
+            else:
+                item.attempts += bool(culprits)
+                self._isolate(item)
+                heapq.heappush(self._queue, item)
 
-    def _stop(self, kill: bool = False) -> None:
+    def _isolate(self, item: _Queued) -> None:
+        item.alone, item.priority = True, float("-inf")
+
+    def _stop(self, kill: bool = False) -> dict[int, int]:
+        """End the workers; returns the exit codes of those that were dead before, by process id."""
         executor, self._executor = self._executor, None
         if executor is None:
-            return
+            return {}
         processes = list((executor._processes or {}).values())
         executor.shutdown(wait=not kill, cancel_futures=True)
+        deaths = {p.pid: p.exitcode for p in processes if p.pid and p.exitcode}
         for process in processes:
             if process.is_alive():
                 process.terminate()
+        # The executor itself ends the survivors of a crash, by SIGTERM.
+        return {pid: code for pid, code in deaths.items() if code != -signal.SIGTERM}
 
 
-def _start_worker(backend: str, parent: int) -> None:
-    """Prepare a worker, which ends itself once its scheduler is gone (a killed one cannot tell it)."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            sleep(ORPHAN_CHECK_SECONDS)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the scheduler ends its workers
-    # A linear model that does not converge is a poor trial, not news.
-    warnings.simplefilter("ignore")
-    configure(backend, 1)
+def _cause_of_death(worker: int, deaths: Mapping[int, int]) -> str:
+    code = deaths.get(worker) or next(iter(deaths.values()), None)
+    if code is None:
+        return "its worker process was ended from outside"
+    if code == -signal.SIGKILL:
+        return "its worker process was killed (by somebody, or by the system because memory ran out)"
+    if code < 0:
+        return f"its worker process died of {signal.Signals(-code).name}"
+    return f"its worker process ended with code {code}"
 
 
 def usable_cores() -> int:

@@ -16,17 +16,16 @@ def show(line: str) -> None:
 
 
 class Progress:
-    """Counts pieces of work, weighs them by their cost and estimates the time left.
+    """Counts pieces of work and estimates the time left.
 
     Args:
-        target: Name shown before every line.
-        unit: The target's unit.
+        study: Name shown before every line.
         total: Pieces in all: one for every cell, and the folds of one cell for every method.
         write: Receives the lines.
     """
 
-    def __init__(self, target: str, unit: str, total: int, write: Print = show) -> None:
-        self._target, self._unit, self._total, self._write = target, unit, total, write
+    def __init__(self, study: str, total: int, write: Print = show) -> None:
+        self._study, self._total, self._write = study, total, write
         self._done = 0
         self._started = monotonic()
         self._stored = 0
@@ -40,37 +39,42 @@ class Progress:
         """One more piece than was planned."""
         self._total += 1
 
+    def expect_fewer(self, pieces: int) -> None:
+        """Some pieces are not needed."""
+        self._total -= pieces
+
     def begin(self) -> None:
         """What was found finished is counted; the clock starts."""
         self._started = monotonic()
         if self._stored:
             self._write(
-                f"{self._target}: {self._stored} of {self._total} pieces are finished already, going on"
+                f"{self._study}: {self._stored} of {self._total} pieces are finished already, going on"
             )
 
     def screened(self, cell: Cell, val_mae: float) -> None:
         """A cell was tuned."""
-        self._step(f"screened {cell.label}: validation MAE {val_mae:.4g} {self._unit}")
+        self._step(cell, f"screened {cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
 
-    def fitted(self, cell: Cell, fold: int, val_mae: float) -> None:
-        """A fold was fitted."""
-        self._step(f"fold {fold + 1}/{cell.folds} of {cell.label}: validation MAE {val_mae:.4g} {self._unit}")
+    def fitted(self, cell: Cell, piece: str, val_mae: float) -> None:
+        """A fold was fitted, whole, without repeated compositions, or on a share of its rows."""
+        self._step(cell, f"{piece} of {cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
+
+    def blended(self, cell: Cell, val_mae: float) -> None:
+        """The cross-validated cells were blended."""
+        self._step(cell, f"{cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
 
     def failed(self, cell: Cell, reason: str) -> None:
         """A piece failed for good."""
-        self._step(f"FAILED {cell.label}: {reason}")
+        self._step(cell, f"FAILED {cell.label}: {reason}")
 
-    def skipped(self, cell: Cell) -> None:
-        """No cell of a method is left to cross-validate."""
-        self._done += cell.folds
-
-    def _step(self, what: str) -> None:
+    def _step(self, cell: Cell, what: str) -> None:
         self._done += 1
         elapsed = monotonic() - self._started
         fresh = self._done - self._stored
         left = elapsed / fresh * max(self._total - self._done, 0) if fresh else 0.0
         self._write(
-            f"{self._target} [{self._done}/{self._total}, {_clock(elapsed)} gone, about {_clock(left)} left] {what}"
+            f"{self._study}/{cell.target} [{self._done}/{self._total}, {_clock(elapsed)} gone, "
+            f"about {_clock(left)} left] {what}"
         )
 
 

@@ -17,7 +17,10 @@ class CellResult:
     """The deterministic facts about one cell: two runs of a study give the same ones.
 
     Errors and intervals are in the target's ``unit``. The fields from ``cv_mae`` on are ``None``
-    for a cell that was screened but is not the best of its method.
+    for a cell that was screened but is not the best of its method. ``stopped`` says why a cell that was the best of
+    its method got no whole cross-validation, ``race_mae`` holds the folds that it had by then. ``strict_test_mae``
+    is the hold-out error of the same fold model refitted on the ``strict_n_train`` rows of that fold whose
+    composition is not in the hold-out; only the chosen cells have it.
     """
 
     cell: str
@@ -43,6 +46,10 @@ class CellResult:
     test_r2: float | None = None
     test_mae_ensemble: float | None = None
     test_mae_median: float | None = None
+    strict_test_mae: float | None = None
+    strict_n_train: int | None = None
+    race_mae: tuple[float, ...] | None = None
+    stopped: str | None = None
     failure: str | None = None
 
     @property
@@ -81,6 +88,7 @@ class CellResult:
                 if values["representation"]
                 else None,
                 "cv_mae": None if values["cv_mae"] is None else tuple(values["cv_mae"]),
+                "race_mae": None if values["race_mae"] is None else tuple(values["race_mae"]),
             }
         )
 

@@ -15,17 +15,19 @@ class Winners:
     """Cells chosen by mean validation MAE of the cross-validation; the hold-out has no say.
 
     Attributes:
-        best_sc: Best scratch cell, or ``None`` where no scratch cell finished.
-        best_tl: Best transfer cell, likewise.
+        best_sc: Best scratch cell of the paper's methods, or ``None`` where none finished.
+        best_tl: Best transfer cell of the paper's methods, likewise.
+        best_own: Best cell of the methods of ours, likewise.
     """
 
     best_sc: CellResult | None
     best_tl: CellResult | None
+    best_own: CellResult | None = None
 
     @property
     def winner(self) -> CellResult | None:
-        """The better of the two; scratch where they are equal, being simpler."""
-        finished = [result for result in (self.best_sc, self.best_tl) if result is not None]
+        """The best of them; the earlier, being simpler, where they are equal."""
+        finished = [result for result in (self.best_sc, self.best_tl, self.best_own) if result is not None]
         return min(finished, key=_cv_mean) if finished else None
 
 
@@ -46,13 +48,16 @@ def best_of_method(cells: Sequence[Cell], val_mae: Mapping[str, float]) -> dict[
 
 
 def choose_winners(results: Iterable[CellResult]) -> Winners:
-    """The best scratch and the best transfer cell among those with a cross-validation."""
+    """The best scratch, transfer and own cell among those with a whole cross-validation."""
     validated = [result for result in results if result.cv_mae is not None]
 
     def best(side: Side) -> CellResult | None:
-        return min((r for r in validated if r.method.side is side), key=_cv_mean, default=None)
+        return min(
+            (r for r in validated if r.method.side is side and not r.method.ours), key=_cv_mean, default=None
+        )
 
-    return Winners(best(Side.SCRATCH), best(Side.TRANSFER))
+    own = min((r for r in validated if r.method.ours), key=_cv_mean, default=None)
+    return Winners(best(Side.SCRATCH), best(Side.TRANSFER), own)
 
 
 def _cv_mean(result: CellResult) -> float:

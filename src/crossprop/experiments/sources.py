@@ -22,6 +22,7 @@ from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import load_features
 from crossprop.models.elemnet import initial_weights
 from crossprop.models.fitted import save_network
+from crossprop.models.joint import SCALING_FILE
 from crossprop.models.transfer import weights_digest
 from crossprop.paths import StudyPaths
 from crossprop.training.device import configure, peak_memory
@@ -104,7 +105,7 @@ def pretrain_source(
         "peak_memory": peak_memory(),
     }
     provenance["key"] = source_key(provenance)
-    _write(paths.source_model(source), model.body, provenance, history)
+    write_network(paths.source_model(source), model.body, provenance, history)
     return provenance, history
 
 
@@ -129,12 +130,32 @@ def load_provenance(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def _write(folder: Path, network: Any, provenance: dict[str, Any], history: pd.DataFrame) -> None:
+def write_network(
+    folder: Path,
+    network: Any,
+    provenance: dict[str, Any],
+    history: pd.DataFrame,
+    scaling: np.ndarray | None = None,
+) -> None:
+    """Write a source network's folder, whole or not at all.
+
+    Args:
+        folder: Where it goes; replaced.
+        network: The trained network.
+        provenance: What is known about it.
+        history: Its learning curve.
+        scaling: Mean and deviation of its inputs, shape (2, n_features), where it takes standardised ones.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
     draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         save_network(network, draft / NETWORK_FILE)
+        if scaling is not None:
+            np.save(draft / SCALING_FILE, scaling, allow_pickle=False)
         (draft / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
         history.to_csv(draft / HISTORY_FILE, index=False, lineterminator="\n")
         shutil.rmtree(folder, ignore_errors=True)

@@ -70,9 +70,9 @@ class CellStore:
 
         _commit(self._paths.cell(cell.id) / "screening", write)
 
-    def fold(self, cell: Cell, fold: int) -> FoldReport | None:
-        """The cell's stored fold, or ``None`` where there is none."""
-        folder = self._fold(cell, fold)
+    def fit(self, cell: Cell, piece: str) -> FoldReport | None:
+        """A stored fit of the cell, such as ``fold_00``, or ``None`` where there is none."""
+        folder = self._paths.cell(cell.id) / piece
         if not folder.is_dir():
             return None
         with _reading(folder):
@@ -86,17 +86,18 @@ class CellStore:
                     pd.read_parquet(folder / "history.parquet"),
                     note["seconds"],
                     note["peak_memory"],
+                    note["n_train"],
                 )
 
-    def model_draft(self, cell: Cell, fold: int) -> Path:
-        """Folder that a worker writes a fold's model into, before the fold is kept."""
-        return self._paths.cell(cell.id) / f"fold_{fold:02d}.model"
+    def model_draft(self, cell: Cell, piece: str) -> Path:
+        """Folder that a worker writes a fit's model into, before the fit is kept."""
+        return self._paths.cell(cell.id) / f"{piece}.model"
 
-    def keep_fold(self, cell: Cell, fold: int, report: FoldReport) -> None:
-        """Store a fold together with the model that its worker has written."""
+    def keep_fit(self, cell: Cell, piece: str, report: FoldReport) -> None:
+        """Store a fit together with the model that its worker has written."""
 
         def write(folder: Path) -> None:
-            note = {"val_mae": report.val_mae, "seconds": report.seconds, "peak_memory": report.peak_memory}
+            note = {name: getattr(report, name) for name in ("val_mae", "seconds", "peak_memory", "n_train")}
             _write_json(folder / "report.json", note)
             np.savez(
                 folder / "predictions.npz",
@@ -105,24 +106,21 @@ class CellStore:
                 test_pred=report.test_pred,
             )
             report.history.to_parquet(folder / "history.parquet")
-            draft = self.model_draft(cell, fold)
+            draft = self.model_draft(cell, piece)
             if draft.is_dir():
                 draft.rename(folder / MODEL_FOLDER)
 
-        _commit(self._fold(cell, fold), write)
+        _commit(self._paths.cell(cell.id) / piece, write)
 
-    def model(self, cell: Cell, fold: int) -> Path | None:
-        """Folder of a stored fold's model, or ``None`` where it was not kept."""
-        folder = self._fold(cell, fold) / MODEL_FOLDER
+    def model(self, cell: Cell, piece: str) -> Path | None:
+        """Folder of a stored fit's model, or ``None`` where it was not kept."""
+        folder = self._paths.cell(cell.id) / piece / MODEL_FOLDER
         return folder if folder.is_dir() else None
 
     def drop_models(self, cell: Cell) -> None:
         """Free the room that the models of a cell take; its figures stay."""
         for folder in self._paths.cell(cell.id).glob(f"fold_*/{MODEL_FOLDER}"):
             shutil.rmtree(folder, ignore_errors=True)
-
-    def _fold(self, cell: Cell, fold: int) -> Path:
-        return self._paths.cell(cell.id) / f"fold_{fold:02d}"
 
 
 class _reading:  # noqa: N801 - reads as a statement

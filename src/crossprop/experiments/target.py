@@ -1,9 +1,10 @@
-"""One target's stage: from prepared files to written results."""
+"""A stage's work: from the prepared files of some targets to their written results, in one pool of workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -15,48 +16,100 @@ from crossprop.experiments.cells import Cell, enumerate_cells
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.inputs import TargetFiles
 from crossprop.experiments.outputs import write_target
+from crossprop.experiments.pool import WorkerPool
 from crossprop.experiments.progress import Print, Progress, show
+from crossprop.experiments.recording import BackgroundRecorder
 from crossprop.experiments.results import CellRecorder
-from crossprop.experiments.runner import TargetOutcome, TargetRun, fold_models
+from crossprop.experiments.runner import TargetOutcome, TargetRun
 from crossprop.experiments.sources import NETWORK_FILE, load_provenance
-from crossprop.experiments.store import CellStore
+from crossprop.experiments.tasks import run_task
 from crossprop.paths import StudyPaths
+from crossprop.vocabulary import EXTRACTION_LAYERS, Side
 
-RecorderFactory = Callable[[pd.DataFrame, str], CellRecorder]
-"""Takes the prepared table and its digest; called once, before the first cell is recorded."""
+RecorderFactory = Callable[[dict[str, str]], CellRecorder]
+"""Takes the digest of every target's prepared table; called once, before the first cell is recorded."""
+
+AHEAD = 1e6
+"""Seconds by which the pieces of an earlier target come before those of a later one."""
 
 
 def run_target(
+    params: Params, target: str, paths: StudyPaths, recorder: RecorderFactory, write: Print = show
+) -> TargetOutcome:
+    """Compute all cells of one target and write its results folder; see :func:`run_targets`."""
+    return run_targets(params, [target], paths, recorder, write)[target]
+
+
+def run_targets(
     params: Params,
-    target: str,
+    targets: Sequence[str],
     paths: StudyPaths,
     recorder: RecorderFactory,
     write: Print = show,
-) -> TargetOutcome:
-    """Compute all cells of one target and write its results folder.
+) -> dict[str, TargetOutcome]:
+    """Compute all cells of some targets side by side and write their results folders.
+
+    Pieces of the first target come first; the others fill the workers that it leaves idle.
 
     Args:
         params: Configuration.
-        target: One of the study's targets.
+        targets: Some of the study's targets.
         paths: Where the study's files lie.
         recorder: Makes what the cells are recorded by.
         write: Receives lines of progress.
 
+    Returns:
+        What became of each target.
+
     Raises:
         ConfigError: The study has no such target.
-        DataError: The prepared table is missing or damaged.
-        CellError: Not one cell could be computed.
-        StoreError: Another process works on this target, or results cannot be written.
+        DataError: A prepared table is missing or damaged.
+        CellError: Not one cell of a target could be computed; the others are written all the same.
+        StoreError: Another process works on one of the targets, or results cannot be written.
     """
-    if target not in params.study.targets:
+    if strange := [target for target in targets if target not in params.study.targets]:
         raise ConfigError(
-            f"{target!r} is no target of the study {params.study.name}: {list(params.study.targets)}."
+            f"{', '.join(map(repr, strange))} is no target of the study {params.study.name}: "
+            f"{list(params.study.targets)}."
         )
+    with ExitStack() as stack:
+        for target in targets:
+            _lock(stack, params, target, paths)
+        try:
+            outcomes, hopeless = _run(params, targets, paths, recorder, write)
+        except OSError as error:
+            raise StoreError(f"{error}. Free some space or mend the permissions, then run again.") from error
+    if hopeless:
+        raise CellError("; ".join(hopeless))
+    return outcomes
+
+
+def plan_target(
+    params: Params, target: str, paths: StudyPaths
+) -> tuple[list[Cell], TargetFiles, pd.DataFrame]:
+    """The target's cells with their identities, where their inputs lie, and the prepared table."""
+    study = params.study
+    frame = _read_prepared(paths, target)
+    folders = {s: paths.source_model(s) for s in study.elemnet_sources}
+    folders |= {name: paths.joint_model(name) for name in study.joint}
+    digests = {s: load_provenance(folder)["weights_sha256"] for s, folder in folders.items()}
+    unit = load_catalog().property(target).unit
+    cells = enumerate_cells(params, target, unit, data_digest(frame), digests)
+    files = TargetFiles(
+        prepared=paths.prepared(target),
+        features=paths.features(target),
+        networks=tuple((s, folder / NETWORK_FILE) for s, folder in folders.items()),
+        activations=paths.activations(target),
+        layers=tuple(name for name in EXTRACTION_LAYERS if name in params.search.layers),
+    )
+    return cells, files, frame
+
+
+def _lock(stack: ExitStack, params: Params, target: str, paths: StudyPaths) -> None:
     lock = paths.lock(target)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
-            return _run(params, target, paths, recorder, write)
+        stack.enter_context(FileLock(lock, timeout=0))
     except Timeout:
         raise StoreError(
             f"Another process works on {params.study.name}/{target} already ({lock} is held). Wait for it, or stop it."
@@ -65,24 +118,8 @@ def run_target(
         raise StoreError(f"{error}. Free some space or mend the permissions, then run again.") from error
 
 
-def plan_target(
-    params: Params, target: str, paths: StudyPaths
-) -> tuple[list[Cell], TargetFiles, pd.DataFrame]:
-    """The target's cells with their identities, where their inputs lie, and the prepared table."""
-    frame = _read_prepared(paths.prepared(target))
-    digests = {s: load_provenance(paths.source_model(s))["weights_sha256"] for s in params.study.sources}
-    unit = load_catalog().property(target).unit
-    cells = enumerate_cells(params, target, unit, data_digest(frame), digests)
-    files = TargetFiles(
-        prepared=paths.prepared(target),
-        features=paths.features(target),
-        networks=tuple((s, paths.source_model(s) / NETWORK_FILE) for s in params.study.sources),
-        activations=paths.activations(target),
-    )
-    return cells, files, frame
-
-
-def _read_prepared(path: Path) -> pd.DataFrame:
+def _read_prepared(paths: StudyPaths, target: str) -> pd.DataFrame:
+    path = paths.prepared(target)
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -90,21 +127,51 @@ def _read_prepared(path: Path) -> pd.DataFrame:
 
 
 def _run(
-    params: Params, target: str, paths: StudyPaths, recorder: RecorderFactory, write: Print
-) -> TargetOutcome:
-    cells, files, frame = plan_target(params, target, paths)
-    n_folds = params.study.folds_of(target) * len({cell.method for cell in cells})
-    progress = Progress(f"{params.study.name}/{target}", cells[0].unit, len(cells) + n_folds, write)
-    outcome = TargetRun(params, cells, files, paths, recorder(frame, data_digest(frame)), progress).run()
-    reasons = [o.result.failure for o in outcome.outcomes if o.result.failure is not None]
-    if len(reasons) == len(outcome.outcomes):
-        raise CellError(
-            f"not one of the {len(cells)} cells of {params.study.name}/{target} could be computed; "
-            f"the first failed with {reasons[0]}"
-        )
-    write_target(outcome, cells, fold_models(outcome, cells, paths), files, paths.results(target))
-    winner, store = outcome.winners.winner, CellStore(paths)
-    for cell in cells:
-        if winner is None or cell.id != winner.cell:
-            store.drop_models(cell)
-    return outcome
+    params: Params, targets: Sequence[str], paths: StudyPaths, recorder: RecorderFactory, write: Print
+) -> tuple[dict[str, TargetOutcome], list[str]]:
+    plans = {target: plan_target(params, target, paths) for target in targets}
+    digests = {target: data_digest(frame) for target, (_, _, frame) in plans.items()}
+    pieces = sum(_pieces(params, target, cells) for target, (cells, _, _) in plans.items())
+    progress = Progress(params.study.name, pieces, write)
+    compute, outcomes, hopeless = params.compute, dict[str, TargetOutcome](), list[str]()
+    with (
+        WorkerPool(
+            run_task, workers=compute.workers, backend=compute.backend, retries=compute.retries
+        ) as pool,
+        BackgroundRecorder(recorder(digests)) as records,
+    ):
+        runs: dict[str, TargetRun] = {}
+        for place, (target, (cells, files, _)) in enumerate(plans.items()):
+            ahead = AHEAD * (len(plans) - place)
+
+            def submit(key: tuple[Cell, str], task: Any, cost: float, ahead: float = ahead) -> None:
+                pool.submit(key, task, cost + ahead)
+
+            runs[target] = TargetRun(params, cells, files, paths, records.submit, progress, submit)
+            runs[target].start()
+        progress.begin()
+        done = {target: run.conclude() for target, run in runs.items() if run.finished}
+        for (cell, piece), report in pool.results():
+            run = runs[cell.target]
+            run.receive(cell, piece, report)
+            if run.finished and cell.target not in done:
+                done[cell.target] = run.conclude()
+        run_ids = records.finish()
+    for target, outcome in done.items():
+        reasons = [o.result.failure for o in outcome.outcomes if o.result.failure is not None]
+        if all(o.result.failure or o.result.method.side is Side.BLEND for o in outcome.outcomes):
+            hopeless.append(
+                f"not one of the {len(reasons)} cells of {params.study.name}/{target} could be computed; "
+                f"the first failed with {reasons[0]}"
+            )
+            continue
+        write_target(outcome, run_ids, plans[target][1], paths.results(target))
+        runs[target].drop_models(outcome.winners)
+        outcomes[target] = outcome
+    return outcomes, hopeless
+
+
+def _pieces(params: Params, target: str, cells: list[Cell]) -> int:
+    blends = sum(cell.method.side is Side.BLEND for cell in cells)
+    methods = len({cell.method for cell in cells}) - blends
+    return len(cells) + params.study.folds_of(target) * methods

@@ -16,7 +16,13 @@ import pandas as pd
 from crossprop.config import Recipe
 from crossprop.errors import ConfigError
 from crossprop.experiments.cells import Cell
-from crossprop.experiments.inputs import TargetFiles, TargetInputs, source_network, target_inputs
+from crossprop.experiments.inputs import (
+    TargetFiles,
+    TargetInputs,
+    scaling_of,
+    source_network,
+    target_inputs,
+)
 from crossprop.models.elemnet import initial_weights
 from crossprop.models.fitted import FittedModel
 from crossprop.models.target_transform import Kind
@@ -32,6 +38,11 @@ FIRST_RUNG = 1 / 3
 """Share of the training rows that a regressor is first judged on, so that hopeless ones cost little."""
 
 HISTORY = ["epoch", "loss", "val_mae"]
+
+SAVED_FROM_SECONDS = 3.0
+"""A regressor that took longer is saved at once, rather than fitted again should it be chosen."""
+
+LEAST_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -57,13 +68,29 @@ class ScreenReport:
 
 @dataclass(frozen=True)
 class FoldTask:
-    """Fit one fold of a cell's best configuration; save the model into ``folder`` unless that is ``None``."""
+    """Fit one fold of a cell's best configuration.
+
+    Attributes:
+        folder: Where the model goes, or ``None``. A regressor is saved only where fitting it again would take long.
+        always_save: Save it in any case.
+        strict: Leave out the training rows whose composition is in the hold-out.
+        share: Learn from this share of the fold's training rows.
+    """
 
     cell: Cell
     files: TargetFiles
     hyperparameters: tuple[tuple[str, Any], ...]
     fold: int
-    folder: Path | None
+    folder: Path | None = None
+    always_save: bool = False
+    strict: bool = False
+    share: float | None = None
+
+    @property
+    def piece(self) -> str:
+        """Name of the piece of the cell's work that this is."""
+        shared = "" if self.share is None else f".share_{self.share:g}"
+        return f"fold_{self.fold:02d}{'.strict' if self.strict else ''}{shared}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +104,7 @@ class FoldReport:
     history: pd.DataFrame
     seconds: float
     peak_memory: int
+    n_train: int = 0
 
 
 def run_task(task: ScreenTask | FoldTask) -> ScreenReport | FoldReport:
@@ -95,18 +123,21 @@ def screen(task: ScreenTask) -> ScreenReport:
         val_mae = _mae(model, inputs, cell, None, validation)
         return ScreenReport({}, val_mae, pd.DataFrame(), history, perf_counter() - started, peak_memory())
 
+    if cell.screening_rows is not None and len(train) > cell.screening_rows:
+        drawn = np.random.default_rng(cell.seed_for_target("screening rows")).permutation(len(train))
+        train = np.sort(train[drawn[: cell.screening_rows]])
     histories: dict[tuple[tuple[str, Any], ...], pd.DataFrame] = {}
 
     def objective(hyperparameters: Hyperparameters, report: Callable[[int, float], None]) -> float:
         seed = cell.seed_for("screening")
         layer = layer_of(cell, hyperparameters)
-        rows = train
         if cell.method.family is Family.REGRESSOR:
             order = np.random.default_rng(cell.seed_for("rung")).permutation(len(train))
             part = np.sort(train[order[: max(2, round(FIRST_RUNG * len(train)))]])
             first, _ = _fit(cell, inputs, hyperparameters, part, validation, seed)
             report(1, _mae(first, inputs, cell, layer, validation))
-        model, history = _fit(cell, inputs, hyperparameters, rows, validation, seed, report)
+        steps = cell.screening_steps
+        model, history = _fit(cell, inputs, hyperparameters, train, validation, seed, report, steps)
         histories[tuple(sorted(hyperparameters.items()))] = history
         return _mae(model, inputs, cell, layer, validation)
 
@@ -131,11 +162,17 @@ def fit_fold(task: FoldTask) -> FoldReport:
     cell, hyperparameters = task.cell, dict(task.hyperparameters)
     inputs = target_inputs(task.files, cell.protocol)
     train, validation = inputs.folds(cell.folds, cell.seed)[task.fold]
+    if task.strict:
+        train = train[~inputs.repeated[train]]
+    if task.share is not None:
+        drawn = np.random.default_rng(cell.seed_for_target("share")).permutation(len(train))
+        train = np.sort(train[drawn[: max(2, round(task.share * len(train)))]])
     model, history = _fit(cell, inputs, hyperparameters, train, validation, cell.seed_for("fold", task.fold))
     features = inputs.features(cell, layer_of(cell, hyperparameters))
     val_pred = model.predict(np.asarray(features[validation]))
     test_pred = model.predict(np.asarray(features[inputs.test]))
-    if task.folder is not None:
+    dear = cell.method.family is Family.NETWORK or perf_counter() - started > SAVED_FROM_SECONDS
+    if task.folder is not None and (dear or task.always_save):
         model.save(task.folder)
     return FoldReport(
         mean_absolute_error(inputs.values[validation], val_pred),
@@ -145,6 +182,7 @@ def fit_fold(task: FoldTask) -> FoldReport:
         history,
         perf_counter() - started,
         peak_memory(),
+        len(train),
     )
 
 
@@ -163,6 +201,7 @@ def _fit(
     validation: np.ndarray,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
+    most_steps: int | None = None,
 ) -> tuple[FittedModel, pd.DataFrame]:
     nothing = pd.DataFrame(columns=HISTORY)
     if cell.method.family is Family.BASE:
@@ -178,7 +217,12 @@ def _fit(
     if cell.recipe is None:
         raise ConfigError(f"{cell.label} fits a network, but the study gives it no recipe.")
     tuned = {k: v for k, v in hyperparameters.items() if k != "layer"}
-    recipe = _long_enough(cell.recipe.model_copy(update=tuned), len(train))
+    recipe = suited(cell.recipe.model_copy(update=tuned), len(train), most_steps)
+    architecture = cell.method.architecture
+    assert architecture is not None
+    scaling = None
+    if cell.method is Method.RESNET_FINETUNE:
+        scaling = scaling_of(dict(inputs.files.networks)[str(cell.source)])
     return trainer().fit(
         features,
         values,
@@ -187,21 +231,29 @@ def _fit(
         lambda network: _initial(cell, inputs, network, seed),
         seed,
         standardise=cell.representation is not Representation.ELEMENTAL_FRACTIONS,
+        scaling=scaling,
+        architecture=architecture,
         on_epoch=on_epoch,
     )
 
 
-def _long_enough(recipe: Recipe, n_rows: int) -> Recipe:
-    """The recipe with as many epochs as its least number of steps needs on so many rows."""
-    steps = n_rows // min(recipe.batch_size, n_rows)
-    return recipe.model_copy(update={"epochs": max(recipe.epochs, ceil(recipe.min_steps / steps))})
+def suited(recipe: Recipe, n_rows: int, most_steps: int | None = None) -> Recipe:
+    """The recipe as it is for so many rows: its least batches and steps kept, its steps cut where asked."""
+    batch = min(recipe.batch_size, n_rows)
+    while n_rows // batch < recipe.min_batches and batch // 2 >= LEAST_BATCH:
+        batch //= 2
+    steps = n_rows // batch
+    epochs = max(recipe.epochs, ceil(recipe.min_steps / steps))
+    if most_steps is not None:
+        epochs = min(epochs, ceil(most_steps / steps))
+    return recipe.model_copy(update={"batch_size": batch, "epochs": epochs})
 
 
 def _initial(cell: Cell, inputs: TargetInputs, network: Any, seed: int) -> list[np.ndarray]:
-    if cell.method not in (Method.FINETUNE, Method.MODFINETUNE):
+    if cell.method not in (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE):
         return initial_weights(network, seed)
     source = source_network(dict(inputs.files.networks)[str(cell.source)])
-    return transferred_weights(source, network, seed, reset_head=cell.method is Method.MODFINETUNE)
+    return transferred_weights(source, network, seed, reset_head=cell.method is not Method.FINETUNE)
 
 
 def _mae(model: FittedModel, inputs: TargetInputs, cell: Cell, layer: str | None, rows: np.ndarray) -> float:

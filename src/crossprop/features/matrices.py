@@ -105,6 +105,16 @@ def load_features(folder: Path, representation: Representation, mmap: bool = Tru
     return matrix
 
 
+def load_combined(folder: Path) -> NDArray[np.float32]:
+    """Elemental fractions beside physical attributes, shape (n, 231), float32, read from a folder of features.
+
+    Raises:
+        DataError: One of the two is missing or damaged.
+    """
+    parts = [load_features(folder, representation) for representation in _WIDTHS]
+    return np.concatenate(parts, axis=1)
+
+
 def _width(representation: Representation) -> int:
     """Number of columns of a representation that is computed from formulas alone."""
     if representation not in _WIDTHS:

@@ -21,6 +21,7 @@ CHUNK = 2048
 TRUSTED_TYPES = (
     "sklearn.ensemble._bagging.BaggingRegressor",
     "sklearn.ensemble._forest.ExtraTreesRegressor",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.ensemble._forest.RandomForestRegressor",
     "sklearn.ensemble._weight_boosting.AdaBoostRegressor",
     "sklearn.linear_model._coordinate_descent.ElasticNet",
@@ -136,17 +137,22 @@ class FittedModel:
 
 
 def network_output(network: Any, features: np.ndarray) -> np.ndarray:
-    """Output of a network for scaled features, shape (n_samples,), chunk by chunk.
+    """Output of a network of one property for scaled features, shape (n_samples,)."""
+    return network_outputs(network, features)[:, 0]
+
+
+def network_outputs(network: Any, features: np.ndarray) -> np.ndarray:
+    """Outputs of a network for scaled features, shape (n_samples, n_outputs), chunk by chunk.
 
     The network is called as it is: tracing it would cost more than it saves on a few thousand rows.
     """
     import keras
 
-    outputs = []
+    outputs = [np.zeros((0, network.output_shape[1]), np.float32)]
     for start in range(0, len(features), CHUNK):
         chunk = np.asarray(features[start : start + CHUNK], np.float32)
-        outputs.append(keras.ops.convert_to_numpy(network(chunk, training=False))[:, 0])
-    return np.concatenate(outputs) if outputs else np.zeros(0)
+        outputs.append(keras.ops.convert_to_numpy(network(chunk, training=False)))
+    return np.concatenate(outputs)
 
 
 def standardised(features: np.ndarray, scaling: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The zoo: the paper's twelve scikit-learn regressors, unfitted."""
+"""The zoo: the paper's twelve scikit-learn regressors, and boosted trees beside them, unfitted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: in
 
 
 def algorithms() -> dict[str, Callable[[dict[str, Any], int], RegressorMixin]]:
-    """Builders of the twelve algorithms by name; each takes hyperparameters and a seed."""
+    """Builders of the algorithms by name, the paper's twelve first; each takes hyperparameters and a seed."""
     from sklearn import ensemble, linear_model, neighbors, svm, tree
 
     def seeded(cls: Any, **fixed: Any) -> Callable[[dict[str, Any], int], RegressorMixin]:
@@ -68,4 +68,7 @@ def algorithms() -> dict[str, Callable[[dict[str, Any], int], RegressorMixin]]:
         "lasso": seeded(linear_model.Lasso, max_iter=2000),
         "sgd": seeded(linear_model.SGDRegressor, loss="epsilon_insensitive", epsilon=0.0),
         "linear": plain(linear_model.LinearRegression),
+        "hist_gradient_boosting": seeded(
+            ensemble.HistGradientBoostingRegressor, loss="absolute_error", early_stopping=False
+        ),
     }

@@ -12,6 +12,7 @@ import numpy as np
 
 from crossprop.errors import ModelFormatError
 from crossprop.models.fitted import FittedModel
+from crossprop.models.joint import SCALING_FILE, beside_predictions
 from crossprop.models.transfer import extract_activations, load_network
 from crossprop.vocabulary import Representation
 
@@ -42,15 +43,23 @@ class Predictor:
         """Turn fractions of shape (n_samples, n_elements) into the representation that the members take."""
         fractions = np.asarray(fractions)
         representation = self.info["representation"]
-        if representation == Representation.PHYSICAL_ATTRIBUTES:
-            from crossprop.features.physical_attributes import physical_attributes
-
-            return physical_attributes(fractions.astype(np.float64)).astype(np.float32)
-        fractions = fractions.astype(np.float32)
+        small = fractions.astype(np.float32)
         if representation == Representation.ACTIVATIONS:
             layer = self.info["layer"]
-            return extract_activations(self._source, fractions, [layer])[layer]
-        return fractions
+            return extract_activations(self._source, small, [layer])[layer]
+        if representation == Representation.ELEMENTAL_FRACTIONS:
+            return small
+        from crossprop.features.physical_attributes import physical_attributes
+
+        attributes = physical_attributes(fractions.astype(np.float64)).astype(np.float32)
+        if representation == Representation.PHYSICAL_ATTRIBUTES:
+            return attributes
+        combined = np.concatenate([small, attributes], axis=1)
+        if representation == Representation.COMBINED:
+            return combined
+        return beside_predictions(
+            combined, self._source, np.load(self.folder / SCALING_FILE, allow_pickle=False)
+        )
 
     def predict_members(self, fractions: np.ndarray) -> np.ndarray:
         """Predictions of every member, shape (n_members, n_samples), in the property's unit."""
@@ -62,13 +71,53 @@ class Predictor:
         return self.predict_members(fractions).mean(axis=0)
 
 
-def load_predictor(folder: Path | str) -> Predictor:
-    """Load a saved ensemble.
+@dataclass
+class BlendedPredictor:
+    """A saved blend: the mean of other ensembles, with weights for every fold.
+
+    Attributes:
+        folder: Where the blend lies.
+        info: What ``model.json`` holds.
+        parts: The blended ensembles.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    parts: list[Predictor]
+
+    def predict_members(self, fractions: np.ndarray) -> np.ndarray:
+        """Predictions of every fold's blend, shape (n_members, n_samples), in the property's unit."""
+        weights = np.array(list(self.info["parts"].values()))[:, :, None]
+        predicted = np.stack([part.predict_members(fractions) for part in self.parts])
+        blended: np.ndarray = (weights * predicted).sum(axis=0)
+        return blended
+
+    def predict(self, fractions: np.ndarray) -> np.ndarray:
+        """Mean of the members' predictions, shape (n_samples,), in the property's unit."""
+        return self.predict_members(fractions).mean(axis=0)
+
+
+def load_predictor(folder: Path | str) -> Predictor | BlendedPredictor:
+    """Load a saved ensemble, or a blend of several.
 
     Raises:
         ModelFormatError: The folder is no saved model, of another format, or damaged.
     """
     folder = Path(folder)
+    info = _read_info(folder)
+    if "parts" not in info:
+        return _load_ensemble(folder, info)
+    parts = [_load_ensemble(folder / name, _read_info(folder / name)) for name in info["parts"]]
+    if not parts or any(
+        len(weights) != len(part.members) for weights, part in zip(info["parts"].values(), parts, strict=True)
+    ):
+        raise ModelFormatError(
+            f"{folder}/{INFO_FILE}: parts and weights do not match. Register the model again."
+        )
+    return BlendedPredictor(folder, info, parts)
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
     try:
         info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -78,6 +127,10 @@ def load_predictor(folder: Path | str) -> Predictor:
     found = info.get("format") if isinstance(info, dict) else type(info).__name__
     if found != FORMAT:
         raise ModelFormatError(f"{folder} has format {found!r}; this version of crossprop reads {FORMAT}.")
+    return dict(info)
+
+
+def _load_ensemble(folder: Path, info: dict[str, Any]) -> Predictor:
     if not info.get("members"):
         raise ModelFormatError(f"{folder}/{INFO_FILE} lists no members. Register the model again.")
     return Predictor(folder, info, [FittedModel.load(folder / name) for name in info["members"]])

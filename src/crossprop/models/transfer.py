@@ -85,7 +85,7 @@ def transferred_weights(
 
     Args:
         source: The source network.
-        model: The network to be fine-tuned, of the same architecture.
+        model: The network to be fine-tuned, of the same architecture; a head that is drawn anew may have another width.
         seed: Seed of the head's draw.
         reset_head: Draw the head anew (modified fine-tuning) rather than keep the source's (fine-tuning).
 
@@ -103,12 +103,13 @@ def transferred_weights(
         if not drawn:
             continue
         given = donors.pop(layer.name, None)
-        if given is None or [g.shape for g in given] != [d.shape for d in drawn]:
+        renewed = reset_head and layer.name == HEAD
+        if given is None or not (renewed or [g.shape for g in given] == [d.shape for d in drawn]):
             shapes = None if given is None else [g.shape for g in given]
             raise ShapeMismatchError(
                 f"layer {layer.name} has weights {[d.shape for d in drawn]}, the source network has {shapes}."
             )
-        weights += drawn if reset_head and layer.name == HEAD else given
+        weights += drawn if renewed else given
     if donors:
         raise ShapeMismatchError(f"the source network has layers that the target lacks: {sorted(donors)}.")
     return weights

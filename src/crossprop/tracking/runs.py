@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -15,12 +15,9 @@ from crossprop.experiments.results import CellOutcome, Scalar
 from crossprop.tracking.artifacts import save_figure, write_cell_files, write_texts
 from crossprop.tracking.cells import curve_metrics, draft_of_cell, source_tags
 from crossprop.tracking.context import RunContext
-from crossprop.tracking.drafts import DataSet, RunDraft, write_run
+from crossprop.tracking.drafts import DataSet, RunDraft
 from crossprop.tracking.figures import history_plot
-from crossprop.tracking.store import open_client
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from crossprop.tracking.writer import RunWriter
 
 
 class MlflowRecorder:
@@ -34,23 +31,20 @@ class MlflowRecorder:
     def __init__(self, context: RunContext) -> None:
         """Store the context; the store is opened with the first cell."""
         self.context = context
-        self._client: MlflowClient | None = None
+        self._writer = RunWriter(context.uri)
 
     def record(self, outcome: CellOutcome) -> str:
         """Keep the cell and return the id of its run.
 
         Raises:
+            StoreOutOfReachError: The store does not answer for now.
             TrackingError: An error of the cell is NaN or infinite, or the store refuses.
         """
-        draft = draft_of_cell(outcome, self.context)
-        draft.check()
-        if self._client is None:
-            self._client = open_client(self.context.uri)
 
         def write_files(folder: Path) -> None:
             write_cell_files(folder, outcome, self.context.config_text, self.context.environment())
 
-        return write_run(self._client, self.context.uri, draft, write_files)
+        return self._writer.write(draft_of_cell(outcome, self.context), write_files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +86,6 @@ def record_source(context: RunContext, record: SourceRecord) -> str:
         TrackingError: A metric is NaN or infinite, or the store refuses.
     """
     draft = _draft_of_source(context, record)
-    draft.check()
 
     def write_files(folder: Path) -> None:
         write_texts(folder, context.config_text, context.environment())
@@ -105,7 +98,7 @@ def record_source(context: RunContext, record: SourceRecord) -> str:
                 history_plot(record.source, record.history, curves, ylabel), folder / "learning_curve.png"
             )
 
-    return write_run(open_client(context.uri), context.uri, draft, write_files)
+    return RunWriter(context.uri).write(draft, write_files)
 
 
 def _draft_of_source(context: RunContext, record: SourceRecord) -> RunDraft:
@@ -169,6 +162,7 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
             metrics={
                 "val_mae": provenance["validation_mae"],
                 "val_mae_of_median": provenance["validation_mae_of_median"],
+                **{f"val_mae/{k}": v for k, v in provenance.get("validation_mae_by_source", {}).items()},
                 "peak_memory_mib": provenance["peak_memory"] / 2**20,
             },
             history=history,

@@ -22,7 +22,7 @@ def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[s
     Args:
         params: Configuration.
         paths: Where the study's files lie.
-        data_hashes: Hash of the prepared table of every property that the stage works on.
+        data_hashes: Hash of the prepared table of every property, or joint network's sources, that the stage works on.
 
     Raises:
         TrackingError: The store is locked, damaged, not writable or not reachable.
@@ -33,12 +33,13 @@ def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[s
     claim_project_run(client, own_run, params.study.name)
     reap_dead_runs(client, params.study.name)
     catalog = load_catalog()
+    joint = {name: f"Joint network of {', '.join(sources)}" for name, sources in params.study.joint.items()}
     return RunContext(
         uri=uri,
         study=params.study.name,
         git=git_state(Path(paths.root)),
         data_hashes=dict(data_hashes),
         data_sources={name: str(paths.prepared(name)) for name in data_hashes},
-        descriptions={name: catalog.property(name).description for name in data_hashes},
+        descriptions={name: joint.get(name) or catalog.property(name).description for name in data_hashes},
         config_text=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False),
     )

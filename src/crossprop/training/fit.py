@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,17 +9,16 @@ import numpy as np
 import pandas as pd
 
 from crossprop.config import Recipe
-from crossprop.errors import DivergedError, ShapeMismatchError
+from crossprop.errors import ShapeMismatchError
 from crossprop.models.elemnet import build_elemnet
 from crossprop.models.fitted import FittedModel, network_output, standardised
 from crossprop.models.regressors import build_regressor
+from crossprop.models.resnet import build_resnet
 from crossprop.models.target_transform import Kind, TargetTransform
+from crossprop.training.descent import EpochCallback, descend, learning_rate
+from crossprop.vocabulary import Architecture
 
-EpochCallback = Callable[[int, float], None]
-"""Receives the epoch (from 1) and the validation MAE in the property's unit; may raise to stop the fit."""
-
-EVALUATIONS = 10
-"""Validation points of a schedule without early stopping."""
+__all__ = ["NetworkTrainer", "feature_scaling", "fit_base", "fit_regressor", "learning_rate"]
 
 
 def fit_base(values: np.ndarray) -> FittedModel:
@@ -58,7 +56,7 @@ def fit_regressor(
 
 
 class NetworkTrainer:
-    """Fits ElemNets one after the other, building and tracing each shape only once in a process.
+    """Fits networks one after the other, building and tracing each shape only once in a process.
 
     A fitted model shares its network with the trainer: use or save it before the next fit of the same shape.
 
@@ -68,21 +66,31 @@ class NetworkTrainer:
 
     def __init__(self, jit: bool = False) -> None:
         self._jit = jit
-        self._models: dict[tuple[int, float, float], Any] = {}
+        self._models: dict[tuple[Architecture, int, int, float, float], Any] = {}
 
-    def network(self, input_size: int, recipe: Recipe) -> Any:
+    def network(
+        self,
+        input_size: int,
+        recipe: Recipe,
+        architecture: Architecture = Architecture.ELEMNET,
+        outputs: int = 1,
+    ) -> Any:
         """The compiled network of one shape, with whatever weights the last fit left."""
         import keras
 
+        from crossprop.training.losses import masked_mae
         from crossprop.training.optimizer import FusedAdamW
 
-        key = (input_size, recipe.dropout, recipe.weight_decay)
+        key = (architecture, input_size, outputs, recipe.dropout, recipe.weight_decay)
         if key not in self._models:
-            model = build_elemnet(input_size, recipe.dropout)
+            if architecture is Architecture.RESNET:
+                model = build_resnet(input_size, outputs, recipe.dropout)
+            else:
+                model = build_elemnet(input_size, recipe.dropout)
             jit = self._jit or keras.backend.backend() == "jax"
             adam = keras.optimizers.AdamW if jit else FusedAdamW  # XLA fuses the update by itself
             optimizer = adam(recipe.learning_rate, weight_decay=recipe.weight_decay)
-            model.compile(optimizer=optimizer, loss="mae", jit_compile=jit)
+            model.compile(optimizer=optimizer, loss="mae" if outputs == 1 else masked_mae, jit_compile=jit)
             optimizer.build(model.trainable_variables)
             self._models[key] = model
         return self._models[key]
@@ -97,6 +105,8 @@ class NetworkTrainer:
         seed: int,
         *,
         standardise: bool,
+        scaling: np.ndarray | None = None,
+        architecture: Architecture = Architecture.ELEMNET,
         on_epoch: EpochCallback | None = None,
     ) -> tuple[FittedModel, pd.DataFrame]:
         """Fit one network.
@@ -109,6 +119,9 @@ class NetworkTrainer:
             weights: Gives the initial weights of the network that it is handed.
             seed: Seed of the order of rows.
             standardise: Scale every feature by its training mean and deviation.
+            scaling: Mean and deviation of every feature to scale by instead, shape (2, n_features): those that a
+                transferred network was trained with.
+            architecture: Which network.
             on_epoch: Called after every evaluated epoch.
 
         Returns:
@@ -122,71 +135,26 @@ class NetworkTrainer:
         _check(features, values)
         _check(*validation)
         transform = TargetTransform.fit(values)
-        x, scaling = np.asarray(features, np.float32), None
+        x = np.asarray(features, np.float32)
         x_val = np.asarray(validation[0], np.float32)
-        if standardise:
-            deviation = x.std(axis=0)
-            scaling = np.stack([x.mean(axis=0), np.where(deviation > 1e-6, deviation, 1.0)]).astype(
-                np.float32
-            )
+        if standardise and scaling is None:
+            scaling = feature_scaling(x)
+        if scaling is not None:
             x, x_val = standardised(x, scaling), standardised(x_val, scaling)
         y = transform.forward(values).astype(np.float32)[:, None]
+        model = self.network(x.shape[1], recipe, architecture)
 
-        model = self.network(x.shape[1], recipe)
-        model.set_weights(weights(model))
-        for variable in model.optimizer.variables:
-            if variable.path != model.optimizer.learning_rate.path:
-                variable.assign(np.zeros(variable.shape, variable.dtype))
+        def error() -> float:
+            return float(np.abs(transform.inverse(network_output(model, x_val)) - validation[1]).mean())
 
-        rng = np.random.default_rng(seed)
-        batch = min(recipe.batch_size, len(x))
-        steps = len(x) // batch
-        every = 1 if recipe.patience else max(1, recipe.epochs // EVALUATIONS)
-        rows: list[tuple[int, float, float]] = []
-        best, best_weights, best_epoch = math.inf, None, 0
-        for epoch in range(1, recipe.epochs + 1):
-            order = rng.permutation(len(x))
-            model.reset_metrics()
-            loss = math.nan
-            for step in range(steps):
-                rate = learning_rate(recipe, (epoch - 1) * steps + step, recipe.epochs * steps)
-                model.optimizer.learning_rate.assign(rate)
-                chosen = order[step * batch : (step + 1) * batch]
-                loss = float(np.asarray(model.train_on_batch(x[chosen], y[chosen])))
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"the loss is {loss} after epoch {epoch}. Lower the learning rate ({recipe})."
-                )
-            if epoch % every and epoch != recipe.epochs:
-                continue
-            val_mae = float(np.abs(transform.inverse(network_output(model, x_val)) - validation[1]).mean())
-            rows.append((epoch, loss, val_mae))
-            if not math.isfinite(val_mae):
-                raise DivergedError(
-                    f"the validation MAE is {val_mae} after epoch {epoch}. Look for NaN among the features."
-                )
-            if on_epoch is not None:
-                on_epoch(epoch, val_mae)
-            if val_mae < best:
-                best, best_epoch = val_mae, epoch
-                best_weights = model.get_weights() if recipe.restore_best else None
-            elif recipe.patience and epoch - best_epoch >= recipe.patience:
-                break
-        if recipe.restore_best and best_weights is not None:
-            model.set_weights(best_weights)
-        fitted = FittedModel("network", model, transform, scaling)
-        return fitted, pd.DataFrame(rows, columns=["epoch", "loss", "val_mae"])
+        history = descend(model, weights(model), (x, y), error, recipe, seed, on_epoch)
+        return FittedModel("network", model, transform, scaling), history
 
 
-def learning_rate(recipe: Recipe, step: int, total: int) -> float:
-    """Learning rate of one step (from 0) of ``total``: linear warm-up, then constant or half a cosine to zero."""
-    warm = int(recipe.warmup_fraction * total)
-    if step < warm:
-        return recipe.learning_rate * (step + 1) / (warm + 1)
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    progress = (step - warm) / max(total - warm, 1)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+def feature_scaling(features: np.ndarray) -> np.ndarray:
+    """Mean and deviation of every feature, shape (2, n_features); 1 for the deviation of one that is constant."""
+    deviation = features.std(axis=0)
+    return np.stack([features.mean(axis=0), np.where(deviation > 1e-6, deviation, 1.0)]).astype(np.float32)
 
 
 def _check(features: np.ndarray, values: np.ndarray) -> None:

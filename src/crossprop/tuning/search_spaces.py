@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import optuna
 
 Hyperparameters = dict[str, str | int | float | bool | None]
+_TUNED = (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE)
 SEPARATOR = "."
 """Joins the algorithm and its hyperparameter in a trial's parameter names."""
 
@@ -42,9 +43,9 @@ class MethodSpace:
         layers = search.layers if choose else ()
         default = search.default_layer if choose else None
         if method.family is Family.REGRESSOR:
-            ml = search.ml
+            ml = search.own if method.ours else search.ml
             return cls(ml.shared, ml.algorithms, layers, default, ml.defaults_first)
-        tuned = search.finetune if method in (Method.FINETUNE, Method.MODFINETUNE) else search.dl
+        tuned = search.finetune if method in _TUNED else search.dl
         return cls(tuned, {}, layers, default)
 
     def defaults(self) -> list[Hyperparameters]:

@@ -1,0 +1,32 @@
+"""DVC stage ``pretrain_joint``: one network that learns several source properties at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from crossprop.config import PARAMS_FILE, load_params
+from crossprop.console import run_command
+from crossprop.data.catalog import load_catalog
+from crossprop.experiments.joint import pretrain_joint
+from crossprop.paths import StudyPaths
+from crossprop.tracking.runs import record_pretraining
+from crossprop.tracking.study_context import open_study_context
+
+
+def main() -> None:
+    """Train, save and record the joint network."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True, help="a key of study.joint")
+    parser.add_argument("--params", type=Path, default=PARAMS_FILE)
+    args = parser.parse_args()
+    params = load_params(args.params)
+    paths, catalog = StudyPaths.of(params.study), load_catalog()
+    units = {source: catalog.property(source).unit for source in params.study.sources}
+    provenance, history = pretrain_joint(params, args.name, units, paths)
+    context = open_study_context(params, paths, {args.name: provenance["data_sha256"]})
+    record_pretraining(context, provenance, history)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,72 @@
+"""What only the chosen cells of a target get: the strict refit, the learning curve, and a model to be served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from crossprop.experiments.inputs import TargetInputs
+from crossprop.experiments.results import CellOutcome, CellResult
+from crossprop.experiments.selection import Winners
+from crossprop.experiments.tasks import FoldReport
+from crossprop.training.metrics import mean_absolute_error
+
+CURVE = ["cell", "side", "share", "n_train", "test_mae"]
+"""Columns of a learning curve."""
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """The fold models of one cell, and what they count in the whole.
+
+    Attributes:
+        result: The cell.
+        weights: Weight of the cell in every fold's model; 1 where it stands alone.
+        folders: Saved model of every fold, or ``None`` where it is gone.
+    """
+
+    result: CellResult
+    weights: tuple[float, ...]
+    folders: tuple[Path | None, ...]
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """The winner and the parts that its model is made of: itself, or the cells that it blends."""
+
+    winner: CellResult
+    parts: tuple[ModelPart, ...]
+
+
+def with_strict(outcome: CellOutcome, refit: FoldReport | None, inputs: TargetInputs) -> CellOutcome:
+    """The outcome with the hold-out error of its strict refit, where there is one."""
+    if refit is None:
+        return outcome
+    error = mean_absolute_error(inputs.values[inputs.test], refit.test_pred)
+    result = replace(outcome.result, strict_test_mae=error, strict_n_train=refit.n_train)
+    cost = replace(outcome.cost, fit_seconds=outcome.cost.fit_seconds + refit.seconds)
+    return replace(outcome, result=result, cost=cost)
+
+
+def curve_table(
+    winners: Winners, fits: Mapping[str, Mapping[str, FoldReport]], inputs: TargetInputs
+) -> pd.DataFrame:
+    """Hold-out error of the best scratch and transfer cell by share of the training rows of their best fold."""
+    rows = []
+    for result in (winners.best_sc, winners.best_tl):
+        if result is None or result.best_fold is None:
+            continue
+        whole = f"fold_{result.best_fold:02d}"
+        for piece, report in fits[result.cell].items():
+            if piece != whole and not piece.startswith(f"{whole}.share_"):
+                continue
+            share = 1.0 if piece == whole else float(piece.removeprefix(f"{whole}.share_"))
+            error = mean_absolute_error(inputs.values[inputs.test], report.test_pred)
+            rows.append((result.cell, str(result.method.side), share, report.n_train, error))
+    table = pd.DataFrame(rows, columns=CURVE)
+    if table["share"].nunique() < 2:
+        table = table.iloc[:0]
+    return table.sort_values(["side", "share"], ignore_index=True)
