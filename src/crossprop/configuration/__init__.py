@@ -1,0 +1,1 @@
+"""The sections of ``params.yaml`` as frozen models; :mod:`crossprop.config` reads them."""
