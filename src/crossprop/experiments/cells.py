@@ -8,6 +8,7 @@ from typing import Any
 
 from crossprop.config import Params, Recipe
 from crossprop.experiments.fingerprint import code_digest, digest
+from crossprop.training.device import gpu_is_visible
 from crossprop.tuning.search_spaces import MethodSpace
 from crossprop.vocabulary import Family, Method, Representation, Side
 
@@ -26,6 +27,7 @@ class Cell:
         folds: Folds of its cross-validation, should it be the best of its method.
         screening_rows: Most training rows of a screening fit; ``None`` for all.
         screening_steps: Most steps of a screening fit of a network; ``None`` for as many as the recipe has.
+        together: Whether its folds are trained as one batched network.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Cell:
     space: MethodSpace | None
     screening_rows: int | None = None
     screening_steps: int | None = None
+    together: bool = False
 
     @property
     def label(self) -> str:
@@ -89,6 +92,7 @@ def enumerate_cells(
         for source, representation in study.points(method):
             recipe, space = _recipe(params, method), _space(params, method)
             n_trials = _share(params, method, source, representation)
+            together = _together(params, recipe)
             facts: dict[str, Any] = {
                 "study": study.name,
                 "protocol": str(study.protocol),
@@ -110,6 +114,8 @@ def enumerate_cells(
                 "code": code_digest(),
                 "scheme": SCHEME,
             }
+            if together:  # the same numbers, but for the order of sums
+                facts["together"] = True
             cells.append(
                 Cell(
                     id=digest(facts)[:16],
@@ -128,6 +134,7 @@ def enumerate_cells(
                     space=space,
                     screening_rows=rows,
                     screening_steps=steps,
+                    together=together,
                 )
             )
     return cells
@@ -139,6 +146,14 @@ def _recipe(params: Params, method: Method) -> Recipe | None:
     # Networks that start from random weights follow the scratch recipe, whatever they read.
     tuned = method in (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE)
     return params.study.transfer if tuned else params.study.scratch
+
+
+def _together(params: Params, recipe: Recipe | None) -> bool:
+    """Whether a network's folds are trained as one; early stopping and dropout need fits of their own."""
+    wish = params.compute.together
+    if recipe is None or wish == "never" or recipe.patience or recipe.dropout:
+        return False
+    return wish == "always" or gpu_is_visible()
 
 
 def _space(params: Params, method: Method) -> MethodSpace | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from crossprop.experiments.cells import Cell
+from crossprop.experiments.fits import fold_name
 from crossprop.experiments.inputs import TargetInputs
+from crossprop.experiments.pieces import FoldReport
 from crossprop.experiments.results import CellOutcome, CellResult
 from crossprop.experiments.selection import Winners
-from crossprop.experiments.tasks import FoldReport
+from crossprop.experiments.store import CellStore
 from crossprop.training.metrics import mean_absolute_error
 
 CURVE = ["cell", "side", "share", "n_train", "test_mae"]
@@ -39,6 +43,35 @@ class ChosenModel:
 
     winner: CellResult
     parts: tuple[ModelPart, ...]
+
+
+def chosen_model(
+    winners: Winners,
+    results: Sequence[CellResult],
+    cells: Sequence[Cell],
+    weights: np.ndarray,
+    store: CellStore,
+) -> ChosenModel | None:
+    """What the winner's model is put together from, or ``None`` where nobody won.
+
+    Args:
+        winners: The chosen cells.
+        results: The winner, or the cells that it blends.
+        cells: The same, as they were enumerated.
+        weights: Weight of each in every fold's model, shape (n_cells, n_folds).
+        store: Keeps the models of the folds.
+    """
+    if winners.winner is None:
+        return None
+    parts = [
+        ModelPart(
+            result,
+            tuple(float(w) for w in row),
+            tuple(store.model(cell, fold_name(k)) for k in range(cell.folds)),
+        )
+        for result, cell, row in zip(results, cells, weights, strict=True)
+    ]
+    return ChosenModel(winners.winner, tuple(parts))
 
 
 def with_strict(outcome: CellOutcome, refit: FoldReport | None, inputs: TargetInputs) -> CellOutcome:

@@ -29,6 +29,7 @@ class Progress:
         self._done = 0
         self._started = monotonic()
         self._stored = 0
+        self._spent = 0.0
 
     def found(self) -> None:
         """A piece was finished by an earlier run."""
@@ -66,6 +67,19 @@ class Progress:
     def failed(self, cell: Cell, reason: str) -> None:
         """A piece failed for good."""
         self._step(cell, f"FAILED {cell.label}: {reason}")
+
+    def spent(self, seconds: float) -> None:
+        """A worker was busy for so long."""
+        self._spent += seconds
+
+    def end(self, workers: int) -> None:
+        """Everything is computed: say how much of the time the workers had something to do."""
+        elapsed = monotonic() - self._started
+        if self._done > self._stored and elapsed > 0:
+            share = self._spent / (workers * elapsed)
+            self._write(
+                f"{self._study}: {workers} workers were busy {100 * share:.1f} % of {_clock(elapsed)}"
+            )
 
     def _step(self, cell: Cell, what: str) -> None:
         self._done += 1

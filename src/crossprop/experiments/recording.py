@@ -1,12 +1,10 @@
-"""Recording beside the computation: one writer thread, in batches, patient with a store that is away for a while."""
+"""Recording beside the computation: one writer thread, patient with a store that is away for a while."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from threading import Condition, Thread
 from time import monotonic
-from typing import Protocol, runtime_checkable
 
 from crossprop.errors import TrackingError
 from crossprop.experiments.progress import Print, show
@@ -15,21 +13,11 @@ from crossprop.experiments.results import CellOutcome, CellRecorder
 PATIENCE_SECONDS = 900.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-MOST_AT_ONCE = 64
 _LAST_WRITE_SECONDS = 20.0
 
 
 class StoreOutOfReachError(TrackingError):
     """The store does not answer now but may soon: a server that restarts, a lock that somebody holds."""
-
-
-@runtime_checkable
-class BatchRecorder(Protocol):
-    """A recorder that is faster with several cells at once."""
-
-    def record_all(self, outcomes: Sequence[CellOutcome]) -> list[str]:
-        """Keep the cells; returns the ids of their records in the same order. Idempotent as a whole."""
-        ...
 
 
 class BackgroundRecorder:
@@ -39,7 +27,7 @@ class BackgroundRecorder:
     is in the cell store in any case. Any other error ends the study with the next ``submit``.
 
     Args:
-        inner: What the cells are recorded by; its ``record_all`` is used if it has one. Only the writer touches it.
+        inner: What the cells are recorded by; only the writer touches it.
         patience: Seconds for which an outage is waited out.
         write: Receives a line when an outage begins and when it is over.
     """
@@ -51,11 +39,19 @@ class BackgroundRecorder:
         self._changed = Condition()
         self._waiting: deque[CellOutcome] = deque()
         self._writing = False
-        self._closing = False
-        self._given_up = False
+        self._closed = False
         self._error: BaseException | None = None
         self._ids: dict[str, str] = {}
         self._thread: Thread | None = None
+
+    def check(self) -> None:
+        """Raise the writer's error, if it has one: to be called now and then where nothing is submitted for long.
+
+        Raises:
+            TrackingError: A cell could not be recorded.
+        """
+        with self._changed:
+            self._raise_error()
 
     def submit(self, outcome: CellOutcome) -> None:
         """Queue a cell; returns at once.
@@ -92,8 +88,7 @@ class BackgroundRecorder:
                 self.finish()
         finally:
             with self._changed:
-                self._closing = True
-                self._given_up = kind is not None
+                self._closed = True
                 self._changed.notify_all()
             if self._thread is not None:
                 self._thread.join(_LAST_WRITE_SECONDS)
@@ -103,27 +98,27 @@ class BackgroundRecorder:
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._waiting or self._closing)
-                if self._given_up or not self._waiting:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
                     return
                 self._writing = True
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+                outcome = self._waiting.popleft()
             try:
-                ids = self._record(batch)
+                run_id = self._record(outcome)
             except BaseException as error:  # whatever it is, the scheduler has to hear of it
                 with self._changed:
-                    self._error = error
+                    self._error, self._writing = error, False
                     self._waiting.clear()
                     self._changed.notify_all()
                 return
             with self._changed:
-                self._ids.update(zip((outcome.result.cell for outcome in batch), ids, strict=True))
+                self._ids[outcome.result.cell] = run_id
 
-    def _record(self, batch: list[CellOutcome]) -> list[str]:
+    def _record(self, outcome: CellOutcome) -> str:
         pause, began = FIRST_PAUSE_SECONDS, 0.0
         while True:
             try:
-                ids = self._write(batch)
+                run_id = self._inner.record(outcome)
             except StoreOutOfReachError as error:
                 if not began:
                     began = monotonic()
@@ -133,18 +128,13 @@ class BackgroundRecorder:
                     )
                 left = began + self._patience - monotonic()
                 with self._changed:
-                    if left <= 0 or self._changed.wait_for(lambda: self._given_up, min(pause, left)):
+                    if left <= 0 or self._changed.wait_for(lambda: self._closed, min(pause, left)):
                         raise
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 if began:
                     self._print(f"The tracking store answers again, after {monotonic() - began:.0f} s.")
-                return ids
-
-    def _write(self, batch: list[CellOutcome]) -> list[str]:
-        if isinstance(self._inner, BatchRecorder):
-            return self._inner.record_all(batch)
-        return [self._inner.record(outcome) for outcome in batch]
+                return run_id
 
     def _raise_error(self) -> None:
         if self._error is not None:

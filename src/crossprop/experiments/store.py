@@ -15,7 +15,7 @@ import pandas as pd
 
 from crossprop.errors import StoreError
 from crossprop.experiments.cells import Cell
-from crossprop.experiments.tasks import FoldReport, ScreenReport
+from crossprop.experiments.pieces import FoldReport, ScreenReport
 from crossprop.paths import StudyPaths
 
 MODEL_FOLDER = "model"

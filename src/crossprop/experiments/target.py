@@ -16,13 +16,13 @@ from crossprop.experiments.cells import Cell, enumerate_cells
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.inputs import TargetFiles
 from crossprop.experiments.outputs import write_target
-from crossprop.experiments.pool import WorkerPool
+from crossprop.experiments.pool import Failure, WorkerPool
 from crossprop.experiments.progress import Print, Progress, show
 from crossprop.experiments.recording import BackgroundRecorder
 from crossprop.experiments.results import CellRecorder
 from crossprop.experiments.runner import TargetOutcome, TargetRun
 from crossprop.experiments.sources import NETWORK_FILE, load_provenance
-from crossprop.experiments.tasks import run_task
+from crossprop.experiments.together import run_work
 from crossprop.paths import StudyPaths
 from crossprop.vocabulary import EXTRACTION_LAYERS, Side
 
@@ -136,7 +136,7 @@ def _run(
     compute, outcomes, hopeless = params.compute, dict[str, TargetOutcome](), list[str]()
     with (
         WorkerPool(
-            run_task, workers=compute.workers, backend=compute.backend, retries=compute.retries
+            run_work, workers=compute.workers, backend=compute.backend, retries=compute.retries
         ) as pool,
         BackgroundRecorder(recorder(digests)) as records,
     ):
@@ -152,14 +152,17 @@ def _run(
         progress.begin()
         done = {target: run.conclude() for target, run in runs.items() if run.finished}
         for (cell, piece), report in pool.results():
+            for part in report if isinstance(report, tuple) else (report,):
+                progress.spent(0.0 if isinstance(part, Failure) else part.seconds)
             run = runs[cell.target]
             run.receive(cell, piece, report)
             if run.finished and cell.target not in done:
                 done[cell.target] = run.conclude()
+        progress.end(pool.workers)
         run_ids = records.finish()
     for target, outcome in done.items():
         reasons = [o.result.failure for o in outcome.outcomes if o.result.failure is not None]
-        if all(o.result.failure or o.result.method.side is Side.BLEND for o in outcome.outcomes):
+        if reasons and all(o.result.failure or o.result.method.side is Side.BLEND for o in outcome.outcomes):
             hopeless.append(
                 f"not one of the {len(reasons)} cells of {params.study.name}/{target} could be computed; "
                 f"the first failed with {reasons[0]}"

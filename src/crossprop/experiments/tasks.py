@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from math import ceil
-from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
@@ -17,16 +15,17 @@ from crossprop.config import Recipe
 from crossprop.errors import ConfigError
 from crossprop.experiments.cells import Cell
 from crossprop.experiments.inputs import (
-    TargetFiles,
     TargetInputs,
     scaling_of,
     source_network,
     target_inputs,
 )
+from crossprop.experiments.pieces import FoldReport, FoldTask, ScreenReport, ScreenTask
 from crossprop.models.elemnet import initial_weights
 from crossprop.models.fitted import FittedModel
 from crossprop.models.target_transform import Kind
 from crossprop.models.transfer import transferred_weights
+from crossprop.training.batched_job import FitJob
 from crossprop.training.device import peak_memory
 from crossprop.training.fit import NetworkTrainer, fit_base, fit_regressor
 from crossprop.training.metrics import mean_absolute_error
@@ -43,68 +42,6 @@ SAVED_FROM_SECONDS = 3.0
 """A regressor that took longer is saved at once, rather than fitted again should it be chosen."""
 
 LEAST_BATCH = 16
-
-
-@dataclass(frozen=True)
-class ScreenTask:
-    """Tune one cell on the screening split."""
-
-    cell: Cell
-    files: TargetFiles
-    journal: Path | None
-
-
-@dataclass(frozen=True)
-class ScreenReport:
-    """What screening found: the best point, its validation MAE in the property's unit, and the trials."""
-
-    hyperparameters: Hyperparameters
-    val_mae: float
-    trials: pd.DataFrame
-    history: pd.DataFrame
-    seconds: float
-    peak_memory: int
-
-
-@dataclass(frozen=True)
-class FoldTask:
-    """Fit one fold of a cell's best configuration.
-
-    Attributes:
-        folder: Where the model goes, or ``None``. A regressor is saved only where fitting it again would take long.
-        always_save: Save it in any case.
-        strict: Leave out the training rows whose composition is in the hold-out.
-        share: Learn from this share of the fold's training rows.
-    """
-
-    cell: Cell
-    files: TargetFiles
-    hyperparameters: tuple[tuple[str, Any], ...]
-    fold: int
-    folder: Path | None = None
-    always_save: bool = False
-    strict: bool = False
-    share: float | None = None
-
-    @property
-    def piece(self) -> str:
-        """Name of the piece of the cell's work that this is."""
-        shared = "" if self.share is None else f".share_{self.share:g}"
-        return f"fold_{self.fold:02d}{'.strict' if self.strict else ''}{shared}"
-
-
-@dataclass(frozen=True)
-class FoldReport:
-    """One fitted fold: predictions in the property's unit for its validation rows and for the hold-out."""
-
-    val_mae: float
-    val_rows: np.ndarray
-    val_pred: np.ndarray
-    test_pred: np.ndarray
-    history: pd.DataFrame
-    seconds: float
-    peak_memory: int
-    n_train: int = 0
 
 
 def run_task(task: ScreenTask | FoldTask) -> ScreenReport | FoldReport:
@@ -161,14 +98,30 @@ def fit_fold(task: FoldTask) -> FoldReport:
     started = perf_counter()
     cell, hyperparameters = task.cell, dict(task.hyperparameters)
     inputs = target_inputs(task.files, cell.protocol)
+    train, validation = fold_rows(task, inputs)
+    model, history = _fit(cell, inputs, hyperparameters, train, validation, cell.seed_for("fold", task.fold))
+    return fold_report(task, inputs, model, history, started)
+
+
+def fold_rows(task: FoldTask, inputs: TargetInputs) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and to validate on."""
+    cell = task.cell
     train, validation = inputs.folds(cell.folds, cell.seed)[task.fold]
     if task.strict:
         train = train[~inputs.repeated[train]]
     if task.share is not None:
         drawn = np.random.default_rng(cell.seed_for_target("share")).permutation(len(train))
         train = np.sort(train[drawn[: max(2, round(task.share * len(train)))]])
-    model, history = _fit(cell, inputs, hyperparameters, train, validation, cell.seed_for("fold", task.fold))
-    features = inputs.features(cell, layer_of(cell, hyperparameters))
+    return train, validation
+
+
+def fold_report(
+    task: FoldTask, inputs: TargetInputs, model: FittedModel, history: pd.DataFrame, started: float
+) -> FoldReport:
+    """Predict with a fold's model, and save it where it is wanted; ``started`` is when its fit began."""
+    cell = task.cell
+    train, validation = fold_rows(task, inputs)
+    features = inputs.features(cell, layer_of(cell, dict(task.hyperparameters)))
     val_pred = model.predict(np.asarray(features[validation]))
     test_pred = model.predict(np.asarray(features[inputs.test]))
     dear = cell.method.family is Family.NETWORK or perf_counter() - started > SAVED_FROM_SECONDS
@@ -206,34 +159,60 @@ def _fit(
     nothing = pd.DataFrame(columns=HISTORY)
     if cell.method.family is Family.BASE:
         return fit_base(inputs.values[train]), nothing
-    matrix = inputs.features(cell, layer_of(cell, hyperparameters))
-    features, values = np.asarray(matrix[train]), inputs.values[train]
     if cell.method.family is Family.REGRESSOR:
+        matrix = inputs.features(cell, layer_of(cell, hyperparameters))
         algorithm = str(hyperparameters["algorithm"])
         scale = cast(Kind, hyperparameters.get("target_transform", "arcsinh"))
-        return fit_regressor(
-            algorithm, own_arguments(hyperparameters), features, values, seed, scale
-        ), nothing
-    if cell.recipe is None:
-        raise ConfigError(f"{cell.label} fits a network, but the study gives it no recipe.")
-    tuned = {k: v for k, v in hyperparameters.items() if k != "layer"}
-    recipe = suited(cell.recipe.model_copy(update=tuned), len(train), most_steps)
+        own = own_arguments(hyperparameters)
+        features, values = np.asarray(matrix[train]), inputs.values[train]
+        return fit_regressor(algorithm, own, features, values, seed, scale), nothing
+    job = network_job(cell, inputs, hyperparameters, train, validation, seed, most_steps)
+    return trainer().fit(
+        job.features,
+        job.values,
+        job.validation,
+        job.recipe,
+        job.weights,
+        job.seed,
+        standardise=job.standardise,
+        scaling=job.scaling,
+        architecture=job.architecture,
+        on_epoch=on_epoch,
+    )
+
+
+def network_job(
+    cell: Cell,
+    inputs: TargetInputs,
+    hyperparameters: Hyperparameters,
+    train: np.ndarray,
+    validation: np.ndarray,
+    seed: int,
+    most_steps: int | None = None,
+) -> FitJob:
+    """What the fit of a cell's network needs.
+
+    Raises:
+        ConfigError: The study gives the cell no recipe.
+    """
     architecture = cell.method.architecture
-    assert architecture is not None
+    if cell.recipe is None or architecture is None:
+        raise ConfigError(f"{cell.label} fits a network, but the study gives it no recipe.")
+    matrix = inputs.features(cell, layer_of(cell, hyperparameters))
+    tuned = {k: v for k, v in hyperparameters.items() if k != "layer"}
     scaling = None
     if cell.method is Method.RESNET_FINETUNE:
         scaling = scaling_of(dict(inputs.files.networks)[str(cell.source)])
-    return trainer().fit(
-        features,
-        values,
-        (np.asarray(matrix[validation]), inputs.values[validation]),
-        recipe,
-        lambda network: _initial(cell, inputs, network, seed),
-        seed,
+    return FitJob(
+        features=np.asarray(matrix[train]),
+        values=inputs.values[train],
+        validation=(np.asarray(matrix[validation]), inputs.values[validation]),
+        recipe=suited(cell.recipe.model_copy(update=tuned), len(train), most_steps),
+        weights=lambda network: _initial(cell, inputs, network, seed),
+        seed=seed,
         standardise=cell.representation is not Representation.ELEMENTAL_FRACTIONS,
         scaling=scaling,
         architecture=architecture,
-        on_epoch=on_epoch,
     )
 
 

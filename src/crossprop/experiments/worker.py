@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import warnings
@@ -19,6 +20,7 @@ from crossprop.training.device import configure
 ORPHAN_CHECK_SECONDS = 1.0
 _FIRST_TO_KILL = "500"
 """Linux's ``oom_score_adj`` of workers: when memory runs out one of them goes, not the scheduler or the desktop."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _begun: Any = ()
 _unfit: Raised | None = None
@@ -32,7 +34,7 @@ class Raised:
         name: Class of the error.
         text: Its message.
         out_of_memory: Whether memory was what was missing.
-        store: Whether it was a :class:`StoreError`, which concerns everybody.
+        store: Whether nothing more can be stored, which concerns everybody: a :class:`StoreError`, or a full disk.
     """
 
     name: str
@@ -82,7 +84,12 @@ def do_task(run: Callable[[Any], Any], task: Any, slot: int) -> Any:
 
 
 def _as_data(error: Exception) -> Raised:
-    name = type(error).__name__
-    no_memory = isinstance(error, MemoryError) or name == "ResourceExhaustedError"  # TensorFlow's own
-    text = str(error) or ("nothing could be allocated" if no_memory else "no reason given")
-    return Raised(name, text, no_memory, isinstance(error, StoreError))
+    name, text = type(error).__name__, str(error)
+    if isinstance(error, MemoryError) or name == "ResourceExhaustedError":  # TensorFlow's own
+        return Raised(name.lstrip("_"), text or "nothing could be allocated", out_of_memory=True)
+    if isinstance(error, OSError) and (
+        error.errno in _FULL or "No space left" in text
+    ):  # HDF5 sets no number
+        text = f"{text}. Free some space, then run again: what is finished is kept."
+        return Raised(name, text, store=True)
+    return Raised(name, text or "no reason given", store=isinstance(error, StoreError))

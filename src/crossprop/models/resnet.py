@@ -1,4 +1,4 @@
-"""A residual network on elemental fractions beside physical attributes: ours, smaller than ElemNet and quicker to learn."""
+"""A residual network on elemental fractions beside physical attributes: smaller than ElemNet, quicker to learn."""
 
 from __future__ import annotations
 

@@ -33,7 +33,9 @@ class BatchedSteps:
             stay float32.
     """
 
-    def __init__(self, architecture: Architecture, input_size: int, *, jit: bool, precision: Precision) -> None:
+    def __init__(
+        self, architecture: Architecture, input_size: int, *, jit: bool, precision: Precision
+    ) -> None:
         self._build = lambda: _build(architecture, input_size)
         self.network = self._build()
         learner = self.network if precision == "float32" else _in_mixed_precision(self._build)
@@ -85,7 +87,13 @@ class BatchedSteps:
         def filled(array: np.ndarray) -> np.ndarray:
             return np.concatenate([array, np.zeros((room - count, *array.shape[1:]), array.dtype)])
 
-        plan = (filled(rows), shares.astype(np.float32), filled(sizes), filled(shrink), np.array(count, np.int32))
+        plan = (
+            filled(rows),
+            shares.astype(np.float32),
+            filled(sizes),
+            filled(shrink),
+            np.array(count, np.int32),
+        )
         *new, losses = self._train(*state, *data, *(ops.convert_to_tensor(array) for array in plan))
         return (new[0], new[1], new[2]), ops.convert_to_numpy(losses)[:count]
 
@@ -147,7 +155,9 @@ def _training(network: keras.Model) -> Callable[..., tuple[Stack, Stack, Stack, 
         room, k, batch = rows.shape
         places = ops.arange(room, dtype="int32")
 
-        def step(number: Any, w: Stack, m: Stack, v: Stack, losses: Any) -> tuple[Any, Stack, Stack, Stack, Any]:
+        def step(
+            number: Any, w: Stack, m: Stack, v: Stack, losses: Any
+        ) -> tuple[Any, Stack, Stack, Stack, Any]:
             chosen = ops.reshape(ops.take(rows, number, axis=0), (-1,))
             inputs = ops.reshape(ops.take(x, chosen, axis=0), (k, batch, x.shape[1]))
             values = ops.reshape(ops.take(y, chosen, axis=0), (k, batch, 1))
