@@ -1,10 +1,13 @@
 """MLflow: the embedded store, the runs of cells and sources, and the model registry.
 
 Importing this package switches MLflow's usage reports off (unless the user has switched them on), because
-MLflow reads that choice once, when it is imported itself; and its progress bars for files of a few kilobytes.
+MLflow reads that choice once, when it is imported itself; and its progress bars for files of a few kilobytes. A
+request that a server does not answer is repeated for about ten seconds instead of four minutes: what can wait
+longer says so first (``experiments.recording``).
 """
 
 import os
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")

@@ -21,7 +21,10 @@ TRIALS_FILE = "trials.json"
 def write_cell_files(
     folder: Path, outcome: CellOutcome, config_text: str, environment: dict[str, Any]
 ) -> None:
-    """Write what there is of a cell: predictions, plots, trials, configuration, environment.
+    """Write what there is of a cell: predictions, trials, configuration, environment, and pictures if it was validated.
+
+    Most cells are only screened: their curves and trials stand in the run's metrics and its table, and drawing them
+    would take longer than recording them.
 
     Args:
         folder: Existing, empty folder.
@@ -30,15 +33,17 @@ def write_cell_files(
         environment: Plain values for ``environment.json``.
     """
     result = outcome.result
-    if len(outcome.predictions):
-        outcome.predictions.to_parquet(folder / "predictions.parquet", index=False)
-        save_figure(parity_plot(result, outcome.predictions), folder / "parity.png")
-    if len(outcome.history):
-        save_figure(learning_curve_plot(result, outcome.history), folder / "learning_curve.png")
     if len(outcome.trials):
         write_trials(outcome.trials, folder / TRIALS_FILE)
-        save_figure(optimisation_history_plot(result, outcome.trials), folder / "optimisation_history.png")
     write_texts(folder, config_text, environment)
+    if not len(outcome.predictions):
+        return
+    outcome.predictions.to_parquet(folder / "predictions.parquet", index=False)
+    save_figure(parity_plot(result, outcome.predictions), folder / "parity.png")
+    if len(outcome.history):
+        save_figure(learning_curve_plot(result, outcome.history), folder / "learning_curve.png")
+    if len(outcome.trials) > 1:
+        save_figure(optimisation_history_plot(result, outcome.trials), folder / "optimisation_history.png")
 
 
 def write_texts(folder: Path, config_text: str, environment: dict[str, Any]) -> None:

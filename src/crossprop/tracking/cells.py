@@ -19,9 +19,10 @@ from crossprop.tracking.figures import fold_curves
 
 _SCALARS = (
     "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high", "test_q95",
-    "test_r2", "test_mae_ensemble", "test_mae_median",
+    "test_r2", "test_mae_ensemble", "test_mae_median", "strict_test_mae",
 )  # fmt: skip
 _MOST_STEPS = 100
+_MOST_STEPS_SCREENED = 25
 
 
 def draft_of_cell(outcome: CellOutcome, context: RunContext) -> RunDraft:
@@ -65,10 +66,10 @@ def experiment_notes(result: CellResult, context: RunContext) -> str:
     )
 
 
-def curve_metrics(key: str, curve: pd.Series) -> list[tuple[str, float, int]]:
-    """At most 100 steps of a curve indexed by epoch, first and last among them; gaps are left out."""
+def curve_metrics(key: str, curve: pd.Series, most_steps: int = _MOST_STEPS) -> list[tuple[str, float, int]]:
+    """At most so many steps of a curve indexed by epoch, first and last among them; gaps are left out."""
     curve = curve.dropna()
-    picks = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), _MOST_STEPS)).round().astype(int))
+    picks = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), most_steps)).round().astype(int))
     return [(key, float(curve.iloc[i]), int(curve.index[i])) for i in picks]
 
 
@@ -122,12 +123,20 @@ def _note(result: CellResult) -> str:
             f"({len(result.cv_mae)} folds)"
         )
     elif result.val_mae is not None:
-        lines.append(f"Screening MAE {result.val_mae:.4g}{unit}; screened only, not the best of its method")
+        why = "" if result.stopped else "; screened only, not the best of its method"
+        lines.append(f"Screening MAE {result.val_mae:.4g}{unit}{why}")
+    if result.stopped:
+        lines.append(f"Stopped: {result.stopped}")
     if result.test_mae is not None:
         interval = ""
         if result.test_mae_low is not None and result.test_mae_high is not None:
             interval = f" [{result.test_mae_low:.4g}, {result.test_mae_high:.4g}]"
         lines.append(f"Hold-out MAE {result.test_mae:.4g}{interval}{unit} on {result.n_test:,} rows")
+    if result.strict_test_mae is not None and result.strict_n_train is not None:
+        lines.append(
+            f"Without training rows whose composition is in the hold-out: MAE {result.strict_test_mae:.4g}{unit} "
+            f"({result.strict_n_train:,} rows to learn from)"
+        )
     lines.append(f"{result.n_train:,} rows to learn from, {result.n_trials} trials")
     return "\n\n".join(lines)
 
@@ -142,6 +151,8 @@ def _params(result: CellResult) -> dict[str, str]:
         "n_test": result.n_test,
         "n_trials": result.n_trials,
         "best_fold": result.best_fold,
+        "strict_n_train": result.strict_n_train,
+        "stopped": result.stopped,
     }
     clash = sorted(set(params) & set(result.hyperparameters))
     tuned = {
@@ -155,12 +166,14 @@ def _metrics(outcome: CellOutcome) -> tuple[tuple[str, float, int], ...]:
     result, cost = outcome.result, outcome.cost
     metrics = [(name, float(value), 0) for name in _SCALARS if (value := getattr(result, name)) is not None]
     metrics += [("cv_mae", float(value), fold) for fold, value in enumerate(result.cv_mae or ())]
+    metrics += [("race_mae", float(value), fold) for fold, value in enumerate(result.race_mae or ())]
     metrics += [
         ("tune_seconds", cost.tune_seconds, 0),
         ("fit_seconds", cost.fit_seconds, 0),
         ("peak_memory_mib", cost.peak_memory / 2**20, 0),
     ]
     if len(outcome.history):
+        most_steps = _MOST_STEPS if result.cv_mae is not None else _MOST_STEPS_SCREENED
         for column in ("val_mae", "loss"):
             curve = fold_curves(outcome.history, column).mean(axis=1)
             if not np.isfinite(curve).all() and result.failure is None:
@@ -168,7 +181,7 @@ def _metrics(outcome: CellOutcome) -> tuple[tuple[str, float, int], ...]:
                     f"The {column} curve of cell {result.cell} ({result.label}, {result.target}) is not "
                     "finite, though the cell did not fail. Check its history."
                 )
-            metrics += curve_metrics(f"learning_curve/{column}", curve[np.isfinite(curve)])
+            metrics += curve_metrics(f"learning_curve/{column}", curve[np.isfinite(curve)], most_steps)
     return tuple(metrics)
 
 

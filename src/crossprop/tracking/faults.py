@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from crossprop.errors import TrackingError
+from crossprop.experiments.recording import StoreOutOfReachError
+
+_LOCKED = ("database is locked", "database table is locked", "database is busy")
+_SILENT = (
+    "max retries exceeded", "connection refused", "connection error", "timed out", "timeout exception",
+    "could not connect", "connection aborted", "connection reset", "remote end closed", "server closed the connection",
+    "terminating connection", "the database system is", "error code 502", "error code 503", "error code 504",
+)  # fmt: skip
+"""What a server, or a database behind it, is told by while it is down, starting or ending."""
 
 _ADVICE = (
     (
-        ("database is locked", "database table is locked", "database is busy"),
+        _LOCKED,
         "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, "
         "a second run, a stopped UI) and run again; nothing was lost.",
     ),
@@ -38,7 +47,7 @@ _ADVICE = (
         "newer of the two versions.",
     ),
     (
-        ("max retries exceeded", "connection refused", "connection error", "timed out", "could not connect"),
+        _SILENT,
         "nothing answers there. Start the server, or unset MLFLOW_TRACKING_URI to use the embedded store.",
     ),
 )
@@ -53,16 +62,16 @@ def tracking_error(error: BaseException | str, store: str, doing: str) -> Tracki
         doing: What was attempted, e.g. ``"opening"`` or ``"recording cell 1f0c"``.
 
     Returns:
-        An error whose message holds the store, the attempt, the reason and the next step.
+        An error whose message holds the store, the attempt, the reason and the next step; a
+        ``StoreOutOfReachError`` where waiting may be enough.
     """
     said = str(error).strip()
     lowered = said.lower()
     reason = next((advice for words, advice in _ADVICE if any(w in lowered for w in words)), None)
     if reason is None:
         return TrackingError(f"The tracking store {store} failed while {doing}: {_first_lines(said)}")
-    return TrackingError(
-        f"The tracking store {store} failed while {doing}: {reason} [{_first_lines(said, 1)}]"
-    )
+    kind = StoreOutOfReachError if any(word in lowered for word in _LOCKED + _SILENT) else TrackingError
+    return kind(f"The tracking store {store} failed while {doing}: {reason} [{_first_lines(said, 1)}]")
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def parity_plot(result: CellResult, predictions: pd.DataFrame) -> Figure:
             xlabel=f"reference{unit}",
             ylabel=f"predicted{unit}" if not position else "",
         )
-        axes.set_title(f"{title}, n = {len(rows):,}", fontsize=10)
+        _place(axes, f"{title}, n = {len(rows):,}", fontsize=10, ylabel=None)
     figure.suptitle(f"{result.target}: {result.label}", fontsize=11)
     return figure
 
@@ -68,7 +68,7 @@ def learning_curve_plot(result: CellResult, history: pd.DataFrame) -> Figure:
     _log_scale_if_wide(axes, folds.to_numpy(dtype=float))
     axes.set(xlabel="epoch", ylabel=f"validation MAE{f' ({result.unit})' if result.unit else ''}")
     axes.legend(frameon=False, fontsize=9)
-    axes.set_title(f"{result.target}: {result.label}", fontsize=11)
+    _place(axes, f"{result.target}: {result.label}")
     return figure
 
 
@@ -80,7 +80,7 @@ def history_plot(title: str, history: pd.DataFrame, columns: Sequence[str], ylab
         axes.plot(history["epoch"], history[column], linewidth=2, label=column)
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.legend(frameon=False, fontsize=9)
-    axes.set_title(title, fontsize=11)
+    _place(axes, title)
     return figure
 
 
@@ -91,8 +91,6 @@ def optimisation_history_plot(result: CellResult, trials: pd.DataFrame) -> Figur
         result: The cell.
         trials: As in ``CellOutcome.trials``; not empty.
     """
-    from matplotlib.ticker import MaxNLocator
-
     figure = _figure(7.0, 4.2)
     axes = figure.add_axes((0.12, 0.13, 0.84, 0.76))
     ordered = trials.sort_values("number")
@@ -116,10 +114,9 @@ def optimisation_history_plot(result: CellResult, trials: pd.DataFrame) -> Figur
         xlabel="trial (0: default hyperparameters)",
         ylabel=f"screening MAE{f' ({result.unit})' if result.unit else ''}",
     )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9)
-    axes.set_title(f"{result.target}: {result.label}", fontsize=11)
+    _place(axes, f"{result.target}: {result.label}")
     return figure
 
 
@@ -161,6 +158,21 @@ def _log_scale_if_wide(axes: Axes, values: np.ndarray) -> None:
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
+
+
+def _place(axes: Axes, title: str, fontsize: int = 11, ylabel: float | None = -0.105) -> None:
+    """Title, labels and few ticks where they belong: matplotlib's own search for room takes half of the drawing."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, fontsize=fontsize, y=1.02)
+    axes.xaxis.set_label_coords(0.5, -0.09)
+    if ylabel is not None:
+        axes.yaxis.set_label_coords(ylabel, 0.5)
+    steps = [1, 2, 2.5, 5, 10]
+    whole = axes.get_xlabel().startswith(("epoch", "trial"))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=steps, integer=whole))
+    if axes.get_yscale() == "linear":
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=steps))
 
 
 def _error(value: float | None, unit: str) -> str:

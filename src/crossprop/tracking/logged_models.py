@@ -13,7 +13,7 @@ import pandas as pd
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import CellResult
 from crossprop.tracking.context import RunContext
-from crossprop.tracking.requirements import model_requirements
+from crossprop.tracking.requirements import folder_requirements
 
 _EXAMPLES = 5
 _CHECKED = 50
@@ -57,7 +57,7 @@ def save_model(
         mlflow_model=Model(model_uuid=model_id, run_id=run_id, model_id=model_id),
         signature=ModelSignature(Schema([ColSpec("string", "formula")]), Schema(outputs)),
         input_example=_sample(predictions, _EXAMPLES)[["formula"]],
-        pip_requirements=model_requirements(info, os.environ.get("KERAS_BACKEND", "tensorflow")),
+        pip_requirements=folder_requirements(model_folder, os.environ.get("KERAS_BACKEND", "tensorflow")),
         metadata={**info, "elements": len(info["elements"]), "git_commit": context.git.commit},
     )
 

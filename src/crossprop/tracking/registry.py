@@ -14,10 +14,10 @@ from crossprop.errors import TrackingError
 from crossprop.experiments.results import CellResult
 from crossprop.tracking.cells import fingerprint
 from crossprop.tracking.context import RunContext
-from crossprop.tracking.drafts import FINGERPRINT_TAG
 from crossprop.tracking.faults import named_faults
 from crossprop.tracking.logged_models import check_model, save_model
 from crossprop.tracking.store import open_client, store_lock
+from crossprop.tracking.writer import FINGERPRINT_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -213,6 +213,6 @@ def _number(value: float | None) -> str | None:
 def _missing_run(run_id: str, result: CellResult, uri: str) -> TrackingError:
     return TrackingError(
         f"Run {run_id} of {result.label} ({result.target}) is not in {uri}: the store was moved, deleted or "
-        "replaced. Put it back, point MLFLOW_TRACKING_URI at it, or record the cells anew with `dvc repro "
-        f"--force --single-item transfer@{result.target}` (finished cells are not computed again)."
+        "replaced. Put it back, point MLFLOW_TRACKING_URI at it, or record the cells anew with `dvc repro --force "
+        f"--single-item transfer@<shard>`, the shard of {result.target} (finished cells are not computed again)."
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from crossprop.tracking.provenance import installed_versions
@@ -12,6 +14,22 @@ _ALWAYS = ("mlflow", "numpy", "pandas")
 _REGRESSORS = ("scikit-learn", "skops", "scipy")
 _NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}
 _ATTRIBUTES = ("matminer", "pymatgen")
+_FROM_NETWORKS = (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES)
+_WITH_ATTRIBUTES = (
+    Representation.PHYSICAL_ATTRIBUTES,
+    Representation.COMBINED,
+    Representation.PREDICTED_SOURCES,
+)
+
+
+def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list[str]:
+    """Pinned requirements of a saved ensemble, or of all ensembles that a saved blend is made of."""
+    info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    parts = [
+        json.loads((folder / p / "model.json").read_text(encoding="utf-8")) for p in info.get("parts", ())
+    ]
+    lines = [model_requirements(part, keras_backend) for part in parts or [info]]
+    return list(dict.fromkeys(line for part in lines for line in part))
 
 
 def model_requirements(info: Mapping[str, Any], keras_backend: str = "tensorflow") -> list[str]:
@@ -28,8 +46,9 @@ def model_requirements(info: Mapping[str, Any], keras_backend: str = "tensorflow
     names = list(_ALWAYS)
     if method.family is Family.REGRESSOR:
         names += _REGRESSORS
-    if method.family is Family.NETWORK or info.get("representation") == Representation.ACTIVATIONS:
+    representation = info.get("representation")
+    if method.family is Family.NETWORK or representation in _FROM_NETWORKS:
         names += _NETWORKS.get(keras_backend, _NETWORKS["tensorflow"])
-    if info.get("representation") == Representation.PHYSICAL_ATTRIBUTES:
+    if representation in _WITH_ATTRIBUTES:
         names += _ATTRIBUTES
     return [f"{name}=={version}" for name, version in installed_versions(tuple(names)).items()]

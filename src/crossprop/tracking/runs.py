@@ -162,6 +162,10 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
             metrics={
                 "val_mae": provenance["validation_mae"],
                 "val_mae_of_median": provenance["validation_mae_of_median"],
+                **{
+                    f"val_mae/{source}": mae
+                    for source, mae in provenance.get("validation_mae_by_source", {}).items()
+                },
                 **{f"val_mae/{k}": v for k, v in provenance.get("validation_mae_by_source", {}).items()},
                 "peak_memory_mib": provenance["peak_memory"] / 2**20,
             },

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossprop.errors import TrackingError
+from crossprop.experiments.recording import StoreOutOfReachError
 from crossprop.tracking.drafts import DataSet, RunDraft
 from crossprop.tracking.experiments import ensure_experiment
 from crossprop.tracking.faults import named_faults
@@ -79,6 +80,9 @@ class RunWriter:
         remembered = (draft.experiment, draft.identity[0]) in self._known
         try:
             return self._write(draft, write_files)
+        except StoreOutOfReachError:
+            self._known.clear()
+            raise
         except TrackingError:
             self._known.clear()
             if not remembered:

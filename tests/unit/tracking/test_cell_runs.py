@@ -122,6 +122,49 @@ def test_screened_cell_has_neither_predictions_nor_cross_validation(context, mak
     run = open_client(context.uri).get_run(MlflowRecorder(context).record(screened))
     assert run.data.metrics["val_mae"] == 12.0
     assert not [key for key in run.data.metrics if key.startswith(("cv_", "test_"))]
+    files = {a.path for a in open_client(context.uri).list_artifacts(run.info.run_id)}
+    assert files == {"trials.json", "configuration.yaml", "environment.json"}  # nothing is drawn
+
+
+def test_stopped_cell_tells_why_and_what_its_folds_were(context, make_outcome):
+    stopped = "after fold 1 of 10: 30 % behind ml(PA)"
+    outcome = make_outcome(cv_mae=None, test_mae=None, best_fold=None, race_mae=(13.0,), stopped=stopped)
+    draft = draft_of_cell(replace(outcome, predictions=outcome.predictions.iloc[:0]), context)
+    assert ("race_mae", 13.0, 0) in draft.metrics
+    assert draft.params["stopped"] == stopped
+    assert f"Stopped: {stopped}" in draft.tags["mlflow.note.content"]
+
+
+def test_strict_error_stands_beside_the_published_one(context, make_outcome):
+    draft = draft_of_cell(make_outcome(strict_test_mae=12.5, strict_n_train=50), context)
+    assert ("strict_test_mae", 12.5, 0) in draft.metrics
+    assert "MAE 12.5 GPa (50 rows to learn from)" in draft.tags["mlflow.note.content"]
+
+
+def test_curve_of_a_screened_cell_is_short(context, make_outcome):
+    epochs = pd.DataFrame({"stage": "screening", "fold": 0, "epoch": range(200), "loss": 1.0, "val_mae": 2.0})
+    steps = {
+        validated: [s for k, _, s in draft_of_cell(make_outcome(epochs, cv_mae=folds), context).metrics
+                    if k == "learning_curve/val_mae"]
+        for validated, folds in ((True, (10.0, 14.0)), (False, None))
+    }  # fmt: skip
+    assert [len(steps[True]), len(steps[False])] == [100, 25]
+    assert (steps[False][0], steps[False][-1]) == (0, 199)
+
+
+def test_next_recorder_finds_what_is_there_with_one_search_for_all(context, make_outcome, monkeypatch):
+    from mlflow import MlflowClient
+
+    cells = [make_outcome(cell=f"c{i}") for i in range(3)]
+    first = [MlflowRecorder(context).record(cell) for cell in cells]
+    searches = []
+    search = MlflowClient.search_runs
+    monkeypatch.setattr(
+        MlflowClient, "search_runs", lambda *args, **more: searches.append(args) or search(*args, **more)
+    )
+    recorder = MlflowRecorder(context)
+    assert [recorder.record(cell) for cell in cells] == first
+    assert len(searches) == 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -145,11 +188,13 @@ def test_same_cell_with_another_outcome_gets_a_run_beside_the_old_one(context, m
 
 
 def test_leftover_of_a_killed_process_is_replaced(context, make_outcome):
-    recorder = MlflowRecorder(context)
-    recorder.record(make_outcome(cell="other"))
+    MlflowRecorder(context).record(make_outcome(cell="other"))
     client = open_client(context.uri)
     experiment = client.get_experiment_by_name("demo/bulk_modulus").experiment_id
     leftover = client.create_run(experiment, tags={"crossprop.cell": "ab12"}).info.run_id
+    recorder = MlflowRecorder(context)
+    recorder.record(make_outcome(cell="third"))
+    assert client.get_run(leftover).info.lifecycle_stage == "active"  # not this cell's
     run_id = recorder.record(make_outcome())
     assert {run.info.run_id for run in _runs(context) if run.data.tags["crossprop.cell"] == "ab12"} == {
         run_id
@@ -185,7 +230,9 @@ def test_deleted_experiment_is_named_with_the_command_that_restores_it(context, 
     client = open_client(context.uri)
     client.delete_experiment(client.get_experiment_by_name("demo/bulk_modulus").experiment_id)
     with pytest.raises(TrackingError, match="mlflow experiments restore --experiment-id"):
-        recorder.record(make_outcome())
+        recorder.record(make_outcome(cell="cd34"))
+    client.restore_experiment(client.get_experiment_by_name("demo/bulk_modulus").experiment_id)
+    assert client.get_run(recorder.record(make_outcome(cell="cd34"))).info.status == "FINISHED"
 
 
 def test_enclosing_run_is_left_alone(context, monkeypatch, make_outcome):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from crossprop.errors import TrackingError
+from crossprop.experiments.recording import StoreOutOfReachError
 from crossprop.tracking import store as store_module
 from crossprop.tracking.faults import tracking_error
 from crossprop.tracking.store import analyze_store, open_client, prepare_store, store_uri
@@ -159,3 +160,19 @@ def test_statistics_can_be_refreshed(uri, tmp_path):
     analyze_store(uri)
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [
+        ("database is locked", True),
+        ("HTTPConnectionPool(host='tracking', port=5000): Max retries exceeded with url: /", True),
+        ("API request to endpoint /api/2.0/mlflow/runs/create failed with error code 503 != 200.", True),
+        ("server closed the connection unexpectedly", True),
+        ("database or disk is full", False),
+        ("database disk image is malformed", False),
+        ("something new", False),
+    ],
+)
+def test_only_what_may_pass_is_worth_waiting_for(said, waits):
+    assert isinstance(tracking_error(said, "the store", "recording"), StoreOutOfReachError) is waits
