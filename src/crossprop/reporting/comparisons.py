@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from crossprop.errors import StoreError
 from crossprop.experiments.results import CellResult
-from crossprop.reporting.results_tree import TargetResults
 from crossprop.reporting.statistics import SignTest, holm_adjusted, sign_test
+from crossprop.reporting.target_results import TargetResults
 from crossprop.training.metrics import PairedDifference, paired_bootstrap_difference
 from crossprop.vocabulary import Method
 
@@ -17,12 +17,13 @@ SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferGain:
-    """Hold-out MAE of the best TL minus that of the best SC on the same rows of one target.
+class Gain:
+    """Hold-out MAE of one chosen cell minus that of another on the same rows of one target.
 
     Attributes:
         target: Key of the target.
-        difference: TL minus SC, in the target's unit; negative where TL is better.
+        names: What the two are called, e.g. ``("TL", "SC")``.
+        difference: First minus second, in the target's unit; negative where the first is better.
         low: Lower end of the paired bootstrap interval (95 %).
         high: Upper end.
         p_value: Two-sided bootstrap p.
@@ -30,6 +31,7 @@ class TransferGain:
     """
 
     target: str
+    names: tuple[str, str]
     difference: float
     low: float
     high: float
@@ -41,21 +43,37 @@ class TransferGain:
         """``TL better`` or ``SC better`` beyond the noise of the hold-out, else ``within noise``."""
         if self.p_adjusted >= SIGNIFICANCE:
             return "within noise"
-        return "TL better" if self.difference < 0 else "SC better"
+        return f"{self.names[0 if self.difference < 0 else 1]} better"
 
 
-def transfer_gains(results: Sequence[TargetResults]) -> tuple[TransferGain, ...]:
+def transfer_gains(results: Sequence[TargetResults]) -> tuple[Gain, ...]:
     """Paired bootstrap of best TL against best SC for every target that has both.
 
     Raises:
         StoreError: The two cells of a target were not measured on the same rows.
     """
-    pairs = [(t, t.best_sc, t.best_tl) for t in results if t.best_sc and t.best_tl]
-    gaps = [_paired(target, best_tl, best_sc) for target, best_sc, best_tl in pairs]
+    return _gains(("TL", "SC"), [(t, t.best_tl, t.best_sc) for t in results])
+
+
+def own_gains(results: Sequence[TargetResults]) -> tuple[Gain, ...]:
+    """Paired bootstrap of our best own method against the best of the paper's, both by cross-validation.
+
+    Raises:
+        StoreError: The two cells of a target were not measured on the same rows.
+    """
+    return _gains(("ours", "paper's"), [(t, t.best_own, t.paper_winner) for t in results])
+
+
+def _gains(
+    names: tuple[str, str], chosen: Sequence[tuple[TargetResults, CellResult | None, CellResult | None]]
+) -> tuple[Gain, ...]:
+    pairs = [(target, one, other) for target, one, other in chosen if one and other]
+    gaps = [_paired(target, one, other) for target, one, other in pairs]
     adjusted = holm_adjusted([gap.p_value for gap in gaps])
     return tuple(
-        TransferGain(
+        Gain(
             target=target.info.key,
+            names=names,
             difference=gap.difference,
             low=gap.low,
             high=gap.high,

@@ -15,11 +15,23 @@ from PIL import Image
 
 from crossprop.vocabulary import Side
 
-SIDE_COLOURS = {Side.BASE: "#6e6e6e", Side.SCRATCH: "#0072b2", Side.TRANSFER: "#d55e00"}
-"""Okabe and Ito's blue and vermilion, which all common kinds of colour vision tell apart."""
+SIDE_COLOURS = {
+    Side.BASE: "#6e6e6e",
+    Side.SCRATCH: "#0072b2",
+    Side.TRANSFER: "#d55e00",
+    Side.BLEND: "#009e73",
+}
+"""Okabe and Ito's blue, vermilion and green, which all common kinds of colour vision tell apart."""
+
+SIDE_MARKERS = {Side.BASE: "x", Side.SCRATCH: "o", Side.TRANSFER: "D", Side.BLEND: "s"}
+"""Shapes, so that sides are told apart without colours too."""
+
+QUALITATIVE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's colours for further categories."""
 
 _MOST_BYTES = 150 * 1024
-_PALETTES = (256, 64, 32, 16)
+_QUALITIES = ((110, 256), (110, 128), (90, 128), (80, 64), (70, 64), (60, 32))
+"""Dots per inch and colours: the first that are small enough are taken."""
 
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -34,7 +46,6 @@ _STYLE = {
     "grid.color": "#e2e2e2",
     "grid.linewidth": 0.7,
     "legend.frameon": False,
-    "savefig.dpi": 110,
     "figure.facecolor": "white",
 }
 
@@ -56,16 +67,26 @@ def single_axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG without date or version, with as many colours as stay below 150 KiB."""
-    drawn = io.BytesIO()
-    with house_style():
-        figure.savefig(drawn, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1)
-    with Image.open(drawn) as image:
-        opaque = image.convert("RGB")
-    for colours in _PALETTES:
+    """Write a figure as a PNG without date or version, as sharp as stays below 150 KiB."""
+    drawn: dict[int, Image.Image] = {}
+    small = io.BytesIO()
+    for dpi, colours in _QUALITIES:
+        if dpi not in drawn:
+            drawn[dpi] = _draw(figure, dpi)
+        flat = drawn[dpi].quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         small = io.BytesIO()
-        flat = opaque.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         flat.save(small, format="PNG", optimize=True)
         if small.tell() < _MOST_BYTES:
             break
     path.write_bytes(small.getvalue())
+
+
+def _draw(figure: Figure, dpi: int) -> Image.Image:
+    """The figure's pixels on white."""
+    drawn = io.BytesIO()
+    with house_style():
+        figure.savefig(
+            drawn, format="png", dpi=dpi, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1
+        )
+    with Image.open(drawn) as image:
+        return image.convert("RGB")

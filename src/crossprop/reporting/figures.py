@@ -12,12 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from crossprop.experiments.results import CellResult
-from crossprop.reporting.figure_style import SIDE_COLOURS, house_style, single_axes
-from crossprop.reporting.results_tree import TargetResults
+from crossprop.reporting.figure_style import SIDE_COLOURS, SIDE_MARKERS, house_style, single_axes
 from crossprop.reporting.study_info import PaperTable
+from crossprop.reporting.target_results import TargetResults
 from crossprop.reporting.wording import cell_name, number, unit_name
 from crossprop.training.metrics import mean_absolute_error, r2
 from crossprop.vocabulary import Side
+
+_MOST_POINTS = 600
+"""Points of a panel of the winners' predictions: more hide each other, and make the file heavy."""
 
 
 def scratch_against_transfer(results: Sequence[TargetResults]) -> Figure:
@@ -67,24 +70,31 @@ def winner_parity(results: Sequence[TargetResults]) -> Figure:
     return figure
 
 
-def ours_against_paper(results: Sequence[TargetResults], paper: PaperTable) -> Figure | None:
-    """Hold-out MAE of the winners divided by the lowest of the paper's tables; None where there is none."""
+def ours_against_paper(results: Sequence[TargetResults], paper: PaperTable) -> Figure:
+    """Hold-out MAE of the winners divided by the lowest of the paper's tables, the best ratio first.
+
+    Where the winner is a method of ours, the best of the paper's methods stands beside it in grey.
+    """
     rows = []
     for target in results:
         figures = paper.get(target.info.key)
         if target.winner and target.winner.test_mae and figures is not None and figures.lowest_mae:
-            rows.append(
-                (target.winner.test_mae / figures.lowest_mae, figures.lowest_mae, target, target.winner)
-            )
-    if not rows:
-        return None
+            rows.append((target.winner.test_mae / figures.lowest_mae, figures.lowest_mae, target))
     rows.sort(key=lambda row: row[0])
     with house_style():
         figure, axes = single_axes(7.6, _height(len(rows)))
-        for y, (_, lowest, _, winner) in enumerate(rows):
-            _point(axes, y, winner.method.side, winner, lowest)
         axes.axvline(1.0, color="#222222", linewidth=1.2)
-        _label_rows(axes, [target.info.label for _, _, target, _ in rows])
+        kinds: dict[tuple[Side, bool], None] = {}
+        for y, (_, lowest, target) in enumerate(rows):
+            winner, theirs = target.winner, target.paper_winner
+            if winner is None:
+                continue
+            if winner.method.ours and theirs is not None:
+                grey = SIDE_COLOURS[Side.BASE]
+                axes.plot(_mae(theirs) / lowest, y + 0.25, "|", color=grey, markersize=6, markeredgewidth=1.6)
+            _point(axes, y, winner.method.side, winner, lowest)
+            kinds[(winner.method.side, winner.method.ours)] = None
+        _label_rows(axes, [target.info.label for _, _, target in rows])
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -92,9 +102,18 @@ def ours_against_paper(results: Sequence[TargetResults], paper: PaperTable) -> F
         axes.set_xlabel("our hold-out MAE / lowest MAE of the paper   (left of 1: ours is lower)")
         axes.set_title("Against the lowest error of Gupta et al. 2021, whatever its method")
         axes.grid(axis="x")
-        sides = {winner.method.side for *_, winner in rows}
-        names = {Side.SCRATCH: "our winner is SC", Side.TRANSFER: "our winner is TL"}
-        _legend(figure, axes, {side: name for side, name in names.items() if side in sides})
+        for side, ours in sorted(kinds):
+            name = (
+                "a blend of ours" if side is Side.BLEND else {Side.SCRATCH: "SC", Side.TRANSFER: "TL"}[side]
+            )
+            whose = "" if side is Side.BLEND else ", ours" if ours else ", a paper's method"
+            _mark(axes, [], [], side, label=f"winner is {name}{whose}", hollow=ours)
+        if any(ours for _, ours in kinds):
+            axes.plot(
+                [], [], "|", color=SIDE_COLOURS[Side.BASE], markersize=8, label="best of the paper's methods"
+            )
+        if kinds:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -110,18 +129,30 @@ def _point(axes: Axes, y: float, side: Side, cell: CellResult, scale: float) -> 
     spread = None
     if None not in ends:
         spread = np.abs(np.array(ends, dtype=float)[:, None] / scale - place)
-    _mark(axes, place, y, side, spread)
+    _mark(axes, place, y, side, spread, hollow=cell.method.ours)
 
 
-def _mark(axes: Axes, x: Any, y: Any, side: Side, spread: np.ndarray | None = None, label: str = "") -> None:
+def _mark(
+    axes: Axes,
+    x: Any,
+    y: Any,
+    side: Side,
+    spread: np.ndarray | None = None,
+    label: str = "",
+    *,
+    hollow: bool = False,
+) -> None:
+    """A point in the colour and shape of its side; hollow for a method of ours."""
     axes.errorbar(
         x,
         y,
         xerr=spread,
         color=SIDE_COLOURS[side],
         label=label or None,
-        fmt="o" if side is Side.SCRATCH else "D",
+        fmt=SIDE_MARKERS[side],
         markersize=5.0,
+        markerfacecolor="white" if hollow else SIDE_COLOURS[side],
+        markeredgewidth=1.4,
         elinewidth=1.4,
         capsize=0.0,
     )
@@ -148,13 +179,14 @@ def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
 def _parity_panel(axes: Axes, target: TargetResults, winner: CellResult) -> None:
     rows = target.hold_out(winner)
     true, pred = rows["y_true"].to_numpy(dtype=float), rows["y_pred"].to_numpy(dtype=float)
+    shown = np.unique(np.linspace(0, len(true) - 1, min(len(true), _MOST_POINTS)).round().astype(int))
     low, high = min(true.min(), pred.min()), max(true.max(), pred.max())
     margin = 0.04 * (high - low) or 1.0
     ends = (low - margin, high + margin)
     axes.plot(ends, ends, color="#222222", linewidth=0.8, zorder=3)
     colour = SIDE_COLOURS[winner.method.side]
-    alpha = float(np.clip(60.0 / np.sqrt(len(true)) / 8.0, 0.15, 0.6))
-    axes.scatter(true, pred, s=7, color=colour, alpha=alpha, linewidths=0, zorder=2)
+    alpha = float(np.clip(60.0 / np.sqrt(len(shown)) / 8.0, 0.15, 0.6))
+    axes.scatter(true[shown], pred[shown], s=7, color=colour, alpha=alpha, linewidths=0, zorder=2)
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=4))

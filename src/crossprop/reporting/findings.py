@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from crossprop.reporting.comparisons import (
     SIGNIFICANCE,
-    TransferGain,
+    Gain,
     modified_against_plain,
     transfer_against_scratch,
 )
-from crossprop.reporting.results_tree import TargetResults
 from crossprop.reporting.statistics import SignTest, geometric_mean
+from crossprop.reporting.target_results import TargetResults
 from crossprop.reporting.wording import number, p_value
 from crossprop.vocabulary import Side
 
 
-def findings(results: Sequence[TargetResults], gains: Sequence[TransferGain]) -> list[str]:
+def findings(results: Sequence[TargetResults], gains: Sequence[Gain]) -> list[str]:
     """One sentence or two per question, in Markdown."""
     mae = transfer_against_scratch(results, "test_mae")
     lines = [_sides("the lower hold-out MAE", mae, "TL", "SC")]
@@ -35,25 +36,22 @@ def findings(results: Sequence[TargetResults], gains: Sequence[TransferGain]) ->
                 "the lower validation MAE", tuned, "modified fine-tuning", "plain fine-tuning", of="pairs"
             )
         )
-    chosen = [target.winner.method.side for target in results if target.winner]
-    lines.append(
-        f"Cross-validation chose TL for {chosen.count(Side.TRANSFER)} and SC for "
-        f"{chosen.count(Side.SCRATCH)} of {len(results)} targets."
-    )
+    lines.append(_chosen(results))
     return [line for line in lines if line]
 
 
-def spent_trials(results: Sequence[TargetResults]) -> str:
-    """How many trials each side had per target, as a sentence that says whether they were equal."""
-    per_side = {
-        side: [sum(c.n_trials for c in t.cells if c.method.side is side) for t in results]
-        for side in (Side.SCRATCH, Side.TRANSFER)
-    }
-    scratch, transfer = (_range(per_side[side]) for side in (Side.SCRATCH, Side.TRANSFER))
-    equal = per_side[Side.SCRATCH] == per_side[Side.TRANSFER]
-    why = "a failed cell, a time limit, or a share that does not divide evenly"
-    verdict = "equal" if equal else f"not equal ({why})"
-    return f"SC {scratch}, TL {transfer} per target: {verdict}."
+def _chosen(results: Sequence[TargetResults]) -> str:
+    of_paper = [target.paper_winner.method.side for target in results if target.paper_winner]
+    told = (
+        f"Cross-validation chose TL for {of_paper.count(Side.TRANSFER)} and SC for "
+        f"{of_paper.count(Side.SCRATCH)} of {len(results)} targets"
+    )
+    winners = [target.winner.method for target in results if target.winner]
+    if not any(method.ours for method in winners):
+        return f"{told}."
+    counts = Counter(method.notation for method in winners)
+    named = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    return f"Of the paper's methods c{told[1:]}; among all methods, ours included, it chose {named}."
 
 
 def _sides(what: str, test: SignTest, first: str, second: str, of: str = "targets") -> str:
@@ -85,7 +83,7 @@ def _size_of_gain(results: Sequence[TargetResults]) -> str:
     )
 
 
-def _beyond_noise(results: Sequence[TargetResults], gains: Sequence[TransferGain]) -> str:
+def _beyond_noise(results: Sequence[TargetResults], gains: Sequence[Gain]) -> str:
     labels = {target.info.key: target.info.label for target in results}
     by_verdict = {
         verdict: [labels[gain.target] for gain in gains if gain.verdict == verdict]
@@ -101,8 +99,3 @@ def _beyond_noise(results: Sequence[TargetResults], gains: Sequence[TransferGain
         f"Target by target (paired bootstrap, Holm-corrected): {better or 'no difference beyond noise'}"
         + (f"; the other {len(rest)} lie within the noise of their hold-outs." if rest and better else ".")
     )
-
-
-def _range(counts: Sequence[int]) -> str:
-    low, high = min(counts, default=0), max(counts, default=0)
-    return str(low) if low == high else f"{low} to {high}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from crossprop.config import Params
 from crossprop.data.catalog import load_catalog
 from crossprop.experiments.target import plan_target
@@ -20,7 +22,7 @@ def study_info(params: Params, paths: StudyPaths) -> StudyInfo:
     targets = []
     for name in study.targets:
         entry = catalog.property(name)
-        cells, _, _ = plan_target(params, name, paths)
+        cells = plan_target(params, name, paths)[0]
         targets.append(
             TargetInfo(
                 key=name,
@@ -28,6 +30,7 @@ def study_info(params: Params, paths: StudyPaths) -> StudyInfo:
                 unit=entry.unit,
                 description=entry.description,
                 cells=tuple(cell.id for cell in cells),
+                folds=study.folds_of(name),
             )
         )
     return StudyInfo(
@@ -38,6 +41,10 @@ def study_info(params: Params, paths: StudyPaths) -> StudyInfo:
         seed=study.seed,
         targets=tuple(targets),
         sources=study.sources,
+        tier=study.tier,
+        elemnets=study.elemnet_sources,
+        joint=study.joint,
+        units={source: catalog.property(source).unit for source in study.sources},
         budget=_budget(params),
     )
 
@@ -54,12 +61,28 @@ def _budget(params: Params) -> tuple[str, ...]:
             f"{study.budget.dl_trials} trials on networks shared by {networks} cells, "
             f"at most {study.budget.seconds:g} worker seconds for each target"
         )
-    folds = {study.folds_of(target) for target in study.targets}
-    lines.append(
-        f"Cross-validation of the best cell of each method: {', '.join(map(str, sorted(folds)))} folds"
-    )
+    lines.append(f"Cross-validation of the best cell of each method: {_folds(params)}")
+    if study.fidelity is not None:
+        given = study.fidelity
+        lines.append(
+            f"Multi-fidelity: screening learns from at most {given.rows:,} rows, networks for at most "
+            f"{given.steps} steps; {given.after_screening} methods of each side and family are "
+            "cross-validated (the paper's and ours apart); after the first fold those stop that are more than "
+            f"{100 * given.margin:g} % behind the best of their side, and at most {given.after_first_fold} of "
+            "each side go on"
+        )
     lines.append(
         f"Epochs: {study.pretrain.epochs} for sources, {study.scratch.epochs} for networks from random weights, "
         f"{study.transfer.epochs} for fine-tuning"
     )
     return tuple(lines)
+
+
+def _folds(params: Params) -> str:
+    """How many folds how many targets get."""
+    counted = Counter(params.study.folds_of(target) for target in params.study.targets)
+    if len(counted) == 1:
+        return f"{next(iter(counted))} folds"
+    return ", ".join(
+        f"{folds} folds on {n} {'target' if n == 1 else 'targets'}" for folds, n in sorted(counted.items())
+    )

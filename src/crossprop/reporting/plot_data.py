@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crossprop.reporting.results_tree import TargetResults
-from crossprop.reporting.tables import Row
+from crossprop.reporting.part import Row
+from crossprop.reporting.target_results import TargetResults
 from crossprop.vocabulary import Method
 
 _MOST_POINTS = 300

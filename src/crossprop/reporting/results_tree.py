@@ -1,100 +1,38 @@
-"""Reads `results/<study>/<target>/` and holds it against the cells that the configuration enumerates."""
+"""Reads the results of a study's targets and holds them against the cells that the configuration enumerates."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from crossprop.errors import StoreError
 from crossprop.experiments.results import CellResult
+from crossprop.paths import StudyPaths
 from crossprop.reporting.study_info import StudyInfo, TargetInfo
+from crossprop.reporting.target_results import HOLD_OUT_COLUMNS, RunRecord, TargetResults
 from crossprop.vocabulary import EXTRACTION_LAYERS, Method, Representation
 
 _AGAIN = "Run the stage `transfer` of this target again."
-_HOLD_OUT_COLUMNS = ["formula", "y_true", "y_pred", "y_pred_ensemble"]
+_FIRST = "Run the stage `transfer` of this target first."
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """Where a cell is tracked and what it spent; differs from run to run."""
-
-    cell: str
-    run_id: str
-    tune_seconds: float
-    fit_seconds: float
-    peak_memory: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetResults:
-    """Everything a report needs of one target.
-
-    ``cells`` and ``runs`` share one order: method, source, representation, layer, id. The three chosen
-    cells are None where no cell of that side came through.
-    """
-
-    info: TargetInfo
-    cells: tuple[CellResult, ...]
-    runs: tuple[RunRecord, ...]
-    best_sc: CellResult | None
-    best_tl: CellResult | None
-    winner: CellResult | None
-    predictions: pd.DataFrame
-
-    @property
-    def base(self) -> CellResult | None:
-        """The cell that predicts the mean of the training values."""
-        return next((c for c in self.cells if c.method is Method.BASE and c.failure is None), None)
-
-    @property
-    def base_mae(self) -> float | None:
-        """Hold-out error of :attr:`base`, in the target's unit."""
-        return self.base.test_mae if self.base else None
-
-    @property
-    def transfer_ratio(self) -> float | None:
-        """Hold-out MAE of the best TL over that of the best SC; None without either, or for an SC of 0."""
-        if self.best_sc is None or self.best_tl is None or self.best_tl.test_mae is None:
-            return None
-        return self.best_tl.test_mae / self.best_sc.test_mae if self.best_sc.test_mae else None
-
-    def hold_out(self, cell: CellResult) -> pd.DataFrame:
-        """Hold-out rows of a cell's best fold model: formula, y_true, y_pred, y_pred_ensemble.
-
-        Raises:
-            StoreError: The cell has no such predictions, or they hold missing values.
-        """
-        table = self.predictions
-        rows = table[(table["cell"] == cell.cell) & (table["split"] == "test")]
-        if cell.best_fold is not None and rows["fold"].nunique() > 1:
-            rows = rows[rows["fold"] == cell.best_fold]
-        if rows.empty or not np.isfinite(rows[["y_true", "y_pred"]].to_numpy(dtype=float)).all():
-            raise StoreError(
-                f"predictions.parquet of target '{self.info.key}' holds {len(rows)} hold-out rows of cell "
-                f"'{cell.cell}', where finite predictions of its best fold are needed. {_AGAIN}"
-            )
-        return rows[_HOLD_OUT_COLUMNS].reset_index(drop=True)
-
-
-def load_study_results(study: StudyInfo, results_root: Path) -> tuple[TargetResults, ...]:
+def load_study_results(study: StudyInfo, paths: StudyPaths) -> tuple[TargetResults, ...]:
     """Results of all targets of a study, in the study's order.
 
     Args:
         study: The study; its targets name the cells that must be there.
-        results_root: Folder that holds ``<study>/<target>/``.
+        paths: Where the study's files lie.
 
     Raises:
         StoreError: A file is missing or damaged, a cell is missing, extra, double or of another study, or
             a chosen cell does not exist.
     """
-    results = tuple(_load_target(study, info, results_root / study.name / info.key) for info in study.targets)
+    results = tuple(_load_target(study, info, paths) for info in study.targets)
     seen = Counter(cell.cell for target in results for cell in target.cells)
     if double := [cell for cell, count in seen.items() if count > 1]:
         raise StoreError(
@@ -104,12 +42,14 @@ def load_study_results(study: StudyInfo, results_root: Path) -> tuple[TargetResu
     return results
 
 
-def _load_target(study: StudyInfo, info: TargetInfo, folder: Path) -> TargetResults:
+def _load_target(study: StudyInfo, info: TargetInfo, paths: StudyPaths) -> TargetResults:
+    folder = paths.results(info.key)
     cells = [_cell(values, folder) for values in _read_json(folder / "cells.json")]
     _hold_against_plan(study, info, cells, folder)
     cells.sort(key=lambda cell: _order(cell, study.sources))
     by_id = {cell.cell: cell for cell in cells}
     winners = _read_json(folder / "winners.json")
+    hold_out = ["cell", "split", "fold", *HOLD_OUT_COLUMNS]
     return TargetResults(
         info=info,
         cells=tuple(cells),
@@ -117,7 +57,18 @@ def _load_target(study: StudyInfo, info: TargetInfo, folder: Path) -> TargetResu
         best_sc=_chosen(winners, "best_sc", by_id, folder),
         best_tl=_chosen(winners, "best_tl", by_id, folder),
         winner=_chosen(winners, "winner", by_id, folder),
-        predictions=_read_predictions(folder / "predictions.parquet"),
+        predictions=_read_table(
+            folder / "predictions.parquet", hold_out, _FIRST, [("split", "==", "test")]
+        ).astype({"cell": "category"}),
+        trials=_read_table(folder / "trials.parquet", ["cell", "state", "value", "params"], _FIRST),
+        learning_curve=_read_table(
+            folder / "learning_curve.parquet", ["cell", "side", "share", "n_train", "test_mae"], _FIRST
+        ),
+        prepared=_read_table(
+            paths.prepared(info.key),
+            ["formula", "composition", "value", "split"],
+            "Run the stage `prepare` (dvc repro prepare).",
+        ),
     )
 
 
@@ -192,20 +143,22 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise StoreError(f"{path} is not there. Run the stage `transfer` of this target first.") from error
+        raise StoreError(f"{path} is not there. {_FIRST}") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error}). {_AGAIN}") from error
 
 
-def _read_predictions(path: Path) -> pd.DataFrame:
-    needed = ["cell", "split", "fold", *_HOLD_OUT_COLUMNS]
+def _read_table(
+    path: Path, columns: Sequence[str], advice: str, rows: list[tuple[str, str, str]] | None = None
+) -> pd.DataFrame:
+    """Columns of a parquet file, of the rows that satisfy all conditions."""
     try:
-        return pd.read_parquet(path, columns=needed)
+        return pd.read_parquet(path, columns=list(columns), filters=rows)
     except FileNotFoundError as error:
-        raise StoreError(f"{path} is not there. Run the stage `transfer` of this target first.") from error
+        raise StoreError(f"{path} is not there. {advice}") from error
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
-            f"{path} cannot be read with columns {', '.join(needed)}: {error}. {_AGAIN}"
+            f"{path} cannot be read with columns {', '.join(columns)}: {error}. {advice.replace('first', 'again')}"
         ) from error
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from crossprop.errors import ShapeMismatchError
 
@@ -62,6 +62,11 @@ def sign_test(first: Sequence[float], second: Sequence[float]) -> SignTest:
         )
     signs = np.sign(np.asarray(first, dtype=float) - np.asarray(second, dtype=float))
     wins, losses, ties = (int(np.count_nonzero(signs == sign)) for sign in (-1, 1, 0))
+    return sign_test_of_counts(wins, losses, ties)
+
+
+def sign_test_of_counts(wins: int, losses: int, ties: int = 0) -> SignTest:
+    """The same where only the counts are known."""
     if wins + losses == 0:
         return SignTest(wins=0, losses=0, ties=ties, p_value=1.0, share=float("nan"), low=0.0, high=1.0)
     test = binomtest(wins, wins + losses, 0.5, alternative="greater")
@@ -102,3 +107,31 @@ def geometric_mean(ratios: Sequence[float]) -> float:
     if len(ratios) == 0:
         return float("nan")
     return float(np.exp(np.mean(np.log(np.asarray(ratios, dtype=float)))))
+
+
+def standard_error(errors: np.ndarray) -> float:
+    """Standard error of the mean of absolute errors; NaN for fewer than two.
+
+    Args:
+        errors: Absolute errors of the hold-out, shape (n,).
+    """
+    if len(errors) < 2:
+        return float("nan")
+    return float(np.std(errors, ddof=1) / np.sqrt(len(errors)))
+
+
+def p_against_constant(errors: np.ndarray, reference: float) -> float:
+    """Two-sided p of "these errors have this mean", by Student's t; 1 for fewer than two errors.
+
+    A published error is taken as it is printed: what it would be with other rows or another seed is not
+    known, so that the p is, if anything, too small.
+
+    Args:
+        errors: Absolute errors of the hold-out, shape (n,).
+        reference: The published mean absolute error, in the same unit.
+    """
+    if len(errors) < 2:
+        return 1.0
+    if np.ptp(errors) == 0:
+        return 1.0 if float(errors[0]) == reference else 0.0
+    return float(ttest_1samp(errors, reference).pvalue)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
 from crossprop.vocabulary import Protocol
@@ -19,6 +19,7 @@ class TargetInfo:
         unit: Unit of its values; empty or ``1`` for a pure number.
         description: A few words for somebody who does not know the short name.
         cells: Ids of all cells that must be there, no more and no less.
+        folds: Folds of its cross-validation.
     """
 
     key: str
@@ -26,6 +27,7 @@ class TargetInfo:
     unit: str
     description: str
     cells: tuple[str, ...]
+    folds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,10 @@ class StudyInfo:
         seed: Seed of splits, tuning and training.
         targets: Target properties in the order of the report.
         sources: Keys of the source properties, in order.
+        tier: Which tier of the study was run; empty where it has none.
+        elemnets: Sources with an ElemNet of their own.
+        joint: Sources of each network that learns several at once, by its name.
+        units: Unit of every source property.
         budget: What the configuration grants each side, one line each, as the report shows it.
         notes: Further lines of its own for the report's limits.
     """
@@ -51,6 +57,10 @@ class StudyInfo:
     seed: int
     targets: tuple[TargetInfo, ...]
     sources: tuple[str, ...]
+    tier: str = ""
+    elemnets: tuple[str, ...] = ()
+    joint: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
     budget: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -64,7 +74,7 @@ class PaperFigures(Interface):
 
     @property
     def sc_ef_mae_table2(self) -> float | None:
-        """Best scratch model on elemental fractions."""
+        """Best scratch model on elemental fractions; None for the experimental sets of Table 5."""
 
     @property
     def tl_mae_table2(self) -> float | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crossprop.reporting.results_tree import TargetResults
+from crossprop.reporting.paper.published import best_transfer
+from crossprop.reporting.part import Row
 from crossprop.reporting.study_info import PaperFigures, PaperTable, StudyInfo
-
-Row = Mapping[str, str | int | float | bool | None]
+from crossprop.reporting.target_results import TargetResults
+from crossprop.reporting.wording import status
 
 _CELL_COLUMNS = (
     "study",
@@ -45,9 +46,19 @@ def target_rows(study: StudyInfo, results: Sequence[TargetResults], paper: Paper
 
 
 def run_rows(results: Sequence[TargetResults]) -> list[Row]:
-    """One row per cell: where it is tracked and what it spent (seconds, bytes)."""
-    columns = ("cell", "run_id", "tune_seconds", "fit_seconds", "peak_memory")
-    return [{column: getattr(run, column) for column in columns} for target in results for run in target.runs]
+    """One row per cell: where it is tracked, what it is and what it spent (seconds, bytes)."""
+    columns = ("run_id", "tune_seconds", "fit_seconds", "peak_memory")
+    return [
+        {
+            "cell": run.cell,
+            **{column: getattr(run, column) for column in columns},
+            "target": cell.target,
+            "name": cell.label,
+            "status": status(cell).split(":")[0],
+        }
+        for target in results
+        for cell, run in zip(target.cells, target.runs, strict=True)
+    ]
 
 
 def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
@@ -83,6 +94,11 @@ def _target_row(study: StudyInfo, target: TargetResults, paper: PaperFigures | N
         "best_tl_test_mae": tl_mae,
         "tl_beats_sc": None if sc_mae is None or tl_mae is None else tl_mae < sc_mae,
         **paper_columns(paper),
+        "base_mae_of_median": target.base.test_mae_median if target.base else None,
+        "winner": target.winner.label if target.winner else None,
+        "winner_test_mae": target.winner.test_mae if target.winner else None,
+        "winner_test_mae_ensemble": target.winner.test_mae_ensemble if target.winner else None,
+        "winner_is_ours": target.winner.method.ours if target.winner else None,
     }
 
 
@@ -90,10 +106,9 @@ def paper_columns(paper: PaperFigures | None) -> dict[str, float | None]:
     """The paper's SC (Table 4 or 5), TL (the lower of Tables 2 and 3, or Table 5) and lowest error."""
     if paper is None:
         return dict.fromkeys(("paper_sc_mae", "paper_tl_mae", "paper_lowest_mae"))
-    transfer = [mae for mae in (paper.tl_mae_table2, paper.tl_mae_table3_or_5) if mae is not None]
     return {
         "paper_sc_mae": paper.sc_mae_table4_or_5,
-        "paper_tl_mae": min(transfer, default=None),
+        "paper_tl_mae": best_transfer(paper),
         "paper_lowest_mae": paper.lowest_mae,
     }
 

@@ -63,6 +63,20 @@ def unit_name(unit: str) -> str:
     return "–" if unit in ("", "1") else unit
 
 
+def status(cell: CellResult) -> str:
+    """How far a cell came, in words: ``cross-validated``, ``stopped after …``, ``screened only``, ``failed: …``."""
+    if cell.failure is not None:
+        return f"failed: {cell.failure}"
+    if cell.stopped is not None:
+        return f"stopped {cell.stopped}" if cell.stopped.startswith("after ") else f"stopped: {cell.stopped}"
+    return "screened only" if cell.cv_mae is None else "cross-validated"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share as per cent with its sign: ``+3 %``, ``-12 %``."""
+    return f"{100 * share:+.{digits}f} %"
+
+
 def words(key: str) -> str:
     """A key of the catalogue as words."""
     return key.replace("_", " ")

@@ -1,9 +1,17 @@
 import math
 
+import numpy as np
 import pytest
 
 from crossprop.errors import ShapeMismatchError
-from crossprop.reporting.statistics import geometric_mean, holm_adjusted, sign_test
+from crossprop.reporting.statistics import (
+    geometric_mean,
+    holm_adjusted,
+    p_against_constant,
+    sign_test,
+    sign_test_of_counts,
+    standard_error,
+)
 
 
 def _outcomes(wins, losses, ties=0):
@@ -71,3 +79,24 @@ def test_half_and_double_cancel_in_the_geometric_mean():
     assert geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
     assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
     assert math.isnan(geometric_mean([]))
+
+
+def test_counts_alone_give_the_same_test():
+    assert sign_test_of_counts(4, 1, 7) == sign_test(*_outcomes(4, 1, ties=7))
+
+
+def test_standard_error_is_the_sample_deviation_over_the_root_of_n():
+    assert standard_error(np.array([1.0, 2.0, 3.0])) == pytest.approx(1 / 3**0.5)
+    assert math.isnan(standard_error(np.array([1.0])))
+
+
+def test_p_against_a_published_mean_is_students():
+    errors = np.array([1.0, 2.0, 3.0])
+    assert p_against_constant(errors, 2.0) == pytest.approx(1.0)
+    assert p_against_constant(errors, 0.0) == pytest.approx(0.0741799, rel=1e-5)  # t = 2 sqrt(3), two degrees
+
+
+def test_constant_errors_equal_their_value_and_no_other():
+    assert p_against_constant(np.array([2.0, 2.0]), 2.0) == 1.0
+    assert p_against_constant(np.array([2.0, 2.0]), 2.1) == 0.0
+    assert p_against_constant(np.array([2.0]), 5.0) == 1.0

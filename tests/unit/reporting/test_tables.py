@@ -10,7 +10,8 @@ CELL_HEADER = (
 )
 TARGET_HEADER = (
     "study,protocol,target,unit,n_train,n_test,base_mae,best_sc,best_sc_test_mae,best_tl,best_tl_test_mae,"
-    "tl_beats_sc,paper_sc_mae,paper_tl_mae,paper_lowest_mae"
+    "tl_beats_sc,paper_sc_mae,paper_tl_mae,paper_lowest_mae,base_mae_of_median,winner,winner_test_mae,"
+    "winner_test_mae_ensemble,winner_is_ours"
 )
 
 
@@ -22,9 +23,7 @@ def _written(path, rows):
 
 
 def test_cell_table_has_the_agreed_columns_and_a_row_per_cell(study, tmp_path):
-    header, rows = _written(
-        tmp_path / "cells.csv", cell_rows(load_study_results(study.info, study.results_root))
-    )
+    header, rows = _written(tmp_path / "cells.csv", cell_rows(load_study_results(study.info, study.paths)))
     assert header == CELL_HEADER
     assert len(rows) == 30
     assert rows[0]["method"] == "base"
@@ -35,12 +34,12 @@ def test_cell_table_has_the_agreed_columns_and_a_row_per_cell(study, tmp_path):
 
 def test_numbers_have_six_significant_digits(study, tmp_path, edit_cells):
     edit_cells(study, "slme", lambda cells: [{**c, "val_mae": 1.23456789} for c in cells])
-    _, rows = _written(tmp_path / "cells.csv", cell_rows(load_study_results(study.info, study.results_root)))
+    _, rows = _written(tmp_path / "cells.csv", cell_rows(load_study_results(study.info, study.paths)))
     assert rows[-1]["val_mae"] == "1.23457"
 
 
 def test_a_failed_cell_stays_with_empty_figures(study_with_failure, tmp_path):
-    results = load_study_results(study_with_failure.info, study_with_failure.results_root)
+    results = load_study_results(study_with_failure.info, study_with_failure.paths)
     _, rows = _written(tmp_path / "cells.csv", cell_rows(results))
     failed = [r for r in rows if (r["target"], r["method"], r["source"]) == ("slme", "finetune", "band_gap")]
     assert len(rows) == 30
@@ -48,7 +47,7 @@ def test_a_failed_cell_stays_with_empty_figures(study_with_failure, tmp_path):
 
 
 def test_target_table_names_the_best_of_both_sides(study, tmp_path):
-    results = load_study_results(study.info, study.results_root)
+    results = load_study_results(study.info, study.paths)
     header, rows = _written(tmp_path / "targets.csv", target_rows(study.info, results, study.paper))
     assert header == TARGET_HEADER
     assert [row["target"] for row in rows] == ["exfoliation_energy", "slme"]
@@ -63,7 +62,7 @@ def test_a_side_without_a_model_is_left_empty(study, tmp_path):
     path = study.folder("slme") / "winners.json"
     chosen = json.loads(path.read_text())
     path.write_text(json.dumps({**chosen, "best_tl": None, "winner": chosen["best_sc"]}))
-    results = load_study_results(study.info, study.results_root)
+    results = load_study_results(study.info, study.paths)
     _, rows = _written(tmp_path / "targets.csv", target_rows(study.info, results, {}))
     assert (rows[1]["best_tl"], rows[1]["best_tl_test_mae"], rows[1]["tl_beats_sc"]) == ("", "", "")
     assert (rows[1]["paper_sc_mae"], rows[1]["paper_lowest_mae"]) == ("", "")
@@ -76,9 +75,15 @@ def test_the_papers_transfer_error_is_the_lower_of_its_tables(study):
 
 
 def test_run_table_leads_from_cell_to_run(study, tmp_path):
-    header, rows = _written(
-        tmp_path / "runs.csv", run_rows(load_study_results(study.info, study.results_root))
-    )
-    assert header == "cell,run_id,tune_seconds,fit_seconds,peak_memory"
+    header, rows = _written(tmp_path / "runs.csv", run_rows(load_study_results(study.info, study.paths)))
+    assert header == "cell,run_id,tune_seconds,fit_seconds,peak_memory,target,name,status"
     stored = {r["cell"]: r["run_id"] for r in json.loads((study.folder("slme") / "runs.json").read_text())}
     assert {r["cell"]: r["run_id"] for r in rows if r["cell"].startswith("slme/")} == stored
+
+
+def test_target_table_tells_whether_the_winner_is_a_method_of_ours(own_study, tmp_path):
+    results = load_study_results(own_study.info, own_study.paths)
+    _, rows = _written(tmp_path / "targets.csv", target_rows(own_study.info, results, own_study.paper))
+    for row, target in zip(rows, results, strict=True):
+        assert row["winner_is_ours"] == str(target.winner.method.ours).lower()
+        assert row["winner"] == target.winner.label

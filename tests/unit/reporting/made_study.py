@@ -1,0 +1,264 @@
+"""A study that never ran: its prepared tables, networks and results of every method, as the stages would write them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from made_results import curve_of, halve, trials_of, write_results, write_source
+
+from crossprop.experiments.results import CellResult
+from crossprop.paths import StudyPaths
+from crossprop.reporting.study_info import StudyInfo, TargetInfo
+from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, mean_absolute_error_q95, r2
+from crossprop.vocabulary import EXTRACTION_LAYERS, Method, Protocol, Representation
+
+SOURCES = ("formation_energy", "band_gap")
+JOINT = "all_sources"
+REPEATED = 5
+"""Hold-out rows of every target whose composition is in the training rows."""
+
+_EF, _PA, _ACT = (
+    Representation.ELEMENTAL_FRACTIONS,
+    Representation.PHYSICAL_ATTRIBUTES,
+    Representation.ACTIVATIONS,
+)
+Point = tuple[Method, Representation | None, str | None]
+_PAPERS: list[Point] = [
+    (Method.BASE, None, None),
+    *[(method, taken, None) for method in (Method.ML, Method.DL) for taken in (_EF, _PA)],
+    *[(method, _ACT, s) for method in (Method.ML_FEATEXTR, Method.DL_FEATEXTR) for s in SOURCES],
+    *[(method, _EF, s) for method in (Method.FINETUNE, Method.MODFINETUNE) for s in SOURCES],
+    *[(Method.FREEZING, _ACT, s) for s in SOURCES],
+]
+_OWN: list[Point] = [
+    (Method.BOOST, _PA, None),
+    (Method.BOOST_SOURCES, Representation.PREDICTED_SOURCES, JOINT),
+    (Method.RESNET, Representation.COMBINED, None),
+    (Method.RESNET_FINETUNE, Representation.COMBINED, JOINT),
+    (Method.BLEND, None, None),
+]
+_ERROR_OF = {
+    Method.ML: 0.50, Method.DL: 0.60, Method.ML_FEATEXTR: 0.46, Method.DL_FEATEXTR: 0.49,
+    Method.FINETUNE: 0.53, Method.MODFINETUNE: 0.51, Method.FREEZING: 0.80, Method.BOOST: 0.44,
+    Method.BOOST_SOURCES: 0.43, Method.RESNET: 0.45, Method.RESNET_FINETUNE: 0.42, Method.BLEND: 0.40,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's errors of one target."""
+
+    base_mae: float | None = None
+    sc_ef_mae_table2: float | None = None
+    tl_mae_table2: float | None = None
+    tl_mae_table3_or_5: float | None = None
+    sc_mae_table4_or_5: float | None = None
+    lowest_mae: float | None = None
+
+
+@dataclass(frozen=True)
+class SyntheticStudy:
+    """A written study with what is known of it."""
+
+    info: StudyInfo
+    paths: StudyPaths
+    paper: dict[str, Any]
+
+    def folder(self, target: str) -> Path:
+        return self.paths.results(target)
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a study is made.
+
+    Attributes:
+        failed: Name of a cell that fails, ``<target>/<method>/<source or representation>``.
+        own: Whether it has the methods of ours.
+        halved: Whether only the best cell of a method is cross-validated, and feature-extracting networks are stopped.
+        curves: Whether the first target has a learning curve.
+        seed: Seed of all draws.
+    """
+
+    failed: str | None = None
+    own: bool = False
+    halved: bool = False
+    curves: bool = True
+    seed: int = 7
+
+
+def write_study(
+    root: Path,
+    targets: Sequence[tuple[str, str, str, float, int]],
+    making: Making | None = None,
+    shards: dict[str, tuple[str, ...]] | None = None,
+    paper: dict[str, Any] | None = None,
+) -> SyntheticStudy:
+    """Write a study; `targets` are (key, label, unit, scale of the values, rows)."""
+    making = making or Making()
+    paths, infos, figures = StudyPaths("small", root, shards or {}), [], {}
+    for position, (key, label, unit, scale, n_rows) in enumerate(targets):
+        rng = np.random.default_rng(making.seed + position)
+        cells = _write_target(
+            paths, key, unit, scale, n_rows, rng, making, curve=making.curves and not position
+        )
+        infos.append(
+            TargetInfo(key=key, label=label, unit=unit, description=f"Made-up {label}", cells=cells, folds=10)
+        )
+        if position % 3 != 2:
+            figures[key] = Paper(scale, 0.6 * scale, 0.45 * scale, 0.44 * scale, 0.5 * scale, 0.44 * scale)
+    for source in SOURCES:
+        write_source(paths.source_model(source), source)
+    if making.own:
+        write_source(paths.joint_model(JOINT), JOINT, SOURCES)
+    info = StudyInfo(
+        name="small",
+        title="Two small targets",
+        protocol=Protocol.PUBLISHED,
+        edition="open",
+        seed=1234567,
+        targets=tuple(infos),
+        sources=SOURCES,
+        tier="quick" if making.own else "",
+        elemnets=SOURCES,
+        joint={JOINT: SOURCES} if making.own else {},
+        units={"formation_energy": "eV/atom", "band_gap": "eV"},
+        budget=("SC and TL alike: 40 trials and 600 s per target", "10 folds, at most 60 epochs"),
+    )
+    return SyntheticStudy(info, paths, figures if paper is None else paper)
+
+
+def rewrite_cells(
+    study: SyntheticStudy, target: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+) -> None:
+    """Change the list of cells of a target in place."""
+    path = study.folder(target) / "cells.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))), encoding="utf-8")
+
+
+def _write_target(paths, key, unit, scale, n_rows, rng, making, *, curve) -> tuple[str, ...]:
+    n_test = n_rows // 10
+    y = scale * rng.gamma(2.0, 0.7, n_test)
+    spread = {method: error * rng.uniform(0.9, 1.15) for method, error in _ERROR_OF.items()}
+    shared = rng.normal(size=n_test)
+    facts = {
+        "key": key,
+        "unit": unit,
+        "n_rows": n_rows,
+        "y": y,
+        "scale": scale,
+        "spread": spread,
+        "shared": shared,
+    }
+    cells, tables = [], []
+    for point in _PAPERS + (_OWN if making.own else []):
+        method, taken, source = point
+        name = "/".join(filter(None, (key, method, source or (taken and taken.short.lower()))))
+        cell, table = _cell(name, point, facts, rng)
+        if name == making.failed:
+            kept = (
+                "cell",
+                "study",
+                "protocol",
+                "target",
+                "unit",
+                "source",
+                "method",
+                "representation",
+                "n_train",
+                "n_test",
+            )
+            cell = CellResult(
+                **{field: getattr(cell, field) for field in kept},
+                failure="DivergedError: the loss became NaN in epoch 3 | of 60",
+            )
+            table = table.iloc[:0]
+        cells.append(cell)
+        tables.append(table)
+    if making.halved:
+        cells, tables = halve(cells, tables)
+    folder = paths.results(key)
+    folder.mkdir(parents=True)
+    write_results(folder, cells, tables, rng)
+    trials_of(cells, rng).to_parquet(folder / "trials.parquet")
+    curve_of(cells if curve else [], n_rows - n_test).to_parquet(folder / "learning_curve.parquet")
+    learnt = scale * rng.gamma(2.0, 0.7, n_rows - n_test)
+    paths.prepared_folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(
+        {
+            "formula": [f"T{i}" for i in range(len(learnt))] + [f"X{i}" for i in range(n_test)],
+            "composition": [f"c{i}" if i < REPEATED else f"d{i}" for i in range(len(learnt))]
+            + [f"c{i}" for i in range(n_test)],
+            "value": np.concatenate([learnt, y]),
+            "split": ["train"] * len(learnt) + ["test"] * n_test,
+        }
+    ).to_parquet(paths.prepared(key))
+    return tuple(cell.cell for cell in cells)
+
+
+def _cell(name, point, facts, rng) -> tuple[CellResult, pd.DataFrame]:
+    method, taken, source = point
+    y, scale, n_test = facts["y"], facts["scale"], len(facts["y"])
+    if method is Method.BASE:
+        pred, folds = np.full(n_test, 1.4 * scale), (0.8 * scale,)
+    else:
+        error = (
+            facts["spread"][method]
+            * (1.06 if source == "band_gap" else 1.0)
+            * (0.92 if taken is _PA else 1.0)
+        )
+        pred = y + scale * error * (0.8 * facts["shared"] + 0.6 * rng.normal(size=n_test))
+        folds = tuple(error * scale * 0.8 * rng.uniform(0.9, 1.1, 10))
+    ensemble = 0.5 * pred + 0.5 * y * rng.uniform(0.7, 1.3, n_test)
+    low, high = bootstrap_interval(y, pred)
+    extracts = method in (Method.ML_FEATEXTR, Method.DL_FEATEXTR)
+    layer = EXTRACTION_LAYERS[min(15, rng.geometric(0.3))] if extracts else None
+    mae, single = mean_absolute_error(y, pred), method in (Method.BASE, Method.BLEND)
+    cell = CellResult(
+        cell=name,
+        study="small",
+        protocol="published",
+        target=facts["key"],
+        unit=facts["unit"],
+        source=source,
+        method=method,
+        representation=taken,
+        layer=EXTRACTION_LAYERS[-1] if method is Method.FREEZING else layer,
+        hyperparameters={"ml(PA)": 0.4, "resnet(EF+PA)": 0.6} if method is Method.BLEND else {},
+        n_train=facts["n_rows"] - n_test,
+        n_test=n_test,
+        n_trials=0 if single else 20 if source is None else 8,
+        val_mae=None if method is Method.BLEND else float(np.mean(folds) * rng.uniform(0.95, 1.05)),
+        cv_mae=tuple(float(fold) for fold in folds),
+        best_fold=int(np.argmin(folds)),
+        test_mae=mae,
+        test_mae_low=low,
+        test_mae_high=high,
+        test_q95=mean_absolute_error_q95(y, pred),
+        test_r2=r2(y, pred),
+        test_mae_ensemble=mean_absolute_error(y, ensemble),
+        test_mae_median=mean_absolute_error(y, np.full(n_test, 1.2 * scale))
+        if method is Method.BASE
+        else None,
+        strict_test_mae=None if single else mae * rng.uniform(0.99, 1.06),
+        strict_n_train=None if single else facts["n_rows"] - n_test - REPEATED,
+    )
+    table = pd.DataFrame(
+        {
+            "cell": name,
+            "split": "test",
+            "fold": cell.best_fold,
+            "formula": [f"X{i}" for i in range(n_test)],
+            "y_true": y,
+            "y_pred": pred,
+            "y_pred_ensemble": ensemble,
+        }
+    )
+    out_of_fold = table.assign(split="validation", fold=0, y_pred_ensemble=np.nan)
+    return cell, pd.concat([out_of_fold, table], ignore_index=True)
