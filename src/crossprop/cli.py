@@ -9,7 +9,7 @@ import typer
 
 from crossprop import __version__
 from crossprop.console import run_command
-from crossprop.errors import DataError
+from crossprop.errors import ConfigError, DataError
 
 app = typer.Typer(
     help="Cross-property transfer learning for small materials data sets.",
@@ -38,21 +38,34 @@ def check(
     """Validate a configuration and say what it would compute."""
     from crossprop.config import load_params
     from crossprop.data.catalog import load_catalog
-    from crossprop.vocabulary import Family, Method, Side
 
     study = load_params(params).study
     catalog = load_catalog()
     for name in (*study.targets, *study.sources):
         catalog.property(name)
-    cells = (Method.BASE in study.methods) + sum(
-        study.count_cells(side, family)
-        for side in (Side.SCRATCH, Side.TRANSFER)
-        for family in (Family.REGRESSOR, Family.NETWORK)
-    )
+    if not study.shards:
+        raise ConfigError(
+            f"{params}: study.shards is empty, so that 'dvc repro' would compute no target. "
+            "Share the targets out among one or more shards, e.g. shards: {all: ["
+            + ", ".join(study.targets)
+            + "]}."
+        )
+    cells = sum(len(study.points(method)) for method in study.methods)
+    folds = sorted({study.folds_of(target) for target in study.targets})
+    stages = [
+        *("fetch", "prepare", "featurize"),
+        *(f"pretrain@{source}" for source in study.elemnet_sources),
+        *(f"pretrain_joint@{name}" for name in study.joint),
+        *(f"transfer@{shard}" for shard in study.shards),
+        *("summarize", "register"),
+    ]
     typer.echo(
-        f"{params}: study {study.name}, protocol {study.protocol}: {len(study.targets)} targets "
-        f"x {cells} cells, {len(study.sources)} sources, {study.folds} folds"
+        f"{params}: study {study.name}{f', tier {study.tier}' if study.tier else ''}, protocol {study.protocol}: "
+        f"{len(study.targets)} targets x {cells} cells, {len(study.sources)} sources, "
+        f"{' to '.join(map(str, folds[:: max(1, len(folds) - 1)]))} folds, "
+        f"{'hopeless cells end early' if study.fidelity else 'every method in full'}"
     )
+    typer.echo(f"{len(stages)} stages: {', '.join(stages)}")
 
 
 @app.command()

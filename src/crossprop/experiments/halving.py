@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from crossprop.config import Fidelity
 from crossprop.experiments.cells import Cell
-from crossprop.vocabulary import Family, Side
+from crossprop.vocabulary import Family, Method, Representation, Side
 
 Heat = tuple[Side, Family, bool]
 """Cells that are compared after the screening: side, family, and whether the method is ours."""
 
 Race = tuple[Side, bool]
 """Cells that are compared after the first fold: side, and whether the method is ours."""
+
+
+def category_of(cell: Cell) -> tuple[Method, Representation | None]:
+    """What is cross-validated by itself: a method, and the paper's scratch ones by representation (its Table 1)."""
+    split = cell.method.side is Side.SCRATCH and not cell.method.ours
+    return cell.method, cell.representation if split else None
 
 
 def heat_of(cell: Cell) -> Heat:

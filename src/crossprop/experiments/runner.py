@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from crossprop.experiments.blend import blend_folds
 from crossprop.experiments.cells import Cell
 from crossprop.experiments.chosen import ChosenModel, chosen_model, curve_table, with_strict
 from crossprop.experiments.fits import JOINED, Fits, Submit, fold_name, is_fold
-from crossprop.experiments.halving import Heat, after_first_fold, after_screening, heat_of, race_of
+from crossprop.experiments.halving import after_first_fold, after_screening, category_of, heat_of, race_of
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
 from crossprop.experiments.pieces import FoldReport, ScreenReport, ScreenTask
 from crossprop.experiments.pool import Failure
@@ -26,7 +26,7 @@ from crossprop.experiments.store import CellStore
 from crossprop.experiments.together import TogetherReport
 from crossprop.paths import StudyPaths
 from crossprop.tuning.search_spaces import Hyperparameters
-from crossprop.vocabulary import Method, Protocol, Side
+from crossprop.vocabulary import Protocol, Side
 
 SCREENING = "screening"
 
@@ -78,7 +78,7 @@ class TargetRun:
         self._fits = Fits(files, len(self._inputs.train), self._store, progress, submit)
         self._screened: dict[str, ScreenReport] = {}
         self._failed: dict[str, str] = {}
-        self._heats: dict[Heat | Method, list[Cell]] = {}
+        self._heats: dict[Hashable, list[Cell]] = {}
         self._going: list[Cell] | None = None
         self._outcomes: dict[str, CellOutcome] = {}
         self._weights: np.ndarray | None = None
@@ -171,10 +171,10 @@ class TargetRun:
     def _settle_heats(self) -> bool:
         """Once a heat is screened: the best of every method that goes on is fitted on its first fold."""
         fidelity = self._params.study.fidelity
-        heats: dict[Heat | Method, list[Cell]] = {}
+        heats: dict[Hashable, list[Cell]] = {}
         for cell in self._cells:
             if cell.method.side is not Side.BLEND:
-                heats.setdefault(heat_of(cell) if fidelity else cell.method, []).append(cell)
+                heats.setdefault(heat_of(cell) if fidelity else category_of(cell), []).append(cell)
         for heat, cells in heats.items():
             if heat in self._heats or not all(c.id in self._screened or c.id in self._failed for c in cells):
                 continue

@@ -14,6 +14,7 @@ from crossprop.data.catalog import load_catalog
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.cells import Cell, enumerate_cells
 from crossprop.experiments.fingerprint import data_digest
+from crossprop.experiments.halving import category_of
 from crossprop.experiments.inputs import TargetFiles
 from crossprop.experiments.outputs import write_target
 from crossprop.experiments.pool import Failure, WorkerPool
@@ -176,5 +177,7 @@ def _run(
 
 def _pieces(params: Params, target: str, cells: list[Cell]) -> int:
     blends = sum(cell.method.side is Side.BLEND for cell in cells)
-    methods = len({cell.method for cell in cells}) - blends
-    return len(cells) + params.study.folds_of(target) * methods
+    learning = [cell for cell in cells if cell.method.side is not Side.BLEND]
+    halved = params.study.fidelity is not None
+    validated = {cell.method if halved else category_of(cell) for cell in learning}
+    return len(learning) + blends + params.study.folds_of(target) * len(validated)

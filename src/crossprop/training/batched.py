@@ -20,7 +20,7 @@ CHUNK = 2048
 """Validation rows of each member that are evaluated at once."""
 
 GPU_ROWS = 20_000
-"""Up to so many training rows a fit is too small to fill a GPU by itself."""
+"""Up to so many training rows a fit is taken to be too small to fill a GPU by itself; an estimate, not measured."""
 
 
 def worth_batching(n_rows: int, n_members: int, device_is_gpu: bool) -> bool:
@@ -32,7 +32,8 @@ def worth_batching(n_rows: int, n_members: int, device_is_gpu: bool) -> bool:
         device_is_gpu: Whether an accelerator computes.
 
     Returns:
-        Never on a CPU, whose cores are busy with one fit each; on a GPU for two fits or more on few rows.
+        Never on a CPU, where ElemNet gains nothing (docs/engine.md) and the cores are busy with one fit each; on a GPU
+        for two fits or more on few rows.
     """
     return device_is_gpu and n_members > 1 and n_rows <= GPU_ROWS
 
