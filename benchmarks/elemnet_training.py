@@ -1,11 +1,17 @@
 """ElemNet training: the paper's recipe and ours, same network, rows and threads, in one run.
 
     python benchmarks/elemnet_training.py --threads 4
-    python benchmarks/elemnet_training.py --time-to 10      (slow: trains both to the same validation MAE)
+    python benchmarks/elemnet_training.py --time-to 10 --epochs 4 8 16      (slow: trains to the same validation MAE)
+    python benchmarks/elemnet_training.py --params ../there/params.yaml --root ../there --source formation_energy
 
 Paper's recipe (Gupta et al. 2021, Methods; Jha et al. 2018): Keras ``fit``, batch 32, Adam 1e-4, MAE of the values as
 they are, Keras' own initial weights. Ours: ``NetworkTrainer`` with the recipe ``study.pretrain`` of params.yaml.
-Rows: the first source of that study once it is prepared, otherwise random fractions of the same shape.
+Rows: a source of that study once it is prepared, otherwise random fractions of the same shape.
+
+``--time-to N`` trains the paper's recipe for N epochs, takes the first moment of its best validation MAE, and measures
+how long ours takes to an MAE as good: ElemNet and the residual network, each with schedules of the lengths that
+``--epochs`` names. A schedule knows its length from the start, so every length is a fit of its own and has a row of
+its own: nothing is chosen afterwards. Compiling, evaluating and computing the attributes are part of the time.
 """
 
 from __future__ import annotations
@@ -14,18 +20,20 @@ import argparse
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from crossprop.config import Recipe, load_params
+from crossprop.config import PARAMS_FILE, Recipe, load_params
 from crossprop.data.compositions import ELEMENTS
 from crossprop.experiments.pool import usable_cores
 from crossprop.paths import StudyPaths
 from crossprop.training.device import configure
-from crossprop.vocabulary import DEFAULT_SEED, Representation
+from crossprop.vocabulary import DEFAULT_SEED, Architecture, Representation
 
 PAPER_BATCH, PAPER_RATE = 32, 1e-4
+Part = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -34,18 +42,18 @@ class Rows:
 
     name: str
     unit: str
-    train: tuple[np.ndarray, np.ndarray]
-    validation: tuple[np.ndarray, np.ndarray]
+    train: Part
+    validation: Part
 
 
-def prepared_rows(study: str, source: str) -> Rows | None:
-    """Rows of a source property, or None where the study has not been prepared."""
+def prepared_rows(root: Path, study: str, source: str) -> Rows | None:
+    """Rows of a source property, or None where the study has not been prepared in that folder."""
     import pandas as pd
 
     from crossprop.data.catalog import load_catalog
     from crossprop.features.matrices import load_features
 
-    paths = StudyPaths(study)
+    paths = StudyPaths(study, root)
     if not (paths.prepared(source).is_file() and paths.features(source).is_dir()):
         return None
     frame = pd.read_parquet(paths.prepared(source))
@@ -96,35 +104,39 @@ class PaperSide:
 class OurSide:
     """The pretrain stage's way."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, architecture: Architecture = Architecture.ELEMNET) -> None:
         from crossprop.training.fit import NetworkTrainer
 
-        self._trainer, self._recipe = NetworkTrainer(jit=True), recipe
+        self._trainer, self._recipe, self._architecture = NetworkTrainer(jit=True), recipe, architecture
 
     def epoch(self, x: np.ndarray, y: np.ndarray) -> None:
-        self._fit((x, y), (x[:1], y[:1]), self._recipe.model_copy(update={"epochs": 1}), None)
+        self.train((x, y), (x[:1], y[:1]), self._recipe.model_copy(update={"epochs": 1}))
 
-    def train(self, rows: Rows, on_epoch: Callable[[int, float], None]) -> None:
-        self._fit(rows.train, rows.validation, self._recipe, on_epoch)
-
-    def _fit(
+    def train(
         self,
-        train: tuple[np.ndarray, np.ndarray],
-        validation: tuple[np.ndarray, np.ndarray],
+        train: Part,
+        validation: Part,
         recipe: Recipe,
-        on_epoch: Callable[[int, float], None] | None,
+        on_epoch: Callable[[int, float], None] | None = None,
     ) -> None:
         from crossprop.models.elemnet import initial_weights
 
         self._trainer.fit(
-            *train,
-            validation,
-            recipe,
-            lambda network: initial_weights(network, DEFAULT_SEED),
-            DEFAULT_SEED,
-            standardise=False,
-            on_epoch=on_epoch,
-        )
+            *train, validation, recipe, lambda network: initial_weights(network, DEFAULT_SEED), DEFAULT_SEED,
+            standardise=self._architecture is Architecture.RESNET, architecture=self._architecture, on_epoch=on_epoch,
+        )  # fmt: skip
+
+
+def with_attributes(rows: Rows) -> Rows:
+    """The same rows, whose features are fractions beside physical attributes, shape (n, 231)."""
+    from crossprop.features.physical_attributes import physical_attributes
+
+    def widened(part: Part) -> Part:
+        fractions = np.asarray(part[0], np.float64)
+        attributes = physical_attributes(fractions / fractions.sum(axis=1, keepdims=True))
+        return np.concatenate([fractions, attributes], axis=1).astype(np.float32), part[1]
+
+    return replace(rows, train=widened(rows.train), validation=widened(rows.validation))
 
 
 def throughput(rows: Rows, recipe: Recipe, n: int, rounds: int) -> None:
@@ -150,31 +162,45 @@ def throughput(rows: Rows, recipe: Recipe, n: int, rounds: int) -> None:
     print(f"ratio {rates['crossprop'] / rates['paper']:.2f}")
 
 
-def time_to(rows: Rows, recipe: Recipe, epochs: int) -> None:
-    """Seconds until our recipe is as good on the validation rows as the paper's after some epochs."""
-    paper, best, start = PaperSide(), np.inf, time.perf_counter()
+def time_to(rows: Rows, recipes: list[tuple[Architecture, Recipe]], epochs: int) -> None:
+    """Seconds until ours is as good on the validation rows as the paper's recipe after some epochs."""
+    paper, best, at, start = PaperSide(), np.inf, 0.0, time.perf_counter()
     for epoch in range(1, epochs + 1):
         paper.epoch(*rows.train)
-        best = min(best, paper.error(*rows.validation))
-        spent = time.perf_counter() - start
+        error, spent = paper.error(*rows.validation), time.perf_counter() - start
+        if error < best:
+            best, at = error, spent
         print(
-            f"paper's recipe, epoch {epoch}/{epochs}: best validation MAE {best:.4g} {rows.unit}, {spent:.0f} s"
+            f"paper's recipe, epoch {epoch}/{epochs}: validation MAE {error:.4g} {rows.unit}, {spent:.0f} s",
+            flush=True,
         )
-    reached: list[float] = []
+    ours = [
+        (architecture, recipe, *measured_fit(rows, architecture, recipe)) for architecture, recipe in recipes
+    ]
+    print(f"\nto the paper's recipe's best validation MAE, {best:.4g} {rows.unit}, which took it {at:.0f} s:")
+    print(f"{'':<12}{'schedule':>12}{'as good after':>16}{'ratio':>8}{'whole schedule':>17}{'its MAE':>10}")
+    for architecture, recipe, points, spent in ours:
+        reached = next((seconds for seconds, error in points if error <= best), None)
+        after, ratio = ("never", "") if reached is None else (f"{reached:.0f} s", f"{at / reached:.1f}")
+        length, last = f"{recipe.epochs} epochs", points[-1][1]
+        print(f"{architecture:<12}{length:>12}{after:>16}{ratio:>8}{spent:>15.0f} s{last:>10.4g}")
+
+
+def measured_fit(
+    rows: Rows, architecture: Architecture, recipe: Recipe
+) -> tuple[list[tuple[float, float]], float]:
+    """Seconds and validation MAE at every evaluation of one fit of ours, and the seconds it took as a whole."""
     start = time.perf_counter()
+    points: list[tuple[float, float]] = []
 
-    def on_epoch(epoch: int, mae: float) -> None:
-        now = time.perf_counter() - start
-        print(f"crossprop, epoch {epoch}/{recipe.epochs}: validation MAE {mae:.4g} {rows.unit}, {now:.0f} s")
-        if mae <= best:
-            reached.append(now)
+    def on_epoch(epoch: int, error: float) -> None:
+        points.append((time.perf_counter() - start, error))
+        print(f"{architecture}, epoch {epoch}/{recipe.epochs}: validation MAE {error:.4g} {rows.unit}, "
+              f"{points[-1][0]:.0f} s", flush=True)  # fmt: skip
 
-    OurSide(recipe).train(rows, on_epoch)
-    if reached:
-        print(f"{best:.4g} {rows.unit}: paper's recipe {spent:.0f} s, crossprop {reached[0]:.0f} s, "
-              f"ratio {spent / reached[0]:.1f}")  # fmt: skip
-    else:
-        print(f"crossprop does not reach {best:.4g} {rows.unit} within its {recipe.epochs} epochs")
+    given = with_attributes(rows) if architecture is Architecture.RESNET else rows
+    OurSide(recipe, architecture).train(given.train, given.validation, recipe, on_epoch)
+    return points, time.perf_counter() - start
 
 
 def main() -> None:
@@ -184,24 +210,40 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all cores")
     parser.add_argument("--rows", type=int, default=8192, help="samples an epoch of the throughput part")
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each side that count")
-    parser.add_argument("--time-to", type=int, metavar="EPOCHS", help="epochs of the paper's recipe to match")
-    arguments = parser.parse_args()
-
-    params = load_params()
-    configure(params.compute.backend, arguments.threads)
-    recipe, study = params.study.pretrain, params.study
-    rows = prepared_rows(study.name, study.sources[0]) or random_rows(
-        max(arguments.rows * 10 // 9 + 10, 1000)
+    parser.add_argument("--time-to", type=int, metavar="N", help="epochs of the paper's recipe to match")
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", help="lengths of our schedules; default: the recipe's"
     )
-    load = _load()
-    print(f"{rows.name}; {arguments.threads} threads, {params.compute.backend}{load}")
-    throughput(rows, recipe, arguments.rows, arguments.rounds)
-    if arguments.time_to:
-        time_to(rows, recipe, arguments.time_to)
+    parser.add_argument("--params", type=Path, default=PARAMS_FILE, help="names the study and our recipes")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/; default: here")
+    parser.add_argument("--source", help="source property to learn; default: the study's first")
+    parser.add_argument("--limit", type=int, help="training rows of --time-to, a ninth as many to validate")
+    given = parser.parse_args()
 
-
-def _load() -> str:
-    return f"; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    params = load_params(given.params)
+    configure(params.compute.backend, given.threads)
+    study = params.study
+    rows = prepared_rows(given.root, study.name, given.source or study.sources[0])
+    rows = rows or random_rows(max(given.rows * 10 // 9 + 10, 1000))
+    load = f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    print(
+        f"{rows.name}, {len(rows.train[0]):,} rows; {given.threads} threads, {params.compute.backend}; {load}"
+    )
+    throughput(rows, study.pretrain, given.rows, given.rounds)
+    if not given.time_to:
+        return
+    if given.limit:
+        cut = {"train": given.limit, "validation": given.limit // 9}
+        rows = replace(rows, **{name: tuple(a[:n] for a in getattr(rows, name)) for name, n in cut.items()})
+    recipes = [
+        (architecture, base.model_copy(update={"epochs": length}))
+        for architecture, base in (
+            (Architecture.ELEMNET, study.pretrain),
+            (Architecture.RESNET, study.joint_pretrain or study.pretrain),
+        )
+        for length in given.epochs or [base.epochs]
+    ]
+    time_to(rows, recipes, given.time_to)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ def outcome(target: str, number: int, *, screened: bool) -> CellOutcome:
         "test_mae_low": 0.9 * mae, "test_mae_high": 1.1 * mae, "test_r2": 0.7, "test_mae_ensemble": 0.95 * mae,
     }  # fmt: skip
     result = CellResult(
-        cell=f"{target}-{number}", study=STUDY, protocol="published", target=target, unit="eV", source=f"source_{number % 6}",
+        cell=f"{target}-{number}", study=STUDY, protocol="published", target=target, unit="eV",
+        source=f"source_{number % 6}",
         method=Method.FINETUNE, representation=Representation.ELEMENTAL_FRACTIONS,
         hyperparameters={"learning_rate": 0.001, "batch_size": 64, "epochs": 60}, n_train=2700, n_test=300, n_trials=8,
         val_mae=mae, **validated,

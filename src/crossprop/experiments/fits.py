@@ -11,6 +11,7 @@ from crossprop.experiments.pieces import FoldReport, FoldTask, ScreenTask
 from crossprop.experiments.progress import Progress
 from crossprop.experiments.store import CellStore
 from crossprop.experiments.together import TogetherTask
+from crossprop.training.batched import worth_batching
 from crossprop.tuning.search_spaces import Hyperparameters
 from crossprop.vocabulary import Family
 
@@ -54,9 +55,9 @@ class Fits:
         return folds if len(folds) == cell.folds else None
 
     def want_folds(self, cell: Cell, best: Hyperparameters, folds: Iterable[int]) -> None:
-        """Ask for folds, as one piece of work where they are trained together."""
+        """Ask for folds, as one piece of work where they are trained together and small enough to gain by it."""
         tasks = [task for k in folds if (task := self._new(self._task(cell, best, k)))]
-        if cell.together and tasks:
+        if cell.together and worth_batching(self._n_rows, len(tasks), device_is_gpu=True):
             name = JOINED.join(task.piece for task in tasks)
             self._submit((cell, name), TogetherTask(tuple(tasks)), self._cost(cell) * len(tasks))
             return
