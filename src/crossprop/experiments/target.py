@@ -139,7 +139,7 @@ def _run(
         WorkerPool(
             run_work, workers=compute.workers, backend=compute.backend, retries=compute.retries
         ) as pool,
-        BackgroundRecorder(recorder(digests)) as records,
+        BackgroundRecorder(recorder(digests), write=write) as records,
     ):
         runs: dict[str, TargetRun] = {}
         for place, (target, (cells, files, _)) in enumerate(plans.items()):
@@ -153,6 +153,7 @@ def _run(
         progress.begin()
         done = {target: run.conclude() for target, run in runs.items() if run.finished}
         for (cell, piece), report in pool.results():
+            records.check()
             for part in report if isinstance(report, tuple) else (report,):
                 progress.spent(0.0 if isinstance(part, Failure) else part.seconds)
             run = runs[cell.target]

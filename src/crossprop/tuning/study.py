@@ -105,7 +105,8 @@ def _tune(
 
     started = monotonic()
     defaults = space.defaults()
-    reason = "no trial was run"
+    failed = [str(trial.user_attrs[REASON]) for trial in _finished(study) if REASON in trial.user_attrs]
+    reason = failed[-1] if failed else "no trial was run"
     while True:
         done = len(_finished(study))
         if done >= n_trials or (done and monotonic() - started > seconds):
