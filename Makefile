@@ -22,7 +22,7 @@ export PYTHONUNBUFFERED := 1
 .PHONY: help
 help: ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	@echo "Variables: PYTHON=/path/to/python3.12  LOCK=requirements-gpu.lock  STAGE='pretrain transfer@seebeck_n'  PORT=5001"
+	@echo "Variables: PYTHON=/path/to/python3.12  LOCK=requirements-gpu.lock  STAGE='pretrain transfer@all'  PORT=5001"
 
 .PHONY: setup
 setup: $(VENV)/.installed-$(LOCK) ## create .venv from LOCK (requirements.lock)

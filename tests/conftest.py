@@ -23,8 +23,11 @@ from crossprop.features.matrices import write_features
 from crossprop.paths import StudyPaths
 from crossprop.vocabulary import Representation
 
+ROOT = Path(__file__).resolve().parents[1]
 TARGET, SOURCE = "slme", "formation_energy"
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001, "schedule": "constant"}
+JOINT: dict[str, Any] = {"joint": {"all_sources": [SOURCE]}, "joint_pretrain": RECIPE}
+"""What a study with a joint network states beside the rest."""
 TINY: dict[str, Any] = {
     "study": {
         "name": "tiny",
@@ -58,6 +61,20 @@ TINY: dict[str, Any] = {
     },
     "compute": {"workers": 1, "retries": 0},
 }
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., Any]:
+    """Composes conf/ with overrides, as `dvc exp run -S …` does, into what params.yaml would hold."""
+
+    def composed(*overrides: str) -> Any:
+        from hydra import compose, initialize_config_dir
+        from omegaconf import OmegaConf
+
+        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+            return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+
+    return composed
 
 
 @pytest.fixture
@@ -106,7 +123,7 @@ def synthetic_table(n: int, seed: int, splits: tuple[str, str], repeated: int = 
 
 @pytest.fixture(scope="session")
 def write_target() -> Callable[..., pd.DataFrame]:
-    """Writes the prepared table and the fractions of a synthetic target into a folder that a study starts from."""
+    """Writes the prepared table and the matrices of a synthetic target into a folder that a study starts from."""
 
     def write(
         root: Path, target: str = TARGET, n: int = 60, seed: int = 1, study: str = "tiny", repeated: int = 0
@@ -147,6 +164,16 @@ def write_study(
 
 
 @pytest.fixture(scope="session")
+def pretrained_joint(pretrained_source: tuple[Path, list[str]], tiny_params: Callable[..., Params]) -> Path:
+    """The folder of a tiny joint network that has learnt the one source of the tiny study."""
+    from crossprop.experiments.joint import pretrain_joint
+
+    paths = StudyPaths("tiny", pretrained_source[0])
+    pretrain_joint(tiny_params(**JOINT), "all_sources", {SOURCE: "eV/atom"}, paths, lambda line: None)
+    return paths.joint_model("all_sources")
+
+
+@pytest.fixture(scope="session")
 def tensorflow() -> None:
     """Keras on TensorFlow, set up once in the process; for tests that build networks."""
     from crossprop.training.device import configure
@@ -157,4 +184,5 @@ def tensorflow() -> None:
 def _write_property(paths: StudyPaths, name: str, frame: pd.DataFrame) -> None:
     paths.prepared_folder.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(paths.prepared(name), index=False)
-    write_features(frame, paths.features(name), [Representation.ELEMENTAL_FRACTIONS])
+    both = [Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES]
+    write_features(frame, paths.features(name), both)

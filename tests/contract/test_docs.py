@@ -149,8 +149,8 @@ def test_dvc_command_is_understood(words):
             _check_stage(stage)
     for override in getattr(arguments, "set_param", None) or []:
         key, _, value = override.partition("=")
-        if key == "study":
-            assert value in STUDIES
+        if (ROOT / "conf" / key).is_dir():
+            assert (ROOT / "conf" / key / f"{value}.yaml").is_file()
         else:
             section = load_params(ROOT / "params.yaml")
             for part in key.split("."):
@@ -162,7 +162,9 @@ def _check_stage(name: str) -> None:
     assert stage in STAGES
     if item:
         key = re.search(r"study\.(\w+)", STAGES[stage]["foreach"])[1]
-        assert any(item in study[key] for study in STUDIES.values()), f"no study has {name}"
+        assert any(item in study.get(key, study["sources"]) for study in STUDIES.values()), (
+            f"no study has {name}"
+        )
 
 
 @_of("mlflow")
@@ -173,9 +175,9 @@ def test_mlflow_project_entry_point_and_parameters_exist(words):
     given = dict(words[i + 1].split("=", 1) for i, word in enumerate(words) if word == "-P")
     assert set(given) <= set(entry["parameters"])
     assert {name for name, facts in entry["parameters"].items() if "default" not in facts} <= set(given)
-    for name in ("source", "target"):
+    for name, field in (("source", "sources"), ("name", "joint"), ("shard", "shards")):
         if name in given:
-            assert any(given[name] in study[f"{name}s"] for study in STUDIES.values())
+            assert any(given[name] in study.get(field, ()) for study in STUDIES.values())
 
 
 @_of("python")
@@ -269,3 +271,27 @@ def test_table_of_numbers_follows_its_report():
         'gap,eV,1.5,ml(PA),0.44251,"freezing(oqmd, hidden_16)",148.421\n'
     )
     assert "| `gap` | eV | 1.50 | `ml(PA)` | 0.443 | `freezing(oqmd, hidden_16)` | 148 |" in table
+
+
+def test_tiers_in_the_protocol_are_those_of_the_configuration(compose):
+    """The table of docs/protocol.md, number for number."""
+    page = (ROOT / "docs" / "protocol.md").read_text().split("## Tiers")[1].split("\n## ")[0]
+    rows = {
+        name.strip(): (quick.strip(), full.strip())
+        for name, quick, full in re.findall(r"^\|([^|]*)\|([^|]*)\|([^|]*)\|$", page, flags=re.MULTILINE)
+    }
+    for place, tier in enumerate(("quick", "full")):
+        composed = compose("study=jarvis", f"tier={tier}")
+        study = composed["study"]
+        assert rows[""][place] == f"`{tier}`"
+        assert rows["sources with an ElemNet"][place] == str(len(study["elemnet_sources"]))
+        assert rows["sources of the joint network"][place] == str(len(study["joint"]["all_sources"]))
+        budget = study["budget"]
+        trials = rows["trials a side: regressors, networks"][place]
+        assert trials == f"{budget['ml_trials']}, {budget['dl_trials']}"
+        folds = [study["folds"], *study["folds_by_target"].values()]
+        stated = [int(number) for number in re.findall(r"\d+", rows["folds"][place])]
+        assert (min(stated), max(stated)) == (min(folds), max(folds))
+        assert rows["extraction layers to choose from"][place] == str(len(composed["search"]["layers"]))
+        ending = "end early" if study["fidelity"] else "computed in full"
+        assert rows["hopeless cells"][place] == ending

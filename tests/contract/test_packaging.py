@@ -222,7 +222,7 @@ def test_continuous_integration_runs_make_test_with_the_mirror_beside_the_checko
     assert printed.split() == [str(tmp_path / "checkout"), str(tmp_path / "shared" / "mirror"), "test"]
 
 
-@pytest.mark.parametrize("name", ["main", "pretrain", "transfer"])
+@pytest.mark.parametrize("name", MLPROJECT["entry_points"])
 def test_mlproject_command_uses_exactly_its_typed_parameters(name):
     entry = MLPROJECT["entry_points"][name]
     assert set(re.findall(r"{(\w+)}", entry["command"])) == set(entry["parameters"])
@@ -234,7 +234,7 @@ def test_mlproject_command_uses_exactly_its_typed_parameters(name):
     }
 
 
-@pytest.mark.parametrize("name", ["pretrain", "transfer"])
+@pytest.mark.parametrize("name", sorted({*MLPROJECT["entry_points"]} - {"main"}))
 def test_mlproject_script_takes_the_options_it_is_called_with(name):
     words = shlex.split(MLPROJECT["entry_points"][name]["command"])
     script = next(word for word in words if word.endswith(".py"))

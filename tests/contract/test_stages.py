@@ -23,6 +23,7 @@ ANYWHERE = {
     "__init__.py": "holds the version",
     "cli.py": "no stage runs it",
     "config.py": "read through `params`: what it yields is what the stage names there",
+    "configuration": "as config.py",
     "console.py": "how errors are printed",
     "errors.py": "no result depends on an error's class",
     "paths.py": "a moved folder is another `outs`",
@@ -40,10 +41,10 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
     "prepare": {
         "vocabulary.py": WORDS,
         "experiments": "reached through progress.py, which prints",
+        "training": "as experiments",
         "tuning": "as experiments",
     },
     "featurize": {"vocabulary.py": WORDS},
-    "featurize_source": {"vocabulary.py": WORDS},
     "pretrain": {
         "data/catalog.py": LABEL,
         "data/catalog.yaml": LABEL,
@@ -51,6 +52,18 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
         "data/compositions.py": "reached through features, which only reads matrices here",
         "experiments": "of these only sources.py computes; the others give hashes, threads and lines of text",
         "features": "matrices are read, not computed; their content is a dependency",
+        "models/joint.py": "not run",
+        "models/regressors.py": "not run",
+        "models/resnet.py": "not run",
+        "models/transfer.py": "gives the hash of the weights",
+        "tracking": TRACKING,
+        "tuning": "not run",
+    },
+    "pretrain_joint": {
+        "data": "tables are read, not made; the catalogue only labels",
+        "experiments": "of these only joint.py and sources.py compute",
+        "features": "matrices are read, not computed; their content is a dependency",
+        "models/joint.py": "not run",
         "models/regressors.py": "not run",
         "models/transfer.py": "gives the hash of the weights",
         "tracking": TRACKING,
@@ -76,6 +89,7 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
         "experiments": "reads results/",
         "features": "a model carries the code along that made it: a change there changes results/ first",
         "models": "as features",
+        "training": "not run",
         "tuning": "not run",
         "vocabulary.py": WORDS,
     },
@@ -185,24 +199,58 @@ def test_excuses_are_needed(name):
         assert any(stands_under(module, [excuse]) for module in reached), f"{name} does not reach {excuse}"
 
 
-@by_stage
-def test_parameters_of_a_stage_exist(name):
-    for path in STAGES[name].get("params", []):
-        node = PARAMS
-        for part in path.split("."):
-            assert part in node, f"{path} is not in params.yaml"
-            node = node[part]
+by_composition = pytest.mark.parametrize(
+    "overrides",
+    [("study=transport",), ("study=jarvis_small",), ("study=jarvis",)]
+    + [("study=jarvis", f"tier={tier}") for tier in ("quick", "full")],
+    ids=",".join,
+)
 
 
+@by_composition
 @by_stage
-def test_values_that_a_stage_interpolates_exist(name):
+def test_parameters_of_a_stage_exist(name, overrides, compose):
+    params = compose(*overrides)
+    for key in keys_of(name, params):
+        for path in STAGES[name].get("params", []):
+            look_up(path.replace("${key}", key).replace("${item}", key), params)
+
+
+@by_composition
+@by_stage
+def test_values_that_a_stage_interpolates_exist(name, overrides, compose):
     stage = DVC["stages"][name]
-    for path in set(re.findall(r"\${([\w.]+)}", yaml.safe_dump(stage))) - {"item"}:
-        node = PARAMS
-        for part in path.split("."):
-            assert part in node, f"${{{path}}} is not in params.yaml"
-            node = node[part]
-    assert ("foreach" in stage) == ("${item}" in yaml.safe_dump(stage))
+    text = yaml.safe_dump(stage)
+    for path in set(re.findall(r"\${([\w.]+)}", text)) - {"item", "key"}:
+        look_up(path, compose(*overrides))
+    assert ("foreach" in stage) == ("${item}" in text or "${key}" in text)
+
+
+@by_composition
+def test_a_study_stays_far_below_the_number_of_stages_that_dvc_is_slow_with(overrides, compose):
+    params = compose(*overrides)
+    assert sum(len(keys_of(name, params)) for name in STAGES) <= 25
+
+
+def keys_of(name: str, params: Any) -> list[str]:
+    """What a stage is run for: one nameless time, or once for every item of its `foreach`."""
+    over = DVC["stages"][name].get("foreach")
+    return [""] if over is None else list(look_up(over.strip("${}"), params))
+
+
+def look_up(path: str, params: Any) -> Any:
+    """The value at a dotted path."""
+    for part in path.split("."):
+        assert part in params, f"{path} is not in the composed configuration"
+        params = params[part]
+    return params
+
+
+def test_a_shards_list_concerns_no_other_shard():
+    """A target that moves from one shard to another must not let a third one run again."""
+    named = STAGES["transfer"]["params"]
+    assert "study.shards.${key}" in named
+    assert not {"study", "study.shards", "study.targets"} & set(named)
 
 
 @by_stage
@@ -223,22 +271,33 @@ def test_fields_that_change_a_stages_result_are_among_its_parameters(name):
     needed = {
         "fetch": {"study.targets", "study.sources", "study.edition"},
         "prepare": {"study.targets", "study.sources", "study.edition", "study.seed"},
-        "featurize": {"study.representations"},
-        "featurize_source": set(),
+        "featurize": {"study.targets", "study.sources", "study.joint"},
         "pretrain": {"study.seed", "study.edition", "study.pretrain", "compute.backend"},
+        "pretrain_joint": {
+            "study.seed",
+            "study.edition",
+            "study.joint.${key}",
+            "study.joint_pretrain",
+            "compute.backend",
+        },
         "transfer": {
             *(f"study.{key}" for key in PARAMS["study"]),
             *(f"search.{key}" for key in PARAMS["search"]),
+            "study.shards.${key}",
             "compute.backend",
         } - {
             "study.name",  # part of every path
             "study.title",
-            "study.targets",  # a target each
+            "study.tier",  # the name of what the other values say
+            "study.targets",  # those of the shard
+            "study.shards",
+            "study.sources",  # those in use: elemnet_sources and joint
             "study.edition",  # read through the prepared tables and the source networks
             "study.pretrain",  # read through the source networks
+            "study.joint_pretrain",  # read through the joint network
         },
         "summarize": {f"study.{key}" for key in PARAMS["study"]},
-        "register": {"study.name", "study.targets"},
+        "register": {"study.name", "study.targets", "study.shards"},
     }[name]  # fmt: skip
     assert {field for field in needed if not _named(field, STAGES[name].get("params", []))} == set()
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from crossprop.config import Params
 from crossprop.data.catalog import load_catalog
 from crossprop.experiments.results import NullRecorder
-from crossprop.experiments.target import run_target
-from crossprop.features.matrices import write_features
+from crossprop.experiments.target import run_target, run_targets
 from crossprop.paths import StudyPaths
 from crossprop.reporting.plan import study_info
 from crossprop.reporting.summary import summarize
 from crossprop.training.device import process_environment
-from crossprop.vocabulary import Method, Representation
+from crossprop.vocabulary import Method
 
 TABLES = ("cells.csv", "targets.csv")
 
@@ -32,12 +35,11 @@ def environment_is_restored(monkeypatch):
 
 def report_of(params: Params, root: Path) -> StudyPaths:
     """Compute all targets of a study and write its report."""
-    paths = StudyPaths("tiny", root)
-    for target in params.study.targets:
-        run_target(params, target, paths, lambda frame, digest: NullRecorder(), lambda line: None)
+    paths = StudyPaths.of(params.study, root)
+    run_targets(params, params.study.targets, paths, lambda digests: NullRecorder(), lambda line: None)
     catalog = load_catalog()
     paper: Any = {target: catalog.property(target).paper for target in params.study.targets}
-    summarize(study_info(params, paths), root / "results", paths.reports, paper)
+    summarize(study_info(params, paths), paths, paths.reports, paper)
     return paths
 
 
@@ -63,23 +65,45 @@ def test_study_of_regressors_gives_the_same_tables_on_one_worker_and_on_two(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_whole_study_gives_the_same_tables_twice(tmp_path, tiny_params, write_study):
+def test_whole_study_gives_the_same_tables_twice(tmp_path, tiny_params, write_study, pretrained_joint):
+    """Every method, the paper's and ours, some of them stopped early; one worker and two."""
     reports = []
     for workers in (1, 2):
         root = tmp_path / f"with_{workers}"
-        frame = write_study(root)
-        write_features(frame, StudyPaths("tiny", root).features("slme"), [Representation.PHYSICAL_ATTRIBUTES])
+        write_study(root, repeated=4)
+        shutil.copytree(pretrained_joint, StudyPaths("tiny", root).joint_model("all_sources"))
         params = tiny_params(
+            targets=["slme"],
+            shards={"only": ["slme"]},
             methods=list(Method),
             representations=["elemental_fractions", "physical_attributes"],
-            budget={"ml_trials": 4, "dl_trials": 8, "seconds": 3600},
+            joint={"all_sources": ["formation_energy"]},
+            joint_pretrain={"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
+            budget={"ml_trials": 6, "dl_trials": 8, "seconds": 3600},
+            fidelity={"rows": 50, "steps": 2, "after_screening": 1, "after_first_fold": 1, "margin": 5.0},
+            learning_curve={"targets": ["slme"], "shares": [0.5]},
             compute={"workers": workers},
         )
-        reports.append(report_of(params, root).reports)
+        reports.append(report_of(params, root))
     for name in TABLES:
-        first, second = ((folder / name).read_bytes() for folder in reports)
+        first, second = ((paths.reports / name).read_bytes() for paths in reports)
         assert first == second
-    assert (reports[0] / "cells.csv").read_bytes().count(b"\n") == 11  # 10 cells and a header
+    rows = list(csv.DictReader(io.StringIO((reports[0].reports / "cells.csv").read_text())))
+    # base, ml and dl on two representations, the paper's five from one source, ours
+    assert len(rows) == 1 + 4 + 5 + 5
+    first, second = (json.loads((paths.results("slme") / "cells.json").read_text()) for paths in reports)
+    assert first == second
+    going = {cell["method"] for cell in first if cell["cv_mae"]}
+    assert len(going & {"ml", "dl"}) == 1  # one of each side and kind runs to the end
+    assert len(going & {"ml_featextr", "dl_featextr", "finetune", "modfinetune", "freezing"}) == 1
+    assert {"base", "blend"} < going
+    assert any("after screening" in (cell["stopped"] or "") for cell in first)
+    assert any("after fold 1 of 2" in (cell["stopped"] or "") for cell in first)
+    curves = [pd.read_parquet(paths.results("slme") / "learning_curve.parquet") for paths in reports]
+    assert set(zip(curves[0]["side"], curves[0]["share"], strict=True)) == {
+        (side, share) for side in ("scratch", "transfer") for share in (0.5, 1.0)
+    }
+    pd.testing.assert_frame_equal(*curves)
 
 
 def test_a_copied_folder_goes_on_where_the_other_is(tmp_path, tiny_params, write_target):
@@ -89,7 +113,7 @@ def test_a_copied_folder_goes_on_where_the_other_is(tmp_path, tiny_params, write
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     lines: list[str] = []
     outcome = run_target(
-        params, "slme", StudyPaths("tiny", tmp_path / "there"), lambda f, d: NullRecorder(), lines.append
+        params, "slme", StudyPaths("tiny", tmp_path / "there"), lambda digests: NullRecorder(), lines.append
     )
-    assert lines == ["tiny/slme: 6 of 6 pieces are finished already, going on"]
+    assert lines == ["tiny: 7 of 7 pieces are finished already, going on"]
     assert np.isfinite(outcome.winners.winner.test_mae)

@@ -21,6 +21,8 @@ from crossprop.experiments.target import run_target
 from crossprop.paths import StudyPaths
 
 METHODS = ["base", "ml_featextr", "finetune"]
+REPEATED = 6
+"""Training rows whose composition is in the hold-out, beside 48 others."""
 
 
 class Study(NamedTuple):
@@ -46,7 +48,7 @@ def recorder_of(params: Params, paths: StudyPaths) -> Any:
     from crossprop.tracking.runs import MlflowRecorder
     from crossprop.tracking.study_context import open_study_context
 
-    return lambda frame, digest: MlflowRecorder(open_study_context(params, paths, {"slme": digest}))
+    return lambda digests: MlflowRecorder(open_study_context(params, paths, digests))
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +57,13 @@ def study(tmp_path_factory, tiny_params, write_study):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(root)
-        write_study(root)
-        params, paths = tiny_params(methods=METHODS), StudyPaths("tiny", root)
+        write_study(root, repeated=REPEATED)
+        params = tiny_params(
+            methods=METHODS,
+            shards={"only": ["slme"]},
+            learning_curve={"targets": ["slme"], "shares": [0.25, 0.5]},
+        )
+        paths = StudyPaths.of(params.study, root)
         lines: list[str] = []
         outcome = run_target(params, "slme", paths, recorder_of(params, paths), lines.append)
         yield Study(params, paths, outcome, lines)
@@ -90,7 +97,7 @@ def test_every_method_has_a_cross_validated_cell(study):
         assert result.failure is None
         assert len(result.cv_mae) == 2
         assert result.test_mae_low <= result.test_mae <= result.test_mae_high
-        assert (result.n_train, result.n_test) == (48, 12)
+        assert (result.n_train, result.n_test) == (48 + REPEATED, 12)
     assert results[1].layer in ("hidden_14", "hidden_15", "hidden_16")
     assert [r.n_trials for r in results] == [0, 2, 1]
 
@@ -112,6 +119,35 @@ def test_winner_is_the_better_of_both_sides_by_validation(study):
     assert winners["best_sc"] is None
     transfer = [r for r in by_cell.values() if r.method != "base"]
     assert winners["winner"] == winners["best_tl"] == min(transfer, key=lambda r: r.cv_mae_mean).cell
+
+
+def test_results_lie_in_the_folder_of_the_shard(study):
+    assert study.paths.results("slme") == study.paths.root / "results/tiny/only/slme"
+    assert (study.paths.results("slme") / "winners.json").is_file()
+
+
+def test_only_chosen_cells_are_fitted_again_without_repeated_compositions(study):
+    winners = study.read("winners.json")
+    results = [CellResult.from_dict(c) for c in study.read("cells.json")]
+    chosen = [r for r in results if r.strict_test_mae is not None]
+    assert [r.cell for r in chosen] == [winners["best_tl"]]
+    (best,) = chosen
+    assert best.strict_test_mae != best.test_mae
+    assert best.strict_test_mae == pytest.approx(best.test_mae, rel=0.5)
+    curve = pd.read_parquet(study.paths.results("slme") / "learning_curve.parquet")
+    whole = curve[curve["share"] == 1.0]["n_train"].item()
+    assert whole - REPEATED <= best.strict_n_train < whole
+
+
+def test_learning_curve_ends_at_the_measured_fold_model(study):
+    curve = pd.read_parquet(study.paths.results("slme") / "learning_curve.parquet")
+    best = study.read("winners.json")["best_tl"]
+    (result,) = [CellResult.from_dict(c) for c in study.read("cells.json") if c["cell"] == best]
+    assert list(curve["share"]) == [0.25, 0.5, 1.0]
+    assert set(curve["cell"]) == {best}
+    assert set(curve["side"]) == {"transfer"}
+    assert curve["test_mae"].iloc[-1] == pytest.approx(result.test_mae)
+    assert list(curve["n_train"][:2]) == [round(share * curve["n_train"].iloc[2]) for share in (0.25, 0.5)]
 
 
 def test_progress_counts_up_to_its_end(study):
@@ -139,6 +175,7 @@ def test_every_cell_is_one_finished_run(study, client):
 def test_same_command_again_computes_nothing_and_logs_nothing(study, client, monkeypatch):
     folder = study.paths.results("slme")
     names = ["cells.json", "winners.json", "model/model.json", "predictions.parquet"]
+    run_ids = {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")}
     before = {name: (folder / name).read_bytes() for name in names}
 
     def never(self):
@@ -146,10 +183,11 @@ def test_same_command_again_computes_nothing_and_logs_nothing(study, client, mon
 
     monkeypatch.setattr(WorkerPool, "_dispatch", never)
     outcome, lines = study.run()
-    assert lines == ["tiny/slme: 9 of 9 pieces are finished already, going on"]
-    assert outcome.run_ids == study.outcome.run_ids
-    assert len(runs_of(client)) == 3
+    # three screenings, six folds, one refit without repeated compositions, two shares of the learning curve
+    assert lines == ["tiny: 12 of 12 pieces are finished already, going on"]
+    assert len(outcome.outcomes) == len(runs_of(client)) == 3
     assert {name: (folder / name).read_bytes() for name in names} == before
+    assert {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")} == run_ids
 
 
 def test_saved_winner_gives_its_hold_out_predictions_back(study):

@@ -126,7 +126,38 @@ def test_check_says_what_the_configuration_would_compute(crossprop):
     finished = crossprop("check")
     assert finished.returncode == 0, finished.stderr
     # base, ml and dl on two representations, and five transfer methods from one source
-    assert "study transport, protocol published: 4 targets x 10 cells, 1 sources, 5 folds" in finished.stdout
+    first, second = finished.stdout.splitlines()
+    assert first.endswith(
+        "study transport, protocol published: 4 targets x 10 cells, 1 sources, 5 folds, every method in full"
+    )
+    assert second == (
+        "7 stages: fetch, prepare, featurize, pretrain@seebeck_p, transfer@all, summarize, register"
+    )
+
+
+def test_check_counts_the_cells_and_stages_of_a_tier(tmp_path, compose, crossprop):
+    path = tmp_path / "quick.yaml"
+    path.write_text(yaml.safe_dump(compose("study=jarvis", "tier=quick"), sort_keys=False))
+    finished = crossprop("check", "--params", path)
+    assert finished.returncode == 0, finished.stderr
+    first, second = finished.stdout.splitlines()
+    # the paper's: base, ml and dl on two representations, five from each of two sources; ours: five
+    assert (
+        "study jarvis, tier quick, protocol published: 41 targets x 20 cells, 6 sources, 3 to 10 folds"
+        in first
+    )
+    assert first.endswith("hopeless cells end early")
+    assert second.startswith("14 stages: fetch,")
+    assert "pretrain@band_gap, pretrain_joint@all_sources, transfer@experiment" in second
+
+
+def test_check_refuses_a_study_whose_targets_no_stage_would_compute(tmp_path, tiny_values, crossprop):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(tiny_values))
+    finished = crossprop("check", "--params", path)
+    assert finished.returncode == 1
+    assert "study.shards is empty" in finished.stderr
+    assert "shards: {all: [slme]}" in finished.stderr
 
 
 def test_check_refuses_a_configuration_by_the_keys_path(tmp_path, tiny_values, crossprop):
@@ -150,7 +181,7 @@ def test_check_refuses_a_property_that_nobody_knows(tmp_path, tiny_values, cross
 
 
 def test_check_counts_no_base_that_is_not_there(tmp_path, tiny_values, crossprop):
-    tiny_values["study"]["methods"] = ["ml", "finetune"]
+    tiny_values["study"] |= {"methods": ["ml", "finetune"], "shards": {"all": ["slme"]}}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(tiny_values))
     assert "1 targets x 2 cells" in crossprop("check", "--params", path).stdout
@@ -184,9 +215,9 @@ def test_showing_an_unknown_property_ends_with_status_one(crossprop):
 def test_stage_script_refuses_a_wrong_configuration_with_one_line(script, tmp_path, monkeypatch, capsys):
     (tmp_path / "params.yaml").write_text("study: 3\n")
     options = {
-        "featurize.py": ["--property", "x"],
         "pretrain.py": ["--source", "x"],
-        "transfer.py": ["--target", "x"],
+        "pretrain_joint.py": ["--name", "x"],
+        "transfer.py": ["--shard", "x"],
     }
     path = str(ROOT / "pipelines" / script)
     finished = in_process(

@@ -9,7 +9,7 @@ import yaml
 
 from crossprop.config import Range, Recipe, load_params, parse_params
 from crossprop.errors import ConfigError
-from crossprop.vocabulary import DEFAULT_SEED, EXTRACTION_LAYERS, Family, Method, Protocol, Side
+from crossprop.vocabulary import DEFAULT_SEED, EXTRACTION_LAYERS, PAPER_METHODS, Family, Protocol, Side
 
 
 def put(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def test_parsed_parameters_cannot_be_changed(tiny_params):
 
 def test_cells_of_a_side_and_family_are_counted(tiny_params):
     study = tiny_params(
-        methods=list(Method),
+        methods=list(PAPER_METHODS),
         sources=["formation_energy", "band_gap", "stability"],
         representations=["elemental_fractions", "physical_attributes"],
         budget={"ml_trials": 12, "dl_trials": 12, "seconds": 1},

@@ -47,15 +47,58 @@ def _full_disk(task: dict[str, Any]) -> Any:
     raise StoreError("the disk is full")
 
 
+def _disk_without_room(task: dict[str, Any]) -> Any:
+    raise OSError(28, "No space left on device", "fold_00.model/network.keras")
+
+
 def _die(task: dict[str, Any]) -> Any:
     time.sleep(0.3)  # the others have begun
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), task.get("signal", signal.SIGKILL))
 
 
 def _die_once(task: dict[str, Any]) -> Any:
     if attempts(Path(task["folder"]), task["name"]) == 1:
         _die(task)
     return "alive"
+
+
+def _exit(task: dict[str, Any]) -> Any:
+    os._exit(3)
+
+
+def _need_too_much(task: dict[str, Any]) -> Any:
+    import numpy as np
+
+    return np.empty(2**55)
+
+
+def _run_out_of_memory(task: dict[str, Any]) -> Any:
+    raise MemoryError
+
+
+def _need_room(task: dict[str, Any]) -> Any:
+    """Out of memory while any other task is in work."""
+    working = Path(task["folder"]) / "working"
+    if working.exists():
+        raise MemoryError("too many at a time")
+    return "enough room"
+
+
+def _work(task: dict[str, Any]) -> Any:
+    working = Path(task["folder"]) / "working"
+    working.touch()
+    time.sleep(1.0)
+    working.unlink()
+    return "worked"
+
+
+class _UnpicklableError(Exception):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+
+
+def _fail_oddly(task: dict[str, Any]) -> Any:
+    raise _UnpicklableError(1, 2)
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from crossprop.errors import StoreError
 from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.pieces import FoldReport, ScreenReport
 from crossprop.experiments.store import CellStore
-from crossprop.experiments.tasks import FoldReport, ScreenReport
 from crossprop.paths import StudyPaths
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25], "val_mae": [3.0, 2.0]})
@@ -61,20 +61,21 @@ def fold(**changes):
         "history": HISTORY,
         "seconds": 0.5,
         "peak_memory": 123,
+        "n_train": 40,
     }
     return FoldReport(**(fields | changes))
 
 
-def draft_model(store, cell, number, text="weights"):
-    folder = store.model_draft(cell, number)
+def draft_model(store, cell, piece, text="weights"):
+    folder = store.model_draft(cell, piece)
     folder.mkdir(parents=True)
     (folder / "member.json").write_text(text)
 
 
 def test_nothing_is_stored_at_first(store, cell):
     assert store.screening(cell) is None
-    assert store.fold(cell, 0) is None
-    assert store.model(cell, 0) is None
+    assert store.fit(cell, "fold_00") is None
+    assert store.model(cell, "fold_00") is None
 
 
 def test_screening_comes_back_to_the_last_digit(store, cell):
@@ -109,39 +110,46 @@ def test_screening_without_trials_comes_back(store, cell):
 
 def test_fold_comes_back_to_the_last_digit(store, cell):
     given = fold()
-    store.keep_fold(cell, 1, given)
-    found = store.fold(cell, 1)
+    store.keep_fit(cell, "fold_01", given)
+    found = store.fit(cell, "fold_01")
     for name in ("val_rows", "val_pred", "test_pred"):
         assert np.array_equal(getattr(found, name), getattr(given, name))
-    assert (found.val_mae, found.seconds, found.peak_memory) == (1 / 7, 0.5, 123)
+    assert (found.val_mae, found.seconds, found.peak_memory, found.n_train) == (1 / 7, 0.5, 123, 40)
     pd.testing.assert_frame_equal(found.history, given.history)
-    assert store.fold(cell, 0) is None
+    assert store.fit(cell, "fold_00") is None
 
 
 def test_model_moves_in_with_its_fold(store, cell):
-    draft_model(store, cell, 0)
-    assert store.model(cell, 0) is None
-    store.keep_fold(cell, 0, fold())
-    assert (store.model(cell, 0) / "member.json").read_text() == "weights"
-    assert not store.model_draft(cell, 0).exists()
+    draft_model(store, cell, "fold_00")
+    assert store.model(cell, "fold_00") is None
+    store.keep_fit(cell, "fold_00", fold())
+    assert (store.model(cell, "fold_00") / "member.json").read_text() == "weights"
+    assert not store.model_draft(cell, "fold_00").exists()
 
 
 def test_fold_kept_again_takes_the_new_model(store, cell):
-    draft_model(store, cell, 0, "old")
-    store.keep_fold(cell, 0, fold())
-    draft_model(store, cell, 0, "new")
-    store.keep_fold(cell, 0, fold(val_mae=9.0))
-    assert (store.model(cell, 0) / "member.json").read_text() == "new"
-    assert store.fold(cell, 0).val_mae == 9.0
+    draft_model(store, cell, "fold_00", "old")
+    store.keep_fit(cell, "fold_00", fold())
+    draft_model(store, cell, "fold_00", "new")
+    store.keep_fit(cell, "fold_00", fold(val_mae=9.0))
+    assert (store.model(cell, "fold_00") / "member.json").read_text() == "new"
+    assert store.fit(cell, "fold_00").val_mae == 9.0
 
 
 def test_dropping_models_keeps_the_figures(store, cell):
-    for number in range(2):
-        draft_model(store, cell, number)
-        store.keep_fold(cell, number, fold())
+    for piece in ("fold_00", "fold_01"):
+        draft_model(store, cell, piece)
+        store.keep_fit(cell, piece, fold())
     store.drop_models(cell)
-    assert [store.model(cell, number) for number in range(2)] == [None, None]
-    assert store.fold(cell, 1).val_mae == 1 / 7
+    assert [store.model(cell, piece) for piece in ("fold_00", "fold_01")] == [None, None]
+    assert store.fit(cell, "fold_01").val_mae == 1 / 7
+
+
+def test_refits_of_a_fold_lie_beside_it(store, cell):
+    pieces = ["fold_01", "fold_01.strict", "fold_01.share_0.25"]
+    for i, piece in enumerate(pieces):
+        store.keep_fit(cell, piece, fold(n_train=i))
+    assert [store.fit(cell, piece).n_train for piece in pieces] == [0, 1, 2]
 
 
 def test_pieces_of_one_cell_are_not_anothers(store, cell, tiny_params):
@@ -166,11 +174,11 @@ def test_damaged_screening_is_named_with_what_to_do(store, cell, name, damage):
 @pytest.mark.parametrize("name", ["report.json", "predictions.npz", "history.parquet"])
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "removed", "overwritten"])
 def test_damaged_fold_is_named_with_what_to_do(store, cell, name, damage):
-    store.keep_fold(cell, 0, fold())
+    store.keep_fit(cell, "fold_00", fold())
     path = store._paths.cell(cell.id) / "fold_00" / name
     hurt(path, damage)
     with pytest.raises(StoreError, match=r"fold_00 is damaged \(.*Delete that folder and run again"):
-        store.fold(cell, 0)
+        store.fit(cell, "fold_00")
 
 
 def test_note_without_a_key_counts_as_damaged(store, cell):
@@ -206,12 +214,12 @@ def test_full_disk_is_named_and_leaves_nothing_half_written(store, cell, monkeyp
     with pytest.raises(
         StoreError, match=r"fold_00 cannot be written: No space left on device\. Free some space"
     ):
-        store.keep_fold(cell, 0, fold())
+        store.keep_fit(cell, "fold_00", fold())
     monkeypatch.undo()
     assert leftovers(store, cell) == []
-    assert store.fold(cell, 0) is None
-    store.keep_fold(cell, 0, fold())
-    assert store.fold(cell, 0).val_mae == 1 / 7
+    assert store.fit(cell, "fold_00") is None
+    store.keep_fit(cell, "fold_00", fold())
+    assert store.fit(cell, "fold_00").val_mae == 1 / 7
 
 
 def test_full_disk_leaves_what_was_stored_before(store, cell, monkeypatch):
@@ -249,15 +257,15 @@ def test_read_only_file_system_is_named(store, cell, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refused)
     with pytest.raises(StoreError, match=r"Read-only file system.*mend the permissions"):
-        store.keep_fold(cell, 0, fold())
+        store.keep_fit(cell, "fold_00", fold())
 
 
 def test_draft_of_a_killed_process_is_no_piece(store, cell):
     folder = store._paths.cell(cell.id)
     (folder / "screening.999.tmp").mkdir(parents=True)
     (folder / "screening.999.tmp" / "report.json").write_text("{")
-    draft_model(store, cell, 0)
+    draft_model(store, cell, "fold_00")
     assert store.screening(cell) is None
-    assert store.fold(cell, 0) is None
+    assert store.fit(cell, "fold_00") is None
     store.keep_screening(cell, screening())
     assert store.screening(cell).val_mae == 1 / 3

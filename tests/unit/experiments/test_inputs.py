@@ -94,6 +94,11 @@ def layer_of(root, cells, layer="hidden_16"):
     return np.array(TargetInputs(files_of(root), "published").features(cells[Method.ML_FEATEXTR], layer))
 
 
+def matrices(root):
+    """Files of the matrices that were computed on first use."""
+    return list(files_of(root).activations.glob("*.npy"))
+
+
 def test_activations_are_computed_once_and_are_the_networks(with_source, cells):
     from crossprop.features.matrices import load_features
     from crossprop.models.transfer import extract_activations, load_network
@@ -106,11 +111,18 @@ def test_activations_are_computed_once_and_are_the_networks(with_source, cells):
     assert got == pytest.approx(
         extract_activations(network, fractions, ["hidden_16"])["hidden_16"], rel=1e-4, abs=1e-6
     )
-    (folder,) = (path for path in files.activations.iterdir() if path.is_dir())
-    written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert len(written) == 16
-    layer_of(with_source, cells, "hidden_01")
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+    (first,) = matrices(with_source)
+    written = first.stat().st_mtime_ns
+    layer_of(with_source, cells)
+    assert first.stat().st_mtime_ns == written
+
+
+def test_every_layer_is_computed_when_it_is_asked_for_and_lies_in_a_file_of_its_own(with_source, cells):
+    layer_of(with_source, cells, "hidden_16")
+    assert layer_of(with_source, cells, "hidden_01").shape == (30, 1024)
+    assert sorted(path.name.rsplit("-", 1)[1] for path in matrices(with_source)) == [
+        "hidden_01.npy", "hidden_16.npy",
+    ]  # fmt: skip
 
 
 def test_activations_of_other_rows_are_not_taken_though_they_are_as_many(with_source, cells, write_target):
@@ -126,7 +138,7 @@ def test_activations_of_a_new_network_are_computed_anew(with_source, cells):
     files = files_of(with_source)
     os.utime(files.networks[0][1])
     layer_of(with_source, cells)
-    assert len([path for path in files.activations.iterdir() if path.is_dir()]) == 2
+    assert len(matrices(with_source)) == 2
 
 
 def test_full_disk_leaves_no_half_of_the_activations(with_source, cells, monkeypatch):
@@ -137,7 +149,7 @@ def test_full_disk_leaves_no_half_of_the_activations(with_source, cells, monkeyp
         patch.setattr(np, "save", full)
         with pytest.raises(StoreError, match="No space left on device"):
             layer_of(with_source, cells)
-    assert not [path for path in files_of(with_source).activations.iterdir() if path.is_dir()]
+    assert not matrices(with_source)
     assert layer_of(with_source, cells).shape == (30, 32)
 
 

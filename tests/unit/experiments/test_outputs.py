@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,13 +16,14 @@ import pytest
 
 from crossprop.errors import StoreError
 from crossprop.experiments.assemble import failed_outcome, finished_outcome, screened_outcome
-from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.cells import Cell, enumerate_cells
+from crossprop.experiments.chosen import ChosenModel, ModelPart
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
 from crossprop.experiments.outputs import conformal_half_width, write_target
+from crossprop.experiments.pieces import FoldReport, ScreenReport
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.runner import TargetOutcome
 from crossprop.experiments.selection import choose_winners
-from crossprop.experiments.tasks import FoldReport, ScreenReport
 from crossprop.paths import StudyPaths
 from crossprop.training.fit import fit_base
 
@@ -41,6 +44,21 @@ def test_half_width_covers_new_rows_as_often_as_it_promises():
     rng = np.random.default_rng(1)
     covered = [np.abs(rng.normal(size=50)) <= conformal_half_width(rng.normal(size=40)) for _ in range(400)]
     assert 0.89 < np.mean(covered) < 0.93  # exactly 37/41 = 0.902 in expectation
+
+
+class Made(NamedTuple):
+    """A finished target and what its folder is written from."""
+
+    outcome: TargetOutcome
+    cells: list[Cell]
+    run_ids: dict[str, str]
+    files: TargetFiles
+    folder: Path
+    inputs: TargetInputs
+
+    def write(self, **changes) -> None:
+        """Write the folder; keywords replace fields of the outcome."""
+        write_target(replace(self.outcome, **changes), self.run_ids, self.files, self.folder)
 
 
 @pytest.fixture
@@ -76,15 +94,24 @@ def made(tmp_path, write_target, tiny_params):
         screened_outcome(other, ScreenReport(best, 4.0, trials, HISTORY, 1.0, 7), inputs),
         failed_outcome(tuned, "DivergedError: the loss is nan", inputs),
     )
-    outcome = TargetOutcome(
-        outcomes, {o.result.cell: f"run-{i}" for i, o in enumerate(outcomes)},
-        choose_winners(o.result for o in outcomes),
-    )  # fmt: skip
-    models = []
     for i in range(2):
         fit_base(inputs.values[inputs.train] + i).save(tmp_path / f"drafted_{i}")
-        models.append(tmp_path / f"drafted_{i}")
-    return outcome, cells, models, files, paths.results("slme"), inputs
+    drafted = tuple(tmp_path / f"drafted_{i}" for i in range(2))
+    winners = choose_winners(o.result for o in outcomes)
+    model = ChosenModel(winners.winner, (ModelPart(winners.winner, (1.0, 1.0), drafted),))
+    curve = pd.DataFrame(
+        {
+            "cell": [ml.id] * 2,
+            "side": "scratch",
+            "share": [0.5, 1.0],
+            "n_train": [4, 8],
+            "test_mae": [2.0, 1.0],
+        }
+    )
+    return Made(
+        TargetOutcome(outcomes, winners, model, curve), cells, {cell.id: f"run-{i}" for i, cell in enumerate(cells)},
+        files, paths.results("slme"), inputs,
+    )  # fmt: skip
 
 
 def read(folder: Path, name: str):
@@ -92,7 +119,7 @@ def read(folder: Path, name: str):
 
 
 def test_figures_of_a_validated_cell_are_those_of_a_hand_computation(made):
-    outcome, _, _, _, _, inputs = made
+    outcome, inputs = made.outcome, made.inputs
     ml = outcome.outcomes[1].result
     assert ml.cv_mae == (1.0, 2.0)
     assert ml.best_fold == 0
@@ -111,16 +138,16 @@ def test_figures_of_a_validated_cell_are_those_of_a_hand_computation(made):
 
 
 def test_screened_and_failed_cells_never_saw_the_hold_out(made):
-    for outcome in made[0].outcomes[2:]:
+    for outcome in made.outcome.outcomes[2:]:
         assert outcome.result.test_mae is None
         assert outcome.result.cv_mae is None
         assert not len(outcome.predictions)
-    assert made[0].outcomes[3].result.failure == "DivergedError: the loss is nan"
-    assert made[0].outcomes[2].result.failure is None
+    assert made.outcome.outcomes[3].result.failure == "DivergedError: the loss is nan"
+    assert made.outcome.outcomes[2].result.failure is None
 
 
 def test_predictions_are_out_of_fold_once_and_hold_out_once(made):
-    table = made[0].outcomes[1].predictions
+    table = made.outcome.outcomes[1].predictions
     validation, test = (table[table["split"] == split] for split in ("validation", "test"))
     assert (len(validation), len(test)) == (16, 4)
     assert validation["formula"].is_unique
@@ -130,8 +157,8 @@ def test_predictions_are_out_of_fold_once_and_hold_out_once(made):
 
 
 def test_results_folder_holds_every_cell_and_the_winners_model(made):
-    outcome, cells, models, files, folder, _ = made
-    write_target(outcome, cells, models, files, folder)
+    outcome, cells, folder = made.outcome, made.cells, made.folder
+    made.write()
     assert [CellResult.from_dict(c) for c in read(folder, "cells.json")] == [
         o.result for o in outcome.outcomes
     ]
@@ -155,8 +182,8 @@ def test_model_says_what_it_is_and_predicts(made):
     from crossprop.data.compositions import ELEMENTS
     from crossprop.models.saved import load_predictor
 
-    outcome, cells, models, files, folder, inputs = made
-    write_target(outcome, cells, models, files, folder)
+    cells, folder, inputs = made.cells, made.folder, made.inputs
+    made.write()
     info = read(folder / "model", "model.json")
     assert (info["format"], info["target"], info["unit"], info["cell"]) == (1, "slme", "%", cells[1].id)
     assert info["members"] == ["fold_00", "fold_01"]
@@ -169,33 +196,40 @@ def test_model_says_what_it_is_and_predicts(made):
     assert load_predictor(folder / "model").predict(np.eye(86)[:3]) == pytest.approx([mean + 0.5] * 3)
 
 
+def test_learning_curve_lies_beside_the_rest_though_it_may_be_empty(made):
+    made.write()
+    curve = pd.read_parquet(made.folder / "learning_curve.parquet")
+    assert curve.columns.tolist() == ["cell", "side", "share", "n_train", "test_mae"]
+    assert curve["share"].tolist() == [0.5, 1.0]
+    made.write(curve=made.outcome.curve.iloc[:0])
+    assert len(pd.read_parquet(made.folder / "learning_curve.parquet")) == 0
+
+
 def test_old_results_are_replaced_whole(made):
-    outcome, cells, models, files, folder, _ = made
-    folder.mkdir(parents=True)
-    (folder / "stale.json").write_text("{}")
-    write_target(outcome, cells, models, files, folder)
-    assert not (folder / "stale.json").exists()
+    made.folder.mkdir(parents=True)
+    (made.folder / "stale.json").write_text("{}")
+    made.write()
+    assert not (made.folder / "stale.json").exists()
 
 
 def test_target_without_a_winner_has_an_empty_model_folder(made):
-    outcome, cells, _, files, folder, _ = made
-    lost = (outcome.outcomes[0], outcome.outcomes[3])
-    nobody = TargetOutcome(lost, outcome.run_ids, choose_winners(o.result for o in lost))
-    write_target(nobody, [cells[0], cells[3]], [], files, folder)
-    assert read(folder, "winners.json") == {"best_sc": None, "best_tl": None, "winner": None}
-    assert list((folder / "model").iterdir()) == []
+    lost = (made.outcome.outcomes[0], made.outcome.outcomes[3])
+    made.write(outcomes=lost, winners=choose_winners(o.result for o in lost), model=None)
+    assert read(made.folder, "winners.json") == {"best_sc": None, "best_tl": None, "winner": None}
+    assert list((made.folder / "model").iterdir()) == []
 
 
 def test_lost_model_is_named(made):
-    outcome, cells, models, files, folder, _ = made
+    model = made.outcome.model
+    lost = replace(model.parts[0], folders=(model.parts[0].folders[0], None))
     with pytest.raises(StoreError, match=r"the model fold_01 of ml\(EF\) is gone from the cell store"):
-        write_target(outcome, cells, [models[0], None], files, folder)
-    assert not folder.exists()
+        made.write(model=replace(model, parts=(lost,)))
+    assert not made.folder.exists()
 
 
 def test_full_disk_keeps_the_old_results(made, monkeypatch):
-    outcome, cells, models, files, folder, _ = made
-    write_target(outcome, cells, models, files, folder)
+    folder = made.folder
+    made.write()
     before = (folder / "cells.json").read_bytes()
 
     def full(*args, **kwargs):
@@ -205,6 +239,6 @@ def test_full_disk_keeps_the_old_results(made, monkeypatch):
     with pytest.raises(
         StoreError, match=r"slme cannot be written: .*No space left on device.*Free some space"
     ):
-        write_target(outcome, cells, models, files, folder)
+        made.write()
     assert (folder / "cells.json").read_bytes() == before
     assert not list(folder.parent.glob("*.tmp"))

@@ -76,6 +76,35 @@ def test_base_never_wins():
     assert choose_winners([result("base", (0.0, 0.0))]).winner is None
 
 
+def test_best_of_the_sides_are_the_papers_and_the_winner_may_be_ours():
+    ml, finetune = result("ml", (3.0, 3.0)), result("finetune", (4.0, 4.0))
+    boost, resnet = result("boost", (1.0, 1.0)), result("resnet_finetune", (2.0, 2.0))
+    winners = choose_winners([ml, finetune, boost, resnet])
+    assert (winners.best_sc, winners.best_tl) == (ml, finetune)
+    assert winners.best_own is winners.winner is boost
+
+
+def test_blend_is_one_of_ours():
+    ml, blend = result("ml", (3.0, 3.0)), result("blend", (2.0, 2.0))
+    winners = choose_winners([ml, blend])
+    assert (winners.best_sc, winners.best_tl, winners.winner) == (ml, None, blend)
+    alone = choose_winners([blend])
+    assert (alone.best_sc, alone.best_tl, alone.winner) == (None, None, blend)
+
+
+def test_paper_wins_a_tie_with_ours():
+    transfer, boost = result("freezing", (2.0, 2.0)), result("boost", (1.0, 3.0))
+    winners = choose_winners([boost, transfer])
+    assert winners.winner is transfer
+    assert winners.best_own is boost
+
+
+def test_cells_that_were_stopped_cannot_win():
+    stopped = result("boost", None, stopped="after fold 1 of 2: 9.0 % behind resnet", race_mae=(0.1,))
+    dl = result("dl", (5.0, 5.0))
+    assert choose_winners([stopped, dl]).winner is dl
+
+
 def test_scratch_wins_a_tie_with_transfer_and_earlier_cells_a_tie_within_a_side():
     scratch, transfer = result("dl", (2.0, 4.0)), result("finetune", (3.0, 3.0))
     later = result("ml", (4.0, 2.0))
@@ -110,4 +139,9 @@ def test_result_survives_json():
         representation=Representation.ACTIVATIONS, layer="hidden_03", n_train=2, n_test=1, failure="diverged",
     )  # fmt: skip
     assert CellResult.from_dict(json.loads(json.dumps(screened.as_dict()))) == screened
+    raced = result(
+        "boost", None, race_mae=(1.5,), stopped="after fold 1 of 3: 12.0 % behind resnet", strict_n_train=4,
+        strict_test_mae=0.25,
+    )  # fmt: skip
+    assert CellResult.from_dict(json.loads(json.dumps(raced.as_dict()))) == raced
     assert screened.label == "dl_featextr(band_gap, hidden_03)"

@@ -7,7 +7,8 @@ import pytest
 
 from crossprop.experiments.cells import enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs, target_inputs
-from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, layer_of, run_task, screen
+from crossprop.experiments.pieces import FoldTask, ScreenTask
+from crossprop.experiments.tasks import fit_fold, layer_of, run_task, screen
 from crossprop.models.fitted import FittedModel
 from crossprop.paths import StudyPaths
 from crossprop.vocabulary import Method
@@ -22,15 +23,28 @@ POINT = {
     Method.FINETUNE: {"learning_rate": 0.001},
     Method.MODFINETUNE: {"learning_rate": 0.001},
     Method.FREEZING: {"learning_rate": 0.001},
+    Method.BOOST: {
+        "algorithm": "hist_gradient_boosting",
+        "hist_gradient_boosting.max_iter": 10,
+        "hist_gradient_boosting.min_samples_leaf": 2,
+    },
+    Method.BOOST_SOURCES: {"algorithm": "svr", "svr.C": 2.0, "target_transform": "identity"},
+    Method.RESNET: {"learning_rate": 0.001},
+    Method.RESNET_FINETUNE: {"learning_rate": 0.001},
+}
+"""A point of every method that fits something: all but the blend."""
+JOINT = {
+    "joint": {"all_sources": ["formation_energy"]},
+    "joint_pretrain": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
 }
 
 
 @pytest.fixture
-def files(tmp_path, write_study):
+def files(tmp_path, write_study, pretrained_joint):
     write_study(tmp_path, n=40)
     paths = StudyPaths("tiny", tmp_path)
     network = paths.source_model("formation_energy") / "network.keras"
-    networks = (("formation_energy", network),)
+    networks = (("formation_energy", network), ("all_sources", pretrained_joint / "network.keras"))
     return TargetFiles(paths.prepared("slme"), paths.features("slme"), networks, paths.activations("slme"))
 
 
@@ -40,25 +54,29 @@ def cells(tiny_params):
 
     def build(**changes):
         study = {
-            "methods": list(Method),
-            "budget": {"ml_trials": 3, "dl_trials": 5, "seconds": 600},
+            **JOINT,
+            "methods": list(POINT),
+            "budget": {"ml_trials": 6, "dl_trials": 5, "seconds": 600},
         } | changes
-        found = enumerate_cells(tiny_params(**study), "slme", "%", "d", {"formation_energy": "f"})
+        digests = {"formation_energy": "f", "all_sources": "j"}
+        found = enumerate_cells(tiny_params(**study), "slme", "%", "d", digests)
         return {cell.method: cell for cell in found}
 
     return build
 
 
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("method", POINT)
 def test_fold_of_every_method_is_fitted_saved_and_the_same_again(method, files, cells, tmp_path):
     cell = cells()[method]
-    task = FoldTask(cell, files, tuple(sorted(POINT[method].items())), 1, tmp_path / "model")
+    point = tuple(sorted(POINT[method].items()))
+    task = FoldTask(cell, files, point, 1, tmp_path / "model", always_save=True)
     report = fit_fold(task)
     inputs = TargetInputs(files, "published")
     _, rows = inputs.folds(2, cell.seed)[1]
     assert np.array_equal(report.val_rows, rows)
     assert report.val_mae == pytest.approx(np.abs(report.val_pred - inputs.values[rows]).mean())
     assert report.test_pred.shape == (8,)
+    assert report.n_train == 32 - len(rows)
     features = inputs.features(cell, layer_of(cell, POINT[method]))
     saved = FittedModel.load(tmp_path / "model").predict(np.asarray(features[inputs.test]))
     assert saved == pytest.approx(report.test_pred, rel=1e-5)
@@ -76,6 +94,54 @@ def test_fold_is_fitted_without_being_saved_where_nobody_asks(files, cells, tmp_
     assert report.test_pred == pytest.approx(np.full(8, inputs.values[train].mean()))
 
 
+def test_quick_regressors_are_saved_only_on_request_and_networks_at_once(files, cells, tmp_path):
+    for method, saved in ((Method.ML, False), (Method.BASE, False), (Method.RESNET, True)):
+        point = tuple(sorted(POINT[method].items()))
+        fit_fold(FoldTask(cells()[method], files, point, 0, tmp_path / method))
+        assert (tmp_path / method / "member.json").is_file() == saved
+
+
+def test_boosting_beside_the_sources_reads_their_predictions(files, cells):
+    inputs = TargetInputs(files, "published")
+    own, beside = (inputs.features(cells()[m], None) for m in (Method.BOOST, Method.BOOST_SOURCES))
+    assert beside.shape == (40, 146)  # the attributes, and one source
+    assert np.array_equal(beside[:, :145], own)
+    assert np.ptp(beside[:, 145]) > 0
+
+
+def test_fine_tuned_residual_network_keeps_the_scaling_of_its_source(
+    files, cells, tmp_path, pretrained_joint
+):
+    point = (("learning_rate", 0.001),)
+    for method in (Method.RESNET, Method.RESNET_FINETUNE):
+        fit_fold(FoldTask(cells()[method], files, point, 0, tmp_path / method))
+    scaling = np.load(pretrained_joint / "scaling.npy")
+    assert np.array_equal(FittedModel.load(tmp_path / "resnet_finetune").scaling, scaling)
+    assert not np.array_equal(FittedModel.load(tmp_path / "resnet").scaling, scaling)
+
+
+def test_fine_tuned_residual_network_starts_from_the_joint_one_with_a_new_head(files, cells, monkeypatch):
+    from crossprop.experiments import tasks
+    from crossprop.models.transfer import load_network
+
+    given = {}
+
+    class Recording:
+        def fit(self, *arguments, **options):
+            network = tasks.NetworkTrainer().network(231, arguments[3], options["architecture"])
+            given["weights"], given["names"] = arguments[4](network), [w.path for w in network.weights]
+            raise InterruptedError
+
+    monkeypatch.setattr(tasks, "trainer", Recording)
+    with pytest.raises(InterruptedError):
+        fit_fold(FoldTask(cells()[Method.RESNET_FINETUNE], files, (("learning_rate", 0.001),), 0))
+    source = load_network(dict(files.networks)["all_sources"]).get_weights()
+    same = [np.array_equal(a, b) for a, b in zip(given["weights"], source, strict=True)]
+    differing = {name for name, equal in zip(given["names"], same, strict=True) if not equal}
+    assert differing <= {"head/kernel", "head/bias"}
+    assert "head/kernel" in differing
+
+
 def test_base_is_screened_without_a_trial(files, cells):
     report = run_task(ScreenTask(cells()[Method.BASE], files, None))
     inputs = TargetInputs(files, "published")
@@ -90,7 +156,7 @@ def test_screening_of_regressors_tries_the_defaults_first_and_reports_the_best(f
     cell = cells()[Method.ML]
     report = screen(ScreenTask(cell, files, tmp_path / "journal.log"))
     assert report.trials["params_algorithm"].tolist()[:2] == ["extra_trees", "ridge"]
-    assert len(report.trials) == cell.n_trials == 3
+    assert len(report.trials) == cell.n_trials == 3  # of six, boosting has the others
     complete = report.trials[report.trials["state"] == "COMPLETE"]
     assert report.val_mae == complete["value"].min()
     again = screen(ScreenTask(cell, files, tmp_path / "other.log"))

@@ -8,7 +8,7 @@ import pytest
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ConfigError, DataError, StoreError, UnknownElementError
 from crossprop.features import matrices
-from crossprop.features.matrices import load_features, write_features
+from crossprop.features.matrices import load_combined, load_features, write_features
 from crossprop.features.physical_attributes import ATTRIBUTE_NAMES, physical_attributes
 from crossprop.vocabulary import Representation
 
@@ -49,6 +49,29 @@ def test_mapped_matrix_is_read_only(frame, tmp_path):
     assert isinstance(loaded, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         loaded[0, 0] = 1.0
+
+
+def test_combined_matrix_is_the_fractions_beside_the_attributes(frame, tmp_path):
+    write_features(frame, tmp_path, [EF, PA])
+    combined = load_combined(tmp_path)
+    assert (combined.shape, combined.dtype) == ((3, 86 + len(ATTRIBUTE_NAMES)), np.float32)
+    np.testing.assert_array_equal(combined[:, :86], load_features(tmp_path, EF))
+    np.testing.assert_array_equal(combined[:, 86:], load_features(tmp_path, PA))
+
+
+@pytest.mark.parametrize("missing", [EF, PA])
+def test_combined_matrix_needs_both(frame, tmp_path, missing):
+    write_features(frame, tmp_path, [r for r in (EF, PA) if r is not missing])
+    with pytest.raises(DataError, match=rf"No feature matrix at .*{missing}\.npy.*dvc repro featurize"):
+        load_combined(tmp_path)
+
+
+@pytest.mark.parametrize("representation", [Representation.COMBINED, Representation.PREDICTED_SOURCES])
+def test_inputs_of_own_methods_have_no_matrix_of_their_own(frame, tmp_path, representation):
+    with pytest.raises(ConfigError, match=f"'{representation}' has no matrix of its own"):
+        write_features(frame, tmp_path, [representation])
+    with pytest.raises(ConfigError, match="has no matrix of its own"):
+        load_features(tmp_path, representation)
 
 
 def test_activations_have_no_matrix_of_their_own(frame, tmp_path):

@@ -1,4 +1,4 @@
-"""The twelve regressors: what they are, and that each can be saved, trusted and loaded again."""
+"""The paper's twelve regressors and boosted trees: what they are, and that each can be saved, trusted and loaded."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import yaml
 from sklearn import ensemble, linear_model, neighbors, svm, tree
 from sklearn.pipeline import Pipeline
 
-from crossprop.config import RegressorSpace
+from crossprop.config import RegressorSpace, Space
 from crossprop.errors import ConfigError
 from crossprop.models.fitted import FittedModel
 from crossprop.models.regressors import SCALE_SENSITIVE, algorithms, build_regressor
 from crossprop.training.fit import fit_regressor
+from crossprop.vocabulary import OWN_REGRESSORS, REGRESSORS
 
 ROOT = Path(__file__).resolve().parents[3]
-SPACE = RegressorSpace.model_validate(
-    yaml.safe_load((ROOT / "conf" / "search" / "default.yaml").read_text())["ml"]
-)
+SEARCH = yaml.safe_load((ROOT / "conf" / "search" / "default.yaml").read_text())
+PAPER, OWN = (RegressorSpace.model_validate(SEARCH[section]) for section in ("ml", "own"))
+SPACES = [
+    pytest.param(name, space, id=f"{section}-{name}")
+    for section, zoo in (("ml", PAPER), ("own", OWN))
+    for name, space in zoo.algorithms.items()
+]
 CLASSES = {
     "extra_trees": ensemble.ExtraTreesRegressor,
     "random_forest": ensemble.RandomForestRegressor,
@@ -33,6 +38,7 @@ CLASSES = {
     "lasso": linear_model.Lasso,
     "sgd": linear_model.SGDRegressor,
     "linear": linear_model.LinearRegression,
+    "hist_gradient_boosting": ensemble.HistGradientBoostingRegressor,
 }
 
 
@@ -42,9 +48,8 @@ def data():
     return x, 3 * x[:, 0] - x[:, 1] ** 2
 
 
-def corners(algorithm: str) -> list[dict[str, object]]:
-    """Default, lowest and highest hyperparameters of the configured space, and every choice once."""
-    space = SPACE.algorithms[algorithm]
+def corners(space: Space) -> list[dict[str, object]]:
+    """Default, lowest and highest hyperparameters of an algorithm's space, and every choice once."""
     defaults = {key: r.default for key, r in space.items()}
 
     def end(name: str) -> dict[str, object]:
@@ -63,8 +68,12 @@ def _number(value: float, integer: bool) -> float | int:
     return int(value) if integer else value
 
 
-def test_zoo_is_the_papers_twelve():
-    assert set(algorithms()) == set(CLASSES)
+def test_zoo_is_the_papers_twelve_and_boosted_trees():
+    assert set(algorithms()) == set(CLASSES) == {*REGRESSORS, *OWN_REGRESSORS}
+    assert len(REGRESSORS) == 12
+    assert set(CLASSES) - set(REGRESSORS) == {"hist_gradient_boosting"}
+    assert set(PAPER.algorithms) == set(REGRESSORS)
+    assert set(OWN.algorithms) == set(OWN_REGRESSORS)
 
 
 @pytest.mark.parametrize("algorithm", CLASSES)
@@ -83,15 +92,40 @@ def test_same_seed_gives_the_same_predictions(algorithm, data):
     assert np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("algorithm", CLASSES)
-def test_saved_regressor_is_trusted_and_predicts_the_same(algorithm, data, tmp_path):
+@pytest.mark.parametrize(("algorithm", "space"), SPACES)
+def test_saved_regressor_is_trusted_and_predicts_the_same(algorithm, space, data, tmp_path):
     x, y = data
-    for i, hyperparameters in enumerate(corners(algorithm)):
+    for i, hyperparameters in enumerate(corners(space)):
         model = fit_regressor(algorithm, hyperparameters, x, y, seed=1)
         model.save(tmp_path / str(i))
         assert np.array_equal(FittedModel.load(tmp_path / str(i)).predict(x), model.predict(x)), (
             hyperparameters
         )
+
+
+def test_boosted_trees_that_branch_are_trusted(tmp_path):
+    """Enough rows for the least number in a leaf: the trees of the tests above are one or two leaves."""
+    x = np.random.default_rng(2).random((400, 4)).astype(np.float32)
+    y = np.where(x[:, 0] > 0.5, 3.0, -1.0) + x[:, 1]
+    model = fit_regressor("hist_gradient_boosting", {"max_iter": 60, "max_features": 0.5}, x, y, seed=1)
+    model.save(tmp_path)
+    loaded = FittedModel.load(tmp_path)
+    assert np.array_equal(loaded.predict(x), model.predict(x))
+    assert np.abs(loaded.predict(x) - y).mean() < 0.2 * np.abs(y - np.median(y)).mean()
+
+
+def test_boosted_trees_minimise_the_absolute_error_and_never_stop_early():
+    built = build_regressor("hist_gradient_boosting", {"max_iter": 7}, seed=1)
+    assert (built.loss, built.early_stopping, built.max_iter) == ("absolute_error", False, 7)
+
+
+@pytest.mark.parametrize("kind", ["arcsinh", "identity"])
+@pytest.mark.parametrize("algorithm", OWN_REGRESSORS)
+def test_own_regressors_learn_a_simple_rule_in_both_scales(algorithm, kind):
+    x = np.random.default_rng(3).random((300, 5)).astype(np.float32)
+    y = 20 * x[:, 2].astype(float) - 5
+    model = fit_regressor(algorithm, {}, x[:200], y[:200], seed=1, transform=kind)
+    assert np.abs(model.predict(x[200:]) - y[200:]).mean() < 0.3 * np.abs(y[200:] - np.median(y)).mean()
 
 
 @pytest.mark.parametrize("p", [1, 2])

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import TrackingError
 from crossprop.models.saved import load_predictor
 from crossprop.tracking.registry import register_winner
-from crossprop.tracking.requirements import model_requirements
+from crossprop.tracking.requirements import folder_requirements, model_requirements
 from crossprop.tracking.runs import MlflowRecorder
 from crossprop.tracking.store import open_client
 
@@ -145,3 +146,17 @@ def test_transfer_model_needs_keras_and_a_regressor_on_activations_both():
     assert {"keras", "tensorflow", "scikit-learn", "skops"} <= names[1]
     assert {"matminer", "scikit-learn"} <= names[2]
     assert "keras" not in names[2]
+
+
+def test_blend_needs_what_its_parts_need(tmp_path):
+    parts = {
+        "part_00": {"method": "boost_sources", "representation": "predicted_sources"},
+        "part_01": {"method": "ml", "representation": "elemental_fractions"},
+    }
+    (tmp_path / "model.json").write_text(json.dumps({"method": "blend", "parts": {p: [0.5] for p in parts}}))
+    for name, info in parts.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text(json.dumps(info))
+    lines = folder_requirements(tmp_path)
+    assert {"keras", "tensorflow", "matminer", "scikit-learn"} <= {line.split("==")[0] for line in lines}
+    assert len(lines) == len(set(lines))

@@ -66,6 +66,54 @@ def test_defaults_of_networks_are_one_point():
     assert MethodSpace.of(Method.FINETUNE, SEARCH).defaults() == [{"learning_rate": 5e-4}]
 
 
+@pytest.mark.parametrize("method", [Method.BOOST, Method.BOOST_SOURCES])
+def test_own_regressor_methods_have_a_zoo_of_their_own(method):
+    own = SearchConfig.model_validate(
+        SEARCH.model_dump()
+        | {
+            "own": {
+                "defaults_first": 2,
+                "shared": {"target_transform": {"choices": ["identity", "arcsinh"], "default": "identity"}},
+                "algorithms": {
+                    "svr": {"C": {"low": 0.3, "high": 30.0, "log": True, "default": 3.0}},
+                    "hist_gradient_boosting": {},
+                    "extra_trees": {},
+                },
+            }
+        }
+    )
+    space = MethodSpace.of(method, own)
+    assert list(space.algorithms) == ["svr", "hist_gradient_boosting", "extra_trees"]
+    assert space.defaults() == [
+        {"target_transform": "identity", "algorithm": "svr", "svr.C": 3.0},
+        {"target_transform": "identity", "algorithm": "hist_gradient_boosting"},
+    ]
+    assert "svr" not in MethodSpace.of(Method.ML, own).algorithms
+
+
+def test_own_zoo_without_a_section_is_all_three_with_their_defaults():
+    assert MethodSpace.of(Method.BOOST, SEARCH).defaults() == [
+        {"algorithm": name} for name in ("hist_gradient_boosting", "extra_trees", "svr")
+    ]
+
+
+@pytest.mark.parametrize("algorithm", ["ridge", "gradient_boosting"])
+def test_algorithm_that_is_none_of_ours_is_refused(algorithm):
+    with pytest.raises(
+        ValueError, match=f"own.algorithms names {algorithm}; known are hist_gradient_boosting"
+    ):
+        SearchConfig.model_validate(SEARCH.model_dump() | {"own": {"algorithms": {algorithm: {}}}})
+
+
+def test_boosted_trees_are_none_of_the_papers_regressors():
+    with pytest.raises(
+        ValueError, match=r"ml\.algorithms names hist_gradient_boosting; known are extra_trees"
+    ):
+        SearchConfig.model_validate(
+            SEARCH.model_dump() | {"ml": {"algorithms": {"hist_gradient_boosting": {}}}}
+        )
+
+
 @pytest.mark.parametrize("method", [Method.ML_FEATEXTR, Method.DL_FEATEXTR])
 def test_feature_extraction_chooses_its_layer_and_starts_from_the_default_one(method):
     space = MethodSpace.of(method, SEARCH)
@@ -74,7 +122,18 @@ def test_feature_extraction_chooses_its_layer_and_starts_from_the_default_one(me
 
 
 @pytest.mark.parametrize(
-    "method", [Method.ML, Method.DL, Method.FINETUNE, Method.MODFINETUNE, Method.FREEZING]
+    "method",
+    [
+        Method.ML,
+        Method.DL,
+        Method.FINETUNE,
+        Method.MODFINETUNE,
+        Method.FREEZING,
+        Method.BOOST,
+        Method.BOOST_SOURCES,
+        Method.RESNET,
+        Method.RESNET_FINETUNE,
+    ],
 )
 def test_other_methods_have_no_layer_to_choose(method):
     assert all("layer" not in point for point in MethodSpace.of(method, SEARCH).defaults())
@@ -82,7 +141,14 @@ def test_other_methods_have_no_layer_to_choose(method):
 
 @pytest.mark.parametrize(
     ("method", "default"),
-    [(Method.FINETUNE, 5e-4), (Method.MODFINETUNE, 5e-4), (Method.DL, 1e-3), (Method.FREEZING, 1e-3)],
+    [
+        (Method.FINETUNE, 5e-4),
+        (Method.MODFINETUNE, 5e-4),
+        (Method.RESNET_FINETUNE, 5e-4),
+        (Method.DL, 1e-3),
+        (Method.FREEZING, 1e-3),
+        (Method.RESNET, 1e-3),
+    ],
 )
 def test_only_transferred_weights_have_the_space_of_fine_tuning(method, default):
     assert MethodSpace.of(method, SEARCH).shared["learning_rate"].default == default

@@ -1,0 +1,122 @@
+"""Small studies without networks in folders of their own; `jax` is only named as the backend: workers start quickly."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from crossprop.config import Params, parse_params
+from crossprop.errors import TrackingError
+from crossprop.experiments.results import NullRecorder
+from crossprop.experiments.target import run_target
+from crossprop.paths import StudyPaths
+
+ROOT = Path(__file__).resolve().parents[2]
+NO_NETWORKS: dict[str, Any] = {"methods": ["base", "ml"], "sources": [], "shards": {"only": ["slme"]}}
+QUICK = {"workers": 1, "backend": "jax", "retries": 0}
+
+
+def project(root: Path, params: Params, write_target: Callable[..., Any]) -> StudyPaths:
+    """A folder to run stages in, with a configuration and a prepared target."""
+    root.mkdir(exist_ok=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False))
+    write_target(root)
+    return StudyPaths.of(params.study, root)
+
+
+def without_networks(values: dict[str, Any], algorithms: dict[str, Any], **study: Any) -> Params:
+    """The tiny configuration with another zoo."""
+    values["study"] |= {**NO_NETWORKS, **study}
+    values["search"]["ml"]["algorithms"] = algorithms
+    values["compute"] |= QUICK
+    return parse_params(values)
+
+
+def computed(params: Params, paths: StudyPaths, recorder: Any = None, lines: list[str] | None = None) -> Any:
+    """The target, computed in this process; progress goes into the list."""
+    heard = [] if lines is None else lines
+    return run_target(params, "slme", paths, lambda digests: recorder or NullRecorder(), heard.append)
+
+
+def start_transfer(root: Path, **environment: str) -> subprocess.Popen[str]:
+    """The stage's script on the study in a folder, as a process group of its own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACK", "KERAS", "OMP"))}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "pipelines" / "transfer.py"), "--shard", "only"],
+        cwd=root,
+        env=kept | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def pieces(paths: StudyPaths) -> dict[str, int]:
+    """Finished pieces with the time they were written."""
+    notes = (paths.root / ".crossprop" / "cells").glob("*/*/*/report.json")
+    return {
+        note.parent.relative_to(paths.root).as_posix(): note.stat().st_mtime_ns
+        for note in notes
+        if not note.parent.name.endswith(".tmp")
+    }
+
+
+def wait_for_pieces(process: subprocess.Popen[str], paths: StudyPaths, wanted: int) -> None:
+    """Wait until a transfer has finished so many pieces."""
+    deadline = time.monotonic() + 240
+    while len(pieces(paths)) < wanted:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def workers_of(process: int) -> list[psutil.Process]:
+    """The worker processes of a scheduler."""
+    children = psutil.Process(process).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(_command(child))]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def tracked(uri: str) -> list[Any]:
+    """The runs of the target."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("tiny/slme")
+    return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
+
+def results(paths: StudyPaths, name: str) -> Any:
+    """One of the target's written results."""
+    return json.loads((paths.results("slme") / name).read_text())
+
+
+class Refusing:
+    """A recorder whose store gives up after some cells."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        self.cells: list[str] = []
+
+    def record(self, outcome: Any) -> str:
+        if not self.left:
+            raise TrackingError("mlflow.db is damaged. Move it away.")
+        self.left -= 1
+        self.cells.append(outcome.result.cell)
+        return f"run-{outcome.result.cell}"

@@ -1,0 +1,110 @@
+"""Blends of cross-validated cells: hand-checked weights, learnt on the other folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from made_cells import make_fold
+
+from crossprop.errors import CellError
+from crossprop.experiments.blend import PICKS, blend_folds, greedy_weights
+
+TRUE = np.array([1.0, 2.0, 3.0, 4.0])
+
+
+def test_perfect_model_gets_all_the_weight():
+    assert greedy_weights(np.stack([TRUE + 5, TRUE, TRUE - 5]), TRUE).tolist() == [0.0, 1.0, 0.0]
+
+
+def test_opposite_errors_cancel():
+    assert greedy_weights(np.stack([TRUE + 1, TRUE - 1]), TRUE) == pytest.approx([0.5, 0.5])
+
+
+def test_weights_follow_the_sizes_of_the_errors():
+    # 3 w - 1 (1 - w) = 0 at w = 1/4: after four picks of which one is the first model
+    assert greedy_weights(np.stack([TRUE + 3, TRUE - 1]), TRUE) == pytest.approx([0.25, 0.75])
+
+
+def test_of_equal_models_the_first_is_taken():
+    assert greedy_weights(np.stack([TRUE + 1, TRUE + 1, TRUE + 1]), TRUE).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_weights_of_an_early_round_stay_where_later_rounds_are_worse():
+    # one pick of each is perfect; no odd number of picks can be
+    predicted = np.stack([TRUE + 1, TRUE - 1])
+    for picks in (2, 3, 4, 5):
+        assert greedy_weights(predicted, TRUE, picks).tolist() == [0.5, 0.5]
+    assert greedy_weights(predicted, TRUE, 1).tolist() == [1.0, 0.0]
+
+
+def test_weights_are_a_convex_combination_of_whole_picks():
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=200)
+    predicted = values + rng.normal(size=(5, 200)) + rng.normal(size=(5, 1))
+    weights = greedy_weights(predicted, values)
+    assert weights.sum() == pytest.approx(1.0)
+    assert (weights >= 0).all()
+    assert all(Fraction(float(w)).limit_denominator(PICKS).denominator <= PICKS for w in weights)
+    error = np.abs(weights @ predicted - values).mean()
+    assert error <= np.abs(predicted - values).mean(axis=1).min()
+
+
+VALUES = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 0.0])
+ROWS = [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]
+"""Validation rows of three folds; the last two rows are the hold-out."""
+
+
+def part(*shifts, test=0.0):
+    """The folds of a cell that is off by ``shifts`` on the validation rows and by ``test`` on the hold-out."""
+    return [
+        make_fold(rows, VALUES[rows] + shift, np.full(2, test + k), VALUES, n_train=4)
+        for k, (rows, shift) in enumerate(zip(ROWS, shifts, strict=True))
+    ]
+
+
+def test_blend_of_opposite_cells_is_perfect_in_every_fold():
+    reports, weights = blend_folds([part(1, 1, 1, test=10), part(-1, -1, -1, test=30)], VALUES)
+    assert weights == pytest.approx(np.full((3, 2), 0.5))
+    assert [report.val_mae for report in reports] == pytest.approx([0.0] * 3)
+    for k, report in enumerate(reports):
+        assert np.array_equal(report.val_rows, ROWS[k])
+        assert report.val_pred == pytest.approx(VALUES[ROWS[k]])
+        assert report.test_pred == pytest.approx(np.full(2, 20.0 + k))  # half of 10 + k and of 30 + k
+        assert (report.n_train, len(report.history)) == (4, 0)
+
+
+def test_weights_of_a_fold_do_not_know_that_fold():
+    # the first cell is perfect but for the last fold, the second is perfect there alone
+    fickle, steady = part(0, 0, 9), part(3, 3, 0)
+    reports, weights = blend_folds([fickle, steady], VALUES)
+    assert weights[2].tolist() == [1.0, 0.0]  # folds 0 and 1 speak for the first cell
+    assert reports[2].val_mae == pytest.approx(9.0)  # and fold 2 pays for it
+    again, other = blend_folds([part(0, 0, 0), steady], VALUES)
+    assert other[2].tolist() == [1.0, 0.0]
+    assert again[2].val_mae == 0.0
+    assert (weights[0].tolist(), other[0].tolist()) == ([0.0, 1.0], [1.0, 0.0])  # these do know fold 2
+
+
+def test_hold_out_has_no_say_in_the_weights():
+    _, weights = blend_folds([part(1, 1, 1, test=0), part(-1, -1, -1, test=0)], VALUES)
+    _, other = blend_folds([part(1, 1, 1, test=1e9), part(-1, -1, -1, test=-5)], VALUES)
+    assert np.array_equal(weights, other)
+
+
+def test_one_cell_alone_is_no_blend():
+    with pytest.raises(CellError, match="needs two cross-validated cells, here are 1"):
+        blend_folds([part(0, 0, 0)], VALUES)
+    with pytest.raises(CellError, match="here are 0"):
+        blend_folds([], VALUES)
+
+
+def test_cells_of_different_folds_cannot_be_blended():
+    other = part(0, 0, 0)
+    other[1] = replace(other[1], val_rows=np.array([2, 4]))
+    with pytest.raises(CellError, match="cross-validated on different folds"):
+        blend_folds([part(0, 0, 0), other], VALUES)
+    with pytest.raises(CellError, match="cross-validated on different folds"):
+        blend_folds([part(0, 0, 0), part(0, 0, 0)[:2]], VALUES)

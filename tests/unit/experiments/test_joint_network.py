@@ -1,0 +1,254 @@
+"""The joint network: sources brought together by composition, each with its own split, and what is saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.errors import ConfigError, DataError, StoreError
+from crossprop.experiments import joint
+from crossprop.experiments.fingerprint import data_digest
+from crossprop.experiments.joint import joint_rows, pretrain_joint
+from crossprop.experiments.sources import load_provenance, source_key
+from crossprop.features.matrices import load_combined, write_features
+from crossprop.models.fitted import network_outputs, standardised
+from crossprop.models.target_transform import TargetTransform
+from crossprop.models.transfer import load_network, weights_digest
+from crossprop.paths import StudyPaths
+from crossprop.training.fit import NetworkTrainer, feature_scaling
+from crossprop.vocabulary import Representation
+
+BOTH = [Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES]
+ENERGY, GAP = "formation_energy", "band_gap"
+RECIPE = {"epochs": 3, "batch_size": 8, "learning_rate": 0.001, "schedule": "constant"}
+NAN = np.nan
+
+
+def write_source(paths, name, rows):
+    """A prepared source from (formula, value, split), with its matrices."""
+    frame = pd.DataFrame(rows, columns=["formula", "value", "split"])
+    frame["composition"] = composition_keys(fraction_matrix(frame["formula"]))
+    paths.prepared_folder.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(paths.prepared(name), index=False)
+    write_features(frame, paths.features(name), BOTH)
+    return frame
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Two sources: MgO and NaCl are in both, spelt differently; the others in one."""
+    paths = StudyPaths("tiny", tmp_path)
+    write_source(
+        paths, ENERGY,
+        [("CaO", -3.0, "train"), ("MgO", -2.9, "validation"), ("NaCl", -2.0, "train"), ("KBr", -1.9, "validation")],
+    )  # fmt: skip
+    write_source(
+        paths, GAP,
+        [("Si", 1.1, "train"), ("Na2Cl2", 8.5, "train"), ("Mg2O2", 7.8, "train"), ("GaAs", 1.4, "validation")],
+    )  # fmt: skip
+    return paths
+
+
+def test_compositions_of_all_sources_stand_once_with_what_is_known_of_them(paths):
+    rows = joint_rows((ENERGY, GAP), paths)
+    # CaO, MgO, NaCl, KBr, and then what only the gaps know: Si, GaAs
+    assert np.array_equal(
+        rows.learnt,
+        [[-3.0, NAN], [NAN, 7.8], [-2.0, 8.5], [NAN, NAN], [NAN, 1.1], [NAN, NAN]],
+        equal_nan=True,
+    )
+    assert np.array_equal(
+        rows.validating,
+        [[NAN, NAN], [-2.9, NAN], [NAN, NAN], [-1.9, NAN], [NAN, NAN], [NAN, 1.4]],
+        equal_nan=True,
+    )
+
+
+def test_features_are_those_of_the_composition(paths):
+    rows = joint_rows((ENERGY, GAP), paths)
+    assert rows.features.shape == (6, 231)
+    expected = fraction_matrix(["CaO", "MgO", "NaCl", "KBr", "Si", "GaAs"])
+    assert rows.features[:, :86] == pytest.approx(expected)
+    assert np.array_equal(rows.features[:4], load_combined(paths.features(ENERGY)))
+    assert np.array_equal(rows.features[4:], load_combined(paths.features(GAP))[[0, 3]])
+
+
+def test_order_of_the_sources_is_the_order_of_the_columns(paths):
+    one, other = joint_rows((ENERGY, GAP), paths), joint_rows((GAP, ENERGY), paths)
+    assert np.nansum(one.learnt, axis=0) == pytest.approx(np.nansum(other.learnt, axis=0)[::-1])
+    assert one.digest != other.digest
+
+
+def test_no_value_is_both_learnt_and_validated_on(paths):
+    rows = joint_rows((ENERGY, GAP), paths)
+    assert not (np.isfinite(rows.learnt) & np.isfinite(rows.validating)).any()
+    assert np.isfinite(rows.learnt).sum(axis=0).tolist() == [2, 3]
+    assert np.isfinite(rows.validating).sum(axis=0).tolist() == [2, 1]
+
+
+def test_other_data_of_one_source_make_another_digest(paths):
+    before = joint_rows((ENERGY, GAP), paths).digest
+    frame = pd.read_parquet(paths.prepared(GAP))
+    frame["value"] += 1e-9
+    frame.to_parquet(paths.prepared(GAP), index=False)
+    assert data_digest(frame)
+    assert joint_rows((ENERGY, GAP), paths).digest != before
+    assert joint_rows((ENERGY,), paths).digest == joint_rows((ENERGY,), paths).digest
+
+
+def test_missing_source_and_one_without_validation_rows_are_refused(paths):
+    with pytest.raises(DataError, match=r"stability\.parquet cannot be read: .*Run 'dvc repro prepare'"):
+        joint_rows((ENERGY, "stability"), paths)
+    frame = pd.read_parquet(paths.prepared(GAP)).assign(split="train")
+    frame.to_parquet(paths.prepared(GAP), index=False)
+    with pytest.raises(DataError, match=r"band_gap\.parquet has no validation rows"):
+        joint_rows((ENERGY, GAP), paths)
+
+
+@pytest.fixture
+def params(tiny_params):
+    return tiny_params(
+        sources=[ENERGY, GAP],
+        joint={"all_sources": [ENERGY, GAP]},
+        joint_pretrain=RECIPE,
+        budget={"ml_trials": 2, "dl_trials": 2, "seconds": 1},
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch, tensorflow):
+    """Networks without XLA, whose compilation would take longer than the fit."""
+    monkeypatch.setattr(joint, "NetworkTrainer", lambda jit: NetworkTrainer())
+
+
+UNITS = {ENERGY: "eV/atom", GAP: "eV"}
+
+
+def test_name_of_no_joint_network_is_refused(params, paths):
+    with pytest.raises(ConfigError, match=r"'other' is no joint network of the study: \['all_sources'\]"):
+        pretrain_joint(params, "other", UNITS, paths, lambda line: None)
+
+
+def test_saved_network_has_an_output_for_every_source_and_the_stated_errors(params, paths, quick):
+    lines = []
+    provenance, history = pretrain_joint(params, "all_sources", UNITS, paths, lines.append)
+    folder = paths.joint_model("all_sources")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "history.csv", "network.keras", "provenance.json", "scaling.npy",
+    ]  # fmt: skip
+    network = load_network(folder / "network.keras")
+    assert network.output_shape == (None, 2)
+    assert load_provenance(folder) == json.loads(json.dumps(provenance))
+    assert provenance["weights_sha256"] == weights_digest(network)
+    assert provenance["key"] == source_key(provenance)
+    assert (provenance["source"], provenance["sources"]) == ("all_sources", [ENERGY, GAP])
+    assert (provenance["n_train"], provenance["n_validation"]) == (4, 3)
+    assert provenance["n_train_by_source"] == {ENERGY: 2, GAP: 3}
+
+    rows = joint_rows((ENERGY, GAP), paths)
+    scaling = np.load(folder / "scaling.npy")
+    assert np.array_equal(scaling, feature_scaling(rows.features[[0, 1, 2, 4]]))  # what is learnt from
+    outputs = network_outputs(network, standardised(rows.features, scaling))
+    for j, source in enumerate((ENERGY, GAP)):
+        predicted = TargetTransform(**provenance["scaling"][j]).inverse(outputs[:, j])
+        error = np.nanmean(np.abs(predicted - rows.validating[:, j]))
+        assert provenance["validation_mae_by_source"][source] == pytest.approx(error, rel=1e-4)
+    # medians of what is learnt: -2.5 and 7.8
+    assert provenance["validation_mae_of_median_by_source"] == pytest.approx({ENERGY: 0.5, GAP: 6.4})
+    relative = [provenance["validation_mae_by_source"][s] / m for s, m in ((ENERGY, 0.5), (GAP, 6.4))]
+    assert provenance["validation_mae"] == pytest.approx(np.mean(relative))
+    assert history["val_mae"].iloc[-1] == pytest.approx(provenance["validation_mae"], rel=1e-5)
+    assert lines[0] == "all_sources: pretraining on 4 compositions, 2 properties, 3 epochs"
+    assert lines[-1].startswith("all_sources: band_gap validation MAE ")
+    assert lines[-1].endswith(" eV")
+
+
+def test_validation_values_are_never_learnt(params, paths, quick):
+    first, _ = pretrain_joint(params, "all_sources", UNITS, paths, lambda line: None)
+    for source in (ENERGY, GAP):
+        frame = pd.read_parquet(paths.prepared(source))
+        frame.loc[frame["split"] == "validation", "value"] += 100.0
+        frame.to_parquet(paths.prepared(source), index=False)
+    second, _ = pretrain_joint(params, "all_sources", UNITS, paths, lambda line: None)
+    assert second["weights_sha256"] == first["weights_sha256"]
+    assert second["scaling"] == first["scaling"]
+    assert second["validation_mae"] != first["validation_mae"]
+    assert second["key"] != first["key"]
+
+
+def test_values_of_one_source_teach_and_same_data_teach_the_same(params, paths, quick):
+    first, again = (
+        pretrain_joint(params, "all_sources", UNITS, paths, lambda line: None)[0] for _ in range(2)
+    )
+    assert first["weights_sha256"] == again["weights_sha256"]
+    frame = pd.read_parquet(paths.prepared(GAP))
+    frame.loc[frame["formula"] == "Si", "value"] = 12.0  # above the median, no longer below it
+    frame.to_parquet(paths.prepared(GAP), index=False)
+    other, _ = pretrain_joint(params, "all_sources", UNITS, paths, lambda line: None)
+    assert other["weights_sha256"] != first["weights_sha256"]
+    assert other["scaling"][0] == first["scaling"][0]
+
+
+def test_network_learns_where_every_composition_is_known_for_one_source_only(params, tmp_path, quick):
+    """Two copies of one rule on disjoint compositions: a mask that lets NaN or zeros in would not get there."""
+    paths = StudyPaths("tiny", tmp_path)
+    metals, others = (
+        ["Li", "Na", "K", "Rb", "Mg", "Ca", "Sr", "Ba", "Al", "Zn"],
+        ["O", "S", "Se", "F", "Cl", "Br"],
+    )
+    pairs = [(m, o) for m in metals for o in others]
+    for j, source in enumerate((ENERGY, GAP)):
+        rows = [
+            (f"{m}{o}", 10.0 * j + others.index(o), "validation" if k % 5 == 0 else "train")
+            for k, (m, o) in enumerate(pairs[j::2])
+        ]
+        write_source(paths, source, rows)
+    longer = params.model_copy(
+        update={
+            "study": params.study.model_copy(
+                update={"joint_pretrain": params.study.joint_pretrain.model_copy(update={"epochs": 40})}
+            )
+        }
+    )
+    provenance, history = pretrain_joint(longer, "all_sources", UNITS, paths, lambda line: None)
+    assert np.isfinite(history["loss"]).all()
+    medians = provenance["validation_mae_of_median_by_source"]
+    for source, error in provenance["validation_mae_by_source"].items():
+        assert error < 0.5 * medians[source]
+
+
+def test_full_disk_leaves_no_half_of_a_joint_network(params, paths, quick, monkeypatch):
+    from crossprop.experiments import sources
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sources.np, "save", full)
+    with pytest.raises(StoreError, match=r"all_sources cannot be written: .*No space left on device"):
+        pretrain_joint(params, "all_sources", UNITS, paths, lambda line: None)
+    assert not paths.joint_model("all_sources").exists()
+    assert list(paths.joint_model("all_sources").parent.iterdir()) == []
+
+
+def test_network_of_one_source_is_a_joint_network_too(pretrained_joint):
+    provenance = load_provenance(pretrained_joint)
+    assert provenance["sources"] == [ENERGY]
+    assert load_network(pretrained_joint / "network.keras").output_shape == (None, 1)
+    assert np.load(pretrained_joint / "scaling.npy").shape == (2, 231)
+
+
+def test_damaged_scaling_says_what_to_do(pretrained_joint, tmp_path):
+    from crossprop.experiments.inputs import scaling_of
+
+    shutil.copytree(pretrained_joint, tmp_path / "joint")
+    (tmp_path / "joint" / "scaling.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(StoreError, match=r"scaling\.npy cannot be read: .*Pretrain the joint network again"):
+        scaling_of(tmp_path / "joint" / "network.keras")
+    (tmp_path / "joint" / "scaling.npy").unlink()
+    with pytest.raises(StoreError, match="Pretrain the joint network again"):
+        scaling_of(tmp_path / "joint" / "network.keras")

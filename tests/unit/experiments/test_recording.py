@@ -1,0 +1,163 @@
+"""The writer thread: it keeps nobody waiting, waits for a store that is away, and tells of every other error."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from crossprop.errors import TrackingError
+from crossprop.experiments import recording
+from crossprop.experiments.recording import BackgroundRecorder, StoreOutOfReachError
+
+
+@pytest.fixture(autouse=True)
+def pauses_are_short(monkeypatch):
+    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
+
+
+def outcome(cell: str):
+    return SimpleNamespace(result=SimpleNamespace(cell=cell))
+
+
+class Store:
+    """A recorder that can be slow, away for a number of calls, or broken from some cell on."""
+
+    def __init__(self, *, seconds: float = 0.0, away: int = 0, broken_at: str = ""):
+        self.seconds, self.away, self.broken_at = seconds, away, broken_at
+        self.cells: list[str] = []
+        self.threads: set[int] = set()
+        self.open = threading.Event()
+        self.open.set()
+
+    def record(self, outcome):
+        self.threads.add(threading.get_ident())
+        self.open.wait(30)
+        time.sleep(self.seconds)
+        if self.away:
+            self.away -= 1
+            raise StoreOutOfReachError("nothing answers at http://tracking.")
+        if outcome.result.cell == self.broken_at:
+            raise TrackingError("the disk is full")
+        self.cells.append(outcome.result.cell)
+        return f"run-{outcome.result.cell}"
+
+
+def study(work, store, **options):
+    with BackgroundRecorder(store, write=lambda line: None, **options) as recorder:
+        work(recorder)
+
+
+def test_ids_come_by_cell_and_all_is_written_by_one_thread_of_its_own():
+    store = Store()
+    with BackgroundRecorder(store) as recorder:
+        for cell in "abc":
+            recorder.submit(outcome(cell))
+        assert recorder.finish() == {"a": "run-a", "b": "run-b", "c": "run-c"}
+        recorder.submit(outcome("d"))  # a study may go on after a first reckoning
+    assert store.cells == ["a", "b", "c", "d"]
+    assert len(store.threads) == 1
+    assert threading.get_ident() not in store.threads
+
+
+def test_submitting_does_not_wait_for_a_slow_store():
+    store = Store()
+    store.open.clear()
+    with BackgroundRecorder(store) as recorder:
+        for i in range(100):
+            recorder.submit(outcome(str(i)))
+        assert store.cells == []
+        store.open.set()
+        assert len(recorder.finish()) == 100
+
+
+def test_leaving_without_finishing_writes_everything():
+    store = Store(seconds=0.01)
+    with BackgroundRecorder(store) as recorder:
+        for i in range(10):
+            recorder.submit(outcome(str(i)))
+    assert len(store.cells) == 10
+
+
+def test_error_of_the_writer_ends_the_study_as_it_was_and_early():
+    store = Store(broken_at="b")
+
+    def endless(recorder):
+        for i in range(1000):
+            recorder.submit(outcome("abc"[min(i, 2)]))
+            time.sleep(0.01)
+        raise AssertionError("nobody told the study")
+
+    with pytest.raises(TrackingError, match=r"^the disk is full$"):
+        study(endless, store)
+    assert store.cells == ["a"]
+
+
+def test_error_of_the_writer_can_be_asked_for_where_nothing_is_submitted():
+    def one(recorder):
+        recorder.submit(outcome("b"))
+        for _ in range(1000):
+            recorder.check()
+            time.sleep(0.01)
+
+    with pytest.raises(TrackingError, match="the disk is full"):
+        study(one, Store(broken_at="b"))
+
+
+def test_error_of_the_last_cell_is_raised_by_finish():
+    store = Store(broken_at="b")
+
+    def two(recorder):
+        recorder.submit(outcome("a"))
+        recorder.submit(outcome("b"))
+        recorder.finish()
+        raise AssertionError("finish said nothing")
+
+    with pytest.raises(TrackingError, match="the disk is full"):
+        study(two, store)
+
+
+def test_store_that_is_away_for_a_while_costs_no_cell_and_is_told_of_once():
+    store, lines = Store(away=4), list[str]()
+    with BackgroundRecorder(store, write=lines.append) as recorder:
+        for cell in "ab":
+            recorder.submit(outcome(cell))
+        assert recorder.finish() == {"a": "run-a", "b": "run-b"}
+    assert len(lines) == 2
+    assert lines[0].startswith("nothing answers at http://tracking. The study goes on meanwhile")
+    assert "tried again for 15 minutes" in lines[0]
+    assert "answers again" in lines[1]
+
+
+def test_patience_ends_with_the_stores_own_error():
+    started = time.monotonic()
+    with pytest.raises(StoreOutOfReachError, match=r"^nothing answers"):
+        study(lambda recorder: recorder.submit(outcome("a")), Store(away=10**9), patience=0.2)
+    assert 0.2 <= time.monotonic() - started < 10
+
+
+def test_error_of_the_study_leaves_the_queue_to_the_next_run(monkeypatch):
+    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 60.0)
+    store = Store(away=1)
+
+    def interrupted(recorder):
+        for cell in "abc":
+            recorder.submit(outcome(cell))
+        while store.away:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        study(interrupted, store)
+    assert time.monotonic() - started < 10  # the pause is cut short
+    assert store.cells == []
+
+
+def test_nothing_to_record_needs_no_thread():
+    before = threading.active_count()
+    with BackgroundRecorder(Store()) as recorder:
+        assert recorder.finish() == {}
+        assert threading.active_count() == before

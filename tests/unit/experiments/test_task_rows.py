@@ -1,0 +1,227 @@
+"""Which rows, batches and steps a piece of work gets, by hand-checked numbers; nothing is fitted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.config import Recipe
+from crossprop.experiments import tasks
+from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.inputs import TargetFiles, TargetInputs
+from crossprop.experiments.pieces import FoldTask, ScreenTask
+from crossprop.experiments.tasks import fit_fold, fold_rows, screen, suited
+from crossprop.paths import StudyPaths
+from crossprop.training.fit import fit_base
+
+FIDELITY = {"rows": 50, "steps": 7, "after_screening": 1, "after_first_fold": 1, "margin": 0.1}
+
+
+def recipe(**changes):
+    given = {"epochs": 3, "batch_size": 256, "learning_rate": 0.001}
+    return Recipe(**(given | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_rows", "most_steps", "batch", "epochs"),
+    [
+        ({}, 1000, None, 256, 3),
+        ({}, 100, None, 100, 3),  # fewer rows than a batch are one batch
+        ({"min_batches": 4}, 1000, None, 128, 3),  # 3 batches of 256, 7 of 128
+        ({"min_batches": 4}, 1024, None, 256, 3),  # just 4 of 256
+        ({"min_batches": 16}, 2000, None, 64, 3),  # 7 of 256, 15 of 128, 31 of 64
+        ({"min_batches": 16}, 100, None, 25, 3),  # 1 of 100, 2 of 50, 4 of 25; 12 would be below 16
+        ({"min_batches": 16}, 33, None, 16, 3),  # 1 of 33, 2 of 16
+        ({"min_batches": 16}, 30, None, 30, 3),  # half of it would be below 16
+        ({"min_batches": 9, "batch_size": 8}, 40, None, 8, 3),  # a small batch stays as it is
+        ({"min_steps": 100}, 1000, None, 256, 34),  # 3 steps an epoch: 33 epochs make 99
+        ({"min_steps": 9}, 1000, None, 256, 3),  # just 9 steps
+        ({"min_steps": 10}, 1000, None, 256, 4),
+        ({"min_steps": 100, "min_batches": 4}, 1000, None, 128, 15),  # 7 steps an epoch
+        ({}, 1000, 6, 256, 2),
+        ({}, 1000, 7, 256, 3),  # begun epochs are finished
+        ({}, 1000, 1, 256, 1),
+        ({}, 1000, 9999, 256, 3),  # a limit is no wish
+        ({"min_steps": 100}, 1000, 30, 256, 10),  # the limit goes before the least number
+        ({"min_steps": 300, "min_batches": 16, "epochs": 10}, 2000, 150, 64, 5),  # 31 steps an epoch
+    ],
+)
+def test_recipe_suits_the_number_of_rows(changes, n_rows, most_steps, batch, epochs):
+    fitting = suited(recipe(**changes), n_rows, most_steps)
+    assert (fitting.batch_size, fitting.epochs) == (batch, epochs)
+    assert fitting.learning_rate == 0.001
+
+
+def test_recipe_of_one_row_is_one_step():
+    fitting = suited(recipe(min_batches=4, min_steps=5), 1)
+    assert (fitting.batch_size, fitting.epochs) == (1, 5)
+
+
+@pytest.fixture
+def files(tmp_path, write_target):
+    """Eighty rows to learn from, six more that repeat the hold-out."""
+    write_target(tmp_path, n=100, repeated=6)
+    paths = StudyPaths("tiny", tmp_path)
+    return TargetFiles(paths.prepared("slme"), paths.features("slme"), (), paths.activations("slme"))
+
+
+@pytest.fixture
+def cells(tiny_params):
+    def build(**changes):
+        study = {
+            "methods": ["base", "ml", "dl", "boost", "resnet"],
+            "representations": ["elemental_fractions", "physical_attributes"],
+            "sources": [],
+            "folds": 4,
+            "budget": {"ml_trials": 3, "dl_trials": 3, "seconds": 60},
+        }
+        found = enumerate_cells(tiny_params(**(study | changes)), "slme", "%", "d", {})
+        return {cell.label: cell for cell in found}
+
+    return build
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """Replaces fitting; collects (cell's label, rows, most steps) of every fit."""
+    seen = []
+
+    def fake(cell, inputs, hyperparameters, train, validation, seed, on_epoch=None, most_steps=None):
+        seen.append((cell.label, train, most_steps))
+        assert not set(train) & set(validation)
+        return fit_base(inputs.values[train]), pd.DataFrame(columns=tasks.HISTORY)
+
+    monkeypatch.setattr(tasks, "_fit", fake)
+    return seen
+
+
+def screened_on(cell, files, fitted):
+    """Rows of every fit of a cell's screening."""
+    fitted.clear()
+    screen(ScreenTask(cell, files, None))
+    return [rows for _, rows, _ in fitted]
+
+
+def test_all_cells_of_a_target_are_screened_on_the_same_few_rows(cells, files, fitted):
+    few = {
+        label: screened_on(cell, files, fitted)
+        for label, cell in cells(fidelity=FIDELITY).items()
+        if label != "base"
+    }
+    largest = [max(rows, key=len) for rows in few.values()]
+    assert len(few) == 6
+    assert {len(rows) for rows in largest} == {50}
+    assert {tuple(rows) for rows in largest} == {tuple(largest[0])}
+    whole, validation = TargetInputs(files, "published").screening(1234567)
+    assert set(largest[0]) < set(whole)
+    assert not set(largest[0]) & set(validation)
+    assert list(largest[0]) == sorted(largest[0])
+
+
+def test_regressors_are_judged_on_a_third_of_those_rows_first(cells, files, fitted):
+    first, second, *_ = screened_on(cells(fidelity=FIDELITY)["ml(EF)"], files, fitted)
+    assert (len(first), len(second)) == (17, 50)
+    assert set(first) < set(second)
+
+
+def test_screening_in_full_sees_every_row(cells, files, fitted):
+    train, _ = TargetInputs(files, "published").screening(1234567)
+    for label in ("ml(PA)", "dl(EF)", "resnet(EF+PA)"):
+        assert list(max(screened_on(cells()[label], files, fitted), key=len)) == list(train)
+
+
+def test_fewer_rows_than_the_limit_are_all_taken(cells, files, fitted):
+    cell = cells(fidelity=FIDELITY | {"rows": 5000})["dl(EF)"]
+    train, _ = TargetInputs(files, "published").screening(cell.seed)
+    assert list(screened_on(cell, files, fitted)[0]) == list(train)
+
+
+def test_steps_of_a_screening_are_limited_and_those_of_a_fold_are_not(cells, files, fitted):
+    cell = cells(fidelity=FIDELITY)["dl(EF)"]
+    screen(ScreenTask(cell, files, None))
+    fit_fold(FoldTask(cell, files, (("learning_rate", 0.001),), 0))
+    assert [steps for _, _, steps in fitted] == [7] * cell.n_trials + [None]
+    assert len(fitted[-1][1]) > 50
+
+
+def test_base_is_screened_on_all_rows(cells, files, fitted):
+    (rows,) = screened_on(cells(fidelity=FIDELITY)["base"], files, fitted)
+    assert len(rows) > 50
+
+
+@pytest.fixture
+def rows(cells, files):
+    """Rows that a fold learns from and is validated on; keywords are those of the task."""
+    inputs = TargetInputs(files, "published")
+
+    def of(label="dl(EF)", fold=1, **options):
+        return fold_rows(FoldTask(cells()[label], files, (), fold, **options), inputs)
+
+    return of
+
+
+def test_strict_fold_leaves_out_the_rows_that_repeat_the_hold_out_and_no_others(rows, files):
+    frame = TargetInputs(files, "published").frame
+    held_out = set(frame["composition"][frame["split"] == "test"])
+    for fold in range(4):
+        (plain, validation), (strict, same) = rows(fold=fold), rows(fold=fold, strict=True)
+        assert np.array_equal(validation, same)
+        assert not set(frame["composition"].iloc[strict]) & held_out
+        dropped = sorted(set(plain) - set(strict))
+        assert set(frame["composition"].iloc[dropped]) <= held_out
+        assert set(strict) <= set(plain)
+    dropped = sum(len(rows(fold=k)[0]) - len(rows(fold=k, strict=True)[0]) for k in range(4))
+    assert dropped == 3 * 6  # six rows, each in the training rows of three of the four folds
+
+
+def test_strict_fold_of_a_strict_study_is_the_fold(cells, files):
+    inputs = TargetInputs(files, "strict")
+    cell = cells(protocol="strict")["dl(EF)"]
+    plain, strict = (fold_rows(FoldTask(cell, files, (), 0, strict=s), inputs)[0] for s in (False, True))
+    assert np.array_equal(plain, strict)
+
+
+def test_share_is_that_part_of_the_folds_training_rows(rows):
+    whole, validation = rows()
+    for share in (0.1, 0.25, 0.5):
+        part, same = rows(share=share)
+        assert len(part) == round(share * len(whole))
+        assert set(part) < set(whole)
+        assert np.array_equal(validation, same)
+        assert list(part) == sorted(part)
+
+
+def test_smaller_shares_are_part_of_larger_ones(rows):
+    small, middle, large = (set(rows(share=share)[0]) for share in (0.1, 0.3, 0.6))
+    assert small < middle < large
+
+
+def test_all_cells_learn_from_the_same_share(rows):
+    labels = ("ml(EF)", "ml(PA)", "dl(EF)", "boost(PA)", "resnet(EF+PA)")
+    assert len({tuple(rows(label, share=0.3)[0]) for label in labels}) == 1
+
+
+def test_least_share_is_two_rows(rows):
+    assert len(rows(share=1e-6)[0]) == 2
+
+
+def test_report_counts_the_rows_that_were_learnt_from(cells, files, rows):
+    base = cells()["base"]
+    reports = [fit_fold(FoldTask(base, files, (), 1, **o)) for o in ({}, {"strict": True}, {"share": 0.5})]
+    expected = [len(rows("base", **o)[0]) for o in ({}, {"strict": True}, {"share": 0.5})]
+    assert [report.n_train for report in reports] == expected
+    assert len(set(expected)) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "fold_07"),
+        ({"strict": True}, "fold_07.strict"),
+        ({"share": 0.25}, "fold_07.share_0.25"),
+        ({"share": 0.1}, "fold_07.share_0.1"),
+    ],
+)
+def test_piece_is_named_by_what_it_is(cells, files, options, name):
+    assert FoldTask(cells()["base"], files, (), 7, **options).piece == name
