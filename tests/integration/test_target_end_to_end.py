@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -152,11 +153,12 @@ def test_learning_curve_ends_at_the_measured_fold_model(study):
 
 def test_progress_counts_up_to_its_end(study):
     assert study.lines[0].startswith("tiny/slme [1/")
-    first, last = study.lines[0], study.lines[-1]
+    first, last, busy = study.lines[0], study.lines[-2], study.lines[-1]
     done, total = last.split("[")[1].split(",")[0].split("/")
     assert done == total
     assert "about 0:00 left" in last
     assert "validation MAE" in first
+    assert re.fullmatch(r"tiny: 1 workers were busy [\d.]+ % of \d+:\d\d", busy)
 
 
 def test_every_cell_is_one_finished_run(study, client):
@@ -183,8 +185,8 @@ def test_same_command_again_computes_nothing_and_logs_nothing(study, client, mon
 
     monkeypatch.setattr(WorkerPool, "_dispatch", never)
     outcome, lines = study.run()
-    # three screenings, six folds, one refit without repeated compositions, two shares of the learning curve
-    assert lines == ["tiny: 12 of 12 pieces are finished already, going on"]
+    # three screenings and six folds; refits of the chosen cells are no part of the plan
+    assert lines == ["tiny: 9 of 9 pieces are finished already, going on"]
     assert len(outcome.outcomes) == len(runs_of(client)) == 3
     assert {name: (folder / name).read_bytes() for name in names} == before
     assert {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")} == run_ids

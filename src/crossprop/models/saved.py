@@ -39,6 +39,15 @@ class Predictor:
     def _source(self) -> Any:
         return load_network(self.folder / SOURCE_FILE)
 
+    @cached_property
+    def _scaling(self) -> np.ndarray:
+        path = self.folder / SCALING_FILE
+        try:
+            scaling: np.ndarray = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ModelFormatError(f"{path} cannot be read: {error}. Register or pull it again.") from error
+        return scaling
+
     def represent(self, fractions: np.ndarray) -> np.ndarray:
         """Turn fractions of shape (n_samples, n_elements) into the representation that the members take."""
         fractions = np.asarray(fractions)
@@ -57,9 +66,7 @@ class Predictor:
         combined = np.concatenate([small, attributes], axis=1)
         if representation == Representation.COMBINED:
             return combined
-        return beside_predictions(
-            combined, self._source, np.load(self.folder / SCALING_FILE, allow_pickle=False)
-        )
+        return beside_predictions(combined, self._source, self._scaling)
 
     def predict_members(self, fractions: np.ndarray) -> np.ndarray:
         """Predictions of every member, shape (n_members, n_samples), in the property's unit."""
@@ -107,10 +114,10 @@ def load_predictor(folder: Path | str) -> Predictor | BlendedPredictor:
     info = _read_info(folder)
     if "parts" not in info:
         return _load_ensemble(folder, info)
-    parts = [_load_ensemble(folder / name, _read_info(folder / name)) for name in info["parts"]]
-    if not parts or any(
-        len(weights) != len(part.members) for weights, part in zip(info["parts"].values(), parts, strict=True)
-    ):
+    weights = info["parts"] if isinstance(info["parts"], dict) else {}
+    parts = [_load_ensemble(folder / name, _read_info(folder / name)) for name in weights]
+    shapes = [np.shape(given) for given in weights.values()]
+    if not parts or shapes != [(len(part.members),) for part in parts]:
         raise ModelFormatError(
             f"{folder}/{INFO_FILE}: parts and weights do not match. Register the model again."
         )

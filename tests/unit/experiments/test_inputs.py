@@ -160,3 +160,42 @@ def test_cell_that_reads_activations_needs_a_layer(inputs, cells):
 
 def test_frame_and_rows_agree_with_the_protocols_own_function(inputs):
     assert np.array_equal(inputs.train, training_rows(inputs.frame, "published"))
+
+
+def test_rows_that_repeat_the_hold_out_are_known_under_both_protocols(tmp_path, inputs):
+    held_out = set(inputs.frame["composition"].iloc[inputs.test])
+    repeated = inputs.frame["composition"].isin(held_out).to_numpy()
+    assert np.array_equal(inputs.repeated, repeated)
+    assert repeated[inputs.test].all()
+    assert repeated[inputs.train].sum() == 3
+    strict = TargetInputs(files_of(tmp_path), "strict")
+    assert np.array_equal(strict.repeated, repeated)
+    assert not repeated[strict.train].any()
+
+
+def test_combined_matrix_is_written_once_and_mapped_by_all(tmp_path, inputs, tiny_params):
+    from crossprop.features.matrices import load_combined
+
+    params = tiny_params(methods=["resnet", "boost"], sources=[])
+    resnet, boost = enumerate_cells(params, "slme", "%", "d", {})
+    combined = inputs.features(resnet, None)
+    assert isinstance(combined, np.memmap)
+    assert np.array_equal(combined, load_combined(files_of(tmp_path).features))
+    assert np.array_equal(inputs.features(boost, None), combined[:, 86:])
+    (written,) = matrices(tmp_path)
+    stamp = written.stat().st_mtime_ns
+    again = TargetInputs(files_of(tmp_path), "published")
+    assert np.array_equal(again.features(resnet, None), combined)
+    assert inputs.features(resnet, None) is combined
+    assert [path.stat().st_mtime_ns for path in matrices(tmp_path)] == [stamp]
+
+
+def test_cell_of_predicted_sources_needs_a_joint_network(tmp_path, inputs, tiny_params):
+    params = tiny_params(
+        methods=["boost_sources"],
+        joint={"all_sources": ["formation_energy"]},
+        joint_pretrain={"epochs": 1, "batch_size": 8, "learning_rate": 0.001},
+    )
+    (cell,) = enumerate_cells(params, "slme", "%", "d", {"all_sources": "j"})
+    with pytest.raises(KeyError, match="all_sources"):
+        inputs.features(cell, None)

@@ -29,6 +29,9 @@ ERRORS = {
 """Validation MAE of the screening, then of every fold; the same on the hold-out. finetune(band_gap) wins."""
 
 
+HALVED = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 2, "margin": 9.0}
+
+
 @pytest.fixture
 def rehearsal(tmp_path, write_target, tiny_params):
     """Makes a rehearsal of a study in a folder; several share the stored pieces."""
@@ -54,8 +57,7 @@ def test_every_cell_is_screened_and_the_best_of_each_category_cross_validated(re
 
 
 def test_halved_study_cross_validates_the_best_representation_alone(rehearsal):
-    halved = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 2, "margin": 9.0}
-    made = rehearsal(fidelity=halved)
+    made = rehearsal(fidelity=HALVED)
     results = results_of(made.finish(), made.cells)
     validated = {label for label, result in results.items() if result.cv_mae is not None}
     assert validated == {"base", "ml(EF)", "dl(EF)", "finetune(band_gap)"}  # by their screening
@@ -188,15 +190,7 @@ def test_dropped_models_of_a_new_winner_are_fitted_again(rehearsal):
         {},
         {"methods": ["base", "ml", "dl", "finetune", "boost", "blend"]},
         {"learning_curve": {"targets": ["slme"], "shares": [0.25, 0.5]}},
-        {
-            "fidelity": {
-                "rows": 50,
-                "steps": 5,
-                "after_screening": 1,
-                "after_first_fold": 1,
-                "margin": 0.1,
-            }
-        },
+        {"fidelity": HALVED | {"after_screening": 1, "after_first_fold": 1, "margin": 0.1}},
     ],
     ids=["plain", "blend", "curve", "fidelity"],
 )

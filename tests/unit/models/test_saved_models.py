@@ -256,3 +256,20 @@ def test_model_file_that_is_no_mapping_is_refused(tmp_path):
     (tmp_path / "model.json").write_text("[1, 2]")
     with pytest.raises(ModelFormatError, match="has format 'list'"):
         load_predictor(tmp_path)
+
+
+def test_ensemble_on_predicted_sources_without_its_scaling_is_refused(ensemble):
+    from crossprop.models.elemnet import initial_weights
+    from crossprop.models.fitted import save_network
+    from crossprop.models.resnet import build_resnet
+
+    folder = ensemble(representation="predicted_sources", members=["fold_00"])
+    network = build_resnet(231)
+    network.set_weights(initial_weights(network, 1))
+    save_network(network, folder / "source.keras")
+    for damage in (lambda path: None, lambda path: path.write_bytes(b"\x93NUMPY")):
+        damage(folder / "scaling.npy")
+        with pytest.raises(
+            ModelFormatError, match=r"scaling\.npy cannot be read: .*Register or pull it again"
+        ):
+            load_predictor(folder).predict(X)
