@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = "requirements.lock"
-DEV_EXTRAS = ("dev", "serve", "dashboard", "s3")
+DEV_EXTRAS = ("dev", "docs", "dashboard", "s3")
 
 LOCKS: dict[str, tuple[str, tuple[str, ...]]] = {
     CORE: ("pyproject.toml", ()),

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from crossprop import __version__
+from crossprop.cli import data, learn, registry, screen, serve, study
 from crossprop.console import run_command
-from crossprop.errors import ConfigError, DataError
+from crossprop.errors import ConfigError
 
 app = typer.Typer(
     help="Cross-property transfer learning for small materials data sets.",
@@ -17,8 +18,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="The data sets that crossprop knows.", no_args_is_help=True)
-app.add_typer(data, name="data")
+app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
+for commands in (learn, registry, screen, serve):
+    app.add_typer(commands.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -80,62 +83,6 @@ def ui(
     start_ui(store_uri(), host, port)
 
 
-@data.command("list")
-def list_data(role: Annotated[str | None, typer.Option(help="Only targets or only sources.")] = None) -> None:
-    """List the properties: rows, unit, role, whether the files are at hand."""
-    from rich.console import Console
-
-    from crossprop.data.catalog import load_catalog
-    from crossprop.data.inspect import list_properties
-    from crossprop.paths import RAW
-
-    Console().print(list_properties(load_catalog(), RAW, role))
-
-
-@data.command("show")
-def show_data(name: Annotated[str, typer.Argument(help="Key or short name of a property.")]) -> None:
-    """Show all that is known about one property: source, citation, licence, files, the paper's figures."""
-    from crossprop.data.catalog import load_catalog
-    from crossprop.data.inspect import show_property
-    from crossprop.paths import RAW
-
-    typer.echo(show_property(load_catalog(), name, RAW, Path("data/prepared")))
-
-
-@data.command("fetch")
-def fetch_data(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Properties; all of the catalogue if none.")
-    ] = None,
-    edition: Annotated[str | None, typer.Option(help="Edition of sources that have several.")] = None,
-) -> None:
-    """Fetch and verify the files of some properties."""
-    from crossprop.data.catalog import load_catalog
-    from crossprop.data.fetch import fetch_files, print_progress
-    from crossprop.paths import RAW
-
-    fetch_files(load_catalog().pinned_files(names or None, edition), RAW, report=print_progress)
-
-
-@data.command("verify")
-def verify() -> None:
-    """Hash every fetched file again; ends with status 1 where one is damaged."""
-    from crossprop.data.catalog import load_catalog
-    from crossprop.data.inspect import verify_data
-    from crossprop.paths import RAW
-
-    verification = verify_data(load_catalog(), RAW)
-    typer.echo(str(verification))
-    if not verification.ok:
-        raise DataError(
-            f"{len(verification.damaged)} damaged file(s). Delete them and run 'crossprop data fetch'."
-        )
-
-
 def main() -> None:
     """Entry point of the command ``crossprop``."""
     run_command(lambda: app())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,7 @@
+"""``crossprop screen``: enumerate compositions, predict, filter and rank them."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer()

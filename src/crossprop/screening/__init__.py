@@ -1,0 +1,1 @@
+"""Screening: from elements to ranked compositions."""

@@ -1,0 +1,1 @@
+"""The HTTP service: predictions of the registry's champions, and the page that asks for them."""
