@@ -63,6 +63,12 @@ ui: setup ## open the MLflow UI on the results
 bench: setup-dev ## the side-by-side measurements under benchmarks/
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
+.PHONY: docs
+docs: setup-dev ## build the documentation into docs/_build/html (warnings are errors, links are checked)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python tools/check_site.py docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 .PHONY: lock
 lock: setup-dev ## write requirements*.lock anew after a change of pyproject.toml
 	$(BIN)/python tools/lock.py

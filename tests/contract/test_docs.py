@@ -26,7 +26,13 @@ from crossprop.serving.predictions import FORMULA_COLUMN, OUTPUT_COLUMNS
 from crossprop.vocabulary import Method
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docker/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts),
+        *ROOT.glob("docker/*.md"),
+    ]
+)
 README = (ROOT / "README.md").read_text()
 STUDIES = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "study").glob("*.yaml")}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

@@ -1,0 +1,113 @@
+"""Directive `configuration-reference`: every key of params.yaml, from the models that read it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from enum import Enum
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from docutils.statemachine import StringList
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+
+def sections(root: type[BaseModel], path: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """The model itself and every model below it, each with its place in the file."""
+    found = [(path, root)]
+    for name, field in root.model_fields.items():
+        for model, within in _models(field.annotation):
+            found += sections(model, f"{path}.{name}{within}".lstrip("."))
+    return found
+
+
+def rows(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
+    """Name, what it may hold, default and meaning of every key of one section."""
+    told = attribute_texts(model)
+    return [
+        (name, _shown(field.annotation), _default(field), told.get(name, field.description or ""))
+        for name, field in model.model_fields.items()
+    ]
+
+
+def attribute_texts(model: type[BaseModel]) -> dict[str, str]:
+    """Texts of the docstring's part `Attributes:` by attribute."""
+    doc = inspect.getdoc(model) or ""
+    _, _, part = doc.partition("Attributes:\n")
+    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", part, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _models(annotation: Any) -> list[tuple[type[BaseModel], str]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return [(annotation, "")]
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is dict:
+        return [(model, f".<name>{within}") for model, within in _models(arguments[1])]
+    return [found for argument in arguments for found in _models(argument)]
+
+
+def _shown(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _shown(arguments[0])
+    if origin is typing.Literal:
+        return " or ".join(str(value) for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_shown(argument) for argument in arguments)
+    if origin in (tuple, list):
+        return f"list of {_shown(arguments[0])}"
+    if origin is not None and len(arguments) == 2:
+        return f"mapping of {_shown(arguments[0])} to {_shown(arguments[1])}"
+    if inspect.isclass(annotation) and issubclass(annotation, Enum):
+        return ", ".join(str(member.value) for member in annotation)
+    names = {
+        "str": "text",
+        "int": "whole number",
+        "float": "number",
+        "bool": "true or false",
+        "NoneType": "null",
+    }
+    name = getattr(annotation, "__name__", str(annotation))
+    return names.get(name, name)
+
+
+def _default(field: Any) -> str:
+    if field.default is PydanticUndefined:
+        return "required" if field.default_factory is None else "computed"
+    value = field.default
+    if isinstance(value, BaseModel):
+        return "its defaults"
+    return "null" if value is None else str(getattr(value, "value", value)).replace("()", "empty")
+
+
+class ConfigurationReference(Directive):
+    """One table for every section."""
+
+    def run(self) -> list[nodes.Node]:
+        """Parse the generated tables where the directive stands."""
+        from crossprop.config import Params
+
+        lines: list[str] = []
+        for path, model in sections(Params):
+            title = path or "(top level)"
+            summary = (inspect.getdoc(model) or "").partition("\n\n")[0]
+            lines += [f".. rubric:: {title}", "", summary, "", ".. list-table::", "   :header-rows: 1"]
+            lines += ["   :widths: 20 30 15 35", ""]
+            lines += ["   * - key", "     - holds", "     - default", "     - meaning"]
+            for key, holds, default, meaning in rows(model):
+                lines += [f"   * - ``{key}``", f"     - {holds}", f"     - {default}", f"     - {meaning}"]
+            lines.append("")
+        node = nodes.container()
+        self.state.nested_parse(StringList(lines, source="configuration"), 0, node)
+        return [node]
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.add_directive("configuration-reference", ConfigurationReference)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,89 @@
+"""Sphinx configuration of the documentation; `make docs` builds it into docs/_build/html."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(HERE / "_extensions"))
+
+from crossprop import __version__  # noqa: E402
+
+project = "crossprop"
+author = "crossprop developers"
+project_copyright = "crossprop developers, MIT licence"
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinxcontrib.typer",
+    "configuration_reference",
+    "rest_reference",
+]
+exclude_patterns = ["_build", "_extensions", "images"]
+nitpicky = False
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 4
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+add_module_names = False
+
+html_theme = "furo"
+html_title = f"crossprop {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["crossprop.css"]
+html_show_sphinx = False
+html_copy_source = False
+
+# No page of the site asks another host for anything; links to papers are for readers.
+linkcheck_ignore = [r"https?://.*"]
+
+OUTSIDE = {
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "README.md": "index.md",
+    "docker/README.md": "containers.md",
+}
+"""Pages that lie outside of docs/ and are shown within the site, by the page that includes them."""
+
+
+def _links_within_the_site(app: object, page: str, source: list[str]) -> None:
+    """Point links that leave docs/ to the page that shows their file, others to plain code."""
+    depth = "../" * page.count("/")
+
+    def replace(match: re.Match[str]) -> str:
+        label, target, anchor = match[1], match[2], match[3] or ""
+        if shown := OUTSIDE.get(target):
+            return f"[{label}]({depth}{shown}{anchor})"
+        return f"{label} (`{target}`)"
+
+    upwards = re.escape("../" * (page.count("/") + 1))
+    source[0] = re.sub(rf"\[([^\]]+)\]\({upwards}([^)#\s]+)(#[^)\s]+)?\)", replace, source[0])
+
+
+def _links_of_included_pages(app: object, path: object, parent: str, source: list[str]) -> None:
+    """The same for pages of the repository's root that a page of the site includes."""
+    source[0] = re.sub(r"\]\((?:\.\./)?docs/([^)\s]+)\)", r"](\1)", source[0])
+    _links_within_the_site(app, parent, source)
+
+    def replace(match: re.Match[str]) -> str:
+        target = match[2]
+        return f"[{match[1]}]({OUTSIDE[target]}{match[3] or ''})" if target in OUTSIDE else match[0]
+
+    source[0] = re.sub(r"\[([^\]]+)\]\(([\w/.]+\.md)(#[^)\s]+)?\)", replace, source[0])
+
+
+def setup(app: object) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _links_within_the_site)  # type: ignore[attr-defined]
+    app.connect("include-read", _links_of_included_pages)  # type: ignore[attr-defined]
