@@ -68,7 +68,7 @@ def _links_within_the_site(app: object, page: str, source: list[str]) -> None:
         return f"{label} (`{target}`)"
 
     upwards = re.escape("../" * (page.count("/") + 1))
-    source[0] = re.sub(rf"\[([^\]]+)\]\({upwards}([^)#\s]+)(#[^)\s]+)?\)", replace, source[0])
+    source[0] = re.sub(rf"(?<!!)\[([^\]]+)\]\({upwards}([^)#\s]+)(#[^)\s]+)?\)", replace, source[0])
 
 
 def _links_of_included_pages(app: object, path: object, parent: str, source: list[str]) -> None:

@@ -13,7 +13,6 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 
 def sections(root: type[BaseModel], path: str = "") -> list[tuple[str, type[BaseModel]]]:
@@ -77,12 +76,16 @@ def _shown(annotation: Any) -> str:
 
 
 def _default(field: Any) -> str:
-    if field.default is PydanticUndefined:
-        return "required" if field.default_factory is None else "computed"
-    value = field.default
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return "its defaults"
-    return "null" if value is None else str(getattr(value, "value", value)).replace("()", "empty")
+    if isinstance(value, tuple | list):
+        return ", ".join(str(getattr(item, "value", item)) for item in value) or "empty"
+    if value is None:
+        return "null"
+    return str(getattr(value, "value", value)) if value not in ("", {}) else "empty"
 
 
 class ConfigurationReference(Directive):

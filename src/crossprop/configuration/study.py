@@ -17,10 +17,28 @@ class StudyConfig(Section):
     """A study: which data, which cells, under which protocol and budgets.
 
     Attributes:
+        name: Name of the study: of its folders, experiments and registered models.
+        title: Heading of its report.
         tier: Which tier of the study this is; shown in its report.
+        protocol: Which training rows are used: ``published`` or ``strict``.
+        seed: Seed of every draw.
+        edition: Which edition of the sources is read, where there are several.
+        targets: Properties to be predicted.
         shards: Targets by name of the stage that computes them; empty leaves them unsharded.
+        sources: Properties to transfer from.
         elemnet_sources: Sources with an ElemNet of their own; all of them unless given.
         joint: The joint network, by name, with the sources that it learns at once; at most one.
+        methods: Methods to compare.
+        representations: What scratch methods read.
+        folds: Folds of the cross-validation.
+        folds_by_target: The same for single targets.
+        budget: What tuning may spend.
+        fidelity: How early hopeless cells end; ``null`` computes every method in full.
+        learning_curve: Refits on shares of the training rows; ``null`` for none.
+        pretrain: Recipe of a source's ElemNet.
+        joint_pretrain: Recipe of the joint network.
+        scratch: Recipe of networks that start at random weights.
+        transfer: Recipe of networks that start at a source's weights.
     """
 
     name: Name
