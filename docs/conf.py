@@ -10,6 +10,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE / "_extensions"))
 
+# Loaded before autodoc sets typing.TYPE_CHECKING, under which pydantic's models cannot be built.
+import crossprop.config  # noqa: E402
+import crossprop.service.app  # noqa: E402, F401
 from crossprop import __version__  # noqa: E402
 
 project = "crossprop"

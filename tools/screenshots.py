@@ -1,7 +1,8 @@
-"""Takes the pictures of docs/images from a finished run: `python tools/screenshots.py FOLDER`.
+"""Takes the pictures of docs/images: `python tools/screenshots.py [FOLDER] [--service URL]`.
 
-FOLDER is a checkout in which `dvc repro` has finished: its mlflow.db is shown. Needs Chromium or Chrome;
-opens the MLflow UI on a free port of this machine and closes it again. No other host is contacted.
+FOLDER is a checkout in which `dvc repro` has finished: its mlflow.db is shown, in the MLflow UI on a free port
+of this machine, which is closed again. URL is a service that runs (`crossprop serve`): its page is shown.
+Needs Chromium or Chrome. No other host is contacted.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ LARGEST = 250_000
 """Bytes that a picture may have in the repository."""
 
 WIDTH = 1600
+QUESTION = "#formulas=TiC,WC,B4C,TiB2,Al2O3,Fe2O3,Be12Pu,Xx3&properties=bulkmoduluskv,shearmodulusgv,deltae"
+"""What the pictures of the page ask for: known compositions, one outside of the domain, one that is no formula."""
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = (
     "--headless",
@@ -103,11 +107,17 @@ class Browser:
         """Value of a script in the page."""
         return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
-    def show(self, url: str, wanted: str, folder: Path, height: int, seconds: float = 60.0) -> None:
-        """Open a page, wait until it shows a text and all its pictures, and tidy it."""
-        metrics = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    def size(self, width: int, height: int, *, phone: bool = False, dark: bool = False) -> None:
+        """Set the size of what is visible; a phone has two dots for every point."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
-        self.call("Page.navigate", url="about:blank")  # MLflow's pages differ behind the # only
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme, still])
+
+    def show(self, url: str, wanted: str, seconds: float = 60.0) -> None:
+        """Open a page and wait until it shows a text and all its pictures."""
+        self.call("Page.navigate", url="about:blank")  # addresses may differ behind the # only
         self.call("Page.navigate", url=url)
         ready = (
             f"document.body.innerText.includes({json.dumps(wanted)}) && "
@@ -120,6 +130,9 @@ class Browser:
                 sys.exit(f"tools/screenshots.py: {url} does not show {wanted!r} but: {text}")
             time.sleep(0.3)
         time.sleep(2)  # fonts, and what moves into place
+
+    def tidy(self, folder: Path) -> None:
+        """Remove from MLflow's page what covers it, and the folder of the run."""
         self.evaluate(CLOSE_PANES)
         time.sleep(1)
         self.evaluate(TIDY.replace("FOLDER", json.dumps(f"{folder}/")))
@@ -204,27 +217,63 @@ def pages(folder: Path, study: str, target: str) -> dict[str, tuple[str, str, in
     }
 
 
+def take_mlflow(browser: Browser, folder: Path, study: str, target: str, out: Path) -> None:
+    """Pictures of the MLflow UI on the folder's store."""
+    with served(folder) as address:
+        for name, (page, wanted, height) in pages(folder, study, target).items():
+            browser.size(WIDTH, height)
+            browser.show(address + page, wanted)
+            browser.tidy(folder)
+            browser.picture(out / name)
+
+
+def take_page(browser: Browser, address: str, question: str, out: Path) -> None:
+    """Pictures of the service's page: what is asked, the answer in both schemes, and the answer on a phone."""
+    address, answered = address.rstrip("/") + "/", "Nearest training compositions"
+    top, results = "scrollTo(0, 0)", "document.getElementById('results').scrollIntoView()"
+    for name, script, options in (
+        ("page-ask.png", top, {}),
+        ("page-answer.png", results, {}),
+        ("page-answer-dark.png", results, {"dark": True}),
+    ):
+        browser.size(1280, 900, **options)
+        browser.show(address + question, answered)
+        browser.evaluate(script)
+        time.sleep(1)
+        browser.picture(out / name)
+    browser.size(390, 844, phone=True)
+    browser.show(address + question, "predictions for")
+    browser.evaluate(results)
+    time.sleep(1)
+    browser.picture(out / "page-phone.png")
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="checkout with a finished run")
+    parser.add_argument("folder", type=Path, nargs="?", help="checkout with a finished run")
     parser.add_argument("--study", default="transport")
     parser.add_argument("--target", default="seebeck_n")
+    parser.add_argument("--service", metavar="URL", help="address of a running service, whose page is shown")
+    parser.add_argument("--question", default=QUESTION, help="what its page is asked, as in a copied link")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
+    folder = arguments.folder.resolve() if arguments.folder else None
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         sys.exit(f"tools/screenshots.py: none of {', '.join(BROWSERS)} was found. Install one.")
-    if not (folder / "mlflow.db").is_file():
+    if folder is None and arguments.service is None:
+        parser.error("name a folder with a finished run, or --service with the address of a service.")
+    if folder is not None and not (folder / "mlflow.db").is_file():
         sys.exit(f"tools/screenshots.py: {folder} has no mlflow.db. Run `make repro` there first.")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, served(folder) as address:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(executable, Path(profile))
-        for name, (page, wanted, height) in pages(folder, arguments.study, arguments.target).items():
-            browser.show(address + page, wanted, folder, height)
-            browser.picture(arguments.out / name)
+        if folder is not None:
+            take_mlflow(browser, folder, arguments.study, arguments.target, arguments.out)
+        if arguments.service:
+            take_page(browser, arguments.service, arguments.question, arguments.out)
         browser.close()
 
 

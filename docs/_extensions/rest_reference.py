@@ -71,10 +71,11 @@ class RestReference(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Parse the generated text where the directive stands."""
-        return []
-        from crossprop.service.app import openapi_document
+        from crossprop.service.app import create_app
+        from crossprop.service.settings import ServiceSettings
+        from crossprop.service.sources import FolderSource
 
-        document = openapi_document()
+        document = create_app(ServiceSettings(), FolderSource([])).openapi()
         lines: list[str] = []
         for method, path, operation in operations(document):
             lines += operation_lines(document, method, path, operation)

@@ -1,3 +1,27 @@
 """crossprop: cross-property transfer learning for small materials data sets."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+_LAZY = {
+    "CrossPropertyRegressor": "crossprop.workbench.regressor",
+    "composition_groups": "crossprop.workbench.estimator_input",
+    "prepare_sources": "crossprop.workbench.pretraining",
+}
+"""What notebooks take from here, and where it is; loaded when it is asked for."""
+
+__all__ = ["CrossPropertyRegressor", "__version__", "composition_groups", "prepare_sources"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

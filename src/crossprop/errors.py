@@ -27,6 +27,10 @@ class FetchError(DataError):
     """A catalogued file could not be had whole and unaltered."""
 
 
+class OwnFileError(DataError):
+    """A file of one's own cannot be read, or must not be added as it is."""
+
+
 class UnknownPropertyError(DataError):
     """No catalogue entry has this name."""
 
@@ -51,5 +55,33 @@ class TrackingError(CrosspropError):
     """The tracking store or the model registry refused or is not what it should be."""
 
 
+class UnknownModelError(TrackingError):
+    """The registry holds no such model, version or alias, or several of that name."""
+
+
+class PromotionError(TrackingError):
+    """A champion could not be changed: nothing was moved."""
+
+
 class ModelFormatError(CrosspropError):
     """A saved model is incomplete or holds something that is not trusted."""
+
+
+class ServiceError(CrosspropError):
+    """The HTTP service cannot start, or cannot answer a request."""
+
+
+class ScreeningError(CrosspropError):
+    """A screening cannot be set up, carried on or written."""
+
+
+class ExpressionError(ScreeningError):
+    """A condition or a quantity to rank by is no valid expression."""
+
+
+class PretrainingError(CrosspropError):
+    """Source networks for one's own data could not be trained."""
+
+
+class EstimatorInputError(DataError, ValueError):
+    """What was handed to an estimator cannot be learnt from or predicted; a ``ValueError``, too, as is the custom."""

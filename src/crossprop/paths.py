@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Protocol, Self
 
 RAW = Path("data/raw")
+OWN = Path("own")
+"""Data sets of one's own: the catalogue, and a folder for each."""
+
+OWN_CATALOG = OWN / "catalog.yaml"
 WORK = Path(".crossprop")
 """Resumable state that no stage owns: downloads, finished cells, Optuna journals, locks."""
 

@@ -50,6 +50,7 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
         "data/catalog.yaml": LABEL,
         "data/catalog_models.py": LABEL,
         "data/compositions.py": "reached through features, which only reads matrices here",
+        "data/formulas.py": "as compositions.py",
         "experiments": "of these only sources.py computes; the others give hashes, threads and lines of text",
         "features": "matrices are read, not computed; their content is a dependency",
         "models/joint.py": "not run",

@@ -211,6 +211,9 @@ def hold_out(study: Study) -> pd.DataFrame:
 
 
 def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(study, registered, tmp_path):
+    from crossprop.serving.predictions import predict_formulas
+    from crossprop.serving.served import ServedModel
+
     predictions = hold_out(study)
     predictions[["formula"]].to_csv(tmp_path / "formulas.csv", index=False)
     code = (
@@ -233,10 +236,14 @@ def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(s
     assert finished.returncode == 0, finished.stderr
     answers = json.loads((tmp_path / "answers.json").read_text())
     assert answers["value"] == pytest.approx(predictions["y_pred_ensemble"].tolist(), rel=1e-4)
-    half_width = json.loads((study.paths.results("slme") / "model" / "model.json").read_text())["interval"][
-        "half_width"
-    ]
-    assert np.subtract(answers["upper"], answers["value"]) == pytest.approx(np.full(12, half_width))
+    served = ServedModel.load(study.paths.results("slme") / "model", compiled=False)
+    expected = predict_formulas(served, predictions["formula"])
+    for column in ("value", "lower", "upper"):
+        assert answers[column] == pytest.approx(expected[column].tolist(), rel=1e-6), column
+    assert answers["note"] == expected["note"].tolist()
+    assert served.holdout_mae == pytest.approx(
+        np.abs(predictions["y_pred_ensemble"] - predictions["y_true"]).mean()
+    )
     assert set(answers) == {"value", "lower", "upper", "in_domain", "note"}
 
 

@@ -7,13 +7,19 @@ from typing import Annotated
 
 import typer
 
+from crossprop.cli.own_data import add_command, remove_command
 from crossprop.errors import DataError
 
-app = typer.Typer(help="The data sets that crossprop knows.", no_args_is_help=True)
+app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)
+app.command("add")(add_command)
+app.command("remove")(remove_command)
 
 
 @app.command("list")
-def list_data(role: Annotated[str | None, typer.Option(help="Only targets or only sources.")] = None) -> None:
+def list_data(
+    role: Annotated[str | None, typer.Option(help="Only targets or only sources.")] = None,
+    own: Annotated[bool, typer.Option("--own", help="Only your own.")] = False,
+) -> None:
     """List the properties: rows, unit, role, whether the files are at hand."""
     from rich.console import Console
 
@@ -21,7 +27,7 @@ def list_data(role: Annotated[str | None, typer.Option(help="Only targets or onl
     from crossprop.data.inspect import list_properties
     from crossprop.paths import RAW
 
-    Console().print(list_properties(load_catalog(), RAW, role))
+    Console().print(list_properties(load_catalog(), RAW, role, own_only=own))
 
 
 @app.command("show")

@@ -2,6 +2,179 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from crossprop.errors import PromotionError
+
+if TYPE_CHECKING:
+    from crossprop.tracking.promote_all import Attempt
+    from crossprop.tracking.promotion import Promotion
+
 app = typer.Typer()
+
+_Target = Annotated[
+    str | None, typer.Argument(help="Target, or <study>.<target> where several studies have it.")
+]
+_Study = Annotated[str | None, typer.Option(help="Only this study.")]
+_Uri = Annotated[
+    str | None, typer.Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default.")
+]
+_Reason = Annotated[str | None, typer.Option("--reason", "-m", help="Why; kept with the version.")]
+_By = Annotated[str | None, typer.Option(help="Who decides; user and machine by default.")]
+
+
+@app.command()
+def models(
+    target: _Target = None,
+    study: _Study = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    uri: _Uri = None,
+) -> None:
+    """List the registered models: champion, challenger, errors on the hold-out, age; with a target, its history."""
+    import json
+
+    from crossprop.tracking.lookup import all_models, find_model
+    from crossprop.tracking.overview import history_lines, overview_rows, overview_table
+
+    found = [find_model(uri, _name(target, study))] if target else all_models(uri, study)
+    if json_:
+        typer.echo(json.dumps(overview_rows(found), indent=1))
+        return
+    if not found:
+        typer.echo(
+            f"The registry holds no models{f' of study {study}' if study else ''}. 'dvc repro' registers them."
+        )
+        return
+    from rich.console import Console
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
+    console.print(overview_table(found))
+    if target:
+        for line in history_lines(found[0]):
+            typer.echo(line)
+
+
+@app.command()
+def promote(
+    target: _Target = None,
+    version: Annotated[str | None, typer.Option(help="Version; the challenger by default.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every target whose challenger passes.")] = False,
+    study: _Study = None,
+    force: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Promote in spite of failed gates; the reason is kept."),
+    ] = None,
+    reason: _Reason = None,
+    by: _By = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge only; move nothing.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Models loaded at the same time, with --all.")] = 2,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one model may take.")] = 300.0,
+    uri: _Uri = None,
+) -> None:
+    """Make the challenger the champion if it passes every gate; ends with status 1 where one does not."""
+    from crossprop.tracking.clean_process import CleanProcess
+    from crossprop.tracking.promote_all import promote_all
+    from crossprop.tracking.promotion import promote as promote_one
+
+    if every == (target is not None):
+        raise PromotionError("Name one target, or --all: e.g. 'crossprop promote bulk_modulus'.")
+    if every and (version or force is not None):
+        raise PromotionError("--all takes the challengers that pass: no --version and no --force with it.")
+    if every:
+        attempts = promote_all(
+            uri,
+            study=study,
+            reason=reason,
+            who=by,
+            dry_run=dry_run,
+            at_once=jobs,
+            patience=timeout,
+            report=_tell,
+        )
+        _end(attempts, dry_run)
+        return
+    with CleanProcess(timeout) as process:
+        result = promote_one(
+            uri,
+            _name(str(target), study),
+            version=version,
+            force_reason=force,
+            reason=reason,
+            who=by,
+            dry_run=dry_run,
+            process=process,
+            report=lambda gate: typer.echo(str(gate)),
+            say=typer.echo,
+        )
+    _conclude(result, dry_run)
+
+
+@app.command()
+def rollback(
+    target: Annotated[str, typer.Argument(help="Target, or <study>.<target>.")],
+    study: _Study = None,
+    reason: _Reason = None,
+    by: _By = None,
+    uri: _Uri = None,
+) -> None:
+    """Make the previous version the champion again; a second rollback undoes the first."""
+    from crossprop.tracking.promotion import rollback as roll_back
+
+    done = roll_back(uri, _name(target, study), reason=reason, who=by, say=typer.echo)
+    typer.echo(
+        f"{done.name}: version {done.version} is champion again, version {done.former or 'none'} is previous "
+        f"({done.by}, {done.at}: {done.why})"
+    )
+
+
+def _name(target: str, study: str | None) -> str:
+    return target if study is None or target.startswith(f"{study}.") else f"{study}.{target}"
+
+
+def _conclude(result: Promotion, dry_run: bool) -> None:
+    what = f"{result.name} version {result.version}"
+    if result.moved:
+        former = f"; version {result.former} is previous" if result.former else ""
+        forced = " in spite of failed gates" if result.forced else ""
+        typer.echo(f"{what} is champion{forced}{former} ({result.by}, {result.at}: {result.why})")
+    elif not result.gates:
+        typer.echo(f"{what} is champion already; nothing to do.")
+    elif result.passed:
+        typer.echo(f"{what} passes all {len(result.gates)} gates; nothing was moved (--dry-run).")
+    else:
+        failed = ", ".join(gate.key for gate in result.failed)
+        advice = "" if dry_run else ' To promote it nevertheless, give a reason that is kept: --force "…".'
+        raise PromotionError(
+            f"{what} fails {len(result.failed)} of {len(result.gates)} gates: {failed}. Nothing was moved.{advice}"
+        )
+
+
+def _tell(attempt: Attempt) -> None:
+    made = attempt.promotion
+    if made is None:
+        typer.echo(f"ERROR  {attempt.name}: {attempt.error}")
+    elif made.failed:
+        reasons = "; ".join(f"{gate.key}: {gate.figure}" for gate in made.failed)
+        typer.echo(f"FAIL   {attempt.name} v{made.version}: {reasons}")
+    else:
+        base = next((gate.figure for gate in made.gates if gate.key == "base"), "")
+        former = f" (was v{made.former})" if made.former else ""
+        typer.echo(f"pass   {attempt.name} v{made.version}{former}: {base}")
+
+
+def _end(attempts: list[Attempt], dry_run: bool) -> None:
+    moved = sum(a.promotion is not None and a.promotion.moved for a in attempts)
+    failed = [a.name for a in attempts if not a.ok]
+    if not attempts:
+        typer.echo("Every challenger is champion already, or there is none; nothing to do.")
+        return
+    passing = f"{len(attempts) - len(failed)} would be promoted" if dry_run else f"{moved} promoted"
+    typer.echo(f"{len(attempts)} challengers: {passing}, {len(failed)} not.")
+    if failed:
+        raise PromotionError(
+            f"{len(failed)} of {len(attempts)} challengers were not promoted: {', '.join(failed)}. Their champions "
+            "stay as they were; look at one with 'crossprop promote <target> --dry-run'."
+        )

@@ -2,6 +2,205 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from crossprop.errors import ScreeningError
+
+if TYPE_CHECKING:
+    from crossprop.screening.result import ScreenResult
+    from crossprop.screening.run import Screening
+
 app = typer.Typer()
+_ASK_BEYOND = 10_000_000
+_SHOWN = 10
+
+
+@app.command()
+def screen(
+    property_: Annotated[
+        list[str],
+        typer.Option("--property", "-p", help="Properties: registered names or targets, by commas."),
+    ],
+    elements: Annotated[
+        list[str] | None,
+        typer.Option("--elements", "-e", help="Symbols and groups, by commas: Fe,Co,rare-earths; or all."),
+    ] = None,
+    input_: Annotated[
+        Path | None, typer.Option("--input", help="File with formulas to screen instead of --elements.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(help="Condition, e.g. 'bulk_modulus > 200 and band_gap.lower >= 1 and Pb == 0'."),
+    ] = None,
+    maximize: Annotated[
+        list[str] | None, typer.Option(help="Rank by this quantity, more is better; may be repeated.")
+    ] = None,
+    minimize: Annotated[
+        list[str] | None, typer.Option(help="Rank by this quantity, less is better; may be repeated.")
+    ] = None,
+    rank: Annotated[
+        str | None,
+        typer.Option(help="value, ei (expected improvement) or pareto (front of several quantities)."),
+    ] = None,
+    best: Annotated[
+        float | None,
+        typer.Option(help="Value to beat, for ei; the best one in the model's data if not given."),
+    ] = None,
+    top: Annotated[int, typer.Option(help="Rows of top.csv.")] = 100,
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same one goes on.")] = Path(
+        "screening"
+    ),
+    min_elements: Annotated[int, typer.Option(help="Fewest elements of a composition.")] = 2,
+    max_elements: Annotated[int, typer.Option(help="Most elements of a composition.")] = 3,
+    max_atoms: Annotated[
+        int | None, typer.Option(help="Largest sum of amounts in the reduced formula.", show_default="10")
+    ] = None,
+    max_amount: Annotated[int | None, typer.Option(help="Largest amount of one element.")] = None,
+    fractions: Annotated[
+        float | None, typer.Option(help="Step of an alloy grid instead of reduced formulas, e.g. 0.05.")
+    ] = None,
+    must_contain: Annotated[list[str] | None, typer.Option(help="Elements that must be there.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Elements and groups to leave out.")] = None,
+    charge_balanced: Annotated[
+        bool, typer.Option("--charge-balanced/--all", help="Only what smact finds neutral, or everything.")
+    ] = False,
+    oxidation_states: Annotated[
+        str, typer.Option(help="smact's set: icsd24, icsd16, smact14, pymatgen_sp, wiki.")
+    ] = "icsd24",
+    pauling: Annotated[
+        bool, typer.Option(help="With --charge-balanced: cations less electronegative than anions.")
+    ] = True,
+    alloys: Annotated[
+        bool, typer.Option("--alloys", help="With --charge-balanced: keep alloys, too.")
+    ] = False,
+    mixed_valence: Annotated[
+        bool,
+        typer.Option("--mixed-valence", help="With --charge-balanced: several states of an element (Fe3O4)."),
+    ] = False,
+    novel: Annotated[bool, typer.Option("--novel", help="Leave out what is in the models' data.")] = False,
+    in_domain: Annotated[
+        bool,
+        typer.Option("--in-domain", help="Keep only what lies in the training domain of every property."),
+    ] = False,
+    model: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER or NAME=REGISTERED: what stands behind a property.")
+    ] = None,
+    alias: Annotated[str, typer.Option(help="Version of registered models.")] = "champion",
+    workers: Annotated[int, typer.Option(help="Threads; 0: one for every core.")] = 0,
+    memory: Annotated[
+        float | None, typer.Option(help="Most memory in GiB.", show_default="half of what is free")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Compositions predicted at a time by a thread.")] = 2048,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Screen more than 10 million without asking.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, estimate the time, and stop.")] = False,
+) -> None:
+    """Enumerate compositions, predict properties, keep what meets a condition, and rank it.
+
+    crossprop screen --elements Fe,Co,Al --max-elements 3 --property formation_energy,bulk_modulus --where
+    "bulk_modulus > 200" --top 100
+    """
+    from crossprop.screening.prepare import prepare
+    from crossprop.screening.request import ScreenRequest
+
+    request = ScreenRequest.of(
+        properties=_split(property_),
+        elements=_split(elements),
+        input=input_,
+        where=where,
+        maximize=tuple(maximize or ()),
+        minimize=tuple(minimize or ()),
+        rank=rank,
+        best=best,
+        top=top,
+        out=out,
+        min_elements=min_elements,
+        max_elements=max_elements,
+        max_atoms=max_atoms,
+        max_amount=max_amount,
+        fractions=fractions,
+        must_contain=_split(must_contain),
+        exclude=_split(exclude),
+        charge_balanced=charge_balanced,
+        oxidation_states=oxidation_states,
+        pauling=pauling,
+        alloys=alloys,
+        mixed_valence=mixed_valence,
+        novel=novel,
+        in_domain=in_domain,
+        models=dict(_named(text) for text in model or ()),
+        alias=alias,
+        workers=workers,
+        memory=memory,
+        batch=batch,
+    )
+    screening = prepare(request)
+    _announce(screening)
+    if dry_run:
+        return
+    left = screening.positions - screening.done.stop
+    if not screening.finished and left > _ASK_BEYOND and not yes:
+        raise ScreeningError(
+            f"That is more than {_ASK_BEYOND:,} compositions. Add --yes if you mean it, or narrow it down: fewer "
+            "--elements, a smaller --max-atoms, --must-contain, --exclude."
+        )
+    try:
+        _show(screening.run())
+    except KeyboardInterrupt:
+        from crossprop.screening.journal import read_progress
+
+        done = read_progress(out)
+        typer.echo(
+            f"stopped after {done.stop:,} of {screening.positions:,} positions, {done.kept:,} kept in {out}: "
+            "run the same command to go on",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+
+
+def _announce(screening: Screening) -> None:
+    from crossprop.screening.wording import counted, duration
+
+    if screening.finished:
+        typer.echo(f"{screening.request.out} is finished; only the ranking is done again.", err=True)
+        return
+    for line in counted(screening):
+        typer.echo(line, err=True)
+    if screening.done.stop:
+        typer.echo(
+            f"going on after {screening.done.stop:,} of {screening.positions:,} positions, "
+            f"{screening.done.kept:,} kept so far",
+            err=True,
+        )
+    typer.echo(
+        f"about {duration(screening.seconds)} on {screening.workers} threads; order: "
+        f"{', '.join(screening.calibration.order)}",
+        err=True,
+    )
+
+
+def _show(result: ScreenResult) -> None:
+    from rich.console import Console
+
+    from crossprop.screening.wording import summary, table
+
+    typer.echo(summary(result))
+    if len(result.top):
+        Console().print(table(result.top.head(_SHOWN)))
+
+
+def _split(given: list[str] | None) -> tuple[str, ...]:
+    return tuple(word.strip() for text in given or () for word in text.split(",") if word.strip())
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, sign, given = text.partition("=")
+    if not (sign and name.strip() and given.strip()):
+        raise ScreeningError(
+            f"--model {text!r} is not of the form NAME=FOLDER, e.g. --model bulk_modulus=models/bulk."
+        )
+    return name.strip(), given.strip()

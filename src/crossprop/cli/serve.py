@@ -1,7 +1,142 @@
-"""``crossprop serve``: the HTTP service and its page."""
+"""``crossprop serve``: the HTTP service and its page; ``crossprop api-key``: keys for it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from crossprop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from crossprop.service.settings import ServiceSettings
+    from crossprop.service.sources import ModelSource
+
 app = typer.Typer()
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_UNITS = {"": 2**30, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.")] = 8000,
+    uri: Annotated[
+        str | None,
+        typer.Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default."),
+    ] = None,
+    alias: Annotated[str, typer.Option(help="Alias whose versions are served.")] = "champion",
+    study: Annotated[str | None, typer.Option(help="Only this study's models.")] = None,
+    properties: Annotated[
+        str | None, typer.Option(help="Only these targets or models, separated by commas.")
+    ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(help="Serve this saved model's folder, without a registry; repeatable."),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Bound of what loaded models take together, such as 4G; half of the memory by default."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that compute predictions; as many as there are cores.", min=1)
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for compiled and fetched models; .crossprop by default.")
+    ] = None,
+    api_keys: Annotated[
+        Path | None, typer.Option(help="File of API keys; the variable CROSSPROP_API_KEYS by default.")
+    ] = None,
+    cors: Annotated[
+        list[str] | None, typer.Option(help="Origin whose pages may call the service; repeatable.")
+    ] = None,
+) -> None:
+    """Serve the champions over HTTP, with a page; follows the registry and stops cleanly on SIGTERM."""
+    from crossprop.service.keys import read_keys
+    from crossprop.service.server import open_socket, run_app
+    from crossprop.service.settings import ServiceSettings
+
+    defaults = ServiceSettings()
+    settings = ServiceSettings(
+        alias=alias,
+        study=study,
+        properties=tuple(name.strip() for name in (properties or "").split(",") if name.strip()),
+        memory_bytes=defaults.memory_bytes if memory is None else _bytes(memory),
+        threads=threads or defaults.threads,
+        keys=read_keys(api_keys),
+        cors=tuple(cors or ()),
+    )
+    source = _source(settings, uri, tuple(model or ()), cache)
+    listening = open_socket(host, port)
+    from crossprop.service.app import create_app
+
+    application = create_app(settings, source, cache=None if cache is None else cache / "compiled")
+    for line in _lines(host, listening.getsockname()[1], source, settings, bool(model)):
+        typer.echo(line)
+    run_app(application, listening, settings.limits)
+    typer.echo("stopped")
+
+
+@app.command("api-key")
+def api_key(
+    owner: Annotated[str, typer.Argument(help="Whose key it is; stands in the access log.")],
+    scope: Annotated[
+        str, typer.Option(help="read, or admin (may ask the service to look at the registry).")
+    ] = "read",
+) -> None:
+    """Make an API key: the key for its owner, and the line for the file of keys, which holds a digest only."""
+    from crossprop.service.keys import Scope, new_key
+
+    if scope not in set(Scope):
+        raise ConfigError(f"There is no scope {scope!r}. Choose {' or '.join(Scope)}.")
+    secret, key = new_key(owner, Scope(scope))
+    typer.echo(f"key, shown this once: {secret}\nline for the file:    {key.line}")
+
+
+def _source(
+    settings: ServiceSettings, uri: str | None, folders: tuple[Path, ...], cache: Path | None
+) -> ModelSource:
+    from crossprop.service.sources import FolderSource, RegistrySource
+
+    if folders:
+        if uri or settings.study or settings.properties:
+            raise ConfigError(
+                "--model serves folders, so --uri, --study and --properties say nothing. Leave them out."
+            )
+        return FolderSource(folders)
+    from crossprop.tracking.store import store_uri
+
+    fetched = None if cache is None else cache / "registered"
+    return RegistrySource(uri or store_uri(), settings.alias, settings.study, settings.properties, fetched)
+
+
+def _lines(host: str, port: int, source: ModelSource, settings: ServiceSettings, folders: bool) -> list[str]:
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    what = "models in" if folders else f"versions with the alias {settings.alias!r} in"
+    lines = [
+        f"crossprop serves {what} {source.where}",
+        f"page http://{shown}:{port}/  API http://{shown}:{port}/docs  (Ctrl+C ends it)",
+    ]
+    if not settings.keys:
+        open_to = "whoever is on this machine" if host in _LOOPBACK else "WHOEVER REACHES THIS ADDRESS"
+        lines.append(f"no API keys: open to {open_to}, for reading only (--api-keys FILE closes it)")
+    return lines
+
+
+def _bytes(text: str) -> int:
+    """A size such as 4G, 512M or 1.5g; a bare number is in gigabytes."""
+    cleaned = text.strip().lower().removesuffix("ib").removesuffix("b")
+    unit = cleaned[-1:] if cleaned[-1:] in ("k", "m", "g", "t") else ""
+    try:
+        size = int(float(cleaned.removesuffix(unit)) * _UNITS[unit])
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise ConfigError(f"--memory {text!r} is no size. Give one such as 4G or 512M.")
+    return size

@@ -2,6 +2,65 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(help="Study configurations.", no_args_is_help=True)
+
+
+@app.callback()
+def root() -> None:
+    """Study configurations."""
+
+
+@app.command("new")
+def new_study(
+    name: Annotated[str, typer.Argument(help="Name of the study: small letters, digits, underscores.")],
+    target: Annotated[list[str] | None, typer.Option(help="A target property; may be given again.")] = None,
+    targets: Annotated[str | None, typer.Option(help="Target properties, separated by commas.")] = None,
+    sources: Annotated[
+        str | None,
+        typer.Option(help="Source properties, separated by commas; those of the tier if left out."),
+    ] = None,
+    tier: Annotated[
+        str | None, typer.Option(help="How much to compute: trial, quick (default), standard or full.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Take the largest tier that fits.", min=1)] = None,
+    title: Annotated[str | None, typer.Option(help="What the report is headed with.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all draws.", min=0)] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a study of this name.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would compute; write nothing.")
+    ] = False,
+) -> None:
+    """Write a study for your own data, with budgets that suit its size."""
+    from crossprop.data.catalog import load_catalog
+    from crossprop.paths import RAW
+    from crossprop.vocabulary import DEFAULT_SEED
+    from crossprop.workbench.study_write import explain, plan_study, write_study
+
+    study = plan_study(
+        load_catalog(),
+        name,
+        [*(target or []), *_listed(targets)],
+        None if sources is None else _listed(sources),
+        RAW,
+        tier=tier,
+        minutes=minutes,
+        title=title,
+        seed=DEFAULT_SEED if seed is None else seed,
+    )
+    typer.echo(explain(study))
+    if dry_run:
+        typer.echo("Nothing was written (--dry-run).")
+        return
+    path = write_study(study, replace=replace)
+    typer.echo(f"\nWrote {path}. Run it:  dvc exp run -S study={name}")
+    typer.echo(
+        f"Or, to look first:  python tools/resolve_params.py study={name} && crossprop check && dvc repro"
+    )
+
+
+def _listed(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

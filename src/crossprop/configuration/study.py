@@ -26,7 +26,7 @@ class StudyConfig(Section):
         targets: Properties to be predicted.
         shards: Targets by name of the stage that computes them; empty leaves them unsharded.
         sources: Properties to transfer from.
-        elemnet_sources: Sources with an ElemNet of their own; all of them unless given.
+        elemnet_sources: Sources with an ElemNet of their own; all of them unless given, none of them if empty.
         joint: The joint network, by name, with the sources that it learns at once; at most one.
         methods: Methods to compare.
         representations: What scratch methods read.
@@ -69,7 +69,7 @@ class StudyConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _all_sources(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("elemnet_sources"):
+        if isinstance(values, dict) and values.get("elemnet_sources") is None:
             return {**values, "elemnet_sources": values.get("sources", ())}
         return values
 

@@ -1,8 +1,9 @@
-"""The catalogue: every property by key or label, from ``catalog.yaml`` and, if asked, from one's own."""
+"""The catalogue: every property by key or label, from ``catalog.yaml`` and from the catalogue of one's own."""
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from crossprop.data.catalog_models import EmbeddedPackage, PinnedFile, PropertyEntry, Role
 from crossprop.errors import DataError, UnknownPropertyError
+from crossprop.paths import OWN_CATALOG
+
+CATALOG_VARIABLE = "CROSSPROP_CATALOG"
+"""Environment variable that names the catalogue of one's own; an empty one stands for none."""
 
 _SECTIONS = {"citations", "origins", "packages", "properties"}
 _ORIGIN_KEYS = {"repository", "commit", "licence", "folder"}
@@ -64,27 +69,42 @@ class Catalog(BaseModel):
 
 
 def load_catalog(extra: Path | None = None) -> Catalog:
-    """Read the catalogue, and merge one's own into it.
+    """Read the built-in catalogue, and merge the one of one's own into it.
 
     Args:
-        extra: YAML file of the same form. An origin may name a ``folder`` (relative to this file) in place of
-            ``repository`` and ``commit``.
+        extra: YAML file of the same form; what :func:`own_catalog` finds if ``None``. An origin may name a
+            ``folder`` (relative to this file) in place of ``repository`` and ``commit``.
 
     Raises:
         DataError: A file is missing, no YAML, or holds something a catalogue may not; the message names the
             place.
     """
+    return _load(own_catalog() if extra is None else Path(extra))
+
+
+def builtin_catalog() -> Catalog:
+    """The catalogue that crossprop brings along, without anything of one's own."""
+    return _load(None)
+
+
+def own_catalog() -> Path | None:
+    """The catalogue of one's own: what ``CROSSPROP_CATALOG`` names, else ``own/catalog.yaml`` of the project.
+
+    Returns:
+        Its path, or ``None`` where the project has none.
+    """
+    named = os.environ.get(CATALOG_VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    return OWN_CATALOG if OWN_CATALOG.is_file() else None
+
+
+def _load(extra: Path | None) -> Catalog:
     values = _read(
         files("crossprop.data").joinpath("catalog.yaml").read_text(encoding="utf-8"), "catalog.yaml"
     )
     if extra is not None:
-        try:
-            text = Path(extra).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"The catalogue {extra} cannot be read: {error}. Check its path and encoding."
-            ) from None
-        values = _merged(values, _read(text, str(extra)), Path(extra))
+        values = _merged(values, read_catalog_values(extra), extra)
     resolved = {
         "packages": values["packages"],
         "properties": {key: _resolved(key, entry, values) for key, entry in values["properties"].items()},
@@ -97,6 +117,21 @@ def load_catalog(extra: Path | None = None) -> Catalog:
         raise DataError(f"The catalogue ({where}) is refused: {problems}. Correct the entry.") from None
     _check_names(catalog, where)
     return catalog
+
+
+def read_catalog_values(path: Path) -> dict[str, dict[str, Any]]:
+    """Plain values of a catalogue file, by section; nothing is resolved or merged.
+
+    Raises:
+        DataError: It cannot be read or is no catalogue.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"The catalogue {path} cannot be read: {error}. Check its path and encoding."
+        ) from None
+    return _read(text, str(path))
 
 
 def _read(text: str, where: str) -> dict[str, dict[str, Any]]:

@@ -222,6 +222,11 @@ class PropertyEntry(_Entry):
         chosen = self.editions[name]
         return Edition(files=(*self.files, *chosen.files), supplements=chosen.supplements)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is read from files of one's own."""
+        return any(file.folder is not None for file in self.files)
+
     def pinned_files(self, edition: str | None = None) -> tuple[PinnedFile, ...]:
         """Every file that one edition reads, supplements included, each once."""
         chosen = self.edition(edition)

@@ -202,7 +202,7 @@ def _problems(rows: pd.DataFrame) -> tuple[dict[int, str], np.ndarray]:
         return problems, fraction_matrix(rows["formula"].drop(index=list(problems)))
     except FormulaError:  # now look at each
         for i, formula in enumerate(rows["formula"]):
-            if i not in problems and (reason := _bad_formula(formula)):
+            if i not in problems and (reason := why_no_formula(formula)):
                 problems[i] = reason
         return problems, fraction_matrix(rows["formula"].drop(index=list(problems)))
 
@@ -211,7 +211,7 @@ def _blank(text: Any) -> bool:
     return text is None or (isinstance(text, str) and not text.strip())
 
 
-def _bad_formula(formula: Any) -> str:
+def why_no_formula(formula: Any) -> str:
     """Why a formula cannot be used; empty where it can."""
     if formula is None:
         return "the formula is missing"

@@ -1,73 +1,19 @@
-"""From a formula to elemental fractions, and from fractions to the key that identifies a composition."""
+"""From formulas to elemental fractions, and from fractions to the key that identifies a composition."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
-from crossprop.errors import FormulaError, UnknownElementError
+from crossprop.data.formulas import COLUMN, ELEMENTS, amounts_of, parse_formula
+from crossprop.errors import FormulaError
 
-# fmt: off
-ELEMENTS: Final[tuple[str, ...]] = (
-    "H", "Li", "Be", "B", "C", "N", "O", "F", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "K", "Ca",
-    "Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr",
-    "Rb", "Sr", "Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb", "Te",
-    "I", "Xe", "Cs", "Ba", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er",
-    "Tm", "Yb", "Lu", "Hf", "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Ac",
-    "Th", "Pa", "U", "Np", "Pu",
-)
-# fmt: on
-"""The 86 elements that the networks know, by atomic number: H to Pu
-without He, Ne, Ar, Po, At, Rn, Fr and Ra."""
+__all__ = ["ELEMENTS", "composition_keys", "fraction_matrix", "parse_formula", "parse_formulas"]
 
-_COLUMN: Final = {symbol: i for i, symbol in enumerate(ELEMENTS)}
-# fmt: off
-_OUTSIDE: Final = frozenset((
-    "He", "Ne", "Ar", "Po", "At", "Rn", "Fr", "Ra", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No",
-    "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og",
-))
-# fmt: on
-_MAX_LENGTH: Final = 1000
 _DIGITS: Final = 4
 """Decimals of a fraction in a composition key."""
-
-_AMOUNT = r"(\d+(?:\.\d*)?|\.\d+)?"
-_PLAIN: Final = re.compile(rf"(?:[A-Z][a-z]?{_AMOUNT.replace('(', '(?:', 1)})+", re.ASCII)
-_ELEMENT: Final = re.compile(rf"([A-Z][a-z]?){_AMOUNT}", re.ASCII)
-_TOKEN: Final = re.compile(
-    rf"([A-Z][a-z]?){_AMOUNT}|([(\[{{])|([)\]}}]){_AMOUNT}|\s+(?=[A-Z(\[{{])", re.ASCII
-)
-_CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
-
-
-def parse_formula(text: object) -> dict[str, float]:
-    """Read a chemical formula: symbols, amounts (decimals too) and nested brackets.
-
-    ``'NaN'`` is the sodium nitride NaN; a missing value (the float) is refused.
-
-    Args:
-        text: Formula such as ``'Mg2(SiO4)'``, ``'Fe0.5Ni0.5'`` or ``'Ca(Al2[SiO4]2)'``, at most 1,000
-            characters.
-
-    Returns:
-        Amount of each element in the formula, in order of first appearance; all amounts are finite and
-        positive.
-
-    Raises:
-        FormulaError: The text is no formula, holds a charge, a zero amount, unbalanced brackets or characters
-            other than ASCII.
-        UnknownElementError: A symbol is no element or an element outside :data:`ELEMENTS`.
-    """
-    if not isinstance(text, str):
-        raise FormulaError(
-            f"A formula must be a text, not {text!r} ({type(text).__name__}). Give one such as 'NaCl'."
-        )
-    return dict(_parse(text))
 
 
 def fraction_matrix(formulas: Iterable[object], where: str | None = None) -> np.ndarray:
@@ -83,25 +29,47 @@ def fraction_matrix(formulas: Iterable[object], where: str | None = None) -> np.
     Raises:
         FormulaError: As :func:`parse_formula`; the message adds the row, counted from 0, and ``where``.
     """
-    rows: list[int] = []
+    fractions, _, refused = parse_formulas(formulas)
+    for row, error in refused.items():
+        place = f"row {row} of {where}" if where else f"row {row}"
+        raise type(error)(f"{error} ({place})") from None
+    return fractions
+
+
+def parse_formulas(formulas: Iterable[object]) -> tuple[np.ndarray, np.ndarray, dict[int, FormulaError]]:
+    """Elemental fractions of those among many texts that are formulas, and what is wrong with the others.
+
+    Whatever an item is (a number, nothing, ten megabytes of text), it is answered in bounded time: a formula has at
+    most :data:`~crossprop.data.formulas.MAX_LENGTH` characters.
+
+    Args:
+        formulas: Formulas, n of them.
+
+    Returns:
+        The fractions of the m formulas, float64, shape (m, 86), columns as in :data:`ELEMENTS`, each row summing
+        to 1; their numbers among the n, counted from 0, shape (m,); and for every other number its error, as
+        :func:`parse_formula` raises it.
+    """
+    good: list[int] = []
+    counts: list[int] = []
     columns: list[int] = []
     amounts: list[float] = []
-    n_rows = 0
-    for row, text in enumerate(formulas):
-        n_rows += 1
+    refused: dict[int, FormulaError] = {}
+    for number, text in enumerate(formulas):
         try:
-            parsed = _parse(text) if isinstance(text, str) else tuple(parse_formula(text).items())
+            parsed = amounts_of(text)
         except FormulaError as error:
-            place = f"row {row} of {where}" if where else f"row {row}"
-            raise type(error)(f"{error} ({place})") from None
+            refused[number] = error
+            continue
+        good.append(number)
+        counts.append(len(parsed))
         for symbol, amount in parsed:
-            rows.append(row)
-            columns.append(_COLUMN[symbol])
+            columns.append(COLUMN[symbol])
             amounts.append(amount)
-    matrix = np.zeros((n_rows, len(ELEMENTS)))
-    matrix[rows, columns] = amounts
+    matrix = np.zeros((len(good), len(ELEMENTS)))
+    matrix[np.repeat(np.arange(len(good)), counts), columns] = amounts
     totals = matrix.sum(axis=1, keepdims=True)
-    return np.divide(matrix, totals, out=matrix)
+    return np.divide(matrix, totals, out=matrix), np.array(good, dtype=np.intp), refused
 
 
 def composition_keys(fractions: np.ndarray) -> np.ndarray:
@@ -137,109 +105,3 @@ def composition_keys(fractions: np.ndarray) -> np.ndarray:
         keys[row] = " ".join(tokens[start:end])
         start = end
     return keys
-
-
-@lru_cache(maxsize=65536)
-def _parse(text: str) -> tuple[tuple[str, float], ...]:
-    """Amounts of one formula as pairs; a plain formula without brackets takes the short way."""
-    amounts: dict[str, float] = {}
-    if len(text) <= _MAX_LENGTH and _PLAIN.fullmatch(text):
-        for symbol, number in _ELEMENT.findall(text):
-            amounts[symbol] = amounts.get(symbol, 0.0) + _amount(number, text)
-    else:
-        amounts = _parse_brackets(_checked(text))
-    for symbol, amount in amounts.items():
-        if symbol not in _COLUMN:
-            raise UnknownElementError(_unknown_element(symbol, text))
-        if not math.isfinite(amount):
-            raise FormulaError(
-                f"{_short(text)} holds an amount of {symbol} too large for a number. Correct it."
-            )
-    if not math.isfinite(sum(amounts.values())):
-        raise FormulaError(f"{_short(text)} holds amounts too large for a number. Correct them.")
-    return tuple(amounts.items())
-
-
-def _checked(text: str) -> str:
-    """The text without outer blanks, once it can be a formula at all."""
-    formula = text.strip()
-    if not formula:
-        raise FormulaError("An empty text is no formula. Give one such as 'NaCl'.")
-    if len(formula) > _MAX_LENGTH:
-        raise FormulaError(
-            f"{_short(text)} is {len(formula)} characters long, which is no formula (at most {_MAX_LENGTH})."
-        )
-    strange = next((c for c in formula if not c.isascii()), None)
-    if strange is not None:
-        raise FormulaError(
-            f"{_short(text)} holds {strange!r} (U+{ord(strange):04X}), which is no plain letter, digit or "
-            "bracket. Write it in ASCII: 'H2O' for subscripts, 'CuSO4(H2O)5' for hydrates."
-        )
-    if re.search(r"[+-]", formula):
-        raise FormulaError(f"{_short(text)} holds a charge or a negative amount. Give the neutral formula.")
-    return formula
-
-
-def _parse_brackets(formula: str) -> dict[str, float]:
-    """Amounts of a formula that may hold nested brackets and blanks between groups."""
-    stack: list[dict[str, float]] = [{}]
-    opened: list[str] = []
-    position = 0
-    while position < len(formula):
-        token = _TOKEN.match(formula, position)
-        if token is None:
-            raise FormulaError(
-                f"{_short(formula)} is no chemical formula: {formula[position]!r} at character "
-                f"{position + 1} is neither an element, an amount behind one, nor a bracket."
-            )
-        symbol, number, opening, closing, factor = token.groups()
-        if symbol:
-            stack[-1][symbol] = stack[-1].get(symbol, 0.0) + _amount(number, formula)
-        elif opening:
-            stack.append({})
-            opened.append(opening)
-        elif closing:
-            if not opened or _CLOSING[opened.pop()] != closing:
-                raise FormulaError(
-                    f"{_short(formula)} closes a bracket that was not opened ({closing!r}). Balance them."
-                )
-            group, times = stack.pop(), _amount(factor, formula)
-            if not group:
-                raise FormulaError(f"{_short(formula)} holds empty brackets. Remove them.")
-            for name, amount in group.items():
-                stack[-1][name] = stack[-1].get(name, 0.0) + amount * times
-        position = token.end()
-    if opened:
-        raise FormulaError(f"{_short(formula)} leaves {opened[-1]!r} open. Balance the brackets.")
-    return stack[0]
-
-
-def _amount(number: str | None, formula: str) -> float:
-    """Number behind a symbol or bracket; 1 where there is none."""
-    if not number:
-        return 1.0
-    value = float(number)
-    if value == 0.0:
-        raise FormulaError(
-            f"{_short(formula)} holds an amount of zero. Remove the element or give its amount."
-        )
-    return value
-
-
-def _unknown_element(symbol: str, text: str) -> str:
-    if symbol in _OUTSIDE:
-        return (
-            f"{_short(text)} holds {symbol!r}, which is none of the 86 elements that the networks know "
-            "(H to Pu without He, Ne, Ar, Po, At, Rn, Fr, Ra). Drop the row."
-        )
-    hint = (
-        " Write deuterium and tritium as 'H'."
-        if symbol in ("D", "T")
-        else " Correct the formula or drop the row."
-    )
-    return f"{_short(text)} holds {symbol!r}, which is no element.{hint}"
-
-
-def _short(text: str) -> str:
-    """The text in quotes, cut where it would fill the screen."""
-    return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"

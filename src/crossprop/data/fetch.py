@@ -24,6 +24,11 @@ BLOBS = Path(".crossprop/blobs")
 
 MIRROR_VARIABLE = "CROSSPROP_MIRROR"
 
+_OWN_ADVICE = (
+    "Bring back what was added ('dvc checkout', or 'dvc pull' in a fresh clone), or add the changed data anew with "
+    "'crossprop data add … --replace'."
+)
+
 
 @dataclass(frozen=True)
 class FetchProgress:
@@ -89,7 +94,7 @@ def fetch_files(
             if target.is_file() and blob_id(target) == file.blob:
                 tell(target.stat().st_size, "present")
             elif file.folder is not None:
-                _place(Path(file.folder) / file.path, target, file, "Correct the blob id in your catalogue.")
+                _place(Path(file.folder) / file.path, target, file, _OWN_ADVICE)
             elif mirror is not None:
                 tell(0, "copying")
                 advice = f"Mend the mirror, or unset {MIRROR_VARIABLE} to download the file."

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def list_properties(catalog: Catalog, raw_root: Path, role: str | None = None) -> Table:
+def list_properties(
+    catalog: Catalog, raw_root: Path, role: str | None = None, own_only: bool = False
+) -> Table:
     """Table behind ``crossprop data list``: every property, its rows, unit, role and whether it is at hand.
 
     Args:
         catalog: The catalogue.
         raw_root: Folder of fetched files.
         role: ``target`` or ``source`` to list only these.
+        own_only: Whether to list only those of one's own.
 
     Raises:
         DataError: The role is neither.
@@ -32,11 +35,14 @@ def list_properties(catalog: Catalog, raw_root: Path, role: str | None = None) -
 
     if role not in (None, "target", "source"):
         raise DataError(f"{role!r} is no role. Choose 'target' or 'source', or leave it out for both.")
-    table = Table(title=f"{len(catalog.entries(role))} properties", title_justify="left")
+    entries = [entry for entry in catalog.entries(role) if entry.is_own or not own_only]
+    n_own = sum(entry.is_own for entry in entries)
+    title = f"{len(entries)} properties" + (f", {n_own} of your own" if n_own else "")
+    table = Table(title=title, title_justify="left")
     for name in ("property", "label", "role", "rows", "unit", "at hand"):
         table.add_column(name, justify="right" if name == "rows" else "left", no_wrap=True)
     table.add_column("description")
-    for entry in catalog.entries(role):
+    for entry in entries:
         table.add_row(
             entry.key,
             entry.label,
@@ -146,6 +152,9 @@ def _where(entry: PropertyEntry, raw_root: Path) -> str:
     """Where the property's rows are: installed, fetched (which edition), or still to be fetched."""
     if entry.embedded is not None:
         return "installed"
+    if entry.is_own:
+        held = all(Path(file.folder or "", file.path).is_file() for file in entry.files)
+        return "own" if held else "own, missing"
     present = [
         n
         for n in _editions(entry)
@@ -178,6 +187,9 @@ def _files(catalog: Catalog, entry: PropertyEntry, raw_root: Path) -> list[str]:
     for name in _editions(entry):
         lines.append(f"  files     of edition {name}:" if name else "  files")
         for file in entry.pinned_files(name):
+            if file.folder is not None:
+                lines.append(f"            {Path(file.folder, file.path)} ({file.split}, your own)")
+                continue
             size = f"{file.size / 1e6:.2f} MB" if file.size else "size unknown"
             state = "fetched" if (raw_root / file.relative_path).is_file() else "to fetch"
             lines.append(f"            {file.repository}/{file.path} ({file.split}, {size}, {state})")

@@ -41,15 +41,19 @@ def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLI
     return rows
 
 
-def test_rows(frame: pd.DataFrame) -> np.ndarray:
+def test_rows(frame: pd.DataFrame, *, required: bool = True) -> np.ndarray:
     """Positions of the hold-out rows, which nothing is ever tuned on.
 
+    Args:
+        frame: Prepared target with a column ``split``.
+        required: Refuse a target without a hold-out; otherwise it has no rows here.
+
     Raises:
-        DataError: The column ``split`` is missing or names no hold-out.
+        DataError: The column ``split`` is missing or, where that is required, names no hold-out.
     """
     _require(frame, "split")
     rows = np.flatnonzero((frame["split"] == "test").to_numpy())
-    if not len(rows):
+    if required and not len(rows):
         raise DataError(f"None of {len(frame)} rows is a hold-out (split 'test'). Prepare the target anew.")
     return rows
 

@@ -55,9 +55,11 @@ def failed_outcome(
 def finished_outcome(
     cell: Cell, screening: ScreenReport | None, folds: Sequence[FoldReport], inputs: TargetInputs
 ) -> CellOutcome:
-    """A cross-validated cell: the fold model with the least validation MAE is measured on the hold-out."""
+    """A cross-validated cell: the fold model with the least validation MAE is measured on the hold-out, if any."""
     cv_mae = tuple(fold.val_mae for fold in folds)
     best = int(np.argmin(cv_mae))
+    if not len(inputs.test):
+        return _outcome(cell, screening, folds, inputs, {"cv_mae": cv_mae, "best_fold": best})
     y_true, y_pred = inputs.values[inputs.test], folds[best].test_pred
     ensemble = np.mean([fold.test_pred for fold in folds], axis=0)
     low, high = bootstrap_interval(y_true, y_pred, seed=cell.seed)

@@ -90,7 +90,7 @@ def curve_table(
     """Hold-out error of the best scratch and transfer cell by share of the training rows of their best fold."""
     rows = []
     for result in (winners.best_sc, winners.best_tl):
-        if result is None or result.best_fold is None:
+        if result is None or result.best_fold is None or not len(inputs.test):
             continue
         whole = f"fold_{result.best_fold:02d}"
         for piece, report in fits[result.cell].items():

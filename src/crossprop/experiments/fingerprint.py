@@ -14,6 +14,7 @@ import pandas as pd
 
 CODE_THAT_COMPUTES = (
     "data/compositions.py",
+    "data/formulas.py",
     "data/splits.py",
     "experiments/blend.py",
     "experiments/inputs.py",

@@ -53,7 +53,7 @@ class TargetInputs:
         self.files = files
         self.frame = pd.read_parquet(files.prepared)
         self.train = training_rows(self.frame, protocol)
-        self.test = test_rows(self.frame)
+        self.test = test_rows(self.frame, required=False)
         self.values = self.frame["value"].to_numpy(np.float64)
         self._derived: dict[str, np.ndarray] = {}
 

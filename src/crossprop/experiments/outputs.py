@@ -21,9 +21,9 @@ from crossprop.experiments.runner import TargetOutcome
 from crossprop.features.matrices import load_features
 from crossprop.models.joint import SCALING_FILE
 from crossprop.models.saved import FORMAT, INFO_FILE, SOURCE_FILE
+from crossprop.serving.evidence import evidence_of, write_evidence
+from crossprop.serving.intervals import COVERAGE, conformal_half_width
 from crossprop.vocabulary import Method, Representation
-
-COVERAGE = 0.9
 
 
 def write_target(
@@ -63,23 +63,12 @@ def write_target(
         if outcome.model is not None:
             won = next(o for o in outcome.outcomes if o.result.cell == outcome.model.winner.cell)
             _write_model(won, outcome.model, files, draft / "model")
+            write_evidence(draft / "model", evidence_of(won.predictions))
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise StoreError(f"{folder} cannot be written: {error}. Free some space and run again.") from error
-
-
-def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> float:
-    """Half width of the interval that covers ``coverage`` of new rows, from out-of-fold absolute residuals.
-
-    The rank is the one of split conformal prediction: ``ceil((n + 1) * coverage)`` of n residuals.
-
-    Source: Lei et al. 2018, doi:10.1080/01621459.2017.1307116.
-    """
-    ordered = np.sort(np.abs(residuals))
-    rank = min(int(np.ceil((len(ordered) + 1) * coverage)), len(ordered))
-    return float(ordered[rank - 1])
 
 
 def _write_model(won: CellOutcome, model: ChosenModel, files: TargetFiles, folder: Path) -> None:

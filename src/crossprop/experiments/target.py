@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -30,6 +31,9 @@ from crossprop.vocabulary import EXTRACTION_LAYERS, Side
 RecorderFactory = Callable[[dict[str, str]], CellRecorder]
 """Takes the digest of every target's prepared table; called once, before the first cell is recorded."""
 
+PoolFactory = Callable[..., Any]
+"""Makes what does the tasks: :class:`~crossprop.experiments.pool.WorkerPool`, or one with the same face."""
+
 AHEAD = 1e6
 """Seconds by which the pieces of an earlier target come before those of a later one."""
 
@@ -47,6 +51,9 @@ def run_targets(
     paths: StudyPaths,
     recorder: RecorderFactory,
     write: Print = show,
+    *,
+    units: Mapping[str, str] = MappingProxyType({}),
+    pool: PoolFactory | None = None,
 ) -> dict[str, TargetOutcome]:
     """Compute all cells of some targets side by side and write their results folders.
 
@@ -58,6 +65,8 @@ def run_targets(
         paths: Where the study's files lie.
         recorder: Makes what the cells are recorded by.
         write: Receives lines of progress.
+        units: Units of targets that are in no catalogue.
+        pool: Makes what does the tasks; worker processes unless told.
 
     Returns:
         What became of each target.
@@ -77,7 +86,7 @@ def run_targets(
         for target in targets:
             _lock(stack, params, target, paths)
         try:
-            outcomes, hopeless = _run(params, targets, paths, recorder, write)
+            outcomes, hopeless = _run(params, targets, paths, recorder, write, units, pool or WorkerPool)
         except OSError as error:
             raise StoreError(f"{error}. Free some space or mend the permissions, then run again.") from error
     if hopeless:
@@ -86,15 +95,22 @@ def run_targets(
 
 
 def plan_target(
-    params: Params, target: str, paths: StudyPaths
+    params: Params, target: str, paths: StudyPaths, unit: str | None = None
 ) -> tuple[list[Cell], TargetFiles, pd.DataFrame]:
-    """The target's cells with their identities, where their inputs lie, and the prepared table."""
+    """The target's cells with their identities, where their inputs lie, and the prepared table.
+
+    Args:
+        params: Configuration.
+        target: One of the study's targets.
+        paths: Where the study's files lie.
+        unit: The target's unit; as in the catalogue unless given.
+    """
     study = params.study
     frame = _read_prepared(paths, target)
     folders = {s: paths.source_model(s) for s in study.elemnet_sources}
     folders |= {name: paths.joint_model(name) for name in study.joint}
     digests = {s: load_provenance(folder)["weights_sha256"] for s, folder in folders.items()}
-    unit = load_catalog().property(target).unit
+    unit = load_catalog().property(target).unit if unit is None else unit
     cells = enumerate_cells(params, target, unit, data_digest(frame), digests)
     files = TargetFiles(
         prepared=paths.prepared(target),
@@ -128,15 +144,21 @@ def _read_prepared(paths: StudyPaths, target: str) -> pd.DataFrame:
 
 
 def _run(
-    params: Params, targets: Sequence[str], paths: StudyPaths, recorder: RecorderFactory, write: Print
+    params: Params,
+    targets: Sequence[str],
+    paths: StudyPaths,
+    recorder: RecorderFactory,
+    write: Print,
+    units: Mapping[str, str],
+    make_pool: PoolFactory,
 ) -> tuple[dict[str, TargetOutcome], list[str]]:
-    plans = {target: plan_target(params, target, paths) for target in targets}
+    plans = {target: plan_target(params, target, paths, units.get(target)) for target in targets}
     digests = {target: data_digest(frame) for target, (_, _, frame) in plans.items()}
     pieces = sum(_pieces(params, target, cells) for target, (cells, _, _) in plans.items())
     progress = Progress(params.study.name, pieces, write)
     compute, outcomes, hopeless = params.compute, dict[str, TargetOutcome](), list[str]()
     with (
-        WorkerPool(
+        make_pool(
             run_work, workers=compute.workers, backend=compute.backend, retries=compute.retries
         ) as pool,
         BackgroundRecorder(recorder(digests), write=write) as records,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +56,64 @@ class ElementTables:
     oxidation_states: tuple[tuple[float, ...], ...]
 
 
-@cache
 def element_tables() -> ElementTables:
-    """Read the tables once from the data that matminer and pymatgen install with themselves.
+    """The tables, read once from the data that matminer and pymatgen install with themselves.
+
+    Raises:
+        DataError: An element lacks a value.
+    """
+    return _restored[0] if _restored else installed_tables()
+
+
+def keep_element_tables(path: Path) -> None:
+    """Write the tables into a file (npz) from which :func:`restore_element_tables` has them back at once."""
+    tables = element_tables()
+    np.savez(
+        path,
+        magpie=tables.magpie,
+        electronegativity=tables.electronegativity,
+        states=np.concatenate([np.array(states) for states in tables.oxidation_states]),
+        n_states=np.array([len(states) for states in tables.oxidation_states]),
+    )
+
+
+def restore_element_tables(path: Path) -> None:
+    """Take the tables from a file, which spares a process the seconds and megabytes of importing matminer.
+
+    The file has to come from the installed versions of matminer and pymatgen; see :func:`tables_origin`. Nothing
+    happens in a process that has tables already.
+
+    Raises:
+        DataError: The file is missing, damaged or incomplete.
+    """
+    if _restored or installed_tables.cache_info().currsize:
+        return
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            magpie, electronegativity = kept["magpie"], kept["electronegativity"]
+            states = np.split(kept["states"], np.cumsum(kept["n_states"])[:-1])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} holds no element tables: {error}. Delete it; it is written anew.") from error
+    shapes = magpie.shape, electronegativity.shape, len(states)
+    if shapes != ((len(ELEMENTS), len(MAGPIE_PROPERTIES)), (len(ELEMENTS),), len(ELEMENTS)):
+        raise DataError(f"{path} holds tables of shapes {shapes}. Delete it; it is written anew.")
+    magpie.setflags(write=False)
+    electronegativity.setflags(write=False)
+    tables = ElementTables(magpie, electronegativity, tuple(tuple(map(float, s)) for s in states))
+    _restored.append(tables)
+
+
+def tables_origin() -> str:
+    """The packages that the tables come from, with their versions, without importing them."""
+    return " ".join(f"{name}=={version(name)}" for name in ("matminer", "pymatgen"))
+
+
+_restored: list[ElementTables] = []
+
+
+@cache
+def installed_tables() -> ElementTables:
+    """Read the tables from the installed packages.
 
     ``impute_nan=False``: nothing is filled in. The tables are complete for the 86 elements, so
     matminer's imputation would change nothing; should another release have a gap, it is named here

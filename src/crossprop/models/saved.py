@@ -16,7 +16,9 @@ from crossprop.models.joint import SCALING_FILE, beside_predictions
 from crossprop.models.transfer import extract_activations, load_network
 from crossprop.vocabulary import Representation
 
-FORMAT = 1
+FORMAT = 2
+"""Written by this version: the folder carries evidence of how well the model predicts."""
+READABLE_FORMATS = (1, 2)
 INFO_FILE = "model.json"
 SOURCE_FILE = "source.keras"
 
@@ -111,11 +113,11 @@ def load_predictor(folder: Path | str) -> Predictor | BlendedPredictor:
         ModelFormatError: The folder is no saved model, of another format, or damaged.
     """
     folder = Path(folder)
-    info = _read_info(folder)
+    info = read_info(folder)
     if "parts" not in info:
         return _load_ensemble(folder, info)
     weights = info["parts"] if isinstance(info["parts"], dict) else {}
-    parts = [_load_ensemble(folder / name, _read_info(folder / name)) for name in weights]
+    parts = [_load_ensemble(folder / name, read_info(folder / name)) for name in weights]
     shapes = [np.shape(given) for given in weights.values()]
     if not parts or shapes != [(len(part.members),) for part in parts]:
         raise ModelFormatError(
@@ -124,7 +126,12 @@ def load_predictor(folder: Path | str) -> Predictor | BlendedPredictor:
     return BlendedPredictor(folder, info, parts)
 
 
-def _read_info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Path) -> dict[str, Any]:
+    """Content of a saved model's ``model.json``.
+
+    Raises:
+        ModelFormatError: There is none that can be read, or it is of another format.
+    """
     try:
         info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -132,8 +139,9 @@ def _read_info(folder: Path) -> dict[str, Any]:
             f"{folder} holds no readable {INFO_FILE}: {error}. Is it a crossprop model?"
         ) from error
     found = info.get("format") if isinstance(info, dict) else type(info).__name__
-    if found != FORMAT:
-        raise ModelFormatError(f"{folder} has format {found!r}; this version of crossprop reads {FORMAT}.")
+    if found not in READABLE_FORMATS:
+        readable = " and ".join(map(str, READABLE_FORMATS))
+        raise ModelFormatError(f"{folder} has format {found!r}; this version of crossprop reads {readable}.")
     return dict(info)
 
 

@@ -23,6 +23,7 @@ from crossprop.reporting.part import FIGURES, TABLES, Drawing, Part, Row
 from crossprop.reporting.plot_data import method_rows, parity_rows, write_metrics
 from crossprop.reporting.results_tree import load_study_results
 from crossprop.reporting.study_info import PaperTable, StudyInfo
+from crossprop.reporting.supplement.intervals import TargetCoverage, coverage_sentence, target_coverages
 from crossprop.reporting.supplement.own_methods import own_findings
 from crossprop.reporting.supplement.page import supplement_parts
 from crossprop.reporting.supplement.repeats import repeats, repeats_sentence
@@ -54,7 +55,7 @@ def summarize(study: StudyInfo, paths: StudyPaths, out_dir: Path, paper: PaperTa
 
     Raises:
         StoreError: Results are missing, damaged, or of other cells than the configuration enumerates.
-        ModelFormatError: A source network has not been trained.
+        ModelFormatError: A source network has not been trained, or the evidence of a saved model is damaged.
     """
     results = load_study_results(study, paths)
     paper = {key: figures for key, figures in paper.items() if figures is not None and figures.lowest_mae}
@@ -71,14 +72,19 @@ def summarize(study: StudyInfo, paths: StudyPaths, out_dir: Path, paper: PaperTa
     ]
     of_paper = paper_parts(results, paper)
     tests = [] if of_paper else [sign_tests_part(results, paper)]
-    supplement = [*tests, *supplement_parts(study, results, own, paths, paper), *([parity] if many else [])]
+    covered = target_coverages(results, paths)
+    supplement = [
+        *tests,
+        *supplement_parts(study, results, own, paths, paper, covered),
+        *([parity] if many else []),
+    ]
     tests_page = "paper.md" if of_paper else "supplement.md"
     figures = _drawn(
         [*main, *of_paper, *supplement]
     )  # before anything is written: an error leaves the old report
     pages = {
         "README.md": study_page(
-            study, results, _findings(results, gains, own, paper, of_paper), main, tests_page
+            study, results, _findings(results, gains, own, paper, of_paper, covered), main, tests_page
         ),
         "paper.md": linked_page(f"`{study.name}` beside the paper", paper_introduction(), of_paper),
         "supplement.md": linked_page(f"Supplement of `{study.name}`", _SUPPLEMENT, supplement),
@@ -103,6 +109,7 @@ def _findings(
     own: Sequence[Gain],
     paper: PaperTable,
     of_paper: Sequence[Part],
+    covered: Sequence[TargetCoverage],
 ) -> list[str]:
     """What the page says in short, the comparison with the paper first."""
     more = "Tables 2 to 5 line by line: [paper.md](paper.md). " if of_paper else ""
@@ -112,6 +119,7 @@ def _findings(
         *own_findings(results, own),
         repeats_sentence(repeats(results)),
         median_sentence(results, paper),
+        coverage_sentence(covered),
         f"{cell_counts(results)} {more}Every method, source, layer and reason: [supplement.md](supplement.md).",
     ]
     return [line for line in lines if line]

@@ -1,1 +1,31 @@
 """Screening: from elements to ranked compositions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossprop.screening.request import ScreenRequest
+
+if TYPE_CHECKING:
+    from crossprop.screening.result import ScreenResult
+
+__all__ = ["ScreenRequest", "screen"]
+
+
+def screen(request: ScreenRequest, *, uri: str | None = None, progress: bool = False) -> ScreenResult:
+    """Screen compositions; goes on where an earlier call with the same request and folder was stopped.
+
+    Args:
+        request: What is to be screened, and the folder of the results.
+        uri: Model registry; that of the environment or the working folder if none is named.
+        progress: Show a bar on a terminal.
+
+    Returns:
+        The finished screening: ``result.top`` is the ranked table, iterating gives the survivors.
+
+    Raises:
+        ScreeningError: The request cannot be met, or its folder holds another screening.
+    """
+    from crossprop.screening.prepare import prepare
+
+    return prepare(request, uri).run(progress)

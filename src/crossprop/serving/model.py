@@ -9,7 +9,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
 from crossprop.errors import CrosspropError
-from crossprop.serving.predictions import SavedEnsemble, formulas_of, predict_formulas
+from crossprop.serving.predictions import formulas_of, predict_formulas
+from crossprop.serving.served import ServedModel
 
 ARTIFACT = "predictor"
 """Name under which the saved ensemble lies in the model's artifacts."""
@@ -19,13 +20,11 @@ class FormulaModel(PythonModel):
     """A saved ensemble behind MLflow's ``predict``; see ``predict_formulas`` for what it returns."""
 
     def __init__(self) -> None:
-        self._ensemble: SavedEnsemble | None = None
+        self._model: ServedModel | None = None
 
     def load_context(self, context: Any) -> None:
-        """Load the ensemble from the model's artifacts."""
-        from crossprop.models.saved import load_predictor
-
-        self._ensemble = load_predictor(context.artifacts[ARTIFACT])
+        """Load the ensemble and its evidence from the model's artifacts."""
+        self._model = ServedModel.load(context.artifacts[ARTIFACT], compiled=False)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -36,10 +35,10 @@ class FormulaModel(PythonModel):
             MlflowException: A row holds no formula. A server answers it with status 400 and the message,
                 which names the row; a plausible number is never given for a missing value.
         """
-        if self._ensemble is None:
+        if self._model is None:
             self.load_context(context)
-        assert self._ensemble is not None
+        assert self._model is not None
         try:
-            return predict_formulas(self._ensemble, formulas_of(model_input))
+            return predict_formulas(self._model, formulas_of(model_input))
         except CrosspropError as error:
             raise MlflowException.invalid_parameter_value(f"{type(error).__name__}: {error}") from error

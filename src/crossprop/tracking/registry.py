@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +11,17 @@ import pandas as pd
 
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import CellResult
-from crossprop.tracking.cells import fingerprint
 from crossprop.tracking.context import RunContext
 from crossprop.tracking.faults import named_faults
 from crossprop.tracking.logged_models import check_model, save_model
+from crossprop.tracking.lookup import CHALLENGER
+from crossprop.tracking.model_files import local_path, predictor_in
 from crossprop.tracking.store import open_client, store_lock
-from crossprop.tracking.writer import FINGERPRINT_TAG
+from crossprop.tracking.version_tags import add_missing_tags, identity_tags, version_note, version_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-CHALLENGER = "challenger"
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ def register_winner(
     """Register a target's winner and give it the alias ``challenger``; promotion is somebody else's decision.
 
     The model is loaded back before it is registered and must give the logged predictions. The same cell with
-    the same data and outcome is registered once.
+    the same data, outcome and files is registered once; where the files of its version are gone, or hold less than the
+    folder, there is a further version.
 
     Args:
         context: As for the recorder.
@@ -72,7 +71,7 @@ def register_winner(
 
     client = open_client(context.uri)
     name = f"{result.study}.{result.target}"
-    identity = _identity(result, context)
+    identity = identity_tags(result, context)
     with named_faults(context.uri, f"registering {name}"), store_lock(context.uri):
         try:
             run = client.get_run(run_id)
@@ -82,11 +81,14 @@ def register_winner(
             raise _missing_run(run_id, result, context.uri)
         _ensure_registered_model(client, name, result, context)
         versions = client.search_model_versions(f"name = '{name}'")
-        version = next((v for v in versions if identity.items() <= v.tags.items()), None)
+        same = [v for v in versions if identity.items() <= v.tags.items()]
+        version = next((v for v in same if _holds(client, v, model_folder)), None)
         created = version is None
         if version is None:
             _remove_leftovers(client, run.info.experiment_id, result.cell, {_model_id(v) for v in versions})
             version = _register(client, name, run, result, context, model_folder, predictions)
+        else:
+            add_missing_tags(client, version, version_tags(result, context, predictions))
         client.set_registered_model_alias(name, CHALLENGER, version.version)
     return RegisteredVersion(name, str(version.version), _model_id(version), str(version.run_id), created)
 
@@ -104,7 +106,7 @@ def _register(
     from mlflow.entities import LoggedModelOutput
 
     run_id = run.info.run_id
-    identity = _identity(result, context)
+    identity = identity_tags(result, context)
     logged = client.create_logged_model(
         run.info.experiment_id,
         name=f"{result.target}-{result.method}",
@@ -128,8 +130,8 @@ def _register(
         name,
         source=f"models:/{logged.model_id}",
         run_id=run_id,
-        tags=_version_tags(result, context),
-        description=_version_note(result),
+        tags=version_tags(result, context, predictions),
+        description=version_note(result),
         model_id=logged.model_id,
     )
 
@@ -165,49 +167,22 @@ def _model_id(version: ModelVersion) -> str:
     return str(version.model_id or str(version.source).removeprefix("models:/"))
 
 
-def _identity(result: CellResult, context: RunContext) -> Mapping[str, str]:
-    data_hash = context.data_hashes.get(result.target, "")
-    return {
-        "crossprop.cell": result.cell,
-        "crossprop.data_hash": data_hash,
-        FINGERPRINT_TAG: fingerprint(result, data_hash),
-    }
+def _holds(client: MlflowClient, version: ModelVersion, model_folder: Path) -> bool:
+    """Whether the version's files are at hand and of the same names as the folder's; unknown for remote files."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        location = local_path(str(client.get_logged_model(_model_id(version)).artifact_location))
+        if location is None:
+            return True
+        folder = predictor_in(location, f"{version.name} version {version.version}")
+    except (MlflowException, TrackingError):
+        return False
+    return _file_names(folder) == _file_names(model_folder)
 
 
-def _version_tags(result: CellResult, context: RunContext) -> dict[str, str]:
-    tags = {
-        **_identity(result, context),
-        "crossprop.method": str(result.method),
-        "crossprop.source": result.source,
-        "crossprop.representation": result.representation and str(result.representation),
-        "crossprop.layer": result.layer,
-        "crossprop.protocol": result.protocol,
-        "crossprop.unit": result.unit,
-        "crossprop.git_commit": context.git.commit,
-        **{f"crossprop.{k}": _number(getattr(result, k)) for k in _ERRORS},
-    }
-    return {key: str(value) for key, value in tags.items() if value is not None}
-
-
-_ERRORS = ("cv_mae_mean", "test_mae", "test_mae_low", "test_mae_high", "test_mae_ensemble")
-
-
-def _version_note(result: CellResult) -> str:
-    unit = f" {result.unit}" if result.unit else ""
-    lines = [f"{result.method.notation}: {result.label}, mean of {len(result.cv_mae or ())} fold models."]
-    if result.cv_mae_mean is not None:
-        lines.append(f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.2g}{unit}.")
-    if result.test_mae is not None:
-        bounds = [f"{v:.4g}" for v in (result.test_mae_low, result.test_mae_high) if v is not None]
-        interval = f" [{', '.join(bounds)}]" if bounds else ""
-        lines.append(f"Hold-out MAE of the best fold model {result.test_mae:.4g}{interval}{unit}.")
-    if result.test_mae_ensemble is not None:
-        lines.append(f"Hold-out MAE of this ensemble {result.test_mae_ensemble:.4g}{unit}.")
-    return "\n\n".join(lines)
-
-
-def _number(value: float | None) -> str | None:
-    return None if value is None else f"{value:.6g}"
+def _file_names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def _missing_run(run_id: str, result: CellResult, uri: str) -> TrackingError:

@@ -10,8 +10,9 @@ from typing import Any
 from crossprop.tracking.provenance import installed_versions
 from crossprop.vocabulary import Family, Method, Representation
 
-_ALWAYS = ("mlflow", "numpy", "pandas")
-_REGRESSORS = ("scikit-learn", "skops", "scipy")
+_ALWAYS = ("mlflow", "numpy", "pandas", "pyarrow", "scipy")
+"""With what reads the evidence and finds the nearest compositions."""
+_REGRESSORS = ("scikit-learn", "skops")
 _NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}
 _ATTRIBUTES = ("matminer", "pymatgen")
 _FROM_NETWORKS = (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES)

@@ -50,15 +50,13 @@ def test_amounts_of_a_formula(formula, amounts):
         ("(OH)0", "zero"),
         ("H2O₂", "U\\+2082"),
         ("Nа", "U\\+0430"),  # Cyrillic a
-        ("CuSO4·5H2O", "hydrates"),
         ("Fe2O3)", "not opened"),
         ("(Fe2O3", "open"),
         ("[Fe2O3)", "not opened"),
         ("Fe()", "empty brackets"),
         ("H1e5", "'e'"),
         ("H 2", "' '"),
-        ("H" * 1001, "1001 characters"),
-        ("H" + "9" * 400, "too large"),
+        ("H" * 301, "301 characters"),
         ("NaCl\x00", "character 5"),
     ],
 )

@@ -27,7 +27,7 @@ def test_the_list_names_every_property_with_rows_unit_role_and_place(tiny):
     line = next(line for line in text.splitlines() if "exfoliation_energy" in line)
     assert all(part in line for part in ("Exfoli", "target", "557", "meV/atom", "to fetch"))
     assert "installed" in next(line for line in text.splitlines() if "seebeck_n" in line)
-    assert "fetched" in next(line for line in text.splitlines() if "tiny_target" in line)
+    assert " own " in next(line for line in text.splitlines() if "tiny_target" in line)
 
 
 def test_the_list_can_be_limited_to_a_role(tiny):

@@ -232,8 +232,8 @@ def test_code_that_computes_changes_the_ids(copied_code, full, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     ["features/matrices.py", "models/elemnet.py", "models/regressors.py", "models/transfer.py", "tuning/study.py",
-     "data/splits.py", "data/compositions.py", "experiments/tasks.py", "experiments/blend.py", "models/resnet.py",
-     "models/joint.py", "training/descent.py", "training/losses.py"],
+     "data/splits.py", "data/compositions.py", "data/formulas.py", "experiments/tasks.py", "experiments/blend.py",
+     "models/resnet.py", "models/joint.py", "training/descent.py", "training/losses.py"],
 )  # fmt: skip
 def test_digest_sees_every_module_that_computes(copied_code, name):
     before = digest_now()
@@ -252,7 +252,7 @@ def test_digest_sees_the_widths_of_the_layers_and_the_choice_of_rows(copied_code
 
 @pytest.mark.parametrize(
     "name",
-    ["experiments/progress.py", "experiments/runner.py", "reporting/page.py", "tracking/runs.py", "cli.py",
+    ["experiments/progress.py", "experiments/runner.py", "reporting/page.py", "tracking/runs.py", "cli/__init__.py",
      "data/catalog.yaml", "models/saved.py", "experiments/halving.py", "experiments/joint.py"],
 )  # fmt: skip
 def test_digest_ignores_what_prints_and_records(copied_code, name):

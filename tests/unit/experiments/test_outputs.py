@@ -1,4 +1,4 @@
-"""The results folder of a target, and the width of the interval that a model is served with."""
+"""The results folder of a target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crossprop.experiments.assemble import failed_outcome, finished_outcome, scr
 from crossprop.experiments.cells import Cell, enumerate_cells
 from crossprop.experiments.chosen import ChosenModel, ModelPart
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
-from crossprop.experiments.outputs import conformal_half_width, write_target
+from crossprop.experiments.outputs import write_target
 from crossprop.experiments.pieces import FoldReport, ScreenReport
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.runner import TargetOutcome
@@ -28,22 +28,6 @@ from crossprop.paths import StudyPaths
 from crossprop.training.fit import fit_base
 
 HISTORY = pd.DataFrame(columns=["epoch", "loss", "val_mae"])
-
-
-@pytest.mark.parametrize(
-    ("n", "coverage", "rank"),
-    [(9, 0.9, 9), (19, 0.9, 18), (99, 0.9, 90), (10, 0.5, 6), (5, 0.9, 5), (1, 0.9, 1)],
-)
-def test_half_width_is_the_residual_of_the_conformal_rank(n, coverage, rank):
-    # ceil((n + 1) * coverage), and the largest residual where there are too few for the coverage
-    residuals = np.random.default_rng(0).permutation(np.arange(1, n + 1)) * np.where(np.arange(n) % 2, -1, 1)
-    assert conformal_half_width(residuals, coverage) == rank
-
-
-def test_half_width_covers_new_rows_as_often_as_it_promises():
-    rng = np.random.default_rng(1)
-    covered = [np.abs(rng.normal(size=50)) <= conformal_half_width(rng.normal(size=40)) for _ in range(400)]
-    assert 0.89 < np.mean(covered) < 0.93  # exactly 37/41 = 0.902 in expectation
 
 
 class Made(NamedTuple):
@@ -185,10 +169,10 @@ def test_model_says_what_it_is_and_predicts(made):
     cells, folder, inputs = made.cells, made.folder, made.inputs
     made.write()
     info = read(folder / "model", "model.json")
-    assert (info["format"], info["target"], info["unit"], info["cell"]) == (1, "slme", "%", cells[1].id)
+    assert (info["format"], info["target"], info["unit"], info["cell"]) == (2, "slme", "%", cells[1].id)
     assert info["members"] == ["fold_00", "fold_01"]
     # eight residuals of 1 and eight of 2: rank ceil(17 * 0.9) = 16
-    assert info["interval"] == {"coverage": 0.9, "half_width": pytest.approx(2.0)}
+    assert (info["interval"]["coverage"], info["interval"]["half_width"]) == (0.9, pytest.approx(2.0))
     assert info["elements"] == list(ELEMENTS)
     learnt = inputs.frame["formula"].iloc[inputs.train]
     assert {e for e in ELEMENTS if learnt.str.contains(rf"{e}(?![a-z])").any()} == set(info["seen_elements"])

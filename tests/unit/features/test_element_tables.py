@@ -6,7 +6,7 @@ import pytest
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import DataError
-from crossprop.features.element_tables import MAGPIE_PROPERTIES, element_tables
+from crossprop.features.element_tables import MAGPIE_PROPERTIES, element_tables, installed_tables
 
 
 def test_tables_hold_known_facts_of_iron():
@@ -40,7 +40,7 @@ def test_gap_in_the_installed_data_is_named_and_not_imputed(monkeypatch):
 
     monkeypatch.setattr(MagpieData, "get_elemental_property", with_gap)
     with pytest.raises(DataError, match="'MeltingT' for Tc"):
-        element_tables.__wrapped__()
+        installed_tables.__wrapped__()
 
 
 def test_importing_the_feature_layer_imports_neither_matminer_nor_pymatgen():

@@ -74,8 +74,8 @@ def test_blend_whose_parts_do_not_fit_is_refused(blend, parts, message):
 
 
 def test_part_of_another_format_is_refused(blend):
-    write_info(blend / "part_01", format=2)
-    with pytest.raises(ModelFormatError, match="part_01 has format 2"):
+    write_info(blend / "part_01", format=3)
+    with pytest.raises(ModelFormatError, match="part_01 has format 3"):
         load_predictor(blend)
 
 

@@ -227,7 +227,7 @@ def test_ensemble_of_networks_predicts_what_its_members_predicted(ensemble, netw
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"format": 2}, "has format 2; this version of crossprop reads 1"),
+        ({"format": 3}, "has format 3; this version of crossprop reads 1 and 2"),
         ({"format": None}, "has format None"),
         ({"members": []}, "lists no members"),
         ({"members": None}, "lists no members"),

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -160,3 +161,37 @@ def test_blend_needs_what_its_parts_need(tmp_path):
     lines = folder_requirements(tmp_path)
     assert {"keras", "tensorflow", "matminer", "scikit-learn"} <= {line.split("==")[0] for line in lines}
     assert len(lines) == len(set(lines))
+
+
+def test_version_carries_what_the_gates_need(context, winner):
+    version = register_winner(context, **winner)
+    tags = open_client(context.uri).get_model_version(version.name, version.version).tags
+    predictions = winner["predictions"]
+    training = predictions.query("split == 'validation'")["y_true"].mean()
+    base = (predictions.query("split == 'test'")["y_true"] - training).abs().mean()
+    assert float(tags["crossprop.base_mae"]) == pytest.approx(base, rel=1e-5)
+    assert (tags["crossprop.n_test"], tags["crossprop.n_train"]) == ("6", "54")
+    assert (tags["crossprop.test_mae_ensemble"], tags["crossprop.git_dirty"]) == ("10.5", "true")
+
+
+def test_version_of_an_older_crossprop_gets_the_tags_that_it_lacks(context, winner):
+    version = register_winner(context, **winner)
+    client = open_client(context.uri)
+    for key in ("crossprop.base_mae", "crossprop.git_dirty"):
+        client.delete_model_version_tag(version.name, version.version, key)
+    assert not register_winner(context, **winner).created
+    tags = client.get_model_version(version.name, version.version).tags
+    assert "crossprop.base_mae" in tags
+    assert "crossprop.git_dirty" not in tags  # what the code was like then, nobody knows
+
+
+def test_winner_whose_files_are_gone_or_now_hold_more_is_registered_again(context, winner):
+    first = register_winner(context, **winner)
+    (winner["model_folder"] / "evidence_of_a_later_version.txt").write_text("more", encoding="utf-8")
+    second = register_winner(context, **winner)
+    assert (second.created, second.version) == (True, "2")
+    assert not register_winner(context, **winner).created
+    shutil.rmtree(open_client(context.uri).get_logged_model(second.model_id).artifact_location)
+    third = register_winner(context, **winner)
+    assert (third.created, third.version) == (True, "3")
+    assert first.version == "1"

@@ -9,6 +9,7 @@ from crossprop.reporting.comparisons import Gain
 from crossprop.reporting.part import Part
 from crossprop.reporting.study_info import PaperTable, StudyInfo
 from crossprop.reporting.supplement.correlations import correlations_part
+from crossprop.reporting.supplement.intervals import TargetCoverage, coverage_part
 from crossprop.reporting.supplement.layers import layers_part
 from crossprop.reporting.supplement.learning_curves import learning_curves_part
 from crossprop.reporting.supplement.networks import networks_part
@@ -29,6 +30,7 @@ def supplement_parts(
     own: Sequence[Gain],
     paths: StudyPaths,
     paper: PaperTable,
+    covered: Sequence[TargetCoverage],
 ) -> list[Part]:
     """All parts in the order of the page; those that a study has nothing for have no headline.
 
@@ -38,6 +40,7 @@ def supplement_parts(
         own: Our own methods against the paper's, of the targets that have both.
         paths: Where the source networks lie.
         paper: The paper's errors by target key.
+        covered: The targets whose models carry evidence.
 
     Raises:
         ModelFormatError: A source network has not been trained.
@@ -52,6 +55,7 @@ def supplement_parts(
         winning_part(study, results, of_paper=of_paper),
         source_models_part(source_model_rows(study, paths)),
         tails_part(results, of_paper=of_paper),
+        coverage_part(covered),
         learning_curves_part(results),
         correlations_part(results),
         layers_part(results),

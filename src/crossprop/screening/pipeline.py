@@ -1,0 +1,195 @@
+"""One batch of a screening: chemistry, then property after property, each for what is left by then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from crossprop.data.compositions import ELEMENTS, composition_keys
+from crossprop.screening.chemistry import ChargeBalance
+from crossprop.screening.compositions import Compositions
+from crossprop.screening.conditions import INTERVAL_NAMES, Conditions, intervals_of
+from crossprop.screening.properties import PropertyModel
+from crossprop.screening.space import Space
+from crossprop.serving.served import Predictions, ServedModel
+
+Arrays = dict[str, np.ndarray]
+_NOTHING = Predictions(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool), [])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of some positions of a space.
+
+    Attributes:
+        start: First position.
+        stop: Position behind the last one.
+        considered: Compositions that were predicted: chemically possible and new.
+        kept: The survivors as a table.
+    """
+
+    start: int
+    stop: int
+    considered: int
+    kept: pa.RecordBatch
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """All that a batch needs; immutable, shared by the threads.
+
+    Attributes:
+        space: Where the compositions come from.
+        properties: Models of the properties, in the order of the request.
+        models: The loaded models by property.
+        order: Order in which the properties are predicted.
+        conditions: What a composition must meet.
+        chemistry: Which compositions are possible; ``None`` where all are.
+        known: Keys of the compositions to leave out.
+        rows: Compositions predicted at a time.
+    """
+
+    space: Space
+    properties: tuple[PropertyModel, ...]
+    models: Mapping[str, ServedModel]
+    order: tuple[str, ...]
+    conditions: Conditions
+    chemistry: ChargeBalance | None = None
+    known: frozenset[str] = frozenset()
+    rows: int = 2048
+
+    def run(self, start: int, stop: int) -> Batch:
+        """Screen the positions from one to before another."""
+        chosen = self.chosen(start, stop)
+        tables = [self._screen(chosen[i : i + self.rows]) for i in range(0, len(chosen), self.rows)]
+        kept = pa.Table.from_batches(tables, schema(self.properties)).combine_chunks().to_batches()
+        whole = kept[0] if kept else pa.RecordBatch.from_pylist([], schema(self.properties))
+        return Batch(start, stop, len(chosen), whole)
+
+    def chosen(self, start: int, stop: int) -> Compositions:
+        """The compositions that are worth a prediction."""
+        compositions = self.space.block(start, stop)
+        if self.chemistry is not None:
+            compositions = compositions[self.chemistry.keep(compositions)]
+        if self.known and len(compositions):
+            keys = composition_keys(compositions.fractions())
+            compositions = compositions[np.array([key not in self.known for key in keys], dtype=bool)]
+        return compositions
+
+    def _screen(self, compositions: Compositions) -> pa.RecordBatch:
+        work = _Work(compositions, self.conditions)
+        work.check()
+        for name in self.order:
+            work.predict(name, self.models[name])
+            work.check()
+            for awaited in work.awaited():
+                work.judge(awaited, self.models[awaited])
+            work.check()
+        for name in self.order:
+            work.judge(name, self.models[name])
+        return self._table(work)
+
+    def _table(self, work: _Work) -> pa.RecordBatch:
+        columns: list[object] = [
+            work.compositions.positions,
+            work.compositions.formulas(),
+            work.compositions.n_elements.astype(np.int8),
+        ]
+        for model in self.properties:
+            own = (model.name, *(f"{model.name}.{ending}" for ending in INTERVAL_NAMES))
+            columns += [work.values[name] for name in own]
+        names = [model.name for model in self.properties]
+        notes = [
+            "; ".join(f"{name}: {note}" for name, note in zip(names, row, strict=True) if note)
+            for row in zip(*(work.notes[name] for name in names), strict=True)
+        ]
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip([*columns, notes], schema(self.properties), strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema(self.properties))
+
+
+class _Work:
+    """The compositions of a batch that are left, and what is known about them."""
+
+    def __init__(self, compositions: Compositions, conditions: Conditions) -> None:
+        self.compositions = compositions
+        self.done = Conditions()
+        self.values: Arrays = {}
+        self.notes: dict[str, np.ndarray] = {}
+        self._conditions = conditions
+        self._predicted: list[str] = []
+        self._fractions = compositions.fractions()
+
+    def check(self) -> None:
+        """Check what can be checked by now; what fails is gone."""
+        ready = self._conditions.ready(self.values).without(self.done)
+        if not ready.parts:
+            return
+        held = ready.hold(self.all_values(ready), len(self.compositions))
+        self.done = Conditions(self.done.parts + ready.parts)
+        if not held.all():
+            self.compositions, self._fractions = self.compositions[held], self._fractions[held]
+            self.values = {name: array[held] for name, array in self.values.items()}
+            self.notes = {name: array[held] for name, array in self.notes.items()}
+
+    def all_values(self, needed: Conditions) -> Mapping[str, np.ndarray]:
+        """Values of properties and of what the composition itself tells."""
+        wanted = {name for part in needed.parts for name in part.names} - set(self.values)
+        own = {name: self._fractions[:, ELEMENTS.index(name)] for name in wanted if name in ELEMENTS}
+        return {**self.values, **own, "n_elements": self.compositions.n_elements}
+
+    def awaited(self) -> list[str]:
+        """Predicted properties whose intervals are all that some condition still needs."""
+        within_reach = {*self.values, *(name for p in self._predicted for name in intervals_of(p))}
+        open_parts = self._conditions.ready(within_reach).without(self.done).parts
+        needed = {name for part in open_parts for name in part.names}
+        return [p for p in self._predicted if p not in self.notes and needed & intervals_of(p)]
+
+    def predict(self, name: str, model: ServedModel) -> None:
+        """Predict a property of what is left."""
+        n = len(self.compositions)
+        self._predicted.append(name)
+        self.values[name] = model.predict(self._fractions, intervals=False).value if n else np.zeros(0)
+
+    def judge(self, name: str, model: ServedModel) -> None:
+        """Have the intervals of a predicted property for what is left, and the word on the domain."""
+        if name not in self.notes:
+            found = judged(model, self._fractions, self.values[name])
+            self.values |= {
+                f"{name}.{ending}": np.asarray(getattr(found, ending)) for ending in INTERVAL_NAMES
+            }
+            self.notes[name] = np.array(found.note or [], dtype=object)
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """An ensemble that has predicted already."""
+
+    info: Mapping[str, Any]
+    values: np.ndarray
+
+    def predict(self, fractions: np.ndarray) -> np.ndarray:
+        return self.values
+
+
+def judged(model: ServedModel, fractions: np.ndarray, values: np.ndarray) -> Predictions:
+    """Intervals and domain of predictions that are at hand, without predicting them again."""
+    if not len(values):
+        return _NOTHING
+    return replace(model, predictor=_Predicted(model.info, values)).predict(fractions)
+
+
+def schema(properties: tuple[PropertyModel, ...]) -> pa.Schema:
+    """Columns of the survivors' table."""
+    fields = [("position", pa.int64()), ("formula", pa.string()), ("n_elements", pa.int8())]
+    for model in properties:
+        fields.append((model.column, pa.float64()))
+        fields += [(f"{model.column}_lower", pa.float64()), (f"{model.column}_upper", pa.float64())]
+        fields.append((f"{model.column}_in_domain", pa.bool_()))
+    return pa.schema([*fields, ("note", pa.string())])

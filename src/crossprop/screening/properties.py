@@ -1,0 +1,104 @@
+"""Which saved model stands behind each property of a screening."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from crossprop.errors import ScreeningError
+from crossprop.screening.request import ScreenRequest
+
+
+@dataclass(frozen=True)
+class PropertyModel:
+    """The model of one property.
+
+    Attributes:
+        name: What the property is called in conditions and columns.
+        folder: Saved ensemble.
+        model: Registered name, or the folder where it is none.
+        version: Number of the registered version, or an empty text.
+        target: Target property of the study.
+        unit: Unit of the property.
+        coverage: Share that the interval promises.
+        digest: Tells one saved ensemble from another.
+    """
+
+    name: str
+    folder: str
+    model: str
+    version: str
+    target: str
+    unit: str
+    coverage: float
+    digest: str
+
+    @property
+    def column(self) -> str:
+        """Name of the property's column in tables."""
+        return self.name.replace(".", "_")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a JSON file."""
+        return asdict(self)
+
+
+def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[PropertyModel, ...]:
+    """Find the model of every property: a folder that the request names, or a registered version.
+
+    Args:
+        request: The screening.
+        uri: Registry; that of the environment or the working folder if none is named.
+
+    Raises:
+        ScreeningError: A folder holds no saved model, or two properties have the same model.
+        UnknownModelError: The registry has no such model, or none with the alias.
+    """
+    found = tuple(_resolve(name, request, uri) for name in request.properties)
+    by_digest: dict[str, str] = {}
+    for model in found:
+        if (other := by_digest.setdefault(model.digest, model.name)) != model.name:
+            raise ScreeningError(
+                f"{other!r} and {model.name!r} are the same model ({model.model}). Leave one of them out."
+            )
+    return found
+
+
+def _resolve(name: str, request: ScreenRequest, uri: str | None) -> PropertyModel:
+    given = request.models.get(name, name)
+    folder = Path(given).expanduser()
+    if (folder / "model.json").is_file():
+        return _described(name, folder.resolve(), str(folder), "")
+    if folder.is_dir() or ("/" in given and not folder.exists()):
+        raise ScreeningError(
+            f"{given} (the model of {name!r}) holds no model.json. Name the folder that 'crossprop fit' wrote, a "
+            "target's results/…/model, or a registered model."
+        )
+    from crossprop.tracking.lookup import find_version, predictor_folder
+
+    version = find_version(uri, given, alias=request.alias)
+    local = predictor_folder(uri, version)
+    return _described(name, local, version.name, version.version)
+
+
+def _described(name: str, folder: Path, model: str, version: str) -> PropertyModel:
+    try:
+        info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        coverage = float(info["interval"]["coverage"])
+        target, unit = str(info["target"]), str(info.get("unit") or "")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScreeningError(f"{folder}/model.json is no saved model's: {error!r}.") from error
+    return PropertyModel(name, str(folder), model, version, target, unit, coverage, _digest(folder))
+
+
+def _digest(folder: Path) -> str:
+    """Hash over the descriptions and over names and sizes of the other files: cheap, whatever a copy's times."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+        if path.suffix == ".json":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

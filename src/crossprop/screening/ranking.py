@@ -1,0 +1,167 @@
+"""The best of the survivors, whatever their number: one pass, bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from crossprop.errors import ScreeningError
+from crossprop.screening.acquisition import deviation_of_interval, log_expected_improvement
+from crossprop.screening.conditions import INTERVAL_NAMES
+from crossprop.screening.grammar import Expression
+from crossprop.screening.properties import PropertyModel
+from crossprop.screening.request import Ranking
+
+_LARGEST_FRONT = 100_000
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """Ranks survivors by one quantity, by expected improvement, or keeps the Pareto front of several.
+
+    Attributes:
+        kind: Which of these.
+        objectives: Quantities, and whether more is better.
+        properties: Models of the properties.
+        top: Rows to keep.
+        best: Value to beat, for the expected improvement.
+    """
+
+    kind: Ranking
+    objectives: tuple[tuple[Expression, bool], ...]
+    properties: tuple[PropertyModel, ...]
+    top: int
+    best: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == "ei" and self.best is None:
+            raise ScreeningError("Expected improvement needs a value to improve on. Give it with --best.")
+        if self.kind == "ei" and self._property is None:
+            raise ScreeningError(
+                f"Expected improvement ranks by a property, not by {self.objectives[0][0].text!r}: only a property "
+                "has an interval. Name one, or leave out --rank ei."
+            )
+
+    def rank(self, batches: Iterable[pa.RecordBatch]) -> pd.DataFrame:
+        """The ranked table: survivors with a column ``rank``, the quantities, and the expected improvement.
+
+        Args:
+            batches: The survivors in the order of their positions, which decides between equals.
+
+        Raises:
+            ScreeningError: The Pareto front has more than 100,000 members.
+        """
+        best = pd.DataFrame()
+        for frame in self._scored(batches):
+            best = self._selected(pd.concat([best, frame], ignore_index=True) if len(best) else frame)
+        if not len(best):
+            return best
+        keys = self._keys(best)
+        order = np.lexsort([best["position"].to_numpy(), *(-key for key in keys[::-1])])
+        ranked = best.iloc[order].head(self.top).reset_index(drop=True)
+        ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
+        return ranked
+
+    @property
+    def _property(self) -> PropertyModel | None:
+        return next((m for m in self.properties if m.name == self.objectives[0][0].text), None)
+
+    def _scored(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            frame = batch.to_pandas()
+            if not len(frame):
+                continue
+            values = _values(frame, self.properties, self.objectives)
+            for expression, _ in self.objectives:
+                if expression.text not in {m.name for m in self.properties}:
+                    frame[expression.text] = np.broadcast_to(expression(values), len(frame))
+            if self.kind == "ei":
+                self._improvement(frame)
+            yield frame
+
+    def _improvement(self, frame: pd.DataFrame) -> None:
+        model, more = self._property, self.objectives[0][1]
+        assert model is not None
+        assert self.best is not None
+        deviation = deviation_of_interval(
+            frame[f"{model.column}_lower"].to_numpy(),
+            frame[f"{model.column}_upper"].to_numpy(),
+            model.coverage,
+        )
+        sign = 1 if more else -1
+        log = log_expected_improvement(sign * frame[model.column].to_numpy(), deviation, sign * self.best)
+        frame["expected_improvement"] = np.exp(log)
+        frame["log_expected_improvement"] = log
+
+    def _keys(self, frame: pd.DataFrame) -> list[NDArray[np.float64]]:
+        """What to rank by, more is better; what is no number comes last."""
+        if self.kind == "ei":
+            return [frame["log_expected_improvement"].to_numpy(np.float64)]
+        columns = {m.name: m.column for m in self.properties}
+        keys = []
+        for expression, more in self.objectives:
+            values = frame[columns.get(expression.text, expression.text)].to_numpy(np.float64)
+            keys.append(np.where(np.isnan(values), -np.inf, values if more else -values))
+        return keys
+
+    def _selected(self, frame: pd.DataFrame) -> pd.DataFrame:
+        keys = self._keys(frame)
+        if self.kind != "pareto":
+            if len(frame) <= self.top:
+                return frame
+            order = np.lexsort([frame["position"].to_numpy(), -keys[0]])
+            return frame.iloc[np.sort(order[: self.top])]
+        front = frame[pareto_front(np.column_stack(keys))]
+        if len(front) > _LARGEST_FRONT:
+            raise ScreeningError(
+                f"The Pareto front has more than {_LARGEST_FRONT:,} members: nearly nothing is better than anything "
+                "else. Rank by fewer quantities; the survivors are kept."
+            )
+        return front
+
+
+def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of n points no other one beats: as good everywhere and better somewhere. More is better.
+
+    Args:
+        points: Shape (n, n_quantities).
+
+    Returns:
+        Shape (n,), bool; equal points are all in the front or all out of it.
+    """
+    order = np.lexsort(-points.T[::-1])
+    ranked = points[order]
+    alive = np.ones(len(ranked), dtype=bool)
+    for i in range(len(ranked)):
+        if alive[i]:
+            # What stands later cannot beat this one: it is no better in the first quantity that differs.
+            rest = slice(i + 1, None)
+            beaten = (ranked[rest] <= ranked[i]).all(axis=1) & (ranked[rest] < ranked[i]).any(axis=1)
+            alive[rest] &= ~beaten
+    front = np.zeros(len(points), dtype=bool)
+    front[order[alive]] = True
+    return front
+
+
+def _values(
+    frame: pd.DataFrame,
+    properties: tuple[PropertyModel, ...],
+    objectives: tuple[tuple[Expression, bool], ...],
+) -> Mapping[str, np.ndarray]:
+    values = {"n_elements": frame["n_elements"].to_numpy()}
+    for model in properties:
+        values[model.name] = frame[model.column].to_numpy()
+        for ending in INTERVAL_NAMES:
+            values[f"{model.name}.{ending}"] = frame[f"{model.column}_{ending}"].to_numpy()
+    elements = {name for expression, _ in objectives for name in expression.names} - set(values)
+    if elements:
+        from crossprop.data.compositions import ELEMENTS, fraction_matrix
+
+        fractions = fraction_matrix(frame["formula"])
+        values |= {name: fractions[:, ELEMENTS.index(name)] for name in elements}
+    return values

@@ -1,0 +1,189 @@
+"""What is to be screened: one validated, immutable request."""
+
+from __future__ import annotations
+
+import hashlib
+import keyword
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import ScreeningError
+from crossprop.screening.elements import resolve_elements
+
+RESERVED = ("n_elements", "formula", "position")
+_DEFAULT_ATOMS = 10
+_RANKING = {"maximize", "minimize", "rank", "best", "top"}
+_MACHINE = {"out", "workers", "memory", "batch"}
+
+Ranking = Literal["value", "ei", "pareto"]
+
+
+class ScreenRequest(BaseModel):
+    """A screening: which compositions, which properties, what to keep, how to rank it.
+
+    Attributes:
+        properties: Names of the properties, as conditions use them; each is a registered model's name or target
+            unless ``models`` says otherwise.
+        models: Folder of a saved model, or registered name, by property.
+        alias: Which version of registered models: ``champion``, ``challenger`` or another alias.
+        elements: Symbols and groups that compositions are made of; empty if ``input`` is given.
+        input: File with formulas to screen instead (a text file with one per line, or CSV with a column ``formula``).
+        must_contain: Symbols that every composition holds.
+        exclude: Symbols and groups that no composition holds.
+        min_elements: Fewest elements of a composition.
+        max_elements: Most elements of a composition.
+        max_atoms: Largest sum of amounts in the reduced formula; 10 if neither this nor ``max_amount`` is given.
+        max_amount: Largest amount of one element in the reduced formula.
+        fractions: Step of an alloy grid, e.g. 0.05, instead of reduced formulas.
+        charge_balanced: Only what smact finds neutral.
+        oxidation_states: smact's set of oxidation states.
+        pauling: With ``charge_balanced``, cations must be less electronegative than anions.
+        alloys: With ``charge_balanced``, keep what consists of metals only, too.
+        mixed_valence: With ``charge_balanced``, let an element have several states at once.
+        novel: Leave out compositions that stand in the models' data.
+        where: Condition that a composition must meet.
+        in_domain: Keep only what lies in the training domain of every property.
+        maximize: Quantities of which more is better. Where neither this nor ``minimize`` is given, the first property
+            that ``where`` bounds counts, in the direction asked for; more of the first property where it bounds none.
+        minimize: Quantities of which less is better.
+        rank: By value, by expected improvement, or by Pareto front; by value of one quantity, else by front.
+        best: Value to be beaten, for the expected improvement; the best known value if not given.
+        top: Rows of the ranked table.
+        out: Folder of the results.
+        workers: Threads that predict; 0 takes one for every core.
+        memory: Most memory to use, in GiB; half of what is free if not given.
+        batch: Compositions predicted at a time by one worker.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    properties: tuple[str, ...] = Field(min_length=1)
+    out: Path
+    models: dict[str, str] = Field(default_factory=dict)
+    alias: str = "champion"
+    elements: tuple[str, ...] = ()
+    input: Path | None = None
+    must_contain: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    min_elements: int = Field(default=2, ge=1)
+    max_elements: int = Field(default=3, ge=1)
+    max_atoms: int | None = Field(default=None, ge=1, le=1000)
+    max_amount: int | None = Field(default=None, ge=1, le=1000)
+    fractions: float | None = Field(default=None, gt=0, le=0.5)
+    charge_balanced: bool = False
+    oxidation_states: Literal["icsd24", "icsd16", "smact14", "pymatgen_sp", "wiki"] = "icsd24"
+    pauling: bool = True
+    alloys: bool = False
+    mixed_valence: bool = False
+    novel: bool = False
+    where: str | None = None
+    in_domain: bool = False
+    maximize: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
+    rank: Ranking | None = None
+    best: float | None = Field(default=None, allow_inf_nan=False)
+    top: int = Field(default=100, ge=1, le=1_000_000)
+    workers: int = Field(default=0, ge=0, le=1024)
+    memory: float | None = Field(default=None, gt=0)
+    batch: int = Field(default=2048, ge=1, le=1_000_000)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Make a request; what is wrong with it is said in one sentence.
+
+        Raises:
+            ScreeningError: A value is of the wrong kind, or two contradict each other.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            text = str(first["msg"]).removeprefix("Value error, ")
+            given = f" (given: {first['input']!r})" if place and not isinstance(first["input"], dict) else ""
+            raise ScreeningError(f"{f'{place}: ' if place else ''}{text}{given}") from None
+
+    @field_validator("elements", "must_contain", "exclude", mode="after")
+    @classmethod
+    def _known_elements(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return resolve_elements(given)
+        except ScreeningError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("properties", mode="after")
+    @classmethod
+    def _usable_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            words = name.split(".")
+            if not all(word.isidentifier() and not keyword.iskeyword(word) for word in words):
+                raise ValueError(
+                    f"{name!r} cannot stand in a condition. Call it something else with --model NAME={name}."
+                )
+            if name in ELEMENTS or name in RESERVED:
+                raise ValueError(
+                    f"{name!r} means something else already. Call the property something else with "
+                    f"--model NAME={name}."
+                )
+        if len(set(names)) < len(names):
+            raise ValueError(f"a property is named twice in {', '.join(names)}")
+        return names
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.elements) == (self.input is not None):
+            raise ValueError("give either elements (--elements) or a file with formulas (--input)")
+        if self.input is not None and (self.must_contain or self.exclude):
+            raise ValueError(
+                "--must-contain and --exclude belong to --elements; for a file write a condition, such as "
+                "--where 'Fe > 0 and Pb == 0'"
+            )
+        if strange := [name for name in self.models if name not in self.properties]:
+            raise ValueError(f"--model names {strange[0]!r}, which is none of the properties")
+        if self.fractions is not None:
+            if abs(round(1 / self.fractions) * self.fractions - 1) > 1e-6:
+                raise ValueError(
+                    f"the step {self.fractions:g} does not divide 1; take one such as 0.05, 0.1 or 0.25"
+                )
+            if self.max_atoms or self.max_amount:
+                raise ValueError(
+                    "an alloy grid (--fractions) has no --max-atoms and no --max-amount; leave them out"
+                )
+        if self.rank == "ei" and len(self.objectives) > 1:
+            raise ValueError("expected improvement ranks by one property; give one --maximize or --minimize")
+        if self.rank == "value" and len(self.objectives) > 1:
+            raise ValueError("several quantities cannot be ranked by value; take --rank pareto")
+        if not self.charge_balanced and (self.alloys or self.mixed_valence or not self.pauling):
+            raise ValueError(
+                "--alloys, --mixed-valence and --no-pauling say what counts as charge-balanced; add "
+                "--charge-balanced, or leave them out"
+            )
+        return self
+
+    @property
+    def objectives(self) -> tuple[tuple[str, bool], ...]:
+        """Quantities to rank by as far as they are given, and whether more is better."""
+        return tuple((t, True) for t in self.maximize) + tuple((t, False) for t in self.minimize)
+
+    @property
+    def ranking(self) -> Ranking:
+        """How the kept compositions are ranked."""
+        return self.rank or ("pareto" if len(self.objectives) > 1 else "value")
+
+    @property
+    def atoms(self) -> int:
+        """Largest sum of amounts in the reduced formula."""
+        if self.max_atoms is not None:
+            return self.max_atoms
+        return _DEFAULT_ATOMS if self.max_amount is None else self.max_amount * self.max_elements
+
+    def identity(self) -> dict[str, Any]:
+        """What decides which compositions are kept: a screening goes on only where this is the same."""
+        values = self.model_dump(mode="json", exclude=_RANKING | _MACHINE | {"models", "alias"})
+        if self.input is not None:
+            with self.input.open("rb") as file:
+                values["input"] = hashlib.file_digest(file, "sha256").hexdigest()
+        return values

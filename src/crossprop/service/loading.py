@@ -1,0 +1,102 @@
+"""Loads of models in the background: a few at a time, what somebody waits for first."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+log = logging.getLogger("crossprop.service")
+Result = TypeVar("Result")
+
+
+class Urgency(IntEnum):
+    """Who waits for a load."""
+
+    REQUEST = 0
+    NEW_VERSION = 1
+    PRELOAD = 2
+
+
+@dataclass(eq=False)
+class Load(Generic[Result]):
+    """One load, waiting, going on or done.
+
+    Attributes:
+        job: What it does.
+        future: Its outcome.
+    """
+
+    job: Callable[[], Result]
+    future: Future[Result] = field(default_factory=Future)
+    _taken: bool = False
+
+    def take(self) -> bool:
+        """Whether the caller is the first to take it (it may stand in the queue twice)."""
+        if self._taken:
+            return False
+        self._taken = True
+        return self.future.set_running_or_notify_cancel()
+
+
+class LoadQueue:
+    """Threads that work on loads in the order of their urgency."""
+
+    def __init__(self, threads: int) -> None:
+        self._heap: list[tuple[int, int, Load]] = []
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"crossprop-load-{i}", daemon=True)
+            for i in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: Callable[[], Result], urgency: Urgency) -> Load[Result]:
+        """Queue a load."""
+        load = Load(job)
+        self.hurry(load, urgency)
+        return load
+
+    def hurry(self, load: Load, urgency: Urgency) -> None:
+        """Queue a load that waits already once more, with another urgency."""
+        with self._changed:
+            heapq.heappush(self._heap, (urgency, next(self._numbers), load))
+            self._changed.notify()
+
+    @property
+    def waiting(self) -> int:
+        """Loads that nobody works on yet."""
+        return len({id(load) for _, _, load in list(self._heap) if not load.future.running()})
+
+    def close(self) -> None:
+        """Begin no further load; whoever waits for one is told."""
+        with self._changed:
+            self._closed = True
+            for _, _, load in self._heap:
+                load.future.cancel()
+            self._heap.clear()
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._heap and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                _, _, load = heapq.heappop(self._heap)
+                if not load.take():
+                    continue
+            try:
+                load.future.set_result(load.job())
+            except BaseException as error:
+                load.future.set_exception(error)

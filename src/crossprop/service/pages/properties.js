@@ -1,0 +1,216 @@
+// The list of properties: grouped, searchable, one tab stop with arrow keys.
+
+import { el, icon, show } from "./dom.js";
+import { count, significant, unit } from "./format.js";
+
+/** The first rule that holds names the group; the rules read only what the service says about a property. */
+const GROUPS = [
+  ["Numerical settings", (text) => /k-point|cut-off/.test(text)],
+  ["Energy and stability", (text, unitText) => /atom$/.test(unitText) || /hull|formation energy/.test(text)],
+  ["Band gap and optics", (text) => /band ?gap|solar|spillage|topolog/.test(text)],
+  ["Elasticity", (text, unitText) => unitText === "GPa" || unitText === "MPa" || /elastic|modul/.test(text)],
+  ["Transport and thermoelectricity", (text) => /seebeck|power factor|effective mass|conductivity/.test(text)],
+  ["Vibrations", (text) => /phonon|infrared|mode\b/.test(text)],
+  ["Dielectric and piezoelectric", (text) => /dielectric|piezo/.test(text)],
+  ["Magnetism", (text, unitText) => unitText === "µB" || /magnet/.test(text)],
+];
+const ORDER = [
+  "Energy and stability",
+  "Band gap and optics",
+  "Elasticity",
+  "Transport and thermoelectricity",
+  "Dielectric and piezoelectric",
+  "Vibrations",
+  "Magnetism",
+  "Other",
+  "Numerical settings",
+];
+const STATES = {
+  loading: ["wait", "loading"],
+  degraded: ["warn", "degraded"],
+  unavailable: ["error", "unavailable"],
+};
+
+/** Heading under which a property stands. */
+export function groupOf({ description, label, unit: unitText, name }) {
+  const text = `${description || label || name}`.toLowerCase();
+  return GROUPS.find(([, holds]) => holds(text, unitText ?? ""))?.[0] ?? "Other";
+}
+
+/** Name for people. */
+export function title(property) {
+  return property.description || property.label || property.name;
+}
+
+/** Whether the service answers for it, be it after loading its model. */
+export function usable(property) {
+  return property.status !== "unavailable";
+}
+
+/**
+ * Connect the list with its search field.
+ *
+ * @param {() => void} changed is called when another set is chosen.
+ */
+export function propertyList({ search, list, summary, clear, only }, changed) {
+  let known = [];
+  const chosen = new Set();
+  let stop = null;
+
+  const boxes = () => [...list.querySelectorAll("input")];
+
+  function rove(box) {
+    stop = box?.value ?? null;
+    for (const other of boxes()) other.tabIndex = other === box ? 0 : -1;
+  }
+
+  function item(property) {
+    const state = STATES[property.status];
+    const about = [
+      el("span", { class: "name" }, property.name),
+      unit(property.unit) && el("span", {}, unit(property.unit)),
+      Number.isFinite(property.holdout_mae) && el("span", {}, `MAE ${significant(property.holdout_mae)}`),
+      state && el("span", { class: `state state-${property.status}` }, icon(state[0]), state[1]),
+    ];
+    return el(
+      "label",
+      { class: "property", title: property.status_note || null },
+      el("input", {
+        type: "checkbox",
+        value: property.name,
+        checked: chosen.has(property.name),
+        disabled: !usable(property) && !chosen.has(property.name),
+        tabindex: -1,
+      }),
+      el("span", { class: "property-title" }, title(property)),
+      el("span", { class: "property-about" }, ...about.filter(Boolean)),
+      property.status_note && el("span", { class: "property-note" }, property.status_note),
+    );
+  }
+
+  function matching() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    return known.filter((property) => {
+      if (only.checked && !chosen.has(property.name)) return false;
+      const text = [property.name, property.label, title(property), property.unit, groupOf(property), property.model]
+        .join(" ")
+        .toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
+  }
+
+  function group(name, members) {
+    const free = members.filter(usable);
+    const all = free.length > 0 && free.every((property) => chosen.has(property.name));
+    const toggle = () => {
+      for (const property of free) all ? chosen.delete(property.name) : chosen.add(property.name);
+      draw();
+      changed();
+      list.querySelector(`[data-group="${CSS.escape(name)}"] .group-all`)?.focus();
+    };
+    return el(
+      "fieldset",
+      { class: "group", "data-group": name },
+      el("legend", { class: "visually-hidden" }, name),
+      el(
+        "div",
+        { class: "group-head" },
+        el("span", { "aria-hidden": "true" }, name),
+        el(
+          "button",
+          {
+            type: "button",
+            class: "group-all",
+            onclick: toggle,
+            disabled: free.length === 0,
+            "aria-label": `${all ? "Choose none" : "Choose all"} of ${name}`,
+          },
+          all ? "none" : "all",
+        ),
+      ),
+      ...members.map(item),
+    );
+  }
+
+  function draw() {
+    const top = list.scrollTop;
+    const held = list.contains(document.activeElement) ? document.activeElement.value : null;
+    const found = matching();
+    const groups = ORDER.map((name) => [name, found.filter((property) => groupOf(property) === name)]);
+    show(
+      list,
+      ...groups.filter(([, members]) => members.length).map(([name, members]) => group(name, members)),
+      found.length ? null : el("p", { class: "nothing" }, nothing()),
+    );
+    rove(boxes().find((box) => box.value === stop && !box.disabled) ?? boxes().find((box) => !box.disabled));
+    list.scrollTop = top;
+    if (held) boxes().find((box) => box.value === held)?.focus({ preventScroll: true });
+    tell();
+  }
+
+  function nothing() {
+    if (!known.length) return "No model serves yet. Promote one: crossprop promote <target>.";
+    return only.checked && !search.value ? "Nothing is chosen yet." : `No property matches “${search.value.trim()}”.`;
+  }
+
+  function tell() {
+    summary.textContent = `${chosen.size} of ${known.length} chosen`;
+    clear.hidden = chosen.size === 0;
+  }
+
+  list.addEventListener("change", (event) => {
+    const box = event.target;
+    if (box.checked) chosen.add(box.value);
+    else chosen.delete(box.value);
+    rove(box);
+    const members = known.filter((property) => groupOf(property) === box.closest("fieldset").dataset.group);
+    const button = box.closest("fieldset").querySelector(".group-all");
+    button.textContent = members.filter(usable).every((property) => chosen.has(property.name)) ? "none" : "all";
+    tell();
+    changed();
+  });
+  list.addEventListener("focusin", (event) => event.target.matches("input") && rove(event.target));
+  list.addEventListener("keydown", (event) => {
+    if (!event.target.matches("input")) return;
+    const free = boxes().filter((box) => !box.disabled);
+    const at = free.indexOf(event.target);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: free.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    if (to < 0) search.focus();
+    else free[Math.min(to, free.length - 1)].focus();
+  });
+  search.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowDown") return;
+    event.preventDefault();
+    boxes().find((box) => !box.disabled)?.focus();
+  });
+  search.addEventListener("input", draw);
+  only.addEventListener("change", draw);
+  clear.addEventListener("click", () => {
+    chosen.clear();
+    only.checked = false;
+    draw();
+    changed();
+    search.focus();
+  });
+
+  return {
+    /** Names that are chosen, in the list's order. */
+    chosen: () => known.filter((property) => chosen.has(property.name)).map((property) => property.name),
+    get: (name) => known.find((property) => property.name === name),
+    all: () => known,
+    set(names) {
+      chosen.clear();
+      for (const name of names) chosen.add(name);
+      draw();
+      changed();
+    },
+    update(properties) {
+      if (JSON.stringify(properties) === JSON.stringify(known)) return;
+      known = properties;
+      search.placeholder = `Search ${count(properties.length, "property", "properties")}`;
+      draw();
+    },
+  };
+}

@@ -1,0 +1,33 @@
+// What is shown, as the part of the address behind the #: a link that can be shared.
+
+/** Longest link that mail programs and chats pass on whole. */
+export const LONGEST_LINK = 8000;
+
+/** Formulas and properties as text behind the #. */
+export function encode({ formulas, properties }) {
+  const part = (list) => list.map((item) => encodeURIComponent(item)).join(",");
+  return `#formulas=${part(formulas)}&properties=${part(properties)}`;
+}
+
+/** What a text behind the # asks for; null where it asks for nothing. */
+export function decode(hash) {
+  const fields = new Map(
+    hash
+      .replace(/^#/, "")
+      .split("&")
+      .map((field) => [field.split("=")[0], field.slice(field.indexOf("=") + 1)]),
+  );
+  const list = (name) =>
+    (fields.get(name) ?? "")
+      .split(",")
+      .map((item) => {
+        try {
+          return decodeURIComponent(item);
+        } catch {
+          return "";
+        }
+      })
+      .filter(Boolean);
+  const state = { formulas: list("formulas"), properties: list("properties") };
+  return state.formulas.length || state.properties.length ? state : null;
+}

@@ -1,0 +1,217 @@
+"""Answers to ``/v1/predict``: formulas are read, predicted and written piece by piece, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from pydantic_core import to_json
+
+from crossprop.service.editions import Edition, Slot
+from crossprop.service.lanes import Lane
+from crossprop.service.metrics import Metrics
+from crossprop.service.refusals import InvalidRequestError, UnavailableError, UnknownNameError
+from crossprop.service.schemas import PredictRequest
+from crossprop.service.settings import Limits
+from crossprop.service.shelf import Shelf
+from crossprop.service.writing import SHOWN, Reading, Row, prediction_rows, write_results
+from crossprop.serving.served import ServedModel
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+log = logging.getLogger("crossprop.service")
+_AT_ONCE = 4
+"""Up to so many predictions are made by one job: handing them to several threads would take longer."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A property as it was asked for, with the model that answers the whole request."""
+
+    name: str
+    edition: Edition
+    model: ServedModel
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Answers requests for predictions.
+
+    Attributes:
+        shelf: The models.
+        quick: Lane of small requests.
+        bulk: Lane of large ones.
+        limits: Bounds of a request.
+        metrics: Told of predictions and errors.
+    """
+
+    shelf: Shelf
+    quick: Lane
+    bulk: Lane
+    limits: Limits
+    metrics: Metrics
+
+    async def answer(self, request: PredictRequest) -> bytes:
+        """The JSON of the answer; cancelled, it computes nothing further.
+
+        Args:
+            request: What is asked for.
+
+        Raises:
+            RefusalError: Too much was asked for, a property is unknown or not there, or time ran out.
+        """
+        self._check_size(request)
+        lane = self.quick if self.is_quick(request) else self.bulk
+        async with lane.admit():
+            try:
+                async with asyncio.timeout(self.limits.seconds):
+                    return await self._answer(request, lane)
+            except TimeoutError:
+                raise UnavailableError(
+                    f"{len(request.formulas)} formulas for {len(request.properties)} properties took longer than "
+                    f"{self.limits.seconds:g} seconds. Send fewer at a time, or come back when less is asked for.",
+                    retry_after=5,
+                ) from None
+
+    async def _answer(self, request: PredictRequest, lane: Lane) -> bytes:
+        names = list(dict.fromkeys(request.properties))
+        for name in names:  # those that are not in memory begin to be loaded, several at a time
+            self.shelf.acquire(self._slot(name))
+        asked = [await self._model_of(name) for name in names]
+        formulas, nearest = request.formulas, request.nearest
+        turns = asyncio.Semaphore(max(1, lane.threads // 2) if lane is self.quick else lane.threads)
+
+        async def in_turn(job: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+            async with turns:
+                return await lane.run(job, *args, **kwargs)
+
+        async def piece(part: Sequence[object]) -> bytes:
+            if len(asked) == 1 or len(part) * len(asked) <= _AT_ONCE:
+                return await in_turn(self._whole_piece, part, asked, nearest)
+            reading = await in_turn(self._read, part)
+            rows = await _all_or_none([in_turn(self._predict, one, reading, nearest) for one in asked])
+            names = (one.name for one in asked)
+            return await in_turn(write_results, reading, dict(zip(names, rows, strict=True)))
+
+        if len(formulas) <= self.limits.chunk:
+            pieces = [await piece(formulas)]
+        else:
+            parts = [formulas[i : i + self.limits.chunk] for i in range(0, len(formulas), self.limits.chunk)]
+            pieces = await _all_or_none([piece(part) for part in parts])
+        models = {one.name: _model_note(one) for one in asked}
+        return b'{"results":[' + b",".join(p for p in pieces if p) + b'],"models":' + to_json(models) + b"}"
+
+    def _whole_piece(self, part: Sequence[object], asked: Sequence[Asked], nearest: int) -> bytes:
+        reading = self._read(part)
+        return write_results(reading, {one.name: self._predict(one, reading, nearest) for one in asked})
+
+    def _read(self, part: Sequence[object]) -> Reading:
+        reading = Reading.of(part)
+        for kind, n in Counter(type(error).__name__ for error in reading.errors.values()).items():
+            self.metrics.item_errors.labels(kind).inc(n)
+        return reading
+
+    def _predict(self, one: Asked, reading: Reading, nearest: int) -> list[Row]:
+        """The predictions of one property, as they stand in the answer."""
+        fractions = reading.fractions
+        if not len(fractions):
+            return []
+        try:
+            got = one.model.predict(fractions)
+            near = one.model.nearest(fractions, k=nearest) if nearest else None
+        except Exception as error:
+            log.exception("a model failed", extra={"fields": {"model": one.edition.info.name}})
+            raise UnavailableError(
+                f"The model of {one.name} (version {one.edition.info.version}) failed: {type(error).__name__}. "
+                "Ask for the other properties alone, and tell whoever runs this service."
+            ) from error
+        self.metrics.predictions.labels(one.name, one.edition.info.version).inc(len(fractions))
+        return prediction_rows(got, near)
+
+    async def _model_of(self, name: str) -> Asked:
+        while True:
+            edition = self.shelf.acquire(self._slot(name))
+            model, load = edition.model, edition.loading
+            if model is not None:
+                return Asked(name, edition, model)
+            if load is not None:
+                try:
+                    async with asyncio.timeout(self.limits.seconds * 0.8):
+                        await asyncio.shield(asyncio.wrap_future(load.future))
+                except asyncio.CancelledError:
+                    if load.future.cancelled():
+                        raise UnavailableError(
+                            "The service is being stopped. Ask again.", retry_after=5
+                        ) from None
+                    raise
+                except TimeoutError:
+                    raise UnavailableError(
+                        f"{name} is still being loaded. Ask again in a few seconds.", retry_after=5
+                    ) from None
+
+    def is_quick(self, request: PredictRequest) -> bool:
+        """Whether a request is a small one."""
+        return len(request.formulas) * len(request.properties) <= self.limits.quick_items
+
+    def _check_size(self, request: PredictRequest) -> None:
+        limits, n = self.limits, len(request.formulas)
+        if n > limits.formulas:
+            raise InvalidRequestError(
+                f"{n} formulas are more than the {limits.formulas} that one request may hold. Send several requests."
+            )
+        if n * len(request.properties) > limits.predictions:
+            raise InvalidRequestError(
+                f"{n} formulas for {len(request.properties)} properties exceed {limits.predictions} predictions. "
+                "Send several requests."
+            )
+        if n * len(request.properties) * request.nearest > limits.neighbours:
+            raise InvalidRequestError(
+                f"{n} formulas, {len(request.properties)} properties and {request.nearest} neighbours of each are more "
+                f"than {limits.neighbours} neighbours. Ask for fewer with 'nearest', or send several requests."
+            )
+
+    def _slot(self, name: str) -> Slot:
+        slot = self.shelf.find(name)
+        if slot is None:
+            raise UnknownNameError(unknown_property(name, self.shelf))
+        return slot
+
+
+def unknown_property(name: str, shelf: Shelf) -> str:
+    """What to say of a property that is not served."""
+    known = sorted(shelf.names)
+    near = difflib.get_close_matches(name, known, n=3) or known[:5]
+    if not near:
+        return "No property is served yet. Give a model the alias with 'crossprop promote <target>'."
+    same = [model for model, slot in shelf.slots.items() if slot.target == name]
+    if same:
+        return f"{name!r} is a target of several studies: name one of {', '.join(same)}."
+    more = f" (of {len(known)}; see /v1/properties)" if len(known) > len(near) else ""
+    return f"{name[:SHOWN]!r} is no property that is served. There are: {', '.join(near)}{more}."
+
+
+async def _all_or_none(jobs: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Results in order; the first failure, or a cancellation, ends the others, too."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
+
+
+def _model_note(one: Asked) -> dict[str, Any]:
+    info, card = one.edition.info, one.edition.card
+    return {
+        "model": info.name,
+        "version": info.version,
+        "method": card.method,
+        "unit": card.unit,
+        "coverage": card.stated,
+    }

@@ -1,0 +1,139 @@
+"""What a model's own errors say about a new prediction: the interval around it, and whether the model may know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crossprop.data.compositions import fraction_matrix
+from crossprop.errors import ModelFormatError
+from crossprop.serving.domain import QUANTILE, distance_note, domain_radius
+from crossprop.serving.intervals import (
+    LEAST_COMPOSITIONS,
+    NEIGHBOURS,
+    Difficulty,
+    conformal_half_width,
+    ensemble_gain,
+)
+from crossprop.serving.neighbourhood import Neighbourhood, training_compositions
+from crossprop.serving.space import CompositionSpace
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Intervals of n predictions, and why the model may not know.
+
+    Attributes:
+        lower: Lower ends, in the property's unit, shape (n,).
+        upper: Upper ends, shape (n,).
+        notes: Why a composition is too far from what was learnt, or an empty text; n of them.
+    """
+
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Intervals and domain of one model, from the evidence that lies with it.
+
+    Attributes:
+        around: The training compositions.
+        difficulty: Where the model errs more; ``None`` where the interval is equally wide for all.
+        scale: Half width of the interval where the difficulty is 1, in the property's unit.
+        floor: Least value that the property takes, if it has a natural one.
+        radius: Distance to the nearest training composition beyond which the model does not know.
+    """
+
+    around: Neighbourhood
+    difficulty: Difficulty | None
+    scale: float
+    floor: float | None
+    radius: float | None
+
+    @classmethod
+    def fit(cls, evidence: pd.DataFrame) -> Self:
+        """Calibrate on the out-of-fold predictions of the training rows.
+
+        The reference values of the hold-out have no say: of its rows only the distance of a fold model from the mean
+        of all is looked at.
+        """
+        compositions = training_compositions(evidence)
+        fractions = fraction_matrix(compositions["formula"])
+        space = CompositionSpace.fit(fractions)
+        around = Neighbourhood(space, space.points(fractions), compositions)
+        rows, held_out = (evidence[evidence["split"] == split] for split in ("train", "test"))
+        y_true, y_pred = rows["y_true"].to_numpy(float), rows["y_pred"].to_numpy(float)
+        mean, single = held_out["y_pred"].to_numpy(float), held_out["y_pred_single"].to_numpy(float)
+        scores = np.abs(y_true - y_pred)
+        difficulty = None
+        if len(compositions) >= LEAST_COMPOSITIONS:
+            difficulty = Difficulty.of(y_true, y_pred, around)
+            _, others = around.nearest_others(NEIGHBOURS)
+            own = others[compositions.index.get_indexer(pd.Index(rows["composition"]))]
+            scores = scores / difficulty.estimate_left_out(y_pred, own)
+            _, near = around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)
+            there = difficulty.estimate(mean, near)
+            mean, single = mean / there, single / there
+        scale = conformal_half_width(scores) * ensemble_gain(single, mean, scores)
+        floor = 0.0 if len(rows) >= LEAST_COMPOSITIONS and (y_true >= 0).all() else None
+        return cls(around, difficulty, scale, floor, domain_radius(around))
+
+    @classmethod
+    def restore(
+        cls,
+        info: Mapping[str, Any],
+        evidence: pd.DataFrame,
+        space: CompositionSpace,
+        points: NDArray[np.float32],
+    ) -> Self:
+        """Put together again what :meth:`fit` found, from what was stored of it.
+
+        Raises:
+            ModelFormatError: The points are not those of the evidence.
+        """
+        around = Neighbourhood(space, points, training_compositions(evidence))
+        if len(points) != len(around.compositions):
+            raise ModelFormatError(
+                f"{len(points)} stored points and {len(around.compositions)} training compositions do not fit "
+                "together. Register or pull the model again."
+            )
+        interval, difficulty = info["interval"], None
+        if interval["method"] == "local":
+            rows = evidence[evidence["split"] == "train"]
+            difficulty = Difficulty.of(rows["y_true"].to_numpy(float), rows["y_pred"].to_numpy(float), around)
+        return cls(around, difficulty, interval["scale"], interval["floor"], info["domain"]["radius"])
+
+    def as_info(self) -> dict[str, Any]:
+        """What ``model.json`` says about it: entries for its sections ``interval`` and ``domain``."""
+        method = "constant" if self.difficulty is None else "local"
+        return {
+            "interval": {"method": method, "scale": self.scale, "floor": self.floor},
+            "domain": {"quantile": QUANTILE, "radius": self.radius},
+        }
+
+    def judge(self, values: np.ndarray, fractions: np.ndarray) -> Judgement:
+        """What is to be said about predictions.
+
+        Args:
+            values: Predicted values, shape (n,).
+            fractions: The compositions, shape (n, 86).
+        """
+        distances, positions = self.around.nearest(fractions, NEIGHBOURS)
+        half_width = np.full(len(values), self.scale)
+        if self.difficulty is not None:
+            half_width *= self.difficulty.estimate(values, positions)
+        lower = values - half_width
+        if self.floor is not None:
+            lower = np.minimum(np.maximum(lower, self.floor), values)
+        notes = [""] * len(values)
+        if self.radius is not None:
+            for row in np.flatnonzero(distances[:, 0] > self.radius):
+                notes[row] = distance_note(str(self.around.compositions["formula"].iat[positions[row, 0]]))
+        return Judgement(lower, values + half_width, notes)

@@ -1,0 +1,201 @@
+"""The model as it is used: values with intervals, a word on the domain, and the evidence behind both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import ModelFormatError, ShapeMismatchError
+from crossprop.serving.calibration import Calibration
+from crossprop.serving.coverage import Coverage, judge, measured_coverage
+from crossprop.serving.evidence import read_evidence
+
+
+class SavedEnsemble(Protocol):
+    """What gives the values: ``crossprop.models.saved.load_predictor``'s or the compiled one."""
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Content of ``model.json``."""
+        ...
+
+    def predict(self, fractions: np.ndarray) -> np.ndarray:
+        """Values for elemental fractions of shape (n, 86), shape (n,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of n compositions; all but ``value`` are ``None`` where no intervals were asked for.
+
+    Attributes:
+        value: In the property's unit, shape (n,).
+        lower: Lower end of the interval, shape (n,).
+        upper: Upper end of the interval, shape (n,).
+        in_domain: Whether the model may know, shape (n,), bool.
+        note: Why not, or an empty text; n of them.
+    """
+
+    value: np.ndarray
+    lower: np.ndarray | None = None
+    upper: np.ndarray | None = None
+    in_domain: np.ndarray | None = None
+    note: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training composition near another one.
+
+    Attributes:
+        formula: As it stands in the data.
+        y_true: Its value in the property's unit; the median of its rows.
+        distance: From the composition asked for: 0 for the same composition, 1 at the edge of the training domain.
+    """
+
+    formula: str
+    y_true: float
+    distance: float
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A saved ensemble with its evidence; immutable, so that threads may share it.
+
+    Attributes:
+        predictor: Gives the values.
+        folder: Where the ensemble lies.
+        evidence: Columns formula, composition, split ("train": out of fold, "test": hold-out), y_true, y_pred;
+            ``None`` for models saved without.
+        calibration: Intervals and domain; ``None`` for models saved without: their interval is equally wide for
+            all, and their domain is the elements that they have seen.
+    """
+
+    predictor: SavedEnsemble
+    folder: Path | None = None
+    evidence: pd.DataFrame | None = None
+    calibration: Calibration | None = None
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        *,
+        compiled: bool = True,
+        cache: Path | None = None,
+        threads: int | None = None,
+    ) -> Self:
+        """Load a saved ensemble with its evidence.
+
+        Args:
+            folder: Saved ensemble.
+            compiled: Predict with ONNX Runtime; otherwise with the saved networks and regressors themselves.
+            cache: Where compiled files are kept.
+            threads: Threads of one prediction.
+
+        Raises:
+            ModelFormatError: The folder is no saved model, of another format, or damaged.
+        """
+        folder = Path(folder)
+        predictor: SavedEnsemble
+        if compiled:
+            try:
+                from crossprop.serving.compiled import load_compiled
+            except ImportError:
+                compiled = False
+            else:
+                predictor = load_compiled(folder, cache=cache, threads=threads)
+        if not compiled:
+            from crossprop.models.saved import load_predictor
+
+            predictor = load_predictor(folder)
+        return cls(predictor, folder, *(read_evidence(folder) or ()))
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Content of ``model.json``."""
+        return self.predictor.info
+
+    @property
+    def holdout_mae(self) -> float | None:
+        """Mean absolute error of the ensemble on the hold-out, in the property's unit; ``None`` without evidence."""
+        if self.evidence is None:
+            return None
+        rows = self.evidence[self.evidence["split"] == "test"]
+        return float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
+
+    @property
+    def n_training(self) -> int:
+        """Rows that the ensemble learnt from; 0 without evidence."""
+        return 0 if self.evidence is None else int((self.evidence["split"] == "train").sum())
+
+    def predict(self, fractions: np.ndarray, *, intervals: bool = True) -> Predictions:
+        """Predict a property of compositions.
+
+        Args:
+            fractions: Elemental fractions, shape (n, 86), float64.
+            intervals: Give intervals and the word on the domain, too.
+
+        Raises:
+            ShapeMismatchError: The fractions are of another shape.
+            ModelFormatError: The ensemble knows other elements, or answers with something that is no number.
+        """
+        fractions = np.asarray(fractions, dtype=np.float64)
+        if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
+            raise ShapeMismatchError(
+                f"Elemental fractions have shape {fractions.shape}, not (n, {len(ELEMENTS)}). "
+                "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
+            )
+        value = self._values(fractions)
+        if not intervals:
+            return Predictions(value)
+        said = judge(self.info, self.calibration, value, fractions)
+        in_domain = np.array([not note for note in said.notes], dtype=bool)
+        return Predictions(value, said.lower, said.upper, in_domain, said.notes)
+
+    def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
+        """The k nearest training compositions of every row, nearest first; empty lists without evidence."""
+        if self.calibration is None or k < 1:
+            return [[] for _ in fractions]
+        around, radius = self.calibration.around, self.calibration.radius or 1.0
+        formulas, values = around.compositions["formula"].to_numpy(), around.compositions["value"].to_numpy()
+        return [
+            [
+                Neighbour(str(formulas[i]), float(values[i]), float(d) / radius)
+                for d, i in zip(*row, strict=True)
+            ]
+            for row in zip(*around.nearest(np.asarray(fractions, np.float64), k), strict=True)
+        ]
+
+    def coverage(self) -> Coverage:
+        """Coverage of the interval as it was measured on the hold-out, computed from the evidence once."""
+        return self._coverage
+
+    @cached_property
+    def _coverage(self) -> Coverage:
+        return measured_coverage(self.info, self.evidence, self.calibration)
+
+    def _values(self, fractions: np.ndarray) -> np.ndarray:
+        target = self.info.get("target")
+        if tuple(self.info["elements"]) != ELEMENTS:
+            raise ModelFormatError(
+                f"The model of {target!r} knows {len(self.info['elements'])} elements, not the {len(ELEMENTS)} of "
+                "this version of crossprop in their order. Register it again with this version."
+            )
+        values = np.asarray(self.predictor.predict(fractions), dtype=np.float64)
+        if values.shape != (len(fractions),):
+            raise ModelFormatError(
+                f"The model of {target!r} gave shape {values.shape} for {len(fractions)} rows. Do not use it."
+            )
+        if len(bad := np.flatnonzero(~np.isfinite(values))):
+            raise ModelFormatError(
+                f"The model of {target!r} gave no number for row {bad[0]}. Do not use this version of it."
+            )
+        return values

@@ -1,0 +1,229 @@
+"""Adding a file of one's own to the project, and removing it: a folder with the data, and a catalogue's entry."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from filelock import FileLock
+
+from crossprop.data.fetch import blob_id
+from crossprop.data.own_catalog import check_new_key, own_entries, remove_entry, write_entry
+from crossprop.data.own_file import MIN_ROWS, OwnTable
+from crossprop.data.own_holdout import draw_holdout
+from crossprop.errors import OwnFileError
+from crossprop.paths import OWN_CATALOG, WORK
+from crossprop.vocabulary import DEFAULT_SEED
+from crossprop.workbench.dvc_files import is_tracked_place, track, untrack
+
+MIN_COMPOSITIONS: Final = 15
+"""Different compositions below which a file is refused: rows of one composition stand on one side of every split."""
+
+QUIET_SHARE: Final = 0.05
+"""Share of the rows that may be dropped without asking."""
+
+
+@dataclass(frozen=True)
+class NewProperty:
+    """What a person says about a property of their own.
+
+    Attributes:
+        key: Name in commands, configurations and folders.
+        unit: Unit; ``1`` for a pure number.
+        description: What it is, in a sentence.
+        citation: Whom to cite.
+        licence: Terms of use of the data.
+    """
+
+    key: str
+    unit: str
+    description: str
+    citation: str = "own data"
+    licence: str = "not stated"
+
+
+def refuse_too_few(path: Path, table: OwnTable) -> None:
+    """Refuse a file that is too small to be learnt from and measured on, or whose values are all the same.
+
+    Raises:
+        OwnFileError: As said.
+    """
+    rows, compositions = len(table.rows), table.rows["composition"].nunique()
+    if rows < MIN_ROWS or compositions < MIN_COMPOSITIONS:
+        raise OwnFileError(
+            f"{path} has {rows} usable row(s) of {compositions} composition(s); at least {MIN_ROWS} of "
+            f"{MIN_COMPOSITIONS} are needed: some are held out, some choose among the methods, and what is left "
+            "has to teach. Add rows, or look at those that were dropped: "
+            + ("; ".join(map(str, table.problems[:3])) or "there are none")
+        )
+    if np.ptp(table.rows["value"].to_numpy()) == 0.0:
+        raise OwnFileError(
+            f"All {rows} values of {path} are {table.rows['value'].iloc[0]:g}: a constant holds nothing to learn. "
+            "Check the column of the values."
+        )
+
+
+def held_out_rows(path: Path, table: OwnTable, seed: int = DEFAULT_SEED) -> np.ndarray:
+    """Which rows are held out: as the split column says, or drawn by composition.
+
+    Raises:
+        OwnFileError: The split column leaves nothing to learn from, or nothing to measure on.
+    """
+    if "split" not in table.rows:
+        return draw_holdout(table.rows["composition"].to_numpy(), seed)
+    held = (table.rows["split"] == "test").to_numpy()
+    if held.all() or not held.any():
+        kind = "hold-out" if held.all() else "training"
+        raise OwnFileError(
+            f"The split column of {path} makes every usable row a {kind} row. Mark some rows 'train' and some "
+            "'test', or leave --split-column out."
+        )
+    return held
+
+
+def add_data(
+    path: Path,
+    table: OwnTable,
+    held_out: np.ndarray,
+    new: NewProperty,
+    *,
+    catalog: Path = OWN_CATALOG,
+    replace: bool = False,
+    root: Path = Path(),
+) -> list[Path]:
+    """Put a file's rows into the project and its property into the catalogue of one's own.
+
+    Beside the catalogue, the folder of the property's name holds ``train.csv`` and ``test.csv`` (what is learnt
+    from and what is held out), ``dropped.csv`` and the file as it was given; DVC keeps it, where there is DVC.
+    Either all of it is there in the end or nothing has changed.
+
+    Args:
+        path: The file.
+        table: What was read from it.
+        held_out: Which rows are held out.
+        new: What the property is.
+        catalog: Catalogue of one's own.
+        replace: Whether to replace a property of this name.
+        root: Folder of the project.
+
+    Returns:
+        What git should keep, relative to ``root`` where possible.
+
+    Raises:
+        OwnFileError: The name is taken, or DVC refuses.
+    """
+    folder = catalog.parent / new.key
+    with _lock(root):
+        check_new_key(new.key, catalog, replace)
+        with _swapped(folder) as draft:
+            files = _write_files(draft, path, table, held_out)
+            folder_is_tracked = is_tracked_place(folder, root)
+            entry = _Entry(path, table, held_out, new, files).values()
+            draft.rename(folder)
+            pointer = [track(folder, root)] if folder_is_tracked else []
+            write_entry(new.key, {"folder": new.key, "licence": new.licence}, entry, catalog)
+    ignored = folder.parent / ".gitignore"
+    return [catalog, *pointer, *([ignored] if ignored.is_file() else [])]
+
+
+def remove_data(key: str, *, catalog: Path = OWN_CATALOG, root: Path = Path()) -> None:
+    """Remove a property of one's own: its entry, its folder, and DVC's note of it.
+
+    Raises:
+        DataError: There is no such property of one's own, or DVC refuses.
+    """
+    folder = catalog.parent / key
+    with _lock(root):
+        if key in own_entries(catalog):
+            untrack(folder, root)
+        remove_entry(key, catalog)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _lock(root: Path) -> Iterator[None]:
+    place = root / WORK / "locks"
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / "own.lock"):
+        yield
+
+
+@contextmanager
+def _swapped(folder: Path) -> Iterator[Path]:
+    """A draft folder to be renamed by the caller; the former folder comes back if anything fails."""
+    draft, former = (folder.with_name(f".{folder.name}.{word}") for word in ("draft", "former"))
+    for left in (draft, former):
+        shutil.rmtree(left, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        if folder.exists():
+            folder.rename(former)
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if former.exists():
+            former.rename(folder)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _write_files(folder: Path, path: Path, table: OwnTable, held_out: np.ndarray) -> dict[str, str]:
+    """Write the property's files; returns the blob id of each by the part of its name before the ending."""
+    for name, rows in (("train", table.rows[~held_out]), ("test", table.rows[held_out])):
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["formula", "value", "line"])
+            writer.writerows(
+                zip(rows["formula"], map(repr, rows["value"].tolist()), rows["line"].tolist(), strict=True)
+            )
+    with (folder / "dropped.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["line", "kind", "reason", "text"])
+        writer.writerows((p.line, p.kind, p.reason, p.text) for p in table.problems)
+    original = folder / f"original{path.suffix.lower()}"
+    shutil.copyfile(path, original)
+    original.chmod(0o644)
+    return {file.stem: blob_id(file) for file in folder.iterdir()}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A catalogue's entry in the making."""
+
+    path: Path
+    table: OwnTable
+    held_out: np.ndarray
+    new: NewProperty
+    blobs: dict[str, str]
+
+    def values(self) -> dict[str, Any]:
+        """Plain values; the same file gives the same ones."""
+        rows, new = self.table.rows, self.new
+        how = "as its split column says" if "split" in rows else "drawn by composition"
+        return {
+            "label": new.key,
+            "unit": new.unit,
+            "roles": ["target", "source"],
+            "description": new.description,
+            "citation": new.citation,
+            "origin": new.key,
+            "columns": {"formula": "formula", "value": "value"},
+            "files": [
+                {"split": split, "path": f"{split}.csv", "blob": self.blobs[split]}
+                for split in ("train", "test")
+            ],
+            "rows": len(rows),
+            "notes": [
+                f"from {self.path.name} (blob {self.blobs['original']}): columns {self.table.formula_column!r} and "
+                f"{self.table.value_column!r}, {self.table.dialect}",
+                f"{self.table.n_read} rows read, {len(self.table.problems)} dropped (dropped.csv says why)",
+                f"{int(self.held_out.sum())} rows held out, {how}",
+            ],
+        }

@@ -1,0 +1,240 @@
+"""The protocol on one's own rows: from a table in memory to a saved model, in a private folder."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from crossprop.config import Params, parse_params
+from crossprop.data.cleaning import refuse_unlearnable, report_frame
+from crossprop.data.prepared import PreparedData
+from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError
+from crossprop.experiments.inline_pool import InlinePool
+from crossprop.experiments.pool import WorkerPool
+from crossprop.experiments.progress import Print, show
+from crossprop.experiments.results import CellResult, NullRecorder
+from crossprop.experiments.sources import load_provenance
+from crossprop.experiments.target import run_targets
+from crossprop.features.matrices import write_features
+from crossprop.paths import StudyPaths
+from crossprop.vocabulary import DEFAULT_SEED, Family, Representation, Side
+from crossprop.workbench.budget import Effort, Plan, count_points
+from crossprop.workbench.networks import SourceNetworks
+from crossprop.workbench.study_file import JOINT, study_values
+
+STUDY: Final = "own"
+"""Name of the study that a model says it comes from."""
+
+LEAST_COMPOSITIONS: Final = 10
+REPRESENTATIONS: Final = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt, beside the rows.
+
+    Attributes:
+        target: Name of the property, as :func:`target_name` makes it.
+        unit: Its unit; empty where it is not known.
+        plan: Methods, trials and folds.
+        seed: Seed of every draw.
+        workers: Processes, 0 for one on every core; with 1 everything happens in this process.
+        backend: Keras backend.
+    """
+
+    target: str
+    unit: str
+    plan: Plan
+    seed: int = DEFAULT_SEED
+    workers: int = 0
+    backend: str = "tensorflow"
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What came of it.
+
+    Attributes:
+        folder: Results of the target; the saved model is its subfolder ``model``.
+        results: Every cell, in the order of enumeration.
+        winner: The chosen cell.
+        seconds: Wall time.
+    """
+
+    folder: Path
+    results: tuple[CellResult, ...]
+    winner: CellResult
+    seconds: float
+
+    @property
+    def model(self) -> Path:
+        """Folder of the saved model."""
+        return self.folder / "model"
+
+
+def target_name(text: str, networks: SourceNetworks | None = None) -> str:
+    """A column's name as the name of a property: lower case, with underscores; never that of a source."""
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "value"
+    taken = {JOINT, *(networks.sources if networks else ())}
+    return f"own_{name}" if name in taken else name
+
+
+def held_out(keys: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which rows are held out: whole compositions, drawn until their rows make up the share.
+
+    Args:
+        keys: Composition key of each row, shape (n,).
+        share: Share of the rows; 0 holds nothing out.
+        seed: Seed of the draw.
+
+    Returns:
+        Bool array, shape (n,).
+    """
+    codes, names = pd.factorize(np.asarray(keys, dtype=object), sort=True)
+    held = np.zeros(len(names), dtype=bool)
+    if share > 0:
+        order = np.random.default_rng(seed).permutation(len(names))
+        sizes = np.bincount(codes, minlength=len(names))[order]
+        n_groups = int(np.searchsorted(np.cumsum(sizes), share * len(codes), side="left")) + 1
+        held[order[: min(n_groups, len(names) - 1)]] = True
+    rows: np.ndarray = held[codes]
+    return rows
+
+
+def learn(
+    frame: pd.DataFrame,
+    task: Task,
+    root: Path,
+    networks: SourceNetworks | None = None,
+    *,
+    cleaning: pd.DataFrame | None = None,
+    write: Print = show,
+) -> Learnt:
+    """Tune, cross-validate, blend and choose, as for a target of a study; resumes what it finds under ``root``.
+
+    Args:
+        frame: Columns ``formula``, ``composition`` (key), ``value``, ``split`` (``train`` or ``test``; the hold-out may
+            be empty), one row each.
+        task: What is learnt.
+        root: Private folder; what is finished in it is not computed again.
+        networks: Source networks that have seen none of the compositions.
+        cleaning: What was repaired and dropped.
+        write: Receives lines of progress.
+
+    Raises:
+        DataError: There are too few compositions, or nothing to learn.
+        ConfigError: The plan and the networks do not fit together, or processes cannot be started from here.
+        CellError: Not one method could be fitted.
+        StoreError: Something cannot be written.
+    """
+    started = perf_counter()
+    check_learnable(frame, task.target)
+    _check_main_guard(task.workers)
+    if networks is not None:
+        networks.check_free_of(frame["composition"])
+    params = study_params(task, int((frame["split"] == "train").sum()), networks)
+    paths = StudyPaths(STUDY, root)
+    report = report_frame([]) if cleaning is None else cleaning
+    prepared = PreparedData(frame.reset_index(drop=True), report).write(paths.prepared_folder, task.target)
+    write_features(frame, paths.features(task.target), REPRESENTATIONS, where=str(prepared))
+    if networks is not None:
+        _place(networks, paths)
+    outcome = run_targets(
+        params,
+        [task.target],
+        paths,
+        lambda digests: NullRecorder(),
+        write,
+        units={task.target: task.unit},
+        pool=InlinePool if task.workers == 1 else WorkerPool,
+    )[task.target]
+    if outcome.winners.winner is None:
+        reasons = [f"{o.result.label}: {o.result.failure}" for o in outcome.outcomes if o.result.failure]
+        raise CellError(f"no method could be fitted to {task.target!r}: {'; '.join(reasons)}.")
+    results = tuple(o.result for o in outcome.outcomes)
+    return Learnt(paths.results(task.target), results, outcome.winners.winner, perf_counter() - started)
+
+
+def study_params(task: Task, n_rows: int, networks: SourceNetworks | None = None) -> Params:
+    """The configuration of a study of this one target, with the recipes that ``crossprop study new`` takes."""
+    effort, sources = task.plan.effort, networks.sources if networks else ()
+    tier = "full" if effort.whole else "standard"
+    values = study_values(STUDY, [task.target], n_rows, sources, tier=tier, title=task.target, seed=task.seed)
+    elemnets = networks.elemnets if networks else ()
+    values["study"] |= {
+        "tier": effort.name,
+        "elemnet_sources": list(elemnets),
+        "joint": {JOINT: list(sources)} if networks else {},
+        "joint_pretrain": values["study"]["pretrain"] if networks else None,
+        "methods": [str(method) for method in task.plan.methods],
+        "folds": task.plan.folds,
+        "folds_by_target": {},
+        "budget": _budget(task.plan, effort, len(elemnets)),
+        "learning_curve": None,
+    }
+    values["compute"] = {"workers": task.workers, "backend": task.backend, "retries": 1}
+    return parse_params(values, origin="the plan")
+
+
+def _budget(plan: Plan, effort: Effort, elemnets: int) -> Mapping[str, float]:
+    """Both sides get what the one with more cells needs; the ceiling is for runaway searches only."""
+
+    def most(family: Family) -> int:
+        sides = (Side.SCRATCH, Side.TRANSFER)
+        counts = [
+            sum(count_points(m, elemnets) for m in plan.methods if (m.side, m.family) == (side, family))
+            for side in sides
+        ]
+        return max(1, *counts)
+
+    return {
+        "ml_trials": effort.trials * most(Family.REGRESSOR),
+        "dl_trials": effort.network_trials * most(Family.NETWORK),
+        "seconds": max(600.0, 20.0 * plan.seconds),
+    }
+
+
+def check_learnable(frame: pd.DataFrame, target: str) -> None:
+    """Refuse a table that nothing can be learnt from.
+
+    Raises:
+        DataError: It has too few compositions, or one value only.
+    """
+    learning = frame[frame["split"] == "train"]
+    refuse_unlearnable(learning["value"].to_numpy(), f"the rows of {target!r} to learn from")
+    known = learning["composition"].nunique()
+    if known < LEAST_COMPOSITIONS:
+        raise DataError(
+            f"{target!r} has {len(learning)} rows of {known} compositions to learn from; at least "
+            f"{LEAST_COMPOSITIONS} compositions are needed for folds and a screening split. Give more rows."
+        )
+
+
+def _check_main_guard(workers: int) -> None:
+    if workers != 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigError(
+            "Worker processes import the script that started them. Put what your script does under "
+            "\"if __name__ == '__main__':\", or fit with workers=1."
+        )
+
+
+def _place(networks: SourceNetworks, paths: StudyPaths) -> None:
+    """Copy the source networks to where a study has them."""
+    for name in (*networks.elemnets, JOINT):
+        folder = paths.source_model(name)
+        try:
+            same = load_provenance(folder) == load_provenance(networks.folder / name)
+        except ModelFormatError:
+            same = False
+        if not same:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(networks.folder / name, folder)

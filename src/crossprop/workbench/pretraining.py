@@ -1,0 +1,198 @@
+"""Source networks that have seen none of one's own compositions: found in a cache, or trained once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.errors import ModelFormatError, PretrainingError
+from crossprop.experiments.fingerprint import digest
+from crossprop.experiments.pool import usable_cores
+from crossprop.experiments.progress import Print, show
+from crossprop.vocabulary import DEFAULT_SEED
+from crossprop.workbench.networks import NOTE_FILE, SourceNetworks
+
+CACHE_VARIABLE: Final = "CROSSPROP_CACHE"
+JOB_FILE: Final = "job.json"
+_JOB: Final = ".job"
+SHARE_OF_MINUTES: Final = 0.6
+"""Most of the time that pretraining may take when a number of minutes is given."""
+
+PUBLIC: Final = (
+    "formation_energy", "band_gap", "energy_per_atom", "volume_per_atom", "stability", "magnetic_moment",
+)  # fmt: skip
+EMBEDDED: Final = ("seebeck_p",)
+"""Sources that need no network: they come with an installed package."""
+
+
+@dataclass(frozen=True)
+class SourceRecipe:
+    """How much goes into source networks.
+
+    Attributes:
+        name: Name of the recipe.
+        sources: What the joint network learns.
+        elemnets: Sources with an ElemNet of their own, which the paper's transfer methods need.
+        epochs: Passes over the compositions.
+        rows: Most compositions of a source; the same ones of all sources as far as possible. ``None`` for all.
+        minutes: Wall time on four cores, downloads not counted.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    elemnets: tuple[str, ...]
+    epochs: int
+    rows: int | None
+    minutes: float
+
+    def minutes_here(self) -> float:
+        """Wall time on the cores of this machine."""
+        return self.minutes * (4 / usable_cores()) ** 0.8
+
+
+RECIPES: Final = (
+    SourceRecipe("sketch", PUBLIC, (), 10, 50_000, 2.5),
+    SourceRecipe("quick", PUBLIC, ("formation_energy",), 10, None, 8.0),
+    SourceRecipe("full", PUBLIC, ("formation_energy", "band_gap"), 20, None, 24.0),
+)
+"""From the least to the most."""
+
+
+def cache_folder() -> Path:
+    """Where networks are kept between fits: ``CROSSPROP_CACHE``, or ``crossprop`` in the user's cache folder."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossprop"
+
+
+def affordable(minutes: float | None) -> SourceRecipe | None:
+    """The largest recipe that takes no more than its share of the minutes, or ``None``; with no limit, the largest."""
+    fitting = [r for r in RECIPES if minutes is None or r.minutes_here() <= SHARE_OF_MINUTES * minutes]
+    return fitting[-1] if fitting else None
+
+
+def find_networks(keys: Iterable[str], cache: Path | None = None) -> SourceNetworks | None:
+    """The cached networks of the largest recipe that have seen none of the compositions, or ``None``."""
+    keys = list(keys)
+    order = {recipe.name: i for i, recipe in enumerate(RECIPES)}
+    free = []
+    for note in sorted(((cache or cache_folder()) / "networks").glob(f"*/{NOTE_FILE}")):
+        try:
+            networks = SourceNetworks.load(note.parent)
+        except ModelFormatError:
+            continue
+        if networks.recipe in order and not networks.overlap(keys).any():
+            free.append(networks)
+    return max(free, key=lambda found: (order[found.recipe], len(found.seen)), default=None)
+
+
+def prepare_sources(
+    formulas: Iterable[str],
+    recipe: str | SourceRecipe = "sketch",
+    *,
+    cache: Path | None = None,
+    workers: int = 0,
+    seed: int = DEFAULT_SEED,
+    write: Print = show,
+) -> SourceNetworks:
+    """Source networks that have seen none of these formulas: the cached ones, or newly trained.
+
+    For a cross-validation give all formulas, and hand the folder to every fit (``sources=networks.folder``): the
+    networks are then trained once, and know none of the held-out compositions.
+
+    Args:
+        formulas: All formulas that will be learnt from or measured on.
+        recipe: Name of one of :data:`RECIPES`, or a recipe of one's own.
+        cache: Where networks are kept.
+        workers: Cores to train on; 0 takes all.
+        seed: Seed of the splits, initial weights and order of rows.
+        write: Receives lines of progress.
+
+    Raises:
+        FormulaError: A formula is none.
+        PretrainingError: The networks could not be trained; the message says why.
+    """
+    keys = composition_keys(fraction_matrix(formulas)).tolist()
+    if isinstance(recipe, str):
+        known = {r.name: r for r in RECIPES}
+        if recipe not in known:
+            raise PretrainingError(f"{recipe!r} is no recipe of source networks. Choose {', '.join(known)}.")
+        recipe = known[recipe]
+    return networks_for(keys, recipe, cache=cache, workers=workers, seed=seed, write=write)
+
+
+def networks_for(
+    keys: Iterable[str],
+    recipe: SourceRecipe,
+    *,
+    cache: Path | None = None,
+    workers: int = 0,
+    seed: int = DEFAULT_SEED,
+    write: Print = show,
+) -> SourceNetworks:
+    """As :func:`prepare_sources`, for composition keys; cached networks of a larger recipe will do as well."""
+    keys = sorted(set(keys))
+    home = cache or cache_folder()
+    order = [r.name for r in RECIPES]
+    found = find_networks(keys, home)
+    if found is not None and recipe.name in order and order.index(found.recipe) >= order.index(recipe.name):
+        write(
+            f"sources: networks that know none of the {len(keys):,} compositions are cached ({found.recipe})"
+        )
+        return found
+    folder = home / "networks" / digest([asdict(recipe), seed, keys])[:16]
+    if not (folder / NOTE_FILE).is_file():
+        _train(folder, {"recipe": asdict(recipe), "seed": seed, "workers": workers, "keys": keys}, write)
+    return SourceNetworks.load(folder)
+
+
+def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
+    """Train in a process of its own, whose memory and threads end with it."""
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}{_JOB}")
+    try:
+        _sweep(folder.parent)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        (draft / JOB_FILE).write_text(json.dumps(job), encoding="utf-8")
+        command = [sys.executable, "-m", "crossprop.workbench.pretrain_job", str(draft), str(folder)]
+        last = ""
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+        ) as child:
+            try:
+                assert child.stdout is not None
+                for line in child.stdout:
+                    last = line.rstrip() or last
+                    write(line.rstrip())
+            except BaseException:
+                child.terminate()
+                raise
+        if child.returncode:
+            raise PretrainingError(
+                f"the source networks could not be trained (exit status {child.returncode}): {last}. "
+                "Mend that, or fit with --sources none."
+            )
+    except OSError as error:
+        raise PretrainingError(
+            f"{folder} cannot be written: {error}. Free some space, or set {CACHE_VARIABLE} to another folder."
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Clear away what fits that were killed have left behind."""
+    import psutil
+
+    for draft in folder.glob(f".*{_JOB}"):
+        owner = draft.name.split(".")[-2]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(draft, ignore_errors=True)

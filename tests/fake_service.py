@@ -1,0 +1,238 @@
+"""A service with made-up models, for tests and for work on the page: `python tests/fake_service.py --port 8200`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+from crossprop.errors import ModelFormatError, TrackingError
+from crossprop.serving.evidence import write_evidence
+from crossprop.serving.served import Coverage, Neighbour, Predictions
+from crossprop.tracking.lookup import ModelInfo, VersionInfo
+
+PROPERTIES = {
+    "bulkmoduluskv": ("Bulk modulus (Voigt average)", "GPa", 100.0, 60.0, 9.1),
+    "deltae": ("Formation energy per atom (OptB88vdW)", "eV/atom", -1.0, 0.8, 0.09),
+    "optb88vdw_bandgap": ("Band gap computed with the OptB88vdW functional", "eV", 1.5, 1.2, 0.35),
+    "magmom_oszicar": ("Magnetic moment of the unit cell", "µB", 2.0, 3.0, 0.6),
+    "spillage": ("Spin-orbit spillage", "1", 0.5, 0.3, 0.31),
+}
+"""Label, unit, mean, spread and error of made-up properties."""
+SPARSE = [e for e in ELEMENTS if e not in ("Ac", "Pa", "Np", "Pu", "Kr", "Xe")]
+
+
+@dataclass
+class FakeModel:
+    """Looks like a ServedModel: a linear function of the composition."""
+
+    info: Mapping[str, Any]
+    folder: Path
+    seconds: float = 0.0
+    predictor: Any = None
+    evidence: pd.DataFrame | None = None
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.info["seed"])
+        self.weights = rng.normal(size=len(ELEMENTS))
+        self.evidence = pd.read_parquet(self.folder / "evidence.parquet")
+
+    def predict(self, fractions: np.ndarray, *, intervals: bool = True) -> Predictions:
+        time.sleep(self.seconds)
+        value = self.info["mean"] + self.info["spread"] * (fractions @ self.weights) + self.info["shift"]
+        half = 2.1 * self.info["error"]
+        seen = np.array([e in SPARSE for e in ELEMENTS])
+        strange = [[ELEMENTS[i] for i in np.flatnonzero((row > 0) & ~seen)] for row in fractions]
+        note = [
+            f"{', '.join(s)} never seen in training: do not rely on this value" if s else "" for s in strange
+        ]
+        return Predictions(value, value - half, value + half, np.array([not n for n in note]), note)
+
+    def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
+        rows = self.evidence[self.evidence["split"] == "train"].reset_index(drop=True)
+        known = fraction_matrix(rows["formula"])
+        found = []
+        for row in fractions:
+            distance = np.abs(known - row).sum(axis=1) / 2
+            best = np.argsort(distance, kind="stable")[:k]
+            found.append(
+                [
+                    Neighbour(rows.formula[i], float(rows.y_true[i]), round(float(distance[i]), 4))
+                    for i in best
+                ]
+            )
+        return found
+
+    def coverage(self) -> Coverage:
+        return Coverage(0.9, 0.905, 400)
+
+
+@dataclass
+class FakeSource:
+    """A registry in memory; its models' folders lie under ``root``."""
+
+    root: Path
+    versions: dict[str, dict[str, VersionInfo]] = field(default_factory=dict)
+    aliases: dict[str, dict[str, str]] = field(default_factory=dict)
+    down: str = ""
+    polls: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    where: str = "a made-up registry"
+
+    def add(
+        self,
+        target: str,
+        version: str = "1",
+        study: str = "jarvis",
+        alias: str | None = "champion",
+        **more: Any,
+    ) -> VersionInfo:
+        """Register a version, with the alias."""
+        label, unit, mean, spread, error = PROPERTIES[target]
+        name, folder = f"{study}.{target}", self.root / study / target / version
+        content = {
+            "format": 1, "study": study, "target": target, "unit": unit, "method": "blend",
+            "elements": list(ELEMENTS), "interval": {"coverage": 0.9, "half_width": 2.1 * error},
+            "seen_elements": SPARSE, "seed": len(target), "mean": mean, "spread": spread, "error": error,
+            "shift": 1000.0 * (int(version) - 1) if version.isdigit() else 0.0, **more,
+        }  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.json").write_text(json.dumps(content))
+        write_evidence(folder, _evidence(content))
+        info = VersionInfo(
+            name, study, target, version, (), datetime(2026, 11, int(version), tzinfo=UTC), unit, label,
+            {"crossprop.method": "blend", "crossprop.test_mae_ensemble": str(error),
+             "crossprop.git_commit": "0f1e2d3c" * 5, "crossprop.data_hash": "a1b2c3d4" * 4},
+            f"run{version}", str(folder),
+        )  # fmt: skip
+        with self.lock:
+            self.versions.setdefault(name, {})[version] = info
+            self.aliases.setdefault(name, {})
+        if alias:
+            self.move(name, version, alias)
+        return info
+
+    def move(self, name: str, version: str | None, alias: str = "champion") -> None:
+        """Move an alias as a promotion does: the former champion is kept as ``previous``."""
+        with self.lock:
+            held = self.aliases[name]
+            if alias == "champion" and "champion" in held:
+                held["previous"] = held["champion"]
+            if version is None:
+                held.pop(alias, None)
+            else:
+                held[alias] = version
+
+    def wanted(self) -> dict[str, VersionInfo]:
+        self._ask()
+        self.polls += 1
+        return {m.name: v for m in self.everything() if (v := m.holder("champion"))}
+
+    def fallback(self, info: VersionInfo) -> VersionInfo | None:
+        self._ask()
+        former = next(m for m in self.everything() if m.name == info.name).holder("previous")
+        return None if former is None or former.version == info.version else former
+
+    def folder(self, info: VersionInfo) -> Path:
+        return Path(info.source)
+
+    def everything(self) -> list[ModelInfo]:
+        self._ask()
+        with self.lock:
+            return [self._model(name) for name in sorted(self.versions)]
+
+    def _model(self, name: str) -> ModelInfo:
+        held = self.aliases[name]
+        versions = [
+            replace(v, aliases=tuple(a for a, n in held.items() if n == v.version))
+            for v in self.versions[name].values()
+        ]
+        first = versions[0]
+        return ModelInfo(
+            name,
+            first.study,
+            first.target,
+            first.unit,
+            first.description,
+            dict(held),
+            tuple(versions[::-1]),
+            {},
+        )
+
+    def _ask(self) -> None:
+        if self.down:
+            raise TrackingError(self.down)
+
+
+def load_fake(folder: Path) -> FakeModel:
+    """Loads what ``FakeSource.add`` wrote; ``damaged`` models are refused, ``slow`` ones take their time."""
+    content = json.loads((folder / "model.json").read_text())
+    time.sleep(content.get("slow", 0.0))
+    if content.get("damaged"):
+        raise ModelFormatError(f"{folder.name}/fold_00/network.keras is damaged. Register the model again.")
+    return FakeModel(content, folder, content.get("seconds", 0.0))
+
+
+def _evidence(content: Mapping[str, Any]) -> pd.DataFrame:
+    rng = np.random.default_rng(content["seed"])
+    weights = rng.normal(size=len(ELEMENTS))
+    pairs = rng.choice(len(SPARSE), size=(600, 2))
+    formulas = [f"{SPARSE[a]}{rng.integers(1, 4)}{SPARSE[b]}{rng.integers(1, 4)}" for a, b in pairs if a != b]
+    fractions = fraction_matrix(formulas)
+    y_pred = content["mean"] + content["spread"] * (fractions @ weights)
+    y_true = y_pred + rng.laplace(scale=content["error"], size=len(y_pred))
+    split = np.where(np.arange(len(formulas)) % 10 < 7, "train", "test")
+    return pd.DataFrame(
+        {
+            "formula": formulas,
+            "composition": composition_keys(fractions),
+            "split": split,
+            "y_true": y_true,
+            "y_pred": y_pred,
+            "y_pred_single": y_pred,
+        }
+    )
+
+
+def main() -> None:
+    import tempfile
+
+    import uvicorn
+
+    from crossprop.service.app import create_app
+    from crossprop.service.settings import ServiceSettings
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8101)
+    parser.add_argument("--empty", action="store_true", help="no champion yet")
+    parser.add_argument(
+        "--trouble", action="store_true", help="one property loading, one degraded, one unavailable"
+    )
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        source = FakeSource(Path(folder))
+        for target in () if args.empty else PROPERTIES:
+            source.add(target)
+        if args.trouble:
+            source.add("spillage", "1", slow=3600)
+            source.add("magmom_oszicar", "1", damaged=True)
+        app = create_app(ServiceSettings(), source, load_fake)
+        if args.trouble:
+            timer = threading.Timer(4, lambda: source.add("deltae", "2", damaged=True))
+            timer.daemon = True
+            timer.start()
+        uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

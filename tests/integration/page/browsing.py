@@ -1,0 +1,149 @@
+"""A visit of the service's page in headless Chromium, and what must hold on every visit."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ANSWER = "#formulas=NaCl,Pu2O3,Xx3&properties=bulkmoduluskv,deltae"
+"""One formula that is answered, one outside of the training domain, one that is no formula."""
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+CONTRASTS = """
+() => {
+  const parts = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
+  const linear = (c) => c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4;
+  const light = (rgb) => [0.2126, 0.7152, 0.0722].reduce((sum, share, i) => sum + share * linear(rgb[i]), 0.05);
+  const ground = (node) => {
+    const layers = [];
+    for (let at = node; at; at = at.parentElement) {
+      layers.push(parts(getComputedStyle(at).backgroundColor));
+      if (layers.at(-1)[3] === 1) break;
+    }
+    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+  };
+  const found = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode.data.trim(), node = texts.currentNode.parentElement;
+    if (!text || !node.checkVisibility() || node.closest(".visually-hidden, noscript")) continue;
+    const style = getComputedStyle(node), below = ground(node);
+    const ink = over(parts(node instanceof SVGElement ? style.fill : style.color), below);
+    const [a, b] = [light(ink), light(below)];
+    found.push([Math.max(a, b) / Math.min(a, b), text.slice(0, 40)]);
+  }
+  return found;
+}
+"""
+"""Contrast ratio and text of every visible text of the page."""
+
+HIDDEN_OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+def find_browser() -> str | None:
+    """Path of Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@dataclass
+class Visit:
+    """One page in a context of its own, with everything that it complained about or asked for."""
+
+    page: Page
+    address: str
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    expected: tuple[str, ...] = ()
+    """Parts of complaints that belong to the test: a status that it provokes."""
+
+    def open(self, after: str = "") -> Page:
+        """Load the page and wait for its list of properties."""
+        self.page.goto(self.address + after)
+        self.page.wait_for_selector(".property input, .nothing")
+        return self.page
+
+    def check(self) -> None:
+        """No complaint that was not expected, and no request to anybody else."""
+        strange = [e for e in self.errors if not any(part in e for part in self.expected)]
+        assert not strange
+        assert not self.foreign
+
+
+def choose(page: Page, *names: str) -> None:
+    """Choose these properties and no others."""
+    page.click("#properties-clear")
+    for name in names:
+        page.check(f'.property input[value="{name}"]')
+
+
+def predicted(page: Page) -> list[str]:
+    """Row headings of the table, once it is there."""
+    page.wait_for_selector("#table tbody tr")
+    return [text.replace("\n", "") for text in page.locator("#table tbody th").all_inner_texts()]
+
+
+@contextmanager
+def visit(browser: Browser, address: str, **options: Any) -> Iterator[Visit]:
+    """A visit whose complaints are checked at its end; ``options`` are those of a browser context."""
+    given: dict[str, Any] = {
+        "viewport": {"width": 1280, "height": 900},
+        "reduced_motion": "reduce",
+        "accept_downloads": True,
+        "permissions": ["clipboard-read", "clipboard-write"],
+    }
+    context = browser.new_context(**given | options)
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    seen = Visit(page, address)
+    page.on("console", lambda m: seen.errors.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: seen.errors.append(str(e)))
+    local = (address, "blob:", "data:")
+    page.on("request", lambda r: None if r.url.startswith(local) else seen.foreign.append(r.url))
+    page.add_init_script(
+        "addEventListener('securitypolicyviolation', (e) => console.error('CSP', e.violatedDirective, e.blockedURI))"
+    )
+    try:
+        yield seen
+        seen.check()
+    finally:
+        context.close()
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """Address of an application on a free port of this machine, for as long as the block runs."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started:
+        assert thread.is_alive(), "the server ended before it had started"
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.should_exit = True
+        thread.join(10)

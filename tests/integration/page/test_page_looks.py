@@ -1,0 +1,102 @@
+"""The page in headless Chromium: readable, walkable by keyboard, at home on a phone, and small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from browsing import ANSWER, CONTRASTS, HIDDEN_OVERFLOW, Visit, predicted, visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+
+
+def test_a_phone_shows_cards_and_never_scrolls_sideways(browser: Browser, address: str) -> None:
+    with visit(browser, address, **PHONE) as here:
+        page = here.open()
+        assert page.evaluate(HIDDEN_OVERFLOW) <= 0
+        page.click("summary")
+        page.tap('[aria-label^="Mg,"]')
+        assert page.input_value("#formulas") == "Mg"
+        assert page.evaluate(HIDDEN_OVERFLOW) <= 0
+        page.goto("about:blank")
+        here.open(ANSWER)
+        assert len(predicted(page)) == 3
+        assert page.evaluate(HIDDEN_OVERFLOW) <= 0
+        assert page.locator("#table td").first.evaluate("(td) => getComputedStyle(td).display") == "block"
+        page.locator(".cell").first.tap()
+        page.wait_for_selector("#sheet[open] svg.plot")
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.className") == "cell"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_is_readable_in_both_schemes(browser: Browser, address: str, scheme: str) -> None:
+    with visit(browser, address, color_scheme=scheme) as here:
+        page = here.open(ANSWER)
+        page.wait_for_selector("#detail svg.plot")
+        page.wait_for_selector("#detail .neighbours")
+        page.click('[aria-label^="Fe,"]')
+        ratios = page.evaluate(CONTRASTS)
+        dark = page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((c) => c < 60)"
+        )
+    assert dark == (scheme == "dark")
+    assert len(ratios) > 150
+    assert [r for r in ratios if r[0] < 4.5] == []
+
+
+def test_the_page_can_be_walked_by_keyboard_in_reading_order(seen: Visit) -> None:
+    page = seen.open()
+    stops = []
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        stops.append(
+            page.evaluate("document.activeElement.id || document.activeElement.className.split(' ')[0]")
+        )
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none", stops
+    assert stops[0] == "skip"
+    wanted = ["formulas", "pt-element", "properties-clear", "search", "only", "predict"]
+    assert [stop for stop in stops if stop in wanted] == wanted[: len([s for s in stops if s in wanted])]
+    page.focus("#search")
+    page.keyboard.press("ArrowDown")
+    first = page.evaluate("document.activeElement.value")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.value") != first
+
+
+def test_the_table_is_walked_with_arrows_and_every_control_has_a_name(seen: Visit) -> None:
+    page = seen.open(ANSWER)
+    predicted(page)
+    page.focus('.cell[tabindex="0"]')
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_selector('#detail .detail-formula:has-text("Pu")')
+    assert page.locator('.cell[aria-current="true"]').count() == 1
+    nameless = page.evaluate(
+        "[...document.querySelectorAll('button, input, textarea')].filter((c) => c.checkVisibility() && "
+        "!c.innerText?.trim() && !c.ariaLabel && !c.labels?.length).map((c) => c.outerHTML)"
+    )
+    assert nameless == []
+    assert page.get_by_role("grid").count() == 1
+    assert page.get_by_role("main").count() == 1
+    assert page.locator("html").get_attribute("lang") == "en"
+    assert page.locator('#status[role="status"][aria-live="polite"]').count() == 1
+    assert page.locator("h1").count() == 1
+
+
+def test_pages_are_small_and_hold_no_foreign_address() -> None:
+    import crossprop.service
+
+    files = sorted((Path(crossprop.service.__file__).parent / "pages").iterdir())
+    assert sum(file.stat().st_size for file in files) < 150_000
+    for file in files:
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, file.name
+        assert "https://" not in text, file.name
+        assert "innerHTML" not in text, file.name

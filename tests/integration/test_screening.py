@@ -1,0 +1,279 @@
+"""``crossprop screen`` as a person uses it: to the end, stopped and continued, refused, ranked again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop import cli
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+from crossprop.screening import ScreenRequest, screen
+from crossprop.screening.journal import JOURNAL
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """Two saved ridges: about 100 times the share of iron, and of oxygen."""
+    from crossprop.training.fit import fit_regressor
+
+    found = {}
+    formulas = [
+        f"{a}{i}{b}" for i in (1, 2, 3) for a in ("Fe", "Al", "O", "Co") for b in ("Ni", "Ti", "Cu", "Fe")
+    ]
+    x = fraction_matrix(formulas)
+    for name, element in (("iron", "Fe"), ("oxygen", "O")):
+        folder = tmp_path_factory.mktemp(name)
+        y = 100 * x[:, ELEMENTS.index(element)]
+        fit_regressor("ridge", {"alpha": 0.001}, x.astype(np.float32), y, seed=1).save(folder / "fold_00")
+        info = {
+            "format": 1,
+            "study": "tiny",
+            "target": name,
+            "unit": "%",
+            "method": "ml",
+            "representation": "elemental_fractions",
+            "layer": None,
+            "elements": list(ELEMENTS),
+            "members": ["fold_00"],
+            "interval": {"coverage": 0.9, "half_width": 5.0},
+            "seen_elements": [e for e in ELEMENTS if e != "Pu"],
+        }
+        (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+        found[name] = folder
+    return found
+
+
+@pytest.fixture
+def run(models, monkeypatch, capsys, tmp_path):
+    """Runs ``crossprop screen`` in this process and gives its status and what it printed."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        named = [f"--model={name}={folder}" for name, folder in models.items()]
+        monkeypatch.setattr(sys, "argv", ["crossprop", "screen", *map(str, arguments), *named])
+        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.chdir(tmp_path)
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return (status, *capsys.readouterr())
+
+    return call
+
+
+BASIC = ("--elements", "Fe,Co,Al,O,Pu", "--property", "iron,oxygen", "--max-elements", 3)
+
+
+def test_from_elements_to_a_ranked_table(run, tmp_path):
+    status, out, err = run(*BASIC, "--where", "iron > 30 and oxygen < 40", "--top", 25, "--out", "o")
+    assert status == 0, err
+    frame = pd.read_parquet(tmp_path / "o/results.parquet")
+    top = pd.read_csv(tmp_path / "o/top.csv")
+    note = json.loads((tmp_path / "o/screen.json").read_text())
+    assert note["status"] == "finished"
+    assert note["counts"]["kept"] == len(frame)
+    assert note["counts"]["predicted"] == note["counts"]["positions"] == 10 * 31 + 10 * triples()
+    share = fraction_matrix(frame["formula"])[:, ELEMENTS.index("Fe")]
+    assert (frame["iron"] > 30).all()
+    assert np.corrcoef(share, frame["iron"])[0, 1] > 0.9
+    assert len(set(composition_keys(fraction_matrix(frame["formula"])))) == len(frame)
+    # ranked by the property that the condition bounds, best first
+    assert top["iron"].to_numpy() == pytest.approx(np.sort(frame["iron"])[::-1][:25], rel=1e-4)
+    assert "ranked by iron (more is better)" in out
+    assert not (tmp_path / "o/survivors.arrows").exists()
+    plutonium = top["formula"].str.contains("Pu")
+    assert (top["iron_in_domain"] == ~plutonium).all()
+    assert ("lie outside the training domain" in out) == bool(plutonium.any())
+
+
+def triples() -> int:
+    """Ratios of three elements with at most ten atoms and no common divisor."""
+    from math import gcd
+
+    r = range(1, 9)
+    return sum(gcd(a, b, c) == 1 and a + b + c <= 10 for a in r for b in r for c in r)
+
+
+def test_finished_screening_is_ranked_again_without_predictions(run, tmp_path, monkeypatch):
+    assert run(*BASIC, "--out", "o", "--top", 5)[0] == 0
+    written = (tmp_path / "o/results.parquet").stat().st_mtime_ns
+    from crossprop.serving.served import ServedModel
+
+    monkeypatch.setattr(ServedModel, "load", lambda *a, **k: pytest.fail("a model was loaded"))
+    status, out, err = run(*BASIC, "--out", "o", "--maximize", "iron", "--minimize", "oxygen", "--top", 7)
+    assert status == 0, err
+    assert "only the ranking is done again" in err
+    assert "Pareto front of iron (more is better), oxygen (less is better)" in out
+    assert (tmp_path / "o/results.parquet").stat().st_mtime_ns == written
+    status, out, err = run(*BASIC, "--out", "o", "--maximize", "iron", "--rank", "ei", "--best", 90)
+    assert status == 0, err
+    top = pd.read_csv(tmp_path / "o/top.csv")
+    assert (np.diff(top["expected_improvement"]) <= 0).all()
+
+
+def test_another_request_does_not_touch_the_folder(run, tmp_path):
+    assert run(*BASIC, "--out", "o")[0] == 0
+    before = (tmp_path / "o/screen.json").read_bytes()
+    status, _, err = run(*BASIC, "--where", "iron > 3", "--out", "o")
+    assert status == 1
+    assert "where: None there, iron > 3 now" in err
+    assert (tmp_path / "o/screen.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--where", "iron > 30 and steel < 4"), "column 15: unknown name 'steel'"),
+        (("--rank", "ei"), "--best"),
+        (("--maximize", "copper"), "unknown name 'copper'"),
+        (("--model", "iron"), "not of the form NAME=FOLDER"),
+        (("--elements", "Fe,Qq"), "'Qq' is neither"),
+        (("--novel",), "leave out --novel"),
+        (("--max-elements", "9"), None),
+    ],
+)
+def test_refusals_say_what_to_do(run, tmp_path, arguments, part):
+    status, _, err = run(*BASIC, *arguments, "--out", "o", "--dry-run")
+    if part is None:
+        assert status == 0
+    else:
+        assert status == 1
+        assert part in err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_vast_screening_asks_first(run, tmp_path):
+    status, _, err = run("-e", "all", "-p", "iron,oxygen", "--max-elements", 4, "--out", "o")
+    assert status == 1
+    assert "446,597,140 compositions" in err
+    assert "Add --yes" in err
+    assert not (tmp_path / "o").exists()
+
+
+def test_formulas_from_a_file(run, tmp_path):
+    (tmp_path / "list.csv").write_text("formula\nFe2O3\nFe4O6\nFeAl\nwater\n", encoding="utf-8")
+    status, _, err = run("--input", "list.csv", "-p", "iron,oxygen", "--charge-balanced", "--out", "o")
+    assert status == 0, err
+    assert pd.read_parquet(tmp_path / "o/results.parquet")["formula"].tolist() == ["Fe2O3"]
+    assert "line 5" in err
+
+
+def test_python_api_iterates_over_the_survivors(models, tmp_path):
+    request = ScreenRequest.of(
+        properties=("iron",), elements=("Fe", "Co"), models={"iron": str(models["iron"])}, out=tmp_path / "o"
+    )
+    result = screen(request)
+    rows = list(result)
+    assert len(rows) == len(result) == 31
+    assert {"formula", "iron", "iron_lower", "iron_upper", "iron_in_domain"} <= set(rows[0])
+    assert result.top["iron"].tolist() == sorted((row["iron"] for row in rows), reverse=True)
+
+
+def test_two_processes_do_not_share_a_folder(models, tmp_path):
+    from crossprop.errors import ScreeningError
+    from crossprop.screening.folder import claimed
+
+    request = ScreenRequest.of(
+        properties=("iron",), elements=("Fe", "Co"), models={"iron": str(models["iron"])}, out=tmp_path / "o"
+    )
+    with claimed(tmp_path / "o"), pytest.raises(ScreeningError, match="Another process"):
+        screen(request)
+
+
+def test_folder_that_cannot_be_written_is_named(models, tmp_path):
+    from crossprop.errors import ScreeningError
+
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    request = ScreenRequest.of(
+        properties=("iron",),
+        elements=("Fe", "Co"),
+        models={"iron": str(models["iron"])},
+        out=tmp_path / "file/o",
+    )
+    with pytest.raises(ScreeningError, match="cannot be written"):
+        screen(request)
+
+
+SLOW = (
+    *("--elements", "3d-metals,4d-metals,O,S", "--property", "iron,oxygen", "--max-elements", "3"),
+    *("--where", "iron > 20 and oxygen.lower < 30", "--batch", "1024", "--workers", "2"),
+)
+
+
+def start(models, folder: Path) -> subprocess.Popen[str]:
+    named = [f"--model={name}={path}" for name, path in models.items()]
+    command = [sys.executable, "-m", "crossprop.cli", "screen", *SLOW, *named, "--out", str(folder)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder.parent
+    )
+
+
+def wait_for_lines(process: subprocess.Popen[str], journal: Path, lines: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if journal.is_file() and journal.read_bytes().count(b"\n") >= lines:
+            return
+        time.sleep(0.005)
+    process.kill()
+    pytest.fail(f"no {lines} batches before it ended: {process.communicate()}")
+
+
+def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tmp_path):
+    once, pieces = tmp_path / "once", tmp_path / "pieces"
+    process = start(models, once)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+
+    for stop, lines in ((signal.SIGKILL, 30), (signal.SIGINT, 90)):
+        process = start(models, pieces)
+        wait_for_lines(process, pieces / JOURNAL, lines)
+        process.send_signal(stop)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode != 0
+    assert "stopped after" in err
+    assert "run the same command to go on" in err
+
+    process = start(models, pieces)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert "going on after" in err
+    one, other = (pd.read_parquet(folder / "results.parquet") for folder in (once, pieces))
+    assert len(one) > 1000
+    assert one["position"].is_unique
+    pd.testing.assert_frame_equal(one, other, rtol=1e-6)
+    assert (once / "top.csv").read_text() == (pieces / "top.csv").read_text()
+    notes = [json.loads((folder / "screen.json").read_text()) for folder in (once, pieces)]
+    assert notes[0]["counts"] == notes[1]["counts"]
+    assert notes[1]["sessions"] == 3
+
+
+def test_memory_does_not_grow_with_the_number_of_compositions(models, tmp_path):
+    """A space of tens of millions, stopped soon: the peak is that of a small one within a few dozen MiB."""
+    script = (
+        "import sys, resource, threading, _thread\n"
+        "from crossprop.screening import ScreenRequest, screen\n"
+        "n, out, *models = sys.argv[1:]\n"
+        "request = ScreenRequest.of(properties=('iron', 'oxygen'), elements=('all',),\n"
+        "    max_elements=int(n), max_atoms=6, models=dict(zip(('iron', 'oxygen'), models)), out=out, workers=2)\n"
+        "threading.Timer(6, _thread.interrupt_main).start()\n"
+        "try:\n"
+        "    screen(request)\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    peaks = []
+    for n in (2, 5):
+        command = [sys.executable, "-c", script, str(n), str(tmp_path / str(n)), *map(str, models.values())]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] < peaks[0] + 150

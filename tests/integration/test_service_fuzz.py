@@ -1,0 +1,90 @@
+"""The service against its own OpenAPI document: whatever a caller makes up, no failure and no hang."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+import schemathesis
+from fake_service import FakeSource, load_fake
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+
+from crossprop.service.app import create_app
+from crossprop.service.settings import ServiceSettings
+from crossprop.service.state import Service
+
+PATHS = {
+    "/v1/predict", "/v1/properties", "/v1/properties/{name}/parity", "/v1/models", "/v1/refresh", "/healthz", "/readyz",
+    "/metrics",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory):
+    source = FakeSource(tmp_path_factory.mktemp("models"))
+    for target in ("bulkmoduluskv", "deltae"):
+        source.add(target)
+    app = create_app(ServiceSettings(), source, load_fake)
+    app.router.lifespan_context = _endless  # it would be run for every request
+    parts: Service = app.state.service
+    parts.follower.look()
+    for slot in parts.shelf.slots.values():
+        if slot.wanted.loading is not None:
+            slot.wanted.loading.future.result(10)
+    yield schemathesis.openapi.from_asgi("/openapi.json", app)
+    parts.stop()
+
+
+@asynccontextmanager
+async def _endless(app):
+    yield
+
+
+def fuzz(described, mode: GenerationMode, examples: int) -> dict[str, set[int]]:
+    """Statuses by path; every answer has to be one of the documented ones, in the documented form."""
+    statuses: dict[str, set[int]] = {}
+
+    def check(case) -> None:
+        body = case.body
+        if mode is GenerationMode.POSITIVE and isinstance(body, dict) and len(body["properties"]) % 2:
+            # Made-up names alone would never reach a model.
+            body["properties"] = ["deltae", "bulkmoduluskv"][: len(body["properties"])]
+        answer = case.call()
+        case.validate_response(answer)
+        assert answer.status_code < 500 or answer.status_code == 503
+        assert answer.elapsed < 5
+        statuses.setdefault(case.operation.path, set()).add(answer.status_code)
+
+    relaxed = settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+    )
+    for found in described.get_all_operations():
+        operation = found.ok()
+        if mode is GenerationMode.POSITIVE or operation.body or operation.path_parameters:
+            relaxed(given(case=operation.as_strategy(generation_mode=mode))(check))()
+    return statuses
+
+
+def test_requests_that_the_document_allows_are_answered_as_it_says(described):
+    statuses = fuzz(described, GenerationMode.POSITIVE, 20)
+    assert set(statuses) == PATHS
+    assert 200 in statuses["/v1/predict"]
+    assert statuses["/v1/refresh"] == {403}
+
+
+def test_requests_that_the_document_forbids_are_refused_as_it_says(described):
+    statuses = fuzz(described, GenerationMode.NEGATIVE, 40)
+    assert statuses["/v1/predict"] & {400, 415, 422}
+    assert 200 not in statuses["/v1/predict"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_a_thousand_made_up_requests_of_every_kind_end_well(described, mode):
+    fuzz(described, mode, 1000)

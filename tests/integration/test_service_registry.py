@@ -1,0 +1,193 @@
+"""The service on a real registry with real models: alias moves, damaged files, a store that goes away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from small_registry import SmallRegistry, save_ridge
+from starlette.testclient import TestClient
+
+from crossprop.data.compositions import fraction_matrix
+from crossprop.service.app import create_app
+from crossprop.service.settings import ServiceSettings
+from crossprop.service.sources import FolderSource, RegistrySource
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> SmallRegistry:
+    return SmallRegistry(tmp_path_factory.mktemp("registry")).prepare()
+
+
+@pytest.fixture
+def registry(template, tmp_path) -> SmallRegistry:
+    shutil.copy(template.path, tmp_path / "mlflow.db")
+    return SmallRegistry(tmp_path)
+
+
+@pytest.fixture
+def client(registry) -> Iterator[TestClient]:
+    settings = ServiceSettings(poll_seconds=0.1)
+    with TestClient(
+        create_app(settings, RegistrySource(registry.uri), cache=registry.root / "cache")
+    ) as client:
+        yield client
+
+
+def ask(client: TestClient, formulas=("FeO", "Ni2S")) -> dict:
+    answer = client.post(
+        "/v1/predict", json={"formulas": list(formulas), "properties": ["hardness"], "nearest": 2}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def shown(client: TestClient) -> dict:
+    (info,) = client.get("/v1/properties").json()["properties"]
+    return info
+
+
+def test_an_alias_moved_by_hand_is_followed_and_damaged_files_leave_the_former_version(registry, client):
+    from crossprop.models.saved import load_predictor
+
+    until(lambda: client.get("/readyz").status_code == 503)
+    first, second = registry.add(level=100.0), registry.add(level=500.0)
+    registry.move("champion", first)
+    until(lambda: client.get("/readyz").status_code == 200)
+    answer = ask(client)
+    expected = load_predictor(registry.root / "hardness-100" / "artifacts" / "model").predict(
+        fraction_matrix(["FeO", "Ni2S"])
+    )
+    got = [r["predictions"]["hardness"]["value"] for r in answer["results"]]
+    assert got == pytest.approx(expected.tolist(), rel=1e-5)
+    assert answer["results"][0]["predictions"]["hardness"]["nearest"][0]["formula"] == "Fe1O"
+    assert shown(client)["holdout_mae"] == pytest.approx(1.0)
+    assert shown(client)["holdout_rows"] == 12
+    registry.move("champion", second)
+    until(lambda: ask(client)["models"]["hardness"]["version"] == second)
+    assert ask(client)["results"][0]["predictions"]["hardness"]["value"] > 400
+    third = registry.add(level=900.0)
+    for file in (registry.root / "hardness-900").rglob("*.skops"):
+        file.write_bytes(b"not a model")
+    registry.move("champion", third)
+    until(lambda: shown(client)["status"] == "degraded")
+    assert f"version {second} goes on answering" in shown(client)["status_note"]
+    assert ask(client)["models"]["hardness"]["version"] == second
+    registry.move("champion", first)
+    until(lambda: ask(client)["models"]["hardness"]["version"] == first)
+    assert shown(client)["status"] == "ready"
+
+
+def test_a_registry_that_is_deleted_in_mid_flight_and_comes_back(registry, client):
+    version = registry.add()
+    registry.move("champion", version)
+    until(lambda: client.get("/readyz").status_code == 200)
+    kept = registry.root / "kept.db"
+    with contextlib.closing(sqlite3.connect(registry.path)) as there, contextlib.closing(sqlite3.connect(kept)) as copy:
+        there.backup(copy)
+    for file in registry.root.glob("mlflow.db*"):
+        file.unlink()
+    until(lambda: client.get("/readyz").json().get("note"))
+    assert client.get("/readyz").status_code == 200
+    ask(client)
+    assert client.get("/v1/models").json()["registry"]["up"] is False
+    assert not registry.path.exists(), "looking for a registry does not make an empty one"
+    shutil.move(kept, registry.path)
+    until(lambda: client.get("/readyz").json()["note"] == "")
+    later = registry.add(level=300.0)
+    registry.move("champion", later)
+    until(lambda: ask(client)["models"]["hardness"]["version"] == later)
+
+
+def test_a_registry_that_is_locked_or_damaged_delays_no_prediction(registry, client):
+    registry.move("champion", registry.add())
+    until(lambda: client.get("/readyz").status_code == 200)
+    holder = sqlite3.connect(registry.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    slowest = 0.0
+    for _ in range(20):
+        began = time.monotonic()
+        ask(client)
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.02)
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert slowest < 1.0
+    for beside in registry.root.glob("mlflow.db-*"):
+        beside.unlink()
+    (registry.root / "damaged").write_bytes(b"no database" * 1000)
+    (registry.root / "damaged").replace(registry.path)
+    until(lambda: client.get("/readyz").json()["note"])
+    ask(client)
+
+
+def test_folders_are_served_without_any_registry(tmp_path):
+    folders = (save_ridge(tmp_path / "one", "hardness"), save_ridge(tmp_path / "two", "density", 5.0))
+    app = create_app(ServiceSettings(), FolderSource(folders), cache=tmp_path / "cache")
+    with TestClient(app) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        body = {"formulas": ["FeO"], "properties": ["hardness", "density"]}
+        until(lambda: client.post("/v1/predict", json=body).status_code == 200)
+        assert client.post("/v1/predict", json=body).json()["models"]["density"]["version"] == "folder"
+        models = client.get("/v1/models").json()["models"]
+        assert [m["model"] for m in models] == ["demo.density", "demo.hardness"]
+
+
+def test_the_command_serves_and_ends_on_sigterm(registry):
+    registry.move("champion", registry.add())
+    command = [
+        sys.executable,
+        "-m",
+        "crossprop.cli",
+        "serve",
+        "--port",
+        "0",
+        "--uri",
+        registry.uri,
+        "--cache",
+        "cache",
+    ]
+    process = subprocess.Popen(
+        command, cwd=registry.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        told = [process.stdout.readline() for _ in range(3)]
+        assert "versions with the alias 'champion'" in told[0]
+        assert "no API keys: open to whoever is on this machine" in told[2]
+        url = told[1].split()[1]
+        until(lambda: _status(f"{url}readyz") == 200)
+        assert requests.get(url, timeout=5).headers["content-type"].startswith("text/html")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert out.strip() == "stopped"
+    assert "Traceback" not in err
+
+
+def _status(url: str) -> int:
+    try:
+        return requests.get(url, timeout=5).status_code
+    except requests.ConnectionError:
+        return 0

@@ -1,0 +1,133 @@
+"""Every bad row of a file of one's own is named with its line and the reason; the others are kept as they are."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from crossprop.data.own_file import read_own_file
+from crossprop.errors import OwnFileError
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text, target="strength", **options):
+        path = tmp_path / "mine.csv"
+        path.write_text(text, encoding="utf-8")
+        return read_own_file(path, target=target, **options)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("formula", "value", "kind", "reason"),
+    [
+        ("", "1", "formula", "the formula is missing"),
+        ("Foo", "1", "formula", "no chemical formula"),
+        ("steel", "1", "formula", "no chemical formula"),
+        ("Fe0O3", "1", "formula", "zero"),
+        ("Fe3+", "1", "formula", "charge"),
+        ("Fe(O", "1", "formula", "open"),
+        ("<b>", "1", "formula", "no chemical formula"),
+        ("3-Mar", "1", "formula", "a spreadsheet destroyed the formula"),
+        ("F" * 500, "1", "formula", "500 characters"),
+        ("HeO", "1", "element", "'He'"),
+        ("Zz2", "1", "element", "'Zz'"),
+        ("NaCl", "", "missing", "the value is missing"),
+        ("NaCl", "NaN", "missing", "the value is missing"),
+        ("NaCl", "n.a.", "missing", "the value is missing"),
+        ("NaCl", "#N/A", "missing", "the value is missing"),
+        ("NaCl", "-", "missing", "the value is missing"),
+        ("NaCl", "inf", "value", "not finite"),
+        ("NaCl", "-Infinity", "value", "not finite"),
+        ("NaCl", "1e999", "value", "not finite"),
+        ("NaCl", "brittle", "value", "no number"),
+        ("NaCl", "12 MPa", "value", "carries a unit: keep 12 alone"),
+        ("NaCl", "12MPa", "value", "carries a unit"),
+        ("NaCl", "12.5 %", "value", "carries a unit"),
+        ("NaCl", "12 kJ/mol", "value", "carries a unit"),
+        ("NaCl", "12±1", "value", "carries an uncertainty"),
+        ("NaCl", "12(3)", "value", "carries an uncertainty"),
+        ("NaCl", "12 +/- 1", "value", "carries an uncertainty"),
+        ("NaCl", ">12", "value", "is a bound"),
+        ("NaCl", "~12", "value", "is a bound"),
+        ("NaCl", "12-15", "value", "is a range"),
+        ("NaCl", "12 to 15", "value", "is a range"),
+        ("NaCl", "1.2.3", "value", "no number"),
+        ("NaCl", "0x1F", "value", "carries a unit|no number"),
+        ("NaCl", "True", "value", "no number"),
+        ("NaCl", '"1,5"', "value", "decimal comma where the other rows have a point"),
+        ("NaCl", "1,extra,cells", "fields", "5 fields where the header has 3"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line_and_reason(read, formula, value, kind, reason):
+    text = f"nr,formula,strength\n1,KCl,1.25\n2,MgO,2.5\n3,{formula},{value}\n4,CaO,3\n"
+    table = read(text)
+    assert table.rows["formula"].tolist() == ["KCl", "MgO", "CaO"]
+    assert [(p.line, p.kind) for p in table.problems] == [(4, kind)]
+    assert re.search(reason, table.problems[0].reason)
+    assert table.n_read == 4
+
+
+def test_a_short_row_has_no_value(read):
+    table = read("formula,strength\nKCl,1\nMgO\nCaO,2\n")
+    assert [(p.line, p.kind) for p in table.problems] == [(3, "missing")]
+
+
+def test_typeset_formulas_and_spreadsheet_dates_are_repaired_and_said(read):
+    table = read("formula,strength\nFe₂O₃,1\n2-Feb,2\nNaCl\u200b,3\nCuSO4·5H2O,4\n")
+    assert table.rows["formula"].tolist() == ["Fe2O3", "FeB2", "NaCl", "CuSO4·5H2O"]
+    assert not table.problems
+    assert any("2 typeset formulas" in note and "line 2" in note for note in table.notes)
+    assert any("1 spreadsheet dates" in note and "line 3" in note for note in table.notes)
+
+
+def test_repeated_compositions_stay(read):
+    table = read("formula,strength\nNaCl,1\nNa2Cl2,1\nNaCl,5\nMgO,2\n")
+    assert table.rows["composition"].nunique() == 2
+    assert len(table.rows) == 4
+
+
+def test_the_formula_column_is_the_one_that_parses(read):
+    table = read("name,note,stuff,strength\nsteel,ok,Fe3C,1\nbrass,ok,CuZn,2\n")
+    assert (table.formula_column, table.value_column) == ("stuff", "strength")
+
+
+def test_a_telling_name_decides_between_two_columns_of_formulas(read):
+    table = read("element,Formula,strength\nFe,Fe3C,1\nCu,CuZn,2\n")
+    assert table.formula_column == "Formula"
+    assert table.rows["formula"].tolist() == ["Fe3C", "CuZn"]
+
+
+def test_two_columns_of_formulas_are_asked_about_with_examples(read):
+    text = "first,second,strength\nFe,Fe3C,1\nCu,CuZn,2\n"
+    with pytest.raises(OwnFileError, match=r"'first' \(e.g. 'Fe'\), 'second' \(e.g. 'Fe3C'\)"):
+        read(text)
+    assert read(text, formula_column="second").rows["formula"].tolist() == ["Fe3C", "CuZn"]
+
+
+def test_columns_are_found_by_name_whatever_the_case_and_blanks(read):
+    table = read("Formula,Yield  Strength\nFe3C,1\nCuZn,2\n", target="yield_strength")
+    assert table.value_column == "Yield  Strength"
+    with pytest.raises(OwnFileError, match=r"no column 'absent'.*--value-column"):
+        read("formula,a\nFe3C,1\n", value_column="absent")
+    with pytest.raises(OwnFileError, match="cannot hold both"):
+        read("formula,a\nFe3C,1\n", value_column="formula", formula_column="formula")
+
+
+def test_a_split_column_says_which_rows_are_held_out(read):
+    text = "formula,strength,set\nFe3C,1,train\nCuZn,2,TEST\nNaCl,3,maybe\nKCl,4,hold-out\n"
+    table = read(text, split_column="set")
+    assert table.rows["split"].tolist() == ["train", "test", "test"]
+    assert [(p.line, p.kind) for p in table.problems] == [(4, "split")]
+
+
+def test_values_that_all_carry_a_unit_say_which(read):
+    with pytest.raises(OwnFileError, match=r"2 values carry 'GPa'.*--unit 'GPa'"):
+        read("formula,strength\nFe3C,1 GPa\nCuZn,2 GPa\n")
+
+
+def test_a_file_without_a_usable_row_shows_the_first_reasons(read):
+    with pytest.raises(OwnFileError, match=r"None of the 2 rows.*line 2: the value is missing"):
+        read("formula,strength\nFe3C,\nCuZn,?\n")

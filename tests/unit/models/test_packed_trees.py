@@ -1,0 +1,97 @@
+"""Trees as flat arrays: every row reaches the leaf that scikit-learn's tree sends it to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import ensemble, tree
+
+from crossprop.errors import ModelFormatError
+from crossprop.models import packed_trees
+from crossprop.models.packed_trees import PackedTrees, Tree, round_down, trees_of
+
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 9, (400, 7)).astype(np.float32) / 8 + RNG.choice([0, 1e-4], (400, 7)).astype(np.float32)
+Y = X[:, 0] * X[:, 1] - np.sin(4 * X[:, 2]) + 0.1 * RNG.normal(size=400)
+DEEP = tree.DecisionTreeRegressor(random_state=1)
+ESTIMATORS = [
+    ensemble.ExtraTreesRegressor(20, max_features=0.4, random_state=1),
+    ensemble.RandomForestRegressor(15, min_samples_leaf=3, random_state=1),
+    ensemble.BaggingRegressor(n_estimators=8, max_features=0.5, random_state=1),
+    ensemble.BaggingRegressor(tree.ExtraTreeRegressor(), n_estimators=5, random_state=1),
+    ensemble.AdaBoostRegressor(tree.DecisionTreeRegressor(max_depth=4), n_estimators=12, random_state=1),
+    ensemble.HistGradientBoostingRegressor(max_iter=25, loss="absolute_error"),
+    ensemble.HistGradientBoostingRegressor(max_iter=1, max_leaf_nodes=2, min_samples_leaf=1),
+    tree.DecisionTreeRegressor(max_depth=1, random_state=1),
+    DEEP,
+]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda one: f"{type(one).__name__}-{id(one) % 97}")
+@pytest.mark.parametrize("rows", [0, 1, 3, 400])
+def test_packed_trees_predict_the_same(estimator, rows, monkeypatch):
+    monkeypatch.setattr(packed_trees, "_BLOCK", 1000)  # several blocks of trees
+    estimator.fit(X, Y)
+    packed = trees_of(estimator)
+    assert packed is not None
+    expected = estimator.predict(X[:rows]) if rows else np.zeros(0)
+    np.testing.assert_allclose(packed.predict(X[:rows]), expected, rtol=1e-13, atol=1e-13)
+
+
+def test_values_beside_a_threshold_go_where_scikit_learn_sends_them():
+    steps = np.arange(1, 200, dtype=np.float32)
+    low, high = np.nextafter(steps, np.float32(-1)), np.nextafter(steps, np.float32(999))
+    x = np.concatenate([steps, low, high])[:, None]
+    grown = tree.DecisionTreeRegressor(random_state=0).fit(x, RNG.normal(size=len(x)))
+    near = np.concatenate([x, np.nextafter(x, np.float32(-1)), np.nextafter(x, np.float32(999))])
+    assert np.array_equal(trees_of(grown).predict(near), grown.predict(near))
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_rounding_down_decides_every_comparison_alike(values):
+    exact = np.array(values)
+    rounded = round_down(exact)
+    assert (rounded <= exact).all()
+    assert (np.nextafter(rounded, np.float32(np.inf)) > exact).all()
+
+
+def test_a_single_leaf_is_a_tree():
+    leaf = Tree(
+        *(np.zeros(1, np.int64),) * 2, np.ones(1, bool), np.zeros(1, np.int64), np.zeros(1), np.array([2.5])
+    )
+    packed = PackedTrees.pack([leaf, leaf], 3, "sum", constant=1.0)
+    assert packed.predict(np.zeros((2, 3))).tolist() == [6.0, 6.0]  # 1 + 2.5 + 2.5
+
+
+def test_tree_by_hand():
+    # x0 <= 0.5 ? 1 : (x2 <= -1 ? 2 : 3)
+    grown = Tree(
+        np.array([1, -1, 3, -1, -1]), np.array([2, -1, 4, -1, -1]), np.array([False, True, False, True, True]),
+        np.array([0, -2, 2, -2, -2]), np.array([0.5, 0, -1.0, 0, 0]), np.array([0, 1.0, 0, 2.0, 3.0]),
+    )  # fmt: skip
+    rows = np.array([[0.5, 9, 9], [0.6, 9, -1], [0.6, 9, -0.9]], np.float32)
+    assert PackedTrees.pack([grown], 3, "mean").predict(rows).tolist() == [1.0, 2.0, 3.0]
+
+
+def test_what_is_no_ensemble_of_trees_is_left_alone():
+    from sklearn.linear_model import Ridge
+
+    assert trees_of(Ridge().fit(X, Y)) is None
+    bagged = ensemble.BaggingRegressor(Ridge(), n_estimators=2).fit(X, Y)
+    assert trees_of(bagged) is None
+
+
+def test_trees_that_do_not_fit_are_refused():
+    wide = np.zeros((4, 3000), np.float32)
+    wide[:2, 2999] = 1
+    with pytest.raises(ModelFormatError, match="3000 features"):
+        trees_of(tree.DecisionTreeRegressor().fit(wide, [0, 0, 1, 1]))
+    with pytest.raises(ModelFormatError, match="several outputs"):
+        trees_of(tree.DecisionTreeRegressor().fit(X, np.stack([Y, Y], axis=1)))
+    categories = ensemble.HistGradientBoostingRegressor(
+        max_iter=2, categorical_features=[0], min_samples_leaf=2
+    )
+    with pytest.raises(ModelFormatError, match="categories"):
+        trees_of(categories.fit(np.floor(X * 8), np.floor(X[:, 0] * 8) % 2))

@@ -1,0 +1,133 @@
+"""One batch: the same survivors whatever the order, and no prediction that a condition has made needless."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crossprop.data.compositions import ELEMENTS
+from crossprop.screening.chemistry import ChargeBalance
+from crossprop.screening.conditions import Conditions
+from crossprop.screening.evidence import known_compositions
+from crossprop.screening.pipeline import Pipeline
+from crossprop.screening.plan import best_order, calibrate, expected_cost
+from crossprop.screening.space import ElementSpace
+
+
+@pytest.fixture
+def pipeline(linear):
+    """Two properties over a small space: 100 times the share of iron (a) and of aluminium (b)."""
+
+    def make(where=None, in_domain=False, **options):
+        made = {"a": linear("a", "Fe"), "b": linear("b", "Al", seen=("Fe", "Al", "Co"))}
+        space = ElementSpace(("O", "Al", "Fe", "Co"), min_elements=1, max_elements=3, max_atoms=8)
+        return Pipeline(
+            space,
+            tuple(described for described, _ in made.values()),
+            {name: served for name, (_, served) in made.items()},
+            ("a", "b"),
+            Conditions.read(where, in_domain, ("a", "b")),
+            **options,
+        )
+
+    return make
+
+
+def whole(pipeline):
+    return pipeline.run(0, pipeline.space.total).kept.to_pandas()
+
+
+def test_without_conditions_everything_is_kept_with_its_intervals(pipeline):
+    made = pipeline(rows=50)
+    frame = whole(made)
+    assert frame["position"].tolist() == list(range(made.space.total))
+    share = made.space.block(0, made.space.total).fractions()
+    assert frame["a"].to_numpy() == pytest.approx(100 * share[:, ELEMENTS.index("Fe")])
+    assert (frame["a_upper"] - frame["a"]).to_numpy() == pytest.approx(2.0)
+    assert frame["b_in_domain"].tolist() == (~frame["formula"].str.contains("O[0-9]|O$")).tolist()
+    assert frame["note"][frame["formula"] == "O"].item().startswith("b: O was never seen")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "a > 40 and b > 20",
+        "b.lower > 20 and a.upper < 60",
+        "a + b > 80 and Fe > 0.5",
+        "a > 40 or b.in_domain",
+        "a.lower > b.upper",
+    ],
+)
+def test_order_of_the_properties_does_not_matter(pipeline, where):
+    made = pipeline(where)
+    one, other = whole(made), whole(replace(made, order=("b", "a"), rows=7))
+    assert 0 < len(one) < made.space.total
+    assert one.equals(other)
+
+
+def test_only_survivors_reach_the_next_model_and_nothing_is_predicted_twice(pipeline):
+    made = pipeline("a > 60 and b.lower > 10")
+    frame = whole(made)
+    assert made.models["a"].predictor.rows == made.space.total
+    values = made.space.block(0, made.space.total).fractions()[:, ELEMENTS.index("Fe")] * 100
+    assert made.models["b"].predictor.rows == (values > 60).sum()
+    assert (frame["b"] > 12).all()
+
+
+def test_condition_on_the_composition_comes_before_any_prediction(pipeline):
+    made = pipeline("a > 10 and Co == 0 and n_elements == 2")
+    frame = whole(made)
+    assert (
+        made.models["a"].predictor.rows == 63
+    )  # three pairs of O, Al, Fe; 21 ratios of at most 8 atoms each
+    assert len(frame) == made.models["b"].predictor.rows < 63
+
+
+def test_in_domain_asks_every_model(pipeline):
+    assert whole(pipeline(in_domain=True))["b_in_domain"].all()
+
+
+def test_chemistry_and_known_compositions_are_left_out_before_predictions(pipeline, linear):
+    made = pipeline(chemistry=ChargeBalance())
+    everything = whole(made)
+    assert {"Fe2O3", "Al2O3", "CoO"} <= set(everything["formula"])
+    assert "FeAl" not in set(everything["formula"])
+    described, served = linear("a", "Fe", evidence=["Fe4O6", "AlO1.5"])
+    known = known_compositions([described], {"a": served})
+    novel = whole(replace(made, known=known))
+    assert set(everything["formula"]) - set(novel["formula"]) == {"Fe2O3", "Al2O3"}
+
+
+def test_nothing_left_makes_an_empty_batch(pipeline):
+    batch = pipeline("a > 1000").run(0, 20)
+    assert (batch.considered, batch.kept.num_rows) == (20, 0)
+
+
+def test_cheap_and_failing_conditions_come_first():
+    rng = np.random.default_rng(0)
+    rare, common = rng.random(1000) < 0.1, rng.random(1000) < 0.9
+    passed = [(frozenset({"rare"}), rare), (frozenset({"common"}), common)]
+    costs = {"common": 1.0, "rare": 1.0}
+    assert best_order(("common", "rare"), costs, passed) == ("rare", "common")
+    assert best_order(("common", "rare"), {"common": 1.0, "rare": 100.0}, passed) == ("common", "rare")
+    assert expected_cost(("rare", "common"), costs, passed) == pytest.approx(1 + rare.mean())
+    # both needed by one condition: nothing can be skipped, the order of the request stays
+    both = [(frozenset({"rare", "common"}), rare)]
+    assert best_order(("common", "rare"), costs, both) == ("common", "rare")
+
+
+def test_many_properties_are_ordered_step_by_step():
+    names = tuple("abcdefgh")
+    rng = np.random.default_rng(0)
+    passed = [(frozenset({name}), rng.random(2000) < 0.1 + 0.1 * i) for i, name in enumerate(names)]
+    assert best_order(names, dict.fromkeys(names, 1.0), passed) == names
+
+
+def test_calibration_measures_a_sample(pipeline):
+    found = calibrate(pipeline("b > 50"))
+    assert found.order == ("b", "a")
+    assert 0 < found.kept < 0.6
+    assert found.seconds > 0
+    assert calibrate(pipeline("b > 50 and Fe > 2")).kept == 0.0

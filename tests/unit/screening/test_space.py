@@ -1,0 +1,148 @@
+"""Enumeration: every reduced composition once, counted without being made, from any position on."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise, product
+from math import comb, gcd
+
+import numpy as np
+import pytest
+
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+from crossprop.errors import ScreeningError
+from crossprop.screening.elements import GROUPS, resolve_elements
+from crossprop.screening.patterns import (
+    count_grid_patterns,
+    count_reduced_patterns,
+    grid_patterns,
+    reduced_patterns,
+)
+from crossprop.screening.space import ElementSpace
+
+
+def brute_force(elements, fewest, most, max_atoms, max_amount, must=()):
+    """Reduced formulas as sets of (symbol, amount), by trying everything."""
+    found = set()
+    for k in range(fewest, most + 1):
+        for system in combinations(elements, k):
+            if not set(must) <= set(system):
+                continue
+            for amounts in product(range(1, max_amount + 1), repeat=k):
+                if sum(amounts) <= max_atoms and gcd(*amounts) == 1:
+                    found.add(frozenset(zip(system, amounts, strict=True)))
+    return found
+
+
+def formulas_as_sets(space):
+    block = space.block(0, space.total)
+    return [
+        frozenset((ELEMENTS[e], int(a)) for e, a in zip(row, amounts, strict=True) if a)
+        for row, amounts in zip(block.elements, block.amounts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("elements", "fewest", "most", "max_atoms", "max_amount", "must"),
+    [
+        (("Al", "Fe", "Co"), 2, 3, 10, 10, ()),
+        (("H", "C", "N", "O", "Fe"), 1, 4, 7, 4, ()),
+        (("H", "C", "N", "O", "Fe"), 2, 3, 9, 9, ("O",)),
+        (("H", "C", "N", "O", "Fe", "U"), 1, 5, 6, 6, ("C", "Fe")),
+        (("Fe", "Co"), 1, 5, 8, 3, ()),
+    ],
+)
+def test_every_reduced_composition_is_there_once(elements, fewest, most, max_atoms, max_amount, must):
+    space = ElementSpace(elements, must, fewest, most, max_atoms, max_amount)
+    found = formulas_as_sets(space)
+    assert len(found) == len(set(found)) == space.total
+    assert set(found) == brute_force(elements, fewest, min(most, len(elements)), max_atoms, max_amount, must)
+
+
+def test_fractions_and_keys_of_a_space_are_all_different():
+    space = ElementSpace(resolve_elements("3d-metals"), max_elements=3, max_atoms=8)
+    keys = composition_keys(space.block(0, space.total).fractions())
+    assert len(set(keys)) == space.total
+
+
+def test_alloy_grid_holds_every_multiple_of_the_step():
+    space = ElementSpace(("Al", "Fe", "Co"), min_elements=1, max_elements=3, parts=20)
+    # 3 elements pure, 3 pairs x 19 shares, and 19 choose 2 ways to share 20 parts among three
+    assert space.total == 3 + 3 * 19 + comb(19, 2)
+    fractions = space.block(0, space.total).fractions()
+    assert np.unique(np.round(fractions * 20)).tolist() == list(range(21))
+    assert len(np.unique(np.round(fractions, 6), axis=0)) == space.total
+    assert fractions.sum(axis=1) == pytest.approx(1)
+
+
+def test_blocks_from_anywhere_join_to_the_whole():
+    space = ElementSpace(resolve_elements("3d-metals,O"), min_elements=1, max_elements=4, max_atoms=6)
+    whole = space.block(0, space.total)
+    rng = np.random.default_rng(3)
+    cuts = [0, *sorted(rng.integers(0, space.total, 40).tolist()), space.total]
+    parts = [space.block(a, b) for a, b in pairwise(cuts)]
+    for name in ("positions", "elements", "amounts"):
+        assert np.array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
+    assert len(space.block(space.total, space.total + 5)) == 0
+
+
+def test_a_vast_space_is_counted_at_once_and_read_at_its_end():
+    space = ElementSpace(ELEMENTS, min_elements=2, max_elements=5, max_atoms=20)
+    assert space.total > 10**11
+    last = space.block(space.total - 3, space.total + 10)
+    assert len(last) == 3
+    assert set(last.elements[-1].tolist()) == {ELEMENTS.index(e) for e in ("Pa", "Th", "U", "Np", "Pu")}
+
+
+def test_formulas_are_written_as_chemists_do_and_mean_the_same():
+    space = ElementSpace(("O", "Na", "Si", "Cl", "Fe"), min_elements=1, max_elements=4, max_atoms=8)
+    block = space.block(0, space.total)
+    formulas = block.formulas()
+    assert {"NaCl", "Fe2O3", "SiO2", "Na2SiO3"} <= set(formulas)
+    assert np.allclose(fraction_matrix(formulas), block.fractions())
+
+
+def test_smaller_formulas_of_fewer_elements_come_first():
+    block = ElementSpace(("Al", "Fe", "Co"), max_atoms=4).block(0, 4)
+    assert block.formulas() == ["AlFe", "AlFe2", "Al2Fe", "AlFe3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"elements": ("Fe",)}, "no composition"),
+        ({"elements": ("Fe", "Co"), "must": ("O",)}, "must contain O"),
+        ({"elements": ("Fe", "Co"), "min_elements": 4}, "cannot be enumerated"),
+        ({"elements": ELEMENTS, "max_elements": 12, "max_atoms": 24}, "nobody can screen"),
+    ],
+)
+def test_spaces_that_cannot_be_are_refused_with_advice(options, part):
+    with pytest.raises(ScreeningError, match=part):
+        ElementSpace(**options)
+
+
+def test_amounts_are_counted_without_being_made():
+    for k in range(1, 6):
+        for max_atoms in (1, 5, 12, 17, 30):
+            for max_amount in (1, 4, 9, 30):
+                made = len(reduced_patterns(k, max_atoms, max_amount))
+                assert count_reduced_patterns(k, max_atoms, max_amount) == made
+        assert count_grid_patterns(k, 12) == len(grid_patterns(k, 12))
+
+
+def test_too_many_amounts_of_one_system_are_refused_before_they_fill_the_memory():
+    with pytest.raises(ScreeningError, match="--max-atoms"):
+        reduced_patterns(8, 200, 200)
+    with pytest.raises(ScreeningError, match="--fractions"):
+        grid_patterns(6, 1000)
+
+
+def test_groups_symbols_and_exclusions():
+    assert resolve_elements("Fe,Co , Al") == ("Al", "Fe", "Co")
+    assert resolve_elements("halogens") == ("F", "Cl", "Br", "I")
+    assert resolve_elements(["Transition_Metals", "O"])[0] == "O"
+    assert len(resolve_elements("all")) == 86
+    assert all(set(group) <= set(ELEMENTS) for group in GROUPS.values())
+    with pytest.raises(ScreeningError, match="Did you mean lanthanides"):
+        resolve_elements("Fe,lantanides")
+    with pytest.raises(ScreeningError, match="'He' is neither"):
+        resolve_elements("He")

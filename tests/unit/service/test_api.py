@@ -1,0 +1,437 @@
+"""The application's answers, without a network."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from fake_service import FakeSource, load_fake
+from starlette.testclient import TestClient
+from test_shelf import until
+
+from crossprop.service.app import create_app
+from crossprop.service.keys import KeyRing, Scope, new_key
+from crossprop.service.settings import Limits, ServiceSettings
+
+
+@pytest.fixture
+def source(tmp_path) -> FakeSource:
+    made = FakeSource(tmp_path)
+    made.add("bulkmoduluskv")
+    made.add("deltae")
+    return made
+
+
+@pytest.fixture
+def client_of(source) -> Iterator[Callable[..., TestClient]]:
+    opened: list[TestClient] = []
+
+    def make(limits: Limits | None = None, load=load_fake, **settings) -> TestClient:
+        app = create_app(
+            ServiceSettings(limits=limits or Limits(), poll_seconds=0.05, **settings), source, load
+        )
+        client = TestClient(app, raise_server_exceptions=False)
+        client.__enter__()
+        opened.append(client)
+        until(lambda: app.state.service.follower.state.at)
+        until(lambda: all(slot.status.word != "loading" for slot in app.state.service.shelf.slots.values()))
+        return client
+
+    yield make
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(client_of) -> TestClient:
+    return client_of()
+
+
+def ask(client: TestClient, formulas, properties=("deltae",), **more):
+    return client.post("/v1/predict", json={"formulas": formulas, "properties": list(properties), **more})
+
+
+def error_of(response) -> tuple[int, str]:
+    assert set(response.json()) == {"error"}
+    return response.status_code, response.json()["error"]["type"]
+
+
+def test_many_formulas_and_many_properties_are_answered_in_order(client, source):
+    answer = ask(client, ["Fe2O3", "NaCl"], ("deltae", "bulkmoduluskv"), nearest=2).json()
+    assert [r["formula"] for r in answer["results"]] == ["Fe2O3", "NaCl"]
+    row = answer["results"][1]["predictions"]["bulkmoduluskv"]
+    assert set(row) == {"value", "lower", "upper", "in_domain", "note", "nearest"}
+    assert row["lower"] < row["value"] < row["upper"]
+    assert row["upper"] - row["lower"] == pytest.approx(2 * 2.1 * 9.1)
+    assert len(row["nearest"]) == 2
+    assert answer["models"]["bulkmoduluskv"] == {
+        "model": "jarvis.bulkmoduluskv", "version": "1", "method": "blend", "unit": "GPa", "coverage": 0.9,
+    }  # fmt: skip
+
+
+def test_values_are_those_of_the_model(client, source):
+    from crossprop.data.compositions import fraction_matrix
+
+    formulas = [f"Fe{n}O{m}" for n in range(1, 30) for m in range(1, 30)]
+    expected = load_fake(source.root / "jarvis" / "deltae" / "1").predict(fraction_matrix(formulas)).value
+    got = [r["predictions"]["deltae"]["value"] for r in ask(client, formulas).json()["results"]]
+    assert got == expected.tolist()
+
+
+@pytest.mark.parametrize("properties", [("deltae",), ("deltae", "bulkmoduluskv")])
+def test_what_is_no_formula_gets_an_error_of_its_own_and_the_rest_is_answered(client, properties):
+    nonsense = [
+        "", " ", "NaCl!", "Fe-2O", "Fe2+", "<b>Fe</b>", "../../etc/passwd", "Xx2", "(NaCl", "H₂O",
+        "Ｆｅ", None, 3, 2.5, True, ["Fe"], {"a": 1}, "Fe" * 2000, "𝐅𝐞", "1e400", "(" * 900, "He",
+    ]  # fmt: skip
+    items = ["Fe2O3", *nonsense, "Ca(Al2[SiO4]2)"]
+    answer = ask(client, items, properties)
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert len(results) == len(items)
+    for item, result in zip(nonsense, results[1:-1], strict=True):
+        assert result["error"]["type"] in ("FormulaError", "UnknownElementError"), item
+        assert result["error"]["message"]
+        assert result["predictions"] == {}
+        assert len(result["formula"]) <= 201
+    for result in (results[0], results[-1]):
+        assert result["error"] is None
+        assert set(result["predictions"]) == set(properties)
+
+
+def test_an_element_that_was_never_seen_is_flagged_with_its_reason(client):
+    (result,) = ask(client, ["XeF2"]).json()["results"]
+    assert result["predictions"]["deltae"]["in_domain"] is False
+    assert "Xe" in result["predictions"]["deltae"]["note"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"formulas=NaCl", 400),
+        (b"\xff\xfe\x00", 400),
+        (rb'{"formulas": ["Na\ud800"], "properties": ["deltae"]}', 400),
+        (b'{"formulas": [NaN], "properties": ["deltae"]}', 400),
+        (b"[" * 5000, 400),
+        (b"null", 422),
+        (b"[]", 422),
+        (b'{"formulas": "NaCl", "properties": ["deltae"]}', 422),
+        (b'{"formulas": [], "properties": ["deltae"]}', 422),
+        (b'{"formulas": ["NaCl"], "properties": []}', 422),
+        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": 11}', 422),
+        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": -1}', 422),
+        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": "3"}', 422),
+        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": true}', 422),
+        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "colour": "red"}', 422),
+        (b'{"formulas": ["NaCl"], "properties": [1]}', 422),
+        (b'{"formulas": ["NaCl"], "properties": ["hardness"]}', 404),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_request_is_refused_with_a_sentence(client, body, status):
+    answer = client.post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status
+    assert len(answer.json()["error"]["message"]) > 20
+
+
+def test_numbers_beyond_all_bounds_end_in_an_error_of_the_item_and_not_in_the_json(client):
+    body = b'{"formulas": [1e999, -1e999], "properties": ["deltae"]}'
+    answer = client.post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+    assert [r["error"]["type"] for r in answer.json()["results"]] == ["FormulaError"] * 2
+    assert b"NaN" not in answer.content
+
+
+def test_intervals_without_bounds_are_null(client_of, source):
+    def endless(folder):
+        model = load_fake(folder)
+        predict = model.predict
+        model.predict = lambda f, intervals=True: replace(predict(f), upper=predict(f).value + float("inf"))
+        return model
+
+    (result,) = ask(client_of(load=endless), ["NaCl"]).json()["results"]
+    assert result["predictions"]["deltae"]["upper"] is None
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "text/plain", "multipart/form-data", "application/x-www-form-urlencoded"]
+)
+def test_a_body_that_is_not_said_to_be_json_is_refused(client, kind):
+    headers = {"Content-Type": kind} if kind else {}
+    answer = client.post("/v1/predict", content=b'{"formulas": ["NaCl"]}', headers=headers)
+    assert error_of(answer) == (415, "MediaTypeError")
+
+
+def test_json_with_a_character_set_is_json(client):
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    body = b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": 1.0}'
+    assert client.post("/v1/predict", content=body, headers=headers).status_code == 200
+
+
+def test_bounds_of_a_request(client_of):
+    client = client_of(Limits(formulas=5, predictions=6, neighbours=8, body_bytes=300))
+    assert ask(client, ["NaCl"] * 5).status_code == 200
+    assert error_of(ask(client, ["NaCl"] * 6)) == (422, "InvalidRequestError")
+    assert error_of(ask(client, ["NaCl"] * 4, ("deltae", "bulkmoduluskv"))) == (422, "InvalidRequestError")
+    assert error_of(ask(client, ["NaCl"] * 3, nearest=3)) == (422, "InvalidRequestError")
+    too_large = ask(client, ["N" * 300])
+    assert error_of(too_large) == (413, "TooLargeError")
+    assert too_large.headers["connection"] == "close"
+
+
+def test_a_body_without_a_length_is_bounded_as_well(client_of):
+    client = client_of(Limits(body_bytes=1000))
+    answer = client.post(
+        "/v1/predict", content=(b" " * 100 for _ in range(100)), headers={"Content-Type": "application/json"}
+    )
+    assert error_of(answer) == (413, "TooLargeError")
+
+
+def test_a_model_that_takes_too_long_ends_in_a_word_on_what_to_do(client_of, source):
+    source.add("deltae", seconds=0.3)
+    client = client_of(Limits(seconds=0.1))
+    answer = ask(client, ["NaCl"])
+    assert error_of(answer) == (503, "UnavailableError")
+    assert "took longer than 0.1 seconds" in answer.json()["error"]["message"]
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_a_model_that_fails_is_named_and_its_reason_stays_in_the_log(client_of, caplog):
+    def failing(folder):
+        model = load_fake(folder)
+        if folder.parent.name == "deltae":
+            checks = iter([model.predict])  # the first prediction is the check when it is loaded
+            model.predict = lambda f, intervals=True: next(checks)(f)
+        return model
+
+    client = client_of(load=failing)
+    answer = ask(client, ["NaCl"], ("bulkmoduluskv", "deltae"))
+    assert error_of(answer) == (503, "UnavailableError")
+    assert "deltae (version 1) failed: StopIteration" in answer.json()["error"]["message"]
+    assert ask(client, ["NaCl"], ("bulkmoduluskv",)).status_code == 200
+
+
+def test_a_failure_of_the_service_itself_tells_an_id_and_nothing_else(client, monkeypatch, caplog):
+    monkeypatch.setattr(client.app.state.service, "properties", lambda: 1 / 0)
+    with caplog.at_level(logging.ERROR, "crossprop.service"):
+        answer = client.get("/v1/properties")
+    assert error_of(answer) == (500, "InternalError")
+    assert answer.headers["x-request-id"] in answer.text
+    assert "ZeroDivision" not in answer.text
+    assert "ZeroDivision" in caplog.text
+
+
+def test_properties_tell_how_good_a_model_is_and_how_it_stands(client, source):
+    shown = {p["name"]: p for p in client.get("/v1/properties").json()["properties"]}
+    assert set(shown) == {"bulkmoduluskv", "deltae"}
+    bulk = shown["bulkmoduluskv"]
+    assert (bulk["model"], bulk["version"], bulk["unit"], bulk["status"]) == (
+        "jarvis.bulkmoduluskv",
+        "1",
+        "GPa",
+        "ready",
+    )
+    assert bulk["coverage"] == {"stated": 0.9, "measured": pytest.approx(0.9, abs=0.03)}
+    assert bulk["holdout_rows"] > 100
+    assert bulk["training_rows"] > 300
+    assert bulk["holdout_mae"] == pytest.approx(9.1, rel=0.2)
+
+
+def test_parity_gives_the_hold_out_and_its_error(client):
+    points = client.get("/v1/properties/deltae/parity").json()
+    assert len(points["formulas"]) == len(points["y_true"]) == len(points["y_pred"]) > 100
+    mean = sum(abs(a - b) for a, b in zip(points["y_true"], points["y_pred"], strict=True)) / len(
+        points["y_true"]
+    )
+    assert points["mae"] == pytest.approx(mean)
+    assert error_of(client.get("/v1/properties/hardness/parity")) == (404, "UnknownNameError")
+
+
+def test_models_tell_champion_former_champion_and_challenger(client, source):
+    source.add("deltae", "2")
+    source.add("deltae", "3", alias="challenger")
+    until(lambda: client.get("/v1/properties").json()["properties"][1]["version"] == "2")
+    until(lambda: client.get("/v1/models").json()["models"][1]["versions"] == 3)
+    answer = client.get("/v1/models").json()
+    model = next(m for m in answer["models"] if m["model"] == "jarvis.deltae")
+    assert [model[a]["version"] for a in ("champion", "previous", "challenger")] == ["2", "1", "3"]
+    assert (model["served"], model["status"], model["property"]) == ("2", "ready", "deltae")
+    assert model["champion"]["data_hash"] == "a1b2c3d4" * 4
+    assert answer["registry"] == {"where": "a made-up registry", "up": True, "note": ""}
+
+
+def test_models_are_told_while_the_registry_is_gone(client, source):
+    client.get("/v1/models")
+    source.down = "unable to open database file"
+    until(lambda: not client.get("/v1/models").json()["registry"]["up"])
+    answer = client.get("/v1/models").json()
+    assert [m["model"] for m in answer["models"]] == ["jarvis.bulkmoduluskv", "jarvis.deltae"]
+    assert "unable to open" in answer["registry"]["note"]
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert "go on answering" in ready.json()["note"]
+
+
+def test_without_a_champion_the_service_lives_and_says_what_to_do(client_of, source):
+    for name in list(source.versions):
+        source.move(name, None)
+    client = client_of()
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/").status_code == 200
+    answer = client.get("/readyz")
+    assert error_of(answer) == (503, "UnavailableError")
+    assert "crossprop promote" in answer.json()["error"]["message"]
+    assert "crossprop promote" in ask(client, ["NaCl"]).json()["error"]["message"]
+    assert client.get("/v1/properties").json() == {"properties": []}
+    source.move("jarvis.deltae", "1")
+    until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_without_a_registry_the_service_says_where_it_looked(client_of, source):
+    source.down = "There is no registry at /nowhere/mlflow.db."
+    assert "no registry at /nowhere" in client_of().get("/readyz").json()["error"]["message"]
+
+
+def test_keys_close_the_api_and_nothing_that_machines_watch(client_of):
+    reading, reader = new_key("alice", Scope.READ)
+    ordering, admin = new_key("bob", Scope.ADMIN)
+    client = client_of(keys=KeyRing((reader, admin)))
+    bearer = {"Authorization": f"Bearer {reading}"}
+    for path in ("/v1/properties", "/v1/models", "/v1/properties/deltae/parity"):
+        assert error_of(client.get(path)) == (401, "UnauthorizedError")
+        assert client.get(path, headers=bearer).status_code == 200
+        assert client.get(path, headers={"X-API-Key": reading}).status_code == 200
+    assert error_of(ask(client, ["NaCl"])) == (401, "UnauthorizedError")
+    for wrong in (
+        {"X-API-Key": reading[:-1]},
+        {"Authorization": f"Basic {reading}"},
+        {"X-API-Key": reader.digest},
+    ):
+        assert client.get("/v1/properties", headers=wrong).status_code == 401
+    assert client.get("/v1/models").headers["www-authenticate"] == "Bearer"
+    for path in ("/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json"):
+        assert client.get(path).status_code == 200
+    assert error_of(client.post("/v1/refresh")) == (401, "UnauthorizedError")
+    assert error_of(client.post("/v1/refresh", headers=bearer)) == (403, "ForbiddenError")
+    assert client.post("/v1/refresh", headers={"X-API-Key": ordering}).json()["registry"]["up"] is True
+
+
+def test_without_keys_nobody_gives_orders(client):
+    assert error_of(client.post("/v1/refresh")) == (403, "ForbiddenError")
+
+
+def test_metrics_may_be_closed(client_of):
+    secret, key = new_key("alice", Scope.READ)
+    client = client_of(keys=KeyRing((key,)), open_metrics=False)
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers={"X-API-Key": secret}).status_code == 200
+
+
+def test_metrics_count_requests_predictions_and_errors(client):
+    ask(client, ["NaCl", "Fe2O3", "nonsense"])
+    client.get("/made/up/path")
+    text = client.get("/metrics").text
+    assert 'crossprop_requests_total{method="POST",path="/v1/predict",status="200"} 1.0' in text
+    assert 'crossprop_requests_total{method="GET",path="unknown",status="404"} 1.0' in text
+    assert 'crossprop_predictions_total{property="deltae",version="1"} 2.0' in text
+    assert 'crossprop_item_errors_total{type="FormulaError"} 1.0' in text
+    assert 'crossprop_request_seconds_count{path="/v1/predict"} 1.0' in text
+    assert "crossprop_registry_up 1.0" in text
+    assert "crossprop_requests_in_flight 1.0" in text  # this one
+    assert "made/up" not in text
+
+
+def test_two_services_in_one_process_count_for_themselves(client_of):
+    one, other = client_of(), client_of()
+    ask(one, ["NaCl"])
+    assert "crossprop_predictions_total{" not in other.get("/metrics").text
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/properties", "/nowhere", "/docs", "/static/app.js"])
+def test_every_answer_has_the_headers_that_keep_a_browser_safe(client, path):
+    headers = client.get(path).headers
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "access-control-allow-origin" not in headers
+    assert re.fullmatch(r"[0-9a-f]{16}", headers["x-request-id"])
+
+
+def test_other_origins_are_allowed_only_when_they_are_named(client_of):
+    client = client_of(cors=("https://lab.example",))
+    ours = client.get("/v1/properties", headers={"Origin": "https://lab.example"})
+    assert ours.headers["access-control-allow-origin"] == "https://lab.example"
+    theirs = client.get("/v1/properties", headers={"Origin": "https://elsewhere.example"})
+    assert "access-control-allow-origin" not in theirs.headers
+
+
+def test_unknown_paths_and_methods_are_answered_in_the_same_form(client):
+    assert error_of(client.get("/nowhere")) == (404, "UnknownPathError")
+    assert error_of(client.get("/static/../../app.py")) == (404, "UnknownPathError")
+    assert error_of(client.get("/static/%2e%2e/app.py")) == (404, "UnknownPathError")
+    wrong = client.get("/v1/predict")
+    assert error_of(wrong) == (405, "MethodError")
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_the_access_log_tells_who_asked_for_what_and_no_secrets(client_of, caplog):
+    secret, key = new_key("alice", Scope.READ)
+    client = client_of(keys=KeyRing((key,)))
+    with caplog.at_level(logging.INFO, "crossprop.service.access"):
+        client.get(
+            "/v1/properties?token=hush", headers={"Authorization": f"Bearer {secret}", "X-Request-ID": "r-1"}
+        )
+    (record,) = [r for r in caplog.records if r.name == "crossprop.service.access"]
+    assert record.fields | {"ms": 0, "sent": 0} == {
+        "id": "r-1", "client": "testclient", "method": "GET", "path": "/v1/properties", "status": 200, "ms": 0,
+        "sent": 0, "key": "alice",
+    }  # fmt: skip
+    assert record.fields["sent"] > 100
+    assert secret not in json.dumps(record.fields)
+
+
+def test_the_description_can_be_read_without_anything_from_elsewhere(client):
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "POST /v1/predict" in page.text
+    assert "curl -X POST" in page.text
+    assert not re.search(r"(src|href)=\"(https?:)?//", page.text)
+    assert "<script" not in page.text
+    assert client.get("/docs.css").headers["content-type"].startswith("text/css")
+
+
+def test_the_openapi_document_has_examples_and_all_errors(client):
+    document = client.get("/openapi.json").json()
+    predict = document["paths"]["/v1/predict"]["post"]
+    assert predict["requestBody"]["content"]["application/json"]["examples"]
+    assert set(predict["responses"]) == {
+        "200",
+        "400",
+        "401",
+        "404",
+        "408",
+        "413",
+        "415",
+        "422",
+        "429",
+        "503",
+    } - {"401"}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert operation["summary"]
+            assert operation["description"]
+    assert document["components"]["schemas"]["PredictRequest"]["properties"]["formulas"]["maxItems"] == 10_000
+
+
+def test_the_document_asks_for_keys_only_where_there_are_any(client_of):
+    assert "securitySchemes" not in client_of().get("/openapi.json").json()["components"]
+    document = client_of(keys=KeyRing((new_key("a", Scope.READ)[1],))).get("/openapi.json").json()
+    assert document["paths"]["/v1/models"]["get"]["security"] == [{"bearer": []}, {"header": []}]
+    assert "401" in document["paths"]["/v1/models"]["get"]["responses"]
+    assert "security" not in document["paths"]["/healthz"]["get"]

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from crossprop.service.lanes import Lane
+from crossprop.service.loading import LoadQueue, Urgency
+from crossprop.service.metrics import Metrics
+from crossprop.service.refusals import BusyError
+
+
+@pytest.fixture
+def lane():
+    made = Lane("quick", 2, 3, Metrics().waiting)
+    yield made
+    made.close()
+
+
+def test_more_requests_than_may_wait_are_told_to_come_back(lane):
+    async def crowd() -> None:
+        async with lane.admit(), lane.admit(), lane.admit():
+            with pytest.raises(BusyError, match="3 requests are waiting") as caught:
+                async with lane.admit():
+                    pass
+            assert caught.value.headers == {"Retry-After": "1"}
+        async with lane.admit():
+            pass
+
+    asyncio.run(crowd())
+
+
+def test_a_request_that_fails_leaves_its_place(lane):
+    async def fail() -> None:
+        async with lane.admit():
+            raise ValueError
+
+    for _ in range(4):
+        with pytest.raises(ValueError):  # noqa: PT011
+            asyncio.run(fail())
+
+
+def test_jobs_run_on_the_lanes_threads_and_raise_to_the_caller(lane):
+    async def run() -> str:
+        with pytest.raises(ZeroDivisionError):
+            await lane.run(lambda: 1 / 0)
+        return await lane.run(lambda: threading.current_thread().name)
+
+    assert asyncio.run(run()).startswith("crossprop-quick")
+
+
+def test_a_job_that_is_cancelled_before_it_begins_is_never_run(lane):
+    ran, let_go = [], threading.Event()
+
+    async def run() -> None:
+        busy = [asyncio.create_task(lane.run(let_go.wait, 5)) for _ in range(2)]
+        late = asyncio.create_task(lane.run(ran.append, 1))
+        await asyncio.sleep(0.05)
+        late.cancel()
+        await asyncio.sleep(0)
+        let_go.set()
+        await asyncio.gather(*busy)
+
+    asyncio.run(run())
+    assert not ran
+
+
+def test_loads_are_done_in_the_order_of_their_urgency():
+    queue, done, let_go = LoadQueue(1), [], threading.Event()
+    first = queue.submit(lambda: let_go.wait(5), Urgency.PRELOAD)
+    later = [queue.submit(lambda n=n: done.append(n), Urgency.PRELOAD) for n in range(3)]
+    queue.submit(lambda: done.append("new"), Urgency.NEW_VERSION)
+    queue.hurry(later[2], Urgency.REQUEST)
+    let_go.set()
+    first.future.result(5)
+    later[1].future.result(5)
+    queue.close()
+    assert done == [2, "new", 0, 1]
+
+
+def test_whoever_waits_for_a_load_is_told_when_the_queue_closes():
+    queue, let_go = LoadQueue(1), threading.Event()
+    running = queue.submit(lambda: let_go.wait(5), Urgency.REQUEST)
+    waiting = queue.submit(lambda: None, Urgency.REQUEST)
+    while not running.future.running():
+        pass
+    queue.close()
+    let_go.set()
+    assert running.future.result(5)
+    assert waiting.future.cancelled()
+
+
+def test_a_load_that_fails_does_not_end_its_thread():
+    queue = LoadQueue(1)
+    with pytest.raises(ZeroDivisionError):
+        queue.submit(lambda: 1 / 0, Urgency.REQUEST).future.result(5)
+    assert queue.submit(lambda: 7, Urgency.REQUEST).future.result(5) == 7
+    queue.close()

@@ -1,0 +1,132 @@
+"""Where compositions lie, which are near each other, and which are too far from all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_evidence import made_evidence
+
+from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.errors import ModelFormatError
+from crossprop.serving.calibration import Calibration
+from crossprop.serving.domain import domain_radius, unseen_elements_notes
+from crossprop.serving.neighbourhood import Neighbourhood, training_compositions
+from crossprop.serving.space import CompositionSpace
+
+FORMULAS = ["NaCl", "KCl", "LiF", "MgO", "CaO", "Fe2O3", "Cr2O3", "GaAs", "GaP", "Si", "Ge", "NaBr"]
+
+
+@pytest.fixture(scope="module")
+def space() -> CompositionSpace:
+    return CompositionSpace.fit(fraction_matrix(FORMULAS))
+
+
+def test_spelling_and_multiples_of_a_composition_lie_on_one_point(space):
+    points = space.points(fraction_matrix(["NaCl", "ClNa", "Na2Cl2", "Na0.5Cl0.5"]))
+    assert np.ptp(points, axis=0).max() < 1e-5
+
+
+def test_chemically_alike_is_nearer_than_unlike(space):
+    salt, potash, silicon, rust = space.points(fraction_matrix(["NaCl", "KCl", "Si", "Fe2O3"]))
+    distance = np.linalg.norm(np.stack([potash, silicon, rust]) - salt, axis=1)
+    assert distance[0] < distance[1:].min() / 2
+
+
+def test_same_elements_in_other_amounts_lie_apart(space):
+    a, b = space.points(fraction_matrix(["FeO", "Fe2O3"]))
+    assert np.linalg.norm(a - b) > 0.1
+
+
+def test_space_comes_back_from_disk_as_it_was(space, tmp_path):
+    space.save(tmp_path)
+    fractions = fraction_matrix(["BaTiO3", "W"])
+    assert (CompositionSpace.load(tmp_path).points(fractions) == space.points(fractions)).all()
+
+
+def test_arrays_that_do_not_fit_together_are_refused(space, tmp_path):
+    space.save(tmp_path)
+    np.save(tmp_path / "axes.npy", space.axes[:-1])
+    with pytest.raises(ModelFormatError, match="do not fit together"):
+        CompositionSpace.load(tmp_path)
+
+
+def around(formulas: list[str]) -> Neighbourhood:
+    fractions = fraction_matrix(formulas)
+    space = CompositionSpace.fit(fractions)
+    table = pd.DataFrame({"formula": formulas, "value": 1.0, "residual": 1.0, "rows": 1})
+    return Neighbourhood(space, space.points(fractions), table)
+
+
+def test_nearest_come_in_order_and_a_training_composition_is_its_own_at_distance_zero():
+    distances, positions = around(FORMULAS).nearest(fraction_matrix(["GaAs", "K2Cl2"]), 3)
+    assert [FORMULAS[i] for i in positions[:, 0]] == ["GaAs", "KCl"]
+    assert distances[:, 0].tolist() == [0.0, 0.0]
+    assert (np.diff(distances, axis=1) > 0).all()
+
+
+def test_more_neighbours_than_there_are_compositions_are_all_of_them():
+    distances, positions = around(FORMULAS[:4]).nearest(fraction_matrix(["Si"]), 10)
+    assert sorted(positions[0]) == [0, 1, 2, 3]
+    assert np.isfinite(distances).all()
+
+
+def test_a_training_composition_is_none_of_its_others_even_among_equal_points():
+    here = around([*FORMULAS, "Na2Cl2", "Na3Cl3", "Na4Cl4"])
+    distances, others = here.nearest_others(2)
+    assert (others != np.arange(15)[:, None]).all()
+    assert others.shape == distances.shape == (15, 2)
+    assert distances[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+
+
+def test_rows_of_one_composition_become_one_with_their_median():
+    rows = [
+        ("NaCl", "a", 1.0, 2.0),
+        ("Na2Cl2", "a", 5.0, 2.0),
+        ("ClNa", "a", 3.0, 2.0),
+        ("KCl", "b", 7.0, 7.0),
+    ]
+    evidence = pd.DataFrame(rows, columns=["formula", "composition", "y_true", "y_pred"]).assign(
+        split="train"
+    )
+    held_out = evidence.iloc[:1].assign(split="test", composition="c")
+    table = training_compositions(pd.concat([evidence, held_out]))
+    assert table.loc["a"].tolist() == ["NaCl", 3.0, pytest.approx(5 / 3), 3]
+    assert table.index.tolist() == ["a", "b"]
+
+
+def test_unseen_elements_are_named_in_one_sentence():
+    notes = unseen_elements_notes(fraction_matrix(["MgO", "NaO", "NaClO2"]), frozenset({"Mg", "O"}))
+    assert notes == [
+        "",
+        "Na was never seen in training: do not rely on this value",
+        "Na, Cl were never seen in training: do not rely on this value",
+    ]
+
+
+def test_one_training_composition_in_a_hundred_lies_farther_than_the_radius():
+    calibration = Calibration.fit(made_evidence(held_out=16))  # 200 to learn from
+    distances, _ = calibration.around.nearest_others(1)
+    assert (distances[:, 0] > calibration.radius).sum() == 2
+
+
+def test_a_far_composition_is_out_of_the_domain_and_told_which_is_the_nearest():
+    calibration = Calibration.fit(made_evidence())
+    near, far = calibration.judge(np.array([50.0, 50.0]), fraction_matrix(["Fe3O4", "U3Cs"])).notes
+    assert near == ""
+    nearest = calibration.around.compositions["formula"].iloc[
+        calibration.around.nearest(fraction_matrix(["U3Cs"]), 1)[1][0, 0]
+    ]
+    assert far.startswith(
+        f"the nearest training composition, {nearest}, is farther away than 99 % of the training"
+    )
+
+
+def test_few_compositions_know_no_radius():
+    assert domain_radius(around(FORMULAS)) is None
+
+
+def test_unseen_elements_of_all_86_are_checked():
+    fractions = np.eye(len(ELEMENTS))
+    assert all(unseen_elements_notes(fractions, frozenset()))
+    assert not any(unseen_elements_notes(fractions, frozenset(ELEMENTS)))

@@ -1,0 +1,261 @@
+import json
+import shutil
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from registries import NAME, add_version, aliases_of, client_of, evidence_table, make_model, remove
+
+from crossprop.errors import TrackingError, UnknownModelError
+from crossprop.experiments.recording import StoreOutOfReachError
+from crossprop.tracking.lookup import all_models, champions, find_version, predictor_folder
+from crossprop.tracking.overview import age, history_lines, overview_rows, overview_table
+from crossprop.tracking.store import prepare_store
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_model(tmp_path / "registered", evidence_table())
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the client's methods that were called."""
+    from mlflow import MlflowClient
+
+    seen = []
+
+    def counted(name, method):
+        def call(self, *args, **kwargs):
+            seen.append(name)
+            return method(self, *args, **kwargs)
+
+        return call
+
+    for name in (
+        "search_registered_models",
+        "search_model_versions",
+        "get_model_version",
+        "get_registered_model",
+    ):
+        monkeypatch.setattr(MlflowClient, name, counted(name, getattr(MlflowClient, name)))
+    return seen
+
+
+def test_champions_are_found_in_one_call_if_they_are_the_newest_versions(uri, model, calls):
+    for target in ("a", "b", "c", "d"):
+        add_version(uri, model, f"demo.{target}", alias="champion" if target != "d" else "challenger")
+    calls.clear()
+    found = champions(uri)
+    assert list(found) == ["demo.a", "demo.b", "demo.c"]
+    assert calls == ["search_registered_models"]
+    champion = found["demo.a"]
+    assert (champion.study, champion.target, champion.version, champion.unit) == ("demo", "a", "1", "GPa")
+    assert champion.description == "The a"
+    assert champion.aliases == ("champion",)
+    assert datetime.now(UTC) - champion.created < timedelta(minutes=5)
+
+
+def test_champions_that_are_no_newest_versions_cost_a_call_per_number_not_per_model(uri, model, calls):
+    for target in "abcdef":
+        add_version(uri, model, f"demo.{target}", alias="champion", test_mae_ensemble=1.5)
+        add_version(uri, model, f"demo.{target}")
+    calls.clear()
+    found = champions(uri)
+    assert {v.version for v in found.values()} == {"1"}
+    assert {v.holdout_mae for v in found.values()} == {1.5}
+    assert calls == ["search_registered_models", "search_model_versions"]
+
+
+def test_champions_with_many_numbers_cost_one_search(uri, model, calls):
+    for n, target in enumerate("abcdefgh", start=1):
+        for _ in range(n):
+            add_version(uri, model, f"demo.{target}", alias="champion")
+        add_version(uri, model, f"demo.{target}")
+    calls.clear()
+    assert {v.target: v.version for v in champions(uri).values()} == {
+        c: str(i + 1) for i, c in enumerate("abcdefgh")
+    }
+    assert len(calls) == 2
+
+
+def test_alias_moved_by_hand_is_followed(uri, model):
+    add_version(uri, model, alias="champion")
+    second = add_version(uri, model)
+    client_of(uri).set_registered_model_alias(NAME, "champion", second)
+    assert champions(uri)[NAME].version == "2"
+    client_of(uri).delete_registered_model_alias(NAME, "champion")
+    assert champions(uri) == {}
+
+
+def test_models_of_others_are_not_seen(uri, model):
+    client = client_of(uri)
+    client.create_registered_model("recommender")
+    client.create_model_version("recommender", "/somewhere")
+    client.set_registered_model_alias("recommender", "champion", 1)
+    assert champions(uri) == {}
+    assert all_models(uri) == []
+
+
+def test_version_is_found_by_target_number_and_alias(uri, model):
+    add_version(uri, model, alias="champion")
+    add_version(uri, model)
+    assert find_version(uri, "bulk_modulus").version == "1"
+    assert find_version(uri, NAME, alias="challenger").version == "2"
+    assert find_version(uri, NAME, version=2).aliases == ("challenger",)
+    assert find_version(uri, NAME, version="v2").version == "2"
+
+
+def test_ambiguous_target_is_refused_with_the_names(uri, model):
+    for name in ("demo.gap", "other.gap"):
+        add_version(uri, model, name, alias="champion")
+    with pytest.raises(
+        UnknownModelError, match=r"'gap' is a target of several studies: demo\.gap, other\.gap"
+    ):
+        find_version(uri, "gap")
+    assert find_version(uri, "other.gap").study == "other"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("bulkmodulus", {}, r"no registered model 'bulkmodulus' among 1\. Near names: demo\.bulk_modulus"),
+        ("zzz", {}, "'crossprop models' lists those"),
+        (NAME, {}, "has the alias 'champion'. Give it to one with 'crossprop promote demo.bulk_modulus'"),
+        (NAME, {"version": 7}, r"no version 7 \(its versions: 1\)"),
+        (NAME, {"version": "../x"}, r"no version '\.\./x'"),
+        (NAME, {"alias": "previous"}, "Aliases that there are: challenger; versions: 1"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_there_is(uri, model, name, options, message):
+    add_version(uri, model)
+    with pytest.raises(UnknownModelError, match=message):
+        find_version(uri, name, **options)
+
+
+def test_empty_registry_says_how_models_get_there(uri):
+    with pytest.raises(UnknownModelError, match=r"holds none of crossprop's\. 'dvc repro'"):
+        find_version(uri, "bulk_modulus")
+
+
+def test_deleted_version_is_no_champion(uri, model):
+    add_version(uri, model, alias="champion")
+    client_of(uri).delete_model_version(NAME, "1")
+    assert champions(uri) == {}
+    with pytest.raises(UnknownModelError, match="no version 1"):
+        find_version(uri, NAME, version=1)
+
+
+def test_store_that_is_gone_is_named_and_not_created_and_a_new_one_is_read(
+    uri, model, tmp_path, template_store
+):
+    add_version(uri, model, alias="champion")
+    assert champions(uri)
+    path = tmp_path / "mlflow.db"
+    kept = tmp_path / "kept.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(path, kept)
+    for file in tmp_path.glob("mlflow.db*"):
+        file.unlink()
+    with pytest.raises(StoreOutOfReachError, match=r"no registry at .*mlflow\.db"):
+        champions(uri)
+    assert not path.exists()
+    shutil.copy(template_store, path)
+    assert champions(uri) == {}
+    path.unlink()
+    shutil.copy(kept, path)
+    assert list(champions(uri)) == [NAME]
+
+
+def test_damaged_store_is_named(uri, tmp_path):
+    (tmp_path / "mlflow.db").write_text("my notes " * 500, encoding="utf-8")
+    with pytest.raises(TrackingError, match="damaged"):
+        champions(uri)
+
+
+def test_silent_server_is_out_of_reach(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StoreOutOfReachError, match=r"127\.0\.0\.1:9 failed .*nothing answers there"):
+        champions("http://127.0.0.1:9")
+
+
+def test_files_are_found_in_place(uri, model):
+    add_version(uri, model, alias="champion")
+    assert predictor_folder(uri, champions(uri)[NAME]) == model / "artifacts" / "model"
+
+
+def test_damaged_files_are_named_with_what_to_do(uri, model):
+    add_version(uri, model, alias="champion")
+    info = champions(uri)[NAME]
+    ensemble = model / "artifacts" / "model"
+    remove(ensemble / "fold_00")
+    with pytest.raises(TrackingError, match=r"version 1 are not whole: .*fold_00 is missing\. Put them back"):
+        predictor_folder(uri, info)
+    (ensemble / "model.json").write_text("{", encoding="utf-8")
+    with pytest.raises(TrackingError, match=r"model\.json is missing or cannot be read"):
+        predictor_folder(uri, info)
+    remove(model)
+    with pytest.raises(TrackingError, match="MLmodel cannot be read"):
+        predictor_folder(uri, info)
+
+
+@pytest.mark.parametrize("path", ["../../secrets", "/etc"])
+def test_files_outside_of_the_model_are_refused(uri, model, path):
+    described = {"flavors": {"python_function": {"artifacts": {"predictor": {"path": path}}}}}
+    (model / "MLmodel").write_text(json.dumps(described), encoding="utf-8")
+    add_version(uri, model, alias="champion")
+    with pytest.raises(TrackingError, match="outside of the model"):
+        predictor_folder(uri, champions(uri)[NAME])
+
+
+def test_remote_files_are_fetched_once_and_whole_or_not_at_all(uri, model, tmp_path, monkeypatch):
+    from crossprop.tracking import model_files
+
+    add_version(uri, model, alias="champion")
+    info = champions(uri)[NAME]
+    monkeypatch.setattr(model_files, "local_path", lambda location: None)
+    cache = tmp_path / "cache"
+    fetched = predictor_folder(uri, info, cache)
+    assert sorted(p.name for p in fetched.iterdir()) == ["evidence.parquet", "fold_00", "model.json"]
+    remove(model)
+    assert predictor_folder(uri, info, cache) == fetched
+    remove(fetched)
+    with pytest.raises(TrackingError, match="version 1"):
+        predictor_folder(uri, info, cache)
+    assert [p.name for p in cache.iterdir() if p.is_dir()] == []
+
+
+def test_overview_shows_who_is_champion_and_whether_the_challenger_is_better(uri, model):
+    add_version(uri, model, alias="champion", test_mae_ensemble=2.0, method="ml")
+    add_version(uri, model, test_mae_ensemble=1.5, method="blend", n_test=40)
+    add_version(uri, model, "demo.band_gap", test_mae_ensemble=0.3)
+    models = all_models(uri)
+    gap, modulus = overview_rows(models)
+    assert (gap["champion"], gap["challenger"]["version"], gap["challenger_has_lower_mae"]) == (
+        None,
+        "1",
+        None,
+    )
+    assert modulus["champion"]["holdout_mae"] == 2.0
+    assert modulus["challenger"]["holdout_rows"] == 40
+    assert modulus["challenger_has_lower_mae"] is True
+    cells = {c.header: list(c.cells) for c in overview_table(models).columns}
+    assert cells["champion"] == ["–", "v1 ml"]
+    assert cells["challenger is"] == ["the first", "lower (-25.0%)"]
+    assert history_lines(models[1]) == [
+        "The alias 'champion' was moved to version 1 by hand; who and when is not known."
+    ]
+    assert [m.name for m in all_models(uri, "other")] == []
+
+
+def test_age_is_told_in_its_largest_unit():
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    told = [age(start, start + timedelta(seconds=s)) for s in (5, 90, 7_300, 86_400 * 3, 86_400 * 800)]
+    assert told == ["5 s", "1 min", "2 h", "3 d", "2 y"]
+
+
+def test_lookup_needs_no_prepared_store_of_its_own_making(uri, model):
+    prepare_store(uri)
+    add_version(uri, model, alias="champion")
+    assert aliases_of(uri) == {"champion": "1"}

@@ -1,0 +1,129 @@
+"""The commands of the registry as a person types them."""
+
+import json
+import sys
+
+import pytest
+from registries import NAME, Repeats, add_version, aliases_of, evidence_table, make_model
+
+from crossprop import cli
+
+
+@pytest.fixture
+def crossprop(uri, monkeypatch, capsys):
+    """Runs a command in this process with models that repeat; returns its status, output and error output."""
+    from contextlib import nullcontext
+
+    monkeypatch.setattr(
+        "crossprop.tracking.clean_process.CleanProcess", lambda patience: nullcontext(Repeats())
+    )
+    monkeypatch.setattr(
+        "crossprop.tracking.promote_all.CleanProcess", lambda patience: nullcontext(Repeats())
+    )
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crossprop", *arguments])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def good(tmp_path):
+    return make_model(tmp_path / "good", evidence_table(error=5.0))
+
+
+@pytest.fixture
+def bad(tmp_path):
+    return make_model(tmp_path / "bad", evidence_table(error=60.0))
+
+
+def test_promotion_prints_a_line_for_every_gate_and_the_outcome(crossprop, uri, good):
+    add_version(uri, good)
+    status, out, _ = crossprop("promote", "bulk_modulus", "--by", "ann", "-m", "looks right")
+    lines = out.splitlines()
+    assert status == 0
+    assert [line[:4] for line in lines[:6]] == ["pass"] * 6
+    assert lines[6].startswith("demo.bulk_modulus version 1 is champion (ann, ")
+    assert lines[6].endswith(": looks right)")
+    assert (
+        crossprop("promote", "bulk_modulus")[1]
+        == "demo.bulk_modulus version 1 is champion already; nothing to do.\n"
+    )
+
+
+def test_failed_promotion_ends_with_status_1_and_force_goes_through_with_a_reason(crossprop, uri, good, bad):
+    add_version(uri, good, alias="champion")
+    add_version(uri, bad)
+    status, out, err = crossprop("promote", NAME)
+    assert status == 1
+    assert out.count("FAIL") == 3
+    assert "version 2 fails 3 of 6 gates: base, champion, coverage. Nothing was moved." in err
+    assert crossprop("promote", NAME, "--force", "")[0] == 1
+    assert aliases_of(uri)["champion"] == "1"
+    status, out, _ = crossprop("promote", NAME, "--force", "the only one for hydrides")
+    assert status == 0
+    assert "version 2 is champion in spite of failed gates; version 1 is previous" in out
+    status, out, _ = crossprop("rollback", NAME, "-m", "it was wrong")
+    assert (status, "version 1 is champion again, version 2 is previous" in out) == (0, True)
+    out = crossprop("models", NAME)[1]
+    assert "rollback: version 2 → 1, by " in out
+    assert "it was wrong" in out
+
+
+def test_all_ends_with_status_1_where_some_failed(crossprop, uri, good, bad):
+    add_version(uri, good)
+    add_version(uri, bad, "other.bulk_modulus")
+    status, out, err = crossprop("promote", "--all", "--dry-run")
+    assert (status, "2 challengers: 1 would be promoted, 1 not." in out) == (1, True)
+    assert "champion" not in aliases_of(uri)
+    status, out, err = crossprop("promote", "--all")
+    assert status == 1
+    assert "pass   demo.bulk_modulus v1: MAE " in out
+    assert "FAIL   other.bulk_modulus v1: base: MAE" in out
+    assert "1 of 2 challengers were not promoted: other.bulk_modulus" in err
+    status, out, _ = crossprop("promote", "--all", "--study", "demo")
+    assert (status, out) == (0, "Every challenger is champion already, or there is none; nothing to do.\n")
+
+
+def test_target_of_several_studies_needs_the_study(crossprop, uri, good):
+    add_version(uri, good)
+    add_version(uri, good, "other.bulk_modulus")
+    assert "several studies: demo.bulk_modulus, other.bulk_modulus" in crossprop("promote", "bulk_modulus")[2]
+    assert crossprop("promote", "bulk_modulus", "--study", "demo", "--dry-run")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["promote"], "Name one target, or --all"),
+        (["promote", "a", "--all"], "Name one target, or --all"),
+        (["promote", "--all", "--version", "2"], "no --version and no --force"),
+        (["promote", "nothing_like_it"], "no registered model 'nothing_like_it'"),
+        (["promote", NAME, "--version", "9"], "no version '9'"),
+        (["rollback", NAME], "no previous version"),
+        (["models", "--uri", "sqlite:////nowhere/mlflow.db"], "no registry at /nowhere/mlflow.db"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(crossprop, uri, good, arguments, message):
+    add_version(uri, good)
+    status, _, err = crossprop(*arguments)
+    assert status == 1
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_models_are_listed_as_a_table_and_as_json(crossprop, uri, good):
+    assert "The registry holds no models" in crossprop("models")[1]
+    add_version(uri, good, alias="champion", test_mae_ensemble=2.0)
+    add_version(uri, good, test_mae_ensemble=1.0)
+    out = crossprop("models")[1]
+    assert "bulk_modulus" in out
+    assert "lower (-50.0%)" in out
+    (row,) = json.loads(crossprop("models", "--json")[1])
+    assert (row["champion"]["version"], row["challenger"]["holdout_mae"]) == ("1", 1.0)
