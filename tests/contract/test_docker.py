@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,8 @@ COMPOSE_TEXT = (DOCKER / "compose.yaml").read_text()
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 SERVICES = COMPOSE["services"]
 DOCKERFILES = sorted(DOCKER.glob("Dockerfile.*"))
-OWN_IMAGE = "crossprop-server"
+OWN_IMAGES = {"crossprop-server": "Dockerfile.server", "crossprop-service": "Dockerfile.service"}
+OPTIONAL = {"CROSSPROP_API_KEYS"}
 SECRETS = {"POSTGRES_PASSWORD", "OBJECT_STORE_ACCESS_KEY", "OBJECT_STORE_SECRET_KEY"}
 EXAMPLE = dict(
     line.split("=", 1)
@@ -46,7 +50,14 @@ def _pinned(image: str) -> bool:
 
 
 def test_the_stack_has_the_stores_and_the_servers():
-    assert set(SERVICES) == {"postgres", "object-store", "prepare-stores", "mlflow", "optuna-dashboard"}
+    assert set(SERVICES) == {
+        "postgres",
+        "object-store",
+        "prepare-stores",
+        "mlflow",
+        "optuna-dashboard",
+        "service",
+    }
 
 
 @pytest.mark.parametrize("secret", sorted(SECRETS))
@@ -58,7 +69,7 @@ def test_compose_refuses_to_start_without_a_secret(secret):
 
 def test_example_names_every_variable_and_holds_no_secret():
     assert set(re.findall(r"\${(\w+)", COMPOSE_TEXT)) == set(EXAMPLE)
-    assert {name for name, value in EXAMPLE.items() if not value} == SECRETS
+    assert {name for name, value in EXAMPLE.items() if not value} == SECRETS | OPTIONAL
 
 
 def test_filled_in_secrets_cannot_be_committed():
@@ -69,14 +80,15 @@ def test_filled_in_secrets_cannot_be_committed():
 @by_service
 def test_image_is_ours_or_pinned(service):
     image = SERVICES[service]["image"]
-    assert image == OWN_IMAGE or _pinned(image)
+    assert image in OWN_IMAGES or _pinned(image)
 
 
-def test_our_image_is_built_once_and_never_pulled():
-    ours = [settings for settings in SERVICES.values() if settings["image"] == OWN_IMAGE]
+@pytest.mark.parametrize("image", OWN_IMAGES)
+def test_our_images_are_built_once_and_never_pulled(image):
+    ours = [settings for settings in SERVICES.values() if settings["image"] == image]
     built = [settings["build"] for settings in ours if "build" in settings]
     assert [(DOCKER / build["context"] / build["dockerfile"]).resolve() for build in built] == [
-        DOCKER / "Dockerfile.server"
+        DOCKER / OWN_IMAGES[image]
     ]
     assert all(settings["pull_policy"] == "never" for settings in ours if "build" not in settings)
 
@@ -84,7 +96,7 @@ def test_our_image_is_built_once_and_never_pulled():
 @by_service
 def test_no_service_runs_as_root(service):
     settings = SERVICES[service]
-    assert settings["image"] == OWN_IMAGE or settings["user"] not in ("root", "0")
+    assert settings["image"] in OWN_IMAGES or settings["user"] not in ("root", "0")
     assert settings["security_opt"] == ["no-new-privileges:true"]
 
 
@@ -144,8 +156,44 @@ def test_dockerfile_installs_by_hash_and_copies_what_the_context_holds(dockerfil
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for copy in _instructions(dockerfile, "COPY"):
         for source in shlex.split(copy)[:-1]:
-            assert (ROOT / source).is_file()
+            assert (ROOT / source).exists()
             assert any(Path(source).match(pattern) for pattern in allowed), source
+
+
+def test_service_runs_without_privileges_on_a_read_only_root():
+    settings = SERVICES["service"]
+    assert settings["read_only"] is True
+    assert settings["cap_drop"] == ["ALL"]
+    (cache,) = settings["volumes"]
+    (command,) = _instructions(DOCKER / "Dockerfile.service", "CMD")[-1:]
+    assert cache.split(":")[1] in json.loads(command), "what is written goes to the volume"
+    assert settings["tmpfs"] == ["/tmp"]
+
+
+def test_service_finds_the_registry_by_a_name_that_the_registry_answers_to():
+    address = SERVICES["service"]["environment"]["MLFLOW_TRACKING_URI"].removeprefix("http://")
+    (hosts,) = [word for word in SERVICES["mlflow"]["command"] if word.startswith("--allowed-hosts=")]
+    assert address in hosts.removeprefix("--allowed-hosts=").split(",")
+
+
+def test_service_image_runs_a_command_that_exists_and_watches_its_port():
+    (command,) = _instructions(DOCKER / "Dockerfile.service", "CMD")[-1:]
+    words = json.loads(command)
+    assert words[:4] == ["python", "-m", "crossprop.cli", "serve"]
+    finished = subprocess.run(
+        [sys.executable, *words[1:4], "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert all(word in finished.stdout for word in words if word.startswith("--"))
+    port = words[words.index("--port") + 1]
+    (health,) = _instructions(DOCKER / "Dockerfile.service", "HEALTHCHECK")
+    assert f":{port}/healthz" in health
+    assert _instructions(DOCKER / "Dockerfile.service", "EXPOSE") == [port]
+    assert SERVICES["service"]["ports"][0].endswith(f":{port}")
+    assert f":{port}/healthz" in " ".join(SERVICES["service"]["healthcheck"]["test"])
 
 
 def test_training_image_has_a_cpu_and_a_gpu_variant():

@@ -41,7 +41,9 @@ def save_ridge(folder: Path, target: str = "hardness", level: float = 100.0, stu
     (folder / "model.json").write_text(json.dumps(info))
     split = np.where(np.arange(len(y)) % 5, "train", "test")
     evidence = {"formula": FORMULAS, "composition": composition_keys(fractions), "split": split}
-    write_evidence(folder, pd.DataFrame({**evidence, "y_true": y, "y_pred": y + 1.0, "y_pred_single": y + 1.0}))
+    write_evidence(
+        folder, pd.DataFrame({**evidence, "y_true": y, "y_pred": y + 1.0, "y_pred_single": y + 1.0})
+    )
     return folder
 
 
@@ -69,15 +71,18 @@ class SmallRegistry:
         prepare_store(self.uri)
         return self
 
-    def add(self, target: str = "hardness", level: float = 100.0) -> str:
-        """Register a version; returns its number."""
+    def add(self, target: str = "hardness", level: float = 100.0, whole: bool = False) -> str:
+        """Register a version; returns its number. A whole one is what MLflow itself can serve, too."""
         from mlflow.exceptions import MlflowException
 
         name, client = f"demo.{target}", self.client()
         folder = self.root / f"{target}-{level:g}"
-        save_ridge(folder / "artifacts" / "model", target, level)
-        flavor = {"python_function": {"artifacts": {"predictor": {"path": "artifacts/model"}}}}
-        (folder / "MLmodel").write_text(json.dumps({"flavors": flavor}))
+        if whole:
+            self._log(folder, save_ridge(self.root / "ensemble", target, level))
+        else:
+            save_ridge(folder / "artifacts" / "model", target, level)
+            flavor = {"python_function": {"artifacts": {"predictor": {"path": "artifacts/model"}}}}
+            (folder / "MLmodel").write_text(json.dumps({"flavors": flavor}))
         tags = {"crossprop.study": "demo", "crossprop.target": target, "crossprop.unit": "GPa"}
         with contextlib.suppress(MlflowException):
             client.create_registered_model(name, tags=tags, description=f"The {target}. Unit: GPa.")
@@ -86,6 +91,25 @@ class SmallRegistry:
     def move(self, alias: str, version: str, target: str = "hardness") -> None:
         """As somebody does by hand in MLflow's interface."""
         self.client().set_registered_model_alias(f"demo.{target}", alias, version)
+
+    def _log(self, folder: Path, ensemble: Path) -> None:
+        from crossprop.tracking.context import RunContext
+        from crossprop.tracking.logged_models import save_model
+        from crossprop.tracking.provenance import GitState
+
+        git = GitState(commit="c" * 40, branch="main", dirty=False)
+        nothing: dict[str, str] = {}
+        context = RunContext(
+            uri=self.uri,
+            study="demo",
+            git=git,
+            data_hashes=nothing,
+            data_sources=nothing,
+            descriptions=nothing,
+            config_text="",
+        )
+        rows = pd.read_parquet(ensemble / "evidence.parquet").assign(y_pred_ensemble=1.0, fold=0)
+        save_model(folder, "m-0123456789abcdef0123456789abcdef", "0" * 32, ensemble, rows, context)
 
     def client(self):
         from mlflow import MlflowClient

@@ -6,11 +6,13 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from crossprop.data.compositions import fraction_matrix
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import FolderSource, RegistrySource
+from crossprop.serving.served import ServedModel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,14 +49,14 @@ def registry(template, tmp_path) -> SmallRegistry:
 
 @pytest.fixture
 def client(registry) -> Iterator[TestClient]:
-    settings = ServiceSettings(poll_seconds=0.1)
+    load = partial(ServedModel.load, cache=registry.root / "cache", threads=1)
     with TestClient(
-        create_app(settings, RegistrySource(registry.uri), cache=registry.root / "cache")
+        create_app(ServiceSettings(poll_seconds=0.1), RegistrySource(registry.uri), load)
     ) as client:
         yield client
 
 
-def ask(client: TestClient, formulas=("FeO", "Ni2S")) -> dict:
+def ask(client: TestClient, formulas=("CoO", "Ni2S")) -> dict:
     answer = client.post(
         "/v1/predict", json={"formulas": list(formulas), "properties": ["hardness"], "nearest": 2}
     )
@@ -75,11 +78,11 @@ def test_an_alias_moved_by_hand_is_followed_and_damaged_files_leave_the_former_v
     until(lambda: client.get("/readyz").status_code == 200)
     answer = ask(client)
     expected = load_predictor(registry.root / "hardness-100" / "artifacts" / "model").predict(
-        fraction_matrix(["FeO", "Ni2S"])
+        fraction_matrix(["CoO", "Ni2S"])
     )
     got = [r["predictions"]["hardness"]["value"] for r in answer["results"]]
     assert got == pytest.approx(expected.tolist(), rel=1e-5)
-    assert answer["results"][0]["predictions"]["hardness"]["nearest"][0]["formula"] == "Fe1O"
+    assert answer["results"][0]["predictions"]["hardness"]["nearest"][0]["formula"] == "Co1O"
     assert shown(client)["holdout_mae"] == pytest.approx(1.0)
     assert shown(client)["holdout_rows"] == 12
     registry.move("champion", second)
@@ -102,7 +105,10 @@ def test_a_registry_that_is_deleted_in_mid_flight_and_comes_back(registry, clien
     registry.move("champion", version)
     until(lambda: client.get("/readyz").status_code == 200)
     kept = registry.root / "kept.db"
-    with contextlib.closing(sqlite3.connect(registry.path)) as there, contextlib.closing(sqlite3.connect(kept)) as copy:
+    with (
+        contextlib.closing(sqlite3.connect(registry.path)) as there,
+        contextlib.closing(sqlite3.connect(kept)) as copy,
+    ):
         there.backup(copy)
     for file in registry.root.glob("mlflow.db*"):
         file.unlink()
@@ -184,6 +190,57 @@ def test_the_command_serves_and_ends_on_sigterm(registry):
     assert process.returncode == 0, err
     assert out.strip() == "stopped"
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
+    registry.move("champion", registry.add(whole=True))
+    until(lambda: client.get("/readyz").status_code == 200)
+    formulas = ["CoO", "Ni2S", "Fe3Ti", "XeF2"]
+    ours = [r["predictions"]["hardness"] for r in ask(client, formulas)["results"]]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/demo.hardness@champion",
+        "--env-manager",
+        "local",
+        "--port",
+        str(port),
+    ]
+    own = {
+        "MLFLOW_TRACKING_URI": registry.uri,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        until(lambda: _status(f"http://127.0.0.1:{port}/ping") == 200, 300)
+        body = {"dataframe_split": {"columns": ["formula"], "data": [[f] for f in formulas]}}
+        until(
+            lambda: (
+                requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=90).status_code
+                == 200
+            ),
+            300,
+        )
+        theirs = requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=90).json()[
+            "predictions"
+        ]
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+    for mine, other in zip(ours, theirs, strict=True):
+        for name in ("value", "lower", "upper"):
+            assert mine[name] == pytest.approx(other[name], rel=1e-6)
+        assert (mine["in_domain"], mine["note"]) == (other["in_domain"], other["note"])
 
 
 def _status(url: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -73,12 +73,10 @@ def fit(
 
     Stopped half-way, the same command goes on where it was.
     """
-    from rich.console import Console
-
     from crossprop.vocabulary import DEFAULT_SEED
     from crossprop.workbench.decision import Settings
     from crossprop.workbench.fit import FileOptions, fit_file
-    from crossprop.workbench.fit_report import summary_lines
+    from crossprop.workbench.fit_report import summary_lines, text_table
 
     if minutes is not None and budget is not None:
         raise ConfigError("Give either --minutes or --budget, not both.")
@@ -102,7 +100,7 @@ def fit(
         drop_invalid=drop_invalid,
     )
     fitted = fit_file(file, settings, out, options, overwrite=replace)
-    Console().print(_method_table(fitted.report))
+    typer.echo(text_table(fitted.report))
     for line in summary_lines(fitted.report):
         typer.echo(line)
     typer.echo(f"model and report: {fitted.folder} (crossprop predict {fitted.folder} NaCl)")
@@ -164,19 +162,3 @@ def predict(
 
 def _usual_form() -> Form:
     return Form.TABLE if sys.stdout.isatty() else Form.CSV
-
-
-def _method_table(report: dict[str, Any]) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    from crossprop.workbench.fit_report import COLUMNS, table_rows
-
-    unit = f" ({report['unit']})" if report["unit"] else ""
-    table = Table(title=f"{report['target']}{unit}", title_justify="left", box=box.SIMPLE)
-    for name in COLUMNS:
-        text = name in ("method", "remark")
-        table.add_column(name, justify="left" if text else "right", no_wrap=name != "remark", overflow="fold")
-    for row in table_rows(report):
-        table.add_row(*row, style="bold" if row[-1] == "winner" else None)
-    return table

@@ -25,8 +25,8 @@ BLOBS = Path(".crossprop/blobs")
 MIRROR_VARIABLE = "CROSSPROP_MIRROR"
 
 _OWN_ADVICE = (
-    "Bring back what was added ('dvc checkout', or 'dvc pull' in a fresh clone), or add the changed data anew with "
-    "'crossprop data add … --replace'."
+    "Bring back what was added ('git checkout own', then 'dvc checkout', or 'dvc pull' in a fresh clone), or add the "
+    "changed data with 'crossprop data add … --replace'."
 )
 
 

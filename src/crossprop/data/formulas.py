@@ -27,6 +27,9 @@ COLUMN: Final = {symbol: i for i, symbol in enumerate(ELEMENTS)}
 MAX_LENGTH: Final = 300
 """Characters of a formula at most. It bounds the time, and all amounts as well: they and their sum stay below 1e303."""
 
+MAX_DEPTH: Final = 10
+"""Brackets within brackets of a formula at most."""
+
 # fmt: off
 _OUTSIDE: Final = frozenset((
     "He", "Ne", "Ar", "Po", "At", "Rn", "Fr", "Ra", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No",
@@ -56,7 +59,7 @@ def parse_formula(text: object) -> dict[str, float]:
 
     Args:
         text: Formula such as ``'Mg2(SiO4)'``, ``'Fe0.5Ni0.5'`` or ``'Ca(Al2[SiO4]2)'``, at most 300
-            characters.
+            characters, with at most 10 brackets within each other.
 
     Returns:
         Amount of each element in the formula, in order of first appearance; all amounts are finite and
@@ -171,6 +174,10 @@ def _parse_brackets(formula: str) -> dict[str, float]:
         if symbol:
             stack[-1][symbol] = stack[-1].get(symbol, 0.0) + _amount(number, formula)
         elif opening:
+            if len(opened) == MAX_DEPTH:
+                raise FormulaError(
+                    f"{_short(formula)} nests more than {MAX_DEPTH} brackets, which is no formula. Write it out."
+                )
             stack.append({})
             opened.append(opening)
         elif closing:

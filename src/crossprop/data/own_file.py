@@ -24,8 +24,8 @@ MIN_ROWS: Final = 20
 
 Kind = Literal["fields", "formula", "element", "missing", "value", "split"]
 _SPLITS: Final = {
-    **dict.fromkeys(("train", "training", "learn", "learning", "0", "false"), "train"),
-    **dict.fromkeys(("test", "testing", "holdout", "hold-out", "hold_out", "1", "true"), "test"),
+    **dict.fromkeys(("train", "training", "learn", "learning"), "train"),
+    **dict.fromkeys(("test", "testing", "holdout", "hold-out", "hold_out"), "test"),
 }
 
 

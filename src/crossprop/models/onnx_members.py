@@ -13,7 +13,8 @@ from crossprop.errors import ModelFormatError
 from crossprop.models.fitted import FittedModel
 from crossprop.models.onnx_kernel import gaussian_kernel_to_onnx
 from crossprop.models.onnx_network import network_to_onnx
-from crossprop.models.packed_trees import PackedTrees, trees_of
+from crossprop.models.packed_trees import PackedTrees
+from crossprop.models.sklearn_trees import trees_of
 
 _LINEAR = ("Ridge", "ElasticNet", "Lasso", "SGDRegressor", "LinearRegression")
 

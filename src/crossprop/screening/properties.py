@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crossprop.errors import ScreeningError
+from crossprop.errors import ScreeningError, UnknownModelError
 from crossprop.screening.request import ScreenRequest
 
 
@@ -79,7 +79,12 @@ def _resolve(name: str, request: ScreenRequest, uri: str | None) -> PropertyMode
         )
     from crossprop.tracking.lookup import find_version, predictor_folder
 
-    version = find_version(uri, given, alias=request.alias)
+    try:
+        version = find_version(uri, given, alias=request.alias)
+    except UnknownModelError as error:
+        raise UnknownModelError(
+            f"{error} Another version is screened with --alias, a saved model with --model {name}=FOLDER."
+        ) from None
     local = predictor_folder(uri, version)
     return _described(name, local, version.name, version.version)
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from crossprop.service import schemas
 from crossprop.service.refusals import BadRequestError, InvalidRequestError, MediaTypeError
+from crossprop.service.settings import Limits
 
 _LARGE = 32_768
 """Bytes of a body from which on it is read on a thread."""
@@ -25,6 +26,29 @@ def sentences(problems: Sequence[Mapping[str, Any]]) -> str:
     ]
     more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
     return f"The request is not what this operation takes: {'; '.join(told)}{more}. See /docs."
+
+
+def check_size(request: schemas.PredictRequest, limits: Limits) -> None:
+    """Refuse a request for more than one request may ask for.
+
+    Raises:
+        InvalidRequestError: The message says what is too much of what.
+    """
+    n, n_properties = len(request.formulas), len(request.properties)
+    if n > limits.formulas:
+        raise InvalidRequestError(
+            f"{n} formulas are more than the {limits.formulas} that one request may hold. Send several requests."
+        )
+    if n * n_properties > limits.predictions:
+        raise InvalidRequestError(
+            f"{n} formulas for {n_properties} properties exceed {limits.predictions} predictions. "
+            "Send several requests."
+        )
+    if n * n_properties * request.nearest > limits.neighbours:
+        raise InvalidRequestError(
+            f"{n} formulas, {n_properties} properties and {request.nearest} neighbours of each are more than "
+            f"{limits.neighbours} neighbours. Ask for fewer with 'nearest', or send several requests."
+        )
 
 
 async def read_request(request: Request) -> schemas.PredictRequest:

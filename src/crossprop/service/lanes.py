@@ -66,7 +66,14 @@ class Lane:
 
     async def run(self, job: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a job on one of the threads; cancelled before it begins, it is never run."""
-        return await asyncio.wrap_future(self._pool.submit(job, *args, **kwargs))
+
+        def guarded() -> Result:
+            try:
+                return job(*args, **kwargs)
+            except StopIteration as error:  # which no future can hold: its waiter would wait for ever
+                raise RuntimeError(f"{type(error).__name__} from {job}") from error
+
+        return await asyncio.wrap_future(self._pool.submit(guarded))
 
     def close(self) -> None:
         """Let running jobs end and begin no others."""

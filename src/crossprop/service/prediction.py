@@ -6,16 +6,19 @@ import asyncio
 import difflib
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from pydantic_core import to_json
 
+from crossprop.service.batching import Batcher
+from crossprop.service.bodies import check_size
 from crossprop.service.editions import Edition, Slot
 from crossprop.service.lanes import Lane
 from crossprop.service.metrics import Metrics
-from crossprop.service.refusals import InvalidRequestError, UnavailableError, UnknownNameError
+from crossprop.service.refusals import UnavailableError, UnknownNameError
 from crossprop.service.schemas import PredictRequest
 from crossprop.service.settings import Limits
 from crossprop.service.shelf import Shelf
@@ -25,8 +28,6 @@ from crossprop.serving.served import ServedModel
 P = ParamSpec("P")
 Result = TypeVar("Result")
 log = logging.getLogger("crossprop.service")
-_AT_ONCE = 4
-"""Up to so many predictions are made by one job: handing them to several threads would take longer."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Desk:
         shelf: The models.
         quick: Lane of small requests.
         bulk: Lane of large ones.
+        batcher: Computes small requests together.
         limits: Bounds of a request.
         metrics: Told of predictions and errors.
     """
@@ -53,6 +55,7 @@ class Desk:
     shelf: Shelf
     quick: Lane
     bulk: Lane
+    batcher: Batcher
     limits: Limits
     metrics: Metrics
 
@@ -65,7 +68,7 @@ class Desk:
         Raises:
             RefusalError: Too much was asked for, a property is unknown or not there, or time ran out.
         """
-        self._check_size(request)
+        check_size(request, self.limits)
         lane = self.quick if self.is_quick(request) else self.bulk
         async with lane.admit():
             try:
@@ -83,32 +86,59 @@ class Desk:
         for name in names:  # those that are not in memory begin to be loaded, several at a time
             self.shelf.acquire(self._slot(name))
         asked = [await self._model_of(name) for name in names]
-        formulas, nearest = request.formulas, request.nearest
-        turns = asyncio.Semaphore(max(1, lane.threads // 2) if lane is self.quick else lane.threads)
+        if lane is self.quick:
+            results = await self._answer_quickly(request.formulas, asked, request.nearest)
+        else:
+            results = await self._answer_in_pieces(request.formulas, asked, request.nearest)
+        models = {one.name: _model_note(one) for one in asked}
+        return b'{"results":[' + results + b'],"models":' + to_json(models) + b"}"
+
+    async def _answer_quickly(
+        self, formulas: Sequence[object], asked: Sequence[Asked], nearest: int
+    ) -> bytes:
+        """Few predictions, computed together with those that others ask for."""
+        reading = self._read(formulas)
+        turns = asyncio.Semaphore(max(1, self.quick.threads // 2))
+
+        async def column(one: Asked) -> list[Row]:
+            if not len(reading.fractions):
+                return []
+            async with turns:
+                with self._naming(one):
+                    got = await self.batcher.predict(one.model, reading.fractions)
+                    find = one.model.nearest
+                    near = await self.quick.run(find, reading.fractions, nearest) if nearest else None
+            self._count(one, len(reading.fractions))
+            return prediction_rows(got, near)
+
+        rows = await _all_or_none([column(one) for one in asked])
+        return write_results(reading, {one.name: row for one, row in zip(asked, rows, strict=True)})
+
+    async def _answer_in_pieces(
+        self, formulas: Sequence[object], asked: Sequence[Asked], nearest: int
+    ) -> bytes:
+        """Many predictions, a piece after the other, so that large requests take turns."""
+        turns = asyncio.Semaphore(self.bulk.threads)
 
         async def in_turn(job: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
             async with turns:
-                return await lane.run(job, *args, **kwargs)
+                return await self.bulk.run(job, *args, **kwargs)
 
         async def piece(part: Sequence[object]) -> bytes:
-            if len(asked) == 1 or len(part) * len(asked) <= _AT_ONCE:
-                return await in_turn(self._whole_piece, part, asked, nearest)
+            if len(asked) == 1:
+                return await in_turn(self._whole_piece, part, asked[0], nearest)
             reading = await in_turn(self._read, part)
             rows = await _all_or_none([in_turn(self._predict, one, reading, nearest) for one in asked])
             names = (one.name for one in asked)
             return await in_turn(write_results, reading, dict(zip(names, rows, strict=True)))
 
-        if len(formulas) <= self.limits.chunk:
-            pieces = [await piece(formulas)]
-        else:
-            parts = [formulas[i : i + self.limits.chunk] for i in range(0, len(formulas), self.limits.chunk)]
-            pieces = await _all_or_none([piece(part) for part in parts])
-        models = {one.name: _model_note(one) for one in asked}
-        return b'{"results":[' + b",".join(p for p in pieces if p) + b'],"models":' + to_json(models) + b"}"
+        chunk = self.limits.chunk
+        parts = [formulas[start : start + chunk] for start in range(0, len(formulas), chunk)]
+        return b",".join(await _all_or_none([piece(part) for part in parts]))
 
-    def _whole_piece(self, part: Sequence[object], asked: Sequence[Asked], nearest: int) -> bytes:
+    def _whole_piece(self, part: Sequence[object], one: Asked, nearest: int) -> bytes:
         reading = self._read(part)
-        return write_results(reading, {one.name: self._predict(one, reading, nearest) for one in asked})
+        return write_results(reading, {one.name: self._predict(one, reading, nearest)})
 
     def _read(self, part: Sequence[object]) -> Reading:
         reading = Reading.of(part)
@@ -121,17 +151,26 @@ class Desk:
         fractions = reading.fractions
         if not len(fractions):
             return []
-        try:
+        with self._naming(one):
             got = one.model.predict(fractions)
-            near = one.model.nearest(fractions, k=nearest) if nearest else None
+            near = one.model.nearest(fractions, nearest) if nearest else None
+        self._count(one, len(fractions))
+        return prediction_rows(got, near)
+
+    def _count(self, one: Asked, n: int) -> None:
+        self.metrics.predictions.labels(one.name, one.edition.info.version).inc(n)
+
+    @contextmanager
+    def _naming(self, one: Asked) -> Iterator[None]:
+        """A model that fails is named to the caller; why it failed stands in the log."""
+        try:
+            yield
         except Exception as error:
             log.exception("a model failed", extra={"fields": {"model": one.edition.info.name}})
             raise UnavailableError(
                 f"The model of {one.name} (version {one.edition.info.version}) failed: {type(error).__name__}. "
                 "Ask for the other properties alone, and tell whoever runs this service."
             ) from error
-        self.metrics.predictions.labels(one.name, one.edition.info.version).inc(len(fractions))
-        return prediction_rows(got, near)
 
     async def _model_of(self, name: str) -> Asked:
         while True:
@@ -157,23 +196,6 @@ class Desk:
     def is_quick(self, request: PredictRequest) -> bool:
         """Whether a request is a small one."""
         return len(request.formulas) * len(request.properties) <= self.limits.quick_items
-
-    def _check_size(self, request: PredictRequest) -> None:
-        limits, n = self.limits, len(request.formulas)
-        if n > limits.formulas:
-            raise InvalidRequestError(
-                f"{n} formulas are more than the {limits.formulas} that one request may hold. Send several requests."
-            )
-        if n * len(request.properties) > limits.predictions:
-            raise InvalidRequestError(
-                f"{n} formulas for {len(request.properties)} properties exceed {limits.predictions} predictions. "
-                "Send several requests."
-            )
-        if n * len(request.properties) * request.nearest > limits.neighbours:
-            raise InvalidRequestError(
-                f"{n} formulas, {len(request.properties)} properties and {request.nearest} neighbours of each are more "
-                f"than {limits.neighbours} neighbours. Ask for fewer with 'nearest', or send several requests."
-            )
 
     def _slot(self, name: str) -> Slot:
         slot = self.shelf.find(name)

@@ -21,6 +21,7 @@ from crossprop.errors import ServiceError
 from crossprop.service.protocol import BoundedProtocol
 from crossprop.service.settings import Limits
 
+SWITCH_SECONDS = 0.0005
 KEEP_ALIVE_SECONDS = 20
 SHUTDOWN_SECONDS = 35
 """Longest that requests may take to be answered after the order to stop: a little more than a request may take."""
@@ -62,6 +63,9 @@ def run_app(app: FastAPI, listening: socket.socket, limits: Limits) -> None:
         limits: Tells how many connections may be open.
     """
     log_as_json()
+    # A prediction lets the interpreter go dozens of times. Whenever another thread computes in Python (one that asks
+    # the registry, say), each time would cost up to this interval; the default is 5 ms.
+    sys.setswitchinterval(SWITCH_SECONDS)
     build_server(app, limits).run(sockets=[listening])
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossprop.errors import CrosspropError
+from crossprop.service.batching import Batcher
 from crossprop.service.compiling import ModelLoader
 from crossprop.service.editions import Slot
 from crossprop.service.follower import Follower
@@ -50,7 +51,7 @@ class Service:
         self.follower = Follower(self.shelf, settings.poll_seconds, self.metrics)
         self.quick = Lane("quick", settings.threads, limits.waiting, gauge)
         self.bulk = Lane("bulk", settings.threads, limits.waiting, gauge, yields=True)
-        self.desk = Desk(self.shelf, self.quick, self.bulk, limits, self.metrics)
+        self.desk = Desk(self.shelf, self.quick, self.bulk, Batcher(self.quick), limits, self.metrics)
 
     def start(self) -> None:
         """Begin to follow the registry and to load models."""

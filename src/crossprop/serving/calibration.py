@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ModelFormatError
 from crossprop.serving.domain import QUANTILE, distance_note, domain_radius
 from crossprop.serving.intervals import (
+    COVERAGE,
     LEAST_COMPOSITIONS,
     NEIGHBOURS,
     Difficulty,
@@ -49,6 +50,7 @@ class Calibration:
         scale: Half width of the interval where the difficulty is 1, in the property's unit.
         floor: Least value that the property takes, if it has a natural one.
         radius: Distance to the nearest training composition beyond which the model does not know.
+        coverage: Share of new values that the intervals hold.
     """
 
     around: Neighbourhood
@@ -56,34 +58,41 @@ class Calibration:
     scale: float
     floor: float | None
     radius: float | None
+    coverage: float = COVERAGE
 
     @classmethod
-    def fit(cls, evidence: pd.DataFrame) -> Self:
+    def fit(cls, evidence: pd.DataFrame, coverage: float = COVERAGE) -> Self:
         """Calibrate on the out-of-fold predictions of the training rows.
 
         The reference values of the hold-out have no say: of its rows only the distance of a fold model from the mean
         of all is looked at.
+
+        Args:
+            evidence: As it is stored with a model.
+            coverage: Share of new values that the intervals shall hold, between 0 and 1.
         """
         compositions = training_compositions(evidence)
         fractions = fraction_matrix(compositions["formula"])
         space = CompositionSpace.fit(fractions)
         around = Neighbourhood(space, space.points(fractions), compositions)
-        rows, held_out = (evidence[evidence["split"] == split] for split in ("train", "test"))
-        y_true, y_pred = rows["y_true"].to_numpy(float), rows["y_pred"].to_numpy(float)
-        mean, single = held_out["y_pred"].to_numpy(float), held_out["y_pred_single"].to_numpy(float)
-        scores = np.abs(y_true - y_pred)
-        difficulty = None
-        if len(compositions) >= LEAST_COMPOSITIONS:
-            difficulty = Difficulty.of(y_true, y_pred, around)
-            _, others = around.nearest_others(NEIGHBOURS)
-            own = others[compositions.index.get_indexer(pd.Index(rows["composition"]))]
-            scores = scores / difficulty.estimate_left_out(y_pred, own)
-            _, near = around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)
-            there = difficulty.estimate(mean, near)
-            mean, single = mean / there, single / there
-        scale = conformal_half_width(scores) * ensemble_gain(single, mean, scores)
-        floor = 0.0 if len(rows) >= LEAST_COMPOSITIONS and (y_true >= 0).all() else None
-        return cls(around, difficulty, scale, floor, domain_radius(around))
+        train = evidence[evidence["split"] == "train"]
+        y_true, y_pred = train["y_true"].to_numpy(float), train["y_pred"].to_numpy(float)
+        enough = len(compositions) >= LEAST_COMPOSITIONS
+        difficulty = Difficulty.of(y_true, y_pred, around) if enough else None
+        floor = 0.0 if enough and (y_true >= 0).all() else None
+        scale = _scale(evidence, around, difficulty, coverage)
+        return cls(around, difficulty, scale, floor, domain_radius(around), coverage)
+
+    def at_coverage(self, evidence: pd.DataFrame, coverage: float) -> Self:
+        """The same with intervals of another coverage.
+
+        Args:
+            evidence: What it was calibrated on.
+            coverage: Share of new values that the intervals shall hold, between 0 and 1.
+        """
+        return replace(
+            self, scale=_scale(evidence, self.around, self.difficulty, coverage), coverage=coverage
+        )
 
     @classmethod
     def restore(
@@ -108,13 +117,19 @@ class Calibration:
         if interval["method"] == "local":
             rows = evidence[evidence["split"] == "train"]
             difficulty = Difficulty.of(rows["y_true"].to_numpy(float), rows["y_pred"].to_numpy(float), around)
-        return cls(around, difficulty, interval["scale"], interval["floor"], info["domain"]["radius"])
+        radius, coverage = info["domain"]["radius"], interval["coverage"]
+        return cls(around, difficulty, interval["scale"], interval["floor"], radius, coverage)
 
     def as_info(self) -> dict[str, Any]:
         """What ``model.json`` says about it: entries for its sections ``interval`` and ``domain``."""
         method = "constant" if self.difficulty is None else "local"
         return {
-            "interval": {"method": method, "scale": self.scale, "floor": self.floor},
+            "interval": {
+                "coverage": self.coverage,
+                "method": method,
+                "scale": self.scale,
+                "floor": self.floor,
+            },
             "domain": {"quantile": QUANTILE, "radius": self.radius},
         }
 
@@ -137,3 +152,21 @@ class Calibration:
             for row in np.flatnonzero(distances[:, 0] > self.radius):
                 notes[row] = distance_note(str(self.around.compositions["formula"].iat[positions[row, 0]]))
         return Judgement(lower, values + half_width, notes)
+
+
+def _scale(
+    evidence: pd.DataFrame, around: Neighbourhood, difficulty: Difficulty | None, coverage: float
+) -> float:
+    """Half width where the difficulty is 1: the conformal quantile, less what the mean of folds gains."""
+    train, held_out = (evidence[evidence["split"] == split] for split in ("train", "test"))
+    y_true, y_pred = train["y_true"].to_numpy(float), train["y_pred"].to_numpy(float)
+    mean, single = held_out["y_pred"].to_numpy(float), held_out["y_pred_single"].to_numpy(float)
+    scores = np.abs(y_true - y_pred)
+    if difficulty is not None:
+        _, others = around.nearest_others(NEIGHBOURS)
+        own = others[around.compositions.index.get_indexer(pd.Index(train["composition"]))]
+        scores = scores / difficulty.estimate_left_out(y_pred, own)
+        _, near = around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)
+        there = difficulty.estimate(mean, near)
+        mean, single = mean / there, single / there
+    return conformal_half_width(scores, coverage) * ensemble_gain(single, mean, scores)

@@ -75,7 +75,7 @@ def measured_coverage(
         evidence: The model's evidence, if it carries any.
         calibration: Its calibration, if it has one.
     """
-    stated = float(info["interval"]["coverage"])
+    stated = float(info["interval"]["coverage"]) if calibration is None else calibration.coverage
     rows = None if evidence is None else evidence[evidence["split"] == "test"]
     if rows is None or not len(rows):
         return Coverage(stated)

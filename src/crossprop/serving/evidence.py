@@ -15,7 +15,7 @@ from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ModelFormatError, StoreError
 from crossprop.models.saved import FORMAT, INFO_FILE, read_info
 from crossprop.serving.calibration import Calibration
-from crossprop.serving.intervals import COVERAGE, conformal_half_width
+from crossprop.serving.intervals import conformal_half_width
 from crossprop.serving.space import CompositionSpace
 
 COLUMNS: Final = ("formula", "composition", "split", "y_true", "y_pred", "y_pred_single")
@@ -77,7 +77,7 @@ def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
     constant = conformal_half_width((train["y_true"] - train["y_pred"]).to_numpy())
     info |= {
         "format": FORMAT,
-        "interval": {"coverage": COVERAGE, "half_width": constant, **found["interval"]},
+        "interval": {"half_width": constant, **found["interval"]},
         "domain": found["domain"],
     }
     draft = model_folder / f"calibration.{os.getpid()}.tmp"

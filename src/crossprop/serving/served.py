@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -173,6 +173,22 @@ class ServedModel:
             ]
             for row in zip(*around.nearest(np.asarray(fractions, np.float64), k), strict=True)
         ]
+
+    def with_coverage(self, coverage: float) -> Self:
+        """The same model with intervals of another coverage, from the same out-of-fold residuals.
+
+        Args:
+            coverage: Share of new values that the intervals shall hold, between 0 and 1.
+
+        Raises:
+            ModelFormatError: The model was saved without evidence.
+        """
+        if self.calibration is None or self.evidence is None:
+            raise ModelFormatError(
+                f"{self.folder} was saved without evidence: only its own coverage, "
+                f"{self.info['interval']['coverage']}, is known. Fit it again, or complete its results."
+            )
+        return replace(self, calibration=self.calibration.at_coverage(self.evidence, coverage))
 
     def coverage(self) -> Coverage:
         """Coverage of the interval as it was measured on the hold-out, computed from the evidence once."""

@@ -73,8 +73,9 @@ class CleanProcess:
         process = self._started()
         self._models += 1
         assert process.stdin is not None
+        job = {"folder": str(folder), "formulas": list(formulas), "cache": _cache()}
         with contextlib.suppress(BrokenPipeError):  # it has ended: the answer says so
-            process.stdin.write(json.dumps({"folder": str(folder), "formulas": list(formulas)}) + "\n")
+            process.stdin.write(json.dumps(job) + "\n")
             process.stdin.flush()
         try:
             line = self._answers.get(timeout=self._patience)
@@ -147,6 +148,15 @@ class CleanProcess:
         self._said.seek(0)
         lines = [line.strip() for line in self._said if line.strip()]
         return lines[-1][:300] if lines else ""
+
+
+def _cache() -> str:
+    """Where the service would look for compiled models, too; a temporary folder where that cannot be written."""
+    from crossprop.serving.compiled_cache import cache_folder
+
+    folder = cache_folder().absolute()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return str(folder if os.access(there, os.W_OK) else Path(tempfile.gettempdir()) / "crossprop-compiled")
 
 
 def _code() -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -30,7 +31,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
     from crossprop.serving.served import ServedModel
 
     began = time.monotonic()
-    model = ServedModel.load(job["folder"])
+    model = ServedModel.load(job["folder"], cache=Path(job["cache"]))
     loaded = time.monotonic()
     predicted = model.predict(fraction_matrix(job["formulas"], where="the hold-out"))
     lower, upper = predicted.lower, predicted.upper

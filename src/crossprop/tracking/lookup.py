@@ -7,12 +7,14 @@ registry may hold anything.
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from crossprop.errors import UnknownModelError
 from crossprop.tracking.model_files import predictor_folder
 from crossprop.tracking.open_registry import open_registry
+from crossprop.tracking.store import store_uri
 from crossprop.tracking.versions import ModelInfo, VersionInfo, model_info, version_info
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ __all__ = [
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 _MODELS_A_PAGE, _VERSIONS_A_PAGE = 1000, 10_000
 _FEW = 6
-"""Up to so many searches for single version numbers are cheaper than one for all versions."""
+"""Up to so many searches for single version numbers; beyond, versions are asked for one by one and remembered."""
+_REMEMBERED_SECONDS = 60.0
 
 
 def champions(uri: str | None = None) -> dict[str, VersionInfo]:
@@ -49,12 +52,10 @@ def champions(uri: str | None = None) -> dict[str, VersionInfo]:
             version = newest.get(str(model.aliases[CHAMPION]))
             if version is not None:
                 found[model.name] = version_info(model, version)
-        older = [m for m in models if m.name not in found]
-        by_name = {m.name: m for m in older}
-        for version in _search_numbers(client, {str(m.aliases[CHAMPION]) for m in older}):
-            model = by_name.get(version.name)
-            if model is not None and str(version.version) == str(model.aliases[CHAMPION]):
-                found[model.name] = version_info(model, version)
+        older = {m.name: str(m.aliases[CHAMPION]) for m in models if m.name not in found}
+        by_name = {m.name: m for m in models}
+        for version in _older_versions(client, uri or store_uri(), older):
+            found[version.name] = version_info(by_name[version.name], version)
     return dict(sorted(found.items()))
 
 
@@ -174,13 +175,27 @@ def _search_models(client: MlflowClient) -> Iterator[Any]:
     return (m for m in models if m.tags.get("crossprop.target"))
 
 
-def _search_numbers(client: MlflowClient, numbers: set[str]) -> Iterator[Any]:
-    """Versions that have one of these numbers, whatever their name (and perhaps more)."""
-    filters = [f"version_number = {n}" for n in sorted(numbers)] if len(numbers) <= _FEW else [""]
-    for text in filters:
-        yield from _pages(
-            client.search_model_versions, filter_string=text or None, max_results=_VERSIONS_A_PAGE
-        )
+_remembered: dict[tuple[str, str, str], tuple[float, Any]] = {}
+
+
+def _older_versions(client: MlflowClient, uri: str, wanted: dict[str, str]) -> Iterator[Any]:
+    """Versions by name and number: one search per number, or one call per model that is remembered for a minute."""
+    numbers = set(wanted.values())
+    if len(numbers) <= _FEW:
+        for number in sorted(numbers):
+            text = f"version_number = {number}"
+            for version in _pages(
+                client.search_model_versions, filter_string=text, max_results=_VERSIONS_A_PAGE
+            ):
+                if wanted.get(version.name) == number:
+                    yield version
+        return
+    for name, number in wanted.items():
+        at, version = _remembered.get((uri, name, number), (-_REMEMBERED_SECONDS, None))
+        if version is None or time.monotonic() - at > _REMEMBERED_SECONDS:
+            version = client.get_model_version(name, number)
+            _remembered[uri, name, number] = time.monotonic(), version
+        yield version
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:

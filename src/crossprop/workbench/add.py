@@ -121,12 +121,15 @@ def add_data(
     folder = catalog.parent / new.key
     with _lock(root):
         check_new_key(new.key, catalog, replace)
-        with _swapped(folder) as draft:
-            files = _write_files(draft, path, table, held_out)
-            folder_is_tracked = is_tracked_place(folder, root)
-            entry = _Entry(path, table, held_out, new, files).values()
-            draft.rename(folder)
-            pointer = [track(folder, root)] if folder_is_tracked else []
+        draft = folder.with_name(f".{folder.name}.draft")
+        try:
+            blobs = _write_files(draft, path, table, held_out)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        entry = _Entry(path, table, held_out, new, blobs).values()
+        with _put_in_place(draft, folder):
+            pointer = [track(folder, root)] if is_tracked_place(folder, root) else []
             write_entry(new.key, {"folder": new.key, "licence": new.licence}, entry, catalog)
     ignored = folder.parent / ".gitignore"
     return [catalog, *pointer, *([ignored] if ignored.is_file() else [])]
@@ -155,18 +158,16 @@ def _lock(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _swapped(folder: Path) -> Iterator[Path]:
-    """A draft folder to be renamed by the caller; the former folder comes back if anything fails."""
-    draft, former = (folder.with_name(f".{folder.name}.{word}") for word in ("draft", "former"))
-    for left in (draft, former):
-        shutil.rmtree(left, ignore_errors=True)
-    draft.mkdir(parents=True)
+def _put_in_place(draft: Path, folder: Path) -> Iterator[None]:
+    """Give a draft the folder's name; the former folder comes back if what follows fails."""
+    former = folder.with_name(f".{folder.name}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    if folder.exists():
+        folder.rename(former)
+    draft.rename(folder)
     try:
-        if folder.exists():
-            folder.rename(former)
-        yield draft
+        yield
     except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         if former.exists():
             former.rename(folder)
@@ -176,6 +177,8 @@ def _swapped(folder: Path) -> Iterator[Path]:
 
 def _write_files(folder: Path, path: Path, table: OwnTable, held_out: np.ndarray) -> dict[str, str]:
     """Write the property's files; returns the blob id of each by the part of its name before the ending."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name, rows in (("train", table.rows[~held_out]), ("test", table.rows[held_out])):
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")

@@ -197,12 +197,18 @@ def _said(networks: SourceNetworks) -> list[str]:
 
 
 def _methods(given: Sequence[Method | str] | None) -> list[Method] | None:
+    """The methods that were asked for, and the base, which all are compared with."""
     if given is None:
         return None
     try:
-        return [Method(str(method)) for method in given]
+        methods = [Method(str(method)) for method in given]
     except ValueError as error:
         raise ConfigError(f"{error}. Choose among {', '.join(map(str, Method))}.") from None
+    if not set(methods) - {Method.BASE, Method.BLEND}:
+        raise ConfigError(
+            f"methods {', '.join(methods) or 'none'}: nothing learns. Name one that does, such as ml or boost."
+        )
+    return list(dict.fromkeys([Method.BASE, *methods]))
 
 
 def _check_transfer(methods: Sequence[Method] | None, networks: SourceNetworks | None) -> None:

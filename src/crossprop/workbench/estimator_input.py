@@ -76,6 +76,8 @@ def learning_rows(formulas: list[Any], values: np.ndarray) -> pd.DataFrame:
         raise EstimatorInputError(
             f"Found input variables with inconsistent numbers of samples: {[len(formulas), len(values)]}"
         )
+    if len(formulas) < 2:
+        raise EstimatorInputError(f"n_samples={len(formulas)}: one sample is too few to learn from.")
     keys = composition_keys(fractions_of(formulas))
     return pd.DataFrame({"formula": [str(f) for f in formulas], "composition": keys, "value": values})
 

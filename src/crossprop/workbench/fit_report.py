@@ -134,6 +134,18 @@ def table_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     return [_texts(row, row["label"] == report["winner"]["label"]) for row in report["methods"]]
 
 
+def text_table(report: dict[str, Any]) -> str:
+    """The table of methods for a screen, as wide as it has to be."""
+    rows = [COLUMNS, *table_rows(report)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS) - 1)]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [text.rjust(width) for text, width in zip(row[1:-1], widths[1:], strict=True)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    return "\n".join(["", lines[0], "-" * len(lines[0]), *lines[1:], ""])
+
+
 def _texts(row: dict[str, Any], won: bool) -> tuple[str, ...]:
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.4g}"

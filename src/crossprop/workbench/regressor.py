@@ -153,7 +153,7 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
         self.n_features_in_ = 1
         missed = [note for note in self.notes_ if note.startswith("no transfer")]
         if missed and self.sources == AUTO:
-            warnings.warn(missed[0], UserWarning, stacklevel=2)
+            warnings.warn(missed[0], UserWarning, stacklevel=3)  # past scikit-learn's decorator
         return self
 
     def predict(self, X: Any) -> np.ndarray:

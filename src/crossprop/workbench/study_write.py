@@ -196,7 +196,7 @@ def _lines(path: Path) -> int:
     except OSError as error:
         raise OwnFileError(
             f"{path} cannot be read: {error.strerror}. Bring it back with 'dvc checkout' (or 'dvc pull'), or add "
-            "the data anew."
+            "the data with --replace."
         ) from None
 
 

@@ -62,6 +62,7 @@ def test_every_source_has_an_elemnet_unless_some_are_named(tiny_params):
     named = tiny_params(sources=sources, elemnet_sources=["band_gap"]).study
     assert named.elemnet_sources == ("band_gap",)
     assert named.sources == tuple(sources)
+    assert tiny_params(sources=sources, elemnet_sources=[]).study.elemnet_sources == ()
 
 
 def test_methods_of_the_paper_transfer_from_the_elemnet_sources_alone(tiny_params):

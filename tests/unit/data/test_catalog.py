@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from crossprop.data.catalog import load_catalog
+from crossprop.data.catalog import builtin_catalog, load_catalog
 from crossprop.errors import DataError, UnknownPropertyError
 
-CATALOG = load_catalog()
+CATALOG = builtin_catalog()
 
 ENTRY = {
     "label": "Mine",

@@ -17,6 +17,7 @@ from crossprop.errors import FormulaError, UnknownElementError
 NONSENSE = [
     None, float("nan"), 3.5, 12, 10**5000, True, b"NaCl", ["NaCl"], {"a": 1}, object(), pd.NA, np.nan,
     "", "   ", "\t\n", "NaCl" * 2_500_000, "(" * 10_000_000, "H" * 301, "[" * 150 + "H" + "]" * 149,
+    "(" * 11 + "H" + ")" * 11,
     "<script>alert(1)</script>", "../../etc/passwd", "/Fe/O", "C:\\Fe", "'; DROP TABLE", "{}", "()", "H()", "((H))]",
     "Fe2O3+", "SO4(2-)", "Fe^3+", "Na+Cl-", "Fe-2", "H0", "H0.0", "(OH)0", "H1e5", "Fe1..5", "Fe1.2.3", "1", ".", "..",
     "Nа", "Ｎa", "H₂O", "Fe₂O₃", "SO₄²⁻", "NaCl\x00", "Na\u200bCl", "\ud800", "🧪", "ﬁ", "H٣", "K\u0301",
@@ -29,9 +30,9 @@ NONSENSE = [
 @pytest.mark.parametrize("which", range(len(NONSENSE)))
 def test_nonsense_gets_an_error_of_its_own_in_no_time(which):
     text = NONSENSE[which]
-    started = time.perf_counter()
+    started = time.process_time()
     fractions, good, refused = parse_formulas(["NaCl", text, "MgO"])
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert good.tolist() == [0, 2]
     assert fractions.shape == (2, 86)
     assert list(refused) == [1]
@@ -56,6 +57,7 @@ def test_nonsense_gets_an_error_of_its_own_in_no_time(which):
         ("Li1.2Mn0.54Ni.13Co0.13O2.", "Li120Mn54Ni13Co13O200"),
         ("Ca(Al2[SiO4]2)", "CaAl2Si2O8"),
         ("{[(H)2]3}O", "H6O"),
+        ("(" * 10 + "H" + ")" * 9 + ")2O", "H2O"),
         (np.str_("NaCl"), "ClNa"),
     ],
 )
@@ -90,9 +92,9 @@ def test_nothing_good_gives_an_empty_matrix(texts):
 
 def test_ten_thousand_nonsense_texts_take_no_time():
     texts = [f"{'(' * (i % 400)}{i}<b>" for i in range(10_000)]
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(parse_formulas(texts)[2]) == 10_000
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 ANYTHING = st.one_of(

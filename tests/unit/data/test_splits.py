@@ -97,3 +97,7 @@ def test_one_composition_cannot_be_split():
 def test_two_compositions_are_split_into_one_and_one():
     train, validation = screening_split(np.array(["a", "b"]))
     assert (len(train), len(validation)) == (1, 1)
+
+
+def test_a_target_may_have_no_hold_out_where_none_is_required():
+    assert splits.test_rows(FRAME.assign(split="train"), required=False).tolist() == []

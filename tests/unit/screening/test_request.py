@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from crossprop.errors import ScreeningError
@@ -83,6 +85,30 @@ def test_property_is_a_folder_or_a_registered_model(tmp_path, saved_model, monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception, match=r"registry|registered"):
         resolve_properties(ScreenRequest.of(**BASE), f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_registered_model_is_found_by_its_alias(saved_model, monkeypatch):
+    from crossprop.errors import UnknownModelError
+    from crossprop.tracking import lookup
+
+    version = SimpleNamespace(name="tiny.share_of_fe", version="3")
+    asked = []
+
+    def find_version(uri, name, *, alias):
+        asked.append((uri, name, alias))
+        if alias == "champion":
+            raise UnknownModelError("No version has the alias 'champion'.")
+        return version
+
+    folder = saved_model("Fe")
+    monkeypatch.setattr(lookup, "find_version", find_version)
+    monkeypatch.setattr(lookup, "predictor_folder", lambda uri, found: folder)
+    request = ScreenRequest.of(**BASE, models={"bulk": "tiny.share_of_fe"}, alias="challenger")
+    (found,) = resolve_properties(request, "the registry")
+    assert (found.name, found.model, found.version) == ("bulk", "tiny.share_of_fe", "3")
+    assert asked == [("the registry", "tiny.share_of_fe", "challenger")]
+    with pytest.raises(UnknownModelError, match="--model bulk=FOLDER"):
+        resolve_properties(ScreenRequest.of(**BASE), "the registry")
 
 
 def test_list_of_formulas_from_a_file(tmp_path):

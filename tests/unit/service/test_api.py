@@ -212,7 +212,7 @@ def test_a_model_that_fails_is_named_and_its_reason_stays_in_the_log(client_of, 
     client = client_of(load=failing)
     answer = ask(client, ["NaCl"], ("bulkmoduluskv", "deltae"))
     assert error_of(answer) == (503, "UnavailableError")
-    assert "deltae (version 1) failed: StopIteration" in answer.json()["error"]["message"]
+    assert "deltae (version 1) failed: RuntimeError" in answer.json()["error"]["message"]
     assert ask(client, ["NaCl"], ("bulkmoduluskv",)).status_code == 200
 
 

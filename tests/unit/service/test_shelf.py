@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from fake_service import FakeModel, FakeSource, load_fake
 
+from crossprop.service.editions import size_of
 from crossprop.service.metrics import Metrics
 from crossprop.service.refusals import UnavailableError
 from crossprop.service.settings import ServiceSettings
@@ -186,7 +187,7 @@ def test_a_model_of_another_target_is_refused(source, shelf_of):
 def test_beyond_the_bound_of_memory_the_least_recently_used_model_gives_way(source, shelf_of):
     for target in ("bulkmoduluskv", "deltae", "spillage"):
         source.add(target)
-    one = sum(f.stat().st_size for f in (source.root / "jarvis" / "deltae" / "1").iterdir())
+    one = size_of(None, source.root / "jarvis" / "deltae" / "1")
     shelf = shelf_of(memory_bytes=int(2.5 * one), loaders=1)
     shelf.update(source.wanted())
     until(lambda: set(words(shelf).values()) == {"ready"} and shelf._queue.waiting == 0)

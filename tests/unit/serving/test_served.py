@@ -133,6 +133,18 @@ def test_coverage_is_that_of_the_hold_out(model, evidence):
     assert model.n_training == 156
 
 
+def test_intervals_of_another_coverage_come_from_the_same_evidence(model, folder, evidence):
+    assert model.with_coverage(0.9).calibration.scale == pytest.approx(model.calibration.scale)
+    half = model.with_coverage(0.5)
+    assert half.calibration.scale < 0.6 * model.calibration.scale
+    assert half.coverage().stated == 0.5
+    assert half.coverage().share == pytest.approx(0.5, abs=0.2)  # of 60 rows
+    (folder / "evidence.parquet").unlink()
+    write_model(folder, evidence)
+    with pytest.raises(ModelFormatError, match="saved without evidence"):
+        ServedModel.load(folder, compiled=False).with_coverage(0.5)
+
+
 def test_folder_alone_tells_its_coverage(folder, model, tmp_path):
     assert folder_coverage(folder) == model.coverage()
     assert folder_coverage(tmp_path / "elsewhere") is None

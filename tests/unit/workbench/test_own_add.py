@@ -78,6 +78,14 @@ def test_the_same_file_gives_the_same_bytes(project):
     assert contents(project / "own") == before
 
 
+def test_the_kept_file_itself_can_be_added_again(project):
+    put(project.parent / "mine.csv")
+    before = contents(project / "own" / "strength")
+    put(project / "own" / "strength" / "original.csv", replace=True)
+    assert contents(project / "own" / "strength") == before
+    assert not list((project / "own").glob(".*"))
+
+
 def test_a_name_that_is_taken_is_refused_unless_it_is_to_be_replaced(project):
     put(project.parent / "mine.csv")
     before = contents(project / "own")
@@ -101,6 +109,19 @@ def test_a_failure_leaves_what_was_there(project, monkeypatch):
     assert contents(project / "own") == before
     with pytest.raises(OwnFileError, match="busy"):
         put(project.parent / "other.csv", NewProperty("fresh", "1", "d"))
+    assert contents(project / "own") == before
+
+
+def test_a_full_disk_leaves_nothing_behind(project, monkeypatch):
+    put(project.parent / "mine.csv")
+    before = contents(project / "own")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(add.shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space"):
+        put(project.parent / "mine.csv", replace=True)
     assert contents(project / "own") == before
 
 

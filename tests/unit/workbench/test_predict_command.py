@@ -1,0 +1,141 @@
+"""``crossprop predict``: every form of input, a model folder or a registered name."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_rows import rows_of, write_csv
+from typer.testing import CliRunner
+
+from crossprop.cli import app
+from crossprop.errors import ConfigError, ModelFormatError, OwnFileError, UnknownModelError
+from crossprop.workbench.decision import Settings
+from crossprop.workbench.fit import fit_file
+from crossprop.workbench.predict import model_folder, read_text
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    settings = Settings(
+        target="hardness", unit="GPa", methods=["ml"], trials=1, folds=2, workers=1, holdout=0.1
+    )
+    path = write_csv(folder / "my.csv", rows_of(40))
+    return fit_file(path, settings, folder / "model", write=lambda line: None).folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSPROP_CACHE", str(tmp_path / "cache"))
+
+    def invoke(*given: object, stdin: str | None = None):
+        return CliRunner().invoke(app, ["predict", *map(str, given)], input=stdin, catch_exceptions=False)
+
+    return invoke
+
+
+def table(result) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(result.stdout), keep_default_na=False)
+
+
+def test_formulas_are_predicted_in_their_order(run, model):
+    result = run(model, "LiNa", "LiO", "LiNa")
+    made = table(result)
+    assert result.exit_code == 0
+    assert made["formula"].tolist() == ["LiNa", "LiO", "LiNa"]
+    assert made["value"][0] == made["value"][2] != made["value"][1]
+    assert (made["lower"] <= made["value"]).all()
+    assert (made["value"] <= made["upper"]).all()
+
+
+def test_bad_rows_are_named_and_the_rest_is_predicted(run, model):
+    result = run(model, "LiNa", "nonsense!", "LiO")
+    made = table(result)
+    assert result.exit_code == 3
+    assert made["value"][1] == ""
+    assert made["error"][1].startswith("formula 2: ")
+    assert np.isfinite(made["value"].iloc[[0, 2]].astype(float)).all()
+    assert "1 of 3 rows hold no formula" in result.stderr
+
+
+def test_a_file_keeps_its_other_columns_and_lines(run, model, tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("name;compound;value\nfirst;LiNa;7\nsecond;?;8\n\nthird;LiO;9\n", encoding="utf-8")
+    out = tmp_path / "out.csv"
+    result = run(model, "--input", path, "--formula-column", "compound", "--output", out)
+    made = pd.read_csv(out, keep_default_na=False)
+    assert result.exit_code == 3
+    assert list(made.columns)[:4] == ["name", "compound", "value_input", "value"]
+    assert made["name"].tolist() == ["first", "second", "third"]
+    assert made["error"][1].startswith("line 3: ")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "json", "csv"])
+def test_the_ending_of_the_output_says_how_it_is_written(run, model, tmp_path, ending):
+    out = tmp_path / f"out.{ending}"
+    assert run(model, "LiNa", "--output", out).exit_code == 0
+    read = {"parquet": pd.read_parquet, "json": pd.read_json, "csv": pd.read_csv}[ending](out)
+    assert np.isfinite(read["value"]).all()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_unknown_ending_is_refused(run, model, tmp_path):
+    with pytest.raises(ConfigError, match=r"\.xlsx"):
+        run(model, "LiNa", "--output", tmp_path / "out.xlsx")
+
+
+def test_json_holds_null_where_there_is_no_value(run, model):
+    rows = json.loads(run(model, "LiNa", "?", "--format", "json").stdout)
+    assert rows[0]["in_domain"] in (True, False)
+    assert rows[1]["value"] is None
+
+
+def test_the_table_is_for_people(run, model):
+    said = run(model, "LiNa", "--format", "table").stdout
+    assert "hardness (GPa)" in said
+    assert "90 % interval" in said
+
+
+@pytest.mark.parametrize("text", ["LiNa\nLiO\n", "formula\nLiNa\nLiO\n", "n,formula\n1,LiNa\n2,LiO\n"])
+def test_a_pipe_may_hold_lines_or_a_table(run, model, text):
+    result = run(model, "-", stdin=text)
+    assert result.exit_code == 0
+    assert table(result)["formula"].tolist() == ["LiNa", "LiO"]
+
+
+def test_a_pipe_whose_column_is_unknown_is_refused():
+    with pytest.raises(OwnFileError, match="--formula-column"):
+        read_text("a,b\n1,NaCl\n", None)
+    with pytest.raises(OwnFileError, match="empty"):
+        read_text("\n", None)
+
+
+def test_lines_of_a_pipe_are_counted_with_its_header():
+    asked = read_text("n,formula\n1,LiNa\n\n2,LiO\n", None)
+    assert asked.lines == [2, 4]
+
+
+@pytest.mark.parametrize("given", [[], ["LiNa", "--input", "x.csv"]])
+def test_one_kind_of_input_is_needed(run, model, given):
+    with pytest.raises(ConfigError, match="one of them"):
+        run(model, *given)
+
+
+def test_a_folder_has_no_versions(model):
+    with pytest.raises(UnknownModelError, match="has no versions"):
+        model_folder(str(model), version="2")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ModelFormatError, match=r"model\.json"):
+        model_folder(str(tmp_path))
+
+
+def test_many_formulas_are_predicted_piece_by_piece(run, model, monkeypatch):
+    whole = table(run(model, *rows_of(30)["formula"]))
+    monkeypatch.setattr("crossprop.workbench.predict.CHUNK", 7)
+    pd.testing.assert_frame_equal(table(run(model, *rows_of(30)["formula"])), whole)
