@@ -32,6 +32,9 @@ PUBLIC: Final = (
 EMBEDDED: Final = ("seebeck_p",)
 """Sources that need no network: they come with an installed package."""
 
+FALLBACK: Final = "embedded"
+"""What the recipe is called where the public sources could not be had; its networks are used, but not for long."""
+
 
 @dataclass(frozen=True)
 class SourceRecipe:
@@ -82,16 +85,15 @@ def affordable(minutes: float | None) -> SourceRecipe | None:
 def find_networks(keys: Iterable[str], cache: Path | None = None) -> SourceNetworks | None:
     """The cached networks of the largest recipe that have seen none of the compositions, or ``None``."""
     keys = list(keys)
-    order = {recipe.name: i for i, recipe in enumerate(RECIPES)}
     free = []
     for note in sorted(((cache or cache_folder()) / "networks").glob(f"*/{NOTE_FILE}")):
         try:
             networks = SourceNetworks.load(note.parent)
         except ModelFormatError:
             continue
-        if networks.recipe in order and not networks.overlap(keys).any():
+        if _rank(networks.recipe) >= 0 and not networks.overlap(keys).any():
             free.append(networks)
-    return max(free, key=lambda found: (order[found.recipe], len(found.seen)), default=None)
+    return max(free, key=lambda found: (_rank(found.recipe), len(found.seen)), default=None)
 
 
 def prepare_sources(
@@ -141,7 +143,6 @@ def networks_for(
     """As :func:`prepare_sources`, for composition keys; cached networks of a larger recipe will do as well."""
     keys = sorted(set(keys))
     home = cache or cache_folder()
-    order = [r.name for r in RECIPES]
     found = find_networks(keys, home)
     if found is not None and recipe.name in order and order.index(found.recipe) >= order.index(recipe.name):
         write(
