@@ -26,7 +26,7 @@ from crossprop.features.matrices import write_features
 from crossprop.paths import RAW, StudyPaths
 from crossprop.vocabulary import Representation
 from crossprop.workbench.networks import FORMAT, NOTE_FILE, SEEN_FILE, composition_codes
-from crossprop.workbench.pretraining import EMBEDDED, JOB_FILE, SourceRecipe
+from crossprop.workbench.pretraining import EMBEDDED, FALLBACK, JOB_FILE, SourceRecipe, fallback_of
 from crossprop.workbench.study_file import JOINT
 
 EDITION = "open"
@@ -44,6 +44,9 @@ def pretrain_bundle(work: Path, folder: Path) -> None:
             return
         catalog = load_catalog()
         sources, elemnets, raw, notes = _fetched(catalog, recipe, folder.parent.parent)
+        name, place = (FALLBACK, fallback_of(folder)) if notes else (recipe.name, folder)
+        if (place / NOTE_FILE).is_file():
+            return
         paths = StudyPaths("own", work)
         frames = {}
         for source in sources:
@@ -62,7 +65,7 @@ def pretrain_bundle(work: Path, folder: Path) -> None:
         np.save(bundle / SEEN_FILE, np.sort(seen), allow_pickle=False)
         note = {
             "format": FORMAT,
-            "recipe": recipe.name,
+            "recipe": name,
             "sources": list(sources),
             "elemnets": list(elemnets),
             "edition": EDITION,
@@ -73,8 +76,8 @@ def pretrain_bundle(work: Path, folder: Path) -> None:
             "notes": notes,
         }
         (bundle / NOTE_FILE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-        bundle.rename(folder)
-    show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {folder}")
+        bundle.rename(place)
+    show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {place}")
 
 
 def _fetched(

@@ -144,7 +144,7 @@ def networks_for(
     keys = sorted(set(keys))
     home = cache or cache_folder()
     found = find_networks(keys, home)
-    if found is not None and recipe.name in order and order.index(found.recipe) >= order.index(recipe.name):
+    if found is not None and 0 < _rank(recipe.name) <= _rank(found.recipe):
         write(
             f"sources: networks that know none of the {len(keys):,} compositions are cached ({found.recipe})"
         )
@@ -152,7 +152,18 @@ def networks_for(
     folder = home / "networks" / digest([asdict(recipe), seed, keys])[:16]
     if not (folder / NOTE_FILE).is_file():
         _train(folder, {"recipe": asdict(recipe), "seed": seed, "workers": workers, "keys": keys}, write)
-    return SourceNetworks.load(folder)
+    return SourceNetworks.load(folder if folder.is_dir() else fallback_of(folder))
+
+
+def fallback_of(folder: Path) -> Path:
+    """Where the networks lie that stand in for those of a folder while the public sources cannot be had."""
+    return folder.with_name(f"{folder.name}_{FALLBACK}")
+
+
+def _rank(recipe: str) -> int:
+    """Place among the recipes, the fallback first; -1 for one of somebody's own."""
+    names = [FALLBACK, *(r.name for r in RECIPES)]
+    return names.index(recipe) if recipe in names else -1
 
 
 def _train(folder: Path, job: dict[str, Any], write: Print) -> None:

@@ -11,6 +11,7 @@ from crossprop.workbench.networks import SourceNetworks
 from crossprop.workbench.pretraining import (
     RECIPES,
     affordable,
+    fallback_of,
     find_networks,
     networks_for,
     prepare_sources,
@@ -54,6 +55,20 @@ def test_the_largest_cached_networks_that_have_not_seen_the_rows_are_taken(tmp_p
     assert find_networks(keys_of("NaCl"), tmp_path).recipe == "quick"
     assert find_networks(keys_of("NaCl", "LiF"), tmp_path).recipe == "sketch"
     assert find_networks(keys_of("NaCl", "LiF", "KCl"), tmp_path) is None
+
+
+def test_networks_of_the_fallback_are_the_last_choice_and_spare_no_training(tmp_path, monkeypatch):
+    stand_in = write_networks(tmp_path / "networks" / "x_embedded", ["LiF"], "embedded")
+    assert find_networks(keys_of("NaCl"), tmp_path).folder == stand_in
+    asked = []
+    monkeypatch.setattr(
+        "crossprop.workbench.pretraining._train",
+        lambda folder, job, write: asked.append(write_networks(fallback_of(folder), ["LiF"], "embedded")),
+    )
+    found = networks_for(keys_of("NaCl"), RECIPES[0], cache=tmp_path, write=lambda line: None)
+    assert [found.folder] == asked
+    write_networks(tmp_path / "networks" / "y", ["LiF"], "sketch")
+    assert find_networks(keys_of("NaCl"), tmp_path).recipe == "sketch"
 
 
 def test_cached_networks_of_a_larger_recipe_spare_the_training(tmp_path, monkeypatch):
