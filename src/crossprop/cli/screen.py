@@ -50,6 +50,9 @@ def screen(
         typer.Option(help="Value to beat, for ei; the best one in the model's data if not given."),
     ] = None,
     top: Annotated[int, typer.Option(help="Rows of top.csv.")] = 100,
+    per_system: Annotated[
+        int | None, typer.Option(help="Most rows of one chemical system in top.csv.", show_default="no limit")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one goes on.")] = Path(
         "screening"
     ),
@@ -117,6 +120,7 @@ def screen(
         rank=rank,
         best=best,
         top=top,
+        per_system=per_system,
         out=out,
         min_elements=min_elements,
         max_elements=max_elements,
@@ -163,12 +167,12 @@ def screen(
 
 
 def _announce(screening: Screening) -> None:
-    from crossprop.screening.wording import counted, duration
+    from crossprop.screening.wording import counted, duration, known_values
 
     if screening.finished:
         typer.echo(f"{screening.request.out} is finished; only the ranking is done again.", err=True)
         return
-    for line in counted(screening):
+    for line in filter(None, [*counted(screening), known_values(screening)]):
         typer.echo(line, err=True)
     if screening.done.stop:
         typer.echo(

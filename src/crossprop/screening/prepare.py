@@ -67,7 +67,9 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
     best = request.best
     if request.ranking == "ei" and best is None:
         best = value_to_beat(objectives[0][0].text, objectives[0][1], ready.known)
-    return replace(ready, ranker=Ranker(request.ranking, objectives, properties, request.top, best))
+    return replace(
+        ready, ranker=Ranker(request.ranking, objectives, properties, request.top, best, request.per_system)
+    )
 
 
 def make_space(request: ScreenRequest) -> Space:

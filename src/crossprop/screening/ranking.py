@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from crossprop.screening.properties import PropertyModel
 from crossprop.screening.request import Ranking
 
 _LARGEST_FRONT = 100_000
+_SYMBOL = re.compile("[A-Z][a-z]?")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Ranker:
         properties: Models of the properties.
         top: Rows to keep.
         best: Value to beat, for the expected improvement.
+        per_system: Most rows of one chemical system, i.e. of the same elements; ``None`` for no limit.
     """
 
     kind: Ranking
@@ -37,6 +40,7 @@ class Ranker:
     properties: tuple[PropertyModel, ...]
     top: int
     best: float | None = None
+    per_system: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "ei" and self.best is None:
@@ -61,9 +65,7 @@ class Ranker:
             best = self._selected(pd.concat([best, frame], ignore_index=True) if len(best) else frame)
         if not len(best):
             return best
-        keys = self._keys(best)
-        order = np.lexsort([best["position"].to_numpy(), *(-key for key in keys[::-1])])
-        ranked = best.iloc[order].head(self.top).reset_index(drop=True)
+        ranked = best.iloc[self._order(best)].head(self.top).reset_index(drop=True)
         ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
         return ranked
 
@@ -109,20 +111,31 @@ class Ranker:
             keys.append(np.where(np.isnan(values), -np.inf, values if more else -values))
         return keys
 
-    def _selected(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def _order(self, frame: pd.DataFrame) -> NDArray[np.intp]:
+        """Rows from the best on; equals in the order of their positions."""
         keys = self._keys(frame)
+        return np.lexsort([frame["position"].to_numpy(), *(-key for key in keys[::-1])])
+
+    def _selected(self, frame: pd.DataFrame) -> pd.DataFrame:
         if self.kind != "pareto":
-            if len(frame) <= self.top:
-                return frame
-            order = np.lexsort([frame["position"].to_numpy(), -keys[0]])
+            order = self._order(frame)
+            if self.per_system is not None:
+                # The best of a system stay its best whatever comes later, so its others can go at once.
+                systems = frame["formula"].map(system_of).iloc[order]
+                order = order[(systems.groupby(systems).cumcount() < self.per_system).to_numpy()]
             return frame.iloc[np.sort(order[: self.top])]
-        front = frame[pareto_front(np.column_stack(keys))]
+        front = frame[pareto_front(np.column_stack(self._keys(frame)))]
         if len(front) > _LARGEST_FRONT:
             raise ScreeningError(
                 f"The Pareto front has more than {_LARGEST_FRONT:,} members: nearly nothing is better than anything "
                 "else. Rank by fewer quantities; the survivors are kept."
             )
         return front
+
+
+def system_of(formula: str) -> str:
+    """Elements of a formula in alphabetical order, e.g. ``'Al-Fe'``."""
+    return "-".join(sorted(set(_SYMBOL.findall(formula))))
 
 
 def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from crossprop.screening.elements import resolve_elements
 
 RESERVED = ("n_elements", "formula", "position")
 _DEFAULT_ATOMS = 10
-_RANKING = {"maximize", "minimize", "rank", "best", "top"}
+_RANKING = {"maximize", "minimize", "rank", "best", "top", "per_system"}
 _MACHINE = {"out", "workers", "memory", "batch"}
 
 Ranking = Literal["value", "ei", "pareto"]
@@ -52,6 +52,7 @@ class ScreenRequest(BaseModel):
         rank: By value, by expected improvement, or by Pareto front; by value of one quantity, else by front.
         best: Value to be beaten, for the expected improvement; the best known value if not given.
         top: Rows of the ranked table.
+        per_system: Most rows of one chemical system in the ranked table, so that it is not all W2Ir5, W3Ir7, WIr3.
         out: Folder of the results.
         workers: Threads that predict; 0 takes one for every core.
         memory: Most memory to use, in GiB; half of what is free if not given.
@@ -86,6 +87,7 @@ class ScreenRequest(BaseModel):
     rank: Ranking | None = None
     best: float | None = Field(default=None, allow_inf_nan=False)
     top: int = Field(default=100, ge=1, le=1_000_000)
+    per_system: int | None = Field(default=None, ge=1)
     workers: int = Field(default=0, ge=0, le=1024)
     memory: float | None = Field(default=None, gt=0)
     batch: int = Field(default=2048, ge=1, le=1_000_000)
@@ -156,6 +158,8 @@ class ScreenRequest(BaseModel):
             raise ValueError("expected improvement ranks by one property; give one --maximize or --minimize")
         if self.rank == "value" and len(self.objectives) > 1:
             raise ValueError("several quantities cannot be ranked by value; take --rank pareto")
+        if self.per_system is not None and self.ranking == "pareto":
+            raise ValueError("a Pareto front is whole: leave out --per-system, or rank by one quantity")
         if not self.charge_balanced and (self.alloys or self.mixed_valence or not self.pauling):
             raise ValueError(
                 "--alloys, --mixed-valence and --no-pauling say what counts as charge-balanced; add "

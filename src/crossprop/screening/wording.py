@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from crossprop.screening.listed import ListedSpace
@@ -64,7 +65,27 @@ def summary(result: ScreenResult) -> str:
             f"{outside} of the best {len(result.top)} lie outside the training domain of a model (column note): "
             "extrapolation, not prediction. --in-domain in a new folder keeps the others only."
         )
+    for name, (least, most) in note["known"].items():
+        model = note["models"][name]
+        column = result.top.get(name.replace(".", "_"))
+        beyond = 0 if column is None else int(((column < least) | (column > most)).sum())
+        if beyond:
+            lines.append(
+                f"{beyond} of the best {len(result.top)} have a {name} beyond all values in its model's data "
+                f"({_range(least, most, model['unit'])}): the order may be right, the figures are not known to be."
+            )
     return "\n".join(lines)
+
+
+def known_values(screening: Screening) -> str:
+    """Which values the models have learnt from: what lies beyond them they can only guess."""
+    units = {model.name: model.unit for model in screening.ranker.properties}
+    ranges = [f"{name} {_range(low, high, units[name])}" for name, (low, high) in screening.known.items()]
+    return f"values in the models' data: {', '.join(ranges)}" if ranges else ""
+
+
+def _range(least: float, most: float, unit: str) -> str:
+    return f"{least:.4g} to {most:.4g}{f' {unit}' if unit and unit != '1' else ''}"
 
 
 def table(top: pd.DataFrame) -> Table:
@@ -72,17 +93,20 @@ def table(top: pd.DataFrame) -> Table:
     shown = Table()
     properties = [str(c).removesuffix("_lower") for c in top if str(c).endswith("_lower")]
     hidden = {f"{p}{ending}" for p in properties for ending in ("_lower", "_upper", "_in_domain")}
-    columns = [str(c) for c in top if c not in hidden | {"position", "n_elements", "note"}]
+    hidden |= {"position", "n_elements", "note", "log_expected_improvement"}
+    columns = [str(c) for c in top if c not in hidden]
     for column in [*columns, "in domain"]:
-        shown.add_column(column, justify="left" if column == "formula" else "right")
+        whole = column in ("rank", "formula", *properties)
+        justify: JustifyMethod = "left" if column == "formula" else "right"
+        shown.add_column(column.replace("_", " "), justify=justify, no_wrap=whole)
     for _, row in top.iterrows():
         cells = []
         for column in columns:
             value = row[column]
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
             if column in properties:
-                text += f" [{row[f'{column}_lower']:.4g}, {row[f'{column}_upper']:.4g}]"
-            cells.append(text.replace("[", r"\["))
+                text = f"{value:.3g} ({row[f'{column}_lower']:.3g}…{row[f'{column}_upper']:.3g})"
+            cells.append(text)
         inside = all(row[f"{p}_in_domain"] for p in properties)
         shown.add_row(*cells, "yes" if inside else "no")
     return shown

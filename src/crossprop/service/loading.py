@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import heapq
 import itertools
 import logging
@@ -48,7 +49,14 @@ class Load(Generic[Result]):
 class LoadQueue:
     """Threads that work on loads in the order of their urgency."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, when_idle: Callable[[], None] | None = None) -> None:
+        """Start the threads.
+
+        Args:
+            threads: How many loads go on at a time.
+            when_idle: Called after a load if none waits.
+        """
+        self._when_idle = when_idle
         self._heap: list[tuple[int, int, Load]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -100,3 +108,16 @@ class LoadQueue:
                 load.future.set_result(load.job())
             except BaseException as error:
                 load.future.set_exception(error)
+            if self._when_idle is not None and not self._heap:
+                self._when_idle()
+
+
+def settle_memory() -> None:
+    """Take what has been loaded out of the garbage collector's sight.
+
+    Models are hundreds of thousands of objects that live for days. Looking through all of them, which Python does
+    every now and then, would stop every request for a quarter of a second.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from crossprop.errors import CrosspropError
 from crossprop.service.cards import card_of_folder, card_of_tags
 from crossprop.service.editions import Edition, Slot, check_model, size_of
-from crossprop.service.loading import LoadQueue, Urgency
+from crossprop.service.loading import LoadQueue, Urgency, settle_memory
 from crossprop.service.metrics import Metrics
 from crossprop.service.refusals import UnavailableError
 from crossprop.service.settings import ServiceSettings
@@ -48,7 +48,7 @@ class Shelf:
         self._settings = settings
         self._metrics = metrics
         self._lock = threading.RLock()
-        self._queue = LoadQueue(settings.loaders)
+        self._queue = LoadQueue(settings.loaders, settle_memory)
 
     def find(self, name: str) -> Slot | None:
         """The slot of a property, by the name that callers use or its registered model's."""

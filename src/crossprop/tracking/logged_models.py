@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -49,17 +51,20 @@ def save_model(
     info = json.loads((model_folder / "model.json").read_text(encoding="utf-8"))
     outputs = [ColSpec("double", c) for c in ("value", "lower", "upper")]
     outputs += [ColSpec("boolean", "in_domain"), ColSpec("string", "note")]
-    mlflow.pyfunc.save_model(
-        folder,
-        python_model=str(package / "serving" / "pyfunc_script.py"),
-        artifacts={"predictor": str(model_folder)},
-        code_paths=[str(package)],
-        mlflow_model=Model(model_uuid=model_id, run_id=run_id, model_id=model_id),
-        signature=ModelSignature(Schema([ColSpec("string", "formula")]), Schema(outputs)),
-        input_example=_sample(predictions, _EXAMPLES)[["formula"]],
-        pip_requirements=folder_requirements(model_folder, os.environ.get("KERAS_BACKEND", "tensorflow")),
-        metadata={**info, "elements": len(info["elements"]), "git_commit": context.git.commit},
-    )
+    with tempfile.TemporaryDirectory(prefix="crossprop-code-") as scratch:
+        code = Path(scratch) / package.name
+        shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(package / "serving" / "pyfunc_script.py"),
+            artifacts={"predictor": str(model_folder)},
+            code_paths=[str(code)],
+            mlflow_model=Model(model_uuid=model_id, run_id=run_id, model_id=model_id),
+            signature=ModelSignature(Schema([ColSpec("string", "formula")]), Schema(outputs)),
+            input_example=_sample(predictions, _EXAMPLES)[["formula"]],
+            pip_requirements=folder_requirements(model_folder, os.environ.get("KERAS_BACKEND", "tensorflow")),
+            metadata={**info, "elements": len(info["elements"]), "git_commit": context.git.commit},
+        )
 
 
 def check_model(folder: Path, result: CellResult, predictions: pd.DataFrame) -> None:

@@ -90,7 +90,8 @@ def _fetched(
         files = catalog.pinned_files(recipe.sources, EDITION)
         fetch_files(files, raw, blobs=cache / "blobs", report=_tell_downloads, attempts=3)
     except FetchError as error:
-        note = f"the public sources could not be had ({error}); {', '.join(EMBEDDED)} is used in their place"
+        reason = str(error).partition(" (")[0]
+        note = f"the public sources could not be had ({reason}); {', '.join(EMBEDDED)} is used in their place"
         show(f"sources: {note}")
         return EMBEDDED, (), raw, [note]
     return tuple(recipe.sources), tuple(recipe.elemnets), raw, []

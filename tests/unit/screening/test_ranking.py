@@ -9,7 +9,7 @@ import pytest
 from crossprop.errors import ScreeningError
 from crossprop.screening.conditions import read_objectives
 from crossprop.screening.pipeline import schema
-from crossprop.screening.ranking import Ranker, pareto_front
+from crossprop.screening.ranking import Ranker, pareto_front, system_of
 
 
 @pytest.fixture
@@ -83,6 +83,25 @@ def test_pareto_front_is_what_nothing_beats(table, properties):
 def test_equal_points_share_the_front():
     points = np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
     assert pareto_front(points).tolist() == [True, True, True, False, False]
+
+
+def test_at_most_so_many_of_one_system(table, properties):
+    formulas = [f"{a}{i + 1}{b}" for i in range(50) for a, b in zip("NNNNNBBCCO", "ABCDEFGHIJ", strict=True)]
+    symbols = {"A": "Fe", "B": "Al", "D": "Co", "E": "Ni", "G": "Cu", "J": "Zn"}
+    formulas = [f[:-1] + symbols.get(f[-1], f[-1]) for f in formulas]
+    renamed = table.set_column(1, "formula", pa.array(formulas))
+    read = read_objectives([("a", True)], ["a", "b"])
+    got = Ranker("value", read, properties, 12, per_system=2).rank(renamed.to_batches(max_chunksize=17))
+    frame = renamed.to_pandas().sort_values(["a", "position"], ascending=[False, True])
+    systems = frame["formula"].map(system_of)
+    expected = frame[systems.groupby(systems).cumcount() < 2].head(12)
+    assert got["position"].tolist() == expected["position"].tolist()
+    assert got["formula"].map(system_of).value_counts().max() == 2
+
+
+def test_system_is_the_elements_alone():
+    assert system_of("Fe2O3") == system_of("O4Fe3") == "Fe-O"
+    assert system_of("Co2FeAl") == "Al-Co-Fe"
 
 
 def test_what_is_no_number_comes_last(table, properties):

@@ -82,6 +82,7 @@ def test_model_folder_holds_no_pickle_and_pins_what_is_installed(context, winner
     folder = Path(open_client(context.uri).get_logged_model(version.model_id).artifact_location)
     names = {path.name for path in folder.rglob("*")}
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pyc"))]
+    assert not [name for name in names if name.startswith(".") or name == "__pycache__"]
     assert {"pyfunc_script.py", "model.json", "input_example.json"} <= names
     requirements = (folder / "requirements.txt").read_text(encoding="utf-8")
     assert f"numpy=={np.__version__}" in requirements
