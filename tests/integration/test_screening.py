@@ -178,6 +178,34 @@ def test_python_api_iterates_over_the_survivors(models, tmp_path):
     assert result.top["iron"].tolist() == sorted((row["iron"] for row in rows), reverse=True)
 
 
+def test_killed_behind_the_last_batch_it_only_ranks(models, tmp_path, monkeypatch):
+    from crossprop.screening import run as module
+
+    def request():
+        return ScreenRequest.of(
+            properties=("iron",),
+            elements=("Fe", "Co"),
+            models={"iron": str(models["iron"])},
+            out=tmp_path / "o",
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_top", lambda *a: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            screen(request())
+    assert (tmp_path / "o/results.parquet").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_results", lambda *a: pytest.fail("predicted again"))
+        result = screen(request())
+    assert result.note["counts"] == {"positions": 31, "predicted": 31, "kept": 31}
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == [
+        ".lock",
+        "results.parquet",
+        "screen.json",
+        "top.csv",
+    ]
+
+
 def test_two_processes_do_not_share_a_folder(models, tmp_path):
     from crossprop.errors import ScreeningError
     from crossprop.screening.folder import claimed

@@ -93,11 +93,12 @@ class Screening:
         folder = self.request.out
         with claimed(folder):
             note = begun_before(folder, self.identity)
-            if self.pipeline is not None and not (folder / RESULTS).is_file():
+            if self.pipeline is not None:
                 note = self._note(note)
                 write_note(folder, note)
-                self._predict(self.pipeline, progress)
-                write_results(folder, schema(self.pipeline.properties))
+                if not (folder / RESULTS).is_file():
+                    self._predict(self.pipeline, progress)
+                    write_results(folder, schema(self.pipeline.properties))
                 note |= self._figures(read_progress(folder))
             assert note is not None
             top = self.ranker.rank(survivors(folder))

@@ -63,7 +63,7 @@ def test_what_cannot_be_stored_ends_everything():
 def test_keras_on_another_backend_is_refused(monkeypatch):
     keras = SimpleNamespace(backend=SimpleNamespace(backend=lambda: "torch"))
     monkeypatch.setitem(sys.modules, "keras", keras)
-    with pytest.raises(ConfigError, match="'torch'.*workers=2"):
+    with pytest.raises(ConfigError, match=r"'torch'.*workers=2"):
         use_keras("tensorflow")
     monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(backend=SimpleNamespace(backend=lambda: "jax")))
     use_keras("jax")
