@@ -112,7 +112,7 @@ def test_pictures_are_small_and_all_shown():
     shown = "".join(page.read_text() for page in PAGES)
     for picture in pictures:
         assert picture.stat().st_size < 250_000
-        assert f"docs/images/{picture.name}" in shown
+        assert f"images/{picture.name})" in shown
 
 
 @_of("crossprop")

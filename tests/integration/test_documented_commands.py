@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("docs/tutorial.md", "docs/how-to/promote.md", "docs/how-to/screen.md")
+PAGES = ("docs/tutorial.md", "docs/how-to/promote.md", "docs/how-to/serve.md", "docs/how-to/screen.md")
 """Pages whose commands build on each other; the others name commands that need a GPU, a cluster or containers."""
 
 SET_UP = re.compile(r"^(git clone|cd |make setup|source |make ui|xdg-open)")
