@@ -69,11 +69,13 @@ ALL_COMMANDS = sorted({tuple(words) for page in PAGES for words in _commands(pag
 
 
 OWN_PROPERTIES = {
-    words[words.index("--target") + 1] for words in ALL_COMMANDS if words[:3] == ("crossprop", "data", "add")
+    words[words.index("--target") + 1]
+    for words in ALL_COMMANDS
+    if words[:3] == ("crossprop", "data", "add") and "--target" in words
 }
 """Names that the pages give to a reader's own data."""
 
-OWN_STUDIES = {words[3] for words in ALL_COMMANDS if words[:3] == ("crossprop", "study", "new")}
+OWN_STUDIES = {words[3] for words in ALL_COMMANDS if words[:3] == ("crossprop", "study", "new") and words[3:]}
 """Studies that the pages have a reader make."""
 
 
