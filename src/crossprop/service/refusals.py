@@ -91,6 +91,12 @@ class UnavailableError(RefusalError):
     status = 503
 
 
+class HungUpError(RefusalError):
+    """The caller is gone, so that nobody reads this; the status is for the log and the metrics."""
+
+    status = 499
+
+
 def error_body(kind: str, message: str) -> Mapping[str, Mapping[str, str]]:
     """The JSON of every answer that is an error."""
     return {"error": {"type": kind, "message": message}}

@@ -21,7 +21,7 @@ from crossprop.service.docs_page import STYLE, docs_page
 from crossprop.service.keys import Scope
 from crossprop.service.openapi import METRICS_ANSWER, errors, predict_extra
 from crossprop.service.prediction import unknown_property
-from crossprop.service.refusals import UnavailableError, UnknownNameError
+from crossprop.service.refusals import HungUpError, UnavailableError, UnknownNameError
 from crossprop.service.state import Service
 
 
@@ -191,7 +191,7 @@ async def _unless_gone(request: Request, answer: Any) -> bytes:
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise UnavailableError("The caller hung up.")
+            raise HungUpError("The caller hung up.")
         result: bytes = working.result()
         return result
     finally:
