@@ -33,9 +33,8 @@ WIDTH = 1600
 QUESTION = "#formulas=TiC,WC,B4C,TiB2,Al2O3,Fe2O3,Be12Pu,Xx3&properties=bulkmoduluskv,shearmodulusgv,deltae"
 """What the pictures of the page ask for: known compositions, one outside of the domain, one that is no formula."""
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-OPTIONS = (
-    "--headless",
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -43,9 +42,10 @@ OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--hide-scrollbars",
-    "--remote-debugging-pipe",
 )
+"""What a browser needs to run in a container and to ask nobody else; the tests of the page start theirs with it."""
+
+OPTIONS = (*FLAGS, "--headless", "--hide-scrollbars", "--remote-debugging-pipe")
 
 CLOSE_PANES = """
 for (const name of ["assistant.chat_panel.close", "experiment_page.shared_view.dismiss"])
@@ -248,6 +248,11 @@ def take_page(browser: Browser, address: str, question: str, out: Path) -> None:
     browser.picture(out / "page-phone.png")
 
 
+def find_browser() -> str | None:
+    """Path of Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(
@@ -261,7 +266,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve() if arguments.folder else None
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    executable = find_browser()
     if executable is None:
         sys.exit(f"tools/screenshots.py: none of {', '.join(BROWSERS)} was found. Install one.")
     if folder is None and arguments.service is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib.util
 import io
 import re
 import shlex
@@ -12,11 +11,11 @@ import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import typer.main
 import yaml
+from tool_modules import load_script
 
 from crossprop.cli import app
 from crossprop.config import load_params
@@ -257,13 +256,6 @@ def test_layers_in_the_guide_are_those_that_the_linter_enforces():
     assert [set(re.findall(r"\w+", layer)) for layer in line.split("→")] == expected
 
 
-def _readme_table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme_table", ROOT / "tools" / "readme_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def _committed(path: str) -> str:
     shown = subprocess.run(
         ["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -273,7 +265,7 @@ def _committed(path: str) -> str:
 
 def test_numbers_of_the_readme_are_those_of_the_committed_report():
     """Or of the report that lies here, about to be committed; a run on another machine may differ in last digits."""
-    tool = _readme_table()
+    tool = load_script("tools/readme_table.py")
     marked = list(tool.MARKED.finditer(README))
     assert len(marked) == 1
     assert marked[0]["source"] == tool.TABLE
@@ -283,7 +275,7 @@ def test_numbers_of_the_readme_are_those_of_the_committed_report():
 
 
 def test_table_of_numbers_follows_its_report():
-    table = _readme_table().render(
+    table = load_script("tools/readme_table.py").render(
         "target,unit,base_mae,best_sc,best_sc_test_mae,best_tl,best_tl_test_mae\n"
         'gap,eV,1.5,ml(PA),0.44251,"freezing(oqmd, hidden_16)",148.421\n'
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import importlib.util
 import os
 import re
 import shlex
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from tool_modules import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -27,16 +27,7 @@ SYSTEMS = [
     for version in ("3.11", "3.12", "3.13")
     for system in ("linux", "darwin")
 ]
-
-
-def _lock_table() -> dict[str, tuple[str, tuple[str, ...]]]:
-    spec = importlib.util.spec_from_file_location("lock", ROOT / "tools" / "lock.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.LOCKS
-
-
-LOCKS = _lock_table()
+LOCKS: dict[str, tuple[str, tuple[str, ...]]] = load_script("tools/lock.py").LOCKS
 
 
 def _entries(lock: str) -> list[tuple[Requirement, list[str]]]:

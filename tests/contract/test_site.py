@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tool_modules import load_script
 
 from crossprop.config import Params
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
-def _module(path: str):
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-check_site = _module("tools/check_site.py")
-configuration = _module("docs/_extensions/configuration_reference.py")
+check_site = load_script("tools/check_site.py")
+configuration = load_script("docs/_extensions/configuration_reference.py")
 
 
 @pytest.fixture(scope="module")

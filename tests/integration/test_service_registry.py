@@ -146,6 +146,26 @@ def test_a_registry_that_is_locked_or_damaged_delays_no_prediction(registry, cli
     ask(client)
 
 
+def test_code_and_pickles_that_lie_beside_a_model_are_never_run(registry, client):
+    version = registry.add()
+    mark, folder = registry.root / "ran", registry.root / "hardness-100"
+    harmful = f"import pathlib; pathlib.Path({str(mark)!r}).touch()"
+    pickled = f"cbuiltins\nexec\n(S{harmful!r}\ntR.".encode()
+    for place in (folder, folder / "artifacts" / "model", folder / "artifacts" / "model" / "fold_00"):
+        for name in ("python_model.pkl", "model.pkl", "model.joblib"):
+            (place / name).write_bytes(pickled)
+        for name in ("__init__.py", "sitecustomize.py", "pyfunc_script.py"):
+            (place / name).write_text(harmful)
+    (folder / "code" / "crossprop").mkdir(parents=True)
+    (folder / "code" / "crossprop" / "__init__.py").write_text(harmful)
+    registry.move("champion", version)
+    until(lambda: client.get("/readyz").status_code == 200)
+    ask(client)
+    assert not mark.exists()
+    exec(harmful)
+    assert mark.exists(), "it would have been noticed"
+
+
 def test_folders_are_served_without_any_registry(tmp_path):
     folders = (save_ridge(tmp_path / "one", "hardness"), save_ridge(tmp_path / "two", "density", 5.0))
     app = create_app(ServiceSettings(), FolderSource(folders), cache=tmp_path / "cache")

@@ -37,13 +37,13 @@ def create_app(
     Args:
         settings: What is served, and within which bounds.
         source: Where the models come from.
-        load: Loads a saved model's folder; compiled and with one thread per prediction by default.
+        load: Loads a saved model's folder; compiled, half of the threads to a prediction, by default.
         cache: Where compiled files are kept.
 
     Returns:
         The application; its ``state.service`` holds the parts.
     """
-    service = Service(settings, source, load or ModelLoader(cache))
+    service = Service(settings, source, load or ModelLoader(cache, max(1, settings.threads // 2)))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

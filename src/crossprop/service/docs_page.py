@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -72,7 +73,7 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], document: M
             else ""
         )
         answers.append(
-            (str(status), _type(given.get("schema", {})), escape(answer.get("description", "")) + shown)
+            (str(status), _type(given.get("schema", {})), _text(answer.get("description", "")) + shown)
         )
     parts.append(_table(("answer", "type", ""), answers, escaped=True))
     return "".join(parts)
@@ -124,7 +125,7 @@ def _table(head: tuple[str, ...], rows: list[Any], escaped: bool = False) -> str
         return ""
     cells = "".join(
         "<tr>"
-        + "".join(f"<td>{v if escaped or i in (1, 2) else escape(v)}</td>" for i, v in enumerate(row))
+        + "".join(f"<td>{v if escaped or i in (1, 2) else _text(v)}</td>" for i, v in enumerate(row))
         + "</tr>"
         for row in rows
     )
@@ -132,7 +133,12 @@ def _table(head: tuple[str, ...], rows: list[Any], escaped: bool = False) -> str
 
 
 def _paragraphs(text: str) -> str:
-    return "".join(f"<p>{escape(p.strip())}</p>" for p in text.split("\n\n") if p.strip())
+    return "".join(f"<p>{_text(p.strip())}</p>" for p in text.split("\n\n") if p.strip())
+
+
+def _text(text: str) -> str:
+    """A text with words between backticks set as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _pretty(example: object) -> str:

@@ -7,17 +7,11 @@ import shutil
 import tempfile
 import threading
 import weakref
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-import pandas as pd
-
 from crossprop.errors import EstimatorInputError, ModelFormatError
 from crossprop.experiments.inline_pool import use_keras
-from crossprop.models.saved import INFO_FILE
-from crossprop.serving.intervals import NEIGHBOURS, conformal_half_width
 from crossprop.serving.served import ServedModel
 
 
@@ -45,8 +39,10 @@ class HeldModel:
         """The loaded model, with intervals of this coverage instead of the stored one.
 
         Raises:
-            EstimatorInputError: The model has no evidence to find another coverage from.
+            EstimatorInputError: The coverage is no share, or the model has no evidence to find another one from.
         """
+        if coverage is not None and not 0 < coverage < 1:
+            raise EstimatorInputError(f"coverage={coverage!r}: give a share between 0 and 1, such as 0.9.")
         with self._lock:
             if self._served is None:
                 if any(self.folder.rglob("*.keras")):
@@ -54,7 +50,12 @@ class HeldModel:
                 self._served = ServedModel.load(self.folder, compiled=False)
         model = self._served
         stated = float(model.info["interval"]["coverage"])
-        return model if coverage is None or coverage == stated else with_coverage(model, coverage)
+        if coverage is None or coverage == stated:
+            return model
+        try:
+            return model.with_coverage(coverage)
+        except ModelFormatError as error:
+            raise EstimatorInputError(str(error)) from error
 
     def __getstate__(self) -> dict[str, bytes]:
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
@@ -83,37 +84,6 @@ class HeldModel:
         self._lock = threading.Lock()
         self._served = None
         weakref.finalize(self, _remove, self._folder, os.getpid())
-
-
-def with_coverage(model: ServedModel, coverage: float) -> ServedModel:
-    """The model with intervals of another coverage, from the same out-of-fold residuals.
-
-    Raises:
-        EstimatorInputError: The coverage is no share, or the model has no evidence.
-    """
-    if not 0 < coverage < 1:
-        raise EstimatorInputError(f"coverage={coverage!r}: give a share between 0 and 1, such as 0.9.")
-    calibration, evidence = model.calibration, model.evidence
-    if calibration is None or evidence is None:
-        raise EstimatorInputError(
-            f"{model.folder} was saved without evidence: only its own coverage, "
-            f"{model.info['interval']['coverage']}, is known. Fit it again."
-        )
-    rows = evidence[evidence["split"] == "train"]
-    y_pred = rows["y_pred"].to_numpy(float)
-    residuals = np.abs(rows["y_true"].to_numpy(float) - y_pred)
-    if calibration.difficulty is not None:
-        around = calibration.around
-        _, others = around.nearest_others(NEIGHBOURS)
-        own = others[around.compositions.index.get_indexer(pd.Index(rows["composition"]))]
-        residuals = residuals / calibration.difficulty.estimate_left_out(y_pred, own)
-    scale = conformal_half_width(residuals, coverage)
-    return replace(model, calibration=replace(calibration, scale=scale))
-
-
-def is_model_folder(folder: Path) -> bool:
-    """Whether a folder holds a saved model."""
-    return (folder / INFO_FILE).is_file()
 
 
 def _remove(folder: Path, owner: int) -> None:

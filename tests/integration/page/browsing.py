@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,17 +14,6 @@ if TYPE_CHECKING:
 
 ANSWER = "#formulas=NaCl,Pu2O3,Xx3&properties=bulkmoduluskv,deltae"
 """One formula that is answered, one outside of the training domain, one that is no formula."""
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 CONTRASTS = """
 () => {
@@ -57,11 +45,6 @@ CONTRASTS = """
 """Contrast ratio and text of every visible text of the page."""
 
 HIDDEN_OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-
-
-def find_browser() -> str | None:
-    """Path of Chromium or Chrome."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @dataclass

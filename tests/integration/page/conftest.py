@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browsing import FLAGS, Visit, find_browser, served, visit
+from browsing import Visit, served, visit
 from fake_service import FakeSource, load_fake
+from tool_modules import load_script
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Headless Chromium."""
-    executable = find_browser()
+    screenshots = load_script("tools/screenshots.py")
+    executable = screenshots.find_browser()
     if executable is None:
         pytest.skip("neither Chromium nor Chrome is installed here")
     try:
@@ -26,7 +28,7 @@ def browser() -> Iterator[Browser]:
     except ImportError:
         pytest.skip("playwright is not installed: pip install -e .[dev]")
     with sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=executable, args=list(FLAGS))
+        chromium = started.chromium.launch(executable_path=executable, args=list(screenshots.FLAGS))
         yield chromium
         chromium.close()
 
