@@ -30,7 +30,7 @@ ESTIMATORS = [
 ]
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda one: f"{type(one).__name__}-{id(one) % 97}")
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("rows", [0, 1, 3, 400])
 def test_packed_trees_predict_the_same(estimator, rows, monkeypatch):
     monkeypatch.setattr(packed_trees, "_BLOCK", 1000)  # several blocks of trees
