@@ -49,12 +49,14 @@ class CompiledPredictor:
         folder: Where the saved ensemble lies.
         info: What its ``model.json`` holds.
         threads: Threads that one prediction uses at most.
+        n_bytes: Size of the compiled files, which is about the memory that they take.
     """
 
     def __init__(self, folder: Path, info: Mapping[str, Any], place: Path, threads: int) -> None:
         self.folder = folder
         self.info = info
         self.threads = threads
+        self.n_bytes = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
         plan = json.loads((place / PLAN_FILE).read_text(encoding="utf-8"))
         self._n_members = int(plan["n_members"])
         self._sources = [_load_source(entry, place) for entry in plan["representations"]]

@@ -146,7 +146,8 @@ class Member:
             return FittedModel.load(original / note["origin"])
         self._transform = TargetTransform(**note["transform"])
         arrays = {
-            name: np.load(folder / f"{stem}.{name}.npy", mmap_mode="r", allow_pickle=False)
+            # a plain view of the mapped file: slicing a memmap itself costs a millisecond or two a prediction
+            name: np.asarray(np.load(folder / f"{stem}.{name}.npy", mmap_mode="r", allow_pickle=False))
             for name in note["arrays"]
         }
         if kind == "network":
