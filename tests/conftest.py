@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_mat
 from crossprop.features.matrices import write_features
 from crossprop.paths import StudyPaths
 from crossprop.vocabulary import Representation
+
+# Tests that run in the background of a shell inherit an ignored SIGINT; the commands that they interrupt must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET, SOURCE = "slme", "formation_energy"

@@ -261,7 +261,7 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tm
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
 
-    for stop, lines in ((signal.SIGKILL, 30), (signal.SIGINT, 90)):
+    for stop, lines in ((signal.SIGKILL, 15), (signal.SIGINT, 35)):
         process = start(models, pieces)
         wait_for_lines(process, pieces / JOURNAL, lines)
         process.send_signal(stop)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Headless Chromium."""
     screenshots = load_script("tools/screenshots.py")
@@ -33,7 +33,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def application() -> Callable[..., Any]:
     """Makes the service with four properties, of which one cannot be loaded; a fifth waits for ``gate``, if given."""
 
@@ -56,7 +56,7 @@ def application() -> Callable[..., Any]:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(application: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the service answers."""
     with served(application(tmp_path_factory.mktemp("models"))) as where:
