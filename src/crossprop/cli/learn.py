@@ -132,17 +132,19 @@ def predict(
     Rows that hold no formula are named with their line, all others are predicted; the exit status is then 3.
     """
     from crossprop.workbench import predict as work
-    from crossprop.workbench.predictions_out import print_predictions, write_predictions
+    from crossprop.workbench.predictions_out import check_ending, print_predictions, write_predictions
 
     given = sum([bool(formulas), input_file is not None])
     if given != 1:
         raise ConfigError("Give formulas, or --input with a file, or '-' to read a pipe: one of them.")
     if version is not None and alias is not None:
         raise ConfigError("Give either --version or --alias, not both.")
+    if output is not None:
+        check_ending(output)
     if input_file is not None and str(input_file) != "-":
         asked = work.read_file(input_file, formula_column)
     elif input_file is not None or formulas == ["-"]:
-        asked = work.read_text(sys.stdin.read(), formula_column)
+        asked = work.read_pipe(sys.stdin, formula_column)
     else:
         asked = work.asked_formulas(formulas or [])
     served = work.load(work.model_folder(model, version=version, alias=alias))

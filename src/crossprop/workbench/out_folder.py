@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crossprop.errors import StoreError
+from crossprop.models.saved import INFO_FILE
 
 
 def refuse_taken(folder: Path, *, replace: bool) -> None:
-    """Refuse a folder that holds something, unless it is to be replaced.
+    """Refuse a folder that holds something, unless that is a saved model and to be replaced.
 
     Raises:
         StoreError: As said, or the place is taken by a file.
@@ -21,6 +22,11 @@ def refuse_taken(folder: Path, *, replace: bool) -> None:
     if not replace and folder.is_dir() and any(folder.iterdir()):
         raise StoreError(
             f"{folder} is not empty. Name another folder, or replace it with --replace (replace=True)."
+        )
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / INFO_FILE).is_file():
+        raise StoreError(
+            f"{folder} holds something, but no saved model (there is no {INFO_FILE}): it is not replaced. Name "
+            "another folder, or empty this one yourself."
         )
 
 
@@ -39,20 +45,21 @@ def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool 
         StoreError: It is not empty, or cannot be written.
     """
     refuse_taken(folder, replace=replace)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
-    former = folder.with_name(f".{folder.name}.{os.getpid()}.former")
+    place = Path(os.path.abspath(folder))  # "." has no name to put anything beside
+    draft = place.with_name(f".{place.name}.{os.getpid()}.draft")
+    former = place.with_name(f".{place.name}.{os.getpid()}.former")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         write(draft)
-        if folder.is_dir():
-            folder.rename(former)
+        if place.is_dir():
+            place.rename(former)
         try:
-            draft.rename(folder)
+            draft.rename(place)
         except OSError:
             if former.is_dir():
-                former.rename(folder)
+                former.rename(place)
             raise
     except OSError as error:
         raise StoreError(
@@ -60,5 +67,6 @@ def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool 
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
+        if place.is_dir():
+            shutil.rmtree(former, ignore_errors=True)
     return folder

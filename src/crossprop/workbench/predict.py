@@ -8,20 +8,23 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import pandas as pd
 
 from crossprop.data.compositions import parse_formulas
 from crossprop.data.own_columns import formula_column as guess_formula_column
 from crossprop.data.own_columns import named_column
+from crossprop.data.own_sheet import is_workbook
 from crossprop.data.own_table import read_text_table
+from crossprop.data.own_text import decode, read_bytes
 from crossprop.errors import OwnFileError, UnknownModelError
 from crossprop.models.saved import INFO_FILE
 from crossprop.serving.served import ServedModel
 from crossprop.workbench.pretraining import CACHE_VARIABLE, cache_folder
 
 CHUNK: Final = 20_000
+SEPARATORS: Final = (",", ";", "\t", "|")
 OUTPUTS: Final = ("value", "lower", "upper", "in_domain", "note", "error")
 
 
@@ -48,8 +51,20 @@ def asked_formulas(formulas: Sequence[str]) -> Asked:
     return Asked(list(formulas), list(range(1, len(formulas) + 1)), columns, "formula")
 
 
+def read_pipe(stream: TextIO | None, formula_column: str | None) -> Asked:
+    """Formulas from standard input, in whatever encoding.
+
+    Raises:
+        OwnFileError: It is closed, no text, empty, or has no such column.
+    """
+    if stream is None:
+        raise OwnFileError("There is no input to read: it is closed. Give formulas, or --input with a file.")
+    text, _ = decode(Path("the input"), stream.buffer.read())
+    return read_text(text, formula_column)
+
+
 def read_text(text: str, formula_column: str | None) -> Asked:
-    """Formulas from a pipe: a table with a header, or one formula a line.
+    """Formulas of a text: a table with a header, or one formula a line.
 
     Raises:
         OwnFileError: There is none, or no such column.
@@ -57,12 +72,18 @@ def read_text(text: str, formula_column: str | None) -> Asked:
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines:
         raise OwnFileError("The input is empty. Give one formula a line, or a table with a header.")
-    reader = list(csv.reader(io.StringIO("\n".join(line for _, line in lines))))
+    separator = next((sign for sign in SEPARATORS if sign in lines[0][1]), ",")
+    try:
+        reader = list(csv.reader(io.StringIO("\n".join(line for _, line in lines)), delimiter=separator))
+    except csv.Error as error:
+        raise OwnFileError(f"The input is no table: {error}. Is a quote left open there?") from error
     header = [name.strip() for name in reader[0]]
     wanted = formula_column or next((name for name in header if name.lower() == "formula"), None)
     if wanted is None and len(header) == 1:
         return Asked(
-            [line.strip() for _, line in lines], [n for n, _ in lines], pd.DataFrame(index=range(len(lines)))
+            [line.strip().strip('"') for _, line in lines],
+            [n for n, _ in lines],
+            pd.DataFrame(index=range(len(lines))),
         )
     if wanted not in header:
         raise OwnFileError(
@@ -76,9 +97,16 @@ def read_text(text: str, formula_column: str | None) -> Asked:
 def read_file(path: Path, formula_column: str | None) -> Asked:
     """Formulas from a CSV or Excel file, whatever its dialect; its other columns are kept.
 
+    A text without any separator is a list: one formula a line, with or without a header.
+
     Raises:
         OwnFileError: The file cannot be read, or the column not be found.
     """
+    content = read_bytes(path)
+    if not is_workbook(content):
+        text, _ = decode(path, content)
+        if not any(sign in line.strip() for line in text.splitlines() for sign in (*SEPARATORS, " ")):
+            return read_text(text, formula_column)
     table = read_text_table(path, [formula_column] if formula_column else [])
     if formula_column is not None:
         at = named_column(path, table, formula_column, "--formula-column")

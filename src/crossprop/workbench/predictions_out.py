@@ -29,6 +29,16 @@ def print_predictions(predicted: pd.DataFrame, info: Mapping[str, Any], form: st
         Console().print(_table(predicted, info))
 
 
+def check_ending(path: Path) -> None:
+    """Refuse a file that could not be written, before anything is computed.
+
+    Raises:
+        ConfigError: The ending is none of the known ones.
+    """
+    if path.suffix not in KINDS:
+        raise ConfigError(f"{path} has the ending {path.suffix!r}. Choose {', '.join(KINDS)}.")
+
+
 def write_predictions(predicted: pd.DataFrame, path: Path) -> None:
     """Write a file, whole or not at all; its ending says how.
 
@@ -36,8 +46,7 @@ def write_predictions(predicted: pd.DataFrame, path: Path) -> None:
         ConfigError: The ending is none of the known ones.
         StoreError: The file cannot be written.
     """
-    if path.suffix not in KINDS:
-        raise ConfigError(f"{path} has the ending {path.suffix!r}. Choose {', '.join(KINDS)}.")
+    check_ending(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from crossprop.cli import app
 from crossprop.errors import ConfigError, ModelFormatError, OwnFileError, UnknownModelError
 from crossprop.workbench.decision import Settings
 from crossprop.workbench.fit import fit_file
-from crossprop.workbench.predict import model_folder, read_text
+from crossprop.workbench.predict import model_folder, read_pipe, read_text
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def model(tmp_path_factory):
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("CROSSPROP_CACHE", str(tmp_path / "cache"))
 
-    def invoke(*given: object, stdin: str | None = None):
+    def invoke(*given: object, stdin: str | bytes | None = None):
         return CliRunner().invoke(app, ["predict", *map(str, given)], input=stdin, catch_exceptions=False)
 
     return invoke
@@ -139,3 +139,34 @@ def test_many_formulas_are_predicted_piece_by_piece(run, model, monkeypatch):
     whole = table(run(model, *rows_of(30)["formula"]))
     monkeypatch.setattr("crossprop.workbench.predict.CHUNK", 7)
     pd.testing.assert_frame_equal(table(run(model, *rows_of(30)["formula"])), whole)
+
+
+@pytest.mark.parametrize("text", ["formula\nLiNa\nLiO\n", "LiNa\nLiO\n", '"LiNa"\r\n"LiO"\r\n'])
+def test_a_file_may_be_a_mere_list_of_formulas(run, model, tmp_path, text):
+    path = tmp_path / "list.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    result = run(model, "--input", path)
+    assert result.exit_code == 0
+    assert table(result)["formula"].tolist() == ["LiNa", "LiO"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_pipe_may_come_from_a_spreadsheet(run, model, encoding):
+    result = run(model, "-", stdin="formula;n\nLiNa;1,5\nLiO;2\n".encode(encoding))
+    assert result.exit_code == 0
+    assert table(result)["n"].tolist() == ["1,5", "2"]
+
+
+def test_a_pipe_that_is_closed_is_refused():
+    with pytest.raises(OwnFileError, match="closed"):
+        read_pipe(None, None)
+
+
+def test_a_pipe_that_is_no_table_is_refused():
+    with pytest.raises(OwnFileError, match="no table"):
+        read_text(f"formula,n\nLiNa,{'z' * 200_000}\n", None)
+
+
+def test_an_unknown_ending_is_refused_before_anything_is_read(run, tmp_path):
+    with pytest.raises(ConfigError, match="ending"):
+        run(tmp_path / "no model", "LiNa", "--output", tmp_path / "out.txt")
