@@ -45,7 +45,7 @@ def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool 
         StoreError: It is not empty, or cannot be written.
     """
     refuse_taken(folder, replace=replace)
-    place = Path(os.path.abspath(folder))  # "." has no name to put anything beside
+    place = folder.resolve()  # "." has no name to put anything beside
     draft = place.with_name(f".{place.name}.{os.getpid()}.draft")
     former = place.with_name(f".{place.name}.{os.getpid()}.former")
     try:

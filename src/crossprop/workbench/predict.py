@@ -89,6 +89,8 @@ def read_text(text: str, formula_column: str | None) -> Asked:
         raise OwnFileError(
             f"The input has the columns {', '.join(header)}. Name that of the formulas with --formula-column."
         )
+    if len(reader) == 1:
+        raise OwnFileError(f"The input holds a header ({', '.join(header)[:80]}) but no formula below it.")
     rows = [[*row, *[""] * len(header)][: len(header)] for row in reader[1:]]
     columns = pd.DataFrame(rows, columns=header, dtype=object)
     return Asked([str(f).strip() for f in columns[wanted]], [n for n, _ in lines[1:]], columns)

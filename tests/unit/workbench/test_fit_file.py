@@ -93,6 +93,7 @@ def test_a_folder_that_holds_something_is_not_touched(done, tmp_path):
 def test_asked_to_it_replaces_the_former_model(done, tmp_path):
     out = tmp_path / "model"
     out.mkdir()
+    (out / "model.json").write_text("{}")
     (out / "old.txt").write_text("old")
     fit_file(done[2], SETTINGS, out, overwrite=True, write=silent)
     assert (out / "model.json").is_file()

@@ -34,5 +34,5 @@ def test_the_working_folder_can_be_written(tmp_path, monkeypatch):
     empty = tmp_path / "here"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    commit_folder(Path("."), write)
+    commit_folder(Path(), write)
     assert (empty / "model.json").is_file()

@@ -112,6 +112,8 @@ def test_a_pipe_whose_column_is_unknown_is_refused():
         read_text("a,b\n1,NaCl\n", None)
     with pytest.raises(OwnFileError, match="empty"):
         read_text("\n", None)
+    with pytest.raises(OwnFileError, match="no formula below"):
+        read_text("formula\n", None)
 
 
 def test_lines_of_a_pipe_are_counted_with_its_header():
