@@ -79,14 +79,19 @@ def count_possible(space: Space, chemistry: ChargeBalance | None, patience: floa
     return Count(round(space.total * kept / seen), False)
 
 
-def calibrate(pipeline: Pipeline) -> Calibration:
+def calibrate(pipeline: Pipeline, order: tuple[str, ...] | None = None) -> Calibration:
     """Predict a small sample of the space and choose the order of the properties by it.
 
-    Whatever the order, the same compositions are kept; a condition that fails early spares the other models.
+    A condition that fails early spares the other models. The order hangs on measured times, and it decides which
+    rows a model predicts together: two orders keep the same compositions up to float32's rounding.
+
+    Args:
+        pipeline: The screening.
+        order: Order that was chosen before, to be kept.
     """
     sample = _sample(pipeline)
     if not len(sample):
-        return Calibration(pipeline.order, 0.0, 0.0, 0)
+        return Calibration(order or pipeline.order, 0.0, 0.0, 0)
     fractions = sample.fractions()
     values: dict[str, np.ndarray] = {}
     costs: dict[str, float] = {}
@@ -102,7 +107,7 @@ def calibrate(pipeline: Pipeline) -> Calibration:
         for ending in INTERVAL_NAMES:
             values[f"{name}.{ending}"] = np.asarray(getattr(found, ending))
     passed = _passed(pipeline.conditions, values, sample, fractions)
-    order = best_order(tuple(pipeline.models), costs, passed)
+    order = order or best_order(tuple(pipeline.models), costs, passed)
     kept = _share(set(pipeline.models), passed)
     seconds = expected_cost(order, costs, passed) + kept * intervals
     return Calibration(order, seconds, kept, len(sample))

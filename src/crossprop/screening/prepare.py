@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from crossprop.screening import memory
 from crossprop.screening.chemistry import ChargeBalance
@@ -63,7 +65,7 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
         pipeline = Pipeline(
             space, properties, models, request.properties, conditions, chemistry, known, request.batch
         )
-        ready = _planned(ready, pipeline)
+        ready = _planned(ready, pipeline, (before or {}).get("plan"))
     best = request.best
     if request.ranking == "ei" and best is None:
         best = value_to_beat(objectives[0][0].text, objectives[0][1], ready.known)
@@ -101,9 +103,9 @@ def _load(properties: tuple[PropertyModel, ...]) -> dict[str, ServedModel]:
     return {model.name: served for model, served in zip(properties, loaded, strict=True)}
 
 
-def _planned(ready: Screening, pipeline: Pipeline) -> Screening:
-    """Count, measure a sample, and choose order, threads and rows by it."""
-    calibration = calibrate(pipeline)
+def _planned(ready: Screening, pipeline: Pipeline, plan: Mapping[str, Any] | None) -> Screening:
+    """Count, measure a sample, and choose order, threads and rows by it; what was begun keeps its order and count."""
+    calibration = calibrate(pipeline, None if plan is None else tuple(plan["order"]))
     before = memory.resident()
     middle = pipeline.space.total // 2
     pipeline.run(middle, middle + pipeline.rows)
@@ -112,7 +114,7 @@ def _planned(ready: Screening, pipeline: Pipeline) -> Screening:
     return replace(
         ready,
         pipeline=replace(pipeline, order=calibration.order, rows=rows),
-        count=count_possible(pipeline.space, pipeline.chemistry),
+        count=count_possible(pipeline.space, pipeline.chemistry) if plan is None else Count(**plan["count"]),
         calibration=calibration,
         workers=workers,
     )

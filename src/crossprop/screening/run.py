@@ -6,7 +6,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -160,6 +160,7 @@ class Screening:
             "sessions": 1 if before is None else before["sessions"] + 1,
             "request": self.request.model_dump(mode="json"),
             "models": {model.name: model.as_dict() for model in self.pipeline.properties},
+            "plan": {"order": list(self.pipeline.order), "count": asdict(self.count)},
             "known": self.known,
             "left_out": self._left_out(self.pipeline.space),
             "identity": self.identity,
