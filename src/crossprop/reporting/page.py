@@ -100,10 +100,9 @@ def _what_it_is(study: StudyInfo, results: Sequence[TargetResults]) -> str:
 def _how_it_was_done(study: StudyInfo, results: Sequence[TargetResults]) -> str:
     edition = f" (edition `{study.edition}`)" if study.edition else ""
     lines = [f"- **Sources**: {', '.join(words(source) for source in study.sources) or 'none'}{edition}."]
-    if study.elemnets and set(study.elemnets) != set(study.sources):
-        lines.append(
-            f"- **ElemNets** were pretrained on {', '.join(words(source) for source in study.elemnets)}."
-        )
+    if set(study.elemnets) != set(study.sources):
+        learnt = ", ".join(words(source) for source in study.elemnets) or "none of them"
+        lines.append(f"- **ElemNets** were pretrained on {learnt}.")
     for name, sources in study.joint.items():
         lines.append(
             f"- **Joint network** {words(name)} (ours): {', '.join(words(source) for source in sources)}."

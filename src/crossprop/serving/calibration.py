@@ -15,11 +15,13 @@ from crossprop.errors import ModelFormatError
 from crossprop.serving.domain import QUANTILE, distance_note, domain_radius
 from crossprop.serving.intervals import (
     COVERAGE,
+    GROWTH,
     LEAST_COMPOSITIONS,
     NEIGHBOURS,
     Difficulty,
     conformal_half_width,
     ensemble_gain,
+    growth_with_distance,
 )
 from crossprop.serving.neighbourhood import Neighbourhood, training_compositions
 from crossprop.serving.space import CompositionSpace
@@ -51,6 +53,8 @@ class Calibration:
         floor: Least value that the property takes, if it has a natural one.
         radius: Distance to the nearest training composition beyond which the model does not know.
         coverage: Share of new values that the intervals hold.
+        growth: How fast the interval widens with that distance; 0 for models calibrated before it did.
+        quantile: Share of the training compositions that lie within the radius of another one.
     """
 
     around: Neighbourhood
@@ -59,6 +63,8 @@ class Calibration:
     floor: float | None
     radius: float | None
     coverage: float = COVERAGE
+    growth: float = GROWTH
+    quantile: float = QUANTILE
 
     @classmethod
     def fit(cls, evidence: pd.DataFrame, coverage: float = COVERAGE) -> Self:
@@ -80,8 +86,8 @@ class Calibration:
         enough = len(compositions) >= LEAST_COMPOSITIONS
         difficulty = Difficulty.of(y_true, y_pred, around) if enough else None
         floor = 0.0 if enough and (y_true >= 0).all() else None
-        scale = _scale(evidence, around, difficulty, coverage)
-        return cls(around, difficulty, scale, floor, domain_radius(around), coverage)
+        found = cls(around, difficulty, 1.0, floor, domain_radius(around), coverage)
+        return found.at_coverage(evidence, coverage)
 
     def at_coverage(self, evidence: pd.DataFrame, coverage: float) -> Self:
         """The same with intervals of another coverage.
@@ -90,9 +96,7 @@ class Calibration:
             evidence: What it was calibrated on.
             coverage: Share of new values that the intervals shall hold, between 0 and 1.
         """
-        return replace(
-            self, scale=_scale(evidence, self.around, self.difficulty, coverage), coverage=coverage
-        )
+        return replace(self, scale=self._scale_for(evidence, coverage), coverage=coverage)
 
     @classmethod
     def restore(
@@ -117,8 +121,16 @@ class Calibration:
         if interval["method"] == "local":
             rows = evidence[evidence["split"] == "train"]
             difficulty = Difficulty.of(rows["y_true"].to_numpy(float), rows["y_pred"].to_numpy(float), around)
-        radius, coverage = info["domain"]["radius"], interval["coverage"]
-        return cls(around, difficulty, interval["scale"], interval["floor"], radius, coverage)
+        return cls(
+            around,
+            difficulty,
+            scale=interval["scale"],
+            floor=interval["floor"],
+            radius=info["domain"]["radius"],
+            coverage=interval["coverage"],
+            growth=interval.get("growth", 0.0),
+            quantile=info["domain"]["quantile"],
+        )
 
     def as_info(self) -> dict[str, Any]:
         """What ``model.json`` says about it: entries for its sections ``interval`` and ``domain``."""
@@ -128,9 +140,10 @@ class Calibration:
                 "coverage": self.coverage,
                 "method": method,
                 "scale": self.scale,
+                "growth": self.growth,
                 "floor": self.floor,
             },
-            "domain": {"quantile": QUANTILE, "radius": self.radius},
+            "domain": {"quantile": self.quantile, "radius": self.radius},
         }
 
     def judge(self, values: np.ndarray, fractions: np.ndarray) -> Judgement:
@@ -141,32 +154,45 @@ class Calibration:
             fractions: The compositions, shape (n, 86).
         """
         distances, positions = self.around.nearest(fractions, NEIGHBOURS)
-        half_width = np.full(len(values), self.scale)
-        if self.difficulty is not None:
-            half_width *= self.difficulty.estimate(values, positions)
+        half_width = self.scale * self._difficulty_of(values, distances, positions)
         lower = values - half_width
         if self.floor is not None:
             lower = np.minimum(np.maximum(lower, self.floor), values)
         notes = [""] * len(values)
         if self.radius is not None:
             for row in np.flatnonzero(distances[:, 0] > self.radius):
-                notes[row] = distance_note(str(self.around.compositions["formula"].iat[positions[row, 0]]))
+                nearest = str(self.around.compositions["formula"].iat[positions[row, 0]])
+                widened = self.difficulty is not None and self.growth > 0
+                notes[row] = distance_note(nearest, self.quantile, widened=widened)
         return Judgement(lower, values + half_width, notes)
 
+    def _scale_for(self, evidence: pd.DataFrame, coverage: float) -> float:
+        """Half width where the difficulty is 1: the conformal quantile, less what the mean of folds gains."""
+        train, held_out = (evidence[evidence["split"] == split] for split in ("train", "test"))
+        y_true, y_pred = train["y_true"].to_numpy(float), train["y_pred"].to_numpy(float)
+        mean, single = held_out["y_pred"].to_numpy(float), held_out["y_pred_single"].to_numpy(float)
+        scores = np.abs(y_true - y_pred)
+        if self.difficulty is not None:
+            distances, others = self.around.nearest_others(NEIGHBOURS)
+            own = self.around.compositions.index.get_indexer(pd.Index(train["composition"]))
+            left_out = self.difficulty.estimate_left_out(y_pred, others[own])
+            scores = scores / (left_out * self._growth_at(distances[own, 0]))
+            there = self._difficulty_of(
+                mean, *self.around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)
+            )
+            mean, single = mean / there, single / there
+        return conformal_half_width(scores, coverage) * ensemble_gain(single, mean, scores)
 
-def _scale(
-    evidence: pd.DataFrame, around: Neighbourhood, difficulty: Difficulty | None, coverage: float
-) -> float:
-    """Half width where the difficulty is 1: the conformal quantile, less what the mean of folds gains."""
-    train, held_out = (evidence[evidence["split"] == split] for split in ("train", "test"))
-    y_true, y_pred = train["y_true"].to_numpy(float), train["y_pred"].to_numpy(float)
-    mean, single = held_out["y_pred"].to_numpy(float), held_out["y_pred_single"].to_numpy(float)
-    scores = np.abs(y_true - y_pred)
-    if difficulty is not None:
-        _, others = around.nearest_others(NEIGHBOURS)
-        own = others[around.compositions.index.get_indexer(pd.Index(train["composition"]))]
-        scores = scores / difficulty.estimate_left_out(y_pred, own)
-        _, near = around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)
-        there = difficulty.estimate(mean, near)
-        mean, single = mean / there, single / there
-    return conformal_half_width(scores, coverage) * ensemble_gain(single, mean, scores)
+    def _difficulty_of(
+        self, values: np.ndarray, distances: np.ndarray, positions: np.ndarray
+    ) -> NDArray[np.float64]:
+        """Difficulty of new predictions: what near and like ones say, times the growth with the distance."""
+        if self.difficulty is None:
+            return np.ones(len(values))
+        found: NDArray[np.float64] = self.difficulty.estimate(values, positions) * self._growth_at(
+            distances[:, 0]
+        )
+        return found
+
+    def _growth_at(self, distances: np.ndarray) -> NDArray[np.float64] | float:
+        return growth_with_distance(distances, self.radius, self.growth)

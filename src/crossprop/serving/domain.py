@@ -9,18 +9,23 @@ import numpy as np
 from crossprop.data.compositions import ELEMENTS
 from crossprop.serving.neighbourhood import Neighbourhood
 
-QUANTILE: Final = 0.99
+QUANTILE: Final = 0.98
 """Share of the training compositions that lie within the radius of another one."""
 LEAST_COMPOSITIONS: Final = 50
 """Fewer cannot tell how far is far: unseen elements alone are then outside of the domain."""
 
 
-def domain_radius(around: Neighbourhood) -> float | None:
-    """Distance that 99 % of the training compositions keep to their nearest other one; ``None`` if there are few."""
+def domain_radius(around: Neighbourhood, quantile: float = QUANTILE) -> float | None:
+    """Distance within which 98 % of the training compositions have another one; ``None`` if there are few.
+
+    Args:
+        around: The training compositions.
+        quantile: Share of them, if it is another.
+    """
     if len(around.points) < LEAST_COMPOSITIONS:
         return None
     distances, _ = around.nearest_others(1)
-    radius = float(np.quantile(distances[:, 0], QUANTILE))
+    radius = float(np.quantile(distances[:, 0], quantile))
     return radius if radius > 0 else None
 
 
@@ -35,9 +40,16 @@ def unseen_elements_notes(fractions: np.ndarray, seen: frozenset[str]) -> list[s
     return notes
 
 
-def distance_note(nearest: str) -> str:
-    """Why a composition that is too far from all others lies outside of the domain."""
+def distance_note(nearest: str, quantile: float = QUANTILE, *, widened: bool = True) -> str:
+    """Why a composition that is too far from all others lies outside of the domain.
+
+    Args:
+        nearest: Formula of the nearest training composition.
+        quantile: Share of the training compositions that lie within the radius of another one.
+        widened: The interval is wider for the distance.
+    """
+    then = "an extrapolation" if widened else "expect larger errors than the interval says"
     return (
-        f"the nearest training composition, {nearest}, is farther away than {100 * QUANTILE:.0f} % of the training "
-        "compositions are from their nearest one: expect larger errors than the interval says"
+        f"the nearest training composition, {nearest}, is farther away than {100 * quantile:.0f} % of the training "
+        f"compositions are from their nearest one: {then}"
     )

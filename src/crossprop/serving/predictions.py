@@ -25,7 +25,7 @@ def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataF
     Returns:
         One row per formula, columns ``value, lower, upper`` (in the property's unit, the interval with the
         coverage that ``model.json`` states), ``in_domain`` and ``note`` (why the composition lies outside the
-        training domain, or an empty text).
+        training domain, and whether the value lies beyond all known ones; or an empty text).
 
     Raises:
         FormulaError: There is no formula, or one is none; the message names the row, counted from 0.

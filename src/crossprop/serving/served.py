@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from crossprop.errors import ModelFormatError, ShapeMismatchError
 from crossprop.serving.calibration import Calibration
 from crossprop.serving.coverage import Coverage, judge, measured_coverage
 from crossprop.serving.evidence import read_evidence
+from crossprop.serving.known_values import KnownValues
 
 
 class SavedEnsemble(Protocol):
@@ -40,7 +41,7 @@ class Predictions:
         lower: Lower end of the interval, shape (n,).
         upper: Upper end of the interval, shape (n,).
         in_domain: Whether the model may know, shape (n,), bool.
-        note: Why not, or an empty text; n of them.
+        note: Why not, and whether the value lies beyond all known ones; or an empty text; n of them.
     """
 
     value: np.ndarray
@@ -91,6 +92,7 @@ class ServedModel:
         compiled: bool = True,
         cache: Path | None = None,
         threads: int | None = None,
+        compile_apart: Callable[[], None] | None = None,
     ) -> Self:
         """Load a saved ensemble with its evidence.
 
@@ -99,6 +101,7 @@ class ServedModel:
             compiled: Predict with ONNX Runtime; otherwise with the saved networks and regressors themselves.
             cache: Where compiled files are kept.
             threads: Threads of one prediction.
+            compile_apart: Has another process compile it into the cache, where that has not been done.
 
         Raises:
             ModelFormatError: The folder is no saved model, of another format, or damaged.
@@ -111,7 +114,7 @@ class ServedModel:
             except ImportError:
                 compiled = False
             else:
-                predictor = load_compiled(folder, cache=cache, threads=threads)
+                predictor = load_compiled(folder, cache=cache, threads=threads, compile_apart=compile_apart)
         if not compiled:
             from crossprop.models.saved import load_predictor
 
@@ -158,7 +161,25 @@ class ServedModel:
             return Predictions(value)
         said = judge(self.info, self.calibration, value, fractions)
         in_domain = np.array([not note for note in said.notes], dtype=bool)
-        return Predictions(value, said.lower, said.upper, in_domain, said.notes)
+        return Predictions(value, said.lower, said.upper, in_domain, self._with_known(said.notes, value))
+
+    def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """Values of those compositions at least whose value lies within a range, for less work where that is known.
+
+        Args:
+            fractions: Elemental fractions, shape (n, 86), float64.
+            low: Lower end of the range, in the property's unit; may be infinite.
+            high: Upper end.
+
+        Returns:
+            Numbers of the rows that are left, increasing, and their values; what is not among them lies outside.
+        """
+        skipping = getattr(self.predictor, "predict_within", None)
+        if skipping is None or (low == -np.inf and high == np.inf):
+            return np.arange(len(fractions)), self._values(fractions)
+        self._know_elements()
+        left, values = skipping(fractions, low, high)
+        return left, self._sound(values, len(left))
 
     def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
         """The k nearest training compositions of every row, nearest first; empty lists without evidence."""
@@ -198,17 +219,29 @@ class ServedModel:
     def _coverage(self) -> Coverage:
         return measured_coverage(self.info, self.evidence, self.calibration)
 
+    def _with_known(self, notes: list[str], values: np.ndarray) -> list[str]:
+        known = KnownValues.of(self.evidence)
+        if known is None:
+            return notes
+        beyond = known.notes(values, self.info.get("unit"))
+        return ["; ".join(filter(None, both)) for both in zip(notes, beyond, strict=True)]
+
     def _values(self, fractions: np.ndarray) -> np.ndarray:
-        target = self.info.get("target")
+        self._know_elements()
+        return self._sound(np.asarray(self.predictor.predict(fractions), dtype=np.float64), len(fractions))
+
+    def _know_elements(self) -> None:
         if tuple(self.info["elements"]) != ELEMENTS:
             raise ModelFormatError(
-                f"The model of {target!r} knows {len(self.info['elements'])} elements, not the {len(ELEMENTS)} of "
-                "this version of crossprop in their order. Register it again with this version."
+                f"The model of {self.info.get('target')!r} knows {len(self.info['elements'])} elements, not the "
+                f"{len(ELEMENTS)} of this version of crossprop in their order. Register it again with this version."
             )
-        values = np.asarray(self.predictor.predict(fractions), dtype=np.float64)
-        if values.shape != (len(fractions),):
+
+    def _sound(self, values: np.ndarray, rows: int) -> np.ndarray:
+        target = self.info.get("target")
+        if values.shape != (rows,):
             raise ModelFormatError(
-                f"The model of {target!r} gave shape {values.shape} for {len(fractions)} rows. Do not use it."
+                f"The model of {target!r} gave shape {values.shape} for {rows} rows. Do not use it."
             )
         if len(bad := np.flatnonzero(~np.isfinite(values))):
             raise ModelFormatError(

@@ -3,13 +3,15 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
-from made_study import Paper
+from made_study import SOURCES, Paper
 from PIL import Image
 
 from crossprop.errors import StoreError
 from crossprop.reporting import summary
+from crossprop.reporting.page import study_page
 from crossprop.reporting.summary import summarize
 
 FIGURES = {
@@ -145,6 +147,15 @@ def test_page_shows_both_sides_with_unit_interval_and_winner(report):
     assert line.count("**") == 2
     assert line.count("[") == 2
     assert "SC:ML(PA)" in line
+
+
+@pytest.mark.parametrize(
+    ("elemnets", "told"), [(("band_gap",), "band gap"), ((), "none of them"), (SOURCES, None)]
+)
+def test_page_says_which_sources_have_networks_of_their_own(study, elemnets, told):
+    page = study_page(replace(study.info, elemnets=elemnets), [], [], [], "paper.md")
+    lines = [line for line in page.splitlines() if line.startswith("- **ElemNets**")]
+    assert lines == ([f"- **ElemNets** were pretrained on {told}."] if told else [])
 
 
 def test_page_tells_of_a_failed_cell_and_why(study_with_failure, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,13 @@ from made_evidence import LOUD, made_evidence
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.serving.calibration import Calibration
-from crossprop.serving.intervals import Difficulty, conformal_half_width, ensemble_gain
+from crossprop.serving.intervals import (
+    GROWTH,
+    Difficulty,
+    conformal_half_width,
+    ensemble_gain,
+    growth_with_distance,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +74,75 @@ def test_own_residual_has_no_say_in_the_difficulty_of_a_training_row():
     own = kept.estimate_left_out(np.arange(4.0), np.array([[1, 2], [0, 2], [0, 1], [0, 1]]))
     assert own[3] == pytest.approx((1 / 25 + 0.1) ** 1.2)
     assert own[0] == pytest.approx(((1 / 25 + 0.1) * (33 / 25 + 0.1)) ** 0.6)
+
+
+def test_interval_grows_with_the_distance_and_in_the_end_in_proportion_to_it():
+    factors = growth_with_distance(np.array([0.0, 2.0, 80.0, 160.0]), radius=2.5, growth=1.25)
+    assert factors == pytest.approx(
+        [1.0, np.sqrt(2), 40.01, 80.01], abs=0.01
+    )  # hypot(1, 1.25 * distance / radius)
+
+
+@pytest.mark.parametrize(("radius", "growth"), [(None, 1.25), (2.5, 0.0)])
+def test_without_a_radius_or_growth_nothing_grows(radius, growth):
+    assert growth_with_distance(np.array([3.0]), radius, growth) == 1.0
+
+
+def test_far_composition_gets_a_wider_interval_than_a_near_one_with_the_same_neighbours():
+    calibration = Calibration.fit(made_evidence())
+    known = calibration.around.compositions["formula"].iloc[0]
+    fractions, value = fraction_matrix([known, "FeO9", "UF6"]), np.full(3, 50.0)
+    distances, positions = calibration.around.nearest(fractions, 10)
+    said = calibration.judge(value, fractions)
+    per_difficulty = (
+        (said.upper - value) / calibration.difficulty.estimate(value, positions) / calibration.scale
+    )
+    assert distances[0, 0] == 0
+    assert per_difficulty == pytest.approx(np.hypot(1, GROWTH * distances[:, 0] / calibration.radius))
+    assert per_difficulty[0] == pytest.approx(1)
+    assert (per_difficulty[1:] > 1.5).all()
+
+
+def far_and_near(seed: int) -> pd.DataFrame:
+    """Evidence whose errors grow with the distance to the nearest other composition, whatever the composition."""
+    evidence = made_evidence(seed=seed)
+    calibration = Calibration.fit(evidence.assign(split="train"))
+    distances = calibration.around.nearest_others(1)[0][:, 0]
+    own = calibration.around.compositions.index.get_indexer(pd.Index(evidence["composition"]))
+    errors = np.random.default_rng(seed).normal(size=len(evidence)) * distances[own] / calibration.radius
+    return evidence.assign(y_pred=evidence["y_true"] + errors, y_pred_single=evidence["y_true"] + errors)
+
+
+def test_errors_that_grow_with_the_distance_are_covered_near_and_far():
+    parts = []
+    for seed in range(20):
+        evidence = far_and_near(seed)
+        rows, calibration = evidence[evidence["split"] == "test"], Calibration.fit(evidence)
+        fractions = fraction_matrix(rows["formula"])
+        distance = calibration.around.nearest(fractions, 1)[0][:, 0]
+        still = replace(calibration, growth=0.0).at_coverage(evidence, 0.9)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "far": distance > np.quantile(distance, 0.8),
+                    **{
+                        name: rows["y_true"].between(*held_by(c, rows["y_pred"], fractions)).to_numpy()
+                        for name, c in (("growing", calibration), ("still", still))
+                    },
+                }
+            )
+        )
+    share = pd.concat(parts).groupby("far").mean()
+    assert share.loc[True, "growing"] > share.loc[True, "still"] + 0.02
+    gaps = share.diff().iloc[1].abs()
+    assert gaps["growing"] < gaps["still"]
+
+
+def held_by(
+    calibration: Calibration, values: pd.Series, fractions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    said = calibration.judge(values.to_numpy(), fractions)
+    return said.lower, said.upper
 
 
 @pytest.fixture(scope="module")

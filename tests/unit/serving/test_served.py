@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -53,7 +54,8 @@ def test_evidence_makes_it_a_model_of_the_present_format(folder):
     info = json.loads((folder / "model.json").read_text())
     assert info["format"] == 2
     assert info["interval"]["method"] == "local"
-    assert info["domain"]["quantile"] == 0.99
+    assert info["interval"]["growth"] == 1.25
+    assert info["domain"]["quantile"] == 0.98
     assert sorted(p.name for p in folder.iterdir()) == [
         "calibration",
         "evidence.parquet",
@@ -72,6 +74,41 @@ def test_interval_is_wide_where_the_model_erred_and_notes_say_what_it_does_not_k
     assert got.note[3].startswith("Xe was never seen in training")
     assert "Cs, U were never seen" in got.note[4]
     assert "; the nearest training composition, " in got.note[4]
+
+
+def test_model_calibrated_before_intervals_grew_with_the_distance_keeps_its_numbers(folder, evidence):
+    path = folder / "model.json"
+    info = json.loads(path.read_text())
+    del info["interval"]["growth"]
+    info["interval"]["scale"], info["domain"] = 3.0, {"quantile": 0.99, "radius": 0.5}
+    path.write_text(json.dumps(info))
+    model = ServedModel.load(folder, compiled=False)
+    fractions = fraction_matrix(["FeO2"])
+    difficulty = model.calibration.difficulty.estimate(
+        np.array([50.0]), model.calibration.around.nearest(fractions, 10)[1]
+    )
+    got = model.predict(fractions)
+    assert got.upper - got.value == pytest.approx(3.0 * difficulty)
+    assert "farther away than 99 % of" in got.note[0]
+    assert "expect larger errors than the interval says" in got.note[0]
+    assert model.with_coverage(0.9).calibration.growth == 0
+
+
+def test_value_beyond_all_known_ones_is_told_and_stays_in_the_domain(folder, evidence):
+    model = ServedModel.load(folder, compiled=False)
+    assert evidence["y_true"].between(30, 70).all()
+    for value, words in (
+        (90.0, "above all 216 known values, at most"),
+        (9.0, "below all 216 known values, at"),
+    ):
+        got = replace(
+            model, predictor=SimpleNamespace(info=model.info, predict=lambda x, v=value: np.full(len(x), v))
+        )
+        got = got.predict(fraction_matrix(["FeO", "XeI"]))
+        assert got.in_domain.tolist() == [True, False]
+        assert got.note[0].startswith(words)
+        assert got.note[0].endswith(" GPa")
+        assert f"; {words}" in got.note[1]
 
 
 def test_what_was_stored_gives_the_numbers_that_were_fitted(folder, evidence):

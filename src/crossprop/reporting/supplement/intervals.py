@@ -13,6 +13,7 @@ from crossprop.reporting.part import Drawing, Part, Row
 from crossprop.reporting.target_results import TargetResults
 from crossprop.reporting.wording import markdown_table, number, unit_name
 from crossprop.serving.coverage import Coverage, folder_coverage
+from crossprop.serving.domain import QUANTILE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,7 +139,8 @@ def coverage_part(found: Sequence[TargetCoverage]) -> Part:
     text = (
         "Intervals and domain of the ensembles that are served, calibrated on out-of-fold residuals and held against "
         "the hold-out, which had no say in them. *Outside* is the share of the hold-out with an element that was "
-        "never seen or farther from every training composition than 99 % of those are from each other."
+        f"never seen or farther from every training composition than {100 * QUANTILE:.0f} % of those are from their "
+        "nearest other one."
         f"{_outside_sentence(found)}\n\n{markdown_table(header, lines, left=(0, 1))}"
     )
     drawing = Drawing(
