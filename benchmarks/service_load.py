@@ -6,6 +6,9 @@
 Two loads, one after the other: one formula for one property (latency), and large batches from a few callers
 (throughput). Formulas are made up and differ from request to request. wrk adds the requests that a caller could have
 sent during a slow answer, so that its p99 is rather too high. CROSSPROP_API_KEY is sent where it is set.
+
+The processor time of the service for each formula, which others on the machine disturb less than the rest, is shown for
+a service that was started here, or whose process is named with --pid.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import psutil
+
 SCRIPT = Path(__file__).with_name("service_load.lua")
 
 
@@ -33,6 +38,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", help="a running service; otherwise one is started")
+    parser.add_argument("--pid", type=int, help="process of the running service, on this machine")
     parser.add_argument("--property", help="the first that is served by default")
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument(
@@ -44,7 +50,7 @@ def main() -> None:
     if shutil.which("wrk") is None:
         print("left out: wrk is not installed (on Debian and Ubuntu: apt-get install wrk)")
         return
-    with running_service(args.url) as url:
+    with running_service(args.url, args.pid) as (url, pid):
         name = args.property or first_property(url)
         if name is None:
             print("left out: no model has the alias champion here ('crossprop promote <target>' gives it)")
@@ -54,18 +60,18 @@ def main() -> None:
         print(
             f"{'formulas':>8} {'callers':>7} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8} {'max ms':>8}", end=""
         )
-        print(f" {'req/s':>8} {'formulas/s':>10} {'errors':>6}")
+        print(f" {'req/s':>8} {'formulas/s':>10} {'CPU ms':>7} {'errors':>6}")
         for callers in args.connections:
-            load(url, name, args.seconds, formulas=1, callers=callers, bodies=5000)
+            load(url, name, args.seconds, formulas=1, callers=callers, bodies=5000, pid=pid)
         for callers in args.batch_connections:
-            load(url, name, args.seconds, formulas=args.batch, callers=callers, bodies=20)
+            load(url, name, args.seconds, formulas=args.batch, callers=callers, bodies=20, pid=pid)
 
 
 @contextmanager
-def running_service(url: str | None) -> Iterator[str]:
-    """The given service, or one of our own."""
+def running_service(url: str | None, pid: int | None) -> Iterator[tuple[str, int | None]]:
+    """The given service, or one of our own, with its process where that is known."""
     if url:
-        yield url.rstrip("/")
+        yield url.rstrip("/"), pid
         return
     command = [sys.executable, "-m", "crossprop.cli", "serve", "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -75,7 +81,7 @@ def running_service(url: str | None) -> Iterator[str]:
         try:
             assert own.stdout is not None
             own.stdout.readline()
-            yield own.stdout.readline().split()[1].rstrip("/")
+            yield own.stdout.readline().split()[1].rstrip("/"), own.pid
         finally:
             own.terminate()
 
@@ -104,20 +110,33 @@ def wait_until_loaded(url: str, name: str) -> None:
             answer.read()
 
 
-def load(url: str, name: str, seconds: int, formulas: int, callers: int, bodies: int) -> None:
+def load(
+    url: str, name: str, seconds: int, formulas: int, callers: int, bodies: int, pid: int | None = None
+) -> None:
     """Run wrk once and print one line, the command at its end."""
     command = [
         "wrk", "--threads", "1", "--connections", str(callers), "--duration", f"{seconds}s", "--timeout", "30s",
         "--script", str(SCRIPT), f"{url}/v1/predict", "--", name, str(formulas), str(bodies),
     ]  # fmt: skip
+    busy = processor_seconds(pid)
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    busy = processor_seconds(pid) - busy
     line = next(line for line in finished.stdout.splitlines() if line.startswith("RESULT"))
     requests, microseconds, p50, p95, p99, longest, errors = (float(word) for word in line.split()[1:])
     rate = requests / (microseconds / 1e6)
+    cpu = f"{1e3 * busy / (requests * formulas):7.3f}" if pid and requests else f"{'-':>7}"
     print(
         f"{formulas:8d} {callers:7d} {p50:8.1f} {p95:8.1f} {p99:8.1f} {longest:8.1f} {rate:8.1f} "
-        f"{rate * formulas:10.0f} {errors:6.0f}   {shlex.join(command)}"
+        f"{rate * formulas:10.0f} {cpu} {errors:6.0f}   {shlex.join(command)}"
     )
+
+
+def processor_seconds(pid: int | None) -> float:
+    """Time that all threads of a process have computed; 0 where none is named."""
+    if pid is None:
+        return 0.0
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossprop.errors import ModelFormatError
 from crossprop.models.fitted import FittedModel
-from crossprop.models.onnx_kernel import gaussian_kernel_to_onnx
+from crossprop.models.onnx_kernel import gaussian_exponents_to_onnx
 from crossprop.models.onnx_network import network_to_onnx
 from crossprop.models.packed_trees import PackedTrees
 from crossprop.models.sklearn_trees import trees_of
@@ -28,11 +28,13 @@ class CompiledMember:
             ``transform``, and what else the kind needs.
         arrays: Arrays by name.
         onnx: An ONNX model, where the kind has one.
+        trees: The trees of the kind of that name; they are stored beside those of other members.
     """
 
     note: dict[str, Any]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     onnx: bytes | None = None
+    trees: PackedTrees | None = None
 
 
 def compile_member(folder: Path) -> CompiledMember:
@@ -90,8 +92,9 @@ def _compile_regressor(estimator: Any, transform: dict[str, Any]) -> CompiledMem
         vectors = np.asarray(body.support_vectors_, dtype=np.float64)
         if not len(vectors):
             raise ModelFormatError("a support vector machine without vectors has no faster form.")
-        coefficients = np.asarray(body.dual_coef_, dtype=np.float64)[0]
-        onnx = gaussian_kernel_to_onnx(vectors, coefficients, float(body._gamma), float(body.intercept_[0]))
+        arrays["coefficients"] = np.asarray(body.dual_coef_, dtype=np.float64)[0]
+        arrays["intercept"] = np.asarray(body.intercept_, dtype=np.float64)
+        onnx = gaussian_exponents_to_onnx(vectors, float(body._gamma))
         return CompiledMember({"kind": "kernel", "transform": transform}, arrays, onnx)
     if names[-1] in _LINEAR:
         arrays |= {"coefficients": np.ravel(body.coef_), "intercept": np.ravel(body.intercept_)}
@@ -113,5 +116,4 @@ def _from_trees(trees: PackedTrees, transform: dict[str, Any]) -> CompiledMember
         "reduction": trees.reduction,
         "constant": trees.constant,
     }
-    arrays = {"nodes": trees.nodes, "roots": trees.roots, "leaves": trees.leaves, "weights": trees.weights}
-    return CompiledMember(note, arrays)
+    return CompiledMember(note, {"weights": trees.weights}, trees=trees)

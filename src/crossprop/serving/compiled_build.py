@@ -16,6 +16,7 @@ from crossprop.features.element_tables import keep_element_tables
 from crossprop.models.joint import SCALING_FILE
 from crossprop.models.onnx_members import compile_member
 from crossprop.models.onnx_network import network_to_onnx
+from crossprop.models.packed_trees import FOREST, PackedTrees, beside_each_other
 from crossprop.models.saved import INFO_FILE, SOURCE_FILE, read_info
 from crossprop.vocabulary import Representation
 
@@ -77,6 +78,7 @@ class _Draft:
     folder: Path
     representations: list[dict[str, Any]] = field(default_factory=list)
     members: list[dict[str, Any]] = field(default_factory=list)
+    trees: dict[str, list[tuple[dict[str, Any], PackedTrees]]] = field(default_factory=dict)
 
     def representation(self, part: Part) -> int:
         """Number of a part's representation; parts with the same one share it, and with it the source network."""
@@ -112,17 +114,31 @@ class _Draft:
             np.save(self.folder / f"{stem}.{name}.npy", array, allow_pickle=False)
         if compiled.onnx is not None:
             (self.folder / f"{stem}.onnx").write_bytes(compiled.onnx)
-        self.members.append(
-            compiled.note
-            | {
-                "stem": stem,
-                "arrays": sorted(compiled.arrays),
-                "origin": origin,
-                "representation": representation,
-                "fold": k,
-                "weight": part.weights[k],
-            }
-        )
+        note = compiled.note | {
+            "stem": stem,
+            "arrays": sorted(compiled.arrays),
+            "origin": origin,
+            "representation": representation,
+            "fold": k,
+            "weight": part.weights[k],
+        }
+        self.members.append(note)
+        if compiled.trees is not None:
+            note["forest"] = f"trees_{representation:02d}"
+            self.trees.setdefault(note["forest"], []).append((note, compiled.trees))
+
+    def plant(self) -> None:
+        """Write the trees of all members, those of one representation beside each other."""
+        for name, planted in self.trees.items():
+            moved = beside_each_other([trees for _, trees in planted])
+            first = 0
+            for (note, own), trees in zip(planted, moved, strict=True):
+                note["trees"] = [first, first + len(trees.roots)]
+                note["n_bytes"] = own.nodes.nbytes + own.leaves.nbytes
+                first += len(trees.roots)
+            shared = moved[0].nodes, np.concatenate([trees.roots for trees in moved]), moved[0].leaves
+            for part, array in zip(FOREST, shared, strict=True):
+                np.save(self.folder / f"{name}.{part}.npy", array, allow_pickle=False)
 
 
 def build(folder: Path, destination: Path) -> None:
@@ -137,11 +153,13 @@ def build(folder: Path, destination: Path) -> None:
         representation = draft.representation(part)
         for k in range(len(part.weights)):
             draft.member(part, k, representation)
+    draft.plant()
     keep_element_tables(destination / ELEMENTS_FILE)
     plan = {
         "n_members": len(parts[0].weights),
         "representations": draft.representations,
         "members": draft.members,
+        "forests": sorted(draft.trees),
     }
     (destination / PLAN_FILE).write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

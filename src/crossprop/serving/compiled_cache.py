@@ -18,7 +18,7 @@ from crossprop.errors import StoreError
 from crossprop.features.element_tables import tables_origin
 from crossprop.paths import WORK
 
-FORMAT = 1
+FORMAT = 2
 """To be raised when what is compiled, or how, changes."""
 
 VARIABLE = "CROSSPROP_CACHE"
@@ -48,7 +48,12 @@ def content_key(folder: Path) -> str:
     return hasher.hexdigest()[:32]
 
 
-def entry(folder: Path, build: Callable[[Path, Path], None], cache: Path | None = None) -> Path:
+def entry(
+    folder: Path,
+    build: Callable[[Path, Path], None],
+    cache: Path | None = None,
+    compile_apart: Callable[[], None] | None = None,
+) -> Path:
     """The compiled form of a saved model; made if there is none, made again if it is damaged.
 
     Processes that want the same model at the same time wait for the one that makes it.
@@ -57,6 +62,7 @@ def entry(folder: Path, build: Callable[[Path, Path], None], cache: Path | None 
         folder: A saved model.
         build: Compiles the model in its first argument into the empty folder in its second.
         cache: Folder of the compiled models; see :func:`cache_folder`.
+        compile_apart: Has another process put the model into the cache, where it is not there yet.
 
     Returns:
         Folder of the compiled files; nobody changes them.
@@ -72,6 +78,8 @@ def entry(folder: Path, build: Callable[[Path, Path], None], cache: Path | None 
         with suppress(OSError):  # a cache that is only read is fine
             os.utime(place / CHECKSUMS)
         return place
+    if compile_apart is not None:
+        compile_apart()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f"{place.name}.lock"):

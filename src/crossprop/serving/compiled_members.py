@@ -12,6 +12,7 @@ from crossprop.errors import ModelFormatError
 from crossprop.models.onnx_graph import INPUT
 from crossprop.models.packed_trees import PackedTrees
 from crossprop.models.target_transform import TargetTransform
+from crossprop.serving.compiled_forests import Forest, mapped
 
 
 class Body(Protocol):
@@ -67,15 +68,19 @@ class Network:
 class Kernel:
     """A support vector machine behind standardised features."""
 
-    rows = 64
+    rows = 128
 
-    def __init__(self, network: Network, scaling: Mapping[str, np.ndarray]) -> None:
-        self._network = network
-        self._scaling = scaling
+    def __init__(self, exponents: Network, arrays: Mapping[str, np.ndarray]) -> None:
+        self._exponents = exponents
+        self._arrays = arrays
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predictions, shape (n,)."""
-        return self._network.predict(_standardised(features, self._scaling))
+        terms = self._exponents.outputs(_standardised(features, self._arrays))
+        np.exp(terms, out=terms)
+        # not "@", which would start threads of its own
+        predicted: np.ndarray = np.einsum("ij,j->i", terms, self._arrays["coefficients"])
+        return predicted + self._arrays["intercept"]
 
 
 class Linear:
@@ -99,14 +104,20 @@ class Trees:
 
     rows = 1024
 
-    def __init__(self, note: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        self._trees = PackedTrees(
-            n_features=note["n_features"], reduction=note["reduction"], constant=note["constant"], **arrays
+    def __init__(self, note: Mapping[str, Any], forest: Forest, weights: np.ndarray) -> None:
+        self.packed = PackedTrees(
+            forest.nodes,
+            forest.roots[slice(*note["trees"])],
+            forest.leaves,
+            n_features=note["n_features"],
+            reduction=note["reduction"],
+            constant=note["constant"],
+            weights=weights,
         )
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predictions, shape (n,)."""
-        return self._trees.predict(features)
+        return self.packed.predict(features)
 
 
 class Member:
@@ -118,25 +129,33 @@ class Member:
         weight: Its share in that.
         rows: Rows of one task.
         cost: What one row costs, roughly: the bytes of its weights.
+        forest: Name of the files that its trees share with those of other members; empty for what is no trees.
     """
 
-    def __init__(self, note: Mapping[str, Any], folder: Path, original: Path) -> None:
+    def __init__(
+        self, note: Mapping[str, Any], folder: Path, original: Path, forests: Mapping[str, Forest]
+    ) -> None:
         """Load a member.
 
         Args:
             note: Its entry in the plan.
             folder: Folder of the compiled files.
             original: Folder of the saved model.
+            forests: From :func:`~crossprop.serving.compiled_forests.load_forests`.
         """
         self.representation = int(note["representation"])
         self.fold = int(note["fold"])
         self.weight = float(note["weight"])
         self._transform: TargetTransform | None = None
-        self._body = self._load(note, folder, original)
+        self._body = self._load(note, folder, original, forests)
         self.rows = self._body.rows if hasattr(self._body, "rows") else 4096
+        self.forest = str(note.get("forest", ""))
         self.cost = sum(path.stat().st_size for path in folder.glob(f"{note['stem']}.*"))
+        self.cost += int(note.get("n_bytes", 0))
 
-    def _load(self, note: Mapping[str, Any], folder: Path, original: Path) -> Any:
+    def _load(
+        self, note: Mapping[str, Any], folder: Path, original: Path, forests: Mapping[str, Forest]
+    ) -> Any:
         kind, stem = note["kind"], note["stem"]
         if kind == "constant":
             return float(note["value"])
@@ -145,11 +164,7 @@ class Member:
 
             return FittedModel.load(original / note["origin"])
         self._transform = TargetTransform(**note["transform"])
-        arrays = {
-            # a plain view of the mapped file: slicing a memmap itself costs a millisecond or two a prediction
-            name: np.asarray(np.load(folder / f"{stem}.{name}.npy", mmap_mode="r", allow_pickle=False))
-            for name in note["arrays"]
-        }
+        arrays = {name: mapped(folder / f"{stem}.{name}.npy") for name in note["arrays"]}
         if kind == "network":
             return Network(folder / f"{stem}.onnx")
         if kind == "kernel":
@@ -157,14 +172,38 @@ class Member:
         if kind == "linear":
             return Linear(arrays)
         if kind == "trees":
-            return Trees(note, arrays)
+            return Trees(note, forests[note["forest"]], arrays["weights"])
         raise ModelFormatError(f"{folder} holds a member of kind {kind!r}. Delete it; it is made again.")
+
+    @property
+    def trees(self) -> PackedTrees:
+        """Its trees, where it is a member of a forest."""
+        packed: PackedTrees = self._body.packed
+        return packed
+
+    @property
+    def n_trees(self) -> int:
+        """How many they are; 0 for what has none."""
+        return len(self.trees.roots) if self.forest else 0
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest value that it can predict, in the property's unit; infinite where nothing bounds it."""
+        if isinstance(self._body, float):
+            return self._body, self._body
+        if self._transform is None:
+            return -np.inf, np.inf
+        low, high = self._transform.inverse(np.array([-np.inf, np.inf])).tolist()
+        return low, high
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predictions for a representation of shape (n, n_features), shape (n,), in the property's unit."""
         if isinstance(self._body, float):
             return np.full(len(features), self._body)
-        predicted = self._body.predict(features)
+        return self.in_unit(self._body.predict(features))
+
+    def in_unit(self, predicted: np.ndarray) -> np.ndarray:
+        """What the body predicted, in the property's unit."""
         return predicted if self._transform is None else self._transform.inverse(predicted)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 Task = Callable[[], None]
+_TURN_SECONDS = 0.002
+"""Short tasks of a caller that are done in one turn: queueing anew after each would cost more than some of them."""
+
 _pools: dict[int, ThreadPoolExecutor] = {}
 _guard = threading.Lock()
 
@@ -37,7 +41,7 @@ def run_tasks(tasks: Iterable[Task], threads: int) -> None:
 
 
 class _Job:
-    """The tasks of one caller; every step does one of them and queues again behind the steps of other callers."""
+    """The tasks of one caller; every step does a few short ones of them, or one that is not, and queues again."""
 
     def __init__(self, waiting: deque[Task], pool: ThreadPoolExecutor) -> None:
         self._waiting = waiting
@@ -56,13 +60,15 @@ class _Job:
             raise self._error
 
     def _step(self) -> None:
+        began = time.monotonic()
         try:
-            task = self._waiting.popleft()
-        except IndexError:  # others were quicker
-            self._leave()
-            return
-        try:
-            task()
+            while time.monotonic() - began < _TURN_SECONDS:
+                try:
+                    task = self._waiting.popleft()
+                except IndexError:  # others were quicker
+                    self._leave()
+                    return
+                task()
             self._pool.submit(self._step)
         except BaseException as error:
             self._waiting.clear()

@@ -10,7 +10,13 @@ from sklearn import ensemble, tree
 
 from crossprop.errors import ModelFormatError
 from crossprop.models import packed_trees
-from crossprop.models.packed_trees import PackedTrees, Tree, round_down
+from crossprop.models.packed_trees import (
+    PackedTrees,
+    Tree,
+    beside_each_other,
+    predict_together,
+    round_down,
+)
 from crossprop.models.sklearn_trees import trees_of
 
 RNG = np.random.default_rng(0)
@@ -33,12 +39,23 @@ ESTIMATORS = [
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("rows", [0, 1, 3, 400])
 def test_packed_trees_predict_the_same(estimator, rows, monkeypatch):
-    monkeypatch.setattr(packed_trees, "_BLOCK", 1000)  # several blocks of trees
+    monkeypatch.setattr(packed_trees, "BLOCK", 1000)  # several blocks of trees
     estimator.fit(X, Y)
     packed = trees_of(estimator)
     assert packed is not None
     expected = estimator.predict(X[:rows]) if rows else np.zeros(0)
     np.testing.assert_allclose(packed.predict(X[:rows]), expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64, 65])
+def test_regressors_that_are_walked_together_predict_the_same(rows):
+    alone = [trees_of(estimator.fit(X, Y)) for estimator in ESTIMATORS]
+    moved = beside_each_other(alone)
+    assert all(one.nodes is moved[0].nodes and one.leaves is moved[0].leaves for one in moved)
+    together = predict_together(moved, X[:rows])
+    for one, own, answer in zip(alone, moved, together, strict=True):
+        np.testing.assert_allclose(answer, one.predict(X[:rows]), rtol=1e-14)
+        np.testing.assert_array_equal(own.predict(X[:rows]), one.predict(X[:rows]))
 
 
 def test_values_beside_a_threshold_go_where_scikit_learn_sends_them():

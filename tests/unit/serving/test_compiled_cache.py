@@ -14,7 +14,7 @@ import pytest
 from made_ensembles import FRACTIONS, fitted, write_blend, write_ensemble
 
 from crossprop.errors import StoreError
-from crossprop.serving import compiled
+from crossprop.serving import compiled, compiled_cache
 from crossprop.serving.compiled import load_compiled
 from crossprop.serving.compiled_cache import cache_folder, content_key, entry, is_whole
 
@@ -216,3 +216,16 @@ def test_failed_build_leaves_nothing(model, tmp_path):
     with pytest.raises(ValueError, match="half-way"):
         entry(model, fails, tmp_path)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_files_are_read_through_once_whether_or_not_another_process_would_compile(
+    model, tmp_path, monkeypatch
+):
+    read = []
+    key = compiled_cache.content_key
+    monkeypatch.setattr(compiled_cache, "content_key", lambda folder: (read.append(folder), key(folder))[1])
+    apart = []
+    load_compiled(model, cache=tmp_path, compile_apart=lambda: apart.append(model))
+    load_compiled(model, cache=tmp_path, compile_apart=lambda: apart.append(model))
+    assert read == [model, model]
+    assert apart == [model], "what is there already is not compiled apart"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from waiting import PATIENCE, until
 
 from crossprop.serving.compiled_work import available_threads, run_tasks
 
@@ -27,27 +29,25 @@ def test_error_of_a_task_reaches_the_caller_and_ends_the_others(error):
     def fail():
         raise error
 
+    def slow(i: int) -> None:
+        time.sleep(0.005)
+        done.append(i)
+
     with pytest.raises(type(error), match="broken"):
-        run_tasks(
-            [
-                fail,
-                *(partial(time.sleep, 0.001) for _ in range(3)),
-                *(partial(done.append, i) for i in range(999)),
-            ],
-            2,
-        )
+        run_tasks([fail, *(partial(slow, i) for i in range(999))], 2)
     assert len(done) < 999
     run_tasks([partial(done.append, -1)] * 2, 2)
     assert done[-2:] == [-1, -1], "the threads are alive"
 
 
 def test_tasks_run_at_the_same_time_but_no_more_than_allowed():
-    running, most, lock = [0], [0], threading.Lock()
+    running, most, lock, together = [0], [0], threading.Lock(), threading.Barrier(3, timeout=PATIENCE)
 
     def task():
         with lock:
             running[0] += 1
             most[0] = max(most[0], running[0])
+        together.wait()
         time.sleep(0.01)
         with lock:
             running[0] -= 1
@@ -57,15 +57,28 @@ def test_tasks_run_at_the_same_time_but_no_more_than_allowed():
 
 
 def test_small_job_does_not_wait_for_a_large_one_that_came_first():
-    large = threading.Thread(target=run_tasks, args=([partial(time.sleep, 0.01)] * 300, 2))
+    done: list[int] = []
+
+    def task(i: int) -> None:
+        time.sleep(0.01)
+        done.append(i)
+
+    large = threading.Thread(target=run_tasks, args=([partial(task, i) for i in range(300)], 2))
     large.start()
-    time.sleep(0.05)
-    started = time.perf_counter()
+    until(lambda: done)
     run_tasks([partial(time.sleep, 0.001)] * 2, 2)
-    took = time.perf_counter() - started
-    assert large.is_alive()
+    assert len(done) < 200, "the small job's tasks took their turn"
     large.join()
-    assert took < 0.5, "the large job takes 1.5 s"
+
+
+def test_short_tasks_are_done_several_in_one_turn(monkeypatch):
+    turns: list[object] = []
+    submit = ThreadPoolExecutor.submit
+    monkeypatch.setattr(
+        ThreadPoolExecutor, "submit", lambda self, *given: (turns.append(given), submit(self, *given))[1]
+    )
+    run_tasks([lambda: None] * 2000, 2)
+    assert 0 < len(turns) < 1000
 
 
 def test_there_is_a_thread_for_every_core():
@@ -79,7 +92,7 @@ def test_child_process_has_threads_of_its_own():
         done: list[int] = []
         run_tasks([partial(done.append, i) for i in range(4)], 2)
         os._exit(0 if sorted(done) == [0, 1, 2, 3] else 1)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while (state := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
     if not state[0]:

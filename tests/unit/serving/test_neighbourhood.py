@@ -104,10 +104,10 @@ def test_unseen_elements_are_named_in_one_sentence():
     ]
 
 
-def test_one_training_composition_in_a_hundred_lies_farther_than_the_radius():
+def test_two_training_compositions_in_a_hundred_lie_farther_than_the_radius():
     calibration = Calibration.fit(made_evidence(held_out=16))  # 200 to learn from
     distances, _ = calibration.around.nearest_others(1)
-    assert (distances[:, 0] > calibration.radius).sum() == 2
+    assert (distances[:, 0] > calibration.radius).sum() == 4
 
 
 def test_a_far_composition_is_out_of_the_domain_and_told_which_is_the_nearest():
@@ -117,9 +117,16 @@ def test_a_far_composition_is_out_of_the_domain_and_told_which_is_the_nearest():
     nearest = calibration.around.compositions["formula"].iloc[
         calibration.around.nearest(fraction_matrix(["U3Cs"]), 1)[1][0, 0]
     ]
-    assert far.startswith(
-        f"the nearest training composition, {nearest}, is farther away than 99 % of the training"
+    assert far == (
+        f"the nearest training composition, {nearest}, is farther away than 98 % of the training compositions are "
+        "from their nearest one: an extrapolation"
     )
+
+
+def test_where_the_interval_does_not_widen_a_far_composition_is_told_so():
+    few = Calibration.fit(made_evidence().iloc[:120])  # 60 to learn from: one width for all
+    note = few.judge(np.array([50.0]), fraction_matrix(["U3Cs"])).notes[0]
+    assert note.endswith("expect larger errors than the interval says")
 
 
 def test_few_compositions_know_no_radius():
