@@ -10,6 +10,7 @@ from fake_service import FakeSource, load_fake
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
+from waiting import PATIENCE
 
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
@@ -32,7 +33,7 @@ def described(tmp_path_factory):
     parts.follower.look()
     for slot in parts.shelf.slots.values():
         if slot.wanted.loading is not None:
-            slot.wanted.loading.future.result(10)
+            slot.wanted.loading.future.result(PATIENCE)
     yield schemathesis.openapi.from_asgi("/openapi.json", app)
     parts.stop()
 
@@ -55,16 +56,10 @@ def fuzz(described, mode: GenerationMode, examples: int) -> dict[str, set[int]]:
         refused = answer.status_code == 413  # a refusal, too, though none that the check knows
         case.validate_response(answer, excluded_checks=[negative_data_rejection] if refused else None)
         assert answer.status_code < 500 or answer.status_code == 503
-        assert answer.elapsed < 5
+        assert answer.elapsed < PATIENCE
         statuses.setdefault(case.operation.path, set()).add(answer.status_code)
 
-    relaxed = settings(
-        max_examples=examples,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        derandomize=True,
-        database=None,
-    )
+    relaxed = settings(max_examples=examples, suppress_health_check=list(HealthCheck))
     for found in described.get_all_operations():
         operation = found.ok()
         if mode is GenerationMode.POSITIVE or operation.body or operation.path_parameters:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +26,9 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.")] = 8000,
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)
+    ] = 8000,
     uri: Annotated[
         str | None,
         typer.Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default."),
@@ -54,7 +58,14 @@ def serve(
         Path | None, typer.Option(help="File of API keys; the variable CROSSPROP_API_KEYS by default.")
     ] = None,
     cors: Annotated[
-        list[str] | None, typer.Option(help="Origin whose pages may call the service; repeatable.")
+        list[str] | None,
+        typer.Option(help="Origin whose pages may call the service, such as https://a.org; repeatable."),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a proxy that says who is asking (X-Forwarded-For); repeatable."
+        ),
     ] = None,
 ) -> None:
     """Serve the champions over HTTP, with a page; follows the registry and stops cleanly on SIGTERM."""
@@ -70,7 +81,8 @@ def serve(
         memory_bytes=defaults.memory_bytes if memory is None else _bytes(memory),
         threads=threads or defaults.threads,
         keys=read_keys(api_keys),
-        cors=tuple(cors or ()),
+        cors=tuple(_origin(text) for text in cors or ()),
+        proxies=tuple(_network(text) for text in proxy or ()),
     )
     source = _source(settings, uri, tuple(model or ()), cache)
     listening = open_socket(host, port)
@@ -79,7 +91,7 @@ def serve(
     application = create_app(settings, source, cache=None if cache is None else cache / "compiled")
     for line in _lines(host, listening.getsockname()[1], source, settings, bool(model)):
         typer.echo(line)
-    run_app(application, listening, settings.limits)
+    run_app(application, listening, settings.limits, settings.proxies)
     typer.echo("stopped")
 
 
@@ -117,7 +129,7 @@ def _source(
 
 
 def _lines(host: str, port: int, source: ModelSource, settings: ServiceSettings, folders: bool) -> list[str]:
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     what = "models in" if folders else f"versions with the alias {settings.alias!r} in"
     lines = [
         f"crossprop serves {what} {source.where}",
@@ -127,6 +139,26 @@ def _lines(host: str, port: int, source: ModelSource, settings: ServiceSettings,
         open_to = "whoever is on this machine" if host in _LOOPBACK else "WHOEVER REACHES THIS ADDRESS"
         lines.append(f"no API keys: open to {open_to}, for reading only (--api-keys FILE closes it)")
     return lines
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it, or ``*`` for all of them."""
+    if text != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", text):
+        raise ConfigError(
+            f"--cors {text!r} is no origin. Give scheme and host without a path, such as https://pages.example.org."
+        )
+    return text.lower()
+
+
+def _network(text: str) -> str:
+    """An address, or a network such as 10.0.0.0/8."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"--proxy {text!r} is neither an address nor a network: {error}. Give one such as 127.0.0.1 or 10.0.0.0/8."
+        ) from None
+    return text
 
 
 def _bytes(text: str) -> int:

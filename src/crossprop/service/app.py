@@ -61,6 +61,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # a redirect names a host and a path that a proxy in front may not have
     )
     app.state.service = service
     app.add_middleware(Guard, limits=settings.limits, metrics=service.metrics)
@@ -70,6 +71,7 @@ def create_app(
             allow_origins=list(settings.cors),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+            expose_headers=["Retry-After", "X-Request-ID"],
         )
     app.add_exception_handler(RefusalError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
@@ -92,7 +94,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, known = request.url.path[:200], "The API is described under /docs and /openapi.json."
     if error.status_code == 404:
-        body = error_body("UnknownPathError", f"There is nothing under {path!r}. {known}")
+        hint = " Leave the slash at its end out." if path.endswith("/") else ""
+        body = error_body("UnknownPathError", f"There is nothing under {path!r}.{hint} {known}")
     elif error.status_code == 405:
         body = error_body("MethodError", f"{path!r} does not answer {request.method[:20]!r}. {known}")
     else:

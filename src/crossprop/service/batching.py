@@ -1,13 +1,15 @@
 """Small requests for one model that come at the same time are predicted together.
 
 One composition costs a model of many networks about as much as sixteen: what takes the time is reading its weights.
-While a batch is computed the next ones gather, so that nobody waits for company that may never come.
+While a batch is computed the next ones gather. Callers who were answered together tend to ask again together: only
+for them is waited a moment, so that nobody waits for company that may never come.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +19,9 @@ from crossprop.serving.served import Predictions, ServedModel
 
 MOST_ROWS = 64
 """Rows that are predicted together, unless a single request has more."""
+_SECONDS_A_CALLER = 0.001
+_LONGEST_SECONDS = 0.005
+"""How long callers who were answered together are waited for, all in all."""
 
 
 @dataclass(eq=False)
@@ -29,6 +34,7 @@ class _Waiting:
 class _Queue:
     model: ServedModel
     waiting: deque[_Waiting] = field(default_factory=deque)
+    arrival: asyncio.Event = field(default_factory=asyncio.Event)
     worker: asyncio.Task[None] | None = None
 
 
@@ -52,6 +58,7 @@ class Batcher:
         queue = self._queues.setdefault(id(model), _Queue(model))
         waiting = _Waiting(fractions, asyncio.get_running_loop().create_future())
         queue.waiting.append(waiting)
+        queue.arrival.set()
         if queue.worker is None:
             queue.worker = asyncio.create_task(self._work(queue))
         return await waiting.answer
@@ -60,6 +67,8 @@ class Batcher:
         try:
             while batch := _next_batch(queue.waiting):
                 await self._compute(queue.model, batch)
+                if len(batch) > 1:
+                    await _gathered(queue, len(batch))
         finally:
             self._queues.pop(id(queue.model), None)
             for left in queue.waiting:  # only if this task was cancelled
@@ -80,6 +89,15 @@ class Batcher:
             end = start + len(one.fractions)
             _settle(one, _rows(got, start, end))
             start = end
+
+
+async def _gathered(queue: _Queue, callers: int) -> None:
+    """Wait until so many wait as were answered together, or for a moment."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(min(_SECONDS_A_CALLER * callers, _LONGEST_SECONDS)):
+            while len(queue.waiting) < callers:
+                queue.arrival.clear()
+                await queue.arrival.wait()
 
 
 def _next_batch(waiting: deque[_Waiting]) -> list[_Waiting]:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from crossprop.errors import CrosspropError, ModelFormatError
@@ -39,12 +40,11 @@ class ModelLoader:
         Raises:
             CrosspropError: It is no saved model or damaged; the message says what to do.
         """
-        from crossprop.serving.compiled_cache import cache_folder, content_key, is_whole
+        from crossprop.serving.compiled_cache import cache_folder
 
         place = cache_folder(self.cache)
-        if not is_whole(place / content_key(folder)):
-            self._compile(folder, place)
-        return ServedModel.load(folder, cache=place, threads=self.threads)
+        apart = partial(self._compile, folder, place)
+        return ServedModel.load(folder, cache=place, threads=self.threads, compile_apart=apart)
 
     def close(self) -> None:
         """End what is being compiled; it is begun anew when it is needed again."""

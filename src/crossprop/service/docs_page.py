@@ -33,9 +33,9 @@ def docs_page(document: Mapping[str, Any]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{escape(info["title"])} API</title><link rel="stylesheet" href="/docs.css"></head><body><main>'
+        f'<title>{escape(info["title"])} API</title><link rel="stylesheet" href="docs.css"></head><body><main>'
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>{_paragraphs(info.get('description', ''))}"
-        f'<p><a href="/">The page</a>, <a href="/openapi.json">this description as OpenAPI</a></p>'
+        f'<p><a href="./">The page</a>, <a href="openapi.json">this description as OpenAPI</a></p>'
         f"<ul>{contents}</ul>{''.join(_operation(*given, document) for given in operations)}"
         f"<h2>Schemas</h2>{''.join(_schema(name, schema) for name, schema in schemas.items())}"
         "</main></body></html>"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossprop.data.compositions import ELEMENTS
-from crossprop.errors import ModelFormatError
+from crossprop.errors import CrosspropError, ModelFormatError
 from crossprop.service.cards import Card
 from crossprop.service.loading import Load
 from crossprop.serving.served import ServedModel
@@ -130,6 +130,16 @@ def check_model(model: ServedModel, info: VersionInfo) -> ServedModel:
     if not np.isfinite(model.predict(fractions).value).all():
         raise ModelFormatError(f"{info.name}, version {info.version}, gives no numbers. Do not use it.")
     return model
+
+
+def fault_of(error: Exception) -> str:
+    """Why a model could not be loaded, and what to do: what is no refusal of ours says neither by itself."""
+    if isinstance(error, CrosspropError):
+        return str(error)[:500]
+    told = f"{type(error).__name__}: {error}"[:300]
+    return (
+        f"its files, or their compiled form in the cache, cannot be read ({told}). Register the model again."
+    )
 
 
 def size_of(model: ServedModel | None, folder: Path) -> int:

@@ -65,6 +65,7 @@ class Follower:
                 return self.state
             self._set(RegistryState(True, "", time.monotonic()))
             self._shelf.update(versions)
+            self._shelf.tell_missing()
             return self.state
 
     def _follow(self) -> None:

@@ -54,7 +54,7 @@ class Guard:
         exchange = _Exchange(scope, receive, send, self._limits)
         self._metrics.in_flight.inc()
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app(exchange.scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
             exchange.status = exchange.status or 499
             raise
@@ -70,7 +70,7 @@ class Guard:
     def _record(self, exchange: _Exchange) -> None:
         scope, seconds = exchange.scope, time.perf_counter() - exchange.began
         path = _template(scope)
-        self._metrics.requests.labels(_method(scope), path, exchange.status).inc()
+        self._metrics.requests.labels(exchange.method, path, exchange.status).inc()
         self._metrics.seconds.labels(path).observe(seconds)
         if path in _PROBES and exchange.status < 400:
             return
@@ -78,7 +78,7 @@ class Guard:
         fields = {
             "id": exchange.id,
             "client": client[0] if client else "",
-            "method": _method(scope),
+            "method": exchange.method,
             "path": scope["path"][:_SHOWN],
             "status": exchange.status,
             "ms": round(seconds * 1000, 1),
@@ -92,7 +92,9 @@ class _Exchange:
     """One request and its answer."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
-        self.scope = scope
+        self.method = _method(scope)
+        # What answers GET answers HEAD, too: the same headers, and no body.
+        self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
         self.began = time.perf_counter()
         self.status = 0
         self.sent = 0
@@ -140,6 +142,8 @@ class _Exchange:
                 kept = b"no-cache" if self.scope["path"].startswith("/static/") else b"no-store"
                 more.append((b"cache-control", kept))
             message = {**message, "headers": [*given, *more, (b"x-request-id", self.id.encode())]}
+        elif self.method == "HEAD":
+            message = {**message, "body": b""}
         else:
             self.sent += len(message.get("body", b""))
         await self._send(message)

@@ -85,7 +85,8 @@ def read_keys(file: Path | None) -> KeyRing:
 
     Raises:
         ConfigError: A line is none of ``<owner> <read|admin> sha256:<digest>``, the file cannot be read, or there
-            is a file without any key (a service that was meant to be closed must not start open).
+            is a file or a text without any key (a service that was meant to be closed must not start open; an
+            empty variable counts as none).
     """
     if file is None:
         text, where = os.environ.get(ENVIRONMENT, "").replace(",", "\n"), ENVIRONMENT
@@ -98,9 +99,9 @@ def read_keys(file: Path | None) -> KeyRing:
             ) from error
     lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
     keys = tuple(_parse(line, f"{where}, line {n}") for n, line in lines if line and not line.startswith("#"))
-    if file is not None and not keys:
+    if not keys and (file is not None or text.strip()):
         raise ConfigError(
-            f"{file} holds no API key. Make one with 'crossprop api-key NAME' and add its line."
+            f"{where} holds no API key. Make one with 'crossprop api-key NAME' and add its line."
         )
     if len({key.digest for key in keys}) < len(keys):
         raise ConfigError(f"{where} holds a key twice. Every owner needs one of their own.")

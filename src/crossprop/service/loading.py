@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import heapq
 import itertools
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, TypeVar
@@ -107,13 +110,26 @@ class LoadQueue:
             try:
                 load.future.set_result(load.job())
             except BaseException as error:
+                _let_go(error)
                 load.future.set_exception(error)
             if self._when_idle is not None and not self._heap:
                 self._when_idle()
 
 
+def _let_go(error: BaseException) -> None:
+    """Free what the functions that failed had in hand.
+
+    A failure remembers them with all their variables: a model that was loaded in part. Taken out of the garbage
+    collector's sight together with what was loaded well, it would stay for ever, once for every attempt.
+    """
+    failure: BaseException | None = error
+    while failure is not None:
+        traceback.clear_frames(failure.__traceback__)
+        failure = failure.__cause__ or failure.__context__
+
+
 def settle_memory() -> None:
-    """Take what has been loaded out of the garbage collector's sight.
+    """Take what has been loaded out of the garbage collector's sight, and give freed memory back to the system.
 
     Models are hundreds of thousands of objects that live for days. Looking through all of them, which Python does
     every now and then, would stop every request for a quarter of a second; for the same reason only what is young is
@@ -121,3 +137,6 @@ def settle_memory() -> None:
     """
     gc.collect(1)
     gc.freeze()
+    # What a load needed in passing, and models that gave way, stay with the C library unless it is asked for them.
+    with suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)

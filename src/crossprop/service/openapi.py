@@ -23,7 +23,7 @@ _MEANING = {
     404: "There is no such property.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
-    415: "The body is not said to be JSON.",
+    415: "The body is not said to be JSON, or said to be compressed.",
     422: "The request holds something that this operation does not take, or too much of it.",
     429: "Too many requests are waiting; `Retry-After` says when to come back.",
     503: "Not there yet, or not done in time; `Retry-After` says when to come back.",
@@ -54,12 +54,12 @@ _EXAMPLE_ANSWER = {
             "error": None,
             "predictions": {
                 "bulkmoduluskv": {
-                    "value": 172.4,
-                    "lower": 148.0,
-                    "upper": 196.8,
+                    "value": 137.7,
+                    "lower": 86.8,
+                    "upper": 188.5,
                     "in_domain": True,
                     "note": "",
-                    "nearest": [{"formula": "Fe2O3", "value": 178.1, "distance": 0.0}],
+                    "nearest": [{"formula": "FeO2", "value": 98.6, "distance": 0.267}],
                 }
             },
         },

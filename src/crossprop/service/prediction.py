@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -18,11 +17,12 @@ from crossprop.service.bodies import check_size
 from crossprop.service.editions import Edition, Slot
 from crossprop.service.lanes import Lane
 from crossprop.service.metrics import Metrics
-from crossprop.service.refusals import UnavailableError, UnknownNameError
+from crossprop.service.naming import unknown_property
+from crossprop.service.refusals import UnavailableError
 from crossprop.service.schemas import PredictRequest
 from crossprop.service.settings import Limits
 from crossprop.service.shelf import Shelf
-from crossprop.service.writing import SHOWN, Reading, Row, prediction_rows, write_results
+from crossprop.service.writing import Reading, Row, prediction_rows, write_results
 from crossprop.serving.served import ServedModel
 
 P = ParamSpec("P")
@@ -158,7 +158,9 @@ class Desk:
         return prediction_rows(got, near)
 
     def _count(self, one: Asked, n: int) -> None:
-        self.metrics.predictions.labels(one.name, one.edition.info.version).inc(n)
+        info = one.edition.info
+        name = info.target if info.target in self.shelf.names else info.name  # however it was asked for
+        self.metrics.predictions.labels(name, info.version).inc(n)
 
     @contextmanager
     def _naming(self, one: Asked) -> Iterator[None]:
@@ -200,21 +202,8 @@ class Desk:
     def _slot(self, name: str) -> Slot:
         slot = self.shelf.find(name)
         if slot is None:
-            raise UnknownNameError(unknown_property(name, self.shelf))
+            raise unknown_property(name, self.shelf)
         return slot
-
-
-def unknown_property(name: str, shelf: Shelf) -> str:
-    """What to say of a property that is not served."""
-    known = sorted(shelf.names)
-    near = difflib.get_close_matches(name, known, n=3) or known[:5]
-    if not near:
-        return "No property is served yet. Give a model the alias with 'crossprop promote <target>'."
-    same = [model for model, slot in shelf.slots.items() if slot.target == name]
-    if same:
-        return f"{name!r} is a target of several studies: name one of {', '.join(same)}."
-    more = f" (of {len(known)}; see /v1/properties)" if len(known) > len(near) else ""
-    return f"{name[:SHOWN]!r} is no property that is served. There are: {', '.join(near)}{more}."
 
 
 async def _all_or_none(jobs: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:

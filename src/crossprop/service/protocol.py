@@ -68,6 +68,9 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         super().timeout_keep_alive_handler()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Whoever offers another protocol is answered in this one, which is no news."""
+
     def _expect_headers(self) -> None:
         self._heading = 0
         self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)

@@ -73,6 +73,17 @@ class MediaTypeError(RefusalError):
     status = 415
 
 
+class UnsupportedCodingError(RefusalError):
+    """The body is compressed."""
+
+    status = 415
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Says which codings are read."""
+        return super().headers | {"Accept-Encoding": "identity"}
+
+
 class InvalidRequestError(RefusalError):
     """The body is JSON, but not what the operation takes."""
 

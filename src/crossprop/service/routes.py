@@ -19,9 +19,9 @@ from crossprop.service.bodies import read_request
 from crossprop.service.cards import parity
 from crossprop.service.docs_page import STYLE, docs_page
 from crossprop.service.keys import Scope
+from crossprop.service.naming import unknown_property
 from crossprop.service.openapi import METRICS_ANSWER, errors, predict_extra
-from crossprop.service.prediction import unknown_property
-from crossprop.service.refusals import HungUpError, UnavailableError, UnknownNameError
+from crossprop.service.refusals import HungUpError, UnavailableError
 from crossprop.service.state import Service
 
 
@@ -86,7 +86,7 @@ def build(service: Service) -> APIRouter:
         """At most 2,000 points, drawn evenly; none for a model that was saved without evidence."""
         slot = service.shelf.find(name)
         if slot is None:
-            raise UnknownNameError(unknown_property(name, service.shelf))
+            raise unknown_property(name, service.shelf)
         edition = slot.shown
         if edition.folder is None:
             raise UnavailableError(
@@ -174,7 +174,7 @@ def build_pages(pages: Path, document: Mapping[str, Any]) -> APIRouter:
     async def style() -> Response:
         return Response(STYLE, media_type="text/css")
 
-    @router.api_route("/", methods=["GET", "HEAD"])
+    @router.get("/")
     async def page() -> Response:
         index = pages / "index.html"
         if not index.is_file():

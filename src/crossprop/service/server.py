@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,12 @@ from crossprop.errors import ServiceError
 from crossprop.service.protocol import BoundedProtocol
 from crossprop.service.settings import Limits
 
+log = logging.getLogger("crossprop.service")
+
 SWITCH_SECONDS = 0.0005
+MOST_FILES = 65_536
+"""More files than any number of models and connections needs; a bound, since some systems allow a billion."""
+
 KEEP_ALIVE_SECONDS = 20
 SHUTDOWN_SECONDS = 35
 """Longest that requests may take to be answered after the order to stop: a little more than a request may take."""
@@ -54,22 +59,24 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run_app(app: FastAPI, listening: socket.socket, limits: Limits) -> None:
-    """Serve until SIGTERM or SIGINT; requests that have begun are answered first.
+def run_app(app: FastAPI, listening: socket.socket, limits: Limits, proxies: tuple[str, ...] = ()) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP; requests that have begun are answered first.
 
     Args:
         app: The application.
         listening: Socket to listen on, as ``open_socket`` made it.
         limits: Tells how many connections may be open.
+        proxies: Addresses or networks whose word on who is asking (``X-Forwarded-For``) is taken.
     """
     log_as_json()
+    allow_many_files()
     # A prediction lets the interpreter go dozens of times. Whenever another thread computes in Python (one that asks
     # the registry, say), each time would cost up to this interval; the default is 5 ms.
     sys.setswitchinterval(SWITCH_SECONDS)
-    build_server(app, limits).run(sockets=[listening])
+    build_server(app, limits, proxies).run(sockets=[listening])
 
 
-def build_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
+def build_server(app: FastAPI, limits: Limits, proxies: tuple[str, ...] = ()) -> uvicorn.Server:
     """The server, not yet started; ``should_exit`` ends it."""
     config = uvicorn.Config(
         app,
@@ -79,7 +86,8 @@ def build_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         limit_concurrency=limits.connections,
         backlog=2048,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -98,13 +106,35 @@ class _Server(uvicorn.Server):
             yield
             return
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup wants it
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, self._end, number)
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in numbers:
                 loop.remove_signal_handler(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        open_requests = sum(not one.transport.is_closing() for one in self.server_state.connections)
+        log.info("stopping", extra={"fields": {"signal": number.name, "connections": open_requests}})
+        self.handle_exit(number, None)
+
+
+def allow_many_files() -> None:
+    """Open as many files as the system lets this process, not only as many as a shell begins with (often 1,024).
+
+    A loaded model holds the files that it is mapped from, dozens of them, and every connection is one more.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS says that there is no bound, and has one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def log_as_json() -> None:

@@ -66,6 +66,7 @@ class ServiceSettings:
         keys: API keys; without any the service is open, and nothing can be changed through it.
         open_metrics: Whether ``/metrics`` needs no key.
         cors: Origins whose pages may call the service; none by default.
+        proxies: Addresses or networks of proxies whose ``X-Forwarded-For`` is believed.
         limits: Bounds of requests.
     """
 
@@ -80,4 +81,5 @@ class ServiceSettings:
     keys: KeyRing = field(default_factory=KeyRing)
     open_metrics: bool = True
     cors: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)

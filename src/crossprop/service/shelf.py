@@ -10,9 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from crossprop.errors import CrosspropError
 from crossprop.service.cards import card_of_folder, card_of_tags
-from crossprop.service.editions import Edition, Slot, check_model, size_of
+from crossprop.service.editions import Edition, Slot, check_model, fault_of, size_of
 from crossprop.service.loading import LoadQueue, Urgency, settle_memory
 from crossprop.service.metrics import Metrics
 from crossprop.service.refusals import UnavailableError
@@ -48,6 +47,7 @@ class Shelf:
         self._settings = settings
         self._metrics = metrics
         self._lock = threading.RLock()
+        self._missed: list[str] = []
         self._queue = LoadQueue(settings.loaders, settle_memory)
 
     def find(self, name: str) -> Slot | None:
@@ -91,6 +91,17 @@ class Shelf:
             else:
                 self._start(slot, edition, Urgency.REQUEST)
             return edition
+
+    def tell_missing(self) -> None:
+        """Log, once, what was named to be served and has no version with the alias."""
+        wanted = self._settings
+        missed = [name for name in wanted.properties if self.find(name) is None]
+        if not (missed or self.slots):
+            missed = ["every model"]
+        if missed and missed != self._missed:
+            fields = {"alias": wanted.alias, "study": wanted.study, "missing": missed}
+            log.warning("no version has the alias", extra={"fields": fields})
+        self._missed = missed
 
     def close(self) -> None:
         """Begin no further load."""
@@ -187,9 +198,8 @@ class Shelf:
             self.show()
 
     def _failed(self, slot: Slot, edition: Edition, error: Exception) -> None:
-        said = str(error) if isinstance(error, CrosspropError) else f"{type(error).__name__}: {error}"
         with self._lock:
-            edition.fault, edition.loading = said[:500], None
+            edition.fault, edition.loading = fault_of(error), None
             edition.retry_at = time.monotonic() + min(_LONGEST_BACKOFF, 2.0 * 2**edition.attempts)
             edition.attempts += 1
             self._metrics.load_failures.labels(slot.model).inc()

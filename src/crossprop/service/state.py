@@ -81,9 +81,11 @@ class Service:
         if not state.up:
             return f"Nothing is served: {state.note}"
         if not self.shelf.slots:
+            of = f" of study {self.settings.study!r}" if self.settings.study else ""
+            named = f" among {', '.join(self.settings.properties)}" if self.settings.properties else ""
             return (
-                f"No model has the alias {self.settings.alias!r}. Give it to one with 'crossprop promote <target>' "
-                "('crossprop models' lists them), or serve a folder with --model; this service will notice."
+                f"No model{of}{named} has the alias {self.settings.alias!r}. Give it to one with 'crossprop promote "
+                "<target>' ('crossprop models' lists them), or serve a folder with --model; this service will notice."
             )
         stuck = [slot.status.note for slot in self.shelf.slots.values() if slot.status.word == "unavailable"]
         if stuck:

@@ -11,6 +11,7 @@ import pytest
 from browsing import Visit, served, visit
 from fake_service import FakeSource, load_fake
 from tool_modules import load_script
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -48,7 +49,7 @@ def application() -> Callable[..., Any]:
 
         def load(folder: Path) -> Any:
             if gate and "optb88vdw_bandgap" in folder.parts:
-                gate.wait(60)
+                gate.wait(PATIENCE)
             return load_fake(folder)
 
         return create_app(ServiceSettings(**settings), source, load)

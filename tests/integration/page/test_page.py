@@ -31,6 +31,7 @@ def test_typed_formulas_are_predicted_with_interval_domain_and_model(seen: Visit
     assert "jarvis.bulkmoduluskv v1" in detail.inner_text()
     assert "90 % stated" in detail.inner_text()
     assert "mean absolute error" in detail.locator("svg.plot").get_attribute("aria-label")
+    detail.locator(".neighbours tbody tr").first.wait_for()
     assert detail.locator(".neighbours tbody tr").count() == 5
 
 

@@ -30,7 +30,7 @@ def test_a_phone_shows_cards_and_never_scrolls_sideways(browser: Browser, addres
         page.locator(".cell").first.tap()
         page.wait_for_selector("#sheet[open] svg.plot")
         page.keyboard.press("Escape")
-        assert page.evaluate("document.activeElement.className") == "cell"
+        page.wait_for_function("document.activeElement.className === 'cell'")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

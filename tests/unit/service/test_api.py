@@ -5,59 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from fake_service import FakeSource, load_fake
-from starlette.testclient import TestClient
-from test_shelf import until
+from asking import ask, error_of
+from fake_service import load_fake
+from waiting import until
 
-from crossprop.service.app import create_app
 from crossprop.service.keys import KeyRing, Scope, new_key
-from crossprop.service.settings import Limits, ServiceSettings
-
-
-@pytest.fixture
-def source(tmp_path) -> FakeSource:
-    made = FakeSource(tmp_path)
-    made.add("bulkmoduluskv")
-    made.add("deltae")
-    return made
-
-
-@pytest.fixture
-def client_of(source) -> Iterator[Callable[..., TestClient]]:
-    opened: list[TestClient] = []
-
-    def make(limits: Limits | None = None, load=load_fake, **settings) -> TestClient:
-        app = create_app(
-            ServiceSettings(limits=limits or Limits(), poll_seconds=0.05, **settings), source, load
-        )
-        client = TestClient(app, raise_server_exceptions=False)
-        client.__enter__()
-        opened.append(client)
-        until(lambda: app.state.service.follower.state.at)
-        until(lambda: all(slot.status.word != "loading" for slot in app.state.service.shelf.slots.values()))
-        return client
-
-    yield make
-    for client in opened:
-        client.__exit__(None, None, None)
-
-
-@pytest.fixture
-def client(client_of) -> TestClient:
-    return client_of()
-
-
-def ask(client: TestClient, formulas, properties=("deltae",), **more):
-    return client.post("/v1/predict", json={"formulas": formulas, "properties": list(properties), **more})
-
-
-def error_of(response) -> tuple[int, str]:
-    assert set(response.json()) == {"error"}
-    return response.status_code, response.json()["error"]["type"]
+from crossprop.service.settings import Limits
 
 
 def test_many_formulas_and_many_properties_are_answered_in_order(client, source):

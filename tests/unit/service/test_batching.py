@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.service.batching import MOST_ROWS, Batcher
@@ -23,7 +24,7 @@ class Sum:
     def predict(self, fractions: np.ndarray) -> Predictions:
         self.calls.append(len(fractions))
         if len(self.calls) == 1:
-            self.let_go.wait(5)
+            self.let_go.wait(PATIENCE)
         if (fractions[:, 0] > 0).any():
             raise ArithmeticError("no hydrogen, please")
         value = fractions[:, 22].copy()
@@ -35,6 +36,13 @@ def lane():
     made = Lane("quick", 4, 100, Metrics().waiting)
     yield made
     made.close()
+
+
+async def idle(batcher):
+    """An idle model is not held on to."""
+    async with asyncio.timeout(PATIENCE):
+        while batcher._queues:
+            await asyncio.sleep(0.001)
 
 
 def together(lane, model, requests):
@@ -55,7 +63,7 @@ def together(lane, model, requests):
         await asyncio.sleep(0.02)
         model.let_go.set()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert not batcher._queues, "an idle model is not held on to"
+        await idle(batcher)
         return outcomes
 
     return asyncio.run(run())
@@ -114,9 +122,53 @@ def test_models_do_not_wait_for_each_other(lane):
         waiting = asyncio.create_task(batcher.predict(slow, fraction_matrix(["Fe"])))
         while not slow.calls:
             await asyncio.sleep(0.001)
-        got = await asyncio.wait_for(batcher.predict(fast, fraction_matrix(["FeO"])), 2)
+        got = await asyncio.wait_for(batcher.predict(fast, fraction_matrix(["FeO"])), PATIENCE)
         slow.let_go.set()
         await waiting
         return got
 
     assert list(asyncio.run(run()).value) == [0.5]
+
+
+def test_callers_who_were_answered_together_are_waited_for(lane, monkeypatch):
+    monkeypatch.setattr("crossprop.service.batching._LONGEST_SECONDS", PATIENCE)
+    monkeypatch.setattr("crossprop.service.batching._SECONDS_A_CALLER", PATIENCE)
+    model = Sum()
+
+    async def run():
+        batcher = Batcher(lane)
+
+        async def caller(number: int) -> None:
+            if number:
+                while not model.calls:
+                    await asyncio.sleep(0.001)
+            await batcher.predict(model, fraction_matrix(["FeO"]))
+            await asyncio.sleep(0.005 * number)  # they come back one after the other
+            if number:
+                await batcher.predict(model, fraction_matrix(["FeO"]))
+
+        callers = [asyncio.create_task(caller(number)) for number in range(4)]
+        while sum(len(queue.waiting) for queue in batcher._queues.values()) < 3:
+            await asyncio.sleep(0.001)
+        model.let_go.set()
+        await asyncio.gather(*callers)
+        for task in [queue.worker for queue in batcher._queues.values()]:
+            task.cancel()
+
+    asyncio.run(run())
+    assert model.calls == [1, 3, 3]
+
+
+def test_a_single_caller_is_waited_for_by_nobody(lane, monkeypatch):
+    monkeypatch.setattr("crossprop.service.batching._gathered", None)  # would fail if it were called
+    model = Sum()
+    model.let_go.set()
+
+    async def run():
+        batcher = Batcher(lane)
+        for _ in range(3):
+            await batcher.predict(model, fraction_matrix(["FeO"]))
+        await idle(batcher)
+
+    asyncio.run(run())
+    assert model.calls == [1, 1, 1]

@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from crossprop.cli import app
-from crossprop.cli.serve import _bytes
+from crossprop.cli.serve import _bytes, _lines
 from crossprop.errors import ConfigError, CrosspropError, ModelFormatError, ServiceError
 from crossprop.service.keys import read_keys
 from crossprop.service.server import open_socket
-from crossprop.service.settings import half_of_memory
+from crossprop.service.settings import ServiceSettings, half_of_memory
 from crossprop.service.sources import FolderSource
 
 
@@ -64,6 +64,32 @@ def test_a_port_that_is_taken_is_named_with_another_one():
         port = taken.getsockname()[1]
         with pytest.raises(ServiceError, match=f"Port {port} on 127.0.0.1 cannot be used.*--port"):
             run("serve", "--port", str(port))
+
+
+@pytest.mark.parametrize("port", ["70000", "-1"])
+def test_a_port_that_does_not_exist_is_refused_rather_than_another_one_taken(port):
+    result = CliRunner().invoke(app, ["serve", "--port", port])
+    assert result.exit_code == 2
+    assert "--port" in result.output
+
+
+@pytest.mark.parametrize(
+    "origin", ["example.org", "https://example.org/", "https://example.org/a", "ftp://a", ""]
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin):
+    with pytest.raises(ConfigError, match=r"--cors .* is no origin"):
+        run("serve", "--cors", origin)
+
+
+def test_a_proxy_that_is_no_address_is_refused():
+    with pytest.raises(ConfigError, match=r"--proxy 'proxy\.local' is neither"):
+        run("serve", "--proxy", "proxy.local")
+
+
+def test_an_ipv6_address_is_shown_as_browsers_take_it(tmp_path):
+    (tmp_path / "model.json").write_text('{"study": "own", "target": "hardness"}')
+    page = _lines("::1", 8000, FolderSource((tmp_path,)), ServiceSettings(), True)[1]
+    assert "http://[::1]:8000/" in page
 
 
 def test_an_address_that_is_not_of_this_machine_is_refused():

@@ -4,7 +4,7 @@ import time
 
 import pytest
 from fake_service import FakeSource, load_fake
-from test_shelf import until
+from waiting import until
 
 from crossprop.service.follower import Follower
 from crossprop.service.metrics import Metrics
@@ -28,7 +28,7 @@ def test_a_moved_alias_is_followed(parts):
     follower.start()
     until(lambda: shelf.find("deltae") and shelf.find("deltae").served)
     source.add("deltae", "2")
-    until(lambda: shelf.find("deltae").served.info.version == "2", 2)
+    until(lambda: shelf.find("deltae").served.info.version == "2")
 
 
 def test_a_registry_that_is_gone_leaves_what_is_served_and_is_found_again(parts):

@@ -59,6 +59,14 @@ def test_a_file_without_sound_keys_is_refused_so_that_no_service_starts_open_by_
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_variable_without_sound_keys_is_refused_and_an_empty_one_is_none(monkeypatch):
+    monkeypatch.setenv("CROSSPROP_API_KEYS", "# only a comment")
+    with pytest.raises(ConfigError, match="CROSSPROP_API_KEYS holds no API key"):
+        read_keys(None)
+    monkeypatch.setenv("CROSSPROP_API_KEYS", " \n")
+    assert not read_keys(None)
+
+
 def test_a_missing_file_and_a_key_given_twice_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         read_keys(tmp_path / "none")

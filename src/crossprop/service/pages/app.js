@@ -11,10 +11,12 @@ import { problemBox } from "./problems.js";
 import { propertyList, usable } from "./properties.js";
 import { resultTable } from "./results.js";
 import { decode, encode, LONGEST_LINK } from "./state.js";
+import { summary } from "./summary.js";
 
 const $ = (id) => document.getElementById(id);
 const WIDE = matchMedia("(min-width: 64rem)");
 const POLL_LOADING = 2000;
+const POLL_GONE = 5000;
 const POLL_CALM = 60_000;
 
 const problem = problemBox($("problem"));
@@ -29,6 +31,7 @@ const properties = propertyList(
 let running = null;
 let shown = null;
 let poll = null;
+let begun = false;
 
 function tellPlan() {
   const formulas = compositions.formulas().length;
@@ -80,6 +83,7 @@ function fail(error, retry) {
     return;
   }
   problem.show(error, retry);
+  refreshSoon(POLL_LOADING);
 }
 
 async function refresh() {
@@ -88,22 +92,36 @@ async function refresh() {
   try {
     list = await api.properties();
   } catch (error) {
-    show($("health"), icon("error"), "no connection");
-    $("health").dataset.state = "error";
+    tellGone();
     fail(error, start);
-    if (error.kind !== "key") poll = setTimeout(refreshQuietly, POLL_CALM);
     return false;
   }
+  begun = true;
   settle(list);
   return true;
 }
 
+function tellGone() {
+  show($("health"), icon("error"), "no connection");
+  $("health").dataset.state = "error";
+}
+
+function refreshSoon(wait) {
+  clearTimeout(poll);
+  poll = setTimeout(refreshQuietly, wait);
+}
+
+/** Look again without a word: the service may be back, with other models. */
 async function refreshQuietly() {
   try {
-    settle(await api.properties());
-    if (running === null && shown === null) problem.clear();
-  } catch {
-    poll = setTimeout(refreshQuietly, POLL_CALM);
+    const list = await api.properties();
+    if (!begun || problem.kind() === "offline") problem.clear();
+    settle(list);
+    if (!begun) restore();
+    begun = true;
+  } catch (error) {
+    if (error.kind === "offline") tellGone();
+    if (error.kind !== "key") refreshSoon(POLL_GONE);
   }
 }
 
@@ -113,9 +131,8 @@ function settle(list) {
   tellExamples(list);
   tellPlan();
   $("forget").hidden = !api.apiKey.get();
-  const loading = list.some((property) => property.status === "loading");
-  clearTimeout(poll);
-  poll = setTimeout(refreshQuietly, loading ? POLL_LOADING : POLL_CALM);
+  const soon = !list.length || list.some((property) => property.status === "loading");
+  refreshSoon(soon ? POLL_LOADING : POLL_CALM);
 }
 
 function setRunning(controller) {
@@ -172,24 +189,9 @@ function ask(formulas, names, signal) {
   return api.predict(formulas, names, { signal, progress });
 }
 
-function sentence(answer, names, later, never) {
-  const failed = answer.results.filter((result) => result.error).length;
-  const outside = answer.results.flatMap((result) => Object.values(result.predictions ?? {})).filter((cell) => cell.in_domain === false).length;
-  const good = answer.results.length - failed;
-  return [
-    `${count(good * names.length, "prediction")} for ${count(good, "formula")}.`,
-    failed && `${count(failed, "formula")} could not be read.`,
-    outside && `${count(outside, "prediction lies", "predictions lie")} outside of the training domain.`,
-    later.length && `Still loading, to follow: ${later.join(", ")}.`,
-    never.length && `Left out, unavailable: ${never.join(", ")}.`,
-  ]
-    .filter(Boolean)
-    .join(" ");
-}
-
 function display(answer, names, later, never) {
   $("results").classList.remove("stale");
-  const list = names.map(properties.get);
+  const list = names.map(properties.get).filter(Boolean);
   $("empty").hidden = true;
   $("answer").hidden = $("tools").hidden = false;
   show($("detail"));
@@ -198,7 +200,7 @@ function display(answer, names, later, never) {
   const any = answer.results.some((result) => !result.error);
   $("answer").classList.toggle("no-detail", !any);
   $("legend").hidden = !any;
-  $("status").textContent = sentence(answer, names, later, never);
+  $("status").textContent = summary(answer, names, later, never);
   if (WIDE.matches) table.first();
   $("results").scrollIntoView({ block: "start" });
 }

@@ -20,16 +20,20 @@ export function holdout(property) {
   return holdouts.get(key);
 }
 
-/** Whether the model may know a composition: icon and words. */
+function warning(title, words, kind = "note") {
+  return el("span", { class: `flag flag-warn flag-${kind}` }, icon("warn"), el("span", {}, el("b", {}, title), words));
+}
+
+/** Whether the model may know a composition, and what else speaks against relying on a value: icons and words. */
 export function domainFlag(cell, { long = false } = {}) {
   if (cell.in_domain === false) {
-    const words = cell.note || "unlike anything in training";
-    return el("span", { class: "flag flag-outside" }, icon("warn"), el("span", {}, el("b", {}, "Outside the domain: "), words));
+    return warning("Outside the domain: ", cell.note || "unlike anything in training", "outside");
   }
   if (cell.in_domain === true) {
-    return el("span", { class: "flag flag-inside" }, icon("check"), long ? "Inside the training domain" : "in domain");
+    const inside = el("span", { class: "flag flag-inside" }, icon("check"), long ? "Inside the training domain" : "in domain");
+    return [inside, cell.note && warning("Beware: ", cell.note)];
   }
-  return el("span", { class: "flag" }, "domain not known");
+  return [el("span", { class: "flag" }, "domain not known"), cell.note && warning("Beware: ", cell.note)];
 }
 
 function fact(name, ...value) {

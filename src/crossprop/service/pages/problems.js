@@ -15,8 +15,10 @@ const LONGEST_COUNTDOWN = 120;
 /** Connect the box for problems. */
 export function problemBox(node) {
   let timer = null;
+  let kind = null;
 
   function clear() {
+    kind = null;
     clearInterval(timer);
     node.hidden = true;
     show(node);
@@ -38,9 +40,12 @@ export function problemBox(node) {
 
   return {
     clear,
+    /** Which kind of problem is shown; null without any. */
+    kind: () => kind,
     /** Show an error; `retry` is called on a click. */
     show(error, retry) {
       clear();
+      kind = error.kind ?? "page";
       const title = TITLES[error.kind] ?? "The page met an error";
       const hint = error.kind === "busy" ? " What you entered stays here; try again in a moment." : "";
       show(

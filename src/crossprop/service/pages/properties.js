@@ -154,7 +154,7 @@ export function propertyList({ search, list, summary, clear, only }, changed) {
   }
 
   function tell() {
-    summary.textContent = `${chosen.size} of ${known.length} chosen`;
+    summary.textContent = `${known.filter((property) => chosen.has(property.name)).length} of ${known.length} chosen`;
     clear.hidden = chosen.size === 0;
   }
 

@@ -3,13 +3,14 @@
 import { drawBar, scaleOfAnswer, scaleOfHoldout } from "./bars.js";
 import { domainFlag, holdout } from "./detail.js";
 import { el, icon, quiet, show } from "./dom.js";
+import { filterBar, isOf } from "./filters.js";
 import { count, formula, prediction, significant, unit, unitName } from "./format.js";
 import { title } from "./properties.js";
 
 const PAGE = 100;
 /** Least width of a column, in rem. */
 const COLUMN = 11;
-const LONGEST_NAME = 60;
+const LONGEST_NAME = 32;
 
 const shorten = (text) => (text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}…` : text);
 
@@ -26,8 +27,10 @@ export function resultTable(node, { answer, properties }, { select, fix }) {
   let turned = properties.length > 6 && good.length <= 3;
   let order = { name: null, down: true };
   let rows = PAGE;
+  let kind = "all";
   let at = null;
 
+  const shownGood = () => good.filter((result) => isOf(kind, result)).slice(0, rows);
   const cellsOf = (name) => good.map((result) => result.predictions[name]).filter(Boolean);
 
   function cell(result, property) {
@@ -106,12 +109,12 @@ export function resultTable(node, { answer, properties }, { select, fix }) {
       "tr",
       { class: "row-error", role: "row" },
       el("th", { scope: "row", role: "rowheader" }, icon("error"), quiet("Not predicted: "), el("span", { class: "given" }, shorten(result.formula))),
-      el("td", { role: "cell", colspan: width }, el("span", { class: "reason" }, result.error.message), button),
+      el("td", { role: "cell", colspan: width }, el("div", { class: "objection" }, el("span", { class: "reason" }, result.error.message), button)),
     );
   }
 
   function formulaRows() {
-    const all = answer.results.map((result, i) => ({ ...result, i }));
+    const all = answer.results.map((result, i) => ({ ...result, i })).filter((result) => isOf(kind, result));
     const value = (result) => result.predictions?.[order.name]?.value ?? NaN;
     if (order.name) {
       all.sort((a, b) => {
@@ -133,22 +136,29 @@ export function resultTable(node, { answer, properties }, { select, fix }) {
   }
 
   function propertyRows() {
-    const failed = answer.results.filter((result) => result.error);
+    const failed = answer.results.filter((result) => result.error && isOf(kind, result));
+    const columns = shownGood();
     return [
-      ...properties.map((property) =>
-        el("tr", { role: "row" }, propertyHead(property, "row"), ...good.slice(0, rows).map((result) => cell(result, property))),
+      ...(columns.length ? properties : []).map((property) =>
+        el("tr", { role: "row" }, propertyHead(property, "row"), ...columns.map((result) => cell(result, property))),
       ),
-      ...failed.slice(0, rows).map((result) => errorRow(result, Math.max(1, good.length))),
+      ...failed.slice(0, rows).map((result) => errorRow(result, Math.max(1, columns.length))),
     ];
+  }
+
+  function choose(wanted) {
+    [kind, rows] = [wanted, PAGE];
+    draw();
+    node.querySelector(`[data-kind="${wanted}"]`).focus();
   }
 
   function draw() {
     for (const list of bars.values()) list.length = 0;
     const heads = turned
-      ? good.slice(0, rows).map((result) => el("th", { scope: "col", role: "columnheader" }, formula(result.formula)))
+      ? shownGood().map((result) => el("th", { scope: "col", role: "columnheader" }, formula(result.formula)))
       : properties.map((property) => propertyHead(property, "col"));
     const first = el("th", { scope: "col", role: "columnheader", class: "corner" }, turned ? "Property" : "Composition");
-    const columns = turned ? Math.min(rows, good.length) : properties.length;
+    const columns = turned ? shownGood().length : properties.length;
     const table = el(
       "table",
       { class: turned ? "results turned" : "results", role: "table" },
@@ -157,13 +167,14 @@ export function resultTable(node, { answer, properties }, { select, fix }) {
       el("tbody", { role: "rowgroup" }, ...(turned ? propertyRows() : formulaRows())),
     );
     table.style.minWidth = `${(turned ? 16 : 8) + COLUMN * columns}rem`;
-    const left = answer.results.length - rows;
+    const left = answer.results.filter((result) => isOf(kind, result)).length - rows;
     const more = () => {
       rows += PAGE;
       draw();
     };
     show(
       node,
+      filterBar(answer.results, kind, choose),
       el("div", { class: "table-scroll" }, table),
       left > 0 ? el("button", { type: "button", class: "more", onclick: more }, `Show ${Math.min(PAGE, left)} more of ${count(left, "formula")}`) : null,
     );

@@ -1,0 +1,46 @@
+"""An application with made-up models, asked without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from fake_service import FakeSource, load_fake
+from starlette.testclient import TestClient
+from waiting import until
+
+from crossprop.service.app import create_app
+from crossprop.service.settings import Limits, ServiceSettings
+
+
+@pytest.fixture
+def source(tmp_path) -> FakeSource:
+    made = FakeSource(tmp_path)
+    made.add("bulkmoduluskv")
+    made.add("deltae")
+    return made
+
+
+@pytest.fixture
+def client_of(source) -> Iterator[Callable[..., TestClient]]:
+    opened: list[TestClient] = []
+
+    def make(limits: Limits | None = None, load=load_fake, **settings) -> TestClient:
+        app = create_app(
+            ServiceSettings(limits=limits or Limits(), poll_seconds=0.05, **settings), source, load
+        )
+        client = TestClient(app, raise_server_exceptions=False)
+        client.__enter__()
+        opened.append(client)
+        until(lambda: app.state.service.follower.state.at)
+        until(lambda: all(slot.status.word != "loading" for slot in app.state.service.shelf.slots.values()))
+        return client
+
+    yield make
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(client_of) -> TestClient:
+    return client_of()
