@@ -1,7 +1,9 @@
-"""``crossprop models``, ``promote`` and ``rollback``: the model registry."""
+"""``crossprop models``, ``promote``, ``rollback`` and ``relocate``: the model registry."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from crossprop.tracking.promotion import Promotion
 
 app = typer.Typer()
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""Somebody waits: a server that hangs is named within half a minute, not eight."""
 
 _Target = Annotated[
     str | None, typer.Argument(help="Target, or <study>.<target> where several studies have it.")
@@ -35,6 +39,7 @@ def models(
     """List the registered models: champion, challenger, errors on the hold-out, age; with a target, its history."""
     import json
 
+    _be_impatient()
     from crossprop.tracking.lookup import all_models, find_model
     from crossprop.tracking.overview import history_lines, overview_rows, overview_table
 
@@ -75,6 +80,7 @@ def promote(
     uri: _Uri = None,
 ) -> None:
     """Make the challenger the champion if it passes every gate; ends with status 1 where one does not."""
+    _be_impatient()
     from crossprop.tracking.clean_process import CleanProcess
     from crossprop.tracking.promote_all import promote_all
     from crossprop.tracking.promotion import promote as promote_one
@@ -121,6 +127,7 @@ def rollback(
     uri: _Uri = None,
 ) -> None:
     """Make the previous version the champion again; a second rollback undoes the first."""
+    _be_impatient()
     from crossprop.tracking.promotion import rollback as roll_back
 
     done = roll_back(uri, _name(target, study), reason=reason, who=by, say=typer.echo)
@@ -128,6 +135,38 @@ def rollback(
         f"{done.name}: version {done.version} is champion again, version {done.former or 'none'} is previous "
         f"({done.by}, {done.at}: {done.why})"
     )
+
+
+@app.command()
+def relocate(
+    old: Annotated[Path | None, typer.Option("--from", help="Folder that the store names.")] = None,
+    new: Annotated[
+        Path | None, typer.Option("--to", help="Where the files lie; mlruns beside the store.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
+    uri: _Uri = None,
+) -> None:
+    """Make an embedded store that was moved or copied name the files where they lie now."""
+    from crossprop.tracking.open_registry import existing_sqlite
+    from crossprop.tracking.relocation import relocate as name_anew
+    from crossprop.tracking.store import store_lock, store_uri
+
+    uri = uri or store_uri()
+    path = existing_sqlite(uri)
+    with store_lock(uri):
+        done = name_anew(path, old, new, dry_run)
+    if not done:
+        typer.echo(f"{path} names the files beside it already; nothing to do.")
+    for made in done:
+        changed = ", ".join(f"{n} {table.replace('_', ' ')}" for table, n in made.changed.items())
+        typer.echo(f"{made.old} → {made.new}: {changed}{' would be changed (--dry-run)' if dry_run else ''}")
+        for version in made.missing:
+            typer.echo(f"{version}: its files are neither there nor here; register its winner again.")
+
+
+def _be_impatient() -> None:
+    for name, value in _IMPATIENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _name(target: str, study: str | None) -> str:

@@ -62,18 +62,41 @@ class CleanProcess:
         self._models = 0
 
     def repeat(self, folder: Path, formulas: Sequence[str]) -> Repeated:
-        """Load a saved ensemble and predict.
+        """Load a saved ensemble as the service does, and predict.
 
         Raises:
             PromotionError: It cannot be loaded, ends the process, or takes longer than the patience; the message
                 says which.
         """
+        answer = self._ask({"folder": str(folder), "formulas": list(formulas), "cache": _cache()})
+        value = np.asarray(answer["value"], dtype=float)
+        lower, upper = (np.asarray(answer[k], dtype=float) for k in ("lower", "upper"))
+        return Repeated(value, lower, upper, float(answer["stated"]), float(answer["load_seconds"]))
+
+    def predict_as_mlflow(self, model: Path, formulas: Sequence[str]) -> np.ndarray:
+        """Load an MLflow model's folder with the code that lies in it, not with this crossprop's, and predict.
+
+        Args:
+            model: Folder with ``MLmodel``.
+            formulas: Formulas, n of them.
+
+        Returns:
+            Values, shape (n,).
+
+        Raises:
+            PromotionError: As ``repeat``.
+        """
+        answer = self._ask({"mlflow_model": str(model), "formulas": list(formulas)})
+        if not Path(answer["code"]).is_relative_to(model.resolve()):
+            raise PromotionError(f"it runs the code in {answer['code']}, not its own")
+        return np.asarray(answer["value"], dtype=float)
+
+    def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
         if self._models >= _MODELS_A_PROCESS:
             self.close()
         process = self._started()
         self._models += 1
         assert process.stdin is not None
-        job = {"folder": str(folder), "formulas": list(formulas), "cache": _cache()}
         with contextlib.suppress(BrokenPipeError):  # it has ended: the answer says so
             process.stdin.write(json.dumps(job) + "\n")
             process.stdin.flush()
@@ -91,9 +114,7 @@ class CleanProcess:
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PromotionError(str(answer["error"]))
-        value = np.asarray(answer["value"], dtype=float)
-        lower, upper = (np.asarray(answer[k], dtype=float) for k in ("lower", "upper"))
-        return Repeated(value, lower, upper, float(answer["stated"]), float(answer["load_seconds"]))
+        return answer
 
     def close(self) -> None:
         """End the process with all that it started; the next model gets a new one."""
@@ -127,7 +148,7 @@ class CleanProcess:
         environment.setdefault("OMP_NUM_THREADS", "2")
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _code()],
+            [sys.executable, "-I", "-B", "-c", _code()],  # -B: nothing is written beside the code of a model
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

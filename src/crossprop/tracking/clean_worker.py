@@ -19,7 +19,8 @@ def main() -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         try:
-            answer = _answer(json.loads(line))
+            job = json.loads(line)
+            answer = _as_mlflow(job) if "mlflow_model" in job else _answer(job)
         except BaseException as error:  # whatever it is, the other side has to hear of it
             answer = {"error": f"{type(error).__name__}: {error}"[:2000]}
         answers.write(json.dumps(answer) + "\n")
@@ -43,3 +44,20 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
         "load_seconds": loaded - began,
         "predict_seconds": time.monotonic() - loaded,
     }
+
+
+def _as_mlflow(job: dict[str, Any]) -> dict[str, Any]:
+    """Load as ``mlflow models serve`` does: the code beside the model comes first, and that of others is forgotten."""
+    import mlflow.pyfunc
+    import pandas as pd
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "crossprop"]:
+        del sys.modules[name]
+    search_path = list(sys.path)
+    try:
+        model = mlflow.pyfunc.load_model(job["mlflow_model"])
+        table = model.predict(pd.DataFrame({"formula": job["formulas"]}))
+        code = str(Path(str(sys.modules["crossprop"].__file__)).resolve())
+    finally:
+        sys.path[:] = search_path
+    return {"value": [float(value) for value in table["value"]], "code": code}

@@ -100,6 +100,7 @@ def evidence_of(rows: pd.DataFrame, origin: str) -> Evidence:
 
 
 def _predictions_of_run(uri: str, info: VersionInfo) -> pd.DataFrame:
+    import requests
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -112,6 +113,10 @@ def _predictions_of_run(uri: str, info: VersionInfo) -> pd.DataFrame:
             path = download_artifacts(
                 run_id=info.run_id, artifact_path=PREDICTIONS_FILE, dst_path=scratch, tracking_uri=uri
             )
+        except (
+            requests.RequestException
+        ):  # an OSError, too: the store does not answer, nothing is known to be gone
+            raise
         except (MlflowException, OSError) as error:
             if isinstance(error, MlflowException) and error.error_code not in _ABSENT:
                 raise

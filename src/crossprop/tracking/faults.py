@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,10 +14,24 @@ _SILENT = (
     "max retries exceeded", "connection refused", "connection error", "timed out", "timeout exception",
     "could not connect", "connection aborted", "connection reset", "remote end closed", "server closed the connection",
     "terminating connection", "the database system is", "error code 502", "error code 503", "error code 504",
+    "incompleteread", "connection broken",
 )  # fmt: skip
 """What a server, or a database behind it, is told by while it is down, starting or ending."""
 
+_FAILING = ("too many 500 error", "error code 500")
+"""What a server is told by that answers, but only with errors."""
+
 _ADVICE = (
+    (
+        _FAILING,
+        "the server answers, but with an error of its own (500). Look at its log: its database may be gone or its disk "
+        "full. Then run again.",
+    ),
+    (
+        ("not in a valid json format",),
+        "what answers there is no MLflow server. Correct MLFLOW_TRACKING_URI; behind a login page, sign in as your "
+        "server asks for (MLFLOW_TRACKING_TOKEN).",
+    ),
     (
         _LOCKED,
         "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, "
@@ -65,12 +80,16 @@ def tracking_error(error: BaseException | str, store: str, doing: str) -> Tracki
         An error whose message holds the store, the attempt, the reason and the next step; a
         ``StoreOutOfReachError`` where waiting may be enough.
     """
-    said = str(error).strip()
+    said, store = _without_password(str(error).strip()), _without_password(store)
     lowered = said.lower()
     reason = next((advice for words, advice in _ADVICE if any(w in lowered for w in words)), None)
     if reason is None:
         return TrackingError(f"The tracking store {store} failed while {doing}: {_first_lines(said)}")
-    kind = StoreOutOfReachError if any(word in lowered for word in _LOCKED + _SILENT) else TrackingError
+    kind = (
+        StoreOutOfReachError
+        if any(word in lowered for word in _LOCKED + _SILENT + _FAILING)
+        else TrackingError
+    )
     return kind(f"The tracking store {store} failed while {doing}: {reason} [{_first_lines(said, 1)}]")
 
 
@@ -88,8 +107,17 @@ def named_faults(store: str, doing: str) -> Iterator[None]:
         raise
     except filelock.Timeout as error:
         raise tracking_error(f"database is locked: {error.lock_file} stayed taken", store, doing) from error
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"The tracking store {_without_password(store)} needs the package {error.name!r}, which is not installed. "
+            "Install it, e.g. with requirements-team.lock."
+        ) from error
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException, OSError) as error:
         raise tracking_error(error, store, doing) from error
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", text)
 
 
 def _first_lines(text: str, n_lines: int = 3, n_characters: int = 400) -> str:

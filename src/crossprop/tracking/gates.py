@@ -135,7 +135,13 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
         text += _rows(evidence)
     else:
         text += f"on the {len(pairs):,} rows that the hold-outs share (of {both[0]:,} and {both[1]:,})"
-    return gate("champion", low <= 0, text + ("" if low <= 0 else ": worse beyond doubt"))
+    if not gaps.any():
+        verdict = "equal errors"
+    elif low > 0:
+        verdict = "worse beyond doubt"
+    else:
+        verdict = "better beyond doubt" if high < 0 else "no more than chance"
+    return gate("champion", low <= 0, f"{text}: {verdict}")
 
 
 def cluster_interval(

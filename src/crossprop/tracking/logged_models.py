@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from crossprop.errors import TrackingError
+from crossprop.errors import PromotionError, TrackingError
 from crossprop.experiments.results import CellResult
+from crossprop.tracking.clean_process import CleanProcess
 from crossprop.tracking.context import RunContext
 from crossprop.tracking.requirements import folder_requirements
 
@@ -67,22 +67,26 @@ def save_model(
         )
 
 
-def check_model(folder: Path, result: CellResult, predictions: pd.DataFrame) -> None:
-    """Refuse a model that does not give the logged predictions back.
+def check_model(folder: Path, result: CellResult, predictions: pd.DataFrame, process: CleanProcess) -> None:
+    """Refuse a model that does not load in a clean process or does not give the logged predictions back.
+
+    Args:
+        folder: The MLflow model.
+        result: Its cell.
+        predictions: The cell's predictions.
+        process: Where it is loaded, with the code that lies in the folder.
 
     Raises:
-        TrackingError: The message names the formula and both values.
+        TrackingError: The message names the formula and both values, or says why it does not load.
     """
-    import mlflow.pyfunc
-
     sample = _sample(predictions, _CHECKED)
-    search_path = list(sys.path)
     try:
-        got = (
-            mlflow.pyfunc.load_model(str(folder)).predict(sample[["formula"]])["value"].to_numpy(dtype=float)
-        )
-    finally:
-        sys.path[:] = search_path  # loading puts the folder's copy of the code first
+        got = process.predict_as_mlflow(folder, sample["formula"].tolist())
+    except PromotionError as error:
+        raise TrackingError(
+            f"The saved model of {result.target!r} ({result.label}) was not registered: {error}. Run the stage "
+            "'register' again if the machine was busy or out of memory, else the target's stage."
+        ) from error
     wanted = sample["y_pred_ensemble"].to_numpy(dtype=float)
     spread = max(float(np.ptp(predictions["y_true"])), float(np.abs(wanted).max()), 1e-12)
     worst = int(np.argmax(np.abs(got - wanted)))

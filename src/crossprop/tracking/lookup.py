@@ -86,10 +86,15 @@ def find_model(uri: str | None, name: str) -> ModelInfo:
     """
     with open_registry(uri, f"looking for {name}") as client:
         model = _resolve(list(_search_models(client)), name)
-        found = _pages(
-            client.search_model_versions, filter_string=f"name = '{model.name}'", max_results=_VERSIONS_A_PAGE
-        )
-        return model_info(model, list(found))
+        return model_info(model, versions_of(client, model.name))
+
+
+def versions_of(client: MlflowClient, name: str) -> list[Any]:
+    """MLflow's versions of a registered model, whatever characters its name holds."""
+    quote = next((q for q in "'\"" if q not in name), None)  # MLflow's filters know no escapes
+    wanted = None if quote is None else f"name = {quote}{name}{quote}"
+    found = _pages(client.search_model_versions, filter_string=wanted, max_results=_VERSIONS_A_PAGE)
+    return [version for version in found if version.name == name]
 
 
 def find_version(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -14,8 +12,10 @@ from crossprop.errors import TrackingError
 from crossprop.models.saved import INFO_FILE
 from crossprop.paths import WORK
 from crossprop.tracking.faults import named_faults
+from crossprop.tracking.fetched import fetched_once
 from crossprop.tracking.open_registry import open_registry
-from crossprop.tracking.store import store_uri
+from crossprop.tracking.relocation import moved_advice
+from crossprop.tracking.store import sqlite_path, store_uri
 
 if TYPE_CHECKING:
     from crossprop.tracking.versions import VersionInfo
@@ -39,7 +39,7 @@ def predictor_folder(uri: str | None, info: VersionInfo, cache: Path | None = No
     """
     uri = uri or store_uri()
     location = model_location(uri, info)
-    local = local_path(location)
+    local = _here(uri, location)
     if local is not None:
         return _whole(predictor_in(local, _label(info)), _label(info))
     return _fetched(uri, info, location, DEFAULT_CACHE if cache is None else cache)
@@ -53,11 +53,13 @@ def read_mlmodel(uri: str | None, info: VersionInfo) -> dict[str, Any]:
     """
     uri = uri or store_uri()
     location = model_location(uri, info)
-    local = local_path(location)
+    local = _here(uri, location)
     if local is not None:
-        return _read_mlmodel(local / MODEL_FILE, _label(info))
+        return read_mlmodel_file(local / MODEL_FILE, _label(info))
     with tempfile.TemporaryDirectory(prefix="crossprop-mlmodel-") as scratch:
-        return _read_mlmodel(_download(uri, location, MODEL_FILE, Path(scratch), _label(info)), _label(info))
+        return read_mlmodel_file(
+            _download(uri, location, MODEL_FILE, Path(scratch), _label(info)), _label(info)
+        )
 
 
 def assert_whole(uri: str | None, info: VersionInfo) -> None:
@@ -79,7 +81,7 @@ def predictor_in(model: Path, label: str) -> Path:
     Raises:
         TrackingError: The model does not say where it is.
     """
-    return model / _inside(_read_mlmodel(model / MODEL_FILE, label), label)
+    return model / _inside(read_mlmodel_file(model / MODEL_FILE, label), label)
 
 
 def model_location(uri: str, info: VersionInfo) -> str:
@@ -110,29 +112,24 @@ def local_path(location: str) -> Path | None:
     return Path(unquote(parsed.path)) if parsed.scheme == "file" else None
 
 
-def _fetched(uri: str, info: VersionInfo, location: str, cache: Path) -> Path:
-    import filelock
+def _here(uri: str, location: str) -> Path | None:
+    """As ``local_path``; a store that was moved says so."""
+    local, store = local_path(location), sqlite_path(uri)
+    if local is None or store is None or local.exists():
+        return local
+    if advice := moved_advice(store, local):
+        raise TrackingError(advice)
+    return local
 
+
+def _fetched(uri: str, info: VersionInfo, location: str, cache: Path) -> Path:
     label = _label(info)
-    key = hashlib.sha256(location.encode()).hexdigest()[:12]
-    folder = cache.absolute() / f"{info.name}-v{info.version}-{key}"
-    if folder.is_dir():
-        return folder
-    with named_faults(str(cache), f"fetching {label}"):
-        cache.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{folder}.lock", timeout=600):
-            if folder.is_dir():
-                return folder
-            for left in cache.glob(f"{folder.name}.tmp-*"):  # of a fetch that was killed: the lock is ours
-                shutil.rmtree(left, ignore_errors=True)
-            draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-            try:
-                described = _read_mlmodel(_download(uri, location, MODEL_FILE, draft, label), label)
-                got = _whole(_download(uri, location, _inside(described, label), draft, label), label)
-                got.replace(folder)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-    return folder
+
+    def fetch(into: Path) -> Path:
+        described = read_mlmodel_file(_download(uri, location, MODEL_FILE, into, label), label)
+        return _whole(_download(uri, location, _inside(described, label), into, label), label)
+
+    return fetched_once(uri, info, location, cache.absolute(), fetch)
 
 
 def _download(uri: str, location: str, path: str, into: Path, label: str) -> Path:
@@ -152,7 +149,12 @@ def _download(uri: str, location: str, path: str, into: Path, label: str) -> Pat
             raise
 
 
-def _read_mlmodel(path: Path, label: str) -> dict[str, Any]:
+def read_mlmodel_file(path: Path, label: str) -> dict[str, Any]:
+    """Content of a local ``MLmodel``; ``label`` names the version in messages.
+
+    Raises:
+        TrackingError: It is gone or cannot be read.
+    """
     import yaml
 
     try:

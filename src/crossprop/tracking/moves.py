@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from crossprop.errors import PromotionError
 from crossprop.tracking.lookup import CHAMPION, PREVIOUS
 from crossprop.tracking.open_registry import open_registry
+from crossprop.tracking.promotion_note import with_note
 from crossprop.tracking.provenance import PROCESS_TAG, process_is_gone, process_tags
 from crossprop.tracking.store import sqlite_path, store_lock
 
@@ -153,6 +154,11 @@ def _complete(client: MlflowClient, move: Move) -> None:
     kept = {"by": move.by, "at": move.at, "why": move.why, "former": move.former or "none", **move.tags}
     for key, value in kept.items():
         client.set_model_version_tag(move.name, move.champion, f"crossprop.{move.action}.{key}", value)
+    there = client.get_model_version(move.name, move.champion)
+    gates = {k.removeprefix("crossprop.promotion."): v for k, v in there.tags.items() if ".gate." in k}
+    about = {k: getattr(move, k) for k in ("action", "by", "at", "why", "former")}
+    said = with_note(there.description, **about, tags={**gates, **move.tags})
+    client.update_model_version(move.name, move.champion, said)
     entry = {"at": move.at, "by": move.by, "action": move.action, "from": move.former, "to": move.champion}
     history = [*read_history(_tags(client, move.name)), {**entry, "why": move.why[:200]}]
     while len(json.dumps(history)) > _HISTORY_CHARACTERS:

@@ -7,11 +7,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossprop.errors import TrackingError
 from crossprop.experiments.recording import StoreOutOfReachError
 from crossprop.tracking.faults import named_faults
-from crossprop.tracking.store import sqlite_path, store_uri
+from crossprop.tracking.store import refuse_folder, sqlite_path, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,6 +26,7 @@ _opening = threading.Lock()
 def open_registry(uri: str | None, doing: str) -> Iterator[MlflowClient]:
     """A client of a store that exists; faults are named, and nothing is created."""
     uri = uri or store_uri()
+    refuse_folder(uri)
     path = sqlite_path(uri)
     with named_faults(uri, doing):
         if path is not None and not path.is_file():
@@ -39,6 +42,19 @@ def open_registry(uri: str | None, doing: str) -> Iterator[MlflowClient]:
         if path is not None:
             _forget_replaced_file(client, uri, path.stat())
         yield client
+
+
+def existing_sqlite(uri: str) -> Path:
+    """The file of an embedded store that is there.
+
+    Raises:
+        TrackingError: It is of another kind, or there is none.
+    """
+    path = sqlite_path(uri)
+    if path is None or not path.is_file():
+        what = f"{uri} is a server or another database" if path is None else f"There is no store at {path}"
+        raise TrackingError(f"{what}. Name an embedded store, e.g. --uri sqlite:///mlflow.db.")
+    return path.absolute()
 
 
 def _forget_replaced_file(client: MlflowClient, uri: str, now: os.stat_result) -> None:

@@ -24,6 +24,7 @@ def overview_table(models: list[ModelInfo], at: datetime | None = None) -> Table
         models: As ``lookup.all_models`` returns them. The age is the champion's, or else the challenger's.
         at: The time from which ages are counted; now if not given.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     at = at or datetime.now(UTC)
@@ -40,11 +41,11 @@ def overview_table(models: list[ModelInfo], at: datetime | None = None) -> Table
     for model in models:
         champion, challenger, previous = (model.holder(a) for a in (CHAMPION, CHALLENGER, PREVIOUS))
         table.add_row(
-            model.name if several else model.target,
+            escape(model.name if several else model.target),
             _short(champion),
             _error(champion),
             *(("=", "") if champion and champion == challenger else (_short(challenger), _error(challenger))),
-            "" if model.unit == "1" else model.unit,
+            "" if model.unit == "1" else escape(model.unit),
             _standing(champion, challenger),
             f"v{previous.version}" if previous else "–",
             age(_since(holder), at) if (holder := champion or challenger) else "–",

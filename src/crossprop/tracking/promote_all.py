@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from concurrent.futures import as_completed
 from dataclasses import dataclass
+from functools import partial
 
 from crossprop.errors import CrosspropError
+from crossprop.tracking.clean_pool import CleanPool
 from crossprop.tracking.clean_process import PATIENCE_SECONDS, CleanProcess
 from crossprop.tracking.lookup import CHALLENGER, CHAMPION, all_models
 from crossprop.tracking.promotion import Promotion, promote
@@ -73,38 +73,16 @@ def promote_all(
         if model.holder(CHALLENGER) and model.aliases.get(CHAMPION) != model.aliases[CHALLENGER]
     ]
     attempts = []
-    with _processes(max(1, min(at_once, len(names))), patience) as borrow, ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(max(1, at_once), thread_name_prefix="gates"))
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
 
-        def attempt(name: str) -> Attempt:
-            with borrow() as process:
-                try:
-                    made = promote(uri, name, reason=reason, who=who, dry_run=dry_run, process=process)
-                except CrosspropError as error:
-                    return Attempt(name, None, str(error))
-                return Attempt(name, made)
+    def attempt(name: str, process: CleanProcess) -> Attempt:
+        try:
+            made = promote(uri, name, reason=reason, who=who, dry_run=dry_run, process=process)
+        except CrosspropError as error:
+            return Attempt(name, None, str(error))
+        return Attempt(name, made)
 
-        for future in as_completed([pool.submit(attempt, name) for name in names]):
+    with CleanPool(max(1, min(at_once, len(names))), patience) as pool:
+        for future in as_completed([pool.submit(partial(attempt, name)) for name in names]):
             attempts.append(future.result())
             report(attempts[-1])
     return sorted(attempts, key=lambda a: a.name)
-
-
-@contextmanager
-def _processes(n: int, patience: float) -> Iterator[Callable[[], AbstractContextManager[CleanProcess]]]:
-    """Lends n clean processes; all are ended at the end, whatever happens."""
-    idle: queue.Queue[CleanProcess] = queue.Queue()
-    with ExitStack() as stack:
-        for _ in range(n):
-            idle.put(stack.enter_context(CleanProcess(patience)))
-
-        @contextmanager
-        def borrow() -> Iterator[CleanProcess]:
-            process = idle.get()
-            try:
-                yield process
-            finally:
-                idle.put(process)
-
-        yield borrow

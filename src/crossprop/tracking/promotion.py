@@ -11,9 +11,25 @@ from crossprop.errors import PromotionError, TrackingError
 from crossprop.tracking.clean_process import CleanProcess
 from crossprop.tracking.gates import Gate
 from crossprop.tracking.judging import judge
-from crossprop.tracking.lookup import CHALLENGER, CHAMPION, PREVIOUS, ModelInfo, find_model, pick_version
+from crossprop.tracking.lookup import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    ModelInfo,
+    VersionInfo,
+    find_model,
+    pick_version,
+)
 from crossprop.tracking.model_files import assert_whole
-from crossprop.tracking.moves import MOVING_TAG, Move, apply_move, moved_by_hand, now, settle_interrupted
+from crossprop.tracking.moves import (
+    MOVING_TAG,
+    Move,
+    apply_move,
+    moved_by_hand,
+    now,
+    read_history,
+    settle_interrupted,
+)
 from crossprop.tracking.store import store_uri
 
 _LONGEST_REASON = 1_000
@@ -129,6 +145,8 @@ def rollback(
 ) -> Promotion:
     """Make ``previous`` the champion again, and the champion ``previous``: a second rollback undoes the first.
 
+    Where the alias was moved by hand since, it goes back to the version that was champion before that.
+
     Args:
         uri: Store; that of the environment or the working folder if none is named.
         name: Registered model or target.
@@ -144,7 +162,7 @@ def rollback(
     """
     uri = uri or store_uri()
     model = _settled(uri, name, say)
-    back, champion = model.holder(PREVIOUS), model.holder(CHAMPION)
+    back, champion = _way_back(model), model.holder(CHAMPION)
     if back is None or (champion is not None and back.version == champion.version):
         there = (
             "no previous version"
@@ -157,7 +175,7 @@ def rollback(
             f"crossprop promote {model.name} --version N (there are: {numbers})."
         )
     if by_hand := _by_hand(model):
-        say(f"{model.name}:{by_hand} The version called previous is {back.version}.")
+        say(f"{model.name}:{by_hand} Going back to version {back.version}.")
     try:
         assert_whole(uri, back)
     except PromotionError:
@@ -169,6 +187,16 @@ def rollback(
     move = _move("rollback", model, back.version, reason or "rollback", who)
     apply_move(uri, move)
     return Promotion(model.name, back.version, move.former, True, by=move.by, at=move.at, why=move.why)
+
+
+def _way_back(model: ModelInfo) -> VersionInfo | None:
+    """The version that was champion before: by the alias, or by the record where the champion was moved by hand."""
+    previous, before = model.holder(PREVIOUS), moved_by_hand(model.tags, model.aliases.get(CHAMPION))
+    if before is not None and str(read_history(model.tags)[-1].get("from")) == model.aliases.get(
+        PREVIOUS, "None"
+    ):
+        return next((v for v in model.versions if v.version == before), previous)
+    return previous
 
 
 def _by_hand(model: ModelInfo) -> str:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import CellResult
+from crossprop.tracking.clean_pool import CleanPool, how_many
 from crossprop.tracking.context import RunContext
 from crossprop.tracking.faults import named_faults
-from crossprop.tracking.logged_models import check_model, save_model
-from crossprop.tracking.lookup import CHALLENGER
-from crossprop.tracking.model_files import local_path, predictor_in
+from crossprop.tracking.lookup import CHALLENGER, versions_of
+from crossprop.tracking.same_files import holds_files
 from crossprop.tracking.store import open_client, store_lock
-from crossprop.tracking.version_tags import add_missing_tags, identity_tags, version_note, version_tags
+from crossprop.tracking.version_draft import VersionDraft, Winner, draft_version, remove_leftovers, run_of
+from crossprop.tracking.version_tags import add_missing_tags, identity_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+__all__ = ["RegisteredVersion", "Winner", "register_winner", "register_winners"]
+
+_PATIENCE_SECONDS = 1_200.0
+"""For one model to load and answer: long, since other work may take the machine's cores and memory meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -51,96 +60,142 @@ class RegisteredVersion:
 def register_winner(
     context: RunContext, *, run_id: str, result: CellResult, model_folder: Path, predictions: pd.DataFrame
 ) -> RegisteredVersion:
-    """Register a target's winner and give it the alias ``challenger``; promotion is somebody else's decision.
+    """As ``register_winners``, for one."""
+    winner = Winner(run_id, result, model_folder, predictions)
+    (version,) = register_winners(context, [winner], at_once=1)
+    return version
 
-    The model is loaded back before it is registered and must give the logged predictions. The same cell with
-    the same data, outcome and files is registered once; where the files of its version are gone, or hold less than the
-    folder, there is a further version.
+
+def register_winners(
+    context: RunContext,
+    winners: Iterable[Winner],
+    *,
+    at_once: int | None = None,
+    report: Callable[[Winner, RegisteredVersion], None] = lambda winner, version: None,
+) -> list[RegisteredVersion]:
+    """Register winners and give each the alias ``challenger``; promotion is somebody else's decision.
+
+    Every model is loaded in a clean process before it is registered, with nothing but the code that it carries, and
+    must give the logged predictions; while some are checked, the next are written. The same cell with the same data,
+    outcome and files is registered once; where the files of its version are gone, or are not those of the folder,
+    there is a further version.
 
     Args:
         context: As for the recorder.
-        run_id: Run of the winning cell.
-        result: The winning cell.
-        model_folder: Saved ensemble (``model.json`` and its members).
-        predictions: The cell's predictions, columns as in ``CellOutcome.predictions``.
+        winners: One or more, of different targets; taken one after the other.
+        at_once: How many models are checked at the same time; as many as the machine has room for if not given.
+        report: Receives every version as it is there.
 
     Raises:
-        TrackingError: The run is missing, the saved model gives other predictions, or the store refuses.
+        TrackingError: A run is missing, a saved model does not load or gives other predictions, or the store refuses.
+            What could be registered is.
     """
-    from mlflow.exceptions import MlflowException
-
     client = open_client(context.uri)
-    name = f"{result.study}.{result.target}"
-    identity = identity_tags(result, context)
-    with named_faults(context.uri, f"registering {name}"), store_lock(context.uri):
+    versions: dict[str, RegisteredVersion] = {}
+    refused: list[TrackingError] = []
+    under_way: deque[tuple[VersionDraft, Future[None]]] = deque()
+    n = at_once or how_many()
+
+    def done(winner: Winner, version: RegisteredVersion) -> None:
+        versions[winner.name] = version
+        report(winner, version)
+
+    def finish(draft: VersionDraft, checked: Future[None]) -> None:
         try:
-            run = client.get_run(run_id)
-        except MlflowException as error:
-            raise _missing_run(run_id, result, context.uri) from error
-        if run.info.lifecycle_stage != "active":
-            raise _missing_run(run_id, result, context.uri)
-        _ensure_registered_model(client, name, result, context)
-        versions = client.search_model_versions(f"name = '{name}'")
-        same = [v for v in versions if identity.items() <= v.tags.items()]
-        version = next((v for v in same if _holds(client, v, model_folder)), None)
-        created = version is None
-        if version is None:
-            _remove_leftovers(client, run.info.experiment_id, result.cell, {_model_id(v) for v in versions})
-            version = _register(client, name, run, result, context, model_folder, predictions)
-        else:
-            add_missing_tags(client, version, version_tags(result, context, predictions))
-        client.set_registered_model_alias(name, CHALLENGER, version.version)
-    return RegisteredVersion(name, str(version.version), _model_id(version), str(version.run_id), created)
+            checked.result()
+        except TrackingError as error:
+            refused.append(error)
+            draft.discard(client)
+            return
+        done(draft.winner, _publish(client, context, draft))
+
+    names = []
+    with CleanPool(n, _PATIENCE_SECONDS) as pool:
+        try:
+            for winner in winners:
+                names.append(winner.name)
+                with named_faults(context.uri, f"registering {winner.name}"):
+                    found = _there_already(client, context, winner)
+                    if found is not None:
+                        done(winner, found)
+                        continue
+                    if len(under_way) > n:
+                        finish(*under_way.popleft())
+                    draft = draft_version(client, run_of(client, winner, context.uri), winner, context)
+                    under_way.append((draft, pool.submit(draft.check)))
+            while under_way:
+                with named_faults(context.uri, f"registering {under_way[0][0].winner.name}"):
+                    finish(*under_way.popleft())
+        finally:
+            for draft, _ in under_way:
+                with suppress(Exception):  # the first error is what counts; the next registration removes it
+                    draft.discard(client)
+    if refused:
+        raise refused[0] if len(refused) == 1 else TrackingError("\n".join(map(str, refused)))
+    return [versions[name] for name in names]
 
 
-def _register(
-    client: MlflowClient,
-    name: str,
-    run: Any,
-    result: CellResult,
-    context: RunContext,
-    model_folder: Path,
-    predictions: pd.DataFrame,
-) -> ModelVersion:
-    """Log the model on its run, check it, then make the version: a kill leaves no incomplete version."""
-    from mlflow.entities import LoggedModelOutput
+def _there_already(client: MlflowClient, context: RunContext, winner: Winner) -> RegisteredVersion | None:
+    """The version of an earlier registration, made challenger; else the way is cleared for a new one."""
+    with store_lock(context.uri):
+        run = run_of(client, winner, context.uri)
+        _ensure_registered_model(client, winner, context)
+        versions = versions_of(client, winner.name)
+        same = _same_version(client, context, winner, versions)
+        if same is None:
+            kept = {_model_id(v) for v in versions}
+            remove_leftovers(client, run.info.experiment_id, winner.result.cell, kept)
+            return None
+        return _challenge(client, context, winner, same, created=False)
 
-    run_id = run.info.run_id
-    identity = identity_tags(result, context)
-    logged = client.create_logged_model(
-        run.info.experiment_id,
-        name=f"{result.target}-{result.method}",
-        source_run_id=run_id,
-        tags={**identity, "crossprop.study": result.study, "crossprop.target": result.target},
-        params=run.data.params,
-        model_type="crossprop ensemble",
-    )
+
+def _publish(client: MlflowClient, context: RunContext, draft: VersionDraft) -> RegisteredVersion:
+    """Make a checked draft a version, unless somebody else registered the same meanwhile."""
+    winner = draft.winner
     try:
-        with tempfile.TemporaryDirectory(prefix="crossprop-model-") as scratch:
-            folder = Path(scratch) / "model"
-            save_model(folder, logged.model_id, run_id, model_folder, predictions, context)
-            check_model(folder, result, predictions)
-            client.log_model_artifacts(logged.model_id, str(folder))
-        client.finalize_logged_model(logged.model_id, "READY")
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        draft.upload(client)
+        with store_lock(context.uri):
+            versions = versions_of(client, winner.name)
+            same = _same_version(client, context, winner, versions)
+            if same is None:
+                made = draft.publish(client, context)
+                return _challenge(client, context, winner, made, created=True)
+            draft.discard(client)
+            return _challenge(client, context, winner, same, created=False)
     except BaseException:
-        client.delete_logged_model(logged.model_id)
+        with suppress(Exception):  # the first error is what counts; the next registration removes it
+            if not _is_published(client, draft):
+                draft.discard(client)
         raise
-    return client.create_model_version(
-        name,
-        source=f"models:/{logged.model_id}",
-        run_id=run_id,
-        tags=version_tags(result, context, predictions),
-        description=version_note(result),
-        model_id=logged.model_id,
+
+
+def _is_published(client: MlflowClient, draft: VersionDraft) -> bool:
+    return any(_model_id(version) == draft.model_id for version in versions_of(client, draft.winner.name))
+
+
+def _same_version(
+    client: MlflowClient, context: RunContext, winner: Winner, versions: list[ModelVersion]
+) -> ModelVersion | None:
+    identity = identity_tags(winner.result, context)
+    same = [v for v in versions if identity.items() <= v.tags.items()]
+    return next((v for v in same if holds_files(client, v, _model_id(v), winner.model_folder)), None)
+
+
+def _challenge(
+    client: MlflowClient, context: RunContext, winner: Winner, version: ModelVersion, *, created: bool
+) -> RegisteredVersion:
+    if not created:
+        add_missing_tags(client, version, winner.tags(context))
+    client.set_registered_model_alias(winner.name, CHALLENGER, version.version)
+    return RegisteredVersion(
+        winner.name, str(version.version), _model_id(version), str(version.run_id), created
     )
 
 
-def _ensure_registered_model(
-    client: MlflowClient, name: str, result: CellResult, context: RunContext
-) -> None:
+def _ensure_registered_model(client: MlflowClient, winner: Winner, context: RunContext) -> None:
     from mlflow.exceptions import MlflowException
 
+    result = winner.result
     what = context.descriptions.get(result.target, result.target)
     unit = result.unit or "none (dimensionless)"
     text = (
@@ -149,45 +204,12 @@ def _ensure_registered_model(
     )
     tags = {"crossprop.study": result.study, "crossprop.target": result.target, "crossprop.unit": result.unit}
     try:
-        client.create_registered_model(name, tags=tags, description=text)
+        client.create_registered_model(winner.name, tags=tags, description=text)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 
-def _remove_leftovers(client: MlflowClient, experiment_id: str, cell: str, kept: set[str]) -> None:
-    """Delete logged models of the cell that no version refers to: a killed registration left them."""
-    for model in client.search_logged_models([experiment_id], f"tags.`crossprop.cell` = '{cell}'"):
-        if model.model_id not in kept:
-            client.delete_logged_model(model.model_id)
-
-
 def _model_id(version: ModelVersion) -> str:
     """Logged model behind a version; SQL registries leave the version's own ``model_id`` empty."""
     return str(version.model_id or str(version.source).removeprefix("models:/"))
-
-
-def _holds(client: MlflowClient, version: ModelVersion, model_folder: Path) -> bool:
-    """Whether the version's files are at hand and of the same names as the folder's; unknown for remote files."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        location = local_path(str(client.get_logged_model(_model_id(version)).artifact_location))
-        if location is None:
-            return True
-        folder = predictor_in(location, f"{version.name} version {version.version}")
-    except (MlflowException, TrackingError):
-        return False
-    return _file_names(folder) == _file_names(model_folder)
-
-
-def _file_names(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def _missing_run(run_id: str, result: CellResult, uri: str) -> TrackingError:
-    return TrackingError(
-        f"Run {run_id} of {result.label} ({result.target}) is not in {uri}: the store was moved, deleted or "
-        "replaced. Put it back, point MLFLOW_TRACKING_URI at it, or record the cells anew with `dvc repro --force "
-        f"--single-item transfer@<shard>`, the shard of {result.target} (finished cells are not computed again)."
-    )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from crossprop.errors import TrackingError
 from crossprop.tracking.faults import named_faults, tracking_error
+from crossprop.tracking.relocation import ARTIFACTS, refuse_strayed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,24 +51,34 @@ def prepare_store(uri: str, wait_seconds: float = _WAIT_SECONDS) -> str:
         The URI with absolute paths: give this one to workers and to MLflow.
 
     Raises:
-        TrackingError: The store is locked, damaged, not writable, not reachable or not MLflow's.
+        TrackingError: The store is locked, damaged, not writable, not reachable, not MLflow's, or was moved.
     """
     for name in _INHERITED:
         os.environ.pop(name, None)
+    refuse_folder(uri)
     uri = _absolute(uri)
     path = sqlite_path(uri)
     if path is not None:
         _prepare_sqlite(path, wait_seconds)
+        refuse_strayed(path)
     elif uri.startswith(("http://", "https://")):
         _check_server(uri)
-    elif "://" not in uri or uri.startswith("file:"):
+    else:
+        _check_database(uri)
+    return uri
+
+
+def refuse_folder(uri: str) -> None:
+    """Refuse a store that is no database and no server.
+
+    Raises:
+        TrackingError: The message says what is possible.
+    """
+    if ("://" not in uri and not uri.startswith("sqlite:")) or uri.startswith("file:"):
         raise TrackingError(
             f"MLFLOW_TRACKING_URI is {uri!r}, a folder of files, which MLflow no longer supports. "
             "Use sqlite:///mlflow.db, a database URL or the address of a server."
         )
-    else:
-        _check_database(uri)
-    return uri
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -162,7 +173,7 @@ def _create(path: Path) -> None:
         logger.setLevel(logging.WARNING)
     try:
         with named_faults(str(path), "creating it"):
-            SqlAlchemyStore(f"sqlite:///{draft}", str(path.parent / "mlruns")).engine.dispose()
+            SqlAlchemyStore(f"sqlite:///{draft}", str(path.parent / ARTIFACTS)).engine.dispose()
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.results import CellResult
 from crossprop.paths import StudyPaths
-from crossprop.tracking.registry import RegisteredVersion, register_winner
+from crossprop.tracking.registry import RegisteredVersion, Winner, register_winners
 from crossprop.tracking.study_context import open_study_context
 
 
@@ -26,24 +27,23 @@ def register_study(params: Params, paths: StudyPaths, write: Print = show) -> li
     """
     hashes = {t: data_digest(pd.read_parquet(paths.prepared(t))) for t in params.study.targets}
     context = open_study_context(params, paths, hashes)
-    versions = []
-    for target in params.study.targets:
-        folder = paths.results(target)
-        winner, run_id = _winner(folder)
-        if winner is None:
-            write(f"{target}: no cell finished, nothing to register")
-            continue
-        predictions = pd.read_parquet(folder / "predictions.parquet")
-        version = register_winner(
-            context,
-            run_id=run_id,
-            result=winner,
-            model_folder=folder / "model",
-            predictions=predictions[predictions["cell"] == winner.cell].drop(columns="cell"),
-        )
+
+    def winners() -> Iterator[Winner]:
+        for target in params.study.targets:
+            folder = paths.results(target)
+            winner, run_id = _winner(folder)
+            if winner is None:
+                write(f"{target}: no cell finished, nothing to register")
+                continue
+            predictions = pd.read_parquet(folder / "predictions.parquet")
+            own = predictions[predictions["cell"] == winner.cell].drop(columns="cell")
+            yield Winner(run_id, winner, folder / "model", own)
+
+    def told(winner: Winner, version: RegisteredVersion) -> None:
         state = "registered" if version.created else "was registered already"
-        write(f"{version.name} version {version.version}: {winner.label}, {state}")
-        versions.append(version)
+        write(f"{version.name} version {version.version}: {winner.result.label}, {state}")
+
+    versions = register_winners(context, winners(), report=told)
     listed = [{"name": v.name, "version": v.version, "run_id": v.run_id, "uri": v.uri} for v in versions]
     paths.registry.parent.mkdir(parents=True, exist_ok=True)
     paths.registry.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")

@@ -74,7 +74,8 @@ def test_hold_outs_that_differ_are_compared_on_their_common_rows_and_it_is_said(
     gate = against_champion(candidate, champion, "1", "GPa")
     assert (
         gate.figure
-        == "MAE -2 [-2, -2] GPa against v1 (95 %), on the 40 rows that the hold-outs share (of 50 and 40)"
+        == "MAE -2 [-2, -2] GPa against v1 (95 %), on the 40 rows that the hold-outs share (of 50 and 40): better "
+        "beyond doubt"
     )
     few = _evidence(y[30:], y[30:] + 3, names=names[30:])
     gate = against_champion(candidate, few, "1", "GPa")

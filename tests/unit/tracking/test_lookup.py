@@ -1,13 +1,17 @@
 import json
+import os
 import shutil
 import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from registries import NAME, add_version, aliases_of, client_of, evidence_table, make_model, remove
+from rich.text import Text
 
 from crossprop.errors import TrackingError, UnknownModelError
 from crossprop.experiments.recording import StoreOutOfReachError
+from crossprop.tracking.faults import tracking_error
 from crossprop.tracking.lookup import all_models, champions, find_version, predictor_folder
 from crossprop.tracking.overview import age, history_lines, overview_rows, overview_table
 from crossprop.tracking.store import prepare_store
@@ -229,6 +233,64 @@ def test_remote_files_are_fetched_once_and_whole_or_not_at_all(uri, model, tmp_p
     with pytest.raises(TrackingError, match="version 1"):
         predictor_folder(uri, info, cache)
     assert [p.name for p in cache.iterdir() if p.is_dir()] == []
+
+
+def test_copies_that_no_alias_names_are_let_go_when_a_new_one_is_fetched(uri, model, tmp_path, monkeypatch):
+    from crossprop.tracking import fetched, model_files
+
+    for _ in range(4):
+        add_version(uri, model, alias=None)
+    client = client_of(uri)
+    client.set_registered_model_alias(NAME, "previous", 1)
+    add_version(uri, model, "demo.other")
+    monkeypatch.setattr(model_files, "local_path", lambda location: None)
+    cache = tmp_path / "cache"
+
+    def fetch(name, number):
+        return predictor_folder(uri, find_version(uri, name, version=number), cache)
+
+    folders = {n: fetch(NAME, n) for n in (1, 2, 3)}
+    other = fetch("demo.other", 1)
+    assert all(folder.is_dir() for folder in folders.values())  # asked for a moment ago
+    ago = time.time() - 2 * fetched.KEPT_UNUSED_SECONDS
+    for mark in cache.glob("*.json"):
+        os.utime(mark, (ago, ago))
+    fetch(NAME, 3)
+    fetch(NAME, 4)
+    assert {n: folder.is_dir() for n, folder in folders.items()} == {1: True, 2: False, 3: True}
+    assert other.is_dir()
+    assert fetch(NAME, 2).is_dir()
+
+
+@pytest.mark.parametrize("name", ["demo.o'brien", 'demo.a"b', "demo.[odd]*", "demo.ünïcode Å", "demo.--help"])
+def test_names_with_odd_characters_are_found_and_shown_whole(uri, model, name):
+    add_version(uri, model, name, alias="champion")
+    add_version(uri, model, alias="champion")
+    assert find_version(uri, name).name == name
+    target = name.removeprefix("demo.")
+    text = overview_table(all_models(uri)).columns[0]
+    assert target in [Text.from_markup(cell).plain for cell in text.cells]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "advice"),
+    [
+        ("too many 500 error responses", StoreOutOfReachError, "Look at its log"),
+        ("was not in a valid JSON format", TrackingError, "no MLflow server"),
+        ("Connection broken: IncompleteRead(1 bytes read)", StoreOutOfReachError, "nothing answers"),
+    ],
+)
+def test_troubles_of_a_server_are_told_apart_and_no_password_is_shown(said, kind, advice):
+    error = tracking_error(f"https://ann:secret@host: {said}", "https://ann:secret@host", "looking")
+    assert type(error) is kind
+    assert advice in str(error)
+    assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns"])
+def test_folder_of_files_is_no_store(uri):
+    with pytest.raises(TrackingError, match="a folder of files, which MLflow no longer supports"):
+        all_models(uri)
 
 
 def test_overview_shows_who_is_champion_and_whether_the_challenger_is_better(uri, model):

@@ -194,9 +194,42 @@ def test_champion_moved_by_hand_is_taken_as_it_is_and_said(uri, good):
     _promote(uri)
     client_of(uri).set_registered_model_alias(NAME, "champion", 1)
     assert "moved to version 1 by hand" in history_lines(find_model(uri, NAME))[0]
-    with pytest.raises(PromotionError, match="moved by hand; before that, version 2 was champion"):
-        rollback(uri, NAME)
     assert _promote(uri, version=2).former == "1"
+
+
+def test_rollback_after_a_move_by_hand_goes_to_the_champion_before_it(uri, good):
+    add_version(uri, good, alias="champion")
+    for _ in range(2):
+        add_version(uri, good)
+    _promote(uri, version=2)  # previous: 1
+    client_of(uri).set_registered_model_alias(NAME, "champion", 3)
+    lines = []
+    back = rollback(uri, NAME, say=lines.append)
+    assert "moved by hand; before that, version 2 was champion. Going back to version 2." in lines[0]
+    assert (back.version, back.former) == ("2", "3")
+    assert aliases_of(uri) == {"champion": "2", "previous": "3", "challenger": "3"}
+    client_of(uri).set_registered_model_alias(NAME, "champion", 1)
+    client_of(uri).set_registered_model_alias(NAME, "previous", 1)
+    with pytest.raises(PromotionError, match="nothing but version 1, the champion itself"):
+        rollback(uri, NAME)  # whoever moved both knows what is meant
+
+
+def test_page_of_a_version_tells_who_promoted_it_when_why_and_by_which_figures(uri, good, bad):
+    add_version(uri, good, alias="champion")
+    second = add_version(uri, bad)
+    client_of(uri).update_model_version(NAME, second, "Trained by ann.")
+    _promote(uri, who="bob", force_reason="only one with <b>lanthanides</b>")
+    page = client_of(uri).get_model_version(NAME, second).description
+    assert page.startswith("Trained by ann.\n\n#### As champion\n\nPromoted ")
+    assert r"by bob, in spite of failed gates: only one with \<b\>lanthanides" in page
+    assert "Version 1 was champion before." in page
+    assert page.count("\n- ") == len(GATES)
+    rollback(uri, NAME)
+    rollback(uri, NAME, reason="once more")
+    page = client_of(uri).get_model_version(NAME, second).description
+    assert page.count("#### As champion") == 1
+    assert "once more" in page
+    assert page.count("\n- ") == len(GATES)
 
 
 def test_two_promotions_at_the_same_moment_one_wins_the_other_is_told(uri, good):
@@ -268,9 +301,7 @@ def test_all_promotes_those_that_pass_and_names_those_that_do_not(uri, good, bad
     for target, model in (("b", good), ("c", bad), ("d", good)):
         _restate(model, target)
         add_version(uri, model, f"demo.{target}", alias="champion" if target == "d" else "challenger")
-    monkeypatch.setattr(
-        "crossprop.tracking.promote_all.CleanProcess", lambda patience: nullcontext(Repeats())
-    )
+    monkeypatch.setattr("crossprop.tracking.clean_pool.CleanProcess", lambda patience: nullcontext(Repeats()))
     _restate(good, "b")
     seen = []
     attempts = promote_all(uri, report=seen.append)

@@ -49,7 +49,7 @@ def dying(n, act):
             return method(*args, **kwargs)
         return call
     for name in dir(MlflowClient):
-        if name.startswith(("set_", "delete_")):
+        if name.startswith(("set_", "delete_", "update_")):
             setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))
     act()
 

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,43 @@ import pytest
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import TrackingError
 from crossprop.models.saved import load_predictor
+from crossprop.tracking import registry, same_files
+from crossprop.tracking.clean_process import CleanProcess
 from crossprop.tracking.registry import register_winner
 from crossprop.tracking.requirements import folder_requirements, model_requirements
 from crossprop.tracking.runs import MlflowRecorder
 from crossprop.tracking.store import open_client
+
+
+@pytest.fixture(scope="module")
+def clean_process():
+    with CleanProcess() as process:
+        yield process
+
+
+@pytest.fixture(autouse=True)
+def one_clean_process(clean_process, monkeypatch):
+    """All registrations of these tests share a process: starting one takes seconds."""
+
+    class Pool:
+        def __init__(self, n, patience):
+            assert n > 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def submit(self, job):
+            future = Future()
+            try:
+                future.set_result(job(clean_process))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+    monkeypatch.setattr(registry, "CleanPool", Pool)
 
 
 @pytest.fixture
@@ -196,3 +230,56 @@ def test_winner_whose_files_are_gone_or_now_hold_more_is_registered_again(contex
     third = register_winner(context, **winner)
     assert (third.created, third.version) == (True, "3")
     assert first.version == "1"
+
+
+def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(context, winner, tmp_path):
+    other = replace(winner["result"], target="formation_energy", cell="cd34")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(winner["model_folder"], damaged)
+    for file in damaged.rglob("*.skops"):
+        file.write_bytes(b"nothing of use")
+    winners = [
+        registry.Winner(**{**winner, "model_folder": damaged, "result": other}),
+        registry.Winner(**winner),
+    ]
+    seen = []
+    with pytest.raises(TrackingError, match=r"'formation_energy'.*was not registered: "):
+        registry.register_winners(context, winners, report=lambda winner, version: seen.append(version.name))
+    assert seen == ["demo.bulk_modulus"]
+    client = open_client(context.uri)
+    experiment = client.get_run(winner["run_id"]).info.experiment_id
+    assert len(client.search_logged_models([experiment])) == 1
+
+
+def test_store_need_not_be_that_of_the_environment(context, winner, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert register_winner(context, **winner).created
+    assert not (tmp_path / "elsewhere" / "mlflow.db").exists()
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_evidence_made_anew_makes_a_new_version_in_a_remote_store_too(context, winner, monkeypatch):
+    register_winner(context, **winner)
+    monkeypatch.setattr(same_files, "local_path", lambda location: None)
+    assert not register_winner(context, **winner).created
+    client = open_client(context.uri)
+    client.delete_model_version_tag("demo.bulk_modulus", "1", "crossprop.files")  # of an older crossprop
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", context.uri)
+    assert not register_winner(context, **winner).created
+    info = json.loads((winner["model_folder"] / "model.json").read_text(encoding="utf-8"))
+    info["interval"]["half_width"] = 25.0
+    (winner["model_folder"] / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    again = register_winner(context, **winner)
+    assert (again.created, again.version) == (True, "2")
+
+
+def test_draft_of_a_process_that_is_at_it_is_left_alone(context, winner):
+    from crossprop.tracking.provenance import process_tags
+
+    client = open_client(context.uri)
+    experiment = client.get_run(winner["run_id"]).info.experiment_id
+    tags = {"crossprop.cell": "ab12", **process_tags()}
+    busy = client.create_logged_model(experiment, name="half", tags=tags)
+    register_winner(context, **winner)
+    assert busy.model_id in {m.model_id for m in client.search_logged_models([experiment])}

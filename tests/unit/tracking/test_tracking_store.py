@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 from crossprop.errors import TrackingError
 from crossprop.experiments.recording import StoreOutOfReachError
@@ -32,9 +33,9 @@ def test_eight_processes_may_race_for_the_first_start(tmp_path, monkeypatch):
     workers = [context.Process(target=_prepare_and_count, args=(uri, barrier, answers)) for _ in range(8)]
     for worker in workers:
         worker.start()
-    assert [answers.get(timeout=100) for _ in workers] == [1] * 8
+    assert [answers.get(timeout=250) for _ in workers] == [1] * 8
     for worker in workers:
-        worker.join(timeout=30)
+        worker.join(timeout=PATIENCE)
     assert not list(tmp_path.glob("*.new"))
 
 
