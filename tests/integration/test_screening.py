@@ -6,12 +6,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from waiting import PATIENCE, until
 
 from crossprop import cli
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
@@ -167,6 +167,14 @@ def test_formulas_from_a_file(run, tmp_path):
     assert "line 5" in err
 
 
+def test_nothing_found_leaves_tables_with_headers(run, tmp_path):
+    status, out, err = run(*BASIC, "--where", "iron > 1000", "--out", "o")
+    assert status == 0, err
+    assert "nothing met the condition" in out
+    assert {"rank", "formula", "iron", "oxygen_upper"} <= set(pd.read_csv(tmp_path / "o/top.csv").columns)
+    assert not len(pd.read_parquet(tmp_path / "o/results.parquet"))
+
+
 def test_python_api_iterates_over_the_survivors(models, tmp_path):
     request = ScreenRequest.of(
         properties=("iron",), elements=("Fe", "Co"), models={"iron": str(models["iron"])}, out=tmp_path / "o"
@@ -233,7 +241,7 @@ def test_folder_that_cannot_be_written_is_named(models, tmp_path):
 
 SLOW = (
     *("--elements", "3d-metals,4d-metals,O,S", "--property", "iron,oxygen", "--max-elements", "3"),
-    *("--where", "iron > 20 and oxygen.lower < 30", "--batch", "1024", "--workers", "2"),
+    *("--where", "iron > 20 and oxygen.lower < 30", "--batch", "512", "--workers", "2"),
 )
 
 
@@ -246,19 +254,18 @@ def start(models, folder: Path) -> subprocess.Popen[str]:
 
 
 def wait_for_lines(process: subprocess.Popen[str], journal: Path, lines: int) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if journal.is_file() and journal.read_bytes().count(b"\n") >= lines:
-            return
-        time.sleep(0.005)
-    process.kill()
-    pytest.fail(f"no {lines} batches before it ended: {process.communicate()}")
+    def written() -> bool:
+        return journal.is_file() and journal.read_bytes().count(b"\n") >= lines
+
+    until(lambda: written() or process.poll() is not None)
+    if process.poll() is not None:
+        pytest.fail(f"no {lines} batches before it ended: {process.communicate()}")
 
 
 def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tmp_path):
     once, pieces = tmp_path / "once", tmp_path / "pieces"
     process = start(models, once)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     order = json.loads((once / "screen.json").read_text())["plan"]["order"]
 
@@ -266,7 +273,7 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tm
         process = start(models, pieces)
         wait_for_lines(process, pieces / JOURNAL, lines)
         process.send_signal(stop)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode != 0
         # As if the clock had spoken for the other order: what was begun keeps its own.
         note = json.loads((pieces / "screen.json").read_text())
@@ -276,7 +283,7 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tm
     assert "run the same command to go on" in err
 
     process = start(models, pieces)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "going on after" in err
     one, other = (pd.read_parquet(folder / "results.parquet") for folder in (once, pieces))
@@ -295,12 +302,18 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tm
 def test_memory_does_not_grow_with_the_number_of_compositions(models, tmp_path):
     """A space of tens of millions, stopped soon: the peak is that of a small one within a few dozen MiB."""
     script = (
-        "import sys, resource, threading, _thread\n"
+        "import os, pathlib, resource, signal, sys, threading, time\n"
         "from crossprop.screening import ScreenRequest, screen\n"
+        "from crossprop.screening.journal import JOURNAL\n"
         "n, out, *models = sys.argv[1:]\n"
         "request = ScreenRequest.of(properties=('iron', 'oxygen'), elements=('all',),\n"
         "    max_elements=int(n), max_atoms=6, models=dict(zip(('iron', 'oxygen'), models)), out=out, workers=2)\n"
-        "threading.Timer(6, _thread.interrupt_main).start()\n"
+        "journal = pathlib.Path(out) / JOURNAL\n"
+        "def stop():\n"
+        "    while not (journal.is_file() and journal.read_bytes().count(b'\\n') >= 200):\n"
+        "        time.sleep(0.02)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Thread(target=stop, daemon=True).start()\n"
         "try:\n"
         "    screen(request)\n"
         "except KeyboardInterrupt:\n"
@@ -310,6 +323,6 @@ def test_memory_does_not_grow_with_the_number_of_compositions(models, tmp_path):
     peaks = []
     for n in (2, 5):
         command = [sys.executable, "-c", script, str(n), str(tmp_path / str(n)), *map(str, models.values())]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
         peaks.append(int(done.stdout))
     assert peaks[1] < peaks[0] + 150

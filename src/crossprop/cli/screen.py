@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 _ASK_BEYOND = 10_000_000
 _SHOWN = 10
+_PIPE_WIDTH = 160
+"""Characters of a line where no terminal says how wide it is."""
 
 
 @app.command()
@@ -194,7 +196,9 @@ def _show(result: ScreenResult) -> None:
 
     typer.echo(summary(result))
     if len(result.top):
-        Console().print(table(result.top.head(_SHOWN)))
+        console = Console()
+        width = console.width if console.is_terminal else max(console.width, _PIPE_WIDTH)
+        Console(width=width).print(table(result.top.head(_SHOWN), width))
 
 
 def _split(given: list[str] | None) -> tuple[str, ...]:

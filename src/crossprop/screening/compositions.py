@@ -20,17 +20,20 @@ class Compositions:
         positions: Where they stand in the space, shape (n,), int64, increasing.
         elements: Columns of ``ELEMENTS``, shape (n, most elements), by atomic number; anything where the amount is 0.
         amounts: Amounts in the formula, same shape; 0 where a row has fewer elements.
+        written: Formulas as somebody wrote them, shape (n,), object; ``None`` where they are still to be written.
     """
 
     positions: NDArray[np.int64]
     elements: NDArray[np.int16]
     amounts: NDArray[Any]
+    written: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitem__(self, rows: NDArray[Any] | slice) -> Compositions:
-        return Compositions(self.positions[rows], self.elements[rows], self.amounts[rows])
+        written = None if self.written is None else self.written[rows]
+        return Compositions(self.positions[rows], self.elements[rows], self.amounts[rows], written)
 
     @property
     def n_elements(self) -> NDArray[np.int64]:
@@ -47,7 +50,9 @@ class Compositions:
         return np.divide(matrix, totals, out=matrix, where=totals > 0)
 
     def formulas(self) -> list[str]:
-        """Formulas as chemists write them: from the least electronegative element to the most."""
+        """Formulas as they were written, or as chemists do: from the least electronegative element to the most."""
+        if self.written is not None:
+            return self.written.tolist()
         rank = _writing_order()
         present = self.amounts > 0
         order = np.argsort(np.where(present, rank[self.elements], len(ELEMENTS)), axis=1, kind="stable")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from crossprop.data.compositions import ELEMENTS
 from crossprop.screening.expressions import parse_condition, parse_quantity
 from crossprop.screening.grammar import Expression, Kind
+from crossprop.screening.ranges import asked_range, bounds_in, implied
 
 INTERVAL_NAMES = ("lower", "upper", "in_domain")
 COMPOSITION_NAMES: Mapping[str, Kind] = {"n_elements": "number", **dict.fromkeys(ELEMENTS, "number")}
@@ -43,7 +43,7 @@ class Conditions:
 
     @classmethod
     def read(cls, where: str | None, in_domain: bool, properties: tuple[str, ...]) -> Conditions:
-        """Take a condition apart at its ``and``.
+        """Take a condition apart at its ``and``, and add what follows from it and costs less to check.
 
         Args:
             where: The condition, if there is one.
@@ -55,6 +55,7 @@ class Conditions:
         """
         names = names_of(properties)
         parts = () if where is None else parse_condition(where, names).parts
+        parts += tuple(further for part in parts for further in implied(part, names))
         if in_domain:
             parts += tuple(parse_condition(f"{name}.in_domain", names) for name in properties)
         return cls(parts)
@@ -68,6 +69,10 @@ class Conditions:
         """Those that are not among others."""
         return Conditions(tuple(part for part in self.parts if part not in done.parts))
 
+    def range_of(self, name: str) -> tuple[float, float]:
+        """Range outside of which a property fails; infinite where nothing bounds it."""
+        return asked_range(self.parts, name)
+
     def hold(self, values: Mapping[str, np.ndarray], n: int) -> NDArray[np.bool_]:
         """Whether all hold for each of n compositions, shape (n,)."""
         held = np.ones(n, dtype=bool)
@@ -78,17 +83,11 @@ class Conditions:
 
 def bounded_property(conditions: Conditions, properties: Iterable[str]) -> tuple[str, bool] | None:
     """The first property that a condition compares with a number, and whether more of it is asked for."""
+    owners = {name: p for p in properties for name in (p, f"{p}.lower", f"{p}.upper")}
     for part in conditions.parts:
-        tree = ast.parse(part.text, mode="eval").body
-        if not (isinstance(tree, ast.Compare) and len(tree.ops) == 1):
-            continue
-        sides = [ast.unparse(tree.left), ast.unparse(tree.comparators[0])]
-        more = isinstance(tree.ops[0], ast.Gt | ast.GtE)
-        if not (more or isinstance(tree.ops[0], ast.Lt | ast.LtE)):
-            continue
-        for name in properties:
-            if name in sides:
-                return name, more == (sides[0] == name)
+        for name, more, _ in bounds_in(part):
+            if name in owners:
+                return owners[name], more
     return None
 
 

@@ -63,7 +63,8 @@ def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
             continue
         group = GROUPS.get(word.lower().replace("_", "-").replace(" ", "-"))
         if word not in ELEMENTS and group is None:
-            near = difflib.get_close_matches(word, (*GROUPS, *ELEMENTS), n=3, cutoff=0.5)
+            same = [symbol for symbol in ELEMENTS if symbol.lower() == word.lower()]
+            near = same or difflib.get_close_matches(word, (*GROUPS, *ELEMENTS), n=3, cutoff=0.5)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise ScreeningError(
                 f"{word!r} is neither one of the 86 elements that the networks know nor a group.{hint} "

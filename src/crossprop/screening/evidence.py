@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from crossprop.errors import ScreeningError
 from crossprop.screening.properties import PropertyModel
+from crossprop.serving.known_values import KnownValues
 from crossprop.serving.served import ServedModel
 
 Ranges = dict[str, tuple[float, float]]
@@ -35,9 +36,8 @@ def value_ranges(properties: Iterable[PropertyModel], models: Mapping[str, Serve
     """Least and greatest value in the data of every property whose model was saved with them, hold-outs included."""
     found: Ranges = {}
     for model in properties:
-        evidence = models[model.name].evidence
-        if evidence is not None and len(evidence):
-            found[model.name] = (float(evidence["y_true"].min()), float(evidence["y_true"].max()))
+        if (known := KnownValues.of(models[model.name].evidence)) is not None:
+            found[model.name] = (known.least, known.most)
     return found
 
 

@@ -10,6 +10,17 @@ from crossprop.screening.grammar import Expression, Kind, Reader, pointed
 
 MAX_LENGTH = 1000
 MAX_NODES = 300
+_SLIPS = {
+    **dict.fromkeys(("&&", "AND ", "And "), "conditions are joined by 'and'"),
+    **dict.fromkeys(("||", "OR ", "Or "), "conditions are joined by 'or'"),
+    **dict.fromkeys(("=<", "≤"), "at most is written '<='"),
+    **dict.fromkeys(("=>", "≥"), "at least is written '>='"),
+    **dict.fromkeys(("<>", "≠"), "unlike is written '!='"),
+    "−": "minus is written '-'",
+    "!": "the opposite of a condition is written 'not'",
+    "=": "a comparison for equality is written '=='",
+}
+"""What people write for what is meant; the longer ones first."""
 
 
 def parse_condition(text: str, names: Mapping[str, Kind]) -> Expression:
@@ -53,6 +64,8 @@ def _parse(text: str, names: Mapping[str, Kind], wanted: Kind) -> Expression:
         raise ExpressionError(
             f"The {wanted} is {len(text)} characters long; at most {MAX_LENGTH} are read. Shorten it."
         )
+    if (comment := text.find("#")) >= 0:  # the parser would leave out all behind it without a word
+        raise ExpressionError(pointed(text, comment + 1, "there are no comments here; leave it out"))
     try:
         tree = ast.parse(text, mode="eval").body
         size = sum(1 for _ in ast.walk(tree))
@@ -66,8 +79,12 @@ def _parse(text: str, names: Mapping[str, Kind], wanted: Kind) -> Expression:
 
 
 def _unreadable(text: str, error: Exception) -> str:
-    column = getattr(error, "offset", None) or 1
+    column = (
+        getattr(error, "offset", None) or len(text) + 1
+    )  # the parser has no place for what is missing at the end
     reason = f"this cannot be read ({getattr(error, 'msg', None) or type(error).__name__})"
-    if text[column - 1 : column] == "=" and text[column : column + 1] != "=":
-        reason = "a comparison for equality is written '=='"
+    for start in (column - 1, column - 2):  # it may have stopped behind the first of two signs
+        slip = next((slip for slip in _SLIPS if start >= 0 and text.startswith(slip, start)), None)
+        if slip is not None:
+            return pointed(text, start + 1, _SLIPS[slip])
     return pointed(text, column, reason)

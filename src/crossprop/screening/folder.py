@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,11 +71,23 @@ def begun_before(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | Non
         if before.get(key) != identity.get(key)
     ]
     if differences:
+        mend = "Name another folder with --out, delete that one, or repeat its request."
+        if len(differences) == 1 and (same := _with_its_models(note, identity)):
+            mend = f"Name another folder with --out, or go on with the models that it was begun with: {same}."
         raise ScreeningError(
-            f"{folder} holds another screening ({note['status']}). What differs: {'; '.join(differences[:6])}. "
-            "Name another folder with --out, delete that one, or repeat its request."
+            f"{folder} holds another screening ({note['status']}). What differs: {'; '.join(differences[:6])}. {mend}"
         )
     return note
+
+
+def _with_its_models(note: dict[str, Any], identity: dict[str, Any]) -> str:
+    """Options that name the models of a note which are others by now, as far as their folders are still there."""
+    moved = [
+        name for name, digest in note["identity"]["models"].items() if identity["models"].get(name) != digest
+    ]
+    folders = {name: str(note["models"][name]["folder"]) for name in moved}
+    there = all(Path(folder, "model.json").is_file() for folder in folders.values())
+    return " ".join(f"--model {name}={shlex.quote(path)}" for name, path in folders.items()) if there else ""
 
 
 def _short(value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,13 +23,27 @@ _ARITHMETIC: dict[type[ast.operator], Callable[..., Any]] = {
     ast.Div: np.divide,
     ast.Pow: np.power,
 }
+_ROUNDING = 1e-9
+"""Share by which equal numbers may differ: fractions of 0.05 and 0.35 add up to 0.39999999999999997."""
+
+
+def rounding(left: Any, right: Any) -> Any:
+    """How far two numbers may be apart and still count as equal."""
+    return _ROUNDING * np.maximum(np.abs(left), np.abs(right)) + _ROUNDING**2
+
+
+def _equal(left: Any, right: Any) -> Any:
+    apart = np.abs(left - right)
+    return (left == right) | ((apart <= rounding(left, right)) & np.isfinite(apart))
+
+
 _COMPARISONS: dict[type[ast.cmpop], Callable[..., Any]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
+    ast.Lt: lambda left, right: (left < right) & ~_equal(left, right),
+    ast.LtE: lambda left, right: (left < right) | _equal(left, right),
+    ast.Gt: lambda left, right: (left > right) & ~_equal(left, right),
+    ast.GtE: lambda left, right: (left > right) | _equal(left, right),
+    ast.Eq: _equal,
+    ast.NotEq: lambda left, right: ~_equal(left, right),
 }
 _ONE_ARGUMENT: dict[str, Callable[..., Any]] = {"abs": np.abs, "sqrt": np.sqrt, "log10": np.log10}
 _SEVERAL: dict[str, Callable[..., Any]] = {"min": np.minimum, "max": np.maximum}
@@ -127,7 +140,7 @@ class Reader:
         raise self._refused(node, "only plain numbers can be written out")
 
     def _name(self, node: ast.Name | ast.Attribute) -> tuple[Kind, Evaluate]:
-        name = _dotted(node)
+        name = dotted(node)
         if name is None:
             raise self._refused(node, "only names of properties may have a dot")
         kind = self._names.get(name)
@@ -187,10 +200,11 @@ def _fold(function: Callable[..., Any], arguments: list[Evaluate]) -> Evaluate:
     return evaluate
 
 
-def _dotted(node: ast.expr) -> str | None:
+def dotted(node: ast.expr) -> str | None:
+    """Name that a node stands for, ``None`` if it is something else."""
     if isinstance(node, ast.Name):
         return node.id
-    if isinstance(node, ast.Attribute) and (before := _dotted(node.value)) is not None:
+    if isinstance(node, ast.Attribute) and (before := dotted(node.value)) is not None:
         return f"{before}.{node.attr}"
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import ELEMENTS, parse_formula
-from crossprop.errors import FormulaError, ScreeningError
+from crossprop.data.own_columns import plain_formula
+from crossprop.data.own_text import decode, read_bytes
+from crossprop.errors import FormulaError, OwnFileError, ScreeningError
 from crossprop.screening.compositions import Compositions
 
 _COLUMN = {symbol: i for i, symbol in enumerate(ELEMENTS)}
 _DECIMALS = 6
 _NAMED = 10
+_SEPARATORS = (",", ";", "\t", "|")
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class ListedSpace:
     Attributes:
         elements: Columns of ``ELEMENTS``, shape (n, most elements).
         amounts: Amounts in the formula, float64, same shape; 0 where a row has fewer elements.
+        written: The formulas as they stand in the file, shape (n,), object: what a table is joined by.
         repeated: Rows left out since their composition had come before.
         bad: What is wrong with rows that hold no formula, the first ten of them.
         n_bad: Rows that hold no formula.
@@ -34,6 +39,7 @@ class ListedSpace:
 
     elements: NDArray[np.int16]
     amounts: NDArray[Any]
+    written: NDArray[np.object_]
     repeated: int = 0
     bad: tuple[str, ...] = ()
     n_bad: int = 0
@@ -46,7 +52,10 @@ class ListedSpace:
     def block(self, start: int, stop: int) -> Compositions:
         """The compositions from one position to before another."""
         stop = max(start, min(stop, self.total))
-        return Compositions(np.arange(start, stop), self.elements[start:stop], self.amounts[start:stop])
+        rows = slice(start, stop)
+        return Compositions(
+            np.arange(start, stop), self.elements[rows], self.amounts[rows], self.written[rows]
+        )
 
 
 def read_formulas(path: Path) -> ListedSpace:
@@ -57,12 +66,13 @@ def read_formulas(path: Path) -> ListedSpace:
     """
     seen: set[tuple[tuple[int, float], ...]] = set()
     rows: list[list[tuple[int, float]]] = []
+    written: list[str] = []
     bad: list[str] = []
     n_bad = repeated = 0
     try:
         for line, text in _formulas(path):
             try:
-                amounts = parse_formula(text)
+                amounts = parse_formula(plain_formula(text))
             except FormulaError as error:
                 n_bad += 1
                 if len(bad) < _NAMED:
@@ -76,35 +86,48 @@ def read_formulas(path: Path) -> ListedSpace:
                 continue
             seen.add(key)
             rows.append(row)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            written.append(text)
+    except OwnFileError as error:
+        raise ScreeningError(str(error)) from error
+    except csv.Error as error:
         raise ScreeningError(f"{path} cannot be read as a list of formulas: {error}.") from error
     if not rows:
         reason = f" The first: {bad[0]}" if bad else ""
-        raise ScreeningError(f"{path} holds no formula in {n_bad} row(s).{reason}")
+        raise ScreeningError(f"{path} holds no formula in {n_bad} row(s). Write one in each line.{reason}")
     width = max(map(len, rows))
     elements, amounts_of = np.zeros((len(rows), width), np.int16), np.zeros((len(rows), width))
     for i, row in enumerate(rows):
         elements[i, : len(row)] = [column for column, _ in row]
         amounts_of[i, : len(row)] = [amount for _, amount in row]
-    return ListedSpace(elements, amounts_of, repeated, tuple(bad), n_bad)
+    return ListedSpace(elements, amounts_of, np.array(written, dtype=object), repeated, tuple(bad), n_bad)
 
 
 def _formulas(path: Path) -> Iterator[tuple[int, str]]:
     """Line numbers and formulas; a first line without a formula is the header."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        column = 0
-        for number, cells in enumerate(reader):
-            names = [cell.strip().lower() for cell in cells]
-            if not any(names):
+    text, _ = decode(path, read_bytes(path))
+    first = text.lstrip().split("\n", 1)[0]
+    sign = next((sign for sign in _SEPARATORS if sign in first), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
+    column, before, headed = 0, 0, False
+    for cells in reader:
+        line, before = before + 1, reader.line_num
+        names = [cell.strip().lower() for cell in cells]
+        if not any(names):
+            continue
+        if not headed:
+            headed = True
+            if "formula" in names:
+                column = names.index("formula")
                 continue
-            if number == 0:
-                if "formula" in names:
-                    column = names.index("formula")
-                    continue
-                if len(names) > 1:
-                    raise ScreeningError(
-                        f"{path} has {len(names)} columns ({', '.join(cells[:8])}) and none is called 'formula'. "
-                        "Name the column that holds the formulas 'formula'."
-                    )
-            yield reader.line_num, cells[column].strip() if column < len(cells) else ""
+            if len(names) > 1:
+                raise ScreeningError(
+                    f"{path} has {len(names)} columns ({', '.join(cells[:8])}) and none is called 'formula'. "
+                    "Name the column that holds the formulas 'formula'."
+                )
+        cell = cells[column].strip() if column < len(cells) else ""
+        if "\n" in cell:
+            raise ScreeningError(
+                f"{path}, line {line}: a quotation mark is opened there and not closed before the line ends. Close it, "
+                "or remove it."
+            )
+        yield line, cell

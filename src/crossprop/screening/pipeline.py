@@ -65,7 +65,7 @@ class Pipeline:
     def run(self, start: int, stop: int) -> Batch:
         """Screen the positions from one to before another."""
         chosen = self.chosen(start, stop)
-        tables = [self._screen(chosen[i : i + self.rows]) for i in range(0, len(chosen), self.rows)]
+        tables = [self.screened(chosen[i : i + self.rows]) for i in range(0, len(chosen), self.rows)]
         kept = pa.Table.from_batches(tables, schema(self.properties)).combine_chunks().to_batches()
         whole = kept[0] if kept else pa.RecordBatch.from_pylist([], schema(self.properties))
         return Batch(start, stop, len(chosen), whole)
@@ -80,7 +80,8 @@ class Pipeline:
             compositions = compositions[np.array([key not in self.known for key in keys], dtype=bool)]
         return compositions
 
-    def _screen(self, compositions: Compositions) -> pa.RecordBatch:
+    def screened(self, compositions: Compositions) -> pa.RecordBatch:
+        """Those of some compositions that meet the conditions, as a table."""
         work = _Work(compositions, self.conditions)
         work.check()
         for name in self.order:
@@ -134,9 +135,12 @@ class _Work:
         held = ready.hold(self.all_values(ready), len(self.compositions))
         self.done = Conditions(self.done.parts + ready.parts)
         if not held.all():
-            self.compositions, self._fractions = self.compositions[held], self._fractions[held]
-            self.values = {name: array[held] for name, array in self.values.items()}
-            self.notes = {name: array[held] for name, array in self.notes.items()}
+            self._keep(held)
+
+    def _keep(self, rows: np.ndarray) -> None:
+        self.compositions, self._fractions = self.compositions[rows], self._fractions[rows]
+        self.values = {name: array[rows] for name, array in self.values.items()}
+        self.notes = {name: array[rows] for name, array in self.notes.items()}
 
     def all_values(self, needed: Conditions) -> Mapping[str, np.ndarray]:
         """Values of properties and of what the composition itself tells."""
@@ -152,10 +156,15 @@ class _Work:
         return [p for p in self._predicted if p not in self.notes and needed & intervals_of(p)]
 
     def predict(self, name: str, model: ServedModel) -> None:
-        """Predict a property of what is left."""
-        n = len(self.compositions)
+        """Predict a property of what is left; what certainly fails a condition on it is gone."""
         self._predicted.append(name)
-        self.values[name] = model.predict(self._fractions, intervals=False).value if n else np.zeros(0)
+        if not len(self.compositions):
+            self.values[name] = np.zeros(0)
+            return
+        left, values = model.predict_within(self._fractions, *self._conditions.range_of(name))
+        if len(left) < len(self.compositions):
+            self._keep(left)
+        self.values[name] = values
 
     def judge(self, name: str, model: ServedModel) -> None:
         """Have the intervals of a predicted property for what is left, and the word on the domain."""
@@ -186,10 +195,18 @@ def judged(model: ServedModel, fractions: np.ndarray, values: np.ndarray) -> Pre
 
 
 def schema(properties: tuple[PropertyModel, ...]) -> pa.Schema:
-    """Columns of the survivors' table."""
-    fields = [("position", pa.int64()), ("formula", pa.string()), ("n_elements", pa.int8())]
+    """Columns of the survivors' table; those of a property carry its unit, model and coverage as metadata."""
+    fields = [
+        pa.field("position", pa.int64()),
+        pa.field("formula", pa.string()),
+        pa.field("n_elements", pa.int8()),
+    ]
     for model in properties:
-        fields.append((model.column, pa.float64()))
-        fields += [(f"{model.column}_lower", pa.float64()), (f"{model.column}_upper", pa.float64())]
-        fields.append((f"{model.column}_in_domain", pa.bool_()))
-    return pa.schema([*fields, ("note", pa.string())])
+        said = {"unit": model.unit, "model": f"{model.model} {model.version}".strip()}
+        fields.append(pa.field(model.column, pa.float64(), metadata=said))
+        said |= {"coverage": f"{model.coverage:g}"}
+        fields += [
+            pa.field(f"{model.column}_{end}", pa.float64(), metadata=said) for end in ("lower", "upper")
+        ]
+        fields.append(pa.field(f"{model.column}_in_domain", pa.bool_()))
+    return pa.schema([*fields, pa.field("note", pa.string())])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.compositions import Compositions
 from crossprop.screening.conditions import INTERVAL_NAMES, Conditions
-from crossprop.screening.pipeline import Pipeline, judged
+from crossprop.screening.pipeline import Pipeline
 from crossprop.screening.space import Space
 
 SAMPLE = 512
@@ -42,7 +43,7 @@ class Calibration:
 
     Attributes:
         order: Order of the properties that skips most work.
-        seconds: Of one thread for one composition, all properties, skipped work left out.
+        seconds: Wall time that one composition takes of all threads together, skipped work left out.
         kept: Share of the sample that met all conditions.
         sample: Compositions in it.
     """
@@ -79,7 +80,7 @@ def count_possible(space: Space, chemistry: ChargeBalance | None, patience: floa
     return Count(round(space.total * kept / seen), False)
 
 
-def calibrate(pipeline: Pipeline, order: tuple[str, ...] | None = None) -> Calibration:
+def calibrate(pipeline: Pipeline, order: tuple[str, ...] | None = None, workers: int = 1) -> Calibration:
     """Predict a small sample of the space and choose the order of the properties by it.
 
     A condition that fails early spares the other models. The order hangs on measured times, and it decides which
@@ -88,6 +89,8 @@ def calibrate(pipeline: Pipeline, order: tuple[str, ...] | None = None) -> Calib
     Args:
         pipeline: The screening.
         order: Order that was chosen before, to be kept.
+        workers: Threads that will be at work; they are for the measured time, so that it holds what they and other
+            programs take from each other.
     """
     sample = _sample(pipeline)
     if not len(sample):
@@ -95,22 +98,22 @@ def calibrate(pipeline: Pipeline, order: tuple[str, ...] | None = None) -> Calib
     fractions = sample.fractions()
     values: dict[str, np.ndarray] = {}
     costs: dict[str, float] = {}
-    intervals = 0.0
     for name, model in pipeline.models.items():
-        model.predict(fractions[:_RUN])  # what is built at the first call
-        begun = time.perf_counter()
-        values[name] = model.predict(fractions, intervals=False).value
-        valued = time.perf_counter()
-        found = judged(model, fractions, values[name])
-        costs[name] = (valued - begun) / len(sample)
-        intervals += (time.perf_counter() - valued) / len(sample)
+        found = model.predict(fractions)
+        values[name] = found.value
         for ending in INTERVAL_NAMES:
             values[f"{name}.{ending}"] = np.asarray(getattr(found, ending))
+        begun = time.perf_counter()
+        model.predict_within(fractions, *pipeline.conditions.range_of(name))
+        costs[name] = (time.perf_counter() - begun) / len(sample)
     passed = _passed(pipeline.conditions, values, sample, fractions)
     order = order or best_order(tuple(pipeline.models), costs, passed)
-    kept = _share(set(pipeline.models), passed)
-    seconds = expected_cost(order, costs, passed) + kept * intervals
-    return Calibration(order, seconds, kept, len(sample))
+    ordered = replace(pipeline, order=order)
+    with ThreadPoolExecutor(workers) as threads:
+        begun = time.perf_counter()
+        list(threads.map(lambda _: ordered.screened(sample), range(workers)))
+        seconds = (time.perf_counter() - begun) / (workers * len(sample))
+    return Calibration(order, seconds, _share(set(pipeline.models), passed), len(sample))
 
 
 Passed = list[tuple[frozenset[str], NDArray[np.bool_]]]

@@ -105,7 +105,7 @@ def _load(properties: tuple[PropertyModel, ...]) -> dict[str, ServedModel]:
 
 def _planned(ready: Screening, pipeline: Pipeline, plan: Mapping[str, Any] | None) -> Screening:
     """Count, measure a sample, and choose order, threads and rows by it; what was begun keeps its order and count."""
-    calibration = calibrate(pipeline, None if plan is None else tuple(plan["order"]))
+    calibration = calibrate(pipeline, None if plan is None else tuple(plan["order"]), ready.workers)
     before = memory.resident()
     middle = pipeline.space.total // 2
     pipeline.run(middle, middle + pipeline.rows)
@@ -115,6 +115,6 @@ def _planned(ready: Screening, pipeline: Pipeline, plan: Mapping[str, Any] | Non
         ready,
         pipeline=replace(pipeline, order=calibration.order, rows=rows),
         count=count_possible(pipeline.space, pipeline.chemistry) if plan is None else Count(**plan["count"]),
-        calibration=calibration,
+        calibration=replace(calibration, seconds=calibration.seconds * ready.workers / workers),
         workers=workers,
     )

@@ -15,6 +15,7 @@ from crossprop.errors import ScreeningError
 from crossprop.screening.acquisition import deviation_of_interval, log_expected_improvement
 from crossprop.screening.conditions import INTERVAL_NAMES
 from crossprop.screening.grammar import Expression
+from crossprop.screening.pipeline import schema
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.request import Ranking
 
@@ -64,7 +65,7 @@ class Ranker:
         for frame in self._scored(batches):
             best = self._selected(pd.concat([best, frame], ignore_index=True) if len(best) else frame)
         if not len(best):
-            return best
+            best = schema(self.properties).empty_table().to_pandas()
         ranked = best.iloc[self._order(best)].head(self.top).reset_index(drop=True)
         ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
         return ranked
@@ -174,7 +175,8 @@ def _values(
     elements = {name for expression, _ in objectives for name in expression.names} - set(values)
     if elements:
         from crossprop.data.compositions import ELEMENTS, fraction_matrix
+        from crossprop.data.own_columns import plain_formula
 
-        fractions = fraction_matrix(frame["formula"])
+        fractions = fraction_matrix(frame["formula"].map(plain_formula))
         values |= {name: fractions[:, ELEMENTS.index(name)] for name in elements}
     return values

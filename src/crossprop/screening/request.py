@@ -17,6 +17,19 @@ RESERVED = ("n_elements", "formula", "position")
 _DEFAULT_ATOMS = 10
 _RANKING = {"maximize", "minimize", "rank", "best", "top", "per_system"}
 _MACHINE = {"out", "workers", "memory", "batch"}
+_OF_ELEMENTS = tuple(
+    (f"--{name.replace('_', '-')}", name)
+    for name in (
+        "must_contain",
+        "exclude",
+        "min_elements",
+        "max_elements",
+        "max_atoms",
+        "max_amount",
+        "fractions",
+    )
+)
+"""What says which compositions are made of ``elements``, and nothing about those of a file."""
 
 Ranking = Literal["value", "ei", "pareto"]
 
@@ -105,7 +118,8 @@ class ScreenRequest(BaseModel):
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             text = str(first["msg"]).removeprefix("Value error, ")
-            given = f" (given: {first['input']!r})" if place and not isinstance(first["input"], dict) else ""
+            own = first["type"] == "value_error"  # our own sentences name what they are about
+            given = "" if own or isinstance(first["input"], dict) else f" (given: {first['input']!r})"
             raise ScreeningError(f"{f'{place}: ' if place else ''}{text}{given}") from None
 
     @field_validator("elements", "must_contain", "exclude", mode="after")
@@ -138,10 +152,14 @@ class ScreenRequest(BaseModel):
     def _consistent(self) -> Self:
         if bool(self.elements) == (self.input is not None):
             raise ValueError("give either elements (--elements) or a file with formulas (--input)")
-        if self.input is not None and (self.must_contain or self.exclude):
+        if self.input is not None and (strange := [flag for flag, name in _OF_ELEMENTS if self._given(name)]):
             raise ValueError(
-                "--must-contain and --exclude belong to --elements; for a file write a condition, such as "
-                "--where 'Fe > 0 and Pb == 0'"
+                f"{' and '.join(strange)}: for --elements only; for a file write a condition, such as "
+                "--where 'Fe > 0 and Pb == 0 and n_elements <= 4'"
+            )
+        if both := [symbol for symbol in self.must_contain if symbol in self.exclude]:
+            raise ValueError(
+                f"{', '.join(both)} cannot be in --must-contain and in --exclude; drop one of them"
             )
         if strange := [name for name in self.models if name not in self.properties]:
             raise ValueError(f"--model names {strange[0]!r}, which is none of the properties")
@@ -166,6 +184,9 @@ class ScreenRequest(BaseModel):
                 "--charge-balanced, or leave them out"
             )
         return self
+
+    def _given(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     @property
     def objectives(self) -> tuple[tuple[str, bool], ...]:

@@ -78,7 +78,7 @@ class Screening:
     def seconds(self) -> float:
         """Estimate of the time that is left."""
         left = 1 - self.done.stop / self.positions
-        return self.calibration.seconds * self.count.compositions * left / max(1, self.workers)
+        return self.calibration.seconds * self.count.compositions * left
 
     def run(self, progress: bool = True) -> ScreenResult:
         """Do it, or go on with it.

@@ -42,6 +42,8 @@ VALUES = {
         ("bulk / jarvis.gap > 100", [1, 0, 1]),  # by zero: infinite; by no number: none
         ("n_elements == 3 and True", [0, 1, 1]),
         ("  bulk >\n 150 ", [0, 1, 1]),
+        ("1 / Fe > 5", [1, 0, 0]),  # infinite is more than anything
+        ("-1 / Fe < 1 / Fe", [1, 1, 1]),
     ],
 )
 def test_meaning_of_conditions(text, expected):
@@ -73,6 +75,16 @@ def test_meaning_of_conditions(text, expected):
         ("bulk in (1, 2)", "Tuple is not allowed"),
         ("bulk is 3", "only < <= > >="),
         ("bulk > 1; Fe > 0", "cannot be read"),
+        ("bulk > 1  # stiff\n and Fe > 0", "column 10: there are no comments"),
+        ("bulk > 1 && Fe > 0", "column 10: conditions are joined by 'and'"),
+        ("bulk > 1 AND Fe > 0", "column 10: conditions are joined by 'and'"),
+        ("bulk > 1 || Fe > 0", "column 10: conditions are joined by 'or'"),
+        ("bulk >= 1 and Fe ≤ 1", "column 18: at most is written '<='"),
+        ("bulk => 1", "column 6: at least is written '>='"),
+        ("bulk <> 1", "column 6: unlike is written '!='"),
+        ("!bulk > 1", "column 1: the opposite of a condition is written 'not'"),
+        ("bulk > −1", "column 8: minus is written '-'"),
+        ("bulk > 1 and", "column 13: this cannot be read"),
         ("bulk > 100 and Fe", "column 16: this is a number where a condition"),
         ("(bulk > 1) + 1 > 1", "this is a condition where a number"),
         ("blk > 100", "did you mean bulk"),
@@ -92,6 +104,23 @@ def test_meaning_of_conditions(text, expected):
 def test_what_is_no_condition_is_refused(text, part):
     with pytest.raises(ExpressionError, match=re.escape(part)):
         parse_condition(text, NAMES)
+
+
+def test_sums_of_fractions_count_as_equal_whatever_their_rounding():
+    twentieths = np.arange(9) / 20
+    values = {"Bi": twentieths, "Sb": twentieths[::-1]}
+    names = names_of([])
+    assert (values["Bi"] + values["Sb"] != 0.4).any(), "otherwise this shows nothing"
+    for text, expected in (
+        ("==", True),
+        (">=", True),
+        ("<=", True),
+        (">", False),
+        ("<", False),
+        ("!=", False),
+    ):
+        held = parse_condition(f"Bi + Sb {text} 0.4", names)(values)
+        assert held.tolist() == [expected] * 9
 
 
 def test_error_marks_the_column():
@@ -136,6 +165,8 @@ def test_conditions_come_apart_at_and_only_and_know_what_they_need():
         ("200 < bulk", ("bulk", True)),
         ("Fe > 0 and gap <= 1", ("gap", False)),
         ("1 >= gap and bulk > 3", ("gap", False)),
+        ("1 <= bulk < 3 and gap > 1", ("bulk", True)),
+        ("bulk.lower > 200 and gap > 1", ("bulk", True)),
         ("bulk + gap > 3", None),
         (None, None),
     ],

@@ -118,4 +118,12 @@ def test_improvement_needs_a_property_and_a_value_to_beat(table, properties):
 
 
 def test_nothing_kept_ranks_to_an_empty_table(table, properties):
-    assert not len(ranked(table.slice(0, 0), properties, "value", [("a", True)]))
+    frame = ranked(table.slice(0, 0), properties, "value", [("a", True)])
+    assert not len(frame)
+    assert frame.columns.tolist() == ["rank", *table.column_names], "a reader of top.csv needs its header"
+
+
+def test_formulas_may_be_written_as_in_a_publication(table, properties):
+    few = table.slice(0, 2).set_column(1, "formula", pa.array(["Fe₂O₃", "FeO"]))
+    frame = ranked(few, properties, "value", [("Fe", True)])
+    assert frame["formula"].tolist() == ["FeO", "Fe₂O₃"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from crossprop.errors import ScreeningError
@@ -21,7 +22,16 @@ BASE = {"properties": ("bulk",), "elements": ("Fe", "Al"), "out": "o"}
         ({"elements": ()}, "either elements"),
         ({"input": "x.csv"}, "either elements"),
         ({"elements": (), "input": "x.csv", "exclude": ("Fe",)}, "for a file write a condition"),
+        (
+            {"elements": (), "input": "x.csv", "max_elements": 4, "fractions": 0.1},
+            "--max-elements and --fractions",
+        ),
         ({"elements": ("Fe", "Xx")}, "'Xx' is neither"),
+        ({"elements": ("fe",)}, "Did you mean Fe?"),
+        (
+            {"must_contain": ("Fe",), "exclude": ("3d-metals",)},
+            "Fe cannot be in --must-contain and in --exclude",
+        ),
         ({"properties": ("band gap",)}, "cannot stand in a condition"),
         ({"properties": ("3d",)}, "--model NAME=3d"),
         ({"properties": ("import",)}, "cannot stand in a condition"),
@@ -133,8 +143,32 @@ def test_plain_list_and_files_that_are_none(tmp_path):
     path.write_text("water\n", encoding="utf-8")
     with pytest.raises(ScreeningError, match="holds no formula"):
         read_formulas(path)
-    path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(ScreeningError, match="cannot be read"):
+    path.write_bytes(b"\x1f\x8b\x08\x00\x01")
+    with pytest.raises(ScreeningError, match="a gzip archive"):
         read_formulas(path)
-    with pytest.raises(ScreeningError, match="cannot be read"):
+    with pytest.raises(ScreeningError, match="There is no file"):
         read_formulas(tmp_path / "gone.csv")
+
+
+def test_formulas_of_a_file_are_kept_as_they_are_written(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("formula\nOsB2\nFe₂O₃\n(NH4)2SO4\nFe4O6\nB4Os2\n", encoding="utf-8")
+    space = read_formulas(path)
+    assert space.block(0, 9).formulas() == ["OsB2", "Fe₂O₃", "(NH4)2SO4"]
+    assert space.block(1, 3)[np.array([False, True])].formulas() == ["(NH4)2SO4"]
+    assert space.repeated == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+def test_separator_and_encoding_of_a_file_are_found(tmp_path, sign, encoding):
+    path = tmp_path / "list.csv"
+    path.write_text(f"name{sign}Formula\r\nµ{sign}NaCl\r\nb{sign}MgO\r\n", encoding=encoding)
+    assert read_formulas(path).block(0, 9).formulas() == ["NaCl", "MgO"]
+
+
+def test_open_quotation_mark_does_not_swallow_the_rest_of_a_file(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text('formula\nNaCl\n"Fe2O3\nAl2O3\nMgO\n', encoding="utf-8")
+    with pytest.raises(ScreeningError, match="line 3: a quotation mark is opened"):
+        read_formulas(path)

@@ -11,7 +11,7 @@ from crossprop.data.compositions import ELEMENTS
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import Conditions
 from crossprop.screening.evidence import known_compositions
-from crossprop.screening.pipeline import Pipeline
+from crossprop.screening.pipeline import Pipeline, schema
 from crossprop.screening.plan import best_order, calibrate, expected_cost
 from crossprop.screening.space import ElementSpace
 
@@ -74,6 +74,37 @@ def test_only_survivors_reach_the_next_model_and_nothing_is_predicted_twice(pipe
     values = made.space.block(0, made.space.total).fractions()[:, ELEMENTS.index("Fe")] * 100
     assert made.models["b"].predictor.rows == (values > 60).sum()
     assert (frame["b"] > 12).all()
+
+
+def test_model_that_can_skip_is_told_the_range_and_the_result_is_the_same(pipeline, monkeypatch):
+    made = pipeline("a > 40 and b.lower >= 20 and a.upper < 65")
+    expected, asked = whole(made), {}
+
+    def skipping(ensemble, name):
+        def predict_within(fractions, low, high):
+            asked[name] = (low, high)
+            values = ensemble.predict(fractions)
+            left = np.flatnonzero((values >= low) & (values <= high))
+            return left, values[left]
+
+        return predict_within
+
+    for name, model in made.models.items():
+        predict_within = skipping(model.predictor, name)
+        monkeypatch.setattr(model.predictor, "predict_within", predict_within, raising=False)
+    assert 0 < len(expected) < made.space.total
+    assert whole(made).equals(expected)
+    assert asked["a"] == pytest.approx((40, 65))
+    assert asked["b"] == pytest.approx((20, np.inf))
+
+
+def test_columns_carry_unit_model_and_coverage(pipeline):
+    made = pipeline()
+    fields = schema(made.properties)
+    assert fields.field("a").metadata == {b"unit": b"GPa", b"model": b"a"}
+    assert fields.field("b_lower").metadata == {b"unit": b"GPa", b"model": b"b", b"coverage": b"0.9"}
+    kept = made.run(0, 50).kept
+    assert kept.schema.equals(fields, check_metadata=True)
 
 
 def test_condition_on_the_composition_comes_before_any_prediction(pipeline):
