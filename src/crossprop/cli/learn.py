@@ -44,6 +44,18 @@ def fit(
     split_column: Annotated[
         str | None, typer.Option(help="Column that says 'train' or 'test'; else a hold-out is drawn.")
     ] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(help="Column of what stays on one side of every split: a paper, a sample series."),
+    ] = None,
+    element_columns: Annotated[
+        str | None,
+        typer.Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts."),
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding; guessed.")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Separator of the fields; guessed.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="Sign of the decimals, '.' or ','; guessed.")] = None,
     sources: Annotated[
         str,
         typer.Option(
@@ -80,8 +92,10 @@ def fit(
 
     if minutes is not None and budget is not None:
         raise ConfigError("Give either --minutes or --budget, not both.")
-    if minutes is not None and minutes <= 0:
-        raise ConfigError(f"--minutes {minutes:g} is no time. Give a positive number.")
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise ConfigError(
+            f"--minutes {minutes:g} is no time. Give a positive number, or --budget full for no limit."
+        )
     settings = Settings(
         target=target,
         unit=unit,
@@ -97,9 +111,19 @@ def fit(
         formula_column=formula_column,
         value_column=value_column,
         split_column=split_column,
+        group_column=group_column,
+        element_columns=element_columns,
+        sheet=sheet,
+        encoding=encoding,
+        delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
+        decimal=decimal,
         drop_invalid=drop_invalid,
     )
-    fitted = fit_file(file, settings, out, options, overwrite=replace)
+    try:
+        fitted = fit_file(file, settings, out, options, overwrite=replace)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what is finished is kept, run the same command to go on", err=True)
+        raise
     typer.echo(text_table(fitted.report))
     for line in summary_lines(fitted.report):
         typer.echo(line)
@@ -118,6 +142,11 @@ def predict(
         Path | None, typer.Option("--input", help="CSV or Excel file; its other columns are kept.")
     ] = None,
     formula_column: Annotated[str | None, typer.Option(help="Column of the formulas.")] = None,
+    element_columns: Annotated[
+        str | None,
+        typer.Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts."),
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook.")] = None,
     output: Annotated[Path | None, typer.Option(help="File to write: .csv, .parquet or .json.")] = None,
     form: Annotated[
         Form | None, typer.Option("--format", help="What to print; a table unless it goes into a pipe.")
@@ -142,7 +171,7 @@ def predict(
     if output is not None:
         check_ending(output)
     if input_file is not None and str(input_file) != "-":
-        asked = work.read_file(input_file, formula_column)
+        asked = work.read_file(input_file, formula_column, sheet=sheet, element_columns=element_columns)
     elif input_file is not None or formulas == ["-"]:
         asked = work.read_pipe(sys.stdin, formula_column)
     else:

@@ -26,6 +26,14 @@ def add_command(
     split_column: Annotated[
         str | None, typer.Option(help="Column that says 'train' or 'test'; else a tenth is held out.")
     ] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(help="Column of what stays on one side of every split: a paper, a sample series."),
+    ] = None,
+    element_columns: Annotated[
+        str | None,
+        typer.Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts."),
+    ] = None,
     description: Annotated[str | None, typer.Option(help="What the property is, in a sentence.")] = None,
     citation: Annotated[str | None, typer.Option(help="Whom to cite.")] = None,
     licence: Annotated[str | None, typer.Option(help="Terms of use of the data.")] = None,
@@ -50,7 +58,9 @@ def add_command(
 
     key = name or key_of(target)
     former: dict[str, str] = {}
-    if not check:
+    if check:
+        _say_if_taken(key, replace)
+    else:
         catalog = _catalog()
         check_new_key(key, catalog, replace)
         former = former_texts(key, catalog)
@@ -60,6 +70,8 @@ def add_command(
         formula_column=formula_column,
         value_column=value_column,
         split_column=split_column,
+        group_column=group_column,
+        element_columns=element_columns,
         sheet=sheet,
         encoding=encoding,
         delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
@@ -69,7 +81,7 @@ def add_command(
     held_out = held_out_rows(file, table)
     unit = _unit(
         former.get("unit") if unit is None else unit,
-        unit_in(table.value_column) or unit_in(target),
+        table.unit or unit_in(table.value_column) or unit_in(target),
         ask=not check,
     )
     typer.echo(f"{file} as {key}\n{summarise(table, unit, held_out)}")
@@ -84,7 +96,11 @@ def add_command(
         citation or former.get("citation", "own data"),
         licence or former.get("licence", "not stated"),
     )
-    kept = add_data(file, table, held_out, new, catalog=catalog, replace=replace)
+    try:
+        kept = add_data(file, table, held_out, new, catalog=catalog, replace=replace)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing was added", err=True)
+        raise
     typer.echo(f"\nAdded {key} to {catalog}; its rows lie in {catalog.parent / key}.")
     typer.echo(f"Keep it in git:  git add {' '.join(map(str, kept))}")
     studies = studies_naming(key)
@@ -128,6 +144,17 @@ def _catalog() -> Path:
             f"{CATALOG_VARIABLE} to a catalogue's path, or learn from the file alone with 'crossprop fit'."
         )
     return named or OWN_CATALOG
+
+
+def _say_if_taken(key: str, replace: bool) -> None:
+    """A check goes on under a name that could not be added; it says so."""
+    from crossprop.data.own_catalog import check_new_key
+
+    try:
+        check_new_key(key, _catalog(), replace)
+    except OwnFileError as error:
+        if "no crossprop project" not in str(error):
+            typer.echo(f"note: {error}", err=True)
 
 
 def _unit(given: str | None, guess: str | None, ask: bool) -> str:

@@ -103,10 +103,17 @@ class Limits(_Entry):
 
 
 class Columns(_Entry):
-    """Names of the columns in a property's files."""
+    """Names of the columns in a property's files.
+
+    Attributes:
+        formula: Formulas.
+        value: Values.
+        group: What stays on one side of every split, such as a paper; only compositions do where there is none.
+    """
 
     formula: Text = "formula"
     value: Text
+    group: Text | None = None
 
 
 class EmbeddedPackage(_Entry):

@@ -47,7 +47,9 @@ _DOTS: Final = re.compile(r"\s*[·•∙⋅*]\s*")
 """What stands between the parts of a hydrate: middle dot, bullet, bullet and dot operators, asterisk."""
 
 _COEFFICIENT: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*", re.ASCII)
-_HYDRATE_OR_DECIMAL: Final = re.compile(r"[1-9]\.\d*[1-9]\d*(?:H2O|NH3)(?![a-z0-9.])", re.ASCII)
+_HYDRATE_OR_DECIMAL: Final = re.compile(
+    r"(?:[1-9]|(?<=[A-Za-z)\]}]))\.\d*[1-9]\d*(?:H2O|NH3)(?![a-z0-9.])", re.ASCII
+)
 
 
 def parse_formula(text: object) -> dict[str, float]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from crossprop.data.formulas import parse_formula
-from crossprop.data.own_table import TextTable, fold
+from crossprop.data.compositions import composition_keys, parse_formulas
+from crossprop.data.own_elements import ElementColumns, element_columns
+from crossprop.data.own_table import TextTable, bare_name, fold
 from crossprop.data.own_values import is_number
-from crossprop.errors import FormulaError, OwnFileError
+from crossprop.errors import OwnFileError
 
 _FORMULA_NAMES: Final = (
     "formula", "composition", "compound", "material", "chemical formula", "pretty formula", "reduced formula",
-    "materials", "alloy", "chemical composition", "stoichiometry", "system",
+    "materials", "alloy", "chemical composition", "stoichiometry", "system", "comp", "formel", "summenformel",
+    "verbindung", "zusammensetzung", "formule", "formula unit", "nominal composition",
 )  # fmt: skip
 _SAMPLE: Final = 1000
 _ENOUGH: Final = 0.5
@@ -21,6 +24,27 @@ _ENOUGH: Final = 0.5
 
 # Subscripts of typeset formulas, and characters that cannot be seen.
 _TYPESET: Final = str.maketrans("₀₁₂₃₄₅₆₇₈₉․", "0123456789.", "\u200b\u200c\u200d\u2060\ufeff")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Positions of the columns that are read.
+
+    Attributes:
+        formula: Formulas; ``None`` where every element has a column.
+        value: Values.
+        split: ``train`` or ``test``.
+        group: What stays together.
+        elements: Columns of amounts with their elements.
+        amounts: What the amounts are.
+    """
+
+    formula: int | None
+    value: int
+    split: int | None = None
+    group: int | None = None
+    elements: Mapping[int, str] = field(default_factory=dict)
+    amounts: ElementColumns | None = None
 
 
 def plain_formula(text: str) -> str:
@@ -36,7 +60,8 @@ def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
     """
     exact = [i for i, head in enumerate(table.header) if head == name.strip()]
     found = exact or [i for i, head in enumerate(table.header) if fold(head) == fold(name)]
-    if len(found) == 1:
+    found = found or [i for i, head in enumerate(table.header) if bare_name(head) == fold(name)]
+    if len(found) == 1 or (found and _same_cells(table, found)):
         return found[0]
     if found:
         raise OwnFileError(
@@ -49,7 +74,8 @@ def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
 def formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()) -> int:
     """Position of the column whose cells are formulas.
 
-    Where several are, the one with a telling name is taken, if there is just one such.
+    Where several are, the one with a telling name is taken, if there is just one such. A column of names such as
+    ``Co1``, ``Co2``, ``Co3``, which all are one composition, is none of formulas beside another one.
 
     Args:
         path: For messages.
@@ -59,25 +85,55 @@ def formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()) -> i
     Raises:
         OwnFileError: No column or several ones hold formulas; the message names them.
     """
-    found = []
+    found: list[int] = []
+    numbered: list[int] = []
     for i in range(len(table.header)):
         cells = [] if i in taken else column(table, i, _SAMPLE)
-        share = sum(map(_is_formula, cells)) / len(cells) if cells else 0.0
-        if share >= _ENOUGH:
-            found.append(i)
-    names = [i for i in found if fold(table.header[i]) in _FORMULA_NAMES]
+        fractions, good, _ = parse_formulas(map(plain_formula, cells))
+        if not cells or len(good) < _ENOUGH * len(cells):
+            continue
+        texts = {cells[row] for row in good}
+        one = len(texts) > 1 and len(set(composition_keys(fractions).tolist())) == 1
+        (numbered if one else found).append(i)
+    found = found or numbered
+    names = [i for i in found if bare_name(table.header[i]) in _FORMULA_NAMES]
     for chosen in (names, found):
         if len(chosen) == 1:
             return chosen[0]
     if not found:
+        elements = element_columns(table.header, taken)
+        hint = (
+            f"The columns {', '.join(table.header[i] for i in list(elements)[:5])} are named by elements: say what "
+            "they hold with --element-columns atomic (amounts, fractions or percents of atoms) or "
+            "--element-columns weight."
+            if len(elements) > 1
+            else "If one does, name it with --formula-column, and its rows will be explained."
+        )
         raise OwnFileError(
-            f"No column of {path} holds chemical formulas (such as 'Fe2O3'); it has {columns(table)}. "
-            "If one does, name it with --formula-column, and its rows will be explained."
+            f"No column of {path} holds chemical formulas (such as 'Fe2O3'); it has {columns(table)}. {hint}"
         )
     listed = ", ".join(f"{table.header[i]!r} (e.g. {_example(table, i)!r})" for i in names or found)
     raise OwnFileError(
         f"Several columns of {path} hold chemical formulas: {listed}. Choose one with --formula-column."
     )
+
+
+def elements_in(path: Path, table: TextTable, taken: Sequence[int] = ()) -> dict[int, str]:
+    """Positions of the columns named by elements, with the element.
+
+    Raises:
+        OwnFileError: There are fewer than two, or two of one element.
+    """
+    found = element_columns(table.header, taken)
+    if len(found) < 2:
+        raise OwnFileError(
+            f"{path} has {len(found)} column(s) named by an element (such as 'Al' or 'Al (at%)'); it has "
+            f"{columns(table)}. Leave --element-columns out, or name the columns by their elements."
+        )
+    twice = sorted({symbol for symbol in found.values() if list(found.values()).count(symbol) > 1})
+    if twice:
+        raise OwnFileError(f"{path} has several columns of {', '.join(twice)}. Leave one of each.")
+    return found
 
 
 def value_column(path: Path, table: TextTable, target: str, taken: Sequence[int] = ()) -> int:
@@ -86,7 +142,7 @@ def value_column(path: Path, table: TextTable, target: str, taken: Sequence[int]
     Raises:
         OwnFileError: There is none; the message names the columns that hold numbers.
     """
-    if any(fold(head) == fold(target) for head in table.header):
+    if any(fold(target) in (fold(head), bare_name(head)) for head in table.header):
         return named_column(path, table, target, "--value-column")
     numeric = []
     for i, head in enumerate(table.header):
@@ -113,13 +169,23 @@ def columns(table: TextTable) -> str:
     return "the column(s) " + ", ".join(names[:15]) + (", …" if len(names) > 15 else "")
 
 
-def _is_formula(cell: str) -> bool:
-    try:
-        parse_formula(plain_formula(cell))
-    except FormulaError:
-        return False
-    return True
+def refuse_formulas(path: Path, table: TextTable, at: int) -> None:
+    """A target's column that is full of formulas is not what was meant."""
+    cells = [plain_formula(cell) for cell in column(table, at, _SAMPLE)]
+    if cells and len(parse_formulas(cells)[1]) == len(cells) and not any(map(is_number, cells)):
+        raise OwnFileError(
+            f"The column {table.header[at]!r} of {path} holds formulas, no values. --target names the property; its "
+            "values stand in the column of this name, or in the one that --value-column names."
+        )
+
+
+def _same_cells(table: TextTable, positions: Sequence[int]) -> bool:
+    """Whether columns of one name hold the same in every row."""
+    rows = (tuple(r.fields[i].strip() if i < len(r.fields) else "" for i in positions) for r in table.records)
+    return all(len(set(cells)) == 1 for cells in rows)
 
 
 def _example(table: TextTable, position: int) -> str:
-    return next((cell for cell in column(table, position) if _is_formula(cell)), "")
+    cells = column(table, position, _SAMPLE)
+    good = parse_formulas(map(plain_formula, cells))[1]
+    return cells[good[0]] if len(good) else ""

@@ -25,14 +25,14 @@ def holdout_size(rows: int) -> int:
 
 
 def draw_holdout(compositions: np.ndarray, seed: int = DEFAULT_SEED) -> np.ndarray:
-    """Which rows are held out; all rows of a composition stand on one side.
+    """Which rows are held out; all rows of a composition (or of a group) stand on one side.
 
     Compositions are taken in the order of a hash of their name and the seed, so that neither the order of the
     rows matters nor, for most of the compositions, which others there are. One whose rows would make the hold-out
     half as large again is passed over.
 
     Args:
-        compositions: Composition key of each row, shape (n,), two different ones at least.
+        compositions: Key of what stays together, for each row, shape (n,), two different ones at least.
         seed: Seed of the draw.
 
     Returns:
@@ -49,4 +49,4 @@ def draw_holdout(compositions: np.ndarray, seed: int = DEFAULT_SEED) -> np.ndarr
         if total + sizes[key] <= max(1.5 * wanted, wanted + 1):
             held.append(key)
             total += int(sizes[key])
-    return np.asarray(pd.Series(compositions).isin(held or [ranked[0]]))
+    return np.asarray(pd.Series(compositions).isin(held or [min(ranked, key=lambda key: int(sizes[key]))]))

@@ -7,10 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from crossprop.data.own_file import OwnTable
+from crossprop.data.own_rows import OwnTable
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _BINS: Final = 24
+_FEW_VALUES: Final = 5
+_CONFLICT: Final = 0.5
+_LARGE_BLOCK: Final = 0.34
 _FAR: Final = 8.0
 """Standard deviations (of the middle half of the rows) from the median beyond which a value is far out."""
 
@@ -36,6 +39,8 @@ def summarise(table: OwnTable, unit: str, held_out: np.ndarray, most: int = 10) 
         )
         lines.append(f"              … and {n_bad - most:,} more; in all: {kinds}")
     lines.append(f"compositions  {_compositions(table)}")
+    if "group" in table.rows:
+        lines.append(f"groups        {_groups(table)}")
     lines.append(f"values        {_values(rows['value'].to_numpy(), unit)}")
     lines.append(f"              {histogram(rows['value'].to_numpy())}")
     lines.append(f"elements      {_elements(table)}")
@@ -57,6 +62,21 @@ def findings(table: OwnTable, held_out: np.ndarray) -> list[str]:
             + (", …" if same > 5 else "")
         )
     values = rows["value"].to_numpy()
+    if "group" in rows:
+        notes += _group_notes(table)
+    kinds = np.unique(values)
+    if len(kinds) <= _FEW_VALUES and len(values) >= 10 * len(kinds):
+        listed = ", ".join(f"{kind:g}" for kind in kinds)
+        notes.append(
+            f"there are {len(kinds)} different values only ({listed}): if they name classes, what is learnt is their "
+            "mean, not a class"
+        )
+    spread = _spread_of_repeated(table)
+    if spread is not None and spread > _CONFLICT:
+        notes.append(
+            f"repeated compositions differ by {100 * spread:.0f} % of what any two rows do: something beside the "
+            "composition decides (temperature, processing, phase); a column of it cannot be learnt from"
+        )
     if (values > 0).all() and values.max() > 1000 * np.median(values):
         notes.append("the values span orders of magnitude: their logarithm may be the better property")
     learning = len(rows) - int(held_out.sum())
@@ -74,6 +94,47 @@ def histogram(values: np.ndarray) -> str:
     counts, _ = np.histogram(near, bins=min(_BINS, max(4, len(near) // 3)))
     heights = np.ceil(counts / counts.max() * (len(_BARS) - 1)).astype(int)
     return "".join(_BARS[h] if n else " " for h, n in zip(heights, counts, strict=True))
+
+
+def _groups(table: OwnTable) -> str:
+    """How many groups there are, and what has to stay together for the compositions that they share."""
+    blocks = table.rows["group"].value_counts()
+    named = table.rows["named_group"].nunique()
+    text = f"{named:,} named"
+    if len(blocks) < named:
+        text += f", {len(blocks):,} once groups that share a composition are one"
+    return f"{text}; the largest has {blocks.iloc[0]:,} rows ({100 * blocks.iloc[0] / len(table.rows):.0f} %)"
+
+
+def _group_notes(table: OwnTable) -> list[str]:
+    """A block that is so large that the splits come out uneven, and what holds it together."""
+    rows = table.rows
+    blocks = rows["group"].value_counts()
+    if blocks.iloc[0] <= _LARGE_BLOCK * len(rows):
+        return []
+    block = rows[rows["group"] == blocks.index[0]]
+    shared = block.groupby("composition")["named_group"].nunique()
+    why = ""
+    if shared.max() > 1:
+        common = block.loc[block["composition"] == shared.idxmax(), "formula"].iloc[0]
+        why = f" ({block['named_group'].nunique()} groups that share compositions; {common} is in {shared.max()})"
+    return [
+        f"{len(block):,} of {len(rows):,} rows have to stay together{why}: the splits come out uneven, and errors "
+        "vary much from fold to fold"
+    ]
+
+
+def _spread_of_repeated(table: OwnTable) -> float | None:
+    """Median difference within repeated compositions, over that of any two rows; ``None`` for few of either."""
+    values = table.rows["value"].to_numpy()
+    groups = table.rows.groupby("composition")["value"].agg(["size", np.ptp])
+    repeated = groups.loc[groups["size"] > 1, "ptp"]
+    low, high = np.quantile(values, [0.25, 0.75])
+    if len(repeated) < _FEW_VALUES or high <= low:
+        return None
+    return float(
+        repeated.median() / (0.707 * (high - low))
+    )  # of a normal distribution: two rows' median difference
 
 
 def _compositions(table: OwnTable) -> str:
@@ -107,10 +168,13 @@ def _holdout(table: OwnTable, held_out: np.ndarray) -> str:
     test, train = rows[held_out], rows[~held_out]
     text = f"{len(test):,} rows of {test['composition'].nunique():,} compositions"
     if "split" not in rows:
-        return f"{text}, drawn by composition (seeded); {len(train):,} rows to learn from"
-    shared = int(train["composition"].isin(set(test["composition"])).sum())
+        by = "group" if "group" in rows else "composition"
+        return f"{text}, drawn by {by} (seeded); {len(train):,} rows to learn from"
+    keys = table.together
+    shared = int(np.isin(keys[~held_out].astype(str), keys[held_out].astype(str)).sum())
     text += f", as the split column says; {len(train):,} rows to learn from"
-    return f"{text}, {shared:,} of them with a composition of the hold-out (protocol 'strict' drops these)"
+    or_group = " or group" if "group" in rows else ""
+    return f"{text}, {shared:,} of them with a composition{or_group} of the hold-out (protocol 'strict' drops these)"
 
 
 def _far_out(table: OwnTable) -> list[tuple[int, float]]:
@@ -135,4 +199,5 @@ _KINDS: Final = {
     "missing": "without a value",
     "value": "with a value that is no number",
     "split": "with an unknown split",
+    "group": "without a group",
 }

@@ -6,7 +6,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -87,9 +87,9 @@ def read_text_table(
     """
     content, names = read_bytes(path), {fold(name) for name in wanted if name}
     if is_workbook(content):
-        name, records = read_sheet(path, sheet)
-        dialect = Dialect("", "", sheet=name)
-        return _with_header(path, records, names, dialect, ())
+        name, records, told = read_sheet(path, sheet, lambda record: len(_names(names, record)) == len(names))
+        made = _with_header(path, records, names, Dialect("", "", sheet=name), ())
+        return replace(made, notes=(*told, *made.notes))
     if sheet is not None:
         raise OwnFileError(f"{path} is no workbook: it has no sheet {sheet!r}. Leave --sheet out.")
     text, encoding = decode(path, content, encoding)
@@ -107,6 +107,12 @@ def fold(name: str) -> str:
     return re.sub(r"[\s_]+", " ", name).strip().casefold()
 
 
+def bare_name(name: str) -> str:
+    """The same without the unit in brackets or behind a slash at its end: ``Hardness (GPa)``, ``E / eV``."""
+    bare = re.sub(r"\s*[(\[][^()\[\]]*[)\]]\s*$|\s+/\s+[^/]+$|\s*,\s*[^\s,]+$", "", name)
+    return fold(bare) or fold(name)
+
+
 def _guess_delimiter(path: Path, text: str, names: set[str]) -> str:
     """The separator that finds most of the wanted columns, then the most even rows."""
     scores, problem = {}, None
@@ -119,9 +125,10 @@ def _guess_delimiter(path: Path, text: str, names: set[str]) -> str:
         if not sample:
             break
         width, count = _usual_width(sample)
-        found = max(len(names & {fold(f) for f in record.fields}) for record in sample[:_TITLE_LINES])
+        found = max(len(_names(names, record)) for record in sample[:_TITLE_LINES])
+        headed = len(_trimmed(sample[0].fields)) == width
         if width >= 2:
-            scores[sign] = (found, sign != " ", round(count / len(sample), 1), width)
+            scores[sign] = (found, sign != " ", round(count / len(sample), 1), headed, width)
     if not scores and problem is not None:
         raise problem
     if not scores:
@@ -131,6 +138,11 @@ def _guess_delimiter(path: Path, text: str, names: set[str]) -> str:
             "formulas and one of values, or name the separator with --delimiter."
         )
     return max(scores, key=lambda sign: scores[sign])
+
+
+def _names(wanted: set[str], record: Record) -> set[str]:
+    """The wanted names that stand in a record, with or without a unit."""
+    return wanted & {name for text in record.fields for name in (fold(text), bare_name(text))}
 
 
 def _usual_width(records: Sequence[Record]) -> tuple[int, int]:
@@ -163,7 +175,7 @@ def _with_header(
         raise OwnFileError(f"{path} holds nothing but comments. Export it anew.")
     width, _ = _usual_width(records[:_SAMPLE])
     top = records[:_TITLE_LINES]
-    at = next((i for i, r in enumerate(top) if names & {fold(f) for f in r.fields}), None)
+    at = next((i for i, r in enumerate(top) if _names(names, r)), None)
     if at is None:
         at = next((i for i, r in enumerate(top) if len(_trimmed(r.fields)) >= width), 0)
     notes = [f"line {r.line} taken for a title: {' '.join(r.fields).strip()[:60]!r}" for r in records[:at]]

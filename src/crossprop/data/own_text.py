@@ -48,10 +48,14 @@ def read_bytes(path: Path) -> bytes:
         OwnFileError: There is no such file, it cannot be read, is empty or larger than :data:`MAX_BYTES`.
     """
     try:
+        if str(path).startswith(("http:/", "https:/", "ftp:/")):
+            raise OwnFileError(f"{path} is an address of the web. Download the file and name it here.")
         if not path.exists():
             raise OwnFileError(f"There is no file {path}. Check the path; the folder is {Path.cwd()}.")
+        if path.is_dir():
+            raise OwnFileError(f"{path} is no file but a folder. Name the CSV file itself.")
         if not path.is_file():
-            raise OwnFileError(f"{path} is no file. Name the CSV file itself.")
+            raise OwnFileError(f"{path} is no file. Write what comes from a pipe to a file, and name that.")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise OwnFileError(

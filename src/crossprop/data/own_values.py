@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from crossprop.data.own_cells import ABSENT, NUMBER, WITH_UNIT, common_unit, tidy, without_uncertainty
 from crossprop.errors import OwnFileError
 
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
@@ -22,17 +23,10 @@ _GROUPED: Final = {
 _EITHER_WAY: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 """A comma that may stand before decimals or between thousands."""
 
-_ANY: Final = r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?"
-_WITH_UNIT: Final = re.compile(rf"({_ANY})\s*([^\d\s.,()±<>~+-][^±()]*)")
-_UNCERTAIN: Final = re.compile(rf"{_ANY}\s*(?:\(\d+[.,]?\d*\)|(?:±|\+/-|\+-).*)")
-_BOUND: Final = re.compile(rf"(?:[<>≤≥~≈]|ca\.?|>=|<=)\s*{_ANY}.*")
-_RANGE: Final = re.compile(rf"{_ANY}\s*(?:-|–|to|\.\.\.?)\s*{_ANY}.*")
+_BOUND: Final = re.compile(rf"(?:[<>≤≥~≈]|ca\.?|>=|<=)\s*{NUMBER}.*")
+_DATE: Final = re.compile(r"\d{4}-\d{1,2}-\d{1,2}.*|\d{1,2}[./]\d{1,2}[./]\d{2,4}", re.ASCII)
+_RANGE: Final = re.compile(rf"{NUMBER}\s*(?:-|–|to|\.\.\.?)\s*{NUMBER}.*")
 _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?|[+-]?∞", re.IGNORECASE)
-_ABSENT: Final = frozenset(
-    ("", "-", "--", "—", "–", "?", ".", "/", "na", "n/a", "n.a.", "nan", "nd", "n.d.", "none", "null", "nil",
-     "missing", "unknown", "tbd", "#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!")
-)  # fmt: skip
-_LOOKALIKES: Final = str.maketrans({"−": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\ufeff": ""})
 
 
 @dataclass(frozen=True)
@@ -43,17 +37,22 @@ class Numbers:
         values: The numbers; NaN where there is none.
         reasons: Why a row has none, by position.
         decimal: The sign of the decimals.
-        units: What stands behind the numbers, by position, where it looks like a unit.
+        unit: What stands behind most of the numbers, if it is the same everywhere.
+        uncertain: Positions of the values that came with an uncertainty, which is left out.
     """
 
     values: list[float]
     reasons: dict[int, str]
     decimal: str
-    units: dict[int, str]
+    unit: str | None = None
+    uncertain: tuple[int, ...] = ()
 
 
 def read_numbers(texts: Sequence[str], decimal: str | None = None) -> Numbers:
-    """Read a column of values; the sign of the decimals is taken from the column as a whole.
+    """Read a column of values; its unit and the sign of the decimals are taken from the column as a whole.
+
+    A comma that may stand before decimals or between thousands counts as the one that other values of the column
+    prove; where other values prove neither, the row has no value rather than one that is a thousand times too large.
 
     Args:
         texts: What stands in the cells.
@@ -62,23 +61,47 @@ def read_numbers(texts: Sequence[str], decimal: str | None = None) -> Numbers:
     Raises:
         OwnFileError: A comma may mean decimals or thousands, and no other value decides.
     """
-    cells = [text.translate(_LOOKALIKES).strip() for text in texts]
-    sign = decimal or _decimal_sign(cells)
-    values, reasons, units = [], {}, {}
+    cells = [tidy(text) for text in texts]
+    unit = common_unit(cells)
+    uncertain = []
     for i, cell in enumerate(cells):
+        if (certain := without_uncertainty(cell)) is not None:
+            cells[i] = certain
+            uncertain.append(i)
+    unit = unit or common_unit(cells)
+    bare = cells if unit is None else [_without(cell, unit) for cell in cells]
+    sign = decimal or _decimal_sign(bare)
+    doubtful = decimal is None and not _groups_thousands(bare, sign)
+    values, reasons = [], {}
+    for i, cell in enumerate(bare):
         value = _number(cell, sign)
-        values.append(value)
-        if not math.isfinite(value):
+        if doubtful and sign == "." and _EITHER_WAY.fullmatch(cell):
+            value = math.nan
+            reasons[i] = (
+                f"the comma of {cell!r} may stand before decimals or between thousands: "
+                "write it without, or say --decimal"
+            )
+        elif not math.isfinite(value):
             reasons[i] = _why(cell, sign)
-            if (found := _WITH_UNIT.fullmatch(cell)) and cell.casefold() not in _ABSENT:
-                units[i] = found[2].strip()
-    return Numbers(values, reasons, sign, units)
+        elif unit is not None and cell == cells[i]:
+            value = math.nan
+            reasons[i] = f"the value {_shown(cell)} has no unit where most others carry {unit!r}"
+        values.append(value)
+    return Numbers(values, reasons, sign, unit, tuple(uncertain))
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell holds a number, with either sign of the decimals."""
-    cell = text.translate(_LOOKALIKES).strip()
+    """Whether a cell holds a number, with either sign of the decimals, perhaps with an uncertainty or a unit."""
+    cell = tidy(text)
+    cell = without_uncertainty(cell) or cell
+    if found := WITH_UNIT.fullmatch(cell):
+        cell = found[1]
     return any(pattern.fullmatch(cell) for pattern in (*_PLAIN.values(), *_GROUPED.values()))
+
+
+def _without(cell: str, unit: str) -> str:
+    found = WITH_UNIT.fullmatch(cell)
+    return found[1] if found and found[2].strip() == unit else cell
 
 
 def _number(cell: str, decimal: str) -> float:
@@ -106,6 +129,13 @@ def _decimal_sign(cells: Sequence[str]) -> str:
     return "."
 
 
+def _groups_thousands(cells: Sequence[str], decimal: str) -> bool:
+    """Whether some value can only be read with marks between its thousands."""
+    other = "," if decimal == "." else "."
+    pattern = _GROUPED[decimal]
+    return any(pattern.fullmatch(c) and (decimal in c or c.count(other) > 1) for c in cells)
+
+
 def _sure(cell: str, decimal: str) -> bool:
     """Whether a number can be read with this sign of the decimals alone."""
     other = "," if decimal == "." else "."
@@ -116,8 +146,8 @@ def _sure(cell: str, decimal: str) -> bool:
 
 def _why(cell: str, decimal: str) -> str:
     """Why a cell cannot be used as a value."""
-    shown = repr(cell if len(cell) <= 40 else f"{cell[:40]}…")
-    if cell.casefold() in _ABSENT:
+    shown = _shown(cell)
+    if cell.casefold() in ABSENT:
         return "the value is missing" + (f" ({shown})" if cell else "")
     if _INFINITE.fullmatch(cell) or math.isinf(_number(cell, decimal)):
         return f"the value {shown} is not finite"
@@ -126,15 +156,21 @@ def _why(cell: str, decimal: str) -> str:
         return (
             f"the value {shown} has a decimal {_NAMES[other]} where the other rows have a {_NAMES[decimal]}"
         )
-    if _UNCERTAIN.fullmatch(cell):
-        return f"the value {shown} carries an uncertainty: keep the number alone"
-    if _BOUND.fullmatch(cell):
-        return f"the value {shown} is a bound or an estimate, no value"
-    if _RANGE.fullmatch(cell):
-        return f"the value {shown} is a range: decide on one number"
-    if found := _WITH_UNIT.fullmatch(cell):
+    for pattern, what in _KINDS:
+        if pattern.fullmatch(cell):
+            return f"the value {shown} {what}"
+    if found := WITH_UNIT.fullmatch(cell):
         return f"the value {shown} carries a unit: keep {found[1]} alone, the unit goes to --unit"
     return f"the value {shown} is no number"
 
 
+def _shown(cell: str) -> str:
+    return repr(cell if len(cell) <= 40 else f"{cell[:40]}…")
+
+
+_KINDS: Final = (
+    (_BOUND, "is a bound or an estimate, no value"),
+    (_DATE, "is a date"),
+    (_RANGE, "is a range: decide on one number"),
+)
 _NAMES: Final = {".": "point", ",": "comma"}

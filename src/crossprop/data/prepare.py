@@ -11,8 +11,9 @@ import pandas as pd
 from crossprop.data.catalog import Catalog
 from crossprop.data.catalog_models import PropertyEntry, Role
 from crossprop.data.cleaning import read_table, refuse_unlearnable, report_frame
+from crossprop.data.grouping import groups_by_line, linked_groups
 from crossprop.data.merging import merge_compositions
-from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
+from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData
 from crossprop.data.sources import prepare_source
 from crossprop.data.splits import screening_split
 from crossprop.data.transport import embedded_table, shared_draw
@@ -100,23 +101,29 @@ def _file_target(entry: PropertyEntry, raw_root: Path, seed: int) -> PreparedDat
     assert entry.columns is not None  # the catalogue guarantees columns beside files
     frames, reports = [], []
     for file in entry.files:
-        table = read_table(raw_root / file.relative_path, entry.columns.formula, entry.columns.value)
-        frames.append(table.rows.assign(split=file.split))
+        path = raw_root / file.relative_path
+        table = read_table(path, entry.columns.formula, entry.columns.value)
+        rows = table.rows.assign(split=file.split)
+        if entry.columns.group is not None:
+            rows[GROUP_COLUMN] = groups_by_line(path, entry.columns.group, rows["line"])
+        frames.append(rows)
         reports.append(table.report)
     frame = pd.concat(frames, ignore_index=True)
+    columns, together, what = list(PREPARED_COLUMNS), "composition", "composition"
+    if entry.columns.group is not None:
+        frame[GROUP_COLUMN] = linked_groups(frame["composition"].to_numpy(), frame[GROUP_COLUMN].to_numpy())
+        columns, together, what = [*columns, GROUP_COLUMN], GROUP_COLUMN, "group"
     if (frame["split"] == "all").all():
         refuse_unlearnable(frame["value"].to_numpy(), f"target {entry.key!r}")
         split = np.full(len(frame), "train", dtype=object)
-        split[screening_split(frame["composition"].to_numpy(), seed)[1]] = "test"
+        split[screening_split(frame[together].to_numpy(), seed)[1]] = "test"
         frame["split"] = split
-    in_test = set(frame.loc[frame["split"] == "test", "composition"])
-    seen = int(frame.loc[frame["split"] == "train", "composition"].isin(in_test).sum())
+    in_test = set(frame.loc[frame["split"] == "test", together])
+    seen = int(frame.loc[frame["split"] == "train", together].isin(in_test).sum())
     if seen:
-        text = (
-            f"{seen} training rows share their composition with a hold-out row; protocol 'strict' drops them"
-        )
+        text = f"{seen} training rows share their {what} with a hold-out row; protocol 'strict' drops them"
         reports.append(report_frame([(pd.NA, entry.key, "", "", "noted", text)]))
-    return PreparedData(frame=frame[list(PREPARED_COLUMNS)], cleaning=pd.concat(reports, ignore_index=True))
+    return PreparedData(frame=frame[columns], cleaning=pd.concat(reports, ignore_index=True))
 
 
 def _embedded_target(catalog: Catalog, entry: PropertyEntry, seed: int) -> PreparedData:

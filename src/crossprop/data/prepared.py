@@ -11,6 +11,8 @@ import pandas as pd
 from crossprop.errors import StoreError
 
 PREPARED_COLUMNS = ("formula", "composition", "value", "split")
+GROUP_COLUMN = "group"
+"""Key of the rows that stay together, in the tables of properties whose rows have groups."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class PreparedData:
 
     Attributes:
         frame: Columns ``formula``, ``composition`` (key), ``value`` (in the property's unit), ``split``:
-            ``train`` or ``test`` for a target, ``train`` or ``validation`` for a source.
+            ``train`` or ``test`` for a target, ``train`` or ``validation`` for a source; and ``group`` where rows
+            have groups.
         cleaning: What was repaired, dropped and noted, columns as in
             :data:`crossprop.data.cleaning.REPORT_COLUMNS`.
     """
@@ -30,16 +33,28 @@ class PreparedData:
     def write(self, folder: Path, key: str) -> Path:
         """Write ``<key>.parquet`` and ``<key>.cleaning.csv``; a file is either there whole or not at all.
 
+        Where rows have groups, ``<key>.grouped.parquet`` holds the same rows with the group in the place of the
+        composition: what splits by composition then splits by group.
+
         Raises:
             StoreError: The folder cannot be written to.
         """
         target = folder / f"{key}.parquet"
         report = folder / f"{key}.cleaning.csv"
+        grouped = folder / f"{key}.grouped.parquet"
         suffix = f".{os.getpid()}.part"
+        has_groups = GROUP_COLUMN in self.frame
+        columns = [*PREPARED_COLUMNS, *([GROUP_COLUMN] if has_groups else [])]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.cleaning.to_csv(f"{report}{suffix}", index=False, lineterminator="\n")
-            self.frame[list(PREPARED_COLUMNS)].to_parquet(f"{target}{suffix}", index=False)
+            self.frame[columns].to_parquet(f"{target}{suffix}", index=False)
+            if has_groups:
+                view = self.frame.assign(composition=self.frame[GROUP_COLUMN])[list(PREPARED_COLUMNS)]
+                view.to_parquet(f"{grouped}{suffix}", index=False)
+                Path(f"{grouped}{suffix}").replace(grouped)
+            else:
+                grouped.unlink(missing_ok=True)
             Path(f"{report}{suffix}").replace(report)
             Path(f"{target}{suffix}").replace(target)
         except OSError as error:
@@ -47,6 +62,11 @@ class PreparedData:
                 f"{target} could not be written: {error}. Free space or choose another folder."
             ) from error
         finally:
-            for path in (target, report):
+            for path in (target, report, grouped):
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
         return target
+
+
+def together_in(frame: pd.DataFrame) -> str:
+    """The column that says which rows stay on one side of every split: the group's, or the composition's."""
+    return GROUP_COLUMN if GROUP_COLUMN in frame else "composition"

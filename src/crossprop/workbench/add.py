@@ -54,13 +54,15 @@ def refuse_too_few(path: Path, table: OwnTable) -> None:
     Raises:
         OwnFileError: As said.
     """
-    rows, compositions = len(table.rows), table.rows["composition"].nunique()
-    if rows < MIN_ROWS or compositions < MIN_COMPOSITIONS:
+    rows, together = len(table.rows), len(set(table.together))
+    if rows < MIN_ROWS or together < MIN_COMPOSITIONS:
+        grouped = "group" in table.rows
+        what = "group(s) without a common composition" if grouped else "composition(s)"
         raise OwnFileError(
-            f"{path} has {rows} usable row(s) of {compositions} composition(s); at least {MIN_ROWS} of "
-            f"{MIN_COMPOSITIONS} are needed: some are held out, some choose among the methods, and what is left "
-            "has to teach. Add rows, or look at those that were dropped: "
-            + ("; ".join(map(str, table.problems[:3])) or "there are none")
+            f"{path} has {rows} usable row(s) of {together} {what}; at least {MIN_ROWS} rows of "
+            f"{MIN_COMPOSITIONS} different ones are needed: some are held out, some choose among the methods, and "
+            f"what is left has to teach. Add rows{', or choose another --group-column' if grouped else ''}, or look at "
+            f"those that were dropped: {'; '.join(map(str, table.problems[:3])) or 'there are none'}"
         )
     if np.ptp(table.rows["value"].to_numpy()) == 0.0:
         raise OwnFileError(
@@ -70,13 +72,13 @@ def refuse_too_few(path: Path, table: OwnTable) -> None:
 
 
 def held_out_rows(path: Path, table: OwnTable, seed: int = DEFAULT_SEED) -> np.ndarray:
-    """Which rows are held out: as the split column says, or drawn by composition.
+    """Which rows are held out: as the split column says, or drawn by composition or group.
 
     Raises:
         OwnFileError: The split column leaves nothing to learn from, or nothing to measure on.
     """
     if "split" not in table.rows:
-        return draw_holdout(table.rows["composition"].to_numpy(), seed)
+        return draw_holdout(table.together, seed)
     held = (table.rows["split"] == "test").to_numpy()
     if held.all() or not held.any():
         kind = "hold-out" if held.all() else "training"
@@ -159,8 +161,10 @@ def _lock(root: Path) -> Iterator[None]:
 
 @contextmanager
 def _put_in_place(draft: Path, folder: Path) -> Iterator[None]:
-    """Give a draft the folder's name; the former folder comes back if what follows fails."""
+    """Give a draft the folder's name; the former folder comes back if what follows fails, and DVC's notes of it."""
     former = folder.with_name(f".{folder.name}.former")
+    notes = [folder.with_name(f"{folder.name}.dvc"), folder.with_name(".gitignore")]
+    noted = {note: note.read_bytes() if note.is_file() else None for note in notes}
     shutil.rmtree(former, ignore_errors=True)
     if folder.exists():
         folder.rename(former)
@@ -171,6 +175,11 @@ def _put_in_place(draft: Path, folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
         if former.exists():
             former.rename(folder)
+        for note, content in noted.items():
+            if content is None:
+                note.unlink(missing_ok=True)
+            else:
+                note.write_bytes(content)
         raise
     shutil.rmtree(former, ignore_errors=True)
 
@@ -182,10 +191,10 @@ def _write_files(folder: Path, path: Path, table: OwnTable, held_out: np.ndarray
     for name, rows in (("train", table.rows[~held_out]), ("test", table.rows[held_out])):
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["formula", "value", "line"])
-            writer.writerows(
-                zip(rows["formula"], map(repr, rows["value"].tolist()), rows["line"].tolist(), strict=True)
-            )
+            named = [rows["named_group"]] if "named_group" in rows else []
+            writer.writerow(["formula", "value", "line", *("group" for _ in named)])
+            values = map(repr, rows["value"].tolist())
+            writer.writerows(zip(rows["formula"], values, rows["line"].tolist(), *named, strict=True))
     with (folder / "dropped.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["line", "kind", "reason", "text"])
@@ -209,7 +218,9 @@ class _Entry:
     def values(self) -> dict[str, Any]:
         """Plain values; the same file gives the same ones."""
         rows, new = self.table.rows, self.new
-        how = "as its split column says" if "split" in rows else "drawn by composition"
+        grouped = "group" in rows
+        how = "drawn by group" if grouped else "drawn by composition"
+        how = "as its split column says" if "split" in rows else how
         return {
             "label": new.key,
             "unit": new.unit,
@@ -217,7 +228,7 @@ class _Entry:
             "description": new.description,
             "citation": new.citation,
             "origin": new.key,
-            "columns": {"formula": "formula", "value": "value"},
+            "columns": {"formula": "formula", "value": "value"} | ({"group": "group"} if grouped else {}),
             "files": [
                 {"split": split, "path": f"{split}.csv", "blob": self.blobs[split]}
                 for split in ("train", "test")

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import pandas as pd
 
+from crossprop.data.prepared import GROUP_COLUMN, together_in
 from crossprop.errors import ConfigError, ModelFormatError, PretrainingError, StoreError
 from crossprop.experiments.fingerprint import data_digest, digest
 from crossprop.experiments.progress import Print, show
@@ -104,7 +105,9 @@ class Decision:
             draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
             draft.replace(root / PLAN_FILE)
         except OSError as error:
-            raise StoreError(f"{root} cannot be written: {error}. Free some space and run again.") from error
+            raise StoreError(
+                f"{root} cannot be written: {error}. Name a place that can be, or free some space, and run again."
+            ) from error
 
 
 def decide(frame: pd.DataFrame, settings: Settings, root: Path, write: Print = show) -> Decision:
@@ -121,7 +124,9 @@ def decide(frame: pd.DataFrame, settings: Settings, root: Path, write: Print = s
         PretrainingError: Source networks could not be trained, and methods were asked for that need them.
     """
     asked = asdict(replace(settings, cache=None))
-    key = digest([{name: str(value) for name, value in asked.items()}, data_digest(frame)])
+    key = digest(
+        [{name: str(value) for name, value in asked.items()}, data_digest(frame), *_groups_digest(frame)]
+    )
     if (found := Decision.stored(root, key)) is not None:
         write("an earlier start of this fit was stopped: going on from there")
         return found
@@ -139,6 +144,10 @@ def decide(frame: pd.DataFrame, settings: Settings, root: Path, write: Print = s
         trials=settings.trials,
     )
     plan = _with_possible_folds(plan, frame)
+    if settings.folds is not None and plan.folds < settings.folds:
+        notes.append(
+            f"{plan.folds} folds instead of {settings.folds}: each has to hold a few compositions (or groups)"
+        )
     if plan.left_out and minutes is not None:
         notes.append(f"for want of time left out: {'; '.join(plan.left_out)}")
     if minutes is not None and plan.seconds > 60 * minutes:
@@ -228,5 +237,9 @@ def _check_transfer(methods: Sequence[Method] | None, networks: SourceNetworks |
 
 def _with_possible_folds(plan: Plan, frame: pd.DataFrame) -> Plan:
     """Not more folds than a third of the compositions, so that a fold holds a few of them."""
-    known = int(frame.loc[frame["split"] == "train", "composition"].nunique())
+    known = int(frame.loc[frame["split"] == "train", together_in(frame)].nunique())
     return replace(plan, folds=max(2, min(plan.folds, known // 3)))
+
+
+def _groups_digest(frame: pd.DataFrame) -> list[str]:
+    return [digest(frame[GROUP_COLUMN].tolist())] if GROUP_COLUMN in frame else []

@@ -12,6 +12,7 @@ import pandas as pd
 
 from crossprop.data.cleaning import report_frame
 from crossprop.data.own_file import MIN_ROWS, OwnTable, read_own_file
+from crossprop.data.prepared import together_in
 from crossprop.errors import OwnFileError
 from crossprop.experiments.progress import Print, show
 from crossprop.paths import StudyPaths
@@ -35,12 +36,24 @@ class FileOptions:
         formula_column: Column of the formulas.
         value_column: Column of the values, where it is not called as the target.
         split_column: Column that says ``train`` or ``test`` for every row; without one the hold-out is drawn.
+        group_column: Column that says what stays on one side of every split.
+        element_columns: ``atomic`` or ``weight``, where every element has a column instead of a formula.
+        sheet: Sheet of a workbook.
+        encoding: Encoding of the text.
+        delimiter: Separator of the fields.
+        decimal: Sign of the decimals.
         drop_invalid: Go on without the rows that are unusable, however many.
     """
 
     formula_column: str | None = None
     value_column: str | None = None
     split_column: str | None = None
+    group_column: str | None = None
+    element_columns: str | None = None
+    sheet: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
     drop_invalid: bool = False
 
 
@@ -94,7 +107,14 @@ def fit_file(
         formula_column=options.formula_column,
         value_column=options.value_column,
         split_column=options.split_column,
+        group_column=options.group_column,
+        element_columns=options.element_columns,
+        sheet=options.sheet,
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+        decimal=options.decimal,
     )
+    settings = replace(settings, unit=settings.unit or table.unit or "")
     _tell(path, table, settings, options, write)
     if "split" in table.rows.columns:
         table = replace(table, rows=_kept_apart(table.rows, write))
@@ -123,8 +143,10 @@ def _tell(path: Path, table: OwnTable, settings: Settings, options: FileOptions,
     """
     known = table.rows["composition"].nunique()
     unit = settings.unit or "no unit given"
+    grouped = table.group_column is not None
+    groups = f" in {len(set(table.together)):,} groups that stay together" if grouped else ""
     write(
-        f"{path}: {len(table.rows):,} rows of {known:,} compositions; {table.formula_column!r} holds formulas, "
+        f"{path}: {len(table.rows):,} rows of {known:,} compositions{groups}; {table.formula_column!r} holds formulas, "
         f"{table.value_column!r} values ({unit}); read as {table.dialect}"
     )
     for note in table.notes:
@@ -147,12 +169,13 @@ def _tell(path: Path, table: OwnTable, settings: Settings, options: FileOptions,
 
 def _kept_apart(rows: pd.DataFrame, write: Print) -> pd.DataFrame:
     """Without the learning rows whose composition is in the given hold-out."""
-    tested = set(rows.loc[rows["split"] == "test", "composition"])
-    shared = (rows["split"] == "train") & rows["composition"].isin(tested)
+    together = together_in(rows)
+    tested = set(rows.loc[rows["split"] == "test", together])
+    shared = (rows["split"] == "train") & rows[together].isin(tested)
     if not tested or not (rows["split"] == "train").any():
         raise OwnFileError("The split column leaves one side empty. Mark some rows 'train' and some 'test'.")
     if shared.any():
-        write(f"note: {int(shared.sum())} training rows repeat a composition of the hold-out; left out")
+        write(f"note: {int(shared.sum())} training rows repeat a {together} of the hold-out; left out")
     return rows[~shared]
 
 

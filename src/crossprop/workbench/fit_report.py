@@ -42,9 +42,11 @@ def report_of(
             "compositions": int(table.rows["composition"].nunique()),
             "training": learnt.winner.n_train,
             "holdout": learnt.winner.n_test,
+            "groups": len(set(table.together)) if table.group_column is not None else None,
             "left_out": [{"line": p.line, "reason": p.reason, "text": p.text} for p in table.problems],
         },
-        "columns": {"formula": table.formula_column, "value": table.value_column},
+        "columns": {"formula": table.formula_column, "value": table.value_column}
+        | ({"group": table.group_column} if table.group_column is not None else {}),
         "budget": {
             "minutes": settings.minutes,
             "took_minutes": round(seconds / 60, 2),
@@ -106,7 +108,9 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     """What matters, in a few sentences."""
     winner, rows, unit = report["winner"], report["rows"], report["unit"]
     lines = [
-        f"{rows['used']:,} of {rows['read']:,} rows of {report['file']}, {rows['compositions']:,} compositions: "
+        f"{rows['used']:,} of {rows['read']:,} rows of {report['file']}, {rows['compositions']:,} compositions"
+        + (f" in {rows['groups']:,} groups that stay together" if rows["groups"] is not None else "")
+        + ": "
         f"{rows['training']:,} to learn from, {rows['holdout']:,} held out",
         f"winner: {winner['label']} ({winner['notation']}), cross-validated MAE {winner['cv_mae']:.4g} {unit}".rstrip(),
     ]

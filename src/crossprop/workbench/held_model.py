@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 import threading
+import warnings
 import weakref
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,7 +44,7 @@ class HeldModel:
         Raises:
             EstimatorInputError: The coverage is no share, or the model has no evidence to find another one from.
         """
-        if coverage is not None and not 0 < coverage < 1:
+        if coverage is not None and not (isinstance(coverage, Real) and 0 < coverage < 1):
             raise EstimatorInputError(f"coverage={coverage!r}: give a share between 0 and 1, such as 0.9.")
         with self._lock:
             if self._served is None:
@@ -52,6 +55,7 @@ class HeldModel:
         stated = float(model.info["interval"]["coverage"])
         if coverage is None or coverage == stated:
             return model
+        _warn_of_few(model, coverage)
         try:
             return model.with_coverage(coverage)
         except ModelFormatError as error:
@@ -84,6 +88,18 @@ class HeldModel:
         self._lock = threading.Lock()
         self._served = None
         weakref.finalize(self, _remove, self._folder, os.getpid())
+
+
+def _warn_of_few(model: ServedModel, coverage: float) -> None:
+    """Of n errors the largest tells the interval of n / (n + 1) of new values, and none tells a wider one."""
+    known = 0 if model.evidence is None else int((model.evidence["split"] == "train").sum())
+    if known and math.ceil((known + 1) * coverage) > known:
+        warnings.warn(
+            f"{known} errors are known from cross-validation, too few for a coverage of {coverage:g}: the intervals "
+            f"are those of {known / (known + 1):.4f} and may hold less.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _remove(folder: Path, owner: int) -> None:

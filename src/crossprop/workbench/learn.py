@@ -16,7 +16,7 @@ import pandas as pd
 
 from crossprop.config import Params, parse_params
 from crossprop.data.cleaning import refuse_unlearnable, report_frame
-from crossprop.data.prepared import PreparedData
+from crossprop.data.prepared import PreparedData, together_in
 from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError
 from crossprop.experiments.inline_pool import InlinePool
 from crossprop.experiments.pool import WorkerPool
@@ -89,10 +89,12 @@ def target_name(text: str, networks: SourceNetworks | None = None) -> str:
 
 
 def held_out(keys: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which rows are held out: whole compositions, drawn until their rows make up the share.
+    """Which rows are held out: whole compositions (or groups), drawn until their rows make up the share.
+
+    One whose rows would make the hold-out half as large again is passed over.
 
     Args:
-        keys: Composition key of each row, shape (n,).
+        keys: Key of what stays together, for each row, shape (n,).
         share: Share of the rows; 0 holds nothing out.
         seed: Seed of the draw.
 
@@ -104,8 +106,15 @@ def held_out(keys: np.ndarray, share: float, seed: int) -> np.ndarray:
     if share > 0:
         order = np.random.default_rng(seed).permutation(len(names))
         sizes = np.bincount(codes, minlength=len(names))[order]
-        n_groups = int(np.searchsorted(np.cumsum(sizes), share * len(codes), side="left")) + 1
-        held[order[: min(n_groups, len(names) - 1)]] = True
+        wanted, total = share * len(codes), 0
+        for name, size in list(zip(order, sizes, strict=True))[: len(names) - 1]:
+            if total >= wanted:
+                break
+            if total + size <= max(1.5 * wanted, wanted + 1):
+                held[name] = True
+                total += int(size)
+        if not held.any():  # all are large
+            held[order[int(np.argmin(sizes))]] = True
     rows: np.ndarray = held[codes]
     return rows
 
@@ -123,7 +132,7 @@ def learn(
 
     Args:
         frame: Columns ``formula``, ``composition`` (key), ``value``, ``split`` (``train`` or ``test``; the hold-out may
-            be empty), one row each.
+            be empty), one row each, and ``group`` where rows have groups.
         task: What is learnt.
         root: Private folder; what is finished in it is not computed again.
         networks: Source networks that have seen none of the compositions.
@@ -211,11 +220,13 @@ def check_learnable(frame: pd.DataFrame, target: str) -> None:
     """
     learning = frame[frame["split"] == "train"]
     refuse_unlearnable(learning["value"].to_numpy(), f"the rows of {target!r} to learn from")
-    known = learning["composition"].nunique()
+    together = together_in(learning)
+    known, what = learning[together].nunique(), f"{together}s"
     if known < LEAST_COMPOSITIONS:
         raise DataError(
-            f"{target!r} has {len(learning)} rows of {known} compositions to learn from; at least "
-            f"{LEAST_COMPOSITIONS} compositions are needed for folds and a screening split. Give more rows."
+            f"{target!r} has {len(learning)} rows of {known} {what} to learn from; at least "
+            f"{LEAST_COMPOSITIONS} {what} are needed for folds and a screening split. Give more rows"
+            + (". Groups that share a composition count as one." if what == "groups" else ".")
         )
 
 

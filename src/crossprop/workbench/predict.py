@@ -2,122 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import pandas as pd
 
 from crossprop.data.compositions import parse_formulas
-from crossprop.data.own_columns import formula_column as guess_formula_column
-from crossprop.data.own_columns import named_column
-from crossprop.data.own_sheet import is_workbook
-from crossprop.data.own_table import read_text_table
-from crossprop.data.own_text import decode, read_bytes
-from crossprop.errors import OwnFileError, UnknownModelError
+from crossprop.errors import UnknownModelError
 from crossprop.models.saved import INFO_FILE
 from crossprop.serving.served import ServedModel
+from crossprop.workbench.predict_input import Asked, asked_formulas, read_file, read_pipe, read_text
 from crossprop.workbench.pretraining import CACHE_VARIABLE, cache_folder
 
+__all__ = [
+    "Asked", "as_records", "asked_formulas", "bad_rows", "load", "model_folder", "predict", "read_file", "read_pipe",
+    "read_text",
+]  # fmt: skip
+
 CHUNK: Final = 20_000
-SEPARATORS: Final = (",", ";", "\t", "|")
 OUTPUTS: Final = ("value", "lower", "upper", "in_domain", "note", "error")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be predicted.
-
-    Attributes:
-        formulas: Texts, n of them.
-        lines: Line of each in its file, or its place among the arguments, from 1.
-        columns: All columns of the input, as texts; empty where it had none.
-        word: What the numbers count.
-    """
-
-    formulas: list[str]
-    lines: list[int]
-    columns: pd.DataFrame
-    word: str = "line"
-
-
-def asked_formulas(formulas: Sequence[str]) -> Asked:
-    """Formulas that were given as arguments."""
-    columns = pd.DataFrame(index=range(len(formulas)))
-    return Asked(list(formulas), list(range(1, len(formulas) + 1)), columns, "formula")
-
-
-def read_pipe(stream: TextIO | None, formula_column: str | None) -> Asked:
-    """Formulas from standard input, in whatever encoding.
-
-    Raises:
-        OwnFileError: It is closed, no text, empty, or has no such column.
-    """
-    if stream is None:
-        raise OwnFileError("There is no input to read: it is closed. Give formulas, or --input with a file.")
-    text, _ = decode(Path("the input"), stream.buffer.read())
-    return read_text(text, formula_column)
-
-
-def read_text(text: str, formula_column: str | None) -> Asked:
-    """Formulas of a text: a table with a header, or one formula a line.
-
-    Raises:
-        OwnFileError: There is none, or no such column.
-    """
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
-        raise OwnFileError("The input is empty. Give one formula a line, or a table with a header.")
-    separator = next((sign for sign in SEPARATORS if sign in lines[0][1]), ",")
-    try:
-        reader = list(csv.reader(io.StringIO("\n".join(line for _, line in lines)), delimiter=separator))
-    except csv.Error as error:
-        raise OwnFileError(f"The input is no table: {error}. Is a quote left open there?") from error
-    header = [name.strip() for name in reader[0]]
-    wanted = formula_column or next((name for name in header if name.lower() == "formula"), None)
-    if wanted is None and len(header) == 1:
-        return Asked(
-            [line.strip().strip('"') for _, line in lines],
-            [n for n, _ in lines],
-            pd.DataFrame(index=range(len(lines))),
-        )
-    if wanted not in header:
-        raise OwnFileError(
-            f"The input has the columns {', '.join(header)}. Name that of the formulas with --formula-column."
-        )
-    if len(reader) == 1:
-        raise OwnFileError(f"The input holds a header ({', '.join(header)[:80]}) but no formula below it.")
-    rows = [[*row, *[""] * len(header)][: len(header)] for row in reader[1:]]
-    columns = pd.DataFrame(rows, columns=header, dtype=object)
-    return Asked([str(f).strip() for f in columns[wanted]], [n for n, _ in lines[1:]], columns)
-
-
-def read_file(path: Path, formula_column: str | None) -> Asked:
-    """Formulas from a CSV or Excel file, whatever its dialect; its other columns are kept.
-
-    A text without any separator is a list: one formula a line, with or without a header.
-
-    Raises:
-        OwnFileError: The file cannot be read, or the column not be found.
-    """
-    content = read_bytes(path)
-    if not is_workbook(content):
-        text, _ = decode(path, content)
-        if not any(sign in line.strip() for line in text.splitlines() for sign in (*SEPARATORS, " ")):
-            return read_text(text, formula_column)
-    table = read_text_table(path, [formula_column] if formula_column else [])
-    if formula_column is not None:
-        at = named_column(path, table, formula_column, "--formula-column")
-    else:
-        at = guess_formula_column(path, table, [])
-    width = len(table.header)
-    rows = [[*record.fields, *[""] * width][:width] for record in table.records]
-    columns = pd.DataFrame(rows, columns=list(table.header), dtype=object)
-    return Asked([row[at].strip() for row in rows], [record.line for record in table.records], columns)
 
 
 def model_folder(
@@ -178,11 +82,15 @@ def predict(model: ServedModel, asked: Asked) -> pd.DataFrame:
         formula has an ``error`` that names its line, and no value. An input column of such a name is kept with
         ``_input`` behind its name.
     """
+    reasons = asked.reasons
+    formulas = ["" if i in reasons else formula for i, formula in enumerate(asked.formulas)]
     parts = [
-        _chunk(model, asked.formulas[i : i + CHUNK], asked.lines[i : i + CHUNK], asked.word)
-        for i in range(0, len(asked.formulas), CHUNK)
+        _chunk(model, formulas[i : i + CHUNK], asked.lines[i : i + CHUNK], asked.word)
+        for i in range(0, len(formulas), CHUNK)
     ]
     predicted = pd.concat(parts, ignore_index=True)
+    for row, reason in reasons.items():
+        predicted.loc[row, "error"] = f"{asked.word} {asked.lines[row]}: {reason}"
     columns = asked.columns
     if columns.shape[1] == 0:
         columns = pd.DataFrame({"formula": asked.formulas})

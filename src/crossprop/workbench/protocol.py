@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
+from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, together_in
 from crossprop.experiments.progress import Print, show
 from crossprop.workbench.decision import Settings, decide
 from crossprop.workbench.learn import Learnt, Task, check_learnable, held_out, learn, target_name
+from crossprop.workbench.machine import slowdown
 from crossprop.workbench.networks import SourceNetworks
+
+WORTH_SAYING: Final = 1.3
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ def run_protocol(
     """The whole protocol on one table.
 
     Args:
-        rows: Columns ``formula``, ``composition`` (key), ``value``, and ``split`` where it is decided already.
+        rows: Columns ``formula``, ``composition`` (key), ``value``, ``split`` where it is decided already, and
+            ``group`` (key of the rows that stay together) where rows have groups.
         settings: What was asked for.
         root: Private folder of the fit; a fit that was stopped goes on from what it finds there.
         cleaning: What was repaired and dropped.
@@ -54,16 +60,23 @@ def run_protocol(
     """
     frame = rows
     if "split" not in rows.columns:
-        held = held_out(rows["composition"].to_numpy(), settings.holdout, settings.seed)
+        held = held_out(rows[together_in(rows)].to_numpy(), settings.holdout, settings.seed)
         frame = rows.assign(split=["test" if test else "train" for test in held])
-    frame = frame[["formula", "composition", "value", "split"]].reset_index(drop=True)
+    columns = [name for name in (*PREPARED_COLUMNS, GROUP_COLUMN) if name in frame.columns]
+    frame = frame[columns].reset_index(drop=True)
     check_learnable(frame, settings.target)
     decision = decide(frame, settings, root, write)
     plan, networks = decision.plan, decision.networks
+    seconds, slower = max(plan.seconds, 6.0), slowdown(settings.workers)
     write(
         f"plan: {', '.join(map(str, plan.methods))}; {plan.folds} folds; effort {plan.effort.name!r}, "
-        f"about {max(plan.seconds, 6.0) / 60:.1f} minutes"
+        f"about {slower * seconds / 60:.1f} minutes"
     )
+    if slower >= WORTH_SAYING:
+        write(
+            f"note: the machine is busy with other work; on a quiet one it would be {seconds / 60:.1f} minutes. The "
+            "plan is the same on both: give fewer --minutes for a shorter one"
+        )
     task = Task(target_name(settings.target, networks), settings.unit, plan, settings.seed, settings.workers)
     learnt = learn(frame, task, root, networks, cleaning=cleaning, write=write)
     return Outcome(learnt, task, networks, decision.notes)

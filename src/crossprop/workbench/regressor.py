@@ -112,12 +112,15 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
         self.unit = unit
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
         """Tune, cross-validate and keep the best model.
 
         Args:
-            X: Formulas: a list, series, array of shape (n,) or (n, 1), or a table with one column.
+            X: Formulas: a list, series, array of shape (n,) or (n, 1), or a table with one column; or a table of atomic
+                amounts whose columns are named by elements.
             y: Values, shape (n,).
+            groups: What stays on one side of every internal split (a paper, a series of samples), shape (n,). Groups
+                that share a composition count as one.
 
         Raises:
             EstimatorInputError: A row is no formula, a value no finite number, or there are too few (a ValueError).
@@ -126,7 +129,7 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
         if y is None:
             raise EstimatorInputError("requires y to be passed, but the target y is None")
         values = _check_y(column_or_1d(y, warn=True), y_numeric=True, estimator=self).astype(np.float64)
-        rows = learning_rows(formulas, values)
+        rows = learning_rows(formulas, values, groups)
         given = self.random_state
         seed = int(given) if isinstance(given, Integral) else _drawn_seed(given)
         settings = Settings(

@@ -170,3 +170,40 @@ def test_a_dry_run_of_a_study_writes_nothing(crossprop, tmp_path):
     assert "slme" in out
     assert "Nothing was written" in out
     assert not list((tmp_path / "conf" / "study").iterdir())
+
+
+def test_a_name_that_is_taken_is_said_already_by_a_check(crossprop, mine):
+    _, out, err = crossprop("data", "add", mine, *ADD, "--name", "band_gap", "--check")
+    assert "Nothing was added" in out
+    assert "has a property 'band_gap' of its own" in err
+
+
+def test_the_unit_that_the_cells_carry_is_offered(crossprop, tmp_path):
+    path = tmp_path / "units.csv"
+    path.write_text("formula,strength\n" + "".join(f"Fe{i}O,{i} MPa\n" for i in range(1, 41)))
+    status, _, err = crossprop("data", "add", path, "--target", "strength")
+    assert status == 1
+    assert "says 'MPa'" in err
+    _, out, _ = crossprop("data", "add", path, "--target", "strength", "--check")
+    assert "1 to 40 MPa" in out
+
+
+def test_a_stop_is_answered(crossprop, mine, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crossprop.workbench.add.add_data", stop)
+    status, _, err = crossprop("data", "add", mine, *ADD)
+    assert status == 130
+    assert "nothing was added" in err
+    monkeypatch.setattr("crossprop.workbench.fit.fit_file", stop)
+    status, _, err = crossprop("fit", mine, *ADD, "--out", "model")
+    assert status == 130
+    assert "run the same command to go on" in err
+
+
+@pytest.mark.parametrize("minutes", ["0", "-3", "nan", "inf"])
+def test_minutes_that_are_none_are_refused(crossprop, mine, minutes):
+    status, _, err = crossprop("fit", mine, *ADD, "--out", "model", "--minutes", minutes)
+    assert status == 1
+    assert "is no time" in err

@@ -170,9 +170,12 @@ def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
     assert values(path) == {"Fe2O3": 1.5, "NaCl": -2.0}
     book["empty"].append(["other", "things"])
     book.save(path)
+    assert values(path) == {"Fe2O3": 1.5, "NaCl": -2.0}  # the other sheet has no such column
+    book["empty"].append(["formula", "strength"])
+    book.save(path)
     with pytest.raises(OwnFileError, match=r"several sheets.*'Sheet', 'empty'"):
         values(path)
-    assert values(path, sheet="Sheet") == {"Fe2O3": 1.5, "NaCl": -2.0}
+    assert values(path, sheet="sheet") == {"Fe2O3": 1.5, "NaCl": -2.0}
 
 
 def test_a_sheet_of_a_text_file_is_refused(write):

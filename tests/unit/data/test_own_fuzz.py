@@ -12,9 +12,7 @@ from crossprop.errors import OwnFileError
 
 QUIET = settings(
     max_examples=200,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 CELL = st.sampled_from(
     [

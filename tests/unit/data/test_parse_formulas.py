@@ -67,9 +67,18 @@ def test_hydrates_decimals_and_brackets_are_read(formula, same):
     np.testing.assert_allclose(fractions[0], fractions[1], rtol=1e-14)
 
 
-def test_doubtful_dot_is_refused_with_both_readings():
-    error = parse_formulas(["MgCl2.6H2O"])[2][0]
-    assert "'MgCl2·6H2O'" in str(error)
+@pytest.mark.parametrize(
+    ("formula", "hydrate"),
+    [
+        ("MgCl2.6H2O", "MgCl2·6H2O"),
+        ("LiBr.2H2O", "LiBr·2H2O"),
+        ("Fe(CN).3H2O", "Fe(CN)·3H2O"),
+        ("CuCl.2NH3", "CuCl·2NH3"),
+    ],
+)
+def test_doubtful_dot_is_refused_with_both_readings(formula, hydrate):
+    error = parse_formulas([formula])[2][0]
+    assert repr(hydrate) in str(error)
     assert "decimal amount" in str(error)
 
 
@@ -94,7 +103,7 @@ def test_ten_thousand_nonsense_texts_take_no_time():
     texts = [f"{'(' * (i % 400)}{i}<b>" for i in range(10_000)]
     started = time.process_time()
     assert len(parse_formulas(texts)[2]) == 10_000
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 20  # it takes a fifth of a second
 
 
 ANYTHING = st.one_of(
@@ -104,7 +113,7 @@ ANYTHING = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=500, deadline=2000)
+@settings(max_examples=500)
 @given(st.lists(ANYTHING, max_size=5))
 def test_anything_is_a_composition_or_a_formula_error(items):
     fractions, good, refused = parse_formulas(items)
@@ -141,7 +150,7 @@ def read(*texts):
     return None if refused else fractions
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(formulas())
 def test_amounts_are_those_that_pymatgen_reads(formula):
     from pymatgen.core import Composition

@@ -141,7 +141,7 @@ def test_what_is_removed_is_gone_and_the_rest_stays(project):
 )
 def test_too_few_rows_or_compositions_are_refused_with_the_reason(project, lines):
     path = write(project.parent / "few.csv", lines)
-    with pytest.raises(OwnFileError, match="at least 20 of 15 are needed"):
+    with pytest.raises(OwnFileError, match="at least 20 rows of 15 different ones are needed"):
         refuse_too_few(path, read_own_file(path, target="strength"))
 
 
@@ -208,3 +208,53 @@ def test_dvc_keeps_the_folder_and_notices_a_change(project):
     remove_data("strength")
     assert not (project / "own" / "strength.dvc").exists()
     assert not list((project / "own").glob(".strength*"))
+
+
+def test_groups_go_with_the_data_into_the_study(project):
+    path = project.parent / "grouped.csv"
+    lines = [f"Fe{i + 1}O,{i}.25,paper {i // 4}" for i in range(80)] + ["Fe1O,7,review", "Fe9O,7,review"]
+    path.write_text("formula,strength,paper\n" + "\n".join(lines) + "\n")
+    table = read_own_file(path, target="strength", group_column="paper")
+    add_data(path, table, held_out_rows(path, table), NEW)
+    entry = load_catalog().property("strength")
+    fetch_files(entry.files, project / "raw")
+    frame = prepare_target(load_catalog(), "strength", project / "raw").frame
+    held = set(frame.loc[frame["split"] == "test", "group"])
+    assert held
+    assert not held & set(frame.loc[frame["split"] == "train", "group"])
+    assert frame["composition"].nunique() == 80
+    assert frame["group"].nunique() == 19  # twenty papers, two of which the review joins
+    prepare_study(load_catalog(), ["strength"], [], project / "raw", project / "prepared")
+    assert (project / "prepared" / "strength.grouped.parquet").is_file()
+
+
+def test_few_groups_are_refused_as_few_compositions_are(project):
+    path = project.parent / "grouped.csv"
+    path.write_text(
+        "formula,strength,paper\n" + "".join(f"Fe{i + 1}O,{i},paper {i % 5}\n" for i in range(80))
+    )
+    table = read_own_file(path, target="strength", group_column="paper")
+    with pytest.raises(
+        OwnFileError, match=r"5 group\(s\) without a common composition.*another --group-column"
+    ):
+        refuse_too_few(path, table)
+
+
+def test_a_stop_after_dvc_has_taken_note_leaves_no_note_behind(project, monkeypatch):
+    put(project.parent / "mine.csv", NewProperty("other", "MPa", "d"))
+    (project / "own" / ".gitignore").write_text("/other\n")
+    before = contents(project / "own")
+
+    def track(folder, root):
+        folder.with_name(f"{folder.name}.dvc").write_text("outs: ...")
+        (project / "own" / ".gitignore").write_text(f"/other\n/{folder.name}\n")
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(add, "track", track)
+    monkeypatch.setattr(add, "is_tracked_place", lambda *arguments: True)
+    monkeypatch.setattr(add, "write_entry", stop)
+    with pytest.raises(KeyboardInterrupt):
+        put(project.parent / "mine.csv")
+    assert contents(project / "own") == before

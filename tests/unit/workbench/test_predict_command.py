@@ -172,3 +172,29 @@ def test_a_pipe_that_is_no_table_is_refused():
 def test_an_unknown_ending_is_refused_before_anything_is_read(run, tmp_path):
     with pytest.raises(ConfigError, match="ending"):
         run(tmp_path / "no model", "LiNa", "--output", tmp_path / "out.txt")
+
+
+def test_columns_of_elements_are_composed_and_kept(run, model, tmp_path):
+    path = tmp_path / "alloys.csv"
+    path.write_text("id,Li,Na\na,50,bal.\nb,x,50\nc,1,1\n")
+    result = run(model, "--input", path, "--element-columns", "atomic", "--format", "csv")
+    rows = table(result)
+    assert result.exit_code == 3
+    assert rows["id"].tolist() == ["a", "b", "c"]
+    assert float(rows["value"].iloc[0]) == pytest.approx(float(rows["value"].iloc[2]))
+    assert rows["error"].iloc[1] == "line 3: the amount of Li is no number"
+    with pytest.raises(OwnFileError, match="atomic or weight"):
+        run(model, "--input", path, "--element-columns", "molar")
+
+
+def test_columns_of_one_name_are_told_apart(run, model, tmp_path):
+    path = tmp_path / "twice.csv"
+    path.write_text("formula,K,K\nLiNa,1,2\n")
+    assert list(table(run(model, "--input", path, "--format", "csv")))[:3] == ["formula", "K", "K_2"]
+
+
+def test_typeset_formulas_are_read_and_doubtful_dots_are_not(run, model):
+    rows = table(run(model, "Li₂O", "Li2O", "LiO.2H2O", "--format", "csv"))
+    assert rows["value"].iloc[0] == rows["value"].iloc[1]
+    assert rows["value"].iloc[2] == ""
+    assert "hydrate" in rows["error"].iloc[2]
