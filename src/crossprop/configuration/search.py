@@ -12,7 +12,16 @@ from crossprop.vocabulary import EXTRACTION_LAYERS, OWN_REGRESSORS, REGRESSORS
 
 
 class Range(Section):
-    """One hyperparameter: an interval or a list of choices, with the default that is always tried first."""
+    """One hyperparameter: an interval or a list of choices, with the default that is always tried first.
+
+    Attributes:
+        low: Least value of an interval.
+        high: Greatest value of an interval.
+        log: Whether the interval is sampled on a logarithmic scale.
+        integer: Whether only whole numbers are sampled.
+        choices: What may be chosen, in place of an interval.
+        default: What the first trial takes.
+    """
 
     low: float | None = None
     high: float | None = None
@@ -46,16 +55,30 @@ Space = dict[str, Range]
 
 
 class RegressorSpace(Section):
-    """The zoo: shared hyperparameters and those of each algorithm, tried in this order with their defaults."""
+    """The zoo: shared hyperparameters and those of each algorithm, tried in this order with their defaults.
+
+    Attributes:
+        shared: Hyperparameters that every algorithm has, by name.
+        algorithms: Algorithms that may be chosen, each with its own hyperparameters by name.
+        defaults_first: How many algorithms, in the order of the list, are tried with their defaults before others.
+    """
 
     shared: Space = Field(default_factory=dict)
     algorithms: Annotated[dict[str, Space], Field(min_length=1)]
     defaults_first: Count = 1
-    """How many algorithms, in the order of the list, are tried with their defaults before sampling begins."""
 
 
 class SearchConfig(Section):
-    """Search spaces as data: ``ml`` for the paper's regressors, ``own`` for our regressor methods, then networks."""
+    """What tuning may try.
+
+    Attributes:
+        ml: The paper's regressors (``ml`` and ``ml_featextr``).
+        own: The regressors of our methods (``boost`` and ``boost_sources``).
+        dl: Networks that start at random weights; by key of a recipe.
+        finetune: Networks that start at a source's weights; by key of a recipe.
+        layers: Extraction layers that may be chosen.
+        default_layer: Extraction layer of the first trial.
+    """
 
     ml: RegressorSpace
     own: RegressorSpace = RegressorSpace(algorithms={name: {} for name in OWN_REGRESSORS}, defaults_first=3)

@@ -22,11 +22,11 @@ class StudyConfig(Section):
         tier: Which tier of the study this is; shown in its report.
         protocol: Which training rows are used: ``published`` or ``strict``.
         seed: Seed of every draw.
-        edition: Which edition of the sources is read, where there are several.
+        edition: Which edition of the sources is read, where there are several: ``full`` has more rows.
         targets: Properties to be predicted.
         shards: Targets by name of the stage that computes them; empty leaves them unsharded.
         sources: Properties to transfer from.
-        elemnet_sources: Sources with an ElemNet of their own; all of them unless given, none of them if empty.
+        elemnet_sources: Sources with an ElemNet of their own; ``[]`` for none.
         joint: The joint network, by name, with the sources that it learns at once; at most one.
         methods: Methods to compare.
         representations: What scratch methods read.

@@ -14,15 +14,15 @@ class Recipe(Section):
 
     Attributes:
         epochs: Passes over the training rows.
-        batch_size: Rows a step (all rows where there are fewer).
+        batch_size: Training rows of one step (all of them where there are fewer).
         min_steps: Steps that a fit has at least: on few rows there are more epochs. 0 asks for none.
         min_batches: Batches that an epoch has at least: on few rows the batch is halved, down to 16 rows.
-        learning_rate: Peak of the schedule.
+        learning_rate: Its greatest value over the schedule.
         weight_decay: Decoupled decay (AdamW); 0 is plain Adam.
         schedule: ``cosine`` falls to zero after the warm-up, ``constant`` stays.
         warmup_fraction: Share of the steps over which the rate rises linearly.
         dropout: Rate of the dropout layers; 0 (the default) leaves them out.
-        patience: Epochs without a better validation MAE before stopping; ``None`` never stops early.
+        patience: Epochs without a better validation MAE before stopping; ``null`` never stops early.
         restore_best: Return the weights of the epoch with the least validation MAE, not the last ones.
     """
 
@@ -42,8 +42,12 @@ class Recipe(Section):
 class Budget(Section):
     """What one side, scratch or transfer, may spend on tuning one target.
 
-    Both sides get the same: ``ml_trials`` on regressors and ``dl_trials`` on networks, shared evenly among the
-    side's cells of that family, and ``seconds`` as a ceiling on the whole of its tuning (worker seconds).
+    Both sides get the same.
+
+    Attributes:
+        ml_trials: Trials on regressors, shared evenly among the side's cells of that family.
+        dl_trials: Trials on networks, shared in the same way.
+        seconds: Most seconds that the side's tuning may take, summed over the workers.
     """
 
     ml_trials: Count

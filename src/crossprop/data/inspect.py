@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def list_properties(
-    catalog: Catalog, raw_root: Path, role: str | None = None, own_only: bool = False
+    catalog: Catalog,
+    raw_root: Path,
+    role: str | None = None,
+    *,
+    own_only: bool = False,
+    brief: bool = False,
 ) -> Table:
     """Table behind ``crossprop data list``: every property, its rows, unit, role and whether it is at hand.
 
@@ -27,10 +32,12 @@ def list_properties(
         raw_root: Folder of fetched files.
         role: ``target`` or ``source`` to list only these.
         own_only: Whether to list only those of one's own.
+        brief: Whether to leave out label and description, for narrow terminals.
 
     Raises:
         DataError: The role is neither.
     """
+    from rich import box
     from rich.table import Table
 
     if role not in (None, "target", "source"):
@@ -38,20 +45,21 @@ def list_properties(
     entries = [entry for entry in catalog.entries(role) if entry.is_own or not own_only]
     n_own = sum(entry.is_own for entry in entries)
     title = f"{len(entries)} properties" + (f", {n_own} of your own" if n_own else "")
-    table = Table(title=title, title_justify="left")
-    for name in ("property", "label", "role", "rows", "unit", "at hand"):
-        table.add_column(name, justify="right" if name == "rows" else "left", no_wrap=True)
-    table.add_column("description")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    names = ("property", "rows", "unit", "at hand", "role", "label", "description")[: 5 if brief else 7]
+    for name in names:
+        table.add_column(name, justify="right" if name == "rows" else "left", no_wrap=name != "description")
     for entry in entries:
-        table.add_row(
+        cells = (
             entry.key,
-            entry.label,
-            ", ".join(entry.roles),
             _rows(entry),
             entry.unit,
             _where(entry, raw_root),
+            ", ".join(entry.roles),
+            entry.label,
             re.split(r"[,;(]", entry.description)[0].strip(),
         )
+        table.add_row(*cells[: len(names)])
     return table
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from crossprop.config import StudyConfig
 from crossprop.experiments.cells import Cell
 from crossprop.experiments.fits import fold_name
 from crossprop.experiments.inputs import TargetInputs
@@ -17,6 +18,7 @@ from crossprop.experiments.results import CellOutcome, CellResult
 from crossprop.experiments.selection import Winners
 from crossprop.experiments.store import CellStore
 from crossprop.training.metrics import mean_absolute_error
+from crossprop.vocabulary import Method, Protocol, Side
 
 CURVE = ["cell", "side", "share", "n_train", "test_mae"]
 """Columns of a learning curve."""
@@ -43,6 +45,48 @@ class ChosenModel:
 
     winner: CellResult
     parts: tuple[ModelPart, ...]
+
+    @property
+    def missing(self) -> list[str]:
+        """Fold models that are gone and could not be fitted again, such as ``fold_01 of ml(EF)``."""
+        return [
+            f"{fold_name(k)} of {part.result.label}"
+            for part in self.parts
+            for k, folder in enumerate(part.folders)
+            if folder is None
+        ]
+
+
+@dataclass(frozen=True)
+class TargetOutcome:
+    """All cells of one target, in the order of enumeration, the chosen ones, and what goes with them.
+
+    Attributes:
+        outcomes: Every cell.
+        winners: The chosen cells.
+        model: What the winner's model is put together from; ``None`` where nobody won.
+        curve: Learning curve; columns as in :data:`CURVE`.
+    """
+
+    outcomes: tuple[CellOutcome, ...]
+    winners: Winners
+    model: ChosenModel | None
+    curve: pd.DataFrame
+
+
+def refits_of(study: StudyConfig, target: str, method: Method) -> list[float | None]:
+    """Refits that a chosen cell gets: shares of its rows for the learning curve, ``None`` for the strict one."""
+    if method.side in (Side.BASE, Side.BLEND):
+        return []
+    curve = study.learning_curve
+    shares = curve.shares if curve is not None and target in curve.targets and not method.ours else ()
+    return [*([None] if study.protocol is Protocol.PUBLISHED else []), *shares]
+
+
+def planned_refits(study: StudyConfig, target: str) -> int:
+    """How many refits are to be expected before anybody is chosen: those of best SC and best TL."""
+    sides = {method.side: method for method in study.methods if not method.ours}
+    return sum(len(refits_of(study, target, method)) for method in sides.values())
 
 
 def chosen_model(

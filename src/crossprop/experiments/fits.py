@@ -64,18 +64,10 @@ class Fits:
         for task in tasks:
             self._queue(task)
 
-    def want_refit(
-        self,
-        cell: Cell,
-        best: Hyperparameters,
-        fold: int,
-        *,
-        strict: bool = False,
-        share: float | None = None,
-    ) -> None:
-        """Ask for a fold without repeated compositions, or on a share of its rows."""
+    def want_refit(self, cell: Cell, best: Hyperparameters, fold: int, share: float | None) -> None:
+        """Ask for a fold on a share of its rows, or without repeated compositions where there is no share."""
         plain = self._task(cell, best, fold)
-        task = self._new(replace(plain, folder=None, strict=strict, share=share))
+        task = self._new(replace(plain, folder=None, strict=share is None, share=share))
         if task is not None:
             self._progress.expect_more()
             self._queue(task)
@@ -90,11 +82,14 @@ class Fits:
                 self._queue(replace(self._task(cell, best, k), always_save=True))
 
     def take(self, cell: Cell, piece: str, report: FoldReport) -> None:
-        """Keep a finished fit.
+        """Keep a finished fit; what a fold cost is told by its first fit, not by one again for the model's sake.
 
         Raises:
             StoreError: It cannot be written.
         """
+        first = self.of(cell.id).get(piece)
+        if first is not None:
+            report = replace(report, seconds=first.seconds, peak_memory=first.peak_memory)
         self._store.keep_fit(cell, piece, report)
         self.of(cell.id)[piece] = report
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -12,18 +11,17 @@ import pandas as pd
 
 from crossprop.config import Params
 from crossprop.errors import ConfigError, DataError
-from crossprop.experiments.fingerprint import code_digest, data_digest, digest
+from crossprop.experiments.fingerprint import data_digest, digest
 from crossprop.experiments.pool import usable_cores
 from crossprop.experiments.progress import Print, show
-from crossprop.experiments.sources import source_key, write_network
+from crossprop.experiments.sources import provenance_of, write_network
 from crossprop.features.matrices import load_combined
 from crossprop.models.elemnet import initial_weights
 from crossprop.models.fitted import network_outputs, standardised
 from crossprop.models.target_transform import TargetTransform
-from crossprop.models.transfer import weights_digest
 from crossprop.paths import StudyPaths
 from crossprop.training.descent import descend
-from crossprop.training.device import configure, peak_memory
+from crossprop.training.device import configure
 from crossprop.training.fit import NetworkTrainer, feature_scaling
 from crossprop.vocabulary import Architecture
 
@@ -108,8 +106,7 @@ def pretrain_joint(
     recipe, seed = params.study.joint_pretrain, params.study.seed
     if name not in params.study.joint or recipe is None:
         raise ConfigError(f"{name!r} is no joint network of the study: {list(params.study.joint)}.")
-    backend = params.compute.backend
-    configure(backend, params.compute.workers or usable_cores())
+    configure(params.compute.backend, params.compute.workers or usable_cores())
     sources = params.study.joint[name]
     rows = joint_rows(sources, paths)
     transforms = [TargetTransform.fit(column[np.isfinite(column)]) for column in rows.learnt.T]
@@ -150,12 +147,9 @@ def pretrain_joint(
     final = errors()
     for source, error in zip(sources, final, strict=True):
         write(f"{name}: {source} validation MAE {error:.4g} {units[source]}")
-    provenance = {
-        "study": params.study.name,
-        "source": name,
+    facts = {
         "sources": list(sources),
         "unit": "",
-        "edition": params.study.edition,
         "n_train": len(learns),
         "n_validation": len(validates),
         "validation_mae": float(np.mean(final / medians)),
@@ -164,19 +158,8 @@ def pretrain_joint(
         "validation_mae_of_median_by_source": dict(zip(sources, medians.tolist(), strict=True)),
         "n_train_by_source": dict(zip(sources, np.isfinite(rows.learnt).sum(axis=0).tolist(), strict=True)),
         "scaling": [t.as_dict() for t in transforms],
-        "recipe": recipe.model_dump(mode="json"),
-        "seed": seed,
-        "data_sha256": rows.digest,
-        "weights_sha256": weights_digest(network),
-        "code_sha256": code_digest(),
-        "versions": {
-            "backend": backend,
-            **{package: importlib.metadata.version(package) for package in ("keras", "numpy")},
-        },
-        "seconds": round(perf_counter() - started, 1),
-        "peak_memory": peak_memory(),
     }
-    provenance["key"] = source_key(provenance)
+    provenance = provenance_of(params, name, network, recipe, rows.digest, facts, perf_counter() - started)
     write_network(paths.joint_model(name), network, provenance, history, scaling)
     return provenance, history
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +13,10 @@ import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import StoreError
-from crossprop.experiments.chosen import ChosenModel, ModelPart
+from crossprop.experiments.chosen import ChosenModel, ModelPart, TargetOutcome
+from crossprop.experiments.folders import replaced_whole
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
 from crossprop.experiments.results import CellOutcome
-from crossprop.experiments.runner import TargetOutcome
 from crossprop.features.matrices import load_features
 from crossprop.models.joint import SCALING_FILE
 from crossprop.models.saved import FORMAT, INFO_FILE, SOURCE_FILE
@@ -38,13 +37,10 @@ def write_target(
         folder: The target's results folder; replaced.
 
     Raises:
-        StoreError: The folder cannot be written.
+        StoreError: The folder cannot be written, or a model of the winner is gone.
     """
-    draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     winners = outcome.winners
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+    with replaced_whole(folder) as draft:
         _write_json(draft / "cells.json", [o.result.as_dict() for o in outcome.outcomes])
         _write_json(draft / "runs.json", [_run(o, run_ids) for o in outcome.outcomes])
         _write_json(
@@ -64,11 +60,6 @@ def write_target(
             won = next(o for o in outcome.outcomes if o.result.cell == outcome.model.winner.cell)
             _write_model(won, outcome.model, files, draft / "model")
             write_evidence(draft / "model", evidence_of(won.predictions))
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise StoreError(f"{folder} cannot be written: {error}. Free some space and run again.") from error
 
 
 def _write_model(won: CellOutcome, model: ChosenModel, files: TargetFiles, folder: Path) -> None:

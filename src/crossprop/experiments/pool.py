@@ -119,6 +119,18 @@ class WorkerPool:
                 break
             self._flying[future] = heapq.heappop(self._queue)
             self._flying[future].slot = slot
+        self._watch_all()
+
+    def _watch_all(self) -> None:
+        """Let the executor's manager look at its workers anew.
+
+        It watches those that were there when it last woke up, and ``submit`` wakes it before it spawns one: that one's
+        death would be seen only with the next result, which may be hours away.
+        """
+        executor = self._executor
+        if executor is not None:
+            with executor._shutdown_lock:
+                executor._executor_manager_thread_wakeup.wakeup()
 
     def _start(self) -> None:
         os.environ.update(process_environment(self._backend, 1))

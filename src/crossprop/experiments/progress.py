@@ -20,7 +20,8 @@ class Progress:
 
     Args:
         study: Name shown before every line.
-        total: Pieces in all: one for every cell, and the folds of one cell for every method.
+        total: Pieces in all: one for every cell, the folds of one cell for every method, and the refits of those that
+            will be chosen.
         write: Receives the lines.
     """
 
@@ -30,6 +31,8 @@ class Progress:
         self._started = monotonic()
         self._stored = 0
         self._spent = 0.0
+        self._workers = 1
+        self._idle: float | None = None
 
     def found(self) -> None:
         """A piece was finished by an earlier run."""
@@ -44,9 +47,9 @@ class Progress:
         """Some pieces are not needed."""
         self._total -= pieces
 
-    def begin(self) -> None:
-        """What was found finished is counted; the clock starts."""
-        self._started = monotonic()
+    def begin(self, workers: int = 1) -> None:
+        """What was found finished is counted; the clock starts for so many workers."""
+        self._started, self._workers = monotonic(), workers
         if self._stored:
             self._write(
                 f"{self._study}: {self._stored} of {self._total} pieces are finished already, going on"
@@ -70,6 +73,8 @@ class Progress:
 
     def spent(self, seconds: float) -> None:
         """A worker was busy for so long."""
+        if self._idle is None:  # until the first piece began, workers were starting
+            self._idle = max(0.0, monotonic() - self._started - seconds)
         self._spent += seconds
 
     def end(self, workers: int) -> None:
@@ -85,7 +90,9 @@ class Progress:
         self._done += 1
         elapsed = monotonic() - self._started
         fresh = self._done - self._stored
-        left = elapsed / fresh * max(self._total - self._done, 0) if fresh else 0.0
+        # The start does not repeat itself, and the pieces that the other workers have in hand are half done.
+        working, begun = elapsed - (self._idle or 0.0), fresh + (self._workers - 1) / 2
+        left = working / begun * max(self._total - self._done, 0) if fresh else 0.0
         self._write(
             f"{self._study}/{cell.target} [{self._done}/{self._total}, {_clock(elapsed)} gone, "
             f"about {_clock(left)} left] {what}"

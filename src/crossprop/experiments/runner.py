@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
 from crossprop.config import Params
 from crossprop.experiments.assemble import failed_outcome, finished_outcome, screened_outcome
 from crossprop.experiments.blend import blend_folds
 from crossprop.experiments.cells import Cell
-from crossprop.experiments.chosen import ChosenModel, chosen_model, curve_table, with_strict
+from crossprop.experiments.chosen import (
+    TargetOutcome,
+    chosen_model,
+    curve_table,
+    planned_refits,
+    refits_of,
+    with_strict,
+)
 from crossprop.experiments.fits import JOINED, Fits, Submit, fold_name, is_fold
 from crossprop.experiments.halving import after_first_fold, after_screening, category_of, heat_of, race_of
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
@@ -26,26 +32,9 @@ from crossprop.experiments.store import CellStore
 from crossprop.experiments.together import TogetherReport
 from crossprop.paths import StudyPaths
 from crossprop.tuning.search_spaces import Hyperparameters
-from crossprop.vocabulary import Protocol, Side
+from crossprop.vocabulary import Side
 
 SCREENING = "screening"
-
-
-@dataclass(frozen=True)
-class TargetOutcome:
-    """All cells of one target, in the order of enumeration, the chosen ones, and what goes with them.
-
-    Attributes:
-        outcomes: Every cell.
-        winners: The chosen cells.
-        model: What the winner's model is put together from; ``None`` where nobody won.
-        curve: Learning curve; columns as in :data:`~crossprop.experiments.chosen.CURVE`.
-    """
-
-    outcomes: tuple[CellOutcome, ...]
-    winners: Winners
-    model: ChosenModel | None
-    curve: pd.DataFrame
 
 
 class TargetRun:
@@ -83,6 +72,7 @@ class TargetRun:
         self._outcomes: dict[str, CellOutcome] = {}
         self._weights: np.ndarray | None = None
         self._parts: list[Cell] = []
+        self._planned_refits = planned_refits(params.study, cells[0].target)
 
     def start(self) -> None:
         """Take what is stored and queue the screening of the rest."""
@@ -126,7 +116,7 @@ class TargetRun:
 
     def conclude(self) -> TargetOutcome:
         """Record the validated cells and hand over; to be called once, when :attr:`finished`."""
-        winners = choose_winners(o.result for o in self._outcomes.values())
+        winners = self._winners()
         for chosen in {r.cell for r in (winners.best_sc, winners.best_tl, winners.winner) if r is not None}:
             strict = f"{fold_name(self._outcomes[chosen].result.best_fold or 0)}.strict"
             refit = self._fits.of(chosen).get(strict)
@@ -197,7 +187,11 @@ class TargetRun:
         """Once all first folds are there: the survivors of every race get the others."""
         if self._going is not None:
             return True
-        fidelity, racing = self._params.study.fidelity, [c for cells in self._heats.values() for c in cells]
+        fidelity, going_on = (
+            self._params.study.fidelity,
+            {c.id for heat in self._heats.values() for c in heat},
+        )
+        racing = [cell for cell in self._cells if cell.id in going_on]
         if fidelity is None:
             self._going = racing
             return True
@@ -259,21 +253,19 @@ class TargetRun:
 
     def _refit(self) -> None:
         """Queue what only the chosen cells get: the strict refit, the learning curve, and missing models."""
-        study = self._params.study
-        winners = choose_winners(o.result for o in self._outcomes.values())
-        curve = study.learning_curve
-        shares = curve.shares if curve is not None and self._cells[0].target in curve.targets else ()
-        for result in (winners.best_sc, winners.best_tl, winners.winner):
-            if result is None or result.method.side in (Side.BASE, Side.BLEND):
-                continue
-            cell, best = self._by_id(result.cell), result.best_fold or 0
-            if study.protocol is Protocol.PUBLISHED:
-                self._fits.want_refit(cell, self._best(cell), best, strict=True)
-            if not result.method.ours:
-                for share in shares:
-                    self._fits.want_refit(cell, self._best(cell), best, share=share)
+        winners = self._winners()
+        self._progress.expect_fewer(self._planned_refits)  # they are known by now, and counted one by one
+        self._planned_refits = 0
+        for result in filter(None, (winners.best_sc, winners.best_tl, winners.winner)):
+            cell = self._by_id(result.cell)
+            for share in refits_of(self._params.study, cell.target, result.method):
+                self._fits.want_refit(cell, self._best(cell), result.best_fold or 0, share)
         for cell in self._winning_cells(winners):
             self._fits.want_models(cell, self._best(cell))
+
+    def _winners(self) -> Winners:
+        """Who is chosen among what is settled; of equals the earlier cell, whichever was finished first."""
+        return choose_winners(self._outcomes[c.id].result for c in self._cells if c.id in self._outcomes)
 
     def _halted(self, cell: Cell, reason: str | None, race: Sequence[FoldReport] = ()) -> CellOutcome:
         screening = self._screened.get(cell.id)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.config import Params
+from crossprop.config import Params, Recipe
 from crossprop.data.splits import training_rows
-from crossprop.errors import DataError, ModelFormatError, StoreError
+from crossprop.errors import DataError, ModelFormatError
 from crossprop.experiments.fingerprint import code_digest, data_digest, digest
+from crossprop.experiments.folders import replaced_whole
 from crossprop.experiments.pool import usable_cores
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import load_features
@@ -54,8 +54,7 @@ def pretrain_source(
         DataError: The prepared table has no validation rows.
         StoreError: The network cannot be written.
     """
-    backend = params.compute.backend
-    configure(backend, params.compute.workers or usable_cores())
+    configure(params.compute.backend, params.compute.workers or usable_cores())
     frame = pd.read_parquet(paths.prepared(source))
     fractions = np.asarray(load_features(paths.features(source), Representation.ELEMENTAL_FRACTIONS))
     values = frame["value"].to_numpy(np.float64)
@@ -82,31 +81,59 @@ def pretrain_source(
     )
     assert model.transform is not None
     median = float(np.median(values[train]))
-    provenance = {
-        "study": params.study.name,
-        "source": source,
+    facts = {
         "unit": unit,
-        "edition": params.study.edition,
         "n_train": len(train),
         "n_validation": len(validation),
         "validation_mae": mean_absolute_error(values[validation], model.predict(fractions[validation])),
         "validation_mae_of_median": float(np.abs(values[validation] - median).mean()),
         "scaling": model.transform.as_dict(),
-        "recipe": recipe.model_dump(mode="json"),
-        "seed": seed,
-        "data_sha256": data_digest(frame),
-        "weights_sha256": weights_digest(model.body),
-        "code_sha256": code_digest(),
-        "versions": {
-            "backend": backend,
-            **{name: importlib.metadata.version(name) for name in ("keras", "numpy")},
-        },
-        "seconds": round(perf_counter() - started, 1),
-        "peak_memory": peak_memory(),
     }
-    provenance["key"] = source_key(provenance)
+    provenance = provenance_of(
+        params, source, model.body, recipe, data_digest(frame), facts, perf_counter() - started
+    )
     write_network(paths.source_model(source), model.body, provenance, history)
     return provenance, history
+
+
+def provenance_of(
+    params: Params,
+    name: str,
+    network: Any,
+    recipe: Recipe,
+    data_sha256: str,
+    facts: Mapping[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """What is known about a network that was just trained: its own facts, and what is said of every one.
+
+    Args:
+        params: Configuration.
+        name: Its source, or its name among the joint networks.
+        network: The trained network.
+        recipe: How it was trained.
+        data_sha256: Digest of the rows.
+        facts: Unit, rows, errors and scaling.
+        seconds: How long it took.
+    """
+    provenance: dict[str, Any] = {
+        "study": params.study.name,
+        "source": name,
+        "edition": params.study.edition,
+        **facts,
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": params.study.seed,
+        "data_sha256": data_sha256,
+        "weights_sha256": weights_digest(network),
+        "code_sha256": code_digest(),
+        "versions": {
+            "backend": params.compute.backend,
+            **{package: importlib.metadata.version(package) for package in ("keras", "numpy")},
+        },
+        "seconds": round(seconds, 1),
+        "peak_memory": peak_memory(),
+    }
+    return provenance | {"key": source_key(provenance)}
 
 
 def source_key(provenance: dict[str, Any]) -> str:
@@ -149,17 +176,9 @@ def write_network(
     Raises:
         StoreError: The folder cannot be written.
     """
-    draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+    with replaced_whole(folder) as draft:
         save_network(network, draft / NETWORK_FILE)
         if scaling is not None:
             np.save(draft / SCALING_FILE, scaling, allow_pickle=False)
         (draft / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
         history.to_csv(draft / HISTORY_FILE, index=False, lineterminator="\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise StoreError(f"{folder} cannot be written: {error}. Free some space and run again.") from error

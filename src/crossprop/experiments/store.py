@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,6 +13,7 @@ import pandas as pd
 
 from crossprop.errors import StoreError
 from crossprop.experiments.cells import Cell
+from crossprop.experiments.folders import replaced_whole
 from crossprop.experiments.pieces import FoldReport, ScreenReport
 from crossprop.paths import StudyPaths
 
@@ -49,8 +48,7 @@ class CellStore:
 
     def keep_screening(self, cell: Cell, report: ScreenReport) -> None:
         """Store a screening."""
-
-        def write(folder: Path) -> None:
+        with replaced_whole(self._paths.cell(cell.id) / "screening") as folder:
             _write_json(
                 folder / "report.json",
                 {
@@ -67,8 +65,6 @@ class CellStore:
                     trials[name] = [None if pd.isna(value) else str(value) for value in trials[name]]
             trials.to_parquet(folder / "trials.parquet")
             report.history.to_parquet(folder / "history.parquet")
-
-        _commit(self._paths.cell(cell.id) / "screening", write)
 
     def fit(self, cell: Cell, piece: str) -> FoldReport | None:
         """A stored fit of the cell, such as ``fold_00``, or ``None`` where there is none."""
@@ -95,8 +91,7 @@ class CellStore:
 
     def keep_fit(self, cell: Cell, piece: str, report: FoldReport) -> None:
         """Store a fit together with the model that its worker has written."""
-
-        def write(folder: Path) -> None:
+        with replaced_whole(self._paths.cell(cell.id) / piece) as folder:
             note = {name: getattr(report, name) for name in ("val_mae", "seconds", "peak_memory", "n_train")}
             _write_json(folder / "report.json", note)
             np.savez(
@@ -109,8 +104,6 @@ class CellStore:
             draft = self.model_draft(cell, piece)
             if draft.is_dir():
                 draft.rename(folder / MODEL_FOLDER)
-
-        _commit(self._paths.cell(cell.id) / piece, write)
 
     def model(self, cell: Cell, piece: str) -> Path | None:
         """Folder of a stored fit's model, or ``None`` where it was not kept."""
@@ -137,22 +130,6 @@ class _reading:  # noqa: N801 - reads as a statement
             raise StoreError(
                 f"{self._folder} is damaged ({error}). Delete that folder and run again."
             ) from error
-
-
-def _commit(folder: Path, write: Callable[[Path], None]) -> None:
-    draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        write(draft)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror or error}. Free some space or mend the permissions, "
-            "then run again: what is finished is kept."
-        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

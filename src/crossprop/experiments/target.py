@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,7 @@ from crossprop.config import Params
 from crossprop.data.catalog import load_catalog
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.cells import Cell, enumerate_cells
+from crossprop.experiments.chosen import TargetOutcome, planned_refits
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.halving import category_of
 from crossprop.experiments.inputs import TargetFiles
@@ -22,7 +24,7 @@ from crossprop.experiments.pool import Failure, WorkerPool
 from crossprop.experiments.progress import Print, Progress, show
 from crossprop.experiments.recording import BackgroundRecorder
 from crossprop.experiments.results import CellRecorder
-from crossprop.experiments.runner import TargetOutcome, TargetRun
+from crossprop.experiments.runner import TargetRun
 from crossprop.experiments.sources import NETWORK_FILE, load_provenance
 from crossprop.experiments.together import run_work
 from crossprop.paths import StudyPaths
@@ -74,7 +76,8 @@ def run_targets(
     Raises:
         ConfigError: The study has no such target.
         DataError: A prepared table is missing or damaged.
-        CellError: Not one cell of a target could be computed; the others are written all the same.
+        CellError: Not one cell of a target could be computed, or a model of its winner is gone for good; the other
+            targets are written all the same.
         StoreError: Another process works on one of the targets, or results cannot be written.
     """
     if strange := [target for target in targets if target not in params.study.targets]:
@@ -106,14 +109,14 @@ def plan_target(
         unit: The target's unit; as in the catalogue unless given.
     """
     study = params.study
-    frame = _read_prepared(paths, target)
+    prepared, frame = _read_prepared(paths, target)
     folders = {s: paths.source_model(s) for s in study.elemnet_sources}
     folders |= {name: paths.joint_model(name) for name in study.joint}
     digests = {s: load_provenance(folder)["weights_sha256"] for s, folder in folders.items()}
     unit = load_catalog().property(target).unit if unit is None else unit
     cells = enumerate_cells(params, target, unit, data_digest(frame), digests)
     files = TargetFiles(
-        prepared=paths.prepared(target),
+        prepared=prepared,
         features=paths.features(target),
         networks=tuple((s, folder / NETWORK_FILE) for s, folder in folders.items()),
         activations=paths.activations(target),
@@ -135,10 +138,13 @@ def _lock(stack: ExitStack, params: Params, target: str, paths: StudyPaths) -> N
         raise StoreError(f"{error}. Free some space or mend the permissions, then run again.") from error
 
 
-def _read_prepared(paths: StudyPaths, target: str) -> pd.DataFrame:
-    path = paths.prepared(target)
+def _read_prepared(paths: StudyPaths, target: str) -> tuple[Path, pd.DataFrame]:
+    """The prepared table; where rows have groups, the one whose ``composition`` says what stays together."""
+    path = paths.grouped(target)
+    if not path.is_file():
+        path = paths.prepared(target)
     try:
-        return pd.read_parquet(path)
+        return path, pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}. Run 'dvc repro prepare'.") from None
 
@@ -172,7 +178,7 @@ def _run(
 
             runs[target] = TargetRun(params, cells, files, paths, records.submit, progress, submit)
             runs[target].start()
-        progress.begin()
+        progress.begin(pool.workers)
         done = {target: run.conclude() for target, run in runs.items() if run.finished}
         for (cell, piece), report in pool.results():
             records.check()
@@ -184,12 +190,18 @@ def _run(
                 done[cell.target] = run.conclude()
         progress.end(pool.workers)
         run_ids = records.finish()
-    for target, outcome in done.items():
+    for target, outcome in ((target, done[target]) for target in targets if target in done):
         reasons = [o.result.failure for o in outcome.outcomes if o.result.failure is not None]
         if reasons and all(o.result.failure or o.result.method.side is Side.BLEND for o in outcome.outcomes):
             hopeless.append(
                 f"not one of the {len(reasons)} cells of {params.study.name}/{target} could be computed; "
                 f"the first failed with {reasons[0]}"
+            )
+            continue
+        if outcome.model is not None and outcome.model.missing:
+            hopeless.append(
+                f"models of the winner of {params.study.name}/{target} are gone and could not be fitted again: "
+                f"{', '.join(outcome.model.missing)}. Run the stage again"
             )
             continue
         write_target(outcome, run_ids, plans[target][1], paths.results(target))
@@ -203,4 +215,5 @@ def _pieces(params: Params, target: str, cells: list[Cell]) -> int:
     learning = [cell for cell in cells if cell.method.side is not Side.BLEND]
     halved = params.study.fidelity is not None
     validated = {cell.method if halved else category_of(cell) for cell in learning}
-    return len(learning) + blends + params.study.folds_of(target) * len(validated)
+    folds = params.study.folds_of(target) * len(validated)
+    return len(learning) + blends + folds + planned_refits(params.study, target)

@@ -69,7 +69,7 @@ class ErrorAnswer(BaseModel):
 class Neighbour(BaseModel):
     """A training composition near the one asked for."""
 
-    formula: str = Field(description="Its composition.")
+    formula: str = Field(description="A training composition.")
     value: float | None = Field(description="Its known value, in the property's unit.")
     distance: float | None = Field(
         description="Distance in the space of element properties, without unit; 0 is the same composition."

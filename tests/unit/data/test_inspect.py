@@ -14,9 +14,9 @@ from crossprop.data.prepare import prepare_study
 from crossprop.errors import DataError, UnknownPropertyError
 
 
-def printed(table):
+def printed(table, width=200):
     stream = io.StringIO()
-    Console(file=stream, width=200).print(table)
+    Console(file=stream, width=width).print(table)
     return stream.getvalue()
 
 
@@ -28,6 +28,14 @@ def test_the_list_names_every_property_with_rows_unit_role_and_place(tiny):
     assert all(part in line for part in ("Exfoli", "target", "557", "meV/atom", "to fetch"))
     assert "installed" in next(line for line in text.splitlines() if "seebeck_n" in line)
     assert " own " in next(line for line in text.splitlines() if "tiny_target" in line)
+
+
+def test_a_narrow_terminal_cuts_off_no_key_and_no_number(tiny):
+    catalog, raw = tiny
+    text = printed(list_properties(catalog, raw, brief=True), width=80)
+    assert all(entry.key in text for entry in catalog.entries())
+    line = next(line for line in text.splitlines() if "klu" in line)
+    assert "28,171" in line or "28,056" in line
 
 
 def test_the_list_can_be_limited_to_a_role(tiny):

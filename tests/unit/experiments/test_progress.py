@@ -43,6 +43,16 @@ def test_what_an_earlier_run_finished_is_counted_but_does_not_hurry_the_estimate
     ]
 
 
+def test_neither_the_start_nor_the_work_in_hand_of_other_workers_makes_the_estimate_too_long(cell, lines):
+    progress = Progress("tiny", 11, lines.append)
+    progress.begin(workers=5)  # 30 seconds
+    progress.spent(20.0)  # 60: ten seconds passed before it began
+    progress.screened(
+        cell, 1.0
+    )  # 90: fifty seconds of work for this piece and four half done ones, ten are left
+    assert lines == ["tiny/slme [1/11, 1:00 gone, about 2:47 left] screened ml(EF): validation MAE 1 %"]
+
+
 def test_failure_is_shown_and_counted(cell, lines):
     progress = Progress("tiny", 1, lines.append)
     progress.begin()

@@ -14,9 +14,9 @@ from made_pools import HereAndNow, Idle, Recorder
 from crossprop.config import Params
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments import target as stage
+from crossprop.experiments.chosen import TargetOutcome
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.results import CellResult
-from crossprop.experiments.runner import TargetOutcome
 from crossprop.experiments.target import run_target, run_targets
 from crossprop.paths import StudyPaths
 
@@ -204,3 +204,31 @@ def test_hopeless_target_is_named_and_the_others_are_written(
         run_targets(params, ["slme", "spillage"], paths, Recorder(), lambda line: None)
     assert (paths.results("spillage") / "winners.json").is_file()
     assert not paths.results("slme").exists()
+
+
+def test_models_that_cannot_be_fitted_again_are_named_and_the_other_targets_are_written(
+    tmp_path, tiny_params, write_target, monkeypatch
+):
+    for target in ("slme", "spillage"):
+        write_target(tmp_path, target=target, n=40)
+
+    class Failing(HereAndNow):
+        def __init__(self, run: Any, **options: Any) -> None:
+            def work(task: Any) -> Any:
+                if task.cell.target == "slme" and getattr(task, "always_save", False) and task.fold == 1:
+                    raise CellError("out of luck")
+                return run(task)
+
+            super().__init__(work, **options)
+
+    monkeypatch.setattr(stage, "WorkerPool", Failing)
+    params = tiny_params(**(STUDY | {"methods": ["base", "ml"]}))
+    paths = StudyPaths.of(params.study, tmp_path)
+    gone = r"^models of the winner of tiny/slme are gone .*: fold_01 of ml\(EF\)\. Run the stage again$"
+    with pytest.raises(CellError, match=gone):
+        run_targets(params, ["slme", "spillage"], paths, Recorder(), lambda line: None)
+    assert not paths.results("slme").exists()
+    assert (paths.results("spillage") / "model" / "model.json").is_file()
+    monkeypatch.setattr(stage, "WorkerPool", HereAndNow)
+    run_targets(params, ["slme", "spillage"], paths, Recorder(), lambda line: None)
+    assert (paths.results("slme") / "model" / "fold_01").is_dir()

@@ -13,12 +13,11 @@ import pytest
 from crossprop.data.compositions import fraction_matrix
 from crossprop.experiments.assemble import finished_outcome
 from crossprop.experiments.cells import Cell, enumerate_cells
-from crossprop.experiments.chosen import ChosenModel, ModelPart
+from crossprop.experiments.chosen import ChosenModel, ModelPart, TargetOutcome
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
 from crossprop.experiments.outputs import write_target
 from crossprop.experiments.pieces import FoldReport, FoldTask
 from crossprop.experiments.results import CellOutcome
-from crossprop.experiments.runner import TargetOutcome
 from crossprop.experiments.selection import choose_winners
 from crossprop.experiments.tasks import HISTORY, fit_fold
 from crossprop.models.saved import load_predictor
@@ -97,7 +96,7 @@ def workshop(tmp_path_factory, write_study, pretrained_joint, tiny_params, tenso
         joint_pretrain={"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
         methods=[*POINT, "blend"],
         representations=["physical_attributes"],
-        budget={"ml_trials": 6, "dl_trials": 6, "seconds": 60},
+        budget={"ml_trials": 6, "dl_trials": 6, "seconds": 60_000},
     )
     found = enumerate_cells(params, "slme", "%", "d", {"formation_energy": "f", "all_sources": "j"})
     cells = {cell.method: cell for cell in found}

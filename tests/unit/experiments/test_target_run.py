@@ -126,6 +126,36 @@ def test_winners_models_are_made_where_they_were_not_saved(rehearsal):
     assert [(folder / "member.json").is_file() for folder in part.folders] == [True] * 3
 
 
+def test_fold_that_is_fitted_again_for_its_model_keeps_what_it_cost(rehearsal):
+    regressors = {"methods": ["base", "ml"], "representations": BOTH[:1]}
+    whole = rehearsal(**regressors).finish()
+    again = rehearsal(**regressors).start().run.conclude()
+    assert [o.cost for o in again.outcomes] == [o.cost for o in whole.outcomes]
+    winner = next(o for o in whole.outcomes if o.result == whole.winners.winner)
+    assert winner.cost.fit_seconds == 4 * 0.5  # three folds and the strict refit
+
+
+def test_of_equals_the_earlier_cell_is_chosen_whichever_was_finished_first(rehearsal):
+    equal = {label: [1.0, 2.0, 2.0, 2.0] for label in ("ml(EF)", "dl(EF)")}
+    made = rehearsal(equal, methods=["ml", "dl"], representations=BOTH[:1]).start()
+    while made.asked:  # the last that is asked for is the first to be finished
+        made.asked.insert(0, made.asked.pop())
+        made.answer(1)
+    best = made.run.conclude().winners.best_sc
+    assert best.method == "ml"
+    assert best.strict_test_mae is not None
+
+
+def test_refits_are_counted_from_the_beginning(rehearsal):
+    made = rehearsal(
+        methods=["base", "dl", "finetune"], learning_curve={"targets": ["slme"], "shares": [0.25, 0.5]}
+    )
+    made.finish()
+    totals = {re.search(r"/(\d+),", line)[1] for line in made.lines}
+    # 5 cells, 4 categories of 3 folds, and for each of two sides the strict refit and two shares
+    assert totals == {str(5 + 4 * 3 + 2 * 3)}
+
+
 def test_only_the_winners_models_are_kept(rehearsal):
     made = rehearsal()
     outcome = made.finish()

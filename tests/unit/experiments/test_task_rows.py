@@ -74,7 +74,7 @@ def cells(tiny_params):
             "representations": ["elemental_fractions", "physical_attributes"],
             "sources": [],
             "folds": 4,
-            "budget": {"ml_trials": 3, "dl_trials": 3, "seconds": 60},
+            "budget": {"ml_trials": 3, "dl_trials": 3, "seconds": 60_000},
         }
         found = enumerate_cells(tiny_params(**(study | changes)), "slme", "%", "d", {})
         return {cell.label: cell for cell in found}

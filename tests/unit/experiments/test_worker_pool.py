@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pool_tasks
 import psutil
 import pytest
+from waiting import PATIENCE, until
 
 from crossprop.errors import StoreError
 from crossprop.experiments.pool import Failure, WorkerPool, usable_cores
@@ -76,8 +76,9 @@ def test_disk_that_is_full_in_a_worker_is_no_failure_of_its_task(run):
 
 
 def test_killed_worker_takes_only_its_own_task_with_it(run, tmp_path):
-    innocents = [(f"good{i}", "answer", {"value": i, "seconds": 0.6}) for i in range(5)]
-    answers = run(("culprit", "die"), *innocents, workers=2, retries=1)
+    beside = ("good0", "answer_when_repeated", {"value": 0})
+    innocents = [(f"good{i}", "answer", {"value": i}) for i in range(1, 5)]
+    answers = run(("culprit", "die", {"beside": "good0"}), beside, *innocents, workers=2, retries=1)
     assert answers == {
         "culprit": Failure(
             "its worker process was killed (by somebody, or by the system because memory ran out)"
@@ -90,14 +91,16 @@ def test_killed_worker_takes_only_its_own_task_with_it(run, tmp_path):
 
 
 def test_worker_that_is_killed_once_costs_no_task(run, tmp_path):
-    answers = run(("unlucky", "die_once"), ("good", "answer", {"value": 1, "seconds": 0.6}), retries=0)
+    good = ("good", "answer_when_repeated", {"value": 1})
+    answers = run(("unlucky", "die_once", {"beside": "good"}), good, retries=0)
     assert answers == {"unlucky": "alive", "good": 1}
 
 
 def test_nobody_is_blamed_for_a_worker_that_was_ended_from_outside(run, tmp_path):
     """Its exit code is that of the workers which end with it: all that had begun are repeated, one at a time."""
-    ended = {"signal": signal.SIGTERM}
-    answers = run(("unlucky", "die_once", ended), ("good", "answer", {"value": 1, "seconds": 0.6}), retries=0)
+    ended = {"signal": signal.SIGTERM, "beside": "good"}
+    good = ("good", "answer_when_repeated", {"value": 1})
+    answers = run(("unlucky", "die_once", ended), good, retries=0)
     assert answers == {"unlucky": "alive", "good": 1}
 
 
@@ -151,8 +154,7 @@ def test_workers_go_on_while_the_scheduler_is_busy(tmp_path):
             pool.submit(i, {"folder": str(tmp_path), "name": f"t{i}", "what": "answer", "value": i})
         results = pool.results()
         first = next(results)
-        time.sleep(1.0)
-        assert len(list(tmp_path.iterdir())) >= 4
+        until(lambda: len(list(tmp_path.iterdir())) >= 4)
         assert dict([first, *results]) == {i: i for i in range(6)}
         assert all(pool_tasks.attempts(tmp_path, f"t{i}") == 1 for i in range(6))
 
@@ -192,23 +194,20 @@ def test_leaving_a_pool_ends_its_workers(tmp_path):
             break
         workers = [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
         assert workers
-    assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert not psutil.wait_procs(workers, timeout=PATIENCE)[1]
 
 
 def test_workers_end_after_their_scheduler_was_killed(tmp_path):
     scheduler = subprocess.Popen([sys.executable, pool_tasks.__file__, str(tmp_path)])
     try:
-        deadline = time.monotonic() + 60
-        while len(list(tmp_path.glob("task*"))) < 2:
-            assert time.monotonic() < deadline
-            assert scheduler.poll() is None
-            time.sleep(0.1)
+        until(lambda: len(list(tmp_path.glob("task*"))) == 2 or scheduler.poll() is not None)
+        assert scheduler.poll() is None
         workers = [psutil.Process(int(note.name.split(".")[1])) for note in tmp_path.glob("task*")]
         assert len({worker.pid for worker in workers}) == 2
     finally:
         scheduler.send_signal(signal.SIGKILL)
         scheduler.wait()
-    assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert not psutil.wait_procs(workers, timeout=PATIENCE)[1]
 
 
 def test_number_of_workers_is_given_and_never_exceeds_the_cores():
