@@ -18,7 +18,7 @@ import yaml
 from tool_modules import load_script
 
 from crossprop.cli import app
-from crossprop.config import load_params
+from crossprop.config import load_params, parse_params
 from crossprop.data.catalog import load_catalog
 from crossprop.paths import StudyPaths
 from crossprop.serving.predictions import FORMULA_COLUMN, OUTPUT_COLUMNS
@@ -214,29 +214,31 @@ def test_journal_that_the_dashboard_opens_is_where_tuning_writes():
     assert Path(target).stem in STUDIES[study]["targets"]
 
 
-def test_model_of_the_readme_is_one_that_the_default_study_registers():
-    (snippet,) = [block for block in _blocks(README, "python") if "mlflow" in block]
+def test_model_that_mlflow_loads_is_one_that_the_default_study_registers(compose):
+    page = (ROOT / "docs" / "how-to" / "study.md").read_text()
+    (snippet,) = [block for block in _blocks(page, "python") if "mlflow" in block]
     ast.parse(snippet)
     assert len([line for line in snippet.splitlines() if line]) <= 5
     study, target, alias = re.search(r"models:/(\w+)\.(\w+)@(\w+)", snippet).groups()
-    params = load_params(ROOT / "params.yaml").study
+    params = parse_params(compose()).study
     assert study == params.name
     assert target in params.targets
     assert alias == "challenger"
     assert f'"{FORMULA_COLUMN}"' in snippet
     for column in OUTPUT_COLUMNS:
-        assert f"`{column}`" in README
+        assert f"`{column}`" in page
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_readme_names_every_study(study):
+def test_every_study_is_introduced(study):
     assert f"`{study}`" in README
+    assert f"| `{study}` |" in (ROOT / "docs" / "how-to" / "study.md").read_text()
 
 
 @pytest.mark.parametrize("method", Method)
 def test_every_method_is_explained(method):
-    assert f"`{method}`" in (ROOT / "docs" / "protocol.md").read_text()
-    assert f"`{method}`" in README
+    for page in ("docs/protocol.md", "docs/how-to/study.md", "README.md"):
+        assert f"`{method}`" in (ROOT / page).read_text(), page
 
 
 def test_example_of_a_new_property_is_a_valid_catalogue_entry(tmp_path):

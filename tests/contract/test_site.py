@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import html
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 from tool_modules import load_script
 
+from crossprop.cli import app
 from crossprop.config import Params
 
 ROOT = Path(__file__).resolve().parents[2]
 
 check_site = load_script("tools/check_site.py")
+load_script("docs/_extensions/reference_sections.py")  # the others import it by this name
+cli = load_script("docs/_extensions/cli_reference.py")
 configuration = load_script("docs/_extensions/configuration_reference.py")
+rest = load_script("docs/_extensions/rest_reference.py")
 
 
 @pytest.fixture(scope="module")
@@ -38,37 +45,85 @@ def test_site_holds_every_page_of_the_docs(site):
         assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").is_file()
 
 
-def test_rest_reference_names_every_path_of_the_service(site):
-    page = (site / "reference" / "rest.html").read_text(encoding="utf-8")
-    for path in ("/v1/predict", "/v1/properties", "/v1/models", "/healthz", "/readyz", "/metrics"):
-        assert path in page
+def _text(site: Path, page: str) -> str:
+    """What a reader sees of a page's article, with single spaces."""
+    html_text = (site / page).read_text(encoding="utf-8")
+    article = re.search(r"<article.*?</article>", html_text, flags=re.DOTALL)
+    assert article
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", article[0])).split())
 
 
-def test_command_reference_names_every_command(site):
-    page = (site / "reference" / "cli.html").read_text(encoding="utf-8")
-    for command in (
-        "data add",
-        "study new",
-        "fit",
-        "predict",
-        "promote",
-        "rollback",
-        "models",
-        "screen",
-        "serve",
-    ):
-        assert f"crossprop {command} [OPTIONS]" in page
+def test_rest_reference_has_every_operation_and_every_field_with_its_meaning(site):
+    page, document = _text(site, "reference/rest.html"), rest.full_document()
+    for method, path, operation in rest.operations(document):
+        assert f"{method} {path}" in page
+        content = operation["responses"]["200"]["content"].get("application/json")
+        if content is None:
+            continue
+        for name, told in rest.answer_fields(document, content["schema"]):
+            assert name in page
+            assert told or name == "status", f"{method} {path}: nobody says what {name} is"
 
 
-def test_every_key_of_a_study_has_a_meaning():
-    for path, model in configuration.sections(Params):
-        if path == "study":
-            silent = [name for name, _, _, meaning in configuration.rows(model) if not meaning]
-            assert not silent
+def test_command_reference_has_every_command_with_every_option(site):
+    page = _text(site, "reference/cli.html")
+    known = list(cli.commands(typer.main.get_command(app)))
+    assert len(known) > 10
+    for words, command in known:
+        usage = f"$ {cli.usage(words, command)}"
+        assert usage in page
+        part = page.split(usage, 1)[1].partition(" $ crossprop ")[0]
+        for parameter in (*cli.arguments(command), *cli.options(command)):
+            assert parameter.opts[0].upper() in part.upper()
+            assert parameter.help, f"{words}: nobody says what {parameter.opts[0]} is"
+
+
+def test_command_reference_tells_defaults_and_choices():
+    known = dict(cli.commands(typer.main.get_command(app)))
+    assert (
+        cli.usage("crossprop rollback", known["crossprop rollback"]) == "crossprop rollback [OPTIONS] TARGET"
+    )
+    told = dict(cli.rows(known["crossprop screen"]))
+    assert told["``--top NUMBER``"].endswith("Default: ``100``.")
+    assert told["``--pauling``, ``--no-pauling``"].endswith("Default: ``--pauling``.")
+    assert "``--format table|csv|json``" in dict(cli.rows(known["crossprop predict"]))
+
+
+def test_every_key_of_the_configuration_has_a_meaning():
+    silent = [
+        f"{places[0]}.{name}"
+        for model, places in configuration.places(Params)
+        for name, _, _, meaning in configuration.rows(model)
+        if not meaning
+    ]
+    assert silent == []
+
+
+def test_every_key_of_the_configuration_is_on_the_page(site):
+    page = _text(site, "reference/configuration.html")
+    for model, places in configuration.places(Params):
+        assert (", ".join(places) if places != [""] else "(top level)") in page
+        for name, holds, _, _ in configuration.rows(model):
+            assert f"{name} {holds}" in page, name
+
+
+def test_configuration_page_names_every_environment_variable_that_is_read():
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
+    read = {name for text in sources for name in re.findall(r'"(CROSSPROP_[A-Z_]+)"', text)}
+    assert read
+    told = set(re.findall(r"^\| `(CROSSPROP_[A-Z_]+)` \|", page, flags=re.MULTILINE))
+    assert told == read
+
+
+def test_configuration_page_names_every_folder_of_the_configuration():
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    folders = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
+    assert set(re.findall(r"^\| `conf/(\w+)/` \|", page, flags=re.MULTILINE)) == folders
 
 
 @pytest.mark.parametrize(
-    ("html", "fault"),
+    ("text", "fault"),
     [
         ('<a href="gone.html">x</a>', "does not exist"),
         ('<a href="#nowhere">x</a>', "names no heading"),
@@ -76,8 +131,8 @@ def test_every_key_of_a_study_has_a_meaning():
         ('<img src="missing.png">', "does not exist"),
     ],
 )
-def test_faults_of_a_site_are_found(tmp_path, html, fault):
-    (tmp_path / "index.html").write_text(f"<html><body><h1 id='top'>t</h1>{html}</body></html>")
+def test_faults_of_a_site_are_found(tmp_path, text, fault):
+    (tmp_path / "index.html").write_text(f"<html><body><h1 id='top'>t</h1>{text}</body></html>")
     (found,) = check_site.faults(tmp_path)
     assert fault in found
 

@@ -19,7 +19,7 @@ from crossprop.experiments.cells import Cell
 from crossprop.features.matrices import load_combined, load_features
 from crossprop.models.joint import SCALING_FILE, beside_predictions
 from crossprop.models.transfer import extract_activations, load_network
-from crossprop.vocabulary import EXTRACTION_LAYERS, Representation
+from crossprop.vocabulary import Representation
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,12 @@ class TargetFiles:
         features: Folder of its matrices.
         networks: Source networks by source property; the joint network by its name.
         activations: Folder for matrices that are computed on first use.
-        layers: Extraction layers that may be asked for.
     """
 
     prepared: Path
     features: Path
     networks: tuple[tuple[str, Path], ...]
     activations: Path
-    layers: tuple[str, ...] = EXTRACTION_LAYERS
 
 
 class TargetInputs:

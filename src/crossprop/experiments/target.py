@@ -28,7 +28,7 @@ from crossprop.experiments.runner import TargetRun
 from crossprop.experiments.sources import NETWORK_FILE, load_provenance
 from crossprop.experiments.together import run_work
 from crossprop.paths import StudyPaths
-from crossprop.vocabulary import EXTRACTION_LAYERS, Side
+from crossprop.vocabulary import Side
 
 RecorderFactory = Callable[[dict[str, str]], CellRecorder]
 """Takes the digest of every target's prepared table; called once, before the first cell is recorded."""
@@ -120,7 +120,6 @@ def plan_target(
         features=paths.features(target),
         networks=tuple((s, folder / NETWORK_FILE) for s, folder in folders.items()),
         activations=paths.activations(target),
-        layers=tuple(name for name in EXTRACTION_LAYERS if name in params.search.layers),
     )
     return cells, files, frame
 
