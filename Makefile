@@ -15,7 +15,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export DVC_STUDIO_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
-export TF_CPP_MIN_LOG_LEVEL := 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 export MPLBACKEND := Agg
 export PYTHONUNBUFFERED := 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -25,7 +26,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "sphinxcontrib.typer",
+    "cli_reference",
     "configuration_reference",
     "rest_reference",
 ]
@@ -86,7 +87,13 @@ def _links_of_included_pages(app: object, path: object, parent: str, source: lis
     source[0] = re.sub(r"\[([^\]]+)\]\(([\w/.]+\.md)(#[^)\s]+)?\)", replace, source[0])
 
 
+def _generated_pages(app: object, env: Any, *_: object) -> list[str]:
+    """Pages that follow from code: Sphinx cannot tell when they are out of date, so they are always made anew."""
+    return [page for page in env.found_docs if page.startswith("reference/")]
+
+
 def setup(app: object) -> None:
     """Called by Sphinx."""
+    app.connect("env-get-outdated", _generated_pages)  # type: ignore[attr-defined]
     app.connect("source-read", _links_within_the_site)  # type: ignore[attr-defined]
     app.connect("include-read", _links_of_included_pages)  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 250_000
 """Bytes that a picture may have in the repository."""
 
-WIDTH = 1600
+WIDTH = 1200
 QUESTION = "#formulas=TiC,WC,B4C,TiB2,Al2O3,Fe2O3,Be12Pu,Xx3&properties=bulkmoduluskv,shearmodulusgv,deltae"
 """What the pictures of the page ask for: known compositions, one outside of the domain, one that is no formula."""
 

@@ -11,8 +11,16 @@ from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
-from docutils.statemachine import StringList
 from pydantic import BaseModel
+from reference_sections import section, table
+
+DEFAULTS = {"StudyConfig.elemnet_sources": "all of ``sources``"}
+"""Defaults that a validator fills in, which the models cannot tell."""
+
+HOLDS = {"StudyConfig.representations": "list of elemental_fractions, physical_attributes"}
+"""What a validator narrows, which the types cannot tell."""
+
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def sections(root: type[BaseModel], path: str = "") -> list[tuple[str, type[BaseModel]]]:
@@ -24,11 +32,26 @@ def sections(root: type[BaseModel], path: str = "") -> list[tuple[str, type[Base
     return found
 
 
+def places(root: type[BaseModel]) -> list[tuple[type[BaseModel], list[str]]]:
+    """Every model once, with all its places in the file, in their order."""
+    found: dict[type[BaseModel], list[str]] = {}
+    for path, model in sections(root):
+        known = found.setdefault(model, [])
+        if path not in known:
+            known.append(path)
+    return list(found.items())
+
+
 def rows(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
     """Name, what it may hold, default and meaning of every key of one section."""
     told = attribute_texts(model)
     return [
-        (name, _shown(field.annotation), _default(field), told.get(name, field.description or ""))
+        (
+            name,
+            HOLDS.get(f"{model.__name__}.{name}", _shown(field.annotation) + _bounds(field.metadata)),
+            DEFAULTS.get(f"{model.__name__}.{name}", _default(field)),
+            told.get(name, field.description or ""),
+        )
         for name, field in model.model_fields.items()
     ]
 
@@ -64,6 +87,8 @@ def _shown(annotation: Any) -> str:
         return f"mapping of {_shown(arguments[0])} to {_shown(arguments[1])}"
     if inspect.isclass(annotation) and issubclass(annotation, Enum):
         return ", ".join(str(member.value) for member in annotation)
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "section, see below"
     names = {
         "str": "text",
         "int": "whole number",
@@ -73,6 +98,16 @@ def _shown(annotation: Any) -> str:
     }
     name = getattr(annotation, "__name__", str(annotation))
     return names.get(name, name)
+
+
+def _bounds(metadata: list[Any]) -> str:
+    told = [
+        f"{word} {getattr(bound, name):g}"
+        for bound in metadata
+        for name, word in _BOUNDS.items()
+        if getattr(bound, name, None) is not None
+    ]
+    return "".join(f", {bound}" for bound in told)
 
 
 def _default(field: Any) -> str:
@@ -85,29 +120,27 @@ def _default(field: Any) -> str:
         return ", ".join(str(getattr(item, "value", item)) for item in value) or "empty"
     if value is None:
         return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(getattr(value, "value", value)) if value not in ("", {}) else "empty"
 
 
 class ConfigurationReference(Directive):
-    """One table for every section."""
+    """One section for every model, with its keys."""
 
     def run(self) -> list[nodes.Node]:
-        """Parse the generated tables where the directive stands."""
+        """Make the sections where the directive stands."""
         from crossprop.config import Params
 
-        lines: list[str] = []
-        for path, model in sections(Params):
-            title = path or "(top level)"
-            summary = (inspect.getdoc(model) or "").partition("\n\n")[0]
-            lines += [f".. rubric:: {title}", "", summary, "", ".. list-table::", "   :header-rows: 1"]
-            lines += ["   :widths: 20 30 15 35", ""]
-            lines += ["   * - key", "     - holds", "     - default", "     - meaning"]
-            for key, holds, default, meaning in rows(model):
-                lines += [f"   * - ``{key}``", f"     - {holds}", f"     - {default}", f"     - {meaning}"]
-            lines.append("")
-        node = nodes.container()
-        self.state.nested_parse(StringList(lines, source="configuration"), 0, node)
-        return [node]
+        found: list[nodes.Node] = []
+        for model, paths in places(Params):
+            title = ", ".join(paths) if paths != [""] else "(top level)"
+            summary = (inspect.getdoc(model) or "").partition("\n\nAttributes:")[0]
+            keys = [(f"``{key}``", *further) for key, *further in rows(model)]
+            lines = [*summary.splitlines(), ""]
+            lines += table(("key", "holds", "default", "meaning"), keys, (22, 26, 16, 36))
+            found.append(section(self, title, lines))
+        return found
 
 
 def setup(app: Any) -> dict[str, bool]:

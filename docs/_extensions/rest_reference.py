@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
-from docutils.statemachine import StringList
+from reference_sections import section, table
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -22,12 +23,12 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
     ]
 
 
-def operation_lines(document: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> list[str]:
+def operation_lines(document: dict[str, Any], operation: dict[str, Any]) -> list[str]:
     """Text of one operation, in reStructuredText: what it is for, parameters, body, an example, answers."""
-    lines = [f".. rubric:: {method} {path}", "", operation.get("summary", ""), ""]
-    lines += [*operation.get("description", "").splitlines(), ""]
+    lines = [f"**{operation.get('summary', '')}**", ""]
+    lines += [*_rst(operation.get("description", "")).splitlines(), ""]
     for parameter in operation.get("parameters", []):
-        told = parameter.get("description", "")
+        told = _rst(parameter.get("description", ""))
         lines.append(f"- ``{parameter['name']}`` (in the {parameter['in']}): {told}")
     lines.append("")
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
@@ -35,18 +36,65 @@ def operation_lines(document: dict[str, Any], method: str, path: str, operation:
     required = schema.get("required", [])
     for name, field in schema.get("properties", {}).items():
         need = "required" if name in required else f"default {json.dumps(field.get('default'))}"
-        lines.append(f"- ``{name}`` (in the body, {need}): {field.get('description', '')}")
-    lines.append("")
+        told = _rst(field.get("description", ""))
+        lines.append(f"- ``{name}`` (in the body, {need}{_bounds(field)}): {told}")
+    lines += ["", _rst(operation.get("requestBody", {}).get("description", "")), ""]
     for title, example in _examples(content, schema):
-        lines += [f"Request{title}:", "", ".. code-block:: json", ""]
-        lines += [f"   {line}" for line in json.dumps(example, indent=2, ensure_ascii=False).splitlines()]
-        lines.append("")
-    lines += [".. list-table::", "   :header-rows: 1", "   :widths: 15 85", ""]
-    lines += ["   * - status", "     - meaning"]
-    for status, answer in operation.get("responses", {}).items():
-        told = " ".join(answer.get("description", "").split())
-        lines += [f"   * - {status}", f"     - {told}"]
-    return [*lines, ""]
+        lines += _json_lines(f"Request{title}:", example)
+    answered = operation.get("responses", {}).get("200", {}).get("content", {}).get("application/json", {})
+    lines += answer_lines(document, answered)
+    meanings = [
+        (status, "The answer." if status == "200" else _rst(" ".join(answer.get("description", "").split())))
+        for status, answer in operation.get("responses", {}).items()
+    ]
+    return [*lines, *table(("status", "meaning"), meanings, (15, 85))]
+
+
+def answer_lines(document: dict[str, Any], content: dict[str, Any]) -> list[str]:
+    """Every field of an answer with its meaning, and an example where there is one."""
+    fields = answer_fields(document, content.get("schema", {}))
+    if not fields:
+        return []
+    lines = ["Answer:", ""]
+    lines += table(("field", "meaning"), ((f"``{name}``", _rst(told)) for name, told in fields), (45, 55))
+    for _, example in _examples(content, {}):
+        lines += _json_lines("An example of it:", example)
+    return lines
+
+
+def answer_fields(document: dict[str, Any], schema: dict[str, Any], path: str = "") -> list[tuple[str, str]]:
+    """Path and description of every field below a schema that holds no further ones."""
+    schema = _resolved(document, schema)
+    for option in schema.get("anyOf", []):
+        if option.get("type") != "null":
+            told = schema.get("description", "")
+            return answer_fields(document, {**_resolved(document, option), "description": told}, path)
+    if schema.get("type") == "array" and _resolved(document, schema["items"]).get("properties"):
+        return answer_fields(document, schema["items"], f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        return answer_fields(document, schema["additionalProperties"], f"{path}.<name>")
+    if "properties" not in schema:
+        return [(path, schema.get("description", ""))] if path else []
+    return [
+        found
+        for name, field in schema["properties"].items()
+        for found in answer_fields(document, field, f"{path}.{name}".lstrip("."))
+    ]
+
+
+def _json_lines(title: str, example: Any) -> list[str]:
+    text = json.dumps(example, indent=2, ensure_ascii=False)
+    return [title, "", ".. code-block:: json", "", *(f"   {line}" for line in text.splitlines()), ""]
+
+
+def _bounds(field: dict[str, Any]) -> str:
+    names = {"minimum": "at least", "maximum": "at most", "maxItems": "at most"}
+    return "".join(f", {word} {field[key]:,}" for key, word in names.items() if key in field)
+
+
+def _rst(text: str) -> str:
+    """Markdown's code as reStructuredText's."""
+    return re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", text)
 
 
 def _resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -66,22 +114,28 @@ def _examples(content: dict[str, Any], schema: dict[str, Any]) -> list[tuple[str
     return [("", example) for example in schema.get("examples", [])[:1]]
 
 
+def full_document() -> dict[str, Any]:
+    """The OpenAPI document of a service that asks for keys: what an open one never answers stands in it too."""
+    from crossprop.service.app import create_app
+    from crossprop.service.keys import ApiKey, KeyRing, Scope
+    from crossprop.service.settings import ServiceSettings
+    from crossprop.service.sources import FolderSource
+
+    keys = KeyRing((ApiKey("reader", Scope.READ, "0" * 64),))
+    document: dict[str, Any] = create_app(ServiceSettings(keys=keys), FolderSource([])).openapi()
+    return document
+
+
 class RestReference(Directive):
-    """The whole interface."""
+    """One section for every operation."""
 
     def run(self) -> list[nodes.Node]:
-        """Parse the generated text where the directive stands."""
-        from crossprop.service.app import create_app
-        from crossprop.service.settings import ServiceSettings
-        from crossprop.service.sources import FolderSource
-
-        document = create_app(ServiceSettings(), FolderSource([])).openapi()
-        lines: list[str] = []
-        for method, path, operation in operations(document):
-            lines += operation_lines(document, method, path, operation)
-        node = nodes.container()
-        self.state.nested_parse(StringList(lines, source="openapi"), 0, node)
-        return [node]
+        """Make the sections where the directive stands."""
+        document = full_document()
+        return [
+            section(self, f"{method} {path}", operation_lines(document, operation))
+            for method, path, operation in operations(document)
+        ]
 
 
 def setup(app: Any) -> dict[str, bool]:
