@@ -6,6 +6,7 @@ LOCK ?= requirements.lock
 PORT ?= 5000
 STAGE ?=
 PYTEST_ARGS ?=
+BENCHMARKS ?= elemnet_training batched_folds worker_scaling tracking_store physical_attributes
 BIN := $(VENV)/bin
 
 # Nothing calls home, and child processes (DVC stages, MLflow projects) find this environment first.
@@ -60,8 +61,8 @@ ui: setup ## open the MLflow UI on the results
 	@$(BIN)/crossprop ui --port $(PORT)
 
 .PHONY: bench
-bench: setup-dev ## the side-by-side measurements under benchmarks/
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: setup-dev ## the side-by-side measurements that need no finished study
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done
 
 .PHONY: docs
 docs: setup-dev ## build the documentation into docs/_build/html (warnings are errors, links are checked)

@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import psutil
@@ -50,7 +50,7 @@ def main() -> None:
     if shutil.which("wrk") is None:
         print("left out: wrk is not installed (on Debian and Ubuntu: apt-get install wrk)")
         return
-    with running_service(args.url, args.pid) as (url, pid):
+    with running_service(args.url, args.pid, args.property) as (url, pid):
         name = args.property or first_property(url)
         if name is None:
             print("left out: no model has the alias champion here ('crossprop promote <target>' gives it)")
@@ -68,12 +68,20 @@ def main() -> None:
 
 
 @contextmanager
-def running_service(url: str | None, pid: int | None) -> Iterator[tuple[str, int | None]]:
-    """The given service, or one of our own, with its process where that is known."""
+def running_service(url: str | None, pid: int | None, name: str | None) -> Iterator[tuple[str, int | None]]:
+    """The given service, or one of our own for the property, with its process where that is known."""
     if url:
         yield url.rstrip("/"), pid
         return
-    command = [sys.executable, "-m", "crossprop.cli", "serve", "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "crossprop.cli",
+        "serve",
+        "--port",
+        "0",
+        *(["--properties", name] if name else []),
+    ]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
@@ -100,14 +108,21 @@ def first_property(url: str) -> str | None:
 
 
 def wait_until_loaded(url: str, name: str) -> None:
-    """One prediction, which waits for the model; fails where the property is not served."""
+    """Predict until there is an answer; fails where the property is not served."""
     body = f'{{"formulas": ["NaCl"], "properties": ["{name}"]}}'.encode()
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("CROSSPROP_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
-    for _ in range(20):
-        with urlopen(Request(f"{url}/v1/predict", body, headers), timeout=60) as answer:
-            answer.read()
+    for _ in range(240):
+        try:
+            with urlopen(Request(f"{url}/v1/predict", body, headers), timeout=60) as answer:
+                answer.read()
+                return
+        except URLError as error:  # not listening, not looked at its registry, or still loading
+            if isinstance(error, HTTPError) and error.code != 503:
+                raise
+        time.sleep(0.5)
+    raise SystemExit(f"{name} was not loaded within two minutes")
 
 
 def load(

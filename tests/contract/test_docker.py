@@ -123,6 +123,29 @@ def test_dependencies_can_be_met(service):
 
 
 @by_service
+def test_what_keeps_running_is_watched(service):
+    settings = SERVICES[service]
+    assert ("healthcheck" in settings) == ("restart" in settings)
+    for port in settings.get("ports", []):
+        watched = " ".join(settings["healthcheck"]["test"])
+        assert service == "postgres" or f":{port.rsplit(':', 1)[1]}/" in watched
+
+
+def test_our_variables_in_the_stack_are_read_by_the_code():
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    named = set(re.findall(r"CROSSPROP_[A-Z_]+", COMPOSE_TEXT)) | {"MLFLOW_TRACKING_URI"}
+    assert all(f'"{name}"' in code for name in named)
+
+
+def test_tracking_server_takes_the_options_that_it_is_given():
+    from mlflow.cli import cli
+
+    known = {name for parameter in cli.commands["server"].params for name in parameter.opts}
+    given = [word.partition("=")[0] for word in SERVICES["mlflow"]["command"] if word.startswith("--")]
+    assert set(given) <= known
+
+
+@by_service
 def test_mounted_files_and_volumes_exist(service):
     for volume in SERVICES[service].get("volumes", []):
         source = volume.split(":")[0]

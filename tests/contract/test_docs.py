@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import io
 import re
 import shlex
-import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import typer.main
 import yaml
-from tool_modules import load_script
 
 from crossprop.cli import app
 from crossprop.config import load_params, parse_params
@@ -114,6 +113,16 @@ def test_pictures_are_small_and_all_shown():
     for picture in pictures:
         assert picture.stat().st_size < 250_000
         assert f"images/{picture.name})" in shown
+
+
+@by_page
+def test_python_of_a_page_can_be_read_and_imports_what_exists(page):
+    for block in _blocks(page.read_text(), "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "crossprop":
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{node.module} has no {name.name}"
 
 
 @_of("crossprop")
@@ -258,51 +267,9 @@ def test_layers_in_the_guide_are_those_that_the_linter_enforces():
     assert [set(re.findall(r"\w+", layer)) for layer in line.split("→")] == expected
 
 
-def _committed(path: str) -> str:
-    shown = subprocess.run(
-        ["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return shown.stdout
-
-
-def test_numbers_of_the_readme_are_those_of_the_committed_report():
-    """Or of the report that lies here, about to be committed; a run on another machine may differ in last digits."""
-    tool = load_script("tools/readme_table.py")
-    marked = list(tool.MARKED.finditer(README))
-    assert len(marked) == 1
-    assert marked[0]["source"] == tool.TABLE
-    here = ROOT / tool.TABLE
-    reports = [_committed(tool.TABLE), here.read_text() if here.is_file() else ""]
-    assert marked[0]["table"] in [tool.render(report) for report in reports if report]
-
-
-def test_table_of_numbers_follows_its_report():
-    table = load_script("tools/readme_table.py").render(
-        "target,unit,base_mae,best_sc,best_sc_test_mae,best_tl,best_tl_test_mae\n"
-        'gap,eV,1.5,ml(PA),0.44251,"freezing(oqmd, hidden_16)",148.421\n'
-    )
-    assert "| `gap` | eV | 1.50 | `ml(PA)` | 0.443 | `freezing(oqmd, hidden_16)` | 148 |" in table
-
-
-def test_tiers_in_the_protocol_are_those_of_the_configuration(compose):
-    """The table of docs/protocol.md, number for number."""
-    page = (ROOT / "docs" / "protocol.md").read_text().split("## Tiers")[1].split("\n## ")[0]
-    rows = {
-        name.strip(): (quick.strip(), full.strip())
-        for name, quick, full in re.findall(r"^\|([^|]*)\|([^|]*)\|([^|]*)\|$", page, flags=re.MULTILINE)
-    }
-    for place, tier in enumerate(("quick", "full")):
-        composed = compose("study=jarvis", f"tier={tier}")
-        study = composed["study"]
-        assert rows[""][place] == f"`{tier}`"
-        assert rows["sources with an ElemNet"][place] == str(len(study["elemnet_sources"]))
-        assert rows["sources of the joint network"][place] == str(len(study["joint"]["all_sources"]))
-        budget = study["budget"]
-        trials = rows["trials a side: regressors, networks"][place]
-        assert trials == f"{budget['ml_trials']}, {budget['dl_trials']}"
-        folds = [study["folds"], *study["folds_by_target"].values()]
-        stated = [int(number) for number in re.findall(r"\d+", rows["folds"][place])]
-        assert (min(stated), max(stated)) == (min(folds), max(folds))
-        assert rows["extraction layers to choose from"][place] == str(len(composed["search"]["layers"]))
-        ending = "end early" if study["fidelity"] else "computed in full"
-        assert rows["hopeless cells"][place] == ending
+def test_every_benchmark_is_listed_and_make_runs_those_that_need_nothing():
+    scripts = [path for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()]
+    page = (ROOT / "docs" / "engine.md").read_text()
+    assert [path.name for path in scripts if f"`{path.name}" not in page] == []
+    (line,) = re.findall(r"^BENCHMARKS \?= (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(line.split()) <= {path.stem for path in scripts}

@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import math
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
+from tool_modules import load_script
 
 from crossprop.vocabulary import Method, Side
 
 ROOT = Path(__file__).resolve().parents[2]
 JARVIS = ROOT / "reports" / "jarvis"
-NOT_FEWER_THAN = 500
-"""Rows from which on a hold-out is large enough to judge coverage, as in the report."""
 
 
 @cache
@@ -159,85 +159,6 @@ def test_errors_by_layer_are_those_of_the_report():
     assert min(later) > max(float(row["ratio_to_best_layer"]) - 1 for row in layers[:2])
 
 
-def test_coverage_is_told_as_it_was_measured():
-    rows = table("tables/coverage.csv")
-    total = sum(int(row["n_test"]) for row in rows)
-    held = sum(float(row["measured"]) * int(row["n_test"]) for row in rows) / total
-    outside = sum(float(row["outside_domain"]) * int(row["n_test"]) for row in rows) / total
-    large = [float(row["measured"]) for row in rows if int(row["n_test"]) >= NOT_FEWER_THAN]
-    told = page("docs/intervals.md")
-    assert f"`jarvis`: {100 * held:.1f} % of {total:,} values for 90 % stated" in told
-    between = f"between {100 * min(large):.1f} and {100 * max(large):.1f} %"
-    assert f"on the {len(large)} targets with {NOT_FEWER_THAN} rows or more {between}" in told
-    assert f"{100 * outside:.1f} % of the rows are flagged" in told
-
-
-def _held_out() -> dict[str, list[dict[str, str]]]:
-    """Runs of the benchmark of held-out chemistries, by the row of the table that tells of them."""
-    runs: dict[str, list[dict[str, str]]] = {
-        "known elements": [],
-        "elements never seen": [],
-        "the greatest": [],
-    }
-    path = ROOT / "reports" / "held_out_chemistry" / "study_chemistries.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            unseen = float(row["of_unseen_elements"]) == 1
-            greatest = row["chemistry"].startswith("greatest")
-            kind = "the greatest" if greatest else "elements never seen" if unseen else "known elements"
-            runs[kind].append(row)
-    return runs
-
-
-def _mean(runs: list[dict[str, str]], column: str) -> float:
-    return sum(float(row[column]) for row in runs) / len(runs)
-
-
-def _rounded(share: float) -> str:
-    return f"{100 * share:.1f} %" if share < 0.095 else f"{100 * share:.0f} %"
-
-
-@pytest.mark.parametrize("kind", _held_out())
-def test_held_out_chemistries_are_told_as_they_were_measured(kind):
-    runs = _held_out()[kind]
-    (line,) = [
-        row
-        for row in (ROOT / "docs" / "intervals.md").read_text().splitlines()
-        if row.startswith(f"| {kind}")
-    ]
-    cells = [cell.strip() for cell in line.split("|")[2:-1]]
-    assert cells == [
-        str(len(runs)),
-        f"{_mean(runs, 'mae_ratio'):.1f}",
-        f"{100 * _mean(runs, 'coverage'):.1f} %",
-        f"{100 * _mean(runs, 'coverage_before'):.1f} %",
-        _rounded(_mean(runs, "flagged")),
-        _rounded(_mean(runs, "flagged_before")),
-    ]
-
-
-def test_random_rows_beside_the_held_out_chemistries_are_told_as_they_were_measured():
-    runs = [row for of in _held_out().values() for row in of]
-    (line,) = [
-        row
-        for row in (ROOT / "docs" / "intervals.md").read_text().splitlines()
-        if row.startswith("| at random")
-    ]
-    cells = [cell.strip() for cell in line.split("|")[2:-1]]
-    assert cells[0] == str(len(runs))
-    assert cells[2] == f"{100 * _mean(runs, 'coverage_random'):.1f} %"
-    assert cells[3] == f"{100 * _mean(runs, 'coverage_random_before'):.1f} %"
-    assert cells[4] == f"{100 * _mean(runs, 'flagged_random'):.1f} %"
-
-
-def test_what_the_flag_sees_is_told_as_it_was_measured():
-    hard = [row for row in _held_out()["known elements"] if float(row["mae_ratio"]) > 1.5]
-    now, before = (f"{100 * _mean(hard, column):.0f} %" for column in ("flagged", "flagged_before"))
-    assert f"flags {now} of the rows on average ({before} with the radius of 99 %)" in page(
-        "docs/intervals.md"
-    )
-
-
 def test_share_of_repeated_hold_out_rows_is_that_of_the_report():
     (share,) = re.findall(
         r"hold-out rows \((\d+\.\d) %\) repeat", (JARVIS / "README.md").read_text(encoding="utf-8")
@@ -269,3 +190,53 @@ def test_megabytes_that_a_study_fetches_are_those_of_the_catalogue(study):
         flags=re.MULTILINE,
     )
     assert command == told
+
+
+def _committed(path: str) -> str:
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return shown.stdout
+
+
+def test_numbers_of_the_readme_are_those_of_the_committed_report():
+    """Or of the report that lies here, about to be committed; a run on another machine may differ in last digits."""
+    tool = load_script("tools/readme_table.py")
+    marked = list(tool.MARKED.finditer((ROOT / "README.md").read_text()))
+    assert len(marked) == 1
+    assert marked[0]["source"] == tool.TABLE
+    here = ROOT / tool.TABLE
+    reports = [_committed(tool.TABLE), here.read_text() if here.is_file() else ""]
+    assert marked[0]["table"] in [tool.render(report) for report in reports if report]
+
+
+def test_table_of_numbers_follows_its_report():
+    table = load_script("tools/readme_table.py").render(
+        "target,unit,base_mae,best_sc,best_sc_test_mae,best_tl,best_tl_test_mae\n"
+        'gap,eV,1.5,ml(PA),0.44251,"freezing(oqmd, hidden_16)",148.421\n'
+    )
+    assert "| `gap` | eV | 1.50 | `ml(PA)` | 0.443 | `freezing(oqmd, hidden_16)` | 148 |" in table
+
+
+def test_tiers_in_the_protocol_are_those_of_the_configuration(compose):
+    """The table of docs/protocol.md, number for number."""
+    tiers = (ROOT / "docs" / "protocol.md").read_text().split("## Tiers")[1].split("\n## ")[0]
+    rows = {
+        name.strip(): (quick.strip(), full.strip())
+        for name, quick, full in re.findall(r"^\|([^|]*)\|([^|]*)\|([^|]*)\|$", tiers, flags=re.MULTILINE)
+    }
+    for place, tier in enumerate(("quick", "full")):
+        composed = compose("study=jarvis", f"tier={tier}")
+        study = composed["study"]
+        assert rows[""][place] == f"`{tier}`"
+        assert rows["sources with an ElemNet"][place] == str(len(study["elemnet_sources"]))
+        assert rows["sources of the joint network"][place] == str(len(study["joint"]["all_sources"]))
+        budget = study["budget"]
+        trials = rows["trials a side: regressors, networks"][place]
+        assert trials == f"{budget['ml_trials']}, {budget['dl_trials']}"
+        folds = [study["folds"], *study["folds_by_target"].values()]
+        stated = [int(number) for number in re.findall(r"\d+", rows["folds"][place])]
+        assert (min(stated), max(stated)) == (min(folds), max(folds))
+        assert rows["extraction layers to choose from"][place] == str(len(composed["search"]["layers"]))
+        ending = "end early" if study["fidelity"] else "computed in full"
+        assert rows["hopeless cells"][place] == ending

@@ -1,7 +1,8 @@
 """Runs what the documentation tells a new user to type, in its order, in a copy of the project.
 
-Blocks marked `bash` are typed as they are. Setting up is left out (the tests run in an environment that has it), and a
-command that serves until it is stopped runs in the background until the page ends.
+Blocks marked `bash` are typed as they are, blocks marked `python` are run, and blocks marked `text` have to be seen
+among what was printed before, other numbers apart. Setting up is left out (the tests run in an environment that has
+it), and a command that serves until it is stopped runs in the background until the page ends.
 """
 
 from __future__ import annotations
@@ -18,8 +19,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("docs/tutorial.md", "docs/how-to/promote.md", "docs/how-to/serve.md", "docs/how-to/screen.md")
+PAGES = (
+    "docs/tutorial.md",
+    "docs/how-to/promote.md",
+    "docs/how-to/serve.md",
+    "docs/how-to/screen.md",
+    "docs/reference/python.md",
+    "docs/reference/rest.md",
+)
 """Pages whose commands build on each other; the others name commands that need a GPU, a cluster or containers."""
+
+NEEDS_SERVICE = ("docs/reference/rest.md",)
+"""Pages that speak of a service which runs already."""
 
 SET_UP = re.compile(r"^(git clone|cd |make setup|source |make ui|xdg-open)")
 SERVES = re.compile(r"^(crossprop (serve|ui)|mlflow models serve)\b")
@@ -29,12 +40,26 @@ REFUSED = {"crossprop rollback": "has no previous version to go back to"}
 SECONDS = 1200
 
 
-def commands(page: str) -> list[str]:
-    """Every command of a page's bash blocks; a line that ends with a backslash goes on."""
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Language and text of a page's blocks, in their order."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
-    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return re.findall(r"^ *```(bash|python|text)\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(block: str) -> list[str]:
+    """Every command of a bash block; a line that ends with a backslash goes on."""
+    lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def unseen(block: str, printed: str) -> list[str]:
+    """Parts of what a page shows (an ellipsis separates them) that were not printed, whatever the numbers."""
+
+    def plain(text: str) -> str:
+        return " ".join(re.sub(r"\d+(\.\d+)?", "#", text).split())
+
+    shown = [part for line in block.splitlines() for part in line.split("…")]
+    return [part for part in shown if plain(part) not in plain(printed)]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +101,15 @@ def environment(workspace: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_has_commands(page):
-    assert commands(page)
+    assert any(language == "bash" and commands(block) for language, block in blocks(page)) or any(
+        language == "python" for language, _ in blocks(page)
+    )
+
+
+def test_what_a_page_shows_is_compared_with_what_was_printed():
+    printed = "rows   304 read, 300 kept\nMAE 149.5 µV/K against 276.8 (-46%), 271.1 for the median\n"
+    assert unseen("rows  304 read, 300 kept\n…\nMAE 150 µV/K against 280.1 …\n", printed) == []
+    assert unseen("rows  304 read, 300 dropped\n", printed) == ["rows  304 read, 300 dropped"]
 
 
 @pytest.mark.slow
@@ -84,34 +117,44 @@ def test_page_has_commands(page):
 def test_every_command_of_the_pages_does_what_it_should(workspace, environment):
     for page in PAGES:
         served: list[subprocess.Popen[bytes]] = []
+        printed = ""
         try:
-            for command in commands(page):
-                if SERVES.match(command):
-                    served.append(_start(command, workspace, environment))
-                elif not SET_UP.match(command):
-                    _type(command, page, workspace, environment)
+            if page in NEEDS_SERVICE:
+                served.append(_start("crossprop serve", workspace, environment))
+            for language, block in blocks(page):
+                if language == "text":
+                    assert unseen(block, printed) == [], (
+                        f"{page} shows what was not printed:\n{printed[-3000:]}"
+                    )
+                elif language == "python":
+                    printed += _run([sys.executable, "-c", block], page, workspace, environment)
+                else:
+                    for command in commands(block):
+                        if SERVES.match(command):
+                            served.append(_start(command, workspace, environment))
+                        elif not SET_UP.match(command):
+                            typed = ["bash", "-o", "pipefail", "-c", command]
+                            printed += _run(typed, page, workspace, environment)
         finally:
             for process in served:
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait(timeout=60)
 
 
-def _type(command: str, page: str, folder: Path, environment: dict[str, str]) -> None:
+def _run(words: list[str], page: str, folder: Path, environment: dict[str, str]) -> str:
+    """What a command prints; fails where it fails, or refuses otherwise than it should."""
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
     )
+    command = words[-1]
     output = f"{page}: {command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    for words, told in REFUSED.items():
-        if command.startswith(words):
+    for start, told in REFUSED.items():
+        if command.startswith(start):
             assert (done.returncode, told in done.stderr) == (1, True), output
-            return
+            return done.stdout
     assert done.returncode == 0, output
+    assert not done.stdout.startswith('{"error"'), output
+    return done.stdout
 
 
 def _start(command: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
