@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from crossprop.cli.file_options import Decimal, Delimiter, ElementColumns, Encoding, GroupColumn, Sheet
 from crossprop.errors import ConfigError
 
 app = typer.Typer()
@@ -44,18 +45,12 @@ def fit(
     split_column: Annotated[
         str | None, typer.Option(help="Column that says 'train' or 'test'; else a hold-out is drawn.")
     ] = None,
-    group_column: Annotated[
-        str | None,
-        typer.Option(help="Column of what stays on one side of every split: a paper, a sample series."),
-    ] = None,
-    element_columns: Annotated[
-        str | None,
-        typer.Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts."),
-    ] = None,
-    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding; guessed.")] = None,
-    delimiter: Annotated[str | None, typer.Option(help="Separator of the fields; guessed.")] = None,
-    decimal: Annotated[str | None, typer.Option(help="Sign of the decimals, '.' or ','; guessed.")] = None,
+    group_column: GroupColumn = None,
+    element_columns: ElementColumns = None,
+    sheet: Sheet = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     sources: Annotated[
         str,
         typer.Option(
@@ -146,7 +141,7 @@ def predict(
         str | None,
         typer.Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts."),
     ] = None,
-    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook.")] = None,
+    sheet: Sheet = None,
     output: Annotated[Path | None, typer.Option(help="File to write: .csv, .parquet or .json.")] = None,
     form: Annotated[
         Form | None, typer.Option("--format", help="What to print; a table unless it goes into a pipe.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crossprop.cli.file_options import Decimal, Delimiter, ElementColumns, Encoding, GroupColumn, Sheet
 from crossprop.errors import OwnFileError
 
 if TYPE_CHECKING:
@@ -26,21 +27,15 @@ def add_command(
     split_column: Annotated[
         str | None, typer.Option(help="Column that says 'train' or 'test'; else a tenth is held out.")
     ] = None,
-    group_column: Annotated[
-        str | None,
-        typer.Option(help="Column of what stays on one side of every split: a paper, a sample series."),
-    ] = None,
-    element_columns: Annotated[
-        str | None,
-        typer.Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts."),
-    ] = None,
+    group_column: GroupColumn = None,
+    element_columns: ElementColumns = None,
     description: Annotated[str | None, typer.Option(help="What the property is, in a sentence.")] = None,
     citation: Annotated[str | None, typer.Option(help="Whom to cite.")] = None,
     licence: Annotated[str | None, typer.Option(help="Terms of use of the data.")] = None,
-    sheet: Annotated[str | None, typer.Option(help="Sheet of a workbook.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding; guessed.")] = None,
-    delimiter: Annotated[str | None, typer.Option(help="Separator of the fields; guessed.")] = None,
-    decimal: Annotated[str | None, typer.Option(help="Sign of the decimals, '.' or ','; guessed.")] = None,
+    sheet: Sheet = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any row is bad.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Drop bad rows without asking.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace your property of this name.")] = False,
