@@ -209,9 +209,8 @@ def test_target_that_moves_to_another_shard_keeps_its_runs_and_its_tables(projec
 def test_study_stopped_on_one_machine_goes_on_on_another(project, tmp_path):
     """The commands of docs/operations.md: the store of cells, data and models are copied into a fresh checkout."""
     page = (ROOT / "docs" / "operations.md").read_text().split("## On another machine")[1]
-    pack, unpack, commit, _ = (
-        shlex.split(line, comments=True) for line in page.split("```bash\n")[1].split("```")[0].splitlines()
-    )
+    lines = page.split("```bash\n")[1].split("```")[0].splitlines()
+    pack, unpack, commit, _ = filter(None, (shlex.split(line, comments=True) for line in lines))
     there = Project(tmp_path / "there")
     subprocess.run(["git", "clone", "--quiet", project.root, there.root], check=True)
     status, output = project.run(*pack)
