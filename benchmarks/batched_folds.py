@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 
 from crossprop.config import Recipe
+from crossprop.methods import DEFAULT_SEED, Architecture
 from crossprop.training.batched import FitJob, fit_together, worth_batching
 from crossprop.training.device import configure
-from crossprop.vocabulary import DEFAULT_SEED, Architecture
 
 WIDTHS = {Architecture.ELEMNET: 86, Architecture.RESNET: 231}
 
 
 def fold_jobs(n_rows: int, n_folds: int, recipe: Recipe, architecture: Architecture) -> list[FitJob]:
     """Every fold of random rows, each with its training rows and its validation rows."""
-    from crossprop.models.elemnet import initial_weights
+    from crossprop.models.networks import initial_weights
 
     rng = np.random.default_rng(DEFAULT_SEED)
     x = rng.dirichlet(np.full(WIDTHS[architecture], 0.05), n_rows).astype(np.float32)
@@ -82,7 +82,7 @@ def main() -> None:
     given = parser.parse_args()
 
     configure(given.backend, given.threads)
-    from crossprop.training.fit import NetworkTrainer
+    from crossprop.training.trainer import NetworkTrainer
 
     gpu = has_gpu(given.backend)
     print(f"{given.folds} folds, {given.architecture}, batch {given.batch}, about {given.steps} steps a fit; "

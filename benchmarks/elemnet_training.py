@@ -27,10 +27,10 @@ import numpy as np
 
 from crossprop.config import PARAMS_FILE, Recipe, load_params
 from crossprop.data.compositions import ELEMENTS
-from crossprop.experiments.pool import usable_cores
+from crossprop.experiments.executor import usable_cores
+from crossprop.methods import DEFAULT_SEED, Architecture, Representation
 from crossprop.paths import StudyPaths
 from crossprop.training.device import configure
-from crossprop.vocabulary import DEFAULT_SEED, Architecture, Representation
 
 PAPER_BATCH, PAPER_RATE = 32, 1e-4
 Part = tuple[np.ndarray, np.ndarray]
@@ -88,7 +88,7 @@ class PaperSide:
     def __init__(self) -> None:
         import keras
 
-        from crossprop.models.elemnet import build_elemnet
+        from crossprop.models.networks import build_elemnet
 
         keras.utils.set_random_seed(DEFAULT_SEED)
         self._model = build_elemnet(len(ELEMENTS))
@@ -105,7 +105,7 @@ class OurSide:
     """The pretrain stage's way."""
 
     def __init__(self, recipe: Recipe, architecture: Architecture = Architecture.ELEMNET) -> None:
-        from crossprop.training.fit import NetworkTrainer
+        from crossprop.training.trainer import NetworkTrainer
 
         self._trainer, self._recipe, self._architecture = NetworkTrainer(jit=True), recipe, architecture
 
@@ -119,7 +119,7 @@ class OurSide:
         recipe: Recipe,
         on_epoch: Callable[[int, float], None] | None = None,
     ) -> None:
-        from crossprop.models.elemnet import initial_weights
+        from crossprop.models.networks import initial_weights
 
         self._trainer.fit(
             *train, validation, recipe, lambda network: initial_weights(network, DEFAULT_SEED), DEFAULT_SEED,
@@ -129,7 +129,7 @@ class OurSide:
 
 def with_attributes(rows: Rows) -> Rows:
     """The same rows, whose features are fractions beside physical attributes, shape (n, 231)."""
-    from crossprop.features.physical_attributes import physical_attributes
+    from crossprop.features.magpie import physical_attributes
 
     def widened(part: Part) -> Part:
         fractions = np.asarray(part[0], np.float64)

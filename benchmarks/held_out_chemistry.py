@@ -28,10 +28,10 @@ from held_out_report import judged_runs, write_report
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.data.splits import cross_validation_folds
-from crossprop.features.physical_attributes import physical_attributes
+from crossprop.features.magpie import physical_attributes
+from crossprop.methods import DEFAULT_SEED
 from crossprop.models.regressors import build_regressor
 from crossprop.models.target_transform import TargetTransform
-from crossprop.vocabulary import DEFAULT_SEED
 
 TARGETS = ("deltae", "bulkmoduluskv", "shearmodulusgv", "optb88vdw_bandgap", "piezo_max_eij")
 FURTHER = ("ehull", "eps", "encut", "mbj_bandgap", "max_mode", "spillage", "nseebeck", "expt_deltae")
@@ -76,7 +76,7 @@ def development_splits(x: np.ndarray, y: np.ndarray, seed: int) -> Iterator[tupl
     """Other ways to leave something out: clusters, elements, pairs of an element and a group, the greatest values."""
     from sklearn.cluster import KMeans
 
-    from crossprop.serving.space import CompositionSpace
+    from crossprop.uncertainty.neighbours import CompositionSpace
 
     rng = np.random.default_rng(seed)
     cluster = KMeans(12, n_init=1, random_state=seed).fit_predict(CompositionSpace.fit(x).points(x))

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
-from crossprop.reporting.figure_style import QUALITATIVE, house_style, save_png
-from crossprop.serving.calibration import Calibration
-from crossprop.serving.coverage import judge
-from crossprop.serving.domain import domain_radius
+from crossprop.report.figures import QUALITATIVE, house_style, save_png
+from crossprop.uncertainty.conformal import Calibration
+from crossprop.uncertainty.evidence import judge
+from crossprop.uncertainty.neighbours import domain_radius
 
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, np.inf)
 """Distances to the nearest training composition, in radii of the domain."""

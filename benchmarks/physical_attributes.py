@@ -21,8 +21,8 @@ import pandas as pd  # noqa: E402
 
 from crossprop.data import compositions  # noqa: E402
 from crossprop.data.compositions import fraction_matrix  # noqa: E402
-from crossprop.features.physical_attributes import ATTRIBUTE_NAMES, physical_attributes  # noqa: E402
-from crossprop.vocabulary import DEFAULT_SEED  # noqa: E402
+from crossprop.features.magpie import ATTRIBUTE_NAMES, physical_attributes  # noqa: E402
+from crossprop.methods import DEFAULT_SEED  # noqa: E402
 
 
 def transport_formulas(rows: int) -> list[str]:

@@ -70,7 +70,7 @@ def measure(folder: Path, saved: bool, cache: Path, threads: int, answers: Path,
 
         predictor = load_predictor(folder)
     else:
-        from crossprop.serving.compiled import load_compiled
+        from crossprop.inference.compiled import load_compiled
 
         predictor = load_compiled(folder, cache=cache, threads=threads)
     load = time.perf_counter() - started

@@ -28,13 +28,12 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import numpy as np
 import pandas as pd
 
-from crossprop.experiments.recording import BackgroundRecorder
-from crossprop.experiments.results import CellCost, CellOutcome, CellResult
-from crossprop.tracking.context import RunContext
+from crossprop.experiments.results import BackgroundRecorder, CellCost, CellOutcome, CellResult
+from crossprop.methods import Method, Representation
+from crossprop.tracking.provenance import RunContext
 from crossprop.tracking.runs import MlflowRecorder
 from crossprop.tracking.store import analyze_store, open_client, prepare_store
 from crossprop.tracking.ui import ui_command
-from crossprop.vocabulary import Method, Representation
 
 TARGETS = [f"target_{i:02d}" for i in range(41)]
 STUDY = "bench"

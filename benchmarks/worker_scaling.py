@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from crossprop.experiments.pool import usable_cores
+from crossprop.experiments.executor import usable_cores
+from crossprop.methods import DEFAULT_SEED
 from crossprop.training.device import configure, process_environment
-from crossprop.vocabulary import DEFAULT_SEED
 
 WAIT = 300.0
 """Seconds after which a process that never arrives ends the measurement."""
@@ -52,8 +52,8 @@ def work(plan: Plan, barrier: Barrier, answers: Any) -> None:
     """Train for a while beside the others; answers with samples, seconds and memory."""
     configure("tensorflow", plan.threads)
     from crossprop.config import Recipe
-    from crossprop.models.elemnet import initial_weights
-    from crossprop.training.fit import NetworkTrainer
+    from crossprop.models.networks import initial_weights
+    from crossprop.training.trainer import NetworkTrainer
 
     x = np.load(plan.matrix, mmap_mode="r")
     y = np.asarray(x[:, :1]) * 2 - 1

@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from crossprop.config import PARAMS_FILE, load_params
-from crossprop.console import run_command
-from crossprop.features.matrices import write_features
-from crossprop.features.plan import matrices_of
+from crossprop.errors import run_command
+from crossprop.features.matrices import matrices_of, write_features
 from crossprop.paths import StudyPaths
 
 

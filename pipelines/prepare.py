@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from crossprop.config import PARAMS_FILE, load_params
-from crossprop.console import run_command
 from crossprop.data.catalog import load_catalog
 from crossprop.data.prepare import prepare_study
+from crossprop.errors import run_command
 from crossprop.experiments.progress import show
 from crossprop.paths import StudyPaths
 

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from crossprop.config import PARAMS_FILE, load_params
-from crossprop.console import run_command
 from crossprop.data.catalog import load_catalog
-from crossprop.experiments.joint import pretrain_joint
+from crossprop.errors import run_command
+from crossprop.experiments.pretrain import pretrain_joint
 from crossprop.paths import StudyPaths
+from crossprop.tracking.provenance import open_study_context
 from crossprop.tracking.runs import record_pretraining
-from crossprop.tracking.study_context import open_study_context
 
 
 def main() -> None:

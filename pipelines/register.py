@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from crossprop.config import PARAMS_FILE, load_params
-from crossprop.console import run_command
+from crossprop.errors import run_command
 from crossprop.paths import StudyPaths
-from crossprop.tracking.winners import register_study
+from crossprop.tracking.registration import register_study
 
 
 def main() -> None:

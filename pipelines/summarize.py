@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 
 from crossprop.config import PARAMS_FILE, load_params
-from crossprop.console import run_command
 from crossprop.data.catalog import load_catalog
+from crossprop.errors import run_command
 from crossprop.paths import StudyPaths
-from crossprop.reporting.plan import study_info
-from crossprop.reporting.summary import summarize
+from crossprop.report.study import study_info
+from crossprop.report.summary import summarize
 
 
 def main() -> None:

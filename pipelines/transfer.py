@@ -6,12 +6,11 @@ import argparse
 from pathlib import Path
 
 from crossprop.config import PARAMS_FILE, load_params
-from crossprop.console import run_command
-from crossprop.errors import ConfigError
-from crossprop.experiments.target import run_targets
+from crossprop.errors import ConfigError, run_command
+from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
+from crossprop.tracking.provenance import open_study_context
 from crossprop.tracking.runs import MlflowRecorder
-from crossprop.tracking.study_context import open_study_context
 
 
 def main() -> None:

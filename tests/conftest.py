@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, settings
 from crossprop.config import Params, parse_params
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.features.matrices import write_features
+from crossprop.methods import Representation
 from crossprop.paths import StudyPaths
-from crossprop.vocabulary import Representation
 
 # Tests that run in the background of a shell inherit an ignored SIGINT; the commands that they interrupt must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -152,7 +152,7 @@ def write_target() -> Callable[..., pd.DataFrame]:
 @pytest.fixture(scope="session")
 def pretrained_source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A root that holds the prepared tiny source and its network, and the lines printed while it was trained."""
-    from crossprop.experiments.sources import pretrain_source
+    from crossprop.experiments.pretrain import pretrain_source
 
     root = tmp_path_factory.mktemp("source")
     params = parse_params(copy.deepcopy(TINY))
@@ -180,7 +180,7 @@ def write_study(
 @pytest.fixture(scope="session")
 def pretrained_joint(pretrained_source: tuple[Path, list[str]], tiny_params: Callable[..., Params]) -> Path:
     """The folder of a tiny joint network that has learnt the one source of the tiny study."""
-    from crossprop.experiments.joint import pretrain_joint
+    from crossprop.experiments.pretrain import pretrain_joint
 
     paths = StudyPaths("tiny", pretrained_source[0])
     pretrain_joint(tiny_params(**JOINT), "all_sources", {SOURCE: "eV/atom"}, paths, lambda line: None)

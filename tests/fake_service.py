@@ -17,9 +17,9 @@ import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.errors import ModelFormatError, TrackingError
-from crossprop.serving.evidence import write_evidence
-from crossprop.serving.served import Coverage, Neighbour, Predictions
-from crossprop.tracking.lookup import ModelInfo, VersionInfo
+from crossprop.inference.predictor import Neighbour, Predictions
+from crossprop.tracking.client import ModelInfo, VersionInfo
+from crossprop.uncertainty.evidence import Coverage, write_evidence
 
 PROPERTIES = {
     "bulkmoduluskv": ("Bulk modulus (Voigt average)", "GPa", 100.0, 60.0, 9.1),

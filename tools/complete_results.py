@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crossprop.console import run_command
-from crossprop.errors import StoreError
-from crossprop.serving.coverage import folder_coverage
-from crossprop.serving.evidence import complete_results
+from crossprop.errors import StoreError, run_command
+from crossprop.uncertainty.evidence import complete_results, folder_coverage
 
 
 def main() -> None:

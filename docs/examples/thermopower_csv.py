@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from crossprop.data.catalog import load_catalog
-from crossprop.data.transport import embedded_table
+from crossprop.data.embedded import embedded_table
 
 ROWS = 300
 MISTAKES = (("Bi2Te3?", "-150"), ("PbTe", "n/a"), ("Qq3Sb", "12.5"), ("", "-80"))

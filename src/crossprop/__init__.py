@@ -8,9 +8,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
-    "CrossPropertyRegressor": "crossprop.workbench.regressor",
-    "composition_groups": "crossprop.workbench.estimator_input",
-    "prepare_sources": "crossprop.workbench.pretraining",
+    "CrossPropertyRegressor": "crossprop.estimator.regressor",
+    "composition_groups": "crossprop.estimator.regressor",
+    "prepare_sources": "crossprop.estimator.pretrained",
 }
 """What notebooks take from here, and where it is; loaded when it is asked for."""
 

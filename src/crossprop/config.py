@@ -3,33 +3,384 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from crossprop.configuration.search import ComputeConfig, Range, RegressorSpace, SearchConfig, Space
-from crossprop.configuration.section import Section
-from crossprop.configuration.study import StudyConfig
-from crossprop.configuration.training import Budget, Fidelity, LearningCurve, Recipe
 from crossprop.errors import ConfigError
+from crossprop.methods import (
+    DEFAULT_SEED,
+    EXTRACTION_LAYERS,
+    OWN_REGRESSORS,
+    PAPER_METHODS,
+    REGRESSORS,
+    Family,
+    Method,
+    Protocol,
+    Representation,
+    Side,
+)
 
-__all__ = [
-    "PARAMS_FILE",
-    "Budget",
-    "ComputeConfig",
-    "Fidelity",
-    "LearningCurve",
-    "Params",
-    "Range",
-    "Recipe",
-    "RegressorSpace",
-    "SearchConfig",
-    "Space",
-    "StudyConfig",
-    "load_params",
-    "parse_params",
-]
+
+class Section(BaseModel):
+    """Frozen, and closed: an unknown key is an error, not a shrug; text is no number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
+
+
+class Recipe(Section):
+    """How a network is trained: a fixed schedule, with early stopping as an option.
+
+    Attributes:
+        epochs: Passes over the training rows.
+        batch_size: Training rows of one step (all of them where there are fewer).
+        min_steps: Steps that a fit has at least: on few rows there are more epochs. 0 asks for none.
+        min_batches: Batches that an epoch has at least: on few rows the batch is halved, down to 16 rows.
+        learning_rate: Its greatest value over the schedule.
+        weight_decay: Decoupled decay (AdamW); 0 is plain Adam.
+        schedule: ``cosine`` falls to zero after the warm-up, ``constant`` stays.
+        warmup_fraction: Share of the steps over which the rate rises linearly.
+        dropout: Rate of the dropout layers; 0 (the default) leaves them out.
+        patience: Epochs without a better validation MAE before stopping; ``null`` never stops early.
+        restore_best: Return the weights of the epoch with the least validation MAE, not the last ones.
+    """
+
+    epochs: Count
+    batch_size: Count
+    min_steps: Annotated[int, Field(ge=0, strict=True)] = 0
+    min_batches: Count = 1
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0, strict=True)] = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_fraction: Share = 0.1
+    dropout: Share = 0.0
+    patience: Count | None = None
+    restore_best: Annotated[bool, Field(strict=True)] = False
+
+
+class Budget(Section):
+    """What one side, scratch or transfer, may spend on tuning one target.
+
+    Both sides get the same.
+
+    Attributes:
+        ml_trials: Trials on regressors, shared evenly among the side's cells of that family.
+        dl_trials: Trials on networks, shared in the same way.
+        seconds: Most seconds that the side's tuning may take, summed over the workers.
+    """
+
+    ml_trials: Count
+    dl_trials: Count
+    seconds: Positive
+
+
+class Fidelity(Section):
+    """Successive halving: hopeless cells see few rows, few steps and few folds.
+
+    Attributes:
+        rows: Most training rows of a screening fit.
+        steps: Most steps of a screening fit of a network.
+        after_screening: Methods of each side and family (the paper's and ours apart) that are cross-validated.
+        after_first_fold: Methods of each side (the paper's and ours apart) that go on after the first fold.
+        margin: Share by which a method may be behind the best of those on the first fold and still go on.
+    """
+
+    rows: Annotated[int, Field(ge=50, strict=True)]
+    steps: Count
+    after_screening: Count
+    after_first_fold: Count
+    margin: Positive
+
+
+class LearningCurve(Section):
+    """Refits of the best scratch and the best transfer cell on shares of the training rows.
+
+    Attributes:
+        targets: Targets that get a learning curve.
+        shares: Shares of the training rows, below 1; the whole is known anyway.
+    """
+
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1, strict=True)], ...], Field(min_length=1)]
+
+
+class Range(Section):
+    """One hyperparameter: an interval or a list of choices, with the default that is always tried first.
+
+    Attributes:
+        low: Least value of an interval.
+        high: Greatest value of an interval.
+        log: Whether the interval is sampled on a logarithmic scale.
+        integer: Whether only whole numbers are sampled.
+        choices: What may be chosen, in place of an interval.
+        default: What the first trial takes.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    integer: bool = False
+    choices: tuple[str | int | float | bool | None, ...] | None = None
+    default: str | int | float | bool | None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.integer:
+                raise ValueError("give either choices or low/high, not both")
+            if self.default not in self.choices:
+                raise ValueError(f"default {self.default!r} is none of the choices {list(self.choices)}")
+            return self
+        if self.low is None or self.high is None or self.low >= self.high:
+            raise ValueError("low and high are needed, low below high (or choices)")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range needs low above 0")
+        if isinstance(self.default, (str, bool)) or self.default is None:
+            raise ValueError(f"default {self.default!r} is no number")
+        if not self.low <= self.default <= self.high:
+            raise ValueError(f"default {self.default} lies outside {self.low} to {self.high}")
+        if self.integer and any(value % 1 for value in (self.low, self.high, self.default)):
+            raise ValueError("an integer range needs whole low, high and default")
+        return self
+
+
+Space = dict[str, Range]
+
+
+class RegressorSpace(Section):
+    """The zoo: shared hyperparameters and those of each algorithm, tried in this order with their defaults.
+
+    Attributes:
+        shared: Hyperparameters that every algorithm has, by name.
+        algorithms: Algorithms that may be chosen, each with its own hyperparameters by name.
+        defaults_first: How many algorithms, in the order of the list, are tried with their defaults before others.
+    """
+
+    shared: Space = Field(default_factory=dict)
+    algorithms: Annotated[dict[str, Space], Field(min_length=1)]
+    defaults_first: Count = 1
+
+
+class SearchConfig(Section):
+    """What tuning may try.
+
+    Attributes:
+        ml: The paper's regressors (``ml`` and ``ml_featextr``).
+        own: The regressors of our methods (``boost`` and ``boost_sources``).
+        dl: Networks that start at random weights; by key of a recipe.
+        finetune: Networks that start at a source's weights; by key of a recipe.
+        layers: Extraction layers that may be chosen.
+        default_layer: Extraction layer of the first trial.
+    """
+
+    ml: RegressorSpace
+    own: RegressorSpace = RegressorSpace(algorithms={name: {} for name in OWN_REGRESSORS}, defaults_first=3)
+    dl: Space
+    finetune: Space
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = EXTRACTION_LAYERS
+    default_layer: str = EXTRACTION_LAYERS[1]
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        for section, space, known in (("ml", self.ml, REGRESSORS), ("own", self.own, OWN_REGRESSORS)):
+            if strange := sorted(set(space.algorithms) - set(known)):
+                raise ValueError(
+                    f"{section}.algorithms names {', '.join(strange)}; known are {', '.join(known)}"
+                )
+        for name, networks in (("dl", self.dl), ("finetune", self.finetune)):
+            for key, given in networks.items():
+                for value in given.choices or (given.low, given.high, given.default):
+                    _accept(
+                        f"{name}.{key}", key, int(value) if given.integer and value is not None else value
+                    )
+        if unknown := sorted(set(self.layers) - set(EXTRACTION_LAYERS)):
+            raise ValueError(f"layers names {', '.join(unknown)}; known are {', '.join(EXTRACTION_LAYERS)}")
+        if self.default_layer not in self.layers:
+            raise ValueError(f"default_layer {self.default_layer!r} is not among layers")
+        return self
+
+
+def _accept(path: str, key: str, value: object) -> None:
+    """Refuse a hyperparameter of a network that no recipe would take."""
+    try:
+        Recipe.model_validate({"epochs": 1, "batch_size": 1, "learning_rate": 1.0, key: value})
+    except ValidationError as error:
+        raise ValueError(f"{path}: {value!r} is refused: {error.errors()[0]['msg']}") from None
+
+
+class ComputeConfig(Section):
+    """Where the work runs.
+
+    Attributes:
+        workers: Processes that fit cells, one thread each; 0 takes one for every core.
+        backend: Keras backend of the workers.
+        retries: How often a failed piece of work is tried again before its cell counts as failed.
+        together: Whether the folds of a network are trained as one batched network: ``auto`` does so on a GPU.
+    """
+
+    workers: Annotated[int, Field(ge=0, strict=True)] = 0
+    backend: Literal["tensorflow", "jax"] = "tensorflow"
+    retries: Annotated[int, Field(ge=0, strict=True)] = 1
+    together: Literal["auto", "always", "never"] = "auto"
+
+
+_WITHOUT_REPEATS = ("targets", "sources", "elemnet_sources", "methods", "representations")
+
+
+class StudyConfig(Section):
+    """A study: which data, which cells, under which protocol and budgets.
+
+    Attributes:
+        name: Name of the study: of its folders, experiments and registered models.
+        title: Heading of its report.
+        tier: Which tier of the study this is; shown in its report.
+        protocol: Which training rows are used: ``published`` or ``strict``.
+        seed: Seed of every draw.
+        edition: Which edition of the sources is read, where there are several: ``full`` has more rows.
+        targets: Properties to be predicted.
+        shards: Targets by name of the stage that computes them; empty leaves them unsharded.
+        sources: Properties to transfer from.
+        elemnet_sources: Sources with an ElemNet of their own; ``[]`` for none.
+        joint: The joint network, by name, with the sources that it learns at once; at most one.
+        methods: Methods to compare.
+        representations: What scratch methods read.
+        folds: Folds of the cross-validation.
+        folds_by_target: The same for single targets.
+        budget: What tuning may spend.
+        fidelity: How early hopeless cells end; ``null`` computes every method in full.
+        learning_curve: Refits on shares of the training rows; ``null`` for none.
+        pretrain: Recipe of a source's ElemNet.
+        joint_pretrain: Recipe of the joint network.
+        scratch: Recipe of networks that start at random weights.
+        transfer: Recipe of networks that start at a source's weights.
+    """
+
+    name: Name
+    title: str
+    tier: str = ""
+    protocol: Protocol = Protocol.PUBLISHED
+    seed: Annotated[int, Field(ge=0, strict=True)] = DEFAULT_SEED
+    edition: Literal["open", "full"] = "open"
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    shards: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    sources: tuple[Name, ...]
+    elemnet_sources: tuple[Name, ...] = ()
+    joint: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, max_length=1
+    )
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = PAPER_METHODS
+    representations: Annotated[tuple[Representation, ...], Field(min_length=1)]
+    folds: Annotated[int, Field(ge=2, strict=True)] = 10
+    folds_by_target: dict[str, Annotated[int, Field(ge=2, strict=True)]] = Field(default_factory=dict)
+    budget: Budget
+    fidelity: Fidelity | None = None
+    learning_curve: LearningCurve | None = None
+    pretrain: Recipe
+    joint_pretrain: Recipe | None = None
+    scratch: Recipe
+    transfer: Recipe
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_sources(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("elemnet_sources") is None:
+            return {**values, "elemnet_sources": values.get("sources", ())}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        lists = {name: getattr(self, name) for name in _WITHOUT_REPEATS}
+        for field, values in (lists | {f"joint.{k}": v for k, v in self.joint.items()}).items():
+            if repeated := sorted({str(v) for v in values if values.count(v) > 1}):
+                raise ValueError(f"{field} names {', '.join(repeated)} more than once")
+        if both := sorted(set(self.targets) & set(self.sources)):
+            raise ValueError(f"{', '.join(both)} cannot be both target and source of one study")
+        transferred = (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES)
+        if strange := [str(r) for r in self.representations if r in transferred]:
+            raise ValueError(
+                f"representations lists inputs of scratch methods; {strange[0]!r} is chosen by the method"
+            )
+        if not self.sources and any(m.side is Side.TRANSFER for m in self.methods):
+            raise ValueError("sources is empty, but methods holds transfer methods")
+        if Method.BLEND in self.methods and not set(self.methods) - {Method.BASE, Method.BLEND}:
+            raise ValueError("methods holds blend, but nothing to be blended: name the methods, too")
+        self._check_sources()
+        self._check_shards()
+        if unknown := sorted(set(self.folds_by_target) - set(self.targets)):
+            raise ValueError(f"folds_by_target names {', '.join(unknown)}, no target of this study")
+        for side in (Side.SCRATCH, Side.TRANSFER):
+            for family, trials in (
+                (Family.REGRESSOR, self.budget.ml_trials),
+                (Family.NETWORK, self.budget.dl_trials),
+            ):
+                cells = self.count_cells(side, family)
+                if cells > trials:
+                    raise ValueError(
+                        f"budget.{family}_trials is {trials}, but the {side} side has {cells} such cells a target: "
+                        "every cell needs at least one trial"
+                    )
+        return self
+
+    def _check_sources(self) -> None:
+        used = {"elemnet_sources": self.elemnet_sources, **{f"joint.{k}": v for k, v in self.joint.items()}}
+        for field, names in used.items():
+            if unknown := [name for name in names if name not in self.sources]:
+                raise ValueError(f"{field} names {', '.join(unknown)}, no source of this study")
+        if taken := set(self.joint) & {*self.sources, *self.targets}:
+            raise ValueError(f"joint.{taken.pop()} has the name of a property: choose another")
+        if wanting := [str(m) for m in self.methods if m.uses_joint and not self.joint]:
+            raise ValueError(
+                f"methods holds {', '.join(wanting)}, which need a joint network: name one in joint"
+            )
+        if self.joint and self.joint_pretrain is None:
+            raise ValueError("joint names a network, but joint_pretrain gives it no recipe")
+
+    def _check_shards(self) -> None:
+        sharded = [target for targets in self.shards.values() for target in targets]
+        if self.shards and sorted(sharded) != sorted(self.targets):
+            odd = sorted({t for t in sharded if sharded.count(t) > 1} | set(sharded) ^ set(self.targets))
+            raise ValueError(f"shards must hold every target exactly once; look at {', '.join(odd)}")
+        curve = self.learning_curve.targets if self.learning_curve else ()
+        if unknown := sorted(set(curve) - set(self.targets)):
+            raise ValueError(f"learning_curve.targets names {', '.join(unknown)}, no target of this study")
+
+    def points(self, method: Method) -> list[tuple[str | None, Representation | None]]:
+        """Source and representation of every cell of a method for one target."""
+        if method.side in (Side.BASE, Side.BLEND):
+            return [(None, None)]
+        if method.uses_joint:
+            taken = Representation.COMBINED
+            if method.family is Family.REGRESSOR:
+                taken = Representation.PREDICTED_SOURCES
+            return [(name, taken) for name in self.joint]
+        if method.ours:
+            regressor = method.family is Family.REGRESSOR
+            return [(None, Representation.PHYSICAL_ATTRIBUTES if regressor else Representation.COMBINED)]
+        if method.side is Side.SCRATCH:
+            return [(None, representation) for representation in self.representations]
+        tuned = method in (Method.FINETUNE, Method.MODFINETUNE)
+        taken = Representation.ELEMENTAL_FRACTIONS if tuned else Representation.ACTIVATIONS
+        return [(source, taken) for source in self.elemnet_sources]
+
+    def count_cells(self, side: Side, family: Family) -> int:
+        """Number of cells of one side and family for one target."""
+        return sum(len(self.points(m)) for m in self.methods if m.side is side and m.family is family)
+
+    def shard_of(self, target: str) -> str | None:
+        """Name of the shard that a target belongs to, or ``None`` in a study without shards."""
+        return next((name for name, targets in self.shards.items() if target in targets), None)
+
+    def folds_of(self, target: str) -> int:
+        """Number of cross-validation folds of one target."""
+        return self.folds_by_target.get(target, self.folds)
+
 
 PARAMS_FILE = Path("params.yaml")
 

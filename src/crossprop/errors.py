@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 
 class CrosspropError(Exception):
     """Base of all errors that a user can mend; the command line prints them without a traceback."""
@@ -85,3 +88,21 @@ class PretrainingError(CrosspropError):
 
 class EstimatorInputError(DataError, ValueError):
     """What was handed to an estimator cannot be learnt from or predicted; a ``ValueError``, too, as is the custom."""
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a command; an error that the user can mend is printed without a traceback and ends with status 1."""
+    try:
+        command()
+    except CrosspropError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: what is finished is kept, run the same command to go on", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        print(
+            f"{type(error).__name__}: {error}. Mend the disk or the permissions and run again.",
+            file=sys.stderr,
+        )
+        sys.exit(1)

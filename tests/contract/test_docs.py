@@ -19,9 +19,9 @@ import yaml
 from crossprop.cli import app
 from crossprop.config import load_params, parse_params
 from crossprop.data.catalog import load_catalog
+from crossprop.inference.predictor import FORMULA_COLUMN, OUTPUT_COLUMNS
+from crossprop.methods import Method
 from crossprop.paths import StudyPaths
-from crossprop.serving.predictions import FORMULA_COLUMN, OUTPUT_COLUMNS
-from crossprop.vocabulary import Method
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(

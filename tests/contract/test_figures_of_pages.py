@@ -13,7 +13,7 @@ import pytest
 import yaml
 from tool_modules import load_script
 
-from crossprop.vocabulary import Method, Side
+from crossprop.methods import Method, Side
 
 ROOT = Path(__file__).resolve().parents[2]
 JARVIS = ROOT / "reports" / "jarvis"

@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from crossprop.config import load_params, parse_params
-from crossprop.data.catalog import load_catalog
-from crossprop.data.catalog_models import Role
-from crossprop.vocabulary import OWN_REGRESSORS, REGRESSORS
+from crossprop.data.catalog import Role, load_catalog
+from crossprop.methods import OWN_REGRESSORS, REGRESSORS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"

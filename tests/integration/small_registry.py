@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.serving.evidence import write_evidence
+from crossprop.uncertainty.evidence import write_evidence
 
 FORMULAS = [
     f"{a}{n}{b}" for a in ("Fe", "Co", "Ni", "Ti", "Mg") for b in ("O", "S", "N", "Cl") for n in (1, 2, 3)
@@ -93,9 +93,8 @@ class SmallRegistry:
         self.client().set_registered_model_alias(f"demo.{target}", alias, version)
 
     def _log(self, folder: Path, ensemble: Path) -> None:
-        from crossprop.tracking.context import RunContext
-        from crossprop.tracking.logged_models import save_model
-        from crossprop.tracking.provenance import GitState
+        from crossprop.tracking.provenance import GitState, RunContext
+        from crossprop.tracking.registration import save_model
 
         git = GitState(commit="c" * 40, branch="main", dirty=False)
         nothing: dict[str, str] = {}

@@ -17,7 +17,7 @@ from waiting import until
 from crossprop.config import Params, parse_params
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import NullRecorder
-from crossprop.experiments.target import run_target
+from crossprop.experiments.targets import run_target
 from crossprop.paths import StudyPaths
 
 ROOT = Path(__file__).resolve().parents[2]

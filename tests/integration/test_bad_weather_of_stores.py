@@ -19,9 +19,9 @@ from studies import NO_NETWORKS, QUICK, Refusing, computed, pieces, project, res
 from waiting import until
 
 from crossprop.errors import StoreError
-from crossprop.experiments import recording
-from crossprop.experiments.recording import StoreOutOfReachError
-from crossprop.experiments.target import run_target
+from crossprop.experiments import results as results_module
+from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.experiments.targets import run_target
 from crossprop.tracking.store import prepare_store
 from crossprop.tracking.ui import ui_command
 from crossprop.training.device import process_environment
@@ -37,7 +37,7 @@ def environment_is_restored(monkeypatch):
 def test_tracking_store_that_is_away_for_a_while_holds_nobody_up(
     tmp_path, tiny_params, write_target, monkeypatch
 ):
-    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(results_module, "FIRST_PAUSE_SECONDS", 0.01)
 
     class Restarting(Refusing):
         away = 5
@@ -61,8 +61,8 @@ def test_tracking_store_that_is_away_for_a_while_holds_nobody_up(
 def test_killed_tracking_server_that_is_started_again_holds_every_cell_once(
     tmp_path, tiny_params, write_target, monkeypatch
 ):
+    from crossprop.tracking.provenance import open_study_context
     from crossprop.tracking.runs import MlflowRecorder
-    from crossprop.tracking.study_context import open_study_context
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -16,8 +16,7 @@ import pytest
 
 from crossprop import CrossPropertyRegressor, prepare_sources
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.workbench.networks import composition_codes
-from crossprop.workbench.pretraining import EMBEDDED, SourceRecipe
+from crossprop.estimator.pretrained import EMBEDDED, SourceRecipe, composition_codes
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from crossprop.data.catalog import load_catalog
-from crossprop.data.own_file import read_own_file
+from crossprop.data.user_rows import read_own_file
+from crossprop.estimator.add import NewProperty, add_data, held_out_rows
+from crossprop.estimator.study_write import plan_study
 from crossprop.paths import RAW
-from crossprop.workbench.add import NewProperty, add_data, held_out_rows
-from crossprop.workbench.study_write import plan_study
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW = NewProperty("hardness", "GPa", "Hardness, of ours")

@@ -9,7 +9,7 @@ from studies import NO_NETWORKS, QUICK, computed, project, without_networks
 
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.results import NullRecorder
-from crossprop.experiments.target import run_target
+from crossprop.experiments.targets import run_target
 from crossprop.paths import StudyPaths
 from crossprop.training.device import process_environment
 

@@ -17,12 +17,12 @@ import pytest
 from crossprop.config import Params
 from crossprop.data.catalog import load_catalog
 from crossprop.experiments.results import NullRecorder
-from crossprop.experiments.target import run_target, run_targets
+from crossprop.experiments.targets import run_target, run_targets
+from crossprop.methods import Method
 from crossprop.paths import StudyPaths
-from crossprop.reporting.plan import study_info
-from crossprop.reporting.summary import summarize
+from crossprop.report.study import study_info
+from crossprop.report.summary import summarize
 from crossprop.training.device import process_environment
-from crossprop.vocabulary import Method
 
 TABLES = ("cells.csv", "targets.csv")
 

@@ -15,14 +15,15 @@ from waiting import PATIENCE, until
 
 from crossprop import cli
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.screening import ScreenRequest, screen
-from crossprop.screening.journal import JOURNAL
+from crossprop.screening import screen
+from crossprop.screening.request import ScreenRequest
+from crossprop.screening.result import JOURNAL
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
     """Two saved ridges: about 100 times the share of iron, and of oxygen."""
-    from crossprop.training.fit import fit_regressor
+    from crossprop.training.trainer import fit_regressor
 
     found = {}
     formulas = [
@@ -106,7 +107,7 @@ def triples() -> int:
 def test_finished_screening_is_ranked_again_without_predictions(run, tmp_path, monkeypatch):
     assert run(*BASIC, "--out", "o", "--top", 5)[0] == 0
     written = (tmp_path / "o/results.parquet").stat().st_mtime_ns
-    from crossprop.serving.served import ServedModel
+    from crossprop.inference.predictor import ServedModel
 
     monkeypatch.setattr(ServedModel, "load", lambda *a, **k: pytest.fail("a model was loaded"))
     status, out, err = run(*BASIC, "--out", "o", "--maximize", "iron", "--minimize", "oxygen", "--top", 7)
@@ -216,7 +217,7 @@ def test_killed_behind_the_last_batch_it_only_ranks(models, tmp_path, monkeypatc
 
 def test_two_processes_do_not_share_a_folder(models, tmp_path):
     from crossprop.errors import ScreeningError
-    from crossprop.screening.folder import claimed
+    from crossprop.screening.result import claimed
 
     request = ScreenRequest.of(
         properties=("iron",), elements=("Fe", "Co"), models={"iron": str(models["iron"])}, out=tmp_path / "o"
@@ -304,7 +305,7 @@ def test_memory_does_not_grow_with_the_number_of_compositions(models, tmp_path):
     script = (
         "import os, pathlib, resource, signal, sys, threading, time\n"
         "from crossprop.screening import ScreenRequest, screen\n"
-        "from crossprop.screening.journal import JOURNAL\n"
+        "from crossprop.screening.result import JOURNAL\n"
         "n, out, *models = sys.argv[1:]\n"
         "request = ScreenRequest.of(properties=('iron', 'oxygen'), elements=('all',),\n"
         "    max_elements=int(n), max_atoms=6, models=dict(zip(('iron', 'oxygen'), models)), out=out, workers=2)\n"

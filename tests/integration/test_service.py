@@ -20,7 +20,7 @@ import requests
 from fake_service import FakeSource, load_fake
 from waiting import PATIENCE, until
 
-from crossprop.service import protocol
+from crossprop.service import middleware
 from crossprop.service.app import create_app
 from crossprop.service.server import build_server, open_socket
 from crossprop.service.settings import Limits, ServiceSettings
@@ -253,7 +253,7 @@ def test_a_body_that_trickles_in_is_cut_off(serve):
 @pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: "])
 def test_a_connection_that_never_ends_its_headers_is_closed(serve, monkeypatch, said):
     url = serve()
-    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.4)
+    monkeypatch.setattr(middleware, "HEADER_SECONDS", 0.4)
     with _connect(url) as slow:
         slow.sendall(said)
         end, closed = time.monotonic() + PATIENCE, False
@@ -321,7 +321,7 @@ def test_who_asks_is_believed_of_a_named_proxy_only(source, caplog, proxies, sho
     listening = open_socket("127.0.0.1", 0)
     server = build_server(app, limits, proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    with caplog.at_level("INFO", "crossprop.service.access"):
+    with caplog.at_level("INFO", "crossprop.service.auth"):
         thread.start()
         try:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"

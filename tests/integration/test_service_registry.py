@@ -23,10 +23,10 @@ from starlette.testclient import TestClient
 from waiting import PATIENCE, until
 
 from crossprop.data.compositions import fraction_matrix
+from crossprop.inference.predictor import ServedModel
 from crossprop.service.app import create_app
+from crossprop.service.models import FolderSource, RegistrySource
 from crossprop.service.settings import ServiceSettings
-from crossprop.service.sources import FolderSource, RegistrySource
-from crossprop.serving.served import ServedModel
 
 ROOT = Path(__file__).resolve().parents[2]
 

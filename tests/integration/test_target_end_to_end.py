@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 
 from crossprop.config import Params
-from crossprop.experiments.chosen import TargetOutcome
-from crossprop.experiments.pool import WorkerPool
+from crossprop.experiments.executor import WorkerPool
 from crossprop.experiments.results import CellResult
-from crossprop.experiments.target import run_target
+from crossprop.experiments.targets import run_target
+from crossprop.experiments.winners import TargetOutcome
 from crossprop.paths import StudyPaths
 
 METHODS = ["base", "ml_featextr", "finetune"]
@@ -46,8 +46,8 @@ class Study(NamedTuple):
 
 
 def recorder_of(params: Params, paths: StudyPaths) -> Any:
+    from crossprop.tracking.provenance import open_study_context
     from crossprop.tracking.runs import MlflowRecorder
-    from crossprop.tracking.study_context import open_study_context
 
     return lambda digests: MlflowRecorder(open_study_context(params, paths, digests))
 
@@ -80,7 +80,7 @@ def client(study):
 
 @pytest.fixture(scope="module")
 def registered(study):
-    from crossprop.tracking.winners import register_study
+    from crossprop.tracking.registration import register_study
 
     (version,) = register_study(study.params, study.paths, lambda line: None)
     return version
@@ -211,8 +211,7 @@ def hold_out(study: Study) -> pd.DataFrame:
 
 
 def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(study, registered, tmp_path):
-    from crossprop.serving.predictions import predict_formulas
-    from crossprop.serving.served import ServedModel
+    from crossprop.inference.predictor import ServedModel, predict_formulas
 
     predictions = hold_out(study)
     predictions[["formula"]].to_csv(tmp_path / "formulas.csv", index=False)
@@ -257,7 +256,7 @@ def test_version_is_the_challenger_of_the_winning_run_and_is_listed(study, regis
 
 
 def test_registering_again_makes_no_second_version(study, registered, client):
-    from crossprop.tracking.winners import register_study
+    from crossprop.tracking.registration import register_study
 
     (again,) = register_study(study.params, study.paths, lambda line: None)
     assert (again.version, again.created) == (registered.version, False)

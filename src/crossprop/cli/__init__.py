@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from crossprop import __version__
-from crossprop.cli import data, learn, registry, screen, serve, study
-from crossprop.console import run_command
-from crossprop.errors import ConfigError
+from crossprop.cli import data, fit, registry, screen, serve, study
+from crossprop.errors import ConfigError, run_command
 
 app = typer.Typer(
     help="Cross-property transfer learning for small materials data sets.",
@@ -20,7 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
-for commands in (learn, registry, screen, serve):
+for commands in (fit, registry, screen, serve):
     app.add_typer(commands.app)
 
 

@@ -2,13 +2,185 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossprop.cli.own_data import add_command, remove_command
-from crossprop.errors import DataError
+from crossprop.cli.fit import Decimal, Delimiter, ElementColumns, Encoding, GroupColumn, Sheet
+from crossprop.errors import DataError, OwnFileError
+
+if TYPE_CHECKING:
+    from crossprop.data.user_rows import OwnTable
+
+
+def add_command(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, semicolon-separated or Excel file.")],
+    target: Annotated[
+        str, typer.Option(help="Name of the property; its column, unless --value-column says.")
+    ],
+    unit: Annotated[str | None, typer.Option(help="Unit of the values; 'none' for a pure number.")] = None,
+    name: Annotated[str | None, typer.Option(help="Key in commands and folders; made from --target.")] = None,
+    formula_column: Annotated[str | None, typer.Option(help="Column of the formulas; guessed.")] = None,
+    value_column: Annotated[str | None, typer.Option(help="Column of the values.")] = None,
+    split_column: Annotated[
+        str | None, typer.Option(help="Column that says 'train' or 'test'; else a tenth is held out.")
+    ] = None,
+    group_column: GroupColumn = None,
+    element_columns: ElementColumns = None,
+    description: Annotated[str | None, typer.Option(help="What the property is, in a sentence.")] = None,
+    citation: Annotated[str | None, typer.Option(help="Whom to cite.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Terms of use of the data.")] = None,
+    sheet: Sheet = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any row is bad.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Drop bad rows without asking.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace your property of this name.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Read and report; add nothing.")] = False,
+) -> None:
+    """Check a file of formulas and values, and add it to your own catalogue.
+
+    With --replace, what is not given (unit, description, citation, licence) stays as it was.
+    """
+    from crossprop.data.user_catalog import check_new_key, former_texts, key_of, unit_in
+    from crossprop.data.user_rows import read_own_file
+    from crossprop.data.user_summary import summarise
+    from crossprop.estimator.add import NewProperty, add_data, held_out_rows, refuse_too_few
+    from crossprop.estimator.study_write import studies_naming
+
+    key = name or key_of(target)
+    former: dict[str, str] = {}
+    if check:
+        _say_if_taken(key, replace)
+    else:
+        catalog = _catalog()
+        check_new_key(key, catalog, replace)
+        former = former_texts(key, catalog)
+    table = read_own_file(
+        file,
+        target=target,
+        formula_column=formula_column,
+        value_column=value_column,
+        split_column=split_column,
+        group_column=group_column,
+        element_columns=element_columns,
+        sheet=sheet,
+        encoding=encoding,
+        delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
+        decimal=decimal,
+    )
+    refuse_too_few(file, table)
+    held_out = held_out_rows(file, table)
+    unit = _unit(
+        former.get("unit") if unit is None else unit,
+        table.unit or unit_in(table.value_column) or unit_in(target),
+        ask=not check,
+    )
+    typer.echo(f"{file} as {key}\n{summarise(table, unit, held_out)}")
+    _refuse_bad_rows(file, table, strict, yes or check)
+    if check:
+        typer.echo("Nothing was added (--check).")
+        return
+    new = NewProperty(
+        key,
+        unit,
+        description or former.get("description") or f"{target.strip()}, own data",
+        citation or former.get("citation", "own data"),
+        licence or former.get("licence", "not stated"),
+    )
+    try:
+        kept = add_data(file, table, held_out, new, catalog=catalog, replace=replace)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing was added", err=True)
+        raise
+    typer.echo(f"\nAdded {key} to {catalog}; its rows lie in {catalog.parent / key}.")
+    typer.echo(f"Keep it in git:  git add {' '.join(map(str, kept))}")
+    studies = studies_naming(key)
+    for study in studies:
+        typer.echo(f"Next:            dvc exp run -S study={study.stem}")
+    if not studies:
+        typer.echo(f"Next:            crossprop study new {key} --target {key}")
+
+
+def remove_command(
+    name: Annotated[str, typer.Argument(help="Key of a property of your own.")],
+    force: Annotated[bool, typer.Option("--force", help="Even where a study names it.")] = False,
+) -> None:
+    """Remove a property of your own from the catalogue, with its files."""
+    from crossprop.data.user_catalog import check_own_key
+    from crossprop.estimator.add import remove_data
+    from crossprop.estimator.study_write import studies_naming
+
+    catalog = _catalog()
+    check_own_key(name, catalog)
+    if not force and (studies := studies_naming(name)):
+        raise OwnFileError(
+            f"{name!r} is named in {', '.join(map(str, studies))}, which could not be run without it. "
+            "Delete that study first, or use --force."
+        )
+    remove_data(name, catalog=catalog)
+    typer.echo(
+        f"Removed {name} from {catalog}. DVC's cache and git's history still hold what was kept there."
+    )
+
+
+def _catalog() -> Path:
+    """The catalogue to write to."""
+    from crossprop.data.catalog import CATALOG_VARIABLE, own_catalog
+    from crossprop.paths import OWN_CATALOG
+
+    named = own_catalog()
+    if named is None and not Path("dvc.yaml").is_file():
+        raise OwnFileError(
+            f"{Path.cwd()} is no crossprop project: it has no dvc.yaml. Run this in the project's root, set "
+            f"{CATALOG_VARIABLE} to a catalogue's path, or learn from the file alone with 'crossprop fit'."
+        )
+    return named or OWN_CATALOG
+
+
+def _say_if_taken(key: str, replace: bool) -> None:
+    """A check goes on under a name that could not be added; it says so."""
+    from crossprop.data.user_catalog import check_new_key
+
+    try:
+        check_new_key(key, _catalog(), replace)
+    except OwnFileError as error:
+        if "no crossprop project" not in str(error):
+            typer.echo(f"note: {error}", err=True)
+
+
+def _unit(given: str | None, guess: str | None, ask: bool) -> str:
+    """The unit as the catalogue has it; asked for where it was not given."""
+    if given is None and ask:
+        if not sys.stdin.isatty():
+            hint = f" (the column's name says {guess!r})" if guess else ""
+            raise OwnFileError(f"The unit is missing{hint}. Add --unit, e.g. --unit MPa, or --unit none.")
+        given = typer.prompt("Unit of the values ('none' for a pure number)", default=guess)
+    text = (given if given is not None else guess or "").strip()
+    return "1" if text.lower() in ("", "none", "-") else text
+
+
+def _refuse_bad_rows(file: Path, table: OwnTable, strict: bool, yes: bool) -> None:
+    """Stop where rows would be dropped that nobody agreed to drop."""
+    from crossprop.estimator.add import QUIET_SHARE
+
+    n_bad = len(table.problems)
+    if n_bad and strict:
+        raise OwnFileError(
+            f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Mend them."
+        )
+    share = n_bad / table.n_read
+    if share <= QUIET_SHARE or yes:
+        return
+    question = f"{n_bad} of {table.n_read} rows ({100 * share:.0f} %) would be dropped"
+    if not sys.stdin.isatty():
+        raise OwnFileError(f"{question}. Mend them, or agree with --yes.")
+    if not typer.confirm(f"{question}. Go on?"):
+        raise OwnFileError("Nothing was added. Mend the rows that are listed above.")
+
 
 app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)
 app.command("add")(add_command)
@@ -51,7 +223,7 @@ def fetch_data(
 ) -> None:
     """Fetch and verify the files of some properties."""
     from crossprop.data.catalog import load_catalog
-    from crossprop.data.fetch import fetch_files, print_progress
+    from crossprop.data.download import fetch_files, print_progress
     from crossprop.paths import RAW
 
     fetch_files(load_catalog().pinned_files(names or None, edition), RAW, report=print_progress)

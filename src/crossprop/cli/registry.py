@@ -11,8 +11,7 @@ import typer
 from crossprop.errors import PromotionError
 
 if TYPE_CHECKING:
-    from crossprop.tracking.promote_all import Attempt
-    from crossprop.tracking.promotion import Promotion
+    from crossprop.tracking.promotion import Attempt, Promotion
 
 app = typer.Typer()
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -40,8 +39,8 @@ def models(
     import json
 
     _be_impatient()
-    from crossprop.tracking.lookup import all_models, find_model
-    from crossprop.tracking.overview import history_lines, overview_rows, overview_table
+    from crossprop.tracking.promotion import history_lines, overview_rows, overview_table
+    from crossprop.tracking.registry import all_models, find_model
 
     found = [find_model(uri, _name(target, study))] if target else all_models(uri, study)
     if json_:
@@ -82,8 +81,8 @@ def promote(
     """Make the challenger the champion if it passes every gate; ends with status 1 where one does not."""
     _be_impatient()
     from crossprop.tracking.clean_process import CleanProcess
-    from crossprop.tracking.promote_all import promote_all
     from crossprop.tracking.promotion import promote as promote_one
+    from crossprop.tracking.promotion import promote_all
 
     if every == (target is not None):
         raise PromotionError("Name one target, or --all: e.g. 'crossprop promote bulk_modulus'.")
@@ -147,8 +146,8 @@ def relocate(
     uri: _Uri = None,
 ) -> None:
     """Make an embedded store that was moved or copied name the files where they lie now."""
-    from crossprop.tracking.open_registry import existing_sqlite
-    from crossprop.tracking.relocation import relocate as name_anew
+    from crossprop.tracking.client import existing_sqlite
+    from crossprop.tracking.store import relocate as name_anew
     from crossprop.tracking.store import store_lock, store_uri
 
     uri = uri or store_uri()

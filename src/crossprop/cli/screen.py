@@ -157,7 +157,7 @@ def screen(
     try:
         _show(screening.run())
     except KeyboardInterrupt:
-        from crossprop.screening.journal import read_progress
+        from crossprop.screening.result import read_progress
 
         done = read_progress(out)
         typer.echo(
@@ -169,7 +169,7 @@ def screen(
 
 
 def _announce(screening: Screening) -> None:
-    from crossprop.screening.wording import counted, duration, known_values
+    from crossprop.screening.run import counted, duration, known_values
 
     if screening.finished:
         typer.echo(f"{screening.request.out} is finished; only the ranking is done again.", err=True)
@@ -192,7 +192,7 @@ def _announce(screening: Screening) -> None:
 def _show(result: ScreenResult) -> None:
     from rich.console import Console
 
-    from crossprop.screening.wording import summary, table
+    from crossprop.screening.run import summary, table
 
     typer.echo(summary(result))
     if len(result.top):

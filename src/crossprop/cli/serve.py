@@ -12,8 +12,8 @@ import typer
 from crossprop.errors import ConfigError
 
 if TYPE_CHECKING:
+    from crossprop.service.models import ModelSource
     from crossprop.service.settings import ServiceSettings
-    from crossprop.service.sources import ModelSource
 
 app = typer.Typer()
 
@@ -69,7 +69,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the champions over HTTP, with a page; follows the registry and stops cleanly on SIGTERM."""
-    from crossprop.service.keys import read_keys
+    from crossprop.service.auth import read_keys
     from crossprop.service.server import open_socket, run_app
     from crossprop.service.settings import ServiceSettings
 
@@ -103,7 +103,7 @@ def api_key(
     ] = "read",
 ) -> None:
     """Make an API key: the key for its owner, and the line for the file of keys, which holds a digest only."""
-    from crossprop.service.keys import Scope, new_key
+    from crossprop.service.auth import Scope, new_key
 
     if scope not in set(Scope):
         raise ConfigError(f"There is no scope {scope!r}. Choose {' or '.join(Scope)}.")
@@ -114,7 +114,7 @@ def api_key(
 def _source(
     settings: ServiceSettings, uri: str | None, folders: tuple[Path, ...], cache: Path | None
 ) -> ModelSource:
-    from crossprop.service.sources import FolderSource, RegistrySource
+    from crossprop.service.models import FolderSource, RegistrySource
 
     if folders:
         if uri or settings.study or settings.properties:

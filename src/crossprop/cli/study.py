@@ -36,9 +36,9 @@ def new_study(
 ) -> None:
     """Write a study for your own data, with budgets that suit its size."""
     from crossprop.data.catalog import load_catalog
+    from crossprop.estimator.study_write import explain, plan_study, write_study
+    from crossprop.methods import DEFAULT_SEED
     from crossprop.paths import RAW
-    from crossprop.vocabulary import DEFAULT_SEED
-    from crossprop.workbench.study_write import explain, plan_study, write_study
 
     study = plan_study(
         load_catalog(),

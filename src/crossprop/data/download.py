@@ -1,11 +1,23 @@
-"""One resumable HTTP transfer into a ``.part`` file."""
+"""Fetching pinned files: from their public address or a mirror, resumable, and never half-used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from crossprop.data.catalog import PinnedFile
+from crossprop.errors import FetchError
 
 if TYPE_CHECKING:
     from requests import Response
@@ -80,3 +92,195 @@ class Download:
                 self.tell(received, "downloading")
         if expected is not None and received < expected:
             raise TransferError(f"the connection closed after {received:,} of {expected:,} bytes")
+
+
+BLOBS = Path(".crossprop/blobs")
+"""Folder of finished (``<blob id>``) and interrupted (``<blob id>.part``) downloads."""
+
+MIRROR_VARIABLE = "CROSSPROP_MIRROR"
+
+_OWN_ADVICE = (
+    "Bring back what was added ('git checkout own', then 'dvc checkout', or 'dvc pull' in a fresh clone), or add the "
+    "changed data with 'crossprop data add … --replace'."
+)
+
+
+@dataclass(frozen=True)
+class FetchProgress:
+    """Where a fetch stands: file ``number`` of ``total``, with ``received`` of ``size`` bytes."""
+
+    file: PinnedFile
+    number: int
+    total: int
+    received: int
+    size: int | None
+    state: str
+    """``present``, ``copying``, ``downloading``, ``retrying``, ``done``."""
+
+
+Report = Callable[[FetchProgress], None]
+
+
+def fetch_files(
+    files: Iterable[PinnedFile],
+    raw_root: Path,
+    *,
+    blobs: Path = BLOBS,
+    mirror: Path | None = None,
+    base_url: str = BASE_URL,
+    report: Report | None = None,
+    attempts: int = 5,
+    pause: float = 1.0,
+) -> list[Path]:
+    """Put every file, whole and verified, where the catalogue says.
+
+    A file that lies there unaltered is left alone; a damaged one is replaced. A file becomes visible under
+    ``raw_root`` only once its content is verified.
+
+    Args:
+        files: Pinned files.
+        raw_root: Folder of raw data.
+        blobs: Folder of downloads, kept so that an interrupted one resumes and a repeated one is free.
+        mirror: Folder that holds the same tree ``<owner>/<repo>/<commit>/<path>``; the variable
+            ``CROSSPROP_MIRROR`` if ``None``. Nothing is downloaded when there is a mirror.
+        base_url: Address under which the tree is public.
+        report: Called with the progress.
+        attempts: Downloads that may fail in a row before giving up.
+        pause: Seconds before the second attempt; doubled each time.
+
+    Returns:
+        Paths of the files, in order.
+
+    Raises:
+        FetchError: A file could not be had; the message names it and says what to do.
+    """
+    wanted = list(files)
+    if mirror is None and os.environ.get(MIRROR_VARIABLE):
+        mirror = Path(os.environ[MIRROR_VARIABLE])
+    paths = []
+    for number, file in enumerate(wanted, start=1):
+        target = raw_root / file.relative_path
+
+        def tell(received: int, state: str, number: int = number, file: PinnedFile = file) -> None:
+            if report is not None:
+                report(FetchProgress(file, number, len(wanted), received, file.size, state))
+
+        with _disk_errors(file, raw_root):
+            if target.is_file() and blob_id(target) == file.blob:
+                tell(target.stat().st_size, "present")
+            elif file.folder is not None:
+                _place(Path(file.folder) / file.path, target, file, _OWN_ADVICE)
+            elif mirror is not None:
+                tell(0, "copying")
+                advice = f"Mend the mirror, or unset {MIRROR_VARIABLE} to download the file."
+                _place(mirror / file.relative_path, target, file, advice)
+            else:
+                download = Download(
+                    f"{base_url.rstrip('/')}/{file.relative_path}", blobs / f"{file.blob}.part", tell
+                )
+                blob = _downloaded(file, download, blobs, attempts, pause)
+                _place(blob, target, file, "Fetch again.")
+            tell(target.stat().st_size, "done")
+        paths.append(target)
+    return paths
+
+
+def blob_id(path: Path) -> str:
+    """Git blob id of a file: sha1 of ``blob <size>``, a zero byte and its content."""
+    hasher = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def print_progress(progress: FetchProgress) -> None:
+    """Report to standard error: one line a file, and one every few seconds while a large one is under way."""
+    now = time.monotonic()
+    under_way = progress.state in ("downloading", "copying")
+    if under_way and now - _last_line.get(progress.file.blob, 0.0) < 2.0:
+        return
+    _last_line[progress.file.blob] = now
+    amount = f"{progress.received / 1e6:.1f} MB"
+    if under_way and progress.size:
+        amount += f" of {progress.size / 1e6:.1f} MB"
+    print(
+        f"[{progress.number}/{progress.total}] {progress.file.path}: {progress.state}, {amount}",
+        file=sys.stderr,
+    )
+
+
+_last_line: dict[str, float] = {}
+
+
+def _downloaded(file: PinnedFile, download: Download, blobs: Path, attempts: int, pause: float) -> Path:
+    """The verified download, resumed or taken from an earlier fetch."""
+    blob = blobs / file.blob
+    blobs.mkdir(parents=True, exist_ok=True)
+    with FileLock(blobs / f"{file.blob}.lock"):
+        if blob.is_file():
+            if blob_id(blob) == file.blob:
+                return blob
+            blob.unlink()
+        problem = ""
+        for attempt in range(attempts):
+            if attempt:
+                time.sleep(pause * 2 ** (attempt - 1))
+            try:
+                download.run(file.size)
+            except TransferError as error:
+                problem = str(error)
+                if error.final:
+                    break
+                continue
+            found = blob_id(download.part)
+            if found == file.blob:
+                download.part.replace(blob)
+                return blob
+            size = download.part.stat().st_size
+            download.part.unlink()
+            problem = f"{size:,} bytes came with blob id {found}, not {file.blob}: damaged or replaced"
+        raise FetchError(
+            f"{file.relative_path} could not be fetched from {download.url}: {problem}. "
+            f"Check the connection and fetch again (a started download resumes), or set {MIRROR_VARIABLE} "
+            "to a folder that holds the files."
+        )
+
+
+def _place(origin: Path, target: Path, file: PinnedFile, advice: str) -> None:
+    """Copy a file beside its place, verify the copy, and only then give it its name."""
+    if not origin.is_file():
+        raise FetchError(f"{file.relative_path} is missing: there is no {origin}. {advice}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copy = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(origin, copy)
+        found = blob_id(copy)
+        if found != file.blob:
+            size = copy.stat().st_size
+            expected = f"{file.size:,} bytes" if file.size else "content"
+            raise FetchError(
+                f"{origin} is damaged: it holds {size:,} bytes with blob id {found}, "
+                f"where {expected} with blob id {file.blob} belong. {advice}"
+            )
+        copy.replace(target)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk_errors(file: PinnedFile, raw_root: Path) -> Iterator[None]:
+    """Full and read-only disks as errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full; free some space and fetch again",
+            errno.EDQUOT: "the disk quota is used up; free some space and fetch again",
+            errno.EROFS: "the disk is read-only; choose another folder",
+            errno.EACCES: "the folder may not be written to; change its permissions",
+        }
+        reason = reasons.get(error.errno or 0, "check the disk and fetch again")
+        raise FetchError(
+            f"{file.relative_path} could not be brought to {raw_root}: {error} ({reason})."
+        ) from error

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossprop.data.catalog import Catalog
-from crossprop.data.catalog_models import PropertyEntry
-from crossprop.data.fetch import blob_id
-from crossprop.data.transport import embedded_archive
+from crossprop.data.catalog import Catalog, PropertyEntry
+from crossprop.data.download import blob_id
+from crossprop.data.embedded import embedded_archive
 from crossprop.errors import DataError
 
 if TYPE_CHECKING:

@@ -8,17 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crossprop.data.catalog import Catalog
-from crossprop.data.catalog_models import PropertyEntry, Role
+from crossprop.data.catalog import Catalog, PropertyEntry, Role
 from crossprop.data.cleaning import read_table, refuse_unlearnable, report_frame
-from crossprop.data.grouping import groups_by_line, linked_groups
-from crossprop.data.merging import merge_compositions
+from crossprop.data.embedded import embedded_table, shared_draw
 from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData
-from crossprop.data.sources import prepare_source
-from crossprop.data.splits import screening_split
-from crossprop.data.transport import embedded_table, shared_draw
+from crossprop.data.sources import merge_compositions, prepare_source
+from crossprop.data.splits import groups_by_line, linked_groups, screening_split
 from crossprop.errors import DataError
-from crossprop.vocabulary import DEFAULT_SEED
+from crossprop.methods import DEFAULT_SEED
 
 
 def prepare_study(

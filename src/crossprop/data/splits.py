@@ -5,11 +5,16 @@ All of them keep the rows of one composition together.
 
 from __future__ import annotations
 
+import csv
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from crossprop.errors import DataError
-from crossprop.vocabulary import DEFAULT_SEED, Protocol
+from crossprop.methods import DEFAULT_SEED, Protocol
 
 VALIDATION_SHARE = 0.1
 """Share of the learning rows that validates: 81:9:10 of a target, 90:10 of a source."""
@@ -135,3 +140,102 @@ def _require(frame: pd.DataFrame, *columns: str) -> None:
     missing = [c for c in columns if c not in frame.columns]
     if missing:
         raise DataError(f"The column(s) {missing} are missing; the data holds {list(frame.columns)}.")
+
+
+HOLDOUT_SHARE = 0.1
+"""Share of the rows that is held out."""
+
+HOLDOUT_ROWS = 20
+"""Rows that a hold-out has at least, as long as they are no more than :data:`HOLDOUT_MOST` of all."""
+
+HOLDOUT_MOST = 0.25
+"""Share of the rows that a small data set gives at most."""
+
+
+def holdout_size(rows: int) -> int:
+    """Rows that are held out of so many: a tenth, at least 20, but at most a quarter."""
+    return max(round(HOLDOUT_SHARE * rows), min(HOLDOUT_ROWS, round(HOLDOUT_MOST * rows)), 1)
+
+
+def draw_holdout(compositions: np.ndarray, seed: int = DEFAULT_SEED) -> np.ndarray:
+    """Which rows are held out; all rows of a composition (or of a group) stand on one side.
+
+    Compositions are taken in the order of a hash of their name and the seed, so that neither the order of the
+    rows matters nor, for most of the compositions, which others there are. One whose rows would make the hold-out
+    half as large again is passed over.
+
+    Args:
+        compositions: Key of what stays together, for each row, shape (n,), two different ones at least.
+        seed: Seed of the draw.
+
+    Returns:
+        Booleans, shape (n,), neither all of one kind.
+    """
+    sizes = pd.Series(compositions).value_counts()
+    wanted = holdout_size(len(compositions))
+    ranked = sorted(sizes.index, key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
+    held: list[str] = []
+    total = 0
+    for key in ranked[: len(ranked) - 1]:
+        if total >= wanted:
+            break
+        if total + sizes[key] <= max(1.5 * wanted, wanted + 1):
+            held.append(key)
+            total += int(sizes[key])
+    return np.asarray(pd.Series(compositions).isin(held or [min(ranked, key=lambda key: int(sizes[key]))]))
+
+
+def linked_groups(
+    compositions: Sequence[str] | np.ndarray, groups: Sequence[object] | np.ndarray
+) -> np.ndarray:
+    """A key for every row that all rows share which have to stay on one side of a split.
+
+    Rows of one group stay together, and so do rows of one composition: groups that share a composition become one.
+
+    Args:
+        compositions: Composition key of each row, shape (n,).
+        groups: Group of each row, shape (n,); neither order nor type matters.
+
+    Returns:
+        Object array, shape (n,): the first composition key, in alphabetical order, among the rows that are linked.
+
+    Raises:
+        DataError: The lengths differ, or a row names no group.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    keys = pd.Series(np.asarray(compositions, dtype=object))
+    if len(keys) != len(groups):
+        raise DataError(f"{len(groups)} groups for {len(keys)} rows. Give one for every row.")
+    of_group, _ = pd.factorize(pd.Series(list(groups), dtype=object))
+    if (of_group < 0).any():
+        raise DataError(f"Row {int(np.flatnonzero(of_group < 0)[0])} names no group. Give every row one.")
+    of_key, names = pd.factorize(keys, sort=True)
+    n_keys, size = len(names), len(names) + int(of_group.max(initial=-1)) + 1
+    links = coo_array((np.ones(len(keys)), (of_key, n_keys + of_group)), shape=(size, size))
+    _, block = connected_components(links, directed=False)
+    first = pd.Series(np.asarray(names, dtype=object)).groupby(block[:n_keys]).first()
+    linked: np.ndarray = first.loc[block[of_key]].to_numpy(dtype=object)
+    return linked
+
+
+def groups_by_line(path: Path, column: str, lines: Iterable[int]) -> list[str]:
+    """What stands in the column of groups on some lines of a CSV file (UTF-8, commas, a header).
+
+    Raises:
+        DataError: There is no such column, or a line names no group.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream)
+        header = [name.strip() for name in next(reader, [])]
+        if column not in header:
+            raise DataError(f"{path} has no column {column!r}. Name the column of groups in the catalogue.")
+        at = header.index(column)
+        found: dict[int, str] = {}
+        for row in reader:
+            found[reader.line_num] = row[at].strip() if len(row) > at else ""
+    groups = [found.get(line, "") for line in lines]
+    if "" in groups:
+        raise DataError(f"{path}: {groups.count('')} row(s) name no group in {column!r}. Give every row one.")
+    return groups

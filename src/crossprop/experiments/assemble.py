@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.experiments.cells import Cell
+from crossprop.experiments.grid import Cell
 from crossprop.experiments.inputs import TargetInputs
-from crossprop.experiments.pieces import FoldReport, ScreenReport
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult
-from crossprop.experiments.tasks import layer_of
+from crossprop.experiments.tasks import FoldReport, ScreenReport, layer_of
+from crossprop.experiments.tuning import own_arguments
+from crossprop.methods import Method
 from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, mean_absolute_error_q95, r2
-from crossprop.tuning.search_spaces import own_arguments
-from crossprop.vocabulary import Method
 
 HISTORY = ["stage", "fold", "epoch", "loss", "val_mae"]
 PREDICTIONS = ["split", "fold", "formula", "y_true", "y_pred", "y_pred_ensemble"]

@@ -8,8 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from crossprop.errors import CellError
-from crossprop.experiments.pieces import FoldReport
-from crossprop.experiments.tasks import HISTORY
+from crossprop.experiments.tasks import HISTORY, FoldReport
 from crossprop.training.device import peak_memory
 from crossprop.training.metrics import mean_absolute_error
 

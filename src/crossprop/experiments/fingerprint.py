@@ -7,37 +7,17 @@ import hashlib
 import json
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-CODE_THAT_COMPUTES = (
-    "data/compositions.py",
-    "data/formulas.py",
-    "data/splits.py",
-    "experiments/blend.py",
-    "experiments/inputs.py",
-    "experiments/pieces.py",
-    "experiments/tasks.py",
-    "features",
-    "models/elemnet.py",
-    "models/fitted.py",
-    "models/joint.py",
-    "models/regressors.py",
-    "models/resnet.py",
-    "models/target_transform.py",
-    "models/transfer.py",
-    "training/batched_job.py",
-    "training/descent.py",
-    "training/device.py",
-    "training/fit.py",
-    "training/losses.py",
-    "training/metrics.py",
-    "training/optimizer.py",
-    "tuning",
-    "vocabulary.py",
-)
+ROOTS = ("experiments.tasks", "experiments.blend")
+"""Modules that compute results; everything they import from crossprop is part of the fingerprint."""
+
+NOT_COMPUTING = {"errors", "io", "paths"}
+"""Modules whose code changes no number."""
 
 
 def digest(values: Any) -> str:
@@ -58,17 +38,36 @@ def data_digest(frame: pd.DataFrame) -> str:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 of the syntax trees of the modules that compute a cell; comments and docstrings do not count."""
-    root = files("crossprop")
+    """SHA-256 of the syntax trees of the modules that compute a result; comments and docstrings do not count."""
     hasher = hashlib.sha256()
-    for name in CODE_THAT_COMPUTES:
-        entry = root.joinpath(*name.split("/"))
-        modules = [entry] if entry.is_file() else sorted(entry.iterdir(), key=lambda item: item.name)
-        for module in modules:
-            if module.name.endswith(".py"):
-                tree = ast.parse(module.read_text(encoding="utf-8"))
-                hasher.update(f"{name}/{module.name}\0{ast.dump(_without_docstrings(tree))}".encode())
+    for name in modules_that_compute():
+        tree = ast.parse(_source(name))
+        hasher.update(f"{name}\0{ast.dump(_without_docstrings(tree))}".encode())
     return hasher.hexdigest()
+
+
+def modules_that_compute() -> list[str]:
+    """The modules of crossprop that :data:`ROOTS` import, directly or not, in alphabetical order."""
+    found: set[str] = set()
+    waiting = list(ROOTS)
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in NOT_COMPUTING or not _file(name).is_file():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(_source(name))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "crossprop":
+                module = (node.module or "").removeprefix("crossprop").removeprefix(".")
+                waiting += [module, *(f"{module}.{alias.name}".removeprefix(".") for alias in node.names)]
+    return sorted(found)
+
+
+def _file(name: str) -> Traversable:
+    return files("crossprop").joinpath(*name.split(".")[:-1], f"{name.split('.')[-1]}.py")
+
+
+def _source(name: str) -> str:
+    return _file(name).read_text(encoding="utf-8")
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:

@@ -15,11 +15,11 @@ import pandas as pd
 
 from crossprop.data.splits import cross_validation_folds, screening_split, test_rows, training_rows
 from crossprop.errors import StoreError
-from crossprop.experiments.cells import Cell
+from crossprop.experiments.grid import Cell
 from crossprop.features.matrices import load_combined, load_features
-from crossprop.models.joint import SCALING_FILE, beside_predictions
+from crossprop.methods import Representation
+from crossprop.models.saved import SCALING_FILE, beside_predictions
 from crossprop.models.transfer import extract_activations, load_network
-from crossprop.vocabulary import Representation
 
 
 @dataclass(frozen=True)

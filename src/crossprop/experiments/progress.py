@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-from crossprop.experiments.cells import Cell
+from crossprop.experiments.grid import Cell
 
 Print = Callable[[str], None]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from math import ceil
+from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
@@ -12,26 +14,83 @@ import numpy as np
 import pandas as pd
 
 from crossprop.config import Recipe
-from crossprop.errors import ConfigError
-from crossprop.experiments.cells import Cell
-from crossprop.experiments.inputs import (
-    TargetInputs,
-    scaling_of,
-    source_network,
-    target_inputs,
-)
-from crossprop.experiments.pieces import FoldReport, FoldTask, ScreenReport, ScreenTask
-from crossprop.models.elemnet import initial_weights
+from crossprop.errors import ConfigError, DivergedError
+from crossprop.experiments.executor import Failure
+from crossprop.experiments.grid import Cell
+from crossprop.experiments.inputs import TargetFiles, TargetInputs, scaling_of, source_network, target_inputs
+from crossprop.experiments.tuning import Hyperparameters, own_arguments, tune
+from crossprop.methods import EXTRACTION_LAYERS, Family, Method, Representation
 from crossprop.models.fitted import FittedModel
+from crossprop.models.networks import initial_weights
 from crossprop.models.target_transform import Kind
 from crossprop.models.transfer import transferred_weights
-from crossprop.training.batched_job import FitJob
+from crossprop.training.batched import FitJob, fit_together
 from crossprop.training.device import peak_memory
-from crossprop.training.fit import NetworkTrainer, fit_base, fit_regressor
 from crossprop.training.metrics import mean_absolute_error
-from crossprop.tuning.search_spaces import Hyperparameters, own_arguments
-from crossprop.tuning.study import tune
-from crossprop.vocabulary import EXTRACTION_LAYERS, Family, Method, Representation
+from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor
+
+
+@dataclass(frozen=True)
+class ScreenTask:
+    """Tune one cell on the screening split."""
+
+    cell: Cell
+    files: TargetFiles
+    journal: Path | None
+
+
+@dataclass(frozen=True)
+class ScreenReport:
+    """What screening found: the best point, its validation MAE in the property's unit, and the trials."""
+
+    hyperparameters: Hyperparameters
+    val_mae: float
+    trials: pd.DataFrame
+    history: pd.DataFrame
+    seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """Fit one fold of a cell's best configuration.
+
+    Attributes:
+        folder: Where the model goes, or ``None``. A regressor is saved only where fitting it again would take long.
+        always_save: Save it in any case.
+        strict: Leave out the training rows whose composition is in the hold-out.
+        share: Learn from this share of the fold's training rows.
+    """
+
+    cell: Cell
+    files: TargetFiles
+    hyperparameters: tuple[tuple[str, Any], ...]
+    fold: int
+    folder: Path | None = None
+    always_save: bool = False
+    strict: bool = False
+    share: float | None = None
+
+    @property
+    def piece(self) -> str:
+        """Name of the piece of the cell's work that this is."""
+        shared = "" if self.share is None else f".share_{self.share:g}"
+        return f"fold_{self.fold:02d}{'.strict' if self.strict else ''}{shared}"
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """One fitted fold: predictions in the property's unit for its validation rows and for the hold-out."""
+
+    val_mae: float
+    val_rows: np.ndarray
+    val_pred: np.ndarray
+    test_pred: np.ndarray
+    history: pd.DataFrame
+    seconds: float
+    peak_memory: int
+    n_train: int = 0
+
 
 FIRST_RUNG = 1 / 3
 """Share of the training rows that a regressor is first judged on, so that hopeless ones cost little."""
@@ -244,3 +303,48 @@ def _mae(model: FittedModel, inputs: TargetInputs, cell: Cell, layer: str | None
 def trainer() -> NetworkTrainer:
     """This process's network trainer, which keeps what it has traced."""
     return NetworkTrainer()
+
+
+@dataclass(frozen=True)
+class TogetherTask:
+    """Several folds of one cell of a network."""
+
+    tasks: tuple[FoldTask, ...]
+
+
+TogetherReport = tuple[FoldReport | Failure, ...]
+"""What became of every fold."""
+
+
+def run_work(
+    work: ScreenTask | FoldTask | TogetherTask,
+) -> ScreenReport | FoldReport | TogetherReport:
+    """Do one piece of work in this process."""
+    return fit_folds(work) if isinstance(work, TogetherTask) else run_task(work)
+
+
+def fit_folds(work: TogetherTask) -> TogetherReport:
+    """Fit folds together; one that diverges does not hold up the others.
+
+    Returns:
+        In the order of the tasks what :func:`~crossprop.experiments.tasks.fit_fold` would have reported, each with an
+        even share of the time, or the reason why the fold failed.
+    """
+    started = perf_counter()
+    cell = work.tasks[0].cell
+    inputs = target_inputs(work.tasks[0].files, cell.protocol)
+    jobs = []
+    for task in work.tasks:
+        train, validation = fold_rows(task, inputs)
+        seed = cell.seed_for("fold", task.fold)
+        jobs.append(network_job(cell, inputs, dict(task.hyperparameters), train, validation, seed))
+    outcomes = fit_together(jobs)
+    fitted = (perf_counter() - started) / len(jobs)
+    reports: list[FoldReport | Failure] = []
+    for task, outcome in zip(work.tasks, outcomes, strict=True):
+        if isinstance(outcome, DivergedError):
+            reports.append(Failure(f"DivergedError: {outcome}"))
+        else:
+            model, history = outcome
+            reports.append(fold_report(task, inputs, model, history, perf_counter() - fitted))
+    return tuple(reports)

@@ -11,11 +11,37 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crossprop.data.compositions import fraction_matrix
+from crossprop.config import StudyConfig
+from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.errors import ConfigError, DataError, StoreError
-from crossprop.features.elemental_fractions import FRACTION_NAMES
-from crossprop.features.physical_attributes import ATTRIBUTE_NAMES, physical_attributes
-from crossprop.vocabulary import Representation
+from crossprop.features.magpie import ATTRIBUTE_NAMES, physical_attributes
+from crossprop.methods import Representation
+
+FRACTION_NAMES: tuple[str, ...] = ELEMENTS
+"""Names of the columns: H to Pu without He, Ne, Ar, Po, At, Rn, Fr and Ra, by atomic number."""
+
+
+def elemental_fractions(formulas: Iterable[str], *, where: str | None = None) -> NDArray[np.float32]:
+    """Compute the elemental fractions that the networks take.
+
+    Physical attributes start from the float64 matrix of
+    :func:`crossprop.data.compositions.fraction_matrix`, not from this one.
+
+    Args:
+        formulas: Chemical formulas, n of them.
+        where: What the formulas come from, for error messages.
+
+    Returns:
+        Shape (n, 86), float32, rows summing to 1.
+
+    Raises:
+        FormulaError: A text is no formula.
+        UnknownElementError: A formula holds an element outside the 86.
+
+    Source: Jha et al. 2018 (ElemNet), doi:10.1038/s41598-018-35934-y.
+    """
+    return fraction_matrix(list(formulas), where=where).astype(np.float32)
+
 
 _WIDTHS = {
     Representation.ELEMENTAL_FRACTIONS: len(FRACTION_NAMES),
@@ -169,3 +195,14 @@ def _write(matrix: NDArray[np.float32], path: Path) -> Path:
             "Nothing was changed; free disk space or make the folder writable, then run again."
         ) from error
     return path
+
+
+def matrices_of(study: StudyConfig, name: str) -> tuple[Representation, ...]:
+    """Matrices of one property that the methods of a study read.
+
+    A target has both, since the methods beyond the paper read both whatever ``representations`` lists. A source
+    has elemental fractions, and physical attributes beside them where the joint network learns it.
+    """
+    fractions, attributes = Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES
+    learnt_jointly = any(name in sources for sources in study.joint.values())
+    return (fractions, attributes) if name in study.targets or learnt_jointly else (fractions,)

@@ -6,15 +6,45 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossprop.errors import ModelFormatError
-from crossprop.models.fitted import FittedModel
-from crossprop.models.joint import SCALING_FILE, beside_predictions
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import ModelFormatError, ShapeMismatchError
+from crossprop.methods import Representation
+from crossprop.models.fitted import FittedModel, network_outputs, standardised
 from crossprop.models.transfer import extract_activations, load_network
-from crossprop.vocabulary import Representation
+
+if TYPE_CHECKING:
+    import keras
+
+SCALING_FILE = "scaling.npy"
+"""Lies beside a network that takes standardised inputs."""
+
+
+def beside_predictions(combined: np.ndarray, network: keras.Model, scaling: np.ndarray) -> np.ndarray:
+    """Physical attributes beside what a joint network predicts for its sources.
+
+    Args:
+        combined: Fractions beside attributes, shape (n_samples, 231).
+        network: A joint network.
+        scaling: Mean and deviation of its inputs, shape (2, 231).
+
+    Returns:
+        Shape (n_samples, 145 + n_sources), float32; predictions in the transformed scales of the network.
+
+    Raises:
+        ShapeMismatchError: The network takes another width.
+    """
+    if combined.ndim != 2 or combined.shape[1] != network.input_shape[1]:
+        raise ShapeMismatchError(
+            f"features have shape {combined.shape}, the network takes (n_samples, {network.input_shape[1]})."
+        )
+    predictions = network_outputs(network, standardised(combined, scaling))
+    attributes = combined[:, len(ELEMENTS) :]
+    return np.concatenate([attributes, predictions], axis=1).astype(np.float32)
+
 
 FORMAT = 2
 """Written by this version: the folder carries evidence of how well the model predicts."""
@@ -60,7 +90,7 @@ class Predictor:
             return extract_activations(self._source, small, [layer])[layer]
         if representation == Representation.ELEMENTAL_FRACTIONS:
             return small
-        from crossprop.features.physical_attributes import physical_attributes
+        from crossprop.features.magpie import physical_attributes
 
         attributes = physical_attributes(fractions.astype(np.float64)).astype(np.float32)
         if representation == Representation.PHYSICAL_ATTRIBUTES:

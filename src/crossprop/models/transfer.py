@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossprop.errors import ModelFormatError, ShapeMismatchError
-from crossprop.models.elemnet import initial_weights
-from crossprop.vocabulary import EXTRACTION_LAYERS, HEAD
+from crossprop.methods import EXTRACTION_LAYERS, HEAD
+from crossprop.models.networks import initial_weights
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +45,7 @@ def extract_activations(
     Args:
         network: A source network that takes elemental fractions.
         fractions: Shape (n_samples, n_elements).
-        layers: Names from :data:`~crossprop.vocabulary.EXTRACTION_LAYERS`.
+        layers: Names from :data:`~crossprop.methods.EXTRACTION_LAYERS`.
 
     Returns:
         For each name an array of shape (n_samples, width of the layer), float32.

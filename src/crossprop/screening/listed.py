@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import ELEMENTS, parse_formula
-from crossprop.data.own_columns import plain_formula
-from crossprop.data.own_text import decode, read_bytes
+from crossprop.data.user_columns import plain_formula
+from crossprop.data.user_table import decode, read_bytes
 from crossprop.errors import FormulaError, OwnFileError, ScreeningError
-from crossprop.screening.compositions import Compositions
+from crossprop.screening.space import Compositions
 
 _COLUMN = {symbol: i for i, symbol in enumerate(ELEMENTS)}
 _DECIMALS = 6

@@ -7,23 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from crossprop.screening import memory
+from crossprop.inference.predictor import ServedModel
+from crossprop.screening import run
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import Conditions, bounded_property, read_objectives
-from crossprop.screening.elements import resolve_elements
-from crossprop.screening.evidence import known_compositions, value_ranges, value_to_beat
-from crossprop.screening.folder import begun_before, identity_of
-from crossprop.screening.journal import read_progress
 from crossprop.screening.listed import read_formulas
-from crossprop.screening.pipeline import Pipeline
-from crossprop.screening.plan import Calibration, Count, calibrate, count_possible
-from crossprop.screening.properties import PropertyModel, resolve_properties
-from crossprop.screening.ranking import Ranker
-from crossprop.screening.request import ScreenRequest
-from crossprop.screening.result import RESULTS
+from crossprop.screening.pipeline import Calibration, Count, Pipeline, calibrate, count_possible
+from crossprop.screening.properties import (
+    PropertyModel,
+    known_compositions,
+    resolve_properties,
+    value_ranges,
+    value_to_beat,
+)
+from crossprop.screening.rank import Ranker
+from crossprop.screening.request import ScreenRequest, resolve_elements
+from crossprop.screening.result import RESULTS, begun_before, identity_of, read_progress
 from crossprop.screening.run import Screening
 from crossprop.screening.space import ElementSpace, Space
-from crossprop.serving.served import ServedModel
 
 
 def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
@@ -54,8 +55,8 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
         count=Count(space.total, True),
         calibration=Calibration(request.properties, 0.0, 0.0, 0),
         known={} if before is None else {k: tuple(v) for k, v in before["known"].items()},
-        workers=request.workers or memory.cores(),
-        limit=memory.allowed(request.memory),
+        workers=request.workers or run.cores(),
+        limit=run.allowed(request.memory),
         done=read_progress(request.out),
     )
     if before is None or before["status"] != "finished" or not (request.out / RESULTS).is_file():
@@ -106,11 +107,11 @@ def _load(properties: tuple[PropertyModel, ...]) -> dict[str, ServedModel]:
 def _planned(ready: Screening, pipeline: Pipeline, plan: Mapping[str, Any] | None) -> Screening:
     """Count, measure a sample, and choose order, threads and rows by it; what was begun keeps its order and count."""
     calibration = calibrate(pipeline, None if plan is None else tuple(plan["order"]), ready.workers)
-    before = memory.resident()
+    before = run.resident()
     middle = pipeline.space.total // 2
     pipeline.run(middle, middle + pipeline.rows)
-    per_batch = max(memory.resident() - before, 1 << 20)
-    workers, rows = memory.fitting(ready.workers, pipeline.rows, per_batch, ready.limit)
+    per_batch = max(run.resident() - before, 1 << 20)
+    workers, rows = run.fitting(ready.workers, pipeline.rows, per_batch, ready.limit)
     return replace(
         ready,
         pipeline=replace(pipeline, order=calibration.order, rows=rows),

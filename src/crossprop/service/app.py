@@ -19,11 +19,11 @@ from crossprop import __version__
 from crossprop.service import openapi, routes
 from crossprop.service.bodies import sentences
 from crossprop.service.compiling import ModelLoader
-from crossprop.service.guard import Guard
-from crossprop.service.refusals import RefusalError, error_body
+from crossprop.service.http_errors import RefusalError, error_body
+from crossprop.service.middleware import Guard
+from crossprop.service.model_cache import Loader
+from crossprop.service.models import ModelSource
 from crossprop.service.settings import ServiceSettings
-from crossprop.service.shelf import Loader
-from crossprop.service.sources import ModelSource
 from crossprop.service.state import Service
 
 PAGES = Path(__file__).with_name("pages")

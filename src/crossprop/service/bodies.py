@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from crossprop.service import schemas
-from crossprop.service.refusals import (
+from crossprop.service.http_errors import (
     BadRequestError,
     HungUpError,
     InvalidRequestError,

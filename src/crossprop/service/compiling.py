@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from crossprop.errors import CrosspropError, ModelFormatError
-from crossprop.serving.served import ServedModel
+from crossprop.inference.predictor import ServedModel
 
 _LONGEST = 1800.0
 """Seconds after which compiling is given up."""
@@ -40,7 +40,7 @@ class ModelLoader:
         Raises:
             CrosspropError: It is no saved model or damaged; the message says what to do.
         """
-        from crossprop.serving.compiled_cache import cache_folder
+        from crossprop.inference.compiled import cache_folder
 
         place = cache_folder(self.cache)
         apart = partial(self._compile, folder, place)

@@ -14,14 +14,12 @@ from pydantic_core import to_json
 from starlette.responses import FileResponse, Response
 
 from crossprop.service import schemas
-from crossprop.service.access import require
+from crossprop.service.auth import Scope, require
 from crossprop.service.bodies import read_request
-from crossprop.service.cards import parity
-from crossprop.service.docs_page import STYLE, docs_page
-from crossprop.service.keys import Scope
-from crossprop.service.naming import unknown_property
-from crossprop.service.openapi import METRICS_ANSWER, errors, predict_extra
-from crossprop.service.refusals import HungUpError, UnavailableError
+from crossprop.service.http_errors import HungUpError, UnavailableError
+from crossprop.service.models import parity
+from crossprop.service.openapi import METRICS_ANSWER, STYLE, docs_page, errors, predict_extra
+from crossprop.service.prediction import unknown_property
 from crossprop.service.state import Service
 
 

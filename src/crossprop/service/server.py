@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from crossprop.errors import ServiceError
-from crossprop.service.protocol import BoundedProtocol
+from crossprop.service.middleware import BoundedProtocol
 from crossprop.service.settings import Limits
 
 log = logging.getLogger("crossprop.service")

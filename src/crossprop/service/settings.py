@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossprop.service.keys import KeyRing
-from crossprop.serving.compiled_work import available_threads
+from crossprop.inference.compiled import available_threads
+from crossprop.service.auth import KeyRing
 
 
 def half_of_memory() -> int:

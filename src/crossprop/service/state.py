@@ -10,19 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossprop.errors import CrosspropError
-from crossprop.service.batching import Batcher
 from crossprop.service.compiling import ModelLoader
-from crossprop.service.editions import Slot
-from crossprop.service.follower import Follower
-from crossprop.service.lanes import Lane
 from crossprop.service.metrics import Metrics
-from crossprop.service.prediction import Desk
+from crossprop.service.model_cache import Follower, Loader, Shelf, Slot
+from crossprop.service.models import ModelSource
+from crossprop.service.prediction import Batcher, Desk, Lane
 from crossprop.service.settings import ServiceSettings
-from crossprop.service.shelf import Loader, Shelf
-from crossprop.service.sources import ModelSource
 
 if TYPE_CHECKING:
-    from crossprop.tracking.lookup import ModelInfo, VersionInfo
+    from crossprop.tracking.client import ModelInfo, VersionInfo
 
 log = logging.getLogger("crossprop.service")
 

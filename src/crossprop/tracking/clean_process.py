@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import numpy as np
 
@@ -173,7 +175,7 @@ class CleanProcess:
 
 def _cache() -> str:
     """Where the service would look for compiled models, too; a temporary folder where that cannot be written."""
-    from crossprop.serving.compiled_cache import cache_folder
+    from crossprop.inference.compiled import cache_folder
 
     folder = cache_folder().absolute()
     there = next(place for place in (folder, *folder.parents) if place.exists())
@@ -192,3 +194,50 @@ def _forward(stream: IO[str], answers: queue.Queue[str]) -> None:
         for line in stream:
             answers.put(line)
     answers.put("")
+
+
+T = TypeVar("T")
+_MOST = 4
+_BYTES_A_PROCESS = 3 * 2**30
+"""Memory that a process with a large blend of networks and forests takes, roughly."""
+
+
+class CleanPool:
+    """Runs jobs that need a clean process in threads; all processes are ended at the end, whatever happens."""
+
+    def __init__(self, n: int, patience: float = PATIENCE_SECONDS) -> None:
+        self._n, self._patience = n, patience
+        self._idle: queue.Queue[CleanProcess] = queue.Queue()
+        self._stack = ExitStack()
+        self._threads = ThreadPoolExecutor(n, thread_name_prefix="clean")
+
+    def submit(self, job: Callable[[CleanProcess], T]) -> Future[T]:
+        """Run a job as soon as a process is idle."""
+        return self._threads.submit(self._run, job)
+
+    def __enter__(self) -> Self:
+        for _ in range(self._n):
+            self._idle.put(self._stack.enter_context(CleanProcess(self._patience)))
+        self._stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _run(self, job: Callable[[CleanProcess], T]) -> T:
+        process = self._idle.get()
+        try:
+            return job(process)
+        finally:
+            self._idle.put(process)
+
+
+def how_many() -> int:
+    """Processes that this machine has cores and memory for, at least one and at most four."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    room = int(psutil.virtual_memory().available // _BYTES_A_PROCESS)
+    return max(1, min(_MOST, cores, room))

@@ -29,7 +29,7 @@ def main() -> None:
 
 def _answer(job: dict[str, Any]) -> dict[str, Any]:
     from crossprop.data.compositions import fraction_matrix
-    from crossprop.serving.served import ServedModel
+    from crossprop.inference.predictor import ServedModel
 
     began = time.monotonic()
     model = ServedModel.load(job["folder"], cache=Path(job["cache"]))

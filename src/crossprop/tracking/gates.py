@@ -3,17 +3,145 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from crossprop.errors import CrosspropError
-from crossprop.tracking.clean_process import Repeated
-from crossprop.tracking.evidence import Evidence
-from crossprop.vocabulary import DEFAULT_SEED
+from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.errors import CrosspropError, PromotionError, TrackingError
+from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.methods import DEFAULT_SEED
+from crossprop.models.saved import INFO_FILE
+from crossprop.tracking.clean_process import CleanProcess, Repeated
+from crossprop.tracking.client import VersionInfo, open_registry
+from crossprop.tracking.model_files import predictor_folder, read_mlmodel
+from crossprop.tracking.store import named_faults
+
+EVIDENCE_FILE = "evidence.parquet"
+PREDICTIONS_FILE = "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Rows that a version learnt from and rows that were held out.
+
+    Attributes:
+        training: Values of the training rows, in the property's unit, shape (n_train,).
+        holdout: Columns formula, composition, y_true, y_pred (the ensemble's); one row per row held out.
+        origin: Where it was found, for people.
+    """
+
+    training: np.ndarray
+    holdout: pd.DataFrame
+    origin: str
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Absolute errors on the hold-out, shape (n_test,)."""
+        return (self.holdout["y_true"] - self.holdout["y_pred"]).abs().to_numpy(dtype=float)
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error of the ensemble on the hold-out."""
+        return float(self.errors.mean())
+
+    def base_mae(self) -> float:
+        """Error of ``base`` on the same hold-out: the mean of the training values for every row."""
+        return float(np.abs(self.holdout["y_true"] - self.training.mean()).mean())
+
+    def median_mae(self) -> float:
+        """Error of the median of the training values on the same hold-out."""
+        return float(np.abs(self.holdout["y_true"] - np.median(self.training)).mean())
+
+
+def load_evidence(uri: str, info: VersionInfo, folder: Path | None) -> Evidence:
+    """Evidence beside the saved ensemble, or else the predictions logged on the version's run.
+
+    Args:
+        uri: Store.
+        info: The version.
+        folder: Its saved ensemble; ``None`` if that is gone.
+
+    Raises:
+        TrackingError: There is none of both, or it cannot be read.
+    """
+    beside = None if folder is None else folder / EVIDENCE_FILE
+    if beside is not None and beside.is_file():
+        return evidence_of(_read(beside), "evidence.parquet of the model")
+    if not info.run_id:
+        raise TrackingError(f"{info.name} version {info.version} has no {EVIDENCE_FILE} and names no run.")
+    return evidence_of(_predictions_of_run(uri, info), f"predictions of run {info.run_id[:8]}")
+
+
+def evidence_of(rows: pd.DataFrame, origin: str) -> Evidence:
+    """Evidence from a table: ``evidence.parquet``'s columns, or those of a run's predictions.
+
+    Raises:
+        TrackingError: Columns are missing, or there are no training or no hold-out rows.
+    """
+    needed = {"split", "formula", "y_true", "y_pred"}
+    if missing := sorted(needed - set(rows.columns)):
+        raise TrackingError(f"The {origin} lack the columns {', '.join(missing)}. Register the winner again.")
+    of_run = "y_pred_ensemble" in rows.columns
+    training = rows.loc[rows["split"] == ("validation" if of_run else "train"), "y_true"].to_numpy(
+        dtype=float
+    )
+    held = rows[rows["split"] == "test"]
+    held = held.assign(y_pred=held["y_pred_ensemble"]) if of_run else held
+    held = held[held["y_pred"].notna() & held["y_true"].notna()]
+    if not len(held) or not len(training):
+        raise TrackingError(
+            f"The {origin} hold {len(training)} training and {len(held)} hold-out rows: too few."
+        )
+    if "composition" not in held.columns:
+        held = held.assign(composition=composition_keys(fraction_matrix(held["formula"], where=origin)))
+    columns = ["formula", "composition", "y_true", "y_pred"]
+    return Evidence(training, held[columns].reset_index(drop=True), origin)
+
+
+def _predictions_of_run(uri: str, info: VersionInfo) -> pd.DataFrame:
+    import requests
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    what = f"{info.name} version {info.version}"
+    with (
+        named_faults(uri, f"reading the predictions of {what}"),
+        tempfile.TemporaryDirectory(prefix="crossprop-evidence-") as scratch,
+    ):
+        try:
+            path = download_artifacts(
+                run_id=info.run_id, artifact_path=PREDICTIONS_FILE, dst_path=scratch, tracking_uri=uri
+            )
+        except (
+            requests.RequestException
+        ):  # an OSError, too: the store does not answer, nothing is known to be gone
+            raise
+        except (MlflowException, OSError) as error:
+            if isinstance(error, MlflowException) and error.error_code not in _ABSENT:
+                raise
+            raise TrackingError(
+                f"{what} has no {EVIDENCE_FILE}, and its run {info.run_id} or the predictions logged on it are gone."
+            ) from error
+        return _read(Path(path))
+
+
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except CrosspropError:
+        raise
+    except Exception as error:  # pyarrow has an exception of its own for every kind of damage
+        raise TrackingError(f"{path} is damaged: {str(error)[:200]}. Register the winner again.") from error
+
 
 TOLERANCE = 1e-3
 """Largest difference between a logged and a repeated prediction, as a share of the values' spread."""
@@ -258,3 +386,116 @@ def _unit(unit: str) -> str:
 
 def _value(value: float, unit: str) -> str:
     return f"{value:.4g}{_unit(unit)}"
+
+
+T = TypeVar("T")
+MOST_ROWS = 2_000
+"""So many rows of the hold-out are predicted anew, drawn evenly."""
+
+
+def judge(
+    uri: str,
+    candidate: VersionInfo,
+    champion: VersionInfo | None,
+    process: CleanProcess,
+    report: Callable[[Gate], None] = lambda gate: None,
+) -> list[Gate]:
+    """Hold a version against all gates; what cannot be judged counts as failed and says why.
+
+    Args:
+        uri: Store.
+        candidate: The version that would be champion.
+        champion: The present champion.
+        process: Where the model is loaded.
+        report: Receives every gate as it is judged.
+
+    Raises:
+        StoreOutOfReachError: The store does not answer.
+    """
+    judged: list[Gate] = []
+
+    def add(gate: Gate) -> None:
+        judged.append(gate)
+        report(gate)
+
+    folder = _or_error(lambda: predictor_folder(uri, candidate))
+    evidence = _or_error(lambda: load_evidence(uri, candidate, folder if isinstance(folder, Path) else None))
+    first, coverage = _from_clean_process(folder, evidence, process)
+    add(first)
+    if isinstance(evidence, Evidence):
+        add(beats_base(evidence, candidate.unit))
+    else:
+        add(no_evidence("base", evidence))
+    add(_against_champion(uri, candidate, evidence, champion))
+    add(known_origin(candidate.tags, _dirty(uri, candidate)))
+    add(_signature(uri, candidate, folder))
+    add(coverage)
+    return judged
+
+
+def _from_clean_process(
+    folder: Path | CrosspropError, evidence: Evidence | CrosspropError, process: CleanProcess
+) -> tuple[Gate, Gate]:
+    """The first gate and the coverage: both need what the model gives."""
+    if not isinstance(folder, Path):
+        return gate("repeats", False, str(folder)), no_evidence("coverage", "the model cannot be loaded")
+    if not isinstance(evidence, Evidence):
+        return no_evidence("repeats", evidence), no_evidence("coverage", "no hold-out")
+    n = len(evidence.holdout)
+    rows = np.unique(np.linspace(0, n - 1, min(n, MOST_ROWS)).round().astype(int))
+    try:
+        repeated = process.repeat(folder, evidence.holdout["formula"].iloc[rows].tolist())
+    except PromotionError as error:
+        return gate("repeats", False, str(error)), no_evidence("coverage", "the model cannot be loaded")
+    covered = coverage_within_bounds(evidence.holdout["y_true"].to_numpy(dtype=float)[rows], repeated)
+    return repeats_predictions(evidence, rows, repeated), covered
+
+
+def _against_champion(
+    uri: str, candidate: VersionInfo, evidence: Evidence | CrosspropError, champion: VersionInfo | None
+) -> Gate:
+    if champion is None:
+        return gate("champion", True, "no champion yet")
+    if champion.version == candidate.version:
+        return gate("champion", True, "is the champion itself")
+    if not isinstance(evidence, Evidence):
+        return no_evidence("champion", evidence)
+    folder = _or_error(lambda: predictor_folder(uri, champion))
+    other = _or_error(lambda: load_evidence(uri, champion, folder if isinstance(folder, Path) else None))
+    if not isinstance(other, Evidence):
+        return no_evidence("champion", other)
+    return against_champion(evidence, other, champion.version, candidate.unit)
+
+
+def _signature(uri: str, candidate: VersionInfo, folder: Path | CrosspropError) -> Gate:
+    if not isinstance(folder, Path):
+        return no_evidence("signature", folder)
+    try:
+        info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+        return expected_signature(read_mlmodel(uri, candidate), info, candidate.target, candidate.unit)
+    except (TrackingError, OSError, ValueError) as error:
+        return no_evidence("signature", str(error))
+
+
+def _dirty(uri: str, version: VersionInfo) -> str | None:
+    """Whether the code had uncommitted changes; versions of old say so on their run only."""
+    if "crossprop.git_dirty" in version.tags or not version.run_id:
+        return version.tags.get("crossprop.git_dirty")
+    from mlflow.exceptions import MlflowException
+
+    with open_registry(uri, f"reading the run of {version.name} version {version.version}") as client:
+        try:
+            return client.get_run(version.run_id).data.tags.get("crossprop.git_dirty")
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+
+def _or_error(get: Callable[[], T]) -> T | CrosspropError:
+    try:
+        return get()
+    except StoreOutOfReachError:
+        raise
+    except CrosspropError as error:
+        return error

@@ -10,9 +10,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from crossprop.config import Params
+from crossprop.data.catalog import load_catalog
+from crossprop.paths import StudyPaths
+from crossprop.tracking.store import named_faults, open_client, prepare_store, store_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 PACKAGES = (
     "crossprop", "mlflow", "dvc", "optuna", "numpy", "scipy", "pandas", "scikit-learn", "lightgbm", "keras",
@@ -117,3 +127,120 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What the stage knows and a cell does not.
+
+    Attributes:
+        uri: URI of the tracking store, prepared (``prepare_store``).
+        study: Name of the study.
+        git: Version of the code (``git_state``).
+        data_hashes: Per property (target or source): hash of its prepared table.
+        data_sources: Per property: path or URL of its prepared table.
+        descriptions: Per property: what it is, for the descriptions of experiments and registered models.
+        config_text: Resolved configuration, YAML.
+    """
+
+    uri: str
+    study: str
+    git: GitState = field(default_factory=GitState)
+    data_hashes: Mapping[str, str] = field(default_factory=dict)
+    data_sources: Mapping[str, str] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    config_text: str = ""
+
+    def git_tags(self) -> dict[str, str]:
+        """Tags of the code's version; none outside a repository."""
+        if self.git.commit is None:
+            return {}
+        tags = {
+            "mlflow.source.git.commit": self.git.commit,
+            "crossprop.git_dirty": str(self.git.dirty).lower(),
+        }
+        return tags | ({"mlflow.source.git.branch": self.git.branch} if self.git.branch else {})
+
+    def environment(self) -> dict[str, Any]:
+        """Content of ``environment.json``."""
+        git = {"commit": self.git.commit, "branch": self.git.branch, "dirty": self.git.dirty}
+        return {**environment(), "git": git}
+
+
+def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
+    """Set runs of a study to KILLED whose process, on this machine, has ended while they were RUNNING.
+
+    Returns:
+        Ids of the runs that were ended.
+
+    Raises:
+        TrackingError: The store refuses.
+    """
+    from mlflow.entities import ViewType
+
+    dead: list[str] = []
+    with named_faults(client.tracking_uri, f"ending the dead runs of study {study}"):
+        experiments, token = [], None
+        while True:
+            page = client.search_experiments(view_type=ViewType.ACTIVE_ONLY, page_token=token)
+            experiments += [e.experiment_id for e in page]
+            token = page.token
+            if not token:
+                break
+        wanted = f"attributes.status = 'RUNNING' AND tags.`crossprop.study` = '{study}'"
+        for run in client.search_runs(experiments, wanted, max_results=5000):
+            if process_is_gone(run.data.tags):
+                client.set_terminated(run.info.run_id, status="KILLED")
+                dead.append(str(run.info.run_id))
+    return dead
+
+
+def claim_project_run(client: MlflowClient, run_id: str | None, study: str) -> None:
+    """Tag the run that ``mlflow run`` opened for this process, so that it can be reaped after a kill.
+
+    Call it with ``project_run_id()`` read before ``prepare_store`` removes the variable; ``None`` does
+    nothing. The run is tagged with this process, which ends with (or before) the ``mlflow run`` that started
+    it.
+
+    Raises:
+        TrackingError: The store has no such run.
+    """
+    if run_id is None:
+        return
+    with named_faults(client.tracking_uri, f"tagging the project run {run_id}"):
+        for key, value in {**process_tags(), "crossprop.study": study}.items():
+            client.set_tag(run_id, key, value)
+
+
+def project_run_id() -> str | None:
+    """Id of the run that an enclosing ``mlflow run`` opened for this process, if there is one."""
+    return os.environ.get("MLFLOW_RUN_ID") or None
+
+
+def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[str, str]) -> RunContext:
+    """Make the tracking store ready for a stage: initialise it, end dead runs, claim the stage's own.
+
+    Args:
+        params: Configuration.
+        paths: Where the study's files lie.
+        data_hashes: Hash of the prepared table of every property, or joint network's sources, that the stage works on.
+
+    Raises:
+        TrackingError: The store is locked, damaged, not writable or not reachable.
+    """
+    own_run = project_run_id()
+    uri = prepare_store(store_uri(paths.root))
+    client = open_client(uri)
+    claim_project_run(client, own_run, params.study.name)
+    reap_dead_runs(client, params.study.name)
+    catalog = load_catalog()
+    joint = {name: f"Joint network of {', '.join(sources)}" for name, sources in params.study.joint.items()}
+    return RunContext(
+        uri=uri,
+        study=params.study.name,
+        git=git_state(Path(paths.root)),
+        data_hashes=dict(data_hashes),
+        data_sources={name: str(paths.prepared(name)) for name in data_hashes},
+        descriptions={name: joint.get(name) or catalog.property(name).description for name in data_hashes},
+        config_text=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False),
+    )

@@ -1,215 +1,212 @@
-"""The model registry: a target's winner becomes a version of ``<study>.<target>`` and the challenger."""
+"""Who is who in the model registry: champions, versions and where their files lie.
+
+Only registered models that crossprop registered itself are seen (they carry the tag ``crossprop.target``): a team's
+registry may hold anything.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+import difflib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from crossprop.errors import TrackingError
-from crossprop.experiments.results import CellResult
-from crossprop.tracking.clean_pool import CleanPool, how_many
-from crossprop.tracking.context import RunContext
-from crossprop.tracking.faults import named_faults
-from crossprop.tracking.lookup import CHALLENGER, versions_of
-from crossprop.tracking.same_files import holds_files
-from crossprop.tracking.store import open_client, store_lock
-from crossprop.tracking.version_draft import VersionDraft, Winner, draft_version, remove_leftovers, run_of
-from crossprop.tracking.version_tags import add_missing_tags, identity_tags
+from crossprop.errors import UnknownModelError
+from crossprop.tracking.client import ModelInfo, VersionInfo, model_info, open_registry, version_info
+from crossprop.tracking.model_files import predictor_folder
+from crossprop.tracking.store import store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["RegisteredVersion", "Winner", "register_winner", "register_winners"]
+__all__ = [
+    "CHALLENGER", "CHAMPION", "PREVIOUS", "ModelInfo", "VersionInfo", "all_models", "champions", "find_model",
+    "find_version", "pick_version", "predictor_folder",
+]  # fmt: skip
 
-_PATIENCE_SECONDS = 1_200.0
-"""For one model to load and answer: long, since other work may take the machine's cores and memory meanwhile."""
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A version in the registry.
-
-    Attributes:
-        name: Registered model, ``<study>.<target>``.
-        version: Number of the version.
-        model_id: MLflow's id of the logged model.
-        run_id: Run that it belongs to.
-        created: Whether this call made it (otherwise it was there).
-    """
-
-    name: str
-    version: str
-    model_id: str
-    run_id: str
-    created: bool
-
-    @property
-    def uri(self) -> str:
-        """What ``mlflow.pyfunc.load_model`` takes."""
-        return f"models:/{self.name}@{CHALLENGER}"
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+_MODELS_A_PAGE, _VERSIONS_A_PAGE = 1000, 10_000
+_FEW = 6
+"""Up to so many searches for single version numbers; beyond, versions are asked for one by one and remembered."""
+_REMEMBERED_SECONDS = 60.0
 
 
-def register_winner(
-    context: RunContext, *, run_id: str, result: CellResult, model_folder: Path, predictions: pd.DataFrame
-) -> RegisteredVersion:
-    """As ``register_winners``, for one."""
-    winner = Winner(run_id, result, model_folder, predictions)
-    (version,) = register_winners(context, [winner], at_once=1)
-    return version
+def champions(uri: str | None = None) -> dict[str, VersionInfo]:
+    """The versions with the alias ``champion``, by name of their registered model; meant to be polled.
 
-
-def register_winners(
-    context: RunContext,
-    winners: Iterable[Winner],
-    *,
-    at_once: int | None = None,
-    report: Callable[[Winner, RegisteredVersion], None] = lambda winner, version: None,
-) -> list[RegisteredVersion]:
-    """Register winners and give each the alias ``challenger``; promotion is somebody else's decision.
-
-    Every model is loaded in a clean process before it is registered, with nothing but the code that it carries, and
-    must give the logged predictions; while some are checked, the next are written. The same cell with the same data,
-    outcome and files is registered once; where the files of its version are gone, or are not those of the folder,
-    there is a further version.
+    One to a handful of calls whatever the number of models, about 20 ms for 41 models in the embedded store.
 
     Args:
-        context: As for the recorder.
-        winners: One or more, of different targets; taken one after the other.
-        at_once: How many models are checked at the same time; as many as the machine has room for if not given.
-        report: Receives every version as it is there.
+        uri: Store; that of the environment or the working folder if none is named.
 
     Raises:
-        TrackingError: A run is missing, a saved model does not load or gives other predictions, or the store refuses.
-            What could be registered is.
+        StoreOutOfReachError: The store is not there or does not answer now; what is served may go on.
+        TrackingError: The store is damaged or of another MLflow version.
     """
-    client = open_client(context.uri)
-    versions: dict[str, RegisteredVersion] = {}
-    refused: list[TrackingError] = []
-    under_way: deque[tuple[VersionDraft, Future[None]]] = deque()
-    n = at_once or how_many()
+    with open_registry(uri, "looking for champions") as client:
+        models = [m for m in _search_models(client) if CHAMPION in m.aliases]
+        found: dict[str, VersionInfo] = {}
+        for model in models:
+            newest = {str(v.version): v for v in model.latest_versions}
+            version = newest.get(str(model.aliases[CHAMPION]))
+            if version is not None:
+                found[model.name] = version_info(model, version)
+        older = {m.name: str(m.aliases[CHAMPION]) for m in models if m.name not in found}
+        by_name = {m.name: m for m in models}
+        for version in _older_versions(client, uri or store_uri(), older):
+            found[version.name] = version_info(by_name[version.name], version)
+    return dict(sorted(found.items()))
 
-    def done(winner: Winner, version: RegisteredVersion) -> None:
-        versions[winner.name] = version
-        report(winner, version)
 
-    def finish(draft: VersionDraft, checked: Future[None]) -> None:
-        try:
-            checked.result()
-        except TrackingError as error:
-            refused.append(error)
-            draft.discard(client)
+def all_models(uri: str | None = None, study: str | None = None) -> list[ModelInfo]:
+    """All registered models with all their versions, by name; two calls for up to 1,000 models.
+
+    Args:
+        uri: Store; that of the environment or the working folder if none is named.
+        study: Only this study's.
+
+    Raises:
+        TrackingError: As ``champions``.
+    """
+    with open_registry(uri, "listing the registered models") as client:
+        models = [m for m in _search_models(client) if study in (None, m.tags.get("crossprop.study"))]
+        versions: dict[str, list[Any]] = {}
+        for version in _pages(client.search_model_versions, max_results=_VERSIONS_A_PAGE) if models else ():
+            versions.setdefault(version.name, []).append(version)
+    return [model_info(model, versions.get(model.name, ())) for model in sorted(models, key=lambda m: m.name)]
+
+
+def find_model(uri: str | None, name: str) -> ModelInfo:
+    """A registered model by its name or by its target, if only one study has that; two calls.
+
+    Raises:
+        UnknownModelError: There is none, or several; the message lists near or matching names.
+        TrackingError: As ``champions``.
+    """
+    with open_registry(uri, f"looking for {name}") as client:
+        model = _resolve(list(_search_models(client)), name)
+        return model_info(model, versions_of(client, model.name))
+
+
+def versions_of(client: MlflowClient, name: str) -> list[Any]:
+    """MLflow's versions of a registered model, whatever characters its name holds."""
+    quote = next((q for q in "'\"" if q not in name), None)  # MLflow's filters know no escapes
+    wanted = None if quote is None else f"name = {quote}{name}{quote}"
+    found = _pages(client.search_model_versions, filter_string=wanted, max_results=_VERSIONS_A_PAGE)
+    return [version for version in found if version.name == name]
+
+
+def find_version(
+    uri: str | None, name: str, *, alias: str = CHAMPION, version: str | int | None = None
+) -> VersionInfo:
+    """A version by its number, or else by an alias.
+
+    Args:
+        uri: Store; that of the environment or the working folder if none is named.
+        name: Registered model ``<study>.<target>``, or the target if only one study has it.
+        alias: Which alias, where no number is given.
+        version: Number of the version.
+
+    Raises:
+        UnknownModelError: No such model, version or alias; the message says what there is and what to do.
+        TrackingError: As ``champions``.
+    """
+    return pick_version(find_model(uri, name), alias=alias, version=version)
+
+
+def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int | None = None) -> VersionInfo:
+    """As ``find_version``, of a model that is at hand."""
+    numbers = ", ".join(v.version for v in model.versions) or "none"
+    if version is not None:
+        wanted = str(version).strip().removeprefix("v")
+        found = next((v for v in model.versions if v.version == wanted), None)
+        if found is None:
+            raise UnknownModelError(
+                f"{model.name} has no version {version!r} (its versions: {numbers}): it was deleted or never was. "
+                "Choose one of these; 'crossprop models' shows what they are."
+            )
+        return found
+    found = model.holder(alias)
+    if found is None:
+        raise UnknownModelError(
+            f"No version of {model.name} has the alias {alias!r}. {_advice(model, alias, numbers)}"
+        )
+    return found
+
+
+def _advice(model: ModelInfo, alias: str, numbers: str) -> str:
+    if alias == CHAMPION:
+        return (
+            f"Give it to one with 'crossprop promote {model.name}' (versions: {numbers}), or name a version by "
+            "its number."
+        )
+    if alias == CHALLENGER:
+        return (
+            f"Name a version with --version (there are: {numbers}), or register a winner with "
+            "'dvc repro register'."
+        )
+    there = ", ".join(sorted(model.aliases)) or "none"
+    return f"Aliases that there are: {there}; versions: {numbers}."
+
+
+def _resolve(models: list[Any], name: str) -> Any:
+    exact = next((m for m in models if m.name == name), None)
+    if exact is not None:
+        return exact
+    same_target = [m for m in models if m.tags.get("crossprop.target") == name]
+    if len(same_target) == 1:
+        return same_target[0]
+    if same_target:
+        names = ", ".join(sorted(m.name for m in same_target))
+        raise UnknownModelError(
+            f"{name!r} is a target of several studies: {names}. Name one of these, or add --study."
+        )
+    if not models:
+        raise UnknownModelError(
+            f"There is no registered model {name!r}: the registry holds none of crossprop's. 'dvc repro' ends with "
+            "registering the winners; or point MLFLOW_TRACKING_URI at the store that has them."
+        )
+    known = {m.tags["crossprop.target"]: m.name for m in models} | {m.name: m.name for m in models}
+    lowered = {key.lower(): value for key, value in known.items()}
+    near = difflib.get_close_matches(name.lower(), lowered, n=5, cutoff=0.5)
+    hits = list(dict.fromkeys(lowered[key] for key in near))
+    hint = f"Near names: {', '.join(hits)}." if hits else "'crossprop models' lists those that there are."
+    raise UnknownModelError(f"There is no registered model {name!r} among {len(models)}. {hint}")
+
+
+def _search_models(client: MlflowClient) -> Iterator[Any]:
+    models = _pages(client.search_registered_models, max_results=_MODELS_A_PAGE)
+    return (m for m in models if m.tags.get("crossprop.target"))
+
+
+_remembered: dict[tuple[str, str, str], tuple[float, Any]] = {}
+
+
+def _older_versions(client: MlflowClient, uri: str, wanted: dict[str, str]) -> Iterator[Any]:
+    """Versions by name and number: one search per number, or one call per model that is remembered for a minute."""
+    numbers = set(wanted.values())
+    if len(numbers) <= _FEW:
+        for number in sorted(numbers):
+            text = f"version_number = {number}"
+            for version in _pages(
+                client.search_model_versions, filter_string=text, max_results=_VERSIONS_A_PAGE
+            ):
+                if wanted.get(version.name) == number:
+                    yield version
+        return
+    for name, number in wanted.items():
+        at, version = _remembered.get((uri, name, number), (-_REMEMBERED_SECONDS, None))
+        if version is None or time.monotonic() - at > _REMEMBERED_SECONDS:
+            version = client.get_model_version(name, number)
+            _remembered[uri, name, number] = time.monotonic(), version
+        yield version
+
+
+def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(**arguments, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
             return
-        done(draft.winner, _publish(client, context, draft))
-
-    names = []
-    with CleanPool(n, _PATIENCE_SECONDS) as pool:
-        try:
-            for winner in winners:
-                names.append(winner.name)
-                with named_faults(context.uri, f"registering {winner.name}"):
-                    found = _there_already(client, context, winner)
-                    if found is not None:
-                        done(winner, found)
-                        continue
-                    if len(under_way) > n:
-                        finish(*under_way.popleft())
-                    draft = draft_version(client, run_of(client, winner, context.uri), winner, context)
-                    under_way.append((draft, pool.submit(draft.check)))
-            while under_way:
-                with named_faults(context.uri, f"registering {under_way[0][0].winner.name}"):
-                    finish(*under_way.popleft())
-        finally:
-            for draft, _ in under_way:
-                with suppress(Exception):  # the first error is what counts; the next registration removes it
-                    draft.discard(client)
-    if refused:
-        raise refused[0] if len(refused) == 1 else TrackingError("\n".join(map(str, refused)))
-    return [versions[name] for name in names]
-
-
-def _there_already(client: MlflowClient, context: RunContext, winner: Winner) -> RegisteredVersion | None:
-    """The version of an earlier registration, made challenger; else the way is cleared for a new one."""
-    with store_lock(context.uri):
-        run = run_of(client, winner, context.uri)
-        _ensure_registered_model(client, winner, context)
-        versions = versions_of(client, winner.name)
-        same = _same_version(client, context, winner, versions)
-        if same is None:
-            kept = {_model_id(v) for v in versions}
-            remove_leftovers(client, run.info.experiment_id, winner.result.cell, kept)
-            return None
-        return _challenge(client, context, winner, same, created=False)
-
-
-def _publish(client: MlflowClient, context: RunContext, draft: VersionDraft) -> RegisteredVersion:
-    """Make a checked draft a version, unless somebody else registered the same meanwhile."""
-    winner = draft.winner
-    try:
-        draft.upload(client)
-        with store_lock(context.uri):
-            versions = versions_of(client, winner.name)
-            same = _same_version(client, context, winner, versions)
-            if same is None:
-                made = draft.publish(client, context)
-                return _challenge(client, context, winner, made, created=True)
-            draft.discard(client)
-            return _challenge(client, context, winner, same, created=False)
-    except BaseException:
-        with suppress(Exception):  # the first error is what counts; the next registration removes it
-            if not _is_published(client, draft):
-                draft.discard(client)
-        raise
-
-
-def _is_published(client: MlflowClient, draft: VersionDraft) -> bool:
-    return any(_model_id(version) == draft.model_id for version in versions_of(client, draft.winner.name))
-
-
-def _same_version(
-    client: MlflowClient, context: RunContext, winner: Winner, versions: list[ModelVersion]
-) -> ModelVersion | None:
-    identity = identity_tags(winner.result, context)
-    same = [v for v in versions if identity.items() <= v.tags.items()]
-    return next((v for v in same if holds_files(client, v, _model_id(v), winner.model_folder)), None)
-
-
-def _challenge(
-    client: MlflowClient, context: RunContext, winner: Winner, version: ModelVersion, *, created: bool
-) -> RegisteredVersion:
-    if not created:
-        add_missing_tags(client, version, winner.tags(context))
-    client.set_registered_model_alias(winner.name, CHALLENGER, version.version)
-    return RegisteredVersion(
-        winner.name, str(version.version), _model_id(version), str(version.run_id), created
-    )
-
-
-def _ensure_registered_model(client: MlflowClient, winner: Winner, context: RunContext) -> None:
-    from mlflow.exceptions import MlflowException
-
-    result = winner.result
-    what = context.descriptions.get(result.target, result.target)
-    unit = result.unit or "none (dimensionless)"
-    text = (
-        f"{what}. Unit: {unit}.\n\nTakes a column `formula`, returns `value, lower, upper, in_domain, note`. "
-        f"`{CHALLENGER}` is the winner of the latest run; `champion` is given by a person or a gate."
-    )
-    tags = {"crossprop.study": result.study, "crossprop.target": result.target, "crossprop.unit": result.unit}
-    try:
-        client.create_registered_model(winner.name, tags=tags, description=text)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _model_id(version: ModelVersion) -> str:
-    """Logged model behind a version; SQL registries leave the version's own ``model_id`` empty."""
-    return str(version.model_id or str(version.source).removeprefix("models:/"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossprop.errors import ShapeMismatchError
-from crossprop.vocabulary import DEFAULT_SEED
+from crossprop.methods import DEFAULT_SEED
 
 _BLOCK_ENTRIES = 4_000_000
 """Resampled entries held at a time (32 MB of indices)."""

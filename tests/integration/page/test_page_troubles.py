@@ -91,7 +91,7 @@ def test_a_service_that_is_gone_is_told_and_the_input_stays(seen: Visit) -> None
 def test_a_key_is_asked_for_and_kept_in_the_tab_only(
     browser: Browser, application: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from crossprop.service.keys import KeyRing, Scope, new_key
+    from crossprop.service.auth import KeyRing, Scope, new_key
 
     secret, key = new_key("tester", Scope.READ)
     with served(application(tmp_path, keys=KeyRing((key,)))) as where, visit(browser, where) as here:

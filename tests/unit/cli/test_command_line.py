@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from crossprop import __version__, cli
-from crossprop.console import run_command
-from crossprop.errors import ConfigError, StoreError
+from crossprop.errors import ConfigError, StoreError, run_command
 
 ROOT = Path(__file__).resolve().parents[3]
 

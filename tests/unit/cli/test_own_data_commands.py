@@ -192,11 +192,11 @@ def test_a_stop_is_answered(crossprop, mine, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("crossprop.workbench.add.add_data", stop)
+    monkeypatch.setattr("crossprop.estimator.add.add_data", stop)
     status, _, err = crossprop("data", "add", mine, *ADD)
     assert status == 130
     assert "nothing was added" in err
-    monkeypatch.setattr("crossprop.workbench.fit.fit_file", stop)
+    monkeypatch.setattr("crossprop.estimator.fit.fit_file", stop)
     status, _, err = crossprop("fit", mine, *ADD, "--out", "model")
     assert status == 130
     assert "run the same command to go on" in err

@@ -9,7 +9,7 @@ import yaml
 
 from crossprop.config import Range, Recipe, load_params, parse_params
 from crossprop.errors import ConfigError
-from crossprop.vocabulary import DEFAULT_SEED, EXTRACTION_LAYERS, PAPER_METHODS, Family, Protocol, Side
+from crossprop.methods import DEFAULT_SEED, EXTRACTION_LAYERS, PAPER_METHODS, Family, Protocol, Side
 
 
 def put(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from crossprop.config import Recipe, parse_params
 from crossprop.errors import ConfigError
-from crossprop.vocabulary import Family, Method, Representation, Side
+from crossprop.methods import Family, Method, Representation, Side
 
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}
 THREE = {"targets": ["slme", "spillage", "encut"]}

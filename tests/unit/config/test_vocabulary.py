@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.vocabulary import PAPER_METHODS, Architecture, Family, Method, Representation, Side
+from crossprop.methods import PAPER_METHODS, Architecture, Family, Method, Representation, Side
 
 OURS = [Method.BOOST, Method.BOOST_SOURCES, Method.RESNET, Method.RESNET_FINETUNE, Method.BLEND]
 

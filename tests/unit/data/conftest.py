@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from crossprop.data.catalog import Catalog, load_catalog
-from crossprop.data.fetch import blob_id, fetch_files
+from crossprop.data.download import blob_id, fetch_files
 
 TARGET_TRAIN = "formula,value\nNaCl,1.0\nMgO,2.0\nFe2O3,3.0\nKBr,4.0\n"
 TARGET_TEST = "formula,value\nMoS2,5.0\nMg2O2,6.0\n"

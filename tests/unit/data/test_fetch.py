@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from crossprop.data import fetch
-from crossprop.data.catalog_models import PinnedFile
-from crossprop.data.fetch import blob_id, fetch_files
+from crossprop.data import download
+from crossprop.data.catalog import PinnedFile
+from crossprop.data.download import blob_id, fetch_files
 from crossprop.errors import FetchError
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
@@ -187,7 +187,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_file(get, tmp_path, monkeypatch
         target.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
-    monkeypatch.setattr(fetch.shutil, "copyfile", no_space)
+    monkeypatch.setattr(download.shutil, "copyfile", no_space)
     with pytest.raises(FetchError, match="the disk is full; free some space and fetch again"):
         get(pin(CONTENT))
     assert everything_under(tmp_path / "raw") == []
@@ -202,7 +202,7 @@ def test_progress_is_told_up_to_the_end(get):
 
 
 def test_printed_progress_is_at_least_a_line_a_file(get, capsys):
-    get(pin(CONTENT, size=len(CONTENT)), report=fetch.print_progress)
+    get(pin(CONTENT, size=len(CONTENT)), report=download.print_progress)
     assert "[1/1] data/a.csv: done, 0.5 MB" in capsys.readouterr().err
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossprop.data.grouping import groups_by_line, linked_groups
-from crossprop.data.own_file import read_own_file
-from crossprop.data.own_holdout import draw_holdout
-from crossprop.data.own_summary import findings, summarise
 from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
+from crossprop.data.splits import draw_holdout, groups_by_line, linked_groups
+from crossprop.data.user_rows import read_own_file
+from crossprop.data.user_summary import findings, summarise
 from crossprop.errors import DataError, OwnFileError
 
 

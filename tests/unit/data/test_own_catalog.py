@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from crossprop.data.catalog import CATALOG_VARIABLE, builtin_catalog, load_catalog, own_catalog
-from crossprop.data.fetch import fetch_files
-from crossprop.data.own_catalog import check_new_key, key_of, own_entries, remove_entry, unit_in, write_entry
-from crossprop.data.own_file import read_own_file
-from crossprop.data.own_summary import histogram, summarise
+from crossprop.data.download import fetch_files
+from crossprop.data.user_catalog import check_new_key, key_of, own_entries, remove_entry, unit_in, write_entry
+from crossprop.data.user_rows import read_own_file
+from crossprop.data.user_summary import histogram, summarise
 from crossprop.errors import DataError, FetchError, OwnFileError
 
 ENTRY = {

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from crossprop.data.own_values import is_number, read_numbers
+from crossprop.data.user_values import is_number, read_numbers
 
 
 @pytest.mark.parametrize(

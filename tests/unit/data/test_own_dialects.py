@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from crossprop.data import own_text
-from crossprop.data.own_file import read_own_file
+from crossprop.data import user_table
+from crossprop.data.user_rows import read_own_file
 from crossprop.errors import OwnFileError
 
 PLAIN = "formula,strength\nFe2O3,1.5\nNaCl,-2\n"
@@ -184,6 +184,6 @@ def test_a_sheet_of_a_text_file_is_refused(write):
 
 
 def test_an_error_cell_at_the_start_of_a_line_is_no_comment():
-    assert own_text.is_comment("# note")
-    assert own_text.is_comment("%% note")
-    assert not own_text.is_comment("#N/A,1,2")
+    assert user_table.is_comment("# note")
+    assert user_table.is_comment("%% note")
+    assert not user_table.is_comment("#N/A,1,2")

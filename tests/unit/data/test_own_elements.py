@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.data.compositions import fraction_matrix
-from crossprop.data.formulas import COLUMN
-from crossprop.data.own_elements import ElementColumns, element_of, formulas_of
-from crossprop.data.own_file import read_own_file
+from crossprop.data.compositions import COLUMN, fraction_matrix
+from crossprop.data.user_columns import ElementColumns, element_of, formulas_of
+from crossprop.data.user_rows import read_own_file
 from crossprop.errors import OwnFileError
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crossprop.data.own_file import read_own_file
+from crossprop.data.user_rows import read_own_file
 from crossprop.errors import OwnFileError
 
 QUIET = settings(

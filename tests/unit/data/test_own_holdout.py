@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crossprop.data.own_holdout import draw_holdout, holdout_size
+from crossprop.data.splits import draw_holdout, holdout_size
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from crossprop.data.own_file import read_own_file
+from crossprop.data.user_rows import read_own_file
 from crossprop.errors import OwnFileError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.data.own_file import read_own_file
+from crossprop.data.user_rows import read_own_file
 from crossprop.errors import OwnFileError
 
 openpyxl = pytest.importorskip("openpyxl")

@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix, parse_formulas
-from crossprop.data.formulas import MAX_LENGTH, parse_formula
+from crossprop.data.compositions import (
+    ELEMENTS,
+    MAX_LENGTH,
+    composition_keys,
+    fraction_matrix,
+    parse_formula,
+    parse_formulas,
+)
 from crossprop.errors import FormulaError, UnknownElementError
 
 NONSENSE = [

@@ -11,7 +11,7 @@ import pytest
 
 from crossprop.data.catalog import load_catalog
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix, parse_formula
-from crossprop.data.fetch import blob_id, fetch_files
+from crossprop.data.download import blob_id, fetch_files
 from crossprop.data.prepare import prepare_target
 from crossprop.data.sources import prepare_source
 from crossprop.data.splits import cross_validation_folds, training_rows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
-from crossprop.data.references import fit_references
+from crossprop.data.sources import fit_references
 from crossprop.errors import DataError, ShapeMismatchError
 
 H, LI, FE, O = (ELEMENTS.index(e) for e in ("H", "Li", "Fe", "O"))  # noqa: E741 oxygen

@@ -9,9 +9,9 @@ import pytest
 
 from crossprop.data.catalog import load_catalog
 from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.data.embedded import embedded_archive, embedded_table, shared_draw
 from crossprop.data.prepare import prepare_study, prepare_target
 from crossprop.data.sources import prepare_source
-from crossprop.data.transport import embedded_archive, embedded_table, shared_draw
 from crossprop.errors import DataError
 
 CATALOG = load_catalog()

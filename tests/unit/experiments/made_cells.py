@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.experiments.cells import Cell
-from crossprop.experiments.pieces import FoldReport, ScreenReport
-from crossprop.vocabulary import Method, Representation
+from crossprop.experiments.grid import Cell
+from crossprop.experiments.tasks import FoldReport, ScreenReport
+from crossprop.methods import Method, Representation
 
 HISTORY = pd.DataFrame({"epoch": [1], "loss": [0.5], "val_mae": [2.0]})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crossprop.errors import CrosspropError
-from crossprop.experiments.pool import Failure
+from crossprop.experiments.executor import Failure
 from crossprop.experiments.results import CellOutcome
 
 

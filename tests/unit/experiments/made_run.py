@@ -10,19 +10,18 @@ import numpy as np
 from made_cells import make_fold, make_screening
 
 from crossprop.config import Params
-from crossprop.experiments.cells import Cell, enumerate_cells
-from crossprop.experiments.chosen import TargetOutcome
+from crossprop.experiments.executor import Failure
+from crossprop.experiments.grid import Cell, enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
-from crossprop.experiments.pieces import FoldReport, FoldTask, ScreenTask
-from crossprop.experiments.pool import Failure
 from crossprop.experiments.progress import Progress
 from crossprop.experiments.results import CellOutcome, CellResult
-from crossprop.experiments.runner import TargetRun
-from crossprop.experiments.target import _pieces
-from crossprop.experiments.together import TogetherTask
+from crossprop.experiments.scheduler import TargetRun
+from crossprop.experiments.targets import _pieces
+from crossprop.experiments.tasks import FoldReport, FoldTask, ScreenTask, TogetherTask
+from crossprop.experiments.winners import TargetOutcome
+from crossprop.methods import Family
 from crossprop.models.fitted import FittedModel
 from crossprop.paths import StudyPaths
-from crossprop.vocabulary import Family
 
 Asked = tuple[Cell, str]
 

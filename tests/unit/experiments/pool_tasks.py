@@ -110,7 +110,7 @@ def _fail_oddly(task: dict[str, Any]) -> Any:
 
 def main() -> None:
     """A scheduler whose workers sleep; killed by a test."""
-    from crossprop.experiments.pool import WorkerPool
+    from crossprop.experiments.executor import WorkerPool
 
     folder = sys.argv[1]
     with WorkerPool(do, workers=2, backend="jax") as pool:

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from crossprop.errors import StoreError
-from crossprop.experiments.cells import enumerate_cells
-from crossprop.experiments.pieces import FoldReport, ScreenReport
-from crossprop.experiments.store import CellStore
+from crossprop.experiments.cache import CellStore
+from crossprop.experiments.grid import enumerate_cells
+from crossprop.experiments.tasks import FoldReport, ScreenReport
 from crossprop.paths import StudyPaths
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25], "val_mae": [3.0, 2.0]})

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from made_cells import HISTORY, make_cell, make_fold
 
-from crossprop.experiments.chosen import CURVE, chosen_model, curve_table, with_strict
+from crossprop.experiments.cache import CellStore
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult
 from crossprop.experiments.selection import Winners
-from crossprop.experiments.store import CellStore
+from crossprop.experiments.winners import CURVE, chosen_model, curve_table, with_strict
+from crossprop.methods import Method
 from crossprop.paths import StudyPaths
-from crossprop.vocabulary import Method
 
 INPUTS = SimpleNamespace(values=np.array([0.0, 0.0, 5.0, 7.0]), test=np.array([2, 3]))
 """Two rows to learn from and two held out."""

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from crossprop.config import parse_params
-from crossprop.experiments import cells as grid
-from crossprop.experiments import fingerprint
-from crossprop.experiments.cells import enumerate_cells
-from crossprop.vocabulary import PAPER_METHODS, Family, Method, Representation, Side
+from crossprop.experiments import fingerprint, grid
+from crossprop.experiments.grid import enumerate_cells
+from crossprop.methods import PAPER_METHODS, Family, Method, Representation, Side
 
 EF, PA, ACTIVATIONS = tuple(Representation)[:3]
 EVERYTHING = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from crossprop.config import parse_params
-from crossprop.experiments.cells import enumerate_cells
-from crossprop.vocabulary import PAPER_METHODS, Family, Method, Representation, Side
+from crossprop.experiments.grid import enumerate_cells
+from crossprop.methods import PAPER_METHODS, Family, Method, Representation, Side
 
 SOURCES = ["formation_energy", "band_gap"]
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}

@@ -6,8 +6,8 @@ import pytest
 from made_cells import make_cell
 
 from crossprop.config import Fidelity
-from crossprop.experiments.halving import after_first_fold, after_screening, category_of, heat_of, race_of
-from crossprop.vocabulary import Family, Method, Side
+from crossprop.experiments.selection import after_first_fold, after_screening, category_of, heat_of, race_of
+from crossprop.methods import Family, Method, Side
 
 ML, DL = make_cell("ml", representation="physical_attributes"), make_cell("dl")
 FIRST, SECOND, THIRD, FOURTH = (make_cell(m) for m in ("finetune", "modfinetune", "freezing", "dl_featextr"))

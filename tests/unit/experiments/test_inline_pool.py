@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from crossprop.errors import CellError, ConfigError, StoreError
-from crossprop.experiments.inline_pool import InlinePool, use_keras
-from crossprop.experiments.pool import Failure
-from crossprop.vocabulary import Family
+from crossprop.experiments.executor import Failure, InlinePool, use_keras
+from crossprop.methods import Family
 
 CELL = SimpleNamespace(method=SimpleNamespace(family=Family.REGRESSOR), source=None)
 

@@ -10,10 +10,10 @@ import pytest
 
 from crossprop.data.splits import training_rows
 from crossprop.errors import DataError, StoreError
-from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
+from crossprop.methods import Method
 from crossprop.paths import StudyPaths
-from crossprop.vocabulary import Method
 
 
 def files_of(root) -> TargetFiles:
@@ -101,8 +101,8 @@ def matrices(root):
 
 def test_activations_are_computed_once_and_are_the_networks(with_source, cells):
     from crossprop.features.matrices import load_features
+    from crossprop.methods import Representation
     from crossprop.models.transfer import extract_activations, load_network
-    from crossprop.vocabulary import Representation
 
     got = layer_of(with_source, cells)
     files = files_of(with_source)

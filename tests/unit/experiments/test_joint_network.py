@@ -11,16 +11,15 @@ import pytest
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ConfigError, DataError, StoreError
-from crossprop.experiments import joint
-from crossprop.experiments.joint import joint_rows, pretrain_joint
-from crossprop.experiments.sources import load_provenance, source_key
+from crossprop.experiments import pretrain
+from crossprop.experiments.pretrain import joint_rows, load_provenance, pretrain_joint, source_key
 from crossprop.features.matrices import load_combined, write_features
+from crossprop.methods import Representation
 from crossprop.models.fitted import network_outputs, standardised
 from crossprop.models.target_transform import TargetTransform
 from crossprop.models.transfer import load_network, weights_digest
 from crossprop.paths import StudyPaths
-from crossprop.training.fit import NetworkTrainer, feature_scaling
-from crossprop.vocabulary import Representation
+from crossprop.training.trainer import NetworkTrainer, feature_scaling
 
 BOTH = [Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES]
 ENERGY, GAP = "formation_energy", "band_gap"
@@ -121,7 +120,7 @@ def params(tiny_params):
 @pytest.fixture
 def quick(monkeypatch, tensorflow):
     """Networks without XLA, whose compilation would take longer than the fit."""
-    monkeypatch.setattr(joint, "NetworkTrainer", lambda jit: NetworkTrainer())
+    monkeypatch.setattr(pretrain, "NetworkTrainer", lambda jit: NetworkTrainer())
 
 
 UNITS = {ENERGY: "eV/atom", GAP: "eV"}
@@ -216,12 +215,12 @@ def test_network_learns_where_every_composition_is_known_for_one_source_only(par
 
 
 def test_full_disk_leaves_no_half_of_a_joint_network(params, paths, quick, monkeypatch):
-    from crossprop.experiments import sources
+    from crossprop.experiments import pretrain
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sources.np, "save", full)
+    monkeypatch.setattr(pretrain.np, "save", full)
     with pytest.raises(StoreError, match=r"all_sources cannot be written: .*No space left on device"):
         pretrain_joint(params, "all_sources", UNITS, paths, lambda line: None)
     assert not paths.joint_model("all_sources").exists()

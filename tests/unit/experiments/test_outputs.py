@@ -16,15 +16,14 @@ import pytest
 
 from crossprop.errors import StoreError
 from crossprop.experiments.assemble import failed_outcome, finished_outcome, screened_outcome
-from crossprop.experiments.cells import Cell, enumerate_cells
-from crossprop.experiments.chosen import ChosenModel, ModelPart, TargetOutcome
+from crossprop.experiments.grid import Cell, enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
-from crossprop.experiments.outputs import write_target
-from crossprop.experiments.pieces import FoldReport, ScreenReport
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.selection import choose_winners
+from crossprop.experiments.tasks import FoldReport, ScreenReport
+from crossprop.experiments.winners import ChosenModel, ModelPart, TargetOutcome, write_target
 from crossprop.paths import StudyPaths
-from crossprop.training.fit import fit_base
+from crossprop.training.trainer import fit_base
 
 HISTORY = pd.DataFrame(columns=["epoch", "loss", "val_mae"])
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.progress import Progress
 
 

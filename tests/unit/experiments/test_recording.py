@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from crossprop.errors import TrackingError
-from crossprop.experiments import recording
-from crossprop.experiments.recording import BackgroundRecorder, StoreOutOfReachError
+from crossprop.experiments import results
+from crossprop.experiments.results import BackgroundRecorder, StoreOutOfReachError
 
 
 @pytest.fixture(autouse=True)
 def pauses_are_short(monkeypatch):
-    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(results, "FIRST_PAUSE_SECONDS", 0.01)
 
 
 def outcome(cell: str):
@@ -139,7 +139,7 @@ def test_patience_ends_with_the_stores_own_error():
 
 
 def test_error_of_the_study_leaves_the_queue_to_the_next_run(monkeypatch):
-    monkeypatch.setattr(recording, "FIRST_PAUSE_SECONDS", 250.0)
+    monkeypatch.setattr(results, "FIRST_PAUSE_SECONDS", 250.0)
     store = Store(away=1)
 
     def interrupted(recorder):

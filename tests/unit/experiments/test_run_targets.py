@@ -13,11 +13,11 @@ from made_pools import HereAndNow, Idle, Recorder
 
 from crossprop.config import Params
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
-from crossprop.experiments import target as stage
-from crossprop.experiments.chosen import TargetOutcome
+from crossprop.experiments import targets as stage
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.results import CellResult
-from crossprop.experiments.target import run_target, run_targets
+from crossprop.experiments.targets import run_target, run_targets
+from crossprop.experiments.winners import TargetOutcome
 from crossprop.paths import StudyPaths
 
 STUDY: dict[str, Any] = {

@@ -12,17 +12,15 @@ import pytest
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.experiments.assemble import finished_outcome
-from crossprop.experiments.cells import Cell, enumerate_cells
-from crossprop.experiments.chosen import ChosenModel, ModelPart, TargetOutcome
+from crossprop.experiments.grid import Cell, enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
-from crossprop.experiments.outputs import write_target
-from crossprop.experiments.pieces import FoldReport, FoldTask
 from crossprop.experiments.results import CellOutcome
 from crossprop.experiments.selection import choose_winners
-from crossprop.experiments.tasks import HISTORY, fit_fold
+from crossprop.experiments.tasks import HISTORY, FoldReport, FoldTask, fit_fold
+from crossprop.experiments.winners import ChosenModel, ModelPart, TargetOutcome, write_target
+from crossprop.methods import Method
 from crossprop.models.saved import load_predictor
 from crossprop.paths import StudyPaths
-from crossprop.vocabulary import Method
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 TREES = {"algorithm": "extra_trees", "extra_trees.n_estimators": 8}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.selection import best_of_method, choose_winners
-from crossprop.vocabulary import Method, Representation
+from crossprop.methods import Method, Representation
 
 
 def result(method, cv_mae, cell=None, **fields):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from crossprop.errors import DataError, ModelFormatError, StoreError
-from crossprop.experiments.sources import load_provenance, pretrain_source, source_key
+from crossprop.experiments.pretrain import load_provenance, pretrain_source, source_key
 from crossprop.models.fitted import save_network
 from crossprop.models.target_transform import TargetTransform
 from crossprop.models.transfer import load_network, weights_digest
@@ -95,18 +95,18 @@ def test_source_without_validation_rows_is_refused(prepared, tiny_params):
 
 
 def test_full_disk_leaves_no_half_of_a_network(prepared, tiny_params, monkeypatch, folder):
-    from crossprop.experiments import sources
-    from crossprop.training.fit import NetworkTrainer
+    from crossprop.experiments import pretrain
+    from crossprop.training.trainer import NetworkTrainer
 
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(sources, "NetworkTrainer", lambda jit: NetworkTrainer())
-    monkeypatch.setattr(sources, "save_network", full)
+    monkeypatch.setattr(pretrain, "NetworkTrainer", lambda jit: NetworkTrainer())
+    monkeypatch.setattr(pretrain, "save_network", full)
     with pytest.raises(StoreError, match=r"No space left on device.*Free some space or mend"):
         pretrain_source(tiny_params(), "formation_energy", "eV/atom", prepared, lambda line: None)
     assert list(prepared.source_model("formation_energy").parent.iterdir()) == []
-    monkeypatch.setattr(sources, "save_network", save_network)
+    monkeypatch.setattr(pretrain, "save_network", save_network)
     pretrain_source(tiny_params(), "formation_energy", "eV/atom", prepared, lambda line: None)
     again = json.loads((prepared.source_model("formation_energy") / "provenance.json").read_text())
     assert again["data_sha256"] == load_provenance(folder)["data_sha256"]

@@ -8,12 +8,11 @@ import pytest
 
 from crossprop.config import Recipe
 from crossprop.experiments import tasks
-from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
-from crossprop.experiments.pieces import FoldTask, ScreenTask
-from crossprop.experiments.tasks import fit_fold, fold_rows, screen, suited
+from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, fold_rows, screen, suited
 from crossprop.paths import StudyPaths
-from crossprop.training.fit import fit_base
+from crossprop.training.trainer import fit_base
 
 FIDELITY = {"rows": 50, "steps": 7, "after_screening": 1, "after_first_fold": 1, "margin": 0.1}
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs, target_inputs
-from crossprop.experiments.pieces import FoldTask, ScreenTask
-from crossprop.experiments.tasks import fit_fold, layer_of, run_task, screen
+from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, layer_of, run_task, screen
+from crossprop.methods import Method
 from crossprop.models.fitted import FittedModel
 from crossprop.paths import StudyPaths
-from crossprop.vocabulary import Method
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 POINT = {

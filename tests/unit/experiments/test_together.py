@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 
 from crossprop.errors import DivergedError
-from crossprop.experiments import together
-from crossprop.experiments.cells import enumerate_cells
+from crossprop.experiments import tasks as together
+from crossprop.experiments.executor import Failure
+from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
-from crossprop.experiments.pieces import FoldTask, ScreenTask
-from crossprop.experiments.pool import Failure
-from crossprop.experiments.tasks import fit_fold
-from crossprop.experiments.together import TogetherTask, fit_folds, run_work
+from crossprop.experiments.tasks import FoldTask, ScreenTask, TogetherTask, fit_fold, fit_folds, run_work
 from crossprop.models.fitted import FittedModel
 from crossprop.paths import StudyPaths
 

@@ -14,7 +14,7 @@ import pytest
 from waiting import PATIENCE, until
 
 from crossprop.errors import StoreError
-from crossprop.experiments.pool import Failure, WorkerPool, usable_cores
+from crossprop.experiments.executor import Failure, WorkerPool, usable_cores
 from crossprop.training.device import process_environment
 
 

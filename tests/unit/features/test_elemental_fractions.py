@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crossprop.errors import FormulaError, UnknownElementError
-from crossprop.features.elemental_fractions import FRACTION_NAMES, elemental_fractions
+from crossprop.features.matrices import FRACTION_NAMES, elemental_fractions
 
 
 def test_columns_are_the_86_elements_by_atomic_number():

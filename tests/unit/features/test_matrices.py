@@ -8,9 +8,9 @@ import pytest
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ConfigError, DataError, StoreError, UnknownElementError
 from crossprop.features import matrices
+from crossprop.features.magpie import ATTRIBUTE_NAMES, physical_attributes
 from crossprop.features.matrices import load_combined, load_features, write_features
-from crossprop.features.physical_attributes import ATTRIBUTE_NAMES, physical_attributes
-from crossprop.vocabulary import Representation
+from crossprop.methods import Representation
 
 EF, PA = Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.features.plan import matrices_of
-from crossprop.vocabulary import Representation
+from crossprop.features.matrices import matrices_of
+from crossprop.methods import Representation
 
 FRACTIONS, ATTRIBUTES = Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES
 

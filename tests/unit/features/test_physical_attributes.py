@@ -8,7 +8,7 @@ import pytest
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.errors import DataError, FormulaError, ShapeMismatchError
-from crossprop.features.physical_attributes import ATTRIBUTE_NAMES, physical_attributes
+from crossprop.features.magpie import ATTRIBUTE_NAMES, physical_attributes
 
 MIRROR = os.environ.get("CROSSPROP_MIRROR")
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from crossprop.models.elemnet import build_elemnet, initial_weights
-from crossprop.vocabulary import EXTRACTION_LAYERS, HEAD
+from crossprop.methods import EXTRACTION_LAYERS, HEAD
+from crossprop.models.networks import build_elemnet, initial_weights
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from crossprop.errors import ShapeMismatchError
-from crossprop.models.elemnet import initial_weights
-from crossprop.models.joint import beside_predictions
-from crossprop.models.resnet import build_resnet
+from crossprop.models.networks import build_resnet, initial_weights
+from crossprop.models.saved import beside_predictions
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 SCALING = np.stack([np.full(231, 0.25), np.full(231, 2.0)]).astype(np.float32)

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from crossprop.errors import ModelFormatError
-from crossprop.models.elemnet import build_elemnet, initial_weights
+from crossprop.models.export import gaussian_exponents_to_onnx, network_to_onnx
 from crossprop.models.fitted import network_outputs, save_network, standardised
-from crossprop.models.onnx_kernel import gaussian_exponents_to_onnx
-from crossprop.models.onnx_network import network_to_onnx
-from crossprop.models.resnet import REPRESENTATION_LAYER, build_resnet
+from crossprop.models.networks import REPRESENTATION_LAYER, build_elemnet, build_resnet, initial_weights
 from crossprop.models.transfer import extract_activations
 
 pytestmark = pytest.mark.usefixtures("tensorflow")

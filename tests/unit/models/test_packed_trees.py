@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from sklearn import ensemble, tree
 
 from crossprop.errors import ModelFormatError
-from crossprop.models import packed_trees
-from crossprop.models.packed_trees import (
+from crossprop.models import trees
+from crossprop.models.trees import (
     PackedTrees,
     Tree,
     beside_each_other,
     predict_together,
     round_down,
+    trees_of,
 )
-from crossprop.models.sklearn_trees import trees_of
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 9, (400, 7)).astype(np.float32) / 8 + RNG.choice([0, 1e-4], (400, 7)).astype(np.float32)
@@ -39,7 +39,7 @@ ESTIMATORS = [
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("rows", [0, 1, 3, 400])
 def test_packed_trees_predict_the_same(estimator, rows, monkeypatch):
-    monkeypatch.setattr(packed_trees, "BLOCK", 1000)  # several blocks of trees
+    monkeypatch.setattr(trees, "BLOCK", 1000)  # several blocks of trees
     estimator.fit(X, Y)
     packed = trees_of(estimator)
     assert packed is not None

@@ -12,10 +12,10 @@ from sklearn.pipeline import Pipeline
 
 from crossprop.config import RegressorSpace, Space
 from crossprop.errors import ConfigError
+from crossprop.methods import OWN_REGRESSORS, REGRESSORS
 from crossprop.models.fitted import FittedModel
 from crossprop.models.regressors import SCALE_SENSITIVE, algorithms, build_regressor
-from crossprop.training.fit import fit_regressor
-from crossprop.vocabulary import OWN_REGRESSORS, REGRESSORS
+from crossprop.training.trainer import fit_regressor
 
 ROOT = Path(__file__).resolve().parents[3]
 SEARCH = yaml.safe_load((ROOT / "conf" / "search" / "default.yaml").read_text())

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from crossprop.errors import ShapeMismatchError
-from crossprop.models.elemnet import build_elemnet, initial_weights
+from crossprop.methods import HEAD
 from crossprop.models.fitted import CHUNK, FittedModel, network_output, network_outputs, save_network
-from crossprop.models.resnet import BLOCKS, REPRESENTATION_LAYER, WIDTH, build_resnet
+from crossprop.models.networks import (
+    BLOCKS,
+    REPRESENTATION_LAYER,
+    WIDTH,
+    build_elemnet,
+    build_resnet,
+    initial_weights,
+)
 from crossprop.models.target_transform import TargetTransform
 from crossprop.models.transfer import load_network, transferred_weights, weights_digest
-from crossprop.vocabulary import HEAD
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 

@@ -10,7 +10,7 @@ import pytest
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import ModelFormatError
 from crossprop.models.saved import BlendedPredictor, Predictor, load_predictor
-from crossprop.training.fit import fit_base
+from crossprop.training.trainer import fit_base
 
 ROWS = np.eye(86)[:4]
 

@@ -16,7 +16,7 @@ from crossprop.errors import ModelFormatError, ShapeMismatchError
 from crossprop.models.fitted import FittedModel, standardised
 from crossprop.models.saved import load_predictor
 from crossprop.models.target_transform import TargetTransform
-from crossprop.training.fit import fit_base, fit_regressor
+from crossprop.training.trainer import fit_base, fit_regressor
 
 FORMULAS = ["NaCl", "MgO", "Fe2O3", "GaAs", "TiO2", "KBr", "LiF", "CaO", "ZnS", "SiC"]
 X = fraction_matrix(FORMULAS).astype(np.float32)
@@ -26,7 +26,7 @@ Y = np.array([25.0, 160.0, 200.0, 75.0, 210.0, 15.0, 70.0, 110.0, 75.0, 220.0])
 @pytest.fixture(scope="module")
 def network_model(tensorflow):
     """An ElemNet with drawn weights and inputs that are standardised."""
-    from crossprop.models.elemnet import build_elemnet, initial_weights
+    from crossprop.models.networks import build_elemnet, initial_weights
 
     network = build_elemnet(86)
     network.set_weights(initial_weights(network, 1))
@@ -197,7 +197,7 @@ def test_ensemble_is_the_mean_of_its_members(ensemble):
 
 
 def test_ensemble_computes_physical_attributes_by_itself(ensemble):
-    from crossprop.features.physical_attributes import physical_attributes
+    from crossprop.features.magpie import physical_attributes
 
     folder = ensemble(representation="physical_attributes", members=["fold_00"])
     attributes = physical_attributes(X.astype(np.float64)).astype(np.float32)
@@ -259,9 +259,8 @@ def test_model_file_that_is_no_mapping_is_refused(tmp_path):
 
 
 def test_ensemble_on_predicted_sources_without_its_scaling_is_refused(ensemble):
-    from crossprop.models.elemnet import initial_weights
     from crossprop.models.fitted import save_network
-    from crossprop.models.resnet import build_resnet
+    from crossprop.models.networks import build_resnet, initial_weights
 
     folder = ensemble(representation="predicted_sources", members=["fold_00"])
     network = build_resnet(231)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from crossprop.errors import ModelFormatError, ShapeMismatchError
-from crossprop.models.elemnet import build_elemnet, initial_weights
+from crossprop.methods import EXTRACTION_LAYERS, HEAD
 from crossprop.models.fitted import save_network
+from crossprop.models.networks import build_elemnet, initial_weights
 from crossprop.models.transfer import extract_activations, load_network, transferred_weights, weights_digest
-from crossprop.vocabulary import EXTRACTION_LAYERS, HEAD
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_study import Making, SyntheticStudy, rewrite_cells, write_study
 
-from crossprop.reporting.summary import summarize
+from crossprop.report.summary import summarize
 
 TWO_TARGETS = (
     ("exfoliation_energy", "Exfoli", "meV/atom", 60.0, 1200),

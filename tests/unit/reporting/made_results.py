@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from crossprop.experiments.results import CellResult
-from crossprop.vocabulary import EXTRACTION_LAYERS, Method, Side
+from crossprop.methods import EXTRACTION_LAYERS, Method, Side
 
 _MEASURED = (
     "cv_mae", "best_fold", "test_mae", "test_mae_low", "test_mae_high", "test_q95", "test_r2", "test_mae_ensemble",

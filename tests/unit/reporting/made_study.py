@@ -13,10 +13,10 @@ import pandas as pd
 from made_results import curve_of, halve, trials_of, write_results, write_source
 
 from crossprop.experiments.results import CellResult
+from crossprop.methods import EXTRACTION_LAYERS, Method, Protocol, Representation
 from crossprop.paths import StudyPaths
-from crossprop.reporting.study_info import StudyInfo, TargetInfo
+from crossprop.report.study import StudyInfo, TargetInfo
 from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, mean_absolute_error_q95, r2
-from crossprop.vocabulary import EXTRACTION_LAYERS, Method, Protocol, Representation
 
 SOURCES = ("formation_energy", "band_gap")
 JOINT = "all_sources"

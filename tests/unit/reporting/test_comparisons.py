@@ -2,14 +2,14 @@ import pandas as pd
 import pytest
 
 from crossprop.errors import StoreError
-from crossprop.reporting.comparisons import (
+from crossprop.report.statistics import (
     Gain,
     modified_against_plain,
     own_gains,
     transfer_against_scratch,
     transfer_gains,
 )
-from crossprop.reporting.results_tree import load_study_results
+from crossprop.report.study import load_study_results
 
 
 def test_gain_is_the_difference_of_the_two_hold_out_errors(study):

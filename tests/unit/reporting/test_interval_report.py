@@ -11,16 +11,16 @@ import pytest
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import ModelFormatError
-from crossprop.reporting.part import Part
-from crossprop.reporting.results_tree import load_study_results
-from crossprop.reporting.summary import summarize
-from crossprop.reporting.supplement.intervals import (
+from crossprop.report.part import Part
+from crossprop.report.study import load_study_results
+from crossprop.report.summary import summarize
+from crossprop.report.supplement.intervals import (
     coverage_part,
     coverage_rows,
     coverage_sentence,
     target_coverages,
 )
-from crossprop.serving.evidence import write_evidence
+from crossprop.uncertainty.evidence import write_evidence
 
 FORMULAS = [
     f"{metal}{n}{other}" for metal in ("Na", "K", "Fe", "Co") for n in (1, 2, 3) for other in ("Cl", "O", "S")

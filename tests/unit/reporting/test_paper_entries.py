@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crossprop.reporting.paper.entries import Outcome, enter, judge
-from crossprop.reporting.results_tree import load_study_results
-from crossprop.vocabulary import Method
+from crossprop.methods import Method
+from crossprop.report.paper import Outcome, enter, judge
+from crossprop.report.study import load_study_results
 
 
 @pytest.fixture

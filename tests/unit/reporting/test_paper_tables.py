@@ -1,17 +1,21 @@
 import pytest
 
 from crossprop.data.catalog import load_catalog
-from crossprop.reporting.paper.published import (
+from crossprop.methods import Method, Representation
+from crossprop.report.paper import (
     STATED_MAE,
     STATED_Q95,
+    TABLES,
     best_transfer,
+    judged,
     paper_sources,
     published_wins,
+    table_lines,
+    table_markdown,
+    table_rows,
 )
-from crossprop.reporting.paper.tables import TABLES, judged, table_lines, table_markdown, table_rows
-from crossprop.reporting.results_tree import load_study_results
-from crossprop.reporting.statistics import sign_test_of_counts
-from crossprop.vocabulary import Method, Representation
+from crossprop.report.statistics import sign_test_of_counts
+from crossprop.report.study import load_study_results
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +116,7 @@ def test_partly_validated_candidates_are_counted(own_study, paper):
 
 def test_only_a_win_is_bold():
     assert judged(0.9, None) == "–"
-    from crossprop.reporting.paper.entries import Outcome
+    from crossprop.report.paper import Outcome
 
     assert [judged(0.912, outcome) for outcome in Outcome] == ["**0.91** win", "0.91 tie", "0.91 loss"]
 

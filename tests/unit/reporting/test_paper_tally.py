@@ -3,11 +3,19 @@ from dataclasses import replace
 import pytest
 
 from crossprop.data.catalog import load_catalog
-from crossprop.reporting.paper.entries import Entry, Outcome
-from crossprop.reporting.paper.page import median_sentence, paper_findings, paper_section
-from crossprop.reporting.paper.sign_tests import question_rows, questions
-from crossprop.reporting.paper.tally import Tally, base_rows, losses, median_beats, tallies, tally_markdown
-from crossprop.reporting.results_tree import load_study_results
+from crossprop.report.paper import Entry, Outcome
+from crossprop.report.paper_page import median_sentence, paper_findings, paper_section
+from crossprop.report.paper_tests import (
+    Tally,
+    base_rows,
+    losses,
+    median_beats,
+    question_rows,
+    questions,
+    tallies,
+    tally_markdown,
+)
+from crossprop.report.study import load_study_results
 
 
 def _entry(target, mae, error, published, ensemble=None):

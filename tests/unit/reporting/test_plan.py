@@ -1,7 +1,7 @@
 import pytest
 
 from crossprop.paths import StudyPaths
-from crossprop.reporting.plan import study_info
+from crossprop.report.study import study_info
 
 
 @pytest.fixture

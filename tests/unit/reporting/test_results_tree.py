@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from crossprop.errors import StoreError
-from crossprop.reporting.results_tree import load_study_results
-from crossprop.vocabulary import Method, Protocol
+from crossprop.methods import Method, Protocol
+from crossprop.report.study import load_study_results
 
 
 def test_cells_come_in_the_order_of_methods_and_sources_whatever_the_file_says(study):

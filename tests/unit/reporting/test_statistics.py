@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossprop.errors import ShapeMismatchError
-from crossprop.reporting.statistics import (
+from crossprop.report.statistics import (
     geometric_mean,
     holm_adjusted,
     p_against_constant,

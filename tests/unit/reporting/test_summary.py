@@ -10,9 +10,9 @@ from made_study import SOURCES, Paper
 from PIL import Image
 
 from crossprop.errors import StoreError
-from crossprop.reporting import summary
-from crossprop.reporting.page import study_page
-from crossprop.reporting.summary import summarize
+from crossprop.report import summary
+from crossprop.report.page import study_page
+from crossprop.report.summary import summarize
 
 FIGURES = {
     "scratch_against_transfer.png",
@@ -233,5 +233,5 @@ def test_metrics_hold_the_figures_of_the_target_table(report):
 
 
 def test_reading_the_tables_does_not_import_matplotlib():
-    code = "import sys, crossprop.reporting.summary; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, crossprop.report.summary; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

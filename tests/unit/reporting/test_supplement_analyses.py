@@ -5,20 +5,25 @@ import pandas as pd
 import pytest
 
 from crossprop.errors import StoreError
-from crossprop.reporting.results_tree import load_study_results
-from crossprop.reporting.supplement.correlations import (
+from crossprop.methods import Method
+from crossprop.report.study import load_study_results
+from crossprop.report.supplement.correlations import (
     Correlation,
     correlation_matrix,
     correlations,
     correlations_part,
     values_by_composition,
 )
-from crossprop.reporting.supplement.layers import layer_errors, layer_rows, layers_part
-from crossprop.reporting.supplement.learning_curves import learning_curve_rows, learning_curves_part
-from crossprop.reporting.supplement.networks import elemnet_parameters, networks_part, resnet_parameters
-from crossprop.reporting.supplement.repeats import repeat_rows, repeats, repeats_findings, repeats_sentence
-from crossprop.reporting.supplement.repeats_page import repeats_part
-from crossprop.vocabulary import Method
+from crossprop.report.supplement.layers import layer_errors, layer_rows, layers_part
+from crossprop.report.supplement.learning_curves import learning_curve_rows, learning_curves_part
+from crossprop.report.supplement.networks import elemnet_parameters, networks_part, resnet_parameters
+from crossprop.report.supplement.repeats import (
+    repeat_rows,
+    repeats,
+    repeats_findings,
+    repeats_part,
+    repeats_sentence,
+)
 
 
 def _load(study):
@@ -191,8 +196,7 @@ def test_residual_network_is_drawn_only_where_it_is_used():
 
 @pytest.mark.slow
 def test_parameters_agree_with_the_built_networks():
-    from crossprop.models.elemnet import build_elemnet
-    from crossprop.models.resnet import build_resnet
+    from crossprop.models.networks import build_elemnet, build_resnet
 
     assert build_elemnet(86).count_params() == elemnet_parameters()
     assert build_resnet(231).count_params() == resnet_parameters()

@@ -3,25 +3,24 @@ import json
 import pytest
 
 from crossprop.errors import ModelFormatError
-from crossprop.reporting.comparisons import own_gains
-from crossprop.reporting.paper.tables import TABLES
-from crossprop.reporting.results_tree import load_study_results
-from crossprop.reporting.supplement.own_methods import own_findings, own_methods_part, own_rows
-from crossprop.reporting.supplement.source_models import source_model_rows, source_models_part
-from crossprop.reporting.supplement.tails import tail_rows, tails_part
-from crossprop.reporting.supplement.unfinished import (
+from crossprop.methods import Method
+from crossprop.report.paper import TABLES
+from crossprop.report.statistics import own_gains
+from crossprop.report.study import load_study_results
+from crossprop.report.supplement.extensions import own_findings, own_methods_part, own_rows
+from crossprop.report.supplement.networks import source_model_rows, source_models_part
+from crossprop.report.supplement.validation import (
     cell_counts,
+    cross_validated_errors,
     failed_part,
     stopped_part,
+    tail_rows,
+    tails_part,
     unfinished_rows,
-)
-from crossprop.reporting.supplement.validation import (
-    cross_validated_errors,
     validation_part,
     validation_rows,
 )
-from crossprop.reporting.supplement.winning import lowest_transfer, method_rows, source_rows, winning_part
-from crossprop.vocabulary import Method
+from crossprop.report.supplement.winning import lowest_transfer, method_rows, source_rows, winning_part
 
 
 def _load(study):

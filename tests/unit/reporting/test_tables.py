@@ -1,8 +1,8 @@
 import csv
 import json
 
-from crossprop.reporting.results_tree import load_study_results
-from crossprop.reporting.tables import cell_rows, paper_columns, run_rows, target_rows, write_rows
+from crossprop.report.study import load_study_results
+from crossprop.report.tables import cell_rows, paper_columns, run_rows, target_rows, write_rows
 
 CELL_HEADER = (
     "study,protocol,target,unit,source,method,representation,layer,n_train,n_test,val_mae,cv_mae_mean,"

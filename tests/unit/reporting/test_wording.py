@@ -1,7 +1,7 @@
 import pytest
 
-from crossprop.reporting.costs import duration
-from crossprop.reporting.wording import interval, markdown_table, number, p_value, unit_name
+from crossprop.report.page import duration
+from crossprop.report.part import interval, markdown_table, number, p_value, unit_name
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from crossprop.reporting.wording import percent, status
+from crossprop.report.part import percent, status
 
 
 @pytest.fixture
 def cell(own_study):
-    from crossprop.reporting.results_tree import load_study_results
+    from crossprop.report.study import load_study_results
 
     return load_study_results(own_study.info, own_study.paths)[0].best_sc
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+from crossprop.inference.predictor import ServedModel
 from crossprop.screening.properties import PropertyModel
-from crossprop.serving.served import ServedModel
 
 
 class LinearEnsemble:
@@ -58,7 +58,7 @@ def linear() -> Callable[..., tuple[PropertyModel, ServedModel]]:
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Saves an ensemble of two ridges that learnt 100 times the share of an element, and names its folder."""
-    from crossprop.training.fit import fit_regressor
+    from crossprop.training.trainer import fit_regressor
 
     def save(element: str, seen: tuple[str, ...] = ELEMENTS) -> Path:
         folder = tmp_path_factory.mktemp(f"model_{element}")

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from crossprop.screening.acquisition import deviation_of_interval, log_expected_improvement
+from crossprop.screening.rank import deviation_of_interval, log_expected_improvement
 
 
 @pytest.mark.parametrize("mean", [-3.0, 0.0, 1.9, 2.0, 2.5, 8.0])

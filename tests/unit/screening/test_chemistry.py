@@ -10,12 +10,10 @@ from smact import Element
 from smact.screening import smact_filter, smact_validity
 
 from crossprop.data.compositions import ELEMENTS
-from crossprop.screening.chemistry import ChargeBalance
-from crossprop.screening.compositions import Compositions
-from crossprop.screening.elements import resolve_elements
-from crossprop.screening.plan import count_possible
-from crossprop.screening.space import ElementSpace
-from crossprop.screening.valence import mixed_valence_possible
+from crossprop.screening.chemistry import ChargeBalance, mixed_valence_possible
+from crossprop.screening.pipeline import count_possible
+from crossprop.screening.request import resolve_elements
+from crossprop.screening.space import Compositions, ElementSpace
 
 
 @pytest.mark.filterwarnings("ignore:This set of oxidation states")

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from crossprop.errors import ExpressionError
-from crossprop.screening.conditions import Conditions, bounded_property, names_of
-from crossprop.screening.expressions import parse_condition, parse_quantity
+from crossprop.screening.conditions import (
+    Conditions,
+    bounded_property,
+    names_of,
+    parse_condition,
+    parse_quantity,
+)
 
 NAMES = names_of(["bulk", "jarvis.gap"])
 VALUES = {

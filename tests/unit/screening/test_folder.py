@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossprop.errors import ScreeningError
-from crossprop.screening.folder import begun_before
-from crossprop.screening.result import write_note
+from crossprop.screening.result import begun_before, write_note
 
 IDENTITY = {"where": "bulk > 1", "models": {"bulk": "aaaa", "gap": "bbbb"}}
 

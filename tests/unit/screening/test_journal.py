@@ -9,8 +9,15 @@ import pyarrow as pa
 import pytest
 
 from crossprop.errors import ScreeningError
-from crossprop.screening.journal import JOURNAL, STREAM, Journal, read_progress, read_survivors
-from crossprop.screening.result import RESULTS, write_results
+from crossprop.screening.result import (
+    JOURNAL,
+    RESULTS,
+    STREAM,
+    Journal,
+    read_progress,
+    read_survivors,
+    write_results,
+)
 
 SCHEMA = pa.schema([("position", pa.int64())])
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossprop.screening.conditions import Conditions, names_of
-from crossprop.screening.expressions import parse_condition
+from crossprop.screening.conditions import Conditions, names_of, parse_condition
 
 NAMES = ("bulk", "gap")
 INF = np.inf

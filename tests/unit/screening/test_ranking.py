@@ -9,7 +9,7 @@ import pytest
 from crossprop.errors import ScreeningError
 from crossprop.screening.conditions import read_objectives
 from crossprop.screening.pipeline import schema
-from crossprop.screening.ranking import Ranker, pareto_front, system_of
+from crossprop.screening.rank import Ranker, pareto_front, system_of
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_property_is_a_folder_or_a_registered_model(tmp_path, saved_model, monke
 
 def test_registered_model_is_found_by_its_alias(saved_model, monkeypatch):
     from crossprop.errors import UnknownModelError
-    from crossprop.tracking import lookup
+    from crossprop.tracking import registry
 
     version = SimpleNamespace(name="tiny.share_of_fe", version="3")
     asked = []
@@ -111,8 +111,8 @@ def test_registered_model_is_found_by_its_alias(saved_model, monkeypatch):
         return version
 
     folder = saved_model("Fe")
-    monkeypatch.setattr(lookup, "find_version", find_version)
-    monkeypatch.setattr(lookup, "predictor_folder", lambda uri, found: folder)
+    monkeypatch.setattr(registry, "find_version", find_version)
+    monkeypatch.setattr(registry, "predictor_folder", lambda uri, found: folder)
     request = ScreenRequest.of(**BASE, models={"bulk": "tiny.share_of_fe"}, alias="challenger")
     (found,) = resolve_properties(request, "the registry")
     assert (found.name, found.model, found.version) == ("bulk", "tiny.share_of_fe", "3")

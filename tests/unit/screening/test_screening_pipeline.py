@@ -10,9 +10,8 @@ import pytest
 from crossprop.data.compositions import ELEMENTS
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import Conditions
-from crossprop.screening.evidence import known_compositions
-from crossprop.screening.pipeline import Pipeline, schema
-from crossprop.screening.plan import best_order, calibrate, expected_cost
+from crossprop.screening.pipeline import Pipeline, best_order, calibrate, expected_cost, schema
+from crossprop.screening.properties import known_compositions
 from crossprop.screening.space import ElementSpace
 
 

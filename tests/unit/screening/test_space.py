@@ -10,14 +10,14 @@ import pytest
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.errors import ScreeningError
-from crossprop.screening.elements import GROUPS, resolve_elements
-from crossprop.screening.patterns import (
+from crossprop.screening.request import GROUPS, resolve_elements
+from crossprop.screening.space import (
+    ElementSpace,
     count_grid_patterns,
     count_reduced_patterns,
     grid_patterns,
     reduced_patterns,
 )
-from crossprop.screening.space import ElementSpace
 
 
 def brute_force(elements, fewest, most, max_atoms, max_amount, must=()):

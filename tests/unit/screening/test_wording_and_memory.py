@@ -9,10 +9,9 @@ import pytest
 from rich.console import Console
 
 from crossprop.errors import ScreeningError
-from crossprop.screening import memory
-from crossprop.screening.progress import logged, progress_bar
+from crossprop.screening import run
 from crossprop.screening.result import ScreenResult
-from crossprop.screening.wording import duration, summary, table
+from crossprop.screening.run import duration, logged, progress_bar, summary, table
 
 GIB = 1 << 30
 
@@ -105,19 +104,19 @@ def test_durations(seconds, text):
 
 
 def test_threads_and_rows_shrink_until_they_fit(monkeypatch):
-    monkeypatch.setattr(memory, "resident", lambda: GIB)
-    assert memory.fitting(4, 2048, GIB // 8, 2 * GIB) == (4, 2048)
-    assert memory.fitting(4, 2048, GIB // 2, 2 * GIB) == (4, 1024)
-    assert memory.fitting(4, 64, GIB // 2, 2 * GIB) == (2, 64)
-    assert memory.fitting(4, 2048, 100 * GIB, 2 * GIB) == (1, 64)
+    monkeypatch.setattr(run, "resident", lambda: GIB)
+    assert run.fitting(4, 2048, GIB // 8, 2 * GIB) == (4, 2048)
+    assert run.fitting(4, 2048, GIB // 2, 2 * GIB) == (4, 1024)
+    assert run.fitting(4, 64, GIB // 2, 2 * GIB) == (2, 64)
+    assert run.fitting(4, 2048, 100 * GIB, 2 * GIB) == (1, 64)
     with pytest.raises(ScreeningError, match="Raise --memory"):
-        memory.fitting(4, 2048, 1, GIB // 2)
+        run.fitting(4, 2048, 1, GIB // 2)
 
 
 def test_limit_is_what_was_asked_for_or_half_of_what_is_free(monkeypatch):
-    assert memory.allowed(1.5) == 1.5 * GIB
-    assert memory.resident() < memory.allowed(None) < memory.resident() + 1e15
-    assert memory.peak() >= memory.resident() // 2
+    assert run.allowed(1.5) == 1.5 * GIB
+    assert run.resident() < run.allowed(None) < run.resident() + 1e15
+    assert run.peak() >= run.resident() // 2
 
 
 def test_no_bar_where_there_is_no_terminal(capsys):

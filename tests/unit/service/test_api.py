@@ -12,7 +12,7 @@ from asking import ask, error_of
 from fake_service import load_fake
 from waiting import until
 
-from crossprop.service.keys import KeyRing, Scope, new_key
+from crossprop.service.auth import KeyRing, Scope, new_key
 from crossprop.service.settings import Limits
 
 
@@ -339,11 +339,11 @@ def test_unknown_paths_and_methods_are_answered_in_the_same_form(client):
 def test_the_access_log_tells_who_asked_for_what_and_no_secrets(client_of, caplog):
     secret, key = new_key("alice", Scope.READ)
     client = client_of(keys=KeyRing((key,)))
-    with caplog.at_level(logging.INFO, "crossprop.service.access"):
+    with caplog.at_level(logging.INFO, "crossprop.service.auth"):
         client.get(
             "/v1/properties?token=hush", headers={"Authorization": f"Bearer {secret}", "X-Request-ID": "r-1"}
         )
-    (record,) = [r for r in caplog.records if r.name == "crossprop.service.access"]
+    (record,) = [r for r in caplog.records if r.name == "crossprop.service.auth"]
     assert record.fields | {"ms": 0, "sent": 0} == {
         "id": "r-1", "client": "testclient", "method": "GET", "path": "/v1/properties", "status": 200, "ms": 0,
         "sent": 0, "key": "alice",

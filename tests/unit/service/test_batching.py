@@ -8,10 +8,9 @@ import pytest
 from waiting import PATIENCE
 
 from crossprop.data.compositions import fraction_matrix
-from crossprop.service.batching import MOST_ROWS, Batcher
-from crossprop.service.lanes import Lane
+from crossprop.inference.predictor import Predictions
 from crossprop.service.metrics import Metrics
-from crossprop.serving.served import Predictions
+from crossprop.service.prediction import MOST_ROWS, Batcher, Lane
 
 
 class Sum:
@@ -131,8 +130,8 @@ def test_models_do_not_wait_for_each_other(lane):
 
 
 def test_callers_who_were_answered_together_are_waited_for(lane, monkeypatch):
-    monkeypatch.setattr("crossprop.service.batching._LONGEST_SECONDS", PATIENCE)
-    monkeypatch.setattr("crossprop.service.batching._SECONDS_A_CALLER", PATIENCE)
+    monkeypatch.setattr("crossprop.service.prediction._LONGEST_SECONDS", PATIENCE)
+    monkeypatch.setattr("crossprop.service.prediction._SECONDS_A_CALLER", PATIENCE)
     model = Sum()
 
     async def run():
@@ -160,7 +159,7 @@ def test_callers_who_were_answered_together_are_waited_for(lane, monkeypatch):
 
 
 def test_a_single_caller_is_waited_for_by_nobody(lane, monkeypatch):
-    monkeypatch.setattr("crossprop.service.batching._gathered", None)  # would fail if it were called
+    monkeypatch.setattr("crossprop.service.prediction._gathered", None)  # would fail if it were called
     model = Sum()
     model.let_go.set()
 

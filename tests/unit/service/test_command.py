@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from crossprop.cli import app
 from crossprop.cli.serve import _bytes, _lines
 from crossprop.errors import ConfigError, CrosspropError, ModelFormatError, ServiceError
-from crossprop.service.keys import read_keys
+from crossprop.service.auth import read_keys
+from crossprop.service.models import FolderSource
 from crossprop.service.server import open_socket
 from crossprop.service.settings import ServiceSettings, half_of_memory
-from crossprop.service.sources import FolderSource
 
 
 def run(*words: str) -> str:

@@ -6,10 +6,9 @@ import pytest
 from fake_service import FakeSource, load_fake
 from waiting import until
 
-from crossprop.service.follower import Follower
 from crossprop.service.metrics import Metrics
+from crossprop.service.model_cache import Follower, Shelf
 from crossprop.service.settings import ServiceSettings
-from crossprop.service.shelf import Shelf
 
 
 @pytest.fixture

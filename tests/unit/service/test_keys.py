@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from crossprop.errors import ConfigError
-from crossprop.service.keys import ENVIRONMENT, KeyRing, Scope, new_key, read_keys
+from crossprop.service.auth import ENVIRONMENT, KeyRing, Scope, new_key, read_keys
 
 
 def test_a_new_key_is_found_by_its_secret_and_by_nothing_else():

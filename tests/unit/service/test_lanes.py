@@ -12,10 +12,10 @@ import psutil
 import pytest
 from waiting import PATIENCE, until
 
-from crossprop.service.lanes import Lane
-from crossprop.service.loading import LoadQueue, Urgency, settle_memory
+from crossprop.service.http_errors import BusyError
 from crossprop.service.metrics import Metrics
-from crossprop.service.refusals import BusyError
+from crossprop.service.model_cache import LoadQueue, Urgency, settle_memory
+from crossprop.service.prediction import Lane
 
 
 @pytest.fixture

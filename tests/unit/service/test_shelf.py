@@ -8,11 +8,10 @@ import pytest
 from fake_service import FakeModel, FakeSource, load_fake
 from waiting import PATIENCE, until
 
-from crossprop.service.editions import size_of
+from crossprop.service.http_errors import UnavailableError
 from crossprop.service.metrics import Metrics
-from crossprop.service.refusals import UnavailableError
+from crossprop.service.model_cache import Shelf, size_of
 from crossprop.service.settings import ServiceSettings
-from crossprop.service.shelf import Shelf
 
 BULK = "jarvis.bulkmoduluskv"
 

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
-from crossprop.features.physical_attributes import physical_attributes
-from crossprop.models.elemnet import build_elemnet, initial_weights
+from crossprop.features.magpie import physical_attributes
 from crossprop.models.fitted import FittedModel, save_network
-from crossprop.models.resnet import build_resnet
+from crossprop.models.networks import build_elemnet, build_resnet, initial_weights
 from crossprop.models.target_transform import TargetTransform
-from crossprop.training.fit import fit_base, fit_regressor
+from crossprop.training.trainer import fit_base, fit_regressor
 
 FORMULAS = [
     f"{a}{p}{b}{q}" for a in ELEMENTS[1:60:4] for b in ELEMENTS[5:80:9] for p, q in ((1, 2), (3, 1)) if a != b

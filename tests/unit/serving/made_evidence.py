@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.training.fit import fit_base
+from crossprop.training.trainer import fit_base
 
 METALS = (
     "Li",

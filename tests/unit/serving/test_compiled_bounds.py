@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_ensembles import FRACTIONS, fitted, write_blend, write_ensemble
 
-from crossprop.serving.compiled import load_compiled
-from crossprop.serving.compiled_bounds import answers_within, turns
+from crossprop.inference.compiled import answers_within, load_compiled, turns
 
 
 @dataclass

@@ -14,9 +14,8 @@ import pytest
 from made_ensembles import FRACTIONS, fitted, write_blend, write_ensemble
 
 from crossprop.errors import StoreError
-from crossprop.serving import compiled, compiled_cache
-from crossprop.serving.compiled import load_compiled
-from crossprop.serving.compiled_cache import cache_folder, content_key, entry, is_whole
+from crossprop.inference import compiled
+from crossprop.inference.compiled import cache_folder, content_key, entry, is_whole, load_compiled
 
 SOURCES = Path(compiled.__file__).parents[2]
 
@@ -124,7 +123,7 @@ def python(code, **environment):
 
 def test_processes_that_want_the_same_model_do_not_collide(model, tmp_path):
     code = (
-        "import sys; from crossprop.serving.compiled import load_compiled; import numpy as np\n"
+        "import sys; from crossprop.inference.compiled import load_compiled; import numpy as np\n"
         f"print(load_compiled({str(model)!r}, cache={str(tmp_path)!r}).predict(np.eye(86)).sum())"
     )
     kept = dict(os.environ) | {"PYTHONPATH": str(SOURCES)}
@@ -161,7 +160,7 @@ def test_with_the_entry_at_hand_nothing_heavy_is_imported(tmp_path, tensorflow):
         "mlflow",
     )
     code = (
-        "import sys, numpy as np; from crossprop.serving.compiled import load_compiled\n"
+        "import sys, numpy as np; from crossprop.inference.compiled import load_compiled\n"
         "from crossprop.data.compositions import parse_formulas\n"
         f"m = load_compiled({str(folder)!r}, cache={str(tmp_path / 'cache')!r})\n"
         f"print(m.predict(np.array({FRACTIONS[:3].tolist()})).tolist())\n"
@@ -174,7 +173,7 @@ def test_with_the_entry_at_hand_nothing_heavy_is_imported(tmp_path, tensorflow):
 
 def test_kill_in_the_middle_of_compiling_leaves_no_entry(model, tmp_path):
     code = (
-        "import os; from crossprop.serving import compiled\n"
+        "import os; from crossprop.inference import compiled\n"
         "compiled.build = lambda folder, draft: (draft.joinpath('half.npy').write_bytes(b'x'), os._exit(9))\n"
         f"compiled.load_compiled({str(model)!r}, cache={str(tmp_path)!r})"
     )
@@ -222,8 +221,8 @@ def test_files_are_read_through_once_whether_or_not_another_process_would_compil
     model, tmp_path, monkeypatch
 ):
     read = []
-    key = compiled_cache.content_key
-    monkeypatch.setattr(compiled_cache, "content_key", lambda folder: (read.append(folder), key(folder))[1])
+    key = compiled.content_key
+    monkeypatch.setattr(compiled, "content_key", lambda folder: (read.append(folder), key(folder))[1])
     apart = []
     load_compiled(model, cache=tmp_path, compile_apart=lambda: apart.append(model))
     load_compiled(model, cache=tmp_path, compile_apart=lambda: apart.append(model))

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from made_ensembles import FRACTIONS, fitted, write_ensemble
 
-from crossprop.models.tree_walk import BLOCK
-from crossprop.serving import compiled
-from crossprop.serving.compiled import load_compiled
-from crossprop.serving.compiled_forests import together
+from crossprop.inference import compiled
+from crossprop.inference.compiled import load_compiled, together
+from crossprop.models.trees import BLOCK
 
 
 @dataclass

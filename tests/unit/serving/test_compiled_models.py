@@ -11,10 +11,10 @@ import pytest
 from made_ensembles import FRACTIONS, fitted, write_blend, write_ensemble, write_info
 
 from crossprop.errors import CrosspropError, DataError, ModelFormatError, ShapeMismatchError
+from crossprop.inference import compiled
+from crossprop.inference.compiled import load_compiled
+from crossprop.methods import REGRESSORS
 from crossprop.models.saved import load_predictor
-from crossprop.serving import compiled, compiled_build
-from crossprop.serving.compiled import load_compiled
-from crossprop.vocabulary import REGRESSORS
 
 NETWORK_ERROR = 3e-5
 """Difference from Keras, in deviations of the predictions: sums of float32 in another order, of drawn weights."""
@@ -233,4 +233,4 @@ def test_regressor_of_a_type_that_is_not_trusted_is_refused(tmp_path):
 def test_every_error_of_loading_is_one_of_ours(tmp_path):
     assert issubclass(ModelFormatError, CrosspropError)
     with pytest.raises(ModelFormatError, match="no readable model"):
-        compiled_build.build(tmp_path, tmp_path)
+        compiled.build(tmp_path, tmp_path)

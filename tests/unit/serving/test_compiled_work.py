@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from waiting import PATIENCE, until
 
-from crossprop.serving.compiled_work import available_threads, run_tasks
+from crossprop.inference.compiled import available_threads, run_tasks
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])

@@ -6,8 +6,7 @@ import pytest
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import FormulaError, ModelFormatError, UnknownElementError
-from crossprop.serving.predictions import formulas_of, predict_formulas
-from crossprop.serving.served import ServedModel
+from crossprop.inference.predictor import ServedModel, formulas_of, predict_formulas
 
 
 class OxygenShare:
@@ -95,7 +94,7 @@ def test_model_with_other_elements_is_refused():
 def test_mlflow_sees_an_invalid_parameter_with_the_row():
     from mlflow.exceptions import MlflowException
 
-    from crossprop.serving.model import FormulaModel
+    from crossprop.inference.pyfunc import FormulaModel
 
     model = FormulaModel()
     model._model = ServedModel(OxygenShare())

@@ -10,9 +10,9 @@ import pytest
 from made_evidence import LOUD, made_evidence
 
 from crossprop.data.compositions import fraction_matrix
-from crossprop.serving.calibration import Calibration
-from crossprop.serving.intervals import (
+from crossprop.uncertainty.conformal import (
     GROWTH,
+    Calibration,
     Difficulty,
     conformal_half_width,
     ensemble_gain,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossprop.serving.known_values import KnownValues
+from crossprop.uncertainty.evidence import KnownValues
 
 KNOWN = KnownValues(0.0, 312.0, 10743)
 

@@ -9,10 +9,14 @@ from made_evidence import made_evidence
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.errors import ModelFormatError
-from crossprop.serving.calibration import Calibration
-from crossprop.serving.domain import domain_radius, unseen_elements_notes
-from crossprop.serving.neighbourhood import Neighbourhood, training_compositions
-from crossprop.serving.space import CompositionSpace
+from crossprop.uncertainty.conformal import Calibration
+from crossprop.uncertainty.neighbours import (
+    CompositionSpace,
+    Neighbourhood,
+    domain_radius,
+    training_compositions,
+    unseen_elements_notes,
+)
 
 FORMULAS = ["NaCl", "KCl", "LiF", "MgO", "CaO", "Fe2O3", "Cr2O3", "GaAs", "GaP", "Si", "Ge", "NaBr"]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from made_ensembles import FRACTIONS
 
-from crossprop.features.physical_attributes import physical_attributes
-from crossprop.serving import representations
-from crossprop.serving.representations import Recent, Source, represent
-from crossprop.vocabulary import Representation
+from crossprop.features.magpie import physical_attributes
+from crossprop.inference import compiled
+from crossprop.inference.compiled import Recent, Source, represent
+from crossprop.methods import Representation
 
 ATTRIBUTES = Source(Representation.PHYSICAL_ATTRIBUTES, None, "")
 COMBINED = Source(Representation.COMBINED, None, "")
@@ -35,8 +35,8 @@ def counted(monkeypatch):
         rows.append(len(fractions))
         return physical_attributes(fractions)
 
-    monkeypatch.setattr(representations, "_recent", Recent())
-    monkeypatch.setattr(representations, "physical_attributes", attributes)
+    monkeypatch.setattr(compiled, "_recent", Recent())
+    monkeypatch.setattr(compiled, "physical_attributes", attributes)
     return rows
 
 

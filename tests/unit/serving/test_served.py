@@ -14,10 +14,8 @@ from made_evidence import made_evidence, write_model
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ModelFormatError, ShapeMismatchError, StoreError
-from crossprop.serving.coverage import folder_coverage
-from crossprop.serving.evidence import complete_results, evidence_of, write_evidence
-from crossprop.serving.predictions import OUTPUT_COLUMNS, predict_formulas
-from crossprop.serving.served import ServedModel
+from crossprop.inference.predictor import OUTPUT_COLUMNS, ServedModel, predict_formulas
+from crossprop.uncertainty.evidence import complete_results, evidence_of, folder_coverage, write_evidence
 
 FORMULAS = ["FeO", "KI", "Ba2O3", "XeI", "U3Cs"]
 
@@ -188,7 +186,7 @@ def test_folder_alone_tells_its_coverage(folder, model, tmp_path):
 
 
 def test_mlflow_gives_the_same_columns_and_numbers(folder, model):
-    from crossprop.serving.model import FormulaModel
+    from crossprop.inference.pyfunc import FormulaModel
 
     served = FormulaModel()
     served.load_context(SimpleNamespace(artifacts={"predictor": str(folder)}))

@@ -13,10 +13,9 @@ import pytest
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult
-from crossprop.tracking.context import RunContext
-from crossprop.tracking.provenance import GitState
+from crossprop.methods import Method, Representation
+from crossprop.tracking.provenance import GitState, RunContext
 from crossprop.tracking.store import prepare_store
-from crossprop.vocabulary import Method, Representation
 
 FORMULAS = ("NaCl", "MgO", "Fe2O3", "GaAs", "TiO2", "KBr")
 

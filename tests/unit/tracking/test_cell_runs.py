@@ -8,10 +8,9 @@ import pytest
 import yaml
 
 from crossprop.errors import TrackingError
-from crossprop.tracking.cells import curve_metrics, draft_of_cell
-from crossprop.tracking.runs import MlflowRecorder, SourceRecord, record_source
+from crossprop.methods import Method
+from crossprop.tracking.runs import MlflowRecorder, SourceRecord, curve_metrics, draft_of_cell, record_source
 from crossprop.tracking.store import open_client
-from crossprop.vocabulary import Method
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from crossprop.errors import PromotionError
 from crossprop.models.saved import load_predictor
 from crossprop.tracking import clean_process
 from crossprop.tracking.clean_process import CleanProcess
-from crossprop.tracking.evidence import EVIDENCE_FILE
+from crossprop.tracking.gates import EVIDENCE_FILE
 from crossprop.tracking.promotion import promote
 
 FORMULAS = ["NaCl", "MgO", "Fe2O3"]

@@ -7,13 +7,14 @@ import pytest
 
 from crossprop.errors import TrackingError
 from crossprop.tracking.clean_process import Repeated
-from crossprop.tracking.evidence import Evidence, evidence_of
 from crossprop.tracking.gates import (
+    Evidence,
     against_champion,
     beats_base,
     cluster_interval,
     coverage_bounds,
     coverage_within_bounds,
+    evidence_of,
     expected_signature,
     known_origin,
     repeats_predictions,

@@ -10,11 +10,11 @@ from registries import NAME, add_version, aliases_of, client_of, evidence_table,
 from rich.text import Text
 
 from crossprop.errors import TrackingError, UnknownModelError
-from crossprop.experiments.recording import StoreOutOfReachError
-from crossprop.tracking.faults import tracking_error
-from crossprop.tracking.lookup import all_models, champions, find_version, predictor_folder
-from crossprop.tracking.overview import age, history_lines, overview_rows, overview_table
-from crossprop.tracking.store import prepare_store
+from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.tracking.model_files import predictor_folder
+from crossprop.tracking.promotion import age, history_lines, overview_rows, overview_table
+from crossprop.tracking.registry import all_models, champions, find_version
+from crossprop.tracking.store import prepare_store, tracking_error
 
 
 @pytest.fixture
@@ -225,18 +225,18 @@ def test_remote_files_are_fetched_once_and_whole_or_not_at_all(uri, model, tmp_p
     info = champions(uri)[NAME]
     monkeypatch.setattr(model_files, "local_path", lambda location: None)
     cache = tmp_path / "cache"
-    fetched = predictor_folder(uri, info, cache)
-    assert sorted(p.name for p in fetched.iterdir()) == ["evidence.parquet", "fold_00", "model.json"]
+    model_files = predictor_folder(uri, info, cache)
+    assert sorted(p.name for p in model_files.iterdir()) == ["evidence.parquet", "fold_00", "model.json"]
     remove(model)
-    assert predictor_folder(uri, info, cache) == fetched
-    remove(fetched)
+    assert predictor_folder(uri, info, cache) == model_files
+    remove(model_files)
     with pytest.raises(TrackingError, match="version 1"):
         predictor_folder(uri, info, cache)
     assert [p.name for p in cache.iterdir() if p.is_dir()] == []
 
 
 def test_copies_that_no_alias_names_are_let_go_when_a_new_one_is_fetched(uri, model, tmp_path, monkeypatch):
-    from crossprop.tracking import fetched, model_files
+    from crossprop.tracking import model_files
 
     for _ in range(4):
         add_version(uri, model, alias=None)
@@ -252,7 +252,7 @@ def test_copies_that_no_alias_names_are_let_go_when_a_new_one_is_fetched(uri, mo
     folders = {n: fetch(NAME, n) for n in (1, 2, 3)}
     other = fetch("demo.other", 1)
     assert all(folder.is_dir() for folder in folders.values())  # asked for a moment ago
-    ago = time.time() - 2 * fetched.KEPT_UNUSED_SECONDS
+    ago = time.time() - 2 * model_files.KEPT_UNUSED_SECONDS
     for mark in cache.glob("*.json"):
         os.utime(mark, (ago, ago))
     fetch(NAME, 3)

@@ -18,12 +18,16 @@ from registries import (
 )
 
 from crossprop.errors import PromotionError, TrackingError
-from crossprop.tracking import moves
-from crossprop.tracking.lookup import all_models, find_model
-from crossprop.tracking.moves import MOVING_TAG, read_history
-from crossprop.tracking.overview import history_lines
-from crossprop.tracking.promote_all import promote_all
-from crossprop.tracking.promotion import promote, rollback
+from crossprop.tracking import promotion
+from crossprop.tracking.promotion import (
+    MOVING_TAG,
+    history_lines,
+    promote,
+    promote_all,
+    read_history,
+    rollback,
+)
+from crossprop.tracking.registry import all_models, find_model
 
 GATES = ["repeats", "base", "champion", "origin", "signature", "coverage"]
 
@@ -245,9 +249,9 @@ def test_two_promotions_at_the_same_moment_one_wins_the_other_is_told(uri, good)
 
 def test_two_promotions_through_a_server_one_wins_the_other_is_told(uri, good, monkeypatch):
     """No lock there: what is written first is a claim, and it is read again."""
-    monkeypatch.setattr(moves, "sqlite_path", lambda uri: None)
-    monkeypatch.setattr(moves, "store_lock", lambda uri: nullcontext())
-    monkeypatch.setattr(moves, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(promotion, "sqlite_path", lambda uri: None)
+    monkeypatch.setattr(promotion, "store_lock", lambda uri: nullcontext())
+    monkeypatch.setattr(promotion, "SETTLE_SECONDS", 1.0)
     add_version(uri, good, alias="champion")
     versions = [add_version(uri, good, alias=None) for _ in range(2)]
     told = _race(uri, versions)
@@ -301,7 +305,9 @@ def test_all_promotes_those_that_pass_and_names_those_that_do_not(uri, good, bad
     for target, model in (("b", good), ("c", bad), ("d", good)):
         _restate(model, target)
         add_version(uri, model, f"demo.{target}", alias="champion" if target == "d" else "challenger")
-    monkeypatch.setattr("crossprop.tracking.clean_pool.CleanProcess", lambda patience: nullcontext(Repeats()))
+    monkeypatch.setattr(
+        "crossprop.tracking.clean_process.CleanProcess", lambda patience: nullcontext(Repeats())
+    )
     _restate(good, "b")
     seen = []
     attempts = promote_all(uri, report=seen.append)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from registries import add_version, evidence_table, make_model
 
-from crossprop.tracking import moves
+from crossprop.tracking import promotion
 
 KILLS = """
 import json, os, shutil, sqlite3, sys
@@ -109,7 +109,7 @@ def test_kill_at_any_step_leaves_the_registry_consistent_and_the_next_command_co
     folder.mkdir()
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    paths = [str(Path(__file__).parent), str(Path(moves.__file__).parents[2])]
+    paths = [str(Path(__file__).parent), str(Path(promotion.__file__).parents[2])]
     done = subprocess.run(
         [sys.executable, "-c", KILLS.format(paths=paths), str(tmp_path / "mlflow.db"), str(folder)],
         capture_output=True,

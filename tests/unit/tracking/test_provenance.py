@@ -3,8 +3,14 @@ import os
 import socket
 import subprocess
 
-from crossprop.tracking.provenance import PROCESS_TAG, git_state, process_is_gone, process_tags
-from crossprop.tracking.reaper import claim_project_run, reap_dead_runs
+from crossprop.tracking.provenance import (
+    PROCESS_TAG,
+    claim_project_run,
+    git_state,
+    process_is_gone,
+    process_tags,
+    reap_dead_runs,
+)
 from crossprop.tracking.store import open_client
 
 

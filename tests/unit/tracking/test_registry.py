@@ -14,10 +14,9 @@ import pytest
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import TrackingError
 from crossprop.models.saved import load_predictor
-from crossprop.tracking import registry, same_files
+from crossprop.tracking import registration
 from crossprop.tracking.clean_process import CleanProcess
-from crossprop.tracking.registry import register_winner
-from crossprop.tracking.requirements import folder_requirements, model_requirements
+from crossprop.tracking.registration import folder_requirements, model_requirements, register_winner
 from crossprop.tracking.runs import MlflowRecorder
 from crossprop.tracking.store import open_client
 
@@ -50,7 +49,7 @@ def one_clean_process(clean_process, monkeypatch):
                 future.set_exception(error)
             return future
 
-    monkeypatch.setattr(registry, "CleanPool", Pool)
+    monkeypatch.setattr(registration, "CleanPool", Pool)
 
 
 @pytest.fixture
@@ -239,12 +238,14 @@ def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(cont
     for file in damaged.rglob("*.skops"):
         file.write_bytes(b"nothing of use")
     winners = [
-        registry.Winner(**{**winner, "model_folder": damaged, "result": other}),
-        registry.Winner(**winner),
+        registration.Winner(**{**winner, "model_folder": damaged, "result": other}),
+        registration.Winner(**winner),
     ]
     seen = []
     with pytest.raises(TrackingError, match=r"'formation_energy'.*was not registered: "):
-        registry.register_winners(context, winners, report=lambda winner, version: seen.append(version.name))
+        registration.register_winners(
+            context, winners, report=lambda winner, version: seen.append(version.name)
+        )
     assert seen == ["demo.bulk_modulus"]
     client = open_client(context.uri)
     experiment = client.get_run(winner["run_id"]).info.experiment_id
@@ -261,7 +262,7 @@ def test_store_need_not_be_that_of_the_environment(context, winner, tmp_path, mo
 
 def test_evidence_made_anew_makes_a_new_version_in_a_remote_store_too(context, winner, monkeypatch):
     register_winner(context, **winner)
-    monkeypatch.setattr(same_files, "local_path", lambda location: None)
+    monkeypatch.setattr(registration, "local_path", lambda location: None)
     assert not register_winner(context, **winner).created
     client = open_client(context.uri)
     client.delete_model_version_tag("demo.bulk_modulus", "1", "crossprop.files")  # of an older crossprop

@@ -17,7 +17,9 @@ def crossprop(uri, monkeypatch, capsys):
     monkeypatch.setattr(
         "crossprop.tracking.clean_process.CleanProcess", lambda patience: nullcontext(Repeats())
     )
-    monkeypatch.setattr("crossprop.tracking.clean_pool.CleanProcess", lambda patience: nullcontext(Repeats()))
+    monkeypatch.setattr(
+        "crossprop.tracking.clean_process.CleanProcess", lambda patience: nullcontext(Repeats())
+    )
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["crossprop", *arguments])

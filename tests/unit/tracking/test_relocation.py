@@ -9,10 +9,10 @@ from registries import NAME, add_version, client_of, evidence_table, make_model
 
 from crossprop import cli
 from crossprop.errors import TrackingError
-from crossprop.tracking.experiments import ensure_experiment
-from crossprop.tracking.lookup import find_version, predictor_folder
-from crossprop.tracking.relocation import relocate, stray_folders
-from crossprop.tracking.store import prepare_store
+from crossprop.tracking.model_files import predictor_folder
+from crossprop.tracking.registry import find_version
+from crossprop.tracking.runs import ensure_experiment
+from crossprop.tracking.store import prepare_store, relocate, stray_folders
 
 
 @pytest.fixture

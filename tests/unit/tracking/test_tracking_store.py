@@ -9,10 +9,9 @@ import pytest
 from waiting import PATIENCE
 
 from crossprop.errors import TrackingError
-from crossprop.experiments.recording import StoreOutOfReachError
+from crossprop.experiments.results import StoreOutOfReachError
 from crossprop.tracking import store as store_module
-from crossprop.tracking.faults import tracking_error
-from crossprop.tracking.store import analyze_store, open_client, prepare_store, store_uri
+from crossprop.tracking.store import analyze_store, open_client, prepare_store, store_uri, tracking_error
 
 
 def _prepare_and_count(uri, barrier, answers):

@@ -14,10 +14,10 @@ import pytest
 
 from crossprop.config import Recipe
 from crossprop.errors import ConfigError, DivergedError, ShapeMismatchError
-from crossprop.models.elemnet import initial_weights
+from crossprop.methods import Architecture
 from crossprop.models.fitted import FittedModel
+from crossprop.models.networks import initial_weights
 from crossprop.training.batched import FitJob, fit_together, worth_batching
-from crossprop.vocabulary import Architecture
 
 RNG = np.random.default_rng(0)
 X = RNG.dirichlet(np.full(86, 0.05), 160).astype(np.float32)
@@ -42,7 +42,7 @@ def together(jobs, jit=False, **options):
 
 @pytest.fixture(scope="module")
 def trainer(tensorflow):
-    from crossprop.training.fit import NetworkTrainer
+    from crossprop.training.trainer import NetworkTrainer
 
     return NetworkTrainer()
 
@@ -228,7 +228,7 @@ def test_on_jax_too_together_is_as_alone():
         "from crossprop.training.device import configure\n"
         "configure('jax', 1)\n"
         "import test_batched as t\n"
-        "from crossprop.training.fit import NetworkTrainer\n"
+        "from crossprop.training.trainer import NetworkTrainer\n"
         "jobs = [t.job(n, seed=n, epochs=10, learning_rate=rate) for n, rate in ((120, 1e-3), (122, 2e-3))]\n"
         "for given, (model, _) in zip(jobs, t.fit_together(jobs), strict=True):\n"
         "    one, _ = NetworkTrainer().fit(given.features, given.values, given.validation, given.recipe,\n"

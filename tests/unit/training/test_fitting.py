@@ -9,8 +9,8 @@ import pytest
 
 from crossprop.config import Recipe
 from crossprop.errors import ConfigError, DivergedError, ShapeMismatchError
-from crossprop.models.elemnet import initial_weights
-from crossprop.training.fit import NetworkTrainer, fit_base, fit_regressor, learning_rate
+from crossprop.models.networks import initial_weights
+from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor, learning_rate
 
 RNG = np.random.default_rng(0)
 X = RNG.dirichlet(np.full(86, 0.05), 160).astype(np.float32)

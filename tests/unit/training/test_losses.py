@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 
 from crossprop.config import Recipe
-from crossprop.models.elemnet import initial_weights
-from crossprop.training.descent import descend
-from crossprop.training.fit import NetworkTrainer
-from crossprop.vocabulary import Architecture
+from crossprop.methods import Architecture
+from crossprop.models.networks import initial_weights
+from crossprop.training.trainer import NetworkTrainer, descend
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 NAN = np.nan
 
 
 def loss(y_true, y_pred):
-    from crossprop.training.losses import masked_mae
+    from crossprop.training.trainer import masked_mae
 
     return float(masked_mae(np.array(y_true, np.float32), np.array(y_pred, np.float32)))
 
@@ -40,7 +39,7 @@ def test_only_known_values_count_and_all_the_same(y_true, y_pred, expected):
 def gradient(y_true, y_pred):
     import tensorflow as tf
 
-    from crossprop.training.losses import masked_mae
+    from crossprop.training.trainer import masked_mae
 
     predicted = tf.constant(y_pred, tf.float32)
     with tf.GradientTape() as tape:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from crossprop.config import Range, SearchConfig
-from crossprop.tuning.search_spaces import MethodSpace, own_arguments
-from crossprop.vocabulary import Method
+from crossprop.experiments.tuning import MethodSpace, own_arguments
+from crossprop.methods import Method
 
 RATE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True, "default": 1e-3}}
 SEARCH = SearchConfig.model_validate(

@@ -9,8 +9,7 @@ import pytest
 
 from crossprop.config import Range
 from crossprop.errors import CellError, DivergedError, StoreError
-from crossprop.tuning.search_spaces import MethodSpace
-from crossprop.tuning.study import tune
+from crossprop.experiments.tuning import MethodSpace, tune
 
 SPACE = MethodSpace(
     {"shift": Range(low=-1.0, high=1.0, default=0.5)},
@@ -237,7 +236,7 @@ def test_study_whose_trials_were_all_nan_fails():
 
 def test_ceiling_in_seconds_is_looked_at_between_trials(monkeypatch):
     clock = itertools.count(step=10)
-    monkeypatch.setattr("crossprop.tuning.study.monotonic", lambda: next(clock))
+    monkeypatch.setattr("crossprop.experiments.tuning.monotonic", lambda: next(clock))
     outcome = run(seconds=35.0)
     assert len(outcome.trials) == 4  # at 10, 20 and 30 seconds there is time left, at 40 there is none
 

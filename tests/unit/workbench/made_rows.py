@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.workbench.networks import FORMAT, NOTE_FILE, SEEN_FILE, composition_codes
+from crossprop.estimator.pretrained import FORMAT, NOTE_FILE, SEEN_FILE, composition_codes
 
 
 def rows_of(n: int = 60, seed: int = 0) -> pd.DataFrame:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.vocabulary import Method, Side
-from crossprop.workbench.budget import EFFORTS, plan_effort
+from crossprop.estimator.budget import EFFORTS, plan_effort
+from crossprop.methods import Method, Side
 
 
 def test_more_minutes_never_plan_less():

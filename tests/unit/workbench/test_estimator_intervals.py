@@ -10,7 +10,7 @@ from made_rows import rows_of
 
 from crossprop import CrossPropertyRegressor
 from crossprop.data.compositions import fraction_matrix
-from crossprop.serving.served import ServedModel
+from crossprop.inference.predictor import ServedModel
 
 ROWS = rows_of(60)
 FORMULAS = ROWS["formula"].tolist()

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from crossprop.cli import app
 from crossprop.errors import OwnFileError, StoreError
-from crossprop.experiments.inline_pool import InlinePool
-from crossprop.workbench.decision import Settings
-from crossprop.workbench.fit import FileOptions, fit_file
+from crossprop.estimator.decision import Settings
+from crossprop.estimator.fit import FileOptions, fit_file
+from crossprop.experiments.executor import InlinePool
 
 SETTINGS = Settings(
     target="hardness", unit="GPa", methods=["base", "ml", "boost", "blend"], trials=1, folds=2, holdout=0.2,
@@ -64,7 +64,7 @@ def test_the_report_says_what_was_read_and_found(done):
 
 def test_the_hold_out_error_of_the_report_is_that_of_the_saved_model(done):
     from crossprop.data.compositions import fraction_matrix
-    from crossprop.serving.served import ServedModel
+    from crossprop.inference.predictor import ServedModel
 
     fitted = done[0]
     data = pd.read_csv(fitted.folder / "data.csv").query("split == 'test'")

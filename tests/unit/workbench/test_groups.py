@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from crossprop import CrossPropertyRegressor
 from crossprop.cli import app
 from crossprop.data.splits import cross_validation_folds
-from crossprop.experiments.target import plan_target
+from crossprop.estimator.decision import Settings, decide
+from crossprop.estimator.learn import STUDY, held_out, run_protocol, study_params
+from crossprop.experiments.targets import plan_target
 from crossprop.paths import StudyPaths
-from crossprop.workbench.decision import Settings, decide
-from crossprop.workbench.learn import STUDY, held_out, study_params
-from crossprop.workbench.protocol import run_protocol
 
 QUICK = {"methods": ["ml"], "trials": 1, "folds": 4}
 
@@ -44,7 +43,7 @@ def test_a_model_is_not_praised_for_knowing_the_series_that_it_has_seen():
 
 def test_what_the_cells_split_by_is_the_group(tmp_path):
     formulas, values, groups = series()
-    from crossprop.workbench.estimator_input import learning_rows
+    from crossprop.estimator.regressor import learning_rows
 
     rows = learning_rows(formulas, values, groups)
     settings = Settings(methods=["ml"], trials=1, folds=4, workers=1)

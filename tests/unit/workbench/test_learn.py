@@ -7,10 +7,9 @@ import pytest
 from made_rows import rows_of, write_networks
 
 from crossprop.errors import ConfigError, DataError
-from crossprop.workbench.decision import Settings
-from crossprop.workbench.learn import held_out, target_name
-from crossprop.workbench.protocol import run_protocol
-from crossprop.workbench.tables import transfer_verdict
+from crossprop.estimator.decision import Settings
+from crossprop.estimator.learn import held_out, run_protocol, target_name
+from crossprop.estimator.report import transfer_verdict
 
 QUICK = {"methods": ["base", "ml", "boost", "blend"], "trials": 1, "folds": 2, "workers": 1}
 
@@ -57,7 +56,7 @@ def test_every_method_is_cross_validated_and_the_best_wins(outcome):
 
 
 def test_the_model_is_written_with_its_name_unit_and_evidence(outcome):
-    from crossprop.serving.served import ServedModel
+    from crossprop.inference.predictor import ServedModel
 
     model = ServedModel.load(outcome[0].learnt.model, compiled=False)
     assert (model.info["study"], model.info["target"], model.info["unit"]) == ("own", "hardness", "GPa")
@@ -68,7 +67,7 @@ def test_the_model_is_written_with_its_name_unit_and_evidence(outcome):
 def test_a_second_start_takes_up_the_plan_and_computes_nothing(outcome, monkeypatch):
     first, _, rows, settings, root = outcome
     monkeypatch.setattr(
-        "crossprop.experiments.inline_pool.InlinePool.submit", lambda *task: pytest.fail("computed again")
+        "crossprop.experiments.executor.InlinePool.submit", lambda *task: pytest.fail("computed again")
     )
     lines = []
     again = run_protocol(rows, settings, root, write=lines.append)
@@ -78,7 +77,7 @@ def test_a_second_start_takes_up_the_plan_and_computes_nothing(outcome, monkeypa
 
 
 def test_other_rows_or_wishes_are_planned_anew(outcome):
-    from crossprop.workbench.decision import decide
+    from crossprop.estimator.decision import decide
 
     _, _, rows, settings, root = outcome
     lines = []
@@ -121,7 +120,7 @@ def test_networks_that_know_a_row_are_never_used(tmp_path):
 
 
 def test_too_few_minutes_for_networks_are_said_and_scratch_goes_on(tmp_path):
-    from crossprop.workbench.decision import decide
+    from crossprop.estimator.decision import decide
 
     settings = Settings(sources="auto", minutes=0.1, cache=tmp_path / "cache")
     decided = decide(rows_of(30).assign(split="train"), settings, tmp_path, lambda line: None)
@@ -138,7 +137,7 @@ def test_what_cannot_be_learnt_from_is_refused(tmp_path, rows):
 def test_transfer_is_judged_on_the_same_folds(outcome):
     from dataclasses import replace
 
-    from crossprop.vocabulary import Method
+    from crossprop.methods import Method
 
     scratch = next(r for r in outcome[0].learnt.results if r.label == "boost(PA)")
     other = replace(

@@ -7,9 +7,9 @@ from made_rows import rows_of, write_networks
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
-from crossprop.workbench.networks import SourceNetworks
-from crossprop.workbench.pretraining import (
+from crossprop.estimator.pretrained import (
     RECIPES,
+    SourceNetworks,
     affordable,
     fallback_of,
     find_networks,
@@ -62,7 +62,7 @@ def test_networks_of_the_fallback_are_the_last_choice_and_spare_no_training(tmp_
     assert find_networks(keys_of("NaCl"), tmp_path).folder == stand_in
     asked = []
     monkeypatch.setattr(
-        "crossprop.workbench.pretraining._train",
+        "crossprop.estimator.pretrained._train",
         lambda folder, job, write: asked.append(write_networks(fallback_of(folder), ["LiF"], "embedded")),
     )
     found = networks_for(keys_of("NaCl"), RECIPES[0], cache=tmp_path, write=lambda line: None)
@@ -72,7 +72,7 @@ def test_networks_of_the_fallback_are_the_last_choice_and_spare_no_training(tmp_
 
 
 def test_cached_networks_of_a_larger_recipe_spare_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("crossprop.workbench.pretraining._train", lambda *job: pytest.fail("trained"))
+    monkeypatch.setattr("crossprop.estimator.pretrained._train", lambda *job: pytest.fail("trained"))
     folder = write_networks(tmp_path / "networks" / "b", ["LiF"], "quick")
     lines = []
     found = networks_for(keys_of("NaCl"), RECIPES[0], cache=tmp_path, write=lines.append)
@@ -88,7 +88,7 @@ def test_the_recipe_grows_with_the_minutes():
 
 
 def test_a_failed_training_says_why_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("crossprop.workbench.pretraining.JOB_FILE", "elsewhere.json")
+    monkeypatch.setattr("crossprop.estimator.pretrained.JOB_FILE", "elsewhere.json")
     with pytest.raises(PretrainingError, match=r"exit status 1.*--sources none"):
         prepare_sources(rows_of(12)["formula"], cache=tmp_path, write=lambda line: None)
     assert list((tmp_path / "networks").iterdir()) == []

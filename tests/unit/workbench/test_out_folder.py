@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crossprop.errors import StoreError
-from crossprop.workbench.out_folder import commit_folder
+from crossprop.estimator.fit import commit_folder
 
 
 def write(draft: Path) -> None:

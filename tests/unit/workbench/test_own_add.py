@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from crossprop.data.catalog import load_catalog
-from crossprop.data.fetch import blob_id, fetch_files
-from crossprop.data.own_file import read_own_file
+from crossprop.data.download import blob_id, fetch_files
 from crossprop.data.prepare import prepare_study, prepare_target
 from crossprop.data.sources import prepare_source
+from crossprop.data.user_rows import read_own_file
 from crossprop.errors import DataError, OwnFileError
-from crossprop.workbench import add
-from crossprop.workbench.add import NewProperty, add_data, held_out_rows, refuse_too_few, remove_data
+from crossprop.estimator import add
+from crossprop.estimator.add import NewProperty, add_data, held_out_rows, refuse_too_few, remove_data
 
 NEW = NewProperty("strength", "MPa", "Strength, of ours")
 

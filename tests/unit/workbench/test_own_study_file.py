@@ -10,13 +10,19 @@ import yaml
 
 from crossprop.config import parse_params
 from crossprop.data.catalog import load_catalog
-from crossprop.data.own_file import read_own_file
+from crossprop.data.user_rows import read_own_file
 from crossprop.errors import ConfigError, OwnFileError, UnknownPropertyError
-from crossprop.vocabulary import Side
-from crossprop.workbench.add import NewProperty, add_data, held_out_rows
-from crossprop.workbench.study_cost import estimate, target_seconds
-from crossprop.workbench.study_file import TIERS, default_search, shards_of, study_values
-from crossprop.workbench.study_write import explain, plan_study, studies_naming, write_study
+from crossprop.estimator.add import NewProperty, add_data, held_out_rows
+from crossprop.estimator.study_file import (
+    TIERS,
+    default_search,
+    estimate,
+    shards_of,
+    study_values,
+    target_seconds,
+)
+from crossprop.estimator.study_write import explain, plan_study, studies_naming, write_study
+from crossprop.methods import Side
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES = (15, 22, 60, 99, 100, 500, 1_200, 1_201, 5_000, 24_000, 100_000)

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from crossprop.cli import app
 from crossprop.errors import ConfigError, ModelFormatError, OwnFileError, UnknownModelError
-from crossprop.workbench.decision import Settings
-from crossprop.workbench.fit import fit_file
-from crossprop.workbench.predict import model_folder, read_pipe, read_text
+from crossprop.estimator.decision import Settings
+from crossprop.estimator.fit import fit_file
+from crossprop.estimator.predict import model_folder, read_pipe, read_text
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 
 def test_many_formulas_are_predicted_piece_by_piece(run, model, monkeypatch):
     whole = table(run(model, *rows_of(30)["formula"]))
-    monkeypatch.setattr("crossprop.workbench.predict.CHUNK", 7)
+    monkeypatch.setattr("crossprop.estimator.predict.CHUNK", 7)
     pd.testing.assert_frame_equal(table(run(model, *rows_of(30)["formula"])), whole)
 
 

@@ -21,8 +21,8 @@ from sklearn.utils import estimator_checks, get_tags
 
 from crossprop import CrossPropertyRegressor, composition_groups
 from crossprop.errors import ModelFormatError, StoreError
-from crossprop.workbench.networks import SourceNetworks
-from crossprop.workbench.regressor import SourceOverlapWarning
+from crossprop.estimator.pretrained import SourceNetworks
+from crossprop.estimator.regressor import SourceOverlapWarning
 
 QUICK = {"methods": ["ml"], "trials": 1, "folds": 2}
 ROWS = rows_of(60)
@@ -179,7 +179,7 @@ def test_intervals_hold_the_prediction_and_grow_with_the_coverage(fitted):
 
 
 def test_intervals_hold_their_share_of_the_out_of_fold_values(fitted):
-    from crossprop.serving.served import ServedModel
+    from crossprop.inference.predictor import ServedModel
 
     rows = ServedModel.load(fitted.model_folder_, compiled=False).evidence
     for coverage in (0.5, 0.8):
@@ -260,7 +260,7 @@ def test_repeated_compositions_stay_together_within_a_fit():
 
 
 def test_a_hold_out_is_measured_where_one_is_asked_for():
-    from crossprop.serving.served import ServedModel
+    from crossprop.inference.predictor import ServedModel
 
     estimator = CrossPropertyRegressor(**QUICK, holdout=0.2).fit(FORMULAS, VALUES)
     assert ServedModel.load(estimator.model_folder_, compiled=False).holdout_mae > 0

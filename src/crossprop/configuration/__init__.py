@@ -1,1 +1,0 @@
-"""The sections of ``params.yaml`` as frozen models; :mod:`crossprop.config` reads them."""

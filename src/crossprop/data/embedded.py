@@ -1,0 +1,131 @@
+"""Data sets that an installed package brings along; so far matminer's electronic transport database.
+
+Source: Ricci et al. 2017, Sci. Data 4, 170085, doi:10.1038/sdata.2017.85: 47,737 materials of the Materials
+    Project
+at 300 K and 1e18 carriers/cm³. Conductivity, thermal conductivity and power factor are per relaxation time,
+in 1e15 S/(m s), 1e9 W/(m K s) and 1e9 W/(m K² s); Seebeck coefficients in µV/K; effective masses in electron
+masses. The file does not say which of several polymorphs is stable, so a composition's row is the median of
+its polymorphs (of their decadic logarithms where these are learnt).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+import io
+import tarfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from crossprop.data.catalog import Catalog, EmbeddedColumn, EmbeddedPackage, PropertyEntry
+from crossprop.data.cleaning import CleanTable, clean_rows, report_frame
+from crossprop.errors import DataError
+from crossprop.methods import DEFAULT_SEED
+
+
+def embedded_archive(package: EmbeddedPackage) -> Path:
+    """Path of the archive within the installed package, verified.
+
+    Raises:
+        DataError: The package is not installed, or brings another archive than the catalogue pins.
+    """
+    spec = importlib.util.find_spec(package.package)  # finds the package without importing it
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(f"The package {package.package!r} is not installed. Install the locked requirements.")
+    path = Path(spec.submodule_search_locations[0], package.path)
+    if not path.is_file():
+        raise DataError(f"{path} is missing. Reinstall {package.package!r} at the locked version.")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != package.sha256:
+        raise DataError(
+            f"{path} is not the file that the catalogue pins (sha256 {found}, not {package.sha256}). "
+            f"Reinstall {package.package!r} at the locked version."
+        )
+    return path
+
+
+def embedded_table(catalog: Catalog, entry: PropertyEntry) -> CleanTable:
+    """All rows of an embedded property, polymorphs apart, with ``log10`` taken where the catalogue says so.
+
+    Raises:
+        DataError: The archive is not the pinned one, or lacks the column.
+    """
+    if entry.embedded is None:
+        raise DataError(f"{entry.key!r} is read from files, not from an installed package.")
+    return _table(catalog.packages[entry.embedded.package], entry.embedded)
+
+
+def shared_draw(
+    catalog: Catalog, package: str, seed: int = DEFAULT_SEED
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Compositions to learn from and to hold out, the same for every target of one embedded package.
+
+    Drawn from the compositions that have all of these targets, so the draw depends on the seed alone, not on
+    the targets that a study picks.
+
+    Returns:
+        Keys of ``n_train`` and of ``n_test`` compositions, disjoint.
+
+    Raises:
+        DataError: Fewer compositions have all targets than the catalogue wants to draw.
+    """
+    wanted = catalog.packages[package]
+    held = [
+        set(embedded_table(catalog, entry).rows["composition"]) for entry in catalog.embedded_targets(package)
+    ]
+    common = sorted(set.intersection(*held)) if held else []
+    if len(common) < wanted.n_train + wanted.n_test:
+        raise DataError(
+            f"{len(common)} compositions of {package!r} have all targets; {wanted.n_train} + {wanted.n_test} "
+            "are to be drawn. Lower n_train or n_test in the catalogue."
+        )
+    drawn = np.random.default_rng(seed).permutation(len(common))[: wanted.n_train + wanted.n_test]
+    keys = [common[i] for i in drawn]
+    return frozenset(keys[: wanted.n_train]), frozenset(keys[wanted.n_train :])
+
+
+@lru_cache(maxsize=16)
+def _table(package: EmbeddedPackage, embedded: EmbeddedColumn) -> CleanTable:
+    """The cleaned column; read once a process, never changed by those who use it."""
+    columns = _read(package)
+    for name in (package.formula_column, embedded.column):
+        if name not in columns:
+            raise DataError(
+                f"{package.member} has no column {name!r}; it has {list(columns)}. Correct the catalogue."
+            )
+    formulas, values = columns[package.formula_column], columns[embedded.column]
+    table = clean_rows(package.member, range(2, len(formulas) + 2), formulas, values)
+    return table if embedded.transform == "none" else _log10(table, package.member)
+
+
+@lru_cache(maxsize=2)
+def _read(package: EmbeddedPackage) -> dict[str, list[str]]:
+    """The archive's table as columns of texts."""
+    path = embedded_archive(package)
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            member = archive.extractfile(package.member)
+            if member is None:
+                raise KeyError(package.member)
+            rows = list(csv.reader(io.TextIOWrapper(member, encoding="utf-8-sig", newline=""), strict=True))
+    except (tarfile.TarError, KeyError, OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}. Reinstall {package.package!r}.") from None
+    return {name: [row[i] for row in rows[1:]] for i, name in enumerate(rows[0])} if rows else {}
+
+
+def _log10(table: CleanTable, name: str) -> CleanTable:
+    """The table with decadic logarithms; rows whose value has none are dropped and reported."""
+    values = table.rows["value"].to_numpy()
+    positive = values > 0
+    lost = table.rows[~positive]
+    records = [
+        (line, name, formula, value, "dropped", "a value of zero or less has no logarithm")
+        for line, formula, value in zip(lost["line"], lost["formula"], lost["value"], strict=True)
+    ]
+    rows = table.rows[positive].assign(value=np.log10(values[positive])).reset_index(drop=True)
+    report = pd.concat([table.report, report_frame(records)], ignore_index=True) if records else table.report
+    return CleanTable(rows=rows, report=report)

@@ -1,0 +1,330 @@
+"""Pretrains a source network on a large data set and keeps it with its provenance."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossprop.config import Params, Recipe
+from crossprop.data.splits import training_rows
+from crossprop.errors import ConfigError, DataError, ModelFormatError
+from crossprop.experiments.executor import usable_cores
+from crossprop.experiments.fingerprint import code_digest, data_digest, digest
+from crossprop.experiments.progress import Print, show
+from crossprop.features.matrices import load_combined, load_features
+from crossprop.io import replaced_whole
+from crossprop.methods import Architecture, Representation
+from crossprop.models.fitted import network_outputs, save_network, standardised
+from crossprop.models.networks import initial_weights
+from crossprop.models.saved import SCALING_FILE
+from crossprop.models.target_transform import TargetTransform
+from crossprop.models.transfer import weights_digest
+from crossprop.paths import StudyPaths
+from crossprop.training.device import configure, peak_memory
+from crossprop.training.metrics import mean_absolute_error
+from crossprop.training.trainer import NetworkTrainer, descend, feature_scaling
+
+NETWORK_FILE = "network.keras"
+PROVENANCE_FILE = "provenance.json"
+HISTORY_FILE = "history.csv"
+
+
+def pretrain_source(
+    params: Params, source: str, unit: str, paths: StudyPaths, write: Print = show
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Train ElemNet on one source property, 90:10, and save it.
+
+    Args:
+        params: Configuration; ``study.pretrain`` is the recipe.
+        source: Property key.
+        unit: The property's unit.
+        paths: Where the study's files lie.
+        write: Receives lines of progress.
+
+    Returns:
+        The provenance that is saved beside the network, and the history (``epoch, loss, val_mae``).
+
+    Raises:
+        DataError: The prepared table has no validation rows.
+        StoreError: The network cannot be written.
+    """
+    configure(params.compute.backend, params.compute.workers or usable_cores())
+    frame = pd.read_parquet(paths.prepared(source))
+    fractions = np.asarray(load_features(paths.features(source), Representation.ELEMENTAL_FRACTIONS))
+    values = frame["value"].to_numpy(np.float64)
+    train = training_rows(frame)
+    validation = np.flatnonzero((frame["split"] == "validation").to_numpy())
+    if not len(validation):
+        raise DataError(f"{paths.prepared(source)} has no validation rows. Run 'dvc repro prepare' again.")
+
+    recipe, seed = params.study.pretrain, params.study.seed
+    write(f"{source}: pretraining on {len(train):,} compositions, {recipe.epochs} epochs")
+    started = perf_counter()
+    model, history = NetworkTrainer(jit=True).fit(
+        fractions[train],
+        values[train],
+        (fractions[validation], values[validation]),
+        recipe,
+        lambda network: initial_weights(network, seed),
+        seed,
+        standardise=False,
+        on_epoch=lambda epoch, mae: write(
+            f"{source} [epoch {epoch}/{recipe.epochs}, {perf_counter() - started:.0f} s] "
+            f"validation MAE {mae:.4g} {unit}"
+        ),
+    )
+    assert model.transform is not None
+    median = float(np.median(values[train]))
+    facts = {
+        "unit": unit,
+        "n_train": len(train),
+        "n_validation": len(validation),
+        "validation_mae": mean_absolute_error(values[validation], model.predict(fractions[validation])),
+        "validation_mae_of_median": float(np.abs(values[validation] - median).mean()),
+        "scaling": model.transform.as_dict(),
+    }
+    provenance = provenance_of(
+        params, source, model.body, recipe, data_digest(frame), facts, perf_counter() - started
+    )
+    write_network(paths.source_model(source), model.body, provenance, history)
+    return provenance, history
+
+
+def provenance_of(
+    params: Params,
+    name: str,
+    network: Any,
+    recipe: Recipe,
+    data_sha256: str,
+    facts: Mapping[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """What is known about a network that was just trained: its own facts, and what is said of every one.
+
+    Args:
+        params: Configuration.
+        name: Its source, or its name among the joint networks.
+        network: The trained network.
+        recipe: How it was trained.
+        data_sha256: Digest of the rows.
+        facts: Unit, rows, errors and scaling.
+        seconds: How long it took.
+    """
+    provenance: dict[str, Any] = {
+        "study": params.study.name,
+        "source": name,
+        "edition": params.study.edition,
+        **facts,
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": params.study.seed,
+        "data_sha256": data_sha256,
+        "weights_sha256": weights_digest(network),
+        "code_sha256": code_digest(),
+        "versions": {
+            "backend": params.compute.backend,
+            **{package: importlib.metadata.version(package) for package in ("keras", "numpy")},
+        },
+        "seconds": round(seconds, 1),
+        "peak_memory": peak_memory(),
+    }
+    return provenance | {"key": source_key(provenance)}
+
+
+def source_key(provenance: dict[str, Any]) -> str:
+    """Content hash of what a source network depends on."""
+    facts = ("study", "source", "recipe", "seed", "data_sha256", "weights_sha256")
+    return digest({name: provenance[name] for name in facts})[:16]
+
+
+def load_provenance(folder: Path) -> dict[str, Any]:
+    """What is known about a saved source network.
+
+    Raises:
+        ModelFormatError: The file is missing or damaged.
+    """
+    try:
+        values: dict[str, Any] = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        return values
+    except (OSError, ValueError) as error:
+        raise ModelFormatError(
+            f"{folder} holds no readable {PROVENANCE_FILE}: {error}. Pretrain the source."
+        ) from error
+
+
+def write_network(
+    folder: Path,
+    network: Any,
+    provenance: dict[str, Any],
+    history: pd.DataFrame,
+    scaling: np.ndarray | None = None,
+) -> None:
+    """Write a source network's folder, whole or not at all.
+
+    Args:
+        folder: Where it goes; replaced.
+        network: The trained network.
+        provenance: What is known about it.
+        history: Its learning curve.
+        scaling: Mean and deviation of its inputs, shape (2, n_features), where it takes standardised ones.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    with replaced_whole(folder) as draft:
+        save_network(network, draft / NETWORK_FILE)
+        if scaling is not None:
+            np.save(draft / SCALING_FILE, scaling, allow_pickle=False)
+        (draft / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+        history.to_csv(draft / HISTORY_FILE, index=False, lineterminator="\n")
+
+
+@dataclass(frozen=True)
+class JointRows:
+    """The sources' rows, one per composition.
+
+    Attributes:
+        features: Fractions beside attributes, shape (n, 231).
+        learnt: Values to learn from, shape (n, n_sources), in the sources' units; NaN where there is none.
+        validating: Values to validate on, likewise.
+        digest: SHA-256 of what went in.
+    """
+
+    features: np.ndarray
+    learnt: np.ndarray
+    validating: np.ndarray
+    digest: str
+
+
+def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
+    """Bring the prepared sources together by composition; each keeps its own split.
+
+    Raises:
+        DataError: A source's table or matrix is missing, or one has no validation rows.
+    """
+    place: dict[str, int] = {}
+    features: list[np.ndarray] = []
+    columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    digests = []
+    for source in sources:
+        try:
+            frame = pd.read_parquet(paths.prepared(source))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{paths.prepared(source)} cannot be read: {error}. Run 'dvc repro prepare'."
+            ) from None
+        digests.append(data_digest(frame))
+        matrix = load_combined(paths.features(source))
+        keys = frame["composition"].tolist()
+        fresh = [i for i, key in enumerate(keys) if key not in place]
+        for i in fresh:
+            place[keys[i]] = len(place)
+        features.append(matrix[fresh])
+        rows = np.array([place[key] for key in keys])
+        validates = (frame["split"] == "validation").to_numpy()
+        if not validates.any():
+            raise DataError(
+                f"{paths.prepared(source)} has no validation rows. Run 'dvc repro prepare' again."
+            )
+        columns.append((rows, frame["value"].to_numpy(np.float64), validates))
+    learnt = np.full((len(place), len(sources)), np.nan)
+    validating = learnt.copy()
+    for j, (rows, values, validates) in enumerate(columns):
+        learnt[rows[~validates], j] = values[~validates]
+        validating[rows[validates], j] = values[validates]
+    return JointRows(np.concatenate(features), learnt, validating, digest(digests))
+
+
+def pretrain_joint(
+    params: Params, name: str, units: dict[str, str], paths: StudyPaths, write: Print = show
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Train the joint network and save it with the scaling of its inputs.
+
+    Args:
+        params: Configuration; ``study.joint_pretrain`` is the recipe.
+        name: Name in ``study.joint``.
+        units: Unit of every source.
+        paths: Where the study's files lie.
+        write: Receives lines of progress.
+
+    Returns:
+        The provenance that is saved beside the network, and the history; its ``val_mae`` is the mean over the sources
+        of the validation MAE relative to that of the median.
+
+    Raises:
+        ConfigError: The study has no such network.
+        DataError: A source is missing or has no validation rows.
+        StoreError: The network cannot be written.
+    """
+    recipe, seed = params.study.joint_pretrain, params.study.seed
+    if name not in params.study.joint or recipe is None:
+        raise ConfigError(f"{name!r} is no joint network of the study: {list(params.study.joint)}.")
+    configure(params.compute.backend, params.compute.workers or usable_cores())
+    sources = params.study.joint[name]
+    rows = joint_rows(sources, paths)
+    transforms = [TargetTransform.fit(column[np.isfinite(column)]) for column in rows.learnt.T]
+    medians = _column_errors(
+        np.tile([t.centre for t in transforms], (len(rows.features), 1)), rows.validating
+    )
+    learns = np.flatnonzero(np.isfinite(rows.learnt).any(axis=1))
+    validates = np.flatnonzero(np.isfinite(rows.validating).any(axis=1))
+    scaling = feature_scaling(rows.features[learns])
+    x, x_val = standardised(rows.features[learns], scaling), standardised(rows.features[validates], scaling)
+    y = np.stack([t.forward(c) for t, c in zip(transforms, rows.learnt[learns].T, strict=True)], axis=1)
+    network = NetworkTrainer(jit=True).network(x.shape[1], recipe, Architecture.RESNET, len(sources))
+
+    def errors() -> np.ndarray:
+        outputs = network_outputs(network, x_val)
+        predicted = np.stack([t.inverse(c) for t, c in zip(transforms, outputs.T, strict=True)], axis=1)
+        return _column_errors(predicted, rows.validating[validates])
+
+    def told(epoch: int, relative: float) -> None:
+        clock = perf_counter() - started
+        write(
+            f"{name} [epoch {epoch}/{recipe.epochs}, {clock:.0f} s] validation MAE {relative:.4f} of the medians'"
+        )
+
+    write(
+        f"{name}: pretraining on {len(learns):,} compositions, {len(sources)} properties, {recipe.epochs} epochs"
+    )
+    started = perf_counter()
+    history = descend(
+        network,
+        initial_weights(network, seed),
+        (x, y.astype(np.float32)),
+        lambda: float(np.mean(errors() / medians)),
+        recipe,
+        seed,
+        told,
+    )
+    final = errors()
+    for source, error in zip(sources, final, strict=True):
+        write(f"{name}: {source} validation MAE {error:.4g} {units[source]}")
+    facts = {
+        "sources": list(sources),
+        "unit": "",
+        "n_train": len(learns),
+        "n_validation": len(validates),
+        "validation_mae": float(np.mean(final / medians)),
+        "validation_mae_of_median": 1.0,
+        "validation_mae_by_source": dict(zip(sources, final.tolist(), strict=True)),
+        "validation_mae_of_median_by_source": dict(zip(sources, medians.tolist(), strict=True)),
+        "n_train_by_source": dict(zip(sources, np.isfinite(rows.learnt).sum(axis=0).tolist(), strict=True)),
+        "scaling": [t.as_dict() for t in transforms],
+    }
+    provenance = provenance_of(params, name, network, recipe, rows.digest, facts, perf_counter() - started)
+    write_network(paths.joint_model(name), network, provenance, history, scaling)
+    return provenance, history
+
+
+def _column_errors(predicted: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean absolute error of every column over its known values."""
+    errors: np.ndarray = np.nanmean(np.abs(predicted - values), axis=0)
+    return errors

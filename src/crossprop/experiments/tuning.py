@@ -1,0 +1,260 @@
+"""One Optuna study: seeded, pruned, resumable, with the defaults as its first trials."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from crossprop.config import Range, SearchConfig, Space
+from crossprop.errors import CellError, DivergedError, StoreError
+from crossprop.methods import Family, Method
+
+if TYPE_CHECKING:
+    import optuna
+
+Hyperparameters = dict[str, str | int | float | bool | None]
+_TUNED = (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE)
+SEPARATOR = "."
+"""Joins the algorithm and its hyperparameter in a trial's parameter names."""
+
+
+@dataclass(frozen=True)
+class MethodSpace:
+    """The joint search space of one method: extraction layer, algorithm and hyperparameters.
+
+    Attributes:
+        shared: Hyperparameters that every trial has.
+        algorithms: Conditional hyperparameters by algorithm; empty for networks.
+        layers: Extraction layers to choose from; empty where the method has none to choose.
+        default_layer: Layer of the first trial.
+        defaults_first: Number of algorithms tried with their defaults before sampling begins.
+    """
+
+    shared: Space
+    algorithms: dict[str, Space]
+    layers: Sequence[str]
+    default_layer: str | None
+    defaults_first: int = 1
+
+    @classmethod
+    def of(cls, method: Method, search: SearchConfig) -> MethodSpace:
+        """The space of a method under the configured search."""
+        choose = method in (Method.ML_FEATEXTR, Method.DL_FEATEXTR)
+        layers = search.layers if choose else ()
+        default = search.default_layer if choose else None
+        if method.family is Family.REGRESSOR:
+            ml = search.own if method.ours else search.ml
+            return cls(ml.shared, ml.algorithms, layers, default, ml.defaults_first)
+        tuned = search.finetune if method in _TUNED else search.dl
+        return cls(tuned, {}, layers, default)
+
+    def defaults(self) -> list[Hyperparameters]:
+        """Parameters of the first trials, in order: the defaults, for one algorithm after the other."""
+        common: Hyperparameters = {name: r.default for name, r in self.shared.items()}
+        if self.default_layer is not None:
+            common["layer"] = self.default_layer
+        if not self.algorithms:
+            return [common]
+        chosen = list(self.algorithms.items())[: self.defaults_first]
+        return [
+            {
+                **common,
+                "algorithm": name,
+                **{f"{name}{SEPARATOR}{key}": r.default for key, r in space.items()},
+            }
+            for name, space in chosen
+        ]
+
+    def suggest(self, trial: optuna.Trial) -> Hyperparameters:
+        """Draw one point of the space."""
+        drawn: Hyperparameters = {name: _suggest(trial, name, r) for name, r in self.shared.items()}
+        if self.default_layer is not None:
+            drawn["layer"] = trial.suggest_categorical("layer", list(self.layers))
+        if self.algorithms:
+            algorithm = trial.suggest_categorical("algorithm", list(self.algorithms))
+            drawn["algorithm"] = algorithm
+            for key, r in self.algorithms[algorithm].items():
+                name = f"{algorithm}{SEPARATOR}{key}"
+                drawn[name] = _suggest(trial, name, r)
+        return drawn
+
+
+def own_arguments(hyperparameters: Hyperparameters) -> dict[str, Any]:
+    """The chosen algorithm's own hyperparameters, without the algorithm's name before them."""
+    prefix = f"{hyperparameters.get('algorithm')}{SEPARATOR}"
+    return {
+        key.removeprefix(prefix): value for key, value in hyperparameters.items() if key.startswith(prefix)
+    }
+
+
+def _suggest(trial: optuna.Trial, name: str, r: Range) -> str | int | float | bool | None:
+    if r.choices is not None:
+        return trial.suggest_categorical(name, list(r.choices))
+    low, high = float(r.low or 0), float(r.high or 0)
+    if r.integer:
+        return trial.suggest_int(name, int(low), int(high), log=r.log)
+    return trial.suggest_float(name, low, high, log=r.log)
+
+
+Report = Callable[[int, float], None]
+Objective = Callable[[Hyperparameters, Report], float]
+"""Takes hyperparameters and a function to report (step, validation MAE) to; returns the validation MAE."""
+
+REASON = "reason"
+"""User attribute of a failed trial."""
+
+STARTUP_TRIALS = 2
+"""Finished trials before pruning begins: the defaults always run to their end."""
+
+
+@dataclass(frozen=True)
+class TuningOutcome:
+    """The best point of a study and its trials.
+
+    Attributes:
+        best: Hyperparameters of the best trial.
+        value: Its validation MAE, in the property's unit.
+        trials: One row a trial: ``number, state, value, seconds`` and ``params_<name>``.
+    """
+
+    best: Hyperparameters
+    value: float
+    trials: pd.DataFrame
+
+
+def tune(
+    name: str,
+    space: MethodSpace,
+    objective: Objective,
+    *,
+    n_trials: int,
+    seconds: float,
+    seed: int,
+    journal: Path | None = None,
+) -> TuningOutcome:
+    """Search a space, the defaults first, then by a tree-structured Parzen estimator.
+
+    Every trial draws from a sampler seeded by the study's seed and the trial's number, so a study that was
+    interrupted goes on as if it had not been. The ceiling in seconds is looked at between trials.
+
+    Args:
+        name: Name of the study in the journal.
+        space: What to search.
+        objective: What to minimise.
+        n_trials: Trials in all, those found in the journal included.
+        seconds: Ceiling on the time of this call; the first trial always runs.
+        seed: Seed of the sampler.
+        journal: File that keeps the trials; ``None`` keeps them in memory.
+
+    Raises:
+        CellError: Not one trial succeeded; the message gives the last reason.
+        StoreError: The journal is damaged.
+    """
+    try:
+        return _tune(name, space, objective, n_trials, seconds, seed, journal)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:  # a line torn by a kill or a full disk
+        raise StoreError(
+            f"{journal} is damaged ({error}). Delete it and run again: finished cells do not need it."
+        ) from error
+
+
+def _tune(
+    name: str,
+    space: MethodSpace,
+    objective: Objective,
+    n_trials: int,
+    seconds: float,
+    seed: int,
+    journal: Path | None,
+) -> TuningOutcome:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name=name,
+        storage=_storage(journal),
+        load_if_exists=True,
+        direction="minimize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0),
+    )
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        study.tell(trial.number, state=states.FAIL)
+
+    started = monotonic()
+    defaults = space.defaults()
+    failed = [str(trial.user_attrs[REASON]) for trial in _finished(study) if REASON in trial.user_attrs]
+    reason = failed[-1] if failed else "no trial was run"
+    while True:
+        done = len(_finished(study))
+        if done >= n_trials or (done and monotonic() - started > seconds):
+            break
+        if done < len(defaults) and not study.get_trials(deepcopy=False, states=(states.WAITING,)):
+            study.enqueue_trial(defaults[done])
+        study.sampler = optuna.samplers.TPESampler(seed=(seed + done) % 2**32, n_startup_trials=5)
+        trial = study.ask()
+        try:
+            value = objective(space.suggest(trial), _reporter(trial))
+            if not math.isfinite(value):
+                raise DivergedError(f"the validation MAE is {value}.")
+            study.tell(trial, value)
+        except optuna.TrialPruned:
+            study.tell(trial, state=states.PRUNED)
+        except (CellError, ValueError, ArithmeticError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            trial.set_user_attr(REASON, reason)
+            study.tell(trial, state=states.FAIL)
+
+    complete = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
+    if not complete:
+        raise CellError(
+            f"none of the {len(study.trials)} trials of {name} succeeded; the last reason: {reason}"
+        )
+    best = min(complete, key=lambda t: (t.value, t.number))
+    assert best.value is not None
+    return TuningOutcome(dict(best.params), float(best.value), _table(study))
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that count: those that an earlier process left unfinished failed without a reason, and do not."""
+    trials = study.get_trials(deepcopy=False)
+    return [t for t in trials if t.state.is_finished() and (t.state.name != "FAIL" or REASON in t.user_attrs)]
+
+
+def _reporter(trial: optuna.Trial) -> Report:
+    import optuna
+
+    def report(step: int, value: float) -> None:
+        trial.report(value, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    return report
+
+
+def _storage(journal: Path | None) -> Any:
+    if journal is None:
+        return None
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal))))
+
+
+def _table(study: optuna.Study) -> pd.DataFrame:
+    rows = []
+    for number, trial in enumerate(_finished(study)):
+        seconds = trial.duration.total_seconds() if trial.duration else math.nan
+        rows.append(
+            {"number": number, "state": trial.state.name, "value": trial.value, "seconds": seconds}
+            | {f"params_{key}": value for key, value in trial.params.items()}
+        )
+    return pd.DataFrame(rows)

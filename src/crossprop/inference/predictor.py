@@ -1,0 +1,300 @@
+"""The model as it is used: values with intervals, a word on the domain, and the evidence behind both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+
+from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.errors import FormulaError, ModelFormatError, ShapeMismatchError
+from crossprop.uncertainty.conformal import Calibration
+from crossprop.uncertainty.evidence import Coverage, KnownValues, judge, measured_coverage, read_evidence
+
+
+class SavedEnsemble(Protocol):
+    """What gives the values: ``crossprop.models.saved.load_predictor``'s or the compiled one."""
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Content of ``model.json``."""
+        ...
+
+    def predict(self, fractions: np.ndarray) -> np.ndarray:
+        """Values for elemental fractions of shape (n, 86), shape (n,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of n compositions; all but ``value`` are ``None`` where no intervals were asked for.
+
+    Attributes:
+        value: In the property's unit, shape (n,).
+        lower: Lower end of the interval, shape (n,).
+        upper: Upper end of the interval, shape (n,).
+        in_domain: Whether the model may know, shape (n,), bool.
+        note: Why not, and whether the value lies beyond all known ones; or an empty text; n of them.
+    """
+
+    value: np.ndarray
+    lower: np.ndarray | None = None
+    upper: np.ndarray | None = None
+    in_domain: np.ndarray | None = None
+    note: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training composition near another one.
+
+    Attributes:
+        formula: As it stands in the data.
+        y_true: Its value in the property's unit; the median of its rows.
+        distance: From the composition asked for: 0 for the same composition, 1 at the edge of the training domain.
+    """
+
+    formula: str
+    y_true: float
+    distance: float
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A saved ensemble with its evidence; immutable, so that threads may share it.
+
+    Attributes:
+        predictor: Gives the values.
+        folder: Where the ensemble lies.
+        evidence: Columns formula, composition, split ("train": out of fold, "test": hold-out), y_true, y_pred;
+            ``None`` for models saved without.
+        calibration: Intervals and domain; ``None`` for models saved without: their interval is equally wide for
+            all, and their domain is the elements that they have seen.
+    """
+
+    predictor: SavedEnsemble
+    folder: Path | None = None
+    evidence: pd.DataFrame | None = None
+    calibration: Calibration | None = None
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        *,
+        compiled: bool = True,
+        cache: Path | None = None,
+        threads: int | None = None,
+        compile_apart: Callable[[], None] | None = None,
+    ) -> Self:
+        """Load a saved ensemble with its evidence.
+
+        Args:
+            folder: Saved ensemble.
+            compiled: Predict with ONNX Runtime; otherwise with the saved networks and regressors themselves.
+            cache: Where compiled files are kept.
+            threads: Threads of one prediction.
+            compile_apart: Has another process compile it into the cache, where that has not been done.
+
+        Raises:
+            ModelFormatError: The folder is no saved model, of another format, or damaged.
+        """
+        folder = Path(folder)
+        predictor: SavedEnsemble
+        if compiled:
+            try:
+                from crossprop.inference.compiled import load_compiled
+            except ImportError:
+                compiled = False
+            else:
+                predictor = load_compiled(folder, cache=cache, threads=threads, compile_apart=compile_apart)
+        if not compiled:
+            from crossprop.models.saved import load_predictor
+
+            predictor = load_predictor(folder)
+        return cls(predictor, folder, *(read_evidence(folder) or ()))
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Content of ``model.json``."""
+        return self.predictor.info
+
+    @property
+    def holdout_mae(self) -> float | None:
+        """Mean absolute error of the ensemble on the hold-out, in the property's unit; ``None`` without evidence."""
+        if self.evidence is None:
+            return None
+        rows = self.evidence[self.evidence["split"] == "test"]
+        return float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
+
+    @property
+    def n_training(self) -> int:
+        """Rows that the ensemble learnt from; 0 without evidence."""
+        return 0 if self.evidence is None else int((self.evidence["split"] == "train").sum())
+
+    def predict(self, fractions: np.ndarray, *, intervals: bool = True) -> Predictions:
+        """Predict a property of compositions.
+
+        Args:
+            fractions: Elemental fractions, shape (n, 86), float64.
+            intervals: Give intervals and the word on the domain, too.
+
+        Raises:
+            ShapeMismatchError: The fractions are of another shape.
+            ModelFormatError: The ensemble knows other elements, or answers with something that is no number.
+        """
+        fractions = np.asarray(fractions, dtype=np.float64)
+        if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
+            raise ShapeMismatchError(
+                f"Elemental fractions have shape {fractions.shape}, not (n, {len(ELEMENTS)}). "
+                "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
+            )
+        value = self._values(fractions)
+        if not intervals:
+            return Predictions(value)
+        said = judge(self.info, self.calibration, value, fractions)
+        in_domain = np.array([not note for note in said.notes], dtype=bool)
+        return Predictions(value, said.lower, said.upper, in_domain, self._with_known(said.notes, value))
+
+    def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """Values of those compositions at least whose value lies within a range, for less work where that is known.
+
+        Args:
+            fractions: Elemental fractions, shape (n, 86), float64.
+            low: Lower end of the range, in the property's unit; may be infinite.
+            high: Upper end.
+
+        Returns:
+            Numbers of the rows that are left, increasing, and their values; what is not among them lies outside.
+        """
+        skipping = getattr(self.predictor, "predict_within", None)
+        if skipping is None or (low == -np.inf and high == np.inf):
+            return np.arange(len(fractions)), self._values(fractions)
+        self._know_elements()
+        left, values = skipping(fractions, low, high)
+        return left, self._sound(values, len(left))
+
+    def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
+        """The k nearest training compositions of every row, nearest first; empty lists without evidence."""
+        if self.calibration is None or k < 1:
+            return [[] for _ in fractions]
+        around, radius = self.calibration.around, self.calibration.radius or 1.0
+        formulas, values = around.compositions["formula"].to_numpy(), around.compositions["value"].to_numpy()
+        return [
+            [
+                Neighbour(str(formulas[i]), float(values[i]), float(d) / radius)
+                for d, i in zip(*row, strict=True)
+            ]
+            for row in zip(*around.nearest(np.asarray(fractions, np.float64), k), strict=True)
+        ]
+
+    def with_coverage(self, coverage: float) -> Self:
+        """The same model with intervals of another coverage, from the same out-of-fold residuals.
+
+        Args:
+            coverage: Share of new values that the intervals shall hold, between 0 and 1.
+
+        Raises:
+            ModelFormatError: The model was saved without evidence.
+        """
+        if self.calibration is None or self.evidence is None:
+            raise ModelFormatError(
+                f"{self.folder} was saved without evidence: only its own coverage, "
+                f"{self.info['interval']['coverage']}, is known. Fit it again, or complete its results."
+            )
+        return replace(self, calibration=self.calibration.at_coverage(self.evidence, coverage))
+
+    def coverage(self) -> Coverage:
+        """Coverage of the interval as it was measured on the hold-out, computed from the evidence once."""
+        return self._coverage
+
+    @cached_property
+    def _coverage(self) -> Coverage:
+        return measured_coverage(self.info, self.evidence, self.calibration)
+
+    def _with_known(self, notes: list[str], values: np.ndarray) -> list[str]:
+        known = KnownValues.of(self.evidence)
+        if known is None:
+            return notes
+        beyond = known.notes(values, self.info.get("unit"))
+        return ["; ".join(filter(None, both)) for both in zip(notes, beyond, strict=True)]
+
+    def _values(self, fractions: np.ndarray) -> np.ndarray:
+        self._know_elements()
+        return self._sound(np.asarray(self.predictor.predict(fractions), dtype=np.float64), len(fractions))
+
+    def _know_elements(self) -> None:
+        if tuple(self.info["elements"]) != ELEMENTS:
+            raise ModelFormatError(
+                f"The model of {self.info.get('target')!r} knows {len(self.info['elements'])} elements, not the "
+                f"{len(ELEMENTS)} of this version of crossprop in their order. Register it again with this version."
+            )
+
+    def _sound(self, values: np.ndarray, rows: int) -> np.ndarray:
+        target = self.info.get("target")
+        if values.shape != (rows,):
+            raise ModelFormatError(
+                f"The model of {target!r} gave shape {values.shape} for {rows} rows. Do not use it."
+            )
+        if len(bad := np.flatnonzero(~np.isfinite(values))):
+            raise ModelFormatError(
+                f"The model of {target!r} gave no number for row {bad[0]}. Do not use this version of it."
+            )
+        return values
+
+
+FORMULA_COLUMN = "formula"
+OUTPUT_COLUMNS = ("value", "lower", "upper", "in_domain", "note")
+
+
+def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataFrame:
+    """Predict a property of compositions.
+
+    Args:
+        model: A loaded model.
+        formulas: Formulas, n of them, at least one.
+
+    Returns:
+        One row per formula, columns ``value, lower, upper`` (in the property's unit, the interval with the
+        coverage that ``model.json`` states), ``in_domain`` and ``note`` (why the composition lies outside the
+        training domain, and whether the value lies beyond all known ones; or an empty text).
+
+    Raises:
+        FormulaError: There is no formula, or one is none; the message names the row, counted from 0.
+        ModelFormatError: The model knows other elements, or answers with something that is no number.
+    """
+    rows = list(formulas)
+    if not rows:
+        raise FormulaError("The input holds no rows. Give at least one formula, such as 'NaCl'.")
+    predicted = model.predict(fraction_matrix(rows, where="the input"))
+    return pd.DataFrame({column: getattr(predicted, column) for column in OUTPUT_COLUMNS})
+
+
+def formulas_of(model_input: object) -> list[object]:
+    """The formulas in whatever a caller sends: a table with a column ``formula``, a list, a series, one text.
+
+    Raises:
+        FormulaError: The table has no such column, or the input is of another kind.
+    """
+    if isinstance(model_input, str):
+        return [model_input]
+    if isinstance(model_input, pd.DataFrame):
+        if FORMULA_COLUMN not in model_input.columns:
+            columns = ", ".join(repr(str(c)) for c in model_input.columns[:10]) or "none"
+            raise FormulaError(
+                f"The input has no column {FORMULA_COLUMN!r} (its columns: {columns}). Rename or add it."
+            )
+        return list(model_input[FORMULA_COLUMN])
+    if isinstance(model_input, Mapping) and FORMULA_COLUMN in model_input:
+        return formulas_of(model_input[FORMULA_COLUMN])
+    if isinstance(model_input, list | tuple | pd.Series | np.ndarray):
+        return list(model_input)
+    raise FormulaError(
+        f"The input is of type {type(model_input).__name__}. Give a table with a column {FORMULA_COLUMN!r} "
+        "or a list of formulas."
+    )

@@ -1,0 +1,105 @@
+"""ElemNet: seventeen dense layers from elemental fractions to one property."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossprop.methods import EXTRACTION_LAYERS, HEAD, HIDDEN_UNITS
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build_elemnet(input_size: int, dropout: float = 0.0) -> keras.Model:
+    """Build ElemNet with weights still to be set.
+
+    Args:
+        input_size: Width of the representation: 86 for elemental fractions.
+        dropout: Rate of the dropout layers that follow the last layer of each width; 0 leaves them out.
+            The reference implementation switches its dropout off, so 0 is what the paper's numbers come from.
+
+    Input shape:
+        ``(batch, input_size)``.
+
+    Output shape:
+        ``(batch, 1)``: the property in the transformed scale that the network was fitted to.
+
+    Source: Jha et al. 2018, doi:10.1038/s41598-018-35934-y; Gupta et al. 2021, Methods.
+    """
+    import keras
+
+    inputs = keras.Input((input_size,), name="representation")
+    x = inputs
+    for i, (name, units) in enumerate(zip(EXTRACTION_LAYERS, HIDDEN_UNITS, strict=True)):
+        x = keras.layers.Dense(units, activation="relu", name=name)(x)
+        if dropout and HIDDEN_UNITS[i + 1 : i + 2] != (units,):
+            x = keras.layers.Dropout(dropout, name=f"dropout_{i + 1:02d}")(x)
+    return keras.Model(inputs, keras.layers.Dense(1, name=HEAD)(x), name="elemnet")
+
+
+def initial_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
+    """Draw weights for every layer, the same ones on every backend.
+
+    Kernels are He-uniform, which keeps the signal alive through sixteen ReLU layers; biases and the head start
+    small, normalisations as the identity, and the last layer of a residual block a tenth of its size, so that a
+    deep sum of blocks begins near its first term. The draw comes from NumPy so that TensorFlow and JAX begin alike.
+
+    Args:
+        model: A network of :func:`build_elemnet` or :func:`~crossprop.models.networks.build_resnet`.
+        seed: Seed of the draw.
+
+    Returns:
+        Arrays in the order of ``model.get_weights()``.
+    """
+    rng = np.random.default_rng(seed)
+    weights: list[np.ndarray] = []
+    for layer in model.layers:
+        for variable in layer.weights:
+            shape = tuple(variable.shape)
+            if len(shape) == 1:
+                weights.append(np.full(shape, float(variable.name == "gamma"), np.float32))
+                continue
+            gain = 1.0 if layer.name == HEAD else 0.06 if layer.name.startswith("outer_") else 6.0
+            bound = np.sqrt(gain / shape[0])
+            weights.append(rng.uniform(-bound, bound, shape).astype(np.float32))
+    return weights
+
+
+WIDTH = 384
+BLOCKS = 4
+REPRESENTATION_LAYER = "representation_out"
+"""Name of the layer that the head reads."""
+
+
+def build_resnet(input_size: int, outputs: int = 1, dropout: float = 0.0) -> keras.Model:
+    """Build the network with weights still to be set.
+
+    Every block normalises its input (pre-LayerNorm), widens nothing, and adds two dense layers to what it was given,
+    so that the signal reaches the head whatever the blocks do.
+
+    Args:
+        input_size: Width of the representation: 231 for fractions beside attributes.
+        outputs: Number of properties that are predicted at once.
+        dropout: Rate of a dropout layer within each block; 0 leaves them out.
+
+    Input shape:
+        ``(batch, input_size)``, standardised.
+
+    Output shape:
+        ``(batch, outputs)``: the properties in the transformed scales that the network was fitted to.
+    """
+    import keras
+
+    inputs = keras.Input((input_size,), name="representation")
+    x = keras.layers.Dense(WIDTH, name="entrance")(inputs)
+    for i in range(1, BLOCKS + 1):
+        y = keras.layers.LayerNormalization(name=f"norm_{i:02d}")(x)
+        y = keras.layers.Dense(WIDTH, activation="silu", name=f"inner_{i:02d}")(y)
+        if dropout:
+            y = keras.layers.Dropout(dropout, name=f"dropout_{i:02d}")(y)
+        y = keras.layers.Dense(WIDTH, name=f"outer_{i:02d}")(y)
+        x = keras.layers.Add(name=f"sum_{i:02d}")([x, y])
+    x = keras.layers.LayerNormalization(name=REPRESENTATION_LAYER)(x)
+    return keras.Model(inputs, keras.layers.Dense(outputs, name=HEAD)(x), name="resnet")

@@ -1,1 +1,0 @@
-"""Our results beside those of Gupta et al. 2021: Tables 2 to 5, tallies and sign tests."""

@@ -1,7 +1,0 @@
-"""The script that MLflow stores with a model and runs to load it: a model from code, nothing is pickled."""
-
-from mlflow.models import set_model
-
-from crossprop.serving.model import FormulaModel
-
-set_model(FormulaModel())

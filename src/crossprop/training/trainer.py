@@ -1,0 +1,296 @@
+"""One fit: a regressor, a network, or the base; seeded, on the rows it is given and no others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from crossprop.config import Recipe
+from crossprop.errors import DivergedError, ShapeMismatchError
+from crossprop.methods import Architecture
+from crossprop.models.fitted import FittedModel, network_output, standardised
+from crossprop.models.networks import build_elemnet, build_resnet
+from crossprop.models.regressors import build_regressor
+from crossprop.models.target_transform import Kind, TargetTransform
+
+EpochCallback = Callable[[int, float], None]
+"""Receives the epoch (from 1) and the validation MAE in the property's unit; may raise to stop the fit."""
+
+EVALUATIONS = 10
+"""Validation points of a schedule without early stopping."""
+
+
+def descend(
+    model: Any,
+    weights: list[np.ndarray],
+    rows: tuple[np.ndarray, np.ndarray],
+    error: Callable[[], float],
+    recipe: Recipe,
+    seed: int,
+    on_epoch: EpochCallback | None = None,
+) -> pd.DataFrame:
+    """Train a compiled network from given weights; it holds the outcome afterwards.
+
+    Args:
+        model: The network, with its optimizer.
+        weights: Initial weights, in the order of ``model.get_weights()``; the optimizer starts afresh.
+        rows: Inputs, shape (n_samples, n_features), and scaled values, shape (n_samples, n_outputs).
+        error: Measures the network as it is on the validation rows.
+        recipe: Schedule.
+        seed: Seed of the order of rows.
+        on_epoch: Called after every evaluated epoch.
+
+    Returns:
+        Columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``, one row an evaluation.
+
+    Raises:
+        DivergedError: The loss or the validation error became NaN or infinite.
+    """
+    x, y = rows
+    model.set_weights(weights)
+    for variable in model.optimizer.variables:
+        if variable.path != model.optimizer.learning_rate.path:
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+
+    rng = np.random.default_rng(seed)
+    batch = min(recipe.batch_size, len(x))
+    steps = len(x) // batch
+    every = 1 if recipe.patience else max(1, recipe.epochs // EVALUATIONS)
+    points: list[tuple[int, float, float]] = []
+    best, best_weights, best_epoch = math.inf, None, 0
+    for epoch in range(1, recipe.epochs + 1):
+        order = rng.permutation(len(x))
+        model.reset_metrics()
+        loss = math.nan
+        for step in range(steps):
+            rate = learning_rate(recipe, (epoch - 1) * steps + step, recipe.epochs * steps)
+            model.optimizer.learning_rate.assign(rate)
+            chosen = order[step * batch : (step + 1) * batch]
+            loss = float(np.asarray(model.train_on_batch(x[chosen], y[chosen])))
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} after epoch {epoch}. Lower the learning rate ({recipe})."
+            )
+        if epoch % every and epoch != recipe.epochs:
+            continue
+        val_mae = error()
+        points.append((epoch, loss, val_mae))
+        if not math.isfinite(val_mae):
+            raise DivergedError(
+                f"the validation MAE is {val_mae} after epoch {epoch}. Look for NaN among the features."
+            )
+        if on_epoch is not None:
+            on_epoch(epoch, val_mae)
+        if val_mae < best:
+            best, best_epoch = val_mae, epoch
+            best_weights = model.get_weights() if recipe.restore_best else None
+        elif recipe.patience and epoch - best_epoch >= recipe.patience:
+            break
+    if recipe.restore_best and best_weights is not None:
+        model.set_weights(best_weights)
+    return pd.DataFrame(points, columns=["epoch", "loss", "val_mae"])
+
+
+def learning_rate(recipe: Recipe, step: int, total: int) -> float:
+    """Learning rate of one step (from 0) of ``total``: linear warm-up, then constant or half a cosine to zero."""
+    warm = int(recipe.warmup_fraction * total)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / (warm + 1)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    progress = (step - warm) / max(total - warm, 1)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def fit_base(values: np.ndarray) -> FittedModel:
+    """The naive model: the mean of the training values, shape (n_samples,)."""
+    return FittedModel("base", float(np.mean(values)))
+
+
+def fit_regressor(
+    algorithm: str,
+    hyperparameters: Mapping[str, Any],
+    features: np.ndarray,
+    values: np.ndarray,
+    seed: int,
+    transform: Kind = "arcsinh",
+) -> FittedModel:
+    """Fit one regressor of the zoo.
+
+    Args:
+        algorithm: Name in the zoo.
+        hyperparameters: Its arguments.
+        features: Shape (n_samples, n_features).
+        values: Shape (n_samples,), in the property's unit.
+        seed: Seed of algorithms that draw.
+        transform: Scale in which the values are learnt.
+
+    Raises:
+        ConfigError: Unknown algorithm or hyperparameter.
+        ShapeMismatchError: Features and values differ in length.
+    """
+    _check(features, values)
+    scale = TargetTransform.fit(values, transform)
+    estimator = build_regressor(algorithm, hyperparameters, seed)
+    estimator.fit(np.asarray(features), scale.forward(values))
+    return FittedModel("regressor", estimator, scale)
+
+
+class NetworkTrainer:
+    """Fits networks one after the other, building and tracing each shape only once in a process.
+
+    A fitted model shares its network with the trainer: use or save it before the next fit of the same shape.
+
+    Args:
+        jit: Compile the training step with XLA: worth its seconds on long fits only.
+    """
+
+    def __init__(self, jit: bool = False) -> None:
+        self._jit = jit
+        self._models: dict[tuple[Architecture, int, int, float, float], Any] = {}
+
+    def network(
+        self,
+        input_size: int,
+        recipe: Recipe,
+        architecture: Architecture = Architecture.ELEMNET,
+        outputs: int = 1,
+    ) -> Any:
+        """The compiled network of one shape, with whatever weights the last fit left."""
+        import keras
+
+        key = (architecture, input_size, outputs, recipe.dropout, recipe.weight_decay)
+        if key not in self._models:
+            if architecture is Architecture.RESNET:
+                model = build_resnet(input_size, outputs, recipe.dropout)
+            else:
+                model = build_elemnet(input_size, recipe.dropout)
+            jit = self._jit or keras.backend.backend() == "jax"
+            adam = keras.optimizers.AdamW if jit else FusedAdamW  # XLA fuses the update by itself
+            optimizer = adam(recipe.learning_rate, weight_decay=recipe.weight_decay)
+            model.compile(optimizer=optimizer, loss="mae" if outputs == 1 else masked_mae, jit_compile=jit)
+            optimizer.build(model.trainable_variables)
+            self._models[key] = model
+        return self._models[key]
+
+    def fit(
+        self,
+        features: np.ndarray,
+        values: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray],
+        recipe: Recipe,
+        weights: Callable[[Any], list[np.ndarray]],
+        seed: int,
+        *,
+        standardise: bool,
+        scaling: np.ndarray | None = None,
+        architecture: Architecture = Architecture.ELEMNET,
+        on_epoch: EpochCallback | None = None,
+    ) -> tuple[FittedModel, pd.DataFrame]:
+        """Fit one network.
+
+        Args:
+            features: Shape (n_samples, n_features).
+            values: Shape (n_samples,), in the property's unit.
+            validation: Features and values of the validation rows; they steer early stopping and pruning only.
+            recipe: Schedule.
+            weights: Gives the initial weights of the network that it is handed.
+            seed: Seed of the order of rows.
+            standardise: Scale every feature by its training mean and deviation.
+            scaling: Mean and deviation of every feature to scale by instead, shape (2, n_features): those that a
+                transferred network was trained with.
+            architecture: Which network.
+            on_epoch: Called after every evaluated epoch.
+
+        Returns:
+            The fitted model, and its history with the columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``
+            (in the property's unit).
+
+        Raises:
+            DivergedError: The loss became NaN or infinite.
+            ShapeMismatchError: Features and values differ in length.
+        """
+        _check(features, values)
+        _check(*validation)
+        transform = TargetTransform.fit(values)
+        x = np.asarray(features, np.float32)
+        x_val = np.asarray(validation[0], np.float32)
+        if standardise and scaling is None:
+            scaling = feature_scaling(x)
+        if scaling is not None:
+            x, x_val = standardised(x, scaling), standardised(x_val, scaling)
+        y = transform.forward(values).astype(np.float32)[:, None]
+        model = self.network(x.shape[1], recipe, architecture)
+
+        def error() -> float:
+            return float(np.abs(transform.inverse(network_output(model, x_val)) - validation[1]).mean())
+
+        history = descend(model, weights(model), (x, y), error, recipe, seed, on_epoch)
+        return FittedModel("network", model, transform, scaling), history
+
+
+def feature_scaling(features: np.ndarray) -> np.ndarray:
+    """Mean and deviation of every feature, shape (2, n_features); 1 for the deviation of one that is constant."""
+    deviation = features.std(axis=0)
+    return np.stack([features.mean(axis=0), np.where(deviation > 1e-6, deviation, 1.0)]).astype(np.float32)
+
+
+def _check(features: np.ndarray, values: np.ndarray) -> None:
+    if features.ndim != 2 or values.shape != (len(features),) or not len(values):
+        raise ShapeMismatchError(
+            f"features have shape {features.shape} and values {values.shape}; "
+            "(n_samples, n_features) and (n_samples,) with at least one sample are needed."
+        )
+
+
+def masked_mae(y_true: Any, y_pred: Any) -> Any:
+    """Mean absolute error over the values that are there.
+
+    Args:
+        y_true: Values, shape (batch, n_properties); NaN where unknown.
+        y_pred: Predictions, same shape.
+
+    Returns:
+        A scalar: every known value of the batch counts the same.
+    """
+    known = keras.ops.cast(keras.ops.isfinite(y_true), y_pred.dtype)
+    filled = keras.ops.where(keras.ops.isfinite(y_true), y_true, 0.0)
+    error = keras.ops.abs(y_pred - filled) * known
+    return keras.ops.sum(error) / keras.ops.maximum(keras.ops.sum(known), 1.0)
+
+
+class FusedAdamW(keras.optimizers.AdamW):
+    """Keras' AdamW, whose update is one pass over weights and moments.
+
+    ElemNet has 4.4 million weights and a small data set means small batches: without a compiler that fuses them,
+    the dozen passes of Keras' formula take longer than the network itself, most of all when several workers share
+    the memory. TensorFlow has the whole update as one kernel. On other backends this is Keras' AdamW.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable, and its two moments, from its gradient."""
+        if keras.backend.backend() != "tensorflow":
+            super().update_step(gradient, variable, learning_rate)
+            return
+        import tensorflow as tf
+
+        place = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value, tf.float32) + 1.0
+        weights = variable.value if isinstance(variable, keras.Variable) else variable
+        tf.raw_ops.ResourceApplyAdam(
+            var=weights.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=tf.pow(self.beta_1, step),
+            beta2_power=tf.pow(self.beta_2, step),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, tf.float32),
+        )

@@ -1,0 +1,1 @@
+"""Conformal intervals, applicability domain, and the evidence behind both."""

@@ -1,0 +1,336 @@
+"""What a model's own errors say about a new prediction: the interval around it, and whether the model may know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crossprop.data.compositions import fraction_matrix
+from crossprop.errors import ModelFormatError
+from crossprop.uncertainty.neighbours import (
+    QUANTILE,
+    CompositionSpace,
+    Neighbourhood,
+    distance_note,
+    domain_radius,
+    training_compositions,
+)
+
+COVERAGE: Final = 0.9
+NEIGHBOURS: Final = 10
+"""Nearest training compositions whose residuals count."""
+LEAST_COMPOSITIONS: Final = 100
+"""Fewer cannot tell where the model errs more: the interval is then equally wide for all."""
+_LEAST_GAIN: Final = 0.9
+"""A mean of folds that share most of their rows is never better than single ones by more than this."""
+_POWER: Final = 0.6
+_OFFSET: Final = 0.1
+_WINDOW_SHARE: Final = 0.005
+GROWTH: Final = 1.25
+"""How fast errors grow with the distance to the nearest training composition, counted in radii of the domain."""
+_LEAST_WINDOW: Final = 25
+
+
+def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> float:
+    """Half width of the interval that covers ``coverage`` of new rows, from out-of-fold absolute residuals.
+
+    The rank is the one of split conformal prediction: ``ceil((n + 1) * coverage)`` of n residuals.
+
+    Source: Lei et al. 2018, doi:10.1080/01621459.2017.1307116.
+    """
+    ordered = np.sort(np.abs(residuals))
+    rank = min(int(np.ceil((len(ordered) + 1) * coverage)), len(ordered))
+    return float(ordered[rank - 1])
+
+
+def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) -> float:
+    """How much smaller the errors of the ensemble's mean are than those of one fold model, as a factor from 0.9 to 1.
+
+    Out-of-fold residuals are those of single fold models; what is served is their mean. By the ambiguity
+    decomposition its mean squared error is theirs less the mean squared distance of a member from the mean, which
+    takes no reference values to measure.
+
+    Args:
+        single: Predictions of one fold model for rows that no fold learnt from, divided by their difficulty.
+        ensemble: Predictions of the mean, likewise.
+        scores: Out-of-fold residuals, divided by their difficulty.
+
+    Source: Krogh and Vedelsby 1995, Neural network ensembles, cross validation, and active learning.
+    """
+    whole = float(np.mean(np.square(scores)))
+    if not len(single) or whole == 0:
+        return 1.0
+    return max(float(np.sqrt(max(1 - np.mean((single - ensemble) ** 2) / whole, 0.0))), _LEAST_GAIN)
+
+
+def growth_with_distance(
+    distances: np.ndarray, radius: float | None, growth: float
+) -> NDArray[np.float64] | float:
+    """By what factor intervals are wider for the distance to what was learnt: 1 at none, a straight line far away.
+
+    Measured errors follow it within the domain and beyond, on rows that were held out at random and on whole clusters
+    of compositions (``benchmarks/held_out_chemistry.py``).
+
+    Args:
+        distances: To the nearest training composition, shape (n,).
+        radius: That of the domain.
+        growth: How fast, as :data:`GROWTH`; 0 for not at all.
+
+    Returns:
+        Shape (n,), or 1 where nothing grows.
+    """
+    if radius is None or growth == 0:
+        return 1.0
+    factors: NDArray[np.float64] = np.hypot(1.0, growth * np.asarray(distances) / radius)
+    return factors
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """How large an error is to be expected, before it is scaled to the wanted coverage.
+
+    Two means of absolute out-of-fold residuals are multiplied: that of the nearest training compositions, and that
+    of the rows with the nearest predictions. Both are divided by the mean of all and lifted by a tenth, so that a few
+    lucky rows do not promise certainty; the power keeps the product from counting twice what both say.
+
+    Attributes:
+        predictions: Out-of-fold predictions, ascending, shape (n,).
+        cumulated: Sums of the absolute residuals of the rows before each, shape (n + 1,).
+        residuals: Mean absolute residual of each training composition, shape (n_compositions,).
+        rows: Number of rows of each.
+
+    Source: the normalised nonconformity of Papadopoulos et al. 2011, doi:10.1613/jair.3198.
+    """
+
+    predictions: NDArray[np.float64]
+    cumulated: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    rows: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, y_true: np.ndarray, y_pred: np.ndarray, around: Neighbourhood) -> Self:
+        """Keep the residuals of the training rows, shape (n,) each."""
+        order = np.argsort(y_pred, kind="stable")
+        residuals = np.abs(y_true - y_pred)[order]
+        cumulated = np.concatenate([[0.0], np.cumsum(residuals)])
+        own = around.compositions
+        return cls(y_pred[order], cumulated, own["residual"].to_numpy(), own["rows"].to_numpy(float))
+
+    def estimate(self, values: np.ndarray, positions: np.ndarray) -> NDArray[np.float64]:
+        """Difficulty of new predictions.
+
+        Args:
+            values: Predicted values, shape (n,).
+            positions: Nearest training compositions of each, shape (n, k).
+
+        Returns:
+            Shape (n,); 1 where the model errs as it does on the whole.
+        """
+        place = np.searchsorted(self.predictions, values)
+        low, high = self._window(place, place)
+        by_value = (self.cumulated[high] - self.cumulated[low]) / (high - low)
+        return self._combined(by_value, positions)
+
+    def estimate_left_out(self, y_pred: np.ndarray, positions: np.ndarray) -> NDArray[np.float64]:
+        """Difficulty of the training rows themselves, from the residuals of all others.
+
+        Args:
+            y_pred: Their out-of-fold predictions in the order in which they were given, shape (n,).
+            positions: Nearest other training compositions of each, shape (n, k).
+        """
+        order = np.argsort(y_pred, kind="stable")
+        place = np.empty(len(order), dtype=np.intp)
+        place[order] = np.arange(len(order))
+        low, high = self._window(place, place + 1)
+        own = self.cumulated[place + 1] - self.cumulated[place]
+        by_value = (self.cumulated[high] - self.cumulated[low] - own) / np.maximum(high - low - 1, 1)
+        return self._combined(by_value, positions)
+
+    def _window(self, first: np.ndarray, behind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows with predictions just below ``first`` and from ``behind`` on."""
+        n = len(self.predictions)
+        half = max(_LEAST_WINDOW, int(n * _WINDOW_SHARE))
+        return np.maximum(first - half, 0), np.minimum(behind + half, n)
+
+    def _combined(self, by_value: np.ndarray, positions: np.ndarray) -> NDArray[np.float64]:
+        mean = max(self.cumulated[-1] / len(self.predictions), np.finfo(float).tiny)
+        rows = self.rows[positions]
+        by_place = (self.residuals[positions] * rows).sum(axis=1) / rows.sum(axis=1)
+        combined: NDArray[np.float64] = ((by_place / mean + _OFFSET) * (by_value / mean + _OFFSET)) ** _POWER
+        return combined
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Intervals of n predictions, and why the model may not know.
+
+    Attributes:
+        lower: Lower ends, in the property's unit, shape (n,).
+        upper: Upper ends, shape (n,).
+        notes: Why a composition is too far from what was learnt, or an empty text; n of them.
+    """
+
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Intervals and domain of one model, from the evidence that lies with it.
+
+    Attributes:
+        around: The training compositions.
+        difficulty: Where the model errs more; ``None`` where the interval is equally wide for all.
+        scale: Half width of the interval where the difficulty is 1, in the property's unit.
+        floor: Least value that the property takes, if it has a natural one.
+        radius: Distance to the nearest training composition beyond which the model does not know.
+        coverage: Share of new values that the intervals hold.
+        growth: How fast the interval widens with that distance; 0 for models calibrated before it did.
+        quantile: Share of the training compositions that lie within the radius of another one.
+    """
+
+    around: Neighbourhood
+    difficulty: Difficulty | None
+    scale: float
+    floor: float | None
+    radius: float | None
+    coverage: float = COVERAGE
+    growth: float = GROWTH
+    quantile: float = QUANTILE
+
+    @classmethod
+    def fit(cls, evidence: pd.DataFrame, coverage: float = COVERAGE) -> Self:
+        """Calibrate on the out-of-fold predictions of the training rows.
+
+        The reference values of the hold-out have no say: of its rows only the distance of a fold model from the mean
+        of all is looked at.
+
+        Args:
+            evidence: As it is stored with a model.
+            coverage: Share of new values that the intervals shall hold, between 0 and 1.
+        """
+        compositions = training_compositions(evidence)
+        fractions = fraction_matrix(compositions["formula"])
+        space = CompositionSpace.fit(fractions)
+        around = Neighbourhood(space, space.points(fractions), compositions)
+        train = evidence[evidence["split"] == "train"]
+        y_true, y_pred = train["y_true"].to_numpy(float), train["y_pred"].to_numpy(float)
+        enough = len(compositions) >= LEAST_COMPOSITIONS
+        difficulty = Difficulty.of(y_true, y_pred, around) if enough else None
+        floor = 0.0 if enough and (y_true >= 0).all() else None
+        found = cls(around, difficulty, 1.0, floor, domain_radius(around), coverage)
+        return found.at_coverage(evidence, coverage)
+
+    def at_coverage(self, evidence: pd.DataFrame, coverage: float) -> Self:
+        """The same with intervals of another coverage.
+
+        Args:
+            evidence: What it was calibrated on.
+            coverage: Share of new values that the intervals shall hold, between 0 and 1.
+        """
+        return replace(self, scale=self._scale_for(evidence, coverage), coverage=coverage)
+
+    @classmethod
+    def restore(
+        cls,
+        info: Mapping[str, Any],
+        evidence: pd.DataFrame,
+        space: CompositionSpace,
+        points: NDArray[np.float32],
+    ) -> Self:
+        """Put together again what :meth:`fit` found, from what was stored of it.
+
+        Raises:
+            ModelFormatError: The points are not those of the evidence.
+        """
+        around = Neighbourhood(space, points, training_compositions(evidence))
+        if len(points) != len(around.compositions):
+            raise ModelFormatError(
+                f"{len(points)} stored points and {len(around.compositions)} training compositions do not fit "
+                "together. Register or pull the model again."
+            )
+        interval, difficulty = info["interval"], None
+        if interval["method"] == "local":
+            rows = evidence[evidence["split"] == "train"]
+            difficulty = Difficulty.of(rows["y_true"].to_numpy(float), rows["y_pred"].to_numpy(float), around)
+        return cls(
+            around,
+            difficulty,
+            scale=interval["scale"],
+            floor=interval["floor"],
+            radius=info["domain"]["radius"],
+            coverage=interval["coverage"],
+            growth=interval.get("growth", 0.0),
+            quantile=info["domain"]["quantile"],
+        )
+
+    def as_info(self) -> dict[str, Any]:
+        """What ``model.json`` says about it: entries for its sections ``interval`` and ``domain``."""
+        method = "constant" if self.difficulty is None else "local"
+        return {
+            "interval": {
+                "coverage": self.coverage,
+                "method": method,
+                "scale": self.scale,
+                "growth": self.growth,
+                "floor": self.floor,
+            },
+            "domain": {"quantile": self.quantile, "radius": self.radius},
+        }
+
+    def judge(self, values: np.ndarray, fractions: np.ndarray) -> Judgement:
+        """What is to be said about predictions.
+
+        Args:
+            values: Predicted values, shape (n,).
+            fractions: The compositions, shape (n, 86).
+        """
+        distances, positions = self.around.nearest(fractions, NEIGHBOURS)
+        half_width = self.scale * self._difficulty_of(values, distances, positions)
+        lower = values - half_width
+        if self.floor is not None:
+            lower = np.minimum(np.maximum(lower, self.floor), values)
+        notes = [""] * len(values)
+        if self.radius is not None:
+            for row in np.flatnonzero(distances[:, 0] > self.radius):
+                nearest = str(self.around.compositions["formula"].iat[positions[row, 0]])
+                widened = self.difficulty is not None and self.growth > 0
+                notes[row] = distance_note(nearest, self.quantile, widened=widened)
+        return Judgement(lower, values + half_width, notes)
+
+    def _scale_for(self, evidence: pd.DataFrame, coverage: float) -> float:
+        """Half width where the difficulty is 1: the conformal quantile, less what the mean of folds gains."""
+        train, held_out = (evidence[evidence["split"] == split] for split in ("train", "test"))
+        y_true, y_pred = train["y_true"].to_numpy(float), train["y_pred"].to_numpy(float)
+        mean, single = held_out["y_pred"].to_numpy(float), held_out["y_pred_single"].to_numpy(float)
+        scores = np.abs(y_true - y_pred)
+        if self.difficulty is not None:
+            distances, others = self.around.nearest_others(NEIGHBOURS)
+            own = self.around.compositions.index.get_indexer(pd.Index(train["composition"]))
+            left_out = self.difficulty.estimate_left_out(y_pred, others[own])
+            scores = scores / (left_out * self._growth_at(distances[own, 0]))
+            there = self._difficulty_of(
+                mean, *self.around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)
+            )
+            mean, single = mean / there, single / there
+        return conformal_half_width(scores, coverage) * ensemble_gain(single, mean, scores)
+
+    def _difficulty_of(
+        self, values: np.ndarray, distances: np.ndarray, positions: np.ndarray
+    ) -> NDArray[np.float64]:
+        """Difficulty of new predictions: what near and like ones say, times the growth with the distance."""
+        if self.difficulty is None:
+            return np.ones(len(values))
+        found: NDArray[np.float64] = self.difficulty.estimate(values, positions) * self._growth_at(
+            distances[:, 0]
+        )
+        return found
+
+    def _growth_at(self, distances: np.ndarray) -> NDArray[np.float64] | float:
+        return growth_with_distance(distances, self.radius, self.growth)

@@ -1,0 +1,291 @@
+"""The evidence that a saved model carries: its own predictions of rows that it had not learnt from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.errors import ModelFormatError, StoreError
+from crossprop.models.saved import FORMAT, INFO_FILE, read_info
+from crossprop.uncertainty.conformal import Calibration, Judgement, conformal_half_width
+from crossprop.uncertainty.neighbours import CompositionSpace, unseen_elements_notes
+
+COLUMNS: Final = ("formula", "composition", "split", "y_true", "y_pred", "y_pred_single")
+EVIDENCE_FILE: Final = "evidence.parquet"
+CALIBRATION_FOLDER: Final = "calibration"
+_POINTS_FILE: Final = "points.npy"
+
+
+def evidence_of(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The evidence in a cell's predictions.
+
+    Args:
+        predictions: Columns as in ``CellOutcome.predictions``, of one cell.
+
+    Returns:
+        Columns :data:`COLUMNS`: out-of-fold predictions of the training rows (split "train"), and of the hold-out
+        (split "test") the mean over all fold models, which is what the saved ensemble predicts. ``y_pred_single`` is
+        always the prediction of one fold model.
+    """
+    held_out = (predictions["split"] == "test").to_numpy()
+    return pd.DataFrame(
+        {
+            "formula": predictions["formula"].to_numpy(),
+            "composition": composition_keys(fraction_matrix(predictions["formula"])),
+            "split": np.where(held_out, "test", "train"),
+            "y_true": predictions["y_true"].to_numpy(float),
+            "y_pred": predictions["y_pred_ensemble"].where(held_out, predictions["y_pred"]).to_numpy(float),
+            "y_pred_single": predictions["y_pred"].to_numpy(float),
+        }
+    )
+
+
+def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
+    """Put evidence beside a saved model and calibrate it: files that are there are replaced.
+
+    ``model.json`` is written last; a model of an earlier format becomes one of the present.
+
+    Args:
+        model_folder: Saved ensemble or blend.
+        rows: Columns :data:`COLUMNS`; at least one row of split "train".
+
+    Raises:
+        ModelFormatError: The folder holds no saved model, or the rows hold something else than numbers.
+        StoreError: A file cannot be written.
+    """
+    rows = rows[list(COLUMNS)].reset_index(drop=True)
+    if (
+        not (rows["split"] == "train").any()
+        or not np.isfinite(rows[["y_true", "y_pred", "y_pred_single"]].to_numpy()).all()
+    ):
+        raise ModelFormatError(
+            f"The evidence of {model_folder} ({len(rows)} rows) lacks training rows or holds values that are no "
+            "numbers. Run the target's stage again."
+        )
+    info = read_info(model_folder)
+    calibration = Calibration.fit(rows)
+    train = rows[rows["split"] == "train"]
+    found = calibration.as_info()
+    constant = conformal_half_width((train["y_true"] - train["y_pred"]).to_numpy())
+    info |= {
+        "format": FORMAT,
+        "interval": {"half_width": constant, **found["interval"]},
+        "domain": found["domain"],
+    }
+    draft = model_folder / f"calibration.{os.getpid()}.tmp"
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        calibration.around.space.save(draft)
+        np.save(draft / _POINTS_FILE, calibration.around.points, allow_pickle=False)
+        rows.to_parquet(draft / EVIDENCE_FILE, index=False)
+        (draft / INFO_FILE).write_text(json.dumps(info, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (draft / EVIDENCE_FILE).replace(model_folder / EVIDENCE_FILE)
+        new_info = (draft / INFO_FILE).rename(model_folder / f"{draft.name}.json")
+        shutil.rmtree(model_folder / CALIBRATION_FOLDER, ignore_errors=True)
+        draft.rename(model_folder / CALIBRATION_FOLDER)
+        new_info.replace(model_folder / INFO_FILE)
+    except OSError as error:
+        raise StoreError(
+            f"{model_folder} cannot be written: {error}. Free some space and run again."
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None:
+    """The evidence beside a saved model and its calibration; ``None`` for models that were saved without.
+
+    Raises:
+        ModelFormatError: Something of it is missing, damaged or does not fit together.
+    """
+    info = read_info(model_folder)
+    if "method" not in info.get("interval", {}):
+        return None
+    folder = model_folder / CALIBRATION_FOLDER
+    try:
+        rows = pd.read_parquet(model_folder / EVIDENCE_FILE, columns=list(COLUMNS))
+        points = np.load(folder / _POINTS_FILE, allow_pickle=False)
+        return rows, Calibration.restore(info, rows, CompositionSpace.load(folder), points)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelFormatError(
+            f"The evidence of {model_folder} cannot be read: {error}. Register or pull the model again."
+        ) from error
+
+
+def complete_results(results: Path) -> Path | None:
+    """Add evidence to the model of a finished target, from the predictions beside it; nothing is fitted again.
+
+    Args:
+        results: Results folder of one target.
+
+    Returns:
+        The model's folder; ``None`` where nobody won and there is no model.
+
+    Raises:
+        StoreError: The folder holds no finished results.
+        ModelFormatError: Its model cannot be read.
+    """
+    try:
+        winner = json.loads((results / "winners.json").read_text(encoding="utf-8"))["winner"]
+        predictions = pd.read_parquet(results / "predictions.parquet")
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(
+            f"{results} holds no finished results: {error}. Run the target's stage first."
+        ) from error
+    if winner is None:
+        return None
+    write_evidence(results / "model", evidence_of(predictions[predictions["cell"] == winner]))
+    return results / "model"
+
+
+MARGIN: Final = 0.01
+"""Share of the known range that a value may lie beyond it: many values stand at an end of it (a band gap of 0), and a
+prediction that misses them by a hair is no extrapolation."""
+
+
+@dataclass(frozen=True)
+class KnownValues:
+    """The values in a model's data, hold-out included.
+
+    Attributes:
+        least: The least of them, in the property's unit.
+        most: The greatest.
+        n: How many there are.
+    """
+
+    least: float
+    most: float
+    n: int
+
+    @classmethod
+    def of(cls, evidence: pd.DataFrame | None) -> Self | None:
+        """Those of a model's evidence; ``None`` if it has none."""
+        if evidence is None or evidence.empty:
+            return None
+        values = evidence["y_true"].to_numpy(float)
+        return cls(float(values.min()), float(values.max()), len(values))
+
+    def beyond(self, values: np.ndarray) -> NDArray[np.int8]:
+        """For every value 1 if it lies above all known ones, -1 if it lies below all of them, otherwise 0."""
+        room = MARGIN * (self.most - self.least)
+        values = np.asarray(values, dtype=np.float64)
+        above, below = values > self.most + room, values < self.least - room
+        return above.astype(np.int8) - below.astype(np.int8)
+
+    def notes(self, values: np.ndarray, unit: str | None = None) -> list[str]:
+        """For every value a word on where it lies, or an empty text.
+
+        Args:
+            values: Predictions, shape (n,).
+            unit: The property's.
+        """
+        after = f" {unit}" if unit and unit != "1" else ""
+        said = {
+            0: "",
+            1: f"above all {self.n:,} known values, at most {self.most:.4g}{after}",
+            -1: f"below all {self.n:,} known values, at least {self.least:.4g}{after}",
+        }
+        return [said[side] for side in self.beyond(values).tolist()]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How often the interval held the value on the hold-out; without evidence only what is stated.
+
+    Attributes:
+        stated: Share that the interval promises.
+        share: Share that was measured.
+        n: Rows of the hold-out that it was measured on.
+        mean_width: Mean width of their intervals, in the property's unit.
+        flagged: Share of the rows that lie outside of the training domain.
+        mae: Mean absolute error of all rows, in the unit.
+        mae_inside: The same of the rows within the domain; ``None`` if there are none.
+        mae_outside: The same of the rows outside of it.
+        share_outside: Measured share among the rows outside of it.
+    """
+
+    stated: float
+    share: float | None = None
+    n: int = 0
+    mean_width: float | None = None
+    flagged: float | None = None
+    mae: float | None = None
+    mae_inside: float | None = None
+    mae_outside: float | None = None
+    share_outside: float | None = None
+
+
+def judge(
+    info: Mapping[str, Any], calibration: Calibration | None, values: np.ndarray, fractions: np.ndarray
+) -> Judgement:
+    """Intervals of predictions and why the model may not know.
+
+    Args:
+        info: Content of the model's ``model.json``.
+        calibration: Its calibration; without one the interval is equally wide for all, and the domain is the
+            elements that were seen.
+        values: Predicted values, shape (n,).
+        fractions: The compositions, shape (n, 86).
+    """
+    unseen = unseen_elements_notes(fractions, frozenset(info["seen_elements"]))
+    if calibration is None:
+        half_width = float(info["interval"]["half_width"])
+        return Judgement(values - half_width, values + half_width, unseen)
+    said = calibration.judge(values, fractions)
+    notes = ["; ".join(filter(None, both)) for both in zip(unseen, said.notes, strict=True)]
+    return Judgement(said.lower, said.upper, notes)
+
+
+def measured_coverage(
+    info: Mapping[str, Any], evidence: pd.DataFrame | None, calibration: Calibration | None
+) -> Coverage:
+    """Hold the intervals against the hold-out rows of the evidence.
+
+    Args:
+        info: Content of the model's ``model.json``.
+        evidence: The model's evidence, if it carries any.
+        calibration: Its calibration, if it has one.
+    """
+    stated = float(info["interval"]["coverage"]) if calibration is None else calibration.coverage
+    rows = None if evidence is None else evidence[evidence["split"] == "test"]
+    if rows is None or not len(rows):
+        return Coverage(stated)
+    y_true, y_pred = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
+    said = judge(info, calibration, y_pred, fraction_matrix(rows["formula"]))
+    outside = np.array([bool(note) for note in said.notes])
+    errors = np.abs(y_true - y_pred)
+    held = (said.lower <= y_true) & (y_true <= said.upper)
+    return Coverage(
+        stated=stated,
+        share=float(held.mean()),
+        n=len(rows),
+        mean_width=float((said.upper - said.lower).mean()),
+        flagged=float(outside.mean()),
+        mae=float(errors.mean()),
+        mae_inside=float(errors[~outside].mean()) if (~outside).any() else None,
+        mae_outside=float(errors[outside].mean()) if outside.any() else None,
+        share_outside=float(held[outside].mean()) if outside.any() else None,
+    )
+
+
+def folder_coverage(model_folder: Path) -> Coverage | None:
+    """Coverage of a saved model from its folder alone; ``None`` where it carries no evidence.
+
+    Raises:
+        ModelFormatError: Its evidence is damaged.
+    """
+    if not (model_folder / EVIDENCE_FILE).is_file():
+        return None
+    read = read_evidence(model_folder)
+    return None if read is None else measured_coverage(read_info(model_folder), *read)
