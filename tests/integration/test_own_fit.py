@@ -93,7 +93,7 @@ def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "going on from there" in done.stdout
-    assert "pieces are finished already" in done.stdout
+    assert "tasks are finished already" in done.stdout
     report = json.loads((out / "report.json").read_text())
     assert report["transfer"]["source"] == "all_sources"
     assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "model", "log.txt"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from crossprop.experiments.executor import usable_cores
+from crossprop.io import usable_cores
 from crossprop.methods import Family, Method, Side
 
 SCRATCH: Final = (Method.BASE, Method.ML, Method.BOOST)
@@ -181,7 +181,7 @@ def count_points(method: Method, elemnets: int) -> int:
     """Cells of a method: the paper's scratch ones read two representations, its transfer ones every ElemNet."""
     if method in (Method.ML, Method.DL):
         return 2
-    return max(elemnets, 1) if method.side is Side.TRANSFER and not method.ours else 1
+    return max(elemnets, 1) if method.side is Side.TRANSFER and not method.extension else 1
 
 
 def _costs(method: Method, n_rows: int) -> tuple[float, float]:

@@ -17,9 +17,9 @@ import numpy as np
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
-from crossprop.experiments.executor import usable_cores
 from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.progress import Print, show
+from crossprop.io import usable_cores
 from crossprop.methods import DEFAULT_SEED
 
 FORMAT: Final = 1

@@ -55,7 +55,7 @@ def method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed: 
             "label": result.label,
             "notation": result.method.notation,
             "side": str(result.method.side),
-            "ours": result.method.ours,
+            "ours": result.method.extension,
             "screening_mae": result.val_mae,
             "cv_mae": result.cv_mae_mean,
             "cv_mae_std": result.cv_mae_std,

@@ -11,7 +11,7 @@ import yaml
 
 from crossprop.config import Params, Recipe, StudyConfig
 from crossprop.errors import ConfigError
-from crossprop.experiments.executor import usable_cores
+from crossprop.io import usable_cores
 from crossprop.methods import DEFAULT_SEED, PAPER_METHODS, Family, Method, Side
 
 JOINT: Final = "all_sources"
@@ -200,7 +200,7 @@ def _points(method: Method, elemnets: int) -> int:
     """Cells of a method for one target."""
     if method in (Method.ML, Method.DL):
         return 2
-    return elemnets if method.side is Side.TRANSFER and not method.ours else 1
+    return elemnets if method.side is Side.TRANSFER and not method.extension else 1
 
 
 def _learning_curve(tier: StudyTier, rows: Mapping[str, int]) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from crossprop.config import Params, parse_params
 from crossprop.data.catalog import Catalog, PropertyEntry, Role
 from crossprop.errors import ConfigError, OwnFileError
 from crossprop.estimator.study_file import TIERS, Estimate, estimate, find_tier, study_values
-from crossprop.experiments.executor import usable_cores
+from crossprop.io import usable_cores
 from crossprop.methods import DEFAULT_SEED
 
 STUDIES: Final = Path("conf/study")

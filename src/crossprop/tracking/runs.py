@@ -534,7 +534,7 @@ def _metrics(outcome: CellOutcome) -> tuple[tuple[str, float, int], ...]:
     result, cost = outcome.result, outcome.cost
     metrics = [(name, float(value), 0) for name in _SCALARS if (value := getattr(result, name)) is not None]
     metrics += [("cv_mae", float(value), fold) for fold, value in enumerate(result.cv_mae or ())]
-    metrics += [("race_mae", float(value), fold) for fold, value in enumerate(result.race_mae or ())]
+    metrics += [("rung_mae", float(value), fold) for fold, value in enumerate(result.rung_mae or ())]
     metrics += [
         ("tune_seconds", cost.tune_seconds, 0),
         ("fit_seconds", cost.fit_seconds, 0),

@@ -89,7 +89,7 @@ def test_full_disk_is_named_with_what_to_do(ended):
     status, printed = ended(fill)
     assert status == 1
     assert "No space left on device" in printed
-    assert "Mend the disk or the permissions and run again" in printed
+    assert "Check the disk and the permissions, then run again" in printed
 
 
 def test_error_of_the_programme_keeps_its_traceback():

@@ -256,7 +256,7 @@ def test_read_only_file_system_is_named(store, cell, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(StoreError, match=r"Read-only file system.*mend the permissions"):
+    with pytest.raises(StoreError, match=r"Read-only file system.*correct the permissions"):
         store.keep_fit(cell, "fold_00", fold())
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from made_cells import HISTORY, make_cell, make_fold
+from made import HISTORY, make_cell, make_fold
 
 from crossprop.experiments.cache import CellStore
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from made_cells import make_cell
+from made import make_cell
 
 from crossprop.config import Fidelity
-from crossprop.experiments.selection import after_first_fold, after_screening, category_of, heat_of, race_of
+from crossprop.experiments.selection import (
+    after_first_fold,
+    after_screening,
+    category_of,
+    first_fold_bracket,
+    screening_bracket,
+)
 from crossprop.methods import Family, Method, Side
 
 ML, DL = make_cell("ml", representation="physical_attributes"), make_cell("dl")
@@ -51,7 +57,7 @@ def test_earlier_of_equals_goes_on():
     assert stopped["freezing"] == "after screening: 0.0 % behind finetune"
 
 
-def test_heat_of_nobody_is_settled():
+def test_screening_bracket_nobody_is_settled():
     assert after_screening([], {}, fidelity()) == ([], {})
     assert after_first_fold([], {}, fidelity()) == ([], {})
 
@@ -113,8 +119,8 @@ def test_the_best_always_goes_on():
 )
 def test_methods_of_ours_run_apart_from_the_papers(method, heat, race):
     cell = make_cell(Method(method))
-    assert heat_of(cell) == heat
-    assert race_of(cell) == race
+    assert screening_bracket(cell) == heat
+    assert first_fold_bracket(cell) == race
 
 
 def test_scratch_methods_of_the_paper_are_a_category_by_representation():

@@ -10,25 +10,22 @@ import pytest
 
 from crossprop.errors import CellError, ConfigError, StoreError
 from crossprop.experiments.executor import Failure, InlinePool, use_keras
-from crossprop.methods import Family
-
-CELL = SimpleNamespace(method=SimpleNamespace(family=Family.REGRESSOR), source=None)
 
 
 def task(name: str) -> Any:
-    return SimpleNamespace(cell=CELL, name=name)
+    return SimpleNamespace(needs_keras=False, name=name)
 
 
 def test_dear_tasks_come_first_and_new_ones_may_join():
     with InlinePool(lambda given: given.name) as pool:
-        pool.submit("cheap", task("a"), 1.0)
-        pool.submit("dear", task("b"), 9.0)
+        pool.submit(task("cheap"), 1.0)
+        pool.submit(task("dear"), 9.0)
         seen = []
-        for key, result in pool.results():
-            seen.append((key, result))
-            if key == "dear":
-                pool.submit("late", task("c"), 5.0)
-    assert seen == [("dear", "b"), ("late", "c"), ("cheap", "a")]
+        for done, result in pool.results():
+            seen.append((done.name, result))
+            if done.name == "dear":
+                pool.submit(task("late"), 5.0)
+    assert seen == [("dear", "dear"), ("late", "late"), ("cheap", "cheap")]
 
 
 def test_a_failing_task_is_tried_again_and_then_a_failure():
@@ -41,9 +38,9 @@ def test_a_failing_task_is_tried_again_and_then_a_failure():
         return "done"
 
     pool = InlinePool(run, retries=1)
-    pool.submit("second time", task("soon"), 2.0)
-    pool.submit("never", task("never"), 1.0)
-    assert list(pool.results()) == [
+    pool.submit(task("second time"), 2.0)
+    pool.submit(task("never"), 1.0)
+    assert [(done.name, result) for done, result in pool.results()] == [
         ("second time", "done"),
         ("never", Failure("CellError: attempt 4 of it")),
     ]
@@ -54,7 +51,7 @@ def test_what_cannot_be_stored_ends_everything():
         raise StoreError("the disk is full")
 
     pool = InlinePool(run, retries=3)
-    pool.submit("any", task("a"))
+    pool.submit(task("a"))
     with pytest.raises(StoreError, match="disk is full"):
         list(pool.results())
 

@@ -81,7 +81,7 @@ def test_best_of_the_sides_are_the_papers_and_the_winner_may_be_ours():
     boost, resnet = result("boost", (1.0, 1.0)), result("resnet_finetune", (2.0, 2.0))
     winners = choose_winners([ml, finetune, boost, resnet])
     assert (winners.best_sc, winners.best_tl) == (ml, finetune)
-    assert winners.best_own is winners.winner is boost
+    assert winners.best_extension is winners.winner is boost
 
 
 def test_blend_is_one_of_ours():
@@ -96,11 +96,11 @@ def test_paper_wins_a_tie_with_ours():
     transfer, boost = result("freezing", (2.0, 2.0)), result("boost", (1.0, 3.0))
     winners = choose_winners([boost, transfer])
     assert winners.winner is transfer
-    assert winners.best_own is boost
+    assert winners.best_extension is boost
 
 
 def test_cells_that_were_stopped_cannot_win():
-    stopped = result("boost", None, stopped="after fold 1 of 2: 9.0 % behind resnet", race_mae=(0.1,))
+    stopped = result("boost", None, stopped="after fold 1 of 2: 9.0 % behind resnet", rung_mae=(0.1,))
     dl = result("dl", (5.0, 5.0))
     assert choose_winners([stopped, dl]).winner is dl
 
@@ -140,7 +140,7 @@ def test_result_survives_json():
     )  # fmt: skip
     assert CellResult.from_dict(json.loads(json.dumps(screened.as_dict()))) == screened
     raced = result(
-        "boost", None, race_mae=(1.5,), stopped="after fold 1 of 3: 12.0 % behind resnet", strict_n_train=4,
+        "boost", None, rung_mae=(1.5,), stopped="after fold 1 of 3: 12.0 % behind resnet", strict_n_train=4,
         strict_test_mae=0.25,
     )  # fmt: skip
     assert CellResult.from_dict(json.loads(json.dumps(raced.as_dict()))) == raced

@@ -103,7 +103,7 @@ def test_full_disk_leaves_no_half_of_a_network(prepared, tiny_params, monkeypatc
 
     monkeypatch.setattr(pretrain, "NetworkTrainer", lambda jit: NetworkTrainer())
     monkeypatch.setattr(pretrain, "save_network", full)
-    with pytest.raises(StoreError, match=r"No space left on device.*Free some space or mend"):
+    with pytest.raises(StoreError, match=r"No space left on device.*Free some space or correct"):
         pretrain_source(tiny_params(), "formation_energy", "eV/atom", prepared, lambda line: None)
     assert list(prepared.source_model("formation_energy").parent.iterdir()) == []
     monkeypatch.setattr(pretrain, "save_network", save_network)

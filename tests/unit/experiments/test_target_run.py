@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from made_run import Rehearsal, results_of
+from made import Rehearsal
 
 BUDGET = {"ml_trials": 6, "dl_trials": 8, "seconds": 60}
 BOTH = ["elemental_fractions", "physical_attributes"]
@@ -37,8 +37,8 @@ def rehearsal(tmp_path, write_target, tiny_params):
     """Makes a rehearsal of a study in a folder; several share the stored pieces."""
     write_target(tmp_path, n=30)
 
-    def build(errors=ERRORS, compute=None, **study):
-        return Rehearsal(tiny_params(compute=compute, **(PAPER | study)), tmp_path, errors)
+    def build(errors=ERRORS, **study):
+        return Rehearsal(tiny_params(**(PAPER | study)), tmp_path, errors)
 
     return build
 
@@ -58,7 +58,7 @@ def test_every_cell_is_screened_and_the_best_of_each_category_cross_validated(re
 
 def test_halved_study_cross_validates_the_best_representation_alone(rehearsal):
     made = rehearsal(fidelity=HALVED)
-    results = results_of(made.finish(), made.cells)
+    results = made.results(made.finish())
     validated = {label for label, result in results.items() if result.cv_mae is not None}
     assert validated == {"base", "ml(EF)", "dl(EF)", "finetune(band_gap)"}  # by their screening
     assert results["ml(PA)"].stopped is None  # it is not the best of its method
@@ -68,7 +68,7 @@ def test_outcome_of_every_cell_is_what_its_pieces_say(rehearsal):
     made = rehearsal()
     outcome = made.finish()
     assert [o.result.cell for o in outcome.outcomes] == [cell.id for cell in made.cells]
-    results = results_of(outcome, made.cells)
+    results = made.results(outcome)
     assert results["ml(PA)"].cv_mae == pytest.approx((2.0, 4.0, 3.0))
     assert results["ml(PA)"].best_fold == 0
     assert results["ml(PA)"].test_mae == pytest.approx(2.0)
@@ -93,7 +93,7 @@ def test_chosen_cells_are_refitted_without_the_rows_that_repeat_the_hold_out(reh
     assert [line for line in made.log if ".strict" in line] == [
         "ml(PA) fold_00.strict", "finetune(band_gap) fold_02.strict",
     ]  # fmt: skip
-    results = results_of(outcome, made.cells)
+    results = made.results(outcome)
     assert results["finetune(band_gap)"].strict_test_mae == pytest.approx(2.5)  # twice 1.25: as it is made up
     assert results["finetune(band_gap)"].strict_n_train == 15  # 24 rows in three folds, one left out
     assert results["dl(EF)"].strict_test_mae is None
@@ -117,7 +117,7 @@ def test_run_is_finished_with_the_last_refit_and_not_before(rehearsal):
 def test_winners_models_are_made_where_they_were_not_saved(rehearsal):
     made = rehearsal({**ERRORS, "ml(PA)": [2.0, 1.0, 1.0, 1.0]})
     outcome = made.finish()
-    assert outcome.winners.winner.cell == results_of(outcome, made.cells)["ml(PA)"].cell
+    assert outcome.winners.winner.cell == made.results(outcome)["ml(PA)"].cell
     # regressors that were quick are not saved; the winner is fitted again
     assert [made.log.count(f"ml(PA) fold_0{k}") for k in range(3)] == [2, 2, 2]
     assert [made.log.count(f"dl(EF) fold_0{k}") for k in range(3)] == [1, 1, 1]
@@ -193,7 +193,7 @@ def test_finished_run_asks_for_nothing(rehearsal):
     assert [o.result for o in outcome.outcomes] == [o.result for o in whole.outcomes]
     assert outcome.model == whole.model
     (line,) = again.lines
-    assert re.fullmatch(r"tiny: (\d+) of \1 pieces are finished already, going on", line)
+    assert re.fullmatch(r"tiny: (\d+) of \1 tasks are finished already, going on", line)
 
 
 def test_dropped_models_of_a_new_winner_are_fitted_again(rehearsal):
@@ -207,7 +207,7 @@ def test_dropped_models_of_a_new_winner_are_fitted_again(rehearsal):
             path.unlink() if path.is_file() else path.rmdir()
         piece.rmdir()
     outcome = changed.finish()
-    assert results_of(outcome, changed.cells)["ml(PA)"].cell == outcome.winners.winner.cell
+    assert changed.results(outcome)["ml(PA)"].cell == outcome.winners.winner.cell
     assert [line for line in changed.log if line.startswith("ml(PA)")] == [
         "ml(PA) fold_00", "ml(PA) fold_01", "ml(PA) fold_02",
     ]  # fmt: skip
@@ -258,21 +258,3 @@ def test_target_that_the_learning_curve_does_not_name_has_an_empty_one(rehearsal
     assert not [line for line in made.log if "share" in line]
     assert list(outcome.curve.columns) == ["cell", "side", "share", "n_train", "test_mae"]
     assert len(outcome.curve) == 0
-
-
-def test_folds_that_are_trained_together_are_one_piece_of_work(rehearsal):
-    made = rehearsal(compute={"together": "always"})
-    outcome = made.finish()
-    assert "finetune(band_gap) fold_00+fold_01+fold_02" in made.log
-    assert "ml(PA) fold_01" in made.log
-    alone = rehearsal(compute={"together": "never"})
-    assert [o.result.cv_mae for o in outcome.outcomes] == [o.result.cv_mae for o in alone.finish().outcomes]
-
-
-def test_one_of_the_folds_that_are_trained_together_may_fail(rehearsal):
-    made = rehearsal(compute={"together": "always"})
-    made.failing = {("finetune(band_gap)", "fold_01")}
-    results = results_of(made.finish(), made.cells)
-    assert results["finetune(band_gap)"].failure == "DivergedError: fold_01 of finetune(band_gap)"
-    again = rehearsal(compute={"together": "always"}).start()
-    assert again.waiting() == ["finetune(band_gap) fold_01"]  # the other two are stored

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from made_run import Rehearsal, folds_of, results_of
+from made import Rehearsal
 
 FIDELITY = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 1, "margin": 5.0}
 FINETUNE = "finetune(formation_energy)"
@@ -35,7 +35,7 @@ def opposite():
 def test_blend_of_the_cross_validated_cells_wins_with_its_weights(rehearsal):
     made = rehearsal(opposite())
     outcome = made.finish()
-    blend = results_of(outcome, made.cells)["blend"]
+    blend = made.results(outcome)["blend"]
     assert outcome.winners.winner == blend
     assert (outcome.winners.best_sc.method, outcome.winners.best_tl.method) == ("ml", "finetune")
     assert blend.cv_mae == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
@@ -48,7 +48,7 @@ def test_winning_blend_is_made_of_the_models_of_its_parts(rehearsal):
     outcome = made.finish()
     assert [part.result.label for part in outcome.model.parts] == ["ml(EF)", "dl(EF)"]
     assert [part.weights for part in outcome.model.parts] == [(0.5, 0.5, 0.5)] * 2
-    assert folds_of(made) == {"base": 3, "ml(EF)": 6, "dl(EF)": 3, FINETUNE: 3}  # ml's models were not saved
+    assert made.folds() == {"base": 3, "ml(EF)": 6, "dl(EF)": 3, FINETUNE: 3}  # ml's models were not saved
     made.run.drop_models(outcome.winners)
     kept = {path.parents[1].name for path in made.paths.root.glob(".crossprop/cells/*/*/fold_*/model")}
     assert kept == {cell.id for cell in made.cells if cell.label in ("ml(EF)", "dl(EF)")}
@@ -57,19 +57,19 @@ def test_winning_blend_is_made_of_the_models_of_its_parts(rehearsal):
 def test_blend_that_does_not_win_leaves_the_winner_alone(rehearsal):
     made = rehearsal({"ml(EF)": [1.0, 1.0, 1.0, 1.0], "dl(EF)": [3.0, 3.0, 3.0, 3.0]})
     outcome = made.finish()
-    blend = results_of(outcome, made.cells)["blend"]
+    blend = made.results(outcome)["blend"]
     assert blend.cv_mae == pytest.approx((1.0, 1.0, 1.0))  # nothing but ml: a tie, which the paper's wins
     assert outcome.winners.winner.method == "ml"
 
 
 def test_blend_leaves_failed_and_stopped_cells_and_the_base_out(rehearsal):
     made = rehearsal(opposite(), fidelity=FIDELITY)
-    results = results_of(made.finish(), made.cells)
+    results = made.results(made.finish())
     assert results["dl(EF)"].stopped is not None
     assert set(results["blend"].hyperparameters) <= {"ml(EF)", FINETUNE}
     made = rehearsal(opposite())
     made.failing = {("dl(EF)", "fold_01")}
-    results = results_of(made.finish(), made.cells)
+    results = made.results(made.finish())
     assert set(results["blend"].hyperparameters) <= {"ml(EF)", FINETUNE}
 
 
@@ -77,7 +77,7 @@ def test_one_cross_validated_cell_is_nothing_to_blend(rehearsal):
     made = rehearsal(opposite(), methods=["base", "ml", "dl", "blend"])
     made.failing = {("dl(EF)", "fold_01")}
     outcome = made.finish()
-    blend = results_of(outcome, made.cells)["blend"]
+    blend = made.results(outcome)["blend"]
     assert blend.stopped == "1 cell(s) were cross-validated; a blend needs two"
     assert (blend.cv_mae, blend.failure, blend.val_mae) == (None, None, None)
     assert outcome.winners.winner.method == "ml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from made_run import Rehearsal, folds_of, results_of
+from made import Rehearsal
 
 BUDGET = {"ml_trials": 6, "dl_trials": 8, "seconds": 60}
 FIDELITY = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 2, "margin": 0.25}
@@ -50,19 +50,19 @@ def test_nobody_goes_on_before_the_last_first_fold_is_there(rehearsal):
 def test_stopped_cells_say_why_and_what_they_had(rehearsal):
     made = rehearsal(fidelity=FIDELITY)
     outcome = made.finish()
-    results = results_of(outcome, made.cells)
+    results = made.results(outcome)
     late, hopeless = results["dl(EF)"], results[MODFINETUNE]
     # on the first fold dl is twice as far off as ml, though it would have won
     assert late.stopped == "after fold 1 of 3: 100.0 % behind ml(EF)"
-    assert late.race_mae == pytest.approx((4.0,))
+    assert late.rung_mae == pytest.approx((4.0,))
     assert (late.cv_mae, late.test_mae, late.val_mae) == (None, None, 3.0)
     assert hopeless.stopped == f"after screening: 50.0 % behind {FINETUNE}"
-    assert hopeless.race_mae is None
+    assert hopeless.rung_mae is None
     assert results[FREEZING].stopped == f"after fold 1 of 3: 309.1 % behind {FINETUNE}"
-    assert results["ml(EF)"].stopped is results["ml(EF)"].race_mae is None
+    assert results["ml(EF)"].stopped is results["ml(EF)"].rung_mae is None
     assert outcome.winners.best_sc == results["ml(EF)"]
     # ml wins, and three of its folds are for the model
-    assert folds_of(made) == {"base": 3, "ml(EF)": 6, "dl(EF)": 1, FINETUNE: 3, FREEZING: 1}
+    assert made.folds() == {"base": 3, "ml(EF)": 6, "dl(EF)": 1, FINETUNE: 3, FREEZING: 1}
 
 
 def test_cost_of_a_stopped_cell_counts_the_fold_that_it_had(rehearsal):
@@ -85,7 +85,7 @@ def test_own_methods_race_among_themselves(rehearsal):
     made = rehearsal(
         errors, fidelity=FIDELITY | {"after_screening": 1}, methods=["base", "ml", "dl", "boost", "resnet"]
     )
-    results = results_of(made.finish(), made.cells)
+    results = made.results(made.finish())
     # far behind ml, which is the paper's, but within a quarter of each other
     assert results["boost(PA)"].cv_mae == pytest.approx((8.0, 8.0, 8.0))
     assert results["resnet(EF+PA)"].cv_mae == pytest.approx((9.0, 9.0, 9.0))
@@ -102,7 +102,7 @@ def test_failed_screening_leaves_the_method_to_its_other_cells(rehearsal, fideli
     )
     made.failing = {(FINETUNE, "screening")}
     outcome = made.finish()
-    results = results_of(outcome, made.cells)
+    results = made.results(outcome)
     assert results[FINETUNE].failure == f"DivergedError: screening of {FINETUNE}"
     assert results[FINETUNE].val_mae is None
     assert outcome.winners.best_tl == results[other]
@@ -113,16 +113,16 @@ def test_method_whose_every_screening_failed_is_left_out(rehearsal, fidelity):
     made = rehearsal(fidelity=fidelity)
     made.failing = {("ml(EF)", "screening"), (FREEZING, "screening")}
     outcome = made.finish()
-    results = results_of(outcome, made.cells)
+    results = made.results(outcome)
     assert [r.failure is not None for r in results.values()] == [False, True, False, False, False, True]
     assert outcome.winners.best_sc == results["dl(EF)"]
-    assert not {"ml(EF)", FREEZING} & set(folds_of(made))
+    assert not {"ml(EF)", FREEZING} & set(made.folds())
 
 
 def test_failed_first_fold_ends_the_cell_and_the_race_goes_on_without_it(rehearsal):
     made = rehearsal(fidelity=FIDELITY)
     made.failing = {("ml(EF)", "fold_00")}
-    results = results_of(made.finish(), made.cells)
+    results = made.results(made.finish())
     assert results["ml(EF)"].failure == "DivergedError: fold_00 of ml(EF)"
     assert (results["ml(EF)"].val_mae, results["ml(EF)"].cv_mae) == (2.0, None)
     assert results["dl(EF)"].cv_mae == pytest.approx((4.0, 1.0, 1.0))  # it leads now
@@ -142,7 +142,7 @@ def test_failed_later_fold_ends_the_cell_with_what_its_screening_found(rehearsal
     made = rehearsal(fidelity=fidelity)
     made.failing = {("ml(EF)", "fold_02")}
     outcome = made.finish()
-    result = results_of(outcome, made.cells)["ml(EF)"]
+    result = made.results(outcome)["ml(EF)"]
     assert result.failure == "DivergedError: fold_02 of ml(EF)"
     assert (result.val_mae, result.cv_mae, result.best_fold, result.test_mae) == (2.0, None, None, None)
     assert result.hyperparameters == {"learning_rate": 0.001}
@@ -155,7 +155,7 @@ def test_failed_piece_is_tried_again_by_the_next_run(rehearsal):
     made.failing = {("ml(EF)", "fold_02"), ("dl(EF)", "screening")}
     made.finish()
     again = rehearsal().start()
-    assert again.waiting() == ["dl(EF) screening", "ml(EF) fold_02"]
+    assert again.waiting() == ["ml(EF) fold_02", "dl(EF) screening"]
     assert again.answer().run.finished
     assert not [o for o in again.run.conclude().outcomes if o.result.failure]
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pool_tasks
 import psutil
@@ -14,7 +13,9 @@ import pytest
 from waiting import PATIENCE, until
 
 from crossprop.errors import StoreError
-from crossprop.experiments.executor import Failure, WorkerPool, usable_cores
+from crossprop.experiments import executor
+from crossprop.experiments.executor import Failure, WorkerPool
+from crossprop.io import usable_cores
 from crossprop.training.device import process_environment
 
 
@@ -32,14 +33,14 @@ def run(tmp_path):
         with WorkerPool(pool_tasks.do, workers=workers, backend="jax", retries=retries) as pool:
             for name, what, *more in tasks:
                 pool.submit(
-                    name, {"folder": str(tmp_path), "name": name, "what": what, **(more[0] if more else {})}
+                    {"folder": str(tmp_path), "name": name, "what": what, **(more[0] if more else {})}
                 )
-            return dict(pool.results())
+            return {task["name"]: result for task, result in pool.results()}
 
     return do
 
 
-def test_results_come_with_their_keys(run):
+def test_results_come_with_their_tasks(run):
     assert run(*[(str(i), "answer", {"value": i * i}) for i in range(5)]) == {str(i): i * i for i in range(5)}
 
 
@@ -76,31 +77,22 @@ def test_disk_that_is_full_in_a_worker_is_no_failure_of_its_task(run):
 
 
 def test_killed_worker_takes_only_its_own_task_with_it(run, tmp_path):
-    beside = ("good0", "answer_when_repeated", {"value": 0})
+    beside = ("good0", "answer", {"value": 0, "seconds": 1})
     innocents = [(f"good{i}", "answer", {"value": i}) for i in range(1, 5)]
     answers = run(("culprit", "die", {"beside": "good0"}), beside, *innocents, workers=2, retries=1)
     assert answers == {
         "culprit": Failure(
-            "its worker process was killed (by somebody, or by the system because memory ran out)"
+            "its worker process was killed (by a user, or by the system because memory ran out)"
         ),
         **{f"good{i}": i for i in range(5)},
     }
     assert pool_tasks.attempts(tmp_path, "culprit") == 2  # retried once, alone
-    # One was in work beside the culprit and began again; those that waited for a worker had not begun.
-    assert [pool_tasks.attempts(tmp_path, f"good{i}") for i in range(5)] == [2, 1, 1, 1, 1]
+    assert [pool_tasks.attempts(tmp_path, f"good{i}") for i in range(5)] == [1] * 5
 
 
-def test_worker_that_is_killed_once_costs_no_task(run, tmp_path):
-    good = ("good", "answer_when_repeated", {"value": 1})
-    answers = run(("unlucky", "die_once", {"beside": "good"}), good, retries=0)
-    assert answers == {"unlucky": "alive", "good": 1}
-
-
-def test_nobody_is_blamed_for_a_worker_that_was_ended_from_outside(run, tmp_path):
-    """Its exit code is that of the workers which end with it: all that had begun are repeated, one at a time."""
-    ended = {"signal": signal.SIGTERM, "beside": "good"}
-    good = ("good", "answer_when_repeated", {"value": 1})
-    answers = run(("unlucky", "die_once", ended), good, retries=0)
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
+def test_worker_that_is_killed_once_costs_no_task(run, ended_by):
+    answers = run(("unlucky", "die_once", {"signal": ended_by}), ("good", "answer", {"value": 1}), retries=0)
     assert answers == {"unlucky": "alive", "good": 1}
 
 
@@ -108,7 +100,7 @@ def test_nobody_is_blamed_for_a_worker_that_was_ended_from_outside(run, tmp_path
     ("what", "more", "reason"),
     [
         ("die", {"signal": signal.SIGSEGV}, "its worker process died of SIGSEGV"),
-        ("die", {"signal": signal.SIGTERM}, "its worker process was ended from outside"),
+        ("die", {"signal": signal.SIGTERM}, "its worker process died of SIGTERM"),
         ("exit", {}, "its worker process ended with code 3"),
     ],
 )
@@ -143,38 +135,56 @@ def test_workers_that_cannot_start_their_backend_say_so(tmp_path, monkeypatch):
     (tmp_path / "tensorflow.py").write_text("raise ImportError('no tensorflow here')")
     monkeypatch.syspath_prepend(tmp_path)  # workers search where their scheduler does
     with WorkerPool(pool_tasks.do, workers=1, backend="tensorflow", retries=0) as pool:
-        pool.submit("a", {"folder": str(tmp_path), "name": "a", "what": "answer", "value": 1})
-        assert dict(pool.results()) == {"a": Failure("ImportError: no tensorflow here")}
+        pool.submit({"folder": str(tmp_path), "name": "a", "what": "answer", "value": 1})
+        assert [result for _, result in pool.results()] == [Failure("ImportError: no tensorflow here")]
 
 
 def test_workers_go_on_while_the_scheduler_is_busy(tmp_path):
-    """Two workers have their next tasks at hand: four short ones are done before the first answer is dealt with."""
-    with WorkerPool(pool_tasks.do, workers=2, backend="jax") as pool:
-        for i in range(6):
-            pool.submit(i, {"folder": str(tmp_path), "name": f"t{i}", "what": "answer", "value": i})
+    """The next tasks are handed out before the first result is dealt with."""
+    with WorkerPool(pool_tasks.do, workers=1, backend="jax") as pool:
+        for name in ("first", "second"):
+            pool.submit({"folder": str(tmp_path), "name": name, "what": "answer", "value": 0})
         results = pool.results()
-        first = next(results)
-        until(lambda: len(list(tmp_path.iterdir())) >= 4)
-        assert dict([first, *results]) == {i: i for i in range(6)}
-        assert all(pool_tasks.attempts(tmp_path, f"t{i}") == 1 for i in range(6))
+        assert next(results)[0]["name"] == "first"
+        until(lambda: pool_tasks.attempts(tmp_path, "second") == 1)
+        assert next(results)[0]["name"] == "second"
 
 
-def test_dearer_tasks_start_first(tmp_path):
+def test_worker_is_replaced_after_a_number_of_tasks(run, monkeypatch):
+    monkeypatch.setattr(executor, "RECYCLED_AFTER", 2)
+    told = run(*[(str(i), "describe") for i in range(5)], workers=1)
+    pids = [told[str(i)][0] for i in range(5)]
+    assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+
+
+def test_worker_that_died_without_a_task_is_replaced(tmp_path):
+    task = {"folder": str(tmp_path), "name": "t", "what": "describe"}
+    with WorkerPool(pool_tasks.do, workers=1, backend="jax", retries=0) as pool:
+        pool.submit(task)
+        ((_, (pid, *_)),) = pool.results()
+        os.kill(pid, signal.SIGKILL)
+        psutil.wait_procs([p for p in psutil.Process().children() if p.pid == pid], timeout=PATIENCE)
+        pool.submit(task)
+        ((_, (other, *_)),) = pool.results()
+    assert other != pid
+
+
+def test_tasks_of_higher_cost_start_first(tmp_path):
     with WorkerPool(pool_tasks.do, workers=1, backend="jax") as pool:
         for name, cost in (("cheap", 1.0), ("dear", 9.0), ("middle", 5.0)):
-            pool.submit(name, {"folder": str(tmp_path), "name": name, "what": "answer", "value": 0}, cost)
-        assert [name for name, _ in pool.results()] == ["dear", "middle", "cheap"]
+            pool.submit({"folder": str(tmp_path), "name": name, "what": "answer", "value": 0}, cost)
+        assert [task["name"] for task, _ in pool.results()] == ["dear", "middle", "cheap"]
 
 
 def test_tasks_can_be_added_while_results_are_read(tmp_path):
     task = {"folder": str(tmp_path), "name": "t", "what": "answer", "value": 0}
     with WorkerPool(pool_tasks.do, workers=1, backend="jax") as pool:
-        pool.submit(0, task)
+        pool.submit(task)
         seen = []
-        for key, _ in pool.results():
-            seen.append(key)
-            if key < 3:
-                pool.submit(key + 1, task)
+        for _, value in pool.results():
+            seen.append(value)
+            if value < 3:
+                pool.submit(task | {"value": value + 1})
     assert seen == [0, 1, 2, 3]
 
 
@@ -188,8 +198,8 @@ def test_nothing_to_do_starts_no_process():
 def test_leaving_a_pool_ends_its_workers(tmp_path):
     task = {"folder": str(tmp_path), "name": "t", "what": "answer", "value": 0}
     with WorkerPool(pool_tasks.do, workers=2, backend="jax") as pool:
-        pool.submit("quick", task)
-        pool.submit("slow", {**task, "name": "slow", "seconds": 300})
+        pool.submit(task)
+        pool.submit({**task, "name": "slow", "seconds": 300})
         for _ in pool.results():
             break
         workers = [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
@@ -214,7 +224,3 @@ def test_number_of_workers_is_given_and_never_exceeds_the_cores():
     assert WorkerPool(pool_tasks.do, workers=1).workers == 1
     assert WorkerPool(pool_tasks.do).workers == usable_cores() >= 1
     assert WorkerPool(pool_tasks.do, workers=1000).workers == usable_cores()
-
-
-def test_module_of_the_tasks_is_importable_by_workers():
-    assert Path(pool_tasks.__file__).parent == Path(__file__).parent

@@ -127,9 +127,9 @@ def test_screened_cell_has_neither_predictions_nor_cross_validation(context, mak
 
 def test_stopped_cell_tells_why_and_what_its_folds_were(context, make_outcome):
     stopped = "after fold 1 of 10: 30 % behind ml(PA)"
-    outcome = make_outcome(cv_mae=None, test_mae=None, best_fold=None, race_mae=(13.0,), stopped=stopped)
+    outcome = make_outcome(cv_mae=None, test_mae=None, best_fold=None, rung_mae=(13.0,), stopped=stopped)
     draft = draft_of_cell(replace(outcome, predictions=outcome.predictions.iloc[:0]), context)
-    assert ("race_mae", 13.0, 0) in draft.metrics
+    assert ("rung_mae", 13.0, 0) in draft.metrics
     assert draft.params["stopped"] == stopped
     assert f"Stopped: {stopped}" in draft.tags["mlflow.note.content"]
 

@@ -15,7 +15,7 @@ NAN = np.nan
 
 
 def loss(y_true, y_pred):
-    from crossprop.training.trainer import masked_mae
+    from crossprop.training.optimizer import masked_mae
 
     return float(masked_mae(np.array(y_true, np.float32), np.array(y_pred, np.float32)))
 
@@ -39,7 +39,7 @@ def test_only_known_values_count_and_all_the_same(y_true, y_pred, expected):
 def gradient(y_true, y_pred):
     import tensorflow as tf
 
-    from crossprop.training.trainer import masked_mae
+    from crossprop.training.optimizer import masked_mae
 
     predicted = tf.constant(y_pred, tf.float32)
     with tf.GradientTape() as tape:

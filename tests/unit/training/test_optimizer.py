@@ -30,7 +30,7 @@ def trained(optimizer, steps=12):
 def test_fused_update_gives_the_weights_of_keras(weight_decay):
     import keras
 
-    from crossprop.training.trainer import FusedAdamW
+    from crossprop.training.optimizer import FusedAdamW
 
     ours = trained(FusedAdamW(0.01, weight_decay=weight_decay))
     theirs = trained(keras.optimizers.AdamW(0.01, weight_decay=weight_decay))
@@ -39,7 +39,7 @@ def test_fused_update_gives_the_weights_of_keras(weight_decay):
 
 
 def test_weight_decay_makes_a_difference():
-    from crossprop.training.trainer import FusedAdamW
+    from crossprop.training.optimizer import FusedAdamW
 
     assert not np.allclose(
         trained(FusedAdamW(0.01, weight_decay=0.2))[0], trained(FusedAdamW(0.01, weight_decay=0.0))[0]

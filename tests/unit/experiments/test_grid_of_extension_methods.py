@@ -1,4 +1,4 @@
-"""The cells of the methods of ours: their points, their share of the budget, and what their identity hangs on."""
+"""The cells of the extension methods: their points, their share of the budget, and what their identity hangs on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def changed(values, before, **options):
     return {a.method for a, b in zip(after, before, strict=True) if a.id != b.id}
 
 
-def test_own_methods_follow_the_papers_each_with_one_cell(values):
+def test_extension_methods_follow_the_papers_each_with_one_cell(values):
     cells = enumerated(values)
     assert [cell.label for cell in cells] == [
         "base", "ml(EF)", "ml(PA)", "dl(EF)", "dl(PA)", "ml_featextr(band_gap)", "dl_featextr(band_gap)",
@@ -49,10 +49,10 @@ def test_own_methods_follow_the_papers_each_with_one_cell(values):
     by_method = {cell.method: cell for cell in cells}
     assert by_method[Method.BOOST_SOURCES].representation is Representation.PREDICTED_SOURCES
     assert by_method[Method.RESNET_FINETUNE].representation is Representation.COMBINED
-    assert not any(by_method[m].uses_activations for m in Method if m.ours)
+    assert not any(by_method[m].uses_activations for m in Method if m.extension)
 
 
-def test_own_methods_share_the_budget_of_their_side_and_family(values):
+def test_extension_methods_share_the_budget_of_their_side_and_family(values):
     trials = {}
     for cell in enumerated(values):
         trials.setdefault((cell.method.side, cell.method.family), []).append(cell.n_trials)
@@ -80,7 +80,7 @@ def test_blend_has_neither_space_nor_recipe(values):
     assert (blend.method, blend.space, blend.recipe, blend.source) == (Method.BLEND, None, None, None)
 
 
-def test_own_regressors_search_their_own_zoo_and_networks_the_spaces_of_their_start(values):
+def test_extension_regressors_search_their_extension_zoo_and_networks_the_spaces_of_their_start(values):
     by_method = {cell.method: cell for cell in enumerated(values)}
     own = ["hist_gradient_boosting", "extra_trees", "svr"]
     assert list(by_method[Method.BOOST].space.algorithms) == own
@@ -140,7 +140,7 @@ def test_screening_in_full_is_another_cell_than_one_on_few_rows(values):
             {Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE},
         ),
         (
-            ("search", "own"),
+            ("search", "extension"),
             {"algorithms": {"extra_trees": {}}},
             {Method.BOOST, Method.BOOST_SOURCES},
         ),
@@ -151,7 +151,7 @@ def test_screening_in_full_is_another_cell_than_one_on_few_rows(values):
         ),
     ],
 )
-def test_ids_of_own_methods_hang_on_what_they_compute(values, path, value, methods):
+def test_ids_of_extension_methods_hang_on_what_they_compute(values, path, value, methods):
     values["study"]["scratch"] = values["study"]["transfer"] = RECIPE
     before = enumerated(values)
     values[path[0]][path[1]] = value

@@ -1,4 +1,4 @@
-"""The words about methods: the paper's eight, and ours beside them."""
+"""The words about methods: the paper's eight, and the extension methods beside them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 
 from crossprop.methods import PAPER_METHODS, Architecture, Family, Method, Representation, Side
 
-OURS = [Method.BOOST, Method.BOOST_SOURCES, Method.RESNET, Method.RESNET_FINETUNE, Method.BLEND]
+EXTENSIONS = [Method.BOOST, Method.BOOST_SOURCES, Method.RESNET, Method.RESNET_FINETUNE, Method.BLEND]
 
 
-def test_paper_has_eight_methods_and_the_others_are_ours():
+def test_paper_has_eight_methods_and_the_others_are_extensions():
     assert [str(method) for method in PAPER_METHODS] == [
         "base", "ml", "dl", "ml_featextr", "dl_featextr", "finetune", "modfinetune", "freezing",
     ]  # fmt: skip
-    assert [method for method in Method if method.ours] == OURS
-    assert [*PAPER_METHODS, *OURS] == list(Method)
+    assert [method for method in Method if method.extension] == EXTENSIONS
+    assert [*PAPER_METHODS, *EXTENSIONS] == list(Method)
 
 
 @pytest.mark.parametrize(
