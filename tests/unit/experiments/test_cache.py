@@ -90,12 +90,6 @@ def test_screening_comes_back_to_the_last_digit(store, cell):
     pd.testing.assert_frame_equal(found.trials, given.trials.assign(**{"params_k_neighbors.weights": words}))
 
 
-def test_trials_that_lack_a_word_lack_it_afterwards(store, cell):
-    store.keep_screening(cell, screening())
-    words = store.screening(cell).trials["params_k_neighbors.weights"]
-    assert words.isna().tolist() == [True, False, False]
-
-
 def test_trials_that_mix_numbers_and_words_are_kept_as_words(store, cell):
     trials = screening().trials.assign(params_depth=[3, "none", None])
     store.keep_screening(cell, screening(trials=trials))
@@ -143,13 +137,6 @@ def test_dropping_models_keeps_the_figures(store, cell):
     store.drop_models(cell)
     assert [store.model(cell, piece) for piece in ("fold_00", "fold_01")] == [None, None]
     assert store.fit(cell, "fold_01").val_mae == 1 / 7
-
-
-def test_refits_of_a_fold_lie_beside_it(store, cell):
-    pieces = ["fold_01", "fold_01.strict", "fold_01.share_0.25"]
-    for i, piece in enumerate(pieces):
-        store.keep_fit(cell, piece, fold(n_train=i))
-    assert [store.fit(cell, piece).n_train for piece in pieces] == [0, 1, 2]
 
 
 def test_pieces_of_one_cell_are_not_anothers(store, cell, tiny_params):
@@ -220,44 +207,6 @@ def test_full_disk_is_named_and_leaves_nothing_half_written(store, cell, monkeyp
     assert store.fit(cell, "fold_00") is None
     store.keep_fit(cell, "fold_00", fold())
     assert store.fit(cell, "fold_00").val_mae == 1 / 7
-
-
-def test_full_disk_leaves_what_was_stored_before(store, cell, monkeypatch):
-    store.keep_screening(cell, screening())
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(StoreError):
-        store.keep_screening(cell, screening(val_mae=9.0))
-    monkeypatch.undo()
-    assert store.screening(cell).val_mae == 1 / 3
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only_folder_is_named(store, cell, tmp_path):
-    tmp_path.chmod(0o555)
-    try:
-        with pytest.raises(StoreError, match="cannot be written: Permission denied"):
-            store.keep_screening(cell, screening())
-    finally:
-        tmp_path.chmod(0o755)
-
-
-def test_folder_that_cannot_be_made_is_named(store, cell, tmp_path):
-    (tmp_path / ".crossprop").write_text("a file where a folder should be")
-    with pytest.raises(StoreError, match=r"cannot be written: (Not a directory|File exists)"):
-        store.keep_screening(cell, screening())
-
-
-def test_read_only_file_system_is_named(store, cell, monkeypatch):
-    def refused(*args, **kwargs):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(StoreError, match=r"Read-only file system.*correct the permissions"):
-        store.keep_fit(cell, "fold_00", fold())
 
 
 def test_draft_of_a_killed_process_is_no_piece(store, cell):

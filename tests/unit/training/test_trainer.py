@@ -88,12 +88,6 @@ def test_cosine_rises_over_the_warm_up_and_falls_to_zero(step, expected):
     assert learning_rate(recipe, step, 20) == pytest.approx(0.01 * expected)
 
 
-def test_cosine_ends_at_zero():
-    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01)
-    assert learning_rate(recipe, 20, 20) == pytest.approx(0, abs=1e-12)
-    assert 0 < learning_rate(recipe, 19, 20) < 1e-4
-
-
 def test_constant_schedule_stays_after_the_warm_up():
     recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01, warmup_fraction=0.2, schedule="constant")
     rates = [learning_rate(recipe, step, 10) for step in range(10)]
@@ -113,13 +107,6 @@ def test_same_seed_gives_the_same_weights_whatever_was_fitted_before(fit):
     second, again = fit(seed=1)
     assert all(np.array_equal(a, b) for a, b in zip(kept, weights_of(second), strict=True))
     assert history.equals(again)
-
-
-def test_a_new_process_state_gives_the_same_weights_too(fit):
-    first, _ = fit(seed=1)
-    kept = weights_of(first)
-    second, _ = fit(seed=1, trainer=NetworkTrainer())
-    assert all(np.array_equal(a, b) for a, b in zip(kept, weights_of(second), strict=True))
 
 
 def test_another_seed_gives_other_weights(fit):
@@ -183,13 +170,6 @@ def test_early_stopping_without_restoring_gives_the_last_epoch(fit):
     assert history["val_mae"].iloc[-1] > history["val_mae"].min()
 
 
-def test_restoring_without_patience_runs_to_the_end(fit):
-    model, history = fit(epochs=4, restore_best=True, validation=misleading())
-    x, y = misleading()
-    assert history["epoch"].iloc[-1] == 4
-    assert np.abs(model.predict(x) - y).mean() == pytest.approx(history["val_mae"].min(), rel=1e-5)
-
-
 def test_nan_ends_the_fit_with_a_named_error(fit):
     y = Y[TRAIN].copy()
     y[7] = np.nan
@@ -236,14 +216,6 @@ def test_fewer_rows_than_a_batch_are_one_step(fit):
     model, history = fit(x=X[:3], y=Y[:3], batch_size=512, epochs=2)
     assert len(history) == 2
     assert np.isfinite(model.predict(X[:5])).all()
-
-
-def test_predictions_stay_near_the_training_range(fit):
-    model, _ = fit(epochs=1)
-    room = 0.6 * np.ptp(Y[TRAIN])
-    predicted = model.predict(X * 1000)
-    assert (predicted > Y[TRAIN].min() - room).all()
-    assert (predicted < Y[TRAIN].max() + room).all()
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.5])

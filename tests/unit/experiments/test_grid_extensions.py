@@ -6,7 +6,7 @@ import pytest
 
 from crossprop.config import parse_params
 from crossprop.experiments.grid import enumerate_cells
-from crossprop.methods import PAPER_METHODS, Family, Method, Representation, Side
+from crossprop.methods import Family, Method, Representation, Side
 
 SOURCES = ["formation_energy", "band_gap"]
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}
@@ -66,33 +66,6 @@ def test_extension_methods_share_the_budget_of_their_side_and_family(values):
     }
 
 
-def test_seconds_of_both_sides_are_spent_by_trials(values):
-    cells = enumerated(values)
-    for side in (Side.SCRATCH, Side.TRANSFER):
-        assert sum(cell.seconds for cell in cells if cell.method.side is side) == pytest.approx(180.0)
-    resnet = next(cell for cell in cells if cell.method is Method.RESNET)
-    assert resnet.seconds == pytest.approx(30.0)  # 3 of 18 trials
-    assert next(c.seconds for c in cells if c.method is Method.BLEND) == 0
-
-
-def test_blend_has_neither_space_nor_recipe(values):
-    blend = enumerated(values)[-1]
-    assert (blend.method, blend.space, blend.recipe, blend.source) == (Method.BLEND, None, None, None)
-
-
-def test_extension_regressors_search_their_extension_zoo_and_networks_the_spaces_of_their_start(values):
-    by_method = {cell.method: cell for cell in enumerated(values)}
-    own = ["hist_gradient_boosting", "extra_trees", "svr"]
-    assert list(by_method[Method.BOOST].space.algorithms) == own
-    assert list(by_method[Method.BOOST_SOURCES].space.algorithms) == own
-    assert "ridge" in by_method[Method.ML].space.algorithms
-    values["study"]["transfer"] = RECIPE | {"epochs": 7}
-    by_method = {cell.method: cell for cell in enumerated(values)}
-    assert by_method[Method.RESNET_FINETUNE].recipe.epochs == 7
-    assert by_method[Method.RESNET].recipe.epochs == 1
-    assert by_method[Method.BOOST].recipe is by_method[Method.BOOST_SOURCES].recipe is None
-
-
 def test_fidelity_is_told_to_every_cell(values):
     assert {(c.screening_rows, c.screening_steps) for c in enumerated(values)} == {(None, None)}
     values["study"]["fidelity"] = FIDELITY
@@ -114,12 +87,6 @@ def test_ids_hang_on_what_a_screening_sees_and_not_on_who_goes_on_after_it(value
     before = enumerated(values)
     values["study"]["fidelity"] = FIDELITY | {key: value}
     assert changed(values, before) == (set(Method) if everything else set())
-
-
-def test_screening_in_full_is_another_cell_than_one_on_few_rows(values):
-    before = enumerated(values)
-    values["study"]["fidelity"] = FIDELITY
-    assert changed(values, before) == set(Method)
 
 
 @pytest.mark.parametrize(
@@ -161,18 +128,6 @@ def test_ids_of_extension_methods_hang_on_what_they_compute(values, path, value,
 def test_joint_network_changes_the_cells_that_use_it_alone(values):
     moved = changed(values, enumerated(values), digests=DIGESTS | {"all_sources": "other"})
     assert moved == {Method.BOOST_SOURCES, Method.RESNET_FINETUNE}
-
-
-def test_joint_network_without_a_digest_is_an_error(values):
-    with pytest.raises(KeyError, match="all_sources"):
-        enumerated(values, digests={"band_gap": "b"})
-
-
-def test_paper_methods_are_the_default(tiny_values):
-    del tiny_values["study"]["methods"]
-    tiny_values["study"]["budget"] = {"ml_trials": 9, "dl_trials": 9, "seconds": 1}
-    cells = enumerated(tiny_values, digests={"formation_energy": "f"})
-    assert [cell.method for cell in cells] == list(PAPER_METHODS)
 
 
 def test_seed_of_a_target_is_shared_by_its_cells_and_differs_between_targets_and_uses(values):

@@ -92,23 +92,6 @@ def test_own_methods_race_among_themselves(rehearsal):
 
 
 @pytest.mark.parametrize("fidelity", [None, FIDELITY])
-def test_failed_screening_leaves_the_method_to_its_other_cells(rehearsal, fidelity):
-    other = "finetune(band_gap)"
-    made = rehearsal(
-        {FINETUNE: [1.0, 1.0, 1.0, 1.0], other: [7.0, 7.0, 7.0, 7.0]},
-        sources=["formation_energy", "band_gap"],
-        methods=["base", "finetune"],
-        fidelity=fidelity,
-    )
-    made.failing = {(FINETUNE, "screening")}
-    outcome = made.finish()
-    results = made.results(outcome)
-    assert results[FINETUNE].failure == f"DivergedError: screening of {FINETUNE}"
-    assert results[FINETUNE].val_mae is None
-    assert outcome.winners.best_tl == results[other]
-
-
-@pytest.mark.parametrize("fidelity", [None, FIDELITY])
 def test_method_whose_every_screening_failed_is_left_out(rehearsal, fidelity):
     made = rehearsal(fidelity=fidelity)
     made.failing = {("ml(EF)", "screening"), (FREEZING, "screening")}
