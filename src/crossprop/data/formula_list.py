@@ -107,14 +107,20 @@ def read_formula_list(
 
 def _one_column(text: str) -> list[tuple[int, str]] | None:
     """Numbered lines of a text that is a bare list, and not a table; comments are left out."""
-    lines = [(i, line.strip().strip('"')) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-    lines = [(i, line) for i, line in lines if not is_comment(line)]
+    raw = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() and not is_comment(line)]
+    lines = [(i, line.strip().strip('"')) for i, line in raw]
     sample = [line for _, line in lines[:200]]
-    if not lines or is_formula_name(sample[0]):
-        return lines
-    separated = [line for line in sample if any(sign in line for sign in ",;\t| ")]
-    formulas = [line for line in sample if not parse_formulas(line.split())[2]]
-    return lines if len(separated) < 0.5 * len(sample) or len(formulas) >= 0.5 * len(sample) else None
+    separated = [any(sign in line for sign in ",;\t|") for _, line in raw[:200]]
+    if separated and separated[0] and sum(separated) >= 0.5 * len(separated):
+        return None
+    blanks = sum(" " in line for line in sample)
+    formulas = sum(not parse_formulas(line.split())[2] for line in sample)
+    header = bool(sample) and is_formula_name(sample[0])
+    return (
+        lines
+        if header or blanks + sum(separated) < 0.5 * len(sample) or formulas >= 0.5 * len(sample)
+        else None
+    )
 
 
 def _from_lines(

@@ -264,8 +264,8 @@ def split_records(path: Path, text: str, delimiter: str, most: int | None = None
         comment = is_comment(line)
         if delimiter == " ":
             fields = line.split()
-        elif '"' not in line or comment:
-            fields = line.replace('"', "").split(delimiter)
+        elif '"' not in line:
+            fields = line.split(delimiter)
         else:
             reader = csv.reader(
                 (f"{rest}\n" for rest in itertools.islice(lines, at, at + _LONGEST_RECORD)),
@@ -274,9 +274,11 @@ def split_records(path: Path, text: str, delimiter: str, most: int | None = None
             try:
                 fields, taken = next(reader), reader.line_num
             except csv.Error as error:
-                raise OwnFileError(
-                    f"{path}, line {at + 1}: a quote is opened there and not closed ({error}). Close it, or remove it."
-                ) from None
+                if not comment:
+                    raise OwnFileError(
+                        f"{path}, line {at + 1}: a quote is opened there and not closed ({error}). Close or remove it."
+                    ) from None
+                fields = line.split(delimiter)
         if any(field.strip() for field in fields):
             found += 1
             yield Record(at + 1, [field.strip() for field in fields], comment)
