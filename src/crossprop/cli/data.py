@@ -71,6 +71,7 @@ def add_command(
         encoding=encoding,
         delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
         decimal=decimal,
+        unit=unit or former.get("unit"),
     )
     refuse_too_few(file, table)
     held_out = held_out_rows(file, table)
@@ -170,16 +171,16 @@ def _refuse_bad_rows(file: Path, table: OwnTable, strict: bool, yes: bool) -> No
     n_bad = len(table.problems)
     if n_bad and strict:
         raise OwnFileError(
-            f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Mend them."
+            f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Correct them."
         )
     share = n_bad / table.n_read
     if share <= QUIET_SHARE or yes:
         return
     question = f"{n_bad} of {table.n_read} rows ({100 * share:.0f} %) would be dropped"
     if not sys.stdin.isatty():
-        raise OwnFileError(f"{question}. Mend them, or agree with --yes.")
+        raise OwnFileError(f"{question}. Correct them, or agree with --yes.")
     if not typer.confirm(f"{question}. Go on?"):
-        raise OwnFileError("Nothing was added. Mend the rows that are listed above.")
+        raise OwnFileError("Nothing was added. Correct the rows that are listed above.")
 
 
 app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from crossprop.data.catalog import builtin_catalog, read_catalog_values
+from crossprop.data.user_values import unit_in as unit_in
 from crossprop.errors import DataError, OwnFileError
 from crossprop.paths import OWN_CATALOG
 
@@ -32,12 +33,6 @@ def key_of(name: str) -> str:
     if not key:
         raise OwnFileError(f"{name!r} gives no key of small letters and digits. Choose one with --name.")
     return key
-
-
-def unit_in(name: str) -> str | None:
-    """The unit that a column's name carries in brackets at its end, as in ``Yield strength (MPa)``."""
-    found = re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name)
-    return found[1].strip() if found else None
 
 
 def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) -> None:

@@ -176,6 +176,7 @@ def fit_file(
         encoding=options.encoding,
         delimiter=options.delimiter,
         decimal=options.decimal,
+        unit=settings.unit or None,
     )
     settings = replace(settings, unit=settings.unit or table.unit or "")
     _tell(path, table, settings, options, write)

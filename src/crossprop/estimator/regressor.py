@@ -150,7 +150,11 @@ def _formula(row: Any) -> Any:
         amounts = {str(element): float(amount) for element, amount in row.items()}
     except (TypeError, ValueError):
         return row
-    formulas, _ = formulas_of(list(amounts), [list(amounts.values())], ElementColumns.ATOMIC)
+    formulas, reasons = formulas_of(
+        list(amounts), [list(amounts.values())], ElementColumns.ATOMIC, any_sum=True
+    )
+    if reasons:
+        raise EstimatorInputError(f"{dict(row)!r} is no composition: {reasons[0]}.")
     return formulas[0]
 
 

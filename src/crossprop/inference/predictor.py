@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import pandas as pd
 
-from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.data.compositions import ELEMENTS, formula_warnings, fraction_matrix
 from crossprop.errors import FormulaError, ModelFormatError, ShapeMismatchError
 from crossprop.uncertainty.conformal import Calibration
 from crossprop.uncertainty.evidence import Coverage, KnownValues, judge, measured_coverage, read_evidence
@@ -262,7 +262,7 @@ def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataF
     Returns:
         One row per formula, columns ``value, lower, upper`` (in the property's unit, the interval with the
         coverage that ``model.json`` states), ``in_domain`` and ``note`` (why the composition lies outside the
-        training domain, and whether the value lies beyond all known ones; or an empty text).
+        training domain, whether the value lies beyond all known ones, and what may be wrong with the formula).
 
     Raises:
         FormulaError: There is no formula, or one is none; the message names the row, counted from 0.
@@ -272,7 +272,12 @@ def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataF
     if not rows:
         raise FormulaError("The input holds no rows. Give at least one formula, such as 'NaCl'.")
     predicted = model.predict(fraction_matrix(rows, where="the input"))
-    return pd.DataFrame({column: getattr(predicted, column) for column in OUTPUT_COLUMNS})
+    frame = pd.DataFrame({column: getattr(predicted, column) for column in OUTPUT_COLUMNS})
+    frame["note"] = [
+        "; ".join(filter(None, (*formula_warnings(formula), note)))
+        for formula, note in zip(rows, frame["note"], strict=True)
+    ]
+    return frame
 
 
 def formulas_of(model_input: object) -> list[object]:

@@ -20,7 +20,7 @@ import numpy as np
 from prometheus_client import Gauge
 from pydantic_core import to_json
 
-from crossprop.data.compositions import parse_formulas
+from crossprop.data.compositions import formula_warnings, parse_formulas
 from crossprop.errors import FormulaError
 from crossprop.inference.predictor import Neighbour, Predictions, ServedModel
 from crossprop.service.bodies import check_size
@@ -267,7 +267,9 @@ def write_results(reading: Reading, predicted: Mapping[str, Sequence[Row]]) -> b
         results[place]["error"] = {"type": type(error).__name__, "message": str(error)}
     for name, rows in predicted.items():
         for place, row in zip(reading.good, rows, strict=True):
-            results[place]["predictions"][name] = row
+            warnings = formula_warnings(reading.items[place])
+            note = "; ".join(filter(None, (*warnings, row.get("note"))))
+            results[place]["predictions"][name] = row | {"note": note} if warnings else row
     return to_json(results, inf_nan_mode="null")[1:-1]
 
 

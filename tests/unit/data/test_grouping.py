@@ -9,7 +9,7 @@ import pytest
 from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
 from crossprop.data.splits import draw_holdout, groups_by_line, linked_groups
 from crossprop.data.user_rows import read_own_file
-from crossprop.data.user_summary import findings, summarise
+from crossprop.data.user_summary import summarise
 from crossprop.errors import DataError, OwnFileError
 
 
@@ -69,7 +69,7 @@ def test_a_block_of_a_third_of_the_rows_is_pointed_at_with_what_holds_it_togethe
         (f"Fe{i + 1}O", 1, "review") for i in range(0, 40, 2)
     ]
     table = read_own_file(write(tmp_path / "x.csv", rows), target="K", group_column="paper")
-    notes = " ".join(findings(table, draw_holdout(table.together)))
+    notes = " ".join(table.notes)
     assert "40 of 60 rows have to stay together (21 groups that share compositions" in notes
 
 

@@ -26,7 +26,7 @@ NONSENSE = [
     "(" * 11 + "H" + ")" * 11,
     "<script>alert(1)</script>", "../../etc/passwd", "/Fe/O", "C:\\Fe", "'; DROP TABLE", "{}", "()", "H()", "((H))]",
     "Fe2O3+", "SO4(2-)", "Fe^3+", "Na+Cl-", "Fe-2", "H0", "H0.0", "(OH)0", "H1e5", "Fe1..5", "Fe1.2.3", "1", ".", "..",
-    "Nа", "Ｎa", "H₂O", "Fe₂O₃", "SO₄²⁻", "NaCl\x00", "Na\u200bCl", "\ud800", "🧪", "ﬁ", "H٣", "K\u0301",
+    "Nа", "Ｎa", "SO₄²⁻", "NaCl\x00", "\ud800", "🧪", "ﬁ", "H٣", "K\u0301",
     "nan", "null", "NULL", "None", "inf", "nacl", "NACL", "hello", "water", "2H2O", "H 2", "x",
     "CuSO4.5H2O", "CaCl2.2H2O", "Na2CO3.10H2O", "CoCl3.6NH3", "CuSO4·", "·5H2O", "CuSO4··5H2O", "CuSO4·5", "CuSO4·0H2O",
     "CuSO4·xH2O", "CuSO4·nH2O", "(CuSO4·5H2O)2", "CaSO4·½H2O", "HeO", "D2O", "XeF2Zz", "AmO2",
@@ -152,7 +152,8 @@ def formulas(draw, depth=2):
 def read(*texts):
     """Fractions of texts that have to be formulas; of none if one of them is refused for its dot or its length."""
     fractions, _, refused = parse_formulas(texts)
-    assert all("may be a hydrate" in str(e) or "characters long" in str(e) for e in refused.values())
+    known = ("may be a hydrate", "characters long", "oxidation state", "designation")
+    assert all(any(cause in str(e) for cause in known) for e in refused.values())
     return None if refused else fractions
 
 

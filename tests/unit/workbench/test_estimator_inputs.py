@@ -32,7 +32,7 @@ def test_what_maps_elements_to_amounts_is_a_formula(fitted):
     [
         ({"Fe2O3", "LiF"}, "no order"),
         ({"a": "Fe2O3"}, "no order"),
-        ([{"Fe": -1}], "no formulas"),
+        ([{"Fe": -1}], "amount of Fe is negative"),
         ([{"Xx": 1}], "no formulas"),
         ([{"Fe": "much"}], "no formulas"),
         (pd.DataFrame({"Fe": [1], "O": [-1]}), "amount of O is negative"),
