@@ -13,9 +13,9 @@ from crossprop.errors import ScreeningError
 from crossprop.screening.request import GROUPS, resolve_elements
 from crossprop.screening.space import (
     ElementSpace,
-    count_grid_patterns,
     count_reduced_patterns,
     grid_patterns,
+    read_formulas,
     reduced_patterns,
 )
 
@@ -34,11 +34,8 @@ def brute_force(elements, fewest, most, max_atoms, max_amount, must=()):
 
 
 def formulas_as_sets(space):
-    block = space.block(0, space.total)
-    return [
-        frozenset((ELEMENTS[e], int(a)) for e, a in zip(row, amounts, strict=True) if a)
-        for row, amounts in zip(block.elements, block.amounts, strict=True)
-    ]
+    rows = space.block(0, space.total).amounts
+    return [frozenset((ELEMENTS[e], int(row[e])) for e in np.flatnonzero(row)) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +77,7 @@ def test_blocks_from_anywhere_join_to_the_whole():
     rng = np.random.default_rng(3)
     cuts = [0, *sorted(rng.integers(0, space.total, 40).tolist()), space.total]
     parts = [space.block(a, b) for a, b in pairwise(cuts)]
-    for name in ("positions", "elements", "amounts"):
+    for name in ("positions", "amounts"):
         assert np.array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
     assert len(space.block(space.total, space.total + 5)) == 0
 
@@ -90,7 +87,7 @@ def test_a_vast_space_is_counted_at_once_and_read_at_its_end():
     assert space.total > 10**11
     last = space.block(space.total - 3, space.total + 10)
     assert len(last) == 3
-    assert set(last.elements[-1].tolist()) == {ELEMENTS.index(e) for e in ("Pa", "Th", "U", "Np", "Pu")}
+    assert {ELEMENTS[e] for e in np.flatnonzero(last.amounts[-1])} == {"Pa", "Th", "U", "Np", "Pu"}
 
 
 def test_formulas_are_written_as_chemists_do_and_mean_the_same():
@@ -112,7 +109,7 @@ def test_smaller_formulas_of_fewer_elements_come_first():
         ({"elements": ("Fe",)}, "no composition"),
         ({"elements": ("Fe", "Co"), "must": ("O",)}, "must contain O"),
         ({"elements": ("Fe", "Co"), "min_elements": 4}, "cannot be enumerated"),
-        ({"elements": ELEMENTS, "max_elements": 12, "max_atoms": 24}, "nobody can screen"),
+        ({"elements": ELEMENTS, "max_elements": 12, "max_atoms": 24}, "too many to screen"),
     ],
 )
 def test_spaces_that_cannot_be_are_refused_with_advice(options, part):
@@ -126,7 +123,7 @@ def test_amounts_are_counted_without_being_made():
             for max_amount in (1, 4, 9, 30):
                 made = len(reduced_patterns(k, max_atoms, max_amount))
                 assert count_reduced_patterns(k, max_atoms, max_amount) == made
-        assert count_grid_patterns(k, 12) == len(grid_patterns(k, 12))
+        assert comb(11, k - 1) == len(grid_patterns(k, 12))
 
 
 def test_too_many_amounts_of_one_system_are_refused_before_they_fill_the_memory():
@@ -146,3 +143,52 @@ def test_groups_symbols_and_exclusions():
         resolve_elements("Fe,lantanides")
     with pytest.raises(ScreeningError, match="'He' is neither"):
         resolve_elements("He")
+
+
+def listed(tmp_path, content, encoding="utf-8"):
+    path = tmp_path / "list.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+    return read_formulas(path)
+
+
+def test_list_of_formulas_from_a_file(tmp_path):
+    content = "name,Formula\na,Fe2O3\nb,Fe4O6\nc,water\nd,Al0.5Fe0.5\ne,AlFe\n,\nf,He2\n"
+    space = listed(tmp_path, content)
+    assert space.block(0, 10).formulas() == ["Fe2O3", "Al0.5Fe0.5"]
+    assert (space.total, space.repeated, space.n_bad) == (2, 2, 2)
+    assert space.bad[0].startswith("line 4: ")
+    assert "He" in space.bad[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("a,b\n1,2\n", "none is called 'formula'"),
+        ("water\n", "holds no formula"),
+        (b"\x1f\x8b\x08\x00\x01", "a gzip archive"),
+        ('formula\nNaCl\n"Fe2O3\nAl2O3\nMgO\n', "line 3: a quotation mark is opened"),
+    ],
+)
+def test_files_that_are_no_list_of_formulas(tmp_path, content, part):
+    with pytest.raises(ScreeningError, match=part):
+        listed(tmp_path, content)
+
+
+def test_file_that_is_missing(tmp_path):
+    with pytest.raises(ScreeningError, match="There is no file"):
+        read_formulas(tmp_path / "gone.csv")
+
+
+def test_formulas_of_a_file_are_kept_as_they_are_written(tmp_path):
+    space = listed(tmp_path, "formula\nOsB2\nFe₂O₃\n(NH4)2SO4\nFe4O6\nB4Os2\n")
+    assert space.block(0, 9).formulas() == ["OsB2", "Fe₂O₃", "(NH4)2SO4"]
+    assert space.block(1, 3)[np.array([False, True])].formulas() == ["(NH4)2SO4"]
+    assert space.repeated == 2
+    assert np.allclose(space.block(0, 9).fractions(), fraction_matrix(["OsB2", "Fe2O3", "(NH4)2SO4"]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|", ""])
+def test_separator_and_encoding_of_a_file_are_found(tmp_path, sign, encoding):
+    content = f"name{sign}Formula\r\nµ{sign}NaCl\r\n\r\nb{sign}MgO\r\n" if sign else "NaCl\n\n  MgO\n"
+    assert listed(tmp_path, content, encoding).block(0, 9).formulas() == ["NaCl", "MgO"]

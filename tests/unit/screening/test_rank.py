@@ -1,15 +1,23 @@
-"""Ranking: in one pass, the same as with all rows at once."""
+"""Ranking in one pass: the same as with all rows at once; expected improvement against numerical integration."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from crossprop.errors import ScreeningError
-from crossprop.screening.conditions import read_objectives
+from crossprop.screening.conditions import parse_expression
 from crossprop.screening.pipeline import schema
-from crossprop.screening.rank import Ranker, pareto_front, system_of
+from crossprop.screening.rank import (
+    Ranker,
+    deviation_of_interval,
+    log_expected_improvement,
+    pareto_front,
+    system_of,
+)
 
 
 @pytest.fixture
@@ -39,9 +47,9 @@ def table(properties):
     return pa.table(columns, schema=schema(properties))
 
 
-def ranked(table, properties, kind, objectives, top=20, best=None):
-    read = read_objectives(objectives, ["a", "b"])
-    return Ranker(kind, read, properties, top, best).rank(table.to_batches(max_chunksize=17))
+def ranked(table, properties, kind, objectives, top=20, best=None, per_system=None):
+    read = tuple((parse_expression(text, ["a", "b"], "number")[0], more) for text, more in objectives)
+    return Ranker(kind, read, properties, top, best, per_system).rank(table.to_batches(max_chunksize=17))
 
 
 @pytest.mark.parametrize("more", [True, False])
@@ -90,8 +98,7 @@ def test_at_most_so_many_of_one_system(table, properties):
     symbols = {"A": "Fe", "B": "Al", "D": "Co", "E": "Ni", "G": "Cu", "J": "Zn"}
     formulas = [f[:-1] + symbols.get(f[-1], f[-1]) for f in formulas]
     renamed = table.set_column(1, "formula", pa.array(formulas))
-    read = read_objectives([("a", True)], ["a", "b"])
-    got = Ranker("value", read, properties, 12, per_system=2).rank(renamed.to_batches(max_chunksize=17))
+    got = ranked(renamed, properties, "value", [("a", True)], top=12, per_system=2)
     frame = renamed.to_pandas().sort_values(["a", "position"], ascending=[False, True])
     systems = frame["formula"].map(system_of)
     expected = frame[systems.groupby(systems).cumcount() < 2].head(12)
@@ -127,3 +134,44 @@ def test_formulas_may_be_written_as_in_a_publication(table, properties):
     few = table.slice(0, 2).set_column(1, "formula", pa.array(["Fe₂O₃", "FeO"]))
     frame = ranked(few, properties, "value", [("Fe", True)])
     assert frame["formula"].tolist() == ["FeO", "Fe₂O₃"]
+
+
+@pytest.mark.parametrize("mean", [-3.0, 0.0, 1.9, 2.0, 2.5, 8.0])
+@pytest.mark.parametrize("deviation", [0.1, 1.0, 3.0])
+def test_equals_the_integral_over_the_improvement(mean, deviation):
+    best = 2.0
+    integral, _ = quad(
+        lambda y: (y - best) * norm.pdf(y, mean, deviation),
+        best,
+        max(best, mean) + 40 * deviation,
+        points=[max(best, mean)],
+        epsabs=0,
+        epsrel=1e-11,
+        limit=500,
+    )
+    got = log_expected_improvement(np.array([mean]), np.array([deviation]), best)
+    if integral > 1e-280:
+        assert got[0] == pytest.approx(np.log(integral), rel=1e-8, abs=1e-8)
+    else:
+        assert got[0] < -600
+
+
+def test_far_below_the_best_it_still_ranks():
+    z = -np.array([1.0, 30.0, 40.0, 1e3, 1e5, 9.9e6, 1.01e7, 1e9])
+    logs = log_expected_improvement(z, np.ones(len(z)), 0.0)
+    assert np.isfinite(logs).all()
+    assert (np.diff(logs) < 0).all()
+    # leading terms of the asymptotic series: log phi(z) - 2 log|z| + log(1 - 3/z^2 + 15/z^4)
+    expected = -(z**2) / 2 - np.log(2 * np.pi) / 2 - 2 * np.log(-z) + np.log1p(-3 / z**2 + 15 / z**4)
+    assert logs[1:] == pytest.approx(expected[1:], rel=1e-6)
+
+
+def test_without_uncertainty_it_is_the_improvement_itself():
+    got = log_expected_improvement(np.array([5.0, 1.0]), np.zeros(2), 2.0)
+    assert got.tolist() == [pytest.approx(np.log(3)), -np.inf]
+
+
+def test_deviation_of_a_normal_interval():
+    # 90 % of a normal distribution lie within 1.6449 deviations
+    got = deviation_of_interval(np.array([-1.6449]), np.array([1.6449]), 0.9)
+    assert got[0] == pytest.approx(1.0, abs=1e-4)
