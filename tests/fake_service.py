@@ -18,7 +18,7 @@ import pandas as pd
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.errors import ModelFormatError, TrackingError
 from crossprop.inference.predictor import Neighbour, Predictions
-from crossprop.tracking.client import ModelInfo, VersionInfo
+from crossprop.tracking.registry import ModelInfo, VersionInfo
 from crossprop.uncertainty.evidence import Coverage, write_evidence
 
 PROPERTIES = {

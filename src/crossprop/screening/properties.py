@@ -117,8 +117,7 @@ def _resolve(name: str, request: ScreenRequest, uri: str | None) -> PropertyMode
             f"{given} (the model of {name!r}) holds no model.json. Name the folder that 'crossprop fit' wrote, a "
             "target's results/…/model, or a registered model."
         )
-    from crossprop.tracking.model_files import predictor_folder
-    from crossprop.tracking.registry import find_version
+    from crossprop.tracking.registry import find_version, predictor_folder
 
     try:
         version = find_version(uri, given, alias=request.alias)

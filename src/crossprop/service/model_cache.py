@@ -30,7 +30,7 @@ from crossprop.service.models import Card, ModelSource, card_of_folder, card_of_
 from crossprop.service.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from crossprop.tracking.client import VersionInfo
+    from crossprop.tracking.registry import VersionInfo
 
 log = logging.getLogger("crossprop.service")
 Result = TypeVar("Result")

@@ -17,7 +17,7 @@ from crossprop.inference.predictor import ServedModel
 from crossprop.uncertainty.evidence import read_evidence
 
 if TYPE_CHECKING:
-    from crossprop.tracking.client import ModelInfo, VersionInfo
+    from crossprop.tracking.registry import ModelInfo, VersionInfo
 
 FOLDER_VERSION = "folder"
 """Version of a model that is served from a folder, without a registry."""
@@ -176,7 +176,7 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def _version_of_folder(folder: Path) -> VersionInfo:
-    from crossprop.tracking.client import VersionInfo
+    from crossprop.tracking.registry import VersionInfo
 
     info = read_info(folder)
     study, target = str(info.get("study") or "own"), info["target"]

@@ -18,7 +18,7 @@ from crossprop.service.prediction import Batcher, Desk, Lane
 from crossprop.service.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from crossprop.tracking.client import ModelInfo, VersionInfo
+    from crossprop.tracking.registry import ModelInfo, VersionInfo
 
 log = logging.getLogger("crossprop.service")
 

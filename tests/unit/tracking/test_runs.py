@@ -9,7 +9,7 @@ import yaml
 
 from crossprop.errors import TrackingError
 from crossprop.methods import Method
-from crossprop.tracking.runs import MlflowRecorder, SourceRecord, curve_metrics, draft_of_cell, record_source
+from crossprop.tracking.runs import MlflowRecorder, curve_metrics, record_pretraining, spec_of_cell
 from crossprop.tracking.store import open_client
 
 
@@ -99,7 +99,7 @@ def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, ma
 
 
 def test_learning_curve_is_the_mean_of_the_folds_each_kept_at_its_last_value(context, history, make_outcome):
-    metrics = draft_of_cell(make_outcome(history, method=Method.DL), context).metrics
+    metrics = spec_of_cell(make_outcome(history, method=Method.DL), context).metrics
     assert [(v, s) for k, v, s in metrics if k == "learning_curve/val_mae"] == [
         (35.0, 0),
         (25.0, 1),
@@ -128,42 +128,27 @@ def test_screened_cell_has_neither_predictions_nor_cross_validation(context, mak
 def test_stopped_cell_tells_why_and_what_its_folds_were(context, make_outcome):
     stopped = "after fold 1 of 10: 30 % behind ml(PA)"
     outcome = make_outcome(cv_mae=None, test_mae=None, best_fold=None, rung_mae=(13.0,), stopped=stopped)
-    draft = draft_of_cell(replace(outcome, predictions=outcome.predictions.iloc[:0]), context)
-    assert ("rung_mae", 13.0, 0) in draft.metrics
-    assert draft.params["stopped"] == stopped
-    assert f"Stopped: {stopped}" in draft.tags["mlflow.note.content"]
+    spec = spec_of_cell(replace(outcome, predictions=outcome.predictions.iloc[:0]), context)
+    assert ("rung_mae", 13.0, 0) in spec.metrics
+    assert spec.params["stopped"] == stopped
+    assert f"Stopped: {stopped}" in spec.tags["mlflow.note.content"]
 
 
 def test_strict_error_stands_beside_the_published_one(context, make_outcome):
-    draft = draft_of_cell(make_outcome(strict_test_mae=12.5, strict_n_train=50), context)
-    assert ("strict_test_mae", 12.5, 0) in draft.metrics
-    assert "MAE 12.5 GPa (50 rows to learn from)" in draft.tags["mlflow.note.content"]
+    spec = spec_of_cell(make_outcome(strict_test_mae=12.5, strict_n_train=50), context)
+    assert ("strict_test_mae", 12.5, 0) in spec.metrics
+    assert "MAE 12.5 GPa (50 rows to learn from)" in spec.tags["mlflow.note.content"]
 
 
 def test_curve_of_a_screened_cell_is_short(context, make_outcome):
     epochs = pd.DataFrame({"stage": "screening", "fold": 0, "epoch": range(200), "loss": 1.0, "val_mae": 2.0})
     steps = {
-        validated: [s for k, _, s in draft_of_cell(make_outcome(epochs, cv_mae=folds), context).metrics
+        validated: [s for k, _, s in spec_of_cell(make_outcome(epochs, cv_mae=folds), context).metrics
                     if k == "learning_curve/val_mae"]
         for validated, folds in ((True, (10.0, 14.0)), (False, None))
     }  # fmt: skip
     assert [len(steps[True]), len(steps[False])] == [100, 25]
     assert (steps[False][0], steps[False][-1]) == (0, 199)
-
-
-def test_next_recorder_finds_what_is_there_with_one_search_for_all(context, make_outcome, monkeypatch):
-    from mlflow import MlflowClient
-
-    cells = [make_outcome(cell=f"c{i}") for i in range(3)]
-    first = [MlflowRecorder(context).record(cell) for cell in cells]
-    searches = []
-    search = MlflowClient.search_runs
-    monkeypatch.setattr(
-        MlflowClient, "search_runs", lambda *args, **more: searches.append(args) or search(*args, **more)
-    )
-    recorder = MlflowRecorder(context)
-    assert [recorder.record(cell) for cell in cells] == first
-    assert len(searches) == 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -245,23 +230,25 @@ def test_enclosing_run_is_left_alone(context, monkeypatch, make_outcome):
 
 def test_source_network_is_one_run_with_its_history(context):
     history = pd.DataFrame({"epoch": [0, 1], "loss": [1.0, 0.5], "val_mae": [0.9, 0.4]})
-    source = SourceRecord(
-        source="formation_energy",
-        key="k1",
-        unit="eV/atom",
-        n_train=90,
-        n_validation=10,
-        params={"epochs": 2},
-        metrics={"val_mae": 0.4},
-        history=history,
-        provenance={"data": "e" * 32},
-        seconds=7.0,
-    )
-    run_id = record_source(context, source)
-    assert record_source(context, source) == run_id
+    provenance = {
+        "source": "formation_energy", "key": "k1", "unit": "eV/atom", "n_train": 90, "n_validation": 10,
+        "recipe": {"epochs": 2}, "seed": 1, "edition": "a", "validation_mae": 0.4, "validation_mae_of_median": 0.8,
+        "validation_mae_by_source": {"band_gap": 0.5}, "peak_memory": 2**30, "seconds": 7.0,
+    }  # fmt: skip
+    run_id = record_pretraining(context, provenance, history)
+    assert record_pretraining(context, provenance, history) == run_id
     assert len(_runs(context, "demo/sources")) == 1
     client = open_client(context.uri)
-    assert client.get_run(run_id).data.metrics["val_mae"] == 0.4
+    run = client.get_run(run_id)
+    assert (
+        run.data.metrics.items()
+        >= {"val_mae": 0.4, "val_mae/band_gap": 0.5, "peak_memory_mib": 1024.0}.items()
+    )
+    assert run.data.params == {"epochs": "2", "seed": "1", "edition": "a"}
+    assert {i.dataset.name for i in run.inputs.dataset_inputs} == {
+        "formation_energy.train",
+        "formation_energy.validation",
+    }
     assert [m.value for m in client.get_metric_history(run_id, "learning_curve/loss")] == [1.0, 0.5]
     assert {"provenance.json", "history.csv", "learning_curve.png"} <= {
         a.path for a in client.list_artifacts(run_id)
