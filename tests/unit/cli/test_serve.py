@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from crossprop.cli import app
-from crossprop.cli.serve import _bytes, _lines
+from crossprop.cli.serve import _bytes, _hosts, _lines
 from crossprop.errors import ConfigError, CrosspropError, ModelFormatError, ServiceError
 from crossprop.service.auth import read_keys
-from crossprop.service.models import FolderSource
 from crossprop.service.server import open_socket
 from crossprop.service.settings import ServiceSettings, half_of_memory
+from crossprop.service.sources import FolderSource
 
 
 def run(*words: str) -> str:
@@ -87,7 +87,7 @@ def test_a_proxy_that_is_no_address_is_refused():
 
 
 def test_an_ipv6_address_is_shown_as_browsers_take_it(tmp_path):
-    (tmp_path / "model.json").write_text('{"study": "own", "target": "hardness"}')
+    (tmp_path / "model.json").write_text('{"format": 1, "study": "own", "target": "hardness"}')
     page = _lines("::1", 8000, FolderSource((tmp_path,)), ServiceSettings(), True)[1]
     assert "http://[::1]:8000/" in page
 
@@ -112,15 +112,38 @@ def test_a_folder_that_holds_no_model_is_refused_at_once(tmp_path):
 def test_two_folders_of_one_target_are_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "model.json").write_text('{"study": "own", "target": "hardness"}')
+        (tmp_path / name / "model.json").write_text('{"format": 1, "study": "own", "target": "hardness"}')
     with pytest.raises(ServiceError, match=r"both models of own\.hardness"):
         FolderSource((tmp_path / "a", tmp_path / "b"))
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path):
-    (tmp_path / "model.json").write_text("[1, 2]")
-    with pytest.raises(ModelFormatError, match="does not name a target"):
+@pytest.mark.parametrize(
+    ("text", "said"), [("[1, 2]", "format 'list'"), ('{"format": 1}', "does not name a target")]
+)
+def test_a_folder_of_something_else_is_refused(tmp_path, text, said):
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(ModelFormatError, match=said):
         FolderSource((tmp_path,))
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "added"),
+    [
+        ("127.0.0.1", [], ()),
+        ("0.0.0.0", [], ()),
+        ("::1", [], ()),
+        ("192.0.2.7", [], ("192.0.2.7",)),
+        ("fe80::7", ["Predict.example", "*.lab.example"], ("[fe80::7]", "predict.example", "*.lab.example")),
+    ],
+)
+def test_the_service_answers_for_the_loopback_for_its_own_address_and_for_named_hosts(host, more, added):
+    assert _hosts(host, more) == ("localhost", "127.0.0.1", "[::1]", *added)
+
+
+@pytest.mark.parametrize("name", ["https://predict.example", "predict.example:80", "a b", ""])
+def test_a_host_name_with_more_than_a_name_is_refused(name):
+    with pytest.raises(ConfigError, match="--allowed-host"):
+        run("serve", "--allowed-host", name)
 
 
 def test_help_needs_no_heavy_package():
