@@ -1,4 +1,4 @@
-"""``crossprop data``: the data sets that crossprop knows, and one's own."""
+"""``crossprop data``: the data sets that crossprop knows, and the user's own."""
 
 from __future__ import annotations
 
@@ -8,29 +8,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossprop.cli.fit import Decimal, Delimiter, ElementColumns, Encoding, GroupColumn, Sheet
+from crossprop.cli.fit import (
+    Decimal,
+    Delimiter,
+    ElementColumns,
+    Encoding,
+    FormulaColumn,
+    GroupColumn,
+    Sheet,
+    SplitColumn,
+    ValueColumn,
+)
 from crossprop.errors import DataError, OwnFileError
 
 if TYPE_CHECKING:
     from crossprop.data.user_rows import OwnTable
 
+app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)
 
-def add_command(
+
+@app.command("add")
+def add(
     file: Annotated[Path, typer.Argument(help="CSV, TSV, semicolon-separated or Excel file.")],
     target: Annotated[
         str, typer.Option(help="Name of the property; its column, unless --value-column says.")
     ],
     unit: Annotated[str | None, typer.Option(help="Unit of the values; 'none' for a pure number.")] = None,
     name: Annotated[str | None, typer.Option(help="Key in commands and folders; made from --target.")] = None,
-    formula_column: Annotated[str | None, typer.Option(help="Column of the formulas; guessed.")] = None,
-    value_column: Annotated[str | None, typer.Option(help="Column of the values.")] = None,
-    split_column: Annotated[
-        str | None, typer.Option(help="Column that says 'train' or 'test'; else a tenth is held out.")
-    ] = None,
+    formula_column: FormulaColumn = None,
+    value_column: ValueColumn = None,
+    split_column: SplitColumn = None,
     group_column: GroupColumn = None,
     element_columns: ElementColumns = None,
     description: Annotated[str | None, typer.Option(help="What the property is, in a sentence.")] = None,
-    citation: Annotated[str | None, typer.Option(help="Whom to cite.")] = None,
+    citation: Annotated[str | None, typer.Option(help="What to cite.")] = None,
     licence: Annotated[str | None, typer.Option(help="Terms of use of the data.")] = None,
     sheet: Sheet = None,
     encoding: Encoding = None,
@@ -49,16 +60,18 @@ def add_command(
     from crossprop.data.user_rows import read_own_file
     from crossprop.data.user_summary import summarise
     from crossprop.estimator.add import NewProperty, add_data, held_out_rows, refuse_too_few
-    from crossprop.estimator.study_write import studies_naming
+    from crossprop.estimator.study_file import studies_naming
 
     key = name or key_of(target)
-    former: dict[str, str] = {}
-    if check:
-        _say_if_taken(key, replace)
-    else:
-        catalog = _catalog()
-        check_new_key(key, catalog, replace)
-        former = former_texts(key, catalog)
+    catalog, former = None if check and not _in_project() else _catalog(), dict[str, str]()
+    if catalog is not None:
+        try:
+            check_new_key(key, catalog, replace)
+            former = former_texts(key, catalog)
+        except OwnFileError as error:
+            if not check:
+                raise
+            typer.echo(f"note: {error}", err=True)
     table = read_own_file(
         file,
         target=target,
@@ -69,19 +82,16 @@ def add_command(
         element_columns=element_columns,
         sheet=sheet,
         encoding=encoding,
-        delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
+        delimiter=delimiter,
         decimal=decimal,
     )
     refuse_too_few(file, table)
     held_out = held_out_rows(file, table)
-    unit = _unit(
-        former.get("unit") if unit is None else unit,
-        table.unit or unit_in(table.value_column) or unit_in(target),
-        ask=not check,
-    )
+    stated = former.get("unit") if unit is None else unit
+    unit = _unit(stated, table.unit or unit_in(table.value_column) or unit_in(target), ask=not check)
     typer.echo(f"{file} as {key}\n{summarise(table, unit, held_out)}")
     _refuse_bad_rows(file, table, strict, yes or check)
-    if check:
+    if check or catalog is None:
         typer.echo("Nothing was added (--check).")
         return
     new = NewProperty(
@@ -98,21 +108,20 @@ def add_command(
         raise
     typer.echo(f"\nAdded {key} to {catalog}; its rows lie in {catalog.parent / key}.")
     typer.echo(f"Keep it in git:  git add {' '.join(map(str, kept))}")
-    studies = studies_naming(key)
-    for study in studies:
-        typer.echo(f"Next:            dvc exp run -S study={study.stem}")
-    if not studies:
-        typer.echo(f"Next:            crossprop study new {key} --target {key}")
+    runs = [f"dvc exp run -S study={study.stem}" for study in studies_naming(key)]
+    for command in runs or [f"crossprop study new {key} --target {key}"]:
+        typer.echo(f"Next:            {command}")
 
 
-def remove_command(
+@app.command("remove")
+def remove(
     name: Annotated[str, typer.Argument(help="Key of a property of your own.")],
     force: Annotated[bool, typer.Option("--force", help="Even where a study names it.")] = False,
 ) -> None:
     """Remove a property of your own from the catalogue, with its files."""
     from crossprop.data.user_catalog import check_own_key
     from crossprop.estimator.add import remove_data
-    from crossprop.estimator.study_write import studies_naming
+    from crossprop.estimator.study_file import studies_naming
 
     catalog = _catalog()
     check_own_key(name, catalog)
@@ -127,29 +136,23 @@ def remove_command(
     )
 
 
+def _in_project() -> bool:
+    from crossprop.data.catalog import own_catalog
+
+    return own_catalog() is not None or Path("dvc.yaml").is_file()
+
+
 def _catalog() -> Path:
     """The catalogue to write to."""
     from crossprop.data.catalog import CATALOG_VARIABLE, own_catalog
     from crossprop.paths import OWN_CATALOG
 
-    named = own_catalog()
-    if named is None and not Path("dvc.yaml").is_file():
+    if not _in_project():
         raise OwnFileError(
             f"{Path.cwd()} is no crossprop project: it has no dvc.yaml. Run this in the project's root, set "
             f"{CATALOG_VARIABLE} to a catalogue's path, or learn from the file alone with 'crossprop fit'."
         )
-    return named or OWN_CATALOG
-
-
-def _say_if_taken(key: str, replace: bool) -> None:
-    """A check goes on under a name that could not be added; it says so."""
-    from crossprop.data.user_catalog import check_new_key
-
-    try:
-        check_new_key(key, _catalog(), replace)
-    except OwnFileError as error:
-        if "no crossprop project" not in str(error):
-            typer.echo(f"note: {error}", err=True)
+    return own_catalog() or OWN_CATALOG
 
 
 def _unit(given: str | None, guess: str | None, ask: bool) -> str:
@@ -164,27 +167,22 @@ def _unit(given: str | None, guess: str | None, ask: bool) -> str:
 
 
 def _refuse_bad_rows(file: Path, table: OwnTable, strict: bool, yes: bool) -> None:
-    """Stop where rows would be dropped that nobody agreed to drop."""
+    """Stop where rows would be dropped without the user's consent."""
     from crossprop.estimator.add import QUIET_SHARE
 
     n_bad = len(table.problems)
     if n_bad and strict:
         raise OwnFileError(
-            f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Mend them."
+            f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Correct them."
         )
     share = n_bad / table.n_read
     if share <= QUIET_SHARE or yes:
         return
     question = f"{n_bad} of {table.n_read} rows ({100 * share:.0f} %) would be dropped"
     if not sys.stdin.isatty():
-        raise OwnFileError(f"{question}. Mend them, or agree with --yes.")
+        raise OwnFileError(f"{question}. Correct them, or agree with --yes.")
     if not typer.confirm(f"{question}. Go on?"):
-        raise OwnFileError("Nothing was added. Mend the rows that are listed above.")
-
-
-app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)
-app.command("add")(add_command)
-app.command("remove")(remove_command)
+        raise OwnFileError("Nothing was added. Correct the rows that are listed above.")
 
 
 @app.command("list")

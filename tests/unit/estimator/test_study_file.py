@@ -13,20 +13,21 @@ from crossprop.data.catalog import load_catalog
 from crossprop.data.user_rows import read_own_file
 from crossprop.errors import ConfigError, OwnFileError, UnknownPropertyError
 from crossprop.estimator.add import NewProperty, add_data, held_out_rows
+from crossprop.estimator.budget import PUBLIC, STUDIES, estimate_study, target_seconds
 from crossprop.estimator.study_file import (
-    TIERS,
     default_search,
-    estimate,
+    explain,
+    plan_study,
     shards_of,
+    studies_naming,
     study_values,
-    target_seconds,
+    write_study,
 )
-from crossprop.estimator.study_write import explain, plan_study, studies_naming, write_study
 from crossprop.methods import Side
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES = (15, 22, 60, 99, 100, 500, 1_200, 1_201, 5_000, 24_000, 100_000)
-SOURCE_ROWS = {"formation_energy": 138_000, "band_gap": 320_000, "seebeck_p": 9_000}
+SOURCE_ROWS = dict.fromkeys(PUBLIC, 100_000) | {"band_gap": 320_000, "seebeck_p": 9_000}
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def planned(own, name="mine", targets=("strength",), sources=None, **options):
     return plan_study(load_catalog(), name, targets, sources, own / "data" / "raw", **options)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", STUDIES)
 @pytest.mark.parametrize("rows", SIZES)
 def test_every_tier_is_valid_for_every_size(tier, rows):
     study = parse_params(study_values("mine", ["a", "b"], {"a": rows, "b": 3_000}, tier=tier)).study
@@ -57,7 +58,7 @@ def test_every_tier_is_valid_for_every_size(tier, rows):
         assert any(method.side is side for method in study.methods)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", STUDIES)
 @pytest.mark.parametrize("sources", [[], ["seebeck_p"], ["formation_energy", "band_gap", "stability"]])
 def test_any_sources_are_possible(tier, sources):
     study = parse_params(study_values("mine", ["a"], 300, sources, tier=tier)).study
@@ -83,9 +84,9 @@ def test_targets_of_different_sizes_have_their_own_folds():
 def test_a_later_tier_costs_more_at_every_size():
     for rows in SIZES:
         spent = []
-        for tier in TIERS:
+        for tier in STUDIES:
             params = parse_params(study_values("mine", ["a"], rows, tier=tier))
-            spent.append(estimate(params, {"a": rows}, SOURCE_ROWS).total)
+            spent.append(estimate_study(params, {"a": rows}, SOURCE_ROWS).total)
         assert spent == sorted(spent)
 
 
@@ -112,8 +113,8 @@ def test_the_estimate_is_near_what_measured_studies_cost(study, overrides, compo
     assert 1 / 2 < estimated / measured < 2
 
 
-def test_search_spaces_are_those_of_the_configuration():
-    assert default_search() == yaml.safe_load((ROOT / "conf" / "search" / "default.yaml").read_text())
+def test_search_spaces_are_those_of_the_configuration(compose):
+    assert default_search() == compose()["search"]
 
 
 def test_a_written_study_holds_what_was_planned(own):
@@ -145,7 +146,7 @@ def test_studies_that_name_a_property_are_found(own):
 
 
 def test_minutes_choose_the_largest_tier_that_fits(own):
-    totals = {tier: planned(own, tier=tier).estimate.total / 60 for tier in TIERS}
+    totals = {tier: planned(own, tier=tier).estimate.total / 60 for tier in STUDIES}
     for tier, minutes in totals.items():
         assert planned(own, minutes=minutes + 0.01).tier == tier
     with pytest.raises(ConfigError, match="trial, takes about"):
