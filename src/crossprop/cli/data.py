@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from crossprop.cli.fit import (
     Decimal,
@@ -18,6 +19,7 @@ from crossprop.cli.fit import (
     Sheet,
     SplitColumn,
     ValueColumn,
+    reading_of,
 )
 from crossprop.errors import DataError, OwnFileError
 
@@ -29,28 +31,27 @@ app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_a
 
 @app.command("add")
 def add(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, semicolon-separated or Excel file.")],
-    target: Annotated[
-        str, typer.Option(help="Name of the property; its column, unless --value-column says.")
-    ],
-    unit: Annotated[str | None, typer.Option(help="Unit of the values; 'none' for a pure number.")] = None,
-    name: Annotated[str | None, typer.Option(help="Key in commands and folders; made from --target.")] = None,
+    context: typer.Context,
+    file: Annotated[Path, Argument(help="CSV, TSV, semicolon-separated or Excel file.")],
+    target: Annotated[str, Option(help="Name of the property; its column, unless --value-column says.")],
+    unit: Annotated[str | None, Option(help="Unit of the values; 'none' for a pure number.")] = None,
+    name: Annotated[str | None, Option(help="Key in commands and folders; made from --target.")] = None,
     formula_column: FormulaColumn = None,
     value_column: ValueColumn = None,
     split_column: SplitColumn = None,
     group_column: GroupColumn = None,
     element_columns: ElementColumns = None,
-    description: Annotated[str | None, typer.Option(help="What the property is, in a sentence.")] = None,
-    citation: Annotated[str | None, typer.Option(help="What to cite.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Terms of use of the data.")] = None,
+    description: Annotated[str | None, Option(help="What the property is, in a sentence.")] = None,
+    citation: Annotated[str | None, Option(help="What to cite.")] = None,
+    licence: Annotated[str | None, Option(help="Terms of use of the data.")] = None,
     sheet: Sheet = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any row is bad.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Drop bad rows without asking.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace your property of this name.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Read and report; add nothing.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Refuse the file if any row is bad.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Drop bad rows without asking.")] = False,
+    replace: Annotated[bool, Option("--replace", help="Replace your property of this name.")] = False,
+    check: Annotated[bool, Option("--check", help="Read and report; add nothing.")] = False,
 ) -> None:
     """Check a file of formulas and values, and add it to your own catalogue.
 
@@ -72,19 +73,7 @@ def add(
             if not check:
                 raise
             typer.echo(f"note: {error}", err=True)
-    table = read_own_file(
-        file,
-        target=target,
-        formula_column=formula_column,
-        value_column=value_column,
-        split_column=split_column,
-        group_column=group_column,
-        element_columns=element_columns,
-        sheet=sheet,
-        encoding=encoding,
-        delimiter=delimiter,
-        decimal=decimal,
-    )
+    table = read_own_file(file, target=target, **reading_of(context))
     refuse_too_few(file, table)
     held_out = held_out_rows(file, table)
     stated = former.get("unit") if unit is None else unit
@@ -115,8 +104,8 @@ def add(
 
 @app.command("remove")
 def remove(
-    name: Annotated[str, typer.Argument(help="Key of a property of your own.")],
-    force: Annotated[bool, typer.Option("--force", help="Even where a study names it.")] = False,
+    name: Annotated[str, Argument(help="Key of a property of your own.")],
+    force: Annotated[bool, Option("--force", help="Even where a study names it.")] = False,
 ) -> None:
     """Remove a property of your own from the catalogue, with its files."""
     from crossprop.data.user_catalog import check_own_key
@@ -187,8 +176,8 @@ def _refuse_bad_rows(file: Path, table: OwnTable, strict: bool, yes: bool) -> No
 
 @app.command("list")
 def list_data(
-    role: Annotated[str | None, typer.Option(help="Only targets or only sources.")] = None,
-    own: Annotated[bool, typer.Option("--own", help="Only your own.")] = False,
+    role: Annotated[str | None, Option(help="Only targets or only sources.")] = None,
+    own: Annotated[bool, Option("--own", help="Only your own.")] = False,
 ) -> None:
     """List the properties: rows, unit, role, whether the files are at hand."""
     from rich.console import Console
@@ -203,7 +192,7 @@ def list_data(
 
 
 @app.command("show")
-def show_data(name: Annotated[str, typer.Argument(help="Key or short name of a property.")]) -> None:
+def show_data(name: Annotated[str, Argument(help="Key or short name of a property.")]) -> None:
     """Show all that is known about one property: source, citation, licence, files, the paper's figures."""
     from crossprop.data.catalog import load_catalog
     from crossprop.data.inspect import show_property
@@ -214,10 +203,8 @@ def show_data(name: Annotated[str, typer.Argument(help="Key or short name of a p
 
 @app.command("fetch")
 def fetch_data(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Properties; all of the catalogue if none.")
-    ] = None,
-    edition: Annotated[str | None, typer.Option(help="Edition of sources that have several.")] = None,
+    names: Annotated[list[str] | None, Argument(help="Properties; all of the catalogue if none.")] = None,
+    edition: Annotated[str | None, Option(help="Edition of sources that have several.")] = None,
 ) -> None:
     """Fetch and verify the files of some properties."""
     from crossprop.data.catalog import load_catalog

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from crossprop.errors import ConfigError
 
@@ -17,28 +18,39 @@ def _tab(text: str | None) -> str | None:
     return "\t" if text in ("\\t", "tab") else text
 
 
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every draw.")]
+Seed = Annotated[int | None, Option(min=0, help="Seed of every draw.")]
 
 # How a file is read: options of fit, predict and data add.
-FormulaColumn = Annotated[str | None, typer.Option(help="Column of the formulas; guessed.")]
-ValueColumn = Annotated[str | None, typer.Option(help="Column of the values, if not called as the target.")]
+FormulaColumn = Annotated[str | None, Option(help="Column of the formulas; guessed.")]
+ValueColumn = Annotated[str | None, Option(help="Column of the values, if not called as the target.")]
 SplitColumn = Annotated[
-    str | None, typer.Option(help="Column that says 'train' or 'test'; else a hold-out is drawn.")
+    str | None, Option(help="Column that says 'train' or 'test'; else a hold-out is drawn.")
 ]
 GroupColumn = Annotated[
     str | None,
-    typer.Option(help="Column of what stays on one side of every split: a paper, a sample series."),
+    Option(help="Column of what stays on one side of every split: a paper, a sample series."),
 ]
 ElementColumns = Annotated[
-    str | None, typer.Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts.")
+    str | None, Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts.")
 ]
-Sheet = Annotated[str | None, typer.Option(help="Sheet of a workbook.")]
-Encoding = Annotated[str | None, typer.Option(help="Encoding; guessed.")]
+Sheet = Annotated[str | None, Option(help="Sheet of a workbook.")]
+Encoding = Annotated[str | None, Option(help="Encoding; guessed.")]
 Delimiter = Annotated[
     str | None,
-    typer.Option(help="Separator of the fields, such as ';' or 'tab'; guessed.", callback=_tab),
+    Option(help="Separator of the fields, such as ';' or 'tab'; guessed.", callback=_tab),
 ]
-Decimal = Annotated[str | None, typer.Option(help="Sign of the decimals, '.' or ','; guessed.")]
+Decimal = Annotated[str | None, Option(help="Sign of the decimals, '.' or ','; guessed.")]
+
+_READING = (
+    "formula_column", "value_column", "split_column", "group_column", "element_columns",
+    "sheet", "encoding", "delimiter", "decimal",
+)  # fmt: skip
+
+
+def reading_of(context: typer.Context) -> dict[str, str | None]:
+    """How a file is to be read, as the command's options say."""
+    return {name: context.params[name] for name in _READING}
+
 
 app = typer.Typer()
 
@@ -62,10 +74,11 @@ class Form(StrEnum):
 
 @app.command()
 def fit(
-    file: Annotated[Path, typer.Argument(help="CSV or Excel file; its dialect is guessed.")],
-    target: Annotated[str, typer.Option(help="Property to learn: the column of its values.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model and its report; new or empty.")],
-    unit: Annotated[str, typer.Option(help="Unit of the values, such as MPa.")] = "",
+    context: typer.Context,
+    file: Annotated[Path, Argument(help="CSV or Excel file; its dialect is guessed.")],
+    target: Annotated[str, Option(help="Property to learn: the column of its values.")],
+    out: Annotated[Path, Option(help="Folder for the model and its report; new or empty.")],
+    unit: Annotated[str, Option(help="Unit of the values, such as MPa.")] = "",
     formula_column: FormulaColumn = None,
     value_column: ValueColumn = None,
     split_column: SplitColumn = None,
@@ -77,28 +90,28 @@ def fit(
     decimal: Decimal = None,
     sources: Annotated[
         str,
-        typer.Option(
+        Option(
             help="'auto' transfers from public data (downloaded once, networks cached), 'none' from nothing, or a "
             "folder of source networks."
         ),
     ] = "auto",
     minutes: Annotated[
-        float | None, typer.Option(help=f"Minutes to aim at; {DEFAULT_MINUTES:g} unless a budget is named.")
+        float | None, Option(help=f"Minutes to aim at; {DEFAULT_MINUTES:g} unless a budget is named.")
     ] = None,
     budget: Annotated[
-        Budget | None, typer.Option(help="'quick' is ten minutes, 'full' every method in full.")
+        Budget | None, Option(help="'quick' is ten minutes, 'full' every method in full.")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Comma-separated methods instead of those that fit into the time.")
+        str | None, Option(help="Comma-separated methods instead of those that fit into the time.")
     ] = None,
-    folds: Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation.")] = None,
-    holdout: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of the rows to hold out.")] = 0.1,
+    folds: Annotated[int | None, Option(min=2, help="Folds of the cross-validation.")] = None,
+    holdout: Annotated[float, Option(min=0.0, max=0.5, help="Share of the rows to hold out.")] = 0.1,
     seed: Seed = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is one on every core.")] = 0,
+    workers: Annotated[int, Option(min=0, help="Processes; 0 is one on every core.")] = 0,
     drop_invalid: Annotated[
-        bool, typer.Option("--drop-invalid", help="Go on if more than a tenth of the rows is unusable.")
+        bool, Option("--drop-invalid", help="Go on if more than a tenth of the rows is unusable.")
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace what is at --out.")] = False,
+    replace: Annotated[bool, Option("--replace", help="Replace what is at --out.")] = False,
 ) -> None:
     """Learn a property from one file: tune, cross-validate and blend every method, keep the best with its evidence.
 
@@ -111,37 +124,24 @@ def fit(
 
     if minutes is not None and budget is not None:
         raise ConfigError("Give either --minutes or --budget, not both.")
-    if minutes is not None and not 0 < minutes < float("inf"):
-        raise ConfigError(
-            f"--minutes {minutes:g} is no time. Give a positive number, or --budget full for no limit."
-        )
     settings = Settings(
         target=target,
         unit=unit,
         sources=sources,
-        minutes=None if budget is Budget.FULL else minutes or DEFAULT_MINUTES,
+        minutes=None if budget is Budget.FULL else DEFAULT_MINUTES if minutes is None else minutes,
         methods=listed(methods) or None,
         folds=folds,
         holdout=holdout,
         workers=workers,
         seed=DEFAULT_SEED if seed is None else seed,
     )
-    report = fit_file(
-        file,
-        settings,
-        out,
-        drop_invalid=drop_invalid,
-        overwrite=replace,
-        formula_column=formula_column,
-        value_column=value_column,
-        split_column=split_column,
-        group_column=group_column,
-        element_columns=element_columns,
-        sheet=sheet,
-        encoding=encoding,
-        delimiter=delimiter,
-        decimal=decimal,
-    )
+    try:
+        report = fit_file(
+            file, settings, out, reading_of(context), drop_invalid=drop_invalid, overwrite=replace
+        )
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what is finished is kept, run the same command to go on", err=True)
+        raise
     typer.echo(f"\n{table_of_methods(report)}\n")
     for line in summary_lines(report):
         typer.echo(line)
@@ -156,25 +156,21 @@ def listed(text: str | None) -> list[str]:
 @app.command()
 def predict(
     model: Annotated[
-        str, typer.Argument(help="Folder of a model, or a registered one: <study>.<target> or <target>.")
+        str, Argument(help="Folder of a model, or a registered one: <study>.<target> or <target>.")
     ],
-    formulas: Annotated[
-        list[str] | None, typer.Argument(help="Formulas; '-' reads them from a pipe.")
-    ] = None,
+    formulas: Annotated[list[str] | None, Argument(help="Formulas; '-' reads them from a pipe.")] = None,
     input_file: Annotated[
-        Path | None, typer.Option("--input", help="CSV or Excel file; its other columns are kept.")
+        Path | None, Option("--input", help="CSV or Excel file; its other columns are kept.")
     ] = None,
     formula_column: FormulaColumn = None,
     element_columns: ElementColumns = None,
     sheet: Sheet = None,
-    output: Annotated[Path | None, typer.Option(help="File to write: .csv, .parquet or .json.")] = None,
+    output: Annotated[Path | None, Option(help="File to write: .csv, .parquet or .json.")] = None,
     form: Annotated[
-        Form | None, typer.Option("--format", help="What to print; a table unless it goes into a pipe.")
+        Form | None, Option("--format", help="What to print; a table unless it goes into a pipe.")
     ] = None,
-    version: Annotated[str | None, typer.Option(help="Version of a registered model.")] = None,
-    alias: Annotated[
-        str | None, typer.Option(help="Alias of a registered model; 'champion' unless given.")
-    ] = None,
+    version: Annotated[str | None, Option(help="Version of a registered model.")] = None,
+    alias: Annotated[str | None, Option(help="Alias of a registered model; 'champion' unless given.")] = None,
 ) -> None:
     """Predict a property of formulas, with intervals and a word on whether the model may know.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from crossprop.cli.fit import Seed, listed
 
@@ -18,23 +19,21 @@ def root() -> None:
 
 @app.command("new")
 def new_study(
-    name: Annotated[str, typer.Argument(help="Name of the study: small letters, digits, underscores.")],
-    target: Annotated[list[str] | None, typer.Option(help="A target property; may be given again.")] = None,
-    targets: Annotated[str | None, typer.Option(help="Target properties, separated by commas.")] = None,
+    name: Annotated[str, Argument(help="Name of the study: small letters, digits, underscores.")],
+    target: Annotated[list[str] | None, Option(help="A target property; may be given again.")] = None,
+    targets: Annotated[str | None, Option(help="Target properties, separated by commas.")] = None,
     sources: Annotated[
         str | None,
-        typer.Option(help="Source properties, separated by commas; those of the tier if left out."),
+        Option(help="Source properties, separated by commas; those of the tier if left out."),
     ] = None,
     tier: Annotated[
-        str | None, typer.Option(help="How much to compute: trial, quick (default), standard or full.")
+        str | None, Option(help="How much to compute: trial, quick (default), standard or full.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Take the largest tier that fits.", min=1)] = None,
-    title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
+    minutes: Annotated[float | None, Option(help="Take the largest tier that fits.", min=1)] = None,
+    title: Annotated[str | None, Option(help="Heading of the report.")] = None,
     seed: Seed = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a study of this name.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would compute; write nothing.")
-    ] = False,
+    replace: Annotated[bool, Option("--replace", help="Replace a study of this name.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what it would compute; write nothing.")] = False,
 ) -> None:
     """Write a study for your own data, with budgets that suit its size."""
     from crossprop.data.catalog import load_catalog

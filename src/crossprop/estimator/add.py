@@ -33,15 +33,7 @@ QUIET_SHARE: Final = 0.05
 
 @dataclass(frozen=True)
 class NewProperty:
-    """What a user says about a property.
-
-    Attributes:
-        key: Name in commands, configurations and folders.
-        unit: Unit; ``1`` for a pure number.
-        description: What it is, in a sentence.
-        citation: What to cite.
-        licence: Terms of use of the data.
-    """
+    """What a user says about a property; its unit is ``1`` where the values are pure numbers."""
 
     key: str
     unit: str
@@ -106,15 +98,6 @@ def add_data(
     Beside the catalogue, the folder of the property's name holds ``train.csv`` and ``test.csv``, ``dropped.csv`` and
     the file as it was given; where the project uses DVC, DVC keeps the folder. Either all of it is there in the end
     or nothing has changed.
-
-    Args:
-        path: The file.
-        table: What was read from it.
-        held_out: Which rows are held out.
-        new: What the property is.
-        catalog: The user's catalogue.
-        replace: Whether to replace a property of this name.
-        root: Folder of the project.
 
     Returns:
         What git should keep, relative to ``root`` where possible.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,14 +29,7 @@ class Effort(StrEnum):
 
 @dataclass(frozen=True)
 class FitBudget:
-    """What a fit of one target spends.
-
-    Attributes:
-        trials: Trials of every regressor cell.
-        network_trials: Trials of every network cell.
-        most_folds: Folds at most; fewer where there are many rows.
-        networks: Networks that start from scratch.
-    """
+    """What a fit of one target spends: trials of every cell, folds at most, networks that start from scratch."""
 
     trials: int
     network_trials: int
@@ -56,19 +48,7 @@ FITS: Final = {
 
 @dataclass(frozen=True)
 class StudyBudget:
-    """What a study spends.
-
-    Attributes:
-        sources: Sources, unless others are named.
-        elemnets: How many of them get an ElemNet of their own; the joint network learns all.
-        methods: Methods, as far as the sources allow them.
-        ml_trials: Trials of each side on regressors.
-        dl_trials: Trials of each side on networks; more where there are more cells.
-        source_epochs: Epochs of the source networks.
-        epochs: Epochs of the target's networks.
-        min_steps: Steps that such a network has at least.
-        most_folds: Folds at most.
-    """
+    """What a study spends on its sources, of which the first few get an ElemNet, and on each side of its targets."""
 
     sources: tuple[str, ...]
     elemnets: int
@@ -141,10 +121,7 @@ ALONE: Final = 0.5
 class Estimate:
     """Wall time of a study in seconds, downloads not counted; expect it to be off by a factor of 1.5 either way.
 
-    Attributes:
-        data: Preparing tables and matrices, writing report and registry.
-        sources: Pretraining.
-        targets: Tuning, cross-validation and hold-out.
+    ``data`` is preparing tables and matrices, report and registry; ``sources`` is pretraining.
     """
 
     data: float
@@ -158,13 +135,7 @@ class Estimate:
 
 
 def estimate_study(params: Params, rows: Mapping[str, int], source_rows: Mapping[str, int]) -> Estimate:
-    """Estimate what a study costs.
-
-    Args:
-        params: The configuration.
-        rows: Rows to learn from of each target.
-        source_rows: Compositions of each source.
-    """
+    """Estimate what a study costs, from the rows of each target and the compositions of each source."""
     study, cores = params.study, params.compute.workers or usable_cores()
     sources = (
         sum(study.pretrain.epochs * source_rows[s] for s in study.elemnet_sources) / ELEMNET_ROWS_PER_SECOND
@@ -247,19 +218,3 @@ def _batch_size(recipe: Recipe, rows: float) -> float:
     while batch > 16 and rows / batch < recipe.min_batches:
         batch /= 2
     return batch
-
-
-def slowdown(workers: int = 0) -> float:
-    """How many times longer so many processes need beside what the machine does now; 1 where it has room.
-
-    It changes no plan: the same file and minutes give the same plan, whatever else is running.
-
-    Args:
-        workers: Processes; 0 for one on every core.
-    """
-    cores = usable_cores()
-    try:
-        load = max(0.0, os.getloadavg()[0] - 1.0)  # this process is not counted
-    except (AttributeError, OSError):
-        load = 0.0
-    return max(1.0, (load + min(workers or cores, cores)) / cores)

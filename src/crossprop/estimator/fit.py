@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -32,11 +32,11 @@ def fit_file(
     path: Path,
     settings: Settings,
     out: Path,
+    reading: Mapping[str, str | None] | None = None,
     *,
     drop_invalid: bool = False,
     overwrite: bool = False,
     write: Print = show,
-    **reading: str | None,
 ) -> dict[str, Any]:
     """The whole protocol for one file.
 
@@ -47,10 +47,10 @@ def fit_file(
         path: CSV or Excel file.
         settings: What was asked for; its ``target`` names the column of values.
         out: Where the model goes: new, empty, or replaced with ``overwrite`` once the new one is complete.
+        reading: How the file is read: what :func:`crossprop.data.user_rows.read_own_file` takes.
         drop_invalid: Go on without the rows that are unusable, however many.
         overwrite: Replace what is at ``out``.
         write: Receives lines of progress.
-        reading: How the file is read: what :func:`crossprop.data.user_rows.read_own_file` takes.
 
     Returns:
         What ``report.json`` holds.
@@ -63,7 +63,7 @@ def fit_file(
     """
     started = perf_counter()
     refuse_taken(out, replace=overwrite)
-    table = read_own_file(path, target=settings.target, **reading)
+    table = read_own_file(path, target=settings.target, **(reading or {}))
     settings = replace(settings, unit=settings.unit or table.unit or "")
     _tell(path, table, settings.unit, write)
     _refuse_unusable(path, table, drop_invalid)

@@ -25,7 +25,7 @@ from crossprop.errors import (
     ModelFormatError,
     PretrainingError,
 )
-from crossprop.estimator.budget import FITS, Effort, fit_seconds, slowdown
+from crossprop.estimator.budget import FITS, Effort, fit_seconds
 from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for
 from crossprop.estimator.study_file import JOINT, most_cells, study_values
 from crossprop.experiments.executor import InlinePool, WorkerPool
@@ -45,7 +45,6 @@ STUDY: Final = "own"
 AUTO, NONE = "auto", "none"
 PLAN_FILE: Final = "plan.json"
 LEAST_COMPOSITIONS: Final = 10
-WORTH_SAYING: Final = 1.3
 _SCRATCH: Final = (Method.BASE, Method.ML, Method.BOOST)
 _FROM_JOINT: Final = (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
 _FROM_ELEMNET: Final = (Method.ML_FEATEXTR, Method.FINETUNE, Method.MODFINETUNE)
@@ -65,7 +64,7 @@ class Settings:
 
     ``sources`` is ``none``, ``auto`` or a folder of source networks; ``minutes`` of ``None`` computes everything in
     full; ``holdout`` is the share of the rows that is held out; ``workers`` of 0 is one process on every core, of 1
-    this process alone; ``cache`` is where source networks are kept, the user's cache folder unless given.
+    this process alone.
 
     Raises:
         ConfigError: A value is out of its limits, or no method learns.
@@ -81,7 +80,6 @@ class Settings:
     holdout: float = 0.0
     workers: int = 0
     seed: int = DEFAULT_SEED
-    cache: Path | None = None
 
     def __post_init__(self) -> None:
         for name, (kind, low, high, wanted) in _LIMITS.items():
@@ -198,7 +196,11 @@ def run_fit(
     frame = rows[[name for name in (*PREPARED_COLUMNS, GROUP_COLUMN) if name in rows]].reset_index(drop=True)
     _check_learnable(frame, settings.target)
     plan = plan_fit(frame, settings, root, write)
-    _tell(plan, settings.workers, write)
+    study = plan.params.study
+    write(
+        f"plan: {', '.join(study.methods)}; {study.folds} folds; effort {study.tier!r}, "
+        f"about {max(plan.seconds, 6.0) / 60:.1f} minutes on a machine that is idle"
+    )
     if plan.networks is not None:
         plan.networks.check_free_of(frame["composition"])
     paths = StudyPaths(STUDY, root)
@@ -251,7 +253,7 @@ def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print =
         ConfigError: A method has nothing to transfer from.
         PretrainingError: Source networks could not be trained, and methods were asked for that need them.
     """
-    asked = {name: str(value) for name, value in asdict(replace(settings, cache=None)).items()}
+    asked = {name: str(value) for name, value in asdict(settings).items()}
     groups = [digest(frame[GROUP_COLUMN].tolist())] if GROUP_COLUMN in frame else []
     key = digest([asked, data_digest(frame), *groups])
     if (found := Plan.stored(root / PLAN_FILE, key)) is not None:
@@ -373,7 +375,7 @@ def _choose_networks(
     if sources != AUTO:
         networks = SourceNetworks.load(settings.sources)
         return networks, minutes, [_describe(networks)]
-    cached = find_networks(keys, settings.cache)
+    cached = find_networks(keys)
     recipe = affordable(minutes)
     if recipe is None:
         if cached is None:
@@ -384,9 +386,7 @@ def _choose_networks(
             return None, minutes, [reason]
         return cached, minutes, [_describe(cached)]
     try:
-        networks = networks_for(
-            keys, recipe, cache=settings.cache, workers=settings.workers, seed=settings.seed, write=write
-        )
+        networks = networks_for(keys, recipe, workers=settings.workers, seed=settings.seed, write=write)
     except PretrainingError as error:
         if methods is not None:
             raise
@@ -430,19 +430,6 @@ def _check_learnable(frame: pd.DataFrame, target: str) -> None:
             f"{target!r} has {len(learning)} rows of {known} {what} to learn from; at least "
             f"{LEAST_COMPOSITIONS} {what} are needed for folds and a screening split. Give more rows"
             + (". Groups that share a composition count as one." if what == "groups" else ".")
-        )
-
-
-def _tell(plan: Plan, workers: int, write: Print) -> None:
-    study, seconds, slower = plan.params.study, max(plan.seconds, 6.0), slowdown(workers)
-    write(
-        f"plan: {', '.join(study.methods)}; {study.folds} folds; effort {study.tier!r}, "
-        f"about {slower * seconds / 60:.1f} minutes"
-    )
-    if slower >= WORTH_SAYING:
-        write(
-            f"note: the machine is busy with other work; on a quiet one it would be {seconds / 60:.1f} minutes. The "
-            "plan is the same on both: give fewer --minutes for a shorter one"
         )
 
 

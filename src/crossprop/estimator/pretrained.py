@@ -30,7 +30,7 @@ from crossprop.data.prepared import PreparedData
 from crossprop.data.sources import prepare_source
 from crossprop.errors import ConfigError, FetchError, ModelFormatError, PretrainingError, run_command
 from crossprop.estimator.budget import CORES, EMBEDDED, PUBLIC, Effort
-from crossprop.estimator.study_file import JOINT
+from crossprop.estimator.study_file import JOINT, study_values
 from crossprop.experiments.executor import usable_cores
 from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.progress import Print, show
@@ -53,14 +53,9 @@ FALLBACK: Final = "embedded"
 
 @dataclass(frozen=True, eq=False)
 class SourceNetworks:
-    """A folder of networks that were pretrained together: the joint one, and perhaps ElemNets.
+    """A folder of networks that were pretrained together: the joint one, and perhaps ElemNets, each in a subfolder.
 
-    Attributes:
-        folder: Where they lie, each in a subfolder of its name.
-        recipe: Name of the recipe that they were trained by.
-        sources: Source properties that the joint network has learnt.
-        elemnets: Those with an ElemNet of their own.
-        seen: Code of every composition that they were trained or validated on, sorted, uint64.
+    ``seen`` holds the code of every composition that they were trained or validated on, sorted, uint64.
     """
 
     folder: Path
@@ -116,15 +111,10 @@ def composition_codes(keys: Iterable[str]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SourceRecipe:
-    """How much goes into source networks.
+    """How source networks are trained.
 
-    Attributes:
-        name: Name of the recipe.
-        sources: What the joint network learns.
-        elemnets: Sources with an ElemNet of their own, which the paper's transfer methods need.
-        epochs: Passes over the compositions.
-        rows: Most compositions of a source; the same ones of all sources as far as possible. ``None`` for all.
-        minutes: Wall time on four cores, downloads not counted.
+    The joint network learns all sources; the paper's transfer methods need ElemNets. ``rows`` is the most compositions
+    of a source, ``None`` for all; ``minutes`` is the wall time on four cores, downloads not counted.
     """
 
     name: str
@@ -360,26 +350,13 @@ def _at_most(frame: pd.DataFrame, most: int | None) -> pd.DataFrame:
 def _params(
     recipe: SourceRecipe, sources: tuple[str, ...], elemnets: tuple[str, ...], job: dict[str, Any]
 ) -> Params:
-    schedule = {"epochs": recipe.epochs, "batch_size": 512, "weight_decay": 0.01, "learning_rate": 0.001}
-    study = {
-        "name": "own",
-        "title": f"source networks, recipe {recipe.name}",
-        "seed": job["seed"],
-        "edition": EDITION,
-        "targets": ["any"],
-        "sources": list(sources),
-        "elemnet_sources": list(elemnets),
-        "joint": {JOINT: list(sources)},
-        "methods": ["base"],
-        "representations": ["elemental_fractions"],
-        "budget": {"ml_trials": 1, "dl_trials": 1, "seconds": 1.0},
-        "pretrain": schedule,
-        "joint_pretrain": {**schedule, "learning_rate": 0.002},
-        "scratch": schedule,
-        "transfer": schedule,
-    }
-    search: dict[str, Any] = {"ml": {"algorithms": {"ridge": {}}}, "dl": {}, "finetune": {}}
-    return parse_params({"study": study, "search": search, "compute": {"workers": job["workers"]}})
+    """A configuration of which only the sources' part is used."""
+    values = study_values("own", ["any"], 1_000, sources, tier=Effort.STANDARD, seed=job["seed"])
+    study = values["study"]
+    study |= {"elemnet_sources": list(elemnets), "joint": {JOINT: list(sources)}, "methods": ["base"]}
+    for name in ("pretrain", "joint_pretrain"):
+        study[name]["epochs"] = recipe.epochs
+    return parse_params({**values, "compute": {"workers": job["workers"]}})
 
 
 if __name__ == "__main__":

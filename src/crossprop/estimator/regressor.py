@@ -34,6 +34,7 @@ from crossprop.models.saved import read_info
 
 NOTE_FILE: Final = "estimator.json"
 FITTED: Final = ("winner_", "cv_mae_", "cv_results_", "n_iter_", "notes_")
+_PASSED_ON: Final = ("target", "unit", "minutes", "folds", "trials", "holdout", "workers")
 
 
 class SourceOverlapWarning(UserWarning):
@@ -127,16 +128,10 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
             seed = check_random_state(seed).randint(2**31 - 1)
         try:
             settings = Settings(
-                target=self.target,
-                unit=self.unit,
-                sources=NONE if self.sources is None else self.sources,
-                minutes=self.minutes,
+                sources=self.sources or NONE,
                 methods=None if self.methods == "auto" else self.methods,
-                folds=self.folds,
-                trials=self.trials,
-                holdout=self.holdout,
-                workers=self.workers,
                 seed=int(seed),
+                **{name: getattr(self, name) for name in _PASSED_ON},
             )
             with tempfile.TemporaryDirectory(prefix="crossprop-fit-") as root:
                 outcome = run_fit(rows, settings, Path(root), write=show if self.verbose else _silent)

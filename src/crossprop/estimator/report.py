@@ -21,22 +21,35 @@ if TYPE_CHECKING:
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.md"
 COLUMNS: Final = ("method", "CV MAE", "hold-out MAE", "95 % interval", "R²", "trials", "remark")
+CV_COLUMNS: Final = {
+    "method": "method", "label": "label", "side": "side", "source": "source", "screening_mae": "screening_mae",
+    "mean_val_mae": "cv_mae", "std_val_mae": "cv_mae_std", "fold_val_mae": "folds", "n_trials": "trials",
+    "params": "hyperparameters", "note": "note",
+}  # fmt: skip
+"""Columns of ``cv_results_``, as scikit-learn names them, by key of a cell's description."""
 
 
 def cv_results(results: Sequence[CellResult]) -> dict[str, list[Any]]:
     """Every cell as columns: what it is, its screening and cross-validated errors, and why it stopped."""
+    rows = list(map(_describe, results))
+    return {name: [row[given] for row in rows] for name, given in CV_COLUMNS.items()}
+
+
+def _describe(result: CellResult) -> dict[str, Any]:
     return {
-        "method": [str(r.method) for r in results],
-        "label": [r.label for r in results],
-        "side": [str(r.method.side) for r in results],
-        "source": [r.source for r in results],
-        "screening_mae": [r.val_mae for r in results],
-        "mean_val_mae": [r.cv_mae_mean for r in results],
-        "std_val_mae": [r.cv_mae_std for r in results],
-        "fold_val_mae": [None if r.cv_mae is None else list(r.cv_mae) for r in results],
-        "n_trials": [r.n_trials for r in results],
-        "params": [dict(r.hyperparameters) for r in results],
-        "note": [r.failure or r.stopped or "" for r in results],
+        "method": str(result.method),
+        "label": result.label,
+        "notation": result.method.notation,
+        "side": str(result.method.side),
+        "source": result.source,
+        "ours": result.method.ours,
+        "screening_mae": result.val_mae,
+        "cv_mae": result.cv_mae_mean,
+        "cv_mae_std": result.cv_mae_std,
+        "folds": None if result.cv_mae is None else list(result.cv_mae),
+        "trials": result.n_trials,
+        "hyperparameters": dict(result.hyperparameters),
+        "note": result.failure or result.stopped or "",
     }
 
 
@@ -105,20 +118,7 @@ def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed:
     tested = dict(list(predictions[predictions["split"] == "test"].groupby("cell")))
     rows = []
     for result in results:
-        row: dict[str, Any] = {
-            "method": str(result.method),
-            "label": result.label,
-            "notation": result.method.notation,
-            "side": str(result.method.side),
-            "ours": result.method.ours,
-            "screening_mae": result.val_mae,
-            "cv_mae": result.cv_mae_mean,
-            "cv_mae_std": result.cv_mae_std,
-            "folds": None if result.cv_mae is None else list(result.cv_mae),
-            "trials": result.n_trials,
-            "hyperparameters": dict(result.hyperparameters),
-            "note": result.failure or result.stopped or "",
-        }
+        row = _describe(result)
         if result.cell in tested:
             row["holdout"] = _holdout_figures(tested[result.cell], seed)
         rows.append(row)

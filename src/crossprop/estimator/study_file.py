@@ -26,6 +26,7 @@ from crossprop.estimator.budget import (
     study_effort,
 )
 from crossprop.experiments.executor import usable_cores
+from crossprop.io import atomic_file
 from crossprop.methods import DEFAULT_SEED, Family, Method, Side
 
 JOINT: Final = "all_sources"
@@ -162,16 +163,7 @@ def _trials(budget: StudyBudget, methods: Sequence[Method], elemnets: int, fewes
 
 @dataclass(frozen=True)
 class NewStudy:
-    """A study that is ready to be written.
-
-    Attributes:
-        values: Plain values of the configuration.
-        params: The same, validated.
-        rows: Rows to learn from of each target.
-        estimate: How long it takes, downloads not counted.
-        to_fetch: Bytes of pinned files that are not there yet.
-        tier: Tier that it follows.
-    """
+    """A study that is ready to be written, with the rows to learn from of each target and the bytes to fetch first."""
 
     values: dict[str, Any]
     params: Params
@@ -195,16 +187,8 @@ def plan_study(
 ) -> NewStudy:
     """Choose methods and budgets for targets of the catalogue.
 
-    Args:
-        catalog: The catalogue, user data included.
-        name: Name of the study.
-        targets: Keys or labels of the targets.
-        sources: Keys or labels of the sources; those of the tier if ``None``.
-        raw_root: Folder of fetched files, to say what has to be fetched.
-        tier: Tier; ``quick`` if neither it nor ``minutes`` is given.
-        minutes: Wall time; the most thorough tier that fits is taken.
-        title: Heading of the report.
-        seed: Seed of all draws.
+    Sources are those of the tier if ``None``. The tier is the most thorough one that fits into the minutes, or
+    ``quick`` if neither is given. ``raw_root`` is the folder of fetched files.
 
     Raises:
         ConfigError: The tier is unknown, nothing fits into the time, or the study is impossible.
@@ -269,9 +253,8 @@ def write_study(study: NewStudy, folder: Path = STUDIES_FOLDER, replace: bool = 
     text = yaml.safe_dump(
         study.values["study"], sort_keys=False, width=110, allow_unicode=True, default_flow_style=None
     )
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(head + text, encoding="utf-8")
-    draft.replace(path)
+    with atomic_file(path) as draft:
+        draft.write_text(head + text, encoding="utf-8")
     return path
 
 
@@ -290,7 +273,7 @@ def explain(study: NewStudy) -> str:
         f"ElemNet for {', '.join(config.elemnet_sources)}"
         + ("; joint network of all" if config.joint else ""),
         f"methods   {', '.join(config.methods)}: {cells} cells a target, "
-        + ("weak ones are pruned early" if config.fidelity else "every one in full"),
+        + ("weak cells are pruned early" if config.fidelity else "every one in full"),
         f"trials    {config.budget.ml_trials} on regressors, {config.budget.dl_trials} on networks, a side and target",
         f"time      about {total} minutes on {usable_cores()} cores: data and report {data}, "
         f"source networks {sources}, targets {targets} (may be off by half)",

@@ -139,7 +139,7 @@ def test_a_given_split_is_kept_and_its_repeats_are_left_out(tmp_path):
     split = ["train"] * 32 + ["test"] * 8
     path, lines = write_csv(tmp_path / "my.csv", rows, part=split), []
     settings = Settings(target="hardness", methods=["ml"], trials=1, folds=2, workers=1)
-    report = fit_file(path, settings, tmp_path / "model", write=lines.append, split_column="part")
+    report = fit_file(path, settings, tmp_path / "model", {"split_column": "part"}, write=lines.append)
     assert (report["rows"]["training"], report["rows"]["holdout"]) == (31, 8)
     assert any("1 training rows repeat a composition of the hold-out" in line for line in lines)
 
@@ -148,7 +148,7 @@ def test_a_given_split_is_kept_and_its_repeats_are_left_out(tmp_path):
     ("bad", "options", "message"),
     [
         (5, {}, "5 of 40 rows .* unusable.*--drop-invalid"),
-        (25, {"drop_invalid": True, "formula_column": "compound"}, "15 usable rows"),
+        (25, {"drop_invalid": True, "reading": {"formula_column": "compound"}}, "15 usable rows"),
     ],
 )
 def test_a_file_of_which_too_much_is_unusable_is_refused(tmp_path, bad, options, message):

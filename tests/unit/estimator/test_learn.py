@@ -150,16 +150,18 @@ def test_networks_that_know_a_row_are_never_used(tmp_path):
         run_fit(rows, Settings(sources=folder, workers=1), tmp_path / "fit", write=silent)
 
 
-def test_too_few_minutes_for_networks_are_said_and_scratch_goes_on(tmp_path):
-    settings = Settings(sources="auto", minutes=0.1, cache=tmp_path / "cache")
+def test_too_few_minutes_for_networks_are_said_and_scratch_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSPROP_CACHE", str(tmp_path / "cache"))
+    settings = Settings(sources="auto", minutes=0.1)
     plan = plan_fit(rows_of(30).assign(split="train"), settings, tmp_path, silent)
     assert plan.networks is None
     assert plan.notes[0].startswith("no transfer: 0.1 minutes are too few")
 
 
-def test_cached_networks_are_used_where_there_is_no_time_to_train(tmp_path):
+def test_cached_networks_are_used_where_there_is_no_time_to_train(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSPROP_CACHE", str(tmp_path / "cache"))
     cached = write_networks(tmp_path / "cache" / "networks" / "n", ["LiF"])
-    settings = Settings(sources="auto", minutes=0.1, cache=tmp_path / "cache")
+    settings = Settings(sources="auto", minutes=0.1)
     plan = plan_fit(rows_of(30).assign(split="train"), settings, tmp_path, silent)
     assert plan.networks.folder == cached
     assert Method.BOOST_SOURCES in plan.params.study.methods
