@@ -82,10 +82,8 @@ def test_command_reference_has_every_command_with_every_option(site):
         assert f"$ {words} " in page
         part = page.split(f"$ {words} ", 1)[1].partition(" $ crossprop ")[0]
         for parameter in command.params:
-            assert (
-                f"{parameter.opts[0]} " in part
-                or f"{parameter.opts[0]}:" in part
-                or f"{parameter.opts[0]}," in part
+            assert re.search(rf"(?<![\w-]){parameter.opts[0]}(?:\.\.\.|[ :,])", part), (
+                f"{words} {parameter.opts[0]}"
             )
             assert parameter.help, f"{words}: {parameter.opts[0]} has no meaning"
 

@@ -90,7 +90,7 @@ def serve(
 
 @app.command("api-key")
 def api_key(
-    owner: Annotated[str, Argument(help="Whose key it is; stands in the access log.")],
+    owner: Annotated[str, Argument(help="Owner of the key; stands in the access log.")],
     scope: Annotated[
         str, Option(help="read, or admin (may ask the service to look at the registry).")
     ] = "read",
@@ -129,7 +129,7 @@ def _lines(host: str, port: int, source: ModelSource, settings: ServiceSettings,
         f"page http://{shown}:{port}/  API http://{shown}:{port}/docs  (Ctrl+C ends it)",
     ]
     if not settings.keys:
-        open_to = "whoever is on this machine" if host in _LOOPBACK else "WHOEVER REACHES THIS ADDRESS"
+        open_to = "every user of this machine" if host in _LOOPBACK else "EVERYONE WHO REACHES THIS ADDRESS"
         lines.append(f"no API keys: open to {open_to}, for reading only (--api-keys FILE closes it)")
     return lines
 

@@ -31,7 +31,7 @@ from crossprop.inference.predictor import ServedModel
 from crossprop.io import atomic_file
 from crossprop.models.saved import INFO_FILE, read_info
 
-SEPARATORS: Final = (",", ";", "\t", "|", " ")
+SEPARATORS: Final = (",", ";", "\t", "|")
 CHUNK: Final = 20_000
 OUTPUTS: Final = ("value", "lower", "upper", "in_domain", "note", "error")
 KINDS: Final = (".csv", ".parquet", ".json")
@@ -39,14 +39,9 @@ KINDS: Final = (".csv", ".parquet", ".json")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be predicted.
+    """What is to be predicted: formulas, the line of each, and all columns of the input, where it had any.
 
-    Attributes:
-        formulas: Texts, n of them.
-        lines: Line of each in its file, or its place among the arguments, from 1.
-        columns: All columns of the input, as texts; ``None`` where it had none.
-        word: What the numbers count.
-        reasons: Why a row gives no formula, by position, where more is known than its text says.
+    ``word`` is what the lines count; ``reasons`` say, by position, why a row gives no formula where its text does not.
     """
 
     formulas: list[str]
@@ -97,9 +92,10 @@ def read_file(
     """
     content = read_bytes(path)
     if not is_workbook(content) and element_columns is None:
-        lines = [(n, line.strip()) for n, line in enumerate(decode(path, content)[0].splitlines(), start=1)]
-        if not any(sign in line for _, line in lines for sign in SEPARATORS):
-            return _list(path, [(n, line.strip('"')) for n, line in lines if line], formula_column)
+        text, _ = decode(path, content)
+        lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if not any(sign in text for sign in SEPARATORS) and not any(" " in line for _, line in lines[:1]):
+            return _list(path, [(n, line.strip('"')) for n, line in lines], formula_column)
     table = read_text_table(path, [formula_column] if formula_column else [], sheet=sheet)
     columns = _columns(table.header, [record.fields for record in table.records])
     numbers = [record.line for record in table.records]

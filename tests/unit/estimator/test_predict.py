@@ -132,9 +132,18 @@ def test_a_list_without_formulas_is_refused(tmp_path, text, column, message):
         read_file(tmp_path / "list.txt", column)
 
 
-def test_lines_are_counted_with_the_header(tmp_path):
-    (tmp_path / "list.txt").write_text("formula\nLiNa\n\nLiO\n")
-    assert read_file(tmp_path / "list.txt").lines == [2, 4]
+@pytest.mark.parametrize(
+    ("text", "formulas", "lines"),
+    [
+        ("formula\nLiNa\n\nLiO\n", ["LiNa", "LiO"], [2, 4]),
+        ("LiNa\nno formula here\nLiO\n", ["LiNa", "no formula here", "LiO"], [1, 2, 3]),
+        ("formula n\nLiNa 1\nLiO 2\n", ["LiNa", "LiO"], [2, 3]),
+    ],
+)
+def test_no_row_of_a_list_is_lost_and_lines_are_those_of_the_file(tmp_path, text, formulas, lines):
+    (tmp_path / "list.txt").write_text(text)
+    asked = read_file(tmp_path / "list.txt")
+    assert (asked.formulas, list(asked.lines)) == (formulas, lines)
 
 
 def test_a_pipe_that_is_closed_is_refused():
