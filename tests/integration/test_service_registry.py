@@ -196,7 +196,7 @@ def test_the_command_serves_and_ends_on_sigterm(registry):
     try:
         told = [process.stdout.readline() for _ in range(3)]
         assert "versions with the alias 'champion'" in told[0]
-        assert "no API keys: open to whoever is on this machine" in told[2]
+        assert "no API keys: open to every user of this machine" in told[2]
         url = told[1].split()[1]
         until(lambda: _status(f"{url}readyz") == 200)
         assert requests.get(url, timeout=PATIENCE).headers["content-type"].startswith("text/html")
