@@ -16,7 +16,8 @@ import pytest
 
 from crossprop import CrossPropertyRegressor, prepare_sources
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.estimator.pretrained import EMBEDDED, SourceRecipe, composition_codes
+from crossprop.estimator.budget import EMBEDDED
+from crossprop.estimator.pretrained import SourceRecipe, composition_codes
 
 pytestmark = pytest.mark.slow
 

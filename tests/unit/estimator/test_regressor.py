@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_rows import rows_of, write_networks
+from pymatgen.core import Composition
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
@@ -23,6 +24,7 @@ from crossprop import CrossPropertyRegressor, composition_groups
 from crossprop.errors import ModelFormatError, StoreError
 from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.regressor import SourceOverlapWarning
+from crossprop.inference.predictor import ServedModel
 
 QUICK = {"methods": ["ml"], "trials": 1, "folds": 2}
 ROWS = rows_of(60)
@@ -88,17 +90,25 @@ def test_predictions_are_those_of_the_best_method(fitted):
     [
         FORMULAS[:4],
         tuple(FORMULAS[:4]),
+        (formula for formula in FORMULAS[:4]),
         np.array(FORMULAS[:4]),
         np.array(FORMULAS[:4], dtype=object)[:, None],
         pd.Series(FORMULAS[:4], index=[7, 7, 1, 0]),
         pd.DataFrame({"anything": FORMULAS[:4]}),
         pd.DataFrame({"other": 1, "formula": FORMULAS[:4]}),
         [[formula] for formula in FORMULAS[:4]],
+        [Composition(formula) for formula in FORMULAS[:4]],
+        pd.Series([Composition(formula).as_dict() for formula in FORMULAS[:4]]),
+        pd.DataFrame([Composition(formula).as_dict() for formula in FORMULAS[:4]]),
+        [f" {formula}\u200b".replace("2", "₂") for formula in FORMULAS[:4]],
     ],
-    ids=["list", "tuple", "array", "column", "series", "table", "named", "rows"],
-)
+    ids=[
+        "list", "tuple", "generator", "array", "column", "series", "table", "named", "rows", "compositions",
+        "dicts", "amounts", "typeset",
+    ],
+)  # fmt: skip
 def test_formulas_may_come_in_any_shape(fitted, given):
-    np.testing.assert_array_equal(fitted.predict(given), fitted.predict(FORMULAS)[:4])
+    assert fitted.predict(given) == pytest.approx(fitted.predict(FORMULAS)[:4])
 
 
 @pytest.mark.parametrize(
@@ -107,9 +117,19 @@ def test_formulas_may_come_in_any_shape(fitted, given):
         ([], "0 sample"),
         ("NaCl", r"give \['NaCl'\]"),
         (5, "Expected a list of formulas"),
+        (np.array(5), r"shape \(\)"),
         (np.ones((3, 2)), r"shape \(3, 2\)"),
         (pd.DataFrame({"a": ["NaCl"], "b": ["KCl"]}), "name it 'formula'"),
         (["NaCl", "no formula", None, 3.0], "3 of 4 rows are no formulas: row 1"),
+        ({"Fe2O3", "LiF"}, "no order"),
+        ({"a": "Fe2O3"}, "no order"),
+        ([{"Fe": -1}], "no formulas"),
+        ([{"Xx": 1}], "no formulas"),
+        ([{"Fe": "much"}], "no formulas"),
+        (pd.DataFrame({"Fe": [1], "O": [-1]}), "amount of O is negative"),
+        (pd.DataFrame({"Fe": [1], "O": ["x"]}), "more than numbers"),
+        (pd.DataFrame({"Fe": [1], "Fe (at%)": [1]}), "several columns of one element"),
+        (pd.DataFrame({"Fe": [1], "T": [1]}), "each named by its element"),
     ],
 )
 def test_what_is_no_formula_is_a_value_error(fitted, given, message):
@@ -122,6 +142,7 @@ def test_what_is_no_formula_is_a_value_error(fitted, given, message):
     [
         (FORMULAS, VALUES[:-1], "inconsistent numbers of samples"),
         (FORMULAS, np.where(np.arange(60) == 5, np.nan, VALUES), "NaN"),
+        (FORMULAS, ["much"] * 60, "not compatible with arrays of bytes/strings"),
         (FORMULAS, np.ones(60), "constant"),
         (FORMULAS, None, "y is None"),
         (FORMULAS, np.ones((60, 2)), "1d array"),
@@ -136,23 +157,21 @@ def test_what_cannot_be_learnt_from_is_a_value_error(formulas, values, message):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"minutes": 0},
-        {"folds": 1},
-        {"coverage": 1.0},
-        {"methods": "best"},
-        {"workers": -1},
-        {"methods": ["best"]},
+        ({"minutes": 0}, "minutes"),
+        ({"folds": 1}, "folds"),
+        ({"coverage": 1.0}, "coverage"),
+        ({"methods": "best"}, "methods"),
+        ({"methods": ["best"]}, "valid Method"),
+        ({"workers": -1}, "workers"),
+        ({"random_state": "any"}, "seed"),
     ],
     ids=str,
 )
-def test_parameters_are_validated_when_it_is_fitted(wrong):
-    estimator = CrossPropertyRegressor(**{**QUICK, **wrong})
-    with pytest.raises(
-        ValueError, match=next(iter(wrong)) if wrong != {"methods": ["best"]} else "valid Method"
-    ):
-        estimator.fit(FORMULAS, VALUES)
+def test_parameters_are_validated_when_it_is_fitted(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        CrossPropertyRegressor(**{**QUICK, **wrong}).fit(FORMULAS, VALUES)
 
 
 def test_a_column_of_values_is_taken_with_a_warning():
@@ -160,27 +179,13 @@ def test_a_column_of_values_is_taken_with_a_warning():
         CrossPropertyRegressor(**QUICK).fit(FORMULAS, VALUES[:, None])
 
 
-def test_unfitted_it_predicts_nothing():
-    for method in ("predict", "predict_interval"):
-        with pytest.raises(NotFittedError):
-            getattr(CrossPropertyRegressor(), method)(FORMULAS)
-
-
-def test_intervals_hold_the_prediction_and_grow_with_the_coverage(fitted):
-    value = fitted.predict(FORMULAS)
-    narrow, wide = (fitted.predict_interval(FORMULAS, coverage=c) for c in (0.5, 0.95))
-    assert narrow.shape == (60, 2)
-    assert (narrow[:, 0] <= value).all()
-    assert (value <= narrow[:, 1]).all()
-    assert (np.diff(wide, axis=1) > np.diff(narrow, axis=1)).all()
-    np.testing.assert_array_equal(
-        fitted.predict_interval(FORMULAS), fitted.predict_interval(FORMULAS, coverage=0.9)
-    )
+@pytest.mark.parametrize("method", ["predict", "predict_interval"])
+def test_unfitted_it_predicts_nothing(method):
+    with pytest.raises(NotFittedError):
+        getattr(CrossPropertyRegressor(), method)(FORMULAS)
 
 
 def test_intervals_hold_their_share_of_the_out_of_fold_values(fitted):
-    from crossprop.inference.predictor import ServedModel
-
     rows = ServedModel.load(fitted.model_folder_, compiled=False).evidence
     for coverage in (0.5, 0.8):
         half = np.diff(fitted.predict_interval(FORMULAS, coverage=coverage), axis=1).max() / 2
@@ -190,40 +195,55 @@ def test_intervals_hold_their_share_of_the_out_of_fold_values(fitted):
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
     first, same, other = (
-        clone(CrossPropertyRegressor(**QUICK, random_state=seed)).fit(FORMULAS, VALUES) for seed in (3, 3, 4)
+        clone(CrossPropertyRegressor(**QUICK, random_state=seed)).fit(FORMULAS, VALUES)
+        for seed in (3, np.int64(3), np.random.RandomState(4))
     )
     np.testing.assert_array_equal(first.predict(FORMULAS), same.predict(FORMULAS))
     assert (first.predict(FORMULAS) != other.predict(FORMULAS)).any()
 
 
-def test_copies_predict_the_same_and_outlive_the_original():
-    original = CrossPropertyRegressor(**QUICK).fit(FORMULAS, VALUES)
+def test_copies_predict_the_same_and_outlive_the_original(quick_fit):
+    original = copy.deepcopy(quick_fit)
     expected, folder = original.predict(FORMULAS[:2]), original.model_folder_
     sent = pickle.dumps(original)
     deep = copy.deepcopy(original)
     del original
-    np.testing.assert_array_equal(deep.predict(FORMULAS[:2]), expected)
-    del deep
     assert not folder.exists()
     received = pickle.loads(sent)  # noqa: S301
-    assert received.model_folder_ != folder
-    np.testing.assert_array_equal(received.predict(FORMULAS[:2]), expected)
+    assert len({deep.model_folder_, received.model_folder_, folder}) == 3
+    for estimator in (deep, received):
+        np.testing.assert_array_equal(estimator.predict(FORMULAS[:2]), expected)
 
 
 def test_saved_it_is_an_estimator_and_a_model_folder(fitted, tmp_path):
     folder = fitted.save(tmp_path / "model")
     loaded = CrossPropertyRegressor.load(folder)
     assert loaded.get_params() == fitted.get_params()
-    assert (loaded.winner_, loaded.cv_mae_, loaded.cv_results_) == (
-        fitted.winner_,
-        fitted.cv_mae_,
-        fitted.cv_results_,
-    )
+    for name in ("winner_", "cv_mae_", "cv_results_", "n_iter_", "notes_"):
+        assert getattr(loaded, name) == getattr(fitted, name)
     np.testing.assert_array_equal(loaded.predict_interval(FORMULAS), fitted.predict_interval(FORMULAS))
     with pytest.raises(StoreError, match="not empty"):
         fitted.save(folder)
     fitted.save(folder, replace=True)
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
+
+
+def test_what_is_no_plain_value_is_left_out_of_what_is_saved(quick_fit, tmp_path):
+    estimator = copy.deepcopy(quick_fit).set_params(random_state=np.random.RandomState(1), folds=np.int64(2))
+    loaded = CrossPropertyRegressor.load(estimator.save(tmp_path / "model"))
+    assert loaded.random_state == CrossPropertyRegressor().random_state
+    assert loaded.folds == 2
+
+
+def test_a_model_without_the_estimators_note_is_loaded_with_what_it_says_itself(quick_fit, tmp_path):
+    folder = quick_fit.save(tmp_path / "model")
+    (folder / "estimator.json").write_text("{}")
+    with pytest.raises(ModelFormatError, match="Save the estimator again"):
+        CrossPropertyRegressor.load(folder)
+    (folder / "estimator.json").unlink()
+    loaded = CrossPropertyRegressor.load(folder)
+    assert (loaded.target, loaded.unit, loaded.winner_) == ("hardness", "GPa", "ml")
+    np.testing.assert_array_equal(loaded.predict(FORMULAS), quick_fit.predict(FORMULAS))
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
@@ -252,18 +272,13 @@ def test_spellings_and_multiples_are_one_group():
 
 
 def test_repeated_compositions_stay_together_within_a_fit():
-    formulas = [*FORMULAS, *FORMULAS]
-    values = np.concatenate([VALUES, VALUES])
-    estimator = CrossPropertyRegressor(methods=["ml"], trials=1, folds=2).fit(formulas, values)
+    estimator = CrossPropertyRegressor(**QUICK).fit([*FORMULAS, *FORMULAS], np.concatenate([VALUES, VALUES]))
     # k-neighbours or trees that had seen the twin would make no error at all
     assert estimator.cv_mae_ > 0.05 * np.abs(VALUES - VALUES.mean()).mean()
 
 
-def test_a_hold_out_is_measured_where_one_is_asked_for():
-    from crossprop.inference.predictor import ServedModel
-
-    estimator = CrossPropertyRegressor(**QUICK, holdout=0.2).fit(FORMULAS, VALUES)
-    assert ServedModel.load(estimator.model_folder_, compiled=False).holdout_mae > 0
+def test_a_hold_out_is_measured_where_one_is_asked_for(quick_fit):
+    assert ServedModel.load(quick_fit.model_folder_, compiled=False).holdout_mae > 0
 
 
 def test_without_networks_auto_says_that_nothing_was_transferred(tmp_path, monkeypatch):
@@ -274,8 +289,8 @@ def test_without_networks_auto_says_that_nothing_was_transferred(tmp_path, monke
         )
 
 
-def test_compositions_that_the_networks_know_are_warned_of(tmp_path):
-    estimator = CrossPropertyRegressor(**QUICK, sources="auto").fit(FORMULAS, VALUES)
+def test_compositions_that_the_networks_know_are_warned_of(quick_fit, tmp_path):
+    estimator = copy.deepcopy(quick_fit).set_params(sources="auto")
     estimator.source_networks_ = SourceNetworks.load(write_networks(tmp_path / "n", ["NaCl"]))
     with pytest.warns(SourceOverlapWarning, match="1 of 2 compositions"):
         estimator.predict(["Na2Cl2", "KCl"])

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
-from made_rows import rows_of
+from made_rows import rows_of, silent
 from typer.testing import CliRunner
 
 from crossprop import CrossPropertyRegressor
 from crossprop.cli import app
 from crossprop.data.splits import cross_validation_folds
-from crossprop.estimator.decision import Settings, decide
-from crossprop.estimator.learn import STUDY, held_out, run_protocol, study_params
+from crossprop.estimator.inputs import learning_rows
+from crossprop.estimator.learn import STUDY, Settings, run_fit
 from crossprop.experiments.targets import plan_target
 from crossprop.paths import StudyPaths
 
@@ -30,52 +28,26 @@ def series(n_series: int = 24, length: int = 5) -> tuple[list[str], np.ndarray, 
     return formulas, values, np.repeat(np.arange(n_series), length)
 
 
-def test_a_model_is_not_praised_for_knowing_the_series_that_it_has_seen():
+def test_a_model_gets_no_credit_for_the_series_that_it_has_seen():
     formulas, values, groups = series()
     free = CrossPropertyRegressor(**QUICK).fit(formulas, values)
-    apart = CrossPropertyRegressor(**QUICK).fit(formulas, values, groups=groups)
+    named = [f"paper {group}" for group in groups]
+    apart = CrossPropertyRegressor(**QUICK).fit(formulas, values, groups=named)
     assert free.cv_mae_ < 0.4 * apart.cv_mae_
-    named = CrossPropertyRegressor(**QUICK).fit(formulas, values, groups=[f"paper {g}" for g in groups])
-    assert named.cv_mae_ == apart.cv_mae_
     widths = [np.ptp(model.predict_interval(formulas), axis=1).mean() for model in (free, apart)]
     assert widths[1] > 2 * widths[0]
 
 
 def test_what_the_cells_split_by_is_the_group(tmp_path):
     formulas, values, groups = series()
-    from crossprop.estimator.regressor import learning_rows
-
     rows = learning_rows(formulas, values, groups)
     settings = Settings(methods=["ml"], trials=1, folds=4, workers=1)
-    outcome = run_protocol(rows, settings, tmp_path, write=lambda line: None)
+    plan = run_fit(rows, settings, tmp_path, write=silent).plan
     paths = StudyPaths(STUDY, tmp_path)
-    _, files, frame = plan_target(study_params(outcome.task, len(rows)), outcome.task.target, paths, "")
-    assert files.prepared == paths.grouped(outcome.task.target)
+    _, files, frame = plan_target(plan.params, plan.target, paths, "")
+    assert files.prepared == paths.grouped(plan.target)
     for train, validation in cross_validation_folds(frame["composition"].to_numpy(), 4):
         assert not set(groups[train]) & set(groups[validation])
-
-
-def test_a_fit_that_was_begun_with_other_groups_is_not_gone_on_with(tmp_path):
-    rows = rows_of(60).assign(split="train")
-    settings, silent = Settings(methods=["ml"], trials=1, workers=1), lambda line: None
-    decide(rows, settings, tmp_path, silent)
-    for _ in range(2):
-        said: list[str] = []
-        decide(rows.assign(group=rows["composition"]), settings, tmp_path, said.append)
-    assert said
-    said.clear()
-    decide(rows.assign(group=[f"g{i // 3}" for i in range(60)]), settings, tmp_path, said.append)
-    assert not said
-
-
-def test_a_hold_out_takes_whole_groups_and_passes_over_one_that_is_too_large():
-    keys = np.array(["big"] * 40 + [f"k{i}" for i in range(20)], dtype=object)
-    for seed in range(10):
-        held = held_out(keys, 0.2, seed)
-        assert not held[:40].any()
-        assert held.sum() == 12
-    halves = np.array(["a"] * 10 + ["b"] * 12, dtype=object)
-    assert held_out(halves, 0.1, 0).tolist() == [True] * 10 + [False] * 12
 
 
 @pytest.mark.parametrize(
@@ -107,20 +79,9 @@ def test_a_fit_by_a_column_of_groups_holds_out_whole_groups(tmp_path):
     assert (data["split"] == "test").sum() == 25
 
 
-def test_more_folds_than_groups_allow_are_cut_and_said():
+def test_more_folds_than_groups_allow_are_cut_and_said(tmp_path):
     formulas, values, groups = series(12)
-    model = CrossPropertyRegressor(methods=["ml"], trials=1, folds=9).fit(formulas, values, groups=groups)
-    assert any(note.startswith("4 folds instead of 9") for note in model.notes_)
-
-
-def test_a_coverage_beyond_what_the_errors_can_tell_is_warned_of():
-    rows = rows_of(60)
-    model = CrossPropertyRegressor(methods=["ml"], trials=1, folds=2).fit(rows["formula"], rows["value"])
-    with pytest.warns(UserWarning, match=r"60 errors are known.*too few for a coverage of 0.99"):
-        model.predict_interval(["NaCl"], coverage=0.99)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model.predict_interval(["NaCl"], coverage=0.95)
-    for coverage in (0, 1, 1.5, -1, "much", True):
-        with pytest.raises(ValueError, match="between 0 and 1"):
-            model.predict_interval(["NaCl"], coverage=coverage)
+    rows = learning_rows(formulas, values, groups)
+    plan = run_fit(rows, Settings(methods=["ml"], trials=1, folds=9, workers=1), tmp_path, write=silent).plan
+    assert plan.params.study.folds == 4
+    assert any(note.startswith("4 folds instead of 9") for note in plan.notes)

@@ -8,24 +8,18 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from made_rows import rows_of, write_csv
+from made_rows import rows_of
 from typer.testing import CliRunner
 
 from crossprop.cli import app
+from crossprop.data.formula_list import read_formula_list
 from crossprop.errors import ConfigError, ModelFormatError, OwnFileError, UnknownModelError
-from crossprop.estimator.decision import Settings
-from crossprop.estimator.fit import fit_file
-from crossprop.estimator.predict import model_folder, read_pipe, read_text
+from crossprop.estimator.predict import model_folder, read_pipe
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("own")
-    settings = Settings(
-        target="hardness", unit="GPa", methods=["ml"], trials=1, folds=2, workers=1, holdout=0.1
-    )
-    path = write_csv(folder / "my.csv", rows_of(40))
-    return fit_file(path, settings, folder / "model", write=lambda line: None).folder
+@pytest.fixture
+def model(quick_fit):
+    return quick_fit.model_folder_
 
 
 @pytest.fixture
@@ -62,6 +56,14 @@ def test_bad_rows_are_named_and_the_rest_is_predicted(run, model):
     assert "1 of 3 rows hold no formula" in result.stderr
 
 
+def test_where_no_row_holds_a_formula_all_are_named(run, model):
+    result = run(model, "nonsense!", "?", "--format", "json")
+    assert result.exit_code == 3
+    assert [(row["value"], row["in_domain"], row["note"]) for row in json.loads(result.stdout)] == [
+        (None, None, "")
+    ] * 2
+
+
 def test_a_file_keeps_its_other_columns_and_lines(run, model, tmp_path):
     path = tmp_path / "in.csv"
     path.write_text("name;compound;value\nfirst;LiNa;7\nsecond;?;8\n\nthird;LiO;9\n", encoding="utf-8")
@@ -80,45 +82,74 @@ def test_the_ending_of_the_output_says_how_it_is_written(run, model, tmp_path, e
     assert run(model, "LiNa", "--output", out).exit_code == 0
     read = {"parquet": pd.read_parquet, "json": pd.read_json, "csv": pd.read_csv}[ending](out)
     assert np.isfinite(read["value"]).all()
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert {path.name for path in tmp_path.iterdir()} <= {out.name, "cache"}
 
 
-def test_an_unknown_ending_is_refused(run, model, tmp_path):
+def test_an_unknown_ending_is_refused_before_anything_is_read(run, tmp_path):
     with pytest.raises(ConfigError, match=r"\.xlsx"):
-        run(model, "LiNa", "--output", tmp_path / "out.xlsx")
-
-
-def test_json_holds_null_where_there_is_no_value(run, model):
-    rows = json.loads(run(model, "LiNa", "?", "--format", "json").stdout)
-    assert rows[0]["in_domain"] in (True, False)
-    assert rows[1]["value"] is None
+        run(tmp_path / "no model", "LiNa", "--output", tmp_path / "out.xlsx")
 
 
 def test_the_table_is_for_people(run, model):
-    said = run(model, "LiNa", "--format", "table").stdout
+    said = run(model, "LiNa", "?", "--format", "table").stdout
     assert "hardness (GPa)" in said
     assert "90 % interval" in said
+    assert "formula 2: " in said
 
 
-@pytest.mark.parametrize("text", ["LiNa\nLiO\n", "formula\nLiNa\nLiO\n", "n,formula\n1,LiNa\n2,LiO\n"])
-def test_a_pipe_may_hold_lines_or_a_table(run, model, text):
-    result = run(model, "-", stdin=text)
-    assert result.exit_code == 0
-    assert table(result)["formula"].tolist() == ["LiNa", "LiO"]
+LISTS = ["LiNa\nLiO\n", "Formula\nLiNa\nLiO\n", "n,formula\n1,LiNa\n2,LiO\n", '"LiNa"\r\n"LiO"\r\n']
 
 
-def test_a_pipe_whose_column_is_unknown_is_refused():
-    with pytest.raises(OwnFileError, match="--formula-column"):
-        read_text("a,b\n1,NaCl\n", "c")
-    with pytest.raises(OwnFileError, match="empty"):
-        read_text("\n", None)
-    with pytest.raises(OwnFileError, match="no formula below"):
-        read_text("formula\n", None)
+@pytest.mark.parametrize("text", LISTS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_pipe_and_a_file_may_hold_lines_or_a_table(run, model, tmp_path, text, encoding):
+    path = tmp_path / "list.csv"
+    path.write_bytes(text.encode(encoding))
+    for result in (run(model, "-", stdin=path.read_bytes()), run(model, "--input", path)):
+        assert result.exit_code == 0
+        made = table(result)
+        assert made.iloc[:, list(made.columns).index("value") - 1].tolist() == ["LiNa", "LiO"]
 
 
-def test_lines_of_a_pipe_are_counted_with_its_header():
-    asked = read_text("n,formula\n1,LiNa\n\n2,LiO\n", None)
-    assert asked.lines == [2, 4]
+def test_a_pipe_keeps_its_other_columns(run, model):
+    result = run(model, "-", "--formula-column", "what", stdin=b"what;n\nLiNa;1,5\nLiO;2\n")
+    assert table(result)["n"].tolist() == ["1,5", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        ("a,b\n1,x\n", None, "--formula-column"),
+        ("a,b\n1,NaCl\n", "c", "--formula-column"),
+        ("NaCl\nKCl\n", "c", "not c"),
+        ("\n", None, "empty"),
+        ("formula\n", None, "no formula below"),
+        ("formula,n\n", None, "no row|holds no|only a header|empty"),
+    ],
+)
+def test_a_list_without_formulas_is_refused(tmp_path, text, column, message):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(OwnFileError, match=message):
+        read_formula_list(tmp_path / "list.txt", column)
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas", "lines"),
+    [
+        ("formula\nLiNa\n\nLiO\n", ["LiNa", "LiO"], [2, 4]),
+        ("LiNa\nno formula here\nLiO\n", ["LiNa", "no formula here", "LiO"], [1, 2, 3]),
+        ("formula n\nLiNa 1\nLiO 2\n", ["LiNa", "LiO"], [2, 3]),
+    ],
+)
+def test_no_row_of_a_list_is_lost_and_lines_are_those_of_the_file(tmp_path, text, formulas, lines):
+    (tmp_path / "list.txt").write_text(text)
+    asked = read_formula_list(tmp_path / "list.txt")
+    assert (asked.formulas, list(asked.lines)) == (formulas, lines)
+
+
+def test_a_pipe_that_is_closed_is_refused():
+    with pytest.raises(OwnFileError, match="closed"):
+        read_pipe(None, None)
 
 
 @pytest.mark.parametrize("given", [[], ["LiNa", "--input", "x.csv"]])
@@ -127,9 +158,11 @@ def test_one_kind_of_input_is_needed(run, model, given):
         run(model, *given)
 
 
-def test_a_folder_has_no_versions(model):
+def test_a_folder_has_no_versions(run, model):
     with pytest.raises(UnknownModelError, match="has no versions"):
         model_folder(str(model), version="2")
+    with pytest.raises(ConfigError, match="not both"):
+        run(model, "LiNa", "--version", "1", "--alias", "champion")
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
@@ -137,36 +170,11 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         model_folder(str(tmp_path))
 
 
-def test_many_formulas_are_predicted_piece_by_piece(run, model, monkeypatch):
-    whole = table(run(model, *rows_of(30)["formula"]))
+def test_many_formulas_are_predicted_in_parts(run, model, monkeypatch):
+    given = [*rows_of(20)["formula"], "?"]
+    whole = table(run(model, *given))
     monkeypatch.setattr("crossprop.estimator.predict.CHUNK", 7)
-    pd.testing.assert_frame_equal(table(run(model, *rows_of(30)["formula"])), whole)
-
-
-@pytest.mark.parametrize("text", ["formula\nLiNa\nLiO\n", "LiNa\nLiO\n", '"LiNa"\r\n"LiO"\r\n'])
-def test_a_file_may_be_a_mere_list_of_formulas(run, model, tmp_path, text):
-    path = tmp_path / "list.csv"
-    path.write_text(text, encoding="utf-8", newline="")
-    result = run(model, "--input", path)
-    assert result.exit_code == 0
-    assert table(result)["formula"].tolist() == ["LiNa", "LiO"]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_pipe_may_come_from_a_spreadsheet(run, model, encoding):
-    result = run(model, "-", stdin="formula;n\nLiNa;1,5\nLiO;2\n".encode(encoding))
-    assert result.exit_code == 0
-    assert table(result)["n"].tolist() == ["1,5", "2"]
-
-
-def test_a_pipe_that_is_closed_is_refused():
-    with pytest.raises(OwnFileError, match="closed"):
-        read_pipe(None, None)
-
-
-def test_an_unknown_ending_is_refused_before_anything_is_read(run, tmp_path):
-    with pytest.raises(ConfigError, match="ending"):
-        run(tmp_path / "no model", "LiNa", "--output", tmp_path / "out.txt")
+    pd.testing.assert_frame_equal(table(run(model, *given)), whole)
 
 
 def test_columns_of_elements_are_composed_and_kept(run, model, tmp_path):

@@ -26,7 +26,7 @@ def rows_of(n: int = 60, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def write_networks(folder: Path, formulas: list[str], recipe: str = "sketch", **changed: Any) -> Path:
+def write_networks(folder: Path, formulas: list[str], recipe: str = "short", **changed: Any) -> Path:
     """A folder of source networks that have seen these formulas; the networks themselves are missing."""
     folder.mkdir(parents=True)
     keys = composition_keys(fraction_matrix(formulas))
@@ -41,3 +41,7 @@ def write_csv(path: Path, rows: pd.DataFrame, **columns: Any) -> Path:
     table = pd.DataFrame({"id": [f"s{i}" for i in range(len(rows))], "compound": rows["formula"]})
     table.assign(hardness=rows["value"].round(4), **columns).to_csv(path, index=False)
     return path
+
+
+def silent(line: str) -> None:
+    """Takes the place of what prints."""

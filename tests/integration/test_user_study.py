@@ -15,7 +15,7 @@ import yaml
 from crossprop.data.catalog import load_catalog
 from crossprop.data.user_rows import read_own_file
 from crossprop.estimator.add import NewProperty, add_data, held_out_rows
-from crossprop.estimator.study_write import plan_study
+from crossprop.estimator.study_file import plan_study
 from crossprop.paths import RAW
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""Studies for one's own data: valid for every size, cheaper for less, and never written over another one."""
+"""Studies for user data: valid for every size, cheaper for less, and never written over another one."""
 
 from __future__ import annotations
 
@@ -13,80 +13,77 @@ from crossprop.data.catalog import load_catalog
 from crossprop.data.user_rows import read_own_file
 from crossprop.errors import ConfigError, OwnFileError, UnknownPropertyError
 from crossprop.estimator.add import NewProperty, add_data, held_out_rows
+from crossprop.estimator.budget import PUBLIC, STUDIES, estimate_study, target_seconds
 from crossprop.estimator.study_file import (
-    TIERS,
     default_search,
-    estimate,
+    explain,
+    plan_study,
     shards_of,
+    studies_naming,
     study_values,
-    target_seconds,
+    write_study,
 )
-from crossprop.estimator.study_write import explain, plan_study, studies_naming, write_study
 from crossprop.methods import Side
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES = (15, 22, 60, 99, 100, 500, 1_200, 1_201, 5_000, 24_000, 100_000)
-SOURCE_ROWS = {"formation_energy": 138_000, "band_gap": 320_000, "seebeck_p": 9_000}
+SOURCE_ROWS = dict.fromkeys(PUBLIC, 100_000) | {"band_gap": 320_000, "seebeck_p": 9_000}
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A project with a property `strength` of 60 rows, and a folder for studies."""
+def planned(tmp_path, monkeypatch):
+    """Plans studies in a project with a property `strength` of 60 rows, and a folder for studies."""
     monkeypatch.delenv("CROSSPROP_CATALOG", raising=False)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.csv"
-    lines = [f"Fe{i}O,{i}.25" for i in range(1, 61)]
-    path.write_text("formula,strength\n" + "\n".join(lines) + "\n")
+    path.write_text("formula,strength\n" + "".join(f"Fe{i}O,{i}.25\n" for i in range(1, 61)))
     table = read_own_file(path, target="strength")
-    add_data(path, table, held_out_rows(path, table), NewProperty("strength", "MPa", "Strength, of ours"))
+    add_data(path, table, held_out_rows(path, table), NewProperty("strength", "MPa", "Strength, of steels"))
     (tmp_path / "conf" / "study").mkdir(parents=True)
-    return tmp_path
+
+    def plan(name="mine", targets=("strength",), sources=None, **options):
+        return plan_study(load_catalog(), name, targets, sources, tmp_path / "data" / "raw", **options)
+
+    return plan
 
 
-def planned(own, name="mine", targets=("strength",), sources=None, **options):
-    return plan_study(load_catalog(), name, targets, sources, own / "data" / "raw", **options)
+def params_of(*arguments, **options):
+    return parse_params(study_values("mine", *arguments, **options))
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", STUDIES)
 @pytest.mark.parametrize("rows", SIZES)
 def test_every_tier_is_valid_for_every_size(tier, rows):
-    study = parse_params(study_values("mine", ["a", "b"], {"a": rows, "b": 3_000}, tier=tier)).study
+    study = params_of(["a", "b"], {"a": rows, "b": 3_000}, tier=tier).study
     assert 2 <= study.folds_of("a") <= min(10, rows)
     assert study.shard_of("a") == study.shard_of("b") == "all"
     for side in (Side.SCRATCH, Side.TRANSFER):
         assert any(method.side is side for method in study.methods)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", STUDIES)
 @pytest.mark.parametrize("sources", [[], ["seebeck_p"], ["formation_energy", "band_gap", "stability"]])
 def test_any_sources_are_possible(tier, sources):
-    study = parse_params(study_values("mine", ["a"], 300, sources, tier=tier)).study
+    study = params_of(["a"], 300, sources, tier=tier).study
     assert list(study.sources) == sources
     assert any(method.side is Side.TRANSFER for method in study.methods) == bool(sources)
     assert set(study.elemnet_sources) <= set(sources)
 
 
 def test_more_rows_have_fewer_folds_and_few_rows_fewer_trials():
-    studies = [
-        parse_params(study_values("mine", ["a"], rows)).study for rows in (500, 3_000, 20_000, 100_000)
-    ]
-    assert [study.folds for study in studies] == [10, 5, 4, 3]
-    few, many = (parse_params(study_values("m", ["a"], n, tier="full")).study.budget for n in (40, 400))
+    assert [params_of(["a"], rows).study.folds for rows in (500, 3_000, 20_000, 100_000)] == [10, 5, 4, 3]
+    few, many = (params_of(["a"], n, tier="full").study.budget for n in (40, 400))
     assert few.ml_trials < many.ml_trials
-
-
-def test_targets_of_different_sizes_have_their_own_folds():
-    study = parse_params(study_values("mine", ["a", "b", "c"], {"a": 300, "b": 400, "c": 9_000})).study
+    study = params_of(["a", "b", "c"], {"a": 300, "b": 400, "c": 9_000}).study
     assert [study.folds_of(t) for t in "abc"] == [10, 10, 4]
 
 
-def test_a_later_tier_costs_more_at_every_size():
-    for rows in SIZES:
-        spent = []
-        for tier in TIERS:
-            params = parse_params(study_values("mine", ["a"], rows, tier=tier))
-            spent.append(estimate(params, {"a": rows}, SOURCE_ROWS).total)
-        assert spent == sorted(spent)
+@pytest.mark.parametrize("rows", SIZES)
+def test_a_later_tier_costs_more(rows):
+    spent = [
+        estimate_study(params_of(["a"], rows, tier=tier), {"a": rows}, SOURCE_ROWS).total for tier in STUDIES
+    ]
+    assert spent == sorted(spent)
 
 
 def test_many_targets_are_shared_out_among_few_stages():
@@ -112,12 +109,12 @@ def test_the_estimate_is_near_what_measured_studies_cost(study, overrides, compo
     assert 1 / 2 < estimated / measured < 2
 
 
-def test_search_spaces_are_those_of_the_configuration():
-    assert default_search() == yaml.safe_load((ROOT / "conf" / "search" / "default.yaml").read_text())
+def test_search_spaces_are_those_of_the_configuration(compose):
+    assert default_search() == compose()["search"]
 
 
-def test_a_written_study_holds_what_was_planned(own):
-    study = planned(own, tier="trial")
+def test_a_written_study_holds_what_was_planned(planned):
+    study = planned(tier="trial")
     path = write_study(study)
     assert path == Path("conf/study/mine.yaml")
     stated = yaml.safe_load(path.read_text())
@@ -125,31 +122,31 @@ def test_a_written_study_holds_what_was_planned(own):
     assert parse_params({"study": stated, "search": default_search()}) == study.params
     assert study.rows == {"strength": 45}
     assert stated["title"] == "Strength"
-    assert not list(path.parent.glob(".*"))
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_study_is_not_written_over_another_one(own):
-    path = write_study(planned(own, tier="trial"))
+def test_a_study_is_not_written_over_another_one(planned):
+    path = write_study(planned(tier="trial"))
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="--replace"):
-        write_study(planned(own, tier="quick"))
+        write_study(planned(tier="quick"))
     assert path.read_bytes() == before
-    write_study(planned(own, tier="quick"), replace=True)
+    write_study(planned(tier="quick"), replace=True)
     assert path.read_bytes() != before
 
 
-def test_studies_that_name_a_property_are_found(own):
-    path = write_study(planned(own))
+def test_studies_that_name_a_property_are_found(planned):
+    path = write_study(planned())
     assert studies_naming("strength") == studies_naming("formation_energy") == [path]
     assert studies_naming("band_gap") == []
 
 
-def test_minutes_choose_the_largest_tier_that_fits(own):
-    totals = {tier: planned(own, tier=tier).estimate.total / 60 for tier in TIERS}
+def test_minutes_choose_the_largest_tier_that_fits(planned):
+    totals = {tier: planned(tier=tier).estimate.total / 60 for tier in STUDIES}
     for tier, minutes in totals.items():
-        assert planned(own, minutes=minutes + 0.01).tier == tier
+        assert planned(minutes=minutes + 0.01).tier == tier
     with pytest.raises(ConfigError, match="trial, takes about"):
-        planned(own, minutes=totals["trial"] / 2)
+        planned(minutes=totals["trial"] / 2)
 
 
 @pytest.mark.parametrize(
@@ -167,27 +164,27 @@ def test_minutes_choose_the_largest_tier_that_fits(own):
         ({"tier": "quick", "minutes": 5.0}, ConfigError, "not both"),
     ],
 )
-def test_impossible_studies_are_refused(own, options, error, part):
+def test_impossible_studies_are_refused(planned, options, error, part):
     with pytest.raises(error, match=part):
-        planned(own, **options)
+        planned(**options)
 
 
-def test_what_a_study_computes_is_said_beforehand(own):
-    text = explain(planned(own))
+def test_what_a_study_computes_is_said_beforehand(planned):
+    text = explain(planned())
     assert "strength: 45 rows to learn from, 10 folds" in text
     assert "formation_energy (freed of the targets' compositions)" in text
     assert "MB first" in text
     assert "mostly be noise" in text
-    assert "download" not in explain(planned(own, tier="trial"))  # its source is installed
+    assert "download" not in explain(planned(tier="trial"))  # its source is installed
 
 
-def test_missing_own_files_are_named_with_what_brings_them_back(own):
-    (own / "own" / "strength" / "train.csv").unlink()
+def test_missing_user_files_are_named_with_what_brings_them_back(planned):
+    Path("own/strength/train.csv").unlink()
     with pytest.raises(OwnFileError, match="dvc checkout"):
-        planned(own)
+        planned()
 
 
-def test_built_in_targets_can_be_studied_as_well(own):
-    study = planned(own, targets=("slme", "seebeck_n"))
+def test_built_in_targets_can_be_studied_as_well(planned):
+    study = planned(targets=("slme", "seebeck_n"))
     assert study.rows["seebeck_n"] == 500
     assert 2_000 < study.rows["slme"] < 4_000

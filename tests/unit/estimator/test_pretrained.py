@@ -48,12 +48,12 @@ def test_a_folder_of_another_format_is_refused(tmp_path, changed):
 
 
 def test_the_largest_cached_networks_that_have_not_seen_the_rows_are_taken(tmp_path):
-    write_networks(tmp_path / "networks" / "a", ["KCl"], "sketch")
+    write_networks(tmp_path / "networks" / "a", ["KCl"], "short")
     write_networks(tmp_path / "networks" / "b", ["LiF"], "quick")
     write_networks(tmp_path / "networks" / "c", ["NaCl"], "full")
     write_networks(tmp_path / "networks" / "damaged", ["LiF"], "full", format=2)
     assert find_networks(keys_of("NaCl"), tmp_path).recipe == "quick"
-    assert find_networks(keys_of("NaCl", "LiF"), tmp_path).recipe == "sketch"
+    assert find_networks(keys_of("NaCl", "LiF"), tmp_path).recipe == "short"
     assert find_networks(keys_of("NaCl", "LiF", "KCl"), tmp_path) is None
 
 
@@ -67,8 +67,8 @@ def test_networks_of_the_fallback_are_the_last_choice_and_spare_no_training(tmp_
     )
     found = networks_for(keys_of("NaCl"), RECIPES[0], cache=tmp_path, write=lambda line: None)
     assert [found.folder] == asked
-    write_networks(tmp_path / "networks" / "y", ["LiF"], "sketch")
-    assert find_networks(keys_of("NaCl"), tmp_path).recipe == "sketch"
+    write_networks(tmp_path / "networks" / "y", ["LiF"], "short")
+    assert find_networks(keys_of("NaCl"), tmp_path).recipe == "short"
 
 
 def test_cached_networks_of_a_larger_recipe_spare_the_training(tmp_path, monkeypatch):
@@ -95,5 +95,5 @@ def test_a_failed_training_says_why_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_an_unknown_recipe_is_refused(tmp_path):
-    with pytest.raises(PretrainingError, match="sketch, quick, full"):
+    with pytest.raises(PretrainingError, match="short, quick, full"):
         prepare_sources(["NaCl"], "huge", cache=tmp_path)
