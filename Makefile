@@ -6,7 +6,7 @@ LOCK ?= requirements.lock
 PORT ?= 5000
 STAGE ?=
 PYTEST_ARGS ?=
-BENCHMARKS ?= elemnet_training batched_folds worker_scaling tracking_store physical_attributes
+BENCHMARKS ?= elemnet_training worker_scaling tracking_store physical_attributes
 BIN := $(VENV)/bin
 
 # Nothing calls home, and child processes (DVC stages, MLflow projects) find this environment first.

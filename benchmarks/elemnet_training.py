@@ -27,7 +27,7 @@ import numpy as np
 
 from crossprop.config import PARAMS_FILE, Recipe, load_params
 from crossprop.data.compositions import ELEMENTS
-from crossprop.experiments.executor import usable_cores
+from crossprop.io import usable_cores
 from crossprop.methods import DEFAULT_SEED, Architecture, Representation
 from crossprop.paths import StudyPaths
 from crossprop.training.device import configure

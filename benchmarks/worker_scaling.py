@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from crossprop.experiments.executor import usable_cores
+from crossprop.io import usable_cores
 from crossprop.methods import DEFAULT_SEED
 from crossprop.training.device import configure, process_environment
 

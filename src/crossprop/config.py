@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from crossprop.errors import ConfigError
 from crossprop.methods import (
     DEFAULT_SEED,
+    EXTENSION_REGRESSORS,
     EXTRACTION_LAYERS,
-    OWN_REGRESSORS,
     PAPER_METHODS,
     REGRESSORS,
     Family,
@@ -24,7 +24,7 @@ from crossprop.methods import (
 
 
 class Section(BaseModel):
-    """Frozen, and closed: an unknown key is an error, not a shrug; text is no number."""
+    """Frozen and closed: an unknown key is an error, and text is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -43,7 +43,8 @@ class Recipe(Section):
         batch_size: Training rows of one step (all of them where there are fewer).
         min_steps: Steps that a fit has at least: on few rows there are more epochs. 0 asks for none.
         min_batches: Batches that an epoch has at least: on few rows the batch is halved, down to 16 rows.
-        learning_rate: Its greatest value over the schedule.
+        learning_rate: Its greatest value over the schedule. Where the search space has a range for it (or for another
+            key), the first trial takes the value given here.
         weight_decay: Decoupled decay (AdamW); 0 is plain Adam.
         schedule: ``cosine`` falls to zero after the warm-up, ``constant`` stays.
         warmup_fraction: Share of the steps over which the rate rises linearly.
@@ -66,9 +67,7 @@ class Recipe(Section):
 
 
 class Budget(Section):
-    """What one side, scratch or transfer, may spend on tuning one target.
-
-    Both sides get the same.
+    """What each side, scratch and transfer alike, may spend on tuning one target.
 
     Attributes:
         ml_trials: Trials on regressors, shared evenly among the side's cells of that family.
@@ -82,13 +81,14 @@ class Budget(Section):
 
 
 class Fidelity(Section):
-    """Successive halving: hopeless cells see few rows, few steps and few folds.
+    """Successive halving: cells with large errors are pruned after few rows, few steps and few folds.
 
     Attributes:
         rows: Most training rows of a screening fit.
         steps: Most steps of a screening fit of a network.
-        after_screening: Methods of each side and family (the paper's and ours apart) that are cross-validated.
-        after_first_fold: Methods of each side (the paper's and ours apart) that go on after the first fold.
+        after_screening: Methods of each side and family that are cross-validated, the paper's and the extension
+            methods apart.
+        after_first_fold: Methods of each side that go on after the first fold, likewise apart.
         margin: Share by which a method may be behind the best of those on the first fold and still go on.
     """
 
@@ -111,8 +111,40 @@ class LearningCurve(Section):
     shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1, strict=True)], ...], Field(min_length=1)]
 
 
-class Range(Section):
-    """One hyperparameter: an interval or a list of choices, with the default that is always tried first.
+class Interval(Section):
+    """What a hyperparameter may be: an interval or a list of choices.
+
+    Attributes:
+        low: Least value of an interval.
+        high: Greatest value of an interval.
+        log: Whether the interval is sampled on a logarithmic scale.
+        integer: Whether only whole numbers are sampled.
+        choices: What may be chosen, in place of an interval.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    integer: bool = False
+    choices: tuple[str | int | float | bool | None, ...] | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.integer:
+                raise ValueError("give either choices or low/high, not both")
+            return self
+        if self.low is None or self.high is None or self.low >= self.high:
+            raise ValueError("low and high are needed, low below high (or choices)")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range needs low above 0")
+        if self.integer and (self.low % 1 or self.high % 1):
+            raise ValueError("an integer range needs whole low, high and default")
+        return self
+
+
+class Range(Interval):
+    """An interval or a list of choices, with the default that is always tried first.
 
     Attributes:
         low: Least value of an interval.
@@ -123,39 +155,31 @@ class Range(Section):
         default: What the first trial takes.
     """
 
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    integer: bool = False
-    choices: tuple[str | int | float | bool | None, ...] | None = None
     default: str | int | float | bool | None
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _contains_default(self) -> Self:
         if self.choices is not None:
-            if self.low is not None or self.high is not None or self.log or self.integer:
-                raise ValueError("give either choices or low/high, not both")
             if self.default not in self.choices:
                 raise ValueError(f"default {self.default!r} is none of the choices {list(self.choices)}")
             return self
-        if self.low is None or self.high is None or self.low >= self.high:
-            raise ValueError("low and high are needed, low below high (or choices)")
-        if self.log and self.low <= 0:
-            raise ValueError("a logarithmic range needs low above 0")
         if isinstance(self.default, (str, bool)) or self.default is None:
             raise ValueError(f"default {self.default!r} is no number")
+        assert self.low is not None
+        assert self.high is not None
         if not self.low <= self.default <= self.high:
             raise ValueError(f"default {self.default} lies outside {self.low} to {self.high}")
-        if self.integer and any(value % 1 for value in (self.low, self.high, self.default)):
+        if self.integer and self.default % 1:
             raise ValueError("an integer range needs whole low, high and default")
         return self
 
 
 Space = dict[str, Range]
+NetworkSpace = dict[str, Interval]
 
 
 class RegressorSpace(Section):
-    """The zoo: shared hyperparameters and those of each algorithm, tried in this order with their defaults.
+    """Hyperparameters shared by all algorithms, and those of each, tried in this order with their defaults.
 
     Attributes:
         shared: Hyperparameters that every algorithm has, by name.
@@ -173,33 +197,33 @@ class SearchConfig(Section):
 
     Attributes:
         ml: The paper's regressors (``ml`` and ``ml_featextr``).
-        own: The regressors of our methods (``boost`` and ``boost_sources``).
-        dl: Networks that start at random weights; by key of a recipe.
-        finetune: Networks that start at a source's weights; by key of a recipe.
+        extension: The regressors of the extension methods (``boost`` and ``boost_sources``).
+        dl: Networks that start at random weights, by key of ``study.scratch``, which has the defaults.
+        finetune: Networks that start at a source's weights, by key of ``study.transfer``, which has the defaults.
         layers: Extraction layers that may be chosen.
         default_layer: Extraction layer of the first trial.
     """
 
     ml: RegressorSpace
-    own: RegressorSpace = RegressorSpace(algorithms={name: {} for name in OWN_REGRESSORS}, defaults_first=3)
-    dl: Space
-    finetune: Space
+    extension: RegressorSpace = RegressorSpace(
+        algorithms={name: {} for name in EXTENSION_REGRESSORS}, defaults_first=3
+    )
+    dl: NetworkSpace
+    finetune: NetworkSpace
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = EXTRACTION_LAYERS
     default_layer: str = EXTRACTION_LAYERS[1]
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        for section, space, known in (("ml", self.ml, REGRESSORS), ("own", self.own, OWN_REGRESSORS)):
-            if strange := sorted(set(space.algorithms) - set(known)):
+        for section, known in (("ml", REGRESSORS), ("extension", EXTENSION_REGRESSORS)):
+            if unknown := sorted(set(getattr(self, section).algorithms) - set(known)):
                 raise ValueError(
-                    f"{section}.algorithms names {', '.join(strange)}; known are {', '.join(known)}"
+                    f"{section}.algorithms names {', '.join(unknown)}; known are {', '.join(known)}"
                 )
-        for name, networks in (("dl", self.dl), ("finetune", self.finetune)):
-            for key, given in networks.items():
-                for value in given.choices or (given.low, given.high, given.default):
-                    _accept(
-                        f"{name}.{key}", key, int(value) if given.integer and value is not None else value
-                    )
+        for section in ("dl", "finetune"):
+            for key, interval in getattr(self, section).items():
+                for value in interval.choices or (interval.low, interval.high):
+                    _accept(f"{section}.{key}", key, int(value) if interval.integer else value)
         if unknown := sorted(set(self.layers) - set(EXTRACTION_LAYERS)):
             raise ValueError(f"layers names {', '.join(unknown)}; known are {', '.join(EXTRACTION_LAYERS)}")
         if self.default_layer not in self.layers:
@@ -208,7 +232,7 @@ class SearchConfig(Section):
 
 
 def _accept(path: str, key: str, value: object) -> None:
-    """Refuse a hyperparameter of a network that no recipe would take."""
+    """Refuse a value that no recipe of a network would take."""
     try:
         Recipe.model_validate({"epochs": 1, "batch_size": 1, "learning_rate": 1.0, key: value})
     except ValidationError as error:
@@ -221,14 +245,12 @@ class ComputeConfig(Section):
     Attributes:
         workers: Processes that fit cells, one thread each; 0 takes one for every core.
         backend: Keras backend of the workers.
-        retries: How often a failed piece of work is tried again before its cell counts as failed.
-        together: Whether the folds of a network are trained as one batched network: ``auto`` does so on a GPU.
+        retries: How often a failed task is tried again before its cell counts as failed.
     """
 
     workers: Annotated[int, Field(ge=0, strict=True)] = 0
     backend: Literal["tensorflow", "jax"] = "tensorflow"
     retries: Annotated[int, Field(ge=0, strict=True)] = 1
-    together: Literal["auto", "always", "never"] = "auto"
 
 
 _WITHOUT_REPEATS = ("targets", "sources", "elemnet_sources", "methods", "representations")
@@ -254,7 +276,7 @@ class StudyConfig(Section):
         folds: Folds of the cross-validation.
         folds_by_target: The same for single targets.
         budget: What tuning may spend.
-        fidelity: How early hopeless cells end; ``null`` computes every method in full.
+        fidelity: When cells with large errors are pruned; ``null`` computes every method in full.
         learning_curve: Refits on shares of the training rows; ``null`` for none.
         pretrain: Recipe of a source's ElemNet.
         joint_pretrain: Recipe of the joint network.
@@ -360,7 +382,7 @@ class StudyConfig(Section):
             if method.family is Family.REGRESSOR:
                 taken = Representation.PREDICTED_SOURCES
             return [(name, taken) for name in self.joint]
-        if method.ours:
+        if method.extension:
             regressor = method.family is Family.REGRESSOR
             return [(None, Representation.PHYSICAL_ATTRIBUTES if regressor else Representation.COMBINED)]
         if method.side is Side.SCRATCH:
@@ -398,6 +420,24 @@ class Params(Section):
     search: SearchConfig
     compute: ComputeConfig = ComputeConfig()
 
+    @model_validator(mode="after")
+    def _recipes_lie_in_their_spaces(self) -> Self:
+        for section, recipe in (("dl", "scratch"), ("finetune", "transfer")):
+            for key, interval in getattr(self.search, section).items():
+                try:
+                    with_default(interval, getattr(self.study, recipe), key)
+                except ValidationError as error:
+                    message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                    raise ValueError(
+                        f"study.{recipe}.{key} is the default of search.{section}.{key}: {message}"
+                    ) from None
+        return self
+
+
+def with_default(interval: Interval, recipe: Recipe, key: str) -> Range:
+    """The range of a network's hyperparameter: its default is the value of the recipe."""
+    return Range(**interval.model_dump(), default=getattr(recipe, key))
+
 
 def parse_params(values: Any, origin: str = "params") -> Params:
     """Validate the plain values of a configuration.
@@ -425,7 +465,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing. Run from the project's root, where dvc.yaml stands.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {error}. Mend it, or restore it with git.") from None
+        raise ConfigError(f"{path} is no YAML: {error}. Correct it, or restore it with git.") from None
     return parse_params(values, origin=str(path))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class CrosspropError(Exception):
-    """Base of all errors that a user can mend; the command line prints them without a traceback."""
+    """Base of all errors that a user can correct; the command line prints them without a traceback."""
 
 
 class ConfigError(CrosspropError):
@@ -27,11 +27,11 @@ class DataError(CrosspropError):
 
 
 class FetchError(DataError):
-    """A catalogued file could not be had whole and unaltered."""
+    """A catalogued file could not be fetched whole and unaltered."""
 
 
 class OwnFileError(DataError):
-    """A file of one's own cannot be read, or must not be added as it is."""
+    """A file of the user cannot be read, or must not be added as it is."""
 
 
 class UnknownPropertyError(DataError):
@@ -58,12 +58,16 @@ class TrackingError(CrosspropError):
     """The tracking store or the model registry refused or is not what it should be."""
 
 
+class StoreOutOfReachError(TrackingError):
+    """The tracking store does not answer now but may soon: a server that restarts, a lock that is held."""
+
+
 class UnknownModelError(TrackingError):
     """The registry holds no such model, version or alias, or several of that name."""
 
 
 class PromotionError(TrackingError):
-    """A champion could not be changed: nothing was moved."""
+    """A champion could not be changed: every alias stays as it was."""
 
 
 class ModelFormatError(CrosspropError):
@@ -75,7 +79,7 @@ class ServiceError(CrosspropError):
 
 
 class ScreeningError(CrosspropError):
-    """A screening cannot be set up, carried on or written."""
+    """A screening cannot be set up, continued or written."""
 
 
 class ExpressionError(ScreeningError):
@@ -83,15 +87,15 @@ class ExpressionError(ScreeningError):
 
 
 class PretrainingError(CrosspropError):
-    """Source networks for one's own data could not be trained."""
+    """Source networks for the data of a user could not be trained."""
 
 
 class EstimatorInputError(DataError, ValueError):
-    """What was handed to an estimator cannot be learnt from or predicted; a ``ValueError``, too, as is the custom."""
+    """An estimator cannot learn from or predict what it was given; also a ``ValueError``, as scikit-learn expects."""
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command; an error that the user can mend is printed without a traceback and ends with status 1."""
+    """Run a command; an error that the user can correct is printed without a traceback and ends with status 1."""
     try:
         command()
     except CrosspropError as error:
@@ -102,7 +106,7 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(130)
     except OSError as error:
         print(
-            f"{type(error).__name__}: {error}. Mend the disk or the permissions and run again.",
+            f"{type(error).__name__}: {error}. Check the disk and the permissions, then run again.",
             file=sys.stderr,
         )
         sys.exit(1)

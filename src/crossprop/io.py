@@ -1,19 +1,22 @@
-"""Folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, digests of them, and the cores of this machine."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from crossprop.errors import StoreError
 
 
 @contextmanager
-def replaced_whole(folder: Path) -> Iterator[Path]:
-    """Give an empty draft that takes a folder's place once the block has filled it.
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty draft folder that takes the folder's place once the block has filled it.
 
     Where the block fails nothing of the draft is left, and what was there before stays.
 
@@ -21,20 +24,77 @@ def replaced_whole(folder: Path) -> Iterator[Path]:
         folder: Replaced, or made with its parents.
 
     Raises:
-        StoreError: The disk is full, or something stands in the way.
+        StoreError: The disk is full, or the folder cannot be written.
     """
-    draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    draft = _draft(folder)
     try:
+        with _store_errors(folder):
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+            yield draft
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
+    finally:
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        yield draft
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Like :func:`atomic_folder` for one file: the block writes the draft that it is given.
+
+    Raises:
+        StoreError: The disk is full, or the file cannot be written.
+    """
+    draft = _draft(path)
+    try:
+        with _store_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield draft
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as JSON; NaN and infinity are refused with a ``ValueError``."""
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The values of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 of the names and contents of all files below a folder."""
+    hasher = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        hasher.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
+    return hasher.hexdigest()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def _store_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise StoreError(
-            f"{folder} cannot be written: {error.strerror or error}{where}. Free some space or mend the permissions, "
-            "then run again: what is finished is kept."
+            f"{path} cannot be written: {error.strerror or error}{where}. Free some space or correct the "
+            "permissions, then run again: what is finished is kept."
         ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 DEFAULT_SEED = 1234567
 """Seed of the paper's experiments (Gupta et al. 2021, Methods)."""
@@ -69,7 +70,7 @@ class Protocol(StrEnum):
 
 
 class Method(StrEnum):
-    """The rows of the paper's Table 1, and after them the methods of ours."""
+    """The rows of the paper's Table 1, and after them the extension methods."""
 
     BASE = "base"
     ML = "ml"
@@ -86,34 +87,29 @@ class Method(StrEnum):
     BLEND = "blend"
 
     @property
-    def ours(self) -> bool:
-        """Whether the method goes beyond the paper's eight."""
-        return self in _OURS
-
-    @property
     def side(self) -> Side:
         """Base, scratch (SC), transfer (TL), or a blend of both."""
-        if self in (Method.BASE, Method.BLEND):
-            return Side(self.value)
-        scratch = self in (Method.ML, Method.DL, Method.BOOST, Method.RESNET)
-        return Side.SCRATCH if scratch else Side.TRANSFER
+        return _FACTS[self].side
 
     @property
     def family(self) -> Family:
         """Which kind of learner the method fits to the target."""
-        if self in (Method.BASE, Method.BLEND):
-            return Family(self.value)
-        regressor = self in (Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BOOST_SOURCES)
-        return Family.REGRESSOR if regressor else Family.NETWORK
+        return _FACTS[self].family
+
+    @property
+    def notation(self) -> str:
+        """The paper's notation (Gupta et al. 2021, Table 1), continued for the extension methods."""
+        return _FACTS[self].notation
 
     @property
     def architecture(self) -> Architecture | None:
         """The network that the method fits, or ``None`` where it fits none."""
-        if self.family is not Family.NETWORK:
-            return None
-        return (
-            Architecture.RESNET if self in (Method.RESNET, Method.RESNET_FINETUNE) else Architecture.ELEMNET
-        )
+        return _FACTS[self].architecture
+
+    @property
+    def extension(self) -> bool:
+        """Whether the method goes beyond the paper's eight."""
+        return _FACTS[self].extension
 
     @property
     def uses_joint(self) -> bool:
@@ -121,27 +117,36 @@ class Method(StrEnum):
         return self in (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
 
     @property
-    def notation(self) -> str:
-        """The paper's notation (Gupta et al. 2021, Table 1), continued for our methods."""
-        return {
-            "base": "Base",
-            "ml": "SC:ML",
-            "dl": "SC:DL",
-            "ml_featextr": "TL:ML(FeatExtr)",
-            "dl_featextr": "TL:DL(FeatExtr)",
-            "finetune": "TL:FineTune",
-            "modfinetune": "TL:ModFineTune",
-            "freezing": "TL:freezing",
-            "boost": "SC:Boost",
-            "boost_sources": "TL:Boost(Sources)",
-            "resnet": "SC:ResNet",
-            "resnet_finetune": "TL:ResNet(FineTune)",
-            "blend": "Blend",
-        }[self.value]
+    def starts_from_source(self) -> bool:
+        """Whether its network starts from the weights of a source network."""
+        return self in (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE)
 
 
-_OURS = (Method.BOOST, Method.BOOST_SOURCES, Method.RESNET, Method.RESNET_FINETUNE, Method.BLEND)
-PAPER_METHODS = tuple(method for method in Method if method not in _OURS)
+class _Facts(NamedTuple):
+    side: Side
+    family: Family
+    notation: str
+    architecture: Architecture | None = None
+    extension: bool = False
+
+
+_SC, _TL, _ML, _DL = Side.SCRATCH, Side.TRANSFER, Family.REGRESSOR, Family.NETWORK
+_FACTS = {
+    Method.BASE: _Facts(Side.BASE, Family.BASE, "Base"),
+    Method.ML: _Facts(_SC, _ML, "SC:ML"),
+    Method.DL: _Facts(_SC, _DL, "SC:DL", Architecture.ELEMNET),
+    Method.ML_FEATEXTR: _Facts(_TL, _ML, "TL:ML(FeatExtr)"),
+    Method.DL_FEATEXTR: _Facts(_TL, _DL, "TL:DL(FeatExtr)", Architecture.ELEMNET),
+    Method.FINETUNE: _Facts(_TL, _DL, "TL:FineTune", Architecture.ELEMNET),
+    Method.MODFINETUNE: _Facts(_TL, _DL, "TL:ModFineTune", Architecture.ELEMNET),
+    Method.FREEZING: _Facts(_TL, _DL, "TL:freezing", Architecture.ELEMNET),
+    Method.BOOST: _Facts(_SC, _ML, "SC:Boost", extension=True),
+    Method.BOOST_SOURCES: _Facts(_TL, _ML, "TL:Boost(Sources)", extension=True),
+    Method.RESNET: _Facts(_SC, _DL, "SC:ResNet", Architecture.RESNET, extension=True),
+    Method.RESNET_FINETUNE: _Facts(_TL, _DL, "TL:ResNet(FineTune)", Architecture.RESNET, extension=True),
+    Method.BLEND: _Facts(Side.BLEND, Family.BLEND, "Blend", extension=True),
+}
+PAPER_METHODS = tuple(method for method in Method if not method.extension)
 """The paper's eight, in its order."""
 
 HIDDEN_UNITS = (1024,) * 4 + (512,) * 3 + (256,) * 3 + (128,) * 3 + (64,) * 2 + (32,)
@@ -154,20 +159,10 @@ HEAD = "head"
 """Name of the output layer."""
 
 REGRESSORS = (
-    "extra_trees",
-    "random_forest",
-    "bagging",
-    "adaboost",
-    "decision_tree",
-    "svr",
-    "k_neighbors",
-    "ridge",
-    "elastic_net",
-    "lasso",
-    "sgd",
-    "linear",
-)
-"""The zoo: the paper's twelve scikit-learn regressors."""
+    "extra_trees", "random_forest", "bagging", "adaboost", "decision_tree", "svr", "k_neighbors", "ridge",
+    "elastic_net", "lasso", "sgd", "linear",
+)  # fmt: skip
+"""The paper's twelve scikit-learn regressors."""
 
-OWN_REGRESSORS = ("hist_gradient_boosting", "extra_trees", "svr")
-"""What our regressor methods choose among."""
+EXTENSION_REGRESSORS = ("hist_gradient_boosting", "extra_trees", "svr")
+"""What the extension methods ``boost`` and ``boost_sources`` choose among."""

@@ -10,7 +10,7 @@ import yaml
 
 from crossprop.config import load_params, parse_params
 from crossprop.data.catalog import Role, load_catalog
-from crossprop.methods import OWN_REGRESSORS, REGRESSORS
+from crossprop.methods import EXTENSION_REGRESSORS, REGRESSORS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -98,7 +98,7 @@ def test_papers_recipe_can_be_laid_over_any_study(study, compose):
         assert (recipe.batch_size, recipe.learning_rate, recipe.patience) == (32, 1e-4, 200)
         assert (recipe.schedule, recipe.weight_decay, recipe.restore_best) == ("constant", 0.0, True)
     for space in (params.search.dl, params.search.finetune):
-        assert space["learning_rate"].default == 1e-4  # the first trial, and with one trial the only one
+        assert (space["learning_rate"].low, space["learning_rate"].high) == (1e-5, 1e-3)
 
 
 @by_study
@@ -147,14 +147,14 @@ def test_zoo_of_the_default_search_is_the_papers(compose):
 def test_every_regressor_of_the_vocabulary_can_be_built():
     from crossprop.models.regressors import algorithms
 
-    assert set(algorithms()) == {*REGRESSORS, *OWN_REGRESSORS}
+    assert set(algorithms()) == {*REGRESSORS, *EXTENSION_REGRESSORS}
 
 
 def test_default_hyperparameters_are_arguments_of_their_algorithms(compose):
     from crossprop.models.regressors import build_regressor
 
     search = parse_params(compose()).search
-    for zoo in (search.ml, search.own):
+    for zoo in (search.ml, search.extension):
         for name, space in zoo.algorithms.items():
             build_regressor(name, {key: r.default for key, r in space.items()}, seed=1)
 

@@ -21,84 +21,57 @@ STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stag
 
 ANYWHERE = {
     "__init__.py": "holds the version",
-    "cli.py": "no stage runs it",
     "config.py": "read through `params`: what it yields is what the stage names there",
-    "configuration": "as config.py",
-    "console.py": "how errors are printed",
     "errors.py": "no result depends on an error's class",
+    "io.py": "how files are written",
     "paths.py": "a moved folder is another `outs`",
-    "experiments/progress.py": "lines that a person reads while a stage works",
+    "experiments/progress.py": "lines of progress",
 }
 """Modules that no stage needs to name, with the reason."""
 
-TRACKING = (
-    "records what was computed; a run is looked up by what it tells, so another layout changes no result"
-)
+TRACKING = "records what was computed; a run is looked up by its tags, so another layout changes no result"
 WORDS = "names of methods, layers and protocols"
 LABEL = "looks up the unit, which only labels"
+NOT_RUN = "imported, but not run"
 OF_THE_STAGE: dict[str, dict[str, str]] = {
-    "fetch": {"vocabulary.py": WORDS},
+    "fetch": {"methods.py": WORDS},
     "prepare": {
-        "vocabulary.py": WORDS,
+        "methods.py": WORDS,
         "experiments": "reached through progress.py, which prints",
-        "training": "as experiments",
-        "tuning": "as experiments",
     },
-    "featurize": {"vocabulary.py": WORDS},
+    "featurize": {"methods.py": WORDS},
     "pretrain": {
-        "data/catalog.py": LABEL,
-        "data/catalog.yaml": LABEL,
-        "data/catalog_models.py": LABEL,
-        "data/compositions.py": "reached through features, which only reads matrices here",
-        "data/formulas.py": "as compositions.py",
-        "experiments": "of these only sources.py computes; the others give hashes, threads and lines of text",
+        "data": "the table is a dependency; the catalogue only labels",
+        "experiments": "of these only pretrain.py computes; the others give hashes and lines of progress",
         "features": "matrices are read, not computed; their content is a dependency",
-        "models/joint.py": "not run",
-        "models/regressors.py": "not run",
-        "models/resnet.py": "not run",
-        "models/transfer.py": "gives the hash of the weights",
+        "models": "of these, those that the stage names are run",
         "tracking": TRACKING,
-        "tuning": "not run",
     },
     "pretrain_joint": {
-        "data": "tables are read, not made; the catalogue only labels",
-        "experiments": "of these only joint.py and sources.py compute",
+        "data": "tables are dependencies; the catalogue only labels",
+        "experiments": "of these only pretrain.py computes; the others give hashes and lines of progress",
         "features": "matrices are read, not computed; their content is a dependency",
-        "models/joint.py": "not run",
-        "models/regressors.py": "not run",
-        "models/transfer.py": "gives the hash of the weights",
-        "tracking": TRACKING,
-        "tuning": "not run",
-    },
-    "transfer": {
-        "data/catalog.py": LABEL,
-        "data/catalog.yaml": LABEL,
-        "data/catalog_models.py": LABEL,
+        "models": "of these, those that the stage names are run",
         "tracking": TRACKING,
     },
+    "transfer": {"data/catalog.py": LABEL, "data/catalog.yaml": LABEL, "tracking": TRACKING},
     "summarize": {
         "data": "the plan hashes the tables that results/ was computed from",
         "experiments": "the plan lists the ids of cells; what changes them changes results/ first",
-        "features": "not run",
-        "models": "not run",
-        "training": "not run",
-        "tuning": "not run",
-        "vocabulary.py": WORDS,
+        "features": NOT_RUN,
+        "models": NOT_RUN,
+        "training": NOT_RUN,
+        "methods.py": WORDS,
     },
     "register": {
         "data": "parses formulas when a model is loaded back; the tables are dependencies",
         "experiments": "reads results/",
         "features": "a model carries the code along that made it: a change there changes results/ first",
         "models": "as features",
-        "training": "not run",
-        "tuning": "not run",
-        "vocabulary.py": WORDS,
+        "methods.py": WORDS,
     },
 }
 """Modules and packages that one stage reaches, but does not depend on, with the reason."""
-
-BY_PATH = {"tracking/logged_models.py": "serving/pyfunc_script.py"}
-"""Modules that name another one by its file, not by an import."""
 
 
 def script_of(stage: dict[str, Any]) -> Path:
@@ -126,10 +99,6 @@ def imports_of(path: Path) -> frozenset[Path]:
                 for end in range(len(parts) + 1):
                     base = PACKAGE.joinpath(*parts[:end])
                     found |= {p for p in (base / "__init__.py", base.with_suffix(".py")) if p.is_file()}
-    for user, used in BY_PATH.items():
-        if path == PACKAGE / user:
-            assert Path(used).name in path.read_text(encoding="utf-8")
-            found.add(PACKAGE / used)
     return frozenset(found)
 
 

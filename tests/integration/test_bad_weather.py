@@ -104,7 +104,7 @@ def test_cell_whose_worker_the_system_kills_is_retried_once_and_reported(tmp_pat
     assert len(killed) == 2
     assert cells["base"].test_mae is not None
     assert cells["ml"].failure == (
-        "its worker process was killed (by somebody, or by the system because memory ran out)"
+        "its worker process was killed (by a user, or by the system because memory ran out)"
     )
     assert "FAILED ml(EF): its worker process was killed" in told_once(lines, "FAILED")
 
@@ -128,9 +128,9 @@ def test_network_that_diverges_is_reported_with_its_reason_and_the_report_says_s
 ):
     from crossprop.report.part import status
 
-    steep = {"choices": [1e20], "default": 1e20}
+    steep = {"choices": [1e20]}
     tiny_values["study"] |= {**NO_NETWORKS, "methods": ["base", "ml", "dl"]}
-    tiny_values["study"]["scratch"] = {**tiny_values["study"]["scratch"], "epochs": 5}
+    tiny_values["study"]["scratch"] |= {"epochs": 5, "learning_rate": 1e20}
     tiny_values["search"]["dl"] = {"learning_rate": steep}
     tiny_values["compute"] |= {"workers": 1, "retries": 1}
     params, lines = parse_params(tiny_values), list[str]()

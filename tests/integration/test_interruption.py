@@ -63,7 +63,7 @@ def test_killed_transfer_goes_on_where_it_stopped_and_tells_everything_once(
     second = start_transfer(killed.root)
     output, errors = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0, errors
-    assert re.search(rf"tiny: {len(before)} of \d+ pieces are finished already, going on", output)
+    assert re.search(rf"tiny: {len(before)} of \d+ tasks are finished already, going on", output)
     assert "screened ml(EF)" not in output
     after = pieces(killed)
     assert {name for name in before if after[name] != before[name] and "fold" not in name} == set()
@@ -123,7 +123,7 @@ def test_broken_tracking_store_costs_no_finished_piece(tmp_path, tiny_params, wr
     assert before
     recorder, lines = Refusing(99), []
     outcome = computed(params, paths, recorder, lines)
-    assert re.fullmatch(r"tiny: (\d+) of \1 pieces are finished already, going on", lines[0])
+    assert re.fullmatch(r"tiny: (\d+) of \1 tasks are finished already, going on", lines[0])
     assert len(lines) == 1
     assert pieces(paths) == before
     assert len(recorder.cells) == len(set(recorder.cells)) == len(outcome.outcomes) == 2
@@ -165,7 +165,7 @@ def test_changed_recipe_of_one_method_leaves_the_others_finished(tmp_path, tiny_
     lines: list[str] = []
     more = tiny_params(**NO_NETWORKS, budget={"ml_trials": 3, "dl_trials": 1, "seconds": 900}, compute=QUICK)
     computed(more, paths, lines=lines)
-    assert "3 of 7 pieces are finished already" in lines[0]  # the base: its screening and its two folds
+    assert "3 of 7 tasks are finished already" in lines[0]  # the base: its screening and its two folds
 
 
 def test_changed_data_make_every_cell_anew(tmp_path, tiny_params, write_target):

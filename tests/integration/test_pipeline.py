@@ -151,7 +151,7 @@ def test_killed_pipeline_goes_on_and_tells_everything_once(project):
 
     status, output = project.run("dvc", "repro")
     assert status == 0, output
-    assert "pieces are finished already, going on" in output
+    assert "tasks are finished already, going on" in output
     for shard, target in zip(("first", "second"), TARGETS, strict=True):
         assert (project.root / "results/transport" / shard / target / "winners.json").is_file()
     assert len(project.table("cells.csv")) == 6
@@ -186,7 +186,7 @@ def test_forced_stage_gives_the_same_tables_from_the_stored_cells(project):
     runs = project.tracked()
     status, output = project.run("dvc", "repro", "--force", "--single-item", "transfer@first")
     assert status == 0, output
-    assert "pieces are finished already, going on" in output
+    assert "tasks are finished already, going on" in output
     status, output = project.run("dvc", "repro")
     assert status == 0, output
     assert {name: (project.root / "reports/transport" / name).read_bytes() for name in tables} == tables
@@ -200,7 +200,7 @@ def test_target_that_moves_to_another_shard_keeps_its_runs_and_its_tables(projec
     status, output = project.run("dvc", "repro")
     assert status == 0, output
     assert "transfer@first" not in output
-    assert "pieces are finished already, going on" in output
+    assert "tasks are finished already, going on" in output
     assert "gone, about" not in output  # nothing is computed
     assert {name: project.table(name) for name in tables} == tables
     assert project.tracked() == runs
@@ -222,7 +222,7 @@ def test_study_stopped_on_one_machine_goes_on_on_another(project, tmp_path):
     status, output = there.run("dvc", "repro")
     assert status == 0, output
     assert "Running stage 'pretrain" not in output
-    assert "pieces are finished already, going on" in output
+    assert "tasks are finished already, going on" in output
     assert "gone, about" not in output  # nothing is computed
     assert there.table("cells.csv") == project.table("cells.csv")
     assert there.table("targets.csv") == project.table("targets.csv")

@@ -85,5 +85,5 @@ def test_folder_that_cannot_be_written_to_is_named(tmp_path, tiny_params, write_
     params = tiny_params(**ONLY_BASE, compute=QUICK)
     paths = project(tmp_path, params, write_target)
     (tmp_path / ".crossprop").write_text("a file in the way")
-    with pytest.raises(StoreError, match="mend the permissions"):
+    with pytest.raises(StoreError, match="correct the permissions"):
         computed(params, paths)

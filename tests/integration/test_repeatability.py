@@ -115,5 +115,5 @@ def test_a_copied_folder_goes_on_where_the_other_is(tmp_path, tiny_params, write
     outcome = run_target(
         params, "slme", StudyPaths("tiny", tmp_path / "there"), lambda digests: NullRecorder(), lines.append
     )
-    assert lines == ["tiny: 6 of 6 pieces are finished already, going on"]
+    assert lines == ["tiny: 7 of 7 tasks are finished already, going on"]
     assert np.isfinite(outcome.winners.winner.test_mae)

@@ -180,13 +180,10 @@ def test_same_command_again_computes_nothing_and_logs_nothing(study, client, mon
     run_ids = {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")}
     before = {name: (folder / name).read_bytes() for name in names}
 
-    def never(self):
-        raise AssertionError("a worker was started")
-
-    monkeypatch.setattr(WorkerPool, "_dispatch", never)
+    monkeypatch.setattr(WorkerPool, "submit", lambda *task: pytest.fail("computed again"))
     outcome, lines = study.run()
-    # three screenings and six folds; refits of the chosen cells are no part of the plan
-    assert lines == ["tiny: 9 of 9 pieces are finished already, going on"]
+    # three screenings, six folds, and the strict refit and two shares of the chosen cell
+    assert lines == ["tiny: 12 of 12 tasks are finished already, going on"]
     assert len(outcome.outcomes) == len(runs_of(client)) == 3
     assert {name: (folder / name).read_bytes() for name in names} == before
     assert {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")} == run_ids

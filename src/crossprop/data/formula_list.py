@@ -42,6 +42,7 @@ class FormulaList:
         columns: All columns of the input, as texts, n rows; no columns where the input is a bare list.
         reasons: Why a row gives no formula, by position, where more is known than its text says.
         notes: What is worth knowing about the input as a whole.
+        word: What ``lines`` count.
     """
 
     formulas: list[str]
@@ -49,6 +50,7 @@ class FormulaList:
     columns: pd.DataFrame
     reasons: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    word: str = "line"
 
 
 def read_formula_list(

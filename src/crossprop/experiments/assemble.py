@@ -1,4 +1,4 @@
-"""From finished pieces to one cell's outcome: facts, cost and tables."""
+"""From finished tasks to one cell's outcome: facts, cost and tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crossprop.experiments.grid import Cell
 from crossprop.experiments.inputs import TargetInputs
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult
 from crossprop.experiments.tasks import FoldReport, ScreenReport, layer_of
-from crossprop.experiments.tuning import own_arguments
+from crossprop.experiments.tuning import algorithm_arguments
 from crossprop.methods import Method
 from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, mean_absolute_error_q95, r2
 
@@ -27,20 +27,15 @@ def screened_outcome(
     inputs: TargetInputs,
     *,
     stopped: str | None = None,
-    race: Sequence[FoldReport] = (),
+    folds: Sequence[FoldReport] = (),
 ) -> CellOutcome:
-    """A cell without a whole cross-validation, and so without a look at the hold-out.
+    """A cell without a whole cross-validation, and so without a hold-out error; ``folds`` are those that it had.
 
-    Args:
-        cell: The cell.
-        screening: Its screening, where it has one.
-        inputs: The target's rows.
-        stopped: Why the best cell of its method did not go on; ``None`` for one that is not the best.
-        race: Folds that it had by then.
+    ``stopped`` says why the best cell of its method did not go on; it is ``None`` for one that is not the best.
     """
-    measured = {"stopped": stopped, "race_mae": tuple(fold.val_mae for fold in race) or None}
+    measured = {"stopped": stopped, "rung_mae": tuple(fold.val_mae for fold in folds) or None}
     outcome = _outcome(cell, screening, [], inputs, measured)
-    spent = sum(fold.seconds for fold in race)
+    spent = sum(fold.seconds for fold in folds)
     return replace(outcome, cost=replace(outcome.cost, fit_seconds=spent))
 
 
@@ -86,7 +81,6 @@ def _outcome(
     measured: dict[str, Any],
 ) -> CellOutcome:
     best = screening.hyperparameters if screening else {}
-    own = own_arguments(best)
     named = {key: value for key, value in best.items() if key != "layer" and "." not in key}
     result = CellResult(
         cell=cell.id,
@@ -98,7 +92,7 @@ def _outcome(
         method=cell.method,
         representation=cell.representation,
         layer=layer_of(cell, best) if screening else None,
-        hyperparameters={**named, **own},
+        hyperparameters={**named, **algorithm_arguments(best)},
         n_train=len(inputs.train),
         n_test=len(inputs.test),
         n_trials=len(screening.trials) if screening else 0,

@@ -21,8 +21,8 @@ def blend_folds(
 ) -> tuple[list[FoldReport], np.ndarray]:
     """Blend cells that were cross-validated on the same folds.
 
-    The weights of fold k come from the out-of-fold predictions of all other folds, so that its validation rows have
-    had no say in them: the blend's cross-validated error is as honest as that of its parts.
+    The weights of fold k come from the out-of-fold predictions of all other folds, so that its validation rows do
+    not influence them: the blend's cross-validated error is as unbiased as that of its parts.
 
     Args:
         parts: For every cell the reports of all its folds, in order.

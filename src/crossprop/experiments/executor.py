@@ -1,4 +1,4 @@
-"""Worker processes that outlive their tasks, and a queue that outlives its workers."""
+"""Executors: they run tasks, in worker processes or in this one, and yield the results as the tasks end."""
 
 from __future__ import annotations
 
@@ -10,100 +10,27 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import count
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess, parent_process
 from pathlib import Path
 from threading import Thread
-from time import sleep
-from typing import Any
+from typing import Any, Self
 
 from crossprop.errors import ConfigError, StoreError
-from crossprop.methods import Family
+from crossprop.io import usable_cores
 from crossprop.training.device import THREAD_VARIABLES, configure, process_environment
 
-ORPHAN_CHECK_SECONDS = 1.0
+RECYCLED_AFTER = 500
+"""Tasks after which a worker is replaced: libraries keep a little memory with every fit."""
+
 _FIRST_TO_KILL = "500"
-"""Linux's ``oom_score_adj`` of workers: when memory runs out one of them goes, not the scheduler or the desktop."""
+"""Linux's ``oom_score_adj`` of workers: when memory runs out one of them is killed, not the scheduler."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-_begun: Any = ()
-_unfit: Raised | None = None
-
-
-@dataclass(frozen=True)
-class Raised:
-    """What a task raised, as plain data: some errors cannot be unpickled, or only where their package is.
-
-    Attributes:
-        name: Class of the error.
-        text: Its message.
-        out_of_memory: Whether memory was what was missing.
-        store: Whether nothing more can be stored, which concerns everybody: a :class:`StoreError`, or a full disk.
-    """
-
-    name: str
-    text: str
-    out_of_memory: bool = False
-    store: bool = False
-
-
-def start_worker(backend: str, parent: int, begun: Any) -> None:
-    """Prepare a worker, which ends itself once its scheduler is gone (a killed one cannot tell it).
-
-    Args:
-        backend: Keras backend, imported here and never again.
-        parent: Process id of the scheduler.
-        begun: Shared array of integers; a worker writes its process id where it begins a slot's task.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            sleep(ORPHAN_CHECK_SECONDS)
-        os._exit(1)
-
-    global _begun, _unfit
-    _begun = begun
-    Thread(target=watch, daemon=True).start()
-    # Ctrl-C reaches the whole group; the scheduler ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_KILL, encoding="ascii")
-    # A linear model that does not converge is a poor trial, not news.
-    warnings.simplefilter("ignore")
-    try:
-        configure(backend, 1)
-    except Exception as error:  # e.g. a backend that is not installed: every task will say so
-        _unfit = _as_data(error)
-
-
-def do_task(run: Callable[[Any], Any], task: Any, slot: int) -> Any:
-    """Do one task; what it raises is returned."""
-    _begun[slot] = os.getpid()
-    if _unfit is not None:
-        return _unfit
-    try:
-        return run(task)
-    except Exception as error:
-        return _as_data(error)
-
-
-def _as_data(error: Exception) -> Raised:
-    name, text = type(error).__name__, str(error)
-    if isinstance(error, MemoryError) or name == "ResourceExhaustedError":  # TensorFlow's own
-        return Raised(name.lstrip("_"), text or "nothing could be allocated", out_of_memory=True)
-    if isinstance(error, OSError) and (
-        error.errno in _FULL or "No space left" in text
-    ):  # HDF5 sets no number
-        text = f"{text}. Free some space, then run again: what is finished is kept."
-        return Raised(name, text, store=True)
-    return Raised(name, text or "no reason given", store=isinstance(error, StoreError))
-
-
-TASKS_AHEAD = 2
-"""Tasks handed out per worker: one in work, one waiting, so that a busy scheduler leaves no worker idle."""
 
 
 @dataclass(frozen=True)
@@ -121,257 +48,265 @@ class Failure:
 class _Queued:
     priority: float
     order: int
-    key: Any = None
-    task: Any = None
-    attempts: int = 0
-    alone: bool = False
-    slot: int = -1
+    task: Any = field(compare=False)
+    attempts: int = field(default=0, compare=False)
+    alone: bool = field(default=False, compare=False)
 
 
-class WorkerPool:
-    """Runs tasks in spawned processes of one thread each, as many at a time as there are workers.
+class Executor(ABC):
+    """Runs tasks, ``workers`` at the same time; a context manager that ends its workers.
 
-    A task that raises is tried again ``retries`` times. A task whose worker died, or that found no memory, is repeated
-    while nothing else runs; the tasks of the other workers, which end with it, are innocent and just begin again.
+    A task that raises is tried again, and is a :class:`Failure` if it never succeeds.
 
     Args:
         run: Importable function that does one task.
-        workers: Number of processes; 0 takes one for every core that this process may use, which is also the most.
+        workers: Number of workers.
         backend: Keras backend of the workers.
-        retries: How often a failing task is tried again; one whose worker died is repeated once in any case.
+        retries: How often a failing task is tried again.
     """
 
     def __init__(
-        self, run: Callable[[Any], Any], *, workers: int = 0, backend: str = "tensorflow", retries: int = 1
+        self, run: Callable[[Any], Any], *, workers: int = 1, backend: str = "tensorflow", retries: int = 1
     ) -> None:
-        self.workers = min(workers or usable_cores(), usable_cores())
-        self._run = run
-        self._backend = backend
-        self._retries = retries
+        self.workers = workers
+        self._run, self._backend, self._retries = run, backend, retries
         self._queue: list[_Queued] = []
-        self._flying: dict[Future[Any], _Queued] = {}
         self._order = count()
-        self._executor: ProcessPoolExecutor | None = None
-        self._begun: Any = ()
 
-    def submit(self, key: Any, task: Any, cost: float = 0.0) -> None:
-        """Queue a task; dearer ones start first. May be called while results are being read."""
-        heapq.heappush(self._queue, _Queued(-cost, next(self._order), key, task))
+    def submit(self, task: Any, cost: float = 0.0) -> None:
+        """Queue a task; those of higher cost start first. May be called while results are being read."""
+        heapq.heappush(self._queue, _Queued(-cost, next(self._order), task))
 
+    @abstractmethod
     def results(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (key, result or :class:`Failure`) as tasks end, until none is left.
+        """Yield (task, result or :class:`Failure`) as tasks end, until none is left.
 
         Raises:
-            StoreError: A worker could not write its result; going on would only fail again.
+            StoreError: A task could not write its result; going on would only fail again.
         """
-        while self._queue or self._flying:
-            self._dispatch()
-            done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
-            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
-                yield from self._after_crash()
-                continue
-            first = next(future for future in self._flying if future in done)
-            yield from self._ended(self._flying.pop(first), first)
 
     def close(self) -> None:
-        """End the workers; tasks in flight are given up."""
+        """Forget the queue and end the workers."""
         self._queue.clear()
-        self._flying.clear()
-        self._stop(kill=True)
 
-    def __enter__(self) -> WorkerPool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _dispatch(self) -> None:
-        if self._executor is None:
-            self._start()
-        assert self._executor is not None
-        while self._queue and len(self._flying) < len(self._begun):
-            alone = self._queue[0].alone
-            if any(item.alone for item in self._flying.values()) or (alone and self._flying):
-                break
-            slot = min(set(range(len(self._begun))) - {item.slot for item in self._flying.values()})
-            self._begun[slot] = 0
+
+@dataclass(frozen=True)
+class _Raised:
+    """What a task raised, as plain data: some errors cannot be unpickled.
+
+    Attributes:
+        reason: Class and message of the error, in one line.
+        out_of_memory: Whether memory was what was missing.
+        store: Whether nothing more can be stored: a :class:`StoreError`, or a full disk.
+    """
+
+    reason: str
+    out_of_memory: bool = False
+    store: bool = False
+
+    @classmethod
+    def of(cls, error: Exception) -> _Raised:
+        """Sort an error."""
+        name, text = type(error).__name__, str(error)
+        if isinstance(error, StoreError):
+            return cls(text, store=True)
+        if isinstance(error, MemoryError) or name == "ResourceExhaustedError":  # TensorFlow's own
+            text = text or "nothing could be allocated"
+            return cls(f"out of memory ({name.lstrip('_')}: {_line(text)})", out_of_memory=True)
+        full = getattr(error, "errno", None) in _FULL or "No space left" in text  # HDF5 sets no number
+        if isinstance(error, OSError) and full:
+            return cls(f"{text}. Free some space, then run again: what is finished is kept.", store=True)
+        return cls(f"{name}: {_line(text) or 'no reason given'}")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _serve(tasks: Connection, run: Callable[[Any], Any], backend: str) -> None:
+    """A worker process: load the backend once, then do one task after the other."""
+
+    def end_with_the_scheduler() -> None:
+        scheduler = parent_process()
+        if scheduler is not None:
+            scheduler.join()
+        os._exit(1)
+
+    Thread(target=end_with_the_scheduler, daemon=True).start()
+    # Ctrl-C reaches the whole group; the scheduler ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_KILL, encoding="ascii")
+    warnings.simplefilter("ignore")  # a linear model that does not converge is a poor trial, not news
+    unfit = None
+    try:
+        configure(backend, 1)
+    except Exception as error:  # e.g. a backend that is not installed: every task reports it
+        unfit = _Raised.of(error)
+    while True:
+        task = tasks.recv()
+        try:
+            result = run(task) if unfit is None else unfit
+        except Exception as error:
+            result = _Raised.of(error)
+        try:
+            tasks.send(result)
+        except Exception as error:  # e.g. the result cannot be pickled
+            tasks.send(_Raised.of(error))
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: BaseProcess
+    tasks: Connection
+    item: _Queued | None = None
+    done: int = 0
+
+
+class WorkerPool(Executor):
+    """An executor of spawned processes with one thread each.
+
+    A task that found no memory, or whose worker died, is repeated while nothing else runs (at least once, whatever
+    ``retries`` says). A dead worker is replaced, and the tasks of the other workers go on. Of ``workers`` 0 means one
+    for every core that this process may use, which is also the most.
+    """
+
+    def __init__(
+        self, run: Callable[[Any], Any], *, workers: int = 0, backend: str = "tensorflow", retries: int = 1
+    ) -> None:
+        workers = min(workers or usable_cores(), usable_cores())
+        super().__init__(run, workers=workers, backend=backend, retries=retries)
+        self._pool: list[_Worker] = []
+
+    def results(self) -> Iterator[tuple[Any, Any]]:
+        """Yield (task, result or :class:`Failure`) as tasks end; see :meth:`Executor.results`."""
+        while self._dispatch():
+            busy = {worker.tasks: worker for worker in self._pool if worker.item is not None}
+            ready = wait(list(busy))
+            ended = [self._receive(worker) for tasks, worker in busy.items() if tasks in ready]
+            self._dispatch()  # no worker waits while the results are dealt with
+            yield from (result for result in ended if result is not None)
+
+    def close(self) -> None:
+        """End the workers; tasks in progress are given up."""
+        super().close()
+        for worker in list(self._pool):
+            self._end(worker)
+
+    def _dispatch(self) -> bool:
+        """Give idle workers something to do; returns whether any is busy."""
+        while self._queue:
+            busy = [worker.item for worker in self._pool if worker.item is not None]
+            if len(busy) == self.workers or (busy and (busy[0].alone or self._queue[0].alone)):
+                return True
+            worker = next((worker for worker in self._pool if worker.item is None), None) or self._start()
             try:
-                future = self._executor.submit(do_task, self._run, self._queue[0].task, slot)
-            except BrokenProcessPool:  # a worker died while it had nothing to do
-                if not self._flying:
-                    self._stop()
-                    self._dispatch()
-                break
-            self._flying[future] = heapq.heappop(self._queue)
-            self._flying[future].slot = slot
-        self._watch_all()
+                worker.tasks.send(self._queue[0].task)
+            except OSError:  # it died while it had nothing to do
+                self._end(worker)
+            else:
+                worker.item = heapq.heappop(self._queue)
+        return any(worker.item is not None for worker in self._pool)
 
-    def _watch_all(self) -> None:
-        """Let the executor's manager look at its workers anew.
-
-        It watches those that were there when it last woke up, and ``submit`` wakes it before it spawns one: that one's
-        death would be seen only with the next result, which may be hours away.
-        """
-        executor = self._executor
-        if executor is not None:
-            with executor._shutdown_lock:
-                executor._executor_manager_thread_wakeup.wakeup()
-
-    def _start(self) -> None:
+    def _start(self) -> _Worker:
         os.environ.update(process_environment(self._backend, 1))
         spawn = multiprocessing.get_context("spawn")
-        self._begun = spawn.RawArray("i", TASKS_AHEAD * self.workers)  # who has begun the task of this slot
-        self._executor = ProcessPoolExecutor(
-            self.workers,
-            mp_context=spawn,
-            initializer=start_worker,
-            initargs=(self._backend, os.getpid(), self._begun),
-        )
+        tasks, given = spawn.Pipe()
+        process = spawn.Process(target=_serve, args=(given, self._run, self._backend), daemon=True)
+        process.start()
+        given.close()
+        worker = _Worker(process, tasks)
+        self._pool.append(worker)
+        return worker
 
-    def _ended(self, item: _Queued, future: Future[Any]) -> Iterator[tuple[Any, Any]]:
-        error = future.exception()
-        if error is not None:  # not the task's own: e.g. its result cannot be pickled
-            yield from self._failed(item, f"{type(error).__name__}: {error}")
-            return
-        result = future.result()
-        if not isinstance(result, Raised):
-            yield item.key, result
-        elif result.store:
-            raise StoreError(result.text)
-        elif result.out_of_memory:
-            self._isolate(item)
-            yield from self._failed(item, f"out of memory ({result.name}: {result.text})")
-        else:
-            yield from self._failed(item, f"{result.name}: {result.text}")
+    def _end(self, worker: _Worker) -> None:
+        self._pool.remove(worker)
+        worker.process.terminate()
+        worker.process.join()
+        worker.tasks.close()
 
-    def _failed(self, item: _Queued, reason: str) -> Iterator[tuple[Any, Any]]:
+    def _receive(self, worker: _Worker) -> tuple[Any, Any] | None:
+        """The result of a worker's task, or ``None`` where the task is tried again."""
+        item, worker.item = worker.item, None
+        assert item is not None
+        worker.done += 1
+        try:
+            result = worker.tasks.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            self._end(worker)
+            item.alone, item.priority = True, float("-inf")
+            return self._failed(item, _cause_of_death(worker.process.exitcode), max(self._retries, 1))
+        if worker.done >= RECYCLED_AFTER:
+            self._end(worker)
+        if not isinstance(result, _Raised):
+            return item.task, result
+        if result.store:
+            raise StoreError(result.reason)
+        if result.out_of_memory:
+            item.alone, item.priority = True, float("-inf")
+        return self._failed(item, result.reason, self._retries)
+
+    def _failed(self, item: _Queued, reason: str, retries: int) -> tuple[Any, Any] | None:
         item.attempts += 1
-        if item.attempts > self._retries:
-            yield item.key, Failure(" ".join(reason.split()))
-        else:
-            heapq.heappush(self._queue, item)
-
-    def _after_crash(self) -> Iterator[tuple[Any, Any]]:
-        """Repeat alone what the dead worker did; where that is unknown, whatever had begun."""
-        begun = list(self._begun)
-        deaths = self._stop()
-        flying, self._flying = self._flying, {}
-        lost = []
-        for future, item in flying.items():
-            if isinstance(future.exception(), BrokenProcessPool):
-                lost.append(item)
-            else:
-                yield from self._ended(item, future)
-        culprits = [item for item in lost if begun[item.slot] in deaths]
-        suspects = culprits or [item for item in lost if begun[item.slot]] or lost
-        for item in lost:
-            if item not in suspects:
-                heapq.heappush(self._queue, item)
-            elif item.alone:
-                yield from self._failed(item, _cause_of_death(begun[item.slot], deaths))
-            else:
-                item.attempts += bool(culprits)
-                self._isolate(item)
-                heapq.heappush(self._queue, item)
-
-    def _isolate(self, item: _Queued) -> None:
-        item.alone, item.priority = True, float("-inf")
-
-    def _stop(self, kill: bool = False) -> dict[int, int]:
-        """End the workers; returns the exit codes of those that were dead before, by process id."""
-        executor, self._executor = self._executor, None
-        if executor is None:
-            return {}
-        processes = list((executor._processes or {}).values())
-        executor.shutdown(wait=not kill, cancel_futures=True)
-        deaths = {p.pid: p.exitcode for p in processes if p.pid and p.exitcode}
-        for process in processes:
-            if process.is_alive():
-                process.terminate()
-        # The executor itself ends the survivors of a crash, by SIGTERM.
-        return {pid: code for pid, code in deaths.items() if code != -signal.SIGTERM}
+        if item.attempts > retries:
+            return item.task, Failure(reason)
+        heapq.heappush(self._queue, item)
+        return None
 
 
-def _cause_of_death(worker: int, deaths: Mapping[int, int]) -> str:
-    code = deaths.get(worker) or next(iter(deaths.values()), None)
-    if code is None:
-        return "its worker process was ended from outside"
+def _cause_of_death(code: int | None) -> str:
     if code == -signal.SIGKILL:
-        return "its worker process was killed (by somebody, or by the system because memory ran out)"
-    if code < 0:
+        return "its worker process was killed (by a user, or by the system because memory ran out)"
+    if code is not None and code < 0:
         return f"its worker process died of {signal.Signals(-code).name}"
     return f"its worker process ended with code {code}"
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class InlinePool(Executor):
+    """An executor in this process: for notebooks, scripts without a main guard, and nested processes.
 
-
-class InlinePool:
-    """Runs tasks here and now, with one thread each; the same face as ``WorkerPool``.
-
-    Nothing is spawned, so that it works in a notebook, in a script without a main guard, and inside the processes of a
-    cross-validation. A task that raises is tried again ``retries`` times.
-
-    Args:
-        run: Does one task.
-        workers: Ignored: it is one.
-        backend: Keras backend, loaded with the first task that needs it.
-        retries: How often a failing task is tried again.
+    It has one worker, whatever it is asked for. Keras is loaded with the first task whose ``needs_keras`` is true.
     """
 
-    workers = 1
-
-    def __init__(
-        self, run: Callable[[Any], Any], *, workers: int = 1, backend: str = "tensorflow", retries: int = 0
-    ) -> None:
-        self._run, self._backend, self._retries = run, backend, retries
-        self._queue: list[tuple[float, int, Any, Any]] = []
-        self._order = count()
-
-    def submit(self, key: Any, task: Any, cost: float = 0.0) -> None:
-        """Queue a task; dearer ones come first. May be called while results are being read."""
-        heapq.heappush(self._queue, (-cost, next(self._order), key, task))
+    def __init__(self, run: Callable[[Any], Any], **options: Any) -> None:
+        super().__init__(run, **{**options, "workers": 1})
 
     def results(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (key, result or :class:`~crossprop.experiments.executor.Failure`) until no task is left.
+        """Yield (task, result or :class:`Failure`); see :meth:`Executor.results`.
 
         Raises:
-            StoreError: A result cannot be written.
             ConfigError: Keras runs on another backend in this process already.
         """
         while self._queue:
-            _, _, key, task = heapq.heappop(self._queue)
-            yield key, self._outcome(task)
-
-    def __enter__(self) -> InlinePool:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._queue.clear()
+            task = heapq.heappop(self._queue).task
+            yield task, self._outcome(task)
 
     def _outcome(self, task: Any) -> Any:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        if _needs_keras(task):
+        if task.needs_keras:
             use_keras(self._backend)
-        reason = ""
         for _ in range(self._retries + 1):
             try:
-                # A linear model that does not converge is a poor trial, not news.
                 with warnings.catch_warnings(), threadpool_limits(limits=1):
                     warnings.simplefilter("ignore")
                     return self._run(task)
-            except StoreError:
-                raise
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-        return Failure(" ".join(reason.split()))
+                raised = _Raised.of(error)
+                if raised.store:
+                    raise StoreError(raised.reason) from error
+        return Failure(raised.reason)
 
 
 def use_keras(backend: str) -> None:
-    """Load Keras in this process, which is somebody else's: its own choice of threads is left alone.
+    """Load Keras in a process that belongs to the user: its thread settings stay as they are.
 
     Raises:
         ConfigError: Keras runs on another backend already.
@@ -380,7 +315,7 @@ def use_keras(backend: str) -> None:
     if keras is not None and keras.backend.backend() != backend:
         raise ConfigError(
             f"Keras runs on {keras.backend.backend()!r} in this process, crossprop needs {backend!r}. "
-            "Fit in processes of its own (workers=2), or set KERAS_BACKEND before Keras is imported."
+            "Fit in worker processes (workers=2), or set KERAS_BACKEND before Keras is imported."
         )
     if keras is None:
         kept = {name: os.environ.get(name) for name in THREAD_VARIABLES}
@@ -390,8 +325,3 @@ def use_keras(backend: str) -> None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _needs_keras(task: Any) -> bool:
-    cell = task.tasks[0].cell if hasattr(task, "tasks") else task.cell
-    return cell.method.family is Family.NETWORK or cell.source is not None

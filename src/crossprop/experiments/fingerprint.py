@@ -40,34 +40,35 @@ def data_digest(frame: pd.DataFrame) -> str:
 def code_digest() -> str:
     """SHA-256 of the syntax trees of the modules that compute a result; comments and docstrings do not count."""
     hasher = hashlib.sha256()
-    for name in modules_that_compute():
-        tree = ast.parse(_source(name))
+    for name, tree in sorted(modules_that_compute().items()):
         hasher.update(f"{name}\0{ast.dump(_without_docstrings(tree))}".encode())
     return hasher.hexdigest()
 
 
-def modules_that_compute() -> list[str]:
-    """The modules of crossprop that :data:`ROOTS` import, directly or not, in alphabetical order."""
-    found: set[str] = set()
+def modules_that_compute() -> dict[str, ast.Module]:
+    """The syntax trees of the modules of crossprop that :data:`ROOTS` import, directly or not, by name."""
+    found: dict[str, ast.Module] = {}
     waiting = list(ROOTS)
     while waiting:
         name = waiting.pop()
-        if name in found or name in NOT_COMPUTING or not _file(name).is_file():
+        file = _file(name)
+        if name in found or name in NOT_COMPUTING or not file.is_file():
             continue
-        found.add(name)
-        for node in ast.walk(ast.parse(_source(name))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "crossprop":
-                module = (node.module or "").removeprefix("crossprop").removeprefix(".")
-                waiting += [module, *(f"{module}.{alias.name}".removeprefix(".") for alias in node.names)]
-    return sorted(found)
+        found[name] = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(found[name]):
+            imported: list[str] = []
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                imported = [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            waiting += [
+                module.removeprefix("crossprop.") for module in imported if module.startswith("crossprop.")
+            ]
+    return found
 
 
 def _file(name: str) -> Traversable:
     return files("crossprop").joinpath(*name.split(".")[:-1], f"{name.split('.')[-1]}.py")
-
-
-def _source(name: str) -> str:
-    return _file(name).read_text(encoding="utf-8")
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:

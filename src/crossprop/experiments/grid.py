@@ -1,4 +1,4 @@
-"""The grid: target × source × method × representation, each point with its identity and its budget."""
+"""The grid: target × source × method × representation, each cell with its identity and its budget."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from crossprop.config import Params, Recipe
 from crossprop.experiments.fingerprint import code_digest, digest
 from crossprop.experiments.tuning import MethodSpace
 from crossprop.methods import Family, Method, Representation, Side
-from crossprop.training.device import gpu_is_visible
 
-SCHEME = 2
+SCHEME = 3
 """Raised when stored cells of an earlier layout must not be read."""
 
 
@@ -27,7 +26,6 @@ class Cell:
         folds: Folds of its cross-validation, should it be the best of its method.
         screening_rows: Most training rows of a screening fit; ``None`` for all.
         screening_steps: Most steps of a screening fit of a network; ``None`` for as many as the recipe has.
-        together: Whether its folds are trained as one batched network.
     """
 
     id: str
@@ -46,7 +44,6 @@ class Cell:
     space: MethodSpace | None
     screening_rows: int | None = None
     screening_steps: int | None = None
-    together: bool = False
 
     @property
     def label(self) -> str:
@@ -59,8 +56,13 @@ class Cell:
         """Whether its input is a layer of the source network."""
         return self.representation is Representation.ACTIVATIONS
 
+    @property
+    def needs_keras(self) -> bool:
+        """Whether it fits a network or reads one."""
+        return self.method.family is Family.NETWORK or self.source is not None
+
     def seed_for(self, *parts: str | int) -> int:
-        """Seed of one piece of the cell's work, below 2**32; independent of data and code."""
+        """Seed of one task of the cell, below 2**32; independent of data and code."""
         key = [self.seed, self.target, self.source, str(self.method), str(self.representation), *parts]
         return int(digest(key)[:8], 16)
 
@@ -84,98 +86,46 @@ def enumerate_cells(
     Returns:
         Cells in the order of methods, then of representations or sources.
     """
-    study = params.study
-    rows = study.fidelity.rows if study.fidelity else None
-    steps = study.fidelity.steps if study.fidelity else None
-    cells = []
+    study, cells = params.study, []
     for method in study.methods:
+        recipe = None
+        if method.family is Family.NETWORK:
+            # Networks that start from random weights follow the scratch recipe, whatever they read.
+            recipe = study.transfer if method.starts_from_source else study.scratch
+        fits = method.side not in (Side.BASE, Side.BLEND)
+        space = MethodSpace.of(method, params.search, recipe) if fits else None
         for source, representation in study.points(method):
-            recipe, space = _recipe(params, method), _space(params, method)
             n_trials = _share(params, method, source, representation)
-            together = _together(params, recipe)
-            facts: dict[str, Any] = {
+            fields: dict[str, Any] = {
                 "study": study.name,
                 "protocol": str(study.protocol),
                 "target": target,
                 "unit": unit,
                 "source": source,
-                "method": str(method),
-                "representation": str(representation) if representation else None,
+                "method": method,
+                "representation": representation,
                 "seed": study.seed,
                 "n_trials": n_trials,
                 "seconds": _seconds(params, method, n_trials),
                 "folds": study.folds_of(target),
+                "recipe": recipe,
+                "space": space,
+                "screening_rows": study.fidelity.rows if study.fidelity else None,
+                "screening_steps": study.fidelity.steps if study.fidelity else None,
+            }
+            cell = Cell(id="", **fields)
+            depends_on = {
+                **fields,
                 "recipe": recipe.model_dump(mode="json") if recipe else None,
-                "space": _space_facts(space),
-                "backend": params.compute.backend if method.family is Family.NETWORK or source else None,
+                "space": space.facts() if space else None,
+                "backend": params.compute.backend if cell.needs_keras else None,
                 "target_digest": target_digest,
                 "source_digest": source_digests[source] if source else None,
-                "screening": [rows, steps],
                 "code": code_digest(),
                 "scheme": SCHEME,
             }
-            if together:  # the same numbers, but for the order of sums
-                facts["together"] = True
-            cells.append(
-                Cell(
-                    id=digest(facts)[:16],
-                    study=study.name,
-                    protocol=str(study.protocol),
-                    target=target,
-                    unit=unit,
-                    source=source,
-                    method=method,
-                    representation=representation,
-                    seed=study.seed,
-                    n_trials=n_trials,
-                    seconds=facts["seconds"],
-                    folds=facts["folds"],
-                    recipe=recipe,
-                    space=space,
-                    screening_rows=rows,
-                    screening_steps=steps,
-                    together=together,
-                )
-            )
+            cells.append(Cell(id=digest(depends_on)[:16], **fields))
     return cells
-
-
-def _recipe(params: Params, method: Method) -> Recipe | None:
-    if method.family is not Family.NETWORK:
-        return None
-    # Networks that start from random weights follow the scratch recipe, whatever they read.
-    tuned = method in (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE)
-    return params.study.transfer if tuned else params.study.scratch
-
-
-def _together(params: Params, recipe: Recipe | None) -> bool:
-    """Whether a network's folds are trained as one; early stopping and dropout need fits of their own."""
-    wish = params.compute.together
-    if recipe is None or wish == "never" or recipe.patience or recipe.dropout:
-        return False
-    return wish == "always" or gpu_is_visible()
-
-
-def _space(params: Params, method: Method) -> MethodSpace | None:
-    return None if method.side in (Side.BASE, Side.BLEND) else MethodSpace.of(method, params.search)
-
-
-def _space_facts(space: MethodSpace | None) -> Any:
-    if space is None:
-        return None
-    shared = {name: r.model_dump(mode="json") for name, r in space.shared.items()}
-    algorithms = {
-        name: {key: r.model_dump(mode="json") for key, r in own.items()}
-        for name, own in space.algorithms.items()
-    }
-    return [
-        shared,
-        list(algorithms),
-        algorithms,
-        list(space.layers),
-        space.default_layer,
-        space.defaults_first,
-    ]
 
 
 def _trials_of(params: Params, family: Family) -> int:
@@ -204,10 +154,5 @@ def _seconds(params: Params, method: Method, n_trials: int) -> float:
 
 
 def fold_name(fold: int) -> str:
-    """Name of the piece that is a whole fold."""
+    """Name of a whole fold."""
     return f"fold_{fold:02d}"
-
-
-def is_fold(piece: str) -> bool:
-    """Whether a piece is a whole fold, as the cross-validation needs it."""
-    return piece.startswith("fold_") and "." not in piece

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -17,6 +16,7 @@ from crossprop.data.splits import cross_validation_folds, screening_split, test_
 from crossprop.errors import StoreError
 from crossprop.experiments.grid import Cell
 from crossprop.features.matrices import load_combined, load_features
+from crossprop.io import atomic_file
 from crossprop.methods import Representation
 from crossprop.models.saved import SCALING_FILE, beside_predictions
 from crossprop.models.transfer import extract_activations, load_network
@@ -24,7 +24,7 @@ from crossprop.models.transfer import extract_activations, load_network
 
 @dataclass(frozen=True)
 class TargetFiles:
-    """Where one target's inputs lie.
+    """Where one target's inputs are stored.
 
     Attributes:
         prepared: Its cleaned table.
@@ -43,7 +43,7 @@ class TargetInputs:
     """One target's rows and representations, read on first use.
 
     Args:
-        files: Where they lie.
+        files: Where they are stored.
         protocol: Which rows to learn from.
     """
 
@@ -130,17 +130,11 @@ class TargetInputs:
 def _compute_once(path: Path, compute: Callable[[], np.ndarray]) -> None:
     from filelock import FileLock
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            if path.is_file():
-                return
-            unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-            with unfinished.open("wb") as stream:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            with atomic_file(path) as draft, draft.open("wb") as stream:
                 np.save(stream, compute(), allow_pickle=False)
-            unfinished.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error}. Free some space and run again.") from error
 
 
 @lru_cache(maxsize=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,10 @@ import pandas as pd
 from crossprop.config import Params, Recipe
 from crossprop.data.splits import training_rows
 from crossprop.errors import ConfigError, DataError, ModelFormatError
-from crossprop.experiments.executor import usable_cores
 from crossprop.experiments.fingerprint import code_digest, data_digest, digest
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import load_combined, load_features
-from crossprop.io import replaced_whole
+from crossprop.io import atomic_folder, read_json, usable_cores, write_json
 from crossprop.methods import Architecture, Representation
 from crossprop.models.fitted import network_outputs, save_network, standardised
 from crossprop.models.networks import initial_weights
@@ -40,14 +38,7 @@ HISTORY_FILE = "history.csv"
 def pretrain_source(
     params: Params, source: str, unit: str, paths: StudyPaths, write: Print = show
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train ElemNet on one source property, 90:10, and save it.
-
-    Args:
-        params: Configuration; ``study.pretrain`` is the recipe.
-        source: Property key.
-        unit: The property's unit.
-        paths: Where the study's files lie.
-        write: Receives lines of progress.
+    """Train ElemNet on one source property, 90:10, by the recipe ``study.pretrain``, and save it.
 
     Returns:
         The provenance that is saved beside the network, and the history (``epoch, loss, val_mae``).
@@ -57,14 +48,11 @@ def pretrain_source(
         StoreError: The network cannot be written.
     """
     configure(params.compute.backend, params.compute.workers or usable_cores())
-    frame = pd.read_parquet(paths.prepared(source))
+    frame, validates = _read_source(paths, source)
     fractions = np.asarray(load_features(paths.features(source), Representation.ELEMENTAL_FRACTIONS))
     values = frame["value"].to_numpy(np.float64)
     train = training_rows(frame)
-    validation = np.flatnonzero((frame["split"] == "validation").to_numpy())
-    if not len(validation):
-        raise DataError(f"{paths.prepared(source)} has no validation rows. Run 'dvc repro prepare' again.")
-
+    validation = np.flatnonzero(validates)
     recipe, seed = params.study.pretrain, params.study.seed
     write(f"{source}: pretraining on {len(train):,} compositions, {recipe.epochs} epochs")
     started = perf_counter()
@@ -98,6 +86,19 @@ def pretrain_source(
     return provenance, history
 
 
+def _read_source(paths: StudyPaths, source: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """The prepared table of a source, and which of its rows validate."""
+    path = paths.prepared(source)
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Run 'dvc repro prepare'.") from None
+    validates = (frame["split"] == "validation").to_numpy()
+    if not validates.any():
+        raise DataError(f"{path} has no validation rows. Run 'dvc repro prepare' again.")
+    return frame, validates
+
+
 def provenance_of(
     params: Params,
     name: str,
@@ -107,17 +108,7 @@ def provenance_of(
     facts: Mapping[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
-    """What is known about a network that was just trained: its own facts, and what is said of every one.
-
-    Args:
-        params: Configuration.
-        name: Its source, or its name among the joint networks.
-        network: The trained network.
-        recipe: How it was trained.
-        data_sha256: Digest of the rows.
-        facts: Unit, rows, errors and scaling.
-        seconds: How long it took.
-    """
+    """The provenance of a trained network: its own facts (unit, rows, errors, scaling) and those of every network."""
     provenance: dict[str, Any] = {
         "study": params.study.name,
         "source": name,
@@ -151,7 +142,7 @@ def load_provenance(folder: Path) -> dict[str, Any]:
         ModelFormatError: The file is missing or damaged.
     """
     try:
-        values: dict[str, Any] = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        values: dict[str, Any] = read_json(folder / PROVENANCE_FILE)
         return values
     except (OSError, ValueError) as error:
         raise ModelFormatError(
@@ -168,21 +159,16 @@ def write_network(
 ) -> None:
     """Write a source network's folder, whole or not at all.
 
-    Args:
-        folder: Where it goes; replaced.
-        network: The trained network.
-        provenance: What is known about it.
-        history: Its learning curve.
-        scaling: Mean and deviation of its inputs, shape (2, n_features), where it takes standardised ones.
+    ``scaling`` is the mean and deviation of its inputs, shape (2, n_features), where it takes standardised ones.
 
     Raises:
         StoreError: The folder cannot be written.
     """
-    with replaced_whole(folder) as draft:
+    with atomic_folder(folder) as draft:
         save_network(network, draft / NETWORK_FILE)
         if scaling is not None:
             np.save(draft / SCALING_FILE, scaling, allow_pickle=False)
-        (draft / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+        write_json(draft / PROVENANCE_FILE, provenance)
         history.to_csv(draft / HISTORY_FILE, index=False, lineterminator="\n")
 
 
@@ -214,12 +200,7 @@ def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     digests = []
     for source in sources:
-        try:
-            frame = pd.read_parquet(paths.prepared(source))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{paths.prepared(source)} cannot be read: {error}. Run 'dvc repro prepare'."
-            ) from None
+        frame, validates = _read_source(paths, source)
         digests.append(data_digest(frame))
         matrix = load_combined(paths.features(source))
         keys = frame["composition"].tolist()
@@ -228,11 +209,6 @@ def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
             place[keys[i]] = len(place)
         features.append(matrix[fresh])
         rows = np.array([place[key] for key in keys])
-        validates = (frame["split"] == "validation").to_numpy()
-        if not validates.any():
-            raise DataError(
-                f"{paths.prepared(source)} has no validation rows. Run 'dvc repro prepare' again."
-            )
         columns.append((rows, frame["value"].to_numpy(np.float64), validates))
     learnt = np.full((len(place), len(sources)), np.nan)
     validating = learnt.copy()
@@ -245,14 +221,7 @@ def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
 def pretrain_joint(
     params: Params, name: str, units: dict[str, str], paths: StudyPaths, write: Print = show
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train the joint network and save it with the scaling of its inputs.
-
-    Args:
-        params: Configuration; ``study.joint_pretrain`` is the recipe.
-        name: Name in ``study.joint``.
-        units: Unit of every source.
-        paths: Where the study's files lie.
-        write: Receives lines of progress.
+    """Train a network of ``study.joint`` by the recipe ``study.joint_pretrain`` and save it with its input scaling.
 
     Returns:
         The provenance that is saved beside the network, and the history; its ``val_mae`` is the mean over the sources
@@ -285,7 +254,7 @@ def pretrain_joint(
         predicted = np.stack([t.inverse(c) for t, c in zip(transforms, outputs.T, strict=True)], axis=1)
         return _column_errors(predicted, rows.validating[validates])
 
-    def told(epoch: int, relative: float) -> None:
+    def report(epoch: int, relative: float) -> None:
         clock = perf_counter() - started
         write(
             f"{name} [epoch {epoch}/{recipe.epochs}, {clock:.0f} s] validation MAE {relative:.4f} of the medians'"
@@ -302,7 +271,7 @@ def pretrain_joint(
         lambda: float(np.mean(errors() / medians)),
         recipe,
         seed,
-        told,
+        report,
     )
     final = errors()
     for source, error in zip(sources, final, strict=True):

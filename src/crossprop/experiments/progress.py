@@ -1,4 +1,4 @@
-"""What a person sees while a target is computed: which piece, how many are left, how long it will take."""
+"""The lines of progress: which task is finished, how many are left, how long it will take."""
 
 from __future__ import annotations
 
@@ -16,83 +16,81 @@ def show(line: str) -> None:
 
 
 class Progress:
-    """Counts pieces of work and estimates the time left.
+    """Counts tasks and estimates the time left.
 
     Args:
         study: Name shown before every line.
-        total: Pieces in all: one for every cell, the folds of one cell for every method, and the refits of those that
-            will be chosen.
         write: Receives the lines.
     """
 
-    def __init__(self, study: str, total: int, write: Print = show) -> None:
-        self._study, self._total, self._write = study, total, write
-        self._done = 0
+    def __init__(self, study: str, write: Print = show) -> None:
+        self._study, self._write = study, write
+        self._expected: dict[str, int] = {}
+        self._done = self._stored = 0
         self._started = monotonic()
-        self._stored = 0
         self._spent = 0.0
         self._workers = 1
         self._idle: float | None = None
 
+    def expect(self, target: str, tasks: int) -> None:
+        """A target has so many tasks in all, as far as is known."""
+        self._expected[target] = tasks
+
     def found(self) -> None:
-        """A piece was finished by an earlier run."""
+        """A task was finished by an earlier run."""
         self._done += 1
         self._stored += 1
-
-    def expect_more(self) -> None:
-        """One more piece than was planned."""
-        self._total += 1
-
-    def expect_fewer(self, pieces: int) -> None:
-        """Some pieces are not needed."""
-        self._total -= pieces
 
     def begin(self, workers: int = 1) -> None:
         """What was found finished is counted; the clock starts for so many workers."""
         self._started, self._workers = monotonic(), workers
         if self._stored:
             self._write(
-                f"{self._study}: {self._stored} of {self._total} pieces are finished already, going on"
+                f"{self._study}: {self._stored} of {self._total} tasks are finished already, going on"
             )
 
     def screened(self, cell: Cell, val_mae: float) -> None:
         """A cell was tuned."""
         self._step(cell, f"screened {cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
 
-    def fitted(self, cell: Cell, piece: str, val_mae: float) -> None:
+    def fitted(self, cell: Cell, name: str, val_mae: float) -> None:
         """A fold was fitted, whole, without repeated compositions, or on a share of its rows."""
-        self._step(cell, f"{piece} of {cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
+        self._step(cell, f"{name} of {cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
 
     def blended(self, cell: Cell, val_mae: float) -> None:
         """The cross-validated cells were blended."""
         self._step(cell, f"{cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
 
     def failed(self, cell: Cell, reason: str) -> None:
-        """A piece failed for good."""
+        """A task failed for good."""
         self._step(cell, f"FAILED {cell.label}: {reason}")
 
     def spent(self, seconds: float) -> None:
         """A worker was busy for so long."""
-        if self._idle is None:  # until the first piece began, workers were starting
+        if self._idle is None:  # until the first task began, workers were starting
             self._idle = max(0.0, monotonic() - self._started - seconds)
         self._spent += seconds
 
-    def end(self, workers: int) -> None:
-        """Everything is computed: say how much of the time the workers had something to do."""
+    def end(self) -> None:
+        """Everything is computed: say how much of the time the workers were busy."""
         elapsed = monotonic() - self._started
         if self._done > self._stored and elapsed > 0:
-            share = self._spent / (workers * elapsed)
+            share = 100 * self._spent / (self._workers * elapsed)
             self._write(
-                f"{self._study}: {workers} workers were busy {100 * share:.1f} % of {_clock(elapsed)}"
+                f"{self._study}: {self._workers} workers were busy {share:.1f} % of {_clock(elapsed)}"
             )
+
+    @property
+    def _total(self) -> int:
+        return sum(self._expected.values())
 
     def _step(self, cell: Cell, what: str) -> None:
         self._done += 1
         elapsed = monotonic() - self._started
         fresh = self._done - self._stored
-        # The start does not repeat itself, and the pieces that the other workers have in hand are half done.
+        # The start is not repeated, and the tasks that the other workers have begun are half done.
         working, begun = elapsed - (self._idle or 0.0), fresh + (self._workers - 1) / 2
-        left = working / begun * max(self._total - self._done, 0) if fresh else 0.0
+        left = working / begun * max(self._total - self._done, 0)
         self._write(
             f"{self._study}/{cell.target} [{self._done}/{self._total}, {_clock(elapsed)} gone, "
             f"about {_clock(left)} left] {what}"

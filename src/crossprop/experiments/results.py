@@ -1,16 +1,16 @@
-"""What a finished cell hands on to tracking, reporting and the registry."""
+"""The outcome of a cell, and how it is recorded."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import asdict, dataclass, field
-from threading import Condition, Thread
+from queue import Queue
+from threading import Event, Thread
 from time import monotonic
 from typing import Any, Protocol
 
 import pandas as pd
 
-from crossprop.errors import TrackingError
+from crossprop.errors import StoreOutOfReachError
 from crossprop.experiments.progress import Print, show
 from crossprop.methods import Method, Representation
 
@@ -23,7 +23,7 @@ class CellResult:
 
     Errors and intervals are in the target's ``unit``. The fields from ``cv_mae`` on are ``None``
     for a cell that was screened but is not the best of its method. ``stopped`` says why a cell that was the best of
-    its method got no whole cross-validation, ``race_mae`` holds the folds that it had by then. ``strict_test_mae``
+    its method got no whole cross-validation, ``rung_mae`` holds the folds that it had by then. ``strict_test_mae``
     is the hold-out error of the same fold model refitted on the ``strict_n_train`` rows of that fold whose
     composition is not in the hold-out; only the chosen cells have it.
     """
@@ -53,7 +53,7 @@ class CellResult:
     test_mae_median: float | None = None
     strict_test_mae: float | None = None
     strict_n_train: int | None = None
-    race_mae: tuple[float, ...] | None = None
+    rung_mae: tuple[float, ...] | None = None
     stopped: str | None = None
     failure: str | None = None
 
@@ -85,17 +85,16 @@ class CellResult:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CellResult:
         """Inverse of :meth:`as_dict`."""
-        return cls(
-            **{
-                **values,
-                "method": Method(values["method"]),
-                "representation": Representation(values["representation"])
-                if values["representation"]
-                else None,
-                "cv_mae": None if values["cv_mae"] is None else tuple(values["cv_mae"]),
-                "race_mae": None if values["race_mae"] is None else tuple(values["race_mae"]),
-            }
-        )
+        given = dict(values)
+        for name, kind in (
+            ("method", Method),
+            ("representation", Representation),
+            ("cv_mae", tuple),
+            ("rung_mae", tuple),
+        ):
+            if given[name] is not None:
+                given[name] = kind(given[name])
+        return cls(**given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,19 +146,15 @@ LONGEST_PAUSE_SECONDS = 30.0
 _LAST_WRITE_SECONDS = 20.0
 
 
-class StoreOutOfReachError(TrackingError):
-    """The store does not answer now but may soon: a server that restarts, a lock that somebody holds."""
-
-
 class BackgroundRecorder:
-    """Hands finished cells to a recorder on a thread of its own, so that nobody waits for the store.
+    """Records finished cells on a thread of its own, so that the scheduler never waits for the store.
 
-    While the store is out of reach, the writer tries again with growing pauses and the study goes on; what is computed
-    is in the cell store in any case. Any other error ends the study with the next ``submit``.
+    While the store is out of reach, the thread tries again with growing pauses and the study goes on; what is computed
+    is in the cell store in any case. Any other error ends the study with the next ``submit`` or ``check``.
 
     Args:
-        inner: What the cells are recorded by; only the writer touches it.
-        patience: Seconds for which an outage is waited out.
+        inner: What the cells are recorded by; only the thread uses it.
+        patience: Seconds for which an outage is tolerated.
         write: Receives a line when an outage begins and when it is over.
     """
 
@@ -167,22 +162,20 @@ class BackgroundRecorder:
         self, inner: CellRecorder, *, patience: float = PATIENCE_SECONDS, write: Print = show
     ) -> None:
         self._inner, self._patience, self._print = inner, patience, write
-        self._changed = Condition()
-        self._waiting: deque[CellOutcome] = deque()
-        self._writing = False
-        self._closed = False
+        self._queue: Queue[CellOutcome | None] = Queue()
+        self._abandoned = Event()
         self._error: BaseException | None = None
         self._ids: dict[str, str] = {}
         self._thread: Thread | None = None
 
     def check(self) -> None:
-        """Raise the writer's error, if it has one: to be called now and then where nothing is submitted for long.
+        """Raise the error of the thread, if it has one.
 
         Raises:
             TrackingError: A cell could not be recorded.
         """
-        with self._changed:
-            self._raise_error()
+        if self._error is not None:
+            raise self._error
 
     def submit(self, outcome: CellOutcome) -> None:
         """Queue a cell; returns at once.
@@ -190,24 +183,21 @@ class BackgroundRecorder:
         Raises:
             TrackingError: An earlier cell could not be recorded.
         """
-        with self._changed:
-            self._raise_error()
-            self._waiting.append(outcome)
-            if self._thread is None:
-                self._thread = Thread(target=self._work, name="recorder", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+        self.check()
+        self._queue.put(outcome)
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name="recorder", daemon=True)
+            self._thread.start()
 
     def finish(self) -> dict[str, str]:
         """Wait until everything is recorded; returns the id of every cell's record by cell.
 
         Raises:
-            TrackingError: The first error of the writer, as it was.
+            TrackingError: The first error of the thread.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or not (self._waiting or self._writing))
-            self._raise_error()
-            return dict(self._ids)
+        self._queue.join()
+        self.check()
+        return dict(self._ids)
 
     def __enter__(self) -> BackgroundRecorder:
         return self
@@ -218,32 +208,20 @@ class BackgroundRecorder:
             if kind is None:
                 self.finish()
         finally:
-            with self._changed:
-                self._closed = True
-                self._changed.notify_all()
+            self._abandoned.set()
+            self._queue.put(None)
             if self._thread is not None:
                 self._thread.join(_LAST_WRITE_SECONDS)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if self._closed:
-                    return
-                self._writing = True
-                outcome = self._waiting.popleft()
+        while (outcome := self._queue.get()) is not None:
             try:
-                run_id = self._record(outcome)
-            except BaseException as error:  # whatever it is, the scheduler has to hear of it
-                with self._changed:
-                    self._error, self._writing = error, False
-                    self._waiting.clear()
-                    self._changed.notify_all()
-                return
-            with self._changed:
-                self._ids[outcome.result.cell] = run_id
+                if self._error is None and not self._abandoned.is_set():
+                    self._ids[outcome.result.cell] = self._record(outcome)
+            except BaseException as error:  # the scheduler raises it
+                self._error = error
+            finally:
+                self._queue.task_done()
 
     def _record(self, outcome: CellOutcome) -> str:
         pause, began = FIRST_PAUSE_SECONDS, 0.0
@@ -258,15 +236,10 @@ class BackgroundRecorder:
                         f"{self._patience / 60:.3g} minutes."
                     )
                 left = began + self._patience - monotonic()
-                with self._changed:
-                    if left <= 0 or self._changed.wait_for(lambda: self._closed, min(pause, left)):
-                        raise
+                if left <= 0 or self._abandoned.wait(min(pause, left)):
+                    raise
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 if began:
                     self._print(f"The tracking store answers again, after {monotonic() - began:.0f} s.")
                 return run_id
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error

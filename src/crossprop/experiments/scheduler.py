@@ -1,4 +1,4 @@
-"""One target's cells as a state machine: screen, race, cross-validate, blend, choose, refit, hand over."""
+"""One target's cells as a state machine: screen, prune, cross-validate, blend, choose, refit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from crossprop.config import Params
 from crossprop.experiments.assemble import failed_outcome, finished_outcome, screened_outcome
 from crossprop.experiments.blend import blend_folds
-from crossprop.experiments.cache import CellStore
+from crossprop.experiments.cache import SCREENING, CellStore
 from crossprop.experiments.executor import Failure
-from crossprop.experiments.grid import Cell, fold_name, is_fold
+from crossprop.experiments.grid import Cell, fold_name
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
 from crossprop.experiments.progress import Progress
-from crossprop.experiments.results import CellOutcome, Scalar
+from crossprop.experiments.results import CellOutcome
 from crossprop.experiments.selection import (
     Winners,
     after_first_fold,
@@ -24,18 +24,10 @@ from crossprop.experiments.selection import (
     best_of_method,
     category_of,
     choose_winners,
-    heat_of,
-    race_of,
+    first_fold_bracket,
+    screening_bracket,
 )
-from crossprop.experiments.tasks import (
-    FoldReport,
-    FoldTask,
-    ScreenReport,
-    ScreenTask,
-    TogetherReport,
-    TogetherTask,
-)
-from crossprop.experiments.tuning import Hyperparameters
+from crossprop.experiments.tasks import FoldReport, FoldTask, ScreenReport, ScreenTask
 from crossprop.experiments.winners import (
     TargetOutcome,
     chosen_model,
@@ -46,141 +38,19 @@ from crossprop.experiments.winners import (
 )
 from crossprop.methods import Family, Side
 from crossprop.paths import StudyPaths
-from crossprop.training.batched import worth_batching
 
-JOINED = "+"
-"""Joins the names of folds that are one piece of work."""
+Result = ScreenReport | FoldReport | Failure | None
+"""Of a task that was asked for; ``None`` while it is not finished."""
 
 AGAIN = " again"
-
-Submit = Callable[[tuple[Cell, str], ScreenTask | FoldTask | TogetherTask, float], None]
-"""Takes (cell, piece), the task and its rough cost in seconds."""
-
-
-class Fits:
-    """Asks for fits, each once, and keeps what comes back.
-
-    Args:
-        files: Where the target's inputs lie.
-        n_rows: Training rows of the target.
-        store: Where finished fits are kept.
-        progress: Told what was found and what is expected.
-        submit: Queues a task.
-    """
-
-    def __init__(
-        self, files: TargetFiles, n_rows: int, store: CellStore, progress: Progress, submit: Submit
-    ) -> None:
-        self._files, self._n_rows, self._store = files, n_rows, store
-        self._progress, self._submit = progress, submit
-        self._reports: dict[str, dict[str, FoldReport]] = {}
-        self._wanted: dict[tuple[str, str], Cell] = {}
-        self._lost: set[tuple[str, str]] = set()
-
-    def of(self, cell_id: str) -> dict[str, FoldReport]:
-        """Finished fits of a cell by the name of the piece."""
-        return self._reports.setdefault(cell_id, {})
-
-    def folds(self, cell: Cell) -> list[FoldReport] | None:
-        """The cell's folds in their order, or ``None`` while one is missing."""
-        found = [self.of(cell.id).get(fold_name(k)) for k in range(cell.folds)]
-        folds = [report for report in found if report is not None]
-        return folds if len(folds) == cell.folds else None
-
-    def want_folds(self, cell: Cell, best: Hyperparameters, folds: Iterable[int]) -> None:
-        """Ask for folds, as one piece of work where they are trained together and small enough to gain by it."""
-        tasks = [task for k in folds if (task := self._new(self._task(cell, best, k)))]
-        if cell.together and worth_batching(self._n_rows, len(tasks), device_is_gpu=True):
-            name = JOINED.join(task.piece for task in tasks)
-            self._submit((cell, name), TogetherTask(tuple(tasks)), self._cost(cell) * len(tasks))
-            return
-        for task in tasks:
-            self._queue(task)
-
-    def want_refit(self, cell: Cell, best: Hyperparameters, fold: int, share: float | None) -> None:
-        """Ask for a fold on a share of its rows, or without repeated compositions where there is no share."""
-        plain = self._task(cell, best, fold)
-        task = self._new(replace(plain, folder=None, strict=share is None, share=share))
-        if task is not None:
-            self._progress.expect_more()
-            self._queue(task)
-
-    def want_models(self, cell: Cell, best: Hyperparameters) -> None:
-        """Ask for the folds, to the same numbers again, whose models were not saved or were dropped."""
-        for k in range(cell.folds):
-            key = (cell.id, fold_name(k) + AGAIN)
-            if self._store.model(cell, fold_name(k)) is None and key not in self._wanted:
-                self._wanted[key] = cell
-                self._progress.expect_more()
-                self._queue(replace(self._task(cell, best, k), always_save=True))
-
-    def take(self, cell: Cell, piece: str, report: FoldReport) -> None:
-        """Keep a finished fit; what a fold cost is told by its first fit, not by one again for the model's sake.
-
-        Raises:
-            StoreError: It cannot be written.
-        """
-        first = self.of(cell.id).get(piece)
-        if first is not None:
-            report = replace(report, seconds=first.seconds, peak_memory=first.peak_memory)
-        self._store.keep_fit(cell, piece, report)
-        self.of(cell.id)[piece] = report
-
-    def lose(self, cell: Cell, piece: str) -> None:
-        """A fit failed for good."""
-        self._lost.add((cell.id, piece))
-
-    def settled(self, cell: Cell, piece: str) -> bool:
-        """Whether a fit is finished or lost."""
-        if piece.endswith(AGAIN):
-            plain = piece.removesuffix(AGAIN)
-            return self._store.model(cell, plain) is not None or (cell.id, plain) in self._lost
-        return piece in self.of(cell.id) or (cell.id, piece) in self._lost
-
-    @property
-    def all_settled(self) -> bool:
-        """Whether nothing that was asked for is missing."""
-        return all(self.settled(cell, piece) for (_, piece), cell in self._wanted.items())
-
-    def screening_cost(self, cell: Cell) -> float:
-        """Rough seconds of a cell's screening."""
-        rows = min(self._n_rows, cell.screening_rows or self._n_rows)
-        return self._cost(cell, rows) * max(cell.n_trials, 1)
-
-    def _new(self, task: FoldTask) -> FoldTask | None:
-        """The task, unless it was asked for before or its outcome is stored."""
-        key = (task.cell.id, task.piece)
-        if key in self._wanted:
-            return None
-        self._wanted[key] = task.cell
-        stored = self._store.fit(task.cell, task.piece)
-        if stored is None:
-            return task
-        self.of(task.cell.id)[task.piece] = stored
-        if is_fold(task.piece):
-            self._progress.found()
-        return None
-
-    def _task(self, cell: Cell, best: Hyperparameters, fold: int) -> FoldTask:
-        folder = self._store.model_draft(cell, fold_name(fold))
-        return FoldTask(cell, self._files, tuple(sorted(best.items())), fold, folder)
-
-    def _queue(self, task: FoldTask) -> None:
-        self._submit((task.cell, task.piece), task, self._cost(task.cell) * (task.share or 1.0))
-
-    def _cost(self, cell: Cell, n_rows: int | None = None) -> float:
-        """Rough seconds of one fit, to start the long ones first."""
-        rows = self._n_rows if n_rows is None else n_rows
-        if cell.method.family is Family.NETWORK and cell.recipe is not None:
-            return cell.recipe.epochs * rows / 4000 + 5
-        return rows / 1000 + 0.2 if cell.method.family is Family.REGRESSOR else 0.1
-
-
-SCREENING = "screening"
+"""Marks the fit of a fold whose figures are known, for the sake of its model."""
 
 
 class TargetRun:
-    """The state of one target's grid while a pool of workers computes it, among other targets.
+    """The state of one target's grid while an executor computes it, among other targets.
+
+    All that happens follows from the results of the tasks: :meth:`advance` goes through the protocol from its
+    beginning and asks for every task that it meets, each once.
 
     Args:
         params: Configuration.
@@ -188,8 +58,8 @@ class TargetRun:
         files: Where its inputs lie.
         paths: Where the study's files lie.
         record: Called once with every cell, when nothing about it will change any more.
-        progress: Told of every finished piece.
-        submit: Queues a task.
+        progress: Told of every finished task.
+        submit: Queues a task with its rough cost in seconds.
     """
 
     def __init__(
@@ -200,235 +70,285 @@ class TargetRun:
         paths: StudyPaths,
         record: Callable[[CellOutcome], None],
         progress: Progress,
-        submit: Submit,
+        submit: Callable[[ScreenTask | FoldTask, float], None],
     ) -> None:
         self._params, self._cells, self._files, self._paths = params, cells, files, paths
         self._record, self._progress, self._submit = record, progress, submit
         self._store = CellStore(paths)
         self._inputs = TargetInputs(files, cells[0].protocol)
-        self._fits = Fits(files, len(self._inputs.train), self._store, progress, submit)
-        self._screened: dict[str, ScreenReport] = {}
-        self._failed: dict[str, str] = {}
-        self._heats: dict[Hashable, list[Cell]] = {}
-        self._going: list[Cell] | None = None
+        self._by_id = {cell.id: cell for cell in cells}
+        self._results: dict[tuple[str, str], Result] = {}
         self._outcomes: dict[str, CellOutcome] = {}
-        self._weights: np.ndarray | None = None
-        self._parts: list[Cell] = []
-        self._planned_refits = planned_refits(params.study, cells[0].target)
+        self._blended: dict[str, np.ndarray] = {}
+        """Weights of the parts of the blend by cell, shape (n_folds,)."""
 
     def start(self) -> None:
-        """Take what is stored and queue the screening of the rest."""
-        for cell in self._cells:
-            if cell.method.side is Side.BLEND:
-                continue
-            stored = self._store.screening(cell)
-            if stored is not None:
-                self._screened[cell.id] = stored
-                self._progress.found()
-            else:
-                task = ScreenTask(cell, self._files, self._paths.journal(cell.target))
-                self._submit((cell, SCREENING), task, self._fits.screening_cost(cell))
+        """Take what is stored and queue the rest."""
         self.advance()
 
-    def receive(
-        self, cell: Cell, piece: str, report: ScreenReport | FoldReport | TogetherReport | Failure
-    ) -> None:
-        """Keep a finished piece, or several folds in one, and queue what that makes possible.
+    def receive(self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure) -> None:
+        """Keep a finished task and queue what that makes possible.
 
         Raises:
-            StoreError: A piece cannot be written.
+            StoreError: The result cannot be written.
         """
-        pieces = piece.split(JOINED)
-        reports = report if isinstance(report, tuple) else (report,) * len(pieces)
-        for name, single in zip(pieces, reports, strict=True):
-            self._take(cell, name, single)
+        cell = task.cell
+        if isinstance(report, Failure):
+            self._progress.failed(cell, report.reason)
+        elif isinstance(report, ScreenReport):
+            self._store.keep_screening(cell, report)
+            self._progress.screened(cell, report.val_mae)
+        else:
+            first = self._results.get((cell.id, task.name))
+            if isinstance(first, FoldReport):  # what a fold cost is what its first fit cost
+                report = replace(report, seconds=first.seconds, peak_memory=first.peak_memory)
+            self._store.keep_fit(cell, task.name, report)
+            self._progress.fitted(cell, task.name, report.val_mae)
+        self._results[_key(task)] = report
         self.advance()
 
     def advance(self) -> None:
-        """Go as far as the finished pieces allow."""
-        if self._settle_heats() and self._settle_races():
-            self._settle_folds()
-            if self._settle_blend():
-                self._refit()
+        """Go through the protocol as far as the finished tasks allow."""
+        study = self._params.study
+        learning = [cell for cell in self._cells if cell.method.side is not Side.BLEND]
+        n_folds = self._cells[0].folds
+        n_first = 1 if study.fidelity else n_folds
+        racing: list[Cell] = []
+        expected = 0  # tasks that may be asked for later
+        for bracket in _grouped(learning, screening_bracket if study.fidelity else category_of):
+            if None in [self._screening(cell) for cell in bracket]:
+                expected += n_folds * len({cell.method for cell in bracket})
+                continue
+            going = self._after_screening(bracket)
+            for cell in going:
+                self._folds(cell, range(n_first))
+            racing += going
+        if study.fidelity:
+            complete = not expected and None not in [self._result(cell, fold_name(0)) for cell in racing]
+            expected += 0 if complete else (n_folds - 1) * len(racing)
+            racing = self._after_first_fold(racing) if complete else []
+        for cell in racing:
+            self._cross_validate(cell)
+        if all(cell.id in self._outcomes for cell in learning):
+            self._blend(learning)
+            self._refit()
+        else:
+            expected += len(self._cells) - len(learning) + planned_refits(study, self._cells[0].target)
+        self._progress.expect(self._cells[0].target, len(self._results) + bool(self._blended) + expected)
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to compute."""
-        return len(self._outcomes) == len(self._cells) and self._fits.all_settled
+        return len(self._outcomes) == len(self._cells) and None not in self._results.values()
 
     def conclude(self) -> TargetOutcome:
-        """Record the validated cells and hand over; to be called once, when :attr:`finished`."""
-        winners = self._winners()
-        for chosen in {r.cell for r in (winners.best_sc, winners.best_tl, winners.winner) if r is not None}:
-            strict = f"{fold_name(self._outcomes[chosen].result.best_fold or 0)}.strict"
-            refit = self._fits.of(chosen).get(strict)
+        """Record the validated cells and choose the winners; to be called once, when :attr:`finished`."""
+        for chosen in _chosen(self._winners()):
+            strict = self._results.get((chosen, f"{fold_name(self._best_fold(chosen))}.strict"))
+            refit = strict if isinstance(strict, FoldReport) else None
             self._outcomes[chosen] = with_strict(self._outcomes[chosen], refit, self._inputs)
         outcomes = tuple(self._outcomes[cell.id] for cell in self._cells)
-        winners = choose_winners(o.result for o in outcomes)
+        winners = self._winners()
         for outcome in outcomes:
             if outcome.result.cv_mae is not None:
                 self._record(outcome)
-        curve = curve_table(winners, {c.id: self._fits.of(c.id) for c in self._cells}, self._inputs)
+        fits: dict[str, dict[str, FoldReport]] = {cell.id: {} for cell in self._cells}
+        for (cell_id, name), report in self._results.items():
+            if isinstance(report, FoldReport) and not name.endswith(AGAIN):
+                fits[cell_id][name] = report
         cells = self._winning_cells(winners)
-        weights = np.ones((len(cells), self._cells[0].folds))
-        if winners.winner is not None and winners.winner.method.side is Side.BLEND:
-            assert self._weights is not None
-            weights = self._weights[:, [self._parts.index(cell) for cell in cells]].T
+        blend = winners.winner is not None and winners.winner.method.side is Side.BLEND
+        weights = np.array([self._blended[c.id] if blend else np.ones(c.folds) for c in cells])
         results = [self._outcomes[cell.id].result for cell in cells]
         model = chosen_model(winners, results, cells, weights, self._store)
-        return TargetOutcome(outcomes, winners, model, curve)
+        return TargetOutcome(outcomes, winners, model, curve_table(winners, fits, self._inputs))
 
     def drop_models(self, winners: Winners) -> None:
-        """Free the room of all models that the winner does not need, and of what was derived for this run."""
+        """Free the disk space of all models that the winner does not need, and of derived matrices."""
         kept = {cell.id for cell in self._winning_cells(winners)}
         for cell in self._cells:
             if cell.id not in kept:
                 self._store.drop_models(cell)
         shutil.rmtree(self._files.activations, ignore_errors=True)
 
-    def _take(self, cell: Cell, piece: str, report: ScreenReport | FoldReport | Failure) -> None:
-        if isinstance(report, Failure):
-            self._progress.failed(cell, report.reason)
-            if is_fold(piece) or piece == SCREENING:
-                self._failed.setdefault(cell.id, report.reason)
-            self._fits.lose(cell, piece)
-        elif isinstance(report, ScreenReport):
-            self._store.keep_screening(cell, report)
-            self._screened[cell.id] = report
-            self._progress.screened(cell, report.val_mae)
-        else:
-            self._fits.take(cell, piece, report)
-            self._progress.fitted(cell, piece, report.val_mae)
+    def _after_screening(self, bracket: Sequence[Cell]) -> list[Cell]:
+        """The best cells of a screened bracket; the others are settled."""
+        reports = {cell.id: self._result(cell, SCREENING) for cell in bracket}
+        val_mae = {key: report.val_mae for key, report in reports.items() if isinstance(report, ScreenReport)}
+        best = list(best_of_method(bracket, val_mae).values())
+        going, stopped = after_screening(best, val_mae, self._params.study.fidelity)
+        for cell in bracket:
+            if isinstance(failure := reports[cell.id], Failure):
+                self._settle(cell, failure)
+            elif cell not in going:
+                self._settle(cell, stopped.get(cell.id))
+        return going
 
-    def _settle_heats(self) -> bool:
-        """Once a heat is screened: the best of every method that goes on is fitted on its first fold."""
-        fidelity = self._params.study.fidelity
-        heats: dict[Hashable, list[Cell]] = {}
-        for cell in self._cells:
-            if cell.method.side is not Side.BLEND:
-                heats.setdefault(heat_of(cell) if fidelity else category_of(cell), []).append(cell)
-        for heat, cells in heats.items():
-            if heat in self._heats or not all(c.id in self._screened or c.id in self._failed for c in cells):
-                continue
-            val_mae = {key: report.val_mae for key, report in self._screened.items()}
-            best = list(best_of_method(cells, val_mae).values())
-            going, stopped = after_screening(best, val_mae, fidelity)
-            for cell in cells:
-                if cell.id not in self._screened:
-                    self._keep(failed_outcome(cell, self._failed[cell.id], self._inputs))
-                elif cell not in going:
-                    self._keep(self._halted(cell, stopped.get(cell.id)))
-            methods = len({cell.method for cell in cells})
-            self._progress.expect_fewer(cells[0].folds * (methods - len(going)))
-            self._heats[heat] = going
-            for cell in going:
-                self._fits.want_folds(cell, self._best(cell), range(1 if fidelity else cell.folds))
-        return len(self._heats) == len(heats)
-
-    def _settle_races(self) -> bool:
-        """Once all first folds are there: the survivors of every race get the others."""
-        if self._going is not None:
-            return True
-        fidelity, going_on = (
-            self._params.study.fidelity,
-            {c.id for heat in self._heats.values() for c in heat},
-        )
-        racing = [cell for cell in self._cells if cell.id in going_on]
-        if fidelity is None:
-            self._going = racing
-            return True
-        first = fold_name(0)
-        if not all(self._fits.settled(cell, first) for cell in racing):
-            return False
+    def _after_first_fold(self, racing: Sequence[Cell]) -> list[Cell]:
+        """The cells that get the other folds; the others are settled."""
+        assert self._params.study.fidelity is not None
         survivors: list[Cell] = []
-        for race in dict.fromkeys(race_of(cell) for cell in racing):
-            runners = [c for c in racing if race_of(c) == race and c.id not in self._failed]
-            errors = {cell.id: self._fits.of(cell.id)[first].val_mae for cell in runners}
-            going, stopped = after_first_fold(runners, errors, fidelity)
-            survivors += going
+        for bracket in _grouped(racing, first_fold_bracket):
+            first: dict[str, FoldReport] = {}
+            for cell in bracket:
+                report = self._result(cell, fold_name(0))
+                if isinstance(report, FoldReport):
+                    first[cell.id] = report
+                elif isinstance(report, Failure):
+                    self._settle(cell, report)
+            runners = [cell for cell in bracket if cell.id in first]
+            errors = {key: report.val_mae for key, report in first.items()}
+            going, stopped = after_first_fold(runners, errors, self._params.study.fidelity)
             for cell in runners:
                 if cell.id in stopped:
-                    self._keep(self._halted(cell, stopped[cell.id], [self._fits.of(cell.id)[first]]))
-                    self._progress.expect_fewer(cell.folds - 1)
-        self._going = [cell for cell in racing if cell in survivors or cell.id in self._failed]
-        self._progress.expect_fewer(sum(cell.folds - 1 for cell in racing if cell.id in self._failed))
-        for cell in survivors:
-            self._fits.want_folds(cell, self._best(cell), range(1, cell.folds))
-        return True
+                    self._settle(cell, stopped[cell.id], [first[cell.id]])
+            survivors += going
+        return [cell for cell in racing if cell in survivors]
 
-    def _settle_folds(self) -> None:
-        """Put together the cells whose folds are all there, or one of whose folds failed for good."""
-        for cell in self._going or []:
-            if cell.id in self._outcomes:
-                continue
-            screening, folds = self._screened[cell.id], self._fits.folds(cell)
-            if cell.id in self._failed:
-                self._keep(failed_outcome(cell, self._failed[cell.id], self._inputs, screening))
-            elif folds is not None:
-                self._outcomes[cell.id] = finished_outcome(cell, screening, folds, self._inputs)
+    def _cross_validate(self, cell: Cell) -> None:
+        """Ask for all folds of a cell, and settle it once they are there or one of them failed for good."""
+        folds = self._folds(cell, range(cell.folds))
+        if cell.id in self._outcomes:
+            return
+        failures = [report for report in folds if isinstance(report, Failure)]
+        if failures:
+            self._settle(cell, failures[0])
+        elif None not in folds:
+            screening = self._result(cell, SCREENING)
+            assert isinstance(screening, ScreenReport)
+            done = [report for report in folds if isinstance(report, FoldReport)]
+            self._outcomes[cell.id] = finished_outcome(cell, screening, done, self._inputs)
 
-    def _settle_blend(self) -> bool:
-        """Once every other cell is settled: blend those that were cross-validated."""
-        others = [cell for cell in self._cells if cell.method.side is not Side.BLEND]
-        if not all(cell.id in self._outcomes for cell in others):
-            return False
-        learning = [cell for cell in others if cell.method.side is not Side.BASE]
-        validated = [(c, f) for c in learning if (f := self._fits.folds(c)) and c.id not in self._failed]
-        for cell in self._cells:
-            if cell.method.side is not Side.BLEND or cell.id in self._outcomes:
+    def _blend(self, learning: Sequence[Cell]) -> None:
+        """Blend the cells that were cross-validated."""
+        validated = [
+            cell
+            for cell in learning
+            if cell.method.side is not Side.BASE and self._outcomes[cell.id].result.cv_mae is not None
+        ]
+        for blend in self._cells:
+            if blend.method.side is not Side.BLEND or blend.id in self._outcomes:
                 continue
             if len(validated) < 2:
                 reason = f"{len(validated)} cell(s) were cross-validated; a blend needs two"
-                self._keep(self._halted(cell, reason))
-                self._progress.expect_fewer(1)
+                self._settle(blend, reason)
                 continue
-            self._parts = [part for part, _ in validated]
-            folds, self._weights = blend_folds([fits for _, fits in validated], self._inputs.values)
-            outcome = finished_outcome(cell, None, folds, self._inputs)
-            mean = self._weights.mean(axis=0).round(3)
-            shares: dict[str, Scalar] = {
-                part.label: float(w) for part, w in zip(self._parts, mean, strict=True) if w > 0
-            }
-            self._outcomes[cell.id] = replace(outcome, result=replace(outcome.result, hyperparameters=shares))
-            self._progress.blended(cell, float(np.mean([fold.val_mae for fold in folds])))
-        return True
+            parts = [
+                [report for report in self._folds(cell, range(cell.folds)) if isinstance(report, FoldReport)]
+                for cell in validated
+            ]
+            folds, weights = blend_folds(parts, self._inputs.values)
+            self._blended = {cell.id: column for cell, column in zip(validated, weights.T, strict=True)}
+            means = {cell.label: round(float(self._blended[cell.id].mean()), 3) for cell in validated}
+            outcome = finished_outcome(blend, None, folds, self._inputs)
+            result = replace(outcome.result, hyperparameters={k: w for k, w in means.items() if w > 0})
+            self._outcomes[blend.id] = replace(outcome, result=result)
+            self._progress.blended(blend, float(np.mean([fold.val_mae for fold in folds])))
 
     def _refit(self) -> None:
-        """Queue what only the chosen cells get: the strict refit, the learning curve, and missing models."""
+        """Ask for what only the chosen cells get: the strict refit, the learning curve, and missing models."""
         winners = self._winners()
-        self._progress.expect_fewer(self._planned_refits)  # they are known by now, and counted one by one
-        self._planned_refits = 0
-        for result in filter(None, (winners.best_sc, winners.best_tl, winners.winner)):
-            cell = self._by_id(result.cell)
-            for share in refits_of(self._params.study, cell.target, result.method):
-                self._fits.want_refit(cell, self._best(cell), result.best_fold or 0, share)
+        for chosen in _chosen(winners):
+            cell = self._by_id[chosen]
+            for share in refits_of(self._params.study, cell.target, cell.method):
+                plain = self._fold_task(cell, self._best_fold(chosen))
+                self._want(replace(plain, folder=None, strict=share is None, share=share))
         for cell in self._winning_cells(winners):
-            self._fits.want_models(cell, self._best(cell))
+            for k in range(cell.folds):
+                task = replace(self._fold_task(cell, k), always_save=True)
+                if self._store.model(cell, task.name) is None:
+                    self._want(task)
+
+    def _screening(self, cell: Cell) -> Result:
+        if (cell.id, SCREENING) not in self._results:
+            self._want(ScreenTask(cell, self._files, self._paths.journal(cell.target)))
+        return self._result(cell, SCREENING)
+
+    def _folds(self, cell: Cell, folds: range) -> list[Result]:
+        for k in folds:
+            if (cell.id, fold_name(k)) not in self._results:
+                self._want(self._fold_task(cell, k))
+        return [self._result(cell, fold_name(k)) for k in folds]
+
+    def _fold_task(self, cell: Cell, fold: int) -> FoldTask:
+        screening = self._result(cell, SCREENING)
+        assert isinstance(screening, ScreenReport)
+        folder = self._store.model_draft(cell, fold_name(fold))
+        return FoldTask(cell, self._files, screening.hyperparameters, fold, folder)
+
+    def _want(self, task: ScreenTask | FoldTask) -> None:
+        """Look a task up in the store, or queue it, unless it was asked for before."""
+        key = _key(task)
+        if key in self._results:
+            return
+        if isinstance(task, ScreenTask):
+            self._results[key] = self._store.screening(task.cell)
+        else:
+            self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
+        if self._results[key] is None:
+            self._submit(task, self._cost(task))
+        else:
+            self._progress.found()
+
+    def _result(self, cell: Cell, name: str) -> Result:
+        return self._results.get((cell.id, name))
+
+    def _cost(self, task: ScreenTask | FoldTask) -> float:
+        """Rough seconds of a task, to start the long ones first."""
+        cell, rows = task.cell, len(self._inputs.train)
+        fits = 1.0
+        if isinstance(task, ScreenTask):
+            rows = min(rows, cell.screening_rows or rows)
+            fits = max(cell.n_trials, 1)
+        elif task.share is not None:
+            fits = task.share
+        if cell.recipe is not None:
+            return fits * (cell.recipe.epochs * rows / 4000 + 5)
+        return fits * (rows / 1000 + 0.2 if cell.method.family is Family.REGRESSOR else 0.1)
+
+    def _settle(self, cell: Cell, reason: Failure | str | None, folds: Sequence[FoldReport] = ()) -> None:
+        """Record a cell that failed or was stopped: no later choice can change it."""
+        if cell.id in self._outcomes:
+            return
+        found = self._result(cell, SCREENING)
+        screening = found if isinstance(found, ScreenReport) else None
+        if isinstance(reason, Failure):
+            outcome = failed_outcome(cell, reason.reason, self._inputs, screening)
+        else:
+            outcome = screened_outcome(cell, screening, self._inputs, stopped=reason, folds=folds)
+        self._outcomes[cell.id] = outcome
+        self._record(outcome)
 
     def _winners(self) -> Winners:
-        """Who is chosen among what is settled; of equals the earlier cell, whichever was finished first."""
+        """The winners among the settled cells; of equals the earlier cell, whichever was finished first."""
         return choose_winners(self._outcomes[c.id].result for c in self._cells if c.id in self._outcomes)
-
-    def _halted(self, cell: Cell, reason: str | None, race: Sequence[FoldReport] = ()) -> CellOutcome:
-        screening = self._screened.get(cell.id)
-        return screened_outcome(cell, screening, self._inputs, stopped=reason, race=race)
-
-    def _keep(self, outcome: CellOutcome) -> None:
-        """Settle a cell that no later choice can change, and record it at once."""
-        self._outcomes[outcome.result.cell] = outcome
-        self._record(outcome)
 
     def _winning_cells(self, winners: Winners) -> list[Cell]:
         """The cells whose fold models make up the winner."""
         if winners.winner is None:
             return []
         if winners.winner.method.side is not Side.BLEND:
-            return [self._by_id(winners.winner.cell)]
-        assert self._weights is not None
-        return [self._parts[i] for i in np.flatnonzero(self._weights.sum(axis=0))]
+            return [self._by_id[winners.winner.cell]]
+        return [self._by_id[cell_id] for cell_id, weights in self._blended.items() if weights.sum() > 0]
 
-    def _best(self, cell: Cell) -> Hyperparameters:
-        return self._screened[cell.id].hyperparameters
+    def _best_fold(self, cell_id: str) -> int:
+        return self._outcomes[cell_id].result.best_fold or 0
 
-    def _by_id(self, cell_id: str) -> Cell:
-        return next(cell for cell in self._cells if cell.id == cell_id)
+
+def _chosen(winners: Winners) -> list[str]:
+    """Ids of the chosen cells, each once."""
+    chosen = (winners.best_sc, winners.best_tl, winners.winner)
+    return list(dict.fromkeys(result.cell for result in chosen if result is not None))
+
+
+def _key(task: ScreenTask | FoldTask) -> tuple[str, str]:
+    again = isinstance(task, FoldTask) and task.always_save
+    return task.cell.id, task.name + (AGAIN if again else "")
+
+
+def _grouped(cells: Iterable[Cell], key: Callable[[Cell], Hashable]) -> list[list[Cell]]:
+    """Cells with the same key together, in the order of their first one."""
+    groups: dict[Hashable, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return list(groups.values())

@@ -1,4 +1,4 @@
-"""Who wins: the best cell of each method, the best of each side; by validation errors alone."""
+"""Selection: the best cell of each method, the best of each side; by validation errors alone."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from crossprop.methods import Family, Method, Representation, Side
 
 @dataclass(frozen=True)
 class Winners:
-    """Cells chosen by mean validation MAE of the cross-validation; the hold-out has no say.
+    """Cells chosen by mean validation MAE of the cross-validation, never by the hold-out.
 
     Attributes:
         best_sc: Best scratch cell of the paper's methods, or ``None`` where none finished.
         best_tl: Best transfer cell of the paper's methods, likewise.
-        best_own: Best cell of the methods of ours, likewise.
+        best_extension: Best cell of the extension methods, likewise.
     """
 
     best_sc: CellResult | None
     best_tl: CellResult | None
-    best_own: CellResult | None = None
+    best_extension: CellResult | None = None
 
     @property
     def winner(self) -> CellResult | None:
         """The best of them; the earlier, being simpler, where they are equal."""
-        finished = [result for result in (self.best_sc, self.best_tl, self.best_own) if result is not None]
+        best = (self.best_sc, self.best_tl, self.best_extension)
+        finished = [result for result in best if result is not None]
         return min(finished, key=_cv_mean) if finished else None
 
 
@@ -49,16 +50,18 @@ def best_of_method(cells: Sequence[Cell], val_mae: Mapping[str, float]) -> dict[
 
 
 def choose_winners(results: Iterable[CellResult]) -> Winners:
-    """The best scratch, transfer and own cell among those with a whole cross-validation."""
+    """The best scratch, transfer and extension cell among those with a whole cross-validation."""
     validated = [result for result in results if result.cv_mae is not None]
 
-    def best(side: Side) -> CellResult | None:
-        return min(
-            (r for r in validated if r.method.side is side and not r.method.ours), key=_cv_mean, default=None
-        )
+    def best(results: Iterable[CellResult]) -> CellResult | None:
+        return min(results, key=_cv_mean, default=None)
 
-    own = min((r for r in validated if r.method.ours), key=_cv_mean, default=None)
-    return Winners(best(Side.SCRATCH), best(Side.TRANSFER), own)
+    paper = [result for result in validated if not result.method.extension]
+    return Winners(
+        best(result for result in paper if result.method.side is Side.SCRATCH),
+        best(result for result in paper if result.method.side is Side.TRANSFER),
+        best(result for result in validated if result.method.extension),
+    )
 
 
 def _cv_mean(result: CellResult) -> float:
@@ -67,36 +70,29 @@ def _cv_mean(result: CellResult) -> float:
     return mean
 
 
-Heat = tuple[Side, Family, bool]
-"""Cells that are compared after the screening: side, family, and whether the method is ours."""
-
-Race = tuple[Side, bool]
-"""Cells that are compared after the first fold: side, and whether the method is ours."""
-
-
 def category_of(cell: Cell) -> tuple[Method, Representation | None]:
-    """What is cross-validated by itself: a method, and the paper's scratch ones by representation (its Table 1)."""
-    split = cell.method.side is Side.SCRATCH and not cell.method.ours
+    """What is cross-validated separately: a method, and the paper's scratch ones by representation (its Table 1)."""
+    split = cell.method.side is Side.SCRATCH and not cell.method.extension
     return cell.method, cell.representation if split else None
 
 
-def heat_of(cell: Cell) -> Heat:
-    """The heat that a cell runs in."""
-    return cell.method.side, cell.method.family, cell.method.ours
+def screening_bracket(cell: Cell) -> tuple[Side, Family, bool]:
+    """Cells with the same bracket are compared after the screening: side, family, and extension method or not."""
+    return cell.method.side, cell.method.family, cell.method.extension
 
 
-def race_of(cell: Cell) -> Race:
-    """The race that a cell runs in."""
-    return cell.method.side, cell.method.ours
+def first_fold_bracket(cell: Cell) -> tuple[Side, bool]:
+    """Cells with the same bracket are compared after the first fold: side, and extension method or not."""
+    return cell.method.side, cell.method.extension
 
 
 def after_screening(
     best: Sequence[Cell], val_mae: Mapping[str, float], fidelity: Fidelity | None
 ) -> tuple[list[Cell], dict[str, str]]:
-    """Which methods' best cells of one heat are cross-validated.
+    """Which methods' best cells of one bracket are cross-validated.
 
     Args:
-        best: The best cell of every method of the heat.
+        best: The best cell of every method of the bracket.
         val_mae: Validation MAE of the screening by cell id.
         fidelity: The rules; ``None`` lets all go on.
 
@@ -115,10 +111,10 @@ def after_screening(
 
 
 def after_first_fold(
-    racing: Sequence[Cell], first: Mapping[str, float], fidelity: Fidelity
+    cells: Sequence[Cell], first: Mapping[str, float], fidelity: Fidelity
 ) -> tuple[list[Cell], dict[str, str]]:
-    """Which cells of one race get the other folds; arguments and result as of :func:`after_screening`."""
-    ranked = sorted(racing, key=lambda cell: first[cell.id])
+    """Which cells of one bracket get the other folds; arguments and result as of :func:`after_screening`."""
+    ranked = sorted(cells, key=lambda cell: first[cell.id])
     if not ranked:
         return [], {}
     limit = first[ranked[0].id] * (1 + fidelity.margin)
@@ -129,7 +125,7 @@ def after_first_fold(
         for cell in ranked
         if cell not in going
     }
-    return [cell for cell in racing if cell in going], stopped
+    return [cell for cell in cells if cell in going], stopped
 
 
 def _behind(error: float, best: float) -> str:

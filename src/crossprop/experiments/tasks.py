@@ -1,4 +1,4 @@
-"""The pieces of work that workers do: screen one cell, or fit one fold of it."""
+"""The tasks that workers do: screen one cell, or fit one fold of it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,78 @@ import numpy as np
 import pandas as pd
 
 from crossprop.config import Recipe
-from crossprop.errors import ConfigError, DivergedError
-from crossprop.experiments.executor import Failure
-from crossprop.experiments.grid import Cell
+from crossprop.errors import ConfigError
+from crossprop.experiments.grid import Cell, fold_name
 from crossprop.experiments.inputs import TargetFiles, TargetInputs, scaling_of, source_network, target_inputs
-from crossprop.experiments.tuning import Hyperparameters, own_arguments, tune
+from crossprop.experiments.tuning import Hyperparameters, algorithm_arguments, tune
 from crossprop.methods import EXTRACTION_LAYERS, Family, Method, Representation
 from crossprop.models.fitted import FittedModel
 from crossprop.models.networks import initial_weights
 from crossprop.models.target_transform import Kind
 from crossprop.models.transfer import transferred_weights
-from crossprop.training.batched import FitJob, fit_together
 from crossprop.training.device import peak_memory
 from crossprop.training.metrics import mean_absolute_error
 from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor
 
+FIRST_RUNG = 1 / 3
+"""Share of the training rows that a regressor is first judged on, so that pruned trials cost little."""
+
+HISTORY = ["epoch", "loss", "val_mae"]
+
+SAVED_FROM_SECONDS = 3.0
+"""A regressor that took longer is saved at once, rather than fitted again should it be chosen."""
+
+LEAST_BATCH = 16
+
 
 @dataclass(frozen=True)
-class ScreenTask:
-    """Tune one cell on the screening split."""
+class Task:
+    """One task of a cell."""
 
     cell: Cell
     files: TargetFiles
-    journal: Path | None
+
+    @property
+    def needs_keras(self) -> bool:
+        """Whether it fits a network or reads one."""
+        return self.cell.needs_keras
+
+
+@dataclass(frozen=True)
+class ScreenTask(Task):
+    """Tune one cell on the screening split; trials are kept in the journal, if any."""
+
+    journal: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the task within its cell."""
+        return "screening"
+
+
+@dataclass(frozen=True)
+class FoldTask(Task):
+    """Fit one fold of a cell's best configuration.
+
+    Attributes:
+        folder: Where the model goes, or ``None``. A regressor is saved only where fitting it again would take long.
+        always_save: Save it in any case.
+        strict: Leave out the training rows whose composition is in the hold-out.
+        share: Learn from this share of the fold's training rows.
+    """
+
+    hyperparameters: Hyperparameters
+    fold: int
+    folder: Path | None = None
+    always_save: bool = False
+    strict: bool = False
+    share: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the task within its cell, such as ``fold_00`` or ``fold_00.share_0.5``."""
+        share = "" if self.share is None else f".share_{self.share:g}"
+        return f"{fold_name(self.fold)}{'.strict' if self.strict else ''}{share}"
 
 
 @dataclass(frozen=True)
@@ -49,33 +98,6 @@ class ScreenReport:
     history: pd.DataFrame
     seconds: float
     peak_memory: int
-
-
-@dataclass(frozen=True)
-class FoldTask:
-    """Fit one fold of a cell's best configuration.
-
-    Attributes:
-        folder: Where the model goes, or ``None``. A regressor is saved only where fitting it again would take long.
-        always_save: Save it in any case.
-        strict: Leave out the training rows whose composition is in the hold-out.
-        share: Learn from this share of the fold's training rows.
-    """
-
-    cell: Cell
-    files: TargetFiles
-    hyperparameters: tuple[tuple[str, Any], ...]
-    fold: int
-    folder: Path | None = None
-    always_save: bool = False
-    strict: bool = False
-    share: float | None = None
-
-    @property
-    def piece(self) -> str:
-        """Name of the piece of the cell's work that this is."""
-        shared = "" if self.share is None else f".share_{self.share:g}"
-        return f"fold_{self.fold:02d}{'.strict' if self.strict else ''}{shared}"
 
 
 @dataclass(frozen=True)
@@ -92,19 +114,8 @@ class FoldReport:
     n_train: int = 0
 
 
-FIRST_RUNG = 1 / 3
-"""Share of the training rows that a regressor is first judged on, so that hopeless ones cost little."""
-
-HISTORY = ["epoch", "loss", "val_mae"]
-
-SAVED_FROM_SECONDS = 3.0
-"""A regressor that took longer is saved at once, rather than fitted again should it be chosen."""
-
-LEAST_BATCH = 16
-
-
 def run_task(task: ScreenTask | FoldTask) -> ScreenReport | FoldReport:
-    """Do one piece of work in this process."""
+    """Do one task in this process."""
     return screen(task) if isinstance(task, ScreenTask) else fit_fold(task)
 
 
@@ -120,16 +131,14 @@ def screen(task: ScreenTask) -> ScreenReport:
         return ScreenReport({}, val_mae, pd.DataFrame(), history, perf_counter() - started, peak_memory())
 
     if cell.screening_rows is not None and len(train) > cell.screening_rows:
-        drawn = np.random.default_rng(cell.seed_for_target("screening rows")).permutation(len(train))
-        train = np.sort(train[drawn[: cell.screening_rows]])
+        train = _drawn(train, cell.screening_rows, cell.seed_for_target("screening rows"))
     histories: dict[tuple[tuple[str, Any], ...], pd.DataFrame] = {}
 
     def objective(hyperparameters: Hyperparameters, report: Callable[[int, float], None]) -> float:
         seed = cell.seed_for("screening")
         layer = layer_of(cell, hyperparameters)
         if cell.method.family is Family.REGRESSOR:
-            order = np.random.default_rng(cell.seed_for("rung")).permutation(len(train))
-            part = np.sort(train[order[: max(2, round(FIRST_RUNG * len(train)))]])
+            part = _drawn(train, max(2, round(FIRST_RUNG * len(train))), cell.seed_for("rung"))
             first, _ = _fit(cell, inputs, hyperparameters, part, validation, seed)
             report(1, _mae(first, inputs, cell, layer, validation))
         steps = cell.screening_steps
@@ -155,36 +164,16 @@ def screen(task: ScreenTask) -> ScreenReport:
 def fit_fold(task: FoldTask) -> FoldReport:
     """Fit one fold of the best configuration and predict its validation rows and the hold-out."""
     started = perf_counter()
-    cell, hyperparameters = task.cell, dict(task.hyperparameters)
+    cell = task.cell
     inputs = target_inputs(task.files, cell.protocol)
     train, validation = fold_rows(task, inputs)
-    model, history = _fit(cell, inputs, hyperparameters, train, validation, cell.seed_for("fold", task.fold))
-    return fold_report(task, inputs, model, history, started)
-
-
-def fold_rows(task: FoldTask, inputs: TargetInputs) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on and to validate on."""
-    cell = task.cell
-    train, validation = inputs.folds(cell.folds, cell.seed)[task.fold]
-    if task.strict:
-        train = train[~inputs.repeated[train]]
-    if task.share is not None:
-        drawn = np.random.default_rng(cell.seed_for_target("share")).permutation(len(train))
-        train = np.sort(train[drawn[: max(2, round(task.share * len(train)))]])
-    return train, validation
-
-
-def fold_report(
-    task: FoldTask, inputs: TargetInputs, model: FittedModel, history: pd.DataFrame, started: float
-) -> FoldReport:
-    """Predict with a fold's model, and save it where it is wanted; ``started`` is when its fit began."""
-    cell = task.cell
-    train, validation = fold_rows(task, inputs)
-    features = inputs.features(cell, layer_of(cell, dict(task.hyperparameters)))
+    seed = cell.seed_for("fold", task.fold)
+    model, history = _fit(cell, inputs, task.hyperparameters, train, validation, seed)
+    features = inputs.features(cell, layer_of(cell, task.hyperparameters))
     val_pred = model.predict(np.asarray(features[validation]))
     test_pred = model.predict(np.asarray(features[inputs.test]))
-    dear = cell.method.family is Family.NETWORK or perf_counter() - started > SAVED_FROM_SECONDS
-    if task.folder is not None and (dear or task.always_save):
+    slow = cell.method.family is Family.NETWORK or perf_counter() - started > SAVED_FROM_SECONDS
+    if task.folder is not None and (slow or task.always_save):
         model.save(task.folder)
     return FoldReport(
         mean_absolute_error(inputs.values[validation], val_pred),
@@ -196,6 +185,23 @@ def fold_report(
         peak_memory(),
         len(train),
     )
+
+
+def fold_rows(task: FoldTask, inputs: TargetInputs) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and to validate on."""
+    cell = task.cell
+    train, validation = inputs.folds(cell.folds, cell.seed)[task.fold]
+    if task.strict:
+        train = train[~inputs.repeated[train]]
+    if task.share is not None:
+        train = _drawn(train, max(2, round(task.share * len(train))), cell.seed_for_target("share"))
+    return train, validation
+
+
+def _drawn(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """So many of the rows, in their order; a smaller draw is part of a larger one."""
+    drawn: np.ndarray = np.sort(rows[np.random.default_rng(seed).permutation(len(rows))[:n]])
+    return drawn
 
 
 def layer_of(cell: Cell, hyperparameters: Hyperparameters) -> str | None:
@@ -215,63 +221,34 @@ def _fit(
     on_epoch: Callable[[int, float], None] | None = None,
     most_steps: int | None = None,
 ) -> tuple[FittedModel, pd.DataFrame]:
+    """Fit a cell's model with one point of its space; returns it with its history."""
     nothing = pd.DataFrame(columns=HISTORY)
     if cell.method.family is Family.BASE:
         return fit_base(inputs.values[train]), nothing
+    matrix = inputs.features(cell, layer_of(cell, hyperparameters))
+    features, values = np.asarray(matrix[train]), inputs.values[train]
     if cell.method.family is Family.REGRESSOR:
-        matrix = inputs.features(cell, layer_of(cell, hyperparameters))
         algorithm = str(hyperparameters["algorithm"])
         scale = cast(Kind, hyperparameters.get("target_transform", "arcsinh"))
-        own = own_arguments(hyperparameters)
-        features, values = np.asarray(matrix[train]), inputs.values[train]
-        return fit_regressor(algorithm, own, features, values, seed, scale), nothing
-    job = network_job(cell, inputs, hyperparameters, train, validation, seed, most_steps)
-    return trainer().fit(
-        job.features,
-        job.values,
-        job.validation,
-        job.recipe,
-        job.weights,
-        job.seed,
-        standardise=job.standardise,
-        scaling=job.scaling,
-        architecture=job.architecture,
-        on_epoch=on_epoch,
-    )
-
-
-def network_job(
-    cell: Cell,
-    inputs: TargetInputs,
-    hyperparameters: Hyperparameters,
-    train: np.ndarray,
-    validation: np.ndarray,
-    seed: int,
-    most_steps: int | None = None,
-) -> FitJob:
-    """What the fit of a cell's network needs.
-
-    Raises:
-        ConfigError: The study gives the cell no recipe.
-    """
-    architecture = cell.method.architecture
-    if cell.recipe is None or architecture is None:
+        arguments = algorithm_arguments(hyperparameters)
+        return fit_regressor(algorithm, arguments, features, values, seed, scale), nothing
+    if cell.recipe is None or cell.method.architecture is None:
         raise ConfigError(f"{cell.label} fits a network, but the study gives it no recipe.")
-    matrix = inputs.features(cell, layer_of(cell, hyperparameters))
-    tuned = {k: v for k, v in hyperparameters.items() if k != "layer"}
+    tuned = {key: value for key, value in hyperparameters.items() if key != "layer"}
     scaling = None
     if cell.method is Method.RESNET_FINETUNE:
         scaling = scaling_of(dict(inputs.files.networks)[str(cell.source)])
-    return FitJob(
-        features=np.asarray(matrix[train]),
-        values=inputs.values[train],
-        validation=(np.asarray(matrix[validation]), inputs.values[validation]),
-        recipe=suited(cell.recipe.model_copy(update=tuned), len(train), most_steps),
-        weights=lambda network: _initial(cell, inputs, network, seed),
-        seed=seed,
+    return trainer().fit(
+        features,
+        values,
+        (np.asarray(matrix[validation]), inputs.values[validation]),
+        suited(cell.recipe.model_copy(update=tuned), len(train), most_steps),
+        lambda network: _initial_weights(cell, inputs, network, seed),
+        seed,
         standardise=cell.representation is not Representation.ELEMENTAL_FRACTIONS,
         scaling=scaling,
-        architecture=architecture,
+        architecture=cell.method.architecture,
+        on_epoch=on_epoch,
     )
 
 
@@ -287,8 +264,8 @@ def suited(recipe: Recipe, n_rows: int, most_steps: int | None = None) -> Recipe
     return recipe.model_copy(update={"batch_size": batch, "epochs": epochs})
 
 
-def _initial(cell: Cell, inputs: TargetInputs, network: Any, seed: int) -> list[np.ndarray]:
-    if cell.method not in (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE):
+def _initial_weights(cell: Cell, inputs: TargetInputs, network: Any, seed: int) -> list[np.ndarray]:
+    if not cell.method.starts_from_source:
         return initial_weights(network, seed)
     source = source_network(dict(inputs.files.networks)[str(cell.source)])
     return transferred_weights(source, network, seed, reset_head=cell.method is not Method.FINETUNE)
@@ -303,48 +280,3 @@ def _mae(model: FittedModel, inputs: TargetInputs, cell: Cell, layer: str | None
 def trainer() -> NetworkTrainer:
     """This process's network trainer, which keeps what it has traced."""
     return NetworkTrainer()
-
-
-@dataclass(frozen=True)
-class TogetherTask:
-    """Several folds of one cell of a network."""
-
-    tasks: tuple[FoldTask, ...]
-
-
-TogetherReport = tuple[FoldReport | Failure, ...]
-"""What became of every fold."""
-
-
-def run_work(
-    work: ScreenTask | FoldTask | TogetherTask,
-) -> ScreenReport | FoldReport | TogetherReport:
-    """Do one piece of work in this process."""
-    return fit_folds(work) if isinstance(work, TogetherTask) else run_task(work)
-
-
-def fit_folds(work: TogetherTask) -> TogetherReport:
-    """Fit folds together; one that diverges does not hold up the others.
-
-    Returns:
-        In the order of the tasks what :func:`~crossprop.experiments.tasks.fit_fold` would have reported, each with an
-        even share of the time, or the reason why the fold failed.
-    """
-    started = perf_counter()
-    cell = work.tasks[0].cell
-    inputs = target_inputs(work.tasks[0].files, cell.protocol)
-    jobs = []
-    for task in work.tasks:
-        train, validation = fold_rows(task, inputs)
-        seed = cell.seed_for("fold", task.fold)
-        jobs.append(network_job(cell, inputs, dict(task.hyperparameters), train, validation, seed))
-    outcomes = fit_together(jobs)
-    fitted = (perf_counter() - started) / len(jobs)
-    reports: list[FoldReport | Failure] = []
-    for task, outcome in zip(work.tasks, outcomes, strict=True):
-        if isinstance(outcome, DivergedError):
-            reports.append(Failure(f"DivergedError: {outcome}"))
-        else:
-            model, history = outcome
-            reports.append(fold_report(task, inputs, model, history, perf_counter() - fitted))
-    return tuple(reports)

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from crossprop.config import Range, SearchConfig, Space
-from crossprop.errors import CellError, DivergedError, StoreError
+from crossprop.config import Range, Recipe, SearchConfig, Space, with_default
+from crossprop.errors import CellError, ConfigError, DivergedError, StoreError
 from crossprop.methods import Family, Method
 
 if TYPE_CHECKING:
     import optuna
 
 Hyperparameters = dict[str, str | int | float | bool | None]
-_TUNED = (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE)
 SEPARATOR = "."
 """Joins the algorithm and its hyperparameter in a trial's parameter names."""
 
@@ -44,16 +43,28 @@ class MethodSpace:
     defaults_first: int = 1
 
     @classmethod
-    def of(cls, method: Method, search: SearchConfig) -> MethodSpace:
-        """The space of a method under the configured search."""
+    def of(cls, method: Method, search: SearchConfig, recipe: Recipe | None = None) -> MethodSpace:
+        """The space of a method; the defaults of a network are the values of its recipe."""
         choose = method in (Method.ML_FEATEXTR, Method.DL_FEATEXTR)
         layers = search.layers if choose else ()
         default = search.default_layer if choose else None
         if method.family is Family.REGRESSOR:
-            ml = search.own if method.ours else search.ml
+            ml = search.extension if method.extension else search.ml
             return cls(ml.shared, ml.algorithms, layers, default, ml.defaults_first)
-        tuned = search.finetune if method in _TUNED else search.dl
-        return cls(tuned, {}, layers, default)
+        intervals = search.finetune if method.starts_from_source else search.dl
+        if recipe is None:
+            raise ConfigError(f"{method} fits a network, but the study gives it no recipe.")
+        shared = {key: with_default(interval, recipe, key) for key, interval in intervals.items()}
+        return cls(shared, {}, layers, default)
+
+    def facts(self) -> list[Any]:
+        """Plain values of all that trials depend on; the order of the algorithms is part of it."""
+
+        def plain(space: Space) -> dict[str, Any]:
+            return {name: r.model_dump(mode="json") for name, r in space.items()}
+
+        algorithms = [[name, plain(space)] for name, space in self.algorithms.items()]
+        return [plain(self.shared), algorithms, list(self.layers), self.default_layer, self.defaults_first]
 
     def defaults(self) -> list[Hyperparameters]:
         """Parameters of the first trials, in order: the defaults, for one algorithm after the other."""
@@ -86,8 +97,8 @@ class MethodSpace:
         return drawn
 
 
-def own_arguments(hyperparameters: Hyperparameters) -> dict[str, Any]:
-    """The chosen algorithm's own hyperparameters, without the algorithm's name before them."""
+def algorithm_arguments(hyperparameters: Hyperparameters) -> dict[str, Any]:
+    """The hyperparameters of the chosen algorithm, without the algorithm's name before them."""
     prefix = f"{hyperparameters.get('algorithm')}{SEPARATOR}"
     return {
         key.removeprefix(prefix): value for key, value in hyperparameters.items() if key.startswith(prefix)
@@ -142,7 +153,7 @@ def tune(
     """Search a space, the defaults first, then by a tree-structured Parzen estimator.
 
     Every trial draws from a sampler seeded by the study's seed and the trial's number, so a study that was
-    interrupted goes on as if it had not been. The ceiling in seconds is looked at between trials.
+    interrupted goes on as if it had not been. The ceiling in seconds is checked between trials.
 
     Args:
         name: Name of the study in the journal.

@@ -1,4 +1,4 @@
-"""What only the chosen cells of a target get: the strict refit, the learning curve, and a model to be served."""
+"""What only the chosen cells of a target get: the strict refit, the learning curve, and the model that is written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from crossprop.experiments.results import CellOutcome, CellResult
 from crossprop.experiments.selection import Winners
 from crossprop.experiments.tasks import FoldReport
 from crossprop.features.matrices import load_features
-from crossprop.io import replaced_whole
+from crossprop.io import atomic_folder, write_json
 from crossprop.methods import Method, Protocol, Representation, Side
 from crossprop.models.saved import FORMAT, INFO_FILE, SCALING_FILE, SOURCE_FILE
 from crossprop.training.metrics import mean_absolute_error
@@ -35,7 +35,7 @@ CURVE = ["cell", "side", "share", "n_train", "test_mae"]
 
 @dataclass(frozen=True)
 class ModelPart:
-    """The fold models of one cell, and what they count in the whole.
+    """The fold models of one cell, and their weights in the winner's model.
 
     Attributes:
         result: The cell.
@@ -73,7 +73,7 @@ class TargetOutcome:
     Attributes:
         outcomes: Every cell.
         winners: The chosen cells.
-        model: What the winner's model is put together from; ``None`` where nobody won.
+        model: What the winner's model is made of; ``None`` without a winner.
         curve: Learning curve; columns as in :data:`CURVE`.
     """
 
@@ -88,13 +88,13 @@ def refits_of(study: StudyConfig, target: str, method: Method) -> list[float | N
     if method.side in (Side.BASE, Side.BLEND):
         return []
     curve = study.learning_curve
-    shares = curve.shares if curve is not None and target in curve.targets and not method.ours else ()
+    shares = curve.shares if curve is not None and target in curve.targets and not method.extension else ()
     return [*([None] if study.protocol is Protocol.PUBLISHED else []), *shares]
 
 
 def planned_refits(study: StudyConfig, target: str) -> int:
-    """How many refits are to be expected before anybody is chosen: those of best SC and best TL."""
-    sides = {method.side: method for method in study.methods if not method.ours}
+    """How many refits are to be expected before the cells are chosen: those of best SC and best TL."""
+    sides = {method.side: method for method in study.methods if not method.extension}
     return sum(len(refits_of(study, target, method)) for method in sides.values())
 
 
@@ -105,15 +105,7 @@ def chosen_model(
     weights: np.ndarray,
     store: CellStore,
 ) -> ChosenModel | None:
-    """What the winner's model is put together from, or ``None`` where nobody won.
-
-    Args:
-        winners: The chosen cells.
-        results: The winner, or the cells that it blends.
-        cells: The same, as they were enumerated.
-        weights: Weight of each in every fold's model, shape (n_cells, n_folds).
-        store: Keeps the models of the folds.
-    """
+    """What the winner's model is made of: the winner or the cells that it blends, with their weights in every fold."""
     if winners.winner is None:
         return None
     parts = [
@@ -145,11 +137,11 @@ def curve_table(
     for result in (winners.best_sc, winners.best_tl):
         if result is None or result.best_fold is None or not len(inputs.test):
             continue
-        whole = f"fold_{result.best_fold:02d}"
-        for piece, report in fits[result.cell].items():
-            if piece != whole and not piece.startswith(f"{whole}.share_"):
+        whole = fold_name(result.best_fold)
+        for name, report in fits[result.cell].items():
+            if name != whole and not name.startswith(f"{whole}.share_"):
                 continue
-            share = 1.0 if piece == whole else float(piece.removeprefix(f"{whole}.share_"))
+            share = 1.0 if name == whole else float(name.removeprefix(f"{whole}.share_"))
             error = mean_absolute_error(inputs.values[inputs.test], report.test_pred)
             rows.append((result.cell, str(result.method.side), share, report.n_train, error))
     table = pd.DataFrame(rows, columns=CURVE)
@@ -161,22 +153,16 @@ def curve_table(
 def write_target(
     outcome: TargetOutcome, run_ids: Mapping[str, str], files: TargetFiles, folder: Path
 ) -> None:
-    """Write a target's results, whole or not at all.
-
-    Args:
-        outcome: All its cells.
-        run_ids: Id of every cell's record.
-        files: Where the target's inputs lie.
-        folder: The target's results folder; replaced.
+    """Write a target's results folder, whole or not at all; ``run_ids`` are the ids of the cells' records.
 
     Raises:
         StoreError: The folder cannot be written, or a model of the winner is gone.
     """
     winners = outcome.winners
-    with replaced_whole(folder) as draft:
-        _write_json(draft / "cells.json", [o.result.as_dict() for o in outcome.outcomes])
-        _write_json(draft / "runs.json", [_run(o, run_ids) for o in outcome.outcomes])
-        _write_json(
+    with atomic_folder(folder) as draft:
+        write_json(draft / "cells.json", [o.result.as_dict() for o in outcome.outcomes])
+        write_json(draft / "runs.json", [_run(o, run_ids) for o in outcome.outcomes])
+        write_json(
             draft / "winners.json",
             {
                 "best_sc": winners.best_sc.cell if winners.best_sc else None,
@@ -217,14 +203,14 @@ def _write_model(won: CellOutcome, model: ChosenModel, files: TargetFiles, folde
     for name, part in parts.items():
         _write_part(part, shared, files, folder / name)
     weights = {name: list(part.weights) for name, part in parts.items()}
-    own = {"cell": won.result.cell, "method": str(won.result.method), "parts": weights}
-    _write_json(folder / INFO_FILE, shared | own)
+    blend = {"cell": won.result.cell, "method": str(won.result.method), "parts": weights}
+    write_json(folder / INFO_FILE, shared | blend)
 
 
 def _write_part(part: ModelPart, shared: dict[str, Any], files: TargetFiles, folder: Path) -> None:
     result = part.result
     folder.mkdir(exist_ok=True)
-    members = [f"fold_{i:02d}" for i in range(len(part.folders))]
+    members = [fold_name(i) for i in range(len(part.folders))]
     for name, model in zip(members, part.folders, strict=True):
         if model is None:
             raise StoreError(
@@ -236,7 +222,7 @@ def _write_part(part: ModelPart, shared: dict[str, Any], files: TargetFiles, fol
         shutil.copyfile(network, folder / SOURCE_FILE)
         if result.representation is Representation.PREDICTED_SOURCES:
             shutil.copyfile(network.with_name(SCALING_FILE), folder / SCALING_FILE)
-    own = {
+    member = {
         "cell": result.cell,
         "method": str(result.method),
         "representation": str(result.representation or Representation.ELEMENTAL_FRACTIONS),
@@ -244,7 +230,7 @@ def _write_part(part: ModelPart, shared: dict[str, Any], files: TargetFiles, fol
         "source": result.source,
         "members": members,
     }
-    _write_json(folder / INFO_FILE, shared | own)
+    write_json(folder / INFO_FILE, shared | member)
 
 
 def _run(outcome: CellOutcome, run_ids: Mapping[str, str]) -> dict[str, Any]:
@@ -266,24 +252,14 @@ def _stack(outcomes: tuple[CellOutcome, ...], table: str) -> pd.DataFrame:
 
 
 def _trials(outcomes: tuple[CellOutcome, ...]) -> pd.DataFrame:
-    columns = ["number", "state", "value", "seconds"]
-    parts = []
+    columns = ["cell", "number", "state", "value", "seconds", "params"]
+    parts = [pd.DataFrame(columns=columns)] if not any(len(o.trials) for o in outcomes) else []
     for outcome in outcomes:
-        table = outcome.trials
-        if not len(table):
-            continue
-        names = [c for c in table.columns if c.startswith("params_")]
-        values = [
-            json.dumps(
-                {str(n).removeprefix("params_"): v for n, v in row.items() if not pd.isna(v)}, default=float
-            )
-            for row in table[names].to_dict("records")
-        ]
-        parts.append(table[columns].assign(cell=outcome.result.cell, params=values))
-    if not parts:
-        return pd.DataFrame(columns=["cell", *columns, "params"])
-    return pd.concat(parts, ignore_index=True)[["cell", *columns, "params"]]
-
-
-def _write_json(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        named = outcome.trials.filter(like="params_").rename(
+            columns=lambda name: name.removeprefix("params_")
+        )
+        given = [{n: v for n, v in row.items() if not pd.isna(v)} for row in named.to_dict("records")]
+        if given:
+            params = [json.dumps(row, default=float) for row in given]
+            parts.append(outcome.trials.assign(cell=outcome.result.cell, params=params)[columns])
+    return pd.concat(parts, ignore_index=True)

@@ -171,11 +171,11 @@ def ours_against_paper(results: Sequence[TargetResults], paper: PaperTable) -> F
             winner, theirs = target.winner, target.paper_winner
             if winner is None:
                 continue
-            if winner.method.ours and theirs is not None:
+            if winner.method.extension and theirs is not None:
                 grey = SIDE_COLOURS[Side.BASE]
                 axes.plot(_mae(theirs) / lowest, y + 0.25, "|", color=grey, markersize=6, markeredgewidth=1.6)
             _point(axes, y, winner.method.side, winner, lowest)
-            kinds[(winner.method.side, winner.method.ours)] = None
+            kinds[(winner.method.side, winner.method.extension)] = None
         _label_rows(axes, [target.info.label for _, _, target in rows])
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
@@ -211,7 +211,7 @@ def _point(axes: Axes, y: float, side: Side, cell: CellResult, scale: float) -> 
     spread = None
     if None not in ends:
         spread = np.abs(np.array(ends, dtype=float)[:, None] / scale - place)
-    _mark(axes, place, y, side, spread, hollow=cell.method.ours)
+    _mark(axes, place, y, side, spread, hollow=cell.method.extension)
 
 
 def _mark(
@@ -312,7 +312,7 @@ def method_heatmap(results: Sequence[TargetResults]) -> Figure:
     methods, ratios = method_errors(results)
     known = np.isfinite(ratios).any(axis=1)  # a blend is not screened
     keep = [row for row, method in enumerate(methods) if method != Method.BASE.notation and known[row]]
-    own = {_method(cell) for target in results for cell in target.cells if cell.method.ours}
+    own = {_method(cell) for target in results for cell in target.cells if cell.method.extension}
     shown = [methods[row] for row in keep]
     return heatmap(
         shown,
@@ -404,7 +404,7 @@ def extraction_layers(results: Sequence[TargetResults]) -> Figure:
 
 def _method(cell: CellResult) -> str:
     """Row of the paper's Table 1 that a cell belongs to; our methods have one each."""
-    plain = cell.method.side is Side.TRANSFER or cell.method.ours
+    plain = cell.method.side is Side.TRANSFER or cell.method.extension
     return cell.method.notation if plain else cell_name(cell)
 
 

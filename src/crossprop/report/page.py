@@ -110,7 +110,7 @@ def _by_side(pairs: Sequence[tuple[CellResult, RunRecord]]) -> str:
                 mine = [
                     (c, r)
                     for c, r in pairs
-                    if c.method.side is side and c.method.family is family and c.method.ours is ours
+                    if c.method.side is side and c.method.family is family and c.method.extension is ours
                 ]
                 if not mine:
                     continue
@@ -153,7 +153,7 @@ def _by_method(pairs: Sequence[tuple[CellResult, RunRecord]]) -> str:
             peak = max(run.peak_memory for run in runs) / 2**30
             tuning = duration(sum(run.tune_seconds for run in runs))
             fitting = duration(sum(run.fit_seconds for run in runs))
-            name = f"{method.notation} (ours)" if method.ours else method.notation
+            name = f"{method.notation} (ours)" if method.extension else method.notation
             rows.append([name, str(len(runs)), tuning, fitting, f"{peak:.2f} GiB"])
     return markdown_table(["method", "cells", "tuning", "fitting", "peak memory"], rows)
 
@@ -227,7 +227,7 @@ def linked_page(title: str, introduction: str, parts: Sequence[Part]) -> str:
 def targets_part(results: Sequence[TargetResults], gains: Sequence[Gain]) -> Part:
     """Every target: base, best SC, best TL, and the winner where methods of ours take part."""
     gain_of = {gain.target: gain for gain in gains}
-    own = any(cell.method.ours for target in results for cell in target.cells)
+    own = any(cell.method.extension for target in results for cell in target.cells)
     winner = ["winner of all"] if own else []
     header = [
         "target",
@@ -386,7 +386,7 @@ def _chosen(results: Sequence[TargetResults]) -> str:
         f"{of_paper.count(Side.SCRATCH)} of {len(results)} targets"
     )
     winners = [target.winner.method for target in results if target.winner]
-    if not any(method.ours for method in winners):
+    if not any(method.extension for method in winners):
         return f"{told}."
     counts = Counter(method.notation for method in winners)
     named = ", ".join(f"{name} {count}" for name, count in counts.most_common())

@@ -249,7 +249,7 @@ Chooser = Callable[[CellResult], bool]
 
 
 def _scratch(cell: CellResult) -> bool:
-    return cell.method.side is Side.SCRATCH and not cell.method.ours
+    return cell.method.side is Side.SCRATCH and not cell.method.extension
 
 
 def _scratch_on_fractions(cell: CellResult) -> bool:
@@ -257,7 +257,7 @@ def _scratch_on_fractions(cell: CellResult) -> bool:
 
 
 def _transfer(cell: CellResult) -> bool:
-    return cell.method.side is Side.TRANSFER and not cell.method.ours
+    return cell.method.side is Side.TRANSFER and not cell.method.extension
 
 
 def _transfer_of_table_2(cell: CellResult) -> bool:

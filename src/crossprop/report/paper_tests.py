@@ -262,7 +262,7 @@ class Tally:
 
 def tallies(results: Sequence[TargetResults], paper: PaperTable) -> list[Tally]:
     """Every model of ours against every column of the paper, over the targets that have both."""
-    own = any(cell.method.ours for target in results for cell in target.cells)
+    own = any(cell.method.extension for target in results for cell in target.cells)
     made = []
     for ours, choose in OURS.items():
         if ours == "winner" and not own:

@@ -174,7 +174,7 @@ class TargetResults:
     @property
     def best_own(self) -> CellResult | None:
         """The best cell of our own methods by cross-validation."""
-        return best_validated(cell for cell in self.cells if cell.method.ours)
+        return best_validated(cell for cell in self.cells if cell.method.extension)
 
     def run_id(self, cell: CellResult | None) -> str:
         """Where a cell is tracked; empty for none."""

@@ -100,7 +100,7 @@ def _target_row(study: StudyInfo, target: TargetResults, paper: PaperFigures | N
         "winner": target.winner.label if target.winner else None,
         "winner_test_mae": target.winner.test_mae if target.winner else None,
         "winner_test_mae_ensemble": target.winner.test_mae_ensemble if target.winner else None,
-        "winner_is_ours": target.winner.method.ours if target.winner else None,
+        "winner_is_ours": target.winner.method.extension if target.winner else None,
     }
 
 

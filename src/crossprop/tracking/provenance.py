@@ -31,6 +31,7 @@ PACKAGES = (
 """Packages whose versions can change a result."""
 
 PROCESS_TAG = "crossprop.process"
+_MOST_EXPERIMENTS = 10_000
 _NOT_CODE = ("dvc.lock", "reports")
 """Tracked, but written by the pipeline itself: a change there does not make the code dirty."""
 
@@ -101,8 +102,8 @@ def process_tags() -> dict[str, str]:
 def process_is_gone(tags: Mapping[str, str]) -> bool:
     """Whether the process behind ``process_tags`` ran on this machine and has ended.
 
-    A process of another machine counts as alive: nobody can know from here. A recycled process id does not
-    deceive, since the start time is compared too.
+    A process of another machine counts as alive, since it cannot be seen from here. The start time is compared, too:
+    a process id may be used again.
     """
     import psutil
 
@@ -180,13 +181,8 @@ def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
 
     dead: list[str] = []
     with named_faults(client.tracking_uri, f"ending the dead runs of study {study}"):
-        experiments, token = [], None
-        while True:
-            page = client.search_experiments(view_type=ViewType.ACTIVE_ONLY, page_token=token)
-            experiments += [e.experiment_id for e in page]
-            token = page.token
-            if not token:
-                break
+        found = client.search_experiments(view_type=ViewType.ACTIVE_ONLY, max_results=_MOST_EXPERIMENTS)
+        experiments = [e.experiment_id for e in found]
         wanted = f"attributes.status = 'RUNNING' AND tags.`crossprop.study` = '{study}'"
         for run in client.search_runs(experiments, wanted, max_results=5000):
             if process_is_gone(run.data.tags):
@@ -196,11 +192,7 @@ def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
 
 
 def claim_project_run(client: MlflowClient, run_id: str | None, study: str) -> None:
-    """Tag the run that ``mlflow run`` opened for this process, so that it can be reaped after a kill.
-
-    Call it with ``project_run_id()`` read before ``prepare_store`` removes the variable; ``None`` does
-    nothing. The run is tagged with this process, which ends with (or before) the ``mlflow run`` that started
-    it.
+    """Tag the run that ``mlflow run`` opened for this process, so that it is ended after a kill; ``None`` does nothing.
 
     Raises:
         TrackingError: The store has no such run.
@@ -212,13 +204,8 @@ def claim_project_run(client: MlflowClient, run_id: str | None, study: str) -> N
             client.set_tag(run_id, key, value)
 
 
-def project_run_id() -> str | None:
-    """Id of the run that an enclosing ``mlflow run`` opened for this process, if there is one."""
-    return os.environ.get("MLFLOW_RUN_ID") or None
-
-
 def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[str, str]) -> RunContext:
-    """Make the tracking store ready for a stage: initialise it, end dead runs, claim the stage's own.
+    """Make the tracking store ready for a stage: initialise it, end dead runs, tag the stage's own.
 
     Args:
         params: Configuration.
@@ -228,7 +215,7 @@ def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[s
     Raises:
         TrackingError: The store is locked, damaged, not writable or not reachable.
     """
-    own_run = project_run_id()
+    own_run = os.environ.get("MLFLOW_RUN_ID") or None  # which prepare_store removes
     uri = prepare_store(store_uri(paths.root))
     client = open_client(uri)
     claim_project_run(client, own_run, params.study.name)

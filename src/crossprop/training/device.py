@@ -7,7 +7,6 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -44,12 +43,6 @@ def configure(backend: str, threads: int) -> None:
         except RuntimeError:
             pass  # the backend has started already: a library user's own settings stay
         tf.get_logger().setLevel("ERROR")
-
-
-def gpu_is_visible() -> bool:
-    """Whether this machine shows an NVIDIA GPU that processes may use; no backend is started to find out."""
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip()
-    return allowed not in ("", "-1") and Path("/dev/nvidiactl").exists()
 
 
 @contextmanager

@@ -1,8 +1,11 @@
-"""Error measures of predictions and their bootstrap intervals; pure functions of arrays."""
+"""Error measures of predictions and their bootstrap intervals; pure functions of arrays.
+
+All take values of shape (n_samples,) in the property's unit, and raise :class:`~crossprop.errors.ShapeMismatchError`
+where shapes differ, are not one-dimensional, or hold no sample.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,17 +35,7 @@ class PairedDifference:
 
 
 def mean_absolute_error(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Mean of the absolute error.
-
-    Args:
-        y_true: Reference values, shape (n_samples,), in the property's unit.
-        y_pred: Predictions, same shape and unit.
-
-    Returns:
-        The mean absolute error, in the property's unit; NaN if any value is NaN.
-
-    Raises:
-        ShapeMismatchError: The two shapes differ, are not one-dimensional, or hold no sample.
+    """Mean of the absolute error, in the property's unit; NaN if any value is NaN.
 
     Source: Gupta et al. 2021, Methods, doi:10.1038/s41467-021-26921-5.
     """
@@ -50,17 +43,7 @@ def mean_absolute_error(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 def mean_absolute_error_q95(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """95th percentile of the absolute error.
-
-    Args:
-        y_true: Reference values, shape (n_samples,), in the property's unit.
-        y_pred: Predictions, same shape and unit.
-
-    Returns:
-        The error that 95 % of the samples stay below, in the property's unit.
-
-    Raises:
-        ShapeMismatchError: The two shapes differ, are not one-dimensional, or hold no sample.
+    """95th percentile of the absolute error, in the property's unit.
 
     Source: Gupta et al. 2021, Discussion ("Q95"), doi:10.1038/s41467-021-26921-5.
     """
@@ -70,16 +53,7 @@ def mean_absolute_error_q95(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 def r2(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """Coefficient of determination: 1 for perfect predictions, 0 for the mean, negative for worse.
 
-    Args:
-        y_true: Reference values, shape (n_samples,).
-        y_pred: Predictions, same shape and unit.
-
-    Returns:
-        R², without unit. For constant reference values, where it is not defined, scikit-learn's
-        convention: 1 for perfect predictions, else 0.
-
-    Raises:
-        ShapeMismatchError: The two shapes differ, are not one-dimensional, or hold no sample.
+    For constant reference values it is 1 for perfect predictions, else 0 (as in scikit-learn).
     """
     true, pred = _matching(y_true, y_pred)
     residual = float(np.sum((true - pred) ** 2))
@@ -103,17 +77,14 @@ def bootstrap_interval(
     cover another training set or another seed of the network.
 
     Args:
-        y_true: Reference values, shape (n_samples,), in the property's unit.
-        y_pred: Predictions, same shape and unit.
+        y_true: Reference values.
+        y_pred: Predictions.
         coverage: Share of resampled errors inside the interval.
         n_resamples: How often the samples are drawn anew, with replacement.
-        seed: Seed of the draws; the same one gives the same interval.
+        seed: Seed of the draws.
 
     Returns:
         Lower and upper end, in the property's unit.
-
-    Raises:
-        ShapeMismatchError: The two shapes differ, are not one-dimensional, or hold no sample.
     """
     means = _resampled_means(_absolute_errors(y_true, y_pred), n_resamples, seed)
     low, high = np.quantile(means, _tails(coverage))
@@ -132,18 +103,15 @@ def paired_bootstrap_difference(
     """Difference of two models' mean absolute errors on the same rows, which are drawn in pairs.
 
     Args:
-        y_true: Reference values, shape (n_samples,), in the property's unit.
-        y_pred_first: Predictions of the first model, same shape and unit.
-        y_pred_second: Predictions of the second model, same shape and unit.
+        y_true: Reference values.
+        y_pred_first: Predictions of the first model.
+        y_pred_second: Predictions of the second model.
         coverage: Share of resampled differences inside the interval.
         n_resamples: How often the rows are drawn anew; the smallest p is about 2 / n_resamples.
         seed: Seed of the draws.
 
     Returns:
         First minus second (negative: the first is better), its interval and p.
-
-    Raises:
-        ShapeMismatchError: Shapes differ, are not one-dimensional, or hold no sample.
     """
     gaps = _absolute_errors(y_true, y_pred_first) - _absolute_errors(y_true, y_pred_second)
     means = _resampled_means(gaps, n_resamples, seed)
@@ -175,14 +143,12 @@ def _absolute_errors(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
 def _resampled_means(values: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
     """Means of ``n_resamples`` draws with replacement from ``values``, shape (n_resamples,)."""
     rng = np.random.default_rng(seed)
+    rows = max(1, _BLOCK_ENTRIES // values.size)
     return np.concatenate(
         [
-            values[rng.integers(0, values.size, size=(n, values.size))].mean(axis=1)
-            for n in _blocks(n_resamples, max(1, _BLOCK_ENTRIES // values.size))
+            values[rng.integers(0, values.size, size=(min(rows, n_resamples - start), values.size))].mean(
+                axis=1
+            )
+            for start in range(0, n_resamples, rows)
         ]
     )
-
-
-def _blocks(total: int, size: int) -> Iterator[int]:
-    for start in range(0, total, size):
-        yield min(size, total - start)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 
@@ -34,11 +33,11 @@ def descend(
     seed: int,
     on_epoch: EpochCallback | None = None,
 ) -> pd.DataFrame:
-    """Train a compiled network from given weights; it holds the outcome afterwards.
+    """Train a compiled network from initial weights, with a fresh optimizer state; it holds the outcome afterwards.
 
     Args:
         model: The network, with its optimizer.
-        weights: Initial weights, in the order of ``model.get_weights()``; the optimizer starts afresh.
+        weights: Initial weights, in the order of ``model.get_weights()``.
         rows: Inputs, shape (n_samples, n_features), and scaled values, shape (n_samples, n_outputs).
         error: Measures the network as it is on the validation rows.
         recipe: Schedule.
@@ -46,7 +45,7 @@ def descend(
         on_epoch: Called after every evaluated epoch.
 
     Returns:
-        Columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``, one row an evaluation.
+        Columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``, one row per evaluation.
 
     Raises:
         DivergedError: The loss or the validation error became NaN or infinite.
@@ -120,15 +119,7 @@ def fit_regressor(
     seed: int,
     transform: Kind = "arcsinh",
 ) -> FittedModel:
-    """Fit one regressor of the zoo.
-
-    Args:
-        algorithm: Name in the zoo.
-        hyperparameters: Its arguments.
-        features: Shape (n_samples, n_features).
-        values: Shape (n_samples,), in the property's unit.
-        seed: Seed of algorithms that draw.
-        transform: Scale in which the values are learnt.
+    """Fit one regressor to features, shape (n_samples, n_features), and values in the property's unit.
 
     Raises:
         ConfigError: Unknown algorithm or hyperparameter.
@@ -161,8 +152,10 @@ class NetworkTrainer:
         architecture: Architecture = Architecture.ELEMNET,
         outputs: int = 1,
     ) -> Any:
-        """The compiled network of one shape, with whatever weights the last fit left."""
+        """The compiled network of one shape, with the weights that the last fit left."""
         import keras
+
+        from crossprop.training.optimizer import FusedAdamW, masked_mae
 
         key = (architecture, input_size, outputs, recipe.dropout, recipe.weight_decay)
         if key not in self._models:
@@ -197,9 +190,9 @@ class NetworkTrainer:
         Args:
             features: Shape (n_samples, n_features).
             values: Shape (n_samples,), in the property's unit.
-            validation: Features and values of the validation rows; they steer early stopping and pruning only.
+            validation: Features and values of the validation rows; used for early stopping and pruning only.
             recipe: Schedule.
-            weights: Gives the initial weights of the network that it is handed.
+            weights: Takes the network and gives its initial weights.
             seed: Seed of the order of rows.
             standardise: Scale every feature by its training mean and deviation.
             scaling: Mean and deviation of every feature to scale by instead, shape (2, n_features): those that a
@@ -245,52 +238,4 @@ def _check(features: np.ndarray, values: np.ndarray) -> None:
         raise ShapeMismatchError(
             f"features have shape {features.shape} and values {values.shape}; "
             "(n_samples, n_features) and (n_samples,) with at least one sample are needed."
-        )
-
-
-def masked_mae(y_true: Any, y_pred: Any) -> Any:
-    """Mean absolute error over the values that are there.
-
-    Args:
-        y_true: Values, shape (batch, n_properties); NaN where unknown.
-        y_pred: Predictions, same shape.
-
-    Returns:
-        A scalar: every known value of the batch counts the same.
-    """
-    known = keras.ops.cast(keras.ops.isfinite(y_true), y_pred.dtype)
-    filled = keras.ops.where(keras.ops.isfinite(y_true), y_true, 0.0)
-    error = keras.ops.abs(y_pred - filled) * known
-    return keras.ops.sum(error) / keras.ops.maximum(keras.ops.sum(known), 1.0)
-
-
-class FusedAdamW(keras.optimizers.AdamW):
-    """Keras' AdamW, whose update is one pass over weights and moments.
-
-    ElemNet has 4.4 million weights and a small data set means small batches: without a compiler that fuses them,
-    the dozen passes of Keras' formula take longer than the network itself, most of all when several workers share
-    the memory. TensorFlow has the whole update as one kernel. On other backends this is Keras' AdamW.
-    """
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable, and its two moments, from its gradient."""
-        if keras.backend.backend() != "tensorflow":
-            super().update_step(gradient, variable, learning_rate)
-            return
-        import tensorflow as tf
-
-        place = self._get_variable_index(variable)
-        step = tf.cast(self.iterations.value, tf.float32) + 1.0
-        weights = variable.value if isinstance(variable, keras.Variable) else variable
-        tf.raw_ops.ResourceApplyAdam(
-            var=weights.handle,
-            m=self._momentums[place].value.handle,
-            v=self._velocities[place].value.handle,
-            beta1_power=tf.pow(self.beta_1, step),
-            beta2_power=tf.pow(self.beta_2, step),
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=tf.cast(gradient, tf.float32),
         )

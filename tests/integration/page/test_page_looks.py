@@ -93,7 +93,7 @@ def test_the_table_is_walked_with_arrows_and_every_control_has_a_name(seen: Visi
 def test_pages_are_small_and_hold_no_foreign_address() -> None:
     import crossprop.service
 
-    files = sorted((Path(crossprop.service.__file__).parent / "pages").iterdir())
+    files = sorted((Path(crossprop.service.__file__).parent / "static").iterdir())
     assert sum(file.stat().st_size for file in files) < 150_000
     for file in files:
         text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")

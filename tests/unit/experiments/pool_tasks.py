@@ -1,4 +1,4 @@
-"""Pieces of work for the pool's tests; importable by the spawned workers."""
+"""Tasks for the tests of executors; importable by the spawned workers."""
 
 from __future__ import annotations
 
@@ -49,12 +49,6 @@ def _full_disk(task: dict[str, Any]) -> Any:
 
 def _disk_without_room(task: dict[str, Any]) -> Any:
     raise OSError(28, "No space left on device", "fold_00.model/network.keras")
-
-
-def _answer_when_repeated(task: dict[str, Any]) -> Any:
-    if attempts(Path(task["folder"]), task["name"]) == 1:
-        time.sleep(300)  # until the pool ends it
-    return task["value"]
 
 
 def _die(task: dict[str, Any]) -> Any:
@@ -115,9 +109,7 @@ def main() -> None:
     folder = sys.argv[1]
     with WorkerPool(do, workers=2, backend="jax") as pool:
         for i in range(2):
-            pool.submit(
-                i, {"folder": folder, "name": f"task{i}", "what": "answer", "value": i, "seconds": 300}
-            )
+            pool.submit({"folder": folder, "name": f"task{i}", "what": "answer", "value": i, "seconds": 300})
         list(pool.results())
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from made_cells import make_fold
+from made import make_fold
 
 from crossprop.errors import CellError
 from crossprop.experiments.blend import PICKS, blend_folds, greedy_weights

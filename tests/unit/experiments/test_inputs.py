@@ -8,7 +8,6 @@ import os
 import numpy as np
 import pytest
 
-from crossprop.data.splits import training_rows
 from crossprop.errors import DataError, StoreError
 from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
@@ -61,11 +60,6 @@ def test_hold_out_is_never_trained_on_nor_validated_on(inputs):
         assert not {*train, *validation} & set(inputs.test)
         compositions = inputs.frame["composition"]
         assert not set(compositions.iloc[train]) & set(compositions.iloc[validation])
-
-
-def test_every_learning_row_validates_once(inputs):
-    validated = np.concatenate([validation for _, validation in inputs.folds(4, 7)])
-    assert sorted(validated) == sorted(inputs.train)
 
 
 def test_base_reads_nothing(inputs, cells):
@@ -156,10 +150,6 @@ def test_full_disk_leaves_no_half_of_the_activations(with_source, cells, monkeyp
 def test_cell_that_reads_activations_needs_a_layer(inputs, cells):
     with pytest.raises(ValueError, match="names source formation_energy and layer None"):
         inputs.features(cells[Method.ML_FEATEXTR], None)
-
-
-def test_frame_and_rows_agree_with_the_protocols_own_function(inputs):
-    assert np.array_equal(inputs.train, training_rows(inputs.frame, "published"))
 
 
 def test_rows_that_repeat_the_hold_out_are_known_under_both_protocols(tmp_path, inputs):

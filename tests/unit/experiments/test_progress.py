@@ -1,16 +1,15 @@
+"""The lines of progress, on a clock that advances by thirty seconds whenever it is read."""
+
 from __future__ import annotations
 
 import itertools
 
 import pytest
+from made import make_cell
 
-from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.progress import Progress
 
-
-@pytest.fixture
-def cell(tiny_params):
-    return enumerate_cells(tiny_params(), "slme", "%", "d", {"formation_energy": "f"})[1]
+CELL = make_cell("ml", representation="elemental_fractions")
 
 
 @pytest.fixture
@@ -20,84 +19,69 @@ def lines(monkeypatch):
     return []
 
 
-def test_line_says_what_is_done_how_much_is_left_and_for_how_long(cell, lines):
-    progress = Progress("tiny", 4, lines.append)  # the clock stands at 0
-    progress.begin()  # 30 seconds
-    progress.screened(cell, 1.23456)  # 60: one piece took 30 seconds, three are left
-    progress.fitted(cell, "fold_00", 2.0)  # 90: two took 60 seconds, two are left
+def begun(lines, tasks, found=0, **options):
+    progress = Progress("tiny", lines.append)  # the clock stands at 0
+    for _ in range(found):
+        progress.found()
+    progress.expect("slme", tasks)
+    progress.begin(**options)  # 30 seconds
+    return progress
+
+
+def test_line_says_what_is_done_how_much_is_left_and_for_how_long(lines):
+    progress = begun(lines, 4)
+    progress.screened(CELL, 1.23456)  # 60: one task took 30 seconds, three are left
+    progress.fitted(CELL, "fold_00", 2.0)  # 90: two took 60 seconds, two are left
     assert lines == [
         "tiny/slme [1/4, 0:30 gone, about 1:30 left] screened ml(EF): validation MAE 1.235 %",
         "tiny/slme [2/4, 1:00 gone, about 1:00 left] fold_00 of ml(EF): validation MAE 2 %",
     ]
 
 
-def test_what_an_earlier_run_finished_is_counted_but_does_not_hurry_the_estimate(cell, lines):
-    progress = Progress("tiny", 4, lines.append)
-    progress.found()
-    progress.found()
-    progress.begin()
-    progress.screened(cell, 1.0)
+def test_tasks_of_an_earlier_run_are_counted_but_do_not_shorten_the_estimate(lines):
+    begun(lines, 4, found=2).screened(CELL, 1.0)
     assert lines == [
-        "tiny: 2 of 4 pieces are finished already, going on",
+        "tiny: 2 of 4 tasks are finished already, going on",
         "tiny/slme [3/4, 0:30 gone, about 0:30 left] screened ml(EF): validation MAE 1 %",
     ]
 
 
-def test_neither_the_start_nor_the_work_in_hand_of_other_workers_makes_the_estimate_too_long(cell, lines):
-    progress = Progress("tiny", 11, lines.append)
-    progress.begin(workers=5)  # 30 seconds
+def test_neither_the_start_nor_tasks_in_progress_make_the_estimate_too_long(lines):
+    progress = begun(lines, 11, workers=5)
     progress.spent(20.0)  # 60: ten seconds passed before it began
-    progress.screened(
-        cell, 1.0
-    )  # 90: fifty seconds of work for this piece and four half done ones, ten are left
+    progress.screened(CELL, 1.0)  # 90: fifty seconds for this task and four half done ones, ten are left
     assert lines == ["tiny/slme [1/11, 1:00 gone, about 2:47 left] screened ml(EF): validation MAE 1 %"]
 
 
-def test_failure_is_shown_and_counted(cell, lines):
-    progress = Progress("tiny", 1, lines.append)
-    progress.begin()
-    progress.failed(cell, "CellError: no luck")
-    assert lines == ["tiny/slme [1/1, 0:30 gone, about 0:00 left] FAILED ml(EF): CellError: no luck"]
+def test_failures_and_blends_are_shown_and_counted(lines):
+    progress = begun(lines, 2)
+    progress.failed(CELL, "CellError: no luck")
+    progress.blended(CELL, 0.5)
+    assert lines[0].endswith("[1/2, 0:30 gone, about 0:30 left] FAILED ml(EF): CellError: no luck")
+    assert lines[1].endswith("[2/2, 1:00 gone, about 0:00 left] ml(EF): validation MAE 0.5 %")
 
 
-def test_pieces_that_are_not_needed_are_not_waited_for(cell, lines):
-    progress = Progress("tiny", 9, lines.append)
-    progress.begin()
-    progress.expect_fewer(7)
-    progress.screened(cell, 1.0)
-    assert lines[0].startswith("tiny/slme [1/2, 0:30 gone, about 0:30 left] ")
+def test_expected_tasks_may_change_and_are_summed_over_the_targets(lines):
+    progress = begun(lines, 9)
+    progress.expect("slme", 2)
+    progress.expect("spillage", 3)
+    progress.screened(make_cell("ml", target="spillage"), 1.0)
+    assert lines[0].startswith("tiny/spillage [1/5, 0:30 gone, about 2:00 left] ")
 
 
-def test_pieces_that_turn_out_to_be_needed_are_waited_for(cell, lines):
-    progress = Progress("tiny", 1, lines.append)
-    progress.begin()
-    progress.expect_more()
-    progress.expect_more()
-    progress.fitted(cell, "fold_01.strict", 1.0)
-    assert lines[0].startswith("tiny/slme [1/3, 0:30 gone, about 1:00 left] fold_01.strict of ml(EF)")
+def test_end_says_how_busy_the_workers_were(lines):
+    progress = begun(lines, 1, workers=2)
+    progress.spent(30.0)  # 60
+    progress.screened(CELL, 1.0)  # 90
+    progress.end()  # 120: thirty of two times ninety seconds
+    assert lines[-1] == "tiny: 2 workers were busy 16.7 % of 1:30"
+    idle = begun(lines, 1, found=1)
+    idle.end()
+    assert lines[-1] == "tiny: 1 of 1 tasks are finished already, going on"
 
 
-def test_blend_counts_as_a_piece(cell, lines):
-    progress = Progress("tiny", 2, lines.append)
-    progress.begin()
-    progress.blended(cell, 0.5)
-    assert lines[0].startswith("tiny/slme [1/2, ")
-
-
-def test_line_names_the_target_of_the_piece(tiny_params, lines):
-    params = tiny_params(targets=["slme", "spillage"])
-    progress = Progress("tiny", 2, lines.append)
-    progress.begin()
-    for target in ("spillage", "slme"):
-        cell = enumerate_cells(params, target, "", "d", {"formation_energy": "f"})[1]
-        progress.screened(cell, 1.0)
-    assert [line.split(" ")[0] for line in lines] == ["tiny/spillage", "tiny/slme"]
-
-
-def test_hours_are_shown_as_such(cell, monkeypatch):
+def test_hours_are_shown_as_such(monkeypatch):
     lines, clock = [], itertools.count(step=4000)
     monkeypatch.setattr("crossprop.experiments.progress.monotonic", lambda: next(clock))
-    progress = Progress("t", 1, lines.append)
-    progress.begin()
-    progress.screened(cell, 1.0)
+    begun(lines, 1).screened(CELL, 1.0)
     assert "1:06:40 gone" in lines[0]

@@ -55,7 +55,7 @@ class Workshop(NamedTuple):
     def fit(self, method: Method) -> Fitted:
         """Both folds of a method, once."""
         if method not in self.done:
-            cell, point = self.cells[method], tuple(sorted(POINT[method].items()))
+            cell, point = self.cells[method], POINT[method]
             folders = tuple(self.root / str(method) / str(k) for k in range(cell.folds))
             tasks = [
                 FoldTask(cell, self.files, point, k, folder, always_save=True)

@@ -139,7 +139,7 @@ def test_fewer_rows_than_the_limit_are_all_taken(cells, files, fitted):
 def test_steps_of_a_screening_are_limited_and_those_of_a_fold_are_not(cells, files, fitted):
     cell = cells(fidelity=FIDELITY)["dl(EF)"]
     screen(ScreenTask(cell, files, None))
-    fit_fold(FoldTask(cell, files, (("learning_rate", 0.001),), 0))
+    fit_fold(FoldTask(cell, files, {"learning_rate": 0.001}, 0))
     assert [steps for _, _, steps in fitted] == [7] * cell.n_trials + [None]
     assert len(fitted[-1][1]) > 50
 
@@ -155,7 +155,7 @@ def rows(cells, files):
     inputs = TargetInputs(files, "published")
 
     def of(label="dl(EF)", fold=1, **options):
-        return fold_rows(FoldTask(cells()[label], files, (), fold, **options), inputs)
+        return fold_rows(FoldTask(cells()[label], files, {}, fold, **options), inputs)
 
     return of
 
@@ -177,7 +177,7 @@ def test_strict_fold_leaves_out_the_rows_that_repeat_the_hold_out_and_no_others(
 def test_strict_fold_of_a_strict_study_is_the_fold(cells, files):
     inputs = TargetInputs(files, "strict")
     cell = cells(protocol="strict")["dl(EF)"]
-    plain, strict = (fold_rows(FoldTask(cell, files, (), 0, strict=s), inputs)[0] for s in (False, True))
+    plain, strict = (fold_rows(FoldTask(cell, files, {}, 0, strict=s), inputs)[0] for s in (False, True))
     assert np.array_equal(plain, strict)
 
 
@@ -207,7 +207,7 @@ def test_least_share_is_two_rows(rows):
 
 def test_report_counts_the_rows_that_were_learnt_from(cells, files, rows):
     base = cells()["base"]
-    reports = [fit_fold(FoldTask(base, files, (), 1, **o)) for o in ({}, {"strict": True}, {"share": 0.5})]
+    reports = [fit_fold(FoldTask(base, files, {}, 1, **o)) for o in ({}, {"strict": True}, {"share": 0.5})]
     expected = [len(rows("base", **o)[0]) for o in ({}, {"strict": True}, {"share": 0.5})]
     assert [report.n_train for report in reports] == expected
     assert len(set(expected)) == 3
@@ -223,4 +223,4 @@ def test_report_counts_the_rows_that_were_learnt_from(cells, files, rows):
     ],
 )
 def test_piece_is_named_by_what_it_is(cells, files, options, name):
-    assert FoldTask(cells()["base"], files, (), 7, **options).piece == name
+    assert FoldTask(cells()["base"], files, {}, 7, **options).name == name

@@ -67,7 +67,7 @@ def cells(tiny_params):
 @pytest.mark.parametrize("method", POINT)
 def test_fold_of_every_method_is_fitted_saved_and_the_same_again(method, files, cells, tmp_path):
     cell = cells()[method]
-    point = tuple(sorted(POINT[method].items()))
+    point = POINT[method]
     task = FoldTask(cell, files, point, 1, tmp_path / "model", always_save=True)
     report = fit_fold(task)
     inputs = TargetInputs(files, "published")
@@ -87,7 +87,7 @@ def test_fold_of_every_method_is_fitted_saved_and_the_same_again(method, files, 
 
 
 def test_fold_is_fitted_without_being_saved_where_nobody_asks(files, cells, tmp_path):
-    report = run_task(FoldTask(cells()[Method.BASE], files, (), 0, None))
+    report = run_task(FoldTask(cells()[Method.BASE], files, {}, 0, None))
     inputs = TargetInputs(files, "published")
     train, _ = inputs.folds(2, cells()[Method.BASE].seed)[0]
     assert report.test_pred == pytest.approx(np.full(8, inputs.values[train].mean()))
@@ -95,7 +95,7 @@ def test_fold_is_fitted_without_being_saved_where_nobody_asks(files, cells, tmp_
 
 def test_quick_regressors_are_saved_only_on_request_and_networks_at_once(files, cells, tmp_path):
     for method, saved in ((Method.ML, False), (Method.BASE, False), (Method.RESNET, True)):
-        point = tuple(sorted(POINT[method].items()))
+        point = POINT[method]
         fit_fold(FoldTask(cells()[method], files, point, 0, tmp_path / method))
         assert (tmp_path / method / "member.json").is_file() == saved
 
@@ -111,7 +111,7 @@ def test_boosting_beside_the_sources_reads_their_predictions(files, cells):
 def test_fine_tuned_residual_network_keeps_the_scaling_of_its_source(
     files, cells, tmp_path, pretrained_joint
 ):
-    point = (("learning_rate", 0.001),)
+    point = {"learning_rate": 0.001}
     for method in (Method.RESNET, Method.RESNET_FINETUNE):
         fit_fold(FoldTask(cells()[method], files, point, 0, tmp_path / method))
     scaling = np.load(pretrained_joint / "scaling.npy")
@@ -133,7 +133,7 @@ def test_fine_tuned_residual_network_starts_from_the_joint_one_with_a_new_head(f
 
     monkeypatch.setattr(tasks, "trainer", Recording)
     with pytest.raises(InterruptedError):
-        fit_fold(FoldTask(cells()[Method.RESNET_FINETUNE], files, (("learning_rate", 0.001),), 0))
+        fit_fold(FoldTask(cells()[Method.RESNET_FINETUNE], files, {"learning_rate": 0.001}, 0))
     source = load_network(dict(files.networks)["all_sources"]).get_weights()
     same = [np.array_equal(a, b) for a, b in zip(given["weights"], source, strict=True)]
     differing = {name for name, equal in zip(given["names"], same, strict=True) if not equal}
@@ -186,7 +186,7 @@ def test_screening_taken_up_from_a_finished_journal_does_no_fit(files, cells, tm
 def test_few_rows_get_as_many_epochs_as_the_least_number_of_steps_needs(files, cells, tmp_path):
     recipe = {"epochs": 1, "batch_size": 8, "min_steps": 7, "learning_rate": 0.001, "schedule": "constant"}
     cell = cells(scratch=recipe)[Method.FREEZING]
-    report = fit_fold(FoldTask(cell, files, (("learning_rate", 0.001),), 0, None))
+    report = fit_fold(FoldTask(cell, files, {"learning_rate": 0.001}, 0, None))
     # 16 rows to train on make 2 steps an epoch: 4 epochs for 7 steps
     assert report.history["epoch"].iloc[-1] == 4
 
@@ -201,7 +201,7 @@ def test_freezing_always_reads_the_last_hidden_layer(cells):
 
 def test_modified_fine_tuning_differs_from_plain_by_its_head(files, cells):
     by_method = cells()
-    point = (("learning_rate", 0.001),)
+    point = {"learning_rate": 0.001}
     plain, modified, scratch = (
         fit_fold(FoldTask(by_method[m], files, point, 0, None)).test_pred
         for m in (Method.FINETUNE, Method.MODFINETUNE, Method.DL)

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from crossprop.config import RegressorSpace, Space
 from crossprop.errors import ConfigError
-from crossprop.methods import OWN_REGRESSORS, REGRESSORS
+from crossprop.methods import EXTENSION_REGRESSORS, REGRESSORS
 from crossprop.models.fitted import FittedModel
 from crossprop.models.regressors import SCALE_SENSITIVE, algorithms, build_regressor
 from crossprop.training.trainer import fit_regressor
@@ -69,11 +69,11 @@ def _number(value: float, integer: bool) -> float | int:
 
 
 def test_zoo_is_the_papers_twelve_and_boosted_trees():
-    assert set(algorithms()) == set(CLASSES) == {*REGRESSORS, *OWN_REGRESSORS}
+    assert set(algorithms()) == set(CLASSES) == {*REGRESSORS, *EXTENSION_REGRESSORS}
     assert len(REGRESSORS) == 12
     assert set(CLASSES) - set(REGRESSORS) == {"hist_gradient_boosting"}
     assert set(PAPER.algorithms) == set(REGRESSORS)
-    assert set(OWN.algorithms) == set(OWN_REGRESSORS)
+    assert set(OWN.algorithms) == set(EXTENSION_REGRESSORS)
 
 
 @pytest.mark.parametrize("algorithm", CLASSES)
@@ -120,7 +120,7 @@ def test_boosted_trees_minimise_the_absolute_error_and_never_stop_early():
 
 
 @pytest.mark.parametrize("kind", ["arcsinh", "identity"])
-@pytest.mark.parametrize("algorithm", OWN_REGRESSORS)
+@pytest.mark.parametrize("algorithm", EXTENSION_REGRESSORS)
 def test_own_regressors_learn_a_simple_rule_in_both_scales(algorithm, kind):
     x = np.random.default_rng(3).random((300, 5)).astype(np.float32)
     y = 20 * x[:, 2].astype(float) - 5

@@ -35,7 +35,7 @@ def halve(cells: list[CellResult], tables: list[pd.DataFrame]) -> tuple[list[Cel
             kept = without_cross_validation(cell, stopped="after screening: 61.0 % behind finetune(band_gap)")
         elif cell.method is Method.DL_FEATEXTR:
             reason = "after fold 1 of 10: 12.0 % behind ml(PA)"
-            kept = without_cross_validation(cell, stopped=reason, race_mae=(cell.cv_mae or ())[:1])
+            kept = without_cross_validation(cell, stopped=reason, rung_mae=(cell.cv_mae or ())[:1])
         else:
             kept = cell
         kept_cells.append(kept)
@@ -46,12 +46,12 @@ def halve(cells: list[CellResult], tables: list[pd.DataFrame]) -> tuple[list[Cel
 def write_results(folder: Path, cells: list[CellResult], tables: list[pd.DataFrame], rng) -> None:
     """Write cells, runs, winners and predictions; the cells in any order."""
     done = [cell for cell in cells if cell.cv_mae is not None]
-    papers = [c for c in done if not c.method.ours and c.method.side is not Side.BASE]
+    papers = [c for c in done if not c.method.extension and c.method.side is not Side.BASE]
     best = {
         role: min((c for c in papers if c.method.side is side), key=lambda c: c.cv_mae_mean)
         for role, side in (("best_sc", Side.SCRATCH), ("best_tl", Side.TRANSFER))
     }
-    own = [c for c in done if c.method.ours]
+    own = [c for c in done if c.method.extension]
     best["winner"] = min([*best.values(), *own], key=lambda c: c.cv_mae_mean)
     runs = [
         {
@@ -92,7 +92,9 @@ def curve_of(cells: list[CellResult], n_train: int) -> pd.DataFrame:
     """The best scratch and transfer cell of the paper's on three shares of the rows; nothing without cells."""
     rows = []
     for side in (Side.SCRATCH, Side.TRANSFER):
-        of_side = [c for c in cells if c.method.side is side and not c.method.ours and c.cv_mae is not None]
+        of_side = [
+            c for c in cells if c.method.side is side and not c.method.extension and c.cv_mae is not None
+        ]
         if of_side:
             best = min(of_side, key=lambda c: c.cv_mae_mean)
             rows += [

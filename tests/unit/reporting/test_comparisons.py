@@ -75,8 +75,8 @@ def test_a_failed_cell_takes_its_pair_out(study_with_failure):
 def test_our_methods_are_held_against_the_best_of_the_papers(own_study):
     results = load_study_results(own_study.info, own_study.paths)
     for gain, target in zip(own_gains(results), results, strict=True):
-        assert target.best_own.method.ours
-        assert not target.paper_winner.method.ours
+        assert target.best_own.method.extension
+        assert not target.paper_winner.method.extension
         assert gain.difference == pytest.approx(target.best_own.test_mae - target.paper_winner.test_mae)
         assert gain.verdict in ("ours better", "paper's better", "within noise")
 

@@ -73,7 +73,7 @@ def test_table_4_takes_both_representations_and_all_sources(study, paper):
 def test_methods_of_ours_stand_in_no_table_of_the_papers(own_study, paper):
     for number in (2, 3, 4):
         for line in _lines(own_study, number, paper):
-            assert not any(e.cell and e.cell.method.ours for e in (line.scratch, line.transfer))
+            assert not any(e.cell and e.cell.method.extension for e in (line.scratch, line.transfer))
             assert line.transfer.candidates <= 10
 
 
@@ -122,4 +122,4 @@ def test_only_a_win_is_bold():
 
 
 def test_the_method_families_of_the_paper_are_eight():
-    assert sum(not method.ours for method in Method) == 8
+    assert sum(not method.extension for method in Method) == 8

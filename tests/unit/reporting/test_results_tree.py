@@ -126,7 +126,7 @@ def test_the_papers_winner_is_the_better_side_by_cross_validation(own_study):
     expected = min(target.best_sc, target.best_tl, key=lambda cell: cell.cv_mae_mean)
     assert target.paper_winner is expected
     assert target.best_own.cv_mae_mean == min(
-        cell.cv_mae_mean for cell in target.cells if cell.method.ours and cell.cv_mae
+        cell.cv_mae_mean for cell in target.cells if cell.method.extension and cell.cv_mae
     )
 
 

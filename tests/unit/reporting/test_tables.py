@@ -85,5 +85,5 @@ def test_target_table_tells_whether_the_winner_is_a_method_of_ours(own_study, tm
     results = load_study_results(own_study.info, own_study.paths)
     _, rows = _written(tmp_path / "targets.csv", target_rows(own_study.info, results, own_study.paper))
     for row, target in zip(rows, results, strict=True):
-        assert row["winner_is_ours"] == str(target.winner.method.ours).lower()
+        assert row["winner_is_ours"] == str(target.winner.method.extension).lower()
         assert row["winner"] == target.winner.label

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from registries import evidence_table, make_model
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult
@@ -111,6 +112,18 @@ def build_outcome(history: pd.DataFrame | None = None, **changes: object) -> Cel
 def make_outcome() -> Callable[..., CellOutcome]:
     """Builds a cross-validated cell; keywords replace fields of its result."""
     return build_outcome
+
+
+@pytest.fixture
+def good(tmp_path) -> Path:
+    """An MLflow model that passes all gates."""
+    return make_model(tmp_path / "good", evidence_table(error=5.0))
+
+
+@pytest.fixture
+def bad(tmp_path) -> Path:
+    """One that is worse than the mean of the training values."""
+    return make_model(tmp_path / "bad", evidence_table(error=60.0))
 
 
 @pytest.fixture

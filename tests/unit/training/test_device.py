@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from crossprop.training import device
 from crossprop.training.device import THREAD_VARIABLES, configure, peak_memory, process_environment
 
 
@@ -47,23 +46,3 @@ def test_peak_memory_is_in_bytes_and_never_falls():
     after = peak_memory()
     del block
     assert peak_memory() >= after >= before
-
-
-@pytest.mark.parametrize(
-    ("allowed", "there", "visible"),
-    [
-        (None, True, True),
-        (None, False, False),
-        ("0", True, True),
-        ("0,1", False, False),
-        ("", True, False),
-        ("-1", True, False),
-        (" ", True, False),
-    ],
-)
-def test_gpu_is_visible_where_there_is_one_and_processes_may_use_it(monkeypatch, allowed, there, visible):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if allowed is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
-    monkeypatch.setattr(device.Path, "exists", lambda path: there and str(path) == "/dev/nvidiactl")
-    assert device.gpu_is_visible() is visible

@@ -1,14 +1,107 @@
-"""The fused update is Keras' own AdamW, only faster."""
+"""The fused update is Keras' own AdamW, and the loss of several properties counts the known values."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from crossprop.config import Recipe
+from crossprop.methods import Architecture
+from crossprop.models.networks import initial_weights
+from crossprop.training.trainer import NetworkTrainer, descend
+
+pytestmark = pytest.mark.usefixtures("tensorflow")
+NAN = np.nan
+
+
+def loss(y_true, y_pred):
+    from crossprop.training.optimizer import masked_mae
+
+    return float(masked_mae(np.array(y_true, np.float32), np.array(y_pred, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "expected"),
+    [
+        ([[1.0, 2.0], [3.0, 4.0]], [[1.5, 2.0], [3.0, 2.0]], 0.625),  # (0.5 + 0 + 0 + 2) / 4
+        ([[1.0, NAN], [NAN, 4.0]], [[2.0, 9.0], [9.0, 1.0]], 2.0),  # (1 + 3) / 2
+        ([[1.0, NAN], [3.0, NAN]], [[2.0, 7.0], [6.0, 8.0]], 2.0),  # (1 + 3) / 2: one column alone
+        ([[5.0, NAN, NAN]], [[2.0, 1e6, -1e6]], 3.0),
+        ([[NAN, NAN]], [[1.0, 2.0]], 0.0),  # nothing is known of the batch
+        ([[0.0, NAN]], [[0.5, 0.0]], 0.5),  # a zero is a value
+        ([[np.inf, 1.0]], [[0.0, 3.0]], 2.0),
+    ],
+)
+def test_only_known_values_count_and_all_the_same(y_true, y_pred, expected):
+    assert loss(y_true, y_pred) == pytest.approx(expected)
+
+
+def gradient(y_true, y_pred):
+    import tensorflow as tf
+
+    from crossprop.training.optimizer import masked_mae
+
+    predicted = tf.constant(y_pred, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(predicted)
+        value = masked_mae(tf.constant(y_true, tf.float32), predicted)
+    return tape.gradient(value, predicted).numpy()
+
+
+def test_unknown_values_push_nowhere():
+    pushed = gradient([[1.0, NAN], [NAN, 4.0]], [[2.0, 9.0], [9.0, 1.0]])
+    assert pushed.tolist() == [[0.5, 0.0], [0.0, -0.5]]
+    assert gradient([[NAN, NAN]], [[1.0, 2.0]]).tolist() == [[0.0, 0.0]]
+
+
+@pytest.fixture(scope="module")
+def network(tensorflow):
+    """A residual network of two properties."""
+    recipe = Recipe(epochs=1, batch_size=8, learning_rate=0.001)
+    return NetworkTrainer().network(6, recipe, Architecture.RESNET, outputs=2)
+
+
+def trained(network, y):
+    x = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
+    recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.001, schedule="constant")
+    weights = initial_weights(network, 3)
+    history = descend(network, weights, (x, y.astype(np.float32)), lambda: 0.0, recipe, 1)
+    return [w.copy() for w in network.get_weights()], history
+
+
+def test_head_of_a_property_that_nobody_knows_stays_as_it_was_drawn(network):
+    y = np.random.default_rng(1).normal(size=(24, 2))
+    y[:, 1] = NAN
+    weights, history = trained(network, y)
+    drawn = initial_weights(network, 3)
+    assert np.isfinite(history["loss"]).all()
+    assert np.array_equal(weights[-2][:, 1], drawn[-2][:, 1])  # the head's kernel
+    assert not np.array_equal(weights[-2][:, 0], drawn[-2][:, 0])
+    assert weights[-1].tolist()[1] == 0.0
+    assert not np.array_equal(weights[0], drawn[0])
+
+
+def test_batch_of_which_nothing_is_known_is_no_reason_to_diverge(network):
+    weights, history = trained(network, np.full((24, 2), NAN))
+    assert history["loss"].tolist() == [0.0, 0.0]
+    assert all(np.isfinite(w).all() for w in weights)
+
+
+def test_networks_of_one_property_and_of_several_are_two(tensorflow):
+    trainer = NetworkTrainer()
+    recipe = Recipe(epochs=1, batch_size=8, learning_rate=0.001)
+    one, two = (trainer.network(6, recipe, Architecture.RESNET, outputs) for outputs in (1, 2))
+    elemnet = trainer.network(6, recipe)
+    assert (one.output_shape, two.output_shape) == ((None, 1), (None, 2))
+    assert elemnet.name == "elemnet"
+    assert trainer.network(6, recipe, Architecture.RESNET, 2) is two
+    assert trainer.network(6, recipe) is elemnet
+
+
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
 
-def trained(optimizer, steps=12):
+def stepped(optimizer, steps=12):
     """Weights of a small network after some steps with a falling rate."""
     import keras
 
@@ -30,17 +123,9 @@ def trained(optimizer, steps=12):
 def test_fused_update_gives_the_weights_of_keras(weight_decay):
     import keras
 
-    from crossprop.training.trainer import FusedAdamW
+    from crossprop.training.optimizer import FusedAdamW
 
-    ours = trained(FusedAdamW(0.01, weight_decay=weight_decay))
-    theirs = trained(keras.optimizers.AdamW(0.01, weight_decay=weight_decay))
+    ours = stepped(FusedAdamW(0.01, weight_decay=weight_decay))
+    theirs = stepped(keras.optimizers.AdamW(0.01, weight_decay=weight_decay))
     for a, b in zip(ours, theirs, strict=True):
         assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
-
-
-def test_weight_decay_makes_a_difference():
-    from crossprop.training.trainer import FusedAdamW
-
-    assert not np.allclose(
-        trained(FusedAdamW(0.01, weight_decay=0.2))[0], trained(FusedAdamW(0.01, weight_decay=0.0))[0]
-    )

@@ -21,7 +21,7 @@ WHAT_THEY_ARE = {
 
 def has_own(results: Sequence[TargetResults]) -> bool:
     """Whether a study has any cell of a method of ours."""
-    return any(cell.method.ours for target in results for cell in target.cells)
+    return any(cell.method.extension for target in results for cell in target.cells)
 
 
 def own_rows(results: Sequence[TargetResults], gains: Sequence[Gain]) -> list[Row]:
@@ -49,7 +49,7 @@ def own_rows(results: Sequence[TargetResults], gains: Sequence[Gain]) -> list[Ro
                 "p_holm": gain.p_adjusted,
                 "verdict": gain.verdict,
                 "blend_of": _blend_of(ours),
-                "winner_is_ours": bool(target.winner and target.winner.method.ours),
+                "winner_is_ours": bool(target.winner and target.winner.method.extension),
                 "ours_run_id": target.run_id(ours),
                 "papers_run_id": target.run_id(theirs),
             }
@@ -70,7 +70,7 @@ def own_findings(results: Sequence[TargetResults], gains: Sequence[Gain]) -> lis
     ]
     test = sign_test([ours for ours, _ in errors], [theirs for _, theirs in errors])
     verdicts = [gain.verdict for gain in gains]
-    won = sum(bool(target.winner and target.winner.method.ours) for target in results)
+    won = sum(bool(target.winner and target.winner.method.extension) for target in results)
     mean = geometric_mean([ours / theirs for ours, theirs in errors])
     return [
         f"Our own methods, by cross-validation the winner on {won} of {len(results)} targets: their best has the lower "

@@ -68,7 +68,7 @@ def repeats(results: Sequence[TargetResults]) -> list[Repeats]:
             ("best TL", target.best_tl),
             ("winner", target.winner),
         )
-        if cell is not None and (role != "winner" or cell.method.ours)
+        if cell is not None and (role != "winner" or cell.method.extension)
     ]
 
 
@@ -248,7 +248,7 @@ def _figure(found: Sequence[Repeats]) -> Figure:
                 labels.index(one.target.info.label),
                 SIDE_MARKERS[side],
                 color=SIDE_COLOURS[side],
-                markerfacecolor="white" if one.cell.method.ours else SIDE_COLOURS[side],
+                markerfacecolor="white" if one.cell.method.extension else SIDE_COLOURS[side],
                 markersize=5,
             )
         axes.axvline(0.0, color="#222222", linewidth=1.0)

@@ -44,7 +44,7 @@ def validation_rows(
             "unit": target.info.unit,
             "method": cell.method.notation,
             "cell": cell_name(cell),
-            "ours": cell.method.ours,
+            "ours": cell.method.extension,
             "source": cell.source,
             "representation": cell.representation.short if cell.representation else None,
             "layer": cell.layer,
@@ -53,8 +53,8 @@ def validation_rows(
             "cv_mae_mean": cell.cv_mae_mean,
             "cv_mae_std": cell.cv_mae_std,
             "folds": len(cell.cv_mae) if cell.cv_mae else None,
-            "mae_of_folds_before_stop": " ".join(f"{mae:.6g}" for mae in cell.race_mae)
-            if cell.race_mae
+            "mae_of_folds_before_stop": " ".join(f"{mae:.6g}" for mae in cell.rung_mae)
+            if cell.rung_mae
             else None,
             "chosen_as": chosen_as(target, cell),
             "run_id": target.run_id(cell),
@@ -145,7 +145,7 @@ def _heatmap(methods: Sequence[Method], ratios: np.ndarray, labels: Sequence[str
         ratios,
         labels,
         title="Mean validation MAE of the cross-validation, relative to the base (framed: lowest)",
-        n_paper=sum(not method.ours for method in methods),
+        n_paper=sum(not method.extension for method in methods),
     )
 
 
@@ -240,8 +240,8 @@ def unfinished_rows(results: Sequence[TargetResults]) -> list[Row]:
             "status": "failed" if cell.failure is not None else "stopped",
             "reason": cell.failure if cell.failure is not None else cell.stopped,
             "screening_mae": cell.val_mae,
-            "mae_of_folds_before_stop": " ".join(f"{mae:.6g}" for mae in cell.race_mae)
-            if cell.race_mae
+            "mae_of_folds_before_stop": " ".join(f"{mae:.6g}" for mae in cell.rung_mae)
+            if cell.rung_mae
             else None,
             "run_id": target.run_id(cell),
         }
@@ -276,7 +276,7 @@ def stopped_part(results: Sequence[TargetResults]) -> Part:
         )
     lines = []
     for target, cell in stopped:
-        folds = ", ".join(number(mae, 3) for mae in cell.race_mae or ())
+        folds = ", ".join(number(mae, 3) for mae in cell.rung_mae or ())
         lines.append(
             [target.info.label, cell_name(cell), number(cell.val_mae), folds or "–", cell.stopped or ""]
         )

@@ -35,7 +35,7 @@ def method_rows(results: Sequence[TargetResults]) -> list[Row]:
     return [
         {
             "method": method.notation,
-            "ours": method.ours,
+            "ours": method.extension,
             "best_of_its_side": chosen[method],
             "winner_of_all": winners[method],
             "lower_tl_on_fractions": tables[0][method],
@@ -141,7 +141,7 @@ def _screening_ranks(
     """
     ranks: dict[str, list[float]] = {source: [] for source in sources}
     ratios: dict[str, list[float]] = {source: [] for source in sources}
-    methods = [m for m in Method if m.side is Side.TRANSFER and not m.ours]
+    methods = [m for m in Method if m.side is Side.TRANSFER and not m.extension]
     for target in results:
         for method in methods:
             known = {

@@ -1,0 +1,260 @@
+"""The state machine of one target with made-up pieces: what is asked for when, and what comes of it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from made import Rehearsal
+
+BUDGET = {"ml_trials": 6, "dl_trials": 8, "seconds": 60}
+BOTH = ["elemental_fractions", "physical_attributes"]
+PAPER = {
+    "methods": ["base", "ml", "dl", "finetune"],
+    "sources": ["formation_energy", "band_gap"],
+    "representations": BOTH,
+    "budget": BUDGET,
+    "folds": 3,
+}
+ERRORS = {
+    "base": [9.0, 9.0, 9.0, 9.0],
+    "ml(EF)": [1.0, 3.5, 3.5, 3.5],
+    "ml(PA)": [2.0, 2.0, 4.0, 3.0],
+    "dl(EF)": [5.0, 4.0, 4.0, 4.0],
+    "dl(PA)": [6.0, 5.0, 5.0, 5.0],
+    "finetune(formation_energy)": [4.0, 4.0, 4.0, 4.0],
+    "finetune(band_gap)": [3.5, 3.0, 2.5, 1.25],
+}
+"""Validation MAE of the screening, then of every fold; the same on the hold-out. finetune(band_gap) wins."""
+
+
+HALVED = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 2, "margin": 9.0}
+
+
+@pytest.fixture
+def rehearsal(tmp_path, write_target, tiny_params):
+    """Makes a rehearsal of a study in a folder; several share the stored pieces."""
+    write_target(tmp_path, n=30)
+
+    def build(errors=ERRORS, **study):
+        return Rehearsal(tiny_params(**(PAPER | study)), tmp_path, errors)
+
+    return build
+
+
+def test_every_cell_is_screened_and_the_best_of_each_category_cross_validated(rehearsal):
+    made = rehearsal().start()
+    assert made.waiting() == [f"{cell.label} screening" for cell in made.cells]
+    made.answer(3)  # base, ml(EF), ml(PA)
+    assert made.waiting()[4:] == [
+        f"{label} fold_0{k}" for label in ("base", "ml(EF)", "ml(PA)") for k in range(3)
+    ]
+    made.answer()
+    folds = {line.split()[0] for line in made.log if re.search(r" fold_\d\d$", line)}
+    # the paper's scratch methods by representation, its transfer methods from their best source
+    assert folds == {"base", "ml(EF)", "ml(PA)", "dl(EF)", "dl(PA)", "finetune(band_gap)"}
+
+
+def test_halved_study_cross_validates_the_best_representation_alone(rehearsal):
+    made = rehearsal(fidelity=HALVED)
+    results = made.results(made.finish())
+    validated = {label for label, result in results.items() if result.cv_mae is not None}
+    assert validated == {"base", "ml(EF)", "dl(EF)", "finetune(band_gap)"}  # by their screening
+    assert results["ml(PA)"].stopped is None  # it is not the best of its method
+
+
+def test_outcome_of_every_cell_is_what_its_pieces_say(rehearsal):
+    made = rehearsal()
+    outcome = made.finish()
+    assert [o.result.cell for o in outcome.outcomes] == [cell.id for cell in made.cells]
+    results = made.results(outcome)
+    assert results["ml(PA)"].cv_mae == pytest.approx((2.0, 4.0, 3.0))
+    assert results["ml(PA)"].best_fold == 0
+    assert results["ml(PA)"].test_mae == pytest.approx(2.0)
+    screened = results["finetune(formation_energy)"]
+    assert screened.val_mae == 4.0
+    assert (screened.cv_mae, screened.test_mae, screened.stopped, screened.failure) == (None,) * 4
+    assert outcome.winners.best_sc == results["ml(PA)"]  # 3 against 3.5, though its screening was worse
+    assert outcome.winners.best_tl == outcome.winners.winner == results["finetune(band_gap)"]
+
+
+def test_every_cell_is_recorded_once_with_what_it_is_in_the_end(rehearsal):
+    made = rehearsal()
+    outcome = made.finish()
+    recorded = {o.result.cell: o.result for o in made.recorded}
+    assert len(made.recorded) == len(recorded) == len(made.cells)
+    assert recorded == {o.result.cell: o.result for o in outcome.outcomes}
+
+
+def test_chosen_cells_are_refitted_without_the_rows_that_repeat_the_hold_out(rehearsal):
+    made = rehearsal()
+    outcome = made.finish()
+    assert [line for line in made.log if ".strict" in line] == [
+        "ml(PA) fold_00.strict", "finetune(band_gap) fold_02.strict",
+    ]  # fmt: skip
+    results = made.results(outcome)
+    assert results["finetune(band_gap)"].strict_test_mae == pytest.approx(2.5)  # twice 1.25: as it is made up
+    assert results["finetune(band_gap)"].strict_n_train == 15  # 24 rows in three folds, one left out
+    assert results["dl(EF)"].strict_test_mae is None
+
+
+def test_strict_study_needs_no_strict_refit(rehearsal):
+    made = rehearsal(protocol="strict")
+    outcome = made.finish()
+    assert not [line for line in made.log if ".strict" in line]
+    assert {o.result.strict_test_mae for o in outcome.outcomes} == {None}
+
+
+def test_run_is_finished_with_the_last_refit_and_not_before(rehearsal):
+    made = rehearsal().start()
+    while made.asked:
+        assert not made.run.finished
+        made.answer(1)
+    assert made.run.finished
+
+
+def test_winners_models_are_made_where_they_were_not_saved(rehearsal):
+    made = rehearsal({**ERRORS, "ml(PA)": [2.0, 1.0, 1.0, 1.0]})
+    outcome = made.finish()
+    assert outcome.winners.winner.cell == made.results(outcome)["ml(PA)"].cell
+    # regressors that were quick are not saved; the winner is fitted again
+    assert [made.log.count(f"ml(PA) fold_0{k}") for k in range(3)] == [2, 2, 2]
+    assert [made.log.count(f"dl(EF) fold_0{k}") for k in range(3)] == [1, 1, 1]
+    (part,) = outcome.model.parts
+    assert part.weights == (1.0, 1.0, 1.0)
+    assert [(folder / "member.json").is_file() for folder in part.folders] == [True] * 3
+
+
+def test_fold_that_is_fitted_again_for_its_model_keeps_what_it_cost(rehearsal):
+    regressors = {"methods": ["base", "ml"], "representations": BOTH[:1]}
+    whole = rehearsal(**regressors).finish()
+    again = rehearsal(**regressors).start().run.conclude()
+    assert [o.cost for o in again.outcomes] == [o.cost for o in whole.outcomes]
+    winner = next(o for o in whole.outcomes if o.result == whole.winners.winner)
+    assert winner.cost.fit_seconds == 4 * 0.5  # three folds and the strict refit
+
+
+def test_of_equals_the_earlier_cell_is_chosen_whichever_was_finished_first(rehearsal):
+    equal = {label: [1.0, 2.0, 2.0, 2.0] for label in ("ml(EF)", "dl(EF)")}
+    made = rehearsal(equal, methods=["ml", "dl"], representations=BOTH[:1]).start()
+    while made.asked:  # the last that is asked for is the first to be finished
+        made.asked.insert(0, made.asked.pop())
+        made.answer(1)
+    best = made.run.conclude().winners.best_sc
+    assert best.method == "ml"
+    assert best.strict_test_mae is not None
+
+
+def test_refits_are_counted_from_the_beginning(rehearsal):
+    made = rehearsal(
+        methods=["base", "dl", "finetune"], learning_curve={"targets": ["slme"], "shares": [0.25, 0.5]}
+    )
+    made.finish()
+    totals = {re.search(r"/(\d+),", line)[1] for line in made.lines}
+    # 5 cells, 4 categories of 3 folds, and for each of two sides the strict refit and two shares
+    assert totals == {str(5 + 4 * 3 + 2 * 3)}
+
+
+def test_only_the_winners_models_are_kept(rehearsal):
+    made = rehearsal()
+    outcome = made.finish()
+    made.run.drop_models(outcome.winners)
+    models = {path.parents[1].name for path in made.paths.root.glob(".crossprop/cells/*/*/fold_*/model")}
+    assert models == {outcome.winners.winner.cell}
+    assert outcome.model.parts[0].folders[1].is_dir()
+
+
+def test_interrupted_run_asks_only_for_what_is_missing_and_ends_the_same(rehearsal, tmp_path, write_target):
+    whole = rehearsal().finish()
+    elsewhere = tmp_path / "elsewhere"
+    write_target(elsewhere, n=30)
+    params, done = rehearsal().params, []
+    for pieces in (0, 2, 5, 4, 1, 6, None):
+        part = Rehearsal(params, elsewhere, ERRORS).start()
+        assert not set(part.waiting()) & set(done)
+        before = part.waiting()
+        part.answer(pieces)
+        done += part.log[: len(part.log) - len(part.asked)]
+        assert part.log[: len(before)] == before
+    assert part.run.finished
+    outcome = part.run.conclude()
+    assert [o.result for o in outcome.outcomes] == [o.result for o in whole.outcomes]
+    assert len(done) == len(set(done))
+
+
+def test_finished_run_asks_for_nothing(rehearsal):
+    first = rehearsal()
+    whole = first.finish()
+    again = rehearsal().start()
+    assert again.log == []
+    assert again.run.finished
+    outcome = again.run.conclude()
+    assert [o.result for o in outcome.outcomes] == [o.result for o in whole.outcomes]
+    assert outcome.model == whole.model
+    (line,) = again.lines
+    assert re.fullmatch(r"tiny: (\d+) of \1 tasks are finished already, going on", line)
+
+
+def test_dropped_models_of_a_new_winner_are_fitted_again(rehearsal):
+    made = rehearsal()
+    made.run.drop_models(made.finish().winners)
+    changed = rehearsal({**ERRORS, "finetune(band_gap)": [3.5, 8.0, 8.0, 8.0]})
+    winner = next(cell for cell in changed.cells if cell.label == "finetune(band_gap)")
+    for piece in changed.paths.cell(winner.id).glob("fold_*"):  # its folds turn out worse on another machine
+        (piece / "report.json").unlink()
+        for path in sorted(piece.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        piece.rmdir()
+    outcome = changed.finish()
+    assert changed.results(outcome)["ml(PA)"].cell == outcome.winners.winner.cell
+    assert [line for line in changed.log if line.startswith("ml(PA)")] == [
+        "ml(PA) fold_00", "ml(PA) fold_01", "ml(PA) fold_02",
+    ]  # fmt: skip
+    assert all(folder is not None for folder in outcome.model.parts[0].folders)
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        {},
+        {"methods": ["base", "ml", "dl", "finetune", "boost", "blend"]},
+        {"learning_curve": {"targets": ["slme"], "shares": [0.25, 0.5]}},
+        {"fidelity": HALVED | {"after_screening": 1, "after_first_fold": 1, "margin": 0.1}},
+    ],
+    ids=["plain", "blend", "curve", "fidelity"],
+)
+@pytest.mark.parametrize("failing", [None, "screening", "fold_00", "fold_02"])
+def test_progress_counts_up_to_its_end(rehearsal, study, failing):
+    made = rehearsal(**study)
+    made.failing = {("finetune(band_gap)", failing)}
+    made.finish()
+    done, total = re.search(r"\[(\d+)/(\d+),", made.lines[-1]).groups()
+    assert done == total
+
+
+def test_learning_curve_is_refitted_by_the_best_of_both_sides(rehearsal):
+    made = rehearsal(
+        methods=["base", "ml", "finetune", "boost"],
+        errors={**ERRORS, "boost(PA)": [1.0, 0.5, 0.5, 0.5]},
+        learning_curve={"targets": ["slme"], "shares": [0.5, 0.25]},
+    )
+    outcome = made.finish()
+    assert [line for line in made.log if "share" in line] == [
+        "ml(PA) fold_00.share_0.5", "ml(PA) fold_00.share_0.25",
+        "finetune(band_gap) fold_02.share_0.5", "finetune(band_gap) fold_02.share_0.25",
+    ]  # fmt: skip
+    assert outcome.winners.winner.method == "boost"
+    curve = outcome.curve
+    assert curve["side"].tolist() == ["scratch"] * 3 + ["transfer"] * 3
+    assert curve["share"].tolist() == [0.25, 0.5, 1.0] * 2
+    assert curve["n_train"].tolist() == [4, 8, 16] * 2  # 24 rows in three folds
+    assert curve["test_mae"].to_numpy() == pytest.approx(np.array([3.5, 3.0, 2.0, 2.1875, 1.875, 1.25]))
+
+
+def test_target_that_the_learning_curve_does_not_name_has_an_empty_one(rehearsal):
+    made = rehearsal(targets=["slme", "spillage"], learning_curve={"targets": ["spillage"], "shares": [0.5]})
+    outcome = made.finish()
+    assert not [line for line in made.log if "share" in line]
+    assert list(outcome.curve.columns) == ["cell", "side", "share", "n_train", "test_mae"]
+    assert len(outcome.curve) == 0

@@ -1,0 +1,93 @@
+"""The state machine of one target with made-up pieces: blends of its cross-validated cells."""
+
+from __future__ import annotations
+
+import pytest
+from made import Rehearsal
+
+FIDELITY = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 1, "margin": 5.0}
+FINETUNE = "finetune(formation_energy)"
+BLEND = {
+    "methods": ["base", "ml", "dl", "finetune", "blend"],
+    "folds": 3,
+    "budget": {"ml_trials": 6, "dl_trials": 8, "seconds": 60},
+}
+
+
+@pytest.fixture
+def rehearsal(tmp_path, write_target, tiny_params):
+    write_target(tmp_path, n=30)
+
+    def build(errors, **study):
+        return Rehearsal(tiny_params(**(BLEND | study)), tmp_path, errors)
+
+    return build
+
+
+def opposite():
+    """ml is 2 too high, dl 2 too low, finetune 6 too high: half of ml and of dl is perfect."""
+    return {
+        "base": [9.0, 9.0, 9.0, 9.0], "ml(EF)": [2.0, 2.0, 2.0, 2.0], "dl(EF)": [2.0, -2.0, -2.0, -2.0],
+        FINETUNE: [6.0, 6.0, 6.0, 6.0],
+    }  # fmt: skip
+
+
+def test_blend_of_the_cross_validated_cells_wins_with_its_weights(rehearsal):
+    made = rehearsal(opposite())
+    outcome = made.finish()
+    blend = made.results(outcome)["blend"]
+    assert outcome.winners.winner == blend
+    assert (outcome.winners.best_sc.method, outcome.winners.best_tl.method) == ("ml", "finetune")
+    assert blend.cv_mae == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
+    assert blend.hyperparameters == {"ml(EF)": 0.5, "dl(EF)": 0.5}
+    assert (blend.source, blend.representation, blend.strict_test_mae) == (None, None, None)
+
+
+def test_winning_blend_is_made_of_the_models_of_its_parts(rehearsal):
+    made = rehearsal(opposite())
+    outcome = made.finish()
+    assert [part.result.label for part in outcome.model.parts] == ["ml(EF)", "dl(EF)"]
+    assert [part.weights for part in outcome.model.parts] == [(0.5, 0.5, 0.5)] * 2
+    assert made.folds() == {"base": 3, "ml(EF)": 6, "dl(EF)": 3, FINETUNE: 3}  # ml's models were not saved
+    made.run.drop_models(outcome.winners)
+    kept = {path.parents[1].name for path in made.paths.root.glob(".crossprop/cells/*/*/fold_*/model")}
+    assert kept == {cell.id for cell in made.cells if cell.label in ("ml(EF)", "dl(EF)")}
+
+
+def test_blend_that_does_not_win_leaves_the_winner_alone(rehearsal):
+    made = rehearsal({"ml(EF)": [1.0, 1.0, 1.0, 1.0], "dl(EF)": [3.0, 3.0, 3.0, 3.0]})
+    outcome = made.finish()
+    blend = made.results(outcome)["blend"]
+    assert blend.cv_mae == pytest.approx((1.0, 1.0, 1.0))  # nothing but ml: a tie, which the paper's wins
+    assert outcome.winners.winner.method == "ml"
+
+
+def test_blend_leaves_failed_and_stopped_cells_and_the_base_out(rehearsal):
+    made = rehearsal(opposite(), fidelity=FIDELITY)
+    results = made.results(made.finish())
+    assert results["dl(EF)"].stopped is not None
+    assert set(results["blend"].hyperparameters) <= {"ml(EF)", FINETUNE}
+    made = rehearsal(opposite())
+    made.failing = {("dl(EF)", "fold_01")}
+    results = made.results(made.finish())
+    assert set(results["blend"].hyperparameters) <= {"ml(EF)", FINETUNE}
+
+
+def test_one_cross_validated_cell_is_nothing_to_blend(rehearsal):
+    made = rehearsal(opposite(), methods=["base", "ml", "dl", "blend"])
+    made.failing = {("dl(EF)", "fold_01")}
+    outcome = made.finish()
+    blend = made.results(outcome)["blend"]
+    assert blend.stopped == "1 cell(s) were cross-validated; a blend needs two"
+    assert (blend.cv_mae, blend.failure, blend.val_mae) == (None, None, None)
+    assert outcome.winners.winner.method == "ml"
+    assert [o.result.method for o in made.recorded].count("blend") == 1
+
+
+def test_blend_from_the_store_is_the_same(rehearsal):
+    whole = rehearsal(opposite()).finish()
+    again = rehearsal(opposite()).start()
+    assert again.log == []
+    outcome = again.run.conclude()
+    assert [o.result for o in outcome.outcomes] == [o.result for o in whole.outcomes]
+    assert outcome.model == whole.model

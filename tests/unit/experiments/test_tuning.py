@@ -1,0 +1,248 @@
+"""Tuning on a function that costs nothing: what is tried, in which order, and what survives an interruption."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+
+from crossprop.config import Range
+from crossprop.errors import CellError, DivergedError, StoreError
+from crossprop.experiments.tuning import MethodSpace, tune
+
+SPACE = MethodSpace(
+    {"shift": Range(low=-1.0, high=1.0, default=0.5)},
+    {
+        "first": {"x": Range(low=0.0, high=4.0, default=1.0)},
+        "second": {"n": Range(low=1, high=64, log=True, integer=True, default=8)},
+        "third": {},
+    },
+    (),
+    None,
+    defaults_first=2,
+)
+
+
+def valley(point, report=None) -> float:
+    """Least where `first.x` is 3 and the shift 0; `second` and `third` are worse."""
+    if point["algorithm"] == "first":
+        return (point["first.x"] - 3) ** 2 + abs(point["shift"])
+    return 10 + abs(point["shift"]) + point.get("second.n", 0)
+
+
+def run(objective=valley, **options):
+    given = {"n_trials": 12, "seconds": 1e6, "seed": 5, "journal": None, **options}
+    return tune(given.pop("name", "cell"), given.pop("space", SPACE), objective, **given)
+
+
+def without_times(trials):
+    return trials.drop(columns="seconds")
+
+
+def test_defaults_are_the_first_trials_in_their_order():
+    seen = []
+    run(lambda point, report: seen.append(point) or valley(point))
+    assert seen[0] == {"shift": 0.5, "algorithm": "first", "first.x": 1.0}
+    assert seen[1] == {"shift": 0.5, "algorithm": "second", "second.n": 8}
+    assert len(seen) == 12
+
+
+def test_a_single_trial_is_the_default():
+    outcome = run(n_trials=1)
+    assert outcome.best == {"shift": 0.5, "algorithm": "first", "first.x": 1.0}
+    assert outcome.value == 4.5
+
+
+def test_best_is_the_least_value_and_better_than_the_default():
+    outcome = run(n_trials=30)
+    values = outcome.trials["value"]
+    assert outcome.value == values.min() < 4.5
+    assert valley(outcome.best) == outcome.value
+
+
+def test_the_earlier_of_equal_trials_wins():
+    outcome = run(lambda point, report: 1.0)
+    assert outcome.best == {"shift": 0.5, "algorithm": "first", "first.x": 1.0}
+
+
+def test_table_has_one_row_a_trial_with_its_parameters():
+    trials = run().trials
+    assert trials["number"].tolist() == list(range(12))
+    assert set(trials["state"]) == {"COMPLETE"}
+    assert {"value", "seconds", "params_shift", "params_algorithm", "params_first.x"} <= set(trials.columns)
+    assert math.isnan(trials.loc[1, "params_first.x"])  # a trial of another algorithm
+    assert (trials["seconds"] >= 0).all()
+
+
+def test_same_seed_draws_the_same_trials_and_another_seed_others():
+    first, second, other = (without_times(run(seed=seed).trials) for seed in (5, 5, 6))
+    assert first.equals(second)
+    assert not first.equals(other)
+
+
+def test_study_in_a_journal_gives_the_trials_of_one_in_memory(tmp_path):
+    assert without_times(run(journal=tmp_path / "a" / "j.log").trials).equals(without_times(run().trials))
+
+
+def test_study_interrupted_between_trials_goes_on_as_if_it_had_not_been(tmp_path):
+    straight = without_times(run(journal=tmp_path / "straight.log").trials)
+    calls = []
+
+    def counted(point, report):
+        calls.append(point)
+        return valley(point)
+
+    for n_trials in (1, 4, 7, 12):
+        resumed = run(counted, n_trials=n_trials, journal=tmp_path / "resumed.log")
+    assert without_times(resumed.trials).equals(straight)
+    assert len(calls) == 12
+
+
+@pytest.mark.parametrize("killed_at", [0, 1, 6, 11])
+def test_study_killed_within_a_trial_goes_on_as_if_it_had_not_been(tmp_path, killed_at):
+    class Killed(BaseException):
+        """Stands for SIGKILL: nothing between the trial's beginning and its end is written."""
+
+    straight = run(journal=tmp_path / "straight.log")
+    number = itertools.count()
+
+    def mortal(point, report):
+        if next(number) == killed_at:
+            raise Killed
+        return valley(point)
+
+    with pytest.raises(Killed):
+        run(mortal, journal=tmp_path / "resumed.log")
+    resumed = run(journal=tmp_path / "resumed.log")
+    assert without_times(resumed.trials).equals(without_times(straight.trials))
+    assert resumed.best == straight.best
+
+
+def test_pruned_study_killed_again_and_again_comes_to_the_same_end(tmp_path):
+    def with_rung(point, report):
+        report(1, valley(point))
+        return valley(point)
+
+    straight = run(with_rung, n_trials=20, journal=tmp_path / "straight.log")
+    assert "PRUNED" in set(straight.trials["state"])
+    number = itertools.count(1)
+
+    def mortal(point, report):
+        value = with_rung(point, report)
+        if not next(number) % 3:
+            raise KeyboardInterrupt
+        return value
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run(mortal, n_trials=20, journal=tmp_path / "resumed.log")
+    resumed = run(with_rung, n_trials=20, journal=tmp_path / "resumed.log")
+    assert without_times(resumed.trials).equals(without_times(straight.trials))
+
+
+def test_finished_study_is_not_run_again(tmp_path):
+    first = run(journal=tmp_path / "j.log")
+
+    def never(point, report):
+        raise AssertionError
+
+    again = run(never, journal=tmp_path / "j.log")
+    assert (again.best, again.value) == (first.best, first.value)
+    assert without_times(again.trials).equals(without_times(first.trials))
+
+
+def test_studies_of_several_cells_share_a_journal(tmp_path):
+    first = run(journal=tmp_path / "j.log", name="a", n_trials=3)
+    other = run(lambda point, report: 7.0, journal=tmp_path / "j.log", name="b", n_trials=2)
+    assert len(other.trials) == 2
+    assert other.value == 7.0
+    assert without_times(run(journal=tmp_path / "j.log", name="a", n_trials=3).trials).equals(
+        without_times(first.trials)
+    )
+
+
+def test_hopeless_trials_are_pruned_and_stay_in_the_table():
+    def with_rungs(point, report):
+        value = valley(point)
+        report(1, value)
+        report(2, value)
+        return value
+
+    outcome = run(with_rungs, n_trials=25)
+    states = outcome.trials["state"]
+    assert "PRUNED" in set(states)
+    assert states.tolist()[:2] == ["COMPLETE", "COMPLETE"]  # the defaults run to their end
+    assert len(states) == 25
+    assert outcome.trials.loc[states == "PRUNED", "params_algorithm"].notna().all()
+    assert outcome.value == outcome.trials.loc[states == "COMPLETE", "value"].min()
+
+
+@pytest.mark.parametrize(
+    "error", [DivergedError("the loss is nan"), CellError("no"), ValueError("bad"), ZeroDivisionError("zero")]
+)
+def test_trial_that_fails_is_noted_and_the_others_go_on(error):
+    def second_fails(point, report):
+        if point["algorithm"] == "second":
+            raise error
+        return valley(point)
+
+    outcome = run(second_fails)
+    failed = outcome.trials[outcome.trials["state"] == "FAIL"]
+    assert 1 in failed["number"].tolist()
+    assert set(failed["params_algorithm"]) == {"second"}
+    assert len(outcome.trials) == 12
+    assert outcome.best["algorithm"] != "second"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_value_that_is_no_number_fails_its_trial(value):
+    outcome = run(lambda point, report: value if point["algorithm"] == "first" else 20.0)
+    states = dict(zip(outcome.trials["number"], outcome.trials["state"], strict=True))
+    assert states[0] == "FAIL"
+    assert states[1] == "COMPLETE"
+    assert outcome.value == 20.0
+
+
+def test_error_that_is_no_trials_fault_ends_the_study():
+    def broken(point, report):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(broken)
+
+
+def test_study_without_one_success_says_how_many_failed_and_why():
+    def diverges(point, report):
+        raise DivergedError(f"the loss is nan at x = {point.get('first.x')}")
+
+    with pytest.raises(
+        CellError, match=r"none of the 3 trials of cell succeeded; the last reason: DivergedError: "
+    ):
+        run(diverges, n_trials=3)
+
+
+def test_ceiling_in_seconds_is_looked_at_between_trials(monkeypatch):
+    clock = itertools.count(step=10)
+    monkeypatch.setattr("crossprop.experiments.tuning.monotonic", lambda: next(clock))
+    outcome = run(seconds=35.0)
+    assert len(outcome.trials) == 4  # at 10, 20 and 30 seconds there is time left, at 40 there is none
+
+
+def test_first_trial_runs_whatever_the_ceiling():
+    assert len(run(seconds=1e-9).trials) == 1
+
+
+def test_ceiling_counts_anew_after_an_interruption(tmp_path):
+    run(seconds=1e-9, journal=tmp_path / "j.log")
+    assert len(run(seconds=1e6, journal=tmp_path / "j.log").trials) == 12
+
+
+@pytest.mark.parametrize("garbage", [b'{"op_code":5,"worker_id":"x', b"garbage\nmore\n"])
+def test_damaged_journal_is_named(tmp_path, garbage):
+    journal = tmp_path / "j.log"
+    run(n_trials=3, journal=journal)
+    with journal.open("ab") as file:
+        file.write(garbage)
+    with pytest.raises(StoreError, match=r"j\.log"):
+        run(n_trials=5, journal=journal)

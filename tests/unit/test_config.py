@@ -1,0 +1,392 @@
+"""params.yaml is refused with the path of the offending key, and never half understood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from crossprop.config import Recipe, load_params, parse_params
+from crossprop.errors import ConfigError
+from crossprop.methods import (
+    DEFAULT_SEED,
+    EXTRACTION_LAYERS,
+    PAPER_METHODS,
+    Family,
+    Method,
+    Protocol,
+    Representation,
+    Side,
+)
+
+RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}
+THREE = {"targets": ["slme", "spillage", "encut"]}
+JOINT = {"joint": {"all_sources": ["formation_energy"]}, "joint_pretrain": RECIPE}
+FIDELITY = {"rows": 50, "steps": 10, "after_screening": 1, "after_first_fold": 1, "margin": 0.1}
+CURVE = {"targets": ["slme"], "shares": [0.5]}
+
+
+def put(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Set one value by its dotted path."""
+    *parents, last = path.split(".")
+    node: Any = values
+    for name in parents:
+        node = node[name]
+    node[int(last) if isinstance(node, list) else last] = value
+    return values
+
+
+def refused(values: dict[str, Any], **changes: Any) -> str:
+    """The message about a study with these changes."""
+    values["study"] |= changes
+    with pytest.raises(ConfigError) as caught:
+        parse_params(values)
+    return str(caught.value)
+
+
+def test_what_is_left_out_takes_the_papers_protocol(tiny_values):
+    params = parse_params(tiny_values)
+    assert params.study.seed == DEFAULT_SEED == 1234567
+    assert params.study.protocol is Protocol.PUBLISHED
+    assert params.study.edition == "open"
+    assert params.study.scratch.dropout == 0
+    assert params.study.scratch.patience is None
+    assert params.compute.backend == "tensorflow"
+    assert (params.study.tier, params.study.shards, params.study.joint) == ("", {}, {})
+    assert (params.study.fidelity, params.study.learning_curve, params.study.joint_pretrain) == (
+        None,
+        None,
+        None,
+    )
+    recipe = Recipe(**RECIPE)
+    assert (recipe.weight_decay, recipe.schedule, recipe.warmup_fraction) == (0, "cosine", 0.1)
+    assert (recipe.min_batches, recipe.min_steps) == (1, 0)
+    del tiny_values["search"]["layers"]
+    tiny_values["search"]["default_layer"] = "hidden_02"
+    assert parse_params(tiny_values).search.layers == EXTRACTION_LAYERS
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["study.fodls", "study.budget.trials", "study.scratch.epoch", "search.ml.algorithm", "compute.threads", "cluster",
+     "search.dl.learning_rate.default"],
+)  # fmt: skip
+def test_unknown_key_is_named_by_its_path(tiny_values, path):
+    with pytest.raises(ConfigError, match=f"{path}: unknown key"):
+        parse_params(put(tiny_values, path, 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("study", ["transport"]),
+        ("study.name", ["My Study", "../elsewhere"]),
+        ("study.edition", ["closed"]),
+        ("study.protocol", ["lenient"]),
+        ("study.methods", [[]]),
+        ("study.methods.1", ["gradient_boosting"]),
+        ("study.representations", [[]]),
+        ("study.representations.0", ["fingerprints"]),
+        ("study.targets", ["slme", []]),
+        ("study.folds", ["ten", "10", 2.5, True, -1, 1]),
+        ("study.folds_by_target", [{"slme": "all"}, {"slme": 1}]),
+        ("study.seed", ["lucky", "12", 1.5, True, -1]),
+        ("study.shards", [{"a": []}, {"../a": ["slme"]}]),
+        ("study.budget.ml_trials", ["many", 0]),
+        ("study.budget.dl_trials", [-3]),
+        ("study.budget.seconds", ["long", "60", 0, float("inf"), float("nan")]),
+        ("study.scratch.epochs", ["3", 0]),
+        ("study.scratch.batch_size", [0]),
+        ("study.scratch.min_batches", [0, -1, 1.5, "4", True]),
+        ("study.scratch.learning_rate", ["fast", "0.001", 0.0, -0.1, float("inf"), float("nan")]),
+        ("study.scratch.weight_decay", [-0.1, float("inf")]),
+        ("study.scratch.dropout", [1.0]),
+        ("study.scratch.warmup_fraction", [-0.1, "0.1"]),
+        ("study.scratch.patience", [0]),
+        ("study.scratch.schedule", ["linear"]),
+        ("study.scratch.restore_best", ["perhaps", 1]),
+        ("study.pretrain.batch_size", [None]),
+        ("study.fidelity.rows", [49, None]),
+        ("study.fidelity.steps", [0, 1.5]),
+        ("study.fidelity.after_screening", [0]),
+        ("study.fidelity.after_first_fold", [0]),
+        ("study.fidelity.margin", [0.0, -0.1, "5 %"]),
+        ("study.fidelity.folds", [1]),
+        ("study.learning_curve.targets", [[]]),
+        ("study.learning_curve.shares", [[], [0.0], [0.5, 1.0]]),
+        ("search", [None]),
+        ("search.layers", [[]]),
+        ("search.ml.algorithms", [{}]),
+        ("search.ml.defaults_first", ["2", 0]),
+        ("search.dl.learning_rate.low", ["small"]),
+        ("search.finetune.learning_rate.high", [float("inf")]),
+        ("compute.workers", ["all", -1]),
+        ("compute.retries", [0.5]),
+        ("compute.backend", ["torch"]),
+    ],
+)
+def test_impossible_value_is_refused_with_its_path_and_what_was_received(tiny_values, path, values):
+    tiny_values["study"] |= {"fidelity": dict(FIDELITY), "learning_curve": dict(CURVE)}
+    for value in values:
+        with pytest.raises(ConfigError) as caught:
+            parse_params(put(tiny_values, path, value), origin="params.yaml")
+        assert str(caught.value).startswith("params.yaml is refused:")
+        assert f"  {path}" in str(caught.value), value
+        if not isinstance(value, (dict, list)) and "unknown key" not in str(caught.value):
+            assert f"received {value!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"targets": ["slme", "formation_energy"]}, "formation_energy cannot be both target and source"),
+        ({"targets": ["slme", "spillage", "slme"]}, "targets names slme more than once"),
+        ({"sources": ["band_gap", "band_gap"]}, "sources names band_gap more than once"),
+        ({"methods": ["base", "ml", "ml"]}, "methods names ml more than once"),
+        ({"sources": []}, "sources is empty, but methods holds transfer methods"),
+        ({"representations": ["activations"]}, "'activations' is chosen by the method"),
+        ({"folds_by_target": {"spillage": 3}}, "folds_by_target names spillage, no target of this study"),
+        (
+            {
+                "representations": ["elemental_fractions", "physical_attributes"],
+                "budget": {"ml_trials": 1, "dl_trials": 1, "seconds": 1},
+            },
+            "budget.ml_trials is 1, but the scratch side has 2 such cells",
+        ),
+        (
+            {
+                "methods": ["finetune", "modfinetune"],
+                "sources": ["band_gap", "formation_energy"],
+                "budget": {"ml_trials": 1, "dl_trials": 3, "seconds": 1},
+            },
+            "budget.dl_trials is 3, but the transfer side has 4 such cells",
+        ),
+        ({"elemnet_sources": ["stability"]}, "elemnet_sources names stability, no source of this study"),
+        (
+            {"elemnet_sources": ["formation_energy"] * 2},
+            "elemnet_sources names formation_energy more than once",
+        ),
+        (
+            JOINT | {"joint": {"all_sources": ["formation_energy", "stability"]}},
+            "joint.all_sources names stability, no source of this study",
+        ),
+        (
+            JOINT | {"joint": {"all_sources": ["formation_energy"] * 2}},
+            "joint.all_sources names formation_energy more than once",
+        ),
+        (JOINT | {"joint": {"slme": ["formation_energy"]}}, "joint.slme has the name of a property"),
+        (
+            JOINT | {"joint": {"formation_energy": ["formation_energy"]}},
+            "joint.formation_energy has the name of a property",
+        ),
+        (
+            JOINT | {"joint": {"one": ["formation_energy"], "two": ["formation_energy"]}},
+            "study.joint: Dictionary should have at most 1 item",
+        ),
+        (JOINT | {"joint": {"all_sources": []}}, "study.joint.all_sources"),
+        (JOINT | {"joint_pretrain": None}, "joint names a network, but joint_pretrain gives it no recipe"),
+        (
+            {"methods": ["base", "boost_sources", "resnet_finetune"]},
+            "methods holds boost_sources, resnet_finetune, which need a joint network: name one in joint",
+        ),
+        ({"methods": ["boost", "ml", "boost"]}, "methods names boost more than once"),
+        ({"methods": ["base", "blend"]}, "methods holds blend, but nothing to be blended"),
+        ({"representations": ["predicted_sources"]}, "'predicted_sources' is chosen by the method"),
+        (
+            {"methods": ["ml", "boost"], "budget": {"ml_trials": 1, "dl_trials": 1, "seconds": 1}},
+            "budget.ml_trials is 1, but the scratch side has 2 such cells",
+        ),
+        (
+            JOINT
+            | {
+                "methods": ["finetune", "resnet_finetune"],
+                "budget": {"ml_trials": 1, "dl_trials": 1, "seconds": 1},
+            },
+            "budget.dl_trials is 1, but the transfer side has 2 such cells",
+        ),
+        (
+            {"learning_curve": CURVE | {"targets": ["spillage"]}},
+            "learning_curve.targets names spillage, no target",
+        ),
+        ({"fidelity": {"rows": 50}}, "study.fidelity.margin: missing. Add it."),
+    ],
+)
+def test_contradiction_within_a_study_is_explained(tiny_values, changes, message):
+    assert message in refused(tiny_values, **changes)
+
+
+def test_every_target_belongs_to_the_shard_that_names_it(tiny_params):
+    study = tiny_params(**THREE, shards={"a": ["encut", "slme"], "b": ["spillage"]}).study
+    assert [study.shard_of(target) for target in study.targets] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("shards", "odd"),
+    [
+        ({"a": ["slme"], "b": ["spillage"]}, "encut"),
+        ({"a": ["slme", "encut"], "b": ["spillage", "encut"]}, "encut"),
+        ({"a": ["slme", "encut", "encut"], "b": ["spillage"]}, "encut"),
+        ({"a": ["slme", "encut"], "b": ["spillage", "klu"]}, "klu"),
+        ({"a": ["slme"]}, "encut, spillage"),
+    ],
+    ids=["missing", "in two", "twice in one", "of no study", "several"],
+)
+def test_shards_that_are_no_partition_of_the_targets_are_refused(tiny_values, shards, odd):
+    message = refused(tiny_values, **THREE, shards=shards)
+    assert f"shards must hold every target exactly once; look at {odd} " in f"{message} "
+
+
+def test_every_source_has_an_elemnet_unless_some_are_named(tiny_params):
+    sources = ["formation_energy", "band_gap", "stability"]
+    everyone = tiny_params(sources=sources, budget={"ml_trials": 2, "dl_trials": 3, "seconds": 1}).study
+    assert everyone.elemnet_sources == tuple(sources)
+    named = tiny_params(sources=sources, elemnet_sources=["band_gap"]).study
+    assert named.elemnet_sources == ("band_gap",)
+    assert named.sources == tuple(sources)
+    assert tiny_params(sources=sources, elemnet_sources=[]).study.elemnet_sources == ()
+
+
+def test_methods_of_the_paper_transfer_from_the_elemnet_sources_alone(tiny_params):
+    study = tiny_params(sources=["formation_energy", "band_gap"], elemnet_sources=["band_gap"]).study
+    for method in (Method.FINETUNE, Method.FREEZING, Method.ML_FEATEXTR):
+        assert [source for source, _ in study.points(method)] == ["band_gap"]
+
+
+def test_extension_methods_have_one_point_each_whatever_the_representations(tiny_params):
+    study = tiny_params(
+        **JOINT,
+        methods=["boost", "boost_sources", "resnet", "resnet_finetune", "blend"],
+        representations=["elemental_fractions", "physical_attributes"],
+        budget={"ml_trials": 2, "dl_trials": 2, "seconds": 1},
+    ).study
+    assert {method: study.points(method) for method in study.methods} == {
+        Method.BOOST: [(None, Representation.PHYSICAL_ATTRIBUTES)],
+        Method.BOOST_SOURCES: [("all_sources", Representation.PREDICTED_SOURCES)],
+        Method.RESNET: [(None, Representation.COMBINED)],
+        Method.RESNET_FINETUNE: [("all_sources", Representation.COMBINED)],
+        Method.BLEND: [(None, None)],
+    }
+    for side in (Side.SCRATCH, Side.TRANSFER):
+        assert [study.count_cells(side, f) for f in (Family.REGRESSOR, Family.NETWORK)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"low": 2.0, "high": 1.0, "default": 1.5}, "low below high"),
+        ({"low": 1.0, "default": 1.0}, "low and high are needed"),
+        ({"low": 0.0, "high": 1.0, "log": True, "default": 0.5}, "low above 0"),
+        ({"low": 0.0, "high": 1.0, "default": 2.0}, "default 2.0 lies outside 0.0 to 1.0"),
+        ({"low": 0.0, "high": 1.0, "default": "much"}, "'much' is no number"),
+        ({"choices": ["a", "b"], "default": "c"}, "'c' is none of the choices"),
+        ({"choices": [], "default": None}, "none of the choices"),
+        ({"choices": [1, 2], "low": 0.0, "default": 1}, "either choices or low/high"),
+        ({"low": 0.0, "high": 1.0}, "default"),
+        ({"low": 1.5, "high": 3, "integer": True, "default": 2}, "whole low, high and default"),
+        ({"low": 1, "high": 3, "integer": True, "default": 1.5}, "whole low, high and default"),
+    ],
+)
+def test_impossible_range_is_refused_with_its_place(tiny_values, given, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_params(put(tiny_values, "search.ml.algorithms.ridge.alpha", given))
+    assert "search.ml.algorithms.ridge.alpha" in str(caught.value)
+
+
+def test_first_trial_of_a_network_is_its_recipe_which_lies_in_the_search_space(tiny_values):
+    for section, recipe in (("dl", "scratch"), ("finetune", "transfer")):
+        values = put(tiny_values, f"study.{recipe}", {**RECIPE, "learning_rate": 0.1})
+        with pytest.raises(
+            ConfigError,
+            match=rf"study\.{recipe}\.learning_rate is the default of search\.{section}\.learning_rate: "
+            "default 0.1 lies outside 0.0005 to 0.002",
+        ):
+            parse_params(values)
+        put(values, f"study.{recipe}", RECIPE)
+    tiny_values["search"]["dl"] = {"schedule": {"choices": ["constant"]}}
+    with pytest.raises(ConfigError, match="default 'cosine' is none of the choices"):
+        parse_params(tiny_values)
+    tiny_values["search"]["dl"] = {}
+    assert parse_params(tiny_values).search.dl == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("search.layers", ["hidden_16", "hidden_17"], "search: layers names hidden_17; known are hidden_01"),
+        ("search.default_layer", "hidden_02", "'hidden_02' is not among layers"),
+        ("search.dl.epochz", {"low": 1, "high": 2}, "dl.epochz: 1 is refused|dl.epochz: 1.0 is refused"),
+        (
+            "search.finetune.learning_rate",
+            {"low": -1.0, "high": 2.0},
+            "finetune.learning_rate: -1.0 is refused",
+        ),
+        ("search.ml.algorithms.magic", {}, "ml.algorithms names magic"),
+    ],
+)
+def test_search_space_that_no_fit_would_take_is_refused(tiny_values, path, value, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_params(put(tiny_values, path, value))
+
+
+def test_all_mistakes_are_listed_at_once(tiny_values):
+    put(put(tiny_values, "study.folds", 0), "compute.backend", "torch")
+    with pytest.raises(ConfigError) as caught:
+        parse_params(tiny_values)
+    assert "study.folds" in str(caught.value)
+    assert "compute.backend" in str(caught.value)
+
+
+def test_missing_section_is_named(tiny_values):
+    del tiny_values["study"]["budget"]
+    with pytest.raises(ConfigError, match=r"study\.budget: missing\. Add it\."):
+        parse_params(tiny_values)
+
+
+@pytest.mark.parametrize("values", [None, [], "transport", 3])
+def test_something_that_is_no_mapping_is_refused(values):
+    with pytest.raises(ConfigError, match="not a mapping with the key 'study'"):
+        parse_params(values)
+
+
+def test_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(ConfigError, match=r"params\.yaml is missing\. Run from the project's root"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("content", [b"study: [1, 2", b"a: b: c", b"\xff\xfe\x00s", b"study: {a: 1"])
+def test_file_that_is_no_yaml_is_refused_by_its_name(tmp_path, content):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"params\.yaml is no YAML"):
+        load_params(path)
+
+
+def test_file_equals_the_values_that_it_was_written_from(tmp_path, tiny_values):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tiny_values), encoding="utf-8")
+    assert load_params(path) == parse_params(tiny_values)
+
+
+def test_parsed_parameters_cannot_be_changed(tiny_params):
+    params = tiny_params()
+    with pytest.raises(ValueError, match="frozen"):
+        params.study.folds = 3
+
+
+def test_cells_of_a_side_and_family_are_counted(tiny_params):
+    study = tiny_params(
+        methods=list(PAPER_METHODS),
+        sources=["formation_energy", "band_gap", "stability"],
+        representations=["elemental_fractions", "physical_attributes"],
+        budget={"ml_trials": 12, "dl_trials": 12, "seconds": 1},
+    ).study
+    assert study.count_cells(Side.SCRATCH, Family.REGRESSOR) == 2  # ml on EF and PA
+    assert study.count_cells(Side.SCRATCH, Family.NETWORK) == 2  # dl on EF and PA
+    assert study.count_cells(Side.TRANSFER, Family.REGRESSOR) == 3  # ml_featextr from three sources
+    assert study.count_cells(Side.TRANSFER, Family.NETWORK) == 12  # four methods from three sources
+
+
+def test_folds_of_a_target_can_be_its_own(tiny_params):
+    study = tiny_params(targets=["slme", "spillage"], folds_by_target={"spillage": 7}).study
+    assert (study.folds_of("slme"), study.folds_of("spillage")) == (2, 7)

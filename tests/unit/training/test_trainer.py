@@ -1,0 +1,226 @@
+"""One fit: seeded, on its own rows, with the schedule that the recipe states."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from crossprop.config import Recipe
+from crossprop.errors import ConfigError, DivergedError, ShapeMismatchError
+from crossprop.models.networks import initial_weights
+from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor, learning_rate
+
+RNG = np.random.default_rng(0)
+X = RNG.dirichlet(np.full(86, 0.05), 160).astype(np.float32)
+Y = 5 * X[:, :43].sum(axis=1).astype(np.float64) + 2 * X[:, 3]
+TRAIN, VALIDATION = slice(0, 120), slice(120, 160)
+
+
+@pytest.fixture(scope="module")
+def trainer(tensorflow):
+    return NetworkTrainer()
+
+
+@pytest.fixture(scope="module")
+def fit(trainer):
+    """Fits on the training rows; keywords replace arguments, those of the recipe among them."""
+
+    def run(seed=1, x=X[TRAIN], y=Y[TRAIN], validation=(X[VALIDATION], Y[VALIDATION]), on_epoch=None,
+            standardise=False, trainer=trainer, **recipe):  # fmt: skip
+        given = {"epochs": 2, "batch_size": 40, "learning_rate": 1e-3, **recipe}
+        return trainer.fit(
+            x, y, validation, Recipe(**given), lambda network: initial_weights(network, seed), seed,
+            standardise=standardise, on_epoch=on_epoch,
+        )  # fmt: skip
+
+    return run
+
+
+def weights_of(model):
+    return [w.copy() for w in model.body.get_weights()]
+
+
+def test_base_is_the_mean_of_the_training_values():
+    assert fit_base(np.array([1.0, 2.0, 6.0])).predict(X[:2]) == pytest.approx([3.0, 3.0])
+
+
+def test_regressor_learns_in_the_transformed_scale_and_answers_in_the_unit():
+    x = np.linspace(0, 1, 50)[:, None].astype(np.float32)
+    values = 1000 + np.sinh(6 * x[:, 0].astype(np.float64))
+    model = fit_regressor("decision_tree", {}, x, values, seed=1)
+    assert model.transform.kind == "arcsinh"
+    assert model.predict(x) == pytest.approx(values)
+    assert fit_regressor("ridge", {}, x, values, seed=1, transform="identity").transform.kind == "identity"
+
+
+def test_regressor_with_an_unknown_hyperparameter_is_refused():
+    with pytest.raises(ConfigError, match=r"search\.ml\.algorithms\.ridge"):
+        fit_regressor("ridge", {"depth": 3}, X, Y, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("features", "values"),
+    [
+        (X[:4], Y[:5]),
+        (X[0], Y[:86]),
+        (X[:4], Y[:4, None]),
+        (X[:0], Y[:0]),
+    ],
+    ids=["lengths", "one axis", "column of values", "nothing"],
+)
+def test_features_and_values_that_do_not_belong_together_are_refused(features, values, fit):
+    with pytest.raises(ShapeMismatchError, match=r"\(n_samples, n_features\) and \(n_samples,\)"):
+        fit_regressor("ridge", {}, features, values, seed=1)
+    with pytest.raises(ShapeMismatchError):
+        fit(x=features, y=values)
+    with pytest.raises(ShapeMismatchError):
+        fit(validation=(features, values))
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 1 / 3), (1, 2 / 3), (2, 1.0), (11, 0.5), (19, 0.5 * (1 + math.cos(math.pi * 17 / 18)))],
+)
+def test_cosine_rises_over_the_warm_up_and_falls_to_zero(step, expected):
+    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01, warmup_fraction=0.1)
+    assert learning_rate(recipe, step, 20) == pytest.approx(0.01 * expected)
+
+
+def test_constant_schedule_stays_after_the_warm_up():
+    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01, warmup_fraction=0.2, schedule="constant")
+    rates = [learning_rate(recipe, step, 10) for step in range(10)]
+    assert rates == pytest.approx([0.01 / 3, 0.02 / 3, *[0.01] * 8])
+
+
+def test_schedule_without_warm_up_starts_at_the_peak():
+    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01, warmup_fraction=0.0)
+    assert learning_rate(recipe, 0, 10) == 0.01
+    assert learning_rate(recipe, 0, 1) == 0.01
+
+
+def test_same_seed_gives_the_same_weights_whatever_was_fitted_before(fit):
+    first, history = fit(seed=1)
+    kept = weights_of(first)
+    fit(seed=2)
+    second, again = fit(seed=1)
+    assert all(np.array_equal(a, b) for a, b in zip(kept, weights_of(second), strict=True))
+    assert history.equals(again)
+
+
+def test_another_seed_gives_other_weights(fit):
+    kept = weights_of(fit(seed=1)[0])
+    assert not np.array_equal(kept[0], weights_of(fit(seed=2)[0])[0])
+
+
+def test_a_network_learns_a_linear_function_far_better_than_the_base(fit):
+    model, history = fit(epochs=40, batch_size=40)
+    error = np.abs(model.predict(X[VALIDATION]) - Y[VALIDATION]).mean()
+    base = np.abs(fit_base(Y[TRAIN]).predict(X[VALIDATION]) - Y[VALIDATION]).mean()
+    assert error < 0.6 * base
+    assert history["val_mae"].iloc[-1] == pytest.approx(error, rel=1e-5)
+    assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
+
+
+def test_a_fixed_schedule_is_judged_about_ten_times_and_at_its_end(fit):
+    _, history = fit(epochs=25, batch_size=120)
+    assert history["epoch"].tolist() == [*range(2, 25, 2), 25]
+    assert list(history.columns) == ["epoch", "loss", "val_mae"]
+
+
+def test_listener_hears_of_every_judged_epoch_in_the_propertys_unit(fit):
+    heard = []
+    _, history = fit(epochs=3, on_epoch=lambda epoch, mae: heard.append((epoch, mae)))
+    assert heard == list(zip(history["epoch"], history["val_mae"], strict=True))
+
+
+def test_listener_can_end_a_fit(fit):
+    class Enough(Exception):  # noqa: N818 - as Optuna's TrialPruned
+        pass
+
+    def stop(epoch, mae):
+        if epoch == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        fit(epochs=3, on_epoch=stop)
+    model, _ = fit(seed=1)  # the trainer is as good as before
+    assert np.isfinite(model.predict(X[:3])).all()
+
+
+def misleading():
+    """Validation rows on which whatever is learnt makes things worse."""
+    return X[VALIDATION], Y[TRAIN].mean() - 10 * (Y[VALIDATION] - Y[TRAIN].mean())
+
+
+def test_early_stopping_stops_and_gives_the_best_epoch_back(fit):
+    model, history = fit(epochs=30, patience=2, restore_best=True, validation=misleading())
+    best = int(history["val_mae"].idxmin())
+    assert len(history) < 30
+    assert len(history) == best + 1 + 2
+    x, y = misleading()
+    assert np.abs(model.predict(x) - y).mean() == pytest.approx(history["val_mae"].min(), rel=1e-5)
+
+
+def test_early_stopping_without_restoring_gives_the_last_epoch(fit):
+    model, history = fit(epochs=30, patience=2, validation=misleading())
+    x, y = misleading()
+    assert np.abs(model.predict(x) - y).mean() == pytest.approx(history["val_mae"].iloc[-1], rel=1e-5)
+    assert history["val_mae"].iloc[-1] > history["val_mae"].min()
+
+
+def test_nan_ends_the_fit_with_a_named_error(fit):
+    y = Y[TRAIN].copy()
+    y[7] = np.nan
+    with pytest.raises(DivergedError, match="the loss is nan after epoch 1"):
+        fit(y=y)
+
+
+def test_nan_among_the_features_ends_the_fit_too(fit):
+    x = X[TRAIN].copy()
+    x[7] = np.nan
+    with pytest.raises(DivergedError):
+        fit(x=x)
+
+
+def test_a_rate_that_is_far_too_high_ends_the_fit(fit):
+    with pytest.raises(DivergedError, match="Lower the learning rate"):
+        fit(learning_rate=1e20, epochs=5)
+
+
+def test_a_fit_that_diverged_does_not_spoil_the_next(fit):
+    kept = weights_of(fit(seed=1)[0])
+    with pytest.raises(DivergedError):
+        fit(y=np.full(120, np.nan))
+    assert all(np.array_equal(a, b) for a, b in zip(kept, weights_of(fit(seed=1)[0]), strict=True))
+
+
+def test_scaling_comes_from_the_training_rows_alone(fit):
+    x = X[TRAIN] + np.float32(3)
+    x[:, 5] = 1.0
+    model, _ = fit(x=x, validation=(X[VALIDATION] + 100, Y[VALIDATION]), standardise=True)
+    assert model.scaling[0] == pytest.approx(x.mean(axis=0), rel=1e-5)
+    assert model.scaling[1, 5] == 1.0  # a constant feature is only centred
+    assert fit()[0].scaling is None
+
+
+def test_validation_rows_do_not_teach(fit):
+    first, _ = fit()
+    kept = weights_of(first)
+    second, _ = fit(validation=misleading())
+    assert all(np.array_equal(a, b) for a, b in zip(kept, weights_of(second), strict=True))
+
+
+def test_fewer_rows_than_a_batch_are_one_step(fit):
+    model, history = fit(x=X[:3], y=Y[:3], batch_size=512, epochs=2)
+    assert len(history) == 2
+    assert np.isfinite(model.predict(X[:5])).all()
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_weight_decay_is_taken_from_the_recipe(fit, weight_decay):
+    model, _ = fit(epochs=2, weight_decay=weight_decay, schedule="constant")
+    norm = float(np.linalg.norm(model.body.get_weights()[0]))
+    free = float(np.linalg.norm(fit(epochs=2, schedule="constant")[0].body.get_weights()[0]))
+    assert (norm == free) if not weight_decay else (norm < 0.9999 * free)
