@@ -164,6 +164,9 @@ def test_cached_networks_are_used_where_there_is_no_time_to_train(tmp_path, monk
     settings = Settings(sources="auto", minutes=0.1)
     plan = plan_fit(rows_of(30).assign(split="train"), settings, tmp_path, silent)
     assert plan.networks.folder == cached
+    again = plan_fit(rows_of(30).assign(split="train"), settings, tmp_path, silent)
+    assert again.networks.folder == cached.resolve()
+    assert again.params == plan.params
     assert Method.BOOST_SOURCES in plan.params.study.methods
 
 
