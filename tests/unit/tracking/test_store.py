@@ -145,7 +145,7 @@ def test_error_says_what_happened_to_which_store(said, advice):
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("http://127.0.0.1:9", "No MLflow server answers at http://127.0.0.1:9"),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9 failed while connecting: nothing answers there"),
         ("./mlruns", "no longer supports"),
         ("file:///tmp/mlruns", "no longer supports"),
         ("sqlite:///:memory:", "in memory"),
