@@ -16,10 +16,10 @@ FORMULAS = ["NaCl", "MgO", "Fe2O3"]
 
 
 @pytest.fixture
-def model(saved_ensemble, tmp_path, context, make_outcome):
+def model(saved_ensemble, tmp_path, context):
     """An MLflow model as it is registered."""
     folder = tmp_path / "mlflow_model"
-    save_model(folder, "m-1", "0" * 32, saved_ensemble, make_outcome().predictions, context)
+    save_model(folder, "m-1", "0" * 32, saved_ensemble, context)
     return folder
 
 
