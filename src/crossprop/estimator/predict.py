@@ -27,7 +27,6 @@ from crossprop.data.user_columns import formula_column as guess_formula_column
 from crossprop.data.user_table import decode, is_workbook, read_bytes, read_text_table
 from crossprop.data.user_values import read_numbers
 from crossprop.errors import ConfigError, OwnFileError, StoreError, UnknownModelError
-from crossprop.estimator.pretrained import CACHE_VARIABLE, cache_folder
 from crossprop.inference.predictor import ServedModel
 from crossprop.models.saved import INFO_FILE
 
@@ -227,10 +226,8 @@ def model_folder(
 
 
 def load(folder: Path) -> ServedModel:
-    """The compiled model; what is compiled is kept in the user's cache folder."""
-    return ServedModel.load(
-        folder, cache=None if os.environ.get(CACHE_VARIABLE) else cache_folder() / "compiled"
-    )
+    """The model in a folder, ready to predict."""
+    return ServedModel.load(folder)
 
 
 def predict(model: ServedModel, asked: Asked) -> pd.DataFrame:

@@ -32,7 +32,6 @@ from crossprop.estimator.fit import commit_folder
 from crossprop.estimator.learn import Outcome, run_protocol
 from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.report import cv_results
-from crossprop.experiments.executor import use_keras
 from crossprop.experiments.progress import Print, show
 from crossprop.inference.predictor import ServedModel
 from crossprop.methods import DEFAULT_SEED
@@ -252,9 +251,7 @@ class HeldModel:
             raise EstimatorInputError(f"coverage={coverage!r}: give a share between 0 and 1, such as 0.9.")
         with self._lock:
             if self._served is None:
-                if any(self.folder.rglob("*.keras")):
-                    use_keras("tensorflow")
-                self._served = ServedModel.load(self.folder, compiled=False)
+                self._served = ServedModel.load(self.folder)
         model = self._served
         stated = float(model.info["interval"]["coverage"])
         if coverage is None or coverage == stated:

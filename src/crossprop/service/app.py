@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from crossprop import __version__
+from crossprop.inference.predictor import ServedModel
 from crossprop.service import openapi, routes
 from crossprop.service.bodies import sentences
-from crossprop.service.compiling import ModelLoader
 from crossprop.service.http_errors import RefusalError, error_body
 from crossprop.service.middleware import Guard
 from crossprop.service.model_cache import Loader
@@ -29,21 +30,20 @@ from crossprop.service.state import Service
 PAGES = Path(__file__).with_name("pages")
 
 
-def create_app(
-    settings: ServiceSettings, source: ModelSource, load: Loader | None = None, cache: Path | None = None
-) -> FastAPI:
+def create_app(settings: ServiceSettings, source: ModelSource, load: Loader | None = None) -> FastAPI:
     """The service as an ASGI application; it follows the source from its start-up to its shutdown.
 
     Args:
         settings: What is served, and within which bounds.
         source: Where the models come from.
-        load: Loads a saved model's folder; compiled, half of the threads to a prediction, by default.
-        cache: Where compiled files are kept.
+        load: Loads a saved model's folder; by default with half of the threads to a prediction.
 
     Returns:
         The application; its ``state.service`` holds the parts.
     """
-    service = Service(settings, source, load or ModelLoader(cache, max(1, settings.threads // 2)))
+    service = Service(
+        settings, source, load or partial(ServedModel.load, threads=max(1, settings.threads // 2))
+    )
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossprop.errors import CrosspropError
-from crossprop.service.compiling import ModelLoader
 from crossprop.service.metrics import Metrics
 from crossprop.service.model_cache import Follower, Loader, Shelf, Slot
 from crossprop.service.models import ModelSource
@@ -57,8 +56,6 @@ class Service:
         """Begin nothing further."""
         self.follower.stop()
         self.shelf.close()
-        if isinstance(self.load, ModelLoader):
-            self.load.close()
         self.quick.close()
         self.bulk.close()
 

@@ -70,7 +70,7 @@ class CleanProcess:
             PromotionError: It cannot be loaded, ends the process, or takes longer than the patience; the message
                 says which.
         """
-        answer = self._ask({"folder": str(folder), "formulas": list(formulas), "cache": _cache()})
+        answer = self._ask({"folder": str(folder), "formulas": list(formulas)})
         value = np.asarray(answer["value"], dtype=float)
         lower, upper = (np.asarray(answer[k], dtype=float) for k in ("lower", "upper"))
         return Repeated(value, lower, upper, float(answer["stated"]), float(answer["load_seconds"]))
@@ -171,15 +171,6 @@ class CleanProcess:
         self._said.seek(0)
         lines = [line.strip() for line in self._said if line.strip()]
         return lines[-1][:300] if lines else ""
-
-
-def _cache() -> str:
-    """Where the service would look for compiled models, too; a temporary folder where that cannot be written."""
-    from crossprop.inference.compiled import cache_folder
-
-    folder = cache_folder().absolute()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return str(folder if os.access(there, os.W_OK) else Path(tempfile.gettempdir()) / "crossprop-compiled")
 
 
 def _code() -> str:

@@ -32,7 +32,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
     from crossprop.inference.predictor import ServedModel
 
     began = time.monotonic()
-    model = ServedModel.load(job["folder"], cache=Path(job["cache"]))
+    model = ServedModel.load(job["folder"])
     loaded = time.monotonic()
     predicted = model.predict(fraction_matrix(job["formulas"], where="the hold-out"))
     lower, upper = predicted.lower, predicted.upper

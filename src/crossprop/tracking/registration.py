@@ -117,7 +117,7 @@ def add_missing_tags(client: MlflowClient, version: ModelVersion, tags: Mapping[
             client.set_model_version_tag(version.name, str(version.version), key, value)
 
 
-_ALWAYS = ("mlflow", "numpy", "pandas", "pyarrow", "scipy")
+_ALWAYS = ("h5py", "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
 """With what reads the evidence and finds the nearest compositions."""
 _REGRESSORS = ("scikit-learn", "skops")
 _NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}

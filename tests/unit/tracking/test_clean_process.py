@@ -24,7 +24,7 @@ def test_model_repeats_its_predictions_and_a_damaged_one_does_not_stop_the_next(
     (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')", encoding="utf-8")
     damaged = tmp_path / "damaged"
     shutil.copytree(saved_ensemble, damaged)
-    for file in (damaged / "fold_00").rglob("*.skops"):
+    for file in (damaged / "fold_00").rglob("member.npz"):
         file.write_bytes(b"nothing of use")
     with CleanProcess() as process:
         with pytest.raises(PromotionError, match="Error: "):

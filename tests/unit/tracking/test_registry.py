@@ -235,7 +235,7 @@ def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(cont
     other = replace(winner["result"], target="formation_energy", cell="cd34")
     damaged = tmp_path / "damaged"
     shutil.copytree(winner["model_folder"], damaged)
-    for file in damaged.rglob("*.skops"):
+    for file in damaged.rglob("member.npz"):
         file.write_bytes(b"nothing of use")
     winners = [
         registration.Winner(**{**winner, "model_folder": damaged, "result": other}),
