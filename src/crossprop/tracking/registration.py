@@ -52,7 +52,7 @@ _TIMEOUT_SECONDS = 1_200.0
 _AT_ONCE = 2
 _saving = threading.Lock()
 """``mlflow.pyfunc.save_model`` passes the model of a script through a global variable."""
-_ALWAYS = ("mlflow", "numpy", "pandas", "pyarrow", "scipy")
+_ALWAYS = ("h5py", "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
 """With what reads the evidence and finds the nearest compositions."""
 _REGRESSORS = ("scikit-learn", "skops")
 _NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}

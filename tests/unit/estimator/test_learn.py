@@ -71,7 +71,7 @@ def test_every_method_is_cross_validated_and_the_best_wins(outcome):
 
 
 def test_the_model_is_written_with_its_name_unit_and_evidence(outcome):
-    model = ServedModel.load(outcome[0].model, compiled=False)
+    model = ServedModel.load(outcome[0].model)
     assert (model.info["study"], model.info["target"], model.info["unit"]) == ("own", "hardness", "GPa")
     assert model.holdout_mae == pytest.approx(outcome[0].winner.test_mae_ensemble)
     assert model.n_training == outcome[0].winner.n_train

@@ -219,7 +219,7 @@ def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(
 ):
     damaged = tmp_path / "damaged"
     shutil.copytree(winner.model_folder, damaged)
-    for file in damaged.rglob("*.skops"):
+    for file in damaged.rglob("member.npz"):
         file.write_bytes(b"nothing of use")
     other = replace(winner.result, target="formation_energy", cell="cd34")
     seen = []
