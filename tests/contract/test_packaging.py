@@ -133,8 +133,7 @@ def test_importing_the_package_or_asking_for_help_loads_nothing_heavy():
 @pytest.mark.parametrize(
     ("contract", "allowed"),
     [
-        ("Only tracking and serving import MLflow", {"tracking", "serving"}),
-        ("Only tuning imports Optuna", {"tuning"}),
+        ("Only tracking and inference import MLflow", {"tracking", "inference"}),
         ("Only models and training import Keras", {"models", "training"}),
     ],
 )
