@@ -325,9 +325,9 @@ class StudyConfig(Section):
         if both := sorted(set(self.targets) & set(self.sources)):
             raise ValueError(f"{', '.join(both)} cannot be both target and source of one study")
         transferred = (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES)
-        if strange := [str(r) for r in self.representations if r in transferred]:
+        if refused := [str(r) for r in self.representations if r in transferred]:
             raise ValueError(
-                f"representations lists inputs of scratch methods; {strange[0]!r} is chosen by the method"
+                f"representations lists inputs of scratch methods; {refused[0]!r} is chosen by the method"
             )
         if not self.sources and any(m.side is Side.TRANSFER for m in self.methods):
             raise ValueError("sources is empty, but methods holds transfer methods")

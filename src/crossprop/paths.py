@@ -1,4 +1,4 @@
-"""Where things lie, relative to the project's root: the contract between the stages."""
+"""Where files are stored, relative to the project's root: the contract between the stages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 RAW = Path("data/raw")
 OWN = Path("own")
-"""Data sets of one's own: the catalogue, and a folder for each."""
+"""Data sets of the user: the catalogue, and a folder for each."""
 
 OWN_CATALOG = OWN / "catalog.yaml"
 WORK = Path(".crossprop")
@@ -17,7 +17,7 @@ WORK = Path(".crossprop")
 
 
 class Sharded(Protocol):
-    """What a study's configuration says about where its files lie."""
+    """The part of a study's configuration that decides where its files are stored."""
 
     @property
     def name(self) -> str:
@@ -102,7 +102,7 @@ class StudyPaths:
         return self.root / "reports" / self.study
 
     def cell(self, cell_id: str) -> Path:
-        """Folder that keeps one cell's finished pieces between runs."""
+        """Folder that keeps one cell's finished tasks between runs."""
         return self.root / WORK / "cells" / cell_id[:2] / cell_id
 
     def activations(self, target: str) -> Path:

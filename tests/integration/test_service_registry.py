@@ -44,7 +44,7 @@ def registry(template, tmp_path) -> SmallRegistry:
 
 @pytest.fixture
 def client(registry) -> Iterator[TestClient]:
-    load = partial(ServedModel.load, cache=registry.root / "cache", threads=1)
+    load = partial(ServedModel.load, threads=1)
     with TestClient(
         create_app(ServiceSettings(poll_seconds=0.1), RegistrySource(registry.uri), load),
         base_url="http://localhost",
@@ -85,7 +85,7 @@ def test_an_alias_moved_by_hand_is_followed_and_damaged_files_leave_the_former_v
     until(lambda: ask(client)["models"]["hardness"]["version"] == second)
     assert ask(client)["results"][0]["predictions"]["hardness"]["value"] > 400
     third = registry.add(level=900.0)
-    for file in (registry.root / "hardness-900").rglob("*.skops"):
+    for file in (registry.root / "hardness-900").rglob("member.npz"):
         file.write_bytes(b"not a model")
     registry.move("champion", third)
     until(lambda: shown(client)["status"] == "degraded")
@@ -164,7 +164,7 @@ def test_code_and_pickles_that_lie_beside_a_model_are_never_run(registry, client
 
 def test_folders_are_served_without_any_registry(tmp_path):
     folders = (save_ridge(tmp_path / "one", "hardness"), save_ridge(tmp_path / "two", "density", 5.0))
-    app = create_app(ServiceSettings(), FolderSource(folders), cache=tmp_path / "cache")
+    app = create_app(ServiceSettings(), FolderSource(folders))
     with TestClient(app, base_url="http://localhost") as client:
         until(lambda: client.get("/readyz").status_code == 200)
         body = {"formulas": ["FeO"], "properties": ["hardness", "density"]}

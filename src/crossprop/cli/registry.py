@@ -143,14 +143,7 @@ def relocate(
     """Make an embedded store that was moved or copied name the files where they lie now."""
     from crossprop.tracking.store import relocate as relocate_store
 
-    done = relocate_store(uri, old, new, dry_run)
-    if not done:
-        typer.echo("The store names the files beside it already; nothing to do.")
-    for made in done:
-        changed = ", ".join(f"{n} {table.replace('_', ' ')}" for table, n in made.changed.items())
-        typer.echo(f"{made.old} → {made.new}: {changed}{' would be changed (--dry-run)' if dry_run else ''}")
-        for version in made.missing:
-            typer.echo(f"{version}: its files are in neither folder; register its winner again.")
+    typer.echo("\n".join(relocate_store(uri, old, new, dry_run)))
 
 
 def _shorten_timeouts() -> None:

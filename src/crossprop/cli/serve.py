@@ -51,7 +51,7 @@ def serve(
         int | None, typer.Option(help="Threads that compute predictions; as many as there are cores.", min=1)
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder for compiled and fetched models; .crossprop by default.")
+        Path | None, typer.Option(help="Folder for fetched models; .crossprop by default.")
     ] = None,
     api_keys: Annotated[
         Path | None, typer.Option(help="File of API keys; the variable CROSSPROP_API_KEYS by default.")
@@ -96,7 +96,7 @@ def serve(
     listening = open_socket(host, port)
     from crossprop.service.app import create_app
 
-    application = create_app(settings, source, cache=None if cache is None else cache / "compiled")
+    application = create_app(settings, source)
     for line in _lines(host, listening.getsockname()[1], source, settings, bool(model)):
         typer.echo(line)
     run_app(application, listening, settings.limits, settings.proxies)

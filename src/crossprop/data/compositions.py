@@ -97,7 +97,14 @@ def amounts_of(text: object, amounts: str = Amounts.ATOMIC) -> tuple[tuple[str, 
             raise FormulaError(
                 f"{_short(text)} is {len(text)} characters long, which is no formula (at most {MAX_LENGTH})."
             )
-    return _parse(text) if amounts == Amounts.ATOMIC else _parse_weights(text, Amounts(amounts))
+    return _parse(text) if _kind(amounts) is Amounts.ATOMIC else _parse_weights(text)
+
+
+def _kind(amounts: str) -> Amounts:
+    try:
+        return Amounts(amounts)
+    except ValueError:
+        raise FormulaError(f"{amounts!r} is no kind of amounts. Choose 'atomic' or 'weight'.") from None
 
 
 @lru_cache(maxsize=65536)
@@ -122,7 +129,7 @@ def _parse(text: str) -> tuple[tuple[str, float], ...]:
 
 
 @lru_cache(maxsize=8192)
-def _parse_weights(text: str, amounts: Amounts) -> tuple[tuple[str, float], ...]:
+def _parse_weights(text: str) -> tuple[tuple[str, float], ...]:
     """Amounts of atoms of a formula whose amounts weigh."""
     formula = plain_formula(text)
     weights = _designated(formula) or dict(_parse(formula))
@@ -383,12 +390,8 @@ def _short(text: str) -> str:
 def formula_warnings(text: object) -> list[str]:
     """What may be wrong with a text that is read as a formula; nothing for one that is none.
 
-    Args:
-        text: As for :func:`parse_formula`.
-
-    Returns:
-        Short sentences: an amount that is too large for a compound (with the likely formula), capitals that may hide
-        two-letter symbols, blanks between the elements.
+    Short sentences on an amount that is too large for a compound (with the likely formula), capitals that may hide
+    two-letter symbols, and blanks between the elements.
     """
     return list(_warnings(text)) if isinstance(text, str) and len(text) <= MAX_LENGTH else []
 
@@ -403,7 +406,8 @@ def _warnings(text: str) -> tuple[str, ...]:
     warnings = []
     if "0" in formula or len(formula) > 4:
         warnings += _large_amounts(formula, amounts)
-    if formula.isupper() and len(_ELEMENT.findall(formula)) > 2 and (other := hidden_symbols(formula)):
+    other = hidden_symbols(formula) if formula.isupper() else None
+    if other and len(re.findall("[a-z]", other)) > 1:
         warnings.append(f"{formula!r} is read as {', '.join(amounts)}: was {other!r} meant?")
     if " " in formula:
         warnings.append(f"{formula!r} holds blanks and is read as one composition")
@@ -466,15 +470,7 @@ _DIGITS: Final = 4
 def fraction_matrix(
     formulas: Iterable[object], where: str | None = None, amounts: str = Amounts.ATOMIC
 ) -> np.ndarray:
-    """Elemental fractions of many formulas.
-
-    Args:
-        formulas: Formulas, n of them.
-        where: Name of their origin (a file, say), for error messages.
-        amounts: ``atomic`` or ``weight``, as for :func:`parse_formula`.
-
-    Returns:
-        Float64 array, shape (n, 86), columns as in :data:`ELEMENTS`; each row sums to 1.
+    """Elemental fractions of formulas, float64, shape (n, 86), columns as in :data:`ELEMENTS`; each row sums to 1.
 
     Raises:
         FormulaError: As :func:`parse_formula`; the message adds the row, counted from 0, and ``where``.
@@ -493,15 +489,11 @@ def parse_formulas(
 
     Whatever an item is (a number, nothing, ten megabytes of text), it is answered in bounded time.
 
-    Args:
-        formulas: Formulas, n of them.
-        amounts: ``atomic`` or ``weight``, as for :func:`parse_formula`.
-
     Returns:
         The fractions of the m formulas, float64, shape (m, 86), columns as in :data:`ELEMENTS`, each row summing
         to 1; their numbers among the n, counted from 0, shape (m,); and for every other number its error.
     """
-    kind = Amounts(amounts)
+    kind = _kind(amounts)
     good: list[int] = []
     counts: list[int] = []
     columns: list[int] = []
@@ -527,14 +519,8 @@ def parse_formulas(
 def composition_keys(fractions: np.ndarray) -> np.ndarray:
     """Text that two spellings or multiples of one composition share, e.g. ``'Cl:0.5000 Na:0.5000'``.
 
-    Fractions are rounded to four decimals, since data sets with decimal formulas defeat exact ratios.
+    Fractions (shape (n, 86)) are rounded to four decimals, since data sets with decimal formulas defeat exact ratios.
     Elements stand in alphabetical order; those that round to zero are left out.
-
-    Args:
-        fractions: Elemental fractions, shape (n, 86).
-
-    Returns:
-        Object array of n strings.
     """
     order = np.argsort(np.array(ELEMENTS))
     base = 10**_DIGITS

@@ -16,8 +16,8 @@ from crossprop.data.compositions import (
     composition_keys,
     near_whole,
     parse_formulas,
-    plain_formula,
 )
+from crossprop.data.compositions import plain_formula as plain_formula
 from crossprop.data.user_table import TextTable, bare_name, fold
 from crossprop.data.user_values import is_number, proven_sign, read_numbers
 from crossprop.errors import OwnFileError
@@ -145,7 +145,7 @@ def formulas_of(
             )
         elif balanced[i] and total >= (100 if percent else 1):
             reasons[i] = f"the amounts sum to {total:g}: nothing is left for the balance"
-        elif not balanced[i] and (doubted or not fits(total)):
+        elif not balanced[i] and abs(total - 100) > 3 and (doubted or not fits(total)):
             reasons[i] = (
                 f"the amounts sum to {total:g}, neither 1 nor 100: is the main element missing? Give it a column, with "
                 "its amount or 'bal.'"
@@ -181,8 +181,9 @@ def _wrong(symbols: Sequence[str], row: Sequence[float | None]) -> str | None:
 
 
 def table_sign(table: TextTable) -> str | None:
-    """The sign of the decimals that the cells of a table prove."""
-    return proven_sign([cell for row in table.rows[:_SAMPLE] for cell in row])
+    """The sign of the decimals that a table proves by its cells, or by commas between them."""
+    sign = proven_sign([cell for row in table.rows[:_SAMPLE] for cell in row])
+    return sign or ("." if table.dialect.delimiter == "," else None)
 
 
 def is_formula_name(name: str) -> bool:
@@ -215,15 +216,10 @@ def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
 
 
 def formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()) -> int:
-    """Position of the column whose cells are formulas.
+    """Position of the column whose cells are formulas, other than those that are taken.
 
     Where several are, the one with a telling name is taken, if there is just one such. A column of names such as
     ``Co1``, ``Co2``, ``Co3``, which all are one composition, is none of formulas beside another one.
-
-    Args:
-        path: For messages.
-        table: The table.
-        taken: Columns that serve another purpose.
 
     Raises:
         OwnFileError: No column or several ones hold formulas; the message names them.
@@ -301,9 +297,3 @@ def columns(table: TextTable) -> str:
 def _filled(table: TextTable, position: int) -> list[str]:
     """The first filled cells of a column."""
     return [cell for cell in table.column(position)[: 2 * _SAMPLE] if cell][:_SAMPLE]
-
-
-__all__ = [
-    "ElementColumns",
-    "plain_formula",
-]

@@ -40,7 +40,6 @@ from crossprop.data.user_columns import (
 from crossprop.data.user_findings import value_findings
 from crossprop.data.user_table import Dialect, TextTable, fold, read_text_table
 from crossprop.data.user_values import (
-    Numbers,
     bare_unit,
     contradicting,
     is_number,
@@ -218,12 +217,16 @@ def read_own_file(
     fractions, good, errors = parse_formulas(formulas)
     problems: dict[int, Problem] = {}
     for i, line in enumerate(table.lines):
-        found = (
-            _too_long(table, i)
-            or _formula_problem(i, formulas, no_formula, errors)
-            or _value_problem(numbers, i)
-            or _label_problem(table.rows[i], at_split, at_group)
-        )
+        found: tuple[Kind, str] | None = _too_long(table, i)
+        if found is None and i in no_formula:
+            found = "formula", no_formula[i]
+        elif found is None and i in errors:
+            unknown = isinstance(errors[i], UnknownElementError)
+            found = ("element" if unknown else "formula"), why_no_formula(formulas[i] or None)
+        elif found is None and i in numbers.reasons:
+            reason = numbers.reasons[i]
+            found = ("missing" if reason.startswith("the value is missing") else "value"), reason
+        found = found or _label_problem(table.rows[i], at_split, at_group)
         if found is not None:
             text = " | ".join(table.rows[i][position][:40] for position in shown)
             problems[i] = Problem(line, found[1], text, found[0])
@@ -321,24 +324,6 @@ def _too_long(table: TextTable, row: int) -> tuple[Kind, str] | None:
     return "fields", f"the row has {len(fields)} fields where the header has {width}{hint}"
 
 
-def _formula_problem(
-    row: int, formulas: Sequence[str], no_formula: Mapping[int, str], errors: Mapping[int, Exception]
-) -> tuple[Kind, str] | None:
-    if row in no_formula:
-        return "formula", no_formula[row]
-    if row not in errors:
-        return None
-    kind: Kind = "element" if isinstance(errors[row], UnknownElementError) else "formula"
-    return kind, why_no_formula(formulas[row] or None)
-
-
-def _value_problem(numbers: Numbers, row: int) -> tuple[Kind, str] | None:
-    if row not in numbers.reasons:
-        return None
-    reason = numbers.reasons[row]
-    return ("missing" if reason.startswith("the value is missing") else "value"), reason
-
-
 def _label_problem(
     fields: Sequence[str], at_split: int | None, at_group: int | None
 ) -> tuple[Kind, str] | None:
@@ -353,24 +338,22 @@ def _repairs(
     table: TextTable, at: int, formulas: Sequence[str], no_formula: Mapping[int, str], amounts: str
 ) -> list[str]:
     """What was changed in the column of formulas, and what is doubtful there, each with the first line."""
+    if amounts == Amounts.WEIGHT:
+        return [f"{len(formulas) - len(no_formula)} formulas in weight percent turned into amounts of atoms"]
     told: dict[str, list[str]] = {}
     for line, raw, new in zip(table.lines, table.column(at), formulas, strict=True):
+        found = list(formula_warnings(new))
         if raw in EXCEL_DATES:
             told.setdefault("spreadsheet dates turned back into formulas", []).append(
-                f"line {line}: {raw} is read as {new}"
+                f"{line}: {raw} is read as {new}"
             )
-        elif amounts == Amounts.ATOMIC and raw != new and parse_formulas([new])[2] == {}:
+        elif raw != new and not parse_formulas([new])[2]:
             told.setdefault("typeset formulas rewritten in plain letters", []).append(
-                f"line {line}: {raw} is read as {new}"
+                f"{line}: {raw} is read as {new}"
             )
-        for warning in formula_warnings(new) if amounts == Amounts.ATOMIC else ():
-            told.setdefault("doubtful formulas, kept", []).append(f"line {line}: {warning}")
-    notes = [f"{len(lines)} {what}, the first on {lines[0]}" for what, lines in told.items()]
-    if amounts == Amounts.WEIGHT:
-        notes.append(
-            f"{len(formulas) - len(no_formula)} formulas in weight percent turned into amounts of atoms"
-        )
-    return notes
+        if found:
+            told.setdefault("doubtful formulas, kept", []).append(f"{line}: {found[0]}")
+    return [f"{len(lines)} {what}, the first on line {lines[0]}" for what, lines in told.items()]
 
 
 def _nothing_left(path: Path, problems: list[Problem], formula_name: str, value_name: str) -> str:

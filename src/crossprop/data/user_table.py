@@ -82,6 +82,11 @@ class Record:
     fields: list[str]
     comment: bool = False
 
+    @property
+    def is_remark(self) -> bool:
+        """Whether it is a comment that cannot be a row; one that begins with an id such as ``#4`` may be one."""
+        return self.comment and re.match(r"[#%]\w", self.fields[0]) is None
+
 
 @dataclass(frozen=True)
 class TextTable:
@@ -120,14 +125,9 @@ def read_text_table(
     delimiter: str | None = None,
     sheet: str | None = None,
 ) -> TextTable:
-    """Read a table of any dialect.
+    """Read a table of any dialect: separated text, or a workbook (``.xlsx``).
 
-    Args:
-        path: Separated text, or a workbook (``.xlsx``).
-        wanted: Names of columns that are expected; they help to find separator and header.
-        encoding: Encoding; guessed if ``None``.
-        delimiter: Separator; guessed if ``None``.
-        sheet: Sheet of a workbook.
+    ``wanted`` names columns that are expected; they help to find separator and header. What is ``None`` is guessed.
 
     Raises:
         OwnFileError: The file is missing, empty, too large or no table, has one column or no rows.
@@ -246,13 +246,7 @@ def is_comment(line: str) -> bool:
 
 
 def split_records(path: Path, text: str, delimiter: str, most: int | None = None) -> Iterator[Record]:
-    """Rows of a text without blank ones, comment lines among them.
-
-    Args:
-        path: For messages.
-        text: The text.
-        delimiter: Separator of the fields; a blank stands for any run of blanks.
-        most: Rows after which to stop; all if ``None``.
+    """Rows of a text without blank ones, comment lines among them, at most so many.
 
     Raises:
         OwnFileError: A quote is not closed.
@@ -294,7 +288,7 @@ def guess_delimiter(path: Path, text: str, names: set[str]) -> str:
     scores, problem = {}, None
     for sign in DELIMITERS:
         try:
-            sample = [r for r in split_records(path, text, sign, _SAMPLE) if not r.comment]
+            sample = [r for r in split_records(path, text, sign, _SAMPLE) if not r.is_remark]
         except OwnFileError as error:
             problem = problem or error
             continue
@@ -353,7 +347,7 @@ def _with_header(
     plain = [record for record in records if not record.comment]
     if not plain:
         raise OwnFileError(f"{path} holds nothing but comments. Export it again.")
-    width, _ = _usual_width(plain[:_SAMPLE])
+    width, _ = _usual_width([record for record in records[:_SAMPLE] if not record.is_remark] or plain)
     top = plain[:_TITLE_LINES]
     at = next((i for i, record in enumerate(top) if named_in(names, record)), None)
     if at is None:
@@ -373,7 +367,11 @@ def _with_header(
             f"{path} has one column only ({header[0]!r}). Give a table with a column of formulas and one of values."
         )
     start = head.line if head else 0
-    rows = [r for r in records if r.line > start and not (r.comment and _is_remark(r, len(header)))]
+    rows = [
+        r
+        for r in records
+        if r.line > start and not (r.comment and (r.is_remark or len(r.fields) != len(header)))
+    ]
     if not rows:
         raise OwnFileError(
             f"{path} holds a header ({', '.join(header)[:80]}) but no rows below it. Export it again."
@@ -388,11 +386,6 @@ def _with_header(
         replace(dialect, header_line=start),
         tuple(notes),
     )
-
-
-def _is_remark(record: Record, width: int) -> bool:
-    """Whether a line that looks like a comment is one; an id such as ``#4`` in a row of the header's width is none."""
-    return len(record.fields) != width or re.match(r"[#%]\w", record.fields[0]) is None
 
 
 def _commented_header(records: Sequence[Record], first: Record) -> Record | None:
@@ -420,11 +413,7 @@ def workbook_table(
 ) -> TextTable:
     """The table of a sheet; what stands in cells that were merged over several rows stands in each of them.
 
-    Args:
-        path: The workbook.
-        names: Folded names of the columns that are expected.
-        sheet: Name of the sheet; may be left out where one sheet alone holds something, or what is wanted.
-        headless: Whether the table need not have a header.
+    The sheet need not be named where one alone holds something, or the wanted columns (folded names).
 
     Raises:
         OwnFileError: openpyxl is not installed, the workbook is damaged, its formulas have no results, or the sheet

@@ -152,18 +152,17 @@ class Numbers:
 
 
 def read_numbers(
-    texts: Sequence[str], decimal: str | None = None, elsewhere: Callable[[], str | None] = lambda: None
+    texts: Sequence[str], decimal: str | None = None, elsewhere: Callable[[], str | None] = lambda: "."
 ) -> Numbers:
     """Read a column of values; its unit and the sign of the decimals are taken from the column as a whole.
 
-    A sign that some value proves (``907,5``) decides for the whole column: ``1.037`` is a thousand there. Without any
-    proof a point is one of decimals. A comma between thousands is read as such only where some value proves it;
-    otherwise the row has no value rather than one that may be a thousand times too large.
+    A sign that some value proves (``907,5``) decides for the whole column: ``1.037`` is a thousand there. A comma
+    between thousands is read as such only where some value proves it; otherwise the row has no value.
 
     Args:
         texts: What stands in the cells.
         decimal: ``.`` or ``,``; decided by the values that leave no doubt if ``None``.
-        elsewhere: The sign that other columns of the table prove; asked only where this one proves none.
+        elsewhere: The sign that the rest of the table proves; asked only where the column proves none.
 
     Raises:
         OwnFileError: A sign may mean decimals or thousands, and nothing decides.
@@ -242,7 +241,7 @@ def _decimal_sign(cells: Sequence[str], proven: Counter[str], elsewhere: Callabl
         return "," if proven[","] > proven["."] else "."
     doubtful = [cell for cell in cells if _either_way(cell)]
     commas = [cell for cell in doubtful if "," in cell]
-    if commas or (doubtful and elsewhere() == ","):
+    if commas or (doubtful and elsewhere() != "."):
         raise OwnFileError(
             f"{(commas or doubtful)[0]!r} may be a decimal number or one of thousands, and no other value decides it. "
             "Say which with --decimal ',' or --decimal '.'."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from crossprop.data.compositions import Amounts, formula_warnings, parse_formula
 from crossprop.data.formula_list import FormulaList, read_formula_list
 from crossprop.data.user_rows import formulas_in
 from crossprop.errors import ConfigError, OwnFileError, UnknownModelError
-from crossprop.estimator.pretrained import CACHE_VARIABLE, cache_folder
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import atomic_file
 from crossprop.models.saved import INFO_FILE, read_info
@@ -84,10 +82,8 @@ def model_folder(
 
 
 def load(folder: Path) -> ServedModel:
-    """The compiled model; what is compiled is kept in the user's cache folder."""
-    return ServedModel.load(
-        folder, cache=None if os.environ.get(CACHE_VARIABLE) else cache_folder() / "compiled"
-    )
+    """The model in a folder, ready to predict."""
+    return ServedModel.load(folder)
 
 
 def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:

@@ -26,7 +26,6 @@ from crossprop.estimator.inputs import formulas_in, fractions_of, learning_rows
 from crossprop.estimator.learn import AUTO, NONE, Settings, run_fit
 from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.report import cv_results
-from crossprop.experiments.executor import use_keras
 from crossprop.experiments.progress import show
 from crossprop.inference.predictor import ServedModel
 from crossprop.methods import DEFAULT_SEED
@@ -306,9 +305,7 @@ class HeldModel:
         """The loaded model."""
         with self._lock:
             if self._served is None:
-                if any(self.folder.rglob("*.keras")):
-                    use_keras("tensorflow")
-                self._served = ServedModel.load(self.folder, compiled=False)
+                self._served = ServedModel.load(self.folder)
             return self._served
 
     def __getstate__(self) -> dict[str, bytes]:

@@ -26,10 +26,10 @@ def blend_folds(
 
     Args:
         parts: For every cell the reports of all its folds, in order.
-        values: Values of all rows, in the property's unit, shape (all rows,).
+        values: Values of all rows, in the property's unit.
 
     Returns:
-        One report a fold, and the weights, shape (n_folds, n_parts), rows summing to one.
+        One report per fold, and the weights, shape (n_folds, n_parts), rows summing to one.
 
     Raises:
         CellError: There are fewer than two cells, or their folds hold different rows.
@@ -65,13 +65,8 @@ def blend_folds(
 def greedy_weights(predicted: np.ndarray, values: np.ndarray, picks: int = PICKS) -> np.ndarray:
     """Weights of a mean with the least absolute error, by adding one model after the other, with replacement.
 
-    Args:
-        predicted: Predictions of every model, shape (n_models, n_samples).
-        values: Reference values, shape (n_samples,).
-        picks: Rounds.
-
-    Returns:
-        Shape (n_models,), none negative, summing to one. Of equal models the first is taken.
+    From predictions, shape (n_models, n_samples), and values, shape (n_samples,), it makes weights, shape (n_models,),
+    none negative, summing to one. Of equal models the first is taken.
 
     Source: Caruana et al. 2004, doi:10.1145/1015330.1015432.
     """

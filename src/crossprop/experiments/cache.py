@@ -25,7 +25,7 @@ class CellStore:
     """The finished tasks of a study's cells, one folder a cell, named by its content hash.
 
     Args:
-        paths: Where the study's files lie.
+        paths: Where the study's files are stored.
     """
 
     def __init__(self, paths: StudyPaths) -> None:

@@ -35,11 +35,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that failed as often as it may.
-
-    Attributes:
-        reason: One line for the report.
-    """
+    """A task that failed as often as it may, with the reason in one line."""
 
     reason: str
 
@@ -56,13 +52,8 @@ class _Queued:
 class Executor(ABC):
     """Runs tasks, ``workers`` at the same time; a context manager that ends its workers.
 
-    A task that raises is tried again, and is a :class:`Failure` if it never succeeds.
-
-    Args:
-        run: Importable function that does one task.
-        workers: Number of workers.
-        backend: Keras backend of the workers.
-        retries: How often a failing task is tried again.
+    ``run`` is an importable function that does one task, ``backend`` the Keras backend of the workers. A task that
+    raises is tried again ``retries`` times, and is a :class:`Failure` if it never succeeds.
     """
 
     def __init__(
@@ -98,13 +89,7 @@ class Executor(ABC):
 
 @dataclass(frozen=True)
 class _Raised:
-    """What a task raised, as plain data: some errors cannot be unpickled.
-
-    Attributes:
-        reason: Class and message of the error, in one line.
-        out_of_memory: Whether memory was what was missing.
-        store: Whether nothing more can be stored: a :class:`StoreError`, or a full disk.
-    """
+    """What a task raised, as plain data (some errors cannot be unpickled); ``store``: nothing more can be stored."""
 
     reason: str
     out_of_memory: bool = False
@@ -150,7 +135,10 @@ def _serve(tasks: Connection, run: Callable[[Any], Any], backend: str) -> None:
     except Exception as error:  # e.g. a backend that is not installed: every task reports it
         unfit = _Raised.of(error)
     while True:
-        task = tasks.recv()
+        try:
+            task = tasks.recv()
+        except EOFError:  # the scheduler is gone
+            return
         try:
             result = run(task) if unfit is None else unfit
         except Exception as error:

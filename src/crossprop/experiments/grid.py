@@ -74,17 +74,9 @@ class Cell:
 def enumerate_cells(
     params: Params, target: str, unit: str, target_digest: str, source_digests: Mapping[str, str]
 ) -> list[Cell]:
-    """All cells of one target.
+    """All cells of one target, in the order of methods, then of representations or sources.
 
-    Args:
-        params: Configuration.
-        target: Property key, one of the study's targets.
-        unit: The property's unit.
-        target_digest: Hash of the prepared target.
-        source_digests: Hash of every source network's weights.
-
-    Returns:
-        Cells in the order of methods, then of representations or sources.
+    ``target_digest`` is the hash of its prepared table, ``source_digests`` those of every source network's weights.
     """
     study, cells = params.study, []
     for method in study.methods:

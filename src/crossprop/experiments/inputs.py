@@ -40,12 +40,7 @@ class TargetFiles:
 
 
 class TargetInputs:
-    """One target's rows and representations, read on first use.
-
-    Args:
-        files: Where they are stored.
-        protocol: Which rows to learn from.
-    """
+    """One target's rows and representations, read on first use; the protocol says which rows to learn from."""
 
     def __init__(self, files: TargetFiles, protocol: str) -> None:
         self.files = files

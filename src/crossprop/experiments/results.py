@@ -169,20 +169,12 @@ class BackgroundRecorder:
         self._thread: Thread | None = None
 
     def check(self) -> None:
-        """Raise the error of the thread, if it has one.
-
-        Raises:
-            TrackingError: A cell could not be recorded.
-        """
+        """Raise the error of the thread, if it has one."""
         if self._error is not None:
             raise self._error
 
     def submit(self, outcome: CellOutcome) -> None:
-        """Queue a cell; returns at once.
-
-        Raises:
-            TrackingError: An earlier cell could not be recorded.
-        """
+        """Queue a cell and return at once; raises the error of an earlier one."""
         self.check()
         self._queue.put(outcome)
         if self._thread is None:

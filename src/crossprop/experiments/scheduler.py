@@ -55,10 +55,10 @@ class TargetRun:
     Args:
         params: Configuration.
         cells: The target's cells.
-        files: Where its inputs lie.
-        paths: Where the study's files lie.
+        files: Where its inputs are stored.
+        paths: Where the study's files are stored.
         record: Called once with every cell, when nothing about it will change any more.
-        progress: Told of every finished task.
+        progress: Reports every finished task.
         submit: Queues a task with its rough cost in seconds.
     """
 
@@ -113,7 +113,7 @@ class TargetRun:
         learning = [cell for cell in self._cells if cell.method.side is not Side.BLEND]
         n_folds = self._cells[0].folds
         n_first = 1 if study.fidelity else n_folds
-        racing: list[Cell] = []
+        remaining: list[Cell] = []
         expected = 0  # tasks that may be asked for later
         for bracket in _grouped(learning, screening_bracket if study.fidelity else category_of):
             if None in [self._screening(cell) for cell in bracket]:
@@ -122,12 +122,12 @@ class TargetRun:
             going = self._after_screening(bracket)
             for cell in going:
                 self._folds(cell, range(n_first))
-            racing += going
+            remaining += going
         if study.fidelity:
-            complete = not expected and None not in [self._result(cell, fold_name(0)) for cell in racing]
-            expected += 0 if complete else (n_folds - 1) * len(racing)
-            racing = self._after_first_fold(racing) if complete else []
-        for cell in racing:
+            complete = not expected and None not in [self._result(cell, fold_name(0)) for cell in remaining]
+            expected += 0 if complete else (n_folds - 1) * len(remaining)
+            remaining = self._after_first_fold(remaining) if complete else []
+        for cell in remaining:
             self._cross_validate(cell)
         if all(cell.id in self._outcomes for cell in learning):
             self._blend(learning)
@@ -184,11 +184,11 @@ class TargetRun:
                 self._settle(cell, stopped.get(cell.id))
         return going
 
-    def _after_first_fold(self, racing: Sequence[Cell]) -> list[Cell]:
+    def _after_first_fold(self, remaining: Sequence[Cell]) -> list[Cell]:
         """The cells that get the other folds; the others are settled."""
         assert self._params.study.fidelity is not None
         survivors: list[Cell] = []
-        for bracket in _grouped(racing, first_fold_bracket):
+        for bracket in _grouped(remaining, first_fold_bracket):
             first: dict[str, FoldReport] = {}
             for cell in bracket:
                 report = self._result(cell, fold_name(0))
@@ -203,7 +203,7 @@ class TargetRun:
                 if cell.id in stopped:
                     self._settle(cell, stopped[cell.id], [first[cell.id]])
             survivors += going
-        return [cell for cell in racing if cell in survivors]
+        return [cell for cell in remaining if cell in survivors]
 
     def _cross_validate(self, cell: Cell) -> None:
         """Ask for all folds of a cell, and settle it once they are there or one of them failed for good."""

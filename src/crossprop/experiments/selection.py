@@ -34,11 +34,9 @@ class Winners:
 
 
 def best_of_method(cells: Sequence[Cell], val_mae: Mapping[str, float]) -> dict[Method, Cell]:
-    """For every method the cell with the least validation MAE of the screening; the earlier one of equals.
+    """For every method the cell with the least validation MAE of the screening (by cell id); the earlier of equals.
 
-    Args:
-        cells: Cells in the order of enumeration.
-        val_mae: Validation MAE by cell id; cells that failed are missing.
+    Cells without a validation MAE failed, and are left out.
     """
     best: dict[Method, Cell] = {}
     for cell in cells:
@@ -89,12 +87,7 @@ def first_fold_bracket(cell: Cell) -> tuple[Side, bool]:
 def after_screening(
     best: Sequence[Cell], val_mae: Mapping[str, float], fidelity: Fidelity | None
 ) -> tuple[list[Cell], dict[str, str]]:
-    """Which methods' best cells of one bracket are cross-validated.
-
-    Args:
-        best: The best cell of every method of the bracket.
-        val_mae: Validation MAE of the screening by cell id.
-        fidelity: The rules; ``None`` lets all go on.
+    """Which methods' best cells of one bracket are cross-validated; without ``fidelity`` all are.
 
     Returns:
         The cells that go on, in the order given, and for every other one by its id why it stops.

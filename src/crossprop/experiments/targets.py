@@ -128,11 +128,7 @@ def plan_target(
 ) -> tuple[list[Cell], TargetFiles, pd.DataFrame]:
     """The target's cells with their identities, where their inputs are stored, and the prepared table.
 
-    Args:
-        params: Configuration.
-        target: One of the study's targets.
-        paths: Where the study's files are stored.
-        unit: The target's unit; as in the catalogue unless given.
+    The unit of the target is that of the catalogue unless given.
     """
     study = params.study
     prepared, frame = _read_prepared(paths, target)

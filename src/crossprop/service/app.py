@@ -33,22 +33,19 @@ of its model. An error has the form `{"error": {"type": "…", "message": "…"}
 """
 
 
-def create_app(
-    settings: ServiceSettings, source: ModelSource, load: Loader | None = None, cache: Path | None = None
-) -> FastAPI:
+def create_app(settings: ServiceSettings, source: ModelSource, load: Loader | None = None) -> FastAPI:
     """The service as an ASGI application; it follows the source from its start-up to its shutdown.
 
     Args:
         settings: What is served, and the limits.
         source: Where the models come from.
         load: Loads a saved model's folder; by default ``ServedModel.load`` with half of the threads.
-        cache: Where compiled files are kept.
 
     Returns:
         The application; its ``state.service`` holds the parts.
     """
     if load is None:
-        load = partial(ServedModel.load, cache=cache, threads=max(1, settings.threads // 2))
+        load = partial(ServedModel.load, threads=max(1, settings.threads // 2))
     service = Service(settings, source, load)
 
     @asynccontextmanager

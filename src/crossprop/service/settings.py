@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossprop.inference.compiled import available_threads
+from crossprop.models.ensemble import available_threads
 from crossprop.service.auth import KeyRing
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")

@@ -58,22 +58,13 @@ class Evidence:
         return self.holdout.iloc[np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))]
 
     @property
-    def errors(self) -> np.ndarray:
-        """Absolute errors on the hold-out, shape (n_test,)."""
-        return (self.holdout["y_true"] - self.holdout["y_pred"]).abs().to_numpy(dtype=float)
-
-    @property
     def mae(self) -> float:
         """Mean absolute error of the ensemble on the hold-out."""
-        return float(self.errors.mean())
+        return float((self.holdout["y_true"] - self.holdout["y_pred"]).abs().mean())
 
     def base_mae(self) -> float:
         """Error of ``base`` on the same hold-out: the mean of the training values for every row."""
-        return float(np.abs(self.holdout["y_true"] - self.training.mean()).mean())
-
-    def median_mae(self) -> float:
-        """Error of the median of the training values on the same hold-out."""
-        return float(np.abs(self.holdout["y_true"] - np.median(self.training)).mean())
+        return float((self.holdout["y_true"] - self.training.mean()).abs().mean())
 
 
 def read_evidence(folder: Path, label: str) -> Evidence:
@@ -102,7 +93,7 @@ def read_evidence(folder: Path, label: str) -> Evidence:
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition for becoming champion.
+    """One condition for becoming champion, and what was found.
 
     Attributes:
         key: Short name, also of the version tag that keeps the figure.
@@ -145,12 +136,7 @@ def gate(key: str, passed: bool, figure: str, *, measured: bool = True) -> Gate:
 
 
 def repeats_predictions(rows: pd.DataFrame, repeated: Repeated) -> Gate:
-    """Whether the model gave the logged predictions again in a fresh process.
-
-    Args:
-        rows: Rows of the hold-out that were predicted again, n of them.
-        repeated: What the model gave for them.
-    """
+    """Whether the model gave the logged predictions of n rows again, to a thousandth of the values' spread."""
     logged = rows["y_pred"].to_numpy(dtype=float)
     spread = max(float(np.ptp(rows["y_true"])), float(np.abs(logged).max()), 1e-12)
     gaps = np.abs(repeated.value - logged)
@@ -172,12 +158,13 @@ def repeats_predictions(rows: pd.DataFrame, repeated: Repeated) -> Gate:
 def beats_base(evidence: Evidence, unit: str) -> Gate:
     """Whether its hold-out MAE is below that of the mean of the training values."""
     mae, base = evidence.mae, evidence.base_mae()
-    compared = f"MAE {_value(mae, unit)} against {base:.4g}"
+    median = (evidence.holdout["y_true"] - np.median(evidence.training)).abs().mean()
+    compared = f"MAE {mae:.4g}{_unit(unit)} against {base:.4g}"
     share = f" ({mae / base - 1:+.0%})" if base > 0 else ""
     return gate(
         "base",
         mae < base,
-        f"{compared}{share}, {evidence.median_mae():.4g} for the median; {_rows(evidence)}",
+        f"{compared}{share}, {median:.4g} for the median; {_rows(evidence)}",
     )
 
 
@@ -207,12 +194,7 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     """Whether it is no worse than the champion beyond what the hold-out can tell.
 
     Compositions are drawn with all their rows (a bootstrap of pairs), since polymorphs share an error's cause.
-
-    Args:
-        evidence: Of the version that would be champion.
-        champion: Of the present champion.
-        version: The champion's number, for the figure.
-        unit: Unit of the property.
+    ``version`` is the champion's number, for the figure.
     """
     pairs = _pairs(evidence.holdout, champion.holdout)
     both = len(evidence.holdout), len(champion.holdout)
@@ -242,13 +224,7 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
 def cluster_interval(
     gaps: np.ndarray, groups: np.ndarray, confidence: float = _CONFIDENCE
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean, whole groups of rows drawn with replacement.
-
-    Args:
-        gaps: Values, shape (n,).
-        groups: Group of each, shape (n,).
-        confidence: Share of resampled means inside the interval.
-    """
+    """Percentile bootstrap interval of the mean of values, shape (n,); whole groups of rows are drawn."""
     _, index = np.unique(groups.astype(str), return_inverse=True)
     totals, counts = np.bincount(index, weights=gaps), np.bincount(index)
     rng = np.random.default_rng(DEFAULT_SEED)
@@ -302,13 +278,7 @@ def expected_signature(described: Mapping[str, Any], info: Mapping[str, Any], ta
 
 
 def coverage_within_bounds(y_true: pd.Series, repeated: Repeated, stated: float) -> Gate:
-    """Whether the interval held the value as often as stated, within 3 points or what chance allows.
-
-    Args:
-        y_true: Values held out, shape (n,).
-        repeated: Intervals that the model gave for them.
-        stated: Coverage that the intervals promise.
-    """
+    """Whether the n intervals held the value as often as stated, within 3 points or what chance allows."""
     values = np.asarray(y_true, dtype=float)
     low, high = coverage_bounds(stated, len(values))
     share = float(((repeated.lower <= values) & (values <= repeated.upper)).mean())
@@ -355,26 +325,19 @@ def _unit(unit: str) -> str:
     return f" {unit}" if unit not in ("", "1") else ""
 
 
-def _value(value: float, unit: str) -> str:
-    return f"{value:.4g}{_unit(unit)}"
-
-
 def judge(
     uri: str,
     candidate: VersionInfo,
     champion: VersionInfo | None,
     predict: Callable[[Path, list[str]], Repeated],
 ) -> Iterator[Gate]:
-    """Judge a version by every gate; what cannot be judged counts as failed and says why.
+    """Judge a version by every gate, one after the other; what cannot be judged counts as failed and says why.
 
     Args:
         uri: Store.
         candidate: The version that would be champion.
         champion: The present champion.
         predict: Predicts formulas with the MLflow model in a folder, in a fresh process.
-
-    Yields:
-        The gates in order, each as it is judged.
 
     Raises:
         StoreOutOfReachError: The store does not answer.

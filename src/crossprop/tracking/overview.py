@@ -16,10 +16,7 @@ def overview_rows(models: list[ModelInfo]) -> list[dict[str, Any]]:
     """Plain values of every model, for JSON: versions by alias, errors, times, whether the challenger is better."""
     return [
         {
-            "name": model.name,
-            "study": model.study,
-            "target": model.target,
-            "unit": model.unit,
+            **{key: getattr(model, key) for key in ("name", "study", "target", "unit")},
             **{alias: _details(model.holder(alias)) for alias in (CHAMPION, CHALLENGER, PREVIOUS)},
             "challenger_has_lower_mae": None if (change := _change(model)) is None else change < 0,
             "champion_moved_by_hand": changed_by_hand(model) is not None,
@@ -30,12 +27,7 @@ def overview_rows(models: list[ModelInfo]) -> list[dict[str, Any]]:
 
 
 def overview_table(models: list[ModelInfo], at: datetime | None = None) -> Table:
-    """A table for a terminal.
-
-    Args:
-        models: As ``all_models`` returns them. The age is the champion's, or else the challenger's.
-        at: The time from which ages are counted; now if not given.
-    """
+    """A table for a terminal; ages (the champion's, or else the challenger's) are counted to ``at``, or to now."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -100,7 +92,7 @@ def _details(version: VersionInfo | None) -> dict[str, Any] | None:
         "created": version.created.isoformat(timespec="seconds"),
         "git_commit": version.tags.get("crossprop.git_commit"),
         "data_hash": version.tags.get("crossprop.data_hash"),
-        "promotion": promoted or None,
+        "promotion": {k: v for k, v in promoted.items() if v is not None} or None,
     }
 
 

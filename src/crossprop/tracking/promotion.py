@@ -7,7 +7,6 @@ complete or did not happen.
 
 from __future__ import annotations
 
-import getpass
 import json
 import socket
 import time
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
 from crossprop.tracking.gates import Gate, judge
-from crossprop.tracking.provenance import PROCESS_TAG, process_is_gone, process_tags
+from crossprop.tracking.provenance import PROCESS_TAG, process_is_gone, process_tags, user_name
 from crossprop.tracking.registry import (
     ABSENT,
     CHALLENGER,
@@ -50,28 +49,13 @@ ABANDONED_SECONDS = 120.0
 """A record so old is abandoned, even if its process cannot be seen from here."""
 _HISTORY_CHARACTERS = 4_000
 _LONGEST_REASON = 1_000
-_HEADING = "#### As champion"
-_NOTE_CHARACTERS = 4_900
-"""MLflow keeps 5,000 of a description."""
-_TITLES = {"promotion": "Promoted", "rollback": "Brought back"}
 
 
 @dataclass(frozen=True)
 class AliasUpdate:
-    """A change of champion.
+    """A change of champion: who (``by``), when (``at``) and why; ``former`` is champion until then.
 
-    Attributes:
-        action: ``"promotion"`` or ``"rollback"``.
-        name: Registered model.
-        version: Version that becomes champion.
-        former: Version that is champion until then and becomes ``previous``; ``None`` if there is none.
-        by: Who.
-        at: When, ISO 8601.
-        why: Why.
-        tags: What the new champion keeps besides, by the last part of the tag's key.
-        token: Identifies the record.
-        process: Which process writes it, as in ``process_tags``.
-        time: When it was begun, in seconds since 1970.
+    ``tags`` are kept with the new champion. ``token``, ``process`` and ``time`` tell whose record of the update it is.
     """
 
     action: str
@@ -96,11 +80,11 @@ class Promotion:
 
     Attributes:
         name: Registered model.
-        version: Version that was to become champion; empty if the model could not be judged.
+        version: Version that was to become champion.
         former: Version that was champion before; ``None`` if there was none.
         gates: All gates, in order; none for a rollback and for a version that is champion already.
         update: The change of champion; ``None`` if this call made none.
-        error: Why the model could not be judged.
+        error: Why the version could not be judged.
     """
 
     name: str
@@ -228,15 +212,8 @@ def promote_all(
 ) -> list[Promotion]:
     """Promote every challenger that passes its gates; one that fails does not stop the others.
 
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        study: Only this study's targets.
-        reason: Why, kept with every version.
-        who: Who decides.
-        dry_run: Judge, and change nothing.
-        at_once: How many models are loaded at the same time.
-        timeout: Seconds that one model may take.
-        report: Receives every promotion as it ends.
+    The arguments are those of ``promote``; ``study`` restricts it to the targets of one, ``at_once`` models are loaded
+    at the same time, and ``report`` receives every promotion as it ends.
 
     Returns:
         One for each target with a challenger that is not champion yet, by name.
@@ -294,7 +271,7 @@ def _update(
         model.name,
         version,
         former=model.aliases.get(CHAMPION),
-        by=(who or "").strip()[:200] or _whoami(),
+        by=(who or "").strip()[:200] or f"{user_name()}@{socket.gethostname()}",
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         why=_reason(why, "The reason is empty"),
         tags=tags,
@@ -328,7 +305,11 @@ def _apply(uri: str, update: AliasUpdate) -> AliasUpdate:
         champion = model.aliases.get(CHAMPION)
         if (None if champion is None else str(champion)) != update.former:
             client.delete_registered_model_tag(name, PENDING_TAG)
-            raise PromotionError(_conflict(client, update, champion))
+            raise PromotionError(
+                f"{name}: the champion was changed from version {update.former or 'none'} to {champion or 'none'} "
+                f"meanwhile. Nothing was changed by you. Look at 'crossprop models {name}' for who did it, then run "
+                "again: the comparison has to be made with the new champion."
+            )
         try:
             client.set_registered_model_alias(name, CHAMPION, update.version)
             _complete(client, update)
@@ -344,10 +325,7 @@ def _settled(uri: str, name: str, say: Callable[[str], None]) -> ModelInfo:
     model = find_model(uri, name)
     if PENDING_TAG not in model.tags:
         return model
-    with (
-        open_registry(uri, f"finishing an interrupted update of {model.name}") as client,
-        store_lock(uri),
-    ):
+    with open_registry(uri, f"finishing an interrupted update of {model.name}") as client, store_lock(uri):
         if line := _settle(client, model.name):
             say(line)
     return find_model(uri, model.name)
@@ -402,38 +380,15 @@ def _complete(client: MlflowClient, update: AliasUpdate) -> None:
     }
     for key, value in kept.items():
         client.set_model_version_tag(name, version, f"crossprop.{update.action}.{key}", value)
-    client.update_model_version(name, version, _note(update, client.get_model_version(name, version)))
     history = _json(client.get_registered_model(name).tags.get(HISTORY_TAG, "")) or []
     entry = {"at": update.at, "by": update.by, "action": update.action, "from": update.former, "to": version}
-    entry["why"] = update.why[:200]
+    entry |= {"why": update.why[:200]}
     if entry not in history:
         history.append(entry)
     while len(json.dumps(history)) > _HISTORY_CHARACTERS:
         history.pop(0)
     client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(history))
     client.delete_registered_model_tag(name, PENDING_TAG)
-
-
-def _note(update: AliasUpdate, version: Any) -> str:
-    """The version's description with the note of its last update in place of an earlier one."""
-    own = (version.description or "").split(_HEADING)[0].rstrip()
-    forced = ", in spite of failed gates" if update.tags.get("forced") == "true" else ""
-    before = f"Version {update.former} was champion before." if update.former else "It is the first champion."
-    note = f"{_TITLES[update.action]} {update.at} by {update.by}{forced}: {_plain(update.why)}. {before}"
-    prefix = "crossprop.promotion.gate."
-    gates = [
-        f"- {k.removeprefix(prefix)}: {_plain(v)}" for k, v in version.tags.items() if k.startswith(prefix)
-    ]
-    short = f"{own}\n\n{_HEADING}\n\n{note}".strip()
-    whole = "\n\n".join([short, "\n".join(gates)]).strip()
-    return next(
-        (text for text in (whole, short, own) if len(text) <= _NOTE_CHARACTERS), own[:_NOTE_CHARACTERS]
-    )
-
-
-def _plain(text: str) -> str:
-    """Text that markdown shows as it is."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in text)
 
 
 def _pending(tags: dict[str, str]) -> AliasUpdate | None:
@@ -450,30 +405,8 @@ def _json(text: str) -> Any:
         return None
 
 
-def _conflict(client: MlflowClient, update: AliasUpdate, champion: Any) -> str:
-    by = "by hand"
-    if champion is not None:
-        tags = client.get_model_version(update.name, str(champion)).tags
-        for action in _TITLES:
-            if f"crossprop.{action}.by" in tags:
-                by = f"by {tags[f'crossprop.{action}.by']} at {tags[f'crossprop.{action}.at']}"
-    return (
-        f"{update.name}: the champion was changed from version {update.former or 'none'} to {champion or 'none'} "
-        f"meanwhile, {by}. Nothing was changed by you. Look at 'crossprop models', then run again: the comparison has "
-        "to be made with the new champion."
-    )
-
-
 def _reason(text: str, complaint: str) -> str:
     text = " ".join(text.split())
     if not text:
         raise PromotionError(f'{complaint}. Say why in a few words, e.g. "hold-out was re-measured".')
     return text[:_LONGEST_REASON]
-
-
-def _whoami() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import importlib.metadata
 import os
 import platform
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +33,13 @@ PACKAGES = (
 
 PROCESS_TAG = "crossprop.process"
 _MOST_EXPERIMENTS = 10_000
-_NOT_CODE = ("dvc.lock", "reports")
+_NOT_CODE = (":!dvc.lock", ":!reports")
 """Tracked, but written by the pipeline itself: a change there does not make the code dirty."""
 
 
 @dataclass(frozen=True)
 class GitState:
-    """The version of the code: all ``None`` or ``False`` outside a git repository.
-
-    Attributes:
-        commit: Full id of the commit checked out.
-        branch: Name of the branch, ``None`` when detached.
-        dirty: Whether tracked files differ from the commit (the pipeline's own outputs apart).
-    """
+    """The version of the code; ``dirty`` if tracked files differ from the commit (the pipeline's own outputs apart)."""
 
     commit: str | None = None
     branch: str | None = None
@@ -56,12 +51,8 @@ def git_state(root: Path) -> GitState:
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     if commit is None:
         return GitState()
-    changes = _git(
-        root, "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{p}" for p in _NOT_CODE)
-    )
-    return GitState(
-        commit=commit, branch=_git(root, "symbolic-ref", "--short", "-q", "HEAD"), dirty=bool(changes)
-    )
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_CODE)
+    return GitState(commit, _git(root, "symbolic-ref", "--short", "-q", "HEAD"), dirty=bool(changes))
 
 
 @functools.cache
@@ -89,6 +80,14 @@ def installed_versions(names: tuple[str, ...]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def user_name() -> str:
+    """Name of the user; ``"unknown"`` in a container whose user has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
 
 
 def process_tags() -> dict[str, str]:
@@ -137,10 +136,10 @@ class RunContext:
     Attributes:
         uri: URI of the tracking store, prepared (``prepare_store``).
         study: Name of the study.
-        git: Version of the code (``git_state``).
+        git: Version of the code.
         data_hashes: Per property (target or source): hash of its prepared table.
         data_sources: Per property: path or URL of its prepared table.
-        descriptions: Per property: what it is, for the descriptions of experiments and registered models.
+        descriptions: Per property: what it is.
         config_text: Resolved configuration, YAML.
     """
 
@@ -164,8 +163,7 @@ class RunContext:
 
     def environment(self) -> dict[str, Any]:
         """Content of ``environment.json``."""
-        git = {"commit": self.git.commit, "branch": self.git.branch, "dirty": self.git.dirty}
-        return {**environment(), "git": git}
+        return {**environment(), "git": asdict(self.git)}
 
 
 def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:

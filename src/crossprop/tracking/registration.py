@@ -26,7 +26,7 @@ from crossprop.experiments.results import CellResult, StoreOutOfReachError
 from crossprop.methods import Family, Method, Representation
 from crossprop.models.saved import INFO_FILE
 from crossprop.paths import StudyPaths
-from crossprop.tracking.gates import Evidence, repeats_predictions
+from crossprop.tracking.gates import read_evidence, repeats_predictions
 from crossprop.tracking.provenance import (
     PROCESS_TAG,
     RunContext,
@@ -36,7 +36,7 @@ from crossprop.tracking.provenance import (
     process_tags,
 )
 from crossprop.tracking.registry import ABSENT, CHALLENGER, VersionInfo, assert_complete, find_model
-from crossprop.tracking.runs import FINGERPRINT_TAG, fingerprint
+from crossprop.tracking.runs import FINGERPRINT_TAG, cell_tags, describe, fingerprint
 from crossprop.tracking.store import named_faults, open_client, store_lock
 from crossprop.tracking.subprocess_check import predict_in_subprocess
 
@@ -52,7 +52,7 @@ _TIMEOUT_SECONDS = 1_200.0
 _AT_ONCE = 2
 _saving = threading.Lock()
 """``mlflow.pyfunc.save_model`` passes the model of a script through a global variable."""
-_ALWAYS = ("mlflow", "numpy", "pandas", "pyarrow", "scipy")
+_ALWAYS = ("h5py", "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
 """With what reads the evidence and finds the nearest compositions."""
 _REGRESSORS = ("scikit-learn", "skops")
 _NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}
@@ -67,19 +67,11 @@ _WITH_ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class Winner:
-    """What is to be registered.
-
-    Attributes:
-        run_id: Run of the winning cell.
-        result: The winning cell.
-        model_folder: Saved ensemble (``model.json`` and its members).
-        predictions: The cell's predictions, columns as in ``CellOutcome.predictions``.
-    """
+    """What is to be registered: the winning cell with its run and its saved ensemble (with evidence)."""
 
     run_id: str
     result: CellResult
     model_folder: Path
-    predictions: pd.DataFrame
 
     @property
     def name(self) -> str:
@@ -96,55 +88,20 @@ class Winner:
             FILES_TAG: files_digest(self.model_folder),
         }
 
-    def evidence(self) -> Evidence:
-        """What the cell's predictions show of the ensemble.
-
-        Raises:
-            TrackingError: There are no hold-out predictions.
-        """
-        rows = self.predictions
-        held_out = rows[(rows["split"] == "test") & rows["y_pred_ensemble"].notna()]
-        if not len(held_out):
-            raise TrackingError(
-                f"The winner of {self.result.target!r} has no hold-out predictions, so its model cannot be checked. "
-                "Run its stage again."
-            )
-        training = rows.loc[rows["split"] == "validation", "y_true"].to_numpy(dtype=float)
-        return Evidence(training, held_out.assign(y_pred=held_out["y_pred_ensemble"]).reset_index(drop=True))
-
     def tags(self, context: RunContext) -> dict[str, str]:
         """All tags of its version; what is not known is left out."""
         result = self.result
-        figures = {key: getattr(result, key) for key in _ERRORS} | {"base_mae": self.evidence().base_mae()}
+        base_mae = read_evidence(self.model_folder, self.name).base_mae()
+        figures = {key: getattr(result, key) for key in _ERRORS} | {"base_mae": base_mae}
         tags = {
-            "crossprop.method": str(result.method),
-            "crossprop.source": result.source,
-            "crossprop.representation": result.representation and str(result.representation),
-            "crossprop.layer": result.layer,
-            "crossprop.protocol": result.protocol,
-            "crossprop.unit": result.unit,
-            "crossprop.git_commit": context.git.commit,
-            "crossprop.git_dirty": str(context.git.dirty).lower() if context.git.commit else None,
-            "crossprop.n_train": result.n_train,
-            "crossprop.n_test": result.n_test,
-            **{f"crossprop.{key}": f"{v:.6g}" for key, v in figures.items() if v is not None},
+            "git_commit": context.git.commit,
+            "git_dirty": str(context.git.dirty).lower() if context.git.commit else None,
+            "n_train": result.n_train,
+            "n_test": result.n_test,
+            **{key: f"{value:.6g}" for key, value in figures.items() if value is not None},
         }
-        return self.identity(context) | {k: str(value) for k, value in tags.items() if value is not None}
-
-    def note(self) -> str:
-        """What the version is and how good, in a few sentences."""
-        result = self.result
-        unit = f" {result.unit}" if result.unit else ""
-        lines = [f"{result.method.notation}: {result.label}, mean of {len(result.cv_mae or ())} fold models."]
-        if result.cv_mae_mean is not None:
-            lines.append(f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.2g}{unit}.")
-        if result.test_mae is not None:
-            bounds = [f"{v:.4g}" for v in (result.test_mae_low, result.test_mae_high) if v is not None]
-            interval = f" [{', '.join(bounds)}]" if bounds else ""
-            lines.append(f"Hold-out MAE of the best fold model {result.test_mae:.4g}{interval}{unit}.")
-        if result.test_mae_ensemble is not None:
-            lines.append(f"Hold-out MAE of this ensemble {result.test_mae_ensemble:.4g}{unit}.")
-        return "\n\n".join(lines)
+        known = {f"crossprop.{key}": str(value) for key, value in tags.items() if value is not None}
+        return cell_tags(result, context) | self.identity(context) | known
 
 
 def register_study(params: Params, paths: StudyPaths, write: Print = show) -> list[VersionInfo]:
@@ -171,12 +128,7 @@ def register_study(params: Params, paths: StudyPaths, write: Print = show) -> li
 
     versions = register_winners(context, winners(), report=report)
     listed = [
-        {
-            "name": v.name,
-            "version": v.version,
-            "run_id": v.run_id,
-            "uri": f"models:/{v.name}@{CHALLENGER}",
-        }
+        {"name": v.name, "version": v.version, "run_id": v.run_id, "uri": f"models:/{v.name}@{CHALLENGER}"}
         for v in versions
     ]
     paths.registry.parent.mkdir(parents=True, exist_ok=True)
@@ -190,16 +142,12 @@ def register_winners(
     *,
     report: Callable[[Winner, VersionInfo, bool], None] = lambda winner, version, created: None,
 ) -> list[VersionInfo]:
-    """Register winners and give each the alias ``challenger``; promotion is a separate decision.
+    """Register winners, of different targets, and give each the alias ``challenger``; promotion is a separate decision.
 
     Every model is loaded in a fresh process before it is registered, with nothing but the code that it carries, and
     must give the logged predictions. The same cell with the same data, outcome and files is registered once; where the
-    files of its version are gone, or are not those of the folder, there is a further version.
-
-    Args:
-        context: As for the recorder.
-        winners: One or more, of different targets.
-        report: Receives every version as it is there, and whether it is new.
+    files of its version are gone, or are not those of the folder, there is a further version. ``report`` receives
+    every version as it is there, and whether it is new.
 
     Raises:
         TrackingError: A run is missing, a saved model does not load or gives other predictions, or the store refuses.
@@ -224,10 +172,9 @@ def register_winners(
 
 
 def files_digest(folder: Path) -> str:
-    """Digest of a saved ensemble's file names and of its description: another if evidence is added or made again.
+    """Digest of a saved ensemble's file names and description, which change when evidence is added or made again.
 
-    The fitted models themselves are not read: what they were fitted from is part of the version's identity already,
-    and their files hold times of writing.
+    The fitted models are not read: the version's identity holds what they were fitted from.
 
     Raises:
         TrackingError: The folder is no saved ensemble.
@@ -244,17 +191,7 @@ def files_digest(folder: Path) -> str:
 
 
 def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list[str]:
-    """Pinned requirements of a saved ensemble, or of all ensembles that a saved blend is made of.
-
-    Crossprop's own code travels inside the model.
-
-    Args:
-        folder: With ``model.json``.
-        keras_backend: Backend that its networks run on.
-
-    Returns:
-        Lines such as ``numpy==2.4.6``, of what is installed here.
-    """
+    """Pinned requirements, such as ``numpy==2.4.6``, of a saved ensemble or of all that a saved blend is made of."""
     info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
     parts = [json.loads((folder / p / INFO_FILE).read_text(encoding="utf-8")) for p in info.get("parts", ())]
     names = list(_ALWAYS)
@@ -270,22 +207,14 @@ def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list
     return [f"{name}=={version}" for name, version in found.items()]
 
 
-def save_model(
-    folder: Path,
-    model_id: str,
-    run_id: str,
-    model_folder: Path,
-    predictions: pd.DataFrame,
-    context: RunContext,
-) -> None:
+def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, context: RunContext) -> None:
     """Write the MLflow model into a new folder: script, ensemble, crossprop's own code, signature, example.
 
     Args:
         folder: Where to; must not exist.
         model_id: MLflow's id of the logged model that it becomes.
         run_id: Run that it belongs to.
-        model_folder: Saved ensemble.
-        predictions: The cell's predictions: the input example is taken from its hold-out.
+        model_folder: Saved ensemble with evidence: the input example is taken from its hold-out.
         context: Tells the git commit.
     """
     import mlflow.pyfunc
@@ -306,7 +235,7 @@ def save_model(
             code_paths=[str(code)],
             mlflow_model=Model(model_uuid=model_id, run_id=run_id, model_id=model_id),
             signature=ModelSignature(Schema([ColSpec("string", "formula")]), Schema(outputs)),
-            input_example=predictions.loc[predictions["split"] == "test", ["formula"]].head(_EXAMPLES),
+            input_example=read_evidence(model_folder, model_id).holdout[["formula"]].head(_EXAMPLES),
             pip_requirements=folder_requirements(model_folder, os.environ.get("KERAS_BACKEND", "tensorflow")),
             metadata={**info, "elements": len(info["elements"]), "git_commit": context.git.commit},
         )
@@ -329,7 +258,7 @@ def _register(client: MlflowClient, context: RunContext, winner: Winner) -> tupl
             source=f"models:/{model_id}",
             run_id=winner.run_id,
             tags=winner.tags(context),
-            description=winner.note(),
+            description=describe(winner.result),
             model_id=model_id,
         )
         return _challenge(client, find_model(context.uri, winner.name).versions[0]), True
@@ -357,7 +286,7 @@ def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: A
         with tempfile.TemporaryDirectory(prefix="crossprop-model-") as scratch:
             folder = Path(scratch) / "model"
             with _saving:
-                save_model(folder, model_id, winner.run_id, winner.model_folder, winner.predictions, context)
+                save_model(folder, model_id, winner.run_id, winner.model_folder, context)
             _check(folder, winner)
             client.log_model_artifacts(model_id, str(folder))
         client.finalize_logged_model(model_id, "READY")
@@ -371,7 +300,7 @@ def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: A
 
 def _check(model: Path, winner: Winner) -> None:
     """Refuse a model that does not load in a fresh process or does not give the logged predictions."""
-    rows = winner.evidence().sample(_CHECKED)
+    rows = read_evidence(winner.model_folder, winner.name).sample(_CHECKED)
     refused = f"The saved model of {winner.result.target!r} ({winner.result.label}) was not registered"
     try:
         repeated = predict_in_subprocess(model, rows["formula"].tolist(), _TIMEOUT_SECONDS, own_code=True)
@@ -478,11 +407,7 @@ def _winner(folder: Path) -> Winner | None:
             for name in ("winners.json", "cells.json", "runs.json")
         )
         chosen = next((CellResult.from_dict(c) for c in cells if c["cell"] == won["winner"]), None)
-        if chosen is None:
-            return None
-        run_id = next((r["run_id"] for r in runs if r["cell"] == chosen.cell), "")
-        predictions = pd.read_parquet(folder / "predictions.parquet")
+        run_id = next((r["run_id"] for r in runs if r["cell"] == won["winner"]), "")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder} holds no complete results: {error}. Run its transfer stage.") from error
-    own = predictions[predictions["cell"] == chosen.cell].drop(columns="cell")
-    return Winner(run_id, chosen, folder / "model", own)
+    return None if chosen is None else Winner(run_id, chosen, folder / "model")

@@ -1,5 +1,7 @@
 """The model registry: champions, versions, and where their files lie.
 
+In every function, ``uri`` is the store; that of the environment or the working folder if it is ``None``.
+
 Only registered models that crossprop registered itself are seen (they carry the tag ``crossprop.target``): a team's
 registry may hold anything.
 """
@@ -57,14 +59,10 @@ class VersionInfo:
 
     Attributes:
         name: Registered model, ``<study>.<target>``.
-        study: Name of the study.
-        target: Target property.
-        version: Its number.
         aliases: ``champion``, ``previous``, ``challenger`` and others that point at it.
         created: When it was registered.
         unit: Unit of the property, ``"1"`` if it has none.
         description: What the property is.
-        tags: All tags of the version.
         run_id: Run of the winning cell; may be deleted.
         source: Where MLflow says that its files are.
     """
@@ -111,17 +109,9 @@ class VersionInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A registered model with its versions.
+    """A registered model with its versions, newest first and without deleted ones.
 
-    Attributes:
-        name: ``<study>.<target>``.
-        study: Name of the study.
-        target: Target property.
-        unit: Unit of the property.
-        description: What the property is.
-        aliases: Number of the version by alias.
-        versions: Newest first; without deleted ones.
-        tags: Tags of the registered model itself.
+    ``aliases`` holds the number of the version by alias; the other attributes are those of ``VersionInfo``.
     """
 
     name: str
@@ -164,9 +154,6 @@ def champions(uri: str | None = None) -> dict[str, VersionInfo]:
 
     One call, and one a minute for every champion that is not its model's newest version.
 
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-
     Raises:
         TrackingError: As ``open_registry``.
     """
@@ -181,11 +168,7 @@ def champions(uri: str | None = None) -> dict[str, VersionInfo]:
 
 
 def all_models(uri: str | None = None, study: str | None = None) -> list[ModelInfo]:
-    """All registered models with all their versions, by name; two calls for up to 1,000 models.
-
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        study: Only this study's.
+    """All registered models, or those of a study, with all their versions, by name; two calls for up to 1,000 models.
 
     Raises:
         TrackingError: As ``open_registry``.
@@ -218,13 +201,7 @@ def find_model(uri: str | None, name: str) -> ModelInfo:
 def find_version(
     uri: str | None, name: str, *, alias: str = CHAMPION, version: str | int | None = None
 ) -> VersionInfo:
-    """A version by its number, or else by an alias.
-
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        name: Registered model ``<study>.<target>``, or the target if only one study has it.
-        alias: Which alias, where no number is given.
-        version: Number of the version.
+    """A version by its number, or else by an alias, of a registered model as in ``find_model``.
 
     Raises:
         UnknownModelError: No such model, version or alias; the message says what there is and what to do.
@@ -261,10 +238,7 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
 def predictor_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) -> Path:
     """Local folder of a version's saved ensemble: in place where the files are here, else fetched completely.
 
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        info: The version.
-        cache: Where fetched models are kept; ``.crossprop/registered`` if not named.
+    Copies are kept in ``cache``, by default ``.crossprop/registered``.
 
     Raises:
         TrackingError: The files are gone, incomplete or cannot be fetched; the message says what to do.
@@ -417,11 +391,7 @@ def _incomplete(label: str, what: str) -> TrackingError:
 def _model_info(model: Any, versions: Iterable[Any]) -> ModelInfo:
     ordered = sorted(versions, key=lambda v: int(v.version), reverse=True)
     return ModelInfo(
-        name=model.name,
-        study=model.tags.get("crossprop.study", ""),
-        target=model.tags["crossprop.target"],
-        unit=model.tags.get("crossprop.unit", ""),
-        description=_what(model),
+        **_property(model),
         aliases={alias: str(version) for alias, version in model.aliases.items()},
         versions=tuple(_version_info(model, v) for v in ordered),
         tags=dict(model.tags),
@@ -431,23 +401,25 @@ def _model_info(model: Any, versions: Iterable[Any]) -> ModelInfo:
 def _version_info(model: Any, version: Any) -> VersionInfo:
     number = str(version.version)
     return VersionInfo(
-        name=model.name,
-        study=model.tags.get("crossprop.study", ""),
-        target=model.tags["crossprop.target"],
+        **_property(model),
         version=number,
         aliases=tuple(sorted(alias for alias, v in model.aliases.items() if str(v) == number)),
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-        unit=model.tags.get("crossprop.unit", ""),
-        description=_what(model),
         tags=dict(version.tags),
         run_id=str(version.run_id or ""),
         source=str(version.source or ""),
     )
 
 
-def _what(model: Any) -> str:
-    """What the property is: the first sentence of the registered model's description."""
-    return str(model.description or model.tags["crossprop.target"]).split(". Unit:")[0].strip()
+def _property(model: Any) -> dict[str, str]:
+    target = model.tags["crossprop.target"]
+    return {
+        "name": model.name,
+        "study": model.tags.get("crossprop.study", ""),
+        "target": target,
+        "unit": model.tags.get("crossprop.unit", ""),
+        "description": str(model.description or target).split(". Unit:")[0].strip(),
+    }
 
 
 def _resolve(models: list[Any], name: str) -> Any:

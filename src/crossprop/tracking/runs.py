@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import json
 import math
@@ -21,7 +20,7 @@ import pandas as pd
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import CellOutcome, CellResult
 from crossprop.tracking import figures
-from crossprop.tracking.provenance import RunContext, process_tags
+from crossprop.tracking.provenance import RunContext, process_tags, user_name
 from crossprop.tracking.store import (
     ARTIFACTS,
     analyze_store,
@@ -39,12 +38,18 @@ FINGERPRINT_TAG = "crossprop.fingerprint"
 FAILURE_TAG = "crossprop.failure"
 TRIALS_FILE = "trials.json"
 """Written as MLflow's ``log_table`` does, so that the UI shows it as a table."""
+_TABLES = json.dumps([{"path": TRIALS_FILE, "type": "table"}])
 EXPERIMENT_ID = "{experiment_id}"
 """Stands in an experiment's notes for its id, which is known once it is created."""
 _SCALARS = (
     "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high", "test_q95",
     "test_r2", "test_mae_ensemble", "test_mae_median", "strict_test_mae",
 )  # fmt: skip
+_SETTINGS = (
+    "method", "source", "representation", "layer", "n_train", "n_test", "n_trials", "best_fold", "strict_n_train",
+    "stopped",
+)  # fmt: skip
+_IDENTIFYING = ("study", "target", "unit", "protocol", "method", "source", "representation", "layer")
 _SHOWN_METRICS = ("cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_ensemble", "val_mae", "test_r2")
 _VIEW_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
@@ -58,9 +63,9 @@ _VIEW_TAGS = {
 }
 """Opens the UI on training runs, and keeps a view of them: winner first, the errors as columns
 (``#/experiments/<id>/runs?viewStateShareKey=crossprop``)."""
+_CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 _MOST_STEPS = 100
 _MOST_STEPS_SCREENED = 25
-_MAX_PARAM_CHARACTERS = 6000
 _METRICS_A_BATCH = 1000
 _RUNS_BETWEEN_STATISTICS = 500
 _BAD_CHARACTERS = re.compile(r"[^\w\-. :/]")
@@ -70,18 +75,9 @@ _BAD_CHARACTERS = re.compile(r"[^\w\-. :/]")
 class RunSpec:
     """All that one run will hold.
 
-    Attributes:
-        experiment: Name of its experiment.
-        notes: Description of the experiment, used when it is created; may hold ``EXPERIMENT_ID``.
-        identity: Tag that names the thing recorded; at most one finished run of a fingerprint carries it.
-        fingerprint: Digest of what was recorded: another outcome of the same thing gets a run of its own.
-        name: Shown in the list of runs.
-        tags: Further tags.
-        params: Hyperparameters and settings, as text.
-        metrics: ``(key, value, step)``; every value must be finite.
-        data_sets: Inputs.
-        seconds: Time that the work itself took: the run starts that much before now.
-        failure: Why the work failed; the run then ends as FAILED.
+    ``notes`` describe the experiment when it is created. ``identity`` is the tag that names the thing recorded, and
+    ``fingerprint`` a digest of its outcome: of both, there is at most one finished run. ``metrics`` are
+    ``(key, value, step)``. The run starts ``seconds`` before now, and ends as FAILED if there is a ``failure``.
     """
 
     experiment: str
@@ -97,7 +93,7 @@ class RunSpec:
     failure: str | None = None
 
     def check(self) -> None:
-        """Refuse what MLflow would accept silently and show wrongly: NaN, infinities, texts that it cuts.
+        """Refuse NaN and infinities, which MLflow would accept silently and show wrongly.
 
         Raises:
             TrackingError: The message names the run and the value.
@@ -107,12 +103,6 @@ class RunSpec:
                 raise TrackingError(
                     f"Metric {key!r} of {self.name!r} in {self.experiment} is {value} (step {step}). A run "
                     "is recorded with finite numbers only: find out why it diverged, or record it as failed."
-                )
-        for key, text in self.params.items():
-            if len(text) > _MAX_PARAM_CHARACTERS:
-                raise TrackingError(
-                    f"Parameter {key!r} of {self.name!r} has {len(text)} characters; MLflow cuts at "
-                    f"{_MAX_PARAM_CHARACTERS}. Shorten it or write it to an artifact."
                 )
 
 
@@ -152,21 +142,53 @@ class MlflowRecorder:
 
 
 def record_pretraining(context: RunContext, provenance: Mapping[str, Any], history: pd.DataFrame) -> str:
-    """Keep a source network as a run of ``<study>/sources``; the same training twice makes one run.
+    """Keep a source network as a run of ``<study>/sources``; the same training twice makes one run. Returns its id.
 
     Args:
         context: As for the recorder.
         provenance: Saved beside the network.
         history: Columns ``epoch`` and any number of curves.
 
-    Returns:
-        The run's id.
-
     Raises:
         TrackingError: A metric is NaN or infinite, or the store refuses.
     """
     curves = [c for c in history.columns if c != "epoch" and pd.api.types.is_numeric_dtype(history[c])]
-    unit = provenance["unit"]
+    source, unit = provenance["source"], provenance["unit"]
+    n_train, n_validation = provenance["n_train"], provenance["n_validation"]
+    values = {
+        "val_mae": provenance["validation_mae"],
+        "val_mae_of_median": provenance["validation_mae_of_median"],
+        **{f"val_mae/{k}": mae for k, mae in provenance.get("validation_mae_by_source", {}).items()},
+        "peak_memory_mib": provenance["peak_memory"] / 2**20,
+    }
+    described = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+    metrics = [(key, float(value), 0) for key, value in values.items()]
+    for column in curves:
+        metrics += curve_metrics(f"learning_curve/{column}", history.set_index("epoch")[column])
+    params = {**provenance["recipe"], "seed": provenance["seed"], "edition": provenance["edition"]}
+    spec = RunSpec(
+        experiment=f"{context.study}/sources",
+        notes=f"Source networks of study `{context.study}`: pretrained once, transferred to every target.",
+        identity=("crossprop.source_key", provenance["key"]),
+        fingerprint=hashlib.sha256(f"{provenance['key']}\n{described}".encode()).hexdigest()[:32],
+        name=source,
+        tags={
+            "crossprop.study": context.study,
+            "crossprop.source": source,
+            "crossprop.unit": unit,
+            "crossprop.data_hash": context.data_hashes.get(source, ""),
+            "mlflow.note.content": (
+                f"Source network for **{context.descriptions.get(source, source)}**\n\n{described} {unit}; "
+                f"{n_train:,} rows to learn from, {n_validation:,} to validate"
+            ),
+            **context.git_tags(),
+            **_source_tags(),
+        },
+        params={key: str(value) for key, value in params.items()},
+        metrics=metrics,
+        data_sets=_data_sets(context, source, unit, train=n_train, validation=n_validation),
+        seconds=provenance["seconds"],
+    )
 
     def write_files(folder: Path) -> None:
         _write_texts(folder, context)
@@ -174,24 +196,18 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
         (folder / "provenance.json").write_text(text, encoding="utf-8")
         history.to_csv(folder / "history.csv", index=False)
         if curves:
-            figure = figures.history_plot(provenance["source"], history, curves, f"error{_in_brackets(unit)}")
+            figure = figures.history_plot(source, history, curves, f"error{_in_brackets(unit)}")
             figures.save_figure(figure, folder / "learning_curve.png")
 
-    return write_run(
-        open_client(context.uri), _spec_of_source(context, provenance, history, curves), write_files
-    )
+    return write_run(open_client(context.uri), spec, write_files)
 
 
 def write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path], None]) -> str:
     """Write a run, unless a finished one with the same identity and fingerprint exists; return its id.
 
     Unfinished runs of this identity, which an earlier process left behind, are ended as KILLED and deleted, so that
-    nothing is shown twice. Processes that record the same cells are kept apart by the targets' locks.
-
-    Args:
-        client: Of a prepared store.
-        spec: What to write.
-        write_files: Fills an empty folder with the artifacts; called only if there is a run to write.
+    nothing is shown twice. Processes that record the same cells are kept apart by the targets' locks. ``write_files``
+    fills an empty folder with the artifacts, if there is a run to write.
 
     Raises:
         StoreOutOfReachError: The store does not answer for now.
@@ -230,22 +246,21 @@ def ensure_experiment(client: MlflowClient, name: str, notes: str) -> str:
     if experiment is None:
         path = sqlite_path(client.tracking_uri)
         folder = None if path is None else str(path.parent / ARTIFACTS / name)
-        tags = {"mlflow.note.content": notes, **_VIEW_TAGS}
         try:
-            created = str(client.create_experiment(name, artifact_location=folder, tags=tags))
-            client.set_experiment_tag(created, "mlflow.note.content", notes.replace(EXPERIMENT_ID, created))
-            return created
+            created = str(client.create_experiment(name, artifact_location=folder, tags=_VIEW_TAGS))
         except MlflowException as error:
-            experiment = client.get_experiment_by_name(name)
-            if experiment is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+            return ensure_experiment(client, name, notes)
+        client.set_experiment_tag(created, "mlflow.note.content", notes.replace(EXPERIMENT_ID, created))
+        return created
+    number = str(experiment.experiment_id)
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
             f"The experiment {name!r} was deleted in {client.tracking_uri}. Restore it with `mlflow experiments "
-            f"restore --experiment-id {experiment.experiment_id}`, or remove it for good with `mlflow gc "
-            f"--experiment-ids {experiment.experiment_id}`."
+            f"restore --experiment-id {number}`, or remove it for good with `mlflow gc --experiment-ids {number}`."
         )
-    return str(experiment.experiment_id)
+    return number
 
 
 def fingerprint(result: CellResult, data_hash: str) -> str:
@@ -282,54 +297,18 @@ def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
         identity=("crossprop.cell", result.cell),
         fingerprint=fingerprint(result, context.data_hashes.get(target, "")),
         name=result.label,
-        tags=_tags(outcome, context),
+        tags={
+            **cell_tags(result, context),
+            "mlflow.note.content": describe(result),
+            **({"mlflow.loggedArtifacts": _TABLES} if len(outcome.trials) else {}),
+            **context.git_tags(),
+            **_source_tags(),
+        },
         params=_params(result),
         metrics=_metrics(outcome),
         data_sets=_data_sets(context, target, unit, train=result.n_train, test=result.n_test),
         seconds=outcome.cost.tune_seconds + outcome.cost.fit_seconds,
         failure=result.failure,
-    )
-
-
-def _spec_of_source(
-    context: RunContext, provenance: Mapping[str, Any], history: pd.DataFrame, curves: list[str]
-) -> RunSpec:
-    source, unit = provenance["source"], provenance["unit"]
-    n_train, n_validation = provenance["n_train"], provenance["n_validation"]
-    values = {
-        "val_mae": provenance["validation_mae"],
-        "val_mae_of_median": provenance["validation_mae_of_median"],
-        **{f"val_mae/{k}": mae for k, mae in provenance.get("validation_mae_by_source", {}).items()},
-        "peak_memory_mib": provenance["peak_memory"] / 2**20,
-    }
-    described = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
-    metrics = [(key, float(value), 0) for key, value in values.items()]
-    by_epoch = history.set_index("epoch") if len(history) else history
-    for column in curves:
-        metrics += curve_metrics(f"learning_curve/{column}", by_epoch[column])
-    params = {**provenance["recipe"], "seed": provenance["seed"], "edition": provenance["edition"]}
-    return RunSpec(
-        experiment=f"{context.study}/sources",
-        notes=f"Source networks of study `{context.study}`: pretrained once, transferred to every target.",
-        identity=("crossprop.source_key", provenance["key"]),
-        fingerprint=hashlib.sha256(f"{provenance['key']}\n{described}".encode()).hexdigest()[:32],
-        name=source,
-        tags={
-            "crossprop.study": context.study,
-            "crossprop.source": source,
-            "crossprop.unit": unit,
-            "crossprop.data_hash": context.data_hashes.get(source, ""),
-            "mlflow.note.content": (
-                f"Source network for **{context.descriptions.get(source, source)}**\n\n{described}{_after(unit)}; "
-                f"{n_train:,} rows to learn from, {n_validation:,} to validate"
-            ),
-            **context.git_tags(),
-            **_source_tags(),
-        },
-        params={key: str(value) for key, value in params.items()},
-        metrics=metrics,
-        data_sets=_data_sets(context, source, unit, train=n_train, validation=n_validation),
-        seconds=provenance["seconds"],
     )
 
 
@@ -390,77 +369,50 @@ def _data_sets(context: RunContext, name: str, unit: str, **n_rows: int) -> list
                 schema=json.dumps({"mlflow_colspec": columns}),
                 profile=json.dumps({"num_rows": n, "unit": unit}),
             ),
-            tags=[
-                InputTag(
-                    "mlflow.data.context",
-                    {"train": "training", "test": "testing", "validation": "validation"}[part],
-                )
-            ],
+            tags=[InputTag("mlflow.data.context", _CONTEXTS[part])],
         )
         for part, n in n_rows.items()
     ]
 
 
-def _tags(outcome: CellOutcome, context: RunContext) -> dict[str, str]:
-    result = outcome.result
-    tags = {
-        "crossprop.study": result.study,
-        "crossprop.target": result.target,
-        "crossprop.method": str(result.method),
-        "crossprop.side": str(result.method.side),
-        "crossprop.protocol": result.protocol,
-        "crossprop.unit": result.unit,
-        "mlflow.note.content": _note(result),
-        **context.git_tags(),
-        **_source_tags(),
+def cell_tags(result: CellResult, context: RunContext) -> dict[str, str]:
+    """What a cell is, as tags of its run and of a version made of it; what is not known is left out."""
+    tags = {key: getattr(result, key) for key in _IDENTIFYING} | {
+        "side": result.method.side,
+        "data_hash": context.data_hashes.get(result.target),
+        "source_data_hash": context.data_hashes.get(result.source or ""),
     }
-    optional = {
-        "crossprop.source": result.source,
-        "crossprop.representation": result.representation,
-        "crossprop.layer": result.layer,
-        "crossprop.data_hash": context.data_hashes.get(result.target),
-        "crossprop.source_data_hash": context.data_hashes.get(result.source) if result.source else None,
-    }
-    tags |= {key: str(value) for key, value in optional.items() if value}
-    if len(outcome.trials):
-        tags["mlflow.loggedArtifacts"] = json.dumps([{"path": TRIALS_FILE, "type": "table"}])
-    return tags
+    return {f"crossprop.{key}": str(value) for key, value in tags.items() if value}
 
 
 def _source_tags() -> dict[str, str]:
     """Who and what made a run, for the UI's columns ``Created by`` and ``Source``."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = "unknown"
-    return {"mlflow.user": user, "mlflow.source.name": "crossprop", "mlflow.source.type": "LOCAL"}
+    return {"mlflow.user": user_name(), "mlflow.source.name": "crossprop", "mlflow.source.type": "LOCAL"}
 
 
-def _note(result: CellResult) -> str:
-    unit = _after(result.unit)
-    lines = [f"**{result.method.notation}** for **{result.target}**"]
+def describe(result: CellResult) -> str:
+    """What a cell is and how well it does, in markdown."""
+    unit = f" {result.unit}" if result.unit else ""
+    what = f"**{result.method.notation}** for **{result.target}**"
     if result.source:
-        lines[0] += f", from **{result.source}**" + (f", layer `{result.layer}`" if result.layer else "")
+        what += f", from **{result.source}**" + (f", layer `{result.layer}`" if result.layer else "")
     elif result.representation:
-        lines[0] += f", on {result.representation.short}"
-    if result.failure:
-        lines.append(f"Failed: {result.failure}")
-    if result.cv_mae_mean is not None and result.cv_mae is not None:
+        what += f", on {result.representation.short}"
+    lines = [what, *(f"{k}: {v}" for k, v in (("Failed", result.failure), ("Stopped", result.stopped)) if v)]
+    if result.cv_mae_mean is not None:
+        n_folds = len(result.cv_mae or ())
         lines.append(
-            f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.2g}{unit} "
-            f"({len(result.cv_mae)} folds)"
+            f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.2g}{unit} ({n_folds} folds)"
         )
     elif result.val_mae is not None:
-        why = "" if result.stopped else "; screened only, not the best of its method"
-        lines.append(f"Screening MAE {result.val_mae:.4g}{unit}{why}")
-    if result.stopped:
-        lines.append(f"Stopped: {result.stopped}")
+        lines.append(f"Screening MAE {result.val_mae:.4g}{unit}")
     if result.test_mae is not None:
-        interval = ""
-        if result.test_mae_low is not None and result.test_mae_high is not None:
-            interval = f" [{result.test_mae_low:.4g}, {result.test_mae_high:.4g}]"
+        bounds = [f"{v:.4g}" for v in (result.test_mae_low, result.test_mae_high) if v is not None]
+        interval = f" [{', '.join(bounds)}]" if bounds else ""
         lines.append(f"Hold-out MAE {result.test_mae:.4g}{interval}{unit} on {result.n_test:,} rows")
-    if result.strict_test_mae is not None and result.strict_n_train is not None:
+    if result.test_mae_ensemble is not None:
+        lines.append(f"Hold-out MAE of the ensemble {result.test_mae_ensemble:.4g}{unit}")
+    if result.strict_test_mae is not None:
         lines.append(
             f"Without training rows whose composition is in the hold-out: MAE {result.strict_test_mae:.4g}{unit} "
             f"({result.strict_n_train:,} rows to learn from)"
@@ -470,21 +422,9 @@ def _note(result: CellResult) -> str:
 
 
 def _params(result: CellResult) -> dict[str, str]:
-    settings = {
-        "method": str(result.method),
-        "source": result.source,
-        "representation": result.representation and str(result.representation),
-        "layer": result.layer,
-        "n_train": result.n_train,
-        "n_test": result.n_test,
-        "n_trials": result.n_trials,
-        "best_fold": result.best_fold,
-        "strict_n_train": result.strict_n_train,
-        "stopped": result.stopped,
-    }
+    settings = {key: getattr(result, key) for key in _SETTINGS}
     tuned = {f"tuned.{k}" if k in settings else k: v for k, v in result.hyperparameters.items()}
-    known = {key: value for key, value in settings.items() if value is not None}
-    return {key: str(value) for key, value in (known | tuned).items()}
+    return {k: str(v) for k, v in ({k: v for k, v in settings.items() if v is not None} | tuned).items()}
 
 
 def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
@@ -538,10 +478,6 @@ def _write_texts(folder: Path, context: RunContext) -> None:
     (folder / "configuration.yaml").write_text(context.config_text, encoding="utf-8")
     environment = json.dumps(context.environment(), indent=1, sort_keys=True)
     (folder / "environment.json").write_text(environment, encoding="utf-8")
-
-
-def _after(unit: str) -> str:
-    return f" {unit}" if unit else ""
 
 
 def _in_brackets(unit: str) -> str:

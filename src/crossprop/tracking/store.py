@@ -12,10 +12,8 @@ import os
 import re
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +42,6 @@ _PATHS = (
     ("model_versions", "source"),
 )
 """Where MLflow keeps absolute paths: it has no call that changes them, so ``relocate`` writes to its tables."""
-_SHOWN = 5
 
 _LOCKED = ("database is locked", "database table is locked", "database is busy")
 _SILENT = (
@@ -55,69 +52,62 @@ _SILENT = (
 )  # fmt: skip
 """Messages about a server, or a database behind it, that is down, starting or ending."""
 _FAILING = ("too many 500 error", "error code 500")
-
-_ADVICE = (
+_ADVICE = {
+    _FAILING: "the server answers with an internal error (500). Look at its log: its database may be gone or its disk "
+    "full. Then run again.",
     (
-        _FAILING,
-        "the server answers with an internal error (500). Look at its log: its database may be gone or its disk "
-        "full. Then run again.",
-    ),
+        "403 client error",
+        "error code 403",
+    ): "the server refuses this client. Start it with --allowed-hosts naming "
+    "this host, or sign in as it asks for (MLFLOW_TRACKING_TOKEN).",
+    ("404 client error", "not in a valid json format"): "what answers there is no MLflow server. Correct "
+    "MLFLOW_TRACKING_URI; behind a login page, sign in as your server asks for (MLFLOW_TRACKING_TOKEN).",
+    _LOCKED: "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, "
+    "a second run, a stopped UI) and run again; nothing was lost.",
     (
-        ("not in a valid json format",),
-        "what answers there is no MLflow server. Correct MLFLOW_TRACKING_URI; behind a login page, sign in as your "
-        "server asks for (MLFLOW_TRACKING_TOKEN).",
-    ),
+        "readonly database",
+        "read-only",
+        "permission denied",
+    ): "it cannot be written. Give yourself write permission on "
+    "the file and its folder, or name another store in MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db.",
     (
-        _LOCKED,
-        "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, "
-        "a second run, a stopped UI) and run again; nothing was lost.",
-    ),
+        "disk is full",
+        "no space left",
+        "disk quota exceeded",
+    ): "the disk is full. Free some space (`mlflow gc` removes "
+    "deleted runs) and run again; finished cells are kept.",
     (
-        ("readonly database", "read-only", "permission denied"),
-        "it cannot be written. Give yourself write permission on the file and its folder, or name another "
-        "store in MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db.",
-    ),
+        "not a database",
+        "malformed",
+        "file is encrypted",
+    ): "the file is damaged or is no SQLite database. Move it away "
+    "(and its -wal and -shm files) or restore a copy, then run again: the runs are recorded again from the stored "
+    "results.",
     (
-        ("disk is full", "no space left", "disk quota exceeded"),
-        "the disk is full. Free some space (`mlflow gc` removes deleted runs) and run again; finished cells "
-        "are kept.",
-    ),
+        "unable to open database file",
+        "no such file or directory",
+        "not a directory",
+    ): "its folder does not exist or cannot be entered. Correct the path or create the folder.",
     (
-        ("not a database", "malformed", "file is encrypted"),
-        "the file is damaged or is no SQLite database. Move it away (and its -wal and -shm files) or restore "
-        "a copy, then run again: the runs are recorded again from the stored results.",
-    ),
-    (
-        ("unable to open database file", "no such file or directory", "not a directory"),
-        "its folder does not exist or cannot be entered. Correct the path or create the folder.",
-    ),
-    (
-        ("out-of-date database schema", "can't locate revision"),
-        "it was written by another version of MLflow. Copy it, then run `mlflow db upgrade <uri>` with the "
-        "newer of the two versions.",
-    ),
-    (
-        _SILENT,
-        "nothing answers there. Start the server, or unset MLFLOW_TRACKING_URI to use the embedded store.",
-    ),
-)
+        "out-of-date database schema",
+        "can't locate revision",
+    ): "it was written by another version of MLflow. Copy it, "
+    "then run `mlflow db upgrade <uri>` with the newer of the two versions.",
+    _SILENT: "nothing answers there. Start the server, correct MLFLOW_TRACKING_URI, or unset it to use the embedded "
+    "store.",
+}
 
 
 def tracking_error(error: BaseException | str, store: str, doing: str) -> TrackingError:
-    """The error for a failure of a store: names the store, what was attempted, the reason and the next step.
-
-    Args:
-        error: What the store, the driver or the operating system reported.
-        store: Path or URI of the store; a password in it is hidden.
-        doing: What was attempted, e.g. ``"opening"`` or ``"recording cell 1f0c"``.
+    """The error for a failure of a store, with what was attempted (``doing``), the reason and the next step.
 
     Returns:
-        A ``StoreOutOfReachError`` where waiting may be enough, else a ``TrackingError``.
+        A ``StoreOutOfReachError`` where waiting may be enough, else a ``TrackingError``; without passwords.
     """
     text = _without_password(str(error).strip())
     failed = f"The tracking store {_without_password(store)} failed while {doing}"
     lowered = text.lower()
-    advice = next((advice for words, advice in _ADVICE if any(w in lowered for w in words)), None)
+    advice = next((advice for words, advice in _ADVICE.items() if any(w in lowered for w in words)), None)
     if advice is None:
         return TrackingError(f"{failed}: {' '.join(text.splitlines()[:3])[:400]}")
     passing = any(word in lowered for word in _LOCKED + _SILENT + _FAILING)
@@ -218,8 +208,7 @@ def client_of(uri: str) -> MlflowClient:
     """A client of the store, for runs and registry; nothing is asked of the store yet."""
     from mlflow import MlflowClient
 
-    # MLflow prints a traceback for every statement that fails; the error is reported in one sentence here.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    _silence_mlflow()
     _notice_replaced_files()
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -261,23 +250,6 @@ def connect(path: Path, wait_seconds: float = _WAIT_SECONDS) -> sqlite3.Connecti
     return sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
 
 
-@dataclass(frozen=True)
-class Relocation:
-    """What was, or would be, written.
-
-    Attributes:
-        old: Folder that was named.
-        new: Folder that is named now.
-        changed: Number of entries by table.
-        missing: Versions whose files are in neither folder.
-    """
-
-    old: Path
-    new: Path
-    changed: dict[str, int]
-    missing: tuple[str, ...]
-
-
 def local_path(location: str) -> Path | None:
     """The folder behind a path or a ``file:`` URL; ``None`` for every other kind of address."""
     parsed = urlparse(location)
@@ -287,13 +259,7 @@ def local_path(location: str) -> Path | None:
 
 
 def foreign_folders(path: Path) -> dict[Path, list[str]]:
-    """Folders that a store names for its experiments, other than ``mlruns`` beside it.
-
-    Args:
-        path: The store's file.
-
-    Returns:
-        For each folder, where its experiments lie in it.
+    """Folders that a SQLite file names for its experiments, other than ``mlruns`` beside it; with their places in it.
 
     Raises:
         TrackingError: The store cannot be read.
@@ -314,11 +280,9 @@ def foreign_folders(path: Path) -> dict[Path, list[str]]:
 
 
 def refuse_moved(path: Path, folder: Path | None = None) -> None:
-    """Refuse a store that was moved or copied together with its files.
+    """Refuse a SQLite file that was moved or copied together with its files.
 
-    Args:
-        path: The store's file.
-        folder: Ask only about the place of this folder, which is missing; about all if not given.
+    Where a ``folder`` is named, which is missing, only its place is looked at.
 
     Raises:
         TrackingError: The message names the command that corrects the paths.
@@ -328,27 +292,22 @@ def refuse_moved(path: Path, folder: Path | None = None) -> None:
     for old, experiments in foreign_folders(path).items():
         if folder is not None and (old.exists() or not folder.is_relative_to(old)):
             continue
-        if old.exists():
-            if any((here / name).is_dir() for name in experiments):
-                raise TrackingError(
-                    f"The store {path} is a copy: it still names files in {old}, of the checkout that it was copied "
-                    f"from, and would write there. '{command}' makes it name those in {here}."
-                )
-        elif here.is_dir():
-            raise TrackingError(
-                f"The store {path} was moved: it names files in {old}, which is gone, while {here} is here. "
-                f"'{command}' makes it name those; nothing is copied or lost."
-            )
+        if old.exists() and any((here / name).is_dir() for name in experiments):
+            reason = f"is a copy: it still names files in {old}, of the checkout it was copied from"
+        elif not old.exists() and here.is_dir():
+            reason = f"was moved: it names files in {old}, which is gone"
         elif not old.parent.exists():
-            raise TrackingError(
-                f"The store {path} names files in {old}, which is gone, and there is no {here}. Mount or put "
-                f"back that folder; or bring a copy of it to {here} and run '{command}', if it was moved."
-            )
+            reason = f"names files in {old}, which is gone. Mount that folder, or bring a copy of it to {here} first"
+        else:
+            continue
+        raise TrackingError(
+            f"The store {path} {reason}. '{command}' makes it name those in {here}; nothing is copied or lost."
+        )
 
 
 def relocate(
     uri: str | None = None, old: Path | None = None, new: Path | None = None, dry_run: bool = False
-) -> list[Relocation]:
+) -> list[str]:
     """Replace the folder in all paths that an embedded store holds, in one transaction.
 
     Args:
@@ -356,6 +315,9 @@ def relocate(
         old: Folder that it names; every one that is not the new one if not given.
         new: Folder where the files lie; ``mlruns`` beside the store if not given.
         dry_run: Report what would be written, and write nothing.
+
+    Returns:
+        What was written, one line for each folder, and the versions whose files are in neither folder.
 
     Raises:
         TrackingError: There is no such store, the files of registered versions are not in the new folder, or the
@@ -366,62 +328,56 @@ def relocate(
     if path is None or not path.is_file():
         what = f"{uri} is a server or another database" if path is None else f"There is no store at {path}"
         raise TrackingError(f"{what}. Name an embedded store, e.g. --uri sqlite:///mlflow.db.")
-    path = path.absolute()
-    new = (new or path.parent / ARTIFACTS).absolute()
+    new = (new or path.absolute().parent / ARTIFACTS).absolute()
     olds = [old.absolute()] if old else [f for f in foreign_folders(path) if f.resolve() != new.resolve()]
-    done = []
-    with (
-        named_faults(str(path), "writing where its files lie"),
-        store_lock(uri),
-        closing(connect(path)) as connection,
-    ):
+    lines = []
+    doing = "writing where its files lie"
+    with named_faults(str(path), doing), store_lock(uri), closing(connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         for folder in olds:
             missing = _missing_versions(connection, folder, new)
             changed: dict[str, int] = {}
             for table, column in _PATHS:
-                rows = _replace_prefix(connection, table, column, str(folder), str(new))
-                rows += _replace_prefix(connection, table, column, folder.as_uri(), new.as_uri())
+                rows = 0
+                for before, after in ((str(folder), str(new)), (folder.as_uri(), new.as_uri())):
+                    rows += connection.execute(
+                        f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) "
+                        f"WHERE {column} = ?2 OR substr({column}, 1, length(?2) + 1) = ?2 || '/'",
+                        (after, before),
+                    ).rowcount
                 changed[table] = max(changed.get(table, 0), rows)
-            done.append(Relocation(folder, new, changed, missing))
+            counts = ", ".join(f"{n} {table.replace('_', ' ')}" for table, n in changed.items())
+            lines.append(f"{folder} → {new}: {counts}{' would be changed (--dry-run)' if dry_run else ''}")
+            lines += [f"{v}: its files are in neither folder; register its winner again." for v in missing]
         connection.execute("ROLLBACK" if dry_run else "COMMIT")
-    return done
+    return lines or [f"{path} names the files beside it already; nothing to do."]
 
 
-def _replace_prefix(connection: sqlite3.Connection, table: str, column: str, old: str, new: str) -> int:
-    return connection.execute(
-        f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) "
-        f"WHERE {column} = ?2 OR substr({column}, 1, length(?2) + 1) = ?2 || '/'",
-        (new, old),
-    ).rowcount
-
-
-def _missing_versions(connection: sqlite3.Connection, old: Path, new: Path) -> tuple[str, ...]:
+def _missing_versions(connection: sqlite3.Connection, old: Path, new: Path) -> list[str]:
     """Versions whose files are in neither folder; refuses if versions would lose theirs."""
-    versions = list(_versions_in(connection, old))
-    absent = {label: place for label, place in versions if not (new / place).exists()}
-    lost = [label for label, place in absent.items() if (old / place).exists()]
-    if lost or (absent and len(absent) == len(versions)):
-        names = lost or list(absent)
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        where = f"they lie in {old}" if lost else f"and {old} is gone"
-        raise TrackingError(
-            f"{new} does not hold the files of {', '.join(names[:_SHOWN])}{more}; {where}. Nothing was changed. Bring "
-            f"{ARTIFACTS} to {new} first, or name the folder that has them: crossprop relocate --to <folder>."
-        )
-    return tuple(absent)
-
-
-def _versions_in(connection: sqlite3.Connection, old: Path) -> Iterator[tuple[str, Path]]:
-    """Label of every version whose files the store places in a folder, and the place within it."""
     rows = connection.execute(
-        "SELECT name, version, coalesce(storage_location, source) FROM model_versions "
+        "SELECT name || ' version ' || version, coalesce(storage_location, source) FROM model_versions "
         "WHERE current_stage != 'Deleted_Internal'"
     )
-    for name, version, location in rows:
-        folder = local_path(str(location or ""))
-        if folder is not None and folder.is_relative_to(old):
-            yield f"{name} version {version}", folder.relative_to(old)
+    folders = {label: local_path(str(location or "")) for label, location in rows}
+    places = {
+        k: folder.relative_to(old) for k, folder in folders.items() if folder and folder.is_relative_to(old)
+    }
+    absent = [label for label, place in places.items() if not (new / place).exists()]
+    lost = [label for label in absent if (old / places[label]).exists()]
+    if lost or (absent and len(absent) == len(places)):
+        where = f"they lie in {old}" if lost else f"and {old} is gone"
+        raise TrackingError(
+            f"{new} does not hold the files of {', '.join(lost or absent)}; {where}. Nothing was changed. Bring "
+            f"{ARTIFACTS} to {new} first, or name the folder that has them: crossprop relocate --to <folder>."
+        )
+    return absent
+
+
+def _silence_mlflow() -> None:
+    """No list of migrations, and no traceback for a statement that fails: the error is reported in one sentence."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _without_password(text: str) -> str:
@@ -486,15 +442,8 @@ def _create(path: Path) -> None:
 
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
-    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        SqlAlchemyStore(f"sqlite:///{unfinished}", str(path.parent / ARTIFACTS)).engine.dispose()
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    _silence_mlflow()
+    SqlAlchemyStore(f"sqlite:///{unfinished}", str(path.parent / ARTIFACTS)).engine.dispose()
     with closing(connect(unfinished)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     unfinished.replace(path)
@@ -502,30 +451,20 @@ def _create(path: Path) -> None:
 
 def _examine(path: Path, wait_seconds: float) -> None:
     """Refuse a damaged, foreign, locked or read-only file; switch the write-ahead mode on."""
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            with closing(connect(path, max(deadline - time.monotonic(), 0.1))) as connection:
-                verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if verdict != "ok":
-                    raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
-                rows = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-                tables = {name for (name,) in rows}
-                if tables and not {"experiments", "runs"} <= tables:
-                    found = ", ".join(sorted(tables)[:5])
-                    raise TrackingError(
-                        f"{path} is a SQLite database, but not MLflow's: it holds {found}. Name another file "
-                        "in MLFLOW_TRACKING_URI."
-                    )
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("ROLLBACK")
-                _refresh_statistics(connection)
-                return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.2)
+    with closing(connect(path, wait_seconds)) as connection:
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        if tables and not {"experiments", "runs"} <= tables:
+            raise TrackingError(
+                f"{path} is a SQLite database, but not MLflow's: it holds {', '.join(sorted(tables)[:5])}. Name "
+                "another file in MLFLOW_TRACKING_URI."
+            )
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+        _refresh_statistics(connection)
 
 
 def _refresh_statistics(connection: sqlite3.Connection) -> None:
@@ -534,20 +473,11 @@ def _refresh_statistics(connection: sqlite3.Connection) -> None:
 
 
 def _check_server(uri: str) -> None:
+    """Ask an MLflow server once whether it is there; its client alone would repeat the request."""
     import requests
 
-    try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=10)
-    except requests.RequestException as error:
-        raise TrackingError(
-            f"No MLflow server answers at {uri} ({type(error).__name__}). Start it, correct "
-            "MLFLOW_TRACKING_URI, or unset it to use the embedded store."
-        ) from error
-    if answer.status_code != 200:
-        raise TrackingError(
-            f"{uri} answers {answer.status_code} instead of an MLflow server's health report. Correct "
-            "MLFLOW_TRACKING_URI; for 403, start the server with --allowed-hosts naming this host."
-        )
+    with named_faults(uri, "connecting"):
+        requests.get(f"{uri.rstrip('/')}/health", timeout=10).raise_for_status()
 
 
 def _check_database(uri: str) -> None:

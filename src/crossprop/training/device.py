@@ -1,4 +1,4 @@
-"""One place where a process is told its backend, its threads and its share of a GPU."""
+"""The backend, the threads and the GPU memory of a process."""
 
 from __future__ import annotations
 

@@ -62,12 +62,14 @@ def written(number: Decimal, style: dict[str, str]) -> tuple[str, float]:
 def tables(draw: st.DrawFn) -> Rendered:
     separator = draw(st.sampled_from([",", ";", "\t", "|"]))
     decimal = draw(st.sampled_from([".", ","]))
+    # In a file with commas between its fields a lone point is one of decimals.
+    marks = {".": ",", ",": "." if separator != "," else ""}
     exponent = draw(st.sampled_from(["2", "-3", "10"]))
     power = draw(st.sampled_from(["", "", "", "e{}", "E{}", "D{}", "·10^{}", " x 10^{}", "×10{sup}"]))
     superscript = exponent.translate(str.maketrans("0123-", "⁰¹²³⁻"))
     style = {
         "decimal": decimal,
-        "thousands": draw(st.sampled_from(["", "", "'", " ", "." if decimal == "," else ","])),
+        "thousands": draw(st.sampled_from(["", "", "'", " ", marks[decimal]])),
         "power": power.format(exponent, sup=superscript),
         "exponent": exponent,
     }

@@ -61,7 +61,7 @@ def test_the_report_says_what_was_read_and_found(done):
 def test_the_hold_out_error_of_the_report_is_that_of_the_saved_model(done):
     folder = done[2].parent / "model"
     data = pd.read_csv(folder / "data.csv").query("split == 'test'")
-    model = ServedModel.load(folder, compiled=False)
+    model = ServedModel.load(folder)
     values = model.predict(fraction_matrix(data["formula"]), intervals=False).value
     assert np.abs(values - data["value"]).mean() == pytest.approx(done[0]["winner"]["holdout"]["mae"])
 

@@ -17,7 +17,7 @@ FORMULAS = rows_of(60)["formula"].tolist()
 
 
 def test_another_coverage_is_that_of_the_saved_model_with_what_its_folds_gain_together(quick_fit):
-    model = ServedModel.load(quick_fit.model_folder_, compiled=False)
+    model = ServedModel.load(quick_fit.model_folder_)
     without_gain = model.evidence.assign(y_pred_single=model.evidence["y_pred"])
     saved = model.with_coverage(0.6)
     assert saved.calibration.scale < model.calibration.at_coverage(without_gain, 0.6).scale
@@ -27,7 +27,7 @@ def test_another_coverage_is_that_of_the_saved_model_with_what_its_folds_gain_to
 
 
 def test_the_stated_coverage_is_that_of_the_saved_model(quick_fit):
-    expected = ServedModel.load(quick_fit.model_folder_, compiled=False).predict(fraction_matrix(FORMULAS))
+    expected = ServedModel.load(quick_fit.model_folder_).predict(fraction_matrix(FORMULAS))
     for coverage in (None, 0.9):
         judged = quick_fit.predict_interval(FORMULAS, coverage=coverage)
         np.testing.assert_allclose(judged, np.stack([expected.lower, expected.upper], axis=1))

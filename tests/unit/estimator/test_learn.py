@@ -71,7 +71,7 @@ def test_every_method_is_cross_validated_and_the_best_wins(outcome):
 
 
 def test_the_model_is_written_with_its_name_unit_and_evidence(outcome):
-    model = ServedModel.load(outcome[0].model, compiled=False)
+    model = ServedModel.load(outcome[0].model)
     assert (model.info["study"], model.info["target"], model.info["unit"]) == ("own", "hardness", "GPa")
     assert model.holdout_mae == pytest.approx(outcome[0].winner.test_mae_ensemble)
     assert model.n_training == outcome[0].winner.n_train
@@ -164,6 +164,9 @@ def test_cached_networks_are_used_where_there_is_no_time_to_train(tmp_path, monk
     settings = Settings(sources="auto", minutes=0.1)
     plan = plan_fit(rows_of(30).assign(split="train"), settings, tmp_path, silent)
     assert plan.networks.folder == cached
+    again = plan_fit(rows_of(30).assign(split="train"), settings, tmp_path, silent)
+    assert again.networks.folder == cached.resolve()
+    assert again.params == plan.params
     assert Method.BOOST_SOURCES in plan.params.study.methods
 
 

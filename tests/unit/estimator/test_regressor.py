@@ -186,7 +186,7 @@ def test_unfitted_it_predicts_nothing(method):
 
 
 def test_intervals_hold_their_share_of_the_out_of_fold_values(fitted):
-    rows = ServedModel.load(fitted.model_folder_, compiled=False).evidence
+    rows = ServedModel.load(fitted.model_folder_).evidence
     for coverage in (0.5, 0.8):
         half = np.diff(fitted.predict_interval(FORMULAS, coverage=coverage), axis=1).max() / 2
         held = (np.abs(rows["y_true"] - rows["y_pred"]) <= half + 1e-9).mean()
@@ -278,7 +278,7 @@ def test_repeated_compositions_stay_together_within_a_fit():
 
 
 def test_a_hold_out_is_measured_where_one_is_asked_for(quick_fit):
-    assert ServedModel.load(quick_fit.model_folder_, compiled=False).holdout_mae > 0
+    assert ServedModel.load(quick_fit.model_folder_).holdout_mae > 0
 
 
 def test_without_networks_auto_says_that_nothing_was_transferred(tmp_path, monkeypatch):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 
 import numpy as np
@@ -23,7 +21,7 @@ from crossprop.experiments.pretrain import (
 )
 from crossprop.features.matrices import load_combined, write_features
 from crossprop.methods import Representation
-from crossprop.models.fitted import network_outputs, save_network, standardised
+from crossprop.models.fitted import network_outputs, standardised
 from crossprop.models.target_transform import TargetTransform
 from crossprop.models.transfer import load_network, weights_digest
 from crossprop.paths import StudyPaths
@@ -222,26 +220,6 @@ def test_network_learns_where_every_composition_is_known_for_one_source_only(par
         assert error < 0.5 * medians[source]
 
 
-def test_full_disk_leaves_no_half_of_a_joint_network(params, paths, quick, monkeypatch):
-    from crossprop.experiments import pretrain
-
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pretrain.np, "save", full)
-    with pytest.raises(StoreError, match=r"all_sources cannot be written: .*No space left on device"):
-        pretrain_joint(params, "all_sources", UNITS, paths, lambda line: None)
-    assert not paths.joint_model("all_sources").exists()
-    assert list(paths.joint_model("all_sources").parent.iterdir()) == []
-
-
-def test_network_of_one_source_is_a_joint_network_too(pretrained_joint):
-    provenance = load_provenance(pretrained_joint)
-    assert provenance["sources"] == [ENERGY]
-    assert load_network(pretrained_joint / "network.keras").output_shape == (None, 1)
-    assert np.load(pretrained_joint / "scaling.npy").shape == (2, 231)
-
-
 def test_damaged_scaling_says_what_to_do(pretrained_joint, tmp_path):
     from crossprop.experiments.inputs import scaling_of
 
@@ -328,21 +306,3 @@ def test_source_without_validation_rows_is_refused(prepared, tiny_params):
     pd.read_parquet(table).assign(split="train").to_parquet(table)
     with pytest.raises(DataError, match=r"has no validation rows\. Run 'dvc repro prepare' again"):
         pretrain_source(tiny_params(), "formation_energy", "eV/atom", prepared, lambda line: None)
-
-
-def test_full_disk_leaves_no_half_of_a_network(prepared, tiny_params, monkeypatch, folder):
-    from crossprop.experiments import pretrain
-    from crossprop.training.trainer import NetworkTrainer
-
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(pretrain, "NetworkTrainer", lambda jit: NetworkTrainer())
-    monkeypatch.setattr(pretrain, "save_network", full)
-    with pytest.raises(StoreError, match=r"No space left on device.*Free some space or correct"):
-        pretrain_source(tiny_params(), "formation_energy", "eV/atom", prepared, lambda line: None)
-    assert list(prepared.source_model("formation_energy").parent.iterdir()) == []
-    monkeypatch.setattr(pretrain, "save_network", save_network)
-    pretrain_source(tiny_params(), "formation_energy", "eV/atom", prepared, lambda line: None)
-    again = json.loads((prepared.source_model("formation_energy") / "provenance.json").read_text())
-    assert again["data_sha256"] == load_provenance(folder)["data_sha256"]

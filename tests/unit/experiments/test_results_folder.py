@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -187,13 +184,6 @@ def test_learning_curve_lies_beside_the_rest_though_it_may_be_empty(made):
     assert len(pd.read_parquet(made.folder / "learning_curve.parquet")) == 0
 
 
-def test_old_results_are_replaced_whole(made):
-    made.folder.mkdir(parents=True)
-    (made.folder / "stale.json").write_text("{}")
-    made.write()
-    assert not (made.folder / "stale.json").exists()
-
-
 def test_target_without_a_winner_has_an_empty_model_folder(made):
     lost = (made.outcome.outcomes[0], made.outcome.outcomes[3])
     made.write(outcomes=lost, winners=choose_winners(o.result for o in lost), model=None)
@@ -207,20 +197,3 @@ def test_lost_model_is_named(made):
     with pytest.raises(StoreError, match=r"the model fold_01 of ml\(EF\) is gone from the cell store"):
         made.write(model=replace(model, parts=(lost,)))
     assert not list(made.folder.parent.iterdir()), "no half of it is left"
-
-
-def test_full_disk_keeps_the_old_results(made, monkeypatch):
-    folder = made.folder
-    made.write()
-    before = (folder / "cells.json").read_bytes()
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(shutil, "copytree", full)
-    with pytest.raises(
-        StoreError, match=r"slme cannot be written: .*No space left on device.*Free some space"
-    ):
-        made.write()
-    assert (folder / "cells.json").read_bytes() == before
-    assert not list(folder.parent.glob("*.tmp"))

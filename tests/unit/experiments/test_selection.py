@@ -36,7 +36,7 @@ FOUR = [FIRST, SECOND, THIRD, FOURTH]
 MAES = errors(finetune=4.0, modfinetune=2.0, freezing=3.0, dl_featextr=2.5)
 
 
-def test_the_best_of_a_heat_go_on_in_the_order_given():
+def test_the_best_of_a_bracket_go_on_in_the_order_given():
     going, stopped = after_screening(FOUR, MAES, fidelity())
     assert going == [SECOND, FOURTH]
     assert stopped == {
@@ -61,7 +61,7 @@ def test_earlier_of_equals_goes_on():
     assert stopped["freezing"] == "after screening: 0.0 % behind finetune"
 
 
-def test_screening_bracket_nobody_is_settled():
+def test_empty_bracket_is_settled():
     assert after_screening([], {}, fidelity()) == ([], {})
     assert after_first_fold([], {}, fidelity()) == ([], {})
 
@@ -109,7 +109,7 @@ def test_the_best_always_goes_on():
 
 
 @pytest.mark.parametrize(
-    ("method", "heat", "race"),
+    ("method", "screening", "first_fold"),
     [
         ("ml", (Side.SCRATCH, Family.REGRESSOR, False), (Side.SCRATCH, False)),
         ("boost", (Side.SCRATCH, Family.REGRESSOR, True), (Side.SCRATCH, True)),
@@ -121,10 +121,10 @@ def test_the_best_always_goes_on():
         ("base", (Side.BASE, Family.BASE, False), (Side.BASE, False)),
     ],
 )
-def test_methods_of_ours_run_apart_from_the_papers(method, heat, race):
+def test_extension_methods_are_compared_apart_from_the_papers(method, screening, first_fold):
     cell = make_cell(Method(method))
-    assert screening_bracket(cell) == heat
-    assert first_fold_bracket(cell) == race
+    assert screening_bracket(cell) == screening
+    assert first_fold_bracket(cell) == first_fold
 
 
 def test_scratch_methods_of_the_paper_are_a_category_by_representation():
@@ -172,7 +172,7 @@ def test_earlier_cell_wins_a_tie_whatever_the_order_of_the_results(cells):
     assert best_of_method(cells, dict(reversed(found.items())))[Method.FINETUNE] is cells[3]
 
 
-def test_failed_cells_have_no_say(cells):
+def test_failed_cells_are_left_out(cells):
     best = best_of_method(cells, maes(cells, 9.0, None, 2.0, None, None, None))
     assert best == {Method.BASE: cells[0], Method.ML: cells[2]}
 
@@ -186,7 +186,7 @@ def test_each_side_is_chosen_by_the_mean_over_the_folds():
     assert winners.winner is low_mean
 
 
-def test_hold_out_has_no_say():
+def test_hold_out_does_not_choose():
     good_luck = result("ml", (3.0, 3.0), test_mae=0.1, val_mae=0.1)
     chosen = result("dl", (2.0, 2.0), test_mae=50.0, val_mae=50.0)
     assert choose_winners([good_luck, chosen]).best_sc is chosen
@@ -204,7 +204,7 @@ def test_base_never_wins():
     assert choose_winners([result("base", (0.0, 0.0))]).winner is None
 
 
-def test_best_of_the_sides_are_the_papers_and_the_winner_may_be_ours():
+def test_best_of_the_sides_are_the_papers_and_the_winner_may_be_an_extension():
     ml, finetune = result("ml", (3.0, 3.0)), result("finetune", (4.0, 4.0))
     boost, resnet = result("boost", (1.0, 1.0)), result("resnet_finetune", (2.0, 2.0))
     winners = choose_winners([ml, finetune, boost, resnet])
@@ -212,7 +212,7 @@ def test_best_of_the_sides_are_the_papers_and_the_winner_may_be_ours():
     assert winners.best_extension is winners.winner is boost
 
 
-def test_blend_is_one_of_ours():
+def test_blend_is_an_extension_method():
     ml, blend = result("ml", (3.0, 3.0)), result("blend", (2.0, 2.0))
     winners = choose_winners([ml, blend])
     assert (winners.best_sc, winners.best_tl, winners.winner) == (ml, None, blend)
@@ -220,7 +220,7 @@ def test_blend_is_one_of_ours():
     assert (alone.best_sc, alone.best_tl, alone.winner) == (None, None, blend)
 
 
-def test_paper_wins_a_tie_with_ours():
+def test_paper_wins_a_tie_with_an_extension():
     transfer, boost = result("freezing", (2.0, 2.0)), result("boost", (1.0, 3.0))
     winners = choose_winners([boost, transfer])
     assert winners.winner is transfer
@@ -267,9 +267,9 @@ def test_result_survives_json():
         representation=Representation.ACTIVATIONS, layer="hidden_03", n_train=2, n_test=1, failure="diverged",
     )  # fmt: skip
     assert CellResult.from_dict(json.loads(json.dumps(screened.as_dict()))) == screened
-    raced = result(
+    pruned = result(
         "boost", None, rung_mae=(1.5,), stopped="after fold 1 of 3: 12.0 % behind resnet", strict_n_train=4,
         strict_test_mae=0.25,
     )  # fmt: skip
-    assert CellResult.from_dict(json.loads(json.dumps(raced.as_dict()))) == raced
+    assert CellResult.from_dict(json.loads(json.dumps(pruned.as_dict()))) == pruned
     assert screened.label == "dl_featextr(band_gap, hidden_03)"

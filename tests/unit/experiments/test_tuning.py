@@ -81,10 +81,6 @@ def test_same_seed_draws_the_same_trials_and_another_seed_others():
     assert not first.equals(other)
 
 
-def test_study_in_a_journal_gives_the_trials_of_one_in_memory(tmp_path):
-    assert without_times(run(journal=tmp_path / "a" / "j.log").trials).equals(without_times(run().trials))
-
-
 def test_study_interrupted_between_trials_goes_on_as_if_it_had_not_been(tmp_path):
     straight = without_times(run(journal=tmp_path / "straight.log").trials)
     calls = []
@@ -227,10 +223,6 @@ def test_ceiling_in_seconds_is_looked_at_between_trials(monkeypatch):
     monkeypatch.setattr("crossprop.experiments.tuning.monotonic", lambda: next(clock))
     outcome = run(seconds=35.0)
     assert len(outcome.trials) == 4  # at 10, 20 and 30 seconds there is time left, at 40 there is none
-
-
-def test_first_trial_runs_whatever_the_ceiling():
-    assert len(run(seconds=1e-9).trials) == 1
 
 
 def test_ceiling_counts_anew_after_an_interruption(tmp_path):

@@ -14,6 +14,7 @@ from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
 from crossprop.models.saved import load_predictor
 from crossprop.tracking import registration, registry
+from crossprop.tracking.gates import read_evidence
 from crossprop.tracking.provenance import process_tags
 from crossprop.tracking.registration import Winner, folder_requirements, register_winners
 from crossprop.tracking.runs import MlflowRecorder
@@ -38,12 +39,8 @@ def checked_here(monkeypatch):
 
 @pytest.fixture
 def winner(context, saved_ensemble, make_outcome):
-    """A winner whose predictions are the saved ensemble's own."""
     outcome = make_outcome()
-    predictions = outcome.predictions
-    values = load_predictor(saved_ensemble).predict(fraction_matrix(predictions["formula"]))
-    predictions["y_pred_ensemble"] = np.where(predictions["split"] == "test", values, np.nan)
-    return Winner(MlflowRecorder(context).record(outcome), outcome.result, saved_ensemble, predictions)
+    return Winner(MlflowRecorder(context).record(outcome), outcome.result, saved_ensemble)
 
 
 @pytest.fixture
@@ -90,7 +87,8 @@ def test_challenger_gives_the_logged_predictions_back_in_a_fresh_process(context
     )
     assert done.returncode == 0, done.stderr
     got = pd.read_csv(tmp_path / "got.csv", keep_default_na=False)
-    test = winner.predictions.query("split == 'test'").set_index("formula")["y_pred_ensemble"]
+    evidence = pd.read_parquet(winner.model_folder / "evidence.parquet")
+    test = evidence.query("split == 'test'").set_index("formula")["y_pred"]
     np.testing.assert_allclose(got["value"][:2], test[["NaCl", "TiO2"]])
     np.testing.assert_allclose(got["upper"] - got["value"], 20.0)
     assert list(got["in_domain"]) == [True, True, False]
@@ -101,16 +99,15 @@ def test_version_carries_cell_errors_hashes_and_what_the_gates_need(client, winn
     version, created = register(winner)
     found = client.get_model_version_by_alias("demo.bulk_modulus", "challenger")
     assert (str(found.version), created, found.run_id) == (version.version, True, winner.run_id)
-    training = winner.predictions.query("split == 'validation'")["y_true"].mean()
-    base = (winner.predictions.query("split == 'test'")["y_true"] - training).abs().mean()
+    evidence = read_evidence(winner.model_folder, winner.name)
     expected = {
         "cell": "ab12", "data_hash": "d" * 32, "git_commit": "c" * 40, "git_dirty": "true", "method": "ml",
         "test_mae": "11", "test_mae_low": "9", "test_mae_ensemble": "10.5", "n_test": "6", "n_train": "54",
-        "base_mae": f"{base:.6g}",
+        "base_mae": f"{evidence.base_mae():.6g}",
     }  # fmt: skip
     assert {f"crossprop.{key}": value for key, value in expected.items()}.items() <= found.tags.items()
     assert "GPa" in client.get_registered_model("demo.bulk_modulus").description
-    assert "Hold-out MAE of this ensemble 10.5 GPa." in found.description
+    assert "Hold-out MAE of the ensemble 10.5 GPa" in found.description
     assert [m.model_id for m in client.get_run(winner.run_id).outputs.model_outputs] == [version.model_id]
 
 
@@ -159,7 +156,9 @@ def test_next_winner_becomes_challenger_and_the_former_version_stays_loadable(cl
 
 
 def test_model_that_gives_other_predictions_is_not_registered(client, winner, register):
-    winner.predictions.loc[winner.predictions["formula"] == "GaAs", "y_pred_ensemble"] += 5.0
+    evidence = pd.read_parquet(winner.model_folder / "evidence.parquet")
+    evidence.loc[evidence["formula"] == "GaAs", "y_pred"] += 5.0
+    evidence.to_parquet(winner.model_folder / "evidence.parquet")
     with pytest.raises(TrackingError, match=r"was not registered: it gives .* for GaAs, .* was logged"):
         register(winner)
     assert versions_of(client) == []
@@ -175,11 +174,7 @@ def test_missing_run_is_named_with_what_to_do(winner, register):
     ("parts", "needed", "not_needed"),
     [
         ([("finetune", "elemental_fractions")], {"keras", "tensorflow"}, {"matminer"}),
-        (
-            [("ml_featextr", "activations")],
-            {"keras", "tensorflow", "scikit-learn", "skops"},
-            {"matminer"},
-        ),
+        ([("ml_featextr", "activations")], {"keras", "tensorflow", "scikit-learn", "skops"}, {"matminer"}),
         ([("ml", "physical_attributes")], {"matminer", "scikit-learn"}, {"keras"}),
         (
             [("boost_sources", "predicted_sources"), ("ml", "elemental_fractions")],
@@ -224,7 +219,7 @@ def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(
 ):
     damaged = tmp_path / "damaged"
     shutil.copytree(winner.model_folder, damaged)
-    for file in damaged.rglob("*.skops"):
+    for file in damaged.rglob("member.npz"):
         file.write_bytes(b"nothing of use")
     other = replace(winner.result, target="formation_energy", cell="cd34")
     seen = []

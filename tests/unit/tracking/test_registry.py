@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from registries import NAME, add_version, aliases_of, client_of, evidence_table, make_model
+from registries import NAME, add_version, client_of, evidence_table, make_model
 from rich.text import Text
 
 from crossprop.errors import TrackingError, UnknownModelError
@@ -14,7 +14,6 @@ from crossprop.experiments.results import StoreOutOfReachError
 from crossprop.tracking import registry
 from crossprop.tracking.overview import age, history_lines, overview_rows, overview_table
 from crossprop.tracking.registry import all_models, assert_complete, champions, find_version, predictor_folder
-from crossprop.tracking.store import prepare_store, tracking_error
 
 
 @pytest.fixture
@@ -262,21 +261,6 @@ def test_names_with_odd_characters_are_found_and_shown_whole(uri, model, name):
     assert target in [Text.from_markup(cell).plain for cell in text.cells]
 
 
-@pytest.mark.parametrize(
-    ("said", "kind", "advice"),
-    [
-        ("too many 500 error responses", StoreOutOfReachError, "Look at its log"),
-        ("was not in a valid JSON format", TrackingError, "no MLflow server"),
-        ("Connection broken: IncompleteRead(1 bytes read)", StoreOutOfReachError, "nothing answers"),
-    ],
-)
-def test_troubles_of_a_server_are_told_apart_and_no_password_is_shown(said, kind, advice):
-    error = tracking_error(f"https://ann:secret@host: {said}", "https://ann:secret@host", "looking")
-    assert type(error) is kind
-    assert advice in str(error)
-    assert "secret" not in str(error)
-
-
 @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns"])
 def test_folder_of_files_is_no_store(uri):
     with pytest.raises(TrackingError, match="a folder of files, which MLflow no longer supports"):
@@ -310,9 +294,3 @@ def test_age_is_told_in_its_largest_unit():
     start = datetime(2026, 1, 1, tzinfo=UTC)
     told = [age(start, start + timedelta(seconds=s)) for s in (5, 90, 7_300, 86_400 * 3, 86_400 * 800)]
     assert told == ["5 s", "1 min", "2 h", "3 d", "2 y"]
-
-
-def test_lookup_needs_no_prepared_store_of_its_own_making(uri, model):
-    prepare_store(uri)
-    add_version(uri, model, alias="champion")
-    assert aliases_of(uri) == {"champion": "1"}

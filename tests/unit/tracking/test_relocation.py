@@ -65,8 +65,8 @@ def test_copied_checkout_does_not_write_into_the_one_it_was_copied_from(checkout
     uri = f"sqlite:///{copy / 'mlflow.db'}"
     with pytest.raises(TrackingError, match=r"is a copy: it still names files in .*checkout/mlruns"):
         prepare_store(uri)
-    (done,) = relocate(uri, dry_run=True)
-    assert done.changed["model_versions"] == 1
+    (line,) = relocate(uri, dry_run=True)
+    assert "1 model versions would be changed" in line
     assert predictor_folder(uri, find_version(uri, NAME)).is_relative_to(root)
     relocate(uri)
     assert predictor_folder(uri, find_version(uri, NAME)).is_relative_to(copy)

@@ -85,27 +85,35 @@ def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path):
     prepare_store(uri, wait_seconds=0.5)
 
 
-def test_file_that_is_no_database_is_named_and_left_alone(tmp_path):
-    path = tmp_path / "mlflow.db"
+def _notes(path):
     path.write_text("these are my notes, " * 100, encoding="utf-8")
-    with pytest.raises(TrackingError, match="damaged or is no SQLite database"):
-        prepare_store(f"sqlite:///{path}")
-    assert path.read_text(encoding="utf-8").startswith("these are my notes")
 
 
-def test_truncated_database_is_named(uri, tmp_path):
-    path = tmp_path / "mlflow.db"
+def _truncated(path):
     path.write_bytes(path.read_bytes()[: 200 * 1024])
-    with pytest.raises(TrackingError, match="damaged"):
-        prepare_store(uri)
 
 
-def test_somebody_elses_database_is_refused(tmp_path):
-    path = tmp_path / "notes.db"
+def _foreign(path):
+    path.unlink()
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE recipes (name TEXT)")
-    with pytest.raises(TrackingError, match="not MLflow's: it holds recipes"):
-        prepare_store(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_notes, "damaged or is no SQLite database"),
+        (_truncated, "damaged"),
+        (_foreign, "not MLflow's: it holds recipes"),
+    ],
+)
+def test_damaged_or_foreign_file_is_named_and_left_alone(uri, tmp_path, spoil, message):
+    path = tmp_path / "mlflow.db"
+    spoil(path)
+    before = path.read_bytes()
+    with pytest.raises(TrackingError, match=message):
+        prepare_store(uri)
+    assert path.read_bytes() == before
 
 
 def test_store_of_another_mlflow_version_is_refused_with_the_command_that_helps(uri, tmp_path):
@@ -128,24 +136,35 @@ def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("said", "advice"),
+    ("said", "advice", "waits"),
     [
-        ("attempt to write a readonly database", "cannot be written"),
-        ("database or disk is full", "disk is full"),
-        ("database is locked", "another process holds it"),
-        ("something new", "something new"),
+        ("attempt to write a readonly database", "cannot be written", False),
+        ("database or disk is full", "disk is full", False),
+        ("database disk image is malformed", "is damaged", False),
+        ("was not in a valid JSON format", "no MLflow server", False),
+        ("403 Client Error: FORBIDDEN for url", "--allowed-hosts", False),
+        ("something new", "something new", False),
+        ("database is locked", "another process holds it", True),
+        ("too many 500 error responses", "Look at its log", True),
+        ("Connection broken: IncompleteRead(1 bytes read)", "nothing answers", True),
+        ("API request to endpoint /runs/create failed with error code 503 != 200.", "nothing answers", True),
+        ("server closed the connection unexpectedly", "nothing answers", True),
     ],
 )
-def test_error_says_what_happened_to_which_store(said, advice):
-    error = tracking_error(sqlite3.OperationalError(said), "/data/mlflow.db", "recording cell ab12")
-    assert "/data/mlflow.db failed while recording cell ab12" in str(error)
+def test_error_says_what_happened_to_which_store_and_whether_waiting_helps(said, advice, waits):
+    error = tracking_error(
+        f"https://ann:secret@host: {said}", "https://ann:secret@host", "recording cell ab12"
+    )
+    assert "https://ann:***@host failed while recording cell ab12" in str(error)
     assert advice in str(error)
+    assert "secret" not in str(error)
+    assert isinstance(error, StoreOutOfReachError) is waits
 
 
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("http://127.0.0.1:9", "No MLflow server answers at http://127.0.0.1:9"),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9 failed while connecting: nothing answers there"),
         ("./mlruns", "no longer supports"),
         ("file:///tmp/mlruns", "no longer supports"),
         ("sqlite:///:memory:", "in memory"),
@@ -160,19 +179,3 @@ def test_statistics_can_be_refreshed(uri, tmp_path):
     analyze_store(uri)
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0] > 0
-
-
-@pytest.mark.parametrize(
-    ("said", "waits"),
-    [
-        ("database is locked", True),
-        ("HTTPConnectionPool(host='tracking', port=5000): Max retries exceeded with url: /", True),
-        ("API request to endpoint /api/2.0/mlflow/runs/create failed with error code 503 != 200.", True),
-        ("server closed the connection unexpectedly", True),
-        ("database or disk is full", False),
-        ("database disk image is malformed", False),
-        ("something new", False),
-    ],
-)
-def test_only_what_may_pass_is_worth_waiting_for(said, waits):
-    assert isinstance(tracking_error(said, "the store", "recording"), StoreOutOfReachError) is waits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.data.compositions import COLUMN, fraction_matrix
+from crossprop.data.compositions import COLUMN, composition_keys, fraction_matrix
 from crossprop.data.user_columns import ElementColumns, element_of, formulas_of
 from crossprop.data.user_rows import read_own_file
 from crossprop.errors import OwnFileError
@@ -68,3 +68,51 @@ def test_columns_of_elements_without_formulas_are_pointed_at(tmp_path):
     path.write_text("Al,Ni,Fe,hardness\n25,5,70,1\n10,20,70,2\n")
     with pytest.raises(OwnFileError, match=r"Al, Ni, Fe are named by elements.*--element-columns atomic"):
         read_own_file(path, target="hardness")
+
+
+STEEL = "Fe (wt%),C (wt%),Si (wt%),strength\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text, kind):
+        (tmp_path / "steel.csv").write_text(text)
+        return read_own_file(tmp_path / "steel.csv", target="strength", element_columns=kind)
+
+    return read
+
+
+def test_a_header_in_percent_says_what_the_balance_is_to(read):
+    rows = "".join(f"{{}},0.{i:02d},0.2,{i}\n" for i in range(1, 21))
+    balanced = read(STEEL + rows.replace("{}", "bal."), "weight").rows
+    stated = read(
+        STEEL + "".join(f"{99.8 - i / 100:.2f},0.{i:02d},0.2,{i}\n" for i in range(1, 21)), "weight"
+    ).rows
+    assert balanced["composition"].tolist() == stated["composition"].tolist()
+    moles = [99.79 / 55.845, 0.01 / 12.011, 0.2 / 28.0855]
+    found = fraction_matrix(balanced["formula"][:1])[0, [COLUMN[s] for s in ("Fe", "C", "Si")]]
+    assert found == pytest.approx([m / sum(moles) for m in moles], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "kind", "part"),
+    [
+        ("C,Si,Mn,strength", "0.{i:02d},0.2,0.3,{i}", "weight", "neither 1 nor 100"),
+        ("C,Si,Mn,strength", "0.{i:02d},0.2,0.3,{i}", "atomic", "neither 1 nor 100"),
+        ("Fe,C,Si,strength", ",0.{i:02d},0.2,{i}", "weight", "neither 1 nor 100"),
+        ("Fe,C,Si,strength", "bal.,0.{i:02d},0.2,{i}", "weight", "percents or fractions"),
+        ("Fe (wt%),C (wt%),strength", "99.{i:02d},0.5,{i}", "atomic", "weight, not atomic"),
+        ("Fe (at%),C (at%),strength", "99.{i:02d},0.5,{i}", "weight", "atomic, not weight"),
+    ],
+)
+def test_amounts_that_are_no_whole_composition_are_refused(read, header, row, kind, part):
+    with pytest.raises(OwnFileError, match=part):
+        read("\n".join([header, *(row.format(i=i) for i in range(10, 50))]), kind)
+
+
+def test_amounts_of_atoms_may_be_those_of_a_formula(read):
+    table = read("La,Sr,Cu,O,strength\n1.85,0.15,1,4,1\n1.9,0.1,1,4,2\n", "atomic")
+    assert (
+        table.rows["composition"].tolist()
+        == composition_keys(fraction_matrix(["La1.85Sr0.15CuO4", "La1.9Sr0.1CuO4"])).tolist()
+    )

@@ -15,6 +15,7 @@ from made_evidence import made_evidence, write_model
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ModelFormatError, ShapeMismatchError, StoreError
 from crossprop.inference.predictor import OUTPUT_COLUMNS, ServedModel, predict_formulas
+from crossprop.models.saved import write_digests
 from crossprop.uncertainty.evidence import complete_results, evidence_of, folder_coverage, write_evidence
 
 FORMULAS = ["FeO", "KI", "Ba2O3", "XeI", "U3Cs"]
@@ -35,11 +36,11 @@ def folder(tmp_path, evidence):
 
 @pytest.fixture
 def model(folder) -> ServedModel:
-    return ServedModel.load(folder, compiled=False)
+    return ServedModel.load(folder)
 
 
 def test_model_of_the_first_format_has_one_width_and_knows_elements_alone(tmp_path, evidence):
-    model = ServedModel.load(write_model(tmp_path, evidence), compiled=False)
+    model = ServedModel.load(write_model(tmp_path, evidence))
     got = model.predict(fraction_matrix(FORMULAS))
     assert (got.upper - got.lower).tolist() == [14.0] * 5
     assert got.in_domain.tolist() == [True, True, True, False, False]
@@ -50,12 +51,14 @@ def test_model_of_the_first_format_has_one_width_and_knows_elements_alone(tmp_pa
 
 def test_evidence_makes_it_a_model_of_the_present_format(folder):
     info = json.loads((folder / "model.json").read_text())
-    assert info["format"] == 2
+    assert info["format"] == 3
     assert info["interval"]["method"] == "local"
     assert info["interval"]["growth"] == 1.25
     assert info["domain"]["quantile"] == 0.98
     assert sorted(p.name for p in folder.iterdir()) == [
+        "SHA256SUMS",
         "calibration",
+        "elements.npz",
         "evidence.parquet",
         "fold_00",
         "model.json",
@@ -80,7 +83,8 @@ def test_model_calibrated_before_intervals_grew_with_the_distance_keeps_its_numb
     del info["interval"]["growth"]
     info["interval"]["scale"], info["domain"] = 3.0, {"quantile": 0.99, "radius": 0.5}
     path.write_text(json.dumps(info))
-    model = ServedModel.load(folder, compiled=False)
+    write_digests(folder)
+    model = ServedModel.load(folder)
     fractions = fraction_matrix(["FeO2"])
     difficulty = model.calibration.difficulty.estimate(
         np.array([50.0]), model.calibration.around.nearest(fractions, 10)[1]
@@ -93,7 +97,7 @@ def test_model_calibrated_before_intervals_grew_with_the_distance_keeps_its_numb
 
 
 def test_value_beyond_all_known_ones_is_told_and_stays_in_the_domain(folder, evidence):
-    model = ServedModel.load(folder, compiled=False)
+    model = ServedModel.load(folder)
     assert evidence["y_true"].between(30, 70).all()
     for value, words in (
         (90.0, "above all 216 known values, at most"),
@@ -111,9 +115,9 @@ def test_value_beyond_all_known_ones_is_told_and_stays_in_the_domain(folder, evi
 
 def test_what_was_stored_gives_the_numbers_that_were_fitted(folder, evidence):
     fractions = fraction_matrix(FORMULAS)
-    before = ServedModel.load(folder, compiled=False).predict(fractions)
+    before = ServedModel.load(folder).predict(fractions)
     write_evidence(folder, evidence.sample(frac=1, random_state=1))  # the order of the rows does not count
-    after = ServedModel.load(folder, compiled=False).predict(fractions)
+    after = ServedModel.load(folder).predict(fractions)
     assert after.lower == pytest.approx(before.lower, rel=1e-9)
     assert after.note == before.note
 
@@ -174,10 +178,11 @@ def test_intervals_of_another_coverage_come_from_the_same_evidence(model, folder
     assert half.calibration.scale < 0.6 * model.calibration.scale
     assert half.coverage().stated == 0.5
     assert half.coverage().share == pytest.approx(0.5, abs=0.2)  # of 60 rows
-    (folder / "evidence.parquet").unlink()
+    for path in ("evidence.parquet", "SHA256SUMS"):
+        (folder / path).unlink()
     write_model(folder, evidence)
     with pytest.raises(ModelFormatError, match="saved without evidence"):
-        ServedModel.load(folder, compiled=False).with_coverage(0.5)
+        ServedModel.load(folder).with_coverage(0.5)
 
 
 def test_folder_alone_tells_its_coverage(folder, model, tmp_path):
@@ -196,7 +201,7 @@ def test_mlflow_gives_the_same_columns_and_numbers(folder, model):
 
 
 def test_threads_may_share_a_model_from_the_first_moment(folder):
-    model = ServedModel.load(folder, compiled=False)
+    model = ServedModel.load(folder)
     fractions = fraction_matrix(FORMULAS)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: model.predict(fractions).lower, range(64)))
@@ -220,15 +225,19 @@ def test_damaged_evidence_is_refused_by_name(folder, name, damage):
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ModelFormatError, match=r"evidence of .* cannot be read"):
-        ServedModel.load(folder, compiled=False)
+    with pytest.raises(ModelFormatError, match=name.replace(".", r"\.")):
+        ServedModel.load(folder)
+    write_digests(folder)  # also where the digests are those of the damaged files
+    with pytest.raises(ModelFormatError, match=r"evidence of .* cannot be read|no digest of"):
+        ServedModel.load(folder)
 
 
 def test_points_of_other_compositions_are_refused(folder):
     points = np.load(folder / "calibration" / "points.npy")
     np.save(folder / "calibration" / "points.npy", points[:-1])
+    write_digests(folder)
     with pytest.raises(ModelFormatError, match="155 stored points and 156 training compositions"):
-        ServedModel.load(folder, compiled=False)
+        ServedModel.load(folder)
 
 
 @pytest.mark.parametrize("column", ["y_true", "y_pred", "y_pred_single"])
@@ -272,7 +281,7 @@ def test_finished_results_are_completed_from_the_winners_predictions(tmp_path, e
     PREDICTIONS.to_parquet(tmp_path / "predictions.parquet")
     (tmp_path / "winners.json").write_text('{"winner": "won"}')
     assert complete_results(tmp_path) == tmp_path / "model"
-    model = ServedModel.load(tmp_path / "model", compiled=False)
+    model = ServedModel.load(tmp_path / "model")
     assert (model.n_training, model.coverage().n) == (3, 1)
     assert model.holdout_mae == pytest.approx(0.2)
     got = model.predict(fraction_matrix(["NaCl"]))

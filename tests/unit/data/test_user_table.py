@@ -5,7 +5,11 @@ from __future__ import annotations
 import sys
 import zipfile
 
+import numpy as np
+import openpyxl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from crossprop.data import user_table
 from crossprop.data.user_rows import read_own_file
@@ -160,7 +164,6 @@ def test_a_workbook_without_openpyxl_says_what_to_do(tmp_path, monkeypatch):
 
 
 def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in (["formula", "strength"], ["Fe2O3", 1.5], ["NaCl", -2]):
         book.active.append(row)
@@ -187,3 +190,128 @@ def test_an_error_cell_at_the_start_of_a_line_is_no_comment():
     assert user_table.is_comment("# note")
     assert user_table.is_comment("%% note")
     assert not user_table.is_comment("#N/A,1,2")
+
+
+@pytest.fixture
+def book():
+    return openpyxl.Workbook()
+
+
+@pytest.fixture
+def read_book(tmp_path):
+    def read(book, **options):
+        book.save(tmp_path / "mine.xlsx")
+        return read_own_file(tmp_path / "mine.xlsx", target="H", **options)
+
+    return read
+
+
+def test_a_cell_merged_over_several_rows_stands_in_each_of_them(book, read_book):
+    sheet = book.active
+    for row in (
+        ["paper", "Formula", "H"],
+        ["p", "NaCl", 1],
+        [None, None, 2],
+        ["q", "KCl", 3],
+        [None, "MgO", 4],
+    ):
+        sheet.append(row)
+    for area in ("A2:A3", "B2:B3", "A4:A5"):
+        sheet.merge_cells(area)
+    table = read_book(book, group_column="paper")
+    assert table.rows["formula"].tolist() == ["NaCl", "NaCl", "KCl", "MgO"]
+    assert table.rows["named_group"].tolist() == ["p", "p", "q", "q"]
+    assert table.rows["line"].tolist() == [2, 3, 4, 5]
+    assert any(note.startswith("3 cell(s) merged over several rows, the first A2:A3") for note in table.notes)
+
+
+def test_a_title_merged_over_columns_is_no_header(book, read_book):
+    for row in (["Our data", None], ["Formula", "H (GPa)"], ["NaCl", 1]):
+        book.active.append(row)
+    book.active.merge_cells("A1:B1")
+    assert read_book(book).rows["value"].tolist() == [1.0]
+
+
+def test_the_sheet_that_has_the_columns_is_taken(book, read_book):
+    book.active.append(["About", "this"])
+    data = book.create_sheet("data")
+    data.append(["formula", "H"])
+    data.append(["NaCl", 2])
+    assert read_book(book).dialect.sheet == "data"
+    book.copy_worksheet(data)
+    with pytest.raises(OwnFileError, match="several sheets"):
+        read_book(book)
+
+
+def test_formulas_without_results_are_named(book, read_book):
+    for row in (["formula", "a", "H"], ["NaCl", 1, "=B2*2"], ["KCl", 2, "=B3*2"]):
+        book.active.append(row)
+    with pytest.raises(OwnFileError, match=r"C2 holds the formula '=B2\*2' without a stored result"):
+        read_book(book)
+
+
+QUIET = settings(
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+CELLS = [
+    "Fe2O3",
+    "NaCl",
+    "1.5",
+    "1,5",
+    "1,234",
+    "",
+    "nan",
+    "12 MPa",
+    '"',
+    "#",
+    "\n",
+    ";",
+    ",",
+    "\t",
+    "ü",
+    "2-Feb",
+]
+ROW = st.lists(st.sampled_from(CELLS), max_size=6)
+
+
+def check(path):
+    """A table whose rows are sound and whose lines are each accounted for once, or a refusal."""
+    try:
+        table = read_own_file(path, target="strength")
+    except OwnFileError:
+        return
+    assert np.isfinite(table.rows["value"]).all()
+    lines = [*table.rows["line"], *(problem.line for problem in table.problems)]
+    assert len(set(lines)) == len(lines)
+    assert all(problem.reason for problem in table.problems)
+
+
+@QUIET
+@given(content=st.binary(max_size=300))
+def test_any_bytes(tmp_path, content):
+    (tmp_path / "x.csv").write_bytes(content)
+    check(tmp_path / "x.csv")
+
+
+@QUIET
+@given(tail=st.binary(max_size=200), encoding=st.sampled_from(["utf-8", "utf-16", "cp1252", "utf-16-le"]))
+def test_a_good_beginning_and_any_bytes(tmp_path, tail, encoding):
+    (tmp_path / "x.csv").write_bytes("formula,strength\nNaCl,1\n".encode(encoding) + tail)
+    check(tmp_path / "x.csv")
+
+
+@QUIET
+@given(rows=st.lists(ROW, max_size=12), sign=st.sampled_from([",", ";", "\t", "|", " "]))
+def test_any_cells(tmp_path, rows, sign):
+    text = "\n".join(sign.join(row) for row in [["formula", "strength"], *rows])
+    (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+    check(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    "text", ["formula,strength\n" + "A" * 200_000 + ",1\n", "formula,strength\n" + "," * 200_000]
+)
+def test_very_long_lines(tmp_path, text):
+    (tmp_path / "x.csv").write_text(text)
+    check(tmp_path / "x.csv")

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from crossprop.data.user_values import is_number, read_numbers
+from crossprop.data.user_values import contradicting, is_number, read_numbers
+from crossprop.errors import OwnFileError
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,13 @@ from crossprop.data.user_values import is_number, read_numbers
         ("40.3(20)", 40.3),
         ("40.3 +/- 2", 40.3),
         ("−5 ± 1", -5.0),
+        ("2.070D+02", 207.0),
+        ("2.07d-2", 0.0207),
+        ("2.07 E+02", 207.0),
+        ("2.07 x 1000", 2070.0),
+        ("2.07×10^2", 207.0),
+        ("2.07x10-2", 0.0207),
+        ("2.07×10²", 207.0),
     ],
 )
 def test_a_number_is_read_however_it_is_written(cell, value):
@@ -33,7 +41,10 @@ def test_a_number_is_read_however_it_is_written(cell, value):
     assert is_number(cell)
 
 
-@pytest.mark.parametrize("cell", ["1 2", "12 34 567", "1'23", "4 x 3", "x 10^3", "10^", "± 3", "1e3·10^3"])
+@pytest.mark.parametrize(
+    "cell",
+    ["1 2", "12 34 567", "1'23", "4 x 3", "x 10^3", "10^", "± 3", "1e3·10^3", "2.07 x 103", "5½", "3 E3"],
+)
 def test_what_only_looks_like_such_a_number_is_none(cell):
     assert math.isnan(read_numbers([cell, "1.5"]).values[0])
 
@@ -70,3 +81,29 @@ def test_a_comma_that_the_column_does_not_prove_to_separate_thousands_is_not_rea
 
 def test_a_date_is_named_as_such():
     assert "is a date" in read_numbers(["2021-01-10", "1"]).reasons[0]
+
+
+def test_one_proven_sign_decides_the_column():
+    assert read_numbers(["1.037", "1.074"] * 20 + ["907,5", "923,5"]).values[:2] == [1037.0, 1074.0]
+    assert read_numbers(["1.037", "2.5"]).values == [1.037, 2.5]
+    assert read_numbers(["1.037", "2.074"]).values == [1.037, 2.074]
+    both = read_numbers(["1.5", "2.5", "2,5", "1.037"])
+    assert both.values[:2] == [1.5, 2.5]
+    assert set(both.reasons) == {2}
+
+
+def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():
+    with pytest.raises(OwnFileError, match="--decimal"):
+        read_numbers(["1.037", "1.074"], elsewhere=lambda: ",")
+    assert read_numbers(["1.037", "1.074"], elsewhere=lambda: ".").values == [1.037, 1.074]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "contradict"),
+    [
+        ("GPa", "MPa", True), ("eV", "meV/atom", True), ("HV", "GPa", True), ("W/mK", "W m-1 K-1", False),
+        ("[GPa]", "GPa", False), ("µV/K", "μV/K", False), ("PBE", "eV", False), ("H", "GPa", False), ("1", "eV", False),
+    ],
+)  # fmt: skip
+def test_units_contradict_each_other_only_where_both_are_known(first, second, contradict):
+    assert contradicting(first, second) == contradict

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
+from crossprop.data.splits import draw_holdout
 from crossprop.data.user_rows import read_own_file
+from crossprop.data.user_summary import histogram, summarise
 from crossprop.errors import OwnFileError
 
 
@@ -145,7 +148,9 @@ def test_a_row_of_units_below_the_header_is_no_bad_row(read):
 def test_a_unit_in_the_header_need_not_be_named(read):
     for head in ("Strength (GPa)", "strength [GPa]", "strength / GPa"):
         assert read(f"formula;{head};x (mm)\nFe3C;1,5;3,0\nCuZn;2,5;2,0\n").value_column == head
-    with pytest.raises(OwnFileError, match="2 columns named"):
+    with pytest.raises(
+        OwnFileError, match=r"'strength \(GPa\)', 'strength \(MPa\)'. Choose one with --value-column"
+    ):
         read("formula,strength (GPa),strength (MPa)\nFe3C,1,2\n")
 
 
@@ -169,3 +174,114 @@ def test_a_dot_that_may_be_that_of_a_hydrate_is_not_read_as_a_decimal(read, form
     table = read(f"formula,strength\nFe3C,1\n{formula},2\nLi0.5H2O,3\n")
     assert [p.line for p in table.problems] == [3]
     assert "hydrate" in table.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "formula,strength (GPa)\nFe3C,1\nCuZn,2\n",
+        "formula,strength\nFe3C,1 GPa\nCuZn,2 GPa\n",
+        "formula,strength\n,GPa\nFe3C,1\n",
+    ],
+)
+def test_a_unit_of_the_file_that_contradicts_the_stated_one_is_refused(read, text):
+    with pytest.raises(OwnFileError, match=r"--unit says 'MPa'.*'GPa'"):
+        read(text, unit="MPa")
+    assert len(read(text, unit="GPa").rows)
+
+
+def test_a_column_in_capitals_is_refused(read):
+    names = ["SIC", "INSB", "INP", "INN", "CUINS2", "NBSI2"]
+    with pytest.raises(OwnFileError, match=r"none of the 6 formulas holds a small letter.*'SiC'"):
+        read("formula,strength\n" + "".join(f"{name},{i}\n" for i, name in enumerate(names)))
+    single = ["BN", "KI", "KF", "UO2", "H2O", "BP"]
+    assert len(read("formula,strength\n" + "".join(f"{n},{i}\n" for i, n in enumerate(single))).rows) == 6
+
+
+def test_doubtful_formulas_and_missing_codes_are_notes_of_the_table(read):
+    lines = [f"Fe{i}O3,{-999 if i % 5 == 0 else i}" for i in range(1, 41)]
+    notes = " ".join(read("formula,strength\n" + "\n".join([*lines, "Fe203,3"])).notes)
+    assert "1 doubtful formulas, kept, the first on line 42" in notes
+    assert "8 values are -999" in notes
+
+
+def test_ids_that_begin_with_a_number_sign_are_rows(read):
+    table = read("# made by hand\nid,formula,strength\n#0,Fe3C,1\n1,CuZn,2\n# a remark\n#4,NaCl,3\n")
+    assert table.rows["line"].tolist() == [3, 4, 6]
+
+
+def test_formulas_in_weight_percent_become_amounts_of_atoms(read):
+    table = read("formula,strength\nTi90Al6V4,1\nTi-6Al-4V,2\nFeNi,3\n", amounts="weight")
+    assert table.rows["composition"].tolist() == ["Al:0.1020 Ti:0.8620 V:0.0360"] * 2
+    assert [(p.line, "sum to 2" in p.reason) for p in table.problems] == [(4, True)]
+
+
+def papers(path, rows):
+    path.write_text("formula,K,paper\n" + "".join(f"{f},{v},{p}\n" for f, v, p in rows))
+    return path
+
+
+def test_a_column_of_groups_is_read_and_the_hold_out_drawn_by_it(tmp_path):
+    path = papers(tmp_path / "x.csv", [(f"Fe{i + 1}O", i, f"p{i // 4}") for i in range(80)])
+    table = read_own_file(path, target="K", group_column="paper")
+    held = draw_holdout(table.together)
+    named = table.rows["named_group"].to_numpy()
+    assert 16 <= held.sum() <= 24
+    assert not set(named[held]) & set(named[~held])
+    assert "groups        20 named; the largest has 4 rows (5 %)" in summarise(table, "1", held)
+    assert "drawn by group" in summarise(table, "1", held)
+
+
+def test_a_row_without_a_group_is_bad_and_a_column_serves_one_purpose(tmp_path):
+    path = papers(tmp_path / "x.csv", [("FeO", 1, "p"), ("Fe2O3", 2, ""), ("NaCl", 3, "q")])
+    table = read_own_file(path, target="K", group_column="paper")
+    assert [(p.line, p.kind) for p in table.problems] == [(3, "group")]
+    for options in ({"group_column": "K"}, {"group_column": "formula", "formula_column": "formula"}):
+        with pytest.raises(OwnFileError, match=r"different ones|cannot hold both"):
+            read_own_file(path, target="K", **options)
+
+
+def test_a_block_of_a_third_of_the_rows_is_pointed_at_with_what_holds_it_together(tmp_path):
+    rows = [(f"Fe{i + 1}O", i, f"p{i}") for i in range(40)] + [
+        (f"Fe{i + 1}O", 1, "review") for i in range(0, 40, 2)
+    ]
+    table = read_own_file(papers(tmp_path / "x.csv", rows), target="K", group_column="paper")
+    notes = " ".join(table.notes)
+    assert "40 of 60 rows have to stay together (21 groups that share compositions" in notes
+
+
+def table_of(tmp_path, lines):
+    path = tmp_path / "mine.csv"
+    path.write_text("formula,strength\n" + "\n".join(lines) + "\n")
+    return read_own_file(path, target="strength")
+
+
+def test_the_summary_says_what_was_read(tmp_path):
+    lines = [f"Fe{i}O3,{100 + i}" for i in range(1, 31)] + ["Fe1O3,101", "Fe2O6,777", "KCl,99999", "NaCl,bad"]
+    table = table_of(tmp_path, lines)
+    held = np.zeros(len(table.rows), dtype=bool)
+    held[:5] = True
+    text = summarise(table, "MPa", held)
+    assert "34 read, 33 kept, 1 dropped" in text
+    assert "line 35: the value 'bad' is no number (NaCl | bad)" in text
+    assert "31, 1 of them repeated (3 rows, up to 3 each" in text
+    assert "101 to 99999 MPa, median 116 MPa" in text
+    assert "elements      4: Fe (32), O (32), Cl (1), K (1)" in text
+    assert "2 value(s) far from the others, kept: line 34 (99999), line 33 (777)" in text
+    assert "1 row(s) repeat composition and value of another, kept: line 32" in text
+    assert "28 rows to learn from and 5 to measure on are few" in text
+
+
+def test_many_bad_rows_are_counted_by_kind(tmp_path):
+    table = table_of(tmp_path, [f"Fe{i}O3,{i}" for i in range(1, 21)] + ["Foo,1"] * 7 + ["NaCl,x"] * 8)
+    text = summarise(table, "1", np.arange(20) < 5, most=3)
+    assert text.count("line 2") == 3
+    assert "and 12 more; in all: 7 without a valid formula, 8 with a value that is no number" in text
+
+
+def test_a_line_of_bars_is_as_high_as_the_counts_and_leaves_out_what_is_far_away():
+    bars = histogram(np.array([0.0] * 1 + [1.0] * 4 + [2.0] * 8 + [3.0] * 1))
+    assert bars[0] == bars[-1] != "█"
+    assert bars.count("█") == 1
+    assert len(histogram(np.array([*np.linspace(0, 1, 300), 1e9]))) == 24
+    assert "   " not in histogram(np.array([*np.linspace(0, 1, 300), 1e9]))

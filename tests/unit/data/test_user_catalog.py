@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from crossprop.data.catalog import CATALOG_VARIABLE, builtin_catalog, load_catalog, own_catalog
 from crossprop.data.download import fetch_files
-from crossprop.data.user_catalog import check_new_key, key_of, own_entries, remove_entry, unit_in, write_entry
-from crossprop.data.user_rows import read_own_file
-from crossprop.data.user_summary import histogram, summarise
+from crossprop.data.user_catalog import check_new_key, key_of, own_entries, remove_entry, write_entry
+from crossprop.data.user_values import unit_in
 from crossprop.errors import DataError, FetchError, OwnFileError
 
 ENTRY = {
@@ -92,6 +90,10 @@ def test_entries_are_replaced_and_removed_one_by_one(tmp_path):
         ("band_gap", "of its own"),
         ("pmdij", "of its own"),  # a label of the built-in catalogue
         ("taken", "--replace"),
+        ("12", "a number"),
+        ("null", "a number"),
+        ("1e5", "a number"),
+        ("true", "a number"),
     ],
 )
 def test_names_that_cannot_be_are_refused(tmp_path, key, part):
@@ -130,40 +132,3 @@ def test_a_file_that_was_changed_by_hand_is_not_fetched(tmp_path):
     (tmp_path / "own" / "mine" / "train.csv").write_text("formula,value\nNaCl,1\n")
     with pytest.raises(FetchError, match="data add"):
         fetch_files(load_catalog(catalog).property("mine").files, tmp_path / "raw")
-
-
-def table_of(tmp_path, lines):
-    path = tmp_path / "mine.csv"
-    path.write_text("formula,strength\n" + "\n".join(lines) + "\n")
-    return read_own_file(path, target="strength")
-
-
-def test_the_summary_says_what_was_read(tmp_path):
-    lines = [f"Fe{i}O3,{100 + i}" for i in range(1, 31)] + ["Fe1O3,101", "Fe2O6,777", "KCl,99999", "NaCl,bad"]
-    table = table_of(tmp_path, lines)
-    held = np.zeros(len(table.rows), dtype=bool)
-    held[:5] = True
-    text = summarise(table, "MPa", held)
-    assert "34 read, 33 kept, 1 dropped" in text
-    assert "line 35: the value 'bad' is no number (NaCl | bad)" in text
-    assert "31, 1 of them repeated (3 rows, up to 3 each" in text
-    assert "101 to 99999 MPa, median 116 MPa" in text
-    assert "elements      4: Fe (32), O (32), Cl (1), K (1)" in text
-    assert "2 value(s) far from the others, kept: line 34 (99999), line 33 (777)" in text
-    assert "1 row(s) repeat composition and value of another, kept: line 32" in text
-    assert "28 rows to learn from and 5 to measure on are few" in text
-
-
-def test_many_bad_rows_are_counted_by_kind(tmp_path):
-    table = table_of(tmp_path, [f"Fe{i}O3,{i}" for i in range(1, 21)] + ["Foo,1"] * 7 + ["NaCl,x"] * 8)
-    text = summarise(table, "1", np.arange(20) < 5, most=3)
-    assert text.count("line 2") == 3
-    assert "and 12 more; in all: 7 without a valid formula, 8 with a value that is no number" in text
-
-
-def test_a_line_of_bars_is_as_high_as_the_counts_and_leaves_out_what_is_far_away():
-    bars = histogram(np.array([0.0] * 1 + [1.0] * 4 + [2.0] * 8 + [3.0] * 1))
-    assert bars[0] == bars[-1] != "█"
-    assert bars.count("█") == 1
-    assert len(histogram(np.array([*np.linspace(0, 1, 300), 1e9]))) == 24
-    assert "   " not in histogram(np.array([*np.linspace(0, 1, 300), 1e9]))

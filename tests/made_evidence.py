@@ -12,7 +12,7 @@ import pandas as pd
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.training.trainer import fit_base
 
-METALS = (
+METALS = [
     "Li",
     "Na",
     "K",
@@ -31,7 +31,7 @@ METALS = (
     "Fe",
     "Co",
     "Ni",
-)
+]
 AMOUNTS = ((1, 1), (1, 2), (2, 1), (2, 3), (3, 2), (1, 3))
 QUIET, LOUD = "O", "I"
 NOISE = {QUIET: 0.1, LOUD: 2.0}

@@ -224,7 +224,7 @@ def test_a_mirror_is_copied_from_without_any_request(get, server, mirror, monkey
 @pytest.mark.parametrize("content", [CONTENT[:-1], b"!" + CONTENT[1:], b""])
 def test_a_damaged_mirror_is_named_with_what_to_do(tmp_path, mirror, content):
     mirror.write_bytes(content)
-    with pytest.raises(FetchError, match=r"a\.csv is damaged.*Mend the mirror, or unset CROSSPROP_MIRROR"):
+    with pytest.raises(FetchError, match=r"a\.csv is damaged.*Correct the mirror, or unset CROSSPROP_MIRROR"):
         fetch_files([pin(CONTENT, size=len(CONTENT))], tmp_path / "raw")
     assert everything_under(tmp_path / "raw") == []
 

@@ -89,6 +89,7 @@ def write_blend(folder: Path, parts: Mapping[str, Sequence[float]], **info: Any)
 
 def write_info(folder: Path, **info: Any) -> Path:
     """Write ``model.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
     given = {
         "format": 1,
         "study": "tiny",
