@@ -3,7 +3,7 @@
     python benchmarks/screening.py --model deltae=results/jarvis/energy/deltae/model \\
         --model bulk=results/jarvis/elastic/bulkmoduluskv/model --where "bulk > 250 and deltae < -0.2"
 
-Runs ``crossprop screen`` and measures the process from outside; ``--kill`` kills it once, and runs it again to continue.
+Runs ``crossprop screen`` and measures the process from outside; ``--kill`` kills it once and runs it again.
 The 39 default elements give 1,019,122 compositions of two or three elements and at most ten atoms. Other work on the
 machine slows a run but hardly changes its processor time: the last lines give both.
 """
