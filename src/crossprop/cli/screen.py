@@ -12,8 +12,7 @@ from crossprop.errors import ScreeningError
 app = typer.Typer()
 _ASK_BEYOND = 10_000_000
 _SHOWN = 10
-_PIPE_WIDTH = 160
-"""Characters of a line where no terminal says how wide it is."""
+_PIPE_WIDTH = 160  # characters of a line where no terminal says how wide it is
 
 
 @app.command()
@@ -24,28 +23,26 @@ def screen(
     ],
     elements: Annotated[
         list[str] | None,
-        typer.Option("--elements", "-e", help="Symbols and groups, by commas: Fe,Co,rare-earths; or all."),
+        typer.Option("--elements", "-e", help="Symbols and groups: Fe,Co,rare-earths; or all."),
     ] = None,
     input_: Annotated[
-        Path | None, typer.Option("--input", help="File with formulas to screen instead of --elements.")
+        Path | None, typer.Option("--input", help="File with formulas to screen instead.")
     ] = None,
     where: Annotated[
         str | None,
         typer.Option(help="Condition, e.g. 'bulk_modulus > 200 and band_gap.lower >= 1 and Pb == 0'."),
     ] = None,
     maximize: Annotated[
-        list[str] | None, typer.Option(help="Rank by this quantity, more is better; may be repeated.")
+        list[str] | None, typer.Option(help="Rank by these, more is better; repeatable.")
     ] = None,
     minimize: Annotated[
-        list[str] | None, typer.Option(help="Rank by this quantity, less is better; may be repeated.")
+        list[str] | None, typer.Option(help="Rank by these, less is better; repeatable.")
     ] = None,
     rank: Annotated[
-        str | None,
-        typer.Option(help="value, ei (expected improvement) or pareto (front of several quantities)."),
+        str | None, typer.Option(help="value, ei (expected improvement) or pareto (front of several).")
     ] = None,
     best: Annotated[
-        float | None,
-        typer.Option(help="Value to beat, for ei; the best one in the model's data if not given."),
+        float | None, typer.Option(help="Value to beat, for ei.", show_default="the best in the model's data")
     ] = None,
     top: Annotated[int, typer.Option(help="Rows of top.csv.")] = 100,
     per_system: Annotated[
@@ -87,7 +84,7 @@ def screen(
         typer.Option("--in-domain", help="Keep only what lies in the training domain of every property."),
     ] = False,
     model: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER or NAME=REGISTERED: what stands behind a property.")
+        list[str] | None, typer.Option(help="NAME=FOLDER or NAME=REGISTERED: the model of a property.")
     ] = None,
     alias: Annotated[str, typer.Option(help="Version of registered models.")] = "champion",
     workers: Annotated[int, typer.Option(help="Threads; 0: one for every core.")] = 0,
