@@ -131,6 +131,7 @@ def test_cheap_and_failing_conditions_come_first():
     assert best_order(("common", "rare"), {"common": 1.0, "rare": 1.0}, both) == ("common", "rare")
 
     names = tuple("hgfedcba")
+    rng = np.random.default_rng(0)
     passed = [(frozenset({name}), rng.random(2000) < 0.9 - 0.1 * i) for i, name in enumerate(names)]
     assert best_order(names, dict.fromkeys(names, 1.0), passed) == names[::-1]
 
