@@ -156,7 +156,7 @@ class ElementSpace:
     def _limits(self) -> tuple[int, int]:
         return self.parts or self.max_atoms, self.parts or self.max_amount
 
-    @property
+    @cached_property
     def _systems_of(self) -> dict[int, int]:
         """Number of systems by their number of elements."""
         fewest, most = max(self.min_elements, len(self.must), 1), min(self.max_elements, len(self.elements))
