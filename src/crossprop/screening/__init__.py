@@ -21,7 +21,7 @@ def screen(request: ScreenRequest, *, uri: str | None = None, progress: bool = F
         progress: Show a progress bar on a terminal.
 
     Returns:
-        The finished screening: ``result.top`` is the ranked table, iterating gives the kept compositions.
+        ``result.top`` is the ranked table, iterating gives the kept compositions.
 
     Raises:
         ScreeningError: The request cannot be met, or its folder holds another screening.

@@ -130,15 +130,9 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
 class Screening:
     """A screening that is ready to run.
 
-    Attributes:
-        request: The request.
-        identity: Values that must be the same for it to be continued later.
-        pipeline: Work on a batch; ``None`` where only the ranking is left.
-        ranker: Ranking of the kept compositions.
-        count: Compositions that the chemistry lets pass.
-        seconds_each: Estimated wall time of one composition.
-        workers: Threads.
-        done: Progress of earlier sessions.
+    ``identity`` holds the values that must be the same for it to be continued later; ``pipeline`` is ``None`` where
+    only the ranking is left; ``count`` is that of the compositions that the chemistry lets pass, ``seconds_each`` the
+    estimated wall time of one, and ``done`` the progress of earlier sessions.
     """
 
     request: ScreenRequest
@@ -285,8 +279,7 @@ def memory_limit(gib: float | None) -> int:
     return resident() + psutil.virtual_memory().available // 2 if gib is None else int(gib * _GIB)
 
 
-Report = Callable[[int, int], None]
-"""Receives the positions done and the rows kept."""
+Report = Callable[[int, int], None]  # receives the positions done and the rows kept
 
 
 @contextmanager
