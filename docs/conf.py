@@ -32,6 +32,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_extensions", "images"]
 nitpicky = False
+smartquotes = False  # two dashes begin an option
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4

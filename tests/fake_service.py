@@ -6,7 +6,8 @@ import argparse
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from waiting import PATIENCE, until
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.errors import ModelFormatError, TrackingError
 from crossprop.inference.predictor import Neighbour, Predictions
-from crossprop.tracking.client import ModelInfo, VersionInfo
-from crossprop.uncertainty.evidence import Coverage, write_evidence
+from crossprop.service.app import create_app
+from crossprop.service.server import build_server, open_socket, run_app
+from crossprop.service.settings import Limits, ServiceSettings
+from crossprop.service.sources import ModelSource
+from crossprop.tracking.registry import ModelInfo, VersionInfo
+from crossprop.uncertainty.evidence import write_evidence
 
 PROPERTIES = {
     "bulkmoduluskv": ("Bulk modulus (Voigt average)", "GPa", 100.0, 60.0, 9.1),
@@ -60,34 +66,26 @@ class FakeModel:
 
     def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
         rows = self.evidence[self.evidence["split"] == "train"].reset_index(drop=True)
-        known = fraction_matrix(rows["formula"])
-        found = []
-        for row in fractions:
-            distance = np.abs(known - row).sum(axis=1) / 2
-            best = np.argsort(distance, kind="stable")[:k]
-            found.append(
-                [
-                    Neighbour(rows.formula[i], float(rows.y_true[i]), round(float(distance[i]), 4))
-                    for i in best
-                ]
-            )
-        return found
-
-    def coverage(self) -> Coverage:
-        return Coverage(0.9, 0.905, 400)
+        distances = np.abs(fraction_matrix(rows["formula"]) - fractions[:, None]).sum(axis=2) / 2
+        return [
+            [
+                Neighbour(rows.formula[i], float(rows.y_true[i]), round(float(row[i]), 4))
+                for i in np.argsort(row)[:k]
+            ]
+            for row in distances
+        ]
 
 
 @dataclass
-class FakeSource:
+class FakeSource(ModelSource):
     """A registry in memory; its models' folders lie under ``root``."""
 
     root: Path
     versions: dict[str, dict[str, VersionInfo]] = field(default_factory=dict)
     aliases: dict[str, dict[str, str]] = field(default_factory=dict)
-    down: str = ""
-    polls: int = 0
+    down: str | Exception = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    where: str = "a made-up registry"
+    where = "a made-up registry"
 
     def add(
         self,
@@ -135,7 +133,6 @@ class FakeSource:
 
     def wanted(self) -> dict[str, VersionInfo]:
         self._ask()
-        self.polls += 1
         return {m.name: v for m in self.everything() if (v := m.holder("champion"))}
 
     def fallback(self, info: VersionInfo) -> VersionInfo | None:
@@ -157,21 +154,14 @@ class FakeSource:
             replace(v, aliases=tuple(a for a, n in held.items() if n == v.version))
             for v in self.versions[name].values()
         ]
-        first = versions[0]
+        v = versions[0]
         return ModelInfo(
-            name,
-            first.study,
-            first.target,
-            first.unit,
-            first.description,
-            dict(held),
-            tuple(versions[::-1]),
-            {},
+            name, v.study, v.target, v.unit, v.description, dict(held), tuple(versions[::-1]), {}
         )
 
     def _ask(self) -> None:
         if self.down:
-            raise TrackingError(self.down)
+            raise self.down if isinstance(self.down, Exception) else TrackingError(self.down)
 
 
 def load_fake(folder: Path) -> FakeModel:
@@ -204,20 +194,30 @@ def _evidence(content: Mapping[str, Any]) -> pd.DataFrame:
     )
 
 
+@contextmanager
+def serving(app: Any, limits: Limits | None = None, proxies: tuple[str, ...] = ()) -> Iterator[str]:
+    """Address of an application on a free port of this machine, for as long as the block runs."""
+    listening = open_socket("127.0.0.1", 0)
+    server = build_server(app, limits or Limits(), proxies)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    until(lambda: server.started or not thread.is_alive())
+    assert server.started, "the server ended before it had started"
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "the service did not end"
+
+
 def main() -> None:
     import tempfile
-
-    import uvicorn
-
-    from crossprop.service.app import create_app
-    from crossprop.service.settings import ServiceSettings
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8101)
     parser.add_argument("--empty", action="store_true", help="no champion yet")
-    parser.add_argument(
-        "--trouble", action="store_true", help="one property loading, one degraded, one unavailable"
-    )
+    parser.add_argument("--trouble", action="store_true", help="properties loading, degraded and unavailable")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = FakeSource(Path(folder))
@@ -226,12 +226,12 @@ def main() -> None:
         if args.trouble:
             source.add("spillage", "1", slow=3600)
             source.add("magmom_oszicar", "1", damaged=True)
-        app = create_app(ServiceSettings(), source, load_fake)
-        if args.trouble:
             timer = threading.Timer(4, lambda: source.add("deltae", "2", damaged=True))
             timer.daemon = True
             timer.start()
-        uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning")
+        run_app(
+            create_app(ServiceSettings(), source, load_fake), open_socket("127.0.0.1", args.port), Limits()
+        )
 
 
 if __name__ == "__main__":

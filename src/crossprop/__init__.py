@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "CrossPropertyRegressor": "crossprop.estimator.regressor",
-    "composition_groups": "crossprop.estimator.regressor",
+    "composition_groups": "crossprop.estimator.inputs",
     "prepare_sources": "crossprop.estimator.pretrained",
 }
 """What notebooks take from here, and where it is; loaded when it is asked for."""

@@ -96,19 +96,8 @@ class SmallRegistry:
         from crossprop.tracking.provenance import GitState, RunContext
         from crossprop.tracking.registration import save_model
 
-        git = GitState(commit="c" * 40, branch="main", dirty=False)
-        nothing: dict[str, str] = {}
-        context = RunContext(
-            uri=self.uri,
-            study="demo",
-            git=git,
-            data_hashes=nothing,
-            data_sources=nothing,
-            descriptions=nothing,
-            config_text="",
-        )
-        rows = pd.read_parquet(ensemble / "evidence.parquet").assign(y_pred_ensemble=1.0, fold=0)
-        save_model(folder, "m-0123456789abcdef0123456789abcdef", "0" * 32, ensemble, rows, context)
+        context = RunContext(uri=self.uri, study="demo", git=GitState(commit="c" * 40, branch="main"))
+        save_model(folder, "m-0123456789abcdef0123456789abcdef", "0" * 32, ensemble, context)
 
     def client(self):
         from mlflow import MlflowClient

@@ -6,50 +6,40 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from saved_shares import save_share
+from small_registry import save_ridge
 from waiting import PATIENCE, until
 
 from crossprop import cli
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+from crossprop.errors import ScreeningError
 from crossprop.screening import screen
 from crossprop.screening.request import ScreenRequest
-from crossprop.screening.result import JOURNAL
+from crossprop.screening.result import PARTS, locked
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
     """Two saved ridges: about 100 times the share of iron, and of oxygen."""
-    from crossprop.training.trainer import fit_regressor
+    folder = tmp_path_factory.mktemp("models")
+    return {name: save_share(folder / name, symbol) for name, symbol in (("iron", "Fe"), ("oxygen", "O"))}
 
-    found = {}
-    formulas = [
-        f"{a}{i}{b}" for i in (1, 2, 3) for a in ("Fe", "Al", "O", "Co") for b in ("Ni", "Ti", "Cu", "Fe")
-    ]
-    x = fraction_matrix(formulas)
-    for name, element in (("iron", "Fe"), ("oxygen", "O")):
-        folder = tmp_path_factory.mktemp(name)
-        y = 100 * x[:, ELEMENTS.index(element)]
-        fit_regressor("ridge", {"alpha": 0.001}, x.astype(np.float32), y, seed=1).save(folder / "fold_00")
-        info = {
-            "format": 1,
-            "study": "tiny",
-            "target": name,
-            "unit": "%",
-            "method": "ml",
-            "representation": "elemental_fractions",
-            "layer": None,
-            "elements": list(ELEMENTS),
-            "members": ["fold_00"],
-            "interval": {"coverage": 0.9, "half_width": 5.0},
-            "seen_elements": [e for e in ELEMENTS if e != "Pu"],
-        }
-        (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
-        found[name] = folder
-    return found
+
+@pytest.fixture
+def request_of(models, tmp_path) -> Callable[..., ScreenRequest]:
+    """Makes a request for 31 compositions of iron and cobalt."""
+
+    def make(**changes: object) -> ScreenRequest:
+        values = {"properties": ("iron",), "elements": ("Fe", "Co"), "out": tmp_path / "o"}
+        return ScreenRequest.of(**values | {"models": {"iron": str(models["iron"])}} | changes)
+
+    return make
 
 
 @pytest.fixture
@@ -90,7 +80,7 @@ def test_from_elements_to_a_ranked_table(run, tmp_path):
     # ranked by the property that the condition bounds, best first
     assert top["iron"].to_numpy() == pytest.approx(np.sort(frame["iron"])[::-1][:25], rel=1e-4)
     assert "ranked by iron (more is better)" in out
-    assert not (tmp_path / "o/survivors.arrows").exists()
+    assert not (tmp_path / "o/parts").exists()
     plutonium = top["formula"].str.contains("Pu")
     assert (top["iron_in_domain"] == ~plutonium).all()
     assert ("lie outside the training domain" in out) == bool(plutonium.any())
@@ -176,68 +166,69 @@ def test_nothing_found_leaves_tables_with_headers(run, tmp_path):
     assert not len(pd.read_parquet(tmp_path / "o/results.parquet"))
 
 
-def test_python_api_iterates_over_the_survivors(models, tmp_path):
-    request = ScreenRequest.of(
-        properties=("iron",), elements=("Fe", "Co"), models={"iron": str(models["iron"])}, out=tmp_path / "o"
-    )
-    result = screen(request)
+def test_python_api_iterates_over_the_survivors(request_of):
+    result = screen(request_of())
     rows = list(result)
-    assert len(rows) == len(result) == 31
+    assert len(rows) == len(result) == len(result.frame()) == 31
     assert {"formula", "iron", "iron_lower", "iron_upper", "iron_in_domain"} <= set(rows[0])
     assert result.top["iron"].tolist() == sorted((row["iron"] for row in rows), reverse=True)
 
 
-def test_killed_behind_the_last_batch_it_only_ranks(models, tmp_path, monkeypatch):
+def test_killed_behind_the_last_batch_it_only_ranks(request_of, tmp_path, monkeypatch):
     from crossprop.screening import run as module
-
-    def request():
-        return ScreenRequest.of(
-            properties=("iron",),
-            elements=("Fe", "Co"),
-            models={"iron": str(models["iron"])},
-            out=tmp_path / "o",
-        )
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_top", lambda *a: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
-            screen(request())
+            screen(request_of())
     assert (tmp_path / "o/results.parquet").is_file()
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_results", lambda *a: pytest.fail("predicted again"))
-        result = screen(request())
+        result = screen(request_of())
     assert result.note["counts"] == {"positions": 31, "predicted": 31, "kept": 31}
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == [
-        ".lock",
-        "results.parquet",
-        "screen.json",
-        "top.csv",
-    ]
+    files = {path.name for path in (tmp_path / "o").iterdir()}
+    assert files == {".lock", "results.parquet", "screen.json", "top.csv"}
 
 
-def test_two_processes_do_not_share_a_folder(models, tmp_path):
-    from crossprop.errors import ScreeningError
-    from crossprop.screening.result import claimed
+def test_model_with_data_gives_the_value_to_beat_and_the_error(tmp_path):
+    folder = save_ridge(tmp_path / "hardness")
+    options = {
+        "properties": ("hardness",),
+        "elements": ("Fe", "Co", "O"),
+        "out": tmp_path / "o",
+        "novel": True,
+    }
+    request = ScreenRequest.of(**options, models={"hardness": str(folder)}, rank="ei")
+    result = screen(request)
+    known = result.note["models"]["hardness"]
+    assert result.note["ranking"]["best"] == known["most"]
+    assert known["mae"] == pytest.approx(1.0)
+    assert not {"FeO", "Fe2O", "CoO"} & set(result.frame()["formula"])
+    again = screen(request)  # without the model
+    pd.testing.assert_frame_equal(result.top, again.top)
 
-    request = ScreenRequest.of(
-        properties=("iron",), elements=("Fe", "Co"), models={"iron": str(models["iron"])}, out=tmp_path / "o"
-    )
-    with claimed(tmp_path / "o"), pytest.raises(ScreeningError, match="Another process"):
-        screen(request)
+
+def test_memory_that_does_not_suffice_is_an_error_and_what_is_done_is_kept(request_of, monkeypatch):
+    from crossprop.screening import run as module
+
+    monkeypatch.setattr(module, "resident", lambda: 1 << 32)
+    with pytest.raises(ScreeningError, match="more than --memory 2 allows"):
+        screen(request_of(memory=2.0, batch=8))
+    monkeypatch.undo()
+    result = screen(request_of(batch=8))
+    assert result.note["sessions"] == 2
+    assert result.frame()["position"].tolist() == list(range(31))
 
 
-def test_folder_that_cannot_be_written_is_named(models, tmp_path):
-    from crossprop.errors import ScreeningError
+def test_two_processes_do_not_share_a_folder(request_of, tmp_path):
+    with locked(tmp_path / "o"), pytest.raises(ScreeningError, match="Another process"):
+        screen(request_of())
 
+
+def test_folder_that_cannot_be_written_is_named(request_of, tmp_path):
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
-    request = ScreenRequest.of(
-        properties=("iron",),
-        elements=("Fe", "Co"),
-        models={"iron": str(models["iron"])},
-        out=tmp_path / "file/o",
-    )
     with pytest.raises(ScreeningError, match="cannot be written"):
-        screen(request)
+        screen(request_of(out=tmp_path / "file/o"))
 
 
 SLOW = (
@@ -254,13 +245,10 @@ def start(models, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_lines(process: subprocess.Popen[str], journal: Path, lines: int) -> None:
-    def written() -> bool:
-        return journal.is_file() and journal.read_bytes().count(b"\n") >= lines
-
-    until(lambda: written() or process.poll() is not None)
+def wait_for_parts(process: subprocess.Popen[str], folder: Path, parts: int) -> None:
+    until(lambda: len(list(folder.glob("*.parquet"))) >= parts or process.poll() is not None)
     if process.poll() is not None:
-        pytest.fail(f"no {lines} batches before it ended: {process.communicate()}")
+        pytest.fail(f"no {parts} batches before it ended: {process.communicate()}")
 
 
 def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tmp_path):
@@ -270,9 +258,9 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tm
     assert process.returncode == 0, err
     order = json.loads((once / "screen.json").read_text())["plan"]["order"]
 
-    for stop, lines in ((signal.SIGKILL, 15), (signal.SIGINT, 35)):
+    for stop, parts in ((signal.SIGKILL, 15), (signal.SIGINT, 35)):
         process = start(models, pieces)
-        wait_for_lines(process, pieces / JOURNAL, lines)
+        wait_for_parts(process, pieces / PARTS, parts)
         process.send_signal(stop)
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode != 0
@@ -305,13 +293,13 @@ def test_memory_does_not_grow_with_the_number_of_compositions(models, tmp_path):
     script = (
         "import os, pathlib, resource, signal, sys, threading, time\n"
         "from crossprop.screening import ScreenRequest, screen\n"
-        "from crossprop.screening.result import JOURNAL\n"
+        "from crossprop.screening.result import PARTS\n"
         "n, out, *models = sys.argv[1:]\n"
         "request = ScreenRequest.of(properties=('iron', 'oxygen'), elements=('all',),\n"
         "    max_elements=int(n), max_atoms=6, models=dict(zip(('iron', 'oxygen'), models)), out=out, workers=2)\n"
-        "journal = pathlib.Path(out) / JOURNAL\n"
+        "parts = pathlib.Path(out) / PARTS\n"
         "def stop():\n"
-        "    while not (journal.is_file() and journal.read_bytes().count(b'\\n') >= 200):\n"
+        "    while len(list(parts.glob('*.parquet'))) < 200:\n"
         "        time.sleep(0.02)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "threading.Thread(target=stop, daemon=True).start()\n"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-
 import pytest
+import requests
 import schemathesis
-from fake_service import FakeSource, load_fake
+from fake_service import FakeSource, load_fake, serving
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
-from crossprop.service.state import Service
 
 PATHS = {
     "/v1/predict", "/v1/properties", "/v1/properties/{name}/parity", "/v1/models", "/v1/refresh", "/healthz", "/readyz",
@@ -27,20 +25,9 @@ def described(tmp_path_factory):
     source = FakeSource(tmp_path_factory.mktemp("models"))
     for target in ("bulkmoduluskv", "deltae"):
         source.add(target)
-    app = create_app(ServiceSettings(), source, load_fake)
-    app.router.lifespan_context = _endless  # it would be run for every request
-    parts: Service = app.state.service
-    parts.follower.look()
-    for slot in parts.shelf.slots.values():
-        if slot.wanted.loading is not None:
-            slot.wanted.loading.future.result(PATIENCE)
-    yield schemathesis.openapi.from_asgi("/openapi.json", app)
-    parts.stop()
-
-
-@asynccontextmanager
-async def _endless(app):
-    yield
+    with serving(create_app(ServiceSettings(), source, load_fake)) as url:
+        until(lambda: requests.get(f"{url}/readyz", timeout=PATIENCE).json().get("properties") == 2)
+        yield schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 
 def fuzz(described, mode: GenerationMode, examples: int) -> dict[str, set[int]]:

@@ -25,8 +25,8 @@ from waiting import PATIENCE, until
 from crossprop.data.compositions import fraction_matrix
 from crossprop.inference.predictor import ServedModel
 from crossprop.service.app import create_app
-from crossprop.service.models import FolderSource, RegistrySource
 from crossprop.service.settings import ServiceSettings
+from crossprop.service.sources import FolderSource, RegistrySource
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,9 +44,10 @@ def registry(template, tmp_path) -> SmallRegistry:
 
 @pytest.fixture
 def client(registry) -> Iterator[TestClient]:
-    load = partial(ServedModel.load, cache=registry.root / "cache", threads=1)
+    load = partial(ServedModel.load, threads=1)
     with TestClient(
-        create_app(ServiceSettings(poll_seconds=0.1), RegistrySource(registry.uri), load)
+        create_app(ServiceSettings(poll_seconds=0.1), RegistrySource(registry.uri), load),
+        base_url="http://localhost",
     ) as client:
         yield client
 
@@ -84,7 +85,7 @@ def test_an_alias_moved_by_hand_is_followed_and_damaged_files_leave_the_former_v
     until(lambda: ask(client)["models"]["hardness"]["version"] == second)
     assert ask(client)["results"][0]["predictions"]["hardness"]["value"] > 400
     third = registry.add(level=900.0)
-    for file in (registry.root / "hardness-900").rglob("*.skops"):
+    for file in (registry.root / "hardness-900").rglob("member.npz"):
         file.write_bytes(b"not a model")
     registry.move("champion", third)
     until(lambda: shown(client)["status"] == "degraded")
@@ -163,8 +164,8 @@ def test_code_and_pickles_that_lie_beside_a_model_are_never_run(registry, client
 
 def test_folders_are_served_without_any_registry(tmp_path):
     folders = (save_ridge(tmp_path / "one", "hardness"), save_ridge(tmp_path / "two", "density", 5.0))
-    app = create_app(ServiceSettings(), FolderSource(folders), cache=tmp_path / "cache")
-    with TestClient(app) as client:
+    app = create_app(ServiceSettings(), FolderSource(folders))
+    with TestClient(app, base_url="http://localhost") as client:
         until(lambda: client.get("/readyz").status_code == 200)
         body = {"formulas": ["FeO"], "properties": ["hardness", "density"]}
         until(lambda: client.post("/v1/predict", json=body).status_code == 200)
@@ -196,7 +197,7 @@ def test_the_command_serves_and_ends_on_sigterm(registry):
     try:
         told = [process.stdout.readline() for _ in range(3)]
         assert "versions with the alias 'champion'" in told[0]
-        assert "no API keys: open to whoever is on this machine" in told[2]
+        assert "no API keys: open to this machine" in told[2]
         url = told[1].split()[1]
         until(lambda: _status(f"{url}readyz") == 200)
         assert requests.get(url, timeout=PATIENCE).headers["content-type"].startswith("text/html")
@@ -215,37 +216,30 @@ def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
     registry.move("champion", registry.add(whole=True))
     until(lambda: client.get("/readyz").status_code == 200)
     formulas = ["CoO", "Ni2S", "Fe3Ti", "XeF2"]
-    ours = [r["predictions"]["hardness"] for r in ask(client, formulas)["results"]]
+    served = [r["predictions"]["hardness"] for r in ask(client, formulas)["results"]]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        "models:/demo.hardness@champion",
-        "--env-manager",
-        "local",
-        "--port",
-        str(port),
-    ]
-    own = {
+    model = ["-m", "models:/demo.hardness@champion", "--env-manager", "local"]
+    command = ["mlflow", "models", "serve", *model, "--port", str(port)]
+    environment = {
         "MLFLOW_TRACKING_URI": registry.uri,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            command, cwd=tmp_path, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         until(lambda: _status(f"http://127.0.0.1:{port}/ping") == 200, 300)
         body = {"dataframe_split": {"columns": ["formula"], "data": [[f] for f in formulas]}}
         until(
-            lambda: (
-                requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=90).status_code
-                == 200
-            ),
+            lambda: requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=90).ok,
             300,
         )
         theirs = requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=90).json()[
@@ -254,10 +248,10 @@ def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
-    for mine, other in zip(ours, theirs, strict=True):
+    for one, other in zip(served, theirs, strict=True):
         for name in ("value", "lower", "upper"):
-            assert mine[name] == pytest.approx(other[name], rel=1e-6)
-        assert (mine["in_domain"], mine["note"]) == (other["in_domain"], other["note"])
+            assert one[name] == pytest.approx(other[name], rel=1e-6)
+        assert (one["in_domain"], one["note"]) == (other["in_domain"], other["note"])
 
 
 def _status(url: str) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from crossprop import __version__
 from crossprop.cli import data, fit, registry, screen, serve, study
@@ -25,7 +26,7 @@ for commands in (fit, registry, screen, serve):
 
 @app.callback(invoke_without_command=True)
 def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[bool, Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
     """Cross-property transfer learning for small materials data sets."""
     if version:
@@ -35,7 +36,7 @@ def root(
 
 @app.command()
 def check(
-    params: Annotated[Path, typer.Option(help="Configuration to check.")] = Path("params.yaml"),
+    params: Annotated[Path, Option(help="Configuration to check.")] = Path("params.yaml"),
 ) -> None:
     """Validate a configuration and say what it would compute."""
     from crossprop.config import load_params
@@ -65,15 +66,15 @@ def check(
         f"{params}: study {study.name}{f', tier {study.tier}' if study.tier else ''}, protocol {study.protocol}: "
         f"{len(study.targets)} targets x {cells} cells, {len(study.sources)} sources, "
         f"{' to '.join(map(str, folds[:: max(1, len(folds) - 1)]))} folds, "
-        f"{'hopeless cells end early' if study.fidelity else 'every method in full'}"
+        f"{'weak cells are pruned early' if study.fidelity else 'every method in full'}"
     )
     typer.echo(f"{len(stages)} stages: {', '.join(stages)}")
 
 
 @app.command()
 def ui(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen on.")] = 5000,
 ) -> None:
     """Open the MLflow UI on the tracked runs and registered models."""
     from crossprop.tracking.store import store_uri

@@ -1,4 +1,4 @@
-"""``crossprop data``: the data sets that crossprop knows, and one's own."""
+"""``crossprop data``: the data sets that crossprop knows, and the user's own."""
 
 from __future__ import annotations
 
@@ -7,39 +7,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
-from crossprop.cli.fit import Decimal, Delimiter, ElementColumns, Encoding, GroupColumn, Sheet
+from crossprop.cli.fit import (
+    Amounts,
+    Decimal,
+    Delimiter,
+    ElementColumns,
+    Encoding,
+    FormulaColumn,
+    GroupColumn,
+    Sheet,
+    SplitColumn,
+    ValueColumn,
+    reading_of,
+)
 from crossprop.errors import DataError, OwnFileError
 
 if TYPE_CHECKING:
     from crossprop.data.user_rows import OwnTable
 
+app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)
 
-def add_command(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, semicolon-separated or Excel file.")],
-    target: Annotated[
-        str, typer.Option(help="Name of the property; its column, unless --value-column says.")
-    ],
-    unit: Annotated[str | None, typer.Option(help="Unit of the values; 'none' for a pure number.")] = None,
-    name: Annotated[str | None, typer.Option(help="Key in commands and folders; made from --target.")] = None,
-    formula_column: Annotated[str | None, typer.Option(help="Column of the formulas; guessed.")] = None,
-    value_column: Annotated[str | None, typer.Option(help="Column of the values.")] = None,
-    split_column: Annotated[
-        str | None, typer.Option(help="Column that says 'train' or 'test'; else a tenth is held out.")
-    ] = None,
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    file: Annotated[Path, Argument(help="CSV, TSV, semicolon-separated or Excel file.")],
+    target: Annotated[str, Option(help="Name of the property; its column, unless --value-column says.")],
+    unit: Annotated[str | None, Option(help="Unit of the values; 'none' for a pure number.")] = None,
+    name: Annotated[str | None, Option(help="Key in commands and folders; made from --target.")] = None,
+    formula_column: FormulaColumn = None,
+    value_column: ValueColumn = None,
+    split_column: SplitColumn = None,
     group_column: GroupColumn = None,
     element_columns: ElementColumns = None,
-    description: Annotated[str | None, typer.Option(help="What the property is, in a sentence.")] = None,
-    citation: Annotated[str | None, typer.Option(help="Whom to cite.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Terms of use of the data.")] = None,
+    amounts: Amounts = "atomic",
+    description: Annotated[str | None, Option(help="What the property is, in a sentence.")] = None,
+    citation: Annotated[str | None, Option(help="What to cite.")] = None,
+    licence: Annotated[str | None, Option(help="Terms of use of the data.")] = None,
     sheet: Sheet = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any row is bad.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Drop bad rows without asking.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace your property of this name.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Read and report; add nothing.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Refuse the file if any row is bad.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Drop bad rows without asking.")] = False,
+    replace: Annotated[bool, Option("--replace", help="Replace your property of this name.")] = False,
+    check: Annotated[bool, Option("--check", help="Read and report; add nothing.")] = False,
 ) -> None:
     """Check a file of formulas and values, and add it to your own catalogue.
 
@@ -49,39 +63,26 @@ def add_command(
     from crossprop.data.user_rows import read_own_file
     from crossprop.data.user_summary import summarise
     from crossprop.estimator.add import NewProperty, add_data, held_out_rows, refuse_too_few
-    from crossprop.estimator.study_write import studies_naming
+    from crossprop.estimator.study_file import studies_naming
 
     key = name or key_of(target)
-    former: dict[str, str] = {}
-    if check:
-        _say_if_taken(key, replace)
-    else:
-        catalog = _catalog()
-        check_new_key(key, catalog, replace)
-        former = former_texts(key, catalog)
-    table = read_own_file(
-        file,
-        target=target,
-        formula_column=formula_column,
-        value_column=value_column,
-        split_column=split_column,
-        group_column=group_column,
-        element_columns=element_columns,
-        sheet=sheet,
-        encoding=encoding,
-        delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
-        decimal=decimal,
-    )
+    catalog, former = None if check and not _in_project() else _catalog(), dict[str, str]()
+    if catalog is not None:
+        try:
+            check_new_key(key, catalog, replace)
+            former = former_texts(key, catalog)
+        except OwnFileError as error:
+            if not check:
+                raise
+            typer.echo(f"note: {error}", err=True)
+    table = read_own_file(file, target=target, unit=unit or former.get("unit"), **reading_of(context))
     refuse_too_few(file, table)
     held_out = held_out_rows(file, table)
-    unit = _unit(
-        former.get("unit") if unit is None else unit,
-        table.unit or unit_in(table.value_column) or unit_in(target),
-        ask=not check,
-    )
+    stated = former.get("unit") if unit is None else unit
+    unit = _unit(stated, table.unit or unit_in(table.value_column) or unit_in(target), ask=not check)
     typer.echo(f"{file} as {key}\n{summarise(table, unit, held_out)}")
     _refuse_bad_rows(file, table, strict, yes or check)
-    if check:
+    if check or catalog is None:
         typer.echo("Nothing was added (--check).")
         return
     new = NewProperty(
@@ -98,21 +99,20 @@ def add_command(
         raise
     typer.echo(f"\nAdded {key} to {catalog}; its rows lie in {catalog.parent / key}.")
     typer.echo(f"Keep it in git:  git add {' '.join(map(str, kept))}")
-    studies = studies_naming(key)
-    for study in studies:
-        typer.echo(f"Next:            dvc exp run -S study={study.stem}")
-    if not studies:
-        typer.echo(f"Next:            crossprop study new {key} --target {key}")
+    runs = [f"dvc exp run -S study={study.stem}" for study in studies_naming(key)]
+    for command in runs or [f"crossprop study new {key} --target {key}"]:
+        typer.echo(f"Next:            {command}")
 
 
-def remove_command(
-    name: Annotated[str, typer.Argument(help="Key of a property of your own.")],
-    force: Annotated[bool, typer.Option("--force", help="Even where a study names it.")] = False,
+@app.command("remove")
+def remove(
+    name: Annotated[str, Argument(help="Key of a property of your own.")],
+    force: Annotated[bool, Option("--force", help="Even where a study names it.")] = False,
 ) -> None:
     """Remove a property of your own from the catalogue, with its files."""
     from crossprop.data.user_catalog import check_own_key
     from crossprop.estimator.add import remove_data
-    from crossprop.estimator.study_write import studies_naming
+    from crossprop.estimator.study_file import studies_naming
 
     catalog = _catalog()
     check_own_key(name, catalog)
@@ -127,29 +127,23 @@ def remove_command(
     )
 
 
+def _in_project() -> bool:
+    from crossprop.data.catalog import own_catalog
+
+    return own_catalog() is not None or Path("dvc.yaml").is_file()
+
+
 def _catalog() -> Path:
     """The catalogue to write to."""
     from crossprop.data.catalog import CATALOG_VARIABLE, own_catalog
     from crossprop.paths import OWN_CATALOG
 
-    named = own_catalog()
-    if named is None and not Path("dvc.yaml").is_file():
+    if not _in_project():
         raise OwnFileError(
             f"{Path.cwd()} is no crossprop project: it has no dvc.yaml. Run this in the project's root, set "
             f"{CATALOG_VARIABLE} to a catalogue's path, or learn from the file alone with 'crossprop fit'."
         )
-    return named or OWN_CATALOG
-
-
-def _say_if_taken(key: str, replace: bool) -> None:
-    """A check goes on under a name that could not be added; it says so."""
-    from crossprop.data.user_catalog import check_new_key
-
-    try:
-        check_new_key(key, _catalog(), replace)
-    except OwnFileError as error:
-        if "no crossprop project" not in str(error):
-            typer.echo(f"note: {error}", err=True)
+    return own_catalog() or OWN_CATALOG
 
 
 def _unit(given: str | None, guess: str | None, ask: bool) -> str:
@@ -164,33 +158,28 @@ def _unit(given: str | None, guess: str | None, ask: bool) -> str:
 
 
 def _refuse_bad_rows(file: Path, table: OwnTable, strict: bool, yes: bool) -> None:
-    """Stop where rows would be dropped that nobody agreed to drop."""
+    """Stop where rows would be dropped without the user's consent."""
     from crossprop.estimator.add import QUIET_SHARE
 
     n_bad = len(table.problems)
     if n_bad and strict:
         raise OwnFileError(
-            f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Mend them."
+            f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Correct them."
         )
     share = n_bad / table.n_read
     if share <= QUIET_SHARE or yes:
         return
     question = f"{n_bad} of {table.n_read} rows ({100 * share:.0f} %) would be dropped"
     if not sys.stdin.isatty():
-        raise OwnFileError(f"{question}. Mend them, or agree with --yes.")
+        raise OwnFileError(f"{question}. Correct them, or agree with --yes.")
     if not typer.confirm(f"{question}. Go on?"):
-        raise OwnFileError("Nothing was added. Mend the rows that are listed above.")
-
-
-app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)
-app.command("add")(add_command)
-app.command("remove")(remove_command)
+        raise OwnFileError("Nothing was added. Correct the rows that are listed above.")
 
 
 @app.command("list")
 def list_data(
-    role: Annotated[str | None, typer.Option(help="Only targets or only sources.")] = None,
-    own: Annotated[bool, typer.Option("--own", help="Only your own.")] = False,
+    role: Annotated[str | None, Option(help="Only targets or only sources.")] = None,
+    own: Annotated[bool, Option("--own", help="Only your own.")] = False,
 ) -> None:
     """List the properties: rows, unit, role, whether the files are at hand."""
     from rich.console import Console
@@ -205,7 +194,7 @@ def list_data(
 
 
 @app.command("show")
-def show_data(name: Annotated[str, typer.Argument(help="Key or short name of a property.")]) -> None:
+def show_data(name: Annotated[str, Argument(help="Key or short name of a property.")]) -> None:
     """Show all that is known about one property: source, citation, licence, files, the paper's figures."""
     from crossprop.data.catalog import load_catalog
     from crossprop.data.inspect import show_property
@@ -216,10 +205,8 @@ def show_data(name: Annotated[str, typer.Argument(help="Key or short name of a p
 
 @app.command("fetch")
 def fetch_data(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Properties; all of the catalogue if none.")
-    ] = None,
-    edition: Annotated[str | None, typer.Option(help="Edition of sources that have several.")] = None,
+    names: Annotated[list[str] | None, Argument(help="Properties; all of the catalogue if none.")] = None,
+    edition: Annotated[str | None, Option(help="Edition of sources that have several.")] = None,
 ) -> None:
     """Fetch and verify the files of some properties."""
     from crossprop.data.catalog import load_catalog

@@ -5,24 +5,55 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option
 
 from crossprop.errors import ConfigError
 
+
+def _tab(text: str | None) -> str | None:
+    """A tab, which shells have no simple way to write."""
+    return "\t" if text in ("\\t", "tab") else text
+
+
+Seed = Annotated[int | None, Option(min=0, help="Seed of every draw.")]
+
+# How a file is read: options of fit, predict and data add.
+FormulaColumn = Annotated[str | None, Option(help="Column of the formulas; guessed.")]
+ValueColumn = Annotated[str | None, Option(help="Column of the values, if not called as the target.")]
+SplitColumn = Annotated[
+    str | None, Option(help="Column that says 'train' or 'test'; else a hold-out is drawn.")
+]
 GroupColumn = Annotated[
     str | None,
-    typer.Option(help="Column of what stays on one side of every split: a paper, a sample series."),
+    Option(help="Column of what stays on one side of every split: a paper, a sample series."),
 ]
 ElementColumns = Annotated[
-    str | None,
-    typer.Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts."),
+    str | None, Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts.")
 ]
-Sheet = Annotated[str | None, typer.Option(help="Sheet of a workbook.")]
-Encoding = Annotated[str | None, typer.Option(help="Encoding; guessed.")]
-Delimiter = Annotated[str | None, typer.Option(help="Separator of the fields; guessed.")]
-Decimal = Annotated[str | None, typer.Option(help="Sign of the decimals, '.' or ','; guessed.")]
+Amounts = Annotated[
+    Literal["atomic", "weight"],
+    Option(help="What the amounts in a formula count: atoms, or weight percent as in alloys."),
+]
+Sheet = Annotated[str | None, Option(help="Sheet of a workbook.")]
+Encoding = Annotated[str | None, Option(help="Encoding; guessed.")]
+Delimiter = Annotated[
+    str | None,
+    Option(help="Separator of the fields, such as ';' or 'tab'; guessed.", callback=_tab),
+]
+Decimal = Annotated[str | None, Option(help="Sign of the decimals, '.' or ','; guessed.")]
+
+_READING = (
+    "formula_column", "value_column", "split_column", "group_column", "element_columns",
+    "amounts", "sheet", "encoding", "delimiter", "decimal",
+)  # fmt: skip
+
+
+def reading_of(context: typer.Context) -> dict[str, Any]:
+    """How a file is to be read, as the command's options say."""
+    return {name: context.params[name] for name in _READING}
 
 
 app = typer.Typer()
@@ -47,157 +78,138 @@ class Form(StrEnum):
 
 @app.command()
 def fit(
-    file: Annotated[Path, typer.Argument(help="CSV or Excel file; its dialect is guessed.")],
-    target: Annotated[str, typer.Option(help="Property to learn: the column of its values.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model and its report; new or empty.")],
-    unit: Annotated[str, typer.Option(help="Unit of the values, such as MPa.")] = "",
-    formula_column: Annotated[str | None, typer.Option(help="Column of the formulas.")] = None,
-    value_column: Annotated[
-        str | None, typer.Option(help="Column of the values, if not called as the target.")
-    ] = None,
-    split_column: Annotated[
-        str | None, typer.Option(help="Column that says 'train' or 'test'; else a hold-out is drawn.")
-    ] = None,
+    context: typer.Context,
+    file: Annotated[Path, Argument(help="CSV or Excel file; its dialect is guessed.")],
+    target: Annotated[str, Option(help="Property to learn: the column of its values.")],
+    out: Annotated[Path, Option(help="Folder for the model and its report; new or empty.")],
+    unit: Annotated[str, Option(help="Unit of the values, such as MPa.")] = "",
+    formula_column: FormulaColumn = None,
+    value_column: ValueColumn = None,
+    split_column: SplitColumn = None,
     group_column: GroupColumn = None,
     element_columns: ElementColumns = None,
+    amounts: Amounts = "atomic",
     sheet: Sheet = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
     sources: Annotated[
         str,
-        typer.Option(
+        Option(
             help="'auto' transfers from public data (downloaded once, networks cached), 'none' from nothing, or a "
             "folder of source networks."
         ),
     ] = "auto",
     minutes: Annotated[
-        float | None, typer.Option(help=f"Minutes to aim at; {DEFAULT_MINUTES:g} unless a budget is named.")
+        float | None, Option(help=f"Minutes to aim at; {DEFAULT_MINUTES:g} unless a budget is named.")
     ] = None,
     budget: Annotated[
-        Budget | None, typer.Option(help="'quick' is ten minutes, 'full' every method in full.")
+        Budget | None, Option(help="'quick' is ten minutes, 'full' every method in full.")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Comma-separated methods instead of those that fit into the time.")
+        str | None, Option(help="Comma-separated methods instead of those that fit into the time.")
     ] = None,
-    folds: Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation.")] = None,
-    holdout: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of the rows to hold out.")] = 0.1,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every draw.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is one on every core.")] = 0,
+    folds: Annotated[int | None, Option(min=2, help="Folds of the cross-validation.")] = None,
+    holdout: Annotated[float, Option(min=0.0, max=0.5, help="Share of the rows to hold out.")] = 0.1,
+    seed: Seed = None,
+    workers: Annotated[int, Option(min=0, help="Processes; 0 is one on every core.")] = 0,
     drop_invalid: Annotated[
-        bool, typer.Option("--drop-invalid", help="Go on if more than a tenth of the rows is unusable.")
+        bool, Option("--drop-invalid", help="Go on if more than a tenth of the rows is unusable.")
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace what is at --out.")] = False,
+    replace: Annotated[bool, Option("--replace", help="Replace what is at --out.")] = False,
 ) -> None:
     """Learn a property from one file: tune, cross-validate and blend every method, keep the best with its evidence.
 
     Stopped half-way, the same command goes on where it was.
     """
-    from crossprop.estimator.decision import Settings
-    from crossprop.estimator.fit import FileOptions, fit_file
-    from crossprop.estimator.report import summary_lines, text_table
+    from crossprop.estimator.fit import fit_file
+    from crossprop.estimator.learn import Settings
+    from crossprop.estimator.report import summary_lines, table_of_methods
     from crossprop.methods import DEFAULT_SEED
 
     if minutes is not None and budget is not None:
         raise ConfigError("Give either --minutes or --budget, not both.")
-    if minutes is not None and not 0 < minutes < float("inf"):
-        raise ConfigError(
-            f"--minutes {minutes:g} is no time. Give a positive number, or --budget full for no limit."
-        )
     settings = Settings(
         target=target,
         unit=unit,
         sources=sources,
-        minutes=None if budget is Budget.FULL else minutes or DEFAULT_MINUTES,
-        methods=[m.strip() for m in methods.split(",")] if methods else None,
+        minutes=None if budget is Budget.FULL else DEFAULT_MINUTES if minutes is None else minutes,
+        methods=listed(methods) or None,
         folds=folds,
         holdout=holdout,
         workers=workers,
         seed=DEFAULT_SEED if seed is None else seed,
     )
-    options = FileOptions(
-        formula_column=formula_column,
-        value_column=value_column,
-        split_column=split_column,
-        group_column=group_column,
-        element_columns=element_columns,
-        sheet=sheet,
-        encoding=encoding,
-        delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
-        decimal=decimal,
-        drop_invalid=drop_invalid,
-    )
     try:
-        fitted = fit_file(file, settings, out, options, overwrite=replace)
+        report = fit_file(
+            file, settings, out, reading_of(context), drop_invalid=drop_invalid, overwrite=replace
+        )
     except KeyboardInterrupt:
         typer.echo("interrupted: what is finished is kept, run the same command to go on", err=True)
         raise
-    typer.echo(text_table(fitted.report))
-    for line in summary_lines(fitted.report):
+    typer.echo(f"\n{table_of_methods(report)}\n")
+    for line in summary_lines(report):
         typer.echo(line)
-    typer.echo(f"model and report: {fitted.folder} (crossprop predict {fitted.folder} NaCl)")
+    typer.echo(f"model and report: {out} (crossprop predict {out} NaCl)")
+
+
+def listed(text: str | None) -> list[str]:
+    """The parts of a comma-separated text."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 @app.command()
 def predict(
     model: Annotated[
-        str, typer.Argument(help="Folder of a model, or a registered one: <study>.<target> or <target>.")
+        str, Argument(help="Folder of a model, or a registered one: <study>.<target> or <target>.")
     ],
-    formulas: Annotated[
-        list[str] | None, typer.Argument(help="Formulas; '-' reads them from a pipe.")
-    ] = None,
+    formulas: Annotated[list[str] | None, Argument(help="Formulas; '-' reads them from a pipe.")] = None,
     input_file: Annotated[
-        Path | None, typer.Option("--input", help="CSV or Excel file; its other columns are kept.")
+        Path | None, Option("--input", help="CSV or Excel file; its other columns are kept.")
     ] = None,
-    formula_column: Annotated[str | None, typer.Option(help="Column of the formulas.")] = None,
-    element_columns: Annotated[
-        str | None,
-        typer.Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts."),
-    ] = None,
+    formula_column: FormulaColumn = None,
+    element_columns: ElementColumns = None,
+    amounts: Amounts = "atomic",
     sheet: Sheet = None,
-    output: Annotated[Path | None, typer.Option(help="File to write: .csv, .parquet or .json.")] = None,
+    output: Annotated[Path | None, Option(help="File to write: .csv, .parquet or .json.")] = None,
     form: Annotated[
-        Form | None, typer.Option("--format", help="What to print; a table unless it goes into a pipe.")
+        Form | None, Option("--format", help="What to print; a table unless it goes into a pipe.")
     ] = None,
-    version: Annotated[str | None, typer.Option(help="Version of a registered model.")] = None,
-    alias: Annotated[
-        str | None, typer.Option(help="Alias of a registered model; 'champion' unless given.")
-    ] = None,
+    version: Annotated[str | None, Option(help="Version of a registered model.")] = None,
+    alias: Annotated[str | None, Option(help="Alias of a registered model; 'champion' unless given.")] = None,
 ) -> None:
     """Predict a property of formulas, with intervals and a word on whether the model may know.
 
     Rows that hold no formula are named with their line, all others are predicted; the exit status is then 3.
     """
+    from crossprop.data.formula_list import read_formula_list
     from crossprop.estimator import predict as work
-    from crossprop.estimator.predict import check_ending, print_predictions, write_predictions
 
-    given = sum([bool(formulas), input_file is not None])
-    if given != 1:
+    if bool(formulas) == (input_file is not None):
         raise ConfigError("Give formulas, or --input with a file, or '-' to read a pipe: one of them.")
     if version is not None and alias is not None:
         raise ConfigError("Give either --version or --alias, not both.")
     if output is not None:
-        check_ending(output)
-    if input_file is not None and str(input_file) != "-":
-        asked = work.read_file(input_file, formula_column, sheet=sheet, element_columns=element_columns)
-    elif input_file is not None or formulas == ["-"]:
-        asked = work.read_pipe(sys.stdin, formula_column)
+        work.check_ending(output)
+    reading: dict[str, Any] = {"sheet": sheet, "element_columns": element_columns, "amounts": amounts}
+    if "-" in (str(input_file), *(formulas or [])[:1]):
+        asked = work.read_pipe(sys.stdin, formula_column, **reading)
+    elif input_file is not None:
+        asked = read_formula_list(input_file, formula_column, **reading)
     else:
-        asked = work.asked_formulas(formulas or [])
+        asked = work.asked_formulas(formulas or [], amounts)
     served = work.load(work.model_folder(model, version=version, alias=alias))
     predicted = work.predict(served, asked)
     if output is not None:
-        write_predictions(predicted, output)
+        work.write_predictions(predicted, output)
         typer.echo(f"{len(predicted):,} rows in {output}", err=True)
     if output is None or form is not None:
-        print_predictions(predicted, served.info, str(form or _usual_form()))
-    bad = work.bad_rows(predicted)
+        work.print_predictions(
+            predicted, served.info, form or (Form.TABLE if sys.stdout.isatty() else Form.CSV)
+        )
+    bad = [text for text in predicted["error"] if text]
     for text in bad[:20]:
         typer.echo(text, err=True)
     if bad:
         typer.echo(f"{len(bad)} of {len(predicted)} rows hold no formula and were not predicted.", err=True)
         raise typer.Exit(3)
-
-
-def _usual_form() -> Form:
-    return Form.TABLE if sys.stdout.isatty() else Form.CSV

@@ -11,11 +11,11 @@ import typer
 from crossprop.errors import PromotionError
 
 if TYPE_CHECKING:
-    from crossprop.tracking.promotion import Attempt, Promotion
+    from crossprop.tracking.promotion import Promotion
 
 app = typer.Typer()
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""Somebody waits: a server that hangs is named within half a minute, not eight."""
+_SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""A person waits: a server that hangs is named within half a minute, not eight."""
 
 _Target = Annotated[
     str | None, typer.Argument(help="Target, or <study>.<target> where several studies have it.")
@@ -38,8 +38,8 @@ def models(
     """List the registered models: champion, challenger, errors on the hold-out, age; with a target, its history."""
     import json
 
-    _be_impatient()
-    from crossprop.tracking.promotion import history_lines, overview_rows, overview_table
+    _shorten_timeouts()
+    from crossprop.tracking.overview import history_lines, overview_rows, overview_table
     from crossprop.tracking.registry import all_models, find_model
 
     found = [find_model(uri, _name(target, study))] if target else all_models(uri, study)
@@ -47,9 +47,8 @@ def models(
         typer.echo(json.dumps(overview_rows(found), indent=1))
         return
     if not found:
-        typer.echo(
-            f"The registry holds no models{f' of study {study}' if study else ''}. 'dvc repro' registers them."
-        )
+        of_study = f" of study {study}" if study else ""
+        typer.echo(f"The registry holds no models{of_study}. 'dvc repro' registers them.")
         return
     from rich.console import Console
 
@@ -57,8 +56,7 @@ def models(
     console = console if console.is_terminal else Console(width=160)
     console.print(overview_table(found))
     if target:
-        for line in history_lines(found[0]):
-            typer.echo(line)
+        typer.echo("\n".join(history_lines(found[0])))
 
 
 @app.command()
@@ -73,14 +71,13 @@ def promote(
     ] = None,
     reason: _Reason = None,
     by: _By = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge only; move nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge only; change nothing.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Models loaded at the same time, with --all.")] = 2,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one model may take.")] = 300.0,
     uri: _Uri = None,
 ) -> None:
     """Make the challenger the champion if it passes every gate; ends with status 1 where one does not."""
-    _be_impatient()
-    from crossprop.tracking.clean_process import CleanProcess
+    _shorten_timeouts()
     from crossprop.tracking.promotion import promote as promote_one
     from crossprop.tracking.promotion import promote_all
 
@@ -89,32 +86,30 @@ def promote(
     if every and (version or force is not None):
         raise PromotionError("--all takes the challengers that pass: no --version and no --force with it.")
     if every:
-        attempts = promote_all(
+        done = promote_all(
             uri,
             study=study,
             reason=reason,
             who=by,
             dry_run=dry_run,
             at_once=jobs,
-            patience=timeout,
-            report=_tell,
+            timeout=timeout,
+            report=_print_line,
         )
-        _end(attempts, dry_run)
+        _print_summary(done, dry_run)
         return
-    with CleanProcess(timeout) as process:
-        result = promote_one(
-            uri,
-            _name(str(target), study),
-            version=version,
-            force_reason=force,
-            reason=reason,
-            who=by,
-            dry_run=dry_run,
-            process=process,
-            report=lambda gate: typer.echo(str(gate)),
-            say=typer.echo,
-        )
-    _conclude(result, dry_run)
+    result = promote_one(
+        uri,
+        _name(str(target), study),
+        version=version,
+        force_reason=force,
+        reason=reason,
+        who=by,
+        dry_run=dry_run,
+        timeout=timeout,
+        say=typer.echo,
+    )
+    _print_outcome(result, dry_run)
 
 
 @app.command()
@@ -126,13 +121,13 @@ def rollback(
     uri: _Uri = None,
 ) -> None:
     """Make the previous version the champion again; a second rollback undoes the first."""
-    _be_impatient()
+    _shorten_timeouts()
     from crossprop.tracking.promotion import rollback as roll_back
 
     done = roll_back(uri, _name(target, study), reason=reason, who=by, say=typer.echo)
     typer.echo(
         f"{done.name}: version {done.version} is champion again, version {done.former or 'none'} is previous "
-        f"({done.by}, {done.at}: {done.why})"
+        f"({done.update})"
     )
 
 
@@ -146,25 +141,13 @@ def relocate(
     uri: _Uri = None,
 ) -> None:
     """Make an embedded store that was moved or copied name the files where they lie now."""
-    from crossprop.tracking.client import existing_sqlite
-    from crossprop.tracking.store import relocate as name_anew
-    from crossprop.tracking.store import store_lock, store_uri
+    from crossprop.tracking.store import relocate as relocate_store
 
-    uri = uri or store_uri()
-    path = existing_sqlite(uri)
-    with store_lock(uri):
-        done = name_anew(path, old, new, dry_run)
-    if not done:
-        typer.echo(f"{path} names the files beside it already; nothing to do.")
-    for made in done:
-        changed = ", ".join(f"{n} {table.replace('_', ' ')}" for table, n in made.changed.items())
-        typer.echo(f"{made.old} → {made.new}: {changed}{' would be changed (--dry-run)' if dry_run else ''}")
-        for version in made.missing:
-            typer.echo(f"{version}: its files are neither there nor here; register its winner again.")
+    typer.echo("\n".join(relocate_store(uri, old, new, dry_run)))
 
 
-def _be_impatient() -> None:
-    for name, value in _IMPATIENT.items():
+def _shorten_timeouts() -> None:
+    for name, value in _SHORT_TIMEOUTS.items():
         os.environ.setdefault(name, value)
 
 
@@ -172,47 +155,45 @@ def _name(target: str, study: str | None) -> str:
     return target if study is None or target.startswith(f"{study}.") else f"{study}.{target}"
 
 
-def _conclude(result: Promotion, dry_run: bool) -> None:
+def _print_outcome(result: Promotion, dry_run: bool) -> None:
     what = f"{result.name} version {result.version}"
-    if result.moved:
+    if result.update:
         former = f"; version {result.former} is previous" if result.former else ""
-        forced = " in spite of failed gates" if result.forced else ""
-        typer.echo(f"{what} is champion{forced}{former} ({result.by}, {result.at}: {result.why})")
+        forced = " in spite of failed gates" if result.failed else ""
+        typer.echo(f"{what} is champion{forced}{former} ({result.update})")
     elif not result.gates:
         typer.echo(f"{what} is champion already; nothing to do.")
-    elif result.passed:
-        typer.echo(f"{what} passes all {len(result.gates)} gates; nothing was moved (--dry-run).")
+    elif not result.failed:
+        typer.echo(f"{what} passes all {len(result.gates)} gates; nothing was changed (--dry-run).")
     else:
         failed = ", ".join(gate.key for gate in result.failed)
         advice = "" if dry_run else ' To promote it nevertheless, give a reason that is kept: --force "…".'
         raise PromotionError(
-            f"{what} fails {len(result.failed)} of {len(result.gates)} gates: {failed}. Nothing was moved.{advice}"
+            f"{what} fails {len(result.failed)} of {len(result.gates)} gates: {failed}. Nothing was changed.{advice}"
         )
 
 
-def _tell(attempt: Attempt) -> None:
-    made = attempt.promotion
-    if made is None:
-        typer.echo(f"ERROR  {attempt.name}: {attempt.error}")
-    elif made.failed:
-        reasons = "; ".join(f"{gate.key}: {gate.figure}" for gate in made.failed)
-        typer.echo(f"FAIL   {attempt.name} v{made.version}: {reasons}")
+def _print_line(result: Promotion) -> None:
+    if result.error:
+        typer.echo(f"ERROR  {result.name}: {result.error}")
+    elif result.failed:
+        reasons = "; ".join(f"{gate.key}: {gate.figure}" for gate in result.failed)
+        typer.echo(f"FAIL   {result.name} v{result.version}: {reasons}")
     else:
-        base = next((gate.figure for gate in made.gates if gate.key == "base"), "")
-        former = f" (was v{made.former})" if made.former else ""
-        typer.echo(f"pass   {attempt.name} v{made.version}{former}: {base}")
+        base = next((gate.figure for gate in result.gates if gate.key == "base"), "")
+        former = f" (was v{result.former})" if result.former else ""
+        typer.echo(f"pass   {result.name} v{result.version}{former}: {base}")
 
 
-def _end(attempts: list[Attempt], dry_run: bool) -> None:
-    moved = sum(a.promotion is not None and a.promotion.moved for a in attempts)
-    failed = [a.name for a in attempts if not a.ok]
-    if not attempts:
+def _print_summary(done: list[Promotion], dry_run: bool) -> None:
+    if not done:
         typer.echo("Every challenger is champion already, or there is none; nothing to do.")
         return
-    passing = f"{len(attempts) - len(failed)} would be promoted" if dry_run else f"{moved} promoted"
-    typer.echo(f"{len(attempts)} challengers: {passing}, {len(failed)} not.")
+    failed = [result.name for result in done if not result.ok]
+    passing = "would be promoted" if dry_run else "promoted"
+    typer.echo(f"{len(done)} challengers: {len(done) - len(failed)} {passing}, {len(failed)} not.")
     if failed:
         raise PromotionError(
-            f"{len(failed)} of {len(attempts)} challengers were not promoted: {', '.join(failed)}. Their champions "
+            f"{len(failed)} of {len(done)} challengers were not promoted: {', '.join(failed)}. Their champions "
             "stay as they were; look at one with 'crossprop promote <target> --dry-run'."
         )

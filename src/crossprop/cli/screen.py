@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from crossprop.errors import ScreeningError
-
-if TYPE_CHECKING:
-    from crossprop.screening.result import ScreenResult
-    from crossprop.screening.run import Screening
 
 app = typer.Typer()
 _ASK_BEYOND = 10_000_000
@@ -109,56 +105,29 @@ def screen(
     crossprop screen --elements Fe,Co,Al --max-elements 3 --property formation_energy,bulk_modulus --where
     "bulk_modulus > 200" --top 100
     """
-    from crossprop.screening.prepare import prepare
+    given = {option: value for option, value in locals().items() if value is not None}
     from crossprop.screening.request import ScreenRequest
+    from crossprop.screening.result import read_progress
+    from crossprop.screening.run import prepare
+    from crossprop.screening.summary import announcement, summary, table
 
-    request = ScreenRequest.of(
-        properties=_split(property_),
-        elements=_split(elements),
-        input=input_,
-        where=where,
-        maximize=tuple(maximize or ()),
-        minimize=tuple(minimize or ()),
-        rank=rank,
-        best=best,
-        top=top,
-        per_system=per_system,
-        out=out,
-        min_elements=min_elements,
-        max_elements=max_elements,
-        max_atoms=max_atoms,
-        max_amount=max_amount,
-        fractions=fractions,
-        must_contain=_split(must_contain),
-        exclude=_split(exclude),
-        charge_balanced=charge_balanced,
-        oxidation_states=oxidation_states,
-        pauling=pauling,
-        alloys=alloys,
-        mixed_valence=mixed_valence,
-        novel=novel,
-        in_domain=in_domain,
-        models=dict(_named(text) for text in model or ()),
-        alias=alias,
-        workers=workers,
-        memory=memory,
-        batch=batch,
-    )
-    screening = prepare(request)
-    _announce(screening)
+    del given["yes"], given["dry_run"]
+    given["properties"] = given.pop("property_")
+    given["input"] = given.pop("input_", None)
+    given["models"] = dict(map(_name_and_model, given.pop("model", ())))
+    screening = prepare(ScreenRequest.of(**given))
+    for line in announcement(screening):
+        typer.echo(line, err=True)
     if dry_run:
         return
-    left = screening.positions - screening.done.stop
-    if not screening.finished and left > _ASK_BEYOND and not yes:
+    if screening.pipeline and screening.positions - screening.done.stop > _ASK_BEYOND and not yes:
         raise ScreeningError(
-            f"That is more than {_ASK_BEYOND:,} compositions. Add --yes if you mean it, or narrow it down: fewer "
+            f"That is more than {_ASK_BEYOND:,} compositions. Add --yes to screen them, or reduce them: fewer "
             "--elements, a smaller --max-atoms, --must-contain, --exclude."
         )
     try:
-        _show(screening.run())
+        result = screening.run()
     except KeyboardInterrupt:
-        from crossprop.screening.result import read_progress
-
         done = read_progress(out)
         typer.echo(
             f"stopped after {done.stop:,} of {screening.positions:,} positions, {done.kept:,} kept in {out}: "
@@ -166,49 +135,20 @@ def screen(
             err=True,
         )
         raise typer.Exit(130) from None
-
-
-def _announce(screening: Screening) -> None:
-    from crossprop.screening.run import counted, duration, known_values
-
-    if screening.finished:
-        typer.echo(f"{screening.request.out} is finished; only the ranking is done again.", err=True)
-        return
-    for line in filter(None, [*counted(screening), known_values(screening)]):
-        typer.echo(line, err=True)
-    if screening.done.stop:
-        typer.echo(
-            f"going on after {screening.done.stop:,} of {screening.positions:,} positions, "
-            f"{screening.done.kept:,} kept so far",
-            err=True,
-        )
-    typer.echo(
-        f"about {duration(screening.seconds)} on {screening.workers} threads; order: "
-        f"{', '.join(screening.calibration.order)}",
-        err=True,
-    )
-
-
-def _show(result: ScreenResult) -> None:
-    from rich.console import Console
-
-    from crossprop.screening.run import summary, table
-
-    typer.echo(summary(result))
+    for line in summary(result):
+        typer.echo(line)
     if len(result.top):
+        from rich.console import Console
+
         console = Console()
         width = console.width if console.is_terminal else max(console.width, _PIPE_WIDTH)
-        Console(width=width).print(table(result.top.head(_SHOWN), width))
+        Console(width=width).print(table(result, _SHOWN, width))
 
 
-def _split(given: list[str] | None) -> tuple[str, ...]:
-    return tuple(word.strip() for text in given or () for word in text.split(",") if word.strip())
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, sign, given = text.partition("=")
-    if not (sign and name.strip() and given.strip()):
+def _name_and_model(text: str) -> tuple[str, str]:
+    name, _, model = (part.strip() for part in text.partition("="))
+    if not (name and model):
         raise ScreeningError(
             f"--model {text!r} is not of the form NAME=FOLDER, e.g. --model bulk_modulus=models/bulk."
         )
-    return name.strip(), given.strip()
+    return name, model

@@ -12,12 +12,13 @@ import typer
 from crossprop.errors import ConfigError
 
 if TYPE_CHECKING:
-    from crossprop.service.models import ModelSource
     from crossprop.service.settings import ServiceSettings
+    from crossprop.service.sources import ModelSource
 
 app = typer.Typer()
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ALL_ADDRESSES = ("0.0.0.0", "::")
 _UNITS = {"": 2**30, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -44,18 +45,23 @@ def serve(
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(
-            help="Bound of what loaded models take together, such as 4G; half of the memory by default."
-        ),
+        typer.Option(help="Memory for all loaded models, such as 4G; half of the memory by default."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads that compute predictions; as many as there are cores.", min=1)
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder for compiled and fetched models; .crossprop by default.")
+        Path | None, typer.Option(help="Folder for fetched models; .crossprop by default.")
     ] = None,
     api_keys: Annotated[
         Path | None, typer.Option(help="File of API keys; the variable CROSSPROP_API_KEYS by default.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Host name that requests may name beside localhost and --host, such as predict.example.org or "
+            "*.example.org; '*' for any; repeatable."
+        ),
     ] = None,
     cors: Annotated[
         list[str] | None,
@@ -81,6 +87,8 @@ def serve(
         memory_bytes=defaults.memory_bytes if memory is None else _bytes(memory),
         threads=threads or defaults.threads,
         keys=read_keys(api_keys),
+        hosts=_hosts(host, allowed_host or []),
+        any_address=host in _ALL_ADDRESSES,
         cors=tuple(_origin(text) for text in cors or ()),
         proxies=tuple(_network(text) for text in proxy or ()),
     )
@@ -88,7 +96,7 @@ def serve(
     listening = open_socket(host, port)
     from crossprop.service.app import create_app
 
-    application = create_app(settings, source, cache=None if cache is None else cache / "compiled")
+    application = create_app(settings, source)
     for line in _lines(host, listening.getsockname()[1], source, settings, bool(model)):
         typer.echo(line)
     run_app(application, listening, settings.limits, settings.proxies)
@@ -99,7 +107,7 @@ def serve(
 def api_key(
     owner: Annotated[str, typer.Argument(help="Whose key it is; stands in the access log.")],
     scope: Annotated[
-        str, typer.Option(help="read, or admin (may ask the service to look at the registry).")
+        str, typer.Option(help="read, or admin (may ask the service to poll the registry).")
     ] = "read",
 ) -> None:
     """Make an API key: the key for its owner, and the line for the file of keys, which holds a digest only."""
@@ -114,12 +122,12 @@ def api_key(
 def _source(
     settings: ServiceSettings, uri: str | None, folders: tuple[Path, ...], cache: Path | None
 ) -> ModelSource:
-    from crossprop.service.models import FolderSource, RegistrySource
+    from crossprop.service.sources import FolderSource, RegistrySource
 
     if folders:
         if uri or settings.study or settings.properties:
             raise ConfigError(
-                "--model serves folders, so --uri, --study and --properties say nothing. Leave them out."
+                "--model serves folders, so --uri, --study and --properties have no effect. Leave them out."
             )
         return FolderSource(folders)
     from crossprop.tracking.store import store_uri
@@ -129,16 +137,29 @@ def _source(
 
 
 def _lines(host: str, port: int, source: ModelSource, settings: ServiceSettings, folders: bool) -> list[str]:
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    shown = "127.0.0.1" if host in _ALL_ADDRESSES else f"[{host}]" if ":" in host else host
     what = "models in" if folders else f"versions with the alias {settings.alias!r} in"
     lines = [
         f"crossprop serves {what} {source.where}",
         f"page http://{shown}:{port}/  API http://{shown}:{port}/docs  (Ctrl+C ends it)",
     ]
     if not settings.keys:
-        open_to = "whoever is on this machine" if host in _LOOPBACK else "WHOEVER REACHES THIS ADDRESS"
+        open_to = "this machine" if host in _LOOPBACK else "EVERYBODY WHO REACHES THIS ADDRESS"
         lines.append(f"no API keys: open to {open_to}, for reading only (--api-keys FILE closes it)")
     return lines
+
+
+def _hosts(host: str, more: list[str]) -> tuple[str, ...]:
+    """Host names that the service answers for: the loopback, the address that it listens on, and those named."""
+    from crossprop.service.settings import LOOPBACK
+
+    for name in more:
+        if not re.fullmatch(r"\*|(\*\.)?[\w.-]+|\[[0-9a-fA-F:.]+\]", name):
+            raise ConfigError(
+                f"--allowed-host {name!r} is no host name. Leave out scheme and port: predict.example.org, for example."
+            )
+    bound = () if host in _ALL_ADDRESSES else (f"[{host}]" if ":" in host else host,)
+    return tuple(dict.fromkeys(name.lower() for name in (*LOOPBACK, *bound, *more)))
 
 
 def _origin(text: str) -> str:

@@ -1,10 +1,13 @@
-"""``crossprop study``: study configurations for one's own data."""
+"""``crossprop study``: study configurations for user data."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
+
+from crossprop.cli.fit import Seed, listed
 
 app = typer.Typer(help="Study configurations.", no_args_is_help=True)
 
@@ -16,35 +19,33 @@ def root() -> None:
 
 @app.command("new")
 def new_study(
-    name: Annotated[str, typer.Argument(help="Name of the study: small letters, digits, underscores.")],
-    target: Annotated[list[str] | None, typer.Option(help="A target property; may be given again.")] = None,
-    targets: Annotated[str | None, typer.Option(help="Target properties, separated by commas.")] = None,
+    name: Annotated[str, Argument(help="Name of the study: small letters, digits, underscores.")],
+    target: Annotated[list[str] | None, Option(help="A target property; may be given again.")] = None,
+    targets: Annotated[str | None, Option(help="Target properties, separated by commas.")] = None,
     sources: Annotated[
         str | None,
-        typer.Option(help="Source properties, separated by commas; those of the tier if left out."),
+        Option(help="Source properties, separated by commas; those of the tier if left out."),
     ] = None,
     tier: Annotated[
-        str | None, typer.Option(help="How much to compute: trial, quick (default), standard or full.")
+        str | None, Option(help="How much to compute: trial, quick (default), standard or full.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Take the largest tier that fits.", min=1)] = None,
-    title: Annotated[str | None, typer.Option(help="What the report is headed with.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all draws.", min=0)] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a study of this name.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would compute; write nothing.")
-    ] = False,
+    minutes: Annotated[float | None, Option(help="Take the largest tier that fits.", min=1)] = None,
+    title: Annotated[str | None, Option(help="Heading of the report.")] = None,
+    seed: Seed = None,
+    replace: Annotated[bool, Option("--replace", help="Replace a study of this name.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what it would compute; write nothing.")] = False,
 ) -> None:
     """Write a study for your own data, with budgets that suit its size."""
     from crossprop.data.catalog import load_catalog
-    from crossprop.estimator.study_write import explain, plan_study, write_study
+    from crossprop.estimator.study_file import explain, plan_study, write_study
     from crossprop.methods import DEFAULT_SEED
     from crossprop.paths import RAW
 
     study = plan_study(
         load_catalog(),
         name,
-        [*(target or []), *_listed(targets)],
-        None if sources is None else _listed(sources),
+        [*(target or []), *listed(targets)],
+        None if sources is None else listed(sources),
         RAW,
         tier=tier,
         minutes=minutes,
@@ -56,11 +57,7 @@ def new_study(
         typer.echo("Nothing was written (--dry-run).")
         return
     path = write_study(study, replace=replace)
-    typer.echo(f"\nWrote {path}. Run it:  dvc exp run -S study={name}")
     typer.echo(
+        f"\nWrote {path}. Run it:  dvc exp run -S study={name}\n"
         f"Or, to look first:  python tools/resolve_params.py study={name} && crossprop check && dvc repro"
     )
-
-
-def _listed(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]

@@ -1,4 +1,4 @@
-"""The catalogue: every property by key or label, from ``catalog.yaml`` and from the catalogue of one's own."""
+"""The catalogue: every property by key or label, from ``catalog.yaml`` and from the user's catalogue."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class PinnedFile(_Entry):
     """One public file, identified by its content.
 
     Attributes:
-        repository: ``owner/name``; files of one's own have ``local/<origin>``.
-        commit: Git commit of the repository (``files`` for files of one's own).
+        repository: ``owner/name``; a user's files have ``local/<origin>``.
+        commit: Git commit of the repository (``files`` for a user's files).
         path: Path within the repository, POSIX style.
         blob: Git blob id: sha1 of ``blob <size>``, a zero byte and the content.
         size: Bytes, where known.
         split: Rows to learn from, hold-out rows, or ``all`` where the file is not split.
-        folder: Folder of one's own that holds the file; ``None`` for a public one.
+        folder: The user's folder that holds the file; ``None`` for a public one.
     """
 
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
@@ -66,11 +66,6 @@ class PinnedFile(_Entry):
     def relative_path(self) -> PurePosixPath:
         """Where the file lies under the folder of raw data, or under a mirror."""
         return PurePosixPath(self.repository, self.commit, self.path)
-
-    @property
-    def name(self) -> str:
-        """Last part of the path."""
-        return PurePosixPath(self.path).name
 
 
 class Supplement(_Entry):
@@ -125,16 +120,8 @@ class Columns(_Entry):
 class EmbeddedPackage(_Entry):
     """A data set that an installed Python package brings along.
 
-    Attributes:
-        package: Name of the importable package.
-        path: Path of the archive within it.
-        member: The table within the archive (CSV).
-        sha256: Checksum of the archive.
-        size: Bytes of the archive.
-        formula_column: Column of the formulas.
-        n_train: Compositions that the targets learn from.
-        n_test: Compositions of their hold-out.
-        licence: Terms of use.
+    ``member`` is the table (CSV) in the archive at ``path`` within the importable ``package``. Its targets learn from
+    ``n_train`` compositions and are measured on ``n_test`` others.
     """
 
     package: Text
@@ -175,10 +162,6 @@ class PropertyEntry(_Entry):
         key: Name in commands, configurations and folders.
         label: Short name in tables (the paper's, where it has one).
         unit: Unit of the values; ``1`` for a pure number, ``dex`` for a decadic logarithm.
-        roles: What it can be used for.
-        description: What it is, in a sentence.
-        citation: Whom to cite.
-        licence: Terms of use of the files.
         columns: Columns of the files.
         files: Files that every edition reads.
         editions: Named ways to fill the property; empty where there is only one.
@@ -237,7 +220,7 @@ class PropertyEntry(_Entry):
 
     @property
     def is_own(self) -> bool:
-        """Whether it is read from files of one's own."""
+        """Whether it is read from the user's files."""
         return any(file.folder is not None for file in self.files)
 
     def pinned_files(self, edition: str | None = None) -> tuple[PinnedFile, ...]:
@@ -247,7 +230,7 @@ class PropertyEntry(_Entry):
 
 
 CATALOG_VARIABLE = "CROSSPROP_CATALOG"
-"""Environment variable that names the catalogue of one's own; an empty one stands for none."""
+"""Environment variable that names the user's catalogue; an empty one stands for none."""
 
 _SECTIONS = {"citations", "origins", "packages", "properties"}
 _ORIGIN_KEYS = {"repository", "commit", "licence", "folder"}
@@ -262,7 +245,7 @@ class Catalog(BaseModel):
     packages: dict[str, EmbeddedPackage]
 
     def property(self, key_or_label: str) -> PropertyEntry:
-        """Find a property by its key (``piezo_max_dij``) or the paper's label (``PMDij``), whatever the case.
+        """Find a property by its key (``piezo_max_dij``) or the paper's label (``PMDij``), in any case.
 
         Raises:
             UnknownPropertyError: There is none; the message names similar ones.
@@ -299,7 +282,7 @@ class Catalog(BaseModel):
 
 
 def load_catalog(extra: Path | None = None) -> Catalog:
-    """Read the built-in catalogue, and merge the one of one's own into it.
+    """Read the built-in catalogue, and merge the user's into it.
 
     Args:
         extra: YAML file of the same form; what :func:`own_catalog` finds if ``None``. An origin may name a
@@ -313,16 +296,12 @@ def load_catalog(extra: Path | None = None) -> Catalog:
 
 
 def builtin_catalog() -> Catalog:
-    """The catalogue that crossprop brings along, without anything of one's own."""
+    """The catalogue that crossprop brings along, without the user's."""
     return _load(None)
 
 
 def own_catalog() -> Path | None:
-    """The catalogue of one's own: what ``CROSSPROP_CATALOG`` names, else ``own/catalog.yaml`` of the project.
-
-    Returns:
-        Its path, or ``None`` where the project has none.
-    """
+    """The user's catalogue: what ``CROSSPROP_CATALOG`` names, else ``own/catalog.yaml`` where that exists."""
     named = os.environ.get(CATALOG_VARIABLE)
     if named is not None:
         return Path(named) if named else None
@@ -330,16 +309,27 @@ def own_catalog() -> Path | None:
 
 
 def _load(extra: Path | None) -> Catalog:
-    values = _read(
-        files("crossprop.data").joinpath("catalog.yaml").read_text(encoding="utf-8"), "catalog.yaml"
-    )
+    text = files("crossprop.data").joinpath("catalog.yaml").read_text(encoding="utf-8")
+    values, where = _read(text, "catalog.yaml"), "catalog.yaml"
     if extra is not None:
-        values = _merged(values, read_catalog_values(extra), extra)
+        where = f"catalog.yaml with {extra}"
+        added = read_catalog_values(extra)
+        for section, entries in added.items():
+            if taken := sorted(set(entries) & set(values[section])):
+                raise DataError(
+                    f"{extra} redefines {section} {taken} of the built-in catalogue. Give them other names."
+                )
+            values[section] |= entries
+        for name, origin in added["origins"].items():
+            if isinstance(origin, dict) and "folder" in origin:
+                local = {"repository": f"local/{name}", "commit": "files", **origin}
+                values["origins"][name] = local | {
+                    "folder": str((extra.parent / str(origin["folder"])).resolve())
+                }
     resolved = {
         "packages": values["packages"],
         "properties": {key: _resolved(key, entry, values) for key, entry in values["properties"].items()},
     }
-    where = "catalog.yaml" if extra is None else f"catalog.yaml with {extra}"
     try:
         catalog = Catalog.model_validate(resolved)
     except ValidationError as error:
@@ -380,26 +370,6 @@ def _read(text: str, where: str) -> dict[str, dict[str, Any]]:
     return {section: dict(values.get(section, {})) for section in _SECTIONS}
 
 
-def _merged(
-    base: dict[str, dict[str, Any]], added: dict[str, dict[str, Any]], path: Path
-) -> dict[str, dict[str, Any]]:
-    for name, origin in added["origins"].items():
-        if isinstance(origin, dict) and "folder" in origin:
-            folder = (path.parent / str(origin["folder"])).resolve()
-            added["origins"][name] = {
-                "repository": f"local/{name}",
-                "commit": "files",
-                **origin,
-                "folder": str(folder),
-            }
-    for section, entries in added.items():
-        if taken := sorted(set(entries) & set(base[section])):
-            raise DataError(
-                f"{path} redefines {section} {taken} of the built-in catalogue. Give them other names."
-            )
-    return {section: {**base[section], **added[section]} for section in _SECTIONS}
-
-
 def _resolved(key: str, entry: Any, values: dict[str, dict[str, Any]]) -> Any:
     """The entry with its citation, its licence and its files' repositories spelt out."""
     if not isinstance(entry, dict):
@@ -423,14 +393,12 @@ def _with_pins(node: Any, origin: str | None, values: dict[str, dict[str, Any]],
         return [_with_pins(item, origin, values, key) for item in node]
     if not isinstance(node, dict):
         return node
-    if "blob" in node and "path" in node:
-        node = dict(node)
-        name = node.pop("origin", origin)
-        if name is not None:
-            place = _origin(name, values, key)
-            node |= {part: place[part] for part in ("repository", "commit", "folder") if part in place}
-        return node
-    return {part: _with_pins(item, origin, values, key) for part, item in node.items()}
+    if "blob" not in node or "path" not in node:
+        return {part: _with_pins(item, origin, values, key) for part, item in node.items()}
+    name = node.get("origin", origin)
+    place = {} if name is None else _origin(name, values, key)
+    own = {part: value for part, value in node.items() if part != "origin"}
+    return own | {part: place[part] for part in ("repository", "commit", "folder") if part in place}
 
 
 def _origin(name: Any, values: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reading formulas and values, with a written account of every row that was repaired or dropped."""
+"""Reading the catalogue's files, with a written account of every row that was repaired or dropped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from crossprop.data.compositions import composition_keys, fraction_matrix, parse_formula
+from crossprop.data.compositions import composition_keys, parse_formula, parse_formulas
 from crossprop.errors import DataError, FormulaError
 
 REPORT_COLUMNS: Final = ("line", "file", "formula", "value", "action", "reason")
@@ -37,8 +37,8 @@ class CleanTable:
     """Rows that can be learnt from, and the account of the others.
 
     Attributes:
-        rows: Columns ``line`` (in the file), ``formula``, ``composition`` (key), ``value``; in the file's
-            order.
+        rows: Columns ``line`` (in the file), ``formula``, ``composition`` (key), ``value``, and ``group`` where one
+            was named; in the file's order.
         report: Columns :data:`REPORT_COLUMNS`.
     """
 
@@ -46,24 +46,49 @@ class CleanTable:
     report: pd.DataFrame
 
 
-def read_table(path: Path, formula_column: str, value_column: str) -> CleanTable:
-    """Read and clean one CSV file.
+def read_table(
+    path: Path, formula_column: str, value_column: str, group_column: str | None = None
+) -> CleanTable:
+    """Read and clean one CSV file: UTF-8, comma-separated, with a header.
 
     Nothing is taken for a missing value but an empty field: ``NaN`` in the formula column is sodium nitride.
     Rows that repeat a formula stay: with another value they are polymorphs, and what becomes of these is
     decided where a property is prepared. Their number is noted in the report.
 
-    Args:
-        path: CSV file, UTF-8, comma-separated, with a header.
-        formula_column: Name of the column of formulas.
-        value_column: Name of the column of values.
-
     Raises:
         DataError: The file is missing, empty, no CSV, lacks a column, holds no usable row, or more than a
-            tenth of its rows are bad; the message gives examples with their lines.
+            tenth of its rows are bad; the message gives examples with their lines. Or a usable row names no group.
     """
-    lines, formulas, values = _read_columns(path, formula_column, value_column)
-    return clean_rows(path.name, lines, formulas, values)
+    if not path.is_file():
+        raise DataError(f"There is no file {path}. Fetch the data first.")
+    wanted = [formula_column, value_column, *([group_column] if group_column is not None else [])]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header, wanted)
+            places = [header.index(name) for name in wanted]
+            records = [
+                (reader.line_num, *(row[at] if at < len(row) else None for at in places))
+                for row in reader
+                if row
+            ]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({error}). Save it as UTF-8.") from None
+    except csv.Error as error:
+        raise DataError(
+            f"{path} is no CSV file: {error} (line {reader.line_num}). Export it again."
+        ) from None
+    lines, formulas, values, *groups = zip(*records, strict=True) if records else ((), (), ())
+    table = clean_rows(path.name, lines, formulas, values)
+    if groups:
+        named = dict(zip(lines, groups[0], strict=True))
+        table.rows["group"] = [(named[line] or "").strip() for line in table.rows["line"]]
+        if missing := int((table.rows["group"] == "").sum()):
+            raise DataError(
+                f"{path}: {missing} row(s) name no group in {group_column!r}. Give every row one."
+            )
+    return table
 
 
 def clean_rows(name: str, lines: Iterable[int], formulas: Iterable[Any], values: Iterable[Any]) -> CleanTable:
@@ -77,12 +102,17 @@ def clean_rows(name: str, lines: Iterable[int], formulas: Iterable[Any], values:
     """
     rows = pd.DataFrame({"line": list(lines), "raw": list(formulas), "text": list(values)}, dtype=object)
     if rows.empty:
-        raise DataError(f"{name} holds no rows below its header. Fetch or export it anew.")
+        raise DataError(f"{name} holds no rows below its header. Fetch or export it again.")
     rows["formula"] = [text.strip() if isinstance(text, str) else text for text in rows["raw"]]
     repaired = rows["formula"].isin(EXCEL_DATES.keys())
     rows.loc[repaired, "formula"] = rows.loc[repaired, "formula"].map(EXCEL_DATES)
-    rows["value"] = np.array([_number(value) for value in rows["text"]])
-    problems, fractions = _problems(rows)
+    rows["value"] = [_number(value) for value in rows["text"]]
+    fractions, good, errors = parse_formulas(rows["formula"])
+    problems = {i: why_no_formula(rows["formula"].iloc[i]) for i in errors}
+    for i in np.flatnonzero(~np.isfinite(rows["value"].to_numpy())).tolist():
+        text = rows["text"].iloc[i]
+        blank = text is None or (isinstance(text, str) and not text.strip())
+        problems[i] = "the value is missing" if blank else f"the value {str(text)[:40]!r} is no finite number"
     report: list[tuple[Any, ...]] = []
     for position in sorted({*problems, *np.flatnonzero(repaired).tolist()}):
         row = rows.iloc[position]
@@ -96,11 +126,12 @@ def clean_rows(name: str, lines: Iterable[int], formulas: Iterable[Any], values:
         examples = "; ".join(f"line {rows['line'].iloc[i]}: {problems[i]}" for i in sorted(problems)[:3])
         raise DataError(
             f"{len(problems)} of {len(rows)} rows of {name} are unusable ({examples}). More than one in ten "
-            "is no accident: check the columns, the decimal sign and the units, and mend the file."
+            "is no accident: check the columns, the decimal sign and the units, and correct the file."
         )
+    kept = [i not in problems for i in good.tolist()]
     rows = rows.drop(index=list(problems))[["line", "formula", "value"]].reset_index(drop=True)
     rows = rows.astype({"line": "int64", "value": "float64"})
-    rows.insert(2, "composition", composition_keys(fractions))
+    rows.insert(2, "composition", composition_keys(fractions[kept]))
     if repeated := int(rows["formula"].duplicated().sum()):
         same = int(rows.duplicated(["formula", "value"]).sum())
         reason = (
@@ -134,40 +165,26 @@ def refuse_unlearnable(values: np.ndarray, what: str) -> None:
         )
 
 
-def _read_columns(
-    path: Path, formula_column: str, value_column: str
-) -> tuple[list[int], list[Any], list[Any]]:
-    """Line numbers and the two columns' texts; a short row gives ``None``."""
-    if not path.is_file():
-        raise DataError(f"There is no file {path}. Fetch the data first.")
+def why_no_formula(formula: Any) -> str:
+    """Why a formula cannot be used; empty where it can."""
+    if formula is None:
+        return "the formula is missing"
+    if isinstance(formula, str) and _DATE.fullmatch(formula):
+        return f"{formula!r} is a date: a spreadsheet destroyed the formula"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            if not any(header):
-                raise DataError(f"{path} is empty. Fetch or export it anew.")
-            _check_header(path, header, formula_column, value_column)
-            at_formula, at_value = header.index(formula_column), header.index(value_column)
-            lines: list[int] = []
-            formulas: list[Any] = []
-            values: list[Any] = []
-            for row in reader:
-                if row:
-                    lines.append(reader.line_num)
-                    formulas.append(row[at_formula] if len(row) > at_formula else None)
-                    values.append(row[at_value] if len(row) > at_value else None)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({error}). Save it as UTF-8.") from None
-    except csv.Error as error:
-        raise DataError(f"{path} is no CSV file: {error} (line {reader.line_num}). Export it anew.") from None
-    return lines, formulas, values
+        parse_formula(formula)
+    except FormulaError as error:
+        return str(error)
+    return ""
 
 
-def _check_header(path: Path, header: list[str], *wanted: str) -> None:
+def _check_header(path: Path, header: list[str], wanted: list[str]) -> None:
+    if not any(header):
+        raise DataError(f"{path} is empty. Fetch or export it again.")
     missing = [name for name in wanted if name not in header]
     if not missing:
         return
-    other = next((sign for sign in (";", "\t", "|", ",") if len(header) == 1 and sign in header[0]), None)
+    other = next((sign for sign in (";", "\t", "|") if len(header) == 1 and sign in header[0]), None)
     if other:
         raise DataError(
             f"{path} is separated by {other!r}, not by commas: its header is {header[0][:80]!r}. "
@@ -188,37 +205,3 @@ def _number(value: Any) -> float:
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         return float(value)
     return math.nan
-
-
-def _problems(rows: pd.DataFrame) -> tuple[dict[int, str], np.ndarray]:
-    """Why rows cannot be used, by position, and the fractions of the others."""
-    problems = {
-        int(i): "the value is missing"
-        if _blank(text)
-        else f"the value {str(text)[:40]!r} is no finite number"
-        for i, text in rows.loc[~np.isfinite(rows["value"].to_numpy()), "text"].items()
-    }
-    try:
-        return problems, fraction_matrix(rows["formula"].drop(index=list(problems)))
-    except FormulaError:  # now look at each
-        for i, formula in enumerate(rows["formula"]):
-            if i not in problems and (reason := why_no_formula(formula)):
-                problems[i] = reason
-        return problems, fraction_matrix(rows["formula"].drop(index=list(problems)))
-
-
-def _blank(text: Any) -> bool:
-    return text is None or (isinstance(text, str) and not text.strip())
-
-
-def why_no_formula(formula: Any) -> str:
-    """Why a formula cannot be used; empty where it can."""
-    if formula is None:
-        return "the formula is missing"
-    if isinstance(formula, str) and _DATE.fullmatch(formula):
-        return f"{formula!r} is a date: a spreadsheet destroyed the formula"
-    try:
-        parse_formula(formula)
-    except FormulaError as error:
-        return str(error)
-    return ""

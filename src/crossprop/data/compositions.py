@@ -1,9 +1,10 @@
-"""From formulas to elemental fractions, and from fractions to the key that identifies a composition."""
+"""The one reader of formulas: from texts to elemental fractions, and from fractions to keys of compositions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
@@ -20,10 +21,13 @@ ELEMENTS: Final[tuple[str, ...]] = (
     "Tm", "Yb", "Lu", "Hf", "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Ac",
     "Th", "Pa", "U", "Np", "Pu",
 )
-# fmt: on
-"""The 86 elements that the networks know, by atomic number: H to Pu
-without He, Ne, Ar, Po, At, Rn, Fr and Ra."""
+"""The 86 elements that the networks know, by atomic number: H to Pu without He, Ne, Ar, Po, At, Rn, Fr and Ra."""
 
+_OUTSIDE: Final = frozenset((
+    "He", "Ne", "Ar", "Po", "At", "Rn", "Fr", "Ra", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No",
+    "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og",
+))
+# fmt: on
 COLUMN: Final = {symbol: i for i, symbol in enumerate(ELEMENTS)}
 """Column of each element in a matrix of fractions."""
 
@@ -31,102 +35,265 @@ MAX_LENGTH: Final = 300
 """Characters of a formula at most. It bounds the time, and all amounts as well: they and their sum stay below 1e303."""
 
 MAX_DEPTH: Final = 10
-"""Brackets within brackets of a formula at most."""
+"""Nested brackets of a formula at most."""
 
-# fmt: off
-_OUTSIDE: Final = frozenset((
-    "He", "Ne", "Ar", "Po", "At", "Rn", "Fr", "Ra", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No",
-    "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og",
-))
-# fmt: on
+
+class Amounts(StrEnum):
+    """What the amounts of a formula, or the columns of elements, count."""
+
+    ATOMIC = "atomic"
+    WEIGHT = "weight"
+
+
+# Subscripts of typeset formulas, and characters that cannot be seen.
+_TYPESET: Final = str.maketrans("₀₁₂₃₄₅₆₇₈₉․\u00a0", "0123456789. ", "\u200b\u200c\u200d\u2060\ufeff")
+
 _AMOUNT = r"(\d+(?:\.\d*)?|\.\d+)?"
-_PLAIN: Final = re.compile(rf"(?:[A-Z][a-z]?{_AMOUNT.replace('(', '(?:', 1)})+", re.ASCII)
+_UNIT = rf"[A-Z][a-z]?{_AMOUNT.replace('(', '(?:', 1)}"
+_PLAIN: Final = re.compile(rf"(?:{_UNIT})+", re.ASCII)
 _ELEMENT: Final = re.compile(rf"([A-Z][a-z]?){_AMOUNT}", re.ASCII)
 _TOKEN: Final = re.compile(
     rf"([A-Z][a-z]?){_AMOUNT}|([(\[{{])|([)\]}}]){_AMOUNT}|\s+(?=[A-Z(\[{{])", re.ASCII
 )
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
-_DOTS: Final = re.compile(r"\s*[·•∙⋅*]\s*")
-"""What stands between the parts of a hydrate: middle dot, bullet, bullet and dot operators, asterisk."""
+_DOTS: Final = re.compile(r"\s*[·•∙⋅*]\s*|(?<=[A-Za-z)\]}])\.(?=[A-Z(\[{])")
+"""What stands between the parts of an adduct: dots and the asterisk; a full stop where it can be no decimal point."""
 
 _COEFFICIENT: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*", re.ASCII)
-_HYDRATE_OR_DECIMAL: Final = re.compile(
-    r"(?:[1-9]|(?<=[A-Za-z)\]}]))\.\d*[1-9]\d*(?:H2O|NH3)(?![a-z0-9.])", re.ASCII
-)
+_SYMBOLS: Final = re.compile("|".join(sorted((*ELEMENTS, *_OUTSIDE), key=len, reverse=True)))
 
 
-def parse_formula(text: object) -> dict[str, float]:
-    """Read a chemical formula: symbols, amounts (decimals too), nested brackets and hydrates.
+def parse_formula(text: object, amounts: str = Amounts.ATOMIC) -> dict[str, float]:
+    """Read a chemical formula: symbols, amounts (decimals too), nested brackets and adducts such as hydrates.
 
-    The parts of a hydrate stand on both sides of a middle dot (``'CuSO4·5H2O'``, also with ``*``). A full stop
-    is a decimal point: where it could be meant as the dot of a hydrate, as in ``'CuSO4.5H2O'``, the formula is
+    The parts of an adduct stand on both sides of a middle dot (``'CuSO4·5H2O'``, also with ``*``). A full stop
+    is a decimal point: where it could be meant as the dot of an adduct, as in ``'CuSO4.5H2O'``, the formula is
     refused rather than guessed. ``'NaN'`` is the sodium nitride NaN; a missing value (the float) is refused.
 
     Args:
-        text: Formula such as ``'Mg2(SiO4)'``, ``'Fe0.5Ni0.5'`` or ``'Ca(Al2[SiO4]2)'``, at most 300
-            characters, with at most 10 brackets within each other.
+        text: Formula such as ``'Mg2(SiO4)'``, ``'Fe₂O₃'`` or ``'Ca(Al2[SiO4]2)'``, at most 300 characters.
+        amounts: ``atomic``, or ``weight`` where the amounts are weight percents (or fractions) that sum to 100 (or
+            1): ``'Ti90Al6V4'``, also written as ``'Ti-6Al-4V'``.
 
     Returns:
-        Amount of each element in the formula, in order of first appearance; all amounts are finite and
+        Amount of each element (always of atoms), in order of first appearance; all are finite and
         positive.
 
     Raises:
-        FormulaError: The text is no formula, holds a charge, a zero amount, unbalanced brackets or characters
-            other than ASCII.
+        FormulaError: The text is no formula, or may be meant as something else; the message says why.
         UnknownElementError: A symbol is no element or an element outside :data:`ELEMENTS`.
     """
-    return dict(amounts_of(text))
+    return dict(amounts_of(text, amounts))
 
 
-def amounts_of(text: object) -> tuple[tuple[str, float], ...]:
+def amounts_of(text: object, amounts: str = Amounts.ATOMIC) -> tuple[tuple[str, float], ...]:
     """As :func:`parse_formula`, as pairs; formulas that were read lately are not read again."""
-    if type(text) is str and len(text) <= MAX_LENGTH:
-        return _parse(text)
     if not isinstance(text, str):
         shown = f"{text!r} (float)" if isinstance(text, float) else f"a value of type {type(text).__name__}"
         raise FormulaError(f"A formula must be a text, not {shown}. Give one such as 'NaCl'.")
-    return _parse(_bounded(text))
+    if len(text) > MAX_LENGTH:
+        text = str(text).strip()
+        if len(text) > MAX_LENGTH:
+            raise FormulaError(
+                f"{_short(text)} is {len(text)} characters long, which is no formula (at most {MAX_LENGTH})."
+            )
+    return _parse(text) if _kind(amounts) is Amounts.ATOMIC else _parse_weights(text)
+
+
+def _kind(amounts: str) -> Amounts:
+    try:
+        return Amounts(amounts)
+    except ValueError:
+        raise FormulaError(f"{amounts!r} is no kind of amounts. Choose 'atomic' or 'weight'.") from None
 
 
 @lru_cache(maxsize=65536)
 def _parse(text: str) -> tuple[tuple[str, float], ...]:
     """Amounts of one formula; a plain one without brackets takes the short way."""
+    formula = plain_formula(text)
     amounts: dict[str, float] = {}
-    if _PLAIN.fullmatch(text):
-        for symbol, number in _ELEMENT.findall(text):
-            amounts[symbol] = amounts.get(symbol, 0.0) + (_amount(number, text) if number else 1.0)
-        if "." in text:
-            _refuse_dot_of_hydrate(text)
+    if _PLAIN.fullmatch(formula):
+        _refuse_other_meanings(formula)
+        for symbol, number in _ELEMENT.findall(formula):
+            amounts[symbol] = amounts.get(symbol, 0.0) + _amount(number, formula)
+    elif formula:
+        _refuse_known_causes(formula)
+        _refuse_other_meanings(formula)
+        amounts = _parse_parts(formula)
     else:
-        amounts = _parse_parts(_bounded(text))
+        raise FormulaError("An empty text is no formula. Give one such as 'NaCl'.")
     for symbol in amounts:
         if symbol not in COLUMN:
-            raise UnknownElementError(_unknown_element(symbol, text))
+            raise UnknownElementError(_unknown_element(symbol, formula))
     return tuple(amounts.items())
 
 
-def _bounded(text: str) -> str:
-    """The text without outer blanks, once it is neither empty nor longer than any formula."""
-    formula = str(text).strip()
-    if not formula:
-        raise FormulaError("An empty text is no formula. Give one such as 'NaCl'.")
-    if len(formula) > MAX_LENGTH:
+@lru_cache(maxsize=8192)
+def _parse_weights(text: str) -> tuple[tuple[str, float], ...]:
+    """Amounts of atoms of a formula whose amounts weigh."""
+    formula = plain_formula(text)
+    weights = _designated(formula) or dict(_parse(formula))
+    total = sum(weights.values())
+    if len(weights) > 1 and not near_whole(total):
         raise FormulaError(
-            f"{_short(formula)} is {len(formula)} characters long, which is no formula (at most {MAX_LENGTH})."
+            f"The amounts of {_short(formula)} sum to {total:g}; weight percents sum to 100, weight fractions to 1. "
+            "Give the main element its amount, too, as in 'Ti90Al6V4'."
         )
-    return formula
+    masses = atomic_masses(list(weights))
+    return tuple((symbol, weights[symbol] / mass) for symbol, mass in zip(weights, masses, strict=True))
+
+
+def near_whole(total: float) -> bool:
+    """Whether amounts sum to 1 or 100, within the 3 % that rounding and impurities explain."""
+    return abs(total - 1) <= 0.03 or abs(total - 100) <= 3
+
+
+def atomic_masses(symbols: Sequence[str]) -> list[float]:
+    """Atomic masses in g/mol."""
+    from pymatgen.core.periodic_table import Element
+
+    return [float(Element(symbol).atomic_mass) for symbol in symbols]
+
+
+def plain_formula(text: str) -> str:
+    """A formula without outer blanks, typeset subscripts and invisible characters; otherwise as it is."""
+    return (text if text.isascii() else text.translate(_TYPESET)).strip()
+
+
+def atomic_formula(symbols: Iterable[str], amounts: Iterable[float]) -> str:
+    """The formula of some amounts of atoms, in percent, to eight significant digits."""
+    pairs = [(symbol, amount) for symbol, amount in zip(symbols, amounts, strict=True) if amount > 0]
+    total = sum(amount for _, amount in pairs)
+    shares = (100 * amount / total for _, amount in pairs)
+    texts = (
+        np.format_float_positional(s, precision=8, unique=False, fractional=False, trim="-") for s in shares
+    )
+    return "".join(symbol + text for (symbol, _), text in zip(pairs, texts, strict=True))
+
+
+_MIXED: Final = re.compile(rf"\d*\.?\d*\s*(?:{_UNIT}|[()\[\]])+")
+_CAUSES: Final = (
+    (
+        re.compile(r"[\d.]+[eE][+-]?\d+"),
+        "which is an exponent: write the number out, such as 0.00009",
+    ),
+    (
+        re.compile(r"\d,\d"),
+        "which is a decimal comma: write a point, as in 'Fe0.5Ni0.5'",
+    ),
+    (
+        re.compile(r"[(\[{]\s*(?:I{1,3}|IV|VI{0,3})\s*[)\]}]"),
+        "which may be an oxidation state, or iodine and vanadium: leave the oxidation state out, or write the elements "
+        "without these brackets, as in 'PbI2'",
+    ),
+    (
+        re.compile(r"[(\[{]\s*[a-z][a-zα-ω, -]*[)\]}]"),
+        "which is an annotation: leave it out, a formula holds symbols, amounts and brackets only",
+    ),
+)
+
+
+def _refuse_known_causes(formula: str) -> None:
+    """Refuse what people write into a column of formulas although it is none, with the real cause."""
+    for pattern, advice in _CAUSES:
+        if found := pattern.search(formula):
+            raise FormulaError(f"{_short(formula)} holds {found[0]!r}, {advice}.")
+    variable = re.search(r"[xyzδ]|(?<![a-z])n(?![a-z])", _SYMBOLS.sub(" ", formula))
+    if variable and _SYMBOLS.search(formula):
+        raise FormulaError(
+            f"{_short(formula)} holds the variable {variable[0]!r}. Give its number, as in 'La1.85Sr0.15CuO4'."
+        )
+    parts = [part.strip() for part in re.split(r"[-–+/]", formula)]
+    if len(parts) > 1 and all(map(_MIXED.fullmatch, parts)) and _designated(formula) is None:
+        raise FormulaError(
+            f"{_short(formula)} is a mixture of {len(parts)} parts. Write one formula with the amount of each part, "
+            "such as '(Li2O)0.5(P2O5)0.5' for half and half."
+        )
+
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_WITH_HYPHENS: Final = re.compile(rf"([A-Z][a-z]?)((?:-{_NUMBER}[A-Z][a-z]?)+)")
+_WITHOUT_HYPHENS: Final = re.compile(
+    rf"(Ti(?={_NUMBER}(?:Al|V|Mo|Nb))|Co(?=2\dCr))((?:{_NUMBER}(?:Al|V|Sn|Zr|Mo|Nb|Fe|Cr|Si|Ta|W)){{2,}})"
+)
+_GRADE: Final = re.compile(r"(?:IN|SS|AA|AISI|Al(?=\d{4})|Inconel|Hastelloy|Incoloy)[ -]?\d{3,4}[A-Z]{0,2}")
+
+
+def _designated(formula: str) -> dict[str, float] | None:
+    """Weight percents that an alloy's designation names, as ``Ti-6Al-4V`` or ``Ti6Al4V``; ``None`` for other texts."""
+    found = _WITH_HYPHENS.fullmatch(formula) or _WITHOUT_HYPHENS.fullmatch(formula)
+    if found is None:
+        return None
+    weights = {symbol: float(number) for number, symbol in re.findall(rf"({_NUMBER})([A-Z][a-z]?)", found[2])}
+    balance = 100 - sum(weights.values())
+    if balance <= 0 or found[1] in weights or not {found[1], *weights} <= set(COLUMN):
+        return None
+    return {found[1]: balance, **weights}
+
+
+_ZERO_FIRST: Final = re.compile(r"(?<![\d.])0\d")
+_ADDUCT: Final = re.compile(r"(?:(?<=[A-Za-z)\]}])|(?<=(\d)))\.([1-9]\d*)(?=([A-Z(\[{].*))", re.ASCII)
+_ANION_LAST: Final = re.compile(r"(?:[OFISHN]|Cl|Br|Se|Te|[)\]}])\d*$")
+
+
+def _refuse_other_meanings(formula: str) -> None:
+    """Refuse a text that can be read as a formula, but is more likely another thing."""
+    if "0" in formula and (found := _ZERO_FIRST.search(formula)):
+        likely = _ZERO_FIRST.sub(lambda m: f"O{m[0][1:]}", formula)
+        raise FormulaError(
+            f"{_short(formula)} holds the amount {found[0]!r}, which begins with zero. Is it the letter O, as in "
+            f"{_short(likely)}?"
+        )
+    if "." in formula:
+        _refuse_dot_of_adduct(formula)
+    if weights := _designated(formula):
+        percent = "".join(f"{symbol}{weight:g}" for symbol, weight in weights.items())
+        atoms = (
+            "" if "-" in formula else f" If atoms are meant, write the last amount, too: {formula + '1'!r}."
+        )
+        raise FormulaError(
+            f"{_short(formula)} is an alloy's designation in weight percent. Give {percent!r} and say that the amounts "
+            f"are of kind 'weight', not 'atomic'.{atoms}"
+        )
+    if _GRADE.fullmatch(formula):
+        raise FormulaError(
+            f"{_short(formula)} is the name of an alloy, no formula. Give its composition in weight percent, such as "
+            "'Ni53Cr19Fe19Nb5Mo3Ti1', and say that the amounts are of kind 'weight'."
+        )
+
+
+def _refuse_dot_of_adduct(formula: str) -> None:
+    """'CuSO4.5H2O' is O4.5 to one reader and five waters to another; so is 'BaO.6Fe2O3'."""
+    for found in _ADDUCT.finditer(formula):
+        before, body = formula[: found.start()], found[3]
+        if before.endswith("0") and not re.search(r"\d0$", before):
+            continue  # 0.5 is a decimal
+        hydrate = re.match(r"(?:H2O|NH3)(?![a-z0-9.])", body)
+        compounds = len(set(_SYMBOLS.findall(before))) > 1 and len(set(_SYMBOLS.findall(body))) > 1
+        explicit_one = re.search(r"(?<!\d)1$", before) is not None
+        if hydrate or (compounds and "." not in body and not explicit_one and _ANION_LAST.search(before)):
+            dot = found.start()
+            raise FormulaError(
+                f"{_short(formula)} may be a hydrate or another adduct, or hold a decimal amount "
+                f"({formula[max(dot - 1, 0) : dot + 8]!r}). Write the adduct as "
+                f"{_short(f'{formula[:dot]}·{formula[dot + 1 :]}')}; for a decimal amount, write its element last."
+            )
 
 
 def _parse_parts(formula: str) -> dict[str, float]:
-    """Amounts of a formula that may be a hydrate: parts between dots, each with a factor before it."""
+    """Amounts of a formula that may be an adduct: parts between dots, each with a factor before it."""
     parts = _DOTS.split(formula)
     for part in parts:
-        _refuse_characters(part, formula)
+        strange = next((c for c in part if not c.isascii()), None)
+        if strange is not None:
+            raise FormulaError(
+                f"{_short(formula)} holds {strange!r} (U+{ord(strange):04X}), which is no plain letter, digit or "
+                "bracket. Write it in ASCII, as in 'H2O' or 'CuSO4(H2O)5'."
+            )
     if re.search(r"[+-]", formula):
         raise FormulaError(
             f"{_short(formula)} holds a charge or a negative amount. Give the neutral formula, without + and -."
         )
-    _refuse_dot_of_hydrate(formula)
     if len(parts) == 1:
         return _parse_brackets(formula)
     total: dict[str, float] = {}
@@ -143,28 +310,14 @@ def _parse_parts(formula: str) -> dict[str, float]:
     return total
 
 
-def _refuse_characters(part: str, formula: str) -> None:
-    strange = next((c for c in part if not c.isascii()), None)
-    if strange is not None:
-        raise FormulaError(
-            f"{_short(formula)} holds {strange!r} (U+{ord(strange):04X}), which is no plain letter, digit or "
-            "bracket. Write it in ASCII: 'H2O' for subscripts, 'CuSO4(H2O)5' or 'CuSO4·5H2O' for hydrates."
-        )
-
-
-def _refuse_dot_of_hydrate(formula: str) -> None:
-    """'CuSO4.5H2O' is O4.5 to the one reader and five waters to the other."""
-    doubtful = _HYDRATE_OR_DECIMAL.search(formula)
-    if doubtful:
-        dot = formula.index(".", doubtful.start())
-        raise FormulaError(
-            f"{_short(formula)} may be a hydrate or hold a decimal amount ({doubtful[0]!r}). Write the hydrate "
-            f"as {_short(f'{formula[:dot]}·{formula[dot + 1 :]}')}, or the decimal amount in front of a bracket."
-        )
-
-
 def _parse_brackets(formula: str) -> dict[str, float]:
     """Amounts of a formula that may hold nested brackets and blanks between groups."""
+    groups = formula.split()
+    if len(groups) > 1 and any(len(_SYMBOLS.findall(g)) > 1 and g[0] not in _CLOSING for g in groups):
+        raise FormulaError(
+            f"{_short(formula)} holds {len(groups)} texts between blanks. Are these several formulas? Give one formula "
+            "in each row or argument, without blanks."
+        )
     stack: list[dict[str, float]] = [{}]
     opened: list[str] = []
     position = 0
@@ -219,12 +372,14 @@ def _unknown_element(symbol: str, text: str) -> str:
             f"{_short(text)} holds {symbol!r}, which is none of the 86 elements that the networks know "
             "(H to Pu without He, Ne, Ar, Po, At, Rn, Fr, Ra). Drop the row."
         )
-    hint = (
-        " Write deuterium and tritium as 'H'."
-        if symbol in ("D", "T")
-        else " Correct the formula or drop the row."
-    )
-    return f"{_short(text)} holds {symbol!r}, which is no element.{hint}"
+    hint = "Correct the formula or drop the row."
+    if symbol[1:] in ("x", "y", "z", "n"):
+        hint = f"If {symbol[1:]!r} is a variable, give its number."
+    elif symbol in ("D", "T"):
+        hint = "Write deuterium and tritium as 'H'."
+    elif text.upper() == text:
+        hint = "Write symbols with small second letters, as in 'NaCl'."
+    return f"{_short(text)} holds {symbol!r}, which is no element. {hint}"
 
 
 def _short(text: str) -> str:
@@ -232,52 +387,121 @@ def _short(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
 
 
+def formula_warnings(text: object) -> list[str]:
+    """What may be wrong with a text that is read as a formula; nothing for one that is none.
+
+    Short sentences on an amount that is too large for a compound (with the likely formula), capitals that may hide
+    two-letter symbols, and blanks between the elements.
+    """
+    return list(_warnings(text)) if isinstance(text, str) and len(text) <= MAX_LENGTH else []
+
+
+@lru_cache(maxsize=65536)
+def _warnings(text: str) -> tuple[str, ...]:
+    formula = plain_formula(text)
+    try:
+        amounts = dict(_parse(formula))
+    except FormulaError:
+        return ()
+    warnings = []
+    if "0" in formula or len(formula) > 4:
+        warnings += _large_amounts(formula, amounts)
+    other = hidden_symbols(formula) if formula.isupper() else None
+    if other and len(re.findall("[a-z]", other)) > 1:
+        warnings.append(f"{formula!r} is read as {', '.join(amounts)}: was {other!r} meant?")
+    if " " in formula:
+        warnings.append(f"{formula!r} holds blanks and is read as one composition")
+    return tuple(warnings)
+
+
+def _large_amounts(formula: str, amounts: dict[str, float]) -> list[str]:
+    """Amounts such as the 203 of 'Fe203' that no compound has."""
+    total = sum(amounts.values())
+    likely = re.sub(r"(?<=[1-9])0", "O", formula)
+    single = len(amounts) == 1 and "C" not in amounts and "0" in formula and "." not in formula
+    for symbol, amount in amounts.items():
+        if abs(total - 100) < 3 or amount < 10:
+            continue
+        if single or (amount >= 100 and amount >= 10 * (total - amount)):
+            meant = f": was {likely!r} meant?" if likely != formula and _is_formula(likely) else ""
+            return [f"the amount {amount:g} of {symbol} in {formula!r} is large for a compound{meant}"]
+    return []
+
+
+def _is_formula(text: str) -> bool:
+    try:
+        return bool(_parse(text))
+    except FormulaError:
+        return False
+
+
+def hidden_symbols(formula: str) -> str | None:
+    """A formula in capitals with two-letter symbols where neighbours may be one (``INSB`` as ``InSb``), if any may."""
+    other = re.sub("[A-Z]{2}", lambda pair: t if (t := pair[0].capitalize()) in COLUMN else pair[0], formula)
+    return other if other != formula else None
+
+
+def refuse_capitals(formulas: Sequence[str]) -> str | None:
+    """Why a column of formulas in capitals cannot be read, where symbols of two letters may hide in it.
+
+    Args:
+        formulas: Texts that are all read as formulas.
+
+    Returns:
+        ``None`` where some formula holds a small letter, or where nothing else can be meant.
+    """
+    several = [text for text in formulas if len(_ELEMENT.findall(text)) > 1]
+    if len(several) < 5 or any(not text.isupper() for text in several):
+        return None
+    doubtful = [text for text in several if hidden_symbols(text)]
+    if len(doubtful) < 0.2 * len(several):
+        return None
+    return (
+        f"none of the {len(formulas)} formulas holds a small letter ({', '.join(map(repr, doubtful[:3]))}): "
+        f"{doubtful[0]!r} would be read as {' and '.join(dict(amounts_of(doubtful[0])))}. Write symbols as in "
+        f"{hidden_symbols(doubtful[0])!r}; where single letters are meant, write their amounts, as in 'C1O1'."
+    )
+
+
 _DIGITS: Final = 4
 """Decimals of a fraction in a composition key."""
 
 
-def fraction_matrix(formulas: Iterable[object], where: str | None = None) -> np.ndarray:
-    """Elemental fractions of many formulas.
-
-    Args:
-        formulas: Formulas, n of them.
-        where: Name of their origin (a file, say), for error messages.
-
-    Returns:
-        Float64 array, shape (n, 86), columns as in :data:`ELEMENTS`; each row sums to 1.
+def fraction_matrix(
+    formulas: Iterable[object], where: str | None = None, amounts: str = Amounts.ATOMIC
+) -> np.ndarray:
+    """Elemental fractions of formulas, float64, shape (n, 86), columns as in :data:`ELEMENTS`; each row sums to 1.
 
     Raises:
         FormulaError: As :func:`parse_formula`; the message adds the row, counted from 0, and ``where``.
     """
-    fractions, _, refused = parse_formulas(formulas)
+    fractions, _, refused = parse_formulas(formulas, amounts)
     for row, error in refused.items():
         place = f"row {row} of {where}" if where else f"row {row}"
         raise type(error)(f"{error} ({place})") from None
     return fractions
 
 
-def parse_formulas(formulas: Iterable[object]) -> tuple[np.ndarray, np.ndarray, dict[int, FormulaError]]:
+def parse_formulas(
+    formulas: Iterable[object], amounts: str = Amounts.ATOMIC
+) -> tuple[np.ndarray, np.ndarray, dict[int, FormulaError]]:
     """Elemental fractions of those among many texts that are formulas, and what is wrong with the others.
 
-    Whatever an item is (a number, nothing, ten megabytes of text), it is answered in bounded time: a formula has at
-    most :data:`~crossprop.data.compositions.MAX_LENGTH` characters.
-
-    Args:
-        formulas: Formulas, n of them.
+    An item may be anything (a number, nothing, ten megabytes of text); it is answered in bounded time.
 
     Returns:
         The fractions of the m formulas, float64, shape (m, 86), columns as in :data:`ELEMENTS`, each row summing
-        to 1; their numbers among the n, counted from 0, shape (m,); and for every other number its error, as
-        :func:`parse_formula` raises it.
+        to 1; their numbers among the n, counted from 0, shape (m,); and for every other number its error.
     """
+    kind = _kind(amounts)
     good: list[int] = []
     counts: list[int] = []
     columns: list[int] = []
-    amounts: list[float] = []
+    values: list[float] = []
     refused: dict[int, FormulaError] = {}
     for number, text in enumerate(formulas):
         try:
-            parsed = amounts_of(text)
+            parsed = amounts_of(text, kind)
         except FormulaError as error:
             refused[number] = error
             continue
@@ -285,9 +509,9 @@ def parse_formulas(formulas: Iterable[object]) -> tuple[np.ndarray, np.ndarray, 
         counts.append(len(parsed))
         for symbol, amount in parsed:
             columns.append(COLUMN[symbol])
-            amounts.append(amount)
+            values.append(amount)
     matrix = np.zeros((len(good), len(ELEMENTS)))
-    matrix[np.repeat(np.arange(len(good)), counts), columns] = amounts
+    matrix[np.repeat(np.arange(len(good)), counts), columns] = values
     totals = matrix.sum(axis=1, keepdims=True)
     return np.divide(matrix, totals, out=matrix), np.array(good, dtype=np.intp), refused
 
@@ -295,14 +519,8 @@ def parse_formulas(formulas: Iterable[object]) -> tuple[np.ndarray, np.ndarray, 
 def composition_keys(fractions: np.ndarray) -> np.ndarray:
     """Text that two spellings or multiples of one composition share, e.g. ``'Cl:0.5000 Na:0.5000'``.
 
-    Fractions are rounded to four decimals, since data sets with decimal formulas defeat exact ratios.
+    Fractions (shape (n, 86)) are rounded to four decimals, since data sets with decimal formulas defeat exact ratios.
     Elements stand in alphabetical order; those that round to zero are left out.
-
-    Args:
-        fractions: Elemental fractions, shape (n, 86).
-
-    Returns:
-        Object array of n strings.
     """
     order = np.argsort(np.array(ELEMENTS))
     base = 10**_DIGITS

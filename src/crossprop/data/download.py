@@ -12,21 +12,26 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from crossprop.data.catalog import PinnedFile
 from crossprop.errors import FetchError
 
-if TYPE_CHECKING:
-    from requests import Response
-
 BASE_URL = "https://raw.githubusercontent.com"
 """Public address of ``<owner>/<repo>/<commit>/<path>``."""
 
+BLOBS = Path(".crossprop/blobs")
+"""Folder of finished (``<blob id>``) and interrupted (``<blob id>.part``) downloads."""
+
+MIRROR_VARIABLE = "CROSSPROP_MIRROR"
+
 _CHUNK = 1 << 14
 _TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two chunks
+_OWN_ADVICE = (
+    "Bring back what was added ('git checkout own', then 'dvc checkout', or 'dvc pull' in a fresh clone), or add the "
+    "changed data with 'crossprop data add … --replace'."
+)
 
 
 class TransferError(Exception):
@@ -35,74 +40,6 @@ class TransferError(Exception):
     def __init__(self, message: str, *, final: bool = False) -> None:
         super().__init__(message)
         self.final = final
-
-
-@dataclass(frozen=True)
-class Download:
-    """A file at ``url`` that grows in ``part``; ``tell(received, state)`` hears of it."""
-
-    url: str
-    part: Path
-    tell: Callable[[int, str], None]
-
-    def run(self, size: int | None) -> None:
-        """Fetch what ``part`` does not hold yet.
-
-        Args:
-            size: Bytes of the whole file, where known; a larger ``part`` is thrown away.
-
-        Raises:
-            TransferError: The server refused, or the connection broke; ``part`` keeps what arrived.
-        """
-        import requests  # imported late: the catalogue is read without it
-
-        have = self.part.stat().st_size if self.part.is_file() else 0
-        if size is not None and have > size:
-            self.part.unlink()
-            have = 0
-        if size is not None and have == size:
-            return  # whole already; the caller verifies it
-        headers = {"Accept-Encoding": "identity", "User-Agent": "crossprop"}
-        if have:
-            headers["Range"] = f"bytes={have}-"
-        self.tell(have, "retrying" if have else "downloading")
-        try:
-            with requests.get(self.url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-                self._receive(response, have)
-        except requests.RequestException as error:
-            raise TransferError(f"the connection failed ({type(error).__name__}: {error})") from None
-
-    def _receive(self, response: Response, have: int) -> None:
-        """Append the answer's body, or start anew where the server sends the whole file."""
-        status = response.status_code
-        if status == 416:  # nothing beyond what we have: whole, or of another file
-            return
-        if status == 404:
-            raise TransferError("the server has no such file (404)", final=True)
-        if status not in (200, 206):
-            hopeless = 400 <= status < 500 and status not in (408, 429)
-            raise TransferError(f"the server answered {status}", final=hopeless)
-        received = have if status == 206 else 0
-        length = response.headers.get("Content-Length")
-        expected = received + int(length) if length is not None else None
-        with self.part.open("ab" if status == 206 else "wb") as stream:
-            for chunk in response.iter_content(_CHUNK):
-                stream.write(chunk)
-                received += len(chunk)
-                self.tell(received, "downloading")
-        if expected is not None and received < expected:
-            raise TransferError(f"the connection closed after {received:,} of {expected:,} bytes")
-
-
-BLOBS = Path(".crossprop/blobs")
-"""Folder of finished (``<blob id>``) and interrupted (``<blob id>.part``) downloads."""
-
-MIRROR_VARIABLE = "CROSSPROP_MIRROR"
-
-_OWN_ADVICE = (
-    "Bring back what was added ('git checkout own', then 'dvc checkout', or 'dvc pull' in a fresh clone), or add the "
-    "changed data with 'crossprop data add … --replace'."
-)
 
 
 @dataclass(frozen=True)
@@ -119,6 +56,7 @@ class FetchProgress:
 
 
 Report = Callable[[FetchProgress], None]
+Tell = Callable[[int, str], None]
 
 
 def fetch_files(
@@ -154,10 +92,9 @@ def fetch_files(
     Raises:
         FetchError: A file could not be had; the message names it and says what to do.
     """
-    wanted = list(files)
+    wanted, paths = list(files), []
     if mirror is None and os.environ.get(MIRROR_VARIABLE):
         mirror = Path(os.environ[MIRROR_VARIABLE])
-    paths = []
     for number, file in enumerate(wanted, start=1):
         target = raw_root / file.relative_path
 
@@ -172,14 +109,11 @@ def fetch_files(
                 _place(Path(file.folder) / file.path, target, file, _OWN_ADVICE)
             elif mirror is not None:
                 tell(0, "copying")
-                advice = f"Mend the mirror, or unset {MIRROR_VARIABLE} to download the file."
+                advice = f"Correct the mirror, or unset {MIRROR_VARIABLE} to download the file."
                 _place(mirror / file.relative_path, target, file, advice)
             else:
-                download = Download(
-                    f"{base_url.rstrip('/')}/{file.relative_path}", blobs / f"{file.blob}.part", tell
-                )
-                blob = _downloaded(file, download, blobs, attempts, pause)
-                _place(blob, target, file, "Fetch again.")
+                url = f"{base_url.rstrip('/')}/{file.relative_path}"
+                _place(_downloaded(file, url, blobs, tell, attempts, pause), target, file, "Fetch again.")
             tell(target.stat().st_size, "done")
         paths.append(target)
     return paths
@@ -192,6 +126,9 @@ def blob_id(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             hasher.update(chunk)
     return hasher.hexdigest()
+
+
+_last_line: dict[str, float] = {}
 
 
 def print_progress(progress: FetchProgress) -> None:
@@ -210,41 +147,79 @@ def print_progress(progress: FetchProgress) -> None:
     )
 
 
-_last_line: dict[str, float] = {}
-
-
-def _downloaded(file: PinnedFile, download: Download, blobs: Path, attempts: int, pause: float) -> Path:
+def _downloaded(file: PinnedFile, url: str, blobs: Path, tell: Tell, attempts: int, pause: float) -> Path:
     """The verified download, resumed or taken from an earlier fetch."""
-    blob = blobs / file.blob
+    blob, part, problem = blobs / file.blob, blobs / f"{file.blob}.part", ""
     blobs.mkdir(parents=True, exist_ok=True)
     with FileLock(blobs / f"{file.blob}.lock"):
         if blob.is_file():
             if blob_id(blob) == file.blob:
                 return blob
             blob.unlink()
-        problem = ""
         for attempt in range(attempts):
             if attempt:
                 time.sleep(pause * 2 ** (attempt - 1))
             try:
-                download.run(file.size)
+                _transfer(url, part, file.size, tell)
             except TransferError as error:
                 problem = str(error)
                 if error.final:
                     break
                 continue
-            found = blob_id(download.part)
+            found = blob_id(part)
             if found == file.blob:
-                download.part.replace(blob)
+                part.replace(blob)
                 return blob
-            size = download.part.stat().st_size
-            download.part.unlink()
-            problem = f"{size:,} bytes came with blob id {found}, not {file.blob}: damaged or replaced"
+            problem = f"{part.stat().st_size:,} bytes came with blob id {found}, not {file.blob}: damaged or replaced"
+            part.unlink()
         raise FetchError(
-            f"{file.relative_path} could not be fetched from {download.url}: {problem}. "
+            f"{file.relative_path} could not be fetched from {url}: {problem}. "
             f"Check the connection and fetch again (a started download resumes), or set {MIRROR_VARIABLE} "
             "to a folder that holds the files."
         )
+
+
+def _transfer(url: str, part: Path, size: int | None, tell: Tell) -> None:
+    """Fetch what ``part`` does not hold yet, or all of it where the server cannot resume.
+
+    Raises:
+        TransferError: The server refused, or the connection broke; ``part`` keeps what arrived.
+    """
+    import requests  # imported late: the catalogue is read without it
+
+    have = part.stat().st_size if part.is_file() else 0
+    if size is not None and have > size:
+        part.unlink()
+        have = 0
+    if size is not None and have == size:
+        return  # whole already; the caller verifies it
+    headers = {"Accept-Encoding": "identity", "User-Agent": "crossprop"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    tell(have, "retrying" if have else "downloading")
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+            status = response.status_code
+            if status == 416:  # nothing beyond what we have: whole, or of another file
+                return
+            if status not in (200, 206):
+                final = 400 <= status < 500 and status not in (408, 429)
+                what = (
+                    "the server has no such file (404)" if status == 404 else f"the server answered {status}"
+                )
+                raise TransferError(what, final=final)
+            received = have if status == 206 else 0
+            length = response.headers.get("Content-Length")
+            expected = received + int(length) if length is not None else 0
+            with part.open("ab" if status == 206 else "wb") as stream:
+                for chunk in response.iter_content(_CHUNK):
+                    stream.write(chunk)
+                    received += len(chunk)
+                    tell(received, "downloading")
+    except requests.RequestException as error:
+        raise TransferError(f"the connection failed ({type(error).__name__}: {error})") from None
+    if received < expected:
+        raise TransferError(f"the connection closed after {received:,} of {expected:,} bytes")
 
 
 def _place(origin: Path, target: Path, file: PinnedFile, advice: str) -> None:
@@ -257,15 +232,22 @@ def _place(origin: Path, target: Path, file: PinnedFile, advice: str) -> None:
         shutil.copyfile(origin, copy)
         found = blob_id(copy)
         if found != file.blob:
-            size = copy.stat().st_size
             expected = f"{file.size:,} bytes" if file.size else "content"
             raise FetchError(
-                f"{origin} is damaged: it holds {size:,} bytes with blob id {found}, "
+                f"{origin} is damaged: it holds {copy.stat().st_size:,} bytes with blob id {found}, "
                 f"where {expected} with blob id {file.blob} belong. {advice}"
             )
         copy.replace(target)
     finally:
         copy.unlink(missing_ok=True)
+
+
+_DISK_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space and fetch again",
+    errno.EDQUOT: "the disk quota is used up; free some space and fetch again",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.EACCES: "the folder may not be written to; change its permissions",
+}
 
 
 @contextmanager
@@ -274,13 +256,7 @@ def _disk_errors(file: PinnedFile, raw_root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full; free some space and fetch again",
-            errno.EDQUOT: "the disk quota is used up; free some space and fetch again",
-            errno.EROFS: "the disk is read-only; choose another folder",
-            errno.EACCES: "the folder may not be written to; change its permissions",
-        }
-        reason = reasons.get(error.errno or 0, "check the disk and fetch again")
+        reason = _DISK_REASONS.get(error.errno or 0, "check the disk and fetch again")
         raise FetchError(
             f"{file.relative_path} could not be brought to {raw_root}: {error} ({reason})."
         ) from error

@@ -1,7 +1,6 @@
 """Data sets that an installed package brings along; so far matminer's electronic transport database.
 
-Source: Ricci et al. 2017, Sci. Data 4, 170085, doi:10.1038/sdata.2017.85: 47,737 materials of the Materials
-    Project
+Source: Ricci et al. 2017, Sci. Data 4, 170085, doi:10.1038/sdata.2017.85: 47,737 materials of the Materials Project
 at 300 K and 1e18 carriers/cm³. Conductivity, thermal conductivity and power factor are per relaxation time,
 in 1e15 S/(m s), 1e9 W/(m K s) and 1e9 W/(m K² s); Seebeck coefficients in µV/K; effective masses in electron
 masses. The file does not say which of several polymorphs is stable, so a composition's row is the median of
@@ -62,13 +61,10 @@ def embedded_table(catalog: Catalog, entry: PropertyEntry) -> CleanTable:
 def shared_draw(
     catalog: Catalog, package: str, seed: int = DEFAULT_SEED
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Compositions to learn from and to hold out, the same for every target of one embedded package.
+    """Keys of ``n_train`` compositions to learn from and ``n_test`` to hold out, disjoint, the same for every target.
 
-    Drawn from the compositions that have all of these targets, so the draw depends on the seed alone, not on
-    the targets that a study picks.
-
-    Returns:
-        Keys of ``n_train`` and of ``n_test`` compositions, disjoint.
+    Drawn from the compositions that have all targets of the package, so the draw depends on the seed alone, not on the
+    targets that a study picks.
 
     Raises:
         DataError: Fewer compositions have all targets than the catalogue wants to draw.

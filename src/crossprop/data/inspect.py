@@ -15,6 +15,15 @@ from crossprop.errors import DataError
 if TYPE_CHECKING:
     from rich.table import Table
 
+_FIGURES = {
+    "base_mae": "Base",
+    "sc_ef_mae_table2": "best SC on fractions (Table 2)",
+    "tl_mae_table2": "best TL from formation energy (Table 2)",
+    "tl_mae_table3_or_5": "best TL (Table 3 or 5)",
+    "sc_mae_table4_or_5": "best SC on fractions or attributes (Table 4 or 5)",
+    "lowest_mae": "lowest",
+}
+
 
 def list_properties(
     catalog: Catalog,
@@ -30,7 +39,7 @@ def list_properties(
         catalog: The catalogue.
         raw_root: Folder of fetched files.
         role: ``target`` or ``source`` to list only these.
-        own_only: Whether to list only those of one's own.
+        own_only: Whether to list only the user's own.
         brief: Whether to leave out label and description, for narrow terminals.
 
     Raises:
@@ -49,15 +58,9 @@ def list_properties(
     for name in names:
         table.add_column(name, justify="right" if name == "rows" else "left", no_wrap=name != "description")
     for entry in entries:
-        cells = (
-            entry.key,
-            _rows(entry),
-            entry.unit,
-            _where(entry, raw_root),
-            ", ".join(entry.roles),
-            entry.label,
-            re.split(r"[,;(]", entry.description)[0].strip(),
-        )
+        short = re.split(r"[,;(]", entry.description)[0].strip()
+        roles = ", ".join(entry.roles)
+        cells = (entry.key, _rows(entry), entry.unit, _where(entry, raw_root), roles, entry.label, short)
         table.add_row(*cells[: len(names)])
     return table
 
@@ -84,7 +87,10 @@ def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Pat
         f"  cite      {entry.citation}",
         f"  licence   {entry.licence}",
     ]
-    lines += _figures(entry)
+    figures = entry.paper.model_dump(exclude_none=True)
+    known = [f"            {figures[name]:<8g} {text}" for name, text in _FIGURES.items() if name in figures]
+    if known:
+        lines += [f"  paper     test MAE in {entry.unit}, Gupta et al. 2021:", *known]
     lines += [f"  note      {note}" for note in entry.notes]
     lines += _files(catalog, entry, raw_root)
     if prepared_root is not None:
@@ -94,13 +100,7 @@ def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Pat
 
 @dataclass(frozen=True)
 class Verification:
-    """What re-hashing the fetched files found.
-
-    Attributes:
-        whole: Number of files that are as the catalogue pins them.
-        damaged: Paths of those that are not.
-        missing: Number of catalogued files that have not been fetched.
-    """
+    """Hashes of the fetched files against the catalogue: how many fit, which do not, how many are not there."""
 
     whole: int
     damaged: tuple[Path, ...]
@@ -118,29 +118,22 @@ class Verification:
 
 
 def verify_data(catalog: Catalog, raw_root: Path) -> Verification:
-    """Re-hash every fetched file and every embedded archive, behind ``crossprop data verify``."""
-    whole, missing, damaged = 0, 0, []
-    files = dict.fromkeys(
+    """Hash every fetched file and every embedded archive again, behind ``crossprop data verify``."""
+    pinned = dict.fromkeys(
         file
         for entry in catalog.entries()
         for edition in _editions(entry)
         for file in entry.pinned_files(edition)
     )
-    for file in files:
-        path = raw_root / file.relative_path
-        if not path.is_file():
-            missing += 1
-        elif blob_id(path) == file.blob:
-            whole += 1
-        else:
-            damaged.append(path)
+    present = [file for file in pinned if (raw_root / file.relative_path).is_file()]
+    damaged = [path for file in present if blob_id(path := raw_root / file.relative_path) != file.blob]
     for package in catalog.packages.values():
         try:
             embedded_archive(package)
-            whole += 1
         except DataError:
             damaged.append(Path(package.package, package.path))
-    return Verification(whole=whole, damaged=tuple(damaged), missing=missing)
+    whole = len(present) + len(catalog.packages) - len(damaged)
+    return Verification(whole, tuple(damaged), len(pinned) - len(present))
 
 
 def _editions(entry: PropertyEntry) -> list[str | None]:
@@ -163,27 +156,13 @@ def _where(entry: PropertyEntry, raw_root: Path) -> str:
         held = all(Path(file.folder or "", file.path).is_file() for file in entry.files)
         return "own" if held else "own, missing"
     present = [
-        n
-        for n in _editions(entry)
-        if all((raw_root / f.relative_path).is_file() for f in entry.pinned_files(n))
+        name
+        for name in _editions(entry)
+        if all((raw_root / file.relative_path).is_file() for file in entry.pinned_files(name))
     ]
     if not present:
         return "to fetch"
-    return "fetched" if present == [None] else f"fetched ({', '.join(str(n) for n in present)})"
-
-
-def _figures(entry: PropertyEntry) -> list[str]:
-    names = {
-        "base_mae": "Base",
-        "sc_ef_mae_table2": "best SC on fractions (Table 2)",
-        "tl_mae_table2": "best TL from formation energy (Table 2)",
-        "tl_mae_table3_or_5": "best TL (Table 3 or 5)",
-        "sc_mae_table4_or_5": "best SC on fractions or attributes (Table 4 or 5)",
-        "lowest_mae": "lowest",
-    }
-    figures = entry.paper.model_dump(exclude_none=True)
-    lines = [f"            {figures[key]:<8g} {text}" for key, text in names.items() if key in figures]
-    return [f"  paper     test MAE in {entry.unit}, Gupta et al. 2021:", *lines] if lines else []
+    return "fetched" if present == [None] else f"fetched ({', '.join(map(str, present))})"
 
 
 def _files(catalog: Catalog, entry: PropertyEntry, raw_root: Path) -> list[str]:
@@ -212,8 +191,7 @@ def _prepared(entry: PropertyEntry, prepared_root: Path) -> list[str]:
         counts = ", ".join(f"{n:,} {split}" for split, n in frame["split"].value_counts(sort=False).items())
         low, middle, high = frame["value"].quantile([0.0, 0.5, 1.0])
         lines.append(
-            f"  prepared  for study {path.parent.name}: {counts}, "
-            f"{frame['composition'].nunique():,} compositions; "
+            f"  prepared  for study {path.parent.name}: {counts}, {frame['composition'].nunique():,} compositions; "
             f"{low:g} to {high:g}, median {middle:g} {entry.unit}"
         )
     return lines

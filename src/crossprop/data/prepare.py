@@ -13,7 +13,7 @@ from crossprop.data.cleaning import read_table, refuse_unlearnable, report_frame
 from crossprop.data.embedded import embedded_table, shared_draw
 from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData
 from crossprop.data.sources import merge_compositions, prepare_source
-from crossprop.data.splits import groups_by_line, linked_groups, screening_split
+from crossprop.data.splits import draw_holdout, linked_groups
 from crossprop.errors import DataError
 from crossprop.methods import DEFAULT_SEED
 
@@ -29,9 +29,7 @@ def prepare_study(
     seed: int = DEFAULT_SEED,
     report: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Path]:
-    """Prepare and write every property of a study.
-
-    Sources are freed of every composition of every target of the study, training and hold-out rows alike.
+    """Prepare and write every property of a study; sources are freed of every composition of every target.
 
     Args:
         catalog: The catalogue.
@@ -67,14 +65,8 @@ def prepare_target(catalog: Catalog, key: str, raw_root: Path, seed: int = DEFAU
     """Rows of a target property with their split into ``train`` and ``test``.
 
     A published split is kept as it is, with all polymorphs and repeated compositions: the protocol decides
-    about them. Files that are not split get a hold-out of a tenth of the compositions. An embedded property
+    about them. Files that are not split get a hold-out as :func:`draw_holdout` draws it. An embedded property
     gets one row per composition and the draw that all targets of its package share.
-
-    Args:
-        catalog: The catalogue.
-        key: Key or label of the target property.
-        raw_root: Folder of fetched files; embedded properties do not need it.
-        seed: Seed of draws; a published split does not depend on it.
 
     Raises:
         DataError: The property is no target, a file is missing or unusable, or there is nothing to learn.
@@ -98,12 +90,10 @@ def _file_target(entry: PropertyEntry, raw_root: Path, seed: int) -> PreparedDat
     assert entry.columns is not None  # the catalogue guarantees columns beside files
     frames, reports = [], []
     for file in entry.files:
-        path = raw_root / file.relative_path
-        table = read_table(path, entry.columns.formula, entry.columns.value)
-        rows = table.rows.assign(split=file.split)
-        if entry.columns.group is not None:
-            rows[GROUP_COLUMN] = groups_by_line(path, entry.columns.group, rows["line"])
-        frames.append(rows)
+        table = read_table(
+            raw_root / file.relative_path, entry.columns.formula, entry.columns.value, entry.columns.group
+        )
+        frames.append(table.rows.assign(split=file.split))
         reports.append(table.report)
     frame = pd.concat(frames, ignore_index=True)
     columns, together, what = list(PREPARED_COLUMNS), "composition", "composition"
@@ -112,9 +102,7 @@ def _file_target(entry: PropertyEntry, raw_root: Path, seed: int) -> PreparedDat
         columns, together, what = [*columns, GROUP_COLUMN], GROUP_COLUMN, "group"
     if (frame["split"] == "all").all():
         refuse_unlearnable(frame["value"].to_numpy(), f"target {entry.key!r}")
-        split = np.full(len(frame), "train", dtype=object)
-        split[screening_split(frame[together].to_numpy(), seed)[1]] = "test"
-        frame["split"] = split
+        frame["split"] = np.where(draw_holdout(frame[together].to_numpy(), seed), "test", "train")
     in_test = set(frame.loc[frame["split"] == "test", together])
     seen = int(frame.loc[frame["split"] == "train", together].isin(in_test).sum())
     if seen:

@@ -39,31 +39,29 @@ class PreparedData:
         Raises:
             StoreError: The folder cannot be written to.
         """
-        target = folder / f"{key}.parquet"
+        target, grouped = folder / f"{key}.parquet", folder / f"{key}.grouped.parquet"
+        columns = [*PREPARED_COLUMNS, *([GROUP_COLUMN] if GROUP_COLUMN in self.frame else [])]
+        tables = {target: self.frame[columns]}
+        if GROUP_COLUMN in self.frame:
+            tables[grouped] = self.frame.assign(composition=self.frame[GROUP_COLUMN])[list(PREPARED_COLUMNS)]
         report = folder / f"{key}.cleaning.csv"
-        grouped = folder / f"{key}.grouped.parquet"
-        suffix = f".{os.getpid()}.part"
-        has_groups = GROUP_COLUMN in self.frame
-        columns = [*PREPARED_COLUMNS, *([GROUP_COLUMN] if has_groups else [])]
+        drafts = {path: Path(f"{path}.{os.getpid()}.part") for path in (report, *reversed(tables))}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.cleaning.to_csv(f"{report}{suffix}", index=False, lineterminator="\n")
-            self.frame[columns].to_parquet(f"{target}{suffix}", index=False)
-            if has_groups:
-                view = self.frame.assign(composition=self.frame[GROUP_COLUMN])[list(PREPARED_COLUMNS)]
-                view.to_parquet(f"{grouped}{suffix}", index=False)
-                Path(f"{grouped}{suffix}").replace(grouped)
-            else:
+            self.cleaning.to_csv(drafts[report], index=False, lineterminator="\n")
+            for path, table in tables.items():
+                table.to_parquet(drafts[path], index=False)
+            for path, draft in drafts.items():  # the table itself last
+                draft.replace(path)
+            if grouped not in tables:
                 grouped.unlink(missing_ok=True)
-            Path(f"{report}{suffix}").replace(report)
-            Path(f"{target}{suffix}").replace(target)
         except OSError as error:
             raise StoreError(
                 f"{target} could not be written: {error}. Free space or choose another folder."
             ) from error
         finally:
-            for path in (target, report, grouped):
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            for draft in drafts.values():
+                draft.unlink(missing_ok=True)
         return target
 
 

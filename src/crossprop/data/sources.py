@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from crossprop.data.catalog import Catalog, Columns, PinnedFile, PropertyEntry, Supplement
 from crossprop.data.cleaning import CleanTable, read_table, refuse_unlearnable, report_frame
-from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.data.compositions import COLUMN, fraction_matrix
 from crossprop.data.embedded import embedded_table
 from crossprop.data.prepared import PreparedData
 from crossprop.data.splits import screening_split
@@ -21,28 +22,20 @@ from crossprop.methods import DEFAULT_SEED
 
 Merge = Literal["lowest", "median"]
 
+_LEAST_RESIDUAL = 1e-4
+"""Residual below which a row gains no more weight, in the property's unit."""
+
 
 def merge_compositions(rows: pd.DataFrame, how: Merge) -> pd.DataFrame:
-    """One row per composition.
+    """One row per composition, sorted: columns ``formula`` (the first spelling), ``composition``, ``value``.
 
-    Args:
-        rows: Columns ``formula``, ``composition``, ``value``; other columns are left out.
-        how: ``lowest`` keeps the least value, as for energies the stable polymorph; ``median`` takes the
-            median (the mean of the middle two for an even number).
-
-    Returns:
-        Columns ``formula`` (the first spelling), ``composition``, ``value``, sorted by composition, so that
-        the order of the files does not matter.
+    ``lowest`` keeps the least value, as for energies the stable polymorph; ``median`` takes the median.
     """
     groups = rows.groupby("composition", sort=True)
     values = groups["value"].min() if how == "lowest" else groups["value"].median()
     return pd.DataFrame(
         {"formula": groups["formula"].first(), "composition": values.index, "value": values}
     ).reset_index(drop=True)
-
-
-_LEAST_RESIDUAL = 1e-4
-"""Residual below which a row gains no more weight, in the property's unit."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +47,14 @@ class ElementalReferences:
         corrected_elements: Elements with a second reference beside ``corrected_with``.
         corrected_with: The element beside which they have it.
         determined: Which coefficients the shared compositions fix, same shape.
-        mean_residual: Mean absolute residual on the shared compositions.
-        median_residual: Median of the same.
-        share_within: Share of the shared compositions whose residual stays within the tolerance.
+        residuals: Absolute residuals on the shared compositions.
     """
 
     coefficients: np.ndarray
     corrected_elements: tuple[str, ...]
     corrected_with: str | None
     determined: np.ndarray
-    mean_residual: float
-    median_residual: float
-    share_within: float
+    residuals: np.ndarray
 
     def predict(self, fractions: np.ndarray) -> np.ndarray:
         """Difference for compositions, shape (n,); NaN where an element's reference is not determined."""
@@ -80,7 +69,6 @@ def fit_references(
     differences: np.ndarray,
     corrected_elements: tuple[str, ...] = (),
     corrected_with: str | None = None,
-    tolerance: float = 0.01,
     min_rows: int = 20,
 ) -> ElementalReferences:
     """Fit least absolute deviations, so that a few rows of another kind do not shift the references.
@@ -90,7 +78,6 @@ def fit_references(
         differences: Other series less this property, shape (n,).
         corrected_elements: Elements with a second reference in compounds that hold ``corrected_with``.
         corrected_with: The element beside which they have it.
-        tolerance: For :attr:`ElementalReferences.share_within`.
         min_rows: Shared compositions that a reference needs to count as determined.
 
     Raises:
@@ -114,15 +101,8 @@ def fit_references(
         if shift < 1e-7:
             break
     residuals = np.abs(differences - design @ coefficients)
-    return ElementalReferences(
-        coefficients=coefficients,
-        corrected_elements=corrected_elements,
-        corrected_with=corrected_with,
-        determined=(design > 0).sum(axis=0) >= min_rows,
-        mean_residual=float(residuals.mean()),
-        median_residual=float(np.median(residuals)),
-        share_within=float((residuals <= tolerance).mean()),
-    )
+    determined = (design > 0).sum(axis=0) >= min_rows
+    return ElementalReferences(coefficients, corrected_elements, corrected_with, determined, residuals)
 
 
 def _least_squares(design: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -137,9 +117,8 @@ def _design(
     """Fractions, and beside them those of the corrected elements where the correcting element is present."""
     if not corrected_elements or corrected_with is None:
         return np.asarray(fractions, dtype=np.float64)
-    columns = [ELEMENTS.index(element) for element in corrected_elements]
-    present = fractions[:, [ELEMENTS.index(corrected_with)]] > 0
-    return np.hstack([fractions, fractions[:, columns] * present])
+    present = fractions[:, [COLUMN[corrected_with]]] > 0
+    return np.hstack([fractions, fractions[:, [COLUMN[element] for element in corrected_elements]] * present])
 
 
 def prepare_source(
@@ -181,11 +160,18 @@ def prepare_source(
         tables = _read_files(entry.columns, supplement.files, raw_root)
         series = _without(supplement.description, tables, excluded, entry, reports)
         rows = _supplemented(rows, series, supplement, entry, reports)
-    rows = _within_limits(rows, entry, reports)
+    if entry.limits is not None:
+        low, high = entry.limits.low, entry.limits.high
+        possible = rows["value"].between(low, high)
+        reason = f"beyond the limits {low:g} to {high:g} {entry.unit}: a failed calculation"
+        beyond = rows.loc[~possible, ["formula", "value"]].itertuples(index=False)
+        reports.append(
+            report_frame((pd.NA, entry.key, formula, value, "dropped", reason) for formula, value in beyond)
+        )
+        rows = rows[possible].reset_index(drop=True)
     refuse_unlearnable(rows["value"].to_numpy(), f"source {entry.key!r}")
-    _, validation = screening_split(rows["composition"].to_numpy(), seed)
     split = np.full(len(rows), "train", dtype=object)
-    split[validation] = "validation"
+    split[screening_split(rows["composition"].to_numpy(), seed)[1]] = "validation"
     frame = rows.assign(split=split)
     assert not excluded & set(frame["composition"])  # the promise that everything else rests on
     return PreparedData(frame=frame, cleaning=pd.concat(reports, ignore_index=True))
@@ -209,14 +195,13 @@ def _without(
     reports += [table.report[table.report["action"] != "noted"] for table in tables]
     hidden = rows["composition"].isin(excluded)
     merged = merge_compositions(rows[~hidden], entry.merge)
-    n_hidden = rows.loc[hidden, "composition"].nunique()
     notes = []
     if n := int(hidden.sum()):
+        n_hidden = rows.loc[hidden, "composition"].nunique()
         notes.append(f"{n} rows ({n_hidden} compositions) belong to a target: left out")
     if n := int((~hidden).sum()) - len(merged):
         notes.append(f"{n} rows repeat a composition; one row per composition ({entry.merge} value)")
-    notes.append(f"{len(merged)} compositions usable")
-    reports.append(_notes(name, notes))
+    reports.append(_notes(name, [*notes, f"{len(merged)} compositions usable"]))
     return merged
 
 
@@ -236,26 +221,28 @@ def _supplemented(
             (shared["value"] - shared["value_own"]).to_numpy(),
             supplement.corrected_elements,
             supplement.corrected_with,
-            supplement.tolerance,
         )
         implied = series["value"].to_numpy() - references.predict(fraction_matrix(series["formula"]))
         series = series.assign(value=implied.round(6))  # the same on every number of threads
-        undetermined = series["value"].isna()
-        series = series[~undetermined]
+        undetermined = int(series["value"].isna().sum())
+        series = series.dropna(subset="value")
+        residuals = references.residuals
         notes.append(
-            f"elemental references fitted to {len(shared)} compositions: mean residual "
-            f"{references.mean_residual:.5f}, median {references.median_residual:.7f} {entry.unit}, "
-            f"{100 * references.share_within:.2f} % within {supplement.tolerance:g}"
+            f"elemental references fitted to {len(shared)} compositions: mean residual {residuals.mean():.5f}, median "
+            f"{np.median(residuals):.7f} {entry.unit}, {100 * (residuals <= supplement.tolerance).mean():.2f} % within "
+            f"{supplement.tolerance:g}"
         )
-        if n := int(undetermined.sum()):
-            notes.append(f"{n} rows dropped: the shared compositions do not determine an element's reference")
+        if undetermined:
+            notes.append(
+                f"{undetermined} rows dropped: the shared compositions do not determine an element's reference"
+            )
     shared = series.merge(rows, on="composition", suffixes=("", "_own"))
     difference = (shared["value"] - shared["value_own"]).abs()
-    conflicting = difference > supplement.tolerance
     if len(shared):
+        conflicting = int((difference > supplement.tolerance).sum())
         notes.append(
             f"{len(shared)} compositions are known already, the values differ by {difference.mean():.5f} "
-            f"{entry.unit} on average, {int(conflicting.sum())} by more than {supplement.tolerance:g}; "
+            f"{entry.unit} on average, {conflicting} by more than {supplement.tolerance:g}; "
             "the values known before were kept"
         )
         if difference.median() > supplement.tolerance:
@@ -265,28 +252,10 @@ def _supplemented(
                 "property. Leave the supplement out of the catalogue's edition."
             )
     new = series[~series["composition"].isin(set(rows["composition"]))]
-    notes.append(f"{len(new)} compositions added")
-    reports.append(_notes(supplement.description, notes))
+    reports.append(_notes(supplement.description, [*notes, f"{len(new)} compositions added"]))
     merged = pd.concat([rows, new[["formula", "composition", "value"]]], ignore_index=True)
     return merged.sort_values("composition", kind="stable", ignore_index=True)
 
 
-def _within_limits(rows: pd.DataFrame, entry: PropertyEntry, reports: list[pd.DataFrame]) -> pd.DataFrame:
-    """The rows whose values are possible; the others are reported one by one."""
-    if entry.limits is None:
-        return rows
-    low, high = entry.limits.low, entry.limits.high
-    possible = rows["value"].between(low, high)
-    reason = f"beyond the limits {low:g} to {high:g} {entry.unit}: a failed calculation"
-    reports.append(
-        report_frame(
-            (pd.NA, entry.key, formula, value, "dropped", reason)
-            for formula, value in rows.loc[~possible, ["formula", "value"]].itertuples(index=False)
-        )
-    )
-    return rows[possible].reset_index(drop=True)
-
-
-def _notes(name: str, texts: list[str]) -> pd.DataFrame:
-    records: list[tuple[Any, ...]] = [(pd.NA, name, "", "", "noted", text) for text in texts]
-    return report_frame(records)
+def _notes(name: str, texts: Iterable[str]) -> pd.DataFrame:
+    return report_frame((pd.NA, name, "", "", "noted", text) for text in texts)

@@ -1,14 +1,9 @@
-"""Who learns and who is measured: protocols, the screening split and cross-validation folds.
-
-All of them keep the rows of one composition together.
-"""
+"""Which rows are learnt from and which are measured on; every split keeps the rows of one composition together."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,15 +16,12 @@ VALIDATION_SHARE = 0.1
 
 
 def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLISHED) -> np.ndarray:
-    """Positions of the rows to learn from.
+    """Positions of the rows to learn from, ascending, at least two.
 
     Args:
-        frame: Prepared target or source with columns ``composition`` and ``split``, n rows.
+        frame: Prepared target or source with columns ``composition`` and ``split``.
         protocol: ``published`` keeps all rows of split ``train``; ``strict`` drops those whose composition
             also stands in the hold-out.
-
-    Returns:
-        Integer positions, ascending, at least two.
 
     Raises:
         DataError: A column is missing, or fewer than two rows remain.
@@ -47,11 +39,7 @@ def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLI
 
 
 def test_rows(frame: pd.DataFrame, *, required: bool = True) -> np.ndarray:
-    """Positions of the hold-out rows, which nothing is ever tuned on.
-
-    Args:
-        frame: Prepared target with a column ``split``.
-        required: Refuse a target without a hold-out; otherwise it has no rows here.
+    """Positions of the hold-out rows (split ``test``), which nothing is ever tuned on.
 
     Raises:
         DataError: The column ``split`` is missing or, where that is required, names no hold-out.
@@ -59,7 +47,7 @@ def test_rows(frame: pd.DataFrame, *, required: bool = True) -> np.ndarray:
     _require(frame, "split")
     rows = np.flatnonzero((frame["split"] == "test").to_numpy())
     if required and not len(rows):
-        raise DataError(f"None of {len(frame)} rows is a hold-out (split 'test'). Prepare the target anew.")
+        raise DataError(f"None of {len(frame)} rows is a hold-out (split 'test'). Prepare the target again.")
     return rows
 
 
@@ -67,14 +55,7 @@ test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest would collect
 
 
 def screening_split(keys: np.ndarray, seed: int = DEFAULT_SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Split 90:10 by composition.
-
-    Args:
-        keys: Composition key of each row, shape (n,).
-        seed: Seed of the shuffle; the same seed gives the same split.
-
-    Returns:
-        Positions to train on and to validate on, each ascending, disjoint, together all n.
+    """Split 90:10 by composition key: positions to train on and to validate on, ascending, together all.
 
     Raises:
         DataError: There are fewer than two compositions.
@@ -83,9 +64,8 @@ def screening_split(keys: np.ndarray, seed: int = DEFAULT_SEED) -> tuple[np.ndar
     if len(sizes) < 2:
         raise DataError(f"{len(groups)} rows hold {len(sizes)} composition(s); a split needs at least two.")
     order = np.random.default_rng(seed).permutation(len(sizes))
-    n_groups = (
-        int(np.searchsorted(np.cumsum(sizes[order]), round(VALIDATION_SHARE * len(groups)), side="left")) + 1
-    )
+    wanted = round(VALIDATION_SHARE * len(groups))
+    n_groups = int(np.searchsorted(np.cumsum(sizes[order]), wanted, side="left")) + 1
     validating = np.zeros(len(sizes), dtype=bool)
     validating[order[: min(n_groups, len(sizes) - 1)]] = True
     in_validation = validating[groups]
@@ -95,12 +75,7 @@ def screening_split(keys: np.ndarray, seed: int = DEFAULT_SEED) -> tuple[np.ndar
 def cross_validation_folds(
     keys: np.ndarray, n_folds: int = 10, seed: int = DEFAULT_SEED
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds of near-equal size that keep the rows of one composition together.
-
-    Args:
-        keys: Composition key of each row, shape (n,).
-        n_folds: Number of folds, at least two.
-        seed: Seed of the shuffle.
+    """Folds of near-equal size that keep the rows of one composition key together.
 
     Returns:
         For each fold the positions to train on and to validate on; every row validates exactly once.
@@ -115,9 +90,7 @@ def cross_validation_folds(
             f"Choose between 2 and {len(sizes)} folds."
         )
     order = np.random.default_rng(seed).permutation(len(sizes))
-    order = order[
-        np.argsort(-sizes[order], kind="stable")
-    ]  # large groups first, so that the folds come out even
+    order = order[np.argsort(-sizes[order], kind="stable")]  # large groups first: the folds come out even
     fold_of_group = np.empty(len(sizes), dtype=np.int64)
     filled = np.zeros(n_folds, dtype=np.int64)
     for group in order:
@@ -158,18 +131,11 @@ def holdout_size(rows: int) -> int:
 
 
 def draw_holdout(compositions: np.ndarray, seed: int = DEFAULT_SEED) -> np.ndarray:
-    """Which rows are held out; all rows of a composition (or of a group) stand on one side.
+    """Which rows are held out, shape (n,), neither all nor none; all rows of a key stand on one side.
 
-    Compositions are taken in the order of a hash of their name and the seed, so that neither the order of the
-    rows matters nor, for most of the compositions, which others there are. One whose rows would make the hold-out
-    half as large again is passed over.
-
-    Args:
-        compositions: Key of what stays together, for each row, shape (n,), two different ones at least.
-        seed: Seed of the draw.
-
-    Returns:
-        Booleans, shape (n,), neither all of one kind.
+    Keys (of compositions or groups, two different ones at least) are taken in the order of a hash of their name and
+    the seed, so that neither the order of the rows matters nor, for most of the keys, which others there are. One
+    whose rows would make the hold-out half as large again is passed over.
     """
     sizes = pd.Series(compositions).value_counts()
     wanted = holdout_size(len(compositions))
@@ -188,16 +154,10 @@ def draw_holdout(compositions: np.ndarray, seed: int = DEFAULT_SEED) -> np.ndarr
 def linked_groups(
     compositions: Sequence[str] | np.ndarray, groups: Sequence[object] | np.ndarray
 ) -> np.ndarray:
-    """A key for every row that all rows share which have to stay on one side of a split.
+    """A key for every row, shape (n,), that all rows share which have to stay on one side of a split.
 
-    Rows of one group stay together, and so do rows of one composition: groups that share a composition become one.
-
-    Args:
-        compositions: Composition key of each row, shape (n,).
-        groups: Group of each row, shape (n,); neither order nor type matters.
-
-    Returns:
-        Object array, shape (n,): the first composition key, in alphabetical order, among the rows that are linked.
+    Rows of one group stay together, and so do rows of one composition: groups that share a composition become one. The
+    key is the first composition key, in alphabetical order, among the rows that are linked.
 
     Raises:
         DataError: The lengths differ, or a row names no group.
@@ -218,24 +178,3 @@ def linked_groups(
     first = pd.Series(np.asarray(names, dtype=object)).groupby(block[:n_keys]).first()
     linked: np.ndarray = first.loc[block[of_key]].to_numpy(dtype=object)
     return linked
-
-
-def groups_by_line(path: Path, column: str, lines: Iterable[int]) -> list[str]:
-    """What stands in the column of groups on some lines of a CSV file (UTF-8, commas, a header).
-
-    Raises:
-        DataError: There is no such column, or a line names no group.
-    """
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream)
-        header = [name.strip() for name in next(reader, [])]
-        if column not in header:
-            raise DataError(f"{path} has no column {column!r}. Name the column of groups in the catalogue.")
-        at = header.index(column)
-        found: dict[int, str] = {}
-        for row in reader:
-            found[reader.line_num] = row[at].strip() if len(row) > at else ""
-    groups = [found.get(line, "") for line in lines]
-    if "" in groups:
-        raise DataError(f"{path}: {groups.count('')} row(s) name no group in {column!r}. Give every row one.")
-    return groups

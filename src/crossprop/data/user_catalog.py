@@ -1,4 +1,4 @@
-"""The catalogue of one's own: entries are written and removed here, and read with all the others."""
+"""The user's catalogue: entries are written and removed here, and read with all the others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from crossprop.data.catalog import builtin_catalog, read_catalog_values
+from crossprop.data.user_values import unit_in as unit_in
 from crossprop.errors import DataError, OwnFileError
 from crossprop.paths import OWN_CATALOG
 
@@ -34,19 +35,17 @@ def key_of(name: str) -> str:
     return key
 
 
-def unit_in(name: str) -> str | None:
-    """The unit that a column's name carries in brackets at its end, as in ``Yield strength (MPa)``."""
-    found = re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name)
-    return found[1].strip() if found else None
+def reads_as_text(name: str) -> bool:
+    """Whether YAML and Hydra read a name as a text, not as a number (``12``, ``1e5``), a truth value or nothing."""
+    try:
+        float(name)
+    except ValueError:
+        return isinstance(yaml.safe_load(name), str)
+    return False
 
 
 def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) -> None:
-    """Refuse a key that is no key, that the built-in catalogue has, or that is taken.
-
-    Args:
-        key: The key.
-        catalog: Catalogue of one's own.
-        replace: Whether an entry of one's own may be replaced.
+    """Refuse a key that is no key, that the built-in catalogue has, or that is taken (unless it may be replaced).
 
     Raises:
         OwnFileError: As said; the message says what to do.
@@ -54,6 +53,11 @@ def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) 
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", key):
         raise OwnFileError(
             f"{key!r} is no key: use small letters, digits and underscores, e.g. {key_of(key)!r}."
+        )
+    if not reads_as_text(key):
+        raise OwnFileError(
+            f"{key!r} is a number, a truth value or nothing to the files that name it. Choose a longer name, "
+            f"e.g. 'set_{key}'."
         )
     names = {name.lower() for e in builtin_catalog().properties.values() for name in (e.key, e.label)}
     if key in names or key in builtin_catalog().packages:
@@ -68,7 +72,7 @@ def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) 
 
 
 def check_own_key(key: str, catalog: Path = OWN_CATALOG) -> None:
-    """Refuse a key that is none of one's own.
+    """Refuse a key that the user's catalogue does not have.
 
     Raises:
         DataError: As said; the message names those that there are.
@@ -79,7 +83,7 @@ def check_own_key(key: str, catalog: Path = OWN_CATALOG) -> None:
 
 
 def own_entries(catalog: Path = OWN_CATALOG) -> dict[str, Any]:
-    """Entries of one's own as they are written, by key; none where there is no such catalogue."""
+    """Entries of the user's catalogue as they are written, by key; none where there is no such catalogue."""
     return read_catalog_values(catalog)["properties"] if catalog.is_file() else {}
 
 

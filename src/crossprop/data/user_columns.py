@@ -1,34 +1,50 @@
-"""Which columns of a file of one's own hold the formulas and the values."""
+"""Which columns of a user's file hold the formulas and the values; columns named by elements as formulas."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from crossprop.data.compositions import COLUMN, composition_keys, parse_formulas
+from crossprop.data.compositions import (
+    COLUMN,
+    Amounts,
+    atomic_formula,
+    atomic_masses,
+    composition_keys,
+    near_whole,
+    parse_formulas,
+)
+from crossprop.data.compositions import plain_formula as plain_formula
 from crossprop.data.user_table import TextTable, bare_name, fold
-from crossprop.data.user_values import is_number
+from crossprop.data.user_values import is_number, proven_sign, read_numbers
 from crossprop.errors import OwnFileError
 
+ElementColumns = Amounts
+"""What the columns of elements hold."""
+
 _HEADER: Final = re.compile(
-    r"([A-Z][a-z]?)(?:[\s_]*[(\[]?\s*(?:at|wt|mol|mass|weight|atomic|w|x)?[.\s-]*%?\s*[)\]]?)?", re.ASCII
+    r"([A-Z][a-z]?)(?:[\s_]*[(\[]?\s*(at|wt|mol|mass|weight|atomic|w|x)?[.\s-]*(%?)\s*[)\]]?)?", re.ASCII
 )
+_KIND_OF: Final = {
+    **dict.fromkeys(("at", "mol", "atomic", "x"), Amounts.ATOMIC),
+    **dict.fromkeys(("wt", "mass", "weight", "w"), Amounts.WEIGHT),
+}
 _BALANCE: Final = frozenset(("bal", "bal.", "balance", "rest", "rem", "rem."))
 _NOTHING: Final = frozenset(("", "-", "–", "—", "0"))
-_PERCENT_ABOVE: Final = 1.5
-"""Sum of a row above which the amounts cannot be fractions."""
+_FITTING: Final = 0.8
+"""Share of the rows whose amounts have to sum to a whole for any of them to be believed."""
 
-
-class ElementColumns(StrEnum):
-    """What the columns of elements hold."""
-
-    ATOMIC = "atomic"
-    WEIGHT = "weight"
+_FORMULA_NAMES: Final = (
+    "formula", "composition", "compound", "material", "chemical formula", "pretty formula", "reduced formula",
+    "materials", "alloy", "chemical composition", "stoichiometry", "system", "comp", "formel", "summenformel",
+    "verbindung", "zusammensetzung", "formule", "formula unit", "nominal composition",
+)  # fmt: skip
+_SAMPLE: Final = 1000
+_ENOUGH: Final = 0.5
+"""Share of the cells that have to parse for a column to be one of formulas (of numbers, for one of values)."""
 
 
 def element_of(header: str) -> str | None:
@@ -43,41 +59,108 @@ def element_columns(header: Sequence[str], taken: Sequence[int] = ()) -> dict[in
     return {i: symbol for i, symbol in named.items() if symbol is not None}
 
 
+def elements_in(path: Path, table: TextTable, taken: Sequence[int], amounts: str) -> dict[int, str]:
+    """Positions of the columns named by elements, with the element.
+
+    Raises:
+        OwnFileError: There are fewer than two, or two of one element, or a name says another kind of amounts.
+    """
+    if amounts not in tuple(Amounts):
+        raise OwnFileError(f"{amounts!r} is no kind of amount. Choose {' or '.join(Amounts)}.")
+    found = element_columns(table.header, taken)
+    if len(found) < 2:
+        raise OwnFileError(
+            f"{path} has {len(found)} column(s) named by an element (such as 'Al' or 'Al (at%)'); it has "
+            f"{columns(table)}. Leave --element-columns out, or name the columns by their elements."
+        )
+    twice = sorted({symbol for symbol in found.values() if list(found.values()).count(symbol) > 1})
+    if twice:
+        raise OwnFileError(f"{path} has several columns of {', '.join(twice)}. Leave one of each.")
+    for position in found:
+        name = table.header[position]
+        said = _HEADER.fullmatch(name)
+        kind = _KIND_OF.get(said[2]) if said else None
+        if kind not in (None, amounts):
+            raise OwnFileError(
+                f"The column {name!r} of {path} says that its amounts are {kind}, not {amounts}. "
+                f"Choose --element-columns {kind}, or correct the name."
+            )
+    return found
+
+
+def composed(
+    table: TextTable, elements: Mapping[int, str], amounts: str, decimal: str | None = None
+) -> tuple[list[str], dict[int, str]]:
+    """Formulas of the rows of a table with element columns; where a row gives none, why."""
+    cells = []
+    for position in elements:
+        texts = table.column(position)
+        numbers = read_numbers(texts, decimal, lambda: table_sign(table)).values
+        cells.append([_read_amount(text, value) for text, value in zip(texts, numbers, strict=True)])
+    percent = any((said := _HEADER.fullmatch(table.header[i])) and said[3] for i in elements)
+    return formulas_of(list(elements.values()), list(zip(*cells, strict=True)), amounts, percent=percent)
+
+
 def formulas_of(
-    symbols: Sequence[str], rows: Sequence[Sequence[float | None]], kind: ElementColumns
+    symbols: Sequence[str],
+    rows: Sequence[Sequence[float | None]],
+    amounts: str,
+    *,
+    percent: bool = False,
+    any_sum: bool = False,
 ) -> tuple[list[str], dict[int, str]]:
     """Formulas of rows of amounts; an amount of ``None`` is the balance, to 100 or 1.
+
+    Amounts sum to 100 or 1; those of atoms may also sum to another whole number, as in ``La1.85Sr0.15CuO4``.
 
     Args:
         symbols: Element of each column.
         rows: Amounts, one row a material; NaN where a cell holds no number.
-        kind: Whether the amounts count atoms or weigh.
+        amounts: ``atomic`` or ``weight``.
+        percent: Whether the amounts are known to be percents.
+        any_sum: Whether the rows are known to be whole compositions with any sum.
 
     Returns:
-        Formulas, empty where a row gives none, and by position why it does not.
+        Formulas that count atoms, empty where a row gives none, and by position why it does not.
     """
-    whole = 1.0
+    reasons = {i: reason for i, row in enumerate(rows) if (reason := _wrong(symbols, row))}
     sums = [sum(a for a in row if a is not None and math.isfinite(a)) for row in rows]
-    if any(total > _PERCENT_ABOVE for total in sums):
-        whole = 100.0
-    masses = _masses(symbols) if kind is ElementColumns.WEIGHT else [1.0] * len(symbols)
-    formulas, reasons = [], {}
-    for i, (row, total) in enumerate(zip(rows, sums, strict=True)):
-        reason = _wrong(symbols, row, total, whole)
-        if reason is not None:
-            reasons[i] = reason
-            formulas.append("")
+    balanced = [None in row for row in rows]
+    full = [sums[i] for i in range(len(rows)) if not balanced[i] and i not in reasons]
+    percent = percent or any(total > 3 for total in sums)
+    fractions = not percent and any(abs(total - 1) <= 0.03 for total in full)
+
+    def fits(total: float) -> bool:
+        whole = amounts == Amounts.ATOMIC and total > 1.5 and abs(total - round(total)) < 1e-6 * total
+        return any_sum or whole or near_whole(total)
+
+    doubted = sum(map(fits, full)) < _FITTING * len(full)
+    for i, total in enumerate(sums):
+        if i in reasons:
             continue
-        amounts = [whole - total if amount is None else amount for amount in row]
-        parts = [amount / mass for amount, mass in zip(amounts, masses, strict=True)]
-        if kind is ElementColumns.WEIGHT:
-            parts = [100 * part / sum(parts) for part in parts]
-        texts = [(symbol, _plain(part)) for symbol, part in zip(symbols, parts, strict=True) if part > 0]
-        formulas.append("".join(symbol + text for symbol, text in texts if text != "0"))
+        if balanced[i] and not (percent or fractions):
+            reasons[i] = (
+                f"the amounts beside the balance sum to {total:g}: percents or fractions? Write '%' into the names of "
+                "the columns, as in 'Fe (wt%)', or the balance as a number"
+            )
+        elif balanced[i] and total >= (100 if percent else 1):
+            reasons[i] = f"the amounts sum to {total:g}: nothing is left for the balance"
+        elif not balanced[i] and abs(total - 100) > 3 and (doubted or not fits(total)):
+            reasons[i] = (
+                f"the amounts sum to {total:g}, neither 1 nor 100: is the main element missing? Give it a column, with "
+                "its amount or 'bal.'"
+            )
+    masses = atomic_masses(symbols) if amounts == Amounts.WEIGHT else [1.0] * len(symbols)
+    formulas = []
+    for i, (row, total) in enumerate(zip(rows, sums, strict=True)):
+        rest = (100 if percent else 1) - total
+        filled = [rest if amount is None else amount for amount in row]
+        parts = [amount / mass for amount, mass in zip(filled, masses, strict=True)]
+        formulas.append("" if i in reasons else atomic_formula(symbols, parts))
     return formulas, reasons
 
 
-def read_amount(text: str, number: float) -> float | None:
+def _read_amount(text: str, number: float) -> float | None:
     """An amount: 0 for an empty cell, ``None`` for 'bal.', else the number that was read from it (NaN if none)."""
     word = text.strip().casefold()
     if word in _BALANCE:
@@ -85,7 +168,7 @@ def read_amount(text: str, number: float) -> float | None:
     return 0.0 if word in _NOTHING else number
 
 
-def _wrong(symbols: Sequence[str], row: Sequence[float | None], total: float, whole: float) -> str | None:
+def _wrong(symbols: Sequence[str], row: Sequence[float | None]) -> str | None:
     for symbol, amount in zip(symbols, row, strict=True):
         if amount is not None and not math.isfinite(amount):
             return f"the amount of {symbol} is no number"
@@ -94,61 +177,18 @@ def _wrong(symbols: Sequence[str], row: Sequence[float | None], total: float, wh
     balances = sum(amount is None for amount in row)
     if balances > 1:
         return f"{balances} elements are the balance; one can be"
-    if balances and total > whole:
-        return f"the amounts sum to {total:g}: nothing is left for the balance"
-    if not balances and total == 0:
-        return "all amounts are zero"
-    return None
+    return "all amounts are zero" if not any(amount is None or amount > 0 for amount in row) else None
 
 
-def _plain(amount: float) -> str:
-    """A number without exponent, as formulas have it."""
-    return f"{amount:.6f}".rstrip("0").rstrip(".") or "0"
+def table_sign(table: TextTable) -> str | None:
+    """The sign of the decimals that a table proves by its cells, or by commas between them."""
+    sign = proven_sign([cell for row in table.rows[:_SAMPLE] for cell in row])
+    return sign or ("." if table.dialect.delimiter == "," else None)
 
 
-def _masses(symbols: Sequence[str]) -> list[float]:
-    from pymatgen.core.periodic_table import Element
-
-    return [float(Element(symbol).atomic_mass) for symbol in symbols]
-
-
-_FORMULA_NAMES: Final = (
-    "formula", "composition", "compound", "material", "chemical formula", "pretty formula", "reduced formula",
-    "materials", "alloy", "chemical composition", "stoichiometry", "system", "comp", "formel", "summenformel",
-    "verbindung", "zusammensetzung", "formule", "formula unit", "nominal composition",
-)  # fmt: skip
-_SAMPLE: Final = 1000
-_ENOUGH: Final = 0.5
-"""Share of the cells that have to parse for a column to be one of formulas (of numbers, for one of values)."""
-
-# Subscripts of typeset formulas, and characters that cannot be seen.
-_TYPESET: Final = str.maketrans("₀₁₂₃₄₅₆₇₈₉․", "0123456789.", "\u200b\u200c\u200d\u2060\ufeff")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Positions of the columns that are read.
-
-    Attributes:
-        formula: Formulas; ``None`` where every element has a column.
-        value: Values.
-        split: ``train`` or ``test``.
-        group: What stays together.
-        elements: Columns of amounts with their elements.
-        amounts: What the amounts are.
-    """
-
-    formula: int | None
-    value: int
-    split: int | None = None
-    group: int | None = None
-    elements: Mapping[int, str] = field(default_factory=dict)
-    amounts: ElementColumns | None = None
-
-
-def plain_formula(text: str) -> str:
-    """A formula without outer blanks, typeset subscripts and invisible characters; otherwise as it is."""
-    return text.translate(_TYPESET).replace("\u00a0", " ").strip()
+def is_formula_name(name: str) -> bool:
+    """Whether a column's name says that it holds formulas."""
+    return bare_name(name) in _FORMULA_NAMES
 
 
 def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
@@ -160,82 +200,65 @@ def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
     exact = [i for i, head in enumerate(table.header) if head == name.strip()]
     found = exact or [i for i, head in enumerate(table.header) if fold(head) == fold(name)]
     found = found or [i for i, head in enumerate(table.header) if bare_name(head) == fold(name)]
-    if len(found) == 1 or (found and _same_cells(table, found)):
+    if len(found) == 1 or (found and len({tuple(table.column(i)) for i in found}) == 1):
         return found[0]
-    if found:
+    if not found:
+        raise OwnFileError(f"{path} has no column {name!r}; it has {columns(table)}. Name one with {option}.")
+    heads = [table.header[i] for i in found]
+    if len(set(heads)) == len(heads):
         raise OwnFileError(
-            f"{path} has {len(found)} columns named {name!r} (columns {', '.join(str(i + 1) for i in found)}). "
-            "Give them different names."
+            f"{path} has {len(found)} columns named {name!r}: {', '.join(map(repr, heads))}. Choose one with {option}."
         )
-    raise OwnFileError(f"{path} has no column {name!r}; it has {columns(table)}. Name one with {option}.")
+    raise OwnFileError(
+        f"{path} has {len(found)} columns named {name!r} (columns {', '.join(str(i + 1) for i in found)}). "
+        "Give them different names."
+    )
 
 
 def formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()) -> int:
-    """Position of the column whose cells are formulas.
+    """Position of the column whose cells are formulas, other than those that are taken.
 
     Where several are, the one with a telling name is taken, if there is just one such. A column of names such as
     ``Co1``, ``Co2``, ``Co3``, which all are one composition, is none of formulas beside another one.
-
-    Args:
-        path: For messages.
-        table: The table.
-        taken: Columns that serve another purpose.
 
     Raises:
         OwnFileError: No column or several ones hold formulas; the message names them.
     """
     found: list[int] = []
     numbered: list[int] = []
+    examples: dict[int, str] = {}
     for i in range(len(table.header)):
-        cells = [] if i in taken else column(table, i, _SAMPLE)
-        fractions, good, _ = parse_formulas(map(plain_formula, cells))
+        cells = [] if i in taken else _filled(table, i)
+        fractions, good, _ = parse_formulas(cells)
         if not cells or len(good) < _ENOUGH * len(cells):
             continue
-        texts = {cells[row] for row in good}
-        one = len(texts) > 1 and len(set(composition_keys(fractions).tolist())) == 1
+        examples[i] = cells[good[0]]
+        one = len({cells[row] for row in good}) > 1 and len(set(composition_keys(fractions).tolist())) == 1
         (numbered if one else found).append(i)
     found = found or numbered
-    names = [i for i in found if bare_name(table.header[i]) in _FORMULA_NAMES]
+    names = [i for i in found if is_formula_name(table.header[i])]
     for chosen in (names, found):
         if len(chosen) == 1:
             return chosen[0]
-    if not found:
-        elements = element_columns(table.header, taken)
+    if found:
+        listed = ", ".join(f"{table.header[i]!r} (e.g. {examples[i]!r})" for i in names or found)
+        raise OwnFileError(
+            f"Several columns of {path} hold chemical formulas: {listed}. Choose one with --formula-column."
+        )
+    elements = element_columns(table.header, taken)
+    hint = "If one does, name it with --formula-column, and its rows will be explained."
+    if len(elements) > 1:
         hint = (
             f"The columns {', '.join(table.header[i] for i in list(elements)[:5])} are named by elements: say what "
             "they hold with --element-columns atomic (amounts, fractions or percents of atoms) or "
             "--element-columns weight."
-            if len(elements) > 1
-            else "If one does, name it with --formula-column, and its rows will be explained."
         )
-        raise OwnFileError(
-            f"No column of {path} holds chemical formulas (such as 'Fe2O3'); it has {columns(table)}. {hint}"
-        )
-    listed = ", ".join(f"{table.header[i]!r} (e.g. {_example(table, i)!r})" for i in names or found)
     raise OwnFileError(
-        f"Several columns of {path} hold chemical formulas: {listed}. Choose one with --formula-column."
+        f"No column of {path} holds chemical formulas (such as 'Fe2O3'); it has {columns(table)}. {hint}"
     )
 
 
-def elements_in(path: Path, table: TextTable, taken: Sequence[int] = ()) -> dict[int, str]:
-    """Positions of the columns named by elements, with the element.
-
-    Raises:
-        OwnFileError: There are fewer than two, or two of one element.
-    """
-    found = element_columns(table.header, taken)
-    if len(found) < 2:
-        raise OwnFileError(
-            f"{path} has {len(found)} column(s) named by an element (such as 'Al' or 'Al (at%)'); it has "
-            f"{columns(table)}. Leave --element-columns out, or name the columns by their elements."
-        )
-    twice = sorted({symbol for symbol in found.values() if list(found.values()).count(symbol) > 1})
-    if twice:
-        raise OwnFileError(f"{path} has several columns of {', '.join(twice)}. Leave one of each.")
-    return found
-
-
-def value_column(path: Path, table: TextTable, target: str, taken: Sequence[int] = ()) -> int:
+def value_column(path: Path, table: TextTable, target: str) -> int:
     """Position of the column that is named like the target.
 
     Raises:
@@ -245,7 +268,7 @@ def value_column(path: Path, table: TextTable, target: str, taken: Sequence[int]
         return named_column(path, table, target, "--value-column")
     numeric = []
     for i, head in enumerate(table.header):
-        cells = [] if i in taken else column(table, i, _SAMPLE)
+        cells = _filled(table, i)
         if cells and sum(map(is_number, cells)) >= _ENOUGH * len(cells):
             numeric.append(head or f"(column {i + 1})")
     rest = ", ".join(map(repr, numeric)) if numeric else f"none; it has {columns(table)}"
@@ -255,11 +278,14 @@ def value_column(path: Path, table: TextTable, target: str, taken: Sequence[int]
     )
 
 
-def column(table: TextTable, position: int, most: int | None = None) -> list[str]:
-    """The filled cells of a column, at most so many."""
-    cells = (r.fields[position].strip() for r in table.records if position < len(r.fields))
-    filled = [cell for cell in cells if cell]
-    return filled if most is None else filled[:most]
+def refuse_formulas(path: Path, table: TextTable, at: int) -> None:
+    """A target's column that is full of formulas is not what was meant."""
+    cells = _filled(table, at)
+    if cells and len(parse_formulas(cells)[1]) == len(cells) and not any(map(is_number, cells)):
+        raise OwnFileError(
+            f"The column {table.header[at]!r} of {path} holds formulas, no values. --target names the property; its "
+            "values stand in the column of this name, or in the one that --value-column names."
+        )
 
 
 def columns(table: TextTable) -> str:
@@ -268,23 +294,6 @@ def columns(table: TextTable) -> str:
     return "the column(s) " + ", ".join(names[:15]) + (", …" if len(names) > 15 else "")
 
 
-def refuse_formulas(path: Path, table: TextTable, at: int) -> None:
-    """A target's column that is full of formulas is not what was meant."""
-    cells = [plain_formula(cell) for cell in column(table, at, _SAMPLE)]
-    if cells and len(parse_formulas(cells)[1]) == len(cells) and not any(map(is_number, cells)):
-        raise OwnFileError(
-            f"The column {table.header[at]!r} of {path} holds formulas, no values. --target names the property; its "
-            "values stand in the column of this name, or in the one that --value-column names."
-        )
-
-
-def _same_cells(table: TextTable, positions: Sequence[int]) -> bool:
-    """Whether columns of one name hold the same in every row."""
-    rows = (tuple(r.fields[i].strip() if i < len(r.fields) else "" for i in positions) for r in table.records)
-    return all(len(set(cells)) == 1 for cells in rows)
-
-
-def _example(table: TextTable, position: int) -> str:
-    cells = column(table, position, _SAMPLE)
-    good = parse_formulas(map(plain_formula, cells))[1]
-    return cells[good[0]] if len(good) else ""
+def _filled(table: TextTable, position: int) -> list[str]:
+    """The first filled cells of a column."""
+    return [cell for cell in table.column(position)[: 2 * _SAMPLE] if cell][:_SAMPLE]

@@ -1,10 +1,10 @@
-"""A file of one's own, read whole: which columns are meant, and what stands in them."""
+"""A user's file, read whole: what stands in the columns that are meant, and which rows cannot be used."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,23 +12,41 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.cleaning import EXCEL_DATES, why_no_formula
-from crossprop.data.compositions import composition_keys, parse_formulas
+from crossprop.data.compositions import (
+    Amounts,
+    amounts_of,
+    atomic_formula,
+    composition_keys,
+    formula_warnings,
+    parse_formulas,
+    plain_formula,
+    refuse_capitals,
+)
 from crossprop.data.prepared import together_in
 from crossprop.data.splits import linked_groups
 from crossprop.data.user_columns import (
-    Columns,
-    ElementColumns,
+    composed,
     elements_in,
-    formulas_of,
     named_column,
-    plain_formula,
-    read_amount,
     refuse_formulas,
+    table_sign,
 )
-from crossprop.data.user_columns import formula_column as guess_formula_column
-from crossprop.data.user_columns import value_column as guess_value_column
+from crossprop.data.user_columns import (
+    formula_column as guess_formula_column,
+)
+from crossprop.data.user_columns import (
+    value_column as guess_value_column,
+)
+from crossprop.data.user_findings import value_findings
 from crossprop.data.user_table import Dialect, TextTable, fold, read_text_table
-from crossprop.data.user_values import bare_unit, is_number, is_unit, read_numbers
+from crossprop.data.user_values import (
+    bare_unit,
+    contradicting,
+    is_number,
+    is_unit,
+    read_numbers,
+    unit_in,
+)
 from crossprop.errors import OwnFileError, UnknownElementError
 
 MIN_ROWS: Final = 20
@@ -43,7 +61,7 @@ class Problem:
 
     Attributes:
         line: Its line in the file (its row in a workbook).
-        reason: Why, in plain words.
+        reason: Why.
         text: What stands in its cells of formula and value.
         kind: What is wrong: the number of fields, the formula, an element outside the 86, no value, a value
             that is no number, the word in the split column, no group.
@@ -63,11 +81,11 @@ class OwnTable:
     """What a file holds.
 
     Attributes:
-        rows: Columns ``formula``, ``composition`` (key), ``value``, ``line``, ``split`` (``train`` or ``test``) where
-            a split column was named, ``named_group`` and ``group`` (key of the rows that stay together) where a
-            column of groups was; in the file's order.
+        rows: Columns ``formula`` (amounts of atoms), ``composition`` (key), ``value``, ``line``, ``split`` (``train``
+            or ``test``) where a split column was named, ``named_group`` and ``group`` (key of the rows that stay
+            together) where a column of groups was; in the file's order.
         problems: The rows that are not among them, in the file's order.
-        notes: What was repaired, skipped or is worth knowing about the file.
+        notes: What was repaired, skipped or is worth a second look.
         dialect: How the file was read.
         formula_column: Name of the column of formulas.
         value_column: Name of the column of values.
@@ -102,192 +120,6 @@ _SPLITS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class OwnReader:
-    """A table whose columns are known.
-
-    Attributes:
-        path: The file, for messages.
-        table: What stands in it.
-        columns: Where formulas, values and the rest stand.
-        decimal: Sign of the decimals; guessed if ``None``.
-    """
-
-    path: Path
-    table: TextTable
-    columns: Columns
-    decimal: str | None
-
-    def read(self) -> OwnTable:
-        """Read every row.
-
-        Raises:
-            OwnFileError: No row is usable, or the sign of the decimals cannot be told.
-        """
-        unit_row = self._unit_row()
-        if unit_row is not None:
-            rest = replace(self.table, records=self.table.records[1:])
-            return replace(self, table=rest)._read(unit_row)
-        return self._read(None)
-
-    def _read(self, unit_row: str | None) -> OwnTable:
-        records, columns = self.table.records, self.columns
-        numbers = read_numbers(self._column(columns.value), self.decimal)
-        formulas, no_formula = self._formulas()
-        fractions, good, errors = parse_formulas(formulas)
-        problems: dict[int, Problem] = {}
-        for i in range(len(records)):
-            found = self._width_problem(i)
-            if found is None and i in no_formula:
-                found = ("formula", no_formula[i])
-            if found is None and i in errors:
-                element = isinstance(errors[i], UnknownElementError)
-                found = ("element" if element else "formula", why_no_formula(formulas[i] or None))
-            if found is None and i in numbers.reasons:
-                reason = numbers.reasons[i]
-                found = ("missing" if reason.startswith("the value is missing") else "value", reason)
-            found = found or self._label_problem(i)
-            if found is not None:
-                problems[i] = Problem(records[i].line, found[1], self._text(i), found[0])
-        kept = np.array([i for i in good if i not in problems], dtype=np.int64)
-        if not len(kept):
-            raise OwnFileError(self._nothing_left(list(problems.values())))
-        frame = pd.DataFrame(
-            {
-                "formula": pd.Series([formulas[i] for i in kept], dtype=object),
-                "composition": composition_keys(fractions[np.isin(good, kept)]),
-                "value": np.array([numbers.values[i] for i in kept], dtype=np.float64),
-                "line": np.array([records[i].line for i in kept], dtype=np.int64),
-            }
-        )
-        if columns.split is not None:
-            frame["split"] = [self._split(int(i)) for i in kept]
-        if columns.group is not None:
-            named = [self._cell(int(i), columns.group).strip() for i in kept]
-            frame["named_group"] = pd.Series(named, dtype=object)
-            frame["group"] = linked_groups(frame["composition"].to_numpy(), named)
-        unit = numbers.unit or unit_row
-        notes = [*self.table.notes, *self._repairs(formulas, problems)]
-        if unit_row is not None:
-            notes.append(f"the row below the header holds units: {unit_row!r} for the values")
-        if numbers.unit is not None:
-            notes.append(f"the values carry the unit {numbers.unit!r}, which is taken off")
-        if numbers.uncertain:
-            first = records[numbers.uncertain[0]].line
-            notes.append(
-                f"{len(numbers.uncertain)} value(s) carry an uncertainty, the first on line {first}: "
-                "the number is kept, the uncertainty left out"
-            )
-        return OwnTable(
-            frame,
-            tuple(problems[i] for i in sorted(problems)),
-            tuple(notes),
-            replace(self.table.dialect, decimal=numbers.decimal),
-            self._formula_name(),
-            self.table.header[columns.value],
-            unit,
-            None if columns.group is None else self.table.header[columns.group],
-        )
-
-    def _formulas(self) -> tuple[list[str], dict[int, str]]:
-        """Formula of every row; from columns of elements, with the reasons where they give none."""
-        columns = self.columns
-        if columns.formula is not None:
-            formulas = [plain_formula(cell) for cell in self._column(columns.formula)]
-            return [EXCEL_DATES.get(formula, formula) for formula in formulas], {}
-        amounts = []
-        for position in columns.elements:
-            texts = self._column(position)
-            numbers = read_numbers(texts, self.decimal)
-            amounts.append([read_amount(t, v) for t, v in zip(texts, numbers.values, strict=True)])
-        kind = columns.amounts or ElementColumns.ATOMIC
-        return formulas_of(list(columns.elements.values()), list(zip(*amounts, strict=True)), kind)
-
-    def _formula_name(self) -> str:
-        columns = self.columns
-        if columns.formula is not None:
-            return self.table.header[columns.formula]
-        return f"{len(columns.elements)} columns of elements ({columns.amounts})"
-
-    def _column(self, position: int) -> list[str]:
-        return [self._cell(i, position) for i in range(len(self.table.records))]
-
-    def _cell(self, row: int, position: int) -> str:
-        fields = self.table.records[row].fields
-        return fields[position] if position < len(fields) else ""
-
-    @cached_property
-    def _shown(self) -> tuple[int, ...]:
-        """Columns whose cells are repeated where a row is refused."""
-        columns = self.columns
-        of_formula = [columns.formula] if columns.formula is not None else list(columns.elements)[:4]
-        return (*of_formula, columns.value)
-
-    def _text(self, row: int) -> str:
-        return " | ".join(self._cell(row, position).strip()[:40] for position in self._shown)
-
-    def _split(self, row: int) -> str | None:
-        assert self.columns.split is not None
-        return _SPLITS.get(self._cell(row, self.columns.split).strip().casefold())
-
-    def _label_problem(self, row: int) -> tuple[Kind, str] | None:
-        columns = self.columns
-        if columns.split is not None and self._split(row) is None:
-            word = self._cell(row, columns.split).strip()
-            return "split", f"{word!r} in the split column is neither 'train' nor 'test'"
-        if columns.group is not None and not self._cell(row, columns.group).strip():
-            return "group", "the group is missing (where cells were merged, fill them all)"
-        return None
-
-    def _unit_row(self) -> str | None:
-        """The unit of the values, where the first row below the header holds units and nothing else."""
-        fields = self.table.records[0].fields
-        unit, columns = self._cell(0, self.columns.value), self.columns
-        if not is_unit(unit) or any(is_number(field) for field in fields) or len(self.table.records) < 2:
-            return None
-        if columns.formula is not None:
-            formula = plain_formula(self._cell(0, columns.formula))
-            if parse_formulas([formula])[2] == {} or len(formula) > 3:
-                return None
-        return bare_unit(unit) if any(is_number(cell) for cell in self._column(columns.value)[1:]) else None
-
-    def _width_problem(self, row: int) -> tuple[Kind, str] | None:
-        """A row that is longer than the header has shifted cells: none of them can be trusted."""
-        fields, width = self.table.records[row].fields, len(self.table.header)
-        if not any(field.strip() for field in fields[width:]):
-            return None
-        hint = " (a comma within a cell needs quotes)" if self.table.dialect.delimiter == "," else ""
-        return "fields", f"the row has {len(fields)} fields where the header has {width}{hint}"
-
-    def _repairs(self, formulas: list[str], problems: dict[int, Problem]) -> list[str]:
-        at = self.columns.formula
-        if at is None:
-            return []
-        changed = [
-            (self.table.records[i].line, raw, new)
-            for i, new in enumerate(formulas)
-            if i not in problems and (raw := self._cell(i, at).strip()) != new
-        ]
-        dates = [row for row in changed if row[1] in EXCEL_DATES]
-        typeset = [row for row in changed if row[1] not in EXCEL_DATES]
-        whats = ("spreadsheet dates turned back into formulas", "typeset formulas rewritten in plain letters")
-        return [
-            f"{len(rows)} {what}, the first on line {rows[0][0]}: {rows[0][1]} is read as {rows[0][2]}"
-            for what, rows in zip(whats, (dates, typeset), strict=True)
-            if rows
-        ]
-
-    def _nothing_left(self, problems: list[Problem]) -> str:
-        examples = "; ".join(f"line {p.line}: {p.reason}" for p in problems[:3])
-        kinds = Counter(p.kind for p in problems)
-        hint = " crossprop learns numbers: words cannot be values." if kinds["value"] == len(problems) else ""
-        return (
-            f"None of the {len(problems)} rows of {self.path} is usable with formulas from "
-            f"{self._formula_name()!r} and values from "
-            f"{self.table.header[self.columns.value]!r} ({examples}).{hint} Check that the right columns were chosen."
-        )
-
-
 def read_own_file(
     path: Path,
     *,
@@ -297,6 +129,8 @@ def read_own_file(
     split_column: str | None = None,
     group_column: str | None = None,
     element_columns: str | None = None,
+    amounts: str = Amounts.ATOMIC,
+    unit: str | None = None,
     sheet: str | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
@@ -317,6 +151,8 @@ def read_own_file(
         group_column: Column that says what stays on one side of every split: a paper, a series of samples.
         element_columns: ``atomic`` or ``weight``, where every element has a column of amounts, fractions or percents
             instead of a formula.
+        amounts: What the amounts in formulas are, ``atomic`` or ``weight``.
+        unit: Unit that the user states; a file that states another one is refused.
         sheet: Sheet of a workbook.
         encoding: Encoding; guessed if ``None``.
         delimiter: Separator; guessed if ``None``.
@@ -347,21 +183,184 @@ def read_own_file(
         raise OwnFileError(
             "The columns of values, split and groups have to be different ones. Name each once."
         )
+    elements: Mapping[int, str] = {}
+    at_formula = -1
     if element_columns is not None:
-        if element_columns not in tuple(ElementColumns):
-            raise OwnFileError(
-                f"{element_columns!r} is no kind of amount. Choose {' or '.join(ElementColumns)}."
-            )
-        elements, kind = elements_in(path, table, taken), ElementColumns(element_columns)
-        columns = Columns(None, at_value, at_split, at_group, elements, kind)
-        return OwnReader(path, table, columns, decimal).read()
-    if formula_column is not None:
-        at_formula = named_column(path, table, formula_column, "--formula-column")
+        elements = elements_in(path, table, taken, element_columns)
+        formula_name = f"{len(elements)} columns of elements ({element_columns})"
     else:
-        at_formula = guess_formula_column(path, table, taken)
+        at_formula = (
+            named_column(path, table, formula_column, "--formula-column")
+            if formula_column is not None
+            else guess_formula_column(path, table, taken)
+        )
+        formula_name = table.header[at_formula]
     if at_formula in taken:
         raise OwnFileError(
-            f"The column {table.header[at_formula]!r} cannot hold both formulas and "
+            f"The column {formula_name!r} cannot hold both formulas and "
             f"{'values' if at_formula == at_value else 'something else'}. Name two columns."
         )
-    return OwnReader(path, table, Columns(at_formula, at_value, at_split, at_group), decimal).read()
+    shown = [*([at_formula] if at_formula >= 0 else list(elements)[:4]), at_value]
+    row_unit = _unit_row(table, at_value, at_formula)
+    if row_unit is not None:
+        table = replace(table, rows=table.rows[1:], lines=table.lines[1:])
+
+    numbers = read_numbers(table.column(at_value), decimal, lambda: table_sign(table))
+    found_unit = numbers.unit or row_unit
+    _refuse_unit(path, unit, found_unit, table.header[at_value])
+    notes = list(table.notes)
+    if elements:
+        formulas, no_formula = composed(table, elements, element_columns or amounts, decimal)
+    else:
+        formulas, no_formula = formulas_in(table.column(at_formula), amounts)
+        notes += _repairs(table, at_formula, formulas, no_formula, amounts)
+    fractions, good, errors = parse_formulas(formulas)
+    problems: dict[int, Problem] = {}
+    for i, line in enumerate(table.lines):
+        found: tuple[Kind, str] | None = _too_long(table, i)
+        if found is None and i in no_formula:
+            found = "formula", no_formula[i]
+        elif found is None and i in errors:
+            unknown = isinstance(errors[i], UnknownElementError)
+            found = ("element" if unknown else "formula"), why_no_formula(formulas[i] or None)
+        elif found is None and i in numbers.reasons:
+            reason = numbers.reasons[i]
+            found = ("missing" if reason.startswith("the value is missing") else "value"), reason
+        found = found or _label_problem(table.rows[i], at_split, at_group)
+        if found is not None:
+            text = " | ".join(table.rows[i][position][:40] for position in shown)
+            problems[i] = Problem(line, found[1], text, found[0])
+    kept = np.array([i for i in good if i not in problems], dtype=np.int64)
+    if not len(kept):
+        raise OwnFileError(_nothing_left(path, list(problems.values()), formula_name, table.header[at_value]))
+    chosen = [formulas[i] for i in kept]
+    if not elements and (hidden := refuse_capitals(chosen)):
+        raise OwnFileError(f"{path}, column {formula_name!r}: {hidden}")
+    frame = pd.DataFrame(
+        {
+            "formula": pd.Series(chosen, dtype=object),
+            "composition": composition_keys(fractions[np.isin(good, kept)]),
+            "value": np.array([numbers.values[i] for i in kept], dtype=np.float64),
+            "line": np.array([table.lines[i] for i in kept], dtype=np.int64),
+        }
+    )
+    if at_split is not None:
+        frame["split"] = [_SPLITS[table.rows[i][at_split].casefold()] for i in kept]
+    if at_group is not None:
+        named = [table.rows[i][at_group] for i in kept]
+        frame["named_group"] = pd.Series(named, dtype=object)
+        frame["group"] = linked_groups(frame["composition"].to_numpy(), named)
+    if row_unit is not None:
+        notes.append(f"the row below the header holds units: {row_unit!r} for the values")
+    if numbers.unit is not None:
+        notes.append(f"the values carry the unit {numbers.unit!r}, which is taken off")
+    if numbers.uncertain:
+        first = table.lines[numbers.uncertain[0]]
+        notes.append(
+            f"{len(numbers.uncertain)} value(s) carry an uncertainty, the first on line {first}: "
+            "the number is kept, the uncertainty left out"
+        )
+    return OwnTable(
+        frame,
+        tuple(problems[i] for i in sorted(problems)),
+        (*notes, *value_findings(frame)),
+        replace(table.dialect, decimal=numbers.decimal),
+        formula_name,
+        table.header[at_value],
+        found_unit,
+        None if at_group is None else table.header[at_group],
+    )
+
+
+def formulas_in(cells: Sequence[str], amounts: str = Amounts.ATOMIC) -> tuple[list[str], dict[int, str]]:
+    """Formulas of a column's cells, with spreadsheet dates turned back and weights turned into atoms.
+
+    Returns:
+        Formulas that count atoms, and by position why a cell's weights give none.
+    """
+    formulas = [EXCEL_DATES.get(text, text) for text in map(plain_formula, cells)]
+    reasons: dict[int, str] = {}
+    if amounts == Amounts.ATOMIC:
+        return formulas, reasons
+    _, _, errors = parse_formulas(formulas, amounts)
+    for i, text in enumerate(formulas):
+        if i in errors:
+            reasons[i] = str(errors[i])
+        else:
+            formulas[i] = atomic_formula(*zip(*amounts_of(text, amounts), strict=True))
+    return formulas, reasons
+
+
+def _refuse_unit(path: Path, stated: str | None, found: str | None, header: str) -> None:
+    """Refuse a file that states another unit than the user, or two."""
+    of_header = unit_in(header)
+    for first, second in ((stated, found), (stated, of_header), (found, of_header)):
+        if first and second and contradicting(first, second):
+            where = f"the column {header!r} of {path} states {second!r}"
+            what = (
+                f"--unit says {first!r}, but {where}" if first == stated else f"{where}, its cells {first!r}"
+            )
+            raise OwnFileError(f"{what}. Convert the values, or correct the unit.")
+
+
+def _unit_row(table: TextTable, at_value: int, at_formula: int) -> str | None:
+    """The unit of the values, where the first row below the header holds units and nothing else."""
+    fields = table.rows[0]
+    if not is_unit(fields[at_value]) or any(map(is_number, fields)) or len(table.rows) < 2:
+        return None
+    if at_formula >= 0:
+        formula = plain_formula(fields[at_formula])
+        if not parse_formulas([formula])[2] or len(formula) > 3:
+            return None
+    return bare_unit(fields[at_value]) if any(map(is_number, table.column(at_value)[1:])) else None
+
+
+def _too_long(table: TextTable, row: int) -> tuple[Kind, str] | None:
+    """A row that is longer than the header has shifted cells: none of them can be trusted."""
+    fields, width = table.rows[row], len(table.header)
+    if not any(fields[width:]):
+        return None
+    hint = " (a comma within a cell needs quotes)" if table.dialect.delimiter == "," else ""
+    return "fields", f"the row has {len(fields)} fields where the header has {width}{hint}"
+
+
+def _label_problem(
+    fields: Sequence[str], at_split: int | None, at_group: int | None
+) -> tuple[Kind, str] | None:
+    if at_split is not None and fields[at_split].casefold() not in _SPLITS:
+        return "split", f"{fields[at_split]!r} in the split column is neither 'train' nor 'test'"
+    if at_group is not None and not fields[at_group]:
+        return "group", "the group is missing (where cells were merged, fill them all)"
+    return None
+
+
+def _repairs(
+    table: TextTable, at: int, formulas: Sequence[str], no_formula: Mapping[int, str], amounts: str
+) -> list[str]:
+    """What was changed in the column of formulas, and what is doubtful there, each with the first line."""
+    if amounts == Amounts.WEIGHT:
+        return [f"{len(formulas) - len(no_formula)} formulas in weight percent turned into amounts of atoms"]
+    told: dict[str, list[str]] = {}
+    for line, raw, new in zip(table.lines, table.column(at), formulas, strict=True):
+        found = list(formula_warnings(new))
+        if raw in EXCEL_DATES:
+            told.setdefault("spreadsheet dates turned back into formulas", []).append(
+                f"{line}: {raw} is read as {new}"
+            )
+        elif raw != new and not parse_formulas([new])[2]:
+            told.setdefault("typeset formulas rewritten in plain letters", []).append(
+                f"{line}: {raw} is read as {new}"
+            )
+        if found:
+            told.setdefault("doubtful formulas, kept", []).append(f"{line}: {found[0]}")
+    return [f"{len(lines)} {what}, the first on line {lines[0]}" for what, lines in told.items()]
+
+
+def _nothing_left(path: Path, problems: list[Problem], formula_name: str, value_name: str) -> str:
+    examples = "; ".join(f"line {p.line}: {p.reason}" for p in problems[:3])
+    kinds = Counter(p.kind for p in problems)
+    hint = " crossprop learns numbers: words cannot be values." if kinds["value"] == len(problems) else ""
+    return (
+        f"None of the {len(problems)} rows of {path} is usable with formulas from {formula_name!r} and values from "
+        f"{value_name!r} ({examples}).{hint} Check that the right columns were chosen."
+    )

@@ -1,15 +1,15 @@
-"""The table in a file of one's own, of whatever dialect: its header and rows as texts."""
+"""The table in a user's file: its header and its rows as texts, in any dialect."""
 
 from __future__ import annotations
 
 import csv
 import datetime
 import importlib
-import io
+import itertools
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +20,16 @@ from crossprop.errors import OwnFileError
 MAX_BYTES: Final = 256 * 2**20
 """Size above which a file is refused: a table of formulas and values is far smaller."""
 
+MERGED_BELOW: Final = 20 * 2**20
+"""Bytes of a workbook up to which merged cells are looked for; beyond, that would take too much memory."""
+
+DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
+"""Separators that are recognised, with their names."""
+
 _LONGEST_RECORD: Final = 50
+_SAMPLE: Final = 300
+_TITLE_LINES: Final = 30
+_NUMBER_LIKE: Final = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _ERROR_CELLS: Final = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
 _MAGIC: Final = {
     b"\xd0\xcf\x11\xe0": "an Excel workbook of the old format",
@@ -40,304 +49,6 @@ _MARKUP: Final = {"{": "JSON", "[{": "JSON", "<": "HTML or XML"}
 
 
 @dataclass(frozen=True)
-class Record:
-    """The fields of one row, and the line of the file (from 1) on which it starts."""
-
-    line: int
-    fields: tuple[str, ...]
-
-
-def read_bytes(path: Path) -> bytes:
-    """Content of a file that can be a table.
-
-    Raises:
-        OwnFileError: There is no such file, it cannot be read, is empty or larger than :data:`MAX_BYTES`.
-    """
-    try:
-        if str(path).startswith(("http:/", "https:/", "ftp:/")):
-            raise OwnFileError(f"{path} is an address of the web. Download the file and name it here.")
-        if not path.exists():
-            raise OwnFileError(f"There is no file {path}. Check the path; the folder is {Path.cwd()}.")
-        if path.is_dir():
-            raise OwnFileError(f"{path} is no file but a folder. Name the CSV file itself.")
-        if not path.is_file():
-            raise OwnFileError(f"{path} is no file. Write what comes from a pipe to a file, and name that.")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise OwnFileError(
-                f"{path} holds {size / 2**30:.1f} GiB; at most {MAX_BYTES // 2**20} MiB are read. "
-                "Write the columns of formulas and values alone to a new file."
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise OwnFileError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from None
-    if not content.strip():
-        raise OwnFileError(f"{path} is empty. Export it anew.")
-    return content
-
-
-def decode(path: Path, content: bytes, encoding: str | None = None) -> tuple[str, str]:
-    """Text of a file, and the encoding it is in.
-
-    A byte order mark decides; without one UTF-8 is tried, then UTF-16, then Windows-1252.
-
-    Args:
-        path: For messages.
-        content: The bytes.
-        encoding: Encoding that the user named; nothing is guessed then.
-
-    Raises:
-        OwnFileError: It is no text, or not in that encoding.
-    """
-    if encoding is not None:
-        try:
-            return _clean(path, content.decode(encoding)), encoding
-        except LookupError:
-            raise OwnFileError(
-                f"{encoding!r} is no encoding. Try utf-8, utf-16, cp1252 or latin-1."
-            ) from None
-        except UnicodeDecodeError as error:
-            raise OwnFileError(f"{path} is not in {encoding}: {error}. Leave --encoding out.") from None
-    for start, what in _MAGIC.items():
-        if content.startswith(start):
-            raise OwnFileError(f"{path} is {what}, no table of text. Save it as CSV.")
-    for name in _candidates(content):
-        try:
-            return _clean(path, content.decode(name)), name
-        except UnicodeDecodeError:
-            continue
-    return _clean(path, content.decode("latin-1")), "latin-1"
-
-
-def split_records(path: Path, text: str, delimiter: str, most: int | None = None) -> Iterator[Record]:
-    """Rows of a text, without blank ones and without comments (lines that begin with ``#`` or ``%``).
-
-    Args:
-        path: For messages.
-        text: The text.
-        delimiter: Separator of the fields; a blank stands for any run of blanks.
-        most: Rows after which to stop; all if ``None``.
-
-    Raises:
-        OwnFileError: A quote is never closed.
-    """
-    lines = _Lines(text)
-    if delimiter == " ":
-        rows: Iterator[list[str]] = (line.split() for line in lines)
-    else:
-        rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    found = 0
-    while most is None or found < most:
-        try:
-            fields = next(rows, None)
-        except csv.Error as error:
-            raise OwnFileError(f"{path}, line {lines.start}: {error}. Is a quote left open there?") from None
-        if fields is None:
-            return
-        lines.within = False
-        if lines.number - lines.start > _LONGEST_RECORD:
-            raise OwnFileError(
-                f"{path}, line {lines.start}: a quote is opened there and not closed for "
-                f"{lines.number - lines.start} lines. Close it, or remove it."
-            )
-        if any(field.strip() for field in fields):
-            found += 1
-            yield Record(lines.start, tuple(fields))
-
-
-def is_comment(line: str) -> bool:
-    """Whether a line is one for people; error cells of spreadsheets such as ``#N/A`` are none."""
-    bare = line.lstrip(' "')
-    return bare.startswith(("#", "%")) and not bare.startswith(_ERROR_CELLS)
-
-
-class _Lines:
-    """Lines of a text that are no comments, with the number of the one where the present row began."""
-
-    def __init__(self, text: str) -> None:
-        self._lines = io.StringIO(text, newline=None)
-        self.number = 0
-        self.start = 0
-        self.within = False
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        while True:
-            line = next(self._lines)
-            self.number += 1
-            if self.within:
-                return line
-            if not is_comment(line):
-                self.start, self.within = self.number, True
-                return line
-
-
-def _candidates(content: bytes) -> list[str]:
-    """Encodings to try, in order."""
-    if content.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
-        return ["utf-32"]
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return ["utf-16"]
-    head = content[:4096]
-    if len(head) >= 4 and head.count(0) > len(head) // 4:  # every other byte of plain text
-        return ["utf-16-le"] if head[1::2].count(0) > head[0::2].count(0) else ["utf-16-be"]
-    return ["utf-8-sig", "cp1252"]
-
-
-def _clean(path: Path, text: str) -> str:
-    """The text without its byte order mark, once it is one."""
-    text = text.removeprefix("\ufeff")
-    sample = text[:65536]
-    if "\0" in text or sum(c < " " and c not in "\t\r\n\f" for c in sample) > len(sample) // 100:
-        raise OwnFileError(f"{path} is a binary file, no table of text. Save it as CSV.")
-    for start, what in _MARKUP.items():
-        if sample.lstrip().startswith(start):
-            raise OwnFileError(f"{path} is {what}, no table. Save it as CSV.")
-    return text
-
-
-MERGED_BELOW: Final = 20 * 2**20
-"""Bytes of a workbook up to which merged cells are looked for; beyond, that would take too much memory."""
-
-
-def is_workbook(content: bytes) -> bool:
-    """Whether these bytes are an Excel workbook of the present format."""
-    if not content.startswith(b"PK\x03\x04"):
-        return False
-    try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            return "xl/workbook.xml" in archive.namelist()
-    except zipfile.BadZipFile:
-        return False
-
-
-def read_sheet(
-    path: Path, sheet: str | None = None, wanted: Callable[[Record], bool] = lambda record: False
-) -> tuple[str, list[Record], tuple[str, ...]]:
-    """Rows of a sheet as texts; what stands in cells that were merged over several rows stands in each of them.
-
-    Args:
-        path: The workbook.
-        sheet: Name of the sheet; may be left out where one sheet alone holds something, or what is wanted.
-        wanted: Whether a row names the columns that are looked for.
-
-    Returns:
-        Name of the sheet, its rows, blank ones left out, and what is worth knowing about them.
-
-    Raises:
-        OwnFileError: openpyxl is not installed, the workbook is damaged, its formulas have no results, or the sheet
-            has to be named.
-    """
-    try:
-        load_workbook = importlib.import_module("openpyxl").load_workbook
-    except ImportError:
-        raise OwnFileError(
-            f"{path} is an Excel workbook. Save the sheet as CSV, or install openpyxl ('pip install openpyxl')."
-        ) from None
-    try:
-        book = load_workbook(path, read_only=path.stat().st_size > MERGED_BELOW, data_only=True)
-        sheets = {name: book[name] for name in book.sheetnames if hasattr(book[name], "iter_rows")}
-        filled = {name: rows for name, found in sheets.items() if (rows := _records(found))}
-    except Exception as error:  # openpyxl raises whatever its XML parser does
-        raise OwnFileError(f"{path} is a damaged workbook: {error}. Save it anew, or as CSV.") from None
-    if not filled:
-        _refuse_uncomputed(path, load_workbook, None)
-        raise OwnFileError(f"{path} holds no filled sheet. Save it anew.")
-    name = _chosen(path, sheet, filled, wanted)
-    width = max(len(record.fields) for record in filled[name])
-    for position in range(width):
-        cells = [r.fields[position] for r in filled[name] if position < len(r.fields) and r.fields[position]]
-        if len(cells) == 1 and len(filled[name]) > 2:  # a header above nothing
-            _refuse_uncomputed(path, load_workbook, name)
-            break
-    note = _merged_note(sheets[name])
-    return name, filled[name], (note,) if note else ()
-
-
-def _chosen(
-    path: Path, sheet: str | None, filled: dict[str, list[Record]], wanted: Callable[[Record], bool]
-) -> str:
-    """The sheet that was named, or the only one that may be meant."""
-    if sheet is not None:
-        found = [n for n in filled if n == sheet] or [n for n in filled if n.casefold() == sheet.casefold()]
-    else:
-        found = list(filled)
-        if len(found) > 1:
-            found = [name for name, records in filled.items() if any(map(wanted, records[:30]))]
-    if len(found) == 1:
-        return found[0]
-    what = f"no filled sheet {sheet!r}" if sheet is not None else "several sheets"
-    raise OwnFileError(f"{path} has {what}. Choose one with --sheet: {', '.join(map(repr, filled))}.")
-
-
-def _refuse_uncomputed(path: Path, load_workbook: Any, sheet: str | None) -> None:
-    """Refuse formulas of the spreadsheet that no program has computed yet: their cells read as empty."""
-    book, stored = load_workbook(path), load_workbook(path, data_only=True)
-    for name in [sheet] if sheet is not None else book.sheetnames:
-        for row in book[name].iter_rows():
-            for cell in row:
-                if cell.data_type == "f" and stored[name][cell.coordinate].value is None:
-                    raise OwnFileError(
-                        f"{path}, sheet {name!r}: {cell.coordinate} holds the formula {str(cell.value)[:40]!r} "
-                        "without a stored result. Open and save the workbook in a spreadsheet program, or save the "
-                        "sheet as CSV."
-                    )
-
-
-def _records(sheet: Any) -> list[Record]:
-    above = {
-        (row, area.min_col): (area.min_row, area.min_col)
-        for area in _merged(sheet)
-        for row in range(area.min_row + 1, area.max_row + 1)
-    }
-    records: list[Record] = []
-    texts: dict[tuple[int, int], str] = {}
-    for i, row in enumerate(sheet.iter_rows(values_only=True), 1):
-        fields = [_text(value) for value in row]
-        if above:
-            texts.update({(i, j): text for j, text in enumerate(fields, 1) if text})
-            fields = [
-                texts.get(above[i, j], text) if (i, j) in above else text for j, text in enumerate(fields, 1)
-            ]
-        if any(fields):
-            records.append(Record(i, tuple(fields)))
-    return records
-
-
-def _merged(sheet: Any) -> list[Any]:
-    """Areas that were merged over several rows; none are known of a large workbook."""
-    areas = getattr(sheet, "merged_cells", None)
-    return [area for area in (areas.ranges if areas else ()) if area.max_row > area.min_row]
-
-
-def _merged_note(sheet: Any) -> str | None:
-    areas = sorted(_merged(sheet), key=lambda area: (area.min_row, area.min_col))
-    if not areas:
-        return None
-    return f"{len(areas)} cell(s) merged over several rows, the first {areas[0].coord}: each of the rows has the text"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, (datetime.datetime, datetime.date)):
-        return value.strftime("%Y-%m-%d")
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value)
-
-
-DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
-"""Separators that are recognised, with their names."""
-
-_SAMPLE: Final = 300
-_TITLE_LINES: Final = 30
-_NUMBER_LIKE: Final = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-
-
-@dataclass(frozen=True)
 class Dialect:
     """How a file was read.
 
@@ -345,7 +56,7 @@ class Dialect:
         encoding: Encoding of the text; empty for a workbook.
         delimiter: Separator of the fields; empty for a workbook.
         decimal: Sign of the decimals in the column of values.
-        header_line: Line of the header.
+        header_line: Line of the header; 0 where there is none.
         sheet: Sheet of a workbook.
     """
 
@@ -364,20 +75,46 @@ class Dialect:
 
 
 @dataclass(frozen=True)
+class Record:
+    """The stripped fields of one row, the line (from 1) on which it starts, and whether that looks like a comment."""
+
+    line: int
+    fields: list[str]
+    comment: bool = False
+
+    @property
+    def is_remark(self) -> bool:
+        """Whether it is a comment that cannot be a row; one that begins with an id such as ``#4`` may be one."""
+        return self.comment and re.match(r"[#%]\w", self.fields[0]) is None
+
+
+@dataclass(frozen=True)
 class TextTable:
     """Header and rows as texts, with how they were found.
 
     Attributes:
-        header: Names of the columns, stripped; an empty one is an unnamed column.
-        records: The rows below the header.
+        header: Names of the columns; an empty one is an unnamed column.
+        rows: Fields of each row, at least as many as the header has; a longer row has surplus fields.
+        lines: Line of each row in the file (row of a sheet).
         dialect: How the file was read.
         notes: What was skipped.
     """
 
     header: tuple[str, ...]
-    records: tuple[Record, ...]
+    rows: list[list[str]]
+    lines: list[int]
     dialect: Dialect
     notes: tuple[str, ...] = ()
+
+    def column(self, position: int) -> list[str]:
+        """The cells of a column."""
+        return [row[position] for row in self.rows]
+
+
+class NumberCell(str):
+    """The text of a workbook's number: its point is one of decimals in any column."""
+
+    __slots__ = ()
 
 
 def read_text_table(
@@ -388,33 +125,190 @@ def read_text_table(
     delimiter: str | None = None,
     sheet: str | None = None,
 ) -> TextTable:
-    """Read a table of whatever dialect.
+    """Read a table of any dialect: separated text, or a workbook (``.xlsx``).
 
-    Args:
-        path: Separated text, or a workbook (``.xlsx``).
-        wanted: Names of columns that are expected; they help to find separator and header.
-        encoding: Encoding; guessed if ``None``.
-        delimiter: Separator; guessed if ``None``.
-        sheet: Sheet of a workbook.
+    ``wanted`` names columns that are expected; they help to find separator and header. What is ``None`` is guessed.
 
     Raises:
         OwnFileError: The file is missing, empty, too large or no table, has one column or no rows.
     """
-    content, names = read_bytes(path), {fold(name) for name in wanted if name}
+    content = read_bytes(path)
     if is_workbook(content):
-        name, records, told = read_sheet(path, sheet, lambda record: len(_names(names, record)) == len(names))
-        made = _with_header(path, records, names, Dialect("", "", sheet=name), ())
-        return replace(made, notes=(*told, *made.notes))
+        return workbook_table(path, set(map(fold, wanted)), sheet)
     if sheet is not None:
         raise OwnFileError(f"{path} is no workbook: it has no sheet {sheet!r}. Leave --sheet out.")
     text, encoding = decode(path, content, encoding)
+    return table_of_text(path, text, wanted, encoding=encoding, delimiter=delimiter)
+
+
+def table_of_text(
+    path: Path,
+    text: str,
+    wanted: Iterable[str] = (),
+    *,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    headless: bool = False,
+) -> TextTable:
+    """The table of a text, as :func:`read_text_table`; ``headless`` where it need not have a header."""
+    names = {fold(name) for name in wanted if name}
     first = text.lstrip().split("\n", 1)[0].strip().strip('"')
     if first.lower().startswith("sep=") and len(first) == 5:  # a line that Excel writes for itself
         delimiter = delimiter or first[4]
         text = re.sub(r'^\s*"?sep=."?', "", text, count=1, flags=re.IGNORECASE)
-    delimiter = delimiter or _guess_delimiter(path, text, names)
+    delimiter = delimiter or guess_delimiter(path, text, names)
     records = list(split_records(path, text, delimiter))
-    return _with_header(path, records, names, Dialect(encoding, delimiter), _comments(text))
+    return _with_header(path, records, names, Dialect(encoding, delimiter), headless)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a file that can be a table.
+
+    Raises:
+        OwnFileError: There is no such file, it cannot be read, is empty or larger than :data:`MAX_BYTES`.
+    """
+    try:
+        if str(path).startswith(("http:/", "https:/", "ftp:/")):
+            raise OwnFileError(f"{path} is a web address. Download the file and name it here.")
+        if not path.exists():
+            raise OwnFileError(f"There is no file {path}. Check the path; the folder is {Path.cwd()}.")
+        if not path.is_file():
+            what = "no file but a folder" if path.is_dir() else "no file"
+            raise OwnFileError(f"{path} is {what}. Name a file; write what comes from a pipe to one.")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise OwnFileError(
+                f"{path} holds {size / 2**30:.1f} GiB; at most {MAX_BYTES // 2**20} MiB are read. "
+                "Write the columns of formulas and values alone to a new file."
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise OwnFileError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from None
+    if not content.strip():
+        raise OwnFileError(f"{path} is empty. Export it again.")
+    return content
+
+
+def decode(path: Path, content: bytes, encoding: str | None = None) -> tuple[str, str]:
+    """Text of a file, and the encoding it is in.
+
+    A byte order mark decides; without one UTF-8 is tried, then UTF-16, then Windows-1252, which the µ, ° and Å of
+    this field's headers are mostly written in (statistical guesses take a header such as ``a (Å)`` for Japanese).
+
+    Raises:
+        OwnFileError: It is no text, or not in the encoding that was named.
+    """
+    if encoding is not None:
+        try:
+            return _text_only(path, content.decode(encoding)), encoding
+        except LookupError:
+            raise OwnFileError(
+                f"{encoding!r} is no encoding. Try utf-8, utf-16, cp1252 or latin-1."
+            ) from None
+        except UnicodeDecodeError as error:
+            raise OwnFileError(f"{path} is not in {encoding}: {error}. Leave --encoding out.") from None
+    for start, what in _MAGIC.items():
+        if content.startswith(start):
+            raise OwnFileError(f"{path} is {what}, no table of text. Save it as CSV.")
+    head = content[:4096]
+    if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+        candidates = ["utf-32"]
+    elif head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        candidates = ["utf-16"]
+    elif len(head) >= 4 and head.count(0) > len(head) // 4:  # every other byte of plain text
+        candidates = ["utf-16-le" if head[1::2].count(0) > head[0::2].count(0) else "utf-16-be"]
+    else:
+        candidates = ["utf-8-sig", "cp1252"]
+    for name in candidates:
+        try:
+            return _text_only(path, content.decode(name)), name
+        except UnicodeDecodeError:
+            continue
+    return _text_only(path, content.decode("latin-1")), "latin-1"
+
+
+def _text_only(path: Path, text: str) -> str:
+    """The text without its byte order mark; what is no table of text is refused."""
+    text = text.removeprefix("\ufeff")
+    sample = text[:65536]
+    if "\0" in text or sum(c < " " and c not in "\t\r\n\f" for c in sample) > len(sample) // 100:
+        raise OwnFileError(f"{path} is a binary file, no table of text. Save it as CSV.")
+    for start, what in _MARKUP.items():
+        if sample.lstrip().startswith(start):
+            raise OwnFileError(f"{path} is {what}, no table. Save it as CSV.")
+    return text
+
+
+def is_comment(line: str) -> bool:
+    """Whether a line begins with ``#`` or ``%``; error cells of spreadsheets such as ``#N/A`` are no comments."""
+    bare = line.lstrip(' "')
+    return bare.startswith(("#", "%")) and not bare.startswith(_ERROR_CELLS)
+
+
+def split_records(path: Path, text: str, delimiter: str, most: int | None = None) -> Iterator[Record]:
+    """Rows of a text without blank ones, comment lines among them, at most so many.
+
+    Raises:
+        OwnFileError: A quote is not closed.
+    """
+    lines = re.split(r"\r\n|\r|\n", text)
+    at = found = 0
+    while at < len(lines) and (most is None or found < most):
+        line, taken = lines[at], 1
+        comment = is_comment(line)
+        if delimiter == " ":
+            fields = line.split()
+        elif '"' not in line:
+            fields = line.split(delimiter)
+        else:
+            reader = csv.reader(
+                (f"{rest}\n" for rest in itertools.islice(lines, at, at + _LONGEST_RECORD)),
+                delimiter=delimiter, skipinitialspace=True, strict=True,
+            )  # fmt: skip
+            try:
+                fields, taken = next(reader), reader.line_num
+            except csv.Error as error:
+                if not comment:
+                    raise OwnFileError(
+                        f"{path}, line {at + 1}: a quote is opened there and not closed ({error}). Close or remove it."
+                    ) from None
+                fields = line.split(delimiter)
+        if any(field.strip() for field in fields):
+            found += 1
+            yield Record(at + 1, [field.strip() for field in fields], comment)
+        at += taken
+
+
+def guess_delimiter(path: Path, text: str, names: set[str]) -> str:
+    """The separator that gives rows of one width; among several, the one that finds most of the wanted columns.
+
+    Raises:
+        OwnFileError: No separator gives two columns, or a quote is not closed.
+    """
+    scores, problem = {}, None
+    for sign in DELIMITERS:
+        try:
+            sample = [r for r in split_records(path, text, sign, _SAMPLE) if not r.is_remark]
+        except OwnFileError as error:
+            problem = problem or error
+            continue
+        if not sample:
+            break
+        width, count = _usual_width(sample)
+        head = [r for r in sample[:_TITLE_LINES] if len(trimmed(r.fields)) == width or len(r.fields) == width]
+        found = max((len(named_in(names, r)) for r in head), default=0)
+        headed = width in (len(sample[0].fields), len(trimmed(sample[0].fields)))
+        if width >= 2:
+            scores[sign] = (found, sign != " ", round(count / len(sample), 1), headed, width)
+    if not scores and problem is not None:
+        raise problem
+    if not scores:
+        first = text.strip().split("\n", 1)[0].strip()
+        raise OwnFileError(
+            f"{path} has one column only (its first line is {first[:80]!r}). Give a table with a column of formulas "
+            "and one of values, or name the separator."
+        )
+    return max(scores, key=lambda sign: scores[sign])
 
 
 def fold(name: str) -> str:
@@ -428,106 +322,172 @@ def bare_name(name: str) -> str:
     return fold(bare) or fold(name)
 
 
-def _guess_delimiter(path: Path, text: str, names: set[str]) -> str:
-    """The separator that finds most of the wanted columns, then the most even rows."""
-    scores, problem = {}, None
-    for sign in DELIMITERS:
-        try:
-            sample = list(split_records(path, text, sign, _SAMPLE))
-        except OwnFileError as error:
-            problem = problem or error
-            continue
-        if not sample:
-            break
-        width, count = _usual_width(sample)
-        found = max(len(_names(names, record)) for record in sample[:_TITLE_LINES])
-        headed = len(_trimmed(sample[0].fields)) == width
-        if width >= 2:
-            scores[sign] = (found, sign != " ", round(count / len(sample), 1), headed, width)
-    if not scores and problem is not None:
-        raise problem
-    if not scores:
-        first = text.strip().split("\n", 1)[0].strip()
-        raise OwnFileError(
-            f"{path} has one column only (its first line is {first[:80]!r}). Give a table with a column of "
-            "formulas and one of values, or name the separator with --delimiter."
-        )
-    return max(scores, key=lambda sign: scores[sign])
-
-
-def _names(wanted: set[str], record: Record) -> set[str]:
+def named_in(wanted: set[str], record: Record) -> set[str]:
     """The wanted names that stand in a record, with or without a unit."""
     return wanted & {name for text in record.fields for name in (fold(text), bare_name(text))}
 
 
-def _usual_width(records: Sequence[Record]) -> tuple[int, int]:
-    """The number of fields that most rows have, and how many rows have it."""
-    return Counter(len(_trimmed(record.fields)) for record in records).most_common(1)[0]
-
-
-def _trimmed(fields: Sequence[str]) -> tuple[str, ...]:
+def trimmed(fields: Sequence[str]) -> tuple[str, ...]:
     """The fields without empty ones at the end."""
     end = len(fields)
-    while end and not fields[end - 1].strip():
+    while end and not fields[end - 1]:
         end -= 1
     return tuple(fields[:end])
 
 
-def _comments(text: str) -> tuple[tuple[int, str], ...]:
-    """Comment lines with their numbers."""
-    lines = io.StringIO(text, newline=None)
-    return tuple((i, line.rstrip("\n")) for i, line in enumerate(lines, start=1) if is_comment(line))
+def _usual_width(records: Sequence[Record]) -> tuple[int, int]:
+    """The number of fields that most rows have, and how many rows have it."""
+    return Counter(len(trimmed(record.fields)) for record in records).most_common(1)[0]
 
 
 def _with_header(
-    path: Path,
-    records: Sequence[Record],
-    names: set[str],
-    dialect: Dialect,
-    comments: Sequence[tuple[int, str]],
+    path: Path, records: Sequence[Record], names: set[str], dialect: Dialect, headless: bool
 ) -> TextTable:
-    if not records:
-        raise OwnFileError(f"{path} holds nothing but comments. Export it anew.")
-    width, _ = _usual_width(records[:_SAMPLE])
-    top = records[:_TITLE_LINES]
-    at = next((i for i, r in enumerate(top) if _names(names, r)), None)
+    """The table below the header, which is the first row with a wanted name, or the first of the usual width."""
+    plain = [record for record in records if not record.comment]
+    if not plain:
+        raise OwnFileError(f"{path} holds nothing but comments. Export it again.")
+    width, _ = _usual_width([record for record in records[:_SAMPLE] if not record.is_remark] or plain)
+    top = plain[:_TITLE_LINES]
+    at = next((i for i, record in enumerate(top) if named_in(names, record)), None)
     if at is None:
-        at = next((i for i, r in enumerate(top) if len(_trimmed(r.fields)) >= width), 0)
-    notes = [f"line {r.line} taken for a title: {' '.join(r.fields).strip()[:60]!r}" for r in records[:at]]
-    head, rows = records[at], records[at + 1 :]
-    if any(_NUMBER_LIKE.fullmatch(field.strip()) for field in head.fields):
-        commented = _commented_header(path, comments, head, dialect.delimiter)
-        if commented is None:
+        at = 0 if headless else next((i for i, r in enumerate(top) if len(trimmed(r.fields)) >= width), 0)
+    notes = [f"line {r.line} taken for a title: {' '.join(r.fields).strip()[:60]!r}" for r in plain[:at]]
+    head: Record | None = plain[at]
+    if any(_NUMBER_LIKE.fullmatch(field) for field in plain[at].fields):
+        head = _commented_header(records, plain[at])
+        if head is None and not headless:
             raise OwnFileError(
-                f"{path} has no header: line {head.line} holds numbers "
-                f"({dialect.delimiter.join(head.fields)[:80]!r}). Add a line of column names above it."
+                f"{path} has no header: line {plain[at].line} holds numbers "
+                f"({dialect.delimiter.join(plain[at].fields)[:80]!r}). Add a line of column names above it."
             )
-        head, rows = commented, records[at:]
-    header = tuple(name.strip() for name in _trimmed(head.fields))
+    header = trimmed(head.fields) if head else tuple(f"column_{i}" for i in range(1, width + 1))
     if len(header) < 2:
         raise OwnFileError(
             f"{path} has one column only ({header[0]!r}). Give a table with a column of formulas and one of values."
         )
+    start = head.line if head else 0
+    rows = [
+        r
+        for r in records
+        if r.line > start and not (r.comment and (r.is_remark or len(r.fields) != len(header)))
+    ]
     if not rows:
         raise OwnFileError(
-            f"{path} holds a header ({', '.join(header)[:80]}) but no rows below it. Export it anew."
+            f"{path} holds a header ({', '.join(header)[:80]}) but no rows below it. Export it again."
         )
-    skipped = [number for number, _ in comments if number != head.line]
-    if skipped:
+    taken = {r.line for r in rows} | {start}
+    if skipped := [r.line for r in records if r.comment and r.line not in taken]:
         notes.append(f"{len(skipped)} comment line(s) skipped, the first is line {skipped[0]}")
-    found = Dialect(dialect.encoding, dialect.delimiter, ".", head.line, dialect.sheet)
-    return TextTable(header, tuple(rows), found, tuple(notes))
+    return TextTable(
+        header,
+        [r.fields + [""] * (len(header) - len(r.fields)) for r in rows],
+        [r.line for r in rows],
+        replace(dialect, header_line=start),
+        tuple(notes),
+    )
 
 
-def _commented_header(
-    path: Path, comments: Sequence[tuple[int, str]], first: Record, delimiter: str
-) -> Record | None:
+def _commented_header(records: Sequence[Record], first: Record) -> Record | None:
     """The comment line right above the first row, if it has a name for each of its fields."""
-    above = [(number, text) for number, text in comments if number < first.line]
-    if not above:
+    above = [record for record in records if record.comment and record.line < first.line]
+    if not above or len(above[-1].fields) != len(first.fields):
         return None
-    number, text = above[-1]
-    fields = next(iter(split_records(path, text.lstrip(' "').lstrip("#%"), delimiter)), None)
-    if fields is None or len(fields.fields) != len(first.fields):
-        return None
-    return Record(number, fields.fields)
+    fields = above[-1].fields
+    return Record(above[-1].line, [fields[0].lstrip("#% "), *fields[1:]])
+
+
+def is_workbook(content: bytes) -> bool:
+    """Whether these bytes are an Excel workbook of the present format."""
+    if not content.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            return "xl/workbook.xml" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
+def workbook_table(
+    path: Path, names: set[str], sheet: str | None = None, headless: bool = False
+) -> TextTable:
+    """The table of a sheet; what stands in cells that were merged over several rows stands in each of them.
+
+    The sheet need not be named where one alone holds something, or the wanted columns (folded names).
+
+    Raises:
+        OwnFileError: openpyxl is not installed, the workbook is damaged, its formulas have no results, or the sheet
+            has to be named.
+    """
+    try:
+        load_workbook = importlib.import_module("openpyxl").load_workbook
+    except ImportError:
+        raise OwnFileError(
+            f"{path} is an Excel workbook. Save the sheet as CSV, or install openpyxl ('pip install openpyxl')."
+        ) from None
+    try:
+        book = load_workbook(path, read_only=path.stat().st_size > MERGED_BELOW, data_only=True)
+        sheets = {name: book[name] for name in book.sheetnames if hasattr(book[name], "iter_rows")}
+        filled = {name: records for name, found in sheets.items() if (records := _sheet_records(found))}
+    except Exception as error:  # openpyxl raises anything that its XML parser does
+        raise OwnFileError(f"{path} is a damaged workbook: {error}. Save it again, or as CSV.") from None
+    if not filled:
+        _refuse_uncomputed(path, load_workbook, book.sheetnames)
+        raise OwnFileError(f"{path} holds no filled sheet. Save it again.")
+    if sheet is not None:
+        chosen = [n for n in filled if n == sheet] or [n for n in filled if n.casefold() == sheet.casefold()]
+    else:
+        chosen = [
+            name
+            for name, records in filled.items()
+            if len(filled) == 1 or any(len(named_in(names, r)) == len(names) for r in records[:_TITLE_LINES])
+        ]
+    if len(chosen) != 1:
+        what = f"no filled sheet {sheet!r}" if sheet is not None else "several sheets"
+        raise OwnFileError(f"{path} has {what}. Choose one with --sheet: {', '.join(map(repr, filled))}.")
+    records = filled[chosen[0]]
+    for column in itertools.zip_longest(*(record.fields for record in records), fillvalue=""):
+        if sum(map(bool, column)) == 1 and len(records) > 2:  # a header above nothing
+            _refuse_uncomputed(path, load_workbook, chosen)
+    table = _with_header(path, records, names, Dialect("", "", sheet=chosen[0]), headless)
+    areas = sorted(_merged(sheets[chosen[0]]), key=lambda area: (area.min_row, area.min_col))
+    if not areas:
+        return table
+    first = f"the first {areas[0].coord}: each of the rows has the text"
+    return replace(table, notes=(f"{len(areas)} cell(s) merged over several rows, {first}", *table.notes))
+
+
+def _refuse_uncomputed(path: Path, load_workbook: Any, sheets: Sequence[str]) -> None:
+    """Refuse formulas of the spreadsheet that no program has computed yet: their cells read as empty."""
+    book, stored = load_workbook(path), load_workbook(path, data_only=True)
+    for cell in (cell for name in sheets for row in book[name].iter_rows() for cell in row):
+        if cell.data_type == "f" and stored[cell.parent.title][cell.coordinate].value is None:
+            raise OwnFileError(
+                f"{path}, sheet {cell.parent.title!r}: {cell.coordinate} holds the formula {str(cell.value)[:40]!r} "
+                "without a stored result. Open and save it in a spreadsheet program, or save the sheet as CSV."
+            )
+
+
+def _sheet_records(sheet: Any) -> list[Record]:
+    """Rows of a sheet that hold something; a merged area's text stands in each of its rows."""
+    cells = [[_cell_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+    for area in _merged(sheet):
+        for row in range(area.min_row, area.max_row):
+            cells[row][area.min_col - 1] = cells[area.min_row - 1][area.min_col - 1]
+    return [Record(i, fields) for i, fields in enumerate(cells, 1) if any(fields)]
+
+
+def _merged(sheet: Any) -> list[Any]:
+    """Areas that were merged over several rows; none are known of a large workbook."""
+    areas = getattr(sheet, "merged_cells", None)
+    return [area for area in (areas.ranges if areas else ()) if area.max_row > area.min_row]
+
+
+def _cell_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return value.strftime("%Y-%m-%d")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return NumberCell(value) if isinstance(value, float) else str(value).strip()

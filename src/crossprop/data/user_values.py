@@ -1,17 +1,19 @@
-"""Values of a file of one's own as numbers, and for each that is none the reason in plain words."""
+"""Values of a user's file as numbers, and for each that is none the reason; the units that stand beside them."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from crossprop.data.user_table import NumberCell
 from crossprop.errors import OwnFileError
 
-NUMBER: Final = r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?"
+_DIGITS = r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)"
+NUMBER: Final = rf"{_DIGITS}(?:[eE][+-]?\d+)?"
 """A number with either sign of the decimals."""
 
 ABSENT: Final = frozenset(
@@ -20,30 +22,49 @@ ABSENT: Final = frozenset(
 )  # fmt: skip
 """What people and spreadsheets write where there is no value, in small letters."""
 
-WITH_UNIT: Final = re.compile(rf"({NUMBER})\s*([^\d\s.,()±<>~+\-'×·*][^±()×]*)")
 _MOST: Final = 0.5
 """Share of the cells with a number above which what stands behind them is the unit of the column."""
 
 _LOOKALIKES: Final = str.maketrans({
-    "−": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\ufeff": "", "\u200b": "", "’": "'",
-    **{sign: str(i) for i, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}, "⁻": "-",
+    "−": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\ufeff": "", "\u200b": "", "’": "'", "⁻": "-",
+    **{sign: str(i) for i, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
 })  # fmt: skip
-_POWER: Final = re.compile(rf"({NUMBER})\s*[x×·⋅*]\s*10(?:\s*\^\s*|\s*\*\*\s*)?\(?([+-]?\d+)\)?", re.ASCII)
+_SUPERSCRIPT: Final = re.compile("(?=[⁰¹²³⁴⁵⁶⁷⁸⁹⁻])(?<![⁰¹²³⁴⁵⁶⁷⁸⁹⁻])")
+_EXPONENT: Final = re.compile(rf"({_DIGITS})(?:\s*[eEdD]([+-]\d+)|[eEdD](\d+))(?![\w.,])(.*)", re.ASCII)
+_TIMES = rf"({_DIGITS})\s*[x×·⋅*]\s*"
+_POWER: Final = re.compile(
+    rf"{_TIMES}10(?:\s*(?:\^|\*\*)\s*\(?([+-]?\d+)\)?|([+-]\d+))(?![\w.,])(.*)", re.ASCII
+)
+_TIMES_TENS: Final = re.compile(rf"{_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)
 _GROUPS: Final = re.compile(r"([+-]?\d{1,3})((?:'\d{3})+|(?: \d{3})+)((?:[.,]\d*)?)(?![\d])(.*)", re.ASCII)
 _UNCERTAIN: Final = re.compile(rf"({NUMBER})\s*(?:\(\d+[.,]?\d*\)|(?:±|\+/-|\+-)\s*{NUMBER})(.*)", re.ASCII)
+_LETTER = "[A-Za-zµμΩΩÅ°℃%‰α-ωΑ-Ω/\\[(]"
+WITH_UNIT: Final = re.compile(rf"({NUMBER})\s*((?![eEdDx]\s*[+-]?\d){_LETTER}(?:[^\s±×]|\s(?!\d))*)")
 _UNIT_ALONE: Final = re.compile(r"[^\d\s][^,;]{0,24}")
+
+_PREFIX = "[QRYZEPTGMkhdcmuµnpfazyrq]?"
+_KNOWN_UNIT: Final = re.compile(
+    rf"(?:({_PREFIX})(Pa|eV|Hz|mol|cal|bar|ohm|Ω|Ha|Ry|Å|J|g|m|s|W|V|K)|(%|°C|HV|HB|HRC|bohr|psi|ksi|kgf|atm))"
+    r"(?:\^?[+-]?\d+)?(?=$|[\s/·*.(])"
+)
 
 
 def tidy(text: str) -> str:
     """A cell in plain characters, its power of ten as an exponent, without marks between thousands.
 
-    ``4,1·10^3`` becomes ``4,1e3``; ``40'344.5`` and ``40 344,5`` become ``40344.5`` and ``40344,5``.
+    ``4,1·10^3`` becomes ``4,1e3``, ``2.07D+02`` becomes ``2.07e+02``; ``40'344.5`` and ``40 344,5`` become ``40344.5``
+    and ``40344,5``.
     """
-    cell = text.translate(_LOOKALIKES).strip()
+    if isinstance(text, NumberCell):
+        return text if "e" in text else f"{text}e0"
+    cell = _SUPERSCRIPT.sub("^", text).translate(_LOOKALIKES).strip()
     if found := _GROUPS.fullmatch(cell):
         cell = f"{found[1]}{re.sub('[^0-9]', '', found[2])}{found[3]}{found[4]}"
-    if found := _POWER.fullmatch(cell):
-        cell = f"{found[1]}e{found[2]}" if "e" not in found[1].lower() else cell
+    for pattern in (_EXPONENT, _POWER):
+        if found := pattern.fullmatch(cell):
+            return f"{found[1]}e{found[2] or found[3]}{found[4]}"
+    if found := _TIMES_TENS.fullmatch(cell):
+        return f"{found[1]}e{len(found[2])}{found[3]}"
     return cell
 
 
@@ -65,8 +86,7 @@ def common_unit(cells: Sequence[str]) -> str | None:
 
 def is_unit(text: str) -> bool:
     """Whether a cell may be the unit of its column: ``GPa``, ``[µΩ cm]``, ``%``."""
-    bare = text.strip()
-    return bare.casefold() not in ABSENT and _UNIT_ALONE.fullmatch(bare) is not None
+    return text.casefold() not in ABSENT and _UNIT_ALONE.fullmatch(text) is not None
 
 
 def bare_unit(text: str) -> str:
@@ -74,21 +94,41 @@ def bare_unit(text: str) -> str:
     return text.strip().strip("[]()").strip() or text.strip()
 
 
-_EXPONENT = r"(?:[eE][+-]?\d+)?"
+def unit_in(name: str) -> str | None:
+    """The unit that a column's name carries in brackets at its end, as in ``Yield strength (MPa)``."""
+    found = re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name)
+    return found[1].strip() if found else None
+
+
+def contradicting(first: str, second: str) -> bool:
+    """Whether two texts are units of which one cannot be meant by the other, as ``GPa`` and ``MPa``.
+
+    Texts that are no known units (``PBE``, ``H``) contradict nothing.
+    """
+    known = [
+        _KNOWN_UNIT.match(bare_unit(text).replace("μ", "µ").replace("Ω", "Ω")) for text in (first, second)
+    ]
+    if known[0] is None or known[1] is None or min(len(bare_unit(first)), len(bare_unit(second))) < 2:
+        return False
+    return known[0].groups() != known[1].groups()
+
+
+_TAIL = r"(?:[eE][+-]?\d+)?"
 _PLAIN: Final = {
-    ".": re.compile(rf"[+-]?(?:\d+\.?\d*|\.\d+){_EXPONENT}", re.ASCII),
-    ",": re.compile(rf"[+-]?(?:\d+,?\d*|,\d+){_EXPONENT}", re.ASCII),
+    ".": re.compile(rf"[+-]?(?:\d+\.?\d*|\.\d+){_TAIL}", re.ASCII),
+    ",": re.compile(rf"[+-]?(?:\d+,?\d*|,\d+){_TAIL}", re.ASCII),
 }
 _GROUPED: Final = {
     ".": re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?", re.ASCII),
     ",": re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d*)?", re.ASCII),
 }
-_EITHER_WAY: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
-"""A comma that may stand before decimals or between thousands."""
-
-_BOUND: Final = re.compile(rf"(?:[<>≤≥~≈]|ca\.?|>=|<=)\s*{NUMBER}.*")
-_DATE: Final = re.compile(r"\d{4}-\d{1,2}-\d{1,2}.*|\d{1,2}[./]\d{1,2}[./]\d{2,4}", re.ASCII)
-_RANGE: Final = re.compile(rf"{NUMBER}\s*(?:-|–|to|\.\.\.?)\s*{NUMBER}.*")
+_OTHER: Final = {".": ",", ",": "."}
+_NAMES: Final = {".": "point", ",": "comma"}
+_KINDS: Final = (
+    (re.compile(rf"(?:[<>≤≥~≈]|ca\.?|>=|<=)\s*{NUMBER}.*"), "is a bound or an estimate, no value"),
+    (re.compile(r"\d{4}-\d{1,2}-\d{1,2}.*|\d{1,2}[./]\d{1,2}[./]\d{2,4}", re.ASCII), "is a date"),
+    (re.compile(rf"{NUMBER}\s*(?:-|–|to|\.\.\.?)\s*{NUMBER}.*"), "is a range: decide on one number"),
+)
 _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?|[+-]?∞", re.IGNORECASE)
 
 
@@ -111,18 +151,21 @@ class Numbers:
     uncertain: tuple[int, ...] = ()
 
 
-def read_numbers(texts: Sequence[str], decimal: str | None = None) -> Numbers:
+def read_numbers(
+    texts: Sequence[str], decimal: str | None = None, elsewhere: Callable[[], str | None] = lambda: "."
+) -> Numbers:
     """Read a column of values; its unit and the sign of the decimals are taken from the column as a whole.
 
-    A comma that may stand before decimals or between thousands counts as the one that other values of the column
-    prove; where other values prove neither, the row has no value rather than one that is a thousand times too large.
+    A sign that some value proves (``907,5``) decides for the whole column: ``1.037`` is a thousand there. A comma
+    between thousands is read as such only where some value proves it; otherwise the row has no value.
 
     Args:
         texts: What stands in the cells.
         decimal: ``.`` or ``,``; decided by the values that leave no doubt if ``None``.
+        elsewhere: The sign that the rest of the table proves; asked only where the column proves none.
 
     Raises:
-        OwnFileError: A comma may mean decimals or thousands, and no other value decides.
+        OwnFileError: A sign may mean decimals or thousands, and nothing decides.
     """
     cells = [tidy(text) for text in texts]
     unit = common_unit(cells)
@@ -132,24 +175,28 @@ def read_numbers(texts: Sequence[str], decimal: str | None = None) -> Numbers:
             cells[i] = certain
             uncertain.append(i)
     unit = unit or common_unit(cells)
-    bare = cells if unit is None else [_without(cell, unit) for cell in cells]
-    sign = decimal or _decimal_sign(bare)
-    doubtful = decimal is None and not _groups_thousands(bare, sign)
+    bare = cells
+    if unit is not None:
+        found = [WITH_UNIT.fullmatch(cell) for cell in cells]
+        bare = [f[1] if f and f[2].strip() == unit else c for f, c in zip(found, cells, strict=True)]
+    proven = _proven_signs(bare)
+    sign = decimal or _decimal_sign(bare, proven, elsewhere)
+    grouped = any(_GROUPED["."].fullmatch(c) and ("." in c or c.count(",") > 1) for c in bare)
+    doubtful = decimal is None and (len(proven) > 1 or (sign == "." and not grouped))
     values, reasons = [], {}
     for i, cell in enumerate(bare):
         value = _number(cell, sign)
-        if doubtful and sign == "." and _EITHER_WAY.fullmatch(cell):
-            value = math.nan
+        if doubtful and _either_way(cell) and (sign == "," or "," in cell):
+            name = _NAMES["," if "," in cell else "."]
             reasons[i] = (
-                f"the comma of {cell!r} may stand before decimals or between thousands: "
+                f"the {name} of {cell!r} may stand before decimals or between thousands: "
                 "write it without, or say --decimal"
             )
         elif not math.isfinite(value):
             reasons[i] = _why(cell, sign)
         elif unit is not None and cell == cells[i]:
-            value = math.nan
             reasons[i] = f"the value {_shown(cell)} has no unit where most others carry {unit!r}"
-        values.append(value)
+        values.append(math.nan if i in reasons else value)
     return Numbers(values, reasons, sign, unit, tuple(uncertain))
 
 
@@ -162,49 +209,44 @@ def is_number(text: str) -> bool:
     return any(pattern.fullmatch(cell) for pattern in (*_PLAIN.values(), *_GROUPED.values()))
 
 
-def _without(cell: str, unit: str) -> str:
-    found = WITH_UNIT.fullmatch(cell)
-    return found[1] if found and found[2].strip() == unit else cell
+def proven_sign(texts: Sequence[str]) -> str | None:
+    """The sign of the decimals that the numbers among some cells prove; ``None`` where they prove none or both."""
+    proven = _proven_signs([tidy(text) for text in texts])
+    return next(iter(proven)) if len(proven) == 1 else None
 
 
 def _number(cell: str, decimal: str) -> float:
     """The cell's number; NaN where it holds none, infinity where it is too large."""
     if _PLAIN[decimal].fullmatch(cell):
         return float(cell.replace(",", "."))
-    if _GROUPED[decimal].fullmatch(cell) and not (
-        decimal == "," and cell.count(".") == 1 and "," not in cell
-    ):
-        return float(cell.replace("," if decimal == "." else ".", "").replace(",", "."))
+    if _GROUPED[decimal].fullmatch(cell):
+        return float(cell.replace(_OTHER[decimal], "").replace(",", "."))
     return math.nan
 
 
-def _decimal_sign(cells: Sequence[str]) -> str:
-    points = sum(1 for c in cells if _sure(c, "."))
-    commas = sum(1 for c in cells if _sure(c, ","))
-    if points or commas:
-        return "," if commas > points else "."
-    doubtful = next((c for c in cells if _EITHER_WAY.fullmatch(c)), None)
-    if doubtful is not None:
+def _either_way(cell: str) -> bool:
+    """Whether a number is another one with the other sign of the decimals, as ``1.037`` and ``1,037`` are."""
+    point, comma = _number(cell, "."), _number(cell, ",")
+    return math.isfinite(point) and math.isfinite(comma) and point != comma
+
+
+def _proven_signs(cells: Sequence[str]) -> Counter[str]:
+    """How many numbers can be read with one sign of the decimals alone, by sign."""
+    readable = ([sign for sign in _PLAIN if not math.isnan(_number(cell, sign))] for cell in cells)
+    return Counter(signs[0] for signs in readable if len(signs) == 1)
+
+
+def _decimal_sign(cells: Sequence[str], proven: Counter[str], elsewhere: Callable[[], str | None]) -> str:
+    if proven:
+        return "," if proven[","] > proven["."] else "."
+    doubtful = [cell for cell in cells if _either_way(cell)]
+    commas = [cell for cell in doubtful if "," in cell]
+    if commas or (doubtful and elsewhere() != "."):
         raise OwnFileError(
-            f"{doubtful!r} may be a decimal number or one of thousands, and no other value decides it. "
+            f"{(commas or doubtful)[0]!r} may be a decimal number or one of thousands, and no other value decides it. "
             "Say which with --decimal ',' or --decimal '.'."
         )
     return "."
-
-
-def _groups_thousands(cells: Sequence[str], decimal: str) -> bool:
-    """Whether some value can only be read with marks between its thousands."""
-    other = "," if decimal == "." else "."
-    pattern = _GROUPED[decimal]
-    return any(pattern.fullmatch(c) and (decimal in c or c.count(other) > 1) for c in cells)
-
-
-def _sure(cell: str, decimal: str) -> bool:
-    """Whether a number can be read with this sign of the decimals alone."""
-    other = "," if decimal == "." else "."
-    if decimal not in cell or _EITHER_WAY.fullmatch(cell):
-        return False
-    return math.isfinite(_number(cell, decimal)) and not math.isfinite(_number(cell, other))
 
 
 def _why(cell: str, decimal: str) -> str:
@@ -214,7 +256,7 @@ def _why(cell: str, decimal: str) -> str:
         return "the value is missing" + (f" ({shown})" if cell else "")
     if _INFINITE.fullmatch(cell) or math.isinf(_number(cell, decimal)):
         return f"the value {shown} is not finite"
-    other = "," if decimal == "." else "."
+    other = _OTHER[decimal]
     if math.isfinite(_number(cell, other)):
         return (
             f"the value {shown} has a decimal {_NAMES[other]} where the other rows have a {_NAMES[decimal]}"
@@ -229,11 +271,3 @@ def _why(cell: str, decimal: str) -> str:
 
 def _shown(cell: str) -> str:
     return repr(cell if len(cell) <= 40 else f"{cell[:40]}…")
-
-
-_KINDS: Final = (
-    (_BOUND, "is a bound or an estimate, no value"),
-    (_DATE, "is a date"),
-    (_RANGE, "is a range: decide on one number"),
-)
-_NAMES: Final = {".": "point", ",": "comma"}

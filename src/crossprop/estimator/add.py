@@ -1,8 +1,7 @@
-"""Adding a file of one's own to the project, and removing it: a folder with the data, and a catalogue's entry."""
+"""Adding a user's file to the project, and removing it: a folder with the data, and an entry of the catalogue."""
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock
 
 from crossprop.data.download import blob_id
@@ -24,52 +24,6 @@ from crossprop.errors import OwnFileError
 from crossprop.methods import DEFAULT_SEED
 from crossprop.paths import OWN_CATALOG, WORK
 
-
-def is_tracked_place(folder: Path, root: Path = Path()) -> bool:
-    """Whether the folder lies in a project that DVC looks after."""
-    return (root / ".dvc").is_dir() and folder.resolve().is_relative_to(root.resolve())
-
-
-def track(folder: Path, root: Path = Path()) -> Path:
-    """Have DVC keep a folder: its content goes to the cache, its hash to ``<folder>.dvc``.
-
-    Returns:
-        The ``.dvc`` file, which git should keep.
-
-    Raises:
-        OwnFileError: DVC refuses, e.g. since a pipeline is running.
-    """
-    _dvc(root, "add", "--quiet", _within(folder, root))
-    return folder.with_name(f"{folder.name}.dvc")
-
-
-def untrack(folder: Path, root: Path = Path()) -> None:
-    """Have DVC forget a folder; the folder itself stays.
-
-    Raises:
-        OwnFileError: DVC refuses.
-    """
-    pointer = folder.with_name(f"{folder.name}.dvc")
-    if pointer.is_file():
-        _dvc(root, "remove", "--quiet", _within(pointer, root))
-
-
-def _within(path: Path, root: Path) -> str:
-    return path.resolve().relative_to(root.resolve()).as_posix()
-
-
-def _dvc(root: Path, *arguments: str) -> None:
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DVC_STUDIO_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise OwnFileError(
-            f"'dvc {' '.join(arguments)}' failed: {(done.stderr or done.stdout).strip()[-400:]} "
-            "Wait until no other DVC command is running in this folder, then try again."
-        )
-
-
 MIN_COMPOSITIONS: Final = 15
 """Different compositions below which a file is refused: rows of one composition stand on one side of every split."""
 
@@ -79,15 +33,7 @@ QUIET_SHARE: Final = 0.05
 
 @dataclass(frozen=True)
 class NewProperty:
-    """What a person says about a property of their own.
-
-    Attributes:
-        key: Name in commands, configurations and folders.
-        unit: Unit; ``1`` for a pure number.
-        description: What it is, in a sentence.
-        citation: Whom to cite.
-        licence: Terms of use of the data.
-    """
+    """What a user says about a property; its unit is ``1`` where the values are pure numbers."""
 
     key: str
     unit: str
@@ -97,7 +43,7 @@ class NewProperty:
 
 
 def refuse_too_few(path: Path, table: OwnTable) -> None:
-    """Refuse a file that is too small to be learnt from and measured on, or whose values are all the same.
+    """Refuse a file that is too small to learn from and measure on, or whose values are all the same.
 
     Raises:
         OwnFileError: As said.
@@ -109,13 +55,13 @@ def refuse_too_few(path: Path, table: OwnTable) -> None:
         raise OwnFileError(
             f"{path} has {rows} usable row(s) of {together} {what}; at least {MIN_ROWS} rows of "
             f"{MIN_COMPOSITIONS} different ones are needed: some are held out, some choose among the methods, and "
-            f"what is left has to teach. Add rows{', or choose another --group-column' if grouped else ''}, or look at "
-            f"those that were dropped: {'; '.join(map(str, table.problems[:3])) or 'there are none'}"
+            f"the model learns from the rest. Add rows{', or choose another --group-column' if grouped else ''}, or "
+            f"look at those that were dropped: {'; '.join(map(str, table.problems[:3])) or 'there are none'}"
         )
     if np.ptp(table.rows["value"].to_numpy()) == 0.0:
         raise OwnFileError(
-            f"All {rows} values of {path} are {table.rows['value'].iloc[0]:g}: a constant holds nothing to learn. "
-            "Check the column of the values."
+            f"All {rows} values of {path} are {table.rows['value'].iloc[0]:g}: there is nothing to learn from a "
+            "constant. Check the column of the values."
         )
 
 
@@ -147,20 +93,11 @@ def add_data(
     replace: bool = False,
     root: Path = Path(),
 ) -> list[Path]:
-    """Put a file's rows into the project and its property into the catalogue of one's own.
+    """Put a file's rows into the project and its property into the user's catalogue.
 
-    Beside the catalogue, the folder of the property's name holds ``train.csv`` and ``test.csv`` (what is learnt
-    from and what is held out), ``dropped.csv`` and the file as it was given; DVC keeps it, where there is DVC.
-    Either all of it is there in the end or nothing has changed.
-
-    Args:
-        path: The file.
-        table: What was read from it.
-        held_out: Which rows are held out.
-        new: What the property is.
-        catalog: Catalogue of one's own.
-        replace: Whether to replace a property of this name.
-        root: Folder of the project.
+    Beside the catalogue, the folder of the property's name holds ``train.csv`` and ``test.csv``, ``dropped.csv`` and
+    the file as it was given; where the project uses DVC, DVC keeps the folder. Either all of it is there in the end
+    or nothing has changed.
 
     Returns:
         What git should keep, relative to ``root`` where possible.
@@ -177,7 +114,7 @@ def add_data(
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
-        entry = _Entry(path, table, held_out, new, blobs).values()
+        entry = _entry(path, table, held_out, new, blobs)
         with _put_in_place(draft, folder):
             pointer = [track(folder, root)] if is_tracked_place(folder, root) else []
             write_entry(new.key, {"folder": new.key, "licence": new.licence}, entry, catalog)
@@ -186,30 +123,53 @@ def add_data(
 
 
 def remove_data(key: str, *, catalog: Path = OWN_CATALOG, root: Path = Path()) -> None:
-    """Remove a property of one's own: its entry, its folder, and DVC's note of it.
+    """Remove a user's property: its entry, its folder, and what DVC keeps of it.
 
     Raises:
-        DataError: There is no such property of one's own, or DVC refuses.
+        DataError: There is no such property, or DVC refuses.
     """
     folder = catalog.parent / key
     with _lock(root):
-        if key in own_entries(catalog):
-            untrack(folder, root)
+        pointer = folder.with_name(f"{folder.name}.dvc")
+        if key in own_entries(catalog) and pointer.is_file():
+            _dvc(root, "remove", pointer)
         remove_entry(key, catalog)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _lock(root: Path) -> Iterator[None]:
+def is_tracked_place(folder: Path, root: Path = Path()) -> bool:
+    """Whether the folder lies in a project that uses DVC."""
+    return (root / ".dvc").is_dir() and folder.resolve().is_relative_to(root.resolve())
+
+
+def track(folder: Path, root: Path = Path()) -> Path:
+    """Have DVC keep a folder: its content goes to the cache, its hash to ``<folder>.dvc``, which is returned."""
+    _dvc(root, "add", folder)
+    return folder.with_name(f"{folder.name}.dvc")
+
+
+def _dvc(root: Path, command: str, path: Path) -> None:
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DVC_STUDIO_OFFLINE": "1"}
+    arguments = [command, "--quiet", path.resolve().relative_to(root.resolve()).as_posix()]
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise OwnFileError(
+            f"'dvc {' '.join(arguments)}' failed: {(done.stderr or done.stdout).strip()[-400:]} "
+            "Wait until no other DVC command is running in this folder, then try again."
+        )
+
+
+def _lock(root: Path) -> FileLock:
     place = root / WORK / "locks"
     place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / "own.lock"):
-        yield
+    return FileLock(place / "own.lock")
 
 
 @contextmanager
 def _put_in_place(draft: Path, folder: Path) -> Iterator[None]:
-    """Give a draft the folder's name; the former folder comes back if what follows fails, and DVC's notes of it."""
+    """Give a draft the folder's name; if what follows fails, the former folder and what DVC wrote are restored."""
     former = folder.with_name(f".{folder.name}.former")
     notes = [folder.with_name(f"{folder.name}.dvc"), folder.with_name(".gitignore")]
     noted = {note: note.read_bytes() if note.is_file() else None for note in notes}
@@ -233,59 +193,47 @@ def _put_in_place(draft: Path, folder: Path) -> Iterator[None]:
 
 
 def _write_files(folder: Path, path: Path, table: OwnTable, held_out: np.ndarray) -> dict[str, str]:
-    """Write the property's files; returns the blob id of each by the part of its name before the ending."""
+    """Write the property's files; returns the blob id of each by its name without the ending."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name, rows in (("train", table.rows[~held_out]), ("test", table.rows[held_out])):
-        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            named = [rows["named_group"]] if "named_group" in rows else []
-            writer.writerow(["formula", "value", "line", *("group" for _ in named)])
-            values = map(repr, rows["value"].tolist())
-            writer.writerows(zip(rows["formula"], values, rows["line"].tolist(), *named, strict=True))
-    with (folder / "dropped.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["line", "kind", "reason", "text"])
-        writer.writerows((p.line, p.kind, p.reason, p.text) for p in table.problems)
+    columns = {"formula": "formula", "value": "value", "line": "line", "named_group": "group"}
+    rows = table.rows[[name for name in columns if name in table.rows]].rename(columns=columns)
+    for name, part in (("train", rows[~held_out]), ("test", rows[held_out])):
+        part.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    dropped = pd.DataFrame(
+        [(p.line, p.kind, p.reason, p.text) for p in table.problems],
+        columns=["line", "kind", "reason", "text"],
+    )
+    dropped.to_csv(folder / "dropped.csv", index=False, lineterminator="\n")
     original = folder / f"original{path.suffix.lower()}"
     shutil.copyfile(path, original)
     original.chmod(0o644)
     return {file.stem: blob_id(file) for file in folder.iterdir()}
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A catalogue's entry in the making."""
-
-    path: Path
-    table: OwnTable
-    held_out: np.ndarray
-    new: NewProperty
-    blobs: dict[str, str]
-
-    def values(self) -> dict[str, Any]:
-        """Plain values; the same file gives the same ones."""
-        rows, new = self.table.rows, self.new
-        grouped = "group" in rows
-        how = "drawn by group" if grouped else "drawn by composition"
-        how = "as its split column says" if "split" in rows else how
-        return {
-            "label": new.key,
-            "unit": new.unit,
-            "roles": ["target", "source"],
-            "description": new.description,
-            "citation": new.citation,
-            "origin": new.key,
-            "columns": {"formula": "formula", "value": "value"} | ({"group": "group"} if grouped else {}),
-            "files": [
-                {"split": split, "path": f"{split}.csv", "blob": self.blobs[split]}
-                for split in ("train", "test")
-            ],
-            "rows": len(rows),
-            "notes": [
-                f"from {self.path.name} (blob {self.blobs['original']}): columns {self.table.formula_column!r} and "
-                f"{self.table.value_column!r}, {self.table.dialect}",
-                f"{self.table.n_read} rows read, {len(self.table.problems)} dropped (dropped.csv says why)",
-                f"{int(self.held_out.sum())} rows held out, {how}",
-            ],
-        }
+def _entry(
+    path: Path, table: OwnTable, held_out: np.ndarray, new: NewProperty, blobs: dict[str, str]
+) -> dict[str, Any]:
+    """The entry of the catalogue; the same file gives the same one."""
+    grouped = "group" in table.rows
+    how = "drawn by group" if grouped else "drawn by composition"
+    how = "as its split column says" if "split" in table.rows else how
+    return {
+        "label": new.key,
+        "unit": new.unit,
+        "roles": ["target", "source"],
+        "description": new.description,
+        "citation": new.citation,
+        "origin": new.key,
+        "columns": {"formula": "formula", "value": "value"} | ({"group": "group"} if grouped else {}),
+        "files": [
+            {"split": split, "path": f"{split}.csv", "blob": blobs[split]} for split in ("train", "test")
+        ],
+        "rows": len(table.rows),
+        "notes": [
+            f"from {path.name} (blob {blobs['original']}): columns {table.formula_column!r} and "
+            f"{table.value_column!r}, {table.dialect}",
+            f"{table.n_read} rows read, {len(table.problems)} dropped (dropped.csv says why)",
+            f"{int(held_out.sum())} rows held out, {how}",
+        ],
+    }

@@ -1,218 +1,220 @@
-"""From minutes to a plan: which methods, how many trials and folds, estimated from measured costs."""
+"""How much is computed: the levels of effort, what each spends on a fit or a study, and how long that takes."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
-from crossprop.io import usable_cores
-from crossprop.methods import Family, Method, Side
+from crossprop.config import Params, Recipe, StudyConfig
+from crossprop.errors import ConfigError
+from crossprop.experiments.executor import usable_cores
+from crossprop.methods import PAPER_METHODS, Family, Method, Side
 
-SCRATCH: Final = (Method.BASE, Method.ML, Method.BOOST)
-TRANSFER: Final = (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
-ELEMNET: Final = (Method.ML_FEATEXTR, Method.FINETUNE, Method.MODFINETUNE)
 
-START_SECONDS: Final = 2.0
-KERAS_SECONDS: Final = 6.0
-"""What a process needs before its first piece of work, and in addition before its first network."""
+class Effort(StrEnum):
+    """How much is computed, from the least to the most.
 
-ALONE: Final = 0.5
-"""A process alone is faster than one of as many as there are cores, which is how the costs were measured."""
+    A fit knows all levels, a study those of :data:`STUDIES`, source networks those of
+    :data:`crossprop.estimator.pretrained.RECIPES`, and ``conf/tier/`` those that it has a file for.
+    """
 
-WHOLE_STEPS: Final = 1.7
-"""How many times the steps a network takes where every method is computed in full."""
-
-LEAST_ROWS_OF_FOLDS: Final = ((1_000, 10), (5_000, 5), (20_000, 4))
-"""Folds by rows, as in the quick tier of the JARVIS study; 3 beyond."""
+    TRIAL = "trial"
+    SHORT = "short"
+    QUICK = "quick"
+    STANDARD = "standard"
+    FULL = "full"
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How much is spent on one target.
+class FitBudget:
+    """What a fit of one target spends: trials of every cell, folds at most, networks that start from scratch."""
 
-    Attributes:
-        name: Name of the rung.
-        trials: Trials of every regressor cell.
-        network_trials: Trials of every network cell.
-        most_folds: Folds at most; fewer where there are many rows.
-        networks: Networks that start from scratch.
-        whole: Every method in full; otherwise hopeless ones end early.
-    """
-
-    name: str
     trials: int
     network_trials: int
     most_folds: int
     networks: tuple[Method, ...] = ()
-    whole: bool = False
 
 
-EFFORTS: Final = (
-    Effort("glance", 4, 1, 3),
-    Effort("short", 4, 1, 5, (Method.RESNET,)),
-    Effort("quick", 5, 2, 10, (Method.RESNET,)),
-    Effort("long", 8, 4, 10, (Method.DL, Method.RESNET)),
-    Effort("full", 16, 8, 10, (Method.DL, Method.RESNET), whole=True),
-)
-"""From the least to the most."""
-
-QUICK_MINUTES: Final = 10.0
+FITS: Final = {
+    Effort.TRIAL: FitBudget(4, 1, 3),
+    Effort.SHORT: FitBudget(4, 1, 5, (Method.RESNET,)),
+    Effort.QUICK: FitBudget(5, 2, 10, (Method.RESNET,)),
+    Effort.STANDARD: FitBudget(8, 4, 10, (Method.DL, Method.RESNET)),
+    Effort.FULL: FitBudget(16, 8, 10, (Method.DL, Method.RESNET)),
+}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is computed for one target.
+class StudyBudget:
+    """What a study spends on its sources, of which the first few get an ElemNet, and on each side of its targets."""
 
-    Attributes:
-        effort: The rung.
-        methods: Methods, scratch first.
-        folds: Folds of the cross-validation.
-        seconds: Estimated wall time of it, without pretraining.
-        left_out: What a larger budget would add, in words.
-    """
-
-    effort: Effort
+    sources: tuple[str, ...]
+    elemnets: int
     methods: tuple[Method, ...]
-    folds: int
-    seconds: float
-    left_out: tuple[str, ...] = ()
+    ml_trials: int
+    dl_trials: int
+    source_epochs: int
+    epochs: int
+    min_steps: int
+    most_folds: int = 10
 
 
-def plan_effort(
-    n_rows: int,
-    *,
-    minutes: float | None,
-    workers: int = 0,
-    joint: bool = False,
-    elemnets: int = 0,
-    methods: Sequence[Method] | None = None,
-    folds: int | None = None,
-    trials: int | None = None,
-) -> Plan:
-    """The most thorough plan that fits into the time; the least thorough where none does.
+EMBEDDED: Final = ("seebeck_p",)
+"""Sources that need no download: they come with an installed package."""
 
-    Args:
-        n_rows: Rows to learn from.
-        minutes: Wall time that the fits may take; ``None`` computes everything in full.
-        workers: Processes; 0 for one on every core.
-        joint: Whether there is a joint source network.
-        elemnets: Source networks of the paper's kind.
-        methods: Methods instead of those that the plan would choose.
-        folds: Folds instead of those that the plan would choose.
-        trials: Trials of every cell instead of those that the plan would choose.
+PUBLIC: Final = (
+    "formation_energy", "band_gap", "energy_per_atom", "volume_per_atom", "stability", "magnetic_moment",
+)  # fmt: skip
+_CHEAP: Final = (Method.BASE, Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BLEND)
+_ALL: Final = (*PAPER_METHODS, *(method for method in Method if method not in PAPER_METHODS))
+STUDIES: Final = {
+    Effort.TRIAL: StudyBudget(EMBEDDED, 1, _CHEAP, 8, 1, 6, 10, 300, most_folds=5),
+    Effort.QUICK: StudyBudget(PUBLIC[:1], 1, _ALL, 12, 6, 10, 10, 300),
+    Effort.STANDARD: StudyBudget(PUBLIC, 2, _ALL, 12, 10, 20, 10, 300),
+    Effort.FULL: StudyBudget(PUBLIC, 6, _ALL, 48, 48, 20, 12, 500),
+}
+
+FOLDS_BY_ROWS: Final = ((1_200, 10), (5_000, 5), (24_000, 4))
+"""Folds for up to so many rows to learn from, as in the quick tier of the JARVIS study; 3 beyond."""
+
+
+def study_effort(name: str) -> Effort:
+    """A level of effort of a study, by its name.
+
+    Raises:
+        ConfigError: There is none of this name.
     """
-    plans = [_plan(effort, n_rows, workers, joint, elemnets, methods, folds, trials) for effort in EFFORTS]
-    if minutes is None:
-        return plans[-1]
-    fitting = [plan for plan in plans if plan.seconds <= 60 * minutes]
-    chosen = fitting[-1] if fitting else plans[0]
-    left_out = [str(method) for method in plans[-1].methods if method not in chosen.methods]
-    notes = [f"methods {', '.join(left_out)}"] if left_out else []
-    full = plans[-1]
-    if full.effort.trials > chosen.effort.trials and trials is None:
-        notes.append(
-            f"{full.effort.trials} trials of a regressor and {full.effort.network_trials} of a network instead of "
-            f"{chosen.effort.trials} and {chosen.effort.network_trials}"
-        )
-    if full.folds > chosen.folds:
-        notes.append(f"{full.folds} folds instead of {chosen.folds}")
-    if not chosen.effort.whole:
-        notes.append("cross-validation of methods that fell behind early")
-    return replace(chosen, left_out=tuple(notes))
+    if name not in STUDIES:
+        raise ConfigError(f"{name!r} is no tier. Choose one of {', '.join(STUDIES)}.")
+    return Effort(name)
 
 
-def _plan(
-    effort: Effort,
-    n_rows: int,
-    workers: int,
-    joint: bool,
-    elemnets: int,
-    methods: Sequence[Method] | None,
-    folds: int | None,
-    trials: int | None,
-) -> Plan:
-    if trials is not None:
-        effort = replace(effort, trials=trials, network_trials=trials)
-    if methods is None:
-        chosen = [*SCRATCH, *effort.networks]
-        if joint:
-            chosen += [m for m in TRANSFER if m.family is Family.REGRESSOR or effort.networks]
-        if elemnets:
-            chosen += [m for m in ELEMNET if m.family is Family.REGRESSOR or effort.networks]
-        methods = [*chosen, Method.BLEND]
-    usual = next((k for limit, k in LEAST_ROWS_OF_FOLDS if n_rows < limit), 3)
-    n_folds = folds or min(effort.most_folds, usual if not effort.whole else 10)
-    order = tuple(method for method in Method if method in methods)
-    seconds = _seconds(effort, order, n_folds, n_rows, workers, elemnets)
-    return Plan(effort, order, n_folds, seconds)
+def folds_for(rows: int, effort: Effort, most: int = 10) -> int:
+    """Folds for so many rows to learn from; full effort takes ten whatever their number."""
+    usual = next((folds for limit, folds in FOLDS_BY_ROWS if rows <= limit), 3)
+    return min(most, 10 if effort is Effort.FULL else usual)
 
 
-def _seconds(
-    effort: Effort, methods: Sequence[Method], folds: int, n_rows: int, workers: int, elemnets: int
-) -> float:
-    """Estimated wall time; costs as measured on 41 data sets of 500 to 25,000 rows."""
-    learning = [m for m in methods if m.family in (Family.REGRESSOR, Family.NETWORK)]
-    spent, longest = 0.0, 0.0
+# Costs, measured on four cores with as many processes.
+CORES: Final = 4
+ELEMNET_ROWS_PER_SECOND: Final = 12_000.0
+JOINT_ROWS_PER_SECOND: Final = 10_700.0
+PREPARE_ROWS_PER_SECOND: Final = 20_000.0
+FEATURE_ROWS_PER_SECOND: Final = 6_000.0
+STAGE_SECONDS: Final = 22.0
+"""What a stage costs that ``mlflow run`` starts: DVC, MLflow and the imports."""
+
+FIXED_SECONDS: Final = 75.0
+"""``fetch``, ``prepare``, ``featurize``, ``summarize`` and ``register`` on small data."""
+
+START_SECONDS: Final = 2.0
+KERAS_SECONDS: Final = 6.0
+"""What a process needs before its first task, and in addition before its first network."""
+
+ALONE: Final = 0.5
+"""Time of a process alone, relative to one of as many as there are cores."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Wall time of a study in seconds, downloads not counted; expect it to be off by a factor of 1.5 either way.
+
+    ``data`` is preparing tables and matrices, report and registry; ``sources`` is pretraining.
+    """
+
+    data: float
+    sources: float
+    targets: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.data + self.sources + self.targets
+
+
+def estimate_study(params: Params, rows: Mapping[str, int], source_rows: Mapping[str, int]) -> Estimate:
+    """Estimate what a study costs, from the rows of each target and the compositions of each source."""
+    study, cores = params.study, params.compute.workers or usable_cores()
+    sources = (
+        sum(study.pretrain.epochs * source_rows[s] for s in study.elemnet_sources) / ELEMNET_ROWS_PER_SECOND
+    )
+    for names in study.joint.values():
+        assert study.joint_pretrain is not None  # the configuration guarantees it beside a joint network
+        largest = max(source_rows[s] for s in names)
+        union = largest + 0.2 * (sum(source_rows[s] for s in names) - largest)
+        sources += study.joint_pretrain.epochs * union / JOINT_ROWS_PER_SECOND
+    stages = len(study.elemnet_sources) + len(study.joint) + len(study.shards)
+    all_sources = sum(source_rows[s] for s in study.sources)
+    with_attributes = sum(rows.values()) + (all_sources if study.joint else 0)
+    data = FIXED_SECONDS + STAGE_SECONDS * stages
+    data += with_attributes / FEATURE_ROWS_PER_SECOND + all_sources / PREPARE_ROWS_PER_SECOND
+    targets = sum(target_seconds(study, target, rows[target]) for target in study.targets)
+    return Estimate(data, sources * CORES / cores, 1.15 * targets / cores)
+
+
+def fit_seconds(params: Params, rows: int) -> float:
+    """Wall time of a fit of one target with its source networks at hand."""
+    study = params.study
+    processes = min(params.compute.workers or usable_cores(), usable_cores())
+    spent = target_seconds(study, study.targets[0], rows) / processes
+    networks = any(m.family is Family.NETWORK or m.side is Side.TRANSFER for m in study.methods)
+    return START_SECONDS + KERAS_SECONDS * networks + (ALONE if processes == 1 else 1.0) * spent
+
+
+def target_seconds(study: StudyConfig, target: str, rows: int) -> float:
+    """Worker seconds of one target with so many rows to learn from."""
+    folds, whole = study.folds_of(target), study.fidelity is None
+    seconds = 0.0
     for side in (Side.SCRATCH, Side.TRANSFER):
         for family, trials in (
-            (Family.REGRESSOR, effort.trials),
-            (Family.NETWORK, effort.network_trials),
+            (Family.REGRESSOR, study.budget.ml_trials),
+            (Family.NETWORK, study.budget.dl_trials),
         ):
-            cells = [(m, count_points(m, elemnets)) for m in learning if (m.side, m.family) == (side, family)]
-            for method, points in cells:
-                tried, fitted = _costs(method, n_rows)
-                if effort.whole:  # no trial is cut short, and networks take more steps
-                    fitted *= WHOLE_STEPS if family is Family.NETWORK else 1.0
-                    tried, fitted = max(tried, fitted), fitted * points
-                spent += trials * points * tried + folds * fitted
-                longest = max(longest, trials * tried + fitted)
-    processes = min(workers or usable_cores(), usable_cores())
-    networks = any(m.family is Family.NETWORK or m.side is Side.TRANSFER for m in learning)
-    return (
-        START_SECONDS
-        + KERAS_SECONDS * networks
-        + (ALONE if processes == 1 else 1.0) * max(spent / processes, longest)
-    )
+            cells = study.count_cells(side, family)
+            for method in (m for m in study.methods if m.side is side and m.family is family):
+                points = len(study.points(method))
+                fitted = _fitting_seconds(study, method, rows * (folds - 1) / folds)
+                screened = fitted if whole else _screening_seconds(method, rows)
+                seconds += trials * points / cells * screened
+                kept = points if whole and side is Side.SCRATCH else 1
+                seconds += fitted * kept * folds * (1.0 if whole else _SURVIVES.get(method, 0.9))
+    return seconds
 
 
-def count_points(method: Method, elemnets: int) -> int:
-    """Cells of a method: the paper's scratch ones read two representations, its transfer ones every ElemNet."""
-    if method in (Method.ML, Method.DL):
-        return 2
-    return max(elemnets, 1) if method.side is Side.TRANSFER and not method.extension else 1
+_SURVIVES: Final = {
+    Method.DL: 0.45,
+    Method.ML_FEATEXTR: 0.1,
+    Method.DL_FEATEXTR: 0.1,
+    Method.FREEZING: 0.1,
+    Method.BOOST_SOURCES: 0.7,
+}
+"""Share of the folds that a method had on average where pruning is on (`jarvis`, tier `quick`); 0.9 of the others."""
+
+_ON_FRACTIONS: Final = (Method.ML, Method.ML_FEATEXTR)
+_RESIDUAL: Final = (Method.RESNET, Method.RESNET_FINETUNE)
 
 
-def _costs(method: Method, n_rows: int) -> tuple[float, float]:
-    """Seconds of a screening trial (on 2,000 rows at most) and of a fold."""
-    few, n = min(n_rows, 2_000), n_rows
-    if method in (Method.ML, Method.ML_FEATEXTR):
-        return 0.3 + few / 4_000, 0.4 + n / 1_000
+def _screening_seconds(method: Method, rows: int) -> float:
+    """A trial on few rows and few steps."""
     if method.family is Family.REGRESSOR:
-        return 0.5 + few / 1_500, 0.5 + n / 2_500
-    if method in (Method.RESNET, Method.RESNET_FINETUNE):
-        return 2.5, 5.0 + n / 2_300
-    return 5.5, 6.0 + n / 1_200
+        return 0.4 + (0.7 if method in _ON_FRACTIONS else 1.6) * min(rows, 2_000) / 2_000
+    return 2.2 if method in _RESIDUAL else 5.5
 
 
-def slowdown(workers: int = 0) -> float:
-    """How many times longer so many processes need beside what the machine is doing now; 1 where it has room.
-
-    The load average of the last minute counts the others, who share the cores evenly with the new processes. It
-    decides nothing: the same file and minutes give the same plan, whatever else is going on.
-
-    Args:
-        workers: Processes; 0 for one on every core.
-    """
-    cores = usable_cores()
-    processes = min(workers or cores, cores)
-    return max(1.0, (load() + processes) / cores)
+def _fitting_seconds(study: StudyConfig, method: Method, rows: float) -> float:
+    """A fit on so many rows."""
+    if method.family is Family.REGRESSOR:
+        return 0.4 + rows * (0.0015 if method in _ON_FRACTIONS else 0.0006)
+    recipe = study.transfer if method.side is Side.TRANSFER else study.scratch
+    batch = _batch_size(recipe, rows)
+    steps = max(recipe.min_steps, recipe.epochs * rows / batch)
+    return 1.0 + steps * (0.038 + 0.045 * batch / 256) * (0.4 if method in _RESIDUAL else 1.0)
 
 
-def load() -> float:
-    """Processes that wanted a core in the last minute, this one not counted; 0 where the system does not tell."""
-    try:
-        return max(0.0, os.getloadavg()[0] - 1.0)
-    except (AttributeError, OSError):
-        return 0.0
+def _batch_size(recipe: Recipe, rows: float) -> float:
+    batch = float(recipe.batch_size)
+    while batch > 16 and rows / batch < recipe.min_batches:
+        batch /= 2
+    return batch

@@ -1,15 +1,16 @@
-"""The protocol on one's own rows: from a table in memory to a saved model, in a private folder."""
+"""A fit: from a table in memory and a few settings to a saved model, planned once and resumable until it is done."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
-from time import perf_counter
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -17,63 +18,141 @@ import pandas as pd
 from crossprop.config import Params, parse_params
 from crossprop.data.cleaning import refuse_unlearnable, report_frame
 from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData, together_in
-from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError
-from crossprop.estimator.budget import Effort, Plan, count_points, slowdown
-from crossprop.estimator.decision import Settings, decide
-from crossprop.estimator.pretrained import SourceNetworks
-from crossprop.estimator.study_file import JOINT, study_values
+from crossprop.errors import (
+    CellError,
+    ConfigError,
+    DataError,
+    ModelFormatError,
+    PretrainingError,
+)
+from crossprop.estimator.budget import FITS, Effort, fit_seconds
+from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for
+from crossprop.estimator.study_file import JOINT, most_cells, study_values
 from crossprop.experiments.executor import InlinePool, WorkerPool
+from crossprop.experiments.fingerprint import data_digest, digest
 from crossprop.experiments.pretrain import load_provenance
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.results import CellResult, NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.features.matrices import write_features
-from crossprop.methods import DEFAULT_SEED, Family, Representation, Side
+from crossprop.io import atomic_file, read_json, write_json
+from crossprop.methods import DEFAULT_SEED, Family, Method, Representation, Side
 from crossprop.paths import StudyPaths
 
 STUDY: Final = "own"
 """Name of the study that a model says it comes from."""
 
+AUTO, NONE = "auto", "none"
+PLAN_FILE: Final = "plan.json"
 LEAST_COMPOSITIONS: Final = 10
-REPRESENTATIONS: Final = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
+_SCRATCH: Final = (Method.BASE, Method.ML, Method.BOOST)
+_FROM_JOINT: Final = (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
+_FROM_ELEMNET: Final = (Method.ML_FEATEXTR, Method.FINETUNE, Method.MODFINETUNE)
+_LIMITS: Final[dict[str, tuple[Any, float, float, str]]] = {
+    "minutes": (Real, 1e-9, 1e9, "a positive number, or None for no limit"),
+    "folds": (Integral, 2, math.inf, "2 or more, or None for what the minutes allow"),
+    "trials": (Integral, 1, math.inf, "1 or more, or None for what the minutes allow"),
+    "holdout": (Real, 0.0, 0.5, "a share of the rows from 0 to 0.5"),
+    "workers": (Integral, 0, math.inf, "a number of processes, or 0 for one on every core"),
+    "seed": (Integral, 0, math.inf, "a whole number from 0"),
+}
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is learnt, beside the rows.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a user may say about a fit; ``None`` leaves a value to the minutes.
 
-    Attributes:
-        target: Name of the property, as :func:`target_name` makes it.
-        unit: Its unit; empty where it is not known.
-        plan: Methods, trials and folds.
-        seed: Seed of every draw.
-        workers: Processes, 0 for one on every core; with 1 everything happens in this process.
-        backend: Keras backend.
+    ``sources`` is ``none``, ``auto`` or a folder of source networks; ``minutes`` of ``None`` computes everything in
+    full; ``holdout`` is the share of the rows that is held out; ``workers`` of 0 is one process on every core, of 1
+    this process alone.
+
+    Raises:
+        ConfigError: A value is out of its limits, or no method learns.
     """
 
-    target: str
-    unit: str
-    plan: Plan
-    seed: int = DEFAULT_SEED
+    target: str = "value"
+    unit: str = ""
+    sources: str | Path = NONE
+    minutes: float | None = None
+    methods: Sequence[Method | str] | None = None
+    folds: int | None = None
+    trials: int | None = None
+    holdout: float = 0.0
     workers: int = 0
-    backend: str = "tensorflow"
+    seed: int = DEFAULT_SEED
+
+    def __post_init__(self) -> None:
+        for name, (kind, low, high, wanted) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is None and name in ("minutes", "folds", "trials"):
+                continue
+            if not (isinstance(value, kind) and low <= value <= high):
+                raise ConfigError(f"{name}={value!r} is refused. Give {wanted}.")
+        if self.methods is None:
+            return
+        if isinstance(self.methods, str):
+            raise ConfigError(f"methods={self.methods!r} is refused. Give a list such as ['ml', 'boost'].")
+        try:
+            methods = [Method(str(method)) for method in self.methods]
+        except ValueError as error:
+            raise ConfigError(f"{error}. Choose among {', '.join(map(str, Method))}.") from None
+        if not set(methods) - {Method.BASE, Method.BLEND}:
+            raise ConfigError(
+                f"methods {', '.join(methods) or 'none'}: nothing learns. Name one that does, such as ml or boost."
+            )
+        object.__setattr__(self, "methods", tuple(dict.fromkeys([Method.BASE, *methods])))
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """What came of it.
+class Plan:
+    """What a fit computes, as the configuration of a study of one target.
 
-    Attributes:
-        folder: Results of the target; the saved model is its subfolder ``model``.
-        results: Every cell, in the order of enumeration.
-        winner: The chosen cell.
-        seconds: Wall time.
+    ``seconds`` is the estimated wall time without pretraining, ``notes`` say what was left out, and why.
     """
 
+    params: Params
+    seconds: float
+    networks: SourceNetworks | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """Name of the property."""
+        return self.params.study.targets[0]
+
+    @classmethod
+    def stored(cls, path: Path, key: str) -> Self | None:
+        """The plan of an earlier start of the same fit; ``None`` where there was none, or of something else."""
+        try:
+            values = read_json(path)
+            if values["key"] != key:
+                return None
+            networks = SourceNetworks.load(values["networks"]) if values["networks"] else None
+            return cls(parse_params(values["params"]), values["seconds"], networks, tuple(values["notes"]))
+        except (OSError, ValueError, KeyError, TypeError, ConfigError, ModelFormatError):
+            return None
+
+    def store(self, path: Path, key: str) -> None:
+        """Write it down, whole or not at all."""
+        values = {
+            "key": key,
+            "params": self.params.model_dump(mode="json"),
+            "seconds": self.seconds,
+            "networks": str(self.networks.folder.resolve()) if self.networks else None,
+            "notes": self.notes,
+        }
+        with atomic_file(path) as draft:
+            write_json(draft, values)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a fit: its plan, the folder of the target's results, every cell, and the chosen one."""
+
+    plan: Plan
     folder: Path
     results: tuple[CellResult, ...]
     winner: CellResult
-    seconds: float
 
     @property
     def model(self) -> Path:
@@ -81,143 +160,267 @@ class Learnt:
         return self.folder / "model"
 
 
-def target_name(text: str, networks: SourceNetworks | None = None) -> str:
-    """A column's name as the name of a property: lower case, with underscores; never that of a source."""
-    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "value"
-    taken = {JOINT, *(networks.sources if networks else ())}
-    return f"own_{name}" if name in taken else name
-
-
-def held_out(keys: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which rows are held out: whole compositions (or groups), drawn until their rows make up the share.
-
-    One whose rows would make the hold-out half as large again is passed over.
-
-    Args:
-        keys: Key of what stays together, for each row, shape (n,).
-        share: Share of the rows; 0 holds nothing out.
-        seed: Seed of the draw.
-
-    Returns:
-        Bool array, shape (n,).
-    """
-    codes, names = pd.factorize(np.asarray(keys, dtype=object), sort=True)
-    held = np.zeros(len(names), dtype=bool)
-    if share > 0:
-        order = np.random.default_rng(seed).permutation(len(names))
-        sizes = np.bincount(codes, minlength=len(names))[order]
-        wanted, total = share * len(codes), 0
-        for name, size in list(zip(order, sizes, strict=True))[: len(names) - 1]:
-            if total >= wanted:
-                break
-            if total + size <= max(1.5 * wanted, wanted + 1):
-                held[name] = True
-                total += int(size)
-        if not held.any():  # all are large
-            held[order[int(np.argmin(sizes))]] = True
-    rows: np.ndarray = held[codes]
-    return rows
-
-
-def learn(
-    frame: pd.DataFrame,
-    task: Task,
+def run_fit(
+    rows: pd.DataFrame,
+    settings: Settings,
     root: Path,
-    networks: SourceNetworks | None = None,
     *,
     cleaning: pd.DataFrame | None = None,
     write: Print = show,
-) -> Learnt:
-    """Tune, cross-validate, blend and choose, as for a target of a study; resumes what it finds under ``root``.
+) -> Outcome:
+    """Hold out, plan, tune, cross-validate, blend and choose, as for a target of a study.
 
     Args:
-        frame: Columns ``formula``, ``composition`` (key), ``value``, ``split`` (``train`` or ``test``; the hold-out may
-            be empty), one row each, and ``group`` where rows have groups.
-        task: What is learnt.
-        root: Private folder; what is finished in it is not computed again.
-        networks: Source networks that have seen none of the compositions.
+        rows: Columns ``formula``, ``composition`` (key), ``value``, ``split`` where it is decided already, and
+            ``group`` (key of the rows that stay together) where rows have groups.
+        settings: What was asked for.
+        root: Private folder of the fit; a fit that was stopped goes on from what it finds there.
         cleaning: What was repaired and dropped.
         write: Receives lines of progress.
 
     Raises:
-        DataError: There are too few compositions, or nothing to learn.
-        ConfigError: The plan and the networks do not fit together, or processes cannot be started from here.
+        ConfigError: A method has nothing to transfer from, or processes cannot be started from here.
+        DataError: There is too little to learn from.
+        PretrainingError: Source networks could not be trained.
         CellError: Not one method could be fitted.
         StoreError: Something cannot be written.
     """
-    started = perf_counter()
-    check_learnable(frame, task.target)
-    _check_main_guard(task.workers)
-    if networks is not None:
-        networks.check_free_of(frame["composition"])
-    params = study_params(task, int((frame["split"] == "train").sum()), networks)
+    if settings.workers != 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigError(
+            "Worker processes import the script that started them. Put what your script does under "
+            "\"if __name__ == '__main__':\", or fit with workers=1."
+        )
+    if "split" not in rows:
+        held = held_out(rows[together_in(rows)].to_numpy(), settings.holdout, settings.seed)
+        rows = rows.assign(split=np.where(held, "test", "train"))
+    frame = rows[[name for name in (*PREPARED_COLUMNS, GROUP_COLUMN) if name in rows]].reset_index(drop=True)
+    _check_learnable(frame, settings.target)
+    plan = plan_fit(frame, settings, root, write)
+    study = plan.params.study
+    write(
+        f"plan: {', '.join(study.methods)}; {study.folds} folds; effort {study.tier!r}, "
+        f"about {max(plan.seconds, 6.0) / 60:.1f} minutes on a machine that is idle"
+    )
+    if plan.networks is not None:
+        plan.networks.check_free_of(frame["composition"])
     paths = StudyPaths(STUDY, root)
     report = report_frame([]) if cleaning is None else cleaning
-    prepared = PreparedData(frame.reset_index(drop=True), report).write(paths.prepared_folder, task.target)
-    write_features(frame, paths.features(task.target), REPRESENTATIONS, where=str(prepared))
-    if networks is not None:
-        _place(networks, paths)
-    outcome = run_targets(
-        params,
-        [task.target],
+    prepared = PreparedData(frame, report).write(paths.prepared_folder, plan.target)
+    representations = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
+    write_features(frame, paths.features(plan.target), representations, where=str(prepared))
+    if plan.networks is not None:
+        _place(plan.networks, paths)
+    done = run_targets(
+        plan.params,
+        [plan.target],
         paths,
         lambda digests: NullRecorder(),
         write,
-        units={task.target: task.unit},
-        pool=InlinePool if task.workers == 1 else WorkerPool,
-    )[task.target]
-    if outcome.winners.winner is None:
-        reasons = [f"{o.result.label}: {o.result.failure}" for o in outcome.outcomes if o.result.failure]
-        raise CellError(f"no method could be fitted to {task.target!r}: {'; '.join(reasons)}.")
-    results = tuple(o.result for o in outcome.outcomes)
-    return Learnt(paths.results(task.target), results, outcome.winners.winner, perf_counter() - started)
+        units={plan.target: settings.unit},
+        pool=InlinePool if settings.workers == 1 else WorkerPool,
+    )[plan.target]
+    results = tuple(outcome.result for outcome in done.outcomes)
+    if done.winners.winner is None:
+        reasons = [f"{result.label}: {result.failure}" for result in results if result.failure]
+        raise CellError(f"no method could be fitted to {plan.target!r}: {'; '.join(reasons)}.")
+    return Outcome(plan, paths.results(plan.target), results, done.winners.winner)
 
 
-def study_params(task: Task, n_rows: int, networks: SourceNetworks | None = None) -> Params:
-    """The configuration of a study of this one target, with the recipes that ``crossprop study new`` takes."""
-    effort, sources = task.plan.effort, networks.sources if networks else ()
-    tier = "full" if effort.whole else "standard"
-    values = study_values(STUDY, [task.target], n_rows, sources, tier=tier, title=task.target, seed=task.seed)
-    elemnets = networks.elemnets if networks else ()
-    values["study"] |= {
-        "tier": effort.name,
+def held_out(keys: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which rows are held out, bool, shape (n,): whole compositions (or groups) that make up the share of the rows.
+
+    One whose rows would make the hold-out half as large again is passed over.
+    """
+    codes, names = pd.factorize(np.asarray(keys, dtype=object), sort=True)
+    held = np.zeros(len(names), dtype=bool)
+    if share > 0:
+        sizes, wanted, total = np.bincount(codes), share * len(codes), 0
+        order = np.random.default_rng(seed).permutation(len(names))
+        for name in order[:-1]:
+            if total < wanted and total + sizes[name] <= max(1.5 * wanted, wanted + 1):
+                held[name] = True
+                total += int(sizes[name])
+        if not held.any():  # all are large
+            held[order[np.argmin(sizes[order])]] = True
+    rows: np.ndarray = held[codes]
+    return rows
+
+
+def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print = show) -> Plan:
+    """Choose source networks, methods, trials and folds, or take up the plan of an earlier start of the same fit.
+
+    Raises:
+        ConfigError: A method has nothing to transfer from.
+        PretrainingError: Source networks could not be trained, and methods were asked for that need them.
+    """
+    asked = {name: str(value) for name, value in asdict(settings).items()}
+    groups = [digest(frame[GROUP_COLUMN].tolist())] if GROUP_COLUMN in frame else []
+    key = digest([asked, data_digest(frame), *groups])
+    if (found := Plan.stored(root / PLAN_FILE, key)) is not None:
+        write("an earlier start of this fit was stopped: going on from there")
+        return found
+    networks, minutes, notes = _choose_networks(frame["composition"].tolist(), settings, write)
+    _check_transfer(settings.methods, networks)
+    learning = frame[frame["split"] == "train"]
+    compositions = int(learning[together_in(frame)].nunique())
+    plan = choose_plan(len(learning), compositions, replace(settings, minutes=minutes), networks)
+    if settings.folds is not None and plan.params.study.folds < settings.folds:
+        notes.append(
+            f"{plan.params.study.folds} folds instead of {settings.folds}: each has to hold a few compositions "
+            "(or groups)"
+        )
+    plan = replace(plan, notes=(*notes, *plan.notes))
+    plan.store(root / PLAN_FILE, key)
+    return plan
+
+
+def choose_plan(
+    n_rows: int, n_compositions: int, settings: Settings, networks: SourceNetworks | None = None
+) -> Plan:
+    """The most thorough plan that fits into the minutes; the least thorough where none does."""
+    plans = []
+    for effort in FITS:
+        params = fit_params(effort, n_rows, n_compositions, settings, networks)
+        plans.append(Plan(params, fit_seconds(params, n_rows), networks))
+    if settings.minutes is None:
+        return plans[-1]
+    limit = 60 * settings.minutes
+    chosen = next((plan for plan in reversed(plans) if plan.seconds <= limit), plans[0])
+    notes = []
+    if left_out := _left_out(chosen.params, plans[-1].params, settings):
+        notes.append(f"for want of time left out: {'; '.join(left_out)}")
+    if chosen.seconds > limit:
+        notes.append(f"even the least effort takes about {chosen.seconds / 60:.1f} minutes")
+    return replace(chosen, notes=tuple(notes))
+
+
+def fit_params(
+    effort: Effort,
+    n_rows: int,
+    n_compositions: int,
+    settings: Settings,
+    networks: SourceNetworks | None = None,
+) -> Params:
+    """The configuration of a study of this one target, with the recipes that ``crossprop study new`` takes.
+
+    A fold holds three compositions at least.
+    """
+    budget = FITS[effort]
+    sources, elemnets = (networks.sources, networks.elemnets) if networks else ((), ())
+    target = target_name(settings.target, sources)
+    methods = settings.methods
+    if methods is None:
+        transfer = [*(_FROM_JOINT if networks else ()), *(_FROM_ELEMNET if elemnets else ())]
+        possible = [m for m in transfer if budget.networks or Method(m).family is Family.REGRESSOR]
+        methods = (*_SCRATCH, *budget.networks, *possible, Method.BLEND)
+    chosen = [method for method in Method if method in methods]
+    trials, network_trials = settings.trials or budget.trials, settings.trials or budget.network_trials
+    tier = Effort.FULL if effort is Effort.FULL else Effort.STANDARD
+    values = study_values(STUDY, [target], n_rows, sources, tier=tier, title=target, seed=settings.seed)
+    study = values["study"]
+    folds = settings.folds or min(study["folds"], budget.most_folds)
+    study |= {
+        "tier": effort.value,
         "elemnet_sources": list(elemnets),
         "joint": {JOINT: list(sources)} if networks else {},
-        "joint_pretrain": values["study"]["pretrain"] if networks else None,
-        "methods": [str(method) for method in task.plan.methods],
-        "folds": task.plan.folds,
-        "folds_by_target": {},
-        "budget": _budget(task.plan, effort, len(elemnets)),
+        "joint_pretrain": study["pretrain"] if networks else None,
+        "methods": chosen,
+        "folds": min(folds, max(2, n_compositions // 3)),
+        "budget": {
+            "ml_trials": trials * most_cells(chosen, Family.REGRESSOR, len(elemnets)),
+            "dl_trials": network_trials * most_cells(chosen, Family.NETWORK, len(elemnets)),
+            "seconds": study["budget"]["seconds"],
+        },
         "learning_curve": None,
     }
-    values["compute"] = {"workers": task.workers, "backend": task.backend, "retries": 1}
+    values["compute"] = {"workers": settings.workers, "retries": 1}
     return parse_params(values, origin="the plan")
 
 
-def _budget(plan: Plan, effort: Effort, elemnets: int) -> Mapping[str, float]:
-    """Both sides get what the one with more cells needs; the ceiling is for runaway searches only."""
-
-    def most(family: Family) -> int:
-        sides = (Side.SCRATCH, Side.TRANSFER)
-        counts = [
-            sum(count_points(m, elemnets) for m in plan.methods if (m.side, m.family) == (side, family))
-            for side in sides
-        ]
-        return max(1, *counts)
-
-    return {
-        "ml_trials": effort.trials * most(Family.REGRESSOR),
-        "dl_trials": effort.network_trials * most(Family.NETWORK),
-        "seconds": max(600.0, 20.0 * plan.seconds),
-    }
+def target_name(text: str, sources: Sequence[str] = ()) -> str:
+    """A column's name as the name of a property: lower case, with underscores; never that of a source."""
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "value"
+    return f"own_{name}" if name in {JOINT, *sources} else name
 
 
-def check_learnable(frame: pd.DataFrame, target: str) -> None:
-    """Refuse a table that nothing can be learnt from.
+def _left_out(chosen: Params, full: Params, settings: Settings) -> list[str]:
+    """What the full effort would add, in words."""
+    left_out = []
+    effort, study = FITS[Effort(chosen.study.tier)], chosen.study
+    if missing := [str(method) for method in full.study.methods if method not in study.methods]:
+        left_out.append(f"methods {', '.join(missing)}")
+    most = FITS[Effort.FULL]
+    if most.trials > effort.trials and settings.trials is None:
+        left_out.append(
+            f"{most.trials} trials of a regressor and {most.network_trials} of a network instead of "
+            f"{effort.trials} and {effort.network_trials}"
+        )
+    if full.study.folds > study.folds:
+        left_out.append(f"{full.study.folds} folds instead of {study.folds}")
+    if study.fidelity is not None:
+        left_out.append("cross-validation of methods that fell behind early")
+    return left_out
 
-    Raises:
-        DataError: It has too few compositions, or one value only.
-    """
+
+def _choose_networks(
+    keys: list[str], settings: Settings, write: Print
+) -> tuple[SourceNetworks | None, float | None, list[str]]:
+    """What to transfer from, the minutes that are left for the fits, and what has to be said about it."""
+    minutes, sources, methods = settings.minutes, str(settings.sources), settings.methods
+    if sources == NONE:
+        return None, minutes, []
+    if methods is not None and not any(Method(m).side is Side.TRANSFER for m in methods):
+        return None, minutes, ["no transfer: none of the methods transfers"]
+    networks: SourceNetworks | None
+    if sources != AUTO:
+        networks = SourceNetworks.load(settings.sources)
+        return networks, minutes, [_describe(networks)]
+    cached = find_networks(keys)
+    recipe = affordable(minutes)
+    if recipe is None:
+        if cached is None:
+            reason = (
+                f"no transfer: {minutes:g} minutes are too few to train source networks, and none that is free of "
+                "these compositions is cached; give more minutes once, later fits reuse the networks"
+            )
+            return None, minutes, [reason]
+        return cached, minutes, [_describe(cached)]
+    try:
+        networks = networks_for(keys, recipe, workers=settings.workers, seed=settings.seed, write=write)
+    except PretrainingError as error:
+        if methods is not None:
+            raise
+        return None, minutes, [f"no transfer: {error}"]
+    if minutes is not None and (cached is None or cached.folder != networks.folder):
+        minutes = max(minutes - recipe.minutes_here(), 0.25 * minutes)
+    return networks, minutes, [_describe(networks)]
+
+
+def _describe(networks: SourceNetworks) -> str:
+    elemnets = f", ElemNets of {', '.join(networks.elemnets)}" if networks.elemnets else ""
+    return (
+        f"transfer from {', '.join(networks.sources)}{elemnets} (recipe {networks.recipe!r}, "
+        f"{len(networks.seen):,} compositions, none of these rows' among them)"
+    )
+
+
+def _check_transfer(methods: Sequence[Method | str] | None, networks: SourceNetworks | None) -> None:
+    for method in map(Method, methods or ()):
+        if method.side is not Side.TRANSFER:
+            continue
+        if networks is None:
+            raise ConfigError(
+                f"{method} transfers, but there are no source networks. Fit with sources 'auto', or leave it out."
+            )
+        if not method.uses_joint and not networks.elemnets:
+            raise ConfigError(
+                f"{method} transfers from an ElemNet; the source networks (recipe {networks.recipe!r}) have none. "
+                "Have larger ones made (recipe 'quick'), or leave it out."
+            )
+
+
+def _check_learnable(frame: pd.DataFrame, target: str) -> None:
+    """Refuse a table with too few compositions (or groups), or with one value only."""
     learning = frame[frame["split"] == "train"]
     refuse_unlearnable(learning["value"].to_numpy(), f"the rows of {target!r} to learn from")
     together = together_in(learning)
@@ -227,14 +430,6 @@ def check_learnable(frame: pd.DataFrame, target: str) -> None:
             f"{target!r} has {len(learning)} rows of {known} {what} to learn from; at least "
             f"{LEAST_COMPOSITIONS} {what} are needed for folds and a screening split. Give more rows"
             + (". Groups that share a composition count as one." if what == "groups" else ".")
-        )
-
-
-def _check_main_guard(workers: int) -> None:
-    if workers != 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ConfigError(
-            "Worker processes import the script that started them. Put what your script does under "
-            "\"if __name__ == '__main__':\", or fit with workers=1."
         )
 
 
@@ -249,70 +444,3 @@ def _place(networks: SourceNetworks, paths: StudyPaths) -> None:
         if not same:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(networks.folder / name, folder)
-
-
-WORTH_SAYING: Final = 1.3
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a fit.
-
-    Attributes:
-        learnt: Cells, winner and the folder of the model.
-        task: What was learnt.
-        networks: What was transferred from, or ``None``.
-        notes: What has to be said: what was left out, and why.
-    """
-
-    learnt: Learnt
-    task: Task
-    networks: SourceNetworks | None
-    notes: tuple[str, ...]
-
-
-def run_protocol(
-    rows: pd.DataFrame,
-    settings: Settings,
-    root: Path,
-    *,
-    cleaning: pd.DataFrame | None = None,
-    write: Print = show,
-) -> Outcome:
-    """The whole protocol on one table.
-
-    Args:
-        rows: Columns ``formula``, ``composition`` (key), ``value``, ``split`` where it is decided already, and
-            ``group`` (key of the rows that stay together) where rows have groups.
-        settings: What was asked for.
-        root: Private folder of the fit; a fit that was stopped goes on from what it finds there.
-        cleaning: What was repaired and dropped.
-        write: Receives lines of progress.
-
-    Raises:
-        ConfigError: A method is unknown or has nothing to transfer from.
-        DataError: There is too little to learn from.
-        PretrainingError: Source networks could not be trained.
-    """
-    frame = rows
-    if "split" not in rows.columns:
-        held = held_out(rows[together_in(rows)].to_numpy(), settings.holdout, settings.seed)
-        frame = rows.assign(split=["test" if test else "train" for test in held])
-    columns = [name for name in (*PREPARED_COLUMNS, GROUP_COLUMN) if name in frame.columns]
-    frame = frame[columns].reset_index(drop=True)
-    check_learnable(frame, settings.target)
-    decision = decide(frame, settings, root, write)
-    plan, networks = decision.plan, decision.networks
-    seconds, slower = max(plan.seconds, 6.0), slowdown(settings.workers)
-    write(
-        f"plan: {', '.join(map(str, plan.methods))}; {plan.folds} folds; effort {plan.effort.name!r}, "
-        f"about {slower * seconds / 60:.1f} minutes"
-    )
-    if slower >= WORTH_SAYING:
-        write(
-            f"note: the machine is busy with other work; on a quiet one it would be {seconds / 60:.1f} minutes. The "
-            "plan is the same on both: give fewer --minutes for a shorter one"
-        )
-    task = Task(target_name(settings.target, networks), settings.unit, plan, settings.seed, settings.workers)
-    learnt = learn(frame, task, root, networks, cleaning=cleaning, write=write)
-    return Outcome(learnt, task, networks, decision.notes)

@@ -2,185 +2,43 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 import pandas as pd
 
-from crossprop.data.compositions import parse_formulas
-from crossprop.data.user_columns import (
-    ElementColumns,
-    elements_in,
-    formulas_of,
-    named_column,
-    plain_formula,
-    read_amount,
-)
-from crossprop.data.user_columns import formula_column as guess_formula_column
-from crossprop.data.user_table import decode, is_workbook, read_bytes, read_text_table
-from crossprop.data.user_values import read_numbers
-from crossprop.errors import ConfigError, OwnFileError, StoreError, UnknownModelError
-from crossprop.estimator.pretrained import CACHE_VARIABLE, cache_folder
+from crossprop.data.compositions import Amounts, formula_warnings, parse_formulas
+from crossprop.data.formula_list import FormulaList, read_formula_list
+from crossprop.data.user_rows import formulas_in
+from crossprop.errors import ConfigError, OwnFileError, UnknownModelError
 from crossprop.inference.predictor import ServedModel
-from crossprop.models.saved import INFO_FILE
-
-SEPARATORS: Final = (",", ";", "\t", "|")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be predicted.
-
-    Attributes:
-        formulas: Texts, n of them.
-        lines: Line of each in its file, or its place among the arguments, from 1.
-        columns: All columns of the input, as texts; empty where it had none.
-        word: What the numbers count.
-        reasons: Why a row gives no formula, by position, where more is known than its text says.
-    """
-
-    formulas: list[str]
-    lines: list[int]
-    columns: pd.DataFrame
-    word: str = "line"
-    reasons: Mapping[int, str] = field(default_factory=dict)
-
-
-def asked_formulas(formulas: Sequence[str]) -> Asked:
-    """Formulas that were given as arguments."""
-    columns = pd.DataFrame(index=range(len(formulas)))
-    return Asked(
-        [plain_formula(formula) for formula in formulas],
-        list(range(1, len(formulas) + 1)),
-        columns,
-        "formula",
-    )
-
-
-def read_pipe(stream: TextIO | None, formula_column: str | None) -> Asked:
-    """Formulas from standard input, in whatever encoding.
-
-    Raises:
-        OwnFileError: It is closed, no text, empty, or has no such column.
-    """
-    if stream is None:
-        raise OwnFileError("There is no input to read: it is closed. Give formulas, or --input with a file.")
-    text, _ = decode(Path("the input"), stream.buffer.read())
-    return read_text(text, formula_column)
-
-
-def read_text(text: str, formula_column: str | None) -> Asked:
-    """Formulas of a text: a table with a header, or one formula a line.
-
-    Raises:
-        OwnFileError: There is none, or no such column.
-    """
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
-        raise OwnFileError("The input is empty. Give one formula a line, or a table with a header.")
-    separator = next((sign for sign in SEPARATORS if sign in lines[0][1]), ",")
-    try:
-        reader = list(csv.reader(io.StringIO("\n".join(line for _, line in lines)), delimiter=separator))
-    except csv.Error as error:
-        raise OwnFileError(f"The input is no table: {error}. Is a quote left open there?") from error
-    header = [name.strip() for name in reader[0]]
-    wanted = formula_column or next((name for name in header if name.lower() == "formula"), None)
-    if wanted is None and len(header) == 1:
-        return Asked(
-            [plain_formula(line.strip().strip('"')) for _, line in lines],
-            [n for n, _ in lines],
-            pd.DataFrame(index=range(len(lines))),
-        )
-    if wanted not in header:
-        raise OwnFileError(
-            f"The input has the columns {', '.join(header)}. Name that of the formulas with --formula-column."
-        )
-    if len(reader) == 1:
-        raise OwnFileError(f"The input holds a header ({', '.join(header)[:80]}) but no formula below it.")
-    rows = [[*row, *[""] * len(header)][: len(header)] for row in reader[1:]]
-    columns = pd.DataFrame(rows, columns=_different(header), dtype=object)
-    at = header.index(wanted)
-    return Asked([plain_formula(str(row[at])) for row in rows], [n for n, _ in lines[1:]], columns)
-
-
-def read_file(
-    path: Path, formula_column: str | None, *, sheet: str | None = None, element_columns: str | None = None
-) -> Asked:
-    """Formulas from a CSV or Excel file, whatever its dialect; its other columns are kept.
-
-    A text without any separator is a list: one formula a line, with or without a header.
-
-    Args:
-        path: The file.
-        formula_column: Column of the formulas; the one that parses as such if ``None``.
-        sheet: Sheet of a workbook.
-        element_columns: ``atomic`` or ``weight``, where every element has a column of amounts instead.
-
-    Raises:
-        OwnFileError: The file cannot be read, or the column not be found.
-    """
-    content = read_bytes(path)
-    if not is_workbook(content) and element_columns is None:
-        text, _ = decode(path, content)
-        if not any(sign in line.strip() for line in text.splitlines() for sign in (*SEPARATORS, " ")):
-            return read_text(text, formula_column)
-    table = read_text_table(path, [formula_column] if formula_column else [], sheet=sheet)
-    width = len(table.header)
-    rows = [[*record.fields, *[""] * width][:width] for record in table.records]
-    columns = pd.DataFrame(rows, columns=_different(table.header), dtype=object)
-    lines = [record.line for record in table.records]
-    if element_columns is not None:
-        if formula_column is not None or element_columns not in tuple(ElementColumns):
-            raise OwnFileError(
-                f"Give --element-columns {' or '.join(ElementColumns)}, and no --formula-column beside it."
-            )
-        elements = elements_in(path, table)
-        formulas, reasons = composed(rows, elements, ElementColumns(element_columns))
-        columns = columns.assign(**{_free("formula", columns): formulas})
-        return Asked(formulas, lines, columns, reasons=reasons)
-    if formula_column is not None:
-        at = named_column(path, table, formula_column, "--formula-column")
-    else:
-        at = guess_formula_column(path, table, [])
-    return Asked([plain_formula(row[at]) for row in rows], lines, columns)
-
-
-def composed(
-    rows: Sequence[Sequence[str]], elements: Mapping[int, str], kind: ElementColumns
-) -> tuple[list[str], dict[int, str]]:
-    """Formulas from columns of amounts; where a row gives none, why."""
-    amounts = []
-    for position in elements:
-        texts = [row[position] for row in rows]
-        numbers = read_numbers(texts).values
-        amounts.append([read_amount(text, value) for text, value in zip(texts, numbers, strict=True)])
-    return formulas_of(list(elements.values()), list(zip(*amounts, strict=True)), kind)
-
-
-def _different(names: Sequence[str]) -> list[str]:
-    """Names of columns without repetitions: the second 'K' is 'K_2'."""
-    made: list[str] = []
-    for name in names:
-        count = 1
-        while (different := name if count == 1 else f"{name}_{count}") in made:
-            count += 1
-        made.append(different)
-    return made
-
-
-def _free(name: str, columns: pd.DataFrame) -> str:
-    return _different([*map(str, columns.columns), name])[-1]
-
+from crossprop.io import atomic_file
+from crossprop.models.saved import INFO_FILE, read_info
 
 CHUNK: Final = 20_000
 OUTPUTS: Final = ("value", "lower", "upper", "in_domain", "note", "error")
+KINDS: Final = (".csv", ".parquet", ".json")
+
+
+def asked_formulas(formulas: Sequence[str], amounts: str = Amounts.ATOMIC) -> FormulaList:
+    """Formulas that were given as arguments; their amounts are ``atomic`` or ``weight``."""
+    texts, reasons = formulas_in(formulas, amounts)
+    columns = pd.DataFrame({"formula": list(formulas)})
+    return FormulaList(texts, list(range(1, len(formulas) + 1)), columns, reasons, word="formula")
+
+
+def read_pipe(stream: TextIO | None, formula_column: str | None, **options: Any) -> FormulaList:
+    """Formulas from standard input; see :func:`~crossprop.data.formula_list.read_formula_list`.
+
+    Raises:
+        OwnFileError: It is closed, or it cannot be read.
+    """
+    if stream is None:
+        raise OwnFileError("There is no input to read: it is closed. Give formulas, or --input with a file.")
+    return read_formula_list(stream.buffer.read(), formula_column, **options)
 
 
 def model_folder(
@@ -208,8 +66,6 @@ def model_folder(
             )
         return folder
     if folder.is_dir() or name.endswith("/"):
-        from crossprop.models.saved import read_info
-
         read_info(folder)  # says what is wrong with it
     from crossprop.tracking import registry
 
@@ -221,19 +77,16 @@ def model_folder(
                 f"{model.name} has no champion yet, but a challenger (version {challenger.version}). Predict with it "
                 f"by --alias challenger, or make it the champion: crossprop promote {model.name}."
             )
-    return registry.predictor_folder(
-        uri, registry.find_version(uri, model.name, alias=alias or "champion", version=version)
-    )
+    found = registry.find_version(uri, model.name, alias=alias or "champion", version=version)
+    return registry.predictor_folder(uri, found)
 
 
 def load(folder: Path) -> ServedModel:
-    """The compiled model; what is compiled is kept in the user's cache folder."""
-    return ServedModel.load(
-        folder, cache=None if os.environ.get(CACHE_VARIABLE) else cache_folder() / "compiled"
-    )
+    """The model in a folder, ready to predict."""
+    return ServedModel.load(folder)
 
 
-def predict(model: ServedModel, asked: Asked) -> pd.DataFrame:
+def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
     """Predict what can be predicted.
 
     Returns:
@@ -241,59 +94,30 @@ def predict(model: ServedModel, asked: Asked) -> pd.DataFrame:
         formula has an ``error`` that names its line, and no value. An input column of such a name is kept with
         ``_input`` behind its name.
     """
-    reasons = asked.reasons
-    formulas = ["" if i in reasons else formula for i, formula in enumerate(asked.formulas)]
-    parts = [
-        _chunk(model, formulas[i : i + CHUNK], asked.lines[i : i + CHUNK], asked.word)
-        for i in range(0, len(formulas), CHUNK)
+    formulas = ["" if i in asked.reasons else formula for i, formula in enumerate(asked.formulas)]
+    parts, errors = [], dict[int, object]()
+    for start in range(0, len(formulas), CHUNK):
+        fractions, good, refused = parse_formulas(formulas[start : start + CHUNK])
+        errors |= {start + row: error for row, error in refused.items()}
+        if len(good):
+            made = model.predict(fractions)
+            values = {name: getattr(made, name) for name in OUTPUTS[:-1]}
+            values["note"] = [
+                "; ".join(filter(None, [*formula_warnings(formulas[start + row]), note]))
+                for row, note in zip(good, made.note or [], strict=True)
+            ]
+            parts.append(pd.DataFrame(values, index=start + good))
+    errors |= asked.reasons
+    predicted = pd.concat(parts) if parts else pd.DataFrame(columns=list(OUTPUTS[:-1]), dtype=float)
+    predicted = predicted.reindex(range(len(formulas)))
+    predicted["in_domain"] = predicted["in_domain"].astype("boolean")
+    predicted["note"] = predicted["note"].fillna("").astype(str)
+    predicted["error"] = [
+        f"{asked.word} {line}: {errors[row]}" if row in errors else "" for row, line in enumerate(asked.lines)
     ]
-    predicted = pd.concat(parts, ignore_index=True)
-    for row, reason in reasons.items():
-        predicted.loc[row, "error"] = f"{asked.word} {asked.lines[row]}: {reason}"
-    columns = asked.columns
-    if columns.shape[1] == 0:
-        columns = pd.DataFrame({"formula": asked.formulas})
-    columns = columns.rename(columns={name: f"{name}_input" for name in columns.columns if name in OUTPUTS})
-    return pd.concat([columns.reset_index(drop=True), predicted], axis=1)
-
-
-def bad_rows(predicted: pd.DataFrame) -> list[str]:
-    """Why rows could not be predicted."""
-    return [text for text in predicted["error"] if text]
-
-
-def as_records(predicted: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values, for JSON; ``None`` where there is no value."""
-    rows = predicted.astype(object).where(predicted.notna(), None).to_dict("records")
-    return [{str(key): value for key, value in row.items()} for row in rows]
-
-
-def _chunk(model: ServedModel, formulas: list[str], lines: list[int], word: str) -> pd.DataFrame:
-    fractions, good, refused = parse_formulas(formulas)
-    frame = pd.DataFrame(
-        {
-            "value": pd.Series(float("nan"), index=range(len(formulas)), dtype=float),
-            "lower": float("nan"),
-            "upper": float("nan"),
-            "in_domain": pd.Series(pd.NA, index=range(len(formulas)), dtype="boolean"),
-            "note": "",
-            "error": "",
-        }
-    )
-    if len(good):
-        made = model.predict(fractions)
-        frame.loc[good, "value"], frame.loc[good, "lower"], frame.loc[good, "upper"] = (
-            made.value,
-            made.lower,
-            made.upper,
-        )
-        frame.loc[good, "in_domain"], frame.loc[good, "note"] = made.in_domain, made.note
-    for row, error in refused.items():
-        frame.loc[row, "error"] = f"{word} {lines[row]}: {error}"
-    return frame
-
-
-KINDS = (".csv", ".parquet", ".json")
+    given = asked.columns if asked.columns.shape[1] else pd.DataFrame({"formula": asked.formulas})
+    given = given.rename(columns={name: f"{name}_input" for name in given if name in OUTPUTS})
+    return pd.concat([given, predicted], axis=1)
 
 
 def print_predictions(predicted: pd.DataFrame, info: Mapping[str, Any], form: str) -> None:
@@ -301,11 +125,9 @@ def print_predictions(predicted: pd.DataFrame, info: Mapping[str, Any], form: st
     if form == "csv":
         predicted.to_csv(sys.stdout, index=False, lineterminator="\n")
     elif form == "json":
-        print(json.dumps(as_records(predicted), indent=1, ensure_ascii=False))
+        print(_as_json(predicted))
     else:
-        from rich.console import Console
-
-        Console().print(_table(predicted, info))
+        print(_as_table(predicted, info))
 
 
 def check_ending(path: Path) -> None:
@@ -322,48 +144,33 @@ def write_predictions(predicted: pd.DataFrame, path: Path) -> None:
     """Write a file, whole or not at all; its ending says how.
 
     Raises:
-        ConfigError: The ending is none of the known ones.
         StoreError: The file cannot be written.
     """
-    check_ending(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as draft:
         if path.suffix == ".csv":
             predicted.to_csv(draft, index=False, lineterminator="\n")
         elif path.suffix == ".parquet":
             predicted.to_parquet(draft, index=False)
         else:
-            draft.write_text(json.dumps(as_records(predicted), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error}. Free some space and run again.") from error
-    finally:
-        draft.unlink(missing_ok=True)
+            draft.write_text(_as_json(predicted) + "\n", encoding="utf-8")
 
 
-def _table(predicted: pd.DataFrame, info: Mapping[str, Any]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
+def _as_json(predicted: pd.DataFrame) -> str:
+    rows = predicted.astype(object).where(predicted.notna(), None).to_dict("records")
+    return json.dumps(rows, indent=1, ensure_ascii=False)
+
+
+def _as_table(predicted: pd.DataFrame, info: Mapping[str, Any]) -> str:
+    from crossprop.estimator.report import text_table
 
     unit = f" ({info['unit']})" if info.get("unit") not in (None, "", "1") else ""
-    share = f"{100 * float(info['interval']['coverage']):.0f} % interval"
-    table = Table(title=f"{info['target']}{unit}", title_justify="left")
-    given = [
-        name
-        for name in predicted.columns
-        if name not in ("value", "lower", "upper", "in_domain", "note", "error")
-    ]
-    for name in given:
-        table.add_column(name)
-    table.add_column("value", justify="right")
-    table.add_column(share, justify="right")
-    table.add_column("note")
+    given = [name for name in predicted.columns if name not in OUTPUTS]
+    head = [*given, "value", f"{100 * float(info['interval']['coverage']):.0f} % interval", "note"]
+    rows = []
     for row in predicted.to_dict("records"):
         known = not pd.isna(row["value"])
+        value = f"{row['value']:.4g}" if known else "–"
         interval = f"{row['lower']:.4g} to {row['upper']:.4g}" if known else ""
-        # What a person typed is text, never markup.
-        cells = [Text(str(row[name])) for name in given]
-        note = Text(str(row["error"] or row["note"]))
-        table.add_row(*cells, f"{row['value']:.4g}" if known else "–", interval, note)
-    return table
+        rows.append([*(str(row[name]) for name in given), value, interval, row["error"] or row["note"]])
+    alignment = [*["left"] * len(given), "right", "right", "left"]
+    return f"{info['target']}{unit}\n\n{text_table(rows, head, alignment)}"

@@ -1,4 +1,7 @@
-"""Source networks that have seen none of one's own compositions: found in a cache, or trained once."""
+"""Source networks that have seen none of the user's compositions: found in a cache, or trained once.
+
+``python -m crossprop.estimator.pretrained WORK FOLDER`` is the process that trains them.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +14,48 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final, Self
 
 import numpy as np
+import pandas as pd
+import psutil
+from filelock import FileLock
 
+from crossprop.config import Params, parse_params
+from crossprop.data.catalog import load_catalog
 from crossprop.data.compositions import composition_keys, fraction_matrix
-from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
+from crossprop.data.download import FetchProgress, fetch_files, print_progress
+from crossprop.data.prepared import PreparedData
+from crossprop.data.sources import prepare_source
+from crossprop.errors import ConfigError, FetchError, ModelFormatError, PretrainingError, run_command
+from crossprop.estimator.budget import CORES, EMBEDDED, PUBLIC, Effort
+from crossprop.estimator.study_file import JOINT, study_values
+from crossprop.experiments.executor import usable_cores
 from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.progress import Print, show
-from crossprop.io import usable_cores
-from crossprop.methods import DEFAULT_SEED
+from crossprop.features.matrices import write_features
+from crossprop.methods import DEFAULT_SEED, Representation
+from crossprop.paths import RAW, StudyPaths
 
 FORMAT: Final = 1
 NOTE_FILE: Final = "networks.json"
 SEEN_FILE: Final = "compositions.npy"
+JOB_FILE: Final = "job.json"
+CACHE_VARIABLE: Final = "CROSSPROP_CACHE"
+EDITION: Final = "open"
+SHARE_OF_MINUTES: Final = 0.6
+"""Most of the time that pretraining may take when a number of minutes is given."""
+
+FALLBACK: Final = "embedded"
+"""Recipe of networks that are used where the public sources cannot be fetched, until they can."""
 
 
 @dataclass(frozen=True, eq=False)
 class SourceNetworks:
-    """A folder of networks that were pretrained together: the joint one, and perhaps ElemNets.
+    """A folder of networks that were pretrained together: the joint one, and perhaps ElemNets, each in a subfolder.
 
-    Attributes:
-        folder: Where they lie, each in a subfolder of its name.
-        recipe: Name of the recipe that they were trained by.
-        sources: Source properties that the joint network has learnt.
-        elemnets: Those with an ElemNet of their own.
-        seen: Code of every composition that they were trained or validated on, sorted, uint64.
+    ``seen`` holds the code of every composition that they were trained or validated on, sorted, uint64.
     """
 
     folder: Path
@@ -50,7 +69,7 @@ class SourceNetworks:
         """Read what is known about a folder of source networks; the networks themselves are loaded when needed.
 
         Raises:
-            ModelFormatError: The folder is none, incomplete, or of another format.
+            ModelFormatError: The folder holds none, is incomplete, or of another format.
         """
         folder = Path(folder)
         try:
@@ -58,22 +77,16 @@ class SourceNetworks:
             seen = np.load(folder / SEEN_FILE, allow_pickle=False)
             if note["format"] != FORMAT:
                 raise ValueError(f"format {note['format']!r}, this version reads {FORMAT}")
-            made = cls(folder, note["recipe"], tuple(note["sources"]), tuple(note["elemnets"]), seen)
+            return cls(folder, note["recipe"], tuple(note["sources"]), tuple(note["elemnets"]), seen)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFormatError(
                 f"{folder} holds no source networks: {error}. Have them made with --sources auto, or with "
                 "crossprop.estimator.pretrained.prepare_sources."
             ) from error
-        return made
 
     def overlap(self, keys: Iterable[str]) -> np.ndarray:
         """Whether each composition was seen, shape (n,), bool. A rare collision of codes says yes for a no."""
-        codes = composition_codes(keys)
-        if not len(self.seen):
-            return np.zeros(len(codes), dtype=bool)
-        place = np.minimum(np.searchsorted(self.seen, codes), len(self.seen) - 1)
-        found: np.ndarray = self.seen[place] == codes
-        return found
+        return np.isin(composition_codes(keys), self.seen)
 
     def check_free_of(self, keys: Iterable[str]) -> None:
         """Refuse to transfer to compositions that were learnt from.
@@ -85,7 +98,7 @@ class SourceNetworks:
         found = np.flatnonzero(self.overlap(keys))
         if len(found):
             raise ConfigError(
-                f"The source networks in {self.folder} were trained on {len(set(found))} of the {len(keys)} rows' "
+                f"The source networks in {self.folder} were trained on {len(found)} of the {len(keys)} rows' "
                 f"compositions (the first: {keys[found[0]]}). Use --sources auto, which trains networks without them."
             )
 
@@ -96,33 +109,12 @@ def composition_codes(keys: Iterable[str]) -> np.ndarray:
     return np.array(codes, dtype=np.uint64)
 
 
-CACHE_VARIABLE: Final = "CROSSPROP_CACHE"
-JOB_FILE: Final = "job.json"
-_JOB: Final = ".job"
-SHARE_OF_MINUTES: Final = 0.6
-"""Most of the time that pretraining may take when a number of minutes is given."""
-
-PUBLIC: Final = (
-    "formation_energy", "band_gap", "energy_per_atom", "volume_per_atom", "stability", "magnetic_moment",
-)  # fmt: skip
-EMBEDDED: Final = ("seebeck_p",)
-"""Sources that need no network: they come with an installed package."""
-
-FALLBACK: Final = "embedded"
-"""What the recipe is called where the public sources could not be had; its networks are used, but not for long."""
-
-
 @dataclass(frozen=True)
 class SourceRecipe:
-    """How much goes into source networks.
+    """How source networks are trained.
 
-    Attributes:
-        name: Name of the recipe.
-        sources: What the joint network learns.
-        elemnets: Sources with an ElemNet of their own, which the paper's transfer methods need.
-        epochs: Passes over the compositions.
-        rows: Most compositions of a source; the same ones of all sources as far as possible. ``None`` for all.
-        minutes: Wall time on four cores, downloads not counted.
+    The joint network learns all sources; the paper's transfer methods need ElemNets. ``rows`` is the most compositions
+    of a source, ``None`` for all; ``minutes`` is the wall time on four cores, downloads not counted.
     """
 
     name: str
@@ -134,13 +126,13 @@ class SourceRecipe:
 
     def minutes_here(self) -> float:
         """Wall time on the cores of this machine."""
-        return self.minutes * (4 / usable_cores()) ** 0.8
+        return self.minutes * (CORES / usable_cores()) ** 0.8
 
 
 RECIPES: Final = (
-    SourceRecipe("sketch", PUBLIC, (), 10, 50_000, 2.5),
-    SourceRecipe("quick", PUBLIC, ("formation_energy",), 10, None, 8.0),
-    SourceRecipe("full", PUBLIC, ("formation_energy", "band_gap"), 20, None, 24.0),
+    SourceRecipe(Effort.SHORT, PUBLIC, (), 10, 50_000, 2.5),
+    SourceRecipe(Effort.QUICK, PUBLIC, PUBLIC[:1], 10, None, 8.0),
+    SourceRecipe(Effort.FULL, PUBLIC, PUBLIC[:2], 20, None, 24.0),
 )
 """From the least to the most."""
 
@@ -174,7 +166,7 @@ def find_networks(keys: Iterable[str], cache: Path | None = None) -> SourceNetwo
 
 def prepare_sources(
     formulas: Iterable[str],
-    recipe: str | SourceRecipe = "sketch",
+    recipe: str | SourceRecipe = Effort.SHORT,
     *,
     cache: Path | None = None,
     workers: int = 0,
@@ -183,19 +175,19 @@ def prepare_sources(
 ) -> SourceNetworks:
     """Source networks that have seen none of these formulas: the cached ones, or newly trained.
 
-    For a cross-validation give all formulas, and hand the folder to every fit (``sources=networks.folder``): the
+    For a cross-validation give all formulas, and pass the folder to every fit (``sources=networks.folder``): the
     networks are then trained once, and know none of the held-out compositions.
 
     Args:
         formulas: All formulas that will be learnt from or measured on.
-        recipe: Name of one of :data:`RECIPES`, or a recipe of one's own.
+        recipe: ``"short"``, ``"quick"``, ``"full"``, or a recipe of your own.
         cache: Where networks are kept.
         workers: Cores to train on; 0 takes all.
         seed: Seed of the splits, initial weights and order of rows.
         write: Receives lines of progress.
 
     Raises:
-        FormulaError: A formula is none.
+        FormulaError: A text is no formula.
         PretrainingError: The networks could not be trained; the message says why.
     """
     keys = composition_keys(fraction_matrix(formulas)).tolist()
@@ -232,32 +224,34 @@ def networks_for(
 
 
 def fallback_of(folder: Path) -> Path:
-    """Where the networks lie that stand in for those of a folder while the public sources cannot be had."""
+    """Where the networks lie that are used instead of a folder's while the public sources cannot be fetched."""
     return folder.with_name(f"{folder.name}_{FALLBACK}")
 
 
 def _rank(recipe: str) -> int:
-    """Place among the recipes, the fallback first; -1 for one of somebody's own."""
+    """Place among the recipes, the fallback first; -1 for a recipe of the user's own."""
     names = [FALLBACK, *(r.name for r in RECIPES)]
     return names.index(recipe) if recipe in names else -1
 
 
 def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
     """Train in a process of its own, whose memory and threads end with it."""
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}{_JOB}")
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.job")
+    last = ""
     try:
-        _sweep(folder.parent)
+        for left in folder.parent.glob(".*.job"):  # of fits that were killed
+            owner = left.name.split(".")[-2]
+            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         (draft / JOB_FILE).write_text(json.dumps(job), encoding="utf-8")
-        command = [sys.executable, "-m", "crossprop.estimator.pretrain_job", str(draft), str(folder)]
-        last = ""
+        command = [sys.executable, "-m", "crossprop.estimator.pretrained", str(draft), str(folder)]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
         ) as child:
             try:
-                assert child.stdout is not None
-                for line in child.stdout:
+                for line in child.stdout or ():
                     last = line.rstrip() or last
                     write(line.rstrip())
             except BaseException:
@@ -266,7 +260,7 @@ def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
         if child.returncode:
             raise PretrainingError(
                 f"the source networks could not be trained (exit status {child.returncode}): {last}. "
-                "Mend that, or fit with --sources none."
+                "Correct that, or fit with --sources none."
             )
     except OSError as error:
         raise PretrainingError(
@@ -276,11 +270,94 @@ def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
-    """Clear away what fits that were killed have left behind."""
-    import psutil
+def train_networks(work: Path, folder: Path) -> None:
+    """Do what ``job.json`` in the work folder asks for, and put the networks into the folder as a whole."""
+    from crossprop.experiments.pretrain import pretrain_joint, pretrain_source  # imports Keras
 
-    for draft in folder.glob(f".*{_JOB}"):
-        owner = draft.name.split(".")[-2]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(draft, ignore_errors=True)
+    started = perf_counter()
+    job = json.loads((work / JOB_FILE).read_text(encoding="utf-8"))
+    recipe, excluded = SourceRecipe(**job["recipe"]), frozenset(job["keys"])
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if (folder / NOTE_FILE).is_file():  # another process was faster
+            return
+        catalog = load_catalog()
+        cache = folder.parent.parent
+        raw = RAW if RAW.is_dir() else cache / "raw"
+        sources, elemnets = tuple(recipe.sources), tuple(recipe.elemnets)
+        name, place, notes = recipe.name, folder, []
+        try:
+            raw.mkdir(parents=True, exist_ok=True)
+            pinned = catalog.pinned_files(sources, EDITION)
+            fetch_files(pinned, raw, blobs=cache / "blobs", report=_tell_download, attempts=3)
+        except FetchError as error:
+            reason = str(error).partition(" (")[0]
+            notes = [
+                f"the public sources could not be fetched ({reason}); {', '.join(EMBEDDED)} is used instead"
+            ]
+            show(f"sources: {notes[0]}")
+            name, place, sources, elemnets = FALLBACK, fallback_of(folder), EMBEDDED, ()
+            if (place / NOTE_FILE).is_file():
+                return
+        paths = StudyPaths("own", work)
+        seen: set[str] = set()
+        for source in sources:
+            data = prepare_source(catalog, source, raw, excluded, EDITION, job["seed"])
+            frame = _at_most(data.frame, recipe.rows)
+            seen.update(frame["composition"])
+            PreparedData(frame, data.cleaning).write(paths.prepared_folder, source)
+            both = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
+            write_features(frame, paths.features(source), both, where=source)
+            show(f"sources: {len(frame):,} compositions of {source}, none of yours among them")
+        params = _params(recipe, sources, elemnets, job)
+        units = {source: catalog.property(source).unit for source in sources}
+        pretrain_joint(params, JOINT, units, paths)
+        for source in elemnets:
+            pretrain_source(params, source, units[source], paths)
+        bundle = paths.source_model(JOINT).parent
+        np.save(bundle / SEEN_FILE, np.sort(composition_codes(seen)), allow_pickle=False)
+        note = {
+            "format": FORMAT,
+            "recipe": name,
+            "sources": list(sources),
+            "elemnets": list(elemnets),
+            "edition": EDITION,
+            "epochs": recipe.epochs,
+            "compositions": len(seen),
+            "excluded": len(excluded),
+            "seconds": round(perf_counter() - started, 1),
+            "notes": notes,
+        }
+        (bundle / NOTE_FILE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+        bundle.rename(place)
+    show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {place}")
+
+
+def _tell_download(progress: FetchProgress) -> None:
+    """What is copied from a mirror takes no time; what is downloaded does."""
+    if progress.state in ("downloading", "retrying"):
+        print_progress(progress)
+
+
+def _at_most(frame: pd.DataFrame, most: int | None) -> pd.DataFrame:
+    """At most so many rows: those with the lowest codes, so that several sources keep the same compositions."""
+    if most is None or len(frame) <= most:
+        return frame
+    codes = composition_codes(frame["composition"])
+    return frame.iloc[np.sort(np.argsort(codes, kind="stable")[:most])].reset_index(drop=True)
+
+
+def _params(
+    recipe: SourceRecipe, sources: tuple[str, ...], elemnets: tuple[str, ...], job: dict[str, Any]
+) -> Params:
+    """A configuration of which only the sources' part is used."""
+    values = study_values("own", ["any"], 1_000, sources, tier=Effort.STANDARD, seed=job["seed"])
+    study = values["study"]
+    study |= {"elemnet_sources": list(elemnets), "joint": {JOINT: list(sources)}, "methods": ["base"]}
+    for name in ("pretrain", "joint_pretrain"):
+        study[name]["epochs"] = recipe.epochs
+    return parse_params({**values, "compute": {"workers": job["workers"]}})
+
+
+if __name__ == "__main__":
+    run_command(lambda: train_networks(Path(sys.argv[1]), Path(sys.argv[2])))

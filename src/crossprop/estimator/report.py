@@ -5,74 +5,129 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
 from crossprop.data.user_rows import OwnTable
-from crossprop.estimator.decision import Settings
-from crossprop.estimator.learn import Outcome
 from crossprop.experiments.results import CellResult
 from crossprop.methods import Side
 from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, r2
 from crossprop.uncertainty.evidence import Coverage
 
+if TYPE_CHECKING:
+    from crossprop.estimator.learn import Outcome, Settings  # imports Keras
+
+REPORT_JSON, REPORT_PAGE = "report.json", "report.md"
+COLUMNS: Final = ("method", "CV MAE", "hold-out MAE", "95 % interval", "R²", "trials", "remark")
+CV_COLUMNS: Final = {
+    "method": "method", "label": "label", "side": "side", "source": "source", "screening_mae": "screening_mae",
+    "mean_val_mae": "cv_mae", "std_val_mae": "cv_mae_std", "fold_val_mae": "folds", "n_trials": "trials",
+    "params": "hyperparameters", "note": "note",
+}  # fmt: skip
+"""Columns of ``cv_results_``, as scikit-learn names them, by key of a cell's description."""
+
 
 def cv_results(results: Sequence[CellResult]) -> dict[str, list[Any]]:
     """Every cell as columns: what it is, its screening and cross-validated errors, and why it stopped."""
+    rows = list(map(_describe, results))
+    return {name: [row[given] for row in rows] for name, given in CV_COLUMNS.items()}
+
+
+def _describe(result: CellResult) -> dict[str, Any]:
     return {
-        "method": [str(r.method) for r in results],
-        "label": [r.label for r in results],
-        "side": [str(r.method.side) for r in results],
-        "source": [r.source for r in results],
-        "screening_mae": [r.val_mae for r in results],
-        "mean_val_mae": [r.cv_mae_mean for r in results],
-        "std_val_mae": [r.cv_mae_std for r in results],
-        "fold_val_mae": [None if r.cv_mae is None else list(r.cv_mae) for r in results],
-        "n_trials": [r.n_trials for r in results],
-        "params": [dict(r.hyperparameters) for r in results],
-        "note": [r.failure or r.stopped or "" for r in results],
+        "method": str(result.method),
+        "label": result.label,
+        "notation": result.method.notation,
+        "side": str(result.method.side),
+        "source": result.source,
+        "ours": result.method.extension,
+        "screening_mae": result.val_mae,
+        "cv_mae": result.cv_mae_mean,
+        "cv_mae_std": result.cv_mae_std,
+        "folds": None if result.cv_mae is None else list(result.cv_mae),
+        "trials": result.n_trials,
+        "hyperparameters": dict(result.hyperparameters),
+        "note": result.failure or result.stopped or "",
     }
 
 
-def method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
-    """Every cell with its errors; on the hold-out those of the mean of its fold models, which is what is saved.
+def report_of(
+    path: Path,
+    table: OwnTable,
+    settings: Settings,
+    outcome: Outcome,
+    coverage: Coverage | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """Everything about a fit as plain values."""
+    plan, winner = outcome.plan, outcome.winner
+    study, networks, groups = plan.params.study, plan.networks, table.group_column
+    predictions = pd.read_parquet(outcome.folder / "predictions.parquet")
+    methods = _method_rows(outcome.results, predictions, study.seed)
+    measured = None if coverage is None or coverage.share is None else coverage
+    return {
+        "target": plan.target,
+        "unit": settings.unit,
+        "file": path.name,
+        "rows": {
+            "read": table.n_read,
+            "used": len(table.rows),
+            "compositions": int(table.rows["composition"].nunique()),
+            "training": winner.n_train,
+            "holdout": winner.n_test,
+            "groups": None if groups is None else len(set(table.together)),
+            "left_out": [{"line": p.line, "reason": p.reason, "text": p.text} for p in table.problems],
+        },
+        "columns": {"formula": table.formula_column, "value": table.value_column}
+        | ({} if groups is None else {"group": groups}),
+        "budget": {
+            "minutes": settings.minutes,
+            "took_minutes": round(seconds / 60, 2),
+            "effort": study.tier,
+            "folds": study.folds,
+            "seed": study.seed,
+        },
+        "winner": next(row for row in methods if row["label"] == winner.label),
+        "coverage": measured
+        and {
+            "stated": measured.stated,
+            "measured": measured.share,
+            "rows": measured.n,
+            "outside_domain": measured.flagged,
+        },
+        "transfer": transfer_verdict(outcome.results),
+        "sources": networks
+        and {
+            "recipe": networks.recipe,
+            "sources": list(networks.sources),
+            "elemnets": list(networks.elemnets),
+            "compositions": len(networks.seen),
+        },
+        "methods": methods,
+        "notes": [*table.notes, *plan.notes],
+    }
 
-    Args:
-        results: All cells.
-        predictions: Columns ``cell, split, y_true, y_pred_ensemble``.
-        seed: Seed of the bootstrap.
 
-    Returns:
-        One entry a cell, the cross-validated ones first, best first.
+def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
+    """Every cell with its errors, the cross-validated ones first, best first.
+
+    On the hold-out: those of the mean of its fold models, which is what is saved.
     """
     tested = dict(list(predictions[predictions["split"] == "test"].groupby("cell")))
     rows = []
     for result in results:
-        row: dict[str, Any] = {
-            "method": str(result.method),
-            "label": result.label,
-            "notation": result.method.notation,
-            "side": str(result.method.side),
-            "ours": result.method.extension,
-            "screening_mae": result.val_mae,
-            "cv_mae": result.cv_mae_mean,
-            "cv_mae_std": result.cv_mae_std,
-            "folds": None if result.cv_mae is None else list(result.cv_mae),
-            "trials": result.n_trials,
-            "hyperparameters": dict(result.hyperparameters),
-            "note": result.failure or result.stopped or "",
-        }
+        row = _describe(result)
         if result.cell in tested:
-            row["holdout"] = holdout_figures(tested[result.cell], seed)
+            row["holdout"] = _holdout_figures(tested[result.cell], seed)
         rows.append(row)
     return sorted(
         rows, key=lambda row: (row["cv_mae"] is None, row["cv_mae"] or row["screening_mae"] or np.inf)
     )
 
 
-def holdout_figures(rows: pd.DataFrame, seed: int) -> dict[str, float | None]:
+def _holdout_figures(rows: pd.DataFrame, seed: int) -> dict[str, float | None]:
     """MAE with its 95 % bootstrap interval and R² of the ensemble on the hold-out."""
     y_true, y_pred = rows["y_true"].to_numpy(float), rows["y_pred_ensemble"].to_numpy(float)
     low, high = bootstrap_interval(y_true, y_pred, seed=seed)
@@ -92,30 +147,30 @@ def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
     """
     if not any(r.method.side is Side.TRANSFER for r in results):
         return None
-    best = {
-        side: min(
-            (r for r in results if r.method.side is side and r.cv_mae is not None),
-            key=lambda r: r.cv_mae_mean or np.inf,
-            default=None,
-        )
-        for side in (Side.SCRATCH, Side.TRANSFER)
-    }
-    scratch, transfer = best[Side.SCRATCH], best[Side.TRANSFER]
-    if scratch is None or transfer is None or scratch.cv_mae is None or transfer.cv_mae is None:
+    best: list[tuple[CellResult, tuple[float, ...], float]] = []
+    for side in (Side.SCRATCH, Side.TRANSFER):
+        validated = [
+            (r, tuple(r.cv_mae), r.cv_mae_mean)
+            for r in results
+            if r.method.side is side and r.cv_mae is not None and r.cv_mae_mean is not None
+        ]
+        best += sorted(validated, key=lambda found: found[2])[:1]
+    if len(best) < 2:
         return {"helped": None, "text": "One of the sides has no cross-validated method: nothing to compare."}
-    change = (transfer.cv_mae_mean or 0.0) / (scratch.cv_mae_mean or np.inf) - 1
-    won = sum(t < s for t, s in zip(transfer.cv_mae, scratch.cv_mae, strict=True))
+    (scratch, of_scratch, scratch_mae), (transfer, of_transfer, transfer_mae) = best
+    change = transfer_mae / scratch_mae - 1
+    won = sum(t < s for t, s in zip(of_transfer, of_scratch, strict=True))
     word = "lowers" if change < 0 else "does not lower"
     text = (
-        f"Transfer from {transfer.source} {word} the cross-validated MAE: {transfer.label} {transfer.cv_mae_mean:.4g}, "
-        f"best from scratch {scratch.label} {scratch.cv_mae_mean:.4g} ({100 * change:+.1f} %, better in {won} of "
-        f"{len(scratch.cv_mae)} folds)."
+        f"Transfer from {transfer.source} {word} the cross-validated MAE: {transfer.label} {transfer_mae:.4g}, "
+        f"best from scratch {scratch.label} {scratch_mae:.4g} ({100 * change:+.1f} %, better in {won} of "
+        f"{len(of_scratch)} folds)."
     )
     return {
-        "helped": bool(change < 0),
+        "helped": change < 0,
         "change": change,
         "folds_won": won,
-        "folds": len(scratch.cv_mae),
+        "folds": len(of_scratch),
         "scratch": scratch.label,
         "transfer": transfer.label,
         "source": transfer.source,
@@ -123,104 +178,29 @@ def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
     }
 
 
-REPORT_JSON, REPORT_PAGE = "report.json", "report.md"
-COLUMNS = ("method", "CV MAE", "hold-out MAE", "95 % interval", "R²", "trials", "remark")
-
-
-def report_of(
-    path: Path,
-    table: OwnTable,
-    settings: Settings,
-    outcome: Outcome,
-    coverage: Coverage | None,
-    seconds: float,
-) -> dict[str, Any]:
-    """Everything about a fit as plain values."""
-    learnt, task = outcome.learnt, outcome.task
-    predictions = pd.read_parquet(learnt.folder / "predictions.parquet")
-    methods = method_rows(learnt.results, predictions, task.seed)
-    networks = outcome.networks
-    best = next(row for row in methods if row["label"] == learnt.winner.label)
-    return {
-        "target": task.target,
-        "unit": task.unit,
-        "file": path.name,
-        "rows": {
-            "read": table.n_read,
-            "used": len(table.rows),
-            "compositions": int(table.rows["composition"].nunique()),
-            "training": learnt.winner.n_train,
-            "holdout": learnt.winner.n_test,
-            "groups": len(set(table.together)) if table.group_column is not None else None,
-            "left_out": [{"line": p.line, "reason": p.reason, "text": p.text} for p in table.problems],
-        },
-        "columns": {"formula": table.formula_column, "value": table.value_column}
-        | ({"group": table.group_column} if table.group_column is not None else {}),
-        "budget": {
-            "minutes": settings.minutes,
-            "took_minutes": round(seconds / 60, 2),
-            "effort": task.plan.effort.name,
-            "folds": task.plan.folds,
-            "seed": task.seed,
-        },
-        "winner": best,
-        "coverage": None
-        if coverage is None or coverage.share is None
-        else {
-            "stated": coverage.stated,
-            "measured": coverage.share,
-            "rows": coverage.n,
-            "outside_domain": coverage.flagged,
-        },
-        "transfer": transfer_verdict(learnt.results),
-        "sources": None
-        if networks is None
-        else {
-            "recipe": networks.recipe,
-            "sources": list(networks.sources),
-            "elemnets": list(networks.elemnets),
-            "compositions": len(networks.seen),
-        },
-        "methods": methods,
-        "notes": [*table.notes, *outcome.notes],
-    }
-
-
 def write_report(report: dict[str, Any], folder: Path) -> None:
     """Write both files into a folder."""
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     (folder / REPORT_JSON).write_text(text, encoding="utf-8")
-    (folder / REPORT_PAGE).write_text(page(report), encoding="utf-8")
-
-
-def page(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
     unit = f" ({report['unit']})" if report["unit"] else ""
-    lines = [
+    page = [
         f"# {report['target']}{unit}",
-        "",
-        *(f"- {line}" for line in summary_lines(report)),
-        "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|---|" + "---:|" * (len(COLUMNS) - 2) + "---|",
-        *("| " + " | ".join(row) + " |" for row in table_rows(report)),
-        "",
+        "\n".join(f"- {line}" for line in summary_lines(report)),
+        table_of_methods(report, "pipe"),
         "CV MAE is what chose the winner; the hold-out had no say. Hold-out errors are those of the mean of a method's "
         "fold models, which is what the folder holds of the winner.",
-        "",
-        *(f"- {note}" for note in report["notes"]),
+        "\n".join(f"- {note}" for note in report["notes"]),
     ]
-    return "\n".join(lines).rstrip() + "\n"
+    (folder / REPORT_PAGE).write_text("\n\n".join(page).rstrip() + "\n", encoding="utf-8")
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """What matters, in a few sentences."""
-    winner, rows, unit = report["winner"], report["rows"], report["unit"]
+    winner, rows, unit, coverage = report["winner"], report["rows"], report["unit"], report["coverage"]
+    groups = "" if rows["groups"] is None else f" in {rows['groups']:,} groups that stay together"
     lines = [
         f"{rows['used']:,} of {rows['read']:,} rows of {report['file']}, {rows['compositions']:,} compositions"
-        + (f" in {rows['groups']:,} groups that stay together" if rows["groups"] is not None else "")
-        + ": "
-        f"{rows['training']:,} to learn from, {rows['holdout']:,} held out",
+        f"{groups}: {rows['training']:,} to learn from, {rows['holdout']:,} held out",
         f"winner: {winner['label']} ({winner['notation']}), cross-validated MAE {winner['cv_mae']:.4g} {unit}".rstrip(),
     ]
     if figures := winner.get("holdout"):
@@ -230,48 +210,42 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
             f"hold-out MAE {figures['mae']:.4g} (95 % bootstrap interval {figures['mae_low']:.4g} to "
             f"{figures['mae_high']:.4g}){beside}"
         )
-    if coverage := report["coverage"]:
+    if coverage:
         lines.append(
             f"{100 * coverage['stated']:.0f} % intervals hold {100 * coverage['measured']:.0f} % of the "
             f"{coverage['rows']} hold-out values"
         )
-    lines.append(
-        report["transfer"]["text"] if report["transfer"] else "No transfer: learnt from these rows alone."
-    )
+    transfer = report["transfer"]
+    lines.append(transfer["text"] if transfer else "No transfer: learnt from these rows alone.")
     lines.append(f"{report['budget']['took_minutes']:g} minutes, effort {report['budget']['effort']!r}")
     return lines
 
 
-def table_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The table of methods as texts."""
-    return [_texts(row, row["label"] == report["winner"]["label"]) for row in report["methods"]]
+def table_of_methods(report: dict[str, Any], form: str = "simple") -> str:
+    """The table of methods, for a screen or (``pipe``) in Markdown."""
+    rows = [_texts(row, row["label"] == report["winner"]["label"]) for row in report["methods"]]
+    return text_table(rows, COLUMNS, ("left", *["right"] * 5, "left"), form)
 
 
-def text_table(report: dict[str, Any]) -> str:
-    """The table of methods for a screen, as wide as it has to be."""
-    rows = [COLUMNS, *table_rows(report)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS) - 1)]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [text.rjust(width) for text, width in zip(row[1:-1], widths[1:], strict=True)]
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return "\n".join(["", lines[0], "-" * len(lines[0]), *lines[1:], ""])
+def text_table(
+    rows: Sequence[Sequence[str]], columns: Sequence[str], alignment: Sequence[str], form: str = "simple"
+) -> str:
+    """A table of texts as they are, for a screen or (``pipe``) in Markdown."""
+    return str(
+        pd.DataFrame(rows, columns=list(columns)).to_markdown(
+            tablefmt=form, index=False, colalign=alignment, disable_numparse=True
+        )
+    )
 
 
 def _texts(row: dict[str, Any], won: bool) -> tuple[str, ...]:
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.4g}"
-
-    figures = row.get("holdout") or {}
-    interval = f"{figures['mae_low']:.3g} to {figures['mae_high']:.3g}" if figures else "–"
-    remark = "winner" if won else row["note"]
+    figures, none = row.get("holdout"), "–"
     return (
         row["label"],
-        number(row["cv_mae"]) if row["cv_mae"] is None else f"{row['cv_mae']:.4g} ± {row['cv_mae_std']:.2g}",
-        number(figures.get("mae")),
-        interval,
-        "–" if figures.get("r2") is None else f"{figures['r2']:.2f}",
+        none if row["cv_mae"] is None else f"{row['cv_mae']:.4g} ± {row['cv_mae_std']:.2g}",
+        f"{figures['mae']:.4g}" if figures else none,
+        f"{figures['mae_low']:.3g} to {figures['mae_high']:.3g}" if figures else none,
+        f"{figures['r2']:.2f}" if figures and figures["r2"] is not None else none,
         str(row["trials"]),
-        remark,
+        "winner" if won else row["note"],
     )

@@ -1,85 +1,53 @@
-"""A study configuration for given data: methods, folds, trials and recipes by tier and by number of rows."""
+"""A study configuration for given data: chosen by effort and number of rows, estimated, written to ``conf/study/``."""
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from crossprop.config import Params, Recipe, StudyConfig
-from crossprop.errors import ConfigError
-from crossprop.io import usable_cores
-from crossprop.methods import DEFAULT_SEED, PAPER_METHODS, Family, Method, Side
+from crossprop.config import Params, parse_params
+from crossprop.data.catalog import Catalog, PropertyEntry, Role
+from crossprop.errors import ConfigError, OwnFileError
+from crossprop.estimator.budget import (
+    EMBEDDED,
+    STUDIES,
+    Effort,
+    Estimate,
+    StudyBudget,
+    estimate_study,
+    folds_for,
+    study_effort,
+)
+from crossprop.experiments.executor import usable_cores
+from crossprop.io import atomic_file
+from crossprop.methods import DEFAULT_SEED, Family, Method, Side
 
 JOINT: Final = "all_sources"
 """Name of the joint network."""
 
-FOLDS_BY_ROWS: Final = ((1_200, 10), (5_000, 5), (24_000, 4))
-"""Folds of fewer rows than these, as in the quick tier of the JARVIS study; 3 beyond."""
-
+STUDIES_FOLDER: Final = Path("conf/study")
 FEW_ROWS: Final = 100
 """Rows below which the screening split is too small for many trials to mean anything."""
 
-_OWN_METHODS: Final = (
-    Method.BOOST,
-    Method.BOOST_SOURCES,
-    Method.RESNET,
-    Method.RESNET_FINETUNE,
-    Method.BLEND,
-)
-_PUBLIC: Final = (
-    "formation_energy", "band_gap", "energy_per_atom", "volume_per_atom", "stability", "magnetic_moment",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class StudyTier:
-    """How much a study spends.
-
-    Attributes:
-        name: Name of the tier.
-        sources: Sources, unless others are named.
-        elemnets: How many of them get an ElemNet of their own; the joint network learns all.
-        methods: Methods, as far as the sources allow them.
-        ml_trials: Trials of each side on regressors.
-        dl_trials: Trials of each side on networks; more where there are more cells.
-        source_epochs: Epochs of the source networks.
-        epochs: Epochs of the target's networks.
-        min_steps: Steps that such a network has at least.
-        most_folds: Folds at most.
-        whole: Every method is computed in full; otherwise hopeless ones end early.
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    elemnets: int
-    methods: tuple[Method, ...]
-    ml_trials: int
-    dl_trials: int
-    source_epochs: int
-    epochs: int
-    min_steps: int
-    most_folds: int = 10
-    whole: bool = False
-
-
-_ALL: Final = (*PAPER_METHODS, *_OWN_METHODS)
-TIERS: Final = {
-    tier.name: tier
-    for tier in (
-        StudyTier(
-            "trial", ("seebeck_p",), 1,
-            (Method.BASE, Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BLEND), 8, 1, 6, 10, 300, 5,
-        ),
-        StudyTier("quick", ("formation_energy",), 1, _ALL, 12, 6, 10, 10, 300),
-        StudyTier("standard", _PUBLIC, 2, _ALL, 12, 10, 20, 10, 300),
-        StudyTier("full", _PUBLIC, 6, _ALL, 48, 48, 20, 12, 500, whole=True),
-    )
-}  # fmt: skip
-"""From the least to the most. ``trial`` needs no download: its source comes with an installed package."""
+_MANY_TARGETS: Final = 8
+_EMBEDDED_ROWS: Final = 9_000
+_USUAL_SOURCE_ROWS: Final = 100_000
+_PRUNING: Final = {"rows": 2000, "steps": 150, "after_screening": 2, "after_first_fold": 2, "margin": 0.05}
+_SCHEDULE: Final = {
+    "weight_decay": 0.01,
+    "schedule": "cosine",
+    "warmup_fraction": 0.1,
+    "dropout": 0.0,
+    "patience": None,
+    "restore_best": False,
+}
 
 
 def study_values(
@@ -88,9 +56,8 @@ def study_values(
     rows: Mapping[str, int] | int,
     sources: Sequence[str] | None = None,
     *,
-    tier: str = "quick",
+    tier: str = Effort.QUICK,
     title: str | None = None,
-    protocol: str = "strict",
     seed: int = DEFAULT_SEED,
 ) -> dict[str, Any]:
     """Plain values of a configuration that :func:`crossprop.config.parse_params` accepts.
@@ -100,15 +67,15 @@ def study_values(
         targets: Keys of its targets.
         rows: Rows to learn from, of each target or of all alike.
         sources: Keys of its sources; those of the tier if ``None``. Without any, transfer methods are left out.
-        tier: One of :data:`TIERS`.
-        title: What the report is headed with.
-        protocol: Which training rows are kept; ``strict`` drops those whose composition is held out.
+        tier: One of :data:`crossprop.estimator.budget.STUDIES`.
+        title: Heading of the report.
         seed: Seed of all draws.
 
     Raises:
         ConfigError: The tier is unknown, there are no targets, or they repeat.
     """
-    chosen = find_tier(tier)
+    effort = study_effort(tier)
+    chosen = STUDIES[effort]
     if not targets:
         raise ConfigError(
             "A study needs a target. Name one with --target, as 'crossprop data list' shows them."
@@ -120,12 +87,16 @@ def study_values(
     methods = [m for m in chosen.methods if wanted or m.side is not Side.TRANSFER]
     elemnets = wanted[: chosen.elemnets if sources is None else max(2, chosen.elemnets)]
     joint = any(m.uses_joint for m in methods)
-    folds = {target: folds_of(n, chosen) for target, n in counts.items()}
+    folds = {target: folds_for(n, effort, chosen.most_folds) for target, n in counts.items()}
     usual = max(set(folds.values()), key=list(folds.values()).count)
+    whole = effort is Effort.FULL
+    enough = [target for target, n in counts.items() if n >= 500]
+    source_recipe = {"epochs": chosen.source_epochs, "batch_size": 512, **_SCHEDULE}
+    recipe = {"epochs": chosen.epochs, "batch_size": 256, "min_steps": chosen.min_steps, "min_batches": 16}
     study: dict[str, Any] = {
         "name": name,
         "title": title or f"{', '.join(targets)}: own data",
-        "protocol": protocol,
+        "protocol": "strict",
         "seed": seed,
         "edition": "open",
         "targets": list(targets),
@@ -137,218 +108,231 @@ def study_values(
         "representations": ["elemental_fractions", "physical_attributes"],
         "folds": usual,
         "folds_by_target": {target: n for target, n in folds.items() if n != usual},
-        "budget": _budget(chosen, methods, len(elemnets), min(counts.values())),
-        "fidelity": None
-        if chosen.whole
-        else {"rows": 2000, "steps": 150, "after_screening": 2, "after_first_fold": 2, "margin": 0.05},
-        "learning_curve": _learning_curve(chosen, counts),
-        "pretrain": _source_recipe(chosen, 0.001),
-        "joint_pretrain": _source_recipe(chosen, 0.002) if joint else None,
-        "scratch": _recipe(chosen, 0.001),
-        "transfer": _recipe(chosen, 0.0005),
+        "budget": _trials(chosen, methods, len(elemnets), min(counts.values()))
+        | {"seconds": 86_400 if whole else 7_200},
+        "fidelity": None if whole else dict(_PRUNING),
+        "learning_curve": {"targets": enough[:8], "shares": [0.1, 0.25, 0.5]} if whole and enough else None,
+        "pretrain": source_recipe | {"learning_rate": 0.001},
+        "joint_pretrain": source_recipe | {"learning_rate": 0.002} if joint else None,
+        "scratch": recipe | {"learning_rate": 0.001} | _SCHEDULE,
+        "transfer": recipe | {"learning_rate": 0.0005} | _SCHEDULE,
     }
     return {"study": study, "search": default_search()}
 
 
-def find_tier(name: str) -> StudyTier:
-    """A tier by name.
-
-    Raises:
-        ConfigError: There is none of this name.
-    """
-    if name not in TIERS:
-        raise ConfigError(f"{name!r} is no tier. Choose one of {', '.join(TIERS)}.")
-    return TIERS[name]
-
-
-def folds_of(rows: int, tier: StudyTier) -> int:
-    """Folds for so many rows to learn from."""
-    usual = next((folds for limit, folds in FOLDS_BY_ROWS if rows <= limit), 3)
-    return min(tier.most_folds, 10 if tier.whole else usual)
-
-
-def shards_of(targets: Sequence[str], most: int = 8) -> dict[str, list[str]]:
+def shards_of(targets: Sequence[str]) -> dict[str, list[str]]:
     """Targets shared out among stages; a stage keeps one pool of workers busy."""
-    if len(targets) <= most:
+    if len(targets) <= _MANY_TARGETS:
         return {"all": list(targets)}
-    size = max(most, -(-len(targets) // 8))
+    size = max(_MANY_TARGETS, -(-len(targets) // 8))
     parts = [list(targets[i : i + size]) for i in range(0, len(targets), size)]
     return {f"part_{i}": part for i, part in enumerate(parts, start=1)}
 
 
 def default_search() -> dict[str, Any]:
-    """The search spaces, as ``conf/search/default.yaml`` has them."""
+    """The search spaces; ``conf/search/default.yaml`` takes them from the same file."""
     text = files("crossprop.estimator").joinpath("search.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = yaml.safe_load(text)
     return values
 
 
-def _budget(tier: StudyTier, methods: Sequence[Method], elemnets: int, fewest: int) -> dict[str, Any]:
-    """Trials of each side: those of the tier, fewer on few rows, but one at least for every cell."""
-    trials = {Family.REGRESSOR: tier.ml_trials, Family.NETWORK: tier.dl_trials}
-    for family in trials:
-        if fewest < FEW_ROWS:
-            trials[family] = min(trials[family], 6)
-        for side in (Side.SCRATCH, Side.TRANSFER):
-            cells = sum(_points(m, elemnets) for m in methods if m.side is side and m.family is family)
-            trials[family] = max(trials[family], cells)
-    seconds = 86_400 if tier.whole else 7_200
-    return {"ml_trials": trials[Family.REGRESSOR], "dl_trials": trials[Family.NETWORK], "seconds": seconds}
-
-
-def _points(method: Method, elemnets: int) -> int:
-    """Cells of a method for one target."""
+def count_points(method: Method, elemnets: int) -> int:
+    """Cells of a method: the paper's scratch ones read two representations, its transfer ones every ElemNet."""
     if method in (Method.ML, Method.DL):
         return 2
-    return elemnets if method.side is Side.TRANSFER and not method.extension else 1
+    return max(elemnets, 1) if method.side is Side.TRANSFER and not method.extension else 1
 
 
-def _learning_curve(tier: StudyTier, rows: Mapping[str, int]) -> dict[str, Any] | None:
-    enough = [target for target, n in rows.items() if n >= 500]
-    return {"targets": enough[:8], "shares": [0.1, 0.25, 0.5]} if tier.whole and enough else None
+def most_cells(methods: Sequence[Method], family: Family, elemnets: int) -> int:
+    """Cells of a family on the side that has more of them: both sides get the trials that it needs."""
+    sides = [
+        sum(count_points(m, elemnets) for m in methods if m.side is side and m.family is family)
+        for side in (Side.SCRATCH, Side.TRANSFER)
+    ]
+    return max(1, *sides)
 
 
-def _source_recipe(tier: StudyTier, rate: float) -> dict[str, Any]:
-    return {"epochs": tier.source_epochs, "batch_size": 512, "learning_rate": rate} | _SCHEDULE
-
-
-def _recipe(tier: StudyTier, rate: float) -> dict[str, Any]:
-    steps = {"epochs": tier.epochs, "batch_size": 256, "min_steps": tier.min_steps, "min_batches": 16}
-    return steps | {"learning_rate": rate} | _SCHEDULE
-
-
-_SCHEDULE: Final = {
-    "weight_decay": 0.01,
-    "schedule": "cosine",
-    "warmup_fraction": 0.1,
-    "dropout": 0.0,
-    "patience": None,
-    "restore_best": False,
-}
-
-
-CORES: Final = 4
-ROWS_A_SECOND: Final = 12_000.0
-"""Rows that pretraining of an ElemNet passes in a second, on four cores."""
-
-JOINT_ROWS_A_SECOND: Final = 10_700.0
-STAGE_SECONDS: Final = 22.0
-"""What a stage costs that ``mlflow run`` starts: DVC, MLflow and the imports."""
-
-FIXED_SECONDS: Final = 75.0
-"""``fetch``, ``prepare``, ``featurize``, ``summarize`` and ``register`` on small data."""
-
-FEATURE_ROWS_A_SECOND: Final = 6_000.0
-_PREPARE_ROWS_A_SECOND: Final = 20_000.0
-_USUAL_SOURCE_ROWS: Final = 100_000
+def _trials(budget: StudyBudget, methods: Sequence[Method], elemnets: int, fewest: int) -> dict[str, int]:
+    """Trials of each side: those of the tier, fewer on few rows, but one at least for every cell."""
+    most = 6 if fewest < FEW_ROWS else max(budget.ml_trials, budget.dl_trials)
+    return {
+        "ml_trials": max(min(budget.ml_trials, most), most_cells(methods, Family.REGRESSOR, elemnets)),
+        "dl_trials": max(min(budget.dl_trials, most), most_cells(methods, Family.NETWORK, elemnets)),
+    }
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Wall time in seconds, downloads not counted.
+class NewStudy:
+    """A study that is ready to be written, with the rows to learn from of each target and the bytes to fetch first."""
 
-    Attributes:
-        data: Preparing tables and matrices, writing report and registry.
-        sources: Pretraining.
-        targets: Tuning, cross-validation and hold-out.
+    values: dict[str, Any]
+    params: Params
+    rows: dict[str, int]
+    estimate: Estimate
+    to_fetch: int
+    tier: str
+
+
+def plan_study(
+    catalog: Catalog,
+    name: str,
+    targets: Sequence[str],
+    sources: Sequence[str] | None,
+    raw_root: Path,
+    *,
+    tier: str | None = None,
+    minutes: float | None = None,
+    title: str | None = None,
+    seed: int = DEFAULT_SEED,
+) -> NewStudy:
+    """Choose methods and budgets for targets of the catalogue.
+
+    Sources are those of the tier if ``None``. The tier is the most thorough one that fits into the minutes, or
+    ``quick`` if neither is given. ``raw_root`` is the folder of fetched files.
+
+    Raises:
+        ConfigError: The tier is unknown, nothing fits into the time, or the study is impossible.
+        UnknownPropertyError: A target or source is unknown.
     """
-
-    data: float
-    sources: float
-    targets: float
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return self.data + self.sources + self.targets
-
-
-def estimate(params: Params, rows: Mapping[str, int], source_rows: Mapping[str, int]) -> Estimate:
-    """Estimate what a study costs; expect it to be off by a factor of 1.5 either way.
-
-    Args:
-        params: The configuration.
-        rows: Rows to learn from of each target.
-        source_rows: Compositions of each source.
-    """
-    study, cores = params.study, params.compute.workers or usable_cores()
-    sizes = {source: source_rows.get(source, _USUAL_SOURCE_ROWS) for source in study.sources}
-    sources = sum(study.pretrain.epochs * sizes[s] for s in study.elemnet_sources) / ROWS_A_SECOND
-    for names in study.joint.values():
-        assert study.joint_pretrain is not None  # the configuration guarantees it beside a joint network
-        union = max(sizes[s] for s in names) + 0.2 * (
-            sum(sizes[s] for s in names) - max(sizes[s] for s in names)
+    if tier is not None and minutes is not None:
+        raise ConfigError("Give --tier or --minutes, not both.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
+        raise ConfigError(f"{name!r} is no name of a study: use small letters, digits and underscores.")
+    if sources is not None and not sources:
+        raise ConfigError(
+            "A study transfers from one source at least. Name one, or learn with 'crossprop fit'."
         )
-        sources += study.joint_pretrain.epochs * union / JOINT_ROWS_A_SECOND
-    stages = len(study.elemnet_sources) + len(study.joint) + len(study.shards)
-    with_attributes = sum(rows.values()) + (sum(sizes.values()) if study.joint else 0)
-    data = (
-        FIXED_SECONDS
-        + STAGE_SECONDS * stages
-        + with_attributes / FEATURE_ROWS_A_SECOND
-        + sum(sizes.values()) / _PREPARE_ROWS_A_SECOND
+    goals = [_with_role(catalog, target, Role.TARGET) for target in targets]
+    given = None if sources is None else [_with_role(catalog, source, Role.SOURCE).key for source in sources]
+    rows = {entry.key: learning_rows(catalog, entry) for entry in goals}
+    heading = ", ".join(entry.description.split(",")[0].strip() for entry in goals[:4])
+    heading += f" and {len(goals) - 4} more" if len(goals) > 4 else ""
+
+    keys = [entry.key for entry in goals]
+
+    def planned(tier: str) -> NewStudy:
+        values = study_values(name, keys, rows, given, tier=tier, title=title or heading, seed=seed)
+        params = parse_params(values, f"study {name}")
+        study = params.study
+        sizes = {source: _source_rows(catalog.property(source)) for source in study.sources}
+        pinned = catalog.pinned_files([*study.targets, *study.sources], study.edition)
+        wanted = [f for f in pinned if f.folder is None and not (raw_root / f.relative_path).is_file()]
+        to_fetch = sum(f.size or 0 for f in wanted)
+        return NewStudy(values, params, rows, estimate_study(params, rows, sizes), to_fetch, tier)
+
+    if minutes is None:
+        return planned(tier or Effort.QUICK)
+    plans = [planned(effort) for effort in STUDIES]
+    fitting = [plan for plan in plans if plan.estimate.total <= 60 * minutes]
+    if not fitting:
+        least = min(plans, key=lambda plan: plan.estimate.total)
+        raise ConfigError(
+            f"No tier fits into {minutes:g} minutes: the least, {least.tier}, takes about "
+            f"{least.estimate.total / 60:.0f}. Give more, or learn from the file alone with 'crossprop fit'."
+        )
+    return fitting[-1]
+
+
+def write_study(study: NewStudy, folder: Path = STUDIES_FOLDER, replace: bool = False) -> Path:
+    """Write the study where Hydra finds it.
+
+    Raises:
+        ConfigError: There is one of this name, or no such folder.
+    """
+    name = study.params.study.name
+    path = folder / f"{name}.yaml"
+    if not folder.is_dir():
+        raise ConfigError(f"There is no folder {folder}. Run this in the project's root.")
+    if path.exists() and not replace:
+        raise ConfigError(f"{path} exists. Replace it with --replace, or choose another name.")
+    targets = ", ".join(f"{target} ({n:,} rows to learn from)" for target, n in study.rows.items())
+    head = (
+        f"# Written by `crossprop study new` (tier {study.tier}) for {targets}.\n"
+        f"# Run it with `dvc exp run -S study={name}`; change what you like.\n"
     )
-    worker = sum(target_seconds(study, target, rows[target]) for target in study.targets)
-    return Estimate(data, sources * CORES / cores, 1.15 * worker / cores)
+    text = yaml.safe_dump(
+        study.values["study"], sort_keys=False, width=110, allow_unicode=True, default_flow_style=None
+    )
+    with atomic_file(path) as draft:
+        draft.write_text(head + text, encoding="utf-8")
+    return path
 
 
-def target_seconds(study: StudyConfig, target: str, rows: int) -> float:
-    """Worker seconds of one target."""
-    folds, halving = study.folds_of(target), study.fidelity
-    fitted: dict[Method, float] = {
-        m: _fit_seconds(study, m, rows * (folds - 1) / folds) for m in study.methods
-    }
-    screened = {m: fitted[m] if halving is None else _screening_seconds(m, rows) for m in study.methods}
-    seconds = 0.0
-    for side in (Side.SCRATCH, Side.TRANSFER):
-        for family, trials in (
-            (Family.REGRESSOR, study.budget.ml_trials),
-            (Family.NETWORK, study.budget.dl_trials),
-        ):
-            methods = [m for m in study.methods if m.side is side and m.family is family]
-            points = {m: len(study.points(m)) for m in methods}
-            for method in methods:
-                share = trials * points[method] / sum(points.values())
-                seconds += share * screened[method]
-                kept = points[method] if halving is None and side is Side.SCRATCH else 1
-                seconds += fitted[method] * kept * folds * (1.0 if halving is None else _SURVIVES[method])
-    return seconds
+def explain(study: NewStudy) -> str:
+    """What the study would compute, and how long that takes."""
+    config, spent = study.params.study, study.estimate
+    cells = sum(len(config.points(method)) for method in config.methods)
+    total, data, sources, targets = (
+        f"{seconds / 60:.0f}" for seconds in (spent.total, spent.data, spent.sources, spent.targets)
+    )
+    rows = [f"{t}: {n:,} rows to learn from, {config.folds_of(t)} folds" for t, n in study.rows.items()]
+    lines = [
+        f"study     {config.name}, tier {study.tier}, protocol {config.protocol}",
+        f"targets   {'; '.join(rows)}",
+        f"sources   {', '.join(config.sources)} (freed of the targets' compositions); "
+        f"ElemNet for {', '.join(config.elemnet_sources)}"
+        + ("; joint network of all" if config.joint else ""),
+        f"methods   {', '.join(config.methods)}: {cells} cells a target, "
+        + ("weak cells are pruned early" if config.fidelity else "every one in full"),
+        f"trials    {config.budget.ml_trials} on regressors, {config.budget.dl_trials} on networks, a side and target",
+        f"time      about {total} minutes on {usable_cores()} cores: data and report {data}, "
+        f"source networks {sources}, targets {targets} (may be off by half)",
+    ]
+    if study.to_fetch:
+        lines.append(f"download  {study.to_fetch / 1e6:.0f} MB first")
+    if min(study.rows.values()) < FEW_ROWS:
+        lines.append(
+            f"note      fewer than {FEW_ROWS} rows: differences between methods will mostly be noise"
+        )
+    return "\n".join(lines)
 
 
-_SURVIVES: Final = {
-    **dict.fromkeys(Method, 0.9),
-    Method.DL: 0.45,
-    Method.ML_FEATEXTR: 0.1,
-    Method.DL_FEATEXTR: 0.1,
-    Method.FREEZING: 0.1,
-    Method.BOOST_SOURCES: 0.7,
-}
-"""Share of the folds that a method had on average where hopeless cells end early (`jarvis`, tier `quick`)."""
+def studies_naming(key: str, folder: Path = STUDIES_FOLDER) -> list[Path]:
+    """Studies that have a property among their targets or sources."""
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            continue
+        if isinstance(values, dict) and key in [*values.get("targets", ()), *values.get("sources", ())]:
+            found.append(path)
+    return found
 
 
-def _screening_seconds(method: Method, rows: int) -> float:
-    """A trial on few rows and few steps."""
-    few = min(rows, 2_000) / 2_000
-    if method.family is Family.REGRESSOR:
-        return 0.4 + (0.7 if method in (Method.ML, Method.ML_FEATEXTR) else 1.6) * few
-    return 2.2 if method in (Method.RESNET, Method.RESNET_FINETUNE) else 5.5
+def learning_rows(catalog: Catalog, entry: PropertyEntry) -> int:
+    """Rows to learn from, as far as the catalogue or the user's files say.
+
+    Raises:
+        OwnFileError: A file of the user's data is missing.
+    """
+    if entry.embedded is not None:
+        return catalog.packages[entry.embedded.package].n_train
+    if entry.is_own:
+        return sum(_count_rows(Path(f.folder or "", f.path)) for f in entry.files if f.split != "test")
+    return int(0.9 * (entry.paper.data_size or entry.rows or 1_000))
 
 
-def _fit_seconds(study: StudyConfig, method: Method, rows: float) -> float:
-    """A fit on so many rows."""
-    if method.family is Family.REGRESSOR:
-        return 0.4 + rows * (0.0015 if method in (Method.ML, Method.ML_FEATEXTR) else 0.0006)
-    if method.family is not Family.NETWORK:
-        return 0.0
-    recipe = study.transfer if method.side is Side.TRANSFER else study.scratch
-    batch = _batch(recipe, rows)
-    steps = max(recipe.min_steps, recipe.epochs * rows / batch)
-    a_step = 0.038 + 0.045 * batch / 256
-    return 1.0 + steps * a_step * (0.4 if method in (Method.RESNET, Method.RESNET_FINETUNE) else 1.0)
+def _count_rows(path: Path) -> int:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return sum(1 for _ in csv.reader(stream)) - 1
+    except OSError as error:
+        raise OwnFileError(
+            f"{path} cannot be read: {error.strerror}. Bring it back with 'dvc checkout' (or 'dvc pull'), or add "
+            "the data with --replace."
+        ) from None
 
 
-def _batch(recipe: Recipe, rows: float) -> float:
-    batch = float(recipe.batch_size)
-    while batch > 16 and rows / batch < recipe.min_batches:
-        batch /= 2
-    return batch
+def _source_rows(entry: PropertyEntry) -> int:
+    """Compositions of a source, roughly."""
+    return _EMBEDDED_ROWS if entry.key in EMBEDDED else entry.rows or _USUAL_SOURCE_ROWS
+
+
+def _with_role(catalog: Catalog, name: str, role: Role) -> PropertyEntry:
+    entry = catalog.property(name)
+    if role not in entry.roles:
+        raise ConfigError(
+            f"{entry.key!r} is no {role} ('crossprop data list --role {role}' shows those that are)."
+        )
+    return entry

@@ -59,7 +59,7 @@ def write_features(
     """Compute and store the feature matrices of one prepared property.
 
     Every matrix is a float32 file ``<representation>.npy`` that appears whole or not at all. All
-    are computed before the first is written. Standardisation is left to whoever knows the training rows.
+    are computed before the first is written. Features are not standardised.
 
     Args:
         frame: Prepared rows with a column ``formula``; row order is kept.
@@ -169,7 +169,7 @@ def _matrix(
         names = FRACTION_NAMES if representation is Representation.ELEMENTAL_FRACTIONS else ATTRIBUTE_NAMES
         raise DataError(
             f"{names[column]!r} of row {row} of {origin} is {matrix[row, column]}; "
-            "features must be finite numbers. Mend or drop the row."
+            "features must be finite numbers. Correct or drop the row."
         )
     return matrix
 

@@ -1,8 +1,8 @@
-"""The model as it is used: values with intervals, a word on the domain, and the evidence behind both."""
+"""A saved model in use: values with conformal intervals, applicability domain, and nearest neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,15 @@ from typing import Any, Protocol, Self
 import numpy as np
 import pandas as pd
 
-from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.data.compositions import ELEMENTS, formula_warnings, fraction_matrix
 from crossprop.errors import FormulaError, ModelFormatError, ShapeMismatchError
+from crossprop.models.saved import load_predictor
 from crossprop.uncertainty.conformal import Calibration
 from crossprop.uncertainty.evidence import Coverage, KnownValues, judge, measured_coverage, read_evidence
 
 
 class SavedEnsemble(Protocol):
-    """What gives the values: ``crossprop.models.saved.load_predictor``'s or the compiled one."""
+    """What gives the values, such as :class:`crossprop.models.ensemble.Ensemble`."""
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -38,7 +39,7 @@ class Predictions:
         value: In the property's unit, shape (n,).
         lower: Lower end of the interval, shape (n,).
         upper: Upper end of the interval, shape (n,).
-        in_domain: Whether the model may know, shape (n,), bool.
+        in_domain: Whether the composition lies in the applicability domain, shape (n,), bool.
         note: Why not, and whether the value lies beyond all known ones; or an empty text; n of them.
     """
 
@@ -83,41 +84,19 @@ class ServedModel:
     calibration: Calibration | None = None
 
     @classmethod
-    def load(
-        cls,
-        folder: Path | str,
-        *,
-        compiled: bool = True,
-        cache: Path | None = None,
-        threads: int | None = None,
-        compile_apart: Callable[[], None] | None = None,
-    ) -> Self:
-        """Load a saved ensemble with its evidence.
+    def load(cls, folder: Path | str, *, threads: int | None = None) -> Self:
+        """Load a saved model with its evidence.
 
         Args:
-            folder: Saved ensemble.
-            compiled: Predict with ONNX Runtime; otherwise with the saved networks and regressors themselves.
-            cache: Where compiled files are kept.
-            threads: Threads of one prediction.
-            compile_apart: Has another process compile it into the cache, where that has not been done.
+            folder: Saved model.
+            threads: Threads of one prediction; by default one for each core.
 
         Raises:
-            ModelFormatError: The folder is no saved model, of another format, or damaged.
+            ModelFormatError: The folder is no saved model, of another format, or a file of it was changed or damaged.
+            DataError: The number of threads is less than one.
         """
         folder = Path(folder)
-        predictor: SavedEnsemble
-        if compiled:
-            try:
-                from crossprop.inference.compiled import load_compiled
-            except ImportError:
-                compiled = False
-            else:
-                predictor = load_compiled(folder, cache=cache, threads=threads, compile_apart=compile_apart)
-        if not compiled:
-            from crossprop.models.saved import load_predictor
-
-            predictor = load_predictor(folder)
-        return cls(predictor, folder, *(read_evidence(folder) or ()))
+        return cls(load_predictor(folder, threads), folder, *(read_evidence(folder) or ()))
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -142,7 +121,7 @@ class ServedModel:
 
         Args:
             fractions: Elemental fractions, shape (n, 86), float64.
-            intervals: Give intervals and the word on the domain, too.
+            intervals: Give intervals and the domain, too.
 
         Raises:
             ShapeMismatchError: The fractions are of another shape.
@@ -262,7 +241,7 @@ def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataF
     Returns:
         One row per formula, columns ``value, lower, upper`` (in the property's unit, the interval with the
         coverage that ``model.json`` states), ``in_domain`` and ``note`` (why the composition lies outside the
-        training domain, and whether the value lies beyond all known ones; or an empty text).
+        training domain, whether the value lies beyond all known ones, and what may be wrong with the formula).
 
     Raises:
         FormulaError: There is no formula, or one is none; the message names the row, counted from 0.
@@ -272,7 +251,12 @@ def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataF
     if not rows:
         raise FormulaError("The input holds no rows. Give at least one formula, such as 'NaCl'.")
     predicted = model.predict(fraction_matrix(rows, where="the input"))
-    return pd.DataFrame({column: getattr(predicted, column) for column in OUTPUT_COLUMNS})
+    frame = pd.DataFrame({column: getattr(predicted, column) for column in OUTPUT_COLUMNS})
+    frame["note"] = [
+        "; ".join(filter(None, (*formula_warnings(formula), note)))
+        for formula, note in zip(rows, frame["note"], strict=True)
+    ]
+    return frame
 
 
 def formulas_of(model_input: object) -> list[object]:

@@ -23,7 +23,7 @@ class FormulaModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the ensemble and its evidence from the model's artifacts."""
-        self._model = ServedModel.load(context.artifacts[ARTIFACT], compiled=False)
+        self._model = ServedModel.load(context.artifacts[ARTIFACT])
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -1,20 +1,23 @@
-"""A fitted model: representation in, values in the property's unit out; saved without pickle."""
+"""A fitted model: from a representation to values in the property's unit; saved without pickle."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from crossprop.errors import ModelFormatError, ShapeMismatchError
+from crossprop.models.portable import Network, load_arrays, portable_regressor, save_arrays, standardised
 from crossprop.models.target_transform import TargetTransform
-from crossprop.models.transfer import load_network
 
 Kind = Literal["base", "regressor", "network"]
+ARRAYS_FILE = "member.npz"
+SCALING_FILE = "scaling.npy"
+"""Lies beside a network that takes standardised inputs."""
 CHUNK = 2048
 """Rows a network sees at once: bounds the memory of its activations."""
 
@@ -58,7 +61,8 @@ class FittedModel:
 
     Attributes:
         kind: What stands in ``body``.
-        body: A number (base), a scikit-learn estimator, or a Keras network.
+        body: A number (base); a scikit-learn estimator or its portable form; or a Keras network, once loaded a
+            :class:`~crossprop.models.portable.Network`.
         transform: Scale in which the body predicts; ``None`` for the base.
         scaling: Shape (2, n_features): mean and deviation that a network's inputs are standardised by, or ``None``.
     """
@@ -78,37 +82,54 @@ class FittedModel:
             return np.full(len(features), float(self.body))
         if not len(features):
             return np.zeros(0)
+        if self.kind == "network" and not isinstance(self.body, Network):
+            scaled = features if self.scaling is None else standardised(features, self.scaling)
+            return self.in_unit(network_output(self.body, scaled))
+        return self.in_unit(np.asarray(self.body.predict(features)).ravel())
+
+    def in_unit(self, predicted: np.ndarray) -> np.ndarray:
+        """What the body predicted, in the property's unit."""
         assert self.transform is not None
-        if self.kind == "regressor":
-            return self.transform.inverse(np.asarray(self.body.predict(features)).ravel())
-        scaled = features if self.scaling is None else standardised(features, self.scaling)
-        return self.transform.inverse(network_output(self.body, scaled))
+        return self.transform.inverse(predicted)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest value that it can predict, in the property's unit."""
+        if self.kind == "base":
+            return float(self.body), float(self.body)
+        low, high = self.in_unit(np.array([-np.inf, np.inf])).tolist()
+        return low, high
 
     def save(self, folder: Path) -> None:
-        """Write the model into an existing or new folder."""
+        """Write the model into an existing or new folder: ``member.json`` and the arrays or the file of its body.
+
+        Regressors are stored in their portable form; those that have none (nearest neighbours) with skops.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         note: dict[str, Any] = {
             "kind": self.kind,
-            "transform": None if self.transform is None else self.transform.as_dict(),
+            "transform": None if self.transform is None else asdict(self.transform),
             "standardised": self.scaling is not None,
         }
         if self.kind == "base":
             note["value"] = float(self.body)
-        elif self.kind == "regressor":
+        elif self.kind == "network":
+            save_network(self.body, folder / "network.keras")
+        elif (portable := portable_regressor(self.body)) is not None:
+            note["form"] = type(portable).__name__.lower()
+            save_arrays(portable, folder / ARRAYS_FILE)
+        else:
             import skops.io
 
-            skops.io.dump(
-                self.body, folder / "regressor.skops", compression=zipfile.ZIP_DEFLATED, compresslevel=1
-            )
-        else:
-            save_network(self.body, folder / "network.keras")
+            path = folder / "regressor.skops"
+            skops.io.dump(self.body, path, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
         if self.scaling is not None:
-            np.save(folder / "scaling.npy", self.scaling, allow_pickle=False)
+            np.save(folder / SCALING_FILE, self.scaling, allow_pickle=False)
         (folder / "member.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> FittedModel:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, here or in an earlier version; neither needs Keras.
 
         Raises:
             ModelFormatError: A file is missing, damaged, or holds a type outside :data:`TRUSTED_TYPES`.
@@ -116,20 +137,22 @@ class FittedModel:
         try:
             note = json.loads((folder / "member.json").read_text(encoding="utf-8"))
             transform = None if note["transform"] is None else TargetTransform(**note["transform"])
-            scaling = np.load(folder / "scaling.npy", allow_pickle=False) if note["standardised"] else None
+            scaling = np.load(folder / SCALING_FILE, allow_pickle=False) if note["standardised"] else None
             kind = note["kind"]
             body: Any
             if kind == "base":
-                body = note["value"]
+                body = float(note["value"])
+            elif kind == "network":
+                body = Network.read(folder / "network.keras", scaling)
+            elif kind == "regressor" and "form" in note:
+                body = load_arrays(note["form"], folder / ARRAYS_FILE)
             elif kind == "regressor":
                 body = _load_regressor(folder / "regressor.skops")
-            elif kind == "network":
-                body = load_network(folder / "network.keras")
             else:
                 raise ModelFormatError(
                     f"{folder}/member.json names the kind {kind!r}, which this version cannot load."
                 )
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ModelFormatError(
                 f"{folder} holds no complete model: {error}. Register or pull it again."
             ) from error
@@ -155,11 +178,6 @@ def network_outputs(network: Any, features: np.ndarray) -> np.ndarray:
     return np.concatenate(outputs)
 
 
-def standardised(features: np.ndarray, scaling: np.ndarray) -> np.ndarray:
-    """Features minus their mean over their deviation, cut at ten deviations, float32."""
-    return np.clip((np.asarray(features, np.float32) - scaling[0]) / scaling[1], -10, 10).astype(np.float32)
-
-
 def save_network(network: Any, path: Path) -> None:
     """Save the architecture and weights of a network, without its optimizer."""
     import keras
@@ -173,4 +191,5 @@ def _load_regressor(path: Path) -> Any:
     strange = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
     if strange:
         raise ModelFormatError(f"{path} holds {', '.join(sorted(strange))}, which crossprop does not trust.")
-    return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    estimator = skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    return portable_regressor(estimator) or estimator

@@ -1,248 +1,235 @@
-"""Ensembles of regression trees as three flat arrays; :mod:`crossprop.models.trees` walks them.
+"""Ensembles of regression trees as one array of nodes that NumPy walks.
 
-The answers are those of scikit-learn: float32 features are compared with thresholds that are rounded down to
-float32, which decides every comparison as the float64 threshold does, and the leaves keep their float64 values.
+Rows take the same way as in scikit-learn: float32 features are compared with thresholds that are rounded down to
+float32, which decides every comparison as the float64 threshold does. The values of the leaves are rounded to float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossprop.errors import ModelFormatError
 
-FEATURE_BITS = 11
-MAX_FEATURES = (1 << FEATURE_BITS) - 1
-BLOCK = 32_768
+NODE = np.dtype([("value", "f4"), ("link", "u4")])
+"""A node: its threshold, and the distance to the left child (the right one follows it) above 1 + the feature compared.
+
+A leaf holds its value, the distance 0, and column 0, which is minus infinity for every row: a walk stays there.
+Eight bytes, since a walk spends its time on fetching nodes.
+"""
+COLUMN_BITS = 11
+_COLUMN = (1 << COLUMN_BITS) - 1
+BLOCK = 16_384
 """Pairs of tree and row that are walked at once: their few arrays stay in a core's cache."""
-
 _COMPACT_EVERY = 4
-"""Levels after which pairs that have reached a leaf are set aside."""
-
-_HALF = np.uint64(32)
+"""Levels after which the pairs that have reached a leaf are set aside."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Features column by column: near the roots many rows compare few columns, which then stay in a core's cache.
-
-    A leaf compares a further column that is below everything: who is there stays there.
+class Trees:
+    """The trees of one regressor.
 
     Attributes:
-        values: The columns one after the other, each ``1 << bits`` long.
-        rows: Rows that are filled.
-        bits: Says how long a column is.
-    """
-
-    values: NDArray[np.float32]
-    rows: int
-    bits: int
-
-    @classmethod
-    def of(cls, features: np.ndarray) -> Self:
-        """Arrange features of shape (n, n_features), n at least 1."""
-        rows, width = features.shape
-        bits = (rows - 1).bit_length()
-        columns = np.full((width + 1, 1 << bits), -np.inf, dtype=np.float32)
-        columns[:-1, :rows] = features.T
-        return cls(columns.ravel(), rows, bits)
-
-
-def leaves_reached(
-    nodes: NDArray[np.uint64], roots: NDArray[np.int64], columns: Columns
-) -> NDArray[np.uint32]:
-    """Number of the leaf that each row reaches in each tree.
-
-    Args:
-        nodes: As ``crossprop.models.trees.PackedTrees`` has them.
+        nodes: Shape (n_nodes,), of type :data:`NODE`.
         roots: Number of each tree's root, and its depth, shape (n_trees, 2).
-        columns: The rows.
-
-    Returns:
-        Shape (n_trees, n_rows).
-    """
-    places = np.repeat(roots[:, 0], columns.rows)
-    row = np.tile(np.arange(columns.rows), len(roots))
-    reached = np.empty(len(places), dtype=np.uint32)
-    pairs: NDArray[np.intp] | None = None  # all of them, in order
-    for level in range(int(roots[:, 1].max()) + 1):
-        # "clip" checks nothing twice; every number is within bounds
-        words = nodes.take(places, mode="clip")
-        high = (words >> _HALF).view(np.int64)
-        at = high & MAX_FEATURES
-        at <<= columns.bits
-        at += row
-        right = columns.values.take(at, mode="clip") > words.view(np.float32)[::2]
-        high >>= FEATURE_BITS  # the distance to the left child; 0 for a leaf
-        if level % _COMPACT_EVERY == _COMPACT_EVERY - 1:
-            walking = np.flatnonzero(high)
-            if len(walking) < 0.8 * len(places):
-                resting = np.flatnonzero(high == 0)
-                low = words.view(np.uint32)[::2]
-                reached[resting if pairs is None else pairs[resting]] = low[resting]
-                pairs = walking if pairs is None else pairs[walking]
-                places, row, high, right = places[walking], row[walking], high[walking], right[walking]
-        places += high
-        places += right
-        if not len(places):
-            return reached.reshape(len(roots), columns.rows)
-    low = nodes.take(places).view(np.uint32)[::2]
-    reached[slice(None) if pairs is None else pairs] = low
-    return reached.reshape(len(roots), columns.rows)
-
-
-Reduction = Literal["mean", "sum", "weighted_median"]
-
-FOREST = ("nodes", "roots", "leaves")
-"""The arrays that regressors share which lie beside each other, together with all their roots."""
-
-_MAX_DISTANCE = (1 << (32 - FEATURE_BITS)) - 1
-_LOW = np.uint64(0xFFFFFFFF)
-
-
-@dataclass(frozen=True)
-class Tree:
-    """One tree as its library stores it, node by node, the root first.
-
-    Attributes:
-        left: Number of the child for values up to the threshold, shape (n_nodes,); anything for a leaf.
-        right: Number of the other child, same shape.
-        leaf: Whether a node is a leaf, same shape.
-        feature: Column that a node compares, same shape; anything for a leaf.
-        threshold: Float64, same shape; anything for a leaf.
-        value: Float64, same shape: what a leaf predicts.
+        scale: Factor of the sum of the trees' answers: 1 / n_trees for a mean.
+        constant: Added to that.
+        weights: Weights of the trees where the answer is their weighted median instead, shape (n_trees,); else empty.
     """
 
-    left: NDArray[np.integer]
-    right: NDArray[np.integer]
-    leaf: NDArray[np.bool_]
-    feature: NDArray[np.integer]
-    threshold: NDArray[np.float64]
-    value: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class PackedTrees:
-    """Trees of one regressor.
-
-    Attributes:
-        nodes: Shape (n_nodes,), uint64. The low half is the threshold (float32), or the number of a leaf; of the high
-            half 11 bits are the feature and 21 the distance to the left child, beside which the right one lies.
-        roots: Shape (n_trees, 2): number of each tree's root, and its depth.
-        leaves: Shape (n_leaves,), float64.
-        n_features: Width of the representation.
-        reduction: How the trees' answers become one.
-        constant: Start of the sum.
-        weights: Weights of the trees in the median, shape (n_trees,); empty otherwise.
-    """
-
-    nodes: NDArray[np.uint64]
+    nodes: NDArray[np.void]
     roots: NDArray[np.int64]
-    leaves: NDArray[np.float64]
-    n_features: int
-    reduction: Reduction
-    constant: float
+    scale: NDArray[np.float64]
+    constant: NDArray[np.float64]
     weights: NDArray[np.float64]
-
-    @classmethod
-    def pack(
-        cls,
-        trees: list[Tree],
-        n_features: int,
-        reduction: Reduction,
-        constant: float = 0.0,
-        weights: NDArray[np.float64] | None = None,
-    ) -> PackedTrees:
-        """Lay the trees out level by level.
-
-        Raises:
-            ModelFormatError: There are more features, or larger trees, than a node has room for.
-        """
-        if n_features > MAX_FEATURES:
-            raise ModelFormatError(
-                f"trees of {n_features} features cannot be packed (at most {MAX_FEATURES})."
-            )
-        nodes, roots, leaves = [], [], []
-        n_nodes = n_leaves = 0
-        for tree in trees:
-            packed, values, depth = _pack_one(tree, n_features, n_leaves)
-            nodes.append(packed)
-            leaves.append(values)
-            roots.append((n_nodes, depth))
-            n_nodes += len(packed)
-            n_leaves += len(values)
-        return cls(
-            np.concatenate(nodes),
-            np.array(roots, dtype=np.int64),
-            np.concatenate(leaves),
-            n_features,
-            reduction,
-            constant,
-            np.zeros(0) if weights is None else np.asarray(weights, dtype=np.float64),
-        )
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predictions for finite features of shape (n, n_features), shape (n,), float64."""
-        if not len(features):
-            return np.zeros(0)
-        columns = Columns.of(features)
-        step = max(1, BLOCK // len(features))
-        pieces = [self.roots[start : start + step] for start in range(0, len(self.roots), step)]
-        return self._reduced(leaves_reached(self.nodes, roots, columns) for roots in pieces)
+        return predict_together([self], features)[0]
 
-    def _reduced(self, reached: Iterable[NDArray[np.uint32]]) -> np.ndarray:
-        """The answer for each row from the leaves that the rows reach, some trees at a time."""
-        if self.reduction == "weighted_median":
-            return _weighted_median(
-                np.concatenate([self.leaves.take(some) for some in reached]), self.weights
-            )
-        total: np.ndarray = np.array(self.constant)
-        for some in reached:
-            values = self.leaves.take(some)
-            values[0] += total
-            total = values.sum(axis=0)
-        predicted: np.ndarray = total / len(self.roots) if self.reduction == "mean" else total
+    def _reduced(self, answers: np.ndarray) -> np.ndarray:
+        """One answer for each row from those of the trees, shape (n_trees, n)."""
+        if len(self.weights):
+            return _weighted_median(answers, self.weights)
+        predicted: np.ndarray = answers.sum(axis=0) * self.scale + self.constant
         return predicted
 
 
-def beside_each_other(regressors: Sequence[PackedTrees]) -> list[PackedTrees]:
-    """The same regressors with their nodes and leaves in the same arrays, so that they can be walked together."""
-    nodes, leaves, moved = [], [], []
-    n_nodes = n_leaves = 0
-    for one in regressors:
-        own = one.nodes.copy()
-        own[own >> np.uint64(32 + FEATURE_BITS) == 0] += np.uint64(n_leaves)
-        nodes.append(own)
-        leaves.append(one.leaves)
-        moved.append(one.roots + np.array([n_nodes, 0]))
-        n_nodes, n_leaves = n_nodes + len(own), n_leaves + len(one.leaves)
-    if n_leaves > _LOW:
-        raise ModelFormatError(f"{n_leaves} leaves are more than nodes can name.")
-    all_nodes, all_leaves = np.concatenate(nodes), np.concatenate(leaves)
+def predict_together(regressors: Sequence[Trees], features: np.ndarray) -> list[np.ndarray]:
+    """Predictions of regressors with the same nodes: for few rows much faster than one after the other.
+
+    Args:
+        regressors: One, or several of :func:`merged`.
+        features: Finite features, shape (n, n_features).
+
+    Returns:
+        Each one's predictions, shape (n,), float64.
+    """
+    roots = np.concatenate([one.roots for one in regressors])
+    answers = _leaf_values(regressors[0].nodes, roots, np.asarray(features, np.float32))
+    ends = np.cumsum([len(one.roots) for one in regressors])[:-1]
+    return [one._reduced(own) for one, own in zip(regressors, np.split(answers, ends), strict=True)]
+
+
+def merged(regressors: Sequence[Trees]) -> list[Trees]:
+    """The same regressors with their nodes in one array, so that they can be walked together."""
+    nodes = np.concatenate([one.nodes for one in regressors])
+    starts = np.cumsum([0, *(len(one.nodes) for one in regressors)])
     return [
-        replace(one, nodes=all_nodes, roots=roots, leaves=all_leaves)
-        for one, roots in zip(regressors, moved, strict=True)
+        replace(one, nodes=nodes, roots=one.roots + np.array([start, 0]))
+        for one, start in zip(regressors, starts[:-1], strict=True)
     ]
 
 
-def predict_together(regressors: Sequence[PackedTrees], features: np.ndarray) -> list[np.ndarray]:
-    """Predictions of regressors that lie beside each other: for few rows faster than one after the other.
+def _leaf_values(nodes: np.ndarray, roots: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Value of the leaf that each row reaches in each tree, shape (n_trees, n)."""
+    n, width = features.shape
+    values = np.empty((len(roots), n))
+    if not n:
+        return values
+    # column by column: near the roots many rows compare few columns, which then stay in a core's cache
+    columns = np.full((width + 1, n), -np.inf, dtype=np.float32)
+    columns[1:] = features.T
+    step = max(1, BLOCK // n)
+    for start in range(0, len(roots), step):
+        some = roots[start : start + step]
+        reached = _walk(nodes, np.repeat(some[:, 0], n), int(some[:, 1].max()), columns)
+        values[start : start + step] = nodes.take(reached)["value"].reshape(len(some), n)
+    return values
 
-    Args:
-        regressors: From :func:`beside_each_other`.
-        features: Finite features, shape (n, n_features), n at least 1.
+
+def _walk(nodes: np.ndarray, places: np.ndarray, depth: int, columns: np.ndarray) -> np.ndarray:
+    """The leaves that are reached from the roots of all pairs of tree and row, in their order."""
+    n = columns.shape[1]
+    cells = columns.ravel()
+    row = np.tile(np.arange(n), len(places) // n)
+    reached = places.copy()
+    walking = np.arange(len(places))
+    for level in range(depth):
+        # "clip" checks nothing twice: every number is within bounds
+        node = nodes.take(places, mode="clip")
+        link = node["link"].astype(np.intp)
+        at = link & _COLUMN
+        at *= n
+        at += row
+        link >>= COLUMN_BITS
+        right = cells.take(at, mode="clip") > node["value"]
+        places += link
+        places += right
+        if level % _COMPACT_EVERY == _COMPACT_EVERY - 1:
+            moving = link > 0
+            if np.count_nonzero(moving) < 0.8 * len(places):
+                reached[walking] = places
+                walking, places, row = walking[moving], places[moving], row[moving]
+                if not len(places):
+                    break
+    reached[walking] = places
+    return reached
+
+
+def _weighted_median(answers: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted median of the trees' answers, shape (n_trees, n), as AdaBoost.R2 takes it (Drucker 1997)."""
+    order = np.argsort(answers.T, axis=1)
+    cumulated = np.cumsum(weights[order], axis=1)
+    middle = (cumulated >= 0.5 * cumulated[:, -1:]).argmax(axis=1)
+    rows = np.arange(answers.shape[1])
+    median: np.ndarray = answers.T[rows, order[rows, middle]]
+    return median
+
+
+_SINGLE = ("DecisionTreeRegressor", "ExtraTreeRegressor")
+
+
+def trees_of(estimator: Any) -> Trees | None:
+    """Translate a decision tree, random forest, extra trees, bagging or AdaBoost of trees, or histogram boosting.
+
+    Histogram boosting has no public access to its trees: this reads ``_predictors`` and ``_baseline_prediction``,
+    since its own ``predict`` takes sixty times as long for one row.
 
     Returns:
-        Each one's predictions, shape (n,).
+        Its trees, or ``None`` if it is of another kind.
+
+    Raises:
+        ModelFormatError: It is of such a kind, but has features that are not known here (categories, several outputs).
     """
-    roots = np.concatenate([one.roots for one in regressors])
-    reached = leaves_reached(regressors[0].nodes, roots, Columns.of(features))
-    ends = np.cumsum([len(one.roots) for one in regressors])[:-1]
-    return [one._reduced([own]) for one, own in zip(regressors, np.split(reached, ends), strict=True)]
+    name = type(estimator).__name__
+    if name in _SINGLE:
+        return _joined([_sklearn_tree(estimator)])
+    if name in ("ExtraTreesRegressor", "RandomForestRegressor"):
+        return _joined([_sklearn_tree(one) for one in estimator.estimators_])
+    if name == "HistGradientBoostingRegressor":
+        grown = [_histogram_tree(one.nodes) for (one,) in estimator._predictors]
+        return _joined(grown, scale=1.0, constant=float(np.ravel(estimator._baseline_prediction)[0]))
+    members = getattr(estimator, "estimators_", ())
+    if not len(members) or any(type(one).__name__ not in _SINGLE for one in members):
+        return None
+    if name == "BaggingRegressor":
+        pairs = zip(members, estimator.estimators_features_, strict=True)
+        return _joined([_sklearn_tree(one, used) for one, used in pairs])
+    if name == "AdaBoostRegressor":
+        weights = np.asarray(estimator.estimator_weights_, dtype=np.float64)[: len(members)]
+        return _joined([_sklearn_tree(one) for one in members], weights=weights)
+    return None
+
+
+Grown = tuple[NDArray[np.void], int]
+"""Nodes of one tree, level by level, and its depth."""
+
+
+def _joined(
+    trees: list[Grown], scale: float | None = None, constant: float = 0.0, weights: np.ndarray | None = None
+) -> Trees:
+    starts = np.cumsum([0, *(len(nodes) for nodes, _ in trees)])[:-1]
+    return Trees(
+        np.concatenate([nodes for nodes, _ in trees]),
+        np.column_stack([starts, [depth for _, depth in trees]]),
+        np.array(1 / len(trees) if scale is None else scale),
+        np.array(constant),
+        np.zeros(0) if weights is None else weights,
+    )
+
+
+def _sklearn_tree(estimator: Any, columns: Any = None) -> Grown:
+    tree = estimator.tree_
+    if tree.value.shape[1:] != (1, 1):
+        raise ModelFormatError(f"A tree of {tree.value.shape[1]} outputs has no portable form.")
+    leaf = tree.children_left < 0
+    feature = tree.feature if columns is None else np.asarray(columns)[np.where(leaf, 0, tree.feature)]
+    value = np.where(leaf, tree.value[:, 0, 0], tree.threshold)
+    return _by_level(tree.children_left, tree.children_right, leaf, feature, value)
+
+
+def _histogram_tree(nodes: np.ndarray) -> Grown:
+    if nodes["is_categorical"].any():
+        raise ModelFormatError("Boosted trees that compare categories have no portable form.")
+    leaf = nodes["is_leaf"].astype(bool)
+    value = np.where(leaf, nodes["value"], nodes["num_threshold"])
+    return _by_level(nodes["left"], nodes["right"], leaf, nodes["feature_idx"], value)
+
+
+def _by_level(
+    left: np.ndarray, right: np.ndarray, leaf: np.ndarray, feature: np.ndarray, value: np.ndarray
+) -> Grown:
+    """Lay out a tree level by level, siblings side by side; all arrays have one entry a node, the root first."""
+    levels = [np.zeros(1, dtype=np.int64)]
+    while len(inner := levels[-1][~leaf[levels[-1]]]):
+        levels.append(np.column_stack([left[inner], right[inner]]).ravel().astype(np.int64))
+    order = np.concatenate(levels)
+    place = np.empty(len(leaf), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    nodes = np.zeros(len(order), dtype=NODE)
+    ends = leaf[order]
+    distance = np.where(ends, 0, place[np.where(ends, 0, left[order])] - np.arange(len(order)))
+    column = np.where(ends, 0, feature[order].astype(np.int64) + 1)
+    if column.max() > _COLUMN or distance.max() >> (32 - COLUMN_BITS):
+        raise ModelFormatError(f"A tree of {len(order)} nodes or {column.max()} features is too large.")
+    nodes["value"] = np.where(ends, value[order], round_down(value[order]))
+    nodes["link"] = distance << COLUMN_BITS | column
+    return nodes, len(levels) - 1
 
 
 def round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -252,95 +239,3 @@ def round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
     above = rounded > values
     rounded[above] = np.nextafter(rounded[above], np.float32(-np.inf))
     return rounded
-
-
-def _pack_one(
-    tree: Tree, n_features: int, first_leaf: int
-) -> tuple[NDArray[np.uint64], NDArray[np.float64], int]:
-    """Nodes level by level with siblings side by side, values of the leaves, and the depth."""
-    levels = [np.zeros(1, dtype=np.int64)]
-    while len(inner := levels[-1][~tree.leaf[levels[-1]]]):
-        levels.append(np.stack([tree.left[inner], tree.right[inner]], axis=1).ravel().astype(np.int64))
-    order = np.concatenate(levels)
-    place = np.zeros(len(tree.leaf), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    leaf = tree.leaf[order]
-    distance = np.where(leaf, 0, place[np.where(leaf, 0, tree.left[order])] - np.arange(len(order)))
-    if distance.max() > _MAX_DISTANCE:
-        raise ModelFormatError(f"a tree of {len(order)} nodes is too large to be packed.")
-    words = np.empty((len(order), 2), dtype=np.uint32)
-    words[:, 0] = round_down(np.where(leaf, 0.0, tree.threshold[order])).view(np.uint32)
-    words[leaf, 0] = first_leaf + np.arange(leaf.sum())
-    feature = np.where(leaf, n_features, tree.feature[order])
-    words[:, 1] = distance.astype(np.uint32) << FEATURE_BITS | feature.astype(np.uint32)
-    return words.view(np.uint64).ravel(), tree.value[order[leaf]].astype(np.float64), len(levels) - 1
-
-
-def _weighted_median(answers: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted median of the trees' answers, shape (n_trees, n), as AdaBoost.R2 takes it (Drucker 1997)."""
-    order = np.argsort(answers.T, axis=1)
-    reached = np.cumsum(weights[order], axis=1)
-    middle = (reached >= 0.5 * reached[:, -1:]).argmax(axis=1)
-    rows = np.arange(answers.shape[1])
-    median: np.ndarray = answers.T[rows, order[rows, middle]]
-    return median
-
-
-_SINGLE = ("DecisionTreeRegressor", "ExtraTreeRegressor")
-
-
-def trees_of(estimator: Any) -> PackedTrees | None:
-    """Pack a scikit-learn regressor of trees.
-
-    Args:
-        estimator: A fitted decision tree, random forest, extra trees, bagging of trees, AdaBoost of trees or
-            histogram gradient boosting.
-
-    Returns:
-        The packed trees, or ``None`` if it is of another kind.
-
-    Raises:
-        ModelFormatError: It is of such a kind, but has features that are not known here (categories, several outputs).
-    """
-    name = type(estimator).__name__
-    if name in _SINGLE:
-        return PackedTrees.pack([_sklearn_tree(estimator)], estimator.n_features_in_, "mean")
-    if name in ("ExtraTreesRegressor", "RandomForestRegressor"):
-        trees = [_sklearn_tree(one) for one in estimator.estimators_]
-        return PackedTrees.pack(trees, estimator.n_features_in_, "mean")
-    if name == "HistGradientBoostingRegressor":
-        baseline = float(np.ravel(estimator._baseline_prediction)[0])
-        grown = [_histogram_tree(one.nodes) for (one,) in estimator._predictors]
-        return PackedTrees.pack(grown, estimator.n_features_in_, "sum", constant=baseline)
-    members = getattr(estimator, "estimators_", ())
-    if not members or any(type(one).__name__ not in _SINGLE for one in members):
-        return None
-    if name == "BaggingRegressor":
-        columns = estimator.estimators_features_
-        bagged = [_sklearn_tree(one, used) for one, used in zip(members, columns, strict=True)]
-        return PackedTrees.pack(bagged, estimator.n_features_in_, "mean")
-    if name == "AdaBoostRegressor":
-        weights = np.asarray(estimator.estimator_weights_)[: len(members)]
-        boosted = [_sklearn_tree(one) for one in members]
-        return PackedTrees.pack(boosted, estimator.n_features_in_, "weighted_median", weights=weights)
-    return None
-
-
-def _sklearn_tree(estimator: Any, columns: Any = None) -> Tree:
-    tree = estimator.tree_
-    if tree.value.shape[1:] != (1, 1):
-        raise ModelFormatError("a tree of several outputs cannot be packed.")
-    leaf = tree.children_left < 0
-    feature = np.where(leaf, 0, tree.feature)
-    if columns is not None:
-        feature = np.asarray(columns)[feature]
-    return Tree(tree.children_left, tree.children_right, leaf, feature, tree.threshold, tree.value[:, 0, 0])
-
-
-def _histogram_tree(nodes: np.ndarray) -> Tree:
-    if nodes["is_categorical"].any():
-        raise ModelFormatError("boosted trees that compare categories cannot be packed.")
-    leaf = nodes["is_leaf"].astype(bool)
-    return Tree(
-        nodes["left"], nodes["right"], leaf, nodes["feature_idx"], nodes["num_threshold"], nodes["value"]
-    )

@@ -13,19 +13,19 @@ __all__ = ["ScreenRequest", "screen"]
 
 
 def screen(request: ScreenRequest, *, uri: str | None = None, progress: bool = False) -> ScreenResult:
-    """Screen compositions; goes on where an earlier call with the same request and folder was stopped.
+    """Screen compositions; continues an earlier call with the same request and folder that was stopped.
 
     Args:
-        request: What is to be screened, and the folder of the results.
+        request: The screening, with the folder of its results.
         uri: Model registry; that of the environment or the working folder if none is named.
-        progress: Show a bar on a terminal.
+        progress: Show a progress bar on a terminal.
 
     Returns:
-        The finished screening: ``result.top`` is the ranked table, iterating gives the survivors.
+        The finished screening: ``result.top`` is the ranked table, iterating gives the kept compositions.
 
     Raises:
         ScreeningError: The request cannot be met, or its folder holds another screening.
     """
-    from crossprop.screening.prepare import prepare
+    from crossprop.screening.run import prepare
 
     return prepare(request, uri).run(progress)

@@ -1,26 +1,28 @@
-"""The best of the survivors, whatever their number: one pass, bounded memory."""
+"""Ranking of the kept compositions: one pass, bounded memory."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.special import erfcx, ndtr, ndtri
 
+from crossprop.data.compositions import fraction_matrix, plain_formula
 from crossprop.errors import ScreeningError
-from crossprop.screening.conditions import INTERVAL_NAMES, Expression
+from crossprop.screening.conditions import COMPOSITION_NAMES, INTERVAL_NAMES, Expression, composition_values
 from crossprop.screening.pipeline import schema
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.request import Ranking
 
-_HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
-_HALF_LOG_HALF_PI = 0.5 * np.log(np.pi / 2)
-_FAR = 1e7
-"""Deviations below the best from which the asymptote is exact in double precision."""
+_FAR = -1e4
+"""Deviations below the best value from which the asymptotic series is as exact as double precision."""
+_LARGEST_FRONT = 100_000
+_SYMBOL = re.compile("[A-Z][a-z]?")
 
 
 def deviation_of_interval(
@@ -31,10 +33,8 @@ def deviation_of_interval(
     Args:
         lower: Lower ends, shape (n,).
         upper: Upper ends, shape (n,).
-        coverage: Share that the interval holds, between 0 and 1.
+        coverage: Share of the distribution in the interval, between 0 and 1.
     """
-    from scipy.special import ndtri
-
     width: NDArray[np.float64] = (upper - lower) / (2 * ndtri((1 + coverage) / 2))
     return width
 
@@ -45,8 +45,7 @@ def log_expected_improvement(
     """Logarithm of the expected improvement over ``best`` when more is better.
 
     The improvement of a normal variable is ``deviation * (phi(z) + z * Phi(z))`` with ``z = (mean - best) /
-    deviation``, which is 0 in double precision for most compositions of a screening; its logarithm is not, so
-    that they can still be ranked.
+    deviation``. In double precision it is 0 for most compositions of a screening; its logarithm still ranks them.
 
     Args:
         mean: Predictions, shape (n,).
@@ -58,51 +57,26 @@ def log_expected_improvement(
 
     Source: Ament et al. 2023, arXiv:2310.20708, equation 9.
     """
-    mean, deviation = np.asarray(mean, np.float64), np.asarray(deviation, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):  # every branch is computed for every row
         certain = np.log(np.maximum(mean - best, 0.0))
         z = (mean - best) / deviation
-        logs = _log_h(z) + np.log(deviation)
+        log_density = -0.5 * z * z - 0.5 * np.log(2 * np.pi)
+        near = np.log(np.exp(log_density) + z * ndtr(z))
+        middle = log_density + np.log1p(z * np.sqrt(np.pi / 2) * erfcx(-z / np.sqrt(2)))
+        far = log_density - 2 * np.log(-z)
+        logs = np.select([z > -1, z > _FAR], [near, middle], far) + np.log(deviation)
     return np.where(deviation > 0, logs, certain)
-
-
-def _log_h(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithm of ``phi(z) + z * Phi(z)``, without cancellation where z is far below 0."""
-    from scipy.special import erfcx, ndtr
-
-    result = np.empty_like(z)
-    near, far = z > -1, z < -_FAR
-    middle = ~near & ~far
-    x = z[near]
-    result[near] = np.log(np.exp(-0.5 * x * x - _HALF_LOG_2PI) + x * ndtr(x))
-    x = z[middle]
-    ratio = np.log(erfcx(-x / np.sqrt(2)) * -x) + _HALF_LOG_HALF_PI
-    result[middle] = -0.5 * x * x - _HALF_LOG_2PI + _log_one_minus_exp(ratio)
-    x = z[far]
-    result[far] = -0.5 * x * x - _HALF_LOG_2PI - 2 * np.log(-x)
-    return result
-
-
-def _log_one_minus_exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``log(1 - exp(x))`` for x below 0 (Mächler 2012)."""
-    return np.where(x > -np.log(2), np.log(-np.expm1(x)), np.log1p(-np.exp(x)))
-
-
-_LARGEST_FRONT = 100_000
-_SYMBOL = re.compile("[A-Z][a-z]?")
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """Ranks survivors by one quantity, by expected improvement, or keeps the Pareto front of several.
+    """Ranks by one quantity, by expected improvement, or keeps the Pareto front of several.
 
-    Attributes:
-        kind: Which of these.
-        objectives: Quantities, and whether more is better.
-        properties: Models of the properties.
-        top: Rows to keep.
-        best: Value to beat, for the expected improvement.
-        per_system: Most rows of one chemical system, i.e. of the same elements; ``None`` for no limit.
+    ``objectives`` are the quantities, and whether more is better; the other options are those of
+    :class:`~crossprop.screening.ScreenRequest`.
+
+    Raises:
+        ScreeningError: Expected improvement of something else than a property, or without a value to beat.
     """
 
     kind: Ranking
@@ -113,68 +87,71 @@ class Ranker:
     per_system: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind == "ei" and self.best is None:
-            raise ScreeningError("Expected improvement needs a value to improve on. Give it with --best.")
-        if self.kind == "ei" and self._property is None:
+        if self.kind == "ei":
+            self.value_to_beat  # noqa: B018 - raises where there is none
+
+    @property
+    def value_to_beat(self) -> float:
+        """Value from which an improvement is measured."""
+        model, more = self._property, self.objectives[0][1]
+        return model.value_to_beat(more) if self.best is None else self.best
+
+    @property
+    def _property(self) -> PropertyModel:
+        text = self.objectives[0][0].text
+        found = next((model for model in self.properties if model.name == text), None)
+        if found is None:
             raise ScreeningError(
-                f"Expected improvement ranks by a property, not by {self.objectives[0][0].text!r}: only a property "
-                "has an interval. Name one, or leave out --rank ei."
+                f"Expected improvement ranks by a property, not by {text!r}: only a property has an interval. "
+                "Name one, or leave out --rank ei."
             )
+        return found
 
     def rank(self, batches: Iterable[pa.RecordBatch]) -> pd.DataFrame:
-        """The ranked table: survivors with a column ``rank``, the quantities, and the expected improvement.
+        """The ranked table: kept compositions with a column ``rank``, the quantities, and the expected improvement.
 
         Args:
-            batches: The survivors in the order of their positions, which decides between equals.
+            batches: The kept compositions in the order of their positions, which decides between equals.
 
         Raises:
             ScreeningError: The Pareto front has more than 100,000 members.
         """
-        best = pd.DataFrame()
-        for frame in self._scored(batches):
+        best = self._scored(schema(self.properties).empty_table().to_pandas())
+        for batch in batches:
+            frame = self._scored(batch.to_pandas())
             best = self._selected(pd.concat([best, frame], ignore_index=True) if len(best) else frame)
-        if not len(best):
-            best = schema(self.properties).empty_table().to_pandas()
         ranked = best.iloc[self._order(best)].head(self.top).reset_index(drop=True)
         ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
         return ranked
 
-    @property
-    def _property(self) -> PropertyModel | None:
-        return next((m for m in self.properties if m.name == self.objectives[0][0].text), None)
-
-    def _scored(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pd.DataFrame]:
-        for batch in batches:
-            frame = batch.to_pandas()
-            if not len(frame):
-                continue
-            values = _values(frame, self.properties, self.objectives)
-            for expression, _ in self.objectives:
-                if expression.text not in {m.name for m in self.properties}:
-                    frame[expression.text] = np.broadcast_to(expression(values), len(frame))
-            if self.kind == "ei":
-                self._improvement(frame)
-            yield frame
-
-    def _improvement(self, frame: pd.DataFrame) -> None:
-        model, more = self._property, self.objectives[0][1]
-        assert model is not None
-        assert self.best is not None
-        deviation = deviation_of_interval(
-            frame[f"{model.column}_lower"].to_numpy(),
-            frame[f"{model.column}_upper"].to_numpy(),
-            model.coverage,
-        )
-        sign = 1 if more else -1
-        log = log_expected_improvement(sign * frame[model.column].to_numpy(), deviation, sign * self.best)
-        frame["expected_improvement"] = np.exp(log)
-        frame["log_expected_improvement"] = log
+    def _scored(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The frame with columns of what is ranked by."""
+        values = {"n_elements": frame["n_elements"].to_numpy()}
+        for model in self.properties:
+            values[model.name] = frame[model.column].to_numpy()
+            values |= {
+                f"{model.name}.{end}": frame[f"{model.column}_{end}"].to_numpy() for end in INTERVAL_NAMES
+            }
+        names = {name for expression, _ in self.objectives for name in expression.names}
+        if names & set(COMPOSITION_NAMES) - set(values):
+            values |= composition_values(fraction_matrix(frame["formula"].map(plain_formula)))
+        for expression, _ in self.objectives:
+            if all(expression.text != model.name for model in self.properties):
+                frame[expression.text] = np.broadcast_to(expression(values), len(frame))
+        if self.kind == "ei":
+            model, sign = self._property, 1 if self.objectives[0][1] else -1
+            lower, upper = values[f"{model.name}.lower"], values[f"{model.name}.upper"]
+            deviation = deviation_of_interval(lower, upper, model.coverage)
+            logs = log_expected_improvement(sign * values[model.name], deviation, sign * self.value_to_beat)
+            frame["expected_improvement"] = np.exp(logs)
+            frame["log_expected_improvement"] = logs
+        return frame
 
     def _keys(self, frame: pd.DataFrame) -> list[NDArray[np.float64]]:
-        """What to rank by, more is better; what is no number comes last."""
+        """The columns to rank by, more is better; NaN comes last."""
         if self.kind == "ei":
             return [frame["log_expected_improvement"].to_numpy(np.float64)]
-        columns = {m.name: m.column for m in self.properties}
+        columns = {model.name: model.column for model in self.properties}
         keys = []
         for expression, more in self.objectives:
             values = frame[columns.get(expression.text, expression.text)].to_numpy(np.float64)
@@ -183,24 +160,23 @@ class Ranker:
 
     def _order(self, frame: pd.DataFrame) -> NDArray[np.intp]:
         """Rows from the best on; equals in the order of their positions."""
-        keys = self._keys(frame)
-        return np.lexsort([frame["position"].to_numpy(), *(-key for key in keys[::-1])])
+        return np.lexsort([frame["position"].to_numpy(), *(-key for key in self._keys(frame)[::-1])])
 
     def _selected(self, frame: pd.DataFrame) -> pd.DataFrame:
-        if self.kind != "pareto":
-            order = self._order(frame)
-            if self.per_system is not None:
-                # The best of a system stay its best whatever comes later, so its others can go at once.
-                systems = frame["formula"].map(system_of).iloc[order]
-                order = order[(systems.groupby(systems).cumcount() < self.per_system).to_numpy()]
-            return frame.iloc[np.sort(order[: self.top])]
-        front = frame[pareto_front(np.column_stack(self._keys(frame)))]
-        if len(front) > _LARGEST_FRONT:
-            raise ScreeningError(
-                f"The Pareto front has more than {_LARGEST_FRONT:,} members: nearly nothing is better than anything "
-                "else. Rank by fewer quantities; the survivors are kept."
-            )
-        return front
+        """The rows that may still be in the ranked table when more follow."""
+        if self.kind == "pareto":
+            front = frame[pareto_front(np.column_stack(self._keys(frame)))]
+            if len(front) > _LARGEST_FRONT:
+                raise ScreeningError(
+                    f"The Pareto front has more than {_LARGEST_FRONT:,} members: almost no composition is better than "
+                    "another. Rank by fewer quantities; the kept compositions are not lost."
+                )
+            return front
+        order = self._order(frame)
+        if self.per_system is not None:
+            systems = frame["formula"].map(system_of).iloc[order]
+            order = order[(systems.groupby(systems).cumcount() < self.per_system).to_numpy()]
+        return frame.iloc[np.sort(order[: self.top])]
 
 
 def system_of(formula: str) -> str:
@@ -209,7 +185,7 @@ def system_of(formula: str) -> str:
 
 
 def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of n points no other one beats: as good everywhere and better somewhere. More is better.
+    """Which of n points no other one dominates: as good everywhere and better somewhere. More is better.
 
     Args:
         points: Shape (n, n_quantities).
@@ -222,30 +198,10 @@ def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     alive = np.ones(len(ranked), dtype=bool)
     for i in range(len(ranked)):
         if alive[i]:
-            # What stands later cannot beat this one: it is no better in the first quantity that differs.
+            # A later point cannot dominate this one: it is no better in the first quantity that differs.
             rest = slice(i + 1, None)
-            beaten = (ranked[rest] <= ranked[i]).all(axis=1) & (ranked[rest] < ranked[i]).any(axis=1)
-            alive[rest] &= ~beaten
+            dominated = (ranked[rest] <= ranked[i]).all(axis=1) & (ranked[rest] < ranked[i]).any(axis=1)
+            alive[rest] &= ~dominated
     front = np.zeros(len(points), dtype=bool)
     front[order[alive]] = True
     return front
-
-
-def _values(
-    frame: pd.DataFrame,
-    properties: tuple[PropertyModel, ...],
-    objectives: tuple[tuple[Expression, bool], ...],
-) -> Mapping[str, np.ndarray]:
-    values = {"n_elements": frame["n_elements"].to_numpy()}
-    for model in properties:
-        values[model.name] = frame[model.column].to_numpy()
-        for ending in INTERVAL_NAMES:
-            values[f"{model.name}.{ending}"] = frame[f"{model.column}_{ending}"].to_numpy()
-    elements = {name for expression, _ in objectives for name in expression.names} - set(values)
-    if elements:
-        from crossprop.data.compositions import ELEMENTS, fraction_matrix
-        from crossprop.data.user_columns import plain_formula
-
-        fractions = fraction_matrix(frame["formula"].map(plain_formula))
-        values |= {name: fractions[:, ELEMENTS.index(name)] for name in elements}
-    return values

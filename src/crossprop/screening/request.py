@@ -1,4 +1,4 @@
-"""What is to be screened: one validated, immutable request."""
+"""The request of a screening: validated and immutable."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "radioactive": ("Tc", "Pm", "Ac", "Th", "Pa", "U", "Np", "Pu"),
 }
 # fmt: on
-"""Groups that may stand for their elements, each without those that the networks do not know."""
+"""Groups of elements by name, without the elements that the networks do not know."""
 
 
 def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
@@ -79,23 +79,23 @@ def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(symbol for symbol in ELEMENTS if symbol in found)
 
 
-RESERVED = ("n_elements", "formula", "position")
+RESERVED = (
+    "n_elements",
+    "formula",
+    "position",
+    "rank",
+    "note",
+    "expected_improvement",
+    "log_expected_improvement",
+)
 _DEFAULT_ATOMS = 10
 _RANKING = {"maximize", "minimize", "rank", "best", "top", "per_system"}
 _MACHINE = {"out", "workers", "memory", "batch"}
-_OF_ELEMENTS = tuple(
-    (f"--{name.replace('_', '-')}", name)
-    for name in (
-        "must_contain",
-        "exclude",
-        "min_elements",
-        "max_elements",
-        "max_atoms",
-        "max_amount",
-        "fractions",
-    )
+_OF_ELEMENTS = (
+    *("must_contain", "exclude", "min_elements", "max_elements"),
+    *("max_atoms", "max_amount", "fractions"),
 )
-"""What says which compositions are made of ``elements``, and nothing about those of a file."""
+"""Fields that apply to ``elements`` only, not to a file."""
 
 Ranking = Literal["value", "ei", "pareto"]
 
@@ -106,33 +106,33 @@ class ScreenRequest(BaseModel):
     Attributes:
         properties: Names of the properties, as conditions use them; each is a registered model's name or target
             unless ``models`` says otherwise.
+        out: Folder of the results.
         models: Folder of a saved model, or registered name, by property.
-        alias: Which version of registered models: ``champion``, ``challenger`` or another alias.
-        elements: Symbols and groups that compositions are made of; empty if ``input`` is given.
+        alias: Alias of the registered versions: ``champion``, ``challenger`` or another one.
+        elements: Symbols and groups of the elements; empty if ``input`` is given.
         input: File with formulas to screen instead (a text file with one per line, or CSV with a column ``formula``).
-        must_contain: Symbols that every composition holds.
-        exclude: Symbols and groups that no composition holds.
+        must_contain: Symbols that every composition contains.
+        exclude: Symbols and groups that no composition contains.
         min_elements: Fewest elements of a composition.
         max_elements: Most elements of a composition.
         max_atoms: Largest sum of amounts in the reduced formula; 10 if neither this nor ``max_amount`` is given.
         max_amount: Largest amount of one element in the reduced formula.
         fractions: Step of an alloy grid, e.g. 0.05, instead of reduced formulas.
-        charge_balanced: Only what smact finds neutral.
+        charge_balanced: Keep only compositions that smact finds neutral.
         oxidation_states: smact's set of oxidation states.
         pauling: With ``charge_balanced``, cations must be less electronegative than anions.
-        alloys: With ``charge_balanced``, keep what consists of metals only, too.
+        alloys: With ``charge_balanced``, keep compositions of metals only, too.
         mixed_valence: With ``charge_balanced``, let an element have several states at once.
-        novel: Leave out compositions that stand in the models' data.
+        novel: Leave out compositions in the models' data.
         where: Condition that a composition must meet.
-        in_domain: Keep only what lies in the training domain of every property.
-        maximize: Quantities of which more is better. Where neither this nor ``minimize`` is given, the first property
-            that ``where`` bounds counts, in the direction asked for; more of the first property where it bounds none.
+        in_domain: Keep only compositions in the training domain of every property.
+        maximize: Quantities of which more is better. Without this and ``minimize``: the first property that ``where``
+            bounds, in the direction asked for; else more of the first property.
         minimize: Quantities of which less is better.
         rank: By value, by expected improvement, or by Pareto front; by value of one quantity, else by front.
-        best: Value to be beaten, for the expected improvement; the best known value if not given.
+        best: Value to beat, for the expected improvement; the best value in the model's data if not given.
         top: Rows of the ranked table.
         per_system: Most rows of one chemical system in the ranked table, so that it is not all W2Ir5, W3Ir7, WIr3.
-        out: Folder of the results.
         workers: Threads that predict; 0 takes one for every core.
         memory: Most memory to use, in GiB; half of what is free if not given.
         batch: Compositions predicted at a time by one worker.
@@ -173,7 +173,7 @@ class ScreenRequest(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Make a request; what is wrong with it is said in one sentence.
+        """Make a request; an error names the first fault only.
 
         Raises:
             ScreeningError: A value is of the wrong kind, or two contradict each other.
@@ -182,11 +182,10 @@ class ScreenRequest(BaseModel):
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            text = str(first["msg"]).removeprefix("Value error, ")
-            own = first["type"] == "value_error"  # our own sentences name what they are about
-            given = "" if own or isinstance(first["input"], dict) else f" (given: {first['input']!r})"
-            raise ScreeningError(f"{f'{place}: ' if place else ''}{text}{given}") from None
+            if first["type"] == "value_error":  # the sentences of this class are complete
+                raise ScreeningError(str(first["msg"]).removeprefix("Value error, ")) from None
+            given = "" if isinstance(first["input"], dict) else f" (given: {first['input']!r})"
+            raise ScreeningError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}{given}") from None
 
     @field_validator("elements", "must_contain", "exclude", mode="after")
     @classmethod
@@ -198,7 +197,10 @@ class ScreenRequest(BaseModel):
 
     @field_validator("properties", mode="after")
     @classmethod
-    def _usable_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _usable_names(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(word.strip() for text in given for word in text.split(",") if word.strip())
+        if not names:
+            raise ValueError("no property is named; give one with --property")
         for name in names:
             words = name.split(".")
             if not all(word.isidentifier() and not keyword.iskeyword(word) for word in words):
@@ -210,17 +212,26 @@ class ScreenRequest(BaseModel):
                     f"{name!r} means something else already. Call the property something else with "
                     f"--model NAME={name}."
                 )
-        if len(set(names)) < len(names):
-            raise ValueError(f"a property is named twice in {', '.join(names)}")
+        ends = ("", "_lower", "_upper", "_in_domain")
+        columns = [f"{name.replace('.', '_')}{end}" for name in names for end in ends]
+        if len(set(columns)) < len(columns):
+            raise ValueError(
+                f"a property is named twice in {', '.join(names)}, or as a column of another. Call one something else "
+                "with --model NAME=…"
+            )
         return names
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if bool(self.elements) == (self.input is not None):
             raise ValueError("give either elements (--elements) or a file with formulas (--input)")
-        if self.input is not None and (strange := [flag for flag, name in _OF_ELEMENTS if self._given(name)]):
+        strange = [
+            name for name in _OF_ELEMENTS if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.input is not None and strange:
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in strange)
             raise ValueError(
-                f"{' and '.join(strange)}: for --elements only; for a file write a condition, such as "
+                f"{flags}: for --elements only; for a file write a condition, such as "
                 "--where 'Fe > 0 and Pb == 0 and n_elements <= 4'"
             )
         if both := [symbol for symbol in self.must_contain if symbol in self.exclude]:
@@ -251,12 +262,9 @@ class ScreenRequest(BaseModel):
             )
         return self
 
-    def _given(self, name: str) -> bool:
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
-
     @property
     def objectives(self) -> tuple[tuple[str, bool], ...]:
-        """Quantities to rank by as far as they are given, and whether more is better."""
+        """Quantities that ``maximize`` and ``minimize`` name, and whether more is better."""
         return tuple((t, True) for t in self.maximize) + tuple((t, False) for t in self.minimize)
 
     @property
@@ -272,7 +280,7 @@ class ScreenRequest(BaseModel):
         return _DEFAULT_ATOMS if self.max_amount is None else self.max_amount * self.max_elements
 
     def identity(self) -> dict[str, Any]:
-        """What decides which compositions are kept: a screening goes on only where this is the same."""
+        """The values that decide which compositions are kept: a folder is continued only where they are the same."""
         values = self.model_dump(mode="json", exclude=_RANKING | _MACHINE | {"models", "alias"})
         if self.input is not None:
             with self.input.open("rb") as file:

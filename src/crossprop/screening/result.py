@@ -1,189 +1,50 @@
-"""The folder that a screening leaves, and how to read it."""
+"""The folder of a screening: parts while it runs, then the results; every file is written whole or not at all."""
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
-from crossprop.errors import ScreeningError
+from crossprop.errors import ScreeningError, StoreError
+from crossprop.io import atomic_file
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.request import ScreenRequest
 
-STREAM = "survivors.arrows"
-JOURNAL = "progress.jsonl"
+PARTS, RESULTS, TOP, NOTE = "parts", "results.parquet", "top.csv", "screen.json"
+_FORMAT = 2
+_PROGRESS = b"crossprop.progress"
+_ROW_GROUP = 1 << 17
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a screening is.
-
-    Attributes:
-        stop: Positions before this one are done.
-        considered: Compositions that were predicted.
-        kept: Compositions that met the conditions.
-        seconds: Time spent, over all sessions.
-        size: Bytes of the survivors' file that belong to these.
-    """
+    """How far a screening is: positions before ``stop`` are done; compositions predicted and kept; seconds in all."""
 
     stop: int = 0
     considered: int = 0
     kept: int = 0
     seconds: float = 0.0
-    size: int = 0
-
-
-class Journal:
-    """The survivors' file, an Arrow stream that grows, and a line for every batch that is safely in it.
-
-    A batch counts once its line is on the disk; what lies behind the last line is cut off when a screening goes on.
-
-    Args:
-        folder: Folder of the results; exists.
-        schema: Columns of the survivors' table.
-    """
-
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self._folder = folder
-        self._schema = schema
-        with disk_errors(folder, Progress()):
-            self.progress = read_progress(folder)
-            self._stream = (folder / STREAM).open("ab")
-            self._lines = (folder / JOURNAL).open("ab")
-            self._stream.truncate(self.progress.size)
-            self._lines.truncate(_whole_lines(folder / JOURNAL, self.progress))
-            if self.progress.size == 0:
-                self.progress = Progress(size=self._stream.write(schema.serialize()))
-                self._stream.flush()
-
-    def append(self, batch: pa.RecordBatch, stop: int, considered: int, seconds: float) -> None:
-        """Keep the survivors of the next positions.
-
-        Args:
-            batch: The survivors.
-            stop: Position behind them.
-            considered: Compositions that were predicted for this batch.
-            seconds: Time since the screening was begun, over all sessions.
-
-        Raises:
-            ScreeningError: They cannot be written; what was written before is safe.
-        """
-        now = self.progress
-        with disk_errors(self._folder, now):
-            size = now.size
-            if batch.num_rows:
-                size += self._stream.write(batch.serialize())
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
-            after = Progress(stop, now.considered + considered, now.kept + batch.num_rows, seconds, size)
-            self._lines.write((json.dumps(asdict(after)) + "\n").encode())
-            self._lines.flush()
-            os.fsync(self._lines.fileno())
-        self.progress = after
-
-    def close(self) -> None:
-        """Close the files."""
-        with disk_errors(self._folder, self.progress):
-            self._stream.close()
-            self._lines.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-def read_progress(folder: Path) -> Progress:
-    """How far the screening in a folder is: its last line whose survivors are all there."""
-    stream, journal = folder / STREAM, folder / JOURNAL
-    if not (stream.is_file() and journal.is_file()):
-        return Progress()
-    there, best = stream.stat().st_size, Progress()
-    with journal.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if (found := _parsed(line)) is None or found.size > there:
-                break
-            best = found
-    return best
-
-
-def read_survivors(folder: Path) -> Iterator[pa.RecordBatch]:
-    """The batches of the survivors' file as far as they count."""
-    progress = read_progress(folder)
-    if not progress.size:
-        return
-    with pa.OSFile(str(folder / STREAM)) as file:
-        reader = pa.ipc.open_stream(file)
-        while file.tell() < progress.size:
-            yield reader.read_next_batch()
-
-
-@contextmanager
-def disk_errors(folder: Path, progress: Progress) -> Iterator[None]:
-    """Say what a full or forbidden disk means for the screening.
-
-    Raises:
-        ScreeningError: Something could not be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "the disk is full" if full else f"{error.strerror or error}"
-        mend = "Free some space" if full else "Mend the permissions, or name another folder with --out"
-        raise ScreeningError(
-            f"{folder} cannot be written: {what}. {mend}, then run the same command again: "
-            f"what is done ({progress.stop:,} positions, {progress.kept:,} rows kept) is not lost."
-        ) from error
-
-
-def _parsed(line: str) -> Progress | None:
-    if not line.endswith("\n"):
-        return None
-    try:
-        values: Any = json.loads(line)
-        return Progress(**values) if len(values) == len(fields(Progress)) else None
-    except (ValueError, TypeError):
-        return None
-
-
-def _whole_lines(path: Path, last: Progress) -> int:
-    """Bytes of the journal up to and with the line of some progress."""
-    size = 0
-    if last.size == 0:
-        return 0
-    with path.open("rb") as lines:
-        for line in lines:
-            size += len(line)
-            if _parsed(line.decode(errors="replace")) == last:
-                return size
-    return 0
-
-
-RESULTS, TOP, NOTE = "results.parquet", "top.csv", "screen.json"
-_GROUP = 1 << 17
-"""Rows of one row group."""
 
 
 @dataclass(frozen=True)
 class ScreenResult:
-    """A finished screening; iterating over it gives the survivors as dictionaries, in the order of the space.
+    """A finished screening; iterating over it gives the kept compositions as dictionaries, in the order of the space.
 
     Attributes:
-        folder: Where it lies.
-        note: What ``screen.json`` holds: request, models, counts, seconds, rate, memory.
+        folder: Folder of the results.
+        note: Content of ``screen.json``: request, models, counts, seconds, rate, memory.
         top: The ranked table.
     """
 
@@ -195,104 +56,145 @@ class ScreenResult:
         return int(self.note["counts"]["kept"])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in self.batches():
+        for batch in read_results(self.folder):
             yield from batch.to_pylist()
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The survivors in batches, read as they are asked for."""
-        with pq.ParquetFile(self.folder / RESULTS) as file:
-            yield from file.iter_batches()
-
     def frame(self) -> pd.DataFrame:
-        """All survivors at once."""
+        """All kept compositions at once."""
         return pd.read_parquet(self.folder / RESULTS)
 
 
-def survivors(folder: Path) -> Iterator[pa.RecordBatch]:
-    """The survivors of a finished or running screening."""
-    if (folder / RESULTS).is_file():
-        with pq.ParquetFile(folder / RESULTS) as file:
-            yield from file.iter_batches()
-    else:
-        yield from read_survivors(folder)
+def read_results(folder: Path) -> Iterator[pa.RecordBatch]:
+    """The kept compositions of a finished screening in batches, read as they are asked for."""
+    with pq.ParquetFile(folder / RESULTS) as file:
+        yield from file.iter_batches()
 
 
-def write_results(folder: Path, schema: pa.Schema) -> None:
-    """Turn the survivors' stream into ``results.parquet``, whole or not at all, in bounded memory."""
-    draft = folder / f"{RESULTS}.draft"
-    with disk_errors(folder, read_progress(folder)):
-        with pq.ParquetWriter(draft, schema, compression="zstd") as writer:
-            waiting: list[pa.RecordBatch] = []
-            for batch in read_survivors(folder):
-                waiting.append(batch)
-                if sum(b.num_rows for b in waiting) >= _GROUP:
-                    writer.write_table(pa.Table.from_batches(waiting, schema))
-                    waiting = []
-            if waiting:
-                writer.write_table(pa.Table.from_batches(waiting, schema))
-        draft.replace(folder / RESULTS)
+def write_part(folder: Path, kept: pa.Table, before: Progress, after: Progress) -> None:
+    """Write what was kept between two positions, with the progress behind it.
+
+    Raises:
+        ScreeningError: It cannot be written; what was written before is safe.
+    """
+    metadata = {**(kept.schema.metadata or {}), _PROGRESS: json.dumps(asdict(after))}
+    path = folder / PARTS / f"{before.stop:016d}-{after.stop:016d}.parquet"
+    with _replacing(path, folder) as draft:
+        pq.write_table(kept.replace_schema_metadata(metadata), draft, compression="zstd")
+
+
+def read_progress(folder: Path) -> Progress:
+    """How far the screening in a folder is: the progress in its last part."""
+    return _chain(folder)[1]
+
+
+def begin_parts(folder: Path) -> Progress:
+    """Remove what does not follow on the parts from position 0, and give the progress of those."""
+    chain, progress = _chain(folder)
+    with _disk_errors(folder):
+        (folder / PARTS).mkdir(exist_ok=True)
+        for path in (folder / PARTS).iterdir():
+            if path not in chain:
+                path.unlink()
+    return progress
+
+
+def _chain(folder: Path) -> tuple[list[Path], Progress]:
+    """The parts that follow on one another from position 0, and the progress in the last of them."""
+    chain: list[Path] = []
+    stop = 0
+    for path in sorted((folder / PARTS).glob("*-*.parquet")):
+        start, end = map(int, path.stem.split("-"))
+        if start != stop:
+            break
+        chain.append(path)
+        stop = end
+    while chain:
+        try:
+            return chain, Progress(**json.loads(pq.read_schema(chain[-1]).metadata[_PROGRESS]))
+        except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
+            chain.pop()  # cut off by a power failure, say: it is computed again
+    return chain, Progress()
+
+
+def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
+    """Join the parts of all positions to ``results.parquet``, in bounded memory.
+
+    Raises:
+        ScreeningError: It cannot be written, or a part is missing or damaged.
+    """
+    chain, progress = _chain(folder)
+    if progress.stop != positions:
+        raise ScreeningError(
+            f"{folder / PARTS} ends at {progress.stop:,} of {positions:,} positions: a part was changed meanwhile. "
+            "Run the same command again: the rest is computed anew."
+        )
+    with (
+        _replacing(folder / RESULTS, folder) as draft,
+        pq.ParquetWriter(draft, schema, compression="zstd") as file,
+    ):
+        waiting = schema.empty_table()
+        for path in chain:
+            try:
+                waiting = pa.concat_tables([waiting, pq.read_table(path).cast(schema)])
+            except (pa.ArrowInvalid, ValueError) as error:
+                raise ScreeningError(
+                    f"{path} is damaged ({error}). Delete it and run the same command again: it is computed anew."
+                ) from error
+            if waiting.num_rows >= _ROW_GROUP:
+                file.write_table(waiting)
+                waiting = schema.empty_table()
+        file.write_table(waiting)
 
 
 def write_top(folder: Path, top: pd.DataFrame) -> None:
-    """Write ``top.csv``, whole or not at all."""
-    draft = folder / f"{TOP}.draft"
-    with disk_errors(folder, read_progress(folder)):
-        top.to_csv(draft, index=False, float_format="%.6g", quoting=csv.QUOTE_MINIMAL)
-        draft.replace(folder / TOP)
+    """Write ``top.csv``."""
+    with _replacing(folder / TOP, folder) as draft:
+        top.to_csv(draft, index=False, float_format="%.6g")
 
 
 def write_note(folder: Path, note: dict[str, Any]) -> None:
-    """Write ``screen.json``, whole or not at all."""
-    draft = folder / f"{NOTE}.draft"
-    with disk_errors(folder, read_progress(folder)):
+    """Write ``screen.json``."""
+    with _replacing(folder / NOTE, folder) as draft:
         draft.write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        draft.replace(folder / NOTE)
-
-
-def read_note(folder: Path) -> dict[str, Any] | None:
-    """What ``screen.json`` holds, ``None`` where there is none.
-
-    Raises:
-        ScreeningError: The file is damaged.
-    """
-    path = folder / NOTE
-    if not path.exists():
-        return None
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-        note["identity"], note["status"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ScreeningError(
-            f"{path} is damaged ({error!r}), so nobody can tell what was screened there. Delete the folder or name "
-            "another with --out."
-        ) from error
-    return dict(note)
-
-
-_LOCK = ".lock"
-_FORMAT = 1
-
-
-def identity_of(
-    request: ScreenRequest, properties: tuple[PropertyModel, ...], positions: int
-) -> dict[str, Any]:
-    """What has to be the same for a screening to go on: the request as far as it decides, and the models."""
-    models = {model.name: model.digest for model in properties}
-    return {"format": _FORMAT, **request.identity(), "models": models, "positions": positions}
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; it is made if need be.
+def _replacing(path: Path, folder: Path) -> Iterator[Path]:
+    """Give a draft that takes the place of a file once the block has written it."""
+    with _disk_errors(folder), atomic_file(path) as draft:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into a :class:`ScreeningError` that tells what is safe."""
+    try:
+        yield
+    except (OSError, StoreError) as failure:
+        error = failure.__cause__ if isinstance(failure, StoreError) else failure
+        assert isinstance(error, OSError)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "the disk is full" if full else f"{error.strerror or error}"
+        advice = "Free some space" if full else "Correct the permissions, or name another folder with --out"
+        done = read_progress(folder)
+        raise ScreeningError(
+            f"{folder} cannot be written: {what}. {advice}, then run the same command again: "
+            f"what is done ({done.stop:,} positions, {done.kept:,} rows kept) is not lost."
+        ) from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder if it is missing, and hold it for this process.
 
     Raises:
         ScreeningError: Another process is screening into it, or it cannot be written.
     """
-    from filelock import FileLock, Timeout
-
-    with disk_errors(folder, Progress()):
+    with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _LOCK, timeout=0)
+        lock = FileLock(folder / ".lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -305,44 +207,61 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def begun_before(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The note of the same screening if it was begun in the folder before, ``None`` if the folder is free.
+def identity_of(
+    request: ScreenRequest, properties: tuple[PropertyModel, ...], positions: int
+) -> dict[str, Any]:
+    """The values that must be the same for a screening to be continued: those of the request, and the models."""
+    models = {model.name: model.digest for model in properties}
+    return {"format": _FORMAT, **request.identity(), "models": models, "positions": positions}
+
+
+def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Content of ``screen.json`` if the same screening was begun in the folder, ``None`` if the folder is free.
 
     Raises:
-        ScreeningError: Another screening, or something else, lies there; the message says what differs.
+        ScreeningError: Another screening, or something else, is in the folder; the message names the differences.
     """
-    note = read_note(folder)
-    if note is None:
-        if strange := [name for name in (RESULTS, STREAM, JOURNAL) if (folder / name).exists()]:
+    path = folder / NOTE
+    if not path.exists():
+        if strange := [name for name in (RESULTS, PARTS) if (folder / name).exists()]:
             raise ScreeningError(
-                f"{folder} holds {strange[0]} but no screen.json: it is no whole screening. Delete it or name another "
-                "folder with --out."
+                f"{folder} holds {strange[0]} but no {NOTE}, so it is no complete screening. Delete it or name "
+                "another folder with --out."
             )
         return None
-    before = dict(note["identity"])
+    try:
+        note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        before, status = dict(note["identity"]), note["status"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScreeningError(
+            f"{path} is damaged ({error!r}), so the request that it belongs to is unknown. Delete the folder or name "
+            "another with --out."
+        ) from error
     differences = [
         f"{key}: {_short(before.get(key))} there, {_short(identity.get(key))} now"
         for key in {**before, **identity}
         if before.get(key) != identity.get(key)
     ]
     if differences:
-        mend = "Name another folder with --out, delete that one, or repeat its request."
-        if len(differences) == 1 and (same := _with_its_models(note, identity)):
-            mend = f"Name another folder with --out, or go on with the models that it was begun with: {same}."
+        same = _options_of_models(note, identity) if len(differences) == 1 else ""
+        advice = f"continue with the models that it was begun with: {same}" if same else "repeat its request"
         raise ScreeningError(
-            f"{folder} holds another screening ({note['status']}). What differs: {'; '.join(differences[:6])}. {mend}"
+            f"{folder} holds another screening ({status}). What differs: {'; '.join(differences[:6])}. "
+            f"Name another folder with --out, delete that one, or {advice}."
         )
     return note
 
 
-def _with_its_models(note: dict[str, Any], identity: dict[str, Any]) -> str:
-    """Options that name the models of a note which are others by now, as far as their folders are still there."""
-    moved = [
-        name for name, digest in note["identity"]["models"].items() if identity["models"].get(name) != digest
-    ]
-    folders = {name: str(note["models"][name]["folder"]) for name in moved}
-    there = all(Path(folder, "model.json").is_file() for folder in folders.values())
-    return " ".join(f"--model {name}={shlex.quote(path)}" for name, path in folders.items()) if there else ""
+def _options_of_models(note: dict[str, Any], identity: dict[str, Any]) -> str:
+    """Options that name the former models where only they differ and their folders still exist."""
+    before = note["identity"]["models"]
+    folders = {
+        name: str(note["models"][name]["folder"])
+        for name, digest in before.items()
+        if identity["models"].get(name) != digest
+    }
+    exist = all(Path(folder, "model.json").is_file() for folder in folders.values())
+    return " ".join(f"--model {name}={shlex.quote(path)}" for name, path in folders.items()) if exist else ""
 
 
 def _short(value: object) -> str:

@@ -2,50 +2,270 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from shutil import rmtree
 from typing import Any
 
-import pandas as pd
 import psutil
-from rich.table import Table
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from crossprop import __version__
 from crossprop.errors import ScreeningError
-from crossprop.screening.listed import ListedSpace
-from crossprop.screening.pipeline import Batch, Calibration, Count, Pipeline, schema
+from crossprop.inference.predictor import ServedModel
+from crossprop.io import usable_cores
+from crossprop.screening.chemistry import ChargeBalance
+from crossprop.screening.conditions import bounded_property, parse_expression, read_conditions
+from crossprop.screening.pipeline import Pipeline, schema
+from crossprop.screening.plan import Count, calibrate, count_possible
+from crossprop.screening.properties import known_compositions, resolve_properties
 from crossprop.screening.rank import Ranker
-from crossprop.screening.request import ScreenRequest
+from crossprop.screening.request import ScreenRequest, resolve_elements
 from crossprop.screening.result import (
-    JOURNAL,
+    PARTS,
     RESULTS,
-    STREAM,
-    TOP,
-    Journal,
     Progress,
     ScreenResult,
-    begun_before,
-    claimed,
+    begin_parts,
+    identity_of,
+    locked,
+    note_of_same,
     read_progress,
-    survivors,
+    read_results,
     write_note,
+    write_part,
     write_results,
     write_top,
 )
-from crossprop.screening.space import Space
-from crossprop.uncertainty.evidence import KnownValues
+from crossprop.screening.space import ElementSpace, ListedSpace, Space, read_formulas
+from crossprop.screening.summary import duration
 
 _GIB = 1 << 30
 _FREE_SHARE = 0.5
-"""Share of the free memory that is taken where nobody says how much."""
+"""Share of the free memory that is used unless the request says how much."""
+_OVER = 1.1
+_AHEAD = 2
+"""Batches in flight for each thread: one in work and one waiting, so that no thread waits for the disk."""
+_MOST_POSITIONS = 1 << 18
+_EVERY = 60.0
+"""Seconds between two lines of a log."""
+
+
+def make_space(request: ScreenRequest) -> Space:
+    """The compositions of a request."""
+    if request.input is not None:
+        return read_formulas(request.input)
+    return ElementSpace(
+        elements=tuple(e for e in resolve_elements(request.elements) if e not in request.exclude),
+        must=request.must_contain,
+        min_elements=request.min_elements,
+        max_elements=request.max_elements,
+        max_atoms=request.atoms,
+        max_amount=request.max_amount or request.atoms,
+        parts=None if request.fractions is None else round(1 / request.fractions),
+    )
+
+
+def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
+    """Check a request, load its models, count its compositions and estimate the time.
+
+    Raises:
+        ScreeningError: The request cannot be met, or its folder holds another screening.
+        ExpressionError: A condition or a quantity is none.
+        UnknownModelError: The registry has no such model.
+        ModelFormatError: A model is incomplete or damaged.
+    """
+    conditions = read_conditions(request.where, request.in_domain, request.properties)
+    default = bounded_property(conditions, request.properties) or (request.properties[0], True)
+    objectives = tuple(
+        (parse_expression(text, request.properties, "number")[0], more)
+        for text, more in request.objectives or (default,)
+    )
+    space = make_space(request)
+    properties = resolve_properties(request, uri)
+    identity = identity_of(request, properties, space.total)
+    note = note_of_same(request.out, identity)
+    limit, workers = memory_limit(request.memory), request.workers or usable_cores()
+    pipeline, count, seconds = None, Count(space.total, True), 0.0
+    if note is not None and note["status"] == "finished" and (request.out / RESULTS).is_file():
+        properties = tuple(model.with_data_in(note["models"][model.name]) for model in properties)
+    else:
+        with ThreadPoolExecutor(len(properties)) as threads:
+            # Each model predicts with one thread, since batches run in parallel.
+            loaded = list(threads.map(lambda m: ServedModel.load(m.folder, threads=1), properties))
+        chemistry = (
+            ChargeBalance(request.oxidation_states, request.pauling, request.alloys, request.mixed_valence)
+            if request.charge_balanced
+            else None
+        )
+        models = {model.name: served for model, served in zip(properties, loaded, strict=True)}
+        properties = tuple(model.with_data_of(models[model.name]) for model in properties)
+        known = known_compositions(properties, models) if request.novel else frozenset()
+        order, rows = request.properties, request.batch
+        pipeline = Pipeline(space, properties, models, order, conditions, chemistry, known, rows)
+    ranker = Ranker(request.ranking, objectives, properties, request.top, request.best, request.per_system)
+    if pipeline is not None:
+        plan = None if note is None else note["plan"]  # what was begun keeps its order and count
+        order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
+        pipeline = replace(pipeline, order=order)
+        count = count_possible(space, chemistry) if plan is None else Count(**plan["count"])
+    done = read_progress(request.out)
+    return Screening(request, identity, pipeline, ranker, count, seconds, workers, limit, done)
+
+
+@dataclass(frozen=True)
+class Screening:
+    """A screening that is ready to run.
+
+    Attributes:
+        request: The request.
+        identity: Values that must be the same for it to be continued later.
+        pipeline: Work on a batch; ``None`` where only the ranking is left.
+        ranker: Ranking of the kept compositions.
+        count: Compositions that the chemistry lets pass.
+        seconds_each: Estimated wall time of one composition.
+        workers: Threads.
+        limit: Most memory of the process, in bytes.
+        done: Progress of earlier sessions.
+    """
+
+    request: ScreenRequest
+    identity: dict[str, Any]
+    pipeline: Pipeline | None
+    ranker: Ranker
+    count: Count
+    seconds_each: float
+    workers: int
+    limit: int
+    done: Progress
+
+    @property
+    def positions(self) -> int:
+        """Positions of the space."""
+        return int(self.identity["positions"])
+
+    @property
+    def seconds(self) -> float:
+        """Estimate of the time that is left."""
+        return self.seconds_each * self.count.compositions * (1 - self.done.stop / self.positions)
+
+    def run(self, progress: bool = True) -> ScreenResult:
+        """Run it, or continue it.
+
+        Args:
+            progress: Show a progress bar on a terminal, or a line a minute elsewhere.
+
+        Raises:
+            ScreeningError: The results cannot be written, or the memory does not suffice; what is done is kept.
+            KeyboardInterrupt: It was stopped; what is done is kept.
+        """
+        folder = self.request.out
+        with locked(folder):
+            note = note_of_same(folder, self.identity) or {}
+            if self.pipeline is not None:
+                note = self._begun(self.pipeline, note)
+                write_note(folder, note)
+                if not (folder / RESULTS).is_file():
+                    self._predict(self.pipeline, progress)
+                    write_results(folder, schema(self.pipeline.properties), self.positions)
+                note |= self._figures(self.pipeline, read_progress(folder))
+            top = self.ranker.rank(read_results(folder))
+            write_top(folder, top)
+            note["ranking"] = {
+                "rank": self.ranker.kind,
+                "objectives": [
+                    {"quantity": quantity.text, "goal": "maximize" if more else "minimize"}
+                    for quantity, more in self.ranker.objectives
+                ],
+                "best": self.ranker.value_to_beat if self.ranker.kind == "ei" else None,
+                "rows": len(top),
+            }
+            write_note(folder, note)
+            rmtree(folder / PARTS, ignore_errors=True)
+        return ScreenResult(folder, note, top)
+
+    def _predict(self, pipeline: Pipeline, progress: bool) -> None:
+        folder, total = self.request.out, self.positions
+        share = max(self.count.compositions, 1) / total
+        # About one batch of possible compositions:
+        step = max(1, min(round(pipeline.rows / share), _MOST_POSITIONS))
+        done = begin_parts(folder)
+        begun = time.monotonic() - done.seconds
+        position, in_flight = done.stop, 1
+        waiting: deque[tuple[int, Future[tuple[int, pa.Table]]]] = deque()
+        threads = ThreadPoolExecutor(self.workers, "screening")
+        with progress_bar(total, done.stop, progress) as report:
+            try:
+                while waiting or position < total:
+                    while len(waiting) < in_flight and position < total:
+                        stop = min(position + step, total)
+                        waiting.append((stop, threads.submit(pipeline.run, position, stop)))
+                        position = stop
+                    stop, batch = waiting.popleft()
+                    considered, kept = batch.result()
+                    seconds = time.monotonic() - begun
+                    after = Progress(stop, done.considered + considered, done.kept + kept.num_rows, seconds)
+                    write_part(folder, kept, done, after)
+                    done = after
+                    report(done.stop, done.kept)
+                    in_flight = self.batches_in_flight(in_flight)
+            finally:
+                threads.shutdown(cancel_futures=True)
+
+    def batches_in_flight(self, before: int) -> int:
+        """One more than before while the memory suffices, one less where it does not."""
+        now = resident()
+        if now <= self.limit:
+            return min(before + 1, _AHEAD * self.workers)
+        if before == 1 and self.request.memory is not None and now > _OVER * self.limit:
+            raise ScreeningError(
+                f"The screening takes {now / _GIB:.1f} GiB, more than --memory {self.request.memory:g} allows, even "
+                "with one batch at a time. Raise it, lower --batch or screen fewer properties at a time, and run the "
+                "command again: what is done is kept."
+            )
+        return max(1, before - 1)
+
+    def _begun(self, pipeline: Pipeline, before: dict[str, Any]) -> dict[str, Any]:
+        """Content of ``screen.json`` while it runs."""
+        space = pipeline.space
+        left_out = None
+        if isinstance(space, ListedSpace):
+            left_out = {"repeated": space.repeated, "no_formula": space.n_bad, "first": list(space.bad)}
+        return {
+            "status": "running",
+            "crossprop": __version__,
+            "begun": before.get("begun", datetime.now(UTC).isoformat(timespec="seconds")),
+            "sessions": before.get("sessions", 0) + 1,
+            "request": self.request.model_dump(mode="json"),
+            "models": {model.name: asdict(model) for model in pipeline.properties},
+            "plan": {"order": list(pipeline.order), "count": self.count._asdict()},
+            "left_out": left_out,
+            "identity": self.identity,
+        }
+
+    def _figures(self, pipeline: Pipeline, done: Progress) -> dict[str, Any]:
+        """What ``screen.json`` says about the finished screening."""
+        return {
+            "status": "finished",
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "counts": {"positions": self.positions, "predicted": done.considered, "kept": done.kept},
+            "order": list(pipeline.order),
+            "seconds": round(done.seconds, 3),
+            "predicted_per_second": round(done.considered / max(done.seconds, 1e-9), 1),
+            "workers": self.workers,
+            "batch": pipeline.rows,
+            "peak_memory_gib": round(peak() / _GIB, 3),
+        }
 
 
 def resident() -> int:
@@ -59,86 +279,40 @@ def peak() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def allowed(gib: float | None) -> int:
-    """Bytes that the screening may have in all: what was asked for, or what it has and half of what is free."""
+def memory_limit(gib: float | None) -> int:
+    """Bytes that the process may have: what was asked for, or what it has and half of what is free."""
     if gib is not None:
         return int(gib * _GIB)
     return resident() + int(psutil.virtual_memory().available * _FREE_SHARE)
 
 
-def fitting(workers: int, rows: int, per_batch: int, limit: int) -> tuple[int, int]:
-    """Threads, and rows of a batch, that fit.
-
-    Args:
-        workers: Threads wanted.
-        rows: Rows of a batch wanted.
-        per_batch: Bytes that a batch of so many rows takes while it is predicted.
-        limit: Bytes that the process may have.
-
-    Raises:
-        ScreeningError: The models alone take more than that.
-    """
-    room = limit - resident()
-    if room <= 0:
-        raise ScreeningError(
-            f"The models take {resident() / _GIB:.1f} GiB, more than the {limit / _GIB:.1f} GiB that are allowed. "
-            "Raise --memory or screen fewer properties at a time."
-        )
-    while rows > 64 and workers * per_batch > room:
-        rows, per_batch = rows // 2, per_batch // 2
-    while workers > 1 and workers * per_batch > room:
-        workers -= 1
-    return workers, rows
-
-
 Report = Callable[[int, int], None]
 """Receives the positions done and the rows kept."""
-
-_EVERY = 60.0
-"""Seconds between two lines of a log."""
 
 
 @contextmanager
 def progress_bar(total: int, done: int, shown: bool) -> Iterator[Report]:
-    """A bar with rate and time left on standard error; a line a minute where that is no terminal.
-
-    Args:
-        total: Positions in all.
-        done: Positions done by earlier sessions.
-        shown: Whether anything is wanted at all.
-    """
-    if not shown:
-        yield lambda position, kept: None
+    """A bar with rate and time left on standard error; a line a minute where that is no terminal."""
+    if not (shown and sys.stderr.isatty()):
+        yield log_lines(total, done) if shown else lambda position, kept: None
         return
-    if not sys.stderr.isatty():
-        yield logged(total, done)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     columns = (
-        TextColumn("screening"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:,.0f}/s"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[kept]:,} kept"),
+        *(
+            TextColumn("screening"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:,.0f}/s"),
+        ),
+        *(TimeRemainingColumn(), TextColumn("{task.fields[kept]:,} kept")),
     )
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as bar:
-        task = bar.add_task("", total=total, completed=done, rate=0.0, kept=0)
-
-        def report(position: int, kept: int) -> None:
-            bar.update(task, completed=position, kept=kept, rate=bar.tasks[0].speed or 0.0)
-
-        yield report
+    with Bar(*columns, console=Console(stderr=True), speed_estimate_period=60) as bar:
+        task = bar.add_task("", total=total, completed=done, kept=0, rate=0.0)
+        yield lambda position, kept: bar.update(
+            task, completed=position, kept=kept, rate=bar.tasks[0].speed or 0.0
+        )
 
 
-def logged(total: int, done: int, clock: Callable[[], float] = time.monotonic) -> Report:
+def log_lines(total: int, done: int, clock: Callable[[], float] = time.monotonic) -> Report:
     """Reports for a log: how far it is, and the time left at the rate since the last line."""
     last = [clock(), done]
 
@@ -155,303 +329,3 @@ def logged(total: int, done: int, clock: Callable[[], float] = time.monotonic) -
         )
 
     return report
-
-
-_AHEAD = 2
-"""Batches handed out for each thread: one in work, one waiting, so that writing leaves no thread idle."""
-_OVER = 1.1
-
-
-@dataclass(frozen=True)
-class Screening:
-    """A screening that is ready to run.
-
-    Attributes:
-        request: What was asked for.
-        identity: What must be the same for it to go on later.
-        pipeline: What is done to a batch; ``None`` where all is done and only the ranking is left.
-        ranker: How the survivors are ranked.
-        count: Compositions that the chemistry lets pass.
-        calibration: What a sample told.
-        known: Least and greatest value in the data of every property that has some.
-        workers: Threads.
-        limit: Bytes that the process may have in memory.
-        done: What earlier sessions did.
-    """
-
-    request: ScreenRequest
-    identity: dict[str, Any]
-    pipeline: Pipeline | None
-    ranker: Ranker
-    count: Count
-    calibration: Calibration
-    known: dict[str, tuple[float, float]]
-    workers: int
-    limit: int
-    done: Progress
-
-    @property
-    def positions(self) -> int:
-        """Positions of the space."""
-        return int(self.identity["positions"])
-
-    @property
-    def finished(self) -> bool:
-        """Whether only the ranking is left to do."""
-        return self.pipeline is None
-
-    @property
-    def seconds(self) -> float:
-        """Estimate of the time that is left."""
-        left = 1 - self.done.stop / self.positions
-        return self.calibration.seconds * self.count.compositions * left
-
-    def run(self, progress: bool = True) -> ScreenResult:
-        """Do it, or go on with it.
-
-        Args:
-            progress: Show a bar on a terminal.
-
-        Raises:
-            ScreeningError: The results cannot be written, or the memory does not suffice; what is done is kept.
-            KeyboardInterrupt: It was stopped; what is done is kept.
-        """
-        folder = self.request.out
-        with claimed(folder):
-            note = begun_before(folder, self.identity)
-            if self.pipeline is not None:
-                note = self._note(note)
-                write_note(folder, note)
-                if not (folder / RESULTS).is_file():
-                    self._predict(self.pipeline, progress)
-                    write_results(folder, schema(self.pipeline.properties))
-                note |= self._figures(read_progress(folder))
-            assert note is not None
-            top = self.ranker.rank(survivors(folder))
-            write_top(folder, top)
-            note["ranking"] = self._ranking(len(top))
-            write_note(folder, note)
-            for name in (STREAM, JOURNAL):
-                (folder / name).unlink(missing_ok=True)
-        return ScreenResult(folder, note, top)
-
-    def _predict(self, pipeline: Pipeline, progress: bool) -> None:
-        folder, total = self.request.out, self.positions
-        step = self._step(pipeline)
-        with ExitStack() as stack:
-            journal = stack.enter_context(Journal(folder, schema(pipeline.properties)))
-            report = stack.enter_context(progress_bar(total, journal.progress.stop, progress))
-            threads = stack.enter_context(ThreadPoolExecutor(self.workers, "screening"))
-            waiting: deque[Future[Batch]] = deque()
-            stack.callback(lambda: [future.cancel() for future in waiting])
-            begun = time.monotonic() - journal.progress.seconds
-            position, in_flight = journal.progress.stop, _AHEAD * self.workers
-            while waiting or position < total:
-                while len(waiting) < in_flight and position < total:
-                    stop = min(position + step, total)
-                    waiting.append(threads.submit(pipeline.run, position, stop))
-                    position = stop
-                batch = waiting[0].result()
-                waiting.popleft()
-                journal.append(batch.kept, batch.stop, batch.considered, time.monotonic() - begun)
-                report(batch.stop, journal.progress.kept)
-                in_flight = self._fitting(in_flight)
-
-    def _step(self, pipeline: Pipeline) -> int:
-        """Positions that hold about one batch of possible compositions."""
-        share = max(self.count.compositions, 1) / self.positions
-        return max(1, min(round(pipeline.rows / share), 1 << 18))
-
-    def _fitting(self, in_flight: int) -> int:
-        """Batches in flight while the memory suffices; fewer if it does not."""
-        now = resident()
-        if now <= self.limit:
-            return in_flight
-        if in_flight > 1:
-            return in_flight - 1
-        if self.request.memory is not None and now > _OVER * self.limit:
-            raise ScreeningError(
-                f"The screening takes {now / 2**30:.1f} GiB, more than --memory {self.request.memory:g} allows, even "
-                "with one batch at a time. Raise it or lower --batch, and run the command again: what is done is kept."
-            )
-        return in_flight
-
-    def _note(self, before: dict[str, Any] | None) -> dict[str, Any]:
-        assert self.pipeline is not None
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return {
-            "status": "running",
-            "crossprop": __version__,
-            "begun": now if before is None else before["begun"],
-            "sessions": 1 if before is None else before["sessions"] + 1,
-            "request": self.request.model_dump(mode="json"),
-            "models": {model.name: model.as_dict() for model in self.pipeline.properties},
-            "plan": {"order": list(self.pipeline.order), "count": asdict(self.count)},
-            "known": self.known,
-            "left_out": self._left_out(self.pipeline.space),
-            "identity": self.identity,
-        }
-
-    @staticmethod
-    def _left_out(space: Space) -> dict[str, Any] | None:
-        """What of a file was not screened."""
-        if not isinstance(space, ListedSpace):
-            return None
-        return {"repeated": space.repeated, "no_formula": space.n_bad, "first": list(space.bad)}
-
-    def _figures(self, progress: Progress) -> dict[str, Any]:
-        assert self.pipeline is not None
-        return {
-            "status": "finished",
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "counts": {
-                "positions": self.positions,
-                "predicted": progress.considered,
-                "kept": progress.kept,
-            },
-            "order": list(self.pipeline.order),
-            "seconds": round(progress.seconds, 3),
-            "predicted_per_second": round(progress.considered / max(progress.seconds, 1e-9), 1),
-            "workers": self.workers,
-            "batch": self.pipeline.rows,
-            "peak_memory_gib": round(peak() / 2**30, 3),
-        }
-
-    def _ranking(self, rows: int) -> dict[str, Any]:
-        return {
-            "rank": self.ranker.kind,
-            "objectives": [
-                {"quantity": e.text, "goal": "maximize" if more else "minimize"}
-                for e, more in self.ranker.objectives
-            ],
-            "best": self.ranker.best,
-            "rows": rows,
-        }
-
-
-_YEAR = 365 * 86400
-
-
-def counted(screening: Screening) -> list[str]:
-    """How many compositions there are to predict, and what of a file was left out."""
-    n = screening.positions
-    assert screening.pipeline is not None
-    lines = [f"{n:,} composition{'s' * (n != 1)}"]
-    if screening.pipeline.chemistry is not None:
-        about = "" if screening.count.exact else "about "
-        lines[0] += f", {about}{screening.count.compositions:,} of them charge-balanced"
-    space = screening.pipeline.space
-    if isinstance(space, ListedSpace):
-        if space.repeated:
-            lines.append(f"{space.repeated:,} further row(s) repeat a composition and are left out")
-        if space.n_bad:
-            more = "" if space.n_bad == len(space.bad) else f" and {space.n_bad - len(space.bad):,} more"
-            lines.append(f"{space.n_bad:,} row(s) hold no formula and are left out:")
-            lines += [f"  {reason}" for reason in space.bad] + ([f" {more}"] if more else [])
-    return lines
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    if seconds < 2 * 86400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days" if seconds < 2 * _YEAR else f"{seconds / _YEAR:,.0f} years"
-
-
-def summary(result: ScreenResult) -> str:
-    """What was done, where it lies, and what to think of it."""
-    note = result.note
-    counts = note["counts"]
-    lines = [
-        f"{counts['predicted']:,} compositions predicted in {duration(note['seconds'])} "
-        f"({note['predicted_per_second']:,.0f}/s, {note['peak_memory_gib']:.1f} GiB), {counts['kept']:,} kept: "
-        f"{result.folder / RESULTS}, the best {len(result.top)} in {result.folder / TOP}"
-    ]
-    if not counts["predicted"]:
-        lines.append("nothing was left to predict: widen the elements or the rules (--all, --mixed-valence)")
-    elif not counts["kept"]:
-        lines.append(
-            "nothing met the condition: in a new folder, ask for less, or for nothing to see what there is"
-        )
-    goals = [
-        f"{o['quantity']} ({'more' if o['goal'] == 'maximize' else 'less'} is better)"
-        for o in note["ranking"]["objectives"]
-    ]
-    kinds = {"value": "ranked by", "ei": "ranked by expected improvement of", "pareto": "Pareto front of"}
-    beat = "" if note["ranking"]["best"] is None else f" over {note['ranking']['best']:g}"
-    lines.append(f"{kinds[note['ranking']['rank']]} {', '.join(goals)}{beat}")
-    flags = [column for column in result.top if str(column).endswith("_in_domain")]
-    if flags and (outside := int((~result.top[flags].all(axis=1)).sum())):
-        lines.append(
-            f"{outside} of the best {len(result.top)} lie outside the training domain of a model (column note): "
-            "extrapolation, not prediction. --in-domain in a new folder keeps the others only."
-        )
-    for name, (least, most) in note["known"].items():
-        model = note["models"][name]
-        column = result.top.get(name.replace(".", "_"))
-        beyond = 0 if column is None else int((KnownValues(least, most, 0).beyond(column) != 0).sum())
-        if beyond:
-            lines.append(
-                f"{beyond} of the best {len(result.top)} have a {name} beyond all values in its model's data "
-                f"({_range(least, most, model['unit'])}): the order may be right, the figures are not known to be."
-            )
-    return "\n".join(lines)
-
-
-def known_values(screening: Screening) -> str:
-    """Which values the models have learnt from: what lies beyond them they can only guess."""
-    units = {model.name: model.unit for model in screening.ranker.properties}
-    ranges = [f"{name} {_range(low, high, units[name])}" for name, (low, high) in screening.known.items()]
-    return f"values in the models' data: {', '.join(ranges)}" if ranges else ""
-
-
-def _range(least: float, most: float, unit: str) -> str:
-    return f"{least:.4g} to {most:.4g}{f' {unit}' if unit and unit != '1' else ''}"
-
-
-def table(top: pd.DataFrame, width: int) -> Table:
-    """The first rows for a terminal: values with their intervals and domain, as much as has room, formulas whole.
-
-    Args:
-        top: The ranked table.
-        width: Characters of a line; intervals go first where they do not fit, then columns from the right.
-    """
-    properties = [str(c).removesuffix("_lower") for c in top if str(c).endswith("_lower")]
-    hidden = {f"{p}{ending}" for p in properties for ending in ("_lower", "_upper", "_in_domain")}
-    hidden |= {"rank", "formula", "position", "n_elements", "note", "log_expected_improvement"}
-    names = [str(c) for c in top if c not in hidden]
-    inside = top[[f"{p}_in_domain" for p in properties]].all(axis=1)
-    first = {"rank": top["rank"].astype(str), "formula": top["formula"]}
-    last = {"in_domain": inside.map({True: "yes", False: "no"})}
-    for intervals, shown in [(True, len(names)), *((False, n) for n in range(len(names), -1, -1))]:
-        values = {name: _values(top, name, intervals and name in properties) for name in names[:shown]}
-        columns = {**first, **values, **last}
-        if (
-            sum(max(cells.str.len().max(), _longest_word(name)) + 3 for name, cells in columns.items())
-            < width
-        ):
-            break
-    made = Table(caption="" if shown == len(names) else f"further columns: {', '.join(names[shown:])}")
-    for name in columns:
-        made.add_column(
-            "\n".join(name.split("_")), justify="left" if name == "formula" else "right", no_wrap=True
-        )
-    for row in zip(*columns.values(), strict=True):
-        made.add_row(*row)
-    return made
-
-
-def _values(top: pd.DataFrame, name: str, intervals: bool) -> pd.Series[str]:
-    shown = top[name].map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
-    if not intervals:
-        return shown
-    ends = [top[f"{name}{ending}"].map("{:.3g}".format) for ending in ("_lower", "_upper")]
-    return top[name].map("{:.3g}".format) + " (" + ends[0] + "…" + ends[1] + ")"
-
-
-def _longest_word(name: str) -> int:
-    return max(map(len, name.split("_")))

@@ -1,9 +1,8 @@
-"""The HTTP service: predictions of the registry's champions for whoever asks.
+"""The HTTP service: predictions of the registry's champions.
 
-What is trusted. The service loads files of a saved model and nothing else of a registered version: JSON,
-``.keras`` (networks, read in Keras' safe mode), skops (only the types on the list in ``crossprop.models.fitted``),
-``.npy`` (without pickled objects), parquet, and ONNX files that crossprop itself compiled into its own cache. No
-pickle is ever read, and the Python code that MLflow stores beside a model is never imported: whoever can write to the
-registry can change which numbers are served, not which code runs. Formulas, request bodies and headers are
-untrusted throughout.
+What is trusted. The service loads the files of a saved model and nothing else of a registered version: JSON,
+``.keras`` networks in Keras' safe mode, skops files with a fixed list of types, ``.npy`` without pickled objects,
+parquet, and ONNX files that crossprop wrote. No pickle is read, and the Python code that MLflow stores beside a model
+is never imported: write access to the registry changes which numbers are served, not which code runs. Formulas,
+request bodies and headers are untrusted.
 """

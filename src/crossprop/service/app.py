@@ -1,70 +1,69 @@
-"""The application: what is put together around the routes."""
+"""The application: the routes, the page, the description of the API, and the errors in one form."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from crossprop import __version__
-from crossprop.service import openapi, routes
-from crossprop.service.bodies import sentences
-from crossprop.service.compiling import ModelLoader
-from crossprop.service.http_errors import RefusalError, error_body
-from crossprop.service.middleware import Guard
+from crossprop.inference.predictor import ServedModel
+from crossprop.service import routes
+from crossprop.service.http_errors import HttpError, error_body
+from crossprop.service.middleware import ServiceMiddleware
 from crossprop.service.model_cache import Loader
-from crossprop.service.models import ModelSource
 from crossprop.service.settings import ServiceSettings
+from crossprop.service.sources import ModelSource
 from crossprop.service.state import Service
 
-PAGES = Path(__file__).with_name("pages")
+STATIC = Path(__file__).with_name("static")
+DESCRIPTION = """Predictions of materials properties from chemical formulas, by the models that were promoted.
+
+Every prediction has an interval with a stated coverage and says whether the composition lies within the training domain
+of its model. An error has the form `{"error": {"type": "…", "message": "…"}}`; the message says what to do next.
+"""
 
 
-def create_app(
-    settings: ServiceSettings, source: ModelSource, load: Loader | None = None, cache: Path | None = None
-) -> FastAPI:
+def create_app(settings: ServiceSettings, source: ModelSource, load: Loader | None = None) -> FastAPI:
     """The service as an ASGI application; it follows the source from its start-up to its shutdown.
 
     Args:
-        settings: What is served, and within which bounds.
+        settings: What is served, and the limits.
         source: Where the models come from.
-        load: Loads a saved model's folder; compiled, half of the threads to a prediction, by default.
-        cache: Where compiled files are kept.
+        load: Loads a saved model's folder; by default ``ServedModel.load`` with half of the threads.
 
     Returns:
         The application; its ``state.service`` holds the parts.
     """
-    service = Service(settings, source, load or ModelLoader(cache, max(1, settings.threads // 2)))
+    if load is None:
+        load = partial(ServedModel.load, threads=max(1, settings.threads // 2))
+    service = Service(settings, source, load)
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        service.start()
-        try:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
             yield
-        finally:
-            service.stop()
 
     app = FastAPI(
         title="crossprop",
         version=__version__,
-        description=openapi.DESCRIPTION,
-        lifespan=life,
-        docs_url=None,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's page loads its scripts from another server
         redoc_url=None,
-        openapi_url=None,
         redirect_slashes=False,  # a redirect names a host and a path that a proxy in front may not have
     )
     app.state.service = service
-    app.add_middleware(Guard, limits=settings.limits, metrics=service.metrics)
+    app.add_middleware(ServiceMiddleware, settings=settings, metrics=service.metrics)
     if settings.cors:
         app.add_middleware(
             CORSMiddleware,
@@ -73,40 +72,44 @@ def create_app(
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
             expose_headers=["Retry-After", "X-Request-ID"],
         )
-    app.add_exception_handler(RefusalError, _refused)
+    app.add_exception_handler(HttpError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.include_router(routes.build(service))
-    document = openapi.document(app, settings)
-    app.openapi = lambda: document  # type: ignore[method-assign]
-    app.include_router(routes.build_pages(PAGES, document))
-    app.mount("/static", StaticFiles(directory=PAGES, check_dir=False), name="static")
+    for path, page in (("/", "index.html"), ("/docs", "docs.html")):
+        app.add_api_route(path, partial(_page, STATIC / page), include_in_schema=False)
+    app.mount("/static/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 
 
+async def _page(file: Path) -> Response:
+    return FileResponse(file, headers={"Cache-Control": "no-cache"})
+
+
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusalError)
-    kind = type(error).__name__
-    return _answer(error.status, error_body(kind, str(error)), error.headers)
+    assert isinstance(error, HttpError)
+    return _answer(error.status, error.kind, str(error), error.headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, known = request.url.path[:200], "The API is described under /docs and /openapi.json."
     if error.status_code == 404:
-        hint = " Leave the slash at its end out." if path.endswith("/") else ""
-        body = error_body("UnknownPathError", f"There is nothing under {path!r}.{hint} {known}")
+        hint = " Leave out the slash at its end." if path.endswith("/") else ""
+        kind, message = "UnknownPathError", f"There is nothing under {path!r}.{hint} {known}"
     elif error.status_code == 405:
-        body = error_body("MethodError", f"{path!r} does not answer {request.method[:20]!r}. {known}")
+        kind, message = "MethodError", f"{path!r} does not answer {request.method[:20]!r}. {known}"
     else:
-        body = error_body("RequestError", str(error.detail))
-    return _answer(error.status_code, body, dict(error.headers or {}))
+        kind, message = "RequestError", str(error.detail)
+    return _answer(error.status_code, kind, message, dict(error.headers or {}))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _answer(422, error_body("InvalidRequestError", sentences(error.errors())), {})
+    return _answer(422, "InvalidRequestError", routes.sentences(error.errors()), {})
 
 
-def _answer(status: int, body: Any, headers: dict[str, str]) -> Response:
-    return Response(to_json(body), status, headers=headers, media_type="application/json")
+def _answer(status: int, kind: str, message: str, headers: Mapping[str, str]) -> Response:
+    body = to_json(error_body(kind, message))
+    return Response(body, status, headers=headers, media_type="application/json")

@@ -7,28 +7,33 @@ import hmac
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any
 
-from starlette.requests import Request
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from crossprop.errors import ConfigError
-from crossprop.service.http_errors import ForbiddenError, UnauthorizedError
+from crossprop.service.http_errors import HttpError
 
 ENVIRONMENT = "CROSSPROP_API_KEYS"
-"""Variable that holds lines of keys (separated by line breaks or commas)."""
+"""Variable that holds lines of keys, separated by line breaks or commas."""
 
 _LINE = re.compile(r"(?P<owner>[\w.@-]{1,64})\s+(?P<scope>\w+)\s+sha256:(?P<digest>[0-9a-f]{64})", re.ASCII)
+_BEARER = HTTPBearer(scheme_name="bearer", auto_error=False)
+_HEADER = APIKeyHeader(name="X-API-Key", scheme_name="header", auto_error=False)
 
 
 class Scope(StrEnum):
     """What a key allows."""
 
     READ = "read"
-    """Predictions and all that is shown."""
+    """Predictions and all other reading."""
     ADMIN = "admin"
-    """The same, and asking the service to look at the registry now."""
+    """The same, and asking the service to poll the registry now."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,10 @@ class KeyRing:
         return bool(self.keys)
 
     def find(self, secret: str) -> ApiKey | None:
-        """The key that a caller holds; every one is compared, in constant time."""
+        """The key of a caller; every key is compared, in constant time."""
         digest = _digest(secret)
-        found = None
-        for key in self.keys:
-            if hmac.compare_digest(digest, key.digest):
-                found = key
-        return found
+        matches = [key for key in self.keys if hmac.compare_digest(digest, key.digest)]
+        return matches[0] if matches else None
 
 
 def new_key(owner: str, scope: Scope) -> tuple[str, ApiKey]:
@@ -87,9 +89,8 @@ def read_keys(file: Path | None) -> KeyRing:
     """Keys of a file, or else of the environment variable ``CROSSPROP_API_KEYS``; none if there is neither.
 
     Raises:
-        ConfigError: A line is none of ``<owner> <read|admin> sha256:<digest>``, the file cannot be read, or there
-            is a file or a text without any key (a service that was meant to be closed must not start open; an
-            empty variable counts as none).
+        ConfigError: A line is not ``<owner> <read|admin> sha256:<digest>``, the file cannot be read, or a file or
+            a text that is not blank holds no key: a service that was meant to be closed must not start open.
     """
     if file is None:
         text, where = os.environ.get(ENVIRONMENT, "").replace(",", "\n"), ENVIRONMENT
@@ -107,16 +108,16 @@ def read_keys(file: Path | None) -> KeyRing:
             f"{where} holds no API key. Make one with 'crossprop api-key NAME' and add its line."
         )
     if len({key.digest for key in keys}) < len(keys):
-        raise ConfigError(f"{where} holds a key twice. Every owner needs one of their own.")
+        raise ConfigError(f"{where} holds a key twice. Every owner needs a key of their own.")
     return KeyRing(keys)
 
 
 def _parse(line: str, where: str) -> ApiKey:
     match = _LINE.fullmatch(line)
     if match is None or match["scope"] not in set(Scope):
-        # The line is not repeated: somebody may have put the key itself there.
+        # The line is not repeated: it may hold the key itself.
         raise ConfigError(
-            f"{where} is no '<owner> <read|admin> sha256:<digest>'. Make such a line with 'crossprop api-key NAME'."
+            f"{where} is not '<owner> <read|admin> sha256:<digest>'. Make such a line with 'crossprop api-key NAME'."
         )
     return ApiKey(match["owner"], Scope(match["scope"]), match["digest"])
 
@@ -125,37 +126,37 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def require(keys: KeyRing, scope: Scope, request: Request) -> None:
-    """Refuse a caller who may not do this.
+def key_check(keys: KeyRing, scope: Scope) -> Sequence[Any]:
+    """Dependencies of an operation that needs a scope; the OpenAPI document shows them.
 
-    Args:
-        keys: Keys of the service; without any it is open to everybody for reading, and for nothing else.
-        scope: What is needed.
-        request: The request; the owner of its key is noted for the log.
-
-    Raises:
-        UnauthorizedError: The key is missing or unknown.
-        ForbiddenError: The key, or a service without keys, does not allow it.
+    Without keys every operation of scope ``read`` is open and every one of scope ``admin`` is refused. The check
+    raises ``UnauthorizedError`` or ``ForbiddenError``, and notes the owner of the key for the access log.
     """
-    if not keys:
-        if scope is Scope.ADMIN:
-            raise ForbiddenError(
-                "This service has no API keys and takes no orders. Start it with --api-keys FILE."
-            )
-        return
-    key = keys.find(_secret(request))
-    if key is None:
-        raise UnauthorizedError(
-            "A valid API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'. Ask whoever runs "
-            "this service for one."
+
+    async def closed() -> None:
+        raise HttpError(
+            "ForbiddenError",
+            "This service has no API keys, so this is not allowed. Start it with --api-keys FILE.",
         )
-    request.scope["crossprop.key"] = key.owner
-    if scope is Scope.ADMIN and key.scope is not Scope.ADMIN:
-        raise ForbiddenError(f"The key of {key.owner} may read only. This needs one of scope 'admin'.")
 
+    async def check(
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+        header: Annotated[str | None, Depends(_HEADER)],
+    ) -> None:
+        key = keys.find(bearer.credentials if bearer else (header or "").strip())
+        if key is None:
+            raise HttpError(
+                "UnauthorizedError",
+                "A valid API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'. The operator "
+                "of this service gives you one.",
+            )
+        request.scope["crossprop.key"] = key.owner
+        if scope is Scope.ADMIN and key.scope is not Scope.ADMIN:
+            raise HttpError(
+                "ForbiddenError", f"The key of {key.owner} is for reading only. This needs the scope 'admin'."
+            )
 
-def _secret(request: Request) -> str:
-    kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and secret:
-        return secret.strip()
-    return request.headers.get("x-api-key", "").strip()
+    if keys:
+        return [Depends(check)]
+    return [Depends(closed)] if scope is Scope.ADMIN else []

@@ -1,113 +1,75 @@
-"""Requests that are not answered: each kind with its status and what the caller may do next."""
+"""Requests that are not answered: each kind of error with its status and meaning."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any
 
 from crossprop.errors import ServiceError
+from crossprop.service.schemas import ErrorAnswer
+
+KINDS = {
+    "BadRequestError": (400, "The body is no JSON."),
+    "UnknownHostError": (400, "The service does not answer for this host name."),
+    "UnauthorizedError": (401, "The key is missing or unknown."),
+    "ForbiddenError": (403, "The key, or a service without keys, does not allow this."),
+    "UnknownNameError": (404, "There is no such property."),
+    "SlowBodyError": (408, "The body did not arrive in time."),
+    "HalfClosedError": (408, "The client closed its sending side, and the answer takes longer."),
+    "TooLargeError": (413, "The body is too large."),
+    "MediaTypeError": (415, "The body is not declared as JSON."),
+    "UnsupportedCodingError": (415, "The body is declared as compressed."),
+    "InvalidRequestError": (
+        422,
+        "The request holds something that this operation does not take, or too much of it.",
+    ),
+    "BusyError": (429, "Too many requests are waiting; `Retry-After` says when to come back."),
+    "DisconnectedError": (499, "The caller closed the connection; for the log and the metrics only."),
+    "InternalError": (500, "The service failed."),
+    "UnavailableError": (
+        503,
+        "Not loaded yet, or not to be answered in time; `Retry-After` says when to come back.",
+    ),
+    "ConnectionsError": (503, "Too many connections are in use; `Retry-After` says when to come back."),
+}
+"""Status and meaning by the type that stands in the answer."""
+_HEADERS = {
+    "UnauthorizedError": {"WWW-Authenticate": "Bearer"},
+    "SlowBodyError": {"Connection": "close"},
+    "TooLargeError": {"Connection": "close"},
+    "UnsupportedCodingError": {"Accept-Encoding": "identity"},
+}
 
 
-class RefusalError(ServiceError):
-    """A request that is not answered with what it asked for."""
+class HttpError(ServiceError):
+    """A request that is not answered with what it asked for.
 
-    status: ClassVar[int] = 400
-    closes: ClassVar[bool] = False
-    """Whether the connection is of no further use, since part of the body was not read."""
+    Attributes:
+        kind: One of ``KINDS``.
+        status: HTTP status.
+        headers: Of the answer.
+    """
 
-    def __init__(self, message: str, retry_after: int | None = None) -> None:
+    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
-        headers = {"Connection": "close"} if self.closes else {}
-        return headers | ({"Retry-After": str(self.retry_after)} if self.retry_after else {})
+        self.kind = kind
+        self.status = KINDS[kind][0]
+        retry = {} if retry_after is None else {"Retry-After": str(max(1, round(retry_after)))}
+        self.headers = {**_HEADERS.get(kind, {}), **retry}
 
 
-class BadRequestError(RefusalError):
-    """The body is no JSON."""
+def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The errors of an operation for its OpenAPI description."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for status, meaning in (KINDS[kind] for kind in ("UnknownHostError", *kinds)):
+        known = answers.setdefault(status, {"model": ErrorAnswer, "description": ""})
+        known["description"] = f"{known['description']} {meaning}".strip()
+        if status in (429, 503):
+            known["headers"] = {
+                "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+            }
+    return answers
 
 
-class UnauthorizedError(RefusalError):
-    """No key, or one that is unknown."""
-
-    status = 401
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Says which kind of key is asked for."""
-        return {"WWW-Authenticate": "Bearer"}
-
-
-class ForbiddenError(RefusalError):
-    """The key does not allow this."""
-
-    status = 403
-
-
-class UnknownNameError(RefusalError):
-    """There is no such property."""
-
-    status = 404
-
-
-class SlowBodyError(RefusalError):
-    """The body did not arrive in time."""
-
-    status = 408
-    closes = True
-
-
-class TooLargeError(RefusalError):
-    """The body is larger than the service reads."""
-
-    status = 413
-    closes = True
-
-
-class MediaTypeError(RefusalError):
-    """The body is not said to be JSON."""
-
-    status = 415
-
-
-class UnsupportedCodingError(RefusalError):
-    """The body is compressed."""
-
-    status = 415
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Says which codings are read."""
-        return super().headers | {"Accept-Encoding": "identity"}
-
-
-class InvalidRequestError(RefusalError):
-    """The body is JSON, but not what the operation takes."""
-
-    status = 422
-
-
-class BusyError(RefusalError):
-    """So many requests wait that another one would only make all of them late."""
-
-    status = 429
-
-
-class UnavailableError(RefusalError):
-    """What was asked for is not there yet, or was not done in time."""
-
-    status = 503
-
-
-class HungUpError(RefusalError):
-    """The caller is gone, so that nobody reads this; the status is for the log and the metrics."""
-
-    status = 499
-
-
-def error_body(kind: str, message: str) -> Mapping[str, Mapping[str, str]]:
+def error_body(kind: str, message: str) -> dict[str, dict[str, str]]:
     """The JSON of every answer that is an error."""
     return {"error": {"type": kind, "message": message}}

@@ -1,190 +1,65 @@
-"""The models that are served: which version answers, which one is wanted, which of them are in memory."""
+"""The models that are served: which version answers, which one shall, which are in memory; and the registry poller.
+
+All state changes on the event loop; only the work on files, models and the registry runs in threads.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
-import heapq
-import itertools
 import logging
 import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import CrosspropError, ModelFormatError
 from crossprop.inference.predictor import ServedModel
-from crossprop.service.http_errors import UnavailableError
+from crossprop.service.http_errors import HttpError
+from crossprop.service.logs import event
 from crossprop.service.metrics import Metrics
-from crossprop.service.models import Card, ModelSource, card_of_folder, card_of_tags
+from crossprop.service.schemas import ModelMetadata, RegistryState, Status
 from crossprop.service.settings import ServiceSettings
+from crossprop.service.sources import ModelSource, metadata_of_folder, metadata_of_tags
 
 if TYPE_CHECKING:
-    from crossprop.tracking.client import VersionInfo
+    from crossprop.tracking.registry import VersionInfo
 
-log = logging.getLogger("crossprop.service")
+Loader = Callable[[Path], ServedModel]
 Result = TypeVar("Result")
 
-
-class Urgency(IntEnum):
-    """Who waits for a load."""
-
-    REQUEST = 0
-    NEW_VERSION = 1
-    PRELOAD = 2
+_CHECKED = 64
+"""Rows that a model predicts when it is loaded."""
+_ROW_SECONDS = 0.001
+"""Time to predict one row with neighbours, until it has been measured."""
+_LONGEST_RETRY = 300.0
 
 
 @dataclass(eq=False)
-class Load(Generic[Result]):
-    """One load, waiting, going on or done.
-
-    Attributes:
-        job: What it does.
-        future: Its outcome.
-    """
-
-    job: Callable[[], Result]
-    future: Future[Result] = field(default_factory=Future)
-    _taken: bool = False
-
-    def take(self) -> bool:
-        """Whether the caller is the first to take it (it may stand in the queue twice)."""
-        if self._taken:
-            return False
-        self._taken = True
-        return self.future.set_running_or_notify_cancel()
-
-
-class LoadQueue:
-    """Threads that work on loads in the order of their urgency."""
-
-    def __init__(self, threads: int, when_idle: Callable[[], None] | None = None) -> None:
-        """Start the threads.
-
-        Args:
-            threads: How many loads go on at a time.
-            when_idle: Called after a load if none waits.
-        """
-        self._when_idle = when_idle
-        self._heap: list[tuple[int, int, Load]] = []
-        self._numbers = itertools.count()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"crossprop-load-{i}", daemon=True)
-            for i in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(self, job: Callable[[], Result], urgency: Urgency) -> Load[Result]:
-        """Queue a load."""
-        load = Load(job)
-        self.hurry(load, urgency)
-        return load
-
-    def hurry(self, load: Load, urgency: Urgency) -> None:
-        """Queue a load that waits already once more, with another urgency."""
-        with self._changed:
-            heapq.heappush(self._heap, (urgency, next(self._numbers), load))
-            self._changed.notify()
-
-    @property
-    def waiting(self) -> int:
-        """Loads that nobody works on yet."""
-        return len({id(load) for _, _, load in list(self._heap) if not load.future.running()})
-
-    def close(self) -> None:
-        """Begin no further load; whoever waits for one is told."""
-        with self._changed:
-            self._closed = True
-            for _, _, load in self._heap:
-                load.future.cancel()
-            self._heap.clear()
-            self._changed.notify_all()
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._heap and not self._closed:
-                    self._changed.wait()
-                if self._closed:
-                    return
-                _, _, load = heapq.heappop(self._heap)
-                if not load.take():
-                    continue
-            try:
-                load.future.set_result(load.job())
-            except BaseException as error:
-                _let_go(error)
-                load.future.set_exception(error)
-            if self._when_idle is not None and not self._heap:
-                self._when_idle()
-
-
-def _let_go(error: BaseException) -> None:
-    """Free what the functions that failed had in hand.
-
-    A failure remembers them with all their variables: a model that was loaded in part. Taken out of the garbage
-    collector's sight together with what was loaded well, it would stay for ever, once for every attempt.
-    """
-    failure: BaseException | None = error
-    while failure is not None:
-        traceback.clear_frames(failure.__traceback__)
-        failure = failure.__cause__ or failure.__context__
-
-
-def settle_memory() -> None:
-    """Take what has been loaded out of the garbage collector's sight, and give freed memory back to the system.
-
-    Models are hundreds of thousands of objects that live for days. Looking through all of them, which Python does
-    every now and then, would stop every request for a quarter of a second; for the same reason only what is young is
-    looked through here. A model that is let go is freed all the same: nothing in it refers to itself.
-    """
-    gc.collect(1)
-    gc.freeze()
-    # What a load needed in passing, and models that gave way, stay with the C library unless it is asked for them.
-    with suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a property stands: ``ready``, ``loading``, ``degraded`` or ``unavailable``, and why."""
-
-    word: str
-    note: str = ""
-
-
-@dataclass(eq=False)
-class Edition:
+class LoadedVersion:
     """One version of one model, in memory or not.
 
     Attributes:
-        info: The version.
-        card: What is told of it.
         folder: Local folder of its files, once they are there.
         model: The loaded model; ``None`` while it is not in memory.
-        size: Bytes that the model takes, roughly.
-        used: When it was last asked for; 0 if never.
-        fault: Why it could not be loaded.
-        attempts: How often that was tried in vain.
-        retry_at: When to try again.
-        loading: The load that waits or is going on.
+        size: Approximate bytes of the model.
+        used: When it was last asked for.
+        fault: Why it could not be loaded, ``attempts`` times; the next time is ``retry_at``.
+        awaited: Number of requests that wait for it.
+        settled: Set at the end of the present or next attempt to load it.
+        row_seconds: Measured time to predict one row, without and with neighbours.
     """
 
     info: VersionInfo
-    card: Card
+    metadata: ModelMetadata
     folder: Path | None = None
     model: ServedModel | None = None
     size: int = 0
@@ -192,396 +67,408 @@ class Edition:
     fault: str = ""
     attempts: int = 0
     retry_at: float = 0.0
-    loading: Load[Any] | None = None
+    loading: bool = False
+    awaited: int = 0
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    row_seconds: dict[bool, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, info: VersionInfo) -> LoadedVersion:
+        """A version of which only the registry's tags are known."""
+        return cls(info, metadata_of_tags(info))
 
     def is_of(self, info: VersionInfo) -> bool:
-        """Whether it is this very version (a number may be given again in a registry that was made anew)."""
-        mine = self.info
-        return (mine.name, mine.version, mine.run_id, mine.source) == (
-            info.name,
-            info.version,
-            info.run_id,
-            info.source,
+        """Whether it is this very version (a new registry may give a number again)."""
+        return all(
+            getattr(self.info, name) == getattr(info, name)
+            for name in ("name", "version", "run_id", "source")
         )
 
     def unload(self) -> None:
-        """Let go of the model; it is loaded again when it is asked for."""
+        """Drop the model; it is loaded again when it is asked for."""
         self.model, self.size = None, 0
+
+    def predicted_seconds(self, rows: int, neighbours: bool) -> float:
+        """Time that a thread will need for so many rows."""
+        return rows * self.row_seconds.get(neighbours, _ROW_SECONDS)
+
+    def learn_seconds(self, rows: int, neighbours: bool, seconds: float) -> None:
+        """Take a measured time into account; small batches say little of large ones."""
+        if rows >= 32:
+            known = self.row_seconds.get(neighbours, seconds / rows)
+            self.row_seconds[neighbours] = 0.7 * known + 0.3 * seconds / rows
 
 
 @dataclass(eq=False)
-class Slot:
-    """A property: the edition that answers, and the one that is to take its place.
+class ServedProperty:
+    """A property: the version that answers, and the one that shall.
 
     Attributes:
         model: Registered model.
         target: Its target.
-        wanted: What should answer; the same object as ``served`` when all is well.
-        served: What answers; ``None`` until something was found to be loadable.
+        wanted: The version with the alias; the same object as ``served`` when all is well.
+        served: The version that answers; ``None`` until one was found to be loadable.
     """
 
     model: str
     target: str
-    wanted: Edition
-    served: Edition | None = None
+    wanted: LoadedVersion
+    served: LoadedVersion | None = None
 
     @property
-    def shown(self) -> Edition:
-        """The edition that is told of."""
+    def shown(self) -> LoadedVersion:
+        """The version that answers or, before there is one, that shall."""
         return self.served or self.wanted
 
     @property
-    def status(self) -> Status:
-        """How the property stands."""
+    def status(self) -> tuple[Status, str]:
+        """How the property stands, and why."""
         served, wanted = self.served, self.wanted
-        if served is None:
-            return Status("unavailable", wanted.fault) if wanted.fault else Status("loading")
+        if wanted.fault and served in (None, wanted):
+            return "unavailable", wanted.fault
+        if served is None or (served is wanted and served.model is None and served.loading):
+            return "loading", ""
         if served is wanted:
-            if wanted.fault:
-                return Status("unavailable", wanted.fault)
-            if wanted.model is not None:
-                return Status("ready")
-            if wanted.loading is not None:
-                return Status("loading")
-            return Status("ready", "not in memory: the first answer takes a few seconds")
+            return "ready", "" if served.model else "not in memory: the first answer takes a few seconds"
         if not wanted.fault:
-            return Status("ready", f"version {wanted.info.version} is being loaded")
-        return Status(
+            return "ready", f"version {wanted.info.version} is being loaded"
+        return (
             "degraded",
             f"version {wanted.info.version} cannot be loaded, so version {served.info.version} goes on answering: "
             f"{wanted.fault}",
         )
 
 
-def check_model(model: ServedModel, info: VersionInfo) -> ServedModel:
-    """Refuse a model of something else, or one that does not answer.
+class Answering(NamedTuple):
+    """A property as a request names it, with the version that answers the whole request."""
 
-    Raises:
-        ModelFormatError: It is another target's, of other elements, or gives no number for a simple composition.
-    """
-    if model.info.get("target") != info.target:
-        raise ModelFormatError(
-            f"The files of {info.name}, version {info.version}, are a model of {model.info.get('target')!r}. "
-            "Register it again."
-        )
-    fractions = np.zeros((2, len(ELEMENTS)))
-    fractions[0, [ELEMENTS.index("Na"), ELEMENTS.index("Cl")]] = 0.5
-    fractions[1, [ELEMENTS.index("Fe"), ELEMENTS.index("O")]] = 0.4, 0.6
-    if not np.isfinite(model.predict(fractions).value).all():
-        raise ModelFormatError(f"{info.name}, version {info.version}, gives no numbers. Do not use it.")
-    return model
+    name: str
+    version: LoadedVersion
+    model: ServedModel
 
 
-def fault_of(error: Exception) -> str:
-    """Why a model could not be loaded, and what to do: what is no refusal of ours says neither by itself."""
-    if isinstance(error, CrosspropError):
-        return str(error)[:500]
-    told = f"{type(error).__name__}: {error}"[:300]
-    return (
-        f"its files, or their compiled form in the cache, cannot be read ({told}). Register the model again."
-    )
+class ModelCache:
+    """Loads models, keeps them within a limit of memory, and replaces versions between two requests.
 
-
-def size_of(model: ServedModel | None, folder: Path) -> int:
-    """Bytes that a model takes, roughly: what it says itself, or else the size of its files."""
-    said = getattr(getattr(model, "predictor", None), "n_bytes", None)
-    return int(said) if said else sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-
-
-Loader = Callable[[Path], ServedModel]
-_LONGEST_BACKOFF = 300.0
-
-
-class Shelf:
-    """Loads models, keeps them within a bound of memory, and swaps versions between two requests.
-
-    A request holds on to the model that it was given, so that a swap never mixes versions within an answer.
+    A request keeps the model that it was given, so that an answer never mixes versions.
 
     Attributes:
-        slots: Slots by registered model.
-        names: Slots by the name that callers use: the target, or the registered model where that is ambiguous.
+        properties: By registered model.
+        names: By the name that callers use: the target, or the registered model where that is ambiguous.
     """
 
     def __init__(
         self, source: ModelSource, load: Loader, settings: ServiceSettings, metrics: Metrics
     ) -> None:
         self.source = source
-        self.slots: Mapping[str, Slot] = MappingProxyType({})
-        self.names: Mapping[str, Slot] = MappingProxyType({})
+        self.properties: dict[str, ServedProperty] = {}
+        self.names: dict[str, ServedProperty] = {}
         self._load_folder = load
         self._settings = settings
         self._metrics = metrics
-        self._lock = threading.RLock()
-        self._missed: list[str] = []
-        self._queue = LoadQueue(settings.loaders, settle_memory)
+        self._changed = asyncio.Event()
 
-    def find(self, name: str) -> Slot | None:
-        """The slot of a property, by the name that callers use or its registered model's."""
-        return self.names.get(name) or self.slots.get(name)
+    def find(self, name: str) -> ServedProperty | None:
+        """A property by the name that callers use or by its registered model's."""
+        return self.names.get(name) or self.properties.get(name)
 
     def update(self, versions: Mapping[str, VersionInfo]) -> None:
-        """Take over what the source wants served; what is new is loaded in the background, then swapped in."""
-        with self._lock:
-            slots = {name: self._updated(name, info) for name, info in sorted(versions.items())}
-            for name in self.slots.keys() - slots.keys():
-                log.info("no longer served", extra={"fields": {"model": name}})
-            targets = [slot.target for slot in slots.values()]
-            self.slots = MappingProxyType(slots)
-            self.names = MappingProxyType(
-                {
-                    slot.target if targets.count(slot.target) == 1 else name: slot
-                    for name, slot in slots.items()
-                }
-            )
-            self._tend()
-            self.show()
-
-    def acquire(self, slot: Slot) -> Edition:
-        """What answers for a property now; its ``model`` is there, or its ``loading`` has to be waited for.
-
-        Raises:
-            UnavailableError: No version of it can be loaded.
-        """
-        with self._lock:
-            edition = slot.served or slot.wanted
-            edition.used = time.monotonic()
-            if edition.model is not None:
-                return edition
-            if edition.loading is not None:
-                self._queue.hurry(edition.loading, Urgency.REQUEST)
-            elif edition.fault and (wait := edition.retry_at - time.monotonic()) > 0:
-                raise UnavailableError(
-                    f"{slot.model} cannot be served now: {edition.fault}", retry_after=max(1, round(wait))
-                )
-            else:
-                self._start(slot, edition, Urgency.REQUEST)
-            return edition
-
-    def tell_missing(self) -> None:
-        """Log, once, what was named to be served and has no version with the alias."""
-        wanted = self._settings
-        missed = [name for name in wanted.properties if self.find(name) is None]
-        if not (missed or self.slots):
-            missed = ["every model"]
-        if missed and missed != self._missed:
-            fields = {"alias": wanted.alias, "study": wanted.study, "missing": missed}
-            log.warning("no version has the alias", extra={"fields": fields})
-        self._missed = missed
-
-    def close(self) -> None:
-        """Begin no further load."""
-        self._queue.close()
-
-    def show(self) -> None:
-        """Tell the metrics what is served."""
-        with self._lock:
-            served = {name: slot.served for name, slot in self.names.items() if slot.served is not None}
-            self._metrics.show(
-                {name: (e.info.name, e.info.version) for name, e in served.items()},
-                {name: slot.status.word for name, slot in self.names.items()},
-            )
-            self._metrics.model_bytes.set(sum(e.size for e in self._loaded()))
-
-    def _updated(self, name: str, info: VersionInfo) -> Slot:
-        slot = self.slots.get(name)
-        if slot is None:
-            return Slot(name, info.target, Edition(info, card_of_tags(info)))
-        for edition in (slot.wanted, slot.served):
-            if edition is not None and edition.is_of(info):
-                edition.info = info
-                slot.wanted = edition
-                return slot
-        log.info("new version", extra={"fields": {"model": name, "version": info.version}})
-        slot.wanted = Edition(info, card_of_tags(info))
-        return slot
-
-    def _tend(self) -> None:
-        """Start the loads that are due: new versions, first loads, and failed ones whose time has come."""
-        for slot in self.slots.values():
-            edition = slot.wanted
-            if edition is slot.served or edition.loading is not None or time.monotonic() < edition.retry_at:
-                continue
-            self._start(slot, edition, Urgency.PRELOAD if slot.served is None else Urgency.NEW_VERSION)
-
-    def _start(self, slot: Slot, edition: Edition, urgency: Urgency) -> None:
-        lazily = urgency == Urgency.PRELOAD
-        edition.loading = self._queue.submit(lambda: self._bring(slot, edition, lazily), urgency)
-
-    def _bring(self, slot: Slot, edition: Edition, lazily: bool) -> None:
-        """Fetch, describe, load and check an edition, then let it answer; or keep the reason why not."""
-        if edition not in (slot.served, slot.wanted):
-            edition.loading = None  # another version is wanted by now
-            return
-        began = time.monotonic()
-        try:
-            folder = self.source.folder(edition.info)
-            edition.card, edition.folder = card_of_folder(edition.info, folder), folder
-            wait = lazily and self._later(edition, folder)
-            model = None if wait else check_model(self._load_folder(folder), edition.info)
-        except Exception as error:  # a damaged file may raise anything
-            self._failed(slot, edition, error)
-            raise UnavailableError(
-                f"{slot.model} cannot be served now: {edition.fault}", retry_after=5
-            ) from error
-        if model is not None:
-            self._metrics.loads.labels(slot.model).inc()
-            seconds = time.monotonic() - began
-            self._metrics.load_seconds.observe(seconds)
-            fields = {"model": slot.model, "version": edition.info.version, "seconds": round(seconds, 1)}
-            log.info("loaded", extra={"fields": fields})
-        self._arrived(slot, edition, model, folder)
-
-    def _later(self, edition: Edition, folder: Path) -> bool:
-        """Whether a model is left on disk until somebody asks for it."""
-        if edition.used:
-            return False
-        taken = sum(e.size for e in self._loaded())
-        return not self._settings.preload or taken + size_of(None, folder) > self._settings.memory_bytes
-
-    def _arrived(self, slot: Slot, edition: Edition, model: ServedModel | None, folder: Path) -> None:
-        with self._lock:
-            edition.model, edition.loading = model, None
-            edition.fault, edition.attempts, edition.retry_at = "", 0, 0.0
-            edition.size = 0 if model is None else size_of(model, folder)
-            former = slot.served
-            if edition is slot.wanted and former is not edition:
-                slot.served = edition
-                if former is not None:
-                    former.unload()  # requests that have it keep it until they are answered
-                    self._metrics.swaps.labels(slot.model).inc()
-                    log.info(
-                        "swapped",
-                        extra={
-                            "fields": {
-                                "model": slot.model,
-                                "version": edition.info.version,
-                                "former": former.info.version,
-                            }
-                        },
-                    )
-            self._make_room(edition)
-            self.show()
-
-    def _failed(self, slot: Slot, edition: Edition, error: Exception) -> None:
-        with self._lock:
-            edition.fault, edition.loading = fault_of(error), None
-            edition.retry_at = time.monotonic() + min(_LONGEST_BACKOFF, 2.0 * 2**edition.attempts)
-            edition.attempts += 1
-            self._metrics.load_failures.labels(slot.model).inc()
-            log.error(
-                "cannot be loaded",
-                extra={
-                    "fields": {"model": slot.model, "version": edition.info.version, "error": edition.fault}
-                },
-            )
-        if slot.served in (None, edition):
-            self._fall_back(slot, edition)
+        """Take over which versions shall be served; new ones are loaded in the background, then replace the old."""
+        self.properties = {name: self._updated(name, info) for name, info in sorted(versions.items())}
+        targets = [one.target for one in self.properties.values()]
+        self.names = {
+            one.target if targets.count(one.target) == 1 else name: one
+            for name, one in self.properties.items()
+        }
+        self._changed.set()
         self.show()
 
-    def _fall_back(self, slot: Slot, edition: Edition) -> None:
+    async def get(self, one: ServedProperty, name: str) -> Answering:
+        """The version that answers for a property now; one that is not in memory is waited for.
+
+        Raises:
+            HttpError: It cannot be loaded, or not in time.
+        """
+        try:
+            async with asyncio.timeout(0.8 * self._settings.limits.seconds):
+                while True:
+                    version = one.shown
+                    version.used = time.monotonic()
+                    if version.model is not None:
+                        return Answering(name, version, version.model)
+                    wait = version.retry_at - time.monotonic()
+                    if version.fault and not version.loading and wait > 0:
+                        raise HttpError(
+                            "UnavailableError", f"{one.model} cannot be served now: {version.fault}", wait
+                        )
+                    await self._settled(version)
+        except TimeoutError:
+            raise HttpError(
+                "UnavailableError", f"{name} is still being loaded. Ask again in a few seconds.", 5
+            ) from None
+
+    async def keep_loading(self) -> None:
+        """Load what is due, the most urgent version first, for as long as the service runs."""
+        while True:
+            due = min(self._due(), default=None, key=lambda item: item[0])
+            if due is None:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            await self._load(due[1], due[2])
+            if not any(self._due()):
+                settle_memory()
+
+    def show(self) -> None:
+        """Update the metrics of what is served."""
+        served = {name: one.served.info for name, one in self.names.items() if one.served is not None}
+        self._metrics.show(
+            {name: (info.name, info.version) for name, info in served.items()},
+            {name: one.status[0] for name, one in self.names.items()},
+        )
+        self._metrics.model_bytes.set(sum(version.size for version in self._in_memory()))
+
+    def _updated(self, name: str, info: VersionInfo) -> ServedProperty:
+        one = self.properties.get(name)
+        if one is None:
+            return ServedProperty(name, info.target, LoadedVersion(info, metadata_of_tags(info)))
+        known = next((v for v in (one.wanted, one.served) if v is not None and v.is_of(info)), None)
+        if known is None:
+            one.wanted = LoadedVersion(info, metadata_of_tags(info))
+        else:
+            known.info, one.wanted = info, known
+        return one
+
+    async def _settled(self, version: LoadedVersion) -> None:
+        version.awaited += 1
+        self._changed.set()
+        try:
+            await version.settled.wait()
+        finally:
+            version.awaited -= 1
+
+    def _due(self) -> Iterator[tuple[int, ServedProperty, LoadedVersion]]:
+        """Versions to load, with 0 where requests wait, 1 for a new version, 2 for a first one."""
+        now = time.monotonic()
+        for one in self.properties.values():
+            for version in dict.fromkeys((one.shown, one.wanted)):
+                if version.model is not None or version.loading or now < version.retry_at:
+                    continue
+                if version.awaited:
+                    yield 0, one, version
+                elif version is not one.served:
+                    yield 1 if one.served else 2, one, version
+
+    async def _load(self, one: ServedProperty, version: LoadedVersion) -> None:
+        """Load a version and let it answer, or keep the reason why that is not possible."""
+        version.loading = True
+        try:
+            await self._bring(one, version)
+        except Exception as error:  # a damaged file may raise anything
+            self._failed(one, version, error)
+            if one.served in (None, version):
+                await self._fall_back(one, version)
+        else:
+            self._arrived(one, version)
+        finally:
+            version.loading = False
+            version.settled.set()
+            version.settled = asyncio.Event()
+            self.show()
+
+    async def _bring(self, one: ServedProperty, version: LoadedVersion) -> None:
+        """Fetch and describe a version, then load and check it, unless it shall stay on disk until it is needed."""
+        began = time.monotonic()
+        folder = await in_thread(self.source.folder, version.info)
+        version.metadata = await in_thread(metadata_of_folder, version.info, folder)
+        version.folder = folder
+        full = sum(v.size for v in self._in_memory()) + files_size(folder) > self._settings.memory_bytes
+        if one.served is None and not version.awaited and full:
+            return
+        model = await in_thread(self._load_folder, folder)
+        version.learn_seconds(_CHECKED, False, await in_thread(check_model, model, version.info))
+        version.model = model
+        version.size = getattr(version.model.predictor, "n_bytes", None) or files_size(folder)
+        version.used = max(version.used, began)
+        seconds = time.monotonic() - began
+        self._metrics.loads.labels(one.model).inc()
+        self._metrics.load_seconds.observe(seconds)
+        event("loaded", model=one.model, version=version.info.version, seconds=round(seconds, 1))
+
+    def _arrived(self, one: ServedProperty, version: LoadedVersion) -> None:
+        version.fault, version.attempts, version.retry_at = "", 0, 0.0
+        former = one.served
+        if version is one.wanted and former is not version:
+            one.served = version
+            if former is not None:
+                former.unload()  # requests that have it keep it until they are answered
+                self._metrics.swaps.labels(one.model).inc()
+                event("swapped", model=one.model, version=version.info.version, former=former.info.version)
+        self._make_room(version)
+
+    def _failed(self, one: ServedProperty, version: LoadedVersion, error: Exception) -> None:
+        version.fault = reason_of(error)
+        if not isinstance(error, CrosspropError):
+            version.fault = f"its files cannot be read ({version.fault}). Register the model again."
+        version.retry_at = time.monotonic() + min(_LONGEST_RETRY, 2.0 * 2**version.attempts)
+        version.attempts += 1
+        self._metrics.load_failures.labels(one.model).inc()
+        event("cannot be loaded", logging.ERROR, model=one.model, error=version.fault)
+
+    async def _fall_back(self, one: ServedProperty, version: LoadedVersion) -> None:
         """Serve the former champion where the present one cannot be loaded at all."""
         try:
-            info = self.source.fallback(edition.info)
-            if info is None or not edition.is_of(slot.wanted.info):
+            info = await in_thread(self.source.fallback, version.info)
+            if info is None or version is not one.wanted:
                 return
-            former = Edition(info, card_of_tags(info))
-            former.folder = self.source.folder(info)
-            former.card = card_of_folder(info, former.folder)
-            former.model = check_model(self._load_folder(former.folder), info)
-            former.size = size_of(former.model, former.folder)
+            former = LoadedVersion(info, metadata_of_tags(info))
+            former.awaited = 1  # so that it is loaded whatever is in memory
+            await self._bring(one, former)
+            former.awaited = 0
         except Exception as error:
-            log.warning("no fallback", extra={"fields": {"model": slot.model, "error": str(error)[:500]}})
+            event("no fallback", logging.WARNING, model=one.model, error=reason_of(error))
             return
-        with self._lock:
-            if slot.served in (None, edition):
-                slot.served = former
-                self._make_room(former)
+        one.served = former
+        self._make_room(former)
 
-    def _loaded(self) -> list[Edition]:
-        editions = (slot.served for slot in self.slots.values())
-        return [e for e in editions if e is not None and e.model is not None]
+    def _in_memory(self) -> list[LoadedVersion]:
+        served = (one.served for one in self.properties.values())
+        return [version for version in served if version is not None and version.model is not None]
 
-    def _make_room(self, newest: Edition) -> None:
-        loaded = sorted(self._loaded(), key=lambda e: e.used)
-        taken = sum(e.size for e in loaded)
-        for edition in loaded:
-            if taken <= self._settings.memory_bytes:
-                return
-            if edition is not newest:
-                taken -= edition.size
-                edition.unload()
+    def _make_room(self, newest: LoadedVersion) -> None:
+        """Unload the least recently used models beyond the limit of memory."""
+        loaded = sorted(self._in_memory(), key=lambda version: version.used)
+        excess = sum(version.size for version in loaded) - self._settings.memory_bytes
+        for version in loaded:
+            if excess > 0 and version is not newest:
+                excess -= version.size
+                version.unload()
 
 
-@dataclass(frozen=True)
-class RegistryState:
-    """The registry when it was last asked.
+def check_model(model: ServedModel, info: VersionInfo) -> float:
+    """Refuse a model of another target, or one that does not answer.
+
+    Returns:
+        Seconds for a prediction of ``_CHECKED`` rows.
+
+    Raises:
+        ModelFormatError: It is of another target or of other elements, or gives no number for a simple composition.
+    """
+    if model.info.get("target") != info.target:
+        raise ModelFormatError(
+            f"The files of {info.name}, version {info.version}, are a model of {model.info.get('target')!r}. "
+            "Register it again."
+        )
+    fractions, shares = np.zeros((_CHECKED, len(ELEMENTS))), np.linspace(0.2, 0.8, _CHECKED // 2)
+    for first, one, other in ((0, "Na", "Cl"), (1, "Fe", "O")):
+        fractions[first::2, ELEMENTS.index(one)] = shares
+        fractions[first::2, ELEMENTS.index(other)] = 1 - shares
+    began = time.perf_counter()
+    if not np.isfinite(model.predict(fractions).value).all():
+        raise ModelFormatError(f"{info.name}, version {info.version}, gives no numbers. Do not use it.")
+    return time.perf_counter() - began
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, with its type unless it is crossprop's own."""
+    return (str(error) if isinstance(error, CrosspropError) else f"{type(error).__name__}: {error}")[:500]
+
+
+def files_size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def settle_memory() -> None:
+    """Take what has been loaded out of the garbage collector's sight, and return freed memory to the system.
+
+    Models are hundreds of thousands of objects; a collection of all of them would stop every request for a quarter
+    of a second.
+    """
+    gc.collect()
+    gc.freeze()
+    with suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+async def in_thread(job: Callable[..., Result], *args: object) -> Result:
+    """As ``asyncio.to_thread``, but on a daemon thread: a registry that does not answer cannot delay the shutdown."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(job(*args))
+        except StopIteration as error:  # asyncio cannot pass it on
+            future.set_exception(RuntimeError(repr(error)))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="crossprop-load", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+class RegistryPoller:
+    """Asks the source of models at regular times which versions shall be served.
 
     Attributes:
-        up: Whether it answered.
-        note: What was wrong, and what goes on regardless.
-        at: When that was, in seconds of ``time.monotonic``.
+        state: The registry when it was last asked.
+        polled: Whether it has been asked at all.
     """
 
-    up: bool
-    note: str = ""
-    at: float = 0.0
-
-
-class Follower:
-    """Asks the source of models again and again, in a thread of its own."""
-
-    def __init__(self, shelf: Shelf, seconds: float, metrics: Metrics) -> None:
-        self.state = RegistryState(False, "not asked yet")
-        self._shelf = shelf
-        self._seconds = seconds
+    def __init__(self, cache: ModelCache, settings: ServiceSettings, metrics: Metrics) -> None:
+        self.state = RegistryState(where=cache.source.where, up=False, note="not asked yet")
+        self.polled = False
+        self._cache = cache
+        self._settings = settings
         self._metrics = metrics
-        self._asking = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="crossprop-follow", daemon=True)
+        self._polling = asyncio.Lock()
+        self._logged: tuple[dict[str, str], list[str]] | None = None
 
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
+    async def run(self) -> None:
+        """Poll for as long as the service runs."""
+        while True:
+            await self.poll()
+            await asyncio.sleep(self._settings.poll_seconds)
 
-    def stop(self) -> None:
-        """Ask no more."""
-        self._stopped.set()
-
-    def look(self) -> RegistryState:
+    async def poll(self) -> None:
         """Ask now; what is new begins to be loaded."""
-        with self._asking:
+        async with self._polling:
             try:
-                versions = self._shelf.source.wanted()
-                lost = not versions and bool(self._shelf.slots) and not self._shelf.source.everything()
-            except Exception as error:  # whatever a database, a server or a file system may raise
-                self._set(RegistryState(False, self._gone(error), time.monotonic()))
-                self._shelf.update({name: slot.wanted.info for name, slot in self._shelf.slots.items()})
-                return self.state
-            if lost:
-                note = "the registry holds no models any more; those that are loaded go on answering"
-                self._set(RegistryState(False, note, time.monotonic()))
-                return self.state
-            self._set(RegistryState(True, "", time.monotonic()))
-            self._shelf.update(versions)
-            self._shelf.tell_missing()
-            return self.state
+                versions = await in_thread(self._ask)
+            except Exception as error:  # a database, a server or a file system may raise anything
+                loaded = "; the models that are loaded go on answering" if self._cache.properties else ""
+                self._set(False, f"the registry does not answer{loaded}: {reason_of(error)}")
+                versions = {name: one.wanted.info for name, one in self._cache.properties.items()}
+            else:
+                self._set(True)
+            self._cache.update(versions)
+            if self.state.up:
+                self._log_versions()
+            self.polled = True
 
-    def _follow(self) -> None:
-        while not self._stopped.is_set():
-            self.look()
-            self._stopped.wait(self._seconds)
+    def _ask(self) -> Mapping[str, VersionInfo]:
+        source = self._cache.source
+        versions = source.wanted()
+        if not versions and self._cache.properties and not source.everything():
+            raise CrosspropError("it holds no models any more")
+        return versions
 
-    def _set(self, state: RegistryState) -> None:
-        if state.up != self.state.up or (not state.up and state.note != self.state.note):
-            level = logging.INFO if state.up else logging.WARNING
-            fields = {"where": self._shelf.source.where, "up": state.up, "note": state.note}
-            log.log(level, "registry", extra={"fields": fields})
-        self.state = state
-        self._metrics.registry_up.set(state.up)
-        if state.up:
+    def _set(self, up: bool, note: str = "") -> None:
+        if (up, note) != (self.state.up, self.state.note):
+            level = logging.INFO if up else logging.WARNING
+            event("registry", level, where=self.state.where, up=up, note=note)
+        self.state = RegistryState(where=self.state.where, up=up, note=note)
+        self._metrics.registry_up.set(up)
+        if up:
             self._metrics.registry_polled.set_to_current_time()
 
-    def _gone(self, error: Exception) -> str:
-        said = str(error) if isinstance(error, CrosspropError) else f"{type(error).__name__}: {error}"
-        going_on = "; the models that are loaded go on answering" if self._shelf.slots else ""
-        return f"the registry does not answer{going_on}: {said[:400]}"
+    def _log_versions(self) -> None:
+        """Log which versions shall be served, and which named properties have none, when that has changed."""
+        versions = {name: one.wanted.info.version for name, one in self._cache.properties.items()}
+        missing = [name for name in self._settings.properties if self._cache.find(name) is None]
+        if (versions, missing) != self._logged:
+            level = logging.WARNING if missing or not versions else logging.INFO
+            event("versions", level, alias=self._settings.alias, versions=versions, missing=missing)
+            self._logged = (versions, missing)

@@ -1,50 +1,57 @@
-"""The operations of the service."""
+"""The operations of the REST API."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from pathlib import Path
+import json
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi import Path as PathParameter
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic_core import to_json
-from starlette.responses import FileResponse, Response
+from pydantic import ValidationError
+from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from crossprop.service import schemas
-from crossprop.service.auth import Scope, require
-from crossprop.service.bodies import read_request
-from crossprop.service.http_errors import HungUpError, UnavailableError
-from crossprop.service.models import parity
-from crossprop.service.openapi import METRICS_ANSWER, STYLE, docs_page, errors, predict_extra
-from crossprop.service.prediction import unknown_property
+from crossprop.service.auth import Scope, key_check
+from crossprop.service.http_errors import HttpError, documented
+from crossprop.service.sources import parity
 from crossprop.service.state import Service
+
+_EXAMPLE = {"formulas": ["Fe2O3", "NaCl"], "properties": ["bulkmoduluskv"], "nearest": 3}
+_PREDICT_ERRORS = (
+    "BadRequestError", "UnknownNameError", "SlowBodyError", "HalfClosedError", "TooLargeError", "MediaTypeError",
+    "UnsupportedCodingError", "InvalidRequestError", "BusyError", "UnavailableError", "ConnectionsError",
+)  # fmt: skip
+_FIELDS = tuple(schemas.PredictRequest.model_fields)
 
 
 def build(service: Service) -> APIRouter:
-    """The operations that the OpenAPI document describes."""
-    router = APIRouter()
-    keys = service.settings.keys
+    """The operations of a service."""
+    settings = service.settings
+    reading, ordering = key_check(settings.keys, Scope.READ), key_check(settings.keys, Scope.ADMIN)
+    refused = documented(*(["UnauthorizedError"] if settings.keys else []))
+    v1 = APIRouter(prefix="/v1", responses=refused, tags=["models"])
+    operation = APIRouter(responses=documented(), tags=["operation"])
+    body = schemas.PredictRequest.model_json_schema()
+    body["properties"]["formulas"]["maxItems"] = settings.limits.formulas
 
-    def reader(request: Request) -> None:
-        require(keys, Scope.READ, request)
-
-    def admin(request: Request) -> None:
-        require(keys, Scope.ADMIN, request)
-
-    def scraper(request: Request) -> None:
-        if not service.settings.open_metrics:
-            require(keys, Scope.READ, request)
-
-    @router.post(
-        "/v1/predict",
-        dependencies=[Depends(reader)],
+    @v1.post(
+        "/predict",
+        dependencies=reading,
         response_model=schemas.PredictAnswer,
-        responses=errors(400, 401, 404, 408, 413, 415, 422, 429, 503),
-        openapi_extra=predict_extra(service.settings.limits),
-        tags=["predictions"],
+        responses=documented(*_PREDICT_ERRORS),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "description": f"At most {settings.limits.formulas:,} formulas, {settings.limits.predictions:,} "
+                f"predictions, {settings.limits.body_bytes:,} bytes.",
+                "content": {"application/json": {"schema": body, "example": _EXAMPLE}},
+            }
+        },
         summary="Predict properties of compositions",
     )
     async def predict(request: Request) -> Response:
@@ -54,153 +61,155 @@ def build(service: Service) -> APIRouter:
         are answered. All predictions of a property within one answer come from one version of its model.
         """
         wanted = await read_request(request)
-        if service.desk.is_quick(wanted):
-            return _json(await service.desk.answer(wanted))
-        return _json(await _unless_gone(request, service.desk.answer(wanted)))
+        answer: Awaitable[bytes] = service.predictor.answer(wanted)
+        if not service.predictor.is_small(wanted):
+            answer = _unless_gone(request, answer)
+        return Response(await answer, media_type="application/json")
 
-    @router.get(
-        "/v1/properties",
-        dependencies=[Depends(reader)],
-        response_model=schemas.PropertiesAnswer,
-        responses=errors(401),
-        tags=["models"],
-        summary="What can be predicted, how well, and whether it is ready",
-    )
-    async def properties() -> Response:
+    @v1.get("/properties", dependencies=reading, summary="What can be predicted, and how well")
+    async def properties() -> schemas.PropertiesAnswer:
         """Figures are those of the version that answers now."""
-        return _json(to_json({"properties": service.properties()}, inf_nan_mode="null"))
+        return schemas.PropertiesAnswer(properties=service.properties())
 
-    @router.get(
-        "/v1/properties/{name}/parity",
-        dependencies=[Depends(reader)],
-        response_model=schemas.ParityAnswer,
-        responses=errors(401, 404, 422, 503),
-        tags=["models"],
+    @v1.get(
+        "/properties/{name}/parity",
+        dependencies=reading,
+        responses=documented("UnknownNameError", "InvalidRequestError", "UnavailableError"),
         summary="True and predicted values of the hold-out",
     )
     async def property_parity(
         name: Annotated[str, PathParameter(description="As in `/v1/properties`.", max_length=200)],
-    ) -> Response:
+    ) -> schemas.ParityAnswer:
         """At most 2,000 points, drawn evenly; none for a model that was saved without evidence."""
-        slot = service.shelf.find(name)
-        if slot is None:
-            raise unknown_property(name, service.shelf)
-        edition = slot.shown
-        if edition.folder is None:
-            raise UnavailableError(
-                f"The files of {name} are not there yet. Ask again in a moment.", retry_after=2
+        version = service.predictor.property(name).shown
+        if version.folder is None:
+            raise HttpError(
+                "UnavailableError", f"The files of {name} are not there yet. Ask again in a moment.", 2
             )
-        points = await asyncio.to_thread(parity, edition.folder)
-        return _json(to_json({"name": name, "unit": edition.card.unit, **points}, inf_nan_mode="null"))
+        points = await asyncio.to_thread(parity, version.folder)
+        return schemas.ParityAnswer(name=name, unit=version.metadata.unit, **points)
 
-    @router.get(
-        "/v1/models",
-        dependencies=[Depends(reader)],
-        response_model=schemas.ModelsAnswer,
-        responses=errors(401),
-        tags=["models"],
-        summary="Every registered model: champion, former champion, challenger, and what is served",
+    @v1.get(
+        "/models", dependencies=reading, summary="Every registered model with its champion and challenger"
     )
-    async def models() -> Response:
-        """The registry is asked at most every few seconds; while it is gone, what was known last is told."""
-        shown = await asyncio.to_thread(service.models)
-        return _json(to_json({"models": shown, "registry": service.registry()}, inf_nan_mode="null"))
+    async def models() -> schemas.ModelsAnswer:
+        """The registry is asked at most every few seconds; while it is down, the last known state is shown."""
+        return schemas.ModelsAnswer(models=await service.models(), registry=service.poller.state)
 
-    @router.post(
-        "/v1/refresh",
-        dependencies=[Depends(admin)],
-        response_model=schemas.RefreshAnswer,
-        responses=errors(401, 403),
-        tags=["models"],
-        summary="Look at the registry now",
+    @v1.post(
+        "/refresh",
+        dependencies=ordering,
+        responses=documented("ForbiddenError"),
+        summary="Poll the registry now",
     )
-    async def refresh() -> Response:
+    async def refresh() -> schemas.RefreshAnswer:
         """Needs a key of scope `admin`. Nothing is changed in the registry."""
-        await asyncio.to_thread(service.follower.look)
-        return _json(to_json({"properties": len(service.shelf.slots), "registry": service.registry()}))
+        await service.poller.poll()
+        return schemas.RefreshAnswer(properties=len(service.cache.properties), registry=service.poller.state)
 
-    @router.get(
-        "/healthz", response_model=schemas.HealthAnswer, tags=["operation"], summary="The process lives"
+    @operation.get("/healthz", summary="The process is alive")
+    async def healthz() -> schemas.HealthAnswer:
+        """Says nothing of models: use it to restart a process that hangs."""
+        return schemas.HealthAnswer()
+
+    @operation.get(
+        "/readyz", responses=documented("UnavailableError"), summary="At least one property is served"
     )
-    async def healthz() -> Response:
-        """Says nothing of models: for restarting what hangs."""
-        return _json(b'{"status":"ok"}')
+    async def readyz() -> schemas.ReadyAnswer:
+        """For load balancers. A service that has models stays ready while the registry is down."""
+        if not service.answering:
+            raise HttpError("UnavailableError", service.advice, retry_after=2)
+        return schemas.ReadyAnswer(properties=service.answering, note=service.poller.state.note)
 
-    @router.get(
-        "/readyz",
-        response_model=schemas.ReadyAnswer,
-        responses=errors(503),
-        tags=["operation"],
-        summary="At least one property is served",
-    )
-    async def readyz() -> Response:
-        """For load balancers. A registry that is gone does not make a service unready that has models."""
-        n = service.answering
-        if not n:
-            raise UnavailableError(service.advice, retry_after=2)
-        return _json(to_json({"status": "ready", "properties": n, "note": service.follower.state.note}))
-
-    @router.get(
+    @operation.get(
         "/metrics",
-        dependencies=[Depends(scraper)],
-        responses=METRICS_ANSWER if service.settings.open_metrics else METRICS_ANSWER | errors(401),
+        responses={200: {"content": {"text/plain": {}}}},
         response_class=Response,
-        tags=["operation"],
         summary="Metrics for Prometheus",
     )
     async def metrics() -> Response:
         """In Prometheus' text format."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    router = APIRouter()
+    router.include_router(v1)
+    router.include_router(operation)
     return router
 
 
-def build_pages(pages: Path, document: Mapping[str, Any]) -> APIRouter:
-    """The page, and the description of the API: as JSON, and to be read."""
-    router = APIRouter(include_in_schema=False)
-    described, readable = to_json(document), docs_page(document).encode()
+async def read_request(request: Request) -> schemas.PredictRequest:
+    """The body of ``/v1/predict``, checked.
 
-    @router.get("/openapi.json")
-    async def openapi() -> Response:
-        return _json(described)
+    FastAPI itself would accept other media types, ``NaN`` and a field that is given twice, and it would read the body
+    before the key.
 
-    @router.get("/docs")
-    async def docs() -> Response:
-        return Response(readable, media_type="text/html")
+    Raises:
+        HttpError: It is not declared as JSON, is no JSON, or holds something else.
+    """
+    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+    if kind.strip().lower() != "application/json":
+        raise HttpError(
+            "MediaTypeError",
+            f"The body is declared as {kind.strip().lower()[:100]!r}. Send JSON with 'Content-Type: application/json'.",
+        )
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise HttpError(
+            "UnsupportedCodingError",
+            f"The body is declared as compressed ({coding[:50]!r}), which is not read here. Send it as it is.",
+        )
+    try:
+        body = (await request.body()).removeprefix(b"\xef\xbb\xbf")
+    except ClientDisconnect:
+        raise HttpError(
+            "DisconnectedError", "The caller closed the connection before the body was complete."
+        ) from None
+    try:
+        values = from_json(body, allow_inf_nan=False)
+        if any(body.count(f'"{name}"'.encode()) > 1 for name in _FIELDS):
+            json.loads(body, object_pairs_hook=_refuse_repeated, parse_int=str)
+        return schemas.PredictRequest.model_validate(values)
+    except ValidationError as error:
+        raise HttpError("InvalidRequestError", sentences(error.errors())) from None
+    except ValueError as error:
+        declared = f" It is declared as {parameters.strip()[:50]!r}, but JSON is UTF-8." if parameters else ""
+        raise HttpError(
+            "BadRequestError",
+            f"The body is no JSON: {error}.{declared} Send an object such as {json.dumps(_EXAMPLE)}.",
+        ) from None
 
-    @router.get("/docs.css")
-    async def style() -> Response:
-        return Response(STYLE, media_type="text/css")
 
-    @router.get("/")
-    async def page() -> Response:
-        index = pages / "index.html"
-        if not index.is_file():
-            return Response(readable, media_type="text/html")
-        return FileResponse(index, headers={"Cache-Control": "no-cache"})
-
-    return router
+def _refuse_repeated(pairs: Sequence[tuple[str, Any]]) -> None:
+    """Refuse an object that holds a field twice: one of the two would be lost without notice."""
+    names = [name for name, _ in pairs]
+    repeated = next((name for name in _FIELDS if names.count(name) > 1), None)
+    if repeated:
+        raise HttpError(
+            "InvalidRequestError", f"The body holds {repeated!r} twice. Put all of it into one list."
+        )
 
 
-async def _unless_gone(request: Request, answer: Any) -> bytes:
-    """The answer, unless the caller hangs up before it is there: then nothing further is computed."""
-    working = asyncio.ensure_future(answer)
-    watching = asyncio.ensure_future(_hung_up(request))
+def sentences(problems: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong with a request, field by field, in pydantic's words."""
+    places = [".".join(str(part)[:50] for part in problem["loc"]) or "the body" for problem in problems]
+    shown = [f"{place}: {problem['msg']}" for place, problem in zip(places, problems, strict=True)]
+    more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+    return f"The request is not what this operation takes: {'; '.join(shown[:5])}{more}. See /docs."
+
+
+async def _unless_gone(request: Request, answer: Awaitable[bytes]) -> bytes:
+    """The answer, unless the caller closes the connection before it is ready: then nothing further is computed."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.ensure_future(answer), asyncio.ensure_future(gone())
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise HungUpError("The caller hung up.")
-        result: bytes = working.result()
-        return result
+            raise HttpError("DisconnectedError", "The caller closed the connection.")
+        return working.result()
     finally:
         working.cancel()
         watching.cancel()
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")

@@ -1,7 +1,8 @@
-"""What goes in and comes out, as the service reads it and as its OpenAPI document describes it."""
+"""Requests and answers of the REST API, as pydantic reads them and the OpenAPI document describes them."""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -14,43 +15,32 @@ def _whole(value: object) -> object:
     return value
 
 
-_Name = Annotated[str, Field(min_length=1, max_length=200)]
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Number = Annotated[float | None, BeforeValidator(_finite)]
+"""A number, or null where it is unknown or not finite."""
 
 
 class PredictRequest(BaseModel):
     """Formulas and the properties to predict."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"formulas": ["Fe2O3", "NaCl"], "properties": ["bulkmoduluskv"], "nearest": 3}]
-        },
+    model_config = ConfigDict(extra="forbid")
+    formulas: list[Any] = Field(
+        min_length=1,
+        description="Such as `Fe2O3`, `Ca(Al2[SiO4]2)` or `Fe0.5Ni0.5`. An item that is no formula gets an error of "
+        "its own in its result.",
     )
-    formulas: Annotated[
-        list[Any],
-        Field(
-            min_length=1,
-            description="Chemical formulas such as `Fe2O3`, `Ca(Al2[SiO4]2)` or `Fe0.5Ni0.5`. Whatever is no formula "
-            "gets an error of its own in its result; the others are answered.",
-        ),
-    ]
-    properties: Annotated[
-        list[_Name],
-        Field(
-            min_length=1,
-            max_length=200,
-            description="Names as in `/v1/properties`; a registered model's `<study>.<target>` is understood as well.",
-        ),
-    ]
-    nearest: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=10,
-            description="How many of the nearest training compositions to give with each prediction.",
-        ),
-        BeforeValidator(_whole),
-    ] = 0
+    properties: list[Name] = Field(
+        min_length=1,
+        max_length=200,
+        description="Names as in `/v1/properties`, or registered models `<study>.<target>`.",
+    )
+    nearest: Annotated[int, BeforeValidator(_whole)] = Field(
+        default=0, ge=0, le=10, description="Number of nearest training compositions with each prediction."
+    )
 
 
 class Problem(BaseModel):
@@ -70,29 +60,23 @@ class Neighbour(BaseModel):
     """A training composition near the one asked for."""
 
     formula: str = Field(description="A training composition.")
-    value: float | None = Field(description="Its known value, in the property's unit.")
-    distance: float | None = Field(
-        description="Distance in the space of element properties, without unit; 0 is the same composition."
-    )
+    value: Number = Field(description="Its known value, in the property's unit.")
+    distance: Number = Field(description="0 is the same composition, 1 the edge of the training domain.")
 
 
 class Prediction(BaseModel):
     """One property of one formula."""
 
-    value: float | None = Field(description="In the property's unit.")
-    lower: float | None = Field(description="Lower end of the interval.")
-    upper: float | None = Field(description="Upper end of the interval.")
-    in_domain: bool = Field(
-        description="Whether the model may know: the composition is like those it learnt from."
-    )
-    note: str = Field(
-        description="Why not, and whether the value lies beyond all known ones; or an empty text."
-    )
+    value: Number = Field(description="In the property's unit.")
+    lower: Number = Field(description="Lower end of the interval.")
+    upper: Number = Field(description="Upper end of the interval.")
+    in_domain: bool = Field(description="Whether the composition lies within the training domain.")
+    note: str = Field(description="Why not; whether the value lies beyond all known ones.")
     nearest: list[Neighbour] = Field(description="As many as were asked for, the nearest first.")
 
 
 class Result(BaseModel):
-    """What became of one formula; results stand in the order of the request."""
+    """Predictions of one formula; results stand in the order of the request."""
 
     formula: str = Field(description="The item as it was sent, cut after 200 characters.")
     error: Problem | None = Field(description="Why there are no predictions; null where there are.")
@@ -104,9 +88,9 @@ class AnsweredBy(BaseModel):
 
     model: str = Field(description="Registered model.", examples=["jarvis.bulkmoduluskv"])
     version: str = Field(description="Its version.", examples=["1"])
-    method: str = Field(description="Method that it was learnt by.")
+    method: str = Field(description="Method of the model.")
     unit: str = Field(description="Unit of value, lower and upper.")
-    coverage: float | None = Field(description="Share of true values that the intervals promise to hold.")
+    coverage: Number = Field(description="Nominal coverage of the intervals.")
 
 
 class PredictAnswer(BaseModel):
@@ -117,32 +101,35 @@ class PredictAnswer(BaseModel):
 
 
 class CoverageInfo(BaseModel):
-    """Coverage of the intervals: as promised, and as measured on the hold-out."""
+    """Coverage of the intervals."""
 
-    stated: float | None = Field(description="Share of true values that the intervals promise to hold.")
-    measured: float | None = Field(description="Share of the hold-out's values that they held.")
-
-
-Word = Literal["ready", "loading", "degraded", "unavailable"]
+    stated: Number = Field(default=None, description="Nominal coverage of the intervals.")
+    measured: Number = Field(default=None, description="Coverage on the hold-out.")
 
 
-class PropertyInfo(BaseModel):
-    """A property that is served."""
+Status = Literal["ready", "loading", "degraded", "unavailable"]
 
-    name: str = Field(description="What requests call it.", examples=["bulkmoduluskv"])
-    model: str = Field(description="Registered model that answers.", examples=["jarvis.bulkmoduluskv"])
-    version: str = Field(description="Its version.", examples=["1"])
+
+class ModelMetadata(BaseModel):
+    """What is known of a version of a model."""
+
     label: str = Field(description="Short name.")
     description: str = Field(description="What the property is.")
     unit: str = Field(description="Unit of its values.")
-    method: str = Field(description="Method that the model was learnt by.")
-    holdout_mae: float | None = Field(
-        description="Mean absolute error on the hold-out, in the property's unit."
-    )
-    holdout_rows: int = Field(description="Rows of the hold-out.")
-    training_rows: int = Field(description="Rows that were learnt from.")
-    coverage: CoverageInfo
-    status: Word = Field(
+    method: str = Field(description="Method of the model.")
+    holdout_mae: Number = Field(default=None, description="MAE on the hold-out, in the property's unit.")
+    holdout_rows: int = Field(default=0, description="Rows of the hold-out.")
+    training_rows: int = Field(default=0, description="Rows of the training set.")
+    coverage: CoverageInfo = CoverageInfo()
+
+
+class PropertyInfo(ModelMetadata):
+    """A property that is served."""
+
+    name: str = Field(description="Its name in requests.", examples=["bulkmoduluskv"])
+    model: str = Field(description="Registered model that answers.", examples=["jarvis.bulkmoduluskv"])
+    version: str = Field(description="Its version.", examples=["1"])
+    status: Status = Field(
         description="`ready`, `loading`, `degraded` (an older model answers) or `unavailable`."
     )
     status_note: str = Field(description="Why it is not ready; or an empty text.")
@@ -159,10 +146,10 @@ class ParityAnswer(BaseModel):
 
     name: str = Field(description="Property.")
     unit: str = Field(description="Unit of all values here.")
-    mae: float | None = Field(description="Mean absolute error on the whole hold-out.")
+    mae: Number = Field(description="Mean absolute error on the whole hold-out.")
     formulas: list[str] = Field(description="Compositions of the points.")
-    y_true: list[float | None] = Field(description="True values, in the same order.")
-    y_pred: list[float | None] = Field(description="Predicted values, in the same order.")
+    y_true: list[Number] = Field(description="True values, in the same order.")
+    y_pred: list[Number] = Field(description="Predicted values, in the same order.")
 
 
 class VersionNote(BaseModel):
@@ -170,31 +157,29 @@ class VersionNote(BaseModel):
 
     version: str = Field(description="Number of the version.")
     aliases: list[str] = Field(description="Its aliases.")
-    method: str = Field(description="Method that it was learnt by.")
-    holdout_mae: float | None = Field(
-        description="Mean absolute error on the hold-out, in the property's unit."
-    )
+    method: str = Field(description="Method of the model.")
+    holdout_mae: Number = Field(description="MAE on the hold-out, in the property's unit.")
     created: str = Field(description="When it was registered, in ISO 8601.")
-    commit: str = Field(description="Git commit that it was learnt with.")
+    commit: str = Field(description="Git commit that it was trained with.")
     data_hash: str = Field(description="Hash of the prepared data.")
 
 
 class ModelNote(BaseModel):
-    """A registered model: who is champion, who was, who wants to be, and what is served."""
+    """A registered model with its champion, former champion and challenger, and the version that is served."""
 
     model: str = Field(description="Name of the registered model.")
-    property: str | None = Field(description="What requests call it; null where it is not served.")
+    property: str | None = Field(description="Its name in requests; null where it is not served.")
     unit: str = Field(description="Unit of its values.")
     champion: VersionNote | None
     previous: VersionNote | None
     challenger: VersionNote | None
     versions: int = Field(description="How many versions there are.")
     served: str | None = Field(description="Version that answers now.")
-    status: Word | None = Field(description="As in `/v1/properties`.")
+    status: Status | None = Field(description="As in `/v1/properties`.")
     status_note: str = Field(description="Why it is not ready; or an empty text.")
 
 
-class RegistryNote(BaseModel):
+class RegistryState(BaseModel):
     """The registry as the service sees it."""
 
     where: str = Field(description="Address of the registry, without passwords.")
@@ -206,7 +191,7 @@ class ModelsAnswer(BaseModel):
     """Every registered model."""
 
     models: list[ModelNote]
-    registry: RegistryNote
+    registry: RegistryState
 
 
 class HealthAnswer(BaseModel):
@@ -218,13 +203,13 @@ class HealthAnswer(BaseModel):
 class ReadyAnswer(BaseModel):
     """At least one property is served."""
 
-    status: Literal["ready"]
+    status: Literal["ready"] = "ready"
     properties: int = Field(description="How many properties can be predicted now.")
     note: str = Field(description="What is wrong in spite of that; or an empty text.")
 
 
 class RefreshAnswer(BaseModel):
-    """The registry was looked at."""
+    """The registry was polled."""
 
     properties: int = Field(description="How many properties are served.")
-    registry: RegistryNote
+    registry: RegistryState

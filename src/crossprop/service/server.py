@@ -1,35 +1,36 @@
-"""Runs the application on uvicorn: bounded connections, one line of JSON per event, a clean end."""
+"""Runs the application on uvicorn, with limits of connections that uvicorn itself does not have."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
+import ipaddress
+import resource
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic_core import to_json
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crossprop.errors import ServiceError
-from crossprop.service.middleware import BoundedProtocol
+from crossprop.service.http_errors import HttpError, error_body
+from crossprop.service.logs import log_as_json
 from crossprop.service.settings import Limits
 
-log = logging.getLogger("crossprop.service")
-
-SWITCH_SECONDS = 0.0005
-MOST_FILES = 65_536
-"""More files than any number of models and connections needs; a bound, since some systems allow a billion."""
-
-KEEP_ALIVE_SECONDS = 20
-SHUTDOWN_SECONDS = 35
-"""Longest that requests may take to be answered after the order to stop: a little more than a request may take."""
+_SWITCH_SECONDS = 0.0005
+_MOST_FILES = 65_536
+_KEEP_ALIVE_SECONDS = 20
+_SHUTDOWN_SECONDS = 35
+"""Longest time for open requests after the order to stop: a little more than a request may take."""
+_UNREAD_SECONDS = 60
+"""Longest time that a client may leave an answer unread."""
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -46,6 +47,8 @@ def open_socket(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _UNREAD_SECONDS)
         listening.bind(address)
     except socket.gaierror as error:
         raise ServiceError(
@@ -59,28 +62,33 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run_app(app: FastAPI, listening: socket.socket, limits: Limits, proxies: tuple[str, ...] = ()) -> None:
+def run_app(app: FastAPI, listening: socket.socket, limits: Limits, proxies: Sequence[str] = ()) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; requests that have begun are answered first.
 
     Args:
         app: The application.
         listening: Socket to listen on, as ``open_socket`` made it.
-        limits: Tells how many connections may be open.
-        proxies: Addresses or networks whose word on who is asking (``X-Forwarded-For``) is taken.
+        limits: Limits of connections.
+        proxies: Addresses or networks whose ``X-Forwarded-For`` is believed.
     """
     log_as_json()
     allow_many_files()
-    # A prediction lets the interpreter go dozens of times. Whenever another thread computes in Python (one that asks
-    # the registry, say), each time would cost up to this interval; the default is 5 ms.
-    sys.setswitchinterval(SWITCH_SECONDS)
-    build_server(app, limits, proxies).run(sockets=[listening])
+    # A prediction releases the interpreter lock dozens of times. While another thread computes in Python, each time
+    # would cost up to this interval; the default is 5 ms.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    server = build_server(app, limits, proxies)
+    end_on_signals(server)
+    server.run(sockets=[listening])
 
 
-def build_server(app: FastAPI, limits: Limits, proxies: tuple[str, ...] = ()) -> uvicorn.Server:
+def build_server(app: FastAPI, limits: Limits, proxies: Sequence[str] = ()) -> uvicorn.Server:
     """The server, not yet started; ``should_exit`` ends it."""
+    protocol: Any = partial(
+        BoundedProtocol, limits=limits, proxies=[ipaddress.ip_network(p) for p in proxies]
+    )
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -88,76 +96,135 @@ def build_server(app: FastAPI, limits: Limits, proxies: tuple[str, ...] = ()) ->
         server_header=False,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=list(proxies),
-        limit_concurrency=limits.connections,
         backlog=2048,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    return _Server(config)
+    return uvicorn.Server(config)
 
 
-class _Server(uvicorn.Server):
-    """Ends by itself when told to, rather than by the signal: whoever started it sees status 0."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take the signals that ask for an end."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup wants it
-            numbers.append(signal.SIGHUP)
-        for number in numbers:
-            loop.add_signal_handler(number, self._end, number)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-    def _end(self, number: signal.Signals) -> None:
-        open_requests = sum(not one.transport.is_closing() for one in self.server_state.connections)
-        log.info("stopping", extra={"fields": {"signal": number.name, "connections": open_requests}})
-        self.handle_exit(number, None)
+def end_on_signals(server: uvicorn.Server) -> None:
+    """Let SIGHUP end the server, too, and let the process go on after it; uvicorn sends itself the signal again."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # in place once the server has ended
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup sets
+        signal.signal(signal.SIGHUP, server.handle_exit)
 
 
 def allow_many_files() -> None:
-    """Open as many files as the system lets this process, not only as many as a shell begins with (often 1,024).
+    """Raise the limit of open files as far as the system allows; a shell often begins with 1,024.
 
     A loaded model holds the files that it is mapped from, dozens of them, and every connection is one more.
     """
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):  # macOS says that there is no bound, and has one
+        with suppress(ValueError, OSError):  # macOS reports no limit, and has one
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def log_as_json() -> None:
-    """Write what the service and uvicorn log to standard error, one JSON object a line."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
-    for name, level in (("crossprop.service", logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+class BoundedProtocol(H11Protocol):
+    """uvicorn's protocol with a limit of connections, a time limit for headers, and answers to half-closed clients.
 
+    uvicorn itself limits all connections together, so that one client can lock out all others; it waits for headers
+    without end; and it drops the request of a client that closes its sending side. The time for a body is limited in
+    the middleware, the size of the headers by h11 (16 KiB).
+    """
 
-class _JsonLines(logging.Formatter):
-    """Time, level, message, and the fields that came with it."""
+    def __init__(
+        self,
+        *args: Any,
+        limits: Limits,
+        proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._proxies = proxies
+        self._opened = self.loop.time()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._refused = False
 
-    def format(self, record: logging.LogRecord) -> str:
-        """One line."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected: make room by closing the oldest idle connection, or refuse."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
+        everybody = [one for one in self.connections if isinstance(one, BoundedProtocol) and not one._refused]
+        address = self.client[0] if self.client else ""
+        same = [one for one in everybody if one.client and one.client[0] == address]
+        if len(same) > self._limits.client_connections and not self._is_proxy(address):
+            crowd = same
+        elif len(everybody) > self._limits.connections:
+            crowd = everybody
+        else:
+            return
+        idle = [one for one in crowd if one.idle and one is not self]
+        if idle:
+            oldest = min(idle, key=lambda one: one._opened)
+            self.connections.discard(oldest)
+            oldest.transport.abort()
+        else:
+            self._refuse(
+                "ConnectionsError", f"{len(crowd)} connections are in use. Use them, or come back later."
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Something came in: headers have a time limit, from their first byte to their end."""
+        if self._refused:
+            return
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._cancel_deadline()
+        elif self.idle and self._deadline is None and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends nothing further: answer what it asked, then close; not for long, since it may be gone."""
+        if self.idle or self.cycle.more_body:
+            return self._refused
+        self.shutdown()
+        self.loop.call_later(self._limits.half_closed_seconds, self._end_half_closed)
+        return True
+
+    def _end_half_closed(self) -> None:
+        if not (self.idle or self.cycle.response_started or self.transport.is_closing()):
+            self._refuse(
+                "HalfClosedError", "Keep the connection open in both directions until the answer is there."
+            )
+
+    def _refuse(self, kind: str, message: str) -> None:
+        error, body = HttpError(kind, message, retry_after=5), to_json(error_body(kind, message))
+        headers = {
+            **error.headers, "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"
+        }  # fmt: skip
+        lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._refused = True
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.transport.write_eof()
+        self.loop.call_later(
+            1.0, self.transport.close
+        )  # at once would discard the answer if the client still sends
+
+    def _is_proxy(self, address: str) -> bool:
+        return any(ipaddress.ip_address(address) in network for network in self._proxies)
+
+    def _close(self) -> None:
+        self._deadline = None
+        self.transport.close()
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

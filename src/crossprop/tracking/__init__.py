@@ -3,8 +3,8 @@
 Importing this package switches MLflow's usage reports off (unless the user has switched them on), because
 MLflow reads that choice once, when it is imported itself; and its progress bars for files of a few kilobytes. A
 request that a server does not answer is repeated for about ten seconds instead of four minutes: what can wait
-longer says so first (``experiments.recording``). TensorFlow, which MLflow loads with a model, is asked to keep its
-notes on missing graphics cards to itself.
+longer says so first (``experiments.recording``). Values that are too long are refused instead of cut. TensorFlow,
+which MLflow loads with a model, does not report missing graphics cards.
 """
 
 import os
@@ -12,4 +12,5 @@ import os
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_TRUNCATE_LONG_VALUES", "false")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,102 +23,82 @@ def parity_plot(result: CellResult, predictions: pd.DataFrame) -> Figure:
     """Predicted against reference values, validation (out of fold) and hold-out side by side.
 
     Args:
-        result: The cell; its errors stand in the titles.
+        result: The cell; its errors are in the titles.
         predictions: As in ``CellOutcome.predictions``; not empty.
     """
-    figure = _figure(9.0, 4.6)
-    unit = f" ({result.unit})" if result.unit else ""
+    figure, (left, right) = _panels(9.0, 4.6, 2)
     values = predictions[["y_true", "y_pred"]].to_numpy(dtype=float)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = 0.04 * (high - low) or 1.0
     limits = (low - margin, high + margin)
-    panels = (
-        ("validation", f"Validation, out of fold{_error(result.cv_mae_mean, result.unit)}", _BLUE),
-        ("test", f"Hold-out{_error(result.test_mae, result.unit)}", _ORANGE),
-    )
-    for position, (split, title, colour) in enumerate(panels):
-        axes = figure.add_axes((0.08 + 0.49 * position, 0.12, 0.41, 0.74))
+    for axes, split, title, mae, colour in (
+        (left, "validation", "Validation, out of fold", result.cv_mae_mean, _BLUE),
+        (right, "test", "Hold-out", result.test_mae, _ORANGE),
+    ):
         rows = predictions[predictions["split"] == split]
         shown = rows.sample(_MOST_POINTS, random_state=0) if len(rows) > _MOST_POINTS else rows
         axes.plot(limits, limits, color=_GREY, linewidth=1, linestyle="--", zorder=1)
         axes.plot(shown["y_true"], shown["y_pred"], ".", color=colour, markersize=4, alpha=0.5, zorder=2)
-        axes.set(
-            xlim=limits,
-            ylim=limits,
-            xlabel=f"reference{unit}",
-            ylabel=f"predicted{unit}" if not position else "",
-        )
-        _place(axes, f"{title}, n = {len(rows):,}", fontsize=10, ylabel=None)
+        error = "" if mae is None else f": MAE {mae:.4g} {result.unit}".rstrip()
+        axes.set_title(f"{title}{error}, n = {len(rows):,}", fontsize=10)
+        axes.set(xlim=limits, ylim=limits, xlabel=f"reference{_unit(result)}")
+    left.set_ylabel(f"predicted{_unit(result)}")
     figure.suptitle(f"{result.target}: {result.label}", fontsize=11)
     return figure
 
 
 def learning_curve_plot(result: CellResult, history: pd.DataFrame) -> Figure:
-    """Validation MAE over epochs: one thin line per fold, their mean in bold.
-
-    Args:
-        result: The cell.
-        history: As in ``CellOutcome.history``; not empty.
-    """
-    figure = _figure(7.0, 4.2)
-    axes = figure.add_axes((0.12, 0.13, 0.84, 0.76))
+    """Validation MAE over epochs, from ``CellOutcome.history``: one thin line per fold, their mean in bold."""
+    figure, (axes,) = _panels(7.0, 4.2)
     folds = fold_curves(history, "val_mae")
-    for column in folds:
-        axes.plot(folds.index, folds[column], color=_BLUE, alpha=0.3, linewidth=1)
+    axes.plot(folds.index, folds, color=_BLUE, alpha=0.3, linewidth=1)
     axes.plot(folds.index, folds.mean(axis=1), color=_ORANGE, linewidth=2, label=f"mean of {folds.shape[1]}")
     _log_scale_if_wide(axes, folds.to_numpy(dtype=float))
-    axes.set(xlabel="epoch", ylabel=f"validation MAE{f' ({result.unit})' if result.unit else ''}")
-    axes.legend(frameon=False, fontsize=9)
-    _place(axes, f"{result.target}: {result.label}")
+    axes.set(
+        xlabel="epoch", ylabel=f"validation MAE{_unit(result)}", title=f"{result.target}: {result.label}"
+    )
+    axes.legend(frameon=False)
     return figure
 
 
 def history_plot(title: str, history: pd.DataFrame, columns: Sequence[str], ylabel: str) -> Figure:
     """Several curves over ``epoch`` in one panel, for a source network."""
-    figure = _figure(7.0, 4.2)
-    axes = figure.add_axes((0.12, 0.13, 0.84, 0.76))
+    figure, (axes,) = _panels(7.0, 4.2)
     for column in columns:
         axes.plot(history["epoch"], history[column], linewidth=2, label=column)
-    axes.set(xlabel="epoch", ylabel=ylabel)
-    axes.legend(frameon=False, fontsize=9)
-    _place(axes, title)
+    axes.set(xlabel="epoch", ylabel=ylabel, title=title)
+    axes.legend(frameon=False)
     return figure
 
 
 def optimisation_history_plot(result: CellResult, trials: pd.DataFrame) -> Figure:
-    """Value of every trial and the best so far; pruned and failed trials are marked.
-
-    Args:
-        result: The cell.
-        trials: As in ``CellOutcome.trials``; not empty.
-    """
-    figure = _figure(7.0, 4.2)
-    axes = figure.add_axes((0.12, 0.13, 0.84, 0.76))
-    ordered = trials.sort_values("number")
-    complete = ordered[(ordered["state"] == "COMPLETE") & ordered["value"].notna()]
-    if len(complete):
-        best = complete["value"].cummin()
-        axes.plot(
-            complete["number"], complete["value"], "o", color=_BLUE, markersize=5, alpha=0.7, label="trial"
-        )
-        axes.step(
-            complete["number"],
-            best,
-            where="post",
-            color=_ORANGE,
-            linewidth=2,
-            label=f"best so far: {best.iloc[-1]:.4g}",
-        )
-    _log_scale_if_wide(axes, ordered["value"].to_numpy(dtype=float))
-    _mark_others(axes, ordered[~ordered.index.isin(complete.index)])
-    axes.set(
-        xlabel="trial (0: default hyperparameters)",
-        ylabel=f"screening MAE{f' ({result.unit})' if result.unit else ''}",
-    )
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9)
-    _place(axes, f"{result.target}: {result.label}")
+    """Value of every trial and the best so far, from ``CellOutcome.trials``; pruned and failed trials are marked."""
+    figure, (axes,) = _panels(7.0, 4.2)
+    trials = trials.sort_values("number")
+    done = trials[(trials["state"] == "COMPLETE") & trials["value"].notna()]
+    if len(done):
+        best = done["value"].cummin()
+        axes.plot(done["number"], done["value"], "o", color=_BLUE, markersize=5, alpha=0.7, label="trial")
+        label = f"best so far: {best.iloc[-1]:.4g}"
+        axes.step(done["number"], best, where="post", color=_ORANGE, linewidth=2, label=label)
+    _log_scale_if_wide(axes, trials["value"].to_numpy(dtype=float))
+    for state, marker, word in (("PRUNED", "x", "pruned"), ("FAIL", "v", "failed")):
+        rows = trials[trials["state"] == state]
+        if len(rows):
+            valued, others = rows[rows["value"].notna()], rows[rows["value"].isna()]
+            style: dict[str, Any] = {"marker": marker, "linestyle": "", "color": _GREY, "markersize": 5}
+            axes.plot(valued["number"], valued["value"], **style, label=f"{word}: {len(rows)}")
+            below = np.full(len(others), 0.02)  # of the panel's height
+            axes.plot(others["number"], below, **style, transform=axes.get_xaxis_transform())
+    axes.set(xlabel="trial (0: default hyperparameters)", ylabel=f"screening MAE{_unit(result)}")
+    axes.set_title(f"{result.target}: {result.label}")
+    axes.legend(frameon=False)
     return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG; fast rather than small (a tenth of a second is a lot for thousands of cells)."""
+    figure.savefig(path, pil_kwargs={"compress_level": 3})
 
 
 def fold_curves(history: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -127,30 +108,8 @@ def fold_curves(history: pd.DataFrame, column: str) -> pd.DataFrame:
     """
     rows = history[history["stage"] == "fold"]
     rows = rows if len(rows) else history
-    folds = rows["fold"].fillna(-1)
-    return (
-        rows.assign(fold=folds)
-        .pivot_table(index="epoch", columns="fold", values=column, aggfunc="last")
-        .ffill()
-    )
-
-
-def _mark_others(axes: Axes, others: pd.DataFrame) -> None:
-    """Pruned trials at their last value where known, failed ones at the foot of the panel."""
-    for state, marker in (("PRUNED", "x"), ("FAIL", "v")):
-        rows = others[others["state"] == state]
-        if not len(rows):
-            continue
-        known = rows[rows["value"].notna()]
-        unknown = rows[rows["value"].isna()]
-        label = f"{'pruned' if state == 'PRUNED' else 'failed'}: {len(rows)}"
-        if len(known):
-            axes.plot(known["number"], known["value"], marker, color=_GREY, markersize=5, label=label)
-        if len(unknown):
-            axes.plot(
-                unknown["number"], np.full(len(unknown), 0.02), marker, color=_GREY, markersize=5,
-                transform=axes.get_xaxis_transform(), label=None if len(known) else label,
-            )  # fmt: skip
+    rows = rows.assign(fold=rows["fold"].fillna(-1))
+    return rows.pivot_table(index="epoch", columns="fold", values=column, aggfunc="last").ffill()
 
 
 def _log_scale_if_wide(axes: Axes, values: np.ndarray) -> None:
@@ -160,29 +119,16 @@ def _log_scale_if_wide(axes: Axes, values: np.ndarray) -> None:
         axes.set_yscale("log")
 
 
-def _place(axes: Axes, title: str, fontsize: int = 11, ylabel: float | None = -0.105) -> None:
-    """Title, labels and few ticks where they belong: matplotlib's own search for room takes half of the drawing."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_title(title, fontsize=fontsize, y=1.02)
-    axes.xaxis.set_label_coords(0.5, -0.09)
-    if ylabel is not None:
-        axes.yaxis.set_label_coords(ylabel, 0.5)
-    steps = [1, 2, 2.5, 5, 10]
-    whole = axes.get_xlabel().startswith(("epoch", "trial"))
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=steps, integer=whole))
-    if axes.get_yscale() == "linear":
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=steps))
+def _unit(result: CellResult) -> str:
+    return f" ({result.unit})" if result.unit else ""
 
 
-def _error(value: float | None, unit: str) -> str:
-    return "" if value is None else f": MAE {value:.4g}{f' {unit}' if unit else ''}"
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _panels(width: float, height: float, n: int = 1) -> tuple[Figure, Sequence[Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=90)
-    FigureCanvasAgg(figure)
-    return figure
+    panels = figure.subplots(1, n, squeeze=False)
+    for axes in panels[0]:
+        axes.locator_params(nbins=6)  # fewer ticks are drawn faster
+    figure.subplots_adjust(left=0.12 / n + 0.02, right=0.97, top=0.88, bottom=0.13)
+    return figure, list(panels[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import importlib.metadata
 import os
 import platform
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,19 +32,14 @@ PACKAGES = (
 """Packages whose versions can change a result."""
 
 PROCESS_TAG = "crossprop.process"
-_NOT_CODE = ("dvc.lock", "reports")
+_MOST_EXPERIMENTS = 10_000
+_NOT_CODE = (":!dvc.lock", ":!reports")
 """Tracked, but written by the pipeline itself: a change there does not make the code dirty."""
 
 
 @dataclass(frozen=True)
 class GitState:
-    """The version of the code: all ``None`` or ``False`` outside a git repository.
-
-    Attributes:
-        commit: Full id of the commit checked out.
-        branch: Name of the branch, ``None`` when detached.
-        dirty: Whether tracked files differ from the commit (the pipeline's own outputs apart).
-    """
+    """The version of the code; ``dirty`` if tracked files differ from the commit (the pipeline's own outputs apart)."""
 
     commit: str | None = None
     branch: str | None = None
@@ -55,12 +51,8 @@ def git_state(root: Path) -> GitState:
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     if commit is None:
         return GitState()
-    changes = _git(
-        root, "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{p}" for p in _NOT_CODE)
-    )
-    return GitState(
-        commit=commit, branch=_git(root, "symbolic-ref", "--short", "-q", "HEAD"), dirty=bool(changes)
-    )
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_CODE)
+    return GitState(commit, _git(root, "symbolic-ref", "--short", "-q", "HEAD"), dirty=bool(changes))
 
 
 @functools.cache
@@ -90,6 +82,14 @@ def installed_versions(names: tuple[str, ...]) -> dict[str, str]:
     return versions
 
 
+def user_name() -> str:
+    """Name of the user; ``"unknown"`` in a container whose user has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
 def process_tags() -> dict[str, str]:
     """A tag that tells, later, whether the process that wrote a run still lives: host, process id, start."""
     import psutil
@@ -101,8 +101,8 @@ def process_tags() -> dict[str, str]:
 def process_is_gone(tags: Mapping[str, str]) -> bool:
     """Whether the process behind ``process_tags`` ran on this machine and has ended.
 
-    A process of another machine counts as alive: nobody can know from here. A recycled process id does not
-    deceive, since the start time is compared too.
+    A process of another machine counts as alive, since it cannot be seen from here. The start time is compared, too:
+    a process id may be used again.
     """
     import psutil
 
@@ -136,10 +136,10 @@ class RunContext:
     Attributes:
         uri: URI of the tracking store, prepared (``prepare_store``).
         study: Name of the study.
-        git: Version of the code (``git_state``).
+        git: Version of the code.
         data_hashes: Per property (target or source): hash of its prepared table.
         data_sources: Per property: path or URL of its prepared table.
-        descriptions: Per property: what it is, for the descriptions of experiments and registered models.
+        descriptions: Per property: what it is.
         config_text: Resolved configuration, YAML.
     """
 
@@ -163,8 +163,7 @@ class RunContext:
 
     def environment(self) -> dict[str, Any]:
         """Content of ``environment.json``."""
-        git = {"commit": self.git.commit, "branch": self.git.branch, "dirty": self.git.dirty}
-        return {**environment(), "git": git}
+        return {**environment(), "git": asdict(self.git)}
 
 
 def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
@@ -180,13 +179,8 @@ def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
 
     dead: list[str] = []
     with named_faults(client.tracking_uri, f"ending the dead runs of study {study}"):
-        experiments, token = [], None
-        while True:
-            page = client.search_experiments(view_type=ViewType.ACTIVE_ONLY, page_token=token)
-            experiments += [e.experiment_id for e in page]
-            token = page.token
-            if not token:
-                break
+        found = client.search_experiments(view_type=ViewType.ACTIVE_ONLY, max_results=_MOST_EXPERIMENTS)
+        experiments = [e.experiment_id for e in found]
         wanted = f"attributes.status = 'RUNNING' AND tags.`crossprop.study` = '{study}'"
         for run in client.search_runs(experiments, wanted, max_results=5000):
             if process_is_gone(run.data.tags):
@@ -196,11 +190,7 @@ def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
 
 
 def claim_project_run(client: MlflowClient, run_id: str | None, study: str) -> None:
-    """Tag the run that ``mlflow run`` opened for this process, so that it can be reaped after a kill.
-
-    Call it with ``project_run_id()`` read before ``prepare_store`` removes the variable; ``None`` does
-    nothing. The run is tagged with this process, which ends with (or before) the ``mlflow run`` that started
-    it.
+    """Tag the run that ``mlflow run`` opened for this process, so that it is ended after a kill; ``None`` does nothing.
 
     Raises:
         TrackingError: The store has no such run.
@@ -212,13 +202,8 @@ def claim_project_run(client: MlflowClient, run_id: str | None, study: str) -> N
             client.set_tag(run_id, key, value)
 
 
-def project_run_id() -> str | None:
-    """Id of the run that an enclosing ``mlflow run`` opened for this process, if there is one."""
-    return os.environ.get("MLFLOW_RUN_ID") or None
-
-
 def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[str, str]) -> RunContext:
-    """Make the tracking store ready for a stage: initialise it, end dead runs, claim the stage's own.
+    """Make the tracking store ready for a stage: initialise it, end dead runs, tag the stage's own.
 
     Args:
         params: Configuration.
@@ -228,7 +213,7 @@ def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[s
     Raises:
         TrackingError: The store is locked, damaged, not writable or not reachable.
     """
-    own_run = project_run_id()
+    own_run = os.environ.get("MLFLOW_RUN_ID") or None  # which prepare_store removes
     uri = prepare_store(store_uri(paths.root))
     client = open_client(uri)
     claim_project_run(client, own_run, params.study.name)

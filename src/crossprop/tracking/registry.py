@@ -1,4 +1,6 @@
-"""Who is who in the model registry: champions, versions and where their files lie.
+"""The model registry: champions, versions, and where their files lie.
+
+In every function, ``uri`` is the store; that of the environment or the working folder if it is ``None``.
 
 Only registered models that crossprop registered itself are seen (they carry the tag ``crossprop.target``): a team's
 registry may hold anything.
@@ -7,73 +9,178 @@ registry may hold anything.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from crossprop.errors import UnknownModelError
-from crossprop.tracking.client import ModelInfo, VersionInfo, model_info, open_registry, version_info
-from crossprop.tracking.model_files import predictor_folder
-from crossprop.tracking.store import store_uri
+import yaml
+
+from crossprop.errors import TrackingError, UnknownModelError
+from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.models.saved import INFO_FILE
+from crossprop.paths import WORK
+from crossprop.tracking.store import (
+    client_of,
+    local_path,
+    named_faults,
+    refuse_folder,
+    refuse_moved,
+    sqlite_path,
+    store_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = [
-    "CHALLENGER", "CHAMPION", "PREVIOUS", "ModelInfo", "VersionInfo", "all_models", "champions", "find_model",
-    "find_version", "pick_version", "predictor_folder",
-]  # fmt: skip
-
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+MODEL_FILE = "MLmodel"
+DEFAULT_CACHE = WORK / "registered"
+KEPT_UNUSED_SECONDS = 3_600.0
+"""A fetched copy that no alias names is kept for so long after its last use: it may just be being loaded."""
 _MODELS_A_PAGE, _VERSIONS_A_PAGE = 1000, 10_000
-_FEW = 6
-"""Up to so many searches for single version numbers; beyond, versions are asked for one by one and remembered."""
 _REMEMBERED_SECONDS = 60.0
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
+"""Error codes by which MLflow says that something is not there."""
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """A version of a registered model.
+
+    Attributes:
+        name: Registered model, ``<study>.<target>``.
+        aliases: ``champion``, ``previous``, ``challenger`` and others that point at it.
+        created: When it was registered.
+        unit: Unit of the property, ``"1"`` if it has none.
+        description: What the property is.
+        run_id: Run of the winning cell; may be deleted.
+        source: Where MLflow says that its files are.
+    """
+
+    name: str
+    study: str
+    target: str
+    version: str
+    aliases: tuple[str, ...]
+    created: datetime
+    unit: str
+    description: str
+    tags: dict[str, str]
+    run_id: str
+    source: str
+
+    @property
+    def label(self) -> str:
+        """Name and number, for messages."""
+        return f"{self.name} version {self.version}"
+
+    @property
+    def model_id(self) -> str:
+        """MLflow's id of the logged model that it was made of."""
+        return self.source.removeprefix("models:/")
+
+    @property
+    def holdout_mae(self) -> float | None:
+        """Mean absolute error of the ensemble on its hold-out as it was registered, in the property's unit."""
+        return self.number("test_mae_ensemble")
+
+    @property
+    def method(self) -> str:
+        """Method of the winning cell."""
+        return self.tags.get("crossprop.method", "")
+
+    def number(self, tag: str) -> float | None:
+        """A figure among the tags, e.g. ``number("base_mae")``; ``None`` where it is not known."""
+        try:
+            return float(self.tags[f"crossprop.{tag}"])
+        except (KeyError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A registered model with its versions, newest first and without deleted ones.
+
+    ``aliases`` holds the number of the version by alias; the other attributes are those of ``VersionInfo``.
+    """
+
+    name: str
+    study: str
+    target: str
+    unit: str
+    description: str
+    aliases: dict[str, str]
+    versions: tuple[VersionInfo, ...]
+    tags: dict[str, str]
+
+    def holder(self, alias: str) -> VersionInfo | None:
+        """The version that an alias points at, ``None`` if there is no such alias."""
+        wanted = self.aliases.get(alias)
+        return next((v for v in self.versions if v.version == wanted), None)
+
+
+@contextmanager
+def open_registry(uri: str | None, doing: str) -> Iterator[MlflowClient]:
+    """A client of a store that exists; faults inside the block are named, and nothing is created.
+
+    Raises:
+        StoreOutOfReachError: The store is not there or does not answer now.
+        TrackingError: The store is damaged or of another MLflow version.
+    """
+    uri = uri or store_uri()
+    refuse_folder(uri)
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
+        raise StoreOutOfReachError(
+            f"There is no registry at {path}. Run 'dvc repro' (or 'crossprop fit' for a model without a "
+            "registry), go to the project's folder, or name the store in MLFLOW_TRACKING_URI."
+        )
+    with named_faults(uri, doing):
+        yield client_of(uri)
 
 
 def champions(uri: str | None = None) -> dict[str, VersionInfo]:
     """The versions with the alias ``champion``, by name of their registered model; meant to be polled.
 
-    One to a handful of calls whatever the number of models, about 20 ms for 41 models in the embedded store.
-
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
+    One call, and one a minute for every champion that is not its model's newest version.
 
     Raises:
-        StoreOutOfReachError: The store is not there or does not answer now; what is served may go on.
-        TrackingError: The store is damaged or of another MLflow version.
+        TrackingError: As ``open_registry``.
     """
+    found: dict[str, VersionInfo] = {}
     with open_registry(uri, "looking for champions") as client:
-        models = [m for m in _search_models(client) if CHAMPION in m.aliases]
-        found: dict[str, VersionInfo] = {}
-        for model in models:
-            newest = {str(v.version): v for v in model.latest_versions}
-            version = newest.get(str(model.aliases[CHAMPION]))
-            if version is not None:
-                found[model.name] = version_info(model, version)
-        older = {m.name: str(m.aliases[CHAMPION]) for m in models if m.name not in found}
-        by_name = {m.name: m for m in models}
-        for version in _older_versions(client, uri or store_uri(), older):
-            found[version.name] = version_info(by_name[version.name], version)
+        for model in _search_models(client):
+            if (number := model.aliases.get(CHAMPION)) is not None:
+                newest = {str(v.version): v for v in model.latest_versions}
+                version = newest.get(str(number)) or _remembered(client, model.name, str(number))
+                found[model.name] = _version_info(model, version)
     return dict(sorted(found.items()))
 
 
 def all_models(uri: str | None = None, study: str | None = None) -> list[ModelInfo]:
-    """All registered models with all their versions, by name; two calls for up to 1,000 models.
-
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        study: Only this study's.
+    """All registered models, or those of a study, with all their versions, by name; two calls for up to 1,000 models.
 
     Raises:
-        TrackingError: As ``champions``.
+        TrackingError: As ``open_registry``.
     """
     with open_registry(uri, "listing the registered models") as client:
         models = [m for m in _search_models(client) if study in (None, m.tags.get("crossprop.study"))]
         versions: dict[str, list[Any]] = {}
         for version in _pages(client.search_model_versions, max_results=_VERSIONS_A_PAGE) if models else ():
             versions.setdefault(version.name, []).append(version)
-    return [model_info(model, versions.get(model.name, ())) for model in sorted(models, key=lambda m: m.name)]
+    return [
+        _model_info(model, versions.get(model.name, ())) for model in sorted(models, key=lambda m: m.name)
+    ]
 
 
 def find_model(uri: str | None, name: str) -> ModelInfo:
@@ -81,72 +188,238 @@ def find_model(uri: str | None, name: str) -> ModelInfo:
 
     Raises:
         UnknownModelError: There is none, or several; the message lists near or matching names.
-        TrackingError: As ``champions``.
+        TrackingError: As ``open_registry``.
     """
     with open_registry(uri, f"looking for {name}") as client:
         model = _resolve(list(_search_models(client)), name)
-        return model_info(model, versions_of(client, model.name))
-
-
-def versions_of(client: MlflowClient, name: str) -> list[Any]:
-    """MLflow's versions of a registered model, whatever characters its name holds."""
-    quote = next((q for q in "'\"" if q not in name), None)  # MLflow's filters know no escapes
-    wanted = None if quote is None else f"name = {quote}{name}{quote}"
-    found = _pages(client.search_model_versions, filter_string=wanted, max_results=_VERSIONS_A_PAGE)
-    return [version for version in found if version.name == name]
+        quote = next((q for q in "'\"" if q not in model.name), None)  # MLflow's filters know no escapes
+        wanted = None if quote is None else f"name = {quote}{model.name}{quote}"
+        found = _pages(client.search_model_versions, filter_string=wanted, max_results=_VERSIONS_A_PAGE)
+        return _model_info(model, [version for version in found if version.name == model.name])
 
 
 def find_version(
     uri: str | None, name: str, *, alias: str = CHAMPION, version: str | int | None = None
 ) -> VersionInfo:
-    """A version by its number, or else by an alias.
-
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        name: Registered model ``<study>.<target>``, or the target if only one study has it.
-        alias: Which alias, where no number is given.
-        version: Number of the version.
+    """A version by its number, or else by an alias, of a registered model as in ``find_model``.
 
     Raises:
         UnknownModelError: No such model, version or alias; the message says what there is and what to do.
-        TrackingError: As ``champions``.
+        TrackingError: As ``open_registry``.
     """
     return pick_version(find_model(uri, name), alias=alias, version=version)
 
 
 def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int | None = None) -> VersionInfo:
-    """As ``find_version``, of a model that is at hand."""
+    """As ``find_version``, of a model that is already loaded."""
     numbers = ", ".join(v.version for v in model.versions) or "none"
     if version is not None:
         wanted = str(version).strip().removeprefix("v")
         found = next((v for v in model.versions if v.version == wanted), None)
         if found is None:
             raise UnknownModelError(
-                f"{model.name} has no version {version!r} (its versions: {numbers}): it was deleted or never was. "
-                "Choose one of these; 'crossprop models' shows what they are."
+                f"{model.name} has no version {version!r} (its versions: {numbers}). Choose one of these; "
+                "'crossprop models' shows what they are."
             )
         return found
     found = model.holder(alias)
     if found is None:
-        raise UnknownModelError(
-            f"No version of {model.name} has the alias {alias!r}. {_advice(model, alias, numbers)}"
-        )
+        there = ", ".join(sorted(model.aliases)) or "none"
+        advice = {
+            CHAMPION: f"Give it to one with 'crossprop promote {model.name}' (versions: {numbers}), or name a version "
+            "by its number.",
+            CHALLENGER: f"Name a version with --version (there are: {numbers}), or register a winner with "
+            "'dvc repro register'.",
+        }.get(alias, f"Aliases that there are: {there}; versions: {numbers}.")
+        raise UnknownModelError(f"No version of {model.name} has the alias {alias!r}. {advice}")
     return found
 
 
-def _advice(model: ModelInfo, alias: str, numbers: str) -> str:
-    if alias == CHAMPION:
-        return (
-            f"Give it to one with 'crossprop promote {model.name}' (versions: {numbers}), or name a version by "
-            "its number."
-        )
-    if alias == CHALLENGER:
-        return (
-            f"Name a version with --version (there are: {numbers}), or register a winner with "
-            "'dvc repro register'."
-        )
-    there = ", ".join(sorted(model.aliases)) or "none"
-    return f"Aliases that there are: {there}; versions: {numbers}."
+def predictor_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) -> Path:
+    """Local folder of a version's saved ensemble: in place where the files are here, else fetched completely.
+
+    Copies are kept in ``cache``, by default ``.crossprop/registered``.
+
+    Raises:
+        TrackingError: The files are gone, incomplete or cannot be fetched; the message says what to do.
+    """
+    return _complete_ensemble(model_folder(uri, info, cache), info.label)
+
+
+def model_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) -> Path:
+    """As ``predictor_folder``, but the folder of the whole MLflow model."""
+    uri = uri or store_uri()
+    location = _location(uri, info)
+    local, store = local_path(location), sqlite_path(uri)
+    if local is None:
+        return _fetched(uri, info, location, (DEFAULT_CACHE if cache is None else cache).absolute())
+    if store is not None and not local.exists():
+        refuse_moved(store, local)
+    return local
+
+
+def assert_complete(uri: str | None, info: VersionInfo) -> None:
+    """Refuse a version whose files are gone; remote files are listed, not fetched.
+
+    Raises:
+        TrackingError: Files are missing; the message says which.
+    """
+    from mlflow.artifacts import list_artifacts
+
+    uri = uri or store_uri()
+    location = _location(uri, info)
+    if local_path(location) is not None:
+        predictor_folder(uri, info)
+        return
+    with named_faults(location, f"listing the files of {info.label}"):
+        names = [Path(file.path).name for file in list_artifacts(artifact_uri=location, tracking_uri=uri)]
+    if MODEL_FILE not in names:
+        raise _incomplete(info.label, f"{location} holds no {MODEL_FILE}")
+
+
+def read_mlmodel(folder: Path, label: str) -> dict[str, Any]:
+    """MLflow's own description of a model: signature, flavours, metadata; ``label`` names the version in messages.
+
+    Raises:
+        TrackingError: It is gone or cannot be read.
+    """
+    path = folder / MODEL_FILE
+    try:
+        described = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _incomplete(label, f"{path} cannot be read ({type(error).__name__})") from error
+    if not isinstance(described, dict):
+        raise _incomplete(label, f"{path} is no description of an MLflow model")
+    return described
+
+
+def _location(uri: str, info: VersionInfo) -> str:
+    """Path or URL of the MLflow model behind a version."""
+    from mlflow.exceptions import MlflowException
+
+    prefix, _, model_id = info.source.partition("models:/")
+    with open_registry(uri, f"looking for the files of {info.label}") as client:
+        if prefix or not model_id or "/" in model_id:
+            return str(client.get_model_version_download_uri(info.name, info.version))
+        try:
+            return str(client.get_logged_model(model_id).artifact_location)
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            raise _incomplete(info.label, f"its logged model {model_id} was deleted") from error
+
+
+def _fetched(uri: str, info: VersionInfo, location: str, cache: Path) -> Path:
+    """Local copy of a remote MLflow model: there completely or not at all."""
+    import filelock
+
+    copies = cache / hashlib.sha256(f"{uri} {info.name}".encode()).hexdigest()[:12]
+    stem = re.sub(r"[^\w.+-]", "_", info.name)[:60]
+    folder = copies / f"{stem}-v{info.version}-{hashlib.sha256(location.encode()).hexdigest()[:12]}"
+    if not folder.is_dir():
+        with named_faults(str(cache), f"fetching {info.label}"):
+            copies.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(copies / ".lock", timeout=600):
+                if not folder.is_dir():
+                    _download(uri, info.label, location, folder)
+                with suppress(TrackingError):  # the model is here; the next fetch makes room
+                    _remove_unused(uri, info.name, folder)
+    with suppress(OSError):  # a cache that can only be read will do
+        os.utime(folder)
+    return folder
+
+
+def _download(uri: str, label: str, location: str, folder: Path) -> None:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    for unfinished in folder.parent.glob("*.tmp"):  # of a fetch that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)
+    with tempfile.TemporaryDirectory(suffix=".tmp", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
+        try:
+            got = Path(download_artifacts(artifact_uri=location, dst_path=scratch, tracking_uri=uri))
+        except MlflowException as error:
+            if error.error_code in ABSENT or "404" in str(error):
+                raise _incomplete(label, f"{location} does not exist") from error
+            raise
+        _complete_ensemble(got, label)
+        got.rename(folder)
+
+
+def _remove_unused(uri: str, name: str, used: Path) -> None:
+    """Remove copies of versions that no alias names and that were not used lately."""
+    with open_registry(uri, f"looking for the aliases of {name}") as client:
+        kept = {str(version) for version in client.get_registered_model(name).aliases.values()}
+    for folder in used.parent.iterdir():
+        version = re.search(r"-v(\d+)-[0-9a-f]{12}$", folder.name)
+        unused = time.time() - folder.stat().st_mtime > KEPT_UNUSED_SECONDS
+        if version and unused and version[1] not in kept and folder != used:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _complete_ensemble(model: Path, label: str) -> Path:
+    """The saved ensemble within an MLflow model, once everything that its ``model.json`` lists is there."""
+    from crossprop.inference.pyfunc import ARTIFACT
+
+    described = read_mlmodel(model, label)
+    try:
+        inside = PurePosixPath(described["flavors"]["python_function"]["artifacts"][ARTIFACT]["path"])
+    except (KeyError, TypeError) as error:
+        raise _incomplete(label, f"its {MODEL_FILE} names no artifact {ARTIFACT!r}") from error
+    if inside.is_absolute() or ".." in inside.parts:
+        raise _incomplete(label, f"its {MODEL_FILE} names {str(inside)!r}, which lies outside of the model")
+    parts = [model / inside]
+    for part in parts:
+        try:
+            info = json.loads((part / INFO_FILE).read_text(encoding="utf-8"))
+            parts += [part / name for name in info.get("parts", ())]
+            missing = [name for name in info.get("members", ()) if not (part / name).exists()]
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise _incomplete(label, f"{part / INFO_FILE} is missing or cannot be read") from error
+        if missing:
+            raise _incomplete(label, f"{part / str(missing[0])} is missing")
+    return model / inside
+
+
+def _incomplete(label: str, what: str) -> TrackingError:
+    return TrackingError(
+        f"The files of {label} are incomplete: {what}. Put them back from a copy, register the winner again "
+        "('dvc repro --force --single-item register'), or name another version."
+    )
+
+
+def _model_info(model: Any, versions: Iterable[Any]) -> ModelInfo:
+    ordered = sorted(versions, key=lambda v: int(v.version), reverse=True)
+    return ModelInfo(
+        **_property(model),
+        aliases={alias: str(version) for alias, version in model.aliases.items()},
+        versions=tuple(_version_info(model, v) for v in ordered),
+        tags=dict(model.tags),
+    )
+
+
+def _version_info(model: Any, version: Any) -> VersionInfo:
+    number = str(version.version)
+    return VersionInfo(
+        **_property(model),
+        version=number,
+        aliases=tuple(sorted(alias for alias, v in model.aliases.items() if str(v) == number)),
+        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+        tags=dict(version.tags),
+        run_id=str(version.run_id or ""),
+        source=str(version.source or ""),
+    )
+
+
+def _property(model: Any) -> dict[str, str]:
+    target = model.tags["crossprop.target"]
+    return {
+        "name": model.name,
+        "study": model.tags.get("crossprop.study", ""),
+        "target": target,
+        "unit": model.tags.get("crossprop.unit", ""),
+        "description": str(model.description or target).split(". Unit:")[0].strip(),
+    }
 
 
 def _resolve(models: list[Any], name: str) -> Any:
@@ -166,10 +439,10 @@ def _resolve(models: list[Any], name: str) -> Any:
             f"There is no registered model {name!r}: the registry holds none of crossprop's. 'dvc repro' ends with "
             "registering the winners; or point MLFLOW_TRACKING_URI at the store that has them."
         )
-    known = {m.tags["crossprop.target"]: m.name for m in models} | {m.name: m.name for m in models}
-    lowered = {key.lower(): value for key, value in known.items()}
-    near = difflib.get_close_matches(name.lower(), lowered, n=5, cutoff=0.5)
-    hits = list(dict.fromkeys(lowered[key] for key in near))
+    known = {m.tags["crossprop.target"].lower(): m.name for m in models}
+    known |= {m.name.lower(): m.name for m in models}
+    near = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
+    hits = list(dict.fromkeys(known[key] for key in near))
     hint = f"Near names: {', '.join(hits)}." if hits else "'crossprop models' lists those that there are."
     raise UnknownModelError(f"There is no registered model {name!r} among {len(models)}. {hint}")
 
@@ -179,27 +452,15 @@ def _search_models(client: MlflowClient) -> Iterator[Any]:
     return (m for m in models if m.tags.get("crossprop.target"))
 
 
-_remembered: dict[tuple[str, str, str], tuple[float, Any]] = {}
+_versions: dict[tuple[str, str, str], tuple[float, Any]] = {}
 
 
-def _older_versions(client: MlflowClient, uri: str, wanted: dict[str, str]) -> Iterator[Any]:
-    """Versions by name and number: one search per number, or one call per model that is remembered for a minute."""
-    numbers = set(wanted.values())
-    if len(numbers) <= _FEW:
-        for number in sorted(numbers):
-            text = f"version_number = {number}"
-            for version in _pages(
-                client.search_model_versions, filter_string=text, max_results=_VERSIONS_A_PAGE
-            ):
-                if wanted.get(version.name) == number:
-                    yield version
-        return
-    for name, number in wanted.items():
-        at, version = _remembered.get((uri, name, number), (-_REMEMBERED_SECONDS, None))
-        if version is None or time.monotonic() - at > _REMEMBERED_SECONDS:
-            version = client.get_model_version(name, number)
-            _remembered[uri, name, number] = time.monotonic(), version
-        yield version
+def _remembered(client: MlflowClient, name: str, number: str) -> Any:
+    """A version, asked for at most once a minute."""
+    key = (client.tracking_uri, name, number)
+    if key not in _versions or time.monotonic() - _versions[key][0] > _REMEMBERED_SECONDS:
+        _versions[key] = time.monotonic(), client.get_model_version(name, number)
+    return _versions[key][1]
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:

@@ -1,8 +1,8 @@
-"""The tracking store: where it is, that it is sound, and one start-up that many processes may race for.
+"""The tracking store: where it is, whether it works, a first start by many processes at once, and its relocation.
 
-The default is one SQLite file beside the project, in write-ahead mode, so that the UI reads while a run
-writes. MLflow creates its tables step by step and not atomically; here they are made in a file of their own
-which is then renamed, under a lock, so that a kill or a race leaves either no store or a whole one.
+The default is one SQLite file beside the project, in write-ahead mode, so that the UI reads while a run writes.
+MLflow creates its tables step by step and not atomically; here they are made in a temporary file which is then
+renamed, under a lock, so that a kill or a race leaves either no store or a complete one.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import os
 import re
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from crossprop.errors import TrackingError
@@ -26,6 +25,24 @@ from crossprop.experiments.results import StoreOutOfReachError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+DEFAULT_STORE = "mlflow.db"
+ARTIFACTS = "mlruns"
+_WAIT_SECONDS = 20.0
+_LOCK_SECONDS = 120.0
+_LEAST_FREE_BYTES = 20 * 2**20
+_ROWS_ANALYZED = 400
+_INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+"""Set by ``mlflow run`` for its child: a worker that inherits them writes into its parent's run."""
+
+_PATHS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+"""Where MLflow keeps absolute paths: it has no call that changes them, so ``relocate`` writes to its tables."""
+
 _LOCKED = ("database is locked", "database table is locked", "database is busy")
 _SILENT = (
     "max retries exceeded", "connection refused", "connection error", "timed out", "timeout exception",
@@ -33,81 +50,69 @@ _SILENT = (
     "terminating connection", "the database system is", "error code 502", "error code 503", "error code 504",
     "incompleteread", "connection broken",
 )  # fmt: skip
-"""What a server, or a database behind it, is told by while it is down, starting or ending."""
-
+"""Messages about a server, or a database behind it, that is down, starting or ending."""
 _FAILING = ("too many 500 error", "error code 500")
-"""What a server is told by that answers, but only with errors."""
-
-_ADVICE = (
+_ADVICE = {
+    _FAILING: "the server answers with an internal error (500). Look at its log: its database may be gone or its disk "
+    "full. Then run again.",
     (
-        _FAILING,
-        "the server answers, but with an error of its own (500). Look at its log: its database may be gone or its disk "
-        "full. Then run again.",
-    ),
+        "403 client error",
+        "error code 403",
+    ): "the server refuses this client. Start it with --allowed-hosts naming "
+    "this host, or sign in as it asks for (MLFLOW_TRACKING_TOKEN).",
+    ("404 client error", "not in a valid json format"): "what answers there is no MLflow server. Correct "
+    "MLFLOW_TRACKING_URI; behind a login page, sign in as your server asks for (MLFLOW_TRACKING_TOKEN).",
+    _LOCKED: "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, "
+    "a second run, a stopped UI) and run again; nothing was lost.",
     (
-        ("not in a valid json format",),
-        "what answers there is no MLflow server. Correct MLFLOW_TRACKING_URI; behind a login page, sign in as your "
-        "server asks for (MLFLOW_TRACKING_TOKEN).",
-    ),
+        "readonly database",
+        "read-only",
+        "permission denied",
+    ): "it cannot be written. Give yourself write permission on "
+    "the file and its folder, or name another store in MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db.",
     (
-        _LOCKED,
-        "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, "
-        "a second run, a stopped UI) and run again; nothing was lost.",
-    ),
+        "disk is full",
+        "no space left",
+        "disk quota exceeded",
+    ): "the disk is full. Free some space (`mlflow gc` removes "
+    "deleted runs) and run again; finished cells are kept.",
     (
-        ("readonly database", "read-only", "permission denied"),
-        "it cannot be written. Give yourself write permission on the file and its folder, or name another "
-        "store in MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db.",
-    ),
+        "not a database",
+        "malformed",
+        "file is encrypted",
+    ): "the file is damaged or is no SQLite database. Move it away "
+    "(and its -wal and -shm files) or restore a copy, then run again: the runs are recorded again from the stored "
+    "results.",
     (
-        ("disk is full", "no space left", "disk quota exceeded"),
-        "the disk is full. Free some space (`mlflow gc` removes deleted runs) and run again; finished cells "
-        "are kept.",
-    ),
+        "unable to open database file",
+        "no such file or directory",
+        "not a directory",
+    ): "its folder does not exist or cannot be entered. Correct the path or create the folder.",
     (
-        ("not a database", "malformed", "file is encrypted"),
-        "the file is damaged or is no SQLite database. Move it away (and its -wal and -shm files) or restore "
-        "a copy, then run again: the runs are recorded anew from the stored results.",
-    ),
-    (
-        ("unable to open database file", "no such file or directory", "not a directory"),
-        "its folder does not exist or cannot be entered. Correct the path or create the folder.",
-    ),
-    (
-        ("out-of-date database schema", "can't locate revision"),
-        "it was written by another version of MLflow. Copy it, then run `mlflow db upgrade <uri>` with the "
-        "newer of the two versions.",
-    ),
-    (
-        _SILENT,
-        "nothing answers there. Start the server, or unset MLFLOW_TRACKING_URI to use the embedded store.",
-    ),
-)
+        "out-of-date database schema",
+        "can't locate revision",
+    ): "it was written by another version of MLflow. Copy it, "
+    "then run `mlflow db upgrade <uri>` with the newer of the two versions.",
+    _SILENT: "nothing answers there. Start the server, correct MLFLOW_TRACKING_URI, or unset it to use the embedded "
+    "store.",
+}
 
 
 def tracking_error(error: BaseException | str, store: str, doing: str) -> TrackingError:
-    """The named error for a failure of a store.
-
-    Args:
-        error: What the store, the driver or the operating system said.
-        store: Path or URI of the store.
-        doing: What was attempted, e.g. ``"opening"`` or ``"recording cell 1f0c"``.
+    """The error for a failure of a store, with what was attempted (``doing``), the reason and the next step.
 
     Returns:
-        An error whose message holds the store, the attempt, the reason and the next step; a
-        ``StoreOutOfReachError`` where waiting may be enough.
+        A ``StoreOutOfReachError`` where waiting may be enough, else a ``TrackingError``; without passwords.
     """
-    said, store = _without_password(str(error).strip()), _without_password(store)
-    lowered = said.lower()
-    reason = next((advice for words, advice in _ADVICE if any(w in lowered for w in words)), None)
-    if reason is None:
-        return TrackingError(f"The tracking store {store} failed while {doing}: {_first_lines(said)}")
-    kind = (
-        StoreOutOfReachError
-        if any(word in lowered for word in _LOCKED + _SILENT + _FAILING)
-        else TrackingError
-    )
-    return kind(f"The tracking store {store} failed while {doing}: {reason} [{_first_lines(said, 1)}]")
+    text = _without_password(str(error).strip())
+    failed = f"The tracking store {_without_password(store)} failed while {doing}"
+    lowered = text.lower()
+    advice = next((advice for words, advice in _ADVICE.items() if any(w in lowered for w in words)), None)
+    if advice is None:
+        return TrackingError(f"{failed}: {' '.join(text.splitlines()[:3])[:400]}")
+    passing = any(word in lowered for word in _LOCKED + _SILENT + _FAILING)
+    kind = StoreOutOfReachError if passing else TrackingError
+    return kind(f"{failed}: {advice} [{text.partition(chr(10))[0][:400]}]")
 
 
 @contextmanager
@@ -120,8 +125,6 @@ def named_faults(store: str, doing: str) -> Iterator[None]:
 
     try:
         yield
-    except TrackingError:
-        raise
     except filelock.Timeout as error:
         raise tracking_error(f"database is locked: {error.lock_file} stayed taken", store, doing) from error
     except ModuleNotFoundError as error:
@@ -129,223 +132,14 @@ def named_faults(store: str, doing: str) -> Iterator[None]:
             f"The tracking store {_without_password(store)} needs the package {error.name!r}, which is not installed. "
             "Install it, e.g. with requirements-team.lock."
         ) from error
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException, OSError) as error:
+    except (
+        MlflowException,
+        sqlalchemy.exc.SQLAlchemyError,
+        sqlite3.Error,
+        requests.RequestException,
+        OSError,
+    ) as error:
         raise tracking_error(error, store, doing) from error
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", text)
-
-
-def _first_lines(text: str, n_lines: int = 3, n_characters: int = 400) -> str:
-    return " ".join(text.splitlines()[:n_lines])[:n_characters]
-
-
-_PATHS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-    ("model_versions", "source"),
-)
-ARTIFACTS = "mlruns"
-_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Stray:
-    """A folder of files that the store names and that is not the one beside it.
-
-    Attributes:
-        old: The folder.
-        experiments: Folders of its experiments, relative to it.
-    """
-
-    old: Path
-    experiments: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Relocation:
-    """What was, or would be, written.
-
-    Attributes:
-        old: Folder that was named.
-        new: Folder that is named now.
-        changed: Number of entries by table.
-        missing: Versions whose files are neither there nor here.
-    """
-
-    old: Path
-    new: Path
-    changed: dict[str, int]
-    missing: tuple[str, ...]
-
-
-def stray_folders(path: Path) -> list[Stray]:
-    """Folders that a SQLite store names for its experiments, other than ``mlruns`` beside it.
-
-    Args:
-        path: The store's file.
-
-    Raises:
-        TrackingError: It cannot be read.
-    """
-    found: dict[Path, list[str]] = {}
-    with _reading(path) as connection:
-        rows = connection.execute(
-            "SELECT experiment_id, name, artifact_location FROM experiments WHERE lifecycle_stage = 'active'"
-        ).fetchall()
-    for number, name, location in rows:
-        folder = _folder(str(location or ""))
-        ending = next((e for e in (str(name), str(number)) if str(folder).endswith(f"/{e}")), None)
-        if folder is not None and ending is not None:
-            found.setdefault(Path(str(folder)[: -len(ending) - 1]), []).append(ending)
-    here = path.parent / ARTIFACTS
-    return [Stray(old, tuple(names)) for old, names in found.items() if not _same(old, here)]
-
-
-def refuse_strayed(path: Path) -> None:
-    """Refuse to write with a store that was moved or copied together with its files.
-
-    Raises:
-        TrackingError: The message says which command puts it right.
-    """
-    here = path.parent / ARTIFACTS
-    for stray in stray_folders(path):
-        if message := _complaint(path, stray, here):
-            raise TrackingError(message)
-
-
-def moved_advice(path: Path, folder: Path) -> str:
-    """What to do about a folder that is not there, if the store that names it was moved; else an empty text."""
-    for stray in stray_folders(path):
-        if folder.is_relative_to(stray.old) and not stray.old.exists():
-            return _complaint(path, stray, path.parent / ARTIFACTS)
-    return ""
-
-
-def relocate(
-    path: Path, old: Path | None = None, new: Path | None = None, dry_run: bool = False
-) -> list[Relocation]:
-    """Make a moved or copied store name the files beside it; all of it, or nothing.
-
-    Args:
-        path: The store's file; nobody else may be writing to it.
-        old: Folder that it names; every one that is not the new one if not given.
-        new: Folder where the files lie; ``mlruns`` beside the store if not given.
-        dry_run: Say what would be written, and write nothing.
-
-    Raises:
-        TrackingError: The files of registered versions are not in the new folder, or the store cannot be written.
-    """
-    new = (new or path.parent / ARTIFACTS).absolute()
-    olds = [old.absolute()] if old else [s.old for s in stray_folders(path) if not _same(s.old, new)]
-    done = []
-    try:
-        with closing(sqlite3.connect(path, timeout=20.0, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for folder in olds:
-                missing = _checked(connection, folder, new)
-                changed = {table: 0 for table, _ in _PATHS}
-                for table, column in _PATHS:
-                    rows = 0
-                    for before, after in ((str(folder), str(new)), (folder.as_uri(), new.as_uri())):
-                        rows += connection.execute(
-                            f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) "
-                            f"WHERE {column} = ?2 OR substr({column}, 1, length(?2) + 1) = ?2 || '/'",
-                            (after, before),
-                        ).rowcount
-                    changed[table] = max(changed[table], rows)
-                done.append(Relocation(folder, new, changed, missing))
-            connection.execute("ROLLBACK" if dry_run else "COMMIT")
-    except sqlite3.Error as error:
-        raise tracking_error(error, str(path), "writing where its files lie") from error
-    return done
-
-
-def _checked(connection: sqlite3.Connection, old: Path, new: Path) -> tuple[str, ...]:
-    """Versions that lose nothing, since their files are nowhere; refuses where some would lose theirs."""
-    rows = connection.execute(
-        "SELECT name, version, coalesce(storage_location, source) FROM model_versions "
-        "WHERE current_stage != 'Deleted_Internal'"
-    ).fetchall()
-    lost: list[str] = []
-    missing: list[str] = []
-    there = 0
-    for name, version, location in rows:
-        folder = _folder(str(location or ""))
-        if folder is None or not folder.is_relative_to(old):
-            continue
-        if (new / folder.relative_to(old)).exists():
-            there += 1
-        else:
-            (lost if folder.exists() else missing).append(f"{name} version {version}")
-    if lost or (missing and not there):
-        names = lost or missing
-        shown = ", ".join(names[:_SHOWN]) + (
-            f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        )
-        where = f"they lie in {old}" if lost else f"and {old} is gone"
-        raise TrackingError(
-            f"{new} does not hold the files of {shown}; {where}. Nothing was changed. Bring the folder {ARTIFACTS} "
-            f"to {new} first, or name the folder that has them: crossprop relocate --to <folder>."
-        )
-    return tuple(missing)
-
-
-def _complaint(path: Path, stray: Stray, here: Path) -> str:
-    command = (
-        "'crossprop relocate'" if path.name == "mlflow.db" else f"'crossprop relocate --uri sqlite:///{path}'"
-    )
-    if not stray.old.exists():
-        if here.is_dir():
-            return (
-                f"The store {path} was moved: it names files in {stray.old}, which is gone, while {here} is here. "
-                f"{command} makes it name those; nothing is copied or lost."
-            )
-        if not stray.old.parent.exists():
-            return (
-                f"The store {path} names files in {stray.old}, which is gone, and there is no {here}. Mount or put "
-                f"back that folder; or bring a copy of it to {here} and run {command}, if it was moved."
-            )
-        return ""
-    if any((here / name).is_dir() for name in stray.experiments):
-        return (
-            f"The store {path} is a copy: it still names files in {stray.old}, of the checkout that it was copied "
-            f"from, and would write there. {command} makes it name those in {here}."
-        )
-    return ""
-
-
-def _folder(location: str) -> Path | None:
-    parsed = urlparse(location)
-    if parsed.scheme == "file":
-        return Path(unquote(parsed.path))
-    return Path(location) if location.startswith("/") else None
-
-
-def _same(one: Path, other: Path) -> bool:
-    if one.exists() and other.exists():
-        return one.samefile(other)
-    return one.resolve() == other.resolve()
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    try:
-        with closing(sqlite3.connect(path, timeout=20.0, isolation_level=None)) as connection:
-            yield connection
-    except sqlite3.Error as error:
-        raise tracking_error(error, str(path), "looking where its files lie") from error
-
-
-DEFAULT_STORE = "mlflow.db"
-_WAIT_SECONDS = 20.0
-_LEAST_FREE_BYTES = 20 * 2**20
-_ROWS_ANALYZED = 400
-_INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
-"""Set by ``mlflow run`` for its child: a worker that inherits them writes into its parent's run."""
 
 
 def store_uri(root: Path = Path()) -> str:
@@ -353,88 +147,6 @@ def store_uri(root: Path = Path()) -> str:
     return _absolute(
         os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / DEFAULT_STORE).absolute()}"
     )
-
-
-def prepare_store(uri: str, wait_seconds: float = _WAIT_SECONDS) -> str:
-    """Make sure that the store exists and works; safe to call from many processes at once.
-
-    Also removes the variables by which ``mlflow run`` would redirect what this process and its workers log.
-
-    Args:
-        uri: ``sqlite:///…``, a database URL or the ``http(s)://`` address of an MLflow server.
-        wait_seconds: How long to wait for a lock that somebody else holds.
-
-    Returns:
-        The URI with absolute paths: give this one to workers and to MLflow.
-
-    Raises:
-        TrackingError: The store is locked, damaged, not writable, not reachable, not MLflow's, or was moved.
-    """
-    for name in _INHERITED:
-        os.environ.pop(name, None)
-    refuse_folder(uri)
-    uri = _absolute(uri)
-    path = sqlite_path(uri)
-    if path is not None:
-        _prepare_sqlite(path, wait_seconds)
-        refuse_strayed(path)
-    elif uri.startswith(("http://", "https://")):
-        _check_server(uri)
-    else:
-        _check_database(uri)
-    return uri
-
-
-def refuse_folder(uri: str) -> None:
-    """Refuse a store that is no database and no server.
-
-    Raises:
-        TrackingError: The message says what is possible.
-    """
-    if ("://" not in uri and not uri.startswith("sqlite:")) or uri.startswith("file:"):
-        raise TrackingError(
-            f"MLFLOW_TRACKING_URI is {uri!r}, a folder of files, which MLflow no longer supports. "
-            "Use sqlite:///mlflow.db, a database URL or the address of a server."
-        )
-
-
-def open_client(uri: str) -> MlflowClient:
-    """A client of a prepared store.
-
-    Raises:
-        TrackingError: The store's tables are those of another MLflow version, or it does not answer.
-    """
-    from mlflow import MlflowClient
-
-    with named_faults(uri, "opening it"):
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)
-    return client
-
-
-def store_lock(uri: str, wait_seconds: float = 120.0) -> AbstractContextManager[object]:
-    """Lock under which one process writes to a SQLite store; servers serialise by themselves."""
-    import filelock
-
-    path = sqlite_path(uri)
-    if path is None:
-        return nullcontext()
-    return filelock.FileLock(f"{path}.lock", timeout=wait_seconds)
-
-
-def analyze_store(uri: str) -> None:
-    """Refresh SQLite's statistics, in milliseconds: without them a sorted search of 20,000 runs takes 7 s, not 0.2.
-
-    Raises:
-        TrackingError: The store is locked or damaged.
-    """
-    path = sqlite_path(uri)
-    if path is not None:
-        try:
-            with closing(_connect(path, _WAIT_SECONDS)) as connection:
-                _refresh_statistics(connection)
-        except sqlite3.Error as error:
-            raise tracking_error(error, str(path), "refreshing its statistics") from error
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -449,6 +161,229 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(database)
 
 
+def refuse_folder(uri: str) -> None:
+    """Refuse a store that is neither a database nor a server.
+
+    Raises:
+        TrackingError: The message says what is possible.
+    """
+    if ("://" not in uri and not uri.startswith("sqlite:")) or uri.startswith("file:"):
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI is {uri!r}, a folder of files, which MLflow no longer supports. "
+            "Use sqlite:///mlflow.db, a database URL or the address of a server."
+        )
+
+
+def prepare_store(uri: str, wait_seconds: float = _WAIT_SECONDS) -> str:
+    """Make sure that the store exists and works; safe to call from many processes at once.
+
+    Also removes the variables by which ``mlflow run`` would redirect what this process and its workers log.
+
+    Args:
+        uri: ``sqlite:///…``, a database URL or the ``http(s)://`` address of an MLflow server.
+        wait_seconds: How long to wait for a lock that another process holds.
+
+    Returns:
+        The URI with absolute paths: give this one to workers and to MLflow.
+
+    Raises:
+        TrackingError: The store is locked, damaged, not writable, not reachable, not MLflow's, or was moved.
+    """
+    for name in _INHERITED:
+        os.environ.pop(name, None)
+    refuse_folder(uri)
+    uri = _absolute(uri)
+    path = sqlite_path(uri)
+    if path is not None:
+        _prepare_sqlite(path, wait_seconds)
+        refuse_moved(path)
+    elif uri.startswith(("http://", "https://")):
+        _check_server(uri)
+    else:
+        _check_database(uri)
+    return uri
+
+
+def client_of(uri: str) -> MlflowClient:
+    """A client of the store, for runs and registry; nothing is asked of the store yet."""
+    from mlflow import MlflowClient
+
+    _silence_mlflow()
+    _notice_replaced_files()
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def open_client(uri: str) -> MlflowClient:
+    """A client of a prepared store.
+
+    Raises:
+        TrackingError: The store's tables are those of another MLflow version, or it does not answer.
+    """
+    with named_faults(uri, "opening it"):
+        client = client_of(uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def store_lock(uri: str) -> AbstractContextManager[object]:
+    """Lock under which one process writes to a SQLite store; servers serialise by themselves."""
+    import filelock
+
+    path = sqlite_path(uri)
+    return nullcontext() if path is None else filelock.FileLock(f"{path}.lock", timeout=_LOCK_SECONDS)
+
+
+def analyze_store(uri: str) -> None:
+    """Refresh SQLite's statistics, in milliseconds: without them a sorted search of 20,000 runs takes 7 s, not 0.2.
+
+    Raises:
+        TrackingError: The store is locked or damaged.
+    """
+    path = sqlite_path(uri)
+    if path is not None:
+        with named_faults(str(path), "refreshing its statistics"), closing(connect(path)) as connection:
+            _refresh_statistics(connection)
+
+
+def connect(path: Path, wait_seconds: float = _WAIT_SECONDS) -> sqlite3.Connection:
+    """A connection that waits for locks and begins transactions only when told to."""
+    return sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
+
+
+def local_path(location: str) -> Path | None:
+    """The folder behind a path or a ``file:`` URL; ``None`` for every other kind of address."""
+    parsed = urlparse(location)
+    if parsed.scheme == "file":
+        return Path(unquote(parsed.path))
+    return None if parsed.scheme or not location else Path(location)
+
+
+def foreign_folders(path: Path) -> dict[Path, list[str]]:
+    """Folders that a SQLite file names for its experiments, other than ``mlruns`` beside it; with their places in it.
+
+    Raises:
+        TrackingError: The store cannot be read.
+    """
+    with named_faults(str(path), "reading where its files lie"), closing(connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT experiment_id, name, artifact_location FROM experiments WHERE lifecycle_stage = 'active'"
+        ).fetchall()
+    found: dict[Path, list[str]] = {}
+    for number, name, location in rows:
+        folder = local_path(str(location or ""))
+        for ending in (str(name), str(number)):
+            if folder is not None and folder.is_absolute() and str(folder).endswith(f"/{ending}"):
+                found.setdefault(Path(str(folder).removesuffix(f"/{ending}")), []).append(ending)
+                break
+    here = (path.parent / ARTIFACTS).resolve()
+    return {old: names for old, names in found.items() if old.resolve() != here}
+
+
+def refuse_moved(path: Path, folder: Path | None = None) -> None:
+    """Refuse a SQLite file that was moved or copied together with its files.
+
+    Where a ``folder`` is named, which is missing, only its place is looked at.
+
+    Raises:
+        TrackingError: The message names the command that corrects the paths.
+    """
+    here = path.parent / ARTIFACTS
+    command = "crossprop relocate" + ("" if path.name == DEFAULT_STORE else f" --uri sqlite:///{path}")
+    for old, experiments in foreign_folders(path).items():
+        if folder is not None and (old.exists() or not folder.is_relative_to(old)):
+            continue
+        if old.exists() and any((here / name).is_dir() for name in experiments):
+            reason = f"is a copy: it still names files in {old}, of the checkout it was copied from"
+        elif not old.exists() and here.is_dir():
+            reason = f"was moved: it names files in {old}, which is gone"
+        elif not old.parent.exists():
+            reason = f"names files in {old}, which is gone. Mount that folder, or bring a copy of it to {here} first"
+        else:
+            continue
+        raise TrackingError(
+            f"The store {path} {reason}. '{command}' makes it name those in {here}; nothing is copied or lost."
+        )
+
+
+def relocate(
+    uri: str | None = None, old: Path | None = None, new: Path | None = None, dry_run: bool = False
+) -> list[str]:
+    """Replace the folder in all paths that an embedded store holds, in one transaction.
+
+    Args:
+        uri: Store; that of the environment or the working folder if none is named.
+        old: Folder that it names; every one that is not the new one if not given.
+        new: Folder where the files lie; ``mlruns`` beside the store if not given.
+        dry_run: Report what would be written, and write nothing.
+
+    Returns:
+        What was written, one line for each folder, and the versions whose files are in neither folder.
+
+    Raises:
+        TrackingError: There is no such store, the files of registered versions are not in the new folder, or the
+            store cannot be written.
+    """
+    uri = uri or store_uri()
+    path = sqlite_path(uri)
+    if path is None or not path.is_file():
+        what = f"{uri} is a server or another database" if path is None else f"There is no store at {path}"
+        raise TrackingError(f"{what}. Name an embedded store, e.g. --uri sqlite:///mlflow.db.")
+    new = (new or path.absolute().parent / ARTIFACTS).absolute()
+    olds = [old.absolute()] if old else [f for f in foreign_folders(path) if f.resolve() != new.resolve()]
+    lines = []
+    doing = "writing where its files lie"
+    with named_faults(str(path), doing), store_lock(uri), closing(connect(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for folder in olds:
+            missing = _missing_versions(connection, folder, new)
+            changed: dict[str, int] = {}
+            for table, column in _PATHS:
+                rows = 0
+                for before, after in ((str(folder), str(new)), (folder.as_uri(), new.as_uri())):
+                    rows += connection.execute(
+                        f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) "
+                        f"WHERE {column} = ?2 OR substr({column}, 1, length(?2) + 1) = ?2 || '/'",
+                        (after, before),
+                    ).rowcount
+                changed[table] = max(changed.get(table, 0), rows)
+            counts = ", ".join(f"{n} {table.replace('_', ' ')}" for table, n in changed.items())
+            lines.append(f"{folder} → {new}: {counts}{' would be changed (--dry-run)' if dry_run else ''}")
+            lines += [f"{v}: its files are in neither folder; register its winner again." for v in missing]
+        connection.execute("ROLLBACK" if dry_run else "COMMIT")
+    return lines or [f"{path} names the files beside it already; nothing to do."]
+
+
+def _missing_versions(connection: sqlite3.Connection, old: Path, new: Path) -> list[str]:
+    """Versions whose files are in neither folder; refuses if versions would lose theirs."""
+    rows = connection.execute(
+        "SELECT name || ' version ' || version, coalesce(storage_location, source) FROM model_versions "
+        "WHERE current_stage != 'Deleted_Internal'"
+    )
+    folders = {label: local_path(str(location or "")) for label, location in rows}
+    places = {
+        k: folder.relative_to(old) for k, folder in folders.items() if folder and folder.is_relative_to(old)
+    }
+    absent = [label for label, place in places.items() if not (new / place).exists()]
+    lost = [label for label in absent if (old / places[label]).exists()]
+    if lost or (absent and len(absent) == len(places)):
+        where = f"they lie in {old}" if lost else f"and {old} is gone"
+        raise TrackingError(
+            f"{new} does not hold the files of {', '.join(lost or absent)}; {where}. Nothing was changed. Bring "
+            f"{ARTIFACTS} to {new} first, or name the folder that has them: crossprop relocate --to <folder>."
+        )
+    return absent
+
+
+def _silence_mlflow() -> None:
+    """No list of migrations, and no traceback for a statement that fails: the error is reported in one sentence."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", text)
+
+
 def _absolute(uri: str) -> str:
     path = sqlite_path(uri)
     if path is None or path.is_absolute():
@@ -456,78 +391,80 @@ def _absolute(uri: str) -> str:
     return uri.replace(f"sqlite:///{path}", f"sqlite:///{path.absolute()}", 1)
 
 
+@cache
+def _notice_replaced_files() -> None:
+    """Make pooled connections to a SQLite file that was replaced since reconnect instead of reading the old one."""
+    from sqlalchemy import event
+    from sqlalchemy.exc import DisconnectionError
+    from sqlalchemy.pool import Pool
+
+    def connected(connection: Any, record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            path = connection.execute("PRAGMA database_list").fetchone()[2]
+            record.info["file"] = path, _inode(path)
+
+    def checked_out(connection: Any, record: Any, proxy: Any) -> None:
+        path, inode = record.info.get("file", ("", None))
+        if path and _inode(path) not in (inode, None):
+            raise DisconnectionError(f"{path} was replaced")
+
+    event.listen(Pool, "connect", connected)
+    event.listen(Pool, "checkout", checked_out)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
 def _prepare_sqlite(path: Path, wait_seconds: float) -> None:
     import filelock
 
-    try:
+    with named_faults(str(path), "opening it"):
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
         if free < _LEAST_FREE_BYTES:
             raise OSError(f"No space left on device: {free / 2**20:.0f} MiB free in {path.parent}")
-        # Creating the store takes seconds on a busy machine: the losers of the race wait for that, too.
-        with filelock.FileLock(f"{path}.lock", timeout=max(wait_seconds, 120.0)):
+        # Creating the store takes seconds on a busy machine; the other processes wait for that, too.
+        with filelock.FileLock(f"{path}.lock", timeout=max(wait_seconds, _LOCK_SECONDS)):
             if not path.exists() or path.stat().st_size == 0:
                 _create(path)
             else:
                 _examine(path, wait_seconds)
-    except filelock.Timeout as error:
-        raise tracking_error(
-            f"database is locked: {error.lock_file} stayed taken", str(path), "opening it"
-        ) from error
-    except (OSError, sqlite3.Error) as error:
-        raise tracking_error(error, str(path), "opening it") from error
 
 
 def _create(path: Path) -> None:
-    """A whole store under a temporary name, then renamed; the caller holds the lock."""
+    """A complete store under a temporary name, then renamed; the caller holds the lock."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with named_faults(str(path), "creating it"):
-            SqlAlchemyStore(f"sqlite:///{draft}", str(path.parent / ARTIFACTS)).engine.dispose()
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-    with closing(_connect(draft, _WAIT_SECONDS)) as connection:
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    _silence_mlflow()
+    SqlAlchemyStore(f"sqlite:///{unfinished}", str(path.parent / ARTIFACTS)).engine.dispose()
+    with closing(connect(unfinished)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-    draft.replace(path)
+    unfinished.replace(path)
 
 
 def _examine(path: Path, wait_seconds: float) -> None:
     """Refuse a damaged, foreign, locked or read-only file; switch the write-ahead mode on."""
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            with closing(_connect(path, max(deadline - time.monotonic(), 0.1))) as connection:
-                verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if verdict != "ok":
-                    raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
-                tables = {
-                    name
-                    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-                }
-                if tables and not {"experiments", "runs"} <= tables:
-                    found = ", ".join(sorted(tables)[:5])
-                    raise TrackingError(
-                        f"{path} is a SQLite database, but not MLflow's: it holds {found}. Name another file "
-                        "in MLFLOW_TRACKING_URI."
-                    )
-                if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("ROLLBACK")
-                _refresh_statistics(connection)
-                return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.2)
+    with closing(connect(path, wait_seconds)) as connection:
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        if tables and not {"experiments", "runs"} <= tables:
+            raise TrackingError(
+                f"{path} is a SQLite database, but not MLflow's: it holds {', '.join(sorted(tables)[:5])}. Name "
+                "another file in MLFLOW_TRACKING_URI."
+            )
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+        _refresh_statistics(connection)
 
 
 def _refresh_statistics(connection: sqlite3.Connection) -> None:
@@ -535,42 +472,18 @@ def _refresh_statistics(connection: sqlite3.Connection) -> None:
     connection.execute("ANALYZE")
 
 
-def _connect(path: Path, wait_seconds: float) -> sqlite3.Connection:
-    """A connection that waits for locks and begins transactions only when told to."""
-    return sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
-
-
 def _check_server(uri: str) -> None:
+    """Ask an MLflow server once whether it is there; its client alone would repeat the request."""
     import requests
 
-    try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=10)
-    except requests.RequestException as error:
-        raise TrackingError(
-            f"No MLflow server answers at {uri} ({type(error).__name__}). Start it, correct "
-            "MLFLOW_TRACKING_URI, or unset it to use the embedded store."
-        ) from error
-    if answer.status_code != 200:
-        raise TrackingError(
-            f"{uri} answers {answer.status_code} instead of an MLflow server's health report. Correct "
-            "MLFLOW_TRACKING_URI; for 403, start the server with --allowed-hosts naming this host."
-        )
+    with named_faults(uri, "connecting"):
+        requests.get(f"{uri.rstrip('/')}/health", timeout=10).raise_for_status()
 
 
 def _check_database(uri: str) -> None:
-    """Reach a PostgreSQL or MySQL store once; MLflow alone would retry for minutes before it speaks."""
+    """Reach a PostgreSQL or MySQL store once; MLflow alone would retry for minutes before it reports anything."""
     import sqlalchemy
-    from sqlalchemy.engine import make_url
 
-    shown = "a database URL that cannot be read"
-    try:
-        shown = make_url(uri).render_as_string(hide_password=True)
+    with named_faults(uri, "connecting"):
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
-        with engine.connect():
-            pass
-    except ModuleNotFoundError as error:
-        raise TrackingError(
-            f"The store {shown} needs the package {error.name!r}, which is not installed. Install it."
-        ) from error
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        raise tracking_error(error, shown, "connecting") from error
+        engine.connect().close()

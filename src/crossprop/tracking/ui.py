@@ -12,16 +12,10 @@ from crossprop.tracking.store import prepare_store, sqlite_path
 
 
 def start_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
-    """Replace this process by MLflow's server on the store.
-
-    Args:
-        uri: URI of the store, SQLite or another database.
-        host: Address to listen on; the default is reachable from this machine only.
-        port: Port to listen on.
+    """Replace this process by MLflow's server on a store, SQLite or another database.
 
     Raises:
-        TrackingError: The port is taken or may not be used, or the store is unusable or already behind a
-            server.
+        TrackingError: The port is taken or may not be used, or the store is unusable or already behind a server.
     """
     if uri.startswith(("http://", "https://")):
         raise TrackingError(f"The store {uri} has a web interface already: open it in a browser.")
@@ -30,13 +24,9 @@ def start_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
     command = ui_command(uri, host, port)
     # One worker and no job queue: a person looks at results, nothing is served to a team.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    print(f"MLflow on {uri}\nOpen {page_url(host, port)} (Ctrl+C ends it)", flush=True)
+    page = f"http://{host}:{port}/#/experiments?workflowType=machine_learning"
+    print(f"MLflow on {uri}\nOpen {page} (Ctrl+C ends it)", flush=True)
     os.execv(command[0], command)
-
-
-def page_url(host: str, port: int) -> str:
-    """Address of the list of experiments, in the interface's view for model training."""
-    return f"http://{host}:{port}/#/experiments?workflowType=machine_learning"
 
 
 def ui_command(uri: str, host: str, port: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a model's own errors say about a new prediction: the interval around it, and whether the model may know."""
+"""Conformal intervals and applicability domain of a new prediction, from a model's out-of-fold errors."""
 
 from __future__ import annotations
 
@@ -51,9 +51,8 @@ def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> f
 def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) -> float:
     """How much smaller the errors of the ensemble's mean are than those of one fold model, as a factor from 0.9 to 1.
 
-    Out-of-fold residuals are those of single fold models; what is served is their mean. By the ambiguity
-    decomposition its mean squared error is theirs less the mean squared distance of a member from the mean, which
-    takes no reference values to measure.
+    Out-of-fold residuals are those of single fold models; the ensemble predicts their mean. By the ambiguity
+    decomposition its mean squared error is theirs minus the mean squared distance of a member from the mean.
 
     Args:
         single: Predictions of one fold model for rows that no fold learnt from, divided by their difficulty.
@@ -71,18 +70,9 @@ def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) 
 def growth_with_distance(
     distances: np.ndarray, radius: float | None, growth: float
 ) -> NDArray[np.float64] | float:
-    """By what factor intervals are wider for the distance to what was learnt: 1 at none, a straight line far away.
+    """Factor by which intervals widen with the distance to the nearest training composition, shape (n,): 1 at none.
 
-    Measured errors follow it within the domain and beyond, on rows that were held out at random and on whole clusters
-    of compositions (``benchmarks/held_out_chemistry.py``).
-
-    Args:
-        distances: To the nearest training composition, shape (n,).
-        radius: That of the domain.
-        growth: How fast, as :data:`GROWTH`; 0 for not at all.
-
-    Returns:
-        Shape (n,), or 1 where nothing grows.
+    Measured errors follow it, on rows held out at random and on clusters (``benchmarks/held_out_chemistry.py``).
     """
     if radius is None or growth == 0:
         return 1.0
@@ -92,11 +82,11 @@ def growth_with_distance(
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How large an error is to be expected, before it is scaled to the wanted coverage.
+    """Expected size of an error, before it is scaled to the wanted coverage.
 
-    Two means of absolute out-of-fold residuals are multiplied: that of the nearest training compositions, and that
-    of the rows with the nearest predictions. Both are divided by the mean of all and lifted by a tenth, so that a few
-    lucky rows do not promise certainty; the power keeps the product from counting twice what both say.
+    The product of two means of absolute out-of-fold residuals, of the nearest training compositions and of the rows
+    with the nearest predictions, each relative to the mean of all and increased by a tenth. The power reduces double
+    counting of what both have in common.
 
     Attributes:
         predictions: Out-of-fold predictions, ascending, shape (n,).
@@ -167,12 +157,12 @@ class Difficulty:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Intervals of n predictions, and why the model may not know.
+    """Intervals of n predictions, and why a composition lies outside of the applicability domain.
 
     Attributes:
         lower: Lower ends, in the property's unit, shape (n,).
         upper: Upper ends, shape (n,).
-        notes: Why a composition is too far from what was learnt, or an empty text; n of them.
+        notes: Why a composition lies outside of the domain, or an empty text; n of them.
     """
 
     lower: NDArray[np.float64]
@@ -182,14 +172,14 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Intervals and domain of one model, from the evidence that lies with it.
+    """Intervals and applicability domain of one model, from its evidence.
 
     Attributes:
         around: The training compositions.
         difficulty: Where the model errs more; ``None`` where the interval is equally wide for all.
         scale: Half width of the interval where the difficulty is 1, in the property's unit.
         floor: Least value that the property takes, if it has a natural one.
-        radius: Distance to the nearest training composition beyond which the model does not know.
+        radius: Distance to the nearest training composition at the edge of the domain.
         coverage: Share of new values that the intervals hold.
         growth: How fast the interval widens with that distance; 0 for models calibrated before it did.
         quantile: Share of the training compositions that lie within the radius of another one.
@@ -208,8 +198,8 @@ class Calibration:
     def fit(cls, evidence: pd.DataFrame, coverage: float = COVERAGE) -> Self:
         """Calibrate on the out-of-fold predictions of the training rows.
 
-        The reference values of the hold-out have no say: of its rows only the distance of a fold model from the mean
-        of all is looked at.
+        Reference values of the hold-out are not used: of its rows only the distance of a fold model from the mean of
+        all counts.
 
         Args:
             evidence: As it is stored with a model.
@@ -228,12 +218,7 @@ class Calibration:
         return found.at_coverage(evidence, coverage)
 
     def at_coverage(self, evidence: pd.DataFrame, coverage: float) -> Self:
-        """The same with intervals of another coverage.
-
-        Args:
-            evidence: What it was calibrated on.
-            coverage: Share of new values that the intervals shall hold, between 0 and 1.
-        """
+        """The same with intervals of another coverage, from the evidence that it was calibrated on."""
         return replace(self, scale=self._scale_for(evidence, coverage), coverage=coverage)
 
     @classmethod
@@ -244,7 +229,7 @@ class Calibration:
         space: CompositionSpace,
         points: NDArray[np.float32],
     ) -> Self:
-        """Put together again what :meth:`fit` found, from what was stored of it.
+        """Restore what :meth:`fit` found from what was stored.
 
         Raises:
             ModelFormatError: The points are not those of the evidence.
@@ -285,12 +270,7 @@ class Calibration:
         }
 
     def judge(self, values: np.ndarray, fractions: np.ndarray) -> Judgement:
-        """What is to be said about predictions.
-
-        Args:
-            values: Predicted values, shape (n,).
-            fractions: The compositions, shape (n, 86).
-        """
+        """Intervals and domain of predicted values, shape (n,), of compositions, shape (n, 86)."""
         distances, positions = self.around.nearest(fractions, NEIGHBOURS)
         half_width = self.scale * self._difficulty_of(values, distances, positions)
         lower = values - half_width

@@ -16,9 +16,15 @@ from numpy.typing import NDArray
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ModelFormatError, StoreError
-from crossprop.models.saved import FORMAT, INFO_FILE, read_info
+from crossprop.features.element_tables import ELEMENTS_FILE, keep_element_tables
+from crossprop.models.saved import DIGESTS_FILE, FORMAT, INFO_FILE, check_digests, read_info, write_digests
 from crossprop.uncertainty.conformal import Calibration, Judgement, conformal_half_width
-from crossprop.uncertainty.neighbours import CompositionSpace, unseen_elements_notes
+from crossprop.uncertainty.neighbours import (
+    AXES_FILE,
+    ELEMENT_VECTORS_FILE,
+    CompositionSpace,
+    unseen_elements_notes,
+)
 
 COLUMNS: Final = ("formula", "composition", "split", "y_true", "y_pred", "y_pred_single")
 EVIDENCE_FILE: Final = "evidence.parquet"
@@ -85,6 +91,7 @@ def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
     draft = model_folder / f"calibration.{os.getpid()}.tmp"
     try:
         shutil.rmtree(draft, ignore_errors=True)
+        (model_folder / DIGESTS_FILE).unlink(missing_ok=True)
         draft.mkdir()
         calibration.around.space.save(draft)
         np.save(draft / _POINTS_FILE, calibration.around.points, allow_pickle=False)
@@ -95,6 +102,8 @@ def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
         shutil.rmtree(model_folder / CALIBRATION_FOLDER, ignore_errors=True)
         draft.rename(model_folder / CALIBRATION_FOLDER)
         new_info.replace(model_folder / INFO_FILE)
+        keep_element_tables(model_folder / ELEMENTS_FILE)
+        write_digests(model_folder)
     except OSError as error:
         raise StoreError(
             f"{model_folder} cannot be written: {error}. Free some space and run again."
@@ -113,11 +122,13 @@ def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None
     if "method" not in info.get("interval", {}):
         return None
     folder = model_folder / CALIBRATION_FOLDER
+    files = (_POINTS_FILE, ELEMENT_VECTORS_FILE, AXES_FILE)
+    check_digests(model_folder, [EVIDENCE_FILE, *(f"{CALIBRATION_FOLDER}/{name}" for name in files)])
     try:
         rows = pd.read_parquet(model_folder / EVIDENCE_FILE, columns=list(COLUMNS))
         points = np.load(folder / _POINTS_FILE, allow_pickle=False)
         return rows, Calibration.restore(info, rows, CompositionSpace.load(folder), points)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError) as error:
         raise ModelFormatError(
             f"The evidence of {model_folder} cannot be read: {error}. Register or pull the model again."
         ) from error
@@ -130,7 +141,7 @@ def complete_results(results: Path) -> Path | None:
         results: Results folder of one target.
 
     Returns:
-        The model's folder; ``None`` where nobody won and there is no model.
+        The model's folder; ``None`` where there is no winner.
 
     Raises:
         StoreError: The folder holds no finished results.
@@ -156,13 +167,7 @@ prediction that misses them by a hair is no extrapolation."""
 
 @dataclass(frozen=True)
 class KnownValues:
-    """The values in a model's data, hold-out included.
-
-    Attributes:
-        least: The least of them, in the property's unit.
-        most: The greatest.
-        n: How many there are.
-    """
+    """Least and greatest value in a model's data, hold-out included, in the property's unit, and their number."""
 
     least: float
     most: float
@@ -184,12 +189,7 @@ class KnownValues:
         return above.astype(np.int8) - below.astype(np.int8)
 
     def notes(self, values: np.ndarray, unit: str | None = None) -> list[str]:
-        """For every value a word on where it lies, or an empty text.
-
-        Args:
-            values: Predictions, shape (n,).
-            unit: The property's.
-        """
+        """For every prediction a note if it lies beyond the known values, or an empty text."""
         after = f" {unit}" if unit and unit != "1" else ""
         said = {
             0: "",
@@ -229,14 +229,9 @@ class Coverage:
 def judge(
     info: Mapping[str, Any], calibration: Calibration | None, values: np.ndarray, fractions: np.ndarray
 ) -> Judgement:
-    """Intervals of predictions and why the model may not know.
+    """Intervals and domain of predicted values, shape (n,), of compositions, shape (n, 86).
 
-    Args:
-        info: Content of the model's ``model.json``.
-        calibration: Its calibration; without one the interval is equally wide for all, and the domain is the
-            elements that were seen.
-        values: Predicted values, shape (n,).
-        fractions: The compositions, shape (n, 86).
+    Without a calibration the interval is equally wide for all, and the domain is the elements seen in training.
     """
     unseen = unseen_elements_notes(fractions, frozenset(info["seen_elements"]))
     if calibration is None:
@@ -250,13 +245,7 @@ def judge(
 def measured_coverage(
     info: Mapping[str, Any], evidence: pd.DataFrame | None, calibration: Calibration | None
 ) -> Coverage:
-    """Hold the intervals against the hold-out rows of the evidence.
-
-    Args:
-        info: Content of the model's ``model.json``.
-        evidence: The model's evidence, if it carries any.
-        calibration: Its calibration, if it has one.
-    """
+    """Compare the intervals with the hold-out rows of the evidence, if the model has any."""
     stated = float(info["interval"]["coverage"]) if calibration is None else calibration.coverage
     rows = None if evidence is None else evidence[evidence["split"] == "test"]
     if rows is None or not len(rows):

@@ -16,16 +16,15 @@ from crossprop.errors import ModelFormatError
 
 DIMENSIONS: Final = 16
 """Principal axes that are kept."""
-_ELEMENTS_FILE = "element_vectors.npy"
-_AXES_FILE = "axes.npy"
+ELEMENT_VECTORS_FILE = "element_vectors.npy"
+AXES_FILE = "axes.npy"
 
 
 @dataclass(frozen=True)
 class CompositionSpace:
     """Principal axes of the mean and the deviation of element properties over a composition, standardised.
 
-    It is matrix work alone, a hundred times cheaper than all physical attributes, and tells as much about where a
-    model errs. What it needs is stored with the model, so that no table of elements is read to predict.
+    A hundred times cheaper than all physical attributes, and it tells as much about where a model errs.
 
     Attributes:
         element_vectors: Element properties with mean 0 and deviation 1 over the elements, shape (n_elements, m).
@@ -44,7 +43,7 @@ class CompositionSpace:
             fractions: Elemental fractions of different compositions, shape (n, 86).
             dimensions: Axes to keep.
         """
-        from crossprop.features.magpie import element_tables
+        from crossprop.features.element_tables import element_tables
 
         table = element_tables().magpie
         vectors = (table - table.mean(axis=0)) / table.std(axis=0)
@@ -66,8 +65,8 @@ class CompositionSpace:
 
     def save(self, folder: Path) -> None:
         """Write the two arrays into a folder."""
-        np.save(folder / _ELEMENTS_FILE, self.element_vectors, allow_pickle=False)
-        np.save(folder / _AXES_FILE, self.axes, allow_pickle=False)
+        np.save(folder / ELEMENT_VECTORS_FILE, self.element_vectors, allow_pickle=False)
+        np.save(folder / AXES_FILE, self.axes, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -78,8 +77,8 @@ class CompositionSpace:
             OSError: A file is missing or cannot be read.
             ValueError: A file is no array.
         """
-        vectors = np.load(folder / _ELEMENTS_FILE, allow_pickle=False)
-        axes = np.load(folder / _AXES_FILE, allow_pickle=False)
+        vectors = np.load(folder / ELEMENT_VECTORS_FILE, allow_pickle=False)
+        axes = np.load(folder / AXES_FILE, allow_pickle=False)
         if vectors.ndim != 2 or axes.ndim != 2 or len(axes) != 2 * vectors.shape[1] + 1:
             raise ModelFormatError(
                 f"{folder}: element vectors of shape {vectors.shape} and axes of shape {axes.shape} do not fit "
@@ -170,12 +169,7 @@ LEAST_COMPOSITIONS: Final = 50
 
 
 def domain_radius(around: Neighbourhood, quantile: float = QUANTILE) -> float | None:
-    """Distance within which 98 % of the training compositions have another one; ``None`` if there are few.
-
-    Args:
-        around: The training compositions.
-        quantile: Share of them, if it is another.
-    """
+    """Distance within which 98 % of the training compositions have another one; ``None`` if there are few."""
     if len(around.points) < LEAST_COMPOSITIONS:
         return None
     distances, _ = around.nearest_others(1)
@@ -195,13 +189,7 @@ def unseen_elements_notes(fractions: np.ndarray, seen: frozenset[str]) -> list[s
 
 
 def distance_note(nearest: str, quantile: float = QUANTILE, *, widened: bool = True) -> str:
-    """Why a composition that is too far from all others lies outside of the domain.
-
-    Args:
-        nearest: Formula of the nearest training composition.
-        quantile: Share of the training compositions that lie within the radius of another one.
-        widened: The interval is wider for the distance.
-    """
+    """Why a composition that is too far from its nearest training composition lies outside of the domain."""
     then = "an extrapolation" if widened else "expect larger errors than the interval says"
     return (
         f"the nearest training composition, {nearest}, is farther away than {100 * quantile:.0f} % of the training "

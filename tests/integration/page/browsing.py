@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from waiting import PATIENCE, until
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -97,7 +96,7 @@ def visit(browser: Browser, address: str, **options: Any) -> Iterator[Visit]:
     context = browser.new_context(**given | options)
     page = context.new_page()
     page.set_default_timeout(1000 * PATIENCE)
-    seen = Visit(page, address)
+    seen = Visit(page, f"{address}/")
     page.on("console", lambda m: seen.errors.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: seen.errors.append(str(e)))
     local = (address, "blob:", "data:")
@@ -110,21 +109,3 @@ def visit(browser: Browser, address: str, **options: Any) -> Iterator[Visit]:
         seen.check()
     finally:
         context.close()
-
-
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Address of an application on a free port of this machine, for as long as the block runs."""
-    import uvicorn
-
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started or not thread.is_alive())
-    assert server.started, "the server ended before it had started"
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.should_exit = True
-        thread.join(PATIENCE)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browsing import Visit, served, visit
-from fake_service import FakeSource, load_fake
+from browsing import Visit, visit
+from fake_service import FakeSource, load_fake, serving
 from tool_modules import load_script
 from waiting import PATIENCE
 
@@ -60,7 +60,7 @@ def application() -> Callable[..., Any]:
 @pytest.fixture(scope="module")
 def address(application: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the service answers."""
-    with served(application(tmp_path_factory.mktemp("models"))) as where:
+    with serving(application(tmp_path_factory.mktemp("models"))) as where:
         yield where
 
 

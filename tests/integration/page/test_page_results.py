@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import fake_service
 import pytest
-from browsing import ANSWER, HIDDEN_OVERFLOW, Visit, choose, predicted, served, visit
-from fake_service import FakeSource, load_fake
+from browsing import ANSWER, HIDDEN_OVERFLOW, Visit, choose, predicted, visit
+from fake_service import FakeSource, load_fake, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -46,7 +46,7 @@ def load_with_warnings(folder: Path) -> Any:
 def test_a_warning_is_shown_also_where_the_composition_lies_within_the_domain(
     browser: Browser, tmp_path: Path
 ) -> None:
-    with served(application_of(tmp_path, load_with_warnings)) as where, visit(browser, where) as here:
+    with serving(application_of(tmp_path, load_with_warnings)) as where, visit(browser, where) as here:
         page = here.open("#formulas=NaCl,Pu2O3,Xx3&properties=deltae")
         assert len(predicted(page)) == 3
         inside, outside = page.locator(".cell").all_inner_texts()
@@ -132,7 +132,7 @@ def test_what_a_catalogue_or_a_caller_writes_is_shown_and_never_run(
         model.predict = lambda f, *, intervals=True: replace(predict(f), note=[note] * len(f))
         return model
 
-    with served(application_of(tmp_path, load)) as where, visit(browser, where) as here:
+    with serving(application_of(tmp_path, load)) as where, visit(browser, where) as here:
         page = here.open("#formulas=NaCl,%3Cscript%3Ewindow.hit%3D1%3C%2Fscript%3E&properties=deltae")
         predicted(page)
         page.wait_for_selector("#detail svg.plot")

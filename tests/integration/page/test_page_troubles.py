@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browsing import ANSWER, Visit, choose, predicted, served, visit
+from browsing import ANSWER, Visit, choose, predicted, visit
+from fake_service import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -94,7 +95,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(
     from crossprop.service.auth import KeyRing, Scope, new_key
 
     secret, key = new_key("tester", Scope.READ)
-    with served(application(tmp_path, keys=KeyRing((key,)))) as where, visit(browser, where) as here:
+    with serving(application(tmp_path, keys=KeyRing((key,)))) as where, visit(browser, where) as here:
         here.expected = ("status of 401",)
         page = here.page
         page.goto(where)
@@ -118,7 +119,7 @@ def test_a_model_that_is_being_loaded_follows_when_it_is_there(
     browser: Browser, application: Callable[..., Any], tmp_path: Path
 ) -> None:
     gate = threading.Event()
-    with served(application(tmp_path, gate=gate)) as where, visit(browser, where) as here:
+    with serving(application(tmp_path, gate=gate)) as where, visit(browser, where) as here:
         page = here.open()
         page.wait_for_selector(".state-loading")
         page.fill("#formulas", "NaCl")

@@ -88,7 +88,7 @@ def test_single_bad_rows_are_dropped_with_line_and_reason(table, row, reason):
 
 def test_more_than_a_tenth_of_bad_rows_is_refused_with_examples(table):
     assert len(read_table(table(many_good("x,1\n" * 4, n=36)), "formula", "value").rows) == 36
-    with pytest.raises(DataError, match=r"5 of 41 rows.*line 38.*mend the file"):
+    with pytest.raises(DataError, match=r"5 of 41 rows.*line 38.*correct the file"):
         read_table(table(many_good("x,1\n" * 5, n=36)), "formula", "value")
 
 

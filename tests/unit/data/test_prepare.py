@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crossprop.data.cleaning import read_table
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.data.prepare import prepare_study, prepare_target
-from crossprop.data.prepared import PreparedData
+from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
 from crossprop.data.sources import prepare_source
 from crossprop.data.splits import training_rows
 from crossprop.errors import DataError, StoreError
@@ -78,11 +79,11 @@ def test_preparing_twice_writes_the_same_bytes(tiny, tmp_path):
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
-def test_files_without_a_split_get_a_hold_out_of_a_tenth_of_the_compositions(build_catalog):
+def test_files_without_a_split_get_a_hold_out_that_is_drawn(build_catalog):
     text = "formula,value\n" + "".join(f"Li{i}Na,{i}\n" for i in range(1, 51))
     catalog, raw = build_catalog({"t": {"roles": ["target"], "texts": {"all": text}}})
     frame = prepare_target(catalog, "t", raw).frame
-    assert frame["split"].value_counts().to_dict() == {"train": 45, "test": 5}
+    assert frame["split"].value_counts().to_dict() == {"train": 38, "test": 12}
     assert frame.equals(prepare_target(catalog, "t", raw).frame)
 
 
@@ -221,3 +222,36 @@ def test_a_full_disk_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="No space left"):
         PreparedData(frame, frame).write(tmp_path / "out", "x")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def frame_of(**columns):
+    made = {
+        "formula": ["NaCl", "KCl"],
+        "composition": ["x", "y"],
+        "value": [1.0, 2.0],
+        "split": ["train", "test"],
+    }
+    return pd.DataFrame(made | columns)
+
+
+def test_a_prepared_table_with_groups_has_a_second_one_to_split_by(tmp_path):
+    nothing = pd.DataFrame()
+    PreparedData(frame_of(group=["x", "x"]), nothing).write(tmp_path, "k")
+    assert pd.read_parquet(tmp_path / "k.parquet")["composition"].tolist() == ["x", "y"]
+    by_group = pd.read_parquet(tmp_path / "k.grouped.parquet")
+    assert tuple(by_group.columns) == PREPARED_COLUMNS
+    assert by_group["composition"].tolist() == ["x", "x"]
+    PreparedData(frame_of(), nothing).write(tmp_path, "k")
+    assert {path.name for path in tmp_path.iterdir()} == {"k.parquet", "k.cleaning.csv"}
+    assert tuple(pd.read_parquet(tmp_path / "k.parquet").columns) == PREPARED_COLUMNS
+
+
+def test_groups_are_found_by_their_line(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text('formula,value,group\nNaCl,1,"p, 1"\n\nKCl,2,q\nMgO,3\n')
+    with pytest.raises(DataError, match="1 row"):
+        read_table(path, "formula", "value", "group")
+    with pytest.raises(DataError, match="no column 'paper'"):
+        read_table(path, "formula", "value", "paper")
+    path.write_text('formula,value,group\nNaCl,1,"p, 1"\n\nKCl,2,q\n')
+    assert read_table(path, "formula", "value", "group").rows["group"].tolist() == ["p, 1", "q"]

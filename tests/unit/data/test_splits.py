@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from crossprop.data import splits
-from crossprop.data.splits import cross_validation_folds, screening_split, training_rows
+from crossprop.data.splits import (
+    cross_validation_folds,
+    draw_holdout,
+    holdout_size,
+    linked_groups,
+    screening_split,
+    training_rows,
+)
 from crossprop.errors import DataError
 
 FRAME = pd.DataFrame(
@@ -101,3 +108,77 @@ def test_two_compositions_are_split_into_one_and_one():
 
 def test_a_target_may_have_no_hold_out_where_none_is_required():
     assert splits.test_rows(FRAME.assign(split="train"), required=False).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "held"), [(20, 5), (30, 8), (60, 15), (80, 20), (199, 20), (500, 50), (100_000, 10_000)]
+)
+def test_a_tenth_but_at_least_twenty_and_at_most_a_quarter_is_held_out(rows, held):
+    assert holdout_size(rows) == held
+    assert draw_holdout(np.array([f"k{i}" for i in range(rows)], dtype=object)).sum() == held
+
+
+def test_rows_of_a_composition_stand_on_one_side():
+    keys = np.repeat([f"k{i}" for i in range(60)], 3)
+    held = draw_holdout(keys)
+    assert not set(keys[held]) & set(keys[~held])
+    assert 20 <= held.sum() <= 30
+
+
+def test_a_composition_with_most_of_the_rows_is_learnt_from():
+    keys = np.array(["big"] * 80 + [f"k{i}" for i in range(20)], dtype=object)
+    for seed in range(20):
+        held = draw_holdout(keys, seed)
+        assert "big" not in set(keys[held])
+        assert held.any()
+
+
+def test_two_compositions_are_one_each():
+    held = draw_holdout(np.array(["a"] * 10 + ["b"] * 10, dtype=object))
+    assert held.sum() == 10
+
+
+def test_neither_the_order_of_the_rows_nor_further_ones_move_a_composition_to_the_other_side():
+    keys = np.array([f"k{i}" for i in range(400)], dtype=object)
+    first = set(keys[draw_holdout(keys, 7)])
+    assert set(keys[::-1][draw_holdout(keys[::-1], 7)]) == first
+    more = np.array([f"k{i}" for i in range(440)], dtype=object)
+    kept = first & set(more[draw_holdout(more, 7)])
+    assert len(kept) >= 0.8 * len(first)
+
+
+def test_another_seed_is_another_hold_out():
+    keys = np.array([f"k{i}" for i in range(400)], dtype=object)
+    assert set(keys[draw_holdout(keys, 1)]) != set(keys[draw_holdout(keys, 2)])
+
+
+def test_groups_that_share_a_composition_are_one():
+    keys = linked_groups(["a", "b", "b", "c", "d", "d"], ["p1", "p1", "p2", "p2", "p3", "p4"])
+    assert keys.tolist() == ["a", "a", "a", "a", "d", "d"]
+
+
+def test_neither_the_order_of_rows_nor_the_names_of_groups_matter():
+    rng = np.random.default_rng(0)
+    compositions, groups = rng.integers(0, 60, 80).astype(str), rng.integers(0, 40, 80)
+    order = rng.permutation(80)
+    there = linked_groups(compositions, groups)
+    assert (
+        linked_groups(compositions[order], [f"paper {g}" for g in groups[order]]).tolist()
+        == there[order].tolist()
+    )
+    frame = pd.DataFrame({"key": there, "composition": compositions, "group": groups})
+    assert (frame.groupby("group")["key"].nunique() == 1).all()
+    assert (frame.groupby("composition")["key"].nunique() == 1).all()
+    assert frame["key"].nunique() > 1
+
+
+@pytest.mark.parametrize("groups", [[1, 2], [1, 2, None], [1.0, 2.0, float("nan")]])
+def test_every_row_needs_a_group(groups):
+    with pytest.raises(DataError, match="one"):
+        linked_groups(["a", "b", "c"], groups)
+
+
+def test_a_group_that_is_larger_than_all_others_together_is_learnt_from():
+    keys = np.array(["big"] * 90 + list("abcdefghij"), dtype=object)
+    for seed in range(5):
+        assert not draw_holdout(keys, seed)[:90].any()

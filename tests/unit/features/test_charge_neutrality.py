@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
-from crossprop.features import magpie
-from crossprop.features.magpie import _neutral_by_partial_sums, element_tables, neutral_compound_possible
+from crossprop.features import charge_neutrality
+from crossprop.features.charge_neutrality import _neutral_by_partial_sums, neutral_compound_possible
+from crossprop.features.element_tables import element_tables
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_long_search_agrees_with_the_vectorised_one(monkeypatch):
     ]
     fractions = fraction_matrix(formulas)
     vectorised = neutral_compound_possible(fractions)
-    monkeypatch.setattr(magpie, "_MAX_VECTORISED", 0)
+    monkeypatch.setattr(charge_neutrality, "_MAX_VECTORISED", 0)
     assert 30 < vectorised.sum() < 300
     assert (neutral_compound_possible(fractions) == vectorised).all()
 
@@ -46,7 +47,7 @@ def test_long_search_agrees_with_the_vectorised_one(monkeypatch):
 def test_batches_do_not_change_the_answer(monkeypatch):
     fractions = fraction_matrix(["FeS2", "MnCl2", "FeCl3", "MnS3", "FeN", "MnBr4", "FeAs"])
     whole = neutral_compound_possible(fractions)
-    monkeypatch.setattr(magpie, "_BATCH_VALUES", 1)
+    monkeypatch.setattr(charge_neutrality, "_BATCH_VALUES", 1)
     assert (neutral_compound_possible(fractions) == whole).all()
 
 

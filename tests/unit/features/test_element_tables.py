@@ -6,7 +6,7 @@ import pytest
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import DataError
-from crossprop.features.magpie import MAGPIE_PROPERTIES, element_tables, installed_tables
+from crossprop.features.element_tables import MAGPIE_PROPERTIES, element_tables, installed_tables
 
 
 def test_tables_hold_known_facts_of_iron():

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import json
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
+import skops.io
+from made_ensembles import fitted, write_blend, write_ensemble, write_info
+from made_evidence import made_evidence
+from sklearn.neighbors import KNeighborsRegressor
 
-from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ModelFormatError, ShapeMismatchError
-from crossprop.models.fitted import FittedModel, standardised
-from crossprop.models.saved import load_predictor
+from crossprop.inference.predictor import ServedModel
+from crossprop.models.fitted import FittedModel
+from crossprop.models.portable import standardised
+from crossprop.models.saved import check_digests, load_predictor
 from crossprop.models.target_transform import TargetTransform
 from crossprop.training.trainer import fit_base, fit_regressor
+from crossprop.uncertainty.evidence import write_evidence
 
 FORMULAS = ["NaCl", "MgO", "Fe2O3", "GaAs", "TiO2", "KBr", "LiF", "CaO", "ZnS", "SiC"]
 X = fraction_matrix(FORMULAS).astype(np.float32)
@@ -36,23 +43,13 @@ def network_model(tensorflow):
 
 @pytest.fixture
 def ensemble(tmp_path):
-    """Writes an ensemble of ridges; keywords replace entries of ``model.json``, ``None`` removes one."""
+    """Writes an ensemble of ridges; keywords replace entries of ``model.json``."""
 
     def write(**changes: object) -> Path:
         for name, alpha in (("fold_00", 0.1), ("fold_01", 1.0)):
             fit_regressor("ridge", {"alpha": alpha}, X, Y, seed=1).save(tmp_path / name)
-        info = {
-            "format": 1,
-            "target": "bulk_modulus",
-            "representation": "elemental_fractions",
-            "layer": None,
-            "elements": list(ELEMENTS),
-            "members": ["fold_00", "fold_01"],
-            **changes,
-        }
-        info = {key: value for key, value in info.items() if value is not None or key == "layer"}
-        (tmp_path / "model.json").write_text(json.dumps(info), encoding="utf-8")
-        return tmp_path
+        given = {"representation": "elemental_fractions", "layer": None, "members": ["fold_00", "fold_01"]}
+        return write_info(tmp_path, **given | changes)
 
     return write
 
@@ -68,7 +65,7 @@ def test_network_survives_with_its_scaling(network_model, tmp_path):
     expected = network_model.predict(X)
     network_model.save(tmp_path)
     loaded = FittedModel.load(tmp_path)
-    assert np.array_equal(loaded.predict(X), expected)
+    np.testing.assert_allclose(loaded.predict(X), expected, rtol=1e-6)
     assert np.array_equal(loaded.scaling, network_model.scaling)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["member.json", "network.keras", "scaling.npy"]
 
@@ -134,19 +131,16 @@ def test_damaged_note_is_refused_with_the_folder(tmp_path, content, reason):
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_truncated_regressor_is_refused(tmp_path, share):
-    fit_regressor("extra_trees", {"n_estimators": 5}, X, Y, seed=1).save(tmp_path)
-    path = tmp_path / "regressor.skops"
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+@pytest.mark.parametrize("algorithm", ["extra_trees", "k_neighbors"])
+@pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.99])
+def test_truncated_regressor_is_refused(tmp_path, algorithm, share):
+    fit_regressor(algorithm, {}, X, Y, seed=1).save(tmp_path)
+    (path,) = (file for file in tmp_path.iterdir() if file.suffix != ".json")
+    if share is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(ModelFormatError):
-        FittedModel.load(tmp_path)
-
-
-def test_regressor_that_is_gone_is_refused(tmp_path):
-    fit_regressor("ridge", {}, X, Y, seed=1).save(tmp_path)
-    (tmp_path / "regressor.skops").unlink()
-    with pytest.raises(ModelFormatError, match="Register or pull it again"):
         FittedModel.load(tmp_path)
 
 
@@ -157,7 +151,7 @@ def test_truncated_scaling_is_refused(network_model, tmp_path):
         FittedModel.load(tmp_path)
 
 
-class Stranger(Ridge):
+class Stranger(KNeighborsRegressor):
     """A class of neither scikit-learn nor NumPy."""
 
 
@@ -167,9 +161,27 @@ def test_regressor_of_a_foreign_type_is_refused_by_its_name(tmp_path):
         FittedModel.load(tmp_path)
 
 
+def saved_by_an_earlier_version(folder, estimator):
+    """A regressor as versions before format 3 stored it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    note = {"kind": "regressor", "transform": TargetTransform.fit(Y).as_dict(), "standardised": False}
+    (folder / "member.json").write_text(json.dumps(note))
+    skops.io.dump(estimator, folder / "regressor.skops", compression=zipfile.ZIP_DEFLATED)
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["extra_trees", "hist_gradient_boosting", "svr", "k_neighbors", "adaboost"]
+)
+def test_regressor_of_an_earlier_version_predicts_the_same(tmp_path, algorithm):
+    model = fit_regressor(algorithm, {}, X, Y, seed=1)
+    saved_by_an_earlier_version(tmp_path, model.body)
+    loaded = FittedModel.load(tmp_path)
+    np.testing.assert_allclose(loaded.body.predict(X), model.body.predict(X), rtol=1e-6)
+
+
 def test_type_slipped_into_a_saved_regressor_is_refused_before_anything_is_built(tmp_path):
     """Somebody edits the schema of a good file: a call of `os.system` stands in place of an attribute."""
-    fit_regressor("ridge", {}, X, Y, seed=1).save(tmp_path)
+    saved_by_an_earlier_version(tmp_path, fit_regressor("ridge", {}, X, Y, seed=1).body)
     path = tmp_path / "regressor.skops"
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
@@ -178,12 +190,19 @@ def test_type_slipped_into_a_saved_regressor_is_refused_before_anything_is_built
         "__class__": "system", "__module__": "os", "__loader__": "FunctionNode", "__id__": 1
     }  # fmt: skip
     entries["schema.json"] = json.dumps(schema).encode()
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
-    path.write_bytes(buffer.getvalue())
     with pytest.raises(ModelFormatError, match=r"os\.system"):
+        FittedModel.load(tmp_path)
+
+
+def test_arrays_that_hold_python_objects_are_refused(tmp_path):
+    fit_regressor("ridge", {}, X, Y, seed=1).save(tmp_path)
+    with np.load(tmp_path / "member.npz") as kept:
+        arrays = dict(kept) | {"intercept": np.array([print], dtype=object)}
+    np.savez(tmp_path / "member.npz", **arrays)
+    with pytest.raises(ModelFormatError, match="allow_pickle=False"):
         FittedModel.load(tmp_path)
 
 
@@ -196,79 +215,198 @@ def test_ensemble_is_the_mean_of_its_members(ensemble):
     assert members[0] == pytest.approx(fit_regressor("ridge", {"alpha": 0.1}, X, Y, seed=1).predict(X))
 
 
-def test_ensemble_computes_physical_attributes_by_itself(ensemble):
-    from crossprop.features.magpie import physical_attributes
-
-    folder = ensemble(representation="physical_attributes", members=["fold_00"])
-    attributes = physical_attributes(X.astype(np.float64)).astype(np.float32)
-    model = fit_regressor("extra_trees", {"n_estimators": 5}, attributes, Y, seed=1)
-    model.save(folder / "fold_00")
-    assert np.array_equal(load_predictor(folder).predict(X), model.predict(attributes))
-
-
-def test_ensemble_on_activations_carries_its_source_network(ensemble, network_model):
-    from crossprop.models.fitted import save_network
-    from crossprop.models.transfer import extract_activations
-
-    folder = ensemble(representation="activations", layer="hidden_15", members=["fold_00"])
-    save_network(network_model.body, folder / "source.keras")
-    activations = extract_activations(network_model.body, X, ["hidden_15"])["hidden_15"]
-    model = fit_regressor("extra_trees", {"n_estimators": 5}, activations, Y, seed=1)
-    model.save(folder / "fold_00")
-    assert load_predictor(folder).predict(X) == pytest.approx(model.predict(activations))
-
-
-def test_ensemble_of_networks_predicts_what_its_members_predicted(ensemble, network_model):
-    folder = ensemble(members=["fold_00"])
-    network_model.save(folder / "fold_00")
-    assert load_predictor(folder).predict(X) == pytest.approx(network_model.predict(X))
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"format": 3}, "has format 3; this version of crossprop reads 1 and 2"),
-        ({"format": None}, "has format None"),
+        ({"format": 99}, r"model\.json: format is 99, but: Input should be 1, 2 or 3"),
+        ({"format": None}, "format is None"),
         ({"members": []}, "lists no members"),
         ({"members": None}, "lists no members"),
         ({"members": ["fold_07"]}, "fold_07 holds no complete model"),
+        ({"members": 5}, "members is 5"),
+        ({"members": ["../fold_00"]}, r"members\.0 is '\.\./fold_00'"),
+        ({"members": ["/etc"]}, r"members\.0 is '/etc'"),
+        ({"members": ["fold_00/../.."]}, r"members\.0 is"),
+        ({"members": [".."]}, r"members\.0 is"),
+        ({"representation": "pictures"}, "representation is 'pictures'"),
+        ({"representation": None}, "lists no members"),
+        ({"seen_elements": None}, "seen_elements is None"),
+        ({"interval": "x"}, "interval is 'x'"),
+        ({"interval": {"coverage": 0.9}}, r"interval\.half_width is missing"),
+        ({"interval": {"coverage": 1.5, "half_width": 1.0}}, r"interval\.coverage is 1\.5"),
+        ({"interval": {"coverage": 0.9, "half_width": -1.0}}, r"interval\.half_width is -1\.0"),
+        ({"interval": {"coverage": 0.9, "half_width": 1.0, "scale": -5}}, r"interval\.scale is -5"),
+        (
+            {"interval": {"coverage": 0.9, "half_width": 1.0, "scale": float("nan")}},
+            r"interval\.scale is nan",
+        ),
+        (
+            {"interval": {"coverage": 0.9, "half_width": 1.0, "floor": float("inf")}},
+            r"interval\.floor is inf",
+        ),
+        (
+            {"interval": {"coverage": 0.9, "half_width": 1.0, "method": "magic"}},
+            r"interval\.method is 'magic'",
+        ),
+        ({"domain": {"quantile": 0.98, "radius": "far"}}, r"domain\.radius is 'far'"),
+        ({"parts": {"../part_00": [1.0]}, "members": None}, r"parts\."),
     ],
 )
-def test_ensemble_of_another_format_or_without_members_is_refused(ensemble, changes, reason):
+def test_malformed_description_is_refused_by_entry(ensemble, changes, reason):
     with pytest.raises(ModelFormatError, match=reason):
         load_predictor(ensemble(**changes))
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"format": 1'])
-def test_ensemble_with_a_damaged_note_is_refused(ensemble, content):
+@pytest.mark.parametrize("content", ["", "{", '{"format": 1', None])
+def test_unreadable_description_is_refused(ensemble, content):
     folder = ensemble()
-    (folder / "model.json").write_text(content, encoding="utf-8")
+    (folder / "model.json").unlink()
+    if content is not None:
+        (folder / "model.json").write_text(content, encoding="utf-8")
     with pytest.raises(ModelFormatError, match=r"holds no readable model\.json"):
         load_predictor(folder)
 
 
-def test_folder_that_is_no_ensemble_is_refused(tmp_path):
-    with pytest.raises(ModelFormatError, match=r"no readable model\.json"):
-        load_predictor(tmp_path / "elsewhere")
-
-
-def test_model_file_that_is_no_mapping_is_refused(tmp_path):
+def test_description_that_is_no_mapping_is_refused(tmp_path):
     (tmp_path / "model.json").write_text("[1, 2]")
-    with pytest.raises(ModelFormatError, match="has format 'list'"):
+    with pytest.raises(ModelFormatError, match="valid dictionary"):
         load_predictor(tmp_path)
 
 
-def test_ensemble_on_predicted_sources_without_its_scaling_is_refused(ensemble):
-    from crossprop.models.fitted import save_network
-    from crossprop.models.networks import build_resnet, initial_weights
+def test_member_that_is_a_link_out_of_the_folder_is_refused(ensemble, tmp_path_factory):
+    folder, elsewhere = ensemble(), tmp_path_factory.mktemp("elsewhere")
+    (folder / "fold_01").rename(elsewhere / "fold_01")
+    (folder / "fold_01").symlink_to(elsewhere / "fold_01")
+    with pytest.raises(ModelFormatError, match="outside of the model's folder"):
+        load_predictor(folder)
 
-    folder = ensemble(representation="predicted_sources", members=["fold_00"])
-    network = build_resnet(231)
-    network.set_weights(initial_weights(network, 1))
-    save_network(network, folder / "source.keras")
-    for damage in (lambda path: None, lambda path: path.write_bytes(b"\x93NUMPY")):
-        damage(folder / "scaling.npy")
-        with pytest.raises(
-            ModelFormatError, match=r"scaling\.npy cannot be read: .*Register or pull it again"
-        ):
-            load_predictor(folder).predict(X)
+
+def test_sources_without_their_scaling_network_or_layer_are_refused(tmp_path, tensorflow):
+    folder = write_ensemble(
+        tmp_path / "sources", [fitted("ridge", "predicted_sources", 1)], "predicted_sources"
+    )
+    (folder / "scaling.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(ModelFormatError, match=r"scaling\.npy cannot be read: .*Register or pull it again"):
+        load_predictor(folder)
+    folder = write_ensemble(tmp_path / "activations", [fitted("ridge", "activations", 1)], "activations")
+    write_info(folder, representation="activations", layer="hidden_99", members=["fold_00"])
+    with pytest.raises(ModelFormatError, match="no layer 'hidden_99'"):
+        load_predictor(folder)
+    (folder / "source.keras").unlink()
+    with pytest.raises(ModelFormatError, match=r"source\.keras cannot be read"):
+        load_predictor(folder)
+
+
+@pytest.fixture
+def blend(tmp_path):
+    """A blend of two constant ensembles: 10 and 20, then 100 and 200; returns its folder."""
+    for name, values in (("part_00", (10.0, 20.0)), ("part_01", (100.0, 200.0))):
+        write_ensemble(
+            tmp_path / name, [fit_base(np.array([value])) for value in values], "elemental_fractions"
+        )
+    return write_blend(tmp_path, {"part_00": [0.5, 1.0], "part_01": [0.5, 0.0]})
+
+
+def test_every_fold_is_blended_with_its_own_weights(blend):
+    predictor = load_predictor(str(blend))
+    assert predictor.predict_members(np.eye(86)[:4]).tolist() == [[55.0] * 4, [20.0] * 4]
+    assert predictor.predict(np.eye(86)[:4]).tolist() == [37.5] * 4
+    assert load_predictor(blend / "part_01").predict(np.eye(86)[:4]).tolist() == [150.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({}, "lists no members"),
+        (["part_00", "part_01"], "parts is"),
+        ({"part_00": [1.0]}, "parts and weights do not match"),
+        ({"part_00": 1.0, "part_01": [0.5, 0.5]}, r"parts\.part_00 is 1\.0"),
+        ({"part_00": [0.5, 0.5], "part_01": [0.5, 0.5, 0.5]}, "parts and weights do not match"),
+        ({"part_00": [0.5, 0.5], "part_07": [0.5, 0.5]}, r"part_07 holds no readable model\.json"),
+        ({"part_00": [0.0, 0.0]}, "all weights are zero"),
+    ],
+)
+def test_blend_whose_parts_do_not_fit_is_refused(blend, parts, message):
+    write_info(blend, method="blend", parts=parts)
+    with pytest.raises(ModelFormatError, match=message):
+        load_predictor(blend)
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory, tensorflow):
+    """A model of the present format: a blend with evidence, trees, networks, and files of every kind."""
+    folder = tmp_path_factory.mktemp("sealed") / "model"
+    for name, kind, representation in (
+        ("part_00", "hist_gradient_boosting", "predicted_sources"),
+        ("part_01", "resnet", "combined"),
+        ("part_02", "k_neighbors", "physical_attributes"),
+    ):
+        write_ensemble(folder / name, [fitted(kind, representation, 1)], representation)
+    write_blend(folder, {f"part_0{i}": [0.3] for i in range(3)})
+    write_evidence(folder, made_evidence())
+    return folder
+
+
+def flipped_at(path: Path, position: float) -> bytes:
+    content = bytearray(path.read_bytes())
+    content[int(position * (len(content) - 1))] ^= 1
+    return bytes(content)
+
+
+def test_flipped_byte_in_any_file_is_refused_by_its_name(sealed, tmp_path):
+    folder = shutil.copytree(sealed, tmp_path / "model")
+    ServedModel.load(folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {"", ".json", ".keras", ".npy", ".npz", ".parquet", ".skops"}
+    for path in files:
+        original = path.read_bytes()
+        for position in np.linspace(0, 1, 10):
+            path.write_bytes(flipped_at(path, position))
+            with pytest.raises(ModelFormatError, match=rf"{path.name}|SHA256SUMS"):
+                ServedModel.load(folder)
+        path.write_bytes(original)
+    ServedModel.load(folder)
+
+
+def test_every_flip_in_the_list_of_digests_is_refused(sealed):
+    path = sealed / "SHA256SUMS"
+    original = path.read_bytes()
+    try:
+        for position in range(0, len(original), 7):
+            path.write_bytes(original[:position] + bytes([original[position] ^ 2]) + original[position + 1 :])
+            with pytest.raises(ModelFormatError):
+                check_digests(sealed)
+    finally:
+        path.write_bytes(original)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), "lacks SHA256SUMS"),
+        (lambda path: path.write_text(""), "no list of digests"),
+        (lambda path: path.write_text(path.read_text()[:-1]), "no list of digests"),
+        (
+            lambda path: path.write_text(path.read_text() + "0" * 64 + "  gone.npy\n"),
+            r"gone\.npy cannot be read",
+        ),
+        (lambda path: path.write_text(path.read_text() * 2), "no list of digests"),
+    ],
+)
+def test_list_of_digests_that_is_damaged_is_refused(sealed, change, message):
+    path = sealed / "SHA256SUMS"
+    original = path.read_bytes()
+    try:
+        change(path)
+        with pytest.raises(ModelFormatError, match=message):
+            load_predictor(sealed)
+    finally:
+        path.write_bytes(original)
+
+
+def test_digests_are_those_that_sha256sum_checks(sealed):
+    done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=sealed, check=False)
+    assert done.returncode == 0
+    (sealed / "notes.txt").write_text("a file that was added later does not matter")
+    load_predictor(sealed)
+    (sealed / "notes.txt").unlink()

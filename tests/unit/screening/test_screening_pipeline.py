@@ -1,4 +1,4 @@
-"""One batch: the same survivors whatever the order, and no prediction that a condition has made needless."""
+"""One batch: the same survivors whatever the order, no needless prediction; the plan from a sample."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.screening.chemistry import ChargeBalance
-from crossprop.screening.conditions import Conditions
-from crossprop.screening.pipeline import Pipeline, best_order, calibrate, expected_cost, schema
+from crossprop.screening.conditions import read_conditions
+from crossprop.screening.pipeline import Pipeline, schema
+from crossprop.screening.plan import best_order, calibrate, count_possible
 from crossprop.screening.properties import known_compositions
+from crossprop.screening.request import resolve_elements
 from crossprop.screening.space import ElementSpace
 
 
@@ -27,7 +29,7 @@ def pipeline(linear):
             tuple(described for described, _ in made.values()),
             {name: served for name, (_, served) in made.items()},
             ("a", "b"),
-            Conditions.read(where, in_domain, ("a", "b")),
+            read_conditions(where, in_domain, ("a", "b")),
             **options,
         )
 
@@ -35,7 +37,7 @@ def pipeline(linear):
 
 
 def whole(pipeline):
-    return pipeline.run(0, pipeline.space.total).kept.to_pandas()
+    return pipeline.run(0, pipeline.space.total)[1].to_pandas()
 
 
 def test_without_conditions_everything_is_kept_with_its_intervals(pipeline):
@@ -102,16 +104,14 @@ def test_columns_carry_unit_model_and_coverage(pipeline):
     fields = schema(made.properties)
     assert fields.field("a").metadata == {b"unit": b"GPa", b"model": b"a"}
     assert fields.field("b_lower").metadata == {b"unit": b"GPa", b"model": b"b", b"coverage": b"0.9"}
-    kept = made.run(0, 50).kept
-    assert kept.schema.equals(fields, check_metadata=True)
+    assert made.run(0, 50)[1].schema.equals(fields, check_metadata=True)
 
 
 def test_condition_on_the_composition_comes_before_any_prediction(pipeline):
     made = pipeline("a > 10 and Co == 0 and n_elements == 2")
     frame = whole(made)
-    assert (
-        made.models["a"].predictor.rows == 63
-    )  # three pairs of O, Al, Fe; 21 ratios of at most 8 atoms each
+    # three pairs of O, Al, Fe; 21 ratios of at most 8 atoms each
+    assert made.models["a"].predictor.rows == 63
     assert len(frame) == made.models["b"].predictor.rows < 63
 
 
@@ -124,40 +124,52 @@ def test_chemistry_and_known_compositions_are_left_out_before_predictions(pipeli
     everything = whole(made)
     assert {"Fe2O3", "Al2O3", "CoO"} <= set(everything["formula"])
     assert "FeAl" not in set(everything["formula"])
-    described, served = linear("a", "Fe", evidence=["Fe4O6", "AlO1.5"])
-    known = known_compositions([described], {"a": served})
-    novel = whole(replace(made, known=known))
+    described, served = linear("a", "Fe", data=["Fe4O6", "AlO1.5"])
+    novel = whole(replace(made, known=known_compositions([described], {"a": served})))
     assert set(everything["formula"]) - set(novel["formula"]) == {"Fe2O3", "Al2O3"}
 
 
 def test_nothing_left_makes_an_empty_batch(pipeline):
-    batch = pipeline("a > 1000").run(0, 20)
-    assert (batch.considered, batch.kept.num_rows) == (20, 0)
+    considered, kept = pipeline("a > 1000 and b.lower > 3").run(0, 20)
+    assert (considered, kept.num_rows) == (20, 0)
 
 
 def test_cheap_and_failing_conditions_come_first():
     rng = np.random.default_rng(0)
     rare, common = rng.random(1000) < 0.1, rng.random(1000) < 0.9
     passed = [(frozenset({"rare"}), rare), (frozenset({"common"}), common)]
-    costs = {"common": 1.0, "rare": 1.0}
-    assert best_order(("common", "rare"), costs, passed) == ("rare", "common")
+    assert best_order(("common", "rare"), {"common": 1.0, "rare": 1.0}, passed) == ("rare", "common")
     assert best_order(("common", "rare"), {"common": 1.0, "rare": 100.0}, passed) == ("common", "rare")
-    assert expected_cost(("rare", "common"), costs, passed) == pytest.approx(1 + rare.mean())
     # both needed by one condition: nothing can be skipped, the order of the request stays
     both = [(frozenset({"rare", "common"}), rare)]
-    assert best_order(("common", "rare"), costs, both) == ("common", "rare")
+    assert best_order(("common", "rare"), {"common": 1.0, "rare": 1.0}, both) == ("common", "rare")
 
 
-def test_many_properties_are_ordered_step_by_step():
-    names = tuple("abcdefgh")
+def test_order_of_many_properties():
+    names = tuple("hgfedcba")
     rng = np.random.default_rng(0)
-    passed = [(frozenset({name}), rng.random(2000) < 0.1 + 0.1 * i) for i, name in enumerate(names)]
-    assert best_order(names, dict.fromkeys(names, 1.0), passed) == names
+    passed = [(frozenset({name}), rng.random(2000) < 0.9 - 0.1 * i) for i, name in enumerate(names)]
+    assert best_order(names, dict.fromkeys(names, 1.0), passed) == names[::-1]
 
 
 def test_calibration_measures_a_sample(pipeline):
-    found = calibrate(pipeline("b > 50"))
-    assert found.order == ("b", "a")
-    assert 0 < found.kept < 0.6
-    assert found.seconds > 0
-    assert calibrate(pipeline("b > 50 and Fe > 2")).kept == 0.0
+    order, seconds = calibrate(pipeline("b > 50"))
+    assert order == ("b", "a")
+    assert seconds > 0
+    assert calibrate(pipeline("b > 50"), ("a", "b"))[0] == ("a", "b")
+
+
+def test_calibration_of_nothing_possible(pipeline):
+    impossible = replace(pipeline(), chemistry=ChargeBalance(), space=ElementSpace(("Na", "K")))
+    assert calibrate(impossible) == (("a", "b"), 0.0)
+
+
+def test_count_is_exact_in_time_and_an_estimate_beyond():
+    space = ElementSpace(resolve_elements("O,S,3d-metals,alkali-metals"), max_elements=3, max_atoms=8)
+    rules = ChargeBalance()
+    assert count_possible(space, rules) == (int(rules.keep(space.block(0, space.total)).sum()), True)
+    assert count_possible(space, None) == (space.total, True)
+    large = ElementSpace(ELEMENTS, max_elements=3, max_atoms=8)
+    estimate = count_possible(large, rules, seconds=0.0)
+    assert not estimate.exact
+    assert 0.05 * large.total < estimate.compositions < 0.9 * large.total

@@ -29,11 +29,11 @@ def client_of(source) -> Iterator[Callable[..., TestClient]]:
         app = create_app(
             ServiceSettings(limits=limits or Limits(), poll_seconds=0.05, **settings), source, load
         )
-        client = TestClient(app, raise_server_exceptions=False)
+        client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
         client.__enter__()
         opened.append(client)
-        until(lambda: app.state.service.follower.state.at)
-        until(lambda: all(slot.status.word != "loading" for slot in app.state.service.shelf.slots.values()))
+        until(lambda: app.state.service.poller.polled)
+        until(lambda: all(one.status[0] != "loading" for one in app.state.service.cache.properties.values()))
         return client
 
     yield make

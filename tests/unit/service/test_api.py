@@ -65,36 +65,6 @@ def test_an_element_that_was_never_seen_is_flagged_with_its_reason(client):
     assert "Xe" in result["predictions"]["deltae"]["note"]
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (b"", 400),
-        (b"{", 400),
-        (b"formulas=NaCl", 400),
-        (b"\xff\xfe\x00", 400),
-        (rb'{"formulas": ["Na\ud800"], "properties": ["deltae"]}', 400),
-        (b'{"formulas": [NaN], "properties": ["deltae"]}', 400),
-        (b"[" * 5000, 400),
-        (b"null", 422),
-        (b"[]", 422),
-        (b'{"formulas": "NaCl", "properties": ["deltae"]}', 422),
-        (b'{"formulas": [], "properties": ["deltae"]}', 422),
-        (b'{"formulas": ["NaCl"], "properties": []}', 422),
-        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": 11}', 422),
-        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": -1}', 422),
-        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": "3"}', 422),
-        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": true}', 422),
-        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "colour": "red"}', 422),
-        (b'{"formulas": ["NaCl"], "properties": [1]}', 422),
-        (b'{"formulas": ["NaCl"], "properties": ["hardness"]}', 404),
-    ],
-)  # fmt: skip
-def test_a_body_that_is_no_request_is_refused_with_a_sentence(client, body, status):
-    answer = client.post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == status
-    assert len(answer.json()["error"]["message"]) > 20
-
-
 def test_numbers_beyond_all_bounds_end_in_an_error_of_the_item_and_not_in_the_json(client):
     body = b'{"formulas": [1e999, -1e999], "properties": ["deltae"]}'
     answer = client.post("/v1/predict", content=body, headers={"Content-Type": "application/json"})
@@ -168,8 +138,9 @@ def test_a_model_that_fails_is_named_and_its_reason_stays_in_the_log(client_of, 
     client = client_of(load=failing)
     answer = ask(client, ["NaCl"], ("bulkmoduluskv", "deltae"))
     assert error_of(answer) == (503, "UnavailableError")
-    assert "deltae (version 1) failed: RuntimeError" in answer.json()["error"]["message"]
+    assert "deltae (version 1) failed: StopIteration" in answer.json()["error"]["message"]
     assert ask(client, ["NaCl"], ("bulkmoduluskv",)).status_code == 200
+    assert "StopIteration" in caplog.text
 
 
 def test_a_failure_of_the_service_itself_tells_an_id_and_nothing_else(client, monkeypatch, caplog):
@@ -248,11 +219,6 @@ def test_without_a_champion_the_service_lives_and_says_what_to_do(client_of, sou
     until(lambda: client.get("/readyz").status_code == 200)
 
 
-def test_without_a_registry_the_service_says_where_it_looked(client_of, source):
-    source.down = "There is no registry at /nowhere/mlflow.db."
-    assert "no registry at /nowhere" in client_of().get("/readyz").json()["error"]["message"]
-
-
 def test_keys_close_the_api_and_nothing_that_machines_watch(client_of):
     reading, reader = new_key("alice", Scope.READ)
     ordering, admin = new_key("bob", Scope.ADMIN)
@@ -277,15 +243,8 @@ def test_keys_close_the_api_and_nothing_that_machines_watch(client_of):
     assert client.post("/v1/refresh", headers={"X-API-Key": ordering}).json()["registry"]["up"] is True
 
 
-def test_without_keys_nobody_gives_orders(client):
+def test_without_keys_the_service_takes_no_orders(client):
     assert error_of(client.post("/v1/refresh")) == (403, "ForbiddenError")
-
-
-def test_metrics_may_be_closed(client_of):
-    secret, key = new_key("alice", Scope.READ)
-    client = client_of(keys=KeyRing((key,)), open_metrics=False)
-    assert client.get("/metrics").status_code == 401
-    assert client.get("/metrics", headers={"X-API-Key": secret}).status_code == 200
 
 
 def test_metrics_count_requests_predictions_and_errors(client):
@@ -302,12 +261,6 @@ def test_metrics_count_requests_predictions_and_errors(client):
     assert "made/up" not in text
 
 
-def test_two_services_in_one_process_count_for_themselves(client_of):
-    one, other = client_of(), client_of()
-    ask(one, ["NaCl"])
-    assert "crossprop_predictions_total{" not in other.get("/metrics").text
-
-
 @pytest.mark.parametrize("path", ["/", "/v1/properties", "/nowhere", "/docs", "/static/app.js"])
 def test_every_answer_has_the_headers_that_keep_a_browser_safe(client, path):
     headers = client.get(path).headers
@@ -317,14 +270,6 @@ def test_every_answer_has_the_headers_that_keep_a_browser_safe(client, path):
     assert headers["referrer-policy"] == "no-referrer"
     assert "access-control-allow-origin" not in headers
     assert re.fullmatch(r"[0-9a-f]{16}", headers["x-request-id"])
-
-
-def test_other_origins_are_allowed_only_when_they_are_named(client_of):
-    client = client_of(cors=("https://lab.example",))
-    ours = client.get("/v1/properties", headers={"Origin": "https://lab.example"})
-    assert ours.headers["access-control-allow-origin"] == "https://lab.example"
-    theirs = client.get("/v1/properties", headers={"Origin": "https://elsewhere.example"})
-    assert "access-control-allow-origin" not in theirs.headers
 
 
 def test_unknown_paths_and_methods_are_answered_in_the_same_form(client):
@@ -339,11 +284,11 @@ def test_unknown_paths_and_methods_are_answered_in_the_same_form(client):
 def test_the_access_log_tells_who_asked_for_what_and_no_secrets(client_of, caplog):
     secret, key = new_key("alice", Scope.READ)
     client = client_of(keys=KeyRing((key,)))
-    with caplog.at_level(logging.INFO, "crossprop.service.auth"):
+    with caplog.at_level(logging.INFO, "crossprop.service.access"):
         client.get(
             "/v1/properties?token=hush", headers={"Authorization": f"Bearer {secret}", "X-Request-ID": "r-1"}
         )
-    (record,) = [r for r in caplog.records if r.name == "crossprop.service.auth"]
+    (record,) = [r for r in caplog.records if r.name == "crossprop.service.access"]
     assert record.fields | {"ms": 0, "sent": 0} == {
         "id": "r-1", "client": "testclient", "method": "GET", "path": "/v1/properties", "status": 200, "ms": 0,
         "sent": 0, "key": "alice",
@@ -352,41 +297,27 @@ def test_the_access_log_tells_who_asked_for_what_and_no_secrets(client_of, caplo
     assert secret not in json.dumps(record.fields)
 
 
-def test_the_description_can_be_read_without_anything_from_elsewhere(client):
+def test_the_api_page_and_the_openapi_document_describe_every_operation(client):
     page = client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
-    assert "POST /v1/predict" in page.text
-    assert "curl -X POST" in page.text
-    assert not re.search(r"(src|href)=\"(https?:)?//", page.text)
-    assert "<script" not in page.text
-    assert client.get("/docs.css").headers["content-type"].startswith("text/css")
-
-
-def test_the_openapi_document_has_examples_and_all_errors(client):
+    for path in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert not path.startswith(("/", "http"))
+        assert client.get(f"/{path}").status_code == 200, path
     document = client.get("/openapi.json").json()
     predict = document["paths"]["/v1/predict"]["post"]
-    assert predict["requestBody"]["content"]["application/json"]["examples"]
-    assert set(predict["responses"]) == {
-        "200",
-        "400",
-        "401",
-        "404",
-        "408",
-        "413",
-        "415",
-        "422",
-        "429",
-        "503",
-    } - {"401"}
+    assert (
+        predict["requestBody"]["content"]["application/json"]["schema"]["properties"]["formulas"]["maxItems"]
+        == 10_000
+    )
+    assert set(predict["responses"]) == {"200", "400", "404", "408", "413", "415", "422", "429", "503"}
     for operations in document["paths"].values():
         for operation in operations.values():
             assert operation["summary"]
             assert operation["description"]
-    assert document["components"]["schemas"]["PredictRequest"]["properties"]["formulas"]["maxItems"] == 10_000
+    assert "securitySchemes" not in document["components"]
 
 
-def test_the_document_asks_for_keys_only_where_there_are_any(client_of):
-    assert "securitySchemes" not in client_of().get("/openapi.json").json()["components"]
+def test_the_document_asks_for_keys_where_there_are_any(client_of):
     document = client_of(keys=KeyRing((new_key("a", Scope.READ)[1],))).get("/openapi.json").json()
     assert document["paths"]["/v1/models"]["get"]["security"] == [{"bearer": []}, {"header": []}]
     assert "401" in document["paths"]["/v1/models"]["get"]["responses"]

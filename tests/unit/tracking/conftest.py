@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from registries import evidence_table, make_model
 
-from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult
 from crossprop.methods import Method, Representation
 from crossprop.tracking.provenance import GitState, RunContext
@@ -114,11 +115,24 @@ def make_outcome() -> Callable[..., CellOutcome]:
 
 
 @pytest.fixture
+def good(tmp_path) -> Path:
+    """An MLflow model that passes all gates."""
+    return make_model(tmp_path / "good", evidence_table(error=5.0))
+
+
+@pytest.fixture
+def bad(tmp_path) -> Path:
+    """One that is worse than the mean of the training values."""
+    return make_model(tmp_path / "bad", evidence_table(error=60.0))
+
+
+@pytest.fixture
 def saved_ensemble(tmp_path) -> Path:
-    """Two ridge regressors on fractions, in the format of the winners' folder."""
+    """Two ridge regressors on fractions with evidence, in the format of the winners' folder."""
     from sklearn.linear_model import Ridge
 
     from crossprop.models.fitted import FittedModel
+    from crossprop.models.saved import load_predictor
     from crossprop.models.target_transform import TargetTransform
 
     folder = tmp_path / "model"
@@ -136,4 +150,10 @@ def saved_ensemble(tmp_path) -> Path:
         "seen_elements": ["Na", "Cl", "Mg", "O", "Fe", "Ga", "As", "Ti", "K", "Br"],
     }  # fmt: skip
     (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    evidence = pd.DataFrame(
+        {"formula": FORMULAS * 2, "split": ["train"] * 6 + ["test"] * 6, "y_true": [*y, *(y + 9)]}
+    )
+    evidence["composition"] = composition_keys(fraction_matrix(evidence["formula"]))
+    evidence["y_pred"] = load_predictor(folder).predict(fraction_matrix(evidence["formula"]))
+    evidence.to_parquet(folder / "evidence.parquet")
     return folder

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.tracking.clean_process import Repeated
+from crossprop.tracking.store import client_of
+from crossprop.tracking.subprocess_check import Repeated
 
 NAME = "demo.bulk_modulus"
 FORMULAS = [
     f"{a}{n}{b}" for a in ("Fe", "Co", "Ni", "Ti", "Mg") for b in ("O", "S", "N", "Cl") for n in (1, 2, 3)
 ]
-
-
-def client_of(uri):
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def evidence_table(error: float = 5.0, n_test: int = 40, seed: int = 0) -> pd.DataFrame:
@@ -90,31 +84,18 @@ def add_version(uri, folder, name=NAME, alias="challenger", run_id=None, **tags)
     return str(version.version)
 
 
-class Repeats:
-    """Stands in for the clean process: gives what the evidence holds, or what a test wants."""
-
-    def __init__(self, before=lambda: None, half_width=12.0):
-        self.before, self.half_width, self.folders = before, half_width, []
-
-    def repeat(self, folder, formulas):
-        self.before()
-        self.folders.append(folder)
-        rows = pd.read_parquet(folder / "evidence.parquet").query("split == 'test'")
-        assert list(formulas) == list(rows["formula"])
-        value = rows["y_pred"].to_numpy()
-        return Repeated(value, value - self.half_width, value + self.half_width, 0.9, 0.1)
-
-    def close(self):
-        pass
+def logged(model: Path, formulas: list[str], timeout: float = 0.0) -> Repeated:
+    """Stands in for the fresh process: gives what the evidence holds."""
+    rows = pd.read_parquet(model / "artifacts" / "model" / "evidence.parquet").query("split == 'test'")
+    assert list(formulas) == list(rows["formula"])
+    value = rows["y_pred"].to_numpy()
+    return Repeated(value, value - 12.0, value + 12.0, 0.1)
 
 
 def aliases_of(uri, name=NAME):
     return {alias: str(v) for alias, v in client_of(uri).get_registered_model(name).aliases.items()}
 
 
-def tags_of(uri, version, name=NAME):
-    return dict(client_of(uri).get_model_version(name, version).tags)
-
-
-def remove(folder: Path) -> None:
-    shutil.rmtree(folder)
+def tags_of(uri, version, prefix="", name=NAME):
+    tags = client_of(uri).get_model_version(name, version).tags
+    return {key.removeprefix(prefix): value for key, value in tags.items() if key.startswith(prefix)}

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from crossprop.errors import TrackingError
-from crossprop.tracking.clean_process import Repeated
 from crossprop.tracking.gates import (
     Evidence,
     against_champion,
@@ -14,22 +13,24 @@ from crossprop.tracking.gates import (
     cluster_interval,
     coverage_bounds,
     coverage_within_bounds,
-    evidence_of,
     expected_signature,
     known_origin,
+    read_evidence,
     repeats_predictions,
+    varied_predictions,
 )
+from crossprop.tracking.subprocess_check import Repeated
 
 
 def _evidence(y_true, y_pred, training=(0.0, 10.0), names=None):
     rows = {"formula": names or [f"X{i}" for i in range(len(y_true))], "y_true": y_true, "y_pred": y_pred}
     table = pd.DataFrame(rows)
-    return Evidence(np.array(training), table.assign(composition=table["formula"]), "a test")
+    return Evidence(np.array(training), table.assign(composition=table["formula"]))
 
 
-def _repeated(value, half_width=1.0, stated=0.9):
+def _repeated(value, half_width=1.0):
     value = np.asarray(value, dtype=float)
-    return Repeated(value, value - half_width, value + half_width, stated, 0.5)
+    return Repeated(value, value - half_width, value + half_width, 0.5)
 
 
 def test_base_is_the_mean_of_the_training_values_on_the_same_rows():
@@ -41,17 +42,50 @@ def test_base_is_the_mean_of_the_training_values_on_the_same_rows():
 
 
 def test_model_that_gives_another_value_is_named_with_the_formula():
-    evidence = _evidence([0.0, 100.0, 50.0], [1.0, 99.0, 50.0])
-    rows = np.array([0, 1, 2])
-    assert repeats_predictions(evidence, rows, _repeated([1.0, 99.05, 50.0])).passed
-    gate = repeats_predictions(evidence, rows, _repeated([1.0, 99.2, 50.0]))
+    rows = _evidence([0.0, 100.0, 50.0], [1.0, 99.0, 50.0]).holdout
+    assert repeats_predictions(rows, _repeated([1.0, 99.05, 50.0])).passed
+    gate = repeats_predictions(rows, _repeated([1.0, 99.2, 50.0]))
     assert not gate.passed
     assert gate.figure.startswith("gives 99.2 for X1, 99 was logged")
 
 
 def test_number_that_is_none_does_not_count_as_repeated():
-    evidence = _evidence([0.0, 100.0], [1.0, 99.0])
-    assert not repeats_predictions(evidence, np.array([0, 1]), _repeated([1.0, np.nan])).passed
+    rows = _evidence([0.0, 100.0], [1.0, 99.0]).holdout
+    assert not repeats_predictions(rows, _repeated([1.0, np.nan])).passed
+
+
+def test_large_holdout_is_sampled_evenly():
+    sample = _evidence(np.arange(9000.0), np.arange(9000.0)).sample()
+    assert (len(sample), sample["y_true"].min(), sample["y_true"].max()) == (2000, 0.0, 8999.0)
+
+
+def _shrunk(y, share):
+    return y.mean() + share * (y - y.mean())
+
+
+VALUES = np.random.default_rng(0).normal(size=400)
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "passed", "said"),
+    [
+        (VALUES, VALUES, True, "standard deviation 1 of that of the values (at least 0.2), 400 distinct"),
+        (VALUES, _shrunk(VALUES, 0.25), True, "standard deviation 0.26 of"),
+        (VALUES, _shrunk(VALUES, 0.15), False, "standard deviation 0.16 of"),
+        (VALUES, np.zeros(400), False, "1 distinct predictions (at least 20)"),
+        (VALUES, np.sign(VALUES), False, "2 distinct predictions (at least 20)"),
+        (VALUES, VALUES.round(0) + 1e-9 * VALUES, False, "distinct predictions (at least 20)"),
+        (VALUES[:40], np.sign(VALUES[:40]), False, "2 distinct predictions (at least 10); 40 hold-out rows"),
+        (VALUES[:6], VALUES[:6], True, "6 distinct predictions (at least 3)"),
+        (np.sign(VALUES), np.sign(VALUES), True, "2 distinct predictions (at least 1)"),
+        (np.r_[VALUES, 500.0], np.r_[_shrunk(VALUES, 0.5), 1.0], True, "standard deviation 0.53 of"),
+        (np.ones(50), np.ones(50), True, "standard deviation 1 of"),
+    ],
+)
+def test_collapsed_predictions_fail(y_true, y_pred, passed, said):
+    gate = varied_predictions(_evidence(y_true, y_pred))
+    assert (gate.passed, gate.key) == (passed, "spread")
+    assert said in gate.figure
 
 
 @pytest.mark.parametrize(("shift", "passed"), [(0.0, True), (-1.0, True), (0.02, True), (1.0, False)])
@@ -102,28 +136,21 @@ def test_rows_of_one_composition_are_drawn_together():
     assert together == pytest.approx((of_group.mean() - half, of_group.mean() + half), abs=0.04)
 
 
+KNOWN = {"crossprop.data_hash": "ab" * 16, "crossprop.git_commit": "c" * 40}
+
+
 @pytest.mark.parametrize(
-    ("tags", "dirty", "passed", "said"),
+    ("changes", "passed", "said"),
     [
-        (
-            {"crossprop.data_hash": "ab" * 16, "crossprop.git_commit": "c" * 40},
-            "false",
-            True,
-            "commit cccccccccccc",
-        ),
-        (
-            {"crossprop.data_hash": "ab" * 16, "crossprop.git_commit": "c" * 40},
-            "true",
-            True,
-            "uncommitted changes",
-        ),
-        ({"crossprop.data_hash": "ab" * 16, "crossprop.git_commit": "c" * 40}, None, True, "unknown"),
-        ({"crossprop.data_hash": "ab" * 16}, None, False, "commit unknown"),
-        ({"crossprop.data_hash": "", "crossprop.git_commit": "c" * 40}, "false", False, "data unknown"),
+        ({"crossprop.git_dirty": "false"}, True, "data abababababab, commit cccccccccccc"),
+        ({"crossprop.git_dirty": "true"}, True, "uncommitted changes"),
+        ({}, True, "changes beside it unknown"),
+        ({"crossprop.git_commit": ""}, False, "commit unknown"),
+        ({"crossprop.data_hash": ""}, False, "data unknown"),
     ],
 )
-def test_data_and_code_have_to_be_known(tags, dirty, passed, said):
-    gate = known_origin(tags, dirty)
+def test_data_and_code_have_to_be_known(changes, passed, said):
+    gate = known_origin(KNOWN | changes)
     assert gate.passed is passed
     assert said in gate.figure
 
@@ -177,28 +204,27 @@ def test_coverage_may_differ_by_three_points_or_by_what_chance_allows():
 @pytest.mark.parametrize(("held", "passed"), [(900, True), (880, True), (860, False), (940, False)])
 def test_coverage_is_counted_on_the_hold_out(held, passed):
     y_true = np.r_[np.zeros(held), np.full(1000 - held, 5.0)]
-    gate = coverage_within_bounds(y_true, _repeated(np.zeros(1000)))
+    gate = coverage_within_bounds(y_true, _repeated(np.zeros(1000)), 0.9)
     assert gate.passed is passed
     assert gate.figure.startswith(f"{held / 10:.1f}% of 1,000 hold-out rows, 90% stated")
 
 
-def test_evidence_is_read_from_both_kinds_of_table():
-    beside = pd.DataFrame(
-        {
-            "formula": ["NaCl", "MgO"],
-            "composition": ["a", "b"],
-            "split": ["train", "test"],
-            "y_true": [1.0, 2.0],
-        }
-    ).assign(y_pred=[1.5, 3.0])
-    of_run = pd.DataFrame({"formula": ["NaCl", "MgO"], "split": ["validation", "test"], "fold": 0}).assign(
-        y_true=[1.0, 2.0], y_pred=[1.5, 9.0], y_pred_ensemble=[np.nan, 3.0]
+def test_evidence_is_read_from_beside_the_model(tmp_path):
+    rows = pd.DataFrame(
+        [("NaCl", "a", "train", 1.0, 1.5), ("MgO", "b", "test", 2.0, 3.0)],
+        columns=["formula", "composition", "split", "y_true", "y_pred"],
     )
-    for table in (beside, of_run):
-        evidence = evidence_of(table, "table")
-        assert (evidence.mae, evidence.base_mae(), list(evidence.training)) == (1.0, 1.0, [1.0])
-    assert list(evidence_of(of_run, "table").holdout["composition"]) == ["Mg:0.5000 O:0.5000"]
-    with pytest.raises(TrackingError, match="1 training and 0 hold-out rows"):
-        evidence_of(beside.head(1), "table")
-    with pytest.raises(TrackingError, match="lack the columns y_pred"):
-        evidence_of(beside.drop(columns="y_pred"), "table")
+    path = tmp_path / "evidence.parquet"
+    rows.to_parquet(path)
+    evidence = read_evidence(tmp_path, "demo.a version 1")
+    assert (evidence.mae, evidence.base_mae(), list(evidence.training)) == (1.0, 1.0, [1.0])
+    for damaged, message in (
+        (rows.head(1), "1 training and 0 hold-out rows"),
+        (rows.drop(columns="y_pred"), "is damaged"),
+    ):
+        damaged.to_parquet(path)
+        with pytest.raises(TrackingError, match=message):
+            read_evidence(tmp_path, "demo.a version 1")
+    path.unlink()
+    with pytest.raises(TrackingError, match=r"demo\.a version 1 carries no evidence\.parquet"):
+        read_evidence(tmp_path, "demo.a version 1")

@@ -17,7 +17,8 @@ sys.path[:0] = {paths!r}
 import crossprop.tracking.promotion as p
 from mlflow import MlflowClient
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
-from registries import Repeats, NAME
+from registries import logged, NAME
+p.predict_in_subprocess = logged
 
 def state(path):
     with closing(sqlite3.connect(path)) as c:
@@ -65,7 +66,7 @@ def start(name, **aliases):
     return path
 
 warm = "sqlite:///" + start("warm", champion=1, previous=3)  # what is imported and compiled once
-p.promote(warm, NAME, version=2, process=Repeats())
+p.promote(warm, NAME, version=2)
 for engine in SqlAlchemyStore._engine_map.values():
     engine.dispose()
 
@@ -75,7 +76,7 @@ for action, previous in (("promotion", 3), ("rollback", 2)):
         path = start(f"{{action}}{{n}}", champion=1, previous=previous)
         uri = f"sqlite:///{{path}}"
         if action == "promotion":
-            act = lambda: p.promote(uri, NAME, version=2, who="ann", process=Repeats())
+            act = lambda: p.promote(uri, NAME, version=2, who="ann")
         else:
             act = lambda: p.rollback(uri, NAME, who="ann")
         status = child(lambda: dying(n, act))
@@ -92,7 +93,7 @@ for action, previous in (("promotion", 3), ("rollback", 2)):
         aliases, tags, by = state(path)
         wanted = (new, 1) if moved or action == "promotion" else (1, previous)
         assert (aliases["champion"], aliases["previous"]) == wanted, (action, n, aliases)
-        assert "crossprop.promotion.moving" not in tags, (action, n)
+        assert "crossprop.promotion.pending" not in tags, (action, n)
         assert (by.get(new) == "ann") is (wanted == (new, 1)), (action, n, by)
         seen.append((action, n, moved))
     assert n > 5, (action, n)

@@ -1,286 +1,296 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-from concurrent.futures import Future
-from dataclasses import replace
-from pathlib import Path
+import sqlite3
+import time
+from datetime import UTC, datetime, timedelta
 
-import numpy as np
-import pandas as pd
 import pytest
+from registries import NAME, add_version, client_of, evidence_table, make_model
+from rich.text import Text
 
-from crossprop.data.compositions import fraction_matrix
-from crossprop.errors import TrackingError
-from crossprop.models.saved import load_predictor
-from crossprop.tracking import registration
-from crossprop.tracking.clean_process import CleanProcess
-from crossprop.tracking.registration import folder_requirements, model_requirements, register_winner
-from crossprop.tracking.runs import MlflowRecorder
-from crossprop.tracking.store import open_client
-
-
-@pytest.fixture(scope="module")
-def clean_process():
-    with CleanProcess() as process:
-        yield process
-
-
-@pytest.fixture(autouse=True)
-def one_clean_process(clean_process, monkeypatch):
-    """All registrations of these tests share a process: starting one takes seconds."""
-
-    class Pool:
-        def __init__(self, n, patience):
-            assert n > 0
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            return None
-
-        def submit(self, job):
-            future = Future()
-            try:
-                future.set_result(job(clean_process))
-            except Exception as error:
-                future.set_exception(error)
-            return future
-
-    monkeypatch.setattr(registration, "CleanPool", Pool)
+from crossprop.errors import TrackingError, UnknownModelError
+from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.tracking import registry
+from crossprop.tracking.overview import age, history_lines, overview_rows, overview_table
+from crossprop.tracking.registry import all_models, assert_complete, champions, find_version, predictor_folder
 
 
 @pytest.fixture
-def winner(context, saved_ensemble, make_outcome):
-    """Arguments of a registration whose predictions are the saved ensemble's own."""
-    outcome = make_outcome()
-    predictions = outcome.predictions
-    values = load_predictor(saved_ensemble).predict(fraction_matrix(predictions["formula"]))
-    predictions["y_pred_ensemble"] = np.where(predictions["split"] == "test", values, np.nan)
-    run_id = MlflowRecorder(context).record(outcome)
-    return {
-        "run_id": run_id,
-        "result": outcome.result,
-        "model_folder": saved_ensemble,
-        "predictions": predictions,
-    }
+def model(tmp_path):
+    return make_model(tmp_path / "registered", evidence_table())
 
 
-def test_challenger_gives_the_logged_predictions_back_in_a_fresh_process(context, winner, tmp_path):
-    version = register_winner(context, **winner)
-    assert version.uri == "models:/demo.bulk_modulus@challenger"
-    code = (
-        "import mlflow, pandas as pd;"
-        f"m = mlflow.pyfunc.load_model({version.uri!r});"
-        "got = m.predict(pd.DataFrame({'formula': ['NaCl', 'TiO2', 'PuO2']}));"
-        f"got.to_csv({str(tmp_path / 'got.csv')!r})"
-    )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
-    environment |= {"MLFLOW_TRACKING_URI": context.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd="/"
-    )
-    assert done.returncode == 0, done.stderr
-    got = pd.read_csv(tmp_path / "got.csv", keep_default_na=False)
-    test = winner["predictions"].query("split == 'test'").set_index("formula")["y_pred_ensemble"]
-    np.testing.assert_allclose(got["value"][:2], test[["NaCl", "TiO2"]])
-    np.testing.assert_allclose(got["upper"] - got["value"], 20.0)
-    assert list(got["in_domain"]) == [True, True, False]
-    assert got["note"][2].startswith("Pu was never seen in training")
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the client's methods that were called."""
+    from mlflow import MlflowClient
 
-
-def test_version_carries_cell_error_and_hashes(context, winner):
-    version = register_winner(context, **winner)
-    client = open_client(context.uri)
-    found = client.get_model_version_by_alias("demo.bulk_modulus", "challenger")
-    assert str(found.version) == version.version == "1"
-    assert found.run_id == winner["run_id"]
-    expected = {
-        "crossprop.cell": "ab12",
-        "crossprop.data_hash": "d" * 32,
-        "crossprop.git_commit": "c" * 40,
-        "crossprop.method": "ml",
-        "crossprop.test_mae": "11",
-        "crossprop.test_mae_low": "9",
-    }
-    assert expected.items() <= found.tags.items()
-    assert "GPa" in client.get_registered_model("demo.bulk_modulus").description
-    assert [m.model_id for m in client.get_run(winner["run_id"]).outputs.model_outputs] == [version.model_id]
-
-
-def test_model_folder_holds_no_pickle_and_pins_what_is_installed(context, winner):
-    version = register_winner(context, **winner)
-    folder = Path(open_client(context.uri).get_logged_model(version.model_id).artifact_location)
-    names = {path.name for path in folder.rglob("*")}
-    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pyc"))]
-    assert not [name for name in names if name.startswith(".") or name == "__pycache__"]
-    assert {"pyfunc_script.py", "model.json", "input_example.json"} <= names
-    requirements = (folder / "requirements.txt").read_text(encoding="utf-8")
-    assert f"numpy=={np.__version__}" in requirements
-    assert "tensorflow" not in requirements
-
-
-def test_registering_twice_makes_one_version_and_gives_the_alias_back(context, winner):
-    first = register_winner(context, **winner)
-    client = open_client(context.uri)
-    client.delete_registered_model_alias("demo.bulk_modulus", "challenger")
-    second = register_winner(context, **winner)
-    assert (first.created, second.created) == (True, False)
-    assert first.version == second.version
-    assert client.get_model_version_by_alias("demo.bulk_modulus", "challenger").version == int(first.version)
-    assert len(client.search_model_versions("name = 'demo.bulk_modulus'")) == 1
-
-
-def test_leftover_model_of_a_killed_registration_is_removed(context, winner):
-    client = open_client(context.uri)
-    experiment = client.get_run(winner["run_id"]).info.experiment_id
-    client.create_logged_model(experiment, name="half", tags={"crossprop.cell": "ab12"})
-    version = register_winner(context, **winner)
-    assert [m.model_id for m in client.search_logged_models([experiment])] == [version.model_id]
-
-
-def test_next_winner_becomes_challenger_and_the_former_version_stays_loadable(context, winner):
-    import mlflow
-
-    first = register_winner(context, **winner)
-    winner["result"] = replace(winner["result"], test_mae=10.0)
-    second = register_winner(context, **winner)
-    assert (first.version, second.version) == ("1", "2")
-    client = open_client(context.uri)
-    assert client.get_model_version_by_alias("demo.bulk_modulus", "challenger").version == 2
-    models = {
-        m.model_id: m for m in client.search_logged_models([client.get_run(first.run_id).info.experiment_id])
-    }
-    assert set(models) == {first.model_id, second.model_id}
-    former = mlflow.pyfunc.load_model(models[first.model_id].artifact_location)
-    assert len(former.predict(pd.DataFrame({"formula": ["MgO"]}))) == 1
-
-
-def test_model_that_gives_other_predictions_is_not_registered(context, winner):
-    winner["predictions"].loc[winner["predictions"]["formula"] == "GaAs", "y_pred_ensemble"] += 5.0
-    with pytest.raises(TrackingError, match=r"'GaAs', where .* was logged"):
-        register_winner(context, **winner)
-    client = open_client(context.uri)
-    assert client.search_model_versions("name = 'demo.bulk_modulus'") == []
-    assert client.search_logged_models([client.get_run(winner["run_id"]).info.experiment_id]) == []
-
-
-def test_missing_run_is_named_with_what_to_do(context, winner):
-    with pytest.raises(TrackingError, match=r"store was moved, deleted or replaced.*record the cells anew"):
-        register_winner(context, **{**winner, "run_id": "0" * 32})
-
-
-def test_transfer_model_needs_keras_and_a_regressor_on_activations_both():
-    network = model_requirements({"method": "finetune", "representation": "elemental_fractions"})
-    both = model_requirements({"method": "ml_featextr", "representation": "activations"})
-    attributes = model_requirements({"method": "ml", "representation": "physical_attributes"})
-    names = [{line.split("==")[0] for line in lines} for lines in (network, both, attributes)]
-    assert {"keras", "tensorflow"} <= names[0]
-    assert {"keras", "tensorflow", "scikit-learn", "skops"} <= names[1]
-    assert {"matminer", "scikit-learn"} <= names[2]
-    assert "keras" not in names[2]
-
-
-def test_blend_needs_what_its_parts_need(tmp_path):
-    parts = {
-        "part_00": {"method": "boost_sources", "representation": "predicted_sources"},
-        "part_01": {"method": "ml", "representation": "elemental_fractions"},
-    }
-    (tmp_path / "model.json").write_text(json.dumps({"method": "blend", "parts": {p: [0.5] for p in parts}}))
-    for name, info in parts.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.json").write_text(json.dumps(info))
-    lines = folder_requirements(tmp_path)
-    assert {"keras", "tensorflow", "matminer", "scikit-learn"} <= {line.split("==")[0] for line in lines}
-    assert len(lines) == len(set(lines))
-
-
-def test_version_carries_what_the_gates_need(context, winner):
-    version = register_winner(context, **winner)
-    tags = open_client(context.uri).get_model_version(version.name, version.version).tags
-    predictions = winner["predictions"]
-    training = predictions.query("split == 'validation'")["y_true"].mean()
-    base = (predictions.query("split == 'test'")["y_true"] - training).abs().mean()
-    assert float(tags["crossprop.base_mae"]) == pytest.approx(base, rel=1e-5)
-    assert (tags["crossprop.n_test"], tags["crossprop.n_train"]) == ("6", "54")
-    assert (tags["crossprop.test_mae_ensemble"], tags["crossprop.git_dirty"]) == ("10.5", "true")
-
-
-def test_version_of_an_older_crossprop_gets_the_tags_that_it_lacks(context, winner):
-    version = register_winner(context, **winner)
-    client = open_client(context.uri)
-    for key in ("crossprop.base_mae", "crossprop.git_dirty"):
-        client.delete_model_version_tag(version.name, version.version, key)
-    assert not register_winner(context, **winner).created
-    tags = client.get_model_version(version.name, version.version).tags
-    assert "crossprop.base_mae" in tags
-    assert "crossprop.git_dirty" not in tags  # what the code was like then, nobody knows
-
-
-def test_winner_whose_files_are_gone_or_now_hold_more_is_registered_again(context, winner):
-    first = register_winner(context, **winner)
-    (winner["model_folder"] / "evidence_of_a_later_version.txt").write_text("more", encoding="utf-8")
-    second = register_winner(context, **winner)
-    assert (second.created, second.version) == (True, "2")
-    assert not register_winner(context, **winner).created
-    shutil.rmtree(open_client(context.uri).get_logged_model(second.model_id).artifact_location)
-    third = register_winner(context, **winner)
-    assert (third.created, third.version) == (True, "3")
-    assert first.version == "1"
-
-
-def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(context, winner, tmp_path):
-    other = replace(winner["result"], target="formation_energy", cell="cd34")
-    damaged = tmp_path / "damaged"
-    shutil.copytree(winner["model_folder"], damaged)
-    for file in damaged.rglob("*.skops"):
-        file.write_bytes(b"nothing of use")
-    winners = [
-        registration.Winner(**{**winner, "model_folder": damaged, "result": other}),
-        registration.Winner(**winner),
-    ]
     seen = []
-    with pytest.raises(TrackingError, match=r"'formation_energy'.*was not registered: "):
-        registration.register_winners(
-            context, winners, report=lambda winner, version: seen.append(version.name)
-        )
-    assert seen == ["demo.bulk_modulus"]
-    client = open_client(context.uri)
-    experiment = client.get_run(winner["run_id"]).info.experiment_id
-    assert len(client.search_logged_models([experiment])) == 1
+
+    def counted(name, method):
+        def call(self, *args, **kwargs):
+            seen.append(name)
+            return method(self, *args, **kwargs)
+
+        return call
+
+    for name in (
+        "search_registered_models",
+        "search_model_versions",
+        "get_model_version",
+        "get_registered_model",
+    ):
+        monkeypatch.setattr(MlflowClient, name, counted(name, getattr(MlflowClient, name)))
+    return seen
 
 
-def test_store_need_not_be_that_of_the_environment(context, winner, tmp_path, monkeypatch):
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert register_winner(context, **winner).created
-    assert not (tmp_path / "elsewhere" / "mlflow.db").exists()
-    assert "MLFLOW_TRACKING_URI" not in os.environ
+def test_champions_are_found_in_one_call_if_they_are_the_newest_versions(uri, model, calls):
+    for target in ("a", "b", "c", "d"):
+        add_version(uri, model, f"demo.{target}", alias="champion" if target != "d" else "challenger")
+    calls.clear()
+    found = champions(uri)
+    assert list(found) == ["demo.a", "demo.b", "demo.c"]
+    assert calls == ["search_registered_models"]
+    champion = found["demo.a"]
+    assert (champion.study, champion.target, champion.version, champion.unit) == ("demo", "a", "1", "GPa")
+    assert champion.description == "The a"
+    assert champion.aliases == ("champion",)
+    assert datetime.now(UTC) - champion.created < timedelta(minutes=5)
 
 
-def test_evidence_made_anew_makes_a_new_version_in_a_remote_store_too(context, winner, monkeypatch):
-    register_winner(context, **winner)
-    monkeypatch.setattr(registration, "local_path", lambda location: None)
-    assert not register_winner(context, **winner).created
-    client = open_client(context.uri)
-    client.delete_model_version_tag("demo.bulk_modulus", "1", "crossprop.files")  # of an older crossprop
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", context.uri)
-    assert not register_winner(context, **winner).created
-    info = json.loads((winner["model_folder"] / "model.json").read_text(encoding="utf-8"))
-    info["interval"]["half_width"] = 25.0
-    (winner["model_folder"] / "model.json").write_text(json.dumps(info), encoding="utf-8")
-    again = register_winner(context, **winner)
-    assert (again.created, again.version) == (True, "2")
+def test_champions_that_are_no_newest_versions_are_asked_for_once_a_minute(uri, model, calls):
+    for n, target in enumerate("abcd", start=1):
+        for _ in range(n):
+            add_version(uri, model, f"demo.{target}", alias="champion", test_mae_ensemble=1.5)
+        add_version(uri, model, f"demo.{target}")
+    calls.clear()
+    found = champions(uri)
+    assert {v.target: v.version for v in found.values()} == {"a": "1", "b": "2", "c": "3", "d": "4"}
+    assert {v.holdout_mae for v in found.values()} == {1.5}
+    assert calls == ["search_registered_models", *["get_model_version"] * 4]
+    calls.clear()
+    assert len(champions(uri)) == 4
+    assert calls == ["search_registered_models"]
+    client_of(uri).set_registered_model_alias("demo.d", "champion", 3)
+    assert champions(uri)["demo.d"].version == "3"
 
 
-def test_draft_of_a_process_that_is_at_it_is_left_alone(context, winner):
-    from crossprop.tracking.provenance import process_tags
+def test_alias_moved_by_hand_is_followed(uri, model):
+    add_version(uri, model, alias="champion")
+    second = add_version(uri, model)
+    client_of(uri).set_registered_model_alias(NAME, "champion", second)
+    assert champions(uri)[NAME].version == "2"
+    client_of(uri).delete_registered_model_alias(NAME, "champion")
+    assert champions(uri) == {}
 
-    client = open_client(context.uri)
-    experiment = client.get_run(winner["run_id"]).info.experiment_id
-    tags = {"crossprop.cell": "ab12", **process_tags()}
-    busy = client.create_logged_model(experiment, name="half", tags=tags)
-    register_winner(context, **winner)
-    assert busy.model_id in {m.model_id for m in client.search_logged_models([experiment])}
+
+def test_models_of_others_are_not_seen(uri, model):
+    client = client_of(uri)
+    client.create_registered_model("recommender")
+    client.create_model_version("recommender", "/somewhere")
+    client.set_registered_model_alias("recommender", "champion", 1)
+    assert champions(uri) == {}
+    assert all_models(uri) == []
+
+
+def test_version_is_found_by_target_number_and_alias(uri, model):
+    add_version(uri, model, alias="champion")
+    add_version(uri, model)
+    assert find_version(uri, "bulk_modulus").version == "1"
+    assert find_version(uri, NAME, alias="challenger").version == "2"
+    assert find_version(uri, NAME, version=2).aliases == ("challenger",)
+    assert find_version(uri, NAME, version="v2").version == "2"
+
+
+def test_ambiguous_target_is_refused_with_the_names(uri, model):
+    for name in ("demo.gap", "other.gap"):
+        add_version(uri, model, name, alias="champion")
+    with pytest.raises(
+        UnknownModelError, match=r"'gap' is a target of several studies: demo\.gap, other\.gap"
+    ):
+        find_version(uri, "gap")
+    assert find_version(uri, "other.gap").study == "other"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("bulkmodulus", {}, r"no registered model 'bulkmodulus' among 1\. Near names: demo\.bulk_modulus"),
+        ("zzz", {}, "'crossprop models' lists those"),
+        (NAME, {}, "has the alias 'champion'. Give it to one with 'crossprop promote demo.bulk_modulus'"),
+        (NAME, {"version": 7}, r"no version 7 \(its versions: 1\)"),
+        (NAME, {"version": "../x"}, r"no version '\.\./x'"),
+        (NAME, {"alias": "previous"}, "Aliases that there are: challenger; versions: 1"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_there_is(uri, model, name, options, message):
+    add_version(uri, model)
+    with pytest.raises(UnknownModelError, match=message):
+        find_version(uri, name, **options)
+
+
+def test_empty_registry_says_how_models_get_there(uri):
+    with pytest.raises(UnknownModelError, match=r"holds none of crossprop's\. 'dvc repro'"):
+        find_version(uri, "bulk_modulus")
+
+
+def test_deleted_version_is_no_champion(uri, model):
+    add_version(uri, model, alias="champion")
+    client_of(uri).delete_model_version(NAME, "1")
+    assert champions(uri) == {}
+    with pytest.raises(UnknownModelError, match="no version 1"):
+        find_version(uri, NAME, version=1)
+
+
+def test_store_that_is_gone_is_named_and_not_created_and_a_new_one_is_read(
+    uri, model, tmp_path, template_store
+):
+    add_version(uri, model, alias="champion")
+    assert champions(uri)
+    path = tmp_path / "mlflow.db"
+    kept = tmp_path / "kept.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(path, kept)
+    for file in tmp_path.glob("mlflow.db*"):
+        file.unlink()
+    with pytest.raises(StoreOutOfReachError, match=r"no registry at .*mlflow\.db"):
+        champions(uri)
+    assert not path.exists()
+    shutil.copy(template_store, path)
+    assert champions(uri) == {}
+    path.unlink()
+    shutil.copy(kept, path)
+    assert list(champions(uri)) == [NAME]
+
+
+def test_damaged_store_is_named(uri, tmp_path):
+    (tmp_path / "mlflow.db").write_text("my notes " * 500, encoding="utf-8")
+    with pytest.raises(TrackingError, match="damaged"):
+        champions(uri)
+
+
+def test_silent_server_is_out_of_reach(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StoreOutOfReachError, match=r"127\.0\.0\.1:9 failed .*nothing answers there"):
+        champions("http://127.0.0.1:9")
+
+
+def test_files_are_found_in_place(uri, model):
+    add_version(uri, model, alias="champion")
+    assert predictor_folder(uri, champions(uri)[NAME]) == model / "artifacts" / "model"
+
+
+def test_damaged_files_are_named_with_what_to_do(uri, model):
+    add_version(uri, model, alias="champion")
+    info = champions(uri)[NAME]
+    ensemble = model / "artifacts" / "model"
+    shutil.rmtree(ensemble / "fold_00")
+    with pytest.raises(
+        TrackingError, match=r"version 1 are incomplete: .*fold_00 is missing\. Put them back"
+    ):
+        predictor_folder(uri, info)
+    (ensemble / "model.json").write_text("{", encoding="utf-8")
+    with pytest.raises(TrackingError, match=r"model\.json is missing or cannot be read"):
+        predictor_folder(uri, info)
+    shutil.rmtree(model)
+    with pytest.raises(TrackingError, match="MLmodel cannot be read"):
+        predictor_folder(uri, info)
+
+
+@pytest.mark.parametrize("path", ["../../secrets", "/etc"])
+def test_files_outside_of_the_model_are_refused(uri, model, path):
+    described = {"flavors": {"python_function": {"artifacts": {"predictor": {"path": path}}}}}
+    (model / "MLmodel").write_text(json.dumps(described), encoding="utf-8")
+    add_version(uri, model, alias="champion")
+    with pytest.raises(TrackingError, match="outside of the model"):
+        predictor_folder(uri, champions(uri)[NAME])
+
+
+def test_remote_files_are_fetched_once_and_completely_or_not_at_all(uri, model, tmp_path, monkeypatch):
+    add_version(uri, model, alias="champion")
+    info = champions(uri)[NAME]
+    monkeypatch.setattr(registry, "local_path", lambda location: None)
+    cache = tmp_path / "cache"
+    folder = predictor_folder(uri, info, cache)
+    assert sorted(p.name for p in folder.iterdir()) == ["evidence.parquet", "fold_00", "model.json"]
+    assert_complete(uri, info)
+    shutil.rmtree(model / "artifacts" / "model" / "fold_00")
+    assert predictor_folder(uri, info, cache) == folder
+    shutil.rmtree(folder.parents[1])
+    with pytest.raises(TrackingError, match=r"version 1 are incomplete: .*fold_00 is missing"):
+        predictor_folder(uri, info, cache)
+    assert [p for p in cache.glob("*/*") if p.is_dir()] == []
+    shutil.rmtree(model)
+    with pytest.raises(TrackingError, match="version 1 are incomplete"):
+        assert_complete(uri, info)
+
+
+def test_copies_that_no_alias_names_are_removed_when_a_new_one_is_fetched(uri, model, tmp_path, monkeypatch):
+    for _ in range(4):
+        add_version(uri, model, alias=None)
+    client_of(uri).set_registered_model_alias(NAME, "previous", 1)
+    add_version(uri, model, "demo.other")
+    monkeypatch.setattr(registry, "local_path", lambda location: None)
+    cache = tmp_path / "cache"
+
+    def fetch(name, number):
+        return predictor_folder(uri, find_version(uri, name, version=number), cache)
+
+    folders = {n: fetch(NAME, n) for n in (1, 2, 3)}
+    other = fetch("demo.other", 1)
+    assert all(folder.is_dir() for folder in folders.values())  # used a moment ago
+    ago = time.time() - 2 * registry.KEPT_UNUSED_SECONDS
+    for copy in cache.glob("*/demo*"):
+        os.utime(copy, (ago, ago))
+    fetch(NAME, 3)
+    fetch(NAME, 4)
+    assert {n: folder.is_dir() for n, folder in folders.items()} == {1: True, 2: False, 3: True}
+    assert other.is_dir()
+    assert fetch(NAME, 2).is_dir()
+
+
+@pytest.mark.parametrize("name", ["demo.o'brien", 'demo.a"b', "demo.[odd]*", "demo.ünïcode Å", "demo.--help"])
+def test_names_with_odd_characters_are_found_and_shown_whole(uri, model, name):
+    add_version(uri, model, name, alias="champion")
+    add_version(uri, model, alias="champion")
+    assert find_version(uri, name).name == name
+    target = name.removeprefix("demo.")
+    text = overview_table(all_models(uri)).columns[0]
+    assert target in [Text.from_markup(cell).plain for cell in text.cells]
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns"])
+def test_folder_of_files_is_no_store(uri):
+    with pytest.raises(TrackingError, match="a folder of files, which MLflow no longer supports"):
+        all_models(uri)
+
+
+def test_overview_shows_who_is_champion_and_whether_the_challenger_is_better(uri, model):
+    add_version(uri, model, alias="champion", test_mae_ensemble=2.0, method="ml")
+    add_version(uri, model, test_mae_ensemble=1.5, method="blend", n_test=40)
+    add_version(uri, model, "demo.band_gap", test_mae_ensemble=0.3)
+    models = all_models(uri)
+    gap, modulus = overview_rows(models)
+    assert (gap["champion"], gap["challenger"]["version"], gap["challenger_has_lower_mae"]) == (
+        None,
+        "1",
+        None,
+    )
+    assert modulus["champion"]["holdout_mae"] == 2.0
+    assert modulus["challenger"]["holdout_rows"] == 40
+    assert modulus["challenger_has_lower_mae"] is True
+    cells = {c.header: list(c.cells) for c in overview_table(models).columns}
+    assert cells["champion"] == ["–", "v1 ml"]
+    assert cells["challenger is"] == ["the first", "lower (-25.0%)"]
+    assert history_lines(models[1]) == [
+        "The alias 'champion' was moved to version 1 by hand; who and when is not known."
+    ]
+    assert [m.name for m in all_models(uri, "other")] == []
+
+
+def test_age_is_told_in_its_largest_unit():
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    told = [age(start, start + timedelta(seconds=s)) for s in (5, 90, 7_300, 86_400 * 3, 86_400 * 800)]
+    assert told == ["5 s", "1 min", "2 h", "3 d", "2 y"]

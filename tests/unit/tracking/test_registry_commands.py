@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from registries import NAME, Repeats, add_version, aliases_of, evidence_table, make_model
+from registries import NAME, add_version, aliases_of, logged
 
 from crossprop import cli
 
@@ -12,14 +12,7 @@ from crossprop import cli
 @pytest.fixture
 def crossprop(uri, monkeypatch, capsys):
     """Runs a command in this process with models that repeat; returns its status, output and error output."""
-    from contextlib import nullcontext
-
-    monkeypatch.setattr(
-        "crossprop.tracking.clean_process.CleanProcess", lambda patience: nullcontext(Repeats())
-    )
-    monkeypatch.setattr(
-        "crossprop.tracking.clean_process.CleanProcess", lambda patience: nullcontext(Repeats())
-    )
+    monkeypatch.setattr("crossprop.tracking.promotion.predict_in_subprocess", logged)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["crossprop", *arguments])
@@ -33,24 +26,14 @@ def crossprop(uri, monkeypatch, capsys):
     return run
 
 
-@pytest.fixture
-def good(tmp_path):
-    return make_model(tmp_path / "good", evidence_table(error=5.0))
-
-
-@pytest.fixture
-def bad(tmp_path):
-    return make_model(tmp_path / "bad", evidence_table(error=60.0))
-
-
 def test_promotion_prints_a_line_for_every_gate_and_the_outcome(crossprop, uri, good):
     add_version(uri, good)
     status, out, _ = crossprop("promote", "bulk_modulus", "--by", "ann", "-m", "looks right")
     lines = out.splitlines()
     assert status == 0
-    assert [line[:4] for line in lines[:6]] == ["pass"] * 6
-    assert lines[6].startswith("demo.bulk_modulus version 1 is champion (ann, ")
-    assert lines[6].endswith(": looks right)")
+    assert [line[:4] for line in lines[:7]] == ["pass"] * 7
+    assert lines[7].startswith("demo.bulk_modulus version 1 is champion (ann, ")
+    assert lines[7].endswith(": looks right)")
     assert (
         crossprop("promote", "bulk_modulus")[1]
         == "demo.bulk_modulus version 1 is champion already; nothing to do.\n"
@@ -63,7 +46,7 @@ def test_failed_promotion_ends_with_status_1_and_force_goes_through_with_a_reaso
     status, out, err = crossprop("promote", NAME)
     assert status == 1
     assert out.count("FAIL") == 3
-    assert "version 2 fails 3 of 6 gates: base, champion, coverage. Nothing was moved." in err
+    assert "version 2 fails 3 of 7 gates: base, champion, coverage. Nothing was changed." in err
     assert crossprop("promote", NAME, "--force", "")[0] == 1
     assert aliases_of(uri)["champion"] == "1"
     status, out, _ = crossprop("promote", NAME, "--force", "the only one for hydrides")

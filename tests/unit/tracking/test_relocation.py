@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import sqlite3
 import sys
 
 import pytest
@@ -9,10 +10,9 @@ from registries import NAME, add_version, client_of, evidence_table, make_model
 
 from crossprop import cli
 from crossprop.errors import TrackingError
-from crossprop.tracking.model_files import predictor_folder
-from crossprop.tracking.registry import find_version
+from crossprop.tracking.registry import find_version, predictor_folder
 from crossprop.tracking.runs import ensure_experiment
-from crossprop.tracking.store import prepare_store, relocate, stray_folders
+from crossprop.tracking.store import foreign_folders, prepare_store, relocate
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def checkout(tmp_path, uri, monkeypatch):
     here = f"sqlite:///{root / 'mlflow.db'}"
     prepare_store(here)
     client = client_of(here)
-    number = ensure_experiment(client, here, "demo/bulk_modulus", "")
+    number = ensure_experiment(client, "demo/bulk_modulus", "")
     run = client.create_run(number)
     client.log_text(run.info.run_id, "kept", "note.txt")
     model = make_model(root / "mlruns" / "demo" / "bulk_modulus" / "m-1", evidence_table())
     add_version(here, model, alias="champion")
-    for engine in (client._get_registry_client().store.engine, client._tracking_client.store.engine):
-        engine.dispose()  # the file is moved below
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file is copied alone below
     return root, run.info.run_id
 
 
@@ -55,7 +55,7 @@ def test_moved_checkout_says_so_and_is_repaired(checkout, tmp_path, monkeypatch,
     client = client_of(uri)
     assert client.get_run(run_id).info.artifact_uri.startswith(str(moved))
     assert [f.path for f in client.list_artifacts(run_id)] == ["note.txt"]
-    assert stray_folders(moved / "mlflow.db") == []
+    assert foreign_folders(moved / "mlflow.db") == {}
 
 
 def test_copied_checkout_does_not_write_into_the_one_it_was_copied_from(checkout, tmp_path):
@@ -65,10 +65,10 @@ def test_copied_checkout_does_not_write_into_the_one_it_was_copied_from(checkout
     uri = f"sqlite:///{copy / 'mlflow.db'}"
     with pytest.raises(TrackingError, match=r"is a copy: it still names files in .*checkout/mlruns"):
         prepare_store(uri)
-    (done,) = relocate(copy / "mlflow.db", dry_run=True)
-    assert done.changed["model_versions"] == 1
+    (line,) = relocate(uri, dry_run=True)
+    assert "1 model versions would be changed" in line
     assert predictor_folder(uri, find_version(uri, NAME)).is_relative_to(root)
-    relocate(copy / "mlflow.db")
+    relocate(uri)
     assert predictor_folder(uri, find_version(uri, NAME)).is_relative_to(copy)
     prepare_store(uri)
     original = f"sqlite:///{root / 'mlflow.db'}"
@@ -84,7 +84,7 @@ def test_store_copied_without_its_files_goes_on_with_them_and_is_not_cut_off(che
     prepare_store(uri)
     assert predictor_folder(uri, find_version(uri, NAME)).is_dir()
     with pytest.raises(TrackingError, match=r"does not hold the files of demo\.bulk_modulus version 1"):
-        relocate(alone)
+        relocate(uri)
     assert predictor_folder(uri, find_version(uri, NAME)).is_dir()
 
 
@@ -92,7 +92,7 @@ def test_files_that_are_gone_are_not_taken_for_a_moved_store(checkout):
     root, _ = checkout
     shutil.rmtree(root / "mlruns")
     uri = f"sqlite:///{root / 'mlflow.db'}"
-    with pytest.raises(TrackingError, match="are not whole"):
+    with pytest.raises(TrackingError, match="are incomplete"):
         predictor_folder(uri, find_version(uri, NAME))
     prepare_store(uri)
 
@@ -103,6 +103,6 @@ def test_folder_of_a_similar_name_is_left_alone(checkout, tmp_path):
     add_version(f"sqlite:///{root / 'mlflow.db'}", make_model(other, evidence_table()), alias=None)
     moved = tmp_path / "elsewhere"
     shutil.copytree(root, moved)
-    relocate(moved / "mlflow.db")
     uri = f"sqlite:///{moved / 'mlflow.db'}"
+    relocate(uri)
     assert find_version(uri, NAME, version=2).source == str(other)

@@ -1,0 +1,161 @@
+"""Whether one oxidation state per element can add up to no charge, for many compositions at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossprop.features.element_tables import element_tables
+
+_TOLERANCE = 1e-8
+"""Charge per atom that counts as none: what ``np.isclose(charge, 0)`` allows in matminer."""
+
+_SINGLE_PRECISION_TOLERANCE = 1e-6
+"""The same where fractions went through float32, whose rounding alone leaves 4e-7 charges per atom."""
+
+_MAX_VECTORISED = 4096
+"""Combinations of oxidation states up to which rows are handled in one array."""
+
+_BATCH_VALUES = 1 << 20
+"""Sums held at once in the vectorised search (8 MiB of float64)."""
+
+_UNITS_PER_CHARGE = 10**12
+"""Resolution of the exact integer sums of the search for many combinations."""
+
+_MAX_SUMS = 100_000
+"""Distinct partial sums above which the integer search coarsens its grid."""
+
+
+@dataclass(frozen=True)
+class _StateTable:
+    """Oxidation states arranged for matrix work.
+
+    lowest, highest: shape (86,). only: shape (86,), the state of elements that have a single one, else 0.
+    choosers: column numbers of the elements with several states, by number of states.
+    counts: states of each chooser. states: shape (len(choosers), max count), padded with 0.
+    """
+
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
+    only: NDArray[np.float64]
+    choosers: NDArray[np.intp]
+    counts: NDArray[np.intp]
+    states: NDArray[np.float64]
+
+
+@cache
+def _state_table() -> _StateTable:
+    per_element = element_tables().oxidation_states
+    n_states = np.array([len(states) for states in per_element])
+    choosers = np.array([i for i in np.argsort(n_states, kind="stable") if n_states[i] > 1])
+    padded = np.zeros((choosers.size, n_states.max()))
+    for row, element in enumerate(choosers):
+        padded[row, : n_states[element]] = per_element[element]
+    return _StateTable(
+        lowest=np.array([min(states) for states in per_element]),
+        highest=np.array([max(states) for states in per_element]),
+        only=np.array([states[0] if len(states) == 1 else 0.0 for states in per_element]),
+        choosers=choosers,
+        counts=n_states[choosers],
+        states=padded,
+    )
+
+
+def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell for each composition whether one oxidation state per element can add up to no charge.
+
+    The answer is that of matminer's ``IonProperty(fast=True)`` for the composition written as
+    fractions of one atom, so no integer formula has to be recovered: a charge per atom within 1e-8
+    counts as none. Rows whose values are all representable in single precision are judged within
+    1e-6 instead, so that fractions stored as float32 give the answer of the formula they came from.
+    A composition of one element always counts as possible, as in matminer.
+
+    Rows with more than 4,096 combinations of states are searched by exact integer partial sums.
+    Only if those exceed 100,000 distinct values (dozens of multivalent elements in incommensurate
+    fractions, which no real formula has) the sums are merged on a coarser grid and the tolerance
+    grows with it.
+
+    Args:
+        fractions: Elemental fractions, shape (n, 86), valid rows that sum to 1.
+
+    Returns:
+        Shape (n,), bool.
+
+    Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 ("can form a neutral ionic compound").
+    """
+    table = _state_table()
+    in_single = (fractions.astype(np.float32) == fractions).all(axis=1)
+    tolerance = np.where(in_single, _SINGLE_PRECISION_TOLERANCE, _TOLERANCE)
+    fractions = np.asarray(fractions, dtype=np.float64)
+    possible = (fractions > 0).sum(axis=1) == 1
+    within_reach = (fractions @ table.lowest <= tolerance) & (fractions @ table.highest >= -tolerance)
+    open_rows = np.flatnonzero(within_reach & ~possible)
+    fixed = fractions[open_rows] @ table.only
+    chosen = fractions[open_rows][:, table.choosers]
+    # Columns are ordered by number of states, so rows with as many present elements of each number
+    # of states share one shape of the product of states.
+    sizes = np.unique(table.counts)
+    per_size = np.stack([(chosen[:, table.counts == size] > 0).sum(axis=1) for size in sizes], axis=1)
+    patterns, members = np.unique(per_size, axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        rows = np.flatnonzero(members.ravel() == number)
+        present = np.nonzero(chosen[rows])[1].reshape(rows.size, -1)
+        amounts = np.take_along_axis(chosen[rows], present, axis=1)
+        counts = np.repeat(sizes, pattern)
+        charges = table.states[present] * amounts[:, :, None]
+        where = open_rows[rows]
+        if np.prod(counts.astype(np.float64)) <= _MAX_VECTORISED:
+            possible[where] = _any_neutral(fixed[rows], charges, counts, tolerance[where])
+        else:
+            for i, row in enumerate(where):
+                options = [charges[i, j, :count] for j, count in enumerate(counts)]
+                possible[row] = _neutral_by_partial_sums(
+                    float(fixed[rows[i]]), options, float(tolerance[row])
+                )
+    return possible
+
+
+def _any_neutral(
+    fixed: NDArray[np.float64],
+    charges: NDArray[np.float64],
+    counts: NDArray[np.intp],
+    tolerance: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """All combinations of rows that share ``counts``; ``charges`` has shape (rows, elements, states)."""
+    found = np.empty(fixed.size, dtype=bool)
+    step = max(1, _BATCH_VALUES // int(np.prod(counts, initial=1)))
+    for start in range(0, fixed.size, step):
+        batch = slice(start, start + step)
+        sums = fixed[batch, None]
+        for j, count in enumerate(counts):
+            sums = (sums[:, :, None] + charges[batch, None, j, :count]).reshape(sums.shape[0], -1)
+        found[batch] = (np.abs(sums) <= tolerance[batch, None]).any(axis=1)
+    return found
+
+
+def _neutral_by_partial_sums(
+    fixed: float, options: list[NDArray[np.float64]], tolerance: float, max_sums: int = _MAX_SUMS
+) -> bool:
+    """One row: distinct partial sums, pruned to those that the remaining elements can still balance."""
+    # the widest spans first: what is left to balance shrinks fastest, so most partial sums drop out early
+    steps = sorted(
+        (np.rint(option * _UNITS_PER_CHARGE).astype(np.int64) for option in options), key=np.ptp, reverse=True
+    )
+    lowest_left = [sum(int(s.min()) for s in steps[j + 1 :]) for j in range(len(steps))]
+    highest_left = [sum(int(s.max()) for s in steps[j + 1 :]) for j in range(len(steps))]
+    slack = round(tolerance * _UNITS_PER_CHARGE)
+    grid = 1
+    sums = np.array([round(fixed * _UNITS_PER_CHARGE)], dtype=np.int64)
+    for step, low, high in zip(steps, lowest_left, highest_left, strict=True):
+        sums = np.unique((sums[:, None] + step).ravel())
+        while sums.size > max_sums:
+            grid *= 10
+            slack += grid
+            sums = np.unique(sums // grid * grid)
+        sums = sums[(sums + low <= slack) & (sums + high >= -slack)]
+        if sums.size == 0:
+            return False
+    return bool((np.abs(sums) <= slack).any())

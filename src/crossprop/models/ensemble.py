@@ -1,0 +1,333 @@
+"""A saved model that predicts: the fold models of one ensemble, or of several blended ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import ShapeMismatchError
+from crossprop.features.magpie import physical_attributes
+from crossprop.methods import Representation
+from crossprop.models.fitted import FittedModel
+from crossprop.models.portable import Network
+from crossprop.models.trees import Trees, merged, predict_together
+
+_ROWS_AT_ONCE: Final = 8192
+"""Rows that are worked on together: bounds the memory beyond the result."""
+_FEW: Final = 32
+"""Rows up to which the trees of all members are walked together, and threads share out the other members."""
+_SLACK: Final = 1e-9
+"""Share of the bounds by which a value may miss a range: sums in another order differ by less."""
+
+WITH_ATTRIBUTES: Final = frozenset(
+    {Representation.PHYSICAL_ATTRIBUTES, Representation.COMBINED, Representation.PREDICTED_SOURCES}
+)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A representation that members read.
+
+    Attributes:
+        representation: Which.
+        network: The source network, where it needs one.
+        layer: Layer of the network whose activations are read.
+        digest: Of the network's file: parts of a blend with the same one share its outputs.
+    """
+
+    representation: Representation
+    network: Network | None = field(default=None, compare=False)
+    layer: str = ""
+    digest: str = ""
+
+    def represent(self, small: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+        """Elemental fractions and physical attributes, float32, as the representation, shape (n, width)."""
+        if self.representation is Representation.ELEMENTAL_FRACTIONS:
+            return small
+        if self.representation is Representation.PHYSICAL_ATTRIBUTES:
+            return attributes
+        if self.representation is Representation.ACTIVATIONS:
+            assert self.network is not None
+            return self.network.outputs(small)
+        combined = np.concatenate([small, attributes], axis=1)
+        if self.network is None:
+            return combined
+        return np.concatenate([attributes, self.network.outputs(combined)], axis=1)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A fold model and its part in the whole.
+
+    Attributes:
+        model: The fitted model.
+        source: Number of the representation that it reads.
+        fold: Fold to whose prediction it belongs.
+        weight: Its share in that.
+        cost: What one row costs, roughly: the size of its files.
+    """
+
+    model: FittedModel
+    source: int
+    fold: int
+    weight: float
+    cost: int
+
+    @property
+    def trees(self) -> Trees | None:
+        """Its trees, if that is what it is."""
+        return self.model.body if isinstance(self.model.body, Trees) else None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One member in the order in which they are asked for values within a range.
+
+    Attributes:
+        place: Its place among the members.
+        share: Its share in the prediction.
+        least: What the members after it add to the prediction at least.
+        most: The same at most.
+    """
+
+    place: int
+    share: float
+    least: float
+    most: float
+
+
+class Ensemble:
+    """A saved ensemble or blend; immutable, so that threads may share it.
+
+    Attributes:
+        folder: Where it lies.
+        info: Content of ``model.json``.
+        members: The fold models that count.
+        n_folds: Number of folds.
+        threads: Threads that one prediction uses at most.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        info: Mapping[str, Any],
+        sources: Sequence[Source],
+        members: Sequence[Member],
+        n_folds: int,
+        threads: int,
+    ) -> None:
+        self.folder = folder
+        self.info = info
+        self.n_folds = n_folds
+        self.threads = threads
+        self._sources = sources
+        self._groups = _groups(members)
+        self.members = _with_shared_trees(members, self._groups)
+        self._turns = turns(self.members, n_folds)
+
+    def predict(self, fractions: np.ndarray) -> np.ndarray:
+        """Mean of the folds' predictions, shape (n_samples,), in the property's unit; as :meth:`predict_members`."""
+        mean: np.ndarray = self.predict_members(fractions).mean(axis=0)
+        return mean
+
+    def predict_members(self, fractions: np.ndarray) -> np.ndarray:
+        """Predictions of every fold, shape (n_folds, n_samples), in the property's unit.
+
+        Args:
+            fractions: Elemental fractions, float64, shape (n_samples, 86).
+
+        Raises:
+            ShapeMismatchError: The fractions have another shape.
+            DataError: A row is no composition, and the model reads physical attributes.
+        """
+        fractions = _checked(fractions)
+        predicted = np.zeros((self.n_folds, len(fractions)))
+        for start in range(0, len(fractions), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            features = self._represent(fractions[rows])
+            predicted[:, rows] = self._combined(self._answers(features))
+        return predicted
+
+    def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """Predict the rows whose prediction may lie within a range; the others cost a part of the work, or little.
+
+        Args:
+            fractions: Elemental fractions, float64, shape (n_samples, 86).
+            low: Lower end of the range, in the property's unit; may be infinite.
+            high: Upper end.
+
+        Returns:
+            Numbers of the rows that are left, shape (n_left,), among them all whose prediction lies in the range; and
+            their predictions as :meth:`predict` gives them, same shape.
+        """
+        fractions = _checked(fractions)
+        rows, values = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
+        for start in range(0, len(fractions), _ROWS_AT_ONCE):
+            features = self._represent(fractions[start : start + _ROWS_AT_ONCE])
+
+            def ask(place: int, left: np.ndarray, features: list[np.ndarray] = features) -> np.ndarray:
+                given = features[self.members[place].source]
+                return self._ask(place, given if len(left) == len(given) else given[left])
+
+            left, answers = answers_within(self._turns, len(features[0]), low, high, ask)
+            rows.append(start + left)
+            values.append(self._combined(answers).mean(axis=0))
+        return np.concatenate(rows), np.concatenate(values)
+
+    def _represent(self, fractions: np.ndarray) -> list[np.ndarray]:
+        """Every representation that the members read, float32, shapes (n, width)."""
+        parts = self._map(self._represent_piece, _pieces(fractions, 512))
+        return [np.concatenate(same) if len(same) > 1 else same[0] for same in zip(*parts, strict=True)]
+
+    def _represent_piece(self, fractions: np.ndarray) -> list[np.ndarray]:
+        attributes = small = fractions.astype(np.float32)
+        if any(source.representation in WITH_ATTRIBUTES for source in self._sources):
+            attributes = _attributes_of(fractions.tobytes())
+        return [source.represent(small, attributes) for source in self._sources]
+
+    def _answers(self, features: list[np.ndarray]) -> np.ndarray:
+        """What every member predicts, shape (n_members, n_samples)."""
+        answers = np.empty((len(self.members), len(features[0])))
+        alone = list(range(len(self.members)))
+        if len(features[0]) > _FEW:
+            for place in alone:
+                answers[place] = self._ask(place, features[self.members[place].source])
+            return answers
+        for places in self._groups:
+            group = [self.members[place] for place in places]
+            predicted = predict_together([one.model.body for one in group], features[group[0].source])
+            for place, one, own in zip(places, group, predicted, strict=True):
+                answers[place] = one.model.in_unit(own)
+                alone.remove(place)
+        rest = self._map(lambda i: self.members[i].model.predict(features[self.members[i].source]), alone)
+        for place, answer in zip(alone, rest, strict=True):
+            answers[place] = answer
+        return answers
+
+    def _ask(self, place: int, features: np.ndarray) -> np.ndarray:
+        """What one member predicts."""
+        model = self.members[place].model
+        rows = 256 if isinstance(model.body, Network) else 1024
+        return np.concatenate(self._map(model.predict, _pieces(features, rows)))
+
+    def _map(self, function: Callable[[Item], Result], pieces: Sequence[Item]) -> list[Result]:
+        threads = min(self.threads, len(pieces))
+        if threads <= 1:
+            return [function(piece) for piece in pieces]
+        with ThreadPoolExecutor(threads, thread_name_prefix="crossprop-predict") as pool:
+            return list(pool.map(function, pieces))
+
+    def _combined(self, answers: np.ndarray) -> np.ndarray:
+        """Predictions of the folds from those of the members."""
+        predicted = np.zeros((self.n_folds, answers.shape[1]))
+        for answer, member in zip(answers, self.members, strict=True):
+            predicted[member.fold] += member.weight * answer
+        return predicted
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def turns(members: Sequence[Member], n_folds: int) -> tuple[Turn, ...]:
+    """The members in the order that settles most for its cost, those without bounds first."""
+
+    def settled(place: int) -> float:
+        low, high = members[place].model.bounds
+        return abs(members[place].weight) * (high - low) / max(members[place].cost, 1)
+
+    order, least, most = [], 0.0, 0.0
+    for place in sorted(range(len(members)), key=settled):
+        share = members[place].weight / n_folds
+        order.append(Turn(place, share, least, most))
+        ends = [share * bound for bound in members[place].model.bounds]
+        slack = _SLACK * max(map(abs, ends))
+        least, most = least + min(ends) - slack, most + max(ends) + slack
+    return tuple(order[::-1])
+
+
+def answers_within(
+    order: Sequence[Turn],
+    n: int,
+    low: float,
+    high: float,
+    ask: Callable[[int, NDArray[np.intp]], NDArray[np.float64]],
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Ask member after member about the rows whose value may still lie within a range.
+
+    Args:
+        order: From :func:`turns`.
+        n: Rows.
+        low: Lower end of the range.
+        high: Upper end.
+        ask: Gives a member's answers for some rows.
+
+    Returns:
+        The rows that are left, in their order, and all members' answers for them, shape (n_members, n_left).
+    """
+    left, so_far, slack = np.arange(n), np.zeros(n), np.zeros(n)
+    answers = np.empty((len(order), n))
+    for turn in order:
+        answers[turn.place, left] = found = ask(turn.place, left)
+        so_far, slack = so_far + turn.share * found, slack + _SLACK * np.abs(turn.share * found)
+        # a NaN is never dropped
+        outside = (so_far + turn.most + slack < low) | (so_far + turn.least - slack > high)
+        left, so_far, slack = left[~outside], so_far[~outside], slack[~outside]
+        if not len(left):
+            break
+    return left, answers[:, left]
+
+
+def _groups(members: Sequence[Member]) -> list[list[int]]:
+    """Places of the members whose trees can be walked together: those that read the same representation."""
+    found: dict[int, list[int]] = {}
+    for place, member in enumerate(members):
+        if member.trees is not None:
+            found.setdefault(member.source, []).append(place)
+    return list(found.values())
+
+
+def _with_shared_trees(members: Sequence[Member], groups: Iterable[list[int]]) -> list[Member]:
+    """The members, the trees of each group in one array."""
+    shared = list(members)
+    for places in groups:
+        trees = merged([trees for place in places if (trees := members[place].trees) is not None])
+        for place, own in zip(places, trees, strict=True):
+            shared[place] = replace(members[place], model=replace(members[place].model, body=own))
+    return shared
+
+
+@lru_cache(maxsize=64)
+def _attributes_of(fractions: bytes) -> NDArray[np.float32]:
+    """Physical attributes of the rows in some bytes: models that are asked about the same rows compute them once."""
+    rows = np.frombuffer(fractions).reshape(-1, len(ELEMENTS))
+    attributes = physical_attributes(rows).astype(np.float32)
+    attributes.setflags(write=False)
+    return attributes
+
+
+def _pieces(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Rows in tasks that keep a core busy and stay in its cache; one empty task if there are none."""
+    return [rows[start : start + size] for start in range(0, max(len(rows), 1), size)]
+
+
+def _checked(fractions: np.ndarray) -> np.ndarray:
+    fractions = np.asarray(fractions, dtype=np.float64)
+    if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
+        raise ShapeMismatchError(
+            f"fractions have shape {fractions.shape}; (n_samples, {len(ELEMENTS)}) is needed."
+        )
+    return fractions

@@ -1,0 +1,129 @@
+// Why this number: one prediction with its domain, its model, the model's hold-out and the nearest compositions.
+
+import * as api from "./api.js";
+import { el, icon, show } from "./dom.js";
+import { count, formula, method, number, percent, prediction, significant, unit, unitName } from "./format.js";
+import { parityPlot } from "./parity.js";
+import { title } from "./properties.js";
+
+const NEIGHBOURS = 5;
+const holdouts = new Map();
+
+/** Hold-out of a model version, asked for once. */
+export function holdout(property) {
+  const key = `${property.model} ${property.version}`;
+  if (!holdouts.has(key)) {
+    const asked = api.parity(property.name);
+    holdouts.set(key, asked);
+    asked.catch(() => holdouts.delete(key));
+  }
+  return holdouts.get(key);
+}
+
+function warning(title, words, kind = "note") {
+  return el("span", { class: `flag flag-warn flag-${kind}` }, icon("warn"), el("span", {}, el("b", {}, title), words));
+}
+
+/** Whether the model may know a composition, and what else speaks against relying on a value: icons and words. */
+export function domainFlag(cell, { long = false } = {}) {
+  if (cell.in_domain === false) {
+    return warning("Outside the domain: ", cell.note || "unlike anything in training", "outside");
+  }
+  if (cell.in_domain === true) {
+    const inside = el("span", { class: "flag flag-inside" }, icon("check"), long ? "Inside the training domain" : "in domain");
+    return [inside, cell.note && warning("Beware: ", cell.note)];
+  }
+  return [el("span", { class: "flag" }, "domain not known"), cell.note && warning("Beware: ", cell.note)];
+}
+
+function fact(name, ...value) {
+  return [el("dt", {}, name), el("dd", {}, ...value)];
+}
+
+function facts(property, model) {
+  const coverage = property.coverage;
+  const measured = coverage && Number.isFinite(coverage.measured);
+  return el(
+    "dl",
+    { class: "facts" },
+    ...fact("Model", el("span", { class: "name" }, `${model.model ?? property.model} v${model.version ?? property.version}`)),
+    ...fact("Method", method(model.method ?? property.method)),
+    property.training_rows ? fact("Trained on", count(property.training_rows, "material")) : [],
+    Number.isFinite(property.holdout_mae)
+      ? fact("Hold-out error", `MAE ${significant(property.holdout_mae, 3)} ${unit(property.unit)}${property.holdout_rows ? ` on ${count(property.holdout_rows, "material")}` : ""}`)
+      : [],
+    Number.isFinite(coverage?.stated)
+      ? fact("Interval", `${percent(coverage.stated)} stated${measured ? `, ${percent(coverage.measured)} measured on the hold-out` : ""}`)
+      : [],
+    property.status === "degraded" ? fact("State", el("span", { class: "state state-degraded" }, icon("warn"), property.status_note || "degraded")) : [],
+  );
+}
+
+function neighbourTable(neighbours, property) {
+  if (!neighbours?.length) return el("p", { class: "muted" }, "This model was registered without its training compositions; register it again to see them here.");
+  const same = neighbours[0].distance < 1e-9;
+  const digit = Math.floor(Math.log10(property.holdout_mae || Math.abs(neighbours[0].value) / 100 || 1)) - 1;
+  return [
+    same
+      ? el("p", { class: "known" }, icon("check"), "This composition is in the training set: its known value stands first.")
+      : null,
+    el(
+      "table",
+      { class: "neighbours" },
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Composition"), el("th", { scope: "col" }, unit(property.unit) || "Value"), el("th", { scope: "col" }, "Distance"))),
+      el(
+        "tbody",
+        {},
+        ...neighbours.map((neighbour) =>
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row" }, formula(neighbour.formula)),
+            el("td", {}, number(neighbour.value, digit)),
+            el("td", {}, neighbour.distance < 1e-9 ? "0" : significant(neighbour.distance)),
+          ),
+        ),
+      ),
+    ),
+    el("p", { class: "neighbours-note" }, "Distance: 0 is the same composition, 1 the edge of the training domain."),
+  ];
+}
+
+function waiting(words) {
+  return el("p", { class: "waiting" }, el("span", { class: "spinner", "aria-hidden": "true" }), words);
+}
+
+/**
+ * Show one prediction in `node`; the hold-out and the neighbours follow when they arrive.
+ *
+ * @param what `formula` (text), `property`, `cell` (its prediction), `model` (which gave it).
+ */
+export function showDetail(node, { formula: text, property, cell, model }) {
+  const words = prediction(cell);
+  const plot = el("div", { class: "slot slot-plot" }, waiting("Drawing the hold-out…"));
+  const near = el("div", { class: "slot" }, waiting("Looking for the nearest compositions…"));
+  const share = model.coverage ?? property.coverage?.stated;
+  show(
+    node,
+    el("p", { class: "detail-formula" }, formula(text)),
+    el("h3", { class: "detail-title", id: "detail-title" }, title(property)),
+    el("p", { class: "detail-value" }, el("strong", {}, words.value), ` ${unit(property.unit)}`),
+    words.bounded
+      ? el("p", { class: "detail-interval" }, `${share ? `${percent(share)} interval: ` : "Interval: "}${words.lower} to ${words.upper} ${unitName(property.unit)}`)
+      : null,
+    el("p", { class: "detail-flag" }, domainFlag(cell, { long: true })),
+    el("h4", {}, "How good is the model?"),
+    facts(property, model),
+    plot,
+    el("h4", {}, "Nearest training compositions"),
+    near,
+  );
+  const failed = (slot, words) => (error) => slot.isConnected && show(slot, el("p", { class: "muted" }, `${words} ${error.message}`));
+  holdout(property)
+    .then((data) => show(plot, data.y_true.length ? parityPlot(data, cell, property.holdout_rows) : el("p", { class: "muted" }, "This model was registered without its hold-out; register it again to see it here.")))
+    .catch(failed(plot, "The hold-out cannot be drawn."));
+  api
+    .nearest(text, property.name, NEIGHBOURS)
+    .then((answer) => show(near, neighbourTable(answer.cell?.nearest, property)))
+    .catch(failed(near, "The nearest compositions cannot be shown."));
+}

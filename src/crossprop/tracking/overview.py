@@ -1,0 +1,132 @@
+"""The registered models at a glance: as plain values, as a table for a terminal, and the history of one of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from crossprop.tracking.promotion import changed_by_hand, read_history
+from crossprop.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelInfo, VersionInfo
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def overview_rows(models: list[ModelInfo]) -> list[dict[str, Any]]:
+    """Plain values of every model, for JSON: versions by alias, errors, times, whether the challenger is better."""
+    return [
+        {
+            **{key: getattr(model, key) for key in ("name", "study", "target", "unit")},
+            **{alias: _details(model.holder(alias)) for alias in (CHAMPION, CHALLENGER, PREVIOUS)},
+            "challenger_has_lower_mae": None if (change := _change(model)) is None else change < 0,
+            "champion_moved_by_hand": changed_by_hand(model) is not None,
+            "versions": [v.version for v in model.versions],
+        }
+        for model in models
+    ]
+
+
+def overview_table(models: list[ModelInfo], at: datetime | None = None) -> Table:
+    """A table for a terminal; ages (the champion's, or else the challenger's) are counted to ``at``, or to now."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    at = at or datetime.now(UTC)
+    several = len({model.study for model in models}) > 1
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("target", overflow="fold")
+    for title in ("champion", "MAE", "challenger", "MAE", "unit", "challenger is", "previous", "age"):
+        table.add_column(title, justify="right" if title in ("MAE", "age") else "left")
+    for model in models:
+        champion, challenger, previous = (model.holder(a) for a in (CHAMPION, CHALLENGER, PREVIOUS))
+        shown = champion or challenger
+        table.add_row(
+            escape(model.name if several else model.target),
+            *_short(champion),
+            *(("=", "") if champion and champion == challenger else _short(challenger)),
+            "" if model.unit == "1" else escape(model.unit),
+            _standing(model),
+            f"v{previous.version}" if previous else "–",
+            age(_since(shown), at) if shown else "–",
+        )
+    return table
+
+
+def history_lines(model: ModelInfo) -> list[str]:
+    """Who changed the champion when and why, newest first; a change by hand leaves no record and is named as such."""
+    lines = [
+        f"{e.get('at')}  {e.get('action')}: version {e.get('from') or 'none'} → {e.get('to')}, "
+        f"by {e.get('by')}: {e.get('why')}"
+        for e in reversed(read_history(model))
+    ]
+    champion = model.aliases.get(CHAMPION)
+    if champion and (not lines or changed_by_hand(model)):
+        by_hand = f"The alias 'champion' was moved to version {champion} by hand; who and when is not known."
+        lines.insert(0, by_hand)
+    return lines
+
+
+def age(since: datetime, at: datetime) -> str:
+    """How long ago, in its largest whole unit, e.g. ``"3 d"``."""
+    seconds = max(0.0, (at - since).total_seconds())
+    for size, name in ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {name}"
+    return f"{int(seconds)} s"
+
+
+def _details(version: VersionInfo | None) -> dict[str, Any] | None:
+    if version is None:
+        return None
+    prefix = "crossprop.promotion."
+    promoted = {
+        k: version.tags[prefix + k] for k in ("by", "at", "why", "forced") if prefix + k in version.tags
+    }
+    rows = version.number("n_test")
+    return {
+        "version": version.version,
+        "method": version.method,
+        "holdout_mae": version.holdout_mae,
+        "base_mae": version.number("base_mae"),
+        "holdout_rows": None if rows is None else int(rows),
+        "created": version.created.isoformat(timespec="seconds"),
+        "git_commit": version.tags.get("crossprop.git_commit"),
+        "data_hash": version.tags.get("crossprop.data_hash"),
+        "promotion": {k: v for k, v in promoted.items() if v is not None} or None,
+    }
+
+
+def _since(version: VersionInfo) -> datetime:
+    """When the version became champion as far as is known: promoted, brought back, or else registered."""
+    known = [version.tags.get(f"crossprop.{action}.at") for action in ("promotion", "rollback")]
+    return max([version.created, *(datetime.fromisoformat(at) for at in known if at)])
+
+
+def _short(version: VersionInfo | None) -> tuple[str, str]:
+    """Number and method, and the error on the hold-out."""
+    if version is None:
+        return "–", ""
+    mae = version.holdout_mae
+    return f"v{version.version} {version.method}".strip(), "" if mae is None else f"{mae:.4g}"
+
+
+def _change(model: ModelInfo) -> float | None:
+    """Relative difference of the challenger's error from the champion's; ``None`` where one is not known."""
+    champion, challenger = (model.holder(a) for a in (CHAMPION, CHALLENGER))
+    if not champion or not challenger or champion.holdout_mae is None or challenger.holdout_mae is None:
+        return None
+    return challenger.holdout_mae / champion.holdout_mae - 1 if champion.holdout_mae else 0.0
+
+
+def _standing(model: ModelInfo) -> str:
+    champion, challenger = (model.holder(a) for a in (CHAMPION, CHALLENGER))
+    if challenger is None:
+        return ""
+    if champion is None:
+        return "the first"
+    if champion == challenger:
+        return "champion"
+    change = _change(model)
+    if change is None:
+        return "not comparable"
+    return f"{'lower' if change < 0 else 'higher' if change > 0 else 'equal'} ({change:+.1%})"

@@ -1,0 +1,101 @@
+"""Predictions of a logged model in a fresh process, which shows that it loads elsewhere and gives what was logged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import crossprop
+from crossprop.errors import PromotionError
+
+TIMEOUT_SECONDS = 300.0
+WORKER = Path(__file__).with_name("predict_worker.py")
+_ENVIRONMENT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
+    "KERAS_BACKEND", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "XDG_CACHE_HOME",
+)  # fmt: skip
+"""What of the environment the process sees: nothing that changes what Python imports."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What a model gave in a fresh process for n formulas.
+
+    Attributes:
+        value: Predictions, shape (n,).
+        lower: Lower ends of the intervals, shape (n,).
+        upper: Upper ends, shape (n,).
+        load_seconds: Time to load the model, without starting Python.
+    """
+
+    value: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    load_seconds: float
+
+
+def predict_in_subprocess(
+    model: Path, formulas: Sequence[str], timeout: float = TIMEOUT_SECONDS, *, own_code: bool = False
+) -> Repeated:
+    """Load an MLflow model in a fresh process and predict.
+
+    Args:
+        model: Folder with ``MLmodel``.
+        formulas: Formulas, n of them.
+        timeout: Seconds after which the process is ended.
+        own_code: Run the copy of crossprop in the model, as ``mlflow models serve`` does on a machine without
+            crossprop; else this crossprop, as the service does.
+
+    Raises:
+        PromotionError: The model does not load, ends its process, or takes longer than the timeout.
+    """
+    code = "" if own_code else str(Path(crossprop.__file__).parents[1])
+    answer = _run({"model": str(model.resolve()), "formulas": list(formulas), "code": code}, timeout)
+    if "error" in answer:
+        raise PromotionError(str(answer["error"]))
+    if own_code and not Path(answer["code"]).is_relative_to(model.resolve()):
+        raise PromotionError(f"it runs the code in {answer['code']}, not the copy in the model")
+    value, lower, upper = (np.asarray(answer[k], dtype=float) for k in ("value", "lower", "upper"))
+    return Repeated(value, lower, upper, float(answer["load_seconds"]))
+
+
+def _run(job: dict[str, Any], timeout: float) -> dict[str, Any]:
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.setdefault("OMP_NUM_THREADS", "2")
+    with subprocess.Popen(
+        [sys.executable, "-I", "-B", str(WORKER)],  # -B: no file is written beside the code in a model
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=tempfile.gettempdir(),
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            answer, messages = process.communicate(json.dumps(job), timeout)
+        except subprocess.TimeoutExpired:
+            raise PromotionError(f"the model gave no answer within {timeout:.0f} s and was ended") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # with all that it started
+    if not answer:
+        last = next((line.strip() for line in reversed(messages.splitlines()) if line.strip()), "")
+        raise PromotionError(
+            f"its process ended with status {process.returncode}{': ' * bool(last)}{last[:300]}"
+        )
+    return dict(json.loads(answer))

@@ -1,0 +1,106 @@
+"""Learning from one's own file with pretrained networks, from the command line, with a kill in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop import CrossPropertyRegressor, prepare_sources
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+from crossprop.estimator.budget import EMBEDDED
+from crossprop.estimator.pretrained import SourceRecipe, composition_codes
+
+pytestmark = pytest.mark.slow
+
+TINY = SourceRecipe("tiny", EMBEDDED, EMBEDDED, 1, 400, 0.1)
+KNOWN = ELEMENTS[:14]
+FORMULAS = [f"{a}{p}{b}{4 - p}" for i, a in enumerate(KNOWN) for b in KNOWN[i + 1 :] for p in (1, 3)][:60]
+
+
+def values() -> np.ndarray:
+    return fraction_matrix(FORMULAS) @ np.linspace(0, 30, len(ELEMENTS))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def networks(cache):
+    return prepare_sources(FORMULAS, TINY, cache=cache, workers=2, write=lambda line: None)
+
+
+def test_the_networks_have_seen_none_of_the_rows_and_know_what_they_have_seen(networks, cache):
+    keys = composition_keys(fraction_matrix(FORMULAS))
+    assert not networks.overlap(keys).any()
+    assert 300 < len(networks.seen) <= 400
+    assert (np.diff(networks.seen.astype(object)) > 0).all()
+    assert {path.name for path in networks.folder.iterdir()} >= {"all_sources", *EMBEDDED, "networks.json"}
+    from crossprop.data.catalog import load_catalog
+    from crossprop.data.sources import prepare_source
+
+    known = prepare_source(load_catalog(), EMBEDDED[0], cache, frozenset(keys)).frame["composition"]
+    assert np.isin(networks.seen, composition_codes(known)).all()
+
+
+def test_asked_again_nothing_is_trained(networks, cache):
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in networks.folder.rglob("*") if path.is_file()}
+
+    before = written()
+    assert prepare_sources(FORMULAS, TINY, cache=cache, write=lambda line: None).folder == networks.folder
+    assert written() == before
+
+
+def test_the_estimator_transfers_from_them_in_this_process(networks):
+    estimator = CrossPropertyRegressor(
+        methods=["boost", "boost_sources", "ml_featextr", "blend"], trials=1, folds=2, sources=networks.folder
+    ).fit(FORMULAS, values())
+    sides = dict(zip(estimator.cv_results_["label"], estimator.cv_results_["mean_val_mae"], strict=True))
+    assert sides["boost_sources(all_sources)"] is not None
+    assert sides["base"] > estimator.cv_mae_
+    assert estimator.predict(["LiNa"]).shape == (1,)
+
+
+def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp_path):
+    path, out = tmp_path / "my.csv", tmp_path / "model"
+    pd.DataFrame({"formula": FORMULAS, "hardness": values()}).to_csv(path, index=False)
+    command = [
+        sys.executable, "-m", "crossprop.cli", "fit", str(path), "--target", "hardness", "--out", str(out),
+        "--workers", "2", "--sources", str(networks.folder),
+        "--methods", "ml,boost,boost_sources,resnet_finetune,blend", "--folds", "2",
+    ]  # fmt: skip
+    environment = {**os.environ, "CROSSPROP_CACHE": str(cache)}
+    log = tmp_path / "log.txt"
+    with log.open("w") as stream:
+        child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+        deadline = time.monotonic() + 200
+        while "[3/" not in log.read_text() and time.monotonic() < deadline and child.poll() is None:
+            time.sleep(0.2)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert "[3/" in log.read_text(), log.read_text()
+    assert not out.exists()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on from there" in done.stdout
+    assert "tasks are finished already" in done.stdout
+    report = json.loads((out / "report.json").read_text())
+    assert report["transfer"]["source"] == "all_sources"
+    assert {p.name for p in tmp_path.iterdir()} == {"my.csv", "model", "log.txt"}
+    predicted = subprocess.run(
+        [sys.executable, "-m", "crossprop.cli", "predict", str(out), "LiNa"],
+        capture_output=True, text=True, env=environment, check=True,
+    )  # fmt: skip
+    assert predicted.stdout.startswith("formula,value,lower,upper")
+    assert Path(CrossPropertyRegressor.load(out).model_folder_).is_dir()

@@ -1,0 +1,195 @@
+"""`crossprop data add`, `data remove`, `study new` and `fit` as a user types them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from crossprop.data.catalog import load_catalog
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    """An empty project, without a terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CROSSPROP_CATALOG", raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "conf" / "study").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A file of 40 good rows and one bad one."""
+    path = tmp_path / "mine.csv"
+    rows = [f"Fe{i}O;{i},5" for i in range(1, 41)]
+    path.write_text("formula;Yield strength (MPa)\n" + "\n".join([*rows, "NaCl;12 MPa"]) + "\n")
+    return path
+
+
+TARGET = ("--target", "Yield strength (MPa)")
+ADD = (*TARGET, "--unit", "MPa")
+
+
+@pytest.fixture
+def add(crossprop, mine):
+    """Runs ``crossprop data add`` on the file."""
+    return lambda *options: crossprop("data", "add", mine, *options)
+
+
+def added(project):
+    return load_catalog(project / "own" / "catalog.yaml").property("yield_strength")
+
+
+class Typed(io.StringIO):
+    """A terminal at which these lines are typed."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_file_is_added_listed_studied_and_removed(crossprop, add, tmp_path):
+    status, out, err = add(*ADD)
+    assert (status, err) == (0, "")
+    assert "41 read, 40 kept, 1 dropped" in out
+    assert "line 42: the value '12 MPa' carries a unit" in out
+    assert "crossprop study new yield_strength --target yield_strength" in out
+    assert "git add own/catalog.yaml" in out
+    listed = crossprop("data", "list", "--own").out
+    assert "1 properties, 1 of your own" in listed
+    assert "yield_strength" in listed
+    shown = crossprop("data", "show", "yield_strength").out
+    assert "your own" in shown
+    assert "1 dropped" in shown
+    status, out, _ = crossprop("study", "new", "steel", "--target", "yield_strength", "--tier", "trial")
+    assert status == 0
+    assert "dvc exp run -S study=steel" in out
+    assert (tmp_path / "conf" / "study" / "steel.yaml").is_file()
+    status, _, err = crossprop("data", "remove", "yield_strength")
+    assert status == 1
+    assert "conf/study/steel.yaml" in err
+    (tmp_path / "conf" / "study" / "steel.yaml").unlink()
+    assert crossprop("data", "remove", "yield_strength").status == 0
+    assert crossprop("data", "list", "--own").out.startswith("0 properties")
+
+
+def test_the_unit_is_asked_for(add, monkeypatch):
+    status, _, err = add(*TARGET)
+    assert status == 1
+    assert "the column's name says 'MPa'" in err
+    assert "--unit" in err
+    monkeypatch.setattr("sys.stdin", Typed("\n"))  # the suggested unit is accepted
+    assert "values        1.5 to 40.5 MPa" in add(*TARGET).out
+
+
+@pytest.mark.parametrize("unit", ["none", "", "1"])
+def test_a_pure_number_has_the_unit_1(add, tmp_path, unit):
+    assert add(*TARGET, "--unit", unit).status == 0
+    assert added(tmp_path).unit == "1"
+
+
+def test_strict_refuses_any_bad_row_and_check_adds_nothing(add, tmp_path):
+    status, out, err = add(*ADD, "--strict")
+    assert status == 1
+    assert "line 42" in out
+    assert "--strict allows none" in err
+    status, out, _ = add(*TARGET, "--check")
+    assert status == 0
+    assert "Nothing was added" in out
+    assert not (tmp_path / "own").exists()
+
+
+def test_many_bad_rows_are_dropped_only_with_consent(add, mine, tmp_path, monkeypatch):
+    mine.write_text(mine.read_text() + "Foo;1\nBar;2\nKCl;\n")
+    status, _, err = add(*ADD)
+    assert status == 1
+    assert "4 of 44 rows (9 %) would be dropped" in err
+    assert "--yes" in err
+    monkeypatch.setattr("sys.stdin", Typed("n\n"))
+    assert "Nothing was added" in add(*ADD).err
+    assert not (tmp_path / "own").exists()
+    assert add(*ADD, "--yes").status == 0
+
+
+def test_a_second_time_needs_replace_and_what_was_said_stays(add, mine, tmp_path):
+    assert add(*ADD, "--description", "Strength", "--citation", "we", "--licence", "CC0").status == 0
+    status, _, err = add(*ADD)
+    assert status == 1
+    assert "--replace" in err
+    mine.write_text(mine.read_text().replace("12 MPa", "12"))
+    assert add(*TARGET, "--replace", "--citation", "others").status == 0
+    entry = added(tmp_path)
+    assert (entry.rows, entry.unit, entry.description) == (41, "MPa", "Strength")
+    assert (entry.citation, entry.licence) == ("others", "CC0")
+
+
+def test_names_of_the_built_in_catalogue_are_refused_and_said_already_by_a_check(crossprop, add):
+    status, _, err = add(*ADD, "--name", "band_gap")
+    assert status == 1
+    assert "--name" in err
+    status, out, err = add(*ADD, "--name", "band_gap", "--check")
+    assert status == 0
+    assert "Nothing was added" in out
+    assert "has a property 'band_gap' of its own" in err
+    status, _, err = crossprop("data", "remove", "band_gap")
+    assert status == 1
+    assert "no property of your own" in err
+
+
+def test_outside_of_a_project_a_file_can_be_checked_only(crossprop, add, tmp_path):
+    (tmp_path / "dvc.yaml").unlink()
+    for status, _, err in (add(*ADD), crossprop("data", "remove", "x")):
+        assert status == 1
+        assert "crossprop fit" in err
+    assert add(*ADD, "--check")[0::2] == (0, "")
+
+
+def test_a_dry_run_of_a_study_writes_nothing(crossprop, tmp_path):
+    status, out, _ = crossprop(
+        "study", "new", "s", "--targets", "slme, klu", "--sources", "seebeck_p", "--dry-run"
+    )
+    assert status == 0
+    assert "slme" in out
+    assert "Nothing was written" in out
+    assert not list((tmp_path / "conf" / "study").iterdir())
+
+
+def test_the_unit_that_the_cells_carry_is_offered(crossprop, tmp_path):
+    path = tmp_path / "units.csv"
+    path.write_text("formula,strength\n" + "".join(f"Fe{i}O,{i} MPa\n" for i in range(1, 41)))
+    assert "says 'MPa'" in crossprop("data", "add", path, "--target", "strength").err
+    assert "1 to 40 MPa" in crossprop("data", "add", path, "--target", "strength", "--check").out
+
+
+@pytest.mark.parametrize(
+    ("stopped", "said"),
+    [
+        ("crossprop.estimator.add.add_data", "nothing was added"),
+        ("crossprop.estimator.fit.fit_file", "run the same command to go on"),
+    ],
+)
+def test_an_interruption_is_answered(crossprop, add, mine, monkeypatch, stopped, said):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stopped, stop)
+    status, _, err = add(*ADD) if "add" in said else crossprop("fit", mine, *ADD, "--out", "model")
+    assert status == 130
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--minutes", "0"), "minutes=0.0 is refused"),
+        (("--minutes", "nan"), "minutes=nan is refused"),
+        (("--minutes", "1", "--budget", "quick"), "not both"),
+        (("--methods", "base"), "nothing learns"),
+    ],
+)
+def test_a_fit_that_is_impossible_is_refused(crossprop, mine, options, said):
+    status, _, err = crossprop("fit", mine, *ADD, "--out", "model", *options)
+    assert status == 1
+    assert said in err

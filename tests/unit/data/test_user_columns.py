@@ -1,0 +1,118 @@
+"""One column per element instead of a formula."""
+
+from __future__ import annotations
+
+import pytest
+
+from crossprop.data.compositions import COLUMN, composition_keys, fraction_matrix
+from crossprop.data.user_columns import ElementColumns, element_of, formulas_of
+from crossprop.data.user_rows import read_own_file
+from crossprop.errors import OwnFileError
+
+
+@pytest.mark.parametrize(
+    ("header", "element"),
+    [
+        ("Al", "Al"), (" Ni ", "Ni"), ("Fe (at%)", "Fe"), ("Cr at.%", "Cr"), ("Mo_wt", "Mo"), ("C [wt.-%]", "C"),
+        ("Ti %", "Ti"), ("Hardness", None), ("Xx", None), ("He", None), ("T (K)", None), ("", None), ("Co1", None),
+    ],
+)  # fmt: skip
+def test_a_header_says_its_element(header, element):
+    assert element_of(header) == element
+
+
+def test_weights_become_atoms():
+    formulas, _ = formulas_of(["Fe", "O"], [[69.943, 30.057]], ElementColumns.WEIGHT)
+    assert fraction_matrix(formulas)[0, COLUMN["O"]] == pytest.approx(0.6, abs=1e-4)  # Fe2O3
+
+
+def test_amounts_fractions_and_percents_are_the_same_composition():
+    made, _ = formulas_of(["Al", "Ni"], [[3.0, 1.0], [75.0, 25.0], [75.0, None]], ElementColumns.ATOMIC)
+    assert len({tuple(row) for row in fraction_matrix(made).round(12)}) == 1
+    made, _ = formulas_of(["Al", "Ni"], [[0.75, None], [0.75, 0.25]], ElementColumns.ATOMIC)
+    assert len({tuple(row) for row in fraction_matrix(made).round(12)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ([float("nan"), 1.0], "amount of Al is no number"),
+        ([-1.0, 2.0], "negative"),
+        ([0.0, 0.0], "all amounts are zero"),
+        ([None, None], "one can be"),
+        ([120.0, None], "nothing is left"),
+    ],
+)
+def test_a_row_that_gives_no_composition_says_why(row, reason):
+    formulas, reasons = formulas_of(["Al", "Ni"], [row, [50.0, 50.0]], ElementColumns.ATOMIC)
+    assert formulas[0] == ""
+    assert reason in reasons[0]
+
+
+def test_a_file_is_read_with_an_empty_cell_as_none_of_the_element(tmp_path):
+    path = tmp_path / "alloys.csv"
+    path.write_text("id;Al;Ni;Fe;H\nCo1;25,5;;bal.;1,5\nCo2;10;20;70;2,5\nCo3;x;1;1;3\n")
+    table = read_own_file(path, target="H", element_columns="atomic")
+    assert table.rows["formula"].tolist() == ["Al25.5Fe74.5", "Al10Ni20Fe70"]
+    assert [(p.line, p.kind, p.reason) for p in table.problems] == [
+        (4, "formula", "the amount of Al is no number")
+    ]
+    with pytest.raises(OwnFileError, match="atomic or weight"):
+        read_own_file(path, target="H", element_columns="molar")
+    with pytest.raises(OwnFileError, match="not both"):
+        read_own_file(path, target="H", element_columns="atomic", formula_column="id")
+
+
+def test_columns_of_elements_without_formulas_are_pointed_at(tmp_path):
+    path = tmp_path / "alloys.csv"
+    path.write_text("Al,Ni,Fe,hardness\n25,5,70,1\n10,20,70,2\n")
+    with pytest.raises(OwnFileError, match=r"Al, Ni, Fe are named by elements.*--element-columns atomic"):
+        read_own_file(path, target="hardness")
+
+
+STEEL = "Fe (wt%),C (wt%),Si (wt%),strength\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text, kind):
+        (tmp_path / "steel.csv").write_text(text)
+        return read_own_file(tmp_path / "steel.csv", target="strength", element_columns=kind)
+
+    return read
+
+
+def test_a_header_in_percent_says_what_the_balance_is_to(read):
+    rows = "".join(f"{{}},0.{i:02d},0.2,{i}\n" for i in range(1, 21))
+    balanced = read(STEEL + rows.replace("{}", "bal."), "weight").rows
+    stated = read(
+        STEEL + "".join(f"{99.8 - i / 100:.2f},0.{i:02d},0.2,{i}\n" for i in range(1, 21)), "weight"
+    ).rows
+    assert balanced["composition"].tolist() == stated["composition"].tolist()
+    moles = [99.79 / 55.845, 0.01 / 12.011, 0.2 / 28.0855]
+    found = fraction_matrix(balanced["formula"][:1])[0, [COLUMN[s] for s in ("Fe", "C", "Si")]]
+    assert found == pytest.approx([m / sum(moles) for m in moles], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "kind", "part"),
+    [
+        ("C,Si,Mn,strength", "0.{i:02d},0.2,0.3,{i}", "weight", "neither 1 nor 100"),
+        ("C,Si,Mn,strength", "0.{i:02d},0.2,0.3,{i}", "atomic", "neither 1 nor 100"),
+        ("Fe,C,Si,strength", ",0.{i:02d},0.2,{i}", "weight", "neither 1 nor 100"),
+        ("Fe,C,Si,strength", "bal.,0.{i:02d},0.2,{i}", "weight", "percents or fractions"),
+        ("Fe (wt%),C (wt%),strength", "99.{i:02d},0.5,{i}", "atomic", "weight, not atomic"),
+        ("Fe (at%),C (at%),strength", "99.{i:02d},0.5,{i}", "weight", "atomic, not weight"),
+    ],
+)
+def test_amounts_that_are_no_whole_composition_are_refused(read, header, row, kind, part):
+    with pytest.raises(OwnFileError, match=part):
+        read("\n".join([header, *(row.format(i=i) for i in range(10, 50))]), kind)
+
+
+def test_amounts_of_atoms_may_be_those_of_a_formula(read):
+    table = read("La,Sr,Cu,O,strength\n1.85,0.15,1,4,1\n1.9,0.1,1,4,2\n", "atomic")
+    assert (
+        table.rows["composition"].tolist()
+        == composition_keys(fraction_matrix(["La1.85Sr0.15CuO4", "La1.9Sr0.1CuO4"])).tolist()
+    )

@@ -1,0 +1,287 @@
+"""Every bad row of a file of the user is named with its line and the reason; the others are kept as they are."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from crossprop.data.splits import draw_holdout
+from crossprop.data.user_rows import read_own_file
+from crossprop.data.user_summary import histogram, summarise
+from crossprop.errors import OwnFileError
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text, target="strength", **options):
+        path = tmp_path / "mine.csv"
+        path.write_text(text, encoding="utf-8")
+        return read_own_file(path, target=target, **options)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("formula", "value", "kind", "reason"),
+    [
+        ("", "1", "formula", "the formula is missing"),
+        ("Foo", "1", "formula", "no chemical formula"),
+        ("steel", "1", "formula", "no chemical formula"),
+        ("Fe0O3", "1", "formula", "zero"),
+        ("Fe3+", "1", "formula", "charge"),
+        ("Fe(O", "1", "formula", "open"),
+        ("<b>", "1", "formula", "no chemical formula"),
+        ("3-Mar", "1", "formula", "a spreadsheet destroyed the formula"),
+        ("F" * 500, "1", "formula", "500 characters"),
+        ("HeO", "1", "element", "'He'"),
+        ("Zz2", "1", "element", "'Zz'"),
+        ("NaCl", "", "missing", "the value is missing"),
+        ("NaCl", "NaN", "missing", "the value is missing"),
+        ("NaCl", "n.a.", "missing", "the value is missing"),
+        ("NaCl", "#N/A", "missing", "the value is missing"),
+        ("NaCl", "-", "missing", "the value is missing"),
+        ("NaCl", "inf", "value", "not finite"),
+        ("NaCl", "-Infinity", "value", "not finite"),
+        ("NaCl", "1e999", "value", "not finite"),
+        ("NaCl", "brittle", "value", "no number"),
+        ("NaCl", "12 MPa", "value", "carries a unit: keep 12 alone"),
+        ("NaCl", "12MPa", "value", "carries a unit"),
+        ("NaCl", "12.5 %", "value", "carries a unit"),
+        ("NaCl", "12 kJ/mol", "value", "carries a unit"),
+        ("NaCl", ">12", "value", "is a bound"),
+        ("NaCl", "~12", "value", "is a bound"),
+        ("NaCl", "12-15", "value", "is a range"),
+        ("NaCl", "12 to 15", "value", "is a range"),
+        ("NaCl", "1.2.3", "value", "no number"),
+        ("NaCl", "0x1F", "value", "carries a unit|no number"),
+        ("NaCl", "True", "value", "no number"),
+        ("NaCl", '"1,5"', "value", "decimal comma where the other rows have a point"),
+        ("NaCl", "1,extra,cells", "fields", "5 fields where the header has 3"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line_and_reason(read, formula, value, kind, reason):
+    text = f"nr,formula,strength\n1,KCl,1.25\n2,MgO,2.5\n3,{formula},{value}\n4,CaO,3\n"
+    table = read(text)
+    assert table.rows["formula"].tolist() == ["KCl", "MgO", "CaO"]
+    assert [(p.line, p.kind) for p in table.problems] == [(4, kind)]
+    assert re.search(reason, table.problems[0].reason)
+    assert table.n_read == 4
+
+
+def test_a_short_row_has_no_value(read):
+    table = read("formula,strength\nKCl,1\nMgO\nCaO,2\n")
+    assert [(p.line, p.kind) for p in table.problems] == [(3, "missing")]
+
+
+def test_typeset_formulas_and_spreadsheet_dates_are_repaired_and_said(read):
+    table = read("formula,strength\nFe₂O₃,1\n2-Feb,2\nNaCl\u200b,3\nCuSO4·5H2O,4\n")
+    assert table.rows["formula"].tolist() == ["Fe2O3", "FeB2", "NaCl", "CuSO4·5H2O"]
+    assert not table.problems
+    assert any("2 typeset formulas" in note and "line 2" in note for note in table.notes)
+    assert any("1 spreadsheet dates" in note and "line 3" in note for note in table.notes)
+
+
+def test_repeated_compositions_stay(read):
+    table = read("formula,strength\nNaCl,1\nNa2Cl2,1\nNaCl,5\nMgO,2\n")
+    assert table.rows["composition"].nunique() == 2
+    assert len(table.rows) == 4
+
+
+def test_the_formula_column_is_the_one_that_parses(read):
+    table = read("name,note,stuff,strength\nsteel,ok,Fe3C,1\nbrass,ok,CuZn,2\n")
+    assert (table.formula_column, table.value_column) == ("stuff", "strength")
+
+
+def test_a_telling_name_decides_between_two_columns_of_formulas(read):
+    table = read("element,Formula,strength\nFe,Fe3C,1\nCu,CuZn,2\n")
+    assert table.formula_column == "Formula"
+    assert table.rows["formula"].tolist() == ["Fe3C", "CuZn"]
+
+
+def test_two_columns_of_formulas_are_asked_about_with_examples(read):
+    text = "first,second,strength\nFe,Fe3C,1\nCu,CuZn,2\n"
+    with pytest.raises(OwnFileError, match=r"'first' \(e.g. 'Fe'\), 'second' \(e.g. 'Fe3C'\)"):
+        read(text)
+    assert read(text, formula_column="second").rows["formula"].tolist() == ["Fe3C", "CuZn"]
+
+
+def test_columns_are_found_by_name_whatever_the_case_and_blanks(read):
+    table = read("Formula,Yield  Strength\nFe3C,1\nCuZn,2\n", target="yield_strength")
+    assert table.value_column == "Yield  Strength"
+    with pytest.raises(OwnFileError, match=r"no column 'absent'.*--value-column"):
+        read("formula,a\nFe3C,1\n", value_column="absent")
+    with pytest.raises(OwnFileError, match="cannot hold both"):
+        read("formula,a\nFe3C,1\n", value_column="formula", formula_column="formula")
+
+
+def test_a_split_column_says_which_rows_are_held_out(read):
+    text = "formula,strength,set\nFe3C,1,train\nCuZn,2,TEST\nNaCl,3,maybe\nKCl,4,hold-out\n"
+    table = read(text, split_column="set")
+    assert table.rows["split"].tolist() == ["train", "test", "test"]
+    assert [(p.line, p.kind) for p in table.problems] == [(4, "split")]
+
+
+def test_a_unit_behind_most_of_the_numbers_is_taken_off_and_kept(read):
+    table = read("formula,strength\nFe3C,1 GPa\nCuZn,2 GPa\nNaCl,3\nKCl,4 MPa\nMgO,5 GPa\n")
+    assert (table.rows["value"].tolist(), table.unit) == ([1.0, 2.0, 5.0], "GPa")
+    assert [(p.line, "no unit where most others carry 'GPa'" in p.reason) for p in table.problems] == [
+        (4, True),
+        (5, False),
+    ]
+
+
+def test_a_file_without_a_usable_row_shows_the_first_reasons(read):
+    with pytest.raises(OwnFileError, match=r"None of the 2 rows.*line 2: the value is missing"):
+        read("formula,strength\nFe3C,\nCuZn,?\n")
+
+
+def test_a_row_of_units_below_the_header_is_no_bad_row(read):
+    for first in ("", "-"):
+        table = read(f"formula,strength,T\n{first},[GPa],K\nFe3C,1,300\nCuZn,2,300\n")
+        assert (table.unit, len(table.rows), table.problems) == ("GPa", 2, ())
+        assert any("holds units" in note for note in table.notes)
+    assert len(read("formula,strength\nFe3C,brittle\nCuZn,2\n").problems) == 1
+
+
+def test_a_unit_in_the_header_need_not_be_named(read):
+    for head in ("Strength (GPa)", "strength [GPa]", "strength / GPa"):
+        assert read(f"formula;{head};x (mm)\nFe3C;1,5;3,0\nCuZn;2,5;2,0\n").value_column == head
+    with pytest.raises(
+        OwnFileError, match=r"'strength \(GPa\)', 'strength \(MPa\)'. Choose one with --value-column"
+    ):
+        read("formula,strength (GPa),strength (MPa)\nFe3C,1,2\n")
+
+
+def test_columns_of_one_name_with_the_same_cells_are_one(read):
+    assert read("formula,strength,strength\nFe3C,1,1\nCuZn,2,2\n").rows["value"].tolist() == [1.0, 2.0]
+
+
+def test_numbered_samples_are_no_formulas_beside_a_column_of_them(read):
+    table = read("sample,stuff,strength\nCo1,Fe3C,1\nCo2,CuZn,2\nCo3,NaCl,3\n")
+    assert table.formula_column == "stuff"
+    assert read("sample,strength\nFe,1\nFe,2\n").formula_column == "sample"
+
+
+def test_a_target_that_names_the_formulas_is_told_from_a_file_without_any(read):
+    with pytest.raises(OwnFileError, match="holds formulas, no values"):
+        read("formula,strength\nFe3C,1\nCuZn,2\n", target="formula")
+
+
+@pytest.mark.parametrize("formula", ["LiBr.2H2O", "Ca(NO3)2.4H2O", "NiSO4.6H2O", "CuCl.2NH3"])
+def test_a_dot_that_may_be_that_of_a_hydrate_is_not_read_as_a_decimal(read, formula):
+    table = read(f"formula,strength\nFe3C,1\n{formula},2\nLi0.5H2O,3\n")
+    assert [p.line for p in table.problems] == [3]
+    assert "hydrate" in table.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "formula,strength (GPa)\nFe3C,1\nCuZn,2\n",
+        "formula,strength\nFe3C,1 GPa\nCuZn,2 GPa\n",
+        "formula,strength\n,GPa\nFe3C,1\n",
+    ],
+)
+def test_a_unit_of_the_file_that_contradicts_the_stated_one_is_refused(read, text):
+    with pytest.raises(OwnFileError, match=r"--unit says 'MPa'.*'GPa'"):
+        read(text, unit="MPa")
+    assert len(read(text, unit="GPa").rows)
+
+
+def test_a_column_in_capitals_is_refused(read):
+    names = ["SIC", "INSB", "INP", "INN", "CUINS2", "NBSI2"]
+    with pytest.raises(OwnFileError, match=r"none of the 6 formulas holds a small letter.*'SiC'"):
+        read("formula,strength\n" + "".join(f"{name},{i}\n" for i, name in enumerate(names)))
+    single = ["BN", "KI", "KF", "UO2", "H2O", "BP"]
+    assert len(read("formula,strength\n" + "".join(f"{n},{i}\n" for i, n in enumerate(single))).rows) == 6
+
+
+def test_doubtful_formulas_and_missing_codes_are_notes_of_the_table(read):
+    lines = [f"Fe{i}O3,{-999 if i % 5 == 0 else i}" for i in range(1, 41)]
+    notes = " ".join(read("formula,strength\n" + "\n".join([*lines, "Fe203,3"])).notes)
+    assert "1 doubtful formulas, kept, the first on line 42" in notes
+    assert "8 values are -999" in notes
+
+
+def test_ids_that_begin_with_a_number_sign_are_rows(read):
+    table = read("# made by hand\nid,formula,strength\n#0,Fe3C,1\n1,CuZn,2\n# a remark\n#4,NaCl,3\n")
+    assert table.rows["line"].tolist() == [3, 4, 6]
+
+
+def test_formulas_in_weight_percent_become_amounts_of_atoms(read):
+    table = read("formula,strength\nTi90Al6V4,1\nTi-6Al-4V,2\nFeNi,3\n", amounts="weight")
+    assert table.rows["composition"].tolist() == ["Al:0.1020 Ti:0.8620 V:0.0360"] * 2
+    assert [(p.line, "sum to 2" in p.reason) for p in table.problems] == [(4, True)]
+
+
+def papers(path, rows):
+    path.write_text("formula,K,paper\n" + "".join(f"{f},{v},{p}\n" for f, v, p in rows))
+    return path
+
+
+def test_a_column_of_groups_is_read_and_the_hold_out_drawn_by_it(tmp_path):
+    path = papers(tmp_path / "x.csv", [(f"Fe{i + 1}O", i, f"p{i // 4}") for i in range(80)])
+    table = read_own_file(path, target="K", group_column="paper")
+    held = draw_holdout(table.together)
+    named = table.rows["named_group"].to_numpy()
+    assert 16 <= held.sum() <= 24
+    assert not set(named[held]) & set(named[~held])
+    assert "groups        20 named; the largest has 4 rows (5 %)" in summarise(table, "1", held)
+    assert "drawn by group" in summarise(table, "1", held)
+
+
+def test_a_row_without_a_group_is_bad_and_a_column_serves_one_purpose(tmp_path):
+    path = papers(tmp_path / "x.csv", [("FeO", 1, "p"), ("Fe2O3", 2, ""), ("NaCl", 3, "q")])
+    table = read_own_file(path, target="K", group_column="paper")
+    assert [(p.line, p.kind) for p in table.problems] == [(3, "group")]
+    for options in ({"group_column": "K"}, {"group_column": "formula", "formula_column": "formula"}):
+        with pytest.raises(OwnFileError, match=r"different ones|cannot hold both"):
+            read_own_file(path, target="K", **options)
+
+
+def test_a_block_of_a_third_of_the_rows_is_pointed_at_with_what_holds_it_together(tmp_path):
+    rows = [(f"Fe{i + 1}O", i, f"p{i}") for i in range(40)] + [
+        (f"Fe{i + 1}O", 1, "review") for i in range(0, 40, 2)
+    ]
+    table = read_own_file(papers(tmp_path / "x.csv", rows), target="K", group_column="paper")
+    notes = " ".join(table.notes)
+    assert "40 of 60 rows have to stay together (21 groups that share compositions" in notes
+
+
+def table_of(tmp_path, lines):
+    path = tmp_path / "mine.csv"
+    path.write_text("formula,strength\n" + "\n".join(lines) + "\n")
+    return read_own_file(path, target="strength")
+
+
+def test_the_summary_says_what_was_read(tmp_path):
+    lines = [f"Fe{i}O3,{100 + i}" for i in range(1, 31)] + ["Fe1O3,101", "Fe2O6,777", "KCl,99999", "NaCl,bad"]
+    table = table_of(tmp_path, lines)
+    held = np.zeros(len(table.rows), dtype=bool)
+    held[:5] = True
+    text = summarise(table, "MPa", held)
+    assert "34 read, 33 kept, 1 dropped" in text
+    assert "line 35: the value 'bad' is no number (NaCl | bad)" in text
+    assert "31, 1 of them repeated (3 rows, up to 3 each" in text
+    assert "101 to 99999 MPa, median 116 MPa" in text
+    assert "elements      4: Fe (32), O (32), Cl (1), K (1)" in text
+    assert "2 value(s) far from the others, kept: line 34 (99999), line 33 (777)" in text
+    assert "1 row(s) repeat composition and value of another, kept: line 32" in text
+    assert "28 rows to learn from and 5 to measure on are few" in text
+
+
+def test_many_bad_rows_are_counted_by_kind(tmp_path):
+    table = table_of(tmp_path, [f"Fe{i}O3,{i}" for i in range(1, 21)] + ["Foo,1"] * 7 + ["NaCl,x"] * 8)
+    text = summarise(table, "1", np.arange(20) < 5, most=3)
+    assert text.count("line 2") == 3
+    assert "and 12 more; in all: 7 without a valid formula, 8 with a value that is no number" in text
+
+
+def test_a_line_of_bars_is_as_high_as_the_counts_and_leaves_out_what_is_far_away():
+    bars = histogram(np.array([0.0] * 1 + [1.0] * 4 + [2.0] * 8 + [3.0] * 1))
+    assert bars[0] == bars[-1] != "█"
+    assert bars.count("█") == 1
+    assert len(histogram(np.array([*np.linspace(0, 1, 300), 1e9]))) == 24
+    assert "   " not in histogram(np.array([*np.linspace(0, 1, 300), 1e9]))

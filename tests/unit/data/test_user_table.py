@@ -1,0 +1,306 @@
+"""A file of the user is read whatever its encoding, separator, decimal sign, comments, titles and quotes are."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+
+import numpy as np
+import openpyxl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crossprop.data import user_table
+from crossprop.data.user_rows import read_own_file
+from crossprop.errors import OwnFileError
+
+PLAIN = "formula,strength\nFe2O3,1.5\nNaCl,-2\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="mine.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def values(path, **options):
+    rows = read_own_file(path, target="strength", **options).rows
+    return dict(zip(rows["formula"], rows["value"], strict=True))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN,
+        PLAIN.replace(",", ";"),
+        PLAIN.replace(",", "\t"),
+        PLAIN.replace(",", "|"),
+        PLAIN.replace(",", "   "),
+        PLAIN.replace("\n", "\r\n"),
+        PLAIN.replace("\n", "\r"),
+        PLAIN.rstrip("\n"),
+        PLAIN.replace(",", " , "),
+        PLAIN.encode("utf-8-sig"),
+        PLAIN.encode("utf-16"),
+        PLAIN.encode("utf-16-be"),
+        PLAIN.encode("utf-16-le"),
+        PLAIN.encode("utf-32"),
+        "formula;strength\nFe2O3;1,5\nNaCl;-2\n",
+        'formula,strength\nFe2O3,"1,5"\nNaCl,"-2,0"\n',
+        '"formula","strength"\n"Fe2O3","1.5"\n"NaCl","-2"\n',
+        "sep=;\nformula;strength\nFe2O3;1,5\nNaCl;-2\n",
+        "# made by hand\n# 2024\nformula,strength\nFe2O3,1.5\n# a pause\nNaCl,-2\n\n\n",
+        "# formula,strength\nFe2O3,1.5\nNaCl,-2\n",
+        "Strengths\n\nformula,strength\nFe2O3,1.5\nNaCl,-2\n",
+        "Strengths, 2019,,\nnr,formula,strength,note\n1,Fe2O3,1.5,\n2,NaCl,-2,old\n",
+        'note,formula,strength\n"two\nlines; one, comma",Fe2O3,1.5\n,NaCl,−2\n',
+        "nr;formula;strength;Größe\n1;Fe2O3;1,5;groß\n2;NaCl;-2;klein\n".encode("latin-1"),
+        "strength\tnote\tFormula\n1.5\tµ\tFe2O3\n-2\t\tNaCl\n".encode("cp1252"),
+        "FORMULA,Strength \n Fe2O3 ,1.50e0\nNaCl,-2E+0\n",
+        "formula,strength,,\nFe2O3,1.5,,\nNaCl,-2,,\n",
+    ],
+)
+def test_the_same_rows_come_out_of_every_dialect(write, content):
+    assert values(write(content)) == {"Fe2O3": 1.5, "NaCl": -2.0}
+
+
+def test_the_dialect_is_stated(write):
+    table = read_own_file(write("# x\nformula;strength\nFe2O3;1,5\nNaCl;2\n"), target="strength")
+    assert str(table.dialect) == "UTF-8, separated by semicolons, decimal comma"
+    assert table.dialect.header_line == 2
+    assert any("1 comment line(s) skipped" in note for note in table.notes)
+
+
+def test_lines_are_those_of_the_file_below_comments_titles_and_cells_of_several_lines(write):
+    text = 'Title\nnote,formula,strength\n# c\n"a\nb\nc",Fe2O3,1\n\nx,NaCl,2\ny,KCl,bad\nz,MgO,3\n'
+    table = read_own_file(write(text), target="strength")
+    assert table.rows["line"].tolist() == [4, 8, 10]
+    assert [problem.line for problem in table.problems] == [9]
+
+
+def test_thousands_are_told_from_decimals_by_the_other_values(write):
+    assert values(write('formula,strength\nFe2O3,"1,234.5"\nNaCl,"2,000"\n')) == {
+        "Fe2O3": 1234.5,
+        "NaCl": 2000,
+    }
+    assert values(write("formula;strength\nFe2O3;0,500\nNaCl;2,000\n")) == {"Fe2O3": 0.5, "NaCl": 2.0}
+    assert values(write("formula;strength\nFe2O3;1.234,5\nNaCl;2,000\n")) == {"Fe2O3": 1234.5, "NaCl": 2.0}
+
+
+def test_a_comma_that_nothing_decides_is_asked_about(write):
+    path = write("formula;strength\nFe2O3;1,234\nNaCl;2,345\n")
+    with pytest.raises(OwnFileError, match="--decimal"):
+        values(path)
+    assert values(path, decimal=",") == {"Fe2O3": 1.234, "NaCl": 2.345}
+    assert values(path, decimal=".") == {"Fe2O3": 1234.0, "NaCl": 2345.0}
+
+
+def test_what_the_user_names_is_not_guessed(write):
+    path = write("formula^strength\nFe2O3^1.5\nNaCl^-2\n")
+    assert values(path, delimiter="^") == {"Fe2O3": 1.5, "NaCl": -2.0}
+    with pytest.raises(OwnFileError, match="no encoding"):
+        values(path, encoding="klingon")
+    with pytest.raises(OwnFileError, match="not in utf-8"):
+        values(write("formula,strength\nFe2O3,ü\n".encode("latin-1")), encoding="utf-8")
+    with pytest.raises(OwnFileError, match="sign of decimals"):
+        values(path, decimal=";")
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "is empty"),
+        (b" \n\t\n", "is empty"),
+        (b"\x00\x01\x02\x03" * 200, "binary"),
+        (bytes(range(1, 256)) * 4, "binary"),
+        (b"\x1f\x8b\x08\x00rest", "gzip"),
+        (b"%PDF-1.7 rest", "PDF"),
+        (b"PAR1rest", "parquet"),
+        (b"\xd0\xcf\x11\xe0rest", "old format"),
+        (b"PK\x03\x04rest", "zip"),
+        ('{"formula": ["NaCl"], "strength": [1]}', "JSON"),
+        ('[{"formula": "NaCl"}]', "JSON"),
+        ("<html><table>", "HTML"),
+        ("formula,strength\n", "no rows below it"),
+        ("formula\nFe2O3\nNaCl\n", "one column only"),
+        ("# nothing\n# else\n", "one column only|nothing but comments"),
+        ("Fe2O3,1.5\nNaCl,2\n", "no header"),
+        ("formula,strength,strength\nFe2O3,1,2\n", "2 columns named 'strength'"),
+        ("formula,formula,strength\nFe2O3,NaCl,2\n", "Several columns"),
+        ('formula,strength\n"Fe2O3,1\n' + "NaCl,2\n" * 200, "line 2: a quote is opened"),
+        ("formula,load\nFe2O3,1\n", "no column 'strength'.*'load'"),
+        ("formula,strength\nsteel,1\nbrass,2\n", "No column.*holds chemical formulas"),
+    ],
+)
+def test_what_is_no_table_gives_one_clear_error(write, content, part):
+    with pytest.raises(OwnFileError, match=part):
+        read_own_file(write(content), target="strength")
+
+
+def test_a_missing_file_a_folder_and_a_huge_one_are_refused(tmp_path, write, monkeypatch):
+    with pytest.raises(OwnFileError, match="There is no file"):
+        values(tmp_path / "absent.csv")
+    with pytest.raises(OwnFileError, match="is no file"):
+        values(tmp_path)
+    huge = tmp_path / "huge.csv"
+    with huge.open("wb") as stream:
+        stream.truncate(10 * 2**30)  # a sparse file: ten GiB that take no place
+    with pytest.raises(OwnFileError, match=r"10.0 GiB"):
+        values(huge)
+
+
+def test_a_workbook_without_openpyxl_says_what_to_do(tmp_path, monkeypatch):
+    path = tmp_path / "mine.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(OwnFileError, match="Save the sheet as CSV, or install openpyxl"):
+        values(path)
+
+
+def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (["formula", "strength"], ["Fe2O3", 1.5], ["NaCl", -2]):
+        book.active.append(row)
+    book.create_sheet("empty")
+    path = tmp_path / "mine.xlsx"
+    book.save(path)
+    assert values(path) == {"Fe2O3": 1.5, "NaCl": -2.0}
+    book["empty"].append(["other", "things"])
+    book.save(path)
+    assert values(path) == {"Fe2O3": 1.5, "NaCl": -2.0}  # the other sheet has no such column
+    book["empty"].append(["formula", "strength"])
+    book.save(path)
+    with pytest.raises(OwnFileError, match=r"several sheets.*'Sheet', 'empty'"):
+        values(path)
+    assert values(path, sheet="sheet") == {"Fe2O3": 1.5, "NaCl": -2.0}
+
+
+def test_a_sheet_of_a_text_file_is_refused(write):
+    with pytest.raises(OwnFileError, match="no workbook"):
+        values(write(PLAIN), sheet="first")
+
+
+def test_an_error_cell_at_the_start_of_a_line_is_no_comment():
+    assert user_table.is_comment("# note")
+    assert user_table.is_comment("%% note")
+    assert not user_table.is_comment("#N/A,1,2")
+
+
+@pytest.fixture
+def book():
+    return openpyxl.Workbook()
+
+
+@pytest.fixture
+def read_book(tmp_path):
+    def read(book, **options):
+        book.save(tmp_path / "mine.xlsx")
+        return read_own_file(tmp_path / "mine.xlsx", target="H", **options)
+
+    return read
+
+
+def test_a_cell_merged_over_several_rows_stands_in_each_of_them(book, read_book):
+    sheet = book.active
+    for row in (
+        ["paper", "Formula", "H"],
+        ["p", "NaCl", 1],
+        [None, None, 2],
+        ["q", "KCl", 3],
+        [None, "MgO", 4],
+    ):
+        sheet.append(row)
+    for area in ("A2:A3", "B2:B3", "A4:A5"):
+        sheet.merge_cells(area)
+    table = read_book(book, group_column="paper")
+    assert table.rows["formula"].tolist() == ["NaCl", "NaCl", "KCl", "MgO"]
+    assert table.rows["named_group"].tolist() == ["p", "p", "q", "q"]
+    assert table.rows["line"].tolist() == [2, 3, 4, 5]
+    assert any(note.startswith("3 cell(s) merged over several rows, the first A2:A3") for note in table.notes)
+
+
+def test_a_title_merged_over_columns_is_no_header(book, read_book):
+    for row in (["Our data", None], ["Formula", "H (GPa)"], ["NaCl", 1]):
+        book.active.append(row)
+    book.active.merge_cells("A1:B1")
+    assert read_book(book).rows["value"].tolist() == [1.0]
+
+
+def test_formulas_without_results_are_named(book, read_book):
+    for row in (["formula", "a", "H"], ["NaCl", 1, "=B2*2"], ["KCl", 2, "=B3*2"]):
+        book.active.append(row)
+    with pytest.raises(OwnFileError, match=r"C2 holds the formula '=B2\*2' without a stored result"):
+        read_book(book)
+
+
+QUIET = settings(
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+CELLS = [
+    "Fe2O3",
+    "NaCl",
+    "1.5",
+    "1,5",
+    "1,234",
+    "",
+    "nan",
+    "12 MPa",
+    '"',
+    "#",
+    "\n",
+    ";",
+    ",",
+    "\t",
+    "ü",
+    "2-Feb",
+]
+ROW = st.lists(st.sampled_from(CELLS), max_size=6)
+
+
+def check(path):
+    """A table whose rows are sound and whose lines are each accounted for once, or a refusal."""
+    try:
+        table = read_own_file(path, target="strength")
+    except OwnFileError:
+        return
+    assert np.isfinite(table.rows["value"]).all()
+    lines = [*table.rows["line"], *(problem.line for problem in table.problems)]
+    assert len(set(lines)) == len(lines)
+    assert all(problem.reason for problem in table.problems)
+
+
+@QUIET
+@given(content=st.binary(max_size=300))
+def test_any_bytes(tmp_path, content):
+    (tmp_path / "x.csv").write_bytes(content)
+    check(tmp_path / "x.csv")
+
+
+@QUIET
+@given(tail=st.binary(max_size=200), encoding=st.sampled_from(["utf-8", "utf-16", "cp1252", "utf-16-le"]))
+def test_a_good_beginning_and_any_bytes(tmp_path, tail, encoding):
+    (tmp_path / "x.csv").write_bytes("formula,strength\nNaCl,1\n".encode(encoding) + tail)
+    check(tmp_path / "x.csv")
+
+
+@QUIET
+@given(rows=st.lists(ROW, max_size=12), sign=st.sampled_from([",", ";", "\t", "|", " "]))
+def test_any_cells(tmp_path, rows, sign):
+    text = "\n".join(sign.join(row) for row in [["formula", "strength"], *rows])
+    (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+    check(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    "text", ["formula,strength\n" + "A" * 200_000 + ",1\n", "formula,strength\n" + "," * 200_000]
+)
+def test_very_long_lines(tmp_path, text):
+    (tmp_path / "x.csv").write_text(text)
+    check(tmp_path / "x.csv")

@@ -1,0 +1,18 @@
+"""What several files use: a fit of one method."""
+
+from __future__ import annotations
+
+import pytest
+from made_rows import rows_of
+
+from crossprop import CrossPropertyRegressor
+
+
+@pytest.fixture(scope="session")
+def quick_fit() -> CrossPropertyRegressor:
+    """A fit of one method to 60 rows, a fifth of them held out."""
+    rows = rows_of(60)
+    estimator = CrossPropertyRegressor(
+        methods=["ml"], trials=1, folds=2, holdout=0.2, target="hardness", unit="GPa"
+    )
+    return estimator.fit(rows["formula"], rows["value"])

@@ -1,0 +1,212 @@
+"""Adding a file: what lies in the project afterwards, and that a failure leaves it as it was."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from crossprop.data.catalog import load_catalog
+from crossprop.data.download import blob_id, fetch_files
+from crossprop.data.prepare import prepare_study, prepare_target
+from crossprop.data.sources import prepare_source
+from crossprop.data.user_rows import read_own_file
+from crossprop.errors import DataError, OwnFileError
+from crossprop.estimator import add
+from crossprop.estimator.add import NewProperty, add_data, held_out_rows, refuse_too_few, remove_data
+
+NEW = NewProperty("strength", "MPa", "Strength of steels")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project folder, and beside it a file of 60 good rows and a bad one."""
+    monkeypatch.delenv("CROSSPROP_CATALOG", raising=False)
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    write(tmp_path / "mine.csv", [*(f"Fe{i}O,{i}.25" for i in range(1, 61)), "Foo,1"])
+    return root
+
+
+def write(path, lines, header="formula,strength"):
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+def put(path, key="strength", replace=False, **reading):
+    table = read_own_file(path, target="strength", **reading)
+    new = NewProperty(key, NEW.unit, NEW.description)
+    return add_data(path, table, held_out_rows(path, table), new, replace=replace)
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def prepared(project, key="strength"):
+    fetch_files(load_catalog().property(key).files, project / "raw")
+    return prepare_target(load_catalog(), key, project / "raw").frame
+
+
+def test_a_file_becomes_a_property_that_can_be_prepared(project):
+    path = project.parent / "mine.csv"
+    put(path)
+    entry = load_catalog().property("strength")
+    assert (entry.unit, entry.rows, entry.is_own) == ("MPa", 60, True)
+    assert f"blob {blob_id(path)}" in entry.notes[0]
+    frame = prepared(project)
+    given = {r["formula"]: float(r["strength"]) for r in csv.DictReader(path.open()) if r["formula"] != "Foo"}
+    assert dict(zip(frame["formula"], frame["value"], strict=True)) == given
+    held = frame["split"] == "test"
+    assert held.sum() == 15
+    assert not set(frame.loc[held, "composition"]) & set(frame.loc[~held, "composition"])
+    assert (project / "own" / "strength" / "original.csv").read_bytes() == path.read_bytes()
+    dropped = list(csv.DictReader((project / "own" / "strength" / "dropped.csv").open()))
+    assert [(row["line"], row["kind"]) for row in dropped] == [("62", "formula")]
+
+
+def test_the_same_file_gives_the_same_bytes_also_where_it_is_the_one_that_was_kept(project):
+    put(project.parent / "mine.csv")
+    before = contents(project / "own")
+    put(project.parent / "mine.csv", replace=True)
+    assert contents(project / "own") == before
+    put(project / "own" / "strength" / "original.csv", replace=True)
+    after = contents(project / "own")
+    assert {name for name in before if before[name] != after.pop(name)} == {"catalog.yaml"}  # the file's name
+    assert not after
+
+
+def test_a_name_that_is_taken_is_refused(project):
+    put(project.parent / "mine.csv")
+    before = contents(project / "own")
+    with pytest.raises(OwnFileError, match="--replace"):
+        put(project.parent / "mine.csv")
+    assert contents(project / "own") == before
+
+
+@pytest.mark.parametrize("key", ["strength", "fresh"])
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("shutil.copyfile", OSError(28, "No space left")),
+        ("track", OwnFileError("busy")),
+        ("write_entry", KeyboardInterrupt()),
+    ],
+)
+def test_a_failure_leaves_what_was_there(project, monkeypatch, place, error, key):
+    put(project.parent / "mine.csv")
+    (project / "own" / ".gitignore").write_text("/strength\n")
+    before = contents(project / "own")
+    other = write(project.parent / "other.csv", [f"Ni{i}O,{i}" for i in range(1, 31)])
+
+    def fail(*arguments):
+        raise error
+
+    def track(folder, root):
+        folder.with_name(f"{folder.name}.dvc").write_text("outs: ...")
+        (project / "own" / ".gitignore").write_text(f"/strength\n/{folder.name}\n")
+
+    monkeypatch.setattr(add, "is_tracked_place", lambda *arguments: True)
+    monkeypatch.setattr(add, "track", track)
+    monkeypatch.setattr(f"crossprop.estimator.add.{place}", fail)
+    with pytest.raises(type(error)):
+        put(other, key, replace=True)
+    assert contents(project / "own") == before
+
+
+def test_what_is_removed_is_gone_and_the_rest_stays(project):
+    for key in ("strength", "other"):
+        put(project.parent / "mine.csv", key)
+    remove_data("strength")
+    assert "strength" not in load_catalog().properties
+    assert not (project / "own" / "strength").exists()
+    assert (project / "own" / "other" / "train.csv").is_file()
+    with pytest.raises(DataError, match="yours are: other"):
+        remove_data("strength")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([f"Fe{i}O,{i},a{i}" for i in range(1, 20)], "at least 20 rows of 15 different ones are needed"),
+        ([f"Fe{i % 14 + 1}O,{i},a{i}" for i in range(40)], r"40 usable row\(s\) of 14 group\(s\)"),
+        ([f"Fe{i + 1}O,{i},a{i % 5}" for i in range(80)], "5 group.*another --group-column"),
+        ([f"Fe{i}O,3,a{i}" for i in range(1, 31)], "a constant"),
+        ([f"Fe{i}O,{i},a{i}" for i in range(1, 21)], None),
+    ],
+    ids=["rows", "compositions", "groups", "constant", "enough"],
+)
+def test_too_little_to_learn_from_is_refused_with_the_reason(project, lines, message):
+    path = write(project.parent / "few.csv", lines, "formula,strength,paper")
+    table = read_own_file(path, target="strength", group_column="paper")
+    if message is None:
+        refuse_too_few(path, table)
+        assert held_out_rows(path, table).sum() == 5
+        return
+    with pytest.raises(OwnFileError, match=message):
+        refuse_too_few(path, table)
+
+
+def test_a_split_column_decides_and_has_to_leave_both_sides(project):
+    lines = [f"Fe{i}O,{i},{'test' if i > 25 else 'train'}" for i in range(1, 31)]
+    path = write(project.parent / "split.csv", lines, "formula,strength,set")
+    table = read_own_file(path, target="strength", split_column="set")
+    assert held_out_rows(path, table).tolist() == [False] * 25 + [True] * 5
+    for kind, side in (("training", "train"), ("hold-out", "test")):
+        table.rows["split"] = side
+        with pytest.raises(OwnFileError, match=f"every usable row a {kind} row"):
+            held_out_rows(path, table)
+
+
+def test_a_study_frees_its_sources_of_user_compositions_and_user_data_can_be_a_source(project):
+    put(project.parent / "mine.csv")
+    lines = [*(f"Fe{2 * i}O2,{i}" for i in range(1, 4)), *(f"Ni{i}O,{i}" for i in range(1, 41))]
+    put(write(project.parent / "other.csv", lines), "taught")
+    catalog = load_catalog()
+    fetch_files(catalog.pinned_files(["strength", "taught"]), project / "raw")
+    written = prepare_study(catalog, ["strength"], ["taught"], project / "raw", project / "prepared")
+    target, source = (pd.read_parquet(written[key]) for key in ("strength", "taught"))
+    assert not set(target["composition"]) & set(source["composition"])
+    assert len(source) == 40
+    assert prepare_source(catalog, "taught", project / "raw").frame["composition"].nunique() == 43
+
+
+def test_groups_go_with_the_data_into_the_study(project):
+    lines = [f"Fe{i + 1}O,{i}.25,paper {i // 4}" for i in range(80)] + ["Fe1O,7,review", "Fe9O,7,review"]
+    put(write(project.parent / "grouped.csv", lines, "formula,strength,paper"), group_column="paper")
+    frame = prepared(project)
+    held = frame["split"] == "test"
+    assert held.any()
+    assert not set(frame.loc[held, "group"]) & set(frame.loc[~held, "group"])
+    assert frame["composition"].nunique() == 80
+    assert frame["group"].nunique() == 19  # twenty papers, two of which the review joins
+    prepare_study(load_catalog(), ["strength"], [], project / "raw", project / "prepared")
+    assert (project / "prepared" / "strength.grouped.parquet").is_file()
+
+
+@pytest.mark.slow
+def test_dvc_keeps_the_folder_and_notices_a_change(project):
+    def dvc(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+            check=True,
+        ).stdout
+
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    dvc("init", "--quiet")
+    kept = put(project.parent / "mine.csv")
+    assert [path.name for path in kept] == ["catalog.yaml", "strength.dvc", ".gitignore"]
+    assert "strength" in (project / "own" / ".gitignore").read_text()
+    (project / "own" / "strength" / "train.csv").write_text("formula,value\nNaCl,1\n")
+    assert "own/strength" in dvc("status")
+    remove_data("strength")
+    assert not (project / "own" / "strength.dvc").exists()
+    assert not list((project / "own").glob(".strength*"))

@@ -1,0 +1,171 @@
+"""One file becomes a model folder with its report, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_rows import rows_of, silent, write_csv
+from typer.testing import CliRunner
+
+from crossprop.cli import app
+from crossprop.data.compositions import fraction_matrix
+from crossprop.errors import OwnFileError, StoreError
+from crossprop.estimator.fit import commit_folder, fit_file
+from crossprop.estimator.learn import Settings
+from crossprop.experiments.executor import InlinePool
+from crossprop.inference.predictor import ServedModel
+
+SETTINGS = Settings(
+    target="hardness", unit="GPa", methods=["base", "ml", "boost", "blend"], trials=1, folds=2, holdout=0.2,
+    workers=1, minutes=5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    rows = rows_of(60)
+    rows.loc[4, "formula"] = "Xx3"
+    path, lines = write_csv(folder / "my.csv", rows), []
+    return fit_file(path, SETTINGS, folder / "model", write=lines.append), lines, path
+
+
+def test_the_folder_holds_model_evidence_report_and_data(done):
+    folder = done[2].parent
+    names = {path.name for path in (folder / "model").iterdir()}
+    assert {"model.json", "evidence.parquet", "report.json", "report.md", "data.csv"} <= names
+    assert {path.name for path in folder.iterdir()} == {"my.csv", "model"}  # no draft stays
+    assert len(pd.read_csv(folder / "model" / "data.csv")) == 59
+
+
+def test_the_report_says_what_was_read_and_found(done):
+    report = done[0]
+    assert report == json.loads((done[2].parent / "model" / "report.json").read_text())
+    assert (report["rows"]["read"], report["rows"]["used"]) == (60, 59)
+    assert report["rows"]["training"] + report["rows"]["holdout"] == 59
+    assert [bad["line"] for bad in report["rows"]["left_out"]] == [6]
+    assert report["columns"] == {"formula": "compound", "value": "hardness"}
+    best = report["methods"][0]
+    assert best["label"] == report["winner"]["label"]
+    assert best["cv_mae"] == min(row["cv_mae"] for row in report["methods"] if row["cv_mae"] is not None)
+    figures = best["holdout"]
+    assert figures["mae_low"] <= figures["mae"] <= figures["mae_high"]
+    assert 0 <= report["coverage"]["measured"] <= 1
+    assert report["transfer"] is None
+
+
+def test_the_hold_out_error_of_the_report_is_that_of_the_saved_model(done):
+    folder = done[2].parent / "model"
+    data = pd.read_csv(folder / "data.csv").query("split == 'test'")
+    model = ServedModel.load(folder)
+    values = model.predict(fraction_matrix(data["formula"]), intervals=False).value
+    assert np.abs(values - data["value"]).mean() == pytest.approx(done[0]["winner"]["holdout"]["mae"])
+
+
+def test_what_happened_is_told(done):
+    said = "\n".join(done[1])
+    assert "59 rows of 59 compositions; 'compound' holds formulas, 'hardness' values (GPa)" in said
+    assert "line 6" in said
+    assert "plan: base, ml, boost, blend; 2 folds" in said
+    page = (done[2].parent / "model" / "report.md").read_text()
+    assert f"| {done[0]['winner']['label']} " in page
+    assert "95 % bootstrap interval" in page
+
+
+def test_a_folder_that_holds_something_is_not_touched(done, tmp_path):
+    (tmp_path / "kept.txt").write_text("mine")
+    for replace, message in ((False, "--replace"), (True, "no saved model")):
+        with pytest.raises(StoreError, match=message):
+            fit_file(done[2], SETTINGS, tmp_path, overwrite=replace, write=silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_a_former_model_is_replaced_when_asked_to_and_not_before_the_new_one_is_complete(tmp_path):
+    folder = tmp_path / "model"
+    commit_folder(folder, lambda draft: (draft / "model.json").write_text("old"))
+
+    def fail(draft: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="No space"):
+        commit_folder(folder, fail, replace=True)
+    assert (folder / "model.json").read_text() == "old"
+    commit_folder(folder, lambda draft: (draft / "other").touch(), replace=True)
+    assert [path.name for path in folder.iterdir()] == ["other"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_the_working_folder_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    commit_folder(Path(), lambda draft: (draft / "model.json").touch())
+    assert (tmp_path / "here" / "model.json").is_file()
+
+
+def test_a_fit_that_was_stopped_goes_on_with_what_was_finished(done, tmp_path, monkeypatch):
+    work, finished = InlinePool._outcome, []
+
+    def stopped(self, task):
+        if len(finished) == 4:
+            raise KeyboardInterrupt
+        finished.append(task)
+        return work(self, task)
+
+    monkeypatch.setattr(InlinePool, "_outcome", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit_file(done[2], SETTINGS, tmp_path / "model", write=silent)
+    assert not (tmp_path / "model").exists()
+    repeated = []
+    monkeypatch.setattr(InlinePool, "_outcome", lambda self, task: repeated.append(task) or work(self, task))
+    lines = []
+    again = fit_file(done[2], SETTINGS, tmp_path / "model", write=lines.append)
+    assert any("4 of" in line and "finished already" in line for line in lines)
+    pieces = [
+        # a model that was too cheap to be kept is fitted again once it has won
+        {(t.cell.id, getattr(t, "fold", None)) for t in tasks if not getattr(t, "always_save", False)}
+        for tasks in (finished, repeated)
+    ]
+    assert not pieces[0] & pieces[1]
+    assert again["winner"] == done[0]["winner"]
+
+
+def test_a_given_split_is_kept_and_its_repeats_are_left_out(tmp_path):
+    rows = rows_of(40)
+    rows.loc[0, "formula"] = rows["formula"][39]
+    split = ["train"] * 32 + ["test"] * 8
+    path, lines = write_csv(tmp_path / "my.csv", rows, part=split), []
+    settings = Settings(target="hardness", methods=["ml"], trials=1, folds=2, workers=1)
+    report = fit_file(path, settings, tmp_path / "model", {"split_column": "part"}, write=lines.append)
+    assert (report["rows"]["training"], report["rows"]["holdout"]) == (31, 8)
+    assert any("1 training rows repeat a composition of the hold-out" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("bad", "options", "message"),
+    [
+        (5, {}, "5 of 40 rows .* unusable.*--drop-invalid"),
+        (25, {"drop_invalid": True, "reading": {"formula_column": "compound"}}, "15 usable rows"),
+    ],
+)
+def test_a_file_of_which_too_much_is_unusable_is_refused(tmp_path, bad, options, message):
+    rows = rows_of(40)
+    rows.loc[: bad - 1, "formula"] = "none"
+    with pytest.raises(OwnFileError, match=message):
+        fit_file(write_csv(tmp_path / "my.csv", rows), SETTINGS, tmp_path / "model", write=silent, **options)
+
+
+def test_the_command_fits_and_prints_the_table(tmp_path):
+    path = write_csv(tmp_path / "my.csv", rows_of(40))
+    given = [
+        "fit", str(path), "--target", "hardness", "--unit", "GPa", "--out", str(tmp_path / "model"),
+        "--sources", "none", "--methods", "base,ml", "--folds", "2", "--workers", "1", "--minutes", "0.01",
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "winner" in result.output
+    assert "hold-out MAE" in result.output
+    assert (tmp_path / "model" / "model.json").is_file()

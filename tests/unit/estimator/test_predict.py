@@ -1,0 +1,203 @@
+"""``crossprop predict``: every form of input, a model folder or a registered name."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_rows import rows_of
+from typer.testing import CliRunner
+
+from crossprop.cli import app
+from crossprop.data.formula_list import read_formula_list
+from crossprop.errors import ConfigError, ModelFormatError, OwnFileError, UnknownModelError
+from crossprop.estimator.predict import model_folder, read_pipe
+
+
+@pytest.fixture
+def model(quick_fit):
+    return quick_fit.model_folder_
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSPROP_CACHE", str(tmp_path / "cache"))
+
+    def invoke(*given: object, stdin: str | bytes | None = None):
+        return CliRunner().invoke(app, ["predict", *map(str, given)], input=stdin, catch_exceptions=False)
+
+    return invoke
+
+
+def table(result) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(result.stdout), keep_default_na=False)
+
+
+def test_formulas_are_predicted_in_their_order(run, model):
+    result = run(model, "LiNa", "LiO", "LiNa")
+    made = table(result)
+    assert result.exit_code == 0
+    assert made["formula"].tolist() == ["LiNa", "LiO", "LiNa"]
+    assert made["value"][0] == made["value"][2] != made["value"][1]
+    assert (made["lower"] <= made["value"]).all()
+    assert (made["value"] <= made["upper"]).all()
+
+
+def test_bad_rows_are_named_and_the_rest_is_predicted(run, model):
+    result = run(model, "LiNa", "nonsense!", "LiO")
+    made = table(result)
+    assert result.exit_code == 3
+    assert made["value"][1] == ""
+    assert made["error"][1].startswith("formula 2: ")
+    assert np.isfinite(made["value"].iloc[[0, 2]].astype(float)).all()
+    assert "1 of 3 rows hold no formula" in result.stderr
+
+
+def test_where_no_row_holds_a_formula_all_are_named(run, model):
+    result = run(model, "nonsense!", "?", "--format", "json")
+    assert result.exit_code == 3
+    assert [(row["value"], row["in_domain"], row["note"]) for row in json.loads(result.stdout)] == [
+        (None, None, "")
+    ] * 2
+
+
+def test_a_file_keeps_its_other_columns_and_lines(run, model, tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("name;compound;value\nfirst;LiNa;7\nsecond;?;8\n\nthird;LiO;9\n", encoding="utf-8")
+    out = tmp_path / "out.csv"
+    result = run(model, "--input", path, "--formula-column", "compound", "--output", out)
+    made = pd.read_csv(out, keep_default_na=False)
+    assert result.exit_code == 3
+    assert list(made.columns)[:4] == ["name", "compound", "value_input", "value"]
+    assert made["name"].tolist() == ["first", "second", "third"]
+    assert made["error"][1].startswith("line 3: ")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "json", "csv"])
+def test_the_ending_of_the_output_says_how_it_is_written(run, model, tmp_path, ending):
+    out = tmp_path / f"out.{ending}"
+    assert run(model, "LiNa", "--output", out).exit_code == 0
+    read = {"parquet": pd.read_parquet, "json": pd.read_json, "csv": pd.read_csv}[ending](out)
+    assert np.isfinite(read["value"]).all()
+    assert {path.name for path in tmp_path.iterdir()} <= {out.name, "cache"}
+
+
+def test_an_unknown_ending_is_refused_before_anything_is_read(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"\.xlsx"):
+        run(tmp_path / "no model", "LiNa", "--output", tmp_path / "out.xlsx")
+
+
+def test_the_table_is_for_people(run, model):
+    said = run(model, "LiNa", "?", "--format", "table").stdout
+    assert "hardness (GPa)" in said
+    assert "90 % interval" in said
+    assert "formula 2: " in said
+
+
+LISTS = ["LiNa\nLiO\n", "Formula\nLiNa\nLiO\n", "n,formula\n1,LiNa\n2,LiO\n", '"LiNa"\r\n"LiO"\r\n']
+
+
+@pytest.mark.parametrize("text", LISTS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_pipe_and_a_file_may_hold_lines_or_a_table(run, model, tmp_path, text, encoding):
+    path = tmp_path / "list.csv"
+    path.write_bytes(text.encode(encoding))
+    for result in (run(model, "-", stdin=path.read_bytes()), run(model, "--input", path)):
+        assert result.exit_code == 0
+        made = table(result)
+        assert made.iloc[:, list(made.columns).index("value") - 1].tolist() == ["LiNa", "LiO"]
+
+
+def test_a_pipe_keeps_its_other_columns(run, model):
+    result = run(model, "-", "--formula-column", "what", stdin=b"what;n\nLiNa;1,5\nLiO;2\n")
+    assert table(result)["n"].tolist() == ["1,5", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        ("a,b\n1,x\n", None, "--formula-column"),
+        ("a,b\n1,NaCl\n", "c", "--formula-column"),
+        ("NaCl\nKCl\n", "c", "no column 'c'"),
+        ("\n", None, "empty"),
+        ("formula\n", None, "no formula below"),
+        ("formula,n\n", None, "no row|holds no|only a header|empty"),
+    ],
+)
+def test_a_list_without_formulas_is_refused(tmp_path, text, column, message):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(OwnFileError, match=message):
+        read_formula_list(tmp_path / "list.txt", column)
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas", "lines"),
+    [
+        ("formula\nLiNa\n\nLiO\n", ["LiNa", "LiO"], [2, 4]),
+        ("LiNa\nno formula here\nLiO\n", ["LiNa", "no formula here", "LiO"], [1, 2, 3]),
+        ("formula n\nLiNa 1\nLiO 2\n", ["LiNa", "LiO"], [2, 3]),
+    ],
+)
+def test_no_row_of_a_list_is_lost_and_lines_are_those_of_the_file(tmp_path, text, formulas, lines):
+    (tmp_path / "list.txt").write_text(text)
+    asked = read_formula_list(tmp_path / "list.txt")
+    assert (asked.formulas, list(asked.lines)) == (formulas, lines)
+
+
+def test_a_pipe_that_is_closed_is_refused():
+    with pytest.raises(OwnFileError, match="closed"):
+        read_pipe(None, None)
+
+
+@pytest.mark.parametrize("given", [[], ["LiNa", "--input", "x.csv"]])
+def test_one_kind_of_input_is_needed(run, model, given):
+    with pytest.raises(ConfigError, match="one of them"):
+        run(model, *given)
+
+
+def test_a_folder_has_no_versions(run, model):
+    with pytest.raises(UnknownModelError, match="has no versions"):
+        model_folder(str(model), version="2")
+    with pytest.raises(ConfigError, match="not both"):
+        run(model, "LiNa", "--version", "1", "--alias", "champion")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ModelFormatError, match=r"model\.json"):
+        model_folder(str(tmp_path))
+
+
+def test_many_formulas_are_predicted_in_parts(run, model, monkeypatch):
+    given = [*rows_of(20)["formula"], "?"]
+    whole = table(run(model, *given))
+    monkeypatch.setattr("crossprop.estimator.predict.CHUNK", 7)
+    pd.testing.assert_frame_equal(table(run(model, *given)), whole)
+
+
+def test_columns_of_elements_are_composed_and_kept(run, model, tmp_path):
+    path = tmp_path / "alloys.csv"
+    path.write_text("id,Li,Na\na,50,bal.\nb,x,50\nc,1,1\n")
+    result = run(model, "--input", path, "--element-columns", "atomic", "--format", "csv")
+    rows = table(result)
+    assert result.exit_code == 3
+    assert rows["id"].tolist() == ["a", "b", "c"]
+    assert float(rows["value"].iloc[0]) == pytest.approx(float(rows["value"].iloc[2]))
+    assert rows["error"].iloc[1] == "line 3: the amount of Li is no number"
+    with pytest.raises(OwnFileError, match="atomic or weight"):
+        run(model, "--input", path, "--element-columns", "molar")
+
+
+def test_columns_of_one_name_are_told_apart(run, model, tmp_path):
+    path = tmp_path / "twice.csv"
+    path.write_text("formula,K,K\nLiNa,1,2\n")
+    assert list(table(run(model, "--input", path, "--format", "csv")))[:3] == ["formula", "K", "K_2"]
+
+
+def test_typeset_formulas_are_read_and_doubtful_dots_are_not(run, model):
+    rows = table(run(model, "Li₂O", "Li2O", "LiO.2H2O", "--format", "csv"))
+    assert rows["value"].iloc[0] == rows["value"].iloc[1]
+    assert rows["value"].iloc[2] == ""
+    assert "hydrate" in rows["error"].iloc[2]

@@ -1,0 +1,99 @@
+"""Which source networks may be used for which rows."""
+
+from __future__ import annotations
+
+import pytest
+from made_rows import rows_of, write_networks
+
+from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
+from crossprop.estimator.pretrained import (
+    RECIPES,
+    SourceNetworks,
+    affordable,
+    fallback_of,
+    find_networks,
+    networks_for,
+    prepare_sources,
+)
+
+
+def keys_of(*formulas):
+    return composition_keys(fraction_matrix(formulas)).tolist()
+
+
+def test_a_composition_that_was_seen_is_found_under_any_spelling(tmp_path):
+    networks = SourceNetworks.load(write_networks(tmp_path / "n", ["NaCl", "Fe2O3"]))
+    assert networks.overlap(keys_of("Na2Cl2", "KCl", "Fe4O6")).tolist() == [True, False, True]
+
+
+def test_networks_that_have_seen_a_row_are_refused(tmp_path):
+    networks = SourceNetworks.load(write_networks(tmp_path / "n", ["NaCl", "Fe2O3"]))
+    networks.check_free_of(keys_of("KCl"))
+    with pytest.raises(
+        ConfigError, match=r"trained on 1 of the 2 rows' compositions .*Cl:0\.5000 Na:0\.5000"
+    ):
+        networks.check_free_of(keys_of("KCl", "NaCl"))
+
+
+def test_networks_without_any_composition_overlap_with_nothing(tmp_path):
+    networks = SourceNetworks.load(write_networks(tmp_path / "n", []))
+    assert not networks.overlap(keys_of("NaCl")).any()
+
+
+@pytest.mark.parametrize("changed", [{"format": 99}, {"sources": None}])
+def test_a_folder_of_another_format_is_refused(tmp_path, changed):
+    with pytest.raises(ModelFormatError, match="no source networks"):
+        SourceNetworks.load(write_networks(tmp_path / "n", ["NaCl"], **changed))
+
+
+def test_the_largest_cached_networks_that_have_not_seen_the_rows_are_taken(tmp_path):
+    write_networks(tmp_path / "networks" / "a", ["KCl"], "short")
+    write_networks(tmp_path / "networks" / "b", ["LiF"], "quick")
+    write_networks(tmp_path / "networks" / "c", ["NaCl"], "full")
+    write_networks(tmp_path / "networks" / "damaged", ["LiF"], "full", format=2)
+    assert find_networks(keys_of("NaCl"), tmp_path).recipe == "quick"
+    assert find_networks(keys_of("NaCl", "LiF"), tmp_path).recipe == "short"
+    assert find_networks(keys_of("NaCl", "LiF", "KCl"), tmp_path) is None
+
+
+def test_networks_of_the_fallback_are_the_last_choice_and_spare_no_training(tmp_path, monkeypatch):
+    stand_in = write_networks(tmp_path / "networks" / "x_embedded", ["LiF"], "embedded")
+    assert find_networks(keys_of("NaCl"), tmp_path).folder == stand_in
+    asked = []
+    monkeypatch.setattr(
+        "crossprop.estimator.pretrained._train",
+        lambda folder, job, write: asked.append(write_networks(fallback_of(folder), ["LiF"], "embedded")),
+    )
+    found = networks_for(keys_of("NaCl"), RECIPES[0], cache=tmp_path, write=lambda line: None)
+    assert [found.folder] == asked
+    write_networks(tmp_path / "networks" / "y", ["LiF"], "short")
+    assert find_networks(keys_of("NaCl"), tmp_path).recipe == "short"
+
+
+def test_cached_networks_of_a_larger_recipe_spare_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("crossprop.estimator.pretrained._train", lambda *job: pytest.fail("trained"))
+    folder = write_networks(tmp_path / "networks" / "b", ["LiF"], "quick")
+    lines = []
+    found = networks_for(keys_of("NaCl"), RECIPES[0], cache=tmp_path, write=lines.append)
+    assert found.folder == folder
+    assert "cached" in lines[0]
+
+
+def test_the_recipe_grows_with_the_minutes():
+    assert affordable(0.1) is None
+    assert affordable(None) is RECIPES[-1]
+    order = [RECIPES.index(r) for m in (8, 40, 200) if (r := affordable(m))]
+    assert order == sorted(order)
+
+
+def test_a_failed_training_says_why_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("crossprop.estimator.pretrained.JOB_FILE", "elsewhere.json")
+    with pytest.raises(PretrainingError, match=r"exit status 1.*--sources none"):
+        prepare_sources(rows_of(12)["formula"], cache=tmp_path, write=lambda line: None)
+    assert list((tmp_path / "networks").iterdir()) == []
+
+
+def test_an_unknown_recipe_is_refused(tmp_path):
+    with pytest.raises(PretrainingError, match="short, quick, full"):
+        prepare_sources(["NaCl"], "huge", cache=tmp_path)

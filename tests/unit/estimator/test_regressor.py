@@ -1,0 +1,299 @@
+"""The estimator keeps scikit-learn's conventions where formulas as input allow it."""
+
+from __future__ import annotations
+
+import copy
+import pickle  # noqa: TID251 - what a user's joblib does to an estimator
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_rows import rows_of, write_networks
+from pymatgen.core import Composition
+from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks, get_tags
+
+from crossprop import CrossPropertyRegressor, composition_groups
+from crossprop.errors import ModelFormatError, StoreError
+from crossprop.estimator.pretrained import SourceNetworks
+from crossprop.estimator.regressor import SourceOverlapWarning
+from crossprop.inference.predictor import ServedModel
+
+QUICK = {"methods": ["ml"], "trials": 1, "folds": 2}
+ROWS = rows_of(60)
+FORMULAS, VALUES = ROWS["formula"].tolist(), ROWS["value"].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return CrossPropertyRegressor(
+        methods=["base", "ml", "boost", "blend"], trials=1, folds=2, target="hardness", unit="GPa"
+    ).fit(FORMULAS, VALUES)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_estimator_cloneable,
+        estimator_checks.check_estimator_repr,
+        estimator_checks.check_no_attributes_set_in_init,
+        estimator_checks.check_parameters_default_constructible,
+        estimator_checks.check_get_params_invariance,
+        estimator_checks.check_set_params,
+        estimator_checks.check_mixin_order,
+        estimator_checks.check_valid_tag_types,
+        estimator_checks.check_estimator_tags_renamed,
+        estimator_checks.check_do_not_raise_errors_in_init_or_set_params,
+        estimator_checks.check_estimators_unfitted,
+    ],
+    ids=lambda check: check.__name__,
+)
+def test_it_passes_the_checks_that_need_no_numbers(check):
+    check("CrossPropertyRegressor", CrossPropertyRegressor(**QUICK))
+
+
+def test_it_says_that_it_takes_texts_and_no_matrix():
+    tags = get_tags(CrossPropertyRegressor())
+    assert tags.estimator_type == "regressor"
+    assert tags.input_tags.string
+    assert tags.input_tags.one_d_array
+    assert not tags.input_tags.two_d_array
+    assert tags.target_tags.required
+
+
+def test_the_package_gives_it_without_loading_it():
+    loaded = "print('sklearn' in sys.modules)"
+    code = f"import sys, crossprop; {loaded}; crossprop.CrossPropertyRegressor; {loaded}"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["False", "True"]
+
+
+def test_predictions_are_those_of_the_best_method(fitted):
+    assert fitted.winner_ in fitted.cv_results_["label"]
+    table = pd.DataFrame(fitted.cv_results_).set_index("label")
+    assert table.loc[fitted.winner_, "mean_val_mae"] == fitted.cv_mae_ == table["mean_val_mae"].min()
+    assert fitted.predict(FORMULAS).shape == (60,)
+    assert fitted.score(FORMULAS, VALUES) > 0.3
+    assert fitted.n_features_in_ == 1
+    assert fitted.n_iter_ >= 3
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        FORMULAS[:4],
+        tuple(FORMULAS[:4]),
+        (formula for formula in FORMULAS[:4]),
+        np.array(FORMULAS[:4]),
+        np.array(FORMULAS[:4], dtype=object)[:, None],
+        pd.Series(FORMULAS[:4], index=[7, 7, 1, 0]),
+        pd.DataFrame({"anything": FORMULAS[:4]}),
+        pd.DataFrame({"other": 1, "formula": FORMULAS[:4]}),
+        [[formula] for formula in FORMULAS[:4]],
+        [Composition(formula) for formula in FORMULAS[:4]],
+        pd.Series([Composition(formula).as_dict() for formula in FORMULAS[:4]]),
+        pd.DataFrame([Composition(formula).as_dict() for formula in FORMULAS[:4]]),
+        [f" {formula}\u200b".replace("2", "₂") for formula in FORMULAS[:4]],
+    ],
+    ids=[
+        "list", "tuple", "generator", "array", "column", "series", "table", "named", "rows", "compositions",
+        "dicts", "amounts", "typeset",
+    ],
+)  # fmt: skip
+def test_formulas_may_come_in_any_shape(fitted, given):
+    assert fitted.predict(given) == pytest.approx(fitted.predict(FORMULAS)[:4])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "0 sample"),
+        ("NaCl", r"give \['NaCl'\]"),
+        (5, "Expected a list of formulas"),
+        (np.array(5), r"shape \(\)"),
+        (np.ones((3, 2)), r"shape \(3, 2\)"),
+        (pd.DataFrame({"a": ["NaCl"], "b": ["KCl"]}), "name it 'formula'"),
+        (["NaCl", "no formula", None, 3.0], "3 of 4 rows are no formulas: row 1"),
+        ({"Fe2O3", "LiF"}, "no order"),
+        ({"a": "Fe2O3"}, "no order"),
+        ([{"Fe": -1}], "no formulas"),
+        ([{"Xx": 1}], "no formulas"),
+        ([{"Fe": "much"}], "no formulas"),
+        (pd.DataFrame({"Fe": [1], "O": [-1]}), "amount of O is negative"),
+        (pd.DataFrame({"Fe": [1], "O": ["x"]}), "more than numbers"),
+        (pd.DataFrame({"Fe": [1], "Fe (at%)": [1]}), "several columns of one element"),
+        (pd.DataFrame({"Fe": [1], "T": [1]}), "each named by its element"),
+    ],
+)
+def test_what_is_no_formula_is_a_value_error(fitted, given, message):
+    with pytest.raises(ValueError, match=message):
+        fitted.predict(given)
+
+
+@pytest.mark.parametrize(
+    ("formulas", "values", "message"),
+    [
+        (FORMULAS, VALUES[:-1], "inconsistent numbers of samples"),
+        (FORMULAS, np.where(np.arange(60) == 5, np.nan, VALUES), "NaN"),
+        (FORMULAS, ["much"] * 60, "not compatible with arrays of bytes/strings"),
+        (FORMULAS, np.ones(60), "constant"),
+        (FORMULAS, None, "y is None"),
+        (FORMULAS, np.ones((60, 2)), "1d array"),
+        (FORMULAS[:5], VALUES[:5], "at least 10 compositions"),
+        (FORMULAS[:1], VALUES[:1], "n_samples=1"),
+        (["NaCl"] * 60, VALUES, "1 compositions"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_a_value_error(formulas, values, message):
+    with pytest.raises(ValueError, match=message):
+        CrossPropertyRegressor(**QUICK).fit(formulas, values)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"minutes": 0}, "minutes"),
+        ({"folds": 1}, "folds"),
+        ({"coverage": 1.0}, "coverage"),
+        ({"methods": "best"}, "methods"),
+        ({"methods": ["best"]}, "valid Method"),
+        ({"workers": -1}, "workers"),
+        ({"random_state": "any"}, "seed"),
+    ],
+    ids=str,
+)
+def test_parameters_are_validated_when_it_is_fitted(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        CrossPropertyRegressor(**{**QUICK, **wrong}).fit(FORMULAS, VALUES)
+
+
+def test_a_column_of_values_is_taken_with_a_warning():
+    with pytest.warns(DataConversionWarning):
+        CrossPropertyRegressor(**QUICK).fit(FORMULAS, VALUES[:, None])
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_interval"])
+def test_unfitted_it_predicts_nothing(method):
+    with pytest.raises(NotFittedError):
+        getattr(CrossPropertyRegressor(), method)(FORMULAS)
+
+
+def test_intervals_hold_their_share_of_the_out_of_fold_values(fitted):
+    rows = ServedModel.load(fitted.model_folder_).evidence
+    for coverage in (0.5, 0.8):
+        half = np.diff(fitted.predict_interval(FORMULAS, coverage=coverage), axis=1).max() / 2
+        held = (np.abs(rows["y_true"] - rows["y_pred"]) <= half + 1e-9).mean()
+        assert held == pytest.approx(coverage, abs=0.05)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
+    first, same, other = (
+        clone(CrossPropertyRegressor(**QUICK, random_state=seed)).fit(FORMULAS, VALUES)
+        for seed in (3, np.int64(3), np.random.RandomState(4))
+    )
+    np.testing.assert_array_equal(first.predict(FORMULAS), same.predict(FORMULAS))
+    assert (first.predict(FORMULAS) != other.predict(FORMULAS)).any()
+
+
+def test_copies_predict_the_same_and_outlive_the_original(quick_fit):
+    original = copy.deepcopy(quick_fit)
+    expected, folder = original.predict(FORMULAS[:2]), original.model_folder_
+    sent = pickle.dumps(original)
+    deep = copy.deepcopy(original)
+    del original
+    assert not folder.exists()
+    received = pickle.loads(sent)  # noqa: S301
+    assert len({deep.model_folder_, received.model_folder_, folder}) == 3
+    for estimator in (deep, received):
+        np.testing.assert_array_equal(estimator.predict(FORMULAS[:2]), expected)
+
+
+def test_saved_it_is_an_estimator_and_a_model_folder(fitted, tmp_path):
+    folder = fitted.save(tmp_path / "model")
+    loaded = CrossPropertyRegressor.load(folder)
+    assert loaded.get_params() == fitted.get_params()
+    for name in ("winner_", "cv_mae_", "cv_results_", "n_iter_", "notes_"):
+        assert getattr(loaded, name) == getattr(fitted, name)
+    np.testing.assert_array_equal(loaded.predict_interval(FORMULAS), fitted.predict_interval(FORMULAS))
+    with pytest.raises(StoreError, match="not empty"):
+        fitted.save(folder)
+    fitted.save(folder, replace=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+
+
+def test_what_is_no_plain_value_is_left_out_of_what_is_saved(quick_fit, tmp_path):
+    estimator = copy.deepcopy(quick_fit).set_params(random_state=np.random.RandomState(1), folds=np.int64(2))
+    loaded = CrossPropertyRegressor.load(estimator.save(tmp_path / "model"))
+    assert loaded.random_state == CrossPropertyRegressor().random_state
+    assert loaded.folds == 2
+
+
+def test_a_model_without_the_estimators_note_is_loaded_with_what_it_says_itself(quick_fit, tmp_path):
+    folder = quick_fit.save(tmp_path / "model")
+    (folder / "estimator.json").write_text("{}")
+    with pytest.raises(ModelFormatError, match="Save the estimator again"):
+        CrossPropertyRegressor.load(folder)
+    (folder / "estimator.json").unlink()
+    loaded = CrossPropertyRegressor.load(folder)
+    assert (loaded.target, loaded.unit, loaded.winner_) == ("hardness", "GPa", "ml")
+    np.testing.assert_array_equal(loaded.predict(FORMULAS), quick_fit.predict(FORMULAS))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ModelFormatError):
+        CrossPropertyRegressor.load(tmp_path)
+    with pytest.raises(ModelFormatError, match="no folder"):
+        CrossPropertyRegressor.load(tmp_path / "gone")
+
+
+def test_it_works_in_pipelines_cross_validation_and_grid_search():
+    pipeline = make_pipeline(FunctionTransformer(lambda x: np.asarray(x)), CrossPropertyRegressor(**QUICK))
+    groups = composition_groups(FORMULAS)
+    scores = cross_val_score(pipeline, np.array(FORMULAS), VALUES, cv=GroupKFold(2), groups=groups)
+    assert np.isfinite(scores).all()
+    search = GridSearchCV(
+        CrossPropertyRegressor(**QUICK), {"methods": [["ml"], ["boost"]]}, cv=2, scoring="neg_mean_absolute_error",
+        error_score="raise",
+    )  # fmt: skip
+    search.fit(np.array(FORMULAS), VALUES)
+    assert search.best_params_["methods"] in (["ml"], ["boost"])
+    assert search.best_estimator_.predict(["LiNa"]).shape == (1,)
+
+
+def test_spellings_and_multiples_are_one_group():
+    assert composition_groups(["NaCl", "KCl", "Na2Cl2", "ClNa"]).tolist() == [0, 1, 0, 0]
+
+
+def test_repeated_compositions_stay_together_within_a_fit():
+    estimator = CrossPropertyRegressor(**QUICK).fit([*FORMULAS, *FORMULAS], np.concatenate([VALUES, VALUES]))
+    # k-neighbours or trees that had seen the twin would make no error at all
+    assert estimator.cv_mae_ > 0.05 * np.abs(VALUES - VALUES.mean()).mean()
+
+
+def test_a_hold_out_is_measured_where_one_is_asked_for(quick_fit):
+    assert ServedModel.load(quick_fit.model_folder_).holdout_mae > 0
+
+
+def test_without_networks_auto_says_that_nothing_was_transferred(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSPROP_CACHE", str(tmp_path))
+    with pytest.warns(UserWarning, match="no transfer"):
+        CrossPropertyRegressor(sources="auto", minutes=0.01, folds=2, trials=1).fit(
+            FORMULAS[:20], VALUES[:20]
+        )
+
+
+def test_compositions_that_the_networks_know_are_warned_of(quick_fit, tmp_path):
+    estimator = copy.deepcopy(quick_fit).set_params(sources="auto")
+    estimator.source_networks_ = SourceNetworks.load(write_networks(tmp_path / "n", ["NaCl"]))
+    with pytest.warns(SourceOverlapWarning, match="1 of 2 compositions"):
+        estimator.predict(["Na2Cl2", "KCl"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator.predict(["KCl"])

@@ -1,0 +1,190 @@
+"""Studies for user data: valid for every size, cheaper for less, and never written over another one."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crossprop.config import parse_params
+from crossprop.data.catalog import load_catalog
+from crossprop.data.user_rows import read_own_file
+from crossprop.errors import ConfigError, OwnFileError, UnknownPropertyError
+from crossprop.estimator.add import NewProperty, add_data, held_out_rows
+from crossprop.estimator.budget import PUBLIC, STUDIES, estimate_study, target_seconds
+from crossprop.estimator.study_file import (
+    default_search,
+    explain,
+    plan_study,
+    shards_of,
+    studies_naming,
+    study_values,
+    write_study,
+)
+from crossprop.methods import Side
+
+ROOT = Path(__file__).resolve().parents[3]
+SIZES = (15, 22, 60, 99, 100, 500, 1_200, 1_201, 5_000, 24_000, 100_000)
+SOURCE_ROWS = dict.fromkeys(PUBLIC, 100_000) | {"band_gap": 320_000, "seebeck_p": 9_000}
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """Plans studies in a project with a property `strength` of 60 rows, and a folder for studies."""
+    monkeypatch.delenv("CROSSPROP_CATALOG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.csv"
+    path.write_text("formula,strength\n" + "".join(f"Fe{i}O,{i}.25\n" for i in range(1, 61)))
+    table = read_own_file(path, target="strength")
+    add_data(path, table, held_out_rows(path, table), NewProperty("strength", "MPa", "Strength, of steels"))
+    (tmp_path / "conf" / "study").mkdir(parents=True)
+
+    def plan(name="mine", targets=("strength",), sources=None, **options):
+        return plan_study(load_catalog(), name, targets, sources, tmp_path / "data" / "raw", **options)
+
+    return plan
+
+
+def params_of(*arguments, **options):
+    return parse_params(study_values("mine", *arguments, **options))
+
+
+@pytest.mark.parametrize("tier", STUDIES)
+@pytest.mark.parametrize("rows", SIZES)
+def test_every_tier_is_valid_for_every_size(tier, rows):
+    study = params_of(["a", "b"], {"a": rows, "b": 3_000}, tier=tier).study
+    assert 2 <= study.folds_of("a") <= min(10, rows)
+    assert study.shard_of("a") == study.shard_of("b") == "all"
+    for side in (Side.SCRATCH, Side.TRANSFER):
+        assert any(method.side is side for method in study.methods)
+
+
+@pytest.mark.parametrize("tier", STUDIES)
+@pytest.mark.parametrize("sources", [[], ["seebeck_p"], ["formation_energy", "band_gap", "stability"]])
+def test_any_sources_are_possible(tier, sources):
+    study = params_of(["a"], 300, sources, tier=tier).study
+    assert list(study.sources) == sources
+    assert any(method.side is Side.TRANSFER for method in study.methods) == bool(sources)
+    assert set(study.elemnet_sources) <= set(sources)
+
+
+def test_more_rows_have_fewer_folds_and_few_rows_fewer_trials():
+    assert [params_of(["a"], rows).study.folds for rows in (500, 3_000, 20_000, 100_000)] == [10, 5, 4, 3]
+    few, many = (params_of(["a"], n, tier="full").study.budget for n in (40, 400))
+    assert few.ml_trials < many.ml_trials
+    study = params_of(["a", "b", "c"], {"a": 300, "b": 400, "c": 9_000}).study
+    assert [study.folds_of(t) for t in "abc"] == [10, 10, 4]
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_a_later_tier_costs_more(rows):
+    spent = [
+        estimate_study(params_of(["a"], rows, tier=tier), {"a": rows}, SOURCE_ROWS).total for tier in STUDIES
+    ]
+    assert spent == sorted(spent)
+
+
+def test_many_targets_are_shared_out_among_few_stages():
+    names = [f"t{i}" for i in range(50)]
+    shards = shards_of(names)
+    assert [t for part in shards.values() for t in part] == names
+    assert len(shards) <= 8
+    assert shards_of(names[:8]) == {"all": names[:8]}
+
+
+@pytest.mark.parametrize(
+    ("study", "overrides"), [("jarvis", ("study=jarvis", "tier=quick")), ("transport", ("study=transport",))]
+)
+def test_the_estimate_is_near_what_measured_studies_cost(study, overrides, compose):
+    """`reports/` holds what every cell of these studies has cost, which depends on how busy the machine was."""
+    params = parse_params(compose(*overrides)).study
+    folder = ROOT / "reports" / study
+    with (folder / "targets.csv").open() as file:
+        rows = {r["target"]: int(r["n_train"]) for r in csv.DictReader(file)}
+    with (folder / "runs.csv").open() as file:
+        measured = sum(float(r["tune_seconds"]) + float(r["fit_seconds"]) for r in csv.DictReader(file))
+    estimated = sum(target_seconds(params, target, n) for target, n in rows.items())
+    assert 1 / 2 < estimated / measured < 2
+
+
+def test_search_spaces_are_those_of_the_configuration(compose):
+    assert default_search() == compose()["search"]
+
+
+def test_a_written_study_holds_what_was_planned(planned):
+    study = planned(tier="trial")
+    path = write_study(study)
+    assert path == Path("conf/study/mine.yaml")
+    stated = yaml.safe_load(path.read_text())
+    assert stated == study.values["study"]
+    assert parse_params({"study": stated, "search": default_search()}) == study.params
+    assert study.rows == {"strength": 45}
+    assert stated["title"] == "Strength"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_study_is_not_written_over_another_one(planned):
+    path = write_study(planned(tier="trial"))
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="--replace"):
+        write_study(planned(tier="quick"))
+    assert path.read_bytes() == before
+    write_study(planned(tier="quick"), replace=True)
+    assert path.read_bytes() != before
+
+
+def test_studies_that_name_a_property_are_found(planned):
+    path = write_study(planned())
+    assert studies_naming("strength") == studies_naming("formation_energy") == [path]
+    assert studies_naming("band_gap") == []
+
+
+def test_minutes_choose_the_largest_tier_that_fits(planned):
+    totals = {tier: planned(tier=tier).estimate.total / 60 for tier in STUDIES}
+    for tier, minutes in totals.items():
+        assert planned(minutes=minutes + 0.01).tier == tier
+    with pytest.raises(ConfigError, match="trial, takes about"):
+        planned(minutes=totals["trial"] / 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "part"),
+    [
+        ({"targets": ("strenght",)}, UnknownPropertyError, "Did you mean strength"),
+        ({"targets": ("formation_energy",)}, ConfigError, "is no target"),
+        ({"sources": ("klu",)}, ConfigError, "is no source"),
+        ({"sources": ("strength",)}, ConfigError, "both target and source"),
+        ({"sources": ()}, ConfigError, "crossprop fit"),
+        ({"targets": ()}, ConfigError, "needs a target"),
+        ({"targets": ("strength", "strength")}, ConfigError, "more than once"),
+        ({"name": "My study"}, ConfigError, "no name of a study"),
+        ({"tier": "huge"}, ConfigError, "trial, quick, standard, full"),
+        ({"tier": "quick", "minutes": 5.0}, ConfigError, "not both"),
+    ],
+)
+def test_impossible_studies_are_refused(planned, options, error, part):
+    with pytest.raises(error, match=part):
+        planned(**options)
+
+
+def test_what_a_study_computes_is_said_beforehand(planned):
+    text = explain(planned())
+    assert "strength: 45 rows to learn from, 10 folds" in text
+    assert "formation_energy (freed of the targets' compositions)" in text
+    assert "MB first" in text
+    assert "mostly be noise" in text
+    assert "download" not in explain(planned(tier="trial"))  # its source is installed
+
+
+def test_missing_user_files_are_named_with_what_brings_them_back(planned):
+    Path("own/strength/train.csv").unlink()
+    with pytest.raises(OwnFileError, match="dvc checkout"):
+        planned()
+
+
+def test_built_in_targets_can_be_studied_as_well(planned):
+    study = planned(targets=("slme", "seebeck_n"))
+    assert study.rows["seebeck_n"] == 500
+    assert 2_000 < study.rows["slme"] < 4_000

@@ -1,0 +1,301 @@
+"""The model with its evidence: written beside it, read back, and the same numbers everywhere."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_evidence import made_evidence, write_model
+
+from crossprop.data.compositions import fraction_matrix
+from crossprop.errors import ModelFormatError, ShapeMismatchError, StoreError
+from crossprop.inference.predictor import OUTPUT_COLUMNS, ServedModel, predict_formulas
+from crossprop.models.saved import write_digests
+from crossprop.uncertainty.evidence import complete_results, evidence_of, folder_coverage, write_evidence
+
+FORMULAS = ["FeO", "KI", "Ba2O3", "XeI", "U3Cs"]
+
+
+@pytest.fixture(scope="module")
+def evidence() -> pd.DataFrame:
+    return made_evidence()
+
+
+@pytest.fixture
+def folder(tmp_path, evidence):
+    """A saved model with evidence."""
+    write_model(tmp_path, evidence)
+    write_evidence(tmp_path, evidence)
+    return tmp_path
+
+
+@pytest.fixture
+def model(folder) -> ServedModel:
+    return ServedModel.load(folder)
+
+
+def test_model_of_the_first_format_has_one_width_and_knows_elements_alone(tmp_path, evidence):
+    model = ServedModel.load(write_model(tmp_path, evidence))
+    got = model.predict(fraction_matrix(FORMULAS))
+    assert (got.upper - got.lower).tolist() == [14.0] * 5
+    assert got.in_domain.tolist() == [True, True, True, False, False]
+    assert model.nearest(fraction_matrix(FORMULAS[:2])) == [[], []]
+    assert (model.evidence, model.holdout_mae, model.n_training) == (None, None, 0)
+    assert (model.coverage().stated, model.coverage().share, model.coverage().n) == (0.9, None, 0)
+
+
+def test_evidence_makes_it_a_model_of_the_present_format(folder):
+    info = json.loads((folder / "model.json").read_text())
+    assert info["format"] == 3
+    assert info["interval"]["method"] == "local"
+    assert info["interval"]["growth"] == 1.25
+    assert info["domain"]["quantile"] == 0.98
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "SHA256SUMS",
+        "calibration",
+        "elements.npz",
+        "evidence.parquet",
+        "fold_00",
+        "model.json",
+    ]
+
+
+def test_interval_is_wide_where_the_model_erred_and_notes_say_what_it_does_not_know(model):
+    got = model.predict(fraction_matrix(FORMULAS))
+    assert got.value.tolist() == [50.0] * 5
+    width = got.upper - got.lower
+    assert width[1] > 3 * width[0]
+    assert got.in_domain.tolist() == [True, True, True, False, False]
+    assert got.note[:3] == ["", "", ""]
+    assert got.note[3].startswith("Xe was never seen in training")
+    assert "Cs, U were never seen" in got.note[4]
+    assert "; the nearest training composition, " in got.note[4]
+
+
+def test_model_calibrated_before_intervals_grew_with_the_distance_keeps_its_numbers(folder, evidence):
+    path = folder / "model.json"
+    info = json.loads(path.read_text())
+    del info["interval"]["growth"]
+    info["interval"]["scale"], info["domain"] = 3.0, {"quantile": 0.99, "radius": 0.5}
+    path.write_text(json.dumps(info))
+    write_digests(folder)
+    model = ServedModel.load(folder)
+    fractions = fraction_matrix(["FeO2"])
+    difficulty = model.calibration.difficulty.estimate(
+        np.array([50.0]), model.calibration.around.nearest(fractions, 10)[1]
+    )
+    got = model.predict(fractions)
+    assert got.upper - got.value == pytest.approx(3.0 * difficulty)
+    assert "farther away than 99 % of" in got.note[0]
+    assert "expect larger errors than the interval says" in got.note[0]
+    assert model.with_coverage(0.9).calibration.growth == 0
+
+
+def test_value_beyond_all_known_ones_is_told_and_stays_in_the_domain(folder, evidence):
+    model = ServedModel.load(folder)
+    assert evidence["y_true"].between(30, 70).all()
+    for value, words in (
+        (90.0, "above all 216 known values, at most"),
+        (9.0, "below all 216 known values, at"),
+    ):
+        got = replace(
+            model, predictor=SimpleNamespace(info=model.info, predict=lambda x, v=value: np.full(len(x), v))
+        )
+        got = got.predict(fraction_matrix(["FeO", "XeI"]))
+        assert got.in_domain.tolist() == [True, False]
+        assert got.note[0].startswith(words)
+        assert got.note[0].endswith(" GPa")
+        assert f"; {words}" in got.note[1]
+
+
+def test_what_was_stored_gives_the_numbers_that_were_fitted(folder, evidence):
+    fractions = fraction_matrix(FORMULAS)
+    before = ServedModel.load(folder).predict(fractions)
+    write_evidence(folder, evidence.sample(frac=1, random_state=1))  # the order of the rows does not count
+    after = ServedModel.load(folder).predict(fractions)
+    assert after.lower == pytest.approx(before.lower, rel=1e-9)
+    assert after.note == before.note
+
+
+def test_values_alone_come_without_intervals(model):
+    got = model.predict(fraction_matrix(FORMULAS), intervals=False)
+    assert got.value.tolist() == [50.0] * 5
+    assert (got.lower, got.upper, got.in_domain, got.note) == (None, None, None, None)
+
+
+def test_no_row_gives_empty_arrays(model):
+    got = model.predict(np.zeros((0, 86)))
+    assert (len(got.value), len(got.lower), len(got.in_domain), got.note) == (0, 0, 0, [])
+
+
+def test_fractions_of_another_shape_are_refused(model):
+    with pytest.raises(ShapeMismatchError, match=r"shape \(86,\)"):
+        model.predict(np.ones(86))
+
+
+def test_nearest_are_training_compositions_with_their_values(model, evidence):
+    train = evidence[evidence["split"] == "train"].set_index("formula")
+    known = train.index[0]
+    first, *others = model.nearest(fraction_matrix([known]), 4)[0]
+    assert (first.formula, first.distance) == (known, 0.0)
+    assert first.y_true == pytest.approx(train.loc[known, "y_true"])
+    assert len(others) == 3
+    assert all(other.formula in train.index and other.distance > 0 for other in others)
+    assert model.nearest(fraction_matrix([known]), 0) == [[]]
+
+
+def test_distance_one_is_the_edge_of_the_domain(model):
+    candidates = fraction_matrix(["FeO2", "Fe3I", "Cs", "UI3", "HI", "CsO", "U3Cs", "B2O", "RbI"])
+    nearest = [row[0].distance for row in model.nearest(candidates, 1)]
+    far = ["nearest training composition" in note for note in model.predict(candidates).note]
+    assert [distance > 1 for distance in nearest] == far
+    assert len(set(far)) == 2
+
+
+def test_coverage_is_that_of_the_hold_out(model, evidence):
+    rows = evidence[evidence["split"] == "test"]
+    coverage = model.coverage()
+    judged = model.calibration.judge(rows["y_pred"].to_numpy(), fraction_matrix(rows["formula"]))
+    held = (judged.lower <= rows["y_true"]) & (rows["y_true"] <= judged.upper)
+    assert (coverage.stated, coverage.n) == (0.9, 60)
+    assert coverage.share == pytest.approx(held.mean())
+    errors = (rows["y_true"] - rows["y_pred"]).abs()
+    assert model.holdout_mae == coverage.mae == pytest.approx(errors.mean())
+    outside = np.array([bool(note) for note in judged.notes])
+    assert coverage.flagged == pytest.approx(outside.mean())
+    assert coverage.mae_inside == pytest.approx(errors[~outside].mean())
+    assert model.n_training == 156
+
+
+def test_intervals_of_another_coverage_come_from_the_same_evidence(model, folder, evidence):
+    assert model.with_coverage(0.9).calibration.scale == pytest.approx(model.calibration.scale)
+    half = model.with_coverage(0.5)
+    assert half.calibration.scale < 0.6 * model.calibration.scale
+    assert half.coverage().stated == 0.5
+    assert half.coverage().share == pytest.approx(0.5, abs=0.2)  # of 60 rows
+    for path in ("evidence.parquet", "SHA256SUMS"):
+        (folder / path).unlink()
+    write_model(folder, evidence)
+    with pytest.raises(ModelFormatError, match="saved without evidence"):
+        ServedModel.load(folder).with_coverage(0.5)
+
+
+def test_folder_alone_tells_its_coverage(folder, model, tmp_path):
+    assert folder_coverage(folder) == model.coverage()
+    assert folder_coverage(tmp_path / "elsewhere") is None
+
+
+def test_mlflow_gives_the_same_columns_and_numbers(folder, model):
+    from crossprop.inference.pyfunc import FormulaModel
+
+    served = FormulaModel()
+    served.load_context(SimpleNamespace(artifacts={"predictor": str(folder)}))
+    got = served.predict(None, pd.DataFrame({"formula": FORMULAS}))
+    pd.testing.assert_frame_equal(got, predict_formulas(model, FORMULAS))
+    assert tuple(got.columns) == OUTPUT_COLUMNS
+
+
+def test_threads_may_share_a_model_from_the_first_moment(folder):
+    model = ServedModel.load(folder)
+    fractions = fraction_matrix(FORMULAS)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: model.predict(fractions).lower, range(64)))
+    assert all((answer == answers[0]).all() for answer in answers)
+
+
+def test_evidence_again_leaves_the_same_bytes(folder, evidence):
+    def content():
+        return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before = content()
+    write_evidence(folder, evidence)
+    assert content() == before
+
+
+@pytest.mark.parametrize("name", ["evidence.parquet", "calibration/points.npy", "calibration/axes.npy"])
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_damaged_evidence_is_refused_by_name(folder, name, damage):
+    path = folder / name
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelFormatError, match=name.replace(".", r"\.")):
+        ServedModel.load(folder)
+    write_digests(folder)  # also where the digests are those of the damaged files
+    with pytest.raises(ModelFormatError, match=r"evidence of .* cannot be read|no digest of"):
+        ServedModel.load(folder)
+
+
+def test_points_of_other_compositions_are_refused(folder):
+    points = np.load(folder / "calibration" / "points.npy")
+    np.save(folder / "calibration" / "points.npy", points[:-1])
+    write_digests(folder)
+    with pytest.raises(ModelFormatError, match="155 stored points and 156 training compositions"):
+        ServedModel.load(folder)
+
+
+@pytest.mark.parametrize("column", ["y_true", "y_pred", "y_pred_single"])
+def test_evidence_that_holds_no_numbers_is_refused_and_the_model_left_alone(folder, evidence, column):
+    before = (folder / "model.json").read_bytes()
+    spoilt = evidence.copy()
+    spoilt.loc[3, column] = np.nan
+    with pytest.raises(ModelFormatError, match="no numbers"):
+        write_evidence(folder, spoilt)
+    assert (folder / "model.json").read_bytes() == before
+
+
+def test_evidence_without_training_rows_is_refused(folder, evidence):
+    with pytest.raises(ModelFormatError, match="lacks training rows"):
+        write_evidence(folder, evidence[evidence["split"] == "test"])
+
+
+PREDICTIONS = pd.DataFrame(
+    {
+        "cell": ["other", "won", "won", "won", "won"],
+        "split": ["validation", "validation", "validation", "validation", "test"],
+        "fold": [0, 0, 1, 1, 0],
+        "formula": ["KI", "NaCl", "Cl2Na2", "MgO", "LiF"],
+        "y_true": [9.0, 1.0, 2.0, 3.0, 4.0],
+        "y_pred": [9.0, 1.5, 2.5, 3.5, 4.9],
+        "y_pred_ensemble": [np.nan, np.nan, np.nan, np.nan, 4.2],
+    }
+)
+
+
+def test_evidence_is_out_of_fold_in_training_and_the_folds_mean_on_the_hold_out():
+    rows = evidence_of(PREDICTIONS[PREDICTIONS["cell"] == "won"])
+    assert rows["split"].tolist() == ["train"] * 3 + ["test"]
+    assert rows["y_pred"].tolist() == [1.5, 2.5, 3.5, 4.2]
+    assert rows["y_pred_single"].tolist() == [1.5, 2.5, 3.5, 4.9]
+    assert rows["composition"].iloc[0] == rows["composition"].iloc[1] == "Cl:0.5000 Na:0.5000"
+
+
+def test_finished_results_are_completed_from_the_winners_predictions(tmp_path, evidence):
+    write_model(tmp_path / "model", evidence)
+    PREDICTIONS.to_parquet(tmp_path / "predictions.parquet")
+    (tmp_path / "winners.json").write_text('{"winner": "won"}')
+    assert complete_results(tmp_path) == tmp_path / "model"
+    model = ServedModel.load(tmp_path / "model")
+    assert (model.n_training, model.coverage().n) == (3, 1)
+    assert model.holdout_mae == pytest.approx(0.2)
+    got = model.predict(fraction_matrix(["NaCl"]))
+    assert got.upper - got.value == pytest.approx(
+        [0.9 * 0.5]
+    )  # the fold model of the hold-out is far off the mean
+
+
+def test_target_without_a_winner_has_nothing_to_complete(tmp_path):
+    PREDICTIONS.to_parquet(tmp_path / "predictions.parquet")
+    (tmp_path / "winners.json").write_text('{"winner": null}')
+    assert complete_results(tmp_path) is None
+
+
+def test_folder_without_results_is_named(tmp_path):
+    with pytest.raises(StoreError, match="holds no finished results"):
+        complete_results(tmp_path)

@@ -1,0 +1,294 @@
+"""Ensembles and blends from their folders: they predict what their members predict, and ask no more than needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_ensembles import FRACTIONS, LAYER, fitted, network, write_blend, write_ensemble
+
+import crossprop
+from crossprop.errors import DataError, ShapeMismatchError
+from crossprop.features.element_tables import keep_element_tables
+from crossprop.features.magpie import physical_attributes
+from crossprop.models import ensemble
+from crossprop.models.ensemble import answers_within, available_threads, turns
+from crossprop.models.saved import beside_predictions, load_predictor
+from crossprop.models.transfer import extract_activations
+
+NETWORK_ERROR = 3e-5
+"""Difference from Keras, in deviations of the predictions: sums of float32 in another order, of drawn weights."""
+SMALL = FRACTIONS.astype(np.float32)
+TREES = {
+    "extra_trees": {"n_estimators": 12},
+    "random_forest": {"n_estimators": 7, "max_features": 0.5},
+    "adaboost": {"n_estimators": 9, "max_depth": 4},
+    "hist_gradient_boosting": {"max_iter": 12},
+}
+
+
+def represented(representation, folder):
+    """All rows as members read them, computed with Keras where a network is needed."""
+    attributes = physical_attributes(FRACTIONS).astype(np.float32)
+    combined = np.concatenate([SMALL, attributes], axis=1)
+    if representation == "activations":
+        return extract_activations(network(86, 5), SMALL, [LAYER])[LAYER]
+    if representation == "predicted_sources":
+        scaling = np.load(folder / "scaling.npy")
+        return beside_predictions(combined, network(231, 6, "resnet", outputs=2), scaling)
+    return {
+        "elemental_fractions": SMALL,
+        "physical_attributes": attributes,
+        "combined": combined,
+    }[representation]
+
+
+def written(folder, kinds, representation):
+    """An ensemble of fitted models, and what these predict, shape (n_folds, n_rows)."""
+    members = [
+        fitted(kind, representation, seed, **TREES.get(kind, {})) for seed, kind in enumerate(kinds, 1)
+    ]
+    write_ensemble(folder, members, representation)
+    features = represented(representation, folder)
+    return np.stack([member.predict(features) for member in members])
+
+
+def assert_close(got, expected, tolerance=NETWORK_ERROR):
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= tolerance * expected.std()
+
+
+@pytest.mark.parametrize(
+    ("representation", "kinds"),
+    [
+        ("elemental_fractions", ["elemnet", "ridge", "base"]),
+        ("physical_attributes", ["k_neighbors", "svr", *TREES]),
+        ("combined", ["elemnet", "resnet", "extra_trees"]),
+        ("activations", ["ridge", "resnet", "extra_trees"]),
+        ("predicted_sources", ["hist_gradient_boosting", "resnet", "svr"]),
+    ],
+)
+def test_every_representation_and_kind_of_member_predicts_the_same(
+    representation, kinds, tmp_path, tensorflow
+):
+    expected = written(tmp_path, kinds, representation)
+    predictor = load_predictor(tmp_path, threads=2)
+    assert_close(predictor.predict_members(FRACTIONS), expected)
+    assert_close(predictor.predict(FRACTIONS), expected.mean(axis=0))
+    assert_close(predictor.predict_members(FRACTIONS[:5]), expected[:, :5])  # trees are walked together
+    if not {"elemnet", "resnet"} & set(kinds):
+        assert_close(predictor.predict_members(FRACTIONS), expected, 1e-6)
+
+
+@pytest.fixture(scope="module")
+def blend(tmp_path_factory, tensorflow):
+    """The folder of a blend on four representations, some of whose weights are zero; and the folds' predictions."""
+    folder = tmp_path_factory.mktemp("made") / "model"
+    parts = {
+        "part_00": ("extra_trees", "physical_attributes", [0.5, 0.25]),
+        "part_01": ("elemnet", "elemental_fractions", [0.25, 0.0]),
+        "part_02": ("resnet", "combined", [0.25, 0.25]),
+        "part_03": ("svr", "predicted_sources", [0.0, 0.25]),
+        "part_04": ("hist_gradient_boosting", "predicted_sources", [0.0, 0.25]),
+    }
+    expected = sum(
+        np.array(weights)[:, None] * written(folder / name, [kind, kind], representation)
+        for name, (kind, representation, weights) in parts.items()
+    )
+    shutil.copyfile(folder / "part_03" / "source.keras", folder / "part_04" / "source.keras")
+    return write_blend(folder, {name: weights for name, (*_, weights) in parts.items()}), expected
+
+
+def test_blend_weighs_every_fold_and_loads_no_member_without_weight(blend):
+    folder, expected = blend
+    predictor = load_predictor(folder)
+    assert_close(predictor.predict_members(FRACTIONS), expected)
+    assert len(predictor.members) == 7
+    assert len({member.source for member in predictor.members}) == 4, "two parts read the same representation"
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 33, 120])
+def test_number_of_rows_and_threads_does_not_matter(blend, rows, monkeypatch):
+    monkeypatch.setattr(ensemble, "_ROWS_AT_ONCE", 50)
+    folder, expected = blend
+    for threads in (1, 3):
+        got = load_predictor(folder, threads=threads).predict_members(FRACTIONS[:rows])
+        assert got.shape == (2, rows)
+        np.testing.assert_allclose(got, expected[:, :rows], atol=NETWORK_ERROR * expected.std())
+
+
+def test_threads_that_share_a_predictor_get_the_same_answers(blend):
+    predictor = load_predictor(blend[0], threads=2)
+    expected, answers = predictor.predict(FRACTIONS), {}
+
+    def ask(number):
+        answers[number] = predictor.predict(FRACTIONS[number::7])
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(7):
+        np.testing.assert_allclose(answers[number], expected[number::7], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(86,), (3, 85), (2, 3, 86)])
+def test_fractions_of_another_shape_are_refused(blend, shape):
+    with pytest.raises(ShapeMismatchError, match=r"\(n_samples, 86\) is needed"):
+        load_predictor(blend[0]).predict(np.zeros(shape))
+
+
+def test_row_that_is_no_composition_is_refused_in_every_thread(blend):
+    rows = np.tile(FRACTIONS, (20, 1))
+    rows[1000] = np.nan
+    with pytest.raises(DataError, match="NaN"):
+        load_predictor(blend[0], threads=3).predict(rows)
+
+
+def test_no_thread_is_refused(blend):
+    assert available_threads() >= 1
+    with pytest.raises(DataError, match="threads is 0"):
+        load_predictor(blend[0], threads=0)
+
+
+def test_models_that_are_asked_about_the_same_rows_compute_their_attributes_once(blend, monkeypatch):
+    computed = []
+
+    def attributes(fractions):
+        computed.append(len(fractions))
+        return physical_attributes(fractions)
+
+    monkeypatch.setattr(ensemble, "physical_attributes", attributes)
+    rows = FRACTIONS[::-1][:40].copy()
+    one, other = load_predictor(blend[0]), load_predictor(blend[0])
+    expected = one.predict(rows)
+    assert np.array_equal(other.predict(rows.copy()), expected)
+    assert computed == [40]
+    rows[0] = FRACTIONS[0]
+    assert not np.array_equal(other.predict(rows), expected)
+    assert computed == [40, 40]
+
+
+def test_nothing_heavy_is_imported_to_predict(blend):
+    folder, expected = blend
+    keep_element_tables(folder / "elements.npz")
+    heavy = ("tensorflow", "keras", "jax", "sklearn", "skops", "matminer", "pymatgen", "mlflow")
+    code = (
+        "import sys, numpy as np; from crossprop.models.saved import load_predictor\n"
+        f"print(load_predictor({str(folder)!r}).predict(np.array({FRACTIONS[:3].tolist()})).tolist())\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    kept = dict(os.environ) | {"PYTHONPATH": str(Path(crossprop.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, check=True)
+    values, imported = done.stdout.splitlines()
+    assert imported == "[]"
+    assert_close(np.array(eval(values)), expected.mean(axis=0)[:3])
+
+
+@dataclass
+class Known:
+    """A member whose answers and bounds are given."""
+
+    answers: np.ndarray
+    weight: float = 1.0
+    cost: int = 1
+    bounds: tuple[float, float] = (0.0, 10.0)
+
+    @property
+    def model(self):
+        return self
+
+
+def within(members, low, high, folds=1):
+    """The rows that are left, their predictions, and how many rows each member was asked about."""
+    asked = [0] * len(members)
+
+    def ask(place, left):
+        asked[place] += len(left)
+        return members[place].answers[left]
+
+    left, answers = answers_within(turns(members, folds), len(members[0].answers), low, high, ask)
+    values = sum(member.weight / folds * answer for member, answer in zip(members, answers, strict=True))
+    return left.tolist(), np.asarray(values).tolist(), asked
+
+
+def test_costly_member_is_asked_only_where_it_can_still_decide():
+    cheap = Known(np.array([1.0, 5.0, 9.0, 3.0]), weight=0.8)
+    costly = Known(np.array([2.0, 9.0, 1.0, 8.0]), weight=0.2, cost=100)
+    # of 10 at most the costly one adds 2: rows 0 and 3 stay below 5 whatever it says
+    left, values, asked = within([costly, cheap], 5.0, np.inf)
+    assert left == [1, 2]
+    assert values == pytest.approx([0.8 * 5 + 0.2 * 9, 0.8 * 9 + 0.2 * 1])
+    assert asked == [2, 4]
+    assert within([costly, cheap], -np.inf, 5.0)[2] == [3, 4], "row 2 is above 5 already"
+
+
+def test_member_without_bounds_is_asked_first_since_nothing_is_settled_before():
+    bounded = Known(np.array([0.0, 10.0]), weight=0.9)
+    unbounded = Known(np.array([100.0, -100.0]), weight=0.1, cost=10**9, bounds=(-np.inf, np.inf))
+    left, _, asked = within([bounded, unbounded], 9.5, np.inf)
+    assert asked == [1, 2], "of the other one -10 + 9 at most is known by then"
+    assert left == [0]
+
+
+def test_what_is_no_number_is_never_left_out():
+    left, values, _ = within([Known(np.array([np.nan, 1.0]))], 5.0, 6.0)
+    assert left == [0]
+    assert np.isnan(values[0])
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-2, 2), st.integers(0, 50), st.floats(-1e3, 1e3), st.floats(0, 1e3)),
+        min_size=1,
+        max_size=6,
+    ),
+    st.floats(-1e3, 1e3),
+    st.floats(0, 1e3),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_row_of_the_range_is_left_with_its_value(described, low, width, seed):
+    rng = np.random.default_rng(seed)
+    members = [
+        Known(rng.choice([least, least + room / 2, least + room], 40), weight, cost, (least, least + room))
+        for weight, cost, least, room in described
+    ]
+    values = sum(member.weight / 2 * member.answers for member in members)
+    left, got, _ = within(members, low, low + width, folds=2)
+    inside = np.flatnonzero((values >= low) & (values <= low + width))
+    assert set(inside.tolist()) <= set(left)
+    np.testing.assert_allclose(got, values[left], rtol=1e-9, atol=1e-9)
+
+
+def test_blend_gives_its_ordinary_predictions_within_a_range_and_asks_less(tmp_path, monkeypatch):
+    parts = {
+        "part_00": ("extra_trees", [0.8, 0.7]),
+        "part_01": ("svr", [0.1, 0.15]),
+        "part_02": ("ridge", [0.1, 0.15]),
+    }
+    for name, (kind, _) in parts.items():
+        written(tmp_path / name, [kind, kind], "physical_attributes")
+    predictor = load_predictor(write_blend(tmp_path, {name: weights for name, (_, weights) in parts.items()}))
+    expected = predictor.predict(FRACTIONS)
+    asked, ask = [], predictor._ask
+    monkeypatch.setattr(predictor, "_ask", lambda place, rows: asked.append(len(rows)) or ask(place, rows))
+    for low, high in ((np.quantile(expected, 0.9), np.inf), (-np.inf, np.quantile(expected, 0.2))):
+        asked.clear()
+        left, values = predictor.predict_within(FRACTIONS, low, high)
+        inside = np.flatnonzero((expected >= low) & (expected <= high))
+        assert set(inside) <= set(left)
+        np.testing.assert_allclose(values, expected[left], rtol=1e-12)
+        assert sum(asked) < 0.9 * 6 * len(FRACTIONS)
+    everything, values = predictor.predict_within(FRACTIONS, -np.inf, np.inf)
+    assert everything.tolist() == list(range(len(FRACTIONS)))
+    assert values.tolist() == expected.tolist()

@@ -1,0 +1,177 @@
+"""Ranking in one pass: the same as with all rows at once; expected improvement against numerical integration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from crossprop.errors import ScreeningError
+from crossprop.screening.conditions import parse_expression
+from crossprop.screening.pipeline import schema
+from crossprop.screening.rank import (
+    Ranker,
+    deviation_of_interval,
+    log_expected_improvement,
+    pareto_front,
+    system_of,
+)
+
+
+@pytest.fixture
+def properties(linear):
+    return (linear("a", "Fe")[0], linear("b", "Co")[0])
+
+
+@pytest.fixture
+def table(properties):
+    rng = np.random.default_rng(2)
+    a, b = np.round(rng.normal(size=500), 2), np.round(rng.normal(size=500), 2)
+    half = rng.uniform(0.5, 2, size=500)
+    columns = {
+        "position": np.arange(500),
+        "formula": [f"Fe{i + 1}Co" for i in range(500)],
+        "n_elements": np.full(500, 2, np.int8),
+        "a": a,
+        "a_lower": a - half,
+        "a_upper": a + half,
+        "a_in_domain": np.ones(500, dtype=bool),
+        "b": b,
+        "b_lower": b - 1,
+        "b_upper": b + 1,
+        "b_in_domain": np.ones(500, dtype=bool),
+        "note": [""] * 500,
+    }
+    return pa.table(columns, schema=schema(properties))
+
+
+def ranked(table, properties, kind, objectives, top=20, best=None, per_system=None):
+    read = tuple((parse_expression(text, ["a", "b"], "number")[0], more) for text, more in objectives)
+    return Ranker(kind, read, properties, top, best, per_system).rank(table.to_batches(max_chunksize=17))
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_by_value_the_best_come_first_and_equals_by_position(table, properties, more):
+    frame = table.to_pandas()
+    expected = frame.sort_values(["a", "position"], ascending=[not more, True]).head(20)
+    got = ranked(table, properties, "value", [("a", more)])
+    assert got["position"].tolist() == expected["position"].tolist()
+    assert got["rank"].tolist() == list(range(1, 21))
+
+
+def test_by_a_quantity_that_is_computed(table, properties):
+    got = ranked(table, properties, "value", [("abs(a - b) + Fe", False)], top=3)
+    frame = table.to_pandas()
+    share = np.arange(1, 501) / np.arange(2, 502)
+    expected = (abs(frame["a"] - frame["b"]) + share).sort_values().head(3)
+    assert got["position"].tolist() == expected.index.tolist()
+    assert got["abs(a - b) + Fe"].to_numpy() == pytest.approx(expected.to_numpy())
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_by_expected_improvement_a_wide_interval_may_win(table, properties, more):
+    got = ranked(table, properties, "ei", [("a", more)], top=500, best=3.0 if more else -3.0)
+    assert (np.diff(got["expected_improvement"]) <= 0).all()
+    assert got["a"].tolist() != sorted(got["a"], reverse=more)
+    width = got["a_upper"] - got["a_lower"]
+    assert width.head(20).mean() > width.tail(20).mean()
+
+
+def test_pareto_front_is_what_nothing_beats(table, properties):
+    frame = table.to_pandas()
+    points = np.column_stack([frame["a"], -frame["b"]])
+    beaten = [((points >= p).all(axis=1) & (points > p).any(axis=1)).any() for p in points]
+    got = ranked(table, properties, "pareto", [("a", True), ("b", False)], top=500)
+    assert sorted(got["position"]) == np.flatnonzero(~np.array(beaten)).tolist()
+    assert (np.diff(got["a"]) <= 0).all()
+
+
+def test_equal_points_share_the_front():
+    points = np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    assert pareto_front(points).tolist() == [True, True, True, False, False]
+
+
+def test_at_most_so_many_of_one_system(table, properties):
+    formulas = [f"{a}{i + 1}{b}" for i in range(50) for a, b in zip("NNNNNBBCCO", "ABCDEFGHIJ", strict=True)]
+    symbols = {"A": "Fe", "B": "Al", "D": "Co", "E": "Ni", "G": "Cu", "J": "Zn"}
+    formulas = [f[:-1] + symbols.get(f[-1], f[-1]) for f in formulas]
+    renamed = table.set_column(1, "formula", pa.array(formulas))
+    got = ranked(renamed, properties, "value", [("a", True)], top=12, per_system=2)
+    frame = renamed.to_pandas().sort_values(["a", "position"], ascending=[False, True])
+    systems = frame["formula"].map(system_of)
+    expected = frame[systems.groupby(systems).cumcount() < 2].head(12)
+    assert got["position"].tolist() == expected["position"].tolist()
+    assert got["formula"].map(system_of).value_counts().max() == 2
+
+
+def test_system_is_the_elements_alone():
+    assert system_of("Fe2O3") == system_of("O4Fe3") == "Fe-O"
+    assert system_of("Co2FeAl") == "Al-Co-Fe"
+
+
+def test_what_is_no_number_comes_last(table, properties):
+    got = ranked(table, properties, "value", [("log10(a)", True)], top=500)
+    assert np.isnan(got["log10(a)"].to_numpy()[-1])
+    assert not np.isnan(got["log10(a)"].to_numpy()[:100]).any()
+
+
+def test_improvement_needs_a_property_and_a_value_to_beat(table, properties):
+    with pytest.raises(ScreeningError, match="only a property"):
+        ranked(table, properties, "ei", [("a + b", True)], best=1.0)
+    with pytest.raises(ScreeningError, match="--best"):
+        ranked(table, properties, "ei", [("a", True)])
+
+
+def test_nothing_kept_ranks_to_an_empty_table(table, properties):
+    frame = ranked(table.slice(0, 0), properties, "value", [("a", True)])
+    assert not len(frame)
+    assert frame.columns.tolist() == ["rank", *table.column_names], "a reader of top.csv needs its header"
+
+
+def test_formulas_may_be_written_as_in_a_publication(table, properties):
+    few = table.slice(0, 2).set_column(1, "formula", pa.array(["Fe₂O₃", "FeO"]))
+    frame = ranked(few, properties, "value", [("Fe", True)])
+    assert frame["formula"].tolist() == ["FeO", "Fe₂O₃"]
+
+
+@pytest.mark.parametrize("mean", [-3.0, 0.0, 1.9, 2.0, 2.5, 8.0])
+@pytest.mark.parametrize("deviation", [0.1, 1.0, 3.0])
+def test_equals_the_integral_over_the_improvement(mean, deviation):
+    best = 2.0
+    integral, _ = quad(
+        lambda y: (y - best) * norm.pdf(y, mean, deviation),
+        best,
+        max(best, mean) + 40 * deviation,
+        points=[max(best, mean)],
+        epsabs=0,
+        epsrel=1e-11,
+        limit=500,
+    )
+    got = log_expected_improvement(np.array([mean]), np.array([deviation]), best)
+    if integral > 1e-280:
+        assert got[0] == pytest.approx(np.log(integral), rel=1e-8, abs=1e-8)
+    else:
+        assert got[0] < -600
+
+
+def test_far_below_the_best_it_still_ranks():
+    z = -np.array([1.0, 30.0, 40.0, 1e3, 1e5, 9.9e6, 1.01e7, 1e9])
+    logs = log_expected_improvement(z, np.ones(len(z)), 0.0)
+    assert np.isfinite(logs).all()
+    assert (np.diff(logs) < 0).all()
+    # leading terms of the asymptotic series: log phi(z) - 2 log|z| + log(1 - 3/z^2 + 15/z^4)
+    expected = -(z**2) / 2 - np.log(2 * np.pi) / 2 - 2 * np.log(-z) + np.log1p(-3 / z**2 + 15 / z**4)
+    assert logs[1:] == pytest.approx(expected[1:], rel=1e-6)
+
+
+def test_without_uncertainty_it_is_the_improvement_itself():
+    got = log_expected_improvement(np.array([5.0, 1.0]), np.zeros(2), 2.0)
+    assert got.tolist() == [pytest.approx(np.log(3)), -np.inf]
+
+
+def test_deviation_of_a_normal_interval():
+    # 90 % of a normal distribution lie within 1.6449 deviations
+    got = deviation_of_interval(np.array([-1.6449]), np.array([1.6449]), 0.9)
+    assert got[0] == pytest.approx(1.0, abs=1e-4)

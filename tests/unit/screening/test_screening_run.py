@@ -1,0 +1,201 @@
+"""What a screening prints, and how it keeps within its memory."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from crossprop.errors import ScreeningError
+from crossprop.screening import run
+from crossprop.screening.result import ScreenResult
+from crossprop.screening.run import Screening, log_lines, memory_limit, peak, progress_bar, resident
+from crossprop.screening.summary import duration, summary, table
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def result(linear):
+    """Two top rows of a ranking by a property whose model knows values from 0 to 100 with an error of 3."""
+    described, served = linear("bulk", "Fe", data=["Fe", "Al"])
+    rows = {
+        "rank": [1, 2],
+        "position": [7, 3],
+        "formula": ["FeB", "Fe2B"],
+        "n_elements": [2, 2],
+        "bulk": [310.0, 240.25],
+        "bulk_lower": [290.0, 220.0],
+        "bulk_upper": [330.0, 260.0],
+        "bulk_in_domain": [True, False],
+        "note": ["", "bulk: far from everything"],
+    }
+    model = asdict(described.with_data_of(served)) | {"unit": "GPa"}
+    note = {
+        "counts": {"positions": 40, "predicted": 30, "kept": 2},
+        "seconds": 12.0,
+        "predicted_per_second": 2.5,
+        "peak_memory_gib": 0.5,
+        "models": {"bulk": model},
+        "ranking": {
+            "rank": "value",
+            "objectives": [{"quantity": "bulk", "goal": "maximize"}],
+            "best": None,
+            "rows": 2,
+        },
+    }
+    return ScreenResult(Path("o"), note, pd.DataFrame(rows))
+
+
+def text_of(result):
+    return "\n".join(summary(result))
+
+
+def test_summary_warns_of_what_the_models_cannot_know(result):
+    result.top["bulk"] = [310.0, 99.0]
+    result.note["ranking"] |= {"rank": "ei", "best": 100.0}
+    text = text_of(result)
+    assert "30 compositions predicted in 12 s" in text
+    assert "expected improvement of bulk (more is better) over 100" in text
+    assert "1 of the best 2 lie outside the training domain" in text
+    assert "1 of the best 2 have a bulk beyond all values in its model's data (0 to 100 GPa)" in text
+
+
+def test_summary_is_silent_where_an_end_of_the_known_values_is_missed_by_a_hair(result):
+    result.top["bulk"] = [-0.9, 100.9]
+    assert "beyond all values" not in text_of(result)
+
+
+@pytest.mark.parametrize(
+    ("values", "rank", "equal"),
+    [
+        ([97.0, 95.0, 94.5, 93.0], "value", 3),
+        ([91.0, 93.0, 94.5, 99.0], "value", 2),
+        ([97.0, 93.0, 90.0, 80.0], "value", None),
+        ([97.0, 96.0, 95.0, 94.0], "ei", None),
+    ],
+)
+def test_values_that_differ_by_less_than_the_error_of_the_model(result, values, rank, equal):
+    result.note["ranking"]["rank"] = rank
+    top = pd.concat([result.top, result.top], ignore_index=True).assign(bulk=values)
+    text = text_of(ScreenResult(result.folder, result.note, top))
+    warning = f"the first {equal} of the best 4 differ by less than the error of the model of bulk (hold-out MAE 3 GPa)"
+    assert (warning in text) == (equal is not None)
+    assert ("differ by less" in text) == (equal is not None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "part"), [((0, 0), "nothing was left to predict"), ((30, 0), "nothing met the condition")]
+)
+def test_nothing_found_says_what_to_do(result, counts, part):
+    result.note["counts"] |= dict(zip(("predicted", "kept"), counts, strict=True))
+    assert part in text_of(ScreenResult(result.folder, result.note, result.top.iloc[:0]))
+
+
+def printed(result, width):
+    console = Console(width=max(width, 40), record=True, file=io.StringIO())
+    console.print(table(result, 10, width))
+    return console.export_text()
+
+
+def test_table_shows_units_and_as_many_decimals_in_every_row(result):
+    text = printed(result, 80)
+    assert "GPa" in text
+    result.note["models"]["bulk"]["unit"] = "meV/atom"
+    assert "meV/atom" in printed(result, 80)
+    assert "310 (290…330)" in text
+    assert "240 (220…260)" in text
+    assert [line.split("│")[-2].strip() for line in text.splitlines() if "Fe" in line] == ["yes", "no"]
+    result.top[["bulk", "bulk_lower", "bulk_upper"]] = [[1.5, 1.0, 2.0], [0.25, -0.5, 1.0]]
+    assert "0.25 (-0.50…1.00)" in printed(result, 80)
+    assert "1.50 (1.00…2.00)" in printed(result, 80)
+
+
+def test_table_shows_very_large_and_small_values_with_exponents(result):
+    result.top["bulk"] = [3.1e21, 2.5e18]
+    result.top["expected_improvement"] = [0.25, 1e-9]
+    text = printed(result, 120)
+    assert "3.1e+21" in text
+    assert "1e-09" in text
+
+
+@pytest.mark.parametrize("width", [10, 32, 38, 39, 46, 47, 60, 80, 200])
+def test_formulas_stay_whole_however_narrow_the_terminal(result, width):
+    top = result.top.assign(formula=["Na2Sr7Al6F34", "Fe2B"], gap=0.5, gap_lower=0.0, gap_upper=1.25)
+    result.note["models"]["gap"] = result.note["models"]["bulk"] | {"name": "gap", "unit": "eV"}
+    text = printed(ScreenResult(result.folder, result.note, top.assign(gap_in_domain=True)), width)
+    assert "Na2Sr7Al6F34" in text
+    assert ("310 (290…330)" in text) == (width >= 80)
+    assert ("further columns: bulk, gap" in " ".join(text.split())) == (width < 39)
+    assert ("further columns: gap" in text) == (39 <= width < 47)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.01, "1 s"),
+        (89, "89 s"),
+        (600, "10 min"),
+        (7200, "2.0 h"),
+        (400_000, "4.6 days"),
+        (3.8e8, "12 years"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_batches_in_flight_follow_the_memory(monkeypatch):
+    request = SimpleNamespace(memory=2.0)
+    screening = Screening(request, {}, None, None, None, 0.0, 4, 2 * GIB, None)
+    monkeypatch.setattr(run, "resident", lambda: GIB)
+    assert [screening.batches_in_flight(n) for n in (1, 7, 8)] == [2, 8, 8]
+    monkeypatch.setattr(run, "resident", lambda: 3 * GIB)
+    assert [screening.batches_in_flight(n) for n in (8, 2)] == [7, 1]
+    with pytest.raises(ScreeningError, match=r"takes 3.0 GiB, more than --memory 2 allows.*Raise it"):
+        screening.batches_in_flight(1)
+    request.memory = None  # half of what is free is a wish, not a limit
+    assert screening.batches_in_flight(1) == 1
+
+
+def test_limit_is_what_was_asked_for_or_half_of_what_is_free():
+    assert memory_limit(1.5) == 1.5 * GIB
+    assert resident() < memory_limit(None) < resident() + 1e15
+    assert peak() >= resident() // 2
+
+
+def test_no_bar_where_there_is_no_terminal(capsys):
+    with progress_bar(10, 0, shown=True) as report:
+        report(5, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bar_on_a_terminal_tells_rate_and_rows_kept(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_bar(1000, 100, shown=True) as report:
+        report(500, 1234)
+        report(1000, 2345)
+    assert "1000/1000" in terminal.getvalue()
+    assert "2,345 kept" in terminal.getvalue()
+
+
+def test_log_gets_a_line_a_minute_with_the_time_left(capsys):
+    now = iter([0.0, 30.0, 61.0, 62.0, 125.0])
+    report = log_lines(1000, 100, clock=lambda: next(now))
+    for position, kept in ((150, 1), (200, 2), (210, 3), (300, 4)):
+        report(position, kept)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "20.0% of 1,000 positions, 2 kept, about 8 min left",
+        "30.0% of 1,000 positions, 4 kept, about 7 min left",
+    ]

@@ -1,0 +1,202 @@
+"""Enumeration: every reduced composition once, counted without being made, from any position on."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise, product
+from math import comb, gcd
+
+import numpy as np
+import pytest
+
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+from crossprop.errors import ScreeningError
+from crossprop.screening.request import GROUPS, resolve_elements
+from crossprop.screening.space import (
+    ElementSpace,
+    count_reduced_patterns,
+    grid_patterns,
+    read_formulas,
+    reduced_patterns,
+)
+
+
+def brute_force(elements, fewest, most, max_atoms, max_amount, must=()):
+    """Reduced formulas as sets of (symbol, amount), by trying everything."""
+    found = set()
+    for k in range(fewest, most + 1):
+        for system in combinations(elements, k):
+            if not set(must) <= set(system):
+                continue
+            for amounts in product(range(1, max_amount + 1), repeat=k):
+                if sum(amounts) <= max_atoms and gcd(*amounts) == 1:
+                    found.add(frozenset(zip(system, amounts, strict=True)))
+    return found
+
+
+def formulas_as_sets(space):
+    rows = space.block(0, space.total).amounts
+    return [frozenset((ELEMENTS[e], int(row[e])) for e in np.flatnonzero(row)) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("elements", "fewest", "most", "max_atoms", "max_amount", "must"),
+    [
+        (("Al", "Fe", "Co"), 2, 3, 10, 10, ()),
+        (("H", "C", "N", "O", "Fe"), 1, 4, 7, 4, ()),
+        (("H", "C", "N", "O", "Fe"), 2, 3, 9, 9, ("O",)),
+        (("H", "C", "N", "O", "Fe", "U"), 1, 5, 6, 6, ("C", "Fe")),
+        (("Fe", "Co"), 1, 5, 8, 3, ()),
+    ],
+)
+def test_every_reduced_composition_is_there_once(elements, fewest, most, max_atoms, max_amount, must):
+    space = ElementSpace(elements, must, fewest, most, max_atoms, max_amount)
+    found = formulas_as_sets(space)
+    assert len(found) == len(set(found)) == space.total
+    assert set(found) == brute_force(elements, fewest, min(most, len(elements)), max_atoms, max_amount, must)
+
+
+def test_fractions_and_keys_of_a_space_are_all_different():
+    space = ElementSpace(resolve_elements("3d-metals"), max_elements=3, max_atoms=8)
+    keys = composition_keys(space.block(0, space.total).fractions())
+    assert len(set(keys)) == space.total
+
+
+def test_alloy_grid_holds_every_multiple_of_the_step():
+    space = ElementSpace(("Al", "Fe", "Co"), min_elements=1, max_elements=3, parts=20)
+    # 3 elements pure, 3 pairs x 19 shares, and 19 choose 2 ways to share 20 parts among three
+    assert space.total == 3 + 3 * 19 + comb(19, 2)
+    fractions = space.block(0, space.total).fractions()
+    assert np.unique(np.round(fractions * 20)).tolist() == list(range(21))
+    assert len(np.unique(np.round(fractions, 6), axis=0)) == space.total
+    assert fractions.sum(axis=1) == pytest.approx(1)
+
+
+def test_blocks_from_anywhere_join_to_the_whole():
+    space = ElementSpace(resolve_elements("3d-metals,O"), min_elements=1, max_elements=4, max_atoms=6)
+    whole = space.block(0, space.total)
+    rng = np.random.default_rng(3)
+    cuts = [0, *sorted(rng.integers(0, space.total, 40).tolist()), space.total]
+    parts = [space.block(a, b) for a, b in pairwise(cuts)]
+    for name in ("positions", "amounts"):
+        assert np.array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
+    assert len(space.block(space.total, space.total + 5)) == 0
+
+
+def test_a_vast_space_is_counted_at_once_and_read_at_its_end():
+    space = ElementSpace(ELEMENTS, min_elements=2, max_elements=5, max_atoms=20)
+    assert space.total > 10**11
+    last = space.block(space.total - 3, space.total + 10)
+    assert len(last) == 3
+    assert {ELEMENTS[e] for e in np.flatnonzero(last.amounts[-1])} == {"Pa", "Th", "U", "Np", "Pu"}
+
+
+def test_formulas_are_written_as_chemists_do_and_mean_the_same():
+    space = ElementSpace(("O", "Na", "Si", "Cl", "Fe"), min_elements=1, max_elements=4, max_atoms=8)
+    block = space.block(0, space.total)
+    formulas = block.formulas()
+    assert {"NaCl", "Fe2O3", "SiO2", "Na2SiO3"} <= set(formulas)
+    assert np.allclose(fraction_matrix(formulas), block.fractions())
+
+
+def test_smaller_formulas_of_fewer_elements_come_first():
+    block = ElementSpace(("Al", "Fe", "Co"), max_atoms=4).block(0, 4)
+    assert block.formulas() == ["AlFe", "AlFe2", "Al2Fe", "AlFe3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"elements": ("Fe",)}, "no composition"),
+        ({"elements": ("Fe", "Co"), "must": ("O",)}, "must contain O"),
+        ({"elements": ("Fe", "Co"), "min_elements": 4}, "cannot be enumerated"),
+        ({"elements": ELEMENTS, "max_elements": 12, "max_atoms": 24}, "too many to screen"),
+    ],
+)
+def test_spaces_that_cannot_be_are_refused_with_advice(options, part):
+    with pytest.raises(ScreeningError, match=part):
+        ElementSpace(**options)
+
+
+def test_amounts_are_counted_without_being_made():
+    for k in range(1, 6):
+        for max_atoms in (1, 5, 12, 17, 30):
+            for max_amount in (1, 4, 9, 30):
+                made = len(reduced_patterns(k, max_atoms, max_amount))
+                assert count_reduced_patterns(k, max_atoms, max_amount) == made
+        assert comb(11, k - 1) == len(grid_patterns(k, 12))
+
+
+def test_too_many_amounts_of_one_system_are_refused_before_they_fill_the_memory():
+    with pytest.raises(ScreeningError, match="--max-atoms"):
+        reduced_patterns(8, 200, 200)
+    with pytest.raises(ScreeningError, match="--fractions"):
+        grid_patterns(6, 1000)
+
+
+def test_groups_symbols_and_exclusions():
+    assert resolve_elements("Fe,Co , Al") == ("Al", "Fe", "Co")
+    assert resolve_elements("halogens") == ("F", "Cl", "Br", "I")
+    assert resolve_elements(["Transition_Metals", "O"])[0] == "O"
+    assert len(resolve_elements("all")) == 86
+    assert all(set(group) <= set(ELEMENTS) for group in GROUPS.values())
+    with pytest.raises(ScreeningError, match="Did you mean lanthanides"):
+        resolve_elements("Fe,lantanides")
+    with pytest.raises(ScreeningError, match="'He' is neither"):
+        resolve_elements("He")
+
+
+def listed(tmp_path, content, encoding="utf-8"):
+    path = tmp_path / "list.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+    return read_formulas(path)
+
+
+def test_list_of_formulas_from_a_file(tmp_path):
+    content = "name,Formula\na,Fe2O3\nb,Fe4O6\nc,water\nd,Al0.5Fe0.5\ne,AlFe\n,\nf,He2\n"
+    space = listed(tmp_path, content)
+    assert space.block(0, 10).formulas() == ["Fe2O3", "Al0.5Fe0.5"]
+    assert (space.total, space.repeated, space.n_bad) == (2, 2, 2)
+    assert space.bad[0].startswith("line 4: ")
+    assert "He" in space.bad[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("a,b\n1,2\n", "No column of .* holds chemical formulas"),
+        ("water\n", "holds no formula"),
+        (b"\x1f\x8b\x08\x00\x01", "a gzip archive"),
+    ],
+)
+def test_files_that_are_no_list_of_formulas(tmp_path, content, part):
+    with pytest.raises(ScreeningError, match=part):
+        listed(tmp_path, content)
+
+
+def test_file_that_is_missing(tmp_path):
+    with pytest.raises(ScreeningError, match="There is no file"):
+        read_formulas(tmp_path / "gone.csv")
+
+
+def test_formulas_of_a_file_are_kept_as_they_are_written(tmp_path):
+    space = listed(tmp_path, "formula\nOsB2\nFe₂O₃\n(NH4)2SO4\nFe4O6\nB4Os2\n")
+    assert space.block(0, 9).formulas() == ["OsB2", "Fe₂O₃", "(NH4)2SO4"]
+    assert space.block(1, 3)[np.array([False, True])].formulas() == ["(NH4)2SO4"]
+    assert space.repeated == 2
+    assert np.allclose(space.block(0, 9).fractions(), fraction_matrix(["OsB2", "Fe2O3", "(NH4)2SO4"]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|", ""])
+def test_separator_and_encoding_of_a_file_are_found(tmp_path, sign, encoding):
+    content = f"name{sign}Formula\r\nµ{sign}NaCl\r\n\r\nb{sign}MgO\r\n" if sign else "NaCl\n\n  MgO\n"
+    assert listed(tmp_path, content, encoding).block(0, 9).formulas() == ["NaCl", "MgO"]
+
+
+def test_open_quotation_mark_does_not_swallow_the_rest_of_a_file(tmp_path):
+    space = listed(tmp_path, 'formula\nNaCl\n"Fe2O3\nAl2O3\nMgO\n')
+    assert space.block(0, 9).formulas() == ["NaCl", "Fe2O3", "Al2O3", "MgO"]
+
+
+def test_formula_that_a_spreadsheet_made_a_date_is_turned_back(tmp_path):
+    assert listed(tmp_path, "formula\n2-Feb\nNaCl\n").block(0, 9).formulas() == ["FeB2", "NaCl"]

@@ -1,0 +1,311 @@
+"""Which version answers, what is loaded, and what happens when a model or the registry fails."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import platform
+import threading
+import time
+import weakref
+
+import numpy as np
+import psutil
+import pytest
+from fake_service import FakeModel, FakeSource, load_fake
+from waiting import PATIENCE
+
+from crossprop.service import state
+from crossprop.service.http_errors import HttpError
+from crossprop.service.model_cache import files_size, settle_memory
+from crossprop.service.settings import ServiceSettings
+from crossprop.service.state import Service
+
+BULK = "jarvis.bulkmoduluskv"
+
+
+@pytest.fixture
+def source(tmp_path) -> FakeSource:
+    return FakeSource(tmp_path)
+
+
+@pytest.fixture
+def run(source):
+    """Runs an async function with a running service whose registry is polled by hand after the first time."""
+
+    def start(scenario, load=load_fake, **settings) -> None:
+        async def main() -> None:
+            service = Service(ServiceSettings(poll_seconds=1000.0, **settings), source, load)
+            async with service.running():
+                await until(lambda: service.poller.polled)
+                await scenario(service)
+
+        asyncio.run(main())
+        gc.unfreeze()
+
+    return start
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def get(service: Service, name: str):
+    return await service.cache.get(service.cache.find(name), name)
+
+
+def statuses(service: Service) -> dict[str, str]:
+    return {name: one.status[0] for name, one in service.cache.names.items()}
+
+
+def held_back(gate: threading.Event, part: str):
+    """Loads fake models, those with this in their path only once the gate is open."""
+
+    def load(folder):
+        if part in folder.parts:
+            gate.wait(PATIENCE)
+        return load_fake(folder)
+
+    return load
+
+
+def test_a_champion_answers_under_the_name_of_its_target_or_model(source, run):
+    source.add("bulkmoduluskv")
+    source.add("deltae")
+    source.add("deltae", study="own")
+
+    async def scenario(service):
+        assert set(service.cache.names) == {"bulkmoduluskv", "jarvis.deltae", "own.deltae"}
+        assert service.cache.find("bulkmoduluskv") is service.cache.find(BULK)
+        assert service.cache.find("deltae") is None
+        assert isinstance((await get(service, BULK)).model, FakeModel)
+        source.move("own.deltae", None)
+        await service.poller.poll()
+        assert set(service.cache.names) == {"bulkmoduluskv", "deltae"}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("rolled_back", [False, True])
+def test_a_new_champion_answers_only_once_it_is_loaded(source, run, rolled_back):
+    source.add("bulkmoduluskv")
+    gate = threading.Event()
+
+    async def scenario(service):
+        held = await get(service, BULK)
+        source.add("bulkmoduluskv", "2")
+        await service.poller.poll()
+        second = service.cache.find(BULK).wanted
+        assert (await get(service, BULK)).version is held.version
+        assert statuses(service) == {"bulkmoduluskv": "ready"}
+        if rolled_back:
+            source.move(BULK, "1")
+            await service.poller.poll()
+        gate.set()
+        await until(lambda: second.model is not None and not second.loading)
+        assert (await get(service, BULK)).version.info.version == ("1" if rolled_back else "2")
+        assert held.model.info["shift"] == 0.0, "a request that holds the former model keeps it"
+        assert statuses(service) == {"bulkmoduluskv": "ready"}
+
+    run(scenario, held_back(gate, "2"))
+
+
+def test_a_damaged_champion_leaves_the_former_one_answering_and_is_tried_again(source, run):
+    source.add("bulkmoduluskv")
+
+    async def scenario(service):
+        await get(service, BULK)
+        source.add("bulkmoduluskv", "2", damaged=True)
+        await service.poller.poll()
+        one = service.cache.find(BULK)
+        for attempt, pause in enumerate((2, 4, 8), 1):
+            await until(lambda: one.wanted.attempts == attempt and not one.wanted.loading)  # noqa: B023
+            assert pause - 1 < one.wanted.retry_at - time.monotonic() <= pause
+            one.wanted.retry_at = 0.0
+            await service.poller.poll()
+        assert one.status[0] == "degraded"
+        assert "version 2 cannot be loaded, so version 1 goes on answering" in one.status[1]
+        assert "is damaged" in one.status[1]
+        assert (await get(service, BULK)).version.info.version == "1"
+        source.add("bulkmoduluskv", "2")  # the files are restored
+        source.down = "gone"  # a registry that is down is no reason to wait
+        await until(lambda: not one.wanted.loading)
+        one.wanted.retry_at = 0.0
+        await service.poller.poll()
+        await until(lambda: one.status[0] == "ready")
+        assert (await get(service, BULK)).version.info.version == "2"
+
+    run(scenario)
+
+
+def test_at_start_the_former_champion_replaces_a_damaged_one(source, run):
+    source.add("bulkmoduluskv", "1")
+    source.add("bulkmoduluskv", "2", damaged=True)
+
+    async def scenario(service):
+        assert (await get(service, BULK)).version.info.version == "1"
+        assert statuses(service) == {"bulkmoduluskv": "degraded"}
+
+    run(scenario)
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_at_once_until_the_next_attempt(source, run):
+    source.add("bulkmoduluskv", damaged=True)
+    source.add("deltae")
+    files = source.root / "jarvis"
+    other = files / "spillage" / "1"
+    source.add("spillage")
+    (files / "deltae" / "1" / "model.json").replace(other / "model.json")
+    (files / "deltae" / "1" / "model.json").write_text("no json")
+
+    async def scenario(service):
+        await until(lambda: set(statuses(service).values()) == {"unavailable"})
+        for name, reason in (
+            ("bulkmoduluskv", "is damaged"),
+            ("deltae", "model.json"),
+            ("spillage", "model of 'deltae'"),
+        ):
+            service.cache.find(name).wanted.retry_at += PATIENCE
+            with pytest.raises(HttpError, match=reason) as caught:
+                await get(service, name)
+            assert int(caught.value.headers["Retry-After"]) >= 1
+        value = service.metrics.registry.get_sample_value
+        status = {"property": "bulkmoduluskv", "status": "unavailable"}
+        assert value("crossprop_property_status", status) == 1
+        assert value("crossprop_model_load_failures_total", {"model": BULK}) == 1
+
+    run(scenario)
+
+
+def test_beyond_the_limit_of_memory_the_least_recently_used_model_is_unloaded(source, run, monkeypatch):
+    monkeypatch.setattr(state, "LOADERS", 1)
+    for target in ("bulkmoduluskv", "deltae", "spillage"):
+        source.add(target)
+    size = files_size(source.root / "jarvis" / "deltae" / "1")
+
+    async def scenario(service):
+        def in_memory() -> list[str]:
+            return [name for name, one in service.cache.names.items() if one.served.model is not None]
+
+        await until(lambda: set(statuses(service).values()) == {"ready"})
+        assert in_memory() == ["bulkmoduluskv", "deltae"], "the third is left on disk until it is asked for"
+        assert "not in memory" in service.cache.find("spillage").status[1]
+        await get(service, "bulkmoduluskv")
+        await get(service, "spillage")
+        assert in_memory() == ["bulkmoduluskv", "spillage"]
+        assert statuses(service)["deltae"] == "ready"
+        value = service.metrics.registry.get_sample_value
+        assert value("crossprop_model_bytes") > 1.5 * size
+        assert value("crossprop_model_loads_total", {"model": BULK}) == 1
+
+    run(scenario, memory_bytes=int(2.5 * size))
+
+
+def test_a_model_that_a_request_waits_for_is_loaded_before_the_rest(source, run, monkeypatch):
+    monkeypatch.setattr(state, "LOADERS", 1)
+    order, gate = [], threading.Event()
+
+    def load(folder):
+        order.append(folder.parent.name)
+        gate.wait(PATIENCE)
+        return load_fake(folder)
+
+    for target in ("bulkmoduluskv", "deltae", "magmom_oszicar", "spillage"):
+        source.add(target)
+
+    async def scenario(service):
+        await until(lambda: order)
+        asked = asyncio.create_task(get(service, "spillage"))
+        await asyncio.sleep(0.01)
+        gate.set()
+        await asked
+        await until(lambda: len(order) == 4)
+        assert order[1] == "spillage"
+
+    run(scenario, load)
+
+
+def test_a_registry_that_is_down_leaves_what_is_served_and_is_found_again(source, run):
+    source.add("deltae")
+
+    async def scenario(service):
+        await get(service, "deltae")
+        value = service.metrics.registry.get_sample_value
+        for fault in ("unable to open database file", ZeroDivisionError("x")):
+            source.down = fault
+            await service.poller.poll()
+            assert not service.poller.state.up
+            assert "the models that are loaded go on answering" in service.poller.state.note
+            assert str(fault) in service.poller.state.note
+            assert (await get(service, "deltae")).model is not None
+            assert value("crossprop_registry_up") == 0
+        source.down = ""
+        await service.poller.poll()
+        assert (service.poller.state.up, service.poller.state.note) == (True, "")
+        assert value("crossprop_registry_up") == 1
+
+    run(scenario)
+
+
+def test_a_registry_that_lost_all_its_models_withdraws_nothing_but_a_removed_alias_does(source, run):
+    source.add("deltae")
+
+    async def scenario(service):
+        kept = dict(source.versions)
+        source.versions.clear()
+        await service.poller.poll()
+        assert "holds no models any more" in service.poller.state.note
+        assert "deltae" in service.cache.names
+        source.versions.update(kept)
+        source.move("jarvis.deltae", None)
+        await service.poller.poll()
+        assert service.poller.state.up
+        assert not service.cache.names
+
+    run(scenario)
+
+
+def test_failed_loads_leave_nothing_in_memory(source, run):
+    """A load is tried again every few minutes for as long as the service runs."""
+    held: list[weakref.ref] = []
+
+    class Half:
+        """A model that was loaded in part."""
+
+    def load(folder):
+        half = Half()
+        held.append(weakref.ref(half))
+        try:
+            raise KeyError("coefficients")
+        except KeyError as error:
+            reason = error  # which refers to this frame, and the frame to it
+            raise RuntimeError(str(reason)) from error
+
+    source.add("deltae")
+
+    async def scenario(service):
+        wanted = service.cache.find("deltae").wanted
+        for attempt in (1, 2, 3):
+            await until(lambda: wanted.attempts == attempt and not wanted.loading)  # noqa: B023
+            wanted.retry_at = 0.0
+            await service.poller.poll()
+        await until(lambda: wanted.attempts == 4 and not wanted.loading)
+        await until(lambda: gc.get_freeze_count() > 0)
+        gc.collect()
+        assert [one for one in held if one() is not None] == []
+
+    run(scenario, load)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library decides by itself")
+def test_memory_that_a_load_needed_in_passing_is_returned_to_the_system():
+    pieces = [np.ones(12_000) for _ in range(2_000)]  # 96 kB each: too small to be mapped one by one
+    last = pieces[-1]
+    del pieces
+    held = psutil.Process().memory_info().rss
+    settle_memory()
+    gc.unfreeze()
+    assert held - psutil.Process().memory_info().rss > 100e6
+    assert last[0] == 1

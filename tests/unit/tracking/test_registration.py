@@ -1,0 +1,241 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.data.compositions import fraction_matrix
+from crossprop.errors import CrosspropError, PromotionError, TrackingError
+from crossprop.models.saved import load_predictor
+from crossprop.tracking import registration, registry
+from crossprop.tracking.gates import read_evidence
+from crossprop.tracking.provenance import process_tags
+from crossprop.tracking.registration import Winner, folder_requirements, register_winners
+from crossprop.tracking.runs import MlflowRecorder
+from crossprop.tracking.store import open_client
+from crossprop.tracking.subprocess_check import Repeated
+
+
+@pytest.fixture
+def checked_here(monkeypatch):
+    """The check of a model in this process: a fresh one takes seconds."""
+
+    def predict(model, formulas, timeout, *, own_code):
+        assert own_code
+        try:
+            value = load_predictor(model / "artifacts" / "model").predict(fraction_matrix(formulas))
+        except CrosspropError as error:
+            raise PromotionError(str(error)) from error
+        return Repeated(value, value, value, 0.1)
+
+    monkeypatch.setattr(registration, "predict_in_subprocess", predict)
+
+
+@pytest.fixture
+def winner(context, saved_ensemble, make_outcome):
+    outcome = make_outcome()
+    return Winner(MlflowRecorder(context).record(outcome), outcome.result, saved_ensemble)
+
+
+@pytest.fixture
+def register(context, checked_here):
+    """Registers one winner; returns its version and whether that is new."""
+
+    def one(winner):
+        seen = []
+        register_winners(
+            context, [winner], report=lambda winner, version, created: seen.append((version, created))
+        )
+        return seen[0]
+
+    return one
+
+
+@pytest.fixture
+def client(context):
+    return open_client(context.uri)
+
+
+def versions_of(client):
+    return client.search_model_versions("name = 'demo.bulk_modulus'")
+
+
+def logged_models(client, winner):
+    return [
+        m.model_id for m in client.search_logged_models([client.get_run(winner.run_id).info.experiment_id])
+    ]
+
+
+def test_challenger_gives_the_logged_predictions_back_in_a_fresh_process(context, winner, tmp_path):
+    register_winners(context, [winner])
+    code = (
+        "import mlflow, pandas as pd;"
+        "m = mlflow.pyfunc.load_model('models:/demo.bulk_modulus@challenger');"
+        "got = m.predict(pd.DataFrame({'formula': ['NaCl', 'TiO2', 'PuO2']}));"
+        f"got.to_csv({str(tmp_path / 'got.csv')!r})"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
+    environment |= {"MLFLOW_TRACKING_URI": context.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    got = pd.read_csv(tmp_path / "got.csv", keep_default_na=False)
+    evidence = pd.read_parquet(winner.model_folder / "evidence.parquet")
+    test = evidence.query("split == 'test'").set_index("formula")["y_pred"]
+    np.testing.assert_allclose(got["value"][:2], test[["NaCl", "TiO2"]])
+    np.testing.assert_allclose(got["upper"] - got["value"], 20.0)
+    assert list(got["in_domain"]) == [True, True, False]
+    assert got["note"][2].startswith("Pu was never seen in training")
+
+
+def test_version_carries_cell_errors_hashes_and_what_the_gates_need(client, winner, register):
+    version, created = register(winner)
+    found = client.get_model_version_by_alias("demo.bulk_modulus", "challenger")
+    assert (str(found.version), created, found.run_id) == (version.version, True, winner.run_id)
+    evidence = read_evidence(winner.model_folder, winner.name)
+    expected = {
+        "cell": "ab12", "data_hash": "d" * 32, "git_commit": "c" * 40, "git_dirty": "true", "method": "ml",
+        "test_mae": "11", "test_mae_low": "9", "test_mae_ensemble": "10.5", "n_test": "6", "n_train": "54",
+        "base_mae": f"{evidence.base_mae():.6g}",
+    }  # fmt: skip
+    assert {f"crossprop.{key}": value for key, value in expected.items()}.items() <= found.tags.items()
+    assert "GPa" in client.get_registered_model("demo.bulk_modulus").description
+    assert "Hold-out MAE of the ensemble 10.5 GPa" in found.description
+    assert [m.model_id for m in client.get_run(winner.run_id).outputs.model_outputs] == [version.model_id]
+
+
+def test_model_folder_holds_no_pickle_and_pins_what_is_installed(client, winner, register):
+    version, _ = register(winner)
+    folder = Path(client.get_logged_model(version.model_id).artifact_location)
+    names = {path.name for path in folder.rglob("*")}
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pyc"))]
+    assert not [name for name in names if name.startswith(".") or name == "__pycache__"]
+    assert {"pyfunc_script.py", "model.json", "input_example.json"} <= names
+    requirements = (folder / "requirements.txt").read_text(encoding="utf-8")
+    assert f"numpy=={np.__version__}" in requirements
+    assert "tensorflow" not in requirements
+
+
+def test_registering_twice_makes_one_version_and_gives_the_alias_back(client, winner, register):
+    first, _ = register(winner)
+    client.delete_registered_model_alias("demo.bulk_modulus", "challenger")
+    second, created = register(winner)
+    assert (created, second.version) == (False, first.version)
+    assert client.get_model_version_by_alias("demo.bulk_modulus", "challenger").version == int(first.version)
+    assert len(versions_of(client)) == 1
+
+
+def test_stale_model_of_a_killed_registration_is_removed_but_not_one_that_is_being_written(
+    client, winner, register
+):
+    experiment = client.get_run(winner.run_id).info.experiment_id
+    client.create_logged_model(experiment, name="half", tags={"crossprop.cell": "ab12"})
+    tags = {"crossprop.cell": "ab12", **process_tags()}
+    busy = client.create_logged_model(experiment, name="half", tags=tags)
+    version, _ = register(winner)
+    assert set(logged_models(client, winner)) == {version.model_id, busy.model_id}
+
+
+def test_next_winner_becomes_challenger_and_the_former_version_stays_loadable(client, winner, register):
+    import mlflow
+
+    first, _ = register(winner)
+    second, _ = register(replace(winner, result=replace(winner.result, test_mae=10.0)))
+    assert (first.version, second.version) == ("1", "2")
+    assert client.get_model_version_by_alias("demo.bulk_modulus", "challenger").version == 2
+    assert set(logged_models(client, winner)) == {first.model_id, second.model_id}
+    former = mlflow.pyfunc.load_model(client.get_logged_model(first.model_id).artifact_location)
+    assert len(former.predict(pd.DataFrame({"formula": ["MgO"]}))) == 1
+
+
+def test_model_that_gives_other_predictions_is_not_registered(client, winner, register):
+    evidence = pd.read_parquet(winner.model_folder / "evidence.parquet")
+    evidence.loc[evidence["formula"] == "GaAs", "y_pred"] += 5.0
+    evidence.to_parquet(winner.model_folder / "evidence.parquet")
+    with pytest.raises(TrackingError, match=r"was not registered: it gives .* for GaAs, .* was logged"):
+        register(winner)
+    assert versions_of(client) == []
+    assert logged_models(client, winner) == []
+
+
+def test_missing_run_is_named_with_what_to_do(winner, register):
+    with pytest.raises(TrackingError, match=r"store was moved, deleted or replaced.*record the cells again"):
+        register(replace(winner, run_id="0" * 32))
+
+
+@pytest.mark.parametrize(
+    ("parts", "needed", "not_needed"),
+    [
+        ([("finetune", "elemental_fractions")], {"keras", "tensorflow"}, {"matminer"}),
+        ([("ml_featextr", "activations")], {"keras", "tensorflow", "scikit-learn", "skops"}, {"matminer"}),
+        ([("ml", "physical_attributes")], {"matminer", "scikit-learn"}, {"keras"}),
+        (
+            [("boost_sources", "predicted_sources"), ("ml", "elemental_fractions")],
+            {"keras", "tensorflow", "matminer", "scikit-learn"},
+            set(),
+        ),
+    ],
+)
+def test_model_needs_what_its_parts_need(tmp_path, parts, needed, not_needed):
+    infos = {f"part_{i}": {"method": m, "representation": r} for i, (m, r) in enumerate(parts)}
+    whole = {"method": "blend", "parts": {key: [0.5] for key in infos}} if len(infos) > 1 else infos["part_0"]
+    (tmp_path / "model.json").write_text(json.dumps(whole))
+    for name, info in infos.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text(json.dumps(info))
+    names = [line.split("==")[0] for line in folder_requirements(tmp_path)]
+    assert needed <= set(names)
+    assert not not_needed & set(names)
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_winner_whose_files_are_gone_or_were_made_again_gets_a_new_version(
+    client, winner, register, monkeypatch, remote
+):
+    if remote:
+        monkeypatch.setattr(registry, "local_path", lambda location: None)
+    first, _ = register(winner)
+    info = json.loads((winner.model_folder / "model.json").read_text(encoding="utf-8"))
+    info["interval"]["half_width"] = 25.0
+    (winner.model_folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    second, created = register(winner)
+    assert (first.version, second.version, created) == ("1", "2", True)
+    assert not register(winner)[1]
+    shutil.rmtree(client.get_logged_model(second.model_id).artifact_location)
+    third, created = register(winner)
+    assert (third.version, created) == ("3", True)
+
+
+def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(
+    context, client, winner, tmp_path, checked_here
+):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(winner.model_folder, damaged)
+    for file in damaged.rglob("member.npz"):
+        file.write_bytes(b"nothing of use")
+    other = replace(winner.result, target="formation_energy", cell="cd34")
+    seen = []
+    with pytest.raises(TrackingError, match=r"'formation_energy'.*was not registered: "):
+        register_winners(
+            context,
+            [replace(winner, model_folder=damaged, result=other), winner],
+            report=lambda winner, version, created: seen.append(version.name),
+        )
+    assert seen == ["demo.bulk_modulus"]
+    assert len(logged_models(client, winner)) == 1
+
+
+def test_store_need_not_be_that_of_the_environment(winner, register, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert register(winner)[1]
+    assert not (tmp_path / "elsewhere" / "mlflow.db").exists()
+    assert "MLFLOW_TRACKING_URI" not in os.environ

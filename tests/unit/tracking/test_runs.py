@@ -1,0 +1,255 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from crossprop.errors import TrackingError
+from crossprop.methods import Method
+from crossprop.tracking.runs import MlflowRecorder, curve_metrics, record_pretraining, spec_of_cell
+from crossprop.tracking.store import open_client
+
+
+@pytest.fixture
+def history() -> pd.DataFrame:
+    """Fold 0 trains three epochs, fold 1 stops after two."""
+    rows = [("fold", 0, 0, 1.0, 30.0), ("fold", 0, 1, 0.8, 20.0), ("fold", 0, 2, 0.7, 10.0)]
+    rows += [("fold", 1, 0, 1.2, 40.0), ("fold", 1, 1, 1.0, 30.0), ("screening", 0, 0, 9.0, 900.0)]
+    return pd.DataFrame(rows, columns=["stage", "fold", "epoch", "loss", "val_mae"])
+
+
+def _runs(context, experiment="demo/bulk_modulus", view=1):
+    client = open_client(context.uri)
+    found = client.get_experiment_by_name(experiment)
+    return client.search_runs([found.experiment_id], run_view_type=view)
+
+
+def test_run_tells_what_the_cell_is_and_how_well_it_does(context, make_outcome):
+    run_id = MlflowRecorder(context).record(make_outcome())
+    client = open_client(context.uri)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "ml(EF)"
+    assert run.info.end_time - run.info.start_time == 5000
+    tags = run.data.tags
+    assert tags["crossprop.cell"] == "ab12"
+    assert tags["crossprop.unit"] == "GPa"
+    assert tags["crossprop.data_hash"] == "d" * 32
+    assert tags["mlflow.source.git.commit"] == "c" * 40
+    assert tags["crossprop.git_dirty"] == "true"
+    assert "Hold-out MAE 11 [9, 13.5] GPa on 6 rows" in tags["mlflow.note.content"]
+    metrics = run.data.metrics
+    assert metrics["cv_mae_mean"] == 12.0
+    assert metrics["cv_mae_std"] == pytest.approx(8**0.5)
+    assert metrics["peak_memory_mib"] == 512.0
+    assert [(m.step, m.value) for m in client.get_metric_history(run_id, "cv_mae")] == [(0, 10.0), (1, 14.0)]
+    assert run.data.params["alpha"] == "0.5"
+    assert run.data.params["n_trials"] == "4"
+
+
+def test_experiment_describes_itself_and_links_to_the_comparison(context, make_outcome):
+    MlflowRecorder(context).record(make_outcome())
+    experiment = open_client(context.uri).get_experiment_by_name("demo/bulk_modulus")
+    notes = experiment.tags["mlflow.note.content"]
+    assert notes.startswith("Bulk modulus. Unit: GPa.")
+    assert f"#/experiments/{experiment.experiment_id}/runs" in notes
+    view = json.loads(experiment.tags["mlflow.sharedViewState.crossprop"])
+    assert view["orderByKey"] == "metrics.`cv_mae_mean`"
+
+
+def test_data_sets_are_inputs_with_hash_and_rows(context, make_outcome):
+    run = open_client(context.uri).get_run(MlflowRecorder(context).record(make_outcome()))
+    inputs = {i.dataset.name: i for i in run.inputs.dataset_inputs}
+    assert set(inputs) == {"bulk_modulus.train", "bulk_modulus.test"}
+    train = inputs["bulk_modulus.train"]
+    assert train.dataset.digest == "d" * 32
+    assert json.loads(train.dataset.profile)["num_rows"] == 54
+    assert train.tags[0].value == "training"
+
+
+def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, make_outcome):
+    outcome = make_outcome(history, method=Method.FINETUNE, source="formation_energy")
+    run_id = MlflowRecorder(context).record(outcome)
+    client = open_client(context.uri)
+    assert {a.path for a in client.list_artifacts(run_id)} == {
+        "predictions.parquet", "parity.png", "learning_curve.png", "trials.json", "optimisation_history.png",
+        "configuration.yaml", "environment.json",
+    }  # fmt: skip
+    folder = Path(client.download_artifacts(run_id, "", str(tmp_path)))
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), outcome.predictions)
+    trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
+    assert [row[trials["columns"].index("state")] for row in trials["data"]] == [
+        "COMPLETE",
+        "PRUNED",
+        "FAIL",
+        "COMPLETE",
+    ]
+    assert trials["data"][1][trials["columns"].index("value")] is None
+    assert yaml.safe_load((folder / "configuration.yaml").read_text(encoding="utf-8")) == {
+        "study": {"name": "demo"}
+    }
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    assert environment["git"]["commit"] == "c" * 40
+    assert environment["packages"]["numpy"] == np.__version__
+    for name in ("parity.png", "learning_curve.png", "optimisation_history.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_learning_curve_is_the_mean_of_the_folds_each_kept_at_its_last_value(context, history, make_outcome):
+    metrics = spec_of_cell(make_outcome(history, method=Method.DL), context).metrics
+    assert [(v, s) for k, v, s in metrics if k == "learning_curve/val_mae"] == [
+        (35.0, 0),
+        (25.0, 1),
+        (20.0, 2),
+    ]
+
+
+def test_long_curve_is_thinned_to_a_hundred_steps_with_both_ends():
+    curve = curve_metrics("loss", pd.Series(np.arange(5000.0)))
+    assert len(curve) == 100
+    assert curve[0][1:] == (0.0, 0)
+    assert curve[-1][1:] == (4999.0, 4999)
+
+
+def test_screened_cell_has_neither_predictions_nor_cross_validation(context, make_outcome):
+    screened = make_outcome(cv_mae=None, test_mae=None, test_mae_low=None, test_mae_high=None, test_q95=None,
+                            test_r2=None, test_mae_ensemble=None, best_fold=None)  # fmt: skip
+    screened = replace(screened, predictions=screened.predictions.iloc[:0])
+    run = open_client(context.uri).get_run(MlflowRecorder(context).record(screened))
+    assert run.data.metrics["val_mae"] == 12.0
+    assert not [key for key in run.data.metrics if key.startswith(("cv_", "test_"))]
+    files = {a.path for a in open_client(context.uri).list_artifacts(run.info.run_id)}
+    assert files == {"trials.json", "configuration.yaml", "environment.json"}  # nothing is drawn
+
+
+def test_stopped_cell_tells_why_and_what_its_folds_were(context, make_outcome):
+    stopped = "after fold 1 of 10: 30 % behind ml(PA)"
+    outcome = make_outcome(cv_mae=None, test_mae=None, best_fold=None, rung_mae=(13.0,), stopped=stopped)
+    spec = spec_of_cell(replace(outcome, predictions=outcome.predictions.iloc[:0]), context)
+    assert ("rung_mae", 13.0, 0) in spec.metrics
+    assert spec.params["stopped"] == stopped
+    assert f"Stopped: {stopped}" in spec.tags["mlflow.note.content"]
+
+
+def test_strict_error_stands_beside_the_published_one(context, make_outcome):
+    spec = spec_of_cell(make_outcome(strict_test_mae=12.5, strict_n_train=50), context)
+    assert ("strict_test_mae", 12.5, 0) in spec.metrics
+    assert "MAE 12.5 GPa (50 rows to learn from)" in spec.tags["mlflow.note.content"]
+
+
+def test_curve_of_a_screened_cell_is_short(context, make_outcome):
+    epochs = pd.DataFrame({"stage": "screening", "fold": 0, "epoch": range(200), "loss": 1.0, "val_mae": 2.0})
+    steps = {
+        validated: [s for k, _, s in spec_of_cell(make_outcome(epochs, cv_mae=folds), context).metrics
+                    if k == "learning_curve/val_mae"]
+        for validated, folds in ((True, (10.0, 14.0)), (False, None))
+    }  # fmt: skip
+    assert [len(steps[True]), len(steps[False])] == [100, 25]
+    assert (steps[False][0], steps[False][-1]) == (0, 199)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_metric_that_is_no_number_is_refused_and_leaves_no_run(context, bad, make_outcome):
+    with pytest.raises(TrackingError, match=r"Metric 'test_mae' of 'ml\(EF\)' in demo/bulk_modulus is"):
+        MlflowRecorder(context).record(make_outcome(test_mae=bad))
+    assert open_client(context.uri).get_experiment_by_name("demo/bulk_modulus") is None
+
+
+def test_cell_recorded_twice_has_one_run(context, make_outcome):
+    first = MlflowRecorder(context).record(make_outcome())
+    assert MlflowRecorder(context).record(make_outcome()) == first
+    assert len(_runs(context)) == 1
+
+
+def test_same_cell_with_another_outcome_gets_a_run_beside_the_old_one(context, make_outcome):
+    recorder = MlflowRecorder(context)
+    first, second = recorder.record(make_outcome()), recorder.record(make_outcome(test_mae=10.0))
+    assert first != second
+    assert recorder.record(make_outcome()) == first
+
+
+def test_leftover_of_a_killed_process_is_replaced(context, make_outcome):
+    MlflowRecorder(context).record(make_outcome(cell="other"))
+    client = open_client(context.uri)
+    experiment = client.get_experiment_by_name("demo/bulk_modulus").experiment_id
+    leftover = client.create_run(experiment, tags={"crossprop.cell": "ab12"}).info.run_id
+    recorder = MlflowRecorder(context)
+    recorder.record(make_outcome(cell="third"))
+    assert client.get_run(leftover).info.lifecycle_stage == "active"  # not this cell's
+    run_id = recorder.record(make_outcome())
+    assert {run.info.run_id for run in _runs(context) if run.data.tags["crossprop.cell"] == "ab12"} == {
+        run_id
+    }
+    gone = client.get_run(leftover).info
+    assert (gone.status, gone.lifecycle_stage) == ("KILLED", "deleted")
+
+
+def test_failed_cell_is_shown_as_failed_once(context, make_outcome):
+    failed = make_outcome(failure="DivergedError: loss is nan", val_mae=None, cv_mae=None, test_mae=None)
+    recorder = MlflowRecorder(context)
+    run_id = recorder.record(failed)
+    assert recorder.record(failed) == run_id
+    run = open_client(context.uri).get_run(run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["crossprop.failure"] == "DivergedError: loss is nan"
+
+
+def test_files_that_cannot_be_written_leave_a_named_error_and_no_finished_run(
+    context, tmp_path, monkeypatch, make_outcome
+):
+    (tmp_path / "mlruns").write_text("in the way", encoding="utf-8")
+    with pytest.raises(TrackingError, match=r"recording 'ml\(EF\)' in demo/bulk_modulus"):
+        MlflowRecorder(context).record(make_outcome())
+    (tmp_path / "mlruns").unlink()
+    run_id = MlflowRecorder(context).record(make_outcome())
+    assert [run.info.run_id for run in _runs(context)] == [run_id]
+
+
+def test_deleted_experiment_is_named_with_the_command_that_restores_it(context, make_outcome):
+    recorder = MlflowRecorder(context)
+    recorder.record(make_outcome())
+    client = open_client(context.uri)
+    client.delete_experiment(client.get_experiment_by_name("demo/bulk_modulus").experiment_id)
+    with pytest.raises(TrackingError, match="mlflow experiments restore --experiment-id"):
+        recorder.record(make_outcome(cell="cd34"))
+    client.restore_experiment(client.get_experiment_by_name("demo/bulk_modulus").experiment_id)
+    assert client.get_run(recorder.record(make_outcome(cell="cd34"))).info.status == "FINISHED"
+
+
+def test_enclosing_run_is_left_alone(context, monkeypatch, make_outcome):
+    client = open_client(context.uri)
+    outer = client.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", outer)
+    assert MlflowRecorder(context).record(make_outcome()) != outer
+    assert client.get_run(outer).data.metrics == {}
+    assert client.get_run(outer).info.status == "RUNNING"
+
+
+def test_source_network_is_one_run_with_its_history(context):
+    history = pd.DataFrame({"epoch": [0, 1], "loss": [1.0, 0.5], "val_mae": [0.9, 0.4]})
+    provenance = {
+        "source": "formation_energy", "key": "k1", "unit": "eV/atom", "n_train": 90, "n_validation": 10,
+        "recipe": {"epochs": 2}, "seed": 1, "edition": "a", "validation_mae": 0.4, "validation_mae_of_median": 0.8,
+        "validation_mae_by_source": {"band_gap": 0.5}, "peak_memory": 2**30, "seconds": 7.0,
+    }  # fmt: skip
+    run_id = record_pretraining(context, provenance, history)
+    assert record_pretraining(context, provenance, history) == run_id
+    assert len(_runs(context, "demo/sources")) == 1
+    client = open_client(context.uri)
+    run = client.get_run(run_id)
+    assert (
+        run.data.metrics.items()
+        >= {"val_mae": 0.4, "val_mae/band_gap": 0.5, "peak_memory_mib": 1024.0}.items()
+    )
+    assert run.data.params == {"epochs": "2", "seed": "1", "edition": "a"}
+    assert {i.dataset.name for i in run.inputs.dataset_inputs} == {
+        "formation_energy.train",
+        "formation_energy.validation",
+    }
+    assert [m.value for m in client.get_metric_history(run_id, "learning_curve/loss")] == [1.0, 0.5]
+    assert {"provenance.json", "history.csv", "learning_curve.png"} <= {
+        a.path for a in client.list_artifacts(run_id)
+    }

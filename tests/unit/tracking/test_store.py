@@ -1,0 +1,181 @@
+import multiprocessing
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from waiting import PATIENCE
+
+from crossprop.errors import TrackingError
+from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.tracking import store as store_module
+from crossprop.tracking.store import analyze_store, open_client, prepare_store, store_uri, tracking_error
+
+
+def _prepare_and_count(uri, barrier, answers):
+    barrier.wait()
+    try:
+        prepare_store(uri)
+        answers.put(len(open_client(uri).search_experiments()))
+    except Exception as error:  # the parent shows it
+        answers.put(repr(error))
+
+
+def test_eight_processes_may_race_for_the_first_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "crossprop.tracking.store"])
+    barrier, answers = context.Barrier(8), context.Queue()
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    workers = [context.Process(target=_prepare_and_count, args=(uri, barrier, answers)) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    assert [answers.get(timeout=250) for _ in workers] == [1] * 8
+    for worker in workers:
+        worker.join(timeout=PATIENCE)
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_store_is_in_write_ahead_mode_and_keeps_artifacts_beside_itself(uri, tmp_path):
+    prepare_store(uri)
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert not Path(tmp_path / "mlruns").exists()
+
+
+def test_default_store_lies_in_the_project_and_the_environment_wins(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    assert store_uri(tmp_path) == "http://localhost:5000"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert store_uri(Path("/elsewhere")) == f"sqlite:///{tmp_path}/other.db"
+
+
+def test_variables_inherited_from_mlflow_run_are_removed(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    prepare_store(uri)
+    assert not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & set(store_module.os.environ)
+
+
+def test_usage_reports_are_off_when_mlflow_is_imported():
+    code = (
+        "import crossprop.tracking, os, sys;"
+        "print(os.environ['MLFLOW_DISABLE_TELEMETRY'], 'mlflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={})
+    assert done.stdout.split() == ["true", "False"]
+
+
+def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path):
+    holder = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(
+            TrackingError, match=r"mlflow\.db failed while opening it: another process holds it"
+        ):
+            prepare_store(uri, wait_seconds=0.5)
+    finally:
+        holder.close()
+    prepare_store(uri, wait_seconds=0.5)
+
+
+def _notes(path):
+    path.write_text("these are my notes, " * 100, encoding="utf-8")
+
+
+def _truncated(path):
+    path.write_bytes(path.read_bytes()[: 200 * 1024])
+
+
+def _foreign(path):
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_notes, "damaged or is no SQLite database"),
+        (_truncated, "damaged"),
+        (_foreign, "not MLflow's: it holds recipes"),
+    ],
+)
+def test_damaged_or_foreign_file_is_named_and_left_alone(uri, tmp_path, spoil, message):
+    path = tmp_path / "mlflow.db"
+    spoil(path)
+    before = path.read_bytes()
+    with pytest.raises(TrackingError, match=message):
+        prepare_store(uri)
+    assert path.read_bytes() == before
+
+
+def test_store_of_another_mlflow_version_is_refused_with_the_command_that_helps(uri, tmp_path):
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ff01dd42b621'")
+    with pytest.raises(TrackingError, match="mlflow db upgrade"):
+        open_client(prepare_store(uri))
+
+
+def test_folder_that_cannot_be_written_is_named():
+    with pytest.raises(TrackingError, match=r"/proc/nowhere/mlflow\.db failed while opening it"):
+        prepare_store("sqlite:////proc/nowhere/mlflow.db")
+
+
+def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 0))
+    with pytest.raises(TrackingError, match="the disk is full"):
+        prepare_store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "advice", "waits"),
+    [
+        ("attempt to write a readonly database", "cannot be written", False),
+        ("database or disk is full", "disk is full", False),
+        ("database disk image is malformed", "is damaged", False),
+        ("was not in a valid JSON format", "no MLflow server", False),
+        ("403 Client Error: FORBIDDEN for url", "--allowed-hosts", False),
+        ("something new", "something new", False),
+        ("database is locked", "another process holds it", True),
+        ("too many 500 error responses", "Look at its log", True),
+        ("Connection broken: IncompleteRead(1 bytes read)", "nothing answers", True),
+        ("API request to endpoint /runs/create failed with error code 503 != 200.", "nothing answers", True),
+        ("server closed the connection unexpectedly", "nothing answers", True),
+    ],
+)
+def test_error_says_what_happened_to_which_store_and_whether_waiting_helps(said, advice, waits):
+    error = tracking_error(
+        f"https://ann:secret@host: {said}", "https://ann:secret@host", "recording cell ab12"
+    )
+    assert "https://ann:***@host failed while recording cell ab12" in str(error)
+    assert advice in str(error)
+    assert "secret" not in str(error)
+    assert isinstance(error, StoreOutOfReachError) is waits
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("http://127.0.0.1:9", "http://127.0.0.1:9 failed while connecting: nothing answers there"),
+        ("./mlruns", "no longer supports"),
+        ("file:///tmp/mlruns", "no longer supports"),
+        ("sqlite:///:memory:", "in memory"),
+    ],
+)
+def test_uri_that_cannot_work_is_refused(uri, message):
+    with pytest.raises(TrackingError, match=message):
+        prepare_store(uri)
+
+
+def test_statistics_can_be_refreshed(uri, tmp_path):
+    analyze_store(uri)
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0] > 0
