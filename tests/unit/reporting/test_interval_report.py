@@ -31,7 +31,7 @@ def add_evidence(study, target: str, *, held: int) -> None:
     """Give a target's model residuals of 1 in training, and a hold-out of ten rows of which so many fit."""
     folder = study.paths.results(target) / "model"
     folder.mkdir()
-    info = {"format": 1, "interval": {"coverage": 0.9, "half_width": 1.0}, "seen_elements": list(ELEMENTS)}
+    info = {"format": 3, "interval": {"coverage": 0.9, "half_width": 1.0}, "seen_elements": list(ELEMENTS)}
     (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
     rows = pd.DataFrame({"formula": FORMULAS, "composition": FORMULAS, "split": "train", "y_true": 5.0})
     rows.loc[26:, "split"] = "test"
