@@ -28,11 +28,6 @@ TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.ensemble._forest.RandomForestRegressor",
     "sklearn.ensemble._weight_boosting.AdaBoostRegressor",
-    "sklearn.linear_model._coordinate_descent.ElasticNet",
-    "sklearn.linear_model._coordinate_descent.Lasso",
-    "sklearn.linear_model._base.LinearRegression",
-    "sklearn.linear_model._ridge.Ridge",
-    "sklearn.linear_model._stochastic_gradient.SGDRegressor",
     "sklearn.neighbors._regression.KNeighborsRegressor",
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neighbors._ball_tree.BallTree",
@@ -48,12 +43,10 @@ TRUSTED_TYPES = (
     "sklearn.tree._tree.Tree",
     "sklearn._loss.link.IdentityLink",
     "sklearn._loss.link.Interval",
-    "sklearn._loss._loss.CyEpsilonInsensitive",
-    "sklearn.linear_model._sgd_fast.EpsilonInsensitive",
     "numpy.dtype",
     "numpy.random.mtrand.RandomState",
 )
-"""The only types that a regressor's file may hold; the list stands here, never in the file."""
+"""The only types that a skops file may hold: those of regressors that have, or may have, no portable form."""
 
 
 @dataclass

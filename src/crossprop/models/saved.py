@@ -110,9 +110,10 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 def write_digests(folder: Path) -> None:
     """Write the digests of all files of a saved model."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS_FILE)
+    own = folder / DIGESTS_FILE
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != own)
     lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    (folder / DIGESTS_FILE).write_text("".join(lines), encoding="utf-8")
+    own.write_text("".join(lines), encoding="utf-8")
 
 
 def check_digests(folder: Path, names: Iterable[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-import os
+import re
 import tarfile
 from pathlib import Path
 
@@ -10,8 +10,6 @@ from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.errors import DataError, FormulaError, ShapeMismatchError
 from crossprop.features import magpie
 from crossprop.features.magpie import ATTRIBUTE_NAMES, physical_attributes
-
-MIRROR = os.environ.get("CROSSPROP_MIRROR")
 
 AWKWARD_FORMULAS = [
     "Fe",  # one element: always possible, no ionic character
@@ -111,16 +109,6 @@ def test_equal_to_matminer_with_its_imputation_on_each_of_the_86_elements_and_fi
     assert_same(ours, matminer_attributes(ELEMENTS), ELEMENTS)
 
 
-@pytest.mark.skipif(not MIRROR, reason="CROSSPROP_MIRROR is not set")
-def test_equal_to_matminer_on_formulas_of_the_jarvis_targets():
-    folder = Path(MIRROR) / "NU-CUCIS/CrossPropertyTL/7258427fb5fe3cd8d34ece0fdfbd33f690d494a6/data"
-    files = sorted(folder.glob("*/*_test_set.csv"))
-    assert len(files) >= 41
-    texts = pd.concat([pd.read_csv(f, keep_default_na=False)["pretty_comp"] for f in files])
-    formulas = drawn(texts, 500)
-    assert_same(physical_attributes(fraction_matrix(formulas)), matminer_attributes(formulas), formulas)
-
-
 def test_hand_checked_values_of_rock_salt():
     # Magpie: Na has number 11, Cl 17; Pauling electronegativity 0.93 and 3.16.
     ionic = 1 - np.exp(-0.25 * (3.16 - 0.93) ** 2)
@@ -166,7 +154,7 @@ def test_no_rows_give_an_empty_table():
 
 @pytest.mark.parametrize("shape", [(3, 85), (86,), (2, 145), (1, 2, 86)])
 def test_matrix_of_another_shape_is_refused_with_its_shape(shape):
-    with pytest.raises(ShapeMismatchError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(ShapeMismatchError, match=re.escape(str(shape))):
         physical_attributes(np.ones(shape))
 
 
@@ -186,8 +174,5 @@ def test_impossible_row_is_refused_by_its_number(value, complaint):
     fractions[2, 0] = value
     with pytest.raises(DataError, match=rf"Row 2 .*{complaint}"):
         physical_attributes(fractions)
-
-
-def test_text_in_place_of_fractions_is_refused():
     with pytest.raises(DataError, match="no numbers"):
         physical_attributes(np.full((1, 86), "half"))

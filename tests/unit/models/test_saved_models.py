@@ -26,6 +26,7 @@ from crossprop.uncertainty.evidence import write_evidence
 
 FORMULAS = ["NaCl", "MgO", "Fe2O3", "GaAs", "TiO2", "KBr", "LiF", "CaO", "ZnS", "SiC"]
 X = fraction_matrix(FORMULAS).astype(np.float32)
+INTERVAL = {"coverage": 0.9, "half_width": 1.0}
 Y = np.array([25.0, 160.0, 200.0, 75.0, 210.0, 15.0, 70.0, 110.0, 75.0, 220.0])
 
 
@@ -156,21 +157,12 @@ def test_arrays_that_hold_python_objects_are_refused(tmp_path):
         ({"seen_elements": None}, "seen_elements is None"),
         ({"interval": "x"}, "interval is 'x'"),
         ({"interval": {"coverage": 0.9}}, r"interval\.half_width is missing"),
-        ({"interval": {"coverage": 1.5, "half_width": 1.0}}, r"interval\.coverage is 1\.5"),
-        ({"interval": {"coverage": 0.9, "half_width": -1.0}}, r"interval\.half_width is -1\.0"),
-        ({"interval": {"coverage": 0.9, "half_width": 1.0, "scale": -5}}, r"interval\.scale is -5"),
-        (
-            {"interval": {"coverage": 0.9, "half_width": 1.0, "scale": float("nan")}},
-            r"interval\.scale is nan",
-        ),
-        (
-            {"interval": {"coverage": 0.9, "half_width": 1.0, "floor": float("inf")}},
-            r"interval\.floor is inf",
-        ),
-        (
-            {"interval": {"coverage": 0.9, "half_width": 1.0, "method": "magic"}},
-            r"interval\.method is 'magic'",
-        ),
+        ({"interval": INTERVAL | {"coverage": 1.5}}, r"interval\.coverage is 1\.5"),
+        ({"interval": INTERVAL | {"half_width": -1.0}}, r"interval\.half_width is -1\.0"),
+        ({"interval": INTERVAL | {"scale": -5}}, r"interval\.scale is -5"),
+        ({"interval": INTERVAL | {"scale": float("nan")}}, r"interval\.scale is nan"),
+        ({"interval": INTERVAL | {"floor": float("inf")}}, r"interval\.floor is inf"),
+        ({"interval": INTERVAL | {"method": "magic"}}, r"interval\.method is 'magic'"),
         ({"domain": {"quantile": 0.98, "radius": "far"}}, r"domain\.radius is 'far'"),
         ({"parts": {"../part_00": [1.0]}, "members": None}, r"parts\."),
     ],
