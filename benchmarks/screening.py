@@ -1,11 +1,11 @@
-"""A screening of a million compositions on real models: rate, memory, and what it would be on a machine of its own.
+"""A screening of a million compositions on real models: rate, memory, and the rate on an otherwise idle machine.
 
     python benchmarks/screening.py --model deltae=results/jarvis/energy/deltae/model \\
         --model bulk=results/jarvis/elastic/bulkmoduluskv/model --where "bulk > 250 and deltae < -0.2"
 
-The command itself is run (``crossprop screen``), watched from outside, killed once on the way if ``--kill`` says so,
-and gone on with. Elements by default: 39 whose compounds of two and three make 1,019,122 compositions of at most ten
-atoms. Other work on the machine slows a run but not the processor time that it takes: the last lines tell both.
+Runs ``crossprop screen`` and measures the process from outside; ``--kill`` kills it once and runs it again.
+The 39 default elements give 1,019,122 compositions of two or three elements and at most ten atoms. Other work on the
+machine slows a run but hardly changes its processor time: the last lines give both.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--out", type=Path, default=Path("benchmark-screening"))
     parser.add_argument(
-        "--kill", type=float, help="seconds after which it is killed once, to be gone on with"
+        "--kill", type=float, help="seconds after which it is killed once, and then continued"
     )
     arguments = parser.parse_args()
 

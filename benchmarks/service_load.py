@@ -69,7 +69,7 @@ def main() -> None:
 
 @contextmanager
 def running_service(url: str | None, pid: int | None, name: str | None) -> Iterator[tuple[str, int | None]]:
-    """The given service, or one of our own for the property, with its process where that is known."""
+    """The given service, or a new one for the property, with its process where that is known."""
     if url:
         yield url.rstrip("/"), pid
         return
@@ -85,13 +85,13 @@ def running_service(url: str | None, pid: int | None, name: str | None) -> Itera
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    ) as own:
+    ) as started:
         try:
-            assert own.stdout is not None
-            own.stdout.readline()
-            yield own.stdout.readline().split()[1].rstrip("/"), own.pid
+            assert started.stdout is not None
+            started.stdout.readline()
+            yield started.stdout.readline().split()[1].rstrip("/"), started.pid
         finally:
-            own.terminate()
+            started.terminate()
 
 
 def first_property(url: str) -> str | None:

@@ -105,7 +105,7 @@ def screen(
     crossprop screen --elements Fe,Co,Al --max-elements 3 --property formation_energy,bulk_modulus --where
     "bulk_modulus > 200" --top 100
     """
-    given = {name: value for name, value in locals().items() if value is not None}
+    given = {option: value for option, value in locals().items() if value is not None}
     from crossprop.screening.request import ScreenRequest
     from crossprop.screening.result import read_progress
     from crossprop.screening.run import prepare

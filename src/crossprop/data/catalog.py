@@ -245,7 +245,7 @@ class Catalog(BaseModel):
     packages: dict[str, EmbeddedPackage]
 
     def property(self, key_or_label: str) -> PropertyEntry:
-        """Find a property by its key (``piezo_max_dij``) or the paper's label (``PMDij``), whatever the case.
+        """Find a property by its key (``piezo_max_dij``) or the paper's label (``PMDij``), in any case.
 
         Raises:
             UnknownPropertyError: There is none; the message names similar ones.

@@ -76,7 +76,7 @@ def parse_formula(text: object, amounts: str = Amounts.ATOMIC) -> dict[str, floa
             1): ``'Ti90Al6V4'``, also written as ``'Ti-6Al-4V'``.
 
     Returns:
-        Amount of each element (of atoms, whatever ``amounts`` is), in order of first appearance; all are finite and
+        Amount of each element (always of atoms), in order of first appearance; all are finite and
         positive.
 
     Raises:
@@ -487,7 +487,7 @@ def parse_formulas(
 ) -> tuple[np.ndarray, np.ndarray, dict[int, FormulaError]]:
     """Elemental fractions of those among many texts that are formulas, and what is wrong with the others.
 
-    Whatever an item is (a number, nothing, ten megabytes of text), it is answered in bounded time.
+    An item may be anything (a number, nothing, ten megabytes of text); it is answered in bounded time.
 
     Returns:
         The fractions of the m formulas, float64, shape (m, 86), columns as in :data:`ELEMENTS`, each row summing

@@ -43,6 +43,7 @@ class FormulaList:
         reasons: Why a row gives no formula, by position, where more is known than its text says.
         notes: What is worth knowing about the input as a whole.
         word: What ``lines`` count.
+        written: The formulas as a file writes them.
     """
 
     formulas: list[str]
@@ -51,6 +52,7 @@ class FormulaList:
     reasons: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     word: str = "line"
+    written: Sequence[str] = ()
 
 
 def read_formula_list(
@@ -94,16 +96,20 @@ def read_formula_list(
         formulas, reasons = composed(table, elements, element_columns)
         columns = _columns(table)
         columns[_different([*map(str, columns.columns), "formula"])[-1]] = formulas
-        return FormulaList(formulas, table.lines, columns, reasons | _surplus(table), table.notes)
+        return FormulaList(
+            formulas, table.lines, columns, reasons | _surplus(table), table.notes, written=formulas
+        )
     if formula_column is not None:
         at = named_column(path, table, formula_column, "--formula-column")
     else:
         at = guess_formula_column(path, table)
         if table.dialect.header_line and not is_formula_name(table.header[at]):
             table = _without_header(table, at)
-    formulas, reasons = formulas_in(table.column(at), amounts)
+    cells = table.column(at)
+    formulas, reasons = formulas_in(cells, amounts)
+    reasons |= _surplus(table)
     return _checked(
-        path, FormulaList(formulas, table.lines, _columns(table), reasons | _surplus(table), table.notes)
+        path, FormulaList(formulas, table.lines, _columns(table), reasons, table.notes, written=cells)
     )
 
 
@@ -138,9 +144,11 @@ def _from_lines(
         raise OwnFileError(f"{path} is a list without a header: it has no column {formula_column!r}.")
     if not lines:
         raise OwnFileError(f"{path} is empty. Give one formula a line, or a table with a header.")
-    formulas, reasons = formulas_in([line for _, line in lines], amounts)
+    written = [line for _, line in lines]
+    formulas, reasons = formulas_in(written, amounts)
     columns = pd.DataFrame(index=range(len(lines)))
-    return _checked(path, FormulaList(formulas, [number for number, _ in lines], columns, reasons))
+    numbers = [number for number, _ in lines]
+    return _checked(path, FormulaList(formulas, numbers, columns, reasons, written=written))
 
 
 def _checked(path: Path, read: FormulaList) -> FormulaList:

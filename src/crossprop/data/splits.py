@@ -47,7 +47,7 @@ def test_rows(frame: pd.DataFrame, *, required: bool = True) -> np.ndarray:
     _require(frame, "split")
     rows = np.flatnonzero((frame["split"] == "test").to_numpy())
     if required and not len(rows):
-        raise DataError(f"None of {len(frame)} rows is a hold-out (split 'test'). Prepare the target anew.")
+        raise DataError(f"None of {len(frame)} rows is a hold-out (split 'test'). Prepare the target again.")
     return rows
 
 

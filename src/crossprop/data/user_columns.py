@@ -118,7 +118,7 @@ def formulas_of(
         rows: Amounts, one row a material; NaN where a cell holds no number.
         amounts: ``atomic`` or ``weight``.
         percent: Whether the amounts are known to be percents.
-        any_sum: Whether the rows are known to be whole compositions, whatever they sum to.
+        any_sum: Whether the rows are known to be whole compositions with any sum.
 
     Returns:
         Formulas that count atoms, empty where a row gives none, and by position why it does not.

@@ -1,4 +1,4 @@
-"""The table in a user's file: its header and its rows as texts, whatever dialect it is written in."""
+"""The table in a user's file: its header and its rows as texts, in any dialect."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class TextTable:
 
 
 class NumberCell(str):
-    """The text of a workbook's number: its point is one of decimals, whatever the other cells hold."""
+    """The text of a workbook's number: its point is one of decimals in any column."""
 
     __slots__ = ()
 

@@ -27,16 +27,10 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class ChargeBalance:
-    """Keeps the compositions that smact's ``smact_validity`` calls valid.
+    """Keeps the compositions that smact's ``smact_validity`` calls valid, with its options.
 
     smact judges one composition at a time, about 2,000 a second; here the states of a system are combined once and
     hold for all its amounts.
-
-    Attributes:
-        states: smact's set of oxidation states.
-        pauling: Cations must be less electronegative than anions.
-        alloys: Compositions of metals only are kept, too.
-        mixed_valence: An element that is known for it may have several states at once (Fe3O4).
     """
 
     states: OxidationStates = "icsd24"

@@ -82,23 +82,14 @@ _SLIPS = {
 
 @dataclass(frozen=True)
 class Expression:
-    """A condition or a quantity, checked against the names that exist.
-
-    Attributes:
-        text: The expression as written.
-        tree: Its syntax tree.
-        names: Names that its value depends on, e.g. ``bulk_modulus`` and ``bulk_modulus.lower``.
-    """
+    """A condition or a quantity, checked against the names that exist; ``names`` are those that it depends on."""
 
     text: str
     tree: ast.expr
     names: frozenset[str]
 
     def __call__(self, values: Values) -> np.ndarray:
-        """Evaluate for n compositions.
-
-        Args:
-            values: Arrays of shape (n,) for every name in ``names``.
+        """Evaluate for n compositions, given arrays of shape (n,) by name.
 
         Returns:
             Array of shape (n,) (or of no dimension where only numbers were written); bool for a condition.
@@ -184,11 +175,6 @@ def parse_expression(text: str, properties: Iterable[str], kind: Kind) -> list[E
     Allowed are numbers, names of properties (``x``, ``x.lower``, ``x.upper``, ``x.in_domain``), ``n_elements``, symbols
     of elements, ``+ - * / **``, comparisons, ``and or not``, parentheses, and the functions ``abs min max sqrt log10``.
 
-    Args:
-        text: The expression.
-        properties: Names of the properties.
-        kind: What it must be.
-
     Returns:
         The expressions that ``and`` joins at its top, to be checked one by one; itself where nothing is joined.
 
@@ -267,12 +253,7 @@ def read_conditions(where: str | None, in_domain: bool, properties: Sequence[str
     """Conditions that must all hold.
 
     A value lies within its interval, so ``gap.lower >= 1`` implies ``gap >= 1``: such conditions are added, since they
-    can be checked before the interval is known.
-
-    Args:
-        where: The condition, if there is one.
-        in_domain: Ask for the training domain of every property, too.
-        properties: Names of the properties.
+    can be checked before the interval is known. With ``in_domain``, every property must be in its training domain.
 
     Raises:
         ExpressionError: The condition is none, or names what is not screened.

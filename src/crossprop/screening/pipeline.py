@@ -26,35 +26,24 @@ from crossprop.screening.space import Compositions, Space
 
 def schema(properties: Iterable[PropertyModel]) -> pa.Schema:
     """Columns of the table of kept compositions; those of a property carry its unit, model and coverage as metadata."""
-    fields = [
-        pa.field("position", pa.int64()),
-        pa.field("formula", pa.string()),
-        pa.field("n_elements", pa.int8()),
-    ]
+    fields = [("position", pa.int64()), ("formula", pa.string()), ("n_elements", pa.int8())]
     for model in properties:
         about = {"unit": model.unit, "model": f"{model.model} {model.version}".strip()}
+        interval = {**about, "coverage": f"{model.coverage:g}"}
         fields.append(pa.field(model.column, pa.float64(), metadata=about))
-        about = {**about, "coverage": f"{model.coverage:g}"}
         fields += [
-            pa.field(f"{model.column}_{end}", pa.float64(), metadata=about) for end in ("lower", "upper")
+            pa.field(f"{model.column}_{end}", pa.float64(), metadata=interval) for end in ("lower", "upper")
         ]
         fields.append(pa.field(f"{model.column}_in_domain", pa.bool_()))
-    return pa.schema([*fields, pa.field("note", pa.string())])
+    return pa.schema([*fields, ("note", pa.string())])
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """All that a batch needs; immutable, shared by the threads.
 
-    Attributes:
-        space: Source of the compositions.
-        properties: Models of the properties, in the order of the request.
-        models: The loaded models by property.
-        order: Order in which the properties are predicted.
-        conditions: Conditions that a composition must meet.
-        chemistry: Which compositions are possible; ``None`` where all are.
-        known: Keys of the compositions to leave out.
-        rows: Compositions predicted at a time.
+    ``order`` is that in which the properties are predicted, ``known`` holds the keys of the compositions to leave out,
+    and ``rows`` compositions are predicted at a time. Without ``chemistry`` all compositions are possible.
     """
 
     space: Space
@@ -67,12 +56,7 @@ class Pipeline:
     rows: int = 2048
 
     def run(self, start: int, stop: int) -> tuple[int, pa.Table]:
-        """Screen the positions from one to before another.
-
-        Returns:
-            How many of their compositions were predicted, and those that met the conditions, with columns as in
-            :func:`schema`.
-        """
+        """Screen some positions: how many compositions were predicted, and those kept, columns as in :func:`schema`."""
         chosen = self.chosen(start, stop)
         parts = [self.screened(chosen[i : i + self.rows]) for i in range(0, len(chosen), self.rows)]
         kept = pa.concat_tables(parts) if parts else schema(self.properties).empty_table()
@@ -137,10 +121,11 @@ class _Rows:
 
     def predict(self, name: str, model: ServedModel) -> None:
         """Predict a property; rows whose value fails a condition are dropped, many of them for less work."""
+        values = np.zeros(0)
         if len(self.compositions):
             left, values = model.predict_within(self._fractions, *range_of(self._conditions, name))
             self._keep(left)
-        self.values[name] = values if len(self.compositions) else np.zeros(0)
+        self.values[name] = values
         self._check()
 
     def await_intervals(self, name: str) -> bool:

@@ -18,8 +18,8 @@ from crossprop.screening.pipeline import Pipeline
 from crossprop.screening.space import Compositions, Space
 
 SAMPLE = 512
-_NEIGHBOURS = 8
-"""Neighbouring positions drawn together: each system that is touched costs time."""
+_RUNS, _NEIGHBOURS = 4096, 8
+"""Places where a sample is drawn, and neighbouring positions at each: every system that is touched costs time."""
 _COUNT_BLOCK = 1 << 18
 _MOST_ORDERED = 12
 Passed = list[tuple[frozenset[str], NDArray[np.bool_]]]
@@ -54,18 +54,11 @@ def count_possible(space: Space, chemistry: ChargeBalance | None, seconds: float
 def calibrate(
     pipeline: Pipeline, order: tuple[str, ...] | None = None, workers: int = 1
 ) -> tuple[tuple[str, ...], float]:
-    """Predict a sample of the space, choose the order of the properties by it, and measure the time.
+    """Choose the order of the properties by a sample, and measure the wall time in seconds of one composition.
 
     A condition that fails early spares the other models. The order depends on measured times, and it decides which
-    rows a model predicts together: two orders keep the same compositions up to float32's rounding.
-
-    Args:
-        pipeline: The screening.
-        order: Order that an earlier session chose, to be kept.
-        workers: Threads of the screening; all are busy while the time is measured.
-
-    Returns:
-        The order, and the wall time in seconds that one composition takes.
+    rows a model predicts together: two orders keep the same compositions up to float32's rounding. An order that an
+    earlier session chose is kept. All threads are busy while the time is measured.
     """
     sample = _sample(pipeline)
     if not len(sample):
@@ -92,12 +85,9 @@ def calibrate(
 
 
 def best_order(names: tuple[str, ...], costs: Mapping[str, float], passed: Passed) -> tuple[str, ...]:
-    """The order with the least expected cost.
+    """The order with the least expected cost, given the seconds of each property and what a sample passed.
 
-    Args:
-        names: Properties; equally good orders keep theirs, and so do more than 12.
-        costs: Seconds by property.
-        passed: What the conditions let pass in a sample.
+    Equally good orders keep that of ``names``, and so do more than 12 properties.
     """
 
     @cache
@@ -116,14 +106,11 @@ def best_order(names: tuple[str, ...], costs: Mapping[str, float], passed: Passe
 
 
 def _sample(pipeline: Pipeline) -> Compositions:
-    """Possible compositions that lie evenly in the space: enough of them, or what a bounded search finds."""
-    total = pipeline.space.total
-    for runs in (SAMPLE // _NEIGHBOURS, 2048, 32768):
-        starts = np.unique(np.linspace(0, max(0, total - _NEIGHBOURS), runs).astype(np.int64))
-        blocks = [pipeline.chosen(int(start), int(start) + _NEIGHBOURS) for start in starts]
-        fields = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("positions", "amounts"))
-        found = Compositions(*fields)
-        if len(found) >= SAMPLE // 2 or len(starts) * _NEIGHBOURS >= total:
-            break
+    """Up to 512 possible compositions that lie evenly in the space."""
+    last = max(0, pipeline.space.total - _NEIGHBOURS)
+    starts = np.unique(np.linspace(0, last, _RUNS).astype(np.int64)).tolist()
+    blocks = [pipeline.chosen(start, start + _NEIGHBOURS) for start in starts]
+    fields = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("positions", "amounts"))
+    found = Compositions(*fields)
     _, first = np.unique(found.positions, return_index=True)
     return found[first[np.linspace(0, len(first) - 1, min(SAMPLE, len(first))).astype(np.int64)]]

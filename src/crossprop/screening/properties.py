@@ -28,8 +28,8 @@ class PropertyModel:
         unit: Unit of the property.
         coverage: Share of the values that the interval promises to contain.
         digest: Tells one saved ensemble from another.
-        least: Least value in the model's data, hold-out included; ``None`` for models saved without their data.
-        most: Greatest value in the model's data, likewise.
+        least: Least value in the model's data in ``unit``, hold-out included; ``None`` where the data were not saved.
+        most: Greatest value in the data, likewise.
         mae: Mean absolute error on the hold-out, likewise.
     """
 
@@ -87,11 +87,7 @@ class PropertyModel:
 
 
 def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[PropertyModel, ...]:
-    """Find the model of every property: a folder that the request names, or a registered version.
-
-    Args:
-        request: The screening.
-        uri: Registry; that of the environment or the working folder if none is named.
+    """Find the model of every property: a folder that the request names, or a version in the registry ``uri``.
 
     Raises:
         ScreeningError: A folder holds no saved model, or two properties have the same model.

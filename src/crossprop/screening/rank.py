@@ -12,8 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import erfcx, ndtr, ndtri
 
-from crossprop.data.compositions import fraction_matrix
-from crossprop.data.user_columns import plain_formula
+from crossprop.data.compositions import fraction_matrix, plain_formula
 from crossprop.errors import ScreeningError
 from crossprop.screening.conditions import COMPOSITION_NAMES, INTERVAL_NAMES, Expression, composition_values
 from crossprop.screening.pipeline import schema
@@ -73,13 +72,8 @@ def log_expected_improvement(
 class Ranker:
     """Ranks by one quantity, by expected improvement, or keeps the Pareto front of several.
 
-    Attributes:
-        kind: Which of these.
-        objectives: Quantities, and whether more is better.
-        properties: Models of the properties.
-        top: Rows to keep.
-        best: Value to beat, for the expected improvement; the best in the model's data if not given.
-        per_system: Most rows of one chemical system, i.e. of the same elements; ``None`` for no limit.
+    ``objectives`` are the quantities, and whether more is better; the other options are those of
+    :class:`~crossprop.screening.ScreenRequest`.
 
     Raises:
         ScreeningError: Expected improvement of something else than a property, or without a value to beat.

@@ -79,7 +79,15 @@ def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(symbol for symbol in ELEMENTS if symbol in found)
 
 
-RESERVED = ("n_elements", "formula", "position")
+RESERVED = (
+    "n_elements",
+    "formula",
+    "position",
+    "rank",
+    "note",
+    "expected_improvement",
+    "log_expected_improvement",
+)
 _DEFAULT_ATOMS = 10
 _RANKING = {"maximize", "minimize", "rank", "best", "top", "per_system"}
 _MACHINE = {"out", "workers", "memory", "batch"}
@@ -204,8 +212,13 @@ class ScreenRequest(BaseModel):
                     f"{name!r} means something else already. Call the property something else with "
                     f"--model NAME={name}."
                 )
-        if len(set(names)) < len(names):
-            raise ValueError(f"a property is named twice in {', '.join(names)}")
+        ends = ("", "_lower", "_upper", "_in_domain")
+        columns = [f"{name.replace('.', '_')}{end}" for name in names for end in ends]
+        if len(set(columns)) < len(columns):
+            raise ValueError(
+                f"a property is named twice in {', '.join(names)}, or as a column of another. Call one something else "
+                "with --model NAME=…"
+            )
         return names
 
     @model_validator(mode="after")

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from crossprop.errors import ScreeningError
+from crossprop.errors import ScreeningError, StoreError
+from crossprop.io import atomic_file
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.request import ScreenRequest
 
@@ -29,14 +30,7 @@ _ROW_GROUP = 1 << 17
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a screening is.
-
-    Attributes:
-        stop: Positions before this one are done.
-        considered: Compositions that were predicted.
-        kept: Compositions that met the conditions.
-        seconds: Time spent, over all sessions.
-    """
+    """How far a screening is: positions before ``stop`` are done; compositions predicted and kept; seconds in all."""
 
     stop: int = 0
     considered: int = 0
@@ -122,18 +116,24 @@ def _chain(folder: Path) -> tuple[list[Path], Progress]:
     return chain, Progress()
 
 
-def write_results(folder: Path, schema: pa.Schema) -> None:
-    """Join the parts to ``results.parquet``, in bounded memory.
+def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
+    """Join the parts of all positions to ``results.parquet``, in bounded memory.
 
     Raises:
-        ScreeningError: It cannot be written, or a part is damaged.
+        ScreeningError: It cannot be written, or a part is missing or damaged.
     """
+    chain, progress = _chain(folder)
+    if progress.stop != positions:
+        raise ScreeningError(
+            f"{folder / PARTS} ends at {progress.stop:,} of {positions:,} positions: a part was changed meanwhile. "
+            "Run the same command again: the rest is computed anew."
+        )
     with (
         _replacing(folder / RESULTS, folder) as draft,
         pq.ParquetWriter(draft, schema, compression="zstd") as file,
     ):
         waiting = schema.empty_table()
-        for path in _chain(folder)[0]:
+        for path in chain:
             try:
                 waiting = pa.concat_tables([waiting, pq.read_table(path).cast(schema)])
             except (pa.ArrowInvalid, ValueError) as error:
@@ -160,29 +160,21 @@ def write_note(folder: Path, note: dict[str, Any]) -> None:
 
 @contextmanager
 def _replacing(path: Path, folder: Path) -> Iterator[Path]:
-    """Give a draft that takes the place of a file once the block has written it.
-
-    Raises:
-        ScreeningError: It cannot be written.
-    """
-    draft = path.with_name(f"{path.name}.draft")
-    with _disk_errors(folder):
+    """Give a draft that takes the place of a file once the block has written it."""
+    with _disk_errors(folder), atomic_file(path) as draft:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
-        draft.replace(path)
 
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Explain what a full or forbidden disk means for the screening.
-
-    Raises:
-        ScreeningError: Something could not be written.
-    """
+    """Turn an error of the disk into a :class:`ScreeningError` that tells what is safe."""
     try:
         yield
-    except OSError as error:
+    except (OSError, StoreError) as failure:
+        error = failure.__cause__ if isinstance(failure, StoreError) else failure
+        assert isinstance(error, OSError)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if full else f"{error.strerror or error}"
         advice = "Free some space" if full else "Correct the permissions, or name another folder with --out"
@@ -251,13 +243,11 @@ def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | Non
         if before.get(key) != identity.get(key)
     ]
     if differences:
-        advice = "Name another folder with --out, delete that one, or repeat its request."
-        if len(differences) == 1 and (same := _options_of_models(note, identity)):
-            advice = (
-                f"Name another folder with --out, or continue with the models that it was begun with: {same}."
-            )
+        same = _options_of_models(note, identity) if len(differences) == 1 else ""
+        advice = f"continue with the models that it was begun with: {same}" if same else "repeat its request"
         raise ScreeningError(
-            f"{folder} holds another screening ({status}). What differs: {'; '.join(differences[:6])}. {advice}"
+            f"{folder} holds another screening ({status}). What differs: {'; '.join(differences[:6])}. "
+            f"Name another folder with --out, delete that one, or {advice}."
         )
     return note
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
@@ -24,6 +23,7 @@ from rich.progress import Progress as Bar
 from crossprop import __version__
 from crossprop.errors import ScreeningError
 from crossprop.inference.predictor import ServedModel
+from crossprop.io import usable_cores
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import bounded_property, parse_expression, read_conditions
 from crossprop.screening.pipeline import Pipeline, schema
@@ -79,10 +79,6 @@ def make_space(request: ScreenRequest) -> Space:
 def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
     """Check a request, load its models, count its compositions and estimate the time.
 
-    Args:
-        request: The screening.
-        uri: Registry; that of the environment or the working folder if none is named.
-
     Raises:
         ScreeningError: The request cannot be met, or its folder holds another screening.
         ExpressionError: A condition or a quantity is none.
@@ -99,7 +95,7 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
     properties = resolve_properties(request, uri)
     identity = identity_of(request, properties, space.total)
     note = note_of_same(request.out, identity)
-    limit, workers = memory_limit(request.memory), request.workers or cores()
+    limit, workers = memory_limit(request.memory), request.workers or usable_cores()
     pipeline, count, seconds = None, Count(space.total, True), 0.0
     if note is not None and note["status"] == "finished" and (request.out / RESULTS).is_file():
         properties = tuple(model.with_data_in(note["models"][model.name]) for model in properties)
@@ -114,22 +110,15 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
         )
         models = {model.name: served for model, served in zip(properties, loaded, strict=True)}
         properties = tuple(model.with_data_of(models[model.name]) for model in properties)
-        pipeline = Pipeline(
-            space,
-            properties,
-            models,
-            request.properties,
-            conditions,
-            chemistry,
-            known_compositions(properties, models) if request.novel else frozenset(),
-            request.batch,
-        )
+        known = known_compositions(properties, models) if request.novel else frozenset()
+        order, rows = request.properties, request.batch
+        pipeline = Pipeline(space, properties, models, order, conditions, chemistry, known, rows)
     ranker = Ranker(request.ranking, objectives, properties, request.top, request.best, request.per_system)
     if pipeline is not None:
         plan = None if note is None else note["plan"]  # what was begun keeps its order and count
         order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
         pipeline = replace(pipeline, order=order)
-        count = count_possible(space, chemistry) if plan is None else Count(*plan["count"])
+        count = count_possible(space, chemistry) if plan is None else Count(**plan["count"])
     done = read_progress(request.out)
     return Screening(request, identity, pipeline, ranker, count, seconds, workers, limit, done)
 
@@ -146,7 +135,7 @@ class Screening:
         count: Compositions that the chemistry lets pass.
         seconds_each: Estimated wall time of one composition.
         workers: Threads.
-        limit: Most bytes of memory of the process.
+        limit: Most memory of the process, in bytes.
         done: Progress of earlier sessions.
     """
 
@@ -188,7 +177,7 @@ class Screening:
                 write_note(folder, note)
                 if not (folder / RESULTS).is_file():
                     self._predict(self.pipeline, progress)
-                    write_results(folder, schema(self.pipeline.properties))
+                    write_results(folder, schema(self.pipeline.properties), self.positions)
                 note |= self._figures(self.pipeline, read_progress(folder))
             top = self.ranker.rank(read_results(folder))
             write_top(folder, top)
@@ -208,9 +197,8 @@ class Screening:
     def _predict(self, pipeline: Pipeline, progress: bool) -> None:
         folder, total = self.request.out, self.positions
         share = max(self.count.compositions, 1) / total
-        step = max(
-            1, min(round(pipeline.rows / share), _MOST_POSITIONS)
-        )  # about one batch of possible compositions
+        # About one batch of possible compositions:
+        step = max(1, min(round(pipeline.rows / share), _MOST_POSITIONS))
         done = begin_parts(folder)
         begun = time.monotonic() - done.seconds
         position, in_flight = done.stop, 1
@@ -260,7 +248,7 @@ class Screening:
             "sessions": before.get("sessions", 0) + 1,
             "request": self.request.model_dump(mode="json"),
             "models": {model.name: asdict(model) for model in pipeline.properties},
-            "plan": {"order": list(pipeline.order), "count": self.count},
+            "plan": {"order": list(pipeline.order), "count": self.count._asdict()},
             "left_out": left_out,
             "identity": self.identity,
         }
@@ -278,11 +266,6 @@ class Screening:
             "batch": pipeline.rows,
             "peak_memory_gib": round(peak() / _GIB, 3),
         }
-
-
-def cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resident() -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from math import comb
@@ -14,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossprop.data.compositions import COLUMN, ELEMENTS, parse_formula
-from crossprop.data.user_columns import plain_formula
-from crossprop.data.user_table import decode, read_bytes
+from crossprop.data.compositions import COLUMN, ELEMENTS, parse_formula, plain_formula
+from crossprop.data.formula_list import read_formula_list
 from crossprop.errors import FormulaError, OwnFileError, ScreeningError
 
 
@@ -50,13 +46,14 @@ class Compositions:
         """Formulas as the file gives them, or from the least electronegative element to the most."""
         if self.written is not None:
             return self.written.tolist()
-        order = _by_electronegativity()
+        ordered = self.amounts[:, _by_electronegativity()]
+        symbols = [ELEMENTS[column] for column in _by_electronegativity()]
         parts: list[list[str]] = [[] for _ in range(len(self))]
-        ordered = self.amounts[:, order]
-        for row, place in np.argwhere(ordered).tolist():
-            amount = ordered[row, place]
-            parts[row].append(ELEMENTS[order[place]] + ("" if amount == 1 else str(amount)))
-        return ["".join(symbols) for symbols in parts]
+        rows, places = np.nonzero(ordered)
+        amounts = ordered[rows, places]
+        for row, place, amount in zip(rows.tolist(), places.tolist(), amounts.tolist(), strict=True):
+            parts[row].append(symbols[place] if amount == 1 else f"{symbols[place]}{amount}")
+        return ["".join(part) for part in parts]
 
 
 @cache
@@ -74,15 +71,10 @@ MAX_PATTERNS = 5_000_000
 
 @lru_cache(maxsize=64)
 def reduced_patterns(n_elements: int, max_atoms: int, max_amount: int) -> NDArray[np.int32]:
-    """Amounts of all reduced formulas: whole numbers from 1 without a common divisor.
-
-    Args:
-        n_elements: Elements of the system.
-        max_atoms: Largest sum of the amounts.
-        max_amount: Largest amount of one element.
+    """Amounts of all reduced formulas: whole numbers from 1 without a common divisor, smaller sums first.
 
     Returns:
-        Shape (n_patterns, n_elements), ordered by their sum and then by the amounts.
+        Shape (n_patterns, n_elements).
 
     Raises:
         ScreeningError: There are more than :data:`MAX_PATTERNS`.
@@ -103,14 +95,7 @@ def count_reduced_patterns(n_elements: int, max_atoms: int, max_amount: int) -> 
 
 @lru_cache(maxsize=64)
 def grid_patterns(n_elements: int, parts: int) -> NDArray[np.int32]:
-    """Amounts of an alloy grid: whole numbers from 1 that sum to ``parts``, in lexicographic order.
-
-    Returns:
-        Shape (n_patterns, n_elements).
-
-    Raises:
-        ScreeningError: There are more than :data:`MAX_PATTERNS`.
-    """
+    """Amounts of an alloy grid, in the same form: whole numbers from 1 that sum to ``parts``."""
     heads = _bounded(n_elements - 1, parts - 1, parts)
     patterns = np.column_stack([heads, parts - heads.sum(axis=1)]).astype(np.int32)
     return patterns[np.lexsort(patterns.T[::-1])]
@@ -152,16 +137,8 @@ class ElementSpace:
     """Every reduced composition of every system of some elements.
 
     Order: systems of fewer elements first, systems of equally many in the order of ``ELEMENTS``, and within a
-    system smaller formulas first. A composition is computed from its position.
-
-    Attributes:
-        elements: Symbols, by atomic number.
-        must: Symbols that every composition contains; a part of ``elements``.
-        min_elements: Fewest elements of a composition.
-        max_elements: Most elements of a composition.
-        max_atoms: Largest sum of amounts in the reduced formula.
-        max_amount: Largest amount of one element in the reduced formula.
-        parts: Fractions are multiples of one by this number (an alloy grid), or ``None`` for reduced formulas.
+    system smaller formulas first. A composition is computed from its position. The limits are those of
+    :class:`~crossprop.screening.ScreenRequest`; with ``parts``, fractions are multiples of 1/parts (an alloy grid).
 
     Raises:
         ScreeningError: The limits contradict each other, or leave no composition or too many.
@@ -204,11 +181,10 @@ class ElementSpace:
         fewest, most = max(self.min_elements, len(self.must), 1), min(self.max_elements, len(self.elements))
         free, found = len(self.elements) - len(self.must), {}
         for k in range(fewest, most + 1):
-            patterns = (
-                count_reduced_patterns(k, self.max_atoms, self.max_amount)
-                if self.parts is None
-                else comb(self.parts - 1, k - 1)
-            )
+            if self.parts is None:
+                patterns = count_reduced_patterns(k, self.max_atoms, self.max_amount)
+            else:
+                patterns = comb(self.parts - 1, k - 1)
             found[k] = comb(free, k - len(self.must)) * patterns
         return found
 
@@ -238,9 +214,7 @@ class ElementSpace:
 
     def _systems(self, k: int, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Columns of the systems of k elements with these ranks in lexicographic order, shape (n, k)."""
-        free = np.array(
-            [COLUMN[symbol] for symbol in self.elements if symbol not in self.must], dtype=np.int64
-        )
+        free = np.array([COLUMN[e] for e in self.elements if e not in self.must], dtype=np.int64)
         left = k - len(self.must)
         # The combinatorial number system, mirrored: the rank from the end picks the smallest element first.
         rest = comb(len(free), left) - 1 - ranks
@@ -256,7 +230,6 @@ class ElementSpace:
 
 _DECIMALS = 6
 _NAMED = 10
-_SEPARATORS = (",", ";", "\t", "|")
 
 
 @dataclass(frozen=True)
@@ -268,12 +241,14 @@ class ListedSpace:
         repeated: Rows left out because they repeat a composition.
         n_bad: Rows that hold no formula.
         bad: What is wrong with the first ten of those.
+        notes: Remarks on how the file was read.
     """
 
     written: tuple[str, ...]
     repeated: int = 0
     n_bad: int = 0
     bad: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -294,61 +269,30 @@ Space = ElementSpace | ListedSpace
 
 
 def read_formulas(path: Path) -> ListedSpace:
-    """Read a list of formulas: one per line, or a CSV file with a column ``formula`` (or one column only).
+    """Read the distinct compositions of a list of formulas, see :func:`~crossprop.data.formula_list.read_formula_list`.
 
     Raises:
-        ScreeningError: The file is not there, is no text, has no such column, or holds no formula at all.
+        ScreeningError: The file cannot be read, has no column of formulas, or holds no formula at all.
     """
-    found: dict[frozenset[tuple[str, float]], str] = {}
-    bad: list[str] = []
-    repeated = 0
     try:
-        for line, text in _formulas(path):
-            try:
-                amounts = parse_formula(plain_formula(text))
-            except FormulaError as error:
-                bad.append(f"line {line}: {error}")
-                continue
-            whole = sum(amounts.values())
-            key = frozenset((symbol, round(amount / whole, _DECIMALS)) for symbol, amount in amounts.items())
-            repeated += key in found
-            found.setdefault(key, text)
+        listed = read_formula_list(path)
     except OwnFileError as error:
         raise ScreeningError(str(error)) from error
-    except csv.Error as error:
-        raise ScreeningError(f"{path} cannot be read as a list of formulas: {error}.") from error
-    if not found:
-        reason = f" The first: {bad[0]}" if bad else ""
-        raise ScreeningError(f"{path} holds no formula in {len(bad)} row(s). Write one in each line.{reason}")
-    return ListedSpace(tuple(found.values()), repeated, len(bad), tuple(bad[:_NAMED]))
-
-
-def _formulas(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers and formulas; a first line without a formula is the header."""
-    text, _ = decode(path, read_bytes(path))
-    first = text.lstrip().split("\n", 1)[0]
-    separator = next((s for s in _SEPARATORS if s in first), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    column, before, headed = 0, 0, False
-    for cells in reader:
-        line, before = before + 1, reader.line_num
-        names = [cell.strip().lower() for cell in cells]
-        if not any(names):
+    found: dict[frozenset[tuple[str, float]], str] = {}
+    bad: list[str] = []
+    for line, formula, written in zip(listed.lines, listed.formulas, listed.written, strict=True):
+        try:
+            amounts = parse_formula(formula)
+        except FormulaError as error:
+            bad.append(f"line {line}: {error}")
             continue
-        if not headed:
-            headed = True
-            if "formula" in names:
-                column = names.index("formula")
-                continue
-            if len(names) > 1:
-                raise ScreeningError(
-                    f"{path} has {len(names)} columns ({', '.join(cells[:8])}) and none is called 'formula'. "
-                    "Name the column that holds the formulas 'formula'."
-                )
-        cell = cells[column].strip() if column < len(cells) else ""
-        if "\n" in cell:
-            raise ScreeningError(
-                f"{path}, line {line}: a quotation mark is opened there and not closed before the line ends. Close it, "
-                "or remove it."
-            )
-        yield line, cell
+        whole = sum(amounts.values())
+        key = frozenset((symbol, round(amount / whole, _DECIMALS)) for symbol, amount in amounts.items())
+        # A formula that a spreadsheet made a date is shown as the formula that it was.
+        found.setdefault(key, written.strip() if plain_formula(written) == formula else formula)
+    if not found:
+        raise ScreeningError(
+            f"{path} holds no formula in {len(bad)} row(s). Write one in each line. The first: {bad[0]}"
+        )
+    repeated = len(listed.lines) - len(bad) - len(found)
+    return ListedSpace(tuple(found.values()), repeated, len(bad), tuple(bad[:_NAMED]), listed.notes)

@@ -39,6 +39,7 @@ def announcement(screening: Screening) -> Iterator[str]:
     possible = f", {'' if count.exact else 'about '}{count.compositions:,} of them charge-balanced"
     yield f"{n:,} composition{'s' * (n != 1)}{possible if screening.pipeline.chemistry else ''}"
     if isinstance(space, ListedSpace):
+        yield from space.notes
         if space.repeated:
             yield f"{space.repeated:,} further row(s) repeat a composition and are left out"
         if space.n_bad:

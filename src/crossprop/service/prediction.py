@@ -231,7 +231,9 @@ class Predictor:
         formulas, neighbours = request.formulas, request.nearest > 0
         if executor is self.small:
             return _answer_json([await self.batcher.results(formulas, models, request.nearest)], models)
-        chunk = min(self.limits.chunk, max(32, -(-len(formulas) // executor.threads)))
+        # Each thread has work, and no job, which cannot be interrupted, takes long.
+        most = min(self.limits.chunk, 8 * self.limits.chunk // len(models))
+        chunk = max(1, min(most, -(-len(formulas) // executor.threads)))
         jobs = []
         for start in range(0, len(formulas), chunk):
             part = formulas[start : start + chunk]
@@ -245,13 +247,28 @@ class Predictor:
         """A property by name.
 
         Raises:
-            HttpError: There is none of this name; the message names similar ones.
-            HttpError: Nothing is served yet.
+            HttpError: There is none of this name; the message names similar ones. Or nothing is served yet.
         """
-        found = self.cache.find(name)
-        if found is None:
-            raise unknown_property(name, self.cache)
-        return found
+        found, cache = self.cache.find(name), self.cache
+        if found is not None:
+            return found
+        if not cache.properties:
+            raise HttpError(
+                "UnavailableError",
+                "No property is served yet: models are still being looked for, or none was promoted "
+                "('crossprop promote <target>'). See /readyz, and ask again in a few seconds.",
+                retry_after=2,
+            )
+        same = [model for model, one in cache.properties.items() if one.target == name]
+        near = similar(name, cache.names)
+        if same:
+            hint = f"It is a target of several studies: name one of {', '.join(same)}."
+        elif near:
+            hint = f"Did you mean {', '.join(near)}?"
+        else:
+            hint = f"There are: {', '.join(sorted(cache.names)[:_SIMILAR])}."
+        message = f"{name[:SHOWN]!r} is no property that is served. {hint} /v1/properties lists all {len(cache.names)}."
+        raise HttpError("UnknownNameError", message)
 
     def close(self) -> None:
         """Begin no further work."""
@@ -308,15 +325,9 @@ def results_json(results: Sequence[Mapping[str, Any]]) -> bytes:
 
 def prediction_rows(got: Predictions) -> list[dict[str, Any]]:
     """Predictions with intervals as they stand in an answer, one for every row, without neighbours."""
-    assert got.lower is not None
-    assert got.upper is not None
-    assert got.in_domain is not None
-    assert got.note is not None
-    columns = (got.value.tolist(), got.lower.tolist(), got.upper.tolist(), got.in_domain.tolist(), got.note)
-    return [
-        {"value": value, "lower": lower, "upper": upper, "in_domain": inside, "note": note, "nearest": []}
-        for value, lower, upper, inside, note in zip(*columns, strict=True)
-    ]
+    names = ("value", "lower", "upper", "in_domain", "note")
+    columns = [np.asarray(getattr(got, name)).tolist() for name in names]
+    return [{**dict(zip(names, row, strict=True)), "nearest": []} for row in zip(*columns, strict=True)]
 
 
 def shown(item: object) -> str:
@@ -343,28 +354,6 @@ def check_size(request: PredictRequest, limits: Limits) -> None:
                 "InvalidRequestError",
                 f"The request asks for {number} {what}; one request may ask for {most}. Send several requests.",
             )
-
-
-def unknown_property(name: str, cache: ModelCache) -> HttpError:
-    """The error for a property that is not served, with those that may be meant."""
-    if not cache.properties:
-        return HttpError(
-            "UnavailableError",
-            "No property is served yet: models are still being looked for, or none was promoted "
-            "('crossprop promote <target>'). See /readyz, and ask again in a few seconds.",
-            retry_after=2,
-        )
-    same = [model for model, one in cache.properties.items() if one.target == name]
-    if same:
-        return HttpError(
-            "UnknownNameError", f"{name!r} is a target of several studies: name one of {', '.join(same)}."
-        )
-    near, shown = similar(name, cache.names), ", ".join(sorted(cache.names)[:_SIMILAR])
-    hint = f"Did you mean {', '.join(near)}?" if near else f"There are: {shown}."
-    return HttpError(
-        "UnknownNameError",
-        f"{name[:SHOWN]!r} is no property that is served. {hint} See /v1/properties for all {len(cache.names)}.",
-    )
 
 
 def similar(name: str, names: Mapping[str, ServedProperty]) -> list[str]:

@@ -143,6 +143,7 @@ class BoundedProtocol(H11Protocol):
         self._proxies = proxies
         self._opened = self.loop.time()
         self._deadline: asyncio.TimerHandle | None = None
+        self._refused = False
 
     @property
     def idle(self) -> bool:
@@ -153,7 +154,7 @@ class BoundedProtocol(H11Protocol):
         """A client connected: make room by closing the oldest idle connection, or refuse."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
-        everybody = [one for one in self.connections if isinstance(one, BoundedProtocol)]
+        everybody = [one for one in self.connections if isinstance(one, BoundedProtocol) and not one._refused]
         address = self.client[0] if self.client else ""
         same = [one for one in everybody if one.client and one.client[0] == address]
         if len(same) > self._limits.client_connections and not self._is_proxy(address):
@@ -179,6 +180,8 @@ class BoundedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Something came in: headers have a time limit, from their first byte to their end."""
+        if self._refused:
+            return
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
@@ -188,14 +191,14 @@ class BoundedProtocol(H11Protocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends nothing further: answer what it asked, then close; not for long, since it may be gone."""
-        if self.idle:
-            return False
+        if self.idle or self.cycle.more_body:
+            return self._refused
         self.shutdown()
         self.loop.call_later(self._limits.half_closed_seconds, self._end_half_closed)
         return True
 
     def _end_half_closed(self) -> None:
-        if not self.idle and not self.cycle.response_started:
+        if not (self.idle or self.cycle.response_started or self.transport.is_closing()):
             self._refuse(
                 "HalfClosedError", "Keep the connection open in both directions until the answer is there."
             )
@@ -207,8 +210,12 @@ class BoundedProtocol(H11Protocol):
         }  # fmt: skip
         lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._refused = True
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self.loop.call_later(
+            1.0, self.transport.close
+        )  # at once would discard the answer if the client still sends
 
     def _is_proxy(self, address: str) -> bool:
         return any(ipaddress.ip_address(address) in network for network in self._proxies)

@@ -90,6 +90,15 @@ def test_the_table_is_walked_with_arrows_and_every_control_has_a_name(seen: Visi
     assert page.locator("h1").count() == 1
 
 
+def test_the_description_of_the_api_can_be_read_and_tried_without_other_servers(seen: Visit) -> None:
+    page = seen.page
+    page.goto(f"{seen.address}docs")
+    page.click("#operations-models-properties_v1_properties_get button")
+    page.click("text=Try it out")
+    page.click("button.execute")
+    page.wait_for_selector(".live-responses-table :text('jarvis.bulkmoduluskv')")
+
+
 def test_pages_are_small_and_hold_no_foreign_address() -> None:
     import crossprop.service
 

@@ -1,4 +1,4 @@
-"""A tiny catalogue of one's own, on files that a test writes."""
+"""A tiny catalogue of the user, on files that a test writes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def build_catalog(tmp_path: Path) -> Callable[[dict[str, dict]], tuple[Catalog, 
                 "label": f"My{key}",
                 "unit": "eV",
                 "description": key,
-                "citation": "nobody",
+                "citation": "none",
                 "licence": "none",
                 "origin": "mine",
                 "columns": {"formula": "formula", "value": "value"},

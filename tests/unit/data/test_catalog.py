@@ -13,7 +13,7 @@ ENTRY = {
     "unit": "eV",
     "roles": ["target"],
     "description": "mine",
-    "citation": "nobody",
+    "citation": "none",
     "licence": "none",
     "origin": "mine",
     "columns": {"formula": "f", "value": "v"},

@@ -76,7 +76,7 @@ def test_verification_finds_damaged_files(tiny):
     catalog, raw = tiny
     before = verify_data(catalog, raw)
     assert before.ok
-    assert before.whole == 4  # three files of one's own and the embedded archive
+    assert before.whole == 4  # three files of the user and the embedded archive
     damaged = next(raw.rglob("tiny_target_train.csv"))
     damaged.write_text("formula,value\nNaCl,1.1\n")
     after = verify_data(catalog, raw)

@@ -1,4 +1,4 @@
-"""The catalogue of one's own: where it is found, what is written, which names it refuses."""
+"""The catalogue of the user: where it is found, what is written, which names it refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENTRY = {
     "unit": "MPa",
     "roles": ["target"],
     "description": "mine",
-    "citation": "nobody",
+    "citation": "none",
     "origin": "mine",
     "columns": {"formula": "formula", "value": "value"},
     "files": [{"split": "train", "path": "train.csv", "blob": "0" * 40},

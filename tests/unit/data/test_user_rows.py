@@ -1,4 +1,4 @@
-"""Every bad row of a file of one's own is named with its line and the reason; the others are kept as they are."""
+"""Every bad row of a file of the user is named with its line and the reason; the others are kept as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of one's own is read whatever its encoding, separator, decimal sign, comments, titles and quotes are."""
+"""A file of the user is read whatever its encoding, separator, decimal sign, comments, titles and quotes are."""
 
 from __future__ import annotations
 
@@ -230,17 +230,6 @@ def test_a_title_merged_over_columns_is_no_header(book, read_book):
         book.active.append(row)
     book.active.merge_cells("A1:B1")
     assert read_book(book).rows["value"].tolist() == [1.0]
-
-
-def test_the_sheet_that_has_the_columns_is_taken(book, read_book):
-    book.active.append(["About", "this"])
-    data = book.create_sheet("data")
-    data.append(["formula", "H"])
-    data.append(["NaCl", 2])
-    assert read_book(book).dialect.sheet == "data"
-    book.copy_worksheet(data)
-    with pytest.raises(OwnFileError, match="several sheets"):
-        read_book(book)
 
 
 def test_formulas_without_results_are_named(book, read_book):

@@ -121,7 +121,7 @@ def test_a_pipe_keeps_its_other_columns(run, model):
     [
         ("a,b\n1,x\n", None, "--formula-column"),
         ("a,b\n1,NaCl\n", "c", "--formula-column"),
-        ("NaCl\nKCl\n", "c", "not c"),
+        ("NaCl\nKCl\n", "c", "no column 'c'"),
         ("\n", None, "empty"),
         ("formula\n", None, "no formula below"),
         ("formula,n\n", None, "no row|holds no|only a header|empty"),

@@ -37,6 +37,9 @@ BASE = {"properties": ("bulk",), "elements": ("Fe", "Al"), "out": "o"}
         ({"properties": ("Fe",)}, "means something else"),
         ({"properties": ("n_elements",)}, "means something else"),
         ({"properties": ("bulk", "bulk")}, "named twice"),
+        ({"properties": ("bulk", "bulk_lower")}, "as a column of another"),
+        ({"properties": ("a.b", "a_b")}, "as a column of another"),
+        ({"properties": ("rank",)}, "means something else"),
         ({"properties": ()}, "at least 1"),
         ({"properties": (" , ",)}, "no property is named"),
         ({"models": {"gap": "x"}}, "none of the properties"),
@@ -99,7 +102,7 @@ def test_property_is_a_folder_or_a_registered_model(tmp_path, monkeypatch):
 
 def test_registered_model_is_found_by_its_alias(tmp_path, monkeypatch):
     from crossprop.errors import UnknownModelError
-    from crossprop.tracking import model_files, registry
+    from crossprop.tracking import registry
 
     version = SimpleNamespace(name="tiny.share_of_fe", version="3")
     asked = []
@@ -112,7 +115,7 @@ def test_registered_model_is_found_by_its_alias(tmp_path, monkeypatch):
 
     folder = save_share(tmp_path / "Fe", "Fe")
     monkeypatch.setattr(registry, "find_version", find_version)
-    monkeypatch.setattr(model_files, "predictor_folder", lambda uri, found: folder)
+    monkeypatch.setattr(registry, "predictor_folder", lambda uri, found: folder)
     request = ScreenRequest.of(**BASE, models={"bulk": "tiny.share_of_fe"}, alias="challenger")
     (found,) = resolve_properties(request, "the registry")
     assert (found.name, found.model, found.version) == ("bulk", "tiny.share_of_fe", "3")

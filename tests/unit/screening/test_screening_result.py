@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,7 +36,7 @@ def add(folder, stop, *positions):
 
 
 def positions(folder):
-    write_results(folder, SCHEMA)
+    write_results(folder, SCHEMA, read_progress(folder).stop)
     return pq.read_table(folder / RESULTS).column("position").to_pylist()
 
 
@@ -54,7 +55,7 @@ def test_goes_on_where_it_was(begun):
     add(begun, 40, 31, 39)
     assert read_progress(begun) == Progress(40, 36, 5, 4.0)
     assert positions(begun) == [1, 3, 25, 31, 39]
-    assert not list(begun.glob("*.draft"))
+    assert not list(begun.glob("**/*.tmp"))
 
 
 @pytest.mark.parametrize("cut", [1, 7, 100, 10_000])
@@ -68,7 +69,7 @@ def test_a_part_that_was_cut_off_is_done_again(begun, cut):
 
 
 def test_a_draft_does_not_count(begun):
-    (begun / PARTS / "0000000000000030-0000000000000040.parquet.draft").write_bytes(b"half a part")
+    (begun / PARTS / "0000000000000030-0000000000000040.parquet.17.tmp").write_bytes(b"half a part")
     assert begin_parts(begun).stop == 30
     add(begun, 35, 33)
     assert positions(begun) == [1, 3, 25, 33]
@@ -86,12 +87,18 @@ def test_damaged_part_in_the_middle_is_named(begun):
     first = min((begun / PARTS).iterdir())
     first.write_bytes(first.read_bytes()[:-5])
     with pytest.raises(ScreeningError, match=f"{first.name} is damaged.*Delete it"):
-        write_results(begun, SCHEMA)
+        write_results(begun, SCHEMA, 30)
     assert not (begun / RESULTS).exists()
 
 
+def test_results_of_a_part_of_the_space_are_not_written(begun):
+    sorted((begun / PARTS).iterdir())[-1].unlink()
+    with pytest.raises(ScreeningError, match="ends at 20 of 30 positions"):
+        write_results(begun, SCHEMA, 30)
+
+
 def test_full_disk_says_what_is_safe(begun):
-    draft = begun / PARTS / f"{30:016d}-{40:016d}.parquet.draft"
+    draft = begun / PARTS / f"{30:016d}-{40:016d}.parquet.{os.getpid()}.tmp"
     draft.symlink_to("/dev/full")
     with pytest.raises(ScreeningError, match=r"disk is full.*30 positions, 3 rows kept\) is not lost"):
         add(begun, 40, 33)

@@ -78,7 +78,7 @@ def test_measured_times_of_large_batches_predict_the_work():
     version.learn_seconds(1, False, 5.0)
     version.learn_seconds(100, False, 1.0)
     assert version.predicted_seconds(1000, False) == pytest.approx(10.0)
-    assert version.predicted_seconds(1000, True) == pytest.approx(0.5)
+    assert version.predicted_seconds(1000, True) == pytest.approx(1.0)
     version.learn_seconds(100, False, 2.0)
     assert version.predicted_seconds(1000, False) == pytest.approx(13.0)
 

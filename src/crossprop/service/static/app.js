@@ -111,7 +111,7 @@ function refreshSoon(wait) {
   poll = setTimeout(refreshQuietly, wait);
 }
 
-/** Look again without a word: the service may be back, with other models. */
+/** Poll without a message: the service may be back, with other models. */
 async function refreshQuietly() {
   try {
     const list = await api.properties();

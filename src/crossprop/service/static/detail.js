@@ -48,7 +48,7 @@ function facts(property, model) {
     { class: "facts" },
     ...fact("Model", el("span", { class: "name" }, `${model.model ?? property.model} v${model.version ?? property.version}`)),
     ...fact("Method", method(model.method ?? property.method)),
-    property.training_rows ? fact("Learnt from", count(property.training_rows, "material")) : [],
+    property.training_rows ? fact("Trained on", count(property.training_rows, "material")) : [],
     Number.isFinite(property.holdout_mae)
       ? fact("Hold-out error", `MAE ${significant(property.holdout_mae, 3)} ${unit(property.unit)}${property.holdout_rows ? ` on ${count(property.holdout_rows, "material")}` : ""}`)
       : [],

@@ -1,4 +1,4 @@
-// The parity plot: what the model predicted for materials that it never saw, against their reference values.
+// The parity plot: what the model predicted for materials that it was not trained on, against their reference values.
 
 import { el, svg } from "./dom.js";
 import { count, number, significant, unit, unitName } from "./format.js";
