@@ -99,7 +99,7 @@ class FakeSource(ModelSource):
         label, unit, mean, spread, error = PROPERTIES[target]
         name, folder = f"{study}.{target}", self.root / study / target / version
         content = {
-            "format": 1, "study": study, "target": target, "unit": unit, "method": "blend",
+            "format": 3, "study": study, "target": target, "unit": unit, "method": "blend",
             "elements": list(ELEMENTS), "interval": {"coverage": 0.9, "half_width": 2.1 * error},
             "seen_elements": SPARSE, "seed": len(target), "mean": mean, "spread": spread, "error": error,
             "shift": 1000.0 * (int(version) - 1) if version.isdigit() else 0.0, **more,

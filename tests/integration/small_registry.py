@@ -33,7 +33,7 @@ def save_ridge(folder: Path, target: str = "hardness", level: float = 100.0, stu
         ridge = Ridge(alpha=alpha).fit(fractions.astype(np.float32), transform.forward(y))
         FittedModel("regressor", ridge, transform).save(folder / member)
     info = {
-        "format": 1, "study": study, "target": target, "unit": "GPa", "cell": "ab12", "method": "ml",
+        "format": 3, "study": study, "target": target, "unit": "GPa", "cell": "ab12", "method": "ml",
         "representation": "elemental_fractions", "layer": None, "source": None, "elements": list(ELEMENTS),
         "members": ["fold_00", "fold_01"], "interval": {"coverage": 0.9, "half_width": 5.0},
         "seen_elements": ["Fe", "Co", "Ni", "Ti", "Mg", "O", "S", "N", "Cl"],

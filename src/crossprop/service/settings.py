@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossprop.models.ensemble import available_threads
+from crossprop.io import usable_cores
 from crossprop.service.auth import KeyRing
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -84,7 +84,7 @@ class ServiceSettings:
     properties: tuple[str, ...] = ()
     poll_seconds: float = 2.0
     memory_bytes: int = field(default_factory=half_of_memory)
-    threads: int = field(default_factory=available_threads)
+    threads: int = field(default_factory=usable_cores)
     keys: KeyRing = field(default_factory=KeyRing)
     hosts: tuple[str, ...] = LOOPBACK
     any_address: bool = False

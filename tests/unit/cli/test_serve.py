@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from made_ensembles import write_info
 from typer.testing import CliRunner
 
 from crossprop.cli import app
@@ -87,7 +88,7 @@ def test_a_proxy_that_is_no_address_is_refused():
 
 
 def test_an_ipv6_address_is_shown_as_browsers_take_it(tmp_path):
-    (tmp_path / "model.json").write_text('{"format": 1, "study": "own", "target": "hardness"}')
+    write_info(tmp_path, study="own", target="hardness")
     page = _lines("::1", 8000, FolderSource((tmp_path,)), ServiceSettings(), True)[1]
     assert "http://[::1]:8000/" in page
 
@@ -111,18 +112,17 @@ def test_a_folder_that_holds_no_model_is_refused_at_once(tmp_path):
 
 def test_two_folders_of_one_target_are_refused(tmp_path):
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.json").write_text('{"format": 1, "study": "own", "target": "hardness"}')
+        write_info(tmp_path / name, study="own", target="hardness")
     with pytest.raises(ServiceError, match=r"both models of own\.hardness"):
         FolderSource((tmp_path / "a", tmp_path / "b"))
 
 
-@pytest.mark.parametrize(
-    ("text", "said"), [("[1, 2]", "format 'list'"), ('{"format": 1}', "does not name a target")]
-)
-def test_a_folder_of_something_else_is_refused(tmp_path, text, said):
-    (tmp_path / "model.json").write_text(text)
-    with pytest.raises(ModelFormatError, match=said):
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "model.json").write_text("[1, 2]")
+    with pytest.raises(ModelFormatError, match="valid dictionary"):
+        FolderSource((tmp_path,))
+    write_info(tmp_path, target=None)
+    with pytest.raises(ModelFormatError, match="does not name a target"):
         FolderSource((tmp_path,))
 
 

@@ -12,6 +12,7 @@ from made_rows import rows_of
 from crossprop import CrossPropertyRegressor
 from crossprop.data.compositions import fraction_matrix
 from crossprop.inference.predictor import ServedModel
+from crossprop.models.saved import write_digests
 
 FORMULAS = rows_of(60)["formula"].tolist()
 
@@ -61,6 +62,7 @@ def test_a_model_without_evidence_knows_its_own_coverage_only(quick_fit, tmp_pat
     info = json.loads(note.read_text())
     del info["interval"]["method"]
     note.write_text(json.dumps(info))
+    write_digests(note.parent)
     loaded = CrossPropertyRegressor.load(note.parent)
     assert loaded.predict_interval(FORMULAS, coverage=0.9).shape == (60, 2)
     with pytest.raises(ValueError, match="saved without evidence"):

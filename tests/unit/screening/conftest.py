@@ -29,6 +29,9 @@ class LinearEnsemble:
         self.rows += len(fractions)
         return 100.0 * fractions[:, self.column]
 
+    def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(len(fractions)), self.predict(fractions)
+
 
 @pytest.fixture
 def linear() -> Callable[..., tuple[PropertyModel, ServedModel]]:

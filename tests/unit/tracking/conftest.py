@@ -132,7 +132,7 @@ def saved_ensemble(tmp_path) -> Path:
     from sklearn.linear_model import Ridge
 
     from crossprop.models.fitted import FittedModel
-    from crossprop.models.saved import load_predictor
+    from crossprop.models.saved import load_predictor, write_digests
     from crossprop.models.target_transform import TargetTransform
 
     folder = tmp_path / "model"
@@ -144,12 +144,13 @@ def saved_ensemble(tmp_path) -> Path:
             folder / member
         )
     info = {
-        "format": 1, "study": "demo", "target": "bulk_modulus", "unit": "GPa", "cell": "ab12", "method": "ml",
+        "format": 3, "study": "demo", "target": "bulk_modulus", "unit": "GPa", "cell": "ab12", "method": "ml",
         "representation": "elemental_fractions", "layer": None, "source": None, "elements": list(ELEMENTS),
         "members": ["fold_00", "fold_01"], "interval": {"coverage": 0.9, "half_width": 20.0},
         "seen_elements": ["Na", "Cl", "Mg", "O", "Fe", "Ga", "As", "Ti", "K", "Br"],
     }  # fmt: skip
     (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    write_digests(folder)
     evidence = pd.DataFrame(
         {"formula": FORMULAS * 2, "split": ["train"] * 6 + ["test"] * 6, "y_true": [*y, *(y + 9)]}
     )

@@ -41,7 +41,7 @@ def make_model(folder: Path, evidence: pd.DataFrame | None = None, **info: objec
     ensemble = folder / "artifacts" / "model"
     (ensemble / "fold_00").mkdir(parents=True)
     stated = {
-        "format": 1, "study": "demo", "target": "bulk_modulus", "unit": "GPa", "method": "ml",
+        "format": 3, "study": "demo", "target": "bulk_modulus", "unit": "GPa", "method": "ml",
         "elements": list(ELEMENTS), "members": ["fold_00"], "interval": {"coverage": 0.9, "half_width": 12.0},
         "seen_elements": ["Fe", "O"],
     }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
-from crossprop.models.saved import load_predictor
+from crossprop.models.saved import load_predictor, write_digests
 from crossprop.tracking import registration, registry
 from crossprop.tracking.gates import read_evidence
 from crossprop.tracking.provenance import process_tags
@@ -206,6 +206,7 @@ def test_winner_whose_files_are_gone_or_were_made_again_gets_a_new_version(
     info = json.loads((winner.model_folder / "model.json").read_text(encoding="utf-8"))
     info["interval"]["half_width"] = 25.0
     (winner.model_folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    write_digests(winner.model_folder)
     second, created = register(winner)
     assert (first.version, second.version, created) == ("1", "2", True)
     assert not register(winner)[1]
