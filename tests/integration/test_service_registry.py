@@ -176,18 +176,8 @@ def test_folders_are_served_without_any_registry(tmp_path):
 
 def test_the_command_serves_and_ends_on_sigterm(registry):
     registry.move("champion", registry.add())
-    command = [
-        sys.executable,
-        "-m",
-        "crossprop.cli",
-        "serve",
-        "--port",
-        "0",
-        "--uri",
-        registry.uri,
-        "--cache",
-        "cache",
-    ]
+    options = ["--port", "0", "--uri", registry.uri, "--cache", "cache"]
+    command = [sys.executable, "-m", "crossprop.cli", "serve", *options]
     log = registry.root / "log.txt"  # a pipe that nobody reads would be full after a few hundred requests
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -222,29 +212,18 @@ def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
         port = free.getsockname()[1]
     model = ["-m", "models:/demo.hardness@champion", "--env-manager", "local"]
     command = ["mlflow", "models", "serve", *model, "--port", str(port)]
-    environment = {
-        "MLFLOW_TRACKING_URI": registry.uri,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": registry.uri, "PATH": path}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
         until(lambda: _status(f"http://127.0.0.1:{port}/ping") == 200, 300)
         body = {"dataframe_split": {"columns": ["formula"], "data": [[f] for f in formulas]}}
-        until(
-            lambda: requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=90).ok,
-            300,
-        )
-        theirs = requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=90).json()[
-            "predictions"
-        ]
+        ask_mlflow = partial(requests.post, f"http://127.0.0.1:{port}/invocations", json=body, timeout=90)
+        until(lambda: ask_mlflow().ok, 300)
+        theirs = ask_mlflow().json()["predictions"]
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)

@@ -36,13 +36,8 @@ of its model. An error has the form `{"error": {"type": "…", "message": "…"}
 def create_app(settings: ServiceSettings, source: ModelSource, load: Loader | None = None) -> FastAPI:
     """The service as an ASGI application; it follows the source from its start-up to its shutdown.
 
-    Args:
-        settings: What is served, and the limits.
-        source: Where the models come from.
-        load: Loads a saved model's folder; by default ``ServedModel.load`` with half of the threads.
-
-    Returns:
-        The application; its ``state.service`` holds the parts.
+    ``load`` loads a saved model's folder, by default ``ServedModel.load`` with half of the threads. The ``Service`` is
+    the application's ``state.service``.
     """
     if load is None:
         load = partial(ServedModel.load, threads=max(1, settings.threads // 2))

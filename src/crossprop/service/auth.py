@@ -38,13 +38,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One key.
-
-    Attributes:
-        owner: Whose it is; stands in the access log.
-        scope: What it allows.
-        digest: SHA-256 of the key, hexadecimal.
-    """
+    """One key: its owner, for the access log, what it allows, and its SHA-256 digest, hexadecimal."""
 
     owner: str
     scope: Scope
@@ -69,15 +63,11 @@ class KeyRing:
         """The key of a caller; every key is compared, in constant time."""
         digest = _digest(secret)
         matches = [key for key in self.keys if hmac.compare_digest(digest, key.digest)]
-        return matches[0] if matches else None
+        return next(iter(matches), None)
 
 
 def new_key(owner: str, scope: Scope) -> tuple[str, ApiKey]:
-    """A new random key: the secret for its owner, and what the service keeps of it.
-
-    Raises:
-        ConfigError: The owner's name cannot stand in a file of keys.
-    """
+    """A new random key: the secret for its owner, and what the service keeps of it."""
     secret = f"xp_{secrets.token_urlsafe(32)}"
     key = ApiKey(owner, scope, _digest(secret))
     if not _LINE.fullmatch(key.line):
@@ -129,8 +119,7 @@ def _digest(secret: str) -> str:
 def key_check(keys: KeyRing, scope: Scope) -> Sequence[Any]:
     """Dependencies of an operation that needs a scope; the OpenAPI document shows them.
 
-    Without keys every operation of scope ``read`` is open and every one of scope ``admin`` is refused. The check
-    raises ``UnauthorizedError`` or ``ForbiddenError``, and notes the owner of the key for the access log.
+    Without keys every operation of scope ``read`` is open and every one of scope ``admin`` is refused.
     """
 
     async def closed() -> None:

@@ -172,9 +172,6 @@ def check_host(host: str, settings: ServiceSettings) -> None:
     """Refuse a request for a host name that is not allowed, as a page that rebinds its name to this address sends.
 
     A request without a host is answered: browsers always send one.
-
-    Raises:
-        HttpError: The message names the option that allows the host.
     """
     name = re.sub(r":\d*$", "", host.strip().lower())
     for allowed in settings.hosts:

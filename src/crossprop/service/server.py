@@ -27,6 +27,8 @@ from crossprop.service.settings import Limits
 _SWITCH_SECONDS = 0.0005
 _MOST_FILES = 65_536
 _KEEP_ALIVE_SECONDS = 20
+_PROBES = tuple(f"{method} /{path} ".encode() for method in ("GET", "HEAD") for path in ("healthz", "readyz"))
+"""First bytes of requests that are answered whatever the number of connections."""
 _SHUTDOWN_SECONDS = 35
 """Longest time for open requests after the order to stop: a little more than a request may take."""
 _UNREAD_SECONDS = 60
@@ -34,15 +36,7 @@ _UNREAD_SECONDS = 60
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Take the address to listen on, before anything costly is begun.
-
-    Args:
-        host: Address or name of this machine.
-        port: Port; 0 for any that is free.
-
-    Raises:
-        ServiceError: The address is taken, unknown or not allowed; the message says what to do.
-    """
+    """Take the address to listen on, before anything costly is begun; port 0 is any that is free."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
@@ -63,14 +57,7 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def run_app(app: FastAPI, listening: socket.socket, limits: Limits, proxies: Sequence[str] = ()) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; requests that have begun are answered first.
-
-    Args:
-        app: The application.
-        listening: Socket to listen on, as ``open_socket`` made it.
-        limits: Limits of connections.
-        proxies: Addresses or networks whose ``X-Forwarded-For`` is believed.
-    """
+    """Serve on a socket of ``open_socket`` until SIGTERM, SIGINT or SIGHUP; answer first what has begun."""
     log_as_json()
     allow_many_files()
     # A prediction releases the interpreter lock dozens of times. While another thread computes in Python, each time
@@ -143,6 +130,7 @@ class BoundedProtocol(H11Protocol):
         self._proxies = proxies
         self._opened = self.loop.time()
         self._deadline: asyncio.TimerHandle | None = None
+        self._over_limit = 0
         self._refused = False
 
     @property
@@ -151,7 +139,7 @@ class BoundedProtocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connected: make room by closing the oldest idle connection, or refuse."""
+        """A client connected: make room by closing the oldest idle connection, or answer nothing but probes."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
         everybody = [one for one in self.connections if isinstance(one, BoundedProtocol) and not one._refused]
@@ -169,9 +157,7 @@ class BoundedProtocol(H11Protocol):
             self.connections.discard(oldest)
             oldest.transport.abort()
         else:
-            self._refuse(
-                "ConnectionsError", f"{len(crowd)} connections are in use. Use them, or come back later."
-            )
+            self._over_limit = len(crowd)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
@@ -182,10 +168,16 @@ class BoundedProtocol(H11Protocol):
         """Something came in: headers have a time limit, from their first byte to their end."""
         if self._refused:
             return
+        if self._over_limit and not data.startswith(_PROBES):
+            message = f"{self._over_limit} connections are in use. Use them, or come back later."
+            self._refuse("ConnectionsError", message)
+            return
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
             self._cancel_deadline()
+            if self._over_limit:
+                self.shutdown()  # after this answer
         elif self.idle and self._deadline is None and not self.transport.is_closing():
             self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
 

@@ -19,8 +19,6 @@ from crossprop.uncertainty.evidence import measured_coverage, read_evidence
 if TYPE_CHECKING:
     from crossprop.tracking.registry import ModelInfo, VersionInfo
 
-FOLDER_VERSION = "folder"
-"""Version of a model that is served from a folder, without a registry."""
 PARITY_POINTS = 2000
 """Most points of a parity plot."""
 
@@ -52,14 +50,9 @@ class ModelSource(ABC):
 
 @dataclass(frozen=True)
 class RegistrySource(ModelSource):
-    """The model registry.
+    """The versions with an alias in the model registry, perhaps of one study and some properties only.
 
-    Attributes:
-        uri: Its URI, as prepared by ``tracking.store``.
-        alias: Alias whose versions are served.
-        study: Only models of this study.
-        properties: Only these targets or registered models.
-        cache: Folder for models of a registry that is not on this machine.
+    ``properties`` are targets or registered models; ``cache`` is a folder for models of a registry on another machine.
     """
 
     uri: str
@@ -117,11 +110,7 @@ class RegistrySource(ModelSource):
 
 @dataclass(frozen=True)
 class FolderSource(ModelSource):
-    """Saved models in folders, such as ``crossprop fit`` writes; no registry is needed.
-
-    Attributes:
-        folders: The folders; no two of the same study and target.
-    """
+    """Saved models in folders, such as ``crossprop fit`` writes, no two of the same study and target."""
 
     folders: tuple[Path, ...]
     _versions: dict[str, VersionInfo] = field(init=False, default_factory=dict, repr=False, compare=False)
@@ -162,7 +151,7 @@ def _version_of_folder(folder: Path) -> VersionInfo:
         name=f"{study}.{target}",
         study=study,
         target=target,
-        version=FOLDER_VERSION,
+        version="folder",
         aliases=(),
         created=datetime.fromtimestamp((folder / "model.json").stat().st_mtime, UTC),
         unit=str(info.get("unit") or ""),
@@ -182,11 +171,7 @@ def metadata_of_tags(info: VersionInfo) -> ModelMetadata:
 
 
 def metadata_of_folder(info: VersionInfo, folder: Path) -> ModelMetadata:
-    """What ``model.json`` and the evidence say; takes milliseconds.
-
-    Raises:
-        ModelFormatError: One of them cannot be read.
-    """
+    """What ``model.json`` and the evidence say; takes milliseconds."""
     known, content = metadata_of_tags(info), read_info(folder)
     evidence, calibration = read_evidence(folder) or (None, None)
     coverage = measured_coverage(content, evidence, calibration)

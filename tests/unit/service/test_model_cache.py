@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import platform
+import shutil
 import threading
 import time
 import weakref
@@ -154,19 +155,16 @@ def test_at_start_the_former_champion_replaces_a_damaged_one(source, run):
 def test_a_model_that_cannot_be_loaded_is_refused_at_once_until_the_next_attempt(source, run):
     source.add("bulkmoduluskv", damaged=True)
     source.add("deltae")
-    files = source.root / "jarvis"
-    other = files / "spillage" / "1"
     source.add("spillage")
-    (files / "deltae" / "1" / "model.json").replace(other / "model.json")
+    files = source.root / "jarvis"
+    shutil.rmtree(files / "spillage" / "1")
+    shutil.copytree(files / "deltae" / "1", files / "spillage" / "1")
     (files / "deltae" / "1" / "model.json").write_text("no json")
 
     async def scenario(service):
         await until(lambda: set(statuses(service).values()) == {"unavailable"})
-        for name, reason in (
-            ("bulkmoduluskv", "is damaged"),
-            ("deltae", "model.json"),
-            ("spillage", "model of 'deltae'"),
-        ):
+        reasons = {"bulkmoduluskv": "is damaged", "deltae": "model.json", "spillage": "model of 'deltae'"}
+        for name, reason in reasons.items():
             service.cache.find(name).wanted.retry_at += PATIENCE
             with pytest.raises(HttpError, match=reason) as caught:
                 await get(service, name)
