@@ -111,8 +111,10 @@ class ServedModel:
             ModelFormatError: The ensemble was fitted on other elements, or a prediction is no number.
         """
         value = self._checked(self.predictor.predict(fractions), len(fractions))
-        if not intervals:
-            return Predictions(value)
+        return self.judged(fractions, value) if intervals else Predictions(value)
+
+    def judged(self, fractions: np.ndarray, value: np.ndarray) -> Predictions:
+        """Intervals, domain and notes of compositions of shape (n, 86), at least one, whose values are known."""
         said = judge(self.info, self.calibration, value, fractions)
         in_domain = np.array([not note for note in said.notes], dtype=bool)
         return Predictions(value, said.lower, said.upper, in_domain, self._with_known(said.notes, value))

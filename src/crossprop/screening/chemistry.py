@@ -21,8 +21,7 @@ from crossprop.screening.space import Compositions
 
 States = tuple[int, ...]
 OxidationStates = Literal["icsd24", "icsd16", "smact14", "pymatgen_sp", "wiki"]
-_CHUNK = 1 << 22
-"""Charges computed at once (16 MiB of float32)."""
+_CHUNK = 1 << 22  # charges computed at once (16 MiB of float32)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class ChargeBalance:
 
 @lru_cache(maxsize=4096)
 def _sides(system: tuple[int, ...], name: OxidationStates, pauling: bool) -> tuple[tuple[States, ...], ...]:
-    """States of every element of a system, for every way to make the less electronegative ones the cations.
+    """States of each element, for every way to make the less electronegative ones the cations.
 
     Without the electronegativity test there is one way: all states. Empty where smact lacks a value.
     """

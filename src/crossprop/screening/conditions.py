@@ -26,8 +26,7 @@ INTERVAL_NAMES = ("lower", "upper", "in_domain")
 COMPOSITION_NAMES = frozenset(("n_elements", *ELEMENTS))
 MAX_LENGTH = 1000
 MAX_NODES = 300
-_ROUNDING = 1e-9
-"""Share by which equal numbers may differ: fractions of 0.05 and 0.35 add up to 0.39999999999999997."""
+_ROUNDING = 1e-9  # share by which equal numbers may differ: 0.05 + 0.35 is 0.39999999999999997
 
 
 def _rounding(left: Any, right: Any) -> Any:
@@ -58,7 +57,6 @@ _COMPARISONS: dict[type, Any] = {
     ast.NotEq: lambda left, right: ~_equal(left, right),
 }
 _OF_ONE: dict[str, Any] = {"abs": np.abs, "sqrt": np.sqrt, "log10": np.log10}
-_OF_SEVERAL: dict[str, Any] = {"min": np.minimum, "max": np.maximum}
 _REASONS: dict[type, str] = {
     ast.Constant: "only plain numbers can be written out",
     ast.Attribute: "only names of properties may have a dot",
@@ -67,6 +65,7 @@ _REASONS: dict[type, str] = {
     ast.Compare: "only < <= > >= == != compare",
     ast.Call: "the only functions are abs, sqrt, log10 of one number, and min, max of two numbers or more",
 }
+# Frequent mistakes and what to write instead; the longer ones first.
 _SLIPS = {
     **dict.fromkeys(("&&", "AND ", "And "), "conditions are joined by 'and'"),
     **dict.fromkeys(("||", "OR ", "Or "), "conditions are joined by 'or'"),
@@ -77,7 +76,6 @@ _SLIPS = {
     "!": "the opposite of a condition is written 'not'",
     "=": "a comparison for equality is written '=='",
 }
-"""Frequent mistakes and what to write instead; the longer ones first."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +87,7 @@ class Expression:
     names: frozenset[str]
 
     def __call__(self, values: Values) -> np.ndarray:
-        """Evaluate for n compositions, given arrays of shape (n,) by name.
-
-        Returns:
-            Array of shape (n,) (or of no dimension where only numbers were written); bool for a condition.
-        """
+        """Evaluate for arrays of shape (n,) by name: shape (n,), or () where only numbers were written."""
         with np.errstate(all="ignore"):  # 1 / 0 is infinite, and NaN meets no condition
             return np.asarray(_value(self.tree, values))
 
@@ -122,15 +116,13 @@ def _value(node: ast.expr, values: Values) -> Any:
             return _ARITHMETIC[type(op)](*_values([left, right], "number", values))
         case ast.Compare(left=left, ops=ops, comparators=others) if {*map(type, ops)} <= {*_COMPARISONS}:
             sides = pairwise(_values([left, *others], "number", values))
-            return reduce(
-                np.logical_and, [_COMPARISONS[type(op)](*two) for op, two in zip(ops, sides, strict=True)]
-            )
+            held = [_COMPARISONS[type(op)](*two) for op, two in zip(ops, sides, strict=True)]
+            return reduce(np.logical_and, held)
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in _OF_ONE:
             return _OF_ONE[name](*_values([argument], "number", values))
-        case ast.Call(func=ast.Name(id=name), args=[_, _, *_] as arguments, keywords=[]) if (
-            name in _OF_SEVERAL
-        ):
-            return reduce(_OF_SEVERAL[name], _values(arguments, "number", values))
+        case ast.Call(func=ast.Name(id="min" | "max" as name), args=[_, _, *_] as numbers, keywords=[]):
+            smaller_or_larger = np.minimum if name == "min" else np.maximum
+            return reduce(smaller_or_larger, _values(numbers, "number", values))
     raise _RefusedError(node, _REASONS.get(type(node), f"{type(node).__name__} is not allowed"))
 
 
@@ -175,8 +167,7 @@ def parse_expression(text: str, properties: Iterable[str], kind: Kind) -> list[E
     Allowed are numbers, names of properties (``x``, ``x.lower``, ``x.upper``, ``x.in_domain``), ``n_elements``, symbols
     of elements, ``+ - * / **``, comparisons, ``and or not``, parentheses, and the functions ``abs min max sqrt log10``.
 
-    Returns:
-        The expressions that ``and`` joins at its top, to be checked one by one; itself where nothing is joined.
+    Returns the expressions that ``and`` joins at its top, to be checked one by one; itself where nothing is joined.
 
     Raises:
         ExpressionError: It is none, or of the other kind; the message names the column.

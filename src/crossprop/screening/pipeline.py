@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from crossprop.data.compositions import composition_keys
-from crossprop.inference.predictor import Predictions, ServedModel
+from crossprop.inference.predictor import ServedModel
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import (
     COMPOSITION_NAMES,
@@ -30,11 +29,12 @@ def schema(properties: Iterable[PropertyModel]) -> pa.Schema:
     for model in properties:
         about = {"unit": model.unit, "model": f"{model.model} {model.version}".strip()}
         interval = {**about, "coverage": f"{model.coverage:g}"}
-        fields.append(pa.field(model.column, pa.float64(), metadata=about))
         fields += [
-            pa.field(f"{model.column}_{end}", pa.float64(), metadata=interval) for end in ("lower", "upper")
+            pa.field(model.column, pa.float64(), metadata=about),
+            pa.field(f"{model.column}_lower", pa.float64(), metadata=interval),
+            pa.field(f"{model.column}_upper", pa.float64(), metadata=interval),
+            pa.field(f"{model.column}_in_domain", pa.bool_()),
         ]
-        fields.append(pa.field(f"{model.column}_in_domain", pa.bool_()))
     return pa.schema([*fields, ("note", pa.string())])
 
 
@@ -59,8 +59,7 @@ class Pipeline:
         """Screen some positions: how many compositions were predicted, and those kept, columns as in :func:`schema`."""
         chosen = self.chosen(start, stop)
         parts = [self.screened(chosen[i : i + self.rows]) for i in range(0, len(chosen), self.rows)]
-        kept = pa.concat_tables(parts) if parts else schema(self.properties).empty_table()
-        return len(chosen), kept
+        return len(chosen), pa.concat_tables([schema(self.properties).empty_table(), *parts])
 
     def chosen(self, start: int, stop: int) -> Compositions:
         """The possible and new compositions among some positions."""
@@ -77,10 +76,14 @@ class Pipeline:
         rows = _Rows(compositions, self.conditions)
         for name in self.order:
             rows.predict(name, self.models[name])
-            if rows.await_intervals(name):
+            if any(part.names & set(_intervals(name)) for part in rows.open):
                 rows.judge(name, self.models[name])
         for name in self.order:
-            rows.judge(name, self.models[name])
+            if f"{name}.note" not in rows.values:
+                rows.judge(name, self.models[name])
+        wanted = schema(self.properties)
+        if not len(rows.compositions):
+            return wanted.empty_table()
         names = [model.name for model in self.properties]
         columns: list[Any] = [rows.compositions.positions, rows.compositions.formulas()]
         columns.append((rows.compositions.amounts > 0).sum(axis=1))
@@ -89,7 +92,6 @@ class Pipeline:
         columns.append(
             ["; ".join(f"{n}: {note}" for n, note in zip(names, row, strict=True) if note) for row in notes]
         )
-        wanted = schema(self.properties)
         return pa.table([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 
@@ -99,15 +101,15 @@ class _Rows:
     def __init__(self, compositions: Compositions, conditions: tuple[Expression, ...]) -> None:
         self.compositions = compositions
         self.values: dict[str, np.ndarray] = {}
+        self.open = self._conditions = conditions
         self._fractions = compositions.fractions()
-        self._conditions = self._open = conditions
         self._check()
 
     def _check(self) -> None:
         """Check the open conditions whose names are all known, and drop the rows that fail."""
         known = {*self.values, *COMPOSITION_NAMES}
-        ready = [part for part in self._open if part.names <= known]
-        self._open = tuple(part for part in self._open if part not in ready)
+        ready = [part for part in self.open if part.names <= known]
+        self.open = tuple(part for part in self.open if part not in ready)
         if ready:
             values = composition_values(self._fractions) | self.values
             held = np.ones(len(self.compositions), dtype=bool)
@@ -121,31 +123,20 @@ class _Rows:
 
     def predict(self, name: str, model: ServedModel) -> None:
         """Predict a property; rows whose value fails a condition are dropped, many of them for less work."""
-        values = np.zeros(0)
         if len(self.compositions):
             left, values = model.predict_within(self._fractions, *range_of(self._conditions, name))
             self._keep(left)
-        self.values[name] = values
-        self._check()
-
-    def await_intervals(self, name: str) -> bool:
-        """Whether an open condition needs the intervals of a property."""
-        return any(part.names & set(_intervals(name)) for part in self._open)
+            self.values[name] = values
+            self._check()
 
     def judge(self, name: str, model: ServedModel) -> None:
-        """Add the intervals of a predicted property, its domain and the notes, unless they are known."""
-        if f"{name}.note" in self.values:
-            return
-        values = self.values[name]
-        if len(values):
-            predicted: Any = SimpleNamespace(info=model.info, predict=lambda fractions: values)
-            found = replace(model, predictor=predicted).predict(self._fractions)  # without predicting again
-        else:
-            found = Predictions(values, values, values, np.zeros(0, dtype=bool), [])
-        for key, ending in zip(_intervals(name), INTERVAL_NAMES, strict=True):
-            self.values[key] = np.asarray(getattr(found, ending))
-        self.values[f"{name}.note"] = np.array(found.note, dtype=object)
-        self._check()
+        """Add the intervals of a predicted property, its domain and the notes."""
+        if len(self.compositions):
+            found = model.judged(self._fractions, self.values[name])
+            for key, ending in zip(_intervals(name), INTERVAL_NAMES, strict=True):
+                self.values[key] = np.asarray(getattr(found, ending))
+            self.values[f"{name}.note"] = np.array(found.note, dtype=object)
+            self._check()
 
 
 def _intervals(name: str) -> tuple[str, ...]:

@@ -18,12 +18,10 @@ from crossprop.screening.pipeline import Pipeline
 from crossprop.screening.space import Compositions, Space
 
 SAMPLE = 512
+# Places where a sample is drawn, and neighbouring positions at each: every system that is touched costs time.
 _RUNS, _NEIGHBOURS = 4096, 8
-"""Places where a sample is drawn, and neighbouring positions at each: every system that is touched costs time."""
 _COUNT_BLOCK = 1 << 18
 _MOST_ORDERED = 12
-Passed = list[tuple[frozenset[str], NDArray[np.bool_]]]
-"""For every condition the properties that it needs, and which compositions of a sample meet it."""
 
 
 class Count(NamedTuple):
@@ -37,12 +35,10 @@ def count_possible(space: Space, chemistry: ChargeBalance | None, seconds: float
     """Count the compositions that the chemistry lets pass; estimate it where that takes longer than these seconds."""
     if chemistry is None:
         return Count(space.total, True)
-    starts = np.arange(0, space.total, _COUNT_BLOCK)
+    starts = np.random.default_rng(0).permutation(np.arange(0, space.total, _COUNT_BLOCK))
     deadline = time.monotonic() + seconds
     kept = seen = 0
-    for start in (
-        np.random.default_rng(0).permutation(starts).tolist()
-    ):  # any part of them stands for the space
+    for start in starts.tolist():  # in random order: any part of them is representative
         block = space.block(start, start + _COUNT_BLOCK)
         kept += int(chemistry.keep(block).sum())
         seen += len(block)
@@ -72,7 +68,7 @@ def calibrate(
         begun = time.perf_counter()
         model.predict_within(fractions, *range_of(pipeline.conditions, name))
         costs[name] = time.perf_counter() - begun
-    passed: Passed = []
+    passed = []
     for part in pipeline.conditions:
         needs = {p for p in pipeline.models for name in part.names if name == p or name.startswith(f"{p}.")}
         passed.append((frozenset(needs), np.broadcast_to(part(values), len(sample))))
@@ -84,9 +80,14 @@ def calibrate(
     return ordered.order, seconds
 
 
-def best_order(names: tuple[str, ...], costs: Mapping[str, float], passed: Passed) -> tuple[str, ...]:
+def best_order(
+    names: tuple[str, ...],
+    costs: Mapping[str, float],
+    passed: list[tuple[frozenset[str], NDArray[np.bool_]]],
+) -> tuple[str, ...]:
     """The order with the least expected cost, given the seconds of each property and what a sample passed.
 
+    ``passed`` holds for each condition the properties that it needs and which compositions of the sample meet it.
     Equally good orders keep that of ``names``, and so do more than 12 properties.
     """
 

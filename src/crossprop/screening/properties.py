@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from crossprop.errors import ScreeningError, UnknownModelError
 from crossprop.inference.predictor import ServedModel
+from crossprop.io import folder_digest
 from crossprop.screening.request import ScreenRequest
 from crossprop.uncertainty.evidence import KnownValues
 
@@ -19,18 +18,8 @@ from crossprop.uncertainty.evidence import KnownValues
 class PropertyModel:
     """The model of one property.
 
-    Attributes:
-        name: Name of the property in conditions and columns.
-        folder: Saved ensemble.
-        model: Registered name, or the folder where it is none.
-        version: Number of the registered version, or an empty text.
-        target: Target property of the study.
-        unit: Unit of the property.
-        coverage: Share of the values that the interval promises to contain.
-        digest: Tells one saved ensemble from another.
-        least: Least value in the model's data in ``unit``, hold-out included; ``None`` where the data were not saved.
-        most: Greatest value in the data, likewise.
-        mae: Mean absolute error on the hold-out, likewise.
+    ``model`` is the registered name or the folder, ``digest`` that of the saved files. ``least``, ``most`` (values in
+    the model's data) and ``mae`` (on the hold-out) are in ``unit``, and ``None`` where the data were not saved.
     """
 
     name: str
@@ -53,9 +42,7 @@ class PropertyModel:
     @property
     def known(self) -> KnownValues | None:
         """The values in the model's data."""
-        if self.least is None or self.most is None:
-            return None
-        return KnownValues(self.least, self.most, 0)
+        return None if self.least is None or self.most is None else KnownValues(self.least, self.most, 0)
 
     def with_unit(self, text: str) -> str:
         """The text with the unit behind it, if there is one."""
@@ -67,24 +54,6 @@ class PropertyModel:
             return self
         return replace(self, least=known.least, most=known.most, mae=model.holdout_mae)
 
-    def with_data_in(self, noted: Mapping[str, Any]) -> PropertyModel:
-        """The same with what an earlier session noted about the data."""
-        return replace(self, **{key: noted[key] for key in ("least", "most", "mae")})
-
-    def value_to_beat(self, more: bool) -> float:
-        """The best value in the model's data.
-
-        Raises:
-            ScreeningError: The model was saved without its data.
-        """
-        best = self.most if more else self.least
-        if best is None:
-            raise ScreeningError(
-                f"The model of {self.name!r} ({self.model}) was saved without its data, so no value is known to "
-                "improve on. Give the value to beat with --best."
-            )
-        return best
-
 
 def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[PropertyModel, ...]:
     """Find the model of every property: a folder that the request names, or a version in the registry ``uri``.
@@ -93,38 +62,34 @@ def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[
         ScreeningError: A folder holds no saved model, or two properties have the same model.
         UnknownModelError: The registry has no such model, or none with the alias.
     """
-    found = tuple(_resolve(name, request, uri) for name in request.properties)
-    by_digest: dict[str, str] = {}
-    for model in found:
-        if (other := by_digest.setdefault(model.digest, model.name)) != model.name:
+    found: dict[str, PropertyModel] = {}
+    for name in request.properties:
+        model = _resolve(name, request, uri)
+        if (other := found.setdefault(model.digest, model)) is not model:
             raise ScreeningError(
-                f"{other!r} and {model.name!r} are the same model ({model.model}). Leave one of them out."
+                f"{other.name!r} and {name!r} are the same model ({model.model}). Leave one of them out."
             )
-    return found
+    return tuple(found.values())
 
 
 def _resolve(name: str, request: ScreenRequest, uri: str | None) -> PropertyModel:
     given = request.models.get(name, name)
-    folder = Path(given).expanduser()
-    if (folder / "model.json").is_file():
-        return _described(name, folder.resolve(), str(folder), "")
-    if folder.is_dir() or ("/" in given and not folder.exists()):
-        raise ScreeningError(
-            f"{given} (the model of {name!r}) holds no model.json. Name the folder that 'crossprop fit' wrote, a "
-            "target's results/…/model, or a registered model."
-        )
-    from crossprop.tracking.registry import find_version, predictor_folder
+    folder, model, number = Path(given).expanduser(), given, ""
+    if not (folder / "model.json").is_file():
+        if folder.is_dir() or "/" in given:
+            raise ScreeningError(
+                f"{given} (the model of {name!r}) holds no model.json. Name the folder that 'crossprop fit' wrote, a "
+                "target's results/…/model, or a registered model."
+            )
+        from crossprop.tracking.registry import find_version, predictor_folder
 
-    try:
-        version = find_version(uri, given, alias=request.alias)
-    except UnknownModelError as error:
-        raise UnknownModelError(
-            f"{error} Screen another version with --alias, or a saved model with --model {name}=FOLDER."
-        ) from None
-    return _described(name, predictor_folder(uri, version), version.name, version.version)
-
-
-def _described(name: str, folder: Path, model: str, version: str) -> PropertyModel:
+        try:
+            version = find_version(uri, given, alias=request.alias)
+        except UnknownModelError as error:
+            raise UnknownModelError(
+                f"{error} Screen another version with --alias, or a saved model with --model {name}=FOLDER."
+            ) from None
+        folder, model, number = predictor_folder(uri, version), version.name, version.version
     try:
         info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         coverage = float(info["interval"]["coverage"])
@@ -133,17 +98,8 @@ def _described(name: str, folder: Path, model: str, version: str) -> PropertyMod
         raise ScreeningError(
             f"{folder}/model.json does not describe a saved model: {error!r}. Name another folder with --model."
         ) from error
-    return PropertyModel(name, str(folder), model, version, target, unit, coverage, _digest(folder))
-
-
-def _digest(folder: Path) -> str:
-    """Hash of the JSON files and of the names and sizes of the others: cheap, and the same for a copy."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
-        if path.suffix == ".json":
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    digest = folder_digest(folder)
+    return PropertyModel(name, str(folder.resolve()), model, number, target, unit, coverage, digest)
 
 
 def known_compositions(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,13 +13,13 @@ from scipy.special import erfcx, ndtr, ndtri
 
 from crossprop.data.compositions import fraction_matrix, plain_formula
 from crossprop.errors import ScreeningError
-from crossprop.screening.conditions import COMPOSITION_NAMES, INTERVAL_NAMES, Expression, composition_values
+from crossprop.screening.conditions import INTERVAL_NAMES, Expression, composition_values
 from crossprop.screening.pipeline import schema
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.request import Ranking
 
+# Deviations below the best value from which the asymptotic series is as exact as double precision.
 _FAR = -1e4
-"""Deviations below the best value from which the asymptotic series is as exact as double precision."""
 _LARGEST_FRONT = 100_000
 _SYMBOL = re.compile("[A-Z][a-z]?")
 
@@ -28,13 +27,7 @@ _SYMBOL = re.compile("[A-Z][a-z]?")
 def deviation_of_interval(
     lower: NDArray[np.float64], upper: NDArray[np.float64], coverage: float
 ) -> NDArray[np.float64]:
-    """Standard deviation of the normal distribution whose central interval of this coverage is as wide.
-
-    Args:
-        lower: Lower ends, shape (n,).
-        upper: Upper ends, shape (n,).
-        coverage: Share of the distribution in the interval, between 0 and 1.
-    """
+    """Standard deviation of the normal distribution whose central interval of this coverage is as wide."""
     width: NDArray[np.float64] = (upper - lower) / (2 * ndtri((1 + coverage) / 2))
     return width
 
@@ -42,18 +35,11 @@ def deviation_of_interval(
 def log_expected_improvement(
     mean: NDArray[np.float64], deviation: NDArray[np.float64], best: float
 ) -> NDArray[np.float64]:
-    """Logarithm of the expected improvement over ``best`` when more is better.
+    """Logarithm of the expected improvement over ``best`` when more is better; all in the same unit, shape (n,).
 
     The improvement of a normal variable is ``deviation * (phi(z) + z * Phi(z))`` with ``z = (mean - best) /
     deviation``. In double precision it is 0 for most compositions of a screening; its logarithm still ranks them.
-
-    Args:
-        mean: Predictions, shape (n,).
-        deviation: Standard deviations, shape (n,); where 0, the improvement is certain or impossible (``-inf``).
-        best: Best value known, in the same unit.
-
-    Returns:
-        Shape (n,).
+    Where the deviation is 0, the improvement is certain or impossible (``-inf``).
 
     Source: Ament et al. 2023, arXiv:2310.20708, equation 9.
     """
@@ -68,9 +54,8 @@ def log_expected_improvement(
     return np.where(deviation > 0, logs, certain)
 
 
-@dataclass(frozen=True)
 class Ranker:
-    """Ranks by one quantity, by expected improvement, or keeps the Pareto front of several.
+    """Ranks by one quantity, by expected improvement over ``best``, or keeps the Pareto front of several.
 
     ``objectives`` are the quantities, and whether more is better; the other options are those of
     :class:`~crossprop.screening.ScreenRequest`.
@@ -79,39 +64,36 @@ class Ranker:
         ScreeningError: Expected improvement of something else than a property, or without a value to beat.
     """
 
-    kind: Ranking
-    objectives: tuple[tuple[Expression, bool], ...]
-    properties: tuple[PropertyModel, ...]
-    top: int
-    best: float | None = None
-    per_system: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind == "ei":
-            self.value_to_beat  # noqa: B018 - raises where there is none
-
-    @property
-    def value_to_beat(self) -> float:
-        """Value from which an improvement is measured."""
-        model, more = self._property, self.objectives[0][1]
-        return model.value_to_beat(more) if self.best is None else self.best
-
-    @property
-    def _property(self) -> PropertyModel:
-        text = self.objectives[0][0].text
-        found = next((model for model in self.properties if model.name == text), None)
-        if found is None:
-            raise ScreeningError(
-                f"Expected improvement ranks by a property, not by {text!r}: only a property has an interval. "
-                "Name one, or leave out --rank ei."
-            )
-        return found
+    def __init__(
+        self,
+        kind: Ranking,
+        objectives: tuple[tuple[Expression, bool], ...],
+        properties: tuple[PropertyModel, ...],
+        top: int,
+        best: float | None = None,
+        per_system: int | None = None,
+    ) -> None:
+        self.kind, self.objectives, self.properties = kind, objectives, properties
+        self.top, self.best, self.per_system = top, None, per_system
+        self._by_text = {model.name: model for model in properties}
+        if kind == "ei":
+            quantity, more = objectives[0]
+            if (model := self._by_text.get(quantity.text)) is None:
+                raise ScreeningError(
+                    f"Expected improvement ranks by a property, not by {quantity.text!r}: only a property has an "
+                    "interval. Name one, or leave out --rank ei."
+                )
+            self.best = best if best is not None else model.most if more else model.least
+            if self.best is None:
+                raise ScreeningError(
+                    f"The model of {model.name!r} ({model.model}) was saved without its data, so no value is known to "
+                    "improve on. Give the value to beat with --best."
+                )
 
     def rank(self, batches: Iterable[pa.RecordBatch]) -> pd.DataFrame:
         """The ranked table: kept compositions with a column ``rank``, the quantities, and the expected improvement.
 
-        Args:
-            batches: The kept compositions in the order of their positions, which decides between equals.
+        The batches come in the order of the positions, which decides between equals.
 
         Raises:
             ScreeningError: The Pareto front has more than 100,000 members.
@@ -127,22 +109,22 @@ class Ranker:
     def _scored(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The frame with columns of what is ranked by."""
         values = {"n_elements": frame["n_elements"].to_numpy()}
-        for model in self.properties:
-            values[model.name] = frame[model.column].to_numpy()
-            values |= {
-                f"{model.name}.{end}": frame[f"{model.column}_{end}"].to_numpy() for end in INTERVAL_NAMES
-            }
+        for name, model in self._by_text.items():
+            values[name] = frame[model.column].to_numpy()
+            values |= {f"{name}.{end}": frame[f"{model.column}_{end}"].to_numpy() for end in INTERVAL_NAMES}
         names = {name for expression, _ in self.objectives for name in expression.names}
-        if names & set(COMPOSITION_NAMES) - set(values):
+        if not names <= set(values):
             values |= composition_values(fraction_matrix(frame["formula"].map(plain_formula)))
         for expression, _ in self.objectives:
-            if all(expression.text != model.name for model in self.properties):
+            if expression.text not in self._by_text:
                 frame[expression.text] = np.broadcast_to(expression(values), len(frame))
-        if self.kind == "ei":
-            model, sign = self._property, 1 if self.objectives[0][1] else -1
-            lower, upper = values[f"{model.name}.lower"], values[f"{model.name}.upper"]
-            deviation = deviation_of_interval(lower, upper, model.coverage)
-            logs = log_expected_improvement(sign * values[model.name], deviation, sign * self.value_to_beat)
+        if self.best is not None:
+            expression, more = self.objectives[0]
+            name, sign = expression.text, 1 if more else -1
+            deviation = deviation_of_interval(
+                values[f"{name}.lower"], values[f"{name}.upper"], self._by_text[name].coverage
+            )
+            logs = log_expected_improvement(sign * values[name], deviation, sign * self.best)
             frame["expected_improvement"] = np.exp(logs)
             frame["log_expected_improvement"] = logs
         return frame
@@ -151,10 +133,10 @@ class Ranker:
         """The columns to rank by, more is better; NaN comes last."""
         if self.kind == "ei":
             return [frame["log_expected_improvement"].to_numpy(np.float64)]
-        columns = {model.name: model.column for model in self.properties}
         keys = []
         for expression, more in self.objectives:
-            values = frame[columns.get(expression.text, expression.text)].to_numpy(np.float64)
+            model = self._by_text.get(expression.text)
+            values = frame[model.column if model else expression.text].to_numpy(np.float64)
             keys.append(np.where(np.isnan(values), -np.inf, values if more else -values))
         return keys
 
@@ -185,13 +167,9 @@ def system_of(formula: str) -> str:
 
 
 def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of n points no other one dominates: as good everywhere and better somewhere. More is better.
+    """Which of n points, shape (n, n_quantities), no other one dominates: as good everywhere and better somewhere.
 
-    Args:
-        points: Shape (n, n_quantities).
-
-    Returns:
-        Shape (n,), bool; equal points are all in the front or all out of it.
+    More is better; equal points are all in the front or all out of it.
     """
     order = np.lexsort(-points.T[::-1])
     ranked = points[order]

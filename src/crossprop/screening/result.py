@@ -19,11 +19,8 @@ from filelock import FileLock, Timeout
 
 from crossprop.errors import ScreeningError, StoreError
 from crossprop.io import atomic_file
-from crossprop.screening.properties import PropertyModel
-from crossprop.screening.request import ScreenRequest
 
 PARTS, RESULTS, TOP, NOTE = "parts", "results.parquet", "top.csv", "screen.json"
-_FORMAT = 2
 _PROGRESS = b"crossprop.progress"
 _ROW_GROUP = 1 << 17
 
@@ -70,15 +67,10 @@ def read_results(folder: Path) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches()
 
 
-def write_part(folder: Path, kept: pa.Table, before: Progress, after: Progress) -> None:
-    """Write what was kept between two positions, with the progress behind it.
-
-    Raises:
-        ScreeningError: It cannot be written; what was written before is safe.
-    """
+def write_part(folder: Path, kept: pa.Table, start: int, after: Progress) -> None:
+    """Write what was kept from position ``start`` on, with the progress behind it."""
     metadata = {**(kept.schema.metadata or {}), _PROGRESS: json.dumps(asdict(after))}
-    path = folder / PARTS / f"{before.stop:016d}-{after.stop:016d}.parquet"
-    with _replacing(path, folder) as draft:
+    with replacing(folder, f"{PARTS}/{start:016d}-{after.stop:016d}.parquet") as draft:
         pq.write_table(kept.replace_schema_metadata(metadata), draft, compression="zstd")
 
 
@@ -129,7 +121,7 @@ def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
             "Run the same command again: the rest is computed anew."
         )
     with (
-        _replacing(folder / RESULTS, folder) as draft,
+        replacing(folder, RESULTS) as draft,
         pq.ParquetWriter(draft, schema, compression="zstd") as file,
     ):
         waiting = schema.empty_table()
@@ -146,22 +138,20 @@ def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
         file.write_table(waiting)
 
 
-def write_top(folder: Path, top: pd.DataFrame) -> None:
-    """Write ``top.csv``."""
-    with _replacing(folder / TOP, folder) as draft:
-        top.to_csv(draft, index=False, float_format="%.6g")
-
-
 def write_note(folder: Path, note: dict[str, Any]) -> None:
     """Write ``screen.json``."""
-    with _replacing(folder / NOTE, folder) as draft:
+    with replacing(folder, NOTE) as draft:
         draft.write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
-def _replacing(path: Path, folder: Path) -> Iterator[Path]:
-    """Give a draft that takes the place of a file once the block has written it."""
-    with _disk_errors(folder), atomic_file(path) as draft:
+def replacing(folder: Path, name: str) -> Iterator[Path]:
+    """Give a draft that takes the place of a file of the folder once the block has written it.
+
+    Raises:
+        ScreeningError: It cannot be written; what was written before is safe.
+    """
+    with _disk_errors(folder), atomic_file(folder / name) as draft:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
@@ -169,7 +159,6 @@ def _replacing(path: Path, folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn an error of the disk into a :class:`ScreeningError` that tells what is safe."""
     try:
         yield
     except (OSError, StoreError) as failure:
@@ -207,14 +196,6 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def identity_of(
-    request: ScreenRequest, properties: tuple[PropertyModel, ...], positions: int
-) -> dict[str, Any]:
-    """The values that must be the same for a screening to be continued: those of the request, and the models."""
-    models = {model.name: model.digest for model in properties}
-    return {"format": _FORMAT, **request.identity(), "models": models, "positions": positions}
-
-
 def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     """Content of ``screen.json`` if the same screening was begun in the folder, ``None`` if the folder is free.
 
@@ -237,31 +218,26 @@ def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | Non
             f"{path} is damaged ({error!r}), so the request that it belongs to is unknown. Delete the folder or name "
             "another with --out."
         ) from error
+    changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
+    if not changed:
+        return note
+    advice = "repeat its request"
+    if changed == ["models"]:
+        former = {
+            name: Path(note["models"][name]["folder"])
+            for name, digest in before["models"].items()
+            if identity["models"].get(name) != digest
+        }
+        if all((model / "model.json").is_file() for model in former.values()):
+            options = (f"--model {name}={shlex.quote(str(model))}" for name, model in former.items())
+            advice = f"continue with the models that it was begun with: {' '.join(options)}"
     differences = [
-        f"{key}: {_short(before.get(key))} there, {_short(identity.get(key))} now"
-        for key in {**before, **identity}
-        if before.get(key) != identity.get(key)
+        f"{key}: {_short(before.get(key))} there, {_short(identity.get(key))} now" for key in changed[:6]
     ]
-    if differences:
-        same = _options_of_models(note, identity) if len(differences) == 1 else ""
-        advice = f"continue with the models that it was begun with: {same}" if same else "repeat its request"
-        raise ScreeningError(
-            f"{folder} holds another screening ({status}). What differs: {'; '.join(differences[:6])}. "
-            f"Name another folder with --out, delete that one, or {advice}."
-        )
-    return note
-
-
-def _options_of_models(note: dict[str, Any], identity: dict[str, Any]) -> str:
-    """Options that name the former models where only they differ and their folders still exist."""
-    before = note["identity"]["models"]
-    folders = {
-        name: str(note["models"][name]["folder"])
-        for name, digest in before.items()
-        if identity["models"].get(name) != digest
-    }
-    exist = all(Path(folder, "model.json").is_file() for folder in folders.values())
-    return " ".join(f"--model {name}={shlex.quote(path)}" for name, path in folders.items()) if exist else ""
+    raise ScreeningError(
+        f"{folder} holds another screening ({status}). What differs: {'; '.join(differences)}. "
+        f"Name another folder with --out, delete that one, or {advice}."
+    )
 
 
 def _short(value: object) -> str:

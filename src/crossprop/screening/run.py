@@ -28,37 +28,37 @@ from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import bounded_property, parse_expression, read_conditions
 from crossprop.screening.pipeline import Pipeline, schema
 from crossprop.screening.plan import Count, calibrate, count_possible
-from crossprop.screening.properties import known_compositions, resolve_properties
+from crossprop.screening.properties import PropertyModel, known_compositions, resolve_properties
 from crossprop.screening.rank import Ranker
 from crossprop.screening.request import ScreenRequest, resolve_elements
 from crossprop.screening.result import (
     PARTS,
     RESULTS,
+    TOP,
     Progress,
     ScreenResult,
     begin_parts,
-    identity_of,
     locked,
     note_of_same,
     read_progress,
     read_results,
+    replacing,
     write_note,
     write_part,
     write_results,
-    write_top,
 )
 from crossprop.screening.space import ElementSpace, ListedSpace, Space, read_formulas
 from crossprop.screening.summary import duration
 
+_FORMAT = 2
 _GIB = 1 << 30
 _FREE_SHARE = 0.5
-"""Share of the free memory that is used unless the request says how much."""
 _OVER = 1.1
-_AHEAD = 2
-"""Batches in flight for each thread: one in work and one waiting, so that no thread waits for the disk."""
+_AHEAD = (
+    2  # batches in flight for each thread: one in work and one waiting, so that no thread waits for the disk
+)
 _MOST_POSITIONS = 1 << 18
-_EVERY = 60.0
-"""Seconds between two lines of a log."""
+_SECONDS_OF_LINE = 60.0
 
 
 def make_space(request: ScreenRequest) -> Space:
@@ -93,34 +93,38 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
     )
     space = make_space(request)
     properties = resolve_properties(request, uri)
-    identity = identity_of(request, properties, space.total)
+    digests = {model.name: model.digest for model in properties}
+    identity = {"format": _FORMAT, **request.identity(), "models": digests, "positions": space.total}
     note = note_of_same(request.out, identity)
-    limit, workers = memory_limit(request.memory), request.workers or usable_cores()
-    pipeline, count, seconds = None, Count(space.total, True), 0.0
-    if note is not None and note["status"] == "finished" and (request.out / RESULTS).is_file():
-        properties = tuple(model.with_data_in(note["models"][model.name]) for model in properties)
+    workers = request.workers or usable_cores()
+    finished = note is not None and note["status"] == "finished" and (request.out / RESULTS).is_file()
+    models: dict[str, ServedModel] = {}
+    if note is not None and finished:
+        properties = tuple(PropertyModel(**note["models"][name]) for name in request.properties)
     else:
         with ThreadPoolExecutor(len(properties)) as threads:
             # Each model predicts with one thread, since batches run in parallel.
-            loaded = list(threads.map(lambda m: ServedModel.load(m.folder, threads=1), properties))
-        chemistry = (
-            ChargeBalance(request.oxidation_states, request.pauling, request.alloys, request.mixed_valence)
-            if request.charge_balanced
-            else None
-        )
-        models = {model.name: served for model, served in zip(properties, loaded, strict=True)}
+            loaded = threads.map(lambda model: ServedModel.load(model.folder, threads=1), properties)
+            models = dict(zip(request.properties, loaded, strict=True))
         properties = tuple(model.with_data_of(models[model.name]) for model in properties)
-        known = known_compositions(properties, models) if request.novel else frozenset()
-        order, rows = request.properties, request.batch
-        pipeline = Pipeline(space, properties, models, order, conditions, chemistry, known, rows)
     ranker = Ranker(request.ranking, objectives, properties, request.top, request.best, request.per_system)
-    if pipeline is not None:
+    pipeline, count, seconds = None, Count(space.total, True), 0.0
+    if not finished:
+        chemistry = None
+        if request.charge_balanced:
+            chemistry = ChargeBalance(
+                request.oxidation_states, request.pauling, request.alloys, request.mixed_valence
+            )
+        known = known_compositions(properties, models) if request.novel else frozenset()
         plan = None if note is None else note["plan"]  # what was begun keeps its order and count
+        pipeline = Pipeline(
+            space, properties, models, request.properties, conditions, chemistry, known, request.batch
+        )
         order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
         pipeline = replace(pipeline, order=order)
         count = count_possible(space, chemistry) if plan is None else Count(**plan["count"])
     done = read_progress(request.out)
-    return Screening(request, identity, pipeline, ranker, count, seconds, workers, limit, done)
+    return Screening(request, identity, pipeline, ranker, count, seconds, workers, done)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,6 @@ class Screening:
         count: Compositions that the chemistry lets pass.
         seconds_each: Estimated wall time of one composition.
         workers: Threads.
-        limit: Most memory of the process, in bytes.
         done: Progress of earlier sessions.
     """
 
@@ -146,7 +149,6 @@ class Screening:
     count: Count
     seconds_each: float
     workers: int
-    limit: int
     done: Progress
 
     @property
@@ -160,42 +162,70 @@ class Screening:
         return self.seconds_each * self.count.compositions * (1 - self.done.stop / self.positions)
 
     def run(self, progress: bool = True) -> ScreenResult:
-        """Run it, or continue it.
-
-        Args:
-            progress: Show a progress bar on a terminal, or a line a minute elsewhere.
+        """Run it, or continue it; with a progress bar on a terminal, or a line a minute elsewhere.
 
         Raises:
             ScreeningError: The results cannot be written, or the memory does not suffice; what is done is kept.
             KeyboardInterrupt: It was stopped; what is done is kept.
         """
-        folder = self.request.out
+        folder, pipeline, ranker = self.request.out, self.pipeline, self.ranker
         with locked(folder):
             note = note_of_same(folder, self.identity) or {}
-            if self.pipeline is not None:
-                note = self._begun(self.pipeline, note)
+            if pipeline is not None:
+                note = self._begun(pipeline, note)
                 write_note(folder, note)
                 if not (folder / RESULTS).is_file():
-                    self._predict(self.pipeline, progress)
-                    write_results(folder, schema(self.pipeline.properties), self.positions)
-                note |= self._figures(self.pipeline, read_progress(folder))
-            top = self.ranker.rank(read_results(folder))
-            write_top(folder, top)
+                    self._predict(pipeline, progress)
+                    write_results(folder, schema(pipeline.properties), self.positions)
+                done = read_progress(folder)
+                note |= {
+                    "status": "finished",
+                    "finished": _now(),
+                    "counts": {"positions": self.positions, "predicted": done.considered, "kept": done.kept},
+                    "order": list(pipeline.order),
+                    "seconds": round(done.seconds, 3),
+                    "predicted_per_second": round(done.considered / max(done.seconds, 1e-9), 1),
+                    "workers": self.workers,
+                    "batch": pipeline.rows,
+                    "peak_memory_gib": round(peak() / _GIB, 3),
+                }
+            top = ranker.rank(read_results(folder))
+            with replacing(folder, TOP) as draft:
+                top.to_csv(draft, index=False, float_format="%.6g")
             note["ranking"] = {
-                "rank": self.ranker.kind,
+                "rank": ranker.kind,
                 "objectives": [
                     {"quantity": quantity.text, "goal": "maximize" if more else "minimize"}
-                    for quantity, more in self.ranker.objectives
+                    for quantity, more in ranker.objectives
                 ],
-                "best": self.ranker.value_to_beat if self.ranker.kind == "ei" else None,
+                "best": ranker.best,
                 "rows": len(top),
             }
             write_note(folder, note)
             rmtree(folder / PARTS, ignore_errors=True)
         return ScreenResult(folder, note, top)
 
+    def _begun(self, pipeline: Pipeline, before: dict[str, Any]) -> dict[str, Any]:
+        """Content of ``screen.json`` while it runs."""
+        space = pipeline.space
+        left_out = None
+        if isinstance(space, ListedSpace):
+            left_out = {"repeated": space.repeated, "no_formula": space.n_bad, "first": list(space.bad)}
+        return {
+            "status": "running",
+            "crossprop": __version__,
+            "begun": before.get("begun", _now()),
+            "sessions": before.get("sessions", 0) + 1,
+            "request": self.request.model_dump(mode="json"),
+            "models": {model.name: asdict(model) for model in pipeline.properties},
+            "plan": {"order": list(pipeline.order), "count": self.count._asdict()},
+            "left_out": left_out,
+            "identity": self.identity,
+        }
+
     def _predict(self, pipeline: Pipeline, progress: bool) -> None:
         folder, total = self.request.out, self.positions
+        limit = memory_limit(self.request.memory)
         share = max(self.count.compositions, 1) / total
         # About one batch of possible compositions:
         step = max(1, min(round(pipeline.rows / share), _MOST_POSITIONS))
@@ -215,57 +245,29 @@ class Screening:
                     considered, kept = batch.result()
                     seconds = time.monotonic() - begun
                     after = Progress(stop, done.considered + considered, done.kept + kept.num_rows, seconds)
-                    write_part(folder, kept, done, after)
+                    write_part(folder, kept, done.stop, after)
                     done = after
                     report(done.stop, done.kept)
-                    in_flight = self.batches_in_flight(in_flight)
+                    in_flight = self._batches_in_flight(in_flight, limit)
             finally:
                 threads.shutdown(cancel_futures=True)
 
-    def batches_in_flight(self, before: int) -> int:
-        """One more than before while the memory suffices, one less where it does not."""
+    def _batches_in_flight(self, before: int, limit: int) -> int:
+        """One more than before while the memory suffices, one where it does not."""
         now = resident()
-        if now <= self.limit:
+        if now <= limit:
             return min(before + 1, _AHEAD * self.workers)
-        if before == 1 and self.request.memory is not None and now > _OVER * self.limit:
+        if before == 1 and self.request.memory is not None and now > _OVER * limit:
             raise ScreeningError(
                 f"The screening takes {now / _GIB:.1f} GiB, more than --memory {self.request.memory:g} allows, even "
                 "with one batch at a time. Raise it, lower --batch or screen fewer properties at a time, and run the "
                 "command again: what is done is kept."
             )
-        return max(1, before - 1)
+        return 1
 
-    def _begun(self, pipeline: Pipeline, before: dict[str, Any]) -> dict[str, Any]:
-        """Content of ``screen.json`` while it runs."""
-        space = pipeline.space
-        left_out = None
-        if isinstance(space, ListedSpace):
-            left_out = {"repeated": space.repeated, "no_formula": space.n_bad, "first": list(space.bad)}
-        return {
-            "status": "running",
-            "crossprop": __version__,
-            "begun": before.get("begun", datetime.now(UTC).isoformat(timespec="seconds")),
-            "sessions": before.get("sessions", 0) + 1,
-            "request": self.request.model_dump(mode="json"),
-            "models": {model.name: asdict(model) for model in pipeline.properties},
-            "plan": {"order": list(pipeline.order), "count": self.count._asdict()},
-            "left_out": left_out,
-            "identity": self.identity,
-        }
 
-    def _figures(self, pipeline: Pipeline, done: Progress) -> dict[str, Any]:
-        """What ``screen.json`` says about the finished screening."""
-        return {
-            "status": "finished",
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "counts": {"positions": self.positions, "predicted": done.considered, "kept": done.kept},
-            "order": list(pipeline.order),
-            "seconds": round(done.seconds, 3),
-            "predicted_per_second": round(done.considered / max(done.seconds, 1e-9), 1),
-            "workers": self.workers,
-            "batch": pipeline.rows,
-            "peak_memory_gib": round(peak() / _GIB, 3),
-        }
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def resident() -> int:
@@ -296,16 +298,16 @@ def progress_bar(total: int, done: int, shown: bool) -> Iterator[Report]:
     if not (shown and sys.stderr.isatty()):
         yield log_lines(total, done) if shown else lambda position, kept: None
         return
-    columns = (
-        *(
-            TextColumn("screening"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:,.0f}/s"),
-        ),
-        *(TimeRemainingColumn(), TextColumn("{task.fields[kept]:,} kept")),
-    )
-    with Bar(*columns, console=Console(stderr=True), speed_estimate_period=60) as bar:
+    with Bar(
+        TextColumn("screening"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[kept]:,} kept"),
+        console=Console(stderr=True),
+        speed_estimate_period=60,
+    ) as bar:
         task = bar.add_task("", total=total, completed=done, kept=0, rate=0.0)
         yield lambda position, kept: bar.update(
             task, completed=position, kept=kept, rate=bar.tasks[0].speed or 0.0
@@ -318,14 +320,10 @@ def log_lines(total: int, done: int, clock: Callable[[], float] = time.monotonic
 
     def report(position: int, kept: int) -> None:
         now = clock()
-        if now - last[0] < _EVERY:
-            return
-        left = (total - position) * (now - last[0]) / max(1, position - last[1])
-        last[:] = now, position
-        print(
-            f"{position / total:.1%} of {total:,} positions, {kept:,} kept, about {duration(left)} left",
-            file=sys.stderr,
-            flush=True,
-        )
+        if now - last[0] >= _SECONDS_OF_LINE:
+            left = (total - position) * (now - last[0]) / max(1, position - last[1])
+            last[:] = now, position
+            share, time_left = f"{position / total:.1%} of {total:,} positions", duration(left)
+            print(f"{share}, {kept:,} kept, about {time_left} left", file=sys.stderr, flush=True)
 
     return report

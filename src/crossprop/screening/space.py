@@ -20,10 +20,8 @@ from crossprop.errors import FormulaError, OwnFileError, ScreeningError
 class Compositions:
     """Some compositions of a space, in its order.
 
-    Attributes:
-        positions: Their positions in the space, shape (n,), increasing.
-        amounts: Amounts in the formula, shape (n, 86), columns as in ``ELEMENTS``.
-        written: Formulas as a file gives them, shape (n,), object; ``None`` for enumerated compositions.
+    ``positions`` in the space have shape (n,), ``amounts`` in the formula (n, 86), and ``written``, the formulas of a
+    file, (n,); it is ``None`` for enumerated compositions.
     """
 
     positions: NDArray[np.int64]
@@ -66,19 +64,11 @@ def _by_electronegativity() -> list[int]:
 
 
 MAX_PATTERNS = 5_000_000
-"""Most sets of amounts of one system."""
 
 
 @lru_cache(maxsize=64)
 def reduced_patterns(n_elements: int, max_atoms: int, max_amount: int) -> NDArray[np.int32]:
-    """Amounts of all reduced formulas: whole numbers from 1 without a common divisor, smaller sums first.
-
-    Returns:
-        Shape (n_patterns, n_elements).
-
-    Raises:
-        ScreeningError: There are more than :data:`MAX_PATTERNS`.
-    """
+    """Amounts of all reduced formulas, shape (n, n_elements): from 1, no common divisor, smaller sums first."""
     patterns = _bounded(n_elements, max_atoms, max_amount)
     patterns = patterns[np.gcd.reduce(patterns, axis=1) == 1] if len(patterns) else patterns
     return patterns[np.lexsort((*patterns.T[::-1], patterns.sum(axis=1)))]
@@ -179,14 +169,18 @@ class ElementSpace:
     def _sizes(self) -> dict[int, int]:
         """Number of compositions by their number of elements."""
         fewest, most = max(self.min_elements, len(self.must), 1), min(self.max_elements, len(self.elements))
-        free, found = len(self.elements) - len(self.must), {}
-        for k in range(fewest, most + 1):
-            if self.parts is None:
-                patterns = count_reduced_patterns(k, self.max_atoms, self.max_amount)
-            else:
-                patterns = comb(self.parts - 1, k - 1)
-            found[k] = comb(free, k - len(self.must)) * patterns
-        return found
+        free, must = len(self.elements) - len(self.must), len(self.must)
+        return {k: comb(free, k - must) * self._count_patterns(k) for k in range(fewest, most + 1)}
+
+    def _count_patterns(self, k: int) -> int:
+        if self.parts is not None:
+            return comb(self.parts - 1, k - 1)
+        return count_reduced_patterns(k, self.max_atoms, self.max_amount)
+
+    def _patterns(self, k: int) -> NDArray[np.int32]:
+        if self.parts is not None:
+            return grid_patterns(k, self.parts)
+        return reduced_patterns(k, self.max_atoms, self.max_amount)
 
     @cached_property
     def total(self) -> int:
@@ -201,10 +195,7 @@ class ElementSpace:
         for k, size in self._sizes.items():
             low, high = max(start, first), min(stop, first + size)
             if low < high:
-                if self.parts is None:
-                    patterns = reduced_patterns(k, self.max_atoms, self.max_amount)
-                else:
-                    patterns = grid_patterns(k, self.parts)
+                patterns = self._patterns(k)
                 systems, rows = np.divmod(np.arange(low - first, high - first), len(patterns))
                 which, place = np.unique(systems, return_inverse=True)
                 columns = self._systems(k, which)[place]
@@ -234,14 +225,10 @@ _NAMED = 10
 
 @dataclass(frozen=True)
 class ListedSpace:
-    """The distinct compositions of a file, in its order, each with its first formula.
+    """The distinct compositions of a file, in its order, each with its first formula as the file gives it.
 
-    Attributes:
-        written: Their formulas, as the file gives them.
-        repeated: Rows left out because they repeat a composition.
-        n_bad: Rows that hold no formula.
-        bad: What is wrong with the first ten of those.
-        notes: Remarks on how the file was read.
+    ``repeated`` rows repeat a composition, and ``n_bad`` hold no formula; ``bad`` tells why for the first ten, and
+    ``notes`` how the file was read.
     """
 
     written: tuple[str, ...]
@@ -256,7 +243,7 @@ class ListedSpace:
         return len(self.written)
 
     def block(self, start: int, stop: int) -> Compositions:
-        """The compositions from one position to before another; positions beyond the end are left out."""
+        """As :meth:`ElementSpace.block`."""
         written = self.written[start:stop]
         amounts = np.zeros((len(written), len(ELEMENTS)))
         for row, text in enumerate(written):
@@ -269,11 +256,7 @@ Space = ElementSpace | ListedSpace
 
 
 def read_formulas(path: Path) -> ListedSpace:
-    """Read the distinct compositions of a list of formulas, see :func:`~crossprop.data.formula_list.read_formula_list`.
-
-    Raises:
-        ScreeningError: The file cannot be read, has no column of formulas, or holds no formula at all.
-    """
+    """Read the distinct compositions of a list of formulas; a :class:`ScreeningError` if there is none."""
     try:
         listed = read_formula_list(path)
     except OwnFileError as error:

@@ -107,10 +107,7 @@ def summary(result: ScreenResult) -> Iterator[str]:
 def table(result: ScreenResult, rows: int, width: int) -> Table:
     """The first rows for a terminal: values with their intervals and domain, formulas uncut.
 
-    Args:
-        result: The finished screening.
-        rows: Rows to show.
-        width: Characters of a line; where it is too short, intervals are left out first, then columns from the right.
+    Where the ``width`` in characters is too small, intervals are left out first, then columns from the right.
     """
     top = result.top.head(rows)
     models = {model.column: model for model in (PropertyModel(**m) for m in result.note["models"].values())}

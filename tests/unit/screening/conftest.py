@@ -14,7 +14,7 @@ from crossprop.screening.properties import PropertyModel
 
 
 class LinearEnsemble:
-    """Predicts 100 times the share of one element; counts the rows that it was asked for."""
+    """Predicts 100 times the share of one element; notes the rows and the range that it was asked for."""
 
     def __init__(self, element: str, seen: tuple[str, ...]) -> None:
         self.column, self.rows = ELEMENTS.index(element), 0
@@ -30,7 +30,9 @@ class LinearEnsemble:
         return 100.0 * fractions[:, self.column]
 
     def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        return np.arange(len(fractions)), self.predict(fractions)
+        self.asked, values = (low, high), self.predict(fractions)
+        left = np.flatnonzero((values >= low) & (values <= high))
+        return left, values[left]
 
 
 @pytest.fixture

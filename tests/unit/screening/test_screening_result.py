@@ -32,7 +32,7 @@ def add(folder, stop, *positions):
     """Write the next part, as a running screening does."""
     before = read_progress(folder)
     after = Progress(stop, before.considered + 9, before.kept + len(positions), before.seconds + 1.0)
-    write_part(folder, pa.table([pa.array(positions, pa.int64())], schema=SCHEMA), before, after)
+    write_part(folder, pa.table([pa.array(positions, pa.int64())], schema=SCHEMA), before.stop, after)
 
 
 def positions(folder):

@@ -153,15 +153,15 @@ def test_durations(seconds, text):
 
 def test_batches_in_flight_follow_the_memory(monkeypatch):
     request = SimpleNamespace(memory=2.0)
-    screening = Screening(request, {}, None, None, None, 0.0, 4, 2 * GIB, None)
+    screening = Screening(request, {}, None, None, None, 0.0, 4, None)
     monkeypatch.setattr(run, "resident", lambda: GIB)
-    assert [screening.batches_in_flight(n) for n in (1, 7, 8)] == [2, 8, 8]
+    assert [screening._batches_in_flight(n, 2 * GIB) for n in (1, 7, 8)] == [2, 8, 8]
     monkeypatch.setattr(run, "resident", lambda: 3 * GIB)
-    assert [screening.batches_in_flight(n) for n in (8, 2)] == [7, 1]
+    assert [screening._batches_in_flight(n, 2 * GIB) for n in (8, 2)] == [1, 1]
     with pytest.raises(ScreeningError, match=r"takes 3.0 GiB, more than --memory 2 allows.*Raise it"):
-        screening.batches_in_flight(1)
+        screening._batches_in_flight(1, 2 * GIB)
     request.memory = None  # half of what is free is a wish, not a limit
-    assert screening.batches_in_flight(1) == 1
+    assert screening._batches_in_flight(1, 2 * GIB) == 1
 
 
 def test_limit_is_what_was_asked_for_or_half_of_what_is_free():
