@@ -60,19 +60,13 @@ def _state_table() -> _StateTable:
 
 
 def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Tell for each composition whether one oxidation state per element can add up to no charge.
+    """Tell for each row of elemental fractions, shape (n, 86), whether one oxidation state per element can balance.
 
     Equal to matminer's ``IonProperty(fast=True)``: a charge per atom within 1e-8 counts as none, and a composition
     of one element as possible. Rows that float32 represents exactly are judged within 1e-6, so that fractions
     stored as float32 give the answer of their formula. Rows with more than 4,096 combinations of states are
     searched by exact integer partial sums; above 100,000 distinct sums, which no real formula has, these are
     merged on a coarser grid and the tolerance grows with it.
-
-    Args:
-        fractions: Elemental fractions, shape (n, 86), valid rows that sum to 1.
-
-    Returns:
-        Shape (n,), bool.
 
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 ("can form a neutral ionic compound").
     """

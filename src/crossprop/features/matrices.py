@@ -33,16 +33,8 @@ def write_features(
 ) -> tuple[Path, ...]:
     """Compute the feature matrices of one prepared property and write each as ``<representation>.npy``, float32.
 
-    All are computed before the first is written.
-
-    Args:
-        frame: Prepared rows with a column ``formula``; the matrices keep their order.
-        folder: Where the files go; made if absent.
-        representations: Elemental fractions, physical attributes or both.
-        where: Source of the rows, for error messages.
-
-    Returns:
-        The files written, in the order of ``representations``.
+    All are computed before the first is written. ``frame`` has a column ``formula``; the matrices keep its order.
+    ``where`` names the source of the rows in error messages. Returns the files in the order of ``representations``.
 
     Raises:
         ConfigError: A representation is not computed from formulas (activations need a source network).

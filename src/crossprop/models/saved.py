@@ -215,18 +215,10 @@ def _load_source(folder: Path, info: Mapping[str, Any]) -> Source:
 
 
 def beside_predictions(combined: np.ndarray, network: keras.Model, scaling: np.ndarray) -> np.ndarray:
-    """Physical attributes beside the predictions of a joint network for its sources.
+    """Physical attributes beside the predictions of a joint network, shape (n_samples, 145 + n_sources), float32.
 
-    Args:
-        combined: Fractions beside attributes, shape (n_samples, 231).
-        network: A joint network.
-        scaling: Mean and deviation of its inputs, shape (2, 231).
-
-    Returns:
-        Shape (n_samples, 145 + n_sources), float32; predictions in the transformed scales of the network.
-
-    Raises:
-        ShapeMismatchError: The network takes another width.
+    ``combined`` are fractions beside attributes, shape (n_samples, 231), ``scaling`` mean and deviation of the
+    network's inputs. The predictions are in the transformed scales of the network.
     """
     if combined.ndim != 2 or combined.shape[1] != network.input_shape[1]:
         raise ShapeMismatchError(

@@ -78,11 +78,8 @@ def transferred_weights(
 ) -> list[np.ndarray]:
     """Weights that fine-tuning of ``model`` starts from, in the order of ``model.get_weights()``.
 
-    Args:
-        source: The source network.
-        model: Of the same architecture; a head that is drawn anew may have another width.
-        seed: Seed of the head's draw.
-        reset_head: Draw the head anew (modified fine-tuning) rather than keep the source's (fine-tuning).
+    The architectures are the same. With ``reset_head`` (modified fine-tuning) the head is drawn anew from ``seed`` and
+    may have another width; otherwise (fine-tuning) it is the source's.
 
     Raises:
         ShapeMismatchError: A layer of the one is missing in, or differs from, the other.

@@ -53,11 +53,8 @@ def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) 
 
     Out-of-fold residuals are those of single fold models; the ensemble predicts their mean. By the ambiguity
     decomposition its mean squared error is theirs minus the mean squared distance of a member from the mean.
-
-    Args:
-        single: Predictions of one fold model for hold-out rows, divided by their difficulty.
-        ensemble: Predictions of the mean, likewise.
-        scores: Out-of-fold residuals, divided by their difficulty.
+    ``single`` and ``ensemble`` are predictions of one fold model and of the mean for hold-out rows, ``scores`` the
+    out-of-fold residuals; all are divided by the difficulty.
 
     Source: Krogh and Vedelsby 1995, Neural network ensembles, cross validation, and active learning.
     """

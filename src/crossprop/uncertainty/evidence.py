@@ -52,13 +52,9 @@ def evidence_of(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
-    """Complete a saved model: its evidence, the calibration by it, and the digests of all files.
+    """Complete a saved ensemble or blend: its evidence (:data:`COLUMNS`), the calibration, and all digests.
 
     The digests come last, and a model without them cannot be loaded.
-
-    Args:
-        model_folder: Saved ensemble or blend.
-        rows: Columns :data:`COLUMNS`; at least one row of split "train".
 
     Raises:
         ModelFormatError: The folder holds no saved model, or the rows hold something else than numbers.

@@ -12,7 +12,7 @@ from tool_modules import ROOT, load_script
 from crossprop.data.compositions import composition_keys, fraction_matrix
 
 MAIN_GROUP = ["Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Al"]
-METALS = [*MAIN_GROUP, "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ce", "Nd"]
+METALS = [*MAIN_GROUP, "Ti", "Zr", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ce", "Nd"]
 ANIONS = ["O", "S", "Se", "N", "F", "Cl", "C"]
 
 
