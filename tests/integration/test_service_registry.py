@@ -111,7 +111,9 @@ def test_a_registry_that_is_deleted_in_mid_flight_and_comes_back(registry, clien
     until(lambda: client.get("/readyz").json().get("note"))
     assert client.get("/readyz").status_code == 200
     ask(client)
-    assert client.get("/v1/models").json()["registry"]["up"] is False
+    listed = client.get("/v1/models").json()
+    assert listed["registry"]["up"] is False
+    assert [model["model"] for model in listed["models"]] == ["demo.hardness"]
     assert not registry.path.exists(), "looking for a registry does not make an empty one"
     shutil.move(kept, registry.path)
     until(lambda: client.get("/readyz").json()["note"] == "")

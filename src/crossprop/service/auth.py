@@ -28,12 +28,10 @@ _HEADER = APIKeyHeader(name="X-API-Key", scheme_name="header", auto_error=False)
 
 
 class Scope(StrEnum):
-    """What a key allows."""
+    """What a key allows: to read, or to ask the service to poll the registry, too."""
 
     READ = "read"
-    """Predictions and all other reading."""
     ADMIN = "admin"
-    """The same, and asking the service to poll the registry now."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class KeyRing:
-    """The keys that a service knows; without any it is open to everybody for reading."""
+    """The keys that a service knows; without any it is open for reading."""
 
     keys: tuple[ApiKey, ...] = ()
 

@@ -35,8 +35,7 @@ SECURITY_HEADERS: Mapping[bytes, bytes] = {
 }
 _REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
-_PROBES = ("/healthz", "/readyz", "/metrics")
-"""Polled by machines: only their failures are logged."""
+_PROBES = ("/healthz", "/readyz", "/metrics")  # only their failures are logged
 _SHOWN = 200
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -29,17 +29,13 @@ from crossprop.service.metrics import Metrics
 from crossprop.service.schemas import ModelMetadata, RegistryState, Status
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import ModelSource, metadata_of_folder, metadata_of_tags
-
-if TYPE_CHECKING:
-    from crossprop.tracking.registry import VersionInfo
+from crossprop.tracking.registry import VersionInfo
 
 Loader = Callable[[Path], ServedModel]
 Result = TypeVar("Result")
 
-_CHECKED = 64
-"""Rows that a model predicts when it is loaded."""
-_ROW_SECONDS = 0.001
-"""Time to predict one row with neighbours, until it has been measured."""
+_CHECKED = 64  # rows that a model predicts when it is loaded
+_ROW_SECONDS = 0.001  # to predict one row with neighbours, until it has been measured
 _LONGEST_RETRY = 300.0
 
 
@@ -59,9 +55,7 @@ class LoadedVersion:
     loading: bool = False
     awaited: int = 0  # requests that wait for it
     settled: asyncio.Event = field(default_factory=asyncio.Event)  # set at the end of an attempt to load it
-    row_seconds: dict[bool, float] = field(
-        default_factory=dict
-    )  # to predict one row, without and with neighbours
+    row_seconds: dict[bool, float] = field(default_factory=dict)  # to predict a row; True: with neighbours
 
     def __post_init__(self) -> None:
         self.metadata = metadata_of_tags(self.info)

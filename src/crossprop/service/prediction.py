@@ -30,13 +30,10 @@ from crossprop.service.model_cache import Answering, ModelCache, ServedProperty
 from crossprop.service.schemas import AnsweredBy, PredictRequest
 from crossprop.service.settings import Limits
 
-SHOWN = 200
-"""Characters of what a caller sent that are repeated in an answer."""
-_BATCH = 64
-"""Formulas that are predicted together, unless a single request has more."""
+_SHOWN = 200  # characters of what a caller sent that are repeated in an answer
+_BATCH = 64  # formulas that are predicted together, unless a single request has more
 _SIMILAR = 5
-_MARGIN = 0.8
-"""Share of the time for an answer that the predicted work may fill."""
+_MARGIN = 0.8  # share of the time for an answer that the predicted work may fill
 Result = TypeVar("Result")
 Waiting = tuple[Sequence[object], asyncio.Future[bytes]]
 Compute = Callable[[Sequence[object]], list[dict[str, Any]]]
@@ -183,7 +180,7 @@ class Predictor:
 
     async def answer(self, request: PredictRequest) -> bytes:
         """The JSON of the answer; cancelled, it computes nothing further."""
-        check_size(request, self.limits)
+        self._check_size(request)
         executor = self.small if self.is_small(request) else self.large
         with executor.place():
             try:
@@ -228,15 +225,33 @@ class Predictor:
                 retry_after=2,
             )
         same = [model for model, one in cache.properties.items() if one.target == name]
-        near = similar(name, cache.names)
         if same:
             hint = f"It is a target of several studies: name one of {', '.join(same)}."
-        elif near:
+        elif near := similar(name, cache.names):
             hint = f"Did you mean {', '.join(near)}?"
         else:
             hint = f"There are: {', '.join(sorted(cache.names)[:_SIMILAR])}."
-        message = f"{name[:SHOWN]!r} is no property that is served. {hint} /v1/properties lists all {len(cache.names)}."
-        raise HttpError("UnknownNameError", message)
+        raise HttpError(
+            "UnknownNameError",
+            f"{name[:_SHOWN]!r} is no property that is served. {hint} /v1/properties lists all {len(cache.names)}.",
+        )
+
+    def _check_size(self, request: PredictRequest) -> None:
+        predictions = len(request.formulas) * len(request.properties)
+        for number, most, what in (
+            (len(request.formulas), self.limits.formulas, "formulas"),
+            (predictions, self.limits.predictions, "predictions (formulas times properties)"),
+            (
+                predictions * request.nearest,
+                self.limits.neighbours,
+                "neighbours (predictions times 'nearest')",
+            ),
+        ):
+            if number > most:
+                raise HttpError(
+                    "InvalidRequestError",
+                    f"The request asks for {number} {what}; one request may ask for {most}. Send several requests.",
+                )
 
     def close(self) -> None:
         """Begin no further work."""
@@ -296,23 +311,7 @@ def results_json(results: Sequence[Mapping[str, Any]]) -> bytes:
 def shown(item: object) -> str:
     """An item as it is repeated in the answer: a text itself, anything else as JSON; cut where it is long."""
     text = item if isinstance(item, str) else to_json(item, inf_nan_mode="strings").decode()
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-def check_size(request: PredictRequest, limits: Limits) -> None:
-    """Refuse a request for more than one request may ask for."""
-    n = len(request.formulas)
-    predictions = n * len(request.properties)
-    for number, most, what in (
-        (n, limits.formulas, "formulas"),
-        (predictions, limits.predictions, "predictions (formulas times properties)"),
-        (predictions * request.nearest, limits.neighbours, "neighbours (predictions times 'nearest')"),
-    ):
-        if number > most:
-            raise HttpError(
-                "InvalidRequestError",
-                f"The request asks for {number} {what}; one request may ask for {most}. Send several requests.",
-            )
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def similar(name: str, names: Mapping[str, ServedProperty]) -> list[str]:
@@ -325,20 +324,20 @@ def similar(name: str, names: Mapping[str, ServedProperty]) -> list[str]:
     if not asked:
         return []
     found = [one for text, one in known.items() if asked in text or (len(text) > 3 and text in asked)]
-    found += [known[text] for text in difflib.get_close_matches(asked[:SHOWN], known)]
+    found += [known[text] for text in difflib.get_close_matches(asked[:_SHOWN], known)]
     found += [one for one in known.values() if asked in plain(names[one].shown.metadata.description)]
     return list(dict.fromkeys(found))[:_SIMILAR]
 
 
 def _answer_json(results: Sequence[bytes], models: Sequence[Answering]) -> bytes:
-    answered_by = {}
-    for one in models:
-        info, metadata = one.version.info, one.version.metadata
-        answered_by[one.name] = AnsweredBy(
-            model=info.name,
-            version=info.version,
-            method=metadata.method,
-            unit=metadata.unit,
-            coverage=metadata.coverage.stated,
+    answered_by = {
+        one.name: AnsweredBy(
+            model=one.version.info.name,
+            version=one.version.info.version,
+            method=one.version.metadata.method,
+            unit=one.version.metadata.unit,
+            coverage=one.version.metadata.coverage.stated,
         )
+        for one in models
+    }
     return b'{"results":[' + b",".join(results) + b'],"models":' + to_json(answered_by) + b"}"

@@ -29,10 +29,8 @@ _MOST_FILES = 65_536
 _KEEP_ALIVE_SECONDS = 20
 _PROBES = tuple(f"{method} /{path} ".encode() for method in ("GET", "HEAD") for path in ("healthz", "readyz"))
 """First bytes of requests that are answered whatever the number of connections."""
-_SHUTDOWN_SECONDS = 35
-"""Longest time for open requests after the order to stop: a little more than a request may take."""
-_UNREAD_SECONDS = 60
-"""Longest time that a client may leave an answer unread."""
+_SHUTDOWN_SECONDS = 35  # for open requests after the order to stop: a little more than a request may take
+_UNREAD_SECONDS = 60  # longest time that a client may leave an answer unread
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -131,6 +129,7 @@ class BoundedProtocol(H11Protocol):
         self._opened = self.loop.time()
         self._deadline: asyncio.TimerHandle | None = None
         self._over_limit = 0
+        self._probe = False
         self._refused = False
 
     @property
@@ -142,13 +141,13 @@ class BoundedProtocol(H11Protocol):
         """A client connected: make room by closing the oldest idle connection, or answer nothing but probes."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
-        everybody = [one for one in self.connections if isinstance(one, BoundedProtocol) and not one._refused]
+        all_open = [one for one in self.connections if isinstance(one, BoundedProtocol) and not one._refused]
         address = self.client[0] if self.client else ""
-        same = [one for one in everybody if one.client and one.client[0] == address]
+        same = [one for one in all_open if one.client and one.client[0] == address]
         if len(same) > self._limits.client_connections and not self._is_proxy(address):
             crowd = same
-        elif len(everybody) > self._limits.connections:
-            crowd = everybody
+        elif len(all_open) > self._limits.connections:
+            crowd = all_open
         else:
             return
         idle = [one for one in crowd if one.idle and one is not self]
@@ -157,7 +156,7 @@ class BoundedProtocol(H11Protocol):
             self.connections.discard(oldest)
             oldest.transport.abort()
         else:
-            self._over_limit = len(crowd)
+            self._over_limit = len(crowd) - 1
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
@@ -168,15 +167,17 @@ class BoundedProtocol(H11Protocol):
         """Something came in: headers have a time limit, from their first byte to their end."""
         if self._refused:
             return
-        if self._over_limit and not data.startswith(_PROBES):
-            message = f"{self._over_limit} connections are in use. Use them, or come back later."
-            self._refuse("ConnectionsError", message)
-            return
+        if self._over_limit:
+            if not data.startswith(_PROBES):
+                message = f"{self._over_limit} connections are in use. Use them, or come back later."
+                self._refuse("ConnectionsError", message)
+                return
+            self._probe, self._over_limit = True, 0
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
             self._cancel_deadline()
-            if self._over_limit:
+            if self._probe:
                 self.shutdown()  # after this answer
         elif self.idle and self._deadline is None and not self.transport.is_closing():
             self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
@@ -197,17 +198,14 @@ class BoundedProtocol(H11Protocol):
 
     def _refuse(self, kind: str, message: str) -> None:
         error, body = HttpError(kind, message, retry_after=5), to_json(error_body(kind, message))
-        headers = {
-            **error.headers, "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"
-        }  # fmt: skip
+        headers = error.headers | {"Content-Type": "application/json", "Content-Length": str(len(body))}
         lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines += [f"{name}: {value}" for name, value in {**headers, "Connection": "close"}.items()]
         self._refused = True
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.write_eof()
-        self.loop.call_later(
-            1.0, self.transport.close
-        )  # at once would discard the answer if the client still sends
+        # To close at once would discard the answer if the client still sends.
+        self.loop.call_later(1.0, self.transport.close)
 
     def _is_proxy(self, address: str) -> bool:
         return any(ipaddress.ip_address(address) in network for network in self._proxies)

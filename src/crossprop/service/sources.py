@@ -7,20 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from crossprop.errors import ModelFormatError, ServiceError
 from crossprop.models.saved import read_info
 from crossprop.service.schemas import CoverageInfo, ModelMetadata
+from crossprop.tracking import registry
+from crossprop.tracking.registry import ModelInfo, VersionInfo
 from crossprop.uncertainty.evidence import measured_coverage, read_evidence
 
-if TYPE_CHECKING:
-    from crossprop.tracking.registry import ModelInfo, VersionInfo
-
-PARITY_POINTS = 2000
-"""Most points of a parity plot."""
+_PARITY_POINTS = 2000
 
 
 class ModelSource(ABC):
@@ -74,8 +72,6 @@ class RegistrySource(ModelSource):
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """Versions with the alias, of the chosen study and properties."""
-        from crossprop.tracking import registry
-
         if self.alias == "champion":
             found = registry.champions(self.uri)
         else:
@@ -85,21 +81,15 @@ class RegistrySource(ModelSource):
 
     def fallback(self, info: VersionInfo) -> VersionInfo | None:
         """The former champion."""
-        from crossprop.tracking import registry
-
         former = registry.find_model(self.uri, info.name).holder(registry.PREVIOUS)
         return None if former is None or former.version == info.version else former
 
     def folder(self, info: VersionInfo) -> Path:
         """Where the version's files lie."""
-        from crossprop.tracking import registry
-
         return registry.predictor_folder(self.uri, info, cache=self.cache)
 
     def everything(self) -> Sequence[ModelInfo]:
         """All registered models of the study and properties."""
-        from crossprop.tracking import registry
-
         return [model for model in registry.all_models(self.uri, self.study) if self._chosen(model)]
 
     def _chosen(self, info: VersionInfo | ModelInfo) -> bool:
@@ -139,8 +129,6 @@ class FolderSource(ModelSource):
 
 
 def _version_of_folder(folder: Path) -> VersionInfo:
-    from crossprop.tracking.registry import VersionInfo
-
     info = read_info(folder)
     if not isinstance(info.get("target"), str):
         raise ModelFormatError(
@@ -188,17 +176,13 @@ def metadata_of_folder(info: VersionInfo, folder: Path) -> ModelMetadata:
 
 
 def parity(folder: Path) -> dict[str, Any]:
-    """The hold-out's formulas with true and predicted values, at most ``PARITY_POINTS``, drawn evenly by value."""
+    """The hold-out's formulas with true and predicted values, at most 2,000, drawn evenly by value."""
     found = read_evidence(folder)
     if found is None:
         return {"mae": None, "formulas": [], "y_true": [], "y_pred": []}
     rows = found[0][found[0]["split"] == "test"].sort_values("y_true", kind="stable")
     mae = float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
-    if len(rows) > PARITY_POINTS:
-        rows = rows.iloc[np.linspace(0, len(rows) - 1, PARITY_POINTS).round().astype(int)]
-    return {
-        "mae": mae,
-        "formulas": rows["formula"].astype(str).tolist(),
-        "y_true": rows["y_true"].tolist(),
-        "y_pred": rows["y_pred"].tolist(),
-    }
+    if len(rows) > _PARITY_POINTS:
+        rows = rows.iloc[np.linspace(0, len(rows) - 1, _PARITY_POINTS).round().astype(int)]
+    columns = {"formulas": "formula", "y_true": "y_true", "y_pred": "y_pred"}
+    return {"mae": mae, **{name: rows[column].tolist() for name, column in columns.items()}}

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from crossprop.errors import CrosspropError
 from crossprop.service.logs import event
@@ -17,9 +16,7 @@ from crossprop.service.prediction import Predictor
 from crossprop.service.schemas import ModelNote, PropertyInfo, VersionNote
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import ModelSource
-
-if TYPE_CHECKING:
-    from crossprop.tracking.registry import ModelInfo, VersionInfo
+from crossprop.tracking.registry import ModelInfo, VersionInfo
 
 LOADERS = 2  # models that are loaded at a time
 
@@ -114,8 +111,6 @@ class Service:
 
 def _model_of(info: VersionInfo) -> ModelInfo:
     """A model of which only one version is known."""
-    from crossprop.tracking.registry import ModelInfo
-
     aliases = dict.fromkeys(info.aliases, info.version)
     return ModelInfo(info.name, info.study, info.target, info.unit, info.description, aliases, (info,), {})
 
