@@ -20,12 +20,7 @@ from crossprop.report import figures as draw
 from crossprop.report.pages import Section
 from crossprop.report.statistics import SIGNIFICANCE, geometric_mean, holm_adjusted, sign_test, standard_error
 from crossprop.report.study import TargetResults
-from crossprop.report.tables import (
-    cell_name,
-    described,
-    records,
-    table_of,
-)
+from crossprop.report.tables import cell_name, described, records, table_of
 from crossprop.uncertainty.evidence import folder_coverage
 from crossprop.uncertainty.neighbours import QUANTILE
 

@@ -32,13 +32,9 @@ SIDE_COLOURS = {
     Side.TRANSFER: "#d55e00",
     Side.BLEND: "#009e73",
 }
-"""Okabe and Ito's blue, vermilion and green, which all common kinds of colour vision tell apart."""
-
 SIDE_MARKERS = {Side.BASE: "x", Side.SCRATCH: "o", Side.TRANSFER: "D", Side.BLEND: "s"}
-"""Shapes, so that sides are told apart without colours too."""
-
+# Colours of Okabe and Ito, which all common kinds of colour vision tell apart:
 QUALITATIVE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours for further categories."""
 
 _EXTRACTORS = {Method.ML_FEATEXTR: ("#009e73", "o"), Method.DL_FEATEXTR: ("#cc79a7", "s")}
 _DARK, _GREY = "#222222", "#dddddd"
@@ -471,10 +467,9 @@ def coverage(table: pd.DataFrame, *, tolerance: float, many_rows: int) -> Figure
 
 @house_style()
 def strict_against_published(changes: Sequence[tuple[str, CellResult, float]]) -> Figure:
-    """Change of the hold-out MAE without the repeated compositions, the largest mean rise first.
+    """Change of the hold-out MAE without repeated compositions, the largest mean rise first.
 
-    Args:
-        changes: Label of the target, chosen cell, and its strict over its published MAE.
+    ``changes`` are (label of the target, chosen cell, its strict over its published MAE).
     """
     ratios = pd.Series([ratio for *_, ratio in changes], index=[label for label, *_ in changes])
     means = (

@@ -18,14 +18,7 @@ from crossprop.methods import Representation, Side
 from crossprop.report.pages import Section
 from crossprop.report.statistics import p_against_constant, standard_error
 from crossprop.report.study import PaperTable, TargetResults, best_validated
-from crossprop.report.tables import (
-    cell_name,
-    described,
-    number,
-    records,
-    status,
-    table_of,
-)
+from crossprop.report.tables import cell_name, described, number, records, status, table_of
 
 
 class Outcome(StrEnum):

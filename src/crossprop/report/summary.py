@@ -23,13 +23,7 @@ from crossprop.report.statistics import (
     transfer_gains,
 )
 from crossprop.report.study import PaperTable, StudyInfo, TargetResults, load_study_results
-from crossprop.report.tables import (
-    cell_table,
-    relative_errors,
-    table_of,
-    write_csv,
-    write_data,
-)
+from crossprop.report.tables import cell_table, relative_errors, table_of, write_csv, write_data
 
 MOST_PANELS = 16
 """With more targets the panels of the winners are on the supplement's page."""
@@ -38,15 +32,9 @@ _FAMILIES = {Family.REGRESSOR: "regressors", Family.NETWORK: "networks"}
 
 
 def summarize(study: StudyInfo, paths: StudyPaths, out_dir: Path, paper_table: PaperTable) -> None:
-    """Write tables, figures and pages of a study.
+    """Write tables, figures and pages of a study into a folder; an error leaves the old report as it is.
 
-    Everything is computed before anything is written: an error leaves the old report as it is.
-
-    Args:
-        study: The study and the cells that its configuration enumerates.
-        paths: Where results, source networks and prepared tables are.
-        out_dir: Folder of the report, made if it is not there.
-        paper_table: The paper's errors by target key; targets that it does not have may be absent, None or empty.
+    ``paper_table`` has the paper's errors by target key; targets that it does not have may be absent, None or empty.
 
     Raises:
         StoreError: Results are missing, damaged, or of other cells than the configuration enumerates.

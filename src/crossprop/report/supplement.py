@@ -21,15 +21,7 @@ from crossprop.report.pages import Section
 from crossprop.report.paper import TABLES, PublishedTable, is_experimental, paper_sources
 from crossprop.report.statistics import Gain, extension_gains, geometric_mean, sign_test
 from crossprop.report.study import PaperTable, StudyInfo, TargetResults, best_validated
-from crossprop.report.tables import (
-    cell_name,
-    described,
-    lower,
-    number,
-    relative_errors,
-    table_of,
-    words,
-)
+from crossprop.report.tables import cell_name, described, lower, number, relative_errors, table_of, words
 
 EXTENSION_METHODS = {
     Method.BOOST: "boosted trees, extra trees or a support vector machine on physical attributes",

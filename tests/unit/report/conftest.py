@@ -10,10 +10,7 @@ from made_study import Making, SyntheticStudy, rewrite_cells, write_study
 from crossprop.report.study import load_study_results
 from crossprop.report.summary import summarize
 
-TWO_TARGETS = (
-    ("exfoliation_energy", "Exfoli", "meV/atom", 60.0, 1200),
-    ("slme", "SLME", "%", 9.4, 1500),
-)
+TWO_TARGETS = (("exfoliation_energy", "Exfoli", "meV/atom", 60.0, 1200), ("slme", "SLME", "%", 9.4, 1500))
 EXTENDED = Making(own=True, halved=True)
 
 

@@ -217,7 +217,8 @@ def _add_evidence(study, target, *, held, away=3.0):
     """Give a target's model residuals of 1 in training, and a hold-out of ten rows of which so many are covered."""
     folder = study.paths.results(target) / "model"
     folder.mkdir()
-    info = {"format": 3, "interval": {"coverage": 0.9, "half_width": 1.0}, "seen_elements": list(ELEMENTS)}
+    interval = {"coverage": 0.9, "half_width": 1.0}
+    info = {"format": 3, "interval": interval, "elements": list(ELEMENTS), "seen_elements": list(ELEMENTS)}
     (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
     formulas = [f"{m}{n}{o}" for m in ("Na", "K", "Fe", "Co") for n in (1, 2, 3) for o in ("Cl", "O", "S")]
     rows = pd.DataFrame({"formula": formulas, "composition": formulas, "split": "train", "y_true": 5.0})
