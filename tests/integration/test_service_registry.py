@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from small_registry import SmallRegistry, save_ridge
+from registries import SmallRegistry, save_ridge
 from starlette.testclient import TestClient
 from waiting import PATIENCE, until
 
