@@ -178,7 +178,7 @@ def test_killed_behind_the_last_batch_it_only_ranks(request_of, tmp_path, monkey
     from crossprop.screening import run as module
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_top", lambda *a: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(module.Ranker, "rank", lambda *a: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             screen(request_of())
     assert (tmp_path / "o/results.parquet").is_file()

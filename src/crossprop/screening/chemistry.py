@@ -104,9 +104,8 @@ def _neutral(amounts: NDArray[Any], combinations: NDArray[np.float32]) -> NDArra
     found = np.zeros(len(amounts), dtype=bool)
     if not len(combinations):
         return found
-    weights: NDArray[Any] = amounts.astype(
-        np.float64 if np.issubdtype(amounts.dtype, np.floating) else np.float32
-    )
+    kind = np.float64 if np.issubdtype(amounts.dtype, np.floating) else np.float32
+    weights: NDArray[Any] = amounts.astype(kind)
     tolerance = 1e-6 * weights.sum(axis=1, keepdims=True)  # amounts of a file may be decimals
     step = max(1, _CHUNK // len(combinations))
     for start in range(0, len(amounts), step):
@@ -118,8 +117,7 @@ def _neutral(amounts: NDArray[Any], combinations: NDArray[np.float32]) -> NDArra
 def _reaches_zero(states: Sequence[States], amounts: Sequence[int], several: Sequence[bool]) -> bool:
     """Whether the charges of the atoms can add up to zero where some elements may have several states at once.
 
-    smact's ``mixed_valence=True`` tries every combination of states of every atom and gives up beyond a million; here
-    the reachable sums are the bits of a number, so all are found.
+    smact tries every combination and gives up beyond a million; here the reachable sums are the bits of a number.
     """
     bits, lowest = 1, 0
     for of_one, amount, mixed in zip(states, amounts, several, strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -40,8 +41,9 @@ def _equal(left: Any, right: Any) -> Any:
 
 
 _JOINS: dict[type, Any] = {ast.And: np.logical_and, ast.Or: np.logical_or}
-_SIGNS: dict[type, Any] = {ast.USub: np.negative, ast.UAdd: np.positive}
 _ARITHMETIC: dict[type, Any] = {
+    ast.USub: np.negative,
+    ast.UAdd: np.positive,
     ast.Add: np.add,
     ast.Sub: np.subtract,
     ast.Mult: np.multiply,
@@ -110,8 +112,8 @@ def _value(node: ast.expr, values: Values) -> Any:
             return reduce(_JOINS[type(op)], _values(operands, "condition", values))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return np.logical_not(*_values([operand], "condition", values))
-        case ast.UnaryOp(op=op, operand=operand) if type(op) in _SIGNS:
-            return _SIGNS[type(op)](*_values([operand], "number", values))
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _ARITHMETIC:
+            return _ARITHMETIC[type(op)](*_values([operand], "number", values))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
             return _ARITHMETIC[type(op)](*_values([left, right], "number", values))
         case ast.Compare(left=left, ops=ops, comparators=others) if {*map(type, ops)} <= {*_COMPARISONS}:
@@ -174,9 +176,7 @@ def parse_expression(text: str, properties: Iterable[str], kind: Kind) -> list[E
     """
     text = " ".join(text.split())
     if not text:
-        raise ExpressionError(
-            f"The {kind} is empty. Write one such as 'bulk_modulus > 200', or leave it out."
-        )
+        raise ExpressionError(f"The {kind} is empty. Write e.g. 'bulk_modulus > 200', or leave it out.")
     if len(text) > MAX_LENGTH:
         raise ExpressionError(
             f"The {kind} is {len(text)} characters long; at most {MAX_LENGTH} are read. Shorten it."
@@ -209,12 +209,10 @@ def parse_expression(text: str, properties: Iterable[str], kind: Kind) -> list[E
     ]
 
 
-def _joined_by_and(tree: ast.expr) -> Iterator[ast.expr]:
+def _joined_by_and(tree: ast.expr) -> list[ast.expr]:
     if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And):
-        for part in tree.values:
-            yield from _joined_by_and(part)
-    else:
-        yield tree
+        return [part for operand in tree.values for part in _joined_by_and(operand)]
+    return [tree]
 
 
 def _unreadable(text: str, error: Exception) -> ExpressionError:
@@ -272,15 +270,9 @@ def bounds_in(condition: Expression) -> Iterator[tuple[str, bool, float]]:
         more = isinstance(operation, ast.Gt | ast.GtE)
         if more or isinstance(operation, ast.Lt | ast.LtE):
             for side, other, asks_more in ((left, right, more), (right, left, not more)):
-                if (name := _dotted(side)) and (value := _number(other)) is not None:
-                    yield name, asks_more, value
-
-
-def _number(node: ast.expr) -> float | None:
-    try:
-        return float(ast.literal_eval(node))
-    except (ValueError, TypeError):
-        return None
+                if name := _dotted(side):
+                    with suppress(ValueError, TypeError):  # not a number
+                        yield name, asks_more, float(ast.literal_eval(other))
 
 
 def range_of(conditions: Iterable[Expression], name: str) -> tuple[float, float]:

@@ -18,8 +18,8 @@ from crossprop.screening.pipeline import Pipeline
 from crossprop.screening.space import Compositions, Space
 
 SAMPLE = 512
-# Places where a sample is drawn, and neighbouring positions at each: every system that is touched costs time.
-_RUNS, _NEIGHBOURS = 4096, 8
+# Neighbouring positions at each place of a sample, and places where the chemistry lets only some of them pass.
+_NEIGHBOURS, _MANY_PLACES = 8, 4096
 _COUNT_BLOCK = 1 << 18
 _MOST_ORDERED = 12
 
@@ -109,7 +109,8 @@ def best_order(
 def _sample(pipeline: Pipeline) -> Compositions:
     """Up to 512 possible compositions that lie evenly in the space."""
     last = max(0, pipeline.space.total - _NEIGHBOURS)
-    starts = np.unique(np.linspace(0, last, _RUNS).astype(np.int64)).tolist()
+    places = SAMPLE if pipeline.chemistry is None else _MANY_PLACES
+    starts = np.unique(np.linspace(0, last, places).astype(np.int64)).tolist()
     blocks = [pipeline.chosen(start, start + _NEIGHBOURS) for start in starts]
     fields = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("positions", "amounts"))
     found = Compositions(*fields)

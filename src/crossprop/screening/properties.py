@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -102,22 +102,18 @@ def _resolve(name: str, request: ScreenRequest, uri: str | None) -> PropertyMode
     return PropertyModel(name, str(folder.resolve()), model, number, target, unit, coverage, digest)
 
 
-def known_compositions(
-    properties: Iterable[PropertyModel], models: Mapping[str, ServedModel]
-) -> frozenset[str]:
+def known_compositions(models: Mapping[str, ServedModel]) -> frozenset[str]:
     """Keys of the compositions in the data of any of the models, hold-outs included.
 
     Raises:
         ScreeningError: A model was saved without its data.
     """
     keys: set[str] = set()
-    for model in properties:
-        evidence = models[model.name].evidence
-        if evidence is None:
+    for name, model in models.items():
+        if model.evidence is None:
             raise ScreeningError(
-                f"The model of {model.name!r} ({model.model}) was saved without its training data, so new "
-                "compositions cannot be told from known ones. Fit it again with this version of crossprop, or leave "
-                "out --novel."
+                f"The model of {name!r} was saved without its training data, so new compositions cannot be told from "
+                "known ones. Fit it again with this version of crossprop, or leave out --novel."
             )
-        keys |= set(evidence["composition"])
+        keys |= set(model.evidence["composition"])
     return frozenset(keys)

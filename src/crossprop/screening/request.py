@@ -50,22 +50,14 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Read symbols and names of groups.
-
-    Args:
-        names: ``'Fe,Co,rare-earths'``, or the same as a list.
-
-    Returns:
-        The symbols, each once, by atomic number.
+    """The symbols in ``'Fe,Co,rare-earths'`` or a list of such texts, each once, by atomic number.
 
     Raises:
         ScreeningError: A name is neither an element that the networks know nor a group.
     """
     words = names.split(",") if isinstance(names, str) else [w for name in names for w in name.split(",")]
     found: set[str] = set()
-    for word in (w.strip() for w in words):
-        if not word:
-            continue
+    for word in filter(None, map(str.strip, words)):
         group = GROUPS.get(word.lower().replace("_", "-").replace(" ", "-"))
         if word not in ELEMENTS and group is None:
             same = [symbol for symbol in ELEMENTS if symbol.lower() == word.lower()]
@@ -79,15 +71,8 @@ def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(symbol for symbol in ELEMENTS if symbol in found)
 
 
-RESERVED = (
-    "n_elements",
-    "formula",
-    "position",
-    "rank",
-    "note",
-    "expected_improvement",
-    "log_expected_improvement",
-)
+RESERVED = {"n_elements", "formula", "position", "rank", "note"}
+RESERVED |= {"expected_improvement", "log_expected_improvement"}
 _DEFAULT_ATOMS = 10
 _RANKING = {"maximize", "minimize", "rank", "best", "top", "per_system"}
 _MACHINE = {"out", "workers", "memory", "batch"}
@@ -202,16 +187,12 @@ class ScreenRequest(BaseModel):
         if not names:
             raise ValueError("no property is named; give one with --property")
         for name in names:
+            advice = f"Call the property something else with --model NAME={name}."
             words = name.split(".")
             if not all(word.isidentifier() and not keyword.iskeyword(word) for word in words):
-                raise ValueError(
-                    f"{name!r} cannot stand in a condition. Call it something else with --model NAME={name}."
-                )
-            if name in ELEMENTS or name in RESERVED:
-                raise ValueError(
-                    f"{name!r} means something else already. Call the property something else with "
-                    f"--model NAME={name}."
-                )
+                raise ValueError(f"{name!r} cannot stand in a condition. {advice}")
+            if name in RESERVED.union(ELEMENTS):
+                raise ValueError(f"{name!r} means something else already. {advice}")
         ends = ("", "_lower", "_upper", "_in_domain")
         columns = [f"{name.replace('.', '_')}{end}" for name in names for end in ends]
         if len(set(columns)) < len(columns):
@@ -223,43 +204,42 @@ class ScreenRequest(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if bool(self.elements) == (self.input is not None):
-            raise ValueError("give either elements (--elements) or a file with formulas (--input)")
-        strange = [
-            name for name in _OF_ELEMENTS if getattr(self, name) != type(self).model_fields[name].default
-        ]
-        if self.input is not None and strange:
-            flags = " and ".join(f"--{name.replace('_', '-')}" for name in strange)
-            raise ValueError(
-                f"{flags}: for --elements only; for a file write a condition, such as "
-                "--where 'Fe > 0 and Pb == 0 and n_elements <= 4'"
-            )
-        if both := [symbol for symbol in self.must_contain if symbol in self.exclude]:
-            raise ValueError(
-                f"{', '.join(both)} cannot be in --must-contain and in --exclude; drop one of them"
-            )
-        if strange := [name for name in self.models if name not in self.properties]:
-            raise ValueError(f"--model names {strange[0]!r}, which is none of the properties")
-        if self.fractions is not None:
-            if abs(round(1 / self.fractions) * self.fractions - 1) > 1e-6:
-                raise ValueError(
-                    f"the step {self.fractions:g} does not divide 1; take one such as 0.05, 0.1 or 0.25"
-                )
-            if self.max_atoms or self.max_amount:
-                raise ValueError(
-                    "an alloy grid (--fractions) has no --max-atoms and no --max-amount; leave them out"
-                )
-        if self.rank == "ei" and len(self.objectives) > 1:
-            raise ValueError("expected improvement ranks by one property; give one --maximize or --minimize")
-        if self.rank == "value" and len(self.objectives) > 1:
-            raise ValueError("several quantities cannot be ranked by value; take --rank pareto")
-        if self.per_system is not None and self.ranking == "pareto":
-            raise ValueError("a Pareto front is whole: leave out --per-system, or rank by one quantity")
-        if not self.charge_balanced and (self.alloys or self.mixed_valence or not self.pauling):
-            raise ValueError(
-                "--alloys, --mixed-valence and --no-pauling say what counts as charge-balanced; add "
-                "--charge-balanced, or leave them out"
-            )
+        fields = type(self).model_fields
+        changed = [name for name in _OF_ELEMENTS if getattr(self, name) != fields[name].default]
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in changed)
+        both = ", ".join(symbol for symbol in self.must_contain if symbol in self.exclude)
+        strange = [name for name in self.models if name not in self.properties]
+        step, several = self.fractions, len(self.objectives) > 1
+        problems = {
+            "give either elements (--elements) or a file with formulas (--input)": (
+                bool(self.elements) == (self.input is not None)
+            ),
+            f"{flags}: for --elements only; for a file write a condition, such as "
+            "--where 'Fe > 0 and Pb == 0 and n_elements <= 4'": self.input is not None and changed,
+            f"{both} cannot be in --must-contain and in --exclude; drop one of them": both,
+            f"--model names {', '.join(strange)}, which is none of the properties": strange,
+            f"the step {step} does not divide 1; take one such as 0.05, 0.1 or 0.25": (
+                step and abs(round(1 / step) * step - 1) > 1e-6
+            ),
+            "an alloy grid (--fractions) has no --max-atoms and no --max-amount; leave them out": (
+                step and (self.max_atoms or self.max_amount)
+            ),
+            "expected improvement ranks by one property; give one --maximize or --minimize": (
+                self.rank == "ei" and several
+            ),
+            "several quantities cannot be ranked by value; take --rank pareto": self.rank == "value"
+            and several,
+            "a Pareto front is whole: leave out --per-system, or rank by one quantity": (
+                self.per_system is not None and self.ranking == "pareto"
+            ),
+            "--alloys, --mixed-valence and --no-pauling say what counts as charge-balanced; add --charge-balanced, or "
+            "leave them out": (
+                not self.charge_balanced and (self.alloys or self.mixed_valence or not self.pauling)
+            ),
+        }
+        for problem, found in problems.items():
+            if found:
+                raise ValueError(problem)
         return self
 
     @property

@@ -52,7 +52,6 @@ from crossprop.screening.summary import duration
 
 _FORMAT = 2
 _GIB = 1 << 30
-_FREE_SHARE = 0.5
 _OVER = 1.1
 _AHEAD = (
     2  # batches in flight for each thread: one in work and one waiting, so that no thread waits for the disk
@@ -115,7 +114,7 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
             chemistry = ChargeBalance(
                 request.oxidation_states, request.pauling, request.alloys, request.mixed_valence
             )
-        known = known_compositions(properties, models) if request.novel else frozenset()
+        known = known_compositions(models) if request.novel else frozenset()
         plan = None if note is None else note["plan"]  # what was begun keeps its order and count
         pipeline = Pipeline(
             space, properties, models, request.properties, conditions, chemistry, known, request.batch
@@ -283,9 +282,7 @@ def peak() -> int:
 
 def memory_limit(gib: float | None) -> int:
     """Bytes that the process may have: what was asked for, or what it has and half of what is free."""
-    if gib is not None:
-        return int(gib * _GIB)
-    return resident() + int(psutil.virtual_memory().available * _FREE_SHARE)
+    return resident() + psutil.virtual_memory().available // 2 if gib is None else int(gib * _GIB)
 
 
 Report = Callable[[int, int], None]

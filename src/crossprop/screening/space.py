@@ -74,15 +74,6 @@ def reduced_patterns(n_elements: int, max_atoms: int, max_amount: int) -> NDArra
     return patterns[np.lexsort((*patterns.T[::-1], patterns.sum(axis=1)))]
 
 
-@lru_cache(maxsize=4096)
-def count_reduced_patterns(n_elements: int, max_atoms: int, max_amount: int) -> int:
-    """Number of :func:`reduced_patterns`, without making them: all amounts but the multiples of reduced ones."""
-    return _count_bounded(n_elements, max_atoms, max_amount) - sum(
-        count_reduced_patterns(n_elements, max_atoms // d, max_amount // d)
-        for d in range(2, max_atoms // n_elements + 1)
-    )
-
-
 @lru_cache(maxsize=64)
 def grid_patterns(n_elements: int, parts: int) -> NDArray[np.int32]:
     """Amounts of an alloy grid, in the same form: whole numbers from 1 that sum to ``parts``."""
@@ -93,7 +84,7 @@ def grid_patterns(n_elements: int, parts: int) -> NDArray[np.int32]:
 
 def _bounded(n_elements: int, max_atoms: int, max_amount: int) -> NDArray[np.int32]:
     """All rows of whole numbers from 1 to ``max_amount`` whose sum is at most ``max_atoms``."""
-    if _count_bounded(n_elements, max_atoms, max_amount) > MAX_PATTERNS:
+    if _at_most(n_elements, max_atoms, max_amount) > MAX_PATTERNS:
         raise ScreeningError(
             f"{n_elements} elements with up to {max_atoms} atoms give more than {MAX_PATTERNS:,} sets of "
             "amounts per system. Lower --max-atoms or --max-elements, or take a coarser --fractions."
@@ -109,13 +100,8 @@ def _bounded(n_elements: int, max_atoms: int, max_amount: int) -> NDArray[np.int
     return rows
 
 
-def _count_bounded(n_elements: int, max_atoms: int, max_amount: int) -> int:
-    """Number of :func:`_bounded`, by inclusion and exclusion over the elements that exceed the largest amount."""
-    return sum(
-        (-1) ** j * comb(n_elements, j) * comb(max_atoms - j * max_amount, n_elements)
-        for j in range(n_elements + 1)
-        if max_atoms - j * max_amount >= n_elements
-    )
+def _at_most(n_elements: int, max_atoms: int, max_amount: int) -> int:
+    return min(comb(max_atoms, n_elements), max_amount**n_elements)
 
 
 MOST_ELEMENTS = 12
@@ -153,29 +139,29 @@ class ElementSpace:
                 f"{self.min_elements} to {self.max_elements} elements cannot be enumerated: give "
                 f"1 <= --min-elements <= --max-elements <= {MOST_ELEMENTS}."
             )
+        most = sum(n * _at_most(k, *self._limits) for k, n in self._systems_of.items())
+        if most > _TOO_MANY:  # before any amounts are made
+            raise ScreeningError(
+                f"That makes up to {most:.1e} compositions, too many to screen. "
+                "Give fewer --elements, or lower --max-elements or --max-atoms."
+            )
         if self.total == 0:
             raise ScreeningError(
                 f"There is no composition of {self.min_elements} to {self.max_elements} of the "
                 f"{len(self.elements)} element(s) {', '.join(self.elements[:10])} within the limits. "
                 "Give more elements, or raise --max-atoms or --max-amount."
             )
-        if self.total > _TOO_MANY:
-            raise ScreeningError(
-                f"That makes {self.total:.1e} compositions, too many to screen. "
-                "Give fewer --elements, or lower --max-elements or --max-atoms."
-            )
+
+    @property
+    def _limits(self) -> tuple[int, int]:
+        return self.parts or self.max_atoms, self.parts or self.max_amount
 
     @cached_property
-    def _sizes(self) -> dict[int, int]:
-        """Number of compositions by their number of elements."""
+    def _systems_of(self) -> dict[int, int]:
+        """Number of systems by their number of elements."""
         fewest, most = max(self.min_elements, len(self.must), 1), min(self.max_elements, len(self.elements))
         free, must = len(self.elements) - len(self.must), len(self.must)
-        return {k: comb(free, k - must) * self._count_patterns(k) for k in range(fewest, most + 1)}
-
-    def _count_patterns(self, k: int) -> int:
-        if self.parts is not None:
-            return comb(self.parts - 1, k - 1)
-        return count_reduced_patterns(k, self.max_atoms, self.max_amount)
+        return {k: comb(free, k - must) for k in range(fewest, most + 1)}
 
     def _patterns(self, k: int) -> NDArray[np.int32]:
         if self.parts is not None:
@@ -184,18 +170,19 @@ class ElementSpace:
 
     @cached_property
     def total(self) -> int:
-        """Number of compositions, exact, without making one."""
-        return sum(self._sizes.values())
+        """Number of compositions, without making one."""
+        return sum(n * len(self._patterns(k)) for k, n in self._systems_of.items())
 
     def block(self, start: int, stop: int) -> Compositions:
         """The compositions from one position to before another; positions beyond the end are left out."""
         stop = min(stop, self.total)
         amounts = np.zeros((max(0, stop - start), len(ELEMENTS)), np.int16)
         first = 0
-        for k, size in self._sizes.items():
+        for k, n_systems in self._systems_of.items():
+            patterns = self._patterns(k)
+            size = n_systems * len(patterns)
             low, high = max(start, first), min(stop, first + size)
             if low < high:
-                patterns = self._patterns(k)
                 systems, rows = np.divmod(np.arange(low - first, high - first), len(patterns))
                 which, place = np.unique(systems, return_inverse=True)
                 columns = self._systems(k, which)[place]

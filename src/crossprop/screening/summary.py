@@ -43,10 +43,8 @@ def announcement(screening: Screening) -> Iterator[str]:
         if space.repeated:
             yield f"{space.repeated:,} further row(s) repeat a composition and are left out"
         if space.n_bad:
-            yield f"{space.n_bad:,} row(s) hold no formula and are left out:"
+            yield f"{space.n_bad:,} row(s) hold no formula and are left out; the first:"
             yield from (f"  {reason}" for reason in space.bad)
-            if space.n_bad > len(space.bad):
-                yield f"  and {space.n_bad - len(space.bad):,} more"
     ranges = [f"{model.name} {_known_range(model)}" for model in screening.ranker.properties if model.known]
     if ranges:
         yield f"values in the models' data: {', '.join(ranges)}"

@@ -51,6 +51,7 @@ def begun(tmp_path):
 
 
 def test_goes_on_where_it_was(begun):
+    (begun / PARTS / "0000000000000030-0000000000000040.parquet.17.tmp").write_bytes(b"half a part")
     assert begin_parts(begun) == Progress(30, 27, 3, 3.0)
     add(begun, 40, 31, 39)
     assert read_progress(begun) == Progress(40, 36, 5, 4.0)
@@ -66,13 +67,6 @@ def test_a_part_that_was_cut_off_is_done_again(begun, cut):
     assert begin_parts(begun).stop == 20
     add(begun, 30, 25)
     assert positions(begun) == [1, 3, 25]
-
-
-def test_a_draft_does_not_count(begun):
-    (begun / PARTS / "0000000000000030-0000000000000040.parquet.17.tmp").write_bytes(b"half a part")
-    assert begin_parts(begun).stop == 30
-    add(begun, 35, 33)
-    assert positions(begun) == [1, 3, 25, 33]
 
 
 @pytest.mark.parametrize(("gone", "stop", "left"), [(0, 0, []), (1, 10, [1, 3])])
@@ -104,12 +98,6 @@ def test_full_disk_says_what_is_safe(begun):
         add(begun, 40, 33)
     assert begin_parts(begun).stop == 30
     assert positions(begun) == [1, 3, 25]
-
-
-def test_results_of_no_survivors_are_an_empty_table(tmp_path):
-    begin_parts(tmp_path)
-    add(tmp_path, 10)
-    assert positions(tmp_path) == []
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from crossprop.errors import ScreeningError
 from crossprop.screening.request import GROUPS, resolve_elements
 from crossprop.screening.space import (
     ElementSpace,
-    count_reduced_patterns,
     grid_patterns,
     read_formulas,
     reduced_patterns,
@@ -115,15 +114,6 @@ def test_smaller_formulas_of_fewer_elements_come_first():
 def test_spaces_that_cannot_be_are_refused_with_advice(options, part):
     with pytest.raises(ScreeningError, match=part):
         ElementSpace(**options)
-
-
-def test_amounts_are_counted_without_being_made():
-    for k in range(1, 6):
-        for max_atoms in (1, 5, 12, 17, 30):
-            for max_amount in (1, 4, 9, 30):
-                made = len(reduced_patterns(k, max_atoms, max_amount))
-                assert count_reduced_patterns(k, max_atoms, max_amount) == made
-        assert comb(11, k - 1) == len(grid_patterns(k, 12))
 
 
 def test_too_many_amounts_of_one_system_are_refused_before_they_fill_the_memory():
