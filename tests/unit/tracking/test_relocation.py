@@ -24,6 +24,7 @@ def checkout(tmp_path, template_store, monkeypatch):
     shutil.copy(template_store, root)
     monkeypatch.chdir(root)
     here = f"sqlite:///{root / 'mlflow.db'}"
+    relocate(here)
     client = client_of(here)
     number = ensure_experiment(client, "demo/bulk_modulus", "")
     run = client.create_run(number)
