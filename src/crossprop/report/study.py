@@ -147,11 +147,7 @@ class TargetResults:
         return "" if cell is None else self._run_ids.get(cell.cell, "")
 
     def hold_out(self, cell: CellResult) -> pd.DataFrame:
-        """Hold-out rows of a cell's best fold model: formula, y_true, y_pred, y_pred_ensemble.
-
-        Raises:
-            StoreError: The cell has no such predictions, or they hold missing values.
-        """
+        """Hold-out rows of a cell's best fold model: formula, y_true, y_pred, y_pred_ensemble."""
         rows = self.predictions[self.predictions["cell"] == cell.cell]
         if cell.best_fold is not None and rows["fold"].nunique() > 1:
             rows = rows[rows["fold"] == cell.best_fold]
@@ -177,12 +173,7 @@ def best_validated(cells: Iterable[CellResult]) -> CellResult | None:
 
 
 def load_study_results(study: StudyInfo, paths: StudyPaths) -> tuple[TargetResults, ...]:
-    """Results of all targets of a study, in the study's order.
-
-    Raises:
-        StoreError: A file is missing or damaged, a cell is missing, extra, double or of another study, or
-            a chosen cell does not exist.
-    """
+    """Results of all targets of a study, in the study's order."""
     results = tuple(_load_target(study, info, paths) for info in study.targets)
     seen = Counter(cell.cell for target in results for cell in target.cells)
     if double := [cell for cell, count in seen.items() if count > 1]:
