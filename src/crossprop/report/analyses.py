@@ -83,9 +83,6 @@ def repeats_table(results: Sequence[TargetResults]) -> pd.DataFrame:
     """One row per chosen cell: errors on hold-out rows whose composition it has, or has not, learnt from.
 
     ``strict_mae`` is that of the same fold model refitted without the repeated compositions.
-
-    Raises:
-        StoreError: A hold-out row is not in the prepared table.
     """
     rows = []
     for target in results:
@@ -170,11 +167,7 @@ def coverage_section(results: Sequence[TargetResults], paths: StudyPaths) -> Sec
 
 
 def coverage_table(results: Sequence[TargetResults], paths: StudyPaths) -> pd.DataFrame:
-    """One row per target whose model carries evidence, errors and widths in its unit.
-
-    Raises:
-        ModelFormatError: The evidence of a model is damaged.
-    """
+    """One row per target whose model carries evidence, errors and widths in its unit."""
     rows = []
     for target in results:
         found = folder_coverage(paths.results(target.info.key) / "model")
@@ -218,11 +211,7 @@ def learning_curves_section(results: Sequence[TargetResults], cells: pd.DataFram
 
 
 def learning_curve_table(results: Sequence[TargetResults], cells: pd.DataFrame) -> pd.DataFrame:
-    """Every refit: side, cell, share, rows, hold-out MAE, and the run of the cell; ordered by side and rows.
-
-    Raises:
-        StoreError: A curve names a cell that the target does not have.
-    """
+    """Every refit: side, cell, share, rows, hold-out MAE, and the run of the cell; ordered by side and rows."""
     curves = []
     for target in results:
         curve = target.learning_curve.sort_values(["side", "n_train", "cell"], kind="stable")

@@ -121,17 +121,19 @@ def entry_table(results: Sequence[TargetResults], paper: PaperTable) -> pd.DataF
             )
             rows += [{**entry, "p_holm": p} for entry, p in zip(pair, adjusted, strict=True)]
     columns = [
-        "target",
-        "label",
-        "unit",
-        "ours",
-        "cell",
-        "mae",
-        "standard_error",
-        "mae_of_mean_of_folds",
-        "paper",
+        *(
+            "target",
+            "label",
+            "unit",
+            "ours",
+            "cell",
+            "mae",
+            "standard_error",
+            "mae_of_mean_of_folds",
+            "paper",
+        ),
+        *("paper_mae", "ratio", "outcome", "outcome_of_mean_of_folds", "p_holm", "run_id"),
     ]
-    columns += ["paper_mae", "ratio", "outcome", "outcome_of_mean_of_folds", "p_holm", "run_id"]
     return table_of(rows)[columns] if rows else table_of(rows)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -47,19 +46,15 @@ class Section:
 def render(template: str, sections: Mapping[str, Section | None], **context: Any) -> str:
     """A page in Markdown: a file of ``templates/`` with its sections by name (None leaves one out) and more values."""
     values = {name: section and section.shown for name, section in sections.items()}
-    text = _environment().get_template(template).render(values, **context)
+    text = _ENVIRONMENT.get_template(template).render(values, **context)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def _dash(value: Any) -> str:
-    return "–" if value is None else str(value)
 
 
 FILTERS: Mapping[str, Callable[..., str]] = {
     "cell_name": cell_name,
     "code": lambda text: f"`{text}`",
     "count": lambda n: "–" if n is None else f"{n:,}",
-    "dash": _dash,
+    "dash": lambda value: "–" if value is None else str(value),
     "duration": lambda seconds: "–" if seconds is None else duration(seconds),
     "in_table": in_table,
     "interval": interval,
@@ -94,13 +89,10 @@ def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | 
     return markdown_table(rows, left)
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("crossprop.report"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters.update({**FILTERS, "markdown": markdown})
-    return environment
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("crossprop.report"),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+_ENVIRONMENT.filters.update({**FILTERS, "markdown": markdown})

@@ -145,20 +145,12 @@ class Gain:
 
 
 def transfer_gains(results: Sequence[TargetResults]) -> list[Gain]:
-    """Paired bootstrap of best TL against best SC for every target that has both.
-
-    Raises:
-        StoreError: The two cells of a target were not measured on the same rows.
-    """
+    """Paired bootstrap of best TL against best SC for every target that has both."""
     return _gains(("TL", "SC"), [(t, t.best_tl, t.best_sc) for t in results])
 
 
 def extension_gains(results: Sequence[TargetResults]) -> list[Gain]:
-    """Paired bootstrap of the best extension method against the best of the paper's, both by cross-validation.
-
-    Raises:
-        StoreError: The two cells of a target were not measured on the same rows.
-    """
+    """Paired bootstrap of the best extension method against the best of the paper's, both by cross-validation."""
     return _gains(("extension", "paper's"), [(t, t.best_extension, t.paper_winner) for t in results])
 
 

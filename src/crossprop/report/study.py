@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +33,8 @@ def best_transfer(figures: PaperFigures) -> float | None:
 
 
 _HOLD_OUT_COLUMNS = ["formula", "y_true", "y_pred", "y_pred_ensemble"]
-_AGAIN = "Run the stage `transfer` of this target again."
 _FIRST = "Run the stage `transfer` of this target first."
+_AGAIN = _FIRST.replace("first", "again")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +88,6 @@ class TargetResults:
 
     ``cells`` and ``runs`` share one order: method, source, representation, layer, id. ``best_sc`` and
     ``best_tl`` are of the paper's methods; ``winner`` is the best of all. Each is None where no cell finished.
-
-    Attributes:
-        predictions: Rows of the hold-out, columns ``cell, fold, formula, y_true, y_pred, y_pred_ensemble``.
-        trials: Columns ``cell, state, value, params`` (JSON).
-        learning_curve: Columns ``cell, side, share, n_train, test_mae``; may be empty.
-        prepared: The target's rows, columns ``formula, composition, value, split``.
     """
 
     info: TargetInfo
@@ -152,11 +147,7 @@ class TargetResults:
         return "" if cell is None else self._run_ids.get(cell.cell, "")
 
     def hold_out(self, cell: CellResult) -> pd.DataFrame:
-        """Hold-out rows of a cell's best fold model: formula, y_true, y_pred, y_pred_ensemble.
-
-        Raises:
-            StoreError: The cell has no such predictions, or they hold missing values.
-        """
+        """Hold-out rows of a cell's best fold model: formula, y_true, y_pred, y_pred_ensemble."""
         rows = self.predictions[self.predictions["cell"] == cell.cell]
         if cell.best_fold is not None and rows["fold"].nunique() > 1:
             rows = rows[rows["fold"] == cell.best_fold]
@@ -182,12 +173,7 @@ def best_validated(cells: Iterable[CellResult]) -> CellResult | None:
 
 
 def load_study_results(study: StudyInfo, paths: StudyPaths) -> tuple[TargetResults, ...]:
-    """Results of all targets of a study, in the study's order.
-
-    Raises:
-        StoreError: A file is missing or damaged, a cell is missing, extra, double or of another study, or
-            a chosen cell does not exist.
-    """
+    """Results of all targets of a study, in the study's order."""
     results = tuple(_load_target(study, info, paths) for info in study.targets)
     seen = Counter(cell.cell for target in results for cell in target.cells)
     if double := [cell for cell, count in seen.items() if count > 1]:
@@ -200,10 +186,17 @@ def load_study_results(study: StudyInfo, paths: StudyPaths) -> tuple[TargetResul
 
 def _load_target(study: StudyInfo, info: TargetInfo, paths: StudyPaths) -> TargetResults:
     folder = paths.results(info.key)
-    cells = [_cell(values, folder) for values in _read_json(folder / "cells.json")]
+    cells = _read_json(folder / "cells.json", lambda rows: [CellResult.from_dict(row) for row in rows])
     _check_against_plan(study, info, cells, folder)
     cells.sort(key=lambda cell: _order(cell, study.sources))
     by_id = {cell.cell: cell for cell in cells}
+    records = _read_json(folder / "runs.json", lambda rows: [RunRecord(**row) for row in rows])
+    runs = {record.cell: record for record in records}
+    if set(runs) != set(by_id) or len(runs) != len(records):
+        odd = sorted(set(runs) ^ set(by_id)) or sorted(runs)
+        raise StoreError(
+            f"{folder / 'runs.json'} and cells.json beside it name different cells: {_listed(odd)}. {_AGAIN}"
+        )
     winners = _read_json(folder / "winners.json")
     predictions = _read_table(
         folder / "predictions.parquet",
@@ -214,7 +207,7 @@ def _load_target(study: StudyInfo, info: TargetInfo, paths: StudyPaths) -> Targe
     return TargetResults(
         info=info,
         cells=tuple(cells),
-        runs=_runs(_read_json(folder / "runs.json"), by_id, folder),
+        runs=tuple(runs[cell] for cell in by_id),
         best_sc=_chosen(winners, "best_sc", by_id, folder),
         best_tl=_chosen(winners, "best_tl", by_id, folder),
         winner=_chosen(winners, "winner", by_id, folder),
@@ -260,21 +253,6 @@ def _order(cell: CellResult, sources: Sequence[str]) -> tuple[int, int, int, int
     )
 
 
-def _runs(
-    records: Sequence[Mapping[str, Any]], cells: Mapping[str, CellResult], folder: Path
-) -> tuple[RunRecord, ...]:
-    try:
-        runs = {record["cell"]: RunRecord(**record) for record in records}
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{folder / 'runs.json'}: {error}. {_AGAIN}") from error
-    if set(runs) != set(cells) or len(runs) != len(records):
-        odd = sorted(set(runs) ^ set(cells)) or sorted({r["cell"] for r in records})
-        raise StoreError(
-            f"{folder / 'runs.json'} and cells.json beside it name different cells: {_listed(odd)}. {_AGAIN}"
-        )
-    return tuple(runs[cell] for cell in cells)
-
-
 def _chosen(
     winners: Mapping[str, Any], role: str, cells: Mapping[str, CellResult], folder: Path
 ) -> CellResult | None:
@@ -288,35 +266,28 @@ def _chosen(
     return cell
 
 
-def _cell(values: dict[str, Any], folder: Path) -> CellResult:
+@contextmanager
+def _reading(path: Path, advice: str = _FIRST) -> Iterator[None]:
+    """Turns an error while a file is read into a StoreError that says which file and what to do."""
     try:
-        return CellResult.from_dict(values)
-    except (KeyError, TypeError, ValueError) as error:
+        yield
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is not there. {advice}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{folder / 'cells.json'}: a cell cannot be read ({type(error).__name__}: {error}); it was "
-            f"written by another version of crossprop or by hand. {_AGAIN}"
+            f"{path} cannot be read ({type(error).__name__}: {error}): it is damaged, or another version of "
+            f"crossprop wrote it. {advice.replace('first', 'again')}"
         ) from error
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise StoreError(f"{path} is not there. {_FIRST}") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}). {_AGAIN}") from error
+def _read_json(path: Path, take: Callable[[Any], Any] = lambda content: content) -> Any:
+    with _reading(path):
+        return take(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _read_table(path: Path, columns: list[str], *, advice: str = _FIRST, filters: Any = None) -> pd.DataFrame:
-    """Columns of a parquet file, of the rows that satisfy all filters."""
-    try:
+    with _reading(path, advice):
         return pd.read_parquet(path, columns=columns, filters=filters)
-    except FileNotFoundError as error:
-        raise StoreError(f"{path} is not there. {advice}") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(
-            f"{path} cannot be read with columns {', '.join(columns)}: {error}. {advice.replace('first', 'again')}"
-        ) from error
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

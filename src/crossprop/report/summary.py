@@ -134,11 +134,7 @@ def _targets_section(results: Sequence[TargetResults], gains: Sequence[Gain]) ->
         "verdicts": {gain.target.info.key: gain.verdict for gain in gains},
         "extended": any(cell.method.extension for target in results for cell in target.cells),
     }
-    return Section(context=context, tables={"tables/transfer_gains.csv": _gain_table(gains)} if gains else {})
-
-
-def _gain_table(gains: Sequence[Gain]) -> pd.DataFrame:
-    return table_of(
+    table = table_of(
         [
             {
                 "target": gain.target.info.key,
@@ -151,6 +147,7 @@ def _gain_table(gains: Sequence[Gain]) -> pd.DataFrame:
             for gain in gains
         ]
     )
+    return Section(context=context, tables={"tables/transfer_gains.csv": table} if gains else {})
 
 
 def _findings(results: Sequence[TargetResults], gains: Sequence[Gain]) -> dict[str, Any]:

@@ -97,7 +97,13 @@ def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults], pa
     table = validation_table(cells)
     tables, contents = {"tables/validation.csv": table}, {}
     for name, (content, published) in _SUPPLEMENTARY.items():
-        keep = [_belongs(published, paper, cell) for target in results for cell in target.cells]
+        keep = [
+            (errors := paper.get(cell.target)) is not None
+            and is_experimental(errors) is published.experimental
+            and (published.scratch(cell) or published.transfer(cell))
+            for target in results
+            for cell in target.cells
+        ]
         if any(keep):
             tables[f"tables/{name}"] = table[keep]
             contents[name] = content
@@ -109,34 +115,12 @@ def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults], pa
     return Section(context={"contents": contents}, tables=tables, figures=figures)
 
 
-def _belongs(table: PublishedTable, paper: PaperTable, cell: CellResult) -> bool:
-    """Whether a cell may stand in a table of the paper."""
-    figures = paper.get(cell.target)
-    right_set = figures is not None and is_experimental(figures) is table.experimental
-    return right_set and (table.scratch(cell) or table.transfer(cell))
-
-
 def validation_table(cells: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: its screening and cross-validation MAE, its status and its run."""
     columns = [
-        "target",
-        "label",
-        "unit",
-        "method",
-        "cell",
-        "ours",
-        "source",
-        "representation",
-        "layer",
-        "status",
-    ]
-    columns += [
-        "screening_mae",
-        "cv_mae_mean",
-        "cv_mae_std",
-        "folds",
-        "mae_of_folds_before_stop",
-        "chosen_as",
+        *("target", "label", "unit", "method", "cell", "ours", "source", "representation", "layer", "status"),
+        *("screening_mae", "cv_mae_mean", "cv_mae_std", "folds", "mae_of_folds_before_stop", "chosen_as"),
+        "run_id",
     ]
     return cells.assign(
         method=cells["notation"],
@@ -146,7 +130,7 @@ def validation_table(cells: pd.DataFrame) -> pd.DataFrame:
         screening_mae=cells["val_mae"],
         folds=pd.Series([len(folds) if folds else None for folds in cells["cv_mae"]], dtype=object),
         mae_of_folds_before_stop=cells["finished_folds"],
-    )[[*columns, "run_id"]]
+    )[columns]
 
 
 def winning_section(
@@ -328,14 +312,8 @@ def unfinished_section(cells: pd.DataFrame) -> Section | None:
     names = {"cell": "cell_id", "name": "cell", "state": "status", "val_mae": "screening_mae"}
     table = both.drop(columns="status").rename(columns=names | {"finished_folds": "mae_of_folds_before_stop"})
     columns = [
-        "target",
-        "cell_id",
-        "cell",
-        "status",
-        "reason",
-        "screening_mae",
-        "mae_of_folds_before_stop",
-        "run_id",
+        *("target", "cell_id", "cell", "status", "reason"),
+        *("screening_mae", "mae_of_folds_before_stop", "run_id"),
     ]
     folds = both["rung_mae"].map(lambda errors: ", ".join(number(mae, 3) for mae in errors or ()) or "–")
     context = {state: both.assign(folds=folds)[both["state"] == state] for state in ("failed", "stopped")}

@@ -16,20 +16,9 @@ from crossprop.methods import Method
 from crossprop.report.study import PaperTable, StudyInfo, TargetResults, best_transfer
 
 _CELL_COLUMNS = [
-    *(
-        "study",
-        "protocol",
-        "target",
-        "unit",
-        "source",
-        "method",
-        "representation",
-        "layer",
-        "n_train",
-        "n_test",
-    ),
-    *("val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high", "test_q95"),
-    "test_mae_ensemble",
+    *("study", "protocol", "target", "unit", "source", "method", "representation", "layer", "n_train"),
+    *("n_test", "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high"),
+    *("test_q95", "test_mae_ensemble"),
 ]
 _COST_COLUMNS = ["run_id", "tune_seconds", "fit_seconds", "peak_memory"]
 _MOST_POINTS = 300

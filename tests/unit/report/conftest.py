@@ -11,7 +11,7 @@ from crossprop.report.study import load_study_results
 from crossprop.report.summary import summarize
 
 TWO_TARGETS = (("exfoliation_energy", "Exfoli", "meV/atom", 60.0, 1200), ("slme", "SLME", "%", 9.4, 1500))
-EXTENDED = Making(own=True, halved=True)
+EXTENDED = Making(extended=True, halved=True)
 
 
 @pytest.fixture

@@ -28,10 +28,6 @@ def test_sign_test_is_the_binomial_tail(wins, losses):
     assert sign_test([1.0] * wins + [3.0] * losses, [2.0] * n).p_value == pytest.approx(exact, rel=1e-9)
 
 
-def test_exact_p_of_the_papers_29_of_41():
-    assert SignTest(29, 12).p_value == pytest.approx(0.005753894868)
-
-
 def test_ties_are_counted_and_left_out():
     test = sign_test([1.0] * 4 + [3.0] + [2.0] * 7, [2.0] * 12)
     assert test == SignTest(4, 1, 7)
