@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -94,17 +95,18 @@ class FakeSource(ModelSource):
         study: str = "jarvis",
         alias: str | None = "champion",
         **more: Any,
-    ) -> VersionInfo:
+    ) -> None:
         """Register a version, with the alias."""
         label, unit, mean, spread, error = PROPERTIES[target]
         name, folder = f"{study}.{target}", self.root / study / target / version
         content = {
-            "format": 1, "study": study, "target": target, "unit": unit, "method": "blend",
+            "format": 3, "study": study, "target": target, "unit": unit, "method": "blend",
             "elements": list(ELEMENTS), "interval": {"coverage": 0.9, "half_width": 2.1 * error},
             "seen_elements": SPARSE, "seed": len(target), "mean": mean, "spread": spread, "error": error,
             "shift": 1000.0 * (int(version) - 1) if version.isdigit() else 0.0, **more,
         }  # fmt: skip
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         (folder / "model.json").write_text(json.dumps(content))
         write_evidence(folder, _evidence(content))
         info = VersionInfo(
@@ -118,7 +120,6 @@ class FakeSource(ModelSource):
             self.aliases.setdefault(name, {})
         if alias:
             self.move(name, version, alias)
-        return info
 
     def move(self, name: str, version: str | None, alias: str = "champion") -> None:
         """Move an alias as a promotion does: the former champion is kept as ``previous``."""
@@ -182,16 +183,13 @@ def _evidence(content: Mapping[str, Any]) -> pd.DataFrame:
     y_pred = content["mean"] + content["spread"] * (fractions @ weights)
     y_true = y_pred + rng.laplace(scale=content["error"], size=len(y_pred))
     split = np.where(np.arange(len(formulas)) % 10 < 7, "train", "test")
-    return pd.DataFrame(
-        {
-            "formula": formulas,
-            "composition": composition_keys(fractions),
-            "split": split,
-            "y_true": y_true,
-            "y_pred": y_pred,
-            "y_pred_single": y_pred,
-        }
-    )
+    columns = {
+        "formula": formulas,
+        "composition": composition_keys(fractions),
+        "split": split,
+        "y_true": y_true,
+    }
+    return pd.DataFrame({**columns, "y_pred": y_pred, "y_pred_single": y_pred})
 
 
 @contextmanager
@@ -216,22 +214,12 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8101)
-    parser.add_argument("--empty", action="store_true", help="no champion yet")
-    parser.add_argument("--trouble", action="store_true", help="properties loading, degraded and unavailable")
-    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = FakeSource(Path(folder))
-        for target in () if args.empty else PROPERTIES:
-            source.add(target)
-        if args.trouble:
-            source.add("spillage", "1", slow=3600)
-            source.add("magmom_oszicar", "1", damaged=True)
-            timer = threading.Timer(4, lambda: source.add("deltae", "2", damaged=True))
-            timer.daemon = True
-            timer.start()
-        run_app(
-            create_app(ServiceSettings(), source, load_fake), open_socket("127.0.0.1", args.port), Limits()
-        )
+        for target in PROPERTIES:
+            source.add(target, damaged=target == "magmom_oszicar")
+        listening = open_socket("127.0.0.1", parser.parse_args().port)
+        run_app(create_app(ServiceSettings(), source, load_fake), listening, Limits())
 
 
 if __name__ == "__main__":

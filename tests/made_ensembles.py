@@ -13,6 +13,7 @@ from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.features.magpie import physical_attributes
 from crossprop.models.fitted import FittedModel, save_network
 from crossprop.models.networks import build_elemnet, build_resnet, initial_weights
+from crossprop.models.saved import write_digests
 from crossprop.models.target_transform import TargetTransform
 from crossprop.training.trainer import fit_base, fit_regressor
 
@@ -79,19 +80,16 @@ def write_ensemble(folder: Path, members: Sequence[FittedModel], representation:
     return folder
 
 
-def write_blend(folder: Path, parts: Mapping[str, Sequence[float]], **info: Any) -> Path:
-    """Write the note that makes a blend of ensembles that lie in the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return write_info(
-        folder, method="blend", parts={name: list(given) for name, given in parts.items()}, **info
-    )
+def write_blend(folder: Path, parts: Mapping[str, Sequence[float]]) -> Path:
+    """Write the ``model.json`` of a blend of the ensembles in the folder."""
+    return write_info(folder, method="blend", parts={name: list(given) for name, given in parts.items()})
 
 
 def write_info(folder: Path, **info: Any) -> Path:
-    """Write ``model.json``."""
+    """Write ``model.json`` and the digests."""
     folder.mkdir(parents=True, exist_ok=True)
     given = {
-        "format": 1,
+        "format": 3,
         "study": "tiny",
         "target": "slme",
         "unit": "%",
@@ -100,4 +98,5 @@ def write_info(folder: Path, **info: Any) -> Path:
         "seen_elements": list(ELEMENTS),
     }
     (folder / "model.json").write_text(json.dumps(given | info), encoding="utf-8")
+    write_digests(folder)
     return folder

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.models.saved import write_digests
 
 
 def save_share(folder: Path, element: str, members: int = 1) -> Path:
@@ -21,7 +22,7 @@ def save_share(folder: Path, element: str, members: int = 1) -> Path:
     for fold in folds:
         fit_regressor("ridge", {"alpha": 0.001}, x.astype(np.float32), y, seed=1).save(folder / fold)
     info = {
-        "format": 1,
+        "format": 3,
         "study": "tiny",
         "target": f"share_of_{element.lower()}",
         "unit": "%",
@@ -34,4 +35,5 @@ def save_share(folder: Path, element: str, members: int = 1) -> Path:
         "seen_elements": [e for e in ELEMENTS if e != "Pu"],
     }
     (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    write_digests(folder)
     return folder

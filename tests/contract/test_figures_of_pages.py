@@ -1,22 +1,23 @@
-"""Figures that the pages state, computed anew from the reports, the catalogue and the configuration."""
+"""Numbers that the pages state, computed anew from the reports, the catalogue and the configuration."""
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 import subprocess
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from tool_modules import load_script
 
 from crossprop.methods import Method, Side
+from crossprop.report.statistics import geometric_mean
 
 ROOT = Path(__file__).resolve().parents[2]
-JARVIS = ROOT / "reports" / "jarvis"
+REPORTS = ROOT / "reports"
+TRANSFER, INTERVALS = "docs/transfer.md", "docs/intervals.md"
 
 
 @cache
@@ -26,27 +27,27 @@ def page(name: str) -> str:
 
 
 @cache
-def table(name: str) -> list[dict[str, str]]:
-    with (JARVIS / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def table(name: str) -> pd.DataFrame:
+    return pd.read_csv(REPORTS / name, keep_default_na=True)
 
 
-def _mean_ratio(ratios: list[float]) -> float:
-    return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios))
+def lines_of(name: str, pattern: str) -> list[list[str]]:
+    """Cells of the lines of a page's tables that match."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if re.match(pattern, line)]
 
 
-def _against_paper(ours: str, papers: str) -> dict[str, str]:
-    (row,) = [r for r in table("tables/against_paper.csv") if (r["ours"], r["paper"]) == (ours, papers)]
+def _against_paper(model: str, column: str) -> pd.Series:
+    rows = table("jarvis/tables/against_paper.csv")
+    (row,) = [row for _, row in rows.iterrows() if (row["ours"], row["paper"]) == (model, column)]
     return row
 
 
-def _curve(label: str) -> dict[int, float]:
+def _curve(label: str) -> pd.Series:
     """Transfer error over scratch error, by number of training rows."""
-    errors: dict[int, dict[str, float]] = {}
-    for row in table("tables/learning_curve.csv"):
-        if row["label"] == label:
-            errors.setdefault(int(row["n_train"]), {})[row["side"]] = float(row["test_mae"])
-    return {n: sides["transfer"] / sides["scratch"] for n, sides in sorted(errors.items())}
+    rows = table("jarvis/tables/learning_curve.csv")
+    errors = rows[rows["label"] == label].pivot(index="n_train", columns="side", values="test_mae")
+    return errors["transfer"] / errors["scratch"]
 
 
 @pytest.mark.parametrize(
@@ -57,121 +58,92 @@ def _curve(label: str) -> dict[int, float]:
         ("Spillage", "{1:.2f} times with {0:,} rows, no gain any more with {6:,}"),
     ],
 )  # fmt: skip
-def test_learning_curves_are_told_as_they_were_measured(label, stated):
+def test_learning_curves(label, stated):
     flat = [value for point in _curve(label).items() for value in point]
-    assert stated.format(*flat) in page("docs/transfer.md")
+    assert stated.format(*flat) in page(TRANSFER)
     assert ("no gain" in stated) == (flat[7] >= 1)
 
 
-def test_target_that_transfer_does_not_help_is_told_with_its_range():
-    ratios = _curve("SLME").values()
-    told = f"transfer is worse at every size, by {100 * (min(ratios) - 1):.0f} to {100 * (max(ratios) - 1):.0f} %"
-    assert min(ratios) > 1
-    assert told in page("docs/transfer.md")
+def test_target_on_which_transfer_is_worse_at_every_size():
+    ratios = 100 * (_curve("SLME") - 1)
+    assert ratios.min() > 0
+    assert f"by {ratios.min():.0f} to {ratios.max():.0f} %" in page(TRANSFER)
 
 
-def test_who_wins_how_often_is_told_as_in_the_report():
-    (signs,) = [
-        row
-        for row in table("tables/sign_tests.csv")
-        if row["question"] == "best TL lower than best SC, MAE, all targets"
-    ]
-    told = page("docs/transfer.md")
-    targets = int(signs["wins"]) + int(signs["losses"]) + int(signs["ties"])
-    assert f"best scratch model on {signs['paper_wins']} of {targets} targets" in told
-    assert f"it has on {signs['wins']} of {targets}" in told
-    scratch = float(_against_paper("best SC", "best SC")["geometric_mean_ratio"])
-    transfer = float(_against_paper("best TL", "best TL")["geometric_mean_ratio"])
-    assert (
-        f"({scratch:.2f} times the error in the geometric mean), its transfer models are not ({transfer:.2f}"
-        in told
+def test_wins_of_transfer_and_against_the_paper():
+    signs = table("jarvis/tables/sign_tests.csv").set_index("question")
+    row = signs.loc["best TL lower than best SC, MAE, all targets"].astype(float)
+    n = row[["wins", "losses", "ties"]].sum()
+    scratch, transfer = (
+        _against_paper(side, side)["geometric_mean_ratio"] for side in ("best SC", "best TL")
     )
-
-
-def test_wins_against_the_paper_are_told_as_in_the_report():
     winner, papers = _against_paper("winner", "lowest"), _against_paper("paper's methods", "lowest")
-    assert winner["loss"] == "0"
-    assert f"On {winner['win']} of the {winner['targets']} hold-outs" in page("README.md")
-    told = f"{papers['win']} below, {papers['tie']} within, {papers['loss']} above"
-    assert told in page("README.md")
-    assert f"one standard error on {winner['win']} targets, higher by more than one on none" in page(
-        "docs/transfer.md"
-    )
-    assert winner["wins_beyond_noise"] == "0"
-    assert "comparisons no single one of them is beyond noise" in page("docs/transfer.md")
+    stated = [
+        f"{row['paper_wins']:.0f} of {n:.0f} targets", f"{row['wins']:.0f} of {n:.0f}", f"({scratch:.2f} times",
+        f"({transfer:.2f}", f"on {winner['win']} targets",
+    ]  # fmt: skip
+    assert not [text for text in stated if text not in page(TRANSFER)]
+    stated = [
+        f"{winner['win']} of the {winner['targets']} hold-outs",
+        f"{papers['win']} below, {papers['tie']} within, {papers['loss']} above",
+    ]
+    assert not [text for text in stated if text not in page("README.md")]
+    assert (winner["loss"], winner["wins_beyond_noise"]) == (0, 0)  # both pages say none
 
 
 @pytest.mark.parametrize(("transfer", "scratch"), [("resnet_finetune", "resnet"), ("boost_sources", "boost")])
-def test_what_transfer_adds_to_our_methods_is_told_as_it_was_validated(transfer, scratch):
-    errors: dict[str, dict[str, float]] = {}
-    for row in table("cells.csv"):
-        if row["cv_mae_mean"] and row["method"] in (transfer, scratch):
-            errors.setdefault(row["target"], {})[row["method"]] = float(row["cv_mae_mean"])
-    ratios = [of[transfer] / of[scratch] for of in errors.values() if len(of) == 2]
-    lower = sum(ratio < 1 for ratio in ratios)
-    (line,) = re.findall(
-        rf"\| `{transfer}`: [^|]*\| `{scratch}`: [^|]*\|([^|]*\|[^|]*)\|", page("docs/transfer.md")
-    )
-    assert line.strip() == f"{lower} of {len(ratios)} targets | {_mean_ratio(ratios):.2f}"
+def test_gain_of_transfer_within_extension_methods(transfer, scratch):
+    errors = table("jarvis/cells.csv").pivot_table("cv_mae_mean", "target", "method")
+    ratios = (errors[transfer] / errors[scratch]).dropna()
+    (line,) = lines_of(TRANSFER, rf"\| `{transfer}`: [^|]*\| `{scratch}`: ")
+    assert line[2:] == [f"{(ratios < 1).sum()} of {len(ratios)} targets", f"{geometric_mean(ratios):.2f}"]
 
 
-def test_weights_of_the_blends_are_told_as_they_are():
-    blends = [row["blend_of"] for row in table("tables/own_methods.csv") if row["ours"] == "Blend"]
-    weights: dict[str, float] = {}
-    for blend in blends:
-        for part in blend.split("; "):
-            cell, weight = part.rsplit(" ", 1)
-            name = cell.partition("(")[0]
-            weights[name] = weights.get(name, 0.0) + float(weight) / len(blends)
-    shared = sum(weight for name, weight in weights.items() if Method(name).side is Side.TRANSFER)
-    told = page("docs/transfer.md")
-    assert (
-        f"won the cross-validation of {len(blends)} of {len(table('tables/own_methods.csv'))} targets" in told
-    )
-    assert f"{100 * shared:.0f} % of its weight lies on transfer methods" in told
-    assert f"{100 * weights['resnet_finetune']:.0f} % on `resnet_finetune` alone" in told
+def test_weights_of_the_blends():
+    own = table("jarvis/tables/own_methods.csv")
+    blends = own.loc[own["ours"] == "Blend", "blend_of"]
+    weights = blends.str.split("; ").explode().str.extract(r"^(\w+).* (\S+)$")
+    shares = weights[1].astype(float).groupby(weights[0]).sum() / len(blends)
+    on_transfer = sum(share for name, share in shares.items() if Method(name).side is Side.TRANSFER)
+    assert f"{len(blends)} of {len(own)} targets" in page(TRANSFER)
+    assert f"{100 * on_transfer:.0f} % of its weight" in page(TRANSFER)
+    assert f"{100 * shares['resnet_finetune']:.0f} % on `resnet_finetune` alone" in page(TRANSFER)
 
 
-def test_errors_of_the_source_networks_are_those_of_the_report():
-    supplement = (JARVIS / "supplement.md").read_text(encoding="utf-8")
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in supplement.splitlines()
-        if "| open |" in line
-    ]
-    errors = {(row[0].split(",")[0].split()[0], row[1]): f"{float(row[6]):.3f}" for row in rows}
-    told = page("docs/transfer.md")
-    energy, gap = "formation energy", "band gap"
-    assert f"{errors['residual', energy]} eV/atom for the formation energy" in told
-    assert f"ElemNet on the same rows has {errors['ElemNet', energy]}" in told
-    assert f"{errors['residual', gap]} eV against {errors['ElemNet', gap]} eV for the band gap" in told
-    (learnt_from,) = [row[4] for row in rows if row[:2] == ["ElemNet", energy]]
-    assert f"on {learnt_from} compositions" in told
+def test_errors_of_the_source_networks():
+    networks = table("jarvis/tables/table_s6.csv")
+    joint = networks["network"] != networks["source"]
+    errors = networks.groupby([joint, "source"])["validation_mae"].first().map("{:.3f}".format)
+    energy, gap = "formation_energy", "band_gap"
+    n = networks.loc[~joint & (networks["source"] == energy), "n_train"].iloc[0]
+    stated = [
+        f"{errors[True, energy]} eV/atom for the formation energy", f"has {errors[False, energy]}",
+        f"{errors[True, gap]} eV against {errors[False, gap]} eV for the band gap", f"on {n:,} compositions",
+    ]  # fmt: skip
+    assert not [text for text in stated if text not in page(TRANSFER)]
 
 
-def test_errors_by_layer_are_those_of_the_report():
-    layers = [row for row in table("tables/extraction_layers.csv") if row["method"] == "TL:DL(FeatExtr)"]
+def test_errors_by_layer():
+    layers = table("jarvis/tables/extraction_layers.csv")
+    layers = layers[layers["method"] == "TL:DL(FeatExtr)"]
     offered = yaml.safe_load((ROOT / "conf" / "tier" / "quick.yaml").read_text())["search"]["layers"]
-    assert [row["layer"] for row in layers] == offered
-    later = [float(row["ratio_to_best_layer"]) - 1 for row in layers if row["layer"] > "hidden_08"]
-    told = f"an error {100 * min(later):.0f} to {100 * max(later):.0f} % higher"
-    assert told in page("docs/transfer.md")
-    assert min(later) > max(float(row["ratio_to_best_layer"]) - 1 for row in layers[:2])
+    assert list(layers["layer"]) == offered
+    higher = 100 * (layers["ratio_to_best_layer"] - 1)
+    later = higher[layers["layer"] > "hidden_08"]
+    assert f"{later.min():.0f} to {later.max():.0f} % higher" in page(TRANSFER)
+    assert later.min() > higher[:2].max()
 
 
-def test_share_of_repeated_hold_out_rows_is_that_of_the_report():
-    (share,) = re.findall(
-        r"hold-out rows \((\d+\.\d) %\) repeat", (JARVIS / "README.md").read_text(encoding="utf-8")
-    )
+def test_share_of_repeated_hold_out_rows():
+    rows = table("jarvis/tables/repeats.csv").drop_duplicates("target")
+    share = 100 * rows["n_test_repeated"].sum() / rows["n_test"].sum()
     for name in ("docs/how-to/study.md", "docs/protocol.md"):
-        assert f"{float(share):.0f} % of those hold-out rows repeat a training composition" in page(name)
+        assert f"{share:.0f} % of those hold-out rows" in page(name)
 
 
 @pytest.mark.parametrize("study", ["jarvis_small", "jarvis"])
-def test_megabytes_that_a_study_fetches_are_those_of_the_catalogue(study):
-    catalogue = yaml.safe_load(
-        (ROOT / "src" / "crossprop" / "data" / "catalog.yaml").read_text(encoding="utf-8")
-    )
+def test_megabytes_that_a_study_fetches(study):
+    catalogue = yaml.safe_load((ROOT / "src/crossprop/data/catalog.yaml").read_text(encoding="utf-8"))
     composed = yaml.safe_load((ROOT / "conf" / "study" / f"{study}.yaml").read_text())
     sizes = {}
     for name in (*composed["targets"], *composed["sources"]):
@@ -180,46 +152,34 @@ def test_megabytes_that_a_study_fetches_are_those_of_the_catalogue(study):
         more = [file for part in edition.get("supplements", []) for file in part["files"]]
         sizes |= {file["path"]: file["size"] for file in (*entry["files"], *edition.get("files", []), *more)}
     told = f"{sum(sizes.values()) / 1e6:.0f} MB"
-    (row,) = re.findall(
-        rf"^\| `{study}` .*$", (ROOT / "docs/how-to/study.md").read_text(), flags=re.MULTILINE
+    ((*_, cells),) = [[" ".join(line)] for line in lines_of("docs/how-to/study.md", rf"\| `{study}` ")]
+    assert f"({told})" in cells
+    command = re.findall(
+        rf"dvc exp run -S study={study}\b[^`]*?fetches (\d+ MB)", (ROOT / "README.md").read_text()
     )
-    assert f"({told})" in row
-    (command,) = re.findall(
-        rf"^dvc exp run -S study={study}\b.*fetches (\d+ MB)",
-        (ROOT / "README.md").read_text(),
-        flags=re.MULTILINE,
-    )
-    assert command == told
+    assert command == [told]
 
 
-def _committed(path: str) -> str:
-    shown = subprocess.run(
-        ["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return shown.stdout
-
-
-def test_numbers_of_the_readme_are_those_of_the_committed_report():
-    """Or of the report that lies here, about to be committed; a run on another machine may differ in last digits."""
+def test_numbers_of_the_readme_are_those_of_the_report():
+    """Committed, or about to be committed; a run on another machine may differ in last digits."""
     tool = load_script("tools/readme_table.py")
-    marked = list(tool.MARKED.finditer((ROOT / "README.md").read_text()))
-    assert len(marked) == 1
-    assert marked[0]["source"] == tool.TABLE
-    here = ROOT / tool.TABLE
-    reports = [_committed(tool.TABLE), here.read_text() if here.is_file() else ""]
-    assert marked[0]["table"] in [tool.render(report) for report in reports if report]
+    (marked,) = tool.MARKED.finditer((ROOT / "README.md").read_text())
+    assert marked["source"] == tool.TABLE
+    show = ["git", "show", f"HEAD:{tool.TABLE}"]
+    committed = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    here = (ROOT / tool.TABLE).read_text() if (ROOT / tool.TABLE).is_file() else ""
+    assert marked["table"] in [tool.render(report) for report in (committed, here) if report]
 
 
 def test_table_of_numbers_follows_its_report():
-    table = load_script("tools/readme_table.py").render(
+    text = load_script("tools/readme_table.py").render(
         "target,unit,base_mae,best_sc,best_sc_test_mae,best_tl,best_tl_test_mae\n"
         'gap,eV,1.5,ml(PA),0.44251,"freezing(oqmd, hidden_16)",148.421\n'
     )
-    assert "| `gap` | eV | 1.50 | `ml(PA)` | 0.443 | `freezing(oqmd, hidden_16)` | 148 |" in table
+    assert "| `gap` | eV | 1.50 | `ml(PA)` | 0.443 | `freezing(oqmd, hidden_16)` | 148 |" in text
 
 
 def test_tiers_in_the_protocol_are_those_of_the_configuration(compose):
-    """The table of docs/protocol.md, number for number."""
     tiers = (ROOT / "docs" / "protocol.md").read_text().split("## Tiers")[1].split("\n## ")[0]
     rows = {
         name.strip(): (quick.strip(), full.strip())
@@ -227,16 +187,65 @@ def test_tiers_in_the_protocol_are_those_of_the_configuration(compose):
     }
     for place, tier in enumerate(("quick", "full")):
         composed = compose("study=jarvis", f"tier={tier}")
-        study = composed["study"]
-        assert rows[""][place] == f"`{tier}`"
-        assert rows["sources with an ElemNet"][place] == str(len(study["elemnet_sources"]))
-        assert rows["sources of the joint network"][place] == str(len(study["joint"]["all_sources"]))
-        budget = study["budget"]
-        trials = rows["trials a side: regressors, networks"][place]
-        assert trials == f"{budget['ml_trials']}, {budget['dl_trials']}"
-        folds = [study["folds"], *study["folds_by_target"].values()]
-        stated = [int(number) for number in re.findall(r"\d+", rows["folds"][place])]
-        assert (min(stated), max(stated)) == (min(folds), max(folds))
-        assert rows["extraction layers to choose from"][place] == str(len(composed["search"]["layers"]))
-        ending = "end early" if study["fidelity"] else "computed in full"
-        assert rows["hopeless cells"][place] == ending
+        study, stated = composed["study"], {name: values[place] for name, values in rows.items()}
+        budget, folds = study["budget"], [study["folds"], *study["folds_by_target"].values()]
+        assert stated[""] == f"`{tier}`"
+        assert stated["sources with an ElemNet"] == str(len(study["elemnet_sources"]))
+        assert stated["sources of the joint network"] == str(len(study["joint"]["all_sources"]))
+        assert (
+            stated["trials a side: regressors, networks"] == f"{budget['ml_trials']}, {budget['dl_trials']}"
+        )
+        numbers = [int(number) for number in re.findall(r"\d+", stated["folds"])]
+        assert (min(numbers), max(numbers)) == (min(folds), max(folds))
+        assert stated["extraction layers to choose from"] == str(len(composed["search"]["layers"]))
+
+
+# docs/intervals.md
+
+
+def test_measured_coverage():
+    rows = table("jarvis/tables/coverage.csv")
+    total = rows["n_test"].sum()
+    held, outside = (
+        100 * (rows[name] * rows["n_test"]).sum() / total for name in ("measured", "outside_domain")
+    )
+    large = 100 * rows.loc[rows["n_test"] >= 500, "measured"]
+    stated = [
+        f"`jarvis`: {held:.1f} % of {total:,} values", f"{outside:.1f} % of the rows are flagged",
+        f"on the {len(large)} targets with 500 rows or more between {large.min():.1f} and {large.max():.1f} %",
+    ]  # fmt: skip
+    assert not [text for text in stated if text not in page(INTERVALS)]
+
+
+def _held_out() -> pd.DataFrame:
+    """Runs of the benchmark of held-out chemistries, with the row of the page's table that tells of them."""
+    runs = table("held_out_chemistry/study_chemistries.csv")
+    kinds = runs["of_unseen_elements"].eq(1).map({True: "elements never seen", False: "known elements"})
+    return runs.assign(kind=kinds.mask(runs["chemistry"].str.startswith("greatest"), "the greatest"))
+
+
+@pytest.mark.parametrize("kind", ["known elements", "elements never seen", "the greatest"])
+def test_held_out_chemistries(kind):
+    runs = _held_out()
+    mean = runs[runs["kind"] == kind].mean(numeric_only=True)
+    shares = [100 * mean[name] for name in ("coverage", "coverage_before", "flagged", "flagged_before")]
+    flagged = [f"{share:.1f} %" if share < 9.5 else f"{share:.0f} %" for share in shares[2:]]
+    expected = [
+        str((runs["kind"] == kind).sum()),
+        f"{mean['mae_ratio']:.1f}",
+        *(f"{s:.1f} %" for s in shares[:2]),
+    ]
+    (line,) = lines_of(INTERVALS, rf"\| {kind}")
+    assert line[1:] == [*expected, *flagged]
+
+
+def test_random_rows_beside_the_held_out_chemistries():
+    runs = _held_out()
+    mean = 100 * runs.mean(numeric_only=True)
+    (line,) = lines_of(INTERVALS, r"\| at random")
+    assert line[1] == str(len(runs))
+    names = ("coverage_random", "coverage_random_before", "flagged_random")
+    assert line[3:6] == [f"{mean[name]:.1f} %" for name in names]
+    hard = runs[(runs["kind"] == "known elements") & (runs["mae_ratio"] > 1.5)].mean(numeric_only=True)
+    now, before = (f"{100 * hard[name]:.0f} %" for name in ("flagged", "flagged_before"))
+    assert f"flags {now} of the rows on average ({before} with the radius of 99 %)" in page(INTERVALS)

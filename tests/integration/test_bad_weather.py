@@ -126,7 +126,7 @@ def test_regressor_that_explodes_is_reported_with_its_reason(tmp_path, tiny_valu
 def test_network_that_diverges_is_reported_with_its_reason_and_the_report_says_so(
     tmp_path, tiny_values, write_target
 ):
-    from crossprop.report.part import status
+    from crossprop.report.tables import status
 
     steep = {"choices": [1e20]}
     tiny_values["study"] |= {**NO_NETWORKS, "methods": ["base", "ml", "dl"]}

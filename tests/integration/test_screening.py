@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from registries import save_ridge
 from saved_shares import save_share
-from small_registry import save_ridge
 from waiting import PATIENCE, until
 
 from crossprop import cli

@@ -140,28 +140,6 @@ def test_an_alias_moved_under_load_drops_no_request_and_mixes_no_versions(serve,
     assert seen == {"1", "2"}
 
 
-def test_a_damaged_champion_is_reported_everywhere_while_the_former_one_answers(serve, source):
-    url = serve()
-    source.add("deltae", "2", damaged=True)
-    until(lambda: shown(url, "deltae")["status"] == "degraded")
-    assert "version 1 goes on answering" in shown(url, "deltae")["status_note"]
-    model = next(m for m in get(url, "v1/models").json()["models"] if m["property"] == "deltae")
-    assert (model["champion"]["version"], model["served"], model["status"]) == ("2", "1", "degraded")
-    text = get(url, "metrics").text
-    assert 'crossprop_model_load_failures_total{model="jarvis.deltae"}' in text
-    assert 'crossprop_property_status{property="deltae",status="degraded"} 1.0' in text
-    assert predict(url, ["NaCl"], ["deltae"]).json()["models"]["deltae"]["version"] == "1"
-
-
-def test_ten_thousand_formulas_are_answered_in_one_call(serve):
-    formulas = [f"Fe{i % 100 + 1}O{i // 100 + 1}" for i in range(10_000)]
-    answer = predict(serve(), formulas, ["deltae", "bulkmoduluskv"])
-    assert answer.status_code == 200
-    results = answer.json()["results"]
-    assert [r["formula"] for r in results] == formulas
-    assert all(set(r["predictions"]) == {"deltae", "bulkmoduluskv"} for r in results)
-
-
 def test_a_small_request_does_not_wait_for_large_ones(serve):
     gate = threading.Event()
     url = serve(held_back("deltae", gate), chunk=100)
@@ -258,7 +236,7 @@ def test_idle_connections_of_one_client_lock_out_nobody(serve):
         assert received(idle[0]) == b"", "the oldest was closed"
 
 
-def test_a_client_whose_connections_are_all_in_use_is_refused_in_the_documented_form(serve):
+def test_a_client_whose_connections_are_all_in_use_is_refused_except_for_probes(serve):
     gate = threading.Event()
     url = serve(held_back("deltae", gate), client_connections=3)
     try:
@@ -266,34 +244,19 @@ def test_a_client_whose_connections_are_all_in_use_is_refused_in_the_documented_
             for _ in range(3):
                 stack.enter_context(connect(url, request_bytes(["NaCl"], ["deltae"])))
 
-            def refused() -> bytes:
-                with connect(
-                    url, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-                ) as client:
+            def ask(path: bytes) -> bytes:
+                with connect(url, b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path) as client:
+                    client.settimeout(5)  # less than an idle connection is kept
                     return received(client)
 
-            until(lambda: refused().startswith(b"HTTP/1.1 503"))
-            head, _, body = refused().partition(b"\r\n\r\n")
+            until(lambda: ask(b"/v1/models").startswith(b"HTTP/1.1 503"))
+            head, _, body = ask(b"/v1/models").partition(b"\r\n\r\n")
+            probes = [ask(path) for path in (b"/healthz", b"/readyz")]
     finally:
         gate.set()
     assert b"Retry-After: 5" in head
     assert json.loads(body)["error"]["type"] == "ConnectionsError"
-
-
-def test_more_callers_than_may_wait_are_told_to_come_back(serve):
-    gate = threading.Event()
-    url = serve(held_back("deltae", gate), waiting=2)
-    with ThreadPoolExecutor(8) as crowd:
-        answers = [crowd.submit(predict, url, ["NaCl"], ["deltae"]) for _ in range(8)]
-        try:
-            until(lambda: sum(one.done() for one in answers) == 6)
-        finally:
-            gate.set()
-    found = [one.result() for one in answers]
-    assert sorted(a.status_code for a in found) == [200] * 2 + [429] * 6
-    refused = next(a for a in found if a.status_code == 429)
-    assert refused.headers["Retry-After"] == "1"
-    assert refused.json()["error"]["type"] == "BusyError"
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in probes)
 
 
 def test_a_body_of_ten_megabytes_is_refused_without_being_read(serve):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from small_registry import SmallRegistry, save_ridge
+from registries import SmallRegistry, save_ridge
 from starlette.testclient import TestClient
 from waiting import PATIENCE, until
 
@@ -111,7 +111,9 @@ def test_a_registry_that_is_deleted_in_mid_flight_and_comes_back(registry, clien
     until(lambda: client.get("/readyz").json().get("note"))
     assert client.get("/readyz").status_code == 200
     ask(client)
-    assert client.get("/v1/models").json()["registry"]["up"] is False
+    listed = client.get("/v1/models").json()
+    assert listed["registry"]["up"] is False
+    assert [model["model"] for model in listed["models"]] == ["demo.hardness"]
     assert not registry.path.exists(), "looking for a registry does not make an empty one"
     shutil.move(kept, registry.path)
     until(lambda: client.get("/readyz").json()["note"] == "")
@@ -176,18 +178,8 @@ def test_folders_are_served_without_any_registry(tmp_path):
 
 def test_the_command_serves_and_ends_on_sigterm(registry):
     registry.move("champion", registry.add())
-    command = [
-        sys.executable,
-        "-m",
-        "crossprop.cli",
-        "serve",
-        "--port",
-        "0",
-        "--uri",
-        registry.uri,
-        "--cache",
-        "cache",
-    ]
+    options = ["--port", "0", "--uri", registry.uri, "--cache", "cache"]
+    command = [sys.executable, "-m", "crossprop.cli", "serve", *options]
     log = registry.root / "log.txt"  # a pipe that nobody reads would be full after a few hundred requests
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -222,29 +214,18 @@ def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
         port = free.getsockname()[1]
     model = ["-m", "models:/demo.hardness@champion", "--env-manager", "local"]
     command = ["mlflow", "models", "serve", *model, "--port", str(port)]
-    environment = {
-        "MLFLOW_TRACKING_URI": registry.uri,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": registry.uri, "PATH": path}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
         until(lambda: _status(f"http://127.0.0.1:{port}/ping") == 200, 300)
         body = {"dataframe_split": {"columns": ["formula"], "data": [[f] for f in formulas]}}
-        until(
-            lambda: requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=90).ok,
-            300,
-        )
-        theirs = requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=90).json()[
-            "predictions"
-        ]
+        ask_mlflow = partial(requests.post, f"http://127.0.0.1:{port}/invocations", json=body, timeout=90)
+        until(lambda: ask_mlflow().ok, 300)
+        theirs = ask_mlflow().json()["predictions"]
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)

@@ -1,4 +1,4 @@
-"""Own data through the stages: added, prepared beside a source, changed and noticed, to the registry."""
+"""User data through the stages: added, prepared beside a source, changed and noticed, to the registry."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -19,19 +20,17 @@ from crossprop.estimator.study_file import plan_study
 from crossprop.paths import RAW
 
 ROOT = Path(__file__).resolve().parents[2]
-NEW = NewProperty("hardness", "GPa", "Hardness, of ours")
+NEW = NewProperty("hardness", "GPa", "Hardness of alloys")
 METALS = ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zr", "Nb", "Mo", "W")
 
 
 def write_alloys(path: Path, slope: float = 1.0) -> Path:
     """Some 130 alloys whose value is a smooth function of the composition; two rows are bad."""
-    rows = []
-    for i, a in enumerate(METALS):
-        for j, b in enumerate(METALS[i + 1 :], start=i + 1):
-            for n in (1, 2):
-                rows.append(
-                    f"{a}{n}{b};{(slope * (n * i + j) / (n + 1) + 0.1 * (i * j % 7)):.3f}".replace(".", ",")
-                )
+    rows = [
+        f"{a}{n}{b};{slope * (n * i + j) / (n + 1) + 0.1 * (i * j % 7):.3f}".replace(".", ",")
+        for (i, a), (j, b) in combinations(enumerate(METALS), 2)
+        for n in (1, 2)
+    ]
     rows[5] += " GPa"
     path.write_text("Legierung;hardness\n" + "\n".join([*rows, "Foo;1"]) + "\n")
     return path
@@ -81,27 +80,15 @@ def test_own_data_are_fetched_and_prepared_beside_a_source(tmp_path, monkeypatch
 @pytest.mark.timeout(1800)
 def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path, monkeypatch):
     root = tmp_path / "project"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.split("\0"):
-        if (
-            name
-            and (ROOT / name).is_file()
-            and not name.startswith(("reports/", "dvc.lock", "tests/", "docs/", "own/"))
-        ):
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    left_out = ("reports/", "dvc.lock", "tests/", "docs/", "own/")
+    for name in listed:
+        if (ROOT / name).is_file() and not name.startswith(left_out):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)
-    environment = {
-        **{
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith(("MLFLOW_", "KERAS", "OMP_", "CROSSPROP_CAT"))
-        },
+    private = ("MLFLOW_", "KERAS", "OMP_", "CROSSPROP_CAT")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(private)} | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(root / "src"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -144,5 +131,5 @@ def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path,
         assert f"Running stage '{stage}'" in output, stage
     assert (
         "Stage 'pretrain@seebeck_p' didn't change" in output
-    )  # the alloys are the same, so the source's rows are
+    )  # same alloys, so the source has the same rows
     assert (root / "data" / "registered" / "alloys.json").read_text() != registered

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from crossprop.data.user_rows import OwnTable
 
 app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)
+_QUIET_SHARE = 0.05
+"""Share of the rows that may be dropped without asking."""
 
 
 @app.command("add")
@@ -75,29 +77,29 @@ def add(
             if not check:
                 raise
             typer.echo(f"note: {error}", err=True)
-    table = read_own_file(file, target=target, unit=unit or former.get("unit"), **reading_of(context))
+    stated = former.get("unit") if unit is None else unit
+    table = read_own_file(file, target=target, unit=stated or None, **reading_of(context))
     refuse_too_few(file, table)
     held_out = held_out_rows(file, table)
-    stated = former.get("unit") if unit is None else unit
     unit = _unit(stated, table.unit or unit_in(table.value_column) or unit_in(target), ask=not check)
     typer.echo(f"{file} as {key}\n{summarise(table, unit, held_out)}")
     _refuse_bad_rows(file, table, strict, yes or check)
     if check or catalog is None:
         typer.echo("Nothing was added (--check).")
         return
-    new = NewProperty(
-        key,
-        unit,
-        description or former.get("description") or f"{target.strip()}, own data",
-        citation or former.get("citation", "own data"),
-        licence or former.get("licence", "not stated"),
+    given = {"description": description, "citation": citation, "licence": licence, "unit": unit}
+    texts = (
+        {"description": f"{target.strip()}, own data"}
+        | former
+        | {n: text for n, text in given.items() if text}
     )
+    new = NewProperty(key, **texts)
     try:
         kept = add_data(file, table, held_out, new, catalog=catalog, replace=replace)
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing was added", err=True)
         raise
-    typer.echo(f"\nAdded {key} to {catalog}; its rows lie in {catalog.parent / key}.")
+    typer.echo(f"\nAdded {key} to {catalog}; its rows are in {catalog.parent / key}.")
     typer.echo(f"Keep it in git:  git add {' '.join(map(str, kept))}")
     runs = [f"dvc exp run -S study={study.stem}" for study in studies_naming(key)]
     for command in runs or [f"crossprop study new {key} --target {key}"]:
@@ -159,20 +161,18 @@ def _unit(given: str | None, guess: str | None, ask: bool) -> str:
 
 def _refuse_bad_rows(file: Path, table: OwnTable, strict: bool, yes: bool) -> None:
     """Stop where rows would be dropped without the user's consent."""
-    from crossprop.estimator.add import QUIET_SHARE
-
     n_bad = len(table.problems)
     if n_bad and strict:
         raise OwnFileError(
             f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Correct them."
         )
     share = n_bad / table.n_read
-    if share <= QUIET_SHARE or yes:
+    if share <= _QUIET_SHARE or yes:
         return
     question = f"{n_bad} of {table.n_read} rows ({100 * share:.0f} %) would be dropped"
     if not sys.stdin.isatty():
         raise OwnFileError(f"{question}. Correct them, or agree with --yes.")
-    if not typer.confirm(f"{question}. Go on?"):
+    if not typer.confirm(f"{question}. Continue?"):
         raise OwnFileError("Nothing was added. Correct the rows that are listed above.")
 
 
@@ -181,7 +181,7 @@ def list_data(
     role: Annotated[str | None, Option(help="Only targets or only sources.")] = None,
     own: Annotated[bool, Option("--own", help="Only your own.")] = False,
 ) -> None:
-    """List the properties: rows, unit, role, whether the files are at hand."""
+    """List the properties: rows, unit, role, whether the files are here."""
     from rich.console import Console
 
     from crossprop.data.catalog import load_catalog

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,21 +60,6 @@ app = typer.Typer()
 DEFAULT_MINUTES = 10.0
 
 
-class Budget(StrEnum):
-    """How much is spent, where no minutes are given."""
-
-    QUICK = "quick"
-    FULL = "full"
-
-
-class Form(StrEnum):
-    """How predictions are written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-
-
 @app.command()
 def fit(
     context: typer.Context,
@@ -104,7 +88,7 @@ def fit(
         float | None, Option(help=f"Minutes to aim at; {DEFAULT_MINUTES:g} unless a budget is named.")
     ] = None,
     budget: Annotated[
-        Budget | None, Option(help="'quick' is ten minutes, 'full' every method in full.")
+        Literal["quick", "full"] | None, Option(help="'quick' is ten minutes, 'full' every method in full.")
     ] = None,
     methods: Annotated[
         str | None, Option(help="Comma-separated methods instead of those that fit into the time.")
@@ -120,7 +104,7 @@ def fit(
 ) -> None:
     """Learn a property from one file: tune, cross-validate and blend every method, keep the best with its evidence.
 
-    Stopped half-way, the same command goes on where it was.
+    After an interruption the same command continues the fit.
     """
     from crossprop.estimator.fit import fit_file
     from crossprop.estimator.learn import Settings
@@ -133,7 +117,7 @@ def fit(
         target=target,
         unit=unit,
         sources=sources,
-        minutes=None if budget is Budget.FULL else DEFAULT_MINUTES if minutes is None else minutes,
+        minutes=None if budget == "full" else DEFAULT_MINUTES if minutes is None else minutes,
         methods=listed(methods) or None,
         folds=folds,
         holdout=holdout,
@@ -173,40 +157,35 @@ def predict(
     sheet: Sheet = None,
     output: Annotated[Path | None, Option(help="File to write: .csv, .parquet or .json.")] = None,
     form: Annotated[
-        Form | None, Option("--format", help="What to print; a table unless it goes into a pipe.")
+        Literal["table", "csv", "json"] | None,
+        Option("--format", help="What to print; a table unless it goes into a pipe."),
     ] = None,
     version: Annotated[str | None, Option(help="Version of a registered model.")] = None,
     alias: Annotated[str | None, Option(help="Alias of a registered model; 'champion' unless given.")] = None,
 ) -> None:
-    """Predict a property of formulas, with intervals and a word on whether the model may know.
+    """Predict a property of formulas, with intervals and a note where the model is out of its domain.
 
-    Rows that hold no formula are named with their line, all others are predicted; the exit status is then 3.
+    Rows that hold no formula are listed with their line, all others are predicted; the exit status is then 3.
     """
-    from crossprop.data.formula_list import read_formula_list
     from crossprop.estimator import predict as work
+    from crossprop.inference.predictor import ServedModel
 
     if bool(formulas) == (input_file is not None):
         raise ConfigError("Give formulas, or --input with a file, or '-' to read a pipe: one of them.")
     if version is not None and alias is not None:
         raise ConfigError("Give either --version or --alias, not both.")
-    if output is not None:
-        work.check_ending(output)
-    reading: dict[str, Any] = {"sheet": sheet, "element_columns": element_columns, "amounts": amounts}
-    if "-" in (str(input_file), *(formulas or [])[:1]):
-        asked = work.read_pipe(sys.stdin, formula_column, **reading)
-    elif input_file is not None:
-        asked = read_formula_list(input_file, formula_column, **reading)
-    else:
-        asked = work.asked_formulas(formulas or [], amounts)
-    served = work.load(work.model_folder(model, version=version, alias=alias))
+    if output is not None and output.suffix not in (".csv", ".parquet", ".json"):
+        raise ConfigError(f"{output} has the ending {output.suffix!r}. Choose .csv, .parquet or .json.")
+    asked = work.read_input(
+        formulas or [], input_file, formula_column, amounts, sheet=sheet, element_columns=element_columns
+    )
+    served = ServedModel.load(work.model_folder(model, version=version, alias=alias))
     predicted = work.predict(served, asked)
     if output is not None:
         work.write_predictions(predicted, output)
         typer.echo(f"{len(predicted):,} rows in {output}", err=True)
     if output is None or form is not None:
-        work.print_predictions(
-            predicted, served.info, form or (Form.TABLE if sys.stdout.isatty() else Form.CSV)
-        )
+        work.print_predictions(predicted, served.info, form or ("table" if sys.stdout.isatty() else "csv"))
     bad = [text for text in predicted["error"] if text]
     for text in bad[:20]:
         typer.echo(text, err=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from crossprop.errors import PromotionError
 
@@ -17,22 +18,20 @@ app = typer.Typer()
 _SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 """A person waits: a server that hangs is named within half a minute, not eight."""
 
-_Target = Annotated[
-    str | None, typer.Argument(help="Target, or <study>.<target> where several studies have it.")
-]
-_Study = Annotated[str | None, typer.Option(help="Only this study.")]
+_Target = Annotated[str | None, Argument(help="Target, or <study>.<target> where several studies have it.")]
+_Study = Annotated[str | None, Option(help="Only this study.")]
 _Uri = Annotated[
-    str | None, typer.Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default.")
+    str | None, Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default.")
 ]
-_Reason = Annotated[str | None, typer.Option("--reason", "-m", help="Why; kept with the version.")]
-_By = Annotated[str | None, typer.Option(help="Who decides; user and machine by default.")]
+_Reason = Annotated[str | None, Option("--reason", "-m", help="Why; kept with the version.")]
+_By = Annotated[str | None, Option(help="Who decides; user and machine by default.")]
 
 
 @app.command()
 def models(
     target: _Target = None,
     study: _Study = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    json_: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False,
     uri: _Uri = None,
 ) -> None:
     """List the registered models: champion, challenger, errors on the hold-out, age; with a target, its history."""
@@ -62,18 +61,18 @@ def models(
 @app.command()
 def promote(
     target: _Target = None,
-    version: Annotated[str | None, typer.Option(help="Version; the challenger by default.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every target whose challenger passes.")] = False,
+    version: Annotated[str | None, Option(help="Version; the challenger by default.")] = None,
+    every: Annotated[bool, Option("--all", help="Every target whose challenger passes.")] = False,
     study: _Study = None,
     force: Annotated[
         str | None,
-        typer.Option(metavar="REASON", help="Promote in spite of failed gates; the reason is kept."),
+        Option(metavar="REASON", help="Promote in spite of failed gates; the reason is kept."),
     ] = None,
     reason: _Reason = None,
     by: _By = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge only; change nothing.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=16, help="Models loaded at the same time, with --all.")] = 2,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one model may take.")] = 300.0,
+    dry_run: Annotated[bool, Option("--dry-run", help="Judge only; change nothing.")] = False,
+    jobs: Annotated[int, Option(min=1, max=16, help="Models loaded at the same time, with --all.")] = 2,
+    timeout: Annotated[float, Option(min=1, help="Seconds that one model may take.")] = 300.0,
     uri: _Uri = None,
 ) -> None:
     """Make the challenger the champion if it passes every gate; ends with status 1 where one does not."""
@@ -114,7 +113,7 @@ def promote(
 
 @app.command()
 def rollback(
-    target: Annotated[str, typer.Argument(help="Target, or <study>.<target>.")],
+    target: Annotated[str, Argument(help="Target, or <study>.<target>.")],
     study: _Study = None,
     reason: _Reason = None,
     by: _By = None,
@@ -133,14 +132,12 @@ def rollback(
 
 @app.command()
 def relocate(
-    old: Annotated[Path | None, typer.Option("--from", help="Folder that the store names.")] = None,
-    new: Annotated[
-        Path | None, typer.Option("--to", help="Where the files lie; mlruns beside the store.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
+    old: Annotated[Path | None, Option("--from", help="Folder that the store names.")] = None,
+    new: Annotated[Path | None, Option("--to", help="Where the files are; mlruns beside the store.")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be written.")] = False,
     uri: _Uri = None,
 ) -> None:
-    """Make an embedded store that was moved or copied name the files where they lie now."""
+    """Correct the file paths in an embedded store that was moved or copied."""
     from crossprop.tracking.store import relocate as relocate_store
 
     typer.echo("\n".join(relocate_store(uri, old, new, dry_run)))

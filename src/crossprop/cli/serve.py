@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from crossprop.errors import ConfigError
 
@@ -24,54 +25,46 @@ _UNITS = {"": 2**30, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 @app.command()
 def serve(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)
-    ] = 8000,
+    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8000,
     uri: Annotated[
         str | None,
-        typer.Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default."),
+        Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default."),
     ] = None,
-    alias: Annotated[str, typer.Option(help="Alias whose versions are served.")] = "champion",
-    study: Annotated[str | None, typer.Option(help="Only this study's models.")] = None,
+    alias: Annotated[str, Option(help="Alias whose versions are served.")] = "champion",
+    study: Annotated[str | None, Option(help="Only this study's models.")] = None,
     properties: Annotated[
-        str | None, typer.Option(help="Only these targets or models, separated by commas.")
+        str | None, Option(help="Only these targets or models, separated by commas.")
     ] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(help="Serve this saved model's folder, without a registry; repeatable."),
+        Option(help="Serve this saved model's folder, without a registry; repeatable."),
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(help="Memory for all loaded models, such as 4G; half of the memory by default."),
+        Option(help="Memory for all loaded models, such as 4G; half of the memory by default."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Threads that compute predictions; as many as there are cores.", min=1)
+        int | None, Option(help="Threads that compute predictions; as many as there are cores.", min=1)
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for fetched models; .crossprop by default.")
-    ] = None,
+    cache: Annotated[Path | None, Option(help="Folder for fetched models; .crossprop by default.")] = None,
     api_keys: Annotated[
-        Path | None, typer.Option(help="File of API keys; the variable CROSSPROP_API_KEYS by default.")
+        Path | None, Option(help="File of API keys; the variable CROSSPROP_API_KEYS by default.")
     ] = None,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="Host name that requests may name beside localhost and --host, such as predict.example.org or "
             "*.example.org; '*' for any; repeatable."
         ),
     ] = None,
     cors: Annotated[
         list[str] | None,
-        typer.Option(help="Origin whose pages may call the service, such as https://a.org; repeatable."),
+        Option(help="Origin whose pages may call the service, such as https://a.org; repeatable."),
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Address or network of a proxy that says who is asking (X-Forwarded-For); repeatable."
-        ),
+        Option(help="Address or network of a proxy that says who is asking (X-Forwarded-For); repeatable."),
     ] = None,
 ) -> None:
     """Serve the champions over HTTP, with a page; follows the registry and stops cleanly on SIGTERM."""
@@ -105,10 +98,8 @@ def serve(
 
 @app.command("api-key")
 def api_key(
-    owner: Annotated[str, typer.Argument(help="Whose key it is; stands in the access log.")],
-    scope: Annotated[
-        str, typer.Option(help="read, or admin (may ask the service to poll the registry).")
-    ] = "read",
+    owner: Annotated[str, Argument(help="Owner of the key, named in the access log.")],
+    scope: Annotated[str, Option(help="read, or admin (may ask the service to poll the registry).")] = "read",
 ) -> None:
     """Make an API key: the key for its owner, and the line for the file of keys, which holds a digest only."""
     from crossprop.service.auth import Scope, new_key

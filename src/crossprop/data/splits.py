@@ -130,15 +130,18 @@ def holdout_size(rows: int) -> int:
     return max(round(HOLDOUT_SHARE * rows), min(HOLDOUT_ROWS, round(HOLDOUT_MOST * rows)), 1)
 
 
-def draw_holdout(compositions: np.ndarray, seed: int = DEFAULT_SEED) -> np.ndarray:
+def draw_holdout(
+    compositions: np.ndarray, seed: int = DEFAULT_SEED, share: float | None = None
+) -> np.ndarray:
     """Which rows are held out, shape (n,), neither all nor none; all rows of a key stand on one side.
 
     Keys (of compositions or groups, two different ones at least) are taken in the order of a hash of their name and
     the seed, so that neither the order of the rows matters nor, for most of the keys, which others there are. One
-    whose rows would make the hold-out half as large again is passed over.
+    whose rows would make the hold-out half as large again is passed over. ``share`` is that of the rows; without one
+    :func:`holdout_size` decides.
     """
     sizes = pd.Series(compositions).value_counts()
-    wanted = holdout_size(len(compositions))
+    wanted = holdout_size(len(compositions)) if share is None else share * len(compositions)
     ranked = sorted(sizes.index, key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
     held: list[str] = []
     total = 0

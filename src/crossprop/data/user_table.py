@@ -28,6 +28,7 @@ DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"
 
 _LONGEST_RECORD: Final = 50
 _SAMPLE: Final = 300
+_SAMPLE_CHARACTERS: Final = 2**20
 _TITLE_LINES: Final = 30
 _NUMBER_LIKE: Final = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _ERROR_CELLS: Final = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
@@ -262,7 +263,7 @@ def split_records(path: Path, text: str, delimiter: str, most: int | None = None
             fields = line.split(delimiter)
         else:
             reader = csv.reader(
-                (f"{rest}\n" for rest in itertools.islice(lines, at, at + _LONGEST_RECORD)),
+                (f"{rest}\n" for rest in lines[at : at + _LONGEST_RECORD]),
                 delimiter=delimiter, skipinitialspace=True, strict=True,
             )  # fmt: skip
             try:
@@ -286,6 +287,8 @@ def guess_delimiter(path: Path, text: str, names: set[str]) -> str:
         OwnFileError: No separator gives two columns, or a quote is not closed.
     """
     scores, problem = {}, None
+    if len(text) > _SAMPLE_CHARACTERS:
+        text = text[: text.rfind("\n", 0, _SAMPLE_CHARACTERS)]
     for sign in DELIMITERS:
         try:
             sample = [r for r in split_records(path, text, sign, _SAMPLE) if not r.is_remark]

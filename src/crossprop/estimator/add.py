@@ -1,4 +1,4 @@
-"""Adding a user's file to the project, and removing it: a folder with the data, and an entry of the catalogue."""
+"""Adding a user's file to the project, and removing it: a folder with the data and an entry of the catalogue."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +23,7 @@ from crossprop.methods import DEFAULT_SEED
 from crossprop.paths import OWN_CATALOG, WORK
 
 MIN_COMPOSITIONS: Final = 15
-"""Different compositions below which a file is refused: rows of one composition stand on one side of every split."""
-
-QUIET_SHARE: Final = 0.05
-"""Share of the rows that may be dropped without asking."""
+"""Different compositions below which a file is refused: all rows of a composition are on one side of a split."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +38,7 @@ class NewProperty:
 
 
 def refuse_too_few(path: Path, table: OwnTable) -> None:
-    """Refuse a file that is too small to learn from and measure on, or whose values are all the same.
-
-    Raises:
-        OwnFileError: As said.
-    """
+    """Refuse a file that is too small to learn from and measure on, or whose values are all the same (OwnFileError)."""
     rows, together = len(table.rows), len(set(table.together))
     if rows < MIN_ROWS or together < MIN_COMPOSITIONS:
         grouped = "group" in table.rows
@@ -66,11 +57,7 @@ def refuse_too_few(path: Path, table: OwnTable) -> None:
 
 
 def held_out_rows(path: Path, table: OwnTable, seed: int = DEFAULT_SEED) -> np.ndarray:
-    """Which rows are held out: as the split column says, or drawn by composition or group.
-
-    Raises:
-        OwnFileError: The split column leaves nothing to learn from, or nothing to measure on.
-    """
+    """Which rows are held out: as the split column says, or drawn by composition or group."""
     if "split" not in table.rows:
         return draw_holdout(table.together, seed)
     held = (table.rows["split"] == "test").to_numpy()
@@ -91,68 +78,75 @@ def add_data(
     *,
     catalog: Path = OWN_CATALOG,
     replace: bool = False,
-    root: Path = Path(),
 ) -> list[Path]:
-    """Put a file's rows into the project and its property into the user's catalogue.
+    """Put a file's rows into the project and its property into the user's catalogue, completely or not at all.
 
-    Beside the catalogue, the folder of the property's name holds ``train.csv`` and ``test.csv``, ``dropped.csv`` and
-    the file as it was given; where the project uses DVC, DVC keeps the folder. Either all of it is there in the end
-    or nothing has changed.
+    Beside the catalogue, the folder of the property's name holds ``train.csv``, ``test.csv``, ``dropped.csv`` and the
+    file as it was given; where the working folder is a DVC project, DVC tracks the folder.
 
     Returns:
-        What git should keep, relative to ``root`` where possible.
+        What git should track.
 
     Raises:
         OwnFileError: The name is taken, or DVC refuses.
     """
     folder = catalog.parent / new.key
-    with _lock(root):
+    draft, former = folder.with_name(f".{new.key}.draft"), folder.with_name(f".{new.key}.former")
+    pointer, ignored = _pointer(folder), folder.with_name(".gitignore")
+    with _lock():
         check_new_key(new.key, catalog, replace)
-        draft = folder.with_name(f".{folder.name}.draft")
+        is_new = not folder.exists()
+        written_by_dvc = {p: p.read_bytes() if p.is_file() else None for p in (pointer, ignored)}
+        shutil.rmtree(former, ignore_errors=True)
         try:
             blobs = _write_files(draft, path, table, held_out)
+            if not is_new:
+                folder.rename(former)
+            draft.rename(folder)
+            tracked = Path(".dvc").is_dir() and folder.resolve().is_relative_to(Path.cwd())
+            if tracked:
+                _dvc("add", folder)
+            entry = _entry(path, table, held_out, new, blobs)
+            write_entry(new.key, {"folder": new.key, "licence": new.licence}, entry, catalog)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
+            if is_new or former.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            if former.exists():
+                former.rename(folder)
+            for file, content in written_by_dvc.items():
+                if content is None:
+                    file.unlink(missing_ok=True)
+                else:
+                    file.write_bytes(content)
             raise
-        entry = _entry(path, table, held_out, new, blobs)
-        with _put_in_place(draft, folder):
-            pointer = [track(folder, root)] if is_tracked_place(folder, root) else []
-            write_entry(new.key, {"folder": new.key, "licence": new.licence}, entry, catalog)
-    ignored = folder.parent / ".gitignore"
-    return [catalog, *pointer, *([ignored] if ignored.is_file() else [])]
+        shutil.rmtree(former, ignore_errors=True)
+    return [catalog, *([pointer] if tracked else []), *([ignored] if ignored.is_file() else [])]
 
 
-def remove_data(key: str, *, catalog: Path = OWN_CATALOG, root: Path = Path()) -> None:
-    """Remove a user's property: its entry, its folder, and what DVC keeps of it.
+def remove_data(key: str, *, catalog: Path = OWN_CATALOG) -> None:
+    """Remove a user's property: its entry, its folder, and its DVC file.
 
     Raises:
         DataError: There is no such property, or DVC refuses.
     """
     folder = catalog.parent / key
-    with _lock(root):
-        pointer = folder.with_name(f"{folder.name}.dvc")
-        if key in own_entries(catalog) and pointer.is_file():
-            _dvc(root, "remove", pointer)
+    with _lock():
+        if key in own_entries(catalog) and _pointer(folder).is_file():
+            _dvc("remove", _pointer(folder))
         remove_entry(key, catalog)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_tracked_place(folder: Path, root: Path = Path()) -> bool:
-    """Whether the folder lies in a project that uses DVC."""
-    return (root / ".dvc").is_dir() and folder.resolve().is_relative_to(root.resolve())
-
-
-def track(folder: Path, root: Path = Path()) -> Path:
-    """Have DVC keep a folder: its content goes to the cache, its hash to ``<folder>.dvc``, which is returned."""
-    _dvc(root, "add", folder)
+def _pointer(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.dvc")
 
 
-def _dvc(root: Path, command: str, path: Path) -> None:
+def _dvc(command: str, path: Path) -> None:
+    arguments = [command, "--quiet", path.resolve().relative_to(Path.cwd()).as_posix()]
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DVC_STUDIO_OFFLINE": "1"}
-    arguments = [command, "--quiet", path.resolve().relative_to(root.resolve()).as_posix()]
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "dvc", *arguments], env=environment, capture_output=True, text=True
     )
     if done.returncode:
         raise OwnFileError(
@@ -161,35 +155,10 @@ def _dvc(root: Path, command: str, path: Path) -> None:
         )
 
 
-def _lock(root: Path) -> FileLock:
-    place = root / WORK / "locks"
-    place.mkdir(parents=True, exist_ok=True)
-    return FileLock(place / "own.lock")
-
-
-@contextmanager
-def _put_in_place(draft: Path, folder: Path) -> Iterator[None]:
-    """Give a draft the folder's name; if what follows fails, the former folder and what DVC wrote are restored."""
-    former = folder.with_name(f".{folder.name}.former")
-    notes = [folder.with_name(f"{folder.name}.dvc"), folder.with_name(".gitignore")]
-    noted = {note: note.read_bytes() if note.is_file() else None for note in notes}
-    shutil.rmtree(former, ignore_errors=True)
-    if folder.exists():
-        folder.rename(former)
-    draft.rename(folder)
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        if former.exists():
-            former.rename(folder)
-        for note, content in noted.items():
-            if content is None:
-                note.unlink(missing_ok=True)
-            else:
-                note.write_bytes(content)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
+def _lock() -> FileLock:
+    folder = WORK / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / "own.lock")
 
 
 def _write_files(folder: Path, path: Path, table: OwnTable, held_out: np.ndarray) -> dict[str, str]:
@@ -198,13 +167,14 @@ def _write_files(folder: Path, path: Path, table: OwnTable, held_out: np.ndarray
     folder.mkdir(parents=True)
     columns = {"formula": "formula", "value": "value", "line": "line", "named_group": "group"}
     rows = table.rows[[name for name in columns if name in table.rows]].rename(columns=columns)
-    for name, part in (("train", rows[~held_out]), ("test", rows[held_out])):
+    dropped = [(p.line, p.kind, p.reason, p.text) for p in table.problems]
+    tables = {
+        "train": rows[~held_out],
+        "test": rows[held_out],
+        "dropped": pd.DataFrame(dropped, columns=["line", "kind", "reason", "text"]),
+    }
+    for name, part in tables.items():
         part.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-    dropped = pd.DataFrame(
-        [(p.line, p.kind, p.reason, p.text) for p in table.problems],
-        columns=["line", "kind", "reason", "text"],
-    )
-    dropped.to_csv(folder / "dropped.csv", index=False, lineterminator="\n")
     original = folder / f"original{path.suffix.lower()}"
     shutil.copyfile(path, original)
     original.chmod(0o644)
@@ -218,6 +188,7 @@ def _entry(
     grouped = "group" in table.rows
     how = "drawn by group" if grouped else "drawn by composition"
     how = "as its split column says" if "split" in table.rows else how
+    files = [{"split": split, "path": f"{split}.csv", "blob": blobs[split]} for split in ("train", "test")]
     return {
         "label": new.key,
         "unit": new.unit,
@@ -226,9 +197,7 @@ def _entry(
         "citation": new.citation,
         "origin": new.key,
         "columns": {"formula": "formula", "value": "value"} | ({"group": "group"} if grouped else {}),
-        "files": [
-            {"split": split, "path": f"{split}.csv", "blob": blobs[split]} for split in ("train", "test")
-        ],
+        "files": files,
         "rows": len(table.rows),
         "notes": [
             f"from {path.name} (blob {blobs['original']}): columns {table.formula_column!r} and "

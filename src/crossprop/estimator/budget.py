@@ -1,14 +1,13 @@
-"""How much is computed: the levels of effort, what each spends on a fit or a study, and how long that takes."""
+"""How much is computed: the levels of effort, their budgets for a fit or a study, and the estimated time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from crossprop.config import Params, Recipe, StudyConfig
-from crossprop.errors import ConfigError
 from crossprop.experiments.executor import usable_cores
 from crossprop.methods import PAPER_METHODS, Family, Method, Side
 
@@ -27,9 +26,8 @@ class Effort(StrEnum):
     FULL = "full"
 
 
-@dataclass(frozen=True)
-class FitBudget:
-    """What a fit of one target spends: trials of every cell, folds at most, networks that start from scratch."""
+class FitBudget(NamedTuple):
+    """Budget of a fit of one target: trials of every cell, most folds, networks that start from scratch."""
 
     trials: int
     network_trials: int
@@ -48,7 +46,7 @@ FITS: Final = {
 
 @dataclass(frozen=True)
 class StudyBudget:
-    """What a study spends on its sources, of which the first few get an ElemNet, and on each side of its targets."""
+    """Budget of a study: sources, the first ``elemnets`` of which get an ElemNet, and trials of each side."""
 
     sources: tuple[str, ...]
     elemnets: int
@@ -80,19 +78,8 @@ FOLDS_BY_ROWS: Final = ((1_200, 10), (5_000, 5), (24_000, 4))
 """Folds for up to so many rows to learn from, as in the quick tier of the JARVIS study; 3 beyond."""
 
 
-def study_effort(name: str) -> Effort:
-    """A level of effort of a study, by its name.
-
-    Raises:
-        ConfigError: There is none of this name.
-    """
-    if name not in STUDIES:
-        raise ConfigError(f"{name!r} is no tier. Choose one of {', '.join(STUDIES)}.")
-    return Effort(name)
-
-
 def folds_for(rows: int, effort: Effort, most: int = 10) -> int:
-    """Folds for so many rows to learn from; full effort takes ten whatever their number."""
+    """Folds for so many rows to learn from; full effort takes ten for any number."""
     usual = next((folds for limit, folds in FOLDS_BY_ROWS if rows <= limit), 3)
     return min(most, 10 if effort is Effort.FULL else usual)
 
@@ -104,14 +91,14 @@ JOINT_ROWS_PER_SECOND: Final = 10_700.0
 PREPARE_ROWS_PER_SECOND: Final = 20_000.0
 FEATURE_ROWS_PER_SECOND: Final = 6_000.0
 STAGE_SECONDS: Final = 22.0
-"""What a stage costs that ``mlflow run`` starts: DVC, MLflow and the imports."""
+"""Start of a stage: DVC, MLflow and the imports."""
 
 FIXED_SECONDS: Final = 75.0
 """``fetch``, ``prepare``, ``featurize``, ``summarize`` and ``register`` on small data."""
 
 START_SECONDS: Final = 2.0
 KERAS_SECONDS: Final = 6.0
-"""What a process needs before its first task, and in addition before its first network."""
+"""Start of a process, and what its first network takes in addition."""
 
 ALONE: Final = 0.5
 """Time of a process alone, relative to one of as many as there are cores."""
@@ -119,7 +106,7 @@ ALONE: Final = 0.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """Wall time of a study in seconds, downloads not counted; expect it to be off by a factor of 1.5 either way.
+    """Wall time of a study in seconds without downloads, right within a factor of 1.5.
 
     ``data`` is preparing tables and matrices, report and registry; ``sources`` is pretraining.
     """
@@ -130,7 +117,7 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of the three."""
         return self.data + self.sources + self.targets
 
 
@@ -155,7 +142,7 @@ def estimate_study(params: Params, rows: Mapping[str, int], source_rows: Mapping
 
 
 def fit_seconds(params: Params, rows: int) -> float:
-    """Wall time of a fit of one target with its source networks at hand."""
+    """Wall time of a fit of one target without the training of source networks."""
     study = params.study
     processes = min(params.compute.workers or usable_cores(), usable_cores())
     spent = target_seconds(study, study.targets[0], rows) / processes

@@ -1,4 +1,4 @@
-"""``crossprop fit``: from one file to a saved model with its evidence and a report, resumable until it is done."""
+"""``crossprop fit``: from one file to a saved model with its evidence and a report; a stopped fit can be resumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from crossprop.data.cleaning import report_frame
+from crossprop.data.cleaning import MAX_BAD_SHARE, report_frame
 from crossprop.data.prepared import together_in
 from crossprop.data.user_rows import MIN_ROWS, OwnTable, read_own_file
 from crossprop.errors import OwnFileError, StoreError
@@ -24,7 +24,6 @@ from crossprop.paths import StudyPaths
 from crossprop.uncertainty.evidence import folder_coverage
 
 BAD_LINES_SHOWN: Final = 5
-MAX_BAD_SHARE: Final = 0.1
 DATA_FILE: Final = "data.csv"
 
 
@@ -49,24 +48,31 @@ def fit_file(
         out: Where the model goes: new, empty, or replaced with ``overwrite`` once the new one is complete.
         reading: How the file is read: what :func:`crossprop.data.user_rows.read_own_file` takes.
         drop_invalid: Go on without the rows that are unusable, however many.
-        overwrite: Replace what is at ``out``.
+        overwrite: Replace the model at ``out``.
         write: Receives lines of progress.
 
     Returns:
-        What ``report.json`` holds.
+        The content of ``report.json``.
 
     Raises:
-        OwnFileError: The file cannot be read, or too many of its rows are unusable.
-        StoreError: ``out`` is not empty, or cannot be written.
-        DataError: There is too little to learn from.
-        ConfigError: What was asked for is impossible.
+        CrosspropError: The file cannot be read or too many of its rows are unusable (OwnFileError), ``out`` is not
+            empty or cannot be written (StoreError), or what :func:`crossprop.estimator.learn.run_fit` raises.
     """
     started = perf_counter()
     refuse_taken(out, replace=overwrite)
     table = read_own_file(path, target=settings.target, unit=settings.unit or None, **(reading or {}))
     settings = replace(settings, unit=settings.unit or table.unit or "")
-    _tell(path, table, settings.unit, write)
-    _refuse_unusable(path, table, drop_invalid)
+    _describe_table(path, table, settings.unit, write)
+    if len(table.problems) > MAX_BAD_SHARE * table.n_read and not drop_invalid:
+        raise OwnFileError(
+            f"{len(table.problems)} of {table.n_read} rows of {path} are unusable ({table.problems[0]}). That is more "
+            "than one in ten: check the columns, or go on without these rows with --drop-invalid."
+        )
+    if len(table.rows) < MIN_ROWS:
+        raise OwnFileError(
+            f"{path} has {len(table.rows)} usable rows; at least {MIN_ROWS} are needed for a hold-out, folds and a "
+            "screening split."
+        )
     if "split" in table.rows:
         table = replace(table, rows=_without_repeats(table.rows, write))
     cleaning = report_frame((p.line, path.name, p.text, "", "dropped", p.reason) for p in table.problems)
@@ -89,10 +95,10 @@ def fit_file(
 
 
 def refuse_taken(folder: Path, *, replace: bool) -> None:
-    """Refuse a folder that holds something, unless that is a saved model and to be replaced.
+    """Refuse a path that is a file, or a folder that is not empty unless it holds a saved model to replace.
 
     Raises:
-        StoreError: As said, or the place is taken by a file.
+        StoreError: As said.
     """
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file. Name a folder that is not there yet.")
@@ -104,13 +110,13 @@ def refuse_taken(folder: Path, *, replace: bool) -> None:
         )
     if not (folder / INFO_FILE).is_file():
         raise StoreError(
-            f"{folder} holds something, but no saved model (there is no {INFO_FILE}): it is not replaced. Name "
+            f"{folder} is not empty and holds no saved model (there is no {INFO_FILE}): it is not replaced. Name "
             "another folder, or empty this one yourself."
         )
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool = False) -> Path:
-    """Have a new, empty or replaced folder filled, whole or not at all.
+    """Have ``write`` fill a new, empty or replaced folder, completely or not at all.
 
     Raises:
         StoreError: It is not empty, or cannot be written.
@@ -121,8 +127,8 @@ def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool 
     return folder
 
 
-def _tell(path: Path, table: OwnTable, unit: str, write: Print) -> None:
-    """Say what was read."""
+def _describe_table(path: Path, table: OwnTable, unit: str, write: Print) -> None:
+    """Report what was read from the file."""
     known = table.rows["composition"].nunique()
     grouped = table.group_column is not None
     groups = f" in {len(set(table.together)):,} groups that stay together" if grouped else ""
@@ -135,21 +141,7 @@ def _tell(path: Path, table: OwnTable, unit: str, write: Print) -> None:
     for problem in table.problems[:BAD_LINES_SHOWN]:
         write(f"left out: {problem}")
     if len(table.problems) > BAD_LINES_SHOWN:
-        write(f"left out: {len(table.problems) - BAD_LINES_SHOWN} more; all of them stand in report.json")
-
-
-def _refuse_unusable(path: Path, table: OwnTable, drop_invalid: bool) -> None:
-    """Refuse a file of which more than a tenth is unusable, or of which fewer than twenty rows are left."""
-    if len(table.problems) > MAX_BAD_SHARE * table.n_read and not drop_invalid:
-        raise OwnFileError(
-            f"{len(table.problems)} of {table.n_read} rows of {path} are unusable ({table.problems[0]}). More than one "
-            "in ten is no accident: check the columns, or go on without them with --drop-invalid."
-        )
-    if len(table.rows) < MIN_ROWS:
-        raise OwnFileError(
-            f"{path} has {len(table.rows)} usable rows; at least {MIN_ROWS} are needed for a hold-out, folds and a "
-            "screening split."
-        )
+        write(f"left out: {len(table.problems) - BAD_LINES_SHOWN} more; report.json lists all of them")
 
 
 def _without_repeats(rows: pd.DataFrame, write: Print) -> pd.DataFrame:

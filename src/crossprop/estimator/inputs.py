@@ -22,11 +22,8 @@ _EXAMPLES: Final = 3
 def formulas_in(given: Any) -> list[Any]:
     """The formulas in a list, series, array of shape (n,) or (n, 1), or a table with one column or one named 'formula'.
 
-    What maps elements to amounts (a dict, pymatgen's ``Composition``) becomes a formula, and so does a row of a table
-    whose columns are all named by elements and hold atomic amounts.
-
-    Raises:
-        EstimatorInputError: It is something else, or empty.
+    A mapping of elements to amounts (a dict, pymatgen's ``Composition``) becomes a formula, and so does a row of a
+    table whose columns are all named by elements and hold atomic amounts. Anything else is an EstimatorInputError.
     """
     if isinstance(given, pd.DataFrame):
         if FORMULA_COLUMN in given:
@@ -101,11 +98,7 @@ def _from_amounts(table: pd.DataFrame) -> list[Any]:
 
 
 def fractions_of(formulas: list[Any]) -> np.ndarray:
-    """Elemental fractions, shape (n, 86).
-
-    Raises:
-        EstimatorInputError: A row is no formula; the message names the first such rows, counted from 0.
-    """
+    """Elemental fractions, shape (n, 86); the EstimatorInputError names the first rows that are no formula, from 0."""
     fractions, _, refused = parse_formulas(formulas)
     _refuse(refused, len(formulas), "formulas")
     return fractions
@@ -118,11 +111,7 @@ def _refuse(reasons: Mapping[int, object], rows: int, what: str) -> None:
 
 
 def learning_rows(formulas: list[Any], values: np.ndarray, groups: Any = None) -> pd.DataFrame:
-    """Columns ``formula``, ``composition`` (key) and ``value``, and ``group`` where rows have groups.
-
-    Raises:
-        EstimatorInputError: A row is no formula, or the lengths differ.
-    """
+    """Columns ``formula``, ``composition`` (key) and ``value``, and ``group`` where rows have groups."""
     if len(formulas) != len(values):
         raise EstimatorInputError(
             f"Found input variables with inconsistent numbers of samples: {[len(formulas), len(values)]}"

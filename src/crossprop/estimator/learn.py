@@ -18,13 +18,8 @@ import pandas as pd
 from crossprop.config import Params, parse_params
 from crossprop.data.cleaning import refuse_unlearnable, report_frame
 from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData, together_in
-from crossprop.errors import (
-    CellError,
-    ConfigError,
-    DataError,
-    ModelFormatError,
-    PretrainingError,
-)
+from crossprop.data.splits import draw_holdout
+from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError
 from crossprop.estimator.budget import FITS, Effort, fit_seconds
 from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for
 from crossprop.estimator.study_file import JOINT, most_cells, study_values
@@ -60,7 +55,7 @@ _LIMITS: Final[dict[str, tuple[Any, float, float, str]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a user may say about a fit; ``None`` leaves a value to the minutes.
+    """The settings of a fit; ``None`` leaves a value to the minutes.
 
     ``sources`` is ``none``, ``auto`` or a folder of source networks; ``minutes`` of ``None`` computes everything in
     full; ``holdout`` is the share of the rows that is held out; ``workers`` of 0 is one process on every core, of 1
@@ -122,7 +117,7 @@ class Plan:
 
     @classmethod
     def stored(cls, path: Path, key: str) -> Self | None:
-        """The plan of an earlier start of the same fit; ``None`` where there was none, or of something else."""
+        """The plan that an earlier start of the same fit stored, or ``None``."""
         try:
             values = read_json(path)
             if values["key"] != key:
@@ -133,7 +128,7 @@ class Plan:
             return None
 
     def store(self, path: Path, key: str) -> None:
-        """Write it down, whole or not at all."""
+        """Write the plan to a file."""
         values = {
             "key": key,
             "params": self.params.model_dump(mode="json"),
@@ -147,7 +142,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a fit: its plan, the folder of the target's results, every cell, and the chosen one."""
+    """The result of a fit: its plan, the folder of the target's results, every cell, and the chosen one."""
 
     plan: Plan
     folder: Path
@@ -179,11 +174,9 @@ def run_fit(
         write: Receives lines of progress.
 
     Raises:
-        ConfigError: A method has nothing to transfer from, or processes cannot be started from here.
-        DataError: There is too little to learn from.
-        PretrainingError: Source networks could not be trained.
-        CellError: Not one method could be fitted.
-        StoreError: Something cannot be written.
+        CrosspropError: A method has nothing to transfer from (ConfigError), there is too little to learn from
+            (DataError), source networks could not be trained (PretrainingError), not one method could be fitted
+            (CellError), or a file cannot be written (StoreError).
     """
     if settings.workers != 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError(
@@ -191,7 +184,8 @@ def run_fit(
             "\"if __name__ == '__main__':\", or fit with workers=1."
         )
     if "split" not in rows:
-        held = held_out(rows[together_in(rows)].to_numpy(), settings.holdout, settings.seed)
+        keys, share = rows[together_in(rows)].to_numpy(), settings.holdout
+        held = draw_holdout(keys, settings.seed, share) if share else np.zeros(len(rows), dtype=bool)
         rows = rows.assign(split=np.where(held, "test", "train"))
     frame = rows[[name for name in (*PREPARED_COLUMNS, GROUP_COLUMN) if name in rows]].reset_index(drop=True)
     _check_learnable(frame, settings.target)
@@ -201,15 +195,14 @@ def run_fit(
         f"plan: {', '.join(study.methods)}; {study.folds} folds; effort {study.tier!r}, "
         f"about {max(plan.seconds, 6.0) / 60:.1f} minutes on a machine that is idle"
     )
+    paths = StudyPaths(STUDY, root)
     if plan.networks is not None:
         plan.networks.check_free_of(frame["composition"])
-    paths = StudyPaths(STUDY, root)
+        _copy_networks(plan.networks, paths)
     report = report_frame([]) if cleaning is None else cleaning
     prepared = PreparedData(frame, report).write(paths.prepared_folder, plan.target)
     representations = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
     write_features(frame, paths.features(plan.target), representations, where=str(prepared))
-    if plan.networks is not None:
-        _place(plan.networks, paths)
     done = run_targets(
         plan.params,
         [plan.target],
@@ -226,40 +219,16 @@ def run_fit(
     return Outcome(plan, paths.results(plan.target), results, done.winners.winner)
 
 
-def held_out(keys: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which rows are held out, bool, shape (n,): whole compositions (or groups) that make up the share of the rows.
-
-    One whose rows would make the hold-out half as large again is passed over.
-    """
-    codes, names = pd.factorize(np.asarray(keys, dtype=object), sort=True)
-    held = np.zeros(len(names), dtype=bool)
-    if share > 0:
-        sizes, wanted, total = np.bincount(codes), share * len(codes), 0
-        order = np.random.default_rng(seed).permutation(len(names))
-        for name in order[:-1]:
-            if total < wanted and total + sizes[name] <= max(1.5 * wanted, wanted + 1):
-                held[name] = True
-                total += int(sizes[name])
-        if not held.any():  # all are large
-            held[order[np.argmin(sizes[order])]] = True
-    rows: np.ndarray = held[codes]
-    return rows
-
-
 def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print = show) -> Plan:
-    """Choose source networks, methods, trials and folds, or take up the plan of an earlier start of the same fit.
-
-    Raises:
-        ConfigError: A method has nothing to transfer from.
-        PretrainingError: Source networks could not be trained, and methods were asked for that need them.
-    """
+    """Choose source networks, methods, trials and folds, or read the plan of an earlier start of the same fit."""
     asked = {name: str(value) for name, value in asdict(settings).items()}
     groups = [digest(frame[GROUP_COLUMN].tolist())] if GROUP_COLUMN in frame else []
     key = digest([asked, data_digest(frame), *groups])
     if (found := Plan.stored(root / PLAN_FILE, key)) is not None:
         write("an earlier start of this fit was stopped: going on from there")
         return found
-    networks, minutes, notes = _choose_networks(frame["composition"].tolist(), settings, write)
+    networks, minutes, reason = _choose_networks(frame["composition"].tolist(), settings, write)
+    notes = [reason] if networks is None else [_describe(networks)]
     _check_transfer(settings.methods, networks)
     learning = frame[frame["split"] == "train"]
     compositions = int(learning[together_in(frame)].nunique())
@@ -269,7 +238,7 @@ def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print =
             f"{plan.params.study.folds} folds instead of {settings.folds}: each has to hold a few compositions "
             "(or groups)"
         )
-    plan = replace(plan, notes=(*notes, *plan.notes))
+    plan = replace(plan, notes=(*filter(None, notes), *plan.notes))
     plan.store(root / PLAN_FILE, key)
     return plan
 
@@ -278,28 +247,22 @@ def choose_plan(
     n_rows: int, n_compositions: int, settings: Settings, networks: SourceNetworks | None = None
 ) -> Plan:
     """The most thorough plan that fits into the minutes; the least thorough where none does."""
-    plans = []
-    for effort in FITS:
-        params = fit_params(effort, n_rows, n_compositions, settings, networks)
-        plans.append(Plan(params, fit_seconds(params, n_rows), networks))
+    options = (fit_params(effort, n_rows, n_compositions, settings, networks) for effort in FITS)
+    plans = [Plan(params, fit_seconds(params, n_rows), networks) for params in options]
     if settings.minutes is None:
         return plans[-1]
     limit = 60 * settings.minutes
     chosen = next((plan for plan in reversed(plans) if plan.seconds <= limit), plans[0])
     notes = []
     if left_out := _left_out(chosen.params, plans[-1].params, settings):
-        notes.append(f"for want of time left out: {'; '.join(left_out)}")
+        notes.append(f"left out because of the time limit: {'; '.join(left_out)}")
     if chosen.seconds > limit:
         notes.append(f"even the least effort takes about {chosen.seconds / 60:.1f} minutes")
     return replace(chosen, notes=tuple(notes))
 
 
 def fit_params(
-    effort: Effort,
-    n_rows: int,
-    n_compositions: int,
-    settings: Settings,
-    networks: SourceNetworks | None = None,
+    effort: Effort, n_rows: int, n_compositions: int, settings: Settings, networks: SourceNetworks | None
 ) -> Params:
     """The configuration of a study of this one target, with the recipes that ``crossprop study new`` takes.
 
@@ -311,14 +274,20 @@ def fit_params(
     methods = settings.methods
     if methods is None:
         transfer = [*(_FROM_JOINT if networks else ()), *(_FROM_ELEMNET if elemnets else ())]
-        possible = [m for m in transfer if budget.networks or Method(m).family is Family.REGRESSOR]
+        possible = [m for m in transfer if budget.networks or m.family is Family.REGRESSOR]
         methods = (*_SCRATCH, *budget.networks, *possible, Method.BLEND)
     chosen = [method for method in Method if method in methods]
-    trials, network_trials = settings.trials or budget.trials, settings.trials or budget.network_trials
     tier = Effort.FULL if effort is Effort.FULL else Effort.STANDARD
     values = study_values(STUDY, [target], n_rows, sources, tier=tier, title=target, seed=settings.seed)
     study = values["study"]
     folds = settings.folds or min(study["folds"], budget.most_folds)
+    study["budget"] |= {
+        name: (settings.trials or trials) * most_cells(chosen, family, len(elemnets))
+        for name, trials, family in (
+            ("ml_trials", budget.trials, Family.REGRESSOR),
+            ("dl_trials", budget.network_trials, Family.NETWORK),
+        )
+    }
     study |= {
         "tier": effort.value,
         "elemnet_sources": list(elemnets),
@@ -326,11 +295,6 @@ def fit_params(
         "joint_pretrain": study["pretrain"] if networks else None,
         "methods": chosen,
         "folds": min(folds, max(2, n_compositions // 3)),
-        "budget": {
-            "ml_trials": trials * most_cells(chosen, Family.REGRESSOR, len(elemnets)),
-            "dl_trials": network_trials * most_cells(chosen, Family.NETWORK, len(elemnets)),
-            "seconds": study["budget"]["seconds"],
-        },
         "learning_curve": None,
     }
     values["compute"] = {"workers": settings.workers, "retries": 1}
@@ -346,10 +310,9 @@ def target_name(text: str, sources: Sequence[str] = ()) -> str:
 def _left_out(chosen: Params, full: Params, settings: Settings) -> list[str]:
     """What the full effort would add, in words."""
     left_out = []
-    effort, study = FITS[Effort(chosen.study.tier)], chosen.study
+    study, effort, most = chosen.study, FITS[Effort(chosen.study.tier)], FITS[Effort.FULL]
     if missing := [str(method) for method in full.study.methods if method not in study.methods]:
         left_out.append(f"methods {', '.join(missing)}")
-    most = FITS[Effort.FULL]
     if most.trials > effort.trials and settings.trials is None:
         left_out.append(
             f"{most.trials} trials of a regressor and {most.network_trials} of a network instead of "
@@ -364,36 +327,31 @@ def _left_out(chosen: Params, full: Params, settings: Settings) -> list[str]:
 
 def _choose_networks(
     keys: list[str], settings: Settings, write: Print
-) -> tuple[SourceNetworks | None, float | None, list[str]]:
-    """What to transfer from, the minutes that are left for the fits, and what has to be said about it."""
+) -> tuple[SourceNetworks | None, float | None, str]:
+    """The networks to transfer from, the minutes that are left for the fits, and why there are no networks."""
     minutes, sources, methods = settings.minutes, str(settings.sources), settings.methods
     if sources == NONE:
-        return None, minutes, []
+        return None, minutes, ""
     if methods is not None and not any(Method(m).side is Side.TRANSFER for m in methods):
-        return None, minutes, ["no transfer: none of the methods transfers"]
-    networks: SourceNetworks | None
+        return None, minutes, "no transfer: none of the methods transfers"
     if sources != AUTO:
-        networks = SourceNetworks.load(settings.sources)
-        return networks, minutes, [_describe(networks)]
-    cached = find_networks(keys)
-    recipe = affordable(minutes)
+        return SourceNetworks.load(settings.sources), minutes, ""
+    cached, recipe = find_networks(keys), affordable(minutes)
     if recipe is None:
-        if cached is None:
-            reason = (
-                f"no transfer: {minutes:g} minutes are too few to train source networks, and none that is free of "
-                "these compositions is cached; give more minutes once, later fits reuse the networks"
-            )
-            return None, minutes, [reason]
-        return cached, minutes, [_describe(cached)]
+        reason = (
+            f"no transfer: {minutes:g} minutes are too few to train source networks, and none that is free of "
+            "these compositions is cached; give more minutes once, later fits reuse the networks"
+        )
+        return cached, minutes, reason
     try:
         networks = networks_for(keys, recipe, workers=settings.workers, seed=settings.seed, write=write)
     except PretrainingError as error:
         if methods is not None:
             raise
-        return None, minutes, [f"no transfer: {error}"]
+        return None, minutes, f"no transfer: {error}"
     if minutes is not None and (cached is None or cached.folder != networks.folder):
         minutes = max(minutes - recipe.minutes_here(), 0.25 * minutes)
-    return networks, minutes, [_describe(networks)]
+    return networks, minutes, ""
 
 
 def _describe(networks: SourceNetworks) -> str:
@@ -433,8 +391,8 @@ def _check_learnable(frame: pd.DataFrame, target: str) -> None:
         )
 
 
-def _place(networks: SourceNetworks, paths: StudyPaths) -> None:
-    """Copy the source networks to where a study has them."""
+def _copy_networks(networks: SourceNetworks, paths: StudyPaths) -> None:
+    """Copy the source networks to where a study has them, unless an earlier start did."""
     for name in (*networks.elemnets, JOINT):
         folder = paths.source_model(name)
         try:

@@ -6,51 +6,49 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import pandas as pd
 
-from crossprop.data.compositions import Amounts, formula_warnings, parse_formulas
+from crossprop.data.compositions import formula_warnings, parse_formulas
 from crossprop.data.formula_list import FormulaList, read_formula_list
 from crossprop.data.user_rows import formulas_in
-from crossprop.errors import ConfigError, OwnFileError, UnknownModelError
+from crossprop.errors import OwnFileError, UnknownModelError
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import atomic_file
 from crossprop.models.saved import INFO_FILE, read_info
 
 CHUNK: Final = 20_000
 OUTPUTS: Final = ("value", "lower", "upper", "in_domain", "note", "error")
-KINDS: Final = (".csv", ".parquet", ".json")
 
 
-def asked_formulas(formulas: Sequence[str], amounts: str = Amounts.ATOMIC) -> FormulaList:
-    """Formulas that were given as arguments; their amounts are ``atomic`` or ``weight``."""
+def read_input(
+    formulas: Sequence[str], file: Path | None, formula_column: str | None, amounts: str, **options: Any
+) -> FormulaList:
+    """Formulas from arguments, from a file, or from standard input where one of them is ``-``.
+
+    ``options`` are those of :func:`~crossprop.data.formula_list.read_formula_list`.
+    """
+    if "-" in (str(file), *formulas[:1]):
+        if sys.stdin is None:
+            raise OwnFileError(
+                "There is no input to read: it is closed. Give formulas, or --input with a file."
+            )
+        return read_formula_list(sys.stdin.buffer.read(), formula_column, amounts=amounts, **options)
+    if file is not None:
+        return read_formula_list(file, formula_column, amounts=amounts, **options)
     texts, reasons = formulas_in(formulas, amounts)
     columns = pd.DataFrame({"formula": list(formulas)})
     return FormulaList(texts, list(range(1, len(formulas) + 1)), columns, reasons, word="formula")
 
 
-def read_pipe(stream: TextIO | None, formula_column: str | None, **options: Any) -> FormulaList:
-    """Formulas from standard input; see :func:`~crossprop.data.formula_list.read_formula_list`.
-
-    Raises:
-        OwnFileError: It is closed, or it cannot be read.
-    """
-    if stream is None:
-        raise OwnFileError("There is no input to read: it is closed. Give formulas, or --input with a file.")
-    return read_formula_list(stream.buffer.read(), formula_column, **options)
-
-
-def model_folder(
-    name: str, *, version: str | None = None, alias: str | None = None, uri: str | None = None
-) -> Path:
+def model_folder(name: str, *, version: str | None = None, alias: str | None = None) -> Path:
     """Folder of a model: the named one, or that of a registered version.
 
     Args:
         name: A folder with a saved model, or a registered model (``<study>.<target>`` or an unambiguous target).
         version: Version of the registered model.
         alias: Alias of the registered model; ``champion`` unless given.
-        uri: Tracking store; that of the environment or the working folder unless given.
 
     Raises:
         ModelFormatError: The folder holds no saved model.
@@ -66,10 +64,10 @@ def model_folder(
             )
         return folder
     if folder.is_dir() or name.endswith("/"):
-        read_info(folder)  # says what is wrong with it
+        read_info(folder)  # raises an error that says what is wrong with the folder
     from crossprop.tracking import registry
 
-    model = registry.find_model(uri, name)
+    model = registry.find_model(None, name)
     if version is None and alias is None:
         champion, challenger = model.holder("champion"), model.holder("challenger")
         if champion is None and challenger is not None:
@@ -77,17 +75,12 @@ def model_folder(
                 f"{model.name} has no champion yet, but a challenger (version {challenger.version}). Predict with it "
                 f"by --alias challenger, or make it the champion: crossprop promote {model.name}."
             )
-    found = registry.find_version(uri, model.name, alias=alias or "champion", version=version)
-    return registry.predictor_folder(uri, found)
-
-
-def load(folder: Path) -> ServedModel:
-    """The model in a folder, ready to predict."""
-    return ServedModel.load(folder)
+    found = registry.find_version(None, model.name, alias=alias or "champion", version=version)
+    return registry.predictor_folder(None, found)
 
 
 def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
-    """Predict what can be predicted.
+    """Predict every row that holds a formula.
 
     Returns:
         The input's columns (or ``formula``), then ``value, lower, upper, in_domain, note, error``; a row that holds no
@@ -121,31 +114,15 @@ def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
 
 
 def print_predictions(predicted: pd.DataFrame, info: Mapping[str, Any], form: str) -> None:
-    """Print a table for people, or CSV or JSON for programs."""
+    """Print a ``table`` for people, or ``csv`` or ``json`` for programs."""
     if form == "csv":
         predicted.to_csv(sys.stdout, index=False, lineterminator="\n")
-    elif form == "json":
-        print(_as_json(predicted))
     else:
-        print(_as_table(predicted, info))
-
-
-def check_ending(path: Path) -> None:
-    """Refuse a file that could not be written, before anything is computed.
-
-    Raises:
-        ConfigError: The ending is none of the known ones.
-    """
-    if path.suffix not in KINDS:
-        raise ConfigError(f"{path} has the ending {path.suffix!r}. Choose {', '.join(KINDS)}.")
+        print(_as_json(predicted) if form == "json" else _as_table(predicted, info))
 
 
 def write_predictions(predicted: pd.DataFrame, path: Path) -> None:
-    """Write a file, whole or not at all; its ending says how.
-
-    Raises:
-        StoreError: The file cannot be written.
-    """
+    """Write a file, completely or not at all, in the format of its ending."""
     with atomic_file(path) as draft:
         if path.suffix == ".csv":
             predicted.to_csv(draft, index=False, lineterminator="\n")

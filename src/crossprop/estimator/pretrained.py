@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ import pandas as pd
 import psutil
 from filelock import FileLock
 
-from crossprop.config import Params, parse_params
+from crossprop.config import parse_params
 from crossprop.data.catalog import load_catalog
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.data.download import FetchProgress, fetch_files, print_progress
@@ -35,6 +34,7 @@ from crossprop.experiments.executor import usable_cores
 from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import write_features
+from crossprop.io import read_json, write_json
 from crossprop.methods import DEFAULT_SEED, Representation
 from crossprop.paths import RAW, StudyPaths
 
@@ -48,7 +48,7 @@ SHARE_OF_MINUTES: Final = 0.6
 """Most of the time that pretraining may take when a number of minutes is given."""
 
 FALLBACK: Final = "embedded"
-"""Recipe of networks that are used where the public sources cannot be fetched, until they can."""
+"""Recipe of networks that are used while the public sources cannot be fetched."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +66,14 @@ class SourceNetworks:
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read what is known about a folder of source networks; the networks themselves are loaded when needed.
+        """Read the description of a folder of source networks; the networks themselves are loaded when needed.
 
         Raises:
             ModelFormatError: The folder holds none, is incomplete, or of another format.
         """
         folder = Path(folder)
         try:
-            note: dict[str, Any] = json.loads((folder / NOTE_FILE).read_text(encoding="utf-8"))
+            note: dict[str, Any] = read_json(folder / NOTE_FILE)
             seen = np.load(folder / SEEN_FILE, allow_pickle=False)
             if note["format"] != FORMAT:
                 raise ValueError(f"format {note['format']!r}, this version reads {FORMAT}")
@@ -89,11 +89,7 @@ class SourceNetworks:
         return np.isin(composition_codes(keys), self.seen)
 
     def check_free_of(self, keys: Iterable[str]) -> None:
-        """Refuse to transfer to compositions that were learnt from.
-
-        Raises:
-            ConfigError: At least one was.
-        """
+        """Refuse compositions of which the networks have seen at least one (ConfigError)."""
         keys = list(keys)
         found = np.flatnonzero(self.overlap(keys))
         if len(found):
@@ -145,7 +141,7 @@ def cache_folder() -> Path:
 
 
 def affordable(minutes: float | None) -> SourceRecipe | None:
-    """The largest recipe that takes no more than its share of the minutes, or ``None``; with no limit, the largest."""
+    """The largest recipe that takes at most its share of the minutes, or ``None``; with no limit, the largest."""
     fitting = [r for r in RECIPES if minutes is None or r.minutes_here() <= SHARE_OF_MINUTES * minutes]
     return fitting[-1] if fitting else None
 
@@ -173,10 +169,10 @@ def prepare_sources(
     seed: int = DEFAULT_SEED,
     write: Print = show,
 ) -> SourceNetworks:
-    """Source networks that have seen none of these formulas: the cached ones, or newly trained.
+    """Source networks that have seen none of these formulas: cached ones, or newly trained.
 
     For a cross-validation give all formulas, and pass the folder to every fit (``sources=networks.folder``): the
-    networks are then trained once, and know none of the held-out compositions.
+    networks are then trained once, without any held-out composition.
 
     Args:
         formulas: All formulas that will be learnt from or measured on.
@@ -208,13 +204,13 @@ def networks_for(
     seed: int = DEFAULT_SEED,
     write: Print = show,
 ) -> SourceNetworks:
-    """As :func:`prepare_sources`, for composition keys; cached networks of a larger recipe will do as well."""
+    """As :func:`prepare_sources`, for composition keys; cached networks of a larger recipe are taken, too."""
     keys = sorted(set(keys))
     home = cache or cache_folder()
     found = find_networks(keys, home)
     if found is not None and 0 < _rank(recipe.name) <= _rank(found.recipe):
         write(
-            f"sources: networks that know none of the {len(keys):,} compositions are cached ({found.recipe})"
+            f"sources: networks that have seen none of the {len(keys):,} compositions are cached ({found.recipe})"
         )
         return found
     folder = home / "networks" / digest([asdict(recipe), seed, keys])[:16]
@@ -224,7 +220,7 @@ def networks_for(
 
 
 def fallback_of(folder: Path) -> Path:
-    """Where the networks lie that are used instead of a folder's while the public sources cannot be fetched."""
+    """Folder of the networks that are used while the public sources cannot be fetched."""
     return folder.with_name(f"{folder.name}_{FALLBACK}")
 
 
@@ -235,18 +231,17 @@ def _rank(recipe: str) -> int:
 
 
 def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
-    """Train in a process of its own, whose memory and threads end with it."""
+    """Train in a separate process, whose memory and threads end with it."""
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.job")
+    command = [sys.executable, "-m", "crossprop.estimator.pretrained", str(draft), str(folder)]
     last = ""
     try:
         for left in folder.parent.glob(".*.job"):  # of fits that were killed
             owner = left.name.split(".")[-2]
-            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            if left == draft or (owner.isdigit() and not psutil.pid_exists(int(owner))):
                 shutil.rmtree(left, ignore_errors=True)
-        shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        (draft / JOB_FILE).write_text(json.dumps(job), encoding="utf-8")
-        command = [sys.executable, "-m", "crossprop.estimator.pretrained", str(draft), str(folder)]
+        write_json(draft / JOB_FILE, job)
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
         ) as child:
@@ -257,25 +252,25 @@ def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
             except BaseException:
                 child.terminate()
                 raise
-        if child.returncode:
-            raise PretrainingError(
-                f"the source networks could not be trained (exit status {child.returncode}): {last}. "
-                "Correct that, or fit with --sources none."
-            )
     except OSError as error:
         raise PretrainingError(
             f"{folder} cannot be written: {error}. Free some space, or set {CACHE_VARIABLE} to another folder."
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    if child.returncode:
+        raise PretrainingError(
+            f"the source networks could not be trained (exit status {child.returncode}): {last}. "
+            "Correct that, or fit with --sources none."
+        )
 
 
 def train_networks(work: Path, folder: Path) -> None:
-    """Do what ``job.json`` in the work folder asks for, and put the networks into the folder as a whole."""
+    """Train what ``job.json`` in the work folder asks for, and move the networks into the folder as a whole."""
     from crossprop.experiments.pretrain import pretrain_joint, pretrain_source  # imports Keras
 
     started = perf_counter()
-    job = json.loads((work / JOB_FILE).read_text(encoding="utf-8"))
+    job = read_json(work / JOB_FILE)
     recipe, excluded = SourceRecipe(**job["recipe"]), frozenset(job["keys"])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -309,7 +304,12 @@ def train_networks(work: Path, folder: Path) -> None:
             both = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
             write_features(frame, paths.features(source), both, where=source)
             show(f"sources: {len(frame):,} compositions of {source}, none of yours among them")
-        params = _params(recipe, sources, elemnets, job)
+        values = study_values("own", ["any"], 1_000, sources, tier=Effort.STANDARD, seed=job["seed"])
+        study = values["study"]
+        study |= {"elemnet_sources": list(elemnets), "joint": {JOINT: list(sources)}, "methods": ["base"]}
+        for network in ("pretrain", "joint_pretrain"):
+            study[network]["epochs"] = recipe.epochs
+        params = parse_params({**values, "compute": {"workers": job["workers"]}})
         units = {source: catalog.property(source).unit for source in sources}
         pretrain_joint(params, JOINT, units, paths)
         for source in elemnets:
@@ -328,13 +328,13 @@ def train_networks(work: Path, folder: Path) -> None:
             "seconds": round(perf_counter() - started, 1),
             "notes": notes,
         }
-        (bundle / NOTE_FILE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+        write_json(bundle / NOTE_FILE, note)
         bundle.rename(place)
     show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {place}")
 
 
 def _tell_download(progress: FetchProgress) -> None:
-    """What is copied from a mirror takes no time; what is downloaded does."""
+    """Print downloads, but not copies from a mirror, which take no time."""
     if progress.state in ("downloading", "retrying"):
         print_progress(progress)
 
@@ -345,18 +345,6 @@ def _at_most(frame: pd.DataFrame, most: int | None) -> pd.DataFrame:
         return frame
     codes = composition_codes(frame["composition"])
     return frame.iloc[np.sort(np.argsort(codes, kind="stable")[:most])].reset_index(drop=True)
-
-
-def _params(
-    recipe: SourceRecipe, sources: tuple[str, ...], elemnets: tuple[str, ...], job: dict[str, Any]
-) -> Params:
-    """A configuration of which only the sources' part is used."""
-    values = study_values("own", ["any"], 1_000, sources, tier=Effort.STANDARD, seed=job["seed"])
-    study = values["study"]
-    study |= {"elemnet_sources": list(elemnets), "joint": {JOINT: list(sources)}, "methods": ["base"]}
-    for name in ("pretrain", "joint_pretrain"):
-        study[name]["epochs"] = recipe.epochs
-    return parse_params({**values, "compute": {"workers": job["workers"]}})
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.report import cv_results
 from crossprop.experiments.progress import show
 from crossprop.inference.predictor import ServedModel
+from crossprop.io import read_json
 from crossprop.methods import DEFAULT_SEED
 from crossprop.models.saved import read_info
 
@@ -37,7 +38,7 @@ _PASSED_ON: Final = ("target", "unit", "minutes", "folds", "trials", "holdout", 
 
 
 class SourceOverlapWarning(UserWarning):
-    """A composition that is predicted was among what the source networks learnt from."""
+    """A predicted composition is among those that the source networks were trained on."""
 
 
 class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
@@ -46,7 +47,7 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
     Repeated compositions (also under another spelling) always stay together within the internal folds.
 
     Args:
-        methods: "auto" for what the minutes allow, or a list such as ``["ml", "boost", "blend"]``.
+        methods: "auto" for those that fit into the minutes, or a list such as ``["ml", "boost", "blend"]``.
         sources: "none" learns from these rows alone. "auto" transfers from networks that were pretrained on public data
             without the compositions that ``fit`` is given; they are kept in a cache. A path names networks made by
             ``crossprop.estimator.pretrained.prepare_sources``: what a cross-validation needs, since "auto" cannot know
@@ -66,7 +67,7 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
         winner_: Label of the chosen method, such as ``"blend"`` or ``"boost(PA)"``.
         cv_mae_: Its cross-validated mean absolute error.
         cv_results_: Every method: dict of lists, ready for ``pandas.DataFrame``.
-        notes_: What was left out for want of time, and why.
+        notes_: What was left out because of the time limit, and why.
         n_iter_: Trials of all methods together.
         n_features_in_: 1, the formula.
         source_networks_: What was transferred from, or None.
@@ -133,10 +134,10 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
                 **{name: getattr(self, name) for name in _PASSED_ON},
             )
             with tempfile.TemporaryDirectory(prefix="crossprop-fit-") as root:
-                outcome = run_fit(rows, settings, Path(root), write=show if self.verbose else _silent)
+                outcome = run_fit(
+                    rows, settings, Path(root), write=show if self.verbose else lambda line: None
+                )
                 self.model_ = HeldModel(outcome.model)
-        except EstimatorInputError:
-            raise
         except (DataError, ConfigError) as error:
             raise EstimatorInputError(str(error)) from error
         self.winner_ = outcome.winner.label
@@ -165,19 +166,15 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
     def predict_interval(self, X: Any, coverage: float | None = None) -> np.ndarray:
         """Lower and upper end of the interval around each prediction, shape (n, 2).
 
-        Conformal: from the errors of the internal cross-validation, so that new materials like those of ``fit`` lie
-        within it as often as the coverage says.
-
-        Args:
-            X: Formulas.
-            coverage: Share of values to be held; the estimator's own unless given.
+        Conformal: from the errors of the internal cross-validation, so that the share ``coverage`` (the estimator's
+        own unless given) of new values of similar materials lies within it.
         """
         check_is_fitted(self)
         coverage = self.coverage if coverage is None else coverage
         _check_coverage(coverage)
         model = self.model_.served()
         if coverage != float(model.info["interval"]["coverage"]):
-            # Of n errors the largest tells the interval of n / (n + 1) of new values, and none tells a wider one.
+            # The largest of n errors gives the interval of n / (n + 1) of new values; a wider one is unknown.
             known = 0 if model.evidence is None else int((model.evidence["split"] == "train").sum())
             if known and math.ceil((known + 1) * coverage) > known:
                 warnings.warn(
@@ -195,19 +192,15 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
 
     @property
     def model_folder_(self) -> Path:
-        """Folder of the saved model; it is deleted with the estimator: ``save`` to keep it."""
+        """Folder of the saved model; it is deleted with the estimator, ``save`` keeps it."""
         check_is_fitted(self)
         return self.model_.folder
 
     def save(self, folder: str | Path, *, replace: bool = False) -> Path:
-        """Write the fitted model to a folder that ``load``, ``crossprop predict`` and ``ServedModel`` read.
-
-        Args:
-            folder: New or empty.
-            replace: Replace what is there.
+        """Write the model to a new or empty folder that ``load``, ``crossprop predict`` and ``ServedModel`` read.
 
         Raises:
-            StoreError: The folder is not empty, or cannot be written.
+            StoreError: The folder is not empty (``replace`` replaces a saved model), or cannot be written.
         """
         check_is_fitted(self)
         parameters = self.get_params(deep=False)
@@ -236,26 +229,20 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
             )
         info, path = read_info(folder), folder / NOTE_FILE
         parameters: dict[str, Any] = {"target": info["target"], "unit": info["unit"]}
-        fitted = dict.fromkeys(FITTED) | {
-            "winner_": str(info["method"]),
-            "cv_results_": {},
-            "n_iter_": 1,
-            "notes_": [],
-        }
-        if path.is_file():  # not beside a model of 'crossprop fit' or of a study
+        fitted: dict[str, Any] = {"winner_": str(info["method"]), "cv_mae_": None, "cv_results_": {}}
+        fitted |= {"n_iter_": 1, "notes_": []}
+        if path.is_file():  # missing in a model of 'crossprop fit' or of a study
             try:
-                note = json.loads(path.read_text(encoding="utf-8"))
+                note = read_json(path)
                 parameters = dict(note["parameters"])
-                fitted |= {name: value for name, value in note["fitted"].items() if name in FITTED}
+                fitted |= {name: value for name, value in note["fitted"].items() if name in fitted}
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ModelFormatError(
                     f"{path} cannot be read: {error}. Save the estimator again."
                 ) from error
         known = cls().get_params()
         made = cls(**{name: value for name, value in parameters.items() if name in known})
-        for name, value in fitted.items():
-            setattr(made, name, value)
-        made.model_, made.n_features_in_, made.source_networks_ = HeldModel(folder), 1, None
+        made.__dict__.update(fitted, model_=HeldModel(folder), n_features_in_=1, source_networks_=None)
         return made
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -286,19 +273,16 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
 
 
 class HeldModel:
-    """A copy of a saved model in a temporary folder that lasts as long as this object; loaded at the first prediction.
+    """A copy of a saved model in a temporary folder that is deleted with this object; loaded at the first prediction.
 
-    When it is sent to another process, the files go along.
-
-    Args:
-        folder: Saved model; copied.
+    Pickling includes the files.
     """
 
     folder: Path
     _served: ServedModel | None
 
     def __init__(self, folder: Path) -> None:
-        self._settle()
+        self._make_folder()
         shutil.copytree(folder, self.folder, dirs_exist_ok=True)
 
     def served(self) -> ServedModel:
@@ -313,13 +297,13 @@ class HeldModel:
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
 
     def __setstate__(self, state: dict[str, bytes]) -> None:
-        self._settle()
+        self._make_folder()
         for name, content in state.items():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
-    def _settle(self) -> None:
+    def _make_folder(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="crossprop-model-"))
         self._lock = threading.Lock()
         self._served = None
@@ -327,7 +311,7 @@ class HeldModel:
 
 
 def _remove(folder: Path, owner: int) -> None:
-    """A process that was forked from the owner's must not take its files away."""
+    """Delete the folder, but not from a process that was forked from the owner."""
     if os.getpid() == owner:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -335,7 +319,3 @@ def _remove(folder: Path, owner: int) -> None:
 def _check_coverage(coverage: Any) -> None:
     if not (isinstance(coverage, (float, int, np.floating)) and 0 < coverage < 1):
         raise EstimatorInputError(f"coverage={coverage!r}: give a share between 0 and 1, such as 0.9.")
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""

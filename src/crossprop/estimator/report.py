@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ import pandas as pd
 
 from crossprop.data.user_rows import OwnTable
 from crossprop.experiments.results import CellResult
+from crossprop.io import write_json
 from crossprop.methods import Side
 from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, r2
 from crossprop.uncertainty.evidence import Coverage
@@ -19,7 +19,6 @@ from crossprop.uncertainty.evidence import Coverage
 if TYPE_CHECKING:
     from crossprop.estimator.learn import Outcome, Settings  # imports Keras
 
-REPORT_JSON, REPORT_PAGE = "report.json", "report.md"
 COLUMNS: Final = ("method", "CV MAE", "hold-out MAE", "95 % interval", "R²", "trials", "remark")
 CV_COLUMNS: Final = {
     "method": "method", "label": "label", "side": "side", "source": "source", "screening_mae": "screening_mae",
@@ -42,7 +41,7 @@ def _describe(result: CellResult) -> dict[str, Any]:
         "notation": result.method.notation,
         "side": str(result.method.side),
         "source": result.source,
-        "ours": result.method.extension,
+        "extension": result.method.extension,
         "screening_mae": result.val_mae,
         "cv_mae": result.cv_mae_mean,
         "cv_mae_std": result.cv_mae_std,
@@ -61,7 +60,7 @@ def report_of(
     coverage: Coverage | None,
     seconds: float,
 ) -> dict[str, Any]:
-    """Everything about a fit as plain values."""
+    """The content of ``report.json``: everything about a fit as plain values."""
     plan, winner = outcome.plan, outcome.winner
     study, networks, groups = plan.params.study, plan.networks, table.group_column
     predictions = pd.read_parquet(outcome.folder / "predictions.parquet")
@@ -113,51 +112,43 @@ def report_of(
 def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
     """Every cell with its errors, the cross-validated ones first, best first.
 
-    On the hold-out: those of the mean of its fold models, which is what is saved.
+    Hold-out errors are those of the mean of a cell's fold models, which is what is saved.
     """
     tested = dict(list(predictions[predictions["split"] == "test"].groupby("cell")))
     rows = []
     for result in results:
         row = _describe(result)
         if result.cell in tested:
-            row["holdout"] = _holdout_figures(tested[result.cell], seed)
+            held = tested[result.cell]
+            y_true, y_pred = held["y_true"].to_numpy(float), held["y_pred_ensemble"].to_numpy(float)
+            low, high = bootstrap_interval(y_true, y_pred, seed=seed)
+            row["holdout"] = {
+                "mae": mean_absolute_error(y_true, y_pred),
+                "mae_low": low,
+                "mae_high": high,
+                "r2": r2(y_true, y_pred) if np.ptp(y_true) > 0 else None,
+            }
         rows.append(row)
     return sorted(
         rows, key=lambda row: (row["cv_mae"] is None, row["cv_mae"] or row["screening_mae"] or np.inf)
     )
 
 
-def _holdout_figures(rows: pd.DataFrame, seed: int) -> dict[str, float | None]:
-    """MAE with its 95 % bootstrap interval and R² of the ensemble on the hold-out."""
-    y_true, y_pred = rows["y_true"].to_numpy(float), rows["y_pred_ensemble"].to_numpy(float)
-    low, high = bootstrap_interval(y_true, y_pred, seed=seed)
-    return {
-        "mae": mean_absolute_error(y_true, y_pred),
-        "mae_low": low,
-        "mae_high": high,
-        "r2": r2(y_true, y_pred) if np.ptp(y_true) > 0 else None,
-    }
-
-
 def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
-    """Whether transfer helped: the best cross-validated cell of either side, on the same folds.
-
-    Returns:
-        ``None`` where there is no cell of the transfer side; its ``text`` says it in a sentence.
-    """
+    """Whether transfer helped: the best cross-validated cell of each side, on the same folds."""
     if not any(r.method.side is Side.TRANSFER for r in results):
         return None
-    best: list[tuple[CellResult, tuple[float, ...], float]] = []
+    best = []
     for side in (Side.SCRATCH, Side.TRANSFER):
-        validated = [
-            (r, tuple(r.cv_mae), r.cv_mae_mean)
-            for r in results
-            if r.method.side is side and r.cv_mae is not None and r.cv_mae_mean is not None
-        ]
-        best += sorted(validated, key=lambda found: found[2])[:1]
-    if len(best) < 2:
-        return {"helped": None, "text": "One of the sides has no cross-validated method: nothing to compare."}
-    (scratch, of_scratch, scratch_mae), (transfer, of_transfer, transfer_mae) = best
+        validated = [(r, r.cv_mae) for r in results if r.method.side is side and r.cv_mae is not None]
+        if not validated:
+            return {
+                "helped": None,
+                "text": f"No method of the side {str(side)!r} was cross-validated: nothing to compare.",
+            }
+        best.append(min(validated, key=lambda found: float(np.mean(found[1]))))
+    (scratch, of_scratch), (transfer, of_transfer) = best
+    scratch_mae, transfer_mae = float(np.mean(of_scratch)), float(np.mean(of_transfer))
     change = transfer_mae / scratch_mae - 1
     won = sum(t < s for t, s in zip(of_transfer, of_scratch, strict=True))
     word = "lowers" if change < 0 else "does not lower"
@@ -179,23 +170,22 @@ def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
-    """Write both files into a folder."""
-    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    (folder / REPORT_JSON).write_text(text, encoding="utf-8")
+    """Write ``report.json`` and ``report.md`` into a folder."""
+    write_json(folder / "report.json", report)
     unit = f" ({report['unit']})" if report["unit"] else ""
     page = [
         f"# {report['target']}{unit}",
         "\n".join(f"- {line}" for line in summary_lines(report)),
         table_of_methods(report, "pipe"),
-        "CV MAE is what chose the winner; the hold-out had no say. Hold-out errors are those of the mean of a method's "
+        "The winner was chosen by its CV MAE, not by the hold-out. Hold-out errors are those of the mean of a method's "
         "fold models, which is what the folder holds of the winner.",
         "\n".join(f"- {note}" for note in report["notes"]),
     ]
-    (folder / REPORT_PAGE).write_text("\n\n".join(page).rstrip() + "\n", encoding="utf-8")
+    (folder / "report.md").write_text("\n\n".join(page).rstrip() + "\n", encoding="utf-8")
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
-    """What matters, in a few sentences."""
+    """The main results, a sentence each."""
     winner, rows, unit, coverage = report["winner"], report["rows"], report["unit"], report["coverage"]
     groups = "" if rows["groups"] is None else f" in {rows['groups']:,} groups that stay together"
     lines = [

@@ -20,10 +20,8 @@ from crossprop.estimator.budget import (
     STUDIES,
     Effort,
     Estimate,
-    StudyBudget,
     estimate_study,
     folds_for,
-    study_effort,
 )
 from crossprop.experiments.executor import usable_cores
 from crossprop.io import atomic_file
@@ -62,26 +60,17 @@ def study_values(
 ) -> dict[str, Any]:
     """Plain values of a configuration that :func:`crossprop.config.parse_params` accepts.
 
-    Args:
-        name: Name of the study.
-        targets: Keys of its targets.
-        rows: Rows to learn from, of each target or of all alike.
-        sources: Keys of its sources; those of the tier if ``None``. Without any, transfer methods are left out.
-        tier: One of :data:`crossprop.estimator.budget.STUDIES`.
-        title: Heading of the report.
-        seed: Seed of all draws.
-
-    Raises:
-        ConfigError: The tier is unknown, there are no targets, or they repeat.
+    ``rows`` are those to learn from, of each target or of all alike. The sources are those of the tier if ``None``;
+    without any, transfer methods are left out. An unknown tier and a study without targets are refused (ConfigError).
     """
-    effort = study_effort(tier)
+    if tier not in STUDIES:
+        raise ConfigError(f"{tier!r} is no tier. Choose one of {', '.join(STUDIES)}.")
+    effort = Effort(tier)
     chosen = STUDIES[effort]
     if not targets:
         raise ConfigError(
             "A study needs a target. Name one with --target, as 'crossprop data list' shows them."
         )
-    if repeated := sorted({t for t in targets if list(targets).count(t) > 1}):
-        raise ConfigError(f"The target(s) {', '.join(repeated)} are named more than once. Name each once.")
     counts = {t: rows if isinstance(rows, int) else rows[t] for t in targets}
     wanted = tuple(chosen.sources if sources is None else sources)
     methods = [m for m in chosen.methods if wanted or m.side is not Side.TRANSFER]
@@ -90,6 +79,7 @@ def study_values(
     folds = {target: folds_for(n, effort, chosen.most_folds) for target, n in counts.items()}
     usual = max(set(folds.values()), key=list(folds.values()).count)
     whole = effort is Effort.FULL
+    most = 6 if min(counts.values()) < FEW_ROWS else 10**6  # trials, but one at least for every cell
     enough = [target for target, n in counts.items() if n >= 500]
     source_recipe = {"epochs": chosen.source_epochs, "batch_size": 512, **_SCHEDULE}
     recipe = {"epochs": chosen.epochs, "batch_size": 256, "min_steps": chosen.min_steps, "min_batches": 16}
@@ -108,7 +98,13 @@ def study_values(
         "representations": ["elemental_fractions", "physical_attributes"],
         "folds": usual,
         "folds_by_target": {target: n for target, n in folds.items() if n != usual},
-        "budget": _trials(chosen, methods, len(elemnets), min(counts.values()))
+        "budget": {
+            name: max(min(trials, most), most_cells(methods, family, len(elemnets)))
+            for name, trials, family in (
+                ("ml_trials", chosen.ml_trials, Family.REGRESSOR),
+                ("dl_trials", chosen.dl_trials, Family.NETWORK),
+            )
+        }
         | {"seconds": 86_400 if whole else 7_200},
         "fidelity": None if whole else dict(_PRUNING),
         "learning_curve": {"targets": enough[:8], "shares": [0.1, 0.25, 0.5]} if whole and enough else None,
@@ -121,7 +117,7 @@ def study_values(
 
 
 def shards_of(targets: Sequence[str]) -> dict[str, list[str]]:
-    """Targets shared out among stages; a stage keeps one pool of workers busy."""
+    """Targets divided among at most eight stages, each with one pool of workers."""
     if len(targets) <= _MANY_TARGETS:
         return {"all": list(targets)}
     size = max(_MANY_TARGETS, -(-len(targets) // 8))
@@ -152,18 +148,9 @@ def most_cells(methods: Sequence[Method], family: Family, elemnets: int) -> int:
     return max(1, *sides)
 
 
-def _trials(budget: StudyBudget, methods: Sequence[Method], elemnets: int, fewest: int) -> dict[str, int]:
-    """Trials of each side: those of the tier, fewer on few rows, but one at least for every cell."""
-    most = 6 if fewest < FEW_ROWS else max(budget.ml_trials, budget.dl_trials)
-    return {
-        "ml_trials": max(min(budget.ml_trials, most), most_cells(methods, Family.REGRESSOR, elemnets)),
-        "dl_trials": max(min(budget.dl_trials, most), most_cells(methods, Family.NETWORK, elemnets)),
-    }
-
-
 @dataclass(frozen=True)
 class NewStudy:
-    """A study that is ready to be written, with the rows to learn from of each target and the bytes to fetch first."""
+    """A planned study, with the rows to learn from of each target and the bytes to fetch first."""
 
     values: dict[str, Any]
     params: Params
@@ -188,11 +175,8 @@ def plan_study(
     """Choose methods and budgets for targets of the catalogue.
 
     Sources are those of the tier if ``None``. The tier is the most thorough one that fits into the minutes, or
-    ``quick`` if neither is given. ``raw_root`` is the folder of fetched files.
-
-    Raises:
-        ConfigError: The tier is unknown, nothing fits into the time, or the study is impossible.
-        UnknownPropertyError: A target or source is unknown.
+    ``quick`` if neither is given. ``raw_root`` is the folder of fetched files. What is impossible is refused with a
+    ConfigError, an unknown target or source with an UnknownPropertyError.
     """
     if tier is not None and minutes is not None:
         raise ConfigError("Give --tier or --minutes, not both.")
@@ -214,7 +198,12 @@ def plan_study(
         values = study_values(name, keys, rows, given, tier=tier, title=title or heading, seed=seed)
         params = parse_params(values, f"study {name}")
         study = params.study
-        sizes = {source: _source_rows(catalog.property(source)) for source in study.sources}
+        sizes = {
+            source: _EMBEDDED_ROWS
+            if source in EMBEDDED
+            else catalog.property(source).rows or _USUAL_SOURCE_ROWS
+            for source in study.sources
+        }
         pinned = catalog.pinned_files([*study.targets, *study.sources], study.edition)
         wanted = [f for f in pinned if f.folder is None and not (raw_root / f.relative_path).is_file()]
         to_fetch = sum(f.size or 0 for f in wanted)
@@ -234,11 +223,7 @@ def plan_study(
 
 
 def write_study(study: NewStudy, folder: Path = STUDIES_FOLDER, replace: bool = False) -> Path:
-    """Write the study where Hydra finds it.
-
-    Raises:
-        ConfigError: There is one of this name, or no such folder.
-    """
+    """Write the study where Hydra finds it; an existing one is refused (ConfigError) unless it is to be replaced."""
     name = study.params.study.name
     path = folder / f"{name}.yaml"
     if not folder.is_dir():
@@ -259,7 +244,7 @@ def write_study(study: NewStudy, folder: Path = STUDIES_FOLDER, replace: bool = 
 
 
 def explain(study: NewStudy) -> str:
-    """What the study would compute, and how long that takes."""
+    """A text that says what the study would compute, and how long that takes."""
     config, spent = study.params.study, study.estimate
     cells = sum(len(config.points(method)) for method in config.methods)
     total, data, sources, targets = (
@@ -301,32 +286,25 @@ def studies_naming(key: str, folder: Path = STUDIES_FOLDER) -> list[Path]:
 
 
 def learning_rows(catalog: Catalog, entry: PropertyEntry) -> int:
-    """Rows to learn from, as far as the catalogue or the user's files say.
-
-    Raises:
-        OwnFileError: A file of the user's data is missing.
-    """
+    """Rows to learn from, as the catalogue or the user's files say (OwnFileError where a file is missing)."""
     if entry.embedded is not None:
         return catalog.packages[entry.embedded.package].n_train
-    if entry.is_own:
-        return sum(_count_rows(Path(f.folder or "", f.path)) for f in entry.files if f.split != "test")
-    return int(0.9 * (entry.paper.data_size or entry.rows or 1_000))
-
-
-def _count_rows(path: Path) -> int:
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return sum(1 for _ in csv.reader(stream)) - 1
-    except OSError as error:
-        raise OwnFileError(
-            f"{path} cannot be read: {error.strerror}. Bring it back with 'dvc checkout' (or 'dvc pull'), or add "
-            "the data with --replace."
-        ) from None
-
-
-def _source_rows(entry: PropertyEntry) -> int:
-    """Compositions of a source, roughly."""
-    return _EMBEDDED_ROWS if entry.key in EMBEDDED else entry.rows or _USUAL_SOURCE_ROWS
+    if not entry.is_own:
+        return int(0.9 * (entry.paper.data_size or entry.rows or 1_000))
+    rows = 0
+    for file in entry.files:
+        if file.split == "test":
+            continue
+        path = Path(file.folder or "", file.path)
+        try:
+            with path.open(encoding="utf-8", newline="") as stream:
+                rows += sum(1 for _ in csv.reader(stream)) - 1
+        except OSError as error:
+            raise OwnFileError(
+                f"{path} cannot be read: {error.strerror}. Restore it with 'dvc checkout' (or 'dvc pull'), or add "
+                "the data with --replace."
+            ) from None
+    return rows
 
 
 def _with_role(catalog: Catalog, name: str, role: Role) -> PropertyEntry:

@@ -12,36 +12,31 @@ from crossprop.features.element_tables import element_tables
 
 _TOLERANCE = 1e-8
 """Charge per atom that counts as none: what ``np.isclose(charge, 0)`` allows in matminer."""
-
 _SINGLE_PRECISION_TOLERANCE = 1e-6
 """The same where fractions went through float32, whose rounding alone leaves 4e-7 charges per atom."""
-
 _MAX_VECTORISED = 4096
 """Combinations of oxidation states up to which rows are handled in one array."""
-
 _BATCH_VALUES = 1 << 20
 """Sums held at once in the vectorised search (8 MiB of float64)."""
-
 _UNITS_PER_CHARGE = 10**12
 """Resolution of the exact integer sums of the search for many combinations."""
-
 _MAX_SUMS = 100_000
 """Distinct partial sums above which the integer search coarsens its grid."""
 
 
 @dataclass(frozen=True)
 class _StateTable:
-    """Oxidation states arranged for matrix work.
+    """Oxidation states as arrays; elements with several states are "multivalent" here.
 
     lowest, highest: shape (86,). only: shape (86,), the state of elements that have a single one, else 0.
-    choosers: column numbers of the elements with several states, by number of states.
-    counts: states of each chooser. states: shape (len(choosers), max count), padded with 0.
+    multivalent: column numbers, by number of states. counts: states of each.
+    states: shape (len(multivalent), max count), padded with 0.
     """
 
     lowest: NDArray[np.float64]
     highest: NDArray[np.float64]
     only: NDArray[np.float64]
-    choosers: NDArray[np.intp]
+    multivalent: NDArray[np.intp]
     counts: NDArray[np.intp]
     states: NDArray[np.float64]
 
@@ -50,39 +45,28 @@ class _StateTable:
 def _state_table() -> _StateTable:
     per_element = element_tables().oxidation_states
     n_states = np.array([len(states) for states in per_element])
-    choosers = np.array([i for i in np.argsort(n_states, kind="stable") if n_states[i] > 1])
-    padded = np.zeros((choosers.size, n_states.max()))
-    for row, element in enumerate(choosers):
+    multivalent = np.array([i for i in np.argsort(n_states, kind="stable") if n_states[i] > 1])
+    padded = np.zeros((multivalent.size, n_states.max()))
+    for row, element in enumerate(multivalent):
         padded[row, : n_states[element]] = per_element[element]
     return _StateTable(
         lowest=np.array([min(states) for states in per_element]),
         highest=np.array([max(states) for states in per_element]),
         only=np.array([states[0] if len(states) == 1 else 0.0 for states in per_element]),
-        choosers=choosers,
-        counts=n_states[choosers],
+        multivalent=multivalent,
+        counts=n_states[multivalent],
         states=padded,
     )
 
 
 def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Tell for each composition whether one oxidation state per element can add up to no charge.
+    """Tell for each row of elemental fractions, shape (n, 86), whether one oxidation state per element can balance.
 
-    The answer is that of matminer's ``IonProperty(fast=True)`` for the composition written as
-    fractions of one atom, so no integer formula has to be recovered: a charge per atom within 1e-8
-    counts as none. Rows whose values are all representable in single precision are judged within
-    1e-6 instead, so that fractions stored as float32 give the answer of the formula they came from.
-    A composition of one element always counts as possible, as in matminer.
-
-    Rows with more than 4,096 combinations of states are searched by exact integer partial sums.
-    Only if those exceed 100,000 distinct values (dozens of multivalent elements in incommensurate
-    fractions, which no real formula has) the sums are merged on a coarser grid and the tolerance
-    grows with it.
-
-    Args:
-        fractions: Elemental fractions, shape (n, 86), valid rows that sum to 1.
-
-    Returns:
-        Shape (n,), bool.
+    Equal to matminer's ``IonProperty(fast=True)``: a charge per atom within 1e-8 counts as none, and a composition
+    of one element as possible. Rows that float32 represents exactly are judged within 1e-6, so that fractions
+    stored as float32 give the answer of their formula. Rows with more than 4,096 combinations of states are
+    searched by exact integer partial sums; above 100,000 distinct sums, which no real formula has, these are
+    merged on a coarser grid and the tolerance grows with it.
 
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 ("can form a neutral ionic compound").
     """
@@ -94,7 +78,7 @@ def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.boo
     within_reach = (fractions @ table.lowest <= tolerance) & (fractions @ table.highest >= -tolerance)
     open_rows = np.flatnonzero(within_reach & ~possible)
     fixed = fractions[open_rows] @ table.only
-    chosen = fractions[open_rows][:, table.choosers]
+    chosen = fractions[open_rows][:, table.multivalent]
     # Columns are ordered by number of states, so rows with as many present elements of each number
     # of states share one shape of the product of states.
     sizes = np.unique(table.counts)
@@ -124,7 +108,7 @@ def _any_neutral(
     counts: NDArray[np.intp],
     tolerance: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """All combinations of rows that share ``counts``; ``charges`` has shape (rows, elements, states)."""
+    """Try all combinations of rows that share ``counts``; ``charges`` has shape (rows, elements, states)."""
     found = np.empty(fixed.size, dtype=bool)
     step = max(1, _BATCH_VALUES // int(np.prod(counts, initial=1)))
     for start in range(0, fixed.size, step):

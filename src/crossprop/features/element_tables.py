@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -46,9 +46,8 @@ MAGPIE_PROPERTIES = (
 class ElementTables:
     """Element data in the order of ``ELEMENTS``; the arrays are read-only.
 
-    magpie: shape (86, 22), columns as in :data:`MAGPIE_PROPERTIES`, in Magpie's units.
-    electronegativity: shape (86,), Pauling scale, as pymatgen has it (IonProperty uses these, not Magpie's).
-    oxidation_states: per element its common oxidation states in units of the elementary charge.
+    ``magpie`` has shape (86, 22), columns as in :data:`MAGPIE_PROPERTIES`; ``electronegativity`` is pymatgen's on
+    the Pauling scale (IonProperty uses these); ``oxidation_states`` are the common ones of each element.
     """
 
     magpie: NDArray[np.float64]
@@ -83,10 +82,10 @@ def keep_element_tables(path: Path) -> None:
 
 
 def restore_element_tables(path: Path) -> None:
-    """Take the tables from a file, which spares a process the seconds and megabytes of importing matminer.
+    """Take the tables from a file, so that matminer need not be imported, which takes seconds.
 
-    Nothing happens where there is no such file, where it comes from other versions of matminer and pymatgen than
-    those that are installed, or in a process that has tables already.
+    Nothing happens if there is no such file, if the installed matminer or pymatgen is of another version, or if the
+    process has tables already.
 
     Raises:
         DataError: The file is damaged or incomplete.
@@ -106,9 +105,7 @@ def restore_element_tables(path: Path) -> None:
     shapes = magpie.shape, electronegativity.shape, len(states)
     if shapes != ((len(ELEMENTS), len(MAGPIE_PROPERTIES)), (len(ELEMENTS),), len(ELEMENTS)):
         raise DataError(f"{path} holds tables of shapes {shapes}. Delete it; matminer's are used then.")
-    magpie.setflags(write=False)
-    electronegativity.setflags(write=False)
-    _restored.append(ElementTables(magpie, electronegativity, tuple(tuple(map(float, s)) for s in states)))
+    _restored.append(_read_only(magpie, electronegativity, states))
 
 
 def tables_origin() -> str:
@@ -121,11 +118,7 @@ _restored: list[ElementTables] = []
 
 @cache
 def installed_tables() -> ElementTables:
-    """Read the tables from the installed packages.
-
-    ``impute_nan=False``: nothing is filled in. The tables are complete for the 86 elements, so
-    matminer's imputation would change nothing; should another release have a gap, it is named here
-    instead of being papered over with the mean of all elements.
+    """Read the tables from the installed packages; a gap is refused, not imputed.
 
     Raises:
         DataError: An element lacks a value.
@@ -144,18 +137,10 @@ def installed_tables() -> ElementTables:
     electronegativity = np.array(
         [pymatgen_data.get_elemental_property(e, "X") for e in elements], dtype=np.float64
     )
-    states = tuple(tuple(float(s) for s in pymatgen_data.get_oxidation_states(e)) for e in elements)
-    _require_complete(magpie, MAGPIE_PROPERTIES)
-    _require_complete(electronegativity[:, None], ("electronegativity",))
-    _require_complete(np.array([[float(len(s)) or np.nan] for s in states]), ("oxidation states",))
-    magpie.setflags(write=False)
-    electronegativity.setflags(write=False)
-    return ElementTables(magpie, electronegativity, states)
-
-
-def _require_complete(values: NDArray[np.float64], names: Sequence[str]) -> None:
-    """Refuse a table with a gap; ``values`` has one row per element and one column per name."""
-    gaps = np.argwhere(~np.isfinite(values))
+    states = [pymatgen_data.get_oxidation_states(element) for element in elements]
+    has_state = np.array([1.0 if found else np.nan for found in states])
+    names = (*MAGPIE_PROPERTIES, "electronegativity", "oxidation states")
+    gaps = np.argwhere(~np.isfinite(np.column_stack([magpie, electronegativity, has_state])))
     if gaps.size:
         row, column = gaps[0]
         raise DataError(
@@ -163,3 +148,12 @@ def _require_complete(values: NDArray[np.float64], names: Sequence[str]) -> None
             f"({len(gaps)} gap(s) in all): physical attributes would need invented values. "
             "Install the versions that the lock file pins."
         )
+    return _read_only(magpie, electronegativity, states)
+
+
+def _read_only(
+    magpie: NDArray[np.float64], electronegativity: NDArray[np.float64], states: Iterable[Iterable[float]]
+) -> ElementTables:
+    magpie.setflags(write=False)
+    electronegativity.setflags(write=False)
+    return ElementTables(magpie, electronegativity, tuple(tuple(map(float, one)) for one in states))

@@ -15,6 +15,8 @@ _STATISTICS = ("minimum", "maximum", "range", "mean", "avg_dev", "mode")
 _ORBITALS = ("s", "p", "d", "f")
 _VALENCE_COLUMNS = [MAGPIE_PROPERTIES.index(f"N{orbital}Valence") for orbital in _ORBITALS]
 _N_STATISTICS = len(MAGPIE_PROPERTIES) * len(_STATISTICS)
+_CHUNK_ROWS = 4096
+"""Rows worked on at once: memory beyond the result stays below about 4 MiB times the elements of a composition."""
 
 ATTRIBUTE_NAMES: tuple[str, ...] = (
     *(f"{p}-norm" for p in _NORMS),
@@ -27,7 +29,7 @@ ATTRIBUTE_NAMES: tuple[str, ...] = (
 """matminer's labels of Stoichiometry, ElementProperty, ValenceOrbital and IonProperty, in its order."""
 
 
-def physical_attributes(fractions: NDArray[np.floating], *, chunk_rows: int = 4096) -> NDArray[np.float64]:
+def physical_attributes(fractions: NDArray[np.floating]) -> NDArray[np.float64]:
     """Compute matminer's 145 attributes of Ward et al. 2016 for every row of a fraction matrix.
 
     Equal to matminer's ``Stoichiometry()``, ``ElementProperty.from_preset("magpie")``,
@@ -37,8 +39,6 @@ def physical_attributes(fractions: NDArray[np.floating], *, chunk_rows: int = 40
     Args:
         fractions: Elemental fractions, shape (n, 86), columns as in ``ELEMENTS``, rows summing to 1.
             Keep them in float64: fractions that went through float32 give attributes good to about 1e-6.
-        chunk_rows: Rows worked on at once; memory beyond the result stays below about
-            ``chunk_rows * k * 1`` KiB for compositions of k elements.
 
     Returns:
         Shape (n, 145), columns as in :data:`ATTRIBUTE_NAMES`, in Magpie's units.
@@ -46,25 +46,21 @@ def physical_attributes(fractions: NDArray[np.floating], *, chunk_rows: int = 40
     Raises:
         ShapeMismatchError: ``fractions`` is not (n, 86); the message gives its shape.
         DataError: A row holds NaN, infinity or a negative number, is all zero or does not sum to 1;
-            the message gives the first such row. Or ``chunk_rows`` is less than 1.
+            the message gives the first such row.
 
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28; Ward et al. 2018 (matminer),
         doi:10.1016/j.commatsci.2018.05.018.
     """
     fractions = _checked(fractions)
-    if chunk_rows < 1:
-        raise DataError(
-            f"chunk_rows is {chunk_rows}, but at least one row has to be worked on. Give 1 or more."
-        )
     attributes = np.empty((fractions.shape[0], len(ATTRIBUTE_NAMES)), dtype=np.float64)
-    for start in range(0, fractions.shape[0], chunk_rows):
-        chunk = fractions[start : start + chunk_rows]
-        attributes[start : start + chunk_rows] = _attributes_of_chunk(chunk)
+    for start in range(0, fractions.shape[0], _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
+        attributes[rows] = _attributes_of_chunk(fractions[rows])
     return attributes
 
 
 def _checked(fractions: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the matrix as floats, or refuse what is no set of compositions."""
+    """The matrix as floats; refuses what is no set of compositions."""
     fractions = np.asarray(fractions)
     if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
         raise ShapeMismatchError(
@@ -91,9 +87,9 @@ def _checked(fractions: NDArray[np.floating]) -> NDArray[np.floating]:
         if bad.any():
             row = int(np.argmax(bad))
             raise DataError(
-                f"Row {row} of the elemental fractions {complaint} (sum {total[row]:.6g}; "
-                f"{int(bad.sum())} such row(s)). Physical attributes need fractions of at least one "
-                "of the 86 elements; correct or drop the row."
+                f"Row {row} of the elemental fractions {complaint} (sum {total[row]:.6g}; {int(bad.sum())} such "
+                f"row(s)). Physical attributes need fractions of at least one of the {len(ELEMENTS)} elements; "
+                "correct or drop the row."
             )
     return fractions
 
@@ -122,9 +118,7 @@ def _attributes_of_chunk(fractions: NDArray[np.floating]) -> NDArray[np.float64]
 def _attributes_of_block(elements: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """All but the last attribute of rows with equally many elements; "compound possible" stays 0.
 
-    Args:
-        elements: Column numbers of the present elements, shape (rows, count).
-        weights: Their fractions, same shape.
+    ``elements`` are the column numbers of the present elements, shape (rows, count), ``weights`` their fractions.
     """
     tables = element_tables()
     values = tables.magpie[elements]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -13,40 +12,16 @@ from numpy.typing import NDArray
 
 from crossprop.config import StudyConfig
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
-from crossprop.errors import ConfigError, DataError, StoreError
+from crossprop.errors import ConfigError, DataError
 from crossprop.features.magpie import ATTRIBUTE_NAMES, physical_attributes
+from crossprop.io import atomic_file
 from crossprop.methods import Representation
 
-FRACTION_NAMES: tuple[str, ...] = ELEMENTS
-"""Names of the columns: H to Pu without He, Ne, Ar, Po, At, Rn, Fr and Ra, by atomic number."""
-
-
-def elemental_fractions(formulas: Iterable[str], *, where: str | None = None) -> NDArray[np.float32]:
-    """Compute the elemental fractions that the networks take.
-
-    Physical attributes start from the float64 matrix of
-    :func:`crossprop.data.compositions.fraction_matrix`, not from this one.
-
-    Args:
-        formulas: Chemical formulas, n of them.
-        where: What the formulas come from, for error messages.
-
-    Returns:
-        Shape (n, 86), float32, rows summing to 1.
-
-    Raises:
-        FormulaError: A text is no formula.
-        UnknownElementError: A formula holds an element outside the 86.
-
-    Source: Jha et al. 2018 (ElemNet), doi:10.1038/s41598-018-35934-y.
-    """
-    return fraction_matrix(list(formulas), where=where).astype(np.float32)
-
-
-_WIDTHS = {
-    Representation.ELEMENTAL_FRACTIONS: len(FRACTION_NAMES),
-    Representation.PHYSICAL_ATTRIBUTES: len(ATTRIBUTE_NAMES),
+_COLUMNS: Final = {
+    Representation.ELEMENTAL_FRACTIONS: ELEMENTS,
+    Representation.PHYSICAL_ATTRIBUTES: ATTRIBUTE_NAMES,
 }
+_REMEDY: Final = "Compute it again with `dvc repro featurize`."
 
 
 def write_features(
@@ -56,19 +31,10 @@ def write_features(
     *,
     where: str | None = None,
 ) -> tuple[Path, ...]:
-    """Compute and store the feature matrices of one prepared property.
+    """Compute the feature matrices of one prepared property and write each as ``<representation>.npy``, float32.
 
-    Every matrix is a float32 file ``<representation>.npy`` that appears whole or not at all. All
-    are computed before the first is written. Features are not standardised.
-
-    Args:
-        frame: Prepared rows with a column ``formula``; row order is kept.
-        folder: Where the files go; made if absent.
-        representations: Elemental fractions, physical attributes or both.
-        where: What the rows come from, for error messages.
-
-    Returns:
-        The files written, in the order of ``representations``.
+    All are computed before the first is written. ``frame`` has a column ``formula``; the matrices keep its order.
+    ``where`` names the source of the rows in error messages. Returns the files in the order of ``representations``.
 
     Raises:
         ConfigError: A representation is not computed from formulas (activations need a source network).
@@ -76,10 +42,8 @@ def write_features(
         FormulaError: A formula cannot be read or holds an unknown element.
         StoreError: A file cannot be written.
     """
-    wanted = tuple(dict.fromkeys(representations))
+    paths = {representation: _path(folder, representation) for representation in representations}
     origin = where or "the prepared rows"
-    for representation in wanted:
-        _width(representation)
     if "formula" not in frame.columns:
         raise DataError(
             f"{origin} have no column 'formula', only {list(map(str, frame.columns))}. "
@@ -90,17 +54,15 @@ def write_features(
             f"{origin} hold no row, so there is nothing to compute features of. Look at its cleaning report."
         )
     fractions = fraction_matrix(frame["formula"], where=where)
-    matrices = {representation: _matrix(fractions, representation, origin) for representation in wanted}
-    return tuple(_write(matrix, _path(folder, name)) for name, matrix in matrices.items())
+    matrices = {representation: _matrix(fractions, representation, origin) for representation in paths}
+    for representation, path in paths.items():
+        with atomic_file(path) as draft, draft.open("wb") as stream:
+            np.save(stream, matrices[representation], allow_pickle=False)
+    return tuple(paths.values())
 
 
-def load_features(folder: Path, representation: Representation, mmap: bool = True) -> NDArray[np.float32]:
-    """Read a matrix that :func:`write_features` wrote.
-
-    Args:
-        folder: Folder of the property's features.
-        representation: Elemental fractions or physical attributes.
-        mmap: Map the file read-only instead of reading it; workers then share one copy in memory.
+def load_features(folder: Path, representation: Representation) -> NDArray[np.float32]:
+    """Map a matrix that :func:`write_features` wrote, read-only: worker processes share one copy in memory.
 
     Returns:
         Shape (n, 86) or (n, 145), float32.
@@ -109,25 +71,20 @@ def load_features(folder: Path, representation: Representation, mmap: bool = Tru
         ConfigError: The representation has no matrix on disk.
         DataError: The file is absent, truncated or not such a matrix.
     """
-    width = _width(representation)
     path = _path(folder, representation)
-    remedy = "Compute it again with `dvc repro featurize`."
+    width = len(_COLUMNS[representation])
     try:
-        matrix = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        matrix: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise DataError(f"No feature matrix at {path}. {remedy}") from error
+        raise DataError(f"No feature matrix at {path}. {_REMEDY}") from error
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"The feature matrix {path} cannot be read ({error}); it may be cut short. {remedy}"
+            f"The feature matrix {path} cannot be read ({error}); it may be cut short. {_REMEDY}"
         ) from error
-    if (
-        not isinstance(matrix, np.ndarray)
-        or matrix.ndim != 2
-        or matrix.shape[1] != width
-        or matrix.dtype != np.float32
-    ):
-        found = f"{getattr(matrix, 'dtype', type(matrix))} {getattr(matrix, 'shape', '')}"
-        raise DataError(f"{path} holds {found}, not a float32 matrix of shape (n, {width}). {remedy}")
+    if matrix.ndim != 2 or matrix.shape[1] != width or matrix.dtype != np.float32:
+        raise DataError(
+            f"{path} holds {matrix.dtype} {matrix.shape}, not a float32 matrix of shape (n, {width}). {_REMEDY}"
+        )
     return matrix
 
 
@@ -137,64 +94,34 @@ def load_combined(folder: Path) -> NDArray[np.float32]:
     Raises:
         DataError: One of the two is missing or damaged.
     """
-    parts = [load_features(folder, representation) for representation in _WIDTHS]
-    return np.concatenate(parts, axis=1)
-
-
-def _width(representation: Representation) -> int:
-    """Number of columns of a representation that is computed from formulas alone."""
-    if representation not in _WIDTHS:
-        raise ConfigError(
-            f"Representation {str(representation)!r} has no matrix of its own: only "
-            f"{[str(r) for r in _WIDTHS]} are computed from formulas. Activations come from a source network."
-        )
-    return _WIDTHS[representation]
+    return np.concatenate([load_features(folder, representation) for representation in _COLUMNS], axis=1)
 
 
 def _path(folder: Path, representation: Representation) -> Path:
-    return Path(folder) / f"{Representation(representation).value}.npy"
+    if representation not in _COLUMNS:
+        raise ConfigError(
+            f"Representation {str(representation)!r} has no matrix of its own: only "
+            f"{[str(r) for r in _COLUMNS]} are computed from formulas. Activations come from a source network."
+        )
+    return folder / f"{representation}.npy"
 
 
 def _matrix(
     fractions: NDArray[np.float64], representation: Representation, origin: str
 ) -> NDArray[np.float32]:
     """One representation as float32, free of NaN and infinity."""
-    if representation is Representation.ELEMENTAL_FRACTIONS:
-        matrix = fractions.astype(np.float32)
-    else:
-        matrix = physical_attributes(fractions).astype(np.float32)
-    bad = ~np.isfinite(matrix)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        names = FRACTION_NAMES if representation is Representation.ELEMENTAL_FRACTIONS else ATTRIBUTE_NAMES
+    wanted = fractions
+    if representation is Representation.PHYSICAL_ATTRIBUTES:
+        wanted = physical_attributes(fractions)
+    matrix = wanted.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(matrix))
+    if len(bad):
+        row, column = bad[0]
         raise DataError(
-            f"{names[column]!r} of row {row} of {origin} is {matrix[row, column]}; "
+            f"{_COLUMNS[representation][column]!r} of row {row} of {origin} is {matrix[row, column]}; "
             "features must be finite numbers. Correct or drop the row."
         )
     return matrix
-
-
-def _write(matrix: NDArray[np.float32], path: Path) -> Path:
-    """Write beside the destination, then move into place."""
-    scratch: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        scratch = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
-            np.save(stream, matrix, allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.chmod(0o644)
-        scratch.replace(path)
-    except OSError as error:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
-        raise StoreError(
-            f"The feature matrix {path} ({matrix.nbytes / 2**20:.1f} MiB) could not be written: {error}. "
-            "Nothing was changed; free disk space or make the folder writable, then run again."
-        ) from error
-    return path
 
 
 def matrices_of(study: StudyConfig, name: str) -> tuple[Representation, ...]:

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, formula_warnings, fraction_matrix
-from crossprop.errors import FormulaError, ModelFormatError, ShapeMismatchError
+from crossprop.errors import FormulaError, ModelFormatError
+from crossprop.models.ensemble import Ensemble
 from crossprop.models.saved import load_predictor
 from crossprop.uncertainty.conformal import Calibration
 from crossprop.uncertainty.evidence import Coverage, KnownValues, judge, measured_coverage, read_evidence
-
-
-class SavedEnsemble(Protocol):
-    """What gives the values, such as :class:`crossprop.models.ensemble.Ensemble`."""
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        """Content of ``model.json``."""
-        ...
-
-    def predict(self, fractions: np.ndarray) -> np.ndarray:
-        """Values for elemental fractions of shape (n, 86), shape (n,)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -71,25 +58,21 @@ class ServedModel:
 
     Attributes:
         predictor: Gives the values.
-        folder: Where the ensemble lies.
+        folder: Of the saved model.
         evidence: Columns formula, composition, split ("train": out of fold, "test": hold-out), y_true, y_pred;
             ``None`` for models saved without.
         calibration: Intervals and domain; ``None`` for models saved without: their interval is equally wide for
-            all, and their domain is the elements that they have seen.
+            all, and their domain is the elements seen in training.
     """
 
-    predictor: SavedEnsemble
+    predictor: Ensemble
     folder: Path | None = None
     evidence: pd.DataFrame | None = None
     calibration: Calibration | None = None
 
     @classmethod
     def load(cls, folder: Path | str, *, threads: int | None = None) -> Self:
-        """Load a saved model with its evidence.
-
-        Args:
-            folder: Saved model.
-            threads: Threads of one prediction; by default one for each core.
+        """Load a saved model with its evidence; a prediction uses one thread for each core by default.
 
         Raises:
             ModelFormatError: The folder is no saved model, of another format, or a file of it was changed or damaged.
@@ -113,7 +96,7 @@ class ServedModel:
 
     @property
     def n_training(self) -> int:
-        """Rows that the ensemble learnt from; 0 without evidence."""
+        """Number of training rows; 0 without evidence."""
         return 0 if self.evidence is None else int((self.evidence["split"] == "train").sum())
 
     def predict(self, fractions: np.ndarray, *, intervals: bool = True) -> Predictions:
@@ -125,15 +108,9 @@ class ServedModel:
 
         Raises:
             ShapeMismatchError: The fractions are of another shape.
-            ModelFormatError: The ensemble knows other elements, or answers with something that is no number.
+            ModelFormatError: The ensemble was fitted on other elements, or a prediction is no number.
         """
-        fractions = np.asarray(fractions, dtype=np.float64)
-        if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
-            raise ShapeMismatchError(
-                f"Elemental fractions have shape {fractions.shape}, not (n, {len(ELEMENTS)}). "
-                "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
-            )
-        value = self._values(fractions)
+        value = self._checked(self.predictor.predict(fractions), len(fractions))
         return self.judged(fractions, value) if intervals else Predictions(value)
 
     def judged(self, fractions: np.ndarray, value: np.ndarray) -> Predictions:
@@ -143,7 +120,7 @@ class ServedModel:
         return Predictions(value, said.lower, said.upper, in_domain, self._with_known(said.notes, value))
 
     def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        """Values of those compositions at least whose value lies within a range, for less work where that is known.
+        """Values of the compositions whose value may lie within a range; the others cost less work.
 
         Args:
             fractions: Elemental fractions, shape (n, 86), float64.
@@ -151,14 +128,12 @@ class ServedModel:
             high: Upper end.
 
         Returns:
-            Numbers of the rows that are left, increasing, and their values; what is not among them lies outside.
+            Numbers of the rows that are left, increasing, and their values; all others lie outside of the range.
         """
-        skipping = getattr(self.predictor, "predict_within", None)
-        if skipping is None or (low == -np.inf and high == np.inf):
-            return np.arange(len(fractions)), self._values(fractions)
-        self._know_elements()
-        left, values = skipping(fractions, low, high)
-        return left, self._sound(values, len(left))
+        if low == -np.inf and high == np.inf:
+            return np.arange(len(fractions)), self._checked(self.predictor.predict(fractions), len(fractions))
+        left, values = self.predictor.predict_within(fractions, low, high)
+        return left, self._checked(values, len(left))
 
     def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
         """The k nearest training compositions of every row, nearest first; empty lists without evidence."""
@@ -175,10 +150,7 @@ class ServedModel:
         ]
 
     def with_coverage(self, coverage: float) -> Self:
-        """The same model with intervals of another coverage, from the same out-of-fold residuals.
-
-        Args:
-            coverage: Share of new values that the intervals shall hold, between 0 and 1.
+        """The same model with intervals of another coverage (between 0 and 1), from the same out-of-fold residuals.
 
         Raises:
             ModelFormatError: The model was saved without evidence.
@@ -186,16 +158,12 @@ class ServedModel:
         if self.calibration is None or self.evidence is None:
             raise ModelFormatError(
                 f"{self.folder} was saved without evidence: only its own coverage, "
-                f"{self.info['interval']['coverage']}, is known. Fit it again, or complete its results."
+                f"{self.info['interval']['coverage']}, is known. Fit it again."
             )
         return replace(self, calibration=self.calibration.at_coverage(self.evidence, coverage))
 
     def coverage(self) -> Coverage:
-        """Coverage of the interval as it was measured on the hold-out, computed from the evidence once."""
-        return self._coverage
-
-    @cached_property
-    def _coverage(self) -> Coverage:
+        """Coverage of the interval measured on the hold-out."""
         return measured_coverage(self.info, self.evidence, self.calibration)
 
     def _with_known(self, notes: list[str], values: np.ndarray) -> list[str]:
@@ -205,19 +173,13 @@ class ServedModel:
         beyond = known.notes(values, self.info.get("unit"))
         return ["; ".join(filter(None, both)) for both in zip(notes, beyond, strict=True)]
 
-    def _values(self, fractions: np.ndarray) -> np.ndarray:
-        self._know_elements()
-        return self._sound(np.asarray(self.predictor.predict(fractions), dtype=np.float64), len(fractions))
-
-    def _know_elements(self) -> None:
+    def _checked(self, values: np.ndarray, rows: int) -> np.ndarray:
+        target = self.info.get("target")
         if tuple(self.info["elements"]) != ELEMENTS:
             raise ModelFormatError(
-                f"The model of {self.info.get('target')!r} knows {len(self.info['elements'])} elements, not the "
-                f"{len(ELEMENTS)} of this version of crossprop in their order. Register it again with this version."
+                f"The model of {target!r} knows {len(self.info['elements'])} elements, not the "
+                f"{len(ELEMENTS)} of this version of crossprop in their order. Fit it again with this version."
             )
-
-    def _sound(self, values: np.ndarray, rows: int) -> np.ndarray:
-        target = self.info.get("target")
         if values.shape != (rows,):
             raise ModelFormatError(
                 f"The model of {target!r} gave shape {values.shape} for {rows} rows. Do not use it."
@@ -234,11 +196,7 @@ OUTPUT_COLUMNS = ("value", "lower", "upper", "in_domain", "note")
 
 
 def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataFrame:
-    """Predict a property of compositions.
-
-    Args:
-        model: A loaded model.
-        formulas: Formulas, n of them, at least one.
+    """Predict a property of compositions, at least one.
 
     Returns:
         One row per formula, columns ``value, lower, upper`` (in the property's unit, the interval with the
@@ -262,7 +220,7 @@ def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataF
 
 
 def formulas_of(model_input: object) -> list[object]:
-    """The formulas in whatever a caller sends: a table with a column ``formula``, a list, a series, one text.
+    """The formulas in an input: a table with a column ``formula``, a list, a series, one text.
 
     Raises:
         FormulaError: The table has no such column, or the input is of another kind.

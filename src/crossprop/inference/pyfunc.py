@@ -31,8 +31,7 @@ class FormulaModel(PythonModel):
         """Predict for a table with a column ``formula`` (called directly: a list or series of formulas, too).
 
         Raises:
-            MlflowException: A row holds no formula. A server answers it with status 400 and the message,
-                which names the row; a plausible number is never given for a missing value.
+            MlflowException: A row holds no formula; a server answers with status 400 and the message.
         """
         if self._model is None:
             self.load_context(context)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -37,13 +36,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Source:
-    """A representation that members read.
+    """A representation that members read, with its source network and layer if it has one.
 
-    Attributes:
-        representation: Which.
-        network: The source network, where it needs one.
-        layer: Layer of the network whose activations are read.
-        digest: Of the network's file: parts of a blend with the same one share its outputs.
+    ``digest`` is that of the network's file: parts of a blend with the same one share its outputs.
     """
 
     representation: Representation
@@ -68,15 +63,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Member:
-    """A fold model and its part in the whole.
-
-    Attributes:
-        model: The fitted model.
-        source: Number of the representation that it reads.
-        fold: Fold to whose prediction it belongs.
-        weight: Its share in that.
-        cost: What one row costs, roughly: the size of its files.
-    """
+    """A fold model: index of its source, its fold, its weight there, and the size of its files as cost of a row."""
 
     model: FittedModel
     source: int
@@ -84,21 +71,13 @@ class Member:
     weight: float
     cost: int
 
-    @property
-    def trees(self) -> Trees | None:
-        """Its trees, if that is what it is."""
-        return self.model.body if isinstance(self.model.body, Trees) else None
-
 
 @dataclass(frozen=True)
 class Turn:
-    """One member in the order in which they are asked for values within a range.
+    """A member in the order in which members are evaluated for values within a range.
 
-    Attributes:
-        place: Its place among the members.
-        share: Its share in the prediction.
-        least: What the members after it add to the prediction at least.
-        most: The same at most.
+    ``place`` is its index, ``share`` its share in the prediction; ``least`` and ``most`` bound the sum of the members
+    after it.
     """
 
     place: int
@@ -108,15 +87,7 @@ class Turn:
 
 
 class Ensemble:
-    """A saved ensemble or blend; immutable, so that threads may share it.
-
-    Attributes:
-        folder: Where it lies.
-        info: Content of ``model.json``.
-        members: The fold models that count.
-        n_folds: Number of folds.
-        threads: Threads that one prediction uses at most.
-    """
+    """A saved ensemble or blend; immutable, so that threads may share it."""
 
     def __init__(
         self,
@@ -131,9 +102,22 @@ class Ensemble:
         self.info = info
         self.n_folds = n_folds
         self.threads = threads
+        self.members = list(members)
         self._sources = sources
-        self._groups = _groups(members)
-        self.members = _with_shared_trees(members, self._groups)
+        self._groups: list[list[int]] = []
+        # the trees of all members that read the same representation are walked together, so they share an array
+        for source in range(len(sources)):
+            group = [
+                place
+                for place, member in enumerate(members)
+                if member.source == source and isinstance(member.model.body, Trees)
+            ]
+            if group:
+                self._groups.append(group)
+                bodies = merged([members[place].model.body for place in group])
+                for place, body in zip(group, bodies, strict=True):
+                    model = replace(members[place].model, body=body)
+                    self.members[place] = replace(members[place], model=model)
         self._turns = turns(self.members, n_folds)
 
     def predict(self, fractions: np.ndarray) -> np.ndarray:
@@ -160,7 +144,7 @@ class Ensemble:
         return predicted
 
     def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        """Predict the rows whose prediction may lie within a range; the others cost a part of the work, or little.
+        """Predict the rows whose prediction may lie within a range; the others cost less work.
 
         Args:
             fractions: Elemental fractions, float64, shape (n_samples, 86).
@@ -188,7 +172,7 @@ class Ensemble:
     def _represent(self, fractions: np.ndarray) -> list[np.ndarray]:
         """Every representation that the members read, float32, shapes (n, width)."""
         parts = self._map(self._represent_piece, _pieces(fractions, 512))
-        return [np.concatenate(same) if len(same) > 1 else same[0] for same in zip(*parts, strict=True)]
+        return [np.concatenate(same) for same in zip(*parts, strict=True)]
 
     def _represent_piece(self, fractions: np.ndarray) -> list[np.ndarray]:
         attributes = small = fractions.astype(np.float32)
@@ -197,7 +181,7 @@ class Ensemble:
         return [source.represent(small, attributes) for source in self._sources]
 
     def _answers(self, features: list[np.ndarray]) -> np.ndarray:
-        """What every member predicts, shape (n_members, n_samples)."""
+        """Predictions of every member, shape (n_members, n_samples)."""
         answers = np.empty((len(self.members), len(features[0])))
         alone = list(range(len(self.members)))
         if len(features[0]) > _FEW:
@@ -207,8 +191,8 @@ class Ensemble:
         for places in self._groups:
             group = [self.members[place] for place in places]
             predicted = predict_together([one.model.body for one in group], features[group[0].source])
-            for place, one, own in zip(places, group, predicted, strict=True):
-                answers[place] = one.model.in_unit(own)
+            for place, one, values in zip(places, group, predicted, strict=True):
+                answers[place] = one.model.in_unit(values)
                 alone.remove(place)
         rest = self._map(lambda i: self.members[i].model.predict(features[self.members[i].source]), alone)
         for place, answer in zip(alone, rest, strict=True):
@@ -216,7 +200,7 @@ class Ensemble:
         return answers
 
     def _ask(self, place: int, features: np.ndarray) -> np.ndarray:
-        """What one member predicts."""
+        """Predictions of one member."""
         model = self.members[place].model
         rows = 256 if isinstance(model.body, Network) else 1024
         return np.concatenate(self._map(model.predict, _pieces(features, rows)))
@@ -234,12 +218,6 @@ class Ensemble:
         for answer, member in zip(answers, self.members, strict=True):
             predicted[member.fold] += member.weight * answer
         return predicted
-
-
-def available_threads() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def turns(members: Sequence[Member], n_folds: int) -> tuple[Turn, ...]:
@@ -266,17 +244,10 @@ def answers_within(
     high: float,
     ask: Callable[[int, NDArray[np.intp]], NDArray[np.float64]],
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Ask member after member about the rows whose value may still lie within a range.
+    """Evaluate member after member for the rows whose value may still lie within a range.
 
-    Args:
-        order: From :func:`turns`.
-        n: Rows.
-        low: Lower end of the range.
-        high: Upper end.
-        ask: Gives a member's answers for some rows.
-
-    Returns:
-        The rows that are left, in their order, and all members' answers for them, shape (n_members, n_left).
+    ``ask`` predicts some of the n rows with one member. Returns the rows that are left, in their order, and all
+    members' predictions for them, shape (n_members, n_left).
     """
     left, so_far, slack = np.arange(n), np.zeros(n), np.zeros(n)
     answers = np.empty((len(order), n))
@@ -291,28 +262,9 @@ def answers_within(
     return left, answers[:, left]
 
 
-def _groups(members: Sequence[Member]) -> list[list[int]]:
-    """Places of the members whose trees can be walked together: those that read the same representation."""
-    found: dict[int, list[int]] = {}
-    for place, member in enumerate(members):
-        if member.trees is not None:
-            found.setdefault(member.source, []).append(place)
-    return list(found.values())
-
-
-def _with_shared_trees(members: Sequence[Member], groups: Iterable[list[int]]) -> list[Member]:
-    """The members, the trees of each group in one array."""
-    shared = list(members)
-    for places in groups:
-        trees = merged([trees for place in places if (trees := members[place].trees) is not None])
-        for place, own in zip(places, trees, strict=True):
-            shared[place] = replace(members[place], model=replace(members[place].model, body=own))
-    return shared
-
-
 @lru_cache(maxsize=64)
 def _attributes_of(fractions: bytes) -> NDArray[np.float32]:
-    """Physical attributes of the rows in some bytes: models that are asked about the same rows compute them once."""
+    """Physical attributes of rows given as bytes: models that predict the same rows compute them once."""
     rows = np.frombuffer(fractions).reshape(-1, len(ELEMENTS))
     attributes = physical_attributes(rows).astype(np.float32)
     attributes.setflags(write=False)
@@ -328,6 +280,7 @@ def _checked(fractions: np.ndarray) -> np.ndarray:
     fractions = np.asarray(fractions, dtype=np.float64)
     if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
         raise ShapeMismatchError(
-            f"fractions have shape {fractions.shape}; (n_samples, {len(ELEMENTS)}) is needed."
+            f"Elemental fractions have shape {fractions.shape}; (n_samples, {len(ELEMENTS)}) is needed. "
+            "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
         )
     return fractions

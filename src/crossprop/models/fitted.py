@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from crossprop.errors import ModelFormatError, ShapeMismatchError
+from crossprop.io import read_json, write_json
 from crossprop.models.portable import Network, load_arrays, portable_regressor, save_arrays, standardised
 from crossprop.models.target_transform import TargetTransform
 
 Kind = Literal["base", "regressor", "network"]
+INFO_FILE = "member.json"
 ARRAYS_FILE = "member.npz"
 SCALING_FILE = "scaling.npy"
 """Lies beside a network that takes standardised inputs."""
@@ -27,11 +28,6 @@ TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.ensemble._forest.RandomForestRegressor",
     "sklearn.ensemble._weight_boosting.AdaBoostRegressor",
-    "sklearn.linear_model._coordinate_descent.ElasticNet",
-    "sklearn.linear_model._coordinate_descent.Lasso",
-    "sklearn.linear_model._base.LinearRegression",
-    "sklearn.linear_model._ridge.Ridge",
-    "sklearn.linear_model._stochastic_gradient.SGDRegressor",
     "sklearn.neighbors._regression.KNeighborsRegressor",
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neighbors._ball_tree.BallTree",
@@ -47,12 +43,10 @@ TRUSTED_TYPES = (
     "sklearn.tree._tree.Tree",
     "sklearn._loss.link.IdentityLink",
     "sklearn._loss.link.Interval",
-    "sklearn._loss._loss.CyEpsilonInsensitive",
-    "sklearn.linear_model._sgd_fast.EpsilonInsensitive",
     "numpy.dtype",
     "numpy.random.mtrand.RandomState",
 )
-"""The only types that a regressor's file may hold; the list stands here, never in the file."""
+"""The only types that a skops file may hold: those of regressors that have, or may have, no portable form."""
 
 
 @dataclass
@@ -60,11 +54,11 @@ class FittedModel:
     """One fitted model.
 
     Attributes:
-        kind: What stands in ``body``.
+        kind: Kind of ``body``.
         body: A number (base); a scikit-learn estimator or its portable form; or a Keras network, once loaded a
             :class:`~crossprop.models.portable.Network`.
         transform: Scale in which the body predicts; ``None`` for the base.
-        scaling: Shape (2, n_features): mean and deviation that a network's inputs are standardised by, or ``None``.
+        scaling: Mean and deviation of a network's inputs, shape (2, n_features); ``None`` if it takes raw ones.
     """
 
     kind: Kind
@@ -88,7 +82,7 @@ class FittedModel:
         return self.in_unit(np.asarray(self.body.predict(features)).ravel())
 
     def in_unit(self, predicted: np.ndarray) -> np.ndarray:
-        """What the body predicted, in the property's unit."""
+        """Predictions of the body, converted to the property's unit."""
         assert self.transform is not None
         return self.transform.inverse(predicted)
 
@@ -101,22 +95,19 @@ class FittedModel:
         return low, high
 
     def save(self, folder: Path) -> None:
-        """Write the model into an existing or new folder: ``member.json`` and the arrays or the file of its body.
-
-        Regressors are stored in their portable form; those that have none (nearest neighbours) with skops.
-        """
+        """Write the model into a folder: regressors in their portable form, those that have none with skops."""
         folder.mkdir(parents=True, exist_ok=True)
-        note: dict[str, Any] = {
+        info: dict[str, Any] = {
             "kind": self.kind,
             "transform": None if self.transform is None else asdict(self.transform),
             "standardised": self.scaling is not None,
         }
         if self.kind == "base":
-            note["value"] = float(self.body)
+            info["value"] = float(self.body)
         elif self.kind == "network":
             save_network(self.body, folder / "network.keras")
         elif (portable := portable_regressor(self.body)) is not None:
-            note["form"] = type(portable).__name__.lower()
+            info["form"] = type(portable).__name__.lower()
             save_arrays(portable, folder / ARRAYS_FILE)
         else:
             import skops.io
@@ -125,32 +116,32 @@ class FittedModel:
             skops.io.dump(self.body, path, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
         if self.scaling is not None:
             np.save(folder / SCALING_FILE, self.scaling, allow_pickle=False)
-        (folder / "member.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / INFO_FILE, info)
 
     @classmethod
     def load(cls, folder: Path) -> FittedModel:
-        """Read what :meth:`save` wrote, here or in an earlier version; neither needs Keras.
+        """Read what :meth:`save` wrote, without Keras.
 
         Raises:
             ModelFormatError: A file is missing, damaged, or holds a type outside :data:`TRUSTED_TYPES`.
         """
         try:
-            note = json.loads((folder / "member.json").read_text(encoding="utf-8"))
-            transform = None if note["transform"] is None else TargetTransform(**note["transform"])
-            scaling = np.load(folder / SCALING_FILE, allow_pickle=False) if note["standardised"] else None
-            kind = note["kind"]
+            info = read_json(folder / INFO_FILE)
+            transform = None if info["transform"] is None else TargetTransform(**info["transform"])
+            scaling = np.load(folder / SCALING_FILE, allow_pickle=False) if info["standardised"] else None
+            kind = info["kind"]
             body: Any
             if kind == "base":
-                body = float(note["value"])
+                body = float(info["value"])
             elif kind == "network":
                 body = Network.read(folder / "network.keras", scaling)
-            elif kind == "regressor" and "form" in note:
-                body = load_arrays(note["form"], folder / ARRAYS_FILE)
+            elif kind == "regressor" and "form" in info:
+                body = load_arrays(info["form"], folder / ARRAYS_FILE)
             elif kind == "regressor":
                 body = _load_regressor(folder / "regressor.skops")
             else:
                 raise ModelFormatError(
-                    f"{folder}/member.json names the kind {kind!r}, which this version cannot load."
+                    f"{folder}/{INFO_FILE} names the kind {kind!r}, which this version cannot load."
                 )
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ModelFormatError(
@@ -165,10 +156,7 @@ def network_output(network: Any, features: np.ndarray) -> np.ndarray:
 
 
 def network_outputs(network: Any, features: np.ndarray) -> np.ndarray:
-    """Outputs of a network for scaled features, shape (n_samples, n_outputs), chunk by chunk.
-
-    The network is called as it is: tracing it would cost more than it saves on a few thousand rows.
-    """
+    """Outputs of a network for scaled features, shape (n_samples, n_outputs), chunk by chunk, without tracing."""
     import keras
 
     outputs = [np.zeros((0, network.output_shape[1]), np.float32)]
@@ -191,5 +179,4 @@ def _load_regressor(path: Path) -> Any:
     strange = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
     if strange:
         raise ModelFormatError(f"{path} holds {', '.join(sorted(strange))}, which crossprop does not trust.")
-    estimator = skops.io.load(path, trusted=list(TRUSTED_TYPES))
-    return portable_regressor(estimator) or estimator
+    return skops.io.load(path, trusted=list(TRUSTED_TYPES))

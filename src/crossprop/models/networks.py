@@ -1,4 +1,4 @@
-"""ElemNet: seventeen dense layers from elemental fractions to one property."""
+"""ElemNet (seventeen dense layers from elemental fractions to one property), and the residual network."""
 
 from __future__ import annotations
 
@@ -13,18 +13,10 @@ if TYPE_CHECKING:
 
 
 def build_elemnet(input_size: int, dropout: float = 0.0) -> keras.Model:
-    """Build ElemNet with weights still to be set.
+    """Build ElemNet with weights still to be set: input ``(batch, input_size)``, output ``(batch, 1)``.
 
-    Args:
-        input_size: Width of the representation: 86 for elemental fractions.
-        dropout: Rate of the dropout layers that follow the last layer of each width; 0 leaves them out.
-            The reference implementation switches its dropout off, so 0 is what the paper's numbers come from.
-
-    Input shape:
-        ``(batch, input_size)``.
-
-    Output shape:
-        ``(batch, 1)``: the property in the transformed scale that the network was fitted to.
+    The output is the property in the transformed scale of the target. ``dropout`` is the rate of the dropout layers
+    that follow the last layer of each width; 0 leaves them out, as the reference implementation does.
 
     Source: Jha et al. 2018, doi:10.1038/s41598-018-35934-y; Gupta et al. 2021, Methods.
     """
@@ -42,13 +34,9 @@ def build_elemnet(input_size: int, dropout: float = 0.0) -> keras.Model:
 def initial_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
     """Draw weights for every layer, the same ones on every backend.
 
-    Kernels are He-uniform, which keeps the signal alive through sixteen ReLU layers; biases and the head start
-    small, normalisations as the identity, and the last layer of a residual block a tenth of its size, so that a
-    deep sum of blocks begins near its first term. The draw comes from NumPy so that TensorFlow and JAX begin alike.
-
-    Args:
-        model: A network of :func:`build_elemnet` or :func:`~crossprop.models.networks.build_resnet`.
-        seed: Seed of the draw.
+    Kernels are He-uniform, which keeps the signal through sixteen ReLU layers; biases start at 0, normalisations as
+    the identity, the head small, and the last layer of a residual block at a tenth, so that a deep sum of blocks
+    begins near its first term. The draw comes from NumPy so that TensorFlow and JAX begin alike.
 
     Returns:
         Arrays in the order of ``model.get_weights()``.
@@ -74,21 +62,11 @@ REPRESENTATION_LAYER = "representation_out"
 
 
 def build_resnet(input_size: int, outputs: int = 1, dropout: float = 0.0) -> keras.Model:
-    """Build the network with weights still to be set.
+    """Build the residual network with weights still to be set.
 
-    Every block normalises its input (pre-LayerNorm), widens nothing, and adds two dense layers to what it was given,
-    so that the signal reaches the head whatever the blocks do.
-
-    Args:
-        input_size: Width of the representation: 231 for fractions beside attributes.
-        outputs: Number of properties that are predicted at once.
-        dropout: Rate of a dropout layer within each block; 0 leaves them out.
-
-    Input shape:
-        ``(batch, input_size)``, standardised.
-
-    Output shape:
-        ``(batch, outputs)``: the properties in the transformed scales that the network was fitted to.
+    Input ``(batch, input_size)``, standardised; output ``(batch, outputs)``, properties in their transformed scales.
+    Every block normalises its input (pre-LayerNorm) and adds two dense layers to it. ``dropout`` is the rate of a
+    dropout layer within each block; 0 leaves them out.
     """
     import keras
 

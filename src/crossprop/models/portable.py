@@ -81,23 +81,18 @@ class Kernel(Standardiser):
         return predicted + self.intercept
 
 
-PORTABLE: dict[str, type[Linear] | type[Kernel] | type[Trees]] = {
-    "linear": Linear,
-    "kernel": Kernel,
-    "trees": Trees,
-}
-"""Portable forms of regressors by the name that ``member.json`` has for them."""
-
+Portable = Linear | Kernel | Trees
+_FORMS: dict[str, type[Portable]] = {"linear": Linear, "kernel": Kernel, "trees": Trees}
+"""Portable forms of regressors by their name in ``member.json``."""
 _LINEAR = ("Ridge", "ElasticNet", "Lasso", "SGDRegressor", "LinearRegression")
 
 
-def portable_regressor(estimator: Any) -> Linear | Kernel | Trees | None:
-    """Translate a fitted scikit-learn regressor, alone or behind a StandardScaler.
+def portable_regressor(estimator: Any) -> Portable | None:
+    """Translate a fitted scikit-learn regressor, alone or behind a StandardScaler, into its portable form.
 
-    Returns:
-        Its portable form; ``None`` where it has none (nearest neighbours, other kernels, unknown internals).
+    ``None`` if it has none (nearest neighbours, other kernels, attributes of another version of scikit-learn).
     """
-    if isinstance(estimator, Linear | Kernel | Trees):
+    if isinstance(estimator, Portable):
         return estimator
     steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
     names = [type(step).__name__ for step in steps]
@@ -116,7 +111,7 @@ def portable_regressor(estimator: Any) -> Linear | Kernel | Trees | None:
             gamma = _gamma(body, steps[0])
             return Kernel(*scaling, body.support_vectors_, gamma, body.dual_coef_[0], body.intercept_[0])
     except (AttributeError, ValueError, TypeError, ModelFormatError):
-        return None  # another version's internals
+        return None
     return None
 
 
@@ -127,13 +122,13 @@ def _gamma(machine: Any, scaler: Any) -> np.ndarray:
     return np.array(1 / machine.n_features_in_ if machine.gamma == "auto" else float(machine.gamma))
 
 
-def save_arrays(body: Linear | Kernel | Trees, path: Path) -> None:
+def save_arrays(body: Portable, path: Path) -> None:
     """Write a portable regressor as an npz file."""
     arrays: dict[str, Any] = {field.name: np.asarray(getattr(body, field.name)) for field in fields(body)}
     np.savez(path, **arrays)
 
 
-def load_arrays(form: str, path: Path) -> Linear | Kernel | Trees:
+def load_arrays(form: str, path: Path) -> Portable:
     """Read what :func:`save_arrays` wrote.
 
     Raises:
@@ -141,11 +136,9 @@ def load_arrays(form: str, path: Path) -> Linear | Kernel | Trees:
         OSError: The file is missing.
         ValueError: The file is damaged.
     """
-    if form not in PORTABLE:
-        raise ModelFormatError(
-            f"{path.parent}/member.json names the form {form!r}, which this version cannot load."
-        )
-    cls = PORTABLE[form]
+    if form not in _FORMS:
+        raise ModelFormatError(f"{path} has the form {form!r}, which this version cannot load.")
+    cls = _FORMS[form]
     with np.load(path, allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in kept}
     if (
@@ -159,12 +152,9 @@ def load_arrays(form: str, path: Path) -> Linear | Kernel | Trees:
 
 
 class Network:
-    """An ElemNet or a residual network.
+    """An ElemNet or a residual network, from the arrays of its layers; ``layer`` is the one that gives the outputs.
 
-    Args:
-        weights: Arrays of every layer that has any, by its name.
-        scaling: Shape (2, n_features): mean and deviation that the inputs are standardised by, or ``None``.
-        layer: Layer whose output is wanted: by default the head; of an ElemNet also an extraction layer.
+    With ``scaling``, shape (2, n_features), it standardises its inputs.
     """
 
     def __init__(
@@ -242,8 +232,8 @@ Session = Callable[[np.ndarray], np.ndarray]
 class Graph:
     """An ONNX graph of one input, shape (n, width), and one output, both of one type.
 
-    NumPy would need up to five times the processor time of ONNX Runtime on a busy machine, since the threads of its
-    matrix products spin while they wait.
+    ONNX Runtime instead of NumPy: threads of NumPy's matrix products spin while they wait, which takes up to five
+    times the processor time on a busy machine.
     """
 
     def __init__(self, width: int, dtype: type[np.floating] = np.float32) -> None:
@@ -270,11 +260,7 @@ class Graph:
         return name
 
     def session(self, output: str) -> Session:
-        """What computes an output, on one thread: the work is shared out by rows and by members.
-
-        Raises:
-            ModelFormatError: The shapes of the arrays do not fit together.
-        """
+        """A function that computes an output on one thread; arrays that do not fit together are refused."""
         import onnxruntime
         from onnx import helper
 

@@ -10,17 +10,16 @@ from crossprop.errors import ConfigError
 if TYPE_CHECKING:
     from sklearn.base import RegressorMixin
 
+    Builder = Callable[[dict[str, Any], int], RegressorMixin]
+
 SCALE_SENSITIVE = frozenset({"elastic_net", "linear", "sgd", "ridge", "svr", "k_neighbors", "lasso"})
 """Algorithms that see standardised features."""
 
 
 def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: int) -> RegressorMixin:
-    """Build one regressor of the zoo, with a standardising step where the algorithm needs one.
+    """Build one regressor of :func:`algorithms`, with a standardising step where the algorithm needs one.
 
-    Args:
-        algorithm: A key of :func:`algorithms`.
-        hyperparameters: Arguments of the scikit-learn class (for AdaBoost also ``max_depth`` of its trees).
-        seed: Seed of algorithms that draw.
+    ``hyperparameters`` are arguments of the scikit-learn class, for AdaBoost also ``max_depth`` of its trees.
 
     Raises:
         ConfigError: The algorithm is unknown, or one of the hyperparameters is not its own.
@@ -40,14 +39,14 @@ def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: in
     return make_pipeline(StandardScaler(), estimator) if algorithm in SCALE_SENSITIVE else estimator
 
 
-def algorithms() -> dict[str, Callable[[dict[str, Any], int], RegressorMixin]]:
+def algorithms() -> dict[str, Builder]:
     """Builders of the algorithms by name, the paper's twelve first; each takes hyperparameters and a seed."""
     from sklearn import ensemble, linear_model, neighbors, svm, tree
 
-    def seeded(cls: Any, **fixed: Any) -> Callable[[dict[str, Any], int], RegressorMixin]:
+    def seeded(cls: Any, **fixed: Any) -> Builder:
         return lambda given, seed: cls(**fixed, **given, random_state=seed)
 
-    def plain(cls: Any, **fixed: Any) -> Callable[[dict[str, Any], int], RegressorMixin]:
+    def plain(cls: Any, **fixed: Any) -> Builder:
         return lambda given, seed: cls(**fixed, **given)
 
     def adaboost(given: dict[str, Any], seed: int) -> RegressorMixin:

@@ -16,15 +16,9 @@ MARGIN = 0.1
 class TargetTransform:
     """A monotone map between a property's unit and the scale of learning.
 
-    ``arcsinh`` compresses both tails around the median, so that a few huge values do not rule the loss;
-    ``identity`` only centres and scales. The inverse clips to slightly more than the training range.
-
-    Attributes:
-        kind: Which map.
-        centre: Median of the training values, in the property's unit.
-        scale: Width of the linear part, in the property's unit.
-        low: Least value that the inverse takes, in the transformed scale.
-        high: Greatest such value.
+    ``arcsinh`` compresses both tails around the median, so that a few huge values do not dominate the loss;
+    ``identity`` only centres and scales. The inverse clips to ``low`` and ``high`` (in the transformed scale), which
+    is slightly more than the training range. ``centre`` (the median) and ``scale`` are in the property's unit.
     """
 
     kind: Kind

@@ -1,4 +1,4 @@
-"""What a source network hands on: activations of its layers, or its weights."""
+"""Transfer from a source network: activations of its layers, or its weights."""
 
 from __future__ import annotations
 
@@ -40,12 +40,7 @@ def load_network(path: Path) -> keras.Model:
 def extract_activations(
     network: keras.Model, fractions: np.ndarray, layers: Sequence[str] = EXTRACTION_LAYERS
 ) -> dict[str, np.ndarray]:
-    """Activations of named layers of a source network.
-
-    Args:
-        network: A source network that takes elemental fractions.
-        fractions: Shape (n_samples, n_elements).
-        layers: Names from :data:`~crossprop.methods.EXTRACTION_LAYERS`.
+    """Activations of named layers of a source network for elemental fractions, shape (n_samples, n_elements).
 
     Returns:
         For each name an array of shape (n_samples, width of the layer), float32.
@@ -81,16 +76,10 @@ def extract_activations(
 def transferred_weights(
     source: keras.Model, model: keras.Model, seed: int, *, reset_head: bool
 ) -> list[np.ndarray]:
-    """Weights that fine-tuning starts from.
+    """Weights that fine-tuning of ``model`` starts from, in the order of ``model.get_weights()``.
 
-    Args:
-        source: The source network.
-        model: The network to be fine-tuned, of the same architecture; a head that is drawn anew may have another width.
-        seed: Seed of the head's draw.
-        reset_head: Draw the head anew (modified fine-tuning) rather than keep the source's (fine-tuning).
-
-    Returns:
-        Arrays in the order of ``model.get_weights()``.
+    The architectures are the same. With ``reset_head`` (modified fine-tuning) the head is drawn anew from ``seed`` and
+    may have another width; otherwise (fine-tuning) it is the source's.
 
     Raises:
         ShapeMismatchError: A layer of the one is missing in, or differs from, the other.

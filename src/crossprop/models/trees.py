@@ -31,14 +31,14 @@ _COMPACT_EVERY = 4
 
 @dataclass(frozen=True)
 class Trees:
-    """The trees of one regressor.
+    """The trees of one regressor: it predicts ``scale * sum + constant``, or the weighted median if ``weights`` is set.
 
     Attributes:
         nodes: Shape (n_nodes,), of type :data:`NODE`.
-        roots: Number of each tree's root, and its depth, shape (n_trees, 2).
-        scale: Factor of the sum of the trees' answers: 1 / n_trees for a mean.
+        roots: Index of each tree's root, and its depth, shape (n_trees, 2).
+        scale: Factor of the sum over the trees: 1 / n_trees for a mean.
         constant: Added to that.
-        weights: Weights of the trees where the answer is their weighted median instead, shape (n_trees,); else empty.
+        weights: Weights of the trees for the median, shape (n_trees,); else empty.
     """
 
     nodes: NDArray[np.void]
@@ -51,8 +51,8 @@ class Trees:
         """Predictions for finite features of shape (n, n_features), shape (n,), float64."""
         return predict_together([self], features)[0]
 
-    def _reduced(self, answers: np.ndarray) -> np.ndarray:
-        """One answer for each row from those of the trees, shape (n_trees, n)."""
+    def combined(self, answers: np.ndarray) -> np.ndarray:
+        """Predictions of the rows from those of the trees, shape (n_trees, n)."""
         if len(self.weights):
             return _weighted_median(answers, self.weights)
         predicted: np.ndarray = answers.sum(axis=0) * self.scale + self.constant
@@ -60,19 +60,14 @@ class Trees:
 
 
 def predict_together(regressors: Sequence[Trees], features: np.ndarray) -> list[np.ndarray]:
-    """Predictions of regressors with the same nodes: for few rows much faster than one after the other.
+    """Predictions of several regressors of :func:`merged`, or of one, for finite features of shape (n, n_features).
 
-    Args:
-        regressors: One, or several of :func:`merged`.
-        features: Finite features, shape (n, n_features).
-
-    Returns:
-        Each one's predictions, shape (n,), float64.
+    For few rows much faster than one regressor after the other.
     """
     roots = np.concatenate([one.roots for one in regressors])
     answers = _leaf_values(regressors[0].nodes, roots, np.asarray(features, np.float32))
     ends = np.cumsum([len(one.roots) for one in regressors])[:-1]
-    return [one._reduced(own) for one, own in zip(regressors, np.split(answers, ends), strict=True)]
+    return [one.combined(own) for one, own in zip(regressors, np.split(answers, ends), strict=True)]
 
 
 def merged(regressors: Sequence[Trees]) -> list[Trees]:
@@ -147,14 +142,10 @@ _SINGLE = ("DecisionTreeRegressor", "ExtraTreeRegressor")
 def trees_of(estimator: Any) -> Trees | None:
     """Translate a decision tree, random forest, extra trees, bagging or AdaBoost of trees, or histogram boosting.
 
-    Histogram boosting has no public access to its trees: this reads ``_predictors`` and ``_baseline_prediction``,
-    since its own ``predict`` takes sixty times as long for one row.
-
-    Returns:
-        Its trees, or ``None`` if it is of another kind.
+    ``None`` for other estimators.
 
     Raises:
-        ModelFormatError: It is of such a kind, but has features that are not known here (categories, several outputs).
+        ModelFormatError: The trees compare categories or have several outputs.
     """
     name = type(estimator).__name__
     if name in _SINGLE:
@@ -162,6 +153,9 @@ def trees_of(estimator: Any) -> Trees | None:
     if name in ("ExtraTreesRegressor", "RandomForestRegressor"):
         return _joined([_sklearn_tree(one) for one in estimator.estimators_])
     if name == "HistGradientBoostingRegressor":
+        # The only private attributes of a library that are read here. scikit-learn has no public access to these trees
+        # (staged_predict gives sums only), and its own predict takes sixty times as long for one row. If a later
+        # version renames them, the AttributeError makes portable_regressor fall back to a skops file.
         grown = [_histogram_tree(one.nodes) for (one,) in estimator._predictors]
         return _joined(grown, scale=1.0, constant=float(np.ravel(estimator._baseline_prediction)[0]))
     members = getattr(estimator, "estimators_", ())
@@ -183,6 +177,7 @@ Grown = tuple[NDArray[np.void], int]
 def _joined(
     trees: list[Grown], scale: float | None = None, constant: float = 0.0, weights: np.ndarray | None = None
 ) -> Trees:
+    """The trees with their nodes in one array; ``scale`` is by default that of a mean."""
     starts = np.cumsum([0, *(len(nodes) for nodes, _ in trees)])[:-1]
     return Trees(
         np.concatenate([nodes for nodes, _ in trees]),

@@ -1,4 +1,4 @@
-"""Figures of errors: SC against TL, parity of the winners, our errors against the paper's."""
+"""Figures of a report, in one style: errors, coverage, learning curves, layers and correlations."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm
+from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from PIL import Image
+from scipy.stats import binomtest
 
 from crossprop.experiments.results import CellResult
-from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS, Method, Representation, Side
-from crossprop.report.part import cell_name, number, unit_name
+from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS, Method, Side
+from crossprop.report.statistics import geometric_mean
 from crossprop.report.study import PaperTable, TargetResults
+from crossprop.report.tables import cell_name, evenly, number, unit_name
 from crossprop.training.metrics import mean_absolute_error, r2
 
 SIDE_COLOURS = {
@@ -30,14 +32,19 @@ SIDE_COLOURS = {
     Side.TRANSFER: "#d55e00",
     Side.BLEND: "#009e73",
 }
-"""Okabe and Ito's blue, vermilion and green, which all common kinds of colour vision tell apart."""
-
 SIDE_MARKERS = {Side.BASE: "x", Side.SCRATCH: "o", Side.TRANSFER: "D", Side.BLEND: "s"}
-"""Shapes, so that sides are told apart without colours too."""
-
+# Colours of Okabe and Ito, which all common kinds of colour vision tell apart:
 QUALITATIVE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours for further categories."""
 
+_EXTRACTORS = {Method.ML_FEATEXTR: ("#009e73", "o"), Method.DL_FEATEXTR: ("#cc79a7", "s")}
+_DARK, _GREY = "#222222", "#dddddd"
+_ERROR_SCALE = LinearSegmentedColormap.from_list(
+    "error", ["#08306b", "#3f7fb5", "#b7d4e8", "#f7f4ee", "#e6b98a", "#b35806"]
+)
+"""Dark blue for a small error, white for one as large as the base, brown beyond."""
+
+_MOST_POINTS = 600
+"""Points of a panel of the winners' predictions: more hide each other, and make the file heavy."""
 _MOST_BYTES = 150 * 1024
 _QUALITIES = ((110, 256), (110, 128), (90, 128), (80, 64), (70, 64), (60, 32))
 """Dots per inch and colours: the first that are small enough are taken."""
@@ -61,157 +68,57 @@ _STYLE = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Matplotlib's own defaults and ours, whatever the user's matplotlibrc says."""
+    """Matplotlib's defaults with the report's style, whatever the user's matplotlibrc says; also a decorator."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield
 
 
-def single_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure of so many inches with one pair of axes; knows nothing of pyplot or a display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG without date or version, as sharp as stays below 150 KiB."""
-    drawn: dict[int, Image.Image] = {}
-    small = io.BytesIO()
     for dpi, colours in _QUALITIES:
-        if dpi not in drawn:
-            drawn[dpi] = _draw(figure, dpi)
-        flat = drawn[dpi].quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        small = io.BytesIO()
+        drawn, small = io.BytesIO(), io.BytesIO()
+        with house_style():
+            figure.savefig(
+                drawn, format="png", dpi=dpi, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1
+            )
+        with Image.open(drawn) as image:
+            flat = image.convert("RGB").quantize(
+                colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+            )
         flat.save(small, format="PNG", optimize=True)
         if small.tell() < _MOST_BYTES:
             break
     path.write_bytes(small.getvalue())
 
 
-def _draw(figure: Figure, dpi: int) -> Image.Image:
-    """The figure's pixels on white."""
-    drawn = io.BytesIO()
-    with house_style():
-        figure.savefig(
-            drawn, format="png", dpi=dpi, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1
-        )
-    with Image.open(drawn) as image:
-        return image.convert("RGB")
+def single_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of so many inches with one pair of axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
 
 
-_MOST_POINTS = 600
-"""Points of a panel of the winners' predictions: more hide each other, and make the file heavy."""
+def _panels(n: int, columns: int, size: float) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel for each of ``n`` targets."""
+    columns, n_rows = min(columns, max(n, 1)), -(-max(n, 1) // columns)
+    figure = Figure(figsize=(max(size * columns, 3.4), (size + 0.15) * n_rows), layout="constrained")
+    axes = list(figure.subplots(n_rows, columns, squeeze=False).flat)
+    for empty in axes[n:]:
+        empty.remove()
+    return figure, axes[:n]
 
 
-def scratch_against_transfer(results: Sequence[TargetResults]) -> Figure:
-    """Hold-out MAE of the best SC and the best TL of every target, relative to the mean predictor's.
-
-    Rows run from the largest gain of TL to the largest loss; bars are the 95 % intervals of the hold-out.
-    """
-    rows = [target for target in results if target.transfer_ratio is not None and target.base_mae]
-    rows.sort(key=lambda target: target.transfer_ratio or 0.0)
-    with house_style():
-        figure, axes = single_axes(7.6, _height(len(rows)))
-        for y, target in enumerate(rows):
-            for side, cell, shift in (
-                (Side.SCRATCH, target.best_sc, -0.14),
-                (Side.TRANSFER, target.best_tl, 0.14),
-            ):
-                if cell and target.base_mae:
-                    _point(axes, y + shift, side, cell, target.base_mae)
-        _label_rows(axes, [f"{t.info.label}  ({t.cells[0].n_train:,})" for t in rows])
-        axes.axvline(1.0, color=SIDE_COLOURS[Side.BASE], linewidth=1.2, linestyle=(0, (4, 2)))
-        axes.set_xlim(left=0.0)
-        axes.set_xlabel(
-            "hold-out MAE / MAE of predicting the mean of the training values   (lower is better)"
-        )
-        axes.set_title("Best scratch and best transfer model of every target (rows to learn from)")
-        axes.grid(axis="x")
-        _legend(figure, axes, {Side.SCRATCH: "best SC", Side.TRANSFER: "best TL"} if rows else {})
-    return figure
-
-
-def winner_parity(results: Sequence[TargetResults]) -> Figure:
-    """Predicted against reference values of the hold-out for every winner, one panel per target."""
-    chosen = [(target, target.winner) for target in results if target.winner]
-    columns, panel = (4, 2.5) if len(chosen) <= 16 else (5, 2.1)
-    columns = min(columns, max(len(chosen), 1))
-    n_rows = -(-max(len(chosen), 1) // columns)
-    with house_style():
-        figure = Figure(figsize=(max(panel * columns, 3.4), (panel + 0.15) * n_rows), layout="constrained")
-        FigureCanvasAgg(figure)
-        grid = figure.subplots(n_rows, columns, squeeze=False)
-        for axes, (target, winner) in zip(grid.flat, chosen, strict=False):
-            _parity_panel(axes, target, winner)
-        for axes in grid.flat[len(chosen) :]:
-            axes.remove()
-        figure.supxlabel("reference value, hold-out", fontsize=9)
-        figure.supylabel("prediction", fontsize=9)
-    return figure
-
-
-def ours_against_paper(results: Sequence[TargetResults], paper: PaperTable) -> Figure:
-    """Hold-out MAE of the winners divided by the lowest of the paper's tables, the best ratio first.
-
-    Where the winner is a method of ours, the best of the paper's methods stands beside it in grey.
-    """
-    rows = []
-    for target in results:
-        figures = paper.get(target.info.key)
-        if target.winner and target.winner.test_mae and figures is not None and figures.lowest_mae:
-            rows.append((target.winner.test_mae / figures.lowest_mae, figures.lowest_mae, target))
-    rows.sort(key=lambda row: row[0])
-    with house_style():
-        figure, axes = single_axes(7.6, _height(len(rows)))
-        axes.axvline(1.0, color="#222222", linewidth=1.2)
-        kinds: dict[tuple[Side, bool], None] = {}
-        for y, (_, lowest, target) in enumerate(rows):
-            winner, theirs = target.winner, target.paper_winner
-            if winner is None:
-                continue
-            if winner.method.extension and theirs is not None:
-                grey = SIDE_COLOURS[Side.BASE]
-                axes.plot(_mae(theirs) / lowest, y + 0.25, "|", color=grey, markersize=6, markeredgewidth=1.6)
-            _point(axes, y, winner.method.side, winner, lowest)
-            kinds[(winner.method.side, winner.method.extension)] = None
-        _label_rows(axes, [target.info.label for _, _, target in rows])
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("our hold-out MAE / lowest MAE of the paper   (left of 1: ours is lower)")
-        axes.set_title("Against the lowest error of Gupta et al. 2021, whatever its method")
-        axes.grid(axis="x")
-        for side, ours in sorted(kinds):
-            name = (
-                "a blend of ours" if side is Side.BLEND else {Side.SCRATCH: "SC", Side.TRANSFER: "TL"}[side]
-            )
-            whose = "" if side is Side.BLEND else ", ours" if ours else ", a paper's method"
-            _mark(axes, [], [], side, label=f"winner is {name}{whose}", hollow=ours)
-        if any(ours for _, ours in kinds):
-            axes.plot(
-                [], [], "|", color=SIDE_COLOURS[Side.BASE], markersize=8, label="best of the paper's methods"
-            )
-        if kinds:
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def _mae(cell: CellResult | None) -> float:
-    """Hold-out error of a chosen cell, which always has one; NaN without a cell."""
-    return float("nan") if cell is None or cell.test_mae is None else cell.test_mae
-
-
-def _point(axes: Axes, y: float, side: Side, cell: CellResult, scale: float) -> None:
-    """Hold-out error of a cell with its interval, both divided by ``scale``, at height ``y``."""
-    place = _mae(cell) / scale
-    ends = [cell.test_mae_low, cell.test_mae_high]
-    spread = None
-    if None not in ends:
-        spread = np.abs(np.array(ends, dtype=float)[:, None] / scale - place)
-    _mark(axes, place, y, side, spread, hollow=cell.method.extension)
+def _row_chart(labels: Sequence[str], title: str, xlabel: str) -> tuple[Figure, Axes]:
+    """A chart with one row per label, the first on top; long ones are set closer."""
+    n = len(labels)
+    figure, axes = single_axes(7.6, 1.5 + (0.34 if n <= 16 else 0.25) * max(n, 1))
+    axes.set_yticks(range(n), labels)
+    axes.set_ylim(n - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel=xlabel, title=title)
+    axes.grid(axis="x")
+    return figure, axes
 
 
 def _mark(
@@ -219,216 +126,360 @@ def _mark(
     x: Any,
     y: Any,
     side: Side,
-    spread: np.ndarray | None = None,
-    label: str = "",
     *,
     hollow: bool = False,
+    spread: Any = None,
+    label: str | None = None,
 ) -> None:
-    """A point in the colour and shape of its side; hollow for a method of ours."""
+    """A point in the colour and shape of its side; hollow for an extension method."""
     axes.errorbar(
         x,
         y,
         xerr=spread,
         color=SIDE_COLOURS[side],
-        label=label or None,
+        label=label,
         fmt=SIDE_MARKERS[side],
         markersize=5.0,
         markerfacecolor="white" if hollow else SIDE_COLOURS[side],
         markeredgewidth=1.4,
         elinewidth=1.4,
-        capsize=0.0,
     )
 
 
-def _legend(figure: Figure, axes: Axes, labels: dict[Side, str]) -> None:
-    for side, label in labels.items():
-        _mark(axes, [], [], side, label=label)
-    if labels:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(labels))
+def _mark_cell(axes: Axes, y: float, cell: CellResult, scale: float) -> None:
+    """Hold-out error of a cell with its interval, both divided by ``scale``, at height ``y``."""
+    assert cell.test_mae is not None
+    place, spread = cell.test_mae / scale, None
+    if cell.test_mae_low is not None and cell.test_mae_high is not None:
+        spread = np.abs(np.array([[cell.test_mae_low], [cell.test_mae_high]]) / scale - place)
+    _mark(axes, place, y, cell.method.side, hollow=cell.method.extension, spread=spread)
 
 
-def _height(n_rows: int) -> float:
-    """Inches of a chart with so many rows; long ones are set closer."""
-    return 1.5 + (0.36 if n_rows <= 16 else 0.27) * max(n_rows, 1)
+def _legend(figure: Figure, axes: Axes, place: str = "outside lower center") -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc=place, ncols=3)
 
 
-def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-
-
-def _parity_panel(axes: Axes, target: TargetResults, winner: CellResult) -> None:
-    rows = target.hold_out(winner)
-    true, pred = rows["y_true"].to_numpy(dtype=float), rows["y_pred"].to_numpy(dtype=float)
-    shown = np.unique(np.linspace(0, len(true) - 1, min(len(true), _MOST_POINTS)).round().astype(int))
-    low, high = min(true.min(), pred.min()), max(true.max(), pred.max())
-    margin = 0.04 * (high - low) or 1.0
-    ends = (low - margin, high + margin)
-    axes.plot(ends, ends, color="#222222", linewidth=0.8, zorder=3)
-    colour = SIDE_COLOURS[winner.method.side]
-    alpha = float(np.clip(60.0 / np.sqrt(len(shown)) / 8.0, 0.15, 0.6))
-    axes.scatter(true[shown], pred[shown], s=7, color=colour, alpha=alpha, linewidths=0, zorder=2)
-    axes.set(xlim=ends, ylim=ends, aspect="equal")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(nbins=4))
-    axes.tick_params(labelsize=7)
+def _title(target: TargetResults) -> str:
     unit = unit_name(target.info.unit)
-    axes.set_title(target.info.label if unit == "–" else f"{target.info.label} [{unit}]")
-    method = cell_name(winner).split(" from ")[0]
-    told = f"{method}\nMAE {number(mean_absolute_error(true, pred), 3)}\nR² {r2(true, pred):.2f}"
-    axes.text(0.03, 0.97, told, transform=axes.transAxes, va="top", fontsize=6.5, color="#333333")
+    return target.info.label if unit == "–" else f"{target.info.label} [{unit}]"
 
 
-_SCALE = LinearSegmentedColormap.from_list(
-    "error", ["#08306b", "#3f7fb5", "#b7d4e8", "#f7f4ee", "#e6b98a", "#b35806"]
-)
-"""Dark blue for a small error, white for one as large as the base, brown beyond."""
+@house_style()
+def scratch_against_transfer(results: Sequence[TargetResults]) -> Figure:
+    """Hold-out MAE of the best SC and the best TL of every target, relative to the mean predictor's.
 
-_EXTRACTORS = {Method.ML_FEATEXTR: "#009e73", Method.DL_FEATEXTR: "#cc79a7"}
-
-
-def method_errors(results: Sequence[TargetResults]) -> tuple[list[str], np.ndarray]:
-    """Screening validation MAE of every method (best source), divided by the base method's.
-
-    Returns:
-        Names of the methods, and the ratios of shape (n_methods, n_targets); NaN where there is none.
+    Rows run from the largest gain of TL to the largest loss; bars are the 95 % intervals of the hold-out.
     """
-    cells = [cell for target in results for cell in target.cells]
-    cells.sort(key=lambda cell: (list(Method).index(cell.method), _place(cell)))
-    methods = list(dict.fromkeys(_method(cell) for cell in cells))
-    ratios = np.full((len(methods), len(results)), np.nan)
-    for column, target in enumerate(results):
-        base = target.base.val_mae if target.base else None
-        for cell in target.cells:
-            if cell.failure is None and cell.val_mae is not None and base:
-                row = methods.index(_method(cell))
-                ratios[row, column] = np.fmin(ratios[row, column], cell.val_mae / base)
-    return methods, ratios
-
-
-def method_heatmap(results: Sequence[TargetResults]) -> Figure:
-    """Validation MAE of every method per target, relative to the target's base; the best is framed."""
-    methods, ratios = method_errors(results)
-    known = np.isfinite(ratios).any(axis=1)  # a blend is not screened
-    keep = [row for row, method in enumerate(methods) if method != Method.BASE.notation and known[row]]
-    own = {_method(cell) for target in results for cell in target.cells if cell.method.extension}
-    shown = [methods[row] for row in keep]
-    return heatmap(
-        shown,
-        ratios[keep],
-        [target.info.label for target in results],
-        title="Validation MAE of every method relative to the base (framed: lowest)",
-        n_paper=sum(method not in own for method in shown),
+    rows = [target for target in results if target.transfer_ratio is not None and target.base_mae]
+    rows.sort(key=lambda target: target.transfer_ratio or 0.0)
+    figure, axes = _row_chart(
+        [f"{target.info.label}  ({target.cells[0].n_train:,})" for target in rows],
+        "Best scratch and best transfer model of every target (training rows)",
+        "hold-out MAE / MAE of predicting the mean of the training values   (lower is better)",
     )
+    for y, target in enumerate(rows):
+        for cell, shift in ((target.best_sc, -0.14), (target.best_tl, 0.14)):
+            if cell and target.base_mae:
+                _mark_cell(axes, y + shift, cell, target.base_mae)
+    axes.axvline(1.0, color=SIDE_COLOURS[Side.BASE], linewidth=1.2, linestyle=(0, (4, 2)))
+    axes.set_xlim(left=0.0)
+    if rows:
+        _mark(axes, [], [], Side.SCRATCH, label="best SC")
+        _mark(axes, [], [], Side.TRANSFER, label="best TL")
+    _legend(figure, axes)
+    return figure
 
 
-def heatmap(
-    methods: Sequence[str], ratios: np.ndarray, labels: Sequence[str], *, title: str, n_paper: int
-) -> Figure:
+@house_style()
+def winner_parity(results: Sequence[TargetResults]) -> Figure:
+    """Predicted against reference values of the hold-out for every winner, one panel per target."""
+    chosen = [(target, target.winner) for target in results if target.winner]
+    figure, panels = _panels(len(chosen), *((4, 2.5) if len(chosen) <= 16 else (5, 2.1)))
+    for axes, (target, winner) in zip(panels, chosen, strict=True):
+        rows = target.hold_out(winner)
+        true, pred = rows["y_true"].to_numpy(dtype=float), rows["y_pred"].to_numpy(dtype=float)
+        shown = evenly(len(true), _MOST_POINTS)
+        low, high = min(true.min(), pred.min()), max(true.max(), pred.max())
+        margin = 0.04 * (high - low) or 1.0
+        ends = (low - margin, high + margin)
+        axes.plot(ends, ends, color=_DARK, linewidth=0.8, zorder=3)
+        alpha = float(np.clip(7.5 / np.sqrt(len(shown)), 0.15, 0.6))
+        colour = SIDE_COLOURS[winner.method.side]
+        axes.scatter(true[shown], pred[shown], s=7, color=colour, alpha=alpha, linewidths=0, zorder=2)
+        axes.set(xlim=ends, ylim=ends, aspect="equal", title=_title(target))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.tick_params(labelsize=7)
+        method = cell_name(winner).split(" from ")[0]
+        text = f"{method}\nMAE {number(mean_absolute_error(true, pred), 3)}\nR² {r2(true, pred):.2f}"
+        axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=6.5, color="#333333")
+    figure.supxlabel("reference value, hold-out", fontsize=9)
+    figure.supylabel("prediction", fontsize=9)
+    return figure
+
+
+@house_style()
+def against_paper(results: Sequence[TargetResults], paper: PaperTable) -> Figure:
+    """Hold-out MAE of the winners divided by the lowest of the paper's tables, the best ratio first.
+
+    Where the winner is an extension method, the best of the paper's methods stands beside it in grey.
+    """
+    rows = []
+    for target in results:
+        figures = paper.get(target.info.key)
+        if target.winner and target.winner.test_mae and figures is not None and figures.lowest_mae:
+            rows.append(
+                (target.winner.test_mae / figures.lowest_mae, figures.lowest_mae, target, target.winner)
+            )
+    rows.sort(key=lambda row: row[0])
+    figure, axes = _row_chart(
+        [target.info.label for _, _, target, _ in rows],
+        "Against the lowest error of Gupta et al. 2021, whatever its method",
+        "hold-out MAE of this study / lowest MAE of the paper   (left of 1: this study is lower)",
+    )
+    axes.axvline(1.0, color=_DARK, linewidth=1.2)
+    for y, (_, lowest, target, winner) in enumerate(rows):
+        grey = target.paper_winner
+        if winner.method.extension and grey is not None and grey.test_mae is not None:
+            axes.plot(
+                grey.test_mae / lowest, y + 0.25, "|", color="#6e6e6e", markersize=6, markeredgewidth=1.6
+            )
+        _mark_cell(axes, y, winner, lowest)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    names = {Side.SCRATCH: "SC", Side.TRANSFER: "TL", Side.BLEND: "a blend", Side.BASE: "base"}
+    kinds = sorted({(winner.method.side, winner.method.extension) for *_, winner in rows})
+    for side, extension in kinds:
+        of = "an extension method" if extension else "a paper's method"
+        _mark(axes, [], [], side, hollow=extension, label=f"winner is {names[side]}, {of}")
+    if any(extension for _, extension in kinds):
+        axes.plot([], [], "|", color="#6e6e6e", markersize=8, label="best of the paper's methods")
+    _legend(figure, axes)
+    return figure
+
+
+@house_style()
+def heatmap(ratios: pd.DataFrame, cells: pd.DataFrame, *, title: str, name: str = "notation") -> Figure:
     """Errors of methods (columns) per target (rows), relative to the base; the lowest of a target is framed.
 
-    Args:
-        methods: Names of the methods, the paper's first.
-        ratios: Errors over the base's, shape (n_methods, n_targets); NaN where there is none.
-        labels: Names of the targets.
-        title: Headline.
-        n_paper: How many of the methods are the paper's; a line stands behind them where there are others.
+    ``ratios`` are those of :func:`~crossprop.report.tables.relative_errors` for the column ``name`` of ``cells``;
+    a line separates the extension methods from the paper's.
     """
-    known = ratios[np.isfinite(ratios)]
+    methods, values, labels = list(ratios.index), ratios.to_numpy(dtype=float), list(cells["label"].unique())
+    extension = set(cells.loc[cells["extension"], name])
+    n_paper = sum(method not in extension for method in methods)
+    known = values[np.isfinite(values)]
     lowest, highest = (known.min(), known.max()) if known.size else (0.5, 1.0)
     norm = TwoSlopeNorm(vcenter=1.0, vmin=min(lowest, 0.9), vmax=float(np.clip(highest, 1.3, 2.0)))
-    with house_style():
-        width = max(8.2, 1.6 + 0.66 * len(methods))
-        figure, axes = single_axes(width, 1.7 + (0.3 if len(labels) <= 16 else 0.25) * len(labels))
-        image = axes.imshow(np.ma.masked_invalid(ratios.T), cmap=_SCALE, norm=norm, aspect="auto")
-        axes.set_facecolor("#dddddd")
-        axes.set_xticks(range(len(methods)), methods, rotation=35, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(labels)), labels)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        for row, errors in enumerate(ratios.T):
-            _write_row(axes, errors, row, norm)
-        if 0 < n_paper < len(methods):
-            axes.axvline(n_paper - 0.5, color="#222222", linewidth=1.6)
-            for place, text, side in (
-                (n_paper - 0.56, "the paper's", "right"),
-                (n_paper - 0.44, "ours", "left"),
-            ):
-                axes.text(
-                    place,
-                    1.0,
-                    text,
-                    transform=axes.get_xaxis_transform(),
-                    ha=side,
-                    va="bottom",
-                    fontsize=8,
-                    style="italic",
-                )
-            axes.set_title(title, pad=16)
-        else:
-            axes.set_title(title)
-        bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=14 if len(labels) <= 16 else 30)
-        bar.outline.set_visible(False)
-        bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
-        bar.set_label("1 = predicting the mean", fontsize=8)
-    return figure
-
-
-def extraction_layers(results: Sequence[TargetResults]) -> Figure:
-    """How often tuning chose each extraction layer, over targets and sources."""
-    chosen = {
-        method: [
-            c.layer for t in results for c in t.cells if c.method is method and c.layer in EXTRACTION_LAYERS
-        ]
-        for method in _EXTRACTORS
-    }
-    with house_style():
-        figure, axes = single_axes(7.6, 2.9)
-        for shift, (method, layers) in zip((-0.2, 0.2), chosen.items(), strict=True):
-            counts = [layers.count(layer) for layer in EXTRACTION_LAYERS]
-            places = np.arange(len(EXTRACTION_LAYERS)) + shift
-            label = f"{method.notation} ({len(layers)} cells)"
-            axes.bar(places, counts, width=0.4, color=_EXTRACTORS[method], label=label)
-        names = [f"{i}\n{units}" for i, units in enumerate(HIDDEN_UNITS, start=1)]
-        axes.set_xticks(range(len(EXTRACTION_LAYERS)), names, fontsize=8)
-        axes.tick_params(axis="x", length=0)
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("hidden layer of the source network, and its width")
-        axes.set_ylabel("cells that chose it")
-        axes.set_title("Which layer transfers")
-        axes.grid(axis="y")
-        axes.legend()
-    return figure
-
-
-def _method(cell: CellResult) -> str:
-    """Row of the paper's Table 1 that a cell belongs to; our methods have one each."""
-    plain = cell.method.side is Side.TRANSFER or cell.method.extension
-    return cell.method.notation if plain else cell_name(cell)
-
-
-def _place(cell: CellResult) -> int:
-    return list(Representation).index(cell.representation) if cell.representation else -1
-
-
-def _write_row(axes: Axes, ratios: np.ndarray, row: int, norm: Normalize) -> None:
-    best = int(np.nanargmin(ratios)) if np.isfinite(ratios).any() else -1
-    for column, ratio in enumerate(ratios):
-        known = bool(np.isfinite(ratio))
-        dark = known and not 0.3 <= float(norm(ratio)) <= 0.9
+    width = max(8.2, 1.6 + 0.66 * len(methods))
+    figure, axes = single_axes(width, 1.7 + (0.3 if len(labels) <= 16 else 0.25) * len(labels))
+    image = axes.imshow(np.ma.masked_invalid(values.T), cmap=_ERROR_SCALE, norm=norm, aspect="auto")
+    _matrix_axes(axes, labels)
+    axes.set_xticks(range(len(methods)), methods, rotation=35, ha="right", rotation_mode="anchor")
+    for (column, row), ratio in np.ndenumerate(values):
+        best = np.isfinite(ratio) and column == np.nanargmin(values[:, row])
+        dark = np.isfinite(ratio) and not 0.3 <= float(norm(ratio)) <= 0.9
         axes.text(
             column,
             row,
-            f"{ratio:.2f}" if known else "–",
+            f"{ratio:.2f}" if np.isfinite(ratio) else "–",
             ha="center",
             va="center",
             fontsize=7.5,
-            color="white" if dark else "#222222",
-            weight="bold" if column == best else "normal",
+            color="white" if dark else _DARK,
+            weight="bold" if best else "normal",
         )
-    if best >= 0:
-        frame = Rectangle(
-            (best - 0.47, row - 0.44), 0.94, 0.88, fill=False, edgecolor="#ffb000", linewidth=2.0
+        if best:
+            corner = (column - 0.47, row - 0.44)
+            axes.add_patch(Rectangle(corner, 0.94, 0.88, fill=False, edgecolor="#ffb000", linewidth=2.0))
+    both = 0 < n_paper < len(methods)
+    axes.set_title(title, pad=16 if both else 6)
+    if both:
+        axes.axvline(n_paper - 0.5, color=_DARK, linewidth=1.6)
+        place: dict[str, Any] = {
+            "transform": axes.get_xaxis_transform(),
+            "va": "bottom",
+            "fontsize": 8,
+            "style": "italic",
+        }
+        axes.text(n_paper - 0.56, 1.0, "the paper's", ha="right", **place)
+        axes.text(n_paper - 0.44, 1.0, "extension methods", ha="left", **place)
+    bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=14 if len(labels) <= 16 else 30)
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    bar.set_label("1 = predicting the mean", fontsize=8)
+    return figure
+
+
+def _matrix_axes(axes: Axes, labels: Sequence[str]) -> None:
+    axes.set_facecolor(_GREY)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+@house_style()
+def extraction_layers(results: Sequence[TargetResults]) -> Figure:
+    """How often tuning chose each extraction layer, over targets and sources."""
+    figure, axes = single_axes(7.6, 2.9)
+    for shift, (method, (colour, _)) in zip((-0.2, 0.2), _EXTRACTORS.items(), strict=True):
+        cells = [cell for target in results for cell in target.cells if cell.method is method]
+        layers = [cell.layer for cell in cells if cell.layer in EXTRACTION_LAYERS]
+        counts = [layers.count(layer) for layer in EXTRACTION_LAYERS]
+        places = np.arange(len(EXTRACTION_LAYERS)) + shift
+        axes.bar(places, counts, width=0.4, color=colour, label=f"{method.notation} ({len(layers)} cells)")
+    _layer_axis(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(
+        xlabel="hidden layer of the source network, and its width",
+        ylabel="cells that chose it",
+        title="Which layer transfers",
+    )
+    axes.legend()
+    return figure
+
+
+def _layer_axis(axes: Axes) -> None:
+    names = [f"{i}\n{units}" for i, units in enumerate(HIDDEN_UNITS, start=1)]
+    axes.set_xticks(range(len(names)), names, fontsize=8)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y")
+
+
+@house_style()
+def layer_errors(ratios: pd.DataFrame) -> Figure:
+    """Error by extraction layer relative to the best layer of the same cell; columns ``method, layer, ratio``."""
+    figure, axes = single_axes(7.6, 3.4)
+    for shift, height, (method, (colour, shape)) in zip(
+        (-0.15, 0.15), (-0.20, -0.27), _EXTRACTORS.items(), strict=True
+    ):
+        of_layer = ratios[ratios["method"] == method.notation].groupby("layer")["ratio"]
+        places = np.array([EXTRACTION_LAYERS.index(str(layer)) for layer in of_layer.groups])
+        means = of_layer.agg(geometric_mean).to_numpy()
+        low, high = (of_layer.quantile(share).to_numpy() for share in (0.25, 0.75))
+        axes.errorbar(
+            places + shift,
+            means,
+            yerr=np.clip(np.stack([means - low, high - means]), 0.0, None),
+            fmt=shape,
+            color=colour,
+            markersize=5,
+            elinewidth=1.4,
+            label=method.notation,
         )
-        axes.add_patch(frame)
+        counts: dict[str, Any] = {
+            "transform": axes.get_xaxis_transform(),
+            "ha": "center",
+            "fontsize": 7,
+            "color": colour,
+        }
+        for place, n in zip(places, of_layer.size(), strict=True):
+            axes.text(place, height, str(n), **counts)
+    axes.axhline(1.0, color=_DARK, linewidth=0.8)
+    _layer_axis(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.set_xlabel(
+        "hidden layer of the source network and its width; in colour: cells that tried it", labelpad=28
+    )
+    axes.set(ylabel="screening MAE / best layer's", title="Error by extraction layer")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@house_style()
+def learning_curves(results: Sequence[TargetResults]) -> Figure:
+    """Hold-out MAE of best SC and best TL against the number of training rows, a panel per target."""
+    with_curve = [target for target in results if len(target.learning_curve)]
+    figure, panels = _panels(len(with_curve), 4, 2.5)
+    for axes, target in zip(panels, with_curve, strict=True):
+        for side, label in ((Side.SCRATCH, "best SC"), (Side.TRANSFER, "best TL")):
+            points = target.learning_curve[target.learning_curve["side"] == side].sort_values("n_train")
+            style: dict[str, Any] = {
+                "marker": SIDE_MARKERS[side],
+                "color": SIDE_COLOURS[side],
+                "markersize": 4.5,
+                "linewidth": 1.3,
+            }
+            if len(points):
+                axes.plot(points["n_train"], points["test_mae"], label=label, **style)
+        axes.set(xscale="log", yscale="log", title=_title(target))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 3, 5, 10]))
+            axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
+        axes.tick_params(labelsize=7)
+        axes.grid()
+    figure.supxlabel("training rows", fontsize=9)
+    figure.supylabel("hold-out MAE", fontsize=9)
+    _legend(figure, panels[0], "outside upper center")
+    return figure
+
+
+@house_style()
+def correlations(matrix: pd.DataFrame, legible: float) -> Figure:
+    """Correlation coefficients of the targets; among many only those of at least ``legible`` are written out."""
+    n, many = len(matrix), len(matrix) > 16
+    side = max(3.2, 1.6 + (0.24 if many else 0.42) * n)
+    figure, axes = single_axes(side + 0.6, side)
+    image = axes.imshow(np.ma.masked_invalid(matrix.to_numpy()), cmap="PuOr", vmin=-1, vmax=1)
+    _matrix_axes(axes, list(matrix.index))
+    axes.set_xticks(range(n), matrix.columns, rotation=90)
+    axes.tick_params(labelsize=8)
+    for (i, j), value in np.ndenumerate(matrix.to_numpy()):
+        if np.isfinite(value) and (not many or abs(value) >= legible):
+            colour = "white" if abs(value) > 0.55 else _DARK
+            text = f"{value:.1f}" if many else f"{value:.2f}"
+            axes.text(j, i, text, ha="center", va="center", fontsize=5 if many else 7.5, color=colour)
+    axes.plot([-0.5, n - 0.5], [-0.5, n - 0.5], color="#444444", linewidth=0.8)
+    axes.set(
+        xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), title="Spearman (below) and Pearson (above the diagonal)"
+    )
+    figure.colorbar(image, ax=axes, pad=0.02, shrink=0.6).outline.set_visible(False)
+    return figure
+
+
+@house_style()
+def coverage(table: pd.DataFrame, *, tolerance: float, many_rows: int) -> Figure:
+    """Measured coverage of every target's intervals with its own 95 % interval, the highest first.
+
+    ``tolerance`` is half the width of the band around the stated coverage; points of ``many_rows`` are filled.
+    """
+    table = table.sort_values("label").sort_values("measured", ascending=False, kind="stable")
+    stated, colour = 100 * table["stated"].iloc[0], QUALITATIVE[0]
+    figure, axes = _row_chart(
+        list(table["label"]), "Coverage of the intervals", "hold-out values within their interval, %"
+    )
+    band = (stated - 100 * tolerance, stated + 100 * tolerance)
+    axes.axvspan(*band, color=QUALITATIVE[2], alpha=0.12, linewidth=0)
+    axes.axvline(stated, color=_DARK, linewidth=1.0)
+    for place, (n, share) in enumerate(zip(table["n_test"], table["measured"], strict=True)):
+        known = binomtest(round(share * n), n).proportion_ci(confidence_level=0.95, method="exact")
+        axes.plot([100 * known.low, 100 * known.high], [place, place], color=colour, linewidth=1.2)
+        face = colour if n >= many_rows else "white"
+        axes.plot(100 * share, place, "o", color=colour, markerfacecolor=face, markersize=5)
+    return figure
+
+
+@house_style()
+def strict_against_published(changes: Sequence[tuple[str, CellResult, float]]) -> Figure:
+    """Change of the hold-out MAE without repeated compositions, the largest mean rise first.
+
+    ``changes`` are (label of the target, chosen cell, its strict over its published MAE).
+    """
+    ratios = pd.Series([ratio for *_, ratio in changes], index=[label for label, *_ in changes])
+    means = (
+        ratios.groupby(level=0, sort=False).agg(geometric_mean).sort_values(ascending=False, kind="stable")
+    )
+    labels = list(means.index)
+    figure, axes = _row_chart(
+        labels, "Strict against published", "change of the hold-out MAE without the repeated compositions, %"
+    )
+    for label, cell, ratio in changes:
+        _mark(axes, 100 * (ratio - 1), labels.index(label), cell.method.side, hollow=cell.method.extension)
+    axes.axvline(0.0, color=_DARK, linewidth=1.0)
+    return figure

@@ -1,217 +1,254 @@
-"""The whole report of a study."""
+"""The whole report of a study: pages, tables, figures and data files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import pandas as pd
+
+from crossprop.methods import Family, Method, Side
 from crossprop.paths import StudyPaths
-from crossprop.report.page import costs_page, findings, linked_page, study_page, targets_part
-from crossprop.report.paper_page import (
-    median_sentence,
-    paper_findings,
-    paper_introduction,
-    paper_parts,
-    paper_section,
+from crossprop.report import analyses, comparison, paper, supplement
+from crossprop.report import figures as draw
+from crossprop.report.pages import Section, render
+from crossprop.report.statistics import (
+    Gain,
+    geometric_mean,
+    modified_against_plain,
+    transfer_against_scratch,
+    transfer_gains,
 )
-from crossprop.report.paper_tests import sign_tests_part
-from crossprop.report.part import FIGURES, TABLES, Drawing, Part, Row
-from crossprop.report.statistics import Gain, own_gains, transfer_gains
 from crossprop.report.study import PaperTable, StudyInfo, TargetResults, load_study_results
-from crossprop.report.supplement.extensions import own_findings
-from crossprop.report.supplement.intervals import TargetCoverage, coverage_sentence, target_coverages
-from crossprop.report.supplement.networks import source_model_rows
-from crossprop.report.supplement.page import supplement_parts
-from crossprop.report.supplement.repeats import repeats, repeats_sentence
-from crossprop.report.supplement.validation import cell_counts, failed_part
-from crossprop.report.tables import (
-    cell_rows,
-    method_rows,
-    parity_rows,
-    run_rows,
-    target_rows,
-    write_metrics,
-    write_rows,
-)
+from crossprop.report.tables import cell_table, relative_errors, table_of, write_csv, write_data
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_MOST_PANELS = 16
-"""With more targets the panels of the winners go to the supplement."""
-
-_SUPPLEMENT = (
-    "What the paper shows in its supplement, of this study; numbers in brackets are those of the paper's "
-    "supplementary tables and figures. Errors are in the targets' units."
-)
+MOST_PANELS = 16
+"""With more targets the panels of the winners are on the supplement's page."""
+_SIDES = {Side.SCRATCH: "SC", Side.TRANSFER: "TL", Side.BLEND: "blends"}
+_FAMILIES = {Family.REGRESSOR: "regressors", Family.NETWORK: "networks"}
 
 
-def summarize(study: StudyInfo, paths: StudyPaths, out_dir: Path, paper: PaperTable) -> None:
-    """Write tables, figures and pages of a study.
+def summarize(study: StudyInfo, paths: StudyPaths, out_dir: Path, paper_table: PaperTable) -> None:
+    """Write tables, figures and pages of a study into a folder; an error leaves the old report as it is.
 
-    Args:
-        study: The study and the cells that its configuration enumerates.
-        paths: Where results, source networks and prepared tables lie.
-        out_dir: Folder of the report, made if it is not there.
-        paper: The paper's errors by target key; targets that it does not have may be absent, None or empty.
+    ``paper_table`` has the paper's errors by target key; targets that it does not have may be absent, None or empty.
 
     Raises:
         StoreError: Results are missing, damaged, or of other cells than the configuration enumerates.
         ModelFormatError: A source network has not been trained, or the evidence of a saved model is damaged.
     """
     results = load_study_results(study, paths)
-    paper = {key: figures for key, figures in paper.items() if figures is not None and figures.lowest_mae}
-    gains, own = transfer_gains(results), own_gains(results)
-    parity = Part(title="Predictions of the winners", drawings={"winner_parity.png": _parity(results)})
-    many = len(results) > _MOST_PANELS
-    main = [
-        paper_section(results, paper),
-        Part(title="Scratch against transfer", drawings={"scratch_against_transfer.png": _sides(results)}),
-        Part(title="Every method", drawings={"method_heatmap.png": _methods(results)}),
-        targets_part(results, gains),
-        *([] if many else [parity]),
-        failed_part(results),
-    ]
-    of_paper = paper_parts(results, paper)
-    tests = [] if of_paper else [sign_tests_part(results, paper)]
-    covered = target_coverages(results, paths)
-    supplement = [
-        *tests,
-        *supplement_parts(study, results, own, paths, paper, covered),
-        *([parity] if many else []),
-    ]
-    tests_page = "paper.md" if of_paper else "supplement.md"
-    figures = _drawn(
-        [*main, *of_paper, *supplement]
-    )  # before anything is written: an error leaves the old report
-    pages = {
-        "README.md": study_page(
-            study, results, _findings(results, gains, own, paper, of_paper, covered), main, tests_page
+    published = {key: figures for key, figures in paper_table.items() if figures and figures.lowest_mae}
+    of_paper = any(target.info.key in published for target in results)
+    cells, sources = cell_table(results), supplement.source_model_table(study, paths)
+    gains = transfer_gains(results)
+    parity = {"parity": Section(figures={"winner_parity.png": partial(draw.winner_parity, results)})}
+    many = len(results) > MOST_PANELS
+    main: dict[str, Section | None] = {
+        "against_paper": comparison.against_paper_section(results, published),
+        "scratch_against_transfer": Section(
+            figures={"scratch_against_transfer.png": partial(draw.scratch_against_transfer, results)}
         ),
-        "paper.md": linked_page(f"`{study.name}` beside the paper", paper_introduction(), of_paper),
-        "supplement.md": linked_page(f"Supplement of `{study.name}`", _SUPPLEMENT, supplement),
-        "costs.md": costs_page(study, results, source_model_rows(study, paths)),
+        "every_method": _every_method(cells),
+        "targets": _targets_section(results, gains),
+        **({"parity": None} if many else parity),
     }
-    tables: dict[str, Sequence[Row]] = {f"{TABLES}/transfer_gains.csv": _gain_rows(results, gains)}
-    for part in (*main, *of_paper, *supplement):
-        tables |= part.tables
-    _write(out_dir, pages, {name: rows for name, rows in tables.items() if rows}, figures)
-    write_rows(out_dir / "cells.csv", cell_rows(results))
-    write_rows(out_dir / "targets.csv", target_rows(study, results, paper))
-    write_rows(out_dir / "runs.csv", run_rows(results))
-    methods, points = out_dir / "plots" / "methods.csv", out_dir / "plots" / "parity.csv"
-    write_rows(methods, method_rows(results), ("target", "method", "cv_mae_relative"))
-    write_rows(points, parity_rows(results), ("target", "y_true", "y_pred"))
-    write_metrics(out_dir / "metrics", results)
+    reproduced = paper.reproduced_tables(results, published)
+    base = paper.base_section(results, published)
+    sign_tests = comparison.sign_tests_section(comparison.sign_test_table(results, reproduced))
+    details: dict[str, Section | None] = {
+        "sign_tests": None if of_paper else sign_tests,
+        "extension": supplement.extension_section(results),
+        "repeats": analyses.repeats_section(results),
+        "validation": supplement.validation_section(cells, results, published),
+        "winning": supplement.winning_section(study, results, cells, of_paper=of_paper),
+        "sources": supplement.source_models_section(sources),
+        "tails": supplement.tails_section(results, of_paper=of_paper),
+        "coverage": analyses.coverage_section(results, paths),
+        "learning_curves": analyses.learning_curves_section(results, cells),
+        "correlations": analyses.correlations_section(results),
+        "layers": analyses.layers_section(results),
+        "networks": supplement.networks_section(results),
+        "unfinished": supplement.unfinished_section(cells),
+        **(parity if many else {"parity": None}),
+    }
+    facts = {
+        "study": study,
+        "cell_counts": _cell_counts(cells),
+        "trials": _trials(cells),
+        "base": base.context,
+    }
+    pages = {
+        "README.md": render(
+            "README.md.j2", details | main, **facts, **_findings(results, gains), of_paper=of_paper
+        ),
+        "supplement.md": render("supplement.md.j2", details, **facts),
+        "costs.md": render("costs.md.j2", {}, **facts, **_costs(cells, sources)),
+    }
+    sections = [*main.values(), *details.values()]
+    if of_paper:
+        of_tables = {"base": base, "sign_tests": sign_tests}
+        made = paper.paper_sections(reproduced)
+        pages["paper.md"] = render(
+            "paper.md.j2", of_tables, study=study, reproduced=[one.shown for one in made]
+        )
+        sections += [*made, *of_tables.values()]
+    _write(out_dir, pages, [section for section in sections if section])
+    write_data(out_dir, study, results, cells, published)
 
 
-def _findings(
-    results: Sequence[TargetResults],
-    gains: Sequence[Gain],
-    own: Sequence[Gain],
-    paper: PaperTable,
-    of_paper: Sequence[Part],
-    covered: Sequence[TargetCoverage],
-) -> list[str]:
-    """What the page says in short, the comparison with the paper first."""
-    more = "Tables 2 to 5 line by line: [paper.md](paper.md). " if of_paper else ""
-    lines = [
-        *paper_findings(results, paper),
-        *findings(results, gains),
-        *own_findings(results, own),
-        repeats_sentence(repeats(results)),
-        median_sentence(results, paper),
-        coverage_sentence(covered),
-        f"{cell_counts(results)} {more}Every method, source, layer and reason: [supplement.md](supplement.md).",
-    ]
-    return [line for line in lines if line]
-
-
-def _gain_rows(results: Sequence[TargetResults], gains: Sequence[Gain]) -> list[Row]:
-    by_key = {target.info.key: target for target in results}
-    return [
-        {
-            "target": gain.target,
-            "unit": by_key[gain.target].info.unit,
-            "tl_minus_sc": gain.difference,
-            "low": gain.low,
-            "high": gain.high,
-            "p": gain.p_value,
-            "p_holm": gain.p_adjusted,
-            "verdict": gain.verdict,
-            "sc_run_id": by_key[gain.target].run_id(by_key[gain.target].best_sc),
-            "tl_run_id": by_key[gain.target].run_id(by_key[gain.target].best_tl),
-        }
-        for gain in gains
-    ]
-
-
-def _sides(results: Sequence[TargetResults]) -> Drawing:
-    def draw() -> Figure:
-        from crossprop.report.figures import scratch_against_transfer
-
-        return scratch_against_transfer(results)
-
-    return Drawing(
-        draw=draw,
-        caption="Hold-out MAE of the best scratch and the best transfer model relative to predicting the mean, with "
-        "95 % intervals; sorted by TL / SC",
-    )
-
-
-def _parity(results: Sequence[TargetResults]) -> Drawing:
-    def draw() -> Figure:
-        from crossprop.report.figures import winner_parity
-
-        return winner_parity(results)
-
-    return Drawing(
-        draw=draw,
-        caption="Hold-out predictions of the model that cross-validation chose; blue SC, orange TL, green a "
-        "blend; at most 600 rows are drawn",
-    )
-
-
-def _methods(results: Sequence[TargetResults]) -> Drawing:
-    def draw() -> Figure:
-        from crossprop.report.figures import method_heatmap
-
-        return method_heatmap(results)
-
-    return Drawing(
-        draw=draw,
-        caption="Validation MAE of every method on the screening split, best source, relative to the base; methods "
-        "were tuned on that split, so it flatters them, most of all those with many sources",
-    )
-
-
-def _drawn(parts: Iterable[Part]) -> dict[str, Figure]:
-    return {name: drawing.draw() for part in parts for name, drawing in part.drawings.items()}
-
-
-def _write(
-    out_dir: Path, pages: dict[str, str], tables: dict[str, Sequence[Row]], figures: dict[str, Figure]
-) -> None:
+def _write(out_dir: Path, pages: Mapping[str, str], sections: Sequence[Section]) -> None:
     """Write pages, tables and figures, and remove those of an earlier report that this one does not have."""
-    from crossprop.report.figures import save_png
-
-    for folder in (out_dir, out_dir / "plots", out_dir / TABLES, out_dir / FIGURES):
-        folder.mkdir(parents=True, exist_ok=True)
-    kept = {out_dir / name for name in (*tables, *figures)}
-    stale = {
-        *out_dir.glob("*.png"),
-        *(out_dir / FIGURES).glob("*.png"),
-        *(out_dir / TABLES).glob("*.csv"),
-    } - kept
-    for path in stale:
-        path.unlink()
+    drawn = {name: figure() for section in sections for name, figure in section.figures.items()}
+    tables = {name: table for section in sections for name, table in section.tables.items()}
+    for folder in ("tables", "figures"):
+        (out_dir / folder).mkdir(parents=True, exist_ok=True)
+    for pattern in ("*.md", "*.png", "figures/*.png", "tables/*.csv"):
+        for stale in set(out_dir.glob(pattern)) - {out_dir / name for name in (*pages, *tables, *drawn)}:
+            stale.unlink()
     for name, text in pages.items():
-        if text:
-            (out_dir / name).write_text(text, encoding="utf-8")
-        else:
-            (out_dir / name).unlink(missing_ok=True)
-    for name, rows in tables.items():
-        write_rows(out_dir / name, rows)
-    for name, figure in figures.items():
-        save_png(figure, out_dir / name)
+        (out_dir / name).write_text(text, encoding="utf-8")
+    for name, table in tables.items():
+        write_csv(out_dir / name, table)
+    for name, figure in drawn.items():
+        draw.save_png(figure, out_dir / name)
+
+
+def _every_method(cells: pd.DataFrame) -> Section:
+    """Screening errors of the paper's rows of Table 1 and the extension methods, relative to the base."""
+    plain = (cells["side"] == Side.TRANSFER) | cells["extension"]
+    named = cells.assign(row=cells["notation"].where(plain, cells["name"]))
+    ratios = relative_errors(named, "val_mae", "row").dropna(how="all")  # a blend is not screened
+    title = "Validation MAE of every method relative to the base (framed: lowest)"
+    figure = partial(draw.heatmap, ratios, named, title=title, name="row")
+    return Section(figures={"method_heatmap.png": figure})
+
+
+def _targets_section(results: Sequence[TargetResults], gains: Sequence[Gain]) -> Section:
+    """Every target: base, best SC, best TL, and the winner where extension methods take part."""
+    context = {
+        "results": results,
+        "verdicts": {gain.target.info.key: gain.verdict for gain in gains},
+        "extended": any(cell.method.extension for target in results for cell in target.cells),
+    }
+    table = table_of(
+        [
+            {
+                "target": gain.target.info.key,
+                "unit": gain.target.info.unit,
+                "tl_minus_sc": gain.gap.difference,
+                **gain.columns,
+                "sc_run_id": gain.target.run_id(gain.second),
+                "tl_run_id": gain.target.run_id(gain.first),
+            }
+            for gain in gains
+        ]
+    )
+    return Section(context=context, tables={"tables/transfer_gains.csv": table} if gains else {})
+
+
+def _findings(results: Sequence[TargetResults], gains: Sequence[Gain]) -> dict[str, Any]:
+    """What the main page says in short about SC and TL."""
+    ratios = [target.transfer_ratio for target in results if target.transfer_ratio]
+    verdicts: dict[str, list[str]] = {"TL better": [], "SC better": [], "within noise": []}
+    for gain in gains:
+        verdicts[gain.verdict].append(gain.target.info.label)
+    by_count: dict[int, list[str]] = {}
+    for target in results:
+        if target.info.folds is not None:
+            by_count.setdefault(target.info.folds, []).append(target.info.label)
+    common = max(by_count, key=lambda count: len(by_count[count]), default=None)
+    return {
+        "n_targets": len(results),
+        "mae_test": transfer_against_scratch(results, "test_mae"),
+        "q95_test": transfer_against_scratch(results, "test_q95"),
+        "ensemble_test": transfer_against_scratch(results, "test_mae_ensemble"),
+        "tuning_test": modified_against_plain(results),
+        "ratios": ratios,
+        "mean_ratio": geometric_mean(ratios),
+        "verdicts": verdicts,
+        "sides": Counter(target.paper_winner.method.side for target in results if target.paper_winner),
+        "winners": Counter(t.winner.method.notation for t in results if t.winner).most_common(),
+        "extension_won": any(target.winner and target.winner.method.extension for target in results),
+        "folds": common,
+        "other_folds": sorted((count, names) for count, names in by_count.items() if count != common),
+        "failures": [(t.info.label, cell) for t in results for cell in t.cells if cell.failure is not None],
+    }
+
+
+def _cell_counts(cells: pd.DataFrame) -> str:
+    """How many cells reached which status, as a sentence."""
+    names = {
+        "cross-validated": "cross-validated",
+        "screened": "screened only (another cell of their method was better)",
+        "stopped": "stopped early",
+        "failed": "failed",
+    }
+    counts = Counter(cells["status"].str.split(r"[: ]", regex=True).str[0])
+    reached = ", ".join(f"{counts[kind]} {name}" for kind, name in names.items() if counts[kind])
+    return f"Of {len(cells)} cells {reached}."
+
+
+def _trials(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Trials of both sides per target by family, and whether they are equal."""
+    spent = []
+    for family, name in _FAMILIES.items():
+        of_family = cells[cells["family"] == family]
+        counts = of_family.pivot_table("n_trials", "target", "side", aggfunc="sum")
+        counts = counts.reindex(index=cells["target"].unique(), columns=[Side.SCRATCH, Side.TRANSFER]).fillna(
+            0
+        )
+        if counts.to_numpy().any():
+            sc, tl = (counts[side].astype(int) for side in counts)
+            spent.append(
+                {"family": name, "SC": _range(sc), "TL": _range(tl), "equal": bool((sc == tl).all())}
+            )
+    return spent
+
+
+def _range(counts: pd.Series[int]) -> str:
+    low, high = counts.min(), counts.max()
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _costs(cells: pd.DataFrame, sources: pd.DataFrame) -> dict[str, Any]:
+    """Worker time and memory: totals and tables by side, target and method, and of the pretraining."""
+    methods = cells["notation"] + cells["extension"].map({True: " (extension)", False: ""})
+    cells = cells.assign(
+        side=pd.Categorical(cells["side"].map(_SIDES), list(_SIDES.values())),
+        family=pd.Categorical(cells["family"].map(_FAMILIES).fillna("–"), [*_FAMILIES.values(), "–"]),
+        methods=pd.Categorical(
+            cells["extension"].map({True: "extension", False: "the paper's"}), ["the paper's", "extension"]
+        ),
+        method=pd.Categorical(
+            methods, list(dict.fromkeys(methods[cells["method"].map(list(Method).index).argsort()]))
+        ),
+    )
+    spent = _spent(cells, ["side", "label"]).set_index("label")
+    by_target = [
+        spent.loc[spent["side"] == side, ["trials", "tuning", "fitting"]].add_prefix(f"{side} ")
+        for side in ("SC", "TL")
+    ]
+    targets = pd.concat(by_target, axis=1).reindex(cells["label"].unique()).astype(object)
+    return {
+        "n_cells": len(cells),
+        "tuning": cells["tune_seconds"].sum(),
+        "fitting": cells["fit_seconds"].sum(),
+        "memory": cells["peak_memory"].max(),
+        "by_side": _spent(cells, ["side", "family", "methods"]),
+        "by_target": targets.where(targets.notna(), None).reset_index(names="target"),
+        "by_method": _spent(cells, ["method"]),
+        "pretraining": sources if sources.empty else sources.drop_duplicates("network"),
+    }
+
+
+def _spent(cells: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Cells, trials, seconds and bytes of groups of cells."""
+    groups = cells.groupby(keys, observed=True)
+    sums = groups.agg(
+        trials=("n_trials", "sum"), tuning=("tune_seconds", "sum"), fitting=("fit_seconds", "sum")
+    )
+    return sums.assign(cells=groups.size(), memory=groups["peak_memory"].max()).reset_index()

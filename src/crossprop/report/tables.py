@@ -1,187 +1,307 @@
-"""`cells.csv`, `targets.csv`, `runs.csv`; the first two are equal byte for byte when a study runs twice."""
+"""Numbers, names and tables as a report shows them, and its CSV files."""
 
 from __future__ import annotations
 
-import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
+from crossprop.experiments.results import CellResult
 from crossprop.methods import Method
-from crossprop.report.paper import best_transfer
-from crossprop.report.part import Row, status
-from crossprop.report.study import PaperFigures, PaperTable, StudyInfo, TargetResults
+from crossprop.report.study import PaperTable, StudyInfo, TargetResults, best_transfer
 
-_CELL_COLUMNS = (
-    "study",
-    "protocol",
-    "target",
-    "unit",
-    "source",
-    "method",
-    "representation",
-    "layer",
-    "n_train",
-    "n_test",
-    "val_mae",
-    "cv_mae_mean",
-    "cv_mae_std",
-    "test_mae",
-    "test_mae_low",
-    "test_mae_high",
-    "test_q95",
-    "test_mae_ensemble",
-)
-
-
-def cell_rows(results: Sequence[TargetResults]) -> list[Row]:
-    """One row per cell: targets in the study's order, cells in the order of the methods."""
-    return [{column: getattr(cell, column) for column in _CELL_COLUMNS} for t in results for cell in t.cells]
-
-
-def target_rows(study: StudyInfo, results: Sequence[TargetResults], paper: PaperTable) -> list[Row]:
-    """One row per target: the best cell of each side (by cross-validation) beside the paper's errors."""
-    return [_target_row(study, target, paper.get(target.info.key)) for target in results]
-
-
-def run_rows(results: Sequence[TargetResults]) -> list[Row]:
-    """One row per cell: where it is tracked, what it is and what it spent (seconds, bytes)."""
-    columns = ("run_id", "tune_seconds", "fit_seconds", "peak_memory")
-    return [
-        {
-            "cell": run.cell,
-            **{column: getattr(run, column) for column in columns},
-            "target": cell.target,
-            "name": cell.label,
-            "status": status(cell).split(":")[0],
-        }
-        for target in results
-        for cell, run in zip(target.cells, target.runs, strict=True)
-    ]
-
-
-def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
-    """Write rows as CSV: six significant digits, nothing for what is missing, lines end in a line feed.
-
-    Args:
-        path: File to write.
-        rows: Rows with the same columns.
-        columns: Header where there may be no row; left out, those of the first row.
-    """
-    header = tuple(columns) or tuple(rows[0])
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([_text(row[column]) for column in header] for row in rows)
-
-
-def _target_row(study: StudyInfo, target: TargetResults, paper: PaperFigures | None) -> Row:
-    best_sc, best_tl = target.best_sc, target.best_tl
-    sc_mae = best_sc.test_mae if best_sc else None
-    tl_mae = best_tl.test_mae if best_tl else None
-    return {
-        "study": study.name,
-        "protocol": study.protocol.value,
-        "target": target.info.key,
-        "unit": target.info.unit,
-        "n_train": target.cells[0].n_train,
-        "n_test": target.cells[0].n_test,
-        "base_mae": target.base_mae,
-        "best_sc": best_sc.label if best_sc else None,
-        "best_sc_test_mae": sc_mae,
-        "best_tl": best_tl.label if best_tl else None,
-        "best_tl_test_mae": tl_mae,
-        "tl_beats_sc": None if sc_mae is None or tl_mae is None else tl_mae < sc_mae,
-        **paper_columns(paper),
-        "base_mae_of_median": target.base.test_mae_median if target.base else None,
-        "winner": target.winner.label if target.winner else None,
-        "winner_test_mae": target.winner.test_mae if target.winner else None,
-        "winner_test_mae_ensemble": target.winner.test_mae_ensemble if target.winner else None,
-        "winner_is_ours": target.winner.method.extension if target.winner else None,
-    }
-
-
-def paper_columns(paper: PaperFigures | None) -> dict[str, float | None]:
-    """The paper's SC (Table 4 or 5), TL (the lower of Tables 2 and 3, or Table 5) and lowest error."""
-    if paper is None:
-        return dict.fromkeys(("paper_sc_mae", "paper_tl_mae", "paper_lowest_mae"))
-    return {
-        "paper_sc_mae": paper.sc_mae_table4_or_5,
-        "paper_tl_mae": best_transfer(paper),
-        "paper_lowest_mae": paper.lowest_mae,
-    }
-
-
-def _text(value: Any) -> str:
-    """One table entry; enums by their value, numbers with six significant digits."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
+_CELL_COLUMNS = [
+    *("study", "protocol", "target", "unit", "source", "method", "representation", "layer", "n_train"),
+    *("n_test", "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high"),
+    *("test_q95", "test_mae_ensemble"),
+]
+_COST_COLUMNS = ["run_id", "tune_seconds", "fit_seconds", "peak_memory"]
 _MOST_POINTS = 300
 """Points of a target in the parity plot; more make the page heavy and the plot no clearer."""
 
 
-def target_metrics(target: TargetResults) -> Mapping[str, float | str | None]:
-    """The figures of a target that one wants to compare between revisions; errors in its unit."""
-    sc, tl, winner = target.best_sc, target.best_tl, target.winner
-    return {
-        "base_mae": _short(target.base_mae),
-        "best_sc_test_mae": _short(sc.test_mae if sc else None),
-        "best_tl_test_mae": _short(tl.test_mae if tl else None),
-        "tl_over_sc": _short(target.transfer_ratio),
-        "winner_cv_mae": _short(winner.cv_mae_mean if winner else None),
-        "winner": winner.label if winner else None,
-    }
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with so many significant digits and no exponent where that reads well; – for none.
+
+    >>> number(0.12), number(48.114), number(12345.6)
+    ('0.1200', '48.11', '12346')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -5 < exponent < 7:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
 
 
-def method_rows(results: Sequence[TargetResults]) -> list[Row]:
-    """Cross-validated MAE of every method (its best cell), divided by that of the base method."""
-    rows: list[Row] = []
+def interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
+    """``[low, high]`` with the decimals of ``digits`` digits of the largest; empty for none."""
+    if value is None or low is None or high is None:
+        return ""
+    exponent = math.floor(math.log10(max(abs(value), abs(low), abs(high)) or 1.0))
+    if not -5 < exponent < 7:
+        return f"[{number(low, digits)}, {number(high, digits)}]"
+    decimals = max(0, digits - 1 - exponent)
+    return f"[{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value as it stands in a sentence: ``p = 0.031`` or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.095 else f"p = {p:.3f}"
+
+
+def two_digits(p: float | None) -> str:
+    """A p-value in a table: two significant digits, small ones bounded; – for none."""
+    if p is None:
+        return "–"
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p >= 0.001 else f"{p:.4f}"
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share as per cent with its sign: ``+3 %``, ``-12 %``; – for none."""
+    return "–" if share is None else f"{100 * share:+.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that reads well: ``48 s``, ``3.2 min``, ``1.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def words(key: str) -> str:
+    """A key of the catalogue as words."""
+    return key.replace("_", " ")
+
+
+def unit_name(unit: str) -> str:
+    """A unit as a table shows it; – for a pure number, which the catalogue writes as ``1``."""
+    return "–" if unit in ("", "1") else unit
+
+
+def cell_name(cell: CellResult | None) -> str:
+    """The paper's notation of a cell with what it learns from; – for none.
+
+    For example ``SC:ML(PA)`` or ``TL:ModFineTune from formation energy``.
+    """
+    if cell is None:
+        return "–"
+    name = cell.method.notation
+    if cell.method in (Method.ML, Method.DL) and cell.representation:
+        name += f"({cell.representation.short})"
+    if cell.source is None:
+        return name
+    layer = f", {cell.layer}" if cell.layer and cell.method is not Method.FREEZING else ""
+    return f"{name} from {words(cell.source)}{layer}"
+
+
+def status(cell: CellResult) -> str:
+    """How far a cell came: ``cross-validated``, ``stopped after …``, ``screened only``, ``failed: …``."""
+    if cell.failure is not None:
+        return f"failed: {cell.failure}"
+    if cell.stopped is not None:
+        return f"stopped {cell.stopped}" if cell.stopped.startswith("after ") else f"stopped: {cell.stopped}"
+    return "screened only" if cell.cv_mae is None else "cross-validated"
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a table that keeps every value as it is: None stays None, a whole number stays whole."""
+    return pd.DataFrame(rows, dtype=object)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table."""
+    return cast("list[dict[str, Any]]", table.to_dict("records"))
+
+
+def in_table(text: Any) -> str:
+    """A text without the characters that would end a cell of a Markdown table."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]] | pd.DataFrame, left: int | Sequence[int] = 1) -> str:
+    """A Markdown table, empty without rows; the first ``left`` columns, or those at these places, are left-aligned."""
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return ""
+    texts = table.map(in_table)
+    on_left = range(left) if isinstance(left, int) else left
+    align = ["left" if place in on_left else "right" for place in range(texts.shape[1])]
+    return texts.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def described(target: TargetResults) -> dict[str, str]:
+    """The first columns of every table with one row per target."""
+    return {"target": target.info.key, "label": target.info.label, "unit": target.info.unit}
+
+
+def cell_table(results: Sequence[TargetResults]) -> pd.DataFrame:
+    """One row per cell: its fields, properties of its method, names, status, run and cost.
+
+    Targets stand in the study's order, cells in the order of the methods.
+    """
+    rows = [
+        {
+            **vars(cell),
+            **vars(run),
+            **described(target),
+            "cell": cell.cell,
+            "cv_mae_mean": cell.cv_mae_mean,
+            "cv_mae_std": cell.cv_mae_std,
+            "side": cell.method.side,
+            "family": cell.method.family,
+            "notation": cell.method.notation,
+            "extension": cell.method.extension,
+            "name": cell_name(cell),
+            "short_name": cell.label,
+            "status": status(cell),
+            "chosen_as": "; ".join(
+                role for role, chosen in target.chosen.items() if chosen.cell == cell.cell
+            ),
+            "finished_folds": " ".join(f"{mae:.6g}" for mae in cell.rung_mae) if cell.rung_mae else None,
+        }
+        for target in results
+        for cell, run in zip(target.cells, target.runs, strict=True)
+    ]
+    return table_of(rows).astype(
+        {"extension": bool, "n_trials": int, "tune_seconds": float, "fit_seconds": float, "peak_memory": int}
+    )
+
+
+def target_table(study: StudyInfo, results: Sequence[TargetResults], paper: PaperTable) -> pd.DataFrame:
+    """One row per target: the best cell of each side (by cross-validation) beside the paper's errors."""
+    rows = []
     for target in results:
-        base = target.base.cv_mae_mean if target.base and target.base.cv_mae_mean else target.base_mae
-        for method in Method:
-            means = [c.cv_mae_mean for c in target.cells if c.method is method and c.failure is None]
-            known = [mean for mean in means if mean is not None]
-            if known and base:
-                relative = min(known) / base
-                rows.append(
-                    {"target": target.info.label, "method": method.notation, "cv_mae_relative": relative}
-                )
-    return rows
+        sc, tl, winner, figures = target.best_sc, target.best_tl, target.winner, paper.get(target.info.key)
+        rows.append(
+            {
+                "study": study.name,
+                "protocol": study.protocol,
+                "target": target.info.key,
+                "unit": target.info.unit,
+                "n_train": target.cells[0].n_train,
+                "n_test": target.cells[0].n_test,
+                "base_mae": target.base_mae,
+                "best_sc": sc.label if sc else None,
+                "best_sc_test_mae": sc.test_mae if sc else None,
+                "best_tl": tl.label if tl else None,
+                "best_tl_test_mae": tl.test_mae if tl else None,
+                "tl_beats_sc": lower(tl, sc, "test_mae"),
+                "paper_sc_mae": figures.sc_mae_table4_or_5 if figures else None,
+                "paper_tl_mae": best_transfer(figures) if figures else None,
+                "paper_lowest_mae": figures.lowest_mae if figures else None,
+                "base_mae_of_median": target.base.test_mae_median if target.base else None,
+                "winner": winner.label if winner else None,
+                "winner_test_mae": winner.test_mae if winner else None,
+                "winner_test_mae_ensemble": winner.test_mae_ensemble if winner else None,
+                "winner_is_ours": winner.method.extension if winner else None,
+                "best_sc_test_r2": sc.test_r2 if sc else None,
+                "best_tl_test_r2": tl.test_r2 if tl else None,
+                "r2": winner.test_r2 if winner else None,
+            }
+        )
+    return table_of(rows)
 
 
-def parity_rows(results: Sequence[TargetResults]) -> list[Row]:
-    """Hold-out values and the winner's predictions, minus the median value, in units of the base MAE."""
-    rows: list[Row] = []
-    for target in results:
-        if target.winner is None or not target.base_mae:
-            continue
-        table = target.hold_out(target.winner)
-        keep = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOST_POINTS)).round().astype(int))
-        values = table[["y_true", "y_pred"]].to_numpy(dtype=float)
-        scaled = (values[keep] - np.median(values[:, 0])) / target.base_mae
-        rows += [{"target": target.info.label, "y_true": float(t), "y_pred": float(p)} for t, p in scaled]
-    return rows
+def lower(first: CellResult | None, second: CellResult | None, field: str) -> bool | None:
+    """Whether the first of two cells has the lower error in this field; None without either."""
+    one, other = getattr(first, field, None), getattr(second, field, None)
+    return None if one is None or other is None else one < other
 
 
-def write_metrics(folder: Path, results: Sequence[TargetResults]) -> None:
-    """Write ``<folder>/<target>.json`` for every target and remove those of targets that are gone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = {f"{target.info.key}.json" for target in results}
-    for stale in folder.glob("*.json"):
-        if stale.name not in kept:
-            stale.unlink()
+def relative_errors(cells: pd.DataFrame, error: str, name: str = "notation") -> pd.DataFrame:
+    """The lowest error of every method per target, divided by that of the base method; NaN where there is none.
+
+    Rows are the methods, named by the column ``name`` of :func:`cell_table`; columns are the targets.
+    """
+    finished = cells[cells["failure"].isna() & cells[error].notna()].astype({error: float})
+    lowest = finished.groupby([name, "target"])[error].min().unstack()
+    base = finished[finished["method"] == Method.BASE].set_index("target")[error].reindex(lowest.columns)
+    ordered = cells.sort_values("method", key=lambda column: column.map(list(Method).index), kind="stable")
+    ratios = (lowest / base.where(base > 0)).reindex(
+        index=ordered[name].unique(), columns=cells["target"].unique()
+    )
+    return ratios.drop(index=Method.BASE.notation, errors="ignore")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table: six significant digits, nothing for what is missing, lines end in a line feed."""
+    table.map(_text).to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def write_data(
+    folder: Path, study: StudyInfo, results: Sequence[TargetResults], cells: pd.DataFrame, paper: PaperTable
+) -> None:
+    """Write ``cells.csv``, ``targets.csv``, ``runs.csv``, ``plots/*.csv`` and ``metrics/<target>.json``.
+
+    Without ``runs.csv``, they are equal byte for byte when a study runs twice.
+    """
+    for name in ("plots", "metrics"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "cells.csv", cells[_CELL_COLUMNS])
+    write_csv(folder / "targets.csv", target_table(study, results, paper))
+    runs = cells.assign(name=cells["short_name"], status=cells["status"].str.split(":").str[0])
+    write_csv(folder / "runs.csv", runs[["cell", *_COST_COLUMNS, "target", "name", "status"]])
+    write_csv(folder / "plots" / "methods.csv", _method_points(cells))
+    write_csv(folder / "plots" / "parity.csv", _parity_points(results))
+    for path in (folder / "metrics").glob("*.json"):
+        path.unlink()
     for target in results:
         text = json.dumps(target_metrics(target), indent=2)
-        (folder / f"{target.info.key}.json").write_text(text + "\n", encoding="utf-8")
+        (folder / "metrics" / f"{target.info.key}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
+def target_metrics(target: TargetResults) -> dict[str, float | str | None]:
+    """The figures of a target that are compared between revisions; errors in its unit."""
+    sc, tl, winner = target.best_sc, target.best_tl, target.winner
+    values = {
+        "base_mae": target.base_mae,
+        "best_sc_test_mae": sc.test_mae if sc else None,
+        "best_tl_test_mae": tl.test_mae if tl else None,
+        "tl_over_sc": target.transfer_ratio,
+        "winner_cv_mae": winner.cv_mae_mean if winner else None,
+    }
+    short = {name: None if value is None else float(f"{value:.6g}") for name, value in values.items()}
+    return {**short, "winner": winner.label if winner else None}
+
+
+def _method_points(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cross-validated MAE of every method (its best cell), divided by that of the base method."""
+    ratios = relative_errors(cells, "cv_mae_mean")
+    ratios.loc[Method.BASE.notation] = 1.0
+    order = [method.notation for method in Method if method.notation in ratios.index]
+    points = ratios.loc[order].T.stack().dropna().reset_index()
+    points.columns = ["target", "method", "cv_mae_relative"]
+    labels = dict(zip(cells["target"], cells["label"], strict=True))
+    return points.assign(target=points["target"].map(labels))
+
+
+def _parity_points(results: Sequence[TargetResults]) -> pd.DataFrame:
+    """Hold-out values and the winner's predictions, minus the median value, in units of the base MAE."""
+    rows = []
+    for target in results:
+        if target.winner is not None and target.base_mae:
+            values = target.hold_out(target.winner)[["y_true", "y_pred"]].to_numpy(dtype=float)
+            scaled = (values[evenly(len(values), _MOST_POINTS)] - np.median(values[:, 0])) / target.base_mae
+            rows += [(target.info.label, float(t), float(p)) for t, p in scaled]
+    return pd.DataFrame(rows, columns=["target", "y_true", "y_pred"])
+
+
+def evenly(n: int, most: int) -> np.ndarray:
+    """Indices of at most so many of ``n`` rows, evenly spaced."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))

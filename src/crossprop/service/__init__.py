@@ -1,8 +1,7 @@
 """The HTTP service: predictions of the registry's champions.
 
-What is trusted. The service loads the files of a saved model and nothing else of a registered version: JSON,
-``.keras`` networks in Keras' safe mode, skops files with a fixed list of types, ``.npy`` without pickled objects,
-parquet, and ONNX files that crossprop wrote. No pickle is read, and the Python code that MLflow stores beside a model
-is never imported: write access to the registry changes which numbers are served, not which code runs. Formulas,
-request bodies and headers are untrusted.
+What is trusted. The service loads the files of a saved model and nothing else of a registered version: JSON, the
+arrays in ``.keras`` files, skops files with a fixed list of types, ``.npz`` without pickled objects, and parquet. No
+pickle is read, and the Python code that MLflow stores beside a model is never imported: write access to the registry
+changes which numbers are served, not which code runs. Formulas, request bodies and headers are untrusted.
 """

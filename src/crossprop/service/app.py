@@ -36,13 +36,8 @@ of its model. An error has the form `{"error": {"type": "…", "message": "…"}
 def create_app(settings: ServiceSettings, source: ModelSource, load: Loader | None = None) -> FastAPI:
     """The service as an ASGI application; it follows the source from its start-up to its shutdown.
 
-    Args:
-        settings: What is served, and the limits.
-        source: Where the models come from.
-        load: Loads a saved model's folder; by default ``ServedModel.load`` with half of the threads.
-
-    Returns:
-        The application; its ``state.service`` holds the parts.
+    ``load`` loads a saved model's folder, by default ``ServedModel.load`` with half of the threads. The ``Service`` is
+    the application's ``state.service``.
     """
     if load is None:
         load = partial(ServedModel.load, threads=max(1, settings.threads // 2))
@@ -72,9 +67,9 @@ def create_app(settings: ServiceSettings, source: ModelSource, load: Loader | No
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
             expose_headers=["Retry-After", "X-Request-ID"],
         )
-    app.add_exception_handler(HttpError, _refused)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.exception_handler(HttpError)(_refused)
+    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(RequestValidationError)(_invalid)
     app.include_router(routes.build(service))
     for path, page in (("/", "index.html"), ("/docs", "docs.html")):
         app.add_api_route(path, partial(_page, STATIC / page), include_in_schema=False)
@@ -87,13 +82,11 @@ async def _page(file: Path) -> Response:
     return FileResponse(file, headers={"Cache-Control": "no-cache"})
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HttpError)
+async def _refused(request: Request, error: HttpError) -> Response:
     return _answer(error.status, error.kind, str(error), error.headers)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _http_error(request: Request, error: HTTPException) -> Response:
     path, known = request.url.path[:200], "The API is described under /docs and /openapi.json."
     if error.status_code == 404:
         hint = " Leave out the slash at its end." if path.endswith("/") else ""
@@ -105,8 +98,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return _answer(error.status_code, kind, message, dict(error.headers or {}))
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     return _answer(422, "InvalidRequestError", routes.sentences(error.errors()), {})
 
 

@@ -28,23 +28,15 @@ _HEADER = APIKeyHeader(name="X-API-Key", scheme_name="header", auto_error=False)
 
 
 class Scope(StrEnum):
-    """What a key allows."""
+    """What a key allows: to read, or to ask the service to poll the registry, too."""
 
     READ = "read"
-    """Predictions and all other reading."""
     ADMIN = "admin"
-    """The same, and asking the service to poll the registry now."""
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One key.
-
-    Attributes:
-        owner: Whose it is; stands in the access log.
-        scope: What it allows.
-        digest: SHA-256 of the key, hexadecimal.
-    """
+    """One key: its owner, for the access log, what it allows, and its SHA-256 digest, hexadecimal."""
 
     owner: str
     scope: Scope
@@ -58,7 +50,7 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class KeyRing:
-    """The keys that a service knows; without any it is open to everybody for reading."""
+    """The keys that a service knows; without any it is open for reading."""
 
     keys: tuple[ApiKey, ...] = ()
 
@@ -69,15 +61,11 @@ class KeyRing:
         """The key of a caller; every key is compared, in constant time."""
         digest = _digest(secret)
         matches = [key for key in self.keys if hmac.compare_digest(digest, key.digest)]
-        return matches[0] if matches else None
+        return next(iter(matches), None)
 
 
 def new_key(owner: str, scope: Scope) -> tuple[str, ApiKey]:
-    """A new random key: the secret for its owner, and what the service keeps of it.
-
-    Raises:
-        ConfigError: The owner's name cannot stand in a file of keys.
-    """
+    """A new random key: the secret for its owner, and what the service keeps of it."""
     secret = f"xp_{secrets.token_urlsafe(32)}"
     key = ApiKey(owner, scope, _digest(secret))
     if not _LINE.fullmatch(key.line):
@@ -129,8 +117,7 @@ def _digest(secret: str) -> str:
 def key_check(keys: KeyRing, scope: Scope) -> Sequence[Any]:
     """Dependencies of an operation that needs a scope; the OpenAPI document shows them.
 
-    Without keys every operation of scope ``read`` is open and every one of scope ``admin`` is refused. The check
-    raises ``UnauthorizedError`` or ``ForbiddenError``, and notes the owner of the key for the access log.
+    Without keys every operation of scope ``read`` is open and every one of scope ``admin`` is refused.
     """
 
     async def closed() -> None:

@@ -18,17 +18,11 @@ KINDS = {
     "TooLargeError": (413, "The body is too large."),
     "MediaTypeError": (415, "The body is not declared as JSON."),
     "UnsupportedCodingError": (415, "The body is declared as compressed."),
-    "InvalidRequestError": (
-        422,
-        "The request holds something that this operation does not take, or too much of it.",
-    ),
+    "InvalidRequestError": (422, "The request holds something that is not taken, or too much of it."),
     "BusyError": (429, "Too many requests are waiting; `Retry-After` says when to come back."),
     "DisconnectedError": (499, "The caller closed the connection; for the log and the metrics only."),
     "InternalError": (500, "The service failed."),
-    "UnavailableError": (
-        503,
-        "Not loaded yet, or not to be answered in time; `Retry-After` says when to come back.",
-    ),
+    "UnavailableError": (503, "Not loaded, or no answer in time; `Retry-After` says when to come back."),
     "ConnectionsError": (503, "Too many connections are in use; `Retry-After` says when to come back."),
 }
 """Status and meaning by the type that stands in the answer."""
@@ -41,13 +35,7 @@ _HEADERS = {
 
 
 class HttpError(ServiceError):
-    """A request that is not answered with what it asked for.
-
-    Attributes:
-        kind: One of ``KINDS``.
-        status: HTTP status.
-        headers: Of the answer.
-    """
+    """A request that is not answered with what it asked for; ``kind`` is one of ``KINDS``."""
 
     def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)

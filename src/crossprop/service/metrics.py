@@ -42,20 +42,6 @@ class Metrics:
         self.registry_up = gauge("registry_up", "Whether the registry answered last time.")
         self.registry_polled = gauge("registry_polled_timestamp_seconds", "When the registry answered last.")
 
-    def show(self, versions: dict[str, tuple[str, str]], statuses: dict[str, str]) -> None:
-        """Replace what is shown of the served versions.
-
-        Args:
-            versions: Registered model and version that answer, by property.
-            statuses: Status by property.
-        """
-        self.served.clear()
-        for name, (model, version) in versions.items():
-            self.served.labels(model, version, name).set(1)
-        self.status.clear()
-        for name, word in statuses.items():
-            self.status.labels(name, word).set(1)
-
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -35,8 +35,7 @@ SECURITY_HEADERS: Mapping[bytes, bytes] = {
 }
 _REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
-_PROBES = ("/healthz", "/readyz", "/metrics")
-"""Polled by machines: only their failures are logged."""
+_PROBES = ("/healthz", "/readyz", "/metrics")  # only their failures are logged
 _SHOWN = 200
 
 
@@ -172,9 +171,6 @@ def check_host(host: str, settings: ServiceSettings) -> None:
     """Refuse a request for a host name that is not allowed, as a page that rebinds its name to this address sends.
 
     A request without a host is answered: browsers always send one.
-
-    Raises:
-        HttpError: The message names the option that allows the host.
     """
     name = re.sub(r":\d*$", "", host.strip().lower())
     for allowed in settings.hosts:

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -29,53 +29,36 @@ from crossprop.service.metrics import Metrics
 from crossprop.service.schemas import ModelMetadata, RegistryState, Status
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import ModelSource, metadata_of_folder, metadata_of_tags
-
-if TYPE_CHECKING:
-    from crossprop.tracking.registry import VersionInfo
+from crossprop.tracking.registry import VersionInfo
 
 Loader = Callable[[Path], ServedModel]
 Result = TypeVar("Result")
 
-_CHECKED = 64
-"""Rows that a model predicts when it is loaded."""
-_ROW_SECONDS = 0.001
-"""Time to predict one row with neighbours, until it has been measured."""
+_CHECKED = 64  # rows that a model predicts when it is loaded
+_ROW_SECONDS = 0.001  # to predict one row with neighbours, until it has been measured
 _LONGEST_RETRY = 300.0
 
 
 @dataclass(eq=False)
 class LoadedVersion:
-    """One version of one model, in memory or not.
-
-    Attributes:
-        folder: Local folder of its files, once they are there.
-        model: The loaded model; ``None`` while it is not in memory.
-        size: Approximate bytes of the model.
-        used: When it was last asked for.
-        fault: Why it could not be loaded, ``attempts`` times; the next time is ``retry_at``.
-        awaited: Number of requests that wait for it.
-        settled: Set at the end of the present or next attempt to load it.
-        row_seconds: Measured time to predict one row, without and with neighbours.
-    """
+    """One version of one model, in memory or not."""
 
     info: VersionInfo
-    metadata: ModelMetadata
-    folder: Path | None = None
+    metadata: ModelMetadata = field(init=False)
+    folder: Path | None = None  # local folder of its files, once they are there
     model: ServedModel | None = None
-    size: int = 0
-    used: float = 0.0
-    fault: str = ""
+    size: int = 0  # approximate bytes of the loaded model
+    used: float = 0.0  # when it was last asked for
+    fault: str = ""  # why it could not be loaded, ``attempts`` times; the next time is ``retry_at``
     attempts: int = 0
     retry_at: float = 0.0
     loading: bool = False
-    awaited: int = 0
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    row_seconds: dict[bool, float] = field(default_factory=dict)
+    awaited: int = 0  # requests that wait for it
+    settled: asyncio.Event = field(default_factory=asyncio.Event)  # set at the end of an attempt to load it
+    row_seconds: dict[bool, float] = field(default_factory=dict)  # to predict a row; True: with neighbours
 
-    @classmethod
-    def of(cls, info: VersionInfo) -> LoadedVersion:
-        """A version of which only the registry's tags are known."""
-        return cls(info, metadata_of_tags(info))
+    def __post_init__(self) -> None:
+        self.metadata = metadata_of_tags(self.info)
 
     def is_of(self, info: VersionInfo) -> bool:
         """Whether it is this very version (a new registry may give a number again)."""
@@ -101,19 +84,12 @@ class LoadedVersion:
 
 @dataclass(eq=False)
 class ServedProperty:
-    """A property: the version that answers, and the one that shall.
-
-    Attributes:
-        model: Registered model.
-        target: Its target.
-        wanted: The version with the alias; the same object as ``served`` when all is well.
-        served: The version that answers; ``None`` until one was found to be loadable.
-    """
+    """A target of a registered model: the version that answers, and the one that shall."""
 
     model: str
     target: str
-    wanted: LoadedVersion
-    served: LoadedVersion | None = None
+    wanted: LoadedVersion  # the version with the alias; the same object as ``served`` when all is well
+    served: LoadedVersion | None = None  # until a version was found to be loadable
 
     @property
     def shown(self) -> LoadedVersion:
@@ -184,11 +160,7 @@ class ModelCache:
         self.show()
 
     async def get(self, one: ServedProperty, name: str) -> Answering:
-        """The version that answers for a property now; one that is not in memory is waited for.
-
-        Raises:
-            HttpError: It cannot be loaded, or not in time.
-        """
+        """The version that answers for a property now; one that is not in memory is waited for."""
         try:
             async with asyncio.timeout(0.8 * self._settings.limits.seconds):
                 while True:
@@ -201,7 +173,12 @@ class ModelCache:
                         raise HttpError(
                             "UnavailableError", f"{one.model} cannot be served now: {version.fault}", wait
                         )
-                    await self._settled(version)
+                    version.awaited += 1
+                    self._changed.set()
+                    try:
+                        await version.settled.wait()
+                    finally:
+                        version.awaited -= 1
         except TimeoutError:
             raise HttpError(
                 "UnavailableError", f"{name} is still being loaded. Ask again in a few seconds.", 5
@@ -221,31 +198,25 @@ class ModelCache:
 
     def show(self) -> None:
         """Update the metrics of what is served."""
-        served = {name: one.served.info for name, one in self.names.items() if one.served is not None}
-        self._metrics.show(
-            {name: (info.name, info.version) for name, info in served.items()},
-            {name: one.status[0] for name, one in self.names.items()},
-        )
-        self._metrics.model_bytes.set(sum(version.size for version in self._in_memory()))
+        metrics = self._metrics
+        metrics.served.clear()
+        metrics.status.clear()
+        for name, one in self.names.items():
+            metrics.status.labels(name, one.status[0]).set(1)
+            if one.served is not None:
+                metrics.served.labels(one.model, one.served.info.version, name).set(1)
+        metrics.model_bytes.set(sum(version.size for version in self._in_memory()))
 
     def _updated(self, name: str, info: VersionInfo) -> ServedProperty:
         one = self.properties.get(name)
         if one is None:
-            return ServedProperty(name, info.target, LoadedVersion(info, metadata_of_tags(info)))
+            return ServedProperty(name, info.target, LoadedVersion(info))
         known = next((v for v in (one.wanted, one.served) if v is not None and v.is_of(info)), None)
         if known is None:
-            one.wanted = LoadedVersion(info, metadata_of_tags(info))
+            one.wanted = LoadedVersion(info)
         else:
             known.info, one.wanted = info, known
         return one
-
-    async def _settled(self, version: LoadedVersion) -> None:
-        version.awaited += 1
-        self._changed.set()
-        try:
-            await version.settled.wait()
-        finally:
-            version.awaited -= 1
 
     def _due(self) -> Iterator[tuple[int, ServedProperty, LoadedVersion]]:
         """Versions to load, with 0 where requests wait, 1 for a new version, 2 for a first one."""
@@ -321,7 +292,7 @@ class ModelCache:
             info = await in_thread(self.source.fallback, version.info)
             if info is None or version is not one.wanted:
                 return
-            former = LoadedVersion(info, metadata_of_tags(info))
+            former = LoadedVersion(info)
             former.awaited = 1  # so that it is loaded whatever is in memory
             await self._bring(one, former)
             former.awaited = 0
@@ -346,14 +317,7 @@ class ModelCache:
 
 
 def check_model(model: ServedModel, info: VersionInfo) -> float:
-    """Refuse a model of another target, or one that does not answer.
-
-    Returns:
-        Seconds for a prediction of ``_CHECKED`` rows.
-
-    Raises:
-        ModelFormatError: It is of another target or of other elements, or gives no number for a simple composition.
-    """
+    """Refuse a model of another target, or one that gives no numbers; return the seconds for ``_CHECKED`` rows."""
     if model.info.get("target") != info.target:
         raise ModelFormatError(
             f"The files of {info.name}, version {info.version}, are a model of {model.info.get('target')!r}. "
@@ -412,9 +376,7 @@ async def in_thread(job: Callable[..., Result], *args: object) -> Result:
 class RegistryPoller:
     """Asks the source of models at regular times which versions shall be served.
 
-    Attributes:
-        state: The registry when it was last asked.
-        polled: Whether it has been asked at all.
+    ``state`` is the registry when it was last asked, ``polled`` says whether it has been asked at all.
     """
 
     def __init__(self, cache: ModelCache, settings: ServiceSettings, metrics: Metrics) -> None:

@@ -142,9 +142,6 @@ async def read_request(request: Request) -> schemas.PredictRequest:
 
     FastAPI itself would accept other media types, ``NaN`` and a field that is given twice, and it would read the body
     before the key.
-
-    Raises:
-        HttpError: It is not declared as JSON, is no JSON, or holds something else.
     """
     kind, _, parameters = request.headers.get("content-type", "").partition(";")
     if kind.strip().lower() != "application/json":

@@ -41,6 +41,11 @@ class PredictRequest(BaseModel):
     nearest: Annotated[int, BeforeValidator(_whole)] = Field(
         default=0, ge=0, le=10, description="Number of nearest training compositions with each prediction."
     )
+    amounts: Literal["atomic", "weight"] = Field(
+        default="atomic",
+        description="What the amounts in the formulas count: `atomic`, or `weight` for weight percents (sum 100, such "
+        "as `Ti90Al6V4` or `Ti-6Al-4V`) or weight fractions (sum 1).",
+    )
 
 
 class Problem(BaseModel):

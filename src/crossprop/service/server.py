@@ -27,22 +27,14 @@ from crossprop.service.settings import Limits
 _SWITCH_SECONDS = 0.0005
 _MOST_FILES = 65_536
 _KEEP_ALIVE_SECONDS = 20
-_SHUTDOWN_SECONDS = 35
-"""Longest time for open requests after the order to stop: a little more than a request may take."""
-_UNREAD_SECONDS = 60
-"""Longest time that a client may leave an answer unread."""
+_PROBES = tuple(f"{method} /{path} ".encode() for method in ("GET", "HEAD") for path in ("healthz", "readyz"))
+"""First bytes of requests that are answered whatever the number of connections."""
+_SHUTDOWN_SECONDS = 35  # for open requests after the order to stop: a little more than a request may take
+_UNREAD_SECONDS = 60  # longest time that a client may leave an answer unread
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Take the address to listen on, before anything costly is begun.
-
-    Args:
-        host: Address or name of this machine.
-        port: Port; 0 for any that is free.
-
-    Raises:
-        ServiceError: The address is taken, unknown or not allowed; the message says what to do.
-    """
+    """Take the address to listen on, before anything costly is begun; port 0 is any that is free."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
@@ -63,14 +55,7 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def run_app(app: FastAPI, listening: socket.socket, limits: Limits, proxies: Sequence[str] = ()) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; requests that have begun are answered first.
-
-    Args:
-        app: The application.
-        listening: Socket to listen on, as ``open_socket`` made it.
-        limits: Limits of connections.
-        proxies: Addresses or networks whose ``X-Forwarded-For`` is believed.
-    """
+    """Serve on a socket of ``open_socket`` until SIGTERM, SIGINT or SIGHUP; answer first what has begun."""
     log_as_json()
     allow_many_files()
     # A prediction releases the interpreter lock dozens of times. While another thread computes in Python, each time
@@ -143,6 +128,8 @@ class BoundedProtocol(H11Protocol):
         self._proxies = proxies
         self._opened = self.loop.time()
         self._deadline: asyncio.TimerHandle | None = None
+        self._over_limit = 0
+        self._probe = False
         self._refused = False
 
     @property
@@ -151,16 +138,16 @@ class BoundedProtocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connected: make room by closing the oldest idle connection, or refuse."""
+        """A client connected: make room by closing the oldest idle connection, or answer nothing but probes."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
-        everybody = [one for one in self.connections if isinstance(one, BoundedProtocol) and not one._refused]
+        all_open = [one for one in self.connections if isinstance(one, BoundedProtocol) and not one._refused]
         address = self.client[0] if self.client else ""
-        same = [one for one in everybody if one.client and one.client[0] == address]
+        same = [one for one in all_open if one.client and one.client[0] == address]
         if len(same) > self._limits.client_connections and not self._is_proxy(address):
             crowd = same
-        elif len(everybody) > self._limits.connections:
-            crowd = everybody
+        elif len(all_open) > self._limits.connections:
+            crowd = all_open
         else:
             return
         idle = [one for one in crowd if one.idle and one is not self]
@@ -169,9 +156,7 @@ class BoundedProtocol(H11Protocol):
             self.connections.discard(oldest)
             oldest.transport.abort()
         else:
-            self._refuse(
-                "ConnectionsError", f"{len(crowd)} connections are in use. Use them, or come back later."
-            )
+            self._over_limit = len(crowd) - 1
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
@@ -182,10 +167,18 @@ class BoundedProtocol(H11Protocol):
         """Something came in: headers have a time limit, from their first byte to their end."""
         if self._refused:
             return
+        if self._over_limit:
+            if not data.startswith(_PROBES):
+                message = f"{self._over_limit} connections are in use. Use them, or come back later."
+                self._refuse("ConnectionsError", message)
+                return
+            self._probe, self._over_limit = True, 0
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
             self._cancel_deadline()
+            if self._probe:
+                self.shutdown()  # after this answer
         elif self.idle and self._deadline is None and not self.transport.is_closing():
             self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
 
@@ -205,17 +198,14 @@ class BoundedProtocol(H11Protocol):
 
     def _refuse(self, kind: str, message: str) -> None:
         error, body = HttpError(kind, message, retry_after=5), to_json(error_body(kind, message))
-        headers = {
-            **error.headers, "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"
-        }  # fmt: skip
+        headers = error.headers | {"Content-Type": "application/json", "Content-Length": str(len(body))}
         lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines += [f"{name}: {value}" for name, value in {**headers, "Connection": "close"}.items()]
         self._refused = True
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.write_eof()
-        self.loop.call_later(
-            1.0, self.transport.close
-        )  # at once would discard the answer if the client still sends
+        # To close at once would discard the answer if the client still sends.
+        self.loop.call_later(1.0, self.transport.close)
 
     def _is_proxy(self, address: str) -> bool:
         return any(ipaddress.ip_address(address) in network for network in self._proxies)

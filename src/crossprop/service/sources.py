@@ -7,22 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from crossprop.errors import ModelFormatError, ServiceError
 from crossprop.models.saved import read_info
 from crossprop.service.schemas import CoverageInfo, ModelMetadata
+from crossprop.tracking import registry
+from crossprop.tracking.registry import ModelInfo, VersionInfo
 from crossprop.uncertainty.evidence import measured_coverage, read_evidence
 
-if TYPE_CHECKING:
-    from crossprop.tracking.registry import ModelInfo, VersionInfo
-
-FOLDER_VERSION = "folder"
-"""Version of a model that is served from a folder, without a registry."""
-PARITY_POINTS = 2000
-"""Most points of a parity plot."""
+_PARITY_POINTS = 2000
 
 
 class ModelSource(ABC):
@@ -52,14 +48,9 @@ class ModelSource(ABC):
 
 @dataclass(frozen=True)
 class RegistrySource(ModelSource):
-    """The model registry.
+    """The versions with an alias in the model registry, perhaps of one study and some properties only.
 
-    Attributes:
-        uri: Its URI, as prepared by ``tracking.store``.
-        alias: Alias whose versions are served.
-        study: Only models of this study.
-        properties: Only these targets or registered models.
-        cache: Folder for models of a registry that is not on this machine.
+    ``properties`` are targets or registered models; ``cache`` is a folder for models of a registry on another machine.
     """
 
     uri: str
@@ -81,8 +72,6 @@ class RegistrySource(ModelSource):
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """Versions with the alias, of the chosen study and properties."""
-        from crossprop.tracking import registry
-
         if self.alias == "champion":
             found = registry.champions(self.uri)
         else:
@@ -92,21 +81,15 @@ class RegistrySource(ModelSource):
 
     def fallback(self, info: VersionInfo) -> VersionInfo | None:
         """The former champion."""
-        from crossprop.tracking import registry
-
         former = registry.find_model(self.uri, info.name).holder(registry.PREVIOUS)
         return None if former is None or former.version == info.version else former
 
     def folder(self, info: VersionInfo) -> Path:
         """Where the version's files lie."""
-        from crossprop.tracking import registry
-
         return registry.predictor_folder(self.uri, info, cache=self.cache)
 
     def everything(self) -> Sequence[ModelInfo]:
         """All registered models of the study and properties."""
-        from crossprop.tracking import registry
-
         return [model for model in registry.all_models(self.uri, self.study) if self._chosen(model)]
 
     def _chosen(self, info: VersionInfo | ModelInfo) -> bool:
@@ -117,11 +100,7 @@ class RegistrySource(ModelSource):
 
 @dataclass(frozen=True)
 class FolderSource(ModelSource):
-    """Saved models in folders, such as ``crossprop fit`` writes; no registry is needed.
-
-    Attributes:
-        folders: The folders; no two of the same study and target.
-    """
+    """Saved models in folders, such as ``crossprop fit`` writes, no two of the same study and target."""
 
     folders: tuple[Path, ...]
     _versions: dict[str, VersionInfo] = field(init=False, default_factory=dict, repr=False, compare=False)
@@ -150,8 +129,6 @@ class FolderSource(ModelSource):
 
 
 def _version_of_folder(folder: Path) -> VersionInfo:
-    from crossprop.tracking.registry import VersionInfo
-
     info = read_info(folder)
     if not isinstance(info.get("target"), str):
         raise ModelFormatError(
@@ -162,7 +139,7 @@ def _version_of_folder(folder: Path) -> VersionInfo:
         name=f"{study}.{target}",
         study=study,
         target=target,
-        version=FOLDER_VERSION,
+        version="folder",
         aliases=(),
         created=datetime.fromtimestamp((folder / "model.json").stat().st_mtime, UTC),
         unit=str(info.get("unit") or ""),
@@ -182,11 +159,7 @@ def metadata_of_tags(info: VersionInfo) -> ModelMetadata:
 
 
 def metadata_of_folder(info: VersionInfo, folder: Path) -> ModelMetadata:
-    """What ``model.json`` and the evidence say; takes milliseconds.
-
-    Raises:
-        ModelFormatError: One of them cannot be read.
-    """
+    """What ``model.json`` and the evidence say; takes milliseconds."""
     known, content = metadata_of_tags(info), read_info(folder)
     evidence, calibration = read_evidence(folder) or (None, None)
     coverage = measured_coverage(content, evidence, calibration)
@@ -203,17 +176,13 @@ def metadata_of_folder(info: VersionInfo, folder: Path) -> ModelMetadata:
 
 
 def parity(folder: Path) -> dict[str, Any]:
-    """The hold-out's formulas with true and predicted values, at most ``PARITY_POINTS``, drawn evenly by value."""
+    """The hold-out's formulas with true and predicted values, at most 2,000, drawn evenly by value."""
     found = read_evidence(folder)
     if found is None:
         return {"mae": None, "formulas": [], "y_true": [], "y_pred": []}
     rows = found[0][found[0]["split"] == "test"].sort_values("y_true", kind="stable")
     mae = float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
-    if len(rows) > PARITY_POINTS:
-        rows = rows.iloc[np.linspace(0, len(rows) - 1, PARITY_POINTS).round().astype(int)]
-    return {
-        "mae": mae,
-        "formulas": rows["formula"].astype(str).tolist(),
-        "y_true": rows["y_true"].tolist(),
-        "y_pred": rows["y_pred"].tolist(),
-    }
+    if len(rows) > _PARITY_POINTS:
+        rows = rows.iloc[np.linspace(0, len(rows) - 1, _PARITY_POINTS).round().astype(int)]
+    columns = {"formulas": "formula", "y_true": "y_true", "y_pred": "y_pred"}
+    return {"mae": mae, **{name: rows[column].tolist() for name, column in columns.items()}}

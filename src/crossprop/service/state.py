@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from crossprop.errors import CrosspropError
 from crossprop.service.logs import event
@@ -17,25 +16,13 @@ from crossprop.service.prediction import Predictor
 from crossprop.service.schemas import ModelNote, PropertyInfo, VersionNote
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import ModelSource
+from crossprop.tracking.registry import ModelInfo, VersionInfo
 
-if TYPE_CHECKING:
-    from crossprop.tracking.registry import ModelInfo, VersionInfo
-
-LOADERS = 2
-"""Models that are loaded at a time."""
+LOADERS = 2  # models that are loaded at a time
 
 
 class Service:
-    """The parts of a service.
-
-    Attributes:
-        settings: What it was told.
-        source: Where its models come from.
-        metrics: Its metrics.
-        cache: Its models.
-        poller: Polls the registry.
-        predictor: Answers requests for predictions.
-    """
+    """The parts of a service."""
 
     def __init__(self, settings: ServiceSettings, source: ModelSource, load: Loader) -> None:
         self.settings = settings
@@ -88,21 +75,17 @@ class Service:
 
     def properties(self) -> list[PropertyInfo]:
         """What can be predicted; nothing is loaded for it."""
-        shown = []
-        for name, one in sorted(self.cache.names.items()):
-            status, note = one.status
-            version = one.shown
-            shown.append(
-                PropertyInfo(
-                    **version.metadata.model_dump(),
-                    name=name,
-                    model=one.model,
-                    version=version.info.version,
-                    status=status,
-                    status_note=note,
-                )
+        return [
+            PropertyInfo(
+                **one.shown.metadata.model_dump(),
+                name=name,
+                model=one.model,
+                version=one.shown.info.version,
+                status=one.status[0],
+                status_note=one.status[1],
             )
-        return shown
+            for name, one in sorted(self.cache.names.items())
+        ]
 
     async def models(self) -> list[ModelNote]:
         """Every registered model; the registry is asked at most once per ``poll_seconds``."""
@@ -128,12 +111,8 @@ class Service:
 
 def _model_of(info: VersionInfo) -> ModelInfo:
     """A model of which only one version is known."""
-    from crossprop.tracking.registry import ModelInfo
-
     aliases = dict.fromkeys(info.aliases, info.version)
-    return ModelInfo(
-        info.name, info.study, info.target, info.unit, info.description, aliases, (info,), info.tags
-    )
+    return ModelInfo(info.name, info.study, info.target, info.unit, info.description, aliases, (info,), {})
 
 
 def _model_note(model: ModelInfo, one: ServedProperty | None, name: str | None) -> ModelNote:

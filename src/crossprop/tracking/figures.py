@@ -20,12 +20,7 @@ _MOST_POINTS = 4000
 
 
 def parity_plot(result: CellResult, predictions: pd.DataFrame) -> Figure:
-    """Predicted against reference values, validation (out of fold) and hold-out side by side.
-
-    Args:
-        result: The cell; its errors are in the titles.
-        predictions: As in ``CellOutcome.predictions``; not empty.
-    """
+    """Predicted against reference values, validation (out of fold) and hold-out side by side."""
     figure, (left, right) = _panels(9.0, 4.6, 2)
     values = predictions[["y_true", "y_pred"]].to_numpy(dtype=float)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,10 +14,13 @@ import pandas as pd
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
 from crossprop.experiments.results import StoreOutOfReachError
 from crossprop.methods import DEFAULT_SEED
-from crossprop.models.saved import INFO_FILE
+from crossprop.models.saved import read_info
 from crossprop.tracking.registry import VersionInfo, model_folder, predictor_folder, read_mlmodel
 from crossprop.tracking.subprocess_check import Repeated
 from crossprop.uncertainty.evidence import EVIDENCE_FILE
+
+if TYPE_CHECKING:
+    from mlflow.models import Model
 
 TOLERANCE = 1e-3
 """Largest difference between a logged and a repeated prediction, as a share of the values' spread."""
@@ -33,10 +35,18 @@ _CLIPPED = (0.02, 0.98)
 MOST_ROWS = 2_000
 """So many rows of the hold-out are predicted again, spread evenly."""
 _LEVEL_DIGITS = 6
-_CONFIDENCE = 0.95
 _RESAMPLES = 10_000
 _BLOCK_ENTRIES = 4_000_000
 _OUTPUTS = {"value": "double", "lower": "double", "upper": "double", "in_domain": "boolean", "note": "string"}
+_TITLES = {
+    "repeats": "loads and repeats its predictions",
+    "base": "beats the mean (base)",
+    "spread": "predictions vary as values do",
+    "champion": "against the champion",
+    "origin": "data and code known",
+    "signature": "signature as the service expects",
+    "coverage": "interval coverage",
+}
 T = TypeVar("T")
 
 
@@ -68,11 +78,7 @@ class Evidence:
 
 
 def read_evidence(folder: Path, label: str) -> Evidence:
-    """The evidence beside a saved ensemble; ``label`` names the version in messages.
-
-    Raises:
-        TrackingError: There is none, or it cannot be read.
-    """
+    """The evidence beside a saved ensemble; ``label`` names the version in messages."""
     path = folder / EVIDENCE_FILE
     if not path.is_file():
         raise TrackingError(f"{label} carries no {EVIDENCE_FILE}. Register the winner again.")
@@ -97,14 +103,12 @@ class Gate:
 
     Attributes:
         key: Short name, also of the version tag that keeps the figure.
-        title: What is asked for.
         passed: Whether it is met; a gate without evidence is not.
         figure: What was found, with numbers and units.
         measured: ``False`` where there was no evidence to judge by.
     """
 
     key: str
-    title: str
     passed: bool
     figure: str
     measured: bool = True
@@ -116,23 +120,7 @@ class Gate:
 
     def __str__(self) -> str:
         verdict = "pass" if self.passed else "FAIL" if self.measured else "NONE"
-        return f"{verdict}  {self.title:<34} {self.figure}"
-
-
-TITLES = {
-    "repeats": "loads and repeats its predictions",
-    "base": "beats the mean (base)",
-    "spread": "predictions vary as values do",
-    "champion": "against the champion",
-    "origin": "data and code known",
-    "signature": "signature as the service expects",
-    "coverage": "interval coverage",
-}
-
-
-def gate(key: str, passed: bool, figure: str, *, measured: bool = True) -> Gate:
-    """A gate by its key."""
-    return Gate(key, TITLES[key], bool(passed), figure, measured)
+        return f"{verdict}  {_TITLES[self.key]:<34} {self.figure}"
 
 
 def repeats_predictions(rows: pd.DataFrame, repeated: Repeated) -> Gate:
@@ -143,29 +131,22 @@ def repeats_predictions(rows: pd.DataFrame, repeated: Repeated) -> Gate:
     worst = int(np.argmax(gaps))
     share = f"{gaps[worst] / spread:.1e} of the values' spread"
     if gaps[worst] <= TOLERANCE * spread:
-        figure = (
-            f"{len(rows):,} hold-out rows, largest difference {gaps[worst]:.2g} ({share}); "
-            f"loaded in {repeated.load_seconds:.1f} s"
-        )
-        return gate("repeats", True, figure)
+        figure = f"{len(rows):,} hold-out rows, largest difference {gaps[worst]:.2g} ({share})"
+        return Gate("repeats", True, f"{figure}; loaded in {repeated.load_seconds:.1f} s")
     figure = (
         f"gives {repeated.value[worst]:.6g} for {rows['formula'].iloc[worst]}, {logged[worst]:.6g} was logged "
         f"({share}, at most {TOLERANCE:g}): its files and its results are not of the same training"
     )
-    return gate("repeats", False, figure)
+    return Gate("repeats", False, figure)
 
 
 def beats_base(evidence: Evidence, unit: str) -> Gate:
     """Whether its hold-out MAE is below that of the mean of the training values."""
     mae, base = evidence.mae, evidence.base_mae()
     median = (evidence.holdout["y_true"] - np.median(evidence.training)).abs().mean()
-    compared = f"MAE {mae:.4g}{_unit(unit)} against {base:.4g}"
     share = f" ({mae / base - 1:+.0%})" if base > 0 else ""
-    return gate(
-        "base",
-        mae < base,
-        f"{compared}{share}, {median:.4g} for the median; {_rows(evidence)}",
-    )
+    compared = f"MAE {mae:.4g}{_unit(unit)} against {base:.4g}{share}"
+    return Gate("base", mae < base, f"{compared}, {median:.4g} for the median; {_rows(evidence)}")
 
 
 def varied_predictions(evidence: Evidence) -> Gate:
@@ -182,7 +163,7 @@ def varied_predictions(evidence: Evidence) -> Gate:
     share = spread_pred / spread_true if spread_true > 0 else 1.0
     most = min(_levels(y_true), evidence.holdout["composition"].nunique())
     levels, least = _levels(y_pred), math.ceil(max(LEAST_LEVELS * most, min(10, most / 2)))
-    return gate(
+    return Gate(
         "spread",
         share >= LEAST_SPREAD and levels >= least,
         f"standard deviation {share:.2g} of that of the values (at least {LEAST_SPREAD:g}), {levels:,} distinct "
@@ -200,31 +181,27 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     both = len(evidence.holdout), len(champion.holdout)
     same = len(pairs) == both[0] == both[1]
     if not same and len(pairs) < LEAST_SHARED:
-        shared = f"its hold-out of {both[0]:,} rows shares {len(pairs)} with the {both[1]:,} of champion v{version}"
-        return gate(
-            "champion", False, f"no evidence: {shared}; at least {LEAST_SHARED} are needed", measured=False
+        figure = (
+            f"no evidence: its hold-out of {both[0]:,} rows shares {len(pairs)} with the {both[1]:,} of champion "
+            f"v{version}; at least {LEAST_SHARED} are needed"
         )
+        return Gate("champion", False, figure, measured=False)
     gaps = (pairs["y_true"] - pairs["y_pred"]).abs() - (pairs["y_true"] - pairs["y_pred_champion"]).abs()
     low, high = cluster_interval(gaps.to_numpy(), pairs["composition"].to_numpy())
     gap = float(gaps.mean())
-    text = f"MAE {gap:+.4g} [{low:+.3g}, {high:+.3g}]{_unit(unit)} against v{version} (95 %), "
-    if same:
-        text += _rows(evidence)
-    else:
-        text += f"on the {len(pairs):,} rows that the hold-outs share (of {both[0]:,} and {both[1]:,})"
+    text = f"MAE {gap:+.4g} [{low:+.3g}, {high:+.3g}]{_unit(unit)} against v{version} (95 %)"
+    shared = f"on the {len(pairs):,} rows that the hold-outs share (of {both[0]:,} and {both[1]:,})"
     if not gaps.any():
         verdict = "equal errors"
     elif low > 0:
         verdict = "worse beyond doubt"
     else:
         verdict = "better beyond doubt" if high < 0 else "no more than chance"
-    return gate("champion", low <= 0, f"{text}: {verdict}")
+    return Gate("champion", low <= 0, f"{text}, {_rows(evidence) if same else shared}: {verdict}")
 
 
-def cluster_interval(
-    gaps: np.ndarray, groups: np.ndarray, confidence: float = _CONFIDENCE
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of values, shape (n,); whole groups of rows are drawn."""
+def cluster_interval(gaps: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of values, shape (n,); whole groups of rows are drawn."""
     _, index = np.unique(groups.astype(str), return_inverse=True)
     totals, counts = np.bincount(index, weights=gaps), np.bincount(index)
     rng = np.random.default_rng(DEFAULT_SEED)
@@ -233,7 +210,7 @@ def cluster_interval(
     for start in range(0, _RESAMPLES, block):
         drawn = rng.integers(0, len(totals), size=(min(block, _RESAMPLES - start), len(totals)))
         means.append(totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -244,37 +221,28 @@ def known_origin(tags: Mapping[str, str]) -> Gate:
         tags.get("crossprop.git_dirty", ""), ", changes beside it unknown"
     )
     text = f"data {data[:12] or 'unknown'}, commit {commit[:12] + state if commit else 'unknown'}"
-    return gate("origin", bool(data and commit), text)
+    return Gate("origin", bool(data and commit), text)
 
 
-def expected_signature(described: Mapping[str, Any], info: Mapping[str, Any], target: str, unit: str) -> Gate:
+def expected_signature(model: Model, info: Mapping[str, Any], target: str, unit: str) -> Gate:
     """Whether the model takes formulas and returns what the service reads, for the property it is registered as.
 
-    Args:
-        described: Content of ``MLmodel``.
-        info: Content of the ensemble's ``model.json``.
-        target: Target property of the registered model.
-        unit: Its unit.
+    ``info`` is the content of the ensemble's ``model.json``.
     """
-    signature = described.get("signature") or {}
-    try:
-        takes, gives = (
-            {str(c["name"]): str(c["type"]) for c in json.loads(signature[side])}
-            for side in ("inputs", "outputs")
-        )
-    except (KeyError, TypeError, ValueError):
-        return gate("signature", False, "the model states no signature; register the winner again")
+    schemas = [model.get_input_schema(), model.get_output_schema()]
+    if None in schemas:
+        return Gate("signature", False, "the model states no signature; register the winner again")
+    takes, gives = ({str(c.get("name")): str(c["type"]) for c in schema.to_dict()} for schema in schemas)
     text = f"{', '.join(takes)} → {', '.join(gives)}"
     wrong = [f"{k} ({v})" for k, v in _OUTPUTS.items() if gives.get(k) != v]
     if takes != {"formula": "string"} or wrong:
         wanted = f"a text 'formula' and the outputs {', '.join(wrong)}" if wrong else "one text 'formula'"
-        return gate("signature", False, f"{text}; the service needs {wanted}")
+        return Gate("signature", False, f"{text}; the service needs {wanted}")
     stated = str(info.get("target")), str(info.get("unit") or "")
     if stated[0] != target or (unit and stated[1] != unit):
-        return gate(
-            "signature", False, f"the files are of {stated[0]} in {stated[1]}, not of {target} in {unit}"
-        )
-    return gate("signature", True, f"{text}, in {unit}" if _unit(unit) else text)
+        figure = f"the files are of {stated[0]} in {stated[1]}, not of {target} in {unit}"
+        return Gate("signature", False, figure)
+    return Gate("signature", True, f"{text}, in {unit}" if _unit(unit) else text)
 
 
 def coverage_within_bounds(y_true: pd.Series, repeated: Repeated, stated: float) -> Gate:
@@ -282,7 +250,7 @@ def coverage_within_bounds(y_true: pd.Series, repeated: Repeated, stated: float)
     values = np.asarray(y_true, dtype=float)
     low, high = coverage_bounds(stated, len(values))
     share = float(((repeated.lower <= values) & (values <= repeated.upper)).mean())
-    return gate(
+    return Gate(
         "coverage",
         low <= share <= high,
         f"{share:.1%} of {len(values):,} hold-out rows, {stated:.0%} stated (allowed {low:.1%} to {high:.1%})",
@@ -290,10 +258,7 @@ def coverage_within_bounds(y_true: pd.Series, repeated: Repeated, stated: float)
 
 
 def coverage_bounds(stated: float, n: int) -> tuple[float, float]:
-    """Stated coverage ± 3 points, or the 99 % band of n draws where that is wider.
-
-    The band is binomial: exact if the rows were independent of the calibration and of each other.
-    """
+    """Stated coverage ± 3 points, or the 99 % binomial band of n independent draws where that is wider."""
     from scipy.stats import binom
 
     low, high = (float(k) / n for k in binom.interval(0.99, n, stated))
@@ -333,14 +298,7 @@ def judge(
 ) -> Iterator[Gate]:
     """Judge a version by every gate, one after the other; what cannot be judged counts as failed and says why.
 
-    Args:
-        uri: Store.
-        candidate: The version that would be champion.
-        champion: The present champion.
-        predict: Predicts formulas with the MLflow model in a folder, in a fresh process.
-
-    Raises:
-        StoreOutOfReachError: The store does not answer.
+    ``predict`` predicts formulas with the MLflow model in a folder, in a fresh process.
     """
     folder = _or_error(lambda: predictor_folder(uri, candidate))
     evidence = _or_error(lambda: read_evidence(_known(folder), candidate.label))
@@ -349,11 +307,11 @@ def judge(
 
     def signature() -> Gate:
         model = read_mlmodel(model_folder(uri, candidate), candidate.label)
-        return expected_signature(model, _info(_known(folder)), candidate.target, candidate.unit)
+        return expected_signature(model, read_info(_known(folder)), candidate.target, candidate.unit)
 
     def compared() -> Gate:
         if champion is None or champion.version == candidate.version:
-            return gate("champion", True, "is the champion itself" if champion else "no champion yet")
+            return Gate("champion", True, "is the champion itself" if champion else "no champion yet")
         own = _known(evidence)
         other = read_evidence(predictor_folder(uri, champion), champion.label)
         return against_champion(own, other, champion.version, candidate.unit)
@@ -366,7 +324,7 @@ def judge(
         "origin": lambda: known_origin(candidate.tags),
         "signature": signature,
         "coverage": lambda: coverage_within_bounds(
-            _known(rows)["y_true"], _known(repeated), float(_info(_known(folder))["interval"]["coverage"])
+            _known(rows)["y_true"], _known(repeated), float(read_info(_known(folder))["interval"]["coverage"])
         ),
     }
     for key, judged in gates.items():
@@ -374,12 +332,8 @@ def judge(
         if isinstance(result, CrosspropError):
             # A model that does not load is a failure; for all else a model that does not load is no evidence.
             failed = key == "repeats" and isinstance(repeated, PromotionError)
-            result = gate(key, False, str(result) if failed else f"no evidence: {result}", measured=failed)
+            result = Gate(key, False, str(result) if failed else f"no evidence: {result}", measured=failed)
         yield result
-
-
-def _info(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / INFO_FILE).read_text(encoding="utf-8")))
 
 
 def _or_error(get: Callable[[], T]) -> T | CrosspropError:

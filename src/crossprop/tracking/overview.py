@@ -61,8 +61,9 @@ def history_lines(model: ModelInfo) -> list[str]:
     ]
     champion = model.aliases.get(CHAMPION)
     if champion and (not lines or changed_by_hand(model)):
-        by_hand = f"The alias 'champion' was moved to version {champion} by hand; who and when is not known."
-        lines.insert(0, by_hand)
+        lines.insert(
+            0, f"The alias 'champion' was moved to version {champion} by hand; who and when is not known."
+        )
     return lines
 
 
@@ -78,10 +79,7 @@ def age(since: datetime, at: datetime) -> str:
 def _details(version: VersionInfo | None) -> dict[str, Any] | None:
     if version is None:
         return None
-    prefix = "crossprop.promotion."
-    promoted = {
-        k: version.tags[prefix + k] for k in ("by", "at", "why", "forced") if prefix + k in version.tags
-    }
+    tags = {key: version.tags.get(f"crossprop.promotion.{key}") for key in ("by", "at", "why", "forced")}
     rows = version.number("n_test")
     return {
         "version": version.version,
@@ -92,7 +90,7 @@ def _details(version: VersionInfo | None) -> dict[str, Any] | None:
         "created": version.created.isoformat(timespec="seconds"),
         "git_commit": version.tags.get("crossprop.git_commit"),
         "data_hash": version.tags.get("crossprop.data_hash"),
-        "promotion": {k: v for k, v in promoted.items() if v is not None} or None,
+        "promotion": {key: value for key, value in tags.items() if value is not None} or None,
     }
 
 

@@ -55,7 +55,7 @@ _LONGEST_REASON = 1_000
 class AliasUpdate:
     """A change of champion: who (``by``), when (``at``) and why; ``former`` is champion until then.
 
-    ``tags`` are kept with the new champion. ``token``, ``process`` and ``time`` tell whose record of the update it is.
+    ``tags`` are kept with the new champion. ``token``, ``process`` and ``time`` tell whose record it is.
     """
 
     action: str
@@ -79,7 +79,6 @@ class Promotion:
     """What came of a promotion or a rollback.
 
     Attributes:
-        name: Registered model.
         version: Version that was to become champion.
         former: Version that was champion before; ``None`` if there was none.
         gates: All gates, in order; none for a rollback and for a version that is champion already.
@@ -144,17 +143,17 @@ def promote(
     former = champion.version if champion else None
     if former == candidate.version and not dry_run:
         return Promotion(model.name, candidate.version, former)
-    gates = []
+    gates: tuple[Gate, ...] = ()
     for gate in judge(uri, candidate, champion, partial(predict_in_subprocess, timeout=timeout)):
-        gates.append(gate)
+        gates = (*gates, gate)
         say(str(gate))
-    result = Promotion(model.name, candidate.version, former, tuple(gates))
+    result = Promotion(model.name, candidate.version, former, gates)
     if dry_run or (result.failed and force_reason is None):
         return result
     why = (force_reason if result.failed else reason or force_reason) or "all gates passed"
     tags = {f"gate.{gate.key}": gate.verdict[:300] for gate in result.gates}
     tags["forced"] = str(bool(result.failed)).lower()
-    return replace(result, update=_apply(uri, _update("promotion", model, candidate.version, why, who, tags)))
+    return replace(result, update=_apply(uri, "promotion", model, candidate.version, why, who, tags))
 
 
 def rollback(
@@ -172,8 +171,7 @@ def rollback(
 
     Raises:
         UnknownModelError: No such model.
-        PromotionError: There is no previous version, its files are gone, or the champion was changed meanwhile; nothing
-            was changed.
+        PromotionError: There is no previous version, its files are gone, or the champion was changed meanwhile.
         TrackingError: The store failed.
     """
     uri = uri or store_uri()
@@ -195,7 +193,7 @@ def rollback(
         raise PromotionError(
             f"{model.name} was not rolled back: version {back.version} could not be served. {error}"
         ) from error
-    update = _apply(uri, _update("rollback", model, back.version, reason or "rollback", who, {}))
+    update = _apply(uri, "rollback", model, back.version, reason or "rollback", who, {})
     return Promotion(model.name, back.version, update.former, update=update)
 
 
@@ -213,13 +211,8 @@ def promote_all(
     """Promote every challenger that passes its gates; one that fails does not stop the others.
 
     The arguments are those of ``promote``; ``study`` restricts it to the targets of one, ``at_once`` models are loaded
-    at the same time, and ``report`` receives every promotion as it ends.
-
-    Returns:
-        One for each target with a challenger that is not champion yet, by name.
-
-    Raises:
-        TrackingError: The registry does not answer at all.
+    at the same time, and ``report`` receives every promotion as it ends. Returns one for each target with a challenger
+    that is not champion yet, by name.
     """
     uri = uri or store_uri()
 
@@ -263,10 +256,13 @@ def _former_champion(model: ModelInfo) -> VersionInfo | None:
     return previous
 
 
-def _update(
-    action: str, model: ModelInfo, version: str, why: str, who: str | None, tags: dict[str, str]
+def _apply(
+    uri: str, action: str, model: ModelInfo, version: str, why: str, who: str | None, tags: dict[str, str]
 ) -> AliasUpdate:
-    return AliasUpdate(
+    """Change the champion; an update that is cut off is completed or removed by the next command."""
+    from mlflow.exceptions import MlflowException
+
+    update = AliasUpdate(
         action,
         model.name,
         version,
@@ -279,12 +275,6 @@ def _update(
         process=process_tags()[PROCESS_TAG],
         time=time.time(),
     )
-
-
-def _apply(uri: str, update: AliasUpdate) -> AliasUpdate:
-    """Change the champion; an update that is cut off is completed or removed by the next command."""
-    from mlflow.exceptions import MlflowException
-
     name = update.name
     with open_registry(uri, f"changing the champion of {name}") as client, store_lock(uri):
         _settle(client, name)
@@ -295,14 +285,14 @@ def _apply(uri: str, update: AliasUpdate) -> AliasUpdate:
                 raise
         if sqlite_path(uri) is None:  # without a lock: of several that write a record, the last one stays
             time.sleep(SETTLE_SECONDS)
-        model = client.get_registered_model(name)
-        pending = _pending(model.tags)
+        found = client.get_registered_model(name)
+        pending = _pending(found.tags)
         if pending is None or pending.token != update.token:
             raise PromotionError(
                 f"{name}: {pending.by if pending else 'another process'} is changing the champion at this moment. "
                 "Nothing was changed by you. Look at 'crossprop models', then run again."
             )
-        champion = model.aliases.get(CHAMPION)
+        champion = found.aliases.get(CHAMPION)
         if (None if champion is None else str(champion)) != update.former:
             client.delete_registered_model_tag(name, PENDING_TAG)
             raise PromotionError(
@@ -315,7 +305,7 @@ def _apply(uri: str, update: AliasUpdate) -> AliasUpdate:
             _complete(client, update)
         except BaseException:
             with suppress(Exception):  # the first error counts; the next command tries again
-                _finish(client, update)
+                _settle(client, name, own=True)
             raise
     return update
 
@@ -331,7 +321,7 @@ def _settled(uri: str, name: str, say: Callable[[str], None]) -> ModelInfo:
     return find_model(uri, model.name)
 
 
-def _settle(client: MlflowClient, name: str) -> str:
+def _settle(client: MlflowClient, name: str, own: bool = False) -> str:
     """Complete an update whose champion has changed, else remove its record; refuse one that is under way."""
     model = client.get_registered_model(name)
     if PENDING_TAG not in model.tags:
@@ -340,24 +330,20 @@ def _settle(client: MlflowClient, name: str) -> str:
     if update is None:
         client.delete_registered_model_tag(name, PENDING_TAG)
         return f"{name}: an unreadable record of an update was removed."
-    gone = process_is_gone({PROCESS_TAG: update.process})
+    gone = own or process_is_gone({PROCESS_TAG: update.process})
     if not gone and abs(time.time() - update.time) < ABANDONED_SECONDS:
         raise PromotionError(
             f"{name}: a {update.action} to version {update.version} by {update.by} is under way since {update.at}. "
             "Nothing was changed. Look at 'crossprop models' and run again; a record that is left behind is void after "
             f"{ABANDONED_SECONDS:.0f} s."
         )
-    done = _finish(client, update)
-    return f"{name}: the {update.action} to version {update.version} ({update}) was interrupted; {done}."
-
-
-def _finish(client: MlflowClient, update: AliasUpdate) -> str:
-    champion = client.get_registered_model(update.name).aliases.get(CHAMPION)
-    if str(champion) == update.version != update.former:
+    if str(model.aliases.get(CHAMPION)) == update.version != update.former:
         _complete(client, update)
-        return "it was completed"
-    client.delete_registered_model_tag(update.name, PENDING_TAG)
-    return "it was taken back"
+        done = "it was completed"
+    else:
+        client.delete_registered_model_tag(name, PENDING_TAG)
+        done = "it was taken back"
+    return f"{name}: the {update.action} to version {update.version} ({update}) was interrupted; {done}."
 
 
 def _complete(client: MlflowClient, update: AliasUpdate) -> None:
@@ -371,18 +357,12 @@ def _complete(client: MlflowClient, update: AliasUpdate) -> None:
         except MlflowException as error:
             if error.error_code not in ABSENT:  # that version was deleted meanwhile
                 raise
-    kept = {
-        "by": update.by,
-        "at": update.at,
-        "why": update.why,
-        "former": update.former or "none",
-        **update.tags,
-    }
-    for key, value in kept.items():
+    kept = {"by": update.by, "at": update.at, "why": update.why, "former": update.former or "none"}
+    for key, value in (kept | update.tags).items():
         client.set_model_version_tag(name, version, f"crossprop.{update.action}.{key}", value)
     history = _json(client.get_registered_model(name).tags.get(HISTORY_TAG, "")) or []
     entry = {"at": update.at, "by": update.by, "action": update.action, "from": update.former, "to": version}
-    entry |= {"why": update.why[:200]}
+    entry["why"] = update.why[:200]
     if entry not in history:
         history.append(entry)
     while len(json.dumps(history)) > _HISTORY_CHARACTERS:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,30 +151,19 @@ class RunContext:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""
 
-    def git_tags(self) -> dict[str, str]:
-        """Tags of the code's version; none outside a repository."""
-        if self.git.commit is None:
-            return {}
-        tags = {
-            "mlflow.source.git.commit": self.git.commit,
-            "crossprop.git_dirty": str(self.git.dirty).lower(),
-        }
-        return tags | ({"mlflow.source.git.branch": self.git.branch} if self.git.branch else {})
-
-    def environment(self) -> dict[str, Any]:
-        """Content of ``environment.json``."""
-        return {**environment(), "git": asdict(self.git)}
+    def code_tags(self) -> dict[str, str]:
+        """Tags for the code's version, where there is a repository, and the UI's columns ``Created by``, ``Source``."""
+        tags = {"mlflow.user": user_name(), "mlflow.source.name": "crossprop", "mlflow.source.type": "LOCAL"}
+        if self.git.commit:
+            tags["mlflow.source.git.commit"] = self.git.commit
+            tags["crossprop.git_dirty"] = str(self.git.dirty).lower()
+        if self.git.branch:
+            tags["mlflow.source.git.branch"] = self.git.branch
+        return tags
 
 
 def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
-    """Set runs of a study to KILLED whose process, on this machine, has ended while they were RUNNING.
-
-    Returns:
-        Ids of the runs that were ended.
-
-    Raises:
-        TrackingError: The store refuses.
-    """
+    """Set runs of a study to KILLED whose process, on this machine, has ended while they were RUNNING; their ids."""
     from mlflow.entities import ViewType
 
     dead: list[str] = []
@@ -189,21 +178,8 @@ def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
     return dead
 
 
-def claim_project_run(client: MlflowClient, run_id: str | None, study: str) -> None:
-    """Tag the run that ``mlflow run`` opened for this process, so that it is ended after a kill; ``None`` does nothing.
-
-    Raises:
-        TrackingError: The store has no such run.
-    """
-    if run_id is None:
-        return
-    with named_faults(client.tracking_uri, f"tagging the project run {run_id}"):
-        for key, value in {**process_tags(), "crossprop.study": study}.items():
-            client.set_tag(run_id, key, value)
-
-
 def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[str, str]) -> RunContext:
-    """Make the tracking store ready for a stage: initialise it, end dead runs, tag the stage's own.
+    """Make the tracking store ready for a stage: initialise it, end dead runs, tag the run that ``mlflow run`` opened.
 
     Args:
         params: Configuration.
@@ -216,7 +192,10 @@ def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[s
     own_run = os.environ.get("MLFLOW_RUN_ID") or None  # which prepare_store removes
     uri = prepare_store(store_uri(paths.root))
     client = open_client(uri)
-    claim_project_run(client, own_run, params.study.name)
+    if own_run is not None:  # so that it is ended after a kill
+        with named_faults(uri, f"tagging the project run {own_run}"):
+            for key, value in {**process_tags(), "crossprop.study": params.study.name}.items():
+                client.set_tag(own_run, key, value)
     reap_dead_runs(client, params.study.name)
     catalog = load_catalog()
     joint = {name: f"Joint network of {', '.join(sources)}" for name, sources in params.study.joint.items()}

@@ -19,12 +19,13 @@ import pandas as pd
 
 import crossprop
 from crossprop.config import Params
-from crossprop.errors import PromotionError, StoreError, TrackingError
+from crossprop.errors import ModelFormatError, PromotionError, StoreError, TrackingError
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.results import CellResult, StoreOutOfReachError
+from crossprop.io import read_json, write_json
 from crossprop.methods import Family, Method, Representation
-from crossprop.models.saved import INFO_FILE
+from crossprop.models.saved import read_info
 from crossprop.paths import StudyPaths
 from crossprop.tracking.gates import read_evidence, repeats_predictions
 from crossprop.tracking.provenance import (
@@ -75,7 +76,7 @@ class Winner:
 
     @property
     def name(self) -> str:
-        """Name of the registered model, ``<study>.<target>``."""
+        """Name of the registered model."""
         return f"{self.result.study}.{self.result.target}"
 
     def identity(self, context: RunContext) -> dict[str, str]:
@@ -113,45 +114,39 @@ def register_study(params: Params, paths: StudyPaths, write: Print = show) -> li
     """
     hashes = {t: data_digest(pd.read_parquet(paths.prepared(t))) for t in params.study.targets}
     context = open_study_context(params, paths, hashes)
-
-    def winners() -> Iterator[Winner]:
-        for target in params.study.targets:
-            winner = _winner(paths.results(target))
-            if winner is None:
-                write(f"{target}: no cell finished, nothing to register")
-            else:
-                yield winner
+    winners = []
+    for target in params.study.targets:
+        winner = _winner(paths.results(target))
+        if winner is None:
+            write(f"{target}: no cell finished, nothing to register")
+        else:
+            winners.append(winner)
 
     def report(winner: Winner, version: VersionInfo, created: bool) -> None:
         state = "registered" if created else "was registered already"
         write(f"{version.label}: {winner.result.label}, {state}")
 
-    versions = register_winners(context, winners(), report=report)
+    versions = register_winners(context, winners, report)
     listed = [
         {"name": v.name, "version": v.version, "run_id": v.run_id, "uri": f"models:/{v.name}@{CHALLENGER}"}
         for v in versions
     ]
     paths.registry.parent.mkdir(parents=True, exist_ok=True)
-    paths.registry.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    write_json(paths.registry, listed)
     return versions
 
 
 def register_winners(
     context: RunContext,
     winners: Iterable[Winner],
-    *,
-    report: Callable[[Winner, VersionInfo, bool], None] = lambda winner, version, created: None,
+    report: Callable[[Winner, VersionInfo, bool], None],
 ) -> list[VersionInfo]:
     """Register winners, of different targets, and give each the alias ``challenger``; promotion is a separate decision.
 
     Every model is loaded in a fresh process before it is registered, with nothing but the code that it carries, and
     must give the logged predictions. The same cell with the same data, outcome and files is registered once; where the
     files of its version are gone, or are not those of the folder, there is a further version. ``report`` receives
-    every version as it is there, and whether it is new.
-
-    Raises:
-        TrackingError: A run is missing, a saved model does not load or gives other predictions, or the store refuses.
-            What could be registered is.
+    every version as it is there, and whether it is new. What is refused does not stop the others.
     """
     client = open_client(context.uri)
 
@@ -175,27 +170,21 @@ def files_digest(folder: Path) -> str:
     """Digest of a saved ensemble's file names and description, which change when evidence is added or made again.
 
     The fitted models are not read: the version's identity holds what they were fitted from.
-
-    Raises:
-        TrackingError: The folder is no saved ensemble.
     """
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     try:
-        info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrackingError(
-            f"{folder / INFO_FILE} is missing or cannot be read: {error}. Run the target's stage again."
-        ) from error
+        info = read_info(folder)
+    except ModelFormatError as error:
+        raise TrackingError(f"{error} Or run the target's stage again.") from error
     text = "\0".join([*names, json.dumps(info, sort_keys=True)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list[str]:
     """Pinned requirements, such as ``numpy==2.4.6``, of a saved ensemble or of all that a saved blend is made of."""
-    info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
-    parts = [json.loads((folder / p / INFO_FILE).read_text(encoding="utf-8")) for p in info.get("parts", ())]
+    info = read_info(folder)
     names = list(_ALWAYS)
-    for part in parts or [info]:
+    for part in [read_info(folder / name) for name in info.get("parts") or ()] or [info]:
         family, representation = Method(part["method"]).family, part.get("representation")
         if family is Family.REGRESSOR:
             names += _REGRESSORS
@@ -210,19 +199,14 @@ def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list
 def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, context: RunContext) -> None:
     """Write the MLflow model into a new folder: script, ensemble, crossprop's own code, signature, example.
 
-    Args:
-        folder: Where to; must not exist.
-        model_id: MLflow's id of the logged model that it becomes.
-        run_id: Run that it belongs to.
-        model_folder: Saved ensemble with evidence: the input example is taken from its hold-out.
-        context: Tells the git commit.
+    The input example is taken from the hold-out in the ensemble's evidence.
     """
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
     package = Path(crossprop.__file__).parent
-    info = json.loads((model_folder / INFO_FILE).read_text(encoding="utf-8"))
+    info = read_info(model_folder)
     outputs = [ColSpec("double", c) for c in ("value", "lower", "upper")]
     outputs += [ColSpec("boolean", "in_domain"), ColSpec("string", "note")]
     with tempfile.TemporaryDirectory(prefix="crossprop-code-") as scratch:
@@ -245,23 +229,27 @@ def _register(client: MlflowClient, context: RunContext, winner: Winner) -> tupl
     run = _run_of(client, winner, context.uri)
     with store_lock(context.uri):
         _ensure_registered_model(client, winner, context)
-        if same := _same_version(context, winner):
-            return _challenge(client, same), False
-        _remove_stale_models(client, context, winner, run.info.experiment_id)
-    model_id = _log_model(client, context, winner, run)
+        version = _same_version(context, winner)
+        if version is None:
+            _remove_stale_models(client, context, winner, run.info.experiment_id)
+    model_id = None if version else _log_model(client, context, winner, run)
     with store_lock(context.uri):
-        if same := _same_version(context, winner):  # another process registered it meanwhile
+        version = version or _same_version(context, winner)  # of another process, meanwhile
+        created = version is None
+        if version is None:
+            client.create_model_version(
+                winner.name,
+                source=f"models:/{model_id}",
+                run_id=winner.run_id,
+                tags=winner.tags(context),
+                description=describe(winner.result),
+                model_id=model_id,
+            )
+            version = find_model(context.uri, winner.name).versions[0]
+        elif model_id:
             client.delete_logged_model(model_id)
-            return _challenge(client, same), False
-        client.create_model_version(
-            winner.name,
-            source=f"models:/{model_id}",
-            run_id=winner.run_id,
-            tags=winner.tags(context),
-            description=describe(winner.result),
-            model_id=model_id,
-        )
-        return _challenge(client, find_model(context.uri, winner.name).versions[0]), True
+        client.set_registered_model_alias(version.name, CHALLENGER, version.version)
+    return version, created
 
 
 def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: Any) -> str:
@@ -378,11 +366,6 @@ def _remove_stale_models(
             client.delete_logged_model(model.model_id)
 
 
-def _challenge(client: MlflowClient, version: VersionInfo) -> VersionInfo:
-    client.set_registered_model_alias(version.name, CHALLENGER, version.version)
-    return version
-
-
 @contextmanager
 def _ambient_store(uri: str) -> Iterator[None]:
     """MLflow's registry looks a logged model up in the process's own tracking store, whatever its client is of."""
@@ -402,10 +385,7 @@ def _ambient_store(uri: str) -> Iterator[None]:
 def _winner(folder: Path) -> Winner | None:
     """The winner in a target's results; ``None`` if no cell finished."""
     try:
-        won, cells, runs = (
-            json.loads((folder / name).read_text(encoding="utf-8"))
-            for name in ("winners.json", "cells.json", "runs.json")
-        )
+        won, cells, runs = (read_json(folder / f"{name}.json") for name in ("winners", "cells", "runs"))
         chosen = next((CellResult.from_dict(c) for c in cells if c["cell"] == won["winner"]), None)
         run_id = next((r["run_id"] for r in runs if r["cell"] == won["winner"]), "")
     except (OSError, ValueError, KeyError, TypeError) as error:

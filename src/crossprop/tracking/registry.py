@@ -10,24 +10,21 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from crossprop.errors import TrackingError, UnknownModelError
+from crossprop.errors import ModelFormatError, TrackingError, UnknownModelError
 from crossprop.experiments.results import StoreOutOfReachError
-from crossprop.models.saved import INFO_FILE
+from crossprop.models.saved import read_info
 from crossprop.paths import WORK
 from crossprop.tracking.store import (
     client_of,
@@ -41,9 +38,9 @@ from crossprop.tracking.store import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.models import Model
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
-MODEL_FILE = "MLmodel"
 DEFAULT_CACHE = WORK / "registered"
 KEPT_UNUSED_SECONDS = 3_600.0
 """A fetched copy that no alias names is kept for so long after its last use: it may just be being loaded."""
@@ -81,7 +78,7 @@ class VersionInfo:
 
     @property
     def label(self) -> str:
-        """Name and number, for messages."""
+        """Name and number."""
         return f"{self.name} version {self.version}"
 
     @property
@@ -153,9 +150,6 @@ def champions(uri: str | None = None) -> dict[str, VersionInfo]:
     """The versions with the alias ``champion``, by name of their registered model; meant to be polled.
 
     One call, and one a minute for every champion that is not its model's newest version.
-
-    Raises:
-        TrackingError: As ``open_registry``.
     """
     found: dict[str, VersionInfo] = {}
     with open_registry(uri, "looking for champions") as client:
@@ -168,19 +162,10 @@ def champions(uri: str | None = None) -> dict[str, VersionInfo]:
 
 
 def all_models(uri: str | None = None, study: str | None = None) -> list[ModelInfo]:
-    """All registered models, or those of a study, with all their versions, by name; two calls for up to 1,000 models.
-
-    Raises:
-        TrackingError: As ``open_registry``.
-    """
+    """All registered models, or those of a study, with all versions, by name; two calls for up to 1,000 models."""
     with open_registry(uri, "listing the registered models") as client:
         models = [m for m in _search_models(client) if study in (None, m.tags.get("crossprop.study"))]
-        versions: dict[str, list[Any]] = {}
-        for version in _pages(client.search_model_versions, max_results=_VERSIONS_A_PAGE) if models else ():
-            versions.setdefault(version.name, []).append(version)
-    return [
-        _model_info(model, versions.get(model.name, ())) for model in sorted(models, key=lambda m: m.name)
-    ]
+        return _with_versions(client, models)
 
 
 def find_model(uri: str | None, name: str) -> ModelInfo:
@@ -188,14 +173,11 @@ def find_model(uri: str | None, name: str) -> ModelInfo:
 
     Raises:
         UnknownModelError: There is none, or several; the message lists near or matching names.
-        TrackingError: As ``open_registry``.
     """
     with open_registry(uri, f"looking for {name}") as client:
         model = _resolve(list(_search_models(client)), name)
         quote = next((q for q in "'\"" if q not in model.name), None)  # MLflow's filters know no escapes
-        wanted = None if quote is None else f"name = {quote}{model.name}{quote}"
-        found = _pages(client.search_model_versions, filter_string=wanted, max_results=_VERSIONS_A_PAGE)
-        return _model_info(model, [version for version in found if version.name == model.name])
+        return _with_versions(client, [model], quote and f"name = {quote}{model.name}{quote}")[0]
 
 
 def find_version(
@@ -216,14 +198,12 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
     if version is not None:
         wanted = str(version).strip().removeprefix("v")
         found = next((v for v in model.versions if v.version == wanted), None)
-        if found is None:
-            raise UnknownModelError(
-                f"{model.name} has no version {version!r} (its versions: {numbers}). Choose one of these; "
-                "'crossprop models' shows what they are."
-            )
-        return found
-    found = model.holder(alias)
-    if found is None:
+        problem = (
+            f"{model.name} has no version {version!r} (its versions: {numbers}). Choose one of these; "
+            "'crossprop models' shows what they are."
+        )
+    else:
+        found = model.holder(alias)
         there = ", ".join(sorted(model.aliases)) or "none"
         advice = {
             CHAMPION: f"Give it to one with 'crossprop promote {model.name}' (versions: {numbers}), or name a version "
@@ -231,7 +211,9 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
             CHALLENGER: f"Name a version with --version (there are: {numbers}), or register a winner with "
             "'dvc repro register'.",
         }.get(alias, f"Aliases that there are: {there}; versions: {numbers}.")
-        raise UnknownModelError(f"No version of {model.name} has the alias {alias!r}. {advice}")
+        problem = f"No version of {model.name} has the alias {alias!r}. {advice}"
+    if found is None:
+        raise UnknownModelError(problem)
     return found
 
 
@@ -259,12 +241,9 @@ def model_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) 
 
 
 def assert_complete(uri: str | None, info: VersionInfo) -> None:
-    """Refuse a version whose files are gone; remote files are listed, not fetched.
-
-    Raises:
-        TrackingError: Files are missing; the message says which.
-    """
+    """Refuse a version whose files are gone; remote files are listed, not fetched."""
     from mlflow.artifacts import list_artifacts
+    from mlflow.models.model import MLMODEL_FILE_NAME
 
     uri = uri or store_uri()
     location = _location(uri, info)
@@ -273,40 +252,24 @@ def assert_complete(uri: str | None, info: VersionInfo) -> None:
         return
     with named_faults(location, f"listing the files of {info.label}"):
         names = [Path(file.path).name for file in list_artifacts(artifact_uri=location, tracking_uri=uri)]
-    if MODEL_FILE not in names:
-        raise _incomplete(info.label, f"{location} holds no {MODEL_FILE}")
+    if MLMODEL_FILE_NAME not in names:
+        raise _incomplete(info.label, f"{location} holds no {MLMODEL_FILE_NAME}")
 
 
-def read_mlmodel(folder: Path, label: str) -> dict[str, Any]:
-    """MLflow's own description of a model: signature, flavours, metadata; ``label`` names the version in messages.
+def read_mlmodel(folder: Path, label: str) -> Model:
+    """MLflow's own description of a model: signature, flavours, metadata; ``label`` names the version in messages."""
+    from mlflow.models import Model
 
-    Raises:
-        TrackingError: It is gone or cannot be read.
-    """
-    path = folder / MODEL_FILE
     try:
-        described = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise _incomplete(label, f"{path} cannot be read ({type(error).__name__})") from error
-    if not isinstance(described, dict):
-        raise _incomplete(label, f"{path} is no description of an MLflow model")
-    return described
+        return Model.load(folder)
+    except Exception as error:  # whatever the YAML reader, the disk or MLflow's classes raise
+        raise _incomplete(label, f"{folder}/MLmodel cannot be read ({type(error).__name__})") from error
 
 
 def _location(uri: str, info: VersionInfo) -> str:
     """Path or URL of the MLflow model behind a version."""
-    from mlflow.exceptions import MlflowException
-
-    prefix, _, model_id = info.source.partition("models:/")
     with open_registry(uri, f"looking for the files of {info.label}") as client:
-        if prefix or not model_id or "/" in model_id:
-            return str(client.get_model_version_download_uri(info.name, info.version))
-        try:
-            return str(client.get_logged_model(model_id).artifact_location)
-        except MlflowException as error:
-            if error.error_code not in ABSENT:
-                raise
-            raise _incomplete(info.label, f"its logged model {model_id} was deleted") from error
+        return str(client.get_model_version_download_uri(info.name, info.version))
 
 
 def _fetched(uri: str, info: VersionInfo, location: str, cache: Path) -> Path:
@@ -361,41 +324,51 @@ def _complete_ensemble(model: Path, label: str) -> Path:
     """The saved ensemble within an MLflow model, once everything that its ``model.json`` lists is there."""
     from crossprop.inference.pyfunc import ARTIFACT
 
-    described = read_mlmodel(model, label)
     try:
-        inside = PurePosixPath(described["flavors"]["python_function"]["artifacts"][ARTIFACT]["path"])
+        flavour = read_mlmodel(model, label).flavors["python_function"]
+        inside = PurePosixPath(flavour["artifacts"][ARTIFACT]["path"])
     except (KeyError, TypeError) as error:
-        raise _incomplete(label, f"its {MODEL_FILE} names no artifact {ARTIFACT!r}") from error
+        raise _incomplete(label, f"its MLmodel names no artifact {ARTIFACT!r}") from error
     if inside.is_absolute() or ".." in inside.parts:
-        raise _incomplete(label, f"its {MODEL_FILE} names {str(inside)!r}, which lies outside of the model")
+        raise _incomplete(label, f"its MLmodel names {str(inside)!r}, which lies outside of the model")
     parts = [model / inside]
     for part in parts:
         try:
-            info = json.loads((part / INFO_FILE).read_text(encoding="utf-8"))
-            parts += [part / name for name in info.get("parts", ())]
-            missing = [name for name in info.get("members", ()) if not (part / name).exists()]
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise _incomplete(label, f"{part / INFO_FILE} is missing or cannot be read") from error
-        if missing:
-            raise _incomplete(label, f"{part / str(missing[0])} is missing")
+            info = read_info(part)
+        except ModelFormatError as error:
+            raise _incomplete(label, str(error)) from error
+        parts += [part / name for name in info.get("parts") or ()]
+        if missing := [name for name in info.get("members") or () if not (part / name).exists()]:
+            raise _incomplete(label, f"{part / missing[0]} is missing")
     return model / inside
 
 
 def _incomplete(label: str, what: str) -> TrackingError:
     return TrackingError(
-        f"The files of {label} are incomplete: {what}. Put them back from a copy, register the winner again "
-        "('dvc repro --force --single-item register'), or name another version."
+        f"The files of {label} are incomplete: {what.rstrip('.')}. Put them back from a copy, register the winner "
+        "again ('dvc repro --force --single-item register'), or name another version."
     )
 
 
-def _model_info(model: Any, versions: Iterable[Any]) -> ModelInfo:
-    ordered = sorted(versions, key=lambda v: int(v.version), reverse=True)
-    return ModelInfo(
-        **_property(model),
-        aliases={alias: str(version) for alias, version in model.aliases.items()},
-        versions=tuple(_version_info(model, v) for v in ordered),
-        tags=dict(model.tags),
-    )
+def _with_versions(client: MlflowClient, models: list[Any], wanted: str | None = None) -> list[ModelInfo]:
+    """MLflow's registered models with their versions, those of a filter or all that there are; by name."""
+    versions: dict[str, list[Any]] = {model.name: [] for model in models}
+    search = client.search_model_versions
+    for version in _pages(search, filter_string=wanted, max_results=_VERSIONS_A_PAGE) if models else ():
+        if version.name in versions:
+            versions[version.name].append(version)
+    return [
+        ModelInfo(
+            **_property(model),
+            aliases={alias: str(version) for alias, version in model.aliases.items()},
+            versions=tuple(
+                _version_info(model, v)
+                for v in sorted(versions[model.name], key=lambda v: int(v.version), reverse=True)
+            ),
+            tags=dict(model.tags),
+        )
+        for model in sorted(models, key=lambda m: m.name)
+    ]
 
 
 def _version_info(model: Any, version: Any) -> VersionInfo:

@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ import pandas as pd
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import CellOutcome, CellResult
 from crossprop.tracking import figures
-from crossprop.tracking.provenance import RunContext, process_tags, user_name
+from crossprop.tracking.provenance import RunContext, environment, process_tags
 from crossprop.tracking.store import (
     ARTIFACTS,
     analyze_store,
@@ -92,26 +92,12 @@ class RunSpec:
     seconds: float
     failure: str | None = None
 
-    def check(self) -> None:
-        """Refuse NaN and infinities, which MLflow would accept silently and show wrongly.
-
-        Raises:
-            TrackingError: The message names the run and the value.
-        """
-        for key, value, step in self.metrics:
-            if not math.isfinite(value):
-                raise TrackingError(
-                    f"Metric {key!r} of {self.name!r} in {self.experiment} is {value} (step {step}). A run "
-                    "is recorded with finite numbers only: find out why it diverged, or record it as failed."
-                )
-
 
 class MlflowRecorder:
     """Keeps every finished cell as a run of the experiment ``<study>/<target>``.
 
     Recording a cell again returns the run it has; the same cell with another outcome (other data, code or
-    budget) gets a run beside it. If the store was moved away, the cells are recorded again in the new one. No
-    active run is used, so an enclosing ``mlflow run`` is left alone.
+    budget) gets a run beside it. No active run is used, so an enclosing ``mlflow run`` is left alone.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -130,11 +116,8 @@ class MlflowRecorder:
         context = self.context
         if self._client is None:
             self._client = open_client(context.uri)
-        run_id = write_run(
-            self._client,
-            spec_of_cell(outcome, context),
-            lambda folder: _write_cell_files(folder, outcome, context),
-        )
+        spec = spec_of_cell(outcome, context)
+        run_id = _write_run(self._client, spec, lambda folder: _write_cell_files(folder, outcome, context))
         self._recorded += 1
         if self._recorded % _RUNS_BETWEEN_STATISTICS == 0:
             analyze_store(context.uri)
@@ -144,10 +127,7 @@ class MlflowRecorder:
 def record_pretraining(context: RunContext, provenance: Mapping[str, Any], history: pd.DataFrame) -> str:
     """Keep a source network as a run of ``<study>/sources``; the same training twice makes one run. Returns its id.
 
-    Args:
-        context: As for the recorder.
-        provenance: Saved beside the network.
-        history: Columns ``epoch`` and any number of curves.
+    ``provenance`` is what is saved beside the network; ``history`` has columns ``epoch`` and any number of curves.
 
     Raises:
         TrackingError: A metric is NaN or infinite, or the store refuses.
@@ -181,8 +161,7 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
                 f"Source network for **{context.descriptions.get(source, source)}**\n\n{described} {unit}; "
                 f"{n_train:,} rows to learn from, {n_validation:,} to validate"
             ),
-            **context.git_tags(),
-            **_source_tags(),
+            **context.code_tags(),
         },
         params={key: str(value) for key, value in params.items()},
         metrics=metrics,
@@ -199,30 +178,30 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
             figure = figures.history_plot(source, history, curves, f"error{_in_brackets(unit)}")
             figures.save_figure(figure, folder / "learning_curve.png")
 
-    return write_run(open_client(context.uri), spec, write_files)
+    return _write_run(open_client(context.uri), spec, write_files)
 
 
-def write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path], None]) -> str:
+def _write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path], None]) -> str:
     """Write a run, unless a finished one with the same identity and fingerprint exists; return its id.
 
     Unfinished runs of this identity, which an earlier process left behind, are ended as KILLED and deleted, so that
     nothing is shown twice. Processes that record the same cells are kept apart by the targets' locks. ``write_files``
-    fills an empty folder with the artifacts, if there is a run to write.
-
-    Raises:
-        StoreOutOfReachError: The store does not answer for now.
-        TrackingError: A value is not finite, or the store refuses.
+    fills an empty folder with the artifacts.
     """
-    spec.check()
+    for metric, number, step in spec.metrics:  # MLflow would accept it silently and show it wrongly
+        if not math.isfinite(number):
+            raise TrackingError(
+                f"Metric {metric!r} of {spec.name!r} in {spec.experiment} is {number} (step {step}). A run "
+                "is recorded with finite numbers only: find out why it diverged, or record it as failed."
+            )
     uri, (key, value) = client.tracking_uri, spec.identity
     with named_faults(uri, f"recording {spec.name!r} in {spec.experiment}"), store_lock(uri):
         experiment_id = ensure_experiment(client, spec.experiment, spec.notes)
         finished = None
         for run in client.search_runs([experiment_id], f"tags.`{key}` = '{value}'"):
-            if run.info.status == "FINISHED" or (
-                run.info.status == "FAILED" and FAILURE_TAG in run.data.tags
-            ):
-                if run.data.tags.get(FINGERPRINT_TAG) == spec.fingerprint:
+            tags, status = run.data.tags, run.info.status
+            if status == "FINISHED" or (status == "FAILED" and FAILURE_TAG in tags):
+                if tags.get(FINGERPRINT_TAG) == spec.fingerprint:
                     finished = str(run.info.run_id)
             else:
                 client.set_terminated(run.info.run_id, status="KILLED")
@@ -231,15 +210,11 @@ def write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path],
             return finished
         with tempfile.TemporaryDirectory(prefix="crossprop-run-") as folder:
             write_files(Path(folder))
-            return _write_run(client, experiment_id, spec, folder)
+            return _create_run(client, experiment_id, spec, folder)
 
 
 def ensure_experiment(client: MlflowClient, name: str, notes: str) -> str:
-    """Id of the experiment, created if absent; of several processes that try, all get the same one.
-
-    Raises:
-        TrackingError: The experiment was deleted: the message says how to restore it.
-    """
+    """Id of the experiment, created if absent; of several processes that try, all get the same one."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
@@ -277,11 +252,7 @@ def curve_metrics(key: str, curve: pd.Series, most_steps: int = _MOST_STEPS) -> 
 
 
 def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
-    """Everything about a cell's run but its files.
-
-    Raises:
-        TrackingError: An error of the cell is NaN or infinite.
-    """
+    """Everything about a cell's run but its files."""
     result = outcome.result
     target, unit = result.target, result.unit
     return RunSpec(
@@ -301,8 +272,7 @@ def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
             **cell_tags(result, context),
             "mlflow.note.content": describe(result),
             **({"mlflow.loggedArtifacts": _TABLES} if len(outcome.trials) else {}),
-            **context.git_tags(),
-            **_source_tags(),
+            **context.code_tags(),
         },
         params=_params(result),
         metrics=_metrics(outcome),
@@ -312,7 +282,7 @@ def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
     )
 
 
-def _write_run(client: MlflowClient, experiment_id: str, spec: RunSpec, files: str) -> str:
+def _create_run(client: MlflowClient, experiment_id: str, spec: RunSpec, files: str) -> str:
     from mlflow.entities import Metric, Param
 
     now = int(time.time() * 1000)
@@ -385,11 +355,6 @@ def cell_tags(result: CellResult, context: RunContext) -> dict[str, str]:
     return {f"crossprop.{key}": str(value) for key, value in tags.items() if value}
 
 
-def _source_tags() -> dict[str, str]:
-    """Who and what made a run, for the UI's columns ``Created by`` and ``Source``."""
-    return {"mlflow.user": user_name(), "mlflow.source.name": "crossprop", "mlflow.source.type": "LOCAL"}
-
-
 def describe(result: CellResult) -> str:
     """What a cell is and how well it does, in markdown."""
     unit = f" {result.unit}" if result.unit else ""
@@ -430,8 +395,8 @@ def _params(result: CellResult) -> dict[str, str]:
 def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
     result, cost = outcome.result, outcome.cost
     metrics = [(name, float(value), 0) for name in _SCALARS if (value := getattr(result, name)) is not None]
-    metrics += [("cv_mae", float(value), fold) for fold, value in enumerate(result.cv_mae or ())]
-    metrics += [("rung_mae", float(value), fold) for fold, value in enumerate(result.rung_mae or ())]
+    for name, folds in (("cv_mae", result.cv_mae), ("rung_mae", result.rung_mae)):
+        metrics += [(name, float(value), fold) for fold, value in enumerate(folds or ())]
     metrics += [
         ("tune_seconds", cost.tune_seconds, 0),
         ("fit_seconds", cost.fit_seconds, 0),
@@ -451,11 +416,7 @@ def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
 
 
 def _write_cell_files(folder: Path, outcome: CellOutcome, context: RunContext) -> None:
-    """Write what there is of a cell; pictures only if it was cross-validated.
-
-    Most cells are only screened: their curves and trials are in the run's metrics and its table, and drawing them
-    would take longer than recording them.
-    """
+    """Write what there is of a cell; pictures, which take longer than the rest, only if it was cross-validated."""
     result = outcome.result
     if len(outcome.trials):
         trials = outcome.trials.sort_values("number")
@@ -466,9 +427,8 @@ def _write_cell_files(folder: Path, outcome: CellOutcome, context: RunContext) -
     outcome.predictions.to_parquet(folder / "predictions.parquet", index=False)
     figures.save_figure(figures.parity_plot(result, outcome.predictions), folder / "parity.png")
     if len(outcome.history):
-        figures.save_figure(
-            figures.learning_curve_plot(result, outcome.history), folder / "learning_curve.png"
-        )
+        figure = figures.learning_curve_plot(result, outcome.history)
+        figures.save_figure(figure, folder / "learning_curve.png")
     if len(outcome.trials) > 1:
         figure = figures.optimisation_history_plot(result, outcome.trials)
         figures.save_figure(figure, folder / "optimisation_history.png")
@@ -476,8 +436,9 @@ def _write_cell_files(folder: Path, outcome: CellOutcome, context: RunContext) -
 
 def _write_texts(folder: Path, context: RunContext) -> None:
     (folder / "configuration.yaml").write_text(context.config_text, encoding="utf-8")
-    environment = json.dumps(context.environment(), indent=1, sort_keys=True)
-    (folder / "environment.json").write_text(environment, encoding="utf-8")
+    described = {**environment(), "git": asdict(context.git)}
+    text = json.dumps(described, indent=1, sort_keys=True)
+    (folder / "environment.json").write_text(text, encoding="utf-8")
 
 
 def _in_brackets(unit: str) -> str:

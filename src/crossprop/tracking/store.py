@@ -43,85 +43,75 @@ _PATHS = (
 )
 """Where MLflow keeps absolute paths: it has no call that changes them, so ``relocate`` writes to its tables."""
 
-_LOCKED = ("database is locked", "database table is locked", "database is busy")
-_SILENT = (
-    "max retries exceeded", "connection refused", "connection error", "timed out", "timeout exception",
-    "could not connect", "connection aborted", "connection reset", "remote end closed", "server closed the connection",
-    "terminating connection", "the database system is", "error code 502", "error code 503", "error code 504",
-    "incompleteread", "connection broken",
-)  # fmt: skip
-"""Messages about a server, or a database behind it, that is down, starting or ending."""
-_FAILING = ("too many 500 error", "error code 500")
 _ADVICE = {
-    _FAILING: "the server answers with an internal error (500). Look at its log: its database may be gone or its disk "
-    "full. Then run again.",
+    ("too many 500 error|error code 500", True): (
+        "the server answers with an internal error (500). Look at its log: its database may be gone or its disk "
+        "full. Then run again."
+    ),
+    ("403 client error|error code 403", False): (
+        "the server refuses this client. Start it with --allowed-hosts naming this host, or sign in as it asks for "
+        "(MLFLOW_TRACKING_TOKEN)."
+    ),
+    ("404 client error|not in a valid json format", False): (
+        "what answers there is no MLflow server. Correct MLFLOW_TRACKING_URI; behind a login page, sign in as your "
+        "server asks for (MLFLOW_TRACKING_TOKEN)."
+    ),
+    ("database is locked|database table is locked|database is busy", True): (
+        "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, a "
+        "second run, a stopped UI) and run again; nothing was lost."
+    ),
+    ("readonly database|read-only|permission denied", False): (
+        "it cannot be written. Give yourself write permission on the file and its folder, or name another store in "
+        "MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db."
+    ),
+    ("disk is full|no space left|disk quota exceeded", False): (
+        "the disk is full. Free some space (`mlflow gc` removes deleted runs) and run again; finished cells are "
+        "kept."
+    ),
+    ("not a database|malformed|file is encrypted", False): (
+        "the file is damaged or is no SQLite database. Move it away (and its -wal and -shm files) or restore a "
+        "copy, then run again: the runs are recorded again from the stored results."
+    ),
+    ("unable to open database file|no such file or directory|not a directory", False): (
+        "its folder does not exist or cannot be entered. Correct the path or create the folder."
+    ),
+    ("out-of-date database schema|can't locate revision", False): (
+        "it was written by another version of MLflow. Copy it, then run `mlflow db upgrade <uri>` with the newer "
+        "of the two versions."
+    ),
     (
-        "403 client error",
-        "error code 403",
-    ): "the server refuses this client. Start it with --allowed-hosts naming "
-    "this host, or sign in as it asks for (MLFLOW_TRACKING_TOKEN).",
-    ("404 client error", "not in a valid json format"): "what answers there is no MLflow server. Correct "
-    "MLFLOW_TRACKING_URI; behind a login page, sign in as your server asks for (MLFLOW_TRACKING_TOKEN).",
-    _LOCKED: "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, "
-    "a second run, a stopped UI) and run again; nothing was lost.",
-    (
-        "readonly database",
-        "read-only",
-        "permission denied",
-    ): "it cannot be written. Give yourself write permission on "
-    "the file and its folder, or name another store in MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db.",
-    (
-        "disk is full",
-        "no space left",
-        "disk quota exceeded",
-    ): "the disk is full. Free some space (`mlflow gc` removes "
-    "deleted runs) and run again; finished cells are kept.",
-    (
-        "not a database",
-        "malformed",
-        "file is encrypted",
-    ): "the file is damaged or is no SQLite database. Move it away "
-    "(and its -wal and -shm files) or restore a copy, then run again: the runs are recorded again from the stored "
-    "results.",
-    (
-        "unable to open database file",
-        "no such file or directory",
-        "not a directory",
-    ): "its folder does not exist or cannot be entered. Correct the path or create the folder.",
-    (
-        "out-of-date database schema",
-        "can't locate revision",
-    ): "it was written by another version of MLflow. Copy it, "
-    "then run `mlflow db upgrade <uri>` with the newer of the two versions.",
-    _SILENT: "nothing answers there. Start the server, correct MLFLOW_TRACKING_URI, or unset it to use the embedded "
-    "store.",
+        "max retries exceeded|connection (refused|error|aborted|reset|broken)|timed out|timeout exception|could not "
+        "connect|remote end closed|server closed the connection|terminating connection|the database system is|"
+        "error code 50[234]|incompleteread",
+        True,
+    ): (
+        "nothing answers there. Start the server, correct MLFLOW_TRACKING_URI, or unset it to use the embedded "
+        "store."
+    ),
 }
+"""Pattern of a message and whether waiting may be enough: what to do; the first that is found counts."""
 
 
 def tracking_error(error: BaseException | str, store: str, doing: str) -> TrackingError:
-    """The error for a failure of a store, with what was attempted (``doing``), the reason and the next step.
+    """The error for a failure of a store: what was attempted, the reason and the next step; without passwords.
 
-    Returns:
-        A ``StoreOutOfReachError`` where waiting may be enough, else a ``TrackingError``; without passwords.
+    A ``StoreOutOfReachError`` where waiting may be enough.
     """
     text = _without_password(str(error).strip())
     failed = f"The tracking store {_without_password(store)} failed while {doing}"
-    lowered = text.lower()
-    advice = next((advice for words, advice in _ADVICE.items() if any(w in lowered for w in words)), None)
-    if advice is None:
-        return TrackingError(f"{failed}: {' '.join(text.splitlines()[:3])[:400]}")
-    passing = any(word in lowered for word in _LOCKED + _SILENT + _FAILING)
-    kind = StoreOutOfReachError if passing else TrackingError
-    return kind(f"{failed}: {advice} [{text.partition(chr(10))[0][:400]}]")
+    for (pattern, passing), advice in _ADVICE.items():
+        if re.search(pattern, text, re.IGNORECASE):
+            kind = StoreOutOfReachError if passing else TrackingError
+            return kind(f"{failed}: {advice} [{text.partition(chr(10))[0][:400]}]")
+    return TrackingError(f"{failed}: {' '.join(text.splitlines()[:3])[:400]}")
 
 
 @contextmanager
 def named_faults(store: str, doing: str) -> Iterator[None]:
     """Turn what MLflow, SQLite, the network or the disk raise inside the block into a ``TrackingError``."""
     import filelock
-    import requests
-    import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
@@ -132,13 +122,7 @@ def named_faults(store: str, doing: str) -> Iterator[None]:
             f"The tracking store {_without_password(store)} needs the package {error.name!r}, which is not installed. "
             "Install it, e.g. with requirements-team.lock."
         ) from error
-    except (
-        MlflowException,
-        sqlalchemy.exc.SQLAlchemyError,
-        sqlite3.Error,
-        requests.RequestException,
-        OSError,
-    ) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:  # requests raise OSErrors
         raise tracking_error(error, store, doing) from error
 
 
@@ -162,11 +146,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def refuse_folder(uri: str) -> None:
-    """Refuse a store that is neither a database nor a server.
-
-    Raises:
-        TrackingError: The message says what is possible.
-    """
+    """Refuse a store that is neither a database nor a server."""
     if ("://" not in uri and not uri.startswith("sqlite:")) or uri.startswith("file:"):
         raise TrackingError(
             f"MLFLOW_TRACKING_URI is {uri!r}, a folder of files, which MLflow no longer supports. "
@@ -184,7 +164,7 @@ def prepare_store(uri: str, wait_seconds: float = _WAIT_SECONDS) -> str:
         wait_seconds: How long to wait for a lock that another process holds.
 
     Returns:
-        The URI with absolute paths: give this one to workers and to MLflow.
+        The URI with absolute paths.
 
     Raises:
         TrackingError: The store is locked, damaged, not writable, not reachable, not MLflow's, or was moved.
@@ -197,10 +177,17 @@ def prepare_store(uri: str, wait_seconds: float = _WAIT_SECONDS) -> str:
     if path is not None:
         _prepare_sqlite(path, wait_seconds)
         refuse_moved(path)
-    elif uri.startswith(("http://", "https://")):
-        _check_server(uri)
-    else:
-        _check_database(uri)
+        return uri
+    import requests
+    import sqlalchemy
+
+    with named_faults(
+        uri, "connecting"
+    ):  # once: MLflow alone would retry for minutes before it reports anything
+        if uri.startswith(("http://", "https://")):
+            requests.get(f"{uri.rstrip('/')}/health", timeout=10).raise_for_status()
+        else:
+            sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool).connect().close()
     return uri
 
 
@@ -214,11 +201,7 @@ def client_of(uri: str) -> MlflowClient:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client of a prepared store.
-
-    Raises:
-        TrackingError: The store's tables are those of another MLflow version, or it does not answer.
-    """
+    """A client of a prepared store; refuses one whose tables are those of another MLflow version."""
     with named_faults(uri, "opening it"):
         client = client_of(uri)
         client.search_experiments(max_results=1)
@@ -234,11 +217,7 @@ def store_lock(uri: str) -> AbstractContextManager[object]:
 
 
 def analyze_store(uri: str) -> None:
-    """Refresh SQLite's statistics, in milliseconds: without them a sorted search of 20,000 runs takes 7 s, not 0.2.
-
-    Raises:
-        TrackingError: The store is locked or damaged.
-    """
+    """Refresh SQLite's statistics, in milliseconds: without them a sorted search of 20,000 runs takes 7 s, not 0.2."""
     path = sqlite_path(uri)
     if path is not None:
         with named_faults(str(path), "refreshing its statistics"), closing(connect(path)) as connection:
@@ -259,33 +238,27 @@ def local_path(location: str) -> Path | None:
 
 
 def foreign_folders(path: Path) -> dict[Path, list[str]]:
-    """Folders that a SQLite file names for its experiments, other than ``mlruns`` beside it; with their places in it.
-
-    Raises:
-        TrackingError: The store cannot be read.
-    """
+    """Folders that a SQLite file names for its experiments, other than ``mlruns`` beside it, with what lies in them."""
     with named_faults(str(path), "reading where its files lie"), closing(connect(path)) as connection:
         rows = connection.execute(
             "SELECT experiment_id, name, artifact_location FROM experiments WHERE lifecycle_stage = 'active'"
         ).fetchall()
+    here = (path.parent / ARTIFACTS).resolve()
     found: dict[Path, list[str]] = {}
     for number, name, location in rows:
         folder = local_path(str(location or ""))
-        for ending in (str(name), str(number)):
-            if folder is not None and folder.is_absolute() and str(folder).endswith(f"/{ending}"):
-                found.setdefault(Path(str(folder).removesuffix(f"/{ending}")), []).append(ending)
-                break
-    here = (path.parent / ARTIFACTS).resolve()
-    return {old: names for old, names in found.items() if old.resolve() != here}
+        if folder is None or not folder.is_absolute():
+            continue
+        place = next((p for p in (str(name), str(number)) if str(folder).endswith(f"/{p}")), None)
+        if place is not None and (old := Path(str(folder).removesuffix(f"/{place}"))).resolve() != here:
+            found.setdefault(old, []).append(place)
+    return found
 
 
 def refuse_moved(path: Path, folder: Path | None = None) -> None:
-    """Refuse a SQLite file that was moved or copied together with its files.
+    """Refuse a SQLite file that was moved or copied together with its files, with the command that corrects the paths.
 
-    Where a ``folder`` is named, which is missing, only its place is looked at.
-
-    Raises:
-        TrackingError: The message names the command that corrects the paths.
+    Where a missing ``folder`` is named, only its place is looked at.
     """
     here = path.parent / ARTIFACTS
     command = "crossprop relocate" + ("" if path.name == DEFAULT_STORE else f" --uri sqlite:///{path}")
@@ -338,14 +311,13 @@ def relocate(
             missing = _missing_versions(connection, folder, new)
             changed: dict[str, int] = {}
             for table, column in _PATHS:
-                rows = 0
                 for before, after in ((str(folder), str(new)), (folder.as_uri(), new.as_uri())):
-                    rows += connection.execute(
+                    rows = connection.execute(
                         f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) "
                         f"WHERE {column} = ?2 OR substr({column}, 1, length(?2) + 1) = ?2 || '/'",
                         (after, before),
                     ).rowcount
-                changed[table] = max(changed.get(table, 0), rows)
+                    changed[table] = max(changed.get(table, 0), rows)
             counts = ", ".join(f"{n} {table.replace('_', ' ')}" for table, n in changed.items())
             lines.append(f"{folder} → {new}: {counts}{' would be changed (--dry-run)' if dry_run else ''}")
             lines += [f"{v}: its files are in neither folder; register its winner again." for v in missing]
@@ -360,9 +332,7 @@ def _missing_versions(connection: sqlite3.Connection, old: Path, new: Path) -> l
         "WHERE current_stage != 'Deleted_Internal'"
     )
     folders = {label: local_path(str(location or "")) for label, location in rows}
-    places = {
-        k: folder.relative_to(old) for k, folder in folders.items() if folder and folder.is_relative_to(old)
-    }
+    places = {k: f.relative_to(old) for k, f in folders.items() if f and f.is_relative_to(old)}
     absent = [label for label, place in places.items() if not (new / place).exists()]
     lost = [label for label in absent if (old / places[label]).exists()]
     if lost or (absent and len(absent) == len(places)):
@@ -398,26 +368,25 @@ def _notice_replaced_files() -> None:
     from sqlalchemy.exc import DisconnectionError
     from sqlalchemy.pool import Pool
 
+    def inode(path: str) -> tuple[int, int] | None:
+        try:
+            stat = Path(path).stat()
+        except OSError:
+            return None
+        return stat.st_dev, stat.st_ino
+
     def connected(connection: Any, record: Any) -> None:
         if isinstance(connection, sqlite3.Connection):
             path = connection.execute("PRAGMA database_list").fetchone()[2]
-            record.info["file"] = path, _inode(path)
+            record.info["file"] = path, inode(path)
 
     def checked_out(connection: Any, record: Any, proxy: Any) -> None:
-        path, inode = record.info.get("file", ("", None))
-        if path and _inode(path) not in (inode, None):
+        path, before = record.info.get("file", ("", None))
+        if path and inode(path) not in (before, None):
             raise DisconnectionError(f"{path} was replaced")
 
     event.listen(Pool, "connect", connected)
     event.listen(Pool, "checkout", checked_out)
-
-
-def _inode(path: str) -> tuple[int, int] | None:
-    try:
-        stat = Path(path).stat()
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
 
 
 def _prepare_sqlite(path: Path, wait_seconds: float) -> None:
@@ -470,20 +439,3 @@ def _examine(path: Path, wait_seconds: float) -> None:
 def _refresh_statistics(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA analysis_limit={_ROWS_ANALYZED}")
     connection.execute("ANALYZE")
-
-
-def _check_server(uri: str) -> None:
-    """Ask an MLflow server once whether it is there; its client alone would repeat the request."""
-    import requests
-
-    with named_faults(uri, "connecting"):
-        requests.get(f"{uri.rstrip('/')}/health", timeout=10).raise_for_status()
-
-
-def _check_database(uri: str) -> None:
-    """Reach a PostgreSQL or MySQL store once; MLflow alone would retry for minutes before it reports anything."""
-    import sqlalchemy
-
-    with named_faults(uri, "connecting"):
-        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
-        engine.connect().close()

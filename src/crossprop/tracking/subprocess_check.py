@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,13 +29,9 @@ _ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class Repeated:
-    """What a model gave in a fresh process for n formulas.
+    """What a model gave in a fresh process for n formulas: predictions and ends of the intervals, shape (n,).
 
-    Attributes:
-        value: Predictions, shape (n,).
-        lower: Lower ends of the intervals, shape (n,).
-        upper: Upper ends, shape (n,).
-        load_seconds: Time to load the model, without starting Python.
+    ``load_seconds`` is the time to load the model, without starting Python.
     """
 
     value: np.ndarray
@@ -48,29 +43,17 @@ class Repeated:
 def predict_in_subprocess(
     model: Path, formulas: Sequence[str], timeout: float = TIMEOUT_SECONDS, *, own_code: bool = False
 ) -> Repeated:
-    """Load an MLflow model in a fresh process and predict.
+    """Load an MLflow model in a fresh process, which is ended after ``timeout`` seconds, and predict.
 
-    Args:
-        model: Folder with ``MLmodel``.
-        formulas: Formulas, n of them.
-        timeout: Seconds after which the process is ended.
-        own_code: Run the copy of crossprop in the model, as ``mlflow models serve`` does on a machine without
-            crossprop; else this crossprop, as the service does.
+    With ``own_code`` it runs the copy of crossprop in the model, as ``mlflow models serve`` does on a machine without
+    crossprop; else this crossprop, as the service does.
 
     Raises:
         PromotionError: The model does not load, ends its process, or takes longer than the timeout.
     """
+    model = model.resolve()
     code = "" if own_code else str(Path(crossprop.__file__).parents[1])
-    answer = _run({"model": str(model.resolve()), "formulas": list(formulas), "code": code}, timeout)
-    if "error" in answer:
-        raise PromotionError(str(answer["error"]))
-    if own_code and not Path(answer["code"]).is_relative_to(model.resolve()):
-        raise PromotionError(f"it runs the code in {answer['code']}, not the copy in the model")
-    value, lower, upper = (np.asarray(answer[k], dtype=float) for k in ("value", "lower", "upper"))
-    return Repeated(value, lower, upper, float(answer["load_seconds"]))
-
-
-def _run(job: dict[str, Any], timeout: float) -> dict[str, Any]:
+    job = json.dumps({"model": str(model), "formulas": list(formulas), "code": code})
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.setdefault("OMP_NUM_THREADS", "2")
@@ -87,15 +70,20 @@ def _run(job: dict[str, Any], timeout: float) -> dict[str, Any]:
         start_new_session=True,
     ) as process:
         try:
-            answer, messages = process.communicate(json.dumps(job), timeout)
+            output, messages = process.communicate(job, timeout)
         except subprocess.TimeoutExpired:
             raise PromotionError(f"the model gave no answer within {timeout:.0f} s and was ended") from None
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)  # with all that it started
-    if not answer:
+    if not output:
         last = next((line.strip() for line in reversed(messages.splitlines()) if line.strip()), "")
-        raise PromotionError(
-            f"its process ended with status {process.returncode}{': ' * bool(last)}{last[:300]}"
-        )
-    return dict(json.loads(answer))
+        ended = f"its process ended with status {process.returncode}{': ' * bool(last)}{last[:300]}"
+        raise PromotionError(ended)
+    answer = json.loads(output)
+    if "error" in answer:
+        raise PromotionError(answer["error"])
+    if own_code and not Path(answer["code"]).is_relative_to(model):
+        raise PromotionError(f"it runs the code in {answer['code']}, not the copy in the model")
+    value, lower, upper = (np.asarray(answer[k], dtype=float) for k in ("value", "lower", "upper"))
+    return Repeated(value, lower, upper, float(answer["load_seconds"]))

@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from crossprop.errors import TrackingError
-from crossprop.tracking.store import prepare_store, sqlite_path
+from crossprop.tracking.store import ARTIFACTS, prepare_store, sqlite_path
 
 
 def start_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
@@ -34,17 +34,11 @@ def ui_command(uri: str, host: str, port: int) -> list[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     path = sqlite_path(uri)
-    if path is not None:
-        command += ["--default-artifact-root", str(path.parent / "mlruns")]
-    return command
+    return command if path is None else [*command, "--default-artifact-root", str(path.parent / ARTIFACTS)]
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse a port on which something listens already or which this user may not open.
-
-    Raises:
-        TrackingError: The message names the port and another one to try.
-    """
+    """Refuse a port on which something listens already or which this user may not open."""
     if not 1 <= port <= 65535:
         raise TrackingError(f"Port {port} does not exist. Choose one from 1024 to 65535.")
     other = port + 1 if port < 65535 else 5000

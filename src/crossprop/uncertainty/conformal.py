@@ -23,16 +23,16 @@ from crossprop.uncertainty.neighbours import (
 
 COVERAGE: Final = 0.9
 NEIGHBOURS: Final = 10
-"""Nearest training compositions whose residuals count."""
+"""Nearest training compositions whose residuals are averaged."""
 LEAST_COMPOSITIONS: Final = 100
-"""Fewer cannot tell where the model errs more: the interval is then equally wide for all."""
+"""With fewer the interval is equally wide for all."""
+GROWTH: Final = 1.25
+"""Growth of the errors with the distance to the nearest training composition, in radii of the domain."""
 _LEAST_GAIN: Final = 0.9
-"""A mean of folds that share most of their rows is never better than single ones by more than this."""
+"""Lower bound of :func:`ensemble_gain`: folds share most of their rows."""
 _POWER: Final = 0.6
 _OFFSET: Final = 0.1
 _WINDOW_SHARE: Final = 0.005
-GROWTH: Final = 1.25
-"""How fast errors grow with the distance to the nearest training composition, counted in radii of the domain."""
 _LEAST_WINDOW: Final = 25
 
 
@@ -49,15 +49,12 @@ def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> f
 
 
 def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) -> float:
-    """How much smaller the errors of the ensemble's mean are than those of one fold model, as a factor from 0.9 to 1.
+    """Errors of the ensemble's mean relative to those of one fold model, from 0.9 to 1.
 
     Out-of-fold residuals are those of single fold models; the ensemble predicts their mean. By the ambiguity
     decomposition its mean squared error is theirs minus the mean squared distance of a member from the mean.
-
-    Args:
-        single: Predictions of one fold model for rows that no fold learnt from, divided by their difficulty.
-        ensemble: Predictions of the mean, likewise.
-        scores: Out-of-fold residuals, divided by their difficulty.
+    ``single`` and ``ensemble`` are predictions of one fold model and of the mean for hold-out rows, ``scores`` the
+    out-of-fold residuals; all are divided by the difficulty.
 
     Source: Krogh and Vedelsby 1995, Neural network ensembles, cross validation, and active learning.
     """
@@ -70,7 +67,7 @@ def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) 
 def growth_with_distance(
     distances: np.ndarray, radius: float | None, growth: float
 ) -> NDArray[np.float64] | float:
-    """Factor by which intervals widen with the distance to the nearest training composition, shape (n,): 1 at none.
+    """Factor by which intervals widen with the distance to the nearest training composition, shape (n,).
 
     Measured errors follow it, on rows held out at random and on clusters (``benchmarks/held_out_chemistry.py``).
     """
@@ -85,8 +82,8 @@ class Difficulty:
     """Expected size of an error, before it is scaled to the wanted coverage.
 
     The product of two means of absolute out-of-fold residuals, of the nearest training compositions and of the rows
-    with the nearest predictions, each relative to the mean of all and increased by a tenth. The power reduces double
-    counting of what both have in common.
+    with the nearest predictions, each relative to the mean of all and increased by a tenth, to a power that reduces
+    double counting.
 
     Attributes:
         predictions: Out-of-fold predictions, ascending, shape (n,).
@@ -106,21 +103,12 @@ class Difficulty:
     def of(cls, y_true: np.ndarray, y_pred: np.ndarray, around: Neighbourhood) -> Self:
         """Keep the residuals of the training rows, shape (n,) each."""
         order = np.argsort(y_pred, kind="stable")
-        residuals = np.abs(y_true - y_pred)[order]
-        cumulated = np.concatenate([[0.0], np.cumsum(residuals)])
-        own = around.compositions
-        return cls(y_pred[order], cumulated, own["residual"].to_numpy(), own["rows"].to_numpy(float))
+        cumulated = np.concatenate([[0.0], np.cumsum(np.abs(y_true - y_pred)[order])])
+        table = around.compositions
+        return cls(y_pred[order], cumulated, table["residual"].to_numpy(), table["rows"].to_numpy(float))
 
     def estimate(self, values: np.ndarray, positions: np.ndarray) -> NDArray[np.float64]:
-        """Difficulty of new predictions.
-
-        Args:
-            values: Predicted values, shape (n,).
-            positions: Nearest training compositions of each, shape (n, k).
-
-        Returns:
-            Shape (n,); 1 where the model errs as it does on the whole.
-        """
+        """Difficulty of new predictions, shape (n,), with their nearest training compositions, shape (n, k)."""
         place = np.searchsorted(self.predictions, values)
         low, high = self._window(place, place)
         by_value = (self.cumulated[high] - self.cumulated[low]) / (high - low)
@@ -129,9 +117,7 @@ class Difficulty:
     def estimate_left_out(self, y_pred: np.ndarray, positions: np.ndarray) -> NDArray[np.float64]:
         """Difficulty of the training rows themselves, from the residuals of all others.
 
-        Args:
-            y_pred: Their out-of-fold predictions in the order in which they were given, shape (n,).
-            positions: Nearest other training compositions of each, shape (n, k).
+        ``y_pred`` are their out-of-fold predictions, ``positions`` the nearest other training compositions, (n, k).
         """
         order = np.argsort(y_pred, kind="stable")
         place = np.empty(len(order), dtype=np.intp)
@@ -157,13 +143,7 @@ class Difficulty:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Intervals of n predictions, and why a composition lies outside of the applicability domain.
-
-    Attributes:
-        lower: Lower ends, in the property's unit, shape (n,).
-        upper: Upper ends, shape (n,).
-        notes: Why a composition lies outside of the domain, or an empty text; n of them.
-    """
+    """Intervals of n predictions, and for each why it lies outside of the applicability domain, or an empty text."""
 
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
@@ -176,12 +156,12 @@ class Calibration:
 
     Attributes:
         around: The training compositions.
-        difficulty: Where the model errs more; ``None`` where the interval is equally wide for all.
-        scale: Half width of the interval where the difficulty is 1, in the property's unit.
+        difficulty: Expected relative error; ``None`` if the interval is equally wide for all.
+        scale: Half width of the interval at difficulty 1, in the property's unit.
         floor: Least value that the property takes, if it has a natural one.
         radius: Distance to the nearest training composition at the edge of the domain.
-        coverage: Share of new values that the intervals hold.
-        growth: How fast the interval widens with that distance; 0 for models calibrated before it did.
+        coverage: Share of new values that the intervals contain.
+        growth: See :func:`growth_with_distance`.
         quantile: Share of the training compositions that lie within the radius of another one.
     """
 
@@ -198,12 +178,7 @@ class Calibration:
     def fit(cls, evidence: pd.DataFrame, coverage: float = COVERAGE) -> Self:
         """Calibrate on the out-of-fold predictions of the training rows.
 
-        Reference values of the hold-out are not used: of its rows only the distance of a fold model from the mean of
-        all counts.
-
-        Args:
-            evidence: As it is stored with a model.
-            coverage: Share of new values that the intervals shall hold, between 0 and 1.
+        Reference values of the hold-out are not used; its rows only give the distance of a fold model from the mean.
         """
         compositions = training_compositions(evidence)
         fractions = fraction_matrix(compositions["formula"])
@@ -229,11 +204,7 @@ class Calibration:
         space: CompositionSpace,
         points: NDArray[np.float32],
     ) -> Self:
-        """Restore what :meth:`fit` found from what was stored.
-
-        Raises:
-            ModelFormatError: The points are not those of the evidence.
-        """
+        """Restore a calibration from :meth:`as_info` and the stored files; points of other evidence are refused."""
         around = Neighbourhood(space, points, training_compositions(evidence))
         if len(points) != len(around.compositions):
             raise ModelFormatError(
@@ -251,17 +222,16 @@ class Calibration:
             floor=interval["floor"],
             radius=info["domain"]["radius"],
             coverage=interval["coverage"],
-            growth=interval.get("growth", 0.0),
+            growth=interval["growth"],
             quantile=info["domain"]["quantile"],
         )
 
     def as_info(self) -> dict[str, Any]:
-        """What ``model.json`` says about it: entries for its sections ``interval`` and ``domain``."""
-        method = "constant" if self.difficulty is None else "local"
+        """The sections ``interval`` and ``domain`` of ``model.json``."""
         return {
             "interval": {
                 "coverage": self.coverage,
-                "method": method,
+                "method": "constant" if self.difficulty is None else "local",
                 "scale": self.scale,
                 "growth": self.growth,
                 "floor": self.floor,
@@ -281,7 +251,7 @@ class Calibration:
             for row in np.flatnonzero(distances[:, 0] > self.radius):
                 nearest = str(self.around.compositions["formula"].iat[positions[row, 0]])
                 widened = self.difficulty is not None and self.growth > 0
-                notes[row] = distance_note(nearest, self.quantile, widened=widened)
+                notes[row] = distance_note(nearest, self.quantile, widened)
         return Judgement(lower, values + half_width, notes)
 
     def _scale_for(self, evidence: pd.DataFrame, coverage: float) -> float:
@@ -294,7 +264,8 @@ class Calibration:
             distances, others = self.around.nearest_others(NEIGHBOURS)
             own = self.around.compositions.index.get_indexer(pd.Index(train["composition"]))
             left_out = self.difficulty.estimate_left_out(y_pred, others[own])
-            scores = scores / (left_out * self._growth_at(distances[own, 0]))
+            growth = growth_with_distance(distances[own, 0], self.radius, self.growth)
+            scores = scores / (left_out * growth)
             there = self._difficulty_of(
                 mean, *self.around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)
             )
@@ -304,13 +275,9 @@ class Calibration:
     def _difficulty_of(
         self, values: np.ndarray, distances: np.ndarray, positions: np.ndarray
     ) -> NDArray[np.float64]:
-        """Difficulty of new predictions: what near and like ones say, times the growth with the distance."""
+        """Difficulty of new predictions times the growth with the distance."""
         if self.difficulty is None:
             return np.ones(len(values))
-        found: NDArray[np.float64] = self.difficulty.estimate(values, positions) * self._growth_at(
-            distances[:, 0]
-        )
+        growth = growth_with_distance(distances[:, 0], self.radius, self.growth)
+        found: NDArray[np.float64] = self.difficulty.estimate(values, positions) * growth
         return found
-
-    def _growth_at(self, distances: np.ndarray) -> NDArray[np.float64] | float:
-        return growth_with_distance(distances, self.radius, self.growth)

@@ -1,10 +1,7 @@
-"""The evidence that a saved model carries: its own predictions of rows that it had not learnt from."""
+"""The evidence of a saved model: its own predictions of rows that were not in the training data."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
-from crossprop.errors import ModelFormatError, StoreError
+from crossprop.errors import ModelFormatError
 from crossprop.features.element_tables import ELEMENTS_FILE, keep_element_tables
-from crossprop.models.saved import DIGESTS_FILE, FORMAT, INFO_FILE, check_digests, read_info, write_digests
+from crossprop.io import write_json
+from crossprop.models.saved import DIGESTS_FILE, INFO_FILE, check_digests, read_info, write_digests
 from crossprop.uncertainty.conformal import Calibration, Judgement, conformal_half_width
 from crossprop.uncertainty.neighbours import (
     AXES_FILE,
@@ -33,15 +31,12 @@ _POINTS_FILE: Final = "points.npy"
 
 
 def evidence_of(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The evidence in a cell's predictions.
-
-    Args:
-        predictions: Columns as in ``CellOutcome.predictions``, of one cell.
+    """The evidence in one cell's predictions, with the columns of ``CellOutcome.predictions``.
 
     Returns:
         Columns :data:`COLUMNS`: out-of-fold predictions of the training rows (split "train"), and of the hold-out
-        (split "test") the mean over all fold models, which is what the saved ensemble predicts. ``y_pred_single`` is
-        always the prediction of one fold model.
+        (split "test") the mean over all fold models, as the saved ensemble predicts. ``y_pred_single`` is always the
+        prediction of one fold model.
     """
     held_out = (predictions["split"] == "test").to_numpy()
     return pd.DataFrame(
@@ -57,17 +52,12 @@ def evidence_of(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
-    """Put evidence beside a saved model and calibrate it: files that are there are replaced.
+    """Complete a saved ensemble or blend: its evidence (:data:`COLUMNS`), the calibration, and all digests.
 
-    ``model.json`` is written last; a model of an earlier format becomes one of the present.
-
-    Args:
-        model_folder: Saved ensemble or blend.
-        rows: Columns :data:`COLUMNS`; at least one row of split "train".
+    The digests come last, and a model without them cannot be loaded.
 
     Raises:
         ModelFormatError: The folder holds no saved model, or the rows hold something else than numbers.
-        StoreError: A file cannot be written.
     """
     rows = rows[list(COLUMNS)].reset_index(drop=True)
     if (
@@ -81,45 +71,27 @@ def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
     info = read_info(model_folder)
     calibration = Calibration.fit(rows)
     train = rows[rows["split"] == "train"]
-    found = calibration.as_info()
-    constant = conformal_half_width((train["y_true"] - train["y_pred"]).to_numpy())
-    info |= {
-        "format": FORMAT,
-        "interval": {"half_width": constant, **found["interval"]},
-        "domain": found["domain"],
-    }
-    draft = model_folder / f"calibration.{os.getpid()}.tmp"
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        (model_folder / DIGESTS_FILE).unlink(missing_ok=True)
-        draft.mkdir()
-        calibration.around.space.save(draft)
-        np.save(draft / _POINTS_FILE, calibration.around.points, allow_pickle=False)
-        rows.to_parquet(draft / EVIDENCE_FILE, index=False)
-        (draft / INFO_FILE).write_text(json.dumps(info, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (draft / EVIDENCE_FILE).replace(model_folder / EVIDENCE_FILE)
-        new_info = (draft / INFO_FILE).rename(model_folder / f"{draft.name}.json")
-        shutil.rmtree(model_folder / CALIBRATION_FOLDER, ignore_errors=True)
-        draft.rename(model_folder / CALIBRATION_FOLDER)
-        new_info.replace(model_folder / INFO_FILE)
-        keep_element_tables(model_folder / ELEMENTS_FILE)
-        write_digests(model_folder)
-    except OSError as error:
-        raise StoreError(
-            f"{model_folder} cannot be written: {error}. Free some space and run again."
-        ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    info |= calibration.as_info()
+    info["interval"]["half_width"] = conformal_half_width((train["y_true"] - train["y_pred"]).to_numpy())
+    (model_folder / DIGESTS_FILE).unlink(missing_ok=True)
+    folder = model_folder / CALIBRATION_FOLDER
+    folder.mkdir(exist_ok=True)
+    calibration.around.space.save(folder)
+    np.save(folder / _POINTS_FILE, calibration.around.points, allow_pickle=False)
+    rows.to_parquet(model_folder / EVIDENCE_FILE, index=False)
+    write_json(model_folder / INFO_FILE, info)
+    keep_element_tables(model_folder / ELEMENTS_FILE)
+    write_digests(model_folder)
 
 
 def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None:
-    """The evidence beside a saved model and its calibration; ``None`` for models that were saved without.
+    """The evidence of a saved model and its calibration; ``None`` for models that were saved without.
 
     Raises:
         ModelFormatError: Something of it is missing, damaged or does not fit together.
     """
     info = read_info(model_folder)
-    if "method" not in info.get("interval", {}):
+    if "method" not in info["interval"]:
         return None
     folder = model_folder / CALIBRATION_FOLDER
     files = (_POINTS_FILE, ELEMENT_VECTORS_FILE, AXES_FILE)
@@ -134,40 +106,14 @@ def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None
         ) from error
 
 
-def complete_results(results: Path) -> Path | None:
-    """Add evidence to the model of a finished target, from the predictions beside it; nothing is fitted again.
-
-    Args:
-        results: Results folder of one target.
-
-    Returns:
-        The model's folder; ``None`` where there is no winner.
-
-    Raises:
-        StoreError: The folder holds no finished results.
-        ModelFormatError: Its model cannot be read.
-    """
-    try:
-        winner = json.loads((results / "winners.json").read_text(encoding="utf-8"))["winner"]
-        predictions = pd.read_parquet(results / "predictions.parquet")
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(
-            f"{results} holds no finished results: {error}. Run the target's stage first."
-        ) from error
-    if winner is None:
-        return None
-    write_evidence(results / "model", evidence_of(predictions[predictions["cell"] == winner]))
-    return results / "model"
-
-
 MARGIN: Final = 0.01
-"""Share of the known range that a value may lie beyond it: many values stand at an end of it (a band gap of 0), and a
-prediction that misses them by a hair is no extrapolation."""
+"""Share of the known range by which a value may lie beyond it: many values are at an end of it (a band gap of 0), and
+a prediction that misses them slightly is no extrapolation."""
 
 
 @dataclass(frozen=True)
 class KnownValues:
-    """Least and greatest value in a model's data, hold-out included, in the property's unit, and their number."""
+    """Least and greatest value in a model's data, hold-out included, in the property's unit, and the number of rows."""
 
     least: float
     most: float
@@ -201,14 +147,14 @@ class KnownValues:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often the interval held the value on the hold-out; without evidence only what is stated.
+    """How often the interval contains the value on the hold-out; without evidence only ``stated`` is known.
 
     Attributes:
-        stated: Share that the interval promises.
-        share: Share that was measured.
-        n: Rows of the hold-out that it was measured on.
+        stated: Nominal share of the interval.
+        share: Measured share.
+        n: Rows of the hold-out.
         mean_width: Mean width of their intervals, in the property's unit.
-        flagged: Share of the rows that lie outside of the training domain.
+        flagged: Share of the rows that lie outside of the applicability domain.
         mae: Mean absolute error of all rows, in the unit.
         mae_inside: The same of the rows within the domain; ``None`` if there are none.
         mae_outside: The same of the rows outside of it.
@@ -269,11 +215,7 @@ def measured_coverage(
 
 
 def folder_coverage(model_folder: Path) -> Coverage | None:
-    """Coverage of a saved model from its folder alone; ``None`` where it carries no evidence.
-
-    Raises:
-        ModelFormatError: Its evidence is damaged.
-    """
+    """Coverage of a saved model from its folder; ``None`` if it has no evidence, an error if that is damaged."""
     if not (model_folder / EVIDENCE_FILE).is_file():
         return None
     read = read_evidence(model_folder)

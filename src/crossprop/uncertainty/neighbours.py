@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import ModelFormatError
+from crossprop.features.element_tables import element_tables
 
 DIMENSIONS: Final = 16
 """Principal axes that are kept."""
@@ -24,7 +25,7 @@ AXES_FILE = "axes.npy"
 class CompositionSpace:
     """Principal axes of the mean and the deviation of element properties over a composition, standardised.
 
-    A hundred times cheaper than all physical attributes, and it tells as much about where a model errs.
+    A hundred times cheaper than all physical attributes, and as informative about where a model errs.
 
     Attributes:
         element_vectors: Element properties with mean 0 and deviation 1 over the elements, shape (n_elements, m).
@@ -36,15 +37,8 @@ class CompositionSpace:
     axes: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, fractions: np.ndarray, dimensions: int = DIMENSIONS) -> Self:
-        """Find the axes along which these compositions differ most.
-
-        Args:
-            fractions: Elemental fractions of different compositions, shape (n, 86).
-            dimensions: Axes to keep.
-        """
-        from crossprop.features.element_tables import element_tables
-
+    def fit(cls, fractions: np.ndarray) -> Self:
+        """Find the axes along which these different compositions, shape (n, 86), differ most."""
         table = element_tables().magpie
         vectors = (table - table.mean(axis=0)) / table.std(axis=0)
         moments = _moments(fractions, vectors)
@@ -52,14 +46,14 @@ class CompositionSpace:
         scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-9)
         standard = (moments - centre) * scale
         _, directions = np.linalg.eigh(standard.T @ standard)
-        directions = directions[:, ::-1][:, :dimensions]
+        directions = directions[:, ::-1][:, :DIMENSIONS]
         strongest = np.abs(directions).argmax(axis=0)
         directions = directions * np.sign(directions[strongest, np.arange(directions.shape[1])])
         axes = scale[:, None] * directions
         return cls(vectors, np.vstack([axes, centre @ axes]))
 
     def points(self, fractions: np.ndarray) -> NDArray[np.float32]:
-        """Where compositions lie: for fractions of shape (n, 86) points of shape (n, d)."""
+        """Coordinates of compositions: for fractions of shape (n, 86) points of shape (n, d)."""
         moments = _moments(fractions, self.element_vectors)
         return (moments @ self.axes[:-1] - self.axes[-1]).astype(np.float32)
 
@@ -70,19 +64,13 @@ class CompositionSpace:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            ModelFormatError: The arrays do not fit together.
-            OSError: A file is missing or cannot be read.
-            ValueError: A file is no array.
-        """
+        """Read what :meth:`save` wrote; arrays that do not fit together are refused."""
         vectors = np.load(folder / ELEMENT_VECTORS_FILE, allow_pickle=False)
         axes = np.load(folder / AXES_FILE, allow_pickle=False)
         if vectors.ndim != 2 or axes.ndim != 2 or len(axes) != 2 * vectors.shape[1] + 1:
             raise ModelFormatError(
-                f"{folder}: element vectors of shape {vectors.shape} and axes of shape {axes.shape} do not fit "
-                "together. Register or pull the model again."
+                f"{folder}: element vectors {vectors.shape} and axes {axes.shape} do not fit together. Register or "
+                "pull the model again."
             )
         return cls(vectors, axes)
 
@@ -103,11 +91,11 @@ _SAME = 1e-5
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The different training compositions and where they lie.
+    """The different training compositions and their coordinates.
 
     Attributes:
-        space: Says where a composition lies.
-        points: Where the training compositions lie, shape (n_compositions, d).
+        space: Gives the coordinates of a composition.
+        points: Coordinates of the training compositions, shape (n_compositions, d).
         compositions: One row for each, by composition key: ``formula``, ``value`` (median of its rows),
             ``residual`` (mean absolute out-of-fold residual), ``rows``.
     """
@@ -123,14 +111,9 @@ class Neighbourhood:
         return cKDTree(self.points, leafsize=64)  # twice as fast as with 16 in so many dimensions
 
     def nearest(self, fractions: np.ndarray, k: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """Distances to the nearest training compositions and their positions, nearest first.
+        """Distances to the k nearest training compositions and their positions, nearest first, shapes (n, k).
 
-        Args:
-            fractions: Elemental fractions, shape (n, 86).
-            k: How many are wanted; never more than there are.
-
-        Returns:
-            Two arrays of shape (n, k).
+        ``fractions`` has shape (n, 86); k is cut to the number of training compositions.
         """
         k = min(k, len(self.points))
         distances, positions = self._tree.query(self.space.points(fractions), k=range(1, k + 1))
@@ -147,11 +130,7 @@ class Neighbourhood:
 
 
 def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:
-    """One row for each composition that was learnt from, as :class:`Neighbourhood` needs it.
-
-    Args:
-        evidence: Columns formula, composition, split, y_true, y_pred.
-    """
+    """One row for each training composition in the evidence, as :class:`Neighbourhood` needs it."""
     rows = evidence[evidence["split"] == "train"]
     rows = rows.assign(residual=(rows["y_true"] - rows["y_pred"]).abs())
     return rows.groupby("composition", sort=True).agg(
@@ -165,11 +144,11 @@ def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:
 QUANTILE: Final = 0.98
 """Share of the training compositions that lie within the radius of another one."""
 LEAST_COMPOSITIONS: Final = 50
-"""Fewer cannot tell how far is far: unseen elements alone are then outside of the domain."""
+"""With fewer there is no radius: only unseen elements are then outside of the domain."""
 
 
 def domain_radius(around: Neighbourhood, quantile: float = QUANTILE) -> float | None:
-    """Distance within which 98 % of the training compositions have another one; ``None`` if there are few."""
+    """Distance within which 98 % of the training compositions have another one; ``None`` with too few of them."""
     if len(around.points) < LEAST_COMPOSITIONS:
         return None
     distances, _ = around.nearest_others(1)
@@ -178,7 +157,7 @@ def domain_radius(around: Neighbourhood, quantile: float = QUANTILE) -> float | 
 
 
 def unseen_elements_notes(fractions: np.ndarray, seen: frozenset[str]) -> list[str]:
-    """For every row of fractions, shape (n, 86), the elements that were never seen, as a sentence, or nothing."""
+    """For every row of fractions, shape (n, 86), a sentence that names its unseen elements, or an empty text."""
     strange = (np.asarray(fractions) > 0) & np.array([element not in seen for element in ELEMENTS])
     notes = [""] * len(strange)
     for row in np.flatnonzero(strange.any(axis=1)):
@@ -188,7 +167,7 @@ def unseen_elements_notes(fractions: np.ndarray, seen: frozenset[str]) -> list[s
     return notes
 
 
-def distance_note(nearest: str, quantile: float = QUANTILE, *, widened: bool = True) -> str:
+def distance_note(nearest: str, quantile: float, widened: bool) -> str:
     """Why a composition that is too far from its nearest training composition lies outside of the domain."""
     then = "an extrapolation" if widened else "expect larger errors than the interval says"
     return (

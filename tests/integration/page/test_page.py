@@ -89,12 +89,8 @@ def test_the_csv_holds_every_column_with_units_and_no_live_formulas(seen: Visit)
     assert started.value.suggested_filename.endswith(".csv")
     assert raw.count("\r\n") == raw.count("\n") == 5
     head, *rows = csv.reader(io.StringIO(raw))
-    assert head[:4] == [
-        "formula",
-        "bulkmoduluskv [GPa]",
-        "bulkmoduluskv lower [GPa]",
-        "bulkmoduluskv upper [GPa]",
-    ]
+    values = ["bulkmoduluskv [GPa]", "bulkmoduluskv lower [GPa]", "bulkmoduluskv upper [GPa]"]
+    assert head[:4] == ["formula", *values]
     assert {len(row) for row in rows} == {len(head)} == {16}
     assert [row[0] for row in rows] == ["NaCl", "'=1+2", '"quoted', "Pu2O3"]
     first = dict(zip(head, rows[0], strict=True))
@@ -115,6 +111,28 @@ def test_a_copied_link_shows_the_same_answer_elsewhere(seen: Visit) -> None:
     page.goto(link)
     assert predicted(page) == before
     assert page.locator("#table thead th").count() == 3
+
+
+def test_amounts_may_be_weight_percent_in_predictions_links_and_files(seen: Visit) -> None:
+    page = seen.open()
+    page.fill("#formulas", "Ti-6Al-4V")
+    page.check("#weight")
+    choose(page, "bulkmoduluskv")
+    with page.expect_request("**/v1/predict") as asked:
+        page.click("#predict")
+    assert asked.value.post_data_json["amounts"] == "weight"
+    assert predicted(page) == ["Ti-6Al-4V"]
+    assert "Amounts were read as weight percent" in page.inner_text("#status")
+    page.locator("#detail .neighbours tbody tr").first.wait_for()
+    page.uncheck("#weight")
+    with page.expect_download() as started:
+        page.click("#csv")
+    assert "formula [weight %]" in Path(started.value.path()).read_text("utf-8-sig")
+    link = page.evaluate("location.href")
+    page.goto("about:blank")
+    page.goto(link)
+    assert predicted(page) == ["Ti-6Al-4V"]
+    assert page.is_checked("#weight")
 
 
 def test_thousands_of_formulas_are_asked_in_parts_and_shown_in_pages(seen: Visit) -> None:

@@ -40,10 +40,6 @@ def test_an_error_that_a_user_can_correct_is_one_line(ended, error, status, said
     assert finished.err.count("\n") == 1
 
 
-def test_a_command_that_works_prints_nothing_more(ended):
-    assert ended(lambda: run_command(lambda: None)) == (0, "", "")
-
-
 def test_an_error_of_the_program_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError, match="a bug"):
         raising(ZeroDivisionError("a bug"))()
@@ -100,11 +96,8 @@ def test_check_counts_the_cells_and_stages_of_a_tier(compose, check):
     assert finished.status == 0, finished.err
     first, second = finished.out.splitlines()
     # the paper's: base, ml and dl on two representations, five from each of two sources; extensions: five
-    assert (
-        "study jarvis, tier quick, protocol published: 41 targets x 20 cells, 6 sources, 3 to 10 folds"
-        in first
-    )
-    assert first.endswith("weak cells are pruned early")
+    assert "study jarvis, tier quick, protocol published: 41 targets x 20 cells, 6 sources" in first
+    assert "3 to 10 folds, weak cells are pruned early" in first
     assert second.startswith("14 stages: fetch,")
     assert "pretrain@band_gap, pretrain_joint@all_sources, transfer@experiment" in second
 

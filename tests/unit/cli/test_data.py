@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 
+import pandas as pd
 import pytest
+from pymatgen.core import Composition
 
 from crossprop.data.catalog import load_catalog
+from crossprop.errors import OwnFileError
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +164,27 @@ def test_the_unit_that_the_cells_carry_is_offered(crossprop, tmp_path):
     path.write_text("formula,strength\n" + "".join(f"Fe{i}O,{i} MPa\n" for i in range(1, 41)))
     assert "says 'MPa'" in crossprop("data", "add", path, "--target", "strength").err
     assert "1 to 40 MPa" in crossprop("data", "add", path, "--target", "strength", "--check").out
+
+
+def test_amounts_in_weight_percent_are_stored_as_atoms(crossprop, tmp_path, monkeypatch):
+    path = tmp_path / "alloys.csv"
+    path.write_text("alloy,strength\n" + "".join(f"Fe{100 - i}Ni{i},{i}\n" for i in range(1, 41)))
+    given = (path, "--target", "strength", "--amounts", "weight")
+    assert crossprop("data", "add", *given, "--unit", "MPa").status == 0
+    rows = pd.concat(pd.read_csv(tmp_path / "own" / "strength" / f"{name}.csv") for name in ("train", "test"))
+    amounts = rows.set_index("line")["formula"].map(Composition)
+    assert amounts[21].get_atomic_fraction("Ni") == pytest.approx(
+        0.2 / 58.693 / (0.2 / 58.693 + 0.8 / 55.845), 1e-3
+    )
+    readings = []
+
+    def fit_file(file, settings, out, reading, **options):
+        readings.append(reading)
+        raise OwnFileError("stopped here")
+
+    monkeypatch.setattr("crossprop.estimator.fit.fit_file", fit_file)
+    assert crossprop("fit", *given, "--delimiter", "tab", "--out", "model").status == 1
+    assert (readings[0]["amounts"], readings[0]["delimiter"]) == ("weight", "\t")
 
 
 @pytest.mark.parametrize(

@@ -44,4 +44,4 @@ def write_csv(path: Path, rows: pd.DataFrame, **columns: Any) -> Path:
 
 
 def silent(line: str) -> None:
-    """Takes the place of what prints."""
+    """Print nothing."""

@@ -1,4 +1,4 @@
-"""Adding a file: what lies in the project afterwards, and that a failure leaves it as it was."""
+"""Adding a file: what is in the project afterwards, and that a failure leaves it as it was."""
 
 from __future__ import annotations
 
@@ -81,20 +81,12 @@ def test_the_same_file_gives_the_same_bytes_also_where_it_is_the_one_that_was_ke
     assert not after
 
 
-def test_a_name_that_is_taken_is_refused(project):
-    put(project.parent / "mine.csv")
-    before = contents(project / "own")
-    with pytest.raises(OwnFileError, match="--replace"):
-        put(project.parent / "mine.csv")
-    assert contents(project / "own") == before
-
-
 @pytest.mark.parametrize("key", ["strength", "fresh"])
 @pytest.mark.parametrize(
     ("place", "error"),
     [
         ("shutil.copyfile", OSError(28, "No space left")),
-        ("track", OwnFileError("busy")),
+        ("_dvc", OwnFileError("busy")),
         ("write_entry", KeyboardInterrupt()),
     ],
 )
@@ -107,12 +99,12 @@ def test_a_failure_leaves_what_was_there(project, monkeypatch, place, error, key
     def fail(*arguments):
         raise error
 
-    def track(folder, root):
+    def dvc(command, folder):
         folder.with_name(f"{folder.name}.dvc").write_text("outs: ...")
         (project / "own" / ".gitignore").write_text(f"/strength\n/{folder.name}\n")
 
-    monkeypatch.setattr(add, "is_tracked_place", lambda *arguments: True)
-    monkeypatch.setattr(add, "track", track)
+    (project / ".dvc").mkdir()
+    monkeypatch.setattr(add, "_dvc", dvc)
     monkeypatch.setattr(f"crossprop.estimator.add.{place}", fail)
     with pytest.raises(type(error)):
         put(other, key, replace=True)
@@ -137,19 +129,20 @@ def test_what_is_removed_is_gone_and_the_rest_stays(project):
         ([f"Fe{i % 14 + 1}O,{i},a{i}" for i in range(40)], r"40 usable row\(s\) of 14 group\(s\)"),
         ([f"Fe{i + 1}O,{i},a{i % 5}" for i in range(80)], "5 group.*another --group-column"),
         ([f"Fe{i}O,3,a{i}" for i in range(1, 31)], "a constant"),
-        ([f"Fe{i}O,{i},a{i}" for i in range(1, 21)], None),
     ],
-    ids=["rows", "compositions", "groups", "constant", "enough"],
+    ids=["rows", "compositions", "groups", "constant"],
 )
 def test_too_little_to_learn_from_is_refused_with_the_reason(project, lines, message):
     path = write(project.parent / "few.csv", lines, "formula,strength,paper")
-    table = read_own_file(path, target="strength", group_column="paper")
-    if message is None:
-        refuse_too_few(path, table)
-        assert held_out_rows(path, table).sum() == 5
-        return
     with pytest.raises(OwnFileError, match=message):
-        refuse_too_few(path, table)
+        refuse_too_few(path, read_own_file(path, target="strength", group_column="paper"))
+
+
+def test_twenty_rows_are_enough(project):
+    path = write(project.parent / "enough.csv", [f"Fe{i}O,{i}" for i in range(1, 21)])
+    table = read_own_file(path, target="strength")
+    refuse_too_few(path, table)
+    assert held_out_rows(path, table).sum() == 5
 
 
 def test_a_split_column_decides_and_has_to_leave_both_sides(project):

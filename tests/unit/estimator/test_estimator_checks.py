@@ -22,7 +22,7 @@ SKIPPED = {"check_array_api_input": "needs SCIPY_ARRAY_API; formulas are no arra
 
 
 class OnNumbers(CrossPropertyRegressor):
-    """The estimator behind a door for numbers: scikit-learn checks the door, the rest runs through the estimator."""
+    """The estimator with an input of numbers, which it converts to formulas."""
 
     def fit(self, X: Any, y: Any) -> OnNumbers:
         X, y = validate_data(self, X, y, y_numeric=True)

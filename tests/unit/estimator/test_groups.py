@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from made_rows import rows_of, silent
+from made_rows import silent
 from typer.testing import CliRunner
 
 from crossprop import CrossPropertyRegressor
@@ -38,11 +38,12 @@ def test_a_model_gets_no_credit_for_the_series_that_it_has_seen():
     assert widths[1] > 2 * widths[0]
 
 
-def test_what_the_cells_split_by_is_the_group(tmp_path):
-    formulas, values, groups = series()
+def test_what_the_cells_split_by_is_the_group_and_more_folds_than_groups_allow_are_reduced(tmp_path):
+    formulas, values, groups = series(12)
     rows = learning_rows(formulas, values, groups)
-    settings = Settings(methods=["ml"], trials=1, folds=4, workers=1)
-    plan = run_fit(rows, settings, tmp_path, write=silent).plan
+    plan = run_fit(rows, Settings(methods=["ml"], trials=1, folds=9, workers=1), tmp_path, write=silent).plan
+    assert plan.params.study.folds == 4
+    assert any(note.startswith("4 folds instead of 9") for note in plan.notes)
     paths = StudyPaths(STUDY, tmp_path)
     _, files, frame = plan_target(plan.params, plan.target, paths, "")
     assert files.prepared == paths.grouped(plan.target)
@@ -50,19 +51,21 @@ def test_what_the_cells_split_by_is_the_group(tmp_path):
         assert not set(groups[train]) & set(groups[validation])
 
 
+SERIES_OF_8 = series(8)
+
+
 @pytest.mark.parametrize(
-    ("groups", "reason"), [([1, 2], "2 groups for 60 rows"), ([None] * 60, "names no group")]
+    ("groups", "reason"),
+    [
+        ([1, 2], "2 groups for 40 rows"),
+        ([None] * 40, "names no group"),
+        (SERIES_OF_8[2], "40 rows of 8 groups to learn from; at least 10 groups"),
+    ],
+    ids=["length", "missing", "few"],
 )
 def test_groups_that_do_not_fit_the_rows_are_refused(groups, reason):
-    rows = rows_of(60)
     with pytest.raises(ValueError, match=reason):
-        CrossPropertyRegressor(**QUICK).fit(rows["formula"], rows["value"], groups=groups)
-
-
-def test_too_few_groups_are_refused_by_their_number():
-    formulas, values, groups = series(8)
-    with pytest.raises(ValueError, match="40 rows of 8 groups to learn from; at least 10 groups"):
-        CrossPropertyRegressor(**QUICK).fit(formulas, values, groups=groups)
+        CrossPropertyRegressor(**QUICK).fit(*SERIES_OF_8[:2], groups=groups)
 
 
 def test_a_fit_by_a_column_of_groups_holds_out_whole_groups(tmp_path):
@@ -73,15 +76,9 @@ def test_a_fit_by_a_column_of_groups_holds_out_whole_groups(tmp_path):
     command = ["fit", str(table), *options, "--workers", "1", "--holdout", "0.2", "--group-column", "paper"]
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "model")], catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    assert "winner" in done.output
+    assert "hold-out MAE" in done.output
     data = pd.read_csv(tmp_path / "model" / "data.csv")
     side = data.assign(paper=groups).groupby("paper")["split"].nunique()
     assert (side == 1).all()
     assert (data["split"] == "test").sum() == 25
-
-
-def test_more_folds_than_groups_allow_are_cut_and_said(tmp_path):
-    formulas, values, groups = series(12)
-    rows = learning_rows(formulas, values, groups)
-    plan = run_fit(rows, Settings(methods=["ml"], trials=1, folds=9, workers=1), tmp_path, write=silent).plan
-    assert plan.params.study.folds == 4
-    assert any(note.startswith("4 folds instead of 9") for note in plan.notes)

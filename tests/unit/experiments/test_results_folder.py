@@ -116,6 +116,16 @@ def test_figures_of_a_validated_cell_are_those_of_a_hand_computation(made):
     assert outcome.outcomes[1].cost.peak_memory == 20
 
 
+def test_best_fold_is_chosen_by_its_validation_error_and_not_by_the_hold_out(made):
+    inputs = made.inputs
+    folds = [
+        FoldReport(val, rows, inputs.values[rows] + val, inputs.values[inputs.test] + test, HISTORY, 0.5, 1)
+        for (_, rows), val, test in zip(inputs.folds(2, 1), (1.0, 2.0), (5.0, 0.0), strict=True)
+    ]
+    result = finished_outcome(made.cells[1], None, folds, inputs).result
+    assert (result.best_fold, result.test_mae) == (0, pytest.approx(5.0))
+
+
 def test_screened_and_failed_cells_never_saw_the_hold_out(made):
     for outcome in made.outcome.outcomes[2:]:
         assert outcome.result.test_mae is None

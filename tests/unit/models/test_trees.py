@@ -81,10 +81,6 @@ def test_tree_by_hand():
     assert trees_by_hand(nodes, 2, 10.0, 5.0).predict(rows).tolist() == [15.0, 25.0, 35.0]
 
 
-def test_a_single_leaf_is_a_tree():
-    assert trees_by_hand([(2.5, 0)], 0, 1.0, 1.0).predict(np.zeros((2, 3))).tolist() == [3.5, 3.5]
-
-
 def test_what_is_no_ensemble_of_trees_is_left_alone():
     assert trees_of(Ridge().fit(X, Y)) is None
     assert trees_of(ensemble.BaggingRegressor(Ridge(), n_estimators=2).fit(X, Y)) is None

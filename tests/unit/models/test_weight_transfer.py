@@ -1,4 +1,4 @@
-"""Activations and weights that a source network hands on."""
+"""Activations and weights that are transferred from a source network."""
 
 from __future__ import annotations
 
@@ -57,25 +57,14 @@ def test_activations_are_what_a_hand_computation_gives(source, fractions, layer)
     assert (got > 0).any()
 
 
-def test_all_layers_at_once_equal_one_at_a_time(source, fractions):
-    everything = extract_activations(source, fractions)
-    assert list(everything) == list(EXTRACTION_LAYERS)
-    assert np.array_equal(
-        everything["hidden_05"], extract_activations(source, fractions, ["hidden_05"])["hidden_05"]
-    )
-
-
 def test_rows_do_not_depend_on_how_many_are_extracted_at_once(source, fractions, monkeypatch):
     whole = extract_activations(source, fractions, ["hidden_16"])["hidden_16"]
     monkeypatch.setattr("crossprop.models.transfer.CHUNK", 2)
     chunked = extract_activations(source, fractions, ["hidden_16"])["hidden_16"]
     assert chunked == pytest.approx(whole, rel=1e-4, abs=1e-6)
-
-
-def test_no_row_gives_empty_matrices_of_the_right_widths(source):
-    shapes = {k: v.shape for k, v in extract_activations(source, np.zeros((0, 86), np.float32)).items()}
-    assert shapes["hidden_01"] == (0, 1024)
-    assert shapes["hidden_16"] == (0, 32)
+    none = extract_activations(source, fractions[:0])
+    assert list(none) == list(EXTRACTION_LAYERS)
+    assert (none["hidden_01"].shape, none["hidden_16"].shape) == ((0, 1024), (0, 32))
 
 
 @pytest.mark.parametrize("shape", [(3, 85), (86,), (2, 145)])
@@ -89,23 +78,13 @@ def test_layer_that_the_network_lacks_is_named(source, fractions):
         extract_activations(source, fractions, ["hidden_01", "hidden_99"])
 
 
-def test_fine_tuning_starts_from_all_source_weights(source):
-    given = transferred_weights(source, build_elemnet(86), seed=9, reset_head=False)
-    assert all(np.array_equal(a, b) for a, b in zip(given, source.get_weights(), strict=True))
-
-
-def test_modified_fine_tuning_draws_a_new_head_and_keeps_the_rest(source):
-    model = build_elemnet(86)
-    given = transferred_weights(source, model, seed=9, reset_head=True)
-    assert all(np.array_equal(a, b) for a, b in zip(given[:-2], source.get_weights()[:-2], strict=True))
-    drawn = initial_weights(model, 9)
-    assert np.array_equal(given[-2], drawn[-2])
-    assert not np.array_equal(given[-2], source.get_weights()[-2])
-
-
-def test_dropout_of_the_target_does_not_shift_the_weights(source):
-    given = transferred_weights(source, build_elemnet(86, dropout=0.3), seed=9, reset_head=False)
-    assert all(np.array_equal(a, b) for a, b in zip(given, source.get_weights(), strict=True))
+@pytest.mark.parametrize(("reset_head", "kept"), [(False, 34), (True, 32)])
+def test_fine_tuning_keeps_all_weights_and_modified_fine_tuning_draws_the_head(source, reset_head, kept):
+    model = build_elemnet(86, dropout=0.3)  # whose layers do not shift the weights
+    given = transferred_weights(source, model, seed=9, reset_head=reset_head)
+    expected = [*source.get_weights()[:kept], *initial_weights(model, 9)[kept:]]
+    assert all(np.array_equal(a, b) for a, b in zip(given, expected, strict=True))
+    assert np.array_equal(given[-2], source.get_weights()[-2]) != reset_head
 
 
 def test_another_architecture_is_refused_by_the_layer_that_differs(source):
@@ -132,6 +111,8 @@ def test_saved_network_comes_back_with_its_weights(source, saved, fractions):
     assert weights_digest(loaded) == weights_digest(source)
     assert np.array_equal(np.asarray(loaded(fractions)), np.asarray(source(fractions)))
     assert loaded.get_layer(HEAD).units == 1
+    loaded.set_weights([weights + 1e-6 for weights in source.get_weights()])
+    assert weights_digest(loaded) != weights_digest(source)
 
 
 def test_saved_network_leaves_its_optimizer_behind(saved, tmp_path):
@@ -142,14 +123,6 @@ def test_saved_network_leaves_its_optimizer_behind(saved, tmp_path):
     assert (tmp_path / "again.keras").stat().st_size < 1.01 * saved.stat().st_size
     with zipfile.ZipFile(tmp_path / "again.keras") as archive:
         assert not json.loads(archive.read("config.json")).get("compile_config")
-
-
-def test_digest_tells_networks_apart(source):
-    other = build_elemnet(86)
-    weights = source.get_weights()
-    weights[-1] = weights[-1] + 1e-6
-    other.set_weights(weights)
-    assert weights_digest(other) != weights_digest(source)
 
 
 def test_missing_network_says_which_stage_makes_it(tmp_path):

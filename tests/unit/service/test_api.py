@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -12,6 +14,7 @@ from asking import ask, error_of
 from fake_service import load_fake
 from waiting import until
 
+from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.service.auth import KeyRing, Scope, new_key
 from crossprop.service.settings import Limits
 
@@ -30,8 +33,6 @@ def test_many_formulas_and_many_properties_are_answered_in_order(client, source)
 
 
 def test_values_are_those_of_the_model(client, source):
-    from crossprop.data.compositions import fraction_matrix
-
     formulas = [f"Fe{n}O{m}" for n in range(1, 30) for m in range(1, 30)]
     expected = load_fake(source.root / "jarvis" / "deltae" / "1").predict(fraction_matrix(formulas)).value
     got = [r["predictions"]["deltae"]["value"] for r in ask(client, formulas).json()["results"]]
@@ -41,7 +42,7 @@ def test_values_are_those_of_the_model(client, source):
 @pytest.mark.parametrize("properties", [("deltae",), ("deltae", "bulkmoduluskv")])
 def test_what_is_no_formula_gets_an_error_of_its_own_and_the_rest_is_answered(client, properties):
     nonsense = [
-        "", " ", "NaCl!", "Fe-2O", "Fe2+", "<b>Fe</b>", "../../etc/passwd", "Xx2", "(NaCl", "H₂O",
+        "", " ", "NaCl!", "Fe-2O", "Fe2+", "<b>Fe</b>", "../../etc/passwd", "Xx2", "(NaCl",
         "Ｆｅ", None, 3, 2.5, True, ["Fe"], {"a": 1}, "Fe" * 2000, "𝐅𝐞", "1e400", "(" * 900, "He",
     ]  # fmt: skip
     items = ["Fe2O3", *nonsense, "Ca(Al2[SiO4]2)"]
@@ -57,6 +58,31 @@ def test_what_is_no_formula_gets_an_error_of_its_own_and_the_rest_is_answered(cl
     for result in (results[0], results[-1]):
         assert result["error"] is None
         assert set(result["predictions"]) == set(properties)
+
+
+def test_weight_percent_gives_the_values_of_the_same_composition_in_atoms(client):
+    atomic = fraction_matrix(["Ti90Al6V4"], amounts="weight")[0]
+    formula = "".join(
+        f"{symbol}{share:.10f}" for symbol, share in zip(ELEMENTS, atomic, strict=True) if share
+    )
+    gate = threading.Barrier(3)
+
+    def value(text: str, amounts: str) -> dict:
+        gate.wait()
+        (result,) = ask(client, [text], nearest=1, amounts=amounts).json()["results"]
+        return result["predictions"]["deltae"]
+
+    asked = [("Ti-6Al-4V", "weight"), ("Ti90Al6V4", "atomic"), (formula, "atomic")]
+    with ThreadPoolExecutor(3) as callers:  # at once: requests of both kinds are not computed together
+        weight, other, same = callers.map(lambda one: value(*one), asked)
+    assert weight["value"] == pytest.approx(same["value"], abs=1e-6)
+    assert weight["value"] != pytest.approx(other["value"], abs=1e-3)
+    assert weight["note"] == ""
+    (refused, large) = ask(client, ["Ti6Al4V1", *["Ti90Al6V4"] * 200], amounts="weight").json()["results"][
+        ::200
+    ]
+    assert "weight percents sum to 100" in refused["error"]["message"]
+    assert large["predictions"]["deltae"]["value"] == weight["value"]
 
 
 def test_an_element_that_was_never_seen_is_flagged_with_its_reason(client):
@@ -91,12 +117,6 @@ def test_a_body_that_is_not_said_to_be_json_is_refused(client, kind):
     headers = {"Content-Type": kind} if kind else {}
     answer = client.post("/v1/predict", content=b'{"formulas": ["NaCl"]}', headers=headers)
     assert error_of(answer) == (415, "MediaTypeError")
-
-
-def test_json_with_a_character_set_is_json(client):
-    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
-    body = b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": 1.0}'
-    assert client.post("/v1/predict", content=body, headers=headers).status_code == 200
 
 
 def test_bounds_of_a_request(client_of):
@@ -157,12 +177,8 @@ def test_properties_tell_how_good_a_model_is_and_how_it_stands(client, source):
     shown = {p["name"]: p for p in client.get("/v1/properties").json()["properties"]}
     assert set(shown) == {"bulkmoduluskv", "deltae"}
     bulk = shown["bulkmoduluskv"]
-    assert (bulk["model"], bulk["version"], bulk["unit"], bulk["status"]) == (
-        "jarvis.bulkmoduluskv",
-        "1",
-        "GPa",
-        "ready",
-    )
+    expected = ("jarvis.bulkmoduluskv", "1", "GPa", "ready")
+    assert (bulk["model"], bulk["version"], bulk["unit"], bulk["status"]) == expected
     assert bulk["coverage"] == {"stated": 0.9, "measured": pytest.approx(0.9, abs=0.03)}
     assert bulk["holdout_rows"] > 100
     assert bulk["training_rows"] > 300
@@ -192,18 +208,6 @@ def test_models_tell_champion_former_champion_and_challenger(client, source):
     assert answer["registry"] == {"where": "a made-up registry", "up": True, "note": ""}
 
 
-def test_models_are_told_while_the_registry_is_gone(client, source):
-    client.get("/v1/models")
-    source.down = "unable to open database file"
-    until(lambda: not client.get("/v1/models").json()["registry"]["up"])
-    answer = client.get("/v1/models").json()
-    assert [m["model"] for m in answer["models"]] == ["jarvis.bulkmoduluskv", "jarvis.deltae"]
-    assert "unable to open" in answer["registry"]["note"]
-    ready = client.get("/readyz")
-    assert ready.status_code == 200
-    assert "go on answering" in ready.json()["note"]
-
-
 def test_without_a_champion_the_service_lives_and_says_what_to_do(client_of, source):
     for name in list(source.versions):
         source.move(name, None)
@@ -220,6 +224,7 @@ def test_without_a_champion_the_service_lives_and_says_what_to_do(client_of, sou
 
 
 def test_keys_close_the_api_and_nothing_that_machines_watch(client_of):
+    assert error_of(client_of().post("/v1/refresh")) == (403, "ForbiddenError"), "nobody may without keys"
     reading, reader = new_key("alice", Scope.READ)
     ordering, admin = new_key("bob", Scope.ADMIN)
     client = client_of(keys=KeyRing((reader, admin)))
@@ -229,11 +234,12 @@ def test_keys_close_the_api_and_nothing_that_machines_watch(client_of):
         assert client.get(path, headers=bearer).status_code == 200
         assert client.get(path, headers={"X-API-Key": reading}).status_code == 200
     assert error_of(ask(client, ["NaCl"])) == (401, "UnauthorizedError")
-    for wrong in (
+    wrong_headers = (
         {"X-API-Key": reading[:-1]},
         {"Authorization": f"Basic {reading}"},
         {"X-API-Key": reader.digest},
-    ):
+    )
+    for wrong in wrong_headers:
         assert client.get("/v1/properties", headers=wrong).status_code == 401
     assert client.get("/v1/models").headers["www-authenticate"] == "Bearer"
     for path in ("/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json"):
@@ -241,10 +247,6 @@ def test_keys_close_the_api_and_nothing_that_machines_watch(client_of):
     assert error_of(client.post("/v1/refresh")) == (401, "UnauthorizedError")
     assert error_of(client.post("/v1/refresh", headers=bearer)) == (403, "ForbiddenError")
     assert client.post("/v1/refresh", headers={"X-API-Key": ordering}).json()["registry"]["up"] is True
-
-
-def test_without_keys_the_service_takes_no_orders(client):
-    assert error_of(client.post("/v1/refresh")) == (403, "ForbiddenError")
 
 
 def test_metrics_count_requests_predictions_and_errors(client):
@@ -273,9 +275,12 @@ def test_every_answer_has_the_headers_that_keep_a_browser_safe(client, path):
 
 
 def test_unknown_paths_and_methods_are_answered_in_the_same_form(client):
-    assert error_of(client.get("/nowhere")) == (404, "UnknownPathError")
-    assert error_of(client.get("/static/../../app.py")) == (404, "UnknownPathError")
-    assert error_of(client.get("/static/%2e%2e/app.py")) == (404, "UnknownPathError")
+    # A redirect of /docs/ would name a host and a path that a proxy in front may not have.
+    for path in ("/nowhere", "/static/../../app.py", "/static/%2e%2e/app.py", "/docs/", "/v1/properties/"):
+        answer = client.get(path, follow_redirects=False)
+        assert error_of(answer) == (404, "UnknownPathError")
+        assert ("slash" in answer.json()["error"]["message"]) == path.endswith("/")
+    assert client.head("/v1/predict").status_code == 405
     wrong = client.get("/v1/predict")
     assert error_of(wrong) == (405, "MethodError")
     assert wrong.headers["allow"] == "POST"
@@ -305,10 +310,8 @@ def test_the_api_page_and_the_openapi_document_describe_every_operation(client):
         assert client.get(f"/{path}").status_code == 200, path
     document = client.get("/openapi.json").json()
     predict = document["paths"]["/v1/predict"]["post"]
-    assert (
-        predict["requestBody"]["content"]["application/json"]["schema"]["properties"]["formulas"]["maxItems"]
-        == 10_000
-    )
+    fields = predict["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert fields["formulas"]["maxItems"] == 10_000
     assert set(predict["responses"]) == {"200", "400", "404", "408", "413", "415", "422", "429", "503"}
     for operations in document["paths"].values():
         for operation in operations.values():

@@ -11,7 +11,7 @@ from waiting import PATIENCE
 
 from crossprop.service.http_errors import HttpError
 from crossprop.service.metrics import Metrics
-from crossprop.service.model_cache import Answering, LoadedVersion
+from crossprop.service.model_cache import LoadedVersion
 from crossprop.service.prediction import Batcher, PredictionExecutor
 from crossprop.service.settings import Limits
 
@@ -90,7 +90,7 @@ class Computing:
         self.calls: list[list[str]] = []
         self.gate = threading.Event()
 
-    def __call__(self, formulas, models, nearest):
+    def __call__(self, formulas):
         self.calls.append(list(formulas))
         if len(self.calls) == 1:
             self.gate.wait(PATIENCE)
@@ -110,21 +110,20 @@ class Computing:
 )
 def test_requests_that_come_while_one_is_computed_are_computed_together(executor, requests, calls, failed):
     compute = Computing()
-    models = (Answering("deltae", None, object()),)
 
     async def run():
-        batcher = Batcher(executor, compute)
+        batcher = Batcher(executor)
         tasks = []
         for formulas in requests:
-            tasks.append(asyncio.create_task(batcher.results(formulas, models, 0)))
+            tasks.append(asyncio.create_task(batcher.results("kind", formulas, compute)))
             await asyncio.sleep(0.02)
-        gone = asyncio.create_task(batcher.results(["gone"], models, 0))
+        gone = asyncio.create_task(batcher.results("kind", ["gone"], compute))
         await asyncio.sleep(0.02)
         gone.cancel()
         await asyncio.sleep(0)
         other = Computing()
         other.gate.set()
-        apart = Batcher(executor, other).results(["x"], (Answering("other", None, object()),), 0)
+        apart = batcher.results("other kind", ["x"], other)
         assert await asyncio.wait_for(apart, PATIENCE) == b'{"formula":"x"}'
         compute.gate.set()
         return await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from registries import NAME, add_version, aliases_of, client_of, evidence_table, logged, make_model, tags_of
 
-from crossprop.errors import PromotionError, TrackingError
+from crossprop.errors import PromotionError
 from crossprop.tracking import promotion
 from crossprop.tracking.overview import history_lines
 from crossprop.tracking.promotion import PENDING_TAG, promote, promote_all, read_history, rollback
@@ -22,6 +22,12 @@ def models_repeat(monkeypatch):
     monkeypatch.setattr(promotion, "predict_in_subprocess", logged)
 
 
+@pytest.fixture
+def champion(uri, good):
+    """Version 1, that is champion."""
+    return add_version(uri, good, alias="champion")
+
+
 def test_first_champion_passes_all_gates_and_carries_who_when_why_and_the_figures(uri, good):
     add_version(uri, good)
     seen = []
@@ -31,17 +37,20 @@ def test_first_champion_passes_all_gates_and_carries_who_when_why_and_the_figure
     assert (result.ok, result.version, result.former) == (True, "1", None)
     assert aliases_of(uri) == {"challenger": "1", "champion": "1"}
     kept = tags_of(uri, "1", "crossprop.promotion.")
-    assert (kept["by"], kept["why"], kept["former"], kept["forced"]) == (
-        "ann", "measured twice", "none", "false",
-    )  # fmt: skip
-    assert kept["at"] == result.update.at
+    expected = {
+        "by": "ann",
+        "why": "measured twice",
+        "former": "none",
+        "forced": "false",
+        "at": result.update.at,
+    }
+    assert expected.items() <= kept.items()
     assert {k for k in kept if k.startswith("gate.")} == {f"gate.{g}" for g in GATES}
     assert kept["gate.champion"] == "pass: no champion yet"
     assert PENDING_TAG not in find_model(uri, NAME).tags
 
 
-def test_former_champion_becomes_previous(uri, good, tmp_path):
-    add_version(uri, good, alias="champion")
+def test_former_champion_becomes_previous(uri, champion, tmp_path):
     add_version(uri, make_model(tmp_path / "better", evidence_table(error=4.0)))
     result = promote(uri, NAME)
     assert result.former == "1"
@@ -49,8 +58,7 @@ def test_former_champion_becomes_previous(uri, good, tmp_path):
     assert result.gates[3].figure.startswith("MAE -1")
 
 
-def test_failed_gate_and_dry_run_change_nothing(uri, good, bad):
-    add_version(uri, good, alias="champion")
+def test_failed_gate_and_dry_run_change_nothing_and_force_needs_a_reason_which_is_kept(uri, champion, bad):
     add_version(uri, bad)
     before = find_model(uri, NAME)
     result = promote(uri, NAME)
@@ -58,25 +66,9 @@ def test_failed_gate_and_dry_run_change_nothing(uri, good, bad):
     assert (result.update, result.ok) == (None, False)
     result = promote(uri, NAME, version=1, dry_run=True)
     assert (result.update, result.ok, len(result.gates)) == (None, True, len(GATES))
-    assert find_model(uri, NAME) == before
-
-
-def test_collapsed_predictions_are_refused(uri, tmp_path):
-    rows = evidence_table()
-    rows["y_pred"] = np.where(rows["y_true"] > 100, 110.0, 90.0)  # better than the mean, of two levels
-    add_version(uri, make_model(tmp_path / "collapsed", rows))
-    result = promote(uri, NAME)
-    assert "spread" in [g.key for g in result.failed]
-    assert "base" not in [g.key for g in result.failed]
-    assert "2 distinct predictions (at least 10)" in result.gates[2].figure
-    assert aliases_of(uri) == {"challenger": "1"}
-
-
-def test_force_goes_through_failed_gates_and_its_reason_is_kept(uri, good, bad):
-    add_version(uri, good, alias="champion")
-    add_version(uri, bad)
     with pytest.raises(PromotionError, match="--force needs a reason"):
         promote(uri, NAME, force_reason="  ")
+    assert find_model(uri, NAME) == before
     assert promote(uri, NAME, force_reason="only one that knows  lanthanides").ok
     assert aliases_of(uri)["champion"] == "2"
     kept = tags_of(uri, "2", "crossprop.promotion.")
@@ -84,12 +76,15 @@ def test_force_goes_through_failed_gates_and_its_reason_is_kept(uri, good, bad):
     assert kept["gate.base"].startswith("failed: ")
 
 
-def test_version_can_be_named_and_a_champion_is_left_alone(uri, good):
-    add_version(uri, good)
-    add_version(uri, good)
-    assert promote(uri, NAME, version=1).version == "1"
-    again = promote(uri, NAME, version=1)
-    assert (again.update, again.gates) == (None, ())
+def test_collapsed_predictions_are_refused(uri, tmp_path):
+    rows = evidence_table()
+    rows["y_pred"] = np.where(rows["y_true"] > 100, 110.0, 90.0)  # better than the mean, of two levels
+    add_version(uri, make_model(tmp_path / "collapsed", rows))
+    result = promote(uri, NAME)
+    failed = [g.key for g in result.failed]
+    assert ("spread" in failed, "base" in failed) == (True, False)
+    assert "2 distinct predictions (at least 10)" in result.gates[2].figure
+    assert aliases_of(uri) == {"challenger": "1"}
 
 
 def test_model_that_cannot_be_loaded_fails_with_its_error(uri, good, monkeypatch):
@@ -98,8 +93,7 @@ def test_model_that_cannot_be_loaded_fails_with_its_error(uri, good, monkeypatch
 
     monkeypatch.setattr(promotion, "predict_in_subprocess", broken)
     add_version(uri, good)
-    result = promote(uri, NAME)
-    assert [g.verdict for g in result.failed] == [
+    assert [g.verdict for g in promote(uri, NAME).failed] == [
         "failed: its process ended with status -11",
         "no evidence: its process ended with status -11",
     ]
@@ -117,8 +111,11 @@ def test_missing_files_and_missing_evidence_are_said_gate_by_gate(uri, good, tmp
     assert "version 2 carries no evidence.parquet" in str(result.gates[1])
 
 
-def test_rollback_goes_back_and_a_second_one_redoes(uri, good):
-    add_version(uri, good, alias="champion")
+def test_rollback_goes_back_and_a_second_one_redoes(uri, champion, good):
+    with pytest.raises(
+        PromotionError, match=r"no previous version to go back to.*--version N \(there are: 1\)"
+    ):
+        rollback(uri, NAME)
     add_version(uri, good)
     promote(uri, NAME)
     back = rollback(uri, "bulk_modulus", reason="users complain", who="bob")
@@ -127,19 +124,8 @@ def test_rollback_goes_back_and_a_second_one_redoes(uri, good):
     assert tags_of(uri, "1")["crossprop.rollback.by"] == "bob"
     rollback(uri, NAME)
     assert aliases_of(uri)["champion"] == "2"
-    assert [(h["action"], h["from"], h["to"]) for h in read_history(find_model(uri, NAME))] == [
-        ("promotion", "1", "2"),
-        ("rollback", "2", "1"),
-        ("rollback", "1", "2"),
-    ]
-
-
-def test_rollback_without_a_previous_version_says_what_to_do(uri, good):
-    add_version(uri, good, alias="champion")
-    with pytest.raises(
-        PromotionError, match=r"no previous version to go back to.*--version N \(there are: 1\)"
-    ):
-        rollback(uri, NAME)
+    history = [(h["action"], h["from"], h["to"]) for h in read_history(find_model(uri, NAME))]
+    assert history == [("promotion", "1", "2"), ("rollback", "2", "1"), ("rollback", "1", "2")]
 
 
 def test_rollback_to_a_damaged_version_is_refused(uri, good, tmp_path):
@@ -153,8 +139,7 @@ def test_rollback_to_a_damaged_version_is_refused(uri, good, tmp_path):
     assert aliases_of(uri) == {"champion": "2", "previous": "1", "challenger": "2"}
 
 
-def test_champion_changed_by_hand_is_taken_as_it_is_and_rollback_goes_to_the_one_before(uri, good):
-    add_version(uri, good, alias="champion")
+def test_champion_changed_by_hand_is_taken_as_it_is_and_rollback_goes_to_the_one_before(uri, champion, good):
     for _ in range(2):
         add_version(uri, good)
     promote(uri, NAME, version=2)  # previous: 1
@@ -166,19 +151,20 @@ def test_champion_changed_by_hand_is_taken_as_it_is_and_rollback_goes_to_the_one
     assert "changed by hand; before that, version 2 was champion. Going back to version 2." in lines[0]
     assert (back.version, back.former) == ("2", "3")
     assert aliases_of(uri) == {"champion": "2", "previous": "3", "challenger": "3"}
-    client_of(uri).set_registered_model_alias(NAME, "champion", 1)
-    client_of(uri).set_registered_model_alias(NAME, "previous", 1)
+    for alias in ("champion", "previous"):
+        client_of(uri).set_registered_model_alias(NAME, alias, 1)
     with pytest.raises(PromotionError, match="nothing but version 1, the champion itself"):
         rollback(uri, NAME)
 
 
 @pytest.mark.parametrize("server", [False, True])
-def test_two_promotions_at_the_same_moment_one_wins_the_other_is_told(uri, good, monkeypatch, server):
+def test_two_promotions_at_the_same_moment_one_wins_the_other_is_told(
+    uri, champion, good, monkeypatch, server
+):
     """A server has no lock: of two records of an update, the last one stays."""
     if server:
         monkeypatch.setattr(promotion, "sqlite_path", lambda uri: None)
         monkeypatch.setattr(promotion, "store_lock", lambda uri: nullcontext())
-    add_version(uri, good, alias="champion")
     versions = [add_version(uri, good, alias=None) for _ in range(2)]
     barrier, told = threading.Barrier(2), []
     monkeypatch.setattr(
@@ -210,20 +196,18 @@ def test_record_of_an_update_under_way_is_respected_until_it_is_old(uri, good):
     add_version(uri, good)
     record = {
         "action": "promotion", "name": NAME, "version": "1", "former": None, "by": "ann", "at": "noon",
-        "why": "w", "tags": {}, "token": "t", "process": "elsewhere 1 1",
+        "why": "w", "tags": {}, "token": "t", "process": "elsewhere 1 1", "time": time.time(),
     }  # fmt: skip
     client = client_of(uri)
-    client.set_registered_model_tag(NAME, PENDING_TAG, json.dumps({**record, "time": time.time()}))
+    client.set_registered_model_tag(NAME, PENDING_TAG, json.dumps(record))
     with pytest.raises(PromotionError, match="a promotion to version 1 by ann is under way since noon"):
         promote(uri, NAME)
-    client.set_registered_model_tag(NAME, PENDING_TAG, json.dumps({**record, "time": time.time() - 500}))
     lines = []
-    assert promote(uri, NAME, say=lines.append).ok
+    for old in (json.dumps(record | {"time": time.time() - 500}), "not json"):
+        client.set_registered_model_tag(NAME, PENDING_TAG, old)
+        assert promote(uri, NAME, say=lines.append).ok
     assert "was interrupted; it was taken back" in lines[0]
-    client.set_registered_model_tag(NAME, PENDING_TAG, "not json")
-    lines.clear()
-    assert promote(uri, NAME, say=lines.append).version == "1"
-    assert "unreadable" in lines[0]
+    assert "unreadable" in lines[-1]
 
 
 def test_all_promotes_those_that_pass_and_names_those_that_do_not(uri, bad, tmp_path):
@@ -239,8 +223,3 @@ def test_all_promotes_those_that_pass_and_names_those_that_do_not(uri, bad, tmp_
     assert [g.key for g in done[1].failed] == ["base", "signature", "coverage"]
     champions = {m.name: m.aliases.get("champion") for m in all_models(uri)}
     assert champions == {"demo.b": "1", "demo.c": None, "demo.d": "1", "demo.e": None}
-
-
-def test_store_that_is_gone_is_named(tmp_path):
-    with pytest.raises(TrackingError, match=r"no registry at .*nowhere\.db"):
-        promote(f"sqlite:///{tmp_path / 'nowhere.db'}", NAME)

@@ -6,7 +6,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from registries import add_version, evidence_table, make_model
+import registries
+from registries import add_version
 
 from crossprop.tracking import promotion
 
@@ -101,8 +102,7 @@ print(json.dumps(seen))
 """
 
 
-def test_kill_at_any_step_leaves_the_registry_consistent_and_the_next_command_completes(uri, tmp_path):
-    good = make_model(tmp_path / "good", evidence_table())
+def test_kill_at_any_step_leaves_the_registry_consistent_and_the_next_command_completes(uri, good, tmp_path):
     add_version(uri, good, alias="champion")
     add_version(uri, good)
     add_version(uri, good, alias="previous")
@@ -110,7 +110,7 @@ def test_kill_at_any_step_leaves_the_registry_consistent_and_the_next_command_co
     folder.mkdir()
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    paths = [str(Path(__file__).parent), str(Path(promotion.__file__).parents[2])]
+    paths = [str(Path(registries.__file__).parent), str(Path(promotion.__file__).parents[2])]
     done = subprocess.run(
         [sys.executable, "-c", KILLS.format(paths=paths), str(tmp_path / "mlflow.db"), str(folder)],
         capture_output=True,

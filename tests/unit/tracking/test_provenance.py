@@ -3,10 +3,11 @@ import os
 import socket
 import subprocess
 
+from crossprop.paths import StudyPaths
 from crossprop.tracking.provenance import (
     PROCESS_TAG,
-    claim_project_run,
     git_state,
+    open_study_context,
     process_is_gone,
     process_tags,
     reap_dead_runs,
@@ -39,13 +40,10 @@ def test_only_a_process_of_this_machine_that_has_ended_counts_as_gone():
     child.start()
     child.join()
     assert process_is_gone({PROCESS_TAG: f"{socket.gethostname()} {child.pid} 1"})
+    assert process_is_gone({PROCESS_TAG: f"{socket.gethostname()} {os.getpid()} 1"})  # its id was given away
     assert not process_is_gone({PROCESS_TAG: f"another-host {child.pid} 1"})
     assert not process_is_gone(process_tags())
     assert not process_is_gone({})
-
-
-def test_process_id_that_was_given_to_another_process_counts_as_gone():
-    assert process_is_gone({PROCESS_TAG: f"{socket.gethostname()} {os.getpid()} 1"})
 
 
 def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
@@ -58,10 +56,12 @@ def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
     assert [client.get_run(r).info.status for r in (dead, alive, other)] == ["KILLED", "RUNNING", "RUNNING"]
 
 
-def test_run_of_mlflow_run_can_be_claimed_so_that_a_kill_is_noticed(uri):
+def test_run_of_mlflow_run_is_claimed_by_the_stage_so_that_a_kill_is_noticed(
+    uri, tmp_path, tiny_params, monkeypatch
+):
     client = open_client(uri)
     run_id = client.create_run("0").info.run_id
-    claim_project_run(client, run_id, "demo")
-    claim_project_run(client, None, "demo")
-    assert client.get_run(run_id).data.tags["crossprop.study"] == "demo"
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    open_study_context(tiny_params(), StudyPaths("tiny", tmp_path), {})
+    assert client.get_run(run_id).data.tags["crossprop.study"] == "tiny"
     assert not process_is_gone(client.get_run(run_id).data.tags)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from registries import INFO
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
-from crossprop.models.saved import load_predictor
+from crossprop.models.saved import load_predictor, write_digests
 from crossprop.tracking import registration, registry
 from crossprop.tracking.gates import read_evidence
 from crossprop.tracking.provenance import process_tags
@@ -49,9 +50,7 @@ def register(context, checked_here):
 
     def one(winner):
         seen = []
-        register_winners(
-            context, [winner], report=lambda winner, version, created: seen.append((version, created))
-        )
+        register_winners(context, [winner], lambda winner, version, created: seen.append((version, created)))
         return seen[0]
 
     return one
@@ -67,17 +66,16 @@ def versions_of(client):
 
 
 def logged_models(client, winner):
-    return [
-        m.model_id for m in client.search_logged_models([client.get_run(winner.run_id).info.experiment_id])
-    ]
+    experiment = client.get_run(winner.run_id).info.experiment_id
+    return {m.model_id for m in client.search_logged_models([experiment])}
 
 
 def test_challenger_gives_the_logged_predictions_back_in_a_fresh_process(context, winner, tmp_path):
-    register_winners(context, [winner])
+    register_winners(context, [winner], lambda winner, version, created: None)
     code = (
         "import mlflow, pandas as pd;"
         "m = mlflow.pyfunc.load_model('models:/demo.bulk_modulus@challenger');"
-        "got = m.predict(pd.DataFrame({'formula': ['NaCl', 'TiO2', 'PuO2']}));"
+        "got = m.predict(pd.DataFrame({'formula': ['Fe1O', 'Co1N', 'PuO2']}));"
         f"got.to_csv({str(tmp_path / 'got.csv')!r})"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
@@ -87,10 +85,9 @@ def test_challenger_gives_the_logged_predictions_back_in_a_fresh_process(context
     )
     assert done.returncode == 0, done.stderr
     got = pd.read_csv(tmp_path / "got.csv", keep_default_na=False)
-    evidence = pd.read_parquet(winner.model_folder / "evidence.parquet")
-    test = evidence.query("split == 'test'").set_index("formula")["y_pred"]
-    np.testing.assert_allclose(got["value"][:2], test[["NaCl", "TiO2"]])
-    np.testing.assert_allclose(got["upper"] - got["value"], 20.0)
+    logged = pd.read_parquet(winner.model_folder / "evidence.parquet").set_index("formula")["y_pred"]
+    np.testing.assert_allclose(got["value"][:2], logged[["Fe1O", "Co1N"]])
+    np.testing.assert_allclose(got["upper"] - got["value"], 5.0)
     assert list(got["in_domain"]) == [True, True, False]
     assert got["note"][2].startswith("Pu was never seen in training")
 
@@ -115,8 +112,9 @@ def test_model_folder_holds_no_pickle_and_pins_what_is_installed(client, winner,
     version, _ = register(winner)
     folder = Path(client.get_logged_model(version.model_id).artifact_location)
     names = {path.name for path in folder.rglob("*")}
-    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pyc"))]
-    assert not [name for name in names if name.startswith(".") or name == "__pycache__"]
+    assert not [
+        n for n in names if n.endswith((".pkl", ".pickle", ".pyc")) or n.startswith((".", "__pycache__"))
+    ]
     assert {"pyfunc_script.py", "model.json", "input_example.json"} <= names
     requirements = (folder / "requirements.txt").read_text(encoding="utf-8")
     assert f"numpy=={np.__version__}" in requirements
@@ -140,7 +138,7 @@ def test_stale_model_of_a_killed_registration_is_removed_but_not_one_that_is_bei
     tags = {"crossprop.cell": "ab12", **process_tags()}
     busy = client.create_logged_model(experiment, name="half", tags=tags)
     version, _ = register(winner)
-    assert set(logged_models(client, winner)) == {version.model_id, busy.model_id}
+    assert logged_models(client, winner) == {version.model_id, busy.model_id}
 
 
 def test_next_winner_becomes_challenger_and_the_former_version_stays_loadable(client, winner, register):
@@ -150,19 +148,19 @@ def test_next_winner_becomes_challenger_and_the_former_version_stays_loadable(cl
     second, _ = register(replace(winner, result=replace(winner.result, test_mae=10.0)))
     assert (first.version, second.version) == ("1", "2")
     assert client.get_model_version_by_alias("demo.bulk_modulus", "challenger").version == 2
-    assert set(logged_models(client, winner)) == {first.model_id, second.model_id}
+    assert logged_models(client, winner) == {first.model_id, second.model_id}
     former = mlflow.pyfunc.load_model(client.get_logged_model(first.model_id).artifact_location)
     assert len(former.predict(pd.DataFrame({"formula": ["MgO"]}))) == 1
 
 
 def test_model_that_gives_other_predictions_is_not_registered(client, winner, register):
     evidence = pd.read_parquet(winner.model_folder / "evidence.parquet")
-    evidence.loc[evidence["formula"] == "GaAs", "y_pred"] += 5.0
+    evidence.loc[evidence["formula"] == "Fe1O", "y_pred"] += 5.0
     evidence.to_parquet(winner.model_folder / "evidence.parquet")
-    with pytest.raises(TrackingError, match=r"was not registered: it gives .* for GaAs, .* was logged"):
+    with pytest.raises(TrackingError, match=r"was not registered: it gives .* for Fe1O, .* was logged"):
         register(winner)
     assert versions_of(client) == []
-    assert logged_models(client, winner) == []
+    assert logged_models(client, winner) == set()
 
 
 def test_missing_run_is_named_with_what_to_do(winner, register):
@@ -184,12 +182,15 @@ def test_missing_run_is_named_with_what_to_do(winner, register):
     ],
 )
 def test_model_needs_what_its_parts_need(tmp_path, parts, needed, not_needed):
-    infos = {f"part_{i}": {"method": m, "representation": r} for i, (m, r) in enumerate(parts)}
-    whole = {"method": "blend", "parts": {key: [0.5] for key in infos}} if len(infos) > 1 else infos["part_0"]
-    (tmp_path / "model.json").write_text(json.dumps(whole))
-    for name, info in infos.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.json").write_text(json.dumps(info))
+    infos = [INFO | {"method": method, "representation": of} for method, of in parts]
+    whole = (
+        infos[0]
+        if len(infos) == 1
+        else INFO | {"method": "blend", "parts": {"part_0": [0.5], "part_1": [0.5]}}
+    )
+    for folder, info in (("", whole), *((f"part_{i}", info) for i, info in enumerate(infos))):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "model.json").write_text(json.dumps(info))
     names = [line.split("==")[0] for line in folder_requirements(tmp_path)]
     assert needed <= set(names)
     assert not not_needed & set(names)
@@ -206,6 +207,7 @@ def test_winner_whose_files_are_gone_or_were_made_again_gets_a_new_version(
     info = json.loads((winner.model_folder / "model.json").read_text(encoding="utf-8"))
     info["interval"]["half_width"] = 25.0
     (winner.model_folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    write_digests(winner.model_folder)
     second, created = register(winner)
     assert (first.version, second.version, created) == ("1", "2", True)
     assert not register(winner)[1]
@@ -227,7 +229,7 @@ def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(
         register_winners(
             context,
             [replace(winner, model_folder=damaged, result=other), winner],
-            report=lambda winner, version, created: seen.append(version.name),
+            lambda winner, version, created: seen.append(version.name),
         )
     assert seen == ["demo.bulk_modulus"]
     assert len(logged_models(client, winner)) == 1

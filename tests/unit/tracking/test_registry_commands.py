@@ -34,10 +34,7 @@ def test_promotion_prints_a_line_for_every_gate_and_the_outcome(crossprop, uri, 
     assert [line[:4] for line in lines[:7]] == ["pass"] * 7
     assert lines[7].startswith("demo.bulk_modulus version 1 is champion (ann, ")
     assert lines[7].endswith(": looks right)")
-    assert (
-        crossprop("promote", "bulk_modulus")[1]
-        == "demo.bulk_modulus version 1 is champion already; nothing to do.\n"
-    )
+    assert "version 1 is champion already; nothing to do." in crossprop("promote", "bulk_modulus")[1]
 
 
 def test_failed_promotion_ends_with_status_1_and_force_goes_through_with_a_reason(crossprop, uri, good, bad):
@@ -74,27 +71,20 @@ def test_all_ends_with_status_1_where_some_failed(crossprop, uri, good, bad):
     assert (status, out) == (0, "Every challenger is champion already, or there is none; nothing to do.\n")
 
 
-def test_target_of_several_studies_needs_the_study(crossprop, uri, good):
-    add_version(uri, good)
-    add_version(uri, good, "other.bulk_modulus")
-    assert "several studies: demo.bulk_modulus, other.bulk_modulus" in crossprop("promote", "bulk_modulus")[2]
-    assert crossprop("promote", "bulk_modulus", "--study", "demo", "--dry-run")[0] == 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["promote"], "Name one target, or --all"),
         (["promote", "a", "--all"], "Name one target, or --all"),
         (["promote", "--all", "--version", "2"], "no --version and no --force"),
-        (["promote", "nothing_like_it"], "no registered model 'nothing_like_it'"),
-        (["promote", NAME, "--version", "9"], "no version '9'"),
-        (["rollback", NAME], "no previous version"),
+        (["promote", "bulk_modulus"], "several studies: demo.bulk_modulus, other.bulk_modulus"),
+        (["promote", "bulk_modulus", "--study", "demo", "--version", "9"], "no version '9'"),
         (["models", "--uri", "sqlite:////nowhere/mlflow.db"], "no registry at /nowhere/mlflow.db"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(crossprop, uri, good, arguments, message):
-    add_version(uri, good)
+    for name in (NAME, "other.bulk_modulus"):
+        add_version(uri, good, name)
     status, _, err = crossprop(*arguments)
     assert status == 1
     assert message in err

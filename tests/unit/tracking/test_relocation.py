@@ -16,13 +16,15 @@ from crossprop.tracking.store import foreign_folders, prepare_store, relocate
 
 
 @pytest.fixture
-def checkout(tmp_path, uri, monkeypatch):
+def checkout(tmp_path, template_store, monkeypatch):
     """A folder with a store, a run and a version whose files lie in ``mlruns`` beside it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     root = tmp_path / "checkout"
     root.mkdir()
+    shutil.copy(template_store, root)
     monkeypatch.chdir(root)
     here = f"sqlite:///{root / 'mlflow.db'}"
-    prepare_store(here)
+    relocate(here)
     client = client_of(here)
     number = ensure_experiment(client, "demo/bulk_modulus", "")
     run = client.create_run(number)
@@ -40,9 +42,8 @@ def test_moved_checkout_says_so_and_is_repaired(checkout, tmp_path, monkeypatch,
     root.rename(moved)
     monkeypatch.chdir(moved)
     uri = f"sqlite:///{moved / 'mlflow.db'}"
-    with pytest.raises(
-        TrackingError, match=r"was moved: it names files in .*checkout/mlruns.*'crossprop relocate'"
-    ):
+    moved_from = r"was moved: it names files in .*checkout/mlruns.*'crossprop relocate'"
+    with pytest.raises(TrackingError, match=moved_from):
         prepare_store(uri)
     with pytest.raises(TrackingError, match="was moved"):
         predictor_folder(uri, find_version(uri, NAME))

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -38,11 +39,22 @@ def test_eight_processes_may_race_for_the_first_start(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_store_is_in_write_ahead_mode_and_keeps_artifacts_beside_itself(uri, tmp_path):
+def test_store_is_in_write_ahead_mode_with_statistics_and_keeps_artifacts_beside_itself(
+    uri, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
     prepare_store(uri)
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        connection.execute("DELETE FROM sqlite_stat1")
+    analyze_store(uri)
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0] > 0
     assert not Path(tmp_path / "mlruns").exists()
+    assert not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & set(os.environ), (
+        "as mlflow run leaves them to a child"
+    )
 
 
 def test_default_store_lies_in_the_project_and_the_environment_wins(tmp_path, monkeypatch):
@@ -55,18 +67,8 @@ def test_default_store_lies_in_the_project_and_the_environment_wins(tmp_path, mo
     assert store_uri(Path("/elsewhere")) == f"sqlite:///{tmp_path}/other.db"
 
 
-def test_variables_inherited_from_mlflow_run_are_removed(uri, monkeypatch):
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-    prepare_store(uri)
-    assert not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & set(store_module.os.environ)
-
-
 def test_usage_reports_are_off_when_mlflow_is_imported():
-    code = (
-        "import crossprop.tracking, os, sys;"
-        "print(os.environ['MLFLOW_DISABLE_TELEMETRY'], 'mlflow' in sys.modules)"
-    )
+    code = "import crossprop.tracking, os, sys; print(os.environ['MLFLOW_DISABLE_TELEMETRY'], 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={})
     assert done.stdout.split() == ["true", "False"]
 
@@ -76,17 +78,11 @@ def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path):
     holder.execute("PRAGMA locking_mode=EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
     try:
-        with pytest.raises(
-            TrackingError, match=r"mlflow\.db failed while opening it: another process holds it"
-        ):
+        with pytest.raises(TrackingError, match="failed while opening it: another process holds it"):
             prepare_store(uri, wait_seconds=0.5)
     finally:
         holder.close()
     prepare_store(uri, wait_seconds=0.5)
-
-
-def _notes(path):
-    path.write_text("these are my notes, " * 100, encoding="utf-8")
 
 
 def _truncated(path):
@@ -102,7 +98,7 @@ def _foreign(path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_notes, "damaged or is no SQLite database"),
+        (lambda path: path.write_text("my notes, " * 100), "damaged or is no SQLite database"),
         (_truncated, "damaged"),
         (_foreign, "not MLflow's: it holds recipes"),
     ],
@@ -152,9 +148,8 @@ def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     ],
 )
 def test_error_says_what_happened_to_which_store_and_whether_waiting_helps(said, advice, waits):
-    error = tracking_error(
-        f"https://ann:secret@host: {said}", "https://ann:secret@host", "recording cell ab12"
-    )
+    store = "https://ann:secret@host"
+    error = tracking_error(f"{store}: {said}", store, "recording cell ab12")
     assert "https://ann:***@host failed while recording cell ab12" in str(error)
     assert advice in str(error)
     assert "secret" not in str(error)
@@ -173,9 +168,3 @@ def test_error_says_what_happened_to_which_store_and_whether_waiting_helps(said,
 def test_uri_that_cannot_work_is_refused(uri, message):
     with pytest.raises(TrackingError, match=message):
         prepare_store(uri)
-
-
-def test_statistics_can_be_refreshed(uri, tmp_path):
-    analyze_store(uri)
-    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
-        assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0] > 0

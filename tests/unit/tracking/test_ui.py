@@ -6,31 +6,27 @@ from crossprop.errors import TrackingError
 from crossprop.tracking import ui
 
 
-@pytest.fixture
-def taken_port():
+def test_taken_port_is_named_before_the_store_is_touched(tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        yield listener.getsockname()[1]
-
-
-def test_taken_port_is_named_before_the_store_is_touched(taken_port, tmp_path):
-    with pytest.raises(
-        TrackingError, match=f"Port {taken_port} on 127.0.0.1 is taken.*PORT={taken_port + 1}"
-    ):
-        ui.start_ui(f"sqlite:///{tmp_path / 'mlflow.db'}", port=taken_port)
+        port = listener.getsockname()[1]
+        with pytest.raises(TrackingError, match=f"Port {port} on 127.0.0.1 is taken.*PORT={port + 1}"):
+            ui.start_ui(f"sqlite:///{tmp_path / 'mlflow.db'}", port=port)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("port", [0, -1, 70000])
-def test_impossible_port_is_refused(port):
-    with pytest.raises(TrackingError, match=f"Port {port} does not exist"):
-        ui.check_port("127.0.0.1", port)
-
-
-def test_unknown_host_is_refused():
-    with pytest.raises(TrackingError, match=r"'nowhere\.invalid' is unknown"):
-        ui.check_port("nowhere.invalid", 5000)
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1", 0, "Port 0 does not exist"),
+        ("127.0.0.1", 70000, "Port 70000 does not exist"),
+        ("nowhere.invalid", 5000, r"'nowhere\.invalid' is unknown"),
+    ],
+)
+def test_impossible_port_and_unknown_host_are_refused(host, port, message):
+    with pytest.raises(TrackingError, match=message):
+        ui.check_port(host, port)
 
 
 def test_store_behind_a_server_needs_no_second_interface():

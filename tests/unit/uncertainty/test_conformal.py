@@ -36,19 +36,19 @@ def test_half_width_covers_new_rows_as_often_as_it_promises():
     assert 0.89 < np.mean(covered) < 0.93  # exactly 37/41 = 0.902 in expectation
 
 
-def test_mean_of_folds_errs_less_by_what_its_members_differ():
-    # mean squared error of a member 4, of which 0.25 is its distance from the mean: sqrt(3.75 / 4)
-    gain = ensemble_gain(np.array([1.0, 2.0]), np.array([1.5, 1.5]), np.array([2.0, -2.0, 2.0]))
-    assert gain == pytest.approx(np.sqrt(0.9375))
-
-
-@pytest.mark.parametrize("scores", [np.zeros(3), np.ones(3)])
-def test_without_a_hold_out_or_errors_nothing_is_gained(scores):
-    assert ensemble_gain(np.zeros(0), np.zeros(0), scores) == 1.0
-
-
-def test_a_few_members_that_differ_by_chance_take_a_tenth_of_the_width_at_most():
-    assert ensemble_gain(np.array([9.0]), np.array([0.0]), np.ones(2)) == 0.9
+@pytest.mark.parametrize(
+    ("single", "ensemble", "scores", "expected"),
+    [
+        # mean squared error of a member 4, of which 0.25 is its distance from the mean: sqrt(3.75 / 4)
+        ([1.0, 2.0], [1.5, 1.5], [2.0, -2.0, 2.0], np.sqrt(0.9375)),
+        ([9.0], [0.0], [1.0, 1.0], 0.9),  # never below
+        ([], [], [1.0, 1.0], 1.0),
+        ([], [], [0.0, 0.0], 1.0),
+    ],
+)
+def test_mean_of_folds_errs_less_by_the_difference_of_its_members(single, ensemble, scores, expected):
+    gain = ensemble_gain(np.array(single), np.array(ensemble), np.array(scores))
+    assert gain == pytest.approx(expected)
 
 
 def difficulty_of(residuals: list[float]) -> Difficulty:
@@ -81,11 +81,8 @@ def test_interval_grows_with_the_distance_and_in_the_end_in_proportion_to_it():
     assert factors == pytest.approx(
         [1.0, np.sqrt(2), 40.01, 80.01], abs=0.01
     )  # hypot(1, 1.25 * distance / radius)
-
-
-@pytest.mark.parametrize(("radius", "growth"), [(None, 1.25), (2.5, 0.0)])
-def test_without_a_radius_or_growth_nothing_grows(radius, growth):
-    assert growth_with_distance(np.array([3.0]), radius, growth) == 1.0
+    for radius, growth in ((None, 1.25), (2.5, 0.0)):
+        assert growth_with_distance(np.array([3.0]), radius, growth) == 1.0
 
 
 def test_far_composition_gets_a_wider_interval_than_a_near_one_with_the_same_neighbours():
@@ -121,28 +118,15 @@ def test_errors_that_grow_with_the_distance_are_covered_near_and_far():
         fractions = fraction_matrix(rows["formula"])
         distance = calibration.around.nearest(fractions, 1)[0][:, 0]
         still = replace(calibration, growth=0.0).at_coverage(evidence, 0.9)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "far": distance > np.quantile(distance, 0.8),
-                    **{
-                        name: rows["y_true"].between(*held_by(c, rows["y_pred"], fractions)).to_numpy()
-                        for name, c in (("growing", calibration), ("still", still))
-                    },
-                }
-            )
-        )
+        table = {"far": distance > np.quantile(distance, 0.8)}
+        for name, one in (("growing", calibration), ("still", still)):
+            said = one.judge(rows["y_pred"].to_numpy(), fractions)
+            table[name] = (said.lower <= rows["y_true"]) & (rows["y_true"] <= said.upper)
+        parts.append(pd.DataFrame(table))
     share = pd.concat(parts).groupby("far").mean()
     assert share.loc[True, "growing"] > share.loc[True, "still"] + 0.02
     gaps = share.diff().iloc[1].abs()
     assert gaps["growing"] < gaps["still"]
-
-
-def held_by(
-    calibration: Calibration, values: pd.Series, fractions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    said = calibration.judge(values.to_numpy(), fractions)
-    return said.lower, said.upper
 
 
 @pytest.fixture(scope="module")
@@ -166,23 +150,19 @@ def test_interval_covers_the_hold_out_as_it_states(repeated):
 def test_interval_is_narrow_where_the_model_is_right_and_on_the_whole(repeated):
     width = repeated.groupby("loud")["half_width"].mean()
     assert width[True] > 4 * width[False]
-    constant = np.mean([half_width_of(made_evidence(seed=seed)) for seed in range(20)])
-    assert repeated["half_width"].mean() < 0.75 * constant
-
-
-def half_width_of(evidence: pd.DataFrame) -> float:
-    train = evidence[evidence["split"] == "train"]
-    return conformal_half_width((train["y_true"] - train["y_pred"]).to_numpy())
+    constant = []
+    for seed in range(20):
+        train = made_evidence(seed=seed).query("split == 'train'")
+        constant.append(conformal_half_width((train["y_true"] - train["y_pred"]).to_numpy()))
+    assert repeated["half_width"].mean() < 0.75 * np.mean(constant)
 
 
 def test_hold_out_values_have_no_say_in_the_interval():
     evidence = made_evidence()
     other = evidence.assign(y_true=evidence["y_true"] + 1000 * (evidence["split"] == "test"))
     assert Calibration.fit(other).as_info() == Calibration.fit(evidence).as_info()
-
-
-def test_fold_models_that_differ_make_the_interval_of_their_mean_narrower():
-    assert Calibration.fit(made_evidence(gain=0.1)).scale < Calibration.fit(made_evidence()).scale
+    differing = Calibration.fit(made_evidence(gain=0.1))
+    assert differing.scale < Calibration.fit(evidence).scale, "fold models that differ make it narrower"
 
 
 def test_few_compositions_get_an_interval_of_one_width():
@@ -197,9 +177,5 @@ def test_property_without_negative_values_has_no_interval_below_zero():
     said = calibration.judge(np.array([0.2, -0.05]), fraction_matrix(["FeI2", "FeI2"]))
     assert said.lower.tolist() == [0.0, -0.05]  # never above the value itself
     assert (said.upper > 0.3).all()
-
-
-def test_property_with_negative_values_has_no_floor():
     evidence = made_evidence()
-    evidence["y_true"] -= 50
-    assert Calibration.fit(evidence).floor is None
+    assert Calibration.fit(evidence.assign(y_true=evidence["y_true"] - 50)).floor is None

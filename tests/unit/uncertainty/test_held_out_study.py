@@ -11,29 +11,8 @@ from tool_modules import ROOT, load_script
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
 
-METALS = [
-    "Li",
-    "Na",
-    "K",
-    "Mg",
-    "Ca",
-    "Sr",
-    "Ba",
-    "Al",
-    "Ga",
-    "Ti",
-    "Zr",
-    "V",
-    "Cr",
-    "Mn",
-    "Fe",
-    "Co",
-    "Ni",
-    "Cu",
-    "Zn",
-    "Ce",
-    "Nd",
-]
+MAIN_GROUP = ["Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Al"]
+METALS = [*MAIN_GROUP, "Ti", "Zr", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ce", "Nd"]
 ANIONS = ["O", "S", "Se", "N", "F", "Cl", "C"]
 
 

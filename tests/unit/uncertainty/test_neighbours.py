@@ -42,12 +42,6 @@ def test_same_elements_in_other_amounts_lie_apart(space):
     assert np.linalg.norm(a - b) > 0.1
 
 
-def test_space_comes_back_from_disk_as_it_was(space, tmp_path):
-    space.save(tmp_path)
-    fractions = fraction_matrix(["BaTiO3", "W"])
-    assert (CompositionSpace.load(tmp_path).points(fractions) == space.points(fractions)).all()
-
-
 def test_arrays_that_do_not_fit_together_are_refused(space, tmp_path):
     space.save(tmp_path)
     np.save(tmp_path / "axes.npy", space.axes[:-1])
@@ -67,12 +61,8 @@ def test_nearest_come_in_order_and_a_training_composition_is_its_own_at_distance
     assert [FORMULAS[i] for i in positions[:, 0]] == ["GaAs", "KCl"]
     assert distances[:, 0].tolist() == [0.0, 0.0]
     assert (np.diff(distances, axis=1) > 0).all()
-
-
-def test_more_neighbours_than_there_are_compositions_are_all_of_them():
-    distances, positions = around(FORMULAS[:4]).nearest(fraction_matrix(["Si"]), 10)
-    assert sorted(positions[0]) == [0, 1, 2, 3]
-    assert np.isfinite(distances).all()
+    _, everything = around(FORMULAS[:4]).nearest(fraction_matrix(["Si"]), 10)
+    assert sorted(everything[0]) == [0, 1, 2, 3]
 
 
 def test_a_training_composition_is_none_of_its_others_even_among_equal_points():
@@ -100,6 +90,7 @@ def test_rows_of_one_composition_become_one_with_their_median():
 
 
 def test_unseen_elements_are_named_in_one_sentence():
+    assert all(unseen_elements_notes(np.eye(len(ELEMENTS)), frozenset()))
     notes = unseen_elements_notes(fraction_matrix(["MgO", "NaO", "NaClO2"]), frozenset({"Mg", "O"}))
     assert notes == [
         "",
@@ -125,9 +116,6 @@ def test_a_far_composition_is_out_of_the_domain_and_told_which_is_the_nearest():
         f"the nearest training composition, {nearest}, is farther away than 98 % of the training compositions are "
         "from their nearest one: an extrapolation"
     )
-
-
-def test_where_the_interval_does_not_widen_a_far_composition_is_told_so():
     few = Calibration.fit(made_evidence().iloc[:120])  # 60 to learn from: one width for all
     note = few.judge(np.array([50.0]), fraction_matrix(["U3Cs"])).notes[0]
     assert note.endswith("expect larger errors than the interval says")
@@ -135,9 +123,3 @@ def test_where_the_interval_does_not_widen_a_far_composition_is_told_so():
 
 def test_few_compositions_know_no_radius():
     assert domain_radius(around(FORMULAS)) is None
-
-
-def test_unseen_elements_of_all_86_are_checked():
-    fractions = np.eye(len(ELEMENTS))
-    assert all(unseen_elements_notes(fractions, frozenset()))
-    assert not any(unseen_elements_notes(fractions, frozenset(ELEMENTS)))

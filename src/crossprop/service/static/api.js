@@ -27,8 +27,6 @@ async function reason(response) {
   try {
     const body = await response.json();
     if (body?.error?.message) return body.error.message;
-    if (typeof body?.detail === "string") return body.detail;
-    if (Array.isArray(body?.detail)) return body.detail.map((item) => item.msg).join("; ");
   } catch {
     // No JSON: the status has to do.
   }
@@ -77,21 +75,22 @@ export function parity(name) {
 }
 
 /** One prediction with the nearest training compositions. */
-export async function nearest(formula, property, k) {
-  const answer = await call("v1/predict", { body: { formulas: [formula], properties: [property], nearest: k } });
+export async function nearest(formula, amounts, property, k) {
+  const answer = await call("v1/predict", { body: { formulas: [formula], amounts, properties: [property], nearest: k } });
   return { cell: answer.results[0].predictions[property], model: answer.models[property] };
 }
 
 /**
  * Predict all formulas, in as many requests as needed.
  *
+ * @param {{formulas: string[], amounts: string}} asked formulas, and whether their amounts are "atomic" or "weight".
  * @param {(done: number) => void} progress is told how many formulas are answered.
  */
-export async function predict(formulas, names, { signal, progress }) {
+export async function predict({ formulas, amounts }, names, { signal, progress }) {
   const size = Math.max(1, Math.min(MOST_FORMULAS, Math.floor(AT_ONCE / names.length)));
-  const whole = { results: [], models: {} };
+  const whole = { amounts, results: [], models: {} };
   for (let start = 0; start < formulas.length; start += size) {
-    const body = { formulas: formulas.slice(start, start + size), properties: names, nearest: 0 };
+    const body = { formulas: formulas.slice(start, start + size), amounts, properties: names };
     const answer = await call("v1/predict", { body, signal });
     whole.results.push(...answer.results.map((result, i) => ({ ...result, formula: formulas[start + i] })));
     Object.assign(whole.models, answer.models);
@@ -101,10 +100,10 @@ export async function predict(formulas, names, { signal, progress }) {
 }
 
 /** Ask for properties whose models are being loaded: the service loads those first, and may say to come back. */
-export async function predictPatiently(formulas, names, signal) {
+export async function predictPatiently(asked, names, signal) {
   for (let left = PATIENCE; ; left--) {
     try {
-      return await predict(formulas, names, { signal, progress: () => {} });
+      return await predict(asked, names, { signal, progress: () => {} });
     } catch (error) {
       if (error.kind !== "busy" || left === 0) throw error;
       await new Promise((go) => setTimeout(go, 1000 * Math.min(LONGEST_PAUSE, error.retryAfter ?? 2)));
@@ -120,5 +119,5 @@ export function merged(first, second) {
     ...result,
     predictions: { ...result.predictions, ...second.results[i].predictions },
   }));
-  return { results, models: { ...first.models, ...second.models } };
+  return { ...second, results, models: { ...first.models, ...second.models } };
 }

@@ -21,7 +21,7 @@ const POLL_CALM = 60_000;
 
 const problem = problemBox($("problem"));
 const compositions = composer(
-  { text: $("formulas"), summary: $("formulas-summary"), grid: $("elements"), caption: $("element-caption"), builder: $("builder"), clear: $("formulas-clear") },
+  { text: $("formulas"), summary: $("formulas-summary"), weight: $("weight"), grid: $("elements"), caption: $("element-caption"), builder: $("builder"), clear: $("formulas-clear") },
   tellPlan,
 );
 const properties = propertyList(
@@ -34,7 +34,7 @@ let poll = null;
 let begun = false;
 
 function tellPlan() {
-  const formulas = compositions.formulas().length;
+  const formulas = compositions.asked().formulas.length;
   const names = properties?.chosen().length ?? 0;
   $("plan").textContent =
     formulas && names ? `${count(formulas, "formula")} × ${count(names, "property", "properties")}` : formulas ? "Choose a property" : "Enter a formula";
@@ -146,14 +146,15 @@ function setRunning(controller) {
 async function predict() {
   if (running) return;
   problem.clear();
-  const formulas = compositions.formulas();
+  const asked = compositions.asked();
+  const { formulas } = asked;
   const chosen = properties.chosen();
   if (!formulas.length || !chosen.length) {
     $("status").textContent = formulas.length ? "Choose at least one property first." : "Enter at least one formula first.";
     (formulas.length ? $("search") : $("formulas")).focus();
     return;
   }
-  const link = encode({ formulas, properties: chosen });
+  const link = encode({ ...asked, properties: chosen });
   history.replaceState(null, "", link.length > LONGEST_LINK ? location.pathname : link);
   const having = (...words) => chosen.filter((name) => words.includes(properties.get(name).status));
   const [now, later, never] = [having("ready", "degraded"), having("loading"), having("unavailable")];
@@ -165,11 +166,11 @@ async function predict() {
   setRunning(controller);
   $("results").classList.add("stale");
   try {
-    const answer = now.length ? await ask(formulas, now, controller.signal) : null;
+    const answer = now.length ? await ask(asked, now, controller.signal) : null;
     if (answer) display(answer, now, later, never);
     if (later.length) {
       if (!answer) $("status").textContent = "The models are being loaded; the prediction follows.";
-      const rest = await api.predictPatiently(formulas, later, controller.signal);
+      const rest = await api.predictPatiently(asked, later, controller.signal);
       display(api.merged(answer, rest), chosen.filter((name) => !never.includes(name)), [], never);
     }
   } catch (error) {
@@ -181,12 +182,13 @@ async function predict() {
   }
 }
 
-function ask(formulas, names, signal) {
+function ask(asked, names, signal) {
   $("status").textContent = "Predicting…";
   const progress = (done) => {
-    if (done < formulas.length) $("status").textContent = `Predicting: ${done.toLocaleString("en-US")} of ${count(formulas.length, "formula")} done`;
+    const n = asked.formulas.length;
+    if (done < n) $("status").textContent = `Predicting: ${done.toLocaleString("en-US")} of ${count(n, "formula")} done`;
   };
-  return api.predict(formulas, names, { signal, progress });
+  return api.predict(asked, names, { signal, progress });
 }
 
 function display(answer, names, later, never) {
@@ -217,7 +219,7 @@ function select(what, from) {
 }
 
 async function copyLink() {
-  const link = location.href.split("#")[0] + encode({ formulas: shown.answer.results.map((result) => result.formula), properties: shown.list.map((property) => property.name) });
+  const link = location.href.split("#")[0] + encode({ formulas: shown.answer.results.map((result) => result.formula), amounts: shown.answer.amounts, properties: shown.list.map((property) => property.name) });
   if (link.length > LONGEST_LINK) {
     $("status").textContent = "Too many formulas for a link; download the CSV file instead.";
     return;
@@ -244,7 +246,7 @@ function restore() {
     return;
   }
   const strange = state.properties.filter((name) => !properties.get(name));
-  compositions.set(state.formulas);
+  compositions.set(state.formulas, state.amounts);
   properties.set(state.properties.length ? state.properties : firstChoice(properties.all()));
   if (strange.length) problem.show(new api.ServiceError("refused", `This service has no property ${strange.join(", ")}; the link may be of another one.`));
   else if (state.formulas.length) predict();

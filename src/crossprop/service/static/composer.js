@@ -11,7 +11,7 @@ import { periodicTable } from "./periodic.js";
  *
  * @param {() => void} changed is called whenever the list is another one.
  */
-export function composer({ text, summary, grid, caption, builder, clear }, changed) {
+export function composer({ text, summary, weight, grid, caption, builder, clear }, changed) {
   const table = periodicTable(grid, caption, { insert, remove });
   let pasteNote = null;
 
@@ -134,8 +134,10 @@ export function composer({ text, summary, grid, caption, builder, clear }, chang
   });
 
   return {
-    formulas: () => splitFormulas(text.value).formulas,
-    set(list) {
+    /** The formulas, and what their amounts count: "atomic" or "weight". */
+    asked: () => ({ formulas: splitFormulas(text.value).formulas, amounts: weight.checked ? "weight" : "atomic" }),
+    set(list, amounts = "atomic") {
+      weight.checked = amounts === "weight";
       text.value = list.join("\n");
       text.setSelectionRange(text.value.length, text.value.length);
       pasteNote = null;

@@ -10,7 +10,7 @@ export function field(value) {
 
 /** The whole answer: one row per formula, all columns of every property, the reason where one was refused. */
 export function toCsv(answer, properties) {
-  const head = ["formula"];
+  const head = [answer.amounts === "weight" ? "formula [weight %]" : "formula"];
   for (const { name, unit } of properties) {
     head.push(`${name} [${unit}]`, `${name} lower [${unit}]`, `${name} upper [${unit}]`);
     head.push(`${name} in domain`, `${name} note`, `${name} interval coverage`, `${name} model`);

@@ -96,9 +96,9 @@ function waiting(words) {
 /**
  * Show one prediction in `node`; the hold-out and the neighbours follow when they arrive.
  *
- * @param what `formula` (text), `property`, `cell` (its prediction), `model` (which gave it).
+ * @param what `formula` (text), `amounts`, `property`, `cell` (its prediction), `model` (which gave it).
  */
-export function showDetail(node, { formula: text, property, cell, model }) {
+export function showDetail(node, { formula: text, amounts, property, cell, model }) {
   const words = prediction(cell);
   const plot = el("div", { class: "slot slot-plot" }, waiting("Drawing the hold-out…"));
   const near = el("div", { class: "slot" }, waiting("Looking for the nearest compositions…"));
@@ -123,7 +123,7 @@ export function showDetail(node, { formula: text, property, cell, model }) {
     .then((data) => show(plot, data.y_true.length ? parityPlot(data, cell, property.holdout_rows) : el("p", { class: "muted" }, "This model was registered without its hold-out; register it again to see it here.")))
     .catch(failed(plot, "The hold-out cannot be drawn."));
   api
-    .nearest(text, property.name, NEIGHBOURS)
+    .nearest(text, amounts, property.name, NEIGHBOURS)
     .then((answer) => show(near, neighbourTable(answer.cell?.nearest, property)))
     .catch(failed(near, "The nearest compositions cannot be shown."));
 }

@@ -25,11 +25,8 @@ const NAMES = (
   "Flerovium Moscovium Livermorium Tennessine Oganesson"
 ).split(" ");
 
-const ORDER = (
-  "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb " +
-  "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au " +
-  "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
-).split(" ");
+const SYMBOLS = ROWS.slice(0, 7).join(" ").replace("57–71", ROWS[7]).replace("89–103", ROWS[8]);
+const ORDER = SYMBOLS.split(" ").filter((text) => text !== ".");
 
 const NOBLE = new Set(["He", "Ne", "Ar"]);
 const SHORT_LIVED = new Set(["Po", "At", "Rn", "Fr", "Ra"]);

@@ -58,7 +58,7 @@ export function resultTable(node, { answer, properties }, { select, fix }) {
     );
     button.addEventListener("click", () => {
       mark(id);
-      select({ formula: result.formula, property, cell: found, model: answer.models[property.name] ?? {} }, button);
+      select({ formula: result.formula, amounts: answer.amounts, property, cell: found, model: answer.models[property.name] ?? {} }, button);
     });
     return el("td", { role: "cell", "data-label": label }, button);
   }

@@ -3,10 +3,10 @@
 /** Longest link that mail programs and chats pass on whole. */
 export const LONGEST_LINK = 8000;
 
-/** Formulas and properties as text behind the #. */
-export function encode({ formulas, properties }) {
+/** Formulas, what their amounts count, and properties as text behind the #. */
+export function encode({ formulas, amounts, properties }) {
   const part = (list) => list.map((item) => encodeURIComponent(item)).join(",");
-  return `#formulas=${part(formulas)}&properties=${part(properties)}`;
+  return `#formulas=${part(formulas)}&properties=${part(properties)}${amounts === "weight" ? "&amounts=weight" : ""}`;
 }
 
 /** What a text behind the # asks for; null where it asks for nothing. */
@@ -28,6 +28,6 @@ export function decode(hash) {
         }
       })
       .filter(Boolean);
-  const state = { formulas: list("formulas"), properties: list("properties") };
+  const state = { formulas: list("formulas"), properties: list("properties"), amounts: fields.get("amounts") };
   return state.formulas.length || state.properties.length ? state : null;
 }

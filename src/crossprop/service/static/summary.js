@@ -21,6 +21,7 @@ export function summary(answer, names, later, never) {
     failed && `${count(failed, "formula")} could not be read.`,
     outside && `${count(outside, "prediction lies", "predictions lie")} outside of the training domain.`,
     noted && `${count(noted, "prediction inside carries", "predictions inside carry")} a warning.`,
+    answer.amounts === "weight" && "Amounts were read as weight percent.",
     later.length && `Still loading, to follow: ${later.join(", ")}.`,
     never.length && `Left out, unavailable: ${never.join(", ")}.`,
   ]

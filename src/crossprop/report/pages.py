@@ -1,0 +1,98 @@
+"""Sections and pages: Jinja2 templates, filled with numbers, tables and figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from crossprop.report.tables import (
+    cell_name,
+    duration,
+    in_table,
+    interval,
+    markdown_table,
+    number,
+    p_value,
+    percent,
+    records,
+    two_digits,
+    unit_name,
+    words,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What one section of a page shows: values for its template, and by path CSV tables and drawing functions."""
+
+    context: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The values that a template reads: the context, the tables and the paths of the figures."""
+        return {**self.context, "tables": self.tables, "figures": list(self.figures)}
+
+
+def render(template: str, sections: Mapping[str, Section | None], **context: Any) -> str:
+    """A page in Markdown: a file of ``templates/`` with its sections by name (None leaves one out) and more values."""
+    values = {name: section and section.shown for name, section in sections.items()}
+    text = _ENVIRONMENT.get_template(template).render(values, **context)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+FILTERS: Mapping[str, Callable[..., str]] = {
+    "cell_name": cell_name,
+    "code": lambda text: f"`{text}`",
+    "count": lambda n: "–" if n is None else f"{n:,}",
+    "dash": lambda value: "–" if value is None else str(value),
+    "duration": lambda seconds: "–" if seconds is None else duration(seconds),
+    "in_table": in_table,
+    "interval": interval,
+    "lower_bold": lambda value, lower, when: f"**{number(value)}**" if lower is when else number(value),
+    "memory": lambda n_bytes: "–" if n_bytes is None else f"{n_bytes / 2**30:.2f} GiB",
+    "number": number,
+    "of": lambda n, total: "–" if n is None else f"{n} of {total}",
+    "p_value": p_value,
+    "percent": percent,
+    "printed": lambda value: "–" if value is None else f"{value:g}",
+    "share": lambda share, digits=1: f"{100 * (share or 0.0):.{digits}f} %",
+    "two_digits": two_digits,
+    "unit": unit_name,
+    "with_error": lambda value, error: number(value) + ("" if error is None else f" ± {number(error, 2)}"),
+    "words": words,
+}
+"""How a template shows a value, or several values of a table's row."""
+
+
+def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | Sequence[int] = 1) -> str:
+    """Columns of a table in Markdown.
+
+    A column is (headline, column or columns of the table, name in ``FILTERS``, further arguments of the filter).
+    ``left`` is the number of left-aligned columns, or their places.
+    """
+
+    def text(row: Mapping[str, Any], source: str | Sequence[str], name: str = "dash", *arguments: Any) -> str:
+        values = [row[source]] if isinstance(source, str) else [row[column] for column in source]
+        return FILTERS[name](*values, *arguments)
+
+    rows = [{headline: text(row, *how) for headline, *how in columns} for row in records(table)]
+    return markdown_table(rows, left)
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("crossprop.report"),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+_ENVIRONMENT.filters.update({**FILTERS, "markdown": markdown})

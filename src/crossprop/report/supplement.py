@@ -1,0 +1,320 @@
+"""Sections of ``supplement.md`` on methods: extension methods, validation, sources, tails, unfinished cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossprop.experiments.pretrain import load_provenance
+from crossprop.experiments.results import CellResult
+from crossprop.methods import Method
+from crossprop.models.networks import BLOCKS, WIDTH
+from crossprop.paths import StudyPaths
+from crossprop.report import figures as draw
+from crossprop.report import network_figure
+from crossprop.report.pages import Section
+from crossprop.report.paper import TABLES, PublishedTable, is_experimental, paper_sources
+from crossprop.report.statistics import Gain, extension_gains, geometric_mean, sign_test
+from crossprop.report.study import PaperTable, StudyInfo, TargetResults, best_validated
+from crossprop.report.tables import cell_name, described, lower, number, relative_errors, table_of, words
+
+EXTENSION_METHODS = {
+    Method.BOOST: "boosted trees, extra trees or a support vector machine on physical attributes",
+    Method.BOOST_SOURCES: "the same on physical attributes beside the source properties predicted by the joint network",
+    Method.RESNET: "a residual network on fractions beside attributes, from random weights",
+    Method.RESNET_FINETUNE: "the joint residual network, pretrained on several sources at once, fine-tuned",
+    Method.BLEND: "a convex mean of the target's cross-validated cells, its weights learnt on the other folds",
+}
+_SUPPLEMENTARY = {
+    "table_s5.csv": ("elemental fractions, TL from Table 2's source", TABLES[2]),
+    "table_s7.csv": ("elemental fractions, TL from all sources", TABLES[3]),
+    "table_s9.csv": ("physical attributes for SC too", TABLES[4]),
+    "table_s11.csv": ("the experimental sets", TABLES[5]),
+}
+"""What each supplementary table of validation errors holds, and the paper's table with the same cells."""
+
+
+def extension_section(results: Sequence[TargetResults]) -> Section | None:
+    """Extension methods against the paper's; None in a study of the paper's methods alone."""
+    gains = extension_gains(results)
+    present = {cell.method for target in results for cell in target.cells}
+    if not any(method.extension for method in present):
+        return None
+    table = extension_table(gains)
+    ratios = [ratio for gain in gains if (ratio := gain.ratio)]
+    context = {
+        "methods": {method.notation: what for method, what in EXTENSION_METHODS.items() if method in present},
+        "gains": gains,
+        "won": sum(bool(target.winner and target.winner.method.extension) for target in results),
+        "targets": len(results),
+        "test": sign_test(ratios, [1.0] * len(ratios)),
+        "mean_ratio": geometric_mean(ratios),
+        "verdicts": Counter(gain.verdict for gain in gains),
+    }
+    return Section(context=context, tables={"tables/own_methods.csv": table} if gains else {})
+
+
+def extension_table(gains: Sequence[Gain]) -> pd.DataFrame:
+    """One row per target: the best extension method (``ours``) and the best of the paper's methods."""
+    return table_of(
+        [
+            {
+                **described(gain.target),
+                "ours": cell_name(gain.first),
+                "ours_cv_mae": gain.first.cv_mae_mean,
+                "ours_mae": gain.first.test_mae,
+                "papers": cell_name(gain.second),
+                "papers_cv_mae": gain.second.cv_mae_mean,
+                "papers_mae": gain.second.test_mae,
+                "difference": gain.gap.difference,
+                **gain.columns,
+                "verdict": gain.verdict.replace("extension", "ours"),
+                "blend_of": _blend_of(gain.first),
+                "winner_is_ours": bool(gain.target.winner and gain.target.winner.method.extension),
+                "ours_run_id": gain.target.run_id(gain.first),
+                "papers_run_id": gain.target.run_id(gain.second),
+            }
+            for gain in gains
+        ]
+    )
+
+
+def _blend_of(cell: CellResult) -> str | None:
+    """The cells of a blend with their weights, the heaviest first; None for any other cell."""
+    if cell.method is not Method.BLEND:
+        return None
+    weights = {name: float(w) for name, w in cell.hyperparameters.items() if isinstance(w, int | float)}
+    return "; ".join(f"{name} {w:.2f}" for name, w in sorted(weights.items(), key=lambda pair: -pair[1]))
+
+
+def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults], paper: PaperTable) -> Section:
+    """All cells, the supplementary tables among them, and the heat map of cross-validated errors."""
+    table = validation_table(cells)
+    tables, contents = {"tables/validation.csv": table}, {}
+    for name, (content, published) in _SUPPLEMENTARY.items():
+        keep = [
+            (errors := paper.get(cell.target)) is not None
+            and is_experimental(errors) is published.experimental
+            and (published.scratch(cell) or published.transfer(cell))
+            for target in results
+            for cell in target.cells
+        ]
+        if any(keep):
+            tables[f"tables/{name}"] = table[keep]
+            contents[name] = content
+    ratios = relative_errors(cells, "cv_mae_mean")
+    figures = {}
+    if np.isfinite(ratios.to_numpy()).any():
+        title = "Mean validation MAE of the cross-validation, relative to the base (framed: lowest)"
+        figures["figures/cross_validation.png"] = partial(draw.heatmap, ratios, cells, title=title)
+    return Section(context={"contents": contents}, tables=tables, figures=figures)
+
+
+def validation_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: its screening and cross-validation MAE, its status and its run."""
+    columns = [
+        *("target", "label", "unit", "method", "cell", "ours", "source", "representation", "layer", "status"),
+        *("screening_mae", "cv_mae_mean", "cv_mae_std", "folds", "mae_of_folds_before_stop", "chosen_as"),
+        "run_id",
+    ]
+    return cells.assign(
+        method=cells["notation"],
+        cell=cells["name"],
+        ours=cells["extension"],
+        representation=cells["representation"].map(lambda taken: taken.short if taken else None),
+        screening_mae=cells["val_mae"],
+        folds=pd.Series([len(folds) if folds else None for folds in cells["cv_mae"]], dtype=object),
+        mae_of_folds_before_stop=cells["finished_folds"],
+    )[columns]
+
+
+def winning_section(
+    study: StudyInfo, results: Sequence[TargetResults], cells: pd.DataFrame, *, of_paper: bool
+) -> Section:
+    """Which method and which source won, beside the paper's counts where the study has its targets (S8, S10)."""
+    methods, sources = methods_won(results), sources_won(study, results)
+    context = {
+        "methods": methods.assign(
+            method=methods["method"] + methods["ours"].map({True: " (extension)", False: ""})
+        ),
+        "of_paper": of_paper,
+        "sources": sources,
+    }
+    tables = {
+        "tables/chosen.csv": chosen_table(cells),
+        "tables/methods_won.csv": methods,
+        "tables/sources_won.csv": sources,
+    }
+    return Section(context=context, tables={name: table for name, table in tables.items() if len(table)})
+
+
+def chosen_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """The chosen cells of every target with their runs; a cell of two roles has two rows."""
+    chosen = cells.assign(
+        cell=cells["name"], method=cells["notation"], role=cells["chosen_as"].str.split("; ")
+    )
+    chosen = chosen[cells["chosen_as"] != ""].explode("role")
+    order = chosen["target"].map({key: place for place, key in enumerate(cells["target"].unique())})
+    chosen = chosen.assign(order=order).sort_values(["order", "role"])
+    return chosen[
+        ["target", "role", "cell", "method", "source", "layer", "cv_mae_mean", "test_mae", "run_id"]
+    ]
+
+
+def lowest_transfer(table: PublishedTable, results: Sequence[TargetResults]) -> list[CellResult]:
+    """The best TL cell of every target on which it has a lower hold-out MAE than the best SC, as the paper counts."""
+    pairs = [
+        (best_validated(filter(table.transfer, t.cells)), best_validated(filter(table.scratch, t.cells)))
+        for t in results
+    ]
+    return [tl for tl, sc in pairs if tl is not None and lower(tl, sc, "test_mae")]
+
+
+def methods_won(results: Sequence[TargetResults]) -> pd.DataFrame:
+    """How often each method was chosen: as best SC or TL, as winner, and as the paper counts TL's wins."""
+    chosen: dict[str, Sequence[CellResult | None]] = {
+        "best_of_its_side": [cell for t in results for cell in (t.best_sc, t.best_tl)],
+        "winner_of_all": [target.winner for target in results],
+        "lower_tl_on_fractions": lowest_transfer(TABLES[3], results),
+        "lower_tl": lowest_transfer(TABLES[4], results),
+    }
+    counts = {name: Counter(cell.method for cell in found if cell) for name, found in chosen.items()}
+    present = {cell.method for target in results for cell in target.cells} - {Method.BASE}
+    return table_of(
+        [
+            {
+                "method": method.notation,
+                "ours": method.extension,
+                **{name: found[method] for name, found in counts.items()},
+            }
+            for method in Method
+            if method in present
+        ]
+    )
+
+
+def sources_won(study: StudyInfo, results: Sequence[TargetResults]) -> pd.DataFrame:
+    """How often each source's network gave the best TL, and how its screening errors rank among the sources.
+
+    Ranks and ratios to the best source are over target × TL method with all sources screened; equal errors share
+    their mean rank.
+    """
+    best = Counter(t.best_tl.source for t in results if t.best_tl)
+    won = Counter(cell.source for cell in lowest_transfer(TABLES[4], results))
+    transferred = [
+        c for t in results for c in t.cells if TABLES[4].transfer(c) and c.source in study.elemnets
+    ]
+    screened = [(c.target, c.method.value, c.source, c.val_mae) for c in transferred if c.val_mae]
+    errors = pd.DataFrame(screened, columns=["target", "method", "source", "error"])
+    errors = errors.pivot(index=["target", "method"], columns="source", values="error")
+    errors = errors.reindex(columns=list(study.elemnets)).dropna()
+    if len(study.elemnets) < 2:
+        errors = errors.iloc[:0]
+    ranks, ratios = errors.rank(axis=1).mean(), errors.div(errors.min(axis=1), axis=0)
+    published = paper_sources()["table_4_wins"]
+    return table_of(
+        [
+            {
+                "source": source,
+                "best_tl": best[source],
+                "lower_tl": won[source],
+                "paper_wins": int(published[source]) if source in published else None,
+                "mean_rank": float(ranks[source]) if len(errors) else None,
+                "screening_ratio_to_best_source": geometric_mean(ratios[source]) if len(errors) else None,
+                "comparisons": len(errors),
+            }
+            for source in study.elemnets
+        ]
+    )
+
+
+def source_model_table(study: StudyInfo, paths: StudyPaths) -> pd.DataFrame:
+    """One row per network and source property that it learnt: rows, edition, validation errors, seconds, memory.
+
+    Raises ``ModelFormatError`` if a network has not been trained.
+    """
+    learnt = {source: (source,) for source in study.elemnets} | dict(study.joint)
+    rows = []
+    for network, sources in learnt.items():
+        joint = network in study.joint
+        provenance = load_provenance(paths.joint_model(network) if joint else paths.source_model(network))
+        for source in sources:
+            row: dict[str, Any] = {"network": network, "source": source, "unit": study.units.get(source, "")}
+            row["edition"] = provenance.get("edition")
+            for name in ("n_train", "n_validation", "validation_mae", "validation_mae_of_median"):
+                by_source = provenance.get(f"{name}_by_source", {})
+                row[name] = by_source.get(source) if joint else provenance.get(name)
+            rows.append(row | {name: provenance.get(name) for name in ("seconds", "peak_memory", "key")})
+    return table_of(rows)
+
+
+def source_models_section(table: pd.DataFrame) -> Section | None:
+    """The pretrained networks; None in a study that transfers nothing (S6)."""
+    if table.empty:
+        return None
+    elemnet = table["network"] == table["source"]
+    joint = "residual, " + table["network"].map(words) + " (extension)"
+    stated = paper_sources()["validation_mae"].dropna()
+    context = {
+        "rows": table.assign(network=joint.mask(elemnet, "ElemNet")),
+        "stated": {source: stated[source] for source in table.loc[elemnet, "source"] if source in stated},
+    }
+    lasting = table.drop(columns=["seconds", "peak_memory"])  # these differ from run to run
+    return Section(context=context, tables={"tables/table_s6.csv": lasting})
+
+
+def tails_section(results: Sequence[TargetResults], *, of_paper: bool) -> Section:
+    """The error that 95 % of the hold-out stay below, of the chosen cells (S12)."""
+    rows = []
+    for target in results:
+        row: dict[str, Any] = described(target)
+        for role, cell in {"base": target.base, **target.chosen_or_none}.items():
+            column = role.removeprefix("best ").lower()
+            row[f"{column}_cell"] = cell_name(cell) if cell else None
+            row[f"{column}_q95"] = cell.test_q95 if cell else None
+            row[f"{column}_run_id"] = target.run_id(cell)
+        rows.append(row | {"tl_lower_than_sc": lower(target.best_tl, target.best_sc, "test_q95")})
+    table = table_of(rows)
+    context = {"lower": table["tl_lower_than_sc"].dropna().tolist(), "of_paper": of_paper}
+    return Section(context=context, tables={"tables/table_s12.csv": table})
+
+
+def networks_section(results: Sequence[TargetResults]) -> Section:
+    """The networks; the residual network only where a study has cells of it (Fig. S3)."""
+    residual = any(c.method in (Method.RESNET, Method.RESNET_FINETUNE) for t in results for c in t.cells)
+    context = {
+        "residual": residual,
+        "width": WIDTH,
+        "blocks": BLOCKS,
+        "fractions": network_figure.FRACTIONS,
+        "attributes": network_figure.ATTRIBUTES,
+        "elemnet_parameters": network_figure.elemnet_parameters(),
+        "resnet_parameters": network_figure.resnet_parameters(),
+    }
+    figure = partial(network_figure.networks, residual=residual)
+    return Section(context=context, figures={"figures/networks.png": figure})
+
+
+def unfinished_section(cells: pd.DataFrame) -> Section | None:
+    """Failed and stopped cells with their reasons, the failed ones first; None where every cell finished."""
+    failed = cells["failure"].notna()
+    cells = cells.assign(
+        state=np.where(failed, "failed", "stopped"), reason=cells["failure"].where(failed, cells["stopped"])
+    )
+    both = cells[cells["reason"].notna()].sort_values("state", kind="stable")
+    if both.empty:
+        return None
+    names = {"cell": "cell_id", "name": "cell", "state": "status", "val_mae": "screening_mae"}
+    table = both.drop(columns="status").rename(columns=names | {"finished_folds": "mae_of_folds_before_stop"})
+    columns = [
+        *("target", "cell_id", "cell", "status", "reason"),
+        *("screening_mae", "mae_of_folds_before_stop", "run_id"),
+    ]
+    folds = both["rung_mae"].map(lambda errors: ", ".join(number(mae, 3) for mae in errors or ()) or "–")
+    context = {state: both.assign(folds=folds)[both["state"] == state] for state in ("failed", "stopped")}
+    return Section(context=context, tables={"tables/unfinished.csv": table[columns]})

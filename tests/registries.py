@@ -1,0 +1,185 @@
+"""Registries for tests: versions made by hand in milliseconds, and tiny real models without a study."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+
+NAME = "demo.bulk_modulus"
+FORMULAS = [
+    f"{a}{n}{b}" for a in ("Fe", "Co", "Ni", "Ti", "Mg") for b in ("O", "S", "N", "Cl") for n in (1, 2, 3)
+]
+INFO: dict[str, Any] = {
+    "format": 3, "study": "demo", "target": "bulk_modulus", "unit": "GPa", "cell": "ab12", "method": "ml",
+    "representation": "elemental_fractions", "layer": None, "source": None, "elements": list(ELEMENTS),
+    "members": ["fold_00", "fold_01"], "interval": {"coverage": 0.9, "half_width": 5.0},
+    "seen_elements": ["Fe", "Co", "Ni", "Ti", "Mg", "O", "S", "N", "Cl"],
+}  # fmt: skip
+
+
+def evidence_table(error: float = 5.0, n_test: int = 40, seed: int = 0) -> pd.DataFrame:
+    """Rows with true values around 100 and predictions off by about ``error``."""
+    rng = np.random.default_rng(1)
+    formulas = FORMULAS[:n_test] + FORMULAS
+    y_true = rng.normal(100, 30, len(formulas))
+    noise = np.random.default_rng(seed).normal(0, 1, len(formulas))
+    return pd.DataFrame(
+        {
+            "formula": formulas,
+            "composition": composition_keys(fraction_matrix(formulas)),
+            "split": ["test"] * n_test + ["train"] * len(FORMULAS),
+            "y_true": y_true,
+            "y_pred": y_true + error * np.sign(noise) * (0.5 + np.abs(noise)),
+        }
+    )
+
+
+def save_ridge(
+    folder: Path, target: str = "hardness", level: float = 100.0, study: str = "demo", plain: bool = False
+) -> Path:
+    """A saved ensemble of two regressors, with evidence; its values lie around ``level``.
+
+    A plain one has no calibration, and its evidence holds what it really predicts.
+    """
+    from sklearn.linear_model import Ridge
+
+    from crossprop.models.fitted import FittedModel
+    from crossprop.models.saved import load_predictor, write_digests
+    from crossprop.models.target_transform import TargetTransform
+    from crossprop.uncertainty.evidence import write_evidence
+
+    fractions = fraction_matrix(FORMULAS)
+    y = level + 20 * fractions @ np.random.default_rng(3).normal(size=len(ELEMENTS))
+    transform = TargetTransform.fit(y)
+    folder.mkdir(parents=True)
+    for member, alpha in (("fold_00", 0.1), ("fold_01", 1.0)):
+        ridge = Ridge(alpha=alpha).fit(fractions.astype(np.float32), transform.forward(y))
+        FittedModel("regressor", ridge, transform).save(folder / member)
+    (folder / "model.json").write_text(json.dumps(INFO | {"study": study, "target": target}))
+    split = np.where(np.arange(len(y)) % 5, "train", "test")
+    columns = {"formula": FORMULAS, "composition": composition_keys(fractions), "split": split, "y_true": y}
+    evidence = pd.DataFrame(columns | {"y_pred": y + 1.0, "y_pred_single": y + 1.0})
+    if plain:
+        write_digests(folder)
+        predicted = load_predictor(folder).predict(fractions)
+        evidence.assign(y_pred=predicted).to_parquet(folder / "evidence.parquet")
+    else:
+        write_evidence(folder, evidence)
+    return folder
+
+
+def write_mlmodel(folder: Path) -> None:
+    """MLflow's description of a model whose ensemble lies in ``artifacts/model``."""
+    outputs = [{"type": "double", "name": n} for n in ("value", "lower", "upper")]
+    outputs += [{"type": "boolean", "name": "in_domain"}, {"type": "string", "name": "note"}]
+    inputs = [{"type": "string", "name": "formula", "required": True}]
+    described = {
+        "flavors": {"python_function": {"artifacts": {"predictor": {"path": "artifacts/model"}}}},
+        "signature": {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs)},
+    }
+    (folder / "MLmodel").write_text(json.dumps(described), encoding="utf-8")  # JSON is YAML
+
+
+def make_model(folder: Path, evidence: pd.DataFrame | None = None, **info: object) -> Path:
+    """An MLflow model's folder whose ensemble has one empty member."""
+    ensemble = folder / "artifacts" / "model"
+    (ensemble / "fold_00").mkdir(parents=True)
+    stated = INFO | {"members": ["fold_00"], "interval": {"coverage": 0.9, "half_width": 12.0}} | info
+    (ensemble / "model.json").write_text(json.dumps(stated), encoding="utf-8")
+    if evidence is not None:
+        evidence.to_parquet(ensemble / "evidence.parquet")
+    write_mlmodel(folder)
+    return folder
+
+
+def add_version(uri, folder, name=NAME, alias="challenger", **tags):
+    """Register a folder as the next version of a model that is made if need be; returns its number."""
+    from mlflow.exceptions import MlflowException
+
+    client = client_of(uri)
+    study, target = name.split(".", 1)
+    own = {"crossprop.study": study, "crossprop.target": target, "crossprop.unit": "GPa"}
+    with contextlib.suppress(MlflowException):
+        client.create_registered_model(
+            name, tags=own, description=f"The {target}. Unit: GPa.\n\nTakes formulas."
+        )
+    said = {"data_hash": "d" * 32, "git_commit": "c" * 40, "git_dirty": "false", "method": "ml"} | tags
+    version = client.create_model_version(
+        name, str(folder), tags={f"crossprop.{k}": str(v) for k, v in said.items()}
+    )
+    if alias:
+        client.set_registered_model_alias(name, alias, version.version)
+    return str(version.version)
+
+
+def logged(model: Path, formulas: list[str], timeout: float = 0.0):
+    """Stands in for the fresh process: gives what the evidence holds."""
+    from crossprop.tracking.subprocess_check import Repeated
+
+    rows = pd.read_parquet(model / "artifacts" / "model" / "evidence.parquet").query("split == 'test'")
+    assert list(formulas) == list(rows["formula"])
+    value = rows["y_pred"].to_numpy()
+    return Repeated(value, value - 12.0, value + 12.0, 0.1)
+
+
+def client_of(uri):
+    from crossprop.tracking import store
+
+    return store.client_of(uri)
+
+
+def aliases_of(uri, name=NAME):
+    return {alias: str(v) for alias, v in client_of(uri).get_registered_model(name).aliases.items()}
+
+
+def tags_of(uri, version, prefix="", name=NAME):
+    tags = client_of(uri).get_model_version(name, version).tags
+    return {key.removeprefix(prefix): value for key, value in tags.items() if key.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class SmallRegistry:
+    """A store in the folder ``root``."""
+
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        return self.root / "mlflow.db"
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    def prepare(self) -> SmallRegistry:
+        from crossprop.tracking.store import prepare_store
+
+        prepare_store(self.uri)
+        return self
+
+    def add(self, target: str = "hardness", level: float = 100.0, whole: bool = False) -> str:
+        """Register a version; returns its number. A whole one is what MLflow itself can serve, too."""
+        from crossprop.tracking.provenance import GitState, RunContext
+        from crossprop.tracking.registration import save_model
+
+        folder = self.root / f"{target}-{level:g}"
+        if whole:
+            ensemble = save_ridge(self.root / "ensemble", target, level)
+            context = RunContext(uri=self.uri, study="demo", git=GitState(commit="c" * 40, branch="main"))
+            save_model(folder, "m-0123456789abcdef0123456789abcdef", "0" * 32, ensemble, context)
+        else:
+            save_ridge(folder / "artifacts" / "model", target, level)
+            write_mlmodel(folder)
+        return add_version(self.uri, folder, f"demo.{target}", alias=None)
+
+    def move(self, alias: str, version: str, target: str = "hardness") -> None:
+        """As somebody does by hand in MLflow's interface."""
+        client_of(self.uri).set_registered_model_alias(f"demo.{target}", alias, version)

@@ -1,0 +1,277 @@
+"""Sections of the supplement on data: repeats, coverage, learning curves, correlations, extraction layers."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import ModelFormatError, StoreError
+from crossprop.report.analyses import (
+    correlation_matrix,
+    correlation_table,
+    correlations_section,
+    coverage_section,
+    layer_ratios,
+    layer_table,
+    layer_trials,
+    layers_section,
+    learning_curve_table,
+    learning_curves_section,
+    repeats_section,
+    repeats_table,
+    values_by_composition,
+)
+from crossprop.report.study import load_study_results
+from crossprop.report.summary import summarize
+from crossprop.report.tables import cell_table
+from crossprop.uncertainty.evidence import write_evidence
+
+
+def _load(study):
+    return load_study_results(study.info, study.paths)
+
+
+# learning curves
+
+
+def _curves(study):
+    results = _load(study)
+    return learning_curves_section(results, cell_table(results))
+
+
+def test_a_learning_curve_is_ordered_by_side_and_rows_and_names_its_run(extended):
+    results = extended[1]
+    table = learning_curve_table(results, cell_table(results))
+    expected = [(side, share) for side in ("scratch", "transfer") for share in (0.1, 0.5, 1.0)]
+    assert list(zip(table["side"], table["share"], strict=True)) == expected
+    assert table["run_id"].iloc[0] == results[0].run_id(results[0].best_sc)
+    assert table["test_mae"].iloc[-1] == pytest.approx(results[0].best_tl.test_mae)
+
+
+def test_learning_curves_count_the_points_where_transfer_is_lower(study):
+    path = study.folder("exfoliation_energy") / "learning_curve.parquet"
+    curve = pd.read_parquet(path)
+    curve["test_mae"] = [3.0, 2.0, 1.0, 2.9, 2.1, 1.1]  # lower at the smallest share only
+    curve.to_parquet(path)
+    context = _curves(study).context
+    assert context == {"untied": 3, "lower": [True, False, False], "lower_on_small": [True, False]}
+
+
+def test_curves_may_be_missing_but_not_of_an_unknown_cell(study):
+    path = study.folder("exfoliation_energy") / "learning_curve.parquet"
+    curve = pd.read_parquet(path)
+    curve.iloc[:0].to_parquet(path)
+    assert _curves(study) is None
+    curve.assign(cell="ghost").to_parquet(path)
+    with pytest.raises(StoreError, match=r"'ghost', which is no cell of it\. Run the stage `transfer`"):
+        _curves(study)
+
+
+# correlations
+
+
+def _table(values, start=0):
+    return pd.DataFrame({"composition": [f"c{i + start}" for i in range(len(values))], "value": values})
+
+
+def _correlations(**tables):
+    return correlation_table(values_by_composition(tables))
+
+
+def test_properties_are_merged_on_the_median_of_polymorphs():
+    twice = pd.concat([_table([1.0, 5.0]), _table([3.0])])  # c0 has 1 and 3
+    values = values_by_composition({"A": twice, "B": _table([7.0], start=1)})
+    assert values["A"].to_dict() == {"c0": 2.0, "c1": 5.0}
+    assert np.isnan(values["B"]["c0"])
+
+
+def test_correlations_are_those_of_the_shared_compositions():
+    x = np.arange(40.0)
+    table = _correlations(A=_table(x), B=_table(x**3), C=_table(-x, start=5))
+    assert list(zip(table["first"], table["second"], table["n"], strict=True)) == [
+        ("A", "B", 40),
+        ("A", "C", 35),
+        ("B", "C", 35),
+    ]
+    assert list(table["spearman"]) == pytest.approx([1.0, -1.0, -1.0])
+    assert table["pearson"][0] == pytest.approx(np.corrcoef(x, x**3)[0, 1])
+    assert not table["identical"].any()
+    matrix = correlation_matrix(["A", "B", "C"], table)
+    assert (matrix.loc["A", "B"], matrix.loc["B", "A"]) == (table["pearson"][0], table["spearman"][0])
+    assert np.isnan(np.diag(matrix)).all()
+
+
+def test_too_few_shared_compositions_give_no_coefficient():
+    (pair,) = _correlations(A=_table(np.arange(29.0)), B=_table(np.arange(29.0) * 2)).to_dict("records")
+    assert (pair["n"], pair["identical"]) == (29, False)
+    assert [pair[name] for name in ("spearman", "pearson", "p_value", "p_adjusted")] == [None] * 4
+
+
+def test_holm_runs_over_the_pairs_that_were_tested():
+    rng = np.random.default_rng(3)
+    table = _correlations(**{name: _table(rng.normal(size=60)) for name in "ABC"}, D=_table([1.0]))
+    tested = table[table["p_value"].notna()].astype({"p_value": float})
+    assert len(tested) == 3
+    smallest = tested.loc[tested["p_value"].idxmin()]
+    assert smallest["p_adjusted"] == pytest.approx(min(1.0, 3 * smallest["p_value"]))
+
+
+def test_the_same_rows_under_two_names_are_told(plain):
+    assert _correlations(A=_table(np.arange(40.0)), B=_table(np.arange(40.0)))["identical"][0] is True
+    assert correlations_section(plain[1][:1]) is None  # one target has no pair
+
+
+# extraction layers
+
+
+def _set_trials(study, target, trials):
+    """Replace all trials of a target: (cell, layer, state, value)."""
+    path = study.folder(target) / "trials.parquet"
+    rows = [
+        (cell, i, state, value, 1.0, json.dumps({"layer": layer}))
+        for i, (cell, layer, state, value) in enumerate(trials)
+    ]
+    pd.DataFrame(rows, columns=pd.read_parquet(path).columns).to_parquet(path)
+
+
+def test_a_layer_is_measured_against_the_best_layer_of_the_same_cell(study):
+    gap, energy, done = "slme/ml_featextr/band_gap", "slme/ml_featextr/formation_energy", "COMPLETE"
+    _set_trials(study, "exfoliation_energy", [("exfoliation_energy/ml/pa", None, done, 1.0)])
+    trials = [(gap, "hidden_01", done, 2.0), (gap, "hidden_01", done, 1.0), (gap, "hidden_02", done, 3.0)]
+    trials += [(gap, "hidden_02", "PRUNED", 0.5), (energy, "hidden_02", done, 4.0)]
+    _set_trials(study, "slme", trials)
+    found = layer_trials(_load(study))
+    first, second = layer_table(found, layer_ratios(found)).to_dict("records")
+    assert (first["layer"], first["cells"], first["trials"], first["chosen"]) == ("hidden_01", 1, 2, 1)
+    assert (first["method"], first["ratio_to_best_layer"]) == ("TL:ML(FeatExtr)", 1.0)
+    assert (second["trials"], second["trials_stopped_early"], second["chosen"]) == (2, 1, 1)
+    assert (second["ratio_to_best_layer"], second["units"]) == (pytest.approx(3**0.5), 1024)
+
+
+def test_first_and_later_layers_are_compared(plain):
+    views = layers_section(plain[1]).context["views"]
+    assert [view["method"] for view in views] == ["TL:ML(FeatExtr)", "TL:DL(FeatExtr)"]
+    assert all(view["chosen"][0] <= view["chosen"][1] == 4 for view in views)
+
+
+# published against strict
+
+
+def test_errors_are_split_by_whether_the_composition_was_learnt(plain):
+    results = plain[1]
+    row = repeats_table(results).iloc[0]
+    rows = results[0].hold_out(results[0].best_sc)
+    errors = np.abs(rows["y_true"] - rows["y_pred"])
+    assert (row["role"], row["n_test"], row["n_test_repeated"], row["n_train_repeated"]) == (
+        "best SC",
+        120,
+        5,
+        5,
+    )
+    assert row["mae_on_repeated"] == pytest.approx(errors[:5].mean())
+    assert row["mae_on_new"] == pytest.approx(errors[5:].mean())
+    assert row["standard_error_on_repeated"] == pytest.approx(errors[:5].sem())
+
+
+def test_strict_change_is_that_of_the_same_model_refitted(study, edited):
+    results = edited(study, lambda cells: [c | {"strict_test_mae": 1.25 * c["test_mae"]} for c in cells])
+    section = repeats_section(results)
+    assert list(section.tables["tables/repeats.csv"]["strict_over_published"]) == pytest.approx([1.25] * 4)
+    view = section.context["views"][1]
+    assert (view["role"], view["change"], view["strict_test"].wins) == ("best TL", pytest.approx(0.25), 2)
+
+
+def test_without_strict_refits_the_rows_are_still_told_apart(study, edited):
+    section = repeats_section(edited(study, lambda cells: [c | {"strict_test_mae": None} for c in cells]))
+    assert not section.figures
+    assert [(view["n_strict"], view["n_repeated"]) for view in section.context["views"]] == [
+        (0, 2),
+        (0, 2),
+        (0, 0),
+    ]
+
+
+def test_a_hold_out_without_repeats_makes_no_section(study):
+    for target in ("slme", "exfoliation_energy"):
+        path = study.paths.prepared(target)
+        table = pd.read_parquet(path)
+        table["composition"] = [f"own{i}" for i in range(len(table))]
+        table.to_parquet(path)
+    assert repeats_section(_load(study)) is None
+
+
+def test_a_hold_out_row_that_was_not_prepared_is_refused(study):
+    path = study.paths.prepared("slme")
+    table = pd.read_parquet(path)
+    table[table["formula"] != "X3"].to_parquet(path)
+    with pytest.raises(StoreError, match="'X3' is not in the prepared table"):
+        repeats_table(_load(study))
+
+
+# coverage of the served models
+
+
+def _add_evidence(study, target, *, held, away=3.0):
+    """Give a target's model residuals of 1 in training, and a hold-out of ten rows of which so many are covered."""
+    folder = study.paths.results(target) / "model"
+    folder.mkdir()
+    interval = {"coverage": 0.9, "half_width": 1.0}
+    info = {"format": 3, "interval": interval, "elements": list(ELEMENTS), "seen_elements": list(ELEMENTS)}
+    (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    formulas = [f"{m}{n}{o}" for m in ("Na", "K", "Fe", "Co") for n in (1, 2, 3) for o in ("Cl", "O", "S")]
+    rows = pd.DataFrame({"formula": formulas, "composition": formulas, "split": "train", "y_true": 5.0})
+    rows.loc[26:, "split"] = "test"
+    predicted = 5.0 + np.where(np.arange(36) < 26 + held, 1.0, away)
+    write_evidence(folder, rows.assign(y_pred=predicted, y_pred_single=predicted))
+
+
+@pytest.fixture
+def measured(study):
+    """Two targets, one of them with evidence: nine of ten values within their interval."""
+    _add_evidence(study, "slme", held=9)
+    return study
+
+
+def test_coverage_width_and_error_are_those_of_the_hold_out(measured):
+    section = coverage_section(_load(measured), measured.paths)
+    (row,) = section.tables["tables/coverage.csv"].to_dict("records")  # a target without evidence is left out
+    assert (row["target"], row["n_test"], row["stated"], row["measured"]) == ("slme", 10, 0.9, 0.9)
+    assert row["mean_width"] == pytest.approx(2.0)
+    assert row["test_mae_ensemble"] == pytest.approx((9 * 1 + 3) / 10)
+    assert (row["outside_domain"], row["mae_outside"]) == (0.0, None)
+    assert row["winner_run_id"]
+
+
+def test_coverage_counts_rows_large_targets_and_rows_outside(measured, monkeypatch):
+    from crossprop.report import analyses
+    from crossprop.uncertainty.evidence import Coverage
+
+    known = {"stated": 0.9, "mean_width": 2.0, "mae": 1.2, "mae_inside": 1.2}
+    found = {
+        "slme": Coverage(share=0.9, n=10, flagged=0.1, mae_outside=3.6, share_outside=0.0, **known),
+        "exfoliation_energy": Coverage(share=0.99, n=990, flagged=0.0, **known),
+    }
+    monkeypatch.setattr(analyses, "folder_coverage", lambda folder: found[folder.parent.name])
+    context = coverage_section(_load(measured), measured.paths).context
+    assert (context["n"], context["many"], context["near"]) == (1000, 1, 0)
+    assert context["share"] == pytest.approx(0.9891)
+    assert (context["outside"], context["share_outside"]) == (pytest.approx(1.0), 0.0)
+    assert (context["ratios"], context["ratio"]) == (1, pytest.approx(3.0))
+
+
+def test_report_shows_the_measured_coverage(measured, tmp_path):
+    summarize(measured.info, measured.paths, tmp_path / "report", measured.paper)
+    page = " ".join((tmp_path / "report" / "supplement.md").read_text().split())
+    assert "## Intervals and training domain" in page
+    assert "| SLME | % | 10 | 90 % | 90.0 % | 1.67 | 0.0 % | 1.20 | – |" in page
+    assert (tmp_path / "report" / "figures" / "coverage.png").stat().st_size > 2000
+    assert "**90.0 %** of 10 hold-out values" in (tmp_path / "report" / "README.md").read_text()
+
+
+def test_missing_evidence_is_no_error_but_damaged_evidence_is(measured, plain):
+    assert coverage_section(plain[1], plain[0].paths) is None
+    (measured.paths.results("slme") / "model" / "calibration" / "points.npy").unlink()
+    with pytest.raises(ModelFormatError, match=r"points\.npy"):
+        coverage_section(_load(measured), measured.paths)

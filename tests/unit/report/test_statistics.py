@@ -1,0 +1,141 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.errors import ShapeMismatchError, StoreError
+from crossprop.report.statistics import (
+    SignTest,
+    extension_gains,
+    geometric_mean,
+    holm_adjusted,
+    modified_against_plain,
+    p_against_constant,
+    sign_test,
+    standard_error,
+    transfer_against_scratch,
+    transfer_gains,
+)
+from crossprop.report.study import load_study_results
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(3, 0), (4, 1), (27, 12), (29, 12), (26, 15), (12, 27)])
+def test_sign_test_is_the_binomial_tail(wins, losses):
+    n = wins + losses
+    exact = sum(math.comb(n, k) for k in range(wins, n + 1)) / 2**n
+    assert sign_test([1.0] * wins + [3.0] * losses, [2.0] * n).p_value == pytest.approx(exact, rel=1e-9)
+
+
+def test_ties_are_counted_and_left_out():
+    test = sign_test([1.0] * 4 + [3.0] + [2.0] * 7, [2.0] * 12)
+    assert test == SignTest(4, 1, 7)
+    assert (test.n, test.p_value) == (5, pytest.approx(6 / 32))
+
+
+def test_only_ties_prove_nothing():
+    test = sign_test([1.0, 2.0], [1.0, 2.0])
+    assert (test.p_value, test.interval) == (1.0, (0.0, 1.0))
+    assert math.isnan(test.share)
+
+
+def test_interval_of_the_share_is_clopper_pearsons():
+    assert SignTest(5, 0).interval == (pytest.approx(0.025 ** (1 / 5)), 1.0)  # closed form for all wins
+
+
+def test_sign_test_of_unequal_lengths_is_refused():
+    with pytest.raises(ShapeMismatchError, match="2 and 1"):
+        sign_test([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([0.03, 0.01, 0.5, 0.02], [0.06, 0.04, 0.5, 0.06]),  # 0.01 x 4, 0.02 x 3, 0.03 x 2 raised to 0.06
+        ([0.6, 0.7], [1.0, 1.0]),
+        ([], []),
+    ],
+)
+def test_holm_multiplies_by_what_is_left_and_never_falls(p_values, adjusted):
+    assert holm_adjusted(p_values) == pytest.approx(adjusted)
+
+
+def test_half_and_double_cancel_in_the_geometric_mean():
+    assert geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
+    assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
+    assert math.isnan(geometric_mean([]))
+
+
+def test_standard_error_is_the_sample_deviation_over_the_root_of_n():
+    assert standard_error(np.array([1.0, 2.0, 3.0])) == pytest.approx(1 / 3**0.5)
+    assert math.isnan(standard_error(np.array([1.0])))
+
+
+@pytest.mark.parametrize(
+    ("errors", "reference", "p"),
+    [
+        ([1.0, 2.0, 3.0], 2.0, 1.0),
+        ([1.0, 2.0, 3.0], 0.0, 0.0741799),  # t = 2 sqrt(3), two degrees
+        ([2.0, 2.0], 2.0, 1.0),
+        ([2.0, 2.0], 2.1, 0.0),
+        ([2.0], 5.0, 1.0),
+    ],
+)
+def test_p_against_a_published_mean_is_students(errors, reference, p):
+    assert p_against_constant(np.array(errors), reference) == pytest.approx(p, rel=1e-5)
+
+
+def test_gain_is_the_difference_of_the_two_hold_out_errors(plain):
+    for gain in transfer_gains(plain[1]):
+        assert gain.gap.difference == pytest.approx(
+            gain.target.best_tl.test_mae - gain.target.best_sc.test_mae
+        )
+        assert gain.gap.low < gain.gap.difference < gain.gap.high
+        assert gain.p_adjusted >= gain.gap.p_value
+
+
+def test_verdict_needs_a_small_corrected_p(plain):
+    gain = transfer_gains(plain[1])[0]
+    better = replace(gain, gap=replace(gain.gap, difference=-1.0), p_adjusted=0.01)
+    worse = replace(gain, gap=replace(gain.gap, difference=1.0), p_adjusted=0.01)
+    verdicts = [one.verdict for one in (better, worse, replace(better, p_adjusted=0.05))]
+    assert verdicts == ["TL better", "SC better", "within noise"]
+
+
+def test_extension_methods_are_compared_with_the_best_of_the_papers(extended, plain):
+    for gain in extension_gains(extended[1]):
+        assert gain.first is gain.target.best_extension
+        assert gain.first.method.extension
+        assert not gain.second.method.extension
+        assert gain.gap.difference == pytest.approx(gain.first.test_mae - gain.second.test_mae)
+        assert gain.verdict in ("extension better", "paper's better", "within noise")
+    assert extension_gains(plain[1]) == []
+
+
+def test_models_measured_on_other_rows_are_not_compared(study):
+    path = study.folder("slme") / "predictions.parquet"
+    table = pd.read_parquet(path)
+    first = table.index[table["cell"].eq("slme/ml/pa") & table["split"].eq("test")][0]
+    table.drop(index=first).to_parquet(path)
+    with pytest.raises(StoreError, match="same hold-out rows"):
+        transfer_gains(load_study_results(study.info, study.paths))
+
+
+def test_targets_are_counted_for_the_lower_error(plain):
+    test = transfer_against_scratch(plain[1], "test_mae")
+    assert test.wins == sum(t.best_tl.test_mae < t.best_sc.test_mae for t in plain[1])
+    assert test.n == 2
+
+
+def test_fine_tuning_is_paired_by_target_and_source(study, edited):
+    errors = {"finetune": 2.0, "modfinetune": 1.0}
+    results = edited(
+        study, lambda cells: [{**c, "val_mae": errors.get(c["method"], c["val_mae"])} for c in cells]
+    )
+    assert modified_against_plain(results) == SignTest(4, 0)
+
+
+def test_a_failed_cell_takes_its_pair_out(study_with_failure):
+    results = load_study_results(study_with_failure.info, study_with_failure.paths)
+    assert modified_against_plain(results).n == 3

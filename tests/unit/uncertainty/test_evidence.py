@@ -1,0 +1,57 @@
+"""The evidence of a cell, and values beyond all that a model's data contain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crossprop.uncertainty.evidence import KnownValues, evidence_of
+
+KNOWN = KnownValues(0.0, 312.0, 10743)
+
+
+def test_evidence_is_out_of_fold_in_training_and_the_folds_mean_on_the_hold_out():
+    rows = evidence_of(
+        pd.DataFrame(
+            {
+                "split": ["validation", "validation", "validation", "test"],
+                "formula": ["NaCl", "Cl2Na2", "MgO", "LiF"],
+                "y_true": [1.0, 2.0, 3.0, 4.0],
+                "y_pred": [1.5, 2.5, 3.5, 4.9],
+                "y_pred_ensemble": [np.nan, np.nan, np.nan, 4.2],
+            }
+        )
+    )
+    assert rows["split"].tolist() == ["train"] * 3 + ["test"]
+    assert rows["y_pred"].tolist() == [1.5, 2.5, 3.5, 4.2]
+    assert rows["y_pred_single"].tolist() == [1.5, 2.5, 3.5, 4.9]
+    assert rows["composition"].iloc[0] == rows["composition"].iloc[1] == "Cl:0.5000 Na:0.5000"
+
+
+def test_known_values_are_those_of_all_rows_hold_out_included():
+    evidence = pd.DataFrame({"split": ["train", "train", "test"], "y_true": [2.0, 5.0, -1.0]})
+    assert KnownValues.of(evidence) == KnownValues(-1.0, 5.0, 3)
+    assert KnownValues.of(None) is None
+    assert KnownValues.of(evidence.iloc[:0]) is None
+
+
+@pytest.mark.parametrize(("unit", "shown"), [("GPa", " GPa"), ("1", ""), ("", ""), (None, "")])
+def test_note_names_the_end_that_a_value_lies_beyond(unit, shown):
+    assert KNOWN.notes(np.array([350.0, 100.0, -20.0]), unit) == [
+        f"above all 10,743 known values, at most 312{shown}",
+        "",
+        f"below all 10,743 known values, at least 0{shown}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "values", "expected"),
+    [
+        # within a hundredth of the range: a band gap predicted as -0.01 eV is a metal, not an extrapolation
+        (KNOWN, [-3.1, -3.2, 315.1, 315.2, 0.0, 312.0], [0, -1, 0, 1, 0, 0]),
+        (KnownValues(3.0, 3.0, 4), [3.0, 3.1, 2.9], [0, 1, -1]),
+    ],
+)
+def test_side_on_which_a_value_lies_beyond_the_known_ones(known, values, expected):
+    assert known.beyond(np.array(values)).tolist() == expected
