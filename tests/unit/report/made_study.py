@@ -272,8 +272,8 @@ def write_results(folder: Path, cells: list[CellResult], tables: list[pd.DataFra
         role: min((c for c in papers if c.method.side is side), key=lambda c: c.cv_mae_mean)
         for role, side in (("best_sc", Side.SCRATCH), ("best_tl", Side.TRANSFER))
     }
-    own = [c for c in done if c.method.extension]
-    best["winner"] = min([*best.values(), *own], key=lambda c: c.cv_mae_mean)
+    extensions = [c for c in done if c.method.extension]
+    best["winner"] = min([*best.values(), *extensions], key=lambda c: c.cv_mae_mean)
     runs = [
         {
             "cell": c.cell,
