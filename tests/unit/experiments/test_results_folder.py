@@ -174,7 +174,7 @@ def test_model_says_what_it_is_and_predicts(made):
     cells, folder, inputs = made.cells, made.folder, made.inputs
     made.write()
     info = read(folder / "model", "model.json")
-    assert (info["format"], info["target"], info["unit"], info["cell"]) == (2, "slme", "%", cells[1].id)
+    assert (info["format"], info["target"], info["unit"], info["cell"]) == (3, "slme", "%", cells[1].id)
     assert info["members"] == ["fold_00", "fold_01"]
     # eight residuals of 1 and eight of 2: rank ceil(17 * 0.9) = 16
     assert (info["interval"]["coverage"], info["interval"]["half_width"]) == (0.9, pytest.approx(2.0))

@@ -11,7 +11,7 @@ from tool_modules import ROOT, load_script
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
 
-MAIN_GROUP = ["Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Al"]
+MAIN_GROUP = ["Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Al", "Ga"]
 METALS = [*MAIN_GROUP, "Ti", "Zr", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ce", "Nd"]
 ANIONS = ["O", "S", "Se", "N", "F", "Cl", "C"]
 
