@@ -40,9 +40,7 @@ class PinnedFile(_Entry):
     Attributes:
         repository: ``owner/name``; a user's files have ``local/<origin>``.
         commit: Git commit of the repository (``files`` for a user's files).
-        path: Path within the repository, POSIX style.
         blob: Git blob id: sha1 of ``blob <size>``, a zero byte and the content.
-        size: Bytes, where known.
         split: Rows to learn from, hold-out rows, or ``all`` where the file is not split.
         folder: The user's folder that holds the file; ``None`` for a public one.
     """
@@ -74,11 +72,8 @@ class Supplement(_Entry):
     Attributes:
         relation: ``same_property``: the values are of this property already. ``elemental_references``: they
             differ from it by a linear function of the composition, which is fitted on shared compositions.
-        description: What the series is.
         corrected_elements: Elements with a second reference in compounds that hold ``corrected_with``.
-        corrected_with: The element beside which they have it.
         tolerance: Difference, in the property's unit, above which a shared row counts as conflicting.
-        files: The series' files.
     """
 
     relation: Literal["same_property", "elemental_references"]
@@ -104,13 +99,7 @@ class Limits(_Entry):
 
 
 class Columns(_Entry):
-    """Names of the columns in a property's files.
-
-    Attributes:
-        formula: Formulas.
-        value: Values.
-        group: What stays on one side of every split, such as a paper; only compositions do where there is none.
-    """
+    """Names of the columns in a property's files; rows of one ``group``, such as a paper, are never split apart."""
 
     formula: Text = "formula"
     value: Text
@@ -162,13 +151,10 @@ class PropertyEntry(_Entry):
         key: Name in commands, configurations and folders.
         label: Short name in tables (the paper's, where it has one).
         unit: Unit of the values; ``1`` for a pure number, ``dex`` for a decadic logarithm.
-        columns: Columns of the files.
         files: Files that every edition reads.
         editions: Named ways to fill the property; empty where there is only one.
         embedded: Column of an installed package, instead of files.
         merge: How a source's several rows of one composition become one.
-        limits: Values that a source's rows must lie between.
-        paper: What the paper reached.
         rows: Rows of ``files``, for orientation (an edition may add more).
         notes: Traps and peculiarities.
     """
@@ -202,13 +188,7 @@ class PropertyEntry(_Entry):
         return self
 
     def edition(self, name: str | None = None) -> Edition:
-        """All files and supplements of one edition.
-
-        A property without editions is the same in every one.
-
-        Raises:
-            DataError: The property has editions and ``name`` is none of them.
-        """
+        """All files and supplements of one edition; a property without editions is the same in every one."""
         if not self.editions:
             return Edition(files=self.files)
         if name not in self.editions:
@@ -271,12 +251,7 @@ class Catalog(BaseModel):
         ]
 
     def pinned_files(self, keys: Iterable[str] | None = None, edition: str | None = None) -> list[PinnedFile]:
-        """Every file that these properties read, each once; embedded properties read none.
-
-        Args:
-            keys: Keys or labels; all properties if ``None``.
-            edition: Edition of those that have several.
-        """
+        """Every file that these properties (keys or labels; all if ``None``) read, each once."""
         chosen = self.entries() if keys is None else [self.property(key) for key in keys]
         return list(dict.fromkeys(file for entry in chosen for file in entry.pinned_files(edition)))
 
@@ -340,11 +315,7 @@ def _load(extra: Path | None) -> Catalog:
 
 
 def read_catalog_values(path: Path) -> dict[str, dict[str, Any]]:
-    """Plain values of a catalogue file, by section; nothing is resolved or merged.
-
-    Raises:
-        DataError: It cannot be read or is no catalogue.
-    """
+    """Plain values of a catalogue file, by section; nothing is resolved or merged."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -92,14 +92,7 @@ def read_table(
 
 
 def clean_rows(name: str, lines: Iterable[int], formulas: Iterable[Any], values: Iterable[Any]) -> CleanTable:
-    """Clean rows that are already in memory; otherwise as :func:`read_table`.
-
-    Args:
-        name: What the rows come from, for messages.
-        lines: Line of each row in its file.
-        formulas: Formula of each row.
-        values: Value of each row: a number, or a text that is one.
-    """
+    """Clean rows that are already in memory (``name`` is for messages); otherwise as :func:`read_table`."""
     rows = pd.DataFrame({"line": list(lines), "raw": list(formulas), "text": list(values)}, dtype=object)
     if rows.empty:
         raise DataError(f"{name} holds no rows below its header. Fetch or export it again.")
@@ -151,11 +144,7 @@ def report_frame(records: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
 
 
 def refuse_unlearnable(values: np.ndarray, what: str) -> None:
-    """Raise where no model can be fitted: fewer than two values, or all of them the same.
-
-    Raises:
-        DataError: As said; the message names ``what``.
-    """
+    """Raise a :class:`DataError` for fewer than two values, or if all are the same: no model can be fitted."""
     if len(values) < 2:
         raise DataError(f"{what} holds {len(values)} usable row(s); at least two are needed to learn from.")
     if np.ptp(values) == 0.0:

@@ -173,14 +173,8 @@ def atomic_formula(symbols: Iterable[str], amounts: Iterable[float]) -> str:
 
 _MIXED: Final = re.compile(rf"\d*\.?\d*\s*(?:{_UNIT}|[()\[\]])+")
 _CAUSES: Final = (
-    (
-        re.compile(r"[\d.]+[eE][+-]?\d+"),
-        "which is an exponent: write the number out, such as 0.00009",
-    ),
-    (
-        re.compile(r"\d,\d"),
-        "which is a decimal comma: write a point, as in 'Fe0.5Ni0.5'",
-    ),
+    (re.compile(r"[\d.]+[eE][+-]?\d+"), "which is an exponent: write the number out, such as 0.00009"),
+    (re.compile(r"\d,\d"), "which is a decimal comma: write a point, as in 'Fe0.5Ni0.5'"),
     (
         re.compile(r"[(\[{]\s*(?:I{1,3}|IV|VI{0,3})\s*[)\]}]"),
         "which may be an oxidation state, or iodine and vanadium: leave the oxidation state out, or write the elements "
@@ -388,11 +382,7 @@ def _short(text: str) -> str:
 
 
 def formula_warnings(text: object) -> list[str]:
-    """What may be wrong with a text that is read as a formula; nothing for one that is none.
-
-    Short sentences on an amount that is too large for a compound (with the likely formula), capitals that may hide
-    two-letter symbols, and blanks between the elements.
-    """
+    """What may be wrong with a text that is read as a formula: amounts, capitals or blanks; nothing for other texts."""
     return list(_warnings(text)) if isinstance(text, str) and len(text) <= MAX_LENGTH else []
 
 
@@ -442,14 +432,7 @@ def hidden_symbols(formula: str) -> str | None:
 
 
 def refuse_capitals(formulas: Sequence[str]) -> str | None:
-    """Why a column of formulas in capitals cannot be read, where symbols of two letters may hide in it.
-
-    Args:
-        formulas: Texts that are all read as formulas.
-
-    Returns:
-        ``None`` where some formula holds a small letter, or where nothing else can be meant.
-    """
+    """Why a column of formulas in capitals cannot be read, where two-letter symbols may hide in it; else ``None``."""
     several = [text for text in formulas if len(_ELEMENT.findall(text)) > 1]
     if len(several) < 5 or any(not text.isupper() for text in several):
         return None
@@ -524,9 +507,8 @@ def composition_keys(fractions: np.ndarray) -> np.ndarray:
     """
     order = np.argsort(np.array(ELEMENTS))
     base = 10**_DIGITS
-    # A tie such as 1/32 must fall the same way for '0.031250' of a file and for the exact ratio. Ties go
-    # up, and the
-    # boundary lies a little below them, where no ratio of small whole numbers is near.
+    # A tie such as 1/32 must fall the same way for '0.031250' of a file and for the exact ratio. Ties go up, and
+    # the boundary lies a little below them, where no ratio of small whole numbers is near.
     counts = np.floor(np.asarray(fractions, dtype=np.float64)[:, order] * base + 0.5065).astype(np.int32)
     rows, columns = np.nonzero(counts)
     codes = columns * (base + 1) + counts[rows, columns]

@@ -70,7 +70,7 @@ def fetch_files(
     attempts: int = 5,
     pause: float = 1.0,
 ) -> list[Path]:
-    """Put every file, whole and verified, where the catalogue says.
+    """Put every file, whole and verified, where the catalogue says; return the paths in order.
 
     A file that lies there unaltered is left alone; a damaged one is replaced. A file becomes visible under
     ``raw_root`` only once its content is verified.
@@ -85,9 +85,6 @@ def fetch_files(
         report: Called with the progress.
         attempts: Downloads that may fail in a row before giving up.
         pause: Seconds before the second attempt; doubled each time.
-
-    Returns:
-        Paths of the files, in order.
 
     Raises:
         FetchError: A file could not be had; the message names it and says what to do.
@@ -180,11 +177,7 @@ def _downloaded(file: PinnedFile, url: str, blobs: Path, tell: Tell, attempts: i
 
 
 def _transfer(url: str, part: Path, size: int | None, tell: Tell) -> None:
-    """Fetch what ``part`` does not hold yet, or all of it where the server cannot resume.
-
-    Raises:
-        TransferError: The server refused, or the connection broke; ``part`` keeps what arrived.
-    """
+    """Fetch what ``part`` does not hold yet, or all of it where the server cannot resume."""
     import requests  # imported late: the catalogue is read without it
 
     have = part.stat().st_size if part.is_file() else 0

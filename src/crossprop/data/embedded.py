@@ -27,11 +27,7 @@ from crossprop.methods import DEFAULT_SEED
 
 
 def embedded_archive(package: EmbeddedPackage) -> Path:
-    """Path of the archive within the installed package, verified.
-
-    Raises:
-        DataError: The package is not installed, or brings another archive than the catalogue pins.
-    """
+    """Path of the archive within the installed package; one that the catalogue does not pin is refused."""
     spec = importlib.util.find_spec(package.package)  # finds the package without importing it
     if spec is None or not spec.submodule_search_locations:
         raise DataError(f"The package {package.package!r} is not installed. Install the locked requirements.")
@@ -48,11 +44,7 @@ def embedded_archive(package: EmbeddedPackage) -> Path:
 
 
 def embedded_table(catalog: Catalog, entry: PropertyEntry) -> CleanTable:
-    """All rows of an embedded property, polymorphs apart, with ``log10`` taken where the catalogue says so.
-
-    Raises:
-        DataError: The archive is not the pinned one, or lacks the column.
-    """
+    """All rows of an embedded property, polymorphs apart, with ``log10`` taken where the catalogue says so."""
     if entry.embedded is None:
         raise DataError(f"{entry.key!r} is read from files, not from an installed package.")
     return _table(catalog.packages[entry.embedded.package], entry.embedded)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +12,9 @@ from crossprop.data.compositions import Amounts, parse_formulas, plain_formula, 
 from crossprop.data.user_columns import (
     composed,
     elements_in,
+    guess_formula_column,
     is_formula_name,
     named_column,
-)
-from crossprop.data.user_columns import (
-    formula_column as guess_formula_column,
 )
 from crossprop.data.user_rows import formulas_in
 from crossprop.data.user_table import (
@@ -41,7 +39,6 @@ class FormulaList:
         lines: Line of each in its file.
         columns: All columns of the input, as texts, n rows; no columns where the input is a bare list.
         reasons: Why a row gives no formula, by position, where more is known than its text says.
-        notes: What is worth knowing about the input as a whole.
         word: What ``lines`` count.
         written: The formulas as a file writes them.
     """
@@ -65,14 +62,9 @@ def read_formula_list(
 ) -> FormulaList:
     """Read a list of formulas, one a line, or a table that has a column of them, with or without a header.
 
-    No row is lost: what is no formula stays in the list, and a first row of formulas is no header.
-
-    Args:
-        source: A text file or workbook, or the bytes that came through a pipe.
-        formula_column: Column of the formulas; the one that parses as such if ``None``.
-        sheet: Sheet of a workbook.
-        element_columns: ``atomic`` or ``weight``, where every element has a column of amounts instead.
-        amounts: What the amounts in formulas are, ``atomic`` or ``weight``.
+    No row is lost: what is no formula stays in the list, and a first row of formulas is no header. ``source`` is a text
+    file, a workbook, or the bytes that came through a pipe. Without ``formula_column`` the column that parses is taken;
+    with ``element_columns`` (``atomic`` or ``weight``) every element has a column of amounts instead.
 
     Raises:
         OwnFileError: The file cannot be read, holds nothing, or the column cannot be found.
@@ -162,16 +154,13 @@ def _without_header(table: TextTable, at: int) -> TextTable:
     """The table with its header as the first row, where the header holds a formula itself."""
     if parse_formulas([plain_formula(table.header[at])])[2]:
         return table
-    header = tuple(f"column_{i}" for i in range(1, len(table.header) + 1))
-    return TextTable(
-        header,
-        [list(table.header), *table.rows],
-        [table.dialect.header_line, *table.lines],
-        table.dialect,
-        (
-            *table.notes,
-            f"line {table.dialect.header_line} holds a formula: the table is read without a header",
-        ),
+    line = table.dialect.header_line
+    return replace(
+        table,
+        header=tuple(f"column_{i}" for i in range(1, len(table.header) + 1)),
+        rows=[list(table.header), *table.rows],
+        lines=[line, *table.lines],
+        notes=(*table.notes, f"line {line} holds a formula: the table is read without a header"),
     )
 
 

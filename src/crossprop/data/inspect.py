@@ -35,15 +35,8 @@ def list_properties(
 ) -> Table:
     """Table behind ``crossprop data list``: every property, its rows, unit, role and whether it is at hand.
 
-    Args:
-        catalog: The catalogue.
-        raw_root: Folder of fetched files.
-        role: ``target`` or ``source`` to list only these.
-        own_only: Whether to list only the user's own.
-        brief: Whether to leave out label and description, for narrow terminals.
-
-    Raises:
-        DataError: The role is neither.
+    ``role`` (``target`` or ``source``; others are refused with a :class:`DataError`) and ``own_only`` limit it;
+    ``brief`` leaves out label and description.
     """
     from rich import box
     from rich.table import Table
@@ -66,13 +59,7 @@ def list_properties(
 
 
 def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Path | None = None) -> str:
-    """Text behind ``crossprop data show``: everything the catalogue knows about a property.
-
-    Args:
-        catalog: The catalogue.
-        key: Key or label.
-        raw_root: Folder of fetched files.
-        prepared_root: Folder whose ``<study>/<key>.parquet`` are summarised, where there are any.
+    """Text behind ``crossprop data show``: all that is known of a property (key or label), and of its prepared tables.
 
     Raises:
         UnknownPropertyError: There is no such property.

@@ -31,18 +31,9 @@ def prepare_study(
 ) -> dict[str, Path]:
     """Prepare and write every property of a study; sources are freed of every composition of every target.
 
-    Args:
-        catalog: The catalogue.
-        targets: Keys or labels of target properties.
-        sources: Keys or labels of source properties.
-        raw_root: Folder of fetched files.
-        folder: Where ``<key>.parquet`` and ``<key>.cleaning.csv`` go.
-        edition: Edition of the sources that have several.
-        seed: Seed of draws and splits.
-        report: Called with a line on each finished property.
-
-    Returns:
-        Path of the table of each property, by key, targets first.
+    Targets and sources are keys or labels, ``edition`` is that of the sources that have several, and ``report`` is
+    called with a line on each finished property. ``<key>.parquet`` and ``<key>.cleaning.csv`` go to ``folder``.
+    Returned is the path of each table by key, targets first.
 
     Raises:
         DataError: A property cannot be prepared; the message names it.

@@ -44,8 +44,6 @@ class ElementalReferences:
 
     Attributes:
         coefficients: One per element, then one per corrected element, shape (86 + n_corrected,).
-        corrected_elements: Elements with a second reference beside ``corrected_with``.
-        corrected_with: The element beside which they have it.
         determined: Which coefficients the shared compositions fix, same shape.
         residuals: Absolute residuals on the shared compositions.
     """
@@ -79,10 +77,6 @@ def fit_references(
         corrected_elements: Elements with a second reference in compounds that hold ``corrected_with``.
         corrected_with: The element beside which they have it.
         min_rows: Shared compositions that a reference needs to count as determined.
-
-    Raises:
-        DataError: The shared compositions are fewer than the coefficients.
-        ShapeMismatchError: The two arrays differ in length.
     """
     if len(fractions) != len(differences):
         raise ShapeMismatchError(f"{len(fractions)} compositions, but {len(differences)} differences.")
@@ -131,17 +125,9 @@ def prepare_source(
 ) -> PreparedData:
     """Rows of a source property, one per composition, split 90:10 into ``train`` and ``validation``.
 
-    Excluded compositions leave before anything is computed, so that not even a fitted reference knows them.
-    Rows of the property's own files come first; a supplement only adds compositions that are not there yet,
-    in the catalogue's order.
-
-    Args:
-        catalog: The catalogue.
-        key: Key or label of the source property.
-        raw_root: Folder of fetched files.
-        excluded: Composition keys that must not be learnt from: those of every target, hold-out included.
-        edition: Edition of the property, where it has several.
-        seed: Seed of the split.
+    Excluded compositions (keys of every target, hold-out included) leave before anything is computed, so that not even
+    a fitted reference knows them. Rows of the property's own files come first; a supplement only adds compositions that
+    are not there yet, in the catalogue's order.
 
     Raises:
         DataError: A file is missing or unusable, or what remains cannot be learnt from.

@@ -22,11 +22,7 @@ _SECTIONS: Final = ("origins", "properties")
 
 
 def key_of(name: str) -> str:
-    """A name as a key: small letters, digits and underscores; a unit in brackets at its end is left out.
-
-    Raises:
-        OwnFileError: Nothing of it remains.
-    """
+    """A name as a key: small letters, digits and underscores; a unit in brackets at its end is left out."""
     bare = re.sub(r"\s*[(\[][^()\[\]]*[)\]]\s*$", "", name)
     letters = unicodedata.normalize("NFKD", bare.casefold()).encode("ascii", "ignore").decode()
     key = re.sub(r"[^a-z0-9]+", "_", letters).strip("_")
@@ -45,11 +41,7 @@ def reads_as_text(name: str) -> bool:
 
 
 def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) -> None:
-    """Refuse a key that is no key, that the built-in catalogue has, or that is taken (unless it may be replaced).
-
-    Raises:
-        OwnFileError: As said; the message says what to do.
-    """
+    """Refuse a key that is no key, that the built-in catalogue has, or that is taken (unless it may be replaced)."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", key):
         raise OwnFileError(
             f"{key!r} is no key: use small letters, digits and underscores, e.g. {key_of(key)!r}."
@@ -72,11 +64,7 @@ def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) 
 
 
 def check_own_key(key: str, catalog: Path = OWN_CATALOG) -> None:
-    """Refuse a key that the user's catalogue does not have.
-
-    Raises:
-        DataError: As said; the message names those that there are.
-    """
+    """Refuse a key that the user's catalogue does not have; the message names those that there are."""
     if key not in own_entries(catalog):
         known = ", ".join(own_entries(catalog)) or "none"
         raise DataError(f"{key!r} is no property of your own; yours are: {known}.")
@@ -99,11 +87,7 @@ def former_texts(key: str, catalog: Path = OWN_CATALOG) -> dict[str, str]:
 
 
 def write_entry(key: str, origin: dict[str, Any], entry: dict[str, Any], catalog: Path = OWN_CATALOG) -> None:
-    """Add or replace an entry and its origin, both under the same key; the file is written whole or not at all.
-
-    Raises:
-        DataError: The catalogue is damaged.
-    """
+    """Add or replace an entry and its origin, both under the same key; the file is written whole or not at all."""
     values = _values(catalog)
     values["origins"][key] = origin
     values["properties"][key] = entry
@@ -111,11 +95,7 @@ def write_entry(key: str, origin: dict[str, Any], entry: dict[str, Any], catalog
 
 
 def remove_entry(key: str, catalog: Path = OWN_CATALOG) -> None:
-    """Remove an entry and its origin.
-
-    Raises:
-        DataError: There is no such entry; the message names those that there are.
-    """
+    """Remove an entry and its origin; the message of an unknown key names those that there are."""
     check_own_key(key, catalog)
     values = _values(catalog)
     del values["properties"][key]

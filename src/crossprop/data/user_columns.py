@@ -60,11 +60,7 @@ def element_columns(header: Sequence[str], taken: Sequence[int] = ()) -> dict[in
 
 
 def elements_in(path: Path, table: TextTable, taken: Sequence[int], amounts: str) -> dict[int, str]:
-    """Positions of the columns named by elements, with the element.
-
-    Raises:
-        OwnFileError: There are fewer than two, or two of one element, or a name says another kind of amounts.
-    """
+    """Positions of at least two columns named by elements, with the element; no name may contradict ``amounts``."""
     if amounts not in tuple(Amounts):
         raise OwnFileError(f"{amounts!r} is no kind of amount. Choose {' or '.join(Amounts)}.")
     found = element_columns(table.header, taken)
@@ -192,11 +188,7 @@ def is_formula_name(name: str) -> bool:
 
 
 def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
-    """Position of a column that the user named.
-
-    Raises:
-        OwnFileError: There is none, or there are several of this name.
-    """
+    """Position of the one column that the user named; none, or several different ones, are refused."""
     exact = [i for i, head in enumerate(table.header) if head == name.strip()]
     found = exact or [i for i, head in enumerate(table.header) if fold(head) == fold(name)]
     found = found or [i for i, head in enumerate(table.header) if bare_name(head) == fold(name)]
@@ -215,14 +207,11 @@ def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
     )
 
 
-def formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()) -> int:
+def guess_formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()) -> int:
     """Position of the column whose cells are formulas, other than those that are taken.
 
-    Where several are, the one with a telling name is taken, if there is just one such. A column of names such as
-    ``Co1``, ``Co2``, ``Co3``, which all are one composition, is none of formulas beside another one.
-
-    Raises:
-        OwnFileError: No column or several ones hold formulas; the message names them.
+    Where several are, the one with a telling name is taken, if there is just one such; otherwise they are refused. A
+    column of names such as ``Co1``, ``Co2``, which all are one composition, is none of formulas beside another one.
     """
     found: list[int] = []
     numbered: list[int] = []
@@ -258,12 +247,8 @@ def formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()) -> i
     )
 
 
-def value_column(path: Path, table: TextTable, target: str) -> int:
-    """Position of the column that is named like the target.
-
-    Raises:
-        OwnFileError: There is none; the message names the columns that hold numbers.
-    """
+def guess_value_column(path: Path, table: TextTable, target: str) -> int:
+    """Position of the column that is named like the target; without one, the error names those that hold numbers."""
     if any(fold(target) in (fold(head), bare_name(head)) for head in table.header):
         return named_column(path, table, target, "--value-column")
     numeric = []

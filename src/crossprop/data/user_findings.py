@@ -20,12 +20,7 @@ _MISSING_CODES: Final = frozenset(
 
 
 def value_findings(rows: pd.DataFrame) -> list[str]:
-    """Notes on the usable rows of a file.
-
-    Args:
-        rows: Columns ``formula``, ``composition``, ``value``, ``line``; ``named_group`` and ``group`` where rows have
-            groups.
-    """
+    """Notes on the usable rows of a file, columns as in :class:`crossprop.data.user_rows.OwnTable`."""
     values, notes = rows["value"].to_numpy(), []
     distances = distances_from_median(values)
     codes = {v: n for v, n in Counter(values.tolist()).items() if v in _MISSING_CODES and n > 1}

@@ -27,15 +27,11 @@ from crossprop.data.splits import linked_groups
 from crossprop.data.user_columns import (
     composed,
     elements_in,
+    guess_formula_column,
+    guess_value_column,
     named_column,
     refuse_formulas,
     table_sign,
-)
-from crossprop.data.user_columns import (
-    formula_column as guess_formula_column,
-)
-from crossprop.data.user_columns import (
-    value_column as guess_value_column,
 )
 from crossprop.data.user_findings import value_findings
 from crossprop.data.user_table import Dialect, TextTable, fold, read_text_table
@@ -57,15 +53,7 @@ Kind = Literal["fields", "formula", "element", "missing", "value", "split", "gro
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that cannot be learnt from.
-
-    Attributes:
-        line: Its line in the file (its row in a workbook).
-        reason: Why.
-        text: What stands in its cells of formula and value.
-        kind: What is wrong: the number of fields, the formula, an element outside the 86, no value, a value
-            that is no number, the word in the split column, no group.
-    """
+    """A row that cannot be learnt from: its line in the file, why, and the text of its cells of formula and value."""
 
     line: int
     reason: str
@@ -86,11 +74,7 @@ class OwnTable:
             together) where a column of groups was; in the file's order.
         problems: The rows that are not among them, in the file's order.
         notes: What was repaired, skipped or is worth a second look.
-        dialect: How the file was read.
-        formula_column: Name of the column of formulas.
-        value_column: Name of the column of values.
         unit: Unit that the file itself states: behind the numbers, or below the header.
-        group_column: Name of the column of groups, where one was named.
     """
 
     rows: pd.DataFrame
@@ -273,11 +257,7 @@ def read_own_file(
 
 
 def formulas_in(cells: Sequence[str], amounts: str = Amounts.ATOMIC) -> tuple[list[str], dict[int, str]]:
-    """Formulas of a column's cells, with spreadsheet dates turned back and weights turned into atoms.
-
-    Returns:
-        Formulas that count atoms, and by position why a cell's weights give none.
-    """
+    """Formulas of atoms in a column's cells, spreadsheet dates turned back; by position why weights give none."""
     formulas = [EXCEL_DATES.get(text, text) for text in map(plain_formula, cells)]
     reasons: dict[int, str] = {}
     if amounts == Amounts.ATOMIC:

@@ -24,13 +24,9 @@ _KINDS: Final = {
 
 
 def summarise(table: OwnTable, unit: str, held_out: np.ndarray, most: int = 10) -> str:
-    """The summary: rows, compositions, values, elements, hold-out, and what is worth a second look.
+    """The summary: rows (with the first bad ones), compositions, values, elements, hold-out, and notes.
 
-    Args:
-        table: What was read.
-        unit: Unit of the values, as the catalogue has it (``1`` for a pure number).
-        held_out: Which rows are held out, shape (n,).
-        most: Bad rows that are listed.
+    ``held_out`` says which rows are held out, shape (n,).
     """
     rows, n_bad = table.rows, len(table.problems)
     values, of = rows["value"].to_numpy(), "" if unit == "1" else f" {unit}"

@@ -51,15 +51,7 @@ _MARKUP: Final = {"{": "JSON", "[{": "JSON", "<": "HTML or XML"}
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file was read.
-
-    Attributes:
-        encoding: Encoding of the text; empty for a workbook.
-        delimiter: Separator of the fields; empty for a workbook.
-        decimal: Sign of the decimals in the column of values.
-        header_line: Line of the header; 0 where there is none.
-        sheet: Sheet of a workbook.
-    """
+    """How a file was read; a workbook has no encoding and delimiter, a table without a header has line 0."""
 
     encoding: str
     delimiter: str
@@ -91,14 +83,9 @@ class Record:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Header and rows as texts, with how they were found.
+    """Header and rows as texts, the line of each row in its file (or sheet), and what was skipped.
 
-    Attributes:
-        header: Names of the columns; an empty one is an unnamed column.
-        rows: Fields of each row, at least as many as the header has; a longer row has surplus fields.
-        lines: Line of each row in the file (row of a sheet).
-        dialect: How the file was read.
-        notes: What was skipped.
+    A row has at least as many fields as the header, perhaps surplus ones behind. An empty name is an unnamed column.
     """
 
     header: tuple[str, ...]
@@ -163,11 +150,7 @@ def table_of_text(
 
 
 def read_bytes(path: Path) -> bytes:
-    """Content of a file that can be a table.
-
-    Raises:
-        OwnFileError: There is no such file, it cannot be read, is empty or larger than :data:`MAX_BYTES`.
-    """
+    """Content of a file that can be a table; one that is missing, unreadable, empty or too large is refused."""
     try:
         if str(path).startswith(("http:/", "https:/", "ftp:/")):
             raise OwnFileError(f"{path} is a web address. Download the file and name it here.")
@@ -191,13 +174,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(path: Path, content: bytes, encoding: str | None = None) -> tuple[str, str]:
-    """Text of a file, and the encoding it is in.
+    """Text of a file, and the encoding it is in; what is no text, or not in the named encoding, is refused.
 
     A byte order mark decides; without one UTF-8 is tried, then UTF-16, then Windows-1252, which the µ, ° and Å of
     this field's headers are mostly written in (statistical guesses take a header such as ``a (Å)`` for Japanese).
-
-    Raises:
-        OwnFileError: It is no text, or not in the encoding that was named.
     """
     if encoding is not None:
         try:
@@ -247,11 +227,7 @@ def is_comment(line: str) -> bool:
 
 
 def split_records(path: Path, text: str, delimiter: str, most: int | None = None) -> Iterator[Record]:
-    """Rows of a text without blank ones, comment lines among them, at most so many.
-
-    Raises:
-        OwnFileError: A quote is not closed.
-    """
+    """Rows of a text without blank ones, comment lines among them, at most so many; an open quote is refused."""
     lines = re.split(r"\r\n|\r|\n", text)
     at = found = 0
     while at < len(lines) and (most is None or found < most):
@@ -281,11 +257,7 @@ def split_records(path: Path, text: str, delimiter: str, most: int | None = None
 
 
 def guess_delimiter(path: Path, text: str, names: set[str]) -> str:
-    """The separator that gives rows of one width; among several, the one that finds most of the wanted columns.
-
-    Raises:
-        OwnFileError: No separator gives two columns, or a quote is not closed.
-    """
+    """The separator that gives rows of one width; among several, the one that finds most of the wanted columns."""
     scores, problem = {}, None
     if len(text) > _SAMPLE_CHARACTERS:
         text = text[: text.rfind("\n", 0, _SAMPLE_CHARACTERS)]
@@ -416,11 +388,8 @@ def workbook_table(
 ) -> TextTable:
     """The table of a sheet; what stands in cells that were merged over several rows stands in each of them.
 
-    The sheet need not be named where one alone holds something, or the wanted columns (folded names).
-
-    Raises:
-        OwnFileError: openpyxl is not installed, the workbook is damaged, its formulas have no results, or the sheet
-            has to be named.
+    The sheet need not be named where one alone holds something, or the wanted columns (folded names). A damaged
+    workbook and one whose formulas have no stored results are refused.
     """
     try:
         load_workbook = importlib.import_module("openpyxl").load_workbook

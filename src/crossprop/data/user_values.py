@@ -101,10 +101,7 @@ def unit_in(name: str) -> str | None:
 
 
 def contradicting(first: str, second: str) -> bool:
-    """Whether two texts are units of which one cannot be meant by the other, as ``GPa`` and ``MPa``.
-
-    Texts that are no known units (``PBE``, ``H``) contradict nothing.
-    """
+    """Whether two texts are known units of which one cannot be meant by the other, as ``GPa`` and ``MPa``."""
     known = [
         _KNOWN_UNIT.match(bare_unit(text).replace("μ", "µ").replace("Ω", "Ω")) for text in (first, second)
     ]
@@ -139,7 +136,6 @@ class Numbers:
     Attributes:
         values: The numbers; NaN where there is none.
         reasons: Why a row has none, by position.
-        decimal: The sign of the decimals.
         unit: What stands behind most of the numbers, if it is the same everywhere.
         uncertain: Positions of the values that came with an uncertainty, which is left out.
     """
@@ -157,12 +153,8 @@ def read_numbers(
     """Read a column of values; its unit and the sign of the decimals are taken from the column as a whole.
 
     A sign that some value proves (``907,5``) decides for the whole column: ``1.037`` is a thousand there. A comma
-    between thousands is read as such only where some value proves it; otherwise the row has no value.
-
-    Args:
-        texts: What stands in the cells.
-        decimal: ``.`` or ``,``; decided by the values that leave no doubt if ``None``.
-        elsewhere: The sign that the rest of the table proves; asked only where the column proves none.
+    between thousands is read as such only where some value proves it; otherwise the row has no value. ``elsewhere``
+    gives the sign that the rest of the table proves; it is asked only where the column proves none.
 
     Raises:
         OwnFileError: A sign may mean decimals or thousands, and nothing decides.
