@@ -23,9 +23,7 @@ for a statement about many rows (then without a line)."""
 EXCEL_DATES: Final = {"2-Feb": "FeB2", "3-Feb": "FeB3"}
 """Formulas that a spreadsheet turned into dates, and what they were."""
 
-MAX_BAD_SHARE: Final = 0.1
-"""Share of bad rows above which a file is refused rather than cleaned."""
-
+MAX_BAD_SHARE: Final = 0.1  # share of bad rows above which a file is refused rather than cleaned
 _DATE: Final = re.compile(
     r"\d{1,4}[-/.](?:\d{1,2}|[A-Za-z]{3})(?:[-/.]\d{2,4})?|[A-Za-z]{3}[-/]\d{2,4}", re.ASCII
 )
