@@ -90,20 +90,8 @@ def test_a_doubtful_formula_is_read_with_a_warning(formula, warning):
 
 
 def test_common_formulas_and_what_is_none_give_no_warning():
-    formulas = (
-        "Fe2O3",
-        "C60",
-        "Fe100",
-        "Mg17Al12",
-        "Si96O192",
-        "K2CO3",
-        "KCN",
-        "Zr65Cu17.5Ni10Al7.5",
-        "no",
-        "",
-        None,
-    )
-    assert [formula_warnings(formula) for formula in formulas] == [[]] * 11
+    common = ["Fe2O3", "C60", "Fe100", "Mg17Al12", "Si96O192", "K2CO3", "KCN", "Zr65Cu17.5Ni10Al7.5", "no"]
+    assert [text for text in (*common, "", None) if formula_warnings(text)] == []
 
 
 @pytest.mark.parametrize("formula", ["Ti90Al6V4", "Ti-6Al-4V", "Ti6Al4V", "Ti0.9Al0.06V0.04"])
@@ -156,11 +144,7 @@ def test_a_bad_formula_in_a_table_is_named_with_its_row():
 )
 def test_spellings_and_multiples_share_a_key(spellings):
     assert len(set(composition_keys(fraction_matrix(spellings)))) == 1
-
-
-def test_different_compositions_have_different_keys():
-    keys = composition_keys(fraction_matrix(["FeO", "Fe2O3", "Fe3O4", "Fe0.95O"]))
-    assert len(set(keys)) == 4
+    assert len(set(composition_keys(fraction_matrix(["FeO", "Fe2O3", "Fe3O4", "Fe0.95O"])))) == 4
 
 
 NONSENSE = [
@@ -230,11 +214,8 @@ def test_doubtful_dot_is_refused_with_both_readings(formula):
 
 
 def test_many_texts_are_the_rows_of_the_matrix():
-    texts = ["Fe2O3", "", "NaCl", "Zz", "MoS2"]
-    fractions, good, refused = parse_formulas(iter(texts))
-    assert good.tolist() == [0, 2, 4]
-    assert list(refused) == [1, 3]
-    assert isinstance(refused[3], UnknownElementError)
+    fractions, good, refused = parse_formulas(iter(["Fe2O3", "", "NaCl", "Zz", "MoS2"]))
+    assert (good.tolist(), list(refused)) == ([0, 2, 4], [1, 3])
     assert np.array_equal(fractions, fraction_matrix(["Fe2O3", "NaCl", "MoS2"]))
 
 

@@ -86,6 +86,19 @@ def test_the_formula_column_is_found_and_its_rows_are_kept(read, text, column, k
     assert (table.formula_column, table.value_column, len(table.rows)) == (column, "strength", kept)
 
 
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        ("formula", "holds formulas, no values"),
+        ("words", r"None of the 2 rows.*line 2: the value 'a' is no number.*words cannot be values"),
+        ("empty", r"None of the 2 rows.*line 2: the value is missing"),
+    ],
+)
+def test_a_file_without_a_usable_row_is_refused(read, target, part):
+    with pytest.raises(OwnFileError, match=part):
+        read("formula,words,empty\nFe3C,a,\nCuZn,b,?\n", target=target)
+
+
 def test_two_columns_of_formulas_are_asked_about_with_examples(read):
     text = "first,second,strength\nFe,Fe3C,1\nCu,CuZn,2\n"
     with pytest.raises(OwnFileError, match=r"'first' \(e.g. 'Fe'\), 'second' \(e.g. 'Fe3C'\)"):
@@ -109,11 +122,6 @@ def test_a_split_column_says_which_rows_are_held_out(read):
     assert [(p.line, p.kind) for p in table.problems] == [(4, "split")]
 
 
-def test_a_file_without_a_usable_row_shows_the_first_reasons(read):
-    with pytest.raises(OwnFileError, match=r"None of the 2 rows.*line 2: the value is missing"):
-        read("formula,strength\nFe3C,\nCuZn,?\n")
-
-
 def test_a_row_of_units_below_the_header_is_no_bad_row(read):
     for first in ("", "-"):
         table = read(f"formula,strength,T\n{first},[GPa],K\nFe3C,1,300\nCuZn,2,300\n")
@@ -129,11 +137,6 @@ def test_a_unit_in_the_header_need_not_be_named(read):
         OwnFileError, match=r"'strength \(GPa\)', 'strength \(MPa\)'. Choose one with --value-column"
     ):
         read("formula,strength (GPa),strength (MPa)\nFe3C,1,2\n")
-
-
-def test_a_target_that_names_the_formulas_is_told_from_a_file_without_any(read):
-    with pytest.raises(OwnFileError, match="holds formulas, no values"):
-        read("formula,strength\nFe3C,1\nCuZn,2\n", target="formula")
 
 
 @pytest.mark.parametrize(
@@ -216,6 +219,17 @@ def table_of(tmp_path, lines):
     return read_own_file(path, target="strength")
 
 
+def test_the_summary_counts_bad_rows_by_kind_and_draws_bars_without_what_is_far_away(tmp_path):
+    table = table_of(tmp_path, [f"Fe{i}O3,{i}" for i in range(1, 21)] + ["Foo,1"] * 7 + ["NaCl,x"] * 8)
+    text = summarise(table, "1", np.arange(20) < 5, most=3)
+    assert text.count("line 2") == 3
+    assert "and 12 more; in all: 7 without a valid formula, 8 with a value that is no number" in text
+    bars = histogram(np.array([0.0] * 1 + [1.0] * 4 + [2.0] * 8 + [3.0] * 1))
+    assert (bars[0] == bars[-1] != "█", bars.count("█")) == (True, 1)
+    bars = histogram(np.array([*np.linspace(0, 1, 300), 1e9]))
+    assert (len(bars), "   " in bars) == (24, False)
+
+
 def test_the_summary_says_what_was_read(tmp_path):
     lines = [f"Fe{i}O3,{100 + i}" for i in range(1, 31)] + ["Fe1O3,101", "Fe2O6,777", "KCl,99999", "NaCl,bad"]
     table = table_of(tmp_path, lines)
@@ -230,18 +244,3 @@ def test_the_summary_says_what_was_read(tmp_path):
     assert "2 value(s) far from the others, kept: line 34 (99999), line 33 (777)" in text
     assert "1 row(s) repeat composition and value of another, kept: line 32" in text
     assert "28 rows to learn from and 5 to measure on are few" in text
-
-
-def test_many_bad_rows_are_counted_by_kind(tmp_path):
-    table = table_of(tmp_path, [f"Fe{i}O3,{i}" for i in range(1, 21)] + ["Foo,1"] * 7 + ["NaCl,x"] * 8)
-    text = summarise(table, "1", np.arange(20) < 5, most=3)
-    assert text.count("line 2") == 3
-    assert "and 12 more; in all: 7 without a valid formula, 8 with a value that is no number" in text
-
-
-def test_a_line_of_bars_is_as_high_as_the_counts_and_leaves_out_what_is_far_away():
-    bars = histogram(np.array([0.0] * 1 + [1.0] * 4 + [2.0] * 8 + [3.0] * 1))
-    assert bars[0] == bars[-1] != "█"
-    assert bars.count("█") == 1
-    assert len(histogram(np.array([*np.linspace(0, 1, 300), 1e9]))) == 24
-    assert "   " not in histogram(np.array([*np.linspace(0, 1, 300), 1e9]))
