@@ -59,9 +59,10 @@ def test_a_bad_row_is_named_with_its_line_and_reason(read, formula, value, kind,
 
 
 def test_typeset_formulas_and_spreadsheet_dates_are_repaired_and_said(read):
-    table = read("formula,strength\nFe₂O₃,1\n2-Feb,2\nNaCl\u200b,3\nCuSO4·5H2O,4\n")
+    table = read("formula,strength\nFe₂O₃,1\n2-Feb,2\nNaCl\u200b,3\nCuSO4·5H2O,4 ± 1\n")
     assert table.rows["formula"].tolist() == ["Fe2O3", "FeB2", "NaCl", "CuSO4·5H2O"]
     assert not table.problems
+    assert any("1 value(s) carry an uncertainty, the first on line 5" in note for note in table.notes)
     assert any("2 typeset formulas" in note and "line 2" in note for note in table.notes)
     assert any("1 spreadsheet dates" in note and "line 3" in note for note in table.notes)
 
