@@ -23,9 +23,7 @@ for a statement about many rows (then without a line)."""
 EXCEL_DATES: Final = {"2-Feb": "FeB2", "3-Feb": "FeB3"}
 """Formulas that a spreadsheet turned into dates, and what they were."""
 
-MAX_BAD_SHARE: Final = 0.1
-"""Share of bad rows above which a file is refused rather than cleaned."""
-
+MAX_BAD_SHARE: Final = 0.1  # share of bad rows above which a file is refused rather than cleaned
 _DATE: Final = re.compile(
     r"\d{1,4}[-/.](?:\d{1,2}|[A-Za-z]{3})(?:[-/.]\d{2,4})?|[A-Za-z]{3}[-/]\d{2,4}", re.ASCII
 )
@@ -91,8 +89,10 @@ def read_table(
     return table
 
 
-def clean_rows(name: str, lines: Iterable[int], formulas: Iterable[Any], values: Iterable[Any]) -> CleanTable:
-    """Clean rows that are already in memory (``name`` is for messages); otherwise as :func:`read_table`."""
+def clean_rows(
+    name: str, lines: Iterable[int], formulas: Iterable[str | None], values: Iterable[str | None]
+) -> CleanTable:
+    """Clean rows of texts that are already in memory (``name`` is for messages); otherwise as :func:`read_table`."""
     rows = pd.DataFrame({"line": list(lines), "raw": list(formulas), "text": list(values)}, dtype=object)
     if rows.empty:
         raise DataError(f"{name} holds no rows below its header. Fetch or export it again.")
@@ -104,8 +104,8 @@ def clean_rows(name: str, lines: Iterable[int], formulas: Iterable[Any], values:
     problems = {i: why_no_formula(rows["formula"].iloc[i]) for i in errors}
     for i in np.flatnonzero(~np.isfinite(rows["value"].to_numpy())).tolist():
         text = rows["text"].iloc[i]
-        blank = text is None or (isinstance(text, str) and not text.strip())
-        problems[i] = "the value is missing" if blank else f"the value {str(text)[:40]!r} is no finite number"
+        blank = not (text or "").strip()
+        problems[i] = "the value is missing" if blank else f"the value {text[:40]!r} is no finite number"
     report: list[tuple[Any, ...]] = []
     for position in sorted({*problems, *np.flatnonzero(repaired).tolist()}):
         row = rows.iloc[position]
@@ -186,11 +186,7 @@ def _check_header(path: Path, header: list[str], wanted: list[str]) -> None:
     )
 
 
-def _number(value: Any) -> float:
-    """The value as a float; NaN where it is no number."""
-    if isinstance(value, str):
-        text = value.strip()
-        return float(text) if _NUMBER.fullmatch(text) else math.nan
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        return float(value)
-    return math.nan
+def _number(text: str | None) -> float:
+    """The text as a float; NaN where it is no number."""
+    bare = (text or "").strip()
+    return float(bare) if _NUMBER.fullmatch(bare) else math.nan

@@ -34,8 +34,7 @@ COLUMN: Final = {symbol: i for i, symbol in enumerate(ELEMENTS)}
 MAX_LENGTH: Final = 300
 """Characters of a formula at most. It bounds the time, and all amounts as well: they and their sum stay below 1e303."""
 
-MAX_DEPTH: Final = 10
-"""Nested brackets of a formula at most."""
+MAX_DEPTH: Final = 10  # nested brackets of a formula at most
 
 
 class Amounts(StrEnum):
@@ -446,8 +445,7 @@ def refuse_capitals(formulas: Sequence[str]) -> str | None:
     )
 
 
-_DIGITS: Final = 4
-"""Decimals of a fraction in a composition key."""
+_DIGITS: Final = 4  # decimals of a fraction in a composition key
 
 
 def fraction_matrix(

@@ -18,12 +18,8 @@ from filelock import FileLock
 from crossprop.data.catalog import PinnedFile
 from crossprop.errors import FetchError
 
-BASE_URL = "https://raw.githubusercontent.com"
-"""Public address of ``<owner>/<repo>/<commit>/<path>``."""
-
-BLOBS = Path(".crossprop/blobs")
-"""Folder of finished (``<blob id>``) and interrupted (``<blob id>.part``) downloads."""
-
+BASE_URL = "https://raw.githubusercontent.com"  # public address of <owner>/<repo>/<commit>/<path>
+BLOBS = Path(".crossprop/blobs")  # folder of finished (<blob id>) and interrupted (<blob id>.part) downloads
 MIRROR_VARIABLE = "CROSSPROP_MIRROR"
 
 _CHUNK = 1 << 14

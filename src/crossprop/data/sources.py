@@ -22,8 +22,7 @@ from crossprop.methods import DEFAULT_SEED
 
 Merge = Literal["lowest", "median"]
 
-_LEAST_RESIDUAL = 1e-4
-"""Residual below which a row gains no more weight, in the property's unit."""
+_LEAST_RESIDUAL = 1e-4  # residual below which a row gains no more weight, in the property's unit
 
 
 def merge_compositions(rows: pd.DataFrame, how: Merge) -> pd.DataFrame:

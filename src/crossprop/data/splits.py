@@ -11,8 +11,7 @@ import pandas as pd
 from crossprop.errors import DataError
 from crossprop.methods import DEFAULT_SEED, Protocol
 
-VALIDATION_SHARE = 0.1
-"""Share of the learning rows that validates: 81:9:10 of a target, 90:10 of a source."""
+VALIDATION_SHARE = 0.1  # share of the learning rows that validates: 81:9:10 of a target, 90:10 of a source
 
 
 def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLISHED) -> np.ndarray:
@@ -115,14 +114,11 @@ def _require(frame: pd.DataFrame, *columns: str) -> None:
         raise DataError(f"The column(s) {missing} are missing; the data holds {list(frame.columns)}.")
 
 
-HOLDOUT_SHARE = 0.1
-"""Share of the rows that is held out."""
-
+HOLDOUT_SHARE = 0.1  # share of the rows that is held out
 HOLDOUT_ROWS = 20
 """Rows that a hold-out has at least, as long as they are no more than :data:`HOLDOUT_MOST` of all."""
 
-HOLDOUT_MOST = 0.25
-"""Share of the rows that a small data set gives at most."""
+HOLDOUT_MOST = 0.25  # share of the rows that a small data set gives at most
 
 
 def holdout_size(rows: int) -> int:

@@ -22,9 +22,7 @@ from crossprop.data.user_table import TextTable, bare_name, fold
 from crossprop.data.user_values import is_number, proven_sign, read_numbers
 from crossprop.errors import OwnFileError
 
-ElementColumns = Amounts
-"""What the columns of elements hold."""
-
+ElementColumns = Amounts  # what the columns of elements hold
 _HEADER: Final = re.compile(
     r"([A-Z][a-z]?)(?:[\s_]*[(\[]?\s*(at|wt|mol|mass|weight|atomic|w|x)?[.\s-]*(%?)\s*[)\]]?)?", re.ASCII
 )
@@ -34,9 +32,7 @@ _KIND_OF: Final = {
 }
 _BALANCE: Final = frozenset(("bal", "bal.", "balance", "rest", "rem", "rem."))
 _NOTHING: Final = frozenset(("", "-", "–", "—", "0"))
-_FITTING: Final = 0.8
-"""Share of the rows whose amounts have to sum to a whole for any of them to be believed."""
-
+_FITTING: Final = 0.8  # share of the rows whose amounts have to sum to a whole for any of them to be believed
 _FORMULA_NAMES: Final = (
     "formula", "composition", "compound", "material", "chemical formula", "pretty formula", "reduced formula",
     "materials", "alloy", "chemical composition", "stoichiometry", "system", "comp", "formel", "summenformel",

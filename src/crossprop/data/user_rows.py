@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from crossprop.data.user_columns import (
     refuse_formulas,
     table_sign,
 )
-from crossprop.data.user_findings import value_findings
+from crossprop.data.user_summary import value_findings
 from crossprop.data.user_table import Dialect, TextTable, fold, read_text_table
 from crossprop.data.user_values import (
     bare_unit,
@@ -122,13 +121,12 @@ def read_own_file(
 ) -> OwnTable:
     """Read a CSV, TSV, semicolon-separated or Excel file whose dialect is not known.
 
-    Rows that repeat a composition stay: they are noted, and never stand on both sides of a split. Nothing is
-    dropped for its value.
+    Rows that repeat a composition stay: they are noted, and never stand on both sides of a split. Nothing is dropped
+    for its value.
 
     Args:
         path: The file.
-        target: Name of the property; the column of this name holds the values unless ``value_column`` says
-            otherwise.
+        target: Name of the property; the column of this name holds the values where there is no ``value_column``.
         formula_column: Column of the formulas; the one that parses as such if ``None``.
         value_column: Column of the values.
         split_column: Column that says ``train`` or ``test`` for every row.
@@ -216,7 +214,14 @@ def read_own_file(
             problems[i] = Problem(line, found[1], text, found[0])
     kept = np.array([i for i in good if i not in problems], dtype=np.int64)
     if not len(kept):
-        raise OwnFileError(_nothing_left(path, list(problems.values()), formula_name, table.header[at_value]))
+        bad = list(problems.values())
+        examples = "; ".join(f"line {p.line}: {p.reason}" for p in bad[:3])
+        only_words = all(p.kind == "value" for p in bad)
+        hint = " crossprop learns numbers: words cannot be values." if only_words else ""
+        raise OwnFileError(
+            f"None of the {len(bad)} rows of {path} is usable with formulas from {formula_name!r} and values from "
+            f"{table.header[at_value]!r} ({examples}).{hint} Check that the right columns were chosen."
+        )
     chosen = [formulas[i] for i in kept]
     if not elements and (hidden := refuse_capitals(chosen)):
         raise OwnFileError(f"{path}, column {formula_name!r}: {hidden}")
@@ -334,13 +339,3 @@ def _repairs(
         if found:
             told.setdefault("doubtful formulas, kept", []).append(f"{line}: {found[0]}")
     return [f"{len(lines)} {what}, the first on line {lines[0]}" for what, lines in told.items()]
-
-
-def _nothing_left(path: Path, problems: list[Problem], formula_name: str, value_name: str) -> str:
-    examples = "; ".join(f"line {p.line}: {p.reason}" for p in problems[:3])
-    kinds = Counter(p.kind for p in problems)
-    hint = " crossprop learns numbers: words cannot be values." if kinds["value"] == len(problems) else ""
-    return (
-        f"None of the {len(problems)} rows of {path} is usable with formulas from {formula_name!r} and values from "
-        f"{value_name!r} ({examples}).{hint} Check that the right columns were chosen."
-    )

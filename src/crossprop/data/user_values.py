@@ -13,9 +13,7 @@ from crossprop.data.user_table import NumberCell
 from crossprop.errors import OwnFileError
 
 _DIGITS = r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)"
-NUMBER: Final = rf"{_DIGITS}(?:[eE][+-]?\d+)?"
-"""A number with either sign of the decimals."""
-
+NUMBER: Final = rf"{_DIGITS}(?:[eE][+-]?\d+)?"  # a number with either sign of the decimals
 ABSENT: Final = frozenset(
     ("", "-", "--", "—", "–", "?", ".", "/", "na", "n/a", "n.a.", "nan", "nd", "n.d.", "none", "null", "nil",
      "missing", "unknown", "tbd", "#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!")

@@ -98,21 +98,20 @@ def test_a_wrong_entry_is_refused_with_its_place(tmp_path, changes, part):
         load_catalog(write(tmp_path, **changes))
 
 
-def test_a_built_in_property_cannot_be_redefined(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        *(
+            (text, "catalogue")
+            for text in ("- a\n- b\n", "properties: [", "things: {}\n", "properties:\n  x: 3\n")
+        ),
+        ("properties: {klu: {}}\n", "redefines"),
+        (None, "cannot be read"),
+    ],
+)
+def test_what_is_no_catalogue_is_refused(tmp_path, text, part):
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({"properties": {"klu": ENTRY}}))
-    with pytest.raises(DataError, match="redefines"):
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=part):
         load_catalog(path)
-
-
-@pytest.mark.parametrize("text", ["- a\n- b\n", "properties: [", "things: {}\n", "properties:\n  x: 3\n"])
-def test_what_is_no_catalogue_is_refused(tmp_path, text):
-    path = tmp_path / "mine.yaml"
-    path.write_text(text)
-    with pytest.raises(DataError, match="catalogue"):
-        load_catalog(path)
-
-
-def test_a_missing_catalogue_is_refused(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
-        load_catalog(tmp_path / "absent.yaml")

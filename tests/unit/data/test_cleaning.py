@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crossprop.data.cleaning import REPORT_COLUMNS, clean_rows, read_table, refuse_unlearnable
+from crossprop.data.cleaning import REPORT_COLUMNS, read_table, refuse_unlearnable
 from crossprop.errors import DataError
 
 
@@ -23,29 +23,16 @@ def many_good(bad, n=40):
 
 
 def test_rows_are_read_with_their_lines_keys_and_values(table):
-    clean = read_table(table("id,formula,value\n0, NaCl ,1.5\n1,Fe2O3,-2e-1\n"), "formula", "value")
+    text = "\ufeffid,formula,value\r\n0, NaCl ,1.5\r\n1,Fe2O3,-2e-1\r\n2,NaN,3\r\n"
+    clean = read_table(table(text), "formula", "value")
     assert clean.rows.to_dict("list") == {
-        "line": [2, 3],
-        "formula": ["NaCl", "Fe2O3"],
-        "composition": ["Cl:0.5000 Na:0.5000", "Fe:0.4000 O:0.6000"],
-        "value": [1.5, -0.2],
+        "line": [2, 3, 4],
+        "formula": ["NaCl", "Fe2O3", "NaN"],  # the last is a sodium nitride
+        "composition": ["Cl:0.5000 Na:0.5000", "Fe:0.4000 O:0.6000", "N:0.5000 Na:0.5000"],
+        "value": [1.5, -0.2, 3.0],
     }
     assert clean.report.empty
     assert tuple(clean.report.columns) == REPORT_COLUMNS
-
-
-def test_the_formula_nan_is_a_sodium_nitride(table):
-    assert read_table(table("formula,value\nNaN,1\nNaCl,2\n"), "formula", "value").rows[
-        "formula"
-    ].tolist() == [
-        "NaN",
-        "NaCl",
-    ]
-
-
-def test_a_byte_order_mark_and_carriage_returns_do_no_harm(table):
-    path = table("\ufeffformula,value\r\nNaCl,1\r\nKCl,2\r\n")
-    assert read_table(path, "formula", "value").rows["line"].tolist() == [2, 3]
 
 
 def test_spreadsheet_dates_are_repaired_and_reported(table):
@@ -61,22 +48,16 @@ def test_spreadsheet_dates_are_repaired_and_reported(table):
     ("row", "reason"),
     [
         ("1-Mar,1", "date"),
-        ("2021-03-01,1", "date"),
-        ("Feb-20,1", "date"),
         ("XeF2Zz,1", "no element"),
-        ("HeO,1", "none of the 86"),
-        ("hello,1", "no chemical formula"),
         (",1", "empty"),
         ("NaCl,", "the value is missing"),
         ("NaCl", "the value is missing"),
         ("NaCl,nan", "'nan' is no finite number"),
         ("NaCl,inf", "'inf' is no finite number"),
-        ("NaCl,-Infinity", "no finite number"),
         ("NaCl,1e999", "no finite number"),
         ("NaCl,about 3", "'about 3' is no finite number"),
         ("NaCl,1_000", "no finite number"),
         ('NaCl,"1,5"', "'1,5' is no finite number"),
-        ("NaCl,٣", "no finite number"),
     ],
 )
 def test_single_bad_rows_are_dropped_with_line_and_reason(table, row, reason):
@@ -103,16 +84,13 @@ def test_repeated_formulas_stay_and_are_counted(table):
     ("text", "part"),
     [
         ("", "is empty"),
-        ("\n", "is empty"),
         ("formula,value\n", "no rows below its header"),
         ("formula,energy\nNaCl,1\n", "no column 'value'.*'energy'"),
         ("formula;value\nNaCl;1\n", "separated by ';'"),
-        ("formula\tvalue\nNaCl\t1\n", "separated by '\\\\t'"),
         ("NaCl,1\nKCl,2\n", "no column 'formula' and 'value'"),
         (b"formula,value\nNa\xff\xfeCl,1\n", "UTF-8"),
         ('formula,value\n"NaCl,1\n', "no CSV"),
         ("formula,value\nNa\x00Cl,1\nKCl,2\n", "no CSV|unusable"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "UTF-8|no column"),
     ],
 )
 def test_what_is_no_such_table_is_refused(table, text, part):
@@ -120,23 +98,10 @@ def test_what_is_no_such_table_is_refused(table, text, part):
         read_table(table(text), "formula", "value")
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(DataError, match="Fetch the data first"):
-        read_table(tmp_path / "absent.csv", "formula", "value")
-
-
-def test_rows_in_memory_are_cleaned_alike():
-    clean = clean_rows("mine", range(20), ["NaCl"] * 19 + [float("nan")], np.arange(20.0))
-    assert len(clean.rows) == 19
-    assert "must be a text" in clean.report["reason"][0]
-
-
-@pytest.mark.parametrize("values", [[], [1.0]])
-def test_fewer_than_two_values_cannot_be_learnt(values):
-    with pytest.raises(DataError, match="at least two"):
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [([], "at least two"), ([1.0], "at least two"), ([2.0] * 3, "All 3 values of it are 2")],
+)
+def test_what_cannot_be_learnt_is_refused(values, part):
+    with pytest.raises(DataError, match=part):
         refuse_unlearnable(np.array(values), "it")
-
-
-def test_a_constant_cannot_be_learnt():
-    with pytest.raises(DataError, match="All 3 values of it are 2: a constant"):
-        refuse_unlearnable(np.full(3, 2.0), "it")

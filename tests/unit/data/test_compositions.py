@@ -31,35 +31,15 @@ def test_the_86_elements_stand_in_order_of_atomic_number():
 
 
 @pytest.mark.parametrize(
-    ("formula", "amounts"),
-    [
-        ("NaCl", {"Na": 1, "Cl": 1}),
-        ("NaN", {"Na": 1, "N": 1}),
-        ("Fe0.5Ni.25O2.", {"Fe": 0.5, "Ni": 0.25, "O": 2}),
-        ("Ca(Al2[SiO4]2)", {"Ca": 1, "Al": 2, "Si": 2, "O": 8}),
-        ("CuSO4(H2O)5", {"Cu": 1, "S": 1, "O": 9, "H": 10}),
-        (" H2 O ", {"H": 2, "O": 1}),
-        ("CH3CH2OH", {"C": 2, "H": 6, "O": 1}),
-    ],
-)
-def test_amounts_of_a_formula(formula, amounts):
-    assert parse_formula(formula) == amounts
-
-
-@pytest.mark.parametrize(
     ("text", "part"),
     [
         ("", "empty"),
-        ("   ", "empty"),
         (float("nan"), "must be a text"),
-        (None, "must be a text"),
-        (12, "must be a text"),
         ("hello", "'h' at character 1"),
         ("2H", "'2' at character 1"),
         ("Na+", "charge"),
         ("Fe-2", "negative"),
         ("H0", "zero"),
-        ("(OH)0", "zero"),
         ("H²O", "U\\+00B2"),
         ("Nа", "U\\+0430"),  # Cyrillic a
         ("Fe2O3)", "not opened"),
@@ -69,26 +49,20 @@ def test_amounts_of_a_formula(formula, amounts):
         ("H1e5", "exponent"),
         ("H 2", "' '"),
         ("H" * 301, "301 characters"),
-        ("NaCl\x00", "character 5"),
         ("LiFeP04", "'04', which begins with zero.*'LiFePO4'"),
         ("Si02", "'SiO2'"),
         ("Fe(III)2O3", "oxidation state"),
-        ("Cu(I)Cl", "oxidation state"),
         ("TiO2 (rutile)", "annotation"),
         ("BaO.6Fe2O3", "adduct as 'BaO·6Fe2O3'"),
-        ("Li2O.2SiO2", "adduct as 'Li2O·2SiO2'"),
-        ("Al2O3.2SiO2", "adduct as 'Al2O3·2SiO2'"),
         ("Ti-6Al-4V", "'Ti90Al6V4'.*'weight'"),
         ("Ti6Al4V", "'Ti90Al6V4'.*'weight'.*'Ti6Al4V1'"),
         ("IN718", "name of an alloy"),
         ("Al7075", "name of an alloy"),
         ("La2-xSrxCuO4", "variable 'x'"),
-        ("Ba1-xSrxTiO3", "variable 'x'"),
         ("YBa2Cu3O7-δ", "variable 'δ'"),
         ("0.5Li2O-0.5P2O5", "mixture of 2 parts"),
         ("Fe9e-05Ni0.99991", "'9e-05', which is an exponent"),
         ("Fe0,5Ni0,5", "decimal comma"),
-        ("PbTe PbSe", "several formulas"),
         ("PbTe Bi2Te3 SnSe", "several formulas"),
     ],
 )
@@ -96,15 +70,6 @@ def test_what_is_no_formula_is_refused_with_a_reason(text, part):
     with pytest.raises(FormulaError, match=part) as caught:
         parse_formula(text)
     assert not isinstance(caught.value, UnknownElementError)
-
-
-@pytest.mark.parametrize(
-    ("formula", "same"),
-    [("Fe₂O₃", "Fe2O3"), ("Bi2 Te3", "Bi2Te3"), ("BaO·6Fe2O3", "BaFe12O19"), ("LiBr.H2O", "LiBrH2O"),
-     ("Ni.5Co.5O2", "NiCoO4"), ("La1.8Sr0.2CuO4", "La18Sr2Cu10O40"), ("Ti6Al4V1", "Ti12Al8V2")],
-)  # fmt: skip
-def test_what_has_one_meaning_is_read(formula, same):
-    assert composition_keys(fraction_matrix([formula])) == composition_keys(fraction_matrix([same]))
 
 
 @pytest.mark.parametrize(
@@ -124,12 +89,9 @@ def test_a_doubtful_formula_is_read_with_a_warning(formula, warning):
     assert warning in " ".join(formula_warnings(formula))
 
 
-@pytest.mark.parametrize(
-    "formula",
-    ["Fe2O3", "C60", "Fe100", "Mg17Al12", "Si96O192", "K2CO3", "KCN", "Zr65Cu17.5Ni10Al7.5", "no", "", None],
-)
-def test_common_formulas_and_what_is_none_give_no_warning(formula):
-    assert formula_warnings(formula) == []
+def test_common_formulas_and_what_is_none_give_no_warning():
+    common = ["Fe2O3", "C60", "Fe100", "Mg17Al12", "Si96O192", "K2CO3", "KCN", "Zr65Cu17.5Ni10Al7.5", "no"]
+    assert [text for text in (*common, "", None) if formula_warnings(text)] == []
 
 
 @pytest.mark.parametrize("formula", ["Ti90Al6V4", "Ti-6Al-4V", "Ti6Al4V", "Ti0.9Al0.06V0.04"])
@@ -146,26 +108,20 @@ def test_weights_that_are_no_whole_are_refused(formula):
     assert "sum to" in str(refused[0])
 
 
-@pytest.mark.parametrize("formula", ["HeO", "NeF2", "ArH", "PoO2", "HAt", "RnF2", "FrCl", "RaO", "AmO2"])
-def test_an_element_outside_the_86_is_named(formula):
-    with pytest.raises(UnknownElementError, match="none of the 86"):
+@pytest.mark.parametrize(
+    ("formula", "part"),
+    [(f, "none of the 86") for f in ("HeO", "NeF2", "ArH", "PoO2", "HAt", "RnF2", "FrCl", "RaO", "AmO2")]
+    + [(f, "no element") for f in ("XeF2Zz", "D2O", "J2")],
+)
+def test_an_element_outside_the_86_and_an_unknown_symbol_are_named(formula, part):
+    with pytest.raises(UnknownElementError, match=part):
         parse_formula(formula)
-
-
-@pytest.mark.parametrize("formula", ["XeF2Zz", "D2O", "J2"])
-def test_a_symbol_that_is_no_element_is_named(formula):
-    with pytest.raises(UnknownElementError, match="no element"):
-        parse_formula(formula)
-
-
-def test_a_long_text_of_digits_is_refused_at_once():
-    with pytest.raises(FormulaError):
-        parse_formula("H" + "1" * 998 + "!")
 
 
 def test_fractions_sum_to_one_and_stand_in_their_columns():
     matrix = fraction_matrix(["Fe2O3", "NaCl"])
     assert matrix.shape == (2, 86)
+    assert composition_keys(matrix).tolist() == ["Fe:0.4000 O:0.6000", "Cl:0.5000 Na:0.5000"]
     assert matrix[0, ELEMENTS.index("Fe")] == pytest.approx(0.4)
     assert matrix[0, ELEMENTS.index("O")] == pytest.approx(0.6)
     np.testing.assert_allclose(matrix.sum(axis=1), 1.0)
@@ -174,19 +130,6 @@ def test_fractions_sum_to_one_and_stand_in_their_columns():
 def test_a_bad_formula_in_a_table_is_named_with_its_row():
     with pytest.raises(UnknownElementError, match=r"'XeF2Zz'.*row 1 of alloys\.csv"):
         fraction_matrix(["NaCl", "XeF2Zz"], where="alloys.csv")
-
-
-def test_no_formulas_give_an_empty_matrix():
-    assert fraction_matrix([]).shape == (0, 86)
-    assert len(composition_keys(np.zeros((0, 86)))) == 0
-
-
-def test_the_key_is_alphabetical_and_rounded_to_four_decimals():
-    assert composition_keys(fraction_matrix(["NaCl", "Fe2O3", "Li3N"])).tolist() == [
-        "Cl:0.5000 Na:0.5000",
-        "Fe:0.4000 O:0.6000",
-        "Li:0.7500 N:0.2500",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -201,11 +144,7 @@ def test_the_key_is_alphabetical_and_rounded_to_four_decimals():
 )
 def test_spellings_and_multiples_share_a_key(spellings):
     assert len(set(composition_keys(fraction_matrix(spellings)))) == 1
-
-
-def test_different_compositions_have_different_keys():
-    keys = composition_keys(fraction_matrix(["FeO", "Fe2O3", "Fe3O4", "Fe0.95O"]))
-    assert len(set(keys)) == 4
+    assert len(set(composition_keys(fraction_matrix(["FeO", "Fe2O3", "Fe3O4", "Fe0.95O"])))) == 4
 
 
 NONSENSE = [
@@ -237,16 +176,20 @@ def test_nonsense_gets_an_error_of_its_own_in_no_time(which):
 @pytest.mark.parametrize(
     ("formula", "same"),
     [
-        ("CuSO4·5H2O", "CuSO9H10"),
-        ("CuSO4 · 5 H2O", "CuSO9H10"),
-        ("CuSO4*5H2O", "CuSO9H10"),
-        ("CuSO4•5H2O", "CuSO9H10"),
-        ("CuSO4⋅5H2O", "CuSO9H10"),
+        *(
+            (text, "CuSO9H10")
+            for text in ("CuSO4·5H2O", "CuSO4 · 5 H2O", "CuSO4*5H2O", "CuSO4•5H2O", "CuSO4⋅5H2O")
+        ),
+        ("CuSO4(H2O)5", "CuSO9H10"),
+        ("Fe₂O₃", "Fe2O3"),
+        (" Bi2 Te3 ", "Bi2Te3"),
+        ("BaO·6Fe2O3", "BaFe12O19"),
+        ("Ti6Al4V1", "Ti12Al8V2"),
+        ("NaN", "N2Na2"),
+        ("CH3CH2OH", "C2H6O"),
         ("CaSO4·0.5H2O", "Ca2S2O9H2"),
-        ("2CaSO4·H2O", "Ca2S2O9H2"),
         ("CuSO4.H2O", "CuSO5H2"),
         ("K2SO4·Al2(SO4)3·24H2O", "K2Al2S4O40H48"),
-        ("[Cu(NH3)4]SO4·H2O", "CuN4H14SO5"),
         ("Ni0.5H2O", "NiH4O2"),
         ("Li1.2Mn0.54Ni.13Co0.13O2.", "Li120Mn54Ni13Co13O200"),
         ("Ca(Al2[SiO4]2)", "CaAl2Si2O8"),
@@ -262,26 +205,17 @@ def test_hydrates_decimals_and_brackets_are_read(formula, same):
 
 
 @pytest.mark.parametrize(
-    ("formula", "hydrate"),
-    [
-        ("MgCl2.6H2O", "MgCl2·6H2O"),
-        ("LiBr.2H2O", "LiBr·2H2O"),
-        ("Fe(CN).3H2O", "Fe(CN)·3H2O"),
-        ("CuCl.2NH3", "CuCl·2NH3"),
-    ],
+    "formula", ["MgCl2.6H2O", "LiBr.2H2O", "Fe(CN).3H2O", "CuCl.2NH3", "Li2O.2SiO2", "Al2O3.2SiO2"]
 )
-def test_doubtful_dot_is_refused_with_both_readings(formula, hydrate):
+def test_doubtful_dot_is_refused_with_both_readings(formula):
     error = parse_formulas([formula])[2][0]
-    assert repr(hydrate) in str(error)
+    assert repr(formula.replace(".", "·")) in str(error)
     assert "decimal amount" in str(error)
 
 
 def test_many_texts_are_the_rows_of_the_matrix():
-    texts = ["Fe2O3", "", "NaCl", "Zz", "MoS2"]
-    fractions, good, refused = parse_formulas(iter(texts))
-    assert good.tolist() == [0, 2, 4]
-    assert list(refused) == [1, 3]
-    assert isinstance(refused[3], UnknownElementError)
+    fractions, good, refused = parse_formulas(iter(["Fe2O3", "", "NaCl", "Zz", "MoS2"]))
+    assert (good.tolist(), list(refused)) == ([0, 2, 4], [1, 3])
     assert np.array_equal(fractions, fraction_matrix(["Fe2O3", "NaCl", "MoS2"]))
 
 
@@ -290,14 +224,8 @@ def test_nothing_good_gives_an_empty_matrix(texts):
     fractions, good, refused = parse_formulas(texts)
     assert fractions.shape == (0, 86)
     assert good.shape == (0,)
+    assert len(composition_keys(fractions)) == 0
     assert len(refused) == len(texts)
-
-
-def test_ten_thousand_nonsense_texts_take_no_time():
-    texts = [f"{'(' * (i % 400)}{i}<b>" for i in range(10_000)]
-    started = time.process_time()
-    assert len(parse_formulas(texts)[2]) == 10_000
-    assert time.process_time() - started < 20  # it takes a fifth of a second
 
 
 ANYTHING = st.one_of(

@@ -12,7 +12,7 @@ import pytest
 
 from crossprop.data import download
 from crossprop.data.catalog import PinnedFile
-from crossprop.data.download import blob_id, fetch_files
+from crossprop.data.download import fetch_files
 from crossprop.errors import FetchError
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
@@ -84,32 +84,34 @@ def everything_under(folder):
     return sorted(p.name for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
 
 
-def test_a_blob_id_is_gits():
-    assert pin(b"hello\n").blob == "ce013625030ba8dba906f756967f9e9ca394464a"
+def test_a_file_arrives_whole_at_its_place_and_progress_is_told(get, tmp_path, capsys):
+    assert pin(b"hello\n").blob == "ce013625030ba8dba906f756967f9e9ca394464a"  # as git has it
+    seen = []
 
+    def report(progress):
+        seen.append(progress)
+        download.print_progress(progress)
 
-def test_a_file_arrives_whole_at_its_place(get, tmp_path):
-    (path,) = get(pin(CONTENT))
+    (path,) = get(pin(CONTENT, size=len(CONTENT)), report=report)
+    assert [p.state for p in seen[:1] + seen[-1:]] == ["downloading", "done"]
+    assert [p.received for p in seen] == sorted(p.received for p in seen)
+    assert (seen[-1].received, seen[-1].size, seen[-1].number, seen[-1].total) == (512000, 512000, 1, 1)
+    assert "[1/1] data/a.csv: done, 0.5 MB" in capsys.readouterr().err
     assert path == tmp_path / "raw" / "owner" / "repo" / COMMIT / "data" / "a.csv"
     assert path.read_bytes() == CONTENT
     assert everything_under(tmp_path / "raw") == ["a.csv"]
 
 
-def test_what_is_there_is_not_fetched_again_and_what_is_damaged_is_replaced(get, server):
+def test_what_is_there_is_not_fetched_again_and_what_is_damaged_is_replaced(get, server, tmp_path):
     (path,) = get(pin(CONTENT))
     get(pin(CONTENT))
     assert len(server.ranges) == 1
     path.write_bytes(b"damaged")
     (path,) = get(pin(CONTENT))
     assert path.read_bytes() == CONTENT
-    assert len(server.ranges) == 1  # the verified download was still there
-
-
-def test_a_removed_folder_is_filled_from_the_kept_downloads(get, server, tmp_path):
-    get(pin(CONTENT))
     shutil.rmtree(tmp_path / "raw")
     get(pin(CONTENT))
-    assert len(server.ranges) == 1
+    assert len(server.ranges) == 1  # the verified download was still there
 
 
 @pytest.mark.parametrize("size", [None, len(CONTENT)])
@@ -123,32 +125,19 @@ def test_an_interrupted_transfer_resumes_where_it_broke(get, server, size):
     assert 330_000 < starts[1] <= 400_000
 
 
-def test_a_transfer_that_a_dead_process_left_resumes(get, server, tmp_path):
-    file = pin(CONTENT)
-    (tmp_path / "blobs").mkdir()
-    (tmp_path / "blobs" / f"{file.blob}.part").write_bytes(CONTENT[:1000])
-    (path,) = get(file)
-    assert path.read_bytes() == CONTENT
-    assert server.ranges == ["bytes=1000-"]
-
-
-def test_a_server_that_cannot_resume_sends_all_of_it(get, server):
-    server.faults = ["cut", "no_range"]
-    (path,) = get(pin(CONTENT))
-    assert path.read_bytes() == CONTENT
-
-
 @pytest.mark.parametrize("size", [None, len(CONTENT)])
-@pytest.mark.parametrize("rest", [b"x" * len(CONTENT), CONTENT + b"more"])
-def test_a_part_that_is_no_beginning_of_the_file_is_thrown_away(get, tmp_path, size, rest):
+@pytest.mark.parametrize("left", [CONTENT[:1000], b"x" * len(CONTENT), CONTENT + b"more"])
+def test_what_a_dead_process_left_is_resumed_or_thrown_away(get, server, tmp_path, size, left):
     file = pin(CONTENT, size=size)
     (tmp_path / "blobs").mkdir()
-    (tmp_path / "blobs" / f"{file.blob}.part").write_bytes(rest)
+    (tmp_path / "blobs" / f"{file.blob}.part").write_bytes(left)
     assert get(file)[0].read_bytes() == CONTENT
+    assert len(left) > 1000 or server.ranges == ["bytes=1000-"]
 
 
-def test_a_passing_fault_of_the_server_is_retried(get, server):
-    server.faults = [503, 429, "spoil"]
+@pytest.mark.parametrize("faults", [[503, 429, "spoil"], ["cut", "no_range"]])
+def test_a_passing_fault_of_the_server_is_retried(get, server, faults):
+    server.faults = faults
     assert get(pin(CONTENT))[0].read_bytes() == CONTENT
 
 
@@ -170,14 +159,11 @@ def test_a_transfer_that_keeps_breaking_is_named_and_stays_resumable(get, server
     assert int(server.ranges[-1].removeprefix("bytes=").rstrip("-")) > 350_000
 
 
-def test_a_file_that_does_not_exist_is_not_tried_again(get, server):
+def test_a_file_that_does_not_exist_is_not_tried_again_and_no_server_is_named(get, server):
     server.faults = [404]
     with pytest.raises(FetchError, match="no such file"):
         get(pin(CONTENT))
     assert len(server.ranges) == 1
-
-
-def test_no_server_is_a_clear_error(get):
     with pytest.raises(FetchError, match="connection failed"):
         get(pin(CONTENT), base_url="http://127.0.0.1:9", attempts=2)
 
@@ -193,19 +179,6 @@ def test_a_full_disk_is_named_and_leaves_no_half_file(get, tmp_path, monkeypatch
     assert everything_under(tmp_path / "raw") == []
 
 
-def test_progress_is_told_up_to_the_end(get):
-    seen = []
-    get(pin(CONTENT, size=len(CONTENT)), report=seen.append)
-    assert [p.state for p in seen[:1] + seen[-1:]] == ["downloading", "done"]
-    assert [p.received for p in seen] == sorted(p.received for p in seen)
-    assert (seen[-1].received, seen[-1].size, seen[-1].number, seen[-1].total) == (512000, 512000, 1, 1)
-
-
-def test_printed_progress_is_at_least_a_line_a_file(get, capsys):
-    get(pin(CONTENT, size=len(CONTENT)), report=download.print_progress)
-    assert "[1/1] data/a.csv: done, 0.5 MB" in capsys.readouterr().err
-
-
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
     path = tmp_path / "mirror" / "owner" / "repo" / COMMIT / "data" / "a.csv"
@@ -215,10 +188,16 @@ def mirror(tmp_path, monkeypatch):
     return path
 
 
-def test_a_mirror_is_copied_from_without_any_request(get, server, mirror, monkeypatch, tmp_path):
-    monkeypatch.setenv("CROSSPROP_MIRROR", str(tmp_path / "mirror"))
+def test_a_mirror_or_the_users_folder_is_copied_from_without_any_request(get, server, mirror, monkeypatch):
+    monkeypatch.setenv("CROSSPROP_MIRROR", str(mirror.parents[4]))
     assert get(pin(CONTENT))[0].read_bytes() == CONTENT
+    folder = str(mirror.parent.parent)
+    (path,) = get(pin(CONTENT).model_copy(update={"folder": folder, "commit": "files"}))
+    assert path.read_bytes() == CONTENT
     assert server.ranges == []
+    mirror.unlink()
+    with pytest.raises(FetchError, match=r"data/a\.csv is missing.*unset CROSSPROP_MIRROR"):
+        get(pin(CONTENT, size=1).model_copy(update={"commit": "f" * 40}))
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], b"!" + CONTENT[1:], b""])
@@ -227,15 +206,3 @@ def test_a_damaged_mirror_is_named_with_what_to_do(tmp_path, mirror, content):
     with pytest.raises(FetchError, match=r"a\.csv is damaged.*Correct the mirror, or unset CROSSPROP_MIRROR"):
         fetch_files([pin(CONTENT, size=len(CONTENT))], tmp_path / "raw")
     assert everything_under(tmp_path / "raw") == []
-
-
-def test_a_file_that_the_mirror_lacks_is_named(tmp_path, mirror):
-    mirror.unlink()
-    with pytest.raises(FetchError, match=r"data/a\.csv is missing.*unset CROSSPROP_MIRROR"):
-        fetch_files([pin(CONTENT)], tmp_path / "raw")
-
-
-def test_a_file_of_ones_own_is_taken_from_its_folder(tmp_path, mirror):
-    file = pin(CONTENT).model_copy(update={"folder": str(mirror.parent.parent)})
-    (path,) = fetch_files([file], tmp_path / "raw")
-    assert blob_id(path) == file.blob

@@ -69,13 +69,13 @@ def test_the_draw_depends_on_the_seed_alone():
     assert shared_draw(CATALOG, "transport", 2)[0] != train
 
 
-def test_another_archive_than_the_pinned_one_is_refused():
-    package = CATALOG.packages["transport"].model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(DataError, match=r"not the file that the catalogue pins.*Reinstall 'matminer'"):
-        embedded_archive(package)
-
-
-def test_a_package_that_is_not_installed_is_named():
-    package = CATALOG.packages["transport"].model_copy(update={"package": "absent_package"})
-    with pytest.raises(DataError, match="'absent_package' is not installed"):
-        embedded_archive(package)
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"sha256": "0" * 64}, r"not the file that the catalogue pins.*Reinstall 'matminer'"),
+        ({"package": "absent_package"}, "'absent_package' is not installed"),
+    ],
+)
+def test_another_archive_than_the_pinned_one_is_refused(change, part):
+    with pytest.raises(DataError, match=part):
+        embedded_archive(CATALOG.packages["transport"].model_copy(update=change))

@@ -26,12 +26,8 @@ def test_a_published_split_is_kept_row_by_row(tiny):
     assert data.frame["split"].tolist() == ["train"] * 4 + ["test"] * 2
     assert data.frame["value"].tolist() == [1, 2, 3, 4, 5, 6]
     assert "1 training rows share" in " ".join(data.cleaning["reason"])
-
-
-def test_protocol_strict_drops_what_the_hold_out_repeats_in_another_spelling(tiny):
-    frame = prepare_target(tiny[0], "tiny_target", tiny[1]).frame
-    assert frame["formula"][training_rows(frame, "published")].tolist() == ["NaCl", "MgO", "Fe2O3", "KBr"]
-    assert frame["formula"][training_rows(frame, "strict")].tolist() == ["NaCl", "Fe2O3", "KBr"]
+    kept = {p: data.frame["formula"][training_rows(data.frame, p)].tolist() for p in ("published", "strict")}
+    assert kept == {"published": ["NaCl", "MgO", "Fe2O3", "KBr"], "strict": ["NaCl", "Fe2O3", "KBr"]}
 
 
 def test_composition_seen_in_a_target_never_reaches_source_training(tiny, tmp_path):
@@ -44,15 +40,11 @@ def test_composition_seen_in_a_target_never_reaches_source_training(tiny, tmp_pa
     assert "3 rows (3 compositions) belong to a target" in " ".join(report["reason"])
 
 
-def test_without_targets_a_source_keeps_all_its_compositions(tiny):
-    frame = prepare_source(tiny[0], "tiny_source", tiny[1]).frame
-    assert keys_of("NaCl", "MgO", "MoS2") <= set(frame["composition"])
-
-
-def test_a_source_has_one_row_per_composition_and_a_grouped_validation_tenth(tiny):
+def test_without_targets_a_source_keeps_all_its_compositions_and_validates_on_a_tenth(tiny):
     frame = prepare_source(tiny[0], "tiny_source", tiny[1]).frame
     assert frame["composition"].is_unique
     assert frame["split"].value_counts().to_dict() == {"train": 39, "validation": 4}
+    assert keys_of("NaCl", "MgO", "MoS2") <= set(frame["composition"])
 
 
 @pytest.mark.parametrize(("merge", "value"), [("lowest", 1.0), ("median", 3.0)])
@@ -70,12 +62,8 @@ def test_preparing_twice_writes_the_same_bytes(tiny, tmp_path):
     for name in ("a", "b"):
         prepare_study(tiny[0], ["tiny_target"], ["tiny_source"], tiny[1], tmp_path / name)
     first, second = (sorted((tmp_path / n).iterdir()) for n in ("a", "b"))
-    assert [p.name for p in first] == [
-        "tiny_source.cleaning.csv",
-        "tiny_source.parquet",
-        "tiny_target.cleaning.csv",
-        "tiny_target.parquet",
-    ]
+    ends = ("source.cleaning.csv", "source.parquet", "target.cleaning.csv", "target.parquet")
+    assert [p.name for p in first] == [f"tiny_{end}" for end in ends]
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
@@ -105,28 +93,17 @@ def test_a_target_that_nothing_can_be_learnt_from_is_refused(build_catalog, trai
         prepare_target(catalog, "t", raw)
 
 
-def test_a_constant_source_is_refused(build_catalog):
-    catalog, raw = build_catalog(
-        {"s": {"roles": ["source"], "texts": {"all": "formula,value\nNaCl,1\nKBr,1\n"}}}
-    )
-    with pytest.raises(DataError, match="constant"):
-        prepare_source(catalog, "s", raw)
+@pytest.mark.parametrize(("excluded", "part"), [((), "constant"), (("NaCl", "KBr"), "no row left")])
+def test_a_source_that_nothing_can_be_learnt_from_is_refused(build_catalog, excluded, part):
+    text = "formula,value\nNaCl,1\nKBr,1\n"
+    catalog, raw = build_catalog({"s": {"roles": ["source"], "texts": {"all": text}}})
+    with pytest.raises(DataError, match=part):
+        prepare_source(catalog, "s", raw, keys_of(*excluded) if excluded else frozenset())
 
 
-def test_a_source_whose_every_composition_is_a_targets_is_refused(build_catalog):
-    catalog, raw = build_catalog(
-        {"s": {"roles": ["source"], "texts": {"all": "formula,value\nNaCl,1\nKBr,2\n"}}}
-    )
-    with pytest.raises(DataError, match="no row left"):
-        prepare_source(catalog, "s", raw, keys_of("NaCl", "KBr"))
-
-
-def test_a_source_is_no_target(tiny):
+def test_unfetched_files_and_a_source_as_target_are_named(tiny, tmp_path):
     with pytest.raises(DataError, match="not a target"):
         prepare_target(tiny[0], "tiny_source", tiny[1])
-
-
-def test_unfetched_files_are_named(tiny, tmp_path):
     with pytest.raises(DataError, match="Fetch the data first"):
         prepare_target(tiny[0], "tiny_target", tmp_path / "nowhere")
 
@@ -142,21 +119,9 @@ def test_values_beyond_the_limits_are_dropped_one_by_one(build_catalog):
 
 
 def supplemented(build_catalog, relation, own, other, tolerance=0.1):
-    supplement = {
-        "relation": relation,
-        "description": "other series",
-        "tolerance": tolerance,
-        "texts": {"all": other},
-    }
-    return build_catalog(
-        {
-            "s": {
-                "roles": ["source"],
-                "texts": {"all": own},
-                "editions": {"open": {"supplements": [supplement]}, "own": {}},
-            }
-        }
-    )
+    supplement = {"relation": relation, "description": "x", "tolerance": tolerance, "texts": {"all": other}}
+    editions = {"open": {"supplements": [supplement]}, "own": {}}
+    return build_catalog({"s": {"roles": ["source"], "texts": {"all": own}, "editions": editions}})
 
 
 def test_a_supplement_of_the_same_property_adds_only_new_compositions(build_catalog):
@@ -193,9 +158,7 @@ def test_implied_values_follow_from_elemental_references_without_the_targets_row
     own = "formula,value\n" + "".join(
         f"{f},{v!r}\n" for f, v in zip(formulas[: n - 20], formation.tolist(), strict=False)
     )
-    # The excluded composition's energy is nonsense: had it been used, it would still not matter (least
-    # absolute
-    # deviations), but it must not appear among the results.
+    # The excluded composition's energy is nonsense: it must not appear among the results.
     energy[0] = 1e3
     other = "formula,value\n" + "".join(
         f"{f},{v!r}\n" for f, v in zip(formulas, energy.tolist(), strict=True)
@@ -217,21 +180,15 @@ def test_a_full_disk_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
         Path(args[0]).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    frame = pd.DataFrame({"formula": ["H"], "composition": ["H:1.0000"], "value": [1.0], "split": ["train"]})
     monkeypatch.setattr(pd.DataFrame, "to_parquet", no_space)
     with pytest.raises(StoreError, match="No space left"):
-        PreparedData(frame, frame).write(tmp_path / "out", "x")
+        PreparedData(frame_of(), frame_of()).write(tmp_path / "out", "x")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def frame_of(**columns):
-    made = {
-        "formula": ["NaCl", "KCl"],
-        "composition": ["x", "y"],
-        "value": [1.0, 2.0],
-        "split": ["train", "test"],
-    }
-    return pd.DataFrame(made | columns)
+    rows = [("NaCl", "x", 1.0, "train"), ("KCl", "y", 2.0, "test")]
+    return pd.DataFrame(rows, columns=list(PREPARED_COLUMNS)).assign(**columns)
 
 
 def test_a_prepared_table_with_groups_has_a_second_one_to_split_by(tmp_path):
