@@ -20,9 +20,6 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     Where the block fails nothing of the draft is left, and what was there before stays.
 
-    Args:
-        folder: Replaced, or made with its parents.
-
     Raises:
         StoreError: The disk is full, or the folder cannot be written.
     """
@@ -40,11 +37,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Like :func:`atomic_folder` for one file: the block writes the draft that it is given.
-
-    Raises:
-        StoreError: The disk is full, or the file cannot be written.
-    """
+    """Like :func:`atomic_folder` for one file: the block writes the draft that it is given."""
     draft = _draft(path)
     try:
         with _store_errors(path):

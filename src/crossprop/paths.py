@@ -30,13 +30,7 @@ class Sharded(Protocol):
 
 @dataclass(frozen=True)
 class StudyPaths:
-    """The folders and files of one study.
-
-    Attributes:
-        study: Name of the study.
-        root: Folder that all paths start from.
-        shards: Targets by name of the shard whose folder holds their results.
-    """
+    """The folders and files of one study below ``root``; ``shards`` names the targets of every shard."""
 
     study: str
     root: Path = Path()
@@ -82,14 +76,10 @@ class StudyPaths:
         """Results of the study, by shard and target."""
         return self.root / "results" / self.study
 
-    def shard_results(self, shard: str) -> Path:
-        """Folder of the results of one shard's targets."""
-        return self.results_folder / shard
-
     def results(self, target: str) -> Path:
         """Folder of one target's results: within its shard's, if it has one."""
-        shard = next((name for name, targets in self.shards.items() if target in targets), None)
-        return (self.results_folder if shard is None else self.shard_results(shard)) / target
+        shard = next((name for name, targets in self.shards.items() if target in targets), "")
+        return self.results_folder / shard / target
 
     @property
     def registry(self) -> Path:

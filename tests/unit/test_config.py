@@ -12,12 +12,7 @@ from crossprop.errors import ConfigError
 from crossprop.methods import (
     DEFAULT_SEED,
     EXTRACTION_LAYERS,
-    PAPER_METHODS,
-    Family,
-    Method,
     Protocol,
-    Representation,
-    Side,
 )
 
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}
@@ -247,30 +242,6 @@ def test_every_source_has_an_elemnet_unless_some_are_named(tiny_params):
     assert tiny_params(sources=sources, elemnet_sources=[]).study.elemnet_sources == ()
 
 
-def test_methods_of_the_paper_transfer_from_the_elemnet_sources_alone(tiny_params):
-    study = tiny_params(sources=["formation_energy", "band_gap"], elemnet_sources=["band_gap"]).study
-    for method in (Method.FINETUNE, Method.FREEZING, Method.ML_FEATEXTR):
-        assert [source for source, _ in study.points(method)] == ["band_gap"]
-
-
-def test_extension_methods_have_one_point_each_whatever_the_representations(tiny_params):
-    study = tiny_params(
-        **JOINT,
-        methods=["boost", "boost_sources", "resnet", "resnet_finetune", "blend"],
-        representations=["elemental_fractions", "physical_attributes"],
-        budget={"ml_trials": 2, "dl_trials": 2, "seconds": 1},
-    ).study
-    assert {method: study.points(method) for method in study.methods} == {
-        Method.BOOST: [(None, Representation.PHYSICAL_ATTRIBUTES)],
-        Method.BOOST_SOURCES: [("all_sources", Representation.PREDICTED_SOURCES)],
-        Method.RESNET: [(None, Representation.COMBINED)],
-        Method.RESNET_FINETUNE: [("all_sources", Representation.COMBINED)],
-        Method.BLEND: [(None, None)],
-    }
-    for side in (Side.SCRATCH, Side.TRANSFER):
-        assert [study.count_cells(side, f) for f in (Family.REGRESSOR, Family.NETWORK)] == [1, 1]
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -372,21 +343,3 @@ def test_parsed_parameters_cannot_be_changed(tiny_params):
     params = tiny_params()
     with pytest.raises(ValueError, match="frozen"):
         params.study.folds = 3
-
-
-def test_cells_of_a_side_and_family_are_counted(tiny_params):
-    study = tiny_params(
-        methods=list(PAPER_METHODS),
-        sources=["formation_energy", "band_gap", "stability"],
-        representations=["elemental_fractions", "physical_attributes"],
-        budget={"ml_trials": 12, "dl_trials": 12, "seconds": 1},
-    ).study
-    assert study.count_cells(Side.SCRATCH, Family.REGRESSOR) == 2  # ml on EF and PA
-    assert study.count_cells(Side.SCRATCH, Family.NETWORK) == 2  # dl on EF and PA
-    assert study.count_cells(Side.TRANSFER, Family.REGRESSOR) == 3  # ml_featextr from three sources
-    assert study.count_cells(Side.TRANSFER, Family.NETWORK) == 12  # four methods from three sources
-
-
-def test_folds_of_a_target_can_be_its_own(tiny_params):
-    study = tiny_params(targets=["slme", "spillage"], folds_by_target={"spillage": 7}).study
-    assert (study.folds_of("slme"), study.folds_of("spillage")) == (2, 7)

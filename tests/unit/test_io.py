@@ -14,13 +14,8 @@ from crossprop.io import (
     file_digest,
     folder_digest,
     read_json,
-    usable_cores,
     write_json,
 )
-
-
-def full_disk(path):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def test_file_takes_its_place_when_the_block_ends(tmp_path):
@@ -67,7 +62,7 @@ def test_full_disk_is_named_with_what_to_do(tmp_path, atomic):
         ),
         atomic(tmp_path / "a") as draft,
     ):
-        full_disk(draft)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
 
 
 def test_json_comes_back_and_holds_no_nan(tmp_path):
@@ -85,7 +80,3 @@ def test_digests_follow_names_and_contents(tmp_path):
     renamed = folder_digest(tmp_path)
     (tmp_path / "b").write_bytes(b"x")
     assert len({before, renamed, folder_digest(tmp_path)}) == 3
-
-
-def test_there_is_at_least_one_core():
-    assert usable_cores() >= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.methods import PAPER_METHODS, Architecture, Family, Method, Representation, Side
+from crossprop.methods import PAPER_METHODS, Architecture, Family, Method, Side
 
 EXTENSIONS = [Method.BOOST, Method.BOOST_SOURCES, Method.RESNET, Method.RESNET_FINETUNE, Method.BLEND]
 
@@ -45,9 +45,3 @@ def test_every_method_has_a_notation_of_its_own():
     notations = {method.notation for method in Method}
     assert len(notations) == len(Method)
     assert all(n.startswith(("SC:", "TL:")) for n in notations - {"Base", "Blend"})
-
-
-def test_representations_have_short_names():
-    assert [representation.short for representation in Representation] == [
-        "EF", "PA", "activations", "EF+PA", "PA+sources",
-    ]  # fmt: skip

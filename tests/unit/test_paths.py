@@ -12,18 +12,12 @@ def test_results_of_a_sharded_study_lie_in_the_folder_of_the_shard(tiny_params):
     paths = StudyPaths.of(study, Path("there"))
     assert paths.results("slme") == Path("there/results/tiny/b/slme")
     assert paths.results("spillage") == Path("there/results/tiny/a/spillage")
-    assert paths.shard_results("b") == Path("there/results/tiny/b")
 
 
 def test_results_of_a_study_without_shards_lie_in_its_own_folder(tiny_params):
     paths = StudyPaths.of(tiny_params().study)
     assert paths == StudyPaths("tiny")
     assert paths.results("slme") == Path("results/tiny/slme")
-
-
-def test_networks_of_one_source_and_of_several_lie_side_by_side():
-    paths = StudyPaths("tiny")
-    assert paths.source_model("band_gap").parent == paths.joint_model("all_sources").parent
 
 
 def test_paths_of_a_study_can_be_a_key(tiny_params):

@@ -19,20 +19,13 @@ PICKS = 20
 def blend_folds(
     parts: Sequence[Sequence[FoldReport]], values: np.ndarray
 ) -> tuple[list[FoldReport], np.ndarray]:
-    """Blend cells that were cross-validated on the same folds.
+    """Blend cells that were cross-validated on the same folds; ``parts`` holds the reports of each.
 
     The weights of fold k come from the out-of-fold predictions of all other folds, so that its validation rows do
     not influence them: the blend's cross-validated error is as unbiased as that of its parts.
 
-    Args:
-        parts: For every cell the reports of all its folds, in order.
-        values: Values of all rows, in the property's unit.
-
     Returns:
         One report per fold, and the weights, shape (n_folds, n_parts), rows summing to one.
-
-    Raises:
-        CellError: There are fewer than two cells, or their folds hold different rows.
     """
     if len(parts) < 2:
         raise CellError(f"a blend needs two cross-validated cells, here are {len(parts)}.")

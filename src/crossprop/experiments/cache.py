@@ -22,11 +22,7 @@ SCREENING = "screening"
 
 
 class CellStore:
-    """The finished tasks of a study's cells, one folder a cell, named by its content hash.
-
-    Args:
-        paths: Where the study's files are stored.
-    """
+    """The finished tasks of a study's cells, one folder a cell, named by its content hash."""
 
     def __init__(self, paths: StudyPaths) -> None:
         self._paths = paths

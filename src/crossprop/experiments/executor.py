@@ -70,11 +70,7 @@ class Executor(ABC):
 
     @abstractmethod
     def results(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (task, result or :class:`Failure`) as tasks end, until none is left.
-
-        Raises:
-            StoreError: A task could not write its result; going on would only fail again.
-        """
+        """Yield (task, result or :class:`Failure`) as tasks end; ``StoreError`` where nothing more can be stored."""
 
     def close(self) -> None:
         """Forget the queue and end the workers."""
@@ -267,11 +263,7 @@ class InlinePool(Executor):
         super().__init__(run, **{**options, "workers": 1})
 
     def results(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (task, result or :class:`Failure`); see :meth:`Executor.results`.
-
-        Raises:
-            ConfigError: Keras runs on another backend in this process already.
-        """
+        """Yield (task, result or :class:`Failure`); ``ConfigError`` where Keras runs on another backend already."""
         while self._queue:
             task = heapq.heappop(self._queue).task
             yield task, self._outcome(task)
@@ -294,11 +286,7 @@ class InlinePool(Executor):
 
 
 def use_keras(backend: str) -> None:
-    """Load Keras in a process that belongs to the user: its thread settings stay as they are.
-
-    Raises:
-        ConfigError: Keras runs on another backend already.
-    """
+    """Load Keras in a process that belongs to the user, whose thread settings stay, or refuse another backend."""
     keras = sys.modules.get("keras")
     if keras is not None and keras.backend.backend() != backend:
         raise ConfigError(

@@ -24,14 +24,7 @@ from crossprop.models.transfer import extract_activations, load_network
 
 @dataclass(frozen=True)
 class TargetFiles:
-    """Where one target's inputs are stored.
-
-    Attributes:
-        prepared: Its cleaned table.
-        features: Folder of its matrices.
-        networks: Source networks by source property; the joint network by its name.
-        activations: Folder for matrices that are computed on first use.
-    """
+    """Where one target's inputs are stored; ``networks`` holds the source networks by source or joint name."""
 
     prepared: Path
     features: Path
@@ -82,10 +75,8 @@ class TargetInputs:
             return self._matrix("predicted_sources", cell.source, partial(self._predicted, cell.source))
         if representation is not Representation.ACTIVATIONS:
             return load_features(self.files.features, representation)
-        if cell.source is None or layer is None:
-            raise ValueError(
-                f"{cell.label} reads activations, but names source {cell.source} and layer {layer}"
-            )
+        assert cell.source is not None
+        assert layer is not None
         return self._matrix(layer, cell.source, partial(self._activations, cell.source, layer))
 
     def _activations(self, source: str, layer: str) -> np.ndarray:
@@ -145,11 +136,7 @@ def source_network(path: Path) -> Any:
 
 
 def scaling_of(network: Path) -> np.ndarray:
-    """Mean and deviation of the inputs of a joint network, shape (2, n_features), saved beside it.
-
-    Raises:
-        StoreError: The file is missing or damaged.
-    """
+    """Mean and deviation of the inputs of a joint network, shape (2, n_features), saved beside it."""
     path = network.with_name(SCALING_FILE)
     try:
         scaling: np.ndarray = np.load(path, allow_pickle=False)

@@ -40,12 +40,10 @@ def pretrain_source(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train ElemNet on one source property, 90:10, by the recipe ``study.pretrain``, and save it.
 
-    Returns:
-        The provenance that is saved beside the network, and the history (``epoch, loss, val_mae``).
+    Returns the provenance that is saved beside the network, and the history (``epoch, loss, val_mae``).
 
     Raises:
         DataError: The prepared table has no validation rows.
-        StoreError: The network cannot be written.
     """
     configure(params.compute.backend, params.compute.workers or usable_cores())
     frame, validates = _read_source(paths, source)
@@ -136,11 +134,7 @@ def source_key(provenance: dict[str, Any]) -> str:
 
 
 def load_provenance(folder: Path) -> dict[str, Any]:
-    """What is known about a saved source network.
-
-    Raises:
-        ModelFormatError: The file is missing or damaged.
-    """
+    """What is known about a saved source network; ``ModelFormatError`` where that is missing or damaged."""
     try:
         values: dict[str, Any] = read_json(folder / PROVENANCE_FILE)
         return values
@@ -157,13 +151,7 @@ def write_network(
     history: pd.DataFrame,
     scaling: np.ndarray | None = None,
 ) -> None:
-    """Write a source network's folder, whole or not at all.
-
-    ``scaling`` is the mean and deviation of its inputs, shape (2, n_features), where it takes standardised ones.
-
-    Raises:
-        StoreError: The folder cannot be written.
-    """
+    """Write a source network's folder whole; ``scaling`` is that of its inputs, shape (2, n_features), if any."""
     with atomic_folder(folder) as draft:
         save_network(network, draft / NETWORK_FILE)
         if scaling is not None:
@@ -190,11 +178,7 @@ class JointRows:
 
 
 def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
-    """Bring the prepared sources together by composition; each keeps its own split.
-
-    Raises:
-        DataError: A source's table or matrix is missing, or one has no validation rows.
-    """
+    """Bring the prepared sources together by composition; each keeps its own split."""
     place: dict[str, int] = {}
     features: list[np.ndarray] = []
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

@@ -16,12 +16,7 @@ def show(line: str) -> None:
 
 
 class Progress:
-    """Counts tasks and estimates the time left.
-
-    Args:
-        study: Name shown before every line.
-        write: Receives the lines.
-    """
+    """Counts tasks and estimates the time left."""
 
     def __init__(self, study: str, write: Print = show) -> None:
         self._study, self._write = study, write

@@ -149,13 +149,9 @@ _LAST_WRITE_SECONDS = 20.0
 class BackgroundRecorder:
     """Records finished cells on a thread of its own, so that the scheduler never waits for the store.
 
-    While the store is out of reach, the thread tries again with growing pauses and the study goes on; what is computed
-    is in the cell store in any case. Any other error ends the study with the next ``submit`` or ``check``.
-
-    Args:
-        inner: What the cells are recorded by; only the thread uses it.
-        patience: Seconds for which an outage is tolerated.
-        write: Receives a line when an outage begins and when it is over.
+    While the store is out of reach, the thread tries again with growing pauses for ``patience`` seconds and the study
+    goes on; what is computed is in the cell store in any case. Any other error ends the study with the next
+    ``submit`` or ``check``. ``inner`` is used by the thread alone.
     """
 
     def __init__(

@@ -50,16 +50,8 @@ class TargetRun:
     """The state of one target's grid while an executor computes it, among other targets.
 
     All that happens follows from the results of the tasks: :meth:`advance` goes through the protocol from its
-    beginning and asks for every task that it meets, each once.
-
-    Args:
-        params: Configuration.
-        cells: The target's cells.
-        files: Where its inputs are stored.
-        paths: Where the study's files are stored.
-        record: Called once with every cell, when nothing about it will change any more.
-        progress: Reports every finished task.
-        submit: Queues a task with its rough cost in seconds.
+    beginning and asks for every task that it meets, each once. ``record`` is called once with every cell, when nothing
+    about it will change any more; ``submit`` queues a task with its rough cost in seconds.
     """
 
     def __init__(
@@ -82,16 +74,8 @@ class TargetRun:
         self._blended: dict[str, np.ndarray] = {}
         """Weights of the parts of the blend by cell, shape (n_folds,)."""
 
-    def start(self) -> None:
-        """Take what is stored and queue the rest."""
-        self.advance()
-
     def receive(self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure) -> None:
-        """Keep a finished task and queue what that makes possible.
-
-        Raises:
-            StoreError: The result cannot be written.
-        """
+        """Keep a finished task and queue what that makes possible."""
         cell = task.cell
         if isinstance(report, Failure):
             self._progress.failed(cell, report.reason)
@@ -108,7 +92,7 @@ class TargetRun:
         self.advance()
 
     def advance(self) -> None:
-        """Go through the protocol as far as the finished tasks allow."""
+        """Go through the protocol as far as the finished tasks allow: at the start, those that are stored."""
         study = self._params.study
         learning = [cell for cell in self._cells if cell.method.side is not Side.BLEND]
         n_folds = self._cells[0].folds

@@ -87,11 +87,7 @@ def first_fold_bracket(cell: Cell) -> tuple[Side, bool]:
 def after_screening(
     best: Sequence[Cell], val_mae: Mapping[str, float], fidelity: Fidelity | None
 ) -> tuple[list[Cell], dict[str, str]]:
-    """Which methods' best cells of one bracket are cross-validated; without ``fidelity`` all are.
-
-    Returns:
-        The cells that go on, in the order given, and for every other one by its id why it stops.
-    """
+    """The best cells of one bracket that are cross-validated, in the order given, and by id why the others stop."""
     if fidelity is None:
         return list(best), {}
     ranked = sorted(best, key=lambda cell: val_mae[cell.id])

@@ -98,7 +98,7 @@ def run_targets(
                         executor.submit(task, cost + ahead)
 
                     runs[target] = TargetRun(params, cells, files, paths, records.submit, progress, submit)
-                    runs[target].start()
+                    runs[target].advance()
                 progress.begin(executor.workers)
                 done |= {target: run.conclude() for target, run in runs.items() if run.finished}
                 for task, report in executor.results():

@@ -67,11 +67,8 @@ class ScreenTask(Task):
 class FoldTask(Task):
     """Fit one fold of a cell's best configuration.
 
-    Attributes:
-        folder: Where the model goes, or ``None``. A regressor is saved only where fitting it again would take long.
-        always_save: Save it in any case.
-        strict: Leave out the training rows whose composition is in the hold-out.
-        share: Learn from this share of the fold's training rows.
+    ``folder`` takes the model, a regressor's only where fitting it again would take long or ``always_save`` is set;
+    ``strict`` leaves out the training rows whose composition is in the hold-out, ``share`` takes that part of the rows.
     """
 
     hyperparameters: Hyperparameters

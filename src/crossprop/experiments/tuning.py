@@ -26,15 +26,7 @@ SEPARATOR = "."
 
 @dataclass(frozen=True)
 class MethodSpace:
-    """The joint search space of one method: extraction layer, algorithm and hyperparameters.
-
-    Attributes:
-        shared: Hyperparameters that every trial has.
-        algorithms: Conditional hyperparameters by algorithm; empty for networks.
-        layers: Extraction layers to choose from; empty where the method has none to choose.
-        default_layer: Layer of the first trial.
-        defaults_first: Number of algorithms tried with their defaults before sampling begins.
-    """
+    """The joint search space of one method; ``algorithms`` is empty for networks, ``layers`` where none is chosen."""
 
     shared: Space
     algorithms: dict[str, Space]
@@ -127,13 +119,7 @@ STARTUP_TRIALS = 2
 
 @dataclass(frozen=True)
 class TuningOutcome:
-    """The best point of a study and its trials.
-
-    Attributes:
-        best: Hyperparameters of the best trial.
-        value: Its validation MAE, in the property's unit.
-        trials: One row a trial: ``number, state, value, seconds`` and ``params_<name>``.
-    """
+    """The best point of a study, its value, and its trials (``number, state, value, seconds, params_<name>``)."""
 
     best: Hyperparameters
     value: float
@@ -153,16 +139,8 @@ def tune(
     """Search a space, the defaults first, then by a tree-structured Parzen estimator.
 
     Every trial draws from a sampler seeded by the study's seed and the trial's number, so a study that was
-    interrupted goes on as if it had not been. The ceiling in seconds is checked between trials.
-
-    Args:
-        name: Name of the study in the journal.
-        space: What to search.
-        objective: What to minimise.
-        n_trials: Trials in all, those found in the journal included.
-        seconds: Ceiling on the time of this call; the first trial always runs.
-        seed: Seed of the sampler.
-        journal: File that keeps the trials; ``None`` keeps them in memory.
+    interrupted goes on as if it had not been. The ceiling in seconds is checked between trials; the trials found in the
+    journal count among ``n_trials``.
 
     Raises:
         CellError: Not one trial succeeded; the message gives the last reason.

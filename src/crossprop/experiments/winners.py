@@ -35,13 +35,7 @@ CURVE = ["cell", "side", "share", "n_train", "test_mae"]
 
 @dataclass(frozen=True)
 class ModelPart:
-    """The fold models of one cell, and their weights in the winner's model.
-
-    Attributes:
-        result: The cell.
-        weights: Weight of the cell in every fold's model; 1 where it stands alone.
-        folders: Saved model of every fold, or ``None`` where it is gone.
-    """
+    """The fold models of one cell (``None`` where one is gone) and its weight in every fold of the winner's model."""
 
     result: CellResult
     weights: tuple[float, ...]

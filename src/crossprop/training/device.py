@@ -25,12 +25,7 @@ def process_environment(backend: str, threads: int) -> dict[str, str]:
 
 
 def configure(backend: str, threads: int) -> None:
-    """Prepare this process: to be called once, before the first network is built.
-
-    Args:
-        backend: ``tensorflow`` or ``jax``.
-        threads: Threads of one operation; operations run one after the other.
-    """
+    """Prepare this process for ``tensorflow`` or ``jax``: to be called once, before the first network is built."""
     os.environ.update(process_environment(backend, threads))
     if backend == "tensorflow":
         with _quiet():  # its libraries announce themselves on stderr before any log level counts

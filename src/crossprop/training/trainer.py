@@ -35,14 +35,8 @@ def descend(
 ) -> pd.DataFrame:
     """Train a compiled network from initial weights, with a fresh optimizer state; it holds the outcome afterwards.
 
-    Args:
-        model: The network, with its optimizer.
-        weights: Initial weights, in the order of ``model.get_weights()``.
-        rows: Inputs, shape (n_samples, n_features), and scaled values, shape (n_samples, n_outputs).
-        error: Measures the network as it is on the validation rows.
-        recipe: Schedule.
-        seed: Seed of the order of rows.
-        on_epoch: Called after every evaluated epoch.
+    ``rows`` are inputs, shape (n_samples, n_features), and scaled values, shape (n_samples, n_outputs); ``error``
+    measures the network on the validation rows.
 
     Returns:
         Columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``, one row per evaluation.
@@ -119,12 +113,7 @@ def fit_regressor(
     seed: int,
     transform: Kind = "arcsinh",
 ) -> FittedModel:
-    """Fit one regressor to features, shape (n_samples, n_features), and values in the property's unit.
-
-    Raises:
-        ConfigError: Unknown algorithm or hyperparameter.
-        ShapeMismatchError: Features and values differ in length.
-    """
+    """Fit one regressor to features, shape (n_samples, n_features), and values in the property's unit."""
     _check(features, values)
     scale = TargetTransform.fit(values, transform)
     estimator = build_regressor(algorithm, hyperparameters, seed)

@@ -131,7 +131,7 @@ class Rehearsal:
 
     def start(self) -> Rehearsal:
         """Begin; what is asked for waits."""
-        self.run.start()
+        self.run.advance()
         self.progress.begin()
         return self
 

@@ -15,31 +15,6 @@ from crossprop.experiments.blend import PICKS, blend_folds, greedy_weights
 TRUE = np.array([1.0, 2.0, 3.0, 4.0])
 
 
-def test_perfect_model_gets_all_the_weight():
-    assert greedy_weights(np.stack([TRUE + 5, TRUE, TRUE - 5]), TRUE).tolist() == [0.0, 1.0, 0.0]
-
-
-def test_opposite_errors_cancel():
-    assert greedy_weights(np.stack([TRUE + 1, TRUE - 1]), TRUE) == pytest.approx([0.5, 0.5])
-
-
-def test_weights_follow_the_sizes_of_the_errors():
-    # 3 w - 1 (1 - w) = 0 at w = 1/4: after four picks of which one is the first model
-    assert greedy_weights(np.stack([TRUE + 3, TRUE - 1]), TRUE) == pytest.approx([0.25, 0.75])
-
-
-def test_of_equal_models_the_first_is_taken():
-    assert greedy_weights(np.stack([TRUE + 1, TRUE + 1, TRUE + 1]), TRUE).tolist() == [1.0, 0.0, 0.0]
-
-
-def test_weights_of_an_early_round_stay_where_later_rounds_are_worse():
-    # one pick of each is perfect; no odd number of picks can be
-    predicted = np.stack([TRUE + 1, TRUE - 1])
-    for picks in (2, 3, 4, 5):
-        assert greedy_weights(predicted, TRUE, picks).tolist() == [0.5, 0.5]
-    assert greedy_weights(predicted, TRUE, 1).tolist() == [1.0, 0.0]
-
-
 def test_weights_are_a_convex_combination_of_whole_picks():
     rng = np.random.default_rng(3)
     values = rng.normal(size=200)
@@ -50,6 +25,21 @@ def test_weights_are_a_convex_combination_of_whole_picks():
     assert all(Fraction(float(w)).limit_denominator(PICKS).denominator <= PICKS for w in weights)
     error = np.abs(weights @ predicted - values).mean()
     assert error <= np.abs(predicted - values).mean(axis=1).min()
+
+
+@pytest.mark.parametrize(
+    ("shifts", "picks", "expected"),
+    [
+        ([5, 0, -5], PICKS, [0.0, 1.0, 0.0]),  # a perfect model
+        ([1, -1], PICKS, [0.5, 0.5]),  # opposite errors cancel
+        ([3, -1], PICKS, [0.25, 0.75]),  # 3 w - 1 (1 - w) = 0 at w = 1/4: after four picks
+        ([1, 1, 1], PICKS, [1.0, 0.0, 0.0]),  # of equal models the first
+        ([1, -1], 1, [1.0, 0.0]),
+        *[([1, -1], picks, [0.5, 0.5]) for picks in (2, 3, 4, 5)],  # no odd number of picks is perfect
+    ],
+)
+def test_weights_of_models_with_constant_errors(shifts, picks, expected):
+    assert greedy_weights(TRUE + np.array(shifts)[:, None], TRUE, picks).tolist() == expected
 
 
 VALUES = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 0.0])

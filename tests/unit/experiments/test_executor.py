@@ -42,10 +42,6 @@ def run(tmp_path):
     return do
 
 
-def test_results_come_with_their_tasks(run):
-    assert run(*[(str(i), "answer", {"value": i * i}) for i in range(5)]) == {str(i): i * i for i in range(5)}
-
-
 def test_workers_are_other_processes_with_one_thread_and_the_backend(run):
     told = run(("a", "describe"), ("b", "describe"))
     assert {answer[1:] for answer in told.values()} == {("jax", "1")}
@@ -62,20 +58,16 @@ def test_task_that_raises_once_is_no_failure(run, tmp_path):
     assert run(("flaky", "fail_once")) == {"flaky": "second try"}
 
 
-def test_without_retries_the_first_failure_counts(run, tmp_path):
-    assert isinstance(run(("flaky", "fail_once"), retries=0)["flaky"], Failure)
-
-
-def test_full_disk_of_a_worker_ends_everything(run):
-    with pytest.raises(StoreError, match="the disk is full"):
-        run(("full", "full_disk"), ("good", "answer", {"value": 1}))
-
-
-def test_disk_that_is_full_in_a_worker_is_no_failure_of_its_task(run):
-    with pytest.raises(
-        StoreError, match=r"No space left on device.*network\.keras.*Free some space, then run again"
-    ):
-        run(("full", "disk_without_room"))
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("full_disk", "the disk is full"),
+        ("disk_without_room", r"No space left on device.*network\.keras.*Free some space, then run again"),
+    ],
+)
+def test_full_disk_of_a_worker_ends_everything(run, what, message):
+    with pytest.raises(StoreError, match=message):
+        run(("full", what), ("good", "answer", {"value": 1}))
 
 
 def test_killed_worker_takes_only_its_own_task_with_it(run, tmp_path):
@@ -188,13 +180,6 @@ def test_tasks_can_be_added_while_results_are_read(tmp_path):
             if value < 3:
                 pool.submit(task | {"value": value + 1})
     assert seen == [0, 1, 2, 3]
-
-
-def test_nothing_to_do_starts_no_process():
-    before = {child.pid for child in psutil.Process().children()}
-    with WorkerPool(pool_tasks.do, workers=2, backend="jax") as pool:
-        assert list(pool.results()) == []
-        assert {child.pid for child in psutil.Process().children()} <= before
 
 
 def test_leaving_a_pool_ends_its_workers(tmp_path):

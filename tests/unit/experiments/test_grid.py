@@ -50,22 +50,6 @@ def test_every_method_has_its_cells_in_the_order_of_the_study(full):
     assert len(points) == 20
 
 
-def test_order_of_methods_and_sources_is_the_configurations(tiny_params):
-    params = tiny_params(methods=["finetune", "base"], sources=["stability", "band_gap"],
-                         budget={"ml_trials": 1, "dl_trials": 2, "seconds": 1})  # fmt: skip
-    assert [(c.method, c.source) for c in enumerated(params)] == [
-        ("finetune", "stability"), ("finetune", "band_gap"), ("base", None),
-    ]  # fmt: skip
-
-
-def test_number_of_cells_is_what_the_configuration_counts(full):
-    cells = enumerated(full)
-    for side in (Side.SCRATCH, Side.TRANSFER):
-        for family in (Family.REGRESSOR, Family.NETWORK):
-            found = [c for c in cells if c.method.side is side and c.method.family is family]
-            assert len(found) == full.study.count_cells(side, family)
-
-
 @pytest.mark.parametrize(("family", "trials"), [(Family.REGRESSOR, 11), (Family.NETWORK, 26)])
 def test_both_sides_get_all_of_their_trials_and_equally_many(full, family, trials):
     spent = {
@@ -216,25 +200,7 @@ def test_seed_of_the_study_changes_the_seeds_of_its_tasks(tiny_params):
     assert one != two
 
 
-def test_label_is_short_and_unique_within_the_target(full):
-    labels = [cell.label for cell in enumerated(full)]
-    assert labels[:4] == ["base", "ml(EF)", "ml(PA)", "dl(EF)"]
-    assert "finetune(band_gap)" in labels
-    assert len(set(labels)) == len(labels)
-
-
-def test_source_without_a_digest_is_an_error(full):
-    with pytest.raises(KeyError, match="stability"):
-        enumerated(full, sources={"formation_energy": "f", "band_gap": "b"})
-
-
 def test_code_that_computes_is_part_of_the_identity(full, monkeypatch):
     before = enumerated(full)
     monkeypatch.setattr(grid, "code_digest", lambda: "other")
-    assert changed(full, before) == everything(before)
-
-
-def test_scheme_is_part_of_the_identity(full, monkeypatch):
-    before = enumerated(full)
-    monkeypatch.setattr(grid, "SCHEME", grid.SCHEME + 1)
     assert changed(full, before) == everything(before)

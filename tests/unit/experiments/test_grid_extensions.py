@@ -66,12 +66,6 @@ def test_extension_methods_share_the_budget_of_their_side_and_family(values):
     }
 
 
-def test_fidelity_is_told_to_every_cell(values):
-    assert {(c.screening_rows, c.screening_steps) for c in enumerated(values)} == {(None, None)}
-    values["study"]["fidelity"] = FIDELITY
-    assert {(c.screening_rows, c.screening_steps) for c in enumerated(values)} == {(50, 10)}
-
-
 @pytest.mark.parametrize(
     ("key", "value", "everything"),
     [

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 
+import made
 import numpy as np
 import pytest
 
 from crossprop.errors import DataError
 from crossprop.experiments.grid import enumerate_cells
-from crossprop.experiments.inputs import TargetFiles, TargetInputs
+from crossprop.experiments.inputs import TargetInputs
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
 
 
-def files_of(root) -> TargetFiles:
-    paths = StudyPaths("tiny", root)
-    network = paths.source_model("formation_energy") / "network.keras"
-    return TargetFiles(
-        paths.prepared("slme"),
-        paths.features("slme"),
-        (("formation_energy", network),),
-        paths.activations("slme"),
-    )
+def files_of(root):
+    network = StudyPaths("tiny", root).source_model("formation_energy") / "network.keras"
+    return made.files_of(root, ("formation_energy", network))
 
 
 @pytest.fixture
@@ -43,14 +38,6 @@ def test_rows_to_learn_from_and_to_measure_on_are_disjoint(inputs):
     assert set(inputs.frame["split"].iloc[inputs.test]) == {"test"}
 
 
-def test_strict_protocol_drops_the_rows_that_repeat_the_hold_out(tmp_path, inputs):
-    strict = TargetInputs(files_of(tmp_path), "strict")
-    assert len(strict.train) == 48
-    held_out = set(inputs.frame["composition"].iloc[inputs.test])
-    assert not held_out & set(strict.frame["composition"].iloc[strict.train])
-    assert held_out & set(inputs.frame["composition"].iloc[inputs.train])
-
-
 def test_hold_out_is_never_trained_on_nor_validated_on(inputs):
     splits = [inputs.screening(1), *inputs.folds(5, 1)]
     assert len(splits) == 6
@@ -59,10 +46,6 @@ def test_hold_out_is_never_trained_on_nor_validated_on(inputs):
         assert not {*train, *validation} & set(inputs.test)
         compositions = inputs.frame["composition"]
         assert not set(compositions.iloc[train]) & set(compositions.iloc[validation])
-
-
-def test_base_reads_nothing(inputs, cells):
-    assert not inputs.features(cells[Method.BASE], None).any()
 
 
 def test_scratch_cell_reads_its_matrix_row_by_row(inputs, cells):
@@ -110,14 +93,6 @@ def test_activations_are_computed_once_and_are_the_networks(with_source, cells):
     assert first.stat().st_mtime_ns == written
 
 
-def test_every_layer_is_computed_when_it_is_asked_for_and_lies_in_a_file_of_its_own(with_source, cells):
-    layer_of(with_source, cells, "hidden_16")
-    assert layer_of(with_source, cells, "hidden_01").shape == (30, 1024)
-    assert sorted(path.name.rsplit("-", 1)[1] for path in matrices(with_source)) == [
-        "hidden_01.npy", "hidden_16.npy",
-    ]  # fmt: skip
-
-
 def test_activations_of_other_rows_are_not_taken_though_they_are_as_many(with_source, cells, write_target):
     before = layer_of(with_source, cells)
     write_target(with_source, n=30, seed=99)
@@ -134,11 +109,6 @@ def test_activations_of_a_new_network_are_computed_anew(with_source, cells):
     assert len(matrices(with_source)) == 2
 
 
-def test_cell_that_reads_activations_needs_a_layer(inputs, cells):
-    with pytest.raises(ValueError, match="names source formation_energy and layer None"):
-        inputs.features(cells[Method.ML_FEATEXTR], None)
-
-
 def test_rows_that_repeat_the_hold_out_are_known_under_both_protocols(tmp_path, inputs):
     held_out = set(inputs.frame["composition"].iloc[inputs.test])
     repeated = inputs.frame["composition"].isin(held_out).to_numpy()
@@ -147,6 +117,7 @@ def test_rows_that_repeat_the_hold_out_are_known_under_both_protocols(tmp_path, 
     assert repeated[inputs.train].sum() == 3
     strict = TargetInputs(files_of(tmp_path), "strict")
     assert np.array_equal(strict.repeated, repeated)
+    assert len(strict.train) == 48
     assert not repeated[strict.train].any()
 
 
@@ -165,14 +136,3 @@ def test_combined_matrix_is_written_once_and_mapped_by_all(tmp_path, inputs, tin
     assert np.array_equal(again.features(resnet, None), combined)
     assert inputs.features(resnet, None) is combined
     assert [path.stat().st_mtime_ns for path in matrices(tmp_path)] == [stamp]
-
-
-def test_cell_of_predicted_sources_needs_a_joint_network(tmp_path, inputs, tiny_params):
-    params = tiny_params(
-        methods=["boost_sources"],
-        joint={"all_sources": ["formation_energy"]},
-        joint_pretrain={"epochs": 1, "batch_size": 8, "learning_rate": 0.001},
-    )
-    (cell,) = enumerate_cells(params, "slme", "%", "d", {"all_sources": "j"})
-    with pytest.raises(KeyError, match="all_sources"):
-        inputs.features(cell, None)

@@ -19,7 +19,7 @@ from crossprop.experiments.pretrain import (
     pretrain_source,
     source_key,
 )
-from crossprop.features.matrices import load_combined, write_features
+from crossprop.features.matrices import write_features
 from crossprop.methods import Representation
 from crossprop.models.fitted import network_outputs, standardised
 from crossprop.models.target_transform import TargetTransform
@@ -71,21 +71,6 @@ def test_compositions_of_all_sources_stand_once_with_what_is_known_of_them(paths
         [[NAN, NAN], [-2.9, NAN], [NAN, NAN], [-1.9, NAN], [NAN, NAN], [NAN, 1.4]],
         equal_nan=True,
     )
-
-
-def test_features_are_those_of_the_composition(paths):
-    rows = joint_rows((ENERGY, GAP), paths)
-    assert rows.features.shape == (6, 231)
-    expected = fraction_matrix(["CaO", "MgO", "NaCl", "KBr", "Si", "GaAs"])
-    assert rows.features[:, :86] == pytest.approx(expected)
-    assert np.array_equal(rows.features[:4], load_combined(paths.features(ENERGY)))
-    assert np.array_equal(rows.features[4:], load_combined(paths.features(GAP))[[0, 3]])
-
-
-def test_order_of_the_sources_is_the_order_of_the_columns(paths):
-    one, other = joint_rows((ENERGY, GAP), paths), joint_rows((GAP, ENERGY), paths)
-    assert np.nansum(one.learnt, axis=0) == pytest.approx(np.nansum(other.learnt, axis=0)[::-1])
-    assert one.digest != other.digest
 
 
 def test_no_value_is_both_learnt_and_validated_on(paths):
@@ -260,19 +245,6 @@ def test_stated_error_is_that_of_the_saved_network(folder, pretrained_source):
     outputs = np.asarray(load_network(folder / "network.keras")(fractions))[:, 0]
     predicted = TargetTransform(**facts["scaling"]).inverse(outputs)
     assert facts["validation_mae"] == pytest.approx(np.abs(predicted - frame["value"][rows]).mean(), rel=1e-4)
-
-
-def test_history_and_progress_tell_of_every_epoch(folder, pretrained_source):
-    history = pd.read_csv(folder / "history.csv")
-    assert history["epoch"].tolist() == [1, 2]
-    assert history["val_mae"].iloc[-1] == pytest.approx(load_provenance(folder)["validation_mae"], rel=1e-4)
-    lines = pretrained_source[1]
-    assert lines[0] == "formation_energy: pretraining on 64 compositions, 2 epochs"
-    assert [line.split(",")[0] for line in lines[1:]] == [
-        "formation_energy [epoch 1/2",
-        "formation_energy [epoch 2/2",
-    ]
-    assert "eV/atom" in lines[1]
 
 
 def test_key_hangs_on_data_recipe_seed_and_weights_but_not_on_time(folder):

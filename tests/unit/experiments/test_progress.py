@@ -53,14 +53,6 @@ def test_neither_the_start_nor_tasks_in_progress_make_the_estimate_too_long(line
     assert lines == ["tiny/slme [1/11, 1:00 gone, about 2:47 left] screened ml(EF): validation MAE 1 %"]
 
 
-def test_failures_and_blends_are_shown_and_counted(lines):
-    progress = begun(lines, 2)
-    progress.failed(CELL, "CellError: no luck")
-    progress.blended(CELL, 0.5)
-    assert lines[0].endswith("[1/2, 0:30 gone, about 0:30 left] FAILED ml(EF): CellError: no luck")
-    assert lines[1].endswith("[2/2, 1:00 gone, about 0:00 left] ml(EF): validation MAE 0.5 %")
-
-
 def test_expected_tasks_may_change_and_are_summed_over_the_targets(lines):
     progress = begun(lines, 9)
     progress.expect("slme", 2)

@@ -81,42 +81,21 @@ def test_leaving_without_finishing_writes_everything():
     assert len(store.cells) == 10
 
 
-def test_error_of_the_writer_ends_the_study_as_it_was_and_early():
+@pytest.mark.parametrize("asked", ["submit", "check", "finish"])
+def test_error_of_the_writer_ends_the_study_as_it_was_and_early(asked):
     store = Store(broken_at="b")
 
     def endless(recorder):
-        for i in range(1000):
-            recorder.submit(outcome("abc"[min(i, 2)]))
+        recorder.submit(outcome("a"))
+        recorder.submit(outcome("b"))
+        for _ in range(1000):
+            recorder.submit(outcome("c")) if asked == "submit" else getattr(recorder, asked)()
             time.sleep(0.01)
-        raise AssertionError("nobody told the study")
+        raise AssertionError("the study was not told")
 
     with pytest.raises(TrackingError, match=r"^the disk is full$"):
         study(endless, store)
     assert store.cells == ["a"]
-
-
-def test_error_of_the_writer_can_be_asked_for_where_nothing_is_submitted():
-    def one(recorder):
-        recorder.submit(outcome("b"))
-        for _ in range(1000):
-            recorder.check()
-            time.sleep(0.01)
-
-    with pytest.raises(TrackingError, match="the disk is full"):
-        study(one, Store(broken_at="b"))
-
-
-def test_error_of_the_last_cell_is_raised_by_finish():
-    store = Store(broken_at="b")
-
-    def two(recorder):
-        recorder.submit(outcome("a"))
-        recorder.submit(outcome("b"))
-        recorder.finish()
-        raise AssertionError("finish said nothing")
-
-    with pytest.raises(TrackingError, match="the disk is full"):
-        study(two, store)
 
 
 def test_store_that_is_away_for_a_while_costs_no_cell_and_is_told_of_once():
@@ -154,10 +133,3 @@ def test_error_of_the_study_leaves_the_queue_to_the_next_run(monkeypatch):
         study(interrupted, store)
     assert time.monotonic() - started < 250  # the pause is cut short
     assert store.cells == []
-
-
-def test_nothing_to_record_needs_no_thread():
-    before = set(threading.enumerate())
-    with BackgroundRecorder(Store()) as recorder:
-        assert recorder.finish() == {}
-        assert set(threading.enumerate()) <= before

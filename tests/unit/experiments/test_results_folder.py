@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from made import files_of
 
 from crossprop.errors import StoreError
 from crossprop.experiments.assemble import failed_outcome, finished_outcome, screened_outcome
@@ -18,7 +19,7 @@ from crossprop.experiments.inputs import TargetFiles, TargetInputs
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.selection import choose_winners
 from crossprop.experiments.tasks import FoldReport, ScreenReport
-from crossprop.experiments.winners import ChosenModel, ModelPart, TargetOutcome, write_target
+from crossprop.experiments.winners import CURVE, ChosenModel, ModelPart, TargetOutcome, write_target
 from crossprop.paths import StudyPaths
 from crossprop.training.trainer import fit_base
 
@@ -45,7 +46,7 @@ def made(tmp_path, write_target, tiny_params):
     """Four finished cells of a target: base and ml validated, another ml only screened, finetune failed."""
     write_target(tmp_path, n=20)
     paths = StudyPaths("tiny", tmp_path)
-    files = TargetFiles(paths.prepared("slme"), paths.features("slme"), (), paths.activations("slme"))
+    files = files_of(tmp_path)
     inputs = TargetInputs(files, "published")
     params = tiny_params(representations=["elemental_fractions", "physical_attributes"])
     cells = enumerate_cells(params, "slme", "%", "d", {"formation_energy": "f"})
@@ -78,15 +79,7 @@ def made(tmp_path, write_target, tiny_params):
     drafted = tuple(tmp_path / f"drafted_{i}" for i in range(2))
     winners = choose_winners(o.result for o in outcomes)
     model = ChosenModel(winners.winner, (ModelPart(winners.winner, (1.0, 1.0), drafted),))
-    curve = pd.DataFrame(
-        {
-            "cell": [ml.id] * 2,
-            "side": "scratch",
-            "share": [0.5, 1.0],
-            "n_train": [4, 8],
-            "test_mae": [2.0, 1.0],
-        }
-    )
+    curve = pd.DataFrame([(ml.id, "scratch", 0.5, 4, 2.0), (ml.id, "scratch", 1.0, 8, 1.0)], columns=CURVE)
     return Made(
         TargetOutcome(outcomes, winners, model, curve), cells, {cell.id: f"run-{i}" for i, cell in enumerate(cells)},
         files, paths.results("slme"), inputs,

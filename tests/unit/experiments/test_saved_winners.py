@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from made import files_of
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.experiments.assemble import finished_outcome
@@ -88,7 +89,7 @@ def workshop(tmp_path_factory, write_study, pretrained_joint, tiny_params, tenso
     paths = StudyPaths("tiny", root)
     source = paths.source_model("formation_energy") / "network.keras"
     networks = (("formation_energy", source), ("all_sources", pretrained_joint / "network.keras"))
-    files = TargetFiles(paths.prepared("slme"), paths.features("slme"), networks, paths.activations("slme"))
+    files = files_of(root, *networks)
     params = tiny_params(
         joint={"all_sources": ["formation_energy"]},
         joint_pretrain={"epochs": 1, "batch_size": 16, "learning_rate": 0.001},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.config import Range, Recipe, SearchConfig
+from crossprop.config import Recipe, SearchConfig
 from crossprop.errors import ConfigError
 from crossprop.experiments.tuning import MethodSpace, algorithm_arguments
 from crossprop.methods import Method, Side
@@ -141,9 +141,3 @@ def test_algorithms_arguments_lose_the_algorithms_name():
     point = {"target_transform": "arcsinh", "algorithm": "ridge", "ridge.alpha": 2.0, "ridge2.alpha": 3.0}
     assert algorithm_arguments(point) == {"alpha": 2.0}
     assert algorithm_arguments({"learning_rate": 0.1}) == {}
-
-
-def test_space_may_have_fewer_algorithms_than_it_starts_with():
-    algorithms = {"ridge": {"alpha": Range(low=0, high=1, default=0.5)}}
-    space = MethodSpace({}, algorithms, (), None, defaults_first=5)
-    assert space.defaults() == [{"algorithm": "ridge", "ridge.alpha": 0.5}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from made import make_cell
 
@@ -28,84 +30,62 @@ def fidelity(**changes):
     return Fidelity(**(given | changes))
 
 
-def errors(**by_id):
-    return by_id
-
-
 FOUR = [FIRST, SECOND, THIRD, FOURTH]
-MAES = errors(finetune=4.0, modfinetune=2.0, freezing=3.0, dl_featextr=2.5)
 
 
-def test_the_best_of_a_bracket_go_on_in_the_order_given():
-    going, stopped = after_screening(FOUR, MAES, fidelity())
-    assert going == [SECOND, FOURTH]
-    assert stopped == {
-        "finetune": "after screening: 100.0 % behind modfinetune",
-        "freezing": "after screening: 50.0 % behind modfinetune",
-    }
+def maes_of(cells, *values):
+    return {cell.id: value for cell, value in zip(cells, values, strict=True)}
 
 
-def test_all_go_on_where_there_are_as_many_places():
-    assert after_screening(FOUR, MAES, fidelity(after_screening=4)) == (FOUR, {})
-    assert after_screening(FOUR, MAES, fidelity(after_screening=9)) == (FOUR, {})
+@pytest.mark.parametrize(
+    ("maes", "places", "going", "stopped"),
+    [
+        ((4.0, 2.0, 3.0, 2.5), 2, [SECOND, FOURTH], {
+            "finetune": "after screening: 100.0 % behind modfinetune",
+            "freezing": "after screening: 50.0 % behind modfinetune",
+        }),
+        ((4.0, 2.0, 3.0, 2.5), 4, FOUR, {}),
+        ((4.0, 2.0, 3.0, 2.5), 9, FOUR, {}),
+        ((4.0, 2.0, 3.0, 2.5), None, FOUR, {}),  # no pruning
+        ((3.0, 3.0, 3.0, 3.0), 2, [FIRST, SECOND], {
+            "freezing": "after screening: 0.0 % behind finetune",
+            "dl_featextr": "after screening: 0.0 % behind finetune",
+        }),
+    ],
+    ids=["best", "as many places", "more places", "no rules", "earlier of equals"],
+)  # fmt: skip
+def test_best_of_a_bracket_go_on_after_the_screening(maes, places, going, stopped):
+    rules = fidelity(after_screening=places) if places else None
+    assert after_screening(FOUR, maes_of(FOUR, *maes), rules) == (going, stopped)
 
 
-def test_all_go_on_without_rules():
-    assert after_screening(FOUR, MAES, None) == (FOUR, {})
+@pytest.mark.parametrize(("maes", "behind"), [((2.2, 2.0), "10.0 %"), ((0.25, 0.0), "0.25")])
+def test_reason_names_the_best_cell_by_its_label_also_where_it_is_perfect(maes, behind):
+    _, stopped = after_screening([DL, ML], maes_of([DL, ML], *maes), fidelity(after_screening=1))
+    assert stopped == {"dl": f"after screening: {behind} behind ml(PA)"}
 
 
-def test_earlier_of_equals_goes_on():
-    tied = errors(finetune=3.0, modfinetune=3.0, freezing=3.0, dl_featextr=3.0)
-    going, stopped = after_screening(FOUR, tied, fidelity())
-    assert going == [FIRST, SECOND]
-    assert stopped["freezing"] == "after screening: 0.0 % behind finetune"
-
-
-def test_empty_bracket_is_settled():
-    assert after_screening([], {}, fidelity()) == ([], {})
-    assert after_first_fold([], {}, fidelity()) == ([], {})
-
-
-def test_reason_names_the_best_cell_by_its_label():
-    _, stopped = after_screening([DL, ML], errors(dl=2.2, ml=2.0), fidelity(after_screening=1))
-    assert stopped == {"dl": "after screening: 10.0 % behind ml(PA)"}
-
-
-def test_perfect_best_is_no_division_by_zero():
-    _, stopped = after_screening([DL, ML], errors(dl=0.25, ml=0.0), fidelity(after_screening=1))
-    assert stopped == {"dl": "after screening: 0.25 behind ml(PA)"}
-
-
-def test_first_fold_stops_who_is_further_behind_than_the_margin():
-    first = errors(finetune=2.0, modfinetune=2.25)
-    going, stopped = after_first_fold([FIRST, SECOND], first, fidelity(margin=0.1))
-    assert going == [FIRST]
-    assert stopped == {"modfinetune": "after fold 1 of 5: 12.5 % behind finetune"}
-
-
-def test_who_is_behind_by_just_the_margin_goes_on():
-    first = errors(finetune=2.0, modfinetune=2.5)
-    assert after_first_fold([FIRST, SECOND], first, fidelity(margin=0.25)) == ([FIRST, SECOND], {})
-
-
-def test_first_fold_stops_whoever_has_no_place_though_it_is_close():
-    first = errors(finetune=2.0, modfinetune=2.02, freezing=2.01, dl_featextr=2.03)
-    going, stopped = after_first_fold(FOUR, first, fidelity(after_first_fold=2))
-    assert going == [FIRST, THIRD]
-    assert stopped == {
-        "modfinetune": "after fold 1 of 5: 1.0 % behind finetune",
-        "dl_featextr": "after fold 1 of 5: 1.5 % behind finetune",
-    }
-
-
-def test_earlier_of_equals_has_the_place_after_the_first_fold():
-    tied = errors(finetune=2.0, modfinetune=2.0, freezing=2.0, dl_featextr=1.9)
-    assert after_first_fold(FOUR, tied, fidelity())[0] == [FIRST, FOURTH]
-
-
-def test_the_best_always_goes_on():
-    assert after_first_fold([ML], errors(ml=1e9), fidelity(after_first_fold=1)) == ([ML], {})
-    assert after_first_fold([ML, DL], errors(ml=0.0, dl=0.0), fidelity()) == ([ML, DL], {})
+@pytest.mark.parametrize(
+    ("maes", "rules", "going", "stopped"),
+    [
+        ((2.0, 2.25), {"margin": 0.1}, [FIRST], {"modfinetune": "after fold 1 of 5: 12.5 % behind finetune"}),
+        ((2.0, 2.5), {"margin": 0.25}, [FIRST, SECOND], {}),
+        ((2.0, 2.02, 2.01, 2.03), {}, [FIRST, THIRD], {
+            "modfinetune": "after fold 1 of 5: 1.0 % behind finetune",
+            "dl_featextr": "after fold 1 of 5: 1.5 % behind finetune",
+        }),
+        ((2.0, 2.0, 2.0, 1.9), {"after_first_fold": 3}, [FIRST, SECOND, FOURTH], {
+            "freezing": "after fold 1 of 5: 5.3 % behind dl_featextr",
+        }),
+        ((1e9,), {"after_first_fold": 1}, [FIRST], {}),
+        ((0.0, 0.0), {}, [FIRST, SECOND], {}),
+        ((), {}, [], {}),
+    ],
+    ids=["behind", "just the margin", "no place", "earlier of equals", "one alone", "perfect", "nothing"],
+)  # fmt: skip
+def test_first_fold_stops_who_is_beyond_the_margin_or_has_no_place(maes, rules, going, stopped):
+    cells = FOUR[: len(maes)]
+    assert after_first_fold(cells, maes_of(cells, *maes), fidelity(**rules)) == (going, stopped)
 
 
 @pytest.mark.parametrize(
@@ -177,74 +157,40 @@ def test_failed_cells_are_left_out(cells):
     assert best == {Method.BASE: cells[0], Method.ML: cells[2]}
 
 
-def test_each_side_is_chosen_by_the_mean_over_the_folds():
-    low_mean, low_fold = result("ml", (3.0, 3.0)), result("dl", (1.0, 6.0))  # means 3 and 3.5
-    transfer = result("finetune", (4.0, 4.0))
-    winners = choose_winners([result("base", (9.0, 9.0)), low_fold, transfer, low_mean])
-    assert winners.best_sc is low_mean
-    assert winners.best_tl is transfer
-    assert winners.winner is low_mean
+@pytest.mark.parametrize(
+    ("results", "best_sc", "best_tl", "best_extension", "winner"),
+    [
+        # means of 9, 3.5, 4 and 3: not the least fold
+        ([("base", (9.0, 9.0)), ("dl", (1.0, 6.0)), ("finetune", (4.0, 4.0)), ("ml", (3.0, 3.0))], 3, 2, None, 3),
+        ([("base", (0.0, 0.0)), ("ml", (5.0, 5.0))], 1, None, None, 1),
+        ([("base", (0.0, 0.0))], None, None, None, None),
+        ([("ml", (3.0,)), ("finetune", (4.0,)), ("boost", (1.0,)), ("resnet_finetune", (2.0,))], 0, 1, 2, 2),
+        ([("ml", (3.0,)), ("blend", (2.0,))], 0, None, 1, 1),
+        ([("blend", (2.0,))], None, None, 0, 0),
+        ([("boost", (1.0, 3.0)), ("freezing", (2.0, 2.0))], None, 1, 0, 1),
+        ([("finetune", (3.0, 3.0)), ("dl", (2.0, 4.0)), ("ml", (4.0, 2.0))], 1, 0, None, 1),
+        ([("freezing", (1.0,)), ("ml", None)], None, 0, None, 0),
+        ([("ml", None)], None, None, None, None),
+    ],
+    ids=[
+        "means", "base never wins", "base alone", "extension", "blend", "blend alone", "paper wins a tie",
+        "scratch and the earlier win a tie", "no scratch cell", "nothing was cross-validated",
+    ],
+)  # fmt: skip
+def test_winners_are_chosen_by_the_mean_over_the_folds(results, best_sc, best_tl, best_extension, winner):
+    made = [result(*given) for given in results]
+    chosen = choose_winners(made)
+    got = (chosen.best_sc, chosen.best_tl, chosen.best_extension, chosen.winner)
+    expected = (best_sc, best_tl, best_extension, winner)
+    for found, index in zip(got, expected, strict=True):
+        assert found is (None if index is None else made[index])
 
 
-def test_hold_out_does_not_choose():
-    good_luck = result("ml", (3.0, 3.0), test_mae=0.1, val_mae=0.1)
+def test_neither_hold_out_nor_screening_nor_a_pruned_fold_chooses():
+    lucky = result("ml", (3.0, 3.0), test_mae=0.1, val_mae=0.1)
     chosen = result("dl", (2.0, 2.0), test_mae=50.0, val_mae=50.0)
-    assert choose_winners([good_luck, chosen]).best_sc is chosen
-
-
-def test_cells_without_cross_validation_cannot_win():
-    screened = result("ml", None, val_mae=0.001)
-    assert choose_winners([screened, result("dl", (5.0, 5.0))]).best_sc.method is Method.DL
-    assert choose_winners([screened]).winner is None
-
-
-def test_base_never_wins():
-    winners = choose_winners([result("base", (0.0, 0.0)), result("ml", (5.0, 5.0))])
-    assert winners.winner.method is Method.ML
-    assert choose_winners([result("base", (0.0, 0.0))]).winner is None
-
-
-def test_best_of_the_sides_are_the_papers_and_the_winner_may_be_an_extension():
-    ml, finetune = result("ml", (3.0, 3.0)), result("finetune", (4.0, 4.0))
-    boost, resnet = result("boost", (1.0, 1.0)), result("resnet_finetune", (2.0, 2.0))
-    winners = choose_winners([ml, finetune, boost, resnet])
-    assert (winners.best_sc, winners.best_tl) == (ml, finetune)
-    assert winners.best_extension is winners.winner is boost
-
-
-def test_blend_is_an_extension_method():
-    ml, blend = result("ml", (3.0, 3.0)), result("blend", (2.0, 2.0))
-    winners = choose_winners([ml, blend])
-    assert (winners.best_sc, winners.best_tl, winners.winner) == (ml, None, blend)
-    alone = choose_winners([blend])
-    assert (alone.best_sc, alone.best_tl, alone.winner) == (None, None, blend)
-
-
-def test_paper_wins_a_tie_with_an_extension():
-    transfer, boost = result("freezing", (2.0, 2.0)), result("boost", (1.0, 3.0))
-    winners = choose_winners([boost, transfer])
-    assert winners.winner is transfer
-    assert winners.best_extension is boost
-
-
-def test_cells_that_were_stopped_cannot_win():
-    stopped = result("boost", None, stopped="after fold 1 of 2: 9.0 % behind resnet", rung_mae=(0.1,))
-    dl = result("dl", (5.0, 5.0))
-    assert choose_winners([stopped, dl]).winner is dl
-
-
-def test_scratch_wins_a_tie_with_transfer_and_earlier_cells_a_tie_within_a_side():
-    scratch, transfer = result("dl", (2.0, 4.0)), result("finetune", (3.0, 3.0))
-    later = result("ml", (4.0, 2.0))
-    winners = choose_winners([transfer, scratch, later])
-    assert winners.winner is scratch
-    assert winners.best_sc is scratch
-
-
-def test_side_without_a_finished_cell_has_no_best():
-    transfer = result("freezing", (1.0, 1.0))
-    winners = choose_winners([transfer, result("ml", None, failure="no")])
-    assert (winners.best_sc, winners.best_tl, winners.winner) == (None, transfer, transfer)
+    pruned = result("boost", None, val_mae=0.001, stopped="after fold 1 of 2", rung_mae=(0.1,))
+    assert choose_winners([lucky, chosen, pruned]).winner is chosen
 
 
 def test_mean_and_deviation_of_hand_made_folds():
@@ -256,8 +202,6 @@ def test_mean_and_deviation_of_hand_made_folds():
 
 
 def test_result_survives_json():
-    import json
-
     given = result(
         "ml", (1.0, 2.0), hyperparameters={"algorithm": "ridge", "alpha": 0.5, "deep": None}, test_r2=0.5
     )

@@ -40,8 +40,6 @@ class Done(NamedTuple):
     paths: StudyPaths
     outcomes: dict[str, TargetOutcome]
     recorder: Recorder
-    lines: list[str]
-    pools: list[Any]
 
     def read(self, target: str, name: str) -> Any:
         """A table of a target's results."""
@@ -54,17 +52,9 @@ def done(tmp_path_factory, tiny_params, write_target):
     write_target(root, target="slme", n=60)
     write_target(root, target="spillage", n=50, seed=5)
     params = tiny_params(compute={"workers": 2}, **STUDY)
-    paths, recorder, lines, pools = StudyPaths.of(params.study, root), Recorder(), [], []
-    with pytest.MonkeyPatch.context() as patch:
-
-        class Counted(stage.WorkerPool):
-            def __init__(self, *given: Any, **options: Any) -> None:
-                pools.append(options)
-                super().__init__(*given, **options)
-
-        patch.setattr(stage, "WorkerPool", Counted)
-        outcomes = run_targets(params, ["slme", "spillage"], paths, recorder, lines.append)
-    return Done(params, paths, outcomes, recorder, lines, pools)
+    paths, recorder = StudyPaths.of(params.study, root), Recorder()
+    outcomes = run_targets(params, ["slme", "spillage"], paths, recorder, lambda line: None)
+    return Done(params, paths, outcomes, recorder)
 
 
 @pytest.mark.parametrize("target", ["slme", "spillage"])
@@ -76,10 +66,6 @@ def test_every_target_of_a_shard_has_a_whole_folder(done, target):
     assert {r.target for r in results} == {target}
     assert results == [outcome.result for outcome in done.outcomes[target].outcomes]
     assert all(len(r.cv_mae) == 2 and r.failure is None for r in results)
-
-
-def test_targets_share_one_pool(done):
-    assert done.pools == [{"workers": 2, "backend": "tensorflow", "retries": 0}]
 
 
 def test_recorder_knows_the_data_of_every_target_and_gets_every_cell_once(done):
@@ -103,15 +89,6 @@ def test_served_model_gives_the_logged_predictions_back(done, target):
     predictor = load_predictor(done.paths.results(target) / "model")
     predicted = predictor.predict(fraction_matrix(logged["formula"]))
     assert predicted == pytest.approx(logged["y_pred_ensemble"].to_numpy(), rel=1e-6)
-
-
-def test_progress_of_both_targets_is_counted_together(done):
-    named = [line for line in done.lines if " [" in line]
-    assert {line.split(" ")[0] for line in named} == {"tiny/slme", "tiny/spillage"}
-    positions = [tuple(map(int, line.split("[")[1].split(",")[0].split("/"))) for line in named]
-    assert [position for position, _ in positions] == list(range(1, len(named) + 1))
-    assert positions[-1][0] == positions[-1][1]
-    assert done.lines[-1].startswith("tiny: 2 workers were busy ")
 
 
 def test_same_shard_again_computes_nothing(done, monkeypatch):
@@ -139,7 +116,7 @@ def idle(monkeypatch):
     return Idle
 
 
-def test_pieces_of_an_earlier_target_come_first(tmp_path, tiny_params, write_target, idle):
+def test_tasks_of_an_earlier_target_come_first(tmp_path, tiny_params, write_target, idle):
     write_target(tmp_path, target="slme", n=30)
     write_target(tmp_path, target="spillage", n=90, seed=5)
     params = tiny_params(**STUDY)
@@ -152,7 +129,7 @@ def test_pieces_of_an_earlier_target_come_first(tmp_path, tiny_params, write_tar
     assert len(set(np.round(costs["spillage"], 3))) > 1  # and the dearer ones of a target before the others
 
 
-def test_target_that_somebody_works_on_stops_the_shard_before_it_begins(
+def test_target_that_another_process_works_on_stops_the_shard_before_it_begins(
     tmp_path, tiny_params, write_target, idle
 ):
     for target in ("slme", "spillage"):
@@ -186,7 +163,7 @@ def test_unprepared_target_says_which_stage_makes_it(tmp_path, tiny_params, writ
         )
 
 
-def test_hopeless_target_is_named_and_the_others_are_written(
+def test_target_without_a_result_is_named_and_the_others_are_written(
     tmp_path, tiny_params, write_target, monkeypatch
 ):
     for target in ("slme", "spillage"):

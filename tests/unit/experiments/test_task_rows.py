@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from made import files_of
 
 from crossprop.config import Recipe
 from crossprop.experiments import tasks
 from crossprop.experiments.grid import enumerate_cells
-from crossprop.experiments.inputs import TargetFiles, TargetInputs
+from crossprop.experiments.inputs import TargetInputs
 from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, fold_rows, screen, suited
-from crossprop.paths import StudyPaths
 from crossprop.training.trainer import fit_base
 
 FIDELITY = {"rows": 50, "steps": 7, "after_screening": 1, "after_first_fold": 1, "margin": 0.1}
@@ -26,6 +26,7 @@ def recipe(**changes):
     ("changes", "n_rows", "most_steps", "batch", "epochs"),
     [
         ({}, 1000, None, 256, 3),
+        ({"min_batches": 4, "min_steps": 5}, 1, None, 1, 5),
         ({}, 100, None, 100, 3),  # fewer rows than a batch are one batch
         ({"min_batches": 4}, 1000, None, 128, 3),  # 3 batches of 256, 7 of 128
         ({"min_batches": 4}, 1024, None, 256, 3),  # just 4 of 256
@@ -52,17 +53,11 @@ def test_recipe_suits_the_number_of_rows(changes, n_rows, most_steps, batch, epo
     assert fitting.learning_rate == 0.001
 
 
-def test_recipe_of_one_row_is_one_step():
-    fitting = suited(recipe(min_batches=4, min_steps=5), 1)
-    assert (fitting.batch_size, fitting.epochs) == (1, 5)
-
-
 @pytest.fixture
 def files(tmp_path, write_target):
     """Eighty rows to learn from, six more that repeat the hold-out."""
     write_target(tmp_path, n=100, repeated=6)
-    paths = StudyPaths("tiny", tmp_path)
-    return TargetFiles(paths.prepared("slme"), paths.features("slme"), (), paths.activations("slme"))
+    return files_of(tmp_path)
 
 
 @pytest.fixture
@@ -124,18 +119,6 @@ def test_regressors_are_judged_on_a_third_of_those_rows_first(cells, files, fitt
     assert set(first) < set(second)
 
 
-def test_screening_in_full_sees_every_row(cells, files, fitted):
-    train, _ = TargetInputs(files, "published").screening(1234567)
-    for label in ("ml(PA)", "dl(EF)", "resnet(EF+PA)"):
-        assert list(max(screened_on(cells()[label], files, fitted), key=len)) == list(train)
-
-
-def test_fewer_rows_than_the_limit_are_all_taken(cells, files, fitted):
-    cell = cells(fidelity=FIDELITY | {"rows": 5000})["dl(EF)"]
-    train, _ = TargetInputs(files, "published").screening(cell.seed)
-    assert list(screened_on(cell, files, fitted)[0]) == list(train)
-
-
 def test_steps_of_a_screening_are_limited_and_those_of_a_fold_are_not(cells, files, fitted):
     cell = cells(fidelity=FIDELITY)["dl(EF)"]
     screen(ScreenTask(cell, files, None))
@@ -144,9 +127,16 @@ def test_steps_of_a_screening_are_limited_and_those_of_a_fold_are_not(cells, fil
     assert len(fitted[-1][1]) > 50
 
 
-def test_base_is_screened_on_all_rows(cells, files, fitted):
-    (rows,) = screened_on(cells(fidelity=FIDELITY)["base"], files, fitted)
-    assert len(rows) > 50
+@pytest.mark.parametrize(
+    ("label", "limit"),
+    [("ml(PA)", None), ("dl(EF)", None), ("resnet(EF+PA)", None), ("dl(EF)", 5000), ("base", 50)],
+)
+def test_screening_sees_every_row_without_a_limit_below_them_and_for_the_base(
+    cells, files, fitted, label, limit
+):
+    cell = cells(**({"fidelity": FIDELITY | {"rows": limit}} if limit else {}))[label]
+    train, _ = TargetInputs(files, "published").screening(cell.seed)
+    assert list(max(screened_on(cell, files, fitted), key=len)) == list(train)
 
 
 @pytest.fixture
@@ -211,16 +201,3 @@ def test_report_counts_the_rows_that_were_learnt_from(cells, files, rows):
     expected = [len(rows("base", **o)[0]) for o in ({}, {"strict": True}, {"share": 0.5})]
     assert [report.n_train for report in reports] == expected
     assert len(set(expected)) == 3
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ({}, "fold_07"),
-        ({"strict": True}, "fold_07.strict"),
-        ({"share": 0.25}, "fold_07.share_0.25"),
-        ({"share": 0.1}, "fold_07.share_0.1"),
-    ],
-)
-def test_piece_is_named_by_what_it_is(cells, files, options, name):
-    assert FoldTask(cells()["base"], files, {}, 7, **options).name == name

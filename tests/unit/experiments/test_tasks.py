@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made import files_of
 
 from crossprop.experiments.grid import enumerate_cells
-from crossprop.experiments.inputs import TargetFiles, TargetInputs, target_inputs
+from crossprop.experiments.inputs import TargetInputs
 from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, layer_of, run_task, screen
 from crossprop.methods import Method
 from crossprop.models.fitted import FittedModel
@@ -41,10 +42,9 @@ JOINT = {
 @pytest.fixture
 def files(tmp_path, write_study, pretrained_joint):
     write_study(tmp_path, n=40)
-    paths = StudyPaths("tiny", tmp_path)
-    network = paths.source_model("formation_energy") / "network.keras"
-    networks = (("formation_energy", network), ("all_sources", pretrained_joint / "network.keras"))
-    return TargetFiles(paths.prepared("slme"), paths.features("slme"), networks, paths.activations("slme"))
+    network = StudyPaths("tiny", tmp_path).source_model("formation_energy") / "network.keras"
+    joint = pretrained_joint / "network.keras"
+    return files_of(tmp_path, ("formation_energy", network), ("all_sources", joint))
 
 
 @pytest.fixture
@@ -191,14 +191,6 @@ def test_few_rows_get_as_many_epochs_as_the_least_number_of_steps_needs(files, c
     assert report.history["epoch"].iloc[-1] == 4
 
 
-def test_freezing_always_reads_the_last_hidden_layer(cells):
-    by_method = cells()
-    assert layer_of(by_method[Method.FREEZING], {"learning_rate": 0.1}) == "hidden_16"
-    assert layer_of(by_method[Method.DL_FEATEXTR], POINT[Method.DL_FEATEXTR]) == "hidden_16"
-    assert layer_of(by_method[Method.ML_FEATEXTR], POINT[Method.ML_FEATEXTR]) == "hidden_15"
-    assert layer_of(by_method[Method.FINETUNE], {}) is None
-
-
 def test_modified_fine_tuning_differs_from_plain_by_its_head(files, cells):
     by_method = cells()
     point = {"learning_rate": 0.001}
@@ -208,8 +200,3 @@ def test_modified_fine_tuning_differs_from_plain_by_its_head(files, cells):
     )
     assert not np.allclose(plain, modified)
     assert not np.allclose(plain, scratch)
-
-
-def test_inputs_are_kept_between_the_tasks_of_a_process(files):
-    assert target_inputs(files, "published") is target_inputs(files, "published")
-    assert target_inputs(files, "published") is not target_inputs(files, "strict")

@@ -79,6 +79,14 @@ def test_features_and_values_that_do_not_belong_together_are_refused(features, v
         fit(validation=(features, values))
 
 
+def test_schedule_rises_over_the_warm_up_and_stays_or_starts_at_the_peak():
+    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01, warmup_fraction=0.2, schedule="constant")
+    rates = [learning_rate(recipe, step, 10) for step in range(10)]
+    assert rates == pytest.approx([0.01 / 3, 0.02 / 3, *[0.01] * 8])
+    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01, warmup_fraction=0.0)
+    assert learning_rate(recipe, 0, 10) == learning_rate(recipe, 0, 1) == 0.01
+
+
 @pytest.mark.parametrize(
     ("step", "expected"),
     [(0, 1 / 3), (1, 2 / 3), (2, 1.0), (11, 0.5), (19, 0.5 * (1 + math.cos(math.pi * 17 / 18)))],
@@ -88,25 +96,35 @@ def test_cosine_rises_over_the_warm_up_and_falls_to_zero(step, expected):
     assert learning_rate(recipe, step, 20) == pytest.approx(0.01 * expected)
 
 
-def test_constant_schedule_stays_after_the_warm_up():
-    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01, warmup_fraction=0.2, schedule="constant")
-    rates = [learning_rate(recipe, step, 10) for step in range(10)]
-    assert rates == pytest.approx([0.01 / 3, 0.02 / 3, *[0.01] * 8])
-
-
-def test_schedule_without_warm_up_starts_at_the_peak():
-    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01, warmup_fraction=0.0)
-    assert learning_rate(recipe, 0, 10) == 0.01
-    assert learning_rate(recipe, 0, 1) == 0.01
-
-
 def test_same_seed_gives_the_same_weights_whatever_was_fitted_before(fit):
     first, history = fit(seed=1)
     kept = weights_of(first)
     fit(seed=2)
+    with pytest.raises(DivergedError):
+        fit(y=np.full(120, np.nan))
     second, again = fit(seed=1)
     assert all(np.array_equal(a, b) for a, b in zip(kept, weights_of(second), strict=True))
     assert history.equals(again)
+
+
+def with_nan(rows):
+    changed = rows.copy()
+    changed[7] = np.nan
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y": with_nan(Y[TRAIN])}, "the loss is nan after epoch 1"),
+        ({"x": with_nan(X[TRAIN])}, "Look for NaN among the features"),
+        ({"learning_rate": 1e20, "epochs": 5}, "Lower the learning rate"),
+    ],
+    ids=["nan value", "nan feature", "rate"],
+)
+def test_fit_that_diverges_ends_with_a_named_error(fit, changes, message):
+    with pytest.raises(DivergedError, match=message):
+        fit(**changes)
 
 
 def test_a_network_learns_a_linear_function_far_better_than_the_base(fit):
@@ -163,32 +181,6 @@ def test_early_stopping_without_restoring_gives_the_last_epoch(fit):
     x, y = misleading()
     assert np.abs(model.predict(x) - y).mean() == pytest.approx(history["val_mae"].iloc[-1], rel=1e-5)
     assert history["val_mae"].iloc[-1] > history["val_mae"].min()
-
-
-def test_nan_ends_the_fit_with_a_named_error(fit):
-    y = Y[TRAIN].copy()
-    y[7] = np.nan
-    with pytest.raises(DivergedError, match="the loss is nan after epoch 1"):
-        fit(y=y)
-
-
-def test_nan_among_the_features_ends_the_fit_too(fit):
-    x = X[TRAIN].copy()
-    x[7] = np.nan
-    with pytest.raises(DivergedError):
-        fit(x=x)
-
-
-def test_a_rate_that_is_far_too_high_ends_the_fit(fit):
-    with pytest.raises(DivergedError, match="Lower the learning rate"):
-        fit(learning_rate=1e20, epochs=5)
-
-
-def test_a_fit_that_diverged_does_not_spoil_the_next(fit):
-    kept = weights_of(fit(seed=1)[0])
-    with pytest.raises(DivergedError):
-        fit(y=np.full(120, np.nan))
-    assert all(np.array_equal(a, b) for a, b in zip(kept, weights_of(fit(seed=1)[0]), strict=True))
 
 
 def test_scaling_comes_from_the_training_rows_alone(fit):

@@ -1,0 +1,17 @@
+"""The rehearsal of one target that the tests of the scheduler share."""
+
+from __future__ import annotations
+
+import pytest
+from made import Rehearsal
+
+
+@pytest.fixture
+def rehearsal(request, tmp_path, write_target, tiny_params):
+    """Makes rehearsals of the module's STUDY with its ERRORS in one folder: they share the stored tasks."""
+    write_target(tmp_path, n=30)
+
+    def build(errors=request.module.ERRORS, **study):
+        return Rehearsal(tiny_params(**(request.module.STUDY | study)), tmp_path, errors)
+
+    return build
