@@ -53,9 +53,9 @@ def _curve(label: str) -> pd.Series:
 @pytest.mark.parametrize(
     ("label", "stated"),
     [
-        ("ExptDeltae", "With {0:,} rows transfer has {1:.2f} times the error of scratch, with {6:,} rows {7:.2f}"),
-        ("BulkKV", "{1:.2f} times with {0:,} rows, {3:.2f} times with {2:,}, no gain any more with {6:,}"),
-        ("Spillage", "{1:.2f} times with {0:,} rows, no gain any more with {6:,}"),
+        ("ExptDeltae", "With {0:,} rows the error of transfer is {1:.2f} times that of scratch, with {6:,} rows {7:.2f}"),
+        ("BulkKV", "{1:.2f} times with {0:,} rows, {3:.2f} times with {2:,}, no gain with {6:,}"),
+        ("Spillage", "{1:.2f} times with {0:,} rows, no gain with {6:,}"),
     ],
 )  # fmt: skip
 def test_learning_curves(label, stated):
@@ -155,7 +155,7 @@ def test_megabytes_that_a_study_fetches(study):
     ((*_, cells),) = [[" ".join(line)] for line in lines_of("docs/how-to/study.md", rf"\| `{study}` ")]
     assert f"({told})" in cells
     command = re.findall(
-        rf"dvc exp run -S study={study}\b[^`]*?fetches (\d+ MB)", (ROOT / "README.md").read_text()
+        rf"dvc exp run -S study={study}\b[^`]*?downloads (\d+ MB)", (ROOT / "README.md").read_text()
     )
     assert command == [told]
 
