@@ -30,7 +30,7 @@ class FetchError(DataError):
     """A catalogued file could not be fetched whole and unaltered."""
 
 
-class OwnFileError(DataError):
+class UserFileError(DataError):
     """A file of the user cannot be read, or must not be added as it is."""
 
 

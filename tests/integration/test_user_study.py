@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from crossprop.data.catalog import load_catalog
-from crossprop.data.user_rows import read_own_file
+from crossprop.data.user_rows import read_user_table
 from crossprop.estimator.add import NewProperty, add_data, held_out_rows
 from crossprop.estimator.study_file import plan_study
 from crossprop.paths import RAW
@@ -37,7 +37,7 @@ def write_alloys(path: Path, slope: float = 1.0) -> Path:
 
 
 def add(path: Path, replace: bool = False) -> None:
-    table = read_own_file(path, target="hardness")
+    table = read_user_table(path, target="hardness")
     assert len(table.problems) == 2
     add_data(path, table, held_out_rows(path, table), NEW, replace=replace)
 

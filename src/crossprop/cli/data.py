@@ -22,10 +22,10 @@ from crossprop.cli.fit import (
     ValueColumn,
     reading_of,
 )
-from crossprop.errors import DataError, OwnFileError
+from crossprop.errors import DataError, UserFileError
 
 if TYPE_CHECKING:
-    from crossprop.data.user_rows import OwnTable
+    from crossprop.data.user_rows import UserTable
 
 app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)
 _QUIET_SHARE = 0.05
@@ -62,7 +62,7 @@ def add(
     With --replace, what is not given (unit, description, citation, licence) stays as it was.
     """
     from crossprop.data.user_catalog import check_new_key, former_texts, key_of, unit_in
-    from crossprop.data.user_rows import read_own_file
+    from crossprop.data.user_rows import read_user_table
     from crossprop.data.user_summary import summarise
     from crossprop.estimator.add import NewProperty, add_data, held_out_rows, refuse_too_few
     from crossprop.estimator.study_file import studies_naming
@@ -73,12 +73,12 @@ def add(
         try:
             check_new_key(key, catalog, replace)
             former = former_texts(key, catalog)
-        except OwnFileError as error:
+        except UserFileError as error:
             if not check:
                 raise
             typer.echo(f"note: {error}", err=True)
     stated = former.get("unit") if unit is None else unit
-    table = read_own_file(file, target=target, unit=stated or None, **reading_of(context))
+    table = read_user_table(file, target=target, unit=stated or None, **reading_of(context))
     refuse_too_few(file, table)
     held_out = held_out_rows(file, table)
     unit = _unit(stated, table.unit or unit_in(table.value_column) or unit_in(target), ask=not check)
@@ -119,7 +119,7 @@ def remove(
     catalog = _catalog()
     check_own_key(name, catalog)
     if not force and (studies := studies_naming(name)):
-        raise OwnFileError(
+        raise UserFileError(
             f"{name!r} is named in {', '.join(map(str, studies))}, which could not be run without it. "
             "Delete that study first, or use --force."
         )
@@ -141,7 +141,7 @@ def _catalog() -> Path:
     from crossprop.paths import OWN_CATALOG
 
     if not _in_project():
-        raise OwnFileError(
+        raise UserFileError(
             f"{Path.cwd()} is no crossprop project: it has no dvc.yaml. Run this in the project's root, set "
             f"{CATALOG_VARIABLE} to a catalogue's path, or learn from the file alone with 'crossprop fit'."
         )
@@ -153,17 +153,17 @@ def _unit(given: str | None, guess: str | None, ask: bool) -> str:
     if given is None and ask:
         if not sys.stdin.isatty():
             hint = f" (the column's name says {guess!r})" if guess else ""
-            raise OwnFileError(f"The unit is missing{hint}. Add --unit, e.g. --unit MPa, or --unit none.")
+            raise UserFileError(f"The unit is missing{hint}. Add --unit, e.g. --unit MPa, or --unit none.")
         given = typer.prompt("Unit of the values ('none' for a pure number)", default=guess)
     text = (given if given is not None else guess or "").strip()
     return "1" if text.lower() in ("", "none", "-") else text
 
 
-def _refuse_bad_rows(file: Path, table: OwnTable, strict: bool, yes: bool) -> None:
+def _refuse_bad_rows(file: Path, table: UserTable, strict: bool, yes: bool) -> None:
     """Stop where rows would be dropped without the user's consent."""
     n_bad = len(table.problems)
     if n_bad and strict:
-        raise OwnFileError(
+        raise UserFileError(
             f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Correct them."
         )
     share = n_bad / table.n_read
@@ -171,9 +171,9 @@ def _refuse_bad_rows(file: Path, table: OwnTable, strict: bool, yes: bool) -> No
         return
     question = f"{n_bad} of {table.n_read} rows ({100 * share:.0f} %) would be dropped"
     if not sys.stdin.isatty():
-        raise OwnFileError(f"{question}. Correct them, or agree with --yes.")
+        raise UserFileError(f"{question}. Correct them, or agree with --yes.")
     if not typer.confirm(f"{question}. Continue?"):
-        raise OwnFileError("Nothing was added. Correct the rows that are listed above.")
+        raise UserFileError("Nothing was added. Correct the rows that are listed above.")
 
 
 @app.command("list")

@@ -27,7 +27,7 @@ from crossprop.data.user_table import (
     table_of_text,
     workbook_table,
 )
-from crossprop.errors import OwnFileError
+from crossprop.errors import UserFileError
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_formula_list(
     with ``element_columns`` (``atomic`` or ``weight``) every element has a column of amounts instead.
 
     Raises:
-        OwnFileError: The file cannot be read, holds nothing, or the column cannot be found.
+        UserFileError: The file cannot be read, holds nothing, or the column cannot be found.
     """
     path = source if isinstance(source, Path) else Path("the input")
     content = read_bytes(source) if isinstance(source, Path) else source
@@ -75,7 +75,7 @@ def read_formula_list(
     if is_workbook(content):
         table = workbook_table(path, set(map(fold, wanted)), sheet, headless=element_columns is None)
     elif sheet is not None:
-        raise OwnFileError(f"{path} is no workbook: it has no sheet {sheet!r}. Leave the sheet out.")
+        raise UserFileError(f"{path} is no workbook: it has no sheet {sheet!r}. Leave the sheet out.")
     else:
         text, _ = decode(path, content)
         if element_columns is None and (lines := _one_column(text)) is not None:
@@ -83,7 +83,7 @@ def read_formula_list(
         table = table_of_text(path, text, wanted, headless=element_columns is None)
     if element_columns is not None:
         if formula_column is not None:
-            raise OwnFileError("Give --formula-column or --element-columns, not both.")
+            raise UserFileError("Give --formula-column or --element-columns, not both.")
         elements = elements_in(path, table, [], element_columns)
         formulas, reasons = composed(table, elements, element_columns)
         columns = _columns(table)
@@ -130,12 +130,12 @@ def _from_lines(
         is_formula_name(lines[0][1]) or (formula_column and fold(lines[0][1]) == fold(formula_column))
     ):
         if len(lines) == 1:
-            raise OwnFileError(f"{path} holds a header ({lines[0][1]!r}) but no formula below it.")
+            raise UserFileError(f"{path} holds a header ({lines[0][1]!r}) but no formula below it.")
         lines = lines[1:]
     elif formula_column is not None:
-        raise OwnFileError(f"{path} is a list without a header: it has no column {formula_column!r}.")
+        raise UserFileError(f"{path} is a list without a header: it has no column {formula_column!r}.")
     if not lines:
-        raise OwnFileError(f"{path} is empty. Give one formula a line, or a table with a header.")
+        raise UserFileError(f"{path} is empty. Give one formula a line, or a table with a header.")
     written = [line for _, line in lines]
     formulas, reasons = formulas_in(written, amounts)
     columns = pd.DataFrame(index=range(len(lines)))
@@ -146,7 +146,7 @@ def _from_lines(
 def _checked(path: Path, read: FormulaList) -> FormulaList:
     _, good, _ = parse_formulas(read.formulas)
     if hidden := refuse_capitals([read.formulas[i] for i in good if i not in read.reasons]):
-        raise OwnFileError(f"{path}: {hidden}")
+        raise UserFileError(f"{path}: {hidden}")
     return read
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from crossprop.data.catalog import builtin_catalog, read_catalog_values
 from crossprop.data.user_values import unit_in as unit_in
-from crossprop.errors import DataError, OwnFileError
+from crossprop.errors import DataError, UserFileError
 from crossprop.paths import OWN_CATALOG
 
 HEADER: Final = (
@@ -27,7 +27,7 @@ def key_of(name: str) -> str:
     letters = unicodedata.normalize("NFKD", bare.casefold()).encode("ascii", "ignore").decode()
     key = re.sub(r"[^a-z0-9]+", "_", letters).strip("_")
     if not key:
-        raise OwnFileError(f"{name!r} gives no key of small letters and digits. Choose one with --name.")
+        raise UserFileError(f"{name!r} gives no key of small letters and digits. Choose one with --name.")
     return key
 
 
@@ -43,22 +43,22 @@ def reads_as_text(name: str) -> bool:
 def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) -> None:
     """Refuse a key that is no key, that the built-in catalogue has, or that is taken (unless it may be replaced)."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", key):
-        raise OwnFileError(
+        raise UserFileError(
             f"{key!r} is no key: use small letters, digits and underscores, e.g. {key_of(key)!r}."
         )
     if not reads_as_text(key):
-        raise OwnFileError(
+        raise UserFileError(
             f"{key!r} is a number, a truth value or nothing to the files that name it. Choose a longer name, "
             f"e.g. 'set_{key}'."
         )
     names = {name.lower() for e in builtin_catalog().properties.values() for name in (e.key, e.label)}
     if key in names or key in builtin_catalog().packages:
-        raise OwnFileError(
+        raise UserFileError(
             f"crossprop has a property {key!r} of its own ('crossprop data show {key}'). "
             "Choose another name with --name."
         )
     if key in own_entries(catalog) and not replace:
-        raise OwnFileError(
+        raise UserFileError(
             f"{key!r} is in {catalog} already. Replace it with --replace, or choose another name with --name."
         )
 

@@ -20,7 +20,7 @@ from crossprop.data.compositions import (
 from crossprop.data.compositions import plain_formula as plain_formula
 from crossprop.data.user_table import TextTable, bare_name, fold
 from crossprop.data.user_values import is_number, proven_sign, read_numbers
-from crossprop.errors import OwnFileError
+from crossprop.errors import UserFileError
 
 ElementColumns = Amounts  # what the columns of elements hold
 _HEADER: Final = re.compile(
@@ -58,22 +58,22 @@ def element_columns(header: Sequence[str], taken: Sequence[int] = ()) -> dict[in
 def elements_in(path: Path, table: TextTable, taken: Sequence[int], amounts: str) -> dict[int, str]:
     """Positions of at least two columns named by elements, with the element; no name may contradict ``amounts``."""
     if amounts not in tuple(Amounts):
-        raise OwnFileError(f"{amounts!r} is no kind of amount. Choose {' or '.join(Amounts)}.")
+        raise UserFileError(f"{amounts!r} is no kind of amount. Choose {' or '.join(Amounts)}.")
     found = element_columns(table.header, taken)
     if len(found) < 2:
-        raise OwnFileError(
+        raise UserFileError(
             f"{path} has {len(found)} column(s) named by an element (such as 'Al' or 'Al (at%)'); it has "
             f"{columns(table)}. Leave --element-columns out, or name the columns by their elements."
         )
     twice = sorted({symbol for symbol in found.values() if list(found.values()).count(symbol) > 1})
     if twice:
-        raise OwnFileError(f"{path} has several columns of {', '.join(twice)}. Leave one of each.")
+        raise UserFileError(f"{path} has several columns of {', '.join(twice)}. Leave one of each.")
     for position in found:
         name = table.header[position]
         said = _HEADER.fullmatch(name)
         kind = _KIND_OF.get(said[2]) if said else None
         if kind not in (None, amounts):
-            raise OwnFileError(
+            raise UserFileError(
                 f"The column {name!r} of {path} says that its amounts are {kind}, not {amounts}. "
                 f"Choose --element-columns {kind}, or correct the name."
             )
@@ -191,13 +191,15 @@ def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
     if len(found) == 1 or (found and len({tuple(table.column(i)) for i in found}) == 1):
         return found[0]
     if not found:
-        raise OwnFileError(f"{path} has no column {name!r}; it has {columns(table)}. Name one with {option}.")
+        raise UserFileError(
+            f"{path} has no column {name!r}; it has {columns(table)}. Name one with {option}."
+        )
     heads = [table.header[i] for i in found]
     if len(set(heads)) == len(heads):
-        raise OwnFileError(
+        raise UserFileError(
             f"{path} has {len(found)} columns named {name!r}: {', '.join(map(repr, heads))}. Choose one with {option}."
         )
-    raise OwnFileError(
+    raise UserFileError(
         f"{path} has {len(found)} columns named {name!r} (columns {', '.join(str(i + 1) for i in found)}). "
         "Give them different names."
     )
@@ -227,7 +229,7 @@ def guess_formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()
             return chosen[0]
     if found:
         listed = ", ".join(f"{table.header[i]!r} (e.g. {examples[i]!r})" for i in names or found)
-        raise OwnFileError(
+        raise UserFileError(
             f"Several columns of {path} hold chemical formulas: {listed}. Choose one with --formula-column."
         )
     elements = element_columns(table.header, taken)
@@ -238,7 +240,7 @@ def guess_formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()
             "they hold with --element-columns atomic (amounts, fractions or percents of atoms) or "
             "--element-columns weight."
         )
-    raise OwnFileError(
+    raise UserFileError(
         f"No column of {path} holds chemical formulas (such as 'Fe2O3'); it has {columns(table)}. {hint}"
     )
 
@@ -253,7 +255,7 @@ def guess_value_column(path: Path, table: TextTable, target: str) -> int:
         if cells and sum(map(is_number, cells)) >= _ENOUGH * len(cells):
             numeric.append(head or f"(column {i + 1})")
     rest = ", ".join(map(repr, numeric)) if numeric else f"none; it has {columns(table)}"
-    raise OwnFileError(
+    raise UserFileError(
         f"{path} has no column {target!r}. Choose the column of the values with --value-column; "
         f"numbers stand in: {rest}."
     )
@@ -263,7 +265,7 @@ def refuse_formulas(path: Path, table: TextTable, at: int) -> None:
     """A target's column that is full of formulas is not what was meant."""
     cells = _filled(table, at)
     if cells and len(parse_formulas(cells)[1]) == len(cells) and not any(map(is_number, cells)):
-        raise OwnFileError(
+        raise UserFileError(
             f"The column {table.header[at]!r} of {path} holds formulas, no values. --target names the property; its "
             "values stand in the column of this name, or in the one that --value-column names."
         )

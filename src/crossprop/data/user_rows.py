@@ -42,7 +42,7 @@ from crossprop.data.user_values import (
     read_numbers,
     unit_in,
 )
-from crossprop.errors import OwnFileError, UnknownElementError
+from crossprop.errors import UnknownElementError, UserFileError
 
 MIN_ROWS: Final = 20
 """Usable rows below which a file is refused: a hold-out, ten folds and a screening split need that many."""
@@ -64,7 +64,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class OwnTable:
+class UserTable:
     """What a file holds.
 
     Attributes:
@@ -103,7 +103,7 @@ _SPLITS: Final = {
 }
 
 
-def read_own_file(
+def read_user_table(
     path: Path,
     *,
     target: str,
@@ -118,7 +118,7 @@ def read_own_file(
     encoding: str | None = None,
     delimiter: str | None = None,
     decimal: str | None = None,
-) -> OwnTable:
+) -> UserTable:
     """Read a CSV, TSV, semicolon-separated or Excel file whose dialect is not known.
 
     Rows that repeat a composition stay: they are noted, and never stand on both sides of a split. Nothing is dropped
@@ -141,14 +141,14 @@ def read_own_file(
         decimal: ``.`` or ``,``; guessed if ``None``.
 
     Raises:
-        OwnFileError: The file is no table, a column cannot be found, or no row is usable. Bad rows raise
-            nothing: they are :attr:`OwnTable.problems`.
+        UserFileError: The file is no table, a column cannot be found, or no row is usable. Bad rows raise
+            nothing: they are :attr:`UserTable.problems`.
     """
     path = Path(path)
     if decimal not in (None, ".", ","):
-        raise OwnFileError(f"{decimal!r} is no sign of decimals. Choose '.' or ','.")
+        raise UserFileError(f"{decimal!r} is no sign of decimals. Choose '.' or ','.")
     if element_columns is not None and formula_column is not None:
-        raise OwnFileError("Give --formula-column or --element-columns, not both.")
+        raise UserFileError("Give --formula-column or --element-columns, not both.")
     wanted = [value_column or target, *filter(None, (formula_column, split_column, group_column))]
     table = read_text_table(path, wanted, encoding=encoding, delimiter=delimiter, sheet=sheet)
     at_value = (
@@ -162,7 +162,7 @@ def read_own_file(
     at_group = None if group_column is None else named_column(path, table, group_column, "--group-column")
     taken = [at for at in (at_value, at_split, at_group) if at is not None]
     if len(set(taken)) < len(taken):
-        raise OwnFileError(
+        raise UserFileError(
             "The columns of values, split and groups have to be different ones. Name each once."
         )
     elements: Mapping[int, str] = {}
@@ -178,7 +178,7 @@ def read_own_file(
         )
         formula_name = table.header[at_formula]
     if at_formula in taken:
-        raise OwnFileError(
+        raise UserFileError(
             f"The column {formula_name!r} cannot hold both formulas and "
             f"{'values' if at_formula == at_value else 'something else'}. Name two columns."
         )
@@ -218,13 +218,13 @@ def read_own_file(
         examples = "; ".join(f"line {p.line}: {p.reason}" for p in bad[:3])
         only_words = all(p.kind == "value" for p in bad)
         hint = " crossprop learns numbers: words cannot be values." if only_words else ""
-        raise OwnFileError(
+        raise UserFileError(
             f"None of the {len(bad)} rows of {path} is usable with formulas from {formula_name!r} and values from "
             f"{table.header[at_value]!r} ({examples}).{hint} Check that the right columns were chosen."
         )
     chosen = [formulas[i] for i in kept]
     if not elements and (hidden := refuse_capitals(chosen)):
-        raise OwnFileError(f"{path}, column {formula_name!r}: {hidden}")
+        raise UserFileError(f"{path}, column {formula_name!r}: {hidden}")
     frame = pd.DataFrame(
         {
             "formula": pd.Series(chosen, dtype=object),
@@ -249,7 +249,7 @@ def read_own_file(
             f"{len(numbers.uncertain)} value(s) carry an uncertainty, the first on line {first}: "
             "the number is kept, the uncertainty left out"
         )
-    return OwnTable(
+    return UserTable(
         frame,
         tuple(problems[i] for i in sorted(problems)),
         (*notes, *value_findings(frame)),
@@ -285,7 +285,7 @@ def _refuse_unit(path: Path, stated: str | None, found: str | None, header: str)
             what = (
                 f"--unit says {first!r}, but {where}" if first == stated else f"{where}, its cells {first!r}"
             )
-            raise OwnFileError(f"{what}. Convert the values, or correct the unit.")
+            raise UserFileError(f"{what}. Convert the values, or correct the unit.")
 
 
 def _unit_row(table: TextTable, at_value: int, at_formula: int) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from crossprop.data.user_rows import OwnTable
+    from crossprop.data.user_rows import UserTable
 
 FEW_VALUES: Final = 5
 FAR: Final = 8.0
@@ -33,7 +33,7 @@ _KINDS: Final = {
 }
 
 
-def summarise(table: OwnTable, unit: str, held_out: np.ndarray, most: int = 10) -> str:
+def summarise(table: UserTable, unit: str, held_out: np.ndarray, most: int = 10) -> str:
     """The summary: rows (with the first bad ones), compositions, values, elements, hold-out, and notes.
 
     ``held_out`` says which rows are held out, shape (n,).
@@ -78,7 +78,7 @@ def histogram(values: np.ndarray) -> str:
     return "".join(_BARS[h] if n else " " for h, n in zip(heights, counts, strict=True))
 
 
-def _groups(table: OwnTable) -> str:
+def _groups(table: UserTable) -> str:
     """How many groups there are, and what has to stay together for the compositions that they share."""
     blocks = table.rows["group"].value_counts()
     named = table.rows["named_group"].nunique()
@@ -88,7 +88,7 @@ def _groups(table: OwnTable) -> str:
     return f"{text}; the largest has {blocks.iloc[0]:,} rows ({100 * blocks.iloc[0] / len(table.rows):.0f} %)"
 
 
-def _compositions(table: OwnTable) -> str:
+def _compositions(table: UserTable) -> str:
     values = table.rows.groupby("composition")["value"].agg(["size", np.ptp])
     repeated = values[values["size"] > 1]
     if repeated.empty:
@@ -99,7 +99,7 @@ def _compositions(table: OwnTable) -> str:
     )
 
 
-def _holdout(table: OwnTable, held_out: np.ndarray) -> str:
+def _holdout(table: UserTable, held_out: np.ndarray) -> str:
     rows = table.rows
     test, train = rows[held_out], rows[~held_out]
     text = f"{len(test):,} rows of {test['composition'].nunique():,} compositions"
@@ -114,7 +114,7 @@ def _holdout(table: OwnTable, held_out: np.ndarray) -> str:
 
 
 def value_findings(rows: pd.DataFrame) -> list[str]:
-    """Notes on the usable rows of a file, columns as in :class:`crossprop.data.user_rows.OwnTable`."""
+    """Notes on the usable rows of a file, columns as in :class:`crossprop.data.user_rows.UserTable`."""
     values, notes = rows["value"].to_numpy(), []
     distances = distances_from_median(values)
     codes = {v: n for v, n in Counter(values.tolist()).items() if v in _MISSING_CODES and n > 1}

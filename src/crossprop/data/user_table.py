@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from crossprop.errors import OwnFileError
+from crossprop.errors import UserFileError
 
 MAX_BYTES: Final = 256 * 2**20
 """Size above which a file is refused: a table of formulas and values is far smaller."""
@@ -118,13 +118,13 @@ def read_text_table(
     ``wanted`` names columns that are expected; they help to find separator and header. What is ``None`` is guessed.
 
     Raises:
-        OwnFileError: The file is missing, empty, too large or no table, has one column or no rows.
+        UserFileError: The file is missing, empty, too large or no table, has one column or no rows.
     """
     content = read_bytes(path)
     if is_workbook(content):
         return workbook_table(path, set(map(fold, wanted)), sheet)
     if sheet is not None:
-        raise OwnFileError(f"{path} is no workbook: it has no sheet {sheet!r}. Leave --sheet out.")
+        raise UserFileError(f"{path} is no workbook: it has no sheet {sheet!r}. Leave --sheet out.")
     text, encoding = decode(path, content, encoding)
     return table_of_text(path, text, wanted, encoding=encoding, delimiter=delimiter)
 
@@ -153,23 +153,23 @@ def read_bytes(path: Path) -> bytes:
     """Content of a file that can be a table; one that is missing, unreadable, empty or too large is refused."""
     try:
         if str(path).startswith(("http:/", "https:/", "ftp:/")):
-            raise OwnFileError(f"{path} is a web address. Download the file and name it here.")
+            raise UserFileError(f"{path} is a web address. Download the file and name it here.")
         if not path.exists():
-            raise OwnFileError(f"There is no file {path}. Check the path; the folder is {Path.cwd()}.")
+            raise UserFileError(f"There is no file {path}. Check the path; the folder is {Path.cwd()}.")
         if not path.is_file():
             what = "no file but a folder" if path.is_dir() else "no file"
-            raise OwnFileError(f"{path} is {what}. Name a file; write what comes from a pipe to one.")
+            raise UserFileError(f"{path} is {what}. Name a file; write what comes from a pipe to one.")
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise OwnFileError(
+            raise UserFileError(
                 f"{path} holds {size / 2**30:.1f} GiB; at most {MAX_BYTES // 2**20} MiB are read. "
                 "Write the columns of formulas and values alone to a new file."
             )
         content = path.read_bytes()
     except OSError as error:
-        raise OwnFileError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from None
+        raise UserFileError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from None
     if not content.strip():
-        raise OwnFileError(f"{path} is empty. Export it again.")
+        raise UserFileError(f"{path} is empty. Export it again.")
     return content
 
 
@@ -183,14 +183,14 @@ def decode(path: Path, content: bytes, encoding: str | None = None) -> tuple[str
         try:
             return _text_only(path, content.decode(encoding)), encoding
         except LookupError:
-            raise OwnFileError(
+            raise UserFileError(
                 f"{encoding!r} is no encoding. Try utf-8, utf-16, cp1252 or latin-1."
             ) from None
         except UnicodeDecodeError as error:
-            raise OwnFileError(f"{path} is not in {encoding}: {error}. Leave --encoding out.") from None
+            raise UserFileError(f"{path} is not in {encoding}: {error}. Leave --encoding out.") from None
     for start, what in _MAGIC.items():
         if content.startswith(start):
-            raise OwnFileError(f"{path} is {what}, no table of text. Save it as CSV.")
+            raise UserFileError(f"{path} is {what}, no table of text. Save it as CSV.")
     head = content[:4096]
     if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         candidates = ["utf-32"]
@@ -213,10 +213,10 @@ def _text_only(path: Path, text: str) -> str:
     text = text.removeprefix("\ufeff")
     sample = text[:65536]
     if "\0" in text or sum(c < " " and c not in "\t\r\n\f" for c in sample) > len(sample) // 100:
-        raise OwnFileError(f"{path} is a binary file, no table of text. Save it as CSV.")
+        raise UserFileError(f"{path} is a binary file, no table of text. Save it as CSV.")
     for start, what in _MARKUP.items():
         if sample.lstrip().startswith(start):
-            raise OwnFileError(f"{path} is {what}, no table. Save it as CSV.")
+            raise UserFileError(f"{path} is {what}, no table. Save it as CSV.")
     return text
 
 
@@ -246,7 +246,7 @@ def split_records(path: Path, text: str, delimiter: str, most: int | None = None
                 fields, taken = next(reader), reader.line_num
             except csv.Error as error:
                 if not comment:
-                    raise OwnFileError(
+                    raise UserFileError(
                         f"{path}, line {at + 1}: a quote is opened there and not closed ({error}). Close or remove it."
                     ) from None
                 fields = line.split(delimiter)
@@ -264,7 +264,7 @@ def guess_delimiter(path: Path, text: str, names: set[str]) -> str:
     for sign in DELIMITERS:
         try:
             sample = [r for r in split_records(path, text, sign, _SAMPLE) if not r.is_remark]
-        except OwnFileError as error:
+        except UserFileError as error:
             problem = problem or error
             continue
         if not sample:
@@ -279,7 +279,7 @@ def guess_delimiter(path: Path, text: str, names: set[str]) -> str:
         raise problem
     if not scores:
         first = text.strip().split("\n", 1)[0].strip()
-        raise OwnFileError(
+        raise UserFileError(
             f"{path} has one column only (its first line is {first[:80]!r}). Give a table with a column of formulas "
             "and one of values, or name the separator."
         )
@@ -321,7 +321,7 @@ def _with_header(
     """The table below the header, which is the first row with a wanted name, or the first of the usual width."""
     plain = [record for record in records if not record.comment]
     if not plain:
-        raise OwnFileError(f"{path} holds nothing but comments. Export it again.")
+        raise UserFileError(f"{path} holds nothing but comments. Export it again.")
     width, _ = _usual_width([record for record in records[:_SAMPLE] if not record.is_remark] or plain)
     top = plain[:_TITLE_LINES]
     at = next((i for i, record in enumerate(top) if named_in(names, record)), None)
@@ -332,13 +332,13 @@ def _with_header(
     if any(_NUMBER_LIKE.fullmatch(field) for field in plain[at].fields):
         head = _commented_header(records, plain[at])
         if head is None and not headless:
-            raise OwnFileError(
+            raise UserFileError(
                 f"{path} has no header: line {plain[at].line} holds numbers "
                 f"({dialect.delimiter.join(plain[at].fields)[:80]!r}). Add a line of column names above it."
             )
     header = trimmed(head.fields) if head else tuple(f"column_{i}" for i in range(1, width + 1))
     if len(header) < 2:
-        raise OwnFileError(
+        raise UserFileError(
             f"{path} has one column only ({header[0]!r}). Give a table with a column of formulas and one of values."
         )
     start = head.line if head else 0
@@ -348,7 +348,7 @@ def _with_header(
         if r.line > start and not (r.comment and (r.is_remark or len(r.fields) != len(header)))
     ]
     if not rows:
-        raise OwnFileError(
+        raise UserFileError(
             f"{path} holds a header ({', '.join(header)[:80]}) but no rows below it. Export it again."
         )
     taken = {r.line for r in rows} | {start}
@@ -394,7 +394,7 @@ def workbook_table(
     try:
         load_workbook = importlib.import_module("openpyxl").load_workbook
     except ImportError:
-        raise OwnFileError(
+        raise UserFileError(
             f"{path} is an Excel workbook. Save the sheet as CSV, or install openpyxl ('pip install openpyxl')."
         ) from None
     try:
@@ -402,10 +402,10 @@ def workbook_table(
         sheets = {name: book[name] for name in book.sheetnames if hasattr(book[name], "iter_rows")}
         filled = {name: records for name, found in sheets.items() if (records := _sheet_records(found))}
     except Exception as error:  # openpyxl raises anything that its XML parser does
-        raise OwnFileError(f"{path} is a damaged workbook: {error}. Save it again, or as CSV.") from None
+        raise UserFileError(f"{path} is a damaged workbook: {error}. Save it again, or as CSV.") from None
     if not filled:
         _refuse_uncomputed(path, load_workbook, book.sheetnames)
-        raise OwnFileError(f"{path} holds no filled sheet. Save it again.")
+        raise UserFileError(f"{path} holds no filled sheet. Save it again.")
     if sheet is not None:
         chosen = [n for n in filled if n == sheet] or [n for n in filled if n.casefold() == sheet.casefold()]
     else:
@@ -416,7 +416,7 @@ def workbook_table(
         ]
     if len(chosen) != 1:
         what = f"no filled sheet {sheet!r}" if sheet is not None else "several sheets"
-        raise OwnFileError(f"{path} has {what}. Choose one with --sheet: {', '.join(map(repr, filled))}.")
+        raise UserFileError(f"{path} has {what}. Choose one with --sheet: {', '.join(map(repr, filled))}.")
     records = filled[chosen[0]]
     for column in itertools.zip_longest(*(record.fields for record in records), fillvalue=""):
         if sum(map(bool, column)) == 1 and len(records) > 2:  # a header above nothing
@@ -434,7 +434,7 @@ def _refuse_uncomputed(path: Path, load_workbook: Any, sheets: Sequence[str]) ->
     book, stored = load_workbook(path), load_workbook(path, data_only=True)
     for cell in (cell for name in sheets for row in book[name].iter_rows() for cell in row):
         if cell.data_type == "f" and stored[cell.parent.title][cell.coordinate].value is None:
-            raise OwnFileError(
+            raise UserFileError(
                 f"{path}, sheet {cell.parent.title!r}: {cell.coordinate} holds the formula {str(cell.value)[:40]!r} "
                 "without a stored result. Open and save it in a spreadsheet program, or save the sheet as CSV."
             )

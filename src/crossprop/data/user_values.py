@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crossprop.data.user_table import NumberCell
-from crossprop.errors import OwnFileError
+from crossprop.errors import UserFileError
 
 _DIGITS = r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)"
 NUMBER: Final = rf"{_DIGITS}(?:[eE][+-]?\d+)?"  # a number with either sign of the decimals
@@ -155,7 +155,7 @@ def read_numbers(
     gives the sign that the rest of the table proves; it is asked only where the column proves none.
 
     Raises:
-        OwnFileError: A sign may mean decimals or thousands, and nothing decides.
+        UserFileError: A sign may mean decimals or thousands, and nothing decides.
     """
     cells = [tidy(text) for text in texts]
     unit = common_unit(cells)
@@ -232,7 +232,7 @@ def _decimal_sign(cells: Sequence[str], proven: Counter[str], elsewhere: Callabl
     doubtful = [cell for cell in cells if _either_way(cell)]
     commas = [cell for cell in doubtful if "," in cell]
     if commas or (doubtful and elsewhere() != "."):
-        raise OwnFileError(
+        raise UserFileError(
             f"{(commas or doubtful)[0]!r} may be a decimal number or one of thousands, and no other value decides it. "
             "Say which with --decimal ',' or --decimal '.'."
         )

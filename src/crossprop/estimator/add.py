@@ -17,8 +17,8 @@ from filelock import FileLock
 from crossprop.data.download import blob_id
 from crossprop.data.splits import draw_holdout
 from crossprop.data.user_catalog import check_new_key, own_entries, remove_entry, write_entry
-from crossprop.data.user_rows import MIN_ROWS, OwnTable
-from crossprop.errors import OwnFileError
+from crossprop.data.user_rows import MIN_ROWS, UserTable
+from crossprop.errors import UserFileError
 from crossprop.methods import DEFAULT_SEED
 from crossprop.paths import OWN_CATALOG, WORK
 
@@ -37,33 +37,33 @@ class NewProperty:
     licence: str = "not stated"
 
 
-def refuse_too_few(path: Path, table: OwnTable) -> None:
-    """Refuse a file that is too small to learn from and measure on, or whose values are all the same (OwnFileError)."""
+def refuse_too_few(path: Path, table: UserTable) -> None:
+    """Refuse a file that is too small to learn from and measure on, or whose values are all the same (UserFileError)."""
     rows, together = len(table.rows), len(set(table.together))
     if rows < MIN_ROWS or together < MIN_COMPOSITIONS:
         grouped = "group" in table.rows
         what = "group(s) without a common composition" if grouped else "composition(s)"
-        raise OwnFileError(
+        raise UserFileError(
             f"{path} has {rows} usable row(s) of {together} {what}; at least {MIN_ROWS} rows of "
             f"{MIN_COMPOSITIONS} different ones are needed: some are held out, some choose among the methods, and "
             f"the model learns from the rest. Add rows{', or choose another --group-column' if grouped else ''}, or "
             f"look at those that were dropped: {'; '.join(map(str, table.problems[:3])) or 'there are none'}"
         )
     if np.ptp(table.rows["value"].to_numpy()) == 0.0:
-        raise OwnFileError(
+        raise UserFileError(
             f"All {rows} values of {path} are {table.rows['value'].iloc[0]:g}: there is nothing to learn from a "
             "constant. Check the column of the values."
         )
 
 
-def held_out_rows(path: Path, table: OwnTable, seed: int = DEFAULT_SEED) -> np.ndarray:
+def held_out_rows(path: Path, table: UserTable, seed: int = DEFAULT_SEED) -> np.ndarray:
     """Which rows are held out: as the split column says, or drawn by composition or group."""
     if "split" not in table.rows:
         return draw_holdout(table.together, seed)
     held = (table.rows["split"] == "test").to_numpy()
     if held.all() or not held.any():
         kind = "hold-out" if held.all() else "training"
-        raise OwnFileError(
+        raise UserFileError(
             f"The split column of {path} makes every usable row a {kind} row. Mark some rows 'train' and some "
             "'test', or leave --split-column out."
         )
@@ -72,7 +72,7 @@ def held_out_rows(path: Path, table: OwnTable, seed: int = DEFAULT_SEED) -> np.n
 
 def add_data(
     path: Path,
-    table: OwnTable,
+    table: UserTable,
     held_out: np.ndarray,
     new: NewProperty,
     *,
@@ -88,7 +88,7 @@ def add_data(
         What git should track.
 
     Raises:
-        OwnFileError: The name is taken, or DVC refuses.
+        UserFileError: The name is taken, or DVC refuses.
     """
     folder = catalog.parent / new.key
     draft, former = folder.with_name(f".{new.key}.draft"), folder.with_name(f".{new.key}.former")
@@ -149,7 +149,7 @@ def _dvc(command: str, path: Path) -> None:
         [sys.executable, "-m", "dvc", *arguments], env=environment, capture_output=True, text=True
     )
     if done.returncode:
-        raise OwnFileError(
+        raise UserFileError(
             f"'dvc {' '.join(arguments)}' failed: {(done.stderr or done.stdout).strip()[-400:]} "
             "Wait until no other DVC command is running in this folder, then try again."
         )
@@ -161,7 +161,7 @@ def _lock() -> FileLock:
     return FileLock(folder / "own.lock")
 
 
-def _write_files(folder: Path, path: Path, table: OwnTable, held_out: np.ndarray) -> dict[str, str]:
+def _write_files(folder: Path, path: Path, table: UserTable, held_out: np.ndarray) -> dict[str, str]:
     """Write the property's files; returns the blob id of each by its name without the ending."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -182,7 +182,7 @@ def _write_files(folder: Path, path: Path, table: OwnTable, held_out: np.ndarray
 
 
 def _entry(
-    path: Path, table: OwnTable, held_out: np.ndarray, new: NewProperty, blobs: dict[str, str]
+    path: Path, table: UserTable, held_out: np.ndarray, new: NewProperty, blobs: dict[str, str]
 ) -> dict[str, Any]:
     """The entry of the catalogue; the same file gives the same one."""
     grouped = "group" in table.rows

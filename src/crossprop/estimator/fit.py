@@ -13,8 +13,8 @@ import pandas as pd
 
 from crossprop.data.cleaning import MAX_BAD_SHARE, report_frame
 from crossprop.data.prepared import together_in
-from crossprop.data.user_rows import MIN_ROWS, OwnTable, read_own_file
-from crossprop.errors import OwnFileError, StoreError
+from crossprop.data.user_rows import MIN_ROWS, UserTable, read_user_table
+from crossprop.errors import StoreError, UserFileError
 from crossprop.estimator.learn import STUDY, Settings, run_fit
 from crossprop.estimator.report import report_of, write_report
 from crossprop.experiments.progress import Print, show
@@ -46,7 +46,7 @@ def fit_file(
         path: CSV or Excel file.
         settings: What was asked for; its ``target`` names the column of values.
         out: Where the model goes: new, empty, or replaced with ``overwrite`` once the new one is complete.
-        reading: How the file is read: what :func:`crossprop.data.user_rows.read_own_file` takes.
+        reading: How the file is read: what :func:`crossprop.data.user_rows.read_user_table` takes.
         drop_invalid: Go on without the rows that are unusable, however many.
         overwrite: Replace the model at ``out``.
         write: Receives lines of progress.
@@ -55,21 +55,21 @@ def fit_file(
         The content of ``report.json``.
 
     Raises:
-        CrosspropError: The file cannot be read or too many of its rows are unusable (OwnFileError), ``out`` is not
+        CrosspropError: The file cannot be read or too many of its rows are unusable (UserFileError), ``out`` is not
             empty or cannot be written (StoreError), or what :func:`crossprop.estimator.learn.run_fit` raises.
     """
     started = perf_counter()
     refuse_taken(out, replace=overwrite)
-    table = read_own_file(path, target=settings.target, unit=settings.unit or None, **(reading or {}))
+    table = read_user_table(path, target=settings.target, unit=settings.unit or None, **(reading or {}))
     settings = replace(settings, unit=settings.unit or table.unit or "")
     _describe_table(path, table, settings.unit, write)
     if len(table.problems) > MAX_BAD_SHARE * table.n_read and not drop_invalid:
-        raise OwnFileError(
+        raise UserFileError(
             f"{len(table.problems)} of {table.n_read} rows of {path} are unusable ({table.problems[0]}). That is more "
             "than one in ten: check the columns, or go on without these rows with --drop-invalid."
         )
     if len(table.rows) < MIN_ROWS:
-        raise OwnFileError(
+        raise UserFileError(
             f"{path} has {len(table.rows)} usable rows; at least {MIN_ROWS} are needed for a hold-out, folds and a "
             "screening split."
         )
@@ -127,7 +127,7 @@ def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool 
     return folder
 
 
-def _describe_table(path: Path, table: OwnTable, unit: str, write: Print) -> None:
+def _describe_table(path: Path, table: UserTable, unit: str, write: Print) -> None:
     """Report what was read from the file."""
     known = table.rows["composition"].nunique()
     grouped = table.group_column is not None
@@ -149,7 +149,7 @@ def _without_repeats(rows: pd.DataFrame, write: Print) -> pd.DataFrame:
     together = together_in(rows)
     training = rows["split"] == "train"
     if training.all() or not training.any():
-        raise OwnFileError("The split column leaves one side empty. Mark some rows 'train' and some 'test'.")
+        raise UserFileError("The split column leaves one side empty. Mark some rows 'train' and some 'test'.")
     shared = training & rows[together].isin(rows.loc[~training, together])
     if shared.any():
         write(f"note: {int(shared.sum())} training rows repeat a {together} of the hold-out; left out")

@@ -13,7 +13,7 @@ import pandas as pd
 from crossprop.data.compositions import formula_warnings, parse_formulas
 from crossprop.data.formula_list import FormulaList, read_formula_list
 from crossprop.data.user_rows import formulas_in
-from crossprop.errors import OwnFileError, UnknownModelError
+from crossprop.errors import UnknownModelError, UserFileError
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import atomic_file
 from crossprop.models.saved import INFO_FILE, read_info
@@ -31,7 +31,7 @@ def read_input(
     """
     if "-" in (str(file), *formulas[:1]):
         if sys.stdin is None:
-            raise OwnFileError(
+            raise UserFileError(
                 "There is no input to read: it is closed. Give formulas, or --input with a file."
             )
         return read_formula_list(sys.stdin.buffer.read(), formula_column, amounts=amounts, **options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from crossprop.data.user_rows import OwnTable
+from crossprop.data.user_rows import UserTable
 from crossprop.experiments.results import CellResult
 from crossprop.io import write_json
 from crossprop.methods import Side
@@ -54,7 +54,7 @@ def _describe(result: CellResult) -> dict[str, Any]:
 
 def report_of(
     path: Path,
-    table: OwnTable,
+    table: UserTable,
     settings: Settings,
     outcome: Outcome,
     coverage: Coverage | None,

@@ -14,7 +14,7 @@ import yaml
 
 from crossprop.config import Params, parse_params
 from crossprop.data.catalog import Catalog, PropertyEntry, Role
-from crossprop.errors import ConfigError, OwnFileError
+from crossprop.errors import ConfigError, UserFileError
 from crossprop.estimator.budget import (
     EMBEDDED,
     STUDIES,
@@ -286,7 +286,7 @@ def studies_naming(key: str, folder: Path = STUDIES_FOLDER) -> list[Path]:
 
 
 def learning_rows(catalog: Catalog, entry: PropertyEntry) -> int:
-    """Rows to learn from, as the catalogue or the user's files say (OwnFileError where a file is missing)."""
+    """Rows to learn from, as the catalogue or the user's files say (UserFileError where a file is missing)."""
     if entry.embedded is not None:
         return catalog.packages[entry.embedded.package].n_train
     if not entry.is_own:
@@ -300,7 +300,7 @@ def learning_rows(catalog: Catalog, entry: PropertyEntry) -> int:
             with path.open(encoding="utf-8", newline="") as stream:
                 rows += sum(1 for _ in csv.reader(stream)) - 1
         except OSError as error:
-            raise OwnFileError(
+            raise UserFileError(
                 f"{path} cannot be read: {error.strerror}. Restore it with 'dvc checkout' (or 'dvc pull'), or add "
                 "the data with --replace."
             ) from None

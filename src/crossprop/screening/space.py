@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crossprop.data.compositions import COLUMN, ELEMENTS, parse_formula, plain_formula
 from crossprop.data.formula_list import read_formula_list
-from crossprop.errors import FormulaError, OwnFileError, ScreeningError
+from crossprop.errors import FormulaError, ScreeningError, UserFileError
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def read_formulas(path: Path) -> ListedSpace:
     """Read the distinct compositions of a list of formulas; a :class:`ScreeningError` if there is none."""
     try:
         listed = read_formula_list(path)
-    except OwnFileError as error:
+    except UserFileError as error:
         raise ScreeningError(str(error)) from error
     found: dict[frozenset[tuple[str, float]], str] = {}
     bad: list[str] = []

@@ -9,7 +9,7 @@ import pytest
 from pymatgen.core import Composition
 
 from crossprop.data.catalog import load_catalog
-from crossprop.errors import OwnFileError
+from crossprop.errors import UserFileError
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +180,7 @@ def test_amounts_in_weight_percent_are_stored_as_atoms(crossprop, tmp_path, monk
 
     def fit_file(file, settings, out, reading, **options):
         readings.append(reading)
-        raise OwnFileError("stopped here")
+        raise UserFileError("stopped here")
 
     monkeypatch.setattr("crossprop.estimator.fit.fit_file", fit_file)
     assert crossprop("fit", *given, "--delimiter", "tab", "--out", "model").status == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossprop.data.formula_list import read_formula_list
-from crossprop.errors import OwnFileError
+from crossprop.errors import UserFileError
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_no_row_is_lost(text, formulas, lines):
     ],
 )
 def test_what_is_no_list_is_refused(text, column, part):
-    with pytest.raises(OwnFileError, match=part):
+    with pytest.raises(UserFileError, match=part):
         read_formula_list(text.encode(), column)
 
 

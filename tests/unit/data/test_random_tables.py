@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from crossprop.data.formula_list import read_formula_list
-from crossprop.data.user_rows import read_own_file
-from crossprop.errors import OwnFileError
+from crossprop.data.user_rows import read_user_table
+from crossprop.errors import UserFileError
 
 TABLES = settings(
     max_examples=int(os.environ.get("CROSSPROP_RANDOM_TABLES", "400")),
@@ -120,8 +120,8 @@ def test_a_table_in_any_dialect_is_read_as_it_was_or_refused(tmp_path, rendered)
     path = tmp_path / "table.csv"
     path.write_bytes(rendered.content)
     try:
-        table = read_own_file(path, target="hardness", **rendered.read_as)
-    except OwnFileError:
+        table = read_user_table(path, target="hardness", **rendered.read_as)
+    except UserFileError:
         event("refused")
         return
     known = {formula: value for formula, value in rendered.rows if value is not None}
@@ -139,7 +139,7 @@ def test_a_list_to_predict_loses_no_row(tmp_path, rendered, header):
     assert read.formulas == [formula for formula, _ in rendered.rows]
     try:
         read = read_formula_list(rendered.content)
-    except OwnFileError:
+    except UserFileError:
         return
     assert [f for f in read.formulas if f] == [formula for formula, _ in rendered.rows]
 
@@ -154,7 +154,7 @@ def test_common_dialects_are_read_and_not_only_refused(tmp_path, separator, deci
     rows = [(formula, f'"{value.replace(".", decimal)}"') for formula, value in PLAIN]
     text = "\n".join(separator.join(row) for row in [("formula", "hardness (µm)"), *rows])
     (tmp_path / "x.csv").write_bytes(text.encode(encoding))
-    table = read_own_file(tmp_path / "x.csv", target="hardness")
+    table = read_user_table(tmp_path / "x.csv", target="hardness")
     assert list(zip(table.rows["formula"], table.rows["value"], strict=True)) == [
         (f, float(v)) for f, v in PLAIN
     ]

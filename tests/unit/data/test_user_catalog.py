@@ -10,7 +10,7 @@ from crossprop.data.catalog import CATALOG_VARIABLE, builtin_catalog, load_catal
 from crossprop.data.download import fetch_files
 from crossprop.data.user_catalog import check_new_key, key_of, own_entries, remove_entry, write_entry
 from crossprop.data.user_values import unit_in
-from crossprop.errors import DataError, FetchError, OwnFileError
+from crossprop.errors import DataError, FetchError, UserFileError
 
 ENTRY = {
     "label": "mine",
@@ -88,7 +88,7 @@ def test_entries_are_replaced_and_removed_one_by_one(tmp_path):
 def test_names_that_cannot_be_are_refused(tmp_path, key, part):
     path = tmp_path / "catalog.yaml"
     write_entry("taken", ORIGIN, ENTRY, path)
-    with pytest.raises(OwnFileError, match=part):
+    with pytest.raises(UserFileError, match=part):
         check_new_key(key, path)
     check_new_key("taken", path, replace=True)
     check_new_key("free", path)
@@ -107,7 +107,7 @@ def test_names_that_cannot_be_are_refused(tmp_path, key, part):
 def test_a_columns_name_gives_key_and_unit(name, key, unit):
     assert key_of(name) == key
     assert unit_in(name) == unit
-    with pytest.raises(OwnFileError, match="--name"):
+    with pytest.raises(UserFileError, match="--name"):
         key_of("(MPa)")
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from crossprop.data.compositions import COLUMN, composition_keys, fraction_matrix
 from crossprop.data.user_columns import ElementColumns, element_of, formulas_of
-from crossprop.data.user_rows import read_own_file
-from crossprop.errors import OwnFileError
+from crossprop.data.user_rows import read_user_table
+from crossprop.errors import UserFileError
 
 
 @pytest.mark.parametrize(
@@ -51,22 +51,22 @@ def test_a_row_that_gives_no_composition_says_why(row, reason):
 def test_a_file_is_read_with_an_empty_cell_as_none_of_the_element(tmp_path):
     path = tmp_path / "alloys.csv"
     path.write_text("id;Al;Ni;Fe;H\nCo1;25,5;;bal.;1,5\nCo2;10;20;70;2,5\nCo3;x;1;1;3\n")
-    table = read_own_file(path, target="H", element_columns="atomic")
+    table = read_user_table(path, target="H", element_columns="atomic")
     assert table.rows["formula"].tolist() == ["Al25.5Fe74.5", "Al10Ni20Fe70"]
     assert [(p.line, p.kind, p.reason) for p in table.problems] == [
         (4, "formula", "the amount of Al is no number")
     ]
-    with pytest.raises(OwnFileError, match="atomic or weight"):
-        read_own_file(path, target="H", element_columns="molar")
-    with pytest.raises(OwnFileError, match="not both"):
-        read_own_file(path, target="H", element_columns="atomic", formula_column="id")
+    with pytest.raises(UserFileError, match="atomic or weight"):
+        read_user_table(path, target="H", element_columns="molar")
+    with pytest.raises(UserFileError, match="not both"):
+        read_user_table(path, target="H", element_columns="atomic", formula_column="id")
 
 
 def test_columns_of_elements_without_formulas_are_pointed_at(tmp_path):
     path = tmp_path / "alloys.csv"
     path.write_text("Al,Ni,Fe,hardness\n25,5,70,1\n10,20,70,2\n")
-    with pytest.raises(OwnFileError, match=r"Al, Ni, Fe are named by elements.*--element-columns atomic"):
-        read_own_file(path, target="hardness")
+    with pytest.raises(UserFileError, match=r"Al, Ni, Fe are named by elements.*--element-columns atomic"):
+        read_user_table(path, target="hardness")
 
 
 STEEL = "Fe (wt%),C (wt%),Si (wt%),strength\n"
@@ -76,7 +76,7 @@ STEEL = "Fe (wt%),C (wt%),Si (wt%),strength\n"
 def read(tmp_path):
     def read(text, kind):
         (tmp_path / "steel.csv").write_text(text)
-        return read_own_file(tmp_path / "steel.csv", target="strength", element_columns=kind)
+        return read_user_table(tmp_path / "steel.csv", target="strength", element_columns=kind)
 
     return read
 
@@ -104,5 +104,5 @@ def test_a_header_in_percent_says_what_the_balance_is_to(read):
     ],
 )
 def test_amounts_that_are_no_whole_composition_are_refused(read, header, row, kind, part):
-    with pytest.raises(OwnFileError, match=part):
+    with pytest.raises(UserFileError, match=part):
         read("\n".join([header, *(row.format(i=i) for i in range(10, 50))]), kind)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from crossprop.data.splits import draw_holdout
-from crossprop.data.user_rows import read_own_file
+from crossprop.data.user_rows import read_user_table
 from crossprop.data.user_summary import histogram, summarise
-from crossprop.errors import OwnFileError
+from crossprop.errors import UserFileError
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def read(tmp_path):
     def read(text, target="strength", **options):
         path = tmp_path / "mine.csv"
         path.write_text(text, encoding="utf-8")
-        return read_own_file(path, target=target, **options)
+        return read_user_table(path, target=target, **options)
 
     return read
 
@@ -96,13 +96,13 @@ def test_the_formula_column_is_found_and_its_rows_are_kept(read, text, column, k
     ],
 )
 def test_a_file_without_a_usable_row_is_refused(read, target, part):
-    with pytest.raises(OwnFileError, match=part):
+    with pytest.raises(UserFileError, match=part):
         read("formula,words,empty\nFe3C,a,\nCuZn,b,?\n", target=target)
 
 
 def test_two_columns_of_formulas_are_asked_about_with_examples(read):
     text = "first,second,strength\nFe,Fe3C,1\nCu,CuZn,2\n"
-    with pytest.raises(OwnFileError, match=r"'first' \(e.g. 'Fe'\), 'second' \(e.g. 'Fe3C'\)"):
+    with pytest.raises(UserFileError, match=r"'first' \(e.g. 'Fe'\), 'second' \(e.g. 'Fe3C'\)"):
         read(text)
     assert read(text, formula_column="second").rows["formula"].tolist() == ["Fe3C", "CuZn"]
 
@@ -110,9 +110,9 @@ def test_two_columns_of_formulas_are_asked_about_with_examples(read):
 def test_columns_are_found_by_name_whatever_the_case_and_blanks(read):
     table = read("Formula,Yield  Strength\nFe3C,1\nCuZn,2\n", target="yield_strength")
     assert table.value_column == "Yield  Strength"
-    with pytest.raises(OwnFileError, match=r"no column 'absent'.*--value-column"):
+    with pytest.raises(UserFileError, match=r"no column 'absent'.*--value-column"):
         read("formula,a\nFe3C,1\n", value_column="absent")
-    with pytest.raises(OwnFileError, match="cannot hold both"):
+    with pytest.raises(UserFileError, match="cannot hold both"):
         read("formula,a\nFe3C,1\n", value_column="formula", formula_column="formula")
 
 
@@ -135,7 +135,7 @@ def test_a_unit_in_the_header_need_not_be_named(read):
     for head in ("Strength (GPa)", "strength [GPa]", "strength / GPa"):
         assert read(f"formula;{head};x (mm)\nFe3C;1,5;3,0\nCuZn;2,5;2,0\n").value_column == head
     with pytest.raises(
-        OwnFileError, match=r"'strength \(GPa\)', 'strength \(MPa\)'. Choose one with --value-column"
+        UserFileError, match=r"'strength \(GPa\)', 'strength \(MPa\)'. Choose one with --value-column"
     ):
         read("formula,strength (GPa),strength (MPa)\nFe3C,1,2\n")
 
@@ -149,14 +149,14 @@ def test_a_unit_in_the_header_need_not_be_named(read):
     ],
 )
 def test_a_unit_of_the_file_that_contradicts_the_stated_one_is_refused(read, text):
-    with pytest.raises(OwnFileError, match=r"--unit says 'MPa'.*'GPa'"):
+    with pytest.raises(UserFileError, match=r"--unit says 'MPa'.*'GPa'"):
         read(text, unit="MPa")
     assert len(read(text, unit="GPa").rows)
 
 
 def test_a_column_in_capitals_is_refused(read):
     names = ["SIC", "INSB", "INP", "INN", "CUINS2", "NBSI2"]
-    with pytest.raises(OwnFileError, match=r"none of the 6 formulas holds a small letter.*'SiC'"):
+    with pytest.raises(UserFileError, match=r"none of the 6 formulas holds a small letter.*'SiC'"):
         read("formula,strength\n" + "".join(f"{name},{i}\n" for i, name in enumerate(names)))
     single = ["BN", "KI", "KF", "UO2", "H2O", "BP"]
     assert len(read("formula,strength\n" + "".join(f"{n},{i}\n" for i, n in enumerate(single))).rows) == 6
@@ -187,7 +187,7 @@ def papers(path, rows):
 
 def test_a_column_of_groups_is_read_and_the_hold_out_drawn_by_it(tmp_path):
     path = papers(tmp_path / "x.csv", [(f"Fe{i + 1}O", i, f"p{i // 4}") for i in range(80)])
-    table = read_own_file(path, target="K", group_column="paper")
+    table = read_user_table(path, target="K", group_column="paper")
     held = draw_holdout(table.together)
     named = table.rows["named_group"].to_numpy()
     assert 16 <= held.sum() <= 24
@@ -198,18 +198,18 @@ def test_a_column_of_groups_is_read_and_the_hold_out_drawn_by_it(tmp_path):
 
 def test_a_row_without_a_group_is_bad_and_a_column_serves_one_purpose(tmp_path):
     path = papers(tmp_path / "x.csv", [("FeO", 1, "p"), ("Fe2O3", 2, ""), ("NaCl", 3, "q")])
-    table = read_own_file(path, target="K", group_column="paper")
+    table = read_user_table(path, target="K", group_column="paper")
     assert [(p.line, p.kind) for p in table.problems] == [(3, "group")]
     for options in ({"group_column": "K"}, {"group_column": "formula", "formula_column": "formula"}):
-        with pytest.raises(OwnFileError, match=r"different ones|cannot hold both"):
-            read_own_file(path, target="K", **options)
+        with pytest.raises(UserFileError, match=r"different ones|cannot hold both"):
+            read_user_table(path, target="K", **options)
 
 
 def test_a_block_of_a_third_of_the_rows_is_pointed_at_with_what_holds_it_together(tmp_path):
     rows = [(f"Fe{i + 1}O", i, f"p{i}") for i in range(40)] + [
         (f"Fe{i + 1}O", 1, "review") for i in range(0, 40, 2)
     ]
-    table = read_own_file(papers(tmp_path / "x.csv", rows), target="K", group_column="paper")
+    table = read_user_table(papers(tmp_path / "x.csv", rows), target="K", group_column="paper")
     notes = " ".join(table.notes)
     assert "40 of 60 rows have to stay together (21 groups that share compositions" in notes
 
@@ -217,7 +217,7 @@ def test_a_block_of_a_third_of_the_rows_is_pointed_at_with_what_holds_it_togethe
 def table_of(tmp_path, lines):
     path = tmp_path / "mine.csv"
     path.write_text("formula,strength\n" + "\n".join(lines) + "\n")
-    return read_own_file(path, target="strength")
+    return read_user_table(path, target="strength")
 
 
 def test_the_summary_counts_bad_rows_by_kind_and_draws_bars_without_what_is_far_away(tmp_path):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from crossprop.data.user_rows import read_own_file
-from crossprop.errors import OwnFileError
+from crossprop.data.user_rows import read_user_table
+from crossprop.errors import UserFileError
 
 PLAIN = "formula,strength\nFe2O3,1.5\nNaCl,-2\n"
 
@@ -28,7 +28,7 @@ def write(tmp_path):
 
 
 def values(path, **options):
-    rows = read_own_file(path, target="strength", **options).rows
+    rows = read_user_table(path, target="strength", **options).rows
     return dict(zip(rows["formula"], rows["value"], strict=True))
 
 
@@ -57,7 +57,7 @@ def test_the_same_rows_come_out_of_every_dialect(write, content):
 
 
 def test_the_dialect_is_stated(write):
-    table = read_own_file(write("# x\nformula;strength\nFe2O3;1,5\nNaCl;2\n"), target="strength")
+    table = read_user_table(write("# x\nformula;strength\nFe2O3;1,5\nNaCl;2\n"), target="strength")
     assert str(table.dialect) == "UTF-8, separated by semicolons, decimal comma"
     assert table.dialect.header_line == 2
     assert any("1 comment line(s) skipped" in note for note in table.notes)
@@ -65,7 +65,7 @@ def test_the_dialect_is_stated(write):
 
 def test_lines_are_those_of_the_file_below_comments_titles_and_cells_of_several_lines(write):
     text = 'Title\nnote,formula,strength\n# c\n"a\nb\nc",Fe2O3,1\n\nx,NaCl,2\ny,KCl,bad\nz,MgO,3\n'
-    table = read_own_file(write(text), target="strength")
+    table = read_user_table(write(text), target="strength")
     assert table.rows["line"].tolist() == [4, 8, 10]
     assert [problem.line for problem in table.problems] == [9]
 
@@ -81,7 +81,7 @@ def test_thousands_are_told_from_decimals_by_the_other_values(write):
 
 def test_a_comma_that_nothing_decides_is_asked_about(write):
     path = write("formula;strength\nFe2O3;1,234\nNaCl;2,345\n")
-    with pytest.raises(OwnFileError, match="--decimal"):
+    with pytest.raises(UserFileError, match="--decimal"):
         values(path)
     assert values(path, decimal=",") == {"Fe2O3": 1.234, "NaCl": 2.345}
     assert values(path, decimal=".") == {"Fe2O3": 1234.0, "NaCl": 2345.0}
@@ -114,8 +114,8 @@ def test_a_comma_that_nothing_decides_is_asked_about(write):
     ],
 )
 def test_what_is_no_table_gives_one_clear_error(write, content, part):
-    with pytest.raises(OwnFileError, match=part):
-        read_own_file(write(content), target="strength")
+    with pytest.raises(UserFileError, match=part):
+        read_user_table(write(content), target="strength")
 
 
 def test_what_the_user_names_is_not_guessed_and_a_wrong_name_is_refused(tmp_path, write):
@@ -134,7 +134,7 @@ def test_what_the_user_names_is_not_guessed_and_a_wrong_name_is_refused(tmp_path
         (tmp_path, {}, "is no file"),
         (huge, {}, r"10.0 GiB"),
     ):
-        with pytest.raises(OwnFileError, match=part):
+        with pytest.raises(UserFileError, match=part):
             values(wrong, **options)
 
 
@@ -143,7 +143,7 @@ def test_a_workbook_without_openpyxl_says_what_to_do(tmp_path, monkeypatch):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("xl/workbook.xml", "<workbook/>")
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(OwnFileError, match="Save the sheet as CSV, or install openpyxl"):
+    with pytest.raises(UserFileError, match="Save the sheet as CSV, or install openpyxl"):
         values(path)
 
 
@@ -160,7 +160,7 @@ def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
     assert values(path) == {"Fe2O3": 1.5, "NaCl": -2.0}  # the other sheet has no such column
     book["empty"].append(["formula", "strength"])
     book.save(path)
-    with pytest.raises(OwnFileError, match=r"several sheets.*'Sheet', 'empty'"):
+    with pytest.raises(UserFileError, match=r"several sheets.*'Sheet', 'empty'"):
         values(path)
     assert values(path, sheet="sheet") == {"Fe2O3": 1.5, "NaCl": -2.0}
 
@@ -174,7 +174,7 @@ def book():
 def read_book(tmp_path):
     def read(book, **options):
         book.save(tmp_path / "mine.xlsx")
-        return read_own_file(tmp_path / "mine.xlsx", target="H", **options)
+        return read_user_table(tmp_path / "mine.xlsx", target="H", **options)
 
     return read
 
@@ -196,7 +196,7 @@ def test_a_cell_merged_over_several_rows_stands_in_each_of_them(book, read_book)
 def test_formulas_without_results_are_named(book, read_book):
     for row in (["formula", "a", "H"], ["NaCl", 1, "=B2*2"], ["KCl", 2, "=B3*2"]):
         book.active.append(row)
-    with pytest.raises(OwnFileError, match=r"C2 holds the formula '=B2\*2' without a stored result"):
+    with pytest.raises(UserFileError, match=r"C2 holds the formula '=B2\*2' without a stored result"):
         read_book(book)
 
 
@@ -210,8 +210,8 @@ ROW = st.lists(st.sampled_from(CELLS), max_size=6)
 def check(path):
     """A table whose rows are sound and whose lines are each accounted for once, or a refusal."""
     try:
-        table = read_own_file(path, target="strength")
-    except OwnFileError:
+        table = read_user_table(path, target="strength")
+    except UserFileError:
         return
     assert np.isfinite(table.rows["value"]).all()
     lines = [*table.rows["line"], *(problem.line for problem in table.problems)]

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from crossprop.data.user_values import contradicting, is_number, read_numbers
-from crossprop.errors import OwnFileError
+from crossprop.errors import UserFileError
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_one_proven_sign_decides_the_column():
 
 
 def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():
-    with pytest.raises(OwnFileError, match="--decimal"):
+    with pytest.raises(UserFileError, match="--decimal"):
         read_numbers(["1.037", "1.074"], elsewhere=lambda: ",")
     assert read_numbers(["1.037", "1.074"], elsewhere=lambda: ".").values == [1.037, 1.074]
 

@@ -14,8 +14,8 @@ from crossprop.data.catalog import load_catalog
 from crossprop.data.download import blob_id, fetch_files
 from crossprop.data.prepare import prepare_study, prepare_target
 from crossprop.data.sources import prepare_source
-from crossprop.data.user_rows import read_own_file
-from crossprop.errors import DataError, OwnFileError
+from crossprop.data.user_rows import read_user_table
+from crossprop.errors import DataError, UserFileError
 from crossprop.estimator import add
 from crossprop.estimator.add import NewProperty, add_data, held_out_rows, refuse_too_few, remove_data
 
@@ -39,7 +39,7 @@ def write(path, lines, header="formula,strength"):
 
 
 def put(path, key="strength", replace=False, **reading):
-    table = read_own_file(path, target="strength", **reading)
+    table = read_user_table(path, target="strength", **reading)
     new = NewProperty(key, NEW.unit, NEW.description)
     return add_data(path, table, held_out_rows(path, table), new, replace=replace)
 
@@ -86,7 +86,7 @@ def test_the_same_file_gives_the_same_bytes_also_where_it_is_the_one_that_was_ke
     ("place", "error"),
     [
         ("shutil.copyfile", OSError(28, "No space left")),
-        ("_dvc", OwnFileError("busy")),
+        ("_dvc", UserFileError("busy")),
         ("write_entry", KeyboardInterrupt()),
     ],
 )
@@ -134,13 +134,13 @@ def test_what_is_removed_is_gone_and_the_rest_stays(project):
 )
 def test_too_little_to_learn_from_is_refused_with_the_reason(project, lines, message):
     path = write(project.parent / "few.csv", lines, "formula,strength,paper")
-    with pytest.raises(OwnFileError, match=message):
-        refuse_too_few(path, read_own_file(path, target="strength", group_column="paper"))
+    with pytest.raises(UserFileError, match=message):
+        refuse_too_few(path, read_user_table(path, target="strength", group_column="paper"))
 
 
 def test_twenty_rows_are_enough(project):
     path = write(project.parent / "enough.csv", [f"Fe{i}O,{i}" for i in range(1, 21)])
-    table = read_own_file(path, target="strength")
+    table = read_user_table(path, target="strength")
     refuse_too_few(path, table)
     assert held_out_rows(path, table).sum() == 5
 
@@ -148,11 +148,11 @@ def test_twenty_rows_are_enough(project):
 def test_a_split_column_decides_and_has_to_leave_both_sides(project):
     lines = [f"Fe{i}O,{i},{'test' if i > 25 else 'train'}" for i in range(1, 31)]
     path = write(project.parent / "split.csv", lines, "formula,strength,set")
-    table = read_own_file(path, target="strength", split_column="set")
+    table = read_user_table(path, target="strength", split_column="set")
     assert held_out_rows(path, table).tolist() == [False] * 25 + [True] * 5
     for kind, side in (("training", "train"), ("hold-out", "test")):
         table.rows["split"] = side
-        with pytest.raises(OwnFileError, match=f"every usable row a {kind} row"):
+        with pytest.raises(UserFileError, match=f"every usable row a {kind} row"):
             held_out_rows(path, table)
 
 

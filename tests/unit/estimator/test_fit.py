@@ -11,7 +11,7 @@ import pytest
 from made_rows import rows_of, silent, write_csv
 
 from crossprop.data.compositions import fraction_matrix
-from crossprop.errors import OwnFileError, StoreError
+from crossprop.errors import StoreError, UserFileError
 from crossprop.estimator.fit import commit_folder, fit_file
 from crossprop.estimator.learn import Settings
 from crossprop.experiments.executor import InlinePool
@@ -145,5 +145,5 @@ def test_a_given_split_is_kept_and_its_repeats_are_left_out(tmp_path):
 def test_a_file_of_which_too_much_is_unusable_is_refused(tmp_path, bad, options, message):
     rows = rows_of(40)
     rows.loc[: bad - 1, "formula"] = "none"
-    with pytest.raises(OwnFileError, match=message):
+    with pytest.raises(UserFileError, match=message):
         fit_file(write_csv(tmp_path / "my.csv", rows), SETTINGS, tmp_path / "model", write=silent, **options)

@@ -12,7 +12,7 @@ from made_rows import rows_of
 from typer.testing import CliRunner
 
 from crossprop.cli import app
-from crossprop.errors import ConfigError, ModelFormatError, OwnFileError, UnknownModelError
+from crossprop.errors import ConfigError, ModelFormatError, UnknownModelError, UserFileError
 from crossprop.estimator.predict import model_folder, read_input
 
 
@@ -113,7 +113,7 @@ def test_a_pipe_keeps_its_other_columns(run, model):
 
 def test_a_pipe_that_is_closed_is_refused(monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(OwnFileError, match="closed"):
+    with pytest.raises(UserFileError, match="closed"):
         read_input(["-"], None, None, "atomic")
 
 
@@ -160,5 +160,5 @@ def test_columns_of_elements_are_composed_and_kept(run, model, tmp_path):
     assert rows["id"].tolist() == ["a", "b", "c"]
     assert float(rows["value"].iloc[0]) == pytest.approx(float(rows["value"].iloc[2]))
     assert rows["error"].iloc[1] == "line 3: the amount of Li is no number"
-    with pytest.raises(OwnFileError, match="atomic or weight"):
+    with pytest.raises(UserFileError, match="atomic or weight"):
         run(model, "--input", path, "--element-columns", "molar")

@@ -10,8 +10,8 @@ import yaml
 
 from crossprop.config import parse_params
 from crossprop.data.catalog import load_catalog
-from crossprop.data.user_rows import read_own_file
-from crossprop.errors import ConfigError, OwnFileError, UnknownPropertyError
+from crossprop.data.user_rows import read_user_table
+from crossprop.errors import ConfigError, UnknownPropertyError, UserFileError
 from crossprop.estimator.add import NewProperty, add_data, held_out_rows
 from crossprop.estimator.budget import PUBLIC, STUDIES, estimate_study, target_seconds
 from crossprop.estimator.study_file import (
@@ -37,7 +37,7 @@ def planned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.csv"
     path.write_text("formula,strength\n" + "".join(f"Fe{i}O,{i}.25\n" for i in range(1, 61)))
-    table = read_own_file(path, target="strength")
+    table = read_user_table(path, target="strength")
     add_data(path, table, held_out_rows(path, table), NewProperty("strength", "MPa", "Strength, of steels"))
     (tmp_path / "conf" / "study").mkdir(parents=True)
 
@@ -180,7 +180,7 @@ def test_what_a_study_computes_is_said_beforehand(planned):
 
 def test_missing_user_files_are_named_with_what_brings_them_back(planned):
     Path("own/strength/train.csv").unlink()
-    with pytest.raises(OwnFileError, match="dvc checkout"):
+    with pytest.raises(UserFileError, match="dvc checkout"):
         planned()
 
 
