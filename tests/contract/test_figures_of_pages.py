@@ -53,7 +53,7 @@ def _curve(label: str) -> pd.Series:
 @pytest.mark.parametrize(
     ("label", "stated"),
     [
-        ("ExptDeltae", "With {0:,} rows the error of transfer is {1:.2f} times that of scratch, with {6:,} rows {7:.2f}"),
+        ("ExptDeltae", "the error of transfer is {1:.2f} times that of scratch, with {6:,} rows {7:.2f}"),
         ("BulkKV", "{1:.2f} times with {0:,} rows, {3:.2f} times with {2:,}, no gain with {6:,}"),
         ("Spillage", "{1:.2f} times with {0:,} rows, no gain with {6:,}"),
     ],

@@ -38,7 +38,7 @@ class NewProperty:
 
 
 def refuse_too_few(path: Path, table: UserTable) -> None:
-    """Refuse a file that is too small to learn from and measure on, or whose values are all the same (UserFileError)."""
+    """Refuse a file that is too small to learn from and measure on, or whose values are all the same."""
     rows, together = len(table.rows), len(set(table.together))
     if rows < MIN_ROWS or together < MIN_COMPOSITIONS:
         grouped = "group" in table.rows
