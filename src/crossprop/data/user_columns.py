@@ -55,6 +55,12 @@ def element_columns(header: Sequence[str], taken: Sequence[int] = ()) -> dict[in
     return {i: symbol for i, symbol in named.items() if symbol is not None}
 
 
+def _other_amount(name: str) -> bool:
+    """Whether a column is named by an element with a unit of amounts that is not read, as ``C (ppm)``."""
+    found = re.fullmatch(r"([A-Z][a-z]?)(?:[\s_,/]+|(?=[(\[])).*(?:%|ppm|ppb|mg/kg).*", name.strip())
+    return found is not None and found[1] in COLUMN and element_of(name) is None
+
+
 def elements_in(path: Path, table: TextTable, taken: Sequence[int], amounts: str) -> dict[int, str]:
     """Positions of at least two columns named by elements, with the element; no name may contradict ``amounts``."""
     if amounts not in tuple(Amounts):
@@ -68,6 +74,14 @@ def elements_in(path: Path, table: TextTable, taken: Sequence[int], amounts: str
     twice = sorted({symbol for symbol in found.values() if list(found.values()).count(symbol) > 1})
     if twice:
         raise UserFileError(f"{path} has several columns of {', '.join(twice)}. Leave one of each.")
+    strange = [
+        name for i, name in enumerate(table.header) if i not in (*taken, *found) and _other_amount(name)
+    ]
+    if strange:
+        raise UserFileError(
+            f"The column {strange[0]!r} of {path} holds amounts in a unit that is not read. Convert them to the kind "
+            "of the others, as in 'C (wt%)', or rename the column if it is no part of the composition."
+        )
     for position in found:
         name = table.header[position]
         said = _HEADER.fullmatch(name)

@@ -37,13 +37,19 @@ _TIMES_TENS: Final = re.compile(rf"{_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)
 _GROUPS: Final = re.compile(r"([+-]?\d{1,3})((?:'\d{3})+|(?: \d{3})+)((?:[.,]\d*)?)(?![\d])(.*)", re.ASCII)
 _UNCERTAIN: Final = re.compile(rf"({NUMBER})\s*(?:\(\d+[.,]?\d*\)|(?:±|\+/-|\+-)\s*{NUMBER})(.*)", re.ASCII)
 _LETTER = "[A-Za-zµμΩΩÅ°℃%‰α-ωΑ-Ω/\\[(]"
-WITH_UNIT: Final = re.compile(rf"({NUMBER})\s*((?![eEdDx]\s*[+-]?\d){_LETTER}(?:[^\s±×]|\s(?!\d))*)")
+_NO_UNIT = r"[eEdDx]\s*[+-]?\d|/\s*[\d.]|\(\d+[.,]?\d*\)"  # an exponent, a fraction, an uncertainty
+WITH_UNIT: Final = re.compile(rf"({NUMBER})\s*((?!{_NO_UNIT}){_LETTER}(?:[^\s±×]|\s(?!\d))*)")
 _UNIT_ALONE: Final = re.compile(r"[^\d\s][^,;]{0,24}")
 
 _PREFIX = "[QRYZEPTGMkhdcmuµnpfazyrq]?"
 _KNOWN_UNIT: Final = re.compile(
     rf"(?:({_PREFIX})(Pa|eV|Hz|mol|cal|bar|ohm|Ω|Ha|Ry|Å|J|g|m|s|W|V|K)|(%|°C|HV|HB|HRC|bohr|psi|ksi|kgf|atm))"
     r"(?:\^?[+-]?\d+)?(?=$|[\s/·*.(])"
+)
+_LAST_WORD: Final = re.compile(rf"(?<=[A-Za-z0-9)])[\s_]+({_PREFIX}(?:Pa|eV|Hz|mol|ohm))\s*$")
+_POWER_OF_UNIT: Final = re.compile(
+    r"(?:[x×*·]\s*)?(?:10\s*(?:\^|\*\*)?\s*([+-]\d+|(?<=[\^*\s])\d+)|1[eE]([+-]?\d+)|1(0+))(?![\d.])\s*[x×*·]?\s*(.*)",
+    re.ASCII,
 )
 
 
@@ -93,19 +99,40 @@ def bare_unit(text: str) -> str:
 
 
 def unit_in(name: str) -> str | None:
-    """The unit that a column's name carries in brackets at its end, as in ``Yield strength (MPa)``."""
-    found = re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name)
-    return found[1].strip() if found else None
+    """The unit that a column's name carries at its end: ``Strength (MPa)``, ``E / eV``, ``E, GPa``, ``E_GPa``.
+
+    In brackets anything is one; without them a known unit only.
+    """
+    if found := re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name):
+        return found[1].strip()
+    if (found := re.search(r"(?:\s/\s+|,\s*)([^,]+)$", name)) and _KNOWN_UNIT.match(_spelled(found[1])):
+        return found[1].strip()
+    found = _LAST_WORD.search(name)
+    return found[1] if found else None
 
 
 def contradicting(first: str, second: str) -> bool:
-    """Whether two texts are known units of which one cannot be meant by the other, as ``GPa`` and ``MPa``."""
-    known = [
-        _KNOWN_UNIT.match(bare_unit(text).replace("μ", "µ").replace("Ω", "Ω")) for text in (first, second)
-    ]
-    if known[0] is None or known[1] is None or min(len(bare_unit(first)), len(bare_unit(second))) < 2:
+    """Whether two texts are units of which one cannot be meant by the other: ``GPa`` and ``MPa`` or ``10^3 GPa``."""
+    powers, units = zip(*(_without_power(_spelled(text)) for text in (first, second)), strict=True)
+    if powers[0] != powers[1]:
+        return True
+    known = [_KNOWN_UNIT.match(unit) for unit in units]
+    if known[0] is None or known[1] is None or any(len(unit) < 2 and unit != "%" for unit in units):
         return False
     return known[0].groups() != known[1].groups()
+
+
+def _spelled(unit: str) -> str:
+    """A unit without brackets, with one sign each for micro and ohm."""
+    return bare_unit(unit).replace("μ", "µ").replace("Ω", "Ω")
+
+
+def _without_power(unit: str) -> tuple[int, str]:
+    """The power of ten before a unit, as in ``10^3 GPa`` or ``x1000``, and the rest; 0 where there is none."""
+    found = _POWER_OF_UNIT.match(_SUPERSCRIPT.sub("^", unit).translate(_LOOKALIKES))
+    if found is None:
+        return 0, unit
+    return int(found[1] or found[2] or len(found[3])), found[4]
 
 
 _TAIL = r"(?:[eE][+-]?\d+)?"
@@ -122,6 +149,7 @@ _NAMES: Final = {".": "point", ",": "comma"}
 _KINDS: Final = (
     (re.compile(rf"(?:[<>≤≥~≈]|ca\.?|>=|<=)\s*{NUMBER}.*"), "is a bound or an estimate, no value"),
     (re.compile(r"\d{4}-\d{1,2}-\d{1,2}.*|\d{1,2}[./]\d{1,2}[./]\d{2,4}", re.ASCII), "is a date"),
+    (re.compile(rf"{NUMBER}\s*/\s*{NUMBER}.*"), "is a fraction: write its number"),
     (re.compile(rf"{NUMBER}\s*(?:-|–|to|\.\.\.?)\s*{NUMBER}.*"), "is a range: decide on one number"),
 )
 _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?|[+-]?∞", re.IGNORECASE)

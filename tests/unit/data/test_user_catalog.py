@@ -100,7 +100,7 @@ def test_names_that_cannot_be_are_refused(tmp_path, key, part):
         ("yield_strength", "yield_strength", None),
         ("Yield strength (MPa)", "yield_strength", "MPa"),
         ("Bandlücke [eV]", "bandlucke", "eV"),
-        ("ΔH / kJ", "h_kj", None),
+        ("ΔH / kJ", "h_kj", "kJ"),
         ("K(IC)-value", "k_ic_value", None),
     ],
 )

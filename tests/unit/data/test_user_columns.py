@@ -106,3 +106,13 @@ def test_a_header_in_percent_says_what_the_balance_is_to(read):
 def test_amounts_that_are_no_whole_composition_are_refused(read, header, row, kind, part):
     with pytest.raises(UserFileError, match=part):
         read("\n".join([header, *(row.format(i=i) for i in range(10, 50))]), kind)
+
+
+def test_a_column_of_an_element_in_a_unit_that_is_not_read_is_not_left_out_silently(tmp_path):
+    path = tmp_path / "steel.csv"
+    rows = [f"{99.5 - i / 100},{500 + 100 * i},0.45,{300 + i}" for i in range(20)]
+    path.write_text("\n".join(["Fe,C (ppm),Si,strength", *rows]))
+    with pytest.raises(UserFileError, match=r"'C \(ppm\)' .* unit that is not read"):
+        read_user_table(path, target="strength", element_columns="weight")
+    path.write_text(path.read_text().replace("C (ppm)", "K (W/m)"))
+    assert len(read_user_table(path, target="strength", element_columns="weight").rows) == 20

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from crossprop.data.user_values import contradicting, is_number, read_numbers
+from crossprop.data.user_values import contradicting, is_number, read_numbers, unit_in
 from crossprop.errors import UserFileError
 
 
@@ -79,7 +79,32 @@ def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():
     [
         ("GPa", "MPa", True), ("eV", "meV/atom", True), ("HV", "GPa", True), ("W/mK", "W m-1 K-1", False),
         ("[GPa]", "GPa", False), ("µV/K", "μV/K", False), ("PBE", "eV", False), ("H", "GPa", False), ("1", "eV", False),
+        ("%", "GPa", True), ("10^3 GPa", "GPa", True), ("x1000", "GPa", True), ("10³ GPa", "10^3 GPa", False),
+        ("1e-6/K", "10-6/K", False), ("1e-6/K", "1/K", True), ("1/K", "1/K", False),
     ],
 )  # fmt: skip
 def test_units_contradict_each_other_only_where_both_are_known(first, second, contradict):
     assert contradicting(first, second) == contradict
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("hardness (MPa)", "MPa"), ("hardness / MPa", "MPa"), ("hardness, MPa", "MPa"), ("hardness_MPa", "MPa"),
+        ("band gap eV", "eV"), ("hardness, max", None), ("a / b", None), ("E_g", None), ("T_ms", None), ("MPa", None),
+    ],
+)  # fmt: skip
+def test_a_header_states_its_unit_with_or_without_brackets(name, unit):
+    assert unit_in(name) == unit
+
+
+def test_a_fraction_is_no_number_with_a_unit():
+    read = read_numbers(["7/2", "3 / 2", "5/2"])
+    assert all(map(math.isnan, read.values))
+    assert "is a fraction" in read.reasons[0]
+    assert read_numbers(["7 /atom", "3 /atom"]).unit == "/atom"
+
+
+def test_the_same_uncertainty_in_every_cell_is_no_unit():
+    read = read_numbers(["2.07(5)", "7.78(5)", "7.11(5)"])
+    assert (read.values, read.unit, read.uncertain) == ([2.07, 7.78, 7.11], None, (0, 1, 2))
