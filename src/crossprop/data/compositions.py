@@ -175,6 +175,10 @@ _CAUSES: Final = (
     (re.compile(r"[\d.]+[eE][+-]?\d+"), "which is an exponent: write the number out, such as 0.00009"),
     (re.compile(r"\d,\d"), "which is a decimal comma: write a point, as in 'Fe0.5Ni0.5'"),
     (
+        re.compile(r"\(?(?:(?:wt|at|mol|mass)\b\.?[\s-]*)?%\)?", re.IGNORECASE),
+        "which is a unit: leave it out, and say of which kind the amounts are, 'atomic' or 'weight'",
+    ),
+    (
         re.compile(r"[(\[{]\s*(?:I{1,3}|IV|VI{0,3})\s*[)\]}]"),
         "which may be an oxidation state, or iodine and vanadium: leave the oxidation state out, or write the elements "
         "without these brackets, as in 'PbI2'",
@@ -205,7 +209,7 @@ def _refuse_known_causes(formula: str) -> None:
 
 
 _NUMBER = r"\d+(?:\.\d+)?"
-_WITH_HYPHENS: Final = re.compile(rf"([A-Z][a-z]?)((?:-{_NUMBER}[A-Z][a-z]?)+)")
+_WITH_HYPHENS: Final = re.compile(rf"([A-Z][a-z]?)((?:[-–]{_NUMBER}[A-Z][a-z]?)+)")
 _WITHOUT_HYPHENS: Final = re.compile(
     rf"(Ti(?={_NUMBER}(?:Al|V|Mo|Nb))|Co(?=2\dCr))((?:{_NUMBER}(?:Al|V|Sn|Zr|Mo|Nb|Fe|Cr|Si|Ta|W)){{2,}})"
 )
@@ -242,11 +246,13 @@ def _refuse_other_meanings(formula: str) -> None:
     if weights := _designated(formula):
         percent = "".join(f"{symbol}{weight:g}" for symbol, weight in weights.items())
         atoms = (
-            "" if "-" in formula else f" If atoms are meant, write the last amount, too: {formula + '1'!r}."
+            f" Where atomic percent is meant, give {percent!r} as it is."
+            if _WITH_HYPHENS.fullmatch(formula)
+            else f" If atoms are meant, write the last amount, too: {formula + '1'!r}."
         )
         raise FormulaError(
-            f"{_short(formula)} is an alloy's designation in weight percent. Give {percent!r} and say that the amounts "
-            f"are of kind 'weight', not 'atomic'.{atoms}"
+            f"{_short(formula)} is an alloy's designation, by custom in weight percent. Give {percent!r} and say that "
+            f"the amounts are of kind 'weight', not 'atomic'.{atoms}"
         )
     if _GRADE.fullmatch(formula):
         raise FormulaError(
@@ -393,11 +399,16 @@ def _warnings(text: str) -> tuple[str, ...]:
     except FormulaError:
         return ()
     warnings = []
-    if "0" in formula or len(formula) > 4:
+    if "0" in formula or len(formula) > 3:
         warnings += _large_amounts(formula, amounts)
     other = hidden_symbols(formula) if formula.isupper() else None
     if other and len(re.findall("[a-z]", other)) > 1:
         warnings.append(f"{formula!r} is read as {', '.join(amounts)}: was {other!r} meant?")
+    chlorine = re.sub(r"CI(?![a-z])", "Cl", formula)
+    if chlorine != formula and len(amounts) > 2 and _is_formula(chlorine):
+        warnings.append(f"{formula!r} is read with C and I: was {chlorine!r} meant?")
+    if formula == "NaN":
+        warnings.append("'NaN' is read as Na and N: does it stand for a missing formula?")
     if " " in formula:
         warnings.append(f"{formula!r} holds blanks and is read as one composition")
     return tuple(warnings)
