@@ -454,6 +454,21 @@ def parse_params(values: Any, origin: str = "params") -> Params:
         raise ConfigError(f"{origin} is refused:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, but a key given twice is refused: PyYAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and validate ``params.yaml``.
 
@@ -461,7 +476,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ConfigError: The file is missing, is no YAML, or holds what :func:`parse_params` refuses.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing. Run from the project's root, where dvc.yaml stands.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -343,3 +343,10 @@ def test_parsed_parameters_cannot_be_changed(tiny_params):
     params = tiny_params()
     with pytest.raises(ValueError, match="frozen"):
         params.study.folds = 3
+
+
+def test_a_key_that_is_given_twice_is_refused_with_its_place(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("study:\n  folds: 5\n  folds: 7\n")
+    with pytest.raises(ConfigError, match=r"(?s)'folds' is given twice.*line 3"):
+        load_params(path)
