@@ -10,6 +10,7 @@ from typer import Option
 
 from crossprop import __version__
 from crossprop.cli import data, fit, registry, screen, serve, study
+from crossprop.cli.streams import use_ascii_where_needed
 from crossprop.errors import ConfigError, run_command
 
 app = typer.Typer(
@@ -85,4 +86,5 @@ def ui(
 
 def main() -> None:
     """Entry point of the command ``crossprop``."""
+    use_ascii_where_needed()
     run_command(lambda: app())

@@ -21,7 +21,7 @@ Seed = Annotated[int | None, Option(min=0, help="Seed of every draw.")]
 
 # How a file is read: options of fit, predict and data add.
 FormulaColumn = Annotated[str | None, Option(help="Column of the formulas; guessed.")]
-ValueColumn = Annotated[str | None, Option(help="Column of the values, if not called as the target.")]
+ValueColumn = Annotated[str | None, Option(help="Column of the values, if not named like the target.")]
 SplitColumn = Annotated[
     str | None, Option(help="Column that says 'train' or 'test'; else a hold-out is drawn.")
 ]

@@ -48,9 +48,9 @@ def screen(
     per_system: Annotated[
         int | None, typer.Option(help="Most rows of one chemical system in top.csv.", show_default="no limit")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results; the same one goes on.")] = Path(
-        "screening"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the results; an interrupted run in it is continued.")
+    ] = Path("screening"),
     min_elements: Annotated[int, typer.Option(help="Fewest elements of a composition.")] = 2,
     max_elements: Annotated[int, typer.Option(help="Most elements of a composition.")] = 3,
     max_atoms: Annotated[

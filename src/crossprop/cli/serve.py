@@ -25,7 +25,7 @@ _UNITS = {"": 2**30, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 @app.command()
 def serve(
-    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
+    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8000,
     uri: Annotated[
         str | None,
@@ -64,7 +64,9 @@ def serve(
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        Option(help="Address or network of a proxy that says who is asking (X-Forwarded-For); repeatable."),
+        Option(
+            help="Address or network of a proxy that passes on the client's address (X-Forwarded-For); repeatable."
+        ),
     ] = None,
 ) -> None:
     """Serve the champions over HTTP, with a page; follows the registry and stops cleanly on SIGTERM."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import subprocess
 import sys
@@ -160,3 +161,23 @@ def test_stage_script_refuses_a_wrong_configuration_with_one_line(script, tmp_pa
     assert finished.status == 1
     assert finished.err.startswith("ConfigError: params.yaml is refused:")
     assert [entry.name for entry in tmp_path.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_output_that_is_not_utf_8_is_plain_ascii(tmp_path, encoding):
+    path = tmp_path / "table.csv"
+    rows = [f"{symbol}{n}O,{n}.5" for symbol in ("Fe", "Ni", "Cu", "Zn", "Mg") for n in range(1, 6)]
+    path.write_text("\n".join(["formula,size", *rows]))
+    code = "from crossprop.cli import main; main()"
+    arguments = ["data", "add", str(path), "--target", "size", "--unit", "µm", "--check"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert " um, median" in done.stdout.decode("ascii")
+    refused = subprocess.run(
+        [sys.executable, "-c", code, "data", "show", "µ₂"], capture_output=True, env=environment, check=False
+    )
+    assert refused.returncode == 1
+    assert b"'u2' is no property" in refused.stderr
