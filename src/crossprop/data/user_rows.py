@@ -23,6 +23,7 @@ from crossprop.data.compositions import (
 )
 from crossprop.data.prepared import together_in
 from crossprop.data.splits import linked_groups
+from crossprop.data.units import measures
 from crossprop.data.user_columns import (
     composed,
     elements_in,
@@ -33,7 +34,7 @@ from crossprop.data.user_columns import (
     table_sign,
 )
 from crossprop.data.user_summary import value_findings
-from crossprop.data.user_table import Dialect, TextTable, fold, read_text_table
+from crossprop.data.user_table import Dialect, TextTable, bare_name, fold, read_text_table
 from crossprop.data.user_values import (
     bare_unit,
     contradicting,
@@ -188,7 +189,7 @@ def read_user_table(
         table = replace(table, rows=table.rows[1:], lines=table.lines[1:])
 
     numbers = read_numbers(table.column(at_value), decimal, lambda: table_sign(table))
-    found_unit = numbers.unit or row_unit
+    found_unit = numbers.unit or row_unit or _unit_column(path, table, at_value)
     _refuse_unit(path, unit, found_unit, table.header[at_value])
     notes = list(table.notes)
     if elements:
@@ -286,6 +287,25 @@ def _refuse_unit(path: Path, stated: str | None, found: str | None, header: str)
                 f"--unit says {first!r}, but {where}" if first == stated else f"{where}, its cells {first!r}"
             )
             raise UserFileError(f"{what}. Convert the values, or correct the unit.")
+
+
+def _unit_column(path: Path, table: TextTable, at_value: int) -> str | None:
+    """The unit that a column ``unit`` beside the values states; several units are refused."""
+    value = bare_name(table.header[at_value])
+    names = {name for word in ("unit", "units") for name in (word, f"{value} {word}")}
+    for at, name in enumerate(table.header):
+        if fold(name) not in names or at == at_value:
+            continue
+        values = zip(table.column(at), table.column(at_value), strict=True)
+        stated = sorted({bare_unit(unit) for unit, text in values if is_number(text) and measures(unit)})
+        if any(contradicting(stated[0], other) for other in stated[1:]):
+            raise UserFileError(
+                f"The column {name!r} of {path} states several units: {', '.join(map(repr, stated[:5]))}. Convert the "
+                "values to one of them."
+            )
+        if stated:
+            return stated[0]
+    return None
 
 
 def _unit_row(table: TextTable, at_value: int, at_formula: int) -> str | None:

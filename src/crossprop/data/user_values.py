@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from crossprop.data.units import comparable, different
 from crossprop.data.user_table import NumberCell
 from crossprop.errors import UserFileError
 
@@ -37,7 +38,7 @@ _TIMES_TENS: Final = re.compile(rf"{_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)
 _GROUPS: Final = re.compile(r"([+-]?\d{1,3})((?:'\d{3})+|(?: \d{3})+)((?:[.,]\d*)?)(?![\d])(.*)", re.ASCII)
 _UNCERTAIN: Final = re.compile(rf"({NUMBER})\s*(?:\(\d+[.,]?\d*\)|(?:±|\+/-|\+-)\s*{NUMBER})(.*)", re.ASCII)
 _LETTER = "[A-Za-zµμΩΩÅ°℃%‰α-ωΑ-Ω/\\[(]"
-_NO_UNIT = r"[eEdDx]\s*[+-]?\d|/\s*[\d.]|\(\d+[.,]?\d*\)"  # an exponent, a fraction, an uncertainty
+_NO_UNIT = r"[eEdDx]\s*[+-]?\d|/\s*[\d.]|\(\d+[.,]?\d*\)|[kM](?!\S)"  # exponent, fraction, uncertainty, 2k
 WITH_UNIT: Final = re.compile(rf"({NUMBER})\s*((?!{_NO_UNIT}){_LETTER}(?:[^\s±×]|\s(?!\d))*)")
 _UNIT_ALONE: Final = re.compile(r"[^\d\s][^,;]{0,24}")
 
@@ -117,6 +118,10 @@ def contradicting(first: str, second: str) -> bool:
     if powers[0] != powers[1]:
         return True
     known = [_KNOWN_UNIT.match(unit) for unit in units]
+    certain = all(len(u) > 1 and (k or re.search(r"[/\d]", u)) for u, k in zip(units, known, strict=True))
+    differ = different(*units)
+    if differ is not None and (certain or comparable(*units)):
+        return differ  # "(TS)" and "(K)" behind a property's name are symbols rather than units
     if known[0] is None or known[1] is None or any(len(unit) < 2 and unit != "%" for unit in units):
         return False
     return known[0].groups() != known[1].groups()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,3 +246,19 @@ def test_the_summary_says_what_was_read(tmp_path):
     assert "2 value(s) far from the others, kept: line 34 (99999), line 33 (777)" in text
     assert "1 row(s) repeat composition and value of another, kept: line 32" in text
     assert "28 rows to learn from and 5 to measure on are few" in text
+
+
+def test_a_column_of_units_beside_the_values_is_compared(tmp_path):
+    path = tmp_path / "table.csv"
+
+    def written(*units: str) -> Path:
+        rows = [f"Fe{i + 1}O{i + 2},{i}.5,{units[i % len(units)]}" for i in range(20)]
+        path.write_text("\n".join(["formula,hardness,unit", *rows]))
+        return path
+
+    assert read_user_table(written("MPa"), target="hardness", unit="MPa").unit == "MPa"
+    with pytest.raises(UserFileError, match=r"--unit says 'GPa', but .* 'MPa'"):
+        read_user_table(written("MPa"), target="hardness", unit="GPa")
+    with pytest.raises(UserFileError, match="several units: 'GPa', 'MPa'"):
+        read_user_table(written("MPa", "GPa"), target="hardness", unit="GPa")
+    assert read_user_table(written("line 1", "line 2"), target="hardness", unit="GPa").unit is None

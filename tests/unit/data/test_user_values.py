@@ -81,6 +81,13 @@ def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():
         ("[GPa]", "GPa", False), ("µV/K", "μV/K", False), ("PBE", "eV", False), ("H", "GPa", False), ("1", "eV", False),
         ("%", "GPa", True), ("10^3 GPa", "GPa", True), ("x1000", "GPa", True), ("10³ GPa", "10^3 GPa", False),
         ("1e-6/K", "10-6/K", False), ("1e-6/K", "1/K", True), ("1/K", "1/K", False),
+        ("°C", "K", True), ("1/°C", "1/K", False), ("mT", "T", True), ("K", "GPa", False), ("uV/K", "µV/K", False),
+        ("muV/K", "µV/K", False),
+        ("mV/K", "µV/K", True), ("eV", "eV/atom", True), ("W/cm/K", "W/mK", True), ("W cm-1 K-1", "W/(m K)", True),
+        ("W/m·K", "W/mK", False), ("N/mm2", "MPa", False), ("N/mm^2", "GPa", True), ("S/cm", "S/m", True),
+        ("1/(ohm cm)", "S/cm", False), ("µΩ cm", "uohm·cm", False), ("nm", "Å", True), ("kOe", "Oe", True),
+        ("kJ/mol", "kJ/g", True), ("g/cm3", "g cm^-3", False), ("GPa", "kbar", True), ("wt%", "%", False),
+        ("TS", "MPa", False), ("Tm", "K", False),
     ],
 )  # fmt: skip
 def test_units_contradict_each_other_only_where_both_are_known(first, second, contradict):
@@ -108,3 +115,8 @@ def test_a_fraction_is_no_number_with_a_unit():
 def test_the_same_uncertainty_in_every_cell_is_no_unit():
     read = read_numbers(["2.07(5)", "7.78(5)", "7.11(5)"])
     assert (read.values, read.unit, read.uncertain) == ([2.07, 7.78, 7.11], None, (0, 1, 2))
+
+
+@pytest.mark.parametrize("cells", [["2k", "3k", "4k"], ["2M", "3k", "4M"]])
+def test_a_thousand_as_a_letter_is_no_unit(cells):
+    assert all(map(math.isnan, read_numbers(cells).values))
