@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -277,9 +278,18 @@ def formulas_in(cells: Sequence[str], amounts: str = Amounts.ATOMIC) -> tuple[li
     return formulas, reasons
 
 
+_FACTOR: Final = re.compile(r"(?<!\d)10\s*(?:\^|\*\*)\s*[+-]?\d+|(?<!\d)10⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+|[x×*·]\s*10{2,}$")
+
+
 def _refuse_unit(path: Path, stated: str | None, found: str | None, header: str) -> None:
     """Refuse a file that states another unit than the user, or two."""
     of_header = unit_in(header)
+    factor = _FACTOR.search(header)
+    if factor and not (of_header and factor[0] in of_header):
+        raise UserFileError(
+            f"The column {header!r} of {path} names a power of ten, {factor[0]!r}, outside its unit: were the values "
+            "multiplied or divided by it? Convert them, and rename the column."
+        )
     for first, second in ((stated, found), (stated, of_header), (found, of_header)):
         if first and second and contradicting(first, second):
             where = f"the column {header!r} of {path} states {second!r}"

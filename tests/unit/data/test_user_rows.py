@@ -262,3 +262,13 @@ def test_a_column_of_units_beside_the_values_is_compared(tmp_path):
     with pytest.raises(UserFileError, match="several units: 'GPa', 'MPa'"):
         read_user_table(written("MPa", "GPa"), target="hardness", unit="GPa")
     assert read_user_table(written("line 1", "line 2"), target="hardness", unit="GPa").unit is None
+
+
+@pytest.mark.parametrize("header", ["hardness x 10^3", "10³ hardness (GPa)", "hardness (GPa) x 1000"])
+def test_a_power_of_ten_outside_the_unit_is_refused(tmp_path, header):
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join([f"formula,{header}", *(f"Fe{i + 1}O{i + 2},{i}.5" for i in range(20))]))
+    with pytest.raises(UserFileError, match="power of ten"):
+        read_user_table(path, target="hardness", value_column=header, unit="GPa")
+    path.write_text(path.read_text().replace(header, "hardness (10^3 GPa)"))
+    assert len(read_user_table(path, target="hardness", unit="10^3 GPa").rows) == 20
