@@ -34,7 +34,6 @@ from crossprop.data.user_columns import (
     refuse_formulas,
     table_sign,
 )
-from crossprop.data.user_summary import value_findings
 from crossprop.data.user_table import Dialect, TextTable, bare_name, fold, read_text_table
 from crossprop.data.user_values import (
     bare_unit,
@@ -43,6 +42,7 @@ from crossprop.data.user_values import (
     is_unit,
     read_numbers,
     unit_in,
+    value_findings,
 )
 from crossprop.errors import UnknownElementError, UserFileError
 

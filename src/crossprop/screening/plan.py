@@ -116,3 +116,17 @@ def _sample(pipeline: Pipeline) -> Compositions:
     found = Compositions(*fields)
     _, first = np.unique(found.positions, return_index=True)
     return found[first[np.linspace(0, len(first) - 1, min(SAMPLE, len(first))).astype(np.int64)]]
+
+
+_YEAR = 365 * 86400
+
+
+def duration(seconds: float) -> str:
+    """A time in a suitable unit."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days" if seconds < 2 * _YEAR else f"{seconds / _YEAR:,.0f} years"

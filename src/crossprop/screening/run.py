@@ -27,7 +27,7 @@ from crossprop.io import usable_cores
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import bounded_property, parse_expression, read_conditions
 from crossprop.screening.pipeline import Pipeline, schema
-from crossprop.screening.plan import Count, calibrate, count_possible
+from crossprop.screening.plan import Count, calibrate, count_possible, duration
 from crossprop.screening.properties import PropertyModel, known_compositions, resolve_properties
 from crossprop.screening.rank import Ranker
 from crossprop.screening.request import ScreenRequest, resolve_elements
@@ -48,7 +48,6 @@ from crossprop.screening.result import (
     write_results,
 )
 from crossprop.screening.space import ElementSpace, ListedSpace, Space, read_formulas
-from crossprop.screening.summary import duration
 
 _FORMAT = 2
 _GIB = 1 << 30

@@ -9,25 +9,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.table import Table
 
+from crossprop.screening.plan import duration
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.result import RESULTS, TOP, ScreenResult
 from crossprop.screening.space import ListedSpace
 
 if TYPE_CHECKING:
     from crossprop.screening.run import Screening
-
-_YEAR = 365 * 86400
-
-
-def duration(seconds: float) -> str:
-    """A time in a suitable unit."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    if seconds < 2 * 86400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days" if seconds < 2 * _YEAR else f"{seconds / _YEAR:,.0f} years"
 
 
 def announcement(screening: Screening) -> Iterator[str]:

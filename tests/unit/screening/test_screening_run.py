@@ -14,9 +14,10 @@ from rich.console import Console
 
 from crossprop.errors import ScreeningError
 from crossprop.screening import run
+from crossprop.screening.plan import duration
 from crossprop.screening.result import ScreenResult
 from crossprop.screening.run import Screening, log_lines, memory_limit, peak, progress_bar, resident
-from crossprop.screening.summary import duration, summary, table
+from crossprop.screening.summary import summary, table
 
 GIB = 1 << 30
 
