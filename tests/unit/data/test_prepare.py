@@ -40,6 +40,17 @@ def test_composition_seen_in_a_target_never_reaches_source_training(tiny, tmp_pa
     assert "3 rows (3 compositions) belong to a target" in " ".join(report["reason"])
 
 
+def test_a_source_is_freed_of_the_compositions_of_every_target(build_catalog, tmp_path):
+    own = {"first": "NaCl,1\nKBr,2\nMgO,3\nCaO,4\n", "second": "LiF,1\nLiCl,2\nBN,3\nAlN,4\n"}
+    texts = {
+        key: {"roles": ["target"], "texts": {"all": f"formula,value\n{rows}"}} for key, rows in own.items()
+    }
+    source = "formula,value\nNaCl,1\nLiF,2\nTiO2,3\nFeO,4\nZnO,5\n"
+    catalog, raw = build_catalog({**texts, "s": {"roles": ["source"], "texts": {"all": source}}})
+    prepare_study(catalog, list(own), ["s"], raw, tmp_path)
+    assert set(pd.read_parquet(tmp_path / "s.parquet")["formula"]) == {"TiO2", "FeO", "ZnO"}
+
+
 def test_without_targets_a_source_keeps_all_its_compositions_and_validates_on_a_tenth(tiny):
     frame = prepare_source(tiny[0], "tiny_source", tiny[1]).frame
     assert frame["composition"].is_unique
