@@ -74,7 +74,9 @@ def test_jobs_of_a_cancelled_or_failed_request_are_not_begun(executor):
 
 
 def test_measured_times_of_large_batches_predict_the_work():
-    version = LoadedVersion(SimpleNamespace(), SimpleNamespace())
+    version = LoadedVersion(
+        SimpleNamespace(description="Hardness", unit="GPa", method="ml", holdout_mae=1.0, target="hardness")
+    )
     version.learn_seconds(1, False, 5.0)
     version.learn_seconds(100, False, 1.0)
     assert version.predicted_seconds(1000, False) == pytest.approx(10.0)
