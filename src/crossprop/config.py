@@ -473,12 +473,16 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and validate ``params.yaml``.
 
     Raises:
-        ConfigError: The file is missing, is no YAML, or holds what :func:`parse_params` refuses.
+        ConfigError: The file is missing, cannot be read, is no YAML, or holds what :func:`parse_params` refuses.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing. Run from the project's root, where dvc.yaml stands.") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}. Name a file such as params.yaml."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML: {error}. Correct it, or restore it with git.") from None
     return parse_params(values, origin=str(path))

@@ -350,3 +350,8 @@ def test_a_key_that_is_given_twice_is_refused_with_its_place(tmp_path):
     path.write_text("study:\n  folds: 5\n  folds: 7\n")
     with pytest.raises(ConfigError, match=r"(?s)'folds' is given twice.*line 3"):
         load_params(path)
+
+
+def test_a_folder_in_place_of_the_configuration_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=rf"{tmp_path.name} cannot be read: Is a directory"):
+        load_params(tmp_path)

@@ -180,8 +180,8 @@ _CAUSES: Final = (
     ),
     (
         re.compile(r"[(\[{]\s*(?:I{1,3}|IV|VI{0,3})\s*[)\]}]"),
-        "which may be an oxidation state, or iodine and vanadium: leave the oxidation state out, or write the elements "
-        "without these brackets, as in 'PbI2'",
+        "which may be an oxidation state, or the elements iodine or vanadium: leave the oxidation state out, or write "
+        "the elements without these brackets, as in 'PbI2'",
     ),
     (
         re.compile(r"[(\[{]\s*[a-z][a-zα-ω, -]*[)\]}]"),
