@@ -51,6 +51,7 @@ class Recipe(Section):
         dropout: Rate of the dropout layers; 0 (the default) leaves them out.
         patience: Epochs without a better validation MAE before stopping; ``null`` never stops early.
         restore_best: Return the weights of the epoch with the least validation MAE, not the last ones.
+        target_transform: Scale of the values in the loss: ``arcsinh`` compresses their tails, ``identity`` does not.
     """
 
     epochs: Count
@@ -64,6 +65,7 @@ class Recipe(Section):
     dropout: Share = 0.0
     patience: Count | None = None
     restore_best: Annotated[bool, Field(strict=True)] = False
+    target_transform: Literal["arcsinh", "identity"] = "arcsinh"
 
 
 class Budget(Section):
@@ -245,11 +247,14 @@ class ComputeConfig(Section):
     Attributes:
         workers: Processes that fit cells, one thread each; 0 takes one for every core.
         backend: Keras backend of the workers.
+        pretrain_precision: Precision of the hidden layers while source networks are trained: ``float32``,
+            ``mixed_bfloat16``, or ``auto``, which takes the second where the processor has instructions for it.
         retries: How often a failed task is tried again before its cell counts as failed.
     """
 
     workers: Annotated[int, Field(ge=0, strict=True)] = 0
     backend: Literal["tensorflow", "jax"] = "tensorflow"
+    pretrain_precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     retries: Annotated[int, Field(ge=0, strict=True)] = 1
 
 

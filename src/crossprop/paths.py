@@ -95,6 +95,10 @@ class StudyPaths:
         """Folder that keeps one cell's finished tasks between runs."""
         return self.root / WORK / "cells" / cell_id[:2] / cell_id
 
+    def checkpoint(self, network: str) -> Path:
+        """State of a source network that is being trained."""
+        return self.root / WORK / "checkpoints" / self.study / f"{network}.npz"
+
     def activations(self, target: str) -> Path:
         """Folder of the activations computed for one target."""
         return self.root / WORK / "activations" / self.study / target

@@ -16,7 +16,7 @@ from crossprop.data.cleaning import CleanTable, read_table, refuse_unlearnable, 
 from crossprop.data.compositions import COLUMN, fraction_matrix
 from crossprop.data.embedded import embedded_table
 from crossprop.data.prepared import PreparedData
-from crossprop.data.splits import screening_split
+from crossprop.data.splits import source_validation
 from crossprop.errors import DataError, ShapeMismatchError
 from crossprop.methods import DEFAULT_SEED
 
@@ -155,9 +155,8 @@ def prepare_source(
         )
         rows = rows[possible].reset_index(drop=True)
     refuse_unlearnable(rows["value"].to_numpy(), f"source {entry.key!r}")
-    split = np.full(len(rows), "train", dtype=object)
-    split[screening_split(rows["composition"].to_numpy(), seed)[1]] = "validation"
-    frame = rows.assign(split=split)
+    validates = source_validation(rows["composition"].to_numpy(), seed)
+    frame = rows.assign(split=np.where(validates, "validation", "train"))
     assert not excluded & set(frame["composition"])  # the promise that everything else rests on
     return PreparedData(frame=frame, cleaning=pd.concat(reports, ignore_index=True))
 

@@ -71,6 +71,22 @@ def screening_split(keys: np.ndarray, seed: int = DEFAULT_SEED) -> tuple[np.ndar
     return np.flatnonzero(~in_validation), np.flatnonzero(in_validation)
 
 
+def source_validation(keys: np.ndarray, seed: int = DEFAULT_SEED) -> np.ndarray:
+    """Which rows of a source validate, shape (n,), bool: about a tenth, neither all nor none.
+
+    A hash of composition key and seed decides, so that a composition has the same role in every source: a network of
+    several sources is measured on compositions of which it has learnt no property at all.
+
+    Raises:
+        DataError: There are fewer than two compositions.
+    """
+    if len(set(keys)) < 2:
+        raise DataError(f"{len(keys)} rows hold {len(set(keys))} composition(s); a split needs at least two.")
+    digests = [hashlib.sha256(f"{seed} {key}".encode()).digest() for key in keys]
+    places = np.array([int.from_bytes(value[:8], "big") for value in digests], dtype=np.uint64)
+    return np.asarray(places <= max(int(VALIDATION_SHARE * 2**64), int(places.min())))
+
+
 def cross_validation_folds(
     keys: np.ndarray, n_folds: int = 10, seed: int = DEFAULT_SEED
 ) -> list[tuple[np.ndarray, np.ndarray]]:

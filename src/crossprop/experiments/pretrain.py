@@ -26,7 +26,8 @@ from crossprop.models.saved import SCALING_FILE
 from crossprop.models.target_transform import TargetTransform
 from crossprop.models.transfer import weights_digest
 from crossprop.paths import StudyPaths
-from crossprop.training.device import configure, peak_memory
+from crossprop.training.checkpoint import Checkpoint
+from crossprop.training.device import configure, fast_precision, peak_memory
 from crossprop.training.metrics import mean_absolute_error
 from crossprop.training.trainer import NetworkTrainer, descend, feature_scaling
 
@@ -54,7 +55,8 @@ def pretrain_source(
     recipe, seed = params.study.pretrain, params.study.seed
     write(f"{source}: pretraining on {len(train):,} compositions, {recipe.epochs} epochs")
     started = perf_counter()
-    model, history = NetworkTrainer(jit=True).fit(
+    checkpoint = _checkpoint(params, source, recipe, data_digest(frame), paths)
+    model, history = _trainer(params).fit(
         fractions[train],
         values[train],
         (fractions[validation], values[validation]),
@@ -66,6 +68,7 @@ def pretrain_source(
             f"{source} [epoch {epoch}/{recipe.epochs}, {perf_counter() - started:.0f} s] "
             f"validation MAE {mae:.4g} {unit}"
         ),
+        checkpoint=checkpoint,
     )
     assert model.transform is not None
     median = float(np.median(values[train]))
@@ -81,7 +84,21 @@ def pretrain_source(
         params, source, model.body, recipe, data_digest(frame), facts, perf_counter() - started
     )
     write_network(paths.source_model(source), model.body, provenance, history)
+    checkpoint.remove()
     return provenance, history
+
+
+def _trainer(params: Params) -> NetworkTrainer:
+    """A trainer for long fits. XLA gains where layers learn in float32, and loses where they learn in bfloat16."""
+    wanted = params.compute.pretrain_precision
+    precision = fast_precision() if wanted == "auto" else wanted
+    return NetworkTrainer(jit=precision == "float32", precision=precision)
+
+
+def _checkpoint(params: Params, name: str, recipe: Recipe, data_sha256: str, paths: StudyPaths) -> Checkpoint:
+    """The checkpoint of one network, valid for the same data, recipe and code only."""
+    facts = [name, recipe.model_dump(mode="json"), params.study.seed, params.compute.model_dump(mode="json")]
+    return Checkpoint(paths.checkpoint(name), digest([*facts, data_sha256, code_digest()]))
 
 
 def _read_source(paths: StudyPaths, source: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -222,7 +239,9 @@ def pretrain_joint(
     configure(params.compute.backend, params.compute.workers or usable_cores())
     sources = params.study.joint[name]
     rows = joint_rows(sources, paths)
-    transforms = [TargetTransform.fit(column[np.isfinite(column)]) for column in rows.learnt.T]
+    transforms = [
+        TargetTransform.fit(column[np.isfinite(column)], recipe.target_transform) for column in rows.learnt.T
+    ]
     medians = _column_errors(
         np.tile([t.centre for t in transforms], (len(rows.features), 1)), rows.validating
     )
@@ -231,7 +250,9 @@ def pretrain_joint(
     scaling = feature_scaling(rows.features[learns])
     x, x_val = standardised(rows.features[learns], scaling), standardised(rows.features[validates], scaling)
     y = np.stack([t.forward(c) for t, c in zip(transforms, rows.learnt[learns].T, strict=True)], axis=1)
-    network = NetworkTrainer(jit=True).network(x.shape[1], recipe, Architecture.RESNET, len(sources))
+    checkpoint = _checkpoint(params, name, recipe, rows.digest, paths)
+    trainer = _trainer(params)
+    network = trainer.network(x.shape[1], recipe, Architecture.RESNET, len(sources))
 
     def errors() -> np.ndarray:
         outputs = network_outputs(network, x_val)
@@ -256,7 +277,9 @@ def pretrain_joint(
         recipe,
         seed,
         report,
+        checkpoint,
     )
+    network = trainer.in_float32(network, recipe, Architecture.RESNET)
     final = errors()
     for source, error in zip(sources, final, strict=True):
         write(f"{name}: {source} validation MAE {error:.4g} {units[source]}")
@@ -274,6 +297,7 @@ def pretrain_joint(
     }
     provenance = provenance_of(params, name, network, recipe, rows.digest, facts, perf_counter() - started)
     write_network(paths.joint_model(name), network, provenance, history, scaling)
+    checkpoint.remove()
     return provenance, history
 
 

@@ -28,7 +28,14 @@ def build_elemnet(input_size: int, dropout: float = 0.0) -> keras.Model:
         x = keras.layers.Dense(units, activation="relu", name=name)(x)
         if dropout and HIDDEN_UNITS[i + 1 : i + 2] != (units,):
             x = keras.layers.Dropout(dropout, name=f"dropout_{i + 1:02d}")(x)
-    return keras.Model(inputs, keras.layers.Dense(1, name=HEAD)(x), name="elemnet")
+    return keras.Model(inputs, _head(1)(x), name="elemnet")
+
+
+def _head(outputs: int) -> keras.layers.Dense:
+    """The output layer, in float32 whatever the precision of the others."""
+    import keras
+
+    return keras.layers.Dense(outputs, name=HEAD, dtype="float32")
 
 
 def initial_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
@@ -55,8 +62,8 @@ def initial_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
     return weights
 
 
-WIDTH = 384
-BLOCKS = 4
+WIDTH = 512
+BLOCKS = 5
 REPRESENTATION_LAYER = "representation_out"
 """Name of the layer that the head reads."""
 
@@ -80,4 +87,4 @@ def build_resnet(input_size: int, outputs: int = 1, dropout: float = 0.0) -> ker
         y = keras.layers.Dense(WIDTH, name=f"outer_{i:02d}")(y)
         x = keras.layers.Add(name=f"sum_{i:02d}")([x, y])
     x = keras.layers.LayerNormalization(name=REPRESENTATION_LAYER)(x)
-    return keras.Model(inputs, keras.layers.Dense(outputs, name=HEAD)(x), name="resnet")
+    return keras.Model(inputs, _head(outputs)(x), name="resnet")

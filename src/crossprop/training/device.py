@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -38,6 +39,15 @@ def configure(backend: str, threads: int) -> None:
         except RuntimeError:
             pass  # the backend has started already: a library user's own settings stay
         tf.get_logger().setLevel("ERROR")
+
+
+def fast_precision() -> str:
+    """``mixed_bfloat16`` where matrix products in bfloat16 have instructions of their own, else ``float32``."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        flags = set()
+    return "mixed_bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
 
 
 @contextmanager

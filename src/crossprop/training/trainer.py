@@ -16,6 +16,7 @@ from crossprop.models.fitted import FittedModel, network_output, standardised
 from crossprop.models.networks import build_elemnet, build_resnet
 from crossprop.models.regressors import build_regressor
 from crossprop.models.target_transform import Kind, TargetTransform
+from crossprop.training.checkpoint import Checkpoint, Progress
 
 EpochCallback = Callable[[int, float], None]
 """Receives the epoch (from 1) and the validation MAE in the property's unit; may raise to stop the fit."""
@@ -32,11 +33,13 @@ def descend(
     recipe: Recipe,
     seed: int,
     on_epoch: EpochCallback | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> pd.DataFrame:
     """Train a compiled network from initial weights, with a fresh optimizer state; it holds the outcome afterwards.
 
     ``rows`` are inputs, shape (n_samples, n_features), and scaled values, shape (n_samples, n_outputs); ``error``
-    measures the network on the validation rows.
+    measures the network on the validation rows. With a ``checkpoint``, a fit that was stopped goes on after its last
+    complete epoch, with the same result.
 
     Returns:
         Columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``, one row per evaluation.
@@ -53,11 +56,15 @@ def descend(
     rng = np.random.default_rng(seed)
     batch = min(recipe.batch_size, len(x))
     steps = len(x) // batch
-    every = 1 if recipe.patience else max(1, recipe.epochs // EVALUATIONS)
-    points: list[tuple[int, float, float]] = []
-    best, best_weights, best_epoch = math.inf, None, 0
+    every = 1 if recipe.patience or checkpoint is not None else max(1, recipe.epochs // EVALUATIONS)
+    progress, best_weights = Progress(), None
+    if checkpoint is not None:
+        progress, best_weights = checkpoint.load(model) or (progress, best_weights)
+    complete = progress.epoch
     for epoch in range(1, recipe.epochs + 1):
         order = rng.permutation(len(x))
+        if epoch <= complete:
+            continue
         model.reset_metrics()
         loss = math.nan
         for step in range(steps):
@@ -72,21 +79,24 @@ def descend(
         if epoch % every and epoch != recipe.epochs:
             continue
         val_mae = error()
-        points.append((epoch, loss, val_mae))
+        progress.epoch = epoch
+        progress.points.append((epoch, loss, val_mae))
         if not math.isfinite(val_mae):
             raise DivergedError(
                 f"the validation MAE is {val_mae} after epoch {epoch}. Look for NaN among the features."
             )
         if on_epoch is not None:
             on_epoch(epoch, val_mae)
-        if val_mae < best:
-            best, best_epoch = val_mae, epoch
+        if val_mae < progress.best:
+            progress.best, progress.best_epoch = val_mae, epoch
             best_weights = model.get_weights() if recipe.restore_best else None
-        elif recipe.patience and epoch - best_epoch >= recipe.patience:
+        elif recipe.patience and epoch - progress.best_epoch >= recipe.patience:
             break
+        if checkpoint is not None:
+            checkpoint.save(model, progress, best_weights)
     if recipe.restore_best and best_weights is not None:
         model.set_weights(best_weights)
-    return pd.DataFrame(points, columns=["epoch", "loss", "val_mae"])
+    return pd.DataFrame(progress.points, columns=["epoch", "loss", "val_mae"])
 
 
 def learning_rate(recipe: Recipe, step: int, total: int) -> float:
@@ -128,10 +138,12 @@ class NetworkTrainer:
 
     Args:
         jit: Compile the training step with XLA: worth its seconds on long fits only.
+        precision: Keras' dtype policy of the hidden layers while they learn; weights stay float32.
     """
 
-    def __init__(self, jit: bool = False) -> None:
+    def __init__(self, jit: bool = False, precision: str = "float32") -> None:
         self._jit = jit
+        self._precision = precision
         self._models: dict[tuple[Architecture, int, int, float, float], Any] = {}
 
     def network(
@@ -148,10 +160,15 @@ class NetworkTrainer:
 
         key = (architecture, input_size, outputs, recipe.dropout, recipe.weight_decay)
         if key not in self._models:
-            if architecture is Architecture.RESNET:
-                model = build_resnet(input_size, outputs, recipe.dropout)
-            else:
-                model = build_elemnet(input_size, recipe.dropout)
+            before = keras.config.dtype_policy()
+            keras.config.set_dtype_policy(self._precision)
+            try:
+                if architecture is Architecture.RESNET:
+                    model = build_resnet(input_size, outputs, recipe.dropout)
+                else:
+                    model = build_elemnet(input_size, recipe.dropout)
+            finally:
+                keras.config.set_dtype_policy(before)
             jit = self._jit or keras.backend.backend() == "jax"
             adam = keras.optimizers.AdamW if jit else FusedAdamW  # XLA fuses the update by itself
             optimizer = adam(recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -173,6 +190,7 @@ class NetworkTrainer:
         scaling: np.ndarray | None = None,
         architecture: Architecture = Architecture.ELEMNET,
         on_epoch: EpochCallback | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> tuple[FittedModel, pd.DataFrame]:
         """Fit one network.
 
@@ -188,6 +206,7 @@ class NetworkTrainer:
                 transferred network was trained with.
             architecture: Which network.
             on_epoch: Called after every evaluated epoch.
+            checkpoint: Where the state is kept after every epoch; a fit that was stopped goes on there.
 
         Returns:
             The fitted model, and its history with the columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``
@@ -199,7 +218,7 @@ class NetworkTrainer:
         """
         _check(features, values)
         _check(*validation)
-        transform = TargetTransform.fit(values)
+        transform = TargetTransform.fit(values, recipe.target_transform)
         x = np.asarray(features, np.float32)
         x_val = np.asarray(validation[0], np.float32)
         if standardise and scaling is None:
@@ -212,8 +231,19 @@ class NetworkTrainer:
         def error() -> float:
             return float(np.abs(transform.inverse(network_output(model, x_val)) - validation[1]).mean())
 
-        history = descend(model, weights(model), (x, y), error, recipe, seed, on_epoch)
-        return FittedModel("network", model, transform, scaling), history
+        history = descend(model, weights(model), (x, y), error, recipe, seed, on_epoch, checkpoint)
+        return FittedModel(
+            "network", self.in_float32(model, recipe, architecture), transform, scaling
+        ), history
+
+    def in_float32(self, network: Any, recipe: Recipe, architecture: Architecture) -> Any:
+        """The network itself, or its float32 copy where it learnt in another precision."""
+        if self._precision == "float32":
+            return network
+        size, outputs = network.input_shape[1], network.output_shape[1]
+        copy = NetworkTrainer().network(size, recipe, architecture, outputs)
+        copy.set_weights(network.get_weights())
+        return copy
 
 
 def feature_scaling(features: np.ndarray) -> np.ndarray:

@@ -54,7 +54,10 @@ def test_a_source_is_freed_of_the_compositions_of_every_target(build_catalog, tm
 def test_without_targets_a_source_keeps_all_its_compositions_and_validates_on_a_tenth(tiny):
     frame = prepare_source(tiny[0], "tiny_source", tiny[1]).frame
     assert frame["composition"].is_unique
-    assert frame["split"].value_counts().to_dict() == {"train": 39, "validation": 4}
+    assert frame["split"].value_counts().to_dict() == {
+        "train": 40,
+        "validation": 3,
+    }  # a hash decides: about a tenth
     assert keys_of("NaCl", "MgO", "MoS2") <= set(frame["composition"])
 
 

@@ -11,6 +11,7 @@ from crossprop.data.splits import (
     holdout_size,
     linked_groups,
     screening_split,
+    source_validation,
     training_rows,
 )
 from crossprop.errors import DataError
@@ -142,3 +143,15 @@ def test_neither_the_order_of_rows_nor_the_names_of_groups_matter():
 def test_every_row_needs_a_group(groups):
     with pytest.raises(DataError, match="one"):
         linked_groups(["a", "b", "c"], groups)
+
+
+def test_composition_has_the_same_role_in_every_source():
+    keys = np.array([f"k{i}" for i in range(5_000)], dtype=object)
+    validates = source_validation(keys, 7)
+    assert 0.08 < validates.mean() < 0.12
+    some = np.random.default_rng(0).permutation(5_000)[:900]
+    assert np.array_equal(source_validation(keys[some], 7), validates[some])
+    assert not np.array_equal(source_validation(keys, 8), validates)
+    assert source_validation(np.array(["a", "b"], dtype=object)).sum() == 1
+    with pytest.raises(DataError, match="at least two"):
+        source_validation(np.array(["a", "a"], dtype=object))

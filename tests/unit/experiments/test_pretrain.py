@@ -111,7 +111,7 @@ def params(tiny_params):
 @pytest.fixture
 def quick(monkeypatch, tensorflow):
     """Networks without XLA, whose compilation would take longer than the fit."""
-    monkeypatch.setattr(pretrain, "NetworkTrainer", lambda jit: NetworkTrainer())
+    monkeypatch.setattr(pretrain, "NetworkTrainer", lambda jit, precision: NetworkTrainer())
 
 
 UNITS = {ENERGY: "eV/atom", GAP: "eV"}
