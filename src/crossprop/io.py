@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from crossprop.errors import StoreError
+from crossprop.errors import CrosspropError, ModelFormatError, StoreError
+
+DIGESTS_FILE = "SHA256SUMS"
+"""Digests of the other files of a folder; ``sha256sum --check`` reads it, too."""
+_DIGEST_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
 @contextmanager
@@ -70,6 +75,52 @@ def folder_digest(folder: Path) -> str:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         hasher.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
     return hasher.hexdigest()
+
+
+def write_digests(folder: Path) -> None:
+    """Write the digests of all files below a folder into it; drafts are left out."""
+    own = folder / DIGESTS_FILE
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != own and p.suffix != ".tmp")
+    lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    with atomic_file(own) as draft:
+        draft.write_text("".join(lines), encoding="utf-8")
+
+
+def check_digests(
+    folder: Path,
+    names: Iterable[str] | None = None,
+    *,
+    error: type[CrosspropError] = ModelFormatError,
+    remedy: str = "Register or pull the model again.",
+) -> None:
+    """Compare files of a folder, by default all that are listed, with the digests that were written with them.
+
+    Raises:
+        CrosspropError: A file has changed, is missing or is not listed; of the type ``error``, with the ``remedy``.
+    """
+    path = folder / DIGESTS_FILE
+    try:
+        *lines, rest = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise error(f"{folder} lacks {DIGESTS_FILE}: it is incomplete. {remedy}") from None
+    except (OSError, ValueError) as reason:
+        raise error(f"{path} cannot be read: {reason}. {remedy}") from reason
+    found = [line for line in map(_DIGEST_LINE.fullmatch, lines) if line is not None]
+    listed = {line[2]: line[1] for line in found}
+    if rest or not listed or not len(lines) == len(found) == len(listed):
+        raise error(f"{path} is no list of digests. {remedy}")
+    for name in listed if names is None else names:
+        if name not in listed:
+            raise error(f"{path} has no digest of {name}. {remedy}")
+        try:
+            digest = file_digest(folder / name)
+        except OSError as reason:
+            raise error(f"{folder / name} cannot be read: {reason}. {remedy}") from reason
+        if digest != listed[name]:
+            raise error(
+                f"{folder / name} has changed since it was written: its SHA-256 is {digest[:12]}, {path} states "
+                f"{listed[name][:12]}. {remedy}"
+            )
 
 
 def usable_cores() -> int:

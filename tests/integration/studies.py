@@ -17,7 +17,7 @@ from waiting import until
 from crossprop.config import Params, parse_params
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import NullRecorder
-from crossprop.experiments.targets import run_target
+from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,8 @@ def without_networks(values: dict[str, Any], algorithms: dict[str, Any], **study
 def computed(params: Params, paths: StudyPaths, recorder: Any = None, lines: list[str] | None = None) -> Any:
     """The target, computed in this process; progress goes into the list."""
     heard = [] if lines is None else lines
-    return run_target(params, "slme", paths, lambda digests: recorder or NullRecorder(), heard.append)
+    done = run_targets(params, ["slme"], paths, lambda digests: recorder or NullRecorder(), heard.append)
+    return done["slme"]
 
 
 def start_transfer(root: Path, **environment: str) -> subprocess.Popen[str]:
@@ -80,14 +81,9 @@ def wait_for_pieces(process: subprocess.Popen[str], paths: StudyPaths, wanted: i
 def workers_of(process: int) -> list[psutil.Process]:
     """The worker processes of a scheduler."""
     children = psutil.Process(process).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(_command(child))]
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
+    return [
+        child for child in children if "spawn_main" in " ".join(child.as_dict(["cmdline"])["cmdline"] or ())
+    ]
 
 
 def tracked(uri: str) -> list[Any]:

@@ -9,7 +9,6 @@ import signal
 
 import psutil
 import pytest
-from filelock import FileLock
 from studies import (
     NO_NETWORKS,
     QUICK,
@@ -25,7 +24,7 @@ from studies import (
 )
 from waiting import PATIENCE
 
-from crossprop.errors import StoreError, TrackingError
+from crossprop.errors import TrackingError
 from crossprop.training.device import process_environment
 
 ONLY_BASE = {**NO_NETWORKS, "methods": ["base"]}
@@ -92,28 +91,6 @@ def test_interrupted_transfer_says_so_in_one_line(tmp_path, tiny_values, write_t
     assert len(pieces(paths)) >= 2
 
 
-def test_two_transfers_of_one_target_do_not_meet(tmp_path, tiny_params, write_target):
-    paths = project(tmp_path, tiny_params(**NO_NETWORKS, compute=QUICK), write_target)
-    paths.lock("slme").parent.mkdir(parents=True)
-    with FileLock(paths.lock("slme")):
-        rival = start_transfer(tmp_path)
-        output, errors = rival.communicate(timeout=PATIENCE)
-    assert rival.returncode == 1
-    assert errors.startswith("StoreError: Another process works on tiny/slme already (")
-    assert "Wait for it, or stop it." in errors
-    assert "Traceback" not in errors
-    assert output == ""
-    assert pieces(paths) == {}
-
-
-def test_lock_that_a_dead_process_left_behind_stops_nobody(tmp_path, tiny_params, write_target):
-    paths = project(tmp_path, tiny_params(**ONLY_BASE), write_target)
-    paths.lock("slme").parent.mkdir(parents=True)
-    paths.lock("slme").touch()
-    outcome = computed(tiny_params(**ONLY_BASE, compute=QUICK), paths)
-    assert outcome.outcomes[0].result.failure is None
-
-
 def test_broken_tracking_store_costs_no_finished_piece(tmp_path, tiny_params, write_target):
     params = tiny_params(**NO_NETWORKS, compute=QUICK)
     paths = project(tmp_path, params, write_target)
@@ -127,21 +104,6 @@ def test_broken_tracking_store_costs_no_finished_piece(tmp_path, tiny_params, wr
     assert len(lines) == 1
     assert pieces(paths) == before
     assert len(recorder.cells) == len(set(recorder.cells)) == len(outcome.outcomes) == 2
-
-
-def test_damaged_piece_is_named_and_computed_anew_once_it_is_gone(tmp_path, tiny_params, write_target):
-    params = tiny_params(**NO_NETWORKS, compute=QUICK)
-    paths = project(tmp_path, params, write_target)
-    first = computed(params, paths)
-    piece = next(tmp_path.glob(".crossprop/cells/*/*/fold_00/predictions.npz"))
-    piece.write_bytes(piece.read_bytes()[:50])
-    with pytest.raises(StoreError, match=r"fold_00 is damaged .*Delete that folder and run again"):
-        computed(params, paths)
-    shutil.rmtree(piece.parent)
-    lines: list[str] = []
-    again = computed(params, paths, lines=lines)
-    assert [o.result for o in again.outcomes] == [o.result for o in first.outcomes]
-    assert "5 of 7 tasks are finished" in lines[0]
 
 
 def test_lost_models_of_the_winner_are_fitted_again_to_the_same_numbers(tmp_path, tiny_params, write_target):

@@ -78,14 +78,10 @@ class Project(NamedTuple):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project") / "crossprop"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+    listed = subprocess.check_output(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True
     )
-    for name in listed.stdout.split("\0"):
+    for name in listed.split("\0"):
         if name and (ROOT / name).is_file() and not name.startswith(("reports/", "dvc.lock", "tests/")):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)

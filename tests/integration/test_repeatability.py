@@ -10,14 +10,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from crossprop.config import Params
 from crossprop.data.catalog import load_catalog
 from crossprop.experiments.results import NullRecorder
-from crossprop.experiments.targets import run_target, run_targets
+from crossprop.experiments.targets import run_targets
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
 from crossprop.report.study import study_info
@@ -33,17 +32,22 @@ def environment_is_restored(monkeypatch):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
-def report_of(params: Params, root: Path) -> StudyPaths:
-    """Compute all targets of a study and write its report."""
-    paths = StudyPaths.of(params.study, root)
-    run_targets(params, params.study.targets, paths, lambda digests: NullRecorder(), lambda line: None)
+def report_of(params: Params, root: Path) -> tuple[StudyPaths, list[str]]:
+    """Compute all targets of a study and write its report; returns the lines of progress, too."""
+    paths, lines = StudyPaths.of(params.study, root), list[str]()
+    run_targets(params, params.study.targets, paths, lambda digests: NullRecorder(), lines.append)
     catalog = load_catalog()
     paper: Any = {target: catalog.property(target).paper for target in params.study.targets}
     summarize(study_info(params, paths), paths, paths.reports, paper)
-    return paths
+    return paths, lines
 
 
-def test_study_of_regressors_gives_the_same_tables_on_one_worker_and_on_two(
+def assert_same_tables(first: StudyPaths, second: StudyPaths) -> None:
+    for name in TABLES:
+        assert (first.reports / name).read_bytes() == (second.reports / name).read_bytes()
+
+
+def test_study_of_regressors_gives_the_same_tables_on_other_workers_and_goes_on_in_a_copied_folder(
     tmp_path, tiny_params, write_target
 ):
     reports = []
@@ -54,13 +58,14 @@ def test_study_of_regressors_gives_the_same_tables_on_one_worker_and_on_two(
             sources=[], methods=["base", "ml"], budget={"ml_trials": 6, "dl_trials": 1, "seconds": 600},
             compute={"workers": workers, "backend": "jax"},  # only named: nothing here needs it
         )  # fmt: skip
-        reports.append(report_of(params, root).reports)
-    for name in TABLES:
-        first, second = ((folder / name).read_bytes() for folder in reports)
-        assert first == second
-        assert (
-            first.count(b"\n") == {"cells.csv": 3, "targets.csv": 2}[name]
-        )  # a header; two cells, one target
+        reports.append(report_of(params, root)[0])
+    assert_same_tables(*reports)
+    rows = {name: (reports[0].reports / name).read_bytes().count(b"\n") for name in TABLES}
+    assert rows == {"cells.csv": 3, "targets.csv": 2}  # a header; two cells, one target
+    shutil.copytree(tmp_path / "with_2", tmp_path / "there")
+    there, lines = report_of(params, tmp_path / "there")
+    assert lines == ["tiny: 7 of 7 tasks are finished already, going on"]
+    assert_same_tables(there, reports[0])
 
 
 @pytest.mark.slow
@@ -84,10 +89,8 @@ def test_whole_study_gives_the_same_tables_twice(tmp_path, tiny_params, write_st
             learning_curve={"targets": ["slme"], "shares": [0.5]},
             compute={"workers": workers},
         )
-        reports.append(report_of(params, root))
-    for name in TABLES:
-        first, second = ((paths.reports / name).read_bytes() for paths in reports)
-        assert first == second
+        reports.append(report_of(params, root)[0])
+    assert_same_tables(*reports)
     rows = list(csv.DictReader(io.StringIO((reports[0].reports / "cells.csv").read_text())))
     # base, ml and dl on two representations, the paper's five from one source, ours
     assert len(rows) == 1 + 4 + 5 + 5
@@ -104,16 +107,3 @@ def test_whole_study_gives_the_same_tables_twice(tmp_path, tiny_params, write_st
         (side, share) for side in ("scratch", "transfer") for share in (0.5, 1.0)
     }
     pd.testing.assert_frame_equal(*curves)
-
-
-def test_a_copied_folder_goes_on_where_the_other_is(tmp_path, tiny_params, write_target):
-    write_target(tmp_path / "here")
-    params = tiny_params(sources=[], methods=["base", "ml"], compute={"workers": 1, "backend": "jax"})
-    report_of(params, tmp_path / "here")
-    shutil.copytree(tmp_path / "here", tmp_path / "there")
-    lines: list[str] = []
-    outcome = run_target(
-        params, "slme", StudyPaths("tiny", tmp_path / "there"), lambda digests: NullRecorder(), lines.append
-    )
-    assert lines == ["tiny: 7 of 7 tasks are finished already, going on"]
-    assert np.isfinite(outcome.winners.winner.test_mae)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,7 @@ import pytest
 from crossprop.config import Params
 from crossprop.experiments.executor import WorkerPool
 from crossprop.experiments.results import CellResult
-from crossprop.experiments.targets import run_target
-from crossprop.experiments.winners import TargetOutcome
+from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
 
 METHODS = ["base", "ml_featextr", "finetune"]
@@ -27,29 +25,31 @@ REPEATED = 6
 
 
 class Study(NamedTuple):
-    """A finished target."""
+    """A target."""
 
     params: Params
     paths: StudyPaths
-    outcome: TargetOutcome
-    lines: list[str]
 
-    def run(self) -> tuple[TargetOutcome, list[str]]:
-        """The same command once more."""
+    def run(self) -> list[str]:
+        """Compute what is not computed; returns the lines of progress."""
+        from crossprop.tracking.provenance import open_study_context
+        from crossprop.tracking.runs import MlflowRecorder
+
         lines: list[str] = []
-        return run_target(
-            self.params, "slme", self.paths, recorder_of(self.params, self.paths), lines.append
-        ), lines
+
+        def recorder(digests: dict[str, str]) -> Any:
+            return MlflowRecorder(open_study_context(self.params, self.paths, digests))
+
+        run_targets(self.params, ["slme"], self.paths, recorder, lines.append)
+        return lines
 
     def read(self, name: str) -> Any:
-        return json.loads((self.paths.results("slme") / name).read_text())
+        """A file of the results, which lie in the folder of the shard."""
+        path = self.paths.root / "results/tiny/only/slme" / name
+        return pd.read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_text())
 
-
-def recorder_of(params: Params, paths: StudyPaths) -> Any:
-    from crossprop.tracking.provenance import open_study_context
-    from crossprop.tracking.runs import MlflowRecorder
-
-    return lambda digests: MlflowRecorder(open_study_context(params, paths, digests))
+    def results(self) -> list[CellResult]:
+        return [CellResult.from_dict(c) for c in self.read("cells.json")]
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +64,9 @@ def study(tmp_path_factory, tiny_params, write_study):
             shards={"only": ["slme"]},
             learning_curve={"targets": ["slme"], "shares": [0.25, 0.5]},
         )
-        paths = StudyPaths.of(params.study, root)
-        lines: list[str] = []
-        outcome = run_target(params, "slme", paths, recorder_of(params, paths), lines.append)
-        yield Study(params, paths, outcome, lines)
+        done = Study(params, StudyPaths.of(params.study, root))
+        done.run()
+        yield done
 
 
 @pytest.fixture(scope="module")
@@ -91,74 +90,38 @@ def runs_of(client):
     return client.search_runs([experiment.experiment_id])
 
 
-def test_every_method_has_a_cross_validated_cell(study):
-    results = [CellResult.from_dict(c) for c in study.read("cells.json")]
+def test_every_method_has_a_cross_validated_cell_whose_figures_follow_from_its_predictions(study):
+    predictions = study.read("predictions.parquet")
+    results = study.results()
     assert [r.method for r in results] == METHODS
+    assert results[1].layer in ("hidden_14", "hidden_15", "hidden_16")
+    assert [r.n_trials for r in results] == [0, 2, 1]
     for result in results:
         assert result.failure is None
         assert len(result.cv_mae) == 2
         assert result.test_mae_low <= result.test_mae <= result.test_mae_high
         assert (result.n_train, result.n_test) == (48 + REPEATED, 12)
-    assert results[1].layer in ("hidden_14", "hidden_15", "hidden_16")
-    assert [r.n_trials for r in results] == [0, 2, 1]
-
-
-def test_figures_follow_from_the_predictions_that_were_kept(study):
-    predictions = pd.read_parquet(study.paths.results("slme") / "predictions.parquet")
-    for result in (CellResult.from_dict(c) for c in study.read("cells.json")):
         rows = predictions[(predictions["cell"] == result.cell) & (predictions["split"] == "test")]
         assert len(rows) == 12
-        assert np.abs(rows["y_pred"] - rows["y_true"]).mean() == pytest.approx(result.test_mae)
-        assert np.abs(rows["y_pred_ensemble"] - rows["y_true"]).mean() == pytest.approx(
-            result.test_mae_ensemble
-        )
+        for column, mae in (("y_pred", result.test_mae), ("y_pred_ensemble", result.test_mae_ensemble)):
+            assert np.abs(rows[column] - rows["y_true"]).mean() == pytest.approx(mae)
 
 
-def test_winner_is_the_better_of_both_sides_by_validation(study):
-    winners = study.read("winners.json")
-    by_cell = {c["cell"]: CellResult.from_dict(c) for c in study.read("cells.json")}
-    assert winners["best_sc"] is None
-    transfer = [r for r in by_cell.values() if r.method != "base"]
-    assert winners["winner"] == winners["best_tl"] == min(transfer, key=lambda r: r.cv_mae_mean).cell
-
-
-def test_results_lie_in_the_folder_of_the_shard(study):
-    assert study.paths.results("slme") == study.paths.root / "results/tiny/only/slme"
-    assert (study.paths.results("slme") / "winners.json").is_file()
-
-
-def test_only_chosen_cells_are_fitted_again_without_repeated_compositions(study):
-    winners = study.read("winners.json")
-    results = [CellResult.from_dict(c) for c in study.read("cells.json")]
-    chosen = [r for r in results if r.strict_test_mae is not None]
-    assert [r.cell for r in chosen] == [winners["best_tl"]]
-    (best,) = chosen
+def test_winner_is_the_best_by_validation_and_alone_refitted_without_repeated_compositions(study):
+    winners, results = study.read("winners.json"), study.results()
+    best = min(results[1:], key=lambda r: r.cv_mae_mean)
+    assert winners == {"best_sc": None, "best_tl": best.cell, "winner": best.cell}
+    assert [r for r in results if r.strict_test_mae is not None] == [best]
     assert best.strict_test_mae != best.test_mae
     assert best.strict_test_mae == pytest.approx(best.test_mae, rel=0.5)
-    curve = pd.read_parquet(study.paths.results("slme") / "learning_curve.parquet")
-    whole = curve[curve["share"] == 1.0]["n_train"].item()
+    curve = study.read("learning_curve.parquet")
+    assert (list(curve["share"]), set(curve["cell"]), set(curve["side"])) == (
+        [0.25, 0.5, 1.0], {best.cell}, {"transfer"},
+    )  # fmt: skip
+    assert curve["test_mae"].iloc[-1] == pytest.approx(best.test_mae)
+    *few, whole = curve["n_train"]
+    assert few == [round(share * whole) for share in (0.25, 0.5)]
     assert whole - REPEATED <= best.strict_n_train < whole
-
-
-def test_learning_curve_ends_at_the_measured_fold_model(study):
-    curve = pd.read_parquet(study.paths.results("slme") / "learning_curve.parquet")
-    best = study.read("winners.json")["best_tl"]
-    (result,) = [CellResult.from_dict(c) for c in study.read("cells.json") if c["cell"] == best]
-    assert list(curve["share"]) == [0.25, 0.5, 1.0]
-    assert set(curve["cell"]) == {best}
-    assert set(curve["side"]) == {"transfer"}
-    assert curve["test_mae"].iloc[-1] == pytest.approx(result.test_mae)
-    assert list(curve["n_train"][:2]) == [round(share * curve["n_train"].iloc[2]) for share in (0.25, 0.5)]
-
-
-def test_progress_counts_up_to_its_end(study):
-    assert study.lines[0].startswith("tiny/slme [1/")
-    first, last, busy = study.lines[0], study.lines[-2], study.lines[-1]
-    done, total = last.split("[")[1].split(",")[0].split("/")
-    assert done == total
-    assert "about 0:00 left" in last
-    assert "validation MAE" in first
-    assert re.fullmatch(r"tiny: 1 workers were busy [\d.]+ % of \d+:\d\d", busy)
 
 
 def test_every_cell_is_one_finished_run(study, client):
@@ -181,36 +144,18 @@ def test_same_command_again_computes_nothing_and_logs_nothing(study, client, mon
     before = {name: (folder / name).read_bytes() for name in names}
 
     monkeypatch.setattr(WorkerPool, "submit", lambda *task: pytest.fail("computed again"))
-    outcome, lines = study.run()
     # three screenings, six folds, and the strict refit and two shares of the chosen cell
-    assert lines == ["tiny: 12 of 12 tasks are finished already, going on"]
-    assert len(outcome.outcomes) == len(runs_of(client)) == 3
+    assert study.run() == ["tiny: 12 of 12 tasks are finished already, going on"]
+    assert len(runs_of(client)) == 3
     assert {name: (folder / name).read_bytes() for name in names} == before
     assert {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")} == run_ids
-
-
-def test_saved_winner_gives_its_hold_out_predictions_back(study):
-    from crossprop.data.compositions import fraction_matrix
-    from crossprop.models.saved import load_predictor
-
-    predictions = hold_out(study)
-    values = load_predictor(study.paths.results("slme") / "model").predict(
-        fraction_matrix(predictions["formula"])
-    )
-    assert values == pytest.approx(predictions["y_pred_ensemble"].to_numpy(), rel=1e-4)
-
-
-def hold_out(study: Study) -> pd.DataFrame:
-    """The winner's logged hold-out predictions."""
-    table = pd.read_parquet(study.paths.results("slme") / "predictions.parquet")
-    winner = study.read("winners.json")["winner"]
-    return table[(table["cell"] == winner) & (table["split"] == "test")].reset_index(drop=True)
 
 
 def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(study, registered, tmp_path):
     from crossprop.inference.predictor import ServedModel, predict_formulas
 
-    predictions = hold_out(study)
+    table, winner = study.read("predictions.parquet"), study.read("winners.json")["winner"]
+    predictions = table[(table["cell"] == winner) & (table["split"] == "test")].reset_index(drop=True)
     predictions[["formula"]].to_csv(tmp_path / "formulas.csv", index=False)
     code = (
         "import json, pathlib, pandas as pd, mlflow\n"
@@ -243,18 +188,17 @@ def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(s
     assert set(answers) == {"value", "lower", "upper", "in_domain", "note"}
 
 
-def test_version_is_the_challenger_of_the_winning_run_and_is_listed(study, registered, client):
+def test_version_is_the_challenger_of_the_winning_run_and_registering_again_makes_no_second(
+    study, registered, client
+):
+    from crossprop.tracking.registration import register_study
+
     version = client.get_model_version_by_alias("tiny.slme", "challenger")
     listed = {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")}
     assert version.run_id == listed[study.read("winners.json")["winner"]]
     assert json.loads(study.paths.registry.read_text()) == [
         {"name": "tiny.slme", "version": "1", "run_id": version.run_id, "uri": "models:/tiny.slme@challenger"}
     ]
-
-
-def test_registering_again_makes_no_second_version(study, registered, client):
-    from crossprop.tracking.registration import register_study
-
     (again,) = register_study(study.params, study.paths, lambda line: None)
     assert again.version == registered.version
     assert len(client.search_model_versions("name = 'tiny.slme'")) == 1

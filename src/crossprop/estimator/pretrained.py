@@ -34,7 +34,7 @@ from crossprop.experiments.executor import usable_cores
 from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import write_features
-from crossprop.io import read_json, write_json
+from crossprop.io import check_digests, read_json, write_digests, write_json
 from crossprop.methods import DEFAULT_SEED, Representation
 from crossprop.paths import RAW, StudyPaths
 
@@ -77,6 +77,8 @@ class SourceNetworks:
             seen = np.load(folder / SEEN_FILE, allow_pickle=False)
             if note["format"] != FORMAT:
                 raise ValueError(f"format {note['format']!r}, this version reads {FORMAT}")
+            remedy = f"Delete {folder} and have the networks made again."
+            check_digests(folder, [NOTE_FILE, SEEN_FILE], remedy=remedy)
             return cls(folder, note["recipe"], tuple(note["sources"]), tuple(note["elemnets"]), seen)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFormatError(
@@ -329,6 +331,7 @@ def train_networks(work: Path, folder: Path) -> None:
             "notes": notes,
         }
         write_json(bundle / NOTE_FILE, note)
+        write_digests(bundle)
         bundle.rename(place)
     show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {place}")
 

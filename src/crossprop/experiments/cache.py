@@ -1,12 +1,9 @@
-"""Finished tasks of cells on disk: written whole or not at all, found again after a kill."""
+"""Finished tasks of cells on disk: written whole or not at all, found again after a kill, refused when damaged."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -14,15 +11,20 @@ import pandas as pd
 from crossprop.errors import StoreError
 from crossprop.experiments.grid import Cell
 from crossprop.experiments.tasks import FoldReport, ScreenReport
-from crossprop.io import atomic_folder, read_json, write_json
+from crossprop.io import atomic_folder, check_digests, read_json, write_digests, write_json
 from crossprop.paths import StudyPaths
 
 MODEL_FOLDER = "model"
 SCREENING = "screening"
+_REPORT, _HISTORY, _TRIALS, _ARRAYS = "report.json", "history.parquet", "trials.parquet", "predictions.npz"
+_ARRAY_FIELDS = ("val_rows", "val_pred", "test_pred")
 
 
 class CellStore:
-    """The finished tasks of a study's cells, one folder a cell, named by its content hash."""
+    """The finished tasks of a study's cells, one folder a cell, named by its content hash.
+
+    A task whose files have changed since they were written is refused (StoreError).
+    """
 
     def __init__(self, paths: StudyPaths) -> None:
         self._paths = paths
@@ -32,39 +34,38 @@ class CellStore:
         folder = self._paths.cell(cell.id) / SCREENING
         if not folder.is_dir():
             return None
-        with _damage_is_named(folder):
-            return ScreenReport(
-                **read_json(folder / "report.json"),
-                trials=pd.read_parquet(folder / "trials.parquet"),
-                history=pd.read_parquet(folder / "history.parquet"),
-            )
+        _check(folder, _REPORT, _TRIALS, _HISTORY)
+        return ScreenReport(
+            **read_json(folder / _REPORT),
+            trials=pd.read_parquet(folder / _TRIALS),
+            history=pd.read_parquet(folder / _HISTORY),
+        )
 
     def keep_screening(self, cell: Cell, report: ScreenReport) -> None:
         """Store a screening."""
         with atomic_folder(self._paths.cell(cell.id) / SCREENING) as folder:
             names = ("hyperparameters", "val_mae", "seconds", "peak_memory")
-            write_json(folder / "report.json", {name: getattr(report, name) for name in names})
+            write_json(folder / _REPORT, {name: getattr(report, name) for name in names})
             # A column may hold numbers in one trial and words in another: text keeps both.
             trials = report.trials.copy()
             for name in trials.columns:
                 if name.startswith("params_") and trials[name].dtype == object:
                     trials[name] = [None if pd.isna(value) else str(value) for value in trials[name]]
-            trials.to_parquet(folder / "trials.parquet")
-            report.history.to_parquet(folder / "history.parquet")
+            trials.to_parquet(folder / _TRIALS)
+            report.history.to_parquet(folder / _HISTORY)
+            write_digests(folder)
 
     def fit(self, cell: Cell, name: str) -> FoldReport | None:
         """A stored fit of the cell, such as ``fold_00``, or ``None`` where there is none."""
         folder = self._paths.cell(cell.id) / name
         if not folder.is_dir():
             return None
-        with (
-            _damage_is_named(folder),
-            np.load(folder / "predictions.npz", allow_pickle=False) as arrays,
-        ):
+        _check(folder, _REPORT, _ARRAYS, _HISTORY)
+        with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
             return FoldReport(
-                **read_json(folder / "report.json"),
-                **{key: arrays[key] for key in ("val_rows", "val_pred", "test_pred")},
-                history=pd.read_parquet(folder / "history.parquet"),
+                **read_json(folder / _REPORT),
+                **{field: arrays[field] for field in _ARRAY_FIELDS},
+                history=pd.read_parquet(folder / _HISTORY),
             )
 
     def model_draft(self, cell: Cell, name: str) -> Path:
@@ -75,22 +76,21 @@ class CellStore:
         """Store a fit together with the model that its worker has written."""
         with atomic_folder(self._paths.cell(cell.id) / name) as folder:
             facts = ("val_mae", "seconds", "peak_memory", "n_train")
-            write_json(folder / "report.json", {fact: getattr(report, fact) for fact in facts})
-            np.savez(
-                folder / "predictions.npz",
-                val_rows=report.val_rows,
-                val_pred=report.val_pred,
-                test_pred=report.test_pred,
-            )
-            report.history.to_parquet(folder / "history.parquet")
+            write_json(folder / _REPORT, {fact: getattr(report, fact) for fact in facts})
+            np.savez(folder / _ARRAYS, **{field: getattr(report, field) for field in _ARRAY_FIELDS})
+            report.history.to_parquet(folder / _HISTORY)
             draft = self.model_draft(cell, name)
             if draft.is_dir():
                 draft.rename(folder / MODEL_FOLDER)
+            write_digests(folder)
 
     def model(self, cell: Cell, name: str) -> Path | None:
         """Folder of a stored fit's model, or ``None`` where it was not kept."""
-        folder = self._paths.cell(cell.id) / name / MODEL_FOLDER
-        return folder if folder.is_dir() else None
+        folder = self._paths.cell(cell.id) / name
+        if not (folder / MODEL_FOLDER).is_dir():
+            return None
+        _check(folder)
+        return folder / MODEL_FOLDER
 
     def drop_models(self, cell: Cell) -> None:
         """Free the disk space of a cell's models; its figures stay."""
@@ -98,10 +98,5 @@ class CellStore:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _damage_is_named(folder: Path) -> Iterator[None]:
-    """Turn whatever is wrong with a stored task into one error that says what to do."""
-    try:
-        yield
-    except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{folder} is damaged ({error}). Delete that folder and run again.") from error
+def _check(folder: Path, *names: str) -> None:
+    check_digests(folder, names or None, error=StoreError, remedy=f"Delete {folder} and run again.")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 from crossprop.config import Params, Recipe
 from crossprop.experiments.fingerprint import code_digest, digest
@@ -87,27 +86,27 @@ def enumerate_cells(
         fits = method.side not in (Side.BASE, Side.BLEND)
         space = MethodSpace.of(method, params.search, recipe) if fits else None
         for source, representation in study.points(method):
-            n_trials = _share(params, method, source, representation)
-            fields: dict[str, Any] = {
-                "study": study.name,
-                "protocol": str(study.protocol),
-                "target": target,
-                "unit": unit,
-                "source": source,
-                "method": method,
-                "representation": representation,
-                "seed": study.seed,
-                "n_trials": n_trials,
-                "seconds": _seconds(params, method, n_trials),
-                "folds": study.folds_of(target),
-                "recipe": recipe,
-                "space": space,
-                "screening_rows": study.fidelity.rows if study.fidelity else None,
-                "screening_steps": study.fidelity.steps if study.fidelity else None,
-            }
-            cell = Cell(id="", **fields)
+            n_trials, seconds = _budget(params, method, (source, representation)) if fits else (0, 0.0)
+            cell = Cell(
+                id="",
+                study=study.name,
+                protocol=str(study.protocol),
+                target=target,
+                unit=unit,
+                source=source,
+                method=method,
+                representation=representation,
+                seed=study.seed,
+                n_trials=n_trials,
+                seconds=seconds,
+                folds=study.folds_of(target),
+                recipe=recipe,
+                space=space,
+                screening_rows=study.fidelity.rows if study.fidelity else None,
+                screening_steps=study.fidelity.steps if study.fidelity else None,
+            )
             depends_on = {
-                **fields,
+                **{field.name: getattr(cell, field.name) for field in fields(cell) if field.name != "id"},
                 "recipe": recipe.model_dump(mode="json") if recipe else None,
                 "space": space.facts() if space else None,
                 "backend": params.compute.backend if cell.needs_keras else None,
@@ -116,33 +115,24 @@ def enumerate_cells(
                 "code": code_digest(),
                 "scheme": SCHEME,
             }
-            cells.append(Cell(id=digest(depends_on)[:16], **fields))
+            cells.append(replace(cell, id=digest(depends_on)[:16]))
     return cells
 
 
-def _trials_of(params: Params, family: Family) -> int:
-    return params.study.budget.ml_trials if family is Family.REGRESSOR else params.study.budget.dl_trials
+def _budget(
+    params: Params, method: Method, point: tuple[str | None, Representation | None]
+) -> tuple[int, float]:
+    """Trials and seconds of one cell.
 
-
-def _share(params: Params, method: Method, source: str | None, representation: Representation | None) -> int:
-    """This cell's share of the trials that its side has for its family; earlier cells take the remainder."""
-    if method.side in (Side.BASE, Side.BLEND):
-        return 0
-    siblings = [
-        (m, *point)
-        for m in params.study.methods
-        if m.side is method.side and m.family is method.family
-        for point in params.study.points(m)
-    ]
-    even, rest = divmod(_trials_of(params, method.family), len(siblings))
-    return even + (siblings.index((method, source, representation)) < rest)
-
-
-def _seconds(params: Params, method: Method, n_trials: int) -> float:
-    """Share of the side's ceiling in proportion to the trials."""
-    families = {m.family for m in params.study.methods if m.side is method.side}
-    total = sum(_trials_of(params, family) for family in families & {Family.REGRESSOR, Family.NETWORK})
-    return params.study.budget.seconds * n_trials / total if total else 0.0
+    The trials that its side has for its family are shared evenly, earlier cells take the remainder; the ceiling of the
+    side is shared in proportion to the trials.
+    """
+    budget, side = params.study.budget, [m for m in params.study.methods if m.side is method.side]
+    trials = {Family.REGRESSOR: budget.ml_trials, Family.NETWORK: budget.dl_trials}
+    siblings = [(m, *p) for m in side if m.family is method.family for p in params.study.points(m)]
+    even, rest = divmod(trials[method.family], len(siblings))
+    n_trials = even + (siblings.index((method, *point)) < rest)
+    return n_trials, budget.seconds * n_trials / sum(trials[family] for family in {m.family for m in side})
 
 
 def fold_name(fold: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import pandas as pd
 from crossprop.data.splits import cross_validation_folds, screening_split, test_rows, training_rows
 from crossprop.errors import StoreError
 from crossprop.experiments.grid import Cell
-from crossprop.features.matrices import load_combined, load_features
-from crossprop.io import atomic_file
+from crossprop.features.matrices import load_features
+from crossprop.io import atomic_folder, check_digests, write_digests
 from crossprop.methods import Representation
 from crossprop.models.saved import SCALING_FILE, beside_predictions
-from crossprop.models.transfer import extract_activations, load_network
+from crossprop.models.transfer import check_network, extract_activations, load_network
+
+MATRIX_FILE = "matrix.npy"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class TargetInputs:
         self.train = training_rows(self.frame, protocol)
         self.test = test_rows(self.frame, required=False)
         self.values = self.frame["value"].to_numpy(np.float64)
-        self._derived: dict[str, np.ndarray] = {}
+        self._mapped: dict[tuple[str | None, str], np.ndarray] = {}
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -66,61 +68,59 @@ class TargetInputs:
 
     def features(self, cell: Cell, layer: str | None) -> np.ndarray:
         """The matrix that a cell reads, shape (all rows, n_features); memory-mapped where it is large."""
-        representation = cell.representation
-        if representation is None:
+        kind, source = cell.representation, cell.source
+        if kind is None:
             return np.zeros((len(self.frame), 1), np.float32)
-        if representation is Representation.COMBINED:
-            return self._matrix("combined", None, lambda: load_combined(self.files.features))
-        if representation is Representation.PREDICTED_SOURCES and cell.source is not None:
-            return self._matrix("predicted_sources", cell.source, partial(self._predicted, cell.source))
-        if representation is not Representation.ACTIVATIONS:
-            return load_features(self.files.features, representation)
-        assert cell.source is not None
+        if kind is Representation.ELEMENTAL_FRACTIONS:
+            return self._fractions
+        if kind is Representation.PHYSICAL_ATTRIBUTES:
+            return self._attributes
+        if kind is Representation.COMBINED:
+            return self._derived(kind, None, self._combined)
+        network = dict(self.files.networks)[str(source)]
+        if kind is Representation.PREDICTED_SOURCES:
+
+            def compute() -> np.ndarray:
+                return beside_predictions(self._combined(), source_network(network), scaling_of(network))
+
+            return self._derived(kind, source, compute)
         assert layer is not None
-        return self._matrix(layer, cell.source, partial(self._activations, cell.source, layer))
-
-    def _activations(self, source: str, layer: str) -> np.ndarray:
-        fractions = np.asarray(load_features(self.files.features, Representation.ELEMENTAL_FRACTIONS))
-        network = source_network(dict(self.files.networks)[source])
-        return extract_activations(network, fractions, [layer])[layer]
-
-    def _predicted(self, name: str) -> np.ndarray:
-        network = dict(self.files.networks)[name]
-        return beside_predictions(
-            load_combined(self.files.features), source_network(network), scaling_of(network)
+        fractions = np.asarray(self._fractions)
+        return self._derived(
+            layer, source, lambda: extract_activations(source_network(network), fractions, [layer])[layer]
         )
 
-    def _matrix(self, name: str, source: str | None, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """A matrix that is computed once, by one process, and mapped by all."""
-        path = self._cached(name, source)
-        if path.name not in self._derived:
-            if not path.is_file():
-                _compute_once(path, compute)
-            self._derived[path.name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return self._derived[path.name]
-
-    def _cached(self, name: str, source: str | None) -> Path:
-        """File of a derived matrix, named by what it depends on."""
-        stamp = ""
-        if source is not None:
-            network = dict(self.files.networks)[source].stat()
-            stamp = f"{source}-{network.st_mtime_ns:x}-{network.st_size:x}-"
-        return self.files.activations / f"{stamp}{self._rows}-{name}.npy"
+    @cached_property
+    def _fractions(self) -> np.ndarray:
+        return load_features(self.files.features, Representation.ELEMENTAL_FRACTIONS)
 
     @cached_property
-    def _rows(self) -> str:
-        fractions = np.asarray(load_features(self.files.features, Representation.ELEMENTAL_FRACTIONS))
-        return hashlib.sha256(fractions.tobytes()).hexdigest()[:16]
+    def _attributes(self) -> np.ndarray:
+        return load_features(self.files.features, Representation.PHYSICAL_ATTRIBUTES)
 
+    def _combined(self) -> np.ndarray:
+        return np.concatenate([self._fractions, self._attributes], axis=1)
 
-def _compute_once(path: Path, compute: Callable[[], np.ndarray]) -> None:
-    from filelock import FileLock
+    def _derived(self, name: str, source: str | None, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """A matrix that is computed once, by one process, and mapped by all; its folder names what it depends on."""
+        from filelock import FileLock
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not path.is_file():
-            with atomic_file(path) as draft, draft.open("wb") as stream:
-                np.save(stream, compute(), allow_pickle=False)
+        if (source, name) in self._mapped:
+            return self._mapped[source, name]
+        stamp = hashlib.sha256(self._fractions.tobytes()).hexdigest()[:16]
+        if source is not None:
+            network = dict(self.files.networks)[source].stat()
+            stamp = f"{source}-{network.st_mtime_ns:x}-{network.st_size:x}-{stamp}"
+        folder = self.files.activations / f"{stamp}-{name}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                with atomic_folder(folder) as draft:
+                    np.save(draft / MATRIX_FILE, compute(), allow_pickle=False)
+                    write_digests(draft)
+        check_digests(folder, error=StoreError, remedy=f"Delete {folder} and run again.")
+        matrix: np.ndarray = np.load(folder / MATRIX_FILE, mmap_mode="r", allow_pickle=False)
+        return self._mapped.setdefault((source, name), matrix)
 
 
 @lru_cache(maxsize=2)
@@ -132,14 +132,12 @@ def target_inputs(files: TargetFiles, protocol: str) -> TargetInputs:
 @lru_cache(maxsize=8)
 def source_network(path: Path) -> Any:
     """A source network, loaded once in a process."""
+    check_network(path.parent, path.name)
     return load_network(path)
 
 
 def scaling_of(network: Path) -> np.ndarray:
     """Mean and deviation of the inputs of a joint network, shape (2, n_features), saved beside it."""
-    path = network.with_name(SCALING_FILE)
-    try:
-        scaling: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}. Pretrain the joint network again.") from error
+    check_network(network.parent, SCALING_FILE)
+    scaling: np.ndarray = np.load(network.with_name(SCALING_FILE), allow_pickle=False)
     return scaling

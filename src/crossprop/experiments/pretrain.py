@@ -18,13 +18,13 @@ from crossprop.errors import ConfigError, DataError, ModelFormatError
 from crossprop.experiments.fingerprint import code_digest, data_digest, digest
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import load_combined, load_features
-from crossprop.io import atomic_folder, read_json, usable_cores, write_json
+from crossprop.io import atomic_folder, read_json, usable_cores, write_digests, write_json
 from crossprop.methods import Architecture, Representation
 from crossprop.models.fitted import network_outputs, save_network, standardised
 from crossprop.models.networks import initial_weights
 from crossprop.models.saved import SCALING_FILE
 from crossprop.models.target_transform import TargetTransform
-from crossprop.models.transfer import weights_digest
+from crossprop.models.transfer import check_network, weights_digest
 from crossprop.paths import StudyPaths
 from crossprop.training.checkpoint import Checkpoint
 from crossprop.training.device import configure, fast_precision, peak_memory
@@ -151,14 +151,14 @@ def source_key(provenance: dict[str, Any]) -> str:
 
 
 def load_provenance(folder: Path) -> dict[str, Any]:
-    """What is known about a saved source network; ``ModelFormatError`` where that is missing or damaged."""
-    try:
-        values: dict[str, Any] = read_json(folder / PROVENANCE_FILE)
-        return values
-    except (OSError, ValueError) as error:
+    """What is known about a saved source network; ``ModelFormatError`` where a file of it is missing or damaged."""
+    if not (folder / PROVENANCE_FILE).is_file():
         raise ModelFormatError(
-            f"{folder} holds no readable {PROVENANCE_FILE}: {error}. Pretrain the source."
-        ) from error
+            f"{folder} holds no {PROVENANCE_FILE}. Pretrain the source, or pull its network."
+        )
+    check_network(folder)
+    values: dict[str, Any] = read_json(folder / PROVENANCE_FILE)
+    return values
 
 
 def write_network(
@@ -175,6 +175,7 @@ def write_network(
             np.save(draft / SCALING_FILE, scaling, allow_pickle=False)
         write_json(draft / PROVENANCE_FILE, provenance)
         history.to_csv(draft / HISTORY_FILE, index=False, lineterminator="\n")
+        write_digests(draft)
 
 
 @dataclass(frozen=True)

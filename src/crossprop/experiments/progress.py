@@ -40,25 +40,22 @@ class Progress:
         """What was found finished is counted; the clock starts for so many workers."""
         self._started, self._workers = monotonic(), workers
         if self._stored:
-            self._write(
-                f"{self._study}: {self._stored} of {self._total} tasks are finished already, going on"
-            )
+            total = sum(self._expected.values())
+            self._write(f"{self._study}: {self._stored} of {total} tasks are finished already, going on")
 
-    def screened(self, cell: Cell, val_mae: float) -> None:
-        """A cell was tuned."""
-        self._step(cell, f"screened {cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
-
-    def fitted(self, cell: Cell, name: str, val_mae: float) -> None:
-        """A fold was fitted, whole, without repeated compositions, or on a share of its rows."""
-        self._step(cell, f"{name} of {cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
-
-    def blended(self, cell: Cell, val_mae: float) -> None:
-        """The cross-validated cells were blended."""
-        self._step(cell, f"{cell.label}: validation MAE {val_mae:.4g} {cell.unit}")
-
-    def failed(self, cell: Cell, reason: str) -> None:
-        """A task failed for good."""
-        self._step(cell, f"FAILED {cell.label}: {reason}")
+    def step(self, cell: Cell, what: str, val_mae: float | None = None) -> None:
+        """A task is finished: say what it was, what came of it, and how much is left."""
+        self._done += 1
+        elapsed = monotonic() - self._started
+        total, fresh = sum(self._expected.values()), self._done - self._stored
+        # The start is not repeated, and the tasks that the other workers have begun are half done.
+        working, begun = elapsed - (self._idle or 0.0), fresh + (self._workers - 1) / 2
+        left = working / begun * max(total - self._done, 0)
+        error = "" if val_mae is None else f": validation MAE {val_mae:.4g} {cell.unit}"
+        self._write(
+            f"{self._study}/{cell.target} [{self._done}/{total}, {_clock(elapsed)} gone, "
+            f"about {_clock(left)} left] {what}{error}"
+        )
 
     def spent(self, seconds: float) -> None:
         """A worker was busy for so long."""
@@ -74,22 +71,6 @@ class Progress:
             self._write(
                 f"{self._study}: {self._workers} workers were busy {share:.1f} % of {_clock(elapsed)}"
             )
-
-    @property
-    def _total(self) -> int:
-        return sum(self._expected.values())
-
-    def _step(self, cell: Cell, what: str) -> None:
-        self._done += 1
-        elapsed = monotonic() - self._started
-        fresh = self._done - self._stored
-        # The start is not repeated, and the tasks that the other workers have begun are half done.
-        working, begun = elapsed - (self._idle or 0.0), fresh + (self._workers - 1) / 2
-        left = working / begun * max(self._total - self._done, 0)
-        self._write(
-            f"{self._study}/{cell.target} [{self._done}/{self._total}, {_clock(elapsed)} gone, "
-            f"about {_clock(left)} left] {what}"
-        )
 
 
 def _clock(seconds: float) -> str:

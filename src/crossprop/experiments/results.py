@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, field
 from queue import Queue
 from threading import Event, Thread
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pandas as pd
+from pydantic import ConfigDict, TypeAdapter
 
 from crossprop.errors import StoreOutOfReachError
 from crossprop.experiments.progress import Print, show
@@ -27,6 +28,8 @@ class CellResult:
     is the hold-out error of the same fold model refitted on the ``strict_n_train`` rows of that fold whose
     composition is not in the hold-out; only the chosen cells have it.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     cell: str
     study: str
@@ -84,17 +87,11 @@ class CellResult:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CellResult:
-        """Inverse of :meth:`as_dict`."""
-        given = dict(values)
-        for name, kind in (
-            ("method", Method),
-            ("representation", Representation),
-            ("cv_mae", tuple),
-            ("rung_mae", tuple),
-        ):
-            if given[name] is not None:
-                given[name] = kind(given[name])
-        return cls(**given)
+        """Inverse of :meth:`as_dict`; ``ValueError`` where an entry is missing, unknown or of another type."""
+        return _RESULT.validate_python(values)
+
+
+_RESULT = TypeAdapter(CellResult)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from crossprop.config import Params
-from crossprop.experiments.assemble import failed_outcome, finished_outcome, screened_outcome
+from crossprop.config import Fidelity, Params
+from crossprop.experiments.assemble import finished_outcome, unfinished_outcome
 from crossprop.experiments.blend import blend_folds
 from crossprop.experiments.cache import SCREENING, CellStore
 from crossprop.experiments.executor import Failure
@@ -19,18 +19,17 @@ from crossprop.experiments.progress import Progress
 from crossprop.experiments.results import CellOutcome
 from crossprop.experiments.selection import (
     Winners,
-    after_first_fold,
-    after_screening,
     best_of_method,
     category_of,
     choose_winners,
     first_fold_bracket,
+    going_on,
     screening_bracket,
 )
 from crossprop.experiments.tasks import FoldReport, FoldTask, ScreenReport, ScreenTask
 from crossprop.experiments.winners import (
+    ModelPart,
     TargetOutcome,
-    chosen_model,
     curve_table,
     planned_refits,
     refits_of,
@@ -78,16 +77,16 @@ class TargetRun:
         """Keep a finished task and queue what that makes possible."""
         cell = task.cell
         if isinstance(report, Failure):
-            self._progress.failed(cell, report.reason)
+            self._progress.step(cell, f"FAILED {cell.label}: {report.reason}")
         elif isinstance(report, ScreenReport):
             self._store.keep_screening(cell, report)
-            self._progress.screened(cell, report.val_mae)
+            self._progress.step(cell, f"screened {cell.label}", report.val_mae)
         else:
             first = self._results.get((cell.id, task.name))
             if isinstance(first, FoldReport):  # what a fold cost is what its first fit cost
                 report = replace(report, seconds=first.seconds, peak_memory=first.peak_memory)
             self._store.keep_fit(cell, task.name, report)
-            self._progress.fitted(cell, task.name, report.val_mae)
+            self._progress.step(cell, f"{task.name} of {cell.label}", report.val_mae)
         self._results[_key(task)] = report
         self.advance()
 
@@ -110,7 +109,7 @@ class TargetRun:
         if study.fidelity:
             complete = not expected and None not in [self._result(cell, fold_name(0)) for cell in remaining]
             expected += 0 if complete else (n_folds - 1) * len(remaining)
-            remaining = self._after_first_fold(remaining) if complete else []
+            remaining = self._after_first_fold(remaining, study.fidelity) if complete else []
         for cell in remaining:
             self._cross_validate(cell)
         if all(cell.id in self._outcomes for cell in learning):
@@ -128,24 +127,25 @@ class TargetRun:
     def conclude(self) -> TargetOutcome:
         """Record the validated cells and choose the winners; to be called once, when :attr:`finished`."""
         for chosen in _chosen(self._winners()):
-            strict = self._results.get((chosen, f"{fold_name(self._best_fold(chosen))}.strict"))
-            refit = strict if isinstance(strict, FoldReport) else None
-            self._outcomes[chosen] = with_strict(self._outcomes[chosen], refit, self._inputs)
+            refit = self._results.get((chosen, f"{fold_name(self._best_fold(chosen))}.strict"))
+            if isinstance(refit, FoldReport):
+                self._outcomes[chosen] = with_strict(self._outcomes[chosen], refit, self._inputs)
         outcomes = tuple(self._outcomes[cell.id] for cell in self._cells)
         winners = self._winners()
         for outcome in outcomes:
             if outcome.result.cv_mae is not None:
                 self._record(outcome)
-        fits: dict[str, dict[str, FoldReport]] = {cell.id: {} for cell in self._cells}
-        for (cell_id, name), report in self._results.items():
-            if isinstance(report, FoldReport) and not name.endswith(AGAIN):
-                fits[cell_id][name] = report
-        cells = self._winning_cells(winners)
+        fits = {key: report for key, report in self._results.items() if isinstance(report, FoldReport)}
         blend = winners.winner is not None and winners.winner.method.side is Side.BLEND
-        weights = np.array([self._blended[c.id] if blend else np.ones(c.folds) for c in cells])
-        results = [self._outcomes[cell.id].result for cell in cells]
-        model = chosen_model(winners, results, cells, weights, self._store)
-        return TargetOutcome(outcomes, winners, model, curve_table(winners, fits, self._inputs))
+        parts = tuple(
+            ModelPart(
+                self._outcomes[cell.id].result,
+                tuple(self._blended[cell.id].tolist()) if blend else (1.0,) * cell.folds,
+                tuple(self._store.model(cell, fold_name(k)) for k in range(cell.folds)),
+            )
+            for cell in self._winning_cells(winners)
+        )
+        return TargetOutcome(outcomes, winners, parts, curve_table(winners, fits, self._inputs))
 
     def drop_models(self, winners: Winners) -> None:
         """Free the disk space of all models that the winner does not need, and of derived matrices."""
@@ -157,10 +157,12 @@ class TargetRun:
 
     def _after_screening(self, bracket: Sequence[Cell]) -> list[Cell]:
         """The best cells of a screened bracket; the others are settled."""
+        fidelity = self._params.study.fidelity
         reports = {cell.id: self._result(cell, SCREENING) for cell in bracket}
         val_mae = {key: report.val_mae for key, report in reports.items() if isinstance(report, ScreenReport)}
         best = list(best_of_method(bracket, val_mae).values())
-        going, stopped = after_screening(best, val_mae, self._params.study.fidelity)
+        places = fidelity.after_screening if fidelity else len(best)
+        going, stopped = going_on(best, val_mae, "after screening", places)
         for cell in bracket:
             if isinstance(failure := reports[cell.id], Failure):
                 self._settle(cell, failure)
@@ -168,9 +170,8 @@ class TargetRun:
                 self._settle(cell, stopped.get(cell.id))
         return going
 
-    def _after_first_fold(self, remaining: Sequence[Cell]) -> list[Cell]:
+    def _after_first_fold(self, remaining: Sequence[Cell], fidelity: Fidelity) -> list[Cell]:
         """The cells that get the other folds; the others are settled."""
-        assert self._params.study.fidelity is not None
         survivors: list[Cell] = []
         for bracket in _grouped(remaining, first_fold_bracket):
             first: dict[str, FoldReport] = {}
@@ -182,7 +183,8 @@ class TargetRun:
                     self._settle(cell, report)
             runners = [cell for cell in bracket if cell.id in first]
             errors = {key: report.val_mae for key, report in first.items()}
-            going, stopped = after_first_fold(runners, errors, self._params.study.fidelity)
+            when = f"after fold 1 of {bracket[0].folds}"
+            going, stopped = going_on(runners, errors, when, fidelity.after_first_fold, fidelity.margin)
             for cell in runners:
                 if cell.id in stopped:
                     self._settle(cell, stopped[cell.id], [first[cell.id]])
@@ -227,7 +229,7 @@ class TargetRun:
             outcome = finished_outcome(blend, None, folds, self._inputs)
             result = replace(outcome.result, hyperparameters={k: w for k, w in means.items() if w > 0})
             self._outcomes[blend.id] = replace(outcome, result=result)
-            self._progress.blended(blend, float(np.mean([fold.val_mae for fold in folds])))
+            self._progress.step(blend, blend.label, float(np.mean([fold.val_mae for fold in folds])))
 
     def _refit(self) -> None:
         """Ask for what only the chosen cells get: the strict refit, the learning curve, and missing models."""
@@ -244,15 +246,10 @@ class TargetRun:
                     self._want(task)
 
     def _screening(self, cell: Cell) -> Result:
-        if (cell.id, SCREENING) not in self._results:
-            self._want(ScreenTask(cell, self._files, self._paths.journal(cell.target)))
-        return self._result(cell, SCREENING)
+        return self._want(ScreenTask(cell, self._files, self._paths.journal(cell.target)))
 
     def _folds(self, cell: Cell, folds: range) -> list[Result]:
-        for k in folds:
-            if (cell.id, fold_name(k)) not in self._results:
-                self._want(self._fold_task(cell, k))
-        return [self._result(cell, fold_name(k)) for k in folds]
+        return [self._want(self._fold_task(cell, k)) for k in folds]
 
     def _fold_task(self, cell: Cell, fold: int) -> FoldTask:
         screening = self._result(cell, SCREENING)
@@ -260,19 +257,19 @@ class TargetRun:
         folder = self._store.model_draft(cell, fold_name(fold))
         return FoldTask(cell, self._files, screening.hyperparameters, fold, folder)
 
-    def _want(self, task: ScreenTask | FoldTask) -> None:
-        """Look a task up in the store, or queue it, unless it was asked for before."""
+    def _want(self, task: ScreenTask | FoldTask) -> Result:
+        """The result of a task; the first time it is looked up in the store, or queued."""
         key = _key(task)
-        if key in self._results:
-            return
-        if isinstance(task, ScreenTask):
-            self._results[key] = self._store.screening(task.cell)
-        else:
-            self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
-        if self._results[key] is None:
-            self._submit(task, self._cost(task))
-        else:
-            self._progress.found()
+        if key not in self._results:
+            if isinstance(task, ScreenTask):
+                self._results[key] = self._store.screening(task.cell)
+            else:
+                self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
+            if self._results[key] is None:
+                self._submit(task, self._cost(task))
+            else:
+                self._progress.found()
+        return self._results[key]
 
     def _result(self, cell: Cell, name: str) -> Result:
         return self._results.get((cell.id, name))
@@ -296,10 +293,8 @@ class TargetRun:
             return
         found = self._result(cell, SCREENING)
         screening = found if isinstance(found, ScreenReport) else None
-        if isinstance(reason, Failure):
-            outcome = failed_outcome(cell, reason.reason, self._inputs, screening)
-        else:
-            outcome = screened_outcome(cell, screening, self._inputs, stopped=reason, folds=folds)
+        failure, stopped = (reason.reason, None) if isinstance(reason, Failure) else (None, reason)
+        outcome = unfinished_outcome(cell, screening, self._inputs, folds, stopped=stopped, failure=failure)
         self._outcomes[cell.id] = outcome
         self._record(outcome)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
-from crossprop.config import Fidelity
 from crossprop.experiments.grid import Cell
 from crossprop.experiments.results import CellResult
 from crossprop.methods import Family, Method, Representation, Side
@@ -84,38 +84,22 @@ def first_fold_bracket(cell: Cell) -> tuple[Side, bool]:
     return cell.method.side, cell.method.extension
 
 
-def after_screening(
-    best: Sequence[Cell], val_mae: Mapping[str, float], fidelity: Fidelity | None
+def going_on(
+    cells: Sequence[Cell], errors: Mapping[str, float], when: str, places: int, margin: float | None = None
 ) -> tuple[list[Cell], dict[str, str]]:
-    """The best cells of one bracket that are cross-validated, in the order given, and by id why the others stop."""
-    if fidelity is None:
-        return list(best), {}
-    ranked = sorted(best, key=lambda cell: val_mae[cell.id])
-    going = ranked[: fidelity.after_screening]
-    stopped = {
-        cell.id: f"after screening: {_behind(val_mae[cell.id], val_mae[ranked[0].id])} behind {ranked[0].label}"
-        for cell in ranked[fidelity.after_screening :]
-    }
-    return [cell for cell in best if cell in going], stopped
+    """The cells of one bracket that go on, in the order given, and by id why the others stop.
 
-
-def after_first_fold(
-    cells: Sequence[Cell], first: Mapping[str, float], fidelity: Fidelity
-) -> tuple[list[Cell], dict[str, str]]:
-    """Which cells of one bracket get the other folds; arguments and result as of :func:`after_screening`."""
-    ranked = sorted(cells, key=lambda cell: first[cell.id])
-    if not ranked:
-        return [], {}
-    limit = first[ranked[0].id] * (1 + fidelity.margin)
-    going = [cell for cell in ranked[: fidelity.after_first_fold] if first[cell.id] <= limit]
-    stopped = {
-        cell.id: f"after fold 1 of {cell.folds}: "
-        f"{_behind(first[cell.id], first[ranked[0].id])} behind {ranked[0].label}"
-        for cell in ranked
-        if cell not in going
-    }
+    Those go on that are among the best ``places`` by error (by id) and not more than the share ``margin``
+    behind the best.
+    """
+    ranked = sorted(cells, key=lambda cell: errors[cell.id])
+    best = errors[ranked[0].id] if ranked else 0.0
+    limit = inf if margin is None else best * (1 + margin)
+    going = [cell for cell in ranked[:places] if errors[cell.id] <= limit]
+    stopped = {}
+    for cell in ranked:
+        error = errors[cell.id]
+        behind = f"{100 * (error / best - 1):.1f} %" if best > 0 else f"{error - best:.3g}"
+        if cell not in going:
+            stopped[cell.id] = f"{when}: {behind} behind {ranked[0].label}"
     return [cell for cell in cells if cell in going], stopped
-
-
-def _behind(error: float, best: float) -> str:
-    return f"{100 * (error / best - 1):.1f} %" if best > 0 else f"{error - best:.3g}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
@@ -23,6 +22,7 @@ from crossprop.experiments.results import BackgroundRecorder, CellRecorder
 from crossprop.experiments.scheduler import TargetRun
 from crossprop.experiments.tasks import FoldTask, ScreenTask, run_task
 from crossprop.experiments.winners import TargetOutcome, write_target
+from crossprop.features.matrices import check_features
 from crossprop.methods import Side
 from crossprop.paths import StudyPaths
 
@@ -31,13 +31,6 @@ RecorderFactory = Callable[[dict[str, str]], CellRecorder]
 
 AHEAD = 1e6
 """Seconds by which the tasks of an earlier target come before those of a later one."""
-
-
-def run_target(
-    params: Params, target: str, paths: StudyPaths, recorder: RecorderFactory, write: Print = show
-) -> TargetOutcome:
-    """Compute all cells of one target and write its results folder; see :func:`run_targets`."""
-    return run_targets(params, [target], paths, recorder, write)[target]
 
 
 def run_targets(
@@ -68,9 +61,10 @@ def run_targets(
 
     Raises:
         ConfigError: The study has no such target.
-        DataError: A prepared table is missing or damaged.
+        DataError: A prepared table or a feature matrix is missing or damaged.
         CellError: Not one cell of a target could be computed, or a model of its winner is gone for good; the other
             targets are written all the same.
+        ModelFormatError: A file of a source network is missing or damaged.
         StoreError: Another process works on one of the targets, or results cannot be written.
     """
     if unknown := [target for target in targets if target not in params.study.targets]:
@@ -83,9 +77,19 @@ def run_targets(
     try:
         with ExitStack() as stack:
             for target in targets:
-                _lock(stack, params, target, paths)
+                lock = paths.lock(target)
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(FileLock(lock, timeout=0))
+                except Timeout:
+                    raise StoreError(
+                        f"Another process works on {params.study.name}/{target} already ({lock} is held). "
+                        "Wait for it, or stop it."
+                    ) from None
             plans = {target: plan_target(params, target, paths, units.get(target)) for target in targets}
             digests = {target: data_digest(frame) for target, (_, _, frame) in plans.items()}
+            for _, files, _ in plans.values():
+                check_features(files.features)
             executor = (pool or WorkerPool)(
                 run_task, workers=compute.workers, backend=compute.backend, retries=compute.retries
             )
@@ -128,10 +132,17 @@ def plan_target(
 ) -> tuple[list[Cell], TargetFiles, pd.DataFrame]:
     """The target's cells with their identities, where their inputs are stored, and the prepared table.
 
-    The unit of the target is that of the catalogue unless given.
+    The unit of the target is that of the catalogue unless given. Where rows have groups, the table is the one whose
+    ``composition`` says what stays together.
     """
     study = params.study
-    prepared, frame = _read_prepared(paths, target)
+    prepared = paths.grouped(target)
+    if not prepared.is_file():
+        prepared = paths.prepared(target)
+    try:
+        frame = pd.read_parquet(prepared)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{prepared} cannot be read: {error}. Run 'dvc repro prepare'.") from None
     folders = {s: paths.source_model(s) for s in study.elemnet_sources}
     folders |= {name: paths.joint_model(name) for name in study.joint}
     digests = {s: load_provenance(folder)["weights_sha256"] for s, folder in folders.items()}
@@ -146,28 +157,6 @@ def plan_target(
     return cells, files, frame
 
 
-def _lock(stack: ExitStack, params: Params, target: str, paths: StudyPaths) -> None:
-    lock = paths.lock(target)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        stack.enter_context(FileLock(lock, timeout=0))
-    except Timeout:
-        raise StoreError(
-            f"Another process works on {params.study.name}/{target} already ({lock} is held). Wait for it, or stop it."
-        ) from None
-
-
-def _read_prepared(paths: StudyPaths, target: str) -> tuple[Path, pd.DataFrame]:
-    """The prepared table; where rows have groups, the one whose ``composition`` says what stays together."""
-    path = paths.grouped(target)
-    if not path.is_file():
-        path = paths.prepared(target)
-    try:
-        return path, pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Run 'dvc repro prepare'.") from None
-
-
 def _failure(name: str, outcome: TargetOutcome) -> str | None:
     """Why a target cannot be written, if so."""
     reasons = [o.result.failure for o in outcome.outcomes if o.result.failure is not None]
@@ -176,9 +165,10 @@ def _failure(name: str, outcome: TargetOutcome) -> str | None:
             f"not one of the {len(reasons)} cells of {name} could be computed; "
             f"the first failed with {reasons[0]}"
         )
-    if outcome.model is not None and outcome.model.missing:
+    missing = [model for part in outcome.parts for model in part.missing]
+    if missing:
         return (
-            f"models of the winner of {name} are gone and could not be fitted again: "
-            f"{', '.join(outcome.model.missing)}. Run the stage again"
+            f"models of the winner of {name} are gone and could not be fitted again: {', '.join(missing)}. "
+            "Run the stage again"
         )
     return None

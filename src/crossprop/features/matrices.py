@@ -14,14 +14,14 @@ from crossprop.config import StudyConfig
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.errors import ConfigError, DataError
 from crossprop.features.magpie import ATTRIBUTE_NAMES, physical_attributes
-from crossprop.io import atomic_file
+from crossprop.io import atomic_file, check_digests, write_digests
 from crossprop.methods import Representation
 
 _COLUMNS: Final = {
     Representation.ELEMENTAL_FRACTIONS: ELEMENTS,
     Representation.PHYSICAL_ATTRIBUTES: ATTRIBUTE_NAMES,
 }
-_REMEDY: Final = "Compute it again with `dvc repro featurize`."
+_REMEDY: Final = "Compute the features again with `dvc repro featurize`."
 
 
 def write_features(
@@ -33,8 +33,9 @@ def write_features(
 ) -> tuple[Path, ...]:
     """Compute the feature matrices of one prepared property and write each as ``<representation>.npy``, float32.
 
-    All are computed before the first is written. ``frame`` has a column ``formula``; the matrices keep its order.
-    ``where`` names the source of the rows in error messages. Returns the files in the order of ``representations``.
+    All are computed before the first is written; their digests are written last. ``frame`` has a column
+    ``formula``; the matrices keep its order. ``where`` names
+    the source of the rows in error messages. Returns the files in the order of ``representations``.
 
     Raises:
         ConfigError: A representation is not computed from formulas (activations need a source network).
@@ -58,6 +59,7 @@ def write_features(
     for representation, path in paths.items():
         with atomic_file(path) as draft, draft.open("wb") as stream:
             np.save(stream, matrices[representation], allow_pickle=False)
+    write_digests(folder)
     return tuple(paths.values())
 
 
@@ -69,14 +71,15 @@ def load_features(folder: Path, representation: Representation) -> NDArray[np.fl
 
     Raises:
         ConfigError: The representation has no matrix on disk.
-        DataError: The file is absent, truncated or not such a matrix.
+        DataError: The file is absent, has changed since it was written, or is not such a matrix.
     """
     path = _path(folder, representation)
     width = len(_COLUMNS[representation])
+    if not path.is_file():
+        raise DataError(f"No feature matrix at {path}. {_REMEDY}")
+    check_features(folder, path.name)
     try:
         matrix: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"No feature matrix at {path}. {_REMEDY}") from error
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
             f"The feature matrix {path} cannot be read ({error}); it may be cut short. {_REMEDY}"
@@ -86,6 +89,11 @@ def load_features(folder: Path, representation: Representation) -> NDArray[np.fl
             f"{path} holds {matrix.dtype} {matrix.shape}, not a float32 matrix of shape (n, {width}). {_REMEDY}"
         )
     return matrix
+
+
+def check_features(folder: Path, *names: str) -> None:
+    """Refuse matrices, by default all of a folder, that have changed since they were written (DataError)."""
+    check_digests(folder, names or None, error=DataError, remedy=f"Delete {folder}. {_REMEDY}")
 
 
 def load_combined(folder: Path) -> NDArray[np.float32]:

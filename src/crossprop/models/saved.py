@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -21,7 +20,7 @@ from pydantic import (
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import DataError, ModelFormatError, ShapeMismatchError
 from crossprop.features.element_tables import ELEMENTS_FILE, restore_element_tables
-from crossprop.io import file_digest, read_json, usable_cores
+from crossprop.io import DIGESTS_FILE, check_digests, file_digest, read_json, usable_cores
 from crossprop.methods import Representation
 from crossprop.models.ensemble import WITH_ATTRIBUTES, Ensemble, Member, Source
 from crossprop.models.fitted import SCALING_FILE, FittedModel, network_outputs
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 FORMAT: Final = 3
 INFO_FILE: Final = "model.json"
 SOURCE_FILE: Final = "source.keras"
-DIGESTS_FILE: Final = "SHA256SUMS"
-"""Digests of all other files of a saved model; ``sha256sum --check`` reads it, too."""
-_DIGEST_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _AGAIN: Final = "Register or pull the model again."
 
 Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
@@ -106,45 +102,6 @@ def read_info(folder: Path) -> dict[str, Any]:
     if (folder / DIGESTS_FILE).is_file():
         check_digests(folder, [INFO_FILE])
     return dict(info)
-
-
-def write_digests(folder: Path) -> None:
-    """Write the digests of all files of a saved model."""
-    own = folder / DIGESTS_FILE
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != own)
-    lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    own.write_text("".join(lines), encoding="utf-8")
-
-
-def check_digests(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Compare files of a saved model, by default all, with the digests that were written with them.
-
-    Raises:
-        ModelFormatError: A file has changed, is missing or is not listed; the message names it.
-    """
-    path = folder / DIGESTS_FILE
-    try:
-        *lines, rest = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError as error:
-        raise ModelFormatError(f"{folder} lacks {DIGESTS_FILE}: it is incomplete. {_AGAIN}") from error
-    except (OSError, ValueError) as error:
-        raise ModelFormatError(f"{path} cannot be read: {error}. {_AGAIN}") from error
-    found = [line for line in map(_DIGEST_LINE.fullmatch, lines) if line is not None]
-    listed = {line[2]: line[1] for line in found}
-    if rest or not len(lines) == len(found) == len(listed) or INFO_FILE not in listed:
-        raise ModelFormatError(f"{path} is no list of digests. {_AGAIN}")
-    for name in listed if names is None else names:
-        if name not in listed:
-            raise ModelFormatError(f"{path} has no digest of {name}. {_AGAIN}")
-        try:
-            digest = file_digest(folder / name)
-        except OSError as error:
-            raise ModelFormatError(f"{folder / name} cannot be read: {error}. {_AGAIN}") from error
-        if digest != listed[name]:
-            raise ModelFormatError(
-                f"{folder / name} has changed since it was written: its SHA-256 is {digest[:12]}, {path} states "
-                f"{listed[name][:12]}. {_AGAIN}"
-            )
 
 
 def load_predictor(folder: Path | str, threads: int | None = None) -> Ensemble:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossprop.errors import ModelFormatError, ShapeMismatchError
+from crossprop.io import check_digests
 from crossprop.methods import EXTRACTION_LAYERS, HEAD
 from crossprop.models.networks import initial_weights
 
@@ -112,3 +113,10 @@ def weights_digest(network: keras.Model) -> str:
             digest.update(f"{layer.name}/{i}:{array.shape}:{array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def check_network(folder: Path, *names: str) -> None:
+    """Refuse files of a source network's folder, by default all, that have changed since they were written."""
+    check_digests(
+        folder, names or None, remedy=f"Delete {folder}, then pull it or pretrain the source again."
+    )

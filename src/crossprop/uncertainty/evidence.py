@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ModelFormatError
 from crossprop.features.element_tables import ELEMENTS_FILE, keep_element_tables
-from crossprop.io import write_json
-from crossprop.models.saved import DIGESTS_FILE, INFO_FILE, check_digests, read_info, write_digests
+from crossprop.io import DIGESTS_FILE, check_digests, write_digests, write_json
+from crossprop.models.saved import INFO_FILE, read_info
 from crossprop.uncertainty.conformal import Calibration, Judgement, conformal_half_width
 from crossprop.uncertainty.neighbours import (
     AXES_FILE,

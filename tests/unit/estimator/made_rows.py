@@ -11,6 +11,7 @@ import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.estimator.pretrained import FORMAT, NOTE_FILE, SEEN_FILE, composition_codes
+from crossprop.io import write_digests
 
 
 def rows_of(n: int = 60, seed: int = 0) -> pd.DataFrame:
@@ -33,6 +34,7 @@ def write_networks(folder: Path, formulas: list[str], recipe: str = "short", **c
     np.save(folder / SEEN_FILE, np.sort(composition_codes(keys)))
     note = {"format": FORMAT, "recipe": recipe, "sources": ["band_gap"], "elemnets": [], **changed}
     (folder / NOTE_FILE).write_text(json.dumps(note))
+    write_digests(folder)
     return folder
 
 

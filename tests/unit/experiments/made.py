@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from crossprop.config import Params
-from crossprop.errors import CrosspropError
 from crossprop.experiments.executor import Executor, Failure
 from crossprop.experiments.grid import Cell, enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
@@ -59,6 +58,15 @@ def files_of(root: Path, *networks: tuple[str, Path]) -> TargetFiles:
     return TargetFiles(paths.prepared("slme"), paths.features("slme"), networks, paths.activations("slme"))
 
 
+def flips(path: Path, times: int = 10) -> Iterator[None]:
+    """Flip one bit of a file at so many places, one after the other; the file is whole again afterwards."""
+    original = path.read_bytes()
+    for place in np.linspace(0, len(original) - 1, times).astype(int):
+        path.write_bytes(original[:place] + bytes([original[place] ^ 1]) + original[place + 1 :])
+        yield
+    path.write_bytes(original)
+
+
 class Recorder:
     """Keeps cells in memory; a recorder of its own for every run."""
 
@@ -86,21 +94,6 @@ class Idle(Executor):
 
     def results(self) -> Iterator[tuple[Any, Any]]:
         return iter(())
-
-
-class HereAndNow(Executor):
-    """Does the tasks in this process, in their order, once."""
-
-    def submit(self, task: Any, cost: float = 0.0) -> None:
-        super().submit(task)
-
-    def results(self) -> Iterator[tuple[Any, Any]]:
-        while self._queue:
-            task = self._queue.pop(0).task
-            try:
-                yield task, self._run(task)
-            except CrosspropError as error:
-                yield task, Failure(f"{type(error).__name__}: {error}")
 
 
 class Rehearsal:
@@ -157,6 +150,10 @@ class Rehearsal:
         """How many whole folds of every cell were asked for, by the cell's label."""
         labels = [line.split()[0] for line in self.log if line[-7:-2] == "fold_"]
         return {label: labels.count(label) for label in dict.fromkeys(labels)}
+
+    def kept_models(self) -> set[str]:
+        """The cells of which a model is stored."""
+        return {path.parents[1].name for path in self.paths.root.glob(".crossprop/cells/*/*/fold_*/model")}
 
     def results(self, outcome: TargetOutcome) -> dict[str, CellResult]:
         """The result of every cell by the cell's label."""

@@ -84,17 +84,19 @@ def test_hold_out_has_no_say_in_the_weights():
     assert np.array_equal(weights, other)
 
 
-def test_one_cell_alone_is_no_blend():
-    with pytest.raises(CellError, match="needs two cross-validated cells, here are 1"):
-        blend_folds([part(0, 0, 0)], VALUES)
-    with pytest.raises(CellError, match="here are 0"):
-        blend_folds([], VALUES)
+FICKLE = part(0, 0, 0)
+FICKLE[1] = replace(FICKLE[1], val_rows=np.array([2, 4]))
 
 
-def test_cells_of_different_folds_cannot_be_blended():
-    other = part(0, 0, 0)
-    other[1] = replace(other[1], val_rows=np.array([2, 4]))
-    with pytest.raises(CellError, match="cross-validated on different folds"):
-        blend_folds([part(0, 0, 0), other], VALUES)
-    with pytest.raises(CellError, match="cross-validated on different folds"):
-        blend_folds([part(0, 0, 0), part(0, 0, 0)[:2]], VALUES)
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([], "here are 0"),
+        ([part(0, 0, 0)], "needs two cross-validated cells, here are 1"),
+        ([part(0, 0, 0), FICKLE], "cross-validated on different folds"),
+        ([part(0, 0, 0), part(0, 0, 0)[:2]], "cross-validated on different folds"),
+    ],
+)
+def test_cells_that_cannot_be_blended_are_refused(parts, reason):
+    with pytest.raises(CellError, match=reason):
+        blend_folds(parts, VALUES)

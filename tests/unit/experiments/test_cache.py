@@ -1,27 +1,46 @@
-"""Finished pieces on disk: found again as they were, never half there, and named when damaged."""
+"""Finished tasks on disk: found again as they were, never half there, and refused by name when damaged."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from made import HISTORY, flips, make_cell
 
 from crossprop.errors import StoreError
 from crossprop.experiments.cache import CellStore
-from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.tasks import FoldReport, ScreenReport
 from crossprop.paths import StudyPaths
 
-HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25], "val_mae": [3.0, 2.0]})
+CELL = make_cell("ml")
+TRIALS = pd.DataFrame(
+    {
+        "number": [0, 1, 2],
+        "state": ["COMPLETE", "PRUNED", "FAIL"],
+        "value": [2.0, 4.0, np.nan],
+        "seconds": [0.5, 0.1, 0.2],
+        "params_ridge.alpha": [1.0, np.nan, np.nan],
+        "params_k_neighbors.weights": [np.nan, "distance", "uniform"],
+        "params_depth": [3, "none", None],
+    }
+)
+SCREENED = ScreenReport(
+    {"algorithm": "ridge", "ridge.alpha": 0.1 + 0.2}, 1 / 3, TRIALS, HISTORY, seconds=1.25, peak_memory=2**33
+)
+FOLD = FoldReport(
+    1 / 7, np.array([3, 5, 8]), np.array([0.1, 0.2, 0.30000000000000004]), np.array([1e-300, 1e300]), HISTORY,
+    seconds=0.5, peak_memory=123, n_train=40,
+)  # fmt: skip
 
 
 @pytest.fixture
-def cell(tiny_params):
-    return enumerate_cells(tiny_params(), "slme", "%", "d", {"formation_energy": "f"})[1]
+def folder(tmp_path):
+    return StudyPaths("tiny", tmp_path).cell(CELL.id)
 
 
 @pytest.fixture
@@ -29,141 +48,79 @@ def store(tmp_path):
     return CellStore(StudyPaths("tiny", tmp_path))
 
 
-def screening(**changes):
-    trials = pd.DataFrame(
-        {
-            "number": [0, 1, 2],
-            "state": ["COMPLETE", "PRUNED", "FAIL"],
-            "value": [2.0, 4.0, np.nan],
-            "seconds": [0.5, 0.1, 0.2],
-            "params_algorithm": ["ridge", "k_neighbors", "k_neighbors"],
-            "params_ridge.alpha": [1.0, np.nan, np.nan],
-            "params_k_neighbors.weights": [np.nan, "distance", "uniform"],
-        }
-    )
-    fields = {
-        "hyperparameters": {"algorithm": "ridge", "ridge.alpha": 0.1 + 0.2},
-        "val_mae": 1 / 3,
-        "trials": trials,
-        "history": HISTORY,
-        "seconds": 1.25,
-        "peak_memory": 2**33,
-    }
-    return ScreenReport(**(fields | changes))
+def keep(store, name="fold_00", model: str | None = "weights"):
+    """A fit whose worker has left a model, unless told otherwise."""
+    if model is not None:
+        draft = store.model_draft(CELL, name)
+        draft.mkdir(parents=True)
+        (draft / "member.json").write_text(model)
+    store.keep_fit(CELL, name, FOLD)
 
 
-def fold(**changes):
-    fields = {
-        "val_mae": 1 / 7,
-        "val_rows": np.array([3, 5, 8]),
-        "val_pred": np.array([0.1, 0.2, 0.30000000000000004]),
-        "test_pred": np.array([1e-300, 1e300]),
-        "history": HISTORY,
-        "seconds": 0.5,
-        "peak_memory": 123,
-        "n_train": 40,
-    }
-    return FoldReport(**(fields | changes))
+def assert_same(found, given):
+    for name, value in vars(given).items():
+        if isinstance(value, pd.DataFrame):
+            pd.testing.assert_frame_equal(getattr(found, name), value)
+        else:
+            assert np.array_equal(getattr(found, name), value), name
 
 
-def draft_model(store, cell, piece, text="weights"):
-    folder = store.model_draft(cell, piece)
-    folder.mkdir(parents=True)
-    (folder / "member.json").write_text(text)
+def test_tasks_come_back_to_the_last_digit_and_mixed_columns_as_words(store):
+    assert store.screening(CELL) is None
+    store.keep_screening(CELL, SCREENED)
+    keep(store, "fold_01")
+    found = store.screening(CELL)
+    words = {"k_neighbors.weights": [None, "distance", "uniform"], "depth": ["3", "none", None]}
+    trials = TRIALS.assign(**{f"params_{name}": given for name, given in words.items()})
+    assert_same(found, ScreenReport(**(vars(SCREENED) | {"trials": trials})))
+    assert_same(store.fit(CELL, "fold_01"), FOLD)
+    assert store.fit(CELL, "fold_00") is None
+    assert store.screening(make_cell("ml", "other")) is None
 
 
-def test_screening_comes_back_to_the_last_digit(store, cell):
-    given = screening()
-    store.keep_screening(cell, given)
-    found = store.screening(cell)
-    assert found.hyperparameters == given.hyperparameters
-    assert (found.val_mae, found.seconds, found.peak_memory) == (1 / 3, 1.25, 2**33)
-    pd.testing.assert_frame_equal(found.history, given.history)
-    nothing = given.trials["params_k_neighbors.weights"].isna()
-    words = given.trials["params_k_neighbors.weights"].mask(nothing, None)
-    pd.testing.assert_frame_equal(found.trials, given.trials.assign(**{"params_k_neighbors.weights": words}))
+def test_model_moves_in_with_its_fold_and_the_figures_stay_when_it_is_dropped(store):
+    for text in ("old", "new"):
+        keep(store, model=text)
+        assert (store.model(CELL, "fold_00") / "member.json").read_text() == text
+    assert not store.model_draft(CELL, "fold_00").exists()
+    store.drop_models(CELL)
+    assert store.model(CELL, "fold_00") is None
+    assert_same(store.fit(CELL, "fold_00"), FOLD)
 
 
-def test_trials_that_mix_numbers_and_words_are_kept_as_words(store, cell):
-    trials = screening().trials.assign(params_depth=[3, "none", None])
-    store.keep_screening(cell, screening(trials=trials))
-    assert store.screening(cell).trials["params_depth"].tolist() == ["3", "none", None]
+def test_flipped_bit_in_any_file_of_a_task_is_refused_by_name(store, folder):
+    store.keep_screening(CELL, SCREENED)
+    keep(store)
+
+    def read():
+        return store.screening(CELL), store.fit(CELL, "fold_00"), store.model(CELL, "fold_00")
+
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) == 4 + 5
+    for path in files:
+        for _ in flips(path):
+            with pytest.raises(StoreError, match=rf"({path.name}|SHA256SUMS).* Delete .* and run again"):
+                read()
+    read()
 
 
-def test_fold_comes_back_to_the_last_digit(store, cell):
-    given = fold()
-    store.keep_fit(cell, "fold_01", given)
-    found = store.fit(cell, "fold_01")
-    for name in ("val_rows", "val_pred", "test_pred"):
-        assert np.array_equal(getattr(found, name), getattr(given, name))
-    assert (found.val_mae, found.seconds, found.peak_memory, found.n_train) == (1 / 7, 0.5, 123, 40)
-    pd.testing.assert_frame_equal(found.history, given.history)
-    assert store.fit(cell, "fold_00") is None
-
-
-def test_model_moves_in_with_its_fold(store, cell):
-    draft_model(store, cell, "fold_00")
-    assert store.model(cell, "fold_00") is None
-    store.keep_fit(cell, "fold_00", fold())
-    assert (store.model(cell, "fold_00") / "member.json").read_text() == "weights"
-    assert not store.model_draft(cell, "fold_00").exists()
-
-
-def test_fold_kept_again_takes_the_new_model(store, cell):
-    draft_model(store, cell, "fold_00", "old")
-    store.keep_fit(cell, "fold_00", fold())
-    draft_model(store, cell, "fold_00", "new")
-    store.keep_fit(cell, "fold_00", fold(val_mae=9.0))
-    assert (store.model(cell, "fold_00") / "member.json").read_text() == "new"
-    assert store.fit(cell, "fold_00").val_mae == 9.0
-
-
-def test_dropping_models_keeps_the_figures(store, cell):
-    for piece in ("fold_00", "fold_01"):
-        draft_model(store, cell, piece)
-        store.keep_fit(cell, piece, fold())
-    store.drop_models(cell)
-    assert [store.model(cell, piece) for piece in ("fold_00", "fold_01")] == [None, None]
-    assert store.fit(cell, "fold_01").val_mae == 1 / 7
-
-
-def test_pieces_of_one_cell_are_not_anothers(store, cell, tiny_params):
-    other = enumerate_cells(tiny_params(seed=9), "slme", "%", "d", {"formation_energy": "f"})[1]
-    store.keep_screening(cell, screening())
-    assert store.screening(other) is None
-
-
-@pytest.mark.parametrize(
-    "name",
-    [f"screening/{name}" for name in ("report.json", "trials.parquet", "history.parquet")]
-    + [f"fold_00/{name}" for name in ("report.json", "predictions.npz", "history.parquet")],
-)
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "removed", "overwritten", "{}", "[]", "3"])
-def test_damaged_task_is_named_with_what_to_do(store, cell, tmp_path, name, damage):
-    store.keep_screening(cell, screening())
-    store.keep_fit(cell, "fold_00", fold())
-    path = StudyPaths("tiny", tmp_path).cell(cell.id) / name
-    hurt(path, damage)
-    with pytest.raises(StoreError, match=r" is damaged \(.*Delete that folder and run again") as caught:
-        (store.screening(cell), store.fit(cell, "fold_00"))
-    assert str(path.parent) in str(caught.value)
-
-
-def hurt(path: Path, damage: str) -> None:
+@pytest.mark.parametrize("name", ["report.json", "predictions.npz", "history.parquet", "SHA256SUMS"])
+@pytest.mark.parametrize("kept", [None, 0.0, 0.5])
+def test_truncated_or_missing_file_is_refused(store, folder, name, kept):
+    keep(store)
+    path = folder / "fold_00" / name
     content = path.read_bytes()
     path.unlink()
-    cut = {"truncated": content[: len(content) // 2], "emptied": b"", "overwritten": b"\0" * len(content)}
-    if damage != "removed":
-        path.write_bytes(cut.get(damage, damage.encode()))
-
-
-def leftovers(store, cell) -> list[str]:
-    folder = store._paths.cell(cell.id)
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if kept is not None:
+        path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(StoreError, match=r"Delete .*fold_00 and run again"):
+        store.fit(CELL, "fold_00")
+    shutil.rmtree(path.parent)
+    assert store.fit(CELL, "fold_00") is None
 
 
 @pytest.mark.parametrize("writer", ["to_parquet", "savez", "write_text"])
-def test_full_disk_is_named_and_leaves_nothing_half_written(store, cell, monkeypatch, writer):
+def test_full_disk_is_named_and_leaves_nothing_half_written(store, folder, monkeypatch, writer):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -172,20 +129,18 @@ def test_full_disk_is_named_and_leaves_nothing_half_written(store, cell, monkeyp
     with pytest.raises(
         StoreError, match=r"fold_00 cannot be written: No space left on device\. Free some space"
     ):
-        store.keep_fit(cell, "fold_00", fold())
+        keep(store, model=None)
     monkeypatch.undo()
-    assert leftovers(store, cell) == []
-    assert store.fit(cell, "fold_00") is None
-    store.keep_fit(cell, "fold_00", fold())
-    assert store.fit(cell, "fold_00").val_mae == 1 / 7
+    assert list(folder.iterdir()) == []
+    keep(store)
+    assert_same(store.fit(CELL, "fold_00"), FOLD)
 
 
-def test_draft_of_a_killed_process_is_no_piece(store, cell):
-    folder = store._paths.cell(cell.id)
+def test_draft_of_a_killed_process_is_no_task(store, folder):
     (folder / "screening.999.tmp").mkdir(parents=True)
     (folder / "screening.999.tmp" / "report.json").write_text("{")
-    draft_model(store, cell, "fold_00")
-    assert store.screening(cell) is None
-    assert store.fit(cell, "fold_00") is None
-    store.keep_screening(cell, screening())
-    assert store.screening(cell).val_mae == 1 / 3
+    store.model_draft(CELL, "fold_00").mkdir()
+    assert store.screening(CELL) is None
+    assert store.fit(CELL, "fold_00") is None
+    store.keep_screening(CELL, SCREENED)
+    assert store.screening(CELL).val_mae == 1 / 3

@@ -13,29 +13,41 @@ from crossprop.experiments import fingerprint
 from crossprop.experiments.fingerprint import code_digest, data_digest, digest, modules_that_compute
 
 COMPUTING = sorted(modules_that_compute())
+BASELINE = code_digest()
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """A copy of the package's sources."""
+    root = tmp_path_factory.mktemp("copy") / "crossprop"
+    return shutil.copytree(
+        Path(crossprop.__file__).parent, root, ignore=shutil.ignore_patterns("__pycache__", "static")
+    )
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A copy of the package's sources that the digest is taken of; yields its root."""
-    root = tmp_path / "crossprop"
-    shutil.copytree(Path(crossprop.__file__).parent, root, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(fingerprint, "files", lambda package: root)
-    yield root
-    code_digest.cache_clear()
+def digest_with(copied, monkeypatch):
+    """The digest with changed files, given by name; they are as before afterwards."""
+    monkeypatch.setattr(fingerprint, "files", lambda package: copied)
 
+    def of(**texts):
+        paths = {copied / f"{name.replace('__', '/')}.py": text for name, text in texts.items()}
+        before = {path: path.read_text() if path.is_file() else None for path in paths}
+        for path, text in paths.items():
+            path.write_text((before[path] or "") + text if isinstance(text, str) else text(before[path]))
+        code_digest.cache_clear()
+        found = code_digest()
+        for path, text in before.items():
+            path.unlink() if text is None else path.write_text(text)
+        return found
 
-def digest_now():
+    yield of
     code_digest.cache_clear()
-    return code_digest()
 
 
 @pytest.mark.parametrize("name", COMPUTING)
-def test_digest_sees_a_change_of_every_module_that_computes(package, name):
-    before = digest_now()
-    with package.joinpath(*name.split(".")).with_suffix(".py").open("a") as file:
-        file.write("\nADDED = 1\n")
-    assert digest_now() != before
+def test_digest_sees_a_change_of_every_module_that_computes(digest_with, name):
+    assert digest_with(**{name.replace(".", "__"): "\nADDED = 1\n"}) != BASELINE
 
 
 def test_modules_that_compute_are_known_by_their_imports():
@@ -51,34 +63,26 @@ def test_modules_that_compute_are_known_by_their_imports():
     assert not {f"experiments.{name}" for name in others} & set(COMPUTING)
 
 
-@pytest.mark.parametrize("name", ["experiments/executor.py", "report/page.py", "tracking/runs.py", "io.py"])
-def test_digest_ignores_what_schedules_prints_and_records(package, name):
-    before = digest_now()
-    with (package / name).open("a") as file:
-        file.write("\nADDED = 1\n")
-    assert digest_now() == before
+@pytest.mark.parametrize("name", ["experiments__executor", "report__study", "tracking__runs", "io"])
+def test_digest_ignores_what_schedules_prints_and_records(digest_with, name):
+    assert digest_with(**{name: "\nADDED = 1\n"}) == BASELINE
 
 
-def test_digest_ignores_comments_docstrings_and_layout(package):
-    before = digest_now()
-    path = package / "training" / "trainer.py"
-    text = path.read_text()
-    assert '"""The naive model' in text
-    path.write_text("# a comment\n" + text.replace('"""The naive model', '"""The very naive model') + "\n\n")
-    assert digest_now() == before
+def test_digest_ignores_comments_docstrings_and_layout(digest_with):
+    def other(text):
+        assert '"""The naive model' in text
+        return "# a comment\n" + text.replace('"""The naive model', '"""The very naive model') + "\n\n"
+
+    assert digest_with(training__trainer=other) == BASELINE
 
 
 @pytest.mark.parametrize(
     "statement", ["from crossprop.features import more", "import crossprop.features.more"]
 )
-def test_module_that_a_computing_one_imports_belongs_to_the_digest(package, statement):
-    (package / "features" / "more.py").write_text("X = 1\n")
-    before = digest_now()
-    with (package / "models" / "networks.py").open("a") as file:
-        file.write(f"\n\ndef added():\n    {statement}\n")
-    imported = digest_now()
-    (package / "features" / "more.py").write_text("X = 2\n")
-    assert len({before, imported, digest_now()}) == 3
+def test_module_that_a_computing_one_imports_belongs_to_the_digest(digest_with, statement):
+    using = f"\n\ndef added():\n    {statement}\n"
+    digests = [digest_with(features__more=f"X = {x}\n", models__networks=using) for x in (1, 2)]
+    assert len({*digests, digest_with(features__more="X = 1\n")}) == 3
 
 
 def test_digest_of_values_ignores_the_order_of_keys_and_refuses_nan():

@@ -1,4 +1,4 @@
-"""The grid of a target: which cells there are, what each may spend, and what its identity hangs on."""
+"""The grid of a target: which cells there are, what each may spend, and what its identity depends on."""
 
 from __future__ import annotations
 
@@ -9,198 +9,193 @@ import pytest
 from crossprop.config import parse_params
 from crossprop.experiments import grid
 from crossprop.experiments.grid import enumerate_cells
-from crossprop.methods import PAPER_METHODS, Family, Method, Representation, Side
+from crossprop.methods import PAPER_METHODS, Family, Method, Side
 
-EF, PA, ACTIVATIONS = tuple(Representation)[:3]
-EVERYTHING = {
+SOURCES = ["formation_energy", "band_gap"]
+RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}
+PAPER = {
     "methods": list(PAPER_METHODS),
-    "sources": ["formation_energy", "band_gap", "stability"],
+    "sources": SOURCES,
     "representations": ["elemental_fractions", "physical_attributes"],
     "budget": {"ml_trials": 11, "dl_trials": 26, "seconds": 740.0},
 }
-DIGESTS = {"formation_energy": "f", "band_gap": "b", "stability": "s"}
+EXTENDED = PAPER | {
+    "methods": list(Method),
+    "elemnet_sources": ["band_gap"],
+    "joint": {"all_sources": SOURCES},
+    "joint_pretrain": RECIPE,
+    "scratch": RECIPE,
+    "transfer": RECIPE,
+    "budget": {"ml_trials": 7, "dl_trials": 11, "seconds": 180.0},
+}
+DIGESTS = {"formation_energy": "f", "band_gap": "b", "all_sources": "j"}
+SCRATCH_NETWORKS = {Method.DL, Method.DL_FEATEXTR, Method.FREEZING, Method.RESNET}
+FINE_TUNED = {Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE}
 
 
-def enumerated(params, target="slme", unit="%", data="d", sources=DIGESTS):
-    return enumerate_cells(params, target, unit, data, sources)
-
-
-def ids(cells):
-    return [cell.id for cell in cells]
+def enumerated(params, target="slme", data="d", sources=DIGESTS):
+    return enumerate_cells(params, target, "%", data, sources)
 
 
 @pytest.fixture
-def full(tiny_params):
-    return tiny_params(**EVERYTHING)
+def paper(tiny_params):
+    return enumerated(tiny_params(**PAPER))
 
 
-def test_every_method_has_its_cells_in_the_order_of_the_study(full):
-    points = [(c.method, c.source, c.representation) for c in enumerated(full)]
-    sources = EVERYTHING["sources"]
-    assert points == [
-        (Method.BASE, None, None),
-        *[(Method.ML, None, r) for r in (EF, PA)],
-        *[(Method.DL, None, r) for r in (EF, PA)],
-        *[(Method.ML_FEATEXTR, s, ACTIVATIONS) for s in sources],
-        *[(Method.DL_FEATEXTR, s, ACTIVATIONS) for s in sources],
-        *[(Method.FINETUNE, s, EF) for s in sources],
-        *[(Method.MODFINETUNE, s, EF) for s in sources],
-        *[(Method.FREEZING, s, ACTIVATIONS) for s in sources],
+@pytest.fixture
+def values(tiny_params):
+    """Plain values of a study of all methods."""
+    return tiny_params(**EXTENDED).model_dump(mode="json")
+
+
+def test_every_method_has_its_cells_in_the_order_of_the_study(paper, values):
+    both = [
+        f"{method}({source})"
+        for method in ("ml_featextr", "dl_featextr", "finetune", "modfinetune", "freezing")
+        for source in SOURCES
     ]
-    assert len(points) == 20
+    scratch = ["base", "ml(EF)", "ml(PA)", "dl(EF)", "dl(PA)"]
+    assert [cell.label for cell in paper] == [*scratch, *both]
+    assert [cell.label for cell in enumerated(parse_params(values))] == [
+        *scratch, *both[1::2],
+        "boost(PA)", "boost_sources(all_sources)", "resnet(EF+PA)", "resnet_finetune(all_sources)", "blend",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("family", "trials"), [(Family.REGRESSOR, 11), (Family.NETWORK, 26)])
-def test_both_sides_get_all_of_their_trials_and_equally_many(full, family, trials):
-    spent = {
-        side: sum(c.n_trials for c in enumerated(full) if c.method.side is side and c.method.family is family)
-        for side in (Side.SCRATCH, Side.TRANSFER)
-    }
-    assert spent == {Side.SCRATCH: trials, Side.TRANSFER: trials}
+def test_both_sides_get_all_of_their_trials_and_equally_many(paper, values):
+    for cells, regressors, networks in ((paper, 11, 26), (enumerated(parse_params(values)), 7, 11)):
+        spent = {}
+        for cell in cells:
+            key = (cell.method.side, cell.method.family)
+            spent[key] = spent.get(key, 0) + cell.n_trials
+        assert {key: trials for key, trials in spent.items() if trials} == {
+            (Side.SCRATCH, Family.REGRESSOR): regressors, (Side.TRANSFER, Family.REGRESSOR): regressors,
+            (Side.SCRATCH, Family.NETWORK): networks, (Side.TRANSFER, Family.NETWORK): networks,
+        }  # fmt: skip
 
 
-def test_earlier_cells_take_the_remainder(full):
-    cells = enumerated(full)
-    assert [c.n_trials for c in cells if c.method is Method.ML] == [6, 5]  # 11 = 6 + 5
-    assert [c.n_trials for c in cells if c.method is Method.ML_FEATEXTR] == [4, 4, 3]  # 11 = 4 + 4 + 3
-    networks = [
-        c.n_trials for c in cells if c.method.side is Side.TRANSFER and c.method.family is Family.NETWORK
-    ]
-    assert networks == [3, 3] + [2] * 10  # 26 = 12 * 2 + 2
-    assert [c.n_trials for c in cells if c.method is Method.BASE] == [0]
+def test_earlier_cells_take_the_remainder(paper):
+    trials = {method: [cell.n_trials for cell in paper if cell.method is method] for method in PAPER_METHODS}
+    assert trials[Method.BASE] == [0]
+    assert trials[Method.ML] == [6, 5]  # 11 = 6 + 5
+    assert trials[Method.FINETUNE] == [3, 3]  # 26 = 8 * 3 + 2
+    assert trials[Method.DL_FEATEXTR] == [4, 4]
 
 
-def test_seconds_of_both_sides_are_the_budget_shared_by_trials(full):
-    cells = enumerated(full)
+def test_seconds_of_both_sides_are_the_budget_shared_by_trials(paper, tiny_params):
     for side in (Side.SCRATCH, Side.TRANSFER):
-        assert sum(c.seconds for c in cells if c.method.side is side) == pytest.approx(740.0)
-    assert next(c.seconds for c in cells if c.method is Method.ML) == pytest.approx(740 * 6 / 37)
-
-
-def test_side_with_one_family_may_spend_the_whole_ceiling_on_it(tiny_params):
+        assert sum(c.seconds for c in paper if c.method.side is side) == pytest.approx(740.0)
+    assert next(c.seconds for c in paper if c.method is Method.ML) == pytest.approx(740 * 6 / 37)
+    # a side with one family may spend the whole ceiling on it
     cells = enumerated(tiny_params(methods=["ml", "finetune", "ml_featextr"]))
     assert next(c.seconds for c in cells if c.method is Method.ML) == pytest.approx(600.0)
-    assert sum(c.seconds for c in cells if c.method.side is Side.TRANSFER) == pytest.approx(600.0)
 
 
-def test_only_networks_have_recipes_and_transferred_weights_have_their_own(tiny_values):
-    tiny_values["study"] |= {
-        "methods": list(PAPER_METHODS),
-        "budget": {"ml_trials": 3, "dl_trials": 9, "seconds": 9},
-    }
-    tiny_values["study"]["transfer"] = {**tiny_values["study"]["transfer"], "epochs": 7}
-    by_method = {c.method: c for c in enumerated(parse_params(tiny_values))}
-    assert by_method[Method.ML].recipe is by_method[Method.BASE].recipe is None
-    assert {m for m, c in by_method.items() if c.recipe and c.recipe.epochs == 7} == {
-        Method.FINETUNE, Method.MODFINETUNE,
-    }  # fmt: skip
-    assert by_method[Method.FREEZING].recipe == by_method[Method.DL].recipe
+def test_only_networks_have_recipes_and_transferred_weights_have_their_own(values):
+    values["study"]["transfer"] = RECIPE | {"epochs": 7}
+    epochs = {cell.method: cell.recipe and cell.recipe.epochs for cell in enumerated(parse_params(values))}
+    assert {method for method, given in epochs.items() if given == 7} == FINE_TUNED
+    assert {method for method, given in epochs.items() if given == 1} == SCRATCH_NETWORKS
 
 
 def test_folds_are_the_targets_own(tiny_params):
     params = tiny_params(targets=["slme", "spillage"], folds_by_target={"spillage": 5})
-    assert {c.folds for c in enumerated(params, "slme")} == {2}
+    assert {c.folds for c in enumerated(params)} == {2}
     assert {c.folds for c in enumerated(params, "spillage")} == {5}
 
 
-def test_ids_are_the_same_at_every_enumeration_and_differ_between_cells(full):
-    first = ids(enumerated(full))
-    assert first == ids(enumerated(parse_params(full.model_dump(mode="json"))))
-    assert len(set(first)) == 20
-    assert not set(first) & set(ids(enumerated(full, target="spillage")))
-    assert all(len(i) == 16 and int(i, 16) >= 0 for i in first)
+def changed(values, before, **options):
+    """Methods of the cells whose id another enumeration changes."""
+    after = enumerated(parse_params(values), **options)
+    return {a.method for a, b in zip(after, before, strict=True) if a.id != b.id}
 
 
-def changed(params, before, **options):
-    """Methods and sources of the cells whose id another enumeration changes."""
-    after = enumerated(params, **options)
-    return {(a.method, a.source) for a, b in zip(after, before, strict=True) if a.id != b.id}
+def test_ids_are_the_same_at_every_enumeration_and_differ_between_cells(values):
+    before = enumerated(parse_params(values))
+    assert changed(values, before) == set()
+    assert changed(values, before, target="spillage") == set(Method)
+    assert len({cell.id for cell in before}) == len(before)
+    assert all(len(cell.id) == 16 and int(cell.id, 16) >= 0 for cell in before)
 
 
-def everything(cells):
-    return {(c.method, c.source) for c in cells}
+def test_ids_depend_on_data_code_and_the_weights_of_the_own_source(values, monkeypatch):
+    before = enumerated(parse_params(values))
+    assert changed(values, before, data="other") == set(Method)
+    joint, elemnet = (
+        changed(values, before, sources=DIGESTS | {name: "new"}) for name in ("all_sources", "band_gap")
+    )
+    assert joint == {Method.BOOST_SOURCES, Method.RESNET_FINETUNE}
+    assert elemnet == {method for method in PAPER_METHODS if method.side is Side.TRANSFER}
+    monkeypatch.setattr(grid, "code_digest", lambda: "other")
+    assert changed(values, before) == set(Method)
 
 
-def test_other_data_change_every_id(full):
-    before = enumerated(full)
-    assert changed(full, before, data="other") == everything(before)
-
-
-def test_other_weights_of_a_source_change_the_cells_of_that_source_alone(full):
-    before = enumerated(full)
-    moved = changed(full, before, sources={**DIGESTS, "band_gap": "retrained"})
-    assert moved == {(m, "band_gap") for m in PAPER_METHODS if m.side is Side.TRANSFER}
+BOOSTED = {Method.BOOST, Method.BOOST_SOURCES}
+REGRESSORS = {Method.ML, Method.ML_FEATEXTR}
+FIDELITY = {"rows": 50, "steps": 10, "after_screening": 2, "after_first_fold": 2, "margin": 0.05}
 
 
 @pytest.mark.parametrize(
     ("path", "value", "methods"),
     [
-        ("study.seed", 2, set(PAPER_METHODS)),
-        ("study.protocol", "strict", set(PAPER_METHODS)),
-        ("study.folds", 3, set(PAPER_METHODS)),
-        ("study.name", "other", set(PAPER_METHODS)),
-        ("study.scratch.epochs", 9, {Method.DL, Method.DL_FEATEXTR, Method.FREEZING}),
-        ("study.scratch.min_steps", 50, {Method.DL, Method.DL_FEATEXTR, Method.FREEZING}),
-        ("study.transfer.learning_rate", 0.0015, {Method.FINETUNE, Method.MODFINETUNE}),
-        ("search.dl.learning_rate.high", 0.1, {Method.DL, Method.DL_FEATEXTR, Method.FREEZING}),
-        ("search.finetune.learning_rate.low", 0.0001, {Method.FINETUNE, Method.MODFINETUNE}),
-        ("search.ml.algorithms.ridge.alpha.default", 2.0, {Method.ML, Method.ML_FEATEXTR}),
-        ("search.ml.defaults_first", 1, {Method.ML, Method.ML_FEATEXTR}),
-        ("search.default_layer", "hidden_16", {Method.ML_FEATEXTR, Method.DL_FEATEXTR}),
-        ("search.layers", ["hidden_15", "hidden_16"], {Method.ML_FEATEXTR, Method.DL_FEATEXTR}),
-        ("compute.backend", "jax", set(PAPER_METHODS) - {Method.BASE, Method.ML}),
-        ("study.title", "Another headline", set()),
-        ("study.targets", ["slme", "spillage"], set()),
-        ("study.edition", "full", set()),
-        ("study.pretrain.epochs", 99, set()),
+        *[(f"study.{key}", value, set(Method)) for key, value in (
+            ("seed", 2), ("protocol", "strict"), ("folds", 3), ("name", "other"),
+            ("fidelity.rows", 60), ("fidelity.steps", 11),
+        )],
+        *[(f"study.{key}", value, set()) for key, value in (
+            ("title", "Another headline"), ("targets", ["slme", "spillage"]), ("edition", "full"),
+            ("pretrain.epochs", 99), ("joint_pretrain", RECIPE | {"epochs": 9}), ("tier", "quick"),
+            ("shards", {"a": ["slme"]}), ("learning_curve", {"targets": ["slme"], "shares": [0.5]}),
+            ("fidelity.after_screening", 1), ("fidelity.after_first_fold", 1), ("fidelity.margin", 0.5),
+        )],
         ("compute.workers", 3, set()),
         ("compute.retries", 3, set()),
+        ("compute.backend", "jax", set(Method) - {Method.BASE, Method.ML, Method.BOOST, Method.BLEND}),
+        ("study.scratch.epochs", 9, SCRATCH_NETWORKS),
+        ("study.scratch.min_steps", 50, SCRATCH_NETWORKS),
+        ("study.transfer.learning_rate", 0.0015, FINE_TUNED),
+        ("search.dl.learning_rate.high", 0.1, SCRATCH_NETWORKS),
+        ("search.finetune.learning_rate.low", 0.0001, FINE_TUNED),
+        ("search.ml.algorithms.ridge.alpha.default", 2.0, REGRESSORS),
+        ("search.ml.defaults_first", 1, REGRESSORS),
+        ("search.extension", {"algorithms": {"extra_trees": {}}}, BOOSTED),
+        ("search.default_layer", "hidden_16", {Method.ML_FEATEXTR, Method.DL_FEATEXTR}),
+        ("search.layers", ["hidden_15", "hidden_16"], {Method.ML_FEATEXTR, Method.DL_FEATEXTR}),
+        ("study.budget", {"ml_trials": 14, "dl_trials": 11, "seconds": 180 * 25 / 18}, REGRESSORS | BOOSTED),
     ],
-)
-def test_ids_hang_on_what_the_cell_computes_and_on_nothing_else(full, path, value, methods):
-    before = enumerated(full)
-    values = copy.deepcopy(full.model_dump(mode="json"))
+)  # fmt: skip
+def test_ids_depend_on_what_the_cell_computes_and_on_nothing_else(values, path, value, methods):
+    values["study"]["fidelity"] = dict(FIDELITY)
+    before = enumerated(parse_params(copy.deepcopy(values)))
     *parents, last = path.split(".")
     node = values
     for name in parents:
         node = node[name]
     node[last] = value
-    assert {method for method, _ in changed(parse_params(values), before)} == methods
+    assert changed(values, before) == methods
 
 
-def test_order_of_the_zoo_counts_since_its_defaults_are_tried_in_that_order(full):
-    values = full.model_dump(mode="json")
+def test_order_of_the_zoo_counts_since_its_defaults_are_tried_in_that_order(values):
+    before = enumerated(parse_params(values))
     algorithms = values["search"]["ml"]["algorithms"]
     values["search"]["ml"]["algorithms"] = dict(reversed(algorithms.items()))
-    assert {m for m, _ in changed(parse_params(values), enumerated(full))} == {Method.ML, Method.ML_FEATEXTR}
+    assert changed(values, before) == REGRESSORS
 
 
-def test_budget_of_one_family_leaves_the_other_family_alone(full):
-    values = full.model_dump(mode="json")
-    values["study"]["budget"] |= {"ml_trials": 22, "seconds": 740.0 * (22 + 26) / (11 + 26)}
-    moved = {m for m, _ in changed(parse_params(values), enumerated(full))}
-    assert moved == {Method.ML, Method.ML_FEATEXTR}
-
-
-def test_seeds_of_tasks_differ_and_are_stable(full):
-    cells = enumerated(full)
-    seeds = {
-        cell.seed_for(*parts)
-        for cell in cells
-        for parts in (("screening",), ("fold", 0), ("fold", 1), ("sampler",))
-    }
+def test_seeds_of_tasks_differ_and_depend_on_the_study_but_not_on_the_data(values):
+    cells, other_data = (enumerated(parse_params(values), data=data) for data in ("d", "other"))
+    uses = [("screening",), ("fold", 0), ("fold", 1), ("sampler",)]
+    seeds = {cell.seed_for(*use) for cell in cells for use in uses}
     assert len(seeds) == 4 * len(cells)
     assert all(0 <= seed < 2**32 for seed in seeds)
-    other = enumerated(full, data="other")
-    assert cells[3].seed_for("fold", 1) == other[3].seed_for("fold", 1)  # data do not change a cell's luck
+    assert cells[3].seed_for("fold", 1) == other_data[3].seed_for("fold", 1)
+    values["study"]["seed"] = 2
+    assert cells[3].seed_for("fold", 1) != enumerated(parse_params(values))[3].seed_for("fold", 1)
 
 
-def test_seed_of_the_study_changes_the_seeds_of_its_tasks(tiny_params):
-    one, two = (enumerated(tiny_params(seed=seed))[1].seed_for("screening") for seed in (1, 2))
-    assert one != two
-
-
-def test_code_that_computes_is_part_of_the_identity(full, monkeypatch):
-    before = enumerated(full)
-    monkeypatch.setattr(grid, "code_digest", lambda: "other")
-    assert changed(full, before) == everything(before)
+def test_seed_of_a_target_is_shared_by_its_cells_and_differs_between_targets_and_uses(values):
+    values["study"]["targets"] = ["slme", "spillage"]
+    slme, spillage = (enumerated(parse_params(values), target) for target in ("slme", "spillage"))
+    assert len({cell.seed_for_target("rows") for cell in slme}) == 1
+    assert slme[0].seed_for_target("rows") != spillage[0].seed_for_target("rows")
+    assert slme[0].seed_for_target("rows") != slme[0].seed_for_target("share")

@@ -7,11 +7,14 @@ import os
 import made
 import numpy as np
 import pytest
+from made import flips
 
-from crossprop.errors import DataError
+from crossprop.errors import DataError, StoreError
 from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
-from crossprop.methods import Method
+from crossprop.features.matrices import load_combined, load_features
+from crossprop.methods import Method, Representation
+from crossprop.models.transfer import extract_activations, load_network
 from crossprop.paths import StudyPaths
 
 
@@ -48,13 +51,10 @@ def test_hold_out_is_never_trained_on_nor_validated_on(inputs):
         assert not set(compositions.iloc[train]) & set(compositions.iloc[validation])
 
 
-def test_scratch_cell_reads_its_matrix_row_by_row(inputs, cells):
-    matrix = inputs.features(cells[Method.ML], None)
+def test_scratch_cell_reads_its_matrix_row_by_row_and_a_missing_one_is_named(tmp_path, inputs, cells):
+    matrix = TargetInputs(files_of(tmp_path), "published").features(cells[Method.ML], None)
     assert matrix.shape == (63, 86)
     assert np.asarray(matrix).sum(axis=1) == pytest.approx(np.ones(63))
-
-
-def test_missing_matrix_says_which_stage_makes_it(tmp_path, inputs, cells):
     (tmp_path / "data/features/tiny/slme/elemental_fractions.npy").unlink()
     with pytest.raises(DataError, match="dvc repro featurize"):
         inputs.features(cells[Method.ML], None)
@@ -72,41 +72,37 @@ def layer_of(root, cells, layer="hidden_16"):
 
 def matrices(root):
     """Files of the matrices that were computed on first use."""
-    return list(files_of(root).activations.glob("*.npy"))
+    return list(files_of(root).activations.glob("*/matrix.npy"))
 
 
-def test_activations_are_computed_once_and_are_the_networks(with_source, cells):
-    from crossprop.features.matrices import load_features
-    from crossprop.methods import Representation
-    from crossprop.models.transfer import extract_activations, load_network
-
+def test_activations_are_the_networks_and_computed_once_for_rows_and_network(
+    with_source, cells, write_target
+):
     got = layer_of(with_source, cells)
     files = files_of(with_source)
     fractions = np.asarray(load_features(files.features, Representation.ELEMENTAL_FRACTIONS))
-    network = load_network(files.networks[0][1])
-    assert got == pytest.approx(
-        extract_activations(network, fractions, ["hidden_16"])["hidden_16"], rel=1e-4, abs=1e-6
-    )
+    expected = extract_activations(load_network(files.networks[0][1]), fractions, ["hidden_16"])["hidden_16"]
+    assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
     (first,) = matrices(with_source)
     written = first.stat().st_mtime_ns
     layer_of(with_source, cells)
     assert first.stat().st_mtime_ns == written
-
-
-def test_activations_of_other_rows_are_not_taken_though_they_are_as_many(with_source, cells, write_target):
-    before = layer_of(with_source, cells)
-    write_target(with_source, n=30, seed=99)
-    after = layer_of(with_source, cells)
-    assert before.shape == after.shape
-    assert not np.allclose(before, after)
-
-
-def test_activations_of_a_new_network_are_computed_anew(with_source, cells):
-    layer_of(with_source, cells)
-    files = files_of(with_source)
-    os.utime(files.networks[0][1])
+    os.utime(files.networks[0][1])  # a new network
     layer_of(with_source, cells)
     assert len(matrices(with_source)) == 2
+    write_target(with_source, n=30, seed=99)  # other rows, though as many
+    after = layer_of(with_source, cells)
+    assert got.shape == after.shape
+    assert not np.allclose(got, after)
+
+
+def test_flipped_bit_in_a_computed_matrix_is_refused_by_name(with_source, cells):
+    layer_of(with_source, cells)
+    (path,) = matrices(with_source)
+    for _ in flips(path):
+        with pytest.raises(StoreError, match=r"matrix\.npy has changed .* Delete .*hidden_16 and run again"):
+            layer_of(with_source, cells)
+    layer_of(with_source, cells)
 
 
 def test_rows_that_repeat_the_hold_out_are_known_under_both_protocols(tmp_path, inputs):
@@ -122,8 +118,6 @@ def test_rows_that_repeat_the_hold_out_are_known_under_both_protocols(tmp_path, 
 
 
 def test_combined_matrix_is_written_once_and_mapped_by_all(tmp_path, inputs, tiny_params):
-    from crossprop.features.matrices import load_combined
-
     params = tiny_params(methods=["resnet", "boost"], sources=[])
     resnet, boost = enumerate_cells(params, "slme", "%", "d", {})
     combined = inputs.features(resnet, None)

@@ -4,126 +4,103 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from made import files_of
+from made import files_of, make_fold
 
+from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import StoreError
-from crossprop.experiments.assemble import failed_outcome, finished_outcome, screened_outcome
-from crossprop.experiments.grid import Cell, enumerate_cells
-from crossprop.experiments.inputs import TargetFiles, TargetInputs
+from crossprop.experiments.assemble import finished_outcome, unfinished_outcome
+from crossprop.experiments.grid import enumerate_cells
+from crossprop.experiments.inputs import TargetInputs
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.selection import choose_winners
-from crossprop.experiments.tasks import FoldReport, ScreenReport
-from crossprop.experiments.winners import CURVE, ChosenModel, ModelPart, TargetOutcome, write_target
+from crossprop.experiments.tasks import ScreenReport
+from crossprop.experiments.winners import CURVE, ModelPart, TargetOutcome
+from crossprop.experiments.winners import write_target as write_results
+from crossprop.models.saved import load_predictor
 from crossprop.paths import StudyPaths
 from crossprop.training.trainer import fit_base
 
-HISTORY = pd.DataFrame(columns=["epoch", "loss", "val_mae"])
+NOTHING = pd.DataFrame(columns=["epoch", "loss", "val_mae"])
+TRIALS = pd.DataFrame(
+    {
+        "number": [0, 1], "state": ["COMPLETE", "COMPLETE"], "value": [2.0, 3.0], "seconds": [0.1, 0.1],
+        "params_algorithm": ["ridge", "k_neighbors"], "params_ridge.alpha": [1.0, np.nan],
+        "params_k_neighbors.weights": [None, "uniform"],
+    }
+)  # fmt: skip
+BEST = {"algorithm": "ridge", "ridge.alpha": 1.0}
 
 
-class Made(NamedTuple):
-    """A finished target and what its folder is written from."""
-
-    outcome: TargetOutcome
-    cells: list[Cell]
-    run_ids: dict[str, str]
-    files: TargetFiles
-    folder: Path
-    inputs: TargetInputs
-
-    def write(self, **changes) -> None:
-        """Write the folder; keywords replace fields of the outcome."""
-        write_target(replace(self.outcome, **changes), self.run_ids, self.files, self.folder)
+def folds_of(inputs, *shifts):
+    """Two folds: off by the first numbers on the validation rows, by the second on the hold-out."""
+    values = inputs.values
+    return [
+        make_fold(rows, values[rows] + val, values[inputs.test] + test, values)
+        for (_, rows), (val, test) in zip(inputs.folds(2, 1), shifts, strict=True)
+    ]
 
 
 @pytest.fixture
 def made(tmp_path, write_target, tiny_params):
     """Four finished cells of a target: base and ml validated, another ml only screened, finetune failed."""
     write_target(tmp_path, n=20)
-    paths = StudyPaths("tiny", tmp_path)
-    files = files_of(tmp_path)
+    files, folder = files_of(tmp_path), StudyPaths("tiny", tmp_path).results("slme")
     inputs = TargetInputs(files, "published")
     params = tiny_params(representations=["elemental_fractions", "physical_attributes"])
     cells = enumerate_cells(params, "slme", "%", "d", {"formation_energy": "f"})
     base, ml, other, tuned = cells
-
-    def folds(shift):
-        reports = []
-        for i, (_, rows) in enumerate(inputs.folds(2, 1)):
-            val_pred = inputs.values[rows] + shift * (i + 1)
-            test_pred = inputs.values[inputs.test] - shift * (i + 1)
-            reports.append(FoldReport(shift * (i + 1), rows, val_pred, test_pred, HISTORY, 0.5, 10 + i))
-        return reports
-
-    trials = pd.DataFrame(
-        {
-            "number": [0, 1], "state": ["COMPLETE", "COMPLETE"], "value": [2.0, 3.0], "seconds": [0.1, 0.1],
-            "params_algorithm": ["ridge", "k_neighbors"], "params_ridge.alpha": [1.0, np.nan],
-            "params_k_neighbors.weights": [None, "uniform"],
-        }
-    )  # fmt: skip
-    best = {"algorithm": "ridge", "ridge.alpha": 1.0}
+    screened = ScreenReport({}, 9.0, pd.DataFrame(), NOTHING, 0.1, 5)
+    tried = ScreenReport(BEST, 2.0, TRIALS, NOTHING, 1.5, 20)
     outcomes = (
-        finished_outcome(base, ScreenReport({}, 9.0, pd.DataFrame(), HISTORY, 0.1, 5), folds(8.0), inputs),
-        finished_outcome(ml, ScreenReport(best, 2.0, trials, HISTORY, 1.5, 20), folds(1.0), inputs),
-        screened_outcome(other, ScreenReport(best, 4.0, trials, HISTORY, 1.0, 7), inputs),
-        failed_outcome(tuned, "DivergedError: the loss is nan", inputs),
+        finished_outcome(base, screened, folds_of(inputs, (8.0, -8.0), (16.0, -16.0)), inputs),
+        finished_outcome(ml, tried, folds_of(inputs, (1.0, -1.0), (2.0, -2.0)), inputs),
+        unfinished_outcome(other, replace(tried, val_mae=4.0), inputs),
+        unfinished_outcome(tuned, None, inputs, failure="DivergedError: the loss is nan"),
     )
-    for i in range(2):
-        fit_base(inputs.values[inputs.train] + i).save(tmp_path / f"drafted_{i}")
     drafted = tuple(tmp_path / f"drafted_{i}" for i in range(2))
+    for i, draft in enumerate(drafted):
+        fit_base(inputs.values[inputs.train] + i).save(draft)
     winners = choose_winners(o.result for o in outcomes)
-    model = ChosenModel(winners.winner, (ModelPart(winners.winner, (1.0, 1.0), drafted),))
     curve = pd.DataFrame([(ml.id, "scratch", 0.5, 4, 2.0), (ml.id, "scratch", 1.0, 8, 1.0)], columns=CURVE)
-    return Made(
-        TargetOutcome(outcomes, winners, model, curve), cells, {cell.id: f"run-{i}" for i, cell in enumerate(cells)},
-        files, paths.results("slme"), inputs,
-    )  # fmt: skip
+    outcome = TargetOutcome(outcomes, winners, (ModelPart(winners.winner, (1.0, 1.0), drafted),), curve)
+    run_ids = {cell.id: f"run-{i}" for i, cell in enumerate(cells)}
 
+    def write(**changes):
+        write_results(replace(outcome, **changes), run_ids, files, folder)
 
-def read(folder: Path, name: str):
-    return json.loads((folder / name).read_text())
+    return SimpleNamespace(outcome=outcome, cells=cells, folder=folder, inputs=inputs, write=write)
 
 
 def test_figures_of_a_validated_cell_are_those_of_a_hand_computation(made):
-    outcome, inputs = made.outcome, made.inputs
-    ml = outcome.outcomes[1].result
-    assert ml.cv_mae == (1.0, 2.0)
-    assert ml.best_fold == 0
+    base, ml = (outcome.result for outcome in made.outcome.outcomes[:2])
+    assert (ml.cv_mae, ml.best_fold) == ((1.0, 2.0), 0)
     assert ml.test_mae == pytest.approx(1.0)  # the best fold is 1 too low everywhere
     assert (ml.test_mae_low, ml.test_mae_high, ml.test_q95) == pytest.approx((1.0, 1.0, 1.0))
     assert ml.test_mae_ensemble == pytest.approx(1.5)  # the mean of 1 and 2 too low
     assert (ml.n_train, ml.n_test, ml.n_trials, ml.val_mae) == (16, 4, 2, 2.0)
     assert ml.hyperparameters == {"algorithm": "ridge", "alpha": 1.0}
     assert ml.test_mae_median is None
-    base = outcome.outcomes[0].result
+    inputs = made.inputs
     median = np.median(inputs.values[inputs.train])
     assert base.test_mae_median == pytest.approx(np.abs(inputs.values[inputs.test] - median).mean())
-    assert outcome.outcomes[1].cost.tune_seconds == 1.5
-    assert outcome.outcomes[1].cost.fit_seconds == 1.0
-    assert outcome.outcomes[1].cost.peak_memory == 20
+    cost = made.outcome.outcomes[1].cost
+    assert (cost.tune_seconds, cost.fit_seconds, cost.peak_memory) == (1.5, 1.0, 20)
 
 
 def test_best_fold_is_chosen_by_its_validation_error_and_not_by_the_hold_out(made):
-    inputs = made.inputs
-    folds = [
-        FoldReport(val, rows, inputs.values[rows] + val, inputs.values[inputs.test] + test, HISTORY, 0.5, 1)
-        for (_, rows), val, test in zip(inputs.folds(2, 1), (1.0, 2.0), (5.0, 0.0), strict=True)
-    ]
-    result = finished_outcome(made.cells[1], None, folds, inputs).result
+    folds = folds_of(made.inputs, (1.0, 5.0), (2.0, 0.0))
+    result = finished_outcome(made.cells[1], None, folds, made.inputs).result
     assert (result.best_fold, result.test_mae) == (0, pytest.approx(5.0))
 
 
 def test_screened_and_failed_cells_never_saw_the_hold_out(made):
     for outcome in made.outcome.outcomes[2:]:
-        assert outcome.result.test_mae is None
-        assert outcome.result.cv_mae is None
-        assert not len(outcome.predictions)
+        assert (outcome.result.test_mae, outcome.result.cv_mae, len(outcome.predictions)) == (None, None, 0)
     assert made.outcome.outcomes[3].result.failure == "DivergedError: the loss is nan"
     assert made.outcome.outcomes[2].result.failure is None
 
@@ -138,65 +115,50 @@ def test_predictions_are_out_of_fold_once_and_hold_out_once(made):
     assert set(test["fold"]) == {0}
 
 
-def test_results_folder_holds_every_cell_and_the_winners_model(made):
-    outcome, cells, folder = made.outcome, made.cells, made.folder
+def test_results_folder_holds_every_cell(made):
+    cells, folder = made.cells, made.folder
     made.write()
-    assert [CellResult.from_dict(c) for c in read(folder, "cells.json")] == [
-        o.result for o in outcome.outcomes
-    ]
-    assert read(folder, "winners.json") == {"best_sc": cells[1].id, "best_tl": None, "winner": cells[1].id}
-    assert read(folder, "runs.json")[1] == {
+    read = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    tables = {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
+    assert [CellResult.from_dict(c) for c in read["cells"]] == [o.result for o in made.outcome.outcomes]
+    assert read["winners"] == {"best_sc": cells[1].id, "best_tl": None, "winner": cells[1].id}
+    assert read["runs"][1] == {
         "cell": cells[1].id, "run_id": "run-1", "tune_seconds": 1.5, "fit_seconds": 1.0, "peak_memory": 20,
     }  # fmt: skip
-    trials = pd.read_parquet(folder / "trials.parquet")
-    assert list(trials.columns) == ["cell", "number", "state", "value", "seconds", "params"]
-    assert [json.loads(p) for p in trials["params"][:2]] == [
+    assert list(tables["trials"].columns) == ["cell", "number", "state", "value", "seconds", "params"]
+    assert [json.loads(params) for params in tables["trials"]["params"][:2]] == [
         {"algorithm": "ridge", "ridge.alpha": 1.0},
         {"algorithm": "k_neighbors", "k_neighbors.weights": "uniform"},
     ]
-    predictions = pd.read_parquet(folder / "predictions.parquet")
-    assert predictions.columns[0] == "cell"
-    assert set(predictions["cell"]) == {cells[0].id, cells[1].id}
+    assert tables["predictions"].columns[0] == "cell"
+    assert set(tables["predictions"]["cell"]) == {cells[0].id, cells[1].id}
+    pd.testing.assert_frame_equal(tables["learning_curve"], made.outcome.curve)
     assert not list(folder.parent.glob("*.tmp"))
 
 
 def test_model_says_what_it_is_and_predicts(made):
-    from crossprop.data.compositions import ELEMENTS
-    from crossprop.models.saved import load_predictor
-
-    cells, folder, inputs = made.cells, made.folder, made.inputs
     made.write()
-    info = read(folder / "model", "model.json")
-    assert (info["format"], info["target"], info["unit"], info["cell"]) == (3, "slme", "%", cells[1].id)
+    info = json.loads((made.folder / "model" / "model.json").read_text())
+    assert (info["target"], info["unit"], info["cell"]) == ("slme", "%", made.cells[1].id)
     assert info["members"] == ["fold_00", "fold_01"]
-    # eight residuals of 1 and eight of 2: rank ceil(17 * 0.9) = 16
-    assert (info["interval"]["coverage"], info["interval"]["half_width"]) == (0.9, pytest.approx(2.0))
     assert info["elements"] == list(ELEMENTS)
-    learnt = inputs.frame["formula"].iloc[inputs.train]
+    learnt = made.inputs.frame["formula"].iloc[made.inputs.train]
     assert {e for e in ELEMENTS if learnt.str.contains(rf"{e}(?![a-z])").any()} == set(info["seen_elements"])
-    mean = inputs.values[inputs.train].mean()
-    assert load_predictor(folder / "model").predict(np.eye(86)[:3]) == pytest.approx([mean + 0.5] * 3)
-
-
-def test_learning_curve_lies_beside_the_rest_though_it_may_be_empty(made):
-    made.write()
-    curve = pd.read_parquet(made.folder / "learning_curve.parquet")
-    assert curve.columns.tolist() == ["cell", "side", "share", "n_train", "test_mae"]
-    assert curve["share"].tolist() == [0.5, 1.0]
-    made.write(curve=made.outcome.curve.iloc[:0])
-    assert len(pd.read_parquet(made.folder / "learning_curve.parquet")) == 0
+    assert info["interval"]["half_width"] == pytest.approx(2.0)  # of 8 errors of 1 and 8 of 2
+    mean = made.inputs.values[made.inputs.train].mean() + 0.5  # of both members
+    assert load_predictor(made.folder / "model").predict(np.eye(86)[:2]) == pytest.approx([mean, mean])
 
 
 def test_target_without_a_winner_has_an_empty_model_folder(made):
     lost = (made.outcome.outcomes[0], made.outcome.outcomes[3])
-    made.write(outcomes=lost, winners=choose_winners(o.result for o in lost), model=None)
-    assert read(made.folder, "winners.json") == {"best_sc": None, "best_tl": None, "winner": None}
+    made.write(outcomes=lost, winners=choose_winners(o.result for o in lost), parts=())
+    winners = json.loads((made.folder / "winners.json").read_text())
+    assert winners == {"best_sc": None, "best_tl": None, "winner": None}
     assert list((made.folder / "model").iterdir()) == []
 
 
 def test_lost_model_is_named(made):
-    model = made.outcome.model
-    lost = replace(model.parts[0], folders=(model.parts[0].folders[0], None))
+    (part,) = made.outcome.parts
     with pytest.raises(StoreError, match=r"the model fold_01 of ml\(EF\) is gone from the cell store"):
-        made.write(model=replace(model, parts=(lost,)))
+        made.write(parts=(replace(part, folders=(part.folders[0], None)),))
     assert not list(made.folder.parent.iterdir()), "no half of it is left"

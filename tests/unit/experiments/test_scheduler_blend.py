@@ -22,7 +22,7 @@ ERRORS = {
 """ml is 2 too high, dl 2 too low, finetune 6 too high: half of ml and of dl is perfect."""
 
 
-def test_blend_of_the_cross_validated_cells_wins_with_its_weights(rehearsal):
+def test_blend_of_the_cross_validated_cells_wins_and_is_made_of_their_models(rehearsal):
     made = rehearsal()
     outcome = made.finish()
     blend = made.results(outcome)["blend"]
@@ -31,17 +31,11 @@ def test_blend_of_the_cross_validated_cells_wins_with_its_weights(rehearsal):
     assert blend.cv_mae == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
     assert blend.hyperparameters == {"ml(EF)": 0.5, "dl(EF)": 0.5}
     assert (blend.source, blend.representation, blend.strict_test_mae) == (None, None, None)
-
-
-def test_winning_blend_is_made_of_the_models_of_its_parts(rehearsal):
-    made = rehearsal()
-    outcome = made.finish()
-    assert [part.result.label for part in outcome.model.parts] == ["ml(EF)", "dl(EF)"]
-    assert [part.weights for part in outcome.model.parts] == [(0.5, 0.5, 0.5)] * 2
+    assert [part.result.label for part in outcome.parts] == ["ml(EF)", "dl(EF)"]
+    assert [part.weights for part in outcome.parts] == [(0.5, 0.5, 0.5)] * 2
     assert made.folds() == {"base": 3, "ml(EF)": 6, "dl(EF)": 3, FINETUNE: 3}  # ml's models were not saved
     made.run.drop_models(outcome.winners)
-    kept = {path.parents[1].name for path in made.paths.root.glob(".crossprop/cells/*/*/fold_*/model")}
-    assert kept == {cell.id for cell in made.cells if cell.label in ("ml(EF)", "dl(EF)")}
+    assert made.kept_models() == {cell.id for cell in made.cells if cell.label in ("ml(EF)", "dl(EF)")}
 
 
 def test_blend_that_does_not_win_leaves_the_winner_alone(rehearsal):

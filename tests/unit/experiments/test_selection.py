@@ -3,89 +3,64 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from made import make_cell
 
-from crossprop.config import Fidelity
-from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.selection import (
-    after_first_fold,
-    after_screening,
     best_of_method,
     category_of,
     choose_winners,
     first_fold_bracket,
+    going_on,
     screening_bracket,
 )
 from crossprop.methods import Family, Method, Representation, Side
 
-ML, DL = make_cell("ml", representation="physical_attributes"), make_cell("dl")
 FIRST, SECOND, THIRD, FOURTH = (make_cell(m) for m in ("finetune", "modfinetune", "freezing", "dl_featextr"))
-
-
-def fidelity(**changes):
-    given = {"rows": 50, "steps": 1, "after_screening": 2, "after_first_fold": 2, "margin": 0.1}
-    return Fidelity(**(given | changes))
 
 
 FOUR = [FIRST, SECOND, THIRD, FOURTH]
 
 
 def maes_of(cells, *values):
-    return {cell.id: value for cell, value in zip(cells, values, strict=True)}
+    return {cell.id: value for cell, value in zip(cells, values, strict=True) if value is not None}
 
 
 @pytest.mark.parametrize(
-    ("maes", "places", "going", "stopped"),
+    ("maes", "places", "margin", "going", "stopped"),
     [
-        ((4.0, 2.0, 3.0, 2.5), 2, [SECOND, FOURTH], {
-            "finetune": "after screening: 100.0 % behind modfinetune",
-            "freezing": "after screening: 50.0 % behind modfinetune",
+        ((4.0, 2.0, 3.0, 2.5), 2, None, [SECOND, FOURTH], {
+            "finetune": "after it: 100.0 % behind modfinetune", "freezing": "after it: 50.0 % behind modfinetune",
         }),
-        ((4.0, 2.0, 3.0, 2.5), 4, FOUR, {}),
-        ((4.0, 2.0, 3.0, 2.5), 9, FOUR, {}),
-        ((4.0, 2.0, 3.0, 2.5), None, FOUR, {}),  # no pruning
-        ((3.0, 3.0, 3.0, 3.0), 2, [FIRST, SECOND], {
-            "freezing": "after screening: 0.0 % behind finetune",
-            "dl_featextr": "after screening: 0.0 % behind finetune",
+        ((4.0, 2.0, 3.0, 2.5), 4, None, FOUR, {}),
+        ((4.0, 2.0, 3.0, 2.5), 9, None, FOUR, {}),
+        ((3.0, 3.0, 3.0, 3.0), 2, None, [FIRST, SECOND], {
+            "freezing": "after it: 0.0 % behind finetune", "dl_featextr": "after it: 0.0 % behind finetune",
         }),
+        ((0.25, 0.0), 1, None, [SECOND], {"finetune": "after it: 0.25 behind modfinetune"}),
+        ((2.0, 2.25), 2, 0.1, [FIRST], {"modfinetune": "after it: 12.5 % behind finetune"}),
+        ((2.0, 2.5), 2, 0.25, [FIRST, SECOND], {}),
+        ((2.0, 2.02, 2.01, 2.03), 2, 0.1, [FIRST, THIRD], {
+            "modfinetune": "after it: 1.0 % behind finetune", "dl_featextr": "after it: 1.5 % behind finetune",
+        }),
+        ((2.0, 2.0, 2.0, 1.9), 3, 0.1, [FIRST, SECOND, FOURTH], {"freezing": "after it: 5.3 % behind dl_featextr"}),
+        ((1e9,), 1, 0.1, [FIRST], {}),
+        ((0.0, 0.0), 2, 0.1, [FIRST, SECOND], {}),
+        ((), 2, 0.1, [], {}),
     ],
-    ids=["best", "as many places", "more places", "no rules", "earlier of equals"],
-)  # fmt: skip
-def test_best_of_a_bracket_go_on_after_the_screening(maes, places, going, stopped):
-    rules = fidelity(after_screening=places) if places else None
-    assert after_screening(FOUR, maes_of(FOUR, *maes), rules) == (going, stopped)
-
-
-@pytest.mark.parametrize(("maes", "behind"), [((2.2, 2.0), "10.0 %"), ((0.25, 0.0), "0.25")])
-def test_reason_names_the_best_cell_by_its_label_also_where_it_is_perfect(maes, behind):
-    _, stopped = after_screening([DL, ML], maes_of([DL, ML], *maes), fidelity(after_screening=1))
-    assert stopped == {"dl": f"after screening: {behind} behind ml(PA)"}
-
-
-@pytest.mark.parametrize(
-    ("maes", "rules", "going", "stopped"),
-    [
-        ((2.0, 2.25), {"margin": 0.1}, [FIRST], {"modfinetune": "after fold 1 of 5: 12.5 % behind finetune"}),
-        ((2.0, 2.5), {"margin": 0.25}, [FIRST, SECOND], {}),
-        ((2.0, 2.02, 2.01, 2.03), {}, [FIRST, THIRD], {
-            "modfinetune": "after fold 1 of 5: 1.0 % behind finetune",
-            "dl_featextr": "after fold 1 of 5: 1.5 % behind finetune",
-        }),
-        ((2.0, 2.0, 2.0, 1.9), {"after_first_fold": 3}, [FIRST, SECOND, FOURTH], {
-            "freezing": "after fold 1 of 5: 5.3 % behind dl_featextr",
-        }),
-        ((1e9,), {"after_first_fold": 1}, [FIRST], {}),
-        ((0.0, 0.0), {}, [FIRST, SECOND], {}),
-        ((), {}, [], {}),
+    ids=[
+        "best", "as many places", "more places", "earlier of equals", "perfect", "behind", "just the margin",
+        "no place", "no place, equals", "one alone", "all perfect", "nothing",
     ],
-    ids=["behind", "just the margin", "no place", "earlier of equals", "one alone", "perfect", "nothing"],
 )  # fmt: skip
-def test_first_fold_stops_who_is_beyond_the_margin_or_has_no_place(maes, rules, going, stopped):
+def test_best_of_a_bracket_within_the_margin_go_on_and_the_others_say_why_not(
+    maes, places, margin, going, stopped
+):
     cells = FOUR[: len(maes)]
-    assert after_first_fold(cells, maes_of(cells, *maes), fidelity(**rules)) == (going, stopped)
+    assert going_on(cells, maes_of(cells, *maes), "after it", places, margin) == (going, stopped)
 
 
 @pytest.mark.parametrize(
@@ -107,15 +82,13 @@ def test_extension_methods_are_compared_apart_from_the_papers(method, screening,
     assert first_fold_bracket(cell) == first_fold
 
 
-def test_scratch_methods_of_the_paper_are_a_category_by_representation():
-    made = [make_cell("ml", representation=r) for r in ("elemental_fractions", "physical_attributes")]
-    assert len({category_of(cell) for cell in made}) == 2
-
-
-@pytest.mark.parametrize("method", ["finetune", "ml_featextr", "boost", "resnet_finetune", "base"])
-def test_other_methods_are_one_category(method):
-    cells = [make_cell(method, source=source) for source in ("formation_energy", "band_gap")]
-    assert {category_of(cell) for cell in cells} == {(Method(method), None)}
+@pytest.mark.parametrize(
+    "method", ["ml", "dl", "finetune", "ml_featextr", "boost", "resnet_finetune", "base"]
+)
+def test_scratch_methods_of_the_paper_are_a_category_by_representation_and_others_are_one(method):
+    given = ("elemental_fractions", "physical_attributes")
+    cells = [make_cell(method, representation=representation) for representation in given]
+    assert len({category_of(cell) for cell in cells}) == (2 if method in ("ml", "dl") else 1)
 
 
 def result(method, cv_mae, cell=None, **fields):
@@ -125,36 +98,16 @@ def result(method, cv_mae, cell=None, **fields):
     )  # fmt: skip
 
 
-@pytest.fixture
-def cells(tiny_params):
-    params = tiny_params(
-        methods=["base", "ml", "finetune"],
-        sources=["formation_energy", "band_gap", "stability"],
-        representations=["elemental_fractions", "physical_attributes"],
-        budget={"ml_trials": 2, "dl_trials": 3, "seconds": 1},
-    )
-    sources = {"formation_energy": "f", "band_gap": "b", "stability": "s"}
-    return enumerate_cells(params, "slme", "%", "d", sources)  # base, ml x 2, finetune x 3
-
-
-def maes(cells, *values):
-    return {cell.id: value for cell, value in zip(cells, values, strict=True) if value is not None}
-
-
-def test_best_of_a_method_has_the_least_validation_error(cells):
-    best = best_of_method(cells, maes(cells, 9.0, 3.0, 2.0, 5.0, 4.0, 6.0))
-    assert best == {Method.BASE: cells[0], Method.ML: cells[2], Method.FINETUNE: cells[4]}
-
-
-def test_earlier_cell_wins_a_tie_whatever_the_order_of_the_results(cells):
-    found = maes(cells, 9.0, 2.0, 2.0, 4.0, 4.0, 4.0)
-    assert best_of_method(cells, found)[Method.ML] is cells[1]
-    assert best_of_method(cells, dict(reversed(found.items())))[Method.FINETUNE] is cells[3]
-
-
-def test_failed_cells_are_left_out(cells):
-    best = best_of_method(cells, maes(cells, 9.0, None, 2.0, None, None, None))
-    assert best == {Method.BASE: cells[0], Method.ML: cells[2]}
+def test_best_of_a_method_has_the_least_validation_error_and_is_the_earlier_of_equals():
+    cells = [make_cell(method, str(i)) for i, method in enumerate(("base", "ml", "ml", *["finetune"] * 3))]
+    base, ml, other_ml, finetune, other, _ = cells
+    best = best_of_method(cells, maes_of(cells, 9.0, 3.0, 2.0, 5.0, 4.0, 6.0))
+    assert best == {Method.BASE: base, Method.ML: other_ml, Method.FINETUNE: other}
+    found = maes_of(cells, 9.0, 2.0, 2.0, 4.0, 4.0, 4.0)
+    assert best_of_method(cells, found) == best_of_method(cells, dict(reversed(found.items())))
+    assert best_of_method(cells, found) == {Method.BASE: base, Method.ML: ml, Method.FINETUNE: finetune}
+    failed = best_of_method(cells, maes_of(cells, 9.0, None, 2.0, None, None, None))
+    assert failed == {Method.BASE: base, Method.ML: other_ml}
 
 
 @pytest.mark.parametrize(
@@ -201,19 +154,27 @@ def test_mean_and_deviation_of_hand_made_folds():
     assert result("ml", None).cv_mae_mean is None
 
 
-def test_result_survives_json():
-    given = result(
-        "ml", (1.0, 2.0), hyperparameters={"algorithm": "ridge", "alpha": 0.5, "deep": None}, test_r2=0.5
-    )
-    assert CellResult.from_dict(json.loads(json.dumps(given.as_dict()))) == given
-    screened = CellResult(
-        cell="c", study="s", protocol="strict", target="t", unit="", source="band_gap", method=Method.DL_FEATEXTR,
-        representation=Representation.ACTIVATIONS, layer="hidden_03", n_train=2, n_test=1, failure="diverged",
-    )  # fmt: skip
-    assert CellResult.from_dict(json.loads(json.dumps(screened.as_dict()))) == screened
-    pruned = result(
-        "boost", None, rung_mae=(1.5,), stopped="after fold 1 of 3: 12.0 % behind resnet", strict_n_train=4,
-        strict_test_mae=0.25,
-    )  # fmt: skip
-    assert CellResult.from_dict(json.loads(json.dumps(pruned.as_dict()))) == pruned
-    assert screened.label == "dl_featextr(band_gap, hidden_03)"
+@pytest.mark.parametrize(
+    "given",
+    [
+        result("ml", (1.0, 2.0), hyperparameters={"algorithm": "ridge", "C": 0.5, "n": 2, "deep": None}),
+        result(
+            "boost", None, rung_mae=(1.5,), stopped="after fold 1 of 3", strict_test_mae=0.25, failure="no"
+        ),
+    ],
+)
+def test_result_survives_json_and_nothing_may_be_added_or_left_out(given):
+    values = json.loads(json.dumps(given.as_dict()))
+    found = CellResult.from_dict(values)
+    assert found == given
+    assert [type(value) for value in found.hyperparameters.values()] == [
+        type(value) for value in given.hyperparameters.values()
+    ]
+    for wrong in (values | {"surplus": 1}, {key: v for key, v in values.items() if key != "n_train"}):
+        with pytest.raises(ValueError, match=r"surplus|n_train"):
+            CellResult.from_dict(wrong)
+
+
+def test_label_names_source_and_layer():
+    given = {"source": "band_gap", "layer": "hidden_03", "representation": Representation.ACTIVATIONS}
+    assert replace(result("dl_featextr", None), **given).label == "dl_featextr(band_gap, hidden_03)"

@@ -53,11 +53,12 @@ def test_recipe_suits_the_number_of_rows(changes, n_rows, most_steps, batch, epo
     assert fitting.learning_rate == 0.001
 
 
-@pytest.fixture
-def files(tmp_path, write_target):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, write_target):
     """Eighty rows to learn from, six more that repeat the hold-out."""
-    write_target(tmp_path, n=100, repeated=6)
-    return files_of(tmp_path)
+    root = tmp_path_factory.mktemp("rows")
+    write_target(root, n=100, repeated=6)
+    return files_of(root)
 
 
 @pytest.fixture
@@ -77,54 +78,44 @@ def cells(tiny_params):
 
 
 @pytest.fixture
-def fitted(monkeypatch):
-    """Replaces fitting; collects (cell's label, rows, most steps) of every fit."""
+def screened(files, monkeypatch):
+    """Screens a cell without fitting; returns rows and most steps of every fit."""
     seen = []
 
     def fake(cell, inputs, hyperparameters, train, validation, seed, on_epoch=None, most_steps=None):
-        seen.append((cell.label, train, most_steps))
+        seen.append((list(train), most_steps))
         assert not set(train) & set(validation)
         return fit_base(inputs.values[train]), pd.DataFrame(columns=tasks.HISTORY)
 
+    def run(cell):
+        seen.clear()
+        screen(ScreenTask(cell, files, None))
+        return list(zip(*seen, strict=True))
+
     monkeypatch.setattr(tasks, "_fit", fake)
-    return seen
+    run.seen = seen
+    return run
 
 
-def screened_on(cell, files, fitted):
-    """Rows of every fit of a cell's screening."""
-    fitted.clear()
-    screen(ScreenTask(cell, files, None))
-    return [rows for _, rows, _ in fitted]
-
-
-def test_all_cells_of_a_target_are_screened_on_the_same_few_rows(cells, files, fitted):
-    few = {
-        label: screened_on(cell, files, fitted)
-        for label, cell in cells(fidelity=FIDELITY).items()
-        if label != "base"
-    }
-    largest = [max(rows, key=len) for rows in few.values()]
+def test_all_cells_of_a_target_are_screened_on_the_same_few_rows_and_steps(cells, files, screened):
+    few = {label: screened(cell) for label, cell in cells(fidelity=FIDELITY).items() if label != "base"}
+    largest = [max(rows, key=len) for rows, _ in few.values()]
     assert len(few) == 6
-    assert {len(rows) for rows in largest} == {50}
     assert {tuple(rows) for rows in largest} == {tuple(largest[0])}
-    whole, validation = TargetInputs(files, "published").screening(1234567)
+    whole, _ = TargetInputs(files, "published").screening(1234567)
+    assert len(largest[0]) == 50
     assert set(largest[0]) < set(whole)
-    assert not set(largest[0]) & set(validation)
-    assert list(largest[0]) == sorted(largest[0])
-
-
-def test_regressors_are_judged_on_a_third_of_those_rows_first(cells, files, fitted):
-    first, second, *_ = screened_on(cells(fidelity=FIDELITY)["ml(EF)"], files, fitted)
+    assert largest[0] == sorted(largest[0])
+    # regressors are judged on a third of those rows first
+    first, second, *_ = few["ml(EF)"][0]
     assert (len(first), len(second)) == (17, 50)
     assert set(first) < set(second)
-
-
-def test_steps_of_a_screening_are_limited_and_those_of_a_fold_are_not(cells, files, fitted):
-    cell = cells(fidelity=FIDELITY)["dl(EF)"]
-    screen(ScreenTask(cell, files, None))
-    fit_fold(FoldTask(cell, files, {"learning_rate": 0.001}, 0))
-    assert [steps for _, _, steps in fitted] == [7] * cell.n_trials + [None]
-    assert len(fitted[-1][1]) > 50
+    # the steps of a screening are limited, those of a fold are not
+    assert set(few["dl(EF)"][1]) == {7}
+    fit_fold(FoldTask(cells(fidelity=FIDELITY)["dl(EF)"], files, {"learning_rate": 0.001}, 0))
+    rows, steps = screened.seen[-1]
+    assert steps is None
+    assert len(rows) > 50
 
 
 @pytest.mark.parametrize(
@@ -132,11 +123,11 @@ def test_steps_of_a_screening_are_limited_and_those_of_a_fold_are_not(cells, fil
     [("ml(PA)", None), ("dl(EF)", None), ("resnet(EF+PA)", None), ("dl(EF)", 5000), ("base", 50)],
 )
 def test_screening_sees_every_row_without_a_limit_below_them_and_for_the_base(
-    cells, files, fitted, label, limit
+    cells, files, screened, label, limit
 ):
     cell = cells(**({"fidelity": FIDELITY | {"rows": limit}} if limit else {}))[label]
     train, _ = TargetInputs(files, "published").screening(cell.seed)
-    assert list(max(screened_on(cell, files, fitted), key=len)) == list(train)
+    assert max(screened(cell)[0], key=len) == list(train)
 
 
 @pytest.fixture
@@ -150,54 +141,42 @@ def rows(cells, files):
     return of
 
 
-def test_strict_fold_leaves_out_the_rows_that_repeat_the_hold_out_and_no_others(rows, files):
+def test_strict_fold_leaves_out_the_rows_that_repeat_the_hold_out_and_no_others(rows, cells, files):
     frame = TargetInputs(files, "published").frame
     held_out = set(frame["composition"][frame["split"] == "test"])
+    n_dropped = 0
     for fold in range(4):
         (plain, validation), (strict, same) = rows(fold=fold), rows(fold=fold, strict=True)
         assert np.array_equal(validation, same)
-        assert not set(frame["composition"].iloc[strict]) & held_out
-        dropped = sorted(set(plain) - set(strict))
-        assert set(frame["composition"].iloc[dropped]) <= held_out
+        dropped = set(plain) - set(strict)
         assert set(strict) <= set(plain)
-    dropped = sum(len(rows(fold=k)[0]) - len(rows(fold=k, strict=True)[0]) for k in range(4))
-    assert dropped == 3 * 6  # six rows, each in the training rows of three of the four folds
-
-
-def test_strict_fold_of_a_strict_study_is_the_fold(cells, files):
-    inputs = TargetInputs(files, "strict")
-    cell = cells(protocol="strict")["dl(EF)"]
+        assert not set(frame["composition"].iloc[strict]) & held_out
+        assert set(frame["composition"].iloc[sorted(dropped)]) <= held_out
+        n_dropped += len(dropped)
+    assert n_dropped == 3 * 6  # six rows, each in the training rows of three of the four folds
+    inputs, cell = TargetInputs(files, "strict"), cells(protocol="strict")["dl(EF)"]
     plain, strict = (fold_rows(FoldTask(cell, files, {}, 0, strict=s), inputs)[0] for s in (False, True))
     assert np.array_equal(plain, strict)
 
 
-def test_share_is_that_part_of_the_folds_training_rows(rows):
+def test_share_is_that_part_of_the_folds_training_rows_and_the_same_for_all_cells(rows):
     whole, validation = rows()
-    for share in (0.1, 0.25, 0.5):
+    smaller: set[int] = set()
+    for share in (0.1, 0.25, 0.6):
         part, same = rows(share=share)
         assert len(part) == round(share * len(whole))
-        assert set(part) < set(whole)
+        assert smaller < set(part) < set(whole)
         assert np.array_equal(validation, same)
         assert list(part) == sorted(part)
-
-
-def test_smaller_shares_are_part_of_larger_ones(rows):
-    small, middle, large = (set(rows(share=share)[0]) for share in (0.1, 0.3, 0.6))
-    assert small < middle < large
-
-
-def test_all_cells_learn_from_the_same_share(rows):
+        smaller = set(part)
     labels = ("ml(EF)", "ml(PA)", "dl(EF)", "boost(PA)", "resnet(EF+PA)")
     assert len({tuple(rows(label, share=0.3)[0]) for label in labels}) == 1
-
-
-def test_least_share_is_two_rows(rows):
     assert len(rows(share=1e-6)[0]) == 2
 
 
 def test_report_counts_the_rows_that_were_learnt_from(cells, files, rows):
-    base = cells()["base"]
-    reports = [fit_fold(FoldTask(base, files, {}, 1, **o)) for o in ({}, {"strict": True}, {"share": 0.5})]
-    expected = [len(rows("base", **o)[0]) for o in ({}, {"strict": True}, {"share": 0.5})]
+    options = ({}, {"strict": True}, {"share": 0.5})
+    reports = [fit_fold(FoldTask(cells()["base"], files, {}, 1, **given)) for given in options]
+    expected = [len(rows("base", **given)[0]) for given in options]
     assert [report.n_train for report in reports] == expected
     assert len(set(expected)) == 3

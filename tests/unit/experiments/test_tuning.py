@@ -40,24 +40,15 @@ def without_times(trials):
     return trials.drop(columns="seconds")
 
 
-def test_defaults_are_the_first_trials_in_their_order():
+def test_defaults_are_the_first_trials_and_the_least_value_is_the_best():
     seen = []
-    run(lambda point, report: seen.append(point) or valley(point))
+    outcome = run(lambda point, report: seen.append(point) or valley(point), n_trials=30)
     assert seen[0] == {"shift": 0.5, "algorithm": "first", "first.x": 1.0}
     assert seen[1] == {"shift": 0.5, "algorithm": "second", "second.n": 8}
-    assert len(seen) == 12
-
-
-def test_best_is_the_least_value_and_better_than_the_default():
-    outcome = run(n_trials=30)
-    values = outcome.trials["value"]
-    assert outcome.value == values.min() < 4.5
+    assert len(seen) == 30
+    assert outcome.value == outcome.trials["value"].min() < 4.5
     assert valley(outcome.best) == outcome.value
-
-
-def test_the_earlier_of_equal_trials_wins():
-    outcome = run(lambda point, report: 1.0)
-    assert outcome.best == {"shift": 0.5, "algorithm": "first", "first.x": 1.0}
+    assert run(lambda point, report: 1.0).best == seen[0]  # the earlier of equals
 
 
 def test_table_has_one_row_a_trial_with_its_parameters():
@@ -76,60 +67,32 @@ def test_same_seed_draws_the_same_trials_and_another_seed_others():
     assert first["params_shift"].iloc[2:].is_unique  # every trial draws anew
 
 
-def test_study_interrupted_between_trials_goes_on_as_if_it_had_not_been(tmp_path):
-    straight = without_times(run(journal=tmp_path / "straight.log").trials)
-    calls = []
-
-    def counted(point, report):
-        calls.append(point)
-        return valley(point)
-
-    for n_trials in (1, 4, 7, 12, 12):  # a finished study is not run again
-        resumed = run(counted, n_trials=n_trials, journal=tmp_path / "resumed.log")
-    assert without_times(resumed.trials).equals(straight)
-    assert len(calls) == 12
+def with_rung(point, report):
+    report(1, valley(point))
+    return valley(point)
 
 
-@pytest.mark.parametrize("killed_at", [0, 1, 6, 11])
-def test_study_killed_within_a_trial_goes_on_as_if_it_had_not_been(tmp_path, killed_at):
+@pytest.mark.parametrize("every", [1, 3, 5])
+def test_study_killed_within_trials_again_and_again_comes_to_the_same_end(tmp_path, every):
     class Killed(BaseException):
         """Stands for SIGKILL: nothing between the trial's beginning and its end is written."""
-
-    straight = run(journal=tmp_path / "straight.log")
-    number = itertools.count()
-
-    def mortal(point, report):
-        if next(number) == killed_at:
-            raise Killed
-        return valley(point)
-
-    with pytest.raises(Killed):
-        run(mortal, journal=tmp_path / "resumed.log")
-    resumed = run(journal=tmp_path / "resumed.log")
-    assert without_times(resumed.trials).equals(without_times(straight.trials))
-    assert resumed.best == straight.best
-
-
-def test_pruned_study_killed_again_and_again_comes_to_the_same_end(tmp_path):
-    def with_rung(point, report):
-        report(1, valley(point))
-        return valley(point)
 
     straight = run(with_rung, n_trials=20, journal=tmp_path / "straight.log")
     assert "PRUNED" in set(straight.trials["state"])
     number = itertools.count(1)
 
     def mortal(point, report):
-        value = with_rung(point, report)
-        if not next(number) % 3:
-            raise KeyboardInterrupt
-        return value
+        if not next(number) % (every + 1):
+            raise Killed
+        return with_rung(point, report)
 
     for _ in range(3):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             run(mortal, n_trials=20, journal=tmp_path / "resumed.log")
-    resumed = run(with_rung, n_trials=20, journal=tmp_path / "resumed.log")
+    for n_trials in (19, 20, 20):  # a finished study is not run again
+        resumed = run(with_rung, n_trials=n_trials, journal=tmp_path / "resumed.log")
     assert without_times(resumed.trials).equals(without_times(straight.trials))
+    assert resumed.best == straight.best
 
 
 def test_studies_of_several_cells_share_a_journal(tmp_path):
@@ -143,13 +106,7 @@ def test_studies_of_several_cells_share_a_journal(tmp_path):
 
 
 def test_trials_with_large_errors_are_pruned_and_stay_in_the_table():
-    def with_rungs(point, report):
-        value = valley(point)
-        report(1, value)
-        report(2, value)
-        return value
-
-    outcome = run(with_rungs, n_trials=25)
+    outcome = run(with_rung, n_trials=25)
     states = outcome.trials["state"]
     assert "PRUNED" in set(states)
     assert states.tolist()[:2] == ["COMPLETE", "COMPLETE"]  # the defaults run to their end
@@ -159,29 +116,21 @@ def test_trials_with_large_errors_are_pruned_and_stay_in_the_table():
 
 
 @pytest.mark.parametrize(
-    "error", [DivergedError("the loss is nan"), CellError("no"), ValueError("bad"), ZeroDivisionError("zero")]
+    "outcome",
+    [*(kind("no") for kind in (DivergedError, CellError, ValueError, ZeroDivisionError)), math.nan, math.inf],
 )
-def test_trial_that_fails_is_noted_and_the_others_go_on(error):
+def test_trial_that_fails_is_noted_and_the_others_go_on(outcome):
     def second_fails(point, report):
-        if point["algorithm"] == "second":
-            raise error
-        return valley(point)
+        if point["algorithm"] == "second" and isinstance(outcome, Exception):
+            raise outcome
+        return outcome if point["algorithm"] == "second" else valley(point)
 
-    outcome = run(second_fails)
-    failed = outcome.trials[outcome.trials["state"] == "FAIL"]
+    done = run(second_fails)
+    failed = done.trials[done.trials["state"] == "FAIL"]
     assert 1 in failed["number"].tolist()
     assert set(failed["params_algorithm"]) == {"second"}
-    assert len(outcome.trials) == 12
-    assert outcome.best["algorithm"] != "second"
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_value_that_is_no_number_fails_its_trial(value):
-    outcome = run(lambda point, report: value if point["algorithm"] == "first" else 20.0)
-    states = dict(zip(outcome.trials["number"], outcome.trials["state"], strict=True))
-    assert states[0] == "FAIL"
-    assert states[1] == "COMPLETE"
-    assert outcome.value == 20.0
+    assert len(done.trials) == 12
+    assert done.best["algorithm"] != "second"
 
 
 def test_error_that_is_no_trials_fault_ends_the_study():
@@ -202,16 +151,15 @@ def test_study_without_one_success_says_how_many_failed_and_why():
         run(diverges, n_trials=3)
 
 
-def test_ceiling_in_seconds_is_looked_at_between_trials(monkeypatch):
+def test_ceiling_in_seconds_is_looked_at_between_trials(monkeypatch, tmp_path):
     clock = itertools.count(step=10)
     monkeypatch.setattr("crossprop.experiments.tuning.monotonic", lambda: next(clock))
     outcome = run(seconds=35.0)
     assert len(outcome.trials) == 4  # at 10, 20 and 30 seconds there is time left, at 40 there is none
-
-
-def test_ceiling_counts_anew_after_an_interruption(tmp_path):
-    run(seconds=1e-9, journal=tmp_path / "j.log")
-    assert len(run(seconds=1e6, journal=tmp_path / "j.log").trials) == 12
+    run(seconds=5.0, journal=tmp_path / "j.log")
+    assert (
+        len(run(seconds=1e6, journal=tmp_path / "j.log").trials) == 12
+    )  # it counts anew after an interruption
 
 
 @pytest.mark.parametrize("garbage", [b'{"op_code":5,"worker_id":"x', b"garbage\nmore\n"])

@@ -12,7 +12,14 @@ from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ConfigError, DataError, StoreError, UnknownElementError
 from crossprop.features import matrices
 from crossprop.features.magpie import ATTRIBUTE_NAMES, physical_attributes
-from crossprop.features.matrices import load_combined, load_features, matrices_of, write_features
+from crossprop.features.matrices import (
+    check_features,
+    load_combined,
+    load_features,
+    matrices_of,
+    write_features,
+)
+from crossprop.io import write_digests
 from crossprop.methods import Representation
 
 EF, PA = Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES
@@ -49,7 +56,7 @@ def test_same_rows_give_the_same_bytes(frame, tmp_path):
 @pytest.mark.parametrize("missing", [EF, PA])
 def test_combined_matrix_needs_both(frame, tmp_path, missing):
     (written,) = write_features(frame, tmp_path, [r for r in (EF, PA) if r is not missing])
-    assert list(tmp_path.iterdir()) == [written]
+    assert set(tmp_path.iterdir()) == {written, tmp_path / "SHA256SUMS"}
     with pytest.raises(DataError, match=rf"No feature matrix at .*{missing}\.npy.*dvc repro featurize"):
         load_combined(tmp_path)
 
@@ -105,15 +112,21 @@ def test_failed_write_keeps_the_old_matrix_and_no_draft(frame, tmp_path, monkeyp
     with pytest.raises(StoreError, match="No space left on device"):
         write_features(frame.iloc[:1], tmp_path, [EF])
     assert old.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [old]
+    assert set(tmp_path.iterdir()) == {old, tmp_path / "SHA256SUMS"}
 
 
-@pytest.mark.parametrize("kept", [0, 20, 200])
-def test_truncated_matrix_is_refused(frame, tmp_path, kept):
-    (file,) = write_features(frame, tmp_path, [EF])
-    file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(DataError, match="cannot be read"):
-        load_features(tmp_path, EF)
+@pytest.mark.parametrize("damage", [*range(10), "truncated", "emptied", "unlisted"])
+def test_damaged_matrix_is_refused_by_name(frame, tmp_path, damage):
+    file, other = write_features(frame, tmp_path, [EF, PA])
+    content = bytearray(file.read_bytes())
+    if isinstance(damage, int):
+        content[damage * (len(content) - 1) // 9] ^= 1  # one bit
+    file.write_bytes(content[: {"truncated": 200, "emptied": 0}.get(damage, len(content))])
+    if damage == "unlisted":
+        (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  {other.name}\n")
+    for read in (lambda: load_features(tmp_path, EF), lambda: check_features(tmp_path)):
+        with pytest.raises(DataError, match=r"(elemental|physical)\S+npy.* Delete .*dvc repro featurize"):
+            read()
 
 
 @pytest.mark.parametrize(
@@ -127,6 +140,7 @@ def test_truncated_matrix_is_refused(frame, tmp_path, kept):
 )
 def test_matrix_of_another_kind_is_refused(tmp_path, content, message):
     np.save(tmp_path / "elemental_fractions.npy", content)
+    write_digests(tmp_path)
     with pytest.raises(DataError, match=message):
         load_features(tmp_path, EF)
 

