@@ -15,6 +15,7 @@ export function decode(hash) {
     hash
       .replace(/^#/, "")
       .split("&")
+      .filter((field) => field.includes("="))
       .map((field) => [field.split("=")[0], field.slice(field.indexOf("=") + 1)]),
   );
   const list = (name) =>
