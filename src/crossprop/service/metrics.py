@@ -18,13 +18,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         own: Any = {"namespace": "crossprop", "registry": self.registry}
         self.requests = Counter("requests", "Answered requests.", ("method", "path", "status"), **own)
-        self.seconds = Histogram(
-            "request_seconds",
-            "Time to answer.",
-            ["path"],
-            buckets=_SECONDS,
-            **own,
-        )
+        self.seconds = Histogram("request_seconds", "Time to answer.", ["path"], buckets=_SECONDS, **own)
         self.in_flight = Gauge("requests_in_flight", "Requests being answered.", **own)
         self.waiting = Gauge("prediction_requests", "Requests for predictions.", ["size"], **own)
         self.predictions = Counter("predictions", "Formulas predicted.", ("property", "version"), **own)

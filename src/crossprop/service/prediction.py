@@ -317,15 +317,12 @@ def _shown(item: object) -> str:
 
 
 def _similar(name: str, names: Mapping[str, ServedProperty]) -> list[str]:
-    """Served names that may be meant: those in which the text or a similar one occurs, or whose description has it."""
-
-    def plain(text: str) -> str:
-        return re.sub(r"[^a-z0-9]", "", text.lower())
-
-    asked, known = plain(name), {plain(one): one for one in sorted(names)}
-    if not asked:
-        return []
-    found = [one for text, one in known.items() if asked in text or (len(text) > 3 and text in asked)]
-    found += [known[text] for text in difflib.get_close_matches(asked[:_SHOWN], known)]
-    found += [one for one in known.values() if asked in plain(names[one].shown.metadata.description)]
+    """Served names that may be meant: the text occurs in one or in its description, or one is spelled alike."""
+    asked, *known = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (name[:_SHOWN], *names))
+    plain = dict(zip(known, names, strict=True))
+    found = [plain[text] for text in known if asked and (asked in text or (len(text) > 3 and text in asked))]
+    found += [plain[text] for text in difflib.get_close_matches(asked, known)]
+    for one, served in names.items():
+        if asked and asked in re.sub(r"[^a-z0-9]", "", served.shown.metadata.description.lower()):
+            found.append(one)
     return list(dict.fromkeys(found))[:_SIMILAR]

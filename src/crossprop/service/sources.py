@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,20 +37,17 @@ _SHORTER = (
 
 
 class ModelSource(ABC):
-    """Tells the service which versions to serve, and where their files lie."""
+    """Tells the service which versions to serve, and where their files lie; ``where`` shows no passwords."""
 
-    @property
-    @abstractmethod
-    def where(self) -> str:
-        """Its address, without passwords."""
+    where: str
 
     @abstractmethod
     def wanted(self) -> Mapping[str, VersionInfo]:
         """Versions to serve by registered name; raises a ``CrosspropError`` while out of reach."""
 
-    @abstractmethod
     def folder(self, info: VersionInfo) -> Path:
         """Local folder of a version's saved ensemble; it is downloaded first if the registry is elsewhere."""
+        return Path(info.source)
 
     def fallback(self, info: VersionInfo) -> VersionInfo | None:
         """The version to serve in place of one that cannot be loaded; ``None`` if there is none."""
@@ -60,7 +58,7 @@ class ModelSource(ABC):
         return ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class RegistrySource(ModelSource):
     """The versions with an alias in the model registry, perhaps of one study and some properties only.
 
@@ -73,16 +71,13 @@ class RegistrySource(ModelSource):
     properties: tuple[str, ...] = ()
     cache: Path | None = None
 
-    @property
-    def where(self) -> str:
-        """The URI without a password."""
+    def __post_init__(self) -> None:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
 
-        try:
-            return make_url(self.uri).render_as_string(hide_password=True)
-        except ArgumentError:  # the address of a server
-            return self.uri
+        self.where = self.uri
+        with suppress(ArgumentError):  # the address of a server
+            self.where = make_url(self.uri).render_as_string(hide_password=True)
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """Versions with the alias, of the chosen study and properties."""
@@ -112,34 +107,23 @@ class RegistrySource(ModelSource):
         return not self.properties or info.target in self.properties or info.name in self.properties
 
 
-@dataclass(frozen=True)
 class FolderSource(ModelSource):
     """Saved models in folders, such as ``crossprop fit`` writes, no two of the same study and target."""
 
-    folders: tuple[Path, ...]
-    _versions: dict[str, VersionInfo] = field(init=False, default_factory=dict, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        for folder in self.folders:
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.where = ", ".join(map(str, folders))
+        self._versions: dict[str, VersionInfo] = {}
+        for folder in folders:
             info = _version_of_folder(folder)
-            if info.name in self._versions:
+            if same := self._versions.get(info.name):
                 raise ServiceError(
-                    f"{folder} and {self._versions[info.name].source} are both models of {info.name}. Serve only one."
+                    f"{folder} and {same.source} are both models of {info.name}. Serve only one."
                 )
             self._versions[info.name] = info
-
-    @property
-    def where(self) -> str:
-        """The folders."""
-        return ", ".join(str(folder) for folder in self.folders)
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """One version for every folder."""
         return self._versions
-
-    def folder(self, info: VersionInfo) -> Path:
-        """The folder itself."""
-        return Path(info.source)
 
 
 def _version_of_folder(folder: Path) -> VersionInfo:

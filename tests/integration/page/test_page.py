@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from browsing import ANSWER, HIDDEN_OVERFLOW, Visit, choose, predicted
+from browsing import ANSWER, HIDDEN_OVERFLOW, choose, predicted
 
 from crossprop.data.compositions import ELEMENTS
 
@@ -19,7 +19,7 @@ def saved_csv(page: Any) -> str:
     return Path(started.value.path()).read_bytes().decode("utf-8-sig")
 
 
-def test_typed_formulas_are_predicted_with_interval_domain_and_model(seen: Visit) -> None:
+def test_typed_formulas_are_predicted_with_interval_domain_and_model(seen):
     page = seen.open()
     assert page.locator("#examples button").count() > 0
     page.fill("#formulas", "NaCl\nMg2(SiO4), Fe2O3")
@@ -47,7 +47,7 @@ def test_typed_formulas_are_predicted_with_interval_domain_and_model(seen: Visit
     assert f"{error} GPa" in detail.locator("svg.plot").get_attribute("aria-label")
 
 
-def test_names_are_short_and_say_more_when_pointed_at(seen: Visit) -> None:
+def test_names_are_short_and_say_more_when_pointed_at(seen):
     text = "Decadic logarithm of the n-type power factor over the relaxation time, in 1e9 W/(m K² s)"
 
     def renamed(route: Any) -> None:
@@ -57,8 +57,8 @@ def test_names_are_short_and_say_more_when_pointed_at(seen: Visit) -> None:
 
     seen.page.route("**/v1/properties", renamed)
     page = seen.predict("NaCl")
-    for place in (".property-title", "#table .head-title", ".detail-title"):
-        assert page.locator(place).first.inner_text().startswith("log₁₀ PF/τ (n-type)")
+    for place in ("#properties", "#table thead", "#detail .detail-title"):
+        assert "log₁₀ PF/τ (n-type)" in page.inner_text(place)
     assert page.locator(".property", has_text="log₁₀").get_attribute("title") == text
     assert page.locator("#table .head-title").get_attribute("title") == text
     assert text in page.inner_text("#detail")
@@ -66,7 +66,7 @@ def test_names_are_short_and_say_more_when_pointed_at(seen: Visit) -> None:
     assert page.locator(".property").count() == 1
 
 
-def test_a_pasted_spreadsheet_column_is_found_among_others(seen: Visit) -> None:
+def test_a_pasted_spreadsheet_column_is_found_among_others(seen):
     page = seen.open()
     page.evaluate(
         "navigator.clipboard.writeText('id\\tformula\\tE\\r\\n1\\tFe₂O₃\\t0.5\\r\\n2\\tNaCl\\t-1.25\\r\\n')"
@@ -79,7 +79,7 @@ def test_a_pasted_spreadsheet_column_is_found_among_others(seen: Visit) -> None:
     assert predicted(page) == ["Fe2O3", "NaCl"]
 
 
-def test_the_periodic_table_writes_formulas_by_mouse_and_by_keyboard(seen: Visit) -> None:
+def test_the_periodic_table_writes_formulas_by_mouse_and_by_keyboard(seen):
     page = seen.open()
     for symbol in ("Fe", "O", "O"):
         page.click(f'.pt [data-symbol="{symbol}"]')
@@ -103,7 +103,7 @@ def test_the_periodic_table_writes_formulas_by_mouse_and_by_keyboard(seen: Visit
     assert page.locator(".pt-element").count() == 118
 
 
-def test_the_csv_holds_every_column_with_units_and_no_live_formulas(seen: Visit) -> None:
+def test_the_csv_holds_every_column_with_units_and_no_live_formulas(seen):
     hostile = ["=1+2", "+1", "-2+3", "@SUM(A1)", "\uff1d1+2", "\uff20SUM(A1)", '=HYPERLINK("//x")']
     page = seen.predict("NaCl", '"quoted', "Pu2O3", *hostile, properties=("bulkmoduluskv", "deltae"))
     raw = saved_csv(page)
@@ -122,7 +122,7 @@ def test_the_csv_holds_every_column_with_units_and_no_live_formulas(seen: Visit)
     assert strange["deltae in domain"] == "no"
 
 
-def test_amounts_may_be_weight_percent_in_predictions_links_and_files(seen: Visit) -> None:
+def test_amounts_may_be_weight_percent_in_predictions_links_and_files(seen):
     page = seen.open()
     page.fill("#formulas", "Ti-6Al-4V")
     page.check("#weight")
@@ -145,7 +145,7 @@ def test_amounts_may_be_weight_percent_in_predictions_links_and_files(seen: Visi
     assert page.locator("#table thead th").count() == 2
 
 
-def test_thousands_of_formulas_are_asked_in_parts_and_shown_in_pages(seen: Visit) -> None:
+def test_thousands_of_formulas_are_asked_in_parts_and_shown_in_pages(seen):
     asked: list[str] = []
     seen.page.on("request", lambda r: asked.append(r.url) if r.url.endswith("/v1/predict") else None)
     page = seen.predict(*(f"Na{i + 1}Cl" for i in range(1500)))
@@ -161,7 +161,7 @@ def test_thousands_of_formulas_are_asked_in_parts_and_shown_in_pages(seen: Visit
     assert numbers == sorted(numbers, reverse=True)
 
 
-def test_what_could_not_be_read_among_hundreds_is_one_click_away(seen: Visit) -> None:
+def test_what_could_not_be_read_among_hundreds_is_one_click_away(seen):
     formulas = [f"Na{1 + i / 1000:.3f}Cl" for i in range(300)]
     formulas[250], formulas[280] = "Xx3", "Pu2O3"
     page = seen.predict(*formulas)
@@ -182,7 +182,7 @@ def test_what_could_not_be_read_among_hundreds_is_one_click_away(seen: Visit) ->
     assert len(predicted(page)) == 100
 
 
-def test_a_wide_table_scrolls_by_itself_and_not_the_page(seen: Visit) -> None:
+def test_a_wide_table_scrolls_by_itself_and_not_the_page(seen):
     page = seen.open(ANSWER.replace("Pu2O3,Xx3", "KCl,LiF,NaF,KF,LiCl,RbCl,CsCl,MgO,CaO,SrO,BaO"))
     predicted(page)
     assert page.locator(".filter").count() == 0, "all is well, so there is nothing to choose"

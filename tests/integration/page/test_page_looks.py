@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import ANSWER, CONTRASTS, HIDDEN_OVERFLOW, Visit, predicted, visit
+from browsing import ANSWER, CONTRASTS, HIDDEN_OVERFLOW, predicted, visit
 
 import crossprop.service
 
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
 
-def test_a_phone_shows_cards_and_never_scrolls_sideways(browser: Any, address: str) -> None:
+def test_a_phone_shows_cards_and_never_scrolls_sideways(browser, address):
     with visit(browser, address, **PHONE) as here:
         page = here.open()
         page.click("summary")
@@ -32,7 +32,7 @@ def test_a_phone_shows_cards_and_never_scrolls_sideways(browser: Any, address: s
 
 
 @pytest.mark.parametrize("width", [720, 1050])
-def test_on_paper_no_column_is_cut(seen: Visit, width: int) -> None:
+def test_on_paper_no_column_is_cut(seen, width):
     page = seen.open(f"{ANSWER},spillage")
     predicted(page)
     page.click("#turn")
@@ -44,7 +44,7 @@ def test_on_paper_no_column_is_cut(seen: Visit, width: int) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_is_readable_in_both_schemes(browser: Any, address: str, scheme: str) -> None:
+def test_every_text_is_readable_in_both_schemes(browser, address, scheme):
     with visit(browser, address, color_scheme=scheme) as here:
         page = here.open(ANSWER)
         page.wait_for_selector("#detail svg.plot")
@@ -57,7 +57,7 @@ def test_every_text_is_readable_in_both_schemes(browser: Any, address: str, sche
     assert [r for r in ratios if r[0] < 4.5] == []
 
 
-def test_the_page_can_be_walked_by_keyboard_in_reading_order(seen: Visit) -> None:
+def test_the_page_can_be_walked_by_keyboard_in_reading_order(seen):
     page = seen.open()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "skip"
@@ -79,7 +79,7 @@ def test_the_page_can_be_walked_by_keyboard_in_reading_order(seen: Visit) -> Non
     assert page.evaluate("document.activeElement.value") != first
 
 
-def test_the_table_is_walked_with_arrows_and_every_control_has_a_name(seen: Visit) -> None:
+def test_the_table_is_walked_with_arrows_and_every_control_has_a_name(seen):
     page = seen.open(ANSWER)
     predicted(page)
     page.focus('.cell[tabindex="0"]')
@@ -105,7 +105,7 @@ def test_the_table_is_walked_with_arrows_and_every_control_has_a_name(seen: Visi
     assert page.locator("h1").count() == 1
 
 
-def test_the_description_of_the_api_can_be_read_and_tried_without_other_servers(seen: Visit) -> None:
+def test_the_description_of_the_api_can_be_read_and_tried_without_other_servers(seen):
     page = seen.page
     page.goto(f"{seen.address}docs")
     page.click("#operations-models-predict_v1_predict_post button")
@@ -115,7 +115,7 @@ def test_the_description_of_the_api_can_be_read_and_tried_without_other_servers(
     assert f"{seen.address}v1/predict" in page.inner_text(".curl-command")
 
 
-def test_pages_are_small_and_hold_no_foreign_address() -> None:
+def test_pages_are_small_and_hold_no_foreign_address():
     files = sorted((Path(crossprop.service.__file__).parent / "static").iterdir())
     assert sum(file.stat().st_size for file in files) < 150_000
     for file in files:

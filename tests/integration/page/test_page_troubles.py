@@ -11,7 +11,7 @@ from typing import Any
 
 import fake_service
 import pytest
-from browsing import ANSWER, Visit, choose, predicted, visit
+from browsing import ANSWER, choose, predicted, visit
 from fake_service import load_fake, serving
 
 from crossprop.service.auth import KeyRing, Scope, new_key
@@ -36,9 +36,7 @@ def noting(words: str) -> Callable[[Path], Any]:
     return load
 
 
-def test_a_warning_is_shown_also_where_the_composition_lies_within_the_domain(
-    browser: Any, application: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_warning_is_shown_also_where_the_composition_lies_within_the_domain(browser, application, tmp_path):
     app = application(tmp_path, targets=("deltae",), load=noting(WARNING))
     with serving(app) as where, visit(browser, where) as here:
         page = here.open("#formulas=NaCl,Pu2O3,Xx3&properties=deltae")
@@ -57,8 +55,8 @@ def test_a_warning_is_shown_also_where_the_composition_lies_within_the_domain(
 
 
 def test_what_a_catalogue_or_a_caller_writes_is_shown_and_never_run(
-    browser: Any, application: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    browser, application, tmp_path, monkeypatch
+):
     label, unit = "<img src=x onerror='window.hit=1'>", "</style><script>window.hit=1</script>"
     monkeypatch.setitem(fake_service.PROPERTIES, "deltae", (label, unit, -1.0, 0.8, 0.09))
     app = application(tmp_path, targets=("deltae",), load=noting("<svg onload='window.hit=1'>"))
@@ -75,7 +73,7 @@ def test_what_a_catalogue_or_a_caller_writes_is_shown_and_never_run(
         assert page.locator("#table script, #detail img, #properties img").count() == 0
 
 
-def test_a_bad_formula_is_explained_while_the_others_are_answered(seen: Visit) -> None:
+def test_a_bad_formula_is_explained_while_the_others_are_answered(seen):
     page = seen.open(ANSWER)
     assert len(predicted(page)) == 3
     assert page.locator(".cell").count() == 4
@@ -89,7 +87,7 @@ def test_a_bad_formula_is_explained_while_the_others_are_answered(seen: Visit) -
     assert page.evaluate("getSelection().toString()") == "Xx3"
 
 
-def test_an_unavailable_property_cannot_be_chosen_and_says_why(seen: Visit) -> None:
+def test_an_unavailable_property_cannot_be_chosen_and_says_why(seen):
     page = seen.open()
     page.wait_for_selector(".state-unavailable")
     item = page.locator(".property", has_text="magmom_oszicar")
@@ -99,9 +97,7 @@ def test_an_unavailable_property_cannot_be_chosen_and_says_why(seen: Visit) -> N
     assert page.locator(".property").count() == 1
 
 
-def test_without_a_model_the_page_promises_no_examples(
-    browser: Any, application: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_without_a_model_the_page_promises_no_examples(browser, application, tmp_path):
     with serving(application(tmp_path, targets=())) as where, visit(browser, where) as here:
         page = here.open()
         assert "example" not in page.inner_text("#empty")
@@ -116,9 +112,7 @@ def test_without_a_model_the_page_promises_no_examples(
         (422, {}, "The service refused the request", "Try again"),
     ],
 )
-def test_an_error_of_the_service_is_told_and_can_be_retried(
-    seen: Visit, status: int, headers: dict[str, str], title: str, hint: str
-) -> None:
+def test_an_error_of_the_service_is_told_and_can_be_retried(seen, status, headers, title, hint):
     seen.expected = (f"status of {status}",)
     seen.page.clock.install()
     page = seen.open()
@@ -138,9 +132,7 @@ def test_an_error_of_the_service_is_told_and_can_be_retried(
     assert problem.is_hidden()
 
 
-def test_a_key_is_asked_for_and_kept_in_the_tab_only(
-    browser: Any, application: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_key_is_asked_for_and_kept_in_the_tab_only(browser, application, tmp_path):
     secret, key = new_key("tester", Scope.READ)
     with serving(application(tmp_path, keys=KeyRing((key,)))) as where, visit(browser, where) as here:
         here.expected = ("status of 401",)
@@ -160,9 +152,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(
         assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_model_that_is_being_loaded_follows_when_it_is_there(
-    browser: Any, application: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_model_that_is_being_loaded_follows_when_it_is_there(browser, application, tmp_path):
     gate = threading.Event()
     with serving(application(tmp_path, gate=gate)) as where, visit(browser, where) as here:
         page = here.open()
@@ -178,7 +168,7 @@ def test_a_model_that_is_being_loaded_follows_when_it_is_there(
         page.wait_for_selector("#predict:enabled")
 
 
-def test_a_service_that_ends_and_comes_back_is_noticed_by_an_open_page(seen: Visit) -> None:
+def test_a_service_that_ends_and_comes_back_is_noticed_by_an_open_page(seen):
     seen.expected = ("ERR_FAILED",)
     page = seen.open()
     page.route("**/v1/**", lambda route: route.abort())
@@ -193,7 +183,7 @@ def test_a_service_that_ends_and_comes_back_is_noticed_by_an_open_page(seen: Vis
     assert predicted(page) == ["NaCl"]
 
 
-def test_a_link_that_was_opened_too_early_is_answered_once_the_service_is_there(seen: Visit) -> None:
+def test_a_link_that_was_opened_too_early_is_answered_once_the_service_is_there(seen):
     seen.expected = ("ERR_FAILED",)
     page = seen.page
     page.route("**/v1/**", lambda route: route.abort())

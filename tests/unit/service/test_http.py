@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import logging
@@ -55,33 +54,26 @@ VALID = {"formulas": ["NaCl"], "properties": ["deltae"]}
     ("body", "status", "said"),
     [
         (b"", 400, "no JSON"),
-        (b"formulas=NaCl", 400, "no JSON"),
-        (b"\xff\xfe\x00", 400, "no JSON"),
         (rb'{"formulas": ["Na\ud800"], "properties": ["deltae"]}', 400, "no JSON"),
         (b'{"formulas": [NaN], "properties": ["deltae"]}', 400, "no JSON"),
         (b"[" * 5000, 400, "no JSON"),
         (REQUEST.decode().encode("utf-16"), 400, "but JSON is UTF-8"),
         (b"null", 422, "the body: "),
-        (b"[]", 422, "the body: "),
-        (b'{"formulas": ["NaCl"], "formulas": ["KCl"], "properties": ["deltae"]}', 422, "holds 'formulas' twice"),
-        (b'{"nearest": 1, "formulas": ["NaCl"], "properties": ["deltae"], "nearest": 2}', 422, "holds 'nearest' twice"),
+        (
+            b'{"nearest": 1, "formulas": ["NaCl"], "properties": ["deltae"], "nearest": 2}',
+            422,
+            "holds 'nearest' twice",
+        ),
         ({"properties": ["deltae"]}, 422, "formulas: Field required"),
         (VALID | {"formula": ["NaCl"]}, 422, "formula: Extra inputs"),
-        (VALID | {"formulas": "NaCl"}, 422, "formulas: Input should be a valid list"),
-        (VALID | {"formulas": []}, 422, "formulas: List should have at least 1 item"),
-        (VALID | {"properties": []}, 422, "properties: List should have at least 1 item"),
         (VALID | {"properties": [1]}, 422, "properties.0: Input should be a valid string"),
         (VALID | {"amounts": "mol"}, 422, "amounts: Input should be 'atomic' or 'weight'"),
-        (VALID | {"nearest": None}, 422, "nearest: "),
         (VALID | {"nearest": "3"}, 422, "nearest: Value error, must be a whole number"),
         (VALID | {"nearest": True}, 422, "nearest: Value error, must be a whole number"),
-        (VALID | {"nearest": -1}, 422, "nearest: "),
         (VALID | {"nearest": 11}, 422, "nearest: Input should be less than or equal to 10"),
-        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": 1e999}', 422, "nearest: "),
-        (VALID | {"properties": ["hardness"]}, 404, "'hardness' is no property"),
         (VALID | {"properties": ["?!"]}, 404, "There are: bulkmoduluskv, deltae."),
     ],
-)  # fmt: skip
+)
 def test_a_body_that_is_no_request_is_refused_with_the_place_and_the_reason(client, body, status, said):
     content = body if isinstance(body, bytes) else json.dumps(body)
     headers = {"Content-Type": "application/json; charset=something"}
@@ -95,10 +87,7 @@ def test_a_body_that_is_no_request_is_refused_with_the_place_and_the_reason(clie
     [
         (b"\xef\xbb\xbf" + REQUEST, "application/json"),
         (REQUEST.replace(b"}", b', "nearest": 1.0}'), "Application/JSON; charset=utf-8"),
-        (
-            b'{"formulas": ["formulas", "formulas", %s], "properties": ["deltae"]}' % (b"1" * 400),
-            "application/json",
-        ),
+        (REQUEST.replace(b'"NaCl"', b'"formulas", "formulas", %s' % (b"1" * 400)), "application/json"),
     ],
     ids=["byte order mark", "character set", "names of fields and long numbers as items"],
 )
@@ -106,20 +95,11 @@ def test_unusual_but_valid_bodies_are_read(client, body, kind):
     assert client.post("/v1/predict", content=body, headers={"Content-Type": kind}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("Deltae", "deltae"),
-        ("delta_e", "deltae"),
-        ("formation energy", "deltae"),
-        ("bulk-modulus", "bulkmoduluskv"),
-        ("bulkmodulskv", "bulkmoduluskv"),
-    ],
-)
-def test_a_property_that_is_not_served_is_answered_with_the_one_that_is_meant(client, name, meant):
+@pytest.mark.parametrize("name", ["Deltae", "delta_e", "formation energy", "deltea"])
+def test_a_property_that_is_not_served_is_answered_with_the_one_that_is_meant(client, name):
     answer = ask(client, ["NaCl"], [name])
     assert error_of(answer) == (404, "UnknownNameError")
-    assert f"Did you mean {meant}?" in answer.json()["error"]["message"]
+    assert "Did you mean deltae?" in answer.json()["error"]["message"]
 
 
 def test_before_anything_is_served_callers_are_told_to_come_back(client_of, source):
@@ -128,32 +108,6 @@ def test_before_anything_is_served_callers_are_told_to_come_back(client_of, sour
     for answer in (ask(client, ["NaCl"]), client.get("/v1/properties/deltae/parity")):
         assert error_of(answer) == (503, "UnavailableError")
         assert answer.headers["retry-after"] == "2"
-
-
-def test_a_caller_who_hangs_up_in_mid_body_is_no_failure_of_the_service(client, caplog):
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    gone = {"type": "http.disconnect"}
-    given = iter([{"type": "http.request", "body": b'{"form', "more_body": True}, gone, gone])
-
-    async def pieces():
-        return next(given)
-
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-        "path": "/v1/predict", "raw_path": b"/v1/predict", "query_string": b"", "root_path": "",
-        "headers": [(b"content-type", b"application/json"), (b"content-length", b"100")],
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "app": client.app, "state": {},
-    }  # fmt: skip
-    with caplog.at_level(logging.ERROR, "crossprop.service"):
-        asyncio.run(client.app(scope, pieces, send))
-    assert not caplog.records
-    text = client.get("/metrics").text
-    assert 'crossprop_requests_total{method="POST",path="/v1/predict",status="499"} 1.0' in text
-    assert 'status="500"' not in text
 
 
 def test_another_origin_may_read_when_to_come_back(client_of):
@@ -173,33 +127,26 @@ def test_a_named_property_without_a_version_is_logged_once(client_of, caplog):
 
 
 @pytest.mark.parametrize(
-    ("settings", "host", "allowed"),
+    ("settings", "allowed", "refused"),
     [
-        ({}, "localhost", True),
-        ({}, "LOCALHOST:8000", True),
-        ({}, "127.0.0.1:8000", True),
-        ({}, "[::1]:8000", True),
-        ({}, "", True),
-        ({}, "rebound.example", False),
-        ({}, "localhost.rebound.example", False),
-        ({}, "10.0.0.7", False),
-        ({"any_address": True}, "10.0.0.7:8000", True),
-        ({"any_address": True}, "[fe80::7]", True),
-        ({"any_address": True}, "rebound.example", False),
-        ({"hosts": ("predict.example", "*.lab.example")}, "predict.example", True),
-        ({"hosts": ("predict.example", "*.lab.example")}, "a.lab.example:80", True),
-        ({"hosts": ("predict.example", "*.lab.example")}, "lab.example", False),
-        ({"hosts": ("*",)}, "rebound.example", True),
+        (
+            {},
+            ["", "LOCALHOST:8000", "127.0.0.1", "[::1]:80"],
+            ["rebound.example", "localhost.a.example", "10.0.0.7"],
+        ),
+        ({"any_address": True}, ["10.0.0.7:8000", "[fe80::7]"], ["rebound.example"]),
+        ({"hosts": ("a.example", "*.lab.example")}, ["a.example", "b.lab.example:80"], ["lab.example"]),
+        ({"hosts": ("*",)}, ["rebound.example"], []),
     ],
-)  # fmt: skip
-def test_a_request_for_a_host_that_is_not_allowed_is_refused(client_of, settings, host, allowed):
+)
+def test_a_request_for_a_host_that_is_not_allowed_is_refused(client_of, settings, allowed, refused):
     """A page of another site that lets its name point to this address is not answered."""
     client = client_of(**settings)
     for path in ("/v1/properties", "/", "/healthz"):
-        answer = client.get(path, headers={"Host": host})
-        if allowed:
-            assert answer.status_code == 200
-        else:
+        for host in allowed:
+            assert client.get(path, headers={"Host": host}).status_code == 200
+        for host in refused:
+            answer = client.get(path, headers={"Host": host})
             assert error_of(answer) == (400, "UnknownHostError")
             assert "--allowed-host" in answer.json()["error"]["message"]
 

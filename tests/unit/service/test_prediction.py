@@ -50,24 +50,6 @@ def test_work_that_cannot_be_done_in_time_is_refused_unless_nothing_waits(execut
     asyncio.run(run())
 
 
-def test_jobs_of_a_cancelled_or_failed_request_are_not_begun(executor):
-    ran, gate = [], threading.Event()
-
-    async def run() -> None:
-        busy = asyncio.create_task(executor.run([(0.0, lambda: gate.wait(PATIENCE))] * 2))
-        late = asyncio.create_task(executor.run([(0.0, lambda: ran.append(1))]))
-        await asyncio.sleep(0.05)
-        late.cancel()
-        await asyncio.sleep(0)
-        gate.set()
-        await busy
-        with pytest.raises(ZeroDivisionError):
-            await executor.run([(0.0, lambda: 1 / 0)])
-
-    asyncio.run(run())
-    assert not ran
-
-
 def test_measured_times_of_large_batches_predict_the_work():
     info = SimpleNamespace(description="", unit="GPa", method="ml", holdout_mae=1.0, target="hardness")
     version = LoadedVersion(info)

@@ -1,7 +1,7 @@
-// The description of the API, read with Swagger UI; paths are relative, so that a proxy may put the service anywhere.
+// The description of the API, read with Swagger UI: its examples name this address and properties that are served.
 
 const spec = await (await fetch("openapi.json")).json();
-spec.servers = [{ url: new URL(".", location.href).pathname.replace(/\/$/, "") || "/" }];
+spec.servers = [{ url: new URL(".", location.href).href.replace(/\/$/, "") }];
 const served = await fetch("v1/properties");
 const names = served.ok ? (await served.json()).properties.map((property) => property.name) : [];
 if (names.length) {
