@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -35,8 +36,12 @@ PROPERTIES = {
     "magmom_oszicar": ("Magnetic moment of the unit cell", "µB", 2.0, 3.0, 0.6),
     "spillage": ("Spin-orbit spillage", "1", 0.5, 0.3, 0.31),
 }
-"""Label, unit, mean, spread and error of made-up properties."""
+"""Description, unit, mean, spread and error of made-up properties."""
 SPARSE = [e for e in ELEMENTS if e not in ("Ac", "Pa", "Np", "Pu", "Kr", "Xe")]
+
+
+def weights_of(content: Mapping[str, Any]) -> np.ndarray:
+    return np.random.default_rng(content["seed"]).normal(size=len(ELEMENTS))
 
 
 @dataclass
@@ -44,25 +49,18 @@ class FakeModel:
     """Looks like a ServedModel: a linear function of the composition."""
 
     info: Mapping[str, Any]
-    folder: Path
-    seconds: float = 0.0
+    evidence: pd.DataFrame
     predictor: Any = None
-    evidence: pd.DataFrame | None = None
-
-    def __post_init__(self) -> None:
-        rng = np.random.default_rng(self.info["seed"])
-        self.weights = rng.normal(size=len(ELEMENTS))
-        self.evidence = pd.read_parquet(self.folder / "evidence.parquet")
 
     def predict(self, fractions: np.ndarray, *, intervals: bool = True) -> Predictions:
-        time.sleep(self.seconds)
-        value = self.info["mean"] + self.info["spread"] * (fractions @ self.weights) + self.info["shift"]
-        half = 2.1 * self.info["error"]
-        seen = np.array([e in SPARSE for e in ELEMENTS])
-        strange = [[ELEMENTS[i] for i in np.flatnonzero((row > 0) & ~seen)] for row in fractions]
-        note = [
-            f"{', '.join(s)} never seen in training: do not rely on this value" if s else "" for s in strange
+        info = self.info
+        time.sleep(info.get("seconds", 0.0))
+        value = info["mean"] + info["spread"] * (fractions @ weights_of(info)) + info["shift"]
+        half = 2.1 * info["error"]
+        strange = [
+            [ELEMENTS[i] for i in np.flatnonzero(row) if ELEMENTS[i] not in SPARSE] for row in fractions
         ]
+        note = [f"{', '.join(s)} never seen in training" if s else "" for s in strange]
         return Predictions(value, value - half, value + half, np.array([not n for n in note]), note)
 
     def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
@@ -97,23 +95,22 @@ class FakeSource(ModelSource):
         **more: Any,
     ) -> None:
         """Register a version, with the alias."""
-        label, unit, mean, spread, error = PROPERTIES[target]
+        description, unit, mean, spread, error = PROPERTIES[target]
         name, folder = f"{study}.{target}", self.root / study / target / version
         content = {
             "format": 3, "study": study, "target": target, "unit": unit, "method": "blend",
             "elements": list(ELEMENTS), "interval": {"coverage": 0.9, "half_width": 2.1 * error},
             "seen_elements": SPARSE, "seed": len(target), "mean": mean, "spread": spread, "error": error,
-            "shift": 1000.0 * (int(version) - 1) if version.isdigit() else 0.0, **more,
+            "shift": 1000.0 * (int(version) - 1), **more,
         }  # fmt: skip
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "model.json").write_text(json.dumps(content))
-        write_evidence(folder, _evidence(content))
+        write_evidence(folder, evidence_of(content))
         info = VersionInfo(
-            name, study, target, version, (), datetime(2026, 11, int(version), tzinfo=UTC), unit, label,
+            name, study, target, version, (), datetime(2026, 11, int(version), tzinfo=UTC), unit, description,
             {"crossprop.method": "blend", "crossprop.test_mae_ensemble": str(error),
-             "crossprop.git_commit": "0f1e2d3c" * 5, "crossprop.data_hash": "a1b2c3d4" * 4},
-            f"run{version}", str(folder),
+             "crossprop.git_commit": "0f1e" * 10, "crossprop.data_hash": "a1b2" * 8}, f"run{version}", str(folder),
         )  # fmt: skip
         with self.lock:
             self.versions.setdefault(name, {})[version] = info
@@ -127,17 +124,14 @@ class FakeSource(ModelSource):
             held = self.aliases[name]
             if alias == "champion" and "champion" in held:
                 held["previous"] = held["champion"]
-            if version is None:
-                held.pop(alias, None)
-            else:
+            held.pop(alias, None)
+            if version is not None:
                 held[alias] = version
 
     def wanted(self) -> dict[str, VersionInfo]:
-        self._ask()
         return {m.name: v for m in self.everything() if (v := m.holder("champion"))}
 
     def fallback(self, info: VersionInfo) -> VersionInfo | None:
-        self._ask()
         former = next(m for m in self.everything() if m.name == info.name).holder("previous")
         return None if former is None or former.version == info.version else former
 
@@ -145,51 +139,45 @@ class FakeSource(ModelSource):
         return Path(info.source)
 
     def everything(self) -> list[ModelInfo]:
-        self._ask()
+        if self.down:
+            raise self.down if isinstance(self.down, Exception) else TrackingError(self.down)
         with self.lock:
             return [self._model(name) for name in sorted(self.versions)]
 
     def _model(self, name: str) -> ModelInfo:
         held = self.aliases[name]
         versions = [
-            replace(v, aliases=tuple(a for a, n in held.items() if n == v.version))
-            for v in self.versions[name].values()
+            replace(v, aliases=tuple(alias for alias, number in held.items() if number == v.version))
+            for v in reversed(self.versions[name].values())
         ]
         v = versions[0]
-        return ModelInfo(
-            name, v.study, v.target, v.unit, v.description, dict(held), tuple(versions[::-1]), {}
-        )
-
-    def _ask(self) -> None:
-        if self.down:
-            raise self.down if isinstance(self.down, Exception) else TrackingError(self.down)
+        return ModelInfo(name, v.study, v.target, v.unit, v.description, dict(held), tuple(versions), {})
 
 
 def load_fake(folder: Path) -> FakeModel:
-    """Loads what ``FakeSource.add`` wrote; ``damaged`` models are refused, ``slow`` ones take their time."""
+    """Loads what ``FakeSource.add`` wrote; ``damaged`` models are refused."""
     content = json.loads((folder / "model.json").read_text())
-    time.sleep(content.get("slow", 0.0))
     if content.get("damaged"):
         raise ModelFormatError(f"{folder.name}/fold_00/network.keras is damaged. Register the model again.")
-    return FakeModel(content, folder, content.get("seconds", 0.0))
+    return FakeModel(content, pd.read_parquet(folder / "evidence.parquet"))
 
 
-def _evidence(content: Mapping[str, Any]) -> pd.DataFrame:
+def evidence_of(content: Mapping[str, Any]) -> pd.DataFrame:
     rng = np.random.default_rng(content["seed"])
-    weights = rng.normal(size=len(ELEMENTS))
-    pairs = rng.choice(len(SPARSE), size=(600, 2))
-    formulas = [f"{SPARSE[a]}{rng.integers(1, 4)}{SPARSE[b]}{rng.integers(1, 4)}" for a, b in pairs if a != b]
+    pairs = [pair for pair in rng.choice(SPARSE, size=(600, 2)) if pair[0] != pair[1]]
+    formulas = [f"{a}{rng.integers(1, 4)}{b}{rng.integers(1, 4)}" for a, b in pairs]
     fractions = fraction_matrix(formulas)
-    y_pred = content["mean"] + content["spread"] * (fractions @ weights)
-    y_true = y_pred + rng.laplace(scale=content["error"], size=len(y_pred))
-    split = np.where(np.arange(len(formulas)) % 10 < 7, "train", "test")
-    columns = {
-        "formula": formulas,
-        "composition": composition_keys(fractions),
-        "split": split,
-        "y_true": y_true,
-    }
-    return pd.DataFrame({**columns, "y_pred": y_pred, "y_pred_single": y_pred})
+    y_pred = content["mean"] + content["spread"] * (fractions @ weights_of(content))
+    return pd.DataFrame(
+        {
+            "formula": formulas,
+            "composition": composition_keys(fractions),
+            "split": np.where(np.arange(len(formulas)) % 10 < 7, "train", "test"),
+            "y_true": y_pred + rng.laplace(scale=content["error"], size=len(y_pred)),
+            "y_pred": y_pred,
+            "y_pred_single": y_pred,
+        }
+    )
 
 
 @contextmanager
@@ -210,8 +198,6 @@ def serving(app: Any, limits: Limits | None = None, proxies: tuple[str, ...] = (
 
 
 def main() -> None:
-    import tempfile
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8101)
     with tempfile.TemporaryDirectory() as folder:

@@ -25,6 +25,7 @@ from crossprop.service.settings import Limits, ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 POST = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
@@ -49,17 +50,26 @@ def serve(source) -> Iterator[Callable[..., str]]:
         yield start
 
 
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Holds back work until it is set, at the latest at the end of the test."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
 def get(url: str, path: str, **options) -> requests.Response:
     return requests.get(f"{url}/{path}", timeout=PATIENCE, **options)
 
 
-def predict(url: str, formulas: list, properties: list[str], session=requests, **more) -> requests.Response:
-    body = {"formulas": formulas, "properties": properties, **more}
+def predict(url: str, formulas: list, name: str = "deltae", session=requests) -> requests.Response:
+    body = {"formulas": formulas, "properties": [name]}
     return session.post(f"{url}/v1/predict", json=body, timeout=PATIENCE)
 
 
-def shown(url: str, name: str) -> dict:
-    return next(p for p in get(url, "v1/properties").json()["properties"] if p["name"] == name)
+def until_version(url: str, version: str) -> None:
+    """Wait until this version of deltae answers."""
+    until(lambda: get(url, "v1/properties").json()["properties"][1]["version"] == version)
 
 
 def waiting(url: str, size: str) -> int:
@@ -67,12 +77,12 @@ def waiting(url: str, size: str) -> int:
     return int(float(text.split(f'crossprop_prediction_requests{{size="{size}"}} ')[1].split()[0]))
 
 
-def held_back(target: str, gate: threading.Event):
-    """Loads fake models; those of one target predict nothing but their check before the gate is open."""
+def held_back(gate: threading.Event):
+    """Loads fake models; deltae predicts nothing but its check before the gate is open."""
 
     def load(folder: Path):
         model = load_fake(folder)
-        if folder.parent.name == target:
+        if folder.parent.name == "deltae":
             predict, checks = model.predict, iter([None])
 
             def later(fractions, **options):
@@ -93,8 +103,8 @@ def connect(url: str, sent: bytes = b"") -> socket.socket:
     return connection
 
 
-def request_bytes(formulas: list, properties: list[str]) -> bytes:
-    body = json.dumps({"formulas": formulas, "properties": properties}).encode()
+def request_bytes(n: int) -> bytes:
+    body = json.dumps({"formulas": ["NaCl"] * n, "properties": ["deltae"]}).encode()
     return POST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -111,12 +121,12 @@ def test_an_alias_moved_under_load_drops_no_request_and_mixes_no_versions(serve,
     source.add("deltae", "2", alias=None)
     url = serve(chunk=50)
     stop, seen, wrong = threading.Event(), set(), []
-    base = predict(url, ["NaCl"], ["deltae"]).json()["results"][0]["predictions"]["deltae"]["value"]
+    base = predict(url, ["NaCl"]).json()["results"][0]["predictions"]["deltae"]["value"]
 
     def client(n_formulas: int) -> None:
         with requests.Session() as session:
             while not stop.is_set():
-                answer = predict(url, ["NaCl"] * n_formulas, ["deltae"], session)
+                answer = predict(url, ["NaCl"] * n_formulas, session=session)
                 if answer.status_code != 200:
                     wrong.append(answer.text[:200])
                     return
@@ -127,27 +137,26 @@ def test_an_alias_moved_under_load_drops_no_request_and_mixes_no_versions(serve,
                 if values != {round(base + 1000 * (int(version) - 1), 6)}:
                     wrong.append((version, values))
 
-    threads = [threading.Thread(target=client, args=(n,)) for n in (1, 1, 1, 400)]
-    for thread in threads:
-        thread.start()
-    for version in ("2", "1", "2", "1", "2"):
-        source.move("jarvis.deltae", version)
-        until(lambda: shown(url, "deltae")["version"] == version)  # noqa: B023
-    stop.set()
-    for thread in threads:
-        thread.join(PATIENCE)
+    with ThreadPoolExecutor(4) as crowd:
+        clients = [crowd.submit(client, n) for n in (1, 1, 1, 400)]
+        try:
+            for version in ("2", "1", "2", "1", "2"):
+                source.move("jarvis.deltae", version)
+                until_version(url, version)
+        finally:
+            stop.set()
+    assert [one.result() for one in clients] == [None] * 4
     assert not wrong
     assert seen == {"1", "2"}
 
 
-def test_a_small_request_does_not_wait_for_large_ones(serve):
-    gate = threading.Event()
-    url = serve(held_back("deltae", gate), chunk=100)
+def test_a_small_request_does_not_wait_for_large_ones(serve, gate):
+    url = serve(held_back(gate), chunk=100)
     with ThreadPoolExecutor(4) as crowd:
-        large = [crowd.submit(predict, url, ["NaCl"] * 3000, ["deltae"]) for _ in range(4)]
+        large = [crowd.submit(predict, url, ["NaCl"] * 3000) for _ in range(4)]
         try:
             until(lambda: waiting(url, "large") == 4)
-            assert predict(url, ["NaCl"], ["bulkmoduluskv"]).status_code == 200
+            assert predict(url, ["NaCl"], "bulkmoduluskv").status_code == 200
             assert not any(one.done() for one in large), "they wait until the gate is open"
         finally:
             gate.set()
@@ -157,13 +166,13 @@ def test_a_small_request_does_not_wait_for_large_ones(serve):
 def test_of_too_many_batches_the_oldest_are_answered_and_the_rest_is_refused_at_once(serve, source):
     source.add("deltae", "2", seconds=0.1)  # a piece
     url = serve(chunk=100, seconds=6.0, threads=1)
-    until(lambda: shown(url, "deltae")["version"] == "2")
-    assert predict(url, ["NaCl"] * 300, ["deltae"]).status_code == 200  # measures the speed: 1 ms a formula
+    until_version(url, "2")
+    assert predict(url, ["NaCl"] * 300).status_code == 200  # measures the speed: 1 ms a formula
 
     def timed(number: int) -> tuple[int, float, requests.Response]:
         time.sleep(0.02 * number)
         began = time.monotonic()
-        answer = predict(url, ["NaCl"] * 1000, ["deltae"])  # about a second
+        answer = predict(url, ["NaCl"] * 1000)  # about a second
         return number, time.monotonic() - began, answer
 
     with ThreadPoolExecutor(24) as crowd:
@@ -181,43 +190,42 @@ def test_of_too_many_batches_the_oldest_are_answered_and_the_rest_is_refused_at_
 def test_a_caller_who_hangs_up_leaves_no_work_behind(serve, source):
     source.add("deltae", "2", seconds=0.05)
     url = serve(chunk=10, threads=1, half_closed_seconds=0.5)
-    until(lambda: shown(url, "deltae")["version"] == "2")
-    with connect(url, request_bytes(["NaCl"] * 10_000, ["deltae"])):
+    until_version(url, "2")
+    with connect(url, request_bytes(10_000)):
         until(lambda: waiting(url, "large") == 1)
     until(lambda: waiting(url, "large") == 0, 25)  # all of it takes 50 s
 
 
+def test_a_caller_who_hangs_up_in_mid_body_is_no_failure_of_the_service(serve, caplog):
+    url = serve()
+    connect(url, request_bytes(1)[:-10]).close()
+    until(lambda: 'path="/v1/predict",status="499"} 1.0' in get(url, "metrics").text)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("n", [1, 200])
 def test_a_client_that_closes_its_sending_side_is_answered(serve, n):
-    with connect(serve(), request_bytes(["NaCl"] * n, ["deltae"])) as client:
+    with connect(serve(), request_bytes(n)) as client:
         client.shutdown(socket.SHUT_WR)
         answer = received(client)
     assert answer.startswith(b"HTTP/1.1 200")
     assert answer.count(b'"formula":') == n
 
 
-def test_a_half_closed_client_whose_answer_takes_long_is_told_so(serve):
-    gate = threading.Event()
-    url = serve(held_back("deltae", gate), half_closed_seconds=0.3)
-    try:
-        with connect(url, request_bytes(["NaCl"] * 200, ["deltae"])) as client:
-            client.shutdown(socket.SHUT_WR)
-            head, _, body = received(client).partition(b"\r\n\r\n")
-    finally:
-        gate.set()
+def test_a_half_closed_client_whose_answer_takes_long_is_told_so(serve, gate):
+    with connect(serve(held_back(gate), half_closed_seconds=0.3), request_bytes(200)) as client:
+        client.shutdown(socket.SHUT_WR)
+        head, _, body = received(client).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408")
     assert json.loads(body)["error"]["type"] == "HalfClosedError"
 
 
 def test_thousands_of_pipelined_requests_are_answered(serve):
-    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    one = GET % b"/healthz"
+    many = one * 4999 + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     with connect(serve()) as client:
-        threading.Thread(
-            target=client.sendall,
-            args=(one * 4999 + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),),
-        ).start()
-        answer = received(client)
-    assert answer.count(b"HTTP/1.1 200 OK") == 5000
+        threading.Thread(target=client.sendall, args=(many,)).start()
+        assert received(client).count(b"HTTP/1.1 200 OK") == 5000
 
 
 def test_idle_connections_of_one_client_lock_out_nobody(serve):
@@ -230,42 +238,35 @@ def test_idle_connections_of_one_client_lock_out_nobody(serve):
             adapter = requests.adapters.HTTPAdapter()
             adapter.init_poolmanager(4, 4, source_address=("127.0.0.2", 0))
             other.mount("http://", adapter)
-            assert predict(url, ["NaCl"], ["deltae"], other).status_code == 200
+            assert predict(url, ["NaCl"], session=other).status_code == 200
         assert time.monotonic() - began < 8.0, "without waiting for the time limit of headers"
-        idle[0].settimeout(PATIENCE)
         assert received(idle[0]) == b"", "the oldest was closed"
 
 
-def test_a_client_whose_connections_are_all_in_use_is_refused_except_for_probes(serve):
-    gate = threading.Event()
-    url = serve(held_back("deltae", gate), client_connections=3)
-    try:
-        with contextlib.ExitStack() as stack:
-            for _ in range(3):
-                stack.enter_context(connect(url, request_bytes(["NaCl"], ["deltae"])))
+def test_a_client_whose_connections_are_all_in_use_is_refused_except_for_probes(serve, gate):
+    url = serve(held_back(gate), client_connections=3)
 
-            def ask(path: bytes) -> bytes:
-                with connect(url, b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path) as client:
-                    client.settimeout(5)  # less than an idle connection is kept
-                    return received(client)
+    def ask(path: bytes) -> bytes:
+        with connect(url, GET % path) as client:
+            client.settimeout(5)  # less than an idle connection is kept
+            return received(client)
 
-            until(lambda: ask(b"/v1/models").startswith(b"HTTP/1.1 503"))
-            head, _, body = ask(b"/v1/models").partition(b"\r\n\r\n")
-            probes = [ask(path) for path in (b"/healthz", b"/readyz")]
-    finally:
-        gate.set()
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(connect(url, request_bytes(1)))
+        until(lambda: ask(b"/v1/models").startswith(b"HTTP/1.1 503"))
+        head, _, body = ask(b"/v1/models").partition(b"\r\n\r\n")
+        probes = [ask(path) for path in (b"/healthz", b"/readyz")]
     assert b"Retry-After: 5" in head
     assert json.loads(body)["error"]["type"] == "ConnectionsError"
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in probes)
 
 
 def test_a_body_of_ten_megabytes_is_refused_without_being_read(serve):
-    url = serve()
-    with connect(url, POST + b"Content-Length: 10485760\r\n\r\n") as client:
+    with connect(serve(), POST + b"Content-Length: 10485760\r\n\r\n") as client:
         answer = received(client)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b'"TooLargeError"' in answer
-    assert get(url, "healthz").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -280,8 +281,8 @@ def test_a_body_of_ten_megabytes_is_refused_without_being_read(serve):
 def test_a_request_that_never_ends_is_cut_off(serve, said, trickle, answered):
     with connect(serve(header_seconds=0.4, body_seconds=0.4), said) as slow:
         end, answer, closed = time.monotonic() + PATIENCE, b"", False
+        slow.settimeout(0.1)
         while not closed and time.monotonic() < end:
-            slow.settimeout(0.1)
             try:
                 slow.sendall(trickle)
                 piece = slow.recv(4096)
@@ -294,36 +295,38 @@ def test_a_request_that_never_ends_is_cut_off(serve, said, trickle, answered):
     assert answer.startswith(answered)
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [
+def test_what_is_no_http_is_refused_and_the_service_lives(serve):
+    url = serve()
+    tls, long_path, long_header = (
         b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET " + b"/a" * 100_000,
+        b"a" * 10_000_000,
+    )
+    for garbage in (
+        tls,
         b"GET /\r\n\r\n",
         b"\x00" * 1000,
-        b"GET " + b"/a" * 100_000,
-        b"GET /healthz HTTP/1.1\r\nX-A: " + b"a" * 10_000_000,
-    ],
-    ids=["tls", "version", "zeros", "long path", "long header"],
-)
-def test_what_is_no_http_is_refused_and_the_service_lives(serve, garbage):
-    url = serve()
-    with contextlib.suppress(OSError), connect(url, garbage) as caller:
-        caller.settimeout(1)
-        assert not caller.recv(1000).startswith(b"HTTP/1.1 200")
-    assert get(url, "healthz").status_code == 200
+        long_path,
+        (GET % b"/healthz")[:-2] + b"X-A: " + long_header,
+    ):
+        with contextlib.suppress(OSError), connect(url, garbage) as caller:
+            caller.settimeout(1)
+            assert not caller.recv(1000).startswith(b"HTTP/1.1 200")
+        assert get(url, "healthz").status_code == 200
 
 
 @pytest.mark.parametrize(("proxies", "client"), [((), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")])
 def test_the_client_address_is_taken_from_a_named_proxy_only(serve, caplog, proxies, client):
+    def clients() -> list[str]:
+        return [r.fields["client"] for r in caplog.records if r.fields["path"] == "/docs"]
+
     with caplog.at_level("INFO", "crossprop.service.access"):
         get(serve(proxies=proxies), "docs", headers={"X-Forwarded-For": "203.0.113.9"})
-        until(lambda: any(r.fields["path"] == "/docs" for r in caplog.records))
-    assert [r.fields["client"] for r in caplog.records if r.fields["path"] == "/docs"] == [client]
+        until(clients)
+    assert clients() == [client]
 
 
-def test_a_request_waits_for_a_model_that_is_being_loaded_but_not_for_ever(serve, source):
-    gate = threading.Event()
-
+def test_a_request_waits_for_a_model_that_is_being_loaded_but_not_for_ever(serve, source, gate):
     def load(folder: Path):
         if folder.parent.name == "spillage":
             gate.wait(PATIENCE)
@@ -332,13 +335,13 @@ def test_a_request_waits_for_a_model_that_is_being_loaded_but_not_for_ever(serve
     url = serve(load, seconds=4.0)
     source.add("spillage")
     until(lambda: len(get(url, "v1/properties").json()["properties"]) == 3)
-    answer = predict(url, ["NaCl"], ["spillage"])
+    answer = predict(url, ["NaCl"], "spillage")
     assert answer.status_code == 503
     assert "still being loaded" in answer.json()["error"]["message"]
     assert answer.headers["Retry-After"]
     with ThreadPoolExecutor(1) as caller:
-        patient = caller.submit(predict, url, ["NaCl"], ["spillage"])
-        assert predict(url, ["NaCl"], ["deltae"]).status_code == 200
+        patient = caller.submit(predict, url, ["NaCl"], "spillage")
+        assert predict(url, ["NaCl"]).status_code == 200
         gate.set()
         assert patient.result().status_code == 200
 
@@ -355,13 +358,11 @@ def test_a_terminated_service_answers_what_it_has_begun_and_ends_with_status_0(t
         "listening = open_socket('127.0.0.1', 0); print(listening.getsockname()[1], flush=True)\n"
         "run_app(create_app(ServiceSettings(), source, load_fake), listening, Limits()); print('stopped')\n"
     )
-    path = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"}
     log = tmp_path / "log.txt"
     with log.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, str(tmp_path)], env={**os.environ, "PYTHONPATH": path},
-            stdout=subprocess.PIPE, stderr=stream, text=True,
-        )  # fmt: skip
+        command = [sys.executable, "-c", program, str(tmp_path)]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stream, text=True)
     try:
         url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
 
@@ -372,7 +373,7 @@ def test_a_terminated_service_answers_what_it_has_begun_and_ends_with_status_0(t
 
         until(ready)
         with ThreadPoolExecutor(1) as caller:
-            answer = caller.submit(predict, url, ["NaCl"], ["deltae"])
+            answer = caller.submit(predict, url, ["NaCl"])
             until(lambda: waiting(url, "small") == 1 or answer.done())
             process.send_signal(number)
             assert answer.result(PATIENCE).status_code == 200

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
@@ -18,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from crossprop import __version__
 from crossprop.inference.predictor import ServedModel
 from crossprop.service import routes
-from crossprop.service.http_errors import HttpError, error_body
+from crossprop.service.http_errors import HttpError, error_response
 from crossprop.service.middleware import ServiceMiddleware
 from crossprop.service.model_cache import Loader
 from crossprop.service.settings import ServiceSettings
@@ -83,7 +82,7 @@ async def _page(file: Path) -> Response:
 
 
 async def _refused(request: Request, error: HttpError) -> Response:
-    return _answer(error.status, error.kind, str(error), error.headers)
+    return error_response(error.kind, str(error), error.status, error.headers)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
@@ -95,13 +94,8 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         kind, message = "MethodError", f"{path!r} does not answer {request.method[:20]!r}. {known}"
     else:
         kind, message = "RequestError", str(error.detail)
-    return _answer(error.status_code, kind, message, dict(error.headers or {}))
+    return error_response(kind, message, error.status_code, error.headers or {})
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    return _answer(422, "InvalidRequestError", routes.sentences(error.errors()), {})
-
-
-def _answer(status: int, kind: str, message: str, headers: Mapping[str, str]) -> Response:
-    body = to_json(error_body(kind, message))
-    return Response(body, status, headers=headers, media_type="application/json")
+    return await _refused(request, HttpError("InvalidRequestError", routes.sentences(error.errors())))

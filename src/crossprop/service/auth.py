@@ -22,7 +22,9 @@ from crossprop.service.http_errors import HttpError
 ENVIRONMENT = "CROSSPROP_API_KEYS"
 """Variable that holds lines of keys, separated by line breaks or commas."""
 
-_LINE = re.compile(r"(?P<owner>[\w.@-]{1,64})\s+(?P<scope>\w+)\s+sha256:(?P<digest>[0-9a-f]{64})", re.ASCII)
+_LINE = re.compile(
+    r"(?P<owner>[\w.@-]{1,64})\s+(?P<scope>read|admin)\s+sha256:(?P<digest>[0-9a-f]{64})", re.ASCII
+)
 _BEARER = HTTPBearer(scheme_name="bearer", auto_error=False)
 _HEADER = APIKeyHeader(name="X-API-Key", scheme_name="header", auto_error=False)
 
@@ -48,20 +50,15 @@ class ApiKey:
         return f"{self.owner} {self.scope} sha256:{self.digest}"
 
 
-@dataclass(frozen=True)
-class KeyRing:
+class KeyRing(tuple[ApiKey, ...]):
     """The keys that a service knows; without any it is open for reading."""
 
-    keys: tuple[ApiKey, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.keys)
+    __slots__ = ()
 
     def find(self, secret: str) -> ApiKey | None:
         """The key of a caller; every key is compared, in constant time."""
         digest = _digest(secret)
-        matches = [key for key in self.keys if hmac.compare_digest(digest, key.digest)]
-        return next(iter(matches), None)
+        return next(iter([key for key in self if hmac.compare_digest(digest, key.digest)]), None)
 
 
 def new_key(owner: str, scope: Scope) -> tuple[str, ApiKey]:
@@ -77,37 +74,34 @@ def read_keys(file: Path | None) -> KeyRing:
     """Keys of a file, or else of the environment variable ``CROSSPROP_API_KEYS``; none if there is neither.
 
     Raises:
-        ConfigError: A line is not ``<owner> <read|admin> sha256:<digest>``, the file cannot be read, or a file or
-            a text that is not blank holds no key: a service that was meant to be closed must not start open.
+        ConfigError: The file or variable cannot be read, or holds no key though it is there: a service that was meant
+            to be closed must not start open.
     """
-    if file is None:
-        text, where = os.environ.get(ENVIRONMENT, "").replace(",", "\n"), ENVIRONMENT
-    else:
-        try:
-            text, where = file.read_text(encoding="utf-8"), str(file)
-        except (OSError, UnicodeDecodeError) as error:
+    where = str(file or ENVIRONMENT)
+    try:
+        text = file.read_text("utf-8") if file else os.environ.get(ENVIRONMENT, "").replace(",", "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The file of API keys {file} cannot be read: {error}. Correct --api-keys."
+        ) from error
+    keys: dict[str, ApiKey] = {}
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        if not line or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None:  # the line is not repeated: it may hold the key itself
             raise ConfigError(
-                f"The file of API keys {file} cannot be read: {error}. Correct --api-keys."
-            ) from error
-    lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
-    keys = tuple(_parse(line, f"{where}, line {n}") for n, line in lines if line and not line.startswith("#"))
-    if not keys and (file is not None or text.strip()):
+                f"{where}, line {number}, is not '<owner> <read|admin> sha256:<digest>'. Make such a line with "
+                "'crossprop api-key NAME'."
+            )
+        if match["digest"] in keys:
+            raise ConfigError(f"{where} holds a key twice. Every owner needs a key of their own.")
+        keys[match["digest"]] = ApiKey(match["owner"], Scope(match["scope"]), match["digest"])
+    if not keys and (file or text.strip()):
         raise ConfigError(
             f"{where} holds no API key. Make one with 'crossprop api-key NAME' and add its line."
         )
-    if len({key.digest for key in keys}) < len(keys):
-        raise ConfigError(f"{where} holds a key twice. Every owner needs a key of their own.")
-    return KeyRing(keys)
-
-
-def _parse(line: str, where: str) -> ApiKey:
-    match = _LINE.fullmatch(line)
-    if match is None or match["scope"] not in set(Scope):
-        # The line is not repeated: it may hold the key itself.
-        raise ConfigError(
-            f"{where} is not '<owner> <read|admin> sha256:<digest>'. Make such a line with 'crossprop api-key NAME'."
-        )
-    return ApiKey(match["owner"], Scope(match["scope"]), match["digest"])
+    return KeyRing(keys.values())
 
 
 def _digest(secret: str) -> str:

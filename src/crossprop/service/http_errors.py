@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from pydantic_core import to_json
+from starlette.responses import Response
 
 from crossprop.errors import ServiceError
 from crossprop.service.schemas import ErrorAnswer
@@ -58,6 +62,11 @@ def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return answers
 
 
-def error_body(kind: str, message: str) -> dict[str, dict[str, str]]:
-    """The JSON of every answer that is an error."""
-    return {"error": {"type": kind, "message": message}}
+def error_json(kind: str, message: str) -> bytes:
+    """The body of every answer that is an error."""
+    return to_json({"error": {"type": kind, "message": message}})
+
+
+def error_response(kind: str, message: str, status: int, headers: Mapping[str, str]) -> Response:
+    """The answer to a request that is not answered with what it asked for."""
+    return Response(error_json(kind, message), status, headers, "application/json")

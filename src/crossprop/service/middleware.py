@@ -8,32 +8,28 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
 
-from pydantic_core import to_json
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from crossprop.service.http_errors import HttpError, error_body
+from crossprop.service.http_errors import HttpError, error_response
 from crossprop.service.logs import event
 from crossprop.service.metrics import Metrics
 from crossprop.service.settings import Limits, ServiceSettings
 
 access = logging.getLogger("crossprop.service.access")
 
-_POLICY = (
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
-)
-SECURITY_HEADERS: Mapping[bytes, bytes] = {
-    b"content-security-policy": _POLICY.encode(),
-    b"x-content-type-options": b"nosniff",
-    b"x-frame-options": b"DENY",
-    b"referrer-policy": b"no-referrer",
-    b"cross-origin-opener-policy": b"same-origin",
-    b"permissions-policy": b"geolocation=(), camera=(), microphone=()",
+_SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "geolocation=(), camera=(), microphone=()",
 }
-_REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
 _PROBES = ("/healthz", "/readyz", "/metrics")  # only their failures are logged
 _SHOWN = 200
@@ -55,7 +51,7 @@ class ServiceMiddleware:
         exchange = _Exchange(scope, receive, send, self._settings.limits)
         self._metrics.in_flight.inc()
         try:
-            check_host(exchange.headers.get(b"host", b"").decode("latin-1"), self._settings)
+            check_host(exchange.headers.get("host", ""), self._settings)
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
             exchange.status = exchange.status or 499
@@ -69,14 +65,17 @@ class ServiceMiddleware:
                 )
             if exchange.status:
                 raise
-            await exchange.fail(error)
+            answer = error_response(error.kind, str(error), error.status, error.headers)
+            await answer(exchange.scope, receive, exchange.send)
         finally:
             self._metrics.in_flight.dec()
             self._record(exchange)
 
     def _record(self, exchange: _Exchange) -> None:
         scope, seconds = exchange.scope, time.perf_counter() - exchange.began
-        path = _route(scope)
+        # The route's own path, so that the number of different metrics stays small.
+        path = getattr(scope.get("route"), "path", None)
+        path = path or ("/static" if scope["path"].startswith("/static/") else "unknown")
         self._metrics.requests.labels(exchange.method, path, exchange.status).inc()
         self._metrics.seconds.labels(path).observe(seconds)
         if path in _PROBES and exchange.status < 400:
@@ -99,11 +98,11 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
         self.method = scope["method"] if scope["method"] in _METHODS else "other"
-        # GET routes answer HEAD, too: with the same headers and no body.
+        # GET routes answer HEAD, too: the server leaves out the body.
         self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
-        self.headers = dict(scope["headers"])
-        given = self.headers.get(b"x-request-id", b"")
-        self.id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.headers = Headers(scope=scope)
+        given = self.headers.get("x-request-id", "")
+        self.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         self.began = time.perf_counter()
         self.status = 0
         self.sent = 0
@@ -117,7 +116,7 @@ class _Exchange:
         """The next piece of the body, within the limits."""
         if self._complete:
             return await self._receive()
-        length = self.headers.get(b"content-length", b"0")
+        length = self.headers.get("content-length", "0")
         self._check_size(int(length) if length.isdigit() and len(length) < 20 else 0)
         left = self.began + self._limits.body_seconds - time.perf_counter()
         try:
@@ -138,26 +137,18 @@ class _Exchange:
         """Send a piece of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            given = list(message.get("headers", ()))
             # The page's files have an ETag; nothing else is to be stored.
-            cached = b"no-cache" if self.scope["path"].startswith("/static/") else b"no-store"
-            more = {**SECURITY_HEADERS, b"cache-control": cached, b"x-request-id": self.id.encode()}
-            names = {name.lower() for name, _ in given}
-            headers = [*given, *((name, value) for name, value in more.items() if name not in names)]
-            message = {**message, "headers": headers}
+            cached = "no-cache" if self.scope["path"].startswith("/static/") else "no-store"
+            headers = MutableHeaders(scope=message)
+            for name, value in {
+                **_SECURITY_HEADERS,
+                "cache-control": cached,
+                "x-request-id": self.id,
+            }.items():
+                headers.setdefault(name, value)
         elif message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
-            if self.method == "HEAD":
-                message = {**message, "body": b""}
         await self._send(message)
-
-    async def fail(self, error: HttpError) -> None:
-        """Answer in place of the application."""
-        body = to_json(error_body(error.kind, str(error)))
-        headers = {**error.headers, "content-type": "application/json", "content-length": str(len(body))}
-        encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": error.status, "headers": encoded})
-        await self.send({"type": "http.response.body", "body": body})
 
     def _check_size(self, n: int) -> None:
         if n > self._limits.body_bytes:
@@ -176,27 +167,11 @@ def check_host(host: str, settings: ServiceSettings) -> None:
     for allowed in settings.hosts:
         if name in ("", allowed) or allowed == "*" or (allowed[:2] == "*." and name.endswith(allowed[1:])):
             return
-    if settings.any_address and is_address(name):
-        return
+    with suppress(ValueError):
+        if settings.any_address and ipaddress.ip_address(name.strip("[]")):
+            return
     raise HttpError(
         "UnknownHostError",
         f"This service does not answer for the host {name[:_SHOWN]!r}. Use one of {', '.join(settings.hosts)}, or "
         "start it with --allowed-host.",
     )
-
-
-def is_address(name: str) -> bool:
-    """Whether a host is an IP address, in brackets or not."""
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
-def _route(scope: Mapping[str, Any]) -> str:
-    """The route's own path, so that the number of different metrics stays small."""
-    path = getattr(scope.get("route"), "path", None)
-    if path is None:
-        return "/static" if scope["path"].startswith("/static/") else "unknown"
-    return str(path)

@@ -1,4 +1,4 @@
-"""The models that are served: which version answers, which one shall, which are in memory; and the registry poller.
+"""The models that are served: which version answers, which one shall, and which are in memory.
 
 All state changes on the event loop; only the work on files, models and the registry runs in threads.
 """
@@ -15,28 +15,35 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from crossprop.data.compositions import ELEMENTS
+from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import CrosspropError, ModelFormatError
 from crossprop.inference.predictor import ServedModel
 from crossprop.service.http_errors import HttpError
 from crossprop.service.logs import event
 from crossprop.service.metrics import Metrics
-from crossprop.service.schemas import ModelMetadata, RegistryState, Status
+from crossprop.service.schemas import ModelMetadata, Status
 from crossprop.service.settings import ServiceSettings
-from crossprop.service.sources import ModelSource, metadata_of_folder, metadata_of_tags
+from crossprop.service.sources import ModelSource, metadata_of
 from crossprop.tracking.registry import VersionInfo
 
 Loader = Callable[[Path], ServedModel]
 Result = TypeVar("Result")
 
-_CHECKED = 64  # rows that a model predicts when it is loaded
+_CHECKED = [
+    f"{pair[0]}{n}{pair[1]}{40 - n}" for n in range(8, 40 - 8 + 1) for pair in (("Na", "Cl"), ("Fe", "O"))
+]
+"""Formulas that a model predicts when it is loaded."""
 _ROW_SECONDS = 0.001  # to predict one row with neighbours, until it has been measured
 _LONGEST_RETRY = 300.0
+_IDENTITY = attrgetter(
+    "name", "version", "run_id", "source"
+)  # a new registry may give a version's number again
 
 
 @dataclass(eq=False)
@@ -58,14 +65,7 @@ class LoadedVersion:
     row_seconds: dict[bool, float] = field(default_factory=dict)  # to predict a row; True: with neighbours
 
     def __post_init__(self) -> None:
-        self.metadata = metadata_of_tags(self.info)
-
-    def is_of(self, info: VersionInfo) -> bool:
-        """Whether it is this very version (a new registry may give a number again)."""
-        return all(
-            getattr(self.info, name) == getattr(info, name)
-            for name in ("name", "version", "run_id", "source")
-        )
+        self.metadata = metadata_of(self.info)
 
     def unload(self) -> None:
         """Drop the model; it is loaded again when it is asked for."""
@@ -106,12 +106,12 @@ class ServedProperty:
             return "loading", ""
         if served is wanted:
             return "ready", "" if served.model else "not in memory: the first answer takes a few seconds"
+        new, old = wanted.info.version, served.info.version
         if not wanted.fault:
-            return "ready", f"version {wanted.info.version} is being loaded"
+            return "ready", f"version {new} is being loaded"
         return (
             "degraded",
-            f"version {wanted.info.version} cannot be loaded, so version {served.info.version} goes on answering: "
-            f"{wanted.fault}",
+            f"version {new} cannot be loaded, so version {old} goes on answering: {wanted.fault}",
         )
 
 
@@ -150,11 +150,17 @@ class ModelCache:
 
     def update(self, versions: Mapping[str, VersionInfo]) -> None:
         """Take over which versions shall be served; new ones are loaded in the background, then replace the old."""
-        self.properties = {name: self._updated(name, info) for name, info in sorted(versions.items())}
-        targets = [one.target for one in self.properties.values()]
+        properties = {}
+        for name, info in sorted(versions.items()):
+            one = self.properties.get(name) or ServedProperty(name, info.target, LoadedVersion(info))
+            known = [v for v in (one.wanted, one.served) if v and _IDENTITY(v.info) == _IDENTITY(info)]
+            one.wanted = known[0] if known else LoadedVersion(info)
+            one.wanted.info = info
+            properties[name] = one
+        targets = [one.target for one in properties.values()]
+        self.properties = properties
         self.names = {
-            one.target if targets.count(one.target) == 1 else name: one
-            for name, one in self.properties.items()
+            one.target if targets.count(one.target) == 1 else name: one for name, one in properties.items()
         }
         self._changed.set()
         self.show()
@@ -170,9 +176,8 @@ class ModelCache:
                         return Answering(name, version, version.model)
                     wait = version.retry_at - time.monotonic()
                     if version.fault and not version.loading and wait > 0:
-                        raise HttpError(
-                            "UnavailableError", f"{one.model} cannot be served now: {version.fault}", wait
-                        )
+                        message = f"{one.model} cannot be served now: {version.fault}"
+                        raise HttpError("UnavailableError", message, wait)
                     version.awaited += 1
                     self._changed.set()
                     try:
@@ -180,9 +185,8 @@ class ModelCache:
                     finally:
                         version.awaited -= 1
         except TimeoutError:
-            raise HttpError(
-                "UnavailableError", f"{name} is still being loaded. Ask again in a few seconds.", 5
-            ) from None
+            message = f"{name} is still being loaded. Ask again in a few seconds."
+            raise HttpError("UnavailableError", message, 5) from None
 
     async def keep_loading(self) -> None:
         """Load what is due, the most urgent version first, for as long as the service runs."""
@@ -207,17 +211,6 @@ class ModelCache:
                 metrics.served.labels(one.model, one.served.info.version, name).set(1)
         metrics.model_bytes.set(sum(version.size for version in self._in_memory()))
 
-    def _updated(self, name: str, info: VersionInfo) -> ServedProperty:
-        one = self.properties.get(name)
-        if one is None:
-            return ServedProperty(name, info.target, LoadedVersion(info))
-        known = next((v for v in (one.wanted, one.served) if v is not None and v.is_of(info)), None)
-        if known is None:
-            one.wanted = LoadedVersion(info)
-        else:
-            known.info, one.wanted = info, known
-        return one
-
     def _due(self) -> Iterator[tuple[int, ServedProperty, LoadedVersion]]:
         """Versions to load, with 0 where requests wait, 1 for a new version, 2 for a first one."""
         now = time.monotonic()
@@ -236,7 +229,13 @@ class ModelCache:
         try:
             await self._bring(one, version)
         except Exception as error:  # a damaged file may raise anything
-            self._failed(one, version, error)
+            version.fault = reason_of(error)
+            if not isinstance(error, CrosspropError):
+                version.fault = f"its files cannot be read ({version.fault}). Register the model again."
+            version.retry_at = time.monotonic() + min(_LONGEST_RETRY, 2.0 * 2**version.attempts)
+            version.attempts += 1
+            self._metrics.load_failures.labels(one.model).inc()
+            event("cannot be loaded", logging.ERROR, model=one.model, error=version.fault)
             if one.served in (None, version):
                 await self._fall_back(one, version)
         else:
@@ -251,15 +250,15 @@ class ModelCache:
         """Fetch and describe a version, then load and check it, unless it shall stay on disk until it is needed."""
         began = time.monotonic()
         folder = await in_thread(self.source.folder, version.info)
-        version.metadata = await in_thread(metadata_of_folder, version.info, folder)
+        version.metadata = await in_thread(metadata_of, version.info, folder)
         version.folder = folder
         full = sum(v.size for v in self._in_memory()) + files_size(folder) > self._settings.memory_bytes
         if one.served is None and not version.awaited and full:
             return
         model = await in_thread(self._load_folder, folder)
-        version.learn_seconds(_CHECKED, False, await in_thread(check_model, model, version.info))
+        version.learn_seconds(len(_CHECKED), False, await in_thread(check_model, model, version.info))
         version.model = model
-        version.size = getattr(version.model.predictor, "n_bytes", None) or files_size(folder)
+        version.size = getattr(model.predictor, "n_bytes", None) or files_size(folder)
         version.used = max(version.used, began)
         seconds = time.monotonic() - began
         self._metrics.loads.labels(one.model).inc()
@@ -276,15 +275,6 @@ class ModelCache:
                 self._metrics.swaps.labels(one.model).inc()
                 event("swapped", model=one.model, version=version.info.version, former=former.info.version)
         self._make_room(version)
-
-    def _failed(self, one: ServedProperty, version: LoadedVersion, error: Exception) -> None:
-        version.fault = reason_of(error)
-        if not isinstance(error, CrosspropError):
-            version.fault = f"its files cannot be read ({version.fault}). Register the model again."
-        version.retry_at = time.monotonic() + min(_LONGEST_RETRY, 2.0 * 2**version.attempts)
-        version.attempts += 1
-        self._metrics.load_failures.labels(one.model).inc()
-        event("cannot be loaded", logging.ERROR, model=one.model, error=version.fault)
 
     async def _fall_back(self, one: ServedProperty, version: LoadedVersion) -> None:
         """Serve the former champion where the present one cannot be loaded at all."""
@@ -303,8 +293,7 @@ class ModelCache:
         self._make_room(former)
 
     def _in_memory(self) -> list[LoadedVersion]:
-        served = (one.served for one in self.properties.values())
-        return [version for version in served if version is not None and version.model is not None]
+        return [one.served for one in self.properties.values() if one.served and one.served.model is not None]
 
     def _make_room(self, newest: LoadedVersion) -> None:
         """Unload the least recently used models beyond the limit of memory."""
@@ -317,16 +306,13 @@ class ModelCache:
 
 
 def check_model(model: ServedModel, info: VersionInfo) -> float:
-    """Refuse a model of another target, or one that gives no numbers; return the seconds for ``_CHECKED`` rows."""
+    """Refuse a model of another target, or one that gives no numbers; return the seconds for ``_CHECKED``."""
     if model.info.get("target") != info.target:
         raise ModelFormatError(
             f"The files of {info.name}, version {info.version}, are a model of {model.info.get('target')!r}. "
             "Register it again."
         )
-    fractions, shares = np.zeros((_CHECKED, len(ELEMENTS))), np.linspace(0.2, 0.8, _CHECKED // 2)
-    for first, one, other in ((0, "Na", "Cl"), (1, "Fe", "O")):
-        fractions[first::2, ELEMENTS.index(one)] = shares
-        fractions[first::2, ELEMENTS.index(other)] = 1 - shares
+    fractions = fraction_matrix(_CHECKED)
     began = time.perf_counter()
     if not np.isfinite(model.predict(fractions).value).all():
         raise ModelFormatError(f"{info.name}, version {info.version}, gives no numbers. Do not use it.")
@@ -358,10 +344,9 @@ def settle_memory() -> None:
 async def in_thread(job: Callable[..., Result], *args: object) -> Result:
     """As ``asyncio.to_thread``, but on a daemon thread: a registry that does not answer cannot delay the shutdown."""
     future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()
 
     def run() -> None:
-        if not future.set_running_or_notify_cancel():
-            return
         try:
             future.set_result(job(*args))
         except StopIteration as error:  # asyncio cannot pass it on
@@ -371,66 +356,3 @@ async def in_thread(job: Callable[..., Result], *args: object) -> Result:
 
     threading.Thread(target=run, name="crossprop-load", daemon=True).start()
     return await asyncio.wrap_future(future)
-
-
-class RegistryPoller:
-    """Asks the source of models at regular times which versions shall be served.
-
-    ``state`` is the registry when it was last asked, ``polled`` says whether it has been asked at all.
-    """
-
-    def __init__(self, cache: ModelCache, settings: ServiceSettings, metrics: Metrics) -> None:
-        self.state = RegistryState(where=cache.source.where, up=False, note="not asked yet")
-        self.polled = False
-        self._cache = cache
-        self._settings = settings
-        self._metrics = metrics
-        self._polling = asyncio.Lock()
-        self._logged: tuple[dict[str, str], list[str]] | None = None
-
-    async def run(self) -> None:
-        """Poll for as long as the service runs."""
-        while True:
-            await self.poll()
-            await asyncio.sleep(self._settings.poll_seconds)
-
-    async def poll(self) -> None:
-        """Ask now; what is new begins to be loaded."""
-        async with self._polling:
-            try:
-                versions = await in_thread(self._ask)
-            except Exception as error:  # a database, a server or a file system may raise anything
-                loaded = "; the models that are loaded go on answering" if self._cache.properties else ""
-                self._set(False, f"the registry does not answer{loaded}: {reason_of(error)}")
-                versions = {name: one.wanted.info for name, one in self._cache.properties.items()}
-            else:
-                self._set(True)
-            self._cache.update(versions)
-            if self.state.up:
-                self._log_versions()
-            self.polled = True
-
-    def _ask(self) -> Mapping[str, VersionInfo]:
-        source = self._cache.source
-        versions = source.wanted()
-        if not versions and self._cache.properties and not source.everything():
-            raise CrosspropError("it holds no models any more")
-        return versions
-
-    def _set(self, up: bool, note: str = "") -> None:
-        if (up, note) != (self.state.up, self.state.note):
-            level = logging.INFO if up else logging.WARNING
-            event("registry", level, where=self.state.where, up=up, note=note)
-        self.state = RegistryState(where=self.state.where, up=up, note=note)
-        self._metrics.registry_up.set(up)
-        if up:
-            self._metrics.registry_polled.set_to_current_time()
-
-    def _log_versions(self) -> None:
-        """Log which versions shall be served, and which named properties have none, when that has changed."""
-        versions = {name: one.wanted.info.version for name, one in self._cache.properties.items()}
-        missing = [name for name in self._settings.properties if self._cache.find(name) is None]
-        if (versions, missing) != self._logged:
-            level = logging.WARNING if missing or not versions else logging.INFO
-            event("versions", level, alias=self._settings.alias, versions=versions, missing=missing)
-            self._logged = (versions, missing)

@@ -51,18 +51,16 @@ class PredictionExecutor:
         self._gauge = metrics.waiting.labels(size)
         self._requests = 0
         self._seconds = 0.0
-        initializer = _lower_priority if size == "large" else None
-        self._pool = ThreadPoolExecutor(threads, f"crossprop-{size}", initializer)
+        self.pool = ThreadPoolExecutor(
+            threads, f"crossprop-{size}", _lower_priority if size == "large" else None
+        )
 
     @contextmanager
     def place(self) -> Iterator[None]:
         """A place for one request; ``BusyError`` if all are taken."""
         if self._requests >= self._limits.waiting:
-            raise HttpError(
-                "BusyError",
-                f"{self._requests} requests are waiting already. Send this one again in a moment.",
-                1,
-            )
+            message = f"{self._requests} requests are waiting already. Send this one again in a moment."
+            raise HttpError("BusyError", message, 1)
         self._requests += 1
         self._gauge.set(self._requests)
         try:
@@ -85,25 +83,20 @@ class PredictionExecutor:
                 f"more than the {self._limits.seconds:g} seconds for an answer. Send it again later.",
                 retry_after=min(waiting, self._limits.seconds),
             )
-        futures = [self._submit(seconds, job) for seconds, job in jobs]
+        futures = []
+        for seconds, job in jobs:
+            self._seconds += seconds
+            future = asyncio.wrap_future(self.pool.submit(job))
+            future.add_done_callback(partial(self._done, seconds))
+            futures.append(future)
         try:
             return await asyncio.gather(*futures)
         finally:
             for future in futures:
                 future.cancel()
 
-    def close(self) -> None:
-        """Let running jobs end and begin no others."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _submit(self, seconds: float, job: Callable[[], Result]) -> asyncio.Future[Result]:
-        def done(_: asyncio.Future[Result]) -> None:
-            self._seconds = max(0.0, self._seconds - seconds)
-
-        self._seconds += seconds
-        future = asyncio.wrap_future(self._pool.submit(job))
-        future.add_done_callback(done)
-        return future
+    def _done(self, seconds: float, _: asyncio.Future[Any]) -> None:
+        self._seconds = max(0.0, self._seconds - seconds)
 
 
 class Batcher:
@@ -227,7 +220,7 @@ class Predictor:
         same = [model for model, one in cache.properties.items() if one.target == name]
         if same:
             hint = f"It is a target of several studies: name one of {', '.join(same)}."
-        elif near := similar(name, cache.names):
+        elif near := _similar(name, cache.names):
             hint = f"Did you mean {', '.join(near)}?"
         else:
             hint = f"There are: {', '.join(sorted(cache.names)[:_SIMILAR])}."
@@ -237,26 +230,21 @@ class Predictor:
         )
 
     def _check_size(self, request: PredictRequest) -> None:
-        predictions = len(request.formulas) * len(request.properties)
+        limits, formulas = self.limits, len(request.formulas)
+        predictions = formulas * len(request.properties)
         for number, most, what in (
-            (len(request.formulas), self.limits.formulas, "formulas"),
-            (predictions, self.limits.predictions, "predictions (formulas times properties)"),
-            (
-                predictions * request.nearest,
-                self.limits.neighbours,
-                "neighbours (predictions times 'nearest')",
-            ),
+            (formulas, limits.formulas, "formulas"),
+            (predictions, limits.predictions, "predictions (formulas times properties)"),
+            (predictions * request.nearest, limits.neighbours, "neighbours (predictions times 'nearest')"),
         ):
             if number > most:
-                raise HttpError(
-                    "InvalidRequestError",
-                    f"The request asks for {number} {what}; one request may ask for {most}. Send several requests.",
-                )
+                message = f"The request asks for {number} {what}, but one may ask for {most}. Send several requests."
+                raise HttpError("InvalidRequestError", message)
 
     def close(self) -> None:
-        """Begin no further work."""
-        self.small.close()
-        self.large.close()
+        """Let running jobs end and begin no others."""
+        for executor in (self.small, self.large):
+            executor.pool.shutdown(wait=False, cancel_futures=True)
 
     def results(
         self, formulas: Sequence[object], models: Sequence[Answering], nearest: int, amounts: str
@@ -264,7 +252,7 @@ class Predictor:
         """Results of some formulas in their order."""
         fractions, good, errors = parse_formulas(formulas, amounts)
         results: list[dict[str, Any]] = [
-            {"formula": shown(item), "error": None, "predictions": {}} for item in formulas
+            {"formula": _shown(item), "error": None, "predictions": {}} for item in formulas
         ]
         for place, error in errors.items():
             kind = type(error).__name__
@@ -308,27 +296,6 @@ def results_json(results: Sequence[Mapping[str, Any]]) -> bytes:
     return to_json(results, inf_nan_mode="null")[1:-1]
 
 
-def shown(item: object) -> str:
-    """An item as it is repeated in the answer: a text itself, anything else as JSON; cut where it is long."""
-    text = item if isinstance(item, str) else to_json(item, inf_nan_mode="strings").decode()
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-def similar(name: str, names: Mapping[str, ServedProperty]) -> list[str]:
-    """Served names that may be meant: those in which the text or a similar one occurs, or whose description has it."""
-
-    def plain(text: str) -> str:
-        return re.sub(r"[^a-z0-9]", "", text.lower())
-
-    asked, known = plain(name), {plain(one): one for one in sorted(names)}
-    if not asked:
-        return []
-    found = [one for text, one in known.items() if asked in text or (len(text) > 3 and text in asked)]
-    found += [known[text] for text in difflib.get_close_matches(asked[:_SHOWN], known)]
-    found += [one for one in known.values() if asked in plain(names[one].shown.metadata.description)]
-    return list(dict.fromkeys(found))[:_SIMILAR]
-
-
 def _answer_json(results: Sequence[bytes], models: Sequence[Answering]) -> bytes:
     answered_by = {
         one.name: AnsweredBy(
@@ -341,3 +308,21 @@ def _answer_json(results: Sequence[bytes], models: Sequence[Answering]) -> bytes
         for one in models
     }
     return b'{"results":[' + b",".join(results) + b'],"models":' + to_json(answered_by) + b"}"
+
+
+def _shown(item: object) -> str:
+    """An item as it is repeated in the answer: a text itself, anything else as JSON; cut where it is long."""
+    text = item if isinstance(item, str) else to_json(item, inf_nan_mode="strings").decode()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _similar(name: str, names: Mapping[str, ServedProperty]) -> list[str]:
+    """Served names that may be meant: the text occurs in one or in its description, or one is spelled alike."""
+    asked, *known = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (name[:_SHOWN], *names))
+    plain = dict(zip(known, names, strict=True))
+    found = [plain[text] for text in known if asked and (asked in text or (len(text) > 3 and text in asked))]
+    found += [plain[text] for text in difflib.get_close_matches(asked, known)]
+    for one, served in names.items():
+        if asked and asked in re.sub(r"[^a-z0-9]", "", served.shown.metadata.description.lower()):
+            found.append(one)
+    return list(dict.fromkeys(found))[:_SIMILAR]

@@ -86,15 +86,14 @@ def build(service: Service) -> APIRouter:
             raise HttpError(
                 "UnavailableError", f"The files of {name} are not there yet. Ask again in a moment.", 2
             )
-        points = await asyncio.to_thread(parity, version.folder)
-        return schemas.ParityAnswer(name=name, unit=version.metadata.unit, **points)
+        return await asyncio.to_thread(parity, name, version.metadata.unit, version.folder)
 
     @v1.get(
         "/models", dependencies=reading, summary="Every registered model with its champion and challenger"
     )
     async def models() -> schemas.ModelsAnswer:
         """The registry is asked at most every few seconds; while it is down, the last known state is shown."""
-        return schemas.ModelsAnswer(models=await service.models(), registry=service.poller.state)
+        return schemas.ModelsAnswer(models=await service.models(), registry=service.registry)
 
     @v1.post(
         "/refresh",
@@ -104,8 +103,8 @@ def build(service: Service) -> APIRouter:
     )
     async def refresh() -> schemas.RefreshAnswer:
         """Needs a key of scope `admin`. Nothing is changed in the registry."""
-        await service.poller.poll()
-        return schemas.RefreshAnswer(properties=len(service.cache.properties), registry=service.poller.state)
+        await service.poll()
+        return schemas.RefreshAnswer(properties=len(service.cache.properties), registry=service.registry)
 
     @operation.get("/healthz", summary="The process is alive")
     async def healthz() -> schemas.HealthAnswer:
@@ -119,7 +118,7 @@ def build(service: Service) -> APIRouter:
         """For load balancers. A service that has models stays ready while the registry is down."""
         if not service.answering:
             raise HttpError("UnavailableError", service.advice, retry_after=2)
-        return schemas.ReadyAnswer(properties=service.answering, note=service.poller.state.note)
+        return schemas.ReadyAnswer(properties=service.answering, note=service.registry.note)
 
     @operation.get(
         "/metrics",
@@ -144,23 +143,21 @@ async def read_request(request: Request) -> schemas.PredictRequest:
     before the key.
     """
     kind, _, parameters = request.headers.get("content-type", "").partition(";")
-    if kind.strip().lower() != "application/json":
-        raise HttpError(
-            "MediaTypeError",
-            f"The body is declared as {kind.strip().lower()[:100]!r}. Send JSON with 'Content-Type: application/json'.",
-        )
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    kind, parameters = kind.strip().lower()[:100], parameters.strip()[:50]
+    if kind != "application/json":
+        message = f"The body is declared as {kind!r}. Send JSON with 'Content-Type: application/json'."
+        raise HttpError("MediaTypeError", message)
+    coding = request.headers.get("content-encoding", "identity").strip().lower()[:50]
     if coding != "identity":
-        raise HttpError(
-            "UnsupportedCodingError",
-            f"The body is declared as compressed ({coding[:50]!r}), which is not read here. Send it as it is.",
+        message = (
+            f"The body is declared as compressed ({coding!r}), which is not read here. Send it as it is."
         )
+        raise HttpError("UnsupportedCodingError", message)
     try:
         body = (await request.body()).removeprefix(b"\xef\xbb\xbf")
     except ClientDisconnect:
-        raise HttpError(
-            "DisconnectedError", "The caller closed the connection before the body was complete."
-        ) from None
+        message = "The caller closed the connection before the body was complete."
+        raise HttpError("DisconnectedError", message) from None
     try:
         values = from_json(body, allow_inf_nan=False)
         if any(body.count(f'"{name}"'.encode()) > 1 for name in _FIELDS):
@@ -169,21 +166,17 @@ async def read_request(request: Request) -> schemas.PredictRequest:
     except ValidationError as error:
         raise HttpError("InvalidRequestError", sentences(error.errors())) from None
     except ValueError as error:
-        declared = f" It is declared as {parameters.strip()[:50]!r}, but JSON is UTF-8." if parameters else ""
-        raise HttpError(
-            "BadRequestError",
-            f"The body is no JSON: {error}.{declared} Send an object such as {json.dumps(_EXAMPLE)}.",
-        ) from None
+        declared = f" It is declared as {parameters!r}, but JSON is UTF-8." if parameters else ""
+        message = f"The body is no JSON: {error}.{declared} Send an object such as {json.dumps(_EXAMPLE)}."
+        raise HttpError("BadRequestError", message) from None
 
 
 def _refuse_repeated(pairs: Sequence[tuple[str, Any]]) -> None:
     """Refuse an object that holds a field twice: one of the two would be lost without notice."""
     names = [name for name, _ in pairs]
-    repeated = next((name for name in _FIELDS if names.count(name) > 1), None)
-    if repeated:
-        raise HttpError(
-            "InvalidRequestError", f"The body holds {repeated!r} twice. Put all of it into one list."
-        )
+    if repeated := [name for name in _FIELDS if names.count(name) > 1]:
+        message = f"The body holds {repeated[0]!r} twice. Put all of it into one list."
+        raise HttpError("InvalidRequestError", message)
 
 
 def sentences(problems: Sequence[Mapping[str, Any]]) -> str:

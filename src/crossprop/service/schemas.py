@@ -118,11 +118,14 @@ Status = Literal["ready", "loading", "degraded", "unavailable"]
 class ModelMetadata(BaseModel):
     """What is known of a version of a model."""
 
-    label: str = Field(description="Short name.")
+    label: str = Field(
+        description="Short name; the description where that would be the name of several properties."
+    )
     description: str = Field(description="What the property is.")
     unit: str = Field(description="Unit of its values.")
     method: str = Field(description="Method of the model.")
     holdout_mae: Number = Field(default=None, description="MAE on the hold-out, in the property's unit.")
+    holdout_r2: Number = Field(default=None, description="Coefficient of determination on the hold-out.")
     holdout_rows: int = Field(default=0, description="Rows of the hold-out.")
     training_rows: int = Field(default=0, description="Rows of the training set.")
     coverage: CoverageInfo = CoverageInfo()

@@ -16,11 +16,10 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic_core import to_json
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crossprop.errors import ServiceError
-from crossprop.service.http_errors import HttpError, error_body
+from crossprop.service.http_errors import HttpError, error_json
 from crossprop.service.logs import log_as_json
 from crossprop.service.settings import Limits
 
@@ -68,9 +67,7 @@ def run_app(app: FastAPI, listening: socket.socket, limits: Limits, proxies: Seq
 
 def build_server(app: FastAPI, limits: Limits, proxies: Sequence[str] = ()) -> uvicorn.Server:
     """The server, not yet started; ``should_exit`` ends it."""
-    protocol: Any = partial(
-        BoundedProtocol, limits=limits, proxies=[ipaddress.ip_network(p) for p in proxies]
-    )
+    protocol: Any = partial(_BoundedProtocol, limits=limits, proxies=proxies)
     config = uvicorn.Config(
         app,
         http=protocol,
@@ -108,7 +105,7 @@ def allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-class BoundedProtocol(H11Protocol):
+class _BoundedProtocol(H11Protocol):
     """uvicorn's protocol with a limit of connections, a time limit for headers, and answers to half-closed clients.
 
     uvicorn itself limits all connections together, so that one client can lock out all others; it waits for headers
@@ -116,13 +113,7 @@ class BoundedProtocol(H11Protocol):
     the middleware, the size of the headers by h11 (16 KiB).
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        limits: Limits,
-        proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network],
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, limits: Limits, proxies: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._proxies = proxies
@@ -133,24 +124,26 @@ class BoundedProtocol(H11Protocol):
         self._refused = False
 
     @property
-    def idle(self) -> bool:
+    def _idle(self) -> bool:
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connected: make room by closing the oldest idle connection, or answer nothing but probes."""
+        """Make room by closing the oldest idle connection, or answer nothing but probes."""
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
-        all_open = [one for one in self.connections if isinstance(one, BoundedProtocol) and not one._refused]
+        self._deadline = self.loop.call_later(self._limits.header_seconds, transport.close)
+        all_open = [one for one in self.connections if isinstance(one, _BoundedProtocol) and not one._refused]
         address = self.client[0] if self.client else ""
         same = [one for one in all_open if one.client and one.client[0] == address]
-        if len(same) > self._limits.client_connections and not self._is_proxy(address):
+        if len(same) > self._limits.client_connections and not any(
+            ipaddress.ip_address(address) in ipaddress.ip_network(proxy) for proxy in self._proxies
+        ):
             crowd = same
         elif len(all_open) > self._limits.connections:
             crowd = all_open
         else:
             return
-        idle = [one for one in crowd if one.idle and one is not self]
+        idle = [one for one in crowd if one._idle and one is not self]
         if idle:
             oldest = min(idle, key=lambda one: one._opened)
             self.connections.discard(oldest)
@@ -159,12 +152,11 @@ class BoundedProtocol(H11Protocol):
             self._over_limit = len(crowd) - 1
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed."""
         self._cancel_deadline()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Something came in: headers have a time limit, from their first byte to their end."""
+        """Headers have a time limit, from their first byte to their end."""
         if self._refused:
             return
         if self._over_limit:
@@ -179,25 +171,25 @@ class BoundedProtocol(H11Protocol):
             self._cancel_deadline()
             if self._probe:
                 self.shutdown()  # after this answer
-        elif self.idle and self._deadline is None and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(self._limits.header_seconds, self._close)
+        elif self._idle and self._deadline is None and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(self._limits.header_seconds, self.transport.close)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends nothing further: answer what it asked, then close; not for long, since it may be gone."""
-        if self.idle or self.cycle.more_body:
+        """Answer what the client asked, then close; not for long, since it may be gone."""
+        if self._idle or self.cycle.more_body:
             return self._refused
         self.shutdown()
         self.loop.call_later(self._limits.half_closed_seconds, self._end_half_closed)
         return True
 
     def _end_half_closed(self) -> None:
-        if not (self.idle or self.cycle.response_started or self.transport.is_closing()):
+        if not (self._idle or self.cycle.response_started or self.transport.is_closing()):
             self._refuse(
                 "HalfClosedError", "Keep the connection open in both directions until the answer is there."
             )
 
     def _refuse(self, kind: str, message: str) -> None:
-        error, body = HttpError(kind, message, retry_after=5), to_json(error_body(kind, message))
+        error, body = HttpError(kind, message, retry_after=5), error_json(kind, message)
         headers = error.headers | {"Content-Type": "application/json", "Content-Length": str(len(body))}
         lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in {**headers, "Connection": "close"}.items()]
@@ -206,13 +198,6 @@ class BoundedProtocol(H11Protocol):
         self.transport.write_eof()
         # To close at once would discard the answer if the client still sends.
         self.loop.call_later(1.0, self.transport.close)
-
-    def _is_proxy(self, address: str) -> bool:
-        return any(ipaddress.ip_address(address) in network for network in self._proxies)
-
-    def _close(self) -> None:
-        self._deadline = None
-        self.transport.close()
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from crossprop.errors import ModelFormatError, ServiceError
 from crossprop.models.saved import read_info
-from crossprop.service.schemas import CoverageInfo, ModelMetadata
+from crossprop.service.schemas import CoverageInfo, ModelMetadata, ParityAnswer
 from crossprop.tracking import registry
 from crossprop.tracking.registry import ModelInfo, VersionInfo
+from crossprop.training.metrics import r2
 from crossprop.uncertainty.evidence import measured_coverage, read_evidence
 
 _PARITY_POINTS = 2000
+_SHORTER = (
+    (r"^(?:Decadic l|L)ogarithm of (?:the )?", "log₁₀ "),
+    (r"electronic thermal conductivity", "κₑ"),
+    (r"conductivity effective mass", "m*"),
+    (r"Spectroscopic limited maximum efficiency", "SLME"),
+    (r" over the relaxation time", "/τ"),
+    (r",? in (?:electron masses|\d.*)$|[,;] .*$| at \d.*$| of a solar cell$", ""),
+    (r" (?:computed )?with the (\S+) (?:functional|potential)$", r" (\1)"),
+    (r"^(log₁₀ )?([np]-type) (?:\(\w+\) )?(.+)$", r"\1\3 (\2)"),
+    (r"^power factor", "Power factor"),
+    (r"^effective mass", "Effective mass"),
+)
+"""Replacements that make a description short enough for the head of a table."""
 
 
 class ModelSource(ABC):
-    """Tells the service which versions to serve, and where their files lie."""
+    """Tells the service which versions to serve, and where their files lie; ``where`` shows no passwords."""
 
-    @property
-    @abstractmethod
-    def where(self) -> str:
-        """Its address, without passwords."""
+    where: str
 
     @abstractmethod
     def wanted(self) -> Mapping[str, VersionInfo]:
         """Versions to serve by registered name; raises a ``CrosspropError`` while out of reach."""
 
-    @abstractmethod
     def folder(self, info: VersionInfo) -> Path:
         """Local folder of a version's saved ensemble; it is downloaded first if the registry is elsewhere."""
+        return Path(info.source)
 
     def fallback(self, info: VersionInfo) -> VersionInfo | None:
         """The version to serve in place of one that cannot be loaded; ``None`` if there is none."""
@@ -46,7 +58,7 @@ class ModelSource(ABC):
         return ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class RegistrySource(ModelSource):
     """The versions with an alias in the model registry, perhaps of one study and some properties only.
 
@@ -59,16 +71,13 @@ class RegistrySource(ModelSource):
     properties: tuple[str, ...] = ()
     cache: Path | None = None
 
-    @property
-    def where(self) -> str:
-        """The URI without a password."""
+    def __post_init__(self) -> None:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
 
-        try:
-            return make_url(self.uri).render_as_string(hide_password=True)
-        except ArgumentError:  # the address of a server
-            return self.uri
+        self.where = self.uri
+        with suppress(ArgumentError):  # the address of a server
+            self.where = make_url(self.uri).render_as_string(hide_password=True)
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """Versions with the alias, of the chosen study and properties."""
@@ -98,34 +107,23 @@ class RegistrySource(ModelSource):
         return not self.properties or info.target in self.properties or info.name in self.properties
 
 
-@dataclass(frozen=True)
 class FolderSource(ModelSource):
     """Saved models in folders, such as ``crossprop fit`` writes, no two of the same study and target."""
 
-    folders: tuple[Path, ...]
-    _versions: dict[str, VersionInfo] = field(init=False, default_factory=dict, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        for folder in self.folders:
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.where = ", ".join(map(str, folders))
+        self._versions: dict[str, VersionInfo] = {}
+        for folder in folders:
             info = _version_of_folder(folder)
-            if info.name in self._versions:
+            if same := self._versions.get(info.name):
                 raise ServiceError(
-                    f"{folder} and {self._versions[info.name].source} are both models of {info.name}. Serve only one."
+                    f"{folder} and {same.source} are both models of {info.name}. Serve only one."
                 )
             self._versions[info.name] = info
-
-    @property
-    def where(self) -> str:
-        """The folders."""
-        return ", ".join(str(folder) for folder in self.folders)
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """One version for every folder."""
         return self._versions
-
-    def folder(self, info: VersionInfo) -> Path:
-        """The folder itself."""
-        return Path(info.source)
 
 
 def _version_of_folder(folder: Path) -> VersionInfo:
@@ -150,39 +148,49 @@ def _version_of_folder(folder: Path) -> VersionInfo:
     )
 
 
-def metadata_of_tags(info: VersionInfo) -> ModelMetadata:
-    """What the registry alone knows, for the time until the model's files have been read."""
-    label = info.description or info.target
-    return ModelMetadata(
-        label=label, description=label, unit=info.unit, method=info.method, holdout_mae=info.holdout_mae
+def metadata_of(info: VersionInfo, folder: Path | None = None) -> ModelMetadata:
+    """What the registry knows of a version and, with its files, what ``model.json`` and the evidence say."""
+    description = info.description or info.target
+    known = ModelMetadata(
+        label=short_label(description),
+        description=description,
+        unit=info.unit,
+        method=info.method,
+        holdout_mae=info.holdout_mae,
     )
-
-
-def metadata_of_folder(info: VersionInfo, folder: Path) -> ModelMetadata:
-    """What ``model.json`` and the evidence say; takes milliseconds."""
-    known, content = metadata_of_tags(info), read_info(folder)
+    if folder is None:
+        return known
+    content = read_info(folder)
     evidence, calibration = read_evidence(folder) or (None, None)
+    if evidence is not None:
+        known.training_rows = int((evidence["split"] == "train").sum())
+        rows = evidence[evidence["split"] == "test"]
+        known.holdout_r2 = r2(rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()) if len(rows) > 1 else None
     coverage = measured_coverage(content, evidence, calibration)
-    return ModelMetadata(
-        label=known.label,
-        description=known.description,
-        unit=str(content.get("unit") or known.unit or ""),
-        method=str(content.get("method") or known.method),
-        holdout_mae=known.holdout_mae if coverage.mae is None else coverage.mae,
-        holdout_rows=coverage.n,
-        training_rows=0 if evidence is None else int((evidence["split"] == "train").sum()),
-        coverage=CoverageInfo(stated=coverage.stated, measured=coverage.share),
-    )
+    known.unit = str(content.get("unit") or known.unit or "")
+    known.method = str(content.get("method") or known.method)
+    known.holdout_mae = known.holdout_mae if coverage.mae is None else coverage.mae
+    known.holdout_rows = coverage.n
+    known.coverage = CoverageInfo(stated=coverage.stated, measured=coverage.share)
+    return known
 
 
-def parity(folder: Path) -> dict[str, Any]:
+def short_label(description: str) -> str:
+    """A description without its conditions and with symbols for long terms, such as ``log₁₀ κₑ/τ (n-type)``."""
+    for pattern, short in _SHORTER:
+        description = re.sub(pattern, short, description)
+    return description
+
+
+def parity(name: str, unit: str, folder: Path) -> ParityAnswer:
     """The hold-out's formulas with true and predicted values, at most 2,000, drawn evenly by value."""
+    answer = ParityAnswer(name=name, unit=unit, mae=None, formulas=[], y_true=[], y_pred=[])
     found = read_evidence(folder)
-    if found is None:
-        return {"mae": None, "formulas": [], "y_true": [], "y_pred": []}
-    rows = found[0][found[0]["split"] == "test"].sort_values("y_true", kind="stable")
-    mae = float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
-    if len(rows) > _PARITY_POINTS:
-        rows = rows.iloc[np.linspace(0, len(rows) - 1, _PARITY_POINTS).round().astype(int)]
-    columns = {"formulas": "formula", "y_true": "y_true", "y_pred": "y_pred"}
-    return {"mae": mae, **{name: rows[column].tolist() for name, column in columns.items()}}
+    if found is not None:
+        rows = found[0][found[0]["split"] == "test"].sort_values("y_true", kind="stable")
+        answer.mae = float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
+        if len(rows) > _PARITY_POINTS:
+            rows = rows.iloc[np.linspace(0, len(rows) - 1, _PARITY_POINTS).round().astype(int)]
+        answer.formulas = rows["formula"].tolist()
+        answer.y_true, answer.y_pred = rows["y_true"].tolist(), rows["y_pred"].tolist()
+    return answer

@@ -1,19 +1,19 @@
-"""The parts of one running service, and what it says of its models."""
+"""The parts of one running service: what the registry wants served, and what is said of its models."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from crossprop.errors import CrosspropError
 from crossprop.service.logs import event
 from crossprop.service.metrics import Metrics
-from crossprop.service.model_cache import Loader, ModelCache, RegistryPoller, ServedProperty, in_thread
+from crossprop.service.model_cache import Loader, ModelCache, in_thread, reason_of
 from crossprop.service.prediction import Predictor
-from crossprop.service.schemas import ModelNote, PropertyInfo, VersionNote
+from crossprop.service.schemas import ModelNote, PropertyInfo, RegistryState, VersionNote
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import ModelSource
 from crossprop.tracking.registry import ModelInfo, VersionInfo
@@ -22,15 +22,21 @@ LOADERS = 2  # models that are loaded at a time
 
 
 class Service:
-    """The parts of a service."""
+    """The parts of a service.
+
+    ``registry`` is the registry when it was last asked, ``polled`` says whether it has been asked at all.
+    """
 
     def __init__(self, settings: ServiceSettings, source: ModelSource, load: Loader) -> None:
         self.settings = settings
         self.source = source
         self.metrics = Metrics()
         self.cache = ModelCache(source, load, settings, self.metrics)
-        self.poller = RegistryPoller(self.cache, settings, self.metrics)
         self.predictor = Predictor(self.cache, settings.threads, settings.limits, self.metrics)
+        self.registry = RegistryState(where=source.where, up=False, note="not asked yet")
+        self.polled = False
+        self._polling = asyncio.Lock()
+        self._logged: tuple[dict[str, str], list[str]] | None = None
         self._listed: list[ModelInfo] = []
         self._listed_at = -1e9
         self._listing = asyncio.Lock()
@@ -39,7 +45,7 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Poll the registry and load models for as long as the block runs."""
         loaders = [self.cache.keep_loading() for _ in range(LOADERS)]
-        tasks = [asyncio.create_task(work) for work in (self.poller.run(), *loaders)]
+        tasks = [asyncio.create_task(work) for work in (self._keep_polling(), *loaders)]
         try:
             yield
         finally:
@@ -47,20 +53,60 @@ class Service:
                 task.cancel()
             self.predictor.close()
 
+    async def _keep_polling(self) -> None:
+        while True:
+            await self.poll()
+            await asyncio.sleep(self.settings.poll_seconds)
+
+    async def poll(self) -> None:
+        """Ask the registry which versions shall be served; what is new begins to be loaded."""
+        async with self._polling:
+            properties, note = self.cache.properties, ""
+            try:
+                versions = await in_thread(self._wanted)
+                self.metrics.registry_polled.set_to_current_time()
+            except Exception as error:  # a database, a server or a file system may raise anything
+                loaded = "; the models that are loaded go on answering" if properties else ""
+                note = f"the registry does not answer{loaded}: {reason_of(error)}"
+                versions = {name: one.wanted.info for name, one in properties.items()}
+            self.cache.update(versions)
+            former, self.registry = (
+                self.registry,
+                RegistryState(where=self.source.where, up=not note, note=note),
+            )
+            self.metrics.registry_up.set(self.registry.up)
+            if self.registry != former:
+                event("registry", logging.WARNING if note else logging.INFO, **self.registry.model_dump())
+            if self.registry.up:
+                self._log_versions({name: info.version for name, info in versions.items()})
+            self.polled = True
+
+    def _wanted(self) -> Mapping[str, VersionInfo]:
+        versions = self.source.wanted()
+        if not versions and self.cache.properties and not self.source.everything():
+            raise CrosspropError("it holds no models any more")
+        return versions
+
+    def _log_versions(self, versions: Mapping[str, str]) -> None:
+        """Log which versions shall be served, and which named properties have none, when that has changed."""
+        missing = [name for name in self.settings.properties if self.cache.find(name) is None]
+        if (versions, missing) != self._logged:
+            level = logging.WARNING if missing or not versions else logging.INFO
+            event("versions", level, alias=self.settings.alias, versions=versions, missing=missing)
+            self._logged = (dict(versions), missing)
+
     @property
     def answering(self) -> int:
         """Number of properties for which a version answers."""
-        return sum(
-            one.served is not None and one.status[0] != "unavailable"
-            for one in self.cache.properties.values()
-        )
+        properties = self.cache.properties.values()
+        return sum(one.served is not None and one.status[0] != "unavailable" for one in properties)
 
     @property
     def advice(self) -> str:
         """Why nothing is served yet, and what to do."""
         settings, properties = self.settings, self.cache.properties
-        if not self.poller.state.up:
-            return f"Nothing is served: {self.poller.state.note}"
+        if not self.registry.up:
+            return f"Nothing is served: {self.registry.note}"
         if not properties:
             of = f" of study {settings.study!r}" if settings.study else ""
             named = f" among {', '.join(settings.properties)}" if settings.properties else ""
@@ -75,7 +121,7 @@ class Service:
 
     def properties(self) -> list[PropertyInfo]:
         """What can be predicted; nothing is loaded for it."""
-        return [
+        known = [
             PropertyInfo(
                 **one.shown.metadata.model_dump(),
                 name=name,
@@ -86,19 +132,14 @@ class Service:
             )
             for name, one in sorted(self.cache.names.items())
         ]
+        labels = [one.label for one in known]
+        for one in known:
+            if labels.count(one.label) > 1:
+                one.label = one.description
+        return known
 
     async def models(self) -> list[ModelNote]:
         """Every registered model; the registry is asked at most once per ``poll_seconds``."""
-        names = {one.model: name for name, one in self.cache.names.items()}
-        models = {model.name: model for model in await self._list()}
-        for one in self.cache.properties.values():  # served from a folder, or while the registry is down
-            models.setdefault(one.model, _model_of(one.shown.info))
-        return [
-            _model_note(models[name], self.cache.properties.get(name), names.get(name))
-            for name in sorted(models)
-        ]
-
-    async def _list(self) -> list[ModelInfo]:
         async with self._listing:
             if time.monotonic() - self._listed_at >= self.settings.poll_seconds:
                 try:
@@ -106,29 +147,31 @@ class Service:
                 except CrosspropError as error:
                     event("the registry cannot be listed", logging.WARNING, error=str(error)[:300])
                 self._listed_at = time.monotonic()
-            return self._listed
+        models = {model.name: model for model in self._listed}
+        for one in self.cache.properties.values():  # served from a folder, or while the registry is down
+            info = one.shown.info
+            aliases = dict.fromkeys(info.aliases, info.version)
+            alone = ModelInfo(
+                info.name, info.study, info.target, info.unit, info.description, aliases, (info,), {}
+            )
+            models.setdefault(one.model, alone)
+        return [self._model_note(models[name]) for name in sorted(models)]
 
-
-def _model_of(info: VersionInfo) -> ModelInfo:
-    """A model of which only one version is known."""
-    aliases = dict.fromkeys(info.aliases, info.version)
-    return ModelInfo(info.name, info.study, info.target, info.unit, info.description, aliases, (info,), {})
-
-
-def _model_note(model: ModelInfo, one: ServedProperty | None, name: str | None) -> ModelNote:
-    status, note = one.status if one else (None, "")
-    return ModelNote(
-        model=model.name,
-        property=name,
-        unit=model.unit,
-        champion=_version_note(model.holder("champion")),
-        previous=_version_note(model.holder("previous")),
-        challenger=_version_note(model.holder("challenger")),
-        versions=len(model.versions),
-        served=one.served.info.version if one and one.served else None,
-        status=status,
-        status_note=note,
-    )
+    def _model_note(self, model: ModelInfo) -> ModelNote:
+        one = self.cache.properties.get(model.name)
+        status, note = one.status if one else (None, "")
+        return ModelNote(
+            model=model.name,
+            property=next((name for name, named in self.cache.names.items() if named is one), None),
+            unit=model.unit,
+            champion=_version_note(model.holder("champion")),
+            previous=_version_note(model.holder("previous")),
+            challenger=_version_note(model.holder("challenger")),
+            versions=len(model.versions),
+            served=one.served.info.version if one and one.served else None,
+            status=status,
+            status_note=note,
+        )
 
 
 def _version_note(info: VersionInfo | None) -> VersionNote | None:

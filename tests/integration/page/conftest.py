@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from browsing import Visit, visit
@@ -13,22 +13,19 @@ from fake_service import FakeSource, load_fake, serving
 from tool_modules import load_script
 from waiting import PATIENCE
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+from crossprop.service.app import create_app
+from crossprop.service.settings import ServiceSettings
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator[Any]:
     """Headless Chromium."""
     screenshots = load_script("tools/screenshots.py")
     executable = screenshots.find_browser()
     if executable is None:
         pytest.skip("neither Chromium nor Chrome is installed here")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        pytest.skip("playwright is not installed: pip install -e .[dev]")
-    with sync_playwright() as started:
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e .[dev]")
+    with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=executable, args=list(screenshots.FLAGS))
         yield chromium
         chromium.close()
@@ -38,21 +35,23 @@ def browser() -> Iterator[Browser]:
 def application() -> Callable[..., Any]:
     """Makes the service with four properties, of which one cannot be loaded; a fifth waits for ``gate``, if given."""
 
-    def make(root: Path, gate: threading.Event | None = None, **settings: Any) -> Any:
-        from crossprop.service.app import create_app
-        from crossprop.service.settings import ServiceSettings
-
+    def make(
+        root: Path,
+        gate: threading.Event | None = None,
+        targets: tuple[str, ...] = ("bulkmoduluskv", "deltae", "spillage", "magmom_oszicar"),
+        load: Callable[[Path], Any] = load_fake,
+        **settings: Any,
+    ) -> Any:
         source = FakeSource(root)
-        for target in ("bulkmoduluskv", "deltae", "spillage", *(("optb88vdw_bandgap",) if gate else ())):
-            source.add(target)
-        source.add("magmom_oszicar", damaged=True)
+        for target in (*targets, *(("optb88vdw_bandgap",) if gate else ())):
+            source.add(target, damaged=target == "magmom_oszicar")
 
-        def load(folder: Path) -> Any:
+        def load_patiently(folder: Path) -> Any:
             if gate and "optb88vdw_bandgap" in folder.parts:
                 gate.wait(PATIENCE)
-            return load_fake(folder)
+            return load(folder)
 
-        return create_app(ServiceSettings(**settings), source, load)
+        return create_app(ServiceSettings(**settings), source, load_patiently)
 
     return make
 
@@ -65,7 +64,7 @@ def address(application: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def seen(browser: Browser, address: str) -> Iterator[Visit]:
+def seen(browser: Any, address: str) -> Iterator[Visit]:
     """A visit of the page on a desk."""
     with visit(browser, address) as here:
         yield here

@@ -1,22 +1,79 @@
-"""The page in headless Chromium: what it says where there is no answer, or only a part of one."""
+"""The page in headless Chromium: warnings, hostile texts, and answers that are missing or late."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import fake_service
 import pytest
-from browsing import ANSWER, Visit, choose, predicted, visit
-from fake_service import serving
+from browsing import ANSWER, choose, predicted, visit
+from fake_service import load_fake, serving
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+from crossprop.service.auth import KeyRing, Scope, new_key
+
+WARNING = "above all 420 known values, at most 3.1 eV/atom"
 
 
-def test_a_bad_formula_is_explained_while_the_others_are_answered(seen: Visit) -> None:
+def noting(words: str) -> Callable[[Path], Any]:
+    """Loads models that note this on every value, also where the composition lies within the domain."""
+
+    def load(folder: Path) -> Any:
+        model = load_fake(folder)
+        predict = model.predict
+
+        def noted(fractions: Any, *, intervals: bool = True) -> Any:
+            got = predict(fractions)
+            return replace(got, note=["; ".join(filter(None, (note, words))) for note in got.note])
+
+        model.predict = noted
+        return model
+
+    return load
+
+
+def test_a_warning_is_shown_also_where_the_composition_lies_within_the_domain(browser, application, tmp_path):
+    app = application(tmp_path, targets=("deltae",), load=noting(WARNING))
+    with serving(app) as where, visit(browser, where) as here:
+        page = here.open("#formulas=NaCl,Pu2O3,Xx3&properties=deltae")
+        assert len(predicted(page)) == 3
+        inside, outside = page.locator(".cell").all_inner_texts()
+        assert "in domain" in inside
+        assert f"Beware: {WARNING}" in inside
+        assert "Outside the domain: Pu never seen" in outside
+        assert "Beware" not in outside
+        assert "1 prediction inside carries a warning" in page.inner_text("#status")
+        flags = page.locator("#detail .detail-flag").inner_text()
+        assert "Inside the training domain" in flags
+        assert f"Beware: {WARNING}" in flags
+        page.click('[data-kind="noted"]')
+        assert predicted(page) == ["NaCl"]
+
+
+def test_what_a_catalogue_or_a_caller_writes_is_shown_and_never_run(
+    browser, application, tmp_path, monkeypatch
+):
+    label, unit = "<img src=x onerror='window.hit=1'>", "</style><script>window.hit=1</script>"
+    monkeypatch.setitem(fake_service.PROPERTIES, "deltae", (label, unit, -1.0, 0.8, 0.09))
+    app = application(tmp_path, targets=("deltae",), load=noting("<svg onload='window.hit=1'>"))
+    with serving(app) as where, visit(browser, where) as here:
+        page = here.open("#formulas=NaCl,%3Cscript%3Ewindow.hit%3D1%3C%2Fscript%3E&properties=deltae")
+        predicted(page)
+        page.wait_for_selector("#detail svg.plot")
+        page.wait_for_selector("#detail .neighbours")
+        assert label in page.inner_text("#properties")
+        assert "<svg onload" in page.locator(".cell").first.inner_text()
+        assert "<script>window.hit=1</script>" in page.inner_text("#table tbody")
+        assert unit in page.inner_text("#table thead")
+        assert page.evaluate("window.hit") is None
+        assert page.locator("#table script, #detail img, #properties img").count() == 0
+
+
+def test_a_bad_formula_is_explained_while_the_others_are_answered(seen):
     page = seen.open(ANSWER)
     assert len(predicted(page)) == 3
     assert page.locator(".cell").count() == 4
@@ -30,7 +87,7 @@ def test_a_bad_formula_is_explained_while_the_others_are_answered(seen: Visit) -
     assert page.evaluate("getSelection().toString()") == "Xx3"
 
 
-def test_an_unavailable_property_cannot_be_chosen_and_says_why(seen: Visit) -> None:
+def test_an_unavailable_property_cannot_be_chosen_and_says_why(seen):
     page = seen.open()
     page.wait_for_selector(".state-unavailable")
     item = page.locator(".property", has_text="magmom_oszicar")
@@ -38,6 +95,13 @@ def test_an_unavailable_property_cannot_be_chosen_and_says_why(seen: Visit) -> N
     assert "damaged" in item.inner_text()
     page.fill("#search", "magnet")
     assert page.locator(".property").count() == 1
+
+
+def test_without_a_model_the_page_promises_no_examples(browser, application, tmp_path):
+    with serving(application(tmp_path, targets=())) as where, visit(browser, where) as here:
+        page = here.open()
+        assert "example" not in page.inner_text("#empty")
+        assert "crossprop promote" in page.inner_text("#properties")
 
 
 @pytest.mark.parametrize(
@@ -48,9 +112,7 @@ def test_an_unavailable_property_cannot_be_chosen_and_says_why(seen: Visit) -> N
         (422, {}, "The service refused the request", "Try again"),
     ],
 )
-def test_an_error_of_the_service_is_told_and_can_be_retried(
-    seen: Visit, status: int, headers: dict[str, str], title: str, hint: str
-) -> None:
+def test_an_error_of_the_service_is_told_and_can_be_retried(seen, status, headers, title, hint):
     seen.expected = (f"status of {status}",)
     seen.page.clock.install()
     page = seen.open()
@@ -70,22 +132,16 @@ def test_an_error_of_the_service_is_told_and_can_be_retried(
     assert problem.is_hidden()
 
 
-def test_a_key_is_asked_for_and_kept_in_the_tab_only(
-    browser: Browser, application: Callable[..., Any], tmp_path: Path
-) -> None:
-    from crossprop.service.auth import KeyRing, Scope, new_key
-
+def test_a_key_is_asked_for_and_kept_in_the_tab_only(browser, application, tmp_path):
     secret, key = new_key("tester", Scope.READ)
     with serving(application(tmp_path, keys=KeyRing((key,)))) as where, visit(browser, where) as here:
         here.expected = ("status of 401",)
         page = here.page
         page.goto(where)
-        page.get_by_label("This service asks for an API key").fill("wrong")
-        page.click("text=Use this key")
-        page.wait_for_selector("text=did not accept this key")
-        page.get_by_label("This service asks for an API key").fill(secret)
-        page.click("text=Use this key")
-        page.wait_for_selector(".property input")
+        for given in ("wrong", secret):
+            page.get_by_label("This service asks for an API key").fill(given)
+            page.click("text=Use this key")
+            page.wait_for_selector("text=did not accept this key" if given == "wrong" else ".property input")
         page.fill("#formulas", "NaCl")
         page.click("#predict")
         assert predicted(page) == ["NaCl"]
@@ -96,9 +152,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(
         assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_model_that_is_being_loaded_follows_when_it_is_there(
-    browser: Browser, application: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_model_that_is_being_loaded_follows_when_it_is_there(browser, application, tmp_path):
     gate = threading.Event()
     with serving(application(tmp_path, gate=gate)) as where, visit(browser, where) as here:
         page = here.open()
@@ -112,3 +166,28 @@ def test_a_model_that_is_being_loaded_follows_when_it_is_there(
         gate.set()
         page.wait_for_selector("td:nth-child(3) .cell")
         page.wait_for_selector("#predict:enabled")
+
+
+def test_a_service_that_ends_and_comes_back_is_noticed_by_an_open_page(seen):
+    seen.expected = ("ERR_FAILED",)
+    page = seen.open()
+    page.route("**/v1/**", lambda route: route.abort())
+    page.fill("#formulas", "NaCl")
+    page.click("#predict")
+    page.wait_for_selector("text=The service cannot be reached")
+    page.wait_for_selector("#health:has-text('no connection')")
+    page.unroute("**/v1/**")
+    page.wait_for_selector("#health:has-text('ready')")
+    page.wait_for_selector("#problem", state="hidden")
+    page.click("#predict")
+    assert predicted(page) == ["NaCl"]
+
+
+def test_a_link_that_was_opened_too_early_is_answered_once_the_service_is_there(seen):
+    seen.expected = ("ERR_FAILED",)
+    page = seen.page
+    page.route("**/v1/**", lambda route: route.abort())
+    page.goto(seen.address + ANSWER)
+    page.wait_for_selector("text=The service cannot be reached")
+    page.unroute("**/v1/**")
+    assert len(predicted(page)) == 3

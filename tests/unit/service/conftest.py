@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from fake_service import FakeSource, load_fake
@@ -23,22 +24,20 @@ def source(tmp_path) -> FakeSource:
 
 @pytest.fixture
 def client_of(source) -> Iterator[Callable[..., TestClient]]:
-    opened: list[TestClient] = []
+    with ExitStack() as stack:
 
-    def make(limits: Limits | None = None, load=load_fake, **settings) -> TestClient:
-        app = create_app(
-            ServiceSettings(limits=limits or Limits(), poll_seconds=0.05, **settings), source, load
-        )
-        client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
-        client.__enter__()
-        opened.append(client)
-        until(lambda: app.state.service.poller.polled)
-        until(lambda: all(one.status[0] != "loading" for one in app.state.service.cache.properties.values()))
-        return client
+        def make(limits: Limits | None = None, load=load_fake, **settings) -> TestClient:
+            app = create_app(
+                ServiceSettings(limits=limits or Limits(), poll_seconds=0.05, **settings), source, load
+            )
+            client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+            stack.enter_context(client)
+            service = app.state.service
+            until(lambda: service.polled)
+            until(lambda: all(one.status[0] != "loading" for one in service.cache.properties.values()))
+            return client
 
-    yield make
-    for client in opened:
-        client.__exit__(None, None, None)
+        yield make
 
 
 @pytest.fixture

@@ -1,17 +1,17 @@
-"""What clients, proxies and machines that watch do beside asking for predictions."""
+"""What holds for every request, and what clients, proxies and machines that watch do beside asking for predictions."""
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import logging
+import re
 import time
 
 import pytest
 from asking import ask, error_of
 
-from crossprop.service.settings import Limits
+from crossprop.service.auth import KeyRing, Scope, new_key
 
 REQUEST = b'{"formulas": ["NaCl"], "properties": ["deltae"]}'
 JSON = {"Content-Type": "application/json"}
@@ -32,11 +32,12 @@ def test_head_gives_the_headers_of_get_and_no_body(client, path):
         assert head.headers["content-length"] == get.headers["content-length"]
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
-def test_the_pages_name_nothing_from_the_root_so_that_a_proxy_may_put_them_anywhere(client, path):
-    text = client.get(path).text
-    assert 'href="/' not in text
-    assert 'src="/' not in text
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded"]
+)
+def test_a_body_that_is_not_said_to_be_json_is_refused(client, kind):
+    answer = client.post("/v1/predict", content=REQUEST, headers={"Content-Type": kind} if kind else {})
+    assert error_of(answer) == (415, "MediaTypeError")
 
 
 def test_a_compressed_body_is_refused_with_what_is_read_instead(client):
@@ -44,8 +45,6 @@ def test_a_compressed_body_is_refused_with_what_is_read_instead(client):
     answer = client.post("/v1/predict", content=gzip.compress(REQUEST), headers=headers)
     assert error_of(answer) == (415, "UnsupportedCodingError")
     assert answer.headers["accept-encoding"] == "identity"
-    plain = JSON | {"Content-Encoding": "identity"}
-    assert client.post("/v1/predict", content=REQUEST, headers=plain).status_code == 200
 
 
 VALID = {"formulas": ["NaCl"], "properties": ["deltae"]}
@@ -55,33 +54,26 @@ VALID = {"formulas": ["NaCl"], "properties": ["deltae"]}
     ("body", "status", "said"),
     [
         (b"", 400, "no JSON"),
-        (b"formulas=NaCl", 400, "no JSON"),
-        (b"\xff\xfe\x00", 400, "no JSON"),
         (rb'{"formulas": ["Na\ud800"], "properties": ["deltae"]}', 400, "no JSON"),
         (b'{"formulas": [NaN], "properties": ["deltae"]}', 400, "no JSON"),
         (b"[" * 5000, 400, "no JSON"),
         (REQUEST.decode().encode("utf-16"), 400, "but JSON is UTF-8"),
         (b"null", 422, "the body: "),
-        (b"[]", 422, "the body: "),
-        (b'{"formulas": ["NaCl"], "formulas": ["KCl"], "properties": ["deltae"]}', 422, "holds 'formulas' twice"),
-        (b'{"nearest": 1, "formulas": ["NaCl"], "properties": ["deltae"], "nearest": 2}', 422, "holds 'nearest' twice"),
+        (
+            b'{"nearest": 1, "formulas": ["NaCl"], "properties": ["deltae"], "nearest": 2}',
+            422,
+            "holds 'nearest' twice",
+        ),
         ({"properties": ["deltae"]}, 422, "formulas: Field required"),
         (VALID | {"formula": ["NaCl"]}, 422, "formula: Extra inputs"),
-        (VALID | {"formulas": "NaCl"}, 422, "formulas: Input should be a valid list"),
-        (VALID | {"formulas": []}, 422, "formulas: List should have at least 1 item"),
-        (VALID | {"properties": []}, 422, "properties: List should have at least 1 item"),
         (VALID | {"properties": [1]}, 422, "properties.0: Input should be a valid string"),
         (VALID | {"amounts": "mol"}, 422, "amounts: Input should be 'atomic' or 'weight'"),
-        (VALID | {"nearest": None}, 422, "nearest: "),
         (VALID | {"nearest": "3"}, 422, "nearest: Value error, must be a whole number"),
         (VALID | {"nearest": True}, 422, "nearest: Value error, must be a whole number"),
-        (VALID | {"nearest": -1}, 422, "nearest: "),
         (VALID | {"nearest": 11}, 422, "nearest: Input should be less than or equal to 10"),
-        (b'{"formulas": ["NaCl"], "properties": ["deltae"], "nearest": 1e999}', 422, "nearest: "),
-        (VALID | {"properties": ["hardness"]}, 404, "'hardness' is no property"),
         (VALID | {"properties": ["?!"]}, 404, "There are: bulkmoduluskv, deltae."),
     ],
-)  # fmt: skip
+)
 def test_a_body_that_is_no_request_is_refused_with_the_place_and_the_reason(client, body, status, said):
     content = body if isinstance(body, bytes) else json.dumps(body)
     headers = {"Content-Type": "application/json; charset=something"}
@@ -95,10 +87,7 @@ def test_a_body_that_is_no_request_is_refused_with_the_place_and_the_reason(clie
     [
         (b"\xef\xbb\xbf" + REQUEST, "application/json"),
         (REQUEST.replace(b"}", b', "nearest": 1.0}'), "Application/JSON; charset=utf-8"),
-        (
-            b'{"formulas": ["formulas", "formulas", %s], "properties": ["deltae"]}' % (b"1" * 400),
-            "application/json",
-        ),
+        (REQUEST.replace(b'"NaCl"', b'"formulas", "formulas", %s' % (b"1" * 400)), "application/json"),
     ],
     ids=["byte order mark", "character set", "names of fields and long numbers as items"],
 )
@@ -106,20 +95,11 @@ def test_unusual_but_valid_bodies_are_read(client, body, kind):
     assert client.post("/v1/predict", content=body, headers={"Content-Type": kind}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("Deltae", "deltae"),
-        ("delta_e", "deltae"),
-        ("formation energy", "deltae"),
-        ("bulk-modulus", "bulkmoduluskv"),
-        ("bulkmodulskv", "bulkmoduluskv"),
-    ],
-)
-def test_a_property_that_is_not_served_is_answered_with_the_one_that_is_meant(client, name, meant):
+@pytest.mark.parametrize("name", ["Deltae", "delta_e", "formation energy", "deltea"])
+def test_a_property_that_is_not_served_is_answered_with_the_one_that_is_meant(client, name):
     answer = ask(client, ["NaCl"], [name])
     assert error_of(answer) == (404, "UnknownNameError")
-    assert f"Did you mean {meant}?" in answer.json()["error"]["message"]
+    assert "Did you mean deltae?" in answer.json()["error"]["message"]
 
 
 def test_before_anything_is_served_callers_are_told_to_come_back(client_of, source):
@@ -130,39 +110,8 @@ def test_before_anything_is_served_callers_are_told_to_come_back(client_of, sour
         assert answer.headers["retry-after"] == "2"
 
 
-def test_a_model_asked_for_by_its_registered_name_counts_for_its_property(client):
-    ask(client, ["NaCl", "KCl"], ["jarvis.deltae", "deltae"])
-    assert 'crossprop_predictions_total{property="deltae",version="1"} 4.0' in client.get("/metrics").text
-
-
-def test_a_caller_who_hangs_up_in_mid_body_is_no_failure_of_the_service(client, caplog):
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    gone = {"type": "http.disconnect"}
-    given = iter([{"type": "http.request", "body": b'{"form', "more_body": True}, gone, gone])
-
-    async def pieces():
-        return next(given)
-
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-        "path": "/v1/predict", "raw_path": b"/v1/predict", "query_string": b"", "root_path": "",
-        "headers": [(b"content-type", b"application/json"), (b"content-length", b"100")],
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "app": client.app, "state": {},
-    }  # fmt: skip
-    with caplog.at_level(logging.ERROR, "crossprop.service"):
-        asyncio.run(client.app(scope, pieces, send))
-    assert not caplog.records
-    text = client.get("/metrics").text
-    assert 'crossprop_requests_total{method="POST",path="/v1/predict",status="499"} 1.0' in text
-    assert 'status="500"' not in text
-
-
 def test_another_origin_may_read_when_to_come_back(client_of):
-    client = client_of(Limits(), cors=("https://pages.example.org",))
+    client = client_of(cors=("https://pages.example.org",))
     answer = client.get("/v1/properties", headers={"Origin": "https://pages.example.org"})
     assert "Retry-After" in answer.headers["access-control-expose-headers"]
     other = client.get("/v1/properties", headers={"Origin": "https://other.example.org"})
@@ -178,32 +127,100 @@ def test_a_named_property_without_a_version_is_logged_once(client_of, caplog):
 
 
 @pytest.mark.parametrize(
-    ("settings", "host", "allowed"),
+    ("settings", "allowed", "refused"),
     [
-        ({}, "localhost", True),
-        ({}, "LOCALHOST:8000", True),
-        ({}, "127.0.0.1:8000", True),
-        ({}, "[::1]:8000", True),
-        ({}, "", True),
-        ({}, "rebound.example", False),
-        ({}, "localhost.rebound.example", False),
-        ({}, "10.0.0.7", False),
-        ({"any_address": True}, "10.0.0.7:8000", True),
-        ({"any_address": True}, "[fe80::7]", True),
-        ({"any_address": True}, "rebound.example", False),
-        ({"hosts": ("predict.example", "*.lab.example")}, "predict.example", True),
-        ({"hosts": ("predict.example", "*.lab.example")}, "a.lab.example:80", True),
-        ({"hosts": ("predict.example", "*.lab.example")}, "lab.example", False),
-        ({"hosts": ("*",)}, "rebound.example", True),
+        (
+            {},
+            ["", "LOCALHOST:8000", "127.0.0.1", "[::1]:80"],
+            ["rebound.example", "localhost.a.example", "10.0.0.7"],
+        ),
+        ({"any_address": True}, ["10.0.0.7:8000", "[fe80::7]"], ["rebound.example"]),
+        ({"hosts": ("a.example", "*.lab.example")}, ["a.example", "b.lab.example:80"], ["lab.example"]),
+        ({"hosts": ("*",)}, ["rebound.example"], []),
     ],
-)  # fmt: skip
-def test_a_request_for_a_host_that_is_not_allowed_is_refused(client_of, settings, host, allowed):
+)
+def test_a_request_for_a_host_that_is_not_allowed_is_refused(client_of, settings, allowed, refused):
     """A page of another site that lets its name point to this address is not answered."""
     client = client_of(**settings)
     for path in ("/v1/properties", "/", "/healthz"):
-        answer = client.get(path, headers={"Host": host})
-        if allowed:
-            assert answer.status_code == 200
-        else:
+        for host in allowed:
+            assert client.get(path, headers={"Host": host}).status_code == 200
+        for host in refused:
+            answer = client.get(path, headers={"Host": host})
             assert error_of(answer) == (400, "UnknownHostError")
             assert "--allowed-host" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/properties", "/nowhere", "/docs", "/static/app.js"])
+def test_every_answer_has_the_headers_that_keep_a_browser_safe(client, path):
+    headers = client.get(path).headers
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "access-control-allow-origin" not in headers
+    assert re.fullmatch(r"[0-9a-f]{16}", headers["x-request-id"])
+
+
+def test_unknown_paths_and_methods_are_answered_in_the_same_form(client):
+    # A redirect of /docs/ would name a host and a path that a proxy in front may not have.
+    for path in ("/nowhere", "/static/../../app.py", "/static/%2e%2e/app.py", "/docs/", "/v1/properties/"):
+        answer = client.get(path, follow_redirects=False)
+        assert error_of(answer) == (404, "UnknownPathError")
+        assert ("slash" in answer.json()["error"]["message"]) == path.endswith("/")
+    assert client.head("/v1/predict").status_code == 405
+    wrong = client.get("/v1/predict")
+    assert error_of(wrong) == (405, "MethodError")
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_metrics_count_requests_predictions_and_errors(client):
+    ask(client, ["NaCl", "Fe2O3", "nonsense"])
+    ask(
+        client, ["NaCl"], ["jarvis.deltae"]
+    )  # a model asked for by its registered name counts for its property
+    client.get("/made/up/path")
+    text = client.get("/metrics").text
+    for line in (
+        'requests_total{method="POST",path="/v1/predict",status="200"} 2.0',
+        'requests_total{method="GET",path="unknown",status="404"} 1.0',
+        'predictions_total{property="deltae",version="1"} 3.0',
+        'item_errors_total{type="FormulaError"} 1.0',
+        'request_seconds_count{path="/v1/predict"} 2.0',
+        "registry_up 1.0",
+        "requests_in_flight 1.0",  # this one
+    ):
+        assert f"crossprop_{line}" in text
+    assert "made/up" not in text
+
+
+def test_the_access_log_tells_who_asked_for_what_and_no_secrets(client_of, caplog):
+    secret, key = new_key("alice", Scope.READ)
+    client = client_of(keys=KeyRing((key,)))
+    headers = {"Authorization": f"Bearer {secret}", "X-Request-ID": "r-1"}
+    with caplog.at_level(logging.INFO, "crossprop.service.access"):
+        client.get("/v1/properties?token=hush", headers=headers)
+    (record,) = [r for r in caplog.records if r.name == "crossprop.service.access"]
+    assert record.fields | {"ms": 0, "sent": 0} == {
+        "id": "r-1", "client": "testclient", "method": "GET", "path": "/v1/properties", "status": 200, "ms": 0,
+        "sent": 0, "key": "alice",
+    }  # fmt: skip
+    assert record.fields["sent"] > 100
+
+
+def test_the_api_page_and_the_openapi_document_describe_every_operation(client):
+    for page in (client.get("/docs"), client.get("/")):
+        assert page.headers["content-type"].startswith("text/html")
+        for path in re.findall(r'(?:src|href)="([^"#]+)"', page.text):
+            assert not path.startswith(("/", "http")), "a proxy may put the service under any path"
+            assert client.get(f"/{path}").status_code == 200, path
+    document = client.get("/openapi.json").json()
+    predict = document["paths"]["/v1/predict"]["post"]
+    fields = predict["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert fields["formulas"]["maxItems"] == 10_000
+    assert set(predict["responses"]) == {"200", "400", "404", "408", "413", "415", "422", "429", "503"}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert operation["summary"]
+            assert operation["description"]
+    assert "securitySchemes" not in document["components"]

@@ -38,7 +38,7 @@ def run(source):
         async def main() -> None:
             service = Service(ServiceSettings(poll_seconds=1000.0, **settings), source, load)
             async with service.running():
-                await until(lambda: service.poller.polled)
+                await until(lambda: service.polled)
                 await scenario(service)
 
         asyncio.run(main())
@@ -83,7 +83,7 @@ def test_a_champion_answers_under_the_name_of_its_target_or_model(source, run):
         assert service.cache.find("deltae") is None
         assert isinstance((await get(service, BULK)).model, FakeModel)
         source.move("own.deltae", None)
-        await service.poller.poll()
+        await service.poll()
         assert set(service.cache.names) == {"bulkmoduluskv", "deltae"}
 
     run(scenario)
@@ -97,13 +97,13 @@ def test_a_new_champion_answers_only_once_it_is_loaded(source, run, rolled_back)
     async def scenario(service):
         held = await get(service, BULK)
         source.add("bulkmoduluskv", "2")
-        await service.poller.poll()
+        await service.poll()
         second = service.cache.find(BULK).wanted
         assert (await get(service, BULK)).version is held.version
         assert statuses(service) == {"bulkmoduluskv": "ready"}
         if rolled_back:
             source.move(BULK, "1")
-            await service.poller.poll()
+            await service.poll()
         gate.set()
         await until(lambda: second.model is not None and not second.loading)
         assert (await get(service, BULK)).version.info.version == ("1" if rolled_back else "2")
@@ -119,13 +119,13 @@ def test_a_damaged_champion_leaves_the_former_one_answering_and_is_tried_again(s
     async def scenario(service):
         await get(service, BULK)
         source.add("bulkmoduluskv", "2", damaged=True)
-        await service.poller.poll()
+        await service.poll()
         one = service.cache.find(BULK)
         for attempt, pause in enumerate((2, 4, 8), 1):
             await until(lambda: one.wanted.attempts == attempt and not one.wanted.loading)  # noqa: B023
             assert pause - 1 < one.wanted.retry_at - time.monotonic() <= pause
             one.wanted.retry_at = 0.0
-            await service.poller.poll()
+            await service.poll()
         assert one.status[0] == "degraded"
         assert "version 2 cannot be loaded, so version 1 goes on answering" in one.status[1]
         assert "is damaged" in one.status[1]
@@ -134,7 +134,7 @@ def test_a_damaged_champion_leaves_the_former_one_answering_and_is_tried_again(s
         source.down = "gone"  # a registry that is down is no reason to wait
         await until(lambda: not one.wanted.loading)
         one.wanted.retry_at = 0.0
-        await service.poller.poll()
+        await service.poll()
         await until(lambda: one.status[0] == "ready")
         assert (await get(service, BULK)).version.info.version == "2"
 
@@ -225,41 +225,20 @@ def test_a_model_that_a_request_waits_for_is_loaded_before_the_rest(source, run,
     run(scenario, load)
 
 
-def test_a_registry_that_is_down_leaves_what_is_served_and_is_found_again(source, run):
-    source.add("deltae")
-
-    async def scenario(service):
-        await get(service, "deltae")
-        value = service.metrics.registry.get_sample_value
-        for fault in ("unable to open database file", ZeroDivisionError("x")):
-            source.down = fault
-            await service.poller.poll()
-            assert not service.poller.state.up
-            assert "the models that are loaded go on answering" in service.poller.state.note
-            assert str(fault) in service.poller.state.note
-            assert (await get(service, "deltae")).model is not None
-            assert value("crossprop_registry_up") == 0
-        source.down = ""
-        await service.poller.poll()
-        assert (service.poller.state.up, service.poller.state.note) == (True, "")
-        assert value("crossprop_registry_up") == 1
-
-    run(scenario)
-
-
 def test_a_registry_that_lost_all_its_models_withdraws_nothing_but_a_removed_alias_does(source, run):
     source.add("deltae")
 
     async def scenario(service):
         kept = dict(source.versions)
         source.versions.clear()
-        await service.poller.poll()
-        assert "holds no models any more" in service.poller.state.note
+        await service.poll()
+        assert "holds no models any more" in service.registry.note
+        assert service.metrics.registry.get_sample_value("crossprop_registry_up") == 0
         assert "deltae" in service.cache.names
         source.versions.update(kept)
         source.move("jarvis.deltae", None)
-        await service.poller.poll()
-        assert service.poller.state.up
+        await service.poll()
+        assert service.registry.up
         assert not service.cache.names
 
     run(scenario)
@@ -288,7 +267,7 @@ def test_failed_loads_leave_nothing_in_memory(source, run):
         for attempt in (1, 2, 3):
             await until(lambda: wanted.attempts >= attempt and not wanted.loading)  # noqa: B023
             wanted.retry_at = 0.0
-            await service.poller.poll()
+            await service.poll()
         await until(lambda: wanted.attempts >= 4 and not wanted.loading)
         await until(lambda: gc.get_freeze_count() > 0)
         gc.collect()

@@ -51,6 +51,7 @@ function tellHealth(list) {
 }
 
 function tellExamples(list) {
+  $("examples-title").hidden = !list.some(usable);
   const buttons = examples(list).map((example) =>
     el(
       "button",
@@ -279,6 +280,7 @@ $("key").addEventListener("submit", async (event) => {
 });
 $("forget").addEventListener("click", () => { api.apiKey.set(""); location.reload(); });
 window.addEventListener("hashchange", restore);
+$("skip").addEventListener("click", (event) => { event.preventDefault(); $("formulas").focus(); });
 $("sheet-close").addEventListener("click", () => $("sheet").close());
 if (!matchMedia("(min-width: 48rem)").matches) $("table-pane").open = false;
 compositions.set([]);

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { el, icon, show } from "./dom.js";
-import { count, formula, method, number, percent, prediction, significant, unit, unitName } from "./format.js";
+import { count, formula, holdoutError, method, number, percent, prediction, significant, unit, unitName } from "./format.js";
 import { parityPlot } from "./parity.js";
 import { title } from "./properties.js";
 
@@ -49,8 +49,8 @@ function facts(property, model) {
     ...fact("Model", el("span", { class: "name" }, `${model.model ?? property.model} v${model.version ?? property.version}`)),
     ...fact("Method", method(model.method ?? property.method)),
     property.training_rows ? fact("Trained on", count(property.training_rows, "material")) : [],
-    Number.isFinite(property.holdout_mae)
-      ? fact("Hold-out error", `MAE ${significant(property.holdout_mae, 3)} ${unit(property.unit)}${property.holdout_rows ? ` on ${count(property.holdout_rows, "material")}` : ""}`)
+    holdoutError(property)
+      ? fact("Hold-out error", `${holdoutError(property, { withUnit: true })}${property.holdout_rows ? ` on ${count(property.holdout_rows, "material")}` : ""}`)
       : [],
     Number.isFinite(coverage?.stated)
       ? fact("Interval", `${percent(coverage.stated)} stated${measured ? `, ${percent(coverage.measured)} measured on the hold-out` : ""}`)
@@ -107,6 +107,7 @@ export function showDetail(node, { formula: text, amounts, property, cell, model
     node,
     el("p", { class: "detail-formula" }, formula(text)),
     el("h3", { class: "detail-title", id: "detail-title" }, title(property)),
+    property.description !== title(property) && el("p", { class: "detail-about" }, property.description),
     el("p", { class: "detail-value" }, el("strong", {}, words.value), ` ${unit(property.unit)}`),
     words.bounded
       ? el("p", { class: "detail-interval" }, `${share ? `${percent(share)} interval: ` : "Interval: "}${words.lower} to ${words.upper} ${unitName(property.unit)}`)
@@ -120,7 +121,7 @@ export function showDetail(node, { formula: text, amounts, property, cell, model
   );
   const failed = (slot, words) => (error) => slot.isConnected && show(slot, el("p", { class: "muted" }, `${words} ${error.message}`));
   holdout(property)
-    .then((data) => show(plot, data.y_true.length ? parityPlot(data, cell, property.holdout_rows) : el("p", { class: "muted" }, "This model was registered without its hold-out; register it again to see it here.")))
+    .then((data) => show(plot, data.y_true.length ? parityPlot(data, cell, property) : el("p", { class: "muted" }, "This model was registered without its hold-out; register it again to see it here.")))
     .catch(failed(plot, "The hold-out cannot be drawn."));
   api
     .nearest(text, amounts, property.name, NEIGHBOURS)

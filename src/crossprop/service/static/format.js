@@ -51,6 +51,13 @@ export function prediction({ value, lower, upper }) {
   };
 }
 
+/** How far predictions of the hold-out were from its values: the same words wherever they stand. */
+export function holdoutError({ holdout_mae: mae, holdout_r2: r2, unit: of }, { withUnit = false } = {}) {
+  if (!Number.isFinite(mae)) return "";
+  const words = `MAE ${significant(mae, 3)}${withUnit && unit(of) ? ` ${unit(of)}` : ""}`;
+  return Number.isFinite(r2) ? `${words}, R² ${number(r2, -2)}` : words;
+}
+
 /** A unit in words of the page: none for 1, powers of ten written as such. */
 export function unit(text) {
   if (!text || text === "1") return "";

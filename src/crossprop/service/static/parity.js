@@ -1,7 +1,7 @@
 // The parity plot: what the model predicted for materials that it was not trained on, against their reference values.
 
 import { el, svg } from "./dom.js";
-import { count, number, significant, unit, unitName } from "./format.js";
+import { count, holdoutError, number, significant, unit } from "./format.js";
 
 const SIZE = { width: 340, height: 310, left: 52, right: 12, top: 12, bottom: 44 };
 const SHEETS = 10;
@@ -41,9 +41,10 @@ function frame(data, prediction) {
  *
  * @param data answer of /v1/properties/{name}/parity.
  * @param prediction `value, lower, upper` to be marked.
- * @param total materials of the hold-out, of which the data may be a part.
+ * @param property whose hold-out it is, of which the data may be a part.
  */
-export function parityPlot(data, prediction, total) {
+export function parityPlot(data, prediction, property) {
+  const total = property.holdout_rows;
   const [low, high] = frame(data, prediction);
   const { width, height, left, right, top, bottom } = SIZE;
   const x = (v) => left + ((v - low) / (high - low)) * (width - left - right);
@@ -93,7 +94,7 @@ export function parityPlot(data, prediction, total) {
   ];
   const dot = svg("circle", { class: "hover", r: 5, cx: -20, cy: -20 });
   const told = el("p", { class: "plot-told" }, "Point at a material to see which it is.");
-  const summary = `Hold-out of ${data.name}: ${count(Math.max(total, points.length), "material")}, mean absolute error ${significant(data.mae, 3)} ${unitName(data.unit)}`;
+  const summary = `Hold-out of ${data.name}: ${count(Math.max(total, points.length), "material")}, ${holdoutError(property, { withUnit: true })}`;
   const drawing = svg(
     "svg",
     { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${summary}. The prediction is marked by a line.` },

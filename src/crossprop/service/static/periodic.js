@@ -7,7 +7,7 @@ const ELEMENTS = CELLS.filter((cell) => cell.symbol);
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 function describe(cell) {
-  return cell.unknown ? `${cell.name} is not known to the models (${cell.unknown})` : `${cell.name}, element ${cell.z}`;
+  return cell.unknown ? `${cell.name} is not known to the models (${cell.unknown})` : cell.name;
 }
 
 /**
@@ -75,8 +75,9 @@ export function periodicTable(grid, caption, { insert, remove }) {
       {
         type: "button",
         class: `pt-element pt-${cell.block}`,
+        "data-symbol": cell.symbol,
         tabindex: cell === stop ? 0 : -1,
-        "aria-label": `${cell.symbol}, ${describe(cell)}`,
+        "aria-label": `${cell.z} ${cell.symbol}, ${describe(cell)}`,
         "aria-disabled": cell.unknown ? "true" : null,
         "aria-pressed": cell.unknown ? null : "false",
         title: describe(cell),
@@ -90,8 +91,8 @@ export function periodicTable(grid, caption, { insert, remove }) {
         onpointerenter: () => (caption.textContent = `${describe(cell)}.`),
         onpointerleave: () => (caption.textContent = rest),
       },
-      el("span", { class: "pt-z", "aria-hidden": "true" }, String(cell.z)),
-      el("span", { class: "pt-symbol", "aria-hidden": "true" }, cell.symbol),
+      el("span", { class: "pt-z" }, String(cell.z)),
+      el("span", { class: "pt-symbol" }, cell.symbol),
     );
     buttons.set(cell.symbol, button);
     box.append(button);

@@ -1,7 +1,7 @@
 // The list of properties: grouped, searchable, one tab stop with arrow keys.
 
 import { el, icon, show } from "./dom.js";
-import { count, significant, unit } from "./format.js";
+import { count, holdoutError, unit } from "./format.js";
 
 /** The first rule that holds names the group; the rules read only what the service says about a property. */
 const GROUPS = [
@@ -37,9 +37,9 @@ export function groupOf({ description, label, unit: unitText, name }) {
   return GROUPS.find(([, holds]) => holds(text, unitText ?? ""))?.[0] ?? "Other";
 }
 
-/** Name for people. */
+/** Name for people; the description says more. */
 export function title(property) {
-  return property.description || property.label || property.name;
+  return property.label || property.name;
 }
 
 /** Whether the service answers for it, be it after loading its model. */
@@ -69,12 +69,12 @@ export function propertyList({ search, list, summary, clear, only }, changed) {
     const about = [
       el("span", { class: "name" }, property.name),
       unit(property.unit) && el("span", {}, unit(property.unit)),
-      Number.isFinite(property.holdout_mae) && el("span", {}, `MAE ${significant(property.holdout_mae)}`),
+      holdoutError(property) && el("span", {}, holdoutError(property)),
       state && el("span", { class: `state state-${property.status}` }, icon(state[0]), state[1]),
     ];
     return el(
       "label",
-      { class: "property", title: property.status_note || null },
+      { class: "property", title: property.status_note || property.description },
       el("input", {
         type: "checkbox",
         value: property.name,
@@ -92,7 +92,7 @@ export function propertyList({ search, list, summary, clear, only }, changed) {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     return known.filter((property) => {
       if (only.checked && !chosen.has(property.name)) return false;
-      const text = [property.name, property.label, title(property), property.unit, groupOf(property), property.model]
+      const text = [property.name, property.label, property.description, property.unit, groupOf(property), property.model]
         .join(" ")
         .toLowerCase();
       return words.every((word) => text.includes(word));

@@ -4,7 +4,7 @@ import { drawBar, scaleOfAnswer, scaleOfHoldout } from "./bars.js";
 import { domainFlag, holdout } from "./detail.js";
 import { el, icon, quiet, show } from "./dom.js";
 import { filterBar, isOf } from "./filters.js";
-import { count, formula, prediction, significant, unit, unitName } from "./format.js";
+import { count, formula, holdoutError, prediction, unit, unitName } from "./format.js";
 import { title } from "./properties.js";
 
 const PAGE = 100;
@@ -76,10 +76,10 @@ export function resultTable(node, { answer, properties }, { select, fix }) {
     const model = answer.models[property.name] ?? property;
     const about = [
       `${model.method} v${model.version}`,
-      Number.isFinite(property.holdout_mae) && `MAE ${significant(property.holdout_mae)}`,
+      holdoutError(property),
       property.status === "degraded" && "degraded",
     ];
-    const name = el("span", { class: "head-title" }, title(property), el("span", { class: "head-unit" }, unitName(property.unit)));
+    const name = el("span", { class: "head-title", title: property.description }, title(property), el("span", { class: "head-unit" }, unitName(property.unit)));
     const sorted = order.name === property.name ? (order.down ? "descending" : "ascending") : null;
     const sort = el(
       "button",

@@ -11,23 +11,8 @@ export function encode({ formulas, amounts, properties }) {
 
 /** What a text behind the # asks for; null where it asks for nothing. */
 export function decode(hash) {
-  const fields = new Map(
-    hash
-      .replace(/^#/, "")
-      .split("&")
-      .map((field) => [field.split("=")[0], field.slice(field.indexOf("=") + 1)]),
-  );
-  const list = (name) =>
-    (fields.get(name) ?? "")
-      .split(",")
-      .map((item) => {
-        try {
-          return decodeURIComponent(item);
-        } catch {
-          return "";
-        }
-      })
-      .filter(Boolean);
+  const fields = new URLSearchParams(hash.replace(/^#/, "").replaceAll("+", "%2B"));
+  const list = (name) => (fields.get(name) ?? "").split(",").filter(Boolean);
   const state = { formulas: list("formulas"), properties: list("properties"), amounts: fields.get("amounts") };
   return state.formulas.length || state.properties.length ? state : null;
 }
