@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crossprop.data.compositions import COLUMN, composition_keys, fraction_matrix
-from crossprop.data.user_columns import ElementColumns, element_of, formulas_of
+from crossprop.data.compositions import COLUMN, Amounts, composition_keys, fraction_matrix
+from crossprop.data.user_columns import element_of, formulas_of
 from crossprop.data.user_rows import read_user_table
 from crossprop.errors import UserFileError
 
@@ -23,11 +23,9 @@ def test_a_header_says_its_element(header, element):
 
 def test_amounts_fractions_and_percents_are_the_same_composition():
     for rows in ([[3.0, 1.0], [75.0, 25.0], [75.0, None]], [[0.75, None], [0.75, 0.25]]):
-        made, _ = formulas_of(["Al", "Ni"], rows, ElementColumns.ATOMIC)
+        made, _ = formulas_of(["Al", "Ni"], rows, Amounts.ATOMIC)
         assert len({tuple(row) for row in fraction_matrix(made).round(12)}) == 1
-    made, _ = formulas_of(
-        ["La", "Sr", "Cu", "O"], [[1.85, 0.15, 1, 4], [1.9, 0.1, 1, 4]], ElementColumns.ATOMIC
-    )
+    made, _ = formulas_of(["La", "Sr", "Cu", "O"], [[1.85, 0.15, 1, 4], [1.9, 0.1, 1, 4]], Amounts.ATOMIC)
     expected = composition_keys(fraction_matrix(["La1.85Sr0.15CuO4", "La1.9Sr0.1CuO4"]))
     assert composition_keys(fraction_matrix(made)).tolist() == expected.tolist()
 
@@ -43,7 +41,7 @@ def test_amounts_fractions_and_percents_are_the_same_composition():
     ],
 )
 def test_a_row_that_gives_no_composition_says_why(row, reason):
-    formulas, reasons = formulas_of(["Al", "Ni"], [row, [50.0, 50.0]], ElementColumns.ATOMIC)
+    formulas, reasons = formulas_of(["Al", "Ni"], [row, [50.0, 50.0]], Amounts.ATOMIC)
     assert formulas[0] == ""
     assert reason in reasons[0]
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import zipfile
-
 import numpy as np
 import openpyxl
 import pytest
@@ -136,15 +133,6 @@ def test_what_the_user_names_is_not_guessed_and_a_wrong_name_is_refused(tmp_path
     ):
         with pytest.raises(UserFileError, match=part):
             values(wrong, **options)
-
-
-def test_a_workbook_without_openpyxl_says_what_to_do(tmp_path, monkeypatch):
-    path = tmp_path / "mine.xlsx"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("xl/workbook.xml", "<workbook/>")
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(UserFileError, match="Save the sheet as CSV, or install openpyxl"):
-        values(path)
 
 
 def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):

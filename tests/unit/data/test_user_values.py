@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from crossprop.data.user_values import contradicting, is_number, read_numbers, unit_in
+from crossprop.data.units import contradicting, unit_in
+from crossprop.data.user_values import is_number, read_numbers
 from crossprop.errors import UserFileError
 
 
