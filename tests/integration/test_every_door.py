@@ -203,13 +203,13 @@ class Doors:
 
 
 DOORS = ("arguments", "pipe", "csv", "excel", "estimator", "http", "screening", "pyfunc")
-NO_WEIGHTS = {"estimator", "screening", "pyfunc"}
 
 
 def wrong(doors: Doors, case: Case, door: str) -> str:
     """What is wrong with a door's answer; empty where it is right. The answer is added to the table."""
     seen: Seen = getattr(doors, door)(case)
-    doors.table.append((" ".join(map(str, case.texts)), door, seen.kind))
+    kind = " (weight)" if case.amounts == "weight" else ""
+    doors.table.append((" ".join(map(str, case.texts)) + kind, door, seen.kind))
     if case.right == "value":
         expected = ServedModel.load(doors.model).predict(fraction_matrix([case.word])).value[0]
         good = seen.value == pytest.approx(expected, rel=1e-6) and seen.kind == "value"

@@ -99,6 +99,9 @@ def _read(package: EmbeddedPackage) -> pd.DataFrame:
     path = embedded_archive(package)
     try:
         with tarfile.open(path, "r:*") as archive:
-            return pd.read_csv(archive.extractfile(package.member), dtype=str, na_filter=False)
+            member = archive.extractfile(package.member)
+            if member is None:
+                raise KeyError(package.member)
+            return pd.read_csv(member, dtype=str, na_filter=False)
     except (tarfile.TarError, KeyError, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}. Reinstall {package.package!r}.") from None

@@ -21,7 +21,7 @@ from crossprop.data.compositions import (
     plain_formula,
 )
 from crossprop.data.user_table import TextTable, bare_name, fold, is_formula_name
-from crossprop.data.user_values import is_number, proven_sign, read_numbers
+from crossprop.data.user_values import is_number, proven_signs, read_numbers, tidy
 from crossprop.errors import UserFileError
 
 _HEADER: Final = re.compile(
@@ -201,8 +201,8 @@ def _wrong(symbols: Sequence[str], row: Sequence[float | None]) -> str | None:
 
 def table_sign(table: TextTable) -> str | None:
     """The sign of the decimals that a table proves by its cells, or by commas between them."""
-    sign = proven_sign([cell for row in table.rows[:_SAMPLE] for cell in row])
-    return sign or ("." if table.dialect.delimiter == "," else None)
+    proven = proven_signs([tidy(cell) for row in table.rows[:_SAMPLE] for cell in row])
+    return next(iter(proven)) if len(proven) == 1 else "." if table.dialect.delimiter == "," else None
 
 
 def named_column(table: TextTable, name: str, option: str) -> int:

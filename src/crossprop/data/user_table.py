@@ -51,6 +51,9 @@ _MAGIC: Final = {
     b"\xff\xd8\xff": "a picture",
     b"\x93NUMPY": "a NumPy array",
 }
+_SEPARATED: Final = re.compile(
+    r"^(?!(?:[A-Z][a-z]?(?:\d+(?:,\d+)?)?)*\d,\d+[A-Z][\w,]*$).*[,;\t|]"
+)  # not by decimal commas
 _MARKUP: Final = {"{": "JSON", "[{": "JSON", "<": "HTML or XML"}
 
 
@@ -250,8 +253,8 @@ def _bare_list(path: Path, text: str, encoding: str, names: set[str]) -> TextTab
     if not lines:
         raise UserFileError(f"{path} is empty. Give one formula a line, or a table with a header.")
     sample = [line for _, line in lines[:200]]
-    separated = [any(sign in line for sign in ",;\t|") for _, line in raw[:200]]
-    blanks = sum(" " in line for line in sample)
+    separated = [_SEPARATED.search(line) is not None for _, line in raw[:200]]
+    blanks = sum(re.search(r" (?!\()", line) is not None for line in sample)
     formulas = sum(not parse_formulas(line.split())[2] for line in sample)
     several = separated[0] and sum(separated) >= 0.5 * len(sample)
     few = blanks + sum(separated) < 0.5 * len(sample) or formulas >= 0.5 * len(sample)

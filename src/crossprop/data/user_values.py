@@ -57,12 +57,6 @@ def tidy(text: str) -> str:
     return cell
 
 
-def without_uncertainty(cell: str) -> str | None:
-    """The number of ``40.3 ± 2.0``, ``40.3(20)`` and the like, with the unit behind it; ``None`` for other cells."""
-    found = _UNCERTAIN.fullmatch(cell)
-    return f"{found[1]}{found[2]}".strip() if found else None
-
-
 def common_unit(cells: Sequence[str]) -> str | None:
     """What stands behind most of the numbers of a column, if that is one and the same text."""
     behind = [found[2].strip() for cell in cells if (found := WITH_UNIT.fullmatch(cell))]
@@ -132,16 +126,23 @@ def read_numbers(
     unit = common_unit(cells)
     uncertain = []
     for i, cell in enumerate(cells):
-        if (certain := without_uncertainty(cell)) is not None:
-            cells[i] = certain
+        if found := _UNCERTAIN.fullmatch(cell):
+            cells[i] = f"{found[1]}{found[2]}".strip()
             uncertain.append(i)
     unit = unit or common_unit(cells)
     bare = cells
     if unit is not None:
-        found = [WITH_UNIT.fullmatch(cell) for cell in cells]
-        bare = [f[1] if f and f[2].strip() == unit else c for f, c in zip(found, cells, strict=True)]
-    proven = _proven_signs(bare)
-    sign = decimal or _decimal_sign(bare, proven, elsewhere)
+        split = [(cell, WITH_UNIT.fullmatch(cell)) for cell in cells]
+        bare = [found[1] if found and found[2].strip() == unit else cell for cell, found in split]
+    proven = proven_signs(bare)
+    sign = decimal or ("," if proven[","] > proven["."] else ".")
+    either_way = [cell for cell in bare if _either_way(cell)]
+    commas = [cell for cell in either_way if "," in cell]
+    if decimal is None and not proven and (commas or (either_way and elsewhere() != ".")):
+        raise UserFileError(
+            f"{(commas or either_way)[0]!r} may be a decimal number or one of thousands, and no other value decides "
+            "it. Say which with --decimal ',' or --decimal '.'."
+        )
     grouped = any(_GROUPED["."].fullmatch(c) and ("." in c or c.count(",") > 1) for c in bare)
     doubtful = decimal is None and (len(proven) > 1 or (sign == "." and not grouped))
     values, reasons = [], {}
@@ -164,16 +165,11 @@ def read_numbers(
 def is_number(text: str) -> bool:
     """Whether a cell holds a number, with either sign of the decimals, perhaps with an uncertainty or a unit."""
     cell = tidy(text)
-    cell = without_uncertainty(cell) or cell
+    if found := _UNCERTAIN.fullmatch(cell):
+        cell = f"{found[1]}{found[2]}".strip()
     if found := WITH_UNIT.fullmatch(cell):
         cell = found[1]
     return any(pattern.fullmatch(cell) for pattern in (*_PLAIN.values(), *_GROUPED.values()))
-
-
-def proven_sign(texts: Sequence[str]) -> str | None:
-    """The sign of the decimals that the numbers among some cells prove; ``None`` where they prove none or both."""
-    proven = _proven_signs([tidy(text) for text in texts])
-    return next(iter(proven)) if len(proven) == 1 else None
 
 
 def _number(cell: str, decimal: str) -> float:
@@ -191,23 +187,10 @@ def _either_way(cell: str) -> bool:
     return math.isfinite(point) and math.isfinite(comma) and point != comma
 
 
-def _proven_signs(cells: Sequence[str]) -> Counter[str]:
+def proven_signs(cells: Sequence[str]) -> Counter[str]:
     """How many numbers can be read with one sign of the decimals alone, by sign."""
     readable = ([sign for sign in _PLAIN if not math.isnan(_number(cell, sign))] for cell in cells)
     return Counter(signs[0] for signs in readable if len(signs) == 1)
-
-
-def _decimal_sign(cells: Sequence[str], proven: Counter[str], elsewhere: Callable[[], str | None]) -> str:
-    if proven:
-        return "," if proven[","] > proven["."] else "."
-    doubtful = [cell for cell in cells if _either_way(cell)]
-    commas = [cell for cell in doubtful if "," in cell]
-    if commas or (doubtful and elsewhere() != "."):
-        raise UserFileError(
-            f"{(commas or doubtful)[0]!r} may be a decimal number or one of thousands, and no other value decides it. "
-            "Say which with --decimal ',' or --decimal '.'."
-        )
-    return "."
 
 
 def _why(cell: str, decimal: str) -> str:

@@ -32,20 +32,15 @@ def values(path, **options):
 @pytest.mark.parametrize(
     "content",
     [
-        PLAIN,
         PLAIN.replace(",", "   "),
         PLAIN.replace(",", " , "),
         *(PLAIN.encode(encoding) for encoding in ("utf-16-be", "utf-16-le", "utf-32")),
         "formula,strength\n#N/A,3\nFe2O3,1.5\nNaCl,-2\n",
-        '"formula","strength"\n"Fe2O3","1.5"\n"NaCl","-2"\n',
         "sep=;\nformula;strength\nFe2O3;1,5\nNaCl;-2\n",
         "# made by hand\n# 2024\nformula,strength\nFe2O3,1.5\n# a pause\nNaCl,-2\n\n\n",
         "# formula,strength\nFe2O3,1.5\nNaCl,-2\n",
-        "Strengths\n\nformula,strength\nFe2O3,1.5\nNaCl,-2\n",
         "Strengths, 2019,,\nnr,formula,strength,note\n1,Fe2O3,1.5,\n2,NaCl,-2,old\n",
         'note,formula,strength\n"two\nlines; one, comma",Fe2O3,1.5\n,NaCl,−2\n',
-        "nr;formula;strength;Größe\n1;Fe2O3;1,5;groß\n2;NaCl;-2;klein\n".encode("latin-1"),
-        "strength\tnote\tFormula\n1.5\tµ\tFe2O3\n-2\t\tNaCl\n".encode("cp1252"),
         "formula,strength,,\nFe2O3,1.5,,\nNaCl,-2,,\n",
     ],
 )
@@ -65,23 +60,6 @@ def test_lines_are_those_of_the_file_below_comments_titles_and_cells_of_several_
     table = read_user_table(write(text), target="strength")
     assert table.rows["line"].tolist() == [4, 8, 10]
     assert [problem.line for problem in table.problems] == [9]
-
-
-def test_thousands_are_told_from_decimals_by_the_other_values(write):
-    for first, second, read in (
-        ("1,234.5", "2,000", [1234.5, 2000.0]),
-        ("0,500", "2,000", [0.5, 2.0]),
-        ("1.234,5", "2,000", [1234.5, 2.0]),
-    ):
-        assert list(values(write(f"formula;strength\nFe2O3;{first}\nNaCl;{second}\n")).values()) == read
-
-
-def test_a_comma_that_nothing_decides_is_asked_about(write):
-    path = write("formula;strength\nFe2O3;1,234\nNaCl;2,345\n")
-    with pytest.raises(UserFileError, match="--decimal"):
-        values(path)
-    assert values(path, decimal=",") == {"Fe2O3": 1.234, "NaCl": 2.345}
-    assert values(path, decimal=".") == {"Fe2O3": 1234.0, "NaCl": 2345.0}
 
 
 @pytest.mark.parametrize(
