@@ -7,7 +7,9 @@ import os
 import pytest
 from studies import NO_NETWORKS, QUICK, computed, project, without_networks
 
-from crossprop.errors import CellError, DataError, StoreError
+from crossprop.errors import CellError, ConfigError, DataError, StoreError
+from crossprop.experiments.results import NullRecorder
+from crossprop.experiments.targets import run_target
 from crossprop.paths import StudyPaths
 from crossprop.training.device import process_environment
 
@@ -34,6 +36,11 @@ def test_unreadable_prepared_table_says_which_stage_makes_it(
         table.write_bytes(table.read_bytes()[:100])
     with pytest.raises(DataError, match=rf"slme\.parquet cannot be read: .*{word}.*Run 'dvc repro prepare'"):
         computed(params, paths)
+
+
+def test_target_of_another_study_is_refused(tmp_path, tiny_params):
+    with pytest.raises(ConfigError, match=r"'spillage' is no target of the study tiny: \['slme'\]"):
+        run_target(tiny_params(), "spillage", StudyPaths("tiny", tmp_path), lambda digests: NullRecorder())
 
 
 def test_failed_cell_is_reported_and_the_others_finish(tmp_path, tiny_values, write_target):

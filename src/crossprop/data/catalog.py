@@ -139,18 +139,11 @@ class PaperFigures(_Entry):
 
 
 class PropertyEntry(_Entry):
-    """One property of the catalogue.
+    """One property of the catalogue, by its ``key`` in commands and folders; ``label`` is its short name in tables.
 
-    Attributes:
-        key: Name in commands, configurations and folders.
-        label: Short name in tables (the paper's, where it has one).
-        unit: Unit of the values; ``1`` for a pure number, ``dex`` for a decadic logarithm.
-        files: Files that every edition reads.
-        editions: Named ways to fill the property; empty where there is only one.
-        embedded: Column of an installed package, instead of files.
-        merge: How a source's several rows of one composition become one.
-        rows: Rows of ``files``, for orientation (an edition may add more).
-        notes: Traps and peculiarities.
+    The unit is ``1`` for a pure number, ``dex`` for a decadic logarithm. Every edition reads ``files`` (``rows`` rows)
+    and its own ones; ``embedded`` is a column of an installed package instead. ``merge`` says how a source's several
+    rows of one composition become one, ``notes`` what is peculiar.
     """
 
     key: Name

@@ -387,14 +387,19 @@ def _short(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
 
 
+_MAY_BE_DOUBTFUL: Final = re.compile(r"\d\d|CI|NaN|[\s)\]}·*]|^[^a-z]*$")
+
+
 def formula_warnings(text: object) -> list[str]:
     """What may be wrong with a text that is read as a formula: amounts, capitals or blanks; nothing for other texts."""
-    return list(_warnings(text)) if isinstance(text, str) and len(text) <= MAX_LENGTH else []
+    if not isinstance(text, str) or len(text) > MAX_LENGTH:
+        return []
+    formula = plain_formula(text)
+    return list(_warnings(formula)) if _MAY_BE_DOUBTFUL.search(formula) else []
 
 
 @lru_cache(maxsize=65536)
-def _warnings(text: str) -> tuple[str, ...]:
-    formula = plain_formula(text)
+def _warnings(formula: str) -> tuple[str, ...]:
     try:
         amounts = dict(_parse(formula))
     except FormulaError:

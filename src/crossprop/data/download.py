@@ -70,16 +70,10 @@ def fetch_files(
     A file that lies there unaltered is left alone; a damaged one is replaced. A file becomes visible under
     ``raw_root`` only once its content is verified. One that could not be had is named in a FetchError.
 
-    Args:
-        files: Pinned files.
-        raw_root: Folder of raw data.
-        blobs: Folder of downloads, kept so that an interrupted one resumes and a repeated one is free.
-        mirror: Folder that holds the same tree ``<owner>/<repo>/<commit>/<path>``; the variable
-            ``CROSSPROP_MIRROR`` if ``None``. Nothing is downloaded when there is a mirror.
-        base_url: Address under which the tree is public.
-        report: Called with the progress.
-        attempts: Downloads that may fail in a row before giving up.
-        pause: Seconds before the second attempt; doubled each time.
+    Downloads stay in ``blobs``, so that an interrupted one resumes and a repeated one is free. ``attempts`` may fail
+    in a row, with ``pause`` seconds before the second one, doubled each time. Nothing is downloaded when there is a
+    ``mirror``, a folder that holds the same tree ``<owner>/<repo>/<commit>/<path>`` as ``base_url``; the variable
+    ``CROSSPROP_MIRROR`` names one if it is ``None``. ``report`` is called with the progress.
     """
     wanted, paths = list(files), []
     if mirror is None and os.environ.get(MIRROR_VARIABLE):

@@ -24,16 +24,11 @@ from crossprop.errors import UserFileError
 
 @dataclass(frozen=True)
 class FormulaList:
-    """Formulas that count atoms, n of them, whether they can be read or not.
+    """Formulas that count atoms, n of them, whether they can be read or not, and as they were ``written``.
 
-    Attributes:
-        formulas: Texts; empty where ``reasons`` says why there is none.
-        lines: Line of each in its file.
-        columns: All columns of the input, as texts, n rows.
-        written: The formulas as a file writes them.
-        reasons: Why a row gives no formula, by position, where more is known than its text says.
-        notes: How the file was read, and what is doubtful in it.
-        word: What ``lines`` count.
+    ``lines`` of the file (or what ``word`` says) are theirs, ``columns`` holds all columns of the input as texts, n
+    rows. ``reasons`` says by position why there is no formula, where more is known than the text says; ``notes`` how
+    the file was read, and what is doubtful in it.
     """
 
     formulas: list[str]

@@ -54,10 +54,8 @@ def prepare_target(catalog: Catalog, key: str, raw_root: Path, seed: int = DEFAU
 
     A published split is kept as it is, with all polymorphs and repeated compositions: the protocol decides
     about them. Files that are not split get a hold-out as :func:`draw_holdout` draws it. An embedded property
-    gets one row per composition and the draw that all targets of its package share.
-
-    Raises:
-        DataError: The property is no target, a file is missing or unusable, or there is nothing to learn.
+    gets one row per composition and the draw that all targets of its package share. A property that is no target, a
+    missing or unusable file, and rows that nothing can be learnt from are refused (DataError).
     """
     entry = catalog.property(key)
     if Role.TARGET not in entry.roles:

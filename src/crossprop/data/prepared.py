@@ -19,12 +19,9 @@ GROUP_COLUMN = "group"
 class PreparedData:
     """One prepared property.
 
-    Attributes:
-        frame: Columns ``formula``, ``composition`` (key), ``value`` (in the property's unit), ``split``:
-            ``train`` or ``test`` for a target, ``train`` or ``validation`` for a source; and ``group`` where rows
-            have groups.
-        cleaning: What was repaired, dropped and noted, columns as in
-            :data:`crossprop.data.cleaning.REPORT_COLUMNS`.
+    ``frame`` has the columns ``formula``, ``composition`` (key), ``value`` (in the property's unit), ``split``
+    (``train`` or ``test`` for a target, ``train`` or ``validation`` for a source), and ``group`` where there are any.
+    ``cleaning`` says what was repaired, dropped and noted, columns :data:`crossprop.data.cleaning.REPORT_COLUMNS`.
     """
 
     frame: pd.DataFrame

@@ -116,21 +116,10 @@ def read_user_table(
     Rows that repeat a composition stay: they are noted, and never stand on both sides of a split. Nothing is dropped
     for its value.
 
-    Args:
-        path: The file.
-        target: Name of the property; the column of this name holds the values where there is no ``value_column``.
-        formula_column: Column of the formulas; the one that parses as such if ``None``.
-        value_column: Column of the values.
-        split_column: Column that says ``train`` or ``test`` for every row.
-        group_column: Column that says what stays on one side of every split: a paper, a series of samples.
-        element_columns: ``atomic`` or ``weight``, where every element has a column of amounts, fractions or percents
-            instead of a formula.
-        amounts: What the amounts in formulas are, ``atomic`` or ``weight``.
-        unit: Unit that the user states; a file that states another one is refused.
-        sheet: Sheet of a workbook.
-        encoding: Encoding of a text.
-        delimiter: Separator of a text.
-        decimal: ``.`` or ``,``.
+    The values stand in ``value_column``, or in the column named like the ``target``. ``split_column`` says ``train`` or
+    ``test`` for every row, ``group_column`` what stays on one side of every split: a paper, a series of samples. With
+    ``element_columns`` (``atomic`` or ``weight``) every element has a column of amounts, fractions or percents instead
+    of a formula; ``amounts`` is the kind of those in formulas. A file that states another ``unit`` is refused.
 
     Raises:
         UserFileError: The file is no table, a column cannot be found, or no row is usable. Bad rows raise

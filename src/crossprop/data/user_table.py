@@ -369,7 +369,9 @@ def _with_header(
     notes = [f"line {r.line} taken for a title: {' '.join(r.fields).strip()[:60]!r}" for r in plain[:at]]
     first = plain[at]
     start, header = first.line, tuple(first.fields[: first.width])
-    if any(_NUMBER_LIKE.fullmatch(field) for field in first.fields):
+    if listed and width == 1 and not (named_in(names, first) or is_formula_name(header[0])):
+        start, header = 0, ("column_1",)  # as in a text that is a bare list
+    elif any(_NUMBER_LIKE.fullmatch(field) for field in first.fields):
         above = [record for record in records if record.comment and record.line < first.line]
         if above and len(above[-1].fields) == len(first.fields):  # the comment right above names each field
             start, fields = above[-1].line, above[-1].fields

@@ -94,13 +94,10 @@ _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?|[+-]?∞", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Numbers:
-    """A column of values.
+    """A column of values: the numbers, NaN where there is none, and why, by position.
 
-    Attributes:
-        values: The numbers; NaN where there is none.
-        reasons: Why a row has none, by position.
-        unit: What stands behind most of the numbers, if it is the same everywhere.
-        uncertain: Positions of the values that came with an uncertainty, which is left out.
+    ``unit`` stands behind most of the numbers, if it is the same everywhere; ``uncertain`` are the positions of those
+    that came with an uncertainty, which is left out.
     """
 
     values: list[float]
@@ -117,10 +114,8 @@ def read_numbers(
 
     A sign that some value proves (``907,5``) decides for the whole column: ``1.037`` is a thousand there. A comma
     between thousands is read as such only where some value proves it; otherwise the row has no value. ``elsewhere``
-    gives the sign that the rest of the table proves; it is asked only where the column proves none.
-
-    Raises:
-        UserFileError: A sign may mean decimals or thousands, and nothing decides.
+    gives the sign that the rest of the table proves; it is asked only where the column proves none. A sign that may
+    mean either while nothing decides is refused (UserFileError).
     """
     cells = [tidy(text) for text in texts]
     unit = common_unit(cells)

@@ -135,21 +135,6 @@ def test_a_row_of_units_below_the_header_is_no_bad_row(read):
     assert len(read("formula,strength\nFe3C,brittle\nCuZn,2\n").problems) == 1
 
 
-def test_a_unit_in_the_header_need_not_be_named(read):
-    for head in ("Strength (GPa)", "strength [GPa]", "strength / GPa"):
-        assert read(f"formula;{head};x (mm)\nFe3C;1,5;3,0\nCuZn;2,5;2,0\n").value_column == head
-    with pytest.raises(
-        UserFileError, match=r"'strength \(GPa\)', 'strength \(MPa\)'. Choose one with --value-column"
-    ):
-        read("formula,strength (GPa),strength (MPa)\nFe3C,1,2\n")
-
-
-def test_a_column_in_capitals_is_refused(read):
-    with pytest.raises(UserFileError, match=r"none of the 5 formulas holds a small letter.*'SiC'"):
-        read("formula,strength\nSIC,1\nINSB,2\nINP,3\nCUINS2,4\nNBSI2,5\n")
-    assert len(read("formula,strength\nBN,1\nKI,2\nKF,3\nUO2,4\nH2O,5\n").rows) == 5
-
-
 def papers(path, rows):
     path.write_text("formula,K,paper\n" + "".join(f"{f},{v},{p}\n" for f, v, p in rows))
     return path
