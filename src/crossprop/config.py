@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crossprop.errors import ConfigError
 from crossprop.methods import (
@@ -27,6 +27,23 @@ class Section(BaseModel):
     """Frozen and closed: an unknown key is an error, and text is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def reads_as_text(name: str) -> bool:
+    """Whether YAML and Hydra read a name as a text, not as a number (``12``, ``1e5``), a truth value or nothing."""
+    try:
+        float(name)
+    except ValueError:
+        return isinstance(yaml.safe_load(name), str)
+    return False
+
+
+def _no_number(name: str) -> str:
+    if not reads_as_text(name):
+        raise ValueError(
+            "is a number, a truth value or nothing to the files that name it: choose a longer name"
+        )
+    return name
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -289,7 +306,7 @@ class StudyConfig(Section):
         transfer: Recipe of networks that start at a source's weights.
     """
 
-    name: Name
+    name: Annotated[Name, AfterValidator(_no_number)]
     title: str
     tier: str = ""
     protocol: Protocol = Protocol.PUBLISHED

@@ -181,6 +181,8 @@ def predict(
     )
     served = ServedModel.load(work.model_folder(model, version=version, alias=alias))
     predicted = work.predict(served, asked)
+    for note in asked.notes:
+        typer.echo(f"note: {note}", err=True)
     if output is not None:
         work.write_predictions(predicted, output)
         typer.echo(f"{len(predicted):,} rows in {output}", err=True)

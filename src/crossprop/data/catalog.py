@@ -35,14 +35,10 @@ class Role(StrEnum):
 
 
 class PinnedFile(_Entry):
-    """One public file, identified by its content.
+    """One public file, identified by its content: ``blob`` is sha1 of ``blob <size>``, a zero byte and the content.
 
-    Attributes:
-        repository: ``owner/name``; a user's files have ``local/<origin>``.
-        commit: Git commit of the repository (``files`` for a user's files).
-        blob: Git blob id: sha1 of ``blob <size>``, a zero byte and the content.
-        split: Rows to learn from, hold-out rows, or ``all`` where the file is not split.
-        folder: The user's folder that holds the file; ``None`` for a public one.
+    A user's file has the repository ``local/<origin>``, the commit ``files`` and a ``folder``. ``split`` is ``all``
+    where the rows are not split into those to learn from and a hold-out.
     """
 
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
@@ -69,11 +65,9 @@ class PinnedFile(_Entry):
 class Supplement(_Entry):
     """Further rows of a source property that another series gives.
 
-    Attributes:
-        relation: ``same_property``: the values are of this property already. ``elemental_references``: they
-            differ from it by a linear function of the composition, which is fitted on shared compositions.
-        corrected_elements: Elements with a second reference in compounds that hold ``corrected_with``.
-        tolerance: Difference, in the property's unit, above which a shared row counts as conflicting.
+    ``elemental_references`` differ from the property by a linear function of the composition, which is fitted on shared
+    compositions; ``corrected_elements`` have a second reference in compounds that hold ``corrected_with``. A shared row
+    whose values differ by more than ``tolerance``, in the property's unit, counts as conflicting.
     """
 
     relation: Literal["same_property", "elemental_references"]
@@ -145,18 +139,11 @@ class PaperFigures(_Entry):
 
 
 class PropertyEntry(_Entry):
-    """One property of the catalogue.
+    """One property of the catalogue, by its ``key`` in commands and folders; ``label`` is its short name in tables.
 
-    Attributes:
-        key: Name in commands, configurations and folders.
-        label: Short name in tables (the paper's, where it has one).
-        unit: Unit of the values; ``1`` for a pure number, ``dex`` for a decadic logarithm.
-        files: Files that every edition reads.
-        editions: Named ways to fill the property; empty where there is only one.
-        embedded: Column of an installed package, instead of files.
-        merge: How a source's several rows of one composition become one.
-        rows: Rows of ``files``, for orientation (an edition may add more).
-        notes: Traps and peculiarities.
+    The unit is ``1`` for a pure number, ``dex`` for a decadic logarithm. Every edition reads ``files`` (``rows`` rows)
+    and its own ones; ``embedded`` is a column of an installed package instead. ``merge`` says how a source's several
+    rows of one composition become one, ``notes`` what is peculiar.
     """
 
     key: Name
@@ -225,10 +212,9 @@ class Catalog(BaseModel):
     packages: dict[str, EmbeddedPackage]
 
     def property(self, key_or_label: str) -> PropertyEntry:
-        """Find a property by its key (``piezo_max_dij``) or the paper's label (``PMDij``), in any case.
+        """A property by its key (``piezo_max_dij``) or the paper's label (``PMDij``), in any case.
 
-        Raises:
-            UnknownPropertyError: There is none; the message names similar ones.
+        An unknown one is refused with similar names (UnknownPropertyError).
         """
         if key_or_label in self.properties:
             return self.properties[key_or_label]
@@ -257,15 +243,10 @@ class Catalog(BaseModel):
 
 
 def load_catalog(extra: Path | None = None) -> Catalog:
-    """Read the built-in catalogue, and merge the user's into it.
+    """The built-in catalogue with the user's (``extra``; what :func:`own_catalog` finds if ``None``) merged into it.
 
-    Args:
-        extra: YAML file of the same form; what :func:`own_catalog` finds if ``None``. An origin may name a
-            ``folder`` (relative to this file) in place of ``repository`` and ``commit``.
-
-    Raises:
-        DataError: A file is missing, no YAML, or holds something a catalogue may not; the message names the
-            place.
+    An origin of the user may name a ``folder`` (relative to the file) in place of ``repository`` and ``commit``. A file
+    that is missing, no YAML, or holds something that a catalogue may not is refused with the place (DataError).
     """
     return _load(own_catalog() if extra is None else Path(extra))
 

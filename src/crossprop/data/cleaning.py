@@ -27,7 +27,7 @@ MAX_BAD_SHARE: Final = 0.1  # share of bad rows above which a file is refused ra
 _DATE: Final = re.compile(
     r"\d{1,4}[-/.](?:\d{1,2}|[A-Za-z]{3})(?:[-/.]\d{2,4})?|[A-Za-z]{3}[-/]\d{2,4}", re.ASCII
 )
-_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_NUMBER: Final = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read_table(
     """
     if not path.is_file():
         raise DataError(f"There is no file {path}. Fetch the data first.")
-    wanted = [formula_column, value_column, *([group_column] if group_column is not None else [])]
+    wanted = [name for name in (formula_column, value_column, group_column) if name is not None]
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
@@ -96,10 +96,12 @@ def clean_rows(
     rows = pd.DataFrame({"line": list(lines), "raw": list(formulas), "text": list(values)}, dtype=object)
     if rows.empty:
         raise DataError(f"{name} holds no rows below its header. Fetch or export it again.")
-    rows["formula"] = [text.strip() if isinstance(text, str) else text for text in rows["raw"]]
-    repaired = rows["formula"].isin(EXCEL_DATES.keys())
-    rows.loc[repaired, "formula"] = rows.loc[repaired, "formula"].map(EXCEL_DATES)
-    rows["value"] = [_number(value) for value in rows["text"]]
+    stripped = rows["raw"].map(lambda text: text.strip() if isinstance(text, str) else text)
+    repaired = stripped.isin(EXCEL_DATES.keys())
+    rows["formula"] = stripped.replace(EXCEL_DATES)
+    rows["value"] = [
+        float(text) if text is not None and _NUMBER.fullmatch(text) else math.nan for text in rows["text"]
+    ]
     fractions, good, errors = parse_formulas(rows["formula"])
     problems = {i: why_no_formula(rows["formula"].iloc[i]) for i in errors}
     for i in np.flatnonzero(~np.isfinite(rows["value"].to_numpy())).tolist():
@@ -131,7 +133,7 @@ def clean_rows(
             f"{repeated} rows repeat a formula of this file, {same} of them with the same value; kept here"
         )
         report.append((pd.NA, name, "", "", "noted", reason))
-    return CleanTable(rows=rows, report=report_frame(report))
+    return CleanTable(rows, report_frame(report))
 
 
 def report_frame(records: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
@@ -141,6 +143,11 @@ def report_frame(records: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
         c: frame[c].map(lambda v: "" if v is None else str(v)).astype(object) for c in REPORT_COLUMNS[1:]
     }
     return frame.assign(**texts, line=frame["line"].astype("Int64"))
+
+
+def noted(name: str, texts: Iterable[str]) -> pd.DataFrame:
+    """Cleaning report of statements about many rows of a file or property."""
+    return report_frame((pd.NA, name, "", "", "noted", text) for text in texts)
 
 
 def refuse_unlearnable(values: np.ndarray, what: str) -> None:
@@ -168,25 +175,19 @@ def why_no_formula(formula: Any) -> str:
 
 
 def _check_header(path: Path, header: list[str], wanted: list[str]) -> None:
+    """Refuse an empty file, another separator, and a header without a wanted column."""
     if not any(header):
         raise DataError(f"{path} is empty. Fetch or export it again.")
     missing = [name for name in wanted if name not in header]
-    if not missing:
-        return
     other = next((sign for sign in (";", "\t", "|") if len(header) == 1 and sign in header[0]), None)
-    if other:
+    if missing and other:
         raise DataError(
             f"{path} is separated by {other!r}, not by commas: its header is {header[0][:80]!r}. "
             "Save it with commas."
         )
-    raise DataError(
-        f"{path} has no column {' and '.join(map(repr, missing))}; "
-        f"its header is {', '.join(map(repr, header[:12]))}{', …' if len(header) > 12 else ''}. "
-        "Name the right columns in the catalogue."
-    )
-
-
-def _number(text: str | None) -> float:
-    """The text as a float; NaN where it is no number."""
-    bare = (text or "").strip()
-    return float(bare) if _NUMBER.fullmatch(bare) else math.nan
+    if missing:
+        raise DataError(
+            f"{path} has no column {' and '.join(map(repr, missing))}; "
+            f"its header is {', '.join(map(repr, header[:12]))}{', …' if len(header) > 12 else ''}. "
+            "Name the right columns in the catalogue."
+        )

@@ -75,8 +75,7 @@ def parse_formula(text: object, amounts: str = Amounts.ATOMIC) -> dict[str, floa
             1): ``'Ti90Al6V4'``, also written as ``'Ti-6Al-4V'``.
 
     Returns:
-        Amount of each element (always of atoms), in order of first appearance; all are finite and
-        positive.
+        Amount of atoms of each element, finite and positive, in order of first appearance.
 
     Raises:
         FormulaError: The text is no formula, or may be meant as something else; the message says why.
@@ -90,12 +89,10 @@ def amounts_of(text: object, amounts: str = Amounts.ATOMIC) -> tuple[tuple[str, 
     if not isinstance(text, str):
         shown = f"{text!r} (float)" if isinstance(text, float) else f"a value of type {type(text).__name__}"
         raise FormulaError(f"A formula must be a text, not {shown}. Give one such as 'NaCl'.")
-    if len(text) > MAX_LENGTH:
-        text = str(text).strip()
-        if len(text) > MAX_LENGTH:
-            raise FormulaError(
-                f"{_short(text)} is {len(text)} characters long, which is no formula (at most {MAX_LENGTH})."
-            )
+    if len(text) > MAX_LENGTH and len(text := str(text).strip()) > MAX_LENGTH:
+        raise FormulaError(
+            f"{_short(text)} is {len(text)} characters long, which is no formula (at most {MAX_LENGTH})."
+        )
     return _parse(text) if _kind(amounts) is Amounts.ATOMIC else _parse_weights(text)
 
 
@@ -184,8 +181,12 @@ _CAUSES: Final = (
         "the elements without these brackets, as in 'PbI2'",
     ),
     (
-        re.compile(r"[(\[{]\s*[a-z][a-zα-ω, -]*[)\]}]"),
-        "which is an annotation: leave it out, a formula holds symbols, amounts and brackets only",
+        re.compile(
+            r"[(\[{]\s*[a-z][a-zα-ω, -]*[)\]}]|^[a-zα-ω]-(?=[A-Z])|"
+            r"(?<=[A-Za-z\d)\]}])\s*[-–_ ]\s*[A-Z]?[a-zα-ω]{2,}[a-zα-ω _-]*$"
+        ),
+        "which is an annotation, such as the name of a phase: leave it out, a formula holds symbols, amounts and "
+        "brackets only",
     ),
 )
 
@@ -386,14 +387,19 @@ def _short(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
 
 
+_MAY_BE_DOUBTFUL: Final = re.compile(r"\d\d|CI|NaN|[\s)\]}·*]|^[^a-z]*$")
+
+
 def formula_warnings(text: object) -> list[str]:
     """What may be wrong with a text that is read as a formula: amounts, capitals or blanks; nothing for other texts."""
-    return list(_warnings(text)) if isinstance(text, str) and len(text) <= MAX_LENGTH else []
+    if not isinstance(text, str) or len(text) > MAX_LENGTH:
+        return []
+    formula = plain_formula(text)
+    return list(_warnings(formula)) if _MAY_BE_DOUBTFUL.search(formula) else []
 
 
 @lru_cache(maxsize=65536)
-def _warnings(text: str) -> tuple[str, ...]:
-    formula = plain_formula(text)
+def _warnings(formula: str) -> tuple[str, ...]:
     try:
         amounts = dict(_parse(formula))
     except FormulaError:
@@ -429,10 +435,7 @@ def _large_amounts(formula: str, amounts: dict[str, float]) -> list[str]:
 
 
 def _is_formula(text: str) -> bool:
-    try:
-        return bool(_parse(text))
-    except FormulaError:
-        return False
+    return not parse_formulas([text])[2]
 
 
 def hidden_symbols(formula: str) -> str | None:

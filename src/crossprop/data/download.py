@@ -8,8 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,21 +68,12 @@ def fetch_files(
     """Put every file, whole and verified, where the catalogue says; return the paths in order.
 
     A file that lies there unaltered is left alone; a damaged one is replaced. A file becomes visible under
-    ``raw_root`` only once its content is verified.
+    ``raw_root`` only once its content is verified. One that could not be had is named in a FetchError.
 
-    Args:
-        files: Pinned files.
-        raw_root: Folder of raw data.
-        blobs: Folder of downloads, kept so that an interrupted one resumes and a repeated one is free.
-        mirror: Folder that holds the same tree ``<owner>/<repo>/<commit>/<path>``; the variable
-            ``CROSSPROP_MIRROR`` if ``None``. Nothing is downloaded when there is a mirror.
-        base_url: Address under which the tree is public.
-        report: Called with the progress.
-        attempts: Downloads that may fail in a row before giving up.
-        pause: Seconds before the second attempt; doubled each time.
-
-    Raises:
-        FetchError: A file could not be had; the message names it and says what to do.
+    Downloads stay in ``blobs``, so that an interrupted one resumes and a repeated one is free. ``attempts`` may fail
+    in a row, with ``pause`` seconds before the second one, doubled each time. Nothing is downloaded when there is a
+    ``mirror``, a folder that holds the same tree ``<owner>/<repo>/<commit>/<path>`` as ``base_url``; the variable
+    ``CROSSPROP_MIRROR`` names one if it is ``None``. ``report`` is called with the progress.
     """
     wanted, paths = list(files), []
     if mirror is None and os.environ.get(MIRROR_VARIABLE):
@@ -95,7 +85,7 @@ def fetch_files(
             if report is not None:
                 report(FetchProgress(file, number, len(wanted), received, file.size, state))
 
-        with _disk_errors(file, raw_root):
+        try:
             if target.is_file() and blob_id(target) == file.blob:
                 tell(target.stat().st_size, "present")
             elif file.folder is not None:
@@ -108,6 +98,11 @@ def fetch_files(
                 url = f"{base_url.rstrip('/')}/{file.relative_path}"
                 _place(_downloaded(file, url, blobs, tell, attempts, pause), target, file, "Fetch again.")
             tell(target.stat().st_size, "done")
+        except OSError as error:
+            reason = _DISK_REASONS.get(error.errno or 0, "check the disk and fetch again")
+            raise FetchError(
+                f"{file.relative_path} could not be brought to {raw_root}: {error} ({reason})."
+            ) from error
         paths.append(target)
     return paths
 
@@ -237,15 +232,3 @@ _DISK_REASONS = {
     errno.EROFS: "the disk is read-only; choose another folder",
     errno.EACCES: "the folder may not be written to; change its permissions",
 }
-
-
-@contextmanager
-def _disk_errors(file: PinnedFile, raw_root: Path) -> Iterator[None]:
-    """Full and read-only disks as errors that say what to do."""
-    try:
-        yield
-    except OSError as error:
-        reason = _DISK_REASONS.get(error.errno or 0, "check the disk and fetch again")
-        raise FetchError(
-            f"{file.relative_path} could not be brought to {raw_root}: {error} ({reason})."
-        ) from error

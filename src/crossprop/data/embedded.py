@@ -9,10 +9,7 @@ its polymorphs (of their decadic logarithms where these are learnt).
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import importlib.util
-import io
 import tarfile
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +20,7 @@ import pandas as pd
 from crossprop.data.catalog import Catalog, EmbeddedColumn, EmbeddedPackage, PropertyEntry
 from crossprop.data.cleaning import CleanTable, clean_rows, report_frame
 from crossprop.errors import DataError
+from crossprop.io import file_digest
 from crossprop.methods import DEFAULT_SEED
 
 
@@ -34,7 +32,7 @@ def embedded_archive(package: EmbeddedPackage) -> Path:
     path = Path(spec.submodule_search_locations[0], package.path)
     if not path.is_file():
         raise DataError(f"{path} is missing. Reinstall {package.package!r} at the locked version.")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = file_digest(path)
     if found != package.sha256:
         raise DataError(
             f"{path} is not the file that the catalogue pins (sha256 {found}, not {package.sha256}). "
@@ -56,10 +54,7 @@ def shared_draw(
     """Keys of ``n_train`` compositions to learn from and ``n_test`` to hold out, disjoint, the same for every target.
 
     Drawn from the compositions that have all targets of the package, so the draw depends on the seed alone, not on the
-    targets that a study picks.
-
-    Raises:
-        DataError: Fewer compositions have all targets than the catalogue wants to draw.
+    targets that a study picks. Where these are fewer than the catalogue wants to draw, they are refused (DataError).
     """
     wanted = catalog.packages[package]
     held = [
@@ -86,34 +81,27 @@ def _table(package: EmbeddedPackage, embedded: EmbeddedColumn) -> CleanTable:
                 f"{package.member} has no column {name!r}; it has {list(columns)}. Correct the catalogue."
             )
     formulas, values = columns[package.formula_column], columns[embedded.column]
-    table = clean_rows(package.member, range(2, len(formulas) + 2), formulas, values)
-    return table if embedded.transform == "none" else _log10(table, package.member)
+    table = clean_rows(package.member, range(2, len(columns) + 2), formulas, values)
+    if embedded.transform == "none":
+        return table
+    positive = table.rows["value"] > 0
+    reason = "a value of zero or less has no logarithm"
+    lost = table.rows.loc[~positive, ["line", "formula", "value"]].itertuples(index=False)
+    dropped = report_frame((line, package.member, f, value, "dropped", reason) for line, f, value in lost)
+    rows = table.rows[positive].reset_index(drop=True)
+    rows["value"] = np.log10(rows["value"])
+    return CleanTable(rows, pd.concat([table.report, dropped], ignore_index=True))
 
 
 @lru_cache(maxsize=2)
-def _read(package: EmbeddedPackage) -> dict[str, list[str]]:
-    """The archive's table as columns of texts."""
+def _read(package: EmbeddedPackage) -> pd.DataFrame:
+    """The archive's table, all cells as texts."""
     path = embedded_archive(package)
     try:
         with tarfile.open(path, "r:*") as archive:
             member = archive.extractfile(package.member)
             if member is None:
                 raise KeyError(package.member)
-            rows = list(csv.reader(io.TextIOWrapper(member, encoding="utf-8-sig", newline=""), strict=True))
-    except (tarfile.TarError, KeyError, OSError, UnicodeDecodeError, csv.Error) as error:
+            return pd.read_csv(member, dtype=str, na_filter=False)
+    except (tarfile.TarError, KeyError, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}. Reinstall {package.package!r}.") from None
-    return {name: [row[i] for row in rows[1:]] for i, name in enumerate(rows[0])} if rows else {}
-
-
-def _log10(table: CleanTable, name: str) -> CleanTable:
-    """The table with decadic logarithms; rows whose value has none are dropped and reported."""
-    values = table.rows["value"].to_numpy()
-    positive = values > 0
-    lost = table.rows[~positive]
-    records = [
-        (line, name, formula, value, "dropped", "a value of zero or less has no logarithm")
-        for line, formula, value in zip(lost["line"], lost["formula"], lost["value"], strict=True)
-    ]
-    rows = table.rows[positive].assign(value=np.log10(values[positive])).reset_index(drop=True)
-    report = pd.concat([table.report, report_frame(records)], ignore_index=True) if records else table.report
-    return CleanTable(rows=rows, report=report)

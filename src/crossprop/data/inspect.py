@@ -59,11 +59,7 @@ def list_properties(
 
 
 def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Path | None = None) -> str:
-    """Text behind ``crossprop data show``: all that is known of a property (key or label), and of its prepared tables.
-
-    Raises:
-        UnknownPropertyError: There is no such property.
-    """
+    """Text behind ``crossprop data show``: all that is known of a property (key or label) and its prepared tables."""
     entry = catalog.property(key)
     lines = [
         f"{entry.key} ({entry.label}), {' and '.join(entry.roles)}",
@@ -79,10 +75,19 @@ def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Pat
     if known:
         lines += [f"  paper     test MAE in {entry.unit}, Gupta et al. 2021:", *known]
     lines += [f"  note      {note}" for note in entry.notes]
-    lines += _files(catalog, entry, raw_root)
-    if prepared_root is not None:
-        lines += _prepared(entry, prepared_root)
-    return "\n".join(lines)
+    if entry.embedded is not None:
+        package = catalog.packages[entry.embedded.package]
+        lines.append(f"  file      {package.package}/{package.path}, column {entry.embedded.column}")
+    for name in [] if entry.embedded is not None else _editions(entry):
+        lines.append(f"  files     of edition {name}:" if name else "  files")
+        for file in entry.pinned_files(name):
+            size = f"{file.size / 1e6:.2f} MB" if file.size else "size unknown"
+            state = "fetched" if (raw_root / file.relative_path).is_file() else "to fetch"
+            text = f"{file.repository}/{file.path} ({file.split}, {size}, {state})"
+            if file.folder is not None:
+                text = f"{Path(file.folder, file.path)} ({file.split}, your own)"
+            lines.append(f"            {text}")
+    return "\n".join([*lines, *(_prepared(entry, prepared_root) if prepared_root is not None else ())])
 
 
 @dataclass(frozen=True)
@@ -106,12 +111,8 @@ class Verification:
 
 def verify_data(catalog: Catalog, raw_root: Path) -> Verification:
     """Hash every fetched file and every embedded archive again, behind ``crossprop data verify``."""
-    pinned = dict.fromkeys(
-        file
-        for entry in catalog.entries()
-        for edition in _editions(entry)
-        for file in entry.pinned_files(edition)
-    )
+    editions = ((entry, edition) for entry in catalog.entries() for edition in _editions(entry))
+    pinned = dict.fromkeys(file for entry, edition in editions for file in entry.pinned_files(edition))
     present = [file for file in pinned if (raw_root / file.relative_path).is_file()]
     damaged = [path for file in present if blob_id(path := raw_root / file.relative_path) != file.blob]
     for package in catalog.packages.values():
@@ -130,9 +131,7 @@ def _editions(entry: PropertyEntry) -> list[str | None]:
 
 def _rows(entry: PropertyEntry) -> str:
     """Rows of the property; editions may add to them."""
-    if entry.rows is None:
-        return "?"
-    return f"≥ {entry.rows:,}" if entry.editions else f"{entry.rows:,}"
+    return "?" if entry.rows is None else f"{'≥ ' if entry.editions else ''}{entry.rows:,}"
 
 
 def _where(entry: PropertyEntry, raw_root: Path) -> str:
@@ -143,33 +142,16 @@ def _where(entry: PropertyEntry, raw_root: Path) -> str:
         held = all(Path(file.folder or "", file.path).is_file() for file in entry.files)
         return "own" if held else "own, missing"
     present = [
-        name
+        name or ""
         for name in _editions(entry)
         if all((raw_root / file.relative_path).is_file() for file in entry.pinned_files(name))
     ]
-    if not present:
-        return "to fetch"
-    return "fetched" if present == [None] else f"fetched ({', '.join(map(str, present))})"
-
-
-def _files(catalog: Catalog, entry: PropertyEntry, raw_root: Path) -> list[str]:
-    if entry.embedded is not None:
-        package = catalog.packages[entry.embedded.package]
-        return [f"  file      {package.package}/{package.path}, column {entry.embedded.column}"]
-    lines = []
-    for name in _editions(entry):
-        lines.append(f"  files     of edition {name}:" if name else "  files")
-        for file in entry.pinned_files(name):
-            if file.folder is not None:
-                lines.append(f"            {Path(file.folder, file.path)} ({file.split}, your own)")
-                continue
-            size = f"{file.size / 1e6:.2f} MB" if file.size else "size unknown"
-            state = "fetched" if (raw_root / file.relative_path).is_file() else "to fetch"
-            lines.append(f"            {file.repository}/{file.path} ({file.split}, {size}, {state})")
-    return lines
+    named = f" ({', '.join(present)})" if any(present) else ""
+    return f"fetched{named}" if present else "to fetch"
 
 
 def _prepared(entry: PropertyEntry, prepared_root: Path) -> list[str]:
+    """A line for each study that prepared the property: rows, compositions and range."""
     import pandas as pd
 
     lines = []

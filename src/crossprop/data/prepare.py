@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.catalog import Catalog, PropertyEntry, Role
-from crossprop.data.cleaning import read_table, refuse_unlearnable, report_frame
+from crossprop.data.cleaning import noted, read_table, refuse_unlearnable
 from crossprop.data.embedded import embedded_table, shared_draw
 from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData
 from crossprop.data.sources import merge_compositions, prepare_source
@@ -32,11 +32,8 @@ def prepare_study(
     """Prepare and write every property of a study; sources are freed of every composition of every target.
 
     Targets and sources are keys or labels, ``edition`` is that of the sources that have several, and ``report`` is
-    called with a line on each finished property. ``<key>.parquet`` and ``<key>.cleaning.csv`` go to ``folder``.
-    Returned is the path of each table by key, targets first.
-
-    Raises:
-        DataError: A property cannot be prepared; the message names it.
+    called with a line on each finished property. Returned is the path of each table in ``folder`` by key. A property
+    that cannot be prepared is named in a DataError.
     """
     written: dict[str, Path] = {}
     excluded: set[str] = set()
@@ -57,19 +54,14 @@ def prepare_target(catalog: Catalog, key: str, raw_root: Path, seed: int = DEFAU
 
     A published split is kept as it is, with all polymorphs and repeated compositions: the protocol decides
     about them. Files that are not split get a hold-out as :func:`draw_holdout` draws it. An embedded property
-    gets one row per composition and the draw that all targets of its package share.
-
-    Raises:
-        DataError: The property is no target, a file is missing or unusable, or there is nothing to learn.
+    gets one row per composition and the draw that all targets of its package share. A property that is no target, a
+    missing or unusable file, and rows that nothing can be learnt from are refused (DataError).
     """
     entry = catalog.property(key)
     if Role.TARGET not in entry.roles:
         raise DataError(f"{entry.key!r} is a {' and '.join(entry.roles)} property, not a target.")
-    data = (
-        _embedded_target(catalog, entry, seed)
-        if entry.embedded is not None
-        else _file_target(entry, raw_root, seed)
-    )
+    embedded = entry.embedded is not None
+    data = _embedded_target(catalog, entry, seed) if embedded else _file_target(entry, raw_root, seed)
     learning = data.frame.loc[data.frame["split"] == "train", "value"].to_numpy()
     refuse_unlearnable(learning, f"the training rows of target {entry.key!r}")
     if not (data.frame["split"] == "test").any():
@@ -98,7 +90,7 @@ def _file_target(entry: PropertyEntry, raw_root: Path, seed: int) -> PreparedDat
     seen = int(frame.loc[frame["split"] == "train", together].isin(in_test).sum())
     if seen:
         text = f"{seen} training rows share their {what} with a hold-out row; protocol 'strict' drops them"
-        reports.append(report_frame([(pd.NA, entry.key, "", "", "noted", text)]))
+        reports.append(noted(entry.key, [text]))
     return PreparedData(frame=frame[columns], cleaning=pd.concat(reports, ignore_index=True))
 
 
@@ -116,8 +108,8 @@ def _embedded_target(catalog: Catalog, entry: PropertyEntry, seed: int) -> Prepa
         f"{several} compositions have several polymorphs: one row each, with their {entry.merge} value; "
         f"{len(train)} compositions drawn to learn from and {len(test)} held out (seed {seed})"
     )
-    notes = report_frame([(pd.NA, entry.key, "", "", "noted", text)])
-    return PreparedData(frame=frame, cleaning=pd.concat([table.report, notes], ignore_index=True))
+    cleaning = pd.concat([table.report, noted(entry.key, [text])], ignore_index=True)
+    return PreparedData(frame=frame, cleaning=cleaning)
 
 
 def _summary(key: str, data: PreparedData) -> str:

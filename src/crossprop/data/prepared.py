@@ -19,12 +19,9 @@ GROUP_COLUMN = "group"
 class PreparedData:
     """One prepared property.
 
-    Attributes:
-        frame: Columns ``formula``, ``composition`` (key), ``value`` (in the property's unit), ``split``:
-            ``train`` or ``test`` for a target, ``train`` or ``validation`` for a source; and ``group`` where rows
-            have groups.
-        cleaning: What was repaired, dropped and noted, columns as in
-            :data:`crossprop.data.cleaning.REPORT_COLUMNS`.
+    ``frame`` has the columns ``formula``, ``composition`` (key), ``value`` (in the property's unit), ``split``
+    (``train`` or ``test`` for a target, ``train`` or ``validation`` for a source), and ``group`` where there are any.
+    ``cleaning`` says what was repaired, dropped and noted, columns :data:`crossprop.data.cleaning.REPORT_COLUMNS`.
     """
 
     frame: pd.DataFrame
@@ -34,18 +31,17 @@ class PreparedData:
         """Write ``<key>.parquet`` and ``<key>.cleaning.csv``; a file is either there whole or not at all.
 
         Where rows have groups, ``<key>.grouped.parquet`` holds the same rows with the group in the place of the
-        composition: what splits by composition then splits by group.
-
-        Raises:
-            StoreError: The folder cannot be written to.
+        composition: what splits by composition then splits by group. A :class:`StoreError` says why a folder cannot be
+        written to.
         """
         target, grouped = folder / f"{key}.parquet", folder / f"{key}.grouped.parquet"
-        columns = [*PREPARED_COLUMNS, *([GROUP_COLUMN] if GROUP_COLUMN in self.frame else [])]
+        columns = list(PREPARED_COLUMNS)
         tables = {target: self.frame[columns]}
         if GROUP_COLUMN in self.frame:
-            tables[grouped] = self.frame.assign(composition=self.frame[GROUP_COLUMN])[list(PREPARED_COLUMNS)]
+            by_group = self.frame.assign(composition=self.frame[GROUP_COLUMN])[columns]
+            tables = {grouped: by_group, target: self.frame[[*columns, GROUP_COLUMN]]}
         report = folder / f"{key}.cleaning.csv"
-        drafts = {path: Path(f"{path}.{os.getpid()}.part") for path in (report, *reversed(tables))}
+        drafts = {path: Path(f"{path}.{os.getpid()}.part") for path in (report, *tables)}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.cleaning.to_csv(drafts[report], index=False, lineterminator="\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.catalog import Catalog, Columns, PinnedFile, PropertyEntry, Supplement
-from crossprop.data.cleaning import CleanTable, read_table, refuse_unlearnable, report_frame
+from crossprop.data.cleaning import CleanTable, noted, read_table, refuse_unlearnable, report_frame
 from crossprop.data.compositions import COLUMN, fraction_matrix
 from crossprop.data.embedded import embedded_table
 from crossprop.data.prepared import PreparedData
@@ -30,21 +29,17 @@ def merge_compositions(rows: pd.DataFrame, how: Merge) -> pd.DataFrame:
 
     ``lowest`` keeps the least value, as for energies the stable polymorph; ``median`` takes the median.
     """
-    groups = rows.groupby("composition", sort=True)
-    values = groups["value"].min() if how == "lowest" else groups["value"].median()
-    return pd.DataFrame(
-        {"formula": groups["formula"].first(), "composition": values.index, "value": values}
-    ).reset_index(drop=True)
+    how_value = {"formula": "first", "value": "min" if how == "lowest" else "median"}
+    merged = rows.groupby("composition", sort=True).agg(how_value).reset_index()
+    return merged[["formula", "composition", "value"]]
 
 
 @dataclass(frozen=True)
 class ElementalReferences:
     """Fitted difference between two series.
 
-    Attributes:
-        coefficients: One per element, then one per corrected element, shape (86 + n_corrected,).
-        determined: Which coefficients the shared compositions fix, same shape.
-        residuals: Absolute residuals on the shared compositions.
+    ``coefficients`` has one per element, then one per corrected element, shape (86 + n_corrected,); ``determined`` says
+    which of them the shared compositions fix; ``residuals`` are the absolute ones on the shared compositions.
     """
 
     coefficients: np.ndarray
@@ -70,12 +65,9 @@ def fit_references(
 ) -> ElementalReferences:
     """Fit least absolute deviations, so that a few rows of another kind do not shift the references.
 
-    Args:
-        fractions: Elemental fractions of the compositions that both series have, shape (n, 86).
-        differences: Other series less this property, shape (n,).
-        corrected_elements: Elements with a second reference in compounds that hold ``corrected_with``.
-        corrected_with: The element beside which they have it.
-        min_rows: Shared compositions that a reference needs to count as determined.
+    ``fractions`` (shape (n, 86)) are those of the compositions that both series have, ``differences`` (shape (n,)) the
+    other series less this property. ``corrected_elements`` have a second reference in compounds that hold
+    ``corrected_with``; a reference counts as determined by at least ``min_rows`` compositions.
     """
     if len(fractions) != len(differences):
         raise ShapeMismatchError(f"{len(fractions)} compositions, but {len(differences)} differences.")
@@ -85,23 +77,18 @@ def fit_references(
             f"Only {len(design)} compositions have both values; {design.shape[1]} elemental references "
             "cannot be fitted to them. Leave the supplement out of the catalogue's edition."
         )
-    coefficients = _least_squares(design, differences, np.ones(len(design)))
-    for _ in range(50):  # iteratively reweighted least squares
-        weights = 1 / np.maximum(np.abs(differences - design @ coefficients), _LEAST_RESIDUAL)
-        updated = _least_squares(design, differences, weights)
-        shift = np.abs(updated - coefficients).max()
-        coefficients = updated
-        if shift < 1e-7:
+    weights, coefficients = np.ones(len(design)), np.full(design.shape[1], np.inf)
+    for _ in range(
+        51
+    ):  # iteratively reweighted least squares, by the normal equations; absent elements get 0
+        former, weighted = coefficients, design * weights[:, None]
+        coefficients = np.linalg.lstsq(weighted.T @ design, weighted.T @ differences, rcond=None)[0]
+        if np.abs(coefficients - former).max() < 1e-7:
             break
+        weights = 1 / np.maximum(np.abs(differences - design @ coefficients), _LEAST_RESIDUAL)
     residuals = np.abs(differences - design @ coefficients)
     determined = (design > 0).sum(axis=0) >= min_rows
     return ElementalReferences(coefficients, corrected_elements, corrected_with, determined, residuals)
-
-
-def _least_squares(design: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted least squares by the normal equations: few coefficients, many rows; absent elements get 0."""
-    weighted = design * weights[:, None]
-    return np.asarray(np.linalg.lstsq(weighted.T @ design, weighted.T @ values, rcond=None)[0])
 
 
 def _design(
@@ -128,8 +115,7 @@ def prepare_source(
     a fitted reference knows them. Rows of the property's own files come first; a supplement only adds compositions that
     are not there yet, in the catalogue's order.
 
-    Raises:
-        DataError: A file is missing or unusable, or what remains cannot be learnt from.
+    A missing or unusable file, and rows that cannot be learnt from, are refused (DataError).
     """
     entry = catalog.property(key)
     chosen = entry.edition(edition)
@@ -185,7 +171,7 @@ def _without(
         notes.append(f"{n} rows ({n_hidden} compositions) belong to a target: left out")
     if n := int((~hidden).sum()) - len(merged):
         notes.append(f"{n} rows repeat a composition; one row per composition ({entry.merge} value)")
-    reports.append(_notes(name, [*notes, f"{len(merged)} compositions usable"]))
+    reports.append(noted(name, [*notes, f"{len(merged)} compositions usable"]))
     return merged
 
 
@@ -236,10 +222,6 @@ def _supplemented(
                 "property. Leave the supplement out of the catalogue's edition."
             )
     new = series[~series["composition"].isin(set(rows["composition"]))]
-    reports.append(_notes(supplement.description, [*notes, f"{len(new)} compositions added"]))
+    reports.append(noted(supplement.description, [*notes, f"{len(new)} compositions added"]))
     merged = pd.concat([rows, new[["formula", "composition", "value"]]], ignore_index=True)
     return merged.sort_values("composition", kind="stable", ignore_index=True)
-
-
-def _notes(name: str, texts: Iterable[str]) -> pd.DataFrame:
-    return report_frame((pd.NA, name, "", "", "noted", text) for text in texts)

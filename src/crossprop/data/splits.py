@@ -15,15 +15,10 @@ VALIDATION_SHARE = 0.1  # share of the learning rows that validates: 81:9:10 of 
 
 
 def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLISHED) -> np.ndarray:
-    """Positions of the rows to learn from, ascending, at least two.
+    """Positions of the rows to learn from in a prepared table, ascending; fewer than two are refused (DataError).
 
-    Args:
-        frame: Prepared target or source with columns ``composition`` and ``split``.
-        protocol: ``published`` keeps all rows of split ``train``; ``strict`` drops those whose composition
-            also stands in the hold-out.
-
-    Raises:
-        DataError: A column is missing, or fewer than two rows remain.
+    Protocol ``published`` keeps all rows of split ``train``; ``strict`` drops those whose composition also stands in
+    the hold-out.
     """
     _require(frame, "composition", "split")
     keep = (frame["split"] == "train").to_numpy()
@@ -38,11 +33,7 @@ def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLI
 
 
 def test_rows(frame: pd.DataFrame, *, required: bool = True) -> np.ndarray:
-    """Positions of the hold-out rows (split ``test``), which nothing is ever tuned on.
-
-    Raises:
-        DataError: The column ``split`` is missing or, where that is required, names no hold-out.
-    """
+    """Positions of the hold-out rows (split ``test``), which nothing is ever tuned on; a DataError if there is none."""
     _require(frame, "split")
     rows = np.flatnonzero((frame["split"] == "test").to_numpy())
     if required and not len(rows):
@@ -54,11 +45,7 @@ test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest would collect
 
 
 def screening_split(keys: np.ndarray, seed: int = DEFAULT_SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Split 90:10 by composition key: positions to train on and to validate on, ascending, together all.
-
-    Raises:
-        DataError: There are fewer than two compositions.
-    """
+    """Split 90:10 by composition key: positions to train on and to validate on, ascending, together all rows."""
     groups, sizes = _groups(keys)
     if len(sizes) < 2:
         raise DataError(f"{len(groups)} rows hold {len(sizes)} composition(s); a split needs at least two.")
@@ -92,11 +79,8 @@ def cross_validation_folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Folds of near-equal size that keep the rows of one composition key together.
 
-    Returns:
-        For each fold the positions to train on and to validate on; every row validates exactly once.
-
-    Raises:
-        DataError: ``n_folds`` is below two or above the number of compositions.
+    Returned are for each fold the positions to train on and to validate on; every row validates exactly once. A number
+    of folds below two or above that of the compositions is refused (DataError).
     """
     groups, sizes = _groups(keys)
     if not 2 <= n_folds <= len(sizes):
@@ -130,16 +114,9 @@ def _require(frame: pd.DataFrame, *columns: str) -> None:
         raise DataError(f"The column(s) {missing} are missing; the data holds {list(frame.columns)}.")
 
 
-HOLDOUT_SHARE = 0.1  # share of the rows that is held out
-HOLDOUT_ROWS = 20
-"""Rows that a hold-out has at least, as long as they are no more than :data:`HOLDOUT_MOST` of all."""
-
-HOLDOUT_MOST = 0.25  # share of the rows that a small data set gives at most
-
-
 def holdout_size(rows: int) -> int:
     """Rows that are held out of so many: a tenth, at least 20, but at most a quarter."""
-    return max(round(HOLDOUT_SHARE * rows), min(HOLDOUT_ROWS, round(HOLDOUT_MOST * rows)), 1)
+    return max(round(0.1 * rows), min(20, round(0.25 * rows)), 1)
 
 
 def draw_holdout(
@@ -157,10 +134,8 @@ def draw_holdout(
     ranked = sorted(sizes.index, key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
     held: list[str] = []
     total = 0
-    for key in ranked[: len(ranked) - 1]:
-        if total >= wanted:
-            break
-        if total + sizes[key] <= max(1.5 * wanted, wanted + 1):
+    for key in ranked[:-1]:
+        if total < wanted and total + sizes[key] <= max(1.5 * wanted, wanted + 1):
             held.append(key)
             total += int(sizes[key])
     return np.asarray(pd.Series(compositions).isin(held or [min(ranked, key=lambda key: int(sizes[key]))]))
@@ -172,10 +147,8 @@ def linked_groups(
     """A key for every row, shape (n,), that all rows share which have to stay on one side of a split.
 
     Rows of one group stay together, and so do rows of one composition: groups that share a composition become one. The
-    key is the first composition key, in alphabetical order, among the rows that are linked.
-
-    Raises:
-        DataError: The lengths differ, or a row names no group.
+    key is the first composition key, in alphabetical order, among the rows that are linked. A row that names no group
+    is refused (DataError).
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

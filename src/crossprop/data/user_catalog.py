@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import yaml
 
+from crossprop.config import reads_as_text
 from crossprop.data.catalog import builtin_catalog, read_catalog_values
-from crossprop.data.user_values import unit_in as unit_in
 from crossprop.errors import DataError, UserFileError
+from crossprop.io import atomic_file
 from crossprop.paths import OWN_CATALOG
 
 HEADER: Final = (
@@ -29,15 +30,6 @@ def key_of(name: str) -> str:
     if not key:
         raise UserFileError(f"{name!r} gives no key of small letters and digits. Choose one with --name.")
     return key
-
-
-def reads_as_text(name: str) -> bool:
-    """Whether YAML and Hydra read a name as a text, not as a number (``12``, ``1e5``), a truth value or nothing."""
-    try:
-        float(name)
-    except ValueError:
-        return isinstance(yaml.safe_load(name), str)
-    return False
 
 
 def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) -> None:
@@ -108,10 +100,7 @@ def _values(catalog: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write(values: dict[str, dict[str, Any]], catalog: Path) -> None:
-    kept = {name: section for name, section in values.items() if section or name in _SECTIONS}
-    ordered = {name: kept[name] for name in sorted(kept)}
+    ordered = {name: values[name] for name in sorted(values) if values[name] or name in _SECTIONS}
     text = HEADER + yaml.safe_dump(ordered, sort_keys=False, width=110, allow_unicode=True)
-    catalog.parent.mkdir(parents=True, exist_ok=True)
-    draft = catalog.with_name(f".{catalog.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(catalog)
+    with atomic_file(catalog) as draft:
+        draft.write_text(text, encoding="utf-8")

@@ -1,28 +1,29 @@
-"""Which columns of a user's file hold the formulas and the values; columns named by elements as formulas."""
+"""Which columns of a user's file hold the formulas and the values; cells and columns of elements as formulas."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
+from crossprop.data.cleaning import EXCEL_DATES
 from crossprop.data.compositions import (
     COLUMN,
     Amounts,
+    amounts_of,
     atomic_formula,
     atomic_masses,
     composition_keys,
+    formula_warnings,
     near_whole,
     parse_formulas,
+    plain_formula,
 )
-from crossprop.data.compositions import plain_formula as plain_formula
-from crossprop.data.user_table import TextTable, bare_name, fold
-from crossprop.data.user_values import is_number, proven_sign, read_numbers
+from crossprop.data.user_table import TextTable, bare_name, fold, is_formula_name
+from crossprop.data.user_values import is_number, proven_signs, read_numbers, tidy
 from crossprop.errors import UserFileError
 
-ElementColumns = Amounts  # what the columns of elements hold
 _HEADER: Final = re.compile(
     r"([A-Z][a-z]?)(?:[\s_]*[(\[]?\s*(at|wt|mol|mass|weight|atomic|w|x)?[.\s-]*(%?)\s*[)\]]?)?", re.ASCII
 )
@@ -30,17 +31,44 @@ _KIND_OF: Final = {
     **dict.fromkeys(("at", "mol", "atomic", "x"), Amounts.ATOMIC),
     **dict.fromkeys(("wt", "mass", "weight", "w"), Amounts.WEIGHT),
 }
+_OTHER_AMOUNT: Final = re.compile(r"([A-Z][a-z]?)(?:[\s_,/]+|(?=[(\[])).*(?:%|ppm|ppb|mg/kg).*")
 _BALANCE: Final = frozenset(("bal", "bal.", "balance", "rest", "rem", "rem."))
 _NOTHING: Final = frozenset(("", "-", "–", "—", "0"))
 _FITTING: Final = 0.8  # share of the rows whose amounts have to sum to a whole for any of them to be believed
-_FORMULA_NAMES: Final = (
-    "formula", "composition", "compound", "material", "chemical formula", "pretty formula", "reduced formula",
-    "materials", "alloy", "chemical composition", "stoichiometry", "system", "comp", "formel", "summenformel",
-    "verbindung", "zusammensetzung", "formule", "formula unit", "nominal composition",
-)  # fmt: skip
 _SAMPLE: Final = 1000
 _ENOUGH: Final = 0.5
 """Share of the cells that have to parse for a column to be one of formulas (of numbers, for one of values)."""
+
+
+def formulas_in(cells: Sequence[str], amounts: str = Amounts.ATOMIC) -> tuple[list[str], dict[int, str]]:
+    """Formulas of atoms in a column's cells, spreadsheet dates turned back; by position why weights give none."""
+    formulas = [EXCEL_DATES.get(text, text) for text in map(plain_formula, cells)]
+    if amounts == Amounts.ATOMIC:
+        return formulas, {}
+    reasons = {i: str(error) for i, error in parse_formulas(formulas, amounts)[2].items()}
+    for i, text in enumerate(formulas):
+        if i not in reasons:
+            formulas[i] = atomic_formula(*zip(*amounts_of(text, amounts), strict=True))
+    return formulas, reasons
+
+
+def formula_notes(
+    lines: Sequence[int], cells: Sequence[str], formulas: Sequence[str], amounts: str
+) -> list[str]:
+    """What was changed in a column of formulas, and what is doubtful there, each with the first line."""
+    if amounts == Amounts.WEIGHT:
+        return ["the formulas in weight percent are turned into amounts of atoms"]
+    told: dict[str, list[str]] = {}
+    for line, raw, formula in zip(lines, cells, formulas, strict=True):
+        if raw in EXCEL_DATES:
+            what = "spreadsheet dates turned back into formulas"
+            told.setdefault(what, []).append(f"{line}: {raw} is read as {formula}")
+        elif raw != formula and not parse_formulas([formula])[2]:
+            what = "typeset formulas rewritten in plain letters"
+            told.setdefault(what, []).append(f"{line}: {raw} is read as {formula}")
+        if doubts := formula_warnings(formula):
+            told.setdefault("doubtful formulas, kept", []).append(f"{line}: {doubts[0]}")
+    return [f"{len(lines)} {what}, the first on line {lines[0]}" for what, lines in told.items()]
 
 
 def element_of(header: str) -> str | None:
@@ -55,36 +83,28 @@ def element_columns(header: Sequence[str], taken: Sequence[int] = ()) -> dict[in
     return {i: symbol for i, symbol in named.items() if symbol is not None}
 
 
-def _other_amount(name: str) -> bool:
-    """Whether a column is named by an element with a unit of amounts that is not read, as ``C (ppm)``."""
-    found = re.fullmatch(r"([A-Z][a-z]?)(?:[\s_,/]+|(?=[(\[])).*(?:%|ppm|ppb|mg/kg).*", name.strip())
-    return found is not None and found[1] in COLUMN and element_of(name) is None
-
-
-def elements_in(path: Path, table: TextTable, taken: Sequence[int], amounts: str) -> dict[int, str]:
+def elements_in(table: TextTable, taken: Sequence[int], amounts: str) -> dict[int, str]:
     """Positions of at least two columns named by elements, with the element; no name may contradict ``amounts``."""
+    path = table.path
     if amounts not in tuple(Amounts):
         raise UserFileError(f"{amounts!r} is no kind of amount. Choose {' or '.join(Amounts)}.")
     found = element_columns(table.header, taken)
     if len(found) < 2:
         raise UserFileError(
             f"{path} has {len(found)} column(s) named by an element (such as 'Al' or 'Al (at%)'); it has "
-            f"{columns(table)}. Leave --element-columns out, or name the columns by their elements."
+            f"{table}. Leave --element-columns out, or name the columns by their elements."
         )
     twice = sorted({symbol for symbol in found.values() if list(found.values()).count(symbol) > 1})
     if twice:
         raise UserFileError(f"{path} has several columns of {', '.join(twice)}. Leave one of each.")
-    strange = [
-        name for i, name in enumerate(table.header) if i not in (*taken, *found) and _other_amount(name)
-    ]
-    if strange:
-        raise UserFileError(
-            f"The column {strange[0]!r} of {path} holds amounts in a unit that is not read. Convert them to the kind "
-            "of the others, as in 'C (wt%)', or rename the column if it is no part of the composition."
-        )
-    for position in found:
-        name = table.header[position]
-        said = _HEADER.fullmatch(name)
+    for position, name in enumerate(table.header):
+        other = _OTHER_AMOUNT.fullmatch(name.strip())
+        if position not in (*taken, *found) and other and other[1] in COLUMN:
+            raise UserFileError(
+                f"The column {name!r} of {path} holds amounts in a unit that is not read. Convert them to the kind "
+                "of the others, as in 'C (wt%)', or rename the column if it is no part of the composition."
+            )
+        said = _HEADER.fullmatch(name) if position in found else None
         kind = _KIND_OF.get(said[2]) if said else None
         if kind not in (None, amounts):
             raise UserFileError(
@@ -98,11 +118,17 @@ def composed(
     table: TextTable, elements: Mapping[int, str], amounts: str, decimal: str | None = None
 ) -> tuple[list[str], dict[int, str]]:
     """Formulas of the rows of a table with element columns; where a row gives none, why."""
-    cells = []
+    cells: list[list[float | None]] = []
     for position in elements:
         texts = table.column(position)
         numbers = read_numbers(texts, decimal, lambda: table_sign(table)).values
-        cells.append([_read_amount(text, value) for text, value in zip(texts, numbers, strict=True)])
+        words = [text.strip().casefold() for text in texts]
+        cells.append(
+            [
+                None if word in _BALANCE else 0.0 if word in _NOTHING else number
+                for word, number in zip(words, numbers, strict=True)
+            ]
+        )
     percent = any((said := _HEADER.fullmatch(table.header[i])) and said[3] for i in elements)
     return formulas_of(list(elements.values()), list(zip(*cells, strict=True)), amounts, percent=percent)
 
@@ -115,16 +141,10 @@ def formulas_of(
     percent: bool = False,
     any_sum: bool = False,
 ) -> tuple[list[str], dict[int, str]]:
-    """Formulas of rows of amounts; an amount of ``None`` is the balance, to 100 or 1.
+    """Formulas of rows of amounts; an amount of ``None`` is the balance, to 100 or 1, NaN is no number.
 
-    Amounts sum to 100 or 1; those of atoms may also sum to another whole number, as in ``La1.85Sr0.15CuO4``.
-
-    Args:
-        symbols: Element of each column.
-        rows: Amounts, one row a material; NaN where a cell holds no number.
-        amounts: ``atomic`` or ``weight``.
-        percent: Whether the amounts are known to be percents.
-        any_sum: Whether the rows are known to be whole compositions with any sum.
+    Amounts sum to 100 or 1; those of atoms may also sum to another whole number, as in ``La1.85Sr0.15CuO4``, and to
+    anything with ``any_sum``. ``percent`` says that they are known to be percents.
 
     Returns:
         Formulas that count atoms, empty where a row gives none, and by position why it does not.
@@ -141,6 +161,8 @@ def formulas_of(
         return any_sum or whole or near_whole(total)
 
     doubted = sum(map(fits, full)) < _FITTING * len(full)
+    masses = atomic_masses(symbols) if amounts == Amounts.WEIGHT else [1.0] * len(symbols)
+    formulas = [""] * len(rows)
     for i, total in enumerate(sums):
         if i in reasons:
             continue
@@ -156,25 +178,16 @@ def formulas_of(
                 f"the amounts sum to {total:g}, neither 1 nor 100: is the main element missing? Give it a column, with "
                 "its amount or 'bal.'"
             )
-    masses = atomic_masses(symbols) if amounts == Amounts.WEIGHT else [1.0] * len(symbols)
-    formulas = []
-    for i, (row, total) in enumerate(zip(rows, sums, strict=True)):
-        rest = (100 if percent else 1) - total
-        filled = [rest if amount is None else amount for amount in row]
-        parts = [amount / mass for amount, mass in zip(filled, masses, strict=True)]
-        formulas.append("" if i in reasons else atomic_formula(symbols, parts))
+        else:
+            rest = (100 if percent else 1) - total
+            filled = [rest if amount is None else amount for amount in rows[i]]
+            parts = [amount / mass for amount, mass in zip(filled, masses, strict=True)]
+            formulas[i] = atomic_formula(symbols, parts)
     return formulas, reasons
 
 
-def _read_amount(text: str, number: float) -> float | None:
-    """An amount: 0 for an empty cell, ``None`` for 'bal.', else the number that was read from it (NaN if none)."""
-    word = text.strip().casefold()
-    if word in _BALANCE:
-        return None
-    return 0.0 if word in _NOTHING else number
-
-
 def _wrong(symbols: Sequence[str], row: Sequence[float | None]) -> str | None:
+    """Why a row of amounts is no composition, whatever its sum; ``None`` where it may be one."""
     for symbol, amount in zip(symbols, row, strict=True):
         if amount is not None and not math.isfinite(amount):
             return f"the amount of {symbol} is no number"
@@ -188,16 +201,11 @@ def _wrong(symbols: Sequence[str], row: Sequence[float | None]) -> str | None:
 
 def table_sign(table: TextTable) -> str | None:
     """The sign of the decimals that a table proves by its cells, or by commas between them."""
-    sign = proven_sign([cell for row in table.rows[:_SAMPLE] for cell in row])
-    return sign or ("." if table.dialect.delimiter == "," else None)
+    proven = proven_signs([tidy(cell) for row in table.rows[:_SAMPLE] for cell in row])
+    return next(iter(proven)) if len(proven) == 1 else "." if table.dialect.delimiter == "," else None
 
 
-def is_formula_name(name: str) -> bool:
-    """Whether a column's name says that it holds formulas."""
-    return bare_name(name) in _FORMULA_NAMES
-
-
-def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
+def named_column(table: TextTable, name: str, option: str) -> int:
     """Position of the one column that the user named; none, or several different ones, are refused."""
     exact = [i for i, head in enumerate(table.header) if head == name.strip()]
     found = exact or [i for i, head in enumerate(table.header) if fold(head) == fold(name)]
@@ -205,21 +213,16 @@ def named_column(path: Path, table: TextTable, name: str, option: str) -> int:
     if len(found) == 1 or (found and len({tuple(table.column(i)) for i in found}) == 1):
         return found[0]
     if not found:
-        raise UserFileError(
-            f"{path} has no column {name!r}; it has {columns(table)}. Name one with {option}."
-        )
+        raise UserFileError(f"{table.path} has no column {name!r}; it has {table}. Name one with {option}.")
     heads = [table.header[i] for i in found]
     if len(set(heads)) == len(heads):
-        raise UserFileError(
-            f"{path} has {len(found)} columns named {name!r}: {', '.join(map(repr, heads))}. Choose one with {option}."
-        )
-    raise UserFileError(
-        f"{path} has {len(found)} columns named {name!r} (columns {', '.join(str(i + 1) for i in found)}). "
-        "Give them different names."
-    )
+        what = f"{', '.join(map(repr, heads))}. Choose one with {option}."
+    else:
+        what = f"columns {', '.join(str(i + 1) for i in found)}. Give them different names."
+    raise UserFileError(f"{table.path} has {len(found)} columns named {name!r}: {what}")
 
 
-def guess_formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()) -> int:
+def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
     """Position of the column whose cells are formulas, other than those that are taken.
 
     Where several are, the one with a telling name is taken, if there is just one such; otherwise they are refused. A
@@ -244,7 +247,7 @@ def guess_formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()
     if found:
         listed = ", ".join(f"{table.header[i]!r} (e.g. {examples[i]!r})" for i in names or found)
         raise UserFileError(
-            f"Several columns of {path} hold chemical formulas: {listed}. Choose one with --formula-column."
+            f"Several columns of {table.path} hold chemical formulas: {listed}. Choose one with --formula-column."
         )
     elements = element_columns(table.header, taken)
     hint = "If one does, name it with --formula-column, and its rows will be explained."
@@ -255,40 +258,35 @@ def guess_formula_column(path: Path, table: TextTable, taken: Sequence[int] = ()
             "--element-columns weight."
         )
     raise UserFileError(
-        f"No column of {path} holds chemical formulas (such as 'Fe2O3'); it has {columns(table)}. {hint}"
+        f"No column of {table.path} holds chemical formulas (such as 'Fe2O3'); it has {table}. {hint}"
     )
 
 
-def guess_value_column(path: Path, table: TextTable, target: str) -> int:
-    """Position of the column that is named like the target; without one, the error names those that hold numbers."""
-    if any(fold(target) in (fold(head), bare_name(head)) for head in table.header):
-        return named_column(path, table, target, "--value-column")
-    numeric = []
-    for i, head in enumerate(table.header):
-        cells = _filled(table, i)
-        if cells and sum(map(is_number, cells)) >= _ENOUGH * len(cells):
-            numeric.append(head or f"(column {i + 1})")
-    rest = ", ".join(map(repr, numeric)) if numeric else f"none; it has {columns(table)}"
-    raise UserFileError(
-        f"{path} has no column {target!r}. Choose the column of the values with --value-column; "
-        f"numbers stand in: {rest}."
-    )
+def value_column_of(table: TextTable, name: str | None, target: str, formula_column: str | None) -> int:
+    """Position of the column of the values: the named one, else the one that is named like the target.
 
-
-def refuse_formulas(path: Path, table: TextTable, at: int) -> None:
-    """A target's column that is full of formulas is not what was meant."""
-    cells = _filled(table, at)
-    if cells and len(parse_formulas(cells)[1]) == len(cells) and not any(map(is_number, cells)):
+    Without one the error names the columns that hold numbers; one that is full of formulas is not what was meant.
+    """
+    if name is None and not any(fold(target) in (fold(head), bare_name(head)) for head in table.header):
+        numeric = []
+        for i, head in enumerate(table.header):
+            cells = _filled(table, i)
+            if cells and sum(map(is_number, cells)) >= _ENOUGH * len(cells):
+                numeric.append(head or f"(column {i + 1})")
+        rest = ", ".join(map(repr, numeric)) if numeric else f"none; it has {table}"
         raise UserFileError(
-            f"The column {table.header[at]!r} of {path} holds formulas, no values. --target names the property; its "
-            "values stand in the column of this name, or in the one that --value-column names."
+            f"{table.path} has no column {target!r}. Choose the column of the values with --value-column; "
+            f"numbers stand in: {rest}."
         )
-
-
-def columns(table: TextTable) -> str:
-    """The names of all columns, for messages."""
-    names = [repr(name) if name else f"(column {i + 1}, unnamed)" for i, name in enumerate(table.header)]
-    return "the column(s) " + ", ".join(names[:15]) + (", …" if len(names) > 15 else "")
+    at = named_column(table, name or target, "--value-column")
+    cells = _filled(table, at)
+    is_other = formula_column is None or fold(formula_column) != fold(table.header[at])
+    if cells and is_other and not parse_formulas(cells)[2] and not any(map(is_number, cells)):
+        raise UserFileError(
+            f"The column {table.header[at]!r} of {table.path} holds formulas, no values. --target names the property; "
+            "its values stand in the column of this name, or in the one that --value-column names."
+        )
+    return at
 
 
 def _filled(table: TextTable, position: int) -> list[str]:

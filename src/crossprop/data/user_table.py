@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import importlib
 import itertools
 import re
 import zipfile
@@ -15,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+from crossprop.data.compositions import parse_formulas
 from crossprop.errors import UserFileError
 
 MAX_BYTES: Final = 256 * 2**20
@@ -26,6 +26,11 @@ MERGED_BELOW: Final = 20 * 2**20
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 """Separators that are recognised, with their names."""
 
+_FORMULA_NAMES: Final = (
+    "formula", "composition", "compound", "material", "chemical formula", "pretty formula", "reduced formula",
+    "materials", "alloy", "chemical composition", "stoichiometry", "system", "comp", "formel", "summenformel",
+    "verbindung", "zusammensetzung", "formule", "formula unit", "nominal composition",
+)  # fmt: skip
 _LONGEST_RECORD: Final = 50
 _SAMPLE: Final = 300
 _SAMPLE_CHARACTERS: Final = 2**20
@@ -46,6 +51,9 @@ _MAGIC: Final = {
     b"\xff\xd8\xff": "a picture",
     b"\x93NUMPY": "a NumPy array",
 }
+_SEPARATED: Final = re.compile(
+    r"^(?!(?:[A-Z][a-z]?(?:\d+(?:,\d+)?)?)*\d,\d+[A-Z][\w,]*$).*[,;\t|]"
+)  # not by decimal commas
 _MARKUP: Final = {"{": "JSON", "[{": "JSON", "<": "HTML or XML"}
 
 
@@ -80,6 +88,11 @@ class Record:
         """Whether it is a comment that cannot be a row; one that begins with an id such as ``#4`` may be one."""
         return self.comment and re.match(r"[#%]\w", self.fields[0]) is None
 
+    @property
+    def width(self) -> int:
+        """Number of fields without empty ones at the end."""
+        return max((i for i, field in enumerate(self.fields, 1) if field), default=0)
+
 
 @dataclass(frozen=True)
 class TextTable:
@@ -88,6 +101,7 @@ class TextTable:
     A row has at least as many fields as the header, perhaps surplus ones behind. An empty name is an unnamed column.
     """
 
+    path: Path
     header: tuple[str, ...]
     rows: list[list[str]]
     lines: list[int]
@@ -98,6 +112,22 @@ class TextTable:
         """The cells of a column."""
         return [row[position] for row in self.rows]
 
+    @property
+    def surplus(self) -> dict[int, str]:
+        """Rows that are longer than the header, with a reason: their cells are shifted, none can be trusted."""
+        width = len(self.header)
+        hint = " (a comma within a cell needs quotes)" if self.dialect.delimiter == "," else ""
+        return {
+            i: f"the row has {len(row)} fields where the header has {width}{hint}"
+            for i, row in enumerate(self.rows)
+            if any(row[width:])
+        }
+
+    def __str__(self) -> str:
+        """The names of all columns, for messages."""
+        names = [repr(name) if name else f"(column {i}, unnamed)" for i, name in enumerate(self.header, 1)]
+        return "the column(s) " + ", ".join(names[:15]) + (", …" if len(names) > 15 else "")
+
 
 class NumberCell(str):
     """The text of a workbook's number: its point is one of decimals in any column."""
@@ -106,54 +136,45 @@ class NumberCell(str):
 
 
 def read_text_table(
-    path: Path,
-    wanted: Iterable[str] = (),
+    source: Path | bytes,
+    wanted: Iterable[str | None] = (),
     *,
     encoding: str | None = None,
     delimiter: str | None = None,
     sheet: str | None = None,
+    listed: bool = False,
 ) -> TextTable:
-    """Read a table of any dialect: separated text, or a workbook (``.xlsx``).
+    """Read a table of any dialect: separated text, or a workbook (``.xlsx``); a file, or the bytes of a pipe.
 
     ``wanted`` names columns that are expected; they help to find separator and header. What is ``None`` is guessed.
+    With ``listed`` it may be a list of formulas, one a line, or a table without a header.
 
     Raises:
         UserFileError: The file is missing, empty, too large or no table, has one column or no rows.
     """
-    content = read_bytes(path)
+    path, content = (source, read_bytes(source)) if isinstance(source, Path) else (Path("the input"), source)
+    names = {fold(name) for name in wanted if name}
     if is_workbook(content):
-        return workbook_table(path, set(map(fold, wanted)), sheet)
+        return _workbook_table(path, content, names, sheet, listed)
     if sheet is not None:
         raise UserFileError(f"{path} is no workbook: it has no sheet {sheet!r}. Leave --sheet out.")
     text, encoding = decode(path, content, encoding)
-    return table_of_text(path, text, wanted, encoding=encoding, delimiter=delimiter)
-
-
-def table_of_text(
-    path: Path,
-    text: str,
-    wanted: Iterable[str] = (),
-    *,
-    encoding: str = "utf-8",
-    delimiter: str | None = None,
-    headless: bool = False,
-) -> TextTable:
-    """The table of a text, as :func:`read_text_table`; ``headless`` where it need not have a header."""
-    names = {fold(name) for name in wanted if name}
+    if listed and (bare := _bare_list(path, text, encoding, names)) is not None:
+        return bare
     first = text.lstrip().split("\n", 1)[0].strip().strip('"')
     if first.lower().startswith("sep=") and len(first) == 5:  # a line that Excel writes for itself
         delimiter = delimiter or first[4]
         text = re.sub(r'^\s*"?sep=."?', "", text, count=1, flags=re.IGNORECASE)
     delimiter = delimiter or guess_delimiter(path, text, names)
     records = list(split_records(path, text, delimiter))
-    return _with_header(path, records, names, Dialect(encoding, delimiter), headless)
+    return _with_header(path, records, names, Dialect(encoding, delimiter), listed)
 
 
 def read_bytes(path: Path) -> bytes:
     """Content of a file that can be a table; one that is missing, unreadable, empty or too large is refused."""
+    if str(path).startswith(("http:/", "https:/", "ftp:/")):
+        raise UserFileError(f"{path} is a web address. Download the file and name it here.")
     try:
-        if str(path).startswith(("http:/", "https:/", "ftp:/")):
-            raise UserFileError(f"{path} is a web address. Download the file and name it here.")
         if not path.exists():
             raise UserFileError(f"There is no file {path}. Check the path; the folder is {Path.cwd()}.")
         if not path.is_file():
@@ -192,14 +213,13 @@ def decode(path: Path, content: bytes, encoding: str | None = None) -> tuple[str
         if content.startswith(start):
             raise UserFileError(f"{path} is {what}, no table of text. Save it as CSV.")
     head = content[:4096]
+    candidates = ["utf-8-sig", "cp1252"]
     if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         candidates = ["utf-32"]
     elif head.startswith((b"\xff\xfe", b"\xfe\xff")):
         candidates = ["utf-16"]
     elif len(head) >= 4 and head.count(0) > len(head) // 4:  # every other byte of plain text
         candidates = ["utf-16-le" if head[1::2].count(0) > head[0::2].count(0) else "utf-16-be"]
-    else:
-        candidates = ["utf-8-sig", "cp1252"]
     for name in candidates:
         try:
             return _text_only(path, content.decode(name)), name
@@ -224,6 +244,32 @@ def is_comment(line: str) -> bool:
     """Whether a line begins with ``#`` or ``%``; error cells of spreadsheets such as ``#N/A`` are no comments."""
     bare = line.lstrip(' "')
     return bare.startswith(("#", "%")) and not bare.startswith(_ERROR_CELLS)
+
+
+def _bare_list(path: Path, text: str, encoding: str, names: set[str]) -> TextTable | None:
+    """The one-column table of a text that is a list of formulas; ``None`` for a text with several columns."""
+    raw = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() and not is_comment(line)]
+    lines = [(i, line.strip().strip('"')) for i, line in raw]
+    if not lines:
+        raise UserFileError(f"{path} is empty. Give one formula a line, or a table with a header.")
+    sample = [line for _, line in lines[:200]]
+    separated = [_SEPARATED.search(line) is not None for _, line in raw[:200]]
+    blanks = sum(re.search(r" (?!\()", line) is not None for line in sample)
+    formulas = sum(not parse_formulas(line.split())[2] for line in sample)
+    several = separated[0] and sum(separated) >= 0.5 * len(sample)
+    few = blanks + sum(separated) < 0.5 * len(sample) or formulas >= 0.5 * len(sample)
+    if several or not (is_formula_name(sample[0]) or few):
+        return None
+    headed = is_formula_name(sample[0]) or fold(sample[0]) in names
+    header, rows = (sample[0], lines[1:]) if headed else ("formula", lines)
+    if not rows:
+        raise UserFileError(f"{path} holds a header ({header!r}) but no formula below it.")
+    if names and not headed:
+        raise UserFileError(
+            f"{path} is a list without a header: it has no column {', '.join(map(repr, names))}."
+        )
+    dialect = Dialect(encoding, "", header_line=lines[0][0] if headed else 0)
+    return TextTable(path, (header,), [[line] for _, line in rows], [i for i, _ in rows], dialect)
 
 
 def split_records(path: Path, text: str, delimiter: str, most: int | None = None) -> Iterator[Record]:
@@ -269,21 +315,21 @@ def guess_delimiter(path: Path, text: str, names: set[str]) -> str:
             continue
         if not sample:
             break
-        width, count = _usual_width(sample)
-        head = [r for r in sample[:_TITLE_LINES] if len(trimmed(r.fields)) == width or len(r.fields) == width]
+        width, count = Counter(record.width for record in sample).most_common(1)[0]
+        head = [r for r in sample[:_TITLE_LINES] if width in (r.width, len(r.fields))]
         found = max((len(named_in(names, r)) for r in head), default=0)
-        headed = width in (len(sample[0].fields), len(trimmed(sample[0].fields)))
+        headed = width in (len(sample[0].fields), sample[0].width)
         if width >= 2:
             scores[sign] = (found, sign != " ", round(count / len(sample), 1), headed, width)
-    if not scores and problem is not None:
+    if scores:
+        return max(scores, key=lambda sign: scores[sign])
+    if problem is not None:
         raise problem
-    if not scores:
-        first = text.strip().split("\n", 1)[0].strip()
-        raise UserFileError(
-            f"{path} has one column only (its first line is {first[:80]!r}). Give a table with a column of formulas "
-            "and one of values, or name the separator."
-        )
-    return max(scores, key=lambda sign: scores[sign])
+    first = text.strip().split("\n", 1)[0].strip()
+    raise UserFileError(
+        f"{path} has one column only (its first line is {first[:80]!r}). Give a table with a column of formulas "
+        "and one of values, or name the separator."
+    )
 
 
 def fold(name: str) -> str:
@@ -297,56 +343,52 @@ def bare_name(name: str) -> str:
     return fold(bare) or fold(name)
 
 
+def is_formula_name(name: str) -> bool:
+    """Whether a column's name says that it holds formulas."""
+    return bare_name(name) in _FORMULA_NAMES
+
+
 def named_in(wanted: set[str], record: Record) -> set[str]:
     """The wanted names that stand in a record, with or without a unit."""
     return wanted & {name for text in record.fields for name in (fold(text), bare_name(text))}
 
 
-def trimmed(fields: Sequence[str]) -> tuple[str, ...]:
-    """The fields without empty ones at the end."""
-    end = len(fields)
-    while end and not fields[end - 1]:
-        end -= 1
-    return tuple(fields[:end])
-
-
-def _usual_width(records: Sequence[Record]) -> tuple[int, int]:
-    """The number of fields that most rows have, and how many rows have it."""
-    return Counter(len(trimmed(record.fields)) for record in records).most_common(1)[0]
-
-
 def _with_header(
-    path: Path, records: Sequence[Record], names: set[str], dialect: Dialect, headless: bool
+    path: Path, records: Sequence[Record], names: set[str], dialect: Dialect, listed: bool
 ) -> TextTable:
     """The table below the header, which is the first row with a wanted name, or the first of the usual width."""
     plain = [record for record in records if not record.comment]
     if not plain:
         raise UserFileError(f"{path} holds nothing but comments. Export it again.")
-    width, _ = _usual_width([record for record in records[:_SAMPLE] if not record.is_remark] or plain)
+    counted = [record.width for record in records[:_SAMPLE] if not record.is_remark]
+    width = Counter(counted or [record.width for record in plain]).most_common(1)[0][0]
     top = plain[:_TITLE_LINES]
     at = next((i for i, record in enumerate(top) if named_in(names, record)), None)
     if at is None:
-        at = 0 if headless else next((i for i, r in enumerate(top) if len(trimmed(r.fields)) >= width), 0)
+        at = 0 if listed else next((i for i, r in enumerate(top) if r.width >= width), 0)
     notes = [f"line {r.line} taken for a title: {' '.join(r.fields).strip()[:60]!r}" for r in plain[:at]]
-    head: Record | None = plain[at]
-    if any(_NUMBER_LIKE.fullmatch(field) for field in plain[at].fields):
-        head = _commented_header(records, plain[at])
-        if head is None and not headless:
+    first = plain[at]
+    start, header = first.line, tuple(first.fields[: first.width])
+    if listed and width == 1 and not (named_in(names, first) or is_formula_name(header[0])):
+        start, header = 0, ("column_1",)  # as in a text that is a bare list
+    elif any(_NUMBER_LIKE.fullmatch(field) for field in first.fields):
+        above = [record for record in records if record.comment and record.line < first.line]
+        if above and len(above[-1].fields) == len(first.fields):  # the comment right above names each field
+            start, fields = above[-1].line, above[-1].fields
+            header = (fields[0].lstrip("#% "), *fields[1 : above[-1].width])
+        elif listed:
+            start, header = 0, tuple(f"column_{i}" for i in range(1, width + 1))
+        else:
             raise UserFileError(
-                f"{path} has no header: line {plain[at].line} holds numbers "
-                f"({dialect.delimiter.join(plain[at].fields)[:80]!r}). Add a line of column names above it."
+                f"{path} has no header: line {first.line} holds numbers "
+                f"({dialect.delimiter.join(first.fields)[:80]!r}). Add a line of column names above it."
             )
-    header = trimmed(head.fields) if head else tuple(f"column_{i}" for i in range(1, width + 1))
-    if len(header) < 2:
+    if len(header) < 2 and (width > 1 or not listed):
         raise UserFileError(
             f"{path} has one column only ({header[0]!r}). Give a table with a column of formulas and one of values."
         )
-    start = head.line if head else 0
-    rows = [
-        r
-        for r in records
-        if r.line > start and not (r.comment and (r.is_remark or len(r.fields) != len(header)))
-    ]
+    below = [record for record in records if record.line > start]
+    rows = [r for r in below if not r.comment or (not r.is_remark and len(r.fields) == len(header))]
     if not rows:
         raise UserFileError(
             f"{path} holds a header ({', '.join(header)[:80]}) but no rows below it. Export it again."
@@ -354,22 +396,10 @@ def _with_header(
     taken = {r.line for r in rows} | {start}
     if skipped := [r.line for r in records if r.comment and r.line not in taken]:
         notes.append(f"{len(skipped)} comment line(s) skipped, the first is line {skipped[0]}")
+    cells = [r.fields + [""] * (len(header) - len(r.fields)) for r in rows]
     return TextTable(
-        header,
-        [r.fields + [""] * (len(header) - len(r.fields)) for r in rows],
-        [r.line for r in rows],
-        replace(dialect, header_line=start),
-        tuple(notes),
+        path, header, cells, [r.line for r in rows], replace(dialect, header_line=start), tuple(notes)
     )
-
-
-def _commented_header(records: Sequence[Record], first: Record) -> Record | None:
-    """The comment line right above the first row, if it has a name for each of its fields."""
-    above = [record for record in records if record.comment and record.line < first.line]
-    if not above or len(above[-1].fields) != len(first.fields):
-        return None
-    fields = above[-1].fields
-    return Record(above[-1].line, [fields[0].lstrip("#% "), *fields[1:]])
 
 
 def is_workbook(content: bytes) -> bool:
@@ -383,28 +413,24 @@ def is_workbook(content: bytes) -> bool:
         return False
 
 
-def workbook_table(
-    path: Path, names: set[str], sheet: str | None = None, headless: bool = False
+def _workbook_table(
+    path: Path, content: bytes, names: set[str], sheet: str | None, listed: bool
 ) -> TextTable:
     """The table of a sheet; what stands in cells that were merged over several rows stands in each of them.
 
     The sheet need not be named where one alone holds something, or the wanted columns (folded names). A damaged
     workbook and one whose formulas have no stored results are refused.
     """
+    from openpyxl import load_workbook
+
     try:
-        load_workbook = importlib.import_module("openpyxl").load_workbook
-    except ImportError:
-        raise UserFileError(
-            f"{path} is an Excel workbook. Save the sheet as CSV, or install openpyxl ('pip install openpyxl')."
-        ) from None
-    try:
-        book = load_workbook(path, read_only=path.stat().st_size > MERGED_BELOW, data_only=True)
+        book = load_workbook(BytesIO(content), read_only=len(content) > MERGED_BELOW, data_only=True)
         sheets = {name: book[name] for name in book.sheetnames if hasattr(book[name], "iter_rows")}
         filled = {name: records for name, found in sheets.items() if (records := _sheet_records(found))}
     except Exception as error:  # openpyxl raises anything that its XML parser does
         raise UserFileError(f"{path} is a damaged workbook: {error}. Save it again, or as CSV.") from None
     if not filled:
-        _refuse_uncomputed(path, load_workbook, book.sheetnames)
+        _refuse_uncomputed(path, content, book.sheetnames)
         raise UserFileError(f"{path} holds no filled sheet. Save it again.")
     if sheet is not None:
         chosen = [n for n in filled if n == sheet] or [n for n in filled if n.casefold() == sheet.casefold()]
@@ -420,8 +446,8 @@ def workbook_table(
     records = filled[chosen[0]]
     for column in itertools.zip_longest(*(record.fields for record in records), fillvalue=""):
         if sum(map(bool, column)) == 1 and len(records) > 2:  # a header above nothing
-            _refuse_uncomputed(path, load_workbook, chosen)
-    table = _with_header(path, records, names, Dialect("", "", sheet=chosen[0]), headless)
+            _refuse_uncomputed(path, content, chosen)
+    table = _with_header(path, records, names, Dialect("", "", sheet=chosen[0]), listed)
     areas = sorted(_merged(sheets[chosen[0]]), key=lambda area: (area.min_row, area.min_col))
     if not areas:
         return table
@@ -429,9 +455,11 @@ def workbook_table(
     return replace(table, notes=(f"{len(areas)} cell(s) merged over several rows, {first}", *table.notes))
 
 
-def _refuse_uncomputed(path: Path, load_workbook: Any, sheets: Sequence[str]) -> None:
+def _refuse_uncomputed(path: Path, content: bytes, sheets: Sequence[str]) -> None:
     """Refuse formulas of the spreadsheet that no program has computed yet: their cells read as empty."""
-    book, stored = load_workbook(path), load_workbook(path, data_only=True)
+    from openpyxl import load_workbook
+
+    book, stored = load_workbook(BytesIO(content)), load_workbook(BytesIO(content), data_only=True)
     for cell in (cell for name in sheets for row in book[name].iter_rows() for cell in row):
         if cell.data_type == "f" and stored[cell.parent.title][cell.coordinate].value is None:
             raise UserFileError(
@@ -456,9 +484,10 @@ def _merged(sheet: Any) -> list[Any]:
 
 
 def _cell_text(value: Any) -> str:
+    """A cell as a text; a date without its time, a whole number without decimals."""
     if value is None:
         return ""
-    if isinstance(value, (datetime.datetime, datetime.date)):
+    if isinstance(value, datetime.date):
         return value.strftime("%Y-%m-%d")
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))

@@ -1,4 +1,4 @@
-"""Values of a user's file as numbers, and for each that is none the reason; the units that stand beside them."""
+"""Values of a user's file as numbers, and for each that is none the reason."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-import pandas as pd
-
-from crossprop.data.units import comparable, different
+from crossprop.data.units import in_plain_signs
 from crossprop.data.user_table import NumberCell
 from crossprop.errors import UserFileError
 
@@ -27,11 +24,6 @@ ABSENT: Final = frozenset(
 _MOST: Final = 0.5
 """Share of the cells with a number above which what stands behind them is the unit of the column."""
 
-_LOOKALIKES: Final = str.maketrans({
-    "−": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\ufeff": "", "\u200b": "", "’": "'", "⁻": "-",
-    **{sign: str(i) for i, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-})  # fmt: skip
-_SUPERSCRIPT: Final = re.compile("(?=[⁰¹²³⁴⁵⁶⁷⁸⁹⁻])(?<![⁰¹²³⁴⁵⁶⁷⁸⁹⁻])")
 _EXPONENT: Final = re.compile(rf"({_DIGITS})(?:\s*[eEdD]([+-]\d+)|[eEdD](\d+))(?![\w.,])(.*)", re.ASCII)
 _TIMES = rf"({_DIGITS})\s*[x×·⋅*]\s*"
 _POWER: Final = re.compile(
@@ -45,17 +37,6 @@ _NO_UNIT = r"[eEdDx]\s*[+-]?\d|/\s*[\d.]|\(\d+[.,]?\d*\)|[kM](?!\S)"  # exponent
 WITH_UNIT: Final = re.compile(rf"({NUMBER})\s*((?!{_NO_UNIT}){_LETTER}(?:[^\s±×]|\s(?!\d))*)")
 _UNIT_ALONE: Final = re.compile(r"[^\d\s][^,;]{0,24}")
 
-_PREFIX = "[QRYZEPTGMkhdcmuµnpfazyrq]?"
-_KNOWN_UNIT: Final = re.compile(
-    rf"(?:({_PREFIX})(Pa|eV|Hz|mol|cal|bar|ohm|Ω|Ha|Ry|Å|J|g|m|s|W|V|K)|(%|°C|HV|HB|HRC|bohr|psi|ksi|kgf|atm))"
-    r"(?:\^?[+-]?\d+)?(?=$|[\s/·*.(])"
-)
-_LAST_WORD: Final = re.compile(rf"(?<=[A-Za-z0-9)])[\s_]+({_PREFIX}(?:Pa|eV|Hz|mol|ohm))\s*$")
-_POWER_OF_UNIT: Final = re.compile(
-    r"(?:[x×*·]\s*)?(?:10\s*(?:\^|\*\*)?\s*([+-]\d+|(?<=[\^*\s])\d+)|1[eE]([+-]?\d+)|1(0+))(?![\d.])\s*[x×*·]?\s*(.*)",
-    re.ASCII,
-)
-
 
 def tidy(text: str) -> str:
     """A cell in plain characters, its power of ten as an exponent, without marks between thousands.
@@ -65,7 +46,7 @@ def tidy(text: str) -> str:
     """
     if isinstance(text, NumberCell):
         return text if "e" in text else f"{text}e0"
-    cell = _SUPERSCRIPT.sub("^", text).translate(_LOOKALIKES).strip()
+    cell = in_plain_signs(text)
     if found := _GROUPS.fullmatch(cell):
         cell = f"{found[1]}{re.sub('[^0-9]', '', found[2])}{found[3]}{found[4]}"
     for pattern in (_EXPONENT, _POWER):
@@ -74,12 +55,6 @@ def tidy(text: str) -> str:
     if found := _TIMES_TENS.fullmatch(cell):
         return f"{found[1]}e{len(found[2])}{found[3]}"
     return cell
-
-
-def without_uncertainty(cell: str) -> str | None:
-    """The number of ``40.3 ± 2.0``, ``40.3(20)`` and the like, with the unit behind it; ``None`` for other cells."""
-    found = _UNCERTAIN.fullmatch(cell)
-    return f"{found[1]}{found[2]}".strip() if found else None
 
 
 def common_unit(cells: Sequence[str]) -> str | None:
@@ -95,52 +70,6 @@ def common_unit(cells: Sequence[str]) -> str | None:
 def is_unit(text: str) -> bool:
     """Whether a cell may be the unit of its column: ``GPa``, ``[µΩ cm]``, ``%``."""
     return text.casefold() not in ABSENT and _UNIT_ALONE.fullmatch(text) is not None
-
-
-def bare_unit(text: str) -> str:
-    """A unit without the brackets around it."""
-    return text.strip().strip("[]()").strip() or text.strip()
-
-
-def unit_in(name: str) -> str | None:
-    """The unit that a column's name carries at its end: ``Strength (MPa)``, ``E / eV``, ``E, GPa``, ``E_GPa``.
-
-    In brackets anything is one; without them a known unit only.
-    """
-    if found := re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name):
-        return found[1].strip()
-    if (found := re.search(r"(?:\s/\s+|,\s*)([^,]+)$", name)) and _KNOWN_UNIT.match(_spelled(found[1])):
-        return found[1].strip()
-    found = _LAST_WORD.search(name)
-    return found[1] if found else None
-
-
-def contradicting(first: str, second: str) -> bool:
-    """Whether two texts are units of which one cannot be meant by the other: ``GPa`` and ``MPa`` or ``10^3 GPa``."""
-    powers, units = zip(*(_without_power(_spelled(text)) for text in (first, second)), strict=True)
-    if powers[0] != powers[1]:
-        return True
-    known = [_KNOWN_UNIT.match(unit) for unit in units]
-    certain = all(len(u) > 1 and (k or re.search(r"[/\d]", u)) for u, k in zip(units, known, strict=True))
-    differ = different(*units)
-    if differ is not None and (certain or comparable(*units)):
-        return differ  # "(TS)" and "(K)" behind a property's name are symbols rather than units
-    if known[0] is None or known[1] is None or any(len(unit) < 2 and unit != "%" for unit in units):
-        return False
-    return known[0].groups() != known[1].groups()
-
-
-def _spelled(unit: str) -> str:
-    """A unit without brackets, with one sign each for micro and ohm."""
-    return bare_unit(unit).replace("μ", "µ").replace("Ω", "Ω")
-
-
-def _without_power(unit: str) -> tuple[int, str]:
-    """The power of ten before a unit, as in ``10^3 GPa`` or ``x1000``, and the rest; 0 where there is none."""
-    found = _POWER_OF_UNIT.match(_SUPERSCRIPT.sub("^", unit).translate(_LOOKALIKES))
-    if found is None:
-        return 0, unit
-    return int(found[1] or found[2] or len(found[3])), found[4]
 
 
 _TAIL = r"(?:[eE][+-]?\d+)?"
@@ -165,13 +94,10 @@ _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?|[+-]?∞", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Numbers:
-    """A column of values.
+    """A column of values: the numbers, NaN where there is none, and why, by position.
 
-    Attributes:
-        values: The numbers; NaN where there is none.
-        reasons: Why a row has none, by position.
-        unit: What stands behind most of the numbers, if it is the same everywhere.
-        uncertain: Positions of the values that came with an uncertainty, which is left out.
+    ``unit`` stands behind most of the numbers, if it is the same everywhere; ``uncertain`` are the positions of those
+    that came with an uncertainty, which is left out.
     """
 
     values: list[float]
@@ -188,25 +114,30 @@ def read_numbers(
 
     A sign that some value proves (``907,5``) decides for the whole column: ``1.037`` is a thousand there. A comma
     between thousands is read as such only where some value proves it; otherwise the row has no value. ``elsewhere``
-    gives the sign that the rest of the table proves; it is asked only where the column proves none.
-
-    Raises:
-        UserFileError: A sign may mean decimals or thousands, and nothing decides.
+    gives the sign that the rest of the table proves; it is asked only where the column proves none. A sign that may
+    mean either while nothing decides is refused (UserFileError).
     """
     cells = [tidy(text) for text in texts]
     unit = common_unit(cells)
     uncertain = []
     for i, cell in enumerate(cells):
-        if (certain := without_uncertainty(cell)) is not None:
-            cells[i] = certain
+        if found := _UNCERTAIN.fullmatch(cell):
+            cells[i] = f"{found[1]}{found[2]}".strip()
             uncertain.append(i)
     unit = unit or common_unit(cells)
     bare = cells
     if unit is not None:
-        found = [WITH_UNIT.fullmatch(cell) for cell in cells]
-        bare = [f[1] if f and f[2].strip() == unit else c for f, c in zip(found, cells, strict=True)]
-    proven = _proven_signs(bare)
-    sign = decimal or _decimal_sign(bare, proven, elsewhere)
+        split = [(cell, WITH_UNIT.fullmatch(cell)) for cell in cells]
+        bare = [found[1] if found and found[2].strip() == unit else cell for cell, found in split]
+    proven = proven_signs(bare)
+    sign = decimal or ("," if proven[","] > proven["."] else ".")
+    either_way = [cell for cell in bare if _either_way(cell)]
+    commas = [cell for cell in either_way if "," in cell]
+    if decimal is None and not proven and (commas or (either_way and elsewhere() != ".")):
+        raise UserFileError(
+            f"{(commas or either_way)[0]!r} may be a decimal number or one of thousands, and no other value decides "
+            "it. Say which with --decimal ',' or --decimal '.'."
+        )
     grouped = any(_GROUPED["."].fullmatch(c) and ("." in c or c.count(",") > 1) for c in bare)
     doubtful = decimal is None and (len(proven) > 1 or (sign == "." and not grouped))
     values, reasons = [], {}
@@ -229,16 +160,11 @@ def read_numbers(
 def is_number(text: str) -> bool:
     """Whether a cell holds a number, with either sign of the decimals, perhaps with an uncertainty or a unit."""
     cell = tidy(text)
-    cell = without_uncertainty(cell) or cell
+    if found := _UNCERTAIN.fullmatch(cell):
+        cell = f"{found[1]}{found[2]}".strip()
     if found := WITH_UNIT.fullmatch(cell):
         cell = found[1]
     return any(pattern.fullmatch(cell) for pattern in (*_PLAIN.values(), *_GROUPED.values()))
-
-
-def proven_sign(texts: Sequence[str]) -> str | None:
-    """The sign of the decimals that the numbers among some cells prove; ``None`` where they prove none or both."""
-    proven = _proven_signs([tidy(text) for text in texts])
-    return next(iter(proven)) if len(proven) == 1 else None
 
 
 def _number(cell: str, decimal: str) -> float:
@@ -256,23 +182,10 @@ def _either_way(cell: str) -> bool:
     return math.isfinite(point) and math.isfinite(comma) and point != comma
 
 
-def _proven_signs(cells: Sequence[str]) -> Counter[str]:
+def proven_signs(cells: Sequence[str]) -> Counter[str]:
     """How many numbers can be read with one sign of the decimals alone, by sign."""
     readable = ([sign for sign in _PLAIN if not math.isnan(_number(cell, sign))] for cell in cells)
     return Counter(signs[0] for signs in readable if len(signs) == 1)
-
-
-def _decimal_sign(cells: Sequence[str], proven: Counter[str], elsewhere: Callable[[], str | None]) -> str:
-    if proven:
-        return "," if proven[","] > proven["."] else "."
-    doubtful = [cell for cell in cells if _either_way(cell)]
-    commas = [cell for cell in doubtful if "," in cell]
-    if commas or (doubtful and elsewhere() != "."):
-        raise UserFileError(
-            f"{(commas or doubtful)[0]!r} may be a decimal number or one of thousands, and no other value decides it. "
-            "Say which with --decimal ',' or --decimal '.'."
-        )
-    return "."
 
 
 def _why(cell: str, decimal: str) -> str:
@@ -297,93 +210,3 @@ def _why(cell: str, decimal: str) -> str:
 
 def _shown(cell: str) -> str:
     return repr(cell if len(cell) <= 40 else f"{cell[:40]}…")
-
-
-FEW_VALUES: Final = 5
-FAR: Final = 8.0
-"""Standard deviations (of the middle half of the rows) from the median beyond which a value is far out."""
-
-_CONFLICT: Final = 0.5
-_LARGE_BLOCK: Final = 0.34
-_MISSING_CODES: Final = frozenset(
-    sign * float(digits) for digits in ("99", "999", "9999", "99999", "999.9", "999.99") for sign in (1, -1)
-)
-
-
-def value_findings(rows: pd.DataFrame) -> list[str]:
-    """Notes on the usable rows of a file, columns as in :class:`crossprop.data.user_rows.UserTable`."""
-    values, notes = rows["value"].to_numpy(), []
-    distances = distances_from_median(values)
-    codes = {v: n for v, n in Counter(values.tolist()).items() if v in _MISSING_CODES and n > 1}
-    for code, count in codes.items():
-        if code < 0 or distances[values == code].max() > FAR:
-            notes.append(
-                f"{count} values are {code:g}: if that is a code for a missing value, leave the cells empty"
-            )
-    order = np.argsort(-distances, kind="stable")
-    far = [f"line {rows['line'].iloc[i]} ({values[i]:g})" for i in order if distances[i] > FAR]
-    if far:
-        notes.append(
-            f"{len(far)} value(s) far from the others, kept: {', '.join(far[:5])}{', …' if len(far) > 5 else ''}"
-        )
-    same = rows.duplicated(["composition", "value"])
-    if same.any():
-        lines = ", ".join(map(str, rows.loc[same, "line"].head(5)))
-        notes.append(
-            f"{same.sum()} row(s) repeat composition and value of another, kept: line {lines}"
-            + (", …" if same.sum() > 5 else "")
-        )
-    if "group" in rows:
-        notes += _group_notes(rows)
-    kinds = np.unique(values)
-    if len(kinds) <= FEW_VALUES and len(values) >= 10 * len(kinds):
-        listed = ", ".join(f"{kind:g}" for kind in kinds)
-        notes.append(
-            f"there are {len(kinds)} different values only ({listed}): if they name classes, what is learnt is their "
-            "mean, not a class"
-        )
-    spread = _spread_of_repeated(rows)
-    if spread is not None and spread > _CONFLICT:
-        notes.append(
-            f"repeated compositions differ by {100 * spread:.0f} % of what any two rows do: something beside the "
-            "composition decides (temperature, processing, phase); a column of it cannot be learnt from"
-        )
-    if (values > 0).all() and values.max() > 1000 * np.median(values):
-        notes.append("the values span orders of magnitude: their logarithm may be the better property")
-    return notes
-
-
-def distances_from_median(values: np.ndarray) -> np.ndarray:
-    """Distance of each value from the median, in standard deviations of the middle half; zeros where it has none."""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    scale = (high - low) / 1.349  # of a normal distribution: its standard deviation
-    return np.abs(values - middle) / scale if scale > 0 else np.zeros(len(values))
-
-
-def _group_notes(rows: pd.DataFrame) -> list[str]:
-    """A block that is so large that the splits come out uneven, and what holds it together."""
-    blocks = rows["group"].value_counts()
-    if blocks.iloc[0] <= _LARGE_BLOCK * len(rows):
-        return []
-    block = rows[rows["group"] == blocks.index[0]]
-    shared = block.groupby("composition")["named_group"].nunique()
-    why = ""
-    if shared.max() > 1:
-        common = block.loc[block["composition"] == shared.idxmax(), "formula"].iloc[0]
-        why = f" ({block['named_group'].nunique()} groups that share compositions; {common} is in {shared.max()})"
-    return [
-        f"{len(block):,} of {len(rows):,} rows have to stay together{why}: the splits come out uneven, and errors "
-        "vary much from fold to fold"
-    ]
-
-
-def _spread_of_repeated(rows: pd.DataFrame) -> float | None:
-    """Median difference within repeated compositions, over that of any two rows; ``None`` for few of either."""
-    groups = rows.groupby("composition")["value"].agg(["size", np.ptp])
-    repeated = groups.loc[groups["size"] > 1, "ptp"]
-    low, high = np.quantile(rows["value"], [0.25, 0.75])
-    if len(repeated) < FEW_VALUES or high <= low:
-        return None
-    return float(
-        repeated.median() / (0.707 * (high - low))
-    )  # of a normal distribution: two rows' median difference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
 
@@ -9,10 +10,18 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import column_or_1d
 
-from crossprop.data.compositions import composition_keys, fraction_matrix, parse_formulas
+from crossprop.data.compositions import (
+    Amounts,
+    composition_keys,
+    formula_warnings,
+    fraction_matrix,
+    parse_formulas,
+    plain_formula,
+    refuse_capitals,
+)
 from crossprop.data.prepared import GROUP_COLUMN
 from crossprop.data.splits import linked_groups
-from crossprop.data.user_columns import ElementColumns, element_columns, formulas_of, plain_formula
+from crossprop.data.user_columns import element_columns, formulas_of
 from crossprop.errors import DataError, EstimatorInputError
 
 FORMULA_COLUMN: Final = "formula"
@@ -66,9 +75,7 @@ def _formula(row: Any) -> Any:
         amounts = {str(element): float(amount) for element, amount in row.items()}
     except (TypeError, ValueError):
         return row
-    formulas, reasons = formulas_of(
-        list(amounts), [list(amounts.values())], ElementColumns.ATOMIC, any_sum=True
-    )
+    formulas, reasons = formulas_of(list(amounts), [list(amounts.values())], Amounts.ATOMIC, any_sum=True)
     if reasons:
         raise EstimatorInputError(f"{dict(row)!r} is no composition: {reasons[0]}.")
     return formulas[0]
@@ -92,15 +99,23 @@ def _from_amounts(table: pd.DataFrame) -> list[Any]:
     except (TypeError, ValueError) as error:
         raise EstimatorInputError(f"The columns of elements hold more than numbers: {error}.") from None
     rows = np.nan_to_num(amounts, posinf=np.inf).tolist()
-    formulas, reasons = formulas_of(symbols, rows, ElementColumns.ATOMIC)
+    formulas, reasons = formulas_of(symbols, rows, Amounts.ATOMIC)
     _refuse(reasons, len(formulas), "compositions")
     return list(formulas)
 
 
 def fractions_of(formulas: list[Any]) -> np.ndarray:
-    """Elemental fractions, shape (n, 86); the EstimatorInputError names the first rows that are no formula, from 0."""
+    """Elemental fractions, shape (n, 86); the EstimatorInputError names the first rows that are no formula, from 0.
+
+    A column of formulas without small letters is refused, too; single doubtful formulas raise a warning.
+    """
     fractions, _, refused = parse_formulas(formulas)
     _refuse(refused, len(formulas), "formulas")
+    if hidden := refuse_capitals(formulas):
+        raise EstimatorInputError(f"Of the formulas, {hidden}")
+    if doubts := {row: found[0] for row, text in enumerate(formulas) if (found := formula_warnings(text))}:
+        shown = "; ".join(f"row {row}: {doubt}" for row, doubt in list(doubts.items())[:_EXAMPLES])
+        warnings.warn(f"{len(doubts)} doubtful formulas: {shown}", UserWarning, stacklevel=3)
     return fractions
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossprop.data.compositions import formula_warnings, parse_formulas
 from crossprop.data.formula_list import FormulaList, read_formula_list
-from crossprop.data.user_rows import formulas_in
+from crossprop.data.user_columns import formulas_in
 from crossprop.errors import UnknownModelError, UserFileError
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import atomic_file
@@ -39,7 +39,8 @@ def read_input(
         return read_formula_list(file, formula_column, amounts=amounts, **options)
     texts, reasons = formulas_in(formulas, amounts)
     columns = pd.DataFrame({"formula": list(formulas)})
-    return FormulaList(texts, list(range(1, len(formulas) + 1)), columns, reasons, word="formula")
+    lines = list(range(1, len(formulas) + 1))
+    return FormulaList(texts, lines, columns, formulas, reasons, word="formula")
 
 
 def model_folder(name: str, *, version: str | None = None, alias: str | None = None) -> Path:
@@ -63,7 +64,7 @@ def model_folder(name: str, *, version: str | None = None, alias: str | None = N
                 f"{folder} is a model's folder and has no versions. Leave out --version and --alias."
             )
         return folder
-    if folder.is_dir() or name.endswith("/"):
+    if folder.is_dir() or "/" in name:  # no registered name holds a slash
         read_info(folder)  # raises an error that says what is wrong with the folder
     from crossprop.tracking import registry
 
@@ -83,7 +84,7 @@ def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
     """Predict every row that holds a formula.
 
     Returns:
-        The input's columns (or ``formula``), then ``value, lower, upper, in_domain, note, error``; a row that holds no
+        The input's columns, then ``value, lower, upper, in_domain, note, error``; a row that holds no
         formula has an ``error`` that names its line, and no value. An input column of such a name is kept with
         ``_input`` behind its name.
     """
@@ -108,8 +109,7 @@ def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
     predicted["error"] = [
         f"{asked.word} {line}: {errors[row]}" if row in errors else "" for row, line in enumerate(asked.lines)
     ]
-    given = asked.columns if asked.columns.shape[1] else pd.DataFrame({"formula": asked.formulas})
-    given = given.rename(columns={name: f"{name}_input" for name in given if name in OUTPUTS})
+    given = asked.columns.rename(columns={name: f"{name}_input" for name in asked.columns if name in OUTPUTS})
     return pd.concat([given, predicted], axis=1)
 
 

@@ -9,7 +9,6 @@ import pytest
 from pymatgen.core import Composition
 
 from crossprop.data.catalog import load_catalog
-from crossprop.errors import UserFileError
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +65,10 @@ def test_a_file_is_added_listed_studied_and_removed(crossprop, add, tmp_path):
     shown = crossprop("data", "show", "yield_strength").out
     assert "your own" in shown
     assert "1 dropped" in shown
-    status, out, _ = crossprop("study", "new", "steel", "--target", "yield_strength", "--tier", "trial")
+    new = ("study", "new", "steel", "--target", "yield_strength", "--tier", "trial")
+    assert "Nothing was written" in crossprop(*new, "--dry-run").out
+    assert not list((tmp_path / "conf" / "study").iterdir())
+    status, out, _ = crossprop(*new)
     assert status == 0
     assert "dvc exp run -S study=steel" in out
     assert (tmp_path / "conf" / "study" / "steel.yaml").is_file()
@@ -149,42 +151,17 @@ def test_outside_of_a_project_a_file_can_be_checked_only(crossprop, add, tmp_pat
     assert add(*ADD, "--check")[0::2] == (0, "")
 
 
-def test_a_dry_run_of_a_study_writes_nothing(crossprop, tmp_path):
-    status, out, _ = crossprop(
-        "study", "new", "s", "--targets", "slme, klu", "--sources", "seebeck_p", "--dry-run"
-    )
-    assert status == 0
-    assert "slme" in out
-    assert "Nothing was written" in out
-    assert not list((tmp_path / "conf" / "study").iterdir())
-
-
-def test_the_unit_that_the_cells_carry_is_offered(crossprop, tmp_path):
-    path = tmp_path / "units.csv"
-    path.write_text("formula,strength\n" + "".join(f"Fe{i}O,{i} MPa\n" for i in range(1, 41)))
-    assert "says 'MPa'" in crossprop("data", "add", path, "--target", "strength").err
-    assert "1 to 40 MPa" in crossprop("data", "add", path, "--target", "strength", "--check").out
-
-
-def test_amounts_in_weight_percent_are_stored_as_atoms(crossprop, tmp_path, monkeypatch):
+def test_amounts_in_weight_percent_are_stored_as_atoms(crossprop, tmp_path):
     path = tmp_path / "alloys.csv"
     path.write_text("alloy,strength\n" + "".join(f"Fe{100 - i}Ni{i},{i}\n" for i in range(1, 41)))
-    given = (path, "--target", "strength", "--amounts", "weight")
-    assert crossprop("data", "add", *given, "--unit", "MPa").status == 0
+    path.write_text(path.read_text().replace(",", "\t"))
+    given = (path, "--target", "strength", "--unit", "MPa", "--amounts", "weight", "--delimiter", "tab")
+    assert crossprop("data", "add", *given).status == 0
     rows = pd.concat(pd.read_csv(tmp_path / "own" / "strength" / f"{name}.csv") for name in ("train", "test"))
     amounts = rows.set_index("line")["formula"].map(Composition)
     assert amounts[21].get_atomic_fraction("Ni") == pytest.approx(
         0.2 / 58.693 / (0.2 / 58.693 + 0.8 / 55.845), 1e-3
     )
-    readings = []
-
-    def fit_file(file, settings, out, reading, **options):
-        readings.append(reading)
-        raise UserFileError("stopped here")
-
-    monkeypatch.setattr("crossprop.estimator.fit.fit_file", fit_file)
-    assert crossprop("fit", *given, "--delimiter", "tab", "--out", "model").status == 1
-    assert (readings[0]["amounts"], readings[0]["delimiter"]) == ("weight", "\t")
 
 
 @pytest.mark.parametrize(

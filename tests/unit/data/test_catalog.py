@@ -83,7 +83,6 @@ def test_a_catalogue_of_ones_own_is_merged(tmp_path):
     [
         ({"unti": "eV"}, "unti"),
         ({"files": [{"path": "../a.csv", "blob": "0" * 40}]}, "without '..'"),
-        ({"files": [{"path": "/a.csv", "blob": "0" * 40}]}, "relative"),
         ({"files": [{"path": "a.csv", "blob": "123"}]}, "blob"),
         ({"files": []}, "names no files"),
         ({"files": [{"split": "train", "path": "a.csv", "blob": "0" * 40}]}, "'train' and 'test'"),

@@ -46,28 +46,15 @@ def test_the_86_elements_stand_in_order_of_atomic_number():
         ("(Fe2O3", "open"),
         ("[Fe2O3)", "not opened"),
         ("Fe()", "empty brackets"),
-        ("H1e5", "exponent"),
         ("H 2", "' '"),
         ("H" * 301, "301 characters"),
-        ("LiFeP04", "'04', which begins with zero.*'LiFePO4'"),
-        ("Si02", "'SiO2'"),
-        ("Fe(III)2O3", "oxidation state"),
-        ("TiO2 (rutile)", "annotation"),
-        ("BaO.6Fe2O3", "adduct as 'BaO·6Fe2O3'"),
-        ("Ti-6Al-4V", "'Ti90Al6V4'.*'weight'"),
         ("Ti-48Al-2Cr-2Nb", "Where atomic percent is meant, give 'Ti48Al48Cr2Nb2' as it is"),
         ("Fe–18Cr", "'Fe82Cr18'.*'weight'"),
         ("Ti-6Al-4V wt%", "holds 'wt%', which is a unit.*of which kind"),
         ("Fe0.5Ni0.5 (at.%)", "which is a unit"),
         ("Ti6Al4V", "'Ti90Al6V4'.*'weight'.*'Ti6Al4V1'"),
-        ("IN718", "name of an alloy"),
         ("Al7075", "name of an alloy"),
-        ("La2-xSrxCuO4", "variable 'x'"),
         ("YBa2Cu3O7-δ", "variable 'δ'"),
-        ("0.5Li2O-0.5P2O5", "mixture of 2 parts"),
-        ("Fe9e-05Ni0.99991", "'9e-05', which is an exponent"),
-        ("Fe0,5Ni0,5", "decimal comma"),
-        ("PbTe Bi2Te3 SnSe", "several formulas"),
     ],
 )
 def test_what_is_no_formula_is_refused_with_a_reason(text, part):
@@ -79,11 +66,8 @@ def test_what_is_no_formula_is_refused_with_a_reason(text, part):
 @pytest.mark.parametrize(
     ("formula", "warning"),
     [
-        ("Fe203", "was 'Fe2O3' meant"),
-        ("V205", "was 'V2O5' meant"),
         ("MgAl204", "was 'MgAl2O4' meant"),
         ("H20", "was 'H2O' meant"),
-        ("INSB", "was 'InSb' meant"),
         ("CUINS2", "was 'CuInS2' meant"),
         ("NaCI", "was 'NaCl' meant"),
         ("TiCI4", "was 'TiCl4' meant"),
@@ -179,6 +163,8 @@ def test_nonsense_gets_an_error_of_its_own_in_no_time(which):
     assert list(refused) == [1]
     assert isinstance(refused[1], FormulaError)
     assert 20 < len(str(refused[1])) < 500
+    fractions, good, _ = parse_formulas([text])
+    assert (fractions.shape, len(good), len(composition_keys(fractions))) == ((0, 86), 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -219,21 +205,6 @@ def test_doubtful_dot_is_refused_with_both_readings(formula):
     error = parse_formulas([formula])[2][0]
     assert repr(formula.replace(".", "·")) in str(error)
     assert "decimal amount" in str(error)
-
-
-def test_many_texts_are_the_rows_of_the_matrix():
-    fractions, good, refused = parse_formulas(iter(["Fe2O3", "", "NaCl", "Zz", "MoS2"]))
-    assert (good.tolist(), list(refused)) == ([0, 2, 4], [1, 3])
-    assert np.array_equal(fractions, fraction_matrix(["Fe2O3", "NaCl", "MoS2"]))
-
-
-@pytest.mark.parametrize("texts", [[], ["", None]])
-def test_nothing_good_gives_an_empty_matrix(texts):
-    fractions, good, refused = parse_formulas(texts)
-    assert fractions.shape == (0, 86)
-    assert good.shape == (0,)
-    assert len(composition_keys(fractions)) == 0
-    assert len(refused) == len(texts)
 
 
 ANYTHING = st.one_of(

@@ -8,7 +8,6 @@ import sys
 import pytest
 from rich.console import Console
 
-from crossprop.data.catalog import load_catalog
 from crossprop.data.inspect import list_properties, show_property, verify_data
 from crossprop.data.prepare import prepare_study
 from crossprop.errors import DataError, UnknownPropertyError
@@ -28,22 +27,12 @@ def test_the_list_names_every_property_with_rows_unit_role_and_place(tiny):
     assert all(part in line for part in ("Exfoli", "target", "557", "meV/atom", "to fetch"))
     assert "installed" in next(line for line in text.splitlines() if "seebeck_n" in line)
     assert " own " in next(line for line in text.splitlines() if "tiny_target" in line)
-
-
-def test_a_narrow_terminal_cuts_off_no_key_and_no_number(tiny):
-    catalog, raw = tiny
-    text = printed(list_properties(catalog, raw, brief=True), width=80)
-    assert all(entry.key in text for entry in catalog.entries())
-    line = next(line for line in text.splitlines() if "klu" in line)
-    assert "28,171" in line or "28,056" in line
-
-
-def test_the_list_can_be_limited_to_a_role(tiny):
-    text = printed(list_properties(*tiny, role="source"))
-    assert "band_gap" in text
-    assert "exfoliation_energy" not in text
+    narrow = printed(list_properties(catalog, raw, brief=True), width=80)
+    assert all(entry.key in narrow for entry in catalog.entries())
+    assert "28,171" in next(line for line in narrow.splitlines() if "klu" in line)
+    assert "exfoliation_energy" not in printed(list_properties(catalog, raw, role="source"))
     with pytest.raises(DataError, match="'goal' is no role"):
-        list_properties(*tiny, role="goal")
+        list_properties(catalog, raw, role="goal")
 
 
 def test_a_property_is_shown_with_the_papers_figures_and_its_traps(tiny):
@@ -85,10 +74,3 @@ def test_the_catalogue_loads_without_heavy_packages():
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
     )
     assert out.stdout.strip() == "[]"
-
-
-def test_the_built_in_catalogue_alone_verifies(tmp_path):
-    found = verify_data(load_catalog(), tmp_path)
-    assert found.ok
-    assert found.whole == 1
-    assert found.missing > 100

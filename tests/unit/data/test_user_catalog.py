@@ -8,8 +8,8 @@ import pytest
 
 from crossprop.data.catalog import CATALOG_VARIABLE, builtin_catalog, load_catalog, own_catalog
 from crossprop.data.download import fetch_files
+from crossprop.data.units import unit_in
 from crossprop.data.user_catalog import check_new_key, key_of, own_entries, remove_entry, write_entry
-from crossprop.data.user_values import unit_in
 from crossprop.errors import DataError, FetchError, UserFileError
 
 ENTRY = {

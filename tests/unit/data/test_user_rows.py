@@ -60,8 +60,9 @@ def test_a_bad_row_is_named_with_its_line_and_reason(read, formula, value, kind,
 
 
 def test_typeset_formulas_and_spreadsheet_dates_are_repaired_and_said(read):
-    table = read("formula,strength\nFe₂O₃,1\n2-Feb,2\nNaCl\u200b,3\nCuSO4·5H2O,4 ± 1\n")
-    assert table.rows["formula"].tolist() == ["Fe2O3", "FeB2", "NaCl", "CuSO4·5H2O"]
+    table = read("formula,strength\nFe₂O₃,1\n2-Feb,2\nNaCl\u200b,3\nCuSO4·5H2O,4 ± 1\nFe203,5\n")
+    assert table.rows["formula"].tolist() == ["Fe2O3", "FeB2", "NaCl", "CuSO4·5H2O", "Fe203"]
+    assert any("1 doubtful formulas, kept, the first on line 6" in note for note in table.notes)
     assert not table.problems
     assert any("1 value(s) carry an uncertainty, the first on line 5" in note for note in table.notes)
     assert any("2 typeset formulas" in note and "line 2" in note for note in table.notes)
@@ -129,56 +130,9 @@ def test_a_row_of_units_below_the_header_is_no_bad_row(read):
         table = read(f"formula,strength,T\n{first},[GPa],K\nFe3C,1,300\nCuZn,2,300\n")
         assert (table.unit, len(table.rows), table.problems) == ("GPa", 2, ())
         assert any("holds units" in note for note in table.notes)
-    assert len(read("formula,strength\nFe3C,brittle\nCuZn,2\n").problems) == 1
-
-
-def test_a_unit_in_the_header_need_not_be_named(read):
-    for head in ("Strength (GPa)", "strength [GPa]", "strength / GPa"):
-        assert read(f"formula;{head};x (mm)\nFe3C;1,5;3,0\nCuZn;2,5;2,0\n").value_column == head
-    with pytest.raises(
-        UserFileError, match=r"'strength \(GPa\)', 'strength \(MPa\)'. Choose one with --value-column"
-    ):
-        read("formula,strength (GPa),strength (MPa)\nFe3C,1,2\n")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "formula,strength (GPa)\nFe3C,1\nCuZn,2\n",
-        "formula,strength\nFe3C,1 GPa\nCuZn,2 GPa\n",
-        "formula,strength\n,GPa\nFe3C,1\n",
-    ],
-)
-def test_a_unit_of_the_file_that_contradicts_the_stated_one_is_refused(read, text):
     with pytest.raises(UserFileError, match=r"--unit says 'MPa'.*'GPa'"):
-        read(text, unit="MPa")
-    assert len(read(text, unit="GPa").rows)
-
-
-def test_a_column_in_capitals_is_refused(read):
-    names = ["SIC", "INSB", "INP", "INN", "CUINS2", "NBSI2"]
-    with pytest.raises(UserFileError, match=r"none of the 6 formulas holds a small letter.*'SiC'"):
-        read("formula,strength\n" + "".join(f"{name},{i}\n" for i, name in enumerate(names)))
-    single = ["BN", "KI", "KF", "UO2", "H2O", "BP"]
-    assert len(read("formula,strength\n" + "".join(f"{n},{i}\n" for i, n in enumerate(single))).rows) == 6
-
-
-def test_doubtful_formulas_and_missing_codes_are_notes_of_the_table(read):
-    lines = [f"Fe{i}O3,{-999 if i % 5 == 0 else i}" for i in range(1, 41)]
-    notes = " ".join(read("formula,strength\n" + "\n".join([*lines, "Fe203,3"])).notes)
-    assert "1 doubtful formulas, kept, the first on line 42" in notes
-    assert "8 values are -999" in notes
-
-
-def test_ids_that_begin_with_a_number_sign_are_rows(read):
-    table = read("# made by hand\nid,formula,strength\n#0,Fe3C,1\n1,CuZn,2\n# a remark\n#4,NaCl,3\n")
-    assert table.rows["line"].tolist() == [3, 4, 6]
-
-
-def test_formulas_in_weight_percent_become_amounts_of_atoms(read):
-    table = read("formula,strength\nTi90Al6V4,1\nTi-6Al-4V,2\nFeNi,3\n", amounts="weight")
-    assert table.rows["composition"].tolist() == ["Al:0.1020 Ti:0.8620 V:0.0360"] * 2
-    assert [(p.line, "sum to 2" in p.reason) for p in table.problems] == [(4, True)]
+        read("formula,strength\n,GPa\nFe3C,1\n", unit="MPa")
+    assert len(read("formula,strength\nFe3C,brittle\nCuZn,2\n").problems) == 1
 
 
 def papers(path, rows):

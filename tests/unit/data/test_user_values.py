@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from crossprop.data.user_values import contradicting, is_number, read_numbers, unit_in
+from crossprop.data.units import contradicting, unit_in
+from crossprop.data.user_values import is_number, read_numbers
 from crossprop.errors import UserFileError
 
 
@@ -14,17 +15,11 @@ from crossprop.errors import UserFileError
     ("cell", "value"),
     [
         ("40'344.5", 40344.5),
-        ("1’234’567", 1234567.0),
-        ("40 344.5", 40344.5),
         ("40\u202f344", 40344.0),
-        ("4.1 x 10^-2", 0.041),
-        ("3×10⁻³", 0.003),
         ("40.3 ± 2.0", 40.3),
         ("40.3(20)", 40.3),
         ("−5 ± 1", -5.0),
-        ("2.070D+02", 207.0),
         ("2.07 E+02", 207.0),
-        ("2.07 x 1000", 2070.0),
         ("2.07x10-2", 0.0207),
     ],
 )
@@ -60,7 +55,8 @@ def test_a_comma_that_the_column_does_not_prove_to_separate_thousands_is_not_rea
 
 
 def test_one_proven_sign_decides_the_column():
-    assert read_numbers(["1.037", "1.074"] * 20 + ["907,5", "923,5"]).values[:2] == [1037.0, 1074.0]
+    assert read_numbers(["1.234,5", "2,000"]).values == [1234.5, 2.0]
+    assert read_numbers(["0,500", "2,000"]).values == [0.5, 2.0]
     assert read_numbers(["1.037", "2.5"]).values == [1.037, 2.5]
     assert read_numbers(["1.037", "2.074"]).values == [1.037, 2.074]
     both = read_numbers(["1.5", "2.5", "2,5", "1.037"])
@@ -69,8 +65,10 @@ def test_one_proven_sign_decides_the_column():
 
 
 def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():
-    with pytest.raises(UserFileError, match="--decimal"):
-        read_numbers(["1.037", "1.074"], elsewhere=lambda: ",")
+    for cells in (["1.037", "1.074"], ["1,234", "2,345"]):
+        with pytest.raises(UserFileError, match="--decimal"):
+            read_numbers(cells, elsewhere=lambda: ",")
+    assert read_numbers(["1,234"], decimal=",").values == [1.234]
     assert read_numbers(["1.037", "1.074"], elsewhere=lambda: ".").values == [1.037, 1.074]
 
 

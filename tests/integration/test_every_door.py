@@ -1,0 +1,449 @@
+"""What people type, at every door that takes it: the right value, a note, or a refusal that names the cause.
+
+``python tests/integration/test_every_door.py`` prints the table of all inputs and doors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import openpyxl
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fake_service import FakeSource
+from registries import save_ridge
+from starlette.testclient import TestClient
+from waiting import until
+
+from crossprop import CrossPropertyRegressor
+from crossprop.cli import app
+from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.errors import ConfigError, CrosspropError
+from crossprop.estimator.study_file import study_values
+from crossprop.inference.predictor import ServedModel
+from crossprop.inference.pyfunc import FormulaModel
+from crossprop.screening.space import read_formulas
+from crossprop.service.app import create_app
+from crossprop.service.settings import ServiceSettings
+
+
+@dataclass
+class Case:
+    """Formulas, and what is right: a value (of ``word``, a formula of atoms), a note or a refusal that holds it.
+
+    ``flagged`` is either of the two. ``doors`` are those that take such an input, all of them if empty.
+    """
+
+    texts: list[Any]
+    right: str
+    word: str
+    amounts: str = "atomic"
+    doors: tuple[str, ...] = ()
+
+
+WEIGHTS = ("arguments", "pipe", "csv", "excel", "http")
+FORMULAS = [
+    Case(["LiFeP04"], "refused", "begins with zero"),
+    Case(["Si02"], "refused", "'SiO2'"),
+    Case(["Fe203"], "note", "'Fe2O3'"),
+    Case(["V205"], "note", "'V2O5'"),
+    Case(["Fe(III)2O3"], "refused", "oxidation state"),
+    Case(["Cu(I)Cl"], "refused", "oxidation state"),
+    Case(["BaO.6Fe2O3"], "refused", "adduct"),
+    Case(["Li2O.2SiO2"], "refused", "adduct"),
+    Case(["BaO·6Fe2O3"], "value", "BaFe12O19"),
+    Case(["INSB"], "note", "'InSb'"),
+    Case(["INSB", "CUINS2", "NBSI2", "SIC", "INP"], "flagged", "'InSb'"),
+    Case(["BN", "KI", "KF", "UO2", "H2O"], "value", "BN"),
+    Case(["Ti-6Al-4V"], "refused", "'weight'"),
+    Case(["Ti6Al4V"], "refused", "'weight'"),
+    Case(["IN718"], "refused", "'weight'"),
+    Case(["Ti90Al6V4"], "value", "Ti86.20444Al10.195485V3.6000754", "weight", WEIGHTS),
+    Case(["Ti-6Al-4V"], "value", "Ti86.20444Al10.195485V3.6000754", "weight", WEIGHTS),
+    Case(["Al6V4"], "refused", "sum to 10", "weight", WEIGHTS),
+    Case(["La2-xSrxCuO4"], "refused", "variable 'x'"),
+    Case(["Ba1-xSrxTiO3"], "refused", "variable 'x'"),
+    Case(["0.5Li2O-0.5P2O5"], "refused", "mixture"),
+    Case(["Fe9e-05Ni0.99991"], "refused", "exponent"),
+    Case(["Fe0,5Ni0,5"], "refused", "decimal comma"),
+    Case(["PbTe PbSe"], "refused", "several formulas"),
+    Case(["PbTe Bi2Te3 SnSe"], "refused", "several formulas"),
+    Case(["TiO2-rutile"], "refused", "'-rutile'"),
+    Case(["TiO2 (rutile)"], "refused", "annotation"),
+    Case(["Fe₂O₃"], "value", "Fe2O3"),
+    Case([{"Pb": 1, "Te": -1}], "refused", "negative", doors=("estimator",)),
+]
+
+
+@dataclass
+class Seen:
+    """How a door answered: a value or none, and what it said."""
+
+    value: float | None
+    said: str = ""
+
+    @property
+    def kind(self) -> str:
+        """``value``, ``note`` or ``refused``."""
+        doubted = "meant" in self.said or "doubtful" in self.said
+        return "refused" if self.value is None else "note" if doubted else "value"
+
+
+def command(*arguments: object, stdin: bytes | None = None) -> Any:
+    """The command ``crossprop``; an error that it would print is its text."""
+    done = CliRunner().invoke(app, list(map(str, arguments)), input=stdin)
+    if done.exception is not None and not isinstance(done.exception, CrosspropError | SystemExit):
+        raise done.exception
+    return done
+
+
+def predicted(model: Path, *arguments: object, stdin: bytes | None = None) -> Seen:
+    """The first row of ``crossprop predict``."""
+    done = command("predict", model, *arguments, "--format", "json", stdin=stdin)
+    if isinstance(done.exception, CrosspropError):
+        return Seen(None, str(done.exception))
+    row = json.loads(done.stdout)[0]
+    return Seen(row["value"], row["note"] or row["error"])
+
+
+def write_excel(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(list(row))
+    book.save(path)
+    return path
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(rows)
+    return path
+
+
+@dataclass
+class Doors:
+    """The doors to one tiny model in a folder."""
+
+    folder: Path
+    client: TestClient
+    table: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    def rows_of(self, case: Case) -> list[list[str]]:
+        """A table of the formulas; a small letter where they are not a column of capitals."""
+        more = [] if len(case.texts) > 1 else ["NaCl", "MgO"]
+        return [["id", "formula"], *([str(i), text] for i, text in enumerate([*case.texts, *more]))]
+
+    def arguments(self, case: Case) -> Seen:
+        return predicted(self.model, "--amounts", case.amounts, *case.texts)
+
+    def pipe(self, case: Case) -> Seen:
+        given = "".join(f"{text}\n" for text in case.texts)
+        return predicted(self.model, "-", "--amounts", case.amounts, stdin=given.encode())
+
+    def csv(self, case: Case) -> Seen:
+        path = write_csv(self.folder / "x.csv", self.rows_of(case))
+        return predicted(self.model, "--input", path, "--amounts", case.amounts)
+
+    def excel(self, case: Case) -> Seen:
+        path = write_excel(self.folder / "x.xlsx", self.rows_of(case))
+        return predicted(self.model, "--input", path, "--amounts", case.amounts)
+
+    def estimator(self, case: Case) -> Seen:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            try:
+                value = CrossPropertyRegressor.load(self.model).predict(case.texts)[0]
+            except CrosspropError as error:
+                return Seen(None, str(error))
+        return Seen(float(value), " ".join(str(one.message) for one in told))
+
+    def http(self, case: Case) -> Seen:
+        body = {"formulas": case.texts, "properties": ["deltae"], "amounts": case.amounts}
+        result = self.client.post("/v1/predict", json=body).json()["results"][0]
+        if result["error"] is not None:
+            return Seen(None, result["error"]["message"])
+        row = result["predictions"]["deltae"]
+        return Seen(row["value"], row["note"])
+
+    def screening(self, case: Case) -> Seen:
+        path = self.folder / "list.txt"
+        path.write_text("".join(f"{text}\n" for text in case.texts), encoding="utf-8")
+        try:
+            space = read_formulas(path)
+        except CrosspropError as error:
+            return Seen(None, str(error))
+        served = ServedModel.load(self.model).predict(space.block(0, 1).fractions())
+        return Seen(float(served.value[0]), " ".join(space.notes))
+
+    def pyfunc(self, case: Case) -> Seen:
+        context = SimpleNamespace(artifacts={"predictor": str(self.model)})
+        try:
+            row = FormulaModel().predict(context, pd.DataFrame({"formula": case.texts})).iloc[0]
+        except Exception as error:
+            return Seen(None, str(error))
+        return Seen(float(row["value"]), row["note"])
+
+
+DOORS = ("arguments", "pipe", "csv", "excel", "estimator", "http", "screening", "pyfunc")
+
+
+def wrong(doors: Doors, case: Case, door: str) -> str:
+    """What is wrong with a door's answer; empty where it is right. The answer is added to the table."""
+    seen: Seen = getattr(doors, door)(case)
+    kind = " (weight)" if case.amounts == "weight" else ""
+    doors.table.append((" ".join(map(str, case.texts)) + kind, door, seen.kind))
+    if case.right == "value":
+        expected = ServedModel.load(doors.model).predict(fraction_matrix([case.word])).value[0]
+        good = seen.value == pytest.approx(expected, rel=1e-6) and seen.kind == "value"
+    else:
+        kinds = {"flagged": ("note", "refused")}.get(case.right, (case.right,))
+        good = seen.kind in kinds and case.word in seen.said
+    return "" if good else f"{door}, {case.texts}: {case.right} {case.word!r} expected, got {seen}"
+
+
+def open_doors(folder: Path) -> Iterator[Doors]:
+    """A tiny ridge, saved once, and a service that answers with it."""
+    save_ridge(folder / "model", target="deltae", study="jarvis")
+    source = FakeSource(folder / "registry")
+    source.add("deltae")
+    service = create_app(
+        ServiceSettings(poll_seconds=0.05), source, lambda _: ServedModel.load(folder / "model")
+    )
+    with TestClient(service, base_url="http://localhost") as client:
+        until(lambda: service.state.service.poller.polled)
+        until(lambda: all(p.status[0] != "loading" for p in service.state.service.cache.properties.values()))
+        yield Doors(folder, client)
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory) -> Iterator[Doors]:
+    opened = open_doors(tmp_path_factory.mktemp("doors"))
+    made = next(opened)
+    yield made
+    print(outcomes(made))
+    next(opened, None)
+
+
+def outcomes(doors: Doors) -> str:
+    """The table of inputs and doors."""
+    frame = pd.DataFrame(doors.table, columns=["input", "door", "outcome"]).drop_duplicates(["input", "door"])
+    wide = frame.pivot(index="input", columns="door", values="outcome").reindex(frame["input"].unique())
+    return f"\n{wide.reindex(columns=[*DOORS, *READERS]).dropna(axis=1, how='all').fillna('').to_string()}"
+
+
+@pytest.mark.parametrize("case", FORMULAS, ids=lambda case: f"{case.texts[0]}-{case.amounts}")
+def test_a_formula_is_answered_alike_at_every_door(doors, case):
+    assert not [fault for door in case.doors or DOORS if (fault := wrong(doors, case, door))]
+
+
+COMPOUNDS = [
+    f"{metal}{anion}"
+    for metal in ("Pb", "Sn", "Ge", "Zn", "Cd", "Hg", "Mg")
+    for anion in ("Te", "Se", "S", "O")
+]
+
+
+@dataclass
+class Table:
+    """A file with a row for each compound, what is right, and the options it is read with.
+
+    ``row`` gives the cells of the i-th compound. ``right`` is a function of i that gives the value, or what the refusal
+    or note says. ``composition`` gives the composition's formula in weight percent where there is no formula.
+    """
+
+    name: str
+    header: str
+    row: Callable[[int, str], str]
+    right: Callable[[int], float] | str
+    options: tuple[str, ...] = ()
+    unit: str = "none"
+    composition: Callable[[int], str] | None = None
+    noted: bool = False
+
+
+TABLES = [
+    Table("2.070D+02", "formula,hardness", lambda i, f: f"{f},{i}.070D+02", lambda i: 100 * i + 7),
+    Table("2.07 x 1000", "formula,hardness", lambda i, f: f"{f},{i}.07 x 1000", lambda i: 1000 * i + 70),
+    Table("2.07×10^2", "formula,hardness", lambda i, f: f"{f},{i}.07×10^2", lambda i: 100 * i + 7),
+    Table(
+        "1.037 beside 907,5",
+        "formula;hardness",
+        lambda i, f: f"{f};{i + 1}.037" if i > 1 else f"{f};90{i},5",
+        lambda i: 1000 * i + 1037 if i > 1 else 900.5 + i,
+    ),
+    Table(
+        "hardness (GPa)", "formula,hardness (GPa)", lambda i, f: f"{f},{i}.5", "'GPa'", unit="MPa",
+        options=("--value-column", "hardness (GPa)"),
+    ),
+    Table("cells in GPa", "formula,hardness", lambda i, f: f"{f},{i}.5 GPa", "'GPa'", unit="MPa"),
+    Table(
+        "log10(hardness)", "formula,log10(hardness)", lambda i, f: f"{f},{i}.5", "logarithm", unit="GPa",
+        options=("--value-column", "log10(hardness)"),
+    ),
+    Table(
+        "steel without iron", "C,Si,Mn,hardness", lambda i, f: f"0.{i + 10},0.2,0.3,{i}", "main element",
+        options=("--element-columns", "weight"),
+    ),
+    Table(
+        "steel, iron blank", "Fe,C,Si,hardness", lambda i, f: f",0.{i + 10},0.2,{i}", "main element",
+        options=("--element-columns", "weight"),
+    ),
+    Table(
+        "steel, iron bal.", "Fe (wt%),C (wt%),Si (wt%),hardness", lambda i, f: f"bal.,0.{i + 10},0.2,{i}",
+        lambda i: i, options=("--element-columns", "weight"),
+        composition=lambda i: f"Fe{99.8 - (i + 10) / 100:.2f}C0.{i + 10}Si0.2",
+    ),
+    Table(
+        "weight read as atomic", "Fe (wt%),C (wt%),hardness", lambda i, f: f"99.{i + 10},0.5,{i}",
+        "weight, not atomic", options=("--element-columns", "atomic"),
+    ),
+    Table("ids #0, #4", "id,formula,hardness", lambda i, f: f"{'#' * (i % 4 == 0)}{i},{f},{i}.5", lambda i: i + 0.5),
+    Table("-999", "formula,hardness", lambda i, f: f"{f},{-999 if i % 6 == 0 else i}", "values are -999", noted=True),
+    Table(
+        "ID,FORMULA,PROPERTY", "ID,FORMULA,PROPERTY: hardness of it", lambda i, f: f"{i},{f},{i}.5",
+        lambda i: i + 0.5, options=("--value-column", "PROPERTY: hardness of it"),
+    ),
+    Table("two of one name", "formula,hardness (GPa),hardness (HV)", lambda i, f: f"{f},{i},{9 * i}", "--value-column"),
+]  # fmt: skip
+
+
+def read_by_add(path: Path, table: Table) -> tuple[pd.DataFrame | None, str]:
+    """Rows that ``crossprop data add`` stored, and what it said."""
+    options = (*table.options, "--unit", table.unit, "--name", "mine", "--replace", "--yes")
+    done = command("data", "add", path, "--target", "hardness", *options)
+    if isinstance(done.exception, CrosspropError):
+        return None, str(done.exception)
+    parts = [pd.read_csv(f"own/mine/{name}.csv", keep_default_na=False) for name in ("train", "test")]
+    return pd.concat(parts).sort_values("line"), done.stdout
+
+
+def read_by_fit(path: Path, table: Table) -> tuple[pd.DataFrame | None, str]:
+    """Rows that ``crossprop fit`` would learn from, and what it said."""
+    with patch("crossprop.estimator.fit.run_fit", side_effect=ConfigError("enough")) as run_fit:
+        options = (*table.options, "--unit", "" if table.unit == "none" else table.unit)
+        done = command("fit", path, "--target", "hardness", "--out", "out", *options)
+    if not run_fit.called:
+        return None, str(done.exception)
+    return run_fit.call_args.args[0], done.stdout + done.stderr
+
+
+READERS = {
+    f"{command} ({kind})": (read, kind)
+    for command, read in (("data add", read_by_add), ("fit", read_by_fit))
+    for kind in ("csv", "xlsx")
+}
+
+
+def wrong_table(doors: Doors, folder: Path, table: Table, reader: str) -> str:
+    """What is wrong with how a command reads a table in an empty folder; empty where it is right."""
+    Path(folder, "dvc.yaml").write_text("stages: {}\n")
+    read, kind = READERS[reader]
+    lines = [table.header, *(table.row(i, f) for i, f in enumerate(COMPOUNDS))]
+    path = folder / f"table.{kind}"
+    if kind == "csv":
+        path.write_text("\n".join(lines), encoding="utf-8")
+    else:
+        write_excel(path, [line.split(";" if ";" in table.header else ",") for line in lines])
+    with contextlib.chdir(folder), patch.dict(os.environ):
+        os.environ.pop("CROSSPROP_CATALOG", None)
+        rows, said = read(path, table)
+    outcome = "refused" if rows is None else "note" if table.noted and str(table.right) in said else "value"
+    doors.table.append((table.name, reader, outcome))
+    fault = f"{reader}, {table.name}: {said}"
+    if isinstance(table.right, str):
+        return "" if table.right in said and (rows is not None) == table.noted else fault
+    if rows is None or rows["value"].tolist() != pytest.approx(
+        [table.right(i) for i in range(len(COMPOUNDS))]
+    ):
+        return fault
+    expected = fraction_matrix(COMPOUNDS)
+    if table.composition is not None:
+        expected = fraction_matrix([table.composition(i) for i in range(len(COMPOUNDS))], amounts="weight")
+    same = composition_keys(fraction_matrix(rows["formula"])) == composition_keys(expected)
+    return "" if same.all() else fault
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_table_is_read_alike_by_every_command(doors, tmp_path, table, reader):
+    assert not wrong_table(doors, tmp_path, table, reader)
+
+
+LISTS = [
+    ("PbTe\nPbSe\n", ["PbTe", "PbSe"]),
+    ("PbTe,1\nPbSe,2\n", ["PbTe", "PbSe"]),
+    ("formula\nBi2 Te3\nPb Te\n", ["Bi2 Te3", "Pb Te"]),
+    ("Li1,5Al\nFe2O3\nNaCl\n", [None, "Fe2O3", "NaCl"]),
+    ("id;formula\n#4;PbTe\n#5;PbSe\n", ["PbTe", "PbSe"]),
+    ("PbTe Bi2Te3 SnSe\n", [None]),
+]
+
+
+@pytest.mark.parametrize(("text", "formulas"), LISTS)
+@pytest.mark.parametrize("ending", ["csv", "xlsx", "-"])
+def test_no_row_of_a_list_is_lost(doors, tmp_path, text, formulas, ending):
+    path, content = tmp_path / f"list.{ending}", text.encode()
+    if ending == "xlsx":
+        separator = next((sign for sign in ",;" if sign in text and "Li1,5Al" not in text), "\t")
+        write_excel(path, [line.split(separator) for line in text.splitlines()])
+    else:
+        path.write_bytes(content)
+    given = ["-"] if ending == "-" else ["--input", path]
+    done = command("predict", doors.model, *given, "--format", "json", stdin=content)
+    rows = json.loads(done.stdout)
+    assert [row["value"] is not None for row in rows] == [formula is not None for formula in formulas]
+    known = [formula for formula in formulas if formula]
+    values = ServedModel.load(doors.model).predict(fraction_matrix(known)).value if known else []
+    assert [row["value"] for row in rows if row["value"] is not None] == pytest.approx(list(values))
+
+
+@pytest.mark.parametrize("name", ["12", "null", "1e5", "true", "nan"])
+def test_a_name_that_is_no_text_to_a_configuration_is_refused_when_given(tmp_path, monkeypatch, name):
+    from crossprop.config import parse_params
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["formula,hardness", *(f"{f},{i}" for i, f in enumerate(COMPOUNDS))]))
+    for arguments in (
+        ("data", "add", path, "--target", "hardness", "--unit", "none", "--name", name),
+        ("study", "new", name, "--target", "klu"),
+    ):
+        assert "a number" in str(command(*arguments).exception)
+    with pytest.raises(ConfigError, match="a number"):
+        parse_params(study_values(name, ["klu"], 100))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as made:
+        opened = open_doors(Path(made))
+        everything = next(opened)
+        faults = [wrong(everything, case, door) for case in FORMULAS for door in case.doors or DOORS]
+        for table in TABLES:
+            for reader in READERS:
+                with tempfile.TemporaryDirectory() as empty:
+                    faults.append(wrong_table(everything, Path(empty), table, reader))
+        print(outcomes(everything), *filter(None, faults), sep="\n")
+        next(opened, None)
+    sys.exit(any(faults))
