@@ -28,7 +28,6 @@ from crossprop.tracking.registry import (
     CHAMPION,
     PREVIOUS,
     ModelInfo,
-    VersionInfo,
     all_models,
     assert_complete,
     find_model,
@@ -76,11 +75,9 @@ class AliasUpdate:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What came of a promotion or a rollback.
+    """What came of the promotion of a version, or of a rollback to it; ``former`` was champion before.
 
     Attributes:
-        version: Version that was to become champion.
-        former: Version that was champion before; ``None`` if there was none.
         gates: All gates, in order; none for a rollback and for a version that is champion already.
         update: The change of champion; ``None`` if this call made none.
         error: Why the version could not be judged.
@@ -134,20 +131,18 @@ def promote(
         PromotionError: The reason is missing, or the champion was changed meanwhile; nothing was changed.
         TrackingError: The store failed.
     """
-    uri = uri or store_uri()
+    uri = store_uri(uri)
     if force_reason is not None:
         force_reason = _reason(force_reason, "--force needs a reason, which is kept with the version")
     model = find_model(uri, name) if dry_run else _settled(uri, name, say)
     candidate = pick_version(model, alias=CHALLENGER, version=version)
     champion = model.holder(CHAMPION)
-    former = champion.version if champion else None
-    if former == candidate.version and not dry_run:
-        return Promotion(model.name, candidate.version, former)
-    gates: tuple[Gate, ...] = ()
+    result = Promotion(model.name, candidate.version, champion.version if champion else None)
+    if result.former == candidate.version and not dry_run:
+        return result
     for gate in judge(uri, candidate, champion, partial(predict_in_subprocess, timeout=timeout)):
-        gates = (*gates, gate)
+        result = replace(result, gates=(*result.gates, gate))
         say(str(gate))
-    result = Promotion(model.name, candidate.version, former, gates)
     if dry_run or (result.failed and force_reason is None):
         return result
     why = (force_reason if result.failed else reason or force_reason) or "all gates passed"
@@ -172,12 +167,13 @@ def rollback(
     Raises:
         UnknownModelError: No such model.
         PromotionError: There is no previous version, its files are gone, or the champion was changed meanwhile.
-        TrackingError: The store failed.
     """
-    uri = uri or store_uri()
+    uri = store_uri(uri)
     model = _settled(uri, name, say)
-    back, champion, before = _former_champion(model), model.aliases.get(CHAMPION), changed_by_hand(model)
+    back, champion, before = model.holder(PREVIOUS), model.aliases.get(CHAMPION), changed_by_hand(model)
     by_hand = f" The alias was changed by hand; before that, version {before} was champion." if before else ""
+    if before and str(read_history(model)[-1]["from"]) == model.aliases.get(PREVIOUS, "None"):
+        back = next((v for v in model.versions if v.version == before), back)
     if back is None or back.version == champion:
         there = f"nothing but version {champion}, the champion itself" if back else "no previous version"
         numbers = ", ".join(v.version for v in model.versions)
@@ -208,13 +204,12 @@ def promote_all(
     timeout: float = TIMEOUT_SECONDS,
     report: Callable[[Promotion], None] = lambda promotion: None,
 ) -> list[Promotion]:
-    """Promote every challenger that passes its gates; one that fails does not stop the others.
+    """Promote every challenger, of a study or of all, that passes its gates; one that fails does not stop the others.
 
-    The arguments are those of ``promote``; ``study`` restricts it to the targets of one, ``at_once`` models are loaded
-    at the same time, and ``report`` receives every promotion as it ends. Returns one for each target with a challenger
-    that is not champion yet, by name.
+    The arguments are those of ``promote``; ``at_once`` models are loaded at the same time, and ``report`` receives each
+    promotion as it ends. Returns one for each target with a challenger that is not champion yet, by name.
     """
-    uri = uri or store_uri()
+    uri = store_uri(uri)
 
     def attempt(name: str) -> Promotion:
         try:
@@ -248,14 +243,6 @@ def changed_by_hand(model: ModelInfo) -> str | None:
     return last if champion is not None and last != champion else None
 
 
-def _former_champion(model: ModelInfo) -> VersionInfo | None:
-    """By the alias ``previous``, or by the history if the champion was changed by hand and ``previous`` was not."""
-    previous, before = model.holder(PREVIOUS), changed_by_hand(model)
-    if before is not None and str(read_history(model)[-1]["from"]) == model.aliases.get(PREVIOUS, "None"):
-        return next((v for v in model.versions if v.version == before), previous)
-    return previous
-
-
 def _apply(
     uri: str, action: str, model: ModelInfo, version: str, why: str, who: str | None, tags: dict[str, str]
 ) -> AliasUpdate:
@@ -275,7 +262,7 @@ def _apply(
         process=process_tags()[PROCESS_TAG],
         time=time.time(),
     )
-    name = update.name
+    name = model.name
     with open_registry(uri, f"changing the champion of {name}") as client, store_lock(uri):
         _settle(client, name)
         try:
@@ -292,16 +279,16 @@ def _apply(
                 f"{name}: {pending.by if pending else 'another process'} is changing the champion at this moment. "
                 "Nothing was changed by you. Look at 'crossprop models', then run again."
             )
-        champion = found.aliases.get(CHAMPION)
-        if (None if champion is None else str(champion)) != update.former:
+        champion = str(found.aliases.get(CHAMPION, "none"))
+        if champion != (update.former or "none"):
             client.delete_registered_model_tag(name, PENDING_TAG)
             raise PromotionError(
-                f"{name}: the champion was changed from version {update.former or 'none'} to {champion or 'none'} "
+                f"{name}: the champion was changed from version {update.former or 'none'} to {champion} "
                 f"meanwhile. Nothing was changed by you. Look at 'crossprop models {name}' for who did it, then run "
                 "again: the comparison has to be made with the new champion."
             )
         try:
-            client.set_registered_model_alias(name, CHAMPION, update.version)
+            client.set_registered_model_alias(name, CHAMPION, version)
             _complete(client, update)
         except BaseException:
             with suppress(Exception):  # the first error counts; the next command tries again

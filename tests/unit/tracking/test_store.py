@@ -59,12 +59,12 @@ def test_store_is_in_write_ahead_mode_with_statistics_and_keeps_artifacts_beside
 
 def test_default_store_lies_in_the_project_and_the_environment_wins(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store_uri(root=tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
-    assert store_uri(tmp_path) == "http://localhost:5000"
+    assert store_uri(root=tmp_path) == "http://localhost:5000"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert store_uri(Path("/elsewhere")) == f"sqlite:///{tmp_path}/other.db"
+    assert store_uri(root=Path("/elsewhere")) == f"sqlite:///{tmp_path}/other.db"
 
 
 def test_usage_reports_are_off_when_mlflow_is_imported():
@@ -73,16 +73,17 @@ def test_usage_reports_are_off_when_mlflow_is_imported():
     assert done.stdout.split() == ["true", "False"]
 
 
-def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path):
+def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "WAIT_SECONDS", 0.5)
     holder = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
     holder.execute("PRAGMA locking_mode=EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
     try:
         with pytest.raises(TrackingError, match="failed while opening it: another process holds it"):
-            prepare_store(uri, wait_seconds=0.5)
+            prepare_store(uri)
     finally:
         holder.close()
-    prepare_store(uri, wait_seconds=0.5)
+    prepare_store(uri)
 
 
 def _truncated(path):
