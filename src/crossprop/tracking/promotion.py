@@ -20,20 +20,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
+from crossprop.tracking import registry
 from crossprop.tracking.gates import Gate, judge
 from crossprop.tracking.provenance import PROCESS_TAG, process_is_gone, process_tags, user_name
-from crossprop.tracking.registry import (
-    ABSENT,
-    CHALLENGER,
-    CHAMPION,
-    PREVIOUS,
-    ModelInfo,
-    all_models,
-    assert_complete,
-    find_model,
-    open_registry,
-    pick_version,
-)
+from crossprop.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelInfo
 from crossprop.tracking.store import sqlite_path, store_lock, store_uri
 from crossprop.tracking.subprocess_check import TIMEOUT_SECONDS, predict_in_subprocess
 
@@ -113,18 +103,12 @@ def promote(
     timeout: float = TIMEOUT_SECONDS,
     say: Callable[[str], None] = lambda line: None,
 ) -> Promotion:
-    """Make a version the champion if it passes every gate; the former champion becomes ``previous``.
+    """Make a version, the challenger if none is named, the champion if it passes every gate.
 
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        name: Registered model ``<study>.<target>``, or the target if only one study has it.
-        version: Which version; the challenger if none is named.
-        force_reason: Promote in spite of failed gates, for this reason, which is kept.
-        reason: Why, kept with the version.
-        who: Who decides; user and machine if not named.
-        dry_run: Judge, and change nothing.
-        timeout: Seconds that the model may take to load and predict.
-        say: Receives a line for every gate as it is judged, and one about an earlier promotion that was interrupted.
+    The former champion becomes ``previous``. With a ``force_reason``, which is kept, failed gates do not count; a
+    ``dry_run`` judges and changes nothing. The model may take ``timeout`` seconds to load and predict. ``name`` is a
+    registered model or the target of only one study; ``who`` decides, user and machine if not named. ``say`` receives
+    a line for every gate as it is judged, and one about an earlier promotion that was interrupted.
 
     Raises:
         UnknownModelError: No such model or version, or no challenger.
@@ -134,8 +118,8 @@ def promote(
     uri = store_uri(uri)
     if force_reason is not None:
         force_reason = _reason(force_reason, "--force needs a reason, which is kept with the version")
-    model = find_model(uri, name) if dry_run else _settled(uri, name, say)
-    candidate = pick_version(model, alias=CHALLENGER, version=version)
+    model = registry.find_model(uri, name) if dry_run else _settled(uri, name, say)
+    candidate = registry.pick_version(model, alias=CHALLENGER, version=version)
     champion = model.holder(CHAMPION)
     result = Promotion(model.name, candidate.version, champion.version if champion else None)
     if result.former == candidate.version and not dry_run:
@@ -184,7 +168,7 @@ def rollback(
     if by_hand:
         say(f"{model.name}:{by_hand} Going back to version {back.version}.")
     try:
-        assert_complete(uri, back)
+        registry.assert_complete(uri, back)
     except TrackingError as error:
         raise PromotionError(
             f"{model.name} was not rolled back: version {back.version} could not be served. {error}"
@@ -219,7 +203,7 @@ def promote_all(
 
     names = [
         model.name
-        for model in all_models(uri, study)
+        for model in registry.all_models(uri, study)
         if model.holder(CHALLENGER) and model.aliases.get(CHAMPION) != model.aliases[CHALLENGER]
     ]
     done = []
@@ -232,8 +216,7 @@ def promote_all(
 
 def read_history(model: ModelInfo) -> list[dict[str, str | None]]:
     """The last changes of champion, oldest first: when, by whom, from which version to which, why."""
-    entries = _json(model.tags.get(HISTORY_TAG, ""))
-    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    return _json(model.tags.get(HISTORY_TAG, "")) or []
 
 
 def changed_by_hand(model: ModelInfo) -> str | None:
@@ -263,7 +246,7 @@ def _apply(
         time=time.time(),
     )
     name = model.name
-    with open_registry(uri, f"changing the champion of {name}") as client, store_lock(uri):
+    with registry.open_registry(uri, f"changing the champion of {name}") as client, store_lock(uri):
         _settle(client, name)
         try:
             client.set_registered_model_tag(name, PENDING_TAG, json.dumps(asdict(update), ensure_ascii=False))
@@ -299,13 +282,16 @@ def _apply(
 
 def _settled(uri: str, name: str, say: Callable[[str], None]) -> ModelInfo:
     """The model, once an update that was cut off is completed or removed."""
-    model = find_model(uri, name)
+    model = registry.find_model(uri, name)
     if PENDING_TAG not in model.tags:
         return model
-    with open_registry(uri, f"finishing an interrupted update of {model.name}") as client, store_lock(uri):
+    with (
+        registry.open_registry(uri, f"finishing an interrupted update of {model.name}") as client,
+        store_lock(uri),
+    ):
         if line := _settle(client, model.name):
             say(line)
-    return find_model(uri, model.name)
+    return registry.find_model(uri, model.name)
 
 
 def _settle(client: MlflowClient, name: str, own: bool = False) -> str:
@@ -342,7 +328,7 @@ def _complete(client: MlflowClient, update: AliasUpdate) -> None:
         try:
             client.set_registered_model_alias(name, PREVIOUS, update.former)
         except MlflowException as error:
-            if error.error_code not in ABSENT:  # that version was deleted meanwhile
+            if error.error_code not in registry.ABSENT:  # that version was deleted meanwhile
                 raise
     kept = {"by": update.by, "at": update.at, "why": update.why, "former": update.former or "none"}
     for key, value in (kept | update.tags).items():

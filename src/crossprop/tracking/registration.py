@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,25 +32,13 @@ from crossprop.experiments.progress import Print, show
 from crossprop.experiments.results import CellResult
 from crossprop.io import read_json, write_json
 from crossprop.methods import Family, Method, Representation
+from crossprop.models.ensemble import WITH_ATTRIBUTES
 from crossprop.models.saved import read_info
 from crossprop.paths import StudyPaths
+from crossprop.tracking import provenance, registry
 from crossprop.tracking.gates import read_evidence, repeats_predictions
-from crossprop.tracking.provenance import (
-    PROCESS_TAG,
-    RunContext,
-    installed_versions,
-    open_study_context,
-    process_is_gone,
-    process_tags,
-)
-from crossprop.tracking.registry import (
-    ABSENT,
-    CHALLENGER,
-    VersionInfo,
-    assert_complete,
-    find_model,
-    find_version,
-)
+from crossprop.tracking.provenance import RunContext
+from crossprop.tracking.registry import CHALLENGER, VersionInfo
 from crossprop.tracking.runs import FINGERPRINT_TAG, WINNER_TAG, cell_tags, describe, fingerprint
 from crossprop.tracking.store import local_path, named_faults, open_client, store_lock
 from crossprop.tracking.subprocess_check import predict_in_subprocess
@@ -76,11 +64,6 @@ _REGRESSORS = ("scikit-learn", "skops")
 _NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}
 _ATTRIBUTES = ("matminer", "pymatgen")
 _FROM_NETWORKS = (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES)
-_WITH_ATTRIBUTES = (
-    Representation.PHYSICAL_ATTRIBUTES,
-    Representation.COMBINED,
-    Representation.PREDICTED_SOURCES,
-)
 
 
 @dataclass(frozen=True)
@@ -130,20 +113,13 @@ def register_study(params: Params, paths: StudyPaths, write: Print = show) -> li
         TrackingError: The store or the registry refuses.
     """
     hashes = {t: data_digest(pd.read_parquet(paths.prepared(t))) for t in params.study.targets}
-    context = open_study_context(params, paths, hashes)
-    winners = []
-    for target in params.study.targets:
-        winner = _winner(paths.results(target))
+    context = provenance.open_study_context(params, paths, hashes)
+    found = {target: _winner(paths.results(target)) for target in params.study.targets}
+    for target, winner in found.items():
         if winner is None:
             write(f"{target}: no cell finished, nothing to register")
-        else:
-            winners.append(winner)
 
-    def report(winner: Winner, version: VersionInfo, created: bool) -> None:
-        state = "registered" if created else "was registered already"
-        write(f"{version.label}: {winner.result.label}, {state}")
-
-    versions = register_winners(context, winners, report)
+    versions = [version for version, _ in register_winners(context, filter(None, found.values()), write)]
     listed = [
         {"name": v.name, "version": v.version, "run_id": v.run_id, "uri": f"models:/{v.name}@{CHALLENGER}"}
         for v in versions
@@ -154,34 +130,35 @@ def register_study(params: Params, paths: StudyPaths, write: Print = show) -> li
 
 
 def register_winners(
-    context: RunContext,
-    winners: Iterable[Winner],
-    report: Callable[[Winner, VersionInfo, bool], None],
-) -> list[VersionInfo]:
+    context: RunContext, winners: Iterable[Winner], write: Print = show
+) -> list[tuple[VersionInfo, bool]]:
     """Register winners, of different targets, and give each the alias ``challenger``; promotion is a separate decision.
 
     Every model is loaded in a fresh process before it is registered, with nothing but the code that it carries, and
     must give the logged predictions. The same cell with the same data, outcome and files is registered once; where the
-    files of its version are gone, or are not those of the folder, there is a further version. ``report`` receives
-    every version as it is there, and whether it is new. What is refused leaves nothing behind and does not stop the
-    others.
+    files of its version are gone, or are not those of the folder, there is a further version. Returns every version
+    and whether it is new. What is refused leaves nothing behind and does not stop the others.
     """
     client = open_client(context.uri)
 
-    def register(winner: Winner) -> VersionInfo | TrackingError:
-        try:
-            with named_faults(context.uri, f"registering {winner.name}"):
-                version, created = _register(client, context, winner)
-        except TrackingError as error:
-            return error
-        report(winner, version, created)
-        return version
-
+    done, errors = [], []
     with _ambient_store(context.uri), ThreadPoolExecutor(_AT_ONCE) as threads:
-        done = list(threads.map(register, winners))
-    if errors := [outcome for outcome in done if isinstance(outcome, TrackingError)]:
+        waiting = {
+            winner.name: (winner, threads.submit(_register, client, context, winner)) for winner in winners
+        }
+        for name, (winner, future) in waiting.items():
+            try:
+                with named_faults(context.uri, f"registering {name}"):
+                    version, created = future.result()
+            except TrackingError as error:
+                errors.append(error)
+                continue
+            done.append((version, created))
+            state = "registered" if created else "was registered already"
+            write(f"{version.label}: {winner.result.label}, {state}")
+    if errors:
         raise errors[0] if len(errors) == 1 else TrackingError("\n".join(map(str, errors)))
-    return [version for version in done if isinstance(version, VersionInfo)]
+    return done
 
 
 def files_digest(folder: Path) -> str:
@@ -208,10 +185,9 @@ def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list
             names += _REGRESSORS
         if family is Family.NETWORK or representation in _FROM_NETWORKS:
             names += _NETWORKS.get(keras_backend, _NETWORKS["tensorflow"])
-        if representation in _WITH_ATTRIBUTES:
+        if representation in WITH_ATTRIBUTES:
             names += _ATTRIBUTES
-    found = installed_versions(tuple(dict.fromkeys(names)))
-    return [f"{name}=={version}" for name, version in found.items()]
+    return [f"{name}=={version}" for name, version in provenance.installed_versions(names).items()]
 
 
 def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, context: RunContext) -> None:
@@ -261,7 +237,7 @@ def _register(client: MlflowClient, context: RunContext, winner: Winner) -> tupl
             else:
                 number = _create_version(client, context, winner, model)
         _mark_winner(client, run)
-    return find_version(context.uri, winner.name, version=number), known is None
+    return registry.find_version(context.uri, winner.name, version=number), known is None
 
 
 def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: Run) -> LoggedModel:
@@ -277,7 +253,7 @@ def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: R
         run.info.experiment_id,
         name=f"{result.target}-{result.method}",
         source_run_id=winner.run_id,
-        tags={**winner.identity(context), **of, **process_tags()},
+        tags={**winner.identity(context), **of, **provenance.process_tags()},
         params=run.data.params,
         model_type="crossprop ensemble",
     )
@@ -393,7 +369,7 @@ def _run_of(client: MlflowClient, winner: Winner, uri: str) -> Run:
     try:
         run = client.get_run(winner.run_id)
     except MlflowException as error:
-        if error.error_code not in ABSENT:
+        if error.error_code not in registry.ABSENT:
             raise
     if run is None or run.info.lifecycle_stage != "active":
         raise TrackingError(
@@ -407,7 +383,7 @@ def _run_of(client: MlflowClient, winner: Winner, uri: str) -> Run:
 
 def _versions(context: RunContext, winner: Winner) -> tuple[VersionInfo, ...]:
     try:
-        return find_model(context.uri, winner.name).versions
+        return registry.find_model(context.uri, winner.name).versions
     except UnknownModelError:
         return ()
 
@@ -418,7 +394,7 @@ def _same_version(context: RunContext, winner: Winner) -> VersionInfo | None:
     for version in _versions(context, winner):
         if identity.items() <= version.tags.items():
             try:
-                assert_complete(context.uri, version)
+                registry.assert_complete(context.uri, version)
             except StoreOutOfReachError:
                 raise
             except TrackingError:
@@ -435,7 +411,7 @@ def _remove_stale_models(
     for model in client.search_logged_models(
         [experiment_id], f"tags.`crossprop.cell` = '{winner.result.cell}'"
     ):
-        ended = PROCESS_TAG not in model.tags or process_is_gone(model.tags)
+        ended = provenance.PROCESS_TAG not in model.tags or provenance.process_is_gone(model.tags)
         if ended and model.model_id not in kept:
             _discard(client, model)
 

@@ -55,7 +55,7 @@ _SETTINGS = (
 _IDENTIFYING = ("study", "target", "unit", "protocol", "method", "source", "representation", "layer")
 _SHOWN_METRICS = ("cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_ensemble", "val_mae", "test_r2")
 VIEW_TAG = "mlflow.sharedViewState.crossprop"
-"""Keeps a view of an experiment's runs in MLflow's interface: least error first, with winner and errors as columns."""
+"""Keeps a view of an experiment's runs in MLflow's interface: least error first, with errors and the winner's model."""
 _VIEW_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     VIEW_TAG: json.dumps(
@@ -63,9 +63,9 @@ _VIEW_TAGS = {
             "orderByKey": "metrics.`cv_mae_mean`",
             "orderByAsc": True,
             "selectedColumns": [
-                f"tags.`{WINNER_TAG}`",
+                "attributes.`Models`",
                 *(f"metrics.`{key}`" for key in _SHOWN_METRICS),
-                "attributes.`Duration`",
+                f"tags.`{WINNER_TAG}`",
             ],
         }
     ),
@@ -182,7 +182,7 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
         (folder / "provenance.json").write_text(text, encoding="utf-8")
         history.to_csv(folder / "history.csv", index=False)
         if curves:
-            figure = figures.history_plot(source, history, curves, f"error{_in_brackets(unit)}")
+            figure = figures.history_plot(source, history, curves, f"error ({unit})" if unit else "error")
             figures.save_figure(figure, folder / "learning_curve.png")
 
     return _write_run(open_client(context.uri), spec, write_files)
@@ -334,7 +334,7 @@ def _data_sets(context: RunContext, name: str, unit: str, **n_rows: int) -> list
         return []
     columns = [
         {"type": "string", "name": "formula", "required": True},
-        {"type": "double", "name": f"value{_in_brackets(unit)}", "required": True},
+        {"type": "double", "name": f"value ({unit})" if unit else "value", "required": True},
     ]
     remote = "://" in source
     return [
@@ -441,7 +441,3 @@ def _write_texts(folder: Path, context: RunContext) -> None:
     described = {**environment(), "git": asdict(context.git)}
     text = json.dumps(described, indent=1, sort_keys=True)
     (folder / "environment.json").write_text(text, encoding="utf-8")
-
-
-def _in_brackets(unit: str) -> str:
-    return f" ({unit})" if unit else ""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = "mlflow.db"
 ARTIFACTS = "mlruns"
+PROJECT_RUNS = "mlflow run"
+"""The experiment of runs that name none, in a store that was made here: those of ``mlflow run``."""
 WAIT_SECONDS = 20.0
 """How long to wait for a lock that another process holds on a SQLite file."""
 _LOCK_SECONDS = 120.0
@@ -171,15 +173,9 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def prepare_store(uri: str) -> str:
-    """Make sure that the store exists and works; safe to call from many processes at once.
+    """Make sure that the store exists and works, from many processes at once; returns its URI with absolute paths.
 
     Also removes the variables by which ``mlflow run`` would redirect what this process and its workers log.
-
-    Args:
-        uri: ``sqlite:///…``, a database URL or the ``http(s)://`` address of an MLflow server.
-
-    Returns:
-        The URI with absolute paths.
 
     Raises:
         TrackingError: The store is locked, damaged, not writable, not reachable, not MLflow's, or was moved.
@@ -291,14 +287,9 @@ def relocate(
 ) -> list[str]:
     """Replace the folder in all paths that an embedded store holds, in one transaction.
 
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        old: Folder that it names; every one that is not the new one if not given.
-        new: Folder where the files lie; ``mlruns`` beside the store if not given.
-        dry_run: Report what would be written, and write nothing.
-
-    Returns:
-        What was written, one line for each folder, and the versions whose files are in neither folder.
+    ``old`` is a folder that it names, by default every one that is not the ``new`` one, where the files lie (``mlruns``
+    beside the store). Returns what was written, or would be (``dry_run``), one line for each folder, and the versions
+    whose files are in neither folder.
 
     Raises:
         TrackingError: There is no such store, the files of registered versions are not in the new folder, or the
@@ -383,12 +374,16 @@ def _prepare_sqlite(path: Path) -> None:
 
 def _create(path: Path) -> None:
     """A complete store under a temporary name, then renamed."""
+    from mlflow.entities import ExperimentTag
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
     _silence_mlflow()
-    SqlAlchemyStore(f"sqlite:///{unfinished}", str(path.parent / ARTIFACTS)).engine.dispose()
+    store = SqlAlchemyStore(f"sqlite:///{unfinished}", str(path.parent / ARTIFACTS))
+    store.rename_experiment("0", PROJECT_RUNS)
+    store.set_experiment_tag("0", ExperimentTag("mlflow.experimentKind", "custom_model_development"))
+    store.engine.dispose()
     with closing(_connect(unfinished)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     unfinished.replace(path)
