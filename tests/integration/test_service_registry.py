@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import requests
 from registries import SmallRegistry, save_ridge
@@ -94,32 +94,6 @@ def test_an_alias_moved_by_hand_is_followed_and_damaged_files_leave_the_former_v
     registry.move("champion", first)
     until(lambda: ask(client)["models"]["hardness"]["version"] == first)
     assert shown(client)["status"] == "ready"
-
-
-def test_a_registry_that_is_deleted_in_mid_flight_and_comes_back(registry, client):
-    version = registry.add()
-    registry.move("champion", version)
-    until(lambda: client.get("/readyz").status_code == 200)
-    kept = registry.root / "kept.db"
-    with (
-        contextlib.closing(sqlite3.connect(registry.path)) as there,
-        contextlib.closing(sqlite3.connect(kept)) as copy,
-    ):
-        there.backup(copy)
-    for file in registry.root.glob("mlflow.db*"):
-        file.unlink()
-    until(lambda: client.get("/readyz").json().get("note"))
-    assert client.get("/readyz").status_code == 200
-    ask(client)
-    listed = client.get("/v1/models").json()
-    assert listed["registry"]["up"] is False
-    assert [model["model"] for model in listed["models"]] == ["demo.hardness"]
-    assert not registry.path.exists(), "looking for a registry does not make an empty one"
-    shutil.move(kept, registry.path)
-    until(lambda: client.get("/readyz").json()["note"] == "")
-    later = registry.add(level=300.0)
-    registry.move("champion", later)
-    until(lambda: ask(client)["models"]["hardness"]["version"] == later)
 
 
 def test_a_registry_that_is_locked_or_damaged_delays_no_prediction(registry, client):
@@ -229,9 +203,11 @@ def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+    values = pd.read_parquet(registry.root / "ensemble" / "evidence.parquet")["y_true"]
+    tolerance = 1e-5 * np.ptp(values)  # as docs/how-to/serve.md states it
     for one, other in zip(served, theirs, strict=True):
         for name in ("value", "lower", "upper"):
-            assert one[name] == pytest.approx(other[name], rel=1e-6)
+            assert one[name] == pytest.approx(other[name], rel=0, abs=tolerance)
         assert (one["in_domain"], one["note"]) == (other["in_domain"], other["note"])
 
 

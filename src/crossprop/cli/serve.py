@@ -126,7 +126,7 @@ def _source(
     from crossprop.tracking.store import store_uri
 
     fetched = None if cache is None else cache / "registered"
-    return RegistrySource(uri or store_uri(), settings.alias, settings.study, settings.properties, fetched)
+    return RegistrySource(store_uri(uri), settings.alias, settings.study, settings.properties, fetched)
 
 
 def _lines(host: str, port: int, source: ModelSource, settings: ServiceSettings, folders: bool) -> list[str]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from crossprop.errors import CrosspropError, PromotionError, TrackingError
-from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.errors import CrosspropError, PromotionError, StoreOutOfReachError, TrackingError
 from crossprop.methods import DEFAULT_SEED
 from crossprop.models.saved import read_info
 from crossprop.tracking.registry import VersionInfo, model_folder, predictor_folder, read_mlmodel
@@ -47,25 +46,30 @@ _TITLES = {
     "signature": "signature as the service expects",
     "coverage": "interval coverage",
 }
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Rows that a version learnt from and rows that were held out.
+    """What a version learnt from and what was held out.
 
-    Attributes:
-        training: Values of the training rows, in the property's unit, shape (n_train,).
-        holdout: Columns formula, composition, y_true, y_pred (the ensemble's); one row per row held out.
+    ``training`` are values of training rows, shape (n_train,); ``holdout`` has the columns formula, composition, y_true
+    and y_pred (the ensemble's).
     """
 
     training: np.ndarray
     holdout: pd.DataFrame
 
+    @property
+    def size(self) -> str:
+        """Number of rows held out, for a gate's figure."""
+        return f"{len(self.holdout):,} hold-out rows"
+
     def sample(self, most: int = MOST_ROWS) -> pd.DataFrame:
         """Rows of the hold-out to predict again: all, or so many, spread evenly."""
         n = len(self.holdout)
-        return self.holdout.iloc[np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))]
+        return self.holdout.iloc[np.linspace(0, n - 1, min(n, most)).round().astype(int)]
 
     @property
     def mae(self) -> float:
@@ -99,13 +103,9 @@ def read_evidence(folder: Path, label: str) -> Evidence:
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition for becoming champion, and what was found.
+    """One condition for becoming champion, and what was found, with numbers and units.
 
-    Attributes:
-        key: Short name, also of the version tag that keeps the figure.
-        passed: Whether it is met; a gate without evidence is not.
-        figure: What was found, with numbers and units.
-        measured: ``False`` where there was no evidence to judge by.
+    ``key`` names the version tag that keeps the figure. Without evidence to judge by it is neither measured nor passed.
     """
 
     key: str
@@ -119,12 +119,12 @@ class Gate:
         return f"{'pass: ' if self.passed else 'failed: ' if self.measured else ''}{self.figure}"
 
     def __str__(self) -> str:
-        verdict = "pass" if self.passed else "FAIL" if self.measured else "NONE"
-        return f"{verdict}  {_TITLES[self.key]:<34} {self.figure}"
+        outcome = "pass" if self.passed else "FAIL" if self.measured else "NONE"
+        return f"{outcome}  {_TITLES[self.key]:<34} {self.figure}"
 
 
 def repeats_predictions(rows: pd.DataFrame, repeated: Repeated) -> Gate:
-    """Whether the model gave the logged predictions of n rows again, to a thousandth of the values' spread."""
+    """Whether the model gave the logged predictions of the rows again, to a thousandth of the values' spread."""
     logged = rows["y_pred"].to_numpy(dtype=float)
     spread = max(float(np.ptp(rows["y_true"])), float(np.abs(logged).max()), 1e-12)
     gaps = np.abs(repeated.value - logged)
@@ -146,7 +146,7 @@ def beats_base(evidence: Evidence, unit: str) -> Gate:
     median = (evidence.holdout["y_true"] - np.median(evidence.training)).abs().mean()
     share = f" ({mae / base - 1:+.0%})" if base > 0 else ""
     compared = f"MAE {mae:.4g}{_unit(unit)} against {base:.4g}{share}"
-    return Gate("base", mae < base, f"{compared}, {median:.4g} for the median; {_rows(evidence)}")
+    return Gate("base", mae < base, f"{compared}, {median:.4g} for the median; {evidence.size}")
 
 
 def varied_predictions(evidence: Evidence) -> Gate:
@@ -167,7 +167,7 @@ def varied_predictions(evidence: Evidence) -> Gate:
         "spread",
         share >= LEAST_SPREAD and levels >= least,
         f"standard deviation {share:.2g} of that of the values (at least {LEAST_SPREAD:g}), {levels:,} distinct "
-        f"predictions (at least {least:,}); {_rows(evidence)}",
+        f"predictions (at least {least:,}); {evidence.size}",
     )
 
 
@@ -175,7 +175,6 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     """Whether it is no worse than the champion beyond what the hold-out can tell.
 
     Compositions are drawn with all their rows (a bootstrap of pairs), since polymorphs share an error's cause.
-    ``version`` is the champion's number, for the figure.
     """
     pairs = _pairs(evidence.holdout, champion.holdout)
     both = len(evidence.holdout), len(champion.holdout)
@@ -197,7 +196,7 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
         verdict = "worse beyond doubt"
     else:
         verdict = "better beyond doubt" if high < 0 else "no more than chance"
-    return Gate("champion", low <= 0, f"{text}, {_rows(evidence) if same else shared}: {verdict}")
+    return Gate("champion", low <= 0, f"{text}, {evidence.size if same else shared}: {verdict}")
 
 
 def cluster_interval(gaps: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
@@ -217,18 +216,14 @@ def cluster_interval(gaps: np.ndarray, groups: np.ndarray) -> tuple[float, float
 def known_origin(tags: Mapping[str, str]) -> Gate:
     """Whether a version's tags hold the hash of the data and the commit of the code; uncommitted changes are shown."""
     data, commit = tags.get("crossprop.data_hash", ""), tags.get("crossprop.git_commit", "")
-    state = {"true": " with uncommitted changes", "false": ""}.get(
-        tags.get("crossprop.git_dirty", ""), ", changes beside it unknown"
-    )
+    states = {"true": " with uncommitted changes", "false": ""}
+    state = states.get(tags.get("crossprop.git_dirty", ""), ", changes beside it unknown")
     text = f"data {data[:12] or 'unknown'}, commit {commit[:12] + state if commit else 'unknown'}"
     return Gate("origin", bool(data and commit), text)
 
 
 def expected_signature(model: Model, info: Mapping[str, Any], target: str, unit: str) -> Gate:
-    """Whether the model takes formulas and returns what the service reads, for the property it is registered as.
-
-    ``info`` is the content of the ensemble's ``model.json``.
-    """
+    """Whether the model takes formulas and returns what the service reads, for the property it is registered as."""
     schemas = [model.get_input_schema(), model.get_output_schema()]
     if None in schemas:
         return Gate("signature", False, "the model states no signature; register the winner again")
@@ -267,23 +262,16 @@ def coverage_bounds(stated: float, n: int) -> tuple[float, float]:
 
 def _pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Rows that two hold-outs share: same composition and value, repeated ones in their order."""
-    keyed = []
-    for rows in (first, second):
-        rows = rows.assign(value=[f"{v:.6g}" for v in rows["y_true"]])
-        keyed.append(rows.assign(turn=rows.groupby(["composition", "value"]).cumcount()))
+    own, other = (rows.assign(value=rows["y_true"].map("{:.6g}".format)) for rows in (first, second))
+    own, other = (r.assign(turn=r.groupby(["composition", "value"]).cumcount()) for r in (own, other))
     on = ["composition", "value", "turn"]
-    other = keyed[1][[*on, "y_pred"]].rename(columns={"y_pred": "y_pred_champion"})
-    return keyed[0].merge(other, on=on, how="inner")
+    return own.merge(other[[*on, "y_pred"]], on=on, suffixes=("", "_champion"))
 
 
 def _levels(numbers: np.ndarray) -> int:
     """Number of distinct values, at six digits of the largest."""
     largest = max(float(np.abs(numbers).max()), 1e-300)
     return len(np.unique(np.round(numbers / largest, _LEVEL_DIGITS)))
-
-
-def _rows(evidence: Evidence) -> str:
-    return f"{len(evidence.holdout):,} hold-out rows"
 
 
 def _unit(unit: str) -> str:

@@ -26,12 +26,11 @@ def overview_rows(models: list[ModelInfo]) -> list[dict[str, Any]]:
     ]
 
 
-def overview_table(models: list[ModelInfo], at: datetime | None = None) -> Table:
-    """A table for a terminal; ages (the champion's, or else the challenger's) are counted to ``at``, or to now."""
+def overview_table(models: list[ModelInfo]) -> Table:
+    """A table for a terminal; the age is that of the champion, or else of the challenger."""
     from rich.markup import escape
     from rich.table import Table
 
-    at = at or datetime.now(UTC)
     several = len({model.study for model in models}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("target", overflow="fold")
@@ -47,7 +46,7 @@ def overview_table(models: list[ModelInfo], at: datetime | None = None) -> Table
             "" if model.unit == "1" else escape(model.unit),
             _standing(model),
             f"v{previous.version}" if previous else "–",
-            age(_since(shown), at) if shown else "–",
+            _age(shown) if shown else "–",
         )
     return table
 
@@ -67,9 +66,11 @@ def history_lines(model: ModelInfo) -> list[str]:
     return lines
 
 
-def age(since: datetime, at: datetime) -> str:
-    """How long ago, in its largest whole unit, e.g. ``"3 d"``."""
-    seconds = max(0.0, (at - since).total_seconds())
+def _age(version: VersionInfo) -> str:
+    """For how long it is champion as far as is known (promoted, brought back, or else registered), e.g. ``"3 d"``."""
+    known = [version.tags.get(f"crossprop.{action}.at") for action in ("promotion", "rollback")]
+    since = max([version.created, *(datetime.fromisoformat(at) for at in known if at)])
+    seconds = max(0.0, (datetime.now(UTC) - since).total_seconds())
     for size, name in ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{int(seconds // size)} {name}"
@@ -94,12 +95,6 @@ def _details(version: VersionInfo | None) -> dict[str, Any] | None:
     }
 
 
-def _since(version: VersionInfo) -> datetime:
-    """When the version became champion as far as is known: promoted, brought back, or else registered."""
-    known = [version.tags.get(f"crossprop.{action}.at") for action in ("promotion", "rollback")]
-    return max([version.created, *(datetime.fromisoformat(at) for at in known if at)])
-
-
 def _short(version: VersionInfo | None) -> tuple[str, str]:
     """Number and method, and the error on the hold-out."""
     if version is None:
@@ -110,21 +105,21 @@ def _short(version: VersionInfo | None) -> tuple[str, str]:
 
 def _change(model: ModelInfo) -> float | None:
     """Relative difference of the challenger's error from the champion's; ``None`` where one is not known."""
-    champion, challenger = (model.holder(a) for a in (CHAMPION, CHALLENGER))
-    if not champion or not challenger or champion.holdout_mae is None or challenger.holdout_mae is None:
+    holders = model.holder(CHAMPION), model.holder(CHALLENGER)
+    champion, challenger = (version.holdout_mae if version else None for version in holders)
+    if champion is None or challenger is None:
         return None
-    return challenger.holdout_mae / champion.holdout_mae - 1 if champion.holdout_mae else 0.0
+    return challenger / champion - 1 if champion else 0.0
 
 
 def _standing(model: ModelInfo) -> str:
-    champion, challenger = (model.holder(a) for a in (CHAMPION, CHALLENGER))
+    champion, challenger, change = model.holder(CHAMPION), model.holder(CHALLENGER), _change(model)
     if challenger is None:
         return ""
     if champion is None:
         return "the first"
     if champion == challenger:
         return "champion"
-    change = _change(model)
     if change is None:
         return "not comparable"
     return f"{'lower' if change < 0 else 'higher' if change > 0 else 'equal'} ({change:+.1%})"

@@ -12,18 +12,6 @@ import time
 from typing import Any
 
 
-def main() -> None:
-    """Answer the job on standard input; what libraries print goes to the error output."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    try:
-        answer = predict(json.load(sys.stdin))
-    except BaseException as error:  # reported by the calling process
-        answer = {"error": f"{type(error).__name__}: {error}"[:2000]}
-    with answers:
-        json.dump(answer, answers)
-
-
 def predict(job: dict[str, Any]) -> dict[str, Any]:
     """Load the model of a job and predict its formulas."""
     if job["code"]:
@@ -41,4 +29,11 @@ def predict(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print goes to the error output
+    try:
+        answer = predict(json.load(sys.stdin))
+    except BaseException as error:  # reported by the calling process
+        answer = {"error": f"{type(error).__name__}: {error}"[:2000]}
+    with answers:
+        json.dump(answer, answers)

@@ -20,21 +20,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
+from crossprop.tracking import registry
 from crossprop.tracking.gates import Gate, judge
 from crossprop.tracking.provenance import PROCESS_TAG, process_is_gone, process_tags, user_name
-from crossprop.tracking.registry import (
-    ABSENT,
-    CHALLENGER,
-    CHAMPION,
-    PREVIOUS,
-    ModelInfo,
-    VersionInfo,
-    all_models,
-    assert_complete,
-    find_model,
-    open_registry,
-    pick_version,
-)
+from crossprop.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelInfo
 from crossprop.tracking.store import sqlite_path, store_lock, store_uri
 from crossprop.tracking.subprocess_check import TIMEOUT_SECONDS, predict_in_subprocess
 
@@ -76,11 +65,9 @@ class AliasUpdate:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What came of a promotion or a rollback.
+    """What came of the promotion of a version, or of a rollback to it; ``former`` was champion before.
 
     Attributes:
-        version: Version that was to become champion.
-        former: Version that was champion before; ``None`` if there was none.
         gates: All gates, in order; none for a rollback and for a version that is champion already.
         update: The change of champion; ``None`` if this call made none.
         error: Why the version could not be judged.
@@ -116,38 +103,30 @@ def promote(
     timeout: float = TIMEOUT_SECONDS,
     say: Callable[[str], None] = lambda line: None,
 ) -> Promotion:
-    """Make a version the champion if it passes every gate; the former champion becomes ``previous``.
+    """Make a version, the challenger if none is named, the champion if it passes every gate.
 
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        name: Registered model ``<study>.<target>``, or the target if only one study has it.
-        version: Which version; the challenger if none is named.
-        force_reason: Promote in spite of failed gates, for this reason, which is kept.
-        reason: Why, kept with the version.
-        who: Who decides; user and machine if not named.
-        dry_run: Judge, and change nothing.
-        timeout: Seconds that the model may take to load and predict.
-        say: Receives a line for every gate as it is judged, and one about an earlier promotion that was interrupted.
+    The former champion becomes ``previous``. With a ``force_reason``, which is kept, failed gates do not count; a
+    ``dry_run`` judges and changes nothing. The model may take ``timeout`` seconds to load and predict. ``name`` is a
+    registered model or the target of only one study; ``who`` decides, user and machine if not named. ``say`` receives
+    a line for every gate as it is judged, and one about an earlier promotion that was interrupted.
 
     Raises:
         UnknownModelError: No such model or version, or no challenger.
         PromotionError: The reason is missing, or the champion was changed meanwhile; nothing was changed.
         TrackingError: The store failed.
     """
-    uri = uri or store_uri()
+    uri = store_uri(uri)
     if force_reason is not None:
         force_reason = _reason(force_reason, "--force needs a reason, which is kept with the version")
-    model = find_model(uri, name) if dry_run else _settled(uri, name, say)
-    candidate = pick_version(model, alias=CHALLENGER, version=version)
+    model = registry.find_model(uri, name) if dry_run else _settled(uri, name, say)
+    candidate = registry.pick_version(model, alias=CHALLENGER, version=version)
     champion = model.holder(CHAMPION)
-    former = champion.version if champion else None
-    if former == candidate.version and not dry_run:
-        return Promotion(model.name, candidate.version, former)
-    gates: tuple[Gate, ...] = ()
+    result = Promotion(model.name, candidate.version, champion.version if champion else None)
+    if result.former == candidate.version and not dry_run:
+        return result
     for gate in judge(uri, candidate, champion, partial(predict_in_subprocess, timeout=timeout)):
-        gates = (*gates, gate)
+        result = replace(result, gates=(*result.gates, gate))
         say(str(gate))
-    result = Promotion(model.name, candidate.version, former, gates)
     if dry_run or (result.failed and force_reason is None):
         return result
     why = (force_reason if result.failed else reason or force_reason) or "all gates passed"
@@ -172,12 +151,13 @@ def rollback(
     Raises:
         UnknownModelError: No such model.
         PromotionError: There is no previous version, its files are gone, or the champion was changed meanwhile.
-        TrackingError: The store failed.
     """
-    uri = uri or store_uri()
+    uri = store_uri(uri)
     model = _settled(uri, name, say)
-    back, champion, before = _former_champion(model), model.aliases.get(CHAMPION), changed_by_hand(model)
+    back, champion, before = model.holder(PREVIOUS), model.aliases.get(CHAMPION), changed_by_hand(model)
     by_hand = f" The alias was changed by hand; before that, version {before} was champion." if before else ""
+    if before and str(read_history(model)[-1]["from"]) == model.aliases.get(PREVIOUS, "None"):
+        back = next((v for v in model.versions if v.version == before), back)
     if back is None or back.version == champion:
         there = f"nothing but version {champion}, the champion itself" if back else "no previous version"
         numbers = ", ".join(v.version for v in model.versions)
@@ -188,7 +168,7 @@ def rollback(
     if by_hand:
         say(f"{model.name}:{by_hand} Going back to version {back.version}.")
     try:
-        assert_complete(uri, back)
+        registry.assert_complete(uri, back)
     except TrackingError as error:
         raise PromotionError(
             f"{model.name} was not rolled back: version {back.version} could not be served. {error}"
@@ -208,13 +188,12 @@ def promote_all(
     timeout: float = TIMEOUT_SECONDS,
     report: Callable[[Promotion], None] = lambda promotion: None,
 ) -> list[Promotion]:
-    """Promote every challenger that passes its gates; one that fails does not stop the others.
+    """Promote every challenger, of a study or of all, that passes its gates; one that fails does not stop the others.
 
-    The arguments are those of ``promote``; ``study`` restricts it to the targets of one, ``at_once`` models are loaded
-    at the same time, and ``report`` receives every promotion as it ends. Returns one for each target with a challenger
-    that is not champion yet, by name.
+    The arguments are those of ``promote``; ``at_once`` models are loaded at the same time, and ``report`` receives each
+    promotion as it ends. Returns one for each target with a challenger that is not champion yet, by name.
     """
-    uri = uri or store_uri()
+    uri = store_uri(uri)
 
     def attempt(name: str) -> Promotion:
         try:
@@ -224,7 +203,7 @@ def promote_all(
 
     names = [
         model.name
-        for model in all_models(uri, study)
+        for model in registry.all_models(uri, study)
         if model.holder(CHALLENGER) and model.aliases.get(CHAMPION) != model.aliases[CHALLENGER]
     ]
     done = []
@@ -237,8 +216,7 @@ def promote_all(
 
 def read_history(model: ModelInfo) -> list[dict[str, str | None]]:
     """The last changes of champion, oldest first: when, by whom, from which version to which, why."""
-    entries = _json(model.tags.get(HISTORY_TAG, ""))
-    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    return _json(model.tags.get(HISTORY_TAG, "")) or []
 
 
 def changed_by_hand(model: ModelInfo) -> str | None:
@@ -246,14 +224,6 @@ def changed_by_hand(model: ModelInfo) -> str | None:
     history, champion = read_history(model), model.aliases.get(CHAMPION)
     last = str(history[-1].get("to")) if history else None
     return last if champion is not None and last != champion else None
-
-
-def _former_champion(model: ModelInfo) -> VersionInfo | None:
-    """By the alias ``previous``, or by the history if the champion was changed by hand and ``previous`` was not."""
-    previous, before = model.holder(PREVIOUS), changed_by_hand(model)
-    if before is not None and str(read_history(model)[-1]["from"]) == model.aliases.get(PREVIOUS, "None"):
-        return next((v for v in model.versions if v.version == before), previous)
-    return previous
 
 
 def _apply(
@@ -275,8 +245,8 @@ def _apply(
         process=process_tags()[PROCESS_TAG],
         time=time.time(),
     )
-    name = update.name
-    with open_registry(uri, f"changing the champion of {name}") as client, store_lock(uri):
+    name = model.name
+    with registry.open_registry(uri, f"changing the champion of {name}") as client, store_lock(uri):
         _settle(client, name)
         try:
             client.set_registered_model_tag(name, PENDING_TAG, json.dumps(asdict(update), ensure_ascii=False))
@@ -292,16 +262,16 @@ def _apply(
                 f"{name}: {pending.by if pending else 'another process'} is changing the champion at this moment. "
                 "Nothing was changed by you. Look at 'crossprop models', then run again."
             )
-        champion = found.aliases.get(CHAMPION)
-        if (None if champion is None else str(champion)) != update.former:
+        champion = str(found.aliases.get(CHAMPION, "none"))
+        if champion != (update.former or "none"):
             client.delete_registered_model_tag(name, PENDING_TAG)
             raise PromotionError(
-                f"{name}: the champion was changed from version {update.former or 'none'} to {champion or 'none'} "
+                f"{name}: the champion was changed from version {update.former or 'none'} to {champion} "
                 f"meanwhile. Nothing was changed by you. Look at 'crossprop models {name}' for who did it, then run "
                 "again: the comparison has to be made with the new champion."
             )
         try:
-            client.set_registered_model_alias(name, CHAMPION, update.version)
+            client.set_registered_model_alias(name, CHAMPION, version)
             _complete(client, update)
         except BaseException:
             with suppress(Exception):  # the first error counts; the next command tries again
@@ -312,13 +282,16 @@ def _apply(
 
 def _settled(uri: str, name: str, say: Callable[[str], None]) -> ModelInfo:
     """The model, once an update that was cut off is completed or removed."""
-    model = find_model(uri, name)
+    model = registry.find_model(uri, name)
     if PENDING_TAG not in model.tags:
         return model
-    with open_registry(uri, f"finishing an interrupted update of {model.name}") as client, store_lock(uri):
+    with (
+        registry.open_registry(uri, f"finishing an interrupted update of {model.name}") as client,
+        store_lock(uri),
+    ):
         if line := _settle(client, model.name):
             say(line)
-    return find_model(uri, model.name)
+    return registry.find_model(uri, model.name)
 
 
 def _settle(client: MlflowClient, name: str, own: bool = False) -> str:
@@ -355,7 +328,7 @@ def _complete(client: MlflowClient, update: AliasUpdate) -> None:
         try:
             client.set_registered_model_alias(name, PREVIOUS, update.former)
         except MlflowException as error:
-            if error.error_code not in ABSENT:  # that version was deleted meanwhile
+            if error.error_code not in registry.ABSENT:  # that version was deleted meanwhile
                 raise
     kept = {"by": update.by, "at": update.at, "why": update.why, "former": update.former or "none"}
     for key, value in (kept | update.tags).items():

@@ -7,10 +7,12 @@ import getpass
 import importlib.metadata
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,10 @@ PACKAGES = (
 """Packages whose versions can change a result."""
 
 PROCESS_TAG = "crossprop.process"
+PROJECT_RUN = "CROSSPROP_PROJECT_RUN"
+"""Variable with the id of the run that ``mlflow run`` opened for all stages together; set by ``MLproject``."""
+_GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+"""What MLflow calls a run that was given no name."""
 _MOST_EXPERIMENTS = 10_000
 _NOT_CODE = (":!dvc.lock", ":!reports")
 """Tracked, but written by the pipeline itself: a change there does not make the code dirty."""
@@ -71,14 +77,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def installed_versions(names: tuple[str, ...]) -> dict[str, str]:
+def installed_versions(names: Iterable[str]) -> dict[str, str]:
     """Versions of those of the named distributions that are installed."""
     versions = {}
     for name in names:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions
 
 
@@ -99,24 +103,22 @@ def process_tags() -> dict[str, str]:
 
 
 def process_is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process behind ``process_tags`` ran on this machine and has ended.
+    """Whether the process behind ``process_tags`` ran on this machine and has ended, or its id was used again.
 
-    A process of another machine counts as alive, since it cannot be seen from here. The start time is compared, too:
-    a process id may be used again.
+    A process of another machine counts as alive, since it cannot be seen from here.
     """
     import psutil
 
-    match tags.get(PROCESS_TAG, "").split():
-        case [host, pid, start] if host == socket.gethostname() and pid.isdigit() and start.isdigit():
-            try:
-                process = psutil.Process(int(pid))
-                recycled = abs(int(process.create_time()) - int(start)) > 2
-                return bool(recycled or process.status() == psutil.STATUS_ZOMBIE)
-            except psutil.NoSuchProcess:
-                return True
-            except psutil.AccessDenied:
-                return False
-    return False
+    host, pid, start = (tags.get(PROCESS_TAG) or "unknown 0 0").split()
+    if host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(int(pid))
+        return bool(abs(process.create_time() - int(start)) > 2 or process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
 
 
 def _git(root: Path, *arguments: str) -> str | None:
@@ -135,8 +137,6 @@ class RunContext:
 
     Attributes:
         uri: URI of the tracking store, prepared (``prepare_store``).
-        study: Name of the study.
-        git: Version of the code.
         data_hashes: Per property (target or source): hash of its prepared table.
         data_sources: Per property: path or URL of its prepared table.
         descriptions: Per property: what it is.
@@ -179,7 +179,7 @@ def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
 
 
 def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[str, str]) -> RunContext:
-    """Make the tracking store ready for a stage: initialise it, end dead runs, tag the run that ``mlflow run`` opened.
+    """Make the tracking store ready for a stage: initialise it, end dead runs, name the run that ``mlflow run`` opened.
 
     Args:
         params: Configuration.
@@ -189,13 +189,19 @@ def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[s
     Raises:
         TrackingError: The store is locked, damaged, not writable or not reachable.
     """
-    own_run = os.environ.get("MLFLOW_RUN_ID") or None  # which prepare_store removes
-    uri = prepare_store(store_uri(paths.root))
+    own_run, whole = (os.environ.get(name) for name in ("MLFLOW_RUN_ID", PROJECT_RUN))  # before prepare_store
+    uri = prepare_store(store_uri(root=paths.root))
     client = open_client(uri)
-    if own_run is not None:  # so that it is ended after a kill
-        with named_faults(uri, f"tagging the project run {own_run}"):
-            for key, value in {**process_tags(), "crossprop.study": params.study.name}.items():
-                client.set_tag(own_run, key, value)
+    with named_faults(uri, "naming the run of mlflow run"):
+        for run_id in filter(None, (own_run, whole)):
+            run = client.get_run(run_id)
+            if _GENERATED_NAME.fullmatch(run.info.run_name or ""):
+                values = [value for key, value in run.data.params.items() if key != "params"]
+                entry_point = run.data.tags.get("mlflow.project.entryPoint", "stage")
+                client.update_run(run_id, name=f"{entry_point} {' '.join(values)}".strip())
+            client.set_tag(run_id, "crossprop.study", params.study.name)
+        if own_run:  # so that it is ended after a kill
+            client.set_tag(own_run, PROCESS_TAG, process_tags()[PROCESS_TAG])
     reap_dead_runs(client, params.study.name)
     catalog = load_catalog()
     joint = {name: f"Joint network of {', '.join(sources)}" for name, sources in params.study.joint.items()}

@@ -8,44 +8,49 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 import crossprop
 from crossprop.config import Params
-from crossprop.errors import ModelFormatError, PromotionError, StoreError, TrackingError
+from crossprop.errors import (
+    ModelFormatError,
+    PromotionError,
+    StoreError,
+    StoreOutOfReachError,
+    TrackingError,
+    UnknownModelError,
+)
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.progress import Print, show
-from crossprop.experiments.results import CellResult, StoreOutOfReachError
+from crossprop.experiments.results import CellResult
 from crossprop.io import read_json, write_json
 from crossprop.methods import Family, Method, Representation
+from crossprop.models.ensemble import WITH_ATTRIBUTES
 from crossprop.models.saved import read_info
 from crossprop.paths import StudyPaths
+from crossprop.tracking import provenance, registry
 from crossprop.tracking.gates import read_evidence, repeats_predictions
-from crossprop.tracking.provenance import (
-    PROCESS_TAG,
-    RunContext,
-    installed_versions,
-    open_study_context,
-    process_is_gone,
-    process_tags,
-)
-from crossprop.tracking.registry import ABSENT, CHALLENGER, VersionInfo, assert_complete, find_model
-from crossprop.tracking.runs import FINGERPRINT_TAG, cell_tags, describe, fingerprint
-from crossprop.tracking.store import named_faults, open_client, store_lock
+from crossprop.tracking.provenance import RunContext
+from crossprop.tracking.registry import CHALLENGER, VersionInfo
+from crossprop.tracking.runs import FINGERPRINT_TAG, WINNER_TAG, cell_tags, describe, fingerprint
+from crossprop.tracking.store import local_path, named_faults, open_client, store_lock
 from crossprop.tracking.subprocess_check import predict_in_subprocess
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
 
 FILES_TAG = "crossprop.files"
 _ERRORS = ("cv_mae_mean", "test_mae", "test_mae_low", "test_mae_high", "test_mae_ensemble")
+_MEASURED_ON = {"cv_mae_mean": "train", "test_mae": "test", "test_mae_ensemble": "test", "test_r2": "test"}
+"""Metrics that a logged model carries, and the part of the data that each was measured on."""
 _EXAMPLES = 5
 _CHECKED = 50
 _TIMEOUT_SECONDS = 1_200.0
@@ -59,11 +64,6 @@ _REGRESSORS = ("scikit-learn", "skops")
 _NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}
 _ATTRIBUTES = ("matminer", "pymatgen")
 _FROM_NETWORKS = (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES)
-_WITH_ATTRIBUTES = (
-    Representation.PHYSICAL_ATTRIBUTES,
-    Representation.COMBINED,
-    Representation.PREDICTED_SOURCES,
-)
 
 
 @dataclass(frozen=True)
@@ -113,20 +113,13 @@ def register_study(params: Params, paths: StudyPaths, write: Print = show) -> li
         TrackingError: The store or the registry refuses.
     """
     hashes = {t: data_digest(pd.read_parquet(paths.prepared(t))) for t in params.study.targets}
-    context = open_study_context(params, paths, hashes)
-    winners = []
-    for target in params.study.targets:
-        winner = _winner(paths.results(target))
+    context = provenance.open_study_context(params, paths, hashes)
+    found = {target: _winner(paths.results(target)) for target in params.study.targets}
+    for target, winner in found.items():
         if winner is None:
             write(f"{target}: no cell finished, nothing to register")
-        else:
-            winners.append(winner)
 
-    def report(winner: Winner, version: VersionInfo, created: bool) -> None:
-        state = "registered" if created else "was registered already"
-        write(f"{version.label}: {winner.result.label}, {state}")
-
-    versions = register_winners(context, winners, report)
+    versions = [version for version, _ in register_winners(context, filter(None, found.values()), write)]
     listed = [
         {"name": v.name, "version": v.version, "run_id": v.run_id, "uri": f"models:/{v.name}@{CHALLENGER}"}
         for v in versions
@@ -137,33 +130,35 @@ def register_study(params: Params, paths: StudyPaths, write: Print = show) -> li
 
 
 def register_winners(
-    context: RunContext,
-    winners: Iterable[Winner],
-    report: Callable[[Winner, VersionInfo, bool], None],
-) -> list[VersionInfo]:
+    context: RunContext, winners: Iterable[Winner], write: Print = show
+) -> list[tuple[VersionInfo, bool]]:
     """Register winners, of different targets, and give each the alias ``challenger``; promotion is a separate decision.
 
     Every model is loaded in a fresh process before it is registered, with nothing but the code that it carries, and
     must give the logged predictions. The same cell with the same data, outcome and files is registered once; where the
-    files of its version are gone, or are not those of the folder, there is a further version. ``report`` receives
-    every version as it is there, and whether it is new. What is refused does not stop the others.
+    files of its version are gone, or are not those of the folder, there is a further version. Returns every version
+    and whether it is new. What is refused leaves nothing behind and does not stop the others.
     """
     client = open_client(context.uri)
 
-    def register(winner: Winner) -> VersionInfo | TrackingError:
-        try:
-            with named_faults(context.uri, f"registering {winner.name}"):
-                version, created = _register(client, context, winner)
-        except TrackingError as error:
-            return error
-        report(winner, version, created)
-        return version
-
+    done, errors = [], []
     with _ambient_store(context.uri), ThreadPoolExecutor(_AT_ONCE) as threads:
-        done = list(threads.map(register, winners))
-    if errors := [outcome for outcome in done if isinstance(outcome, TrackingError)]:
+        waiting = {
+            winner.name: (winner, threads.submit(_register, client, context, winner)) for winner in winners
+        }
+        for name, (winner, future) in waiting.items():
+            try:
+                with named_faults(context.uri, f"registering {name}"):
+                    version, created = future.result()
+            except TrackingError as error:
+                errors.append(error)
+                continue
+            done.append((version, created))
+            state = "registered" if created else "was registered already"
+            write(f"{version.label}: {winner.result.label}, {state}")
+    if errors:
         raise errors[0] if len(errors) == 1 else TrackingError("\n".join(map(str, errors)))
-    return [version for version in done if isinstance(version, VersionInfo)]
+    return done
 
 
 def files_digest(folder: Path) -> str:
@@ -190,10 +185,9 @@ def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list
             names += _REGRESSORS
         if family is Family.NETWORK or representation in _FROM_NETWORKS:
             names += _NETWORKS.get(keras_backend, _NETWORKS["tensorflow"])
-        if representation in _WITH_ATTRIBUTES:
+        if representation in WITH_ATTRIBUTES:
             names += _ATTRIBUTES
-    found = installed_versions(tuple(dict.fromkeys(names)))
-    return [f"{name}=={version}" for name, version in found.items()]
+    return [f"{name}=={version}" for name, version in provenance.installed_versions(names).items()]
 
 
 def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, context: RunContext) -> None:
@@ -228,62 +222,127 @@ def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, con
 def _register(client: MlflowClient, context: RunContext, winner: Winner) -> tuple[VersionInfo, bool]:
     run = _run_of(client, winner, context.uri)
     with store_lock(context.uri):
-        _ensure_registered_model(client, winner, context)
         version = _same_version(context, winner)
         if version is None:
             _remove_stale_models(client, context, winner, run.info.experiment_id)
-    model_id = None if version else _log_model(client, context, winner, run)
+    model = None if version else _log_model(client, context, winner, run)
     with store_lock(context.uri):
-        version = version or _same_version(context, winner)  # of another process, meanwhile
-        created = version is None
-        if version is None:
-            client.create_model_version(
-                winner.name,
-                source=f"models:/{model_id}",
-                run_id=winner.run_id,
-                tags=winner.tags(context),
-                description=describe(winner.result),
-                model_id=model_id,
-            )
-            version = find_model(context.uri, winner.name).versions[0]
-        elif model_id:
-            client.delete_logged_model(model_id)
-        client.set_registered_model_alias(version.name, CHALLENGER, version.version)
-    return version, created
+        known = version or _same_version(context, winner)  # of another process, meanwhile
+        if known is not None:
+            number = known.version
+            client.set_registered_model_alias(winner.name, CHALLENGER, number)
+        if model is not None:
+            if known is not None:
+                _discard(client, model)
+            else:
+                number = _create_version(client, context, winner, model)
+        _mark_winner(client, run)
+    return registry.find_version(context.uri, winner.name, version=number), known is None
 
 
-def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: Any) -> str:
-    """Log the winner's ensemble as an MLflow model of its run, once it repeats its predictions; returns its id.
+def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: Run) -> LoggedModel:
+    """Log the winner's ensemble as an MLflow model of its run, once it repeats its predictions.
 
     ``mlflow.pyfunc.log_model`` would upload before the check and load TensorFlow into this process.
     """
-    from mlflow.entities import LoggedModelOutput
+    from mlflow.entities import LoggedModelOutput, Metric
 
     result = winner.result
     of = {"crossprop.study": result.study, "crossprop.target": result.target}
-    logged = client.create_logged_model(
+    model = client.create_logged_model(
         run.info.experiment_id,
         name=f"{result.target}-{result.method}",
         source_run_id=winner.run_id,
-        tags={**winner.identity(context), **of, **process_tags()},
+        tags={**winner.identity(context), **of, **provenance.process_tags()},
         params=run.data.params,
         model_type="crossprop ensemble",
     )
-    model_id = str(logged.model_id)
     try:
         with tempfile.TemporaryDirectory(prefix="crossprop-model-") as scratch:
             folder = Path(scratch) / "model"
             with _saving:
-                save_model(folder, model_id, winner.run_id, winner.model_folder, context)
+                save_model(folder, model.model_id, winner.run_id, winner.model_folder, context)
             _check(folder, winner)
-            client.log_model_artifacts(model_id, str(folder))
-        client.finalize_logged_model(model_id, "READY")
-        client.log_outputs(winner.run_id, [LoggedModelOutput(model_id, step=0)])
+            client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, "READY")
+        client.log_outputs(winner.run_id, [LoggedModelOutput(model.model_id, step=0)])
+        digests = {data.dataset.name: data.dataset.digest for data in run.inputs.dataset_inputs}
+        metrics = []
+        for key, part in _MEASURED_ON.items():
+            name = f"{result.target}.{part}"
+            on = (name, digests[name]) if name in digests else (None, None)
+            for m in client.get_metric_history(winner.run_id, key)[
+                -1:
+            ]:  # as it is: the run gets no second one
+                metrics.append(Metric(key, m.value, m.timestamp, m.step, model.model_id, *on, winner.run_id))
+        client.log_batch(winner.run_id, metrics)
     except BaseException:
-        with suppress(Exception):  # the first error counts; the next registration removes what is left
-            client.delete_logged_model(model_id)
+        _discard(client, model)
         raise
-    return model_id
+    return model
+
+
+def _create_version(client: MlflowClient, context: RunContext, winner: Winner, model: LoggedModel) -> str:
+    """Make a version of a logged model, the registered model with it if it is the first; all of it or nothing."""
+    from mlflow.exceptions import MlflowException
+
+    result, version = winner.result, None
+    text = (
+        f"{context.descriptions.get(result.target, result.target)}. Unit: {result.unit or 'none (dimensionless)'}."
+        "\n\nTakes a column `formula`, returns `value, lower, upper, in_domain, note`. "
+        f"`{CHALLENGER}` is the winner of the latest run; `champion` is given by a person or a gate."
+    )
+    tags = {"crossprop.study": result.study, "crossprop.target": result.target, "crossprop.unit": result.unit}
+    first = not _versions(context, winner)
+    try:
+        try:
+            client.create_registered_model(winner.name, tags=tags, description=text)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        version = client.create_model_version(
+            winner.name,
+            source=f"models:/{model.model_id}",
+            run_id=winner.run_id,
+            tags=winner.tags(context),
+            description=describe(result),
+            model_id=model.model_id,
+        )
+        known = json.dumps([{"name": winner.name, "version": version.version}])
+        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": known})
+        client.set_registered_model_alias(winner.name, CHALLENGER, version.version)
+    except BaseException:
+        _discard(client, model)
+        with suppress(Exception):  # the first error counts
+            if first:
+                client.delete_registered_model(winner.name)
+            elif version is not None:
+                client.delete_model_version(winner.name, version.version)
+        raise
+    return str(version.version)
+
+
+def _discard(client: MlflowClient, model: LoggedModel) -> None:
+    """Delete a logged model and its files, which MLflow would keep; what cannot be deleted is left to the next call."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    folder = local_path(model.artifact_location)
+    with suppress(Exception):
+        if folder is None:
+            get_artifact_repository(model.artifact_location, client.tracking_uri).delete_artifacts()
+        else:
+            shutil.rmtree(folder.parent if folder.parent.name == model.model_id else folder)
+    with suppress(Exception):
+        client.delete_logged_model(model.model_id)
+
+
+def _mark_winner(client: MlflowClient, run: Run) -> None:
+    """Tag the run as its target's winner, and no other."""
+    experiment, tag = run.info.experiment_id, f"tags.`{WINNER_TAG}` = 'yes'"
+    for former in client.search_runs([experiment], tag):
+        if former.info.run_id != run.info.run_id:
+            client.delete_tag(former.info.run_id, WINNER_TAG)
+    client.set_tag(run.info.run_id, WINNER_TAG, "yes")
 
 
 def _check(model: Path, winner: Winner) -> None:
@@ -302,7 +361,7 @@ def _check(model: Path, winner: Winner) -> None:
         raise TrackingError(f"{refused}: it {gate.figure}. Run the target's stage again.")
 
 
-def _run_of(client: MlflowClient, winner: Winner, uri: str) -> Any:
+def _run_of(client: MlflowClient, winner: Winner, uri: str) -> Run:
     """MLflow's run of the winning cell; refuses one that is missing or deleted."""
     from mlflow.exceptions import MlflowException
 
@@ -310,7 +369,7 @@ def _run_of(client: MlflowClient, winner: Winner, uri: str) -> Any:
     try:
         run = client.get_run(winner.run_id)
     except MlflowException as error:
-        if error.error_code not in ABSENT:
+        if error.error_code not in registry.ABSENT:
             raise
     if run is None or run.info.lifecycle_stage != "active":
         raise TrackingError(
@@ -322,30 +381,20 @@ def _run_of(client: MlflowClient, winner: Winner, uri: str) -> Any:
     return run
 
 
-def _ensure_registered_model(client: MlflowClient, winner: Winner, context: RunContext) -> None:
-    from mlflow.exceptions import MlflowException
-
-    result = winner.result
-    text = (
-        f"{context.descriptions.get(result.target, result.target)}. Unit: {result.unit or 'none (dimensionless)'}."
-        "\n\nTakes a column `formula`, returns `value, lower, upper, in_domain, note`. "
-        f"`{CHALLENGER}` is the winner of the latest run; `champion` is given by a person or a gate."
-    )
-    tags = {"crossprop.study": result.study, "crossprop.target": result.target, "crossprop.unit": result.unit}
+def _versions(context: RunContext, winner: Winner) -> tuple[VersionInfo, ...]:
     try:
-        client.create_registered_model(winner.name, tags=tags, description=text)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+        return registry.find_model(context.uri, winner.name).versions
+    except UnknownModelError:
+        return ()
 
 
 def _same_version(context: RunContext, winner: Winner) -> VersionInfo | None:
     """The version of an earlier registration of the same winner, if its files are there."""
     identity = winner.identity(context)
-    for version in find_model(context.uri, winner.name).versions:
+    for version in _versions(context, winner):
         if identity.items() <= version.tags.items():
             try:
-                assert_complete(context.uri, version)
+                registry.assert_complete(context.uri, version)
             except StoreOutOfReachError:
                 raise
             except TrackingError:
@@ -358,12 +407,13 @@ def _remove_stale_models(
     client: MlflowClient, context: RunContext, winner: Winner, experiment_id: str
 ) -> None:
     """Delete logged models of the cell without a version whose process has ended: a kill left them."""
-    kept = {version.model_id for version in find_model(context.uri, winner.name).versions}
-    wanted = f"tags.`crossprop.cell` = '{winner.result.cell}'"
-    for model in client.search_logged_models([experiment_id], wanted):
-        ended = PROCESS_TAG not in model.tags or process_is_gone(model.tags)
+    kept = {version.model_id for version in _versions(context, winner)}
+    for model in client.search_logged_models(
+        [experiment_id], f"tags.`crossprop.cell` = '{winner.result.cell}'"
+    ):
+        ended = provenance.PROCESS_TAG not in model.tags or provenance.process_is_gone(model.tags)
         if ended and model.model_id not in kept:
-            client.delete_logged_model(model.model_id)
+            _discard(client, model)
 
 
 @contextmanager

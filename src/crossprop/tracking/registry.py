@@ -19,18 +19,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from crossprop.errors import ModelFormatError, TrackingError, UnknownModelError
-from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.errors import ModelFormatError, StoreOutOfReachError, TrackingError, UnknownModelError
 from crossprop.models.saved import read_info
 from crossprop.paths import WORK
 from crossprop.tracking.store import (
     client_of,
     local_path,
     named_faults,
-    refuse_folder,
     refuse_moved,
     sqlite_path,
     store_uri,
@@ -52,12 +51,10 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """A version of a registered model.
+    """A version of the registered model ``<study>.<target>``.
 
     Attributes:
-        name: Registered model, ``<study>.<target>``.
         aliases: ``champion``, ``previous``, ``challenger`` and others that point at it.
-        created: When it was registered.
         unit: Unit of the property, ``"1"`` if it has none.
         description: What the property is.
         run_id: Run of the winning cell; may be deleted.
@@ -106,10 +103,7 @@ class VersionInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A registered model with its versions, newest first and without deleted ones.
-
-    ``aliases`` holds the number of the version by alias; the other attributes are those of ``VersionInfo``.
-    """
+    """A registered model with its versions, newest first; ``aliases`` holds the number of the version by alias."""
 
     name: str
     study: str
@@ -134,8 +128,7 @@ def open_registry(uri: str | None, doing: str) -> Iterator[MlflowClient]:
         StoreOutOfReachError: The store is not there or does not answer now.
         TrackingError: The store is damaged or of another MLflow version.
     """
-    uri = uri or store_uri()
-    refuse_folder(uri)
+    uri = store_uri(uri)
     path = sqlite_path(uri)
     if path is not None and not path.is_file():
         raise StoreOutOfReachError(
@@ -151,12 +144,14 @@ def champions(uri: str | None = None) -> dict[str, VersionInfo]:
 
     One call, and one a minute for every champion that is not its model's newest version.
     """
-    found: dict[str, VersionInfo] = {}
+    found = {}
     with open_registry(uri, "looking for champions") as client:
         for model in _search_models(client):
-            if (number := model.aliases.get(CHAMPION)) is not None:
-                newest = {str(v.version): v for v in model.latest_versions}
-                version = newest.get(str(number)) or _remembered(client, model.name, str(number))
+            number = str(model.aliases.get(CHAMPION, ""))
+            if number:
+                newest = next((v for v in model.latest_versions if str(v.version) == number), None)
+                minute = int(time.monotonic() // _REMEMBERED_SECONDS)
+                version = newest or _remembered(client.tracking_uri, model.name, number, minute)
                 found[model.name] = _version_info(model, version)
     return dict(sorted(found.items()))
 
@@ -175,7 +170,7 @@ def find_model(uri: str | None, name: str) -> ModelInfo:
         UnknownModelError: There is none, or several; the message lists near or matching names.
     """
     with open_registry(uri, f"looking for {name}") as client:
-        model = _resolve(list(_search_models(client)), name)
+        model = _resolve(_search_models(client), name)
         quote = next((q for q in "'\"" if q not in model.name), None)  # MLflow's filters know no escapes
         return _with_versions(client, [model], quote and f"name = {quote}{model.name}{quote}")[0]
 
@@ -187,7 +182,6 @@ def find_version(
 
     Raises:
         UnknownModelError: No such model, version or alias; the message says what there is and what to do.
-        TrackingError: As ``open_registry``.
     """
     return pick_version(find_model(uri, name), alias=alias, version=version)
 
@@ -197,24 +191,23 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
     numbers = ", ".join(v.version for v in model.versions) or "none"
     if version is not None:
         wanted = str(version).strip().removeprefix("v")
-        found = next((v for v in model.versions if v.version == wanted), None)
-        problem = (
+        if found := next((v for v in model.versions if v.version == wanted), None):
+            return found
+        raise UnknownModelError(
             f"{model.name} has no version {version!r} (its versions: {numbers}). Choose one of these; "
             "'crossprop models' shows what they are."
         )
-    else:
-        found = model.holder(alias)
-        there = ", ".join(sorted(model.aliases)) or "none"
-        advice = {
-            CHAMPION: f"Give it to one with 'crossprop promote {model.name}' (versions: {numbers}), or name a version "
-            "by its number.",
-            CHALLENGER: f"Name a version with --version (there are: {numbers}), or register a winner with "
-            "'dvc repro register'.",
-        }.get(alias, f"Aliases that there are: {there}; versions: {numbers}.")
-        problem = f"No version of {model.name} has the alias {alias!r}. {advice}"
-    if found is None:
-        raise UnknownModelError(problem)
-    return found
+    if found := model.holder(alias):
+        return found
+    advice = {
+        CHAMPION: f"Give it to one with 'crossprop promote {model.name}' (versions: {numbers}), or name a version by "
+        "its number.",
+        CHALLENGER: f"Name a version with --version (there are: {numbers}), or register a winner with "
+        "'dvc repro register'.",
+    }.get(
+        alias, f"Aliases that there are: {', '.join(sorted(model.aliases)) or 'none'}; versions: {numbers}."
+    )
+    raise UnknownModelError(f"No version of {model.name} has the alias {alias!r}. {advice}")
 
 
 def predictor_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) -> Path:
@@ -230,11 +223,11 @@ def predictor_folder(uri: str | None, info: VersionInfo, cache: Path | None = No
 
 def model_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) -> Path:
     """As ``predictor_folder``, but the folder of the whole MLflow model."""
-    uri = uri or store_uri()
+    uri = store_uri(uri)
     location = _location(uri, info)
     local, store = local_path(location), sqlite_path(uri)
     if local is None:
-        return _fetched(uri, info, location, (DEFAULT_CACHE if cache is None else cache).absolute())
+        return _fetched(uri, info, location, (cache or DEFAULT_CACHE).absolute())
     if store is not None and not local.exists():
         refuse_moved(store, local)
     return local
@@ -245,7 +238,7 @@ def assert_complete(uri: str | None, info: VersionInfo) -> None:
     from mlflow.artifacts import list_artifacts
     from mlflow.models.model import MLMODEL_FILE_NAME
 
-    uri = uri or store_uri()
+    uri = store_uri(uri)
     location = _location(uri, info)
     if local_path(location) is not None:
         predictor_folder(uri, info)
@@ -357,18 +350,18 @@ def _with_versions(client: MlflowClient, models: list[Any], wanted: str | None =
     for version in _pages(search, filter_string=wanted, max_results=_VERSIONS_A_PAGE) if models else ():
         if version.name in versions:
             versions[version.name].append(version)
-    return [
-        ModelInfo(
-            **_property(model),
-            aliases={alias: str(version) for alias, version in model.aliases.items()},
-            versions=tuple(
-                _version_info(model, v)
-                for v in sorted(versions[model.name], key=lambda v: int(v.version), reverse=True)
-            ),
-            tags=dict(model.tags),
+    found = []
+    for model in sorted(models, key=lambda m: m.name):
+        newest_first = sorted(versions[model.name], key=lambda v: int(v.version), reverse=True)
+        found.append(
+            ModelInfo(
+                **_property(model),
+                aliases={alias: str(version) for alias, version in model.aliases.items()},
+                versions=tuple(_version_info(model, version) for version in newest_first),
+                tags=dict(model.tags),
+            )
         )
-        for model in sorted(models, key=lambda m: m.name)
-    ]
+    return found
 
 
 def _version_info(model: Any, version: Any) -> VersionInfo:
@@ -396,14 +389,12 @@ def _property(model: Any) -> dict[str, str]:
 
 
 def _resolve(models: list[Any], name: str) -> Any:
-    exact = next((m for m in models if m.name == name), None)
-    if exact is not None:
-        return exact
-    same_target = [m for m in models if m.tags.get("crossprop.target") == name]
-    if len(same_target) == 1:
-        return same_target[0]
-    if same_target:
-        names = ", ".join(sorted(m.name for m in same_target))
+    """The model of that name, or the only one of that target."""
+    found = [m for m in models if m.name == name] or [m for m in models if m.tags["crossprop.target"] == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(sorted(m.name for m in found))
         raise UnknownModelError(
             f"{name!r} is a target of several studies: {names}. Name one of these, or add --study."
         )
@@ -412,28 +403,26 @@ def _resolve(models: list[Any], name: str) -> Any:
             f"There is no registered model {name!r}: the registry holds none of crossprop's. 'dvc repro' ends with "
             "registering the winners; or point MLFLOW_TRACKING_URI at the store that has them."
         )
-    known = {m.tags["crossprop.target"].lower(): m.name for m in models}
-    known |= {m.name.lower(): m.name for m in models}
-    near = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
-    hits = list(dict.fromkeys(known[key] for key in near))
-    hint = f"Near names: {', '.join(hits)}." if hits else "'crossprop models' lists those that there are."
+    known = {m.tags["crossprop.target"].lower(): m.name for m in models} | {
+        m.name.lower(): m.name for m in models
+    }
+    near = dict.fromkeys(
+        known[key] for key in difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
+    )
+    hint = f"Near names: {', '.join(near)}." if near else "'crossprop models' lists those that there are."
     raise UnknownModelError(f"There is no registered model {name!r} among {len(models)}. {hint}")
 
 
-def _search_models(client: MlflowClient) -> Iterator[Any]:
+def _search_models(client: MlflowClient) -> list[Any]:
+    """The registered models that are crossprop's."""
     models = _pages(client.search_registered_models, max_results=_MODELS_A_PAGE)
-    return (m for m in models if m.tags.get("crossprop.target"))
+    return [model for model in models if model.tags.get("crossprop.target")]
 
 
-_versions: dict[tuple[str, str, str], tuple[float, Any]] = {}
-
-
-def _remembered(client: MlflowClient, name: str, number: str) -> Any:
+@lru_cache(maxsize=1_000)
+def _remembered(uri: str, name: str, number: str, minute: int) -> Any:
     """A version, asked for at most once a minute."""
-    key = (client.tracking_uri, name, number)
-    if key not in _versions or time.monotonic() - _versions[key][0] > _REMEMBERED_SECONDS:
-        _versions[key] = time.monotonic(), client.get_model_version(name, number)
-    return _versions[key][1]
+    return client_of(uri).get_model_version(name, number)
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:

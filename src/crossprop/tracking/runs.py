@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 FINGERPRINT_TAG = "crossprop.fingerprint"
 FAILURE_TAG = "crossprop.failure"
+WINNER_TAG = "crossprop.winner"
+"""Of the run that the target's challenger is made of."""
 TRIALS_FILE = "trials.json"
 """Written as MLflow's ``log_table`` does, so that the UI shows it as a table."""
 _TABLES = json.dumps([{"path": TRIALS_FILE, "type": "table"}])
@@ -51,24 +54,29 @@ _SETTINGS = (
 )  # fmt: skip
 _IDENTIFYING = ("study", "target", "unit", "protocol", "method", "source", "representation", "layer")
 _SHOWN_METRICS = ("cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_ensemble", "val_mae", "test_r2")
+VIEW_TAG = "mlflow.sharedViewState.crossprop"
+"""Keeps a view of an experiment's runs in MLflow's interface: least error first, with errors and the winner's model."""
 _VIEW_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
-    "mlflow.sharedViewState.crossprop": json.dumps(
+    VIEW_TAG: json.dumps(
         {
             "orderByKey": "metrics.`cv_mae_mean`",
             "orderByAsc": True,
-            "selectedColumns": [*(f"metrics.`{key}`" for key in _SHOWN_METRICS), "attributes.`Duration`"],
+            "selectedColumns": [
+                "attributes.`Models`",
+                *(f"metrics.`{key}`" for key in _SHOWN_METRICS),
+                f"tags.`{WINNER_TAG}`",
+            ],
         }
     ),
 }
-"""Opens the UI on training runs, and keeps a view of them: winner first, the errors as columns
-(``#/experiments/<id>/runs?viewStateShareKey=crossprop``)."""
 _CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 _MOST_STEPS = 100
 _MOST_STEPS_SCREENED = 25
 _METRICS_A_BATCH = 1000
 _RUNS_BETWEEN_STATISTICS = 500
-_BAD_CHARACTERS = re.compile(r"[^\w\-. :/]")
+_REFUSED = re.compile(r"[^\w\-. :/]")
+"""Characters that MLflow refuses in the name of a metric or parameter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +122,7 @@ class MlflowRecorder:
             TrackingError: An error of the cell is NaN or infinite, or the store refuses.
         """
         context = self.context
-        if self._client is None:
-            self._client = open_client(context.uri)
+        self._client = self._client or open_client(context.uri)
         spec = spec_of_cell(outcome, context)
         run_id = _write_run(self._client, spec, lambda folder: _write_cell_files(folder, outcome, context))
         self._recorded += 1
@@ -144,7 +151,7 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
     described = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
     metrics = [(key, float(value), 0) for key, value in values.items()]
     for column in curves:
-        metrics += curve_metrics(f"learning_curve/{column}", history.set_index("epoch")[column])
+        metrics += _curve(f"learning_curve/{column}", history.set_index("epoch")[column])
     params = {**provenance["recipe"], "seed": provenance["seed"], "edition": provenance["edition"]}
     spec = RunSpec(
         experiment=f"{context.study}/sources",
@@ -175,7 +182,7 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
         (folder / "provenance.json").write_text(text, encoding="utf-8")
         history.to_csv(folder / "history.csv", index=False)
         if curves:
-            figure = figures.history_plot(source, history, curves, f"error{_in_brackets(unit)}")
+            figure = figures.history_plot(source, history, curves, f"error ({unit})" if unit else "error")
             figures.save_figure(figure, folder / "learning_curve.png")
 
     return _write_run(open_client(context.uri), spec, write_files)
@@ -217,25 +224,30 @@ def ensure_experiment(client: MlflowClient, name: str, notes: str) -> str:
     """Id of the experiment, created if absent; of several processes that try, all get the same one."""
     from mlflow.exceptions import MlflowException
 
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        path = sqlite_path(client.tracking_uri)
-        folder = None if path is None else str(path.parent / ARTIFACTS / name)
+    path = sqlite_path(client.tracking_uri)
+    folder = None if path is None else str(path.parent / ARTIFACTS / name)
+    if client.get_experiment_by_name(name) is None:
         try:
-            created = str(client.create_experiment(name, artifact_location=folder, tags=_VIEW_TAGS))
+            client.create_experiment(name, artifact_location=folder)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return ensure_experiment(client, name, notes)
-        client.set_experiment_tag(created, "mlflow.note.content", notes.replace(EXPERIMENT_ID, created))
-        return created
+    experiment = client.get_experiment_by_name(name)
     number = str(experiment.experiment_id)
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
             f"The experiment {name!r} was deleted in {client.tracking_uri}. Restore it with `mlflow experiments "
             f"restore --experiment-id {number}`, or remove it for good with `mlflow gc --experiment-ids {number}`."
         )
+    for key, value in {"mlflow.note.content": notes.replace(EXPERIMENT_ID, number), **_VIEW_TAGS}.items():
+        if key not in experiment.tags or (key == VIEW_TAG and experiment.tags[key] != value):
+            client.set_experiment_tag(number, key, value)
     return number
+
+
+def runs_page(experiment_id: str) -> str:
+    """Address of an experiment's runs, in the view that ``VIEW_TAG`` keeps, within MLflow's interface."""
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=crossprop"
 
 
 def fingerprint(result: CellResult, data_hash: str) -> str:
@@ -244,7 +256,7 @@ def fingerprint(result: CellResult, data_hash: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def curve_metrics(key: str, curve: pd.Series, most_steps: int = _MOST_STEPS) -> list[tuple[str, float, int]]:
+def _curve(key: str, curve: pd.Series, most_steps: int = _MOST_STEPS) -> list[tuple[str, float, int]]:
     """At most so many steps of a curve indexed by epoch, first and last among them; gaps are left out."""
     curve = curve.dropna()
     picks = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), most_steps)).round().astype(int))
@@ -255,12 +267,13 @@ def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
     """Everything about a cell's run but its files."""
     result = outcome.result
     target, unit = result.target, result.unit
+    settings = {key: getattr(result, key) for key in _SETTINGS if getattr(result, key) is not None}
+    tuned = {f"tuned.{k}" if k in _SETTINGS else k: v for k, v in result.hyperparameters.items()}
     return RunSpec(
         experiment=f"{result.study}/{target}",
         notes=(
             f"{context.descriptions.get(target, target)}. Unit: {unit or 'none (dimensionless)'}.\n\n"
-            f"[Compare the cells](#/experiments/{EXPERIMENT_ID}/runs"
-            "?workflowType=machine_learning&viewStateShareKey=crossprop), best first. One run is one cell "
+            f"[Compare the cells]({runs_page(EXPERIMENT_ID)}), best first. One run is one cell "
             f"(method × source × representation) of study `{result.study}`, protocol `{result.protocol}`.\n\nThe "
             "winner is chosen by `cv_mae_mean`; `test_mae` is measured once, on the hold-out. `cv_mae` has one "
             "step per fold. Runs without `cv_mae_mean` were screened only."
@@ -274,7 +287,7 @@ def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
             **({"mlflow.loggedArtifacts": _TABLES} if len(outcome.trials) else {}),
             **context.code_tags(),
         },
-        params=_params(result),
+        params={key: str(value) for key, value in (settings | tuned).items()},
         metrics=_metrics(outcome),
         data_sets=_data_sets(context, target, unit, train=result.n_train, test=result.n_test),
         seconds=outcome.cost.tune_seconds + outcome.cost.fit_seconds,
@@ -295,10 +308,10 @@ def _create_run(client: MlflowClient, experiment_id: str, spec: RunSpec, files: 
     }
     started = now - int(spec.seconds * 1000)
     run = client.create_run(experiment_id, start_time=started, tags=tags, run_name=spec.name)
-    run_id = str(run.info.run_id)
+    run_id, accepted = str(run.info.run_id), partial(_REFUSED.sub, "_")
     try:
-        metrics = [Metric(_accepted(key), value, now, step) for key, value, step in spec.metrics]
-        client.log_batch(run_id, params=[Param(_accepted(key), text) for key, text in spec.params.items()])
+        metrics = [Metric(accepted(key), value, now, step) for key, value, step in spec.metrics]
+        client.log_batch(run_id, params=[Param(accepted(key), text) for key, text in spec.params.items()])
         for start in range(0, len(metrics), _METRICS_A_BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_A_BATCH])
         if spec.data_sets:
@@ -312,11 +325,6 @@ def _create_run(client: MlflowClient, experiment_id: str, spec: RunSpec, files: 
     return run_id
 
 
-def _accepted(key: str) -> str:
-    """A name that MLflow accepts: letters, digits, ``_-.: /``; anything else becomes ``_``."""
-    return _BAD_CHARACTERS.sub("_", key)
-
-
 def _data_sets(context: RunContext, name: str, unit: str, **n_rows: int) -> list[DatasetInput]:
     """What MLflow shows beside a run: rows of the property's table that were used to train, validate and test."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -326,7 +334,7 @@ def _data_sets(context: RunContext, name: str, unit: str, **n_rows: int) -> list
         return []
     columns = [
         {"type": "string", "name": "formula", "required": True},
-        {"type": "double", "name": f"value{_in_brackets(unit)}", "required": True},
+        {"type": "double", "name": f"value ({unit})" if unit else "value", "required": True},
     ]
     remote = "://" in source
     return [
@@ -386,12 +394,6 @@ def describe(result: CellResult) -> str:
     return "\n\n".join(lines)
 
 
-def _params(result: CellResult) -> dict[str, str]:
-    settings = {key: getattr(result, key) for key in _SETTINGS}
-    tuned = {f"tuned.{k}" if k in settings else k: v for k, v in result.hyperparameters.items()}
-    return {k: str(v) for k, v in ({k: v for k, v in settings.items() if v is not None} | tuned).items()}
-
-
 def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
     result, cost = outcome.result, outcome.cost
     metrics = [(name, float(value), 0) for name in _SCALARS if (value := getattr(result, name)) is not None]
@@ -411,7 +413,7 @@ def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
                     f"The {column} curve of cell {result.cell} ({result.label}, {result.target}) is not "
                     "finite, though the cell did not fail. Check its history."
                 )
-            metrics += curve_metrics(f"learning_curve/{column}", curve[np.isfinite(curve)], most_steps)
+            metrics += _curve(f"learning_curve/{column}", curve[np.isfinite(curve)], most_steps)
     return metrics
 
 
@@ -439,7 +441,3 @@ def _write_texts(folder: Path, context: RunContext) -> None:
     described = {**environment(), "git": asdict(context.git)}
     text = json.dumps(described, indent=1, sort_keys=True)
     (folder / "environment.json").write_text(text, encoding="utf-8")
-
-
-def _in_brackets(unit: str) -> str:
-    return f" ({unit})" if unit else ""

@@ -10,24 +10,26 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from crossprop.errors import TrackingError
-from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.errors import StoreOutOfReachError, TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DEFAULT_STORE = "mlflow.db"
 ARTIFACTS = "mlruns"
-_WAIT_SECONDS = 20.0
+PROJECT_RUNS = "mlflow run"
+"""The experiment of runs that name none, in a store that was made here: those of ``mlflow run``."""
+WAIT_SECONDS = 20.0
+"""How long to wait for a lock that another process holds on a SQLite file."""
 _LOCK_SECONDS = 120.0
 _LEAST_FREE_BYTES = 20 * 2**20
 _ROWS_ANALYZED = 400
@@ -64,9 +66,9 @@ _ADVICE = {
         "it cannot be written. Give yourself write permission on the file and its folder, or name another store in "
         "MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db."
     ),
-    ("disk is full|no space left|disk quota exceeded", False): (
-        "the disk is full. Free some space (`mlflow gc` removes deleted runs) and run again; finished cells are "
-        "kept."
+    ("disk is full|no space left|disk quota exceeded|disk i/o error", False): (
+        "the disk is full, or it fails. Free some space (`mlflow gc` removes deleted runs) and run again; finished "
+        "cells are kept."
     ),
     ("not a database|malformed|file is encrypted", False): (
         "the file is damaged or is no SQLite database. Move it away (and its -wal and -shm files) or restore a "
@@ -97,8 +99,8 @@ def tracking_error(error: BaseException | str, store: str, doing: str) -> Tracki
 
     A ``StoreOutOfReachError`` where waiting may be enough.
     """
-    text = _without_password(str(error).strip())
-    failed = f"The tracking store {_without_password(store)} failed while {doing}"
+    text, store = (re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", t) for t in (str(error).strip(), store))
+    failed = f"The tracking store {store} failed while {doing}"
     for (pattern, passing), advice in _ADVICE.items():
         if re.search(pattern, text, re.IGNORECASE):
             kind = StoreOutOfReachError if passing else TrackingError
@@ -118,19 +120,44 @@ def named_faults(store: str, doing: str) -> Iterator[None]:
     except filelock.Timeout as error:
         raise tracking_error(f"database is locked: {error.lock_file} stayed taken", store, doing) from error
     except ModuleNotFoundError as error:
-        raise TrackingError(
-            f"The tracking store {_without_password(store)} needs the package {error.name!r}, which is not installed. "
-            "Install it, e.g. with requirements-team.lock."
-        ) from error
+        missing = f"it needs the package {error.name!r}. Install it, e.g. with requirements-team.lock."
+        raise tracking_error(missing, store, doing) from error
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:  # requests raise OSErrors
         raise tracking_error(error, store, doing) from error
 
 
-def store_uri(root: Path = Path()) -> str:
-    """URI of the store: ``MLFLOW_TRACKING_URI`` or the SQLite file in ``root``, with absolute paths."""
-    return _absolute(
-        os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / DEFAULT_STORE).absolute()}"
-    )
+def store_uri(uri: str | None = None, root: Path = Path()) -> str:
+    """The named store, else that of ``MLFLOW_TRACKING_URI``, else the SQLite file in ``root``; with absolute paths.
+
+    Raises:
+        TrackingError: It is neither a SQLite file nor another database nor a server, or MLflow cannot use its folder.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
+    if not uri:
+        return f"sqlite:///{usable(root.absolute() / DEFAULT_STORE)}"
+    if uri.startswith("file:") or ("://" not in uri and not uri.startswith("sqlite:")):
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI is {uri!r}, a folder of files, which MLflow no longer supports. "
+            "Use sqlite:///mlflow.db, a database URL or the address of a server."
+        )
+    path = sqlite_path(uri)
+    if path is None:
+        return uri
+    usable(
+        Path(re.sub(r"\?[\w=&]+$", "", uri).removeprefix("sqlite:///"))
+    )  # options of SQLite may stand at the end
+    return uri if path.is_absolute() else uri.replace(str(path), str(usable(path.absolute())), 1)
+
+
+def usable(path: Path) -> Path:
+    """The path, unless it holds what MLflow reads as a part of a URL: it would use another folder."""
+    if found := [character for character in "%?#" if character in str(path)]:
+        raise TrackingError(
+            f"The path {path} holds {' and '.join(map(repr, found))}, which MLflow reads as a part of a URL: runs and "
+            "models would go to another folder. Rename the folder, or keep the runs elsewhere: name another store in "
+            "MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db."
+        )
+    return path
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -145,45 +172,27 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(database)
 
 
-def refuse_folder(uri: str) -> None:
-    """Refuse a store that is neither a database nor a server."""
-    if ("://" not in uri and not uri.startswith("sqlite:")) or uri.startswith("file:"):
-        raise TrackingError(
-            f"MLFLOW_TRACKING_URI is {uri!r}, a folder of files, which MLflow no longer supports. "
-            "Use sqlite:///mlflow.db, a database URL or the address of a server."
-        )
-
-
-def prepare_store(uri: str, wait_seconds: float = _WAIT_SECONDS) -> str:
-    """Make sure that the store exists and works; safe to call from many processes at once.
+def prepare_store(uri: str) -> str:
+    """Make sure that the store exists and works, from many processes at once; returns its URI with absolute paths.
 
     Also removes the variables by which ``mlflow run`` would redirect what this process and its workers log.
-
-    Args:
-        uri: ``sqlite:///…``, a database URL or the ``http(s)://`` address of an MLflow server.
-        wait_seconds: How long to wait for a lock that another process holds.
-
-    Returns:
-        The URI with absolute paths.
 
     Raises:
         TrackingError: The store is locked, damaged, not writable, not reachable, not MLflow's, or was moved.
     """
     for name in _INHERITED:
         os.environ.pop(name, None)
-    refuse_folder(uri)
-    uri = _absolute(uri)
+    uri = store_uri(uri)
     path = sqlite_path(uri)
     if path is not None:
-        _prepare_sqlite(path, wait_seconds)
+        _prepare_sqlite(path)
         refuse_moved(path)
         return uri
     import requests
     import sqlalchemy
 
-    with named_faults(
-        uri, "connecting"
-    ):  # once: MLflow alone would retry for minutes before it reports anything
+    # once: MLflow alone would retry for minutes before it reports anything
+    with named_faults(uri, "connecting"):
         if uri.startswith(("http://", "https://")):
             requests.get(f"{uri.rstrip('/')}/health", timeout=10).raise_for_status()
         else:
@@ -196,7 +205,6 @@ def client_of(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     _silence_mlflow()
-    _notice_replaced_files()
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -220,26 +228,20 @@ def analyze_store(uri: str) -> None:
     """Refresh SQLite's statistics, in milliseconds: without them a sorted search of 20,000 runs takes 7 s, not 0.2."""
     path = sqlite_path(uri)
     if path is not None:
-        with named_faults(str(path), "refreshing its statistics"), closing(connect(path)) as connection:
+        with named_faults(str(path), "refreshing its statistics"), closing(_connect(path)) as connection:
             _refresh_statistics(connection)
-
-
-def connect(path: Path, wait_seconds: float = _WAIT_SECONDS) -> sqlite3.Connection:
-    """A connection that waits for locks and begins transactions only when told to."""
-    return sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
 
 
 def local_path(location: str) -> Path | None:
     """The folder behind a path or a ``file:`` URL; ``None`` for every other kind of address."""
-    parsed = urlparse(location)
-    if parsed.scheme == "file":
-        return Path(unquote(parsed.path))
-    return None if parsed.scheme or not location else Path(location)
+    if location.startswith("file:"):
+        return Path(unquote(urlparse(location).path))
+    return None if not location or urlparse(location).scheme else Path(location)
 
 
 def foreign_folders(path: Path) -> dict[Path, list[str]]:
     """Folders that a SQLite file names for its experiments, other than ``mlruns`` beside it, with what lies in them."""
-    with named_faults(str(path), "reading where its files lie"), closing(connect(path)) as connection:
+    with named_faults(str(path), "reading where its files lie"), closing(_connect(path)) as connection:
         rows = connection.execute(
             "SELECT experiment_id, name, artifact_location FROM experiments WHERE lifecycle_stage = 'active'"
         ).fetchall()
@@ -247,10 +249,11 @@ def foreign_folders(path: Path) -> dict[Path, list[str]]:
     found: dict[Path, list[str]] = {}
     for number, name, location in rows:
         folder = local_path(str(location or ""))
-        if folder is None or not folder.is_absolute():
-            continue
         place = next((p for p in (str(name), str(number)) if str(folder).endswith(f"/{p}")), None)
-        if place is not None and (old := Path(str(folder).removesuffix(f"/{place}"))).resolve() != here:
+        if folder is None or not folder.is_absolute() or place is None:
+            continue
+        old = Path(str(folder).removesuffix(f"/{place}"))
+        if old.resolve() != here:
             found.setdefault(old, []).append(place)
     return found
 
@@ -261,7 +264,7 @@ def refuse_moved(path: Path, folder: Path | None = None) -> None:
     Where a missing ``folder`` is named, only its place is looked at.
     """
     here = path.parent / ARTIFACTS
-    command = "crossprop relocate" + ("" if path.name == DEFAULT_STORE else f" --uri sqlite:///{path}")
+    option = "" if path.name == DEFAULT_STORE else f" --uri {shlex.quote(f'sqlite:///{path}')}"
     for old, experiments in foreign_folders(path).items():
         if folder is not None and (old.exists() or not folder.is_relative_to(old)):
             continue
@@ -274,7 +277,8 @@ def refuse_moved(path: Path, folder: Path | None = None) -> None:
         else:
             continue
         raise TrackingError(
-            f"The store {path} {reason}. '{command}' makes it name those in {here}; nothing is copied or lost."
+            f"The store {path} {reason}. 'crossprop relocate{option}' makes it name those in {here}; nothing is copied "
+            "or lost."
         )
 
 
@@ -283,29 +287,24 @@ def relocate(
 ) -> list[str]:
     """Replace the folder in all paths that an embedded store holds, in one transaction.
 
-    Args:
-        uri: Store; that of the environment or the working folder if none is named.
-        old: Folder that it names; every one that is not the new one if not given.
-        new: Folder where the files lie; ``mlruns`` beside the store if not given.
-        dry_run: Report what would be written, and write nothing.
-
-    Returns:
-        What was written, one line for each folder, and the versions whose files are in neither folder.
+    ``old`` is a folder that it names, by default every one that is not the ``new`` one, where the files lie (``mlruns``
+    beside the store). Returns what was written, or would be (``dry_run``), one line for each folder, and the versions
+    whose files are in neither folder.
 
     Raises:
         TrackingError: There is no such store, the files of registered versions are not in the new folder, or the
             store cannot be written.
     """
-    uri = uri or store_uri()
+    uri = store_uri(uri)
     path = sqlite_path(uri)
     if path is None or not path.is_file():
         what = f"{uri} is a server or another database" if path is None else f"There is no store at {path}"
         raise TrackingError(f"{what}. Name an embedded store, e.g. --uri sqlite:///mlflow.db.")
-    new = (new or path.absolute().parent / ARTIFACTS).absolute()
+    new = usable((new or path.parent / ARTIFACTS).absolute())
     olds = [old.absolute()] if old else [f for f in foreign_folders(path) if f.resolve() != new.resolve()]
     lines = []
     doing = "writing where its files lie"
-    with named_faults(str(path), doing), store_lock(uri), closing(connect(path)) as connection:
+    with named_faults(str(path), doing), store_lock(uri), closing(_connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         for folder in olds:
             missing = _missing_versions(connection, folder, new)
@@ -350,46 +349,13 @@ def _silence_mlflow() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def _without_password(text: str) -> str:
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", text)
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection that waits for locks and begins transactions only when told to."""
+    return sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
 
 
-def _absolute(uri: str) -> str:
-    path = sqlite_path(uri)
-    if path is None or path.is_absolute():
-        return uri
-    return uri.replace(f"sqlite:///{path}", f"sqlite:///{path.absolute()}", 1)
-
-
-@cache
-def _notice_replaced_files() -> None:
-    """Make pooled connections to a SQLite file that was replaced since reconnect instead of reading the old one."""
-    from sqlalchemy import event
-    from sqlalchemy.exc import DisconnectionError
-    from sqlalchemy.pool import Pool
-
-    def inode(path: str) -> tuple[int, int] | None:
-        try:
-            stat = Path(path).stat()
-        except OSError:
-            return None
-        return stat.st_dev, stat.st_ino
-
-    def connected(connection: Any, record: Any) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            path = connection.execute("PRAGMA database_list").fetchone()[2]
-            record.info["file"] = path, inode(path)
-
-    def checked_out(connection: Any, record: Any, proxy: Any) -> None:
-        path, before = record.info.get("file", ("", None))
-        if path and inode(path) not in (before, None):
-            raise DisconnectionError(f"{path} was replaced")
-
-    event.listen(Pool, "connect", connected)
-    event.listen(Pool, "checkout", checked_out)
-
-
-def _prepare_sqlite(path: Path, wait_seconds: float) -> None:
+def _prepare_sqlite(path: Path) -> None:
+    """Create the file, or refuse one that is damaged, foreign, locked or read-only; under a lock."""
     import filelock
 
     with named_faults(str(path), "opening it"):
@@ -398,42 +364,46 @@ def _prepare_sqlite(path: Path, wait_seconds: float) -> None:
         if free < _LEAST_FREE_BYTES:
             raise OSError(f"No space left on device: {free / 2**20:.0f} MiB free in {path.parent}")
         # Creating the store takes seconds on a busy machine; the other processes wait for that, too.
-        with filelock.FileLock(f"{path}.lock", timeout=max(wait_seconds, _LOCK_SECONDS)):
+        with filelock.FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
             if not path.exists() or path.stat().st_size == 0:
                 _create(path)
-            else:
-                _examine(path, wait_seconds)
+                return
+            with closing(_connect(path)) as connection:
+                _examine(connection, path)
 
 
 def _create(path: Path) -> None:
-    """A complete store under a temporary name, then renamed; the caller holds the lock."""
+    """A complete store under a temporary name, then renamed."""
+    from mlflow.entities import ExperimentTag
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
     _silence_mlflow()
-    SqlAlchemyStore(f"sqlite:///{unfinished}", str(path.parent / ARTIFACTS)).engine.dispose()
-    with closing(connect(unfinished)) as connection:
+    store = SqlAlchemyStore(f"sqlite:///{unfinished}", str(path.parent / ARTIFACTS))
+    store.rename_experiment("0", PROJECT_RUNS)
+    store.set_experiment_tag("0", ExperimentTag("mlflow.experimentKind", "custom_model_development"))
+    store.engine.dispose()
+    with closing(_connect(unfinished)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     unfinished.replace(path)
 
 
-def _examine(path: Path, wait_seconds: float) -> None:
-    """Refuse a damaged, foreign, locked or read-only file; switch the write-ahead mode on."""
-    with closing(connect(path, wait_seconds)) as connection:
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-        if tables and not {"experiments", "runs"} <= tables:
-            raise TrackingError(
-                f"{path} is a SQLite database, but not MLflow's: it holds {', '.join(sorted(tables)[:5])}. Name "
-                "another file in MLFLOW_TRACKING_URI."
-            )
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-        _refresh_statistics(connection)
+def _examine(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is damaged, not MLflow's or read-only; switch the write-ahead mode on."""
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+    if tables and not {"experiments", "runs"} <= tables:
+        raise TrackingError(
+            f"{path} is a SQLite database, but not MLflow's: it holds {', '.join(sorted(tables)[:5])}. Name another "
+            "file in MLFLOW_TRACKING_URI."
+        )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("ROLLBACK")
+    _refresh_statistics(connection)
 
 
 def _refresh_statistics(connection: sqlite3.Connection) -> None:

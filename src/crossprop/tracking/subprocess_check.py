@@ -29,10 +29,7 @@ _ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class Repeated:
-    """What a model gave in a fresh process for n formulas: predictions and ends of the intervals, shape (n,).
-
-    ``load_seconds`` is the time to load the model, without starting Python.
-    """
+    """What a model gave in a fresh process for n formulas, each of shape (n,); loaded in so many seconds."""
 
     value: np.ndarray
     lower: np.ndarray
@@ -77,9 +74,8 @@ def predict_in_subprocess(
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)  # with all that it started
     if not output:
-        last = next((line.strip() for line in reversed(messages.splitlines()) if line.strip()), "")
-        ended = f"its process ended with status {process.returncode}{': ' * bool(last)}{last[:300]}"
-        raise PromotionError(ended)
+        last = next((f": {line.strip()}" for line in reversed(messages.splitlines()) if line.strip()), "")
+        raise PromotionError(f"its process ended with status {process.returncode}{last[:300]}")
     answer = json.loads(output)
     if "error" in answer:
         raise PromotionError(answer["error"])

@@ -8,7 +8,8 @@ import sys
 from typing import NoReturn
 
 from crossprop.errors import TrackingError
-from crossprop.tracking.store import ARTIFACTS, prepare_store, sqlite_path
+from crossprop.tracking.runs import VIEW_TAG, runs_page
+from crossprop.tracking.store import ARTIFACTS, named_faults, open_client, prepare_store, sqlite_path
 
 
 def start_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
@@ -24,9 +25,21 @@ def start_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
     command = ui_command(uri, host, port)
     # One worker and no job queue: a person looks at results, nothing is served to a team.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    page = f"http://{host}:{port}/#/experiments?workflowType=machine_learning"
-    print(f"MLflow on {uri}\nOpen {page} (Ctrl+C ends it)", flush=True)
+    page = f"http://{host}:{port}"
+    print(f"MLflow on {uri}\nOpen {page}/#/experiments?workflowType=machine_learning (Ctrl+C ends it)")
+    for name, link in links(uri, page).items():
+        print(f"  {name:<40} {link}")
+    sys.stdout.flush()
     os.execv(command[0], command)
+
+
+def links(uri: str, page: str) -> dict[str, str]:
+    """By experiment: the page with its runs and their errors, the winner first, in MLflow's interface at ``page``."""
+    with named_faults(uri, "listing the experiments"):
+        found = open_client(uri).search_experiments(
+            filter_string=f"tags.`{VIEW_TAG}` LIKE '%'", order_by=["name"]
+        )
+    return {e.name: f"{page}/{runs_page(str(e.experiment_id))}" for e in found}
 
 
 def ui_command(uri: str, host: str, port: int) -> list[str]:

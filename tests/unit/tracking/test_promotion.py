@@ -1,14 +1,15 @@
 import json
 import shutil
+import sqlite3
 import threading
 import time
 from contextlib import nullcontext
 
-import numpy as np
 import pytest
+from mlflow import MlflowClient
 from registries import NAME, add_version, aliases_of, client_of, evidence_table, logged, make_model, tags_of
 
-from crossprop.errors import PromotionError
+from crossprop.errors import PromotionError, TrackingError
 from crossprop.tracking import promotion
 from crossprop.tracking.overview import history_lines
 from crossprop.tracking.promotion import PENDING_TAG, promote, promote_all, read_history, rollback
@@ -76,17 +77,6 @@ def test_failed_gate_and_dry_run_change_nothing_and_force_needs_a_reason_which_i
     assert kept["gate.base"].startswith("failed: ")
 
 
-def test_collapsed_predictions_are_refused(uri, tmp_path):
-    rows = evidence_table()
-    rows["y_pred"] = np.where(rows["y_true"] > 100, 110.0, 90.0)  # better than the mean, of two levels
-    add_version(uri, make_model(tmp_path / "collapsed", rows))
-    result = promote(uri, NAME)
-    failed = [g.key for g in result.failed]
-    assert ("spread" in failed, "base" in failed) == (True, False)
-    assert "2 distinct predictions (at least 10)" in result.gates[2].figure
-    assert aliases_of(uri) == {"challenger": "1"}
-
-
 def test_model_that_cannot_be_loaded_fails_with_its_error(uri, good, monkeypatch):
     def broken(model, formulas, timeout):
         raise PromotionError("its process ended with status -11")
@@ -126,6 +116,30 @@ def test_rollback_goes_back_and_a_second_one_redoes(uri, champion, good):
     assert aliases_of(uri)["champion"] == "2"
     history = [(h["action"], h["from"], h["to"]) for h in read_history(find_model(uri, NAME))]
     assert history == [("promotion", "1", "2"), ("rollback", "2", "1"), ("rollback", "1", "2")]
+
+
+@pytest.mark.parametrize(
+    "step", ["set_registered_model_tag", "set_registered_model_alias", "set_model_version_tag"]
+)
+def test_disk_that_is_full_leaves_the_registry_as_it_was_or_complete(uri, champion, good, monkeypatch, step):
+    add_version(uri, good)
+    before = find_model(uri, NAME)
+
+    def full(*args, **options):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, step, full)
+        with pytest.raises(
+            TrackingError, match=r"changing the champion of demo\.bulk_modulus: the disk is full"
+        ):
+            promote(uri, NAME)
+    if step != "set_model_version_tag":  # the alias was not moved yet
+        assert find_model(uri, NAME) == before
+    assert promote(uri, NAME).version == "2"
+    assert aliases_of(uri) == {"champion": "2", "previous": "1", "challenger": "2"}
+    assert tags_of(uri, "2")["crossprop.promotion.former"] == "1"
+    assert PENDING_TAG not in find_model(uri, NAME).tags
 
 
 def test_rollback_to_a_damaged_version_is_refused(uri, good, tmp_path):

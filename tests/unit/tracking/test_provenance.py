@@ -6,6 +6,7 @@ import subprocess
 from crossprop.paths import StudyPaths
 from crossprop.tracking.provenance import (
     PROCESS_TAG,
+    PROJECT_RUN,
     git_state,
     open_study_context,
     process_is_gone,
@@ -56,12 +57,23 @@ def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
     assert [client.get_run(r).info.status for r in (dead, alive, other)] == ["KILLED", "RUNNING", "RUNNING"]
 
 
-def test_run_of_mlflow_run_is_claimed_by_the_stage_so_that_a_kill_is_noticed(
+def test_run_of_mlflow_run_is_named_after_its_stage_and_claimed_so_that_a_kill_is_noticed(
     uri, tmp_path, tiny_params, monkeypatch
 ):
     client = open_client(uri)
-    run_id = client.create_run("0").info.run_id
-    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    open_study_context(tiny_params(), StudyPaths("tiny", tmp_path), {})
-    assert client.get_run(run_id).data.tags["crossprop.study"] == "tiny"
-    assert not process_is_gone(client.get_run(run_id).data.tags)
+    tags = {"mlflow.project.entryPoint": "transfer"}
+    own, whole, named = (
+        client.create_run("0", tags=tags, run_name=name).info.run_id for name in (None, None, "mine")
+    )
+    for run_id in (own, whole, named):
+        client.log_param(run_id, "shard", "all")
+        client.log_param(run_id, "params", "params.yaml")
+    for run_id in (own, named):
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        monkeypatch.setenv(PROJECT_RUN, whole)
+        open_study_context(tiny_params(), StudyPaths("tiny", tmp_path), {})
+    runs = [client.get_run(run_id) for run_id in (own, whole, named)]
+    assert [run.info.run_name for run in runs] == ["transfer all", "transfer all", "mine"]
+    assert {run.data.tags["crossprop.study"] for run in runs} == {"tiny"}
+    assert [PROCESS_TAG in run.data.tags for run in runs] == [True, False, True]
+    assert not process_is_gone(runs[0].data.tags)

@@ -9,10 +9,9 @@ import pytest
 from registries import NAME, add_version, client_of, evidence_table, make_model
 from rich.text import Text
 
-from crossprop.errors import TrackingError, UnknownModelError
-from crossprop.experiments.results import StoreOutOfReachError
+from crossprop.errors import StoreOutOfReachError, TrackingError, UnknownModelError
 from crossprop.tracking import registry
-from crossprop.tracking.overview import age, history_lines, overview_rows, overview_table
+from crossprop.tracking.overview import history_lines, overview_rows, overview_table
 from crossprop.tracking.registry import all_models, assert_complete, champions, find_version, predictor_folder
 
 
@@ -40,17 +39,40 @@ def calls(monkeypatch):
     return seen
 
 
-def test_champions_are_found_in_one_call_if_they_are_the_newest_versions(uri, model, calls):
-    for target in ("a", "b", "c"):
-        add_version(uri, model, f"demo.{target}", alias="champion" if target != "c" else "challenger")
-    calls.clear()
-    found = champions(uri)
-    assert list(found) == ["demo.a", "demo.b"]
-    assert calls == ["search_registered_models"]
-    champion = found["demo.a"]
-    assert (champion.study, champion.target, champion.version, champion.unit) == ("demo", "a", "1", "GPa")
-    assert (champion.description, champion.aliases) == ("The a", ("champion",))
+@pytest.mark.parametrize(
+    ("store", "error", "message"),
+    [
+        ("mlruns", TrackingError, "a folder of files, which MLflow no longer supports"),
+        ("sqlite:///notes.db", TrackingError, "damaged"),
+        ("http://127.0.0.1:9", StoreOutOfReachError, r"127\.0\.0\.1:9 failed .*nothing answers there"),
+    ],
+)
+def test_what_is_no_registry_is_named(tmp_path, monkeypatch, store, error, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "notes.db").write_text("my notes " * 500, encoding="utf-8")
+    with pytest.raises(error, match=message):
+        champions(store)
+
+
+def test_versions_are_found_by_target_number_and_alias_and_deleted_ones_are_not(uri, model):
+    add_version(uri, model, alias="champion")
+    add_version(uri, model)
+    champion = find_version(uri, "bulk_modulus")
+    assert (champion.study, champion.target, champion.version, champion.unit) == (
+        "demo",
+        "bulk_modulus",
+        "1",
+        "GPa",
+    )
+    assert (champion.description, champion.aliases) == ("The bulk_modulus", ("champion",))
     assert datetime.now(UTC) - champion.created < timedelta(minutes=5)
+    assert find_version(uri, NAME, alias="challenger").version == "2"
+    assert find_version(uri, NAME, version="v2").aliases == ("challenger",)
+    client_of(uri).delete_model_version(NAME, "1")
+    assert champions(uri) == {}
+    with pytest.raises(UnknownModelError, match="no version 1"):
+        find_version(uri, NAME, version=1)
 
 
 def test_champions_that_are_no_newest_versions_are_asked_for_once_a_minute(uri, model, calls):
@@ -83,15 +105,6 @@ def test_alias_that_is_deleted_and_models_of_others_are_not_seen(uri, model):
     assert [m.name for m in all_models(uri)] == [NAME]
 
 
-def test_version_is_found_by_target_number_and_alias(uri, model):
-    add_version(uri, model, alias="champion")
-    add_version(uri, model)
-    assert find_version(uri, "bulk_modulus").version == "1"
-    assert find_version(uri, NAME, alias="challenger").version == "2"
-    assert find_version(uri, NAME, version=2).aliases == ("challenger",)
-    assert find_version(uri, NAME, version="v2").version == "2"
-
-
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -109,19 +122,6 @@ def test_what_is_not_there_is_named_with_what_there_is(uri, model, name, options
         add_version(uri, model, registered)
     with pytest.raises(UnknownModelError, match=message):
         find_version(uri, name, **options)
-
-
-def test_empty_registry_says_how_models_get_there(uri):
-    with pytest.raises(UnknownModelError, match=r"holds none of crossprop's\. 'dvc repro'"):
-        find_version(uri, "bulk_modulus")
-
-
-def test_deleted_version_is_no_champion(uri, model):
-    add_version(uri, model, alias="champion")
-    client_of(uri).delete_model_version(NAME, "1")
-    assert champions(uri) == {}
-    with pytest.raises(UnknownModelError, match="no version 1"):
-        find_version(uri, NAME, version=1)
 
 
 def test_store_that_is_gone_is_named_and_not_created_and_a_new_one_is_read(
@@ -143,18 +143,6 @@ def test_store_that_is_gone_is_named_and_not_created_and_a_new_one_is_read(
     path.unlink()
     shutil.copy(kept, path)
     assert list(champions(uri)) == [NAME]
-
-
-def test_damaged_store_is_named(uri, tmp_path):
-    (tmp_path / "mlflow.db").write_text("my notes " * 500, encoding="utf-8")
-    with pytest.raises(TrackingError, match="damaged"):
-        champions(uri)
-
-
-def test_silent_server_is_out_of_reach(monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(StoreOutOfReachError, match=r"127\.0\.0\.1:9 failed .*nothing answers there"):
-        champions("http://127.0.0.1:9")
 
 
 def test_damaged_files_are_named_with_what_to_do(uri, model):
@@ -237,11 +225,6 @@ def test_names_with_odd_characters_are_found_and_shown_whole(uri, model, name):
     assert target in [Text.from_markup(cell).plain for cell in text.cells]
 
 
-def test_folder_of_files_is_no_store():
-    with pytest.raises(TrackingError, match="a folder of files, which MLflow no longer supports"):
-        all_models("mlruns")
-
-
 def test_overview_shows_who_is_champion_and_whether_the_challenger_is_better(uri, model):
     add_version(uri, model, alias="champion", test_mae_ensemble=2.0, method="ml")
     add_version(uri, model, test_mae_ensemble=1.5, method="blend", n_test=40)
@@ -258,9 +241,3 @@ def test_overview_shows_who_is_champion_and_whether_the_challenger_is_better(uri
         "The alias 'champion' was moved to version 1 by hand; who and when is not known."
     ]
     assert [m.name for m in all_models(uri, "other")] == []
-
-
-def test_age_is_told_in_its_largest_unit():
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    told = [age(start, start + timedelta(seconds=s)) for s in (5, 90, 7_300, 86_400 * 3, 86_400 * 800)]
-    assert told == ["5 s", "1 min", "2 h", "3 d", "2 y"]

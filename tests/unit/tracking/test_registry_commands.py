@@ -26,17 +26,6 @@ def crossprop(uri, monkeypatch, capsys):
     return run
 
 
-def test_promotion_prints_a_line_for_every_gate_and_the_outcome(crossprop, uri, good):
-    add_version(uri, good)
-    status, out, _ = crossprop("promote", "bulk_modulus", "--by", "ann", "-m", "looks right")
-    lines = out.splitlines()
-    assert status == 0
-    assert [line[:4] for line in lines[:7]] == ["pass"] * 7
-    assert lines[7].startswith("demo.bulk_modulus version 1 is champion (ann, ")
-    assert lines[7].endswith(": looks right)")
-    assert "version 1 is champion already; nothing to do." in crossprop("promote", "bulk_modulus")[1]
-
-
 def test_failed_promotion_ends_with_status_1_and_force_goes_through_with_a_reason(crossprop, uri, good, bad):
     add_version(uri, good, alias="champion")
     add_version(uri, bad)

@@ -89,15 +89,6 @@ def test_store_copied_without_its_files_goes_on_with_them_and_is_not_cut_off(che
     assert predictor_folder(uri, find_version(uri, NAME)).is_dir()
 
 
-def test_files_that_are_gone_are_not_taken_for_a_moved_store(checkout):
-    root, _ = checkout
-    shutil.rmtree(root / "mlruns")
-    uri = f"sqlite:///{root / 'mlflow.db'}"
-    with pytest.raises(TrackingError, match="are incomplete"):
-        predictor_folder(uri, find_version(uri, NAME))
-    prepare_store(uri)
-
-
 def test_folder_of_a_similar_name_is_left_alone(checkout, tmp_path):
     root, _ = checkout
     other = tmp_path / "checkout" / "mlruns-of-another" / "m"

@@ -2,16 +2,16 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from waiting import PATIENCE
 
-from crossprop.errors import TrackingError
-from crossprop.experiments.results import StoreOutOfReachError
+from crossprop import cli
+from crossprop.errors import StoreOutOfReachError, TrackingError
 from crossprop.tracking import store as store_module
+from crossprop.tracking.runs import ensure_experiment
 from crossprop.tracking.store import analyze_store, open_client, prepare_store, store_uri, tracking_error
 
 
@@ -52,6 +52,7 @@ def test_store_is_in_write_ahead_mode_with_statistics_and_keeps_artifacts_beside
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0] > 0
     assert not Path(tmp_path / "mlruns").exists()
+    assert open_client(uri).get_experiment("0").name == "mlflow run"
     assert not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & set(os.environ), (
         "as mlflow run leaves them to a child"
     )
@@ -59,30 +60,25 @@ def test_store_is_in_write_ahead_mode_with_statistics_and_keeps_artifacts_beside
 
 def test_default_store_lies_in_the_project_and_the_environment_wins(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store_uri(root=tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
-    assert store_uri(tmp_path) == "http://localhost:5000"
+    assert store_uri(root=tmp_path) == "http://localhost:5000"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert store_uri(Path("/elsewhere")) == f"sqlite:///{tmp_path}/other.db"
+    assert store_uri(root=Path("/elsewhere")) == f"sqlite:///{tmp_path}/other.db"
 
 
-def test_usage_reports_are_off_when_mlflow_is_imported():
-    code = "import crossprop.tracking, os, sys; print(os.environ['MLFLOW_DISABLE_TELEMETRY'], 'mlflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={})
-    assert done.stdout.split() == ["true", "False"]
-
-
-def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path):
+def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "WAIT_SECONDS", 0.5)
     holder = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
     holder.execute("PRAGMA locking_mode=EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
     try:
         with pytest.raises(TrackingError, match="failed while opening it: another process holds it"):
-            prepare_store(uri, wait_seconds=0.5)
+            prepare_store(uri)
     finally:
         holder.close()
-    prepare_store(uri, wait_seconds=0.5)
+    prepare_store(uri)
 
 
 def _truncated(path):
@@ -117,11 +113,6 @@ def test_store_of_another_mlflow_version_is_refused_with_the_command_that_helps(
         connection.execute("UPDATE alembic_version SET version_num = 'ff01dd42b621'")
     with pytest.raises(TrackingError, match="mlflow db upgrade"):
         open_client(prepare_store(uri))
-
-
-def test_folder_that_cannot_be_written_is_named():
-    with pytest.raises(TrackingError, match=r"/proc/nowhere/mlflow\.db failed while opening it"):
-        prepare_store("sqlite:////proc/nowhere/mlflow.db")
 
 
 def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
@@ -163,8 +154,40 @@ def test_error_says_what_happened_to_which_store_and_whether_waiting_helps(said,
         ("./mlruns", "no longer supports"),
         ("file:///tmp/mlruns", "no longer supports"),
         ("sqlite:///:memory:", "in memory"),
+        ("sqlite:////proc/nowhere/mlflow.db", r"/proc/nowhere/mlflow\.db failed while opening it"),
+        ("sqlite:////tmp/a?b/mlflow.db", r"/tmp/a\?b/mlflow\.db holds '\?'"),
     ],
 )
 def test_uri_that_cannot_work_is_refused(uri, message):
     with pytest.raises(TrackingError, match=message):
         prepare_store(uri)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a%41", "a#b"])
+def test_folder_that_mlflow_would_take_for_another_is_refused_by_every_command(
+    tmp_path, monkeypatch, capsys, name
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    prepare_store(f"sqlite:///{tmp_path / 'mlflow.db'}")  # of the folder above, and of the neighbours
+    for folder in (name, "a", "aA", "a b"):
+        (tmp_path / folder).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path / name)
+    for command in (["models"], ["promote", "x"], ["rollback", "x"], ["relocate"], ["ui"], ["serve"]):
+        monkeypatch.setattr(sys, "argv", ["crossprop", *command])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 1
+        assert f"{name}/mlflow.db holds '{name.strip('ab2041')}'" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_folder_with_a_blank_keeps_its_runs_and_files(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "my project é"
+    folder.mkdir()
+    client = open_client(prepare_store(store_uri(root=folder)))
+    run = client.create_run(ensure_experiment(client, "demo/gap", "")).info
+    client.log_text(run.run_id, "kept", "note.txt")
+    assert (folder / "mlruns" / "demo" / "gap" / run.run_id / "artifacts" / "note.txt").read_text() == "kept"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [folder.name]

@@ -4,6 +4,8 @@ import pytest
 
 from crossprop.errors import TrackingError
 from crossprop.tracking import ui
+from crossprop.tracking.runs import MlflowRecorder
+from crossprop.tracking.store import open_client
 
 
 def test_taken_port_is_named_before_the_store_is_touched(tmp_path):
@@ -17,24 +19,23 @@ def test_taken_port_is_named_before_the_store_is_touched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "message"),
+    ("options", "message"),
     [
-        ("127.0.0.1", 0, "Port 0 does not exist"),
-        ("127.0.0.1", 70000, "Port 70000 does not exist"),
-        ("nowhere.invalid", 5000, r"'nowhere\.invalid' is unknown"),
+        ({"uri": "https://mlflow.example.org"}, "has a web interface already"),
+        ({"port": 0}, "Port 0 does not exist"),
+        ({"port": 70000}, "Port 70000 does not exist"),
+        ({"host": "nowhere.invalid"}, r"'nowhere\.invalid' is unknown"),
     ],
 )
-def test_impossible_port_and_unknown_host_are_refused(host, port, message):
+def test_what_cannot_be_opened_is_refused(options, message):
     with pytest.raises(TrackingError, match=message):
-        ui.check_port(host, port)
+        ui.start_ui(**{"uri": "sqlite:////nowhere/mlflow.db"} | options)
 
 
-def test_store_behind_a_server_needs_no_second_interface():
-    with pytest.raises(TrackingError, match="has a web interface already"):
-        ui.start_ui("https://mlflow.example.org")
-
-
-def test_server_is_started_on_the_prepared_store(uri, tmp_path, monkeypatch, capsys):
+def test_server_is_started_and_every_target_has_a_link(
+    context, uri, tmp_path, monkeypatch, capsys, make_outcome
+):
+    MlflowRecorder(context).record(make_outcome())
     started = []
     monkeypatch.setattr(ui.os, "execv", lambda path, command: started.append(command))
     with socket.socket() as probe:
@@ -45,4 +46,7 @@ def test_server_is_started_on_the_prepared_store(uri, tmp_path, monkeypatch, cap
     assert command[1:4] == ["-m", "mlflow", "server"]
     assert command[command.index("--backend-store-uri") + 1] == uri
     assert command[command.index("--default-artifact-root") + 1] == str(tmp_path / "mlruns")
-    assert f"http://127.0.0.1:{port}/#/experiments" in capsys.readouterr().out
+    assert f"http://127.0.0.1:{port}/#/experiments" in (out := capsys.readouterr().out)
+    number = open_client(uri).get_experiment_by_name("demo/bulk_modulus").experiment_id
+    link = f"/#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey=crossprop"
+    assert f"demo/bulk_modulus {' ' * 22} http://127.0.0.1:{port}{link}\n" in out
