@@ -25,10 +25,7 @@ OUTPUTS: Final = ("value", "lower", "upper", "in_domain", "note", "error")
 def read_input(
     formulas: Sequence[str], file: Path | None, formula_column: str | None, amounts: str, **options: Any
 ) -> FormulaList:
-    """Formulas from arguments, from a file, or from standard input where one of them is ``-``.
-
-    ``options`` are those of :func:`~crossprop.data.formula_list.read_formula_list`.
-    """
+    """Formulas from arguments, from a file, or from standard input where one of them is ``-``."""
     if "-" in (str(file), *formulas[:1]):
         if sys.stdin is None:
             raise UserFileError(
@@ -43,18 +40,9 @@ def read_input(
 
 
 def model_folder(name: str, *, version: str | None = None, alias: str | None = None) -> Path:
-    """Folder of a model: the named one, or that of a registered version.
+    """Folder of a saved model: the named one, or that of a registered model's version, by default the champion.
 
-    Args:
-        name: A folder with a saved model, or a registered model (``<study>.<target>`` or an unambiguous target).
-        version: Version of the registered model.
-        alias: Alias of the registered model; ``champion`` unless given.
-
-    Raises:
-        ModelFormatError: The folder holds no saved model.
-        UnknownModelError: No such model or version; where only the champion is missing, the message names the
-            challenger.
-        TrackingError: The store cannot be reached.
+    A registered model is named ``<study>.<target>``, or by its target where that is unambiguous.
     """
     folder = Path(name)
     if (folder / INFO_FILE).is_file():
@@ -80,12 +68,10 @@ def model_folder(name: str, *, version: str | None = None, alias: str | None = N
 
 
 def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
-    """Predict every row that holds a formula.
+    """The input's columns (or ``formula``), then ``value, lower, upper, in_domain, note, error``.
 
-    Returns:
-        The input's columns (or ``formula``), then ``value, lower, upper, in_domain, note, error``; a row that holds no
-        formula has an ``error`` that names its line, and no value. An input column of such a name is kept with
-        ``_input`` behind its name.
+    A row that holds no formula has an ``error`` that names its line, and no value. An input column of one of these
+    names is kept with ``_input`` behind its name.
     """
     formulas = ["" if i in asked.reasons else formula for i, formula in enumerate(asked.formulas)]
     parts, errors = [], dict[int, object]()

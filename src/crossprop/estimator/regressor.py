@@ -273,13 +273,7 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
 
 
 class HeldModel:
-    """A copy of a saved model in a temporary folder that is deleted with this object; loaded at the first prediction.
-
-    Pickling includes the files.
-    """
-
-    folder: Path
-    _served: ServedModel | None
+    """A copy of a saved model in a temporary folder that is deleted with this object; pickling includes the files."""
 
     def __init__(self, folder: Path) -> None:
         self._make_folder()
@@ -306,7 +300,7 @@ class HeldModel:
     def _make_folder(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="crossprop-model-"))
         self._lock = threading.Lock()
-        self._served = None
+        self._served: ServedModel | None = None
         weakref.finalize(self, _remove, self.folder, os.getpid())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -111,6 +112,24 @@ def test_a_failure_leaves_what_was_there(project, monkeypatch, place, error, key
     assert contents(project / "own") == before
 
 
+@pytest.mark.parametrize("killed", ["between the renames", "before the catalogue", "after the catalogue"])
+def test_what_an_add_that_was_killed_left_is_put_right_by_the_next_command(project, killed):
+    put(project.parent / "mine.csv")
+    folder, former = project / "own" / "strength", project / "own" / ".strength.former"
+    before = contents(project / "own")
+    shutil.copytree(folder, former)
+    if killed == "between the renames":
+        shutil.rmtree(folder)
+    elif killed == "before the catalogue":
+        (folder / "train.csv").write_text("formula,value\nNiO,1\n")
+    with pytest.raises(UserFileError, match=r"already\. Replace it with --replace"):
+        put(project.parent / "mine.csv")
+    assert contents(project / "own") == before
+    folder.rename(former)
+    remove_data("strength")
+    assert [path.name for path in (project / "own").iterdir()] == ["catalog.yaml"]
+
+
 def test_what_is_removed_is_gone_and_the_rest_stays(project):
     for key in ("strength", "other"):
         put(project.parent / "mine.csv", key)
@@ -138,14 +157,11 @@ def test_too_little_to_learn_from_is_refused_with_the_reason(project, lines, mes
         refuse_too_few(path, read_user_table(path, target="strength", group_column="paper"))
 
 
-def test_twenty_rows_are_enough(project):
+def test_twenty_rows_are_enough_and_a_split_column_has_to_leave_both_sides(project):
     path = write(project.parent / "enough.csv", [f"Fe{i}O,{i}" for i in range(1, 21)])
     table = read_user_table(path, target="strength")
     refuse_too_few(path, table)
     assert held_out_rows(path, table).sum() == 5
-
-
-def test_a_split_column_decides_and_has_to_leave_both_sides(project):
     lines = [f"Fe{i}O,{i},{'test' if i > 25 else 'train'}" for i in range(1, 31)]
     path = write(project.parent / "split.csv", lines, "formula,strength,set")
     table = read_user_table(path, target="strength", split_column="set")
