@@ -185,9 +185,7 @@ def predict(
         typer.echo(f"{len(predicted):,} rows in {output}", err=True)
     if output is None or form is not None:
         work.print_predictions(predicted, served.info, form or ("table" if sys.stdout.isatty() else "csv"))
-    bad = [text for text in predicted["error"] if text]
-    for text in bad[:20]:
-        typer.echo(text, err=True)
-    if bad:
-        typer.echo(f"{len(bad)} of {len(predicted)} rows hold no formula and were not predicted.", err=True)
+    if bad := [text for text in predicted["error"] if text]:
+        left_out = f"{len(bad)} of {len(predicted)} rows hold no formula and were not predicted"
+        typer.echo("\n".join([*bad[:20], f"{left_out}. Correct them and predict them again."]), err=True)
         raise typer.Exit(3)

@@ -105,13 +105,13 @@ def screen(
             err=True,
         )
         raise typer.Exit(130) from None
-    typer.echo("\n".join(summary(result)))
     if len(result.top):
         from rich.console import Console
 
         console = Console()
         width = console.width if console.is_terminal else max(console.width, _PIPE_WIDTH)
         Console(width=width).print(table(result, _SHOWN, width))
+    typer.echo("\n".join(summary(result)))
 
 
 def _name_and_model(text: str) -> tuple[str, str]:

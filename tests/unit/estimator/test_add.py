@@ -14,7 +14,6 @@ import pytest
 from crossprop.data.catalog import load_catalog
 from crossprop.data.download import blob_id, fetch_files
 from crossprop.data.prepare import prepare_study, prepare_target
-from crossprop.data.sources import prepare_source
 from crossprop.data.user_rows import read_user_table
 from crossprop.errors import DataError, UserFileError
 from crossprop.estimator import add
@@ -78,8 +77,7 @@ def test_the_same_file_gives_the_same_bytes_also_where_it_is_the_one_that_was_ke
     assert contents(project / "own") == before
     put(project / "own" / "strength" / "original.csv", replace=True)
     after = contents(project / "own")
-    assert {name for name in before if before[name] != after.pop(name)} == {"catalog.yaml"}  # the file's name
-    assert not after
+    assert {name for name in after if after[name] != before[name]} == {"catalog.yaml"}  # the file's name
 
 
 @pytest.mark.parametrize("key", ["strength", "fresh"])
@@ -172,7 +170,7 @@ def test_twenty_rows_are_enough_and_a_split_column_has_to_leave_both_sides(proje
             held_out_rows(path, table)
 
 
-def test_a_study_frees_its_sources_of_user_compositions_and_user_data_can_be_a_source(project):
+def test_user_data_can_be_a_source_which_a_study_frees_of_the_targets_compositions(project):
     put(project.parent / "mine.csv")
     lines = [*(f"Fe{2 * i}O2,{i}" for i in range(1, 4)), *(f"Ni{i}O,{i}" for i in range(1, 41))]
     put(write(project.parent / "other.csv", lines), "taught")
@@ -182,7 +180,6 @@ def test_a_study_frees_its_sources_of_user_compositions_and_user_data_can_be_a_s
     target, source = (pd.read_parquet(written[key]) for key in ("strength", "taught"))
     assert not set(target["composition"]) & set(source["composition"])
     assert len(source) == 40
-    assert prepare_source(catalog, "taught", project / "raw").frame["composition"].nunique() == 43
 
 
 def test_groups_go_with_the_data_into_the_study(project):
