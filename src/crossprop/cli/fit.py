@@ -182,7 +182,7 @@ def predict(
     predicted = work.predict(served, asked)
     if output is not None:
         work.write_predictions(predicted, output)
-        typer.echo(f"{len(predicted):,} rows in {output}", err=True)
+        typer.echo(f"{len(predicted):,} row{'s' * (len(predicted) != 1)} written to {output}", err=True)
     if output is None or form is not None:
         work.print_predictions(predicted, served.info, form or ("table" if sys.stdout.isatty() else "csv"))
     if bad := [text for text in predicted["error"] if text]:

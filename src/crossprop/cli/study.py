@@ -48,7 +48,7 @@ def new_study(
     )
     typer.echo(explain(study))
     if dry_run:
-        typer.echo("Nothing was written (--dry-run).")
+        typer.echo(f"Nothing was written. Without --dry-run this writes conf/study/{name}.yaml.")
         return
     path = write_study(study, replace=replace)
     typer.echo(

@@ -244,7 +244,7 @@ def explain(study: NewStudy) -> str:
         f"source networks {sources}, targets {targets} (may be off by half)",
     ]
     if study.to_fetch:
-        lines.append(f"download  {study.to_fetch / 1e6:.0f} MB first")
+        lines.append(f"download  {math.ceil(study.to_fetch / 1e6)} MB first")
     if min(study.rows.values()) < FEW_ROWS:
         lines.append(
             f"note      fewer than {FEW_ROWS} rows: differences between methods will mostly be noise"
