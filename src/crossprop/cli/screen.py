@@ -87,7 +87,8 @@ def screen(
     given["input"] = given.pop("input_", None)
     given["models"] = dict(map(_name_and_model, given.pop("model", ())))
     screening = prepare(ScreenRequest.of(**given))
-    typer.echo("\n".join(announcement(screening)), err=True)
+    for line in announcement(screening):
+        typer.echo(line, err=True)
     if dry_run:
         return
     if screening.pipeline and screening.positions - screening.done.stop > _ASK_BEYOND and not yes:

@@ -68,10 +68,12 @@ def model_folder(name: str, *, version: str | None = None, alias: str | None = N
 
 
 def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
-    """The input's columns (or ``formula``), then ``value, lower, upper, in_domain, note, error``.
+    """Predict every row that holds a formula.
 
-    A row that holds no formula has an ``error`` that names its line, and no value. An input column of one of these
-    names is kept with ``_input`` behind its name.
+    Returns:
+        The input's columns (or ``formula``), then ``value, lower, upper, in_domain, note, error``; a row that holds no
+        formula has an ``error`` that names its line, and no value. An input column of such a name is kept with
+        ``_input`` behind its name.
     """
     formulas = ["" if i in asked.reasons else formula for i, formula in enumerate(asked.formulas)]
     parts, errors = [], dict[int, object]()

@@ -228,7 +228,8 @@ def explain(study: NewStudy) -> str:
     config, spent = study.params.study, study.estimate
     cells = sum(len(config.points(method)) for method in config.methods)
     total, data, sources, targets = (
-        f"{math.ceil(seconds / 60)}" for seconds in (spent.total, spent.data, spent.sources, spent.targets)
+        f"{seconds / 60:.{int(seconds < 600)}f}"
+        for seconds in (spent.total, spent.data, spent.sources, spent.targets)
     )
     rows = [f"{t}: {n:,} rows to learn from, {config.folds_of(t)} folds" for t, n in study.rows.items()]
     lines = [
