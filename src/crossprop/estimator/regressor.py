@@ -275,6 +275,8 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
 class HeldModel:
     """A copy of a saved model in a temporary folder that is deleted with this object; pickling includes the files."""
 
+    _served: ServedModel | None
+
     def __init__(self, folder: Path) -> None:
         self._make_folder()
         shutil.copytree(folder, self.folder, dirs_exist_ok=True)
@@ -300,7 +302,7 @@ class HeldModel:
     def _make_folder(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="crossprop-model-"))
         self._lock = threading.Lock()
-        self._served: ServedModel | None = None
+        self._served = None
         weakref.finalize(self, _remove, self.folder, os.getpid())
 
 
