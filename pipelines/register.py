@@ -16,7 +16,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     params = load_params(parser.parse_args().params)
-    register_study(params, StudyPaths.of(params.study))
+    paths = StudyPaths.of(params.study)
+    versions = register_study(params, paths)
+    print(
+        f"{len(versions)} of {len(params.study.targets)} targets of the study {params.study.name} have a registered "
+        f"model; the report is in {paths.reports}.\nNext: crossprop models (what is registered), crossprop ui (the "
+        "runs), crossprop promote --all (those that pass the gates become champions)",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def places(root: type[BaseModel]) -> list[tuple[type[BaseModel], list[str]]]:
 
 def rows(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
     """Name, what it may hold, default and meaning of every key of one section."""
-    told = attribute_texts(model)
+    told = {name: text for base in reversed(model.__mro__) for name, text in attribute_texts(base).items()}
     return [
         (
             name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -166,11 +167,6 @@ class Range(Interval):
     """An interval or a list of choices, with the default that is always tried first.
 
     Attributes:
-        low: Least value of an interval.
-        high: Greatest value of an interval.
-        log: Whether the interval is sampled on a logarithmic scale.
-        integer: Whether only whole numbers are sampled.
-        choices: What may be chosen, in place of an interval.
         default: What the first trial takes.
     """
 
@@ -184,9 +180,7 @@ class Range(Interval):
             return self
         if isinstance(self.default, (str, bool)) or self.default is None:
             raise ValueError(f"default {self.default!r} is no number")
-        assert self.low is not None
-        assert self.high is not None
-        if not self.low <= self.default <= self.high:
+        if self.low is None or self.high is None or not self.low <= self.default <= self.high:
             raise ValueError(f"default {self.default} lies outside {self.low} to {self.high}")
         if self.integer and self.default % 1:
             raise ValueError("an integer range needs whole low, high and default")
@@ -235,19 +229,20 @@ class SearchConfig(Section):
     @model_validator(mode="after")
     def _usable(self) -> Self:
         for section, known in (("ml", REGRESSORS), ("extension", EXTENSION_REGRESSORS)):
-            if unknown := sorted(set(getattr(self, section).algorithms) - set(known)):
-                raise ValueError(
-                    f"{section}.algorithms names {', '.join(unknown)}; known are {', '.join(known)}"
-                )
+            _refuse_unknown(f"{section}.algorithms", getattr(self, section).algorithms, known)
         for section in ("dl", "finetune"):
             for key, interval in getattr(self, section).items():
                 for value in interval.choices or (interval.low, interval.high):
                     _accept(f"{section}.{key}", key, int(value) if interval.integer else value)
-        if unknown := sorted(set(self.layers) - set(EXTRACTION_LAYERS)):
-            raise ValueError(f"layers names {', '.join(unknown)}; known are {', '.join(EXTRACTION_LAYERS)}")
+        _refuse_unknown("layers", self.layers, EXTRACTION_LAYERS)
         if self.default_layer not in self.layers:
             raise ValueError(f"default_layer {self.default_layer!r} is not among layers")
         return self
+
+
+def _refuse_unknown(field: str, names: Iterable[str], known: Sequence[str], why: str = "") -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{field} names {', '.join(unknown)}, {why or 'known are ' + ', '.join(known)}")
 
 
 def _accept(path: str, key: str, value: object) -> None:
@@ -273,9 +268,6 @@ class ComputeConfig(Section):
     backend: Literal["tensorflow", "jax"] = "tensorflow"
     pretrain_precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     retries: Annotated[int, Field(ge=0, strict=True)] = 1
-
-
-_WITHOUT_REPEATS = ("targets", "sources", "elemnet_sources", "methods", "representations")
 
 
 class StudyConfig(Section):
@@ -340,7 +332,8 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        lists = {name: getattr(self, name) for name in _WITHOUT_REPEATS}
+        fields = ("targets", "sources", "elemnet_sources", "methods", "representations")
+        lists = {name: getattr(self, name) for name in fields}
         for field, values in (lists | {f"joint.{k}": v for k, v in self.joint.items()}).items():
             if repeated := sorted({str(v) for v in values if values.count(v) > 1}):
                 raise ValueError(f"{field} names {', '.join(repeated)} more than once")
@@ -356,9 +349,7 @@ class StudyConfig(Section):
         if Method.BLEND in self.methods and not set(self.methods) - {Method.BASE, Method.BLEND}:
             raise ValueError("methods holds blend, but nothing to be blended: name the methods, too")
         self._check_sources()
-        self._check_shards()
-        if unknown := sorted(set(self.folds_by_target) - set(self.targets)):
-            raise ValueError(f"folds_by_target names {', '.join(unknown)}, no target of this study")
+        self._check_targets()
         for side in (Side.SCRATCH, Side.TRANSFER):
             for family, trials in (
                 (Family.REGRESSOR, self.budget.ml_trials),
@@ -375,8 +366,7 @@ class StudyConfig(Section):
     def _check_sources(self) -> None:
         used = {"elemnet_sources": self.elemnet_sources, **{f"joint.{k}": v for k, v in self.joint.items()}}
         for field, names in used.items():
-            if unknown := [name for name in names if name not in self.sources]:
-                raise ValueError(f"{field} names {', '.join(unknown)}, no source of this study")
+            _refuse_unknown(field, names, self.sources, "no source of this study")
         if taken := set(self.joint) & {*self.sources, *self.targets}:
             raise ValueError(f"joint.{taken.pop()} has the name of a property: choose another")
         if wanting := [str(m) for m in self.methods if m.uses_joint and not self.joint]:
@@ -386,14 +376,14 @@ class StudyConfig(Section):
         if self.joint and self.joint_pretrain is None:
             raise ValueError("joint names a network, but joint_pretrain gives it no recipe")
 
-    def _check_shards(self) -> None:
+    def _check_targets(self) -> None:
         sharded = [target for targets in self.shards.values() for target in targets]
         if self.shards and sorted(sharded) != sorted(self.targets):
             odd = sorted({t for t in sharded if sharded.count(t) > 1} | set(sharded) ^ set(self.targets))
             raise ValueError(f"shards must hold every target exactly once; look at {', '.join(odd)}")
         curve = self.learning_curve.targets if self.learning_curve else ()
-        if unknown := sorted(set(curve) - set(self.targets)):
-            raise ValueError(f"learning_curve.targets names {', '.join(unknown)}, no target of this study")
+        _refuse_unknown("learning_curve.targets", curve, self.targets, "no target of this study")
+        _refuse_unknown("folds_by_target", self.folds_by_target, self.targets, "no target of this study")
 
     def points(self, method: Method) -> list[tuple[str | None, Representation | None]]:
         """Source and representation of every cell of a method for one target."""
@@ -416,10 +406,6 @@ class StudyConfig(Section):
     def count_cells(self, side: Side, family: Family) -> int:
         """Number of cells of one side and family for one target."""
         return sum(len(self.points(m)) for m in self.methods if m.side is side and m.family is family)
-
-    def shard_of(self, target: str) -> str | None:
-        """Name of the shard that a target belongs to, or ``None`` in a study without shards."""
-        return next((name for name, targets in self.shards.items() if target in targets), None)
 
     def folds_of(self, target: str) -> int:
         """Number of cross-validation folds of one target."""

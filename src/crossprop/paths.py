@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from crossprop.config import StudyConfig
 
 RAW = Path("data/raw")
-OWN = Path("own")
-"""Data sets of the user: the catalogue, and a folder for each."""
+OWN_CATALOG = Path("own/catalog.yaml")
+"""Catalogue of the user's data sets, each of which has a folder beside it."""
 
-OWN_CATALOG = OWN / "catalog.yaml"
 WORK = Path(".crossprop")
 """Resumable state that no stage owns: downloads, finished cells, Optuna journals, locks."""
-
-
-class Sharded(Protocol):
-    """The part of a study's configuration that decides where its files are stored."""
-
-    @property
-    def name(self) -> str:
-        """Name of the study."""
-
-    @property
-    def shards(self) -> Mapping[str, tuple[str, ...]]:
-        """Targets by name of their shard; empty where the study has none."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,7 @@ class StudyPaths:
     shards: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     @classmethod
-    def of(cls, study: Sharded, root: Path = Path()) -> Self:
+    def of(cls, study: StudyConfig, root: Path = Path()) -> Self:
         """The paths of a configured study."""
         return cls(study.name, root, study.shards)
 
@@ -63,23 +53,14 @@ class StudyPaths:
         """Folder of one property's matrices."""
         return self.root / "data" / "features" / self.study / name
 
-    def source_model(self, source: str) -> Path:
-        """Folder of one pretrained source network."""
-        return self.root / "models" / self.study / source
-
-    def joint_model(self, name: str) -> Path:
-        """Folder of a network that was pretrained on several sources at once."""
+    def source_model(self, name: str) -> Path:
+        """Folder of a network that was pretrained on one source, or on several at once."""
         return self.root / "models" / self.study / name
-
-    @property
-    def results_folder(self) -> Path:
-        """Results of the study, by shard and target."""
-        return self.root / "results" / self.study
 
     def results(self, target: str) -> Path:
         """Folder of one target's results: within its shard's, if it has one."""
         shard = next((name for name, targets in self.shards.items() if target in targets), "")
-        return self.results_folder / shard / target
+        return self.root / "results" / self.study / shard / target
 
     @property
     def registry(self) -> Path:

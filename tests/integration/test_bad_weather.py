@@ -33,7 +33,7 @@ from waiting import until
 
 from crossprop.config import Params, parse_params
 from crossprop.errors import StoreError, StoreOutOfReachError
-from crossprop.experiments.targets import run_target
+from crossprop.experiments.targets import run_targets
 from crossprop.tracking.store import prepare_store
 from crossprop.tracking.ui import ui_command
 from crossprop.training.device import process_environment
@@ -202,9 +202,7 @@ def test_killed_tracking_server_that_is_started_again_holds_every_cell_once(
         until(answers)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        outcome = run_target(
-            params, "slme", paths, lambda d: Watched(open_study_context(params, paths, d)), lambda line: None
-        )
+        outcome = run_targets(params, ["slme"], paths, lambda d: Watched(open_study_context(params, paths, d)), lambda line: None)["slme"]
         runs = tracked(uri)
     finally:
         for server in servers:

@@ -112,9 +112,7 @@ def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path,
     run("git", "init", "--quiet")
     run("git", "add", "-A")
     run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "start")
-
-    path = write_alloys(tmp_path / "alloys.csv")
-    adding = ("data", "add", path, "--target", "hardness", "--unit", "GPa")
+    adding = ("data", "add", write_alloys(tmp_path / "alloys.csv"), "--target", "hardness", "--unit", "GPa")
     crossprop(*adding)
     crossprop("study", "new", "alloys", "--target", "hardness", "--tier", "trial")
     run("dvc", "exp", "run", "-S", "study=alloys")
@@ -124,7 +122,7 @@ def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path,
     assert "alloys.hardness" in registered
     assert "up to date" in run("dvc", "repro")
 
-    write_alloys(path, slope=2.0)
+    write_alloys(tmp_path / "alloys.csv", slope=2.0)
     crossprop(*adding, "--replace")
     output = run("dvc", "repro")
     for stage in ("fetch", "prepare", "transfer@all", "summarize", "register"):

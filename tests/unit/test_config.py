@@ -9,11 +9,7 @@ import yaml
 
 from crossprop.config import Recipe, load_params, parse_params
 from crossprop.errors import ConfigError
-from crossprop.methods import (
-    DEFAULT_SEED,
-    EXTRACTION_LAYERS,
-    Protocol,
-)
+from crossprop.methods import DEFAULT_SEED, EXTRACTION_LAYERS, Protocol
 
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}
 THREE = {"targets": ["slme", "spillage", "encut"]}
@@ -32,28 +28,15 @@ def put(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return values
 
 
-def refused(values: dict[str, Any], **changes: Any) -> str:
-    """The message about a study with these changes."""
-    values["study"] |= changes
-    with pytest.raises(ConfigError) as caught:
-        parse_params(values)
-    return str(caught.value)
-
-
 def test_what_is_left_out_takes_the_papers_protocol(tiny_values):
     params = parse_params(tiny_values)
-    assert params.study.seed == DEFAULT_SEED == 1234567
-    assert params.study.protocol is Protocol.PUBLISHED
-    assert params.study.edition == "open"
-    assert params.study.scratch.dropout == 0
-    assert params.study.scratch.patience is None
+    study = params.study
+    assert study.seed == DEFAULT_SEED == 1234567
+    assert study.protocol is Protocol.PUBLISHED
+    assert (study.edition, study.tier, study.shards, study.joint) == ("open", "", {}, {})
+    assert (study.scratch.dropout, study.scratch.patience) == (0, None)
+    assert (study.fidelity, study.learning_curve, study.joint_pretrain) == (None, None, None)
     assert params.compute.backend == "tensorflow"
-    assert (params.study.tier, params.study.shards, params.study.joint) == ("", {}, {})
-    assert (params.study.fidelity, params.study.learning_curve, params.study.joint_pretrain) == (
-        None,
-        None,
-        None,
-    )
     recipe = Recipe(**RECIPE)
     assert (recipe.weight_decay, recipe.schedule, recipe.warmup_fraction) == (0, "cosine", 0.1)
     assert (recipe.min_batches, recipe.min_steps) == (1, 0)
@@ -64,7 +47,7 @@ def test_what_is_left_out_takes_the_papers_protocol(tiny_values):
 
 @pytest.mark.parametrize(
     "path",
-    ["study.fodls", "study.budget.trials", "study.scratch.epoch", "search.ml.algorithm", "compute.threads", "cluster",
+    ["study.fodls", "study.scratch.epoch", "search.ml.algorithm", "compute.threads", "cluster",
      "search.dl.learning_rate.default"],
 )  # fmt: skip
 def test_unknown_key_is_named_by_its_path(tiny_values, path):
@@ -81,7 +64,6 @@ def test_unknown_key_is_named_by_its_path(tiny_values, path):
         ("study.protocol", ["lenient"]),
         ("study.methods", [[]]),
         ("study.methods.1", ["gradient_boosting"]),
-        ("study.representations", [[]]),
         ("study.representations.0", ["fingerprints"]),
         ("study.targets", ["slme", []]),
         ("study.folds", ["ten", "10", 2.5, True, -1, 1]),
@@ -89,35 +71,20 @@ def test_unknown_key_is_named_by_its_path(tiny_values, path):
         ("study.seed", ["lucky", "12", 1.5, True, -1]),
         ("study.shards", [{"a": []}, {"../a": ["slme"]}]),
         ("study.budget.ml_trials", ["many", 0]),
-        ("study.budget.dl_trials", [-3]),
         ("study.budget.seconds", ["long", "60", 0, float("inf"), float("nan")]),
         ("study.scratch.epochs", ["3", 0]),
-        ("study.scratch.batch_size", [0]),
-        ("study.scratch.min_batches", [0, -1, 1.5, "4", True]),
         ("study.scratch.learning_rate", ["fast", "0.001", 0.0, -0.1, float("inf"), float("nan")]),
-        ("study.scratch.weight_decay", [-0.1, float("inf")]),
+        ("study.scratch.weight_decay", [-0.1]),
         ("study.scratch.dropout", [1.0]),
-        ("study.scratch.warmup_fraction", [-0.1, "0.1"]),
-        ("study.scratch.patience", [0]),
         ("study.scratch.schedule", ["linear"]),
         ("study.scratch.restore_best", ["perhaps", 1]),
-        ("study.pretrain.batch_size", [None]),
         ("study.fidelity.rows", [49, None]),
-        ("study.fidelity.steps", [0, 1.5]),
-        ("study.fidelity.after_screening", [0]),
-        ("study.fidelity.after_first_fold", [0]),
-        ("study.fidelity.margin", [0.0, -0.1, "5 %"]),
         ("study.fidelity.folds", [1]),
-        ("study.learning_curve.targets", [[]]),
         ("study.learning_curve.shares", [[], [0.0], [0.5, 1.0]]),
         ("search", [None]),
-        ("search.layers", [[]]),
         ("search.ml.algorithms", [{}]),
-        ("search.ml.defaults_first", ["2", 0]),
         ("search.dl.learning_rate.low", ["small"]),
-        ("search.finetune.learning_rate.high", [float("inf")]),
         ("compute.workers", ["all", -1]),
-        ("compute.retries", [0.5]),
         ("compute.backend", ["torch"]),
     ],
 )
@@ -132,6 +99,10 @@ def test_impossible_value_is_refused_with_its_path_and_what_was_received(tiny_va
             assert f"received {value!r}" in str(caught.value)
 
 
+def trials(n: int) -> dict[str, Any]:
+    return {"budget": {"ml_trials": n, "dl_trials": n, "seconds": 1}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -141,104 +112,52 @@ def test_impossible_value_is_refused_with_its_path_and_what_was_received(tiny_va
         ({"methods": ["base", "ml", "ml"]}, "methods names ml more than once"),
         ({"sources": []}, "sources is empty, but methods holds transfer methods"),
         ({"representations": ["activations"]}, "'activations' is chosen by the method"),
+        ({"representations": ["predicted_sources"]}, "'predicted_sources' is chosen by the method"),
         ({"folds_by_target": {"spillage": 3}}, "folds_by_target names spillage, no target of this study"),
         (
-            {
-                "representations": ["elemental_fractions", "physical_attributes"],
-                "budget": {"ml_trials": 1, "dl_trials": 1, "seconds": 1},
-            },
+            trials(1) | {"representations": ["elemental_fractions", "physical_attributes"]},
             "budget.ml_trials is 1, but the scratch side has 2 such cells",
         ),
         (
-            {
-                "methods": ["finetune", "modfinetune"],
-                "sources": ["band_gap", "formation_energy"],
-                "budget": {"ml_trials": 1, "dl_trials": 3, "seconds": 1},
-            },
+            trials(3) | {"methods": ["finetune", "modfinetune"], "sources": ["band_gap", "formation_energy"]},
             "budget.dl_trials is 3, but the transfer side has 4 such cells",
         ),
+        (
+            JOINT | trials(1) | {"methods": ["finetune", "resnet_finetune"]},
+            "budget.dl_trials is 1, but the transfer side has 2 such cells",
+        ),
         ({"elemnet_sources": ["stability"]}, "elemnet_sources names stability, no source of this study"),
-        (
-            {"elemnet_sources": ["formation_energy"] * 2},
-            "elemnet_sources names formation_energy more than once",
-        ),
-        (
-            JOINT | {"joint": {"all_sources": ["formation_energy", "stability"]}},
-            "joint.all_sources names stability, no source of this study",
-        ),
-        (
-            JOINT | {"joint": {"all_sources": ["formation_energy"] * 2}},
-            "joint.all_sources names formation_energy more than once",
-        ),
+        (JOINT | {"joint": {"all": ["stability"]}}, "joint.all names stability, no source of this study"),
+        (JOINT | {"joint": {"all": ["formation_energy"] * 2}}, "all names formation_energy more than once"),
         (JOINT | {"joint": {"slme": ["formation_energy"]}}, "joint.slme has the name of a property"),
-        (
-            JOINT | {"joint": {"formation_energy": ["formation_energy"]}},
-            "joint.formation_energy has the name of a property",
-        ),
-        (
-            JOINT | {"joint": {"one": ["formation_energy"], "two": ["formation_energy"]}},
-            "study.joint: Dictionary should have at most 1 item",
-        ),
-        (JOINT | {"joint": {"all_sources": []}}, "study.joint.all_sources"),
-        (JOINT | {"joint_pretrain": None}, "joint names a network, but joint_pretrain gives it no recipe"),
+        (JOINT | {"joint": {"a": ["x"], "b": ["x"]}}, "joint: Dictionary should have at"),
+        (JOINT | {"joint_pretrain": None}, "but joint_pretrain gives it no recipe"),
         (
             {"methods": ["base", "boost_sources", "resnet_finetune"]},
             "methods holds boost_sources, resnet_finetune, which need a joint network: name one in joint",
         ),
-        ({"methods": ["boost", "ml", "boost"]}, "methods names boost more than once"),
         ({"methods": ["base", "blend"]}, "methods holds blend, but nothing to be blended"),
-        ({"representations": ["predicted_sources"]}, "'predicted_sources' is chosen by the method"),
-        (
-            {"methods": ["ml", "boost"], "budget": {"ml_trials": 1, "dl_trials": 1, "seconds": 1}},
-            "budget.ml_trials is 1, but the scratch side has 2 such cells",
-        ),
-        (
-            JOINT
-            | {
-                "methods": ["finetune", "resnet_finetune"],
-                "budget": {"ml_trials": 1, "dl_trials": 1, "seconds": 1},
-            },
-            "budget.dl_trials is 1, but the transfer side has 2 such cells",
-        ),
-        (
-            {"learning_curve": CURVE | {"targets": ["spillage"]}},
-            "learning_curve.targets names spillage, no target",
-        ),
+        ({"learning_curve": CURVE | {"targets": ["b"]}}, "learning_curve.targets names b, no target"),
         ({"fidelity": {"rows": 50}}, "study.fidelity.margin: missing. Add it."),
+        (THREE | {"shards": {"a": ["slme"], "b": ["spillage"]}}, "exactly once; look at encut"),
+        (THREE | {"shards": {"a": ["slme", "encut"], "b": ["spillage", "encut"]}}, "once; look at encut"),
+        (THREE | {"shards": {"a": ["slme", "encut"], "b": ["spillage", "klu"]}}, "once; look at klu"),
+        (THREE | {"shards": {"a": ["slme"]}}, "look at encut, spillage"),
     ],
 )
 def test_contradiction_within_a_study_is_explained(tiny_values, changes, message):
-    assert message in refused(tiny_values, **changes)
-
-
-def test_every_target_belongs_to_the_shard_that_names_it(tiny_params):
-    study = tiny_params(**THREE, shards={"a": ["encut", "slme"], "b": ["spillage"]}).study
-    assert [study.shard_of(target) for target in study.targets] == ["a", "b", "a"]
-
-
-@pytest.mark.parametrize(
-    ("shards", "odd"),
-    [
-        ({"a": ["slme"], "b": ["spillage"]}, "encut"),
-        ({"a": ["slme", "encut"], "b": ["spillage", "encut"]}, "encut"),
-        ({"a": ["slme", "encut", "encut"], "b": ["spillage"]}, "encut"),
-        ({"a": ["slme", "encut"], "b": ["spillage", "klu"]}, "klu"),
-        ({"a": ["slme"]}, "encut, spillage"),
-    ],
-    ids=["missing", "in two", "twice in one", "of no study", "several"],
-)
-def test_shards_that_are_no_partition_of_the_targets_are_refused(tiny_values, shards, odd):
-    message = refused(tiny_values, **THREE, shards=shards)
-    assert f"shards must hold every target exactly once; look at {odd} " in f"{message} "
+    tiny_values["study"] |= changes
+    with pytest.raises(ConfigError) as caught:
+        parse_params(tiny_values)
+    assert message in str(caught.value)
 
 
 def test_every_source_has_an_elemnet_unless_some_are_named(tiny_params):
     sources = ["formation_energy", "band_gap", "stability"]
-    everyone = tiny_params(sources=sources, budget={"ml_trials": 2, "dl_trials": 3, "seconds": 1}).study
+    everyone = tiny_params(sources=sources, **trials(3)).study
     assert everyone.elemnet_sources == tuple(sources)
     named = tiny_params(sources=sources, elemnet_sources=["band_gap"]).study
-    assert named.elemnet_sources == ("band_gap",)
-    assert named.sources == tuple(sources)
+    assert (named.elemnet_sources, named.sources) == (("band_gap",), tuple(sources))
     assert tiny_params(sources=sources, elemnet_sources=[]).study.elemnet_sources == ()
 
 
@@ -251,7 +170,6 @@ def test_every_source_has_an_elemnet_unless_some_are_named(tiny_params):
         ({"low": 0.0, "high": 1.0, "default": 2.0}, "default 2.0 lies outside 0.0 to 1.0"),
         ({"low": 0.0, "high": 1.0, "default": "much"}, "'much' is no number"),
         ({"choices": ["a", "b"], "default": "c"}, "'c' is none of the choices"),
-        ({"choices": [], "default": None}, "none of the choices"),
         ({"choices": [1, 2], "low": 0.0, "default": 1}, "either choices or low/high"),
         ({"low": 0.0, "high": 1.0}, "default"),
         ({"low": 1.5, "high": 3, "integer": True, "default": 2}, "whole low, high and default"),
@@ -266,52 +184,37 @@ def test_impossible_range_is_refused_with_its_place(tiny_values, given, message)
 
 def test_first_trial_of_a_network_is_its_recipe_which_lies_in_the_search_space(tiny_values):
     for section, recipe in (("dl", "scratch"), ("finetune", "transfer")):
-        values = put(tiny_values, f"study.{recipe}", {**RECIPE, "learning_rate": 0.1})
         with pytest.raises(
             ConfigError,
             match=rf"study\.{recipe}\.learning_rate is the default of search\.{section}\.learning_rate: "
             "default 0.1 lies outside 0.0005 to 0.002",
         ):
-            parse_params(values)
-        put(values, f"study.{recipe}", RECIPE)
+            parse_params(put(tiny_values, f"study.{recipe}", {**RECIPE, "learning_rate": 0.1}))
+        put(tiny_values, f"study.{recipe}", RECIPE)
     tiny_values["search"]["dl"] = {"schedule": {"choices": ["constant"]}}
     with pytest.raises(ConfigError, match="default 'cosine' is none of the choices"):
         parse_params(tiny_values)
-    tiny_values["search"]["dl"] = {}
-    assert parse_params(tiny_values).search.dl == {}
 
 
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("search.layers", ["hidden_16", "hidden_17"], "search: layers names hidden_17; known are hidden_01"),
+        ("search.layers", ["hidden_16", "hidden_17"], "search: layers names hidden_17, known are hidden_01"),
         ("search.default_layer", "hidden_02", "'hidden_02' is not among layers"),
-        ("search.dl.epochz", {"low": 1, "high": 2}, "dl.epochz: 1 is refused|dl.epochz: 1.0 is refused"),
-        (
-            "search.finetune.learning_rate",
-            {"low": -1.0, "high": 2.0},
-            "finetune.learning_rate: -1.0 is refused",
-        ),
+        ("search.dl.epochz", {"low": 1, "high": 2}, r"dl.epochz: 1(\.0)? is refused"),
+        ("search.finetune.learning_rate", {"low": -1.0, "high": 2.0}, "learning_rate: -1.0 is refused"),
         ("search.ml.algorithms.magic", {}, "ml.algorithms names magic"),
+        ("study", {}, r"study\.budget: missing\. Add it\."),
     ],
 )
-def test_search_space_that_no_fit_would_take_is_refused(tiny_values, path, value, message):
+def test_what_no_fit_would_take_is_refused(tiny_values, path, value, message):
     with pytest.raises(ConfigError, match=message):
         parse_params(put(tiny_values, path, value))
 
 
 def test_all_mistakes_are_listed_at_once(tiny_values):
-    put(put(tiny_values, "study.folds", 0), "compute.backend", "torch")
-    with pytest.raises(ConfigError) as caught:
-        parse_params(tiny_values)
-    assert "study.folds" in str(caught.value)
-    assert "compute.backend" in str(caught.value)
-
-
-def test_missing_section_is_named(tiny_values):
-    del tiny_values["study"]["budget"]
-    with pytest.raises(ConfigError, match=r"study\.budget: missing\. Add it\."):
-        parse_params(tiny_values)
+    with pytest.raises(ConfigError, match=r"(?s)study\.folds.*compute\.backend"):
+        parse_params(put(put(tiny_values, "study.folds", 0), "compute.backend", "torch"))
 
 
 @pytest.mark.parametrize("values", [None, [], "transport", 3])
@@ -320,35 +223,30 @@ def test_something_that_is_no_mapping_is_refused(values):
         parse_params(values)
 
 
-def test_missing_file_says_where_to_run(tmp_path):
-    with pytest.raises(ConfigError, match=r"params\.yaml is missing\. Run from the project's root"):
-        load_params(tmp_path / "params.yaml")
-
-
-@pytest.mark.parametrize("content", [b"study: [1, 2", b"a: b: c", b"\xff\xfe\x00s", b"study: {a: 1"])
-def test_file_that_is_no_yaml_is_refused_by_its_name(tmp_path, content):
-    path = tmp_path / "params.yaml"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"params\.yaml is no YAML"):
-        load_params(path)
-
-
-def test_file_equals_the_values_that_it_was_written_from(tmp_path, tiny_values):
+def test_file_equals_the_values_that_it_was_written_from_and_cannot_be_changed(tmp_path, tiny_values):
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(tiny_values), encoding="utf-8")
-    assert load_params(path) == parse_params(tiny_values)
-
-
-def test_parsed_parameters_cannot_be_changed(tiny_params):
-    params = tiny_params()
+    params = load_params(path)
+    assert params == parse_params(tiny_values)
     with pytest.raises(ValueError, match="frozen"):
         params.study.folds = 3
 
 
-def test_a_key_that_is_given_twice_is_refused_with_its_place(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"study: [1, 2", r"params\.yaml is no YAML"),
+        (b"a: b: c", r"params\.yaml is no YAML"),
+        (b"\xff\xfe\x00s", r"params\.yaml is no YAML"),
+        (b"study:\n  folds: 5\n  folds: 7\n", r"(?s)'folds' is given twice.*line 3"),
+        (None, r"params\.yaml is missing\. Run from the project's root"),
+    ],
+)
+def test_file_that_cannot_be_read_is_refused_by_its_name(tmp_path, content, message):
     path = tmp_path / "params.yaml"
-    path.write_text("study:\n  folds: 5\n  folds: 7\n")
-    with pytest.raises(ConfigError, match=r"(?s)'folds' is given twice.*line 3"):
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
         load_params(path)
 
 

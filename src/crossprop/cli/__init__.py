@@ -69,7 +69,7 @@ def check(
         f"{' to '.join(map(str, folds[:: max(1, len(folds) - 1)]))} folds, "
         f"{'weak cells are pruned early' if study.fidelity else 'every method in full'}"
     )
-    typer.echo(f"{len(stages)} stages: {', '.join(stages)}")
+    typer.echo(f"{len(stages)} stages: {', '.join(stages)}\nNext: dvc repro")
 
 
 @app.command()

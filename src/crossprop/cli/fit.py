@@ -26,8 +26,7 @@ SplitColumn = Annotated[
     str | None, Option(help="Column that says 'train' or 'test'; else a hold-out is drawn.")
 ]
 GroupColumn = Annotated[
-    str | None,
-    Option(help="Column of what stays on one side of every split: a paper, a sample series."),
+    str | None, Option(help="Column of what stays on one side of every split: a paper, a sample series.")
 ]
 ElementColumns = Annotated[
     str | None, Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts.")
@@ -39,8 +38,7 @@ Amounts = Annotated[
 Sheet = Annotated[str | None, Option(help="Sheet of a workbook.")]
 Encoding = Annotated[str | None, Option(help="Encoding; guessed.")]
 Delimiter = Annotated[
-    str | None,
-    Option(help="Separator of the fields, such as ';' or 'tab'; guessed.", callback=_tab),
+    str | None, Option(help="Separator of the fields, such as ';' or 'tab'; guessed.", callback=_tab)
 ]
 Decimal = Annotated[str | None, Option(help="Sign of the decimals, '.' or ','; guessed.")]
 
@@ -132,9 +130,10 @@ def fit(
         typer.echo("interrupted: what is finished is kept, run the same command to go on", err=True)
         raise
     typer.echo(f"\n{table_of_methods(report)}\n")
-    for line in summary_lines(report):
-        typer.echo(line)
-    typer.echo(f"model and report: {out} (crossprop predict {out} NaCl)")
+    typer.echo("\n".join(summary_lines(report)))
+    typer.echo(
+        f"model and report: {out}\nnext: crossprop predict {out} NaCl, or crossprop serve --model {out}"
+    )
 
 
 def listed(text: str | None) -> list[str]:
@@ -185,12 +184,10 @@ def predict(
         typer.echo(f"note: {note}", err=True)
     if output is not None:
         work.write_predictions(predicted, output)
-        typer.echo(f"{len(predicted):,} rows in {output}", err=True)
+        typer.echo(f"{len(predicted):,} row{'s' * (len(predicted) != 1)} written to {output}", err=True)
     if output is None or form is not None:
         work.print_predictions(predicted, served.info, form or ("table" if sys.stdout.isatty() else "csv"))
-    bad = [text for text in predicted["error"] if text]
-    for text in bad[:20]:
-        typer.echo(text, err=True)
-    if bad:
-        typer.echo(f"{len(bad)} of {len(predicted)} rows hold no formula and were not predicted.", err=True)
+    if bad := [text for text in predicted["error"] if text]:
+        left_out = f"{len(bad)} of {len(predicted)} rows hold no formula and were not predicted"
+        typer.echo("\n".join([*bad[:20], f"{left_out}. Correct them and predict them again."]), err=True)
         raise typer.Exit(3)

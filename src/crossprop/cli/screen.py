@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from crossprop.errors import ScreeningError
 
@@ -18,84 +19,57 @@ _PIPE_WIDTH = 160  # characters of a line where no terminal says how wide it is
 @app.command()
 def screen(
     property_: Annotated[
-        list[str],
-        typer.Option("--property", "-p", help="Properties: registered names or targets, by commas."),
+        list[str], Option("--property", "-p", help="Properties: registered names or targets, by commas.")
     ],
     elements: Annotated[
-        list[str] | None,
-        typer.Option("--elements", "-e", help="Symbols and groups: Fe,Co,rare-earths; or all."),
+        list[str] | None, Option("--elements", "-e", help="Symbols and groups: Fe,Co,rare-earths; or all.")
     ] = None,
-    input_: Annotated[
-        Path | None, typer.Option("--input", help="File with formulas to screen instead.")
-    ] = None,
+    input_: Annotated[Path | None, Option("--input", help="File with formulas to screen instead.")] = None,
     where: Annotated[
-        str | None,
-        typer.Option(help="Condition, e.g. 'bulk_modulus > 200 and band_gap.lower >= 1 and Pb == 0'."),
+        str | None, Option(help="Condition, e.g. 'bulk_modulus > 200 and band_gap.lower >= 1 and Pb == 0'.")
     ] = None,
-    maximize: Annotated[
-        list[str] | None, typer.Option(help="Rank by these, more is better; repeatable.")
-    ] = None,
-    minimize: Annotated[
-        list[str] | None, typer.Option(help="Rank by these, less is better; repeatable.")
-    ] = None,
-    rank: Annotated[
-        str | None, typer.Option(help="value, ei (expected improvement) or pareto (front of several).")
-    ] = None,
+    maximize: Annotated[list[str] | None, Option(help="Rank by these, more is better; repeatable.")] = None,
+    minimize: Annotated[list[str] | None, Option(help="Rank by these, less is better; repeatable.")] = None,
+    rank: Annotated[str | None, Option(help="value, ei (expected improvement) or pareto (front).")] = None,
     best: Annotated[
-        float | None, typer.Option(help="Value to beat, for ei.", show_default="the best in the model's data")
+        float | None, Option(help="Value to beat, for ei.", show_default="the best in the model's data")
     ] = None,
-    top: Annotated[int, typer.Option(help="Rows of top.csv.")] = 100,
+    top: Annotated[int, Option(help="Rows of top.csv.")] = 100,
     per_system: Annotated[
-        int | None, typer.Option(help="Most rows of one chemical system in top.csv.", show_default="no limit")
+        int | None, Option(help="Most rows of one chemical system in top.csv.", show_default="no limit")
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Folder of the results; an interrupted run in it is continued.")
-    ] = Path("screening"),
-    min_elements: Annotated[int, typer.Option(help="Fewest elements of a composition.")] = 2,
-    max_elements: Annotated[int, typer.Option(help="Most elements of a composition.")] = 3,
+    out: Annotated[Path, Option(help="Folder of the results; continued if interrupted.")] = Path("screening"),
+    min_elements: Annotated[int, Option(help="Fewest elements of a composition.")] = 2,
+    max_elements: Annotated[int, Option(help="Most elements of a composition.")] = 3,
     max_atoms: Annotated[
-        int | None, typer.Option(help="Largest sum of amounts in the reduced formula.", show_default="10")
+        int | None, Option(help="Largest sum of amounts in the reduced formula.", show_default="10")
     ] = None,
-    max_amount: Annotated[int | None, typer.Option(help="Largest amount of one element.")] = None,
-    fractions: Annotated[
-        float | None, typer.Option(help="Step of an alloy grid instead of reduced formulas, e.g. 0.05.")
-    ] = None,
-    must_contain: Annotated[list[str] | None, typer.Option(help="Elements that must be there.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Elements and groups to leave out.")] = None,
+    max_amount: Annotated[int | None, Option(help="Largest amount of one element.")] = None,
+    fractions: Annotated[float | None, Option(help="Step of a grid of alloys (0.05), not formulas.")] = None,
+    must_contain: Annotated[list[str] | None, Option(help="Elements that must be there.")] = None,
+    exclude: Annotated[list[str] | None, Option(help="Elements and groups to leave out.")] = None,
     charge_balanced: Annotated[
-        bool, typer.Option("--charge-balanced/--all", help="Only what smact finds neutral, or everything.")
+        bool, Option("--charge-balanced/--all", help="Only what smact finds neutral, or everything.")
     ] = False,
     oxidation_states: Annotated[
-        str, typer.Option(help="smact's set: icsd24, icsd16, smact14, pymatgen_sp, wiki.")
+        str, Option(help="smact's set: icsd24, icsd16, smact14, pymatgen_sp, wiki.")
     ] = "icsd24",
-    pauling: Annotated[
-        bool, typer.Option(help="With --charge-balanced: cations less electronegative than anions.")
-    ] = True,
-    alloys: Annotated[
-        bool, typer.Option("--alloys", help="With --charge-balanced: keep alloys, too.")
-    ] = False,
+    pauling: Annotated[bool, Option(help="With --charge-balanced: anions are more electronegative.")] = True,
+    alloys: Annotated[bool, Option("--alloys", help="With --charge-balanced: keep alloys, too.")] = False,
     mixed_valence: Annotated[
-        bool,
-        typer.Option("--mixed-valence", help="With --charge-balanced: several states of an element (Fe3O4)."),
+        bool, Option("--mixed-valence", help="With --charge-balanced: several states of an element (Fe3O4).")
     ] = False,
-    novel: Annotated[bool, typer.Option("--novel", help="Leave out what is in the models' data.")] = False,
-    in_domain: Annotated[
-        bool,
-        typer.Option("--in-domain", help="Keep only what lies in the training domain of every property."),
-    ] = False,
-    model: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER or NAME=REGISTERED: the model of a property.")
-    ] = None,
-    alias: Annotated[str, typer.Option(help="Version of registered models.")] = "champion",
-    workers: Annotated[int, typer.Option(help="Threads; 0: one for every core.")] = 0,
+    novel: Annotated[bool, Option("--novel", help="Leave out what is in the models' data.")] = False,
+    in_domain: Annotated[bool, Option("--in-domain", help="Only what is in the training domain.")] = False,
+    model: Annotated[list[str] | None, Option(help="NAME=FOLDER or NAME=REGISTERED; repeatable.")] = None,
+    alias: Annotated[str, Option(help="Version of registered models.")] = "champion",
+    workers: Annotated[int, Option(help="Threads; 0: one for every core.")] = 0,
     memory: Annotated[
-        float | None, typer.Option(help="Most memory in GiB.", show_default="half of what is free")
+        float | None, Option(help="Most memory in GiB.", show_default="half of what is free")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Compositions predicted at a time by a thread.")] = 2048,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Screen more than 10 million without asking.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, estimate the time, and stop.")] = False,
+    batch: Annotated[int, Option(help="Compositions predicted at a time by a thread.")] = 2048,
+    yes: Annotated[bool, Option("--yes", "-y", help="Screen more than 10 million without asking.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Count, estimate the time, and stop.")] = False,
 ) -> None:
     """Enumerate compositions, predict properties, keep what meets a condition, and rank it.
 
@@ -132,14 +106,13 @@ def screen(
             err=True,
         )
         raise typer.Exit(130) from None
-    for line in summary(result):
-        typer.echo(line)
     if len(result.top):
         from rich.console import Console
 
         console = Console()
         width = console.width if console.is_terminal else max(console.width, _PIPE_WIDTH)
         Console(width=width).print(table(result, _SHOWN, width))
+    typer.echo("\n".join(summary(result)))
 
 
 def _name_and_model(text: str) -> tuple[str, str]:

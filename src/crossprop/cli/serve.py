@@ -28,8 +28,7 @@ def serve(
     host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8000,
     uri: Annotated[
-        str | None,
-        Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default."),
+        str | None, Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default.")
     ] = None,
     alias: Annotated[str, Option(help="Alias whose versions are served.")] = "champion",
     study: Annotated[str | None, Option(help="Only this study's models.")] = None,
@@ -37,12 +36,10 @@ def serve(
         str | None, Option(help="Only these targets or models, separated by commas.")
     ] = None,
     model: Annotated[
-        list[Path] | None,
-        Option(help="Serve this saved model's folder, without a registry; repeatable."),
+        list[Path] | None, Option(help="Serve this saved model's folder, without a registry; repeatable.")
     ] = None,
     memory: Annotated[
-        str | None,
-        Option(help="Memory for all loaded models, such as 4G; half of the memory by default."),
+        str | None, Option(help="Memory for all loaded models, such as 4G; half of the memory by default.")
     ] = None,
     threads: Annotated[
         int | None, Option(help="Threads that compute predictions; as many as there are cores.", min=1)
@@ -92,8 +89,7 @@ def serve(
     from crossprop.service.app import create_app
 
     application = create_app(settings, source)
-    for line in _lines(host, listening.getsockname()[1], source, settings, bool(model)):
-        typer.echo(line)
+    typer.echo("\n".join(_lines(host, listening.getsockname()[1], source, settings, bool(model))))
     run_app(application, listening, settings.limits, settings.proxies)
     typer.echo("stopped")
 
@@ -110,6 +106,7 @@ def api_key(
         raise ConfigError(f"There is no scope {scope!r}. Choose {' or '.join(Scope)}.")
     secret, key = new_key(owner, Scope(scope))
     typer.echo(f"key, shown this once: {secret}\nline for the file:    {key.line}")
+    typer.echo("Next:                 put the line into a file, then crossprop serve --api-keys FILE")
 
 
 def _source(

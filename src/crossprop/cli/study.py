@@ -12,19 +12,13 @@ from crossprop.cli.fit import Seed, listed
 app = typer.Typer(help="Study configurations.", no_args_is_help=True)
 
 
-@app.callback()
-def root() -> None:
-    """Study configurations."""
-
-
 @app.command("new")
 def new_study(
     name: Annotated[str, Argument(help="Name of the study: small letters, digits, underscores.")],
     target: Annotated[list[str] | None, Option(help="A target property; may be given again.")] = None,
     targets: Annotated[str | None, Option(help="Target properties, separated by commas.")] = None,
     sources: Annotated[
-        str | None,
-        Option(help="Source properties, separated by commas; those of the tier if left out."),
+        str | None, Option(help="Source properties, separated by commas; those of the tier if left out.")
     ] = None,
     tier: Annotated[
         str | None, Option(help="How much to compute: trial, quick (default), standard or full.")
@@ -54,7 +48,7 @@ def new_study(
     )
     typer.echo(explain(study))
     if dry_run:
-        typer.echo("Nothing was written (--dry-run).")
+        typer.echo(f"Nothing was written. Without --dry-run this writes conf/study/{name}.yaml.")
         return
     path = write_study(study, replace=replace)
     typer.echo(

@@ -23,6 +23,7 @@ for a statement about many rows (then without a line)."""
 EXCEL_DATES: Final = {"2-Feb": "FeB2", "3-Feb": "FeB3"}
 """Formulas that a spreadsheet turned into dates, and what they were."""
 
+LARGEST_VALUE: Final = 1e30  # beyond it 32-bit numbers and squares overflow
 MAX_BAD_SHARE: Final = 0.1  # share of bad rows above which a file is refused rather than cleaned
 _DATE: Final = re.compile(
     r"\d{1,4}[-/.](?:\d{1,2}|[A-Za-z]{3})(?:[-/.]\d{2,4})?|[A-Za-z]{3}[-/]\d{2,4}", re.ASCII
@@ -151,9 +152,14 @@ def noted(name: str, texts: Iterable[str]) -> pd.DataFrame:
 
 
 def refuse_unlearnable(values: np.ndarray, what: str) -> None:
-    """Raise a :class:`DataError` for fewer than two values, or if all are the same: no model can be fitted."""
+    """Raise a :class:`DataError` where no model can be fitted: fewer than two values, all the same, or too large."""
     if len(values) < 2:
         raise DataError(f"{what} holds {len(values)} usable row(s); at least two are needed to learn from.")
+    if (largest := float(np.abs(values).max())) > LARGEST_VALUE:
+        raise DataError(
+            f"The values of {what} reach {largest:.3g}; the methods compute with numbers up to {LARGEST_VALUE:g}. "
+            "Give the values in a larger unit, or their logarithm."
+        )
     if np.ptp(values) == 0.0:
         raise DataError(
             f"All {len(values)} values of {what} are {values[0]:g}: a constant holds nothing to learn. "

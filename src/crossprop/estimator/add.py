@@ -82,22 +82,17 @@ def add_data(
     """Put a file's rows into the project and its property into the user's catalogue, completely or not at all.
 
     Beside the catalogue, the folder of the property's name holds ``train.csv``, ``test.csv``, ``dropped.csv`` and the
-    file as it was given; where the working folder is a DVC project, DVC tracks the folder.
-
-    Returns:
-        What git should track.
-
-    Raises:
-        UserFileError: The name is taken, or DVC refuses.
+    file as it was given; in a DVC project, DVC tracks the folder. What an add that was killed leaves is put right by
+    the next one. A name that is taken is refused (UserFileError). Returns what git should track.
     """
     folder = catalog.parent / new.key
-    draft, former = folder.with_name(f".{new.key}.draft"), folder.with_name(f".{new.key}.former")
+    draft, former = folder.with_name(f".{new.key}.draft"), _former(folder)
     pointer, ignored = _pointer(folder), folder.with_name(".gitignore")
     with _lock():
+        _undo_killed(folder, catalog)
         check_new_key(new.key, catalog, replace)
         is_new = not folder.exists()
         written_by_dvc = {p: p.read_bytes() if p.is_file() else None for p in (pointer, ignored)}
-        shutil.rmtree(former, ignore_errors=True)
         try:
             blobs = _write_files(draft, path, table, held_out)
             if not is_new:
@@ -125,17 +120,34 @@ def add_data(
 
 
 def remove_data(key: str, *, catalog: Path = OWN_CATALOG) -> None:
-    """Remove a user's property: its entry, its folder, and its DVC file.
-
-    Raises:
-        DataError: There is no such property, or DVC refuses.
-    """
+    """Remove a user's property: its entry, its folder, and its DVC file; an unknown one is refused (DataError)."""
     folder = catalog.parent / key
     with _lock():
+        _undo_killed(folder, catalog)
         if key in own_entries(catalog) and _pointer(folder).is_file():
             _dvc("remove", _pointer(folder))
         remove_entry(key, catalog)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _undo_killed(folder: Path, catalog: Path) -> None:
+    """Put back the folder that an add set aside before it was killed, unless the catalogue knows the new one."""
+    former = _former(folder)
+    if not former.is_dir():
+        return
+    files = own_entries(catalog).get(folder.name, {}).get("files", [])
+    paths = [folder / file["path"] for file in files]
+    if paths and all(p.is_file() and blob_id(p) == f["blob"] for p, f in zip(paths, files, strict=True)):
+        shutil.rmtree(former)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    former.rename(folder)
+    if _pointer(folder).is_file():
+        _dvc("add", folder)
+
+
+def _former(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.former")
 
 
 def _pointer(folder: Path) -> Path:
@@ -186,7 +198,7 @@ def _entry(
 ) -> dict[str, Any]:
     """The entry of the catalogue; the same file gives the same one."""
     grouped = "group" in table.rows
-    how = "drawn by group" if grouped else "drawn by composition"
+    how = f"drawn by {'group' if grouped else 'composition'}"
     how = "as its split column says" if "split" in table.rows else how
     files = [{"split": split, "path": f"{split}.csv", "blob": blobs[split]} for split in ("train", "test")]
     return {

@@ -25,10 +25,7 @@ OUTPUTS: Final = ("value", "lower", "upper", "in_domain", "note", "error")
 def read_input(
     formulas: Sequence[str], file: Path | None, formula_column: str | None, amounts: str, **options: Any
 ) -> FormulaList:
-    """Formulas from arguments, from a file, or from standard input where one of them is ``-``.
-
-    ``options`` are those of :func:`~crossprop.data.formula_list.read_formula_list`.
-    """
+    """Formulas from arguments, from a file, or from standard input where one of them is ``-``."""
     if "-" in (str(file), *formulas[:1]):
         if sys.stdin is None:
             raise UserFileError(
@@ -44,18 +41,9 @@ def read_input(
 
 
 def model_folder(name: str, *, version: str | None = None, alias: str | None = None) -> Path:
-    """Folder of a model: the named one, or that of a registered version.
+    """Folder of a saved model: the named one, or that of a registered model's version, by default the champion.
 
-    Args:
-        name: A folder with a saved model, or a registered model (``<study>.<target>`` or an unambiguous target).
-        version: Version of the registered model.
-        alias: Alias of the registered model; ``champion`` unless given.
-
-    Raises:
-        ModelFormatError: The folder holds no saved model.
-        UnknownModelError: No such model or version; where only the champion is missing, the message names the
-            challenger.
-        TrackingError: The store cannot be reached.
+    A registered model is named ``<study>.<target>``, or by its target where that is unambiguous.
     """
     folder = Path(name)
     if (folder / INFO_FILE).is_file():

@@ -273,12 +273,8 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
 
 
 class HeldModel:
-    """A copy of a saved model in a temporary folder that is deleted with this object; loaded at the first prediction.
+    """A copy of a saved model in a temporary folder that is deleted with this object; pickling includes the files."""
 
-    Pickling includes the files.
-    """
-
-    folder: Path
     _served: ServedModel | None
 
     def __init__(self, folder: Path) -> None:

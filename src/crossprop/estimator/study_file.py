@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,22 +10,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import yaml
 
-from crossprop.config import Params, parse_params
+from crossprop.config import Params, Recipe, StudyConfig, parse_params
 from crossprop.data.catalog import Catalog, PropertyEntry, Role
 from crossprop.errors import ConfigError, UserFileError
-from crossprop.estimator.budget import (
-    EMBEDDED,
-    STUDIES,
-    Effort,
-    Estimate,
-    estimate_study,
-    folds_for,
-)
-from crossprop.experiments.executor import usable_cores
-from crossprop.io import atomic_file
-from crossprop.methods import DEFAULT_SEED, Family, Method, Side
+from crossprop.estimator.budget import EMBEDDED, STUDIES, Effort, Estimate, estimate_study, folds_for
+from crossprop.io import atomic_file, usable_cores
+from crossprop.methods import DEFAULT_SEED, Family, Method, Representation, Side
 
 JOINT: Final = "all_sources"
 """Name of the joint network."""
@@ -38,14 +31,7 @@ _MANY_TARGETS: Final = 8
 _EMBEDDED_ROWS: Final = 9_000
 _USUAL_SOURCE_ROWS: Final = 100_000
 _PRUNING: Final = {"rows": 2000, "steps": 150, "after_screening": 2, "after_first_fold": 2, "margin": 0.05}
-_SCHEDULE: Final = {
-    "weight_decay": 0.01,
-    "schedule": "cosine",
-    "warmup_fraction": 0.1,
-    "dropout": 0.0,
-    "patience": None,
-    "restore_best": False,
-}
+_REPRESENTATIONS: Final = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
 
 
 def study_values(
@@ -66,7 +52,7 @@ def study_values(
     if tier not in STUDIES:
         raise ConfigError(f"{tier!r} is no tier. Choose one of {', '.join(STUDIES)}.")
     effort = Effort(tier)
-    chosen = STUDIES[effort]
+    chosen, whole = STUDIES[effort], effort is Effort.FULL
     if not targets:
         raise ConfigError(
             "A study needs a target. Name one with --target, as 'crossprop data list' shows them."
@@ -78,11 +64,16 @@ def study_values(
     joint = any(m.uses_joint for m in methods)
     folds = {target: folds_for(n, effort, chosen.most_folds) for target, n in counts.items()}
     usual = max(set(folds.values()), key=list(folds.values()).count)
-    whole = effort is Effort.FULL
     most = 6 if min(counts.values()) < FEW_ROWS else 10**6  # trials, but one at least for every cell
     enough = [target for target, n in counts.items() if n >= 500]
-    source_recipe = {"epochs": chosen.source_epochs, "batch_size": 512, **_SCHEDULE}
-    recipe = {"epochs": chosen.epochs, "batch_size": 256, "min_steps": chosen.min_steps, "min_batches": 16}
+    decay: dict[str, Any] = {"weight_decay": 0.01}
+    source = {"epochs": chosen.source_epochs, "batch_size": 512} | decay
+    own = {
+        "epochs": chosen.epochs,
+        "batch_size": 256,
+        "min_steps": chosen.min_steps,
+        "min_batches": 16,
+    } | decay
     study: dict[str, Any] = {
         "name": name,
         "title": title or f"{', '.join(targets)}: own data",
@@ -95,23 +86,22 @@ def study_values(
         "elemnet_sources": list(elemnets),
         "joint": {JOINT: list(wanted)} if joint else {},
         "methods": [str(m) for m in methods],
-        "representations": ["elemental_fractions", "physical_attributes"],
+        "representations": [str(r) for r in _REPRESENTATIONS],
         "folds": usual,
         "folds_by_target": {target: n for target, n in folds.items() if n != usual},
         "budget": {
-            name: max(min(trials, most), most_cells(methods, family, len(elemnets)))
-            for name, trials, family in (
-                ("ml_trials", chosen.ml_trials, Family.REGRESSOR),
-                ("dl_trials", chosen.dl_trials, Family.NETWORK),
-            )
-        }
-        | {"seconds": 86_400 if whole else 7_200},
+            "ml_trials": max(
+                min(chosen.ml_trials, most), most_cells(methods, Family.REGRESSOR, len(elemnets))
+            ),
+            "dl_trials": max(min(chosen.dl_trials, most), most_cells(methods, Family.NETWORK, len(elemnets))),
+            "seconds": 86_400 if whole else 7_200,
+        },
         "fidelity": None if whole else dict(_PRUNING),
         "learning_curve": {"targets": enough[:8], "shares": [0.1, 0.25, 0.5]} if whole and enough else None,
-        "pretrain": source_recipe | {"learning_rate": 0.001},
-        "joint_pretrain": source_recipe | {"learning_rate": 0.002} if joint else None,
-        "scratch": recipe | {"learning_rate": 0.001} | _SCHEDULE,
-        "transfer": recipe | {"learning_rate": 0.0005} | _SCHEDULE,
+        "pretrain": Recipe(learning_rate=0.001, **source).model_dump(),
+        "joint_pretrain": Recipe(learning_rate=0.002, **source).model_dump() if joint else None,
+        "scratch": Recipe(learning_rate=0.001, **own).model_dump(),
+        "transfer": Recipe(learning_rate=0.0005, **own).model_dump(),
     }
     return {"study": study, "search": default_search()}
 
@@ -121,31 +111,25 @@ def shards_of(targets: Sequence[str]) -> dict[str, list[str]]:
     if len(targets) <= _MANY_TARGETS:
         return {"all": list(targets)}
     size = max(_MANY_TARGETS, -(-len(targets) // 8))
-    parts = [list(targets[i : i + size]) for i in range(0, len(targets), size)]
-    return {f"part_{i}": part for i, part in enumerate(parts, start=1)}
+    starts = enumerate(range(0, len(targets), size), start=1)
+    return {f"part_{i}": list(targets[start : start + size]) for i, start in starts}
 
 
 def default_search() -> dict[str, Any]:
     """The search spaces; ``conf/search/default.yaml`` takes them from the same file."""
     text = files("crossprop.estimator").joinpath("search.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text)
-    return values
-
-
-def count_points(method: Method, elemnets: int) -> int:
-    """Cells of a method: the paper's scratch ones read two representations, its transfer ones every ElemNet."""
-    if method in (Method.ML, Method.DL):
-        return 2
-    return max(elemnets, 1) if method.side is Side.TRANSFER and not method.extension else 1
+    return dict(yaml.safe_load(text))
 
 
 def most_cells(methods: Sequence[Method], family: Family, elemnets: int) -> int:
     """Cells of a family on the side that has more of them: both sides get the trials that it needs."""
-    sides = [
-        sum(count_points(m, elemnets) for m in methods if m.side is side and m.family is family)
-        for side in (Side.SCRATCH, Side.TRANSFER)
-    ]
-    return max(1, *sides)
+    study = StudyConfig.model_construct(
+        methods=tuple(methods),
+        representations=_REPRESENTATIONS,
+        elemnet_sources=("any",) * elemnets,
+        joint={JOINT: ()},
+    )
+    return max(1, *(study.count_cells(side, family) for side in (Side.SCRATCH, Side.TRANSFER)))
 
 
 @dataclass(frozen=True)
@@ -191,19 +175,14 @@ def plan_study(
     rows = {entry.key: learning_rows(catalog, entry) for entry in goals}
     heading = ", ".join(entry.description.split(",")[0].strip() for entry in goals[:4])
     heading += f" and {len(goals) - 4} more" if len(goals) > 4 else ""
-
     keys = [entry.key for entry in goals]
 
     def planned(tier: str) -> NewStudy:
         values = study_values(name, keys, rows, given, tier=tier, title=title or heading, seed=seed)
         params = parse_params(values, f"study {name}")
         study = params.study
-        sizes = {
-            source: _EMBEDDED_ROWS
-            if source in EMBEDDED
-            else catalog.property(source).rows or _USUAL_SOURCE_ROWS
-            for source in study.sources
-        }
+        sizes = {s: catalog.property(s).rows or _USUAL_SOURCE_ROWS for s in study.sources}
+        sizes |= {s: _EMBEDDED_ROWS for s in EMBEDDED if s in sizes}
         pinned = catalog.pinned_files([*study.targets, *study.sources], study.edition)
         wanted = [f for f in pinned if f.folder is None and not (raw_root / f.relative_path).is_file()]
         to_fetch = sum(f.size or 0 for f in wanted)
@@ -215,9 +194,10 @@ def plan_study(
     fitting = [plan for plan in plans if plan.estimate.total <= 60 * minutes]
     if not fitting:
         least = min(plans, key=lambda plan: plan.estimate.total)
+        needed = math.ceil(least.estimate.total / 6) / 10
         raise ConfigError(
-            f"No tier fits into {minutes:g} minutes: the least, {least.tier}, takes about "
-            f"{least.estimate.total / 60:.0f}. Give more, or learn from the file alone with 'crossprop fit'."
+            f"No tier fits into {minutes:g} minutes: the smallest, {least.tier}, takes about {needed:g}. Give "
+            f"--minutes {math.ceil(needed)}, or learn from a file alone with 'crossprop fit'."
         )
     return fitting[-1]
 
@@ -248,7 +228,8 @@ def explain(study: NewStudy) -> str:
     config, spent = study.params.study, study.estimate
     cells = sum(len(config.points(method)) for method in config.methods)
     total, data, sources, targets = (
-        f"{seconds / 60:.0f}" for seconds in (spent.total, spent.data, spent.sources, spent.targets)
+        f"{seconds / 60:.{int(seconds < 600)}f}"
+        for seconds in (spent.total, spent.data, spent.sources, spent.targets)
     )
     rows = [f"{t}: {n:,} rows to learn from, {config.folds_of(t)} folds" for t, n in study.rows.items()]
     lines = [
@@ -264,7 +245,7 @@ def explain(study: NewStudy) -> str:
         f"source networks {sources}, targets {targets} (may be off by half)",
     ]
     if study.to_fetch:
-        lines.append(f"download  {study.to_fetch / 1e6:.0f} MB first")
+        lines.append(f"download  {math.ceil(study.to_fetch / 1e6)} MB first")
     if min(study.rows.values()) < FEW_ROWS:
         lines.append(
             f"note      fewer than {FEW_ROWS} rows: differences between methods will mostly be noise"
@@ -291,20 +272,14 @@ def learning_rows(catalog: Catalog, entry: PropertyEntry) -> int:
         return catalog.packages[entry.embedded.package].n_train
     if not entry.is_own:
         return int(0.9 * (entry.paper.data_size or entry.rows or 1_000))
-    rows = 0
-    for file in entry.files:
-        if file.split == "test":
-            continue
-        path = Path(file.folder or "", file.path)
-        try:
-            with path.open(encoding="utf-8", newline="") as stream:
-                rows += sum(1 for _ in csv.reader(stream)) - 1
-        except OSError as error:
-            raise UserFileError(
-                f"{path} cannot be read: {error.strerror}. Restore it with 'dvc checkout' (or 'dvc pull'), or add "
-                "the data with --replace."
-            ) from None
-    return rows
+    paths = [Path(file.folder or "", file.path) for file in entry.files if file.split != "test"]
+    try:
+        return sum(len(pd.read_csv(path)) for path in paths)
+    except (OSError, ValueError) as error:
+        raise UserFileError(
+            f"A data file of {entry.key!r} cannot be read: {error}. Restore it with 'dvc checkout' (or 'dvc pull'), "
+            "or add the data with --replace."
+        ) from None
 
 
 def _with_role(catalog: Catalog, name: str, role: Role) -> PropertyEntry:

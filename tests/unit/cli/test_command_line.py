@@ -12,38 +12,33 @@ import pytest
 import yaml
 
 from crossprop import __version__
-from crossprop.errors import ConfigError, StoreError, run_command
+from crossprop.errors import ConfigError, run_command
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def raising(error: BaseException):
-    def command():
-        raise error
-
-    return lambda: run_command(command)
 
 
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
         (ConfigError("study.folds: too many"), 1, "ConfigError: study.folds: too many\n"),
-        (StoreError("held"), 1, "StoreError: held\n"),
         (KeyboardInterrupt(), 130, "what is finished is kept"),
         (OSError(28, "No space left on device", "/somewhere"), 1, "No space left on device"),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_an_error_that_a_user_can_correct_is_one_line(ended, error, status, said):
-    finished = ended(raising(error))
+    def command():
+        raise error
+
+    finished = ended(lambda: run_command(command))
     assert finished.status == status
     assert said in finished.err
     assert finished.err.count("\n") == 1
 
 
 def test_an_error_of_the_program_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        raising(ZeroDivisionError("a bug"))()
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: print(1 / 0))
 
 
 def test_version_is_printed_in_a_process_of_its_own_too(crossprop):
@@ -64,20 +59,9 @@ def test_version_is_printed_in_a_process_of_its_own_too(crossprop):
 def test_help_lists_the_commands(crossprop, words, commands):
     printed = crossprop(*words, "--help").out
     assert [command for command in commands.split() if command not in printed] == []
-
-
-@pytest.mark.usefixtures("in_root")
-def test_check_says_what_the_configuration_would_compute(crossprop):
-    finished = crossprop("check")
-    assert finished.status == 0, finished.err
-    # base, ml and dl on two representations, and five transfer methods from one source
-    first, second = finished.out.splitlines()
-    assert first.endswith(
-        "study transport, protocol published: 4 targets x 10 cells, 1 sources, 5 folds, every method in full"
-    )
-    assert second == (
-        "7 stages: fetch, prepare, featurize, pretrain@seebeck_p, transfer@all, summarize, register"
-    )
+    finished = crossprop(*words, "chekc")
+    assert finished.status == 2
+    assert "No such command" in finished.err
 
 
 @pytest.fixture
@@ -92,15 +76,16 @@ def check(tmp_path, crossprop):
     return run
 
 
-def test_check_counts_the_cells_and_stages_of_a_tier(compose, check):
+def test_check_says_what_the_configuration_would_compute_and_what_to_run(compose, check):
     finished = check(compose("study=jarvis", "tier=quick"))
     assert finished.status == 0, finished.err
-    first, second = finished.out.splitlines()
+    first, second, third = finished.out.splitlines()
     # the paper's: base, ml and dl on two representations, five from each of two sources; extensions: five
     assert "study jarvis, tier quick, protocol published: 41 targets x 20 cells, 6 sources" in first
     assert "3 to 10 folds, weak cells are pruned early" in first
     assert second.startswith("14 stages: fetch,")
     assert "pretrain@band_gap, pretrain_joint@all_sources, transfer@experiment" in second
+    assert third == "Next: dvc repro"
 
 
 @pytest.mark.parametrize(
@@ -131,12 +116,6 @@ def test_command_outside_the_project_says_where_to_run_it(tmp_path, monkeypatch,
     assert finished.err.startswith("ConfigError: params.yaml is missing. Run from the project's root")
 
 
-def test_unknown_command_ends_with_a_usage_error(crossprop):
-    finished = crossprop("chekc")
-    assert finished.status == 2
-    assert "No such command" in finished.err
-
-
 @pytest.mark.usefixtures("in_root")
 def test_a_property_is_shown_by_its_short_name_and_an_unknown_one_refused(crossprop):
     finished = crossprop("data", "show", "SLME")
@@ -151,13 +130,11 @@ def test_a_property_is_shown_by_its_short_name_and_an_unknown_one_refused(crossp
 def test_stage_script_refuses_a_wrong_configuration_with_one_line(script, tmp_path, monkeypatch, ended):
     (tmp_path / "params.yaml").write_text("study: 3\n")
     monkeypatch.chdir(tmp_path)
-    options = {
-        "pretrain.py": ["--source", "x"],
-        "pretrain_joint.py": ["--name", "x"],
-        "transfer.py": ["--shard", "x"],
-    }
-    path = str(ROOT / "pipelines" / script)
-    finished = ended(lambda: runpy.run_path(path, run_name="__main__"), path, *options.get(script, []))
+    options = {"pretrain": ["--source", "x"], "pretrain_joint": ["--name", "x"], "transfer": ["--shard", "x"]}
+    path = ROOT / "pipelines" / script
+    finished = ended(
+        lambda: runpy.run_path(str(path), run_name="__main__"), path, *options.get(path.stem, [])
+    )
     assert finished.status == 1
     assert finished.err.startswith("ConfigError: params.yaml is refused:")
     assert [entry.name for entry in tmp_path.iterdir()] == ["params.yaml"]
@@ -168,16 +145,15 @@ def test_output_that_is_not_utf_8_is_plain_ascii(tmp_path, encoding):
     path = tmp_path / "table.csv"
     rows = [f"{symbol}{n}O,{n}.5" for symbol in ("Fe", "Ni", "Cu", "Zn", "Mg") for n in range(1, 6)]
     path.write_text("\n".join(["formula,size", *rows]))
-    code = "from crossprop.cli import main; main()"
-    arguments = ["data", "add", str(path), "--target", "size", "--unit", "µm", "--check"]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, env=environment, check=False
-    )
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "crossprop.cli", *arguments]
+        return subprocess.run(command, capture_output=True, env=environment, check=False)
+
+    done = run("data", "add", str(path), "--target", "size", "--unit", "µm", "--check")
     assert done.returncode == 0, done.stderr
     assert " um, median" in done.stdout.decode("ascii")
-    refused = subprocess.run(
-        [sys.executable, "-c", code, "data", "show", "µ₂"], capture_output=True, env=environment, check=False
-    )
+    refused = run("data", "show", "µ₂")
     assert refused.returncode == 1
     assert b"'u2' is no property" in refused.stderr

@@ -67,12 +67,16 @@ def test_the_hold_out_error_of_the_report_is_that_of_the_saved_model(done):
     assert np.abs(values - data["value"]).mean() == pytest.approx(done[0]["winner"]["holdout"]["mae"])
 
 
-def test_a_folder_that_holds_something_is_not_touched(done, tmp_path):
+def test_a_folder_that_holds_something_is_not_touched(done, tmp_path, monkeypatch):
     (tmp_path / "kept.txt").write_text("mine")
     for replace, message in ((False, "--replace"), (True, "no saved model")):
         with pytest.raises(StoreError, match=message):
             fit_file(done[2], SETTINGS, tmp_path, overwrite=replace, write=silent)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # an empty one may be the working folder
+    commit_folder(Path(), lambda draft: (draft / "model.json").touch())
+    assert (tmp_path / "here" / "model.json").is_file()
 
 
 def test_a_former_model_is_replaced_when_asked_to_and_not_before_the_new_one_is_complete(tmp_path):
@@ -88,13 +92,6 @@ def test_a_former_model_is_replaced_when_asked_to_and_not_before_the_new_one_is_
     commit_folder(folder, lambda draft: (draft / "other").touch(), replace=True)
     assert [path.name for path in folder.iterdir()] == ["other"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_the_working_folder_can_be_written(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    commit_folder(Path(), lambda draft: (draft / "model.json").touch())
-    assert (tmp_path / "here" / "model.json").is_file()
 
 
 def test_a_fit_that_was_stopped_goes_on_with_what_was_finished(done, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import estimator_checks, get_tags
+from sklearn.utils import estimator_checks
 
 from crossprop import CrossPropertyRegressor, composition_groups
 from crossprop.data.compositions import fraction_matrix
@@ -32,6 +32,7 @@ from crossprop.models.saved import write_digests
 QUICK = {"methods": ["ml"], "trials": 1, "folds": 2}
 ROWS = rows_of(60)
 FORMULAS, VALUES = ROWS["formula"].tolist(), ROWS["value"].to_numpy()
+AMOUNTS = [Composition(formula).as_dict() for formula in FORMULAS[:4]]
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +54,6 @@ def test_it_passes_the_checks_that_need_no_numbers(check):
     getattr(estimator_checks, check)("CrossPropertyRegressor", CrossPropertyRegressor(**QUICK))
 
 
-def test_it_says_that_it_takes_texts_and_no_matrix():
-    tags = get_tags(CrossPropertyRegressor())
-    assert tags.estimator_type == "regressor"
-    assert tags.input_tags.string
-    assert tags.input_tags.one_d_array
-    assert not tags.input_tags.two_d_array
-    assert tags.target_tags.required
-
-
 def test_the_package_gives_it_without_loading_it():
     loaded = "print('sklearn' in sys.modules)"
     code = f"import sys, crossprop; {loaded}; crossprop.CrossPropertyRegressor; {loaded}"
@@ -70,10 +62,8 @@ def test_the_package_gives_it_without_loading_it():
 
 
 def test_predictions_are_those_of_the_best_method(fitted):
-    assert fitted.winner_ in fitted.cv_results_["label"]
     table = pd.DataFrame(fitted.cv_results_).set_index("label")
     assert table.loc[fitted.winner_, "mean_val_mae"] == fitted.cv_mae_ == table["mean_val_mae"].min()
-    assert fitted.predict(FORMULAS).shape == (60,)
     assert fitted.score(FORMULAS, VALUES) > 0.3
     assert fitted.n_features_in_ == 1
     assert fitted.n_iter_ >= 3
@@ -82,8 +72,6 @@ def test_predictions_are_those_of_the_best_method(fitted):
 @pytest.mark.parametrize(
     "given",
     [
-        FORMULAS[:4],
-        tuple(FORMULAS[:4]),
         (formula for formula in FORMULAS[:4]),
         np.array(FORMULAS[:4]),
         np.array(FORMULAS[:4], dtype=object)[:, None],
@@ -92,8 +80,8 @@ def test_predictions_are_those_of_the_best_method(fitted):
         pd.DataFrame({"other": 1, "formula": FORMULAS[:4]}),
         [[formula] for formula in FORMULAS[:4]],
         [Composition(formula) for formula in FORMULAS[:4]],
-        pd.Series([Composition(formula).as_dict() for formula in FORMULAS[:4]]),
-        pd.DataFrame([Composition(formula).as_dict() for formula in FORMULAS[:4]]),
+        pd.Series(AMOUNTS),
+        pd.DataFrame(AMOUNTS),
         [f" {formula}\u200b".replace("2", "₂") for formula in FORMULAS[:4]],
     ],
 )
@@ -113,7 +101,7 @@ def test_formulas_may_come_in_any_shape(fitted, given):
         (["NaCl", "no formula", None, 3.0], "3 of 4 rows are no formulas: row 1"),
         ({"Fe2O3", "LiF"}, "no order"),
         ({"a": "Fe2O3"}, "no order"),
-        ([{"Fe": -1}], "amount of Fe is negative"),
+        ([{"Pb": 1, "Te": -1}], "amount of Te is negative"),
         ([{"Xx": 1}], "no formulas"),
         ([{"Fe": "much"}], "no formulas"),
         (pd.DataFrame({"Fe": [1], "O": [-1]}), "amount of O is negative"),
@@ -134,6 +122,7 @@ def test_what_is_no_formula_is_a_value_error(fitted, given, message):
         (FORMULAS, np.where(np.arange(60) == 5, np.nan, VALUES), "NaN"),
         (FORMULAS, ["much"] * 60, "not compatible with arrays of bytes/strings"),
         (FORMULAS, np.ones(60), "constant"),
+        (FORMULAS, VALUES * 1e300, r"reach .*e\+30\d.*in a larger unit, or their logarithm"),
         (FORMULAS, None, "y is None"),
         (FORMULAS, np.ones((60, 2)), "1d array"),
         (FORMULAS[:5], VALUES[:5], "at least 10 compositions"),
@@ -147,37 +136,17 @@ def test_what_cannot_be_learnt_from_is_a_value_error(formulas, values, message):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"minutes": 0}, "minutes"),
-        ({"coverage": 1.0}, "coverage"),
-        ({"methods": "best"}, "methods"),
-        ({"random_state": "any"}, "seed"),
-    ],
-    ids=str,
+    "wrong", [{"minutes": 0}, {"coverage": 1.0}, {"methods": "best"}, {"random_state": "any"}], ids=str
 )
-def test_parameters_are_validated_when_it_is_fitted(wrong, message):
-    with pytest.raises(ValueError, match=message):
+def test_parameters_are_validated_when_it_is_fitted(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong)).replace("random_state", "seed")):
         CrossPropertyRegressor(**{**QUICK, **wrong}).fit(FORMULAS, VALUES)
-
-
-def test_a_column_of_values_is_taken_with_a_warning():
-    with pytest.warns(DataConversionWarning):
-        CrossPropertyRegressor(**QUICK).fit(FORMULAS, VALUES[:, None])
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_interval"])
 def test_unfitted_it_predicts_nothing(method):
     with pytest.raises(NotFittedError):
         getattr(CrossPropertyRegressor(), method)(FORMULAS)
-
-
-def test_intervals_hold_their_share_of_the_out_of_fold_values(fitted):
-    rows = ServedModel.load(fitted.model_folder_).evidence
-    for coverage in (0.5, 0.8):
-        half = np.diff(fitted.predict_interval(FORMULAS, coverage=coverage), axis=1).max() / 2
-        held = (np.abs(rows["y_true"] - rows["y_pred"]) <= half + 1e-9).mean()
-        assert held == pytest.approx(coverage, abs=0.05)
 
 
 @pytest.mark.parametrize("coverage", [None, 0.9, 0.6])
@@ -194,13 +163,16 @@ def test_another_coverage_has_the_gain_of_the_mean_of_the_folds(quick_fit):
     assert model.with_coverage(0.6).calibration.scale < model.calibration.at_coverage(without_gain, 0.6).scale
 
 
-def test_intervals_hold_the_prediction_and_grow_with_the_coverage(quick_fit):
-    value = quick_fit.predict(FORMULAS)
-    narrow, wide = (quick_fit.predict_interval(FORMULAS, coverage=c) for c in (0.5, 0.95))
-    assert narrow.shape == (60, 2)
-    assert (narrow[:, 0] <= value).all()
-    assert (value <= narrow[:, 1]).all()
-    assert (np.diff(wide, axis=1) > np.diff(narrow, axis=1)).all()
+def test_intervals_hold_the_prediction_and_their_share_of_the_out_of_fold_values(fitted):
+    rows, value = ServedModel.load(fitted.model_folder_).evidence, fitted.predict(FORMULAS)
+    widths = []
+    for coverage in (0.5, 0.8):
+        interval = fitted.predict_interval(FORMULAS, coverage=coverage)
+        assert ((interval[:, 0] <= value) & (value <= interval[:, 1])).all()
+        widths.append(np.diff(interval, axis=1))
+        held = (np.abs(rows["y_true"] - rows["y_pred"]) <= widths[-1].max() / 2 + 1e-9).mean()
+        assert held == pytest.approx(coverage, abs=0.05)
+    assert (widths[1] > widths[0]).all()
 
 
 @pytest.mark.parametrize("coverage", [0, 1, 90, -1, "much", True, float("nan")])
@@ -230,9 +202,11 @@ def test_a_model_without_evidence_knows_its_own_coverage_only(quick_fit, tmp_pat
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
-    first, same, other = (
+    with pytest.warns(DataConversionWarning):
+        first = CrossPropertyRegressor(**QUICK, random_state=3).fit(FORMULAS, VALUES[:, None])
+    same, other = (
         clone(CrossPropertyRegressor(**QUICK, random_state=seed)).fit(FORMULAS, VALUES)
-        for seed in (3, np.int64(3), np.random.RandomState(4))
+        for seed in (np.int64(3), np.random.RandomState(4))
     )
     np.testing.assert_array_equal(first.predict(FORMULAS), same.predict(FORMULAS))
     assert (first.predict(FORMULAS) != other.predict(FORMULAS)).any()
@@ -280,13 +254,9 @@ def test_a_model_without_the_estimators_note_is_loaded_with_what_it_says_itself(
     loaded = CrossPropertyRegressor.load(folder)
     assert (loaded.target, loaded.unit, loaded.winner_) == ("hardness", "GPa", "ml")
     np.testing.assert_array_equal(loaded.predict(FORMULAS), quick_fit.predict(FORMULAS))
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(ModelFormatError):
-        CrossPropertyRegressor.load(tmp_path)
-    with pytest.raises(ModelFormatError, match="no folder"):
-        CrossPropertyRegressor.load(tmp_path / "gone")
+    for none in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(ModelFormatError):
+            CrossPropertyRegressor.load(none)
 
 
 def test_it_works_in_pipelines_cross_validation_and_grid_search():
@@ -295,19 +265,14 @@ def test_it_works_in_pipelines_cross_validation_and_grid_search():
     scores = cross_val_score(pipeline, np.array(FORMULAS), VALUES, cv=GroupKFold(2), groups=groups)
     assert np.isfinite(scores).all()
     search = GridSearchCV(
-        CrossPropertyRegressor(**QUICK), {"methods": [["ml"], ["boost"]]}, cv=2, scoring="neg_mean_absolute_error",
-        error_score="raise",
-    )  # fmt: skip
+        CrossPropertyRegressor(**QUICK), {"methods": [["ml"], ["boost"]]}, cv=2, error_score="raise"
+    )
     search.fit(np.array(FORMULAS), VALUES)
-    assert search.best_params_["methods"] in (["ml"], ["boost"])
     assert search.best_estimator_.predict(["LiNa"]).shape == (1,)
 
 
-def test_spellings_and_multiples_are_one_group():
+def test_spellings_and_multiples_are_one_group_and_stay_together_within_a_fit():
     assert composition_groups(["NaCl", "KCl", "Na2Cl2", "ClNa"]).tolist() == [0, 1, 0, 0]
-
-
-def test_repeated_compositions_stay_together_within_a_fit():
     estimator = CrossPropertyRegressor(**QUICK).fit([*FORMULAS, *FORMULAS], np.concatenate([VALUES, VALUES]))
     # k-neighbours or trees that had seen the twin would make no error at all
     assert estimator.cv_mae_ > 0.05 * np.abs(VALUES - VALUES.mean()).mean()
@@ -315,10 +280,9 @@ def test_repeated_compositions_stay_together_within_a_fit():
 
 def test_without_networks_auto_says_that_nothing_was_transferred(tmp_path, monkeypatch):
     monkeypatch.setenv("CROSSPROP_CACHE", str(tmp_path))
+    estimator = CrossPropertyRegressor(sources="auto", minutes=0.01, folds=2, trials=1)
     with pytest.warns(UserWarning, match="no transfer"):
-        CrossPropertyRegressor(sources="auto", minutes=0.01, folds=2, trials=1).fit(
-            FORMULAS[:20], VALUES[:20]
-        )
+        estimator.fit(FORMULAS[:20], VALUES[:20])
 
 
 def test_compositions_that_the_networks_know_are_warned_of(quick_fit, tmp_path):

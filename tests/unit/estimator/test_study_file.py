@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from crossprop.estimator.study_file import (
     default_search,
     explain,
     plan_study,
-    shards_of,
     studies_naming,
     study_values,
     write_study,
@@ -51,14 +51,17 @@ def params_of(*arguments, **options):
     return parse_params(study_values("mine", *arguments, **options))
 
 
-@pytest.mark.parametrize("tier", STUDIES)
 @pytest.mark.parametrize("rows", SIZES)
-def test_every_tier_is_valid_for_every_size(tier, rows):
-    study = params_of(["a", "b"], {"a": rows, "b": 3_000}, tier=tier).study
-    assert 2 <= study.folds_of("a") <= min(10, rows)
-    assert study.shard_of("a") == study.shard_of("b") == "all"
-    for side in (Side.SCRATCH, Side.TRANSFER):
-        assert any(method.side is side for method in study.methods)
+def test_every_tier_is_valid_for_every_size_and_a_later_one_costs_more(rows):
+    spent = []
+    for tier in STUDIES:
+        params = params_of(["a", "b"], {"a": rows, "b": 3_000}, tier=tier)
+        assert 2 <= params.study.folds_of("a") <= min(10, rows)
+        assert params.study.shards == {"all": ("a", "b")}
+        for side in (Side.SCRATCH, Side.TRANSFER):
+            assert any(method.side is side for method in params.study.methods)
+        spent.append(estimate_study(params, {"a": rows, "b": 3_000}, SOURCE_ROWS).total)
+    assert spent == sorted(spent)
 
 
 @pytest.mark.parametrize("tier", STUDIES)
@@ -78,20 +81,11 @@ def test_more_rows_have_fewer_folds_and_few_rows_fewer_trials():
     assert [study.folds_of(t) for t in "abc"] == [10, 10, 4]
 
 
-@pytest.mark.parametrize("rows", SIZES)
-def test_a_later_tier_costs_more(rows):
-    spent = [
-        estimate_study(params_of(["a"], rows, tier=tier), {"a": rows}, SOURCE_ROWS).total for tier in STUDIES
-    ]
-    assert spent == sorted(spent)
-
-
 def test_many_targets_are_shared_out_among_few_stages():
     names = [f"t{i}" for i in range(50)]
-    shards = shards_of(names)
-    assert [t for part in shards.values() for t in part] == names
+    shards = params_of(names, 300).study.shards
+    assert [target for part in shards.values() for target in part] == names
     assert len(shards) <= 8
-    assert shards_of(names[:8]) == {"all": names[:8]}
 
 
 @pytest.mark.parametrize(
@@ -113,30 +107,21 @@ def test_search_spaces_are_those_of_the_configuration(compose):
     assert default_search() == compose()["search"]
 
 
-def test_a_written_study_holds_what_was_planned(planned):
+def test_a_written_study_holds_what_was_planned_and_is_not_written_over(planned):
     study = planned(tier="trial")
     path = write_study(study)
     assert path == Path("conf/study/mine.yaml")
     stated = yaml.safe_load(path.read_text())
     assert stated == study.values["study"]
     assert parse_params({"study": stated, "search": default_search()}) == study.params
-    assert study.rows == {"strength": 45}
-    assert stated["title"] == "Strength"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_study_is_not_written_over_another_one(planned):
-    path = write_study(planned(tier="trial"))
+    assert (study.rows, stated["title"]) == ({"strength": 45}, "Strength")
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="--replace"):
         write_study(planned(tier="quick"))
     assert path.read_bytes() == before
     write_study(planned(tier="quick"), replace=True)
     assert path.read_bytes() != before
-
-
-def test_studies_that_name_a_property_are_found(planned):
-    path = write_study(planned())
+    assert list(path.parent.iterdir()) == [path]
     assert studies_naming("strength") == studies_naming("formation_energy") == [path]
     assert studies_naming("band_gap") == []
 
@@ -145,8 +130,10 @@ def test_minutes_choose_the_largest_tier_that_fits(planned):
     totals = {tier: planned(tier=tier).estimate.total / 60 for tier in STUDIES}
     for tier, minutes in totals.items():
         assert planned(minutes=minutes + 0.01).tier == tier
-    with pytest.raises(ConfigError, match="trial, takes about"):
-        planned(minutes=totals["trial"] / 2)
+    with pytest.raises(ConfigError, match=r"trial, takes about [\d.]+\. Give --minutes") as caught:
+        planned(minutes=totals["trial"] - 0.001)
+    advised = re.search(r"--minutes (\d+)", str(caught.value))[1]
+    assert planned(minutes=float(advised)).tier == "trial"
 
 
 @pytest.mark.parametrize(
@@ -172,19 +159,10 @@ def test_impossible_studies_are_refused(planned, options, error, part):
 def test_what_a_study_computes_is_said_beforehand(planned):
     text = explain(planned())
     assert "strength: 45 rows to learn from, 10 folds" in text
-    assert "formation_energy (freed of the targets' compositions)" in text
     assert "MB first" in text
     assert "mostly be noise" in text
     assert "download" not in explain(planned(tier="trial"))  # its source is installed
-
-
-def test_missing_user_files_are_named_with_what_brings_them_back(planned):
+    assert planned(targets=("slme", "seebeck_n")).rows["seebeck_n"] == 500
     Path("own/strength/train.csv").unlink()
     with pytest.raises(UserFileError, match="dvc checkout"):
         planned()
-
-
-def test_built_in_targets_can_be_studied_as_well(planned):
-    study = planned(targets=("slme", "seebeck_n"))
-    assert study.rows["seebeck_n"] == 500
-    assert 2_000 < study.rows["slme"] < 4_000
