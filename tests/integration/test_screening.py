@@ -37,7 +37,7 @@ def request_of(models, tmp_path) -> Callable[..., ScreenRequest]:
 
     def make(**changes: object) -> ScreenRequest:
         values = {"properties": ("iron",), "elements": ("Fe", "Co"), "out": tmp_path / "o"}
-        return ScreenRequest.of(**values | {"models": {"iron": str(models["iron"])}} | changes)
+        return ScreenRequest(**values | {"models": {"iron": str(models["iron"])}} | changes)
 
     return make
 
@@ -198,7 +198,7 @@ def test_model_with_data_gives_the_value_to_beat_and_the_error(tmp_path):
         "out": tmp_path / "o",
         "novel": True,
     }
-    request = ScreenRequest.of(**options, models={"hardness": str(folder)}, rank="ei")
+    request = ScreenRequest(**options, models={"hardness": str(folder)}, rank="ei")
     result = screen(request)
     known = result.note["models"]["hardness"]
     assert result.note["ranking"]["best"] == known["most"]
@@ -295,7 +295,7 @@ def test_memory_does_not_grow_with_the_number_of_compositions(models, tmp_path):
         "from crossprop.screening import ScreenRequest, screen\n"
         "from crossprop.screening.result import PARTS\n"
         "n, out, *models = sys.argv[1:]\n"
-        "request = ScreenRequest.of(properties=('iron', 'oxygen'), elements=('all',),\n"
+        "request = ScreenRequest(properties=('iron', 'oxygen'), elements=('all',),\n"
         "    max_elements=int(n), max_atoms=6, models=dict(zip(('iron', 'oxygen'), models)), out=out, workers=2)\n"
         "parts = pathlib.Path(out) / PARTS\n"
         "def stop():\n"

@@ -35,12 +35,6 @@ def write_features(
 
     All are computed before the first is written. ``frame`` has a column ``formula``; the matrices keep its order.
     ``where`` names the source of the rows in error messages. Returns the files in the order of ``representations``.
-
-    Raises:
-        ConfigError: A representation is not computed from formulas (activations need a source network).
-        DataError: The frame has no rows or no column ``formula``, or a value is no finite float32.
-        FormulaError: A formula cannot be read or holds an unknown element.
-        StoreError: A file cannot be written.
     """
     paths = {representation: _path(folder, representation) for representation in representations}
     origin = where or "the prepared rows"
@@ -62,15 +56,7 @@ def write_features(
 
 
 def load_features(folder: Path, representation: Representation) -> NDArray[np.float32]:
-    """Map a matrix that :func:`write_features` wrote, read-only: worker processes share one copy in memory.
-
-    Returns:
-        Shape (n, 86) or (n, 145), float32.
-
-    Raises:
-        ConfigError: The representation has no matrix on disk.
-        DataError: The file is absent, truncated or not such a matrix.
-    """
+    """Map a matrix of :func:`write_features`, shape (n, 86) or (n, 145), read-only: processes share it in memory."""
     path = _path(folder, representation)
     width = len(_COLUMNS[representation])
     try:
@@ -89,11 +75,7 @@ def load_features(folder: Path, representation: Representation) -> NDArray[np.fl
 
 
 def load_combined(folder: Path) -> NDArray[np.float32]:
-    """Elemental fractions beside physical attributes, shape (n, 231), float32, read from a folder of features.
-
-    Raises:
-        DataError: One of the two is missing or damaged.
-    """
+    """Elemental fractions beside physical attributes, shape (n, 231), float32, read from a folder of features."""
     return np.concatenate([load_features(folder, representation) for representation in _COLUMNS], axis=1)
 
 
@@ -125,10 +107,9 @@ def _matrix(
 
 
 def matrices_of(study: StudyConfig, name: str) -> tuple[Representation, ...]:
-    """Matrices of one property that the methods of a study read.
+    """Matrices of one property that the methods of a study read: both for targets and for sources learnt jointly.
 
-    A target has both, since the methods beyond the paper read both whatever ``representations`` lists. A source
-    has elemental fractions, and physical attributes beside them where the joint network learns it.
+    Methods beyond the paper read both whatever ``representations`` lists.
     """
     fractions, attributes = Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES
     learnt_jointly = any(name in sources for sources in study.joint.values())

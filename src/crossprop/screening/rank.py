@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.special import erfcx, ndtr, ndtri
 
 from crossprop.data.compositions import fraction_matrix, plain_formula
 from crossprop.errors import ScreeningError
@@ -18,8 +17,8 @@ from crossprop.screening.pipeline import schema
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.request import Ranking
 
-# Deviations below the best value from which the asymptotic series is as exact as double precision.
 _FAR = -1e4
+"""Deviations below the best value from which the asymptotic series is as exact as double precision."""
 _LARGEST_FRONT = 100_000
 _SYMBOL = re.compile("[A-Z][a-z]?")
 
@@ -28,6 +27,8 @@ def deviation_of_interval(
     lower: NDArray[np.float64], upper: NDArray[np.float64], coverage: float
 ) -> NDArray[np.float64]:
     """Standard deviation of the normal distribution whose central interval of this coverage is as wide."""
+    from scipy.special import ndtri
+
     width: NDArray[np.float64] = (upper - lower) / (2 * ndtri((1 + coverage) / 2))
     return width
 
@@ -43,6 +44,8 @@ def log_expected_improvement(
 
     Source: Ament et al. 2023, arXiv:2310.20708, equation 9.
     """
+    from scipy.special import erfcx, ndtr
+
     with np.errstate(all="ignore"):  # every branch is computed for every row
         certain = np.log(np.maximum(mean - best, 0.0))
         z = (mean - best) / deviation
@@ -59,9 +62,6 @@ class Ranker:
 
     ``objectives`` are the quantities, and whether more is better; the other options are those of
     :class:`~crossprop.screening.ScreenRequest`.
-
-    Raises:
-        ScreeningError: Expected improvement of something else than a property, or without a value to beat.
     """
 
     def __init__(
@@ -94,9 +94,6 @@ class Ranker:
         """The ranked table: kept compositions with a column ``rank``, the quantities, and the expected improvement.
 
         The batches come in the order of the positions, which decides between equals.
-
-        Raises:
-            ScreeningError: The Pareto front has more than 100,000 members.
         """
         best = self._scored(schema(self.properties).empty_table().to_pandas())
         for batch in batches:
@@ -112,8 +109,7 @@ class Ranker:
         for name, model in self._by_text.items():
             values[name] = frame[model.column].to_numpy()
             values |= {f"{name}.{end}": frame[f"{model.column}_{end}"].to_numpy() for end in INTERVAL_NAMES}
-        names = {name for expression, _ in self.objectives for name in expression.names}
-        if not names <= set(values):
+        if not {name for expression, _ in self.objectives for name in expression.names} <= set(values):
             values |= composition_values(fraction_matrix(frame["formula"].map(plain_formula)))
         for expression, _ in self.objectives:
             if expression.text not in self._by_text:
@@ -121,12 +117,10 @@ class Ranker:
         if self.best is not None:
             expression, more = self.objectives[0]
             name, sign = expression.text, 1 if more else -1
-            deviation = deviation_of_interval(
-                values[f"{name}.lower"], values[f"{name}.upper"], self._by_text[name].coverage
-            )
+            coverage = self._by_text[name].coverage
+            deviation = deviation_of_interval(values[f"{name}.lower"], values[f"{name}.upper"], coverage)
             logs = log_expected_improvement(sign * values[name], deviation, sign * self.best)
-            frame["expected_improvement"] = np.exp(logs)
-            frame["log_expected_improvement"] = logs
+            frame["expected_improvement"], frame["log_expected_improvement"] = np.exp(logs), logs
         return frame
 
     def _keys(self, frame: pd.DataFrame) -> list[NDArray[np.float64]]:

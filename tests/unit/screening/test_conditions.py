@@ -105,7 +105,7 @@ def test_meaning_of_conditions(text, expected):
         ("(" * 900, "cannot be read"),
         ("-" * 900 + "1 > 2", "at most 300"),
         ("bulk > " + "9" * 990, "only plain numbers"),
-        ("bulk > 1" + " or bulk > 1" * 200, "at most 1000"),
+        ("bulk > 1" + " or bulk > 1" * 200, "at most 300"),
         ("bulk > 1 if Fe > 0 else bulk > 2", "IfExp is not allowed"),
         ("\x00bulk > 1", "cannot be read"),
     ],
