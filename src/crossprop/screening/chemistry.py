@@ -67,10 +67,7 @@ class ChargeBalance:
 
 @lru_cache(maxsize=4096)
 def _sides(system: tuple[int, ...], name: OxidationStates, pauling: bool) -> tuple[tuple[States, ...], ...]:
-    """States of each element, for every way to make the less electronegative ones the cations; all, without the test.
-
-    Empty where smact lacks a value.
-    """
+    """States of each element, for every way to make the less electronegative ones the cations, if smact has them."""
     attribute = f"oxidation_states_{'sp' if name == 'pymatgen_sp' else name}"
     states = tuple(tuple(_of_elements(attribute)[e] or ()) for e in system)
     sides = [states]

@@ -56,12 +56,7 @@ class PropertyModel:
 
 
 def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[PropertyModel, ...]:
-    """Find the model of every property: a folder that the request names, or a version in the registry ``uri``.
-
-    Raises:
-        ScreeningError: A folder holds no saved model, or two properties have the same model.
-        UnknownModelError: The registry has no such model, or none with the alias.
-    """
+    """Find the model of every property: a folder that the request names, or a version in the registry ``uri``."""
     found: dict[str, PropertyModel] = {}
     for name in request.properties:
         given = request.models.get(name, name)

@@ -91,10 +91,7 @@ class Ranker:
                 )
 
     def rank(self, batches: Iterable[pa.RecordBatch]) -> pd.DataFrame:
-        """The ranked table: kept compositions with a column ``rank``, the quantities, and the expected improvement.
-
-        The batches come in the order of the positions, which decides between equals.
-        """
+        """The ranked table of batches in the order of their positions, with ``rank`` and what is ranked by."""
         best = self._scored(schema(self.properties).empty_table().to_pandas())
         for batch in batches:
             frame = self._scored(batch.to_pandas())
@@ -161,10 +158,7 @@ def system_of(formula: str) -> str:
 
 
 def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of n points, shape (n, n_quantities), no other one dominates: as good everywhere and better somewhere.
-
-    More is better; equal points are all in the front or all out of it.
-    """
+    """Which of n points, shape (n, n_quantities), no other one dominates; more is better, and equals stand together."""
     order = np.lexsort(-points.T[::-1])
     ranked = points[order]
     alive = np.ones(len(ranked), dtype=bool)

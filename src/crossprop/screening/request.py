@@ -44,16 +44,14 @@ GROUPS["metals"] = tuple(e for e in ELEMENTS if e not in GROUPS["metalloids"] + 
 
 
 def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
-    """The symbols in ``'Fe,Co,rare-earths'`` or a list of such texts, each once, by atomic number.
-
-    Raises:
-        ScreeningError: A name is neither an element that the networks know nor a group.
-    """
+    """The symbols in ``'Fe,Co,rare-earths'`` or a list of such texts, each once, by atomic number."""
     words = names.split(",") if isinstance(names, str) else [w for name in names for w in name.split(",")]
     found: set[str] = set()
     for word in filter(None, map(str.strip, words)):
         group = GROUPS.get(word.lower().replace("_", "-").replace(" ", "-"))
-        if word not in ELEMENTS and group is None:
+        if word in ELEMENTS:
+            group = (word,)
+        if group is None:
             same = [symbol for symbol in ELEMENTS if symbol.lower() == word.lower()]
             near = same or difflib.get_close_matches(word, (*GROUPS, *ELEMENTS), n=3, cutoff=0.5)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -61,7 +59,7 @@ def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
                 f"{word!r} is neither one of the 86 elements that the networks know nor a group.{hint} "
                 f"Groups: {', '.join(GROUPS)}."
             )
-        found |= {word} if word in ELEMENTS else set(group or ())
+        found.update(group)
     return tuple(symbol for symbol in ELEMENTS if symbol in found)
 
 

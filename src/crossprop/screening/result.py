@@ -109,11 +109,7 @@ def _chain(folder: Path) -> tuple[list[Path], Progress]:
 
 
 def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
-    """Join the parts of all positions to ``results.parquet``, in bounded memory.
-
-    Raises:
-        ScreeningError: A part is missing or damaged.
-    """
+    """Join the parts of all positions to ``results.parquet``, in bounded memory."""
     chain, progress = _chain(folder)
     if progress.stop != positions:
         raise ScreeningError(
@@ -153,11 +149,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a folder if it is missing, and hold it for this process while the block writes into it.
-
-    Raises:
-        ScreeningError: Another process is screening into it, or it cannot be written; what was written before is safe.
-    """
+    """Make a folder if it is missing, and hold it for this process while the block writes into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
@@ -179,11 +171,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """Content of ``screen.json`` if the same screening was begun in the folder, ``None`` if the folder is free.
-
-    Raises:
-        ScreeningError: Another screening, or something else, is in the folder; the message names the differences.
-    """
+    """Content of ``screen.json`` if the same screening was begun in the folder, ``None`` if the folder is free."""
     path = folder / NOTE
     if not path.exists():
         if strange := [name for name in (RESULTS, PARTS) if (folder / name).exists()]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from crossprop import __version__
 from crossprop.errors import ScreeningError
@@ -67,14 +68,7 @@ def make_space(request: ScreenRequest) -> Space:
 
 
 def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
-    """Check a request, load its models, count its compositions and estimate the time.
-
-    Raises:
-        ScreeningError: The request cannot be met, or its folder holds another screening.
-        ExpressionError: A condition or a quantity is none.
-        UnknownModelError: The registry has no such model.
-        ModelFormatError: A model is incomplete or damaged.
-    """
+    """Check a request, load its models, count its compositions and estimate the time."""
     conditions = read_conditions(request.where, request.in_domain, request.properties)
     default = bounded_property(conditions, request.properties) or (request.properties[0], True)
     objectives = tuple(
@@ -108,7 +102,8 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
     ranker = Ranker(request.ranking, objectives, properties, request.top, request.best, request.per_system)
     if pipeline is not None:
         plan = None if note is None else note["plan"]  # what was begun keeps its order and count
-        order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
+        with threadpool_limits(limits=1):  # batches run in parallel: further threads of BLAS only wait for cores
+            order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
         pipeline = replace(pipeline, order=order)
         count = Count(**plan["count"]) if plan else count_possible(space, pipeline.chemistry)
     done = read_progress(request.out)
@@ -144,12 +139,7 @@ class Screening:
         return self.seconds_each * self.count.compositions * (1 - self.done.stop / self.positions)
 
     def run(self, progress: bool = True) -> ScreenResult:
-        """Run it, or continue it; with a progress bar on a terminal, or a line a minute elsewhere.
-
-        Raises:
-            ScreeningError: The results cannot be written, or the memory does not suffice; what is done is kept.
-            KeyboardInterrupt: It was stopped; what is done is kept.
-        """
+        """Run it, or continue it; whatever stops it, what is done is kept."""
         folder, pipeline, ranker = self.request.out, self.pipeline, self.ranker
         with locked(folder):
             note = note_of_same(folder, self.identity) or {}
@@ -216,7 +206,7 @@ class Screening:
         position, in_flight = done.stop, 1
         waiting: deque[tuple[int, Future[tuple[int, pa.Table]]]] = deque()
         threads = ThreadPoolExecutor(self.workers, "screening")
-        with progress_bar(total, done.stop, progress) as report:
+        with progress_bar(total, done.stop, progress) as report, threadpool_limits(limits=1):
             try:
                 while waiting or position < total:
                     while len(waiting) < in_flight and position < total:
