@@ -25,11 +25,7 @@ _REMEDY: Final = "Compute it again with `dvc repro featurize`."
 
 
 def write_features(
-    frame: pd.DataFrame,
-    folder: Path,
-    representations: Iterable[Representation],
-    *,
-    where: str | None = None,
+    frame: pd.DataFrame, folder: Path, representations: Iterable[Representation], *, where: str | None = None
 ) -> tuple[Path, ...]:
     """Compute the feature matrices of one prepared property and write each as ``<representation>.npy``, float32.
 

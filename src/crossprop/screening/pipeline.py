@@ -233,9 +233,7 @@ def _cheapest_order(pipeline: Pipeline, fractions: NDArray[np.float64]) -> tuple
 
 
 def best_order(
-    names: tuple[str, ...],
-    costs: Mapping[str, float],
-    passed: list[tuple[frozenset[str], NDArray[np.bool_]]],
+    names: tuple[str, ...], costs: Mapping[str, float], passed: list[tuple[frozenset[str], NDArray[np.bool_]]]
 ) -> tuple[str, ...]:
     """The order with the least expected cost, given the seconds of each property and what a sample passed.
 

@@ -15,7 +15,7 @@ from crossprop.errors import ScreeningError
 from crossprop.screening.conditions import INTERVAL_NAMES, Expression, composition_values
 from crossprop.screening.pipeline import schema
 from crossprop.screening.properties import PropertyModel
-from crossprop.screening.request import Ranking
+from crossprop.screening.request import ScreenRequest
 
 _FAR = -1e4
 """Deviations below the best value from which the asymptotic series is as exact as double precision."""
@@ -60,30 +60,27 @@ def log_expected_improvement(
 class Ranker:
     """Ranks by one quantity, by expected improvement over ``best``, or keeps the Pareto front of several.
 
-    ``objectives`` are the quantities, and whether more is better; the other options are those of
-    :class:`~crossprop.screening.ScreenRequest`.
+    ``objectives`` are the quantities, and whether more is better.
     """
 
     def __init__(
         self,
-        kind: Ranking,
+        request: ScreenRequest,
         objectives: tuple[tuple[Expression, bool], ...],
         properties: tuple[PropertyModel, ...],
-        top: int,
-        best: float | None = None,
-        per_system: int | None = None,
     ) -> None:
-        self.kind, self.objectives, self.properties = kind, objectives, properties
-        self.top, self.best, self.per_system = top, None, per_system
+        self.kind, self.top, self.per_system = request.ranking, request.top, request.per_system
+        self.objectives, self.properties, self.best = objectives, properties, None
         self._by_text = {model.name: model for model in properties}
-        if kind == "ei":
+        if self.kind == "ei":
             quantity, more = objectives[0]
             if (model := self._by_text.get(quantity.text)) is None:
                 raise ScreeningError(
                     f"Expected improvement ranks by a property, not by {quantity.text!r}: only a property has an "
                     "interval. Name one, or leave out --rank ei."
                 )
-            self.best = best if best is not None else model.most if more else model.least
+            known = model.most if more else model.least
+            self.best = known if request.best is None else request.best
             if self.best is None:
                 raise ScreeningError(
                     f"The model of {model.name!r} ({model.model}) was saved without its data, so no value is known to "

@@ -99,10 +99,11 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
         pipeline = Pipeline(
             space, properties, models, request.properties, conditions, chemistry, known, request.batch
         )
-    ranker = Ranker(request.ranking, objectives, properties, request.top, request.best, request.per_system)
+    ranker = Ranker(request, objectives, properties)
     if pipeline is not None:
         plan = None if note is None else note["plan"]  # what was begun keeps its order and count
-        with threadpool_limits(limits=1):  # batches run in parallel: further threads of BLAS only wait for cores
+        # Batches run in parallel: further threads of BLAS would only wait for cores.
+        with threadpool_limits(limits=1):
             order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
         pipeline = replace(pipeline, order=order)
         count = Count(**plan["count"]) if plan else count_possible(space, pipeline.chemistry)

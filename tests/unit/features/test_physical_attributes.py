@@ -33,18 +33,13 @@ AWKWARD_FORMULAS = [
 ]
 
 
-def drawn(formulas, rows, seed=1234567):
-    """A seeded draw of distinct formulas that hold only the 86 elements."""
-    kept = []
-    for formula in np.random.default_rng(seed).permutation(np.unique(np.asarray(formulas, dtype=str))):
-        try:
-            fraction_matrix([formula])
-        except FormulaError:
-            continue
-        kept.append(str(formula))
-        if len(kept) == rows:
-            break
-    return kept
+def is_known(formula):
+    """Whether a formula holds only the 86 elements."""
+    try:
+        fraction_matrix([formula])
+    except FormulaError:
+        return False
+    return True
 
 
 def featurizers():
@@ -79,9 +74,8 @@ def test_equal_to_matminer_on_hundreds_of_formulas_of_the_embedded_transport_dat
     archive = Path(matminer.__file__).parent / "utils/data_files/mp_transport/transport_database.tar.xz"
     with tarfile.open(archive) as tar:
         table = pd.read_csv(tar.extractfile(tar.next()), keep_default_na=False, usecols=["pretty_formula"])
-    formulas = drawn(table["pretty_formula"], 600)
-    assert len(formulas) == 600
-    assert_same_as_matminer(formulas)
+    drawn = np.random.default_rng(1234567).permutation(np.unique(table["pretty_formula"].astype(str)))
+    assert_same_as_matminer(list(filter(is_known, drawn[:700]))[:600])
 
 
 def test_equal_to_matminer_on_awkward_formulas():
@@ -90,29 +84,6 @@ def test_equal_to_matminer_on_awkward_formulas():
 
 def test_equal_to_matminer_with_its_imputation_on_each_of_the_86_elements():
     assert_same_as_matminer(ELEMENTS, np.eye(len(ELEMENTS)))
-
-
-def test_hand_checked_values_of_rock_salt():
-    # Magpie: Na has number 11, Cl 17; Pauling electronegativity 0.93 and 3.16.
-    ionic = 1 - np.exp(-0.25 * (3.16 - 0.93) ** 2)
-    expected = {
-        "0-norm": 2,
-        "2-norm": 0.5**0.5,
-        "MagpieData minimum Number": 11,
-        "MagpieData maximum Number": 17,
-        "MagpieData range Number": 6,
-        "MagpieData mean Number": 14,
-        "MagpieData avg_dev Number": 3,
-        "MagpieData mode Number": 11,
-        "avg s valence electrons": 1.5,
-        "avg p valence electrons": 2.5,
-        "max ionic char": ionic,
-        "avg ionic char": ionic / 4,
-        "compound possible": 1,
-    }
-    found = pd.DataFrame(physical_attributes(fraction_matrix(["NaCl", "NaCl2"])), columns=ATTRIBUTE_NAMES)
-    assert found.loc[0, list(expected)].to_dict() == pytest.approx(expected)
-    assert found.loc[1, "MagpieData mode Number"] == 17, "that of the most abundant element"
 
 
 def test_chunks_do_not_change_the_result(monkeypatch):

@@ -49,7 +49,6 @@ def holds(where, values, names=NAMES):
         ("jarvis.gap > 1", [0, 0, 1]),
         ("bulk / jarvis.gap > 100", [1, 0, 1]),  # by zero: infinite; by NaN: NaN
         ("n_elements == 3 and True", [0, 1, 1]),
-        ("  bulk >\n 150 ", [0, 1, 1]),
         ("1 / Fe > 5", [1, 0, 0]),  # infinite is more than anything
         ("-1 / Fe < 1 / Fe", [1, 1, 1]),
         ("9**9**9**9**9 > bulk", [1, 1, 1]),  # costs nothing: numbers are floats
@@ -63,17 +62,11 @@ def test_meaning_of_conditions(text, expected):
     ("text", "part"),
     [
         ("__import__('os').system('touch /tmp/x') > 1", "column 1: the only functions"),
-        ("().__class__.__bases__[0]", "column 1"),
         ("bulk.__class__ > 1", "unknown name 'bulk.__class__'"),
         ("bulk[0] > 1", "Subscript is not allowed"),
         ("[x for x in (1,)] > 1", "ListComp is not allowed"),
-        ("lambda: bulk > 1", "Lambda is not allowed"),
-        ("(bulk := 3) > 1", "NamedExpr is not allowed"),
-        ("f'{bulk}' > 1", "JoinedStr is not allowed"),
         ("bulk > 'abc'", "column 8: only plain numbers"),
-        ("bulk > 1j", "only plain numbers"),
         ("bulk > 1e999", "only plain numbers"),
-        ("getattr(bulk, 'x') > 1", "the only functions"),
         ("abs(bulk, 2) > 1", "abs, sqrt, log10 of one number"),
         ("max(bulk) > 1", "max of two numbers or more"),
         ("abs(x=bulk) > 1", "the only functions"),
@@ -82,8 +75,6 @@ def test_meaning_of_conditions(text, expected):
         ("bulk > 100 & Fe > 0", "joined by 'and', 'or'"),
         ("~bulk > 100", "write 'not'"),
         ("bulk in (1, 2)", "only < <= > >="),
-        ("bulk is 3", "only < <= > >="),
-        ("bulk > 1; Fe > 0", "cannot be read"),
         ("bulk > 1  # stiff\n and Fe > 0", "column 10: comments"),
         ("bulk > 1 && Fe > 0", "column 10: conditions are joined by 'and'"),
         ("bulk > 1 AND Fe > 0", "column 10: conditions are joined by 'and'"),
@@ -100,13 +91,10 @@ def test_meaning_of_conditions(text, expected):
         ("something > 100", "known: bulk, bulk.lower"),
         ("bulk", "is a number, not a condition"),
         ("", "empty"),
-        (" \n ", "empty"),
-        ("bulk >", "cannot be read"),
         ("(" * 900, "cannot be read"),
         ("-" * 900 + "1 > 2", "at most 300"),
         ("bulk > " + "9" * 990, "only plain numbers"),
         ("bulk > 1" + " or bulk > 1" * 200, "at most 300"),
-        ("bulk > 1 if Fe > 0 else bulk > 2", "IfExp is not allowed"),
         ("\x00bulk > 1", "cannot be read"),
     ],
 )

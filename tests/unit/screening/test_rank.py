@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -43,7 +45,8 @@ def table(properties):
 
 def ranked(table, properties, kind, objectives, top=20, best=None, per_system=None):
     read = tuple((parse_expression(text, ["a", "b"], "number")[0], more) for text, more in objectives)
-    return Ranker(kind, read, properties, top, best, per_system).rank(table.to_batches(max_chunksize=17))
+    request = SimpleNamespace(ranking=kind, top=top, best=best, per_system=per_system)
+    return Ranker(request, read, properties).rank(table.to_batches(max_chunksize=17))
 
 
 @pytest.mark.parametrize("more", [True, False])
