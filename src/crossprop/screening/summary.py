@@ -118,9 +118,11 @@ def summary(result: ScreenResult) -> Iterator[str]:
         for o in ranking["objectives"]
     )
     kinds = {"value": "ranked by", "ei": "ranked by expected improvement of", "pareto": "Pareto front of"}
-    beat = "" if ranking["best"] is None else f" over {ranking['best']:g}"
-    yield f"{kinds[ranking['rank']]} {goals}{beat}"
     models = _models(result)
+    ranked = {model.name: model for model in models}.get(ranking["objectives"][0]["quantity"])
+    best = ranking["best"]
+    beat = f" over {ranked.with_unit(f'{best:g}')}" if ranked and best is not None else ""
+    yield f"{kinds[ranking['rank']]} {goals}{beat}"
     if outside := int((~_all_in_domain(top, models)).sum()):
         yield (
             f"{outside} of the best {len(top)} lie outside the training domain of a model (column note): "
@@ -134,7 +136,7 @@ def summary(result: ScreenResult) -> Iterator[str]:
                 f"{beyond} of the best {len(top)} have a {model.name} beyond all values in its model's data "
                 f"({_known_range(model)}): the order may be right, the values are uncertain."
             )
-        if ranking["rank"] == "value" and ranking["objectives"][0]["quantity"] == model.name and model.mae:
+        if ranking["rank"] == "value" and model is ranked and model.mae:
             equal = int(((values - values.iloc[:1].max()).abs() < model.mae).sum())
             if equal > 1:
                 yield (

@@ -56,7 +56,7 @@ def test_summary_warns_of_what_the_models_cannot_know(result):
     result.note["ranking"] |= {"rank": "ei", "best": 100.0}
     text = text_of(result)
     assert "30 compositions predicted in 12 s" in text
-    assert "expected improvement of bulk (more is better) over 100" in text
+    assert "expected improvement of bulk (more is better) over 100 GPa" in text
     assert "1 of the best 2 lie outside the training domain" in text
     assert "1 of the best 2 have a bulk beyond all values in its model's data (0 to 100 GPa)" in text
     result.top["bulk"] = [-0.9, 100.9]  # beyond by rounding only
