@@ -86,7 +86,7 @@ def screen(
     given["properties"] = given.pop("property_")
     given["input"] = given.pop("input_", None)
     given["models"] = dict(map(_name_and_model, given.pop("model", ())))
-    screening = prepare(ScreenRequest.of(**given))
+    screening = prepare(ScreenRequest(**given))
     for line in announcement(screening):
         typer.echo(line, err=True)
     if dry_run:

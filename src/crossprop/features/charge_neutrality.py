@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from crossprop.features.element_tables import element_tables
 
-_TOLERANCE = 1e-8
-"""Charge per atom that counts as none: what ``np.isclose(charge, 0)`` allows in matminer."""
-_SINGLE_PRECISION_TOLERANCE = 1e-6
-"""The same where fractions went through float32, whose rounding alone leaves 4e-7 charges per atom."""
+_TOLERANCE, _SINGLE_PRECISION_TOLERANCE = 1e-8, 1e-6
+"""Charge per atom that counts as none: as in matminer, and where rounding to float32 leaves 4e-7 charges per atom."""
 _MAX_VECTORISED = 4096
 """Combinations of oxidation states up to which rows are handled in one array."""
 _BATCH_VALUES = 1 << 20
@@ -62,11 +60,10 @@ def _state_table() -> _StateTable:
 def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Tell for each row of elemental fractions, shape (n, 86), whether one oxidation state per element can balance.
 
-    Equal to matminer's ``IonProperty(fast=True)``: a charge per atom within 1e-8 counts as none, and a composition
-    of one element as possible. Rows that float32 represents exactly are judged within 1e-6, so that fractions
-    stored as float32 give the answer of their formula. Rows with more than 4,096 combinations of states are
-    searched by exact integer partial sums; above 100,000 distinct sums, which no real formula has, these are
-    merged on a coarser grid and the tolerance grows with it.
+    Equal to matminer's ``IonProperty(fast=True)``; one element alone counts as possible. Rows that float32 represents
+    exactly have a wider tolerance, so that fractions stored as float32 give the answer of their formula. Rows with more
+    than 4,096 combinations of states are searched by exact integer partial sums; above 100,000 distinct sums, which no
+    real formula has, these are merged on a coarser grid and the tolerance grows with it.
 
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 ("can form a neutral ionic compound").
     """

@@ -16,28 +16,10 @@ from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import DataError
 
 MAGPIE_PROPERTIES = (
-    "Number",
-    "MendeleevNumber",
-    "AtomicWeight",
-    "MeltingT",
-    "Column",
-    "Row",
-    "CovalentRadius",
-    "Electronegativity",
-    "NsValence",
-    "NpValence",
-    "NdValence",
-    "NfValence",
-    "NValence",
-    "NsUnfilled",
-    "NpUnfilled",
-    "NdUnfilled",
-    "NfUnfilled",
-    "NUnfilled",
-    "GSvolume_pa",
-    "GSbandgap",
-    "GSmagmom",
-    "SpaceGroupNumber",
+    *("Number", "MendeleevNumber", "AtomicWeight", "MeltingT", "Column", "Row", "CovalentRadius"),
+    *("Electronegativity", "NsValence", "NpValence", "NdValence", "NfValence", "NValence"),
+    *("NsUnfilled", "NpUnfilled", "NdUnfilled", "NfUnfilled", "NUnfilled"),
+    *("GSvolume_pa", "GSbandgap", "GSmagmom", "SpaceGroupNumber"),
 )
 """The element properties of matminer's ElementProperty preset "magpie", in its order."""
 
@@ -60,11 +42,7 @@ ELEMENTS_FILE = "elements.npz"
 
 
 def element_tables() -> ElementTables:
-    """The tables, read once from the data that matminer and pymatgen install with themselves.
-
-    Raises:
-        DataError: An element lacks a value.
-    """
+    """The tables, read once from the data that matminer and pymatgen install with themselves."""
     return _restored[0] if _restored else installed_tables()
 
 
@@ -86,9 +64,6 @@ def restore_element_tables(path: Path) -> None:
 
     Nothing happens if there is no such file, if the installed matminer or pymatgen is of another version, or if the
     process has tables already.
-
-    Raises:
-        DataError: The file is damaged or incomplete.
     """
     if _restored or installed_tables.cache_info().currsize or not path.is_file():
         return
@@ -120,9 +95,6 @@ _restored: list[ElementTables] = []
 def installed_tables() -> ElementTables:
     """Read the tables from the installed packages; a gap is refused, not imputed.
 
-    Raises:
-        DataError: An element lacks a value.
-
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 (Magpie); pymatgen's periodic table.
     """
     from matminer.utils.data import MagpieData, PymatgenData
@@ -130,13 +102,9 @@ def installed_tables() -> ElementTables:
 
     magpie_data, pymatgen_data = MagpieData(impute_nan=False), PymatgenData(impute_nan=False)
     elements = [Element(symbol) for symbol in ELEMENTS]
-    magpie = np.array(
-        [[magpie_data.get_elemental_property(e, name) for name in MAGPIE_PROPERTIES] for e in elements],
-        dtype=np.float64,
-    )
-    electronegativity = np.array(
-        [pymatgen_data.get_elemental_property(e, "X") for e in elements], dtype=np.float64
-    )
+    get = magpie_data.get_elemental_property
+    magpie = np.array([[get(e, name) for name in MAGPIE_PROPERTIES] for e in elements], dtype=np.float64)
+    electronegativity = np.array([pymatgen_data.get_elemental_property(e, "X") for e in elements], np.float64)
     states = [pymatgen_data.get_oxidation_states(element) for element in elements]
     has_state = np.array([1.0 if found else np.nan for found in states])
     names = (*MAGPIE_PROPERTIES, "electronegativity", "oxidation states")

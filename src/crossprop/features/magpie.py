@@ -33,8 +33,7 @@ def physical_attributes(fractions: NDArray[np.floating]) -> NDArray[np.float64]:
     """Compute matminer's 145 attributes of Ward et al. 2016 for every row of a fraction matrix.
 
     Equal to matminer's ``Stoichiometry()``, ``ElementProperty.from_preset("magpie")``,
-    ``ValenceOrbital(props=["avg"])`` and ``IonProperty(fast=True)``. The element tables have no gap
-    for the 86 elements, so nothing is imputed and the result holds no NaN.
+    ``ValenceOrbital(props=["avg"])`` and ``IonProperty(fast=True)``; nothing is imputed.
 
     Args:
         fractions: Elemental fractions, shape (n, 86), columns as in ``ELEMENTS``, rows summing to 1.
@@ -44,9 +43,8 @@ def physical_attributes(fractions: NDArray[np.floating]) -> NDArray[np.float64]:
         Shape (n, 145), columns as in :data:`ATTRIBUTE_NAMES`, in Magpie's units.
 
     Raises:
-        ShapeMismatchError: ``fractions`` is not (n, 86); the message gives its shape.
-        DataError: A row holds NaN, infinity or a negative number, is all zero or does not sum to 1;
-            the message gives the first such row.
+        ShapeMismatchError: ``fractions`` is not (n, 86).
+        DataError: A row holds NaN, infinity or a negative number, is all zero or does not sum to 1.
 
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28; Ward et al. 2018 (matminer),
         doi:10.1016/j.commatsci.2018.05.018.
@@ -62,20 +60,17 @@ def physical_attributes(fractions: NDArray[np.floating]) -> NDArray[np.float64]:
 def _checked(fractions: NDArray[np.floating]) -> NDArray[np.floating]:
     """The matrix as floats; refuses what is no set of compositions."""
     fractions = np.asarray(fractions)
+    remedy = "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
     if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
         raise ShapeMismatchError(
             f"Elemental fractions have shape {fractions.shape}; physical attributes need "
-            f"(n, {len(ELEMENTS)}), one column per element. "
-            "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
+            f"(n, {len(ELEMENTS)}), one column per element. {remedy}"
         )
     if not np.issubdtype(fractions.dtype, np.floating):
         try:
             fractions = fractions.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise DataError(
-                f"Elemental fractions hold {fractions.dtype} values that are no numbers ({error}). "
-                "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
-            ) from error
+            raise DataError(f"Elemental fractions are no numbers ({error}). {remedy}") from error
     total = fractions.sum(axis=1, dtype=np.float64)
     complaints = (
         ("holds a NaN or an infinity", ~np.isfinite(fractions).all(axis=1)),

@@ -25,11 +25,7 @@ _REMEDY: Final = "Compute the features again with `dvc repro featurize`."
 
 
 def write_features(
-    frame: pd.DataFrame,
-    folder: Path,
-    representations: Iterable[Representation],
-    *,
-    where: str | None = None,
+    frame: pd.DataFrame, folder: Path, representations: Iterable[Representation], *, where: str | None = None
 ) -> tuple[Path, ...]:
     """Compute the feature matrices of one prepared property and write each as ``<representation>.npy``, float32.
 
@@ -97,11 +93,7 @@ def check_features(folder: Path, *names: str) -> None:
 
 
 def load_combined(folder: Path) -> NDArray[np.float32]:
-    """Elemental fractions beside physical attributes, shape (n, 231), float32, read from a folder of features.
-
-    Raises:
-        DataError: One of the two is missing or damaged.
-    """
+    """Elemental fractions beside physical attributes, shape (n, 231), float32, read from a folder of features."""
     return np.concatenate([load_features(folder, representation) for representation in _COLUMNS], axis=1)
 
 
@@ -133,10 +125,9 @@ def _matrix(
 
 
 def matrices_of(study: StudyConfig, name: str) -> tuple[Representation, ...]:
-    """Matrices of one property that the methods of a study read.
+    """Matrices of one property that the methods of a study read: both for targets and for sources learnt jointly.
 
-    A target has both, since the methods beyond the paper read both whatever ``representations`` lists. A source
-    has elemental fractions, and physical attributes beside them where the joint network learns it.
+    Methods beyond the paper read both whatever ``representations`` lists.
     """
     fractions, attributes = Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES
     learnt_jointly = any(name in sources for sources in study.joint.values())

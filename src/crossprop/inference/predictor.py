@@ -59,10 +59,9 @@ class ServedModel:
     Attributes:
         predictor: Gives the values.
         folder: Of the saved model.
-        evidence: Columns formula, composition, split ("train": out of fold, "test": hold-out), y_true, y_pred;
-            ``None`` for models saved without.
-        calibration: Intervals and domain; ``None`` for models saved without: their interval is equally wide for
-            all, and their domain is the elements seen in training.
+        evidence: Columns formula, composition, split ("train": out of fold, "test": hold-out), y_true, y_pred.
+        calibration: Intervals and domain; without evidence and calibration the interval is equally wide for all, and
+            the domain is the elements seen in training.
     """
 
     predictor: Ensemble
@@ -100,11 +99,7 @@ class ServedModel:
         return 0 if self.evidence is None else int((self.evidence["split"] == "train").sum())
 
     def predict(self, fractions: np.ndarray, *, intervals: bool = True) -> Predictions:
-        """Predict a property of compositions.
-
-        Args:
-            fractions: Elemental fractions, shape (n, 86), float64.
-            intervals: Give intervals and the domain, too.
+        """Predict a property of compositions, as elemental fractions of shape (n, 86), float64.
 
         Raises:
             ShapeMismatchError: The fractions are of another shape.
@@ -114,21 +109,18 @@ class ServedModel:
         return self.judged(fractions, value) if intervals else Predictions(value)
 
     def judged(self, fractions: np.ndarray, value: np.ndarray) -> Predictions:
-        """Intervals, domain and notes of compositions of shape (n, 86), at least one, whose values are known."""
+        """Intervals, domain and notes of compositions of shape (n, 86), whose values are known."""
         said = judge(self.info, self.calibration, value, fractions)
-        in_domain = np.array([not note for note in said.notes], dtype=bool)
-        return Predictions(value, said.lower, said.upper, in_domain, self._with_known(said.notes, value))
+        in_domain, notes = np.array([not note for note in said.notes], dtype=bool), said.notes
+        if (known := KnownValues.of(self.evidence)) is not None:
+            beyond = known.notes(value, self.info.get("unit"))
+            notes = ["; ".join(filter(None, both)) for both in zip(notes, beyond, strict=True)]
+        return Predictions(value, said.lower, said.upper, in_domain, notes)
 
     def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         """Values of the compositions whose value may lie within a range; the others cost less work.
 
-        Args:
-            fractions: Elemental fractions, shape (n, 86), float64.
-            low: Lower end of the range, in the property's unit; may be infinite.
-            high: Upper end.
-
-        Returns:
-            Numbers of the rows that are left, increasing, and their values; all others lie outside of the range.
+        Returns numbers of the rows that are left, increasing, and their values; all others lie outside of the range.
         """
         if low == -np.inf and high == np.inf:
             return np.arange(len(fractions)), self._checked(self.predictor.predict(fractions), len(fractions))
@@ -166,13 +158,6 @@ class ServedModel:
         """Coverage of the interval measured on the hold-out."""
         return measured_coverage(self.info, self.evidence, self.calibration)
 
-    def _with_known(self, notes: list[str], values: np.ndarray) -> list[str]:
-        known = KnownValues.of(self.evidence)
-        if known is None:
-            return notes
-        beyond = known.notes(values, self.info.get("unit"))
-        return ["; ".join(filter(None, both)) for both in zip(notes, beyond, strict=True)]
-
     def _checked(self, values: np.ndarray, rows: int) -> np.ndarray:
         target = self.info.get("target")
         if tuple(self.info["elements"]) != ELEMENTS:
@@ -196,16 +181,11 @@ OUTPUT_COLUMNS = ("value", "lower", "upper", "in_domain", "note")
 
 
 def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataFrame:
-    """Predict a property of compositions, at least one.
+    """Predict a property of compositions, at least one; an error names the row, counted from 0.
 
-    Returns:
-        One row per formula, columns ``value, lower, upper`` (in the property's unit, the interval with the
-        coverage that ``model.json`` states), ``in_domain`` and ``note`` (why the composition lies outside the
-        training domain, whether the value lies beyond all known ones, and what may be wrong with the formula).
-
-    Raises:
-        FormulaError: There is no formula, or one is none; the message names the row, counted from 0.
-        ModelFormatError: The model knows other elements, or answers with something that is no number.
+    Returns one row per formula, columns ``value, lower, upper`` (in the property's unit, the interval with the coverage
+    that ``model.json`` states), ``in_domain`` and ``note`` (why the composition lies outside the training domain,
+    whether the value lies beyond all known ones, and what may be wrong with the formula).
     """
     rows = list(formulas)
     if not rows:
@@ -220,11 +200,7 @@ def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataF
 
 
 def formulas_of(model_input: object) -> list[object]:
-    """The formulas in an input: a table with a column ``formula``, a list, a series, one text.
-
-    Raises:
-        FormulaError: The table has no such column, or the input is of another kind.
-    """
+    """The formulas in an input: a table with a column ``formula``, a list, a series, one text."""
     if isinstance(model_input, str):
         return [model_input]
     if isinstance(model_input, pd.DataFrame):

@@ -24,7 +24,10 @@ def screen(request: ScreenRequest, *, uri: str | None = None, progress: bool = F
         ``result.top`` is the ranked table, iterating gives the kept compositions.
 
     Raises:
-        ScreeningError: The request cannot be met, or its folder holds another screening.
+        ScreeningError: The request cannot be met, its folder holds another screening, or cannot be written.
+        ExpressionError: A condition or a quantity is none.
+        UnknownModelError: The registry has no such model.
+        ModelFormatError: A model is incomplete or damaged.
     """
     from crossprop.screening.run import prepare
 

@@ -28,8 +28,7 @@ _CHUNK = 1 << 22  # charges computed at once (16 MiB of float32)
 class ChargeBalance:
     """Keeps the compositions that smact's ``smact_validity`` calls valid, with its options.
 
-    smact judges one composition at a time, about 2,000 a second; here the states of a system are combined once and
-    hold for all its amounts.
+    smact judges about 2,000 compositions a second; here the states of a system are combined once for all its amounts.
     """
 
     states: OxidationStates = "icsd24"
@@ -68,10 +67,7 @@ class ChargeBalance:
 
 @lru_cache(maxsize=4096)
 def _sides(system: tuple[int, ...], name: OxidationStates, pauling: bool) -> tuple[tuple[States, ...], ...]:
-    """States of each element, for every way to make the less electronegative ones the cations.
-
-    Without the electronegativity test there is one way: all states. Empty where smact lacks a value.
-    """
+    """States of each element, for every way to make the less electronegative ones the cations, if smact has them."""
     attribute = f"oxidation_states_{'sp' if name == 'pymatgen_sp' else name}"
     states = tuple(tuple(_of_elements(attribute)[e] or ()) for e in system)
     sides = [states]
@@ -104,8 +100,7 @@ def _neutral(amounts: NDArray[Any], combinations: NDArray[np.float32]) -> NDArra
     found = np.zeros(len(amounts), dtype=bool)
     if not len(combinations):
         return found
-    kind = np.float64 if np.issubdtype(amounts.dtype, np.floating) else np.float32
-    weights: NDArray[Any] = amounts.astype(kind)
+    weights: NDArray[Any] = amounts.astype(np.result_type(amounts, np.float32))
     tolerance = 1e-6 * weights.sum(axis=1, keepdims=True)  # amounts of a file may be decimals
     step = max(1, _CHUNK // len(combinations))
     for start in range(0, len(amounts), step):

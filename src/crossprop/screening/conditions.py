@@ -24,9 +24,7 @@ Kind = Literal["condition", "number"]
 Values = Mapping[str, Any]
 
 INTERVAL_NAMES = ("lower", "upper", "in_domain")
-COMPOSITION_NAMES = frozenset(("n_elements", *ELEMENTS))
-MAX_LENGTH = 1000
-MAX_NODES = 300
+_MAX_NODES = 300
 _ROUNDING = 1e-9  # share by which equal numbers may differ: 0.05 + 0.35 is 0.39999999999999997
 
 
@@ -151,16 +149,15 @@ def _dotted(node: ast.AST) -> str | None:
 
 
 def _names(node: ast.AST) -> frozenset[str]:
-    """All names in a tree."""
     name = _dotted(node)
     return frozenset([name]) if name else frozenset().union(*map(_names, ast.iter_child_nodes(node)))
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    known = [other for other in known if other not in ELEMENTS]
-    if near := difflib.get_close_matches(name, [*known, *ELEMENTS], n=3, cutoff=0.6):
+    if near := difflib.get_close_matches(name, known, n=3, cutoff=0.6):
         return f"unknown name {name!r}; did you mean {' or '.join(near)}?"
-    return f"unknown name {name!r}; known: {', '.join(known[:20])}, element symbols such as Fe"
+    listed = [other for other in known if other not in ELEMENTS][:20]
+    return f"unknown name {name!r}; known: {', '.join(listed)}, element symbols such as Fe"
 
 
 def parse_expression(text: str, properties: Iterable[str], kind: Kind) -> list[Expression]:
@@ -168,38 +165,30 @@ def parse_expression(text: str, properties: Iterable[str], kind: Kind) -> list[E
 
     Allowed are numbers, names of properties (``x``, ``x.lower``, ``x.upper``, ``x.in_domain``), ``n_elements``, symbols
     of elements, ``+ - * / **``, comparisons, ``and or not``, parentheses, and the functions ``abs min max sqrt log10``.
-
-    Returns the expressions that ``and`` joins at its top, to be checked one by one; itself where nothing is joined.
-
-    Raises:
-        ExpressionError: It is none, or of the other kind; the message names the column.
+    Returns the parts that ``and`` joins at its top, to be checked one by one; an ExpressionError names the column.
     """
     text = " ".join(text.split())
     if not text:
         raise ExpressionError(f"The {kind} is empty. Write e.g. 'bulk_modulus > 200', or leave it out.")
-    if len(text) > MAX_LENGTH:
-        raise ExpressionError(
-            f"The {kind} is {len(text)} characters long; at most {MAX_LENGTH} are read. Shorten it."
-        )
     if (comment := text.find("#")) >= 0:  # the parser would silently ignore the rest
-        raise _pointed(text, comment + 1, "comments are not allowed; leave it out")
+        raise _pointed(text, comment, "comments are not allowed; leave it out")
     try:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _unreadable(text, error) from None
-    if (size := sum(1 for _ in ast.walk(tree))) > MAX_NODES:
-        raise ExpressionError(f"The {kind} has {size} parts; at most {MAX_NODES} are read. Make it simpler.")
+    if (size := len([*ast.walk(tree)])) > _MAX_NODES:
+        raise ExpressionError(f"The {kind} has {size} parts; at most {_MAX_NODES} are read. Make it simpler.")
     known: dict[str, Any] = {}
     for name in properties:
         known |= {name: 1.0, f"{name}.lower": 1.0, f"{name}.upper": 1.0, f"{name}.in_domain": True}
-    known |= dict.fromkeys(COMPOSITION_NAMES, 1.0)
+    known |= {"n_elements": 1.0} | dict.fromkeys(ELEMENTS, 1.0)
     try:
         with np.errstate(all="ignore"):
             found = _kind(_value(tree, known))
     except _RefusedError as refused:
         node, reason = refused.args
         before = text.encode()[: node.col_offset]  # the parser counts bytes
-        raise _pointed(text, len(before.decode(errors="ignore")) + 1, reason) from None
+        raise _pointed(text, len(before.decode(errors="ignore")), reason) from None
     if found != kind:
         advice = f"Compare it with something, e.g. '{text} > 0'" if kind == "condition" else "Give a property"
         raise ExpressionError(f"{text!r} is a {found}, not a {kind}. {advice}.")
@@ -217,70 +206,60 @@ def _joined_by_and(tree: ast.expr) -> list[ast.expr]:
 
 def _unreadable(text: str, error: Exception) -> ExpressionError:
     # The parser gives no column for what is missing at the end, and may stop behind the first of two characters.
-    column = getattr(error, "offset", None) or len(text) + 1
-    for start in (column - 1, column - 2):
+    column = (getattr(error, "offset", None) or len(text) + 1) - 1
+    for start in (column, column - 1):
         slip = next((slip for slip in _SLIPS if start >= 0 and text.startswith(slip, start)), None)
         if slip is not None:
-            return _pointed(text, start + 1, _SLIPS[slip])
+            return _pointed(text, start, _SLIPS[slip])
     return _pointed(text, column, f"this cannot be read ({getattr(error, 'msg', type(error).__name__)})")
 
 
-def _pointed(text: str, column: int, reason: str) -> ExpressionError:
-    """An error with the expression and a mark under the column."""
-    column = max(1, min(column, len(text) + 1))
-    start = max(0, column - 60)
-    mark = " " * (column - 1 - start)
-    return ExpressionError(f"column {column}: {reason}\n  {text[start : start + 100]}\n  {mark}^")
+def _pointed(text: str, offset: int, reason: str) -> ExpressionError:
+    """An error with the expression and a mark under the character at an offset."""
+    offset = min(offset, len(text))
+    start = max(0, offset - 60)
+    mark = " " * (offset - start)
+    return ExpressionError(f"column {offset + 1}: {reason}\n  {text[start : start + 100]}\n  {mark}^")
 
 
 def composition_values(fractions: NDArray[np.float64]) -> dict[str, np.ndarray]:
-    """Values of :data:`COMPOSITION_NAMES` for elemental fractions of shape (n, 86)."""
+    """Values of ``n_elements`` and the elements for elemental fractions of shape (n, 86)."""
     return {**dict(zip(ELEMENTS, fractions.T, strict=True)), "n_elements": (fractions > 0).sum(axis=1)}
 
 
 def read_conditions(where: str | None, in_domain: bool, properties: Sequence[str]) -> tuple[Expression, ...]:
-    """Conditions that must all hold.
+    """Conditions that must all hold; with ``in_domain``, every property must be in its training domain.
 
     A value lies within its interval, so ``gap.lower >= 1`` implies ``gap >= 1``: such conditions are added, since they
-    can be checked before the interval is known. With ``in_domain``, every property must be in its training domain.
-
-    Raises:
-        ExpressionError: The condition is none, or names what is not screened.
+    can be checked before the interval is known.
     """
     found = [] if where is None else parse_expression(where, properties, "condition")
-    for name, more, value in [bound for part in found for bound in bounds_in(part)]:
+    added = []
+    for name, more, value in bounds_in(found):
         before, _, ending = name.rpartition(".")
         if before in properties and (ending, more) in (("lower", True), ("upper", False)):
-            implied = f"{before} {'>=' if more else '<='} {value!r}"
-            found += parse_expression(implied, properties, "condition")
-    for name in properties if in_domain else ():
-        found += parse_expression(f"{name}.in_domain", properties, "condition")
-    return tuple(found)
+            added.append(f"{before} {'>=' if more else '<='} {value!r}")
+    added += [f"{name}.in_domain" for name in properties if in_domain]
+    return (*found, *(part for text in added for part in parse_expression(text, properties, "condition")))
 
 
-def bounds_in(condition: Expression) -> Iterator[tuple[str, bool, float]]:
-    """Comparisons of a name with a number that must hold: the name, whether it must be more, and the number.
-
-    ``1 <= gap < 2`` gives two; a condition with ``or``, ``not`` or arithmetic gives none.
-    """
-    if not isinstance(condition.tree, ast.Compare):
-        return
-    sides = pairwise([condition.tree.left, *condition.tree.comparators])
-    for (left, right), operation in zip(sides, condition.tree.ops, strict=True):
-        more = isinstance(operation, ast.Gt | ast.GtE)
-        if more or isinstance(operation, ast.Lt | ast.LtE):
-            for side, other, asks_more in ((left, right, more), (right, left, not more)):
-                if name := _dotted(side):
-                    with suppress(ValueError, TypeError):  # not a number
-                        yield name, asks_more, float(ast.literal_eval(other))
+def bounds_in(conditions: Iterable[Expression]) -> Iterator[tuple[str, bool, float]]:
+    """Comparisons of a name with a number: the name, whether it must be more, and the number; two in ``1 <= x < 2``."""
+    for tree in (part.tree for part in conditions):
+        if not isinstance(tree, ast.Compare):
+            continue
+        for (left, right), operation in zip(pairwise([tree.left, *tree.comparators]), tree.ops, strict=True):
+            more = isinstance(operation, ast.Gt | ast.GtE)
+            if more or isinstance(operation, ast.Lt | ast.LtE):
+                for side, other, asks_more in ((left, right, more), (right, left, not more)):
+                    if name := _dotted(side):
+                        with suppress(ValueError, TypeError):  # not a number
+                            yield name, asks_more, float(ast.literal_eval(other))
 
 
 def range_of(conditions: Iterable[Expression], name: str) -> tuple[float, float]:
-    """Range outside of which a value of this name fails one of the conditions; infinite where nothing bounds it.
-
-    It is wider than the numbers by the rounding that comparisons allow.
-    """
-    bounds = [(more, value) for part in conditions for other, more, value in bounds_in(part) if other == name]
+    """Range outside of which a value of this name fails a condition, wider by the rounding that comparisons allow."""
+    bounds = [(more, value) for other, more, value in bounds_in(conditions) if other == name]
     low = max((value for more, value in bounds if more), default=-np.inf)
     high = min((value for more, value in bounds if not more), default=np.inf)
     return low - 2 * _rounding(low, low), high + 2 * _rounding(high, high)
@@ -289,5 +268,4 @@ def range_of(conditions: Iterable[Expression], name: str) -> tuple[float, float]
 def bounded_property(conditions: Iterable[Expression], properties: Iterable[str]) -> tuple[str, bool] | None:
     """The first property that a condition compares with a number, and whether it asks for more of it."""
     owners = {name: p for p in properties for name in (p, f"{p}.lower", f"{p}.upper")}
-    bounds = (bound for part in conditions for bound in bounds_in(part))
-    return next(((owners[name], more) for name, more, _ in bounds if name in owners), None)
+    return next(((owners[name], more) for name, more, _ in bounds_in(conditions) if name in owners), None)

@@ -56,58 +56,52 @@ class PropertyModel:
 
 
 def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[PropertyModel, ...]:
-    """Find the model of every property: a folder that the request names, or a version in the registry ``uri``.
-
-    Raises:
-        ScreeningError: A folder holds no saved model, or two properties have the same model.
-        UnknownModelError: The registry has no such model, or none with the alias.
-    """
+    """Find the model of every property: a folder that the request names, or a version in the registry ``uri``."""
     found: dict[str, PropertyModel] = {}
     for name in request.properties:
-        model = _resolve(name, request, uri)
-        if (other := found.setdefault(model.digest, model)) is not model:
+        given = request.models.get(name, name)
+        folder, model, version = Path(given).expanduser(), given, ""
+        if not (folder / "model.json").is_file():
+            if folder.is_dir() or "/" in given:
+                raise ScreeningError(
+                    f"{given} (the model of {name!r}) holds no model.json. Name the folder that 'crossprop fit' wrote, "
+                    "a target's results/…/model, or a registered model."
+                )
+            folder, model, version = _registered(name, given, request.alias, uri)
+        try:
+            info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            coverage = float(info["interval"]["coverage"])
+            target, unit = str(info["target"]), str(info.get("unit") or "")
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScreeningError(
-                f"{other.name!r} and {name!r} are the same model ({model.model}). Leave one of them out."
+                f"{folder}/model.json does not describe a saved model: {error!r}. Name another folder with --model."
+            ) from error
+        digest = folder_digest(folder)
+        if digest in found:
+            raise ScreeningError(
+                f"{found[digest].name!r} and {name!r} are the same model ({model}). Leave one of them out."
             )
+        found[digest] = PropertyModel(
+            name, str(folder.resolve()), model, version, target, unit, coverage, digest
+        )
     return tuple(found.values())
 
 
-def _resolve(name: str, request: ScreenRequest, uri: str | None) -> PropertyModel:
-    given = request.models.get(name, name)
-    folder, model, number = Path(given).expanduser(), given, ""
-    if not (folder / "model.json").is_file():
-        if folder.is_dir() or "/" in given:
-            raise ScreeningError(
-                f"{given} (the model of {name!r}) holds no model.json. Name the folder that 'crossprop fit' wrote, a "
-                "target's results/…/model, or a registered model."
-            )
-        from crossprop.tracking.registry import find_version, predictor_folder
+def _registered(name: str, given: str, alias: str, uri: str | None) -> tuple[Path, str, str]:
+    """Folder, registered name and version of the model that the registry has for a property."""
+    from crossprop.tracking.registry import find_version, predictor_folder
 
-        try:
-            version = find_version(uri, given, alias=request.alias)
-        except UnknownModelError as error:
-            raise UnknownModelError(
-                f"{error} Screen another version with --alias, or a saved model with --model {name}=FOLDER."
-            ) from None
-        folder, model, number = predictor_folder(uri, version), version.name, version.version
     try:
-        info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        coverage = float(info["interval"]["coverage"])
-        target, unit = str(info["target"]), str(info.get("unit") or "")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ScreeningError(
-            f"{folder}/model.json does not describe a saved model: {error!r}. Name another folder with --model."
-        ) from error
-    digest = folder_digest(folder)
-    return PropertyModel(name, str(folder.resolve()), model, number, target, unit, coverage, digest)
+        version = find_version(uri, given, alias=alias)
+    except UnknownModelError as error:
+        raise UnknownModelError(
+            f"{error} Screen another version with --alias, or a saved model with --model {name}=FOLDER."
+        ) from None
+    return predictor_folder(uri, version), version.name, version.version
 
 
 def known_compositions(models: Mapping[str, ServedModel]) -> frozenset[str]:
-    """Keys of the compositions in the data of any of the models, hold-outs included.
-
-    Raises:
-        ScreeningError: A model was saved without its data.
-    """
+    """Keys of the compositions in the data of any of the models; an error if one was saved without its data."""
     keys: set[str] = set()
     for name, model in models.items():
         if model.evidence is None:

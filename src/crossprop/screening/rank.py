@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.special import erfcx, ndtr, ndtri
 
 from crossprop.data.compositions import fraction_matrix, plain_formula
 from crossprop.errors import ScreeningError
 from crossprop.screening.conditions import INTERVAL_NAMES, Expression, composition_values
 from crossprop.screening.pipeline import schema
 from crossprop.screening.properties import PropertyModel
-from crossprop.screening.request import Ranking
+from crossprop.screening.request import ScreenRequest
 
-# Deviations below the best value from which the asymptotic series is as exact as double precision.
 _FAR = -1e4
+"""Deviations below the best value from which the asymptotic series is as exact as double precision."""
 _LARGEST_FRONT = 100_000
 _SYMBOL = re.compile("[A-Z][a-z]?")
 
@@ -28,6 +27,8 @@ def deviation_of_interval(
     lower: NDArray[np.float64], upper: NDArray[np.float64], coverage: float
 ) -> NDArray[np.float64]:
     """Standard deviation of the normal distribution whose central interval of this coverage is as wide."""
+    from scipy.special import ndtri
+
     width: NDArray[np.float64] = (upper - lower) / (2 * ndtri((1 + coverage) / 2))
     return width
 
@@ -43,6 +44,8 @@ def log_expected_improvement(
 
     Source: Ament et al. 2023, arXiv:2310.20708, equation 9.
     """
+    from scipy.special import erfcx, ndtr
+
     with np.errstate(all="ignore"):  # every branch is computed for every row
         certain = np.log(np.maximum(mean - best, 0.0))
         z = (mean - best) / deviation
@@ -57,33 +60,27 @@ def log_expected_improvement(
 class Ranker:
     """Ranks by one quantity, by expected improvement over ``best``, or keeps the Pareto front of several.
 
-    ``objectives`` are the quantities, and whether more is better; the other options are those of
-    :class:`~crossprop.screening.ScreenRequest`.
-
-    Raises:
-        ScreeningError: Expected improvement of something else than a property, or without a value to beat.
+    ``objectives`` are the quantities, and whether more is better.
     """
 
     def __init__(
         self,
-        kind: Ranking,
+        request: ScreenRequest,
         objectives: tuple[tuple[Expression, bool], ...],
         properties: tuple[PropertyModel, ...],
-        top: int,
-        best: float | None = None,
-        per_system: int | None = None,
     ) -> None:
-        self.kind, self.objectives, self.properties = kind, objectives, properties
-        self.top, self.best, self.per_system = top, None, per_system
+        self.kind, self.top, self.per_system = request.ranking, request.top, request.per_system
+        self.objectives, self.properties, self.best = objectives, properties, None
         self._by_text = {model.name: model for model in properties}
-        if kind == "ei":
+        if self.kind == "ei":
             quantity, more = objectives[0]
             if (model := self._by_text.get(quantity.text)) is None:
                 raise ScreeningError(
                     f"Expected improvement ranks by a property, not by {quantity.text!r}: only a property has an "
                     "interval. Name one, or leave out --rank ei."
                 )
-            self.best = best if best is not None else model.most if more else model.least
+            known = model.most if more else model.least
+            self.best = known if request.best is None else request.best
             if self.best is None:
                 raise ScreeningError(
                     f"The model of {model.name!r} ({model.model}) was saved without its data, so no value is known to "
@@ -91,13 +88,7 @@ class Ranker:
                 )
 
     def rank(self, batches: Iterable[pa.RecordBatch]) -> pd.DataFrame:
-        """The ranked table: kept compositions with a column ``rank``, the quantities, and the expected improvement.
-
-        The batches come in the order of the positions, which decides between equals.
-
-        Raises:
-            ScreeningError: The Pareto front has more than 100,000 members.
-        """
+        """The ranked table of batches in the order of their positions, with ``rank`` and what is ranked by."""
         best = self._scored(schema(self.properties).empty_table().to_pandas())
         for batch in batches:
             frame = self._scored(batch.to_pandas())
@@ -112,8 +103,7 @@ class Ranker:
         for name, model in self._by_text.items():
             values[name] = frame[model.column].to_numpy()
             values |= {f"{name}.{end}": frame[f"{model.column}_{end}"].to_numpy() for end in INTERVAL_NAMES}
-        names = {name for expression, _ in self.objectives for name in expression.names}
-        if not names <= set(values):
+        if not {name for expression, _ in self.objectives for name in expression.names} <= set(values):
             values |= composition_values(fraction_matrix(frame["formula"].map(plain_formula)))
         for expression, _ in self.objectives:
             if expression.text not in self._by_text:
@@ -121,12 +111,10 @@ class Ranker:
         if self.best is not None:
             expression, more = self.objectives[0]
             name, sign = expression.text, 1 if more else -1
-            deviation = deviation_of_interval(
-                values[f"{name}.lower"], values[f"{name}.upper"], self._by_text[name].coverage
-            )
+            coverage = self._by_text[name].coverage
+            deviation = deviation_of_interval(values[f"{name}.lower"], values[f"{name}.upper"], coverage)
             logs = log_expected_improvement(sign * values[name], deviation, sign * self.best)
-            frame["expected_improvement"] = np.exp(logs)
-            frame["log_expected_improvement"] = logs
+            frame["expected_improvement"], frame["log_expected_improvement"] = np.exp(logs), logs
         return frame
 
     def _keys(self, frame: pd.DataFrame) -> list[NDArray[np.float64]]:
@@ -167,10 +155,7 @@ def system_of(formula: str) -> str:
 
 
 def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of n points, shape (n, n_quantities), no other one dominates: as good everywhere and better somewhere.
-
-    More is better; equal points are all in the front or all out of it.
-    """
+    """Which of n points, shape (n, n_quantities), no other one dominates; more is better, and equals stand together."""
     order = np.lexsort(-points.T[::-1])
     ranked = points[order]
     alive = np.ones(len(ranked), dtype=bool)

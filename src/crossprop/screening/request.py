@@ -3,63 +3,55 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import keyword
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import ScreeningError
+from crossprop.io import file_digest
 
-# fmt: off
-_METALLOIDS = ("B", "Si", "Ge", "As", "Sb", "Te")
-_NONMETALS = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Se", "Br", "Kr", "I", "Xe")
-_3D = ("Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn")
-_4D = ("Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd")
-_5D = ("Hf", "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg")
-_LANTHANIDES = ("La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu")
-
-GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "all": ELEMENTS,
-    "metals": tuple(e for e in ELEMENTS if e not in _METALLOIDS + _NONMETALS),
-    "metalloids": _METALLOIDS,
-    "nonmetals": _NONMETALS,
-    "alkali-metals": ("Li", "Na", "K", "Rb", "Cs"),
-    "alkaline-earth-metals": ("Be", "Mg", "Ca", "Sr", "Ba"),
-    "transition-metals": _3D + _4D + _5D,
+_3D, _4D, _5D = "Sc Ti V Cr Mn Fe Co Ni Cu Zn", "Y Zr Nb Mo Tc Ru Rh Pd Ag Cd", "Hf Ta W Re Os Ir Pt Au Hg"
+_LANTHANIDES = "La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu"
+_SYMBOLS = {
+    "all": " ".join(ELEMENTS),
+    "metalloids": "B Si Ge As Sb Te",
+    "nonmetals": "H C N O F P S Cl Se Br Kr I Xe",
+    "alkali-metals": "Li Na K Rb Cs",
+    "alkaline-earth-metals": "Be Mg Ca Sr Ba",
+    "transition-metals": f"{_3D} {_4D} {_5D}",
     "3d-metals": _3D,
     "4d-metals": _4D,
     "5d-metals": _5D,
-    "refractory-metals": ("Ti", "V", "Cr", "Zr", "Nb", "Mo", "Hf", "Ta", "W", "Re"),
-    "platinum-group-metals": ("Ru", "Rh", "Pd", "Os", "Ir", "Pt"),
-    "post-transition-metals": ("Al", "Ga", "In", "Sn", "Tl", "Pb", "Bi"),
-    "rare-earths": ("Sc", "Y", *_LANTHANIDES),
+    "refractory-metals": "Ti V Cr Zr Nb Mo Hf Ta W Re",
+    "platinum-group-metals": "Ru Rh Pd Os Ir Pt",
+    "post-transition-metals": "Al Ga In Sn Tl Pb Bi",
+    "rare-earths": f"Sc Y {_LANTHANIDES}",
     "lanthanides": _LANTHANIDES,
-    "actinides": ("Ac", "Th", "Pa", "U", "Np", "Pu"),
-    "pnictogens": ("N", "P", "As", "Sb", "Bi"),
-    "chalcogens": ("O", "S", "Se", "Te"),
-    "halogens": ("F", "Cl", "Br", "I"),
-    "noble-gases": ("Kr", "Xe"),
-    "radioactive": ("Tc", "Pm", "Ac", "Th", "Pa", "U", "Np", "Pu"),
+    "actinides": "Ac Th Pa U Np Pu",
+    "pnictogens": "N P As Sb Bi",
+    "chalcogens": "O S Se Te",
+    "halogens": "F Cl Br I",
+    "noble-gases": "Kr Xe",
+    "radioactive": "Tc Pm Ac Th Pa U Np Pu",
 }
-# fmt: on
+GROUPS: Final = {name: tuple(symbols.split()) for name, symbols in _SYMBOLS.items()}
 """Groups of elements by name, without the elements that the networks do not know."""
+GROUPS["metals"] = tuple(e for e in ELEMENTS if e not in GROUPS["metalloids"] + GROUPS["nonmetals"])
 
 
 def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
-    """The symbols in ``'Fe,Co,rare-earths'`` or a list of such texts, each once, by atomic number.
-
-    Raises:
-        ScreeningError: A name is neither an element that the networks know nor a group.
-    """
+    """The symbols in ``'Fe,Co,rare-earths'`` or a list of such texts, each once, by atomic number."""
     words = names.split(",") if isinstance(names, str) else [w for name in names for w in name.split(",")]
     found: set[str] = set()
     for word in filter(None, map(str.strip, words)):
         group = GROUPS.get(word.lower().replace("_", "-").replace(" ", "-"))
-        if word not in ELEMENTS and group is None:
+        if word in ELEMENTS:
+            group = (word,)
+        if group is None:
             same = [symbol for symbol in ELEMENTS if symbol.lower() == word.lower()]
             near = same or difflib.get_close_matches(word, (*GROUPS, *ELEMENTS), n=3, cutoff=0.5)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -67,21 +59,60 @@ def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
                 f"{word!r} is neither one of the 86 elements that the networks know nor a group.{hint} "
                 f"Groups: {', '.join(GROUPS)}."
             )
-        found |= {word} if word in ELEMENTS else set(group or ())
+        found.update(group)
     return tuple(symbol for symbol in ELEMENTS if symbol in found)
 
 
-RESERVED = {"n_elements", "formula", "position", "rank", "note"}
-RESERVED |= {"expected_improvement", "log_expected_improvement"}
+_RESERVED = {"n_elements", "formula", "position", "rank", "note", *ELEMENTS}
+_RESERVED |= {"expected_improvement", "log_expected_improvement"}
 _DEFAULT_ATOMS = 10
-_RANKING = {"maximize", "minimize", "rank", "best", "top", "per_system"}
-_MACHINE = {"out", "workers", "memory", "batch"}
-_OF_ELEMENTS = (
-    *("must_contain", "exclude", "min_elements", "max_elements"),
-    *("max_atoms", "max_amount", "fractions"),
-)
+_NOT_OF_IDENTITY = {
+    "maximize",
+    "minimize",
+    "rank",
+    "best",
+    "top",
+    "per_system",
+    "out",
+    "workers",
+    "memory",
+    "batch",
+}
+_NOT_OF_IDENTITY |= {"models", "alias"}
+_OF_ELEMENTS = {
+    "must_contain",
+    "exclude",
+    "min_elements",
+    "max_elements",
+    "max_atoms",
+    "max_amount",
+    "fractions",
+}
 """Fields that apply to ``elements`` only, not to a file."""
 
+
+def _usable_names(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of properties, checked; a text may hold several, by commas."""
+    names = tuple(word.strip() for text in given for word in text.split(",") if word.strip())
+    if not names:
+        raise ScreeningError("no property is named; give one with --property")
+    for name in names:
+        advice = f"Call the property something else with --model NAME={name}."
+        if not all(word.isidentifier() and not keyword.iskeyword(word) for word in name.split(".")):
+            raise ScreeningError(f"{name!r} cannot stand in a condition. {advice}")
+        if name in _RESERVED:
+            raise ScreeningError(f"{name!r} means something else already. {advice}")
+    ends = ("", "_lower", "_upper", "_in_domain")
+    columns = [f"{name.replace('.', '_')}{end}" for name in names for end in ends]
+    if len(set(columns)) < len(columns):
+        raise ScreeningError(
+            f"a property is named twice in {', '.join(names)}, or as a column of another. Call one something else "
+            "with --model NAME=…"
+        )
+    return names
+
+
+Elements = Annotated[tuple[str, ...], AfterValidator(resolve_elements)]
 Ranking = Literal["value", "ei", "pareto"]
 
 
@@ -121,18 +152,21 @@ class ScreenRequest(BaseModel):
         workers: Threads that predict; 0 takes one for every core.
         memory: Most memory to use, in GiB; half of what is free if not given.
         batch: Compositions predicted at a time by one worker.
+
+    Raises:
+        ScreeningError: A value is of the wrong kind, or two contradict each other; the first fault is named.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    properties: tuple[str, ...] = Field(min_length=1)
+    properties: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_usable_names)]
     out: Path
     models: dict[str, str] = Field(default_factory=dict)
     alias: str = "champion"
-    elements: tuple[str, ...] = ()
+    elements: Elements = ()
     input: Path | None = None
-    must_contain: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    must_contain: Elements = ()
+    exclude: Elements = ()
     min_elements: int = Field(default=2, ge=1)
     max_elements: int = Field(default=3, ge=1)
     max_atoms: int | None = Field(default=None, ge=1, le=1000)
@@ -156,60 +190,25 @@ class ScreenRequest(BaseModel):
     memory: float | None = Field(default=None, gt=0)
     batch: int = Field(default=2048, ge=1, le=1_000_000)
 
-    @classmethod
-    def of(cls, **values: Any) -> Self:
-        """Make a request; an error names the first fault only.
-
-        Raises:
-            ScreeningError: A value is of the wrong kind, or two contradict each other.
-        """
+    def __init__(self, **values: Any) -> None:
         try:
-            return cls(**values)
+            super().__init__(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            if first["type"] == "value_error":  # the sentences of this class are complete
-                raise ScreeningError(str(first["msg"]).removeprefix("Value error, ")) from None
             given = "" if isinstance(first["input"], dict) else f" (given: {first['input']!r})"
             raise ScreeningError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}{given}") from None
-
-    @field_validator("elements", "must_contain", "exclude", mode="after")
-    @classmethod
-    def _known_elements(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return resolve_elements(given)
-        except ScreeningError as error:
-            raise ValueError(str(error)) from None
-
-    @field_validator("properties", mode="after")
-    @classmethod
-    def _usable_names(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(word.strip() for text in given for word in text.split(",") if word.strip())
-        if not names:
-            raise ValueError("no property is named; give one with --property")
-        for name in names:
-            advice = f"Call the property something else with --model NAME={name}."
-            words = name.split(".")
-            if not all(word.isidentifier() and not keyword.iskeyword(word) for word in words):
-                raise ValueError(f"{name!r} cannot stand in a condition. {advice}")
-            if name in RESERVED.union(ELEMENTS):
-                raise ValueError(f"{name!r} means something else already. {advice}")
-        ends = ("", "_lower", "_upper", "_in_domain")
-        columns = [f"{name.replace('.', '_')}{end}" for name in names for end in ends]
-        if len(set(columns)) < len(columns):
-            raise ValueError(
-                f"a property is named twice in {', '.join(names)}, or as a column of another. Call one something else "
-                "with --model NAME=…"
-            )
-        return names
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         fields = type(self).model_fields
-        changed = [name for name in _OF_ELEMENTS if getattr(self, name) != fields[name].default]
+        changed = [
+            name for name in fields if name in _OF_ELEMENTS and getattr(self, name) != fields[name].default
+        ]
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in changed)
         both = ", ".join(symbol for symbol in self.must_contain if symbol in self.exclude)
-        strange = [name for name in self.models if name not in self.properties]
-        step, several = self.fractions, len(self.objectives) > 1
+        strange = ", ".join(name for name in self.models if name not in self.properties)
+        several, step = len(self.objectives) > 1, self.fractions
+        of_balance = self.alloys or self.mixed_valence or not self.pauling
         problems = {
             "give either elements (--elements) or a file with formulas (--input)": (
                 bool(self.elements) == (self.input is not None)
@@ -217,7 +216,7 @@ class ScreenRequest(BaseModel):
             f"{flags}: for --elements only; for a file write a condition, such as "
             "--where 'Fe > 0 and Pb == 0 and n_elements <= 4'": self.input is not None and changed,
             f"{both} cannot be in --must-contain and in --exclude; drop one of them": both,
-            f"--model names {', '.join(strange)}, which is none of the properties": strange,
+            f"--model names {strange}, which is none of the properties": strange,
             f"the step {step} does not divide 1; take one such as 0.05, 0.1 or 0.25": (
                 step and abs(round(1 / step) * step - 1) > 1e-6
             ),
@@ -225,21 +224,19 @@ class ScreenRequest(BaseModel):
                 step and (self.max_atoms or self.max_amount)
             ),
             "expected improvement ranks by one property; give one --maximize or --minimize": (
-                self.rank == "ei" and several
+                several and self.rank == "ei"
             ),
-            "several quantities cannot be ranked by value; take --rank pareto": self.rank == "value"
-            and several,
+            "several quantities cannot be ranked by value; take --rank pareto": several
+            and self.rank == "value",
             "a Pareto front is whole: leave out --per-system, or rank by one quantity": (
                 self.per_system is not None and self.ranking == "pareto"
             ),
             "--alloys, --mixed-valence and --no-pauling say what counts as charge-balanced; add --charge-balanced, or "
-            "leave them out": (
-                not self.charge_balanced and (self.alloys or self.mixed_valence or not self.pauling)
-            ),
+            "leave them out": of_balance and not self.charge_balanced,
         }
         for problem, found in problems.items():
             if found:
-                raise ValueError(problem)
+                raise ScreeningError(problem)
         return self
 
     @property
@@ -261,8 +258,7 @@ class ScreenRequest(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The values that decide which compositions are kept: a folder is continued only where they are the same."""
-        values = self.model_dump(mode="json", exclude=_RANKING | _MACHINE | {"models", "alias"})
+        values = self.model_dump(mode="json", exclude=_NOT_OF_IDENTITY)
         if self.input is not None:
-            with self.input.open("rb") as file:
-                values["input"] = hashlib.file_digest(file, "sha256").hexdigest()
+            values["input"] = file_digest(self.input)
         return values

@@ -70,8 +70,9 @@ def read_results(folder: Path) -> Iterator[pa.RecordBatch]:
 def write_part(folder: Path, kept: pa.Table, start: int, after: Progress) -> None:
     """Write what was kept from position ``start`` on, with the progress behind it."""
     metadata = {**(kept.schema.metadata or {}), _PROGRESS: json.dumps(asdict(after))}
-    with replacing(folder, f"{PARTS}/{start:016d}-{after.stop:016d}.parquet") as draft:
-        pq.write_table(kept.replace_schema_metadata(metadata), draft, compression="zstd")
+    with replacing(folder / PARTS / f"{start:016d}-{after.stop:016d}.parquet") as draft:
+        table = kept.replace_schema_metadata(metadata)
+        pq.write_table(table, draft, compression="zstd", write_page_checksum=True)
 
 
 def read_progress(folder: Path) -> Progress:
@@ -82,11 +83,10 @@ def read_progress(folder: Path) -> Progress:
 def begin_parts(folder: Path) -> Progress:
     """Remove what does not follow on the parts from position 0, and give the progress of those."""
     chain, progress = _chain(folder)
-    with _disk_errors(folder):
-        (folder / PARTS).mkdir(exist_ok=True)
-        for path in (folder / PARTS).iterdir():
-            if path not in chain:
-                path.unlink()
+    (folder / PARTS).mkdir(exist_ok=True)
+    for path in (folder / PARTS).iterdir():
+        if path not in chain:
+            path.unlink()
     return progress
 
 
@@ -103,32 +103,26 @@ def _chain(folder: Path) -> tuple[list[Path], Progress]:
     while chain:
         try:
             return chain, Progress(**json.loads(pq.read_schema(chain[-1]).metadata[_PROGRESS]))
-        except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError):
             chain.pop()  # cut off by a power failure, say: it is computed again
     return chain, Progress()
 
 
 def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
-    """Join the parts of all positions to ``results.parquet``, in bounded memory.
-
-    Raises:
-        ScreeningError: It cannot be written, or a part is missing or damaged.
-    """
+    """Join the parts of all positions to ``results.parquet``, in bounded memory."""
     chain, progress = _chain(folder)
     if progress.stop != positions:
         raise ScreeningError(
             f"{folder / PARTS} ends at {progress.stop:,} of {positions:,} positions: a part was changed meanwhile. "
             "Run the same command again: the rest is computed anew."
         )
-    with (
-        replacing(folder, RESULTS) as draft,
-        pq.ParquetWriter(draft, schema, compression="zstd") as file,
-    ):
+    with replacing(folder / RESULTS) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as file:
         waiting = schema.empty_table()
         for path in chain:
             try:
-                waiting = pa.concat_tables([waiting, pq.read_table(path).cast(schema)])
-            except (pa.ArrowInvalid, ValueError) as error:
+                part = pq.read_table(path, page_checksum_verification=True)
+                waiting = pa.concat_tables([waiting, part.cast(schema)])
+            except (OSError, ValueError) as error:
                 raise ScreeningError(
                     f"{path} is damaged ({error}). Delete it and run the same command again: it is computed anew."
                 ) from error
@@ -140,32 +134,34 @@ def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
 
 def write_note(folder: Path, note: dict[str, Any]) -> None:
     """Write ``screen.json``."""
-    with replacing(folder, NOTE) as draft:
+    with replacing(folder / NOTE) as draft:
         draft.write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
-def replacing(folder: Path, name: str) -> Iterator[Path]:
-    """Give a draft that takes the place of a file of the folder once the block has written it.
-
-    Raises:
-        ScreeningError: It cannot be written; what was written before is safe.
-    """
-    with _disk_errors(folder), atomic_file(folder / name) as draft:
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a draft that takes the place of a file once the block has written it and it is on the disk."""
+    with atomic_file(path) as draft:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
 
 
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder if it is missing, and hold it for this process while the block writes into it."""
     try:
-        yield
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ScreeningError(
+            f"Another process is screening into {folder}. Wait for it, or name another folder with --out."
+        ) from None
     except (OSError, StoreError) as failure:
-        error = failure.__cause__ if isinstance(failure, StoreError) else failure
-        assert isinstance(error, OSError)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "the disk is full" if full else f"{error.strerror or error}"
+        error = failure if isinstance(failure, OSError) else failure.__cause__
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "the disk is full" if full else getattr(error, "strerror", None) or error
         advice = "Free some space" if full else "Correct the permissions, or name another folder with --out"
         done = read_progress(folder)
         raise ScreeningError(
@@ -174,34 +170,8 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Make a folder if it is missing, and hold it for this process.
-
-    Raises:
-        ScreeningError: Another process is screening into it, or it cannot be written.
-    """
-    with _disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise ScreeningError(
-                f"Another process is screening into {folder}. Wait for it, or name another folder with --out."
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """Content of ``screen.json`` if the same screening was begun in the folder, ``None`` if the folder is free.
-
-    Raises:
-        ScreeningError: Another screening, or something else, is in the folder; the message names the differences.
-    """
+    """Content of ``screen.json`` if the same screening was begun in the folder, ``None`` if the folder is free."""
     path = folder / NOTE
     if not path.exists():
         if strange := [name for name in (RESULTS, PARTS) if (folder / name).exists()]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from shutil import rmtree
@@ -16,9 +12,7 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from crossprop import __version__
 from crossprop.errors import ScreeningError
@@ -26,11 +20,10 @@ from crossprop.inference.predictor import ServedModel
 from crossprop.io import usable_cores
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import bounded_property, parse_expression, read_conditions
-from crossprop.screening.pipeline import Pipeline, schema
-from crossprop.screening.plan import Count, calibrate, count_possible, duration
+from crossprop.screening.pipeline import Count, Pipeline, calibrate, count_possible, schema
 from crossprop.screening.properties import PropertyModel, known_compositions, resolve_properties
 from crossprop.screening.rank import Ranker
-from crossprop.screening.request import ScreenRequest, resolve_elements
+from crossprop.screening.request import ScreenRequest
 from crossprop.screening.result import (
     PARTS,
     RESULTS,
@@ -48,15 +41,15 @@ from crossprop.screening.result import (
     write_results,
 )
 from crossprop.screening.space import ElementSpace, ListedSpace, Space, read_formulas
+from crossprop.screening.summary import progress_bar
+from crossprop.training.device import peak_memory
 
 _FORMAT = 2
 _GIB = 1 << 30
 _OVER = 1.1
-_AHEAD = (
-    2  # batches in flight for each thread: one in work and one waiting, so that no thread waits for the disk
-)
+_AHEAD = 2
+"""Batches in flight for each thread: one in work and one waiting, so that no thread waits for the disk."""
 _MOST_POSITIONS = 1 << 18
-_SECONDS_OF_LINE = 60.0
 
 
 def make_space(request: ScreenRequest) -> Space:
@@ -64,7 +57,7 @@ def make_space(request: ScreenRequest) -> Space:
     if request.input is not None:
         return read_formulas(request.input)
     return ElementSpace(
-        elements=tuple(e for e in resolve_elements(request.elements) if e not in request.exclude),
+        elements=tuple(e for e in request.elements if e not in request.exclude),
         must=request.must_contain,
         min_elements=request.min_elements,
         max_elements=request.max_elements,
@@ -75,14 +68,7 @@ def make_space(request: ScreenRequest) -> Space:
 
 
 def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
-    """Check a request, load its models, count its compositions and estimate the time.
-
-    Raises:
-        ScreeningError: The request cannot be met, or its folder holds another screening.
-        ExpressionError: A condition or a quantity is none.
-        UnknownModelError: The registry has no such model.
-        ModelFormatError: A model is incomplete or damaged.
-    """
+    """Check a request, load its models, count its compositions and estimate the time."""
     conditions = read_conditions(request.where, request.in_domain, request.properties)
     default = bounded_property(conditions, request.properties) or (request.properties[0], True)
     objectives = tuple(
@@ -95,9 +81,8 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
     identity = {"format": _FORMAT, **request.identity(), "models": digests, "positions": space.total}
     note = note_of_same(request.out, identity)
     workers = request.workers or usable_cores()
-    finished = note is not None and note["status"] == "finished" and (request.out / RESULTS).is_file()
-    models: dict[str, ServedModel] = {}
-    if note is not None and finished:
+    pipeline, count, seconds = None, Count(space.total, True), 0.0
+    if note is not None and note["status"] == "finished" and (request.out / RESULTS).is_file():
         properties = tuple(PropertyModel(**note["models"][name]) for name in request.properties)
     else:
         with ThreadPoolExecutor(len(properties)) as threads:
@@ -105,22 +90,23 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
             loaded = threads.map(lambda model: ServedModel.load(model.folder, threads=1), properties)
             models = dict(zip(request.properties, loaded, strict=True))
         properties = tuple(model.with_data_of(models[model.name]) for model in properties)
-    ranker = Ranker(request.ranking, objectives, properties, request.top, request.best, request.per_system)
-    pipeline, count, seconds = None, Count(space.total, True), 0.0
-    if not finished:
         chemistry = None
         if request.charge_balanced:
             chemistry = ChargeBalance(
                 request.oxidation_states, request.pauling, request.alloys, request.mixed_valence
             )
         known = known_compositions(models) if request.novel else frozenset()
-        plan = None if note is None else note["plan"]  # what was begun keeps its order and count
         pipeline = Pipeline(
             space, properties, models, request.properties, conditions, chemistry, known, request.batch
         )
-        order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
+    ranker = Ranker(request, objectives, properties)
+    if pipeline is not None:
+        plan = None if note is None else note["plan"]  # what was begun keeps its order and count
+        # Batches run in parallel: further threads of BLAS would only wait for cores.
+        with threadpool_limits(limits=1):
+            order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
         pipeline = replace(pipeline, order=order)
-        count = count_possible(space, chemistry) if plan is None else Count(**plan["count"])
+        count = Count(**plan["count"]) if plan else count_possible(space, pipeline.chemistry)
     done = read_progress(request.out)
     return Screening(request, identity, pipeline, ranker, count, seconds, workers, done)
 
@@ -154,12 +140,7 @@ class Screening:
         return self.seconds_each * self.count.compositions * (1 - self.done.stop / self.positions)
 
     def run(self, progress: bool = True) -> ScreenResult:
-        """Run it, or continue it; with a progress bar on a terminal, or a line a minute elsewhere.
-
-        Raises:
-            ScreeningError: The results cannot be written, or the memory does not suffice; what is done is kept.
-            KeyboardInterrupt: It was stopped; what is done is kept.
-        """
+        """Run it, or continue it; whatever stops it, what is done is kept."""
         folder, pipeline, ranker = self.request.out, self.pipeline, self.ranker
         with locked(folder):
             note = note_of_same(folder, self.identity) or {}
@@ -179,10 +160,10 @@ class Screening:
                     "predicted_per_second": round(done.considered / max(done.seconds, 1e-9), 1),
                     "workers": self.workers,
                     "batch": pipeline.rows,
-                    "peak_memory_gib": round(peak() / _GIB, 3),
+                    "peak_memory_gib": round(peak_memory() / _GIB, 3),
                 }
             top = ranker.rank(read_results(folder))
-            with replacing(folder, TOP) as draft:
+            with replacing(folder / TOP) as draft:
                 top.to_csv(draft, index=False, float_format="%.6g")
             note["ranking"] = {
                 "rank": ranker.kind,
@@ -216,8 +197,8 @@ class Screening:
         }
 
     def _predict(self, pipeline: Pipeline, progress: bool) -> None:
-        folder, total = self.request.out, self.positions
-        limit = memory_limit(self.request.memory)
+        folder, total, gib = self.request.out, self.positions, self.request.memory
+        limit = resident() + psutil.virtual_memory().available // 2 if gib is None else int(gib * _GIB)
         share = max(self.count.compositions, 1) / total
         # About one batch of possible compositions:
         step = max(1, min(round(pipeline.rows / share), _MOST_POSITIONS))
@@ -226,7 +207,7 @@ class Screening:
         position, in_flight = done.stop, 1
         waiting: deque[tuple[int, Future[tuple[int, pa.Table]]]] = deque()
         threads = ThreadPoolExecutor(self.workers, "screening")
-        with progress_bar(total, done.stop, progress) as report:
+        with progress_bar(total, done.stop, progress) as report, threadpool_limits(limits=1):
             try:
                 while waiting or position < total:
                     while len(waiting) < in_flight and position < total:
@@ -265,54 +246,3 @@ def _now() -> str:
 def resident() -> int:
     """Bytes of this process that are in memory now."""
     return int(psutil.Process().memory_info().rss)
-
-
-def peak() -> int:
-    """Most bytes that this process ever had in memory."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
-def memory_limit(gib: float | None) -> int:
-    """Bytes that the process may have: what was asked for, or what it has and half of what is free."""
-    return resident() + psutil.virtual_memory().available // 2 if gib is None else int(gib * _GIB)
-
-
-Report = Callable[[int, int], None]  # receives the positions done and the rows kept
-
-
-@contextmanager
-def progress_bar(total: int, done: int, shown: bool) -> Iterator[Report]:
-    """A bar with rate and time left on standard error; a line a minute where that is no terminal."""
-    if not (shown and sys.stderr.isatty()):
-        yield log_lines(total, done) if shown else lambda position, kept: None
-        return
-    with Bar(
-        TextColumn("screening"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:,.0f}/s"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[kept]:,} kept"),
-        console=Console(stderr=True),
-        speed_estimate_period=60,
-    ) as bar:
-        task = bar.add_task("", total=total, completed=done, kept=0, rate=0.0)
-        yield lambda position, kept: bar.update(
-            task, completed=position, kept=kept, rate=bar.tasks[0].speed or 0.0
-        )
-
-
-def log_lines(total: int, done: int, clock: Callable[[], float] = time.monotonic) -> Report:
-    """Reports for a log: how far it is, and the time left at the rate since the last line."""
-    last = [clock(), done]
-
-    def report(position: int, kept: int) -> None:
-        now = clock()
-        if now - last[0] >= _SECONDS_OF_LINE:
-            left = (total - position) * (now - last[0]) / max(1, position - last[1])
-            last[:] = now, position
-            share, time_left = f"{position / total:.1%} of {total:,} positions", duration(left)
-            print(f"{share}, {kept:,} kept, about {time_left} left", file=sys.stderr, flush=True)
-
-    return report

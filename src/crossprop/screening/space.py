@@ -12,17 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import COLUMN, ELEMENTS, parse_formula, plain_formula
-from crossprop.data.formula_list import read_formula_list
 from crossprop.errors import FormulaError, ScreeningError, UserFileError
 
 
 @dataclass(frozen=True)
 class Compositions:
-    """Some compositions of a space, in its order.
-
-    ``positions`` in the space have shape (n,), ``amounts`` in the formula (n, 86), and ``written``, the formulas of a
-    file, (n,); it is ``None`` for enumerated compositions.
-    """
+    """Some compositions: positions in the space, shape (n,), amounts, (n, 86), and formulas of a file, (n,)."""
 
     positions: NDArray[np.int64]
     amounts: NDArray[Any]
@@ -44,14 +39,14 @@ class Compositions:
         """Formulas as the file gives them, or from the least electronegative element to the most."""
         if self.written is not None:
             return self.written.tolist()
-        ordered = self.amounts[:, _by_electronegativity()]
-        symbols = [ELEMENTS[column] for column in _by_electronegativity()]
-        parts: list[list[str]] = [[] for _ in range(len(self))]
+        order = _by_electronegativity()
+        ordered = self.amounts[:, order]
         rows, places = np.nonzero(ordered)
         amounts = ordered[rows, places]
+        formulas = [""] * len(self)
         for row, place, amount in zip(rows.tolist(), places.tolist(), amounts.tolist(), strict=True):
-            parts[row].append(symbols[place] if amount == 1 else f"{symbols[place]}{amount}")
-        return ["".join(part) for part in parts]
+            formulas[row] += ELEMENTS[order[place]] + ("" if amount == 1 else str(amount))
+        return formulas
 
 
 @cache
@@ -63,7 +58,7 @@ def _by_electronegativity() -> list[int]:
     return sorted(range(len(ELEMENTS)), key=lambda i: np.inf if values[i] is None else float(values[i]))
 
 
-MAX_PATTERNS = 5_000_000
+_MAX_PATTERNS = 5_000_000
 
 
 @lru_cache(maxsize=64)
@@ -84,9 +79,9 @@ def grid_patterns(n_elements: int, parts: int) -> NDArray[np.int32]:
 
 def _bounded(n_elements: int, max_atoms: int, max_amount: int) -> NDArray[np.int32]:
     """All rows of whole numbers from 1 to ``max_amount`` whose sum is at most ``max_atoms``."""
-    if _at_most(n_elements, max_atoms, max_amount) > MAX_PATTERNS:
+    if _at_most(n_elements, max_atoms, max_amount) > _MAX_PATTERNS:
         raise ScreeningError(
-            f"{n_elements} elements with up to {max_atoms} atoms give more than {MAX_PATTERNS:,} sets of "
+            f"{n_elements} elements with up to {max_atoms} atoms give more than {_MAX_PATTERNS:,} sets of "
             "amounts per system. Lower --max-atoms or --max-elements, or take a coarser --fractions."
         )
     rows = np.zeros((1, 0), np.int32)
@@ -104,20 +99,17 @@ def _at_most(n_elements: int, max_atoms: int, max_amount: int) -> int:
     return min(comb(max_atoms, n_elements), max_amount**n_elements)
 
 
-MOST_ELEMENTS = 12
+_MOST_ELEMENTS = 12
 _TOO_MANY = 10**15
 
 
 @dataclass(frozen=True)
 class ElementSpace:
-    """Every reduced composition of every system of some elements.
+    """Every reduced composition of every system of some elements; each is computed from its position.
 
     Order: systems of fewer elements first, systems of equally many in the order of ``ELEMENTS``, and within a
-    system smaller formulas first. A composition is computed from its position. The limits are those of
-    :class:`~crossprop.screening.ScreenRequest`; with ``parts``, fractions are multiples of 1/parts (an alloy grid).
-
-    Raises:
-        ScreeningError: The limits contradict each other, or leave no composition or too many.
+    system smaller formulas first. The limits are those of :class:`~crossprop.screening.ScreenRequest`; with ``parts``,
+    fractions are multiples of 1/parts (an alloy grid).
     """
 
     elements: tuple[str, ...]
@@ -134,12 +126,13 @@ class ElementSpace:
                 f"Every composition must contain {', '.join(strange)}, which is not among the elements. Add it to "
                 "--elements or drop it from --must-contain."
             )
-        if not 1 <= self.min_elements <= self.max_elements <= MOST_ELEMENTS:
+        if not 1 <= self.min_elements <= self.max_elements <= _MOST_ELEMENTS:
             raise ScreeningError(
                 f"{self.min_elements} to {self.max_elements} elements cannot be enumerated: give "
-                f"1 <= --min-elements <= --max-elements <= {MOST_ELEMENTS}."
+                f"1 <= --min-elements <= --max-elements <= {_MOST_ELEMENTS}."
             )
-        most = sum(n * _at_most(k, *self._limits) for k, n in self._systems_of.items())
+        limits = self.parts or self.max_atoms, self.parts or self.max_amount
+        most = sum(n * _at_most(k, *limits) for k, n in self._systems_of.items())
         if most > _TOO_MANY:  # before any amounts are made
             raise ScreeningError(
                 f"That makes up to {most:.1e} compositions, too many to screen. "
@@ -151,10 +144,6 @@ class ElementSpace:
                 f"{len(self.elements)} element(s) {', '.join(self.elements[:10])} within the limits. "
                 "Give more elements, or raise --max-atoms or --max-amount."
             )
-
-    @property
-    def _limits(self) -> tuple[int, int]:
-        return self.parts or self.max_atoms, self.parts or self.max_amount
 
     @cached_property
     def _systems_of(self) -> dict[int, int]:
@@ -206,10 +195,6 @@ class ElementSpace:
         return np.sort(chosen, axis=1)
 
 
-_DECIMALS = 6
-_NAMED = 10
-
-
 @dataclass(frozen=True)
 class ListedSpace:
     """The distinct compositions of a file, in its order, each with its first formula as the file gives it.
@@ -244,6 +229,8 @@ Space = ElementSpace | ListedSpace
 
 def read_formulas(path: Path) -> ListedSpace:
     """Read the distinct compositions of a list of formulas; a :class:`ScreeningError` if there is none."""
+    from crossprop.data.formula_list import read_formula_list
+
     try:
         listed = read_formula_list(path)
     except UserFileError as error:
@@ -257,7 +244,7 @@ def read_formulas(path: Path) -> ListedSpace:
             bad.append(f"line {line}: {error}")
             continue
         whole = sum(amounts.values())
-        key = frozenset((symbol, round(amount / whole, _DECIMALS)) for symbol, amount in amounts.items())
+        key = frozenset((symbol, round(amount / whole, 6)) for symbol, amount in amounts.items())
         # A formula that a spreadsheet made a date is shown as the formula that it was.
         found.setdefault(key, written.strip() if plain_formula(written) == formula else formula)
     if not found:
@@ -265,4 +252,4 @@ def read_formulas(path: Path) -> ListedSpace:
             f"{path} holds no formula in {len(bad)} row(s). Write one in each line. The first: {bad[0]}"
         )
     repeated = len(listed.lines) - len(bad) - len(found)
-    return ListedSpace(tuple(found.values()), repeated, len(bad), tuple(bad[:_NAMED]), listed.notes)
+    return ListedSpace(tuple(found.values()), repeated, len(bad), tuple(bad[:10]), listed.notes)

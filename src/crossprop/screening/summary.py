@@ -1,21 +1,40 @@
-"""What the command line prints about a screening."""
+"""What the command line prints about a screening: before it, while it runs, and about its results."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
-from crossprop.screening.plan import duration
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.result import RESULTS, TOP, ScreenResult
 from crossprop.screening.space import ListedSpace
 
 if TYPE_CHECKING:
     from crossprop.screening.run import Screening
+
+_YEAR = 365 * 86400
+_SECONDS_OF_LINE = 60.0
+
+
+def duration(seconds: float) -> str:
+    """A time in a suitable unit."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days" if seconds < 2 * _YEAR else f"{seconds / _YEAR:,.0f} years"
 
 
 def announcement(screening: Screening) -> Iterator[str]:
@@ -47,6 +66,40 @@ def _known_range(model: PropertyModel) -> str:
     return model.with_unit(f"{model.least:.4g} to {model.most:.4g}")
 
 
+@contextmanager
+def progress_bar(total: int, done: int, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a function of the positions done and the rows kept: it shows them on standard error if asked to.
+
+    A terminal gets a bar with rate and time left, anything else a line a minute.
+    """
+    terminal = sys.stderr.isatty()
+    with Bar(
+        TextColumn("screening"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[kept]:,} kept"),
+        console=Console(stderr=True),
+        speed_estimate_period=60,
+        disable=not (shown and terminal),
+    ) as bar:
+        task = bar.add_task("", total=total, completed=done, kept=0, rate=0.0)
+        begun = last = time.monotonic()
+
+        def report(position: int, kept: int) -> None:
+            nonlocal last
+            bar.update(task, completed=position, kept=kept, rate=bar.tasks[0].speed or 0.0)
+            now = time.monotonic()
+            if shown and not terminal and now - last >= _SECONDS_OF_LINE:
+                last = now
+                left = duration((total - position) * (now - begun) / max(1, position - done))
+                share = f"{position / total:.1%} of {total:,} positions"
+                print(f"{share}, {kept:,} kept, about {left} left", file=sys.stderr, flush=True)
+
+        yield report
+
+
 def summary(result: ScreenResult) -> Iterator[str]:
     """Lines about a finished screening: what was done, where the results are, and warnings about the top rows."""
     note, top = result.note, result.top
@@ -65,10 +118,12 @@ def summary(result: ScreenResult) -> Iterator[str]:
         for o in ranking["objectives"]
     )
     kinds = {"value": "ranked by", "ei": "ranked by expected improvement of", "pareto": "Pareto front of"}
-    beat = "" if ranking["best"] is None else f" over {ranking['best']:g}"
+    models = _models(result)
+    ranked = {model.name: model for model in models}.get(ranking["objectives"][0]["quantity"])
+    best = ranking["best"]
+    beat = f" over {ranked.with_unit(f'{best:g}')}" if ranked and best is not None else ""
     yield f"{kinds[ranking['rank']]} {goals}{beat}"
-    models = [PropertyModel(**noted) for noted in note["models"].values()]
-    if outside := int((~top[[f"{model.column}_in_domain" for model in models]].all(axis=1)).sum()):
+    if outside := int((~_all_in_domain(top, models)).sum()):
         yield (
             f"{outside} of the best {len(top)} lie outside the training domain of a model (column note): "
             "extrapolation, not prediction. --in-domain in a new folder keeps only the others."
@@ -81,7 +136,7 @@ def summary(result: ScreenResult) -> Iterator[str]:
                 f"{beyond} of the best {len(top)} have a {model.name} beyond all values in its model's data "
                 f"({_known_range(model)}): the order may be right, the values are uncertain."
             )
-        if ranking["rank"] == "value" and ranking["objectives"][0]["quantity"] == model.name and model.mae:
+        if ranking["rank"] == "value" and model is ranked and model.mae:
             equal = int(((values - values.iloc[:1].max()).abs() < model.mae).sum())
             if equal > 1:
                 yield (
@@ -90,25 +145,30 @@ def summary(result: ScreenResult) -> Iterator[str]:
                 )
 
 
+def _models(result: ScreenResult) -> list[PropertyModel]:
+    return [PropertyModel(**noted) for noted in result.note["models"].values()]
+
+
+def _all_in_domain(top: pd.DataFrame, models: list[PropertyModel]) -> pd.Series[bool]:
+    return top[[f"{model.column}_in_domain" for model in models]].all(axis=1)
+
+
 def table(result: ScreenResult, rows: int, width: int) -> Table:
     """The first rows for a terminal: values with their intervals and domain, formulas uncut.
 
     Where the ``width`` in characters is too small, intervals are left out first, then columns from the right.
     """
-    top = result.top.head(rows)
-    models = {model.column: model for model in (PropertyModel(**m) for m in result.note["models"].values())}
+    top, models = result.top.head(rows), {model.column: model for model in _models(result)}
     hidden = {f"{column}_{end}" for column in models for end in ("lower", "upper", "in_domain")}
     hidden |= {"rank", "formula", "position", "n_elements", "note", "log_expected_improvement"}
     names = [str(column) for column in top if column not in hidden]
-    inside = top[[f"{column}_in_domain" for column in models]].all(axis=1)
+    inside = _all_in_domain(top, [*models.values()]).map({True: "yes", False: "no"})
     for intervals, shown in [(True, len(names)), *((False, n) for n in range(len(names), -1, -1))]:
         columns = {"rank": top["rank"].astype(str), "formula": top["formula"]}
         for name in names[:shown]:
-            heading = name.replace("_", "\n")
-            if name in models and models[name].with_unit(""):
-                heading += f"\n{models[name].unit}"
-            columns[heading] = _cells(top, name, intervals and name in models)
-        columns["in\ndomain"] = inside.map({True: "yes", False: "no"})
+            unit = f"\n{models[name].unit}" if name in models and models[name].with_unit("") else ""
+            columns[name.replace("_", "\n") + unit] = _cells(top, name, intervals and name in models)
+        columns["in\ndomain"] = inside
         widths = [max(*cells.str.len(), *map(len, name.split("\n"))) + 3 for name, cells in columns.items()]
         if sum(widths) < width:
             break

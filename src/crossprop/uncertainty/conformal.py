@@ -37,9 +37,9 @@ _LEAST_WINDOW: Final = 25
 
 
 def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> float:
-    """Half width of the interval that covers ``coverage`` of new rows, from out-of-fold absolute residuals.
+    """Half width of the interval that covers ``coverage`` of new rows, from n out-of-fold residuals.
 
-    The rank is the one of split conformal prediction: ``ceil((n + 1) * coverage)`` of n residuals.
+    It is the absolute residual of rank ``ceil((n + 1) * coverage)``, as in split conformal prediction.
 
     Source: Lei et al. 2018, doi:10.1080/01621459.2017.1307116.
     """
@@ -71,7 +71,7 @@ def growth_with_distance(
 
     Measured errors follow it, on rows held out at random and on clusters (``benchmarks/held_out_chemistry.py``).
     """
-    if radius is None or growth == 0:
+    if radius is None:
         return 1.0
     factors: NDArray[np.float64] = np.hypot(1.0, growth * np.asarray(distances) / radius)
     return factors
@@ -100,10 +100,12 @@ class Difficulty:
     rows: NDArray[np.float64]
 
     @classmethod
-    def of(cls, y_true: np.ndarray, y_pred: np.ndarray, around: Neighbourhood) -> Self:
-        """Keep the residuals of the training rows, shape (n,) each."""
+    def of(cls, train: pd.DataFrame, around: Neighbourhood) -> Self:
+        """Keep the residuals of the training rows of the evidence."""
+        y_pred = train["y_pred"].to_numpy(float)
         order = np.argsort(y_pred, kind="stable")
-        cumulated = np.concatenate([[0.0], np.cumsum(np.abs(y_true - y_pred)[order])])
+        residuals = np.abs(train["y_true"].to_numpy(float) - y_pred)
+        cumulated = np.concatenate([[0.0], np.cumsum(residuals[order])])
         table = around.compositions
         return cls(y_pred[order], cumulated, table["residual"].to_numpy(), table["rows"].to_numpy(float))
 
@@ -115,10 +117,7 @@ class Difficulty:
         return self._combined(by_value, positions)
 
     def estimate_left_out(self, y_pred: np.ndarray, positions: np.ndarray) -> NDArray[np.float64]:
-        """Difficulty of the training rows themselves, from the residuals of all others.
-
-        ``y_pred`` are their out-of-fold predictions, ``positions`` the nearest other training compositions, (n, k).
-        """
+        """Difficulty of the training rows themselves, from the residuals of all others; arguments as above."""
         order = np.argsort(y_pred, kind="stable")
         place = np.empty(len(order), dtype=np.intp)
         place[order] = np.arange(len(order))
@@ -185,10 +184,9 @@ class Calibration:
         space = CompositionSpace.fit(fractions)
         around = Neighbourhood(space, space.points(fractions), compositions)
         train = evidence[evidence["split"] == "train"]
-        y_true, y_pred = train["y_true"].to_numpy(float), train["y_pred"].to_numpy(float)
         enough = len(compositions) >= LEAST_COMPOSITIONS
-        difficulty = Difficulty.of(y_true, y_pred, around) if enough else None
-        floor = 0.0 if enough and (y_true >= 0).all() else None
+        difficulty = Difficulty.of(train, around) if enough else None
+        floor = 0.0 if enough and (train["y_true"] >= 0).all() else None
         found = cls(around, difficulty, 1.0, floor, domain_radius(around), coverage)
         return found.at_coverage(evidence, coverage)
 
@@ -213,8 +211,7 @@ class Calibration:
             )
         interval, difficulty = info["interval"], None
         if interval["method"] == "local":
-            rows = evidence[evidence["split"] == "train"]
-            difficulty = Difficulty.of(rows["y_true"].to_numpy(float), rows["y_pred"].to_numpy(float), around)
+            difficulty = Difficulty.of(evidence[evidence["split"] == "train"], around)
         return cls(
             around,
             difficulty,

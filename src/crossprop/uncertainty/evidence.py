@@ -31,12 +31,10 @@ _POINTS_FILE: Final = "points.npy"
 
 
 def evidence_of(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The evidence in one cell's predictions, with the columns of ``CellOutcome.predictions``.
+    """The evidence, with columns :data:`COLUMNS`, in one cell's predictions (``CellOutcome.predictions``).
 
-    Returns:
-        Columns :data:`COLUMNS`: out-of-fold predictions of the training rows (split "train"), and of the hold-out
-        (split "test") the mean over all fold models, as the saved ensemble predicts. ``y_pred_single`` is always the
-        prediction of one fold model.
+    Out-of-fold predictions of the training rows (split "train"), and of the hold-out (split "test") the mean over all
+    fold models, as the saved ensemble predicts. ``y_pred_single`` is always the prediction of one fold model.
     """
     held_out = (predictions["split"] == "test").to_numpy()
     return pd.DataFrame(
@@ -55,22 +53,16 @@ def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
     """Complete a saved ensemble or blend: its evidence (:data:`COLUMNS`), the calibration, and all digests.
 
     The digests come last, and a model without them cannot be loaded.
-
-    Raises:
-        ModelFormatError: The folder holds no saved model, or the rows hold something else than numbers.
     """
     rows = rows[list(COLUMNS)].reset_index(drop=True)
-    if (
-        not (rows["split"] == "train").any()
-        or not np.isfinite(rows[["y_true", "y_pred", "y_pred_single"]].to_numpy()).all()
-    ):
+    train = rows[rows["split"] == "train"]
+    if train.empty or not np.isfinite(rows[["y_true", "y_pred", "y_pred_single"]].to_numpy()).all():
         raise ModelFormatError(
             f"The evidence of {model_folder} ({len(rows)} rows) lacks training rows or holds values that are no "
             "numbers. Run the target's stage again."
         )
     info = read_info(model_folder)
     calibration = Calibration.fit(rows)
-    train = rows[rows["split"] == "train"]
     info |= calibration.as_info()
     info["interval"]["half_width"] = conformal_half_width((train["y_true"] - train["y_pred"]).to_numpy())
     (model_folder / DIGESTS_FILE).unlink(missing_ok=True)
@@ -85,11 +77,7 @@ def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
 
 
 def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None:
-    """The evidence of a saved model and its calibration; ``None`` for models that were saved without.
-
-    Raises:
-        ModelFormatError: Something of it is missing, damaged or does not fit together.
-    """
+    """The evidence of a saved model and its calibration; ``None`` for models that were saved without."""
     info = read_info(model_folder)
     if "method" not in info["interval"]:
         return None
@@ -149,16 +137,9 @@ class KnownValues:
 class Coverage:
     """How often the interval contains the value on the hold-out; without evidence only ``stated`` is known.
 
-    Attributes:
-        stated: Nominal share of the interval.
-        share: Measured share.
-        n: Rows of the hold-out.
-        mean_width: Mean width of their intervals, in the property's unit.
-        flagged: Share of the rows that lie outside of the applicability domain.
-        mae: Mean absolute error of all rows, in the unit.
-        mae_inside: The same of the rows within the domain; ``None`` if there are none.
-        mae_outside: The same of the rows outside of it.
-        share_outside: Measured share among the rows outside of it.
+    ``stated`` is the nominal share, ``share`` the measured one among the n rows of the hold-out, ``mean_width`` the
+    mean width of their intervals, ``flagged`` the share of rows outside of the applicability domain, ``mae`` the mean
+    absolute error, in the unit; ``_inside`` and ``_outside`` of the domain are ``None`` if there are no such rows.
     """
 
     stated: float
@@ -199,7 +180,7 @@ def measured_coverage(
     y_true, y_pred = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
     said = judge(info, calibration, y_pred, fraction_matrix(rows["formula"]))
     outside = np.array([bool(note) for note in said.notes])
-    errors = np.abs(y_true - y_pred)
+    inside, errors = ~outside, np.abs(y_true - y_pred)
     held = (said.lower <= y_true) & (y_true <= said.upper)
     return Coverage(
         stated=stated,
@@ -208,7 +189,7 @@ def measured_coverage(
         mean_width=float((said.upper - said.lower).mean()),
         flagged=float(outside.mean()),
         mae=float(errors.mean()),
-        mae_inside=float(errors[~outside].mean()) if (~outside).any() else None,
+        mae_inside=float(errors[inside].mean()) if inside.any() else None,
         mae_outside=float(errors[outside].mean()) if outside.any() else None,
         share_outside=float(held[outside].mean()) if outside.any() else None,
     )

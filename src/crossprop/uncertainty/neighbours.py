@@ -26,11 +26,8 @@ class CompositionSpace:
     """Principal axes of the mean and the deviation of element properties over a composition, standardised.
 
     A hundred times cheaper than all physical attributes, and as informative about where a model errs.
-
-    Attributes:
-        element_vectors: Element properties with mean 0 and deviation 1 over the elements, shape (n_elements, m).
-        axes: Principal axes of (mean, deviation) in columns, and in the last row the centre along each, shape
-            (2 m + 1, d).
+    ``element_vectors`` are element properties with mean 0 and deviation 1, shape (n_elements, m), ``axes`` the
+    principal axes of (mean, deviation) in columns, and in the last row the centre along each, shape (2 m + 1, d).
     """
 
     element_vectors: NDArray[np.float64]
@@ -91,13 +88,10 @@ _SAME = 1e-5
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The different training compositions and their coordinates.
+    """The different training compositions and their coordinates, shape (n_compositions, d).
 
-    Attributes:
-        space: Gives the coordinates of a composition.
-        points: Coordinates of the training compositions, shape (n_compositions, d).
-        compositions: One row for each, by composition key: ``formula``, ``value`` (median of its rows),
-            ``residual`` (mean absolute out-of-fold residual), ``rows``.
+    ``compositions`` has one row for each, by composition key: ``formula``, ``value`` (median of its rows), ``residual``
+    (mean absolute out-of-fold residual), ``rows``.
     """
 
     space: CompositionSpace

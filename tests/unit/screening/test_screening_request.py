@@ -1,4 +1,4 @@
-"""Requests: what is refused before anything is loaded, and what makes two of them the same."""
+"""Requests: what is refused before anything is loaded, what makes two of them the same, and which models they mean."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 from saved_shares import save_share
 
-from crossprop.errors import ScreeningError
+from crossprop.errors import ScreeningError, UnknownModelError
 from crossprop.screening.properties import resolve_properties
 from crossprop.screening.request import ScreenRequest
 from crossprop.screening.run import make_space
+from crossprop.tracking import registry
 
 BASE = {"properties": ("bulk",), "elements": ("Fe", "Al"), "out": "o"}
 
@@ -36,7 +37,6 @@ BASE = {"properties": ("bulk",), "elements": ("Fe", "Al"), "out": "o"}
         ({"properties": ("bulk", "bulk")}, "named twice"),
         ({"properties": ("bulk", "bulk_lower")}, "as a column of another"),
         ({"properties": ("a.b", "a_b")}, "as a column of another"),
-        ({"properties": ("rank",)}, "means something else"),
         ({"properties": ()}, "at least 1"),
         ({"properties": (" , ",)}, "no property is named"),
         ({"models": {"gap": "x"}}, "none of the properties"),
@@ -44,6 +44,7 @@ BASE = {"properties": ("bulk",), "elements": ("Fe", "Al"), "out": "o"}
         ({"fractions": 0.05, "max_atoms": 5}, "has no --max-atoms"),
         ({"rank": "ei", "maximize": ("bulk", "gap")}, "ranks by one property"),
         ({"rank": "value", "maximize": ("bulk", "gap")}, "take --rank pareto"),
+        ({"rank": "pareto", "per_system": 1}, "leave out --per-system"),
         ({"rank": "random"}, "rank: "),
         ({"alloys": True}, "add --charge-balanced"),
         ({"oxidation_states": "mine"}, "icsd24"),
@@ -55,67 +56,59 @@ BASE = {"properties": ("bulk",), "elements": ("Fe", "Al"), "out": "o"}
 )
 def test_contradictions_are_refused(changes, part):
     with pytest.raises(ScreeningError) as error:
-        ScreenRequest.of(**{**BASE, **changes})
+        ScreenRequest(**{**BASE, **changes})
     assert part in str(error.value)
 
 
 def test_spelling_of_the_elements_ranking_and_machine_do_not_make_another_screening():
-    one = ScreenRequest.of(**BASE)
-    other = ScreenRequest.of(
-        **{**BASE, "elements": ("Al", "Fe"), "out": "p", "top": 3, "rank": "ei", "workers": 2, "memory": 3.0}
-    )
-    assert one.identity() == other.identity()
-    assert one.identity() != ScreenRequest.of(**{**BASE, "where": "bulk > 1"}).identity()
+    same = {"elements": ("Al", "Fe"), "out": "p", "top": 3, "rank": "ei", "workers": 2, "memory": 3.0}
+    identity = ScreenRequest(**BASE).identity()
+    assert ScreenRequest(**{**BASE, **same}).identity() == identity
+    assert ScreenRequest(**BASE, where="bulk > 1").identity() != identity
 
 
-def test_largest_formula_follows_from_the_limits_given():
-    assert ScreenRequest.of(**BASE).atoms == 10
-    assert ScreenRequest.of(**BASE, max_amount=8, max_elements=3).atoms == 24
-    assert ScreenRequest.of(**BASE, max_amount=8, max_atoms=12).atoms == 12
+@pytest.mark.parametrize(
+    ("limits", "atoms"), [({}, 10), ({"max_amount": 8}, 24), ({"max_amount": 8, "max_atoms": 12}, 12)]
+)
+def test_largest_formula_follows_from_the_limits_given(limits, atoms):
+    assert ScreenRequest(**BASE, **limits).atoms == atoms
 
 
 def test_excluded_groups_are_left_out():
-    space = make_space(ScreenRequest.of(**{**BASE, "elements": ("3d-metals",), "exclude": ("Zn,Sc", "Cr")}))
+    space = make_space(ScreenRequest(**{**BASE, "elements": ("3d-metals",), "exclude": ("Zn,Sc", "Cr")}))
     assert space.elements == ("Ti", "V", "Mn", "Fe", "Co", "Ni", "Cu")
 
 
 def test_property_is_a_folder_or_a_registered_model(tmp_path, monkeypatch):
     folder = save_share(tmp_path / "Fe", "Fe")
-    request = ScreenRequest.of(**BASE, models={"bulk": str(folder)})
-    (found,) = resolve_properties(request)
+    (found,) = resolve_properties(ScreenRequest(**BASE, models={"bulk": str(folder)}))
     assert (found.name, found.target, found.unit, found.coverage) == ("bulk", "share_of_fe", "%", 0.9)
 
-    twice = ScreenRequest.of(
-        properties=("a", "b"), elements=("Fe", "O"), out="o", models={"a": str(folder), "b": str(folder)}
-    )
+    models = {"a": str(folder), "b": str(folder)}
     with pytest.raises(ScreeningError, match="are the same model"):
-        resolve_properties(twice)
+        resolve_properties(ScreenRequest(**{**BASE, "properties": ("a", "b")}, models=models))
     with pytest.raises(ScreeningError, match=r"no model\.json"):
-        resolve_properties(ScreenRequest.of(**BASE, models={"bulk": str(tmp_path)}))
+        resolve_properties(ScreenRequest(**BASE, models={"bulk": str(tmp_path)}))
+    (folder / "model.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ScreeningError, match="does not describe a saved model"):
+        resolve_properties(ScreenRequest(**BASE, models={"bulk": str(folder)}))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception, match=r"registry|registered"):
-        resolve_properties(ScreenRequest.of(**BASE), f"sqlite:///{tmp_path}/mlflow.db")
+        resolve_properties(ScreenRequest(**BASE), f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_registered_model_is_found_by_its_alias(tmp_path, monkeypatch):
-    from crossprop.errors import UnknownModelError
-    from crossprop.tracking import registry
-
-    version = SimpleNamespace(name="tiny.share_of_fe", version="3")
-    asked = []
-
     def find_version(uri, name, *, alias):
-        asked.append((uri, name, alias))
+        assert (uri, name) == ("the registry", "tiny.share_of_fe")
         if alias == "champion":
             raise UnknownModelError("No version has the alias 'champion'.")
-        return version
+        return SimpleNamespace(name=name, version="3")
 
     folder = save_share(tmp_path / "Fe", "Fe")
     monkeypatch.setattr(registry, "find_version", find_version)
     monkeypatch.setattr(registry, "predictor_folder", lambda uri, found: folder)
-    request = ScreenRequest.of(**BASE, models={"bulk": "tiny.share_of_fe"}, alias="challenger")
+    request = ScreenRequest(**BASE, models={"bulk": "tiny.share_of_fe"}, alias="challenger")
     (found,) = resolve_properties(request, "the registry")
     assert (found.name, found.model, found.version) == ("bulk", "tiny.share_of_fe", "3")
-    assert asked == [("the registry", "tiny.share_of_fe", "challenger")]
     with pytest.raises(UnknownModelError, match="--model bulk=FOLDER"):
-        resolve_properties(ScreenRequest.of(**BASE), "the registry")
+        resolve_properties(request.model_copy(update={"alias": "champion"}), "the registry")

@@ -17,6 +17,7 @@ from crossprop.screening.result import (
     RESULTS,
     Progress,
     begin_parts,
+    locked,
     note_of_same,
     read_progress,
     write_note,
@@ -77,9 +78,16 @@ def test_what_does_not_follow_on_the_parts_before_is_done_again(begun, gone, sto
     assert positions(begun) == [*left, 24]
 
 
-def test_damaged_part_in_the_middle_is_named(begun):
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damaged_part_in_the_middle_is_named(begun, damage):
     first = min((begun / PARTS).iterdir())
-    first.write_bytes(first.read_bytes()[:-5])
+    content = bytearray(first.read_bytes())
+    if damage == "cut":
+        del content[-5:]
+    else:
+        values = pq.read_metadata(first).row_group(0).column(0)
+        content[values.data_page_offset - 1] ^= 1  # of the page before, which holds the values
+    first.write_bytes(content)
     with pytest.raises(ScreeningError, match=f"{first.name} is damaged.*Delete it"):
         write_results(begun, SCHEMA, 30)
     assert not (begun / RESULTS).exists()
@@ -94,7 +102,8 @@ def test_results_of_a_part_of_the_space_are_not_written(begun):
 def test_full_disk_says_what_is_safe(begun):
     draft = begun / PARTS / f"{30:016d}-{40:016d}.parquet.{os.getpid()}.tmp"
     draft.symlink_to("/dev/full")
-    with pytest.raises(ScreeningError, match=r"disk is full.*30 positions, 3 rows kept\) is not lost"):
+    safe = r"disk is full.*30 positions, 3 rows kept\) is not lost"
+    with pytest.raises(ScreeningError, match=safe), locked(begun):
         add(begun, 40, 33)
     assert begin_parts(begun).stop == 30
     assert positions(begun) == [1, 3, 25]

@@ -11,7 +11,6 @@ from made_evidence import LOUD, made_evidence
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.uncertainty.conformal import (
-    GROWTH,
     Calibration,
     Difficulty,
     conformal_half_width,
@@ -57,12 +56,6 @@ def difficulty_of(residuals: list[float]) -> Difficulty:
     return Difficulty(np.arange(4.0), cumulated, np.array(residuals), np.ones(4))
 
 
-def test_difficulty_is_one_tenth_above_the_mean_where_all_err_alike():
-    expected = 1.1 ** (2 * 0.6)
-    got = difficulty_of([2.0] * 4).estimate(np.array([0.5, 99.0]), np.array([[0, 1], [2, 3]]))
-    assert got == pytest.approx([expected, expected])
-
-
 def test_difficulty_weighs_neighbours_by_their_rows():
     kept = Difficulty(np.zeros(4), np.arange(5.0), np.array([1.0, 3.0]), np.array([3.0, 1.0]))
     # rows of residual 1 on the mean: by value 1; by place (3 * 1 + 1 * 3) / 4 = 1.5
@@ -83,21 +76,6 @@ def test_interval_grows_with_the_distance_and_in_the_end_in_proportion_to_it():
     )  # hypot(1, 1.25 * distance / radius)
     for radius, growth in ((None, 1.25), (2.5, 0.0)):
         assert growth_with_distance(np.array([3.0]), radius, growth) == 1.0
-
-
-def test_far_composition_gets_a_wider_interval_than_a_near_one_with_the_same_neighbours():
-    calibration = Calibration.fit(made_evidence())
-    known = calibration.around.compositions["formula"].iloc[0]
-    fractions, value = fraction_matrix([known, "FeO9", "UF6"]), np.full(3, 50.0)
-    distances, positions = calibration.around.nearest(fractions, 10)
-    said = calibration.judge(value, fractions)
-    per_difficulty = (
-        (said.upper - value) / calibration.difficulty.estimate(value, positions) / calibration.scale
-    )
-    assert distances[0, 0] == 0
-    assert per_difficulty == pytest.approx(np.hypot(1, GROWTH * distances[:, 0] / calibration.radius))
-    assert per_difficulty[0] == pytest.approx(1)
-    assert (per_difficulty[1:] > 1.5).all()
 
 
 def far_and_near(seed: int) -> pd.DataFrame:

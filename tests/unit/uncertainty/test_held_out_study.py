@@ -52,9 +52,7 @@ def test_development_sees_no_row_of_the_chemistries_or_of_the_hold_out(study, fr
         *(rows.loc[away, "formula"] for _, rows, away in study.splits_of(frame, False, seed=1)),
         frame.loc[frame["split"] == "test", "formula"],
     )
-    splits = list(study.splits_of(frame, True, seed=1))
-    assert {name.split()[0] for name, _, _ in splits} >= {"cluster", "element", "pair", "greatest"}
-    assert not any(final & set(rows["formula"]) for _, rows, _ in splits)
+    assert not any(final & set(rows["formula"]) for _, rows, _ in study.splits_of(frame, True, seed=1))
 
 
 def test_nobody_learns_from_what_is_held_out_whatever_its_spelling(study, frame):
@@ -66,11 +64,6 @@ def test_nobody_learns_from_what_is_held_out_whatever_its_spelling(study, frame)
     assert not parts["away"] & parts["test"]
     assert parts["away"] == set(twice.loc[away, "composition"])
     assert (evidence["split"] == "train").sum() == 400
-    assert (evidence.groupby("split")["spread"].max() > 0).to_dict() == {
-        "away": True,
-        "test": True,
-        "train": False,
-    }
 
 
 def test_report_counts_the_rows_that_were_held_out(study, frame, tmp_path):
@@ -84,5 +77,4 @@ def test_report_counts_the_rows_that_were_held_out(study, frame, tmp_path):
     assert (row["target"], row["rows"], row["flagged"]) == ("made_up", away.sum(), 1.0)
     held = judged.loc[judged["kind"] == "held out", "held"]
     assert row["coverage"] == pytest.approx(held.mean(), abs=1e-4)
-    assert pd.read_csv(tmp_path / "study_distances.csv")["rows"].sum() == len(judged)
     assert (tmp_path / "coverage.png").stat().st_size > 1000
