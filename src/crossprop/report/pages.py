@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from crossprop.methods import Family, Side
 from crossprop.report.tables import (
     cell_name,
     duration,
     in_table,
     interval,
-    markdown_table,
     number,
     p_value,
     percent,
@@ -57,6 +57,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "dash": lambda value: "–" if value is None else str(value),
     "duration": lambda seconds: "–" if seconds is None else duration(seconds),
     "in_table": in_table,
+    "in_unit": lambda unit: "" if unit == "1" else f" {unit}",
     "interval": interval,
     "lower_bold": lambda value, lower, when: f"**{number(value)}**" if lower is when else number(value),
     "memory": lambda n_bytes: "–" if n_bytes is None else f"{n_bytes / 2**30:.2f} GiB",
@@ -75,7 +76,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
 
 
 def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | Sequence[int] = 1) -> str:
-    """Columns of a table in Markdown.
+    """Columns of a table in Markdown; empty without rows.
 
     A column is (headline, column or columns of the table, name in ``FILTERS``, further arguments of the filter).
     ``left`` is the number of left-aligned columns, or their places.
@@ -83,10 +84,13 @@ def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | 
 
     def text(row: Mapping[str, Any], source: str | Sequence[str], name: str = "dash", *arguments: Any) -> str:
         values = [row[source]] if isinstance(source, str) else [row[column] for column in source]
-        return FILTERS[name](*values, *arguments)
+        return in_table(FILTERS[name](*values, *arguments))
 
-    rows = [{headline: text(row, *how) for headline, *how in columns} for row in records(table)]
-    return markdown_table(rows, left)
+    rows = [[text(row, *how) for _, *how in columns] for row in records(table)]
+    on_left = range(left) if isinstance(left, int) else left
+    align = ["left" if place in on_left else "right" for place in range(len(columns))]
+    shown = pd.DataFrame(rows, columns=[headline for headline, *_ in columns])
+    return shown.to_markdown(index=False, disable_numparse=True, colalign=align) if rows else ""
 
 
 _ENVIRONMENT = Environment(
@@ -96,3 +100,4 @@ _ENVIRONMENT = Environment(
     undefined=StrictUndefined,
 )
 _ENVIRONMENT.filters.update({**FILTERS, "markdown": markdown})
+_ENVIRONMENT.globals.update({"Side": Side, "Family": Family})

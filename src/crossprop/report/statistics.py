@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, sem, ttest_1samp
 
 from crossprop.errors import ShapeMismatchError, StoreError
 from crossprop.experiments.results import CellResult
@@ -50,7 +50,7 @@ class SignTest:
         """Clopper-Pearson interval (95 %) of the share; 0 to 1 without any untied pair."""
         if not self.n:
             return 0.0, 1.0
-        ends = binomtest(self.wins, self.n).proportion_ci(confidence_level=0.95, method="exact")
+        ends = binomtest(self.wins, self.n).proportion_ci()
         return float(ends.low), float(ends.high)
 
 
@@ -94,7 +94,7 @@ def geometric_mean(ratios: ArrayLike) -> float:
 
 def standard_error(errors: np.ndarray) -> float:
     """Standard error of the mean of absolute errors, shape (n,); NaN for fewer than two."""
-    return float(np.std(errors, ddof=1) / np.sqrt(len(errors))) if len(errors) > 1 else float("nan")
+    return float(sem(errors)) if len(errors) > 1 else float("nan")
 
 
 def p_against_constant(errors: np.ndarray, reference: float) -> float:
@@ -157,13 +157,13 @@ def extension_gains(results: Sequence[TargetResults]) -> list[Gain]:
 def _gains(
     names: tuple[str, str], chosen: Sequence[tuple[TargetResults, CellResult | None, CellResult | None]]
 ) -> list[Gain]:
-    pairs = [(target, one, other) for target, one, other in chosen if one and other]
-    gaps = [_paired(target, one, other) for target, one, other in pairs]
+    pairs = [
+        (target, one, other, _paired(target, one, other)) for target, one, other in chosen if one and other
+    ]
+    adjusted = holm_adjusted([gap.p_value for *_, gap in pairs])
     return [
         Gain(target=target, first=one, second=other, names=names, gap=gap, p_adjusted=p)
-        for (target, one, other), gap, p in zip(
-            pairs, gaps, holm_adjusted([gap.p_value for gap in gaps]), strict=True
-        )
+        for (target, one, other, gap), p in zip(pairs, adjusted, strict=True)
     ]
 
 
@@ -192,11 +192,14 @@ def transfer_against_scratch(results: Sequence[TargetResults], field: str) -> Si
 
 def modified_against_plain(results: Sequence[TargetResults]) -> SignTest:
     """Sign test over target x source of "modified fine-tuning validates better than plain fine-tuning"."""
-    errors: dict[Method, dict[tuple[str, str | None], float]] = {Method.FINETUNE: {}, Method.MODFINETUNE: {}}
-    for target in results:
-        for cell in target.cells:
-            if cell.method in errors and cell.failure is None and cell.val_mae is not None:
-                errors[cell.method][cell.target, cell.source] = cell.val_mae
-    plain, modified = errors.values()
-    both = [key for key in plain if key in modified]
-    return sign_test([modified[key] for key in both], [plain[key] for key in both])
+    modified, plain = (
+        {
+            (cell.target, cell.source): cell.val_mae
+            for target in results
+            for cell in target.cells
+            if cell.method is method and cell.failure is None and cell.val_mae is not None
+        }
+        for method in (Method.MODFINETUNE, Method.FINETUNE)
+    )
+    both = modified.keys() & plain.keys()
+    return sign_test([modified[pair] for pair in both], [plain[pair] for pair in both])
