@@ -81,10 +81,7 @@ def repeats_section(results: Sequence[TargetResults]) -> Section | None:
 
 
 def repeats_table(results: Sequence[TargetResults]) -> pd.DataFrame:
-    """One row per chosen cell: errors on hold-out rows whose composition it has, or has not, learnt from.
-
-    ``strict_mae`` is that of the same fold model refitted without the repeated compositions.
-    """
+    """One row per chosen cell: its errors on hold-out rows whose composition was, or was not, in the training rows."""
     rows = []
     for target in results:
         prepared = target.prepared
@@ -247,12 +244,7 @@ def values_by_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def correlation_table(values: pd.DataFrame) -> pd.DataFrame:
-    """All pairs of columns over the compositions that both have.
-
-    Columns: ``first, second, n, pearson, spearman, p_value`` (of the rank correlation), ``p_adjusted`` (Holm, over
-    all tested pairs), ``identical`` (same compositions with the same values). Coefficients are None for fewer than
-    ``FEWEST_SHARED`` compositions or constant values.
-    """
+    """All pairs of columns over shared compositions; None for fewer than ``FEWEST_SHARED`` or constant values."""
     rows = []
     known = values.count()
     for first, second in combinations(values.columns, 2):
@@ -320,10 +312,7 @@ def layer_trials(results: Sequence[TargetResults], cells: pd.DataFrame) -> pd.Da
 
 
 def layer_ratios(trials: pd.DataFrame) -> pd.DataFrame:
-    """Every cell and layer with a finished trial: its lowest screening MAE there over its lowest anywhere.
-
-    Columns: ``method, cell, layer, ratio, chosen``; the first layer with the lowest error is the chosen one.
-    """
+    """Every cell and layer with a finished trial: its lowest screening MAE there over its lowest anywhere."""
     finished = trials[trials["complete"]]
     lowest = finished.groupby(["method", "cell", "layer"], sort=False)["value"].min().reset_index()
     best = lowest.groupby("cell")["value"].transform("min")

@@ -163,10 +163,7 @@ def _title(target: TargetResults) -> str:
 
 @house_style()
 def scratch_against_transfer(results: Sequence[TargetResults]) -> Figure:
-    """Hold-out MAE of the best SC and the best TL of every target, relative to the mean predictor's.
-
-    Rows run from the largest gain of TL to the largest loss; bars are the 95 % intervals of the hold-out.
-    """
+    """Hold-out MAE of best SC and best TL over the base's, with 95 % intervals; the largest gain of TL first."""
     rows = [target for target in results if target.transfer_ratio is not None and target.base_mae]
     rows.sort(key=lambda target: target.transfer_ratio or 0.0)
     figure, axes = _row_chart(
@@ -217,10 +214,7 @@ def winner_parity(results: Sequence[TargetResults]) -> Figure:
 
 @house_style()
 def against_paper(results: Sequence[TargetResults]) -> Figure:
-    """Hold-out MAE of the winners divided by the lowest of the paper's tables, the best ratio first.
-
-    Where the winner is an extension method, the best of the paper's methods stands beside it in grey.
-    """
+    """Hold-out MAE of the winners over the paper's lowest; in grey the best of the paper's methods, if another won."""
     rows = [
         (target.winner.test_mae / target.paper.lowest_mae, target.paper.lowest_mae, target, target.winner)
         for target in results
@@ -253,11 +247,7 @@ def against_paper(results: Sequence[TargetResults]) -> Figure:
 
 @house_style()
 def heatmap(ratios: pd.DataFrame, cells: pd.DataFrame, *, title: str, name: str = "notation") -> Figure:
-    """Errors of methods (columns) per target (rows), relative to the base; the lowest of a target is framed.
-
-    ``ratios`` are those of :func:`~crossprop.report.tables.relative_errors` for the column ``name`` of ``cells``;
-    a line separates the extension methods from the paper's.
-    """
+    """Relative errors of methods (columns) by target (rows), lowest framed; a line before the extension methods."""
     methods, values, labels = list(ratios.index), ratios.to_numpy(dtype=float), list(cells["label"].unique())
     extension = set(cells.loc[cells["extension"], name])
     n_paper = sum(method not in extension for method in methods)
@@ -398,10 +388,7 @@ def correlations(matrix: pd.DataFrame, legible: float) -> Figure:
 
 @house_style()
 def coverage(table: pd.DataFrame, *, tolerance: float, many_rows: int) -> Figure:
-    """Measured coverage of every target's intervals with its own 95 % interval, the highest first.
-
-    ``tolerance`` is half the width of the band around the stated coverage; points of ``many_rows`` are filled.
-    """
+    """Measured coverage with its 95 % interval, the highest first; a band of ``tolerance``, ``many_rows`` filled."""
     table = table.sort_values("label").sort_values("measured", ascending=False, kind="stable")
     stated, colour = 100 * table["stated"].iloc[0], QUALITATIVE[0]
     figure, axes = _row_chart(
@@ -421,10 +408,7 @@ def coverage(table: pd.DataFrame, *, tolerance: float, many_rows: int) -> Figure
 
 @house_style()
 def strict_against_published(refitted: pd.DataFrame) -> Figure:
-    """Change of the hold-out MAE without repeated compositions, the largest mean rise first.
-
-    One point per row of ``refitted``: ``label`` of the target, ``method``, and ``strict_over_published`` MAE.
-    """
+    """Change of the hold-out MAE without repeated compositions, a point per row; the largest mean rise first."""
     ratios = refitted["strict_over_published"].astype(float)
     means = ratios.groupby(refitted["label"], sort=False).agg(geometric_mean)
     labels = list(means.sort_values(ascending=False, kind="stable").index)

@@ -251,10 +251,7 @@ def against_paper_section(results: Sequence[TargetResults]) -> Section | None:
 
 
 def entry_table(results: Sequence[TargetResults]) -> pd.DataFrame:
-    """One row per model of this study (``ours``), column of the paper and target: both errors and the outcome.
-
-    ``p_holm`` is the p of "the error equals the published one", corrected over the targets of the pair.
-    """
+    """One row per model of this study (``ours``), column of the paper and target; ``p_holm`` over a pair's targets."""
     extended = any(target.extended for target in results)
     rows = []
     for model, attribute in MODELS.items():
@@ -324,10 +321,7 @@ STATED_FINE_TUNING_P = 0.00104
 
 
 def sign_test_table(results: Sequence[TargetResults], reproduced: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-    """All sign tests of a study beside the paper's; those on the paper's tables where it has targets of them.
-
-    ``p_holm`` is corrected over all questions that have a pair; the others are left out.
-    """
+    """All sign tests that have a pair, beside the paper's; ``p_holm`` is corrected over all of them."""
     asked: dict[str, tuple[SignTest, SignTest | None, float | None]] = {
         f"TL lower than SC, MAE, Table {n}": (_lower(table, "mae"), _lower(table, "paper"), None)
         for n, table in reproduced.items()

@@ -21,10 +21,7 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class SignTest:
-    """How often the first of two is lower (a win), and how likely that is if both are equally good.
-
-    Ties are counted, but the test leaves them out; ``n`` is the number of untied pairs.
-    """
+    """How often the first of two is lower (a win), and how likely that is if both are equal; ties do not count."""
 
     wins: int
     losses: int
@@ -73,10 +70,7 @@ def sign_test(first: Sequence[float], second: Sequence[float]) -> SignTest:
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """p-values after Holm's step-down correction, in the same order, at most 1.
-
-    Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
-    """
+    """p-values after Holm's step-down correction (Holm 1979, Scand. J. Statist. 6, 65-70), in the same order."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
     steps = np.minimum(1.0, (len(p) - np.arange(len(p))) * p[order])
@@ -112,10 +106,7 @@ def p_against_constant(errors: np.ndarray, reference: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """Hold-out MAE of one chosen cell minus that of another (``gap``) on the same rows of one target.
-
-    ``names`` are e.g. ``("TL", "SC")``; ``p_adjusted`` is corrected over the study's targets (Holm).
-    """
+    """Hold-out MAE of one cell minus that of another on the same rows; its p is corrected over the targets (Holm)."""
 
     target: TargetResults
     first: CellResult
@@ -181,10 +172,7 @@ def _paired(target: TargetResults, first: CellResult, second: CellResult) -> Pai
 
 
 def transfer_against_scratch(results: Sequence[TargetResults], field: str) -> SignTest:
-    """Sign test of "the best TL has the lower error than the best SC" over the targets that have both.
-
-    ``field`` of ``CellResult`` is compared: ``test_mae``, ``test_q95`` or ``test_mae_ensemble``.
-    """
+    """Sign test of "best TL lower than best SC" in a field of ``CellResult``, over the targets that have both."""
     pairs = [(getattr(t.best_tl, field, None), getattr(t.best_sc, field, None)) for t in results]
     known = [(tl, sc) for tl, sc in pairs if tl is not None and sc is not None]
     return sign_test([tl for tl, _ in known], [sc for _, sc in known])

@@ -138,10 +138,7 @@ def best_transfer(figures: PaperFigures) -> float | None:
 
 
 def best_validated(cells: Iterable[CellResult]) -> CellResult | None:
-    """The cell with the least mean validation MAE of the cross-validation; the first of equals.
-
-    Cells that failed, were stopped or were only screened are left out.
-    """
+    """The cell with the least mean validation MAE of a whole cross-validation; the first of equals."""
     validated = [
         (cell.cv_mae_mean, cell)
         for cell in cells
@@ -151,11 +148,7 @@ def best_validated(cells: Iterable[CellResult]) -> CellResult | None:
 
 
 def planned_cells(params: Params, paths: StudyPaths) -> dict[str, list[str]]:
-    """Ids of the cells that the configuration enumerates, by target.
-
-    Raises:
-        ModelFormatError: A source network has not been trained.
-    """
+    """Ids of the cells that the configuration enumerates, by target; ModelFormatError without a source network."""
     return {name: [cell.id for cell in plan_target(params, name, paths)[0]] for name in params.study.targets}
 
 

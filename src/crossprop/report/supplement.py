@@ -42,10 +42,7 @@ _SUPPLEMENTARY = {
 
 
 def extension_section(results: Sequence[TargetResults]) -> Section | None:
-    """Extension methods against the paper's; None in a study of the paper's methods alone.
-
-    The table has one row per target: the best extension method (``ours``) and the best of the paper's methods.
-    """
+    """The best extension method (``ours``) of every target against the best of the paper's; None without any."""
     gains = extension_gains(results)
     present = {cell.method for target in results for cell in target.cells}
     if not any(method.extension for method in present):
@@ -93,10 +90,7 @@ def _blend_of(cell: CellResult) -> str | None:
 
 
 def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults]) -> Section:
-    """All cells, the supplementary tables among them, and the heat map of cross-validated errors.
-
-    A table has one row per cell: its screening and cross-validation MAE, its status and its run.
-    """
+    """Errors, status and run of every cell, the supplementary tables among them, and the heat map."""
     columns = [
         *("target", "label", "unit", "method", "cell", "ours", "source", "representation", "layer", "status"),
         *("screening_mae", "cv_mae_mean", "cv_mae_std", "folds", "mae_of_folds_before_stop", "chosen_as"),
@@ -131,10 +125,7 @@ def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults]) ->
 def winning_section(
     study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame, *, of_paper: bool
 ) -> Section:
-    """Which method and which source won, beside the paper's counts where the study has its targets (S8, S10).
-
-    ``chosen.csv`` has the chosen cells of every target with their runs; a cell of two roles has two rows.
-    """
+    """Which method and which source won, beside the paper's counts where the study has its targets (S8, S10)."""
     methods, sources = methods_won(results), sources_won(study, results)
     extension = methods["ours"].map({True: " (extension)", False: ""})
     chosen = cells.assign(
@@ -193,11 +184,7 @@ def methods_won(results: Sequence[TargetResults]) -> pd.DataFrame:
 
 
 def sources_won(study: StudyConfig, results: Sequence[TargetResults]) -> pd.DataFrame:
-    """How often each source's network gave the best TL, and how its screening errors rank among the sources.
-
-    Ranks and ratios to the best source are over target × TL method with all sources screened; equal errors share
-    their mean rank.
-    """
+    """How often each source gave the best TL, and its mean rank over target × TL method with all sources screened."""
     best = Counter(t.best_tl.source for t in results if t.best_tl)
     won = Counter(cell.source for cell in lowest_transfer(TABLES[4], results))
     transferred = [cell for target in results for cell in TABLES[4].cells(target, Side.TRANSFER)]
@@ -226,10 +213,7 @@ def sources_won(study: StudyConfig, results: Sequence[TargetResults]) -> pd.Data
 
 
 def source_model_table(study: StudyConfig, paths: StudyPaths) -> pd.DataFrame:
-    """One row per network and source property that it learnt: rows, edition, validation errors, seconds, memory.
-
-    Raises ``ModelFormatError`` if a network has not been trained.
-    """
+    """One row per network and source property that it learnt; ModelFormatError if one has not been trained."""
     catalog = load_catalog()
     learnt = {source: (source,) for source in study.elemnet_sources} | study.joint
     rows = []

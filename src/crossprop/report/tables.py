@@ -94,10 +94,7 @@ def unit_name(unit: str) -> str:
 
 
 def cell_name(cell: CellResult | None) -> str:
-    """The paper's notation of a cell with what it learns from; – for none.
-
-    For example ``SC:ML(PA)`` or ``TL:ModFineTune from formation energy``.
-    """
+    """The paper's notation of a cell with what it learns from, ``TL:ModFineTune from formation energy``; – for none."""
     if cell is None:
         return "–"
     name = cell.method.notation
@@ -134,10 +131,7 @@ def in_table(text: Any) -> str:
 
 
 def cell_table(results: Sequence[TargetResults]) -> pd.DataFrame:
-    """One row per cell: its fields, properties of its method, names, status, run and cost.
-
-    Targets stand in the study's order, cells in the order of the methods.
-    """
+    """One row per cell, in the order of targets and methods: its fields, its method's, status, run and cost."""
     rows = [
         {
             **vars(cell),
@@ -194,10 +188,7 @@ def lower(first: CellResult | None, second: CellResult | None, field: str) -> bo
 
 
 def relative_errors(cells: pd.DataFrame, error: str, name: str = "notation") -> pd.DataFrame:
-    """The lowest error of every method per target, divided by that of the base method; NaN where there is none.
-
-    Rows are the methods, named by the column ``name`` of :func:`cell_table`; columns are the targets.
-    """
+    """Lowest error per method (``name``; rows) and target (columns) over the base's; NaN where there is none."""
     finished = cells[cells["failure"].isna() & cells[error].notna()].astype({error: float})
     lowest = finished.groupby([name, "target"])[error].min().unstack()
     base = finished[finished["method"] == Method.BASE].set_index("target")[error].reindex(lowest.columns)
@@ -224,10 +215,7 @@ def _text(value: Any) -> str:
 def write_data(
     folder: Path, study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame
 ) -> None:
-    """Write ``cells.csv``, ``targets.csv``, ``runs.csv``, ``plots/*.csv`` and ``metrics/<target>.json``.
-
-    Without ``runs.csv``, they are equal byte for byte when a study runs twice.
-    """
+    """Write the data files; without ``runs.csv`` they are equal byte for byte when a study runs twice."""
     for name in ("plots", "metrics"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_csv(folder / "cells.csv", cells[_CELL_COLUMNS])
