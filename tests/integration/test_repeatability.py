@@ -8,18 +8,16 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from crossprop.config import Params
-from crossprop.data.catalog import load_catalog
 from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
-from crossprop.report.study import study_info
+from crossprop.report.study import planned_cells
 from crossprop.report.summary import summarize
 from crossprop.training.device import process_environment
 
@@ -36,9 +34,7 @@ def report_of(params: Params, root: Path) -> tuple[StudyPaths, list[str]]:
     """Compute all targets of a study and write its report; returns the lines of progress, too."""
     paths, lines = StudyPaths.of(params.study, root), list[str]()
     run_targets(params, params.study.targets, paths, lambda digests: NullRecorder(), lines.append)
-    catalog = load_catalog()
-    paper: Any = {target: catalog.property(target).paper for target in params.study.targets}
-    summarize(study_info(params, paths), paths, paths.reports, paper)
+    summarize(params.study, planned_cells(params, paths), paths, paths.reports)
     return paths, lines
 
 

@@ -13,14 +13,13 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from crossprop.errors import StoreError
-from crossprop.experiments.results import CellResult
-from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS, Method, Protocol, Side
+from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS, Protocol, Side
 from crossprop.paths import StudyPaths
 from crossprop.report import figures as draw
 from crossprop.report.pages import Section
 from crossprop.report.statistics import SIGNIFICANCE, geometric_mean, holm_adjusted, sign_test, standard_error
 from crossprop.report.study import TargetResults
-from crossprop.report.tables import cell_name, described, records, table_of
+from crossprop.report.tables import cell_name, table_of
 from crossprop.uncertainty.evidence import folder_coverage
 from crossprop.uncertainty.neighbours import QUANTILE
 
@@ -30,13 +29,17 @@ _SHOWN_PAIRS = 12
 _LEGIBLE = 0.25
 """Among many properties only coefficients of this size are written into the figure."""
 
-EXTRACTORS = (Method.ML_FEATEXTR, Method.DL_FEATEXTR)
 FIRST_LAYERS = 4
 """The paper found accurate models from the first four layers only."""
 
 MANY_ROWS = 500
 """Hold-out rows from which on a coverage of 90 % is known to about 1.3 percentage points."""
 TOLERANCE = 0.03
+_COVERAGE = {
+    "n_test": "n", "stated": "stated", "measured": "share", "mean_width": "mean_width", "test_mae_ensemble": "mae",
+    "outside_domain": "flagged", "mae_inside": "mae_inside", "mae_outside": "mae_outside",
+}  # fmt: skip
+"""Columns of the table of coverage by attribute of a model's ``Coverage``."""
 
 
 def repeats_section(results: Sequence[TargetResults]) -> Section | None:
@@ -68,126 +71,101 @@ def repeats_section(results: Sequence[TargetResults]) -> Section | None:
         "views": views,
         "cells": table.assign(change=table["strict_over_published"] - 1)[table["role"] != "winner"],
     }
-    refitted = [
-        (row["label"], target.chosen[row["role"]], row["strict_over_published"])
-        for target in results
-        for row in table[table["target"] == target.info.key].to_dict("records")
-        if row["strict_over_published"] is not None
-    ]
+    refitted = table[table["strict_over_published"].notna()]
     figure = partial(draw.strict_against_published, refitted)
-    figures = {"figures/strict_against_published.png": figure} if refitted else {}
-    return Section(context=context, tables={"tables/repeats.csv": table}, figures=figures)
+    return Section(
+        context=context,
+        tables={"tables/repeats.csv": table.drop(columns="method")},
+        figures={} if refitted.empty else {"figures/strict_against_published.png": figure},
+    )
 
 
 def repeats_table(results: Sequence[TargetResults]) -> pd.DataFrame:
-    """One row per chosen cell: errors on hold-out rows whose composition it has, or has not, learnt from.
-
-    ``strict_mae`` is that of the same fold model refitted without the repeated compositions.
-    """
+    """One row per chosen cell: its errors on hold-out rows whose composition was, or was not, in the training rows."""
     rows = []
     for target in results:
+        prepared = target.prepared
+        compositions = dict(zip(prepared["formula"], prepared["composition"], strict=True))
         for role, cell in target.chosen.items():
             if role == "winner" and not cell.method.extension:
                 continue
-            split = _repeated_rows(target, cell)
+            measured = target.hold_out(cell)
+            held_out = measured["formula"].map(compositions)
+            if held_out.isna().any():
+                raise StoreError(
+                    f"Target '{target.info.key}': hold-out row '{measured['formula'][held_out.isna()].iloc[0]}' is not "
+                    "in the prepared table. Run the stages `prepare` and `transfer` of this target again."
+                )
+            learnt = prepared.loc[prepared["split"] != "test", "composition"]
+            if cell.protocol == Protocol.STRICT:
+                learnt = learnt[~learnt.isin(held_out)]
+            repeated = held_out.isin(learnt)
+            row = {
+                **target.described,
+                "role": role,
+                "cell": cell_name(cell),
+                "n_test": len(measured),
+                "n_test_repeated": int(repeated.sum()),
+                "n_train_repeated": int(learnt.isin(held_out).sum()),
+                "mae": cell.test_mae,
+            }
+            errors = (measured["y_true"] - measured["y_pred"]).abs().to_numpy(dtype=float)
+            for name, part in (("repeated", errors[repeated]), ("new", errors[~repeated])):
+                row[f"mae_on_{name}"] = float(part.mean()) if len(part) else None
+                row[f"standard_error_on_{name}"] = standard_error(part) if len(part) > 1 else None
             published, strict = cell.test_mae, cell.strict_test_mae
-            rows.append(
-                {
-                    **described(target),
-                    "role": role,
-                    "cell": cell_name(cell),
-                    **split,
-                    "strict_mae": strict,
-                    "strict_n_train": cell.strict_n_train,
-                    "strict_over_published": strict / published if strict is not None and published else None,
-                    "run_id": target.run_id(cell),
-                }
-            )
+            row |= {
+                "strict_mae": strict,
+                "strict_n_train": cell.strict_n_train,
+                "strict_over_published": strict / published if strict is not None and published else None,
+                "run_id": target.run_id(cell),
+                "method": cell.method,
+            }
+            rows.append(row)
     return table_of(rows)
-
-
-def _repeated_rows(target: TargetResults, cell: CellResult) -> dict[str, float | int | None]:
-    prepared, rows = target.prepared, target.hold_out(cell)
-    compositions = dict(zip(prepared["formula"], prepared["composition"], strict=True))
-    if unknown := [formula for formula in rows["formula"] if formula not in compositions]:
-        raise StoreError(
-            f"Target '{target.info.key}': hold-out row '{unknown[0]}' is not in the prepared table. Run the stages "
-            "`prepare` and `transfer` of this target again."
-        )
-    held_out = rows["formula"].map(compositions)
-    learnt = prepared.loc[prepared["split"] != "test", "composition"]
-    if cell.protocol == Protocol.STRICT:
-        learnt = learnt[~learnt.isin(held_out)]
-    repeated = held_out.isin(learnt).to_numpy()
-    errors = np.abs(rows["y_true"].to_numpy(dtype=float) - rows["y_pred"].to_numpy(dtype=float))
-    split: dict[str, float | int | None] = {
-        "n_test": len(rows),
-        "n_test_repeated": int(repeated.sum()),
-        "n_train_repeated": int(learnt.isin(held_out).sum()),
-        "mae": cell.test_mae,
-    }
-    for name, of in (("repeated", errors[repeated]), ("new", errors[~repeated])):
-        split[f"mae_on_{name}"] = float(of.mean()) if len(of) else None
-        split[f"standard_error_on_{name}"] = standard_error(of) if len(of) > 1 else None
-    return split
 
 
 def coverage_section(results: Sequence[TargetResults], paths: StudyPaths) -> Section | None:
     """How often the intervals of the served models contain the value; None where no model carries evidence."""
-    found = coverage_table(results, paths)
-    if found.empty:
+    found = [(target, folder_coverage(paths.results(target.info.key) / "model")) for target in results]
+    measured = [(target, one) for target, one in found if one is not None and one.share is not None]
+    if not measured:
         return None
-    table = found.drop(columns="share_outside")
-    numbers = found.drop(columns=["target", "label", "unit", "winner_run_id"]).astype(float)
-    n, share, flagged = numbers["n_test"], numbers["measured"], numbers["outside_domain"].fillna(0.0)
-    many = numbers[n >= MANY_ROWS]
+    table = table_of(
+        [
+            {
+                **target.described,
+                **{column: getattr(one, name) for column, name in _COVERAGE.items()},
+                "winner_run_id": target.run_id(target.winner),
+            }
+            for target, one in measured
+        ]
+    )
+    numbers = table[list(_COVERAGE)].astype(float)
+    n, many = numbers["n_test"], numbers[numbers["n_test"] >= MANY_ROWS]
     ratios = (numbers["mae_outside"] / numbers["mae_inside"].where(numbers["mae_inside"] > 0)).dropna()
     ratios = ratios[ratios > 0]
-    of_ratio = numbers["share_outside"].fillna(0.0)
-    width = numbers["mean_width"] / numbers["test_mae_ensemble"].where(numbers["test_mae_ensemble"] > 0)
-    outside = float((flagged * n).sum())
+    outside = numbers["outside_domain"].fillna(0.0) * n
+    held_outside = outside * [one.share_outside or 0.0 for _, one in measured]
+    mae = numbers["test_mae_ensemble"]
     context = {
-        "rows": table.assign(relative_width=width),
-        "stated": float(numbers["stated"].iloc[0]),
+        "rows": table.assign(relative_width=numbers["mean_width"] / mae.where(mae > 0)),
+        "stated": numbers["stated"].iloc[0],
         "n": int(n.sum()),
-        "share": float((share * n).sum() / n.sum()),
+        "share": (numbers["measured"] * n).sum() / n.sum(),
         "many_rows": MANY_ROWS,
         "many": len(many),
         "near": int(((many["measured"] - many["stated"]).abs() <= TOLERANCE).sum()),
         "quantile": QUANTILE,
-        "outside": outside,
-        "share_outside": float((of_ratio * flagged * n).sum() / outside) if outside else 0.0,
+        "outside": outside.sum(),
+        "share_outside": held_outside.sum() / outside.sum() if outside.any() else 0.0,
         "ratios": len(ratios),
-        "ratio": float(ratios.median()) if len(ratios) else 0.0,
+        "ratio": ratios.median() if len(ratios) else 0.0,
     }
     figure = partial(draw.coverage, table, tolerance=TOLERANCE, many_rows=MANY_ROWS)
     return Section(
         context=context, tables={"tables/coverage.csv": table}, figures={"figures/coverage.png": figure}
     )
-
-
-def coverage_table(results: Sequence[TargetResults], paths: StudyPaths) -> pd.DataFrame:
-    """One row per target whose model carries evidence, errors and widths in its unit."""
-    rows = []
-    for target in results:
-        found = folder_coverage(paths.results(target.info.key) / "model")
-        if found is not None and found.share is not None:
-            rows.append(
-                {
-                    **described(target),
-                    "n_test": found.n,
-                    "stated": found.stated,
-                    "measured": found.share,
-                    "mean_width": found.mean_width,
-                    "test_mae_ensemble": found.mae,
-                    "outside_domain": found.flagged,
-                    "mae_inside": found.mae_inside,
-                    "mae_outside": found.mae_outside,
-                    "winner_run_id": target.run_id(target.winner),
-                    "share_outside": found.share_outside,
-                }
-            )
-    return table_of(rows)
 
 
 def learning_curves_section(results: Sequence[TargetResults], cells: pd.DataFrame) -> Section | None:
@@ -212,22 +190,23 @@ def learning_curves_section(results: Sequence[TargetResults], cells: pd.DataFram
 
 def learning_curve_table(results: Sequence[TargetResults], cells: pd.DataFrame) -> pd.DataFrame:
     """Every refit: side, cell, share, rows, hold-out MAE, and the run of the cell; ordered by side and rows."""
-    curves = []
-    for target in results:
-        curve = target.learning_curve.sort_values(["side", "n_train", "cell"], kind="stable")
-        if unknown := sorted(set(curve["cell"]) - {cell.cell for cell in target.cells}):
-            raise StoreError(
-                f"learning_curve.parquet of target '{target.info.key}' names '{unknown[0]}', which is no cell of "
-                "it. Run the stage `transfer` of this target again."
-            )
-        curves.append(curve)
+    curves = [
+        target.learning_curve.assign(target=target.info.key).sort_values(
+            ["side", "n_train", "cell"], kind="stable"
+        )
+        for target in results
+    ]
+    points = pd.concat([curve for curve in curves if len(curve)] or curves[:1])
     known = cells[["cell", "target", "label", "unit", "name", "run_id"]]
-    table = (
-        pd.concat([curve for curve in curves if len(curve)] or curves[:1])
-        .merge(known, on="cell")
-        .assign(cell=lambda merged: merged["name"])
-    )
-    return table[["target", "label", "unit", "side", "cell", "share", "n_train", "test_mae", "run_id"]]
+    table = points.merge(known, on=["cell", "target"], how="left")
+    unknown = table[table["name"].isna()]
+    if len(unknown):
+        raise StoreError(
+            f"learning_curve.parquet of target '{unknown['target'].iloc[0]}' names '{unknown['cell'].iloc[0]}', which "
+            "is no cell of it. Run the stage `transfer` of this target again."
+        )
+    columns = ["target", "label", "unit", "side", "cell", "share", "n_train", "test_mae", "run_id"]
+    return table.assign(cell=table["name"])[columns]
 
 
 def correlations_section(results: Sequence[TargetResults]) -> Section | None:
@@ -238,10 +217,7 @@ def correlations_section(results: Sequence[TargetResults]) -> Section | None:
         return None
     measured = table[table["spearman"].notna()].astype({"spearman": float, "pearson": float})
     different = measured[~measured["identical"].astype(bool)]
-    strongest = different.sort_values("spearman", key=lambda rho: -rho.abs(), kind="stable").head(
-        _SHOWN_PAIRS
-    )
-    strongest = strongest.assign(pair=strongest["first"] + ", " + strongest["second"])
+    strongest = different.sort_values("spearman", key=lambda rho: -rho.abs(), kind="stable")[:_SHOWN_PAIRS]
     twins = table[table["identical"].astype(bool)]
     context = {
         "measured": len(measured),
@@ -249,16 +225,14 @@ def correlations_section(results: Sequence[TargetResults]) -> Section | None:
         "fewest": FEWEST_SHARED,
         "significant": int((measured["p_adjusted"] < SIGNIFICANCE).sum()),
         "legible": _LEGIBLE,
-        "strongest": strongest,
-        "twins": [
-            f"{first} and {second}" for first, second in zip(twins["first"], twins["second"], strict=True)
-        ],
+        "strongest": strongest.assign(pair=strongest["first"] + ", " + strongest["second"]),
+        "twins": (twins["first"] + " and " + twins["second"]).tolist(),
     }
-    matrix = correlation_matrix([target.info.label for target in results], measured)
+    figure = partial(draw.correlations, correlation_matrix(values.columns, measured), _LEGIBLE)
     return Section(
         context=context,
         tables={"tables/correlations.csv": table},
-        figures={"figures/correlations.png": partial(draw.correlations, matrix, _LEGIBLE)},
+        figures={"figures/correlations.png": figure},
     )
 
 
@@ -270,53 +244,41 @@ def values_by_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def correlation_table(values: pd.DataFrame) -> pd.DataFrame:
-    """All pairs of columns over the compositions that both have.
-
-    Columns: ``first, second, n, pearson, spearman, p_value`` (of the rank correlation), ``p_adjusted`` (Holm, over
-    all tested pairs), ``identical`` (same compositions with the same values). Coefficients are None for fewer than
-    ``FEWEST_SHARED`` compositions or constant values.
-    """
-    rows: list[dict[str, Any]] = []
-    tested: list[dict[str, Any]] = []
-    known, columns = values.notna().to_numpy(), values.to_numpy(dtype=float)
-    for i, j in combinations(range(values.shape[1]), 2):
-        both = known[:, i] & known[:, j]
-        x, y = columns[both, i], columns[both, j]
-        n = len(x)
-        row: dict[str, Any] = {"first": str(values.columns[i]), "second": str(values.columns[j]), "n": n}
+    """All pairs of columns over shared compositions; None for fewer than ``FEWEST_SHARED`` or constant values."""
+    rows = []
+    known = values.count()
+    for first, second in combinations(values.columns, 2):
+        x, y = values[[first, second]].dropna().to_numpy().T
+        row: dict[str, Any] = {"first": first, "second": second, "n": len(x)}
         row |= dict.fromkeys(("pearson", "spearman", "p_value", "p_adjusted"))
-        row["identical"] = bool(n > 0 and n == known[:, i].sum() == known[:, j].sum() and (x == y).all())
-        if n >= FEWEST_SHARED and np.ptp(x) > 0 and np.ptp(y) > 0:
+        row["identical"] = bool(0 < len(x) == known[first] == known[second] and (x == y).all())
+        if len(x) >= FEWEST_SHARED and np.ptp(x) > 0 and np.ptp(y) > 0:
             ranked = spearmanr(x, y)
             row["pearson"], row["spearman"] = float(np.corrcoef(x, y)[0, 1]), float(ranked.statistic)
             row["p_value"] = float(ranked.pvalue)
-            tested.append(row)
         rows.append(row)
+    tested = [row for row in rows if row["p_value"] is not None]
     for row, p in zip(tested, holm_adjusted([row["p_value"] for row in tested]), strict=True):
         row["p_adjusted"] = p
     return table_of(rows)
 
 
-def correlation_matrix(labels: Sequence[str], pairs: pd.DataFrame) -> pd.DataFrame:
+def correlation_matrix(labels: pd.Index[str], pairs: pd.DataFrame) -> pd.DataFrame:
     """Spearman below the diagonal, Pearson above it; NaN where there is none, and on the diagonal."""
-    matrix = pd.DataFrame(
-        np.full((len(labels), len(labels)), np.nan), index=list(labels), columns=list(labels)
-    )
-    for row in records(pairs):
-        matrix.loc[row["first"], row["second"]] = row["pearson"]
-        matrix.loc[row["second"], row["first"]] = row["spearman"]
-    return matrix
+    above = pairs.pivot(index="first", columns="second", values="pearson")
+    below = pairs.pivot(index="second", columns="first", values="spearman")
+    return above.reindex(index=labels, columns=labels).fillna(below).astype(float)
 
 
-def layers_section(results: Sequence[TargetResults]) -> Section | None:
+def layers_section(results: Sequence[TargetResults], cells: pd.DataFrame) -> Section | None:
     """Error by extraction layer; None where no cell extracts features."""
-    trials = layer_trials(results)
+    trials = layer_trials(results, cells)
     ratios = layer_ratios(trials)
     if ratios.empty:
         return None
     early = ratios["layer"].isin(EXTRACTION_LAYERS[:FIRST_LAYERS])
     views = []
-    for method in EXTRACTORS:
+    for method in draw.EXTRACTORS:
         of_method = ratios["method"] == method.notation
         first, later = ratios[of_method & early], ratios[of_method & ~early]
         if len(first) and len(later):
@@ -333,31 +295,24 @@ def layers_section(results: Sequence[TargetResults]) -> Section | None:
         tables={"tables/extraction_layers.csv": layer_table(trials, ratios)},
         figures={
             "figures/layer_errors.png": partial(draw.layer_errors, ratios),
-            "figures/extraction_layers.png": partial(draw.extraction_layers, results),
+            "figures/extraction_layers.png": partial(draw.extraction_layers, cells),
         },
     )
 
 
-def layer_trials(results: Sequence[TargetResults]) -> pd.DataFrame:
+def layer_trials(results: Sequence[TargetResults], cells: pd.DataFrame) -> pd.DataFrame:
     """Trials of feature-extracting cells: ``method, cell, layer, value, complete``, in the order of the cells."""
-    rows = []
-    for target in results:
-        of_cell = dict(list(target.trials.groupby("cell", sort=False)))
-        for cell in target.cells:
-            if cell.method in EXTRACTORS and cell.failure is None and cell.cell in of_cell:
-                for trial in records(of_cell[cell.cell]):
-                    layer = json.loads(trial["params"]).get("layer")
-                    complete = trial["state"] == "COMPLETE" and bool(np.isfinite(trial["value"]))
-                    rows.append((cell.method.notation, cell.cell, layer, trial["value"], complete))
-    trials = pd.DataFrame(rows, columns=["method", "cell", "layer", "value", "complete"])
-    return trials[trials["layer"].isin(EXTRACTION_LAYERS)].astype({"complete": bool, "value": float})
+    extracting = cells[cells["method"].isin(list(draw.EXTRACTORS)) & cells["failure"].isna()]
+    trials = pd.concat([target.trials for target in results])
+    found = extracting[["notation", "cell"]].rename(columns={"notation": "method"}).merge(trials, on="cell")
+    layers = found["params"].map(lambda text: json.loads(text).get("layer"))
+    complete = found["state"].eq("COMPLETE") & np.isfinite(found["value"].astype(float))
+    found = found.assign(layer=layers, complete=complete)[layers.isin(EXTRACTION_LAYERS)]
+    return found[["method", "cell", "layer", "value", "complete"]].astype({"value": float})
 
 
 def layer_ratios(trials: pd.DataFrame) -> pd.DataFrame:
-    """Every cell and layer with a finished trial: its lowest screening MAE there over its lowest anywhere.
-
-    Columns: ``method, cell, layer, ratio, chosen``; the first layer with the lowest error is the chosen one.
-    """
+    """Every cell and layer with a finished trial: its lowest screening MAE there over its lowest anywhere."""
     finished = trials[trials["complete"]]
     lowest = finished.groupby(["method", "cell", "layer"], sort=False)["value"].min().reset_index()
     best = lowest.groupby("cell")["value"].transform("min")
@@ -369,23 +324,16 @@ def layer_ratios(trials: pd.DataFrame) -> pd.DataFrame:
 def layer_table(trials: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
     """One row per method and layer that any trial used: trials, cells, and the mean ratio to the best layer."""
     keys = ["method", "layer"]
-    counts = trials.groupby(keys)["complete"].agg(["sum", "size"])
+    counts = trials.groupby(keys)["complete"].agg(trials="sum", all="size")
     of_layer = ratios.groupby(keys).agg(
-        cells=("ratio", "size"), mean=("ratio", geometric_mean), chosen=("chosen", "sum")
+        cells=("ratio", "size"), ratio_to_best_layer=("ratio", geometric_mean), chosen=("chosen", "sum")
     )
-    order = pd.MultiIndex.from_product(
-        [[method.notation for method in EXTRACTORS], EXTRACTION_LAYERS], names=keys
+    order = pd.MultiIndex.from_product([[m.notation for m in draw.EXTRACTORS], EXTRACTION_LAYERS], names=keys)
+    table = counts.join(of_layer).reindex(order).dropna(subset="all").reset_index()
+    table = table.fillna({"cells": 0, "chosen": 0}).assign(
+        units=table["layer"].map(dict(zip(EXTRACTION_LAYERS, HIDDEN_UNITS, strict=True))),
+        trials_stopped_early=table["all"] - table["trials"],
     )
-    table = counts.join(of_layer).reindex(order).dropna(subset="size").reset_index()
-    return pd.DataFrame(
-        {
-            "method": table["method"],
-            "layer": table["layer"],
-            "units": table["layer"].map(dict(zip(EXTRACTION_LAYERS, HIDDEN_UNITS, strict=True))),
-            "cells": table["cells"].fillna(0).astype(int),
-            "trials": table["sum"].astype(int),
-            "trials_stopped_early": (table["size"] - table["sum"]).astype(int),
-            "ratio_to_best_layer": table["mean"],
-            "chosen": table["chosen"].fillna(0).astype(int),
-        }
-    )
+    counted = ["units", "cells", "trials", "trials_stopped_early", "chosen"]
+    columns = [*keys, "units", "cells", "trials", "trials_stopped_early", "ratio_to_best_layer", "chosen"]
+    return table.astype(dict.fromkeys(counted, int))[columns]

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from PIL import Image
-from scipy.stats import binomtest
 
 from crossprop.experiments.results import CellResult
 from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS, Method, Side
-from crossprop.report.statistics import geometric_mean
-from crossprop.report.study import PaperTable, TargetResults
+from crossprop.report.statistics import SignTest, geometric_mean
+from crossprop.report.study import TargetResults
 from crossprop.report.tables import cell_name, evenly, number, unit_name
 from crossprop.training.metrics import mean_absolute_error, r2
 
-SIDE_COLOURS = {
-    Side.BASE: "#6e6e6e",
-    Side.SCRATCH: "#0072b2",
-    Side.TRANSFER: "#d55e00",
-    Side.BLEND: "#009e73",
-}
-SIDE_MARKERS = {Side.BASE: "x", Side.SCRATCH: "o", Side.TRANSFER: "D", Side.BLEND: "s"}
 # Colours of Okabe and Ito, which all common kinds of colour vision tell apart:
 QUALITATIVE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
-_EXTRACTORS = {Method.ML_FEATEXTR: ("#009e73", "o"), Method.DL_FEATEXTR: ("#cc79a7", "s")}
+
+class SideStyle(NamedTuple):
+    """How a side is drawn and named."""
+
+    colour: str
+    marker: str
+    name: str
+
+
+SIDES: Mapping[Side, SideStyle] = {
+    Side.BASE: SideStyle("#6e6e6e", "x", "base"),
+    Side.SCRATCH: SideStyle("#0072b2", "o", "SC"),
+    Side.TRANSFER: SideStyle("#d55e00", "D", "TL"),
+    Side.BLEND: SideStyle("#009e73", "s", "blend"),
+}
+EXTRACTORS = {Method.ML_FEATEXTR: ("#009e73", "o"), Method.DL_FEATEXTR: ("#cc79a7", "s")}
+"""Methods that read activations of an extraction layer, with their colour and marker."""
+
 _DARK, _GREY = "#222222", "#dddddd"
+_MARK: dict[str, Any] = {"markersize": 5.0, "markeredgewidth": 1.4, "elinewidth": 1.4}
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
 _ERROR_SCALE = LinearSegmentedColormap.from_list(
     "error", ["#08306b", "#3f7fb5", "#b7d4e8", "#f7f4ee", "#e6b98a", "#b35806"]
 )
@@ -66,13 +77,8 @@ _STYLE = {
 }
 
 
-@contextmanager
-def house_style() -> Iterator[None]:
-    """Matplotlib's defaults with the report's style, whatever the user's matplotlibrc says; also a decorator."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        yield
+house_style = partial(style.context, _STYLE, after_reset=True)
+"""Matplotlib's defaults with the report's style, whatever the user's matplotlibrc says; also a decorator."""
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -121,29 +127,11 @@ def _row_chart(labels: Sequence[str], title: str, xlabel: str) -> tuple[Figure, 
     return figure, axes
 
 
-def _mark(
-    axes: Axes,
-    x: Any,
-    y: Any,
-    side: Side,
-    *,
-    hollow: bool = False,
-    spread: Any = None,
-    label: str | None = None,
-) -> None:
+def _mark(axes: Axes, x: Any, y: Any, side: Side, *, hollow: bool = False, **more: Any) -> None:
     """A point in the colour and shape of its side; hollow for an extension method."""
-    axes.errorbar(
-        x,
-        y,
-        xerr=spread,
-        color=SIDE_COLOURS[side],
-        label=label,
-        fmt=SIDE_MARKERS[side],
-        markersize=5.0,
-        markerfacecolor="white" if hollow else SIDE_COLOURS[side],
-        markeredgewidth=1.4,
-        elinewidth=1.4,
-    )
+    colour, marker, _ = SIDES[side]
+    face = "white" if hollow else colour
+    axes.errorbar(x, y, fmt=marker, color=colour, markerfacecolor=face, **_MARK, **more)
 
 
 def _mark_cell(axes: Axes, y: float, cell: CellResult, scale: float) -> None:
@@ -152,13 +140,20 @@ def _mark_cell(axes: Axes, y: float, cell: CellResult, scale: float) -> None:
     place, spread = cell.test_mae / scale, None
     if cell.test_mae_low is not None and cell.test_mae_high is not None:
         spread = np.abs(np.array([[cell.test_mae_low], [cell.test_mae_high]]) / scale - place)
-    _mark(axes, place, y, cell.method.side, hollow=cell.method.extension, spread=spread)
+    _mark(axes, place, y, cell.method.side, hollow=cell.method.extension, xerr=spread)
 
 
 def _legend(figure: Figure, axes: Axes, place: str = "outside lower center") -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc=place, ncols=3)
+
+
+def _plain_ticks(axis: Any, nbins: int, steps: Sequence[float]) -> None:
+    """Few ticks with plain numbers on a logarithmic axis."""
+    axis.set_major_locator(MaxNLocator(nbins=nbins, steps=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _title(target: TargetResults) -> str:
@@ -168,10 +163,7 @@ def _title(target: TargetResults) -> str:
 
 @house_style()
 def scratch_against_transfer(results: Sequence[TargetResults]) -> Figure:
-    """Hold-out MAE of the best SC and the best TL of every target, relative to the mean predictor's.
-
-    Rows run from the largest gain of TL to the largest loss; bars are the 95 % intervals of the hold-out.
-    """
+    """Hold-out MAE of best SC and best TL over the base's, with 95 % intervals; the largest gain of TL first."""
     rows = [target for target in results if target.transfer_ratio is not None and target.base_mae]
     rows.sort(key=lambda target: target.transfer_ratio or 0.0)
     figure, axes = _row_chart(
@@ -183,7 +175,7 @@ def scratch_against_transfer(results: Sequence[TargetResults]) -> Figure:
         for cell, shift in ((target.best_sc, -0.14), (target.best_tl, 0.14)):
             if cell and target.base_mae:
                 _mark_cell(axes, y + shift, cell, target.base_mae)
-    axes.axvline(1.0, color=SIDE_COLOURS[Side.BASE], linewidth=1.2, linestyle=(0, (4, 2)))
+    axes.axvline(1.0, color=SIDES[Side.BASE].colour, linewidth=1.2, linestyle=(0, (4, 2)))
     axes.set_xlim(left=0.0)
     if rows:
         _mark(axes, [], [], Side.SCRATCH, label="best SC")
@@ -206,11 +198,11 @@ def winner_parity(results: Sequence[TargetResults]) -> Figure:
         ends = (low - margin, high + margin)
         axes.plot(ends, ends, color=_DARK, linewidth=0.8, zorder=3)
         alpha = float(np.clip(7.5 / np.sqrt(len(shown)), 0.15, 0.6))
-        colour = SIDE_COLOURS[winner.method.side]
+        colour = SIDES[winner.method.side].colour
         axes.scatter(true[shown], pred[shown], s=7, color=colour, alpha=alpha, linewidths=0, zorder=2)
         axes.set(xlim=ends, ylim=ends, aspect="equal", title=_title(target))
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(nbins=4))
         axes.tick_params(labelsize=7)
         method = cell_name(winner).split(" from ")[0]
         text = f"{method}\nMAE {number(mean_absolute_error(true, pred), 3)}\nR² {r2(true, pred):.2f}"
@@ -221,18 +213,13 @@ def winner_parity(results: Sequence[TargetResults]) -> Figure:
 
 
 @house_style()
-def against_paper(results: Sequence[TargetResults], paper: PaperTable) -> Figure:
-    """Hold-out MAE of the winners divided by the lowest of the paper's tables, the best ratio first.
-
-    Where the winner is an extension method, the best of the paper's methods stands beside it in grey.
-    """
-    rows = []
-    for target in results:
-        figures = paper.get(target.info.key)
-        if target.winner and target.winner.test_mae and figures is not None and figures.lowest_mae:
-            rows.append(
-                (target.winner.test_mae / figures.lowest_mae, figures.lowest_mae, target, target.winner)
-            )
+def against_paper(results: Sequence[TargetResults]) -> Figure:
+    """Hold-out MAE of the winners over the paper's lowest; in grey the best of the paper's methods, if another won."""
+    rows = [
+        (target.winner.test_mae / target.paper.lowest_mae, target.paper.lowest_mae, target, target.winner)
+        for target in results
+        if target.winner and target.winner.test_mae and target.paper and target.paper.lowest_mae
+    ]
     rows.sort(key=lambda row: row[0])
     figure, axes = _row_chart(
         [target.info.label for _, _, target, _ in rows],
@@ -240,35 +227,27 @@ def against_paper(results: Sequence[TargetResults], paper: PaperTable) -> Figure
         "hold-out MAE of this study / lowest MAE of the paper   (left of 1: this study is lower)",
     )
     axes.axvline(1.0, color=_DARK, linewidth=1.2)
+    bar: dict[str, Any] = {"marker": "|", "linestyle": "none", "color": SIDES[Side.BASE].colour}
     for y, (_, lowest, target, winner) in enumerate(rows):
         grey = target.paper_winner
         if winner.method.extension and grey is not None and grey.test_mae is not None:
-            axes.plot(
-                grey.test_mae / lowest, y + 0.25, "|", color="#6e6e6e", markersize=6, markeredgewidth=1.6
-            )
+            axes.plot(grey.test_mae / lowest, y + 0.25, markersize=6, markeredgewidth=1.6, **bar)
         _mark_cell(axes, y, winner, lowest)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    names = {Side.SCRATCH: "SC", Side.TRANSFER: "TL", Side.BLEND: "a blend", Side.BASE: "base"}
+    _plain_ticks(axes.xaxis, 7, [1, 2, 2.5, 5, 10])
     kinds = sorted({(winner.method.side, winner.method.extension) for *_, winner in rows})
     for side, extension in kinds:
         of = "an extension method" if extension else "a paper's method"
-        _mark(axes, [], [], side, hollow=extension, label=f"winner is {names[side]}, {of}")
+        _mark(axes, [], [], side, hollow=extension, label=f"winner: {SIDES[side].name}, {of}")
     if any(extension for _, extension in kinds):
-        axes.plot([], [], "|", color="#6e6e6e", markersize=8, label="best of the paper's methods")
+        axes.plot([], [], markersize=8, label="best of the paper's methods", **bar)
     _legend(figure, axes)
     return figure
 
 
 @house_style()
 def heatmap(ratios: pd.DataFrame, cells: pd.DataFrame, *, title: str, name: str = "notation") -> Figure:
-    """Errors of methods (columns) per target (rows), relative to the base; the lowest of a target is framed.
-
-    ``ratios`` are those of :func:`~crossprop.report.tables.relative_errors` for the column ``name`` of ``cells``;
-    a line separates the extension methods from the paper's.
-    """
+    """Relative errors of methods (columns) by target (rows), lowest framed; a line before the extension methods."""
     methods, values, labels = list(ratios.index), ratios.to_numpy(dtype=float), list(cells["label"].unique())
     extension = set(cells.loc[cells["extension"], name])
     n_paper = sum(method not in extension for method in methods)
@@ -283,16 +262,9 @@ def heatmap(ratios: pd.DataFrame, cells: pd.DataFrame, *, title: str, name: str 
     for (column, row), ratio in np.ndenumerate(values):
         best = np.isfinite(ratio) and column == np.nanargmin(values[:, row])
         dark = np.isfinite(ratio) and not 0.3 <= float(norm(ratio)) <= 0.9
-        axes.text(
-            column,
-            row,
-            f"{ratio:.2f}" if np.isfinite(ratio) else "–",
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            color="white" if dark else _DARK,
-            weight="bold" if best else "normal",
-        )
+        text = f"{ratio:.2f}" if np.isfinite(ratio) else "–"
+        weight, colour = "bold" if best else "normal", "white" if dark else _DARK
+        axes.text(column, row, text, fontsize=7.5, color=colour, weight=weight, **_CENTRED)
         if best:
             corner = (column - 0.47, row - 0.44)
             axes.add_patch(Rectangle(corner, 0.94, 0.88, fill=False, edgecolor="#ffb000", linewidth=2.0))
@@ -300,14 +272,9 @@ def heatmap(ratios: pd.DataFrame, cells: pd.DataFrame, *, title: str, name: str 
     axes.set_title(title, pad=16 if both else 6)
     if both:
         axes.axvline(n_paper - 0.5, color=_DARK, linewidth=1.6)
-        place: dict[str, Any] = {
-            "transform": axes.get_xaxis_transform(),
-            "va": "bottom",
-            "fontsize": 8,
-            "style": "italic",
-        }
-        axes.text(n_paper - 0.56, 1.0, "the paper's", ha="right", **place)
-        axes.text(n_paper - 0.44, 1.0, "extension methods", ha="left", **place)
+        above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "va": "bottom", "style": "italic"}
+        axes.text(n_paper - 0.56, 1.0, "the paper's", ha="right", fontsize=8, **above)
+        axes.text(n_paper - 0.44, 1.0, "extension methods", ha="left", fontsize=8, **above)
     bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=14 if len(labels) <= 16 else 30)
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
@@ -323,22 +290,18 @@ def _matrix_axes(axes: Axes, labels: Sequence[str]) -> None:
 
 
 @house_style()
-def extraction_layers(results: Sequence[TargetResults]) -> Figure:
+def extraction_layers(cells: pd.DataFrame) -> Figure:
     """How often tuning chose each extraction layer, over targets and sources."""
     figure, axes = single_axes(7.6, 2.9)
-    for shift, (method, (colour, _)) in zip((-0.2, 0.2), _EXTRACTORS.items(), strict=True):
-        cells = [cell for target in results for cell in target.cells if cell.method is method]
-        layers = [cell.layer for cell in cells if cell.layer in EXTRACTION_LAYERS]
-        counts = [layers.count(layer) for layer in EXTRACTION_LAYERS]
-        places = np.arange(len(EXTRACTION_LAYERS)) + shift
-        axes.bar(places, counts, width=0.4, color=colour, label=f"{method.notation} ({len(layers)} cells)")
+    for shift, (method, (colour, _)) in zip((-0.2, 0.2), EXTRACTORS.items(), strict=True):
+        layers = cells.loc[cells["method"] == method, "layer"]
+        counts = layers.value_counts().reindex(EXTRACTION_LAYERS, fill_value=0)
+        label = f"{method.notation} ({counts.sum()} cells)"
+        axes.bar(np.arange(len(counts)) + shift, counts, width=0.4, color=colour, label=label)
     _layer_axis(axes)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(
-        xlabel="hidden layer of the source network, and its width",
-        ylabel="cells that chose it",
-        title="Which layer transfers",
-    )
+    axes.set_xlabel("hidden layer of the source network, and its width")
+    axes.set(ylabel="cells that chose it", title="Which layer transfers")
     axes.legend()
     return figure
 
@@ -355,31 +318,18 @@ def _layer_axis(axes: Axes) -> None:
 def layer_errors(ratios: pd.DataFrame) -> Figure:
     """Error by extraction layer relative to the best layer of the same cell; columns ``method, layer, ratio``."""
     figure, axes = single_axes(7.6, 3.4)
-    for shift, height, (method, (colour, shape)) in zip(
-        (-0.15, 0.15), (-0.20, -0.27), _EXTRACTORS.items(), strict=True
-    ):
+    shifts = ((-0.15, -0.20), (0.15, -0.27))
+    for (shift, height), (method, (colour, shape)) in zip(shifts, EXTRACTORS.items(), strict=True):
         of_layer = ratios[ratios["method"] == method.notation].groupby("layer")["ratio"]
         places = np.array([EXTRACTION_LAYERS.index(str(layer)) for layer in of_layer.groups])
         means = of_layer.agg(geometric_mean).to_numpy()
         low, high = (of_layer.quantile(share).to_numpy() for share in (0.25, 0.75))
-        axes.errorbar(
-            places + shift,
-            means,
-            yerr=np.clip(np.stack([means - low, high - means]), 0.0, None),
-            fmt=shape,
-            color=colour,
-            markersize=5,
-            elinewidth=1.4,
-            label=method.notation,
-        )
-        counts: dict[str, Any] = {
-            "transform": axes.get_xaxis_transform(),
-            "ha": "center",
-            "fontsize": 7,
-            "color": colour,
-        }
+        spread = np.clip(np.stack([means - low, high - means]), 0.0, None)
+        how: dict[str, Any] = {"color": colour, "markersize": 5, "elinewidth": 1.4, "label": method.notation}
+        axes.errorbar(places + shift, means, yerr=spread, fmt=shape, **how)
+        below: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "center", "color": colour}
         for place, n in zip(places, of_layer.size(), strict=True):
-            axes.text(place, height, str(n), **counts)
+            axes.text(place, height, str(n), fontsize=7, **below)
     axes.axhline(1.0, color=_DARK, linewidth=0.8)
     _layer_axis(axes)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
@@ -399,19 +349,13 @@ def learning_curves(results: Sequence[TargetResults]) -> Figure:
     for axes, target in zip(panels, with_curve, strict=True):
         for side, label in ((Side.SCRATCH, "best SC"), (Side.TRANSFER, "best TL")):
             points = target.learning_curve[target.learning_curve["side"] == side].sort_values("n_train")
-            style: dict[str, Any] = {
-                "marker": SIDE_MARKERS[side],
-                "color": SIDE_COLOURS[side],
-                "markersize": 4.5,
-                "linewidth": 1.3,
-            }
             if len(points):
-                axes.plot(points["n_train"], points["test_mae"], label=label, **style)
+                colour, marker, _ = SIDES[side]
+                how: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.3}
+                axes.plot(points["n_train"], points["test_mae"], label=label, **how)
         axes.set(xscale="log", yscale="log", title=_title(target))
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 3, 5, 10]))
-            axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-            axis.set_minor_formatter(NullFormatter())
+            _plain_ticks(axis, 4, [1, 2, 3, 5, 10])
         axes.tick_params(labelsize=7)
         axes.grid()
     figure.supxlabel("training rows", fontsize=9)
@@ -434,21 +378,17 @@ def correlations(matrix: pd.DataFrame, legible: float) -> Figure:
         if np.isfinite(value) and (not many or abs(value) >= legible):
             colour = "white" if abs(value) > 0.55 else _DARK
             text = f"{value:.1f}" if many else f"{value:.2f}"
-            axes.text(j, i, text, ha="center", va="center", fontsize=5 if many else 7.5, color=colour)
+            axes.text(j, i, text, fontsize=5 if many else 7.5, color=colour, **_CENTRED)
     axes.plot([-0.5, n - 0.5], [-0.5, n - 0.5], color="#444444", linewidth=0.8)
-    axes.set(
-        xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), title="Spearman (below) and Pearson (above the diagonal)"
-    )
+    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
+    axes.set_title("Spearman (below) and Pearson (above the diagonal)")
     figure.colorbar(image, ax=axes, pad=0.02, shrink=0.6).outline.set_visible(False)
     return figure
 
 
 @house_style()
 def coverage(table: pd.DataFrame, *, tolerance: float, many_rows: int) -> Figure:
-    """Measured coverage of every target's intervals with its own 95 % interval, the highest first.
-
-    ``tolerance`` is half the width of the band around the stated coverage; points of ``many_rows`` are filled.
-    """
+    """Measured coverage with its 95 % interval, the highest first; a band of ``tolerance``, ``many_rows`` filled."""
     table = table.sort_values("label").sort_values("measured", ascending=False, kind="stable")
     stated, colour = 100 * table["stated"].iloc[0], QUALITATIVE[0]
     figure, axes = _row_chart(
@@ -458,28 +398,24 @@ def coverage(table: pd.DataFrame, *, tolerance: float, many_rows: int) -> Figure
     axes.axvspan(*band, color=QUALITATIVE[2], alpha=0.12, linewidth=0)
     axes.axvline(stated, color=_DARK, linewidth=1.0)
     for place, (n, share) in enumerate(zip(table["n_test"], table["measured"], strict=True)):
-        known = binomtest(round(share * n), n).proportion_ci(confidence_level=0.95, method="exact")
-        axes.plot([100 * known.low, 100 * known.high], [place, place], color=colour, linewidth=1.2)
+        held = round(share * n)
+        low, high = SignTest(held, n - held).interval
+        axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=1.2)
         face = colour if n >= many_rows else "white"
         axes.plot(100 * share, place, "o", color=colour, markerfacecolor=face, markersize=5)
     return figure
 
 
 @house_style()
-def strict_against_published(changes: Sequence[tuple[str, CellResult, float]]) -> Figure:
-    """Change of the hold-out MAE without repeated compositions, the largest mean rise first.
-
-    ``changes`` are (label of the target, chosen cell, its strict over its published MAE).
-    """
-    ratios = pd.Series([ratio for *_, ratio in changes], index=[label for label, *_ in changes])
-    means = (
-        ratios.groupby(level=0, sort=False).agg(geometric_mean).sort_values(ascending=False, kind="stable")
-    )
-    labels = list(means.index)
+def strict_against_published(refitted: pd.DataFrame) -> Figure:
+    """Change of the hold-out MAE without repeated compositions, a point per row; the largest mean rise first."""
+    ratios = refitted["strict_over_published"].astype(float)
+    means = ratios.groupby(refitted["label"], sort=False).agg(geometric_mean)
+    labels = list(means.sort_values(ascending=False, kind="stable").index)
     figure, axes = _row_chart(
         labels, "Strict against published", "change of the hold-out MAE without the repeated compositions, %"
     )
-    for label, cell, ratio in changes:
-        _mark(axes, 100 * (ratio - 1), labels.index(label), cell.method.side, hollow=cell.method.extension)
+    for label, method, ratio in zip(refitted["label"], refitted["method"], ratios, strict=True):
+        _mark(axes, 100 * (ratio - 1), labels.index(label), method.side, hollow=method.extension)
     axes.axvline(0.0, color=_DARK, linewidth=1.0)
     return figure

@@ -10,20 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from crossprop.report.tables import (
-    cell_name,
-    duration,
-    in_table,
-    interval,
-    markdown_table,
-    number,
-    p_value,
-    percent,
-    records,
-    two_digits,
-    unit_name,
-    words,
-)
+from crossprop.methods import Family, Side
+from crossprop.report import tables as show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,32 +38,40 @@ def render(template: str, sections: Mapping[str, Section | None], **context: Any
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
+_SHOWN = (
+    show.cell_name,
+    show.in_table,
+    show.interval,
+    show.number,
+    show.p_value,
+    show.percent,
+    show.two_digits,
+)
 FILTERS: Mapping[str, Callable[..., str]] = {
-    "cell_name": cell_name,
+    **{function.__name__: function for function in _SHOWN},
     "code": lambda text: f"`{text}`",
     "count": lambda n: "–" if n is None else f"{n:,}",
+    "duration": lambda seconds: "–" if seconds is None else show.duration(seconds),
+    "unit": show.unit_name,
+    "words": show.words,
     "dash": lambda value: "–" if value is None else str(value),
-    "duration": lambda seconds: "–" if seconds is None else duration(seconds),
-    "in_table": in_table,
-    "interval": interval,
-    "lower_bold": lambda value, lower, when: f"**{number(value)}**" if lower is when else number(value),
+    "in_unit": lambda unit: "" if unit == "1" else f" {unit}",
+    "lower_bold": lambda value, lower, when: (
+        f"**{show.number(value)}**" if lower is when else show.number(value)
+    ),
     "memory": lambda n_bytes: "–" if n_bytes is None else f"{n_bytes / 2**30:.2f} GiB",
-    "number": number,
     "of": lambda n, total: "–" if n is None else f"{n} of {total}",
-    "p_value": p_value,
-    "percent": percent,
     "printed": lambda value: "–" if value is None else f"{value:g}",
     "share": lambda share, digits=1: f"{100 * (share or 0.0):.{digits}f} %",
-    "two_digits": two_digits,
-    "unit": unit_name,
-    "with_error": lambda value, error: number(value) + ("" if error is None else f" ± {number(error, 2)}"),
-    "words": words,
+    "with_error": lambda value, error: (
+        show.number(value) + ("" if error is None else f" ± {show.number(error, 2)}")
+    ),
 }
 """How a template shows a value, or several values of a table's row."""
 
 
 def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | Sequence[int] = 1) -> str:
-    """Columns of a table in Markdown.
+    """Columns of a table in Markdown; empty without rows.
 
     A column is (headline, column or columns of the table, name in ``FILTERS``, further arguments of the filter).
     ``left`` is the number of left-aligned columns, or their places.
@@ -83,10 +79,13 @@ def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | 
 
     def text(row: Mapping[str, Any], source: str | Sequence[str], name: str = "dash", *arguments: Any) -> str:
         values = [row[source]] if isinstance(source, str) else [row[column] for column in source]
-        return FILTERS[name](*values, *arguments)
+        return show.in_table(FILTERS[name](*values, *arguments))
 
-    rows = [{headline: text(row, *how) for headline, *how in columns} for row in records(table)]
-    return markdown_table(rows, left)
+    rows = [[text(row, *how) for _, *how in columns] for row in show.records(table)]
+    on_left = range(left) if isinstance(left, int) else left
+    align = ["left" if place in on_left else "right" for place in range(len(columns))]
+    shown = pd.DataFrame(rows, columns=[headline for headline, *_ in columns])
+    return shown.to_markdown(index=False, disable_numparse=True, colalign=align) if rows else ""
 
 
 _ENVIRONMENT = Environment(
@@ -96,3 +95,4 @@ _ENVIRONMENT = Environment(
     undefined=StrictUndefined,
 )
 _ENVIRONMENT.filters.update({**FILTERS, "markdown": markdown})
+_ENVIRONMENT.globals.update({"Side": Side, "Family": Family})

@@ -1,11 +1,12 @@
-"""Tables 2 to 5 of Gupta et al. 2021, reproduced with the cells of this study."""
+"""This study beside Gupta et al. 2021: its Tables 2 to 5, wins and losses, sign tests, and the Base row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -15,10 +16,21 @@ import pandas as pd
 from crossprop.data.catalog import PaperFigures
 from crossprop.experiments.results import CellResult
 from crossprop.methods import Representation, Side
+from crossprop.report import figures as draw
 from crossprop.report.pages import Section
-from crossprop.report.statistics import p_against_constant, standard_error
-from crossprop.report.study import PaperTable, TargetResults, best_validated
-from crossprop.report.tables import cell_name, described, number, records, status, table_of
+from crossprop.report.statistics import (
+    SIGNIFICANCE,
+    SignTest,
+    geometric_mean,
+    holm_adjusted,
+    modified_against_plain,
+    p_against_constant,
+    sign_test,
+    standard_error,
+    transfer_against_scratch,
+)
+from crossprop.report.study import TargetResults, best_transfer, best_validated
+from crossprop.report.tables import cell_name, number, records, status, table_of
 
 
 class Outcome(StrEnum):
@@ -27,6 +39,12 @@ class Outcome(StrEnum):
     WIN = "win"
     TIE = "tie"
     LOSS = "loss"
+
+
+_ENTRY = (
+    "cell", "status", "cross_validated", "cv_mae", "mae", "mae_low", "mae_high", "standard_error",
+    "mae_of_mean_of_folds", "paper", "ratio", "outcome", "outcome_of_mean_of_folds", "run_id", "p_value",
+)  # fmt: skip
 
 
 def judge(mae: float | None, error: float | None, published: float | None) -> Outcome | None:
@@ -51,43 +69,40 @@ def compare(
     equals the published one". Where no cell was cross-validated, the numbers are None and ``status`` is that of the
     cell with the least screening error.
     """
+    entry = dict.fromkeys(_ENTRY) | {"paper": published}
     best = best_validated(candidates)
-    validated = sum(cell.cv_mae is not None and cell.failure is None for cell in candidates)
     if best is None:
-        screened = [cell for cell in candidates if cell.val_mae is not None]
-        shown = (
-            min(screened, key=lambda cell: cell.val_mae or 0.0) if screened else next(iter(candidates), None)
-        )
+        shown = min(candidates, key=lambda c: np.inf if c.val_mae is None else c.val_mae, default=None)
         reached = "not in this study" if shown is None else f"{status(shown)}: {cell_name(shown)}"
         if shown is not None and shown.val_mae is not None:
             reached += f" (screening MAE {number(shown.val_mae)})"
-        mae = error = p = ensemble = ensemble_error = None
-    else:
-        shown, reached = best, status(best)
-        rows = target.hold_out(best)
-        true, pred, mean = (rows[c].to_numpy(dtype=float) for c in ("y_true", "y_pred", "y_pred_ensemble"))
-        errors, of_mean = np.abs(true - pred), np.abs(true - mean)
-        mae, error = best.test_mae, standard_error(errors)
-        p = None if published is None else p_against_constant(errors, published)
-        ensemble = best.test_mae_ensemble if np.isfinite(of_mean).all() else None
-        ensemble_error = standard_error(of_mean)
-    return {
-        "cell": cell_name(best) if best else None,
-        "status": reached,
-        "cross_validated": f"{validated if best else 0} of {len(candidates)}",
-        "cv_mae": best.cv_mae_mean if best else None,
+        none = f"0 of {len(candidates)}"
+        return entry | {"status": reached, "cross_validated": none, "run_id": target.run_id(shown)}
+    rows = target.hold_out(best)
+    true, pred, mean = (rows[c].to_numpy(dtype=float) for c in ("y_true", "y_pred", "y_pred_ensemble"))
+    errors, of_mean = np.abs(true - pred), np.abs(true - mean)
+    mae, error = best.test_mae, standard_error(errors)
+    validated = sum(cell.cv_mae is not None and cell.failure is None for cell in candidates)
+    ensemble = best.test_mae_ensemble if np.isfinite(of_mean).all() else None
+    return entry | {
+        "cell": cell_name(best),
+        "status": status(best),
+        "cross_validated": f"{validated} of {len(candidates)}",
+        "cv_mae": best.cv_mae_mean,
         "mae": mae,
-        "mae_low": best.test_mae_low if best else None,
-        "mae_high": best.test_mae_high if best else None,
+        "mae_low": best.test_mae_low,
+        "mae_high": best.test_mae_high,
         "standard_error": error,
         "mae_of_mean_of_folds": ensemble,
-        "paper": published,
         "ratio": mae / published if mae is not None and published else None,
         "outcome": judge(mae, error, published),
-        "outcome_of_mean_of_folds": judge(ensemble, ensemble_error, published),
-        "run_id": target.run_id(shown),
-        "p_value": p,
+        "outcome_of_mean_of_folds": judge(ensemble, standard_error(of_mean), published),
+        "run_id": target.run_id(best),
+        "p_value": None if published is None else p_against_constant(errors, published),
     }
+
+
+# Tables 2 to 5
 
 
 @cache
@@ -101,11 +116,6 @@ def paper_sources() -> pd.DataFrame:
         return pd.read_csv(file, index_col="source").assign(table_2=lambda table: table["table_2"] == "yes")
 
 
-def is_experimental(figures: PaperFigures) -> bool:
-    """Whether a target stands in Table 5, not in Tables 2 to 4."""
-    return figures.sc_ef_mae_table2 is None
-
-
 @dataclass(frozen=True, kw_only=True)
 class PublishedTable:
     """One of the paper's tables: the columns it prints, and which cells of this study stand beside them."""
@@ -117,17 +127,22 @@ class PublishedTable:
     scratch_field: str = "sc_mae_table4_or_5"
     transfer_field: str = "tl_mae_table3_or_5"
 
-    def scratch(self, cell: CellResult) -> bool:
-        """Whether a cell may stand in the SC column."""
-        fractions = cell.representation is Representation.ELEMENTAL_FRACTIONS
-        side = cell.method.side is Side.SCRATCH and not cell.method.extension
-        return side and (fractions or not self.only_fractions)
+    def holds(self, figures: PaperFigures | None) -> bool:
+        """Whether a target stands in this table: only those of Table 5 are not in Tables 2 to 4."""
+        return figures is not None and (figures.sc_ef_mae_table2 is None) is self.experimental
 
-    def transfer(self, cell: CellResult) -> bool:
-        """Whether a cell may stand in the TL column."""
-        side = cell.method.side is Side.TRANSFER and not cell.method.extension
-        sources = paper_sources()
-        return side and (not self.only_table_2_source or cell.source in sources.index[sources["table_2"]])
+    def takes(self, cell: CellResult) -> bool:
+        """Whether a cell of the paper's methods may stand in the column of its side."""
+        if cell.method.extension:
+            return False
+        if cell.method.side is Side.TRANSFER:
+            return not self.only_table_2_source or bool(paper_sources()["table_2"].get(cell.source, False))
+        fractions = cell.representation is Representation.ELEMENTAL_FRACTIONS
+        return cell.method.side is Side.SCRATCH and (fractions or not self.only_fractions)
+
+    def cells(self, target: TargetResults, side: Side) -> list[CellResult]:
+        """The cells of a target that may stand in the column of a side."""
+        return [cell for cell in target.cells if cell.method.side is side and self.takes(cell)]
 
 
 TABLES: Mapping[int, PublishedTable] = {
@@ -154,98 +169,257 @@ TABLES: Mapping[int, PublishedTable] = {
 """The paper's tables by their number."""
 
 
-def reproduced_tables(results: Sequence[TargetResults], paper: PaperTable) -> dict[int, pd.DataFrame]:
+def reproduced_tables(results: Sequence[TargetResults]) -> dict[int, pd.DataFrame]:
     """The paper's tables with this study's numbers, by number; each has the targets that stand in it."""
-    found = {}
-    for n, table in TABLES.items():
-        rows = [
-            _reproduced_row(table, target, figures)
-            for target in results
-            if (figures := paper.get(target.info.key)) and is_experimental(figures) is table.experimental
-        ]
-        if rows:
-            found[n] = table_of(rows)
-    return found
+    rows = {
+        n: [_reproduced_row(table, target) for target in results if table.holds(target.paper)]
+        for n, table in TABLES.items()
+    }
+    return {n: table_of(of_table) for n, of_table in rows.items() if of_table}
 
 
-def _reproduced_row(table: PublishedTable, target: TargetResults, figures: PaperFigures) -> dict[str, Any]:
-    scratch, transfer = (
-        compare(target, [cell for cell in target.cells if takes(cell)], getattr(figures, field))
-        for takes, field in ((table.scratch, table.scratch_field), (table.transfer, table.transfer_field))
-    )
-    del scratch["p_value"], transfer["p_value"]
-    known = scratch["mae"] is not None and transfer["mae"] is not None
+def _reproduced_row(table: PublishedTable, target: TargetResults) -> dict[str, Any]:
+    assert target.paper is not None
+    columns = {"sc": (Side.SCRATCH, table.scratch_field), "tl": (Side.TRANSFER, table.transfer_field)}
+    entries = {
+        name: compare(target, table.cells(target, side), getattr(target.paper, field))
+        for name, (side, field) in columns.items()
+    }
+    scratch, transfer = (entry["mae"] for entry in entries.values())
     return {
-        **described(target),
+        **target.described,
         "n_train": target.cells[0].n_train,
         "n_test": target.cells[0].n_test,
-        "folds": target.info.folds,
+        "folds": target.folds,
         "base_mae": target.base_mae,
-        "base_mae_of_median": target.base.test_mae_median if target.base else None,
-        "base_paper": figures.base_mae,
+        "base_mae_of_median": target.base_mae_of_median,
+        "base_paper": target.paper.base_mae,
         "base_run_id": target.run_id(target.base),
-        **{f"sc_{name}": value for name, value in scratch.items()},
-        **{f"tl_{name}": value for name, value in transfer.items()},
-        "tl_lower_than_sc": transfer["mae"] < scratch["mae"] if known else None,
+        **{f"{name}_{key}": entry[key] for name, entry in entries.items() for key in _ENTRY[:-1]},
+        "tl_lower_than_sc": None if scratch is None or transfer is None else transfer < scratch,
     }
 
 
 def paper_sections(reproduced: Mapping[int, pd.DataFrame]) -> list[Section]:
     """One section for each reproduced table."""
-    return [
-        Section(
-            context={
-                "title": f"Table {n}: {TABLES[n].title}",
-                "rows": records(table),
-                "lower": table["tl_lower_than_sc"].dropna().tolist(),
-                "lower_published": (table["tl_paper"] < table["sc_paper"])[
-                    table["tl_paper"].notna() & table["sc_paper"].notna()
-                ].tolist(),
-                "outcomes": {
-                    side.upper(): [int((table[f"{side}_outcome"] == outcome).sum()) for outcome in Outcome]
-                    for side in ("sc", "tl")
-                },
-                "missing": {side.upper(): int(table[f"{side}_mae"].isna().sum()) for side in ("sc", "tl")},
-            },
-            tables={f"tables/table_{n}.csv": table},
-        )
-        for n, table in reproduced.items()
+    sections = []
+    for n, table in reproduced.items():
+        printed = table.dropna(subset=["sc_paper", "tl_paper"])
+        context = {
+            "title": f"Table {n}: {TABLES[n].title}",
+            "rows": records(table),
+            "lower": table["tl_lower_than_sc"].dropna().tolist(),
+            "lower_published": (printed["tl_paper"] < printed["sc_paper"]).tolist(),
+        }
+        sections.append(Section(context=context, tables={f"tables/table_{n}.csv": table}))
+    return sections
+
+
+# wins, ties and losses
+
+PUBLISHED: Mapping[str, Callable[[PaperFigures], float | None]] = {
+    "best SC": lambda figures: figures.sc_mae_table4_or_5,
+    "best TL": best_transfer,
+    "lowest": lambda figures: figures.lowest_mae,
+}
+"""The paper's columns: SC of Table 4 or 5, the lower TL of Tables 2 and 3 or that of 5, the lowest of all."""
+
+MODELS = {"best SC": "best_sc", "best TL": "best_tl", "paper's methods": "paper_winner", "winner": "winner"}
+"""Models of this study by name, with their attribute of ``TargetResults``."""
+
+
+def against_paper_section(results: Sequence[TargetResults]) -> Section | None:
+    """Wins, ties and losses for the main page; None where the paper has none of the targets."""
+    entries = entry_table(results)
+    if entries.empty:
+        return None
+    counts = tally_table(entries)
+    last = counts.iloc[-1]
+    of_last = (entries["ours"] == last["ours"]) & (entries["paper"] == last["paper"])
+    lost = entries[of_last & (entries["outcome"] == Outcome.LOSS)]
+    context = {
+        "tallies": {(row["ours"], row["paper"]): row for row in records(counts)},
+        "models": counts["ours"].unique(),
+        "columns": list(PUBLISHED),
+        "targets": last["targets"],
+        "extended": last["ours"] == "winner",
+        "lost": records(lost.sort_values("ratio", ascending=False, kind="stable")),
+    }
+    tables = {"tables/against_paper.csv": counts, "tables/against_paper_by_target.csv": entries}
+    figure = partial(draw.against_paper, results)
+    return Section(context=context, tables=tables, figures={"ours_against_paper.png": figure})
+
+
+def entry_table(results: Sequence[TargetResults]) -> pd.DataFrame:
+    """One row per model of this study (``ours``), column of the paper and target; ``p_holm`` over a pair's targets."""
+    extended = any(target.extended for target in results)
+    rows = []
+    for model, attribute in MODELS.items():
+        for column, published in PUBLISHED.items():
+            for target in results:
+                cell = getattr(target, attribute)
+                error = published(target.paper) if target.paper else None
+                if cell is not None and error is not None and (extended or model != "winner"):
+                    entry = compare(target, [cell], error)
+                    rows.append(
+                        target.described | entry | {"ours": model, "paper": column, "paper_mae": error}
+                    )
+    if not rows:
+        return table_of(rows)
+    table = table_of(rows)
+    pairs = table["p_value"].astype(float).groupby([table["ours"], table["paper"]])
+    columns = [
+        *(
+            "target",
+            "label",
+            "unit",
+            "ours",
+            "cell",
+            "mae",
+            "standard_error",
+            "mae_of_mean_of_folds",
+            "paper",
+        ),
+        *("paper_mae", "ratio", "outcome", "outcome_of_mean_of_folds", "p_holm", "run_id"),
     ]
+    adjusted = pairs.transform(lambda p: pd.Series(holm_adjusted(p.tolist()), p.index))
+    return table.assign(p_holm=adjusted)[columns]
 
 
-def base_section(results: Sequence[TargetResults], paper: PaperTable) -> Section:
+def tally_table(entries: pd.DataFrame) -> pd.DataFrame:
+    """Wins, ties and losses of every pair of models in :func:`entry_table`, and the geometric mean of the ratios."""
+    rows = []
+    for (model, column), pair in entries.groupby(["ours", "paper"], sort=False):
+        beyond = pair.loc[pair["p_holm"] < SIGNIFICANCE, "outcome"]
+        of_means = Counter(pair["outcome_of_mean_of_folds"])
+        rows.append(
+            {
+                "ours": model,
+                "paper": column,
+                "targets": len(pair),
+                **{str(outcome): int((pair["outcome"] == outcome).sum()) for outcome in Outcome},
+                "wins_beyond_noise": int((beyond == Outcome.WIN).sum()),
+                "losses_beyond_noise": int((beyond == Outcome.LOSS).sum()),
+                "geometric_mean_ratio": geometric_mean(pair["ratio"]),
+                **{f"{outcome}_of_mean_of_folds": of_means[outcome] for outcome in Outcome},
+                "geometric_mean_ratio_of_mean_of_folds": geometric_mean(
+                    (pair["mae_of_mean_of_folds"] / pair["paper_mae"]).dropna()
+                ),
+            }
+        )
+    return table_of(rows)
+
+
+# sign tests
+
+STATED_MAE = (SignTest(29, 12), 0.00397)
+STATED_Q95 = (SignTest(26, 15), 0.04291)
+"""Sign tests of the paper: wins and losses, and the p that it prints, which is of the normal approximation."""
+
+STATED_FINE_TUNING_P = 0.00104
+"""The printed p of modified against plain fine-tuning over 234 pairs; the wins are not printed."""
+
+
+def sign_test_table(results: Sequence[TargetResults], reproduced: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """All sign tests that have a pair, beside the paper's; ``p_holm`` is corrected over all of them."""
+    asked: dict[str, tuple[SignTest, SignTest | None, float | None]] = {
+        f"TL lower than SC, MAE, Table {n}": (_lower(table, "mae"), _lower(table, "paper"), None)
+        for n, table in reproduced.items()
+        if n in (2, 3, 4)
+    }
+    whole_paper = [reproduced[n] for n in (4, 5) if n in reproduced]
+    every = _lower(pd.concat(whole_paper), "paper") if whole_paper else None
+    whole = every is not None and every.n == STATED_MAE[0].n  # what the paper states is of all of its targets
+    mae, q95, ensemble = (
+        transfer_against_scratch(results, f"test_{name}") for name in ("mae", "q95", "mae_ensemble")
+    )
+    asked |= {
+        "best TL lower than best SC, MAE, all targets": (mae, every, STATED_MAE[1] if whole else None),
+        "the same, Q95 of the error": (q95, *(STATED_Q95 if whole else (None, None))),
+        "the same, MAE of the mean of fold models": (ensemble, None, None),
+        "modified lower than plain fine-tuning, validation MAE, target × source": (
+            *(modified_against_plain(results), None),
+            STATED_FINE_TUNING_P if whole else None,
+        ),
+    }
+    kept = {question: tests for question, tests in asked.items() if tests[0].n + tests[0].ties}
+    adjusted = holm_adjusted([test.p_value for test, *_ in kept.values()])
+    return table_of(
+        [
+            {
+                "question": question,
+                "wins": test.wins,
+                "losses": test.losses,
+                "ties": test.ties,
+                "p_exact": test.p_value,
+                "p_holm": p,
+                "paper_wins": theirs.wins if theirs and theirs.n else None,
+                "paper_losses": theirs.losses if theirs and theirs.n else None,
+                "paper_p_exact": theirs.p_value if theirs and theirs.n else None,
+                "paper_p_stated": paper_p,
+            }
+            for (question, (test, theirs, paper_p)), p in zip(kept.items(), adjusted, strict=True)
+        ]
+    )
+
+
+def _lower(table: pd.DataFrame, column: str) -> SignTest:
+    """Sign test of "TL is lower than SC" of a reproduced table: of this study (``mae``) or the paper (``paper``)."""
+    known = table.dropna(subset=[f"tl_{column}", f"sc_{column}"])
+    return sign_test(known[f"tl_{column}"].tolist(), known[f"sc_{column}"].tolist())
+
+
+def sign_tests_section(table: pd.DataFrame) -> Section | None:
+    """The section with :func:`sign_test_table`; it mentions the paper only beside its targets."""
+    if table.empty:
+        return None
+    paper_n = (table["paper_wins"] + table["paper_losses"]).where(table["paper_wins"].notna(), None)
+    context = {
+        "rows": table.assign(n=table["wins"] + table["losses"], paper_n=paper_n),
+        "of_paper": bool(table["paper_wins"].notna().any()),
+        "stated": [STATED_MAE, STATED_Q95],
+    }
+    return Section(context=context, tables={"tables/sign_tests.csv": table})
+
+
+# the Base row
+
+
+def base_section(results: Sequence[TargetResults]) -> Section:
     """The Base row of every target of the paper: the mean as in the paper, the median beside it."""
-    known = [(target, figures) for target in results if (figures := paper.get(target.info.key))]
     table = table_of(
         [
             {
-                **described(target),
+                **target.described,
                 "mae_of_mean": target.base_mae,
-                "mae_of_median": target.base.test_mae_median if target.base else None,
-                "paper_base": figures.base_mae,
-                "median_beats": "; ".join(median_beats(target, figures)),
+                "mae_of_median": target.base_mae_of_median,
+                "paper_base": target.paper.base_mae,
+                "median_beats": "; ".join(median_beats(target.base_mae_of_median, target.paper)),
                 "run_id": target.run_id(target.base),
             }
-            for target, figures in known
+            for target in results
+            if target.paper
         ]
     )
-    beaten = [(target, names) for target, figures in known if (names := median_beats(target, figures))]
-    stated = table[table["paper_base"].notna()] if known else table
-    tables = {} if stated.empty else {"tables/base.csv": stated}
-    return Section(context={"rows": table, "beaten": beaten}, tables=tables)
+    if table.empty:
+        return Section(context={"rows": table, "beaten": []})
+    stated = table[table["paper_base"].notna()]
+    context = {"rows": table, "beaten": records(table[table["median_beats"] != ""])}
+    return Section(context=context, tables={} if stated.empty else {"tables/base.csv": stated})
 
 
-def median_beats(target: TargetResults, figures: PaperFigures) -> list[str]:
+def median_beats(median: float | None, figures: PaperFigures) -> list[str]:
     """Published models of a target whose error is above that of predicting the median."""
-    median = target.base.test_mae_median if target.base else None
-    if median is None:
-        return []
     published = {
         "SC of Tables 2 and 3": figures.sc_ef_mae_table2,
         "TL of Table 2": figures.tl_mae_table2,
         "TL of Table 3": figures.tl_mae_table3_or_5,
         "SC of Table 4": figures.sc_mae_table4_or_5,
     }
-    if is_experimental(figures):
+    if TABLES[5].holds(figures):
         published = {"TL of Table 5": figures.tl_mae_table3_or_5, "SC of Table 5": figures.sc_mae_table4_or_5}
-    return [f"{name} ({mae:g})" for name, mae in published.items() if mae is not None and median < mae]
+    return [
+        f"{name} ({mae:g})"
+        for name, mae in published.items()
+        if median is not None and mae is not None and median < mae
+    ]

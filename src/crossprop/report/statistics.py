@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, sem, ttest_1samp
 
 from crossprop.errors import ShapeMismatchError, StoreError
 from crossprop.experiments.results import CellResult
@@ -21,10 +21,7 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class SignTest:
-    """How often the first of two is lower (a win), and how likely that is if both are equally good.
-
-    Ties are counted, but the test leaves them out; ``n`` is the number of untied pairs.
-    """
+    """How often the first of two is lower (a win), and how likely that is if both are equal; ties do not count."""
 
     wins: int
     losses: int
@@ -50,7 +47,7 @@ class SignTest:
         """Clopper-Pearson interval (95 %) of the share; 0 to 1 without any untied pair."""
         if not self.n:
             return 0.0, 1.0
-        ends = binomtest(self.wins, self.n).proportion_ci(confidence_level=0.95, method="exact")
+        ends = binomtest(self.wins, self.n).proportion_ci()
         return float(ends.low), float(ends.high)
 
 
@@ -73,10 +70,7 @@ def sign_test(first: Sequence[float], second: Sequence[float]) -> SignTest:
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """p-values after Holm's step-down correction, in the same order, at most 1.
-
-    Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
-    """
+    """p-values after Holm's step-down correction (Holm 1979, Scand. J. Statist. 6, 65-70), in the same order."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
     steps = np.minimum(1.0, (len(p) - np.arange(len(p))) * p[order])
@@ -94,7 +88,7 @@ def geometric_mean(ratios: ArrayLike) -> float:
 
 def standard_error(errors: np.ndarray) -> float:
     """Standard error of the mean of absolute errors, shape (n,); NaN for fewer than two."""
-    return float(np.std(errors, ddof=1) / np.sqrt(len(errors))) if len(errors) > 1 else float("nan")
+    return float(sem(errors)) if len(errors) > 1 else float("nan")
 
 
 def p_against_constant(errors: np.ndarray, reference: float) -> float:
@@ -112,10 +106,7 @@ def p_against_constant(errors: np.ndarray, reference: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """Hold-out MAE of one chosen cell minus that of another (``gap``) on the same rows of one target.
-
-    ``names`` are e.g. ``("TL", "SC")``; ``p_adjusted`` is corrected over the study's targets (Holm).
-    """
+    """Hold-out MAE of one cell minus that of another on the same rows; its p is corrected over the targets (Holm)."""
 
     target: TargetResults
     first: CellResult
@@ -157,13 +148,13 @@ def extension_gains(results: Sequence[TargetResults]) -> list[Gain]:
 def _gains(
     names: tuple[str, str], chosen: Sequence[tuple[TargetResults, CellResult | None, CellResult | None]]
 ) -> list[Gain]:
-    pairs = [(target, one, other) for target, one, other in chosen if one and other]
-    gaps = [_paired(target, one, other) for target, one, other in pairs]
+    pairs = [
+        (target, one, other, _paired(target, one, other)) for target, one, other in chosen if one and other
+    ]
+    adjusted = holm_adjusted([gap.p_value for *_, gap in pairs])
     return [
         Gain(target=target, first=one, second=other, names=names, gap=gap, p_adjusted=p)
-        for (target, one, other), gap, p in zip(
-            pairs, gaps, holm_adjusted([gap.p_value for gap in gaps]), strict=True
-        )
+        for (target, one, other, gap), p in zip(pairs, adjusted, strict=True)
     ]
 
 
@@ -181,10 +172,7 @@ def _paired(target: TargetResults, first: CellResult, second: CellResult) -> Pai
 
 
 def transfer_against_scratch(results: Sequence[TargetResults], field: str) -> SignTest:
-    """Sign test of "the best TL has the lower error than the best SC" over the targets that have both.
-
-    ``field`` of ``CellResult`` is compared: ``test_mae``, ``test_q95`` or ``test_mae_ensemble``.
-    """
+    """Sign test of "best TL lower than best SC" in a field of ``CellResult``, over the targets that have both."""
     pairs = [(getattr(t.best_tl, field, None), getattr(t.best_sc, field, None)) for t in results]
     known = [(tl, sc) for tl, sc in pairs if tl is not None and sc is not None]
     return sign_test([tl for tl, _ in known], [sc for _, sc in known])
@@ -192,11 +180,14 @@ def transfer_against_scratch(results: Sequence[TargetResults], field: str) -> Si
 
 def modified_against_plain(results: Sequence[TargetResults]) -> SignTest:
     """Sign test over target x source of "modified fine-tuning validates better than plain fine-tuning"."""
-    errors: dict[Method, dict[tuple[str, str | None], float]] = {Method.FINETUNE: {}, Method.MODFINETUNE: {}}
-    for target in results:
-        for cell in target.cells:
-            if cell.method in errors and cell.failure is None and cell.val_mae is not None:
-                errors[cell.method][cell.target, cell.source] = cell.val_mae
-    plain, modified = errors.values()
-    both = [key for key in plain if key in modified]
-    return sign_test([modified[key] for key in both], [plain[key] for key in both])
+    modified, plain = (
+        {
+            (cell.target, cell.source): cell.val_mae
+            for target in results
+            for cell in target.cells
+            if cell.method is method and cell.failure is None and cell.val_mae is not None
+        }
+        for method in (Method.MODFINETUNE, Method.FINETUNE)
+    )
+    both = modified.keys() & plain.keys()
+    return sign_test([modified[pair] for pair in both], [plain[pair] for pair in both])

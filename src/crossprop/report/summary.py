@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from crossprop.config import StudyConfig
 from crossprop.methods import Family, Method, Side
 from crossprop.paths import StudyPaths
-from crossprop.report import analyses, comparison, paper, supplement
+from crossprop.report import analyses, paper, supplement
 from crossprop.report import figures as draw
 from crossprop.report.pages import Section, render
 from crossprop.report.statistics import (
@@ -22,69 +23,59 @@ from crossprop.report.statistics import (
     transfer_against_scratch,
     transfer_gains,
 )
-from crossprop.report.study import PaperTable, StudyInfo, TargetResults, load_study_results
+from crossprop.report.study import Planned, TargetResults, load_study_results
 from crossprop.report.tables import cell_table, relative_errors, table_of, write_csv, write_data
 
 MOST_PANELS = 16
 """With more targets the panels of the winners are on the supplement's page."""
-_SIDES = {Side.SCRATCH: "SC", Side.TRANSFER: "TL", Side.BLEND: "blends"}
+_SIDES = {side: how.name for side, how in draw.SIDES.items() if side is not Side.BASE}
 _FAMILIES = {Family.REGRESSOR: "regressors", Family.NETWORK: "networks"}
 
 
-def summarize(study: StudyInfo, paths: StudyPaths, out_dir: Path, paper_table: PaperTable) -> None:
+def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: Path) -> None:
     """Write tables, figures and pages of a study into a folder; an error leaves the old report as it is.
 
-    ``paper_table`` has the paper's errors by target key; targets that it does not have may be absent, None or empty.
-
     Raises:
-        StoreError: Results are missing, damaged, or of other cells than the configuration enumerates.
+        StoreError: Results are missing, damaged, or of other cells than the planned ones.
         ModelFormatError: A source network has not been trained, or the evidence of a saved model is damaged.
     """
-    results = load_study_results(study, paths)
-    published = {key: figures for key, figures in paper_table.items() if figures and figures.lowest_mae}
-    of_paper = any(target.info.key in published for target in results)
+    results = load_study_results(study, planned, paths)
+    of_paper = any(target.paper for target in results)
     cells, sources = cell_table(results), supplement.source_model_table(study, paths)
     gains = transfer_gains(results)
-    parity = {"parity": Section(figures={"winner_parity.png": partial(draw.winner_parity, results)})}
+    parity = Section(figures={"winner_parity.png": partial(draw.winner_parity, results)})
     many = len(results) > MOST_PANELS
+    transfer = partial(draw.scratch_against_transfer, results)
     main: dict[str, Section | None] = {
-        "against_paper": comparison.against_paper_section(results, published),
-        "scratch_against_transfer": Section(
-            figures={"scratch_against_transfer.png": partial(draw.scratch_against_transfer, results)}
-        ),
+        "against_paper": paper.against_paper_section(results),
+        "scratch_against_transfer": Section(figures={"scratch_against_transfer.png": transfer}),
         "every_method": _every_method(cells),
         "targets": _targets_section(results, gains),
-        **({"parity": None} if many else parity),
+        "parity": None if many else parity,
     }
-    reproduced = paper.reproduced_tables(results, published)
-    base = paper.base_section(results, published)
-    sign_tests = comparison.sign_tests_section(comparison.sign_test_table(results, reproduced))
+    reproduced = paper.reproduced_tables(results)
+    base = paper.base_section(results)
+    sign_tests = paper.sign_tests_section(paper.sign_test_table(results, reproduced))
     details: dict[str, Section | None] = {
         "sign_tests": None if of_paper else sign_tests,
         "extension": supplement.extension_section(results),
         "repeats": analyses.repeats_section(results),
-        "validation": supplement.validation_section(cells, results, published),
+        "validation": supplement.validation_section(cells, results),
         "winning": supplement.winning_section(study, results, cells, of_paper=of_paper),
         "sources": supplement.source_models_section(sources),
         "tails": supplement.tails_section(results, of_paper=of_paper),
         "coverage": analyses.coverage_section(results, paths),
         "learning_curves": analyses.learning_curves_section(results, cells),
         "correlations": analyses.correlations_section(results),
-        "layers": analyses.layers_section(results),
+        "layers": analyses.layers_section(results, cells),
         "networks": supplement.networks_section(results),
         "unfinished": supplement.unfinished_section(cells),
-        **(parity if many else {"parity": None}),
+        "parity": parity if many else None,
     }
-    facts = {
-        "study": study,
-        "cell_counts": _cell_counts(cells),
-        "trials": _trials(cells),
-        "base": base.context,
-    }
+    facts = _facts(study, results, cells) | {"base": base.context}
+    findings = _findings(results, gains)
     pages = {
-        "README.md": render(
-            "README.md.j2", details | main, **facts, **_findings(results, gains), of_paper=of_paper
-        ),
+        "README.md": render("README.md.j2", details | main, **facts, **findings, of_paper=of_paper),
         "supplement.md": render("supplement.md.j2", details, **facts),
         "costs.md": render("costs.md.j2", {}, **facts, **_costs(cells, sources)),
     }
@@ -92,12 +83,11 @@ def summarize(study: StudyInfo, paths: StudyPaths, out_dir: Path, paper_table: P
     if of_paper:
         of_tables = {"base": base, "sign_tests": sign_tests}
         made = paper.paper_sections(reproduced)
-        pages["paper.md"] = render(
-            "paper.md.j2", of_tables, study=study, reproduced=[one.shown for one in made]
-        )
+        shown = [section.shown for section in made]
+        pages["paper.md"] = render("paper.md.j2", of_tables, study=study, reproduced=shown)
         sections += [*made, *of_tables.values()]
     _write(out_dir, pages, [section for section in sections if section])
-    write_data(out_dir, study, results, cells, published)
+    write_data(out_dir, study, results, cells)
 
 
 def _write(out_dir: Path, pages: Mapping[str, str], sections: Sequence[Section]) -> None:
@@ -132,7 +122,7 @@ def _targets_section(results: Sequence[TargetResults], gains: Sequence[Gain]) ->
     context = {
         "results": results,
         "verdicts": {gain.target.info.key: gain.verdict for gain in gains},
-        "extended": any(cell.method.extension for target in results for cell in target.cells),
+        "extended": any(target.extended for target in results),
     }
     table = table_of(
         [
@@ -150,19 +140,45 @@ def _targets_section(results: Sequence[TargetResults], gains: Sequence[Gain]) ->
     return Section(context=context, tables={"tables/transfer_gains.csv": table} if gains else {})
 
 
+def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame) -> dict[str, Any]:
+    """What several pages say of the study: its folds (the most common first), statuses of cells, and trials."""
+    folds: dict[int, list[str]] = {}
+    for target in results:
+        folds.setdefault(target.folds, []).append(target.info.label)
+    common = max(folds, key=lambda count: len(folds[count]))
+    trials = []
+    for family, name in _FAMILIES.items():
+        of_family = cells[cells["family"] == family]
+        counts = of_family.pivot_table("n_trials", "target", "side", aggfunc="sum")
+        index, sides = cells["target"].unique(), [Side.SCRATCH, Side.TRANSFER]
+        counts = counts.reindex(index=index, columns=sides).fillna(0).astype(int)
+        if counts.to_numpy().any():
+            sc, tl = (counts[side] for side in counts)
+            equal = bool((sc == tl).all())
+            trials.append({"family": name, "SC": _range(sc), "TL": _range(tl), "equal": equal})
+    return {
+        "study": study,
+        "n_targets": len(results),
+        "n_cells": len(cells),
+        "folds": sorted(folds.items(), key=lambda item: (item[0] != common, item[0])),
+        "reached": Counter(cells["status"].str.split(r"[: ]", regex=True).str[0]),
+        "trials": trials,
+    }
+
+
+def _range(counts: pd.Series[int]) -> str:
+    low, high = counts.min(), counts.max()
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def _findings(results: Sequence[TargetResults], gains: Sequence[Gain]) -> dict[str, Any]:
     """What the main page says in short about SC and TL."""
     ratios = [target.transfer_ratio for target in results if target.transfer_ratio]
     verdicts: dict[str, list[str]] = {"TL better": [], "SC better": [], "within noise": []}
     for gain in gains:
         verdicts[gain.verdict].append(gain.target.info.label)
-    by_count: dict[int, list[str]] = {}
-    for target in results:
-        if target.info.folds is not None:
-            by_count.setdefault(target.info.folds, []).append(target.info.label)
-    common = max(by_count, key=lambda count: len(by_count[count]), default=None)
     return {
-        "n_targets": len(results),
+        "gains": gains,
         "mae_test": transfer_against_scratch(results, "test_mae"),
         "q95_test": transfer_against_scratch(results, "test_q95"),
         "ensemble_test": transfer_against_scratch(results, "test_mae_ensemble"),
@@ -173,59 +189,19 @@ def _findings(results: Sequence[TargetResults], gains: Sequence[Gain]) -> dict[s
         "sides": Counter(target.paper_winner.method.side for target in results if target.paper_winner),
         "winners": Counter(t.winner.method.notation for t in results if t.winner).most_common(),
         "extension_won": any(target.winner and target.winner.method.extension for target in results),
-        "folds": common,
-        "other_folds": sorted((count, names) for count, names in by_count.items() if count != common),
-        "failures": [(t.info.label, cell) for t in results for cell in t.cells if cell.failure is not None],
     }
-
-
-def _cell_counts(cells: pd.DataFrame) -> str:
-    """How many cells reached which status, as a sentence."""
-    names = {
-        "cross-validated": "cross-validated",
-        "screened": "screened only (another cell of their method was better)",
-        "stopped": "stopped early",
-        "failed": "failed",
-    }
-    counts = Counter(cells["status"].str.split(r"[: ]", regex=True).str[0])
-    reached = ", ".join(f"{counts[kind]} {name}" for kind, name in names.items() if counts[kind])
-    return f"Of {len(cells)} cells {reached}."
-
-
-def _trials(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """Trials of both sides per target by family, and whether they are equal."""
-    spent = []
-    for family, name in _FAMILIES.items():
-        of_family = cells[cells["family"] == family]
-        counts = of_family.pivot_table("n_trials", "target", "side", aggfunc="sum")
-        counts = counts.reindex(index=cells["target"].unique(), columns=[Side.SCRATCH, Side.TRANSFER]).fillna(
-            0
-        )
-        if counts.to_numpy().any():
-            sc, tl = (counts[side].astype(int) for side in counts)
-            spent.append(
-                {"family": name, "SC": _range(sc), "TL": _range(tl), "equal": bool((sc == tl).all())}
-            )
-    return spent
-
-
-def _range(counts: pd.Series[int]) -> str:
-    low, high = counts.min(), counts.max()
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def _costs(cells: pd.DataFrame, sources: pd.DataFrame) -> dict[str, Any]:
     """Worker time and memory: totals and tables by side, target and method, and of the pretraining."""
     methods = cells["notation"] + cells["extension"].map({True: " (extension)", False: ""})
+    in_order = methods[cells["method"].map(list(Method).index).argsort()].unique()
+    owners = cells["extension"].map({True: "extension", False: "the paper's"})
     cells = cells.assign(
         side=pd.Categorical(cells["side"].map(_SIDES), list(_SIDES.values())),
         family=pd.Categorical(cells["family"].map(_FAMILIES).fillna("–"), [*_FAMILIES.values(), "–"]),
-        methods=pd.Categorical(
-            cells["extension"].map({True: "extension", False: "the paper's"}), ["the paper's", "extension"]
-        ),
-        method=pd.Categorical(
-            methods, list(dict.fromkeys(methods[cells["method"].map(list(Method).index).argsort()]))
-        ),
+        methods=pd.Categorical(owners, ["the paper's", "extension"]),
+        method=pd.Categorical(methods, in_order),
     )
     spent = _spent(cells, ["side", "label"]).set_index("label")
     by_target = [
@@ -234,7 +210,6 @@ def _costs(cells: pd.DataFrame, sources: pd.DataFrame) -> dict[str, Any]:
     ]
     targets = pd.concat(by_target, axis=1).reindex(cells["label"].unique()).astype(object)
     return {
-        "n_cells": len(cells),
         "tuning": cells["tune_seconds"].sum(),
         "fitting": cells["fit_seconds"].sum(),
         "memory": cells["peak_memory"].max(),
@@ -248,7 +223,11 @@ def _costs(cells: pd.DataFrame, sources: pd.DataFrame) -> dict[str, Any]:
 def _spent(cells: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Cells, trials, seconds and bytes of groups of cells."""
     groups = cells.groupby(keys, observed=True)
-    sums = groups.agg(
-        trials=("n_trials", "sum"), tuning=("tune_seconds", "sum"), fitting=("fit_seconds", "sum")
+    table = groups.agg(
+        trials=("n_trials", "sum"),
+        tuning=("tune_seconds", "sum"),
+        fitting=("fit_seconds", "sum"),
+        cells=("n_trials", "size"),
+        memory=("peak_memory", "max"),
     )
-    return sums.assign(cells=groups.size(), memory=groups["peak_memory"].max()).reset_index()
+    return table.reset_index()

@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossprop.config import StudyConfig
+from crossprop.data.catalog import load_catalog
 from crossprop.experiments.pretrain import load_provenance
 from crossprop.experiments.results import CellResult
-from crossprop.methods import Method
+from crossprop.methods import Method, Side
 from crossprop.models.networks import BLOCKS, WIDTH
 from crossprop.paths import StudyPaths
 from crossprop.report import figures as draw
 from crossprop.report import network_figure
 from crossprop.report.pages import Section
-from crossprop.report.paper import TABLES, PublishedTable, is_experimental, paper_sources
-from crossprop.report.statistics import Gain, extension_gains, geometric_mean, sign_test
-from crossprop.report.study import PaperTable, StudyInfo, TargetResults, best_validated
-from crossprop.report.tables import cell_name, described, lower, number, relative_errors, table_of, words
+from crossprop.report.paper import TABLES, PublishedTable, paper_sources
+from crossprop.report.statistics import extension_gains, geometric_mean, sign_test
+from crossprop.report.study import TargetResults, best_validated
+from crossprop.report.tables import cell_name, lower, number, relative_errors, table_of, words
 
 EXTENSION_METHODS = {
     Method.BOOST: "boosted trees, extra trees or a support vector machine on physical attributes",
@@ -40,31 +42,15 @@ _SUPPLEMENTARY = {
 
 
 def extension_section(results: Sequence[TargetResults]) -> Section | None:
-    """Extension methods against the paper's; None in a study of the paper's methods alone."""
+    """The best extension method (``ours``) of every target against the best of the paper's; None without any."""
     gains = extension_gains(results)
     present = {cell.method for target in results for cell in target.cells}
     if not any(method.extension for method in present):
         return None
-    table = extension_table(gains)
-    ratios = [ratio for gain in gains if (ratio := gain.ratio)]
-    context = {
-        "methods": {method.notation: what for method, what in EXTENSION_METHODS.items() if method in present},
-        "gains": gains,
-        "won": sum(bool(target.winner and target.winner.method.extension) for target in results),
-        "targets": len(results),
-        "test": sign_test(ratios, [1.0] * len(ratios)),
-        "mean_ratio": geometric_mean(ratios),
-        "verdicts": Counter(gain.verdict for gain in gains),
-    }
-    return Section(context=context, tables={"tables/own_methods.csv": table} if gains else {})
-
-
-def extension_table(gains: Sequence[Gain]) -> pd.DataFrame:
-    """One row per target: the best extension method (``ours``) and the best of the paper's methods."""
-    return table_of(
+    table = table_of(
         [
             {
-                **described(gain.target),
+                **gain.target.described,
                 "ours": cell_name(gain.first),
                 "ours_cv_mae": gain.first.cv_mae_mean,
                 "ours_mae": gain.first.test_mae,
@@ -82,6 +68,17 @@ def extension_table(gains: Sequence[Gain]) -> pd.DataFrame:
             for gain in gains
         ]
     )
+    ratios = [ratio for gain in gains if (ratio := gain.ratio)]
+    context = {
+        "methods": {method.notation: what for method, what in EXTENSION_METHODS.items() if method in present},
+        "gains": gains,
+        "won": sum(bool(target.winner and target.winner.method.extension) for target in results),
+        "targets": len(results),
+        "test": sign_test(ratios, [1.0] * len(ratios)),
+        "mean_ratio": geometric_mean(ratios),
+        "verdicts": Counter(gain.verdict for gain in gains),
+    }
+    return Section(context=context, tables={"tables/own_methods.csv": table} if gains else {})
 
 
 def _blend_of(cell: CellResult) -> str | None:
@@ -92,37 +89,14 @@ def _blend_of(cell: CellResult) -> str | None:
     return "; ".join(f"{name} {w:.2f}" for name, w in sorted(weights.items(), key=lambda pair: -pair[1]))
 
 
-def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults], paper: PaperTable) -> Section:
-    """All cells, the supplementary tables among them, and the heat map of cross-validated errors."""
-    table = validation_table(cells)
-    tables, contents = {"tables/validation.csv": table}, {}
-    for name, (content, published) in _SUPPLEMENTARY.items():
-        keep = [
-            (errors := paper.get(cell.target)) is not None
-            and is_experimental(errors) is published.experimental
-            and (published.scratch(cell) or published.transfer(cell))
-            for target in results
-            for cell in target.cells
-        ]
-        if any(keep):
-            tables[f"tables/{name}"] = table[keep]
-            contents[name] = content
-    ratios = relative_errors(cells, "cv_mae_mean")
-    figures = {}
-    if np.isfinite(ratios.to_numpy()).any():
-        title = "Mean validation MAE of the cross-validation, relative to the base (framed: lowest)"
-        figures["figures/cross_validation.png"] = partial(draw.heatmap, ratios, cells, title=title)
-    return Section(context={"contents": contents}, tables=tables, figures=figures)
-
-
-def validation_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell: its screening and cross-validation MAE, its status and its run."""
+def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults]) -> Section:
+    """Errors, status and run of every cell, the supplementary tables among them, and the heat map."""
     columns = [
         *("target", "label", "unit", "method", "cell", "ours", "source", "representation", "layer", "status"),
         *("screening_mae", "cv_mae_mean", "cv_mae_std", "folds", "mae_of_folds_before_stop", "chosen_as"),
         "run_id",
     ]
-    return cells.assign(
+    table = cells.assign(
         method=cells["notation"],
         cell=cells["name"],
         ours=cells["extension"],
@@ -131,46 +105,57 @@ def validation_table(cells: pd.DataFrame) -> pd.DataFrame:
         folds=pd.Series([len(folds) if folds else None for folds in cells["cv_mae"]], dtype=object),
         mae_of_folds_before_stop=cells["finished_folds"],
     )[columns]
+    tables, contents = {"tables/validation.csv": table}, {}
+    for name, (content, published) in _SUPPLEMENTARY.items():
+        keep = [
+            published.holds(target.paper) and published.takes(cell)
+            for target in results
+            for cell in target.cells
+        ]
+        if any(keep):
+            tables[f"tables/{name}"] = table[keep]
+            contents[name] = content
+    ratios = relative_errors(cells, "cv_mae_mean")
+    title = "Mean validation MAE of the cross-validation, relative to the base (framed: lowest)"
+    figure = partial(draw.heatmap, ratios, cells, title=title)
+    figures = {"figures/cross_validation.png": figure} if np.isfinite(ratios.to_numpy()).any() else {}
+    return Section(context={"contents": contents}, tables=tables, figures=figures)
 
 
 def winning_section(
-    study: StudyInfo, results: Sequence[TargetResults], cells: pd.DataFrame, *, of_paper: bool
+    study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame, *, of_paper: bool
 ) -> Section:
     """Which method and which source won, beside the paper's counts where the study has its targets (S8, S10)."""
     methods, sources = methods_won(results), sources_won(study, results)
-    context = {
-        "methods": methods.assign(
-            method=methods["method"] + methods["ours"].map({True: " (extension)", False: ""})
-        ),
-        "of_paper": of_paper,
-        "sources": sources,
-    }
+    extension = methods["ours"].map({True: " (extension)", False: ""})
+    chosen = cells.assign(
+        cell=cells["name"],
+        method=cells["notation"],
+        role=cells["chosen_as"].str.split("; "),
+        order=pd.factorize(cells["target"])[0],
+    )
+    chosen = chosen[cells["chosen_as"] != ""].explode("role").sort_values(["order", "role"])
+    columns = ["target", "role", "cell", "method", "source", "layer", "cv_mae_mean", "test_mae", "run_id"]
     tables = {
-        "tables/chosen.csv": chosen_table(cells),
+        "tables/chosen.csv": chosen[columns],
         "tables/methods_won.csv": methods,
         "tables/sources_won.csv": sources,
     }
-    return Section(context=context, tables={name: table for name, table in tables.items() if len(table)})
-
-
-def chosen_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The chosen cells of every target with their runs; a cell of two roles has two rows."""
-    chosen = cells.assign(
-        cell=cells["name"], method=cells["notation"], role=cells["chosen_as"].str.split("; ")
+    return Section(
+        context={
+            "methods": methods.assign(method=methods["method"] + extension),
+            "of_paper": of_paper,
+            "sources": sources,
+        },
+        tables={name: table for name, table in tables.items() if len(table)},
     )
-    chosen = chosen[cells["chosen_as"] != ""].explode("role")
-    order = chosen["target"].map({key: place for place, key in enumerate(cells["target"].unique())})
-    chosen = chosen.assign(order=order).sort_values(["order", "role"])
-    return chosen[
-        ["target", "role", "cell", "method", "source", "layer", "cv_mae_mean", "test_mae", "run_id"]
-    ]
 
 
 def lowest_transfer(table: PublishedTable, results: Sequence[TargetResults]) -> list[CellResult]:
     """The best TL cell of every target on which it has a lower hold-out MAE than the best SC, as the paper counts."""
     pairs = [
-        (best_validated(filter(table.transfer, t.cells)), best_validated(filter(table.scratch, t.cells)))
-        for t in results
+        [best_validated(table.cells(target, side)) for side in (Side.TRANSFER, Side.SCRATCH)]
+        for target in results
     ]
     return [tl for tl, sc in pairs if tl is not None and lower(tl, sc, "test_mae")]
 
@@ -198,22 +183,16 @@ def methods_won(results: Sequence[TargetResults]) -> pd.DataFrame:
     )
 
 
-def sources_won(study: StudyInfo, results: Sequence[TargetResults]) -> pd.DataFrame:
-    """How often each source's network gave the best TL, and how its screening errors rank among the sources.
-
-    Ranks and ratios to the best source are over target × TL method with all sources screened; equal errors share
-    their mean rank.
-    """
+def sources_won(study: StudyConfig, results: Sequence[TargetResults]) -> pd.DataFrame:
+    """How often each source gave the best TL, and its mean rank over target × TL method with all sources screened."""
     best = Counter(t.best_tl.source for t in results if t.best_tl)
     won = Counter(cell.source for cell in lowest_transfer(TABLES[4], results))
-    transferred = [
-        c for t in results for c in t.cells if TABLES[4].transfer(c) and c.source in study.elemnets
-    ]
+    transferred = [cell for target in results for cell in TABLES[4].cells(target, Side.TRANSFER)]
     screened = [(c.target, c.method.value, c.source, c.val_mae) for c in transferred if c.val_mae]
     errors = pd.DataFrame(screened, columns=["target", "method", "source", "error"])
     errors = errors.pivot(index=["target", "method"], columns="source", values="error")
-    errors = errors.reindex(columns=list(study.elemnets)).dropna()
-    if len(study.elemnets) < 2:
+    errors = errors.reindex(columns=list(study.elemnet_sources)).dropna()
+    if len(study.elemnet_sources) < 2:
         errors = errors.iloc[:0]
     ranks, ratios = errors.rank(axis=1).mean(), errors.div(errors.min(axis=1), axis=0)
     published = paper_sources()["table_4_wins"]
@@ -228,24 +207,22 @@ def sources_won(study: StudyInfo, results: Sequence[TargetResults]) -> pd.DataFr
                 "screening_ratio_to_best_source": geometric_mean(ratios[source]) if len(errors) else None,
                 "comparisons": len(errors),
             }
-            for source in study.elemnets
+            for source in study.elemnet_sources
         ]
     )
 
 
-def source_model_table(study: StudyInfo, paths: StudyPaths) -> pd.DataFrame:
-    """One row per network and source property that it learnt: rows, edition, validation errors, seconds, memory.
-
-    Raises ``ModelFormatError`` if a network has not been trained.
-    """
-    learnt = {source: (source,) for source in study.elemnets} | dict(study.joint)
+def source_model_table(study: StudyConfig, paths: StudyPaths) -> pd.DataFrame:
+    """One row per network and source property that it learnt; ModelFormatError if one has not been trained."""
+    catalog = load_catalog()
+    learnt = {source: (source,) for source in study.elemnet_sources} | study.joint
     rows = []
     for network, sources in learnt.items():
         joint = network in study.joint
         provenance = load_provenance(paths.source_model(network))
         for source in sources:
-            row: dict[str, Any] = {"network": network, "source": source, "unit": study.units.get(source, "")}
-            row["edition"] = provenance.get("edition")
+            row: dict[str, Any] = {"network": network, "source": source}
+            row |= {"unit": catalog.property(source).unit, "edition": provenance.get("edition")}
             for name in ("n_train", "n_validation", "validation_mae", "validation_mae_of_median"):
                 by_source = provenance.get(f"{name}_by_source", {})
                 row[name] = by_source.get(source) if joint else provenance.get(name)
@@ -272,12 +249,12 @@ def tails_section(results: Sequence[TargetResults], *, of_paper: bool) -> Sectio
     """The error that 95 % of the hold-out stay below, of the chosen cells (S12)."""
     rows = []
     for target in results:
-        row: dict[str, Any] = described(target)
-        for role, cell in {"base": target.base, **target.chosen_or_none}.items():
-            column = role.removeprefix("best ").lower()
-            row[f"{column}_cell"] = cell_name(cell) if cell else None
-            row[f"{column}_q95"] = cell.test_q95 if cell else None
-            row[f"{column}_run_id"] = target.run_id(cell)
+        row: dict[str, Any] = {**target.described}
+        chosen = {"base": target.base, "sc": target.best_sc, "tl": target.best_tl, "winner": target.winner}
+        for role, cell in chosen.items():
+            row[f"{role}_cell"] = cell_name(cell) if cell else None
+            row[f"{role}_q95"] = cell.test_q95 if cell else None
+            row[f"{role}_run_id"] = target.run_id(cell)
         rows.append(row | {"tl_lower_than_sc": lower(target.best_tl, target.best_sc, "test_q95")})
     table = table_of(rows)
     context = {"lower": table["tl_lower_than_sc"].dropna().tolist(), "of_paper": of_paper}
@@ -309,12 +286,12 @@ def unfinished_section(cells: pd.DataFrame) -> Section | None:
     both = cells[cells["reason"].notna()].sort_values("state", kind="stable")
     if both.empty:
         return None
+    folds = both["rung_mae"].map(lambda errors: ", ".join(number(mae, 3) for mae in errors or ()) or "–")
+    context = {state: both.assign(folds=folds)[both["state"] == state] for state in ("failed", "stopped")}
     names = {"cell": "cell_id", "name": "cell", "state": "status", "val_mae": "screening_mae"}
     table = both.drop(columns="status").rename(columns=names | {"finished_folds": "mae_of_folds_before_stop"})
     columns = [
         *("target", "cell_id", "cell", "status", "reason"),
         *("screening_mae", "mae_of_folds_before_stop", "run_id"),
     ]
-    folds = both["rung_mae"].map(lambda errors: ", ".join(number(mae, 3) for mae in errors or ()) or "–")
-    context = {state: both.assign(folds=folds)[both["state"] == state] for state in ("failed", "stopped")}
     return Section(context=context, tables={"tables/unfinished.csv": table[columns]})

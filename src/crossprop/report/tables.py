@@ -11,16 +11,23 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from crossprop.config import StudyConfig
 from crossprop.experiments.results import CellResult
 from crossprop.methods import Method
-from crossprop.report.study import PaperTable, StudyInfo, TargetResults, best_transfer
+from crossprop.report.study import TargetResults, best_transfer
 
 _CELL_COLUMNS = [
     *("study", "protocol", "target", "unit", "source", "method", "representation", "layer", "n_train"),
     *("n_test", "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high"),
     *("test_q95", "test_mae_ensemble"),
 ]
-_COST_COLUMNS = ["run_id", "tune_seconds", "fit_seconds", "peak_memory"]
+_RUN_COLUMNS = ["cell", "run_id", "tune_seconds", "fit_seconds", "peak_memory", "target", "name", "status"]
+_TARGET_COLUMNS = [
+    *("study", "protocol", "target", "unit", "n_train", "n_test", "base_mae", "best_sc", "best_sc_test_mae"),
+    *("best_tl", "best_tl_test_mae", "tl_beats_sc", "paper_sc_mae", "paper_tl_mae", "paper_lowest_mae"),
+    *("base_mae_of_median", "winner", "winner_test_mae", "winner_test_mae_ensemble", "winner_is_ours"),
+    *("best_sc_test_r2", "best_tl_test_r2", "r2"),
+]
 _MOST_POINTS = 300
 """Points of a target in the parity plot; more make the page heavy and the plot no clearer."""
 
@@ -87,10 +94,7 @@ def unit_name(unit: str) -> str:
 
 
 def cell_name(cell: CellResult | None) -> str:
-    """The paper's notation of a cell with what it learns from; – for none.
-
-    For example ``SC:ML(PA)`` or ``TL:ModFineTune from formation energy``.
-    """
+    """The paper's notation of a cell with what it learns from, ``TL:ModFineTune from formation energy``; – for none."""
     if cell is None:
         return "–"
     name = cell.method.notation
@@ -126,88 +130,55 @@ def in_table(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]] | pd.DataFrame, left: int | Sequence[int] = 1) -> str:
-    """A Markdown table, empty without rows; the first ``left`` columns, or those at these places, are left-aligned."""
-    table = pd.DataFrame(rows)
-    if table.empty:
-        return ""
-    texts = table.map(in_table)
-    on_left = range(left) if isinstance(left, int) else left
-    align = ["left" if place in on_left else "right" for place in range(texts.shape[1])]
-    return texts.to_markdown(index=False, disable_numparse=True, colalign=align)
-
-
-def described(target: TargetResults) -> dict[str, str]:
-    """The first columns of every table with one row per target."""
-    return {"target": target.info.key, "label": target.info.label, "unit": target.info.unit}
-
-
 def cell_table(results: Sequence[TargetResults]) -> pd.DataFrame:
-    """One row per cell: its fields, properties of its method, names, status, run and cost.
-
-    Targets stand in the study's order, cells in the order of the methods.
-    """
+    """One row per cell, in the order of targets and methods: its fields, its method's, status, run and cost."""
     rows = [
         {
             **vars(cell),
-            **vars(run),
-            **described(target),
-            "cell": cell.cell,
+            **vars(target.runs[cell.cell]),
+            **target.described,
             "cv_mae_mean": cell.cv_mae_mean,
             "cv_mae_std": cell.cv_mae_std,
-            "side": cell.method.side,
-            "family": cell.method.family,
-            "notation": cell.method.notation,
-            "extension": cell.method.extension,
+            **{fact: getattr(cell.method, fact) for fact in ("side", "family", "notation", "extension")},
             "name": cell_name(cell),
             "short_name": cell.label,
             "status": status(cell),
-            "chosen_as": "; ".join(
-                role for role, chosen in target.chosen.items() if chosen.cell == cell.cell
-            ),
+            "chosen_as": "; ".join(role for role, one in target.chosen.items() if one.cell == cell.cell),
             "finished_folds": " ".join(f"{mae:.6g}" for mae in cell.rung_mae) if cell.rung_mae else None,
         }
         for target in results
-        for cell, run in zip(target.cells, target.runs, strict=True)
+        for cell in target.cells
     ]
     return table_of(rows).astype(
         {"extension": bool, "n_trials": int, "tune_seconds": float, "fit_seconds": float, "peak_memory": int}
     )
 
 
-def target_table(study: StudyInfo, results: Sequence[TargetResults], paper: PaperTable) -> pd.DataFrame:
+def target_table(study: StudyConfig, results: Sequence[TargetResults]) -> pd.DataFrame:
     """One row per target: the best cell of each side (by cross-validation) beside the paper's errors."""
     rows = []
     for target in results:
-        sc, tl, winner, figures = target.best_sc, target.best_tl, target.winner, paper.get(target.info.key)
-        rows.append(
-            {
-                "study": study.name,
-                "protocol": study.protocol,
-                "target": target.info.key,
-                "unit": target.info.unit,
-                "n_train": target.cells[0].n_train,
-                "n_test": target.cells[0].n_test,
-                "base_mae": target.base_mae,
-                "best_sc": sc.label if sc else None,
-                "best_sc_test_mae": sc.test_mae if sc else None,
-                "best_tl": tl.label if tl else None,
-                "best_tl_test_mae": tl.test_mae if tl else None,
-                "tl_beats_sc": lower(tl, sc, "test_mae"),
-                "paper_sc_mae": figures.sc_mae_table4_or_5 if figures else None,
-                "paper_tl_mae": best_transfer(figures) if figures else None,
-                "paper_lowest_mae": figures.lowest_mae if figures else None,
-                "base_mae_of_median": target.base.test_mae_median if target.base else None,
-                "winner": winner.label if winner else None,
-                "winner_test_mae": winner.test_mae if winner else None,
-                "winner_test_mae_ensemble": winner.test_mae_ensemble if winner else None,
-                "winner_is_ours": winner.method.extension if winner else None,
-                "best_sc_test_r2": sc.test_r2 if sc else None,
-                "best_tl_test_r2": tl.test_r2 if tl else None,
-                "r2": winner.test_r2 if winner else None,
-            }
-        )
-    return table_of(rows)
+        row = {
+            **target.described,
+            "study": study.name,
+            "protocol": study.protocol,
+            "n_train": target.cells[0].n_train,
+            "n_test": target.cells[0].n_test,
+            "base_mae": target.base_mae,
+            "base_mae_of_median": target.base_mae_of_median,
+            "tl_beats_sc": lower(target.best_tl, target.best_sc, "test_mae"),
+            "paper_sc_mae": target.paper and target.paper.sc_mae_table4_or_5,
+            "paper_tl_mae": target.paper and best_transfer(target.paper),
+            "paper_lowest_mae": target.paper and target.paper.lowest_mae,
+            "winner_is_ours": target.winner and target.winner.method.extension,
+        }
+        for role in ("best_sc", "best_tl", "winner"):
+            cell = getattr(target, role)
+            row[role] = cell and cell.label
+            for field in ("test_mae", "test_mae_ensemble", "test_r2"):
+                row[f"{role}_{field}"] = cell and getattr(cell, field)
+        rows.append(row)
+    return table_of(rows).rename(columns={"winner_test_r2": "r2"})[_TARGET_COLUMNS]
 
 
 def lower(first: CellResult | None, second: CellResult | None, field: str) -> bool | None:
@@ -217,10 +188,7 @@ def lower(first: CellResult | None, second: CellResult | None, field: str) -> bo
 
 
 def relative_errors(cells: pd.DataFrame, error: str, name: str = "notation") -> pd.DataFrame:
-    """The lowest error of every method per target, divided by that of the base method; NaN where there is none.
-
-    Rows are the methods, named by the column ``name`` of :func:`cell_table`; columns are the targets.
-    """
+    """Lowest error per method (``name``; rows) and target (columns) over the base's; NaN where there is none."""
     finished = cells[cells["failure"].isna() & cells[error].notna()].astype({error: float})
     lowest = finished.groupby([name, "target"])[error].min().unstack()
     base = finished[finished["method"] == Method.BASE].set_index("target")[error].reindex(lowest.columns)
@@ -245,18 +213,15 @@ def _text(value: Any) -> str:
 
 
 def write_data(
-    folder: Path, study: StudyInfo, results: Sequence[TargetResults], cells: pd.DataFrame, paper: PaperTable
+    folder: Path, study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame
 ) -> None:
-    """Write ``cells.csv``, ``targets.csv``, ``runs.csv``, ``plots/*.csv`` and ``metrics/<target>.json``.
-
-    Without ``runs.csv``, they are equal byte for byte when a study runs twice.
-    """
+    """Write the data files; without ``runs.csv`` they are equal byte for byte when a study runs twice."""
     for name in ("plots", "metrics"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_csv(folder / "cells.csv", cells[_CELL_COLUMNS])
-    write_csv(folder / "targets.csv", target_table(study, results, paper))
+    write_csv(folder / "targets.csv", target_table(study, results))
     runs = cells.assign(name=cells["short_name"], status=cells["status"].str.split(":").str[0])
-    write_csv(folder / "runs.csv", runs[["cell", *_COST_COLUMNS, "target", "name", "status"]])
+    write_csv(folder / "runs.csv", runs[_RUN_COLUMNS])
     write_csv(folder / "plots" / "methods.csv", _method_points(cells))
     write_csv(folder / "plots" / "parity.csv", _parity_points(results))
     for path in (folder / "metrics").glob("*.json"):
@@ -287,8 +252,7 @@ def _method_points(cells: pd.DataFrame) -> pd.DataFrame:
     order = [method.notation for method in Method if method.notation in ratios.index]
     points = ratios.loc[order].T.stack().dropna().reset_index()
     points.columns = ["target", "method", "cv_mae_relative"]
-    labels = dict(zip(cells["target"], cells["label"], strict=True))
-    return points.assign(target=points["target"].map(labels))
+    return points.assign(target=points["target"].map(cells.groupby("target")["label"].first()))
 
 
 def _parity_points(results: Sequence[TargetResults]) -> pd.DataFrame:

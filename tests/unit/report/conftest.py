@@ -1,80 +1,60 @@
-"""Studies that never ran, and their reports."""
+"""Studies that never ran, and their reports; tests only read those of the session."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from made_study import Making, SyntheticStudy, rewrite_cells, write_study
-
-from crossprop.report.study import load_study_results
-from crossprop.report.summary import summarize
-
-TWO_TARGETS = (("exfoliation_energy", "Exfoli", "meV/atom", 60.0, 1200), ("slme", "SLME", "%", 9.4, 1500))
-EXTENDED = Making(extended=True, halved=True)
+from made_study import MadeStudy, write_study
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> SyntheticStudy:
-    """Two targets, the paper's eight methods, two sources."""
-    return write_study(tmp_path, TWO_TARGETS)
+def study(tmp_path, tiny_params) -> MadeStudy:
+    """Two targets, the paper's eight methods, two sources; to be changed by the test."""
+    return write_study(tmp_path / "project", tiny_params)
 
 
 @pytest.fixture
-def extended_study(tmp_path: Path) -> SyntheticStudy:
-    """The same with extension methods, multi-fidelity, and a shard."""
-    return write_study(tmp_path, TWO_TARGETS, EXTENDED, {"all": ("exfoliation_energy", "slme")})
+def extended_study(tmp_path, tiny_params) -> MadeStudy:
+    """The same with extension methods, stopped cells, and a shard."""
+    return write_study(tmp_path / "project", tiny_params, extended=True)
 
 
 @pytest.fixture
-def study_with_failure(tmp_path: Path) -> SyntheticStudy:
+def study_with_failure(tmp_path, tiny_params) -> MadeStudy:
     """The plain study with one cell that diverged."""
-    return write_study(tmp_path, TWO_TARGETS, Making(failed="slme/finetune/band_gap"))
-
-
-def _made(tmp_path_factory, making: Making | None = None):
-    study = write_study(tmp_path_factory.mktemp("study"), TWO_TARGETS, making)
-    return study, load_study_results(study.info, study.paths)
+    return write_study(tmp_path / "failed", tiny_params, failed="slme/finetune/band_gap")
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory):
-    """The plain study and its results; tests only read them."""
-    return _made(tmp_path_factory)
+def plain_study(tmp_path_factory, tiny_params) -> MadeStudy:
+    return write_study(tmp_path_factory.mktemp("study"), tiny_params)
 
 
 @pytest.fixture(scope="session")
-def extended(tmp_path_factory):
-    """The study with extension methods and its results; tests only read them."""
-    return _made(tmp_path_factory, EXTENDED)
-
-
-def _report(tmp_path_factory, made) -> Path:
-    study, _ = made
-    folder = tmp_path_factory.mktemp("report")
-    summarize(study.info, study.paths, folder, study.paper)
-    return folder
+def plain(plain_study):
+    """Results of the plain study."""
+    return plain_study.results()
 
 
 @pytest.fixture(scope="session")
-def report(tmp_path_factory, plain) -> Path:
-    """The written report of the plain study; tests only read it."""
-    return _report(tmp_path_factory, plain)
+def whole_study(tmp_path_factory, tiny_params) -> MadeStudy:
+    return write_study(tmp_path_factory.mktemp("study"), tiny_params, extended=True)
 
 
 @pytest.fixture(scope="session")
-def extended_report(tmp_path_factory, extended) -> Path:
-    """The written report of the study with extension methods; tests only read it."""
-    return _report(tmp_path_factory, extended)
+def extended(whole_study):
+    """Results of the study with extension methods."""
+    return whole_study.results()
 
 
-@pytest.fixture
-def edited():
-    """Function (study, change of the list of cells, targets) that returns the results after the change."""
+@pytest.fixture(scope="session")
+def report(tmp_path_factory, plain_study) -> Path:
+    """The written report of the plain study."""
+    return plain_study.report(tmp_path_factory.mktemp("report"))
 
-    def edit(study, change, targets=("exfoliation_energy", "slme")):
-        for target in targets:
-            rewrite_cells(study, target, change)
-        return load_study_results(study.info, study.paths)
 
-    return edit
+@pytest.fixture(scope="session")
+def extended_report(tmp_path_factory, whole_study) -> Path:
+    """The written report of the study with extension methods."""
+    return whole_study.report(tmp_path_factory.mktemp("report"))

@@ -23,39 +23,29 @@ from crossprop.report.analyses import (
     repeats_table,
     values_by_composition,
 )
-from crossprop.report.study import load_study_results
-from crossprop.report.summary import summarize
 from crossprop.report.tables import cell_table
 from crossprop.uncertainty.evidence import write_evidence
-
-
-def _load(study):
-    return load_study_results(study.info, study.paths)
-
 
 # learning curves
 
 
-def _curves(study):
-    results = _load(study)
+def _curves(results):
     return learning_curves_section(results, cell_table(results))
 
 
 def test_a_learning_curve_is_ordered_by_side_and_rows_and_names_its_run(extended):
-    results = extended[1]
-    table = learning_curve_table(results, cell_table(results))
+    table = learning_curve_table(extended, cell_table(extended))
     expected = [(side, share) for side in ("scratch", "transfer") for share in (0.1, 0.5, 1.0)]
     assert list(zip(table["side"], table["share"], strict=True)) == expected
-    assert table["run_id"].iloc[0] == results[0].run_id(results[0].best_sc)
-    assert table["test_mae"].iloc[-1] == pytest.approx(results[0].best_tl.test_mae)
+    assert table["run_id"].iloc[0] == extended[0].run_id(extended[0].best_sc)
+    assert table["test_mae"].iloc[-1] == pytest.approx(extended[0].best_tl.test_mae)
 
 
 def test_learning_curves_count_the_points_where_transfer_is_lower(study):
     path = study.folder("exfoliation_energy") / "learning_curve.parquet"
-    curve = pd.read_parquet(path)
-    curve["test_mae"] = [3.0, 2.0, 1.0, 2.9, 2.1, 1.1]  # lower at the smallest share only
-    curve.to_parquet(path)
-    context = _curves(study).context
+    errors = [3.0, 2.0, 1.0, 2.9, 2.1, 1.1]  # lower at the smallest share only
+    study.change_table(path, lambda curve: curve.assign(test_mae=errors))
+    context = _curves(study.results()).context
     assert context == {"untied": 3, "lower": [True, False, False], "lower_on_small": [True, False]}
 
 
@@ -63,10 +53,10 @@ def test_curves_may_be_missing_but_not_of_an_unknown_cell(study):
     path = study.folder("exfoliation_energy") / "learning_curve.parquet"
     curve = pd.read_parquet(path)
     curve.iloc[:0].to_parquet(path)
-    assert _curves(study) is None
+    assert _curves(study.results()) is None
     curve.assign(cell="ghost").to_parquet(path)
     with pytest.raises(StoreError, match=r"'ghost', which is no cell of it\. Run the stage `transfer`"):
-        _curves(study)
+        _curves(study.results())
 
 
 # correlations
@@ -98,7 +88,7 @@ def test_correlations_are_those_of_the_shared_compositions():
     assert list(table["spearman"]) == pytest.approx([1.0, -1.0, -1.0])
     assert table["pearson"][0] == pytest.approx(np.corrcoef(x, x**3)[0, 1])
     assert not table["identical"].any()
-    matrix = correlation_matrix(["A", "B", "C"], table)
+    matrix = correlation_matrix(pd.Index(["A", "B", "C"]), table)
     assert (matrix.loc["A", "B"], matrix.loc["B", "A"]) == (table["pearson"][0], table["spearman"][0])
     assert np.isnan(np.diag(matrix)).all()
 
@@ -120,7 +110,7 @@ def test_holm_runs_over_the_pairs_that_were_tested():
 
 def test_the_same_rows_under_two_names_are_told(plain):
     assert _correlations(A=_table(np.arange(40.0)), B=_table(np.arange(40.0)))["identical"][0] is True
-    assert correlations_section(plain[1][:1]) is None  # one target has no pair
+    assert correlations_section(plain[:1]) is None  # one target has no pair
 
 
 # extraction layers
@@ -142,7 +132,8 @@ def test_a_layer_is_measured_against_the_best_layer_of_the_same_cell(study):
     trials = [(gap, "hidden_01", done, 2.0), (gap, "hidden_01", done, 1.0), (gap, "hidden_02", done, 3.0)]
     trials += [(gap, "hidden_02", "PRUNED", 0.5), (energy, "hidden_02", done, 4.0)]
     _set_trials(study, "slme", trials)
-    found = layer_trials(_load(study))
+    results = study.results()
+    found = layer_trials(results, cell_table(results))
     first, second = layer_table(found, layer_ratios(found)).to_dict("records")
     assert (first["layer"], first["cells"], first["trials"], first["chosen"]) == ("hidden_01", 1, 2, 1)
     assert (first["method"], first["ratio_to_best_layer"]) == ("TL:ML(FeatExtr)", 1.0)
@@ -151,7 +142,7 @@ def test_a_layer_is_measured_against_the_best_layer_of_the_same_cell(study):
 
 
 def test_first_and_later_layers_are_compared(plain):
-    views = layers_section(plain[1]).context["views"]
+    views = layers_section(plain, cell_table(plain)).context["views"]
     assert [view["method"] for view in views] == ["TL:ML(FeatExtr)", "TL:DL(FeatExtr)"]
     assert all(view["chosen"][0] <= view["chosen"][1] == 4 for view in views)
 
@@ -160,54 +151,47 @@ def test_first_and_later_layers_are_compared(plain):
 
 
 def test_errors_are_split_by_whether_the_composition_was_learnt(plain):
-    results = plain[1]
-    row = repeats_table(results).iloc[0]
-    rows = results[0].hold_out(results[0].best_sc)
+    row = repeats_table(plain).iloc[0]
+    rows = plain[0].hold_out(plain[0].best_sc)
     errors = np.abs(rows["y_true"] - rows["y_pred"])
-    assert (row["role"], row["n_test"], row["n_test_repeated"], row["n_train_repeated"]) == (
+    assert [row[name] for name in ("role", "n_test", "n_test_repeated", "n_train_repeated")] == [
         "best SC",
         120,
         5,
         5,
-    )
+    ]
     assert row["mae_on_repeated"] == pytest.approx(errors[:5].mean())
     assert row["mae_on_new"] == pytest.approx(errors[5:].mean())
     assert row["standard_error_on_repeated"] == pytest.approx(errors[:5].sem())
 
 
-def test_strict_change_is_that_of_the_same_model_refitted(study, edited):
-    results = edited(study, lambda cells: [c | {"strict_test_mae": 1.25 * c["test_mae"]} for c in cells])
-    section = repeats_section(results)
+def test_strict_change_is_that_of_the_same_model_refitted(study):
+    section = repeats_section(study.edited(lambda cell: {"strict_test_mae": 1.25 * cell["test_mae"]}))
     assert list(section.tables["tables/repeats.csv"]["strict_over_published"]) == pytest.approx([1.25] * 4)
     view = section.context["views"][1]
     assert (view["role"], view["change"], view["strict_test"].wins) == ("best TL", pytest.approx(0.25), 2)
 
 
-def test_without_strict_refits_the_rows_are_still_told_apart(study, edited):
-    section = repeats_section(edited(study, lambda cells: [c | {"strict_test_mae": None} for c in cells]))
+def test_without_strict_refits_the_rows_are_still_told_apart(study):
+    section = repeats_section(study.edited(lambda cell: {"strict_test_mae": None}))
     assert not section.figures
-    assert [(view["n_strict"], view["n_repeated"]) for view in section.context["views"]] == [
-        (0, 2),
-        (0, 2),
-        (0, 0),
-    ]
+    assert [view["n_strict"] for view in section.context["views"]] == [0, 0, 0]
+    assert [view["n_repeated"] for view in section.context["views"]] == [2, 2, 0]
 
 
 def test_a_hold_out_without_repeats_makes_no_section(study):
     for target in ("slme", "exfoliation_energy"):
-        path = study.paths.prepared(target)
-        table = pd.read_parquet(path)
-        table["composition"] = [f"own{i}" for i in range(len(table))]
-        table.to_parquet(path)
-    assert repeats_section(_load(study)) is None
+        study.change_table(
+            study.paths.prepared(target),
+            lambda rows: rows.assign(composition=[f"own{i}" for i in range(len(rows))]),
+        )
+    assert repeats_section(study.results()) is None
 
 
 def test_a_hold_out_row_that_was_not_prepared_is_refused(study):
-    path = study.paths.prepared("slme")
-    table = pd.read_parquet(path)
-    table[table["formula"] != "X3"].to_parquet(path)
+    study.change_table(study.paths.prepared("slme"), lambda rows: rows[rows["formula"] != "X3"])
     with pytest.raises(StoreError, match="'X3' is not in the prepared table"):
-        repeats_table(_load(study))
+        repeats_table(study.results())
 
 
 # coverage of the served models
@@ -235,7 +219,7 @@ def measured(study):
 
 
 def test_coverage_width_and_error_are_those_of_the_hold_out(measured):
-    section = coverage_section(_load(measured), measured.paths)
+    section = coverage_section(measured.results(), measured.paths)
     (row,) = section.tables["tables/coverage.csv"].to_dict("records")  # a target without evidence is left out
     assert (row["target"], row["n_test"], row["stated"], row["measured"]) == ("slme", 10, 0.9, 0.9)
     assert row["mean_width"] == pytest.approx(2.0)
@@ -254,7 +238,7 @@ def test_coverage_counts_rows_large_targets_and_rows_outside(measured, monkeypat
         "exfoliation_energy": Coverage(share=0.99, n=990, flagged=0.0, **known),
     }
     monkeypatch.setattr(analyses, "folder_coverage", lambda folder: found[folder.parent.name])
-    context = coverage_section(_load(measured), measured.paths).context
+    context = coverage_section(measured.results(), measured.paths).context
     assert (context["n"], context["many"], context["near"]) == (1000, 1, 0)
     assert context["share"] == pytest.approx(0.9891)
     assert (context["outside"], context["share_outside"]) == (pytest.approx(1.0), 0.0)
@@ -262,7 +246,7 @@ def test_coverage_counts_rows_large_targets_and_rows_outside(measured, monkeypat
 
 
 def test_report_shows_the_measured_coverage(measured, tmp_path):
-    summarize(measured.info, measured.paths, tmp_path / "report", measured.paper)
+    measured.report(tmp_path / "report")
     page = " ".join((tmp_path / "report" / "supplement.md").read_text().split())
     assert "## Intervals and training domain" in page
     assert "| SLME | % | 10 | 90 % | 90.0 % | 1.67 | 0.0 % | 1.20 | – |" in page
@@ -270,8 +254,8 @@ def test_report_shows_the_measured_coverage(measured, tmp_path):
     assert "**90.0 %** of 10 hold-out values" in (tmp_path / "report" / "README.md").read_text()
 
 
-def test_missing_evidence_is_no_error_but_damaged_evidence_is(measured, plain):
-    assert coverage_section(plain[1], plain[0].paths) is None
+def test_missing_evidence_is_no_error_but_damaged_evidence_is(measured, plain_study, plain):
+    assert coverage_section(plain, plain_study.paths) is None
     (measured.paths.results("slme") / "model" / "calibration" / "points.npy").unlink()
     with pytest.raises(ModelFormatError, match=r"points\.npy"):
-        coverage_section(_load(measured), measured.paths)
+        coverage_section(measured.results(), measured.paths)

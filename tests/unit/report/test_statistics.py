@@ -2,7 +2,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from crossprop.errors import ShapeMismatchError, StoreError
@@ -18,7 +17,6 @@ from crossprop.report.statistics import (
     transfer_against_scratch,
     transfer_gains,
 )
-from crossprop.report.study import load_study_results
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(3, 0), (4, 1), (27, 12), (29, 12), (26, 15), (12, 27)])
@@ -87,7 +85,7 @@ def test_p_against_a_published_mean_is_students(errors, reference, p):
 
 
 def test_gain_is_the_difference_of_the_two_hold_out_errors(plain):
-    for gain in transfer_gains(plain[1]):
+    for gain in transfer_gains(plain):
         assert gain.gap.difference == pytest.approx(
             gain.target.best_tl.test_mae - gain.target.best_sc.test_mae
         )
@@ -96,7 +94,7 @@ def test_gain_is_the_difference_of_the_two_hold_out_errors(plain):
 
 
 def test_verdict_needs_a_small_corrected_p(plain):
-    gain = transfer_gains(plain[1])[0]
+    gain = transfer_gains(plain)[0]
     better = replace(gain, gap=replace(gain.gap, difference=-1.0), p_adjusted=0.01)
     worse = replace(gain, gap=replace(gain.gap, difference=1.0), p_adjusted=0.01)
     verdicts = [one.verdict for one in (better, worse, replace(better, p_adjusted=0.05))]
@@ -104,38 +102,32 @@ def test_verdict_needs_a_small_corrected_p(plain):
 
 
 def test_extension_methods_are_compared_with_the_best_of_the_papers(extended, plain):
-    for gain in extension_gains(extended[1]):
+    for gain in extension_gains(extended):
         assert gain.first is gain.target.best_extension
         assert gain.first.method.extension
         assert not gain.second.method.extension
         assert gain.gap.difference == pytest.approx(gain.first.test_mae - gain.second.test_mae)
         assert gain.verdict in ("extension better", "paper's better", "within noise")
-    assert extension_gains(plain[1]) == []
+    assert extension_gains(plain) == []
 
 
 def test_models_measured_on_other_rows_are_not_compared(study):
-    path = study.folder("slme") / "predictions.parquet"
-    table = pd.read_parquet(path)
-    first = table.index[table["cell"].eq("slme/ml/pa") & table["split"].eq("test")][0]
-    table.drop(index=first).to_parquet(path)
+    def without_one(table):
+        return table.drop(index=table.index[table["cell"].eq("slme/ml/pa") & table["split"].eq("test")][0])
+
+    study.change_table(study.folder("slme") / "predictions.parquet", without_one)
     with pytest.raises(StoreError, match="same hold-out rows"):
-        transfer_gains(load_study_results(study.info, study.paths))
+        transfer_gains(study.results())
 
 
 def test_targets_are_counted_for_the_lower_error(plain):
-    test = transfer_against_scratch(plain[1], "test_mae")
-    assert test.wins == sum(t.best_tl.test_mae < t.best_sc.test_mae for t in plain[1])
+    test = transfer_against_scratch(plain, "test_mae")
+    assert test.wins == sum(t.best_tl.test_mae < t.best_sc.test_mae for t in plain)
     assert test.n == 2
 
 
-def test_fine_tuning_is_paired_by_target_and_source(study, edited):
+def test_fine_tuning_is_paired_by_target_and_source_of_cells_that_finished(study, study_with_failure):
     errors = {"finetune": 2.0, "modfinetune": 1.0}
-    results = edited(
-        study, lambda cells: [{**c, "val_mae": errors.get(c["method"], c["val_mae"])} for c in cells]
-    )
+    results = study.edited(lambda cell: {"val_mae": errors.get(cell["method"], cell["val_mae"])})
     assert modified_against_plain(results) == SignTest(4, 0)
-
-
-def test_a_failed_cell_takes_its_pair_out(study_with_failure):
-    results = load_study_results(study_with_failure.info, study_with_failure.paths)
-    assert modified_against_plain(results).n == 3
+    assert modified_against_plain(study_with_failure.results()).n == 3

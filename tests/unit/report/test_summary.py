@@ -3,16 +3,14 @@
 import csv
 import json
 import re
-from dataclasses import replace
 
 import pytest
 from made_study import SOURCES
 from PIL import Image
 
-from crossprop.data.catalog import PaperFigures
 from crossprop.errors import StoreError
 from crossprop.report import summary
-from crossprop.report.summary import summarize
+from crossprop.report.study import TargetResults
 
 PAGES = {"README.md", "paper.md", "supplement.md", "costs.md"}
 FIGURES = {f"{name}.png" for name in (
@@ -37,22 +35,13 @@ def folder(request):
     return request.getfixturevalue(request.param)
 
 
-def _summarize(study, folder, paper=None, info=None):
-    summarize(info or study.info, study.paths, folder, study.paper if paper is None else paper)
-    return folder
-
-
 def _files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def _pages(folder):
-    return {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
-
-
-def _plain_lines(text):
-    """Lines of a page without the padding of its tables."""
-    return [re.sub(r" +", " ", line) for line in text.splitlines()]
+def _page(folder, name="README.md"):
+    """A page without the padding of its tables."""
+    return re.sub(r" +", " ", (folder / name).read_text(encoding="utf-8"))
 
 
 def test_report_has_all_its_parts(report):
@@ -60,12 +49,15 @@ def test_report_has_all_its_parts(report):
 
 
 def test_only_costs_and_runs_differ_when_a_study_runs_twice(study, report, tmp_path):
-    path = study.folder("slme") / "runs.json"
-    first = _files(_summarize(study, tmp_path / "one"))
-    assert first == _files(report)  # equal results give an equal report, byte for byte
-    runs = [{**r, "run_id": r["run_id"][::-1], "tune_seconds": 977.0} for r in json.loads(path.read_text())]
-    path.write_text(json.dumps(runs), encoding="utf-8")
-    second = _files(_summarize(study, tmp_path / "two"))
+    assert _files(study.report(tmp_path / "one")) == _files(
+        report
+    )  # equal results, equal report, byte for byte
+    study.change_json(
+        "slme",
+        "runs.json",
+        lambda runs: [r | {"run_id": r["run_id"][::-1], "tune_seconds": 977.0} for r in runs],
+    )
+    first, second = _files(report), _files(study.report(tmp_path / "two"))
     assert {name for name in first if first[name] != second[name]} - TABLES == {"runs.csv", "costs.md"}
 
 
@@ -79,10 +71,11 @@ def test_figures_are_small_and_large_enough_to_read(report):
 
 @BOTH
 def test_every_link_leads_somewhere_and_every_figure_and_table_is_linked(folder):
-    linked = {target for text in _pages(folder).values() for target in re.findall(r"\]\(([^)]+)\)", text)}
+    linked = {
+        target for path in folder.glob("*.md") for target in re.findall(r"\]\(([^)]+)\)", path.read_text())
+    }
     assert not {name for name in linked if not (folder / name).is_file()}
-    made = {name for name in _files(folder) if name.startswith("tables/") or name.endswith(".png")}
-    assert made <= linked
+    assert {name for name in _files(folder) if name.startswith("tables/") or name.endswith(".png")} <= linked
 
 
 @BOTH
@@ -95,111 +88,126 @@ def test_no_page_or_table_shows_what_is_no_number(folder):
 @BOTH
 def test_every_run_id_of_a_table_is_a_run_of_the_study_and_none_is_on_a_page(folder):
     runs = {row["run_id"] for row in csv.DictReader((folder / "runs.csv").open())}
-    assert not [run for text in _pages(folder).values() for run in runs if run in text]
+    assert not [run for path in folder.glob("*.md") for run in runs if run in path.read_text()]
     for path in (folder / "tables").glob("*.csv"):
         for row in csv.DictReader(path.open()):
-            assert {value for key, value in row.items() if key.endswith("run_id") and value} <= runs, (
-                path.name
-            )
+            found = {value for key, value in row.items() if key.endswith("run_id") and value}
+            assert found <= runs, path.name
 
 
 def test_extension_methods_are_shown_apart_from_the_papers(extended_report):
-    pages = _pages(extended_report)
-    assert "tier `quick`" in pages["README.md"]
-    assert not re.search("Boost|Blend", pages["paper.md"])
-    assert "## Extension methods against the paper's" in pages["supplement.md"]
-    assert "residual, all sources (extension)" in pages["supplement.md"]
-    assert "Of 40 cells 22 cross-validated, 14 screened only" in pages["supplement.md"]
+    assert "tier `quick`" in _page(extended_report)
+    assert not re.search("Boost|Blend", _page(extended_report, "paper.md"))
+    page = _page(extended_report, "supplement.md")
+    assert "## Extension methods against the paper's" in page
+    assert "residual, all sources (extension)" in page
+    assert "Of 40 cells 22 cross-validated, 14 screened only" in page
 
 
 def test_many_targets_send_the_panels_to_the_supplement(study, tmp_path, monkeypatch):
     monkeypatch.setattr(summary, "MOST_PANELS", 1)
-    pages = _pages(_summarize(study, tmp_path / "report"))
-    assert "winner_parity.png" not in pages["README.md"]
-    assert "winner_parity.png" in pages["supplement.md"]
+    folder = study.report(tmp_path / "report")
+    pages = [name for name in PAGES if "winner_parity.png" in _page(folder, name)]
+    assert pages == ["supplement.md"]
 
 
 def test_page_shows_both_sides_with_unit_interval_r2_and_winner(report, plain):
-    lines = _plain_lines((report / "README.md").read_text(encoding="utf-8"))
-    line = next(line for line in lines if line.startswith("| Exfoli | meV/atom | 1080 | 120"))
+    line = next(
+        line for line in _page(report).splitlines() if line.startswith("| Exfoli | meV/atom | 1080 | 120")
+    )
     assert (line.count("**"), line.count("[")) == (2, 2)
-    assert f"R² {plain[1][0].best_sc.test_r2:.2f}, ens. " in line
+    assert f"R² {plain[0].best_sc.test_r2:.2f}, ens. " in line
     assert "SC:ML(PA)" in line
+
+
+def test_page_says_what_was_configured(report):
+    page = _page(report)
+    assert "- **Sources**: formation energy, band gap (edition `open`)." in page
+    assert "10 folds" in page
+    assert (
+        "Scratch: 40 trials on regressors shared by 2 cells, 40 trials on networks shared by 2 cells" in page
+    )
+    assert "Multi-fidelity" not in page
+
+
+def test_page_says_what_multi_fidelity_stops_and_which_targets_have_other_folds(study, tmp_path, tiny_params):
+    rules = {"rows": 5000, "steps": 50, "after_screening": 2, "after_first_fold": 1, "margin": 0.1}
+    fidelity = tiny_params(fidelity=rules).study.fidelity
+    page = _page(study.report(tmp_path / "report", fidelity=fidelity, folds_by_target={"slme": 20}))
+    assert "screening learns from at most 5,000 rows" in page
+    assert "more than 10 % behind" in page
+    assert "- **Folds**: 10; 20 for SLME." in page
+    assert "10 folds on 1 target, 20 folds on 1 target." in page
 
 
 @pytest.mark.parametrize(
     ("elemnets", "told"), [(("band_gap",), "band gap"), ((), "none of them"), (SOURCES, None)]
 )
 def test_page_says_which_sources_have_networks_of_their_own(study, tmp_path, elemnets, told):
-    folder = _summarize(study, tmp_path / "report", info=replace(study.info, elemnets=elemnets))
-    lines = [line for line in _pages(folder)["README.md"].splitlines() if line.startswith("- **ElemNets**")]
+    page = _page(study.report(tmp_path / "report", elemnet_sources=elemnets))
+    lines = [line for line in page.splitlines() if line.startswith("- **ElemNets**")]
     assert lines == ([f"- **ElemNets** were pretrained on {told}."] if told else [])
 
 
 def test_page_tells_of_a_failed_cell_and_why(study_with_failure, tmp_path):
-    page = _pages(_summarize(study_with_failure, tmp_path / "report"))["README.md"]
-    start = (
-        "| SLME | `slme/finetune/band_gap` | TL:FineTune from band gap | DivergedError: the loss became NaN"
-    )
-    assert any(line.startswith(start) for line in _plain_lines(page))
+    page = _page(study_with_failure.report(tmp_path / "report"))
+    assert "\n| SLME | `slme/finetune/band_gap` | TL:FineTune from band gap | DivergedError: the loss" in page
     assert "networks SC 40, TL 56 to 64 per target: not equal" in page
     assert "Of 30 cells 29 cross-validated, 1 failed." in page
 
 
 def test_a_few_targets_are_said_to_be_too_few_for_the_sign_test(report):
-    page = (report / "README.md").read_text(encoding="utf-8")
-    assert "of 2** targets; too few for a sign test, whose p cannot fall below 0.25 here" in page
+    assert "of 2** targets; too few for a sign test, whose p cannot fall below 0.25 here" in _page(report)
 
 
 @pytest.mark.parametrize(
-    "paper", [{"slme": None}, {"slme": PaperFigures(), "exfoliation_energy": PaperFigures()}]
-)
-def test_without_figures_of_the_paper_the_report_does_not_mention_it(study, tmp_path, paper):
-    folder = _summarize(study, tmp_path / "report", paper=paper)
-    pages = _pages(folder)
-    assert set(pages) == PAGES - {"paper.md"}
-    assert "Beside the paper" not in pages["README.md"]
-    assert "## Sign tests" in pages["supplement.md"]
-    assert "26 of 41" not in pages["supplement.md"]
-    assert "paper (of 27)" not in pages["supplement.md"]
+    ("factor", "told"),
+    [
+        (1.0, r"\*\*Transfer did not help\*\*: hold-out MAE [\d.]+ with transfer \(TL:.* % from scratch"),
+        (0.1, r"\*\*Transfer helped\*\*: .* the difference is beyond the noise of 150 hold-out rows"),
+    ],
+)  # fmt: skip
+def test_a_report_on_one_target_speaks_of_it_in_plain_words(extended_study, tmp_path, factor, told):
+    def nearer(rows):
+        of_transfer = rows["cell"].str.contains("featextr|finetune|freezing")
+        nearer = rows["y_true"] + factor * (rows["y_pred"] - rows["y_true"])
+        return rows.assign(y_pred=rows["y_pred"].where(~of_transfer, nearer))
+
+    extended_study.change_table(extended_study.folder("slme") / "predictions.parquet", nearer)
+    folder = extended_study.report(tmp_path / "report", targets=("slme",))
+    page = _page(folder).split("## Beside the paper")[0]
+    assert re.search(told, page)
+    assert not re.search(r"sign test|geometric mean|\d targets", page)
+
+
+def test_without_figures_of_the_paper_the_report_does_not_mention_it(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(TargetResults, "paper", None)
+    folder = study.report(tmp_path / "report")
+    assert {path.name for path in folder.glob("*.md")} == PAGES - {"paper.md"}
+    assert "Beside the paper" not in _page(folder)
+    page = _page(folder, "supplement.md")
+    assert "## Sign tests" in page
+    assert "26 of 41" not in page
+    assert "paper (of 27)" not in page
     assert not list(folder.glob("tables/table_[2-5].csv"))
     assert not (folder / "ours_against_paper.png").exists()
 
 
-def test_a_report_in_the_same_folder_leaves_nothing_of_the_last_one(study, tmp_path):
-    folder = _summarize(study, tmp_path / "report")
-    one = replace(study.info, targets=study.info.targets[:1])
-    _summarize(study, folder, paper={}, info=one)
-    assert _files(folder).keys() == _files(_summarize(study, tmp_path / "new", paper={}, info=one)).keys()
+def test_a_report_in_the_same_folder_leaves_nothing_of_the_last_one(study, tmp_path, monkeypatch):
+    folder = study.report(tmp_path / "report")
+    monkeypatch.setattr(TargetResults, "paper", None)
+    one = {"targets": ("exfoliation_energy",)}
+    study.report(folder, **one)
+    assert _files(folder).keys() == _files(study.report(tmp_path / "new", **one)).keys()
     assert not (folder / "paper.md").exists()
     assert [path.name for path in (folder / "metrics").iterdir()] == ["exfoliation_energy.json"]
 
 
-def test_wrong_results_leave_the_old_report_alone(study, tmp_path, edited):
-    folder = _summarize(study, tmp_path / "report")
+def test_wrong_results_leave_the_old_report_alone(study, tmp_path):
+    folder = study.report(tmp_path / "report")
     before = _files(folder)
+    study.change_json("slme", "cells.json", lambda cells: cells[1:])
     with pytest.raises(StoreError):
-        edited(study, lambda cells: cells[1:], ["slme"])
-    with pytest.raises(StoreError):
-        _summarize(study, folder)
+        study.report(folder)
     assert _files(folder) == before
-
-
-def test_plot_data_are_relative_to_the_base(report):
-    points = list(csv.DictReader((report / "plots" / "parity.csv").open()))
-    assert list(points[0]) == ["target", "y_true", "y_pred"]
-    assert [sum(r["target"] == t for r in points) for t in ("Exfoli", "SLME")] == [120, 150]
-    values = sorted(float(r["y_true"]) for r in points if r["target"] == "SLME")
-    assert abs(values[74] + values[75]) < 1e-5  # the median is the origin
-    methods = list(csv.DictReader((report / "plots" / "methods.csv").open()))
-    assert len(methods) == 2 * 8
-    assert {row["cv_mae_relative"] for row in methods if row["method"] == "Base"} == {"1"}
-    assert all(0.0 < float(row["cv_mae_relative"]) < 2.0 for row in methods)
-
-
-def test_metrics_hold_the_figures_of_the_target_table(report):
-    metrics = json.loads((report / "metrics" / "slme.json").read_text())
-    row = list(csv.DictReader((report / "targets.csv").open()))[1]
-    assert metrics["best_tl_test_mae"] == float(row["best_tl_test_mae"])
-    ratio = float(row["best_tl_test_mae"]) / float(row["best_sc_test_mae"])
-    assert metrics["tl_over_sc"] == pytest.approx(ratio, rel=1e-5)
+    assert json.loads((folder / "metrics" / "slme.json").read_text())["winner"]
