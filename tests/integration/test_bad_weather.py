@@ -202,7 +202,13 @@ def test_killed_tracking_server_that_is_started_again_holds_every_cell_once(
         until(answers)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        outcome = run_targets(params, ["slme"], paths, lambda d: Watched(open_study_context(params, paths, d)), lambda line: None)["slme"]
+        outcome = run_targets(
+            params,
+            ["slme"],
+            paths,
+            lambda d: Watched(open_study_context(params, paths, d)),
+            lambda line: None,
+        )["slme"]
         runs = tracked(uri)
     finally:
         for server in servers:

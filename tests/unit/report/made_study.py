@@ -103,7 +103,7 @@ def write_study(root: Path, tiny_params, *, extended: bool = False, failed: str 
         values = {
             f"{name}_by_source": dict(zip(SOURCES, both, strict=True)) for name, both in by_source.items()
         }
-        _write_network(paths.joint_model(JOINT), JOINT, **values)
+        _write_network(paths.source_model(JOINT), JOINT, **values)
     planned = {target: _write_target(config, target, paths, extended, failed) for target in TARGETS}
     return MadeStudy(config, paths, planned)
 
