@@ -13,6 +13,7 @@ class Side(StrEnum):
     """Which side of the comparison a method stands on."""
 
     BASE = "base"
+    PLAIN = "plain"
     SCRATCH = "scratch"
     TRANSFER = "transfer"
     BLEND = "blend"
@@ -70,9 +71,11 @@ class Protocol(StrEnum):
 
 
 class Method(StrEnum):
-    """The rows of the paper's Table 1, and after them the extension methods."""
+    """The rows of the paper's Table 1, and the extension methods, of which the two plain ones are not tuned."""
 
     BASE = "base"
+    PLAIN_BASELINE = "plain_baseline"
+    PLAIN_MEDIAN = "plain_median"
     ML = "ml"
     DL = "dl"
     ML_FEATEXTR = "ml_featextr"
@@ -88,7 +91,7 @@ class Method(StrEnum):
 
     @property
     def side(self) -> Side:
-        """Base, scratch (SC), transfer (TL), or a blend of both."""
+        """Base, plain, scratch (SC), transfer (TL), or a blend of them."""
         return _FACTS[self].side
 
     @property
@@ -112,6 +115,11 @@ class Method(StrEnum):
         return _FACTS[self].extension
 
     @property
+    def tuned(self) -> bool:
+        """Whether its hyperparameters are tuned: all but the base, the plain models and the blend."""
+        return self.side in (Side.SCRATCH, Side.TRANSFER)
+
+    @property
     def uses_joint(self) -> bool:
         """Whether what it transfers is the joint network of several sources."""
         return self in (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
@@ -133,6 +141,8 @@ class _Facts(NamedTuple):
 _SC, _TL, _ML, _DL = Side.SCRATCH, Side.TRANSFER, Family.REGRESSOR, Family.NETWORK
 _FACTS = {
     Method.BASE: _Facts(Side.BASE, Family.BASE, "Base"),
+    Method.PLAIN_BASELINE: _Facts(Side.PLAIN, _ML, "plain baseline", extension=True),
+    Method.PLAIN_MEDIAN: _Facts(Side.PLAIN, _ML, "plain median", extension=True),
     Method.ML: _Facts(_SC, _ML, "SC:ML"),
     Method.DL: _Facts(_SC, _DL, "SC:DL", Architecture.ELEMNET),
     Method.ML_FEATEXTR: _Facts(_TL, _ML, "TL:ML(FeatExtr)"),

@@ -19,6 +19,7 @@ from crossprop.uncertainty.evidence import Coverage
 if TYPE_CHECKING:
     from crossprop.estimator.learn import Outcome, Settings  # imports Keras
 
+REPORT_FILE: Final = "report.json"
 COLUMNS: Final = ("method", "CV MAE", "hold-out MAE", "95 % interval", "R²", "trials", "remark")
 CV_COLUMNS: Final = {
     "method": "method", "label": "label", "side": "side", "source": "source", "screening_mae": "screening_mae",
@@ -59,8 +60,12 @@ def report_of(
     outcome: Outcome,
     coverage: Coverage | None,
     seconds: float,
+    finished: bool = True,
 ) -> dict[str, Any]:
-    """The content of ``report.json``: everything about a fit as plain values."""
+    """The content of ``report.json``: everything about a fit as plain values.
+
+    ``finished`` is false for the plain model that is saved while the fit goes on.
+    """
     plan, winner = outcome.plan, outcome.winner
     study, networks, groups = plan.params.study, plan.networks, table.group_column
     predictions = pd.read_parquet(outcome.folder / "predictions.parquet")
@@ -70,6 +75,7 @@ def report_of(
         "target": plan.target,
         "unit": settings.unit,
         "file": path.name,
+        "finished": finished,
         "rows": {
             "read": table.n_read,
             "used": len(table.rows),
@@ -171,7 +177,7 @@ def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
     """Write ``report.json`` and ``report.md`` into a folder."""
-    write_json(folder / "report.json", report)
+    write_json(folder / REPORT_FILE, report)
     unit = f" ({report['unit']})" if report["unit"] else ""
     page = [
         f"# {report['target']}{unit}",

@@ -48,6 +48,8 @@ class Cell:
     @property
     def label(self) -> str:
         """Short name within the target."""
+        if self.method.side is Side.PLAIN:
+            return self.method.notation
         inner = self.source or (self.representation.short if self.representation else None)
         return f"{self.method}({inner})" if inner else str(self.method)
 
@@ -84,10 +86,10 @@ def enumerate_cells(
         if method.family is Family.NETWORK:
             # Networks that start from random weights follow the scratch recipe, whatever they read.
             recipe = study.transfer if method.starts_from_source else study.scratch
-        fits = method.side not in (Side.BASE, Side.BLEND)
-        space = MethodSpace.of(method, params.search, recipe) if fits else None
+        space = MethodSpace.of(method, params.search, recipe) if method.tuned else None
         for source, representation in study.points(method):
             n_trials = _share(params, method, source, representation)
+            fidelity = study.fidelity if method.tuned else None
             fields: dict[str, Any] = {
                 "study": study.name,
                 "protocol": str(study.protocol),
@@ -102,8 +104,8 @@ def enumerate_cells(
                 "folds": study.folds_of(target),
                 "recipe": recipe,
                 "space": space,
-                "screening_rows": study.fidelity.rows if study.fidelity else None,
-                "screening_steps": study.fidelity.steps if study.fidelity else None,
+                "screening_rows": fidelity.rows if fidelity else None,
+                "screening_steps": fidelity.steps if fidelity else None,
             }
             cell = Cell(id="", **fields)
             depends_on = {
@@ -126,7 +128,7 @@ def _trials_of(params: Params, family: Family) -> int:
 
 def _share(params: Params, method: Method, source: str | None, representation: Representation | None) -> int:
     """This cell's share of the trials that its side has for its family; earlier cells take the remainder."""
-    if method.side in (Side.BASE, Side.BLEND):
+    if not method.tuned:
         return 0
     siblings = [
         (m, *point)

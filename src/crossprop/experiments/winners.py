@@ -79,7 +79,7 @@ class TargetOutcome:
 
 def refits_of(study: StudyConfig, target: str, method: Method) -> list[float | None]:
     """Refits that a chosen cell gets: shares of its rows for the learning curve, ``None`` for the strict one."""
-    if method.side in (Side.BASE, Side.BLEND):
+    if not method.tuned:
         return []
     curve = study.learning_curve
     shares = curve.shares if curve is not None and target in curve.targets and not method.extension else ()

@@ -28,11 +28,12 @@ from crossprop.training.metrics import mean_absolute_error, r2
 
 SIDE_COLOURS = {
     Side.BASE: "#6e6e6e",
+    Side.PLAIN: "#cc79a7",
     Side.SCRATCH: "#0072b2",
     Side.TRANSFER: "#d55e00",
     Side.BLEND: "#009e73",
 }
-SIDE_MARKERS = {Side.BASE: "x", Side.SCRATCH: "o", Side.TRANSFER: "D", Side.BLEND: "s"}
+SIDE_MARKERS = {Side.BASE: "x", Side.PLAIN: "^", Side.SCRATCH: "o", Side.TRANSFER: "D", Side.BLEND: "s"}
 # Colours of Okabe and Ito, which all common kinds of colour vision tell apart:
 QUALITATIVE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -251,7 +252,13 @@ def against_paper(results: Sequence[TargetResults], paper: PaperTable) -> Figure
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    names = {Side.SCRATCH: "SC", Side.TRANSFER: "TL", Side.BLEND: "a blend", Side.BASE: "base"}
+    names = {
+        Side.SCRATCH: "SC",
+        Side.TRANSFER: "TL",
+        Side.BLEND: "a blend",
+        Side.BASE: "base",
+        Side.PLAIN: "plain",
+    }
     kinds = sorted({(winner.method.side, winner.method.extension) for *_, winner in rows})
     for side, extension in kinds:
         of = "an extension method" if extension else "a paper's method"

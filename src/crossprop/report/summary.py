@@ -27,7 +27,7 @@ from crossprop.report.tables import cell_table, relative_errors, table_of, write
 
 MOST_PANELS = 16
 """With more targets the panels of the winners are on the supplement's page."""
-_SIDES = {Side.SCRATCH: "SC", Side.TRANSFER: "TL", Side.BLEND: "blends"}
+_SIDES = {Side.PLAIN: "plain", Side.SCRATCH: "SC", Side.TRANSFER: "TL", Side.BLEND: "blends"}
 _FAMILIES = {Family.REGRESSOR: "regressors", Family.NETWORK: "networks"}
 
 
