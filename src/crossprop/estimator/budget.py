@@ -65,7 +65,10 @@ EMBEDDED: Final = ("seebeck_p",)
 PUBLIC: Final = (
     "formation_energy", "band_gap", "energy_per_atom", "volume_per_atom", "stability", "magnetic_moment",
 )  # fmt: skip
-_CHEAP: Final = (Method.BASE, Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BLEND)
+PLAIN: Final = (Method.BASE, Method.PLAIN_BASELINE, Method.PLAIN_MEDIAN)
+"""Not one of them is tuned: what a fit computes first, within seconds."""
+
+_CHEAP: Final = (*PLAIN, Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BLEND)
 _ALL: Final = (*PAPER_METHODS, *(method for method in Method if method not in PAPER_METHODS))
 STUDIES: Final = {
     Effort.TRIAL: StudyBudget(EMBEDDED, 1, _CHEAP, 8, 1, 6, 10, 300, most_folds=5),

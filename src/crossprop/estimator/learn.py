@@ -21,7 +21,7 @@ from crossprop.data.cleaning import refuse_unlearnable, report_frame
 from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData, together_in
 from crossprop.data.splits import draw_holdout
 from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError
-from crossprop.estimator.budget import FITS, Effort, fit_seconds
+from crossprop.estimator.budget import FITS, PLAIN, Effort, fit_seconds
 from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for
 from crossprop.estimator.study_file import JOINT, most_cells, study_values
 from crossprop.experiments.executor import Executor, InlinePool, WorkerPool, usable_cores
@@ -41,9 +41,6 @@ STUDY: Final = "own"
 AUTO, NONE = "auto", "none"
 PLAN_FILE: Final = "plan.json"
 LEAST_COMPOSITIONS: Final = 10
-PLAIN: Final = (Method.BASE, Method.PLAIN_BASELINE, Method.PLAIN_MEDIAN)
-"""What a fit computes first, within seconds; not one of them is tuned."""
-
 _SCRATCH: Final = (*PLAIN, Method.ML, Method.BOOST)
 _FROM_JOINT: Final = (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
 _FROM_ELEMNET: Final = (Method.ML_FEATEXTR, Method.FINETUNE, Method.MODFINETUNE)
@@ -198,7 +195,7 @@ def run_fit(
     frame = rows[[name for name in (*PREPARED_COLUMNS, GROUP_COLUMN) if name in rows]].reset_index(drop=True)
     _check_learnable(frame, settings.target)
     report = report_frame([]) if cleaning is None else cleaning
-    if settings.methods is None:
+    if settings.methods is None or Method.PLAIN_MEDIAN in settings.methods:
         with parallel_config("threading", n_jobs=settings.workers or usable_cores()):
             on_plain(_compute(_plain_plan(frame, settings), frame, report, settings, root, write, InlinePool))
     plan = plan_fit(frame, settings, root, write)

@@ -17,12 +17,13 @@ PICKS = 20
 
 
 def blend_folds(
-    parts: Sequence[Sequence[FoldReport]], values: np.ndarray
+    parts: Sequence[Sequence[FoldReport]], values: np.ndarray, simple: int | None = None
 ) -> tuple[list[FoldReport], np.ndarray]:
     """Blend cells that were cross-validated on the same folds; ``parts`` holds the reports of each.
 
     The weights of fold k come from the out-of-fold predictions of all other folds, so that its validation rows do
-    not influence them: the blend's cross-validated error is as unbiased as that of its parts.
+    not influence them: the blend's cross-validated error is as unbiased as that of its parts. ``simple`` is the index
+    of the part that the blend has to beat, as :func:`shrunk_weights` says.
 
     Returns:
         One report per fold, and the weights, shape (n_folds, n_parts), rows summing to one.
@@ -42,7 +43,7 @@ def blend_folds(
         others = [i for i in range(n_folds) if i != k]
         known = np.concatenate([values[parts[0][i].val_rows] for i in others])
         predicted = np.stack([np.concatenate([folds[i].val_pred for i in others]) for folds in parts])
-        share = greedy_weights(predicted, known)
+        share = shrunk_weights(predicted, known, simple)
         val_pred = share @ np.stack([folds[k].val_pred for folds in parts])
         test_pred = share @ np.stack([folds[k].test_pred for folds in parts])
         rows = parts[0][k].val_rows
@@ -53,6 +54,20 @@ def blend_folds(
         reports.append(FoldReport(error, rows, val_pred, test_pred, nothing, spent, peak_memory(), n_train))
         weights.append(share)
     return reports, np.stack(weights)
+
+
+def shrunk_weights(predicted: np.ndarray, values: np.ndarray, simple: int | None) -> np.ndarray:
+    """Greedy weights, or the simple model alone unless they lower its error by more than one standard error.
+
+    On few rows a blend of many models is better by chance: the standard error is that of the paired differences.
+    """
+    weights = greedy_weights(predicted, values)
+    if simple is None:
+        return weights
+    gain = np.abs(predicted[simple] - values) - np.abs(weights @ predicted - values)
+    if gain.mean() > gain.std() / np.sqrt(len(gain)):
+        return weights
+    return np.eye(len(predicted))[simple]
 
 
 def greedy_weights(predicted: np.ndarray, values: np.ndarray, picks: int = PICKS) -> np.ndarray:

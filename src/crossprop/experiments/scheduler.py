@@ -232,12 +232,14 @@ class TargetRun:
             self._outcomes[cell.id] = finished_outcome(cell, screening, done, self._inputs)
 
     def _blend(self, learning: Sequence[Cell]) -> None:
-        """Blend the cells that were cross-validated."""
+        """Blend the cells that were cross-validated; the base and the plain baseline are there for comparison only."""
+        compared = (Method.BASE, Method.PLAIN_BASELINE)
         validated = [
             cell
             for cell in learning
-            if cell.method.side is not Side.BASE and self._outcomes[cell.id].result.cv_mae is not None
+            if cell.method not in compared and self._outcomes[cell.id].result.cv_mae is not None
         ]
+        simple = next((i for i, cell in enumerate(validated) if cell.method is Method.PLAIN_MEDIAN), None)
         for blend in self._cells:
             if blend.method.side is not Side.BLEND or blend.id in self._outcomes:
                 continue
@@ -249,7 +251,7 @@ class TargetRun:
                 [report for report in self._folds(cell, range(cell.folds)) if isinstance(report, FoldReport)]
                 for cell in validated
             ]
-            folds, weights = blend_folds(parts, self._inputs.values)
+            folds, weights = blend_folds(parts, self._inputs.values, simple)
             self._blended = {cell.id: column for cell, column in zip(validated, weights.T, strict=True)}
             means = {cell.label: round(float(self._blended[cell.id].mean()), 3) for cell in validated}
             outcome = finished_outcome(blend, None, folds, self._inputs)

@@ -18,7 +18,7 @@ class Winners:
     Attributes:
         best_sc: Best scratch cell of the paper's methods, or ``None`` where none finished.
         best_tl: Best transfer cell of the paper's methods, likewise.
-        best_extension: Best cell of the extension methods, likewise.
+        best_extension: Best cell of the extension methods but the plain baseline, likewise.
     """
 
     best_sc: CellResult | None
@@ -58,7 +58,7 @@ def choose_winners(results: Iterable[CellResult]) -> Winners:
     return Winners(
         best(result for result in paper if result.method.side is Side.SCRATCH),
         best(result for result in paper if result.method.side is Side.TRANSFER),
-        best(result for result in validated if result.method.extension),
+        best(r for r in validated if r.method.extension and r.method is not Method.PLAIN_BASELINE),
     )
 
 

@@ -171,11 +171,26 @@ def write_target(
         (draft / "model").mkdir()
         if outcome.model is not None:
             won = next(o for o in outcome.outcomes if o.result.cell == outcome.model.winner.cell)
-            _write_model(won, outcome.model, files, draft / "model")
+            _write_model(won, outcome.model, files, draft / "model", _plain_models(outcome.outcomes))
             write_evidence(draft / "model", evidence_of(won.predictions))
 
 
-def _write_model(won: CellOutcome, model: ChosenModel, files: TargetFiles, folder: Path) -> None:
+def _plain_models(outcomes: Sequence[CellOutcome]) -> dict[str, dict[str, float | None]]:
+    """Errors of the plain models, which a saved model states beside its own."""
+    return {
+        o.result.label: {"cv_mae": o.result.cv_mae_mean, "test_mae": o.result.test_mae_ensemble}
+        for o in outcomes
+        if o.result.method.side is Side.PLAIN and o.result.cv_mae is not None
+    }
+
+
+def _write_model(
+    won: CellOutcome,
+    model: ChosenModel,
+    files: TargetFiles,
+    folder: Path,
+    plain: Mapping[str, Mapping[str, float | None]],
+) -> None:
     inputs = TargetInputs(files, won.result.protocol)
     fractions = load_features(files.features, Representation.ELEMENTAL_FRACTIONS)[inputs.train]
     validation = won.predictions[won.predictions["split"] == "validation"]
@@ -186,6 +201,10 @@ def _write_model(won: CellOutcome, model: ChosenModel, files: TargetFiles, folde
         "study": won.result.study,
         "target": won.result.target,
         "unit": won.result.unit,
+        "errors": {
+            won.result.label: {"cv_mae": won.result.cv_mae_mean, "test_mae": won.result.test_mae_ensemble},
+            **plain,
+        },
         "elements": list(ELEMENTS),
         "interval": {"coverage": COVERAGE, "half_width": conformal_half_width(residuals)},
         "seen_elements": [element for i, element in enumerate(ELEMENTS) if i in seen],

@@ -11,6 +11,7 @@ import pandas as pd
 
 from crossprop.data.catalog import PaperFigures
 from crossprop.experiments.results import CellResult
+from crossprop.methods import Side
 from crossprop.report import figures as draw
 from crossprop.report.pages import Section
 from crossprop.report.paper import Outcome, compare
@@ -24,7 +25,7 @@ from crossprop.report.statistics import (
     transfer_against_scratch,
 )
 from crossprop.report.study import PaperTable, TargetResults, best_transfer
-from crossprop.report.tables import described, records, table_of
+from crossprop.report.tables import cell_name, described, records, table_of
 
 
 @dataclass(frozen=True)
@@ -229,3 +230,37 @@ def sign_tests_section(table: pd.DataFrame) -> Section | None:
         "stated": [STATED_MAE, STATED_Q95],
     }
     return Section(context=context, tables={"tables/sign_tests.csv": table})
+
+
+def plain_section(results: Sequence[TargetResults]) -> Section | None:
+    """The winners beside the two models that need no tuning; None in a study without them."""
+    rows = []
+    for target in results:
+        plain = {
+            cell.method.notation: cell.test_mae_ensemble
+            for cell in target.cells
+            if cell.method.side is Side.PLAIN and cell.test_mae_ensemble is not None
+        }
+        error = target.winner.test_mae_ensemble if target.winner else None
+        if not plain or error is None:
+            continue
+        better = min(plain.values())
+        rows.append(
+            {
+                **described(target),
+                **{name: plain.get(name) for name in ("plain baseline", "plain median")},
+                "winner": cell_name(target.winner),
+                "winner_mae": error,
+                "ratio": error / better if better else None,
+            }
+        )
+    if not rows:
+        return None
+    ratios = [float(row["ratio"]) for row in rows if row["ratio"]]
+    context = {
+        "rows": table_of(rows),
+        "n": len(ratios),
+        "lower": sum(ratio < 1 for ratio in ratios),
+        "mean_ratio": geometric_mean(ratios),
+    }
+    return Section(context=context, tables={"tables/plain.csv": table_of(rows)})

@@ -54,6 +54,7 @@ def summarize(study: StudyInfo, paths: StudyPaths, out_dir: Path, paper_table: P
         ),
         "every_method": _every_method(cells),
         "targets": _targets_section(results, gains),
+        "plain": comparison.plain_section(results),
         **({"parity": None} if many else parity),
     }
     reproduced = paper.reproduced_tables(results, published)

@@ -16,6 +16,8 @@ from crossprop.paths import StudyPaths
 pytestmark = pytest.mark.usefixtures("tensorflow")
 POINT = {
     Method.BASE: {},
+    Method.PLAIN_BASELINE: {},
+    Method.PLAIN_MEDIAN: {},
     Method.ML: {"algorithm": "ridge", "ridge.alpha": 0.1},
     Method.DL: {"learning_rate": 0.001},
     Method.ML_FEATEXTR: {"layer": "hidden_15", "algorithm": "extra_trees", "extra_trees.n_estimators": 10},
