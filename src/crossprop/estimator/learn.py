@@ -21,7 +21,7 @@ from crossprop.data.cleaning import refuse_unlearnable, report_frame
 from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData, together_in
 from crossprop.data.splits import draw_holdout
 from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError
-from crossprop.estimator.budget import FITS, PLAIN, Effort, fit_seconds
+from crossprop.estimator.budget import FITS, PLAIN, Effort, first_folds, fit_seconds
 from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for
 from crossprop.estimator.study_file import JOINT, most_cells, study_values
 from crossprop.experiments.executor import Executor, InlinePool, WorkerPool, usable_cores
@@ -242,11 +242,11 @@ def _compute(
 
 
 def _plain_plan(frame: pd.DataFrame, settings: Settings) -> Plan:
-    """The plan of the plain models, on the folds that the whole fit will most probably have."""
+    """The plan of the plain models, on few folds: within 15 seconds for 1,000 rows on two cores."""
     learning = frame[frame["split"] == "train"]
-    sizes = len(learning), int(learning[together_in(frame)].nunique())
-    folds = choose_plan(*sizes, settings).params.study.folds
-    return choose_plan(*sizes, replace(settings, methods=PLAIN, folds=folds))
+    folds = min(settings.folds or 10, first_folds(len(learning)))
+    compositions = int(learning[together_in(frame)].nunique())
+    return choose_plan(len(learning), compositions, replace(settings, methods=PLAIN, folds=folds))
 
 
 def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print = show) -> Plan:

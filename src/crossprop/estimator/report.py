@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.user_rows import UserTable
+from crossprop.experiments.blend import blended_error
 from crossprop.experiments.results import CellResult
-from crossprop.io import write_json
-from crossprop.methods import Side
+from crossprop.io import read_json, write_json
+from crossprop.methods import Method, Side
 from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, r2
 from crossprop.uncertainty.evidence import Coverage
 
@@ -111,6 +112,7 @@ def report_of(
             "compositions": len(networks.seen),
         },
         "methods": methods,
+        "gains": _gains(outcome, predictions),
         "notes": [*table.notes, *plan.notes],
     }
 
@@ -138,6 +140,33 @@ def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed:
     return sorted(
         rows, key=lambda row: (row["cv_mae"] is None, row["cv_mae"] or row["screening_mae"] or np.inf)
     )
+
+
+def _gains(outcome: Outcome, predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    """What each method bought: worker minutes, and the CV MAE of the blend of all methods up to it.
+
+    The plain median comes first, then the cross-validated methods in the order in which they are listed.
+    """
+    costs = {run["cell"]: run for run in read_json(outcome.folder / "runs.json")}
+    validation = dict(list(predictions[predictions["split"] == "validation"].groupby("cell")))
+    compared = (Method.BASE, Method.PLAIN_BASELINE, Method.BLEND)
+    cells = [r for r in outcome.results if r.method not in compared and r.cell in validation]
+    simple = next((i for i, r in enumerate(cells) if r.method is Method.PLAIN_MEDIAN), None)
+    if simple is None:
+        return []
+    cells.insert(0, cells.pop(simple))
+    rows: list[dict[str, Any]] = []
+    for n, result in enumerate(cells, start=1):
+        tables = [validation[cell.cell] for cell in cells[:n]]
+        predicted = np.stack([table["y_pred"].to_numpy(float) for table in tables])
+        values, folds = tables[0]["y_true"].to_numpy(float), tables[0]["fold"].to_numpy(int)
+        # screening of the other cells of a method is part of its cost
+        same = [costs[r.cell] for r in outcome.results if r.method is result.method]
+        spent = sum(cost["tune_seconds"] + cost["fit_seconds"] for cost in same)
+        error = blended_error(predicted, values, folds, 0)
+        change = error / rows[-1]["cv_mae"] - 1 if rows and rows[-1]["cv_mae"] else None
+        rows.append({"label": result.label, "minutes": spent / 60, "cv_mae": error, "change": change})
+    return rows
 
 
 def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
@@ -213,8 +242,26 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         )
     transfer = report["transfer"]
     lines.append(transfer["text"] if transfer else "No transfer: learnt from these rows alone.")
+    lines += _lines_of_gains(report["gains"], unit)
     lines.append(f"{report['budget']['took_minutes']:g} minutes, effort {report['budget']['effort']!r}")
     return lines
+
+
+def _lines_of_gains(gains: Sequence[dict[str, Any]], unit: str) -> list[str]:
+    """What the minutes of each method bought, as one sentence."""
+    if len(gains) < 2:
+        return []
+    first, *later = gains
+    steps = [
+        f"{row['label']} {row['minutes']:.1f} min "
+        + (f"{100 * row['change']:+.1f} %" if row["change"] and abs(row["change"]) > 5e-4 else "nothing")
+        for row in later
+    ]
+    start = f"{first['label']} {first['minutes']:.1f} min, CV MAE {first['cv_mae']:.4g} {unit}".rstrip()
+    return [
+        f"what the time of each method (on one core) bought: {start}; added to the blend, {'; '.join(steps)}: "
+        f"{later[-1]['cv_mae']:.4g} {unit}".rstrip()
+    ]
 
 
 def table_of_methods(report: dict[str, Any], form: str = "simple") -> str:

@@ -56,6 +56,16 @@ def blend_folds(
     return reports, np.stack(weights)
 
 
+def blended_error(predicted: np.ndarray, values: np.ndarray, folds: np.ndarray, simple: int | None) -> float:
+    """Mean over the folds of the error of a blend of out-of-fold predictions, shape (n_models, n_samples)."""
+    errors = []
+    for k in np.unique(folds):
+        known, rows = folds != k, folds == k
+        share = shrunk_weights(predicted[:, known], values[known], simple)
+        errors.append(float(np.abs(share @ predicted[:, rows] - values[rows]).mean()))
+    return float(np.mean(errors))
+
+
 def shrunk_weights(predicted: np.ndarray, values: np.ndarray, simple: int | None) -> np.ndarray:
     """Greedy weights, or the simple model alone unless they lower its error by more than one standard error.
 

@@ -82,7 +82,8 @@ def test_failed_fold_of_the_plain_median_ends_both_and_the_others_go_on(rehearsa
     made.failing = {("plain median", "fold_01")}
     outcome = made.finish()
     results = made.results(outcome)
-    assert results["plain median"].failure and results["plain baseline"].failure
+    assert results["plain median"].failure
+    assert results["plain baseline"].failure
     assert outcome.winners.winner.method == "ml"
 
 
