@@ -38,15 +38,15 @@ class Architecture(StrEnum):
 class Representation(StrEnum):
     """How a composition becomes numbers.
 
-    ``combined`` is the fractions beside the attributes, ``predicted_sources`` the attributes beside what the joint
-    network predicts for its sources; both are inputs of methods beyond the paper.
+    ``combined`` is the fractions beside the attributes, ``combined_sources`` both beside what the joint network
+    predicts for its sources; they are inputs of methods beyond the paper.
     """
 
     ELEMENTAL_FRACTIONS = "elemental_fractions"
     PHYSICAL_ATTRIBUTES = "physical_attributes"
     ACTIVATIONS = "activations"
     COMBINED = "combined"
-    PREDICTED_SOURCES = "predicted_sources"
+    PREDICTED_SOURCES = "combined_sources"
 
     @property
     def short(self) -> str:
@@ -55,7 +55,7 @@ class Representation(StrEnum):
             "elemental_fractions": "EF",
             "physical_attributes": "PA",
             "combined": "EF+PA",
-            "predicted_sources": "PA+sources",
+            "combined_sources": "EF+PA+sources",
         }.get(self.value, self.value)
 
 
@@ -74,8 +74,6 @@ class Method(StrEnum):
     """The rows of the paper's Table 1, and the extension methods, of which the two plain ones are not tuned."""
 
     BASE = "base"
-    PLAIN_BASELINE = "plain_baseline"
-    PLAIN_MEDIAN = "plain_median"
     ML = "ml"
     DL = "dl"
     ML_FEATEXTR = "ml_featextr"
@@ -83,6 +81,8 @@ class Method(StrEnum):
     FINETUNE = "finetune"
     MODFINETUNE = "modfinetune"
     FREEZING = "freezing"
+    PLAIN_BASELINE = "plain_baseline"
+    PLAIN_MEDIAN = "plain_median"
     BOOST = "boost"
     BOOST_SOURCES = "boost_sources"
     RESNET = "resnet"

@@ -187,7 +187,7 @@ def test_impossible_value_is_refused_with_its_path_and_what_was_received(tiny_va
         ),
         ({"methods": ["boost", "ml", "boost"]}, "methods names boost more than once"),
         ({"methods": ["base", "blend"]}, "methods holds blend, but nothing to be blended"),
-        ({"representations": ["predicted_sources"]}, "'predicted_sources' is chosen by the method"),
+        ({"representations": ["combined_sources"]}, "'combined_sources' is chosen by the method"),
         (
             {"methods": ["ml", "boost"], "budget": {"ml_trials": 1, "dl_trials": 1, "seconds": 1}},
             "budget.ml_trials is 1, but the scratch side has 2 such cells",

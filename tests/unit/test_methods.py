@@ -6,7 +6,10 @@ import pytest
 
 from crossprop.methods import PAPER_METHODS, Architecture, Family, Method, Side
 
-EXTENSIONS = [Method.BOOST, Method.BOOST_SOURCES, Method.RESNET, Method.RESNET_FINETUNE, Method.BLEND]
+EXTENSIONS = [
+    Method.PLAIN_BASELINE, Method.PLAIN_MEDIAN, Method.BOOST, Method.BOOST_SOURCES, Method.RESNET,
+    Method.RESNET_FINETUNE, Method.BLEND,
+]  # fmt: skip
 
 
 def test_paper_has_eight_methods_and_the_others_are_extensions():
@@ -28,6 +31,8 @@ def test_paper_has_eight_methods_and_the_others_are_extensions():
         (Method.FINETUNE, Side.TRANSFER, Family.NETWORK, Architecture.ELEMNET, False),
         (Method.MODFINETUNE, Side.TRANSFER, Family.NETWORK, Architecture.ELEMNET, False),
         (Method.FREEZING, Side.TRANSFER, Family.NETWORK, Architecture.ELEMNET, False),
+        (Method.PLAIN_BASELINE, Side.PLAIN, Family.REGRESSOR, None, False),
+        (Method.PLAIN_MEDIAN, Side.PLAIN, Family.REGRESSOR, None, False),
         (Method.BOOST, Side.SCRATCH, Family.REGRESSOR, None, False),
         (Method.BOOST_SOURCES, Side.TRANSFER, Family.REGRESSOR, None, True),
         (Method.RESNET, Side.SCRATCH, Family.NETWORK, Architecture.RESNET, False),
@@ -44,4 +49,6 @@ def test_method_stands_where_it_belongs(method, side, family, architecture, join
 def test_every_method_has_a_notation_of_its_own():
     notations = {method.notation for method in Method}
     assert len(notations) == len(Method)
-    assert all(n.startswith(("SC:", "TL:")) for n in notations - {"Base", "Blend"})
+    assert all(
+        n.startswith(("SC:", "TL:")) for n in notations - {"Base", "Blend", "plain baseline", "plain median"}
+    )

@@ -145,7 +145,7 @@ def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed:
 def _gains(outcome: Outcome, predictions: pd.DataFrame) -> list[dict[str, Any]]:
     """What each method bought: worker minutes, and the CV MAE of the blend of all methods up to it.
 
-    The plain median comes first, then the cross-validated methods in the order in which they are listed.
+    The plain median comes first, then the other cross-validated cells in the order of :class:`Method`.
     """
     costs = {run["cell"]: run for run in read_json(outcome.folder / "runs.json")}
     validation = dict(list(predictions[predictions["split"] == "validation"].groupby("cell")))

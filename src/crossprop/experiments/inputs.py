@@ -72,7 +72,7 @@ class TargetInputs:
         if representation is Representation.COMBINED:
             return self._matrix("combined", None, lambda: load_combined(self.files.features))
         if representation is Representation.PREDICTED_SOURCES and cell.source is not None:
-            return self._matrix("predicted_sources", cell.source, partial(self._predicted, cell.source))
+            return self._matrix("combined_sources", cell.source, partial(self._predicted, cell.source))
         if representation is not Representation.ACTIVATIONS:
             return load_features(self.files.features, representation)
         assert cell.source is not None

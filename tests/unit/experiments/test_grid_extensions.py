@@ -43,9 +43,9 @@ def test_extension_methods_follow_the_papers_each_with_one_cell(values):
     assert [cell.label for cell in cells] == [
         "base", "ml(EF)", "ml(PA)", "dl(EF)", "dl(PA)", "ml_featextr(band_gap)", "dl_featextr(band_gap)",
         "finetune(band_gap)", "modfinetune(band_gap)", "freezing(band_gap)",
-        "boost(PA)", "boost_sources(all_sources)", "resnet(EF+PA)", "resnet_finetune(all_sources)", "blend",
+        "plain baseline", "plain median", "boost(EF+PA)", "boost_sources(all_sources)", "resnet(EF+PA)", "resnet_finetune(all_sources)", "blend",
     ]  # fmt: skip
-    assert len({cell.id for cell in cells}) == len(cells) == 15
+    assert len({cell.id for cell in cells}) == len(cells) == 17
     by_method = {cell.method: cell for cell in cells}
     assert by_method[Method.BOOST_SOURCES].representation is Representation.PREDICTED_SOURCES
     assert by_method[Method.RESNET_FINETUNE].representation is Representation.COMBINED
@@ -58,6 +58,7 @@ def test_extension_methods_share_the_budget_of_their_side_and_family(values):
         trials.setdefault((cell.method.side, cell.method.family), []).append(cell.n_trials)
     assert trials == {
         (Side.BASE, Family.BASE): [0],
+        (Side.PLAIN, Family.REGRESSOR): [0, 0],
         (Side.SCRATCH, Family.REGRESSOR): [3, 2, 2],  # ml(EF), ml(PA), boost: 7 = 3 + 2 + 2
         (Side.SCRATCH, Family.NETWORK): [4, 4, 3],  # dl(EF), dl(PA), resnet: 11 = 4 + 4 + 3
         (Side.TRANSFER, Family.REGRESSOR): [4, 3],  # ml_featextr, boost_sources
@@ -80,7 +81,7 @@ def test_ids_hang_on_what_a_screening_sees_and_not_on_who_goes_on_after_it(value
     values["study"]["fidelity"] = FIDELITY
     before = enumerated(values)
     values["study"]["fidelity"] = FIDELITY | {key: value}
-    assert changed(values, before) == (set(Method) if everything else set())
+    assert changed(values, before) == ({m for m in Method if m.tuned} if everything else set())
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_ids_hang_on_what_a_screening_sees_and_not_on_who_goes_on_after_it(value
         (
             ("compute", "backend"),
             "jax",
-            set(Method) - {Method.BASE, Method.ML, Method.BOOST, Method.BLEND},
+            {m for m in Method if m.tuned} - {Method.ML, Method.BOOST},
         ),
     ],
 )

@@ -167,13 +167,14 @@ def test_failed_cells_are_left_out(cells):
         ([("ml", (3.0,)), ("finetune", (4.0,)), ("boost", (1.0,)), ("resnet_finetune", (2.0,))], 0, 1, 2, 2),
         ([("ml", (3.0,)), ("blend", (2.0,))], 0, None, 1, 1),
         ([("blend", (2.0,))], None, None, 0, 0),
+        ([("plain_baseline", (1.0,)), ("plain_median", (2.0,)), ("ml", (3.0,))], 2, None, 1, 1),
         ([("boost", (1.0, 3.0)), ("freezing", (2.0, 2.0))], None, 1, 0, 1),
         ([("finetune", (3.0, 3.0)), ("dl", (2.0, 4.0)), ("ml", (4.0, 2.0))], 1, 0, None, 1),
         ([("freezing", (1.0,)), ("ml", None)], None, 0, None, 0),
         ([("ml", None)], None, None, None, None),
     ],
     ids=[
-        "means", "base never wins", "base alone", "extension", "blend", "blend alone", "paper wins a tie",
+        "means", "base never wins", "base alone", "extension", "blend", "blend alone", "plain median", "paper wins a tie",
         "scratch and the earlier win a tie", "no scratch cell", "nothing was cross-validated",
     ],
 )  # fmt: skip

@@ -187,7 +187,7 @@ def test_smaller_shares_are_part_of_larger_ones(rows):
 
 
 def test_all_cells_learn_from_the_same_share(rows):
-    labels = ("ml(EF)", "ml(PA)", "dl(EF)", "boost(PA)", "resnet(EF+PA)")
+    labels = ("ml(EF)", "ml(PA)", "dl(EF)", "boost(EF+PA)", "resnet(EF+PA)")
     assert len({tuple(rows(label, share=0.3)[0]) for label in labels}) == 1
 
 

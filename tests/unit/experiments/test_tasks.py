@@ -105,9 +105,9 @@ def test_quick_regressors_are_saved_only_on_request_and_networks_at_once(files, 
 def test_boosting_beside_the_sources_reads_their_predictions(files, cells):
     inputs = TargetInputs(files, "published")
     own, beside = (inputs.features(cells()[m], None) for m in (Method.BOOST, Method.BOOST_SOURCES))
-    assert beside.shape == (40, 146)  # the attributes, and one source
-    assert np.array_equal(beside[:, :145], own)
-    assert np.ptp(beside[:, 145]) > 0
+    assert beside.shape == (40, 232)  # fractions, attributes, and one source
+    assert np.array_equal(beside[:, :231], own)
+    assert np.ptp(beside[:, 231]) > 0
 
 
 def test_fine_tuned_residual_network_keeps_the_scaling_of_its_source(

@@ -129,12 +129,12 @@ SCALING = np.stack([np.full(231, 0.25), np.full(231, 2.0)]).astype(np.float32)
 
 
 @pytest.mark.parametrize("rows", [0, 5])
-def test_predictions_of_a_joint_network_come_after_the_attributes(network, features, rows):
+def test_predictions_of_a_joint_network_come_after_fractions_and_attributes(network, features, rows):
     beside = beside_predictions(features[:rows], network, SCALING)
-    assert (beside.shape, beside.dtype) == ((rows, 148), np.float32)
-    assert np.array_equal(beside[:, :145], features[:rows, 86:])
+    assert (beside.shape, beside.dtype) == ((rows, 234), np.float32)
+    assert np.array_equal(beside[:, :231], features[:rows])
     expected = np.asarray(network((features - 0.25) / 2.0))[:rows]
-    assert beside[:, 145:] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert beside[:, 231:] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(3, 145), (231,)])

@@ -198,7 +198,7 @@ def test_member_that_is_a_link_out_of_the_folder_is_refused(ensemble, tmp_path_f
 
 def test_sources_without_their_scaling_network_or_layer_are_refused(tmp_path, tensorflow):
     folder = write_ensemble(
-        tmp_path / "sources", [fitted("ridge", "predicted_sources", 1)], "predicted_sources"
+        tmp_path / "sources", [fitted("ridge", "combined_sources", 1)], "combined_sources"
     )
     (folder / "scaling.npy").write_bytes(b"\x93NUMPY")
     write_digests(folder)
@@ -256,7 +256,7 @@ def sealed(tmp_path_factory, tensorflow):
     """A complete model: a blend with evidence, trees, networks, and files of every kind."""
     folder = tmp_path_factory.mktemp("sealed") / "model"
     for name, kind, representation in (
-        ("part_00", "hist_gradient_boosting", "predicted_sources"),
+        ("part_00", "hist_gradient_boosting", "combined_sources"),
         ("part_01", "resnet", "combined"),
         ("part_02", "k_neighbors", "physical_attributes"),
     ):

@@ -37,7 +37,7 @@ _PAPERS: list[Point] = [
     *[(Method.FREEZING, _ACT, s) for s in SOURCES],
 ]
 _EXTENSIONS: list[Point] = [
-    (Method.BOOST, _PA, None),
+    (Method.BOOST, Representation.COMBINED, None),
     (Method.BOOST_SOURCES, Representation.PREDICTED_SOURCES, JOINT),
     (Method.RESNET, Representation.COMBINED, None),
     (Method.RESNET_FINETUNE, Representation.COMBINED, JOINT),
