@@ -43,7 +43,8 @@ def test_extension_methods_follow_the_papers_each_with_one_cell(values):
     assert [cell.label for cell in cells] == [
         "base", "ml(EF)", "ml(PA)", "dl(EF)", "dl(PA)", "ml_featextr(band_gap)", "dl_featextr(band_gap)",
         "finetune(band_gap)", "modfinetune(band_gap)", "freezing(band_gap)",
-        "plain baseline", "plain median", "boost(EF+PA)", "boost_sources(all_sources)", "resnet(EF+PA)", "resnet_finetune(all_sources)", "blend",
+        "plain baseline", "plain median",
+        "boost(EF+PA)", "boost_sources(all_sources)", "resnet(EF+PA)", "resnet_finetune(all_sources)", "blend",
     ]  # fmt: skip
     assert len({cell.id for cell in cells}) == len(cells) == 17
     by_method = {cell.method: cell for cell in cells}

@@ -174,7 +174,8 @@ def test_failed_cells_are_left_out(cells):
         ([("ml", None)], None, None, None, None),
     ],
     ids=[
-        "means", "base never wins", "base alone", "extension", "blend", "blend alone", "plain median", "paper wins a tie",
+        "means", "base never wins", "base alone", "extension", "blend", "blend alone", "plain median",
+        "paper wins a tie",
         "scratch and the earlier win a tie", "no scratch cell", "nothing was cross-validated",
     ],
 )  # fmt: skip
