@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
-from joblib import parallel_config
+from joblib import parallel_config  # type: ignore[import-untyped]
 
 from crossprop.config import Params, parse_params
 from crossprop.data.cleaning import refuse_unlearnable, report_frame

@@ -15,6 +15,9 @@ from crossprop.training.metrics import mean_absolute_error
 PICKS = 20
 """Rounds of the greedy selection: weights are multiples of a twentieth."""
 
+SIMPLE_PICKS = 3
+"""Rounds that go to the simple model first."""
+
 
 def blend_folds(
     parts: Sequence[Sequence[FoldReport]], values: np.ndarray, simple: int | None = None
@@ -67,11 +70,11 @@ def blended_error(predicted: np.ndarray, values: np.ndarray, folds: np.ndarray, 
 
 
 def shrunk_weights(predicted: np.ndarray, values: np.ndarray, simple: int | None) -> np.ndarray:
-    """Greedy weights, or the simple model alone unless they lower its error by more than one standard error.
+    """Greedy weights that start from a simple model, or that model alone unless they beat it by a standard error.
 
     On few rows a blend of many models is better by chance: the standard error is that of the paired differences.
     """
-    weights = greedy_weights(predicted, values)
+    weights = greedy_weights(predicted, values, simple=simple)
     if simple is None:
         return weights
     gain = np.abs(predicted[simple] - values) - np.abs(weights @ predicted - values)
@@ -80,11 +83,14 @@ def shrunk_weights(predicted: np.ndarray, values: np.ndarray, simple: int | None
     return np.eye(len(predicted))[simple]
 
 
-def greedy_weights(predicted: np.ndarray, values: np.ndarray, picks: int = PICKS) -> np.ndarray:
+def greedy_weights(
+    predicted: np.ndarray, values: np.ndarray, picks: int = PICKS, simple: int | None = None
+) -> np.ndarray:
     """Weights of a mean with the least absolute error, by adding one model after the other, with replacement.
 
     From predictions, shape (n_models, n_samples), and values, shape (n_samples,), it makes weights, shape (n_models,),
-    none negative, summing to one. Of equal models the first is taken.
+    none negative, summing to one. Of equal models the first is taken. The first :data:`SIMPLE_PICKS` picks are the
+    model with the index ``simple``, if one is given.
 
     Source: Caruana et al. 2004, doi:10.1145/1015330.1015432.
     """
@@ -93,7 +99,7 @@ def greedy_weights(predicted: np.ndarray, values: np.ndarray, picks: int = PICKS
     best, best_error = chosen, np.inf
     for n in range(1, picks + 1):
         errors = np.abs((total + predicted) / n - values).mean(axis=1)
-        pick = int(np.argmin(errors))
+        pick = int(np.argmin(errors)) if simple is None or n > SIMPLE_PICKS else simple
         chosen = chosen.copy()
         chosen[pick] += 1
         total = total + predicted[pick]

@@ -168,6 +168,8 @@ def test_failed_cells_are_left_out(cells):
         ([("ml", (3.0,)), ("blend", (2.0,))], 0, None, 1, 1),
         ([("blend", (2.0,))], None, None, 0, 0),
         ([("plain_baseline", (1.0,)), ("plain_median", (2.0,)), ("ml", (3.0,))], 2, None, 1, 1),
+        ([("ml", (1.0,)), ("plain_median", (3.0,)), ("boost", (0.5,)), ("blend", (2.0,))], 0, None, 2, 3),
+        ([("ml", (1.0,)), ("plain_median", (2.0,)), ("blend", (2.0,))], 0, None, 1, 1),
         ([("boost", (1.0, 3.0)), ("freezing", (2.0, 2.0))], None, 1, 0, 1),
         ([("finetune", (3.0, 3.0)), ("dl", (2.0, 4.0)), ("ml", (4.0, 2.0))], 1, 0, None, 1),
         ([("freezing", (1.0,)), ("ml", None)], None, 0, None, 0),
@@ -175,6 +177,7 @@ def test_failed_cells_are_left_out(cells):
     ],
     ids=[
         "means", "base never wins", "base alone", "extension", "blend", "blend alone", "plain median",
+        "blend beats the plain median", "blend that fell back",
         "paper wins a tie",
         "scratch and the earlier win a tie", "no scratch cell", "nothing was cross-validated",
     ],
