@@ -214,8 +214,8 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
         f"# {report['target']}{unit}",
         "\n".join(f"- {line}" for line in summary_lines(report)),
         table_of_methods(report, "pipe"),
-        "The winner was chosen by cross-validation, not by the hold-out. Hold-out errors are those of the mean of a method's "
-        "fold models, which is what the folder holds of the winner.",
+        "The winner was chosen by cross-validation, not by the hold-out. Hold-out errors are those of the mean of a "
+        "method's fold models, which is what the folder holds of the winner.",
         "\n".join(f"- {note}" for note in report["notes"]),
     ]
     (folder / "report.md").write_text("\n\n".join(page).rstrip() + "\n", encoding="utf-8")
