@@ -22,7 +22,7 @@ FORMULAS = [
 ]
 FRACTIONS = fraction_matrix(FORMULAS)
 VALUES = 50 + 100 * FRACTIONS @ np.random.default_rng(3).random(86) ** 2
-WIDTHS = {"elemental_fractions": 86, "physical_attributes": 145, "combined": 231, "predicted_sources": 147}
+WIDTHS = {"elemental_fractions": 86, "physical_attributes": 145, "combined": 231, "combined_sources": 233}
 LAYER = "hidden_15"
 
 
@@ -36,8 +36,8 @@ def features_of(representation: str, rows: int = 120) -> np.ndarray:
     if representation == "combined":
         return np.concatenate([small, attributes], axis=1).astype(np.float32)
     drawn = np.random.default_rng(0).normal(size=(rows, 64)).astype(np.float32)
-    if representation == "predicted_sources":
-        return np.concatenate([attributes, drawn[:, :2]], axis=1).astype(np.float32)
+    if representation == "combined_sources":
+        return np.concatenate([small, attributes, drawn[:, :2]], axis=1).astype(np.float32)
     return np.maximum(drawn, 0)
 
 
@@ -70,7 +70,7 @@ def write_ensemble(folder: Path, members: Sequence[FittedModel], representation:
         member.save(folder / name)
     if representation == "activations":
         save_network(network(86, 5), folder / "source.keras")
-    if representation == "predicted_sources":
+    if representation == "combined_sources":
         save_network(network(231, 6, "resnet", outputs=2), folder / "source.keras")
         combined = features_of("combined")
         scaling = np.stack([combined.mean(axis=0), combined.std(axis=0) + 0.1]).astype(np.float32)

@@ -395,8 +395,7 @@ class StudyConfig(Section):
                 taken = Representation.PREDICTED_SOURCES
             return [(name, taken) for name in self.joint]
         if method.extension:
-            regressor = method.family is Family.REGRESSOR
-            return [(None, Representation.PHYSICAL_ATTRIBUTES if regressor else Representation.COMBINED)]
+            return [(None, Representation.COMBINED)]
         if method.side is Side.SCRATCH:
             return [(None, representation) for representation in self.representations]
         tuned = method in (Method.FINETUNE, Method.MODFINETUNE)

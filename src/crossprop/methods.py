@@ -13,6 +13,7 @@ class Side(StrEnum):
     """Which side of the comparison a method stands on."""
 
     BASE = "base"
+    PLAIN = "plain"
     SCRATCH = "scratch"
     TRANSFER = "transfer"
     BLEND = "blend"
@@ -37,15 +38,15 @@ class Architecture(StrEnum):
 class Representation(StrEnum):
     """How a composition becomes numbers.
 
-    ``combined`` is the fractions beside the attributes, ``predicted_sources`` the attributes beside what the joint
-    network predicts for its sources; both are inputs of methods beyond the paper.
+    ``combined`` is the fractions beside the attributes, ``combined_sources`` both beside what the joint network
+    predicts for its sources; they are inputs of methods beyond the paper.
     """
 
     ELEMENTAL_FRACTIONS = "elemental_fractions"
     PHYSICAL_ATTRIBUTES = "physical_attributes"
     ACTIVATIONS = "activations"
     COMBINED = "combined"
-    PREDICTED_SOURCES = "predicted_sources"
+    PREDICTED_SOURCES = "combined_sources"
 
     @property
     def short(self) -> str:
@@ -54,7 +55,7 @@ class Representation(StrEnum):
             "elemental_fractions": "EF",
             "physical_attributes": "PA",
             "combined": "EF+PA",
-            "predicted_sources": "PA+sources",
+            "combined_sources": "EF+PA+sources",
         }.get(self.value, self.value)
 
 
@@ -70,7 +71,7 @@ class Protocol(StrEnum):
 
 
 class Method(StrEnum):
-    """The rows of the paper's Table 1, and after them the extension methods."""
+    """The rows of the paper's Table 1, and the extension methods, of which the two plain ones are not tuned."""
 
     BASE = "base"
     ML = "ml"
@@ -80,6 +81,8 @@ class Method(StrEnum):
     FINETUNE = "finetune"
     MODFINETUNE = "modfinetune"
     FREEZING = "freezing"
+    PLAIN_BASELINE = "plain_baseline"
+    PLAIN_MEDIAN = "plain_median"
     BOOST = "boost"
     BOOST_SOURCES = "boost_sources"
     RESNET = "resnet"
@@ -88,7 +91,7 @@ class Method(StrEnum):
 
     @property
     def side(self) -> Side:
-        """Base, scratch (SC), transfer (TL), or a blend of both."""
+        """Base, plain, scratch (SC), transfer (TL), or a blend of them."""
         return _FACTS[self].side
 
     @property
@@ -112,6 +115,11 @@ class Method(StrEnum):
         return _FACTS[self].extension
 
     @property
+    def tuned(self) -> bool:
+        """Whether its hyperparameters are tuned: all but the base, the plain models and the blend."""
+        return self.side in (Side.SCRATCH, Side.TRANSFER)
+
+    @property
     def uses_joint(self) -> bool:
         """Whether what it transfers is the joint network of several sources."""
         return self in (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
@@ -133,6 +141,8 @@ class _Facts(NamedTuple):
 _SC, _TL, _ML, _DL = Side.SCRATCH, Side.TRANSFER, Family.REGRESSOR, Family.NETWORK
 _FACTS = {
     Method.BASE: _Facts(Side.BASE, Family.BASE, "Base"),
+    Method.PLAIN_BASELINE: _Facts(Side.PLAIN, _ML, "plain baseline", extension=True),
+    Method.PLAIN_MEDIAN: _Facts(Side.PLAIN, _ML, "plain median", extension=True),
     Method.ML: _Facts(_SC, _ML, "SC:ML"),
     Method.DL: _Facts(_SC, _DL, "SC:DL", Architecture.ELEMNET),
     Method.ML_FEATEXTR: _Facts(_TL, _ML, "TL:ML(FeatExtr)"),

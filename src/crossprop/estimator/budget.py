@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import log2
 from typing import Final, NamedTuple
 
 from crossprop.config import Params, StudyConfig
@@ -65,7 +66,10 @@ EMBEDDED: Final = ("seebeck_p",)
 PUBLIC: Final = (
     "formation_energy", "band_gap", "energy_per_atom", "volume_per_atom", "stability", "magnetic_moment",
 )  # fmt: skip
-_CHEAP: Final = (Method.BASE, Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BLEND)
+PLAIN: Final = (Method.BASE, Method.PLAIN_BASELINE, Method.PLAIN_MEDIAN)
+"""Not one of them is tuned: what a fit computes first, within seconds."""
+
+_CHEAP: Final = (*PLAIN, Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BLEND)
 _ALL: Final = (*PAPER_METHODS, *(method for method in Method if method not in PAPER_METHODS))
 STUDIES: Final = {
     Effort.TRIAL: StudyBudget(EMBEDDED, 1, _CHEAP, 8, 1, 6, 10, 300, most_folds=5),
@@ -84,6 +88,11 @@ def folds_for(rows: int, effort: Effort, most: int = 10) -> int:
     return min(most, 10 if effort is Effort.FULL else usual)
 
 
+def first_folds(rows: int) -> int:
+    """Folds of the plain models that a fit starts with."""
+    return 10 if rows <= 200 else 5 if rows <= 600 else 3
+
+
 # Costs, measured on four cores with as many processes.
 CORES: Final = 4
 ELEMNET_ROWS_PER_SECOND: Final = 12_000.0
@@ -95,6 +104,9 @@ STAGE_SECONDS: Final = 22.0
 
 FIXED_SECONDS: Final = 75.0
 """``fetch``, ``prepare``, ``featurize``, ``summarize`` and ``register`` on small data."""
+
+PLAIN_SECONDS: Final = 0.00067
+"""Of the plain models' fit, a row and doubling of rows."""
 
 START_SECONDS: Final = 2.0
 KERAS_SECONDS: Final = 6.0
@@ -164,6 +176,9 @@ def target_seconds(study: StudyConfig, target: str, rows: int) -> float:
         seconds += trials * points / study.count_cells(method.side, method.family) * screened
         kept = points if whole and method.side is Side.SCRATCH else 1
         seconds += fitted * kept * folds * (1.0 if whole else _SURVIVES.get(method, 0.9))
+    if Method.PLAIN_MEDIAN in study.methods:
+        learnt = max(rows * (folds - 1) / folds, 2)
+        seconds += folds * PLAIN_SECONDS * learnt * log2(learnt)
     return seconds
 
 

@@ -15,10 +15,10 @@ from crossprop.data.cleaning import MAX_BAD_SHARE, report_frame
 from crossprop.data.prepared import together_in
 from crossprop.data.user_rows import MIN_ROWS, UserTable, read_user_table
 from crossprop.errors import StoreError, UserFileError
-from crossprop.estimator.learn import STUDY, Settings, run_fit
-from crossprop.estimator.report import report_of, write_report
+from crossprop.estimator.learn import STUDY, Outcome, Settings, run_fit, target_name
+from crossprop.estimator.report import REPORT_FILE, report_of, write_report
 from crossprop.experiments.progress import Print, show
-from crossprop.io import atomic_folder
+from crossprop.io import atomic_folder, read_json
 from crossprop.models.saved import INFO_FILE
 from crossprop.paths import StudyPaths
 from crossprop.uncertainty.evidence import folder_coverage
@@ -59,7 +59,8 @@ def fit_file(
             empty or cannot be written (StoreError), or what :func:`crossprop.estimator.learn.run_fit` raises.
     """
     started = perf_counter()
-    refuse_taken(out, replace=overwrite)
+    goes_on = _holds_unfinished(out, path.name, settings.target)
+    refuse_taken(out, replace=overwrite or goes_on)
     table = read_user_table(path, target=settings.target, unit=settings.unit or None, **(reading or {}))
     settings = replace(settings, unit=settings.unit or table.unit or "")
     _describe_table(path, table, settings.unit, write)
@@ -77,21 +78,50 @@ def fit_file(
         table = replace(table, rows=_without_repeats(table.rows, write))
     cleaning = report_frame((p.line, path.name, p.text, "", "dropped", p.reason) for p in table.problems)
     work = out.with_name(f".{out.name}.fit")
-    outcome = run_fit(table.rows, settings, work, cleaning=cleaning, write=write)
+
+    def save(outcome: Outcome, *, finished: bool) -> dict[str, Any]:
+        seconds, coverage = perf_counter() - started, folder_coverage(outcome.model)
+        report = report_of(path, table, settings, outcome, coverage, seconds, finished)
+
+        def fill(draft: Path) -> None:
+            shutil.copytree(outcome.model, draft, dirs_exist_ok=True)
+            learnt = pd.read_parquet(StudyPaths(STUDY, work).prepared(outcome.plan.target))
+            learnt.to_csv(draft / DATA_FILE, index=False, lineterminator="\n")
+            write_report(report, draft)
+
+        unfinished = _holds_unfinished(out, path.name, settings.target)
+        commit_folder(out, fill, replace=overwrite or unfinished)
+        return report
+
+    def save_plain(outcome: Outcome) -> None:
+        error = (
+            f"{outcome.winner.label}, cross-validated MAE {outcome.winner.cv_mae_mean:.4g} {settings.unit}"
+        )
+        if out.is_dir() and any(out.iterdir()) and not goes_on:
+            write(f"{error.rstrip()}; {out} keeps its earlier model until the fit is complete")
+            return
+        save(outcome, finished=False)
+        write(
+            f"{error.rstrip()}: saved in {out} after {perf_counter() - started:.0f} s (crossprop predict {out} NaCl). "
+            "Stop whenever you like: this model stays, and the same command goes on from here."
+        )
+
+    outcome = run_fit(table.rows, settings, work, cleaning=cleaning, write=write, on_plain=save_plain)
     for note in outcome.plan.notes:
         write(f"note: {note}")
-    seconds = perf_counter() - started
-    report = report_of(path, table, settings, outcome, folder_coverage(outcome.model), seconds)
-
-    def fill(draft: Path) -> None:
-        shutil.copytree(outcome.model, draft, dirs_exist_ok=True)
-        learnt = pd.read_parquet(StudyPaths(STUDY, work).prepared(outcome.plan.target))
-        learnt.to_csv(draft / DATA_FILE, index=False, lineterminator="\n")
-        write_report(report, draft)
-
-    commit_folder(out, fill, replace=overwrite)
+    report = save(outcome, finished=True)
     shutil.rmtree(work, ignore_errors=True)
     return report
+
+
+def _holds_unfinished(out: Path, file: str, target: str) -> bool:
+    """Whether a folder holds the plain model of a fit of the same file and target that was stopped."""
+    try:
+        report = read_json(out / REPORT_FILE)
+        same = report["file"] == file and report["target"].removeprefix("own_") == target_name(target)
+        return bool(same and report["finished"] is False)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def refuse_taken(folder: Path, *, replace: bool) -> None:

@@ -15,14 +15,18 @@ from crossprop.training.metrics import mean_absolute_error
 PICKS = 20
 """Rounds of the greedy selection: weights are multiples of a twentieth."""
 
+SIMPLE_PICKS = 3
+"""Rounds that go to the simple model first."""
+
 
 def blend_folds(
-    parts: Sequence[Sequence[FoldReport]], values: np.ndarray
+    parts: Sequence[Sequence[FoldReport]], values: np.ndarray, simple: int | None = None
 ) -> tuple[list[FoldReport], np.ndarray]:
     """Blend cells that were cross-validated on the same folds; ``parts`` holds the reports of each.
 
     The weights of fold k come from the out-of-fold predictions of all other folds, so that its validation rows do
-    not influence them: the blend's cross-validated error is as unbiased as that of its parts.
+    not influence them: the blend's cross-validated error is as unbiased as that of its parts. ``simple`` is the index
+    of the part that the blend has to beat, as :func:`shrunk_weights` says.
 
     Returns:
         One report per fold, and the weights, shape (n_folds, n_parts), rows summing to one.
@@ -42,7 +46,7 @@ def blend_folds(
         others = [i for i in range(n_folds) if i != k]
         known = np.concatenate([values[parts[0][i].val_rows] for i in others])
         predicted = np.stack([np.concatenate([folds[i].val_pred for i in others]) for folds in parts])
-        share = greedy_weights(predicted, known)
+        share = shrunk_weights(predicted, known, simple)
         val_pred = share @ np.stack([folds[k].val_pred for folds in parts])
         test_pred = share @ np.stack([folds[k].test_pred for folds in parts])
         rows = parts[0][k].val_rows
@@ -55,11 +59,38 @@ def blend_folds(
     return reports, np.stack(weights)
 
 
-def greedy_weights(predicted: np.ndarray, values: np.ndarray, picks: int = PICKS) -> np.ndarray:
+def blended_error(predicted: np.ndarray, values: np.ndarray, folds: np.ndarray, simple: int | None) -> float:
+    """Mean over the folds of the error of a blend of out-of-fold predictions, shape (n_models, n_samples)."""
+    errors = []
+    for k in np.unique(folds):
+        known, rows = folds != k, folds == k
+        share = shrunk_weights(predicted[:, known], values[known], simple)
+        errors.append(float(np.abs(share @ predicted[:, rows] - values[rows]).mean()))
+    return float(np.mean(errors))
+
+
+def shrunk_weights(predicted: np.ndarray, values: np.ndarray, simple: int | None) -> np.ndarray:
+    """Greedy weights that start from a simple model, or that model alone unless they beat it by a standard error.
+
+    On few rows a blend of many models is better by chance: the standard error is that of the paired differences.
+    """
+    weights = greedy_weights(predicted, values, simple=simple)
+    if simple is None:
+        return weights
+    gain = np.abs(predicted[simple] - values) - np.abs(weights @ predicted - values)
+    if gain.mean() > gain.std() / np.sqrt(len(gain)):
+        return weights
+    return np.eye(len(predicted))[simple]
+
+
+def greedy_weights(
+    predicted: np.ndarray, values: np.ndarray, picks: int = PICKS, simple: int | None = None
+) -> np.ndarray:
     """Weights of a mean with the least absolute error, by adding one model after the other, with replacement.
 
     From predictions, shape (n_models, n_samples), and values, shape (n_samples,), it makes weights, shape (n_models,),
-    none negative, summing to one. Of equal models the first is taken.
+    none negative, summing to one. Of equal models the first is taken. The first :data:`SIMPLE_PICKS` picks are the
+    model with the index ``simple``, if one is given.
 
     Source: Caruana et al. 2004, doi:10.1145/1015330.1015432.
     """
@@ -68,7 +99,7 @@ def greedy_weights(predicted: np.ndarray, values: np.ndarray, picks: int = PICKS
     best, best_error = chosen, np.inf
     for n in range(1, picks + 1):
         errors = np.abs((total + predicted) / n - values).mean(axis=1)
-        pick = int(np.argmin(errors))
+        pick = int(np.argmin(errors)) if simple is None or n > SIMPLE_PICKS else simple
         chosen = chosen.copy()
         chosen[pick] += 1
         total = total + predicted[pick]

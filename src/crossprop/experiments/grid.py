@@ -47,6 +47,8 @@ class Cell:
     @property
     def label(self) -> str:
         """Short name within the target."""
+        if self.method.side is Side.PLAIN:
+            return self.method.notation
         inner = self.source or (self.representation.short if self.representation else None)
         return f"{self.method}({inner})" if inner else str(self.method)
 
@@ -83,10 +85,12 @@ def enumerate_cells(
         if method.family is Family.NETWORK:
             # Networks that start from random weights follow the scratch recipe, whatever they read.
             recipe = study.transfer if method.starts_from_source else study.scratch
-        fits = method.side not in (Side.BASE, Side.BLEND)
-        space = MethodSpace.of(method, params.search, recipe) if fits else None
+        space = MethodSpace.of(method, params.search, recipe) if method.tuned else None
         for source, representation in study.points(method):
-            n_trials, seconds = _budget(params, method, (source, representation)) if fits else (0, 0.0)
+            n_trials, seconds = (
+                _budget(params, method, (source, representation)) if method.tuned else (0, 0.0)
+            )
+            fidelity = study.fidelity if method.tuned else None
             cell = Cell(
                 id="",
                 study=study.name,
@@ -102,8 +106,8 @@ def enumerate_cells(
                 folds=study.folds_of(target),
                 recipe=recipe,
                 space=space,
-                screening_rows=study.fidelity.rows if study.fidelity else None,
-                screening_steps=study.fidelity.steps if study.fidelity else None,
+                screening_rows=fidelity.rows if fidelity else None,
+                screening_steps=fidelity.steps if fidelity else None,
             )
             depends_on = {
                 **{field.name: getattr(cell, field.name) for field in fields(cell) if field.name != "id"},

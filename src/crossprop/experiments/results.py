@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from crossprop.errors import StoreOutOfReachError
 from crossprop.experiments.progress import Print, show
-from crossprop.methods import Method, Representation
+from crossprop.methods import Method, Representation, Side
 
 Scalar = str | int | float | bool | None
 
@@ -76,6 +76,8 @@ class CellResult:
     @property
     def label(self) -> str:
         """Short name of the cell within its target, e.g. ``ml(PA)`` or ``finetune(formation_energy)``."""
+        if self.method.side is Side.PLAIN:
+            return self.method.notation
         if self.source is not None:
             where = f"{self.source}, {self.layer}" if self.layer else self.source
             return f"{self.method}({where})"

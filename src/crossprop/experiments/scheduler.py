@@ -35,11 +35,14 @@ from crossprop.experiments.winners import (
     refits_of,
     with_strict,
 )
-from crossprop.methods import Family, Side
+from crossprop.methods import Family, Method, Side
 from crossprop.paths import StudyPaths
 
 Result = ScreenReport | FoldReport | Failure | None
 """Of a task that was asked for; ``None`` while it is not finished."""
+
+PLAIN_FIRST = 1e5
+"""Seconds by which the plain models come before the other tasks of their target."""
 
 AGAIN = " again"
 """Marks the fit of a fold whose figures are known, for the sake of its model."""
@@ -68,6 +71,10 @@ class TargetRun:
         self._store = CellStore(paths)
         self._inputs = TargetInputs(files, cells[0].protocol)
         self._by_id = {cell.id: cell for cell in cells}
+        plain = {cell.method: cell for cell in cells if cell.method.side is Side.PLAIN}
+        self._median, self._baseline = (
+            plain.get(method) for method in (Method.PLAIN_MEDIAN, Method.PLAIN_BASELINE)
+        )
         self._results: dict[tuple[str, str], Result] = {}
         self._outcomes: dict[str, CellOutcome] = {}
         self._blended: dict[str, np.ndarray] = {}
@@ -76,6 +83,7 @@ class TargetRun:
     def receive(self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure) -> None:
         """Keep a finished task and queue what that makes possible."""
         cell = task.cell
+        self._keep_baseline(task, report)
         if isinstance(report, Failure):
             self._progress.step(cell, f"FAILED {cell.label}: {report.reason}")
         elif isinstance(report, ScreenReport):
@@ -90,15 +98,35 @@ class TargetRun:
         self._results[_key(task)] = report
         self.advance()
 
+    def _keep_baseline(
+        self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure
+    ) -> None:
+        """Keep the fold of the plain baseline that was fitted, or failed, together with one of the plain median."""
+        cell = self._baseline
+        if cell is None or self._median is None or task.cell.id != self._median.id:
+            return
+        if self._results.get((cell.id, task.name), task) is not None:
+            return  # not waited for
+        if isinstance(report, FoldReport) and report.baseline is not None:
+            self._store.keep_fit(cell, task.name, report.baseline)
+            self._progress.step(cell, f"{task.name} of {cell.label}", report.baseline.val_mae)
+            self._results[cell.id, task.name] = report.baseline
+        elif isinstance(report, Failure):
+            self._results[cell.id, task.name] = report
+
     def advance(self) -> None:
         """Go through the protocol as far as the finished tasks allow: at the start, those that are stored."""
         study = self._params.study
         learning = [cell for cell in self._cells if cell.method.side is not Side.BLEND]
+        for cell in (self._median, self._baseline):
+            if cell is not None:
+                self._cross_validate(cell)
+        tuned = [cell for cell in learning if cell.method.side is not Side.PLAIN]
         n_folds = self._cells[0].folds
         n_first = 1 if study.fidelity else n_folds
         remaining: list[Cell] = []
         expected = 0  # tasks that may be asked for later
-        for bracket in _grouped(learning, screening_bracket if study.fidelity else category_of):
+        for bracket in _grouped(tuned, screening_bracket if study.fidelity else category_of):
             if None in [self._screening(cell) for cell in bracket]:
                 expected += n_folds * len({cell.method for cell in bracket})
                 continue
@@ -200,18 +228,20 @@ class TargetRun:
         if failures:
             self._settle(cell, failures[0])
         elif None not in folds:
-            screening = self._result(cell, SCREENING)
-            assert isinstance(screening, ScreenReport)
+            found = self._result(cell, SCREENING)
+            screening = found if isinstance(found, ScreenReport) else None  # none of a plain model
             done = [report for report in folds if isinstance(report, FoldReport)]
             self._outcomes[cell.id] = finished_outcome(cell, screening, done, self._inputs)
 
     def _blend(self, learning: Sequence[Cell]) -> None:
-        """Blend the cells that were cross-validated."""
+        """Blend the cells that were cross-validated; the base and the plain baseline are there for comparison only."""
+        compared = (Method.BASE, Method.PLAIN_BASELINE)
         validated = [
             cell
             for cell in learning
-            if cell.method.side is not Side.BASE and self._outcomes[cell.id].result.cv_mae is not None
+            if cell.method not in compared and self._outcomes[cell.id].result.cv_mae is not None
         ]
+        simple = next((i for i, cell in enumerate(validated) if cell.method is Method.PLAIN_MEDIAN), None)
         for blend in self._cells:
             if blend.method.side is not Side.BLEND or blend.id in self._outcomes:
                 continue
@@ -223,7 +253,7 @@ class TargetRun:
                 [report for report in self._folds(cell, range(cell.folds)) if isinstance(report, FoldReport)]
                 for cell in validated
             ]
-            folds, weights = blend_folds(parts, self._inputs.values)
+            folds, weights = blend_folds(parts, self._inputs.values, simple)
             self._blended = {cell.id: column for cell, column in zip(validated, weights.T, strict=True)}
             means = {cell.label: round(float(self._blended[cell.id].mean()), 3) for cell in validated}
             outcome = finished_outcome(blend, None, folds, self._inputs)
@@ -253,9 +283,9 @@ class TargetRun:
 
     def _fold_task(self, cell: Cell, fold: int) -> FoldTask:
         screening = self._result(cell, SCREENING)
-        assert isinstance(screening, ScreenReport)
+        chosen = screening.hyperparameters if isinstance(screening, ScreenReport) else {}
         folder = self._store.model_draft(cell, fold_name(fold))
-        return FoldTask(cell, self._files, screening.hyperparameters, fold, folder)
+        return FoldTask(cell, self._files, chosen, fold, folder)
 
     def _want(self, task: ScreenTask | FoldTask) -> Result:
         """The result of a task; the first time it is looked up in the store, or queued."""
@@ -265,11 +295,17 @@ class TargetRun:
                 self._results[key] = self._store.screening(task.cell)
             else:
                 self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
-            if self._results[key] is None:
-                self._submit(task, self._cost(task))
-            else:
+            if self._results[key] is not None:
                 self._progress.found()
+            elif not self._comes_beside(task):
+                self._submit(task, self._cost(task))
         return self._results[key]
+
+    def _comes_beside(self, task: ScreenTask | FoldTask) -> bool:
+        """Whether a fold of the plain baseline comes with that of the plain median, which is being fitted."""
+        if task.cell is not self._baseline or self._median is None or _key(task)[1] != task.name:
+            return False
+        return self._results.get((self._median.id, task.name), task) is None
 
     def _result(self, cell: Cell, name: str) -> Result:
         return self._results.get((cell.id, name))
@@ -278,6 +314,8 @@ class TargetRun:
         """Rough seconds of a task, to start the long ones first."""
         cell, rows = task.cell, len(self._inputs.train)
         fits = 1.0
+        if cell.method.side is Side.PLAIN:
+            return PLAIN_FIRST + rows
         if isinstance(task, ScreenTask):
             rows = min(rows, cell.screening_rows or rows)
             fits = max(cell.n_trials, 1)

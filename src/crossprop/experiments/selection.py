@@ -18,16 +18,21 @@ class Winners:
     Attributes:
         best_sc: Best scratch cell of the paper's methods, or ``None`` where none finished.
         best_tl: Best transfer cell of the paper's methods, likewise.
-        best_extension: Best cell of the extension methods, likewise.
+        best_extension: Best cell of the extension methods but the plain baseline, likewise.
+        shrunk: The better of the plain median and the blend, where there are both. It wins: the blend holds every
+            other cell and has to beat the plain median, whereas the best of many cells is the best by chance.
     """
 
     best_sc: CellResult | None
     best_tl: CellResult | None
     best_extension: CellResult | None = None
+    shrunk: CellResult | None = None
 
     @property
     def winner(self) -> CellResult | None:
-        """The best of them; the earlier, being simpler, where they are equal."""
+        """The shrunk one if there is one, else the best; the earlier, being simpler, where they are equal."""
+        if self.shrunk is not None:
+            return self.shrunk
         best = (self.best_sc, self.best_tl, self.best_extension)
         finished = [result for result in best if result is not None]
         return min(finished, key=_cv_mean) if finished else None
@@ -54,11 +59,13 @@ def choose_winners(results: Iterable[CellResult]) -> Winners:
     def best(results: Iterable[CellResult]) -> CellResult | None:
         return min(results, key=_cv_mean, default=None)
 
+    shrunk = [result for result in validated if result.method in (Method.PLAIN_MEDIAN, Method.BLEND)]
     paper = [result for result in validated if not result.method.extension]
     return Winners(
         best(result for result in paper if result.method.side is Side.SCRATCH),
         best(result for result in paper if result.method.side is Side.TRANSFER),
-        best(result for result in validated if result.method.extension),
+        best(r for r in validated if r.method.extension and r.method is not Method.PLAIN_BASELINE),
+        best(shrunk) if len(shrunk) == 2 else None,
     )
 
 

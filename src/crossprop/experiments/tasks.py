@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -19,9 +19,10 @@ from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.grid import Cell, fold_name
 from crossprop.experiments.inputs import TargetFiles, TargetInputs, scaling_of, source_network, target_inputs
 from crossprop.experiments.tuning import Hyperparameters, algorithm_arguments, tune
-from crossprop.methods import EXTRACTION_LAYERS, Family, Method, Representation
+from crossprop.methods import EXTRACTION_LAYERS, Family, Method, Representation, Side
 from crossprop.models.fitted import FittedModel
 from crossprop.models.networks import initial_weights
+from crossprop.models.regressors import PLAIN_TREES
 from crossprop.models.target_transform import Kind
 from crossprop.models.transfer import transferred_weights
 from crossprop.training.device import peak_memory
@@ -110,6 +111,8 @@ class FoldReport:
     seconds: float
     peak_memory: int
     n_train: int = 0
+    baseline: FoldReport | None = None
+    """Of the plain median alone: the plain baseline, which is the mean over the same trees."""
 
 
 def run_task(task: ScreenTask | FoldTask) -> ScreenReport | FoldReport:
@@ -164,14 +167,27 @@ def fit_fold(task: FoldTask) -> FoldReport:
     cell = task.cell
     inputs = target_inputs(task.files, cell.protocol)
     train, rows = fold_rows(task, inputs)
-    model, history = _fit(cell, inputs, task.hyperparameters, train, rows, cell.seed_for("fold", task.fold))
+    # the two plain models share their trees
+    plain = cell.method.side is Side.PLAIN
+    seed = cell.seed_for_target("plain", task.fold) if plain else cell.seed_for("fold", task.fold)
+    model, history = _fit(cell, inputs, task.hyperparameters, train, rows, seed)
     features = inputs.features(cell, layer_of(cell, task.hyperparameters))
-    val_pred, test_pred = (model.predict(np.asarray(features[part])) for part in (rows, inputs.test))
     slow = cell.method.family is Family.NETWORK or perf_counter() - started > SAVED_FROM_SECONDS
-    if task.folder is not None and (slow or task.always_save):
+    if task.folder is not None and (slow or task.always_save or cell.method is Method.PLAIN_MEDIAN):
         model.save(task.folder)
-    error, seconds = mean_absolute_error(inputs.values[rows], val_pred), perf_counter() - started
-    return FoldReport(error, rows, val_pred, test_pred, history, seconds, peak_memory(), len(train))
+
+    def measured(model: FittedModel, baseline: FoldReport | None = None) -> FoldReport:
+        val_pred = model.predict(np.asarray(features[rows]))
+        test_pred = model.predict(np.asarray(features[inputs.test]))
+        error = mean_absolute_error(inputs.values[rows], val_pred)
+        spent = perf_counter() - started
+        return FoldReport(
+            error, rows, val_pred, test_pred, history, spent, peak_memory(), len(train), baseline
+        )
+
+    if cell.method is not Method.PLAIN_MEDIAN:
+        return measured(model)
+    return measured(model, measured(replace(model, body=model.body.forest)))
 
 
 def fold_rows(task: FoldTask, inputs: TargetInputs) -> tuple[np.ndarray, np.ndarray]:
@@ -214,6 +230,10 @@ def _fit(
         return fit_base(inputs.values[train]), nothing
     matrix = inputs.features(cell, layer_of(cell, hyperparameters))
     features, values = np.asarray(matrix[train]), inputs.values[train]
+    if cell.method.side is Side.PLAIN:
+        aggregation = "median" if cell.method is Method.PLAIN_MEDIAN else "mean"
+        plain = {"n_estimators": PLAIN_TREES, "aggregation": aggregation}
+        return fit_regressor("extra_trees", plain, features, values, seed, "identity"), nothing
     if cell.method.family is Family.REGRESSOR:
         algorithm = str(hyperparameters["algorithm"])
         scale = cast(Kind, hyperparameters.get("target_transform", "arcsinh"))

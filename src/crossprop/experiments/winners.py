@@ -64,7 +64,7 @@ class TargetOutcome:
 
 def refits_of(study: StudyConfig, target: str, method: Method) -> list[float | None]:
     """Refits that a chosen cell gets: shares of its rows for the learning curve, ``None`` for the strict one."""
-    if method.side in (Side.BASE, Side.BLEND):
+    if not method.tuned:
         return []
     curve = study.learning_curve
     shares = curve.shares if curve is not None and target in curve.targets and not method.extension else ()
@@ -134,11 +134,26 @@ def write_target(
         (draft / "model").mkdir()
         if winners.winner is not None:
             won = next(one for one in outcome.outcomes if one.result.cell == winners.winner.cell)
-            _write_model(won, outcome.parts, files, draft / "model")
+            _write_model(won, outcome.parts, files, draft / "model", _plain_models(outcome.outcomes))
             write_evidence(draft / "model", evidence_of(won.predictions))
 
 
-def _write_model(won: CellOutcome, parts: Sequence[ModelPart], files: TargetFiles, folder: Path) -> None:
+def _plain_models(outcomes: Sequence[CellOutcome]) -> dict[str, dict[str, float | None]]:
+    """Errors of the plain models, which a saved model states beside its own."""
+    return {
+        o.result.label: {"cv_mae": o.result.cv_mae_mean, "test_mae": o.result.test_mae_ensemble}
+        for o in outcomes
+        if o.result.method.side is Side.PLAIN and o.result.cv_mae is not None
+    }
+
+
+def _write_model(
+    won: CellOutcome,
+    parts: Sequence[ModelPart],
+    files: TargetFiles,
+    folder: Path,
+    plain: Mapping[str, Mapping[str, float | None]],
+) -> None:
     inputs = TargetInputs(files, won.result.protocol)
     fractions = load_features(files.features, Representation.ELEMENTAL_FRACTIONS)[inputs.train]
     validation = won.predictions[won.predictions["split"] == "validation"]
@@ -148,6 +163,10 @@ def _write_model(won: CellOutcome, parts: Sequence[ModelPart], files: TargetFile
         "study": won.result.study,
         "target": won.result.target,
         "unit": won.result.unit,
+        "errors": {
+            won.result.label: {"cv_mae": won.result.cv_mae_mean, "test_mae": won.result.test_mae_ensemble},
+            **plain,
+        },
         "elements": list(ELEMENTS),
         "interval": {"coverage": COVERAGE, "half_width": conformal_half_width(residuals)},
         "seen_elements": [ELEMENTS[i] for i in np.flatnonzero(fractions.max(axis=0) > 0)],

@@ -58,7 +58,7 @@ class Source:
         combined = np.concatenate([small, attributes], axis=1)
         if self.network is None:
             return combined
-        return np.concatenate([attributes, self.network.outputs(combined)], axis=1)
+        return np.concatenate([combined, self.network.outputs(combined)], axis=1)
 
 
 @dataclass(frozen=True)

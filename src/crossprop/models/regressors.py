@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
 
 from crossprop.errors import ConfigError
+from crossprop.models.trees import Trees, trees_of
 
 if TYPE_CHECKING:
     from sklearn.base import RegressorMixin
@@ -16,10 +20,39 @@ SCALE_SENSITIVE = frozenset({"elastic_net", "linear", "sgd", "ridge", "svr", "k_
 """Algorithms that see standardised features."""
 
 
-def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: int) -> RegressorMixin:
+FORESTS: Final = frozenset({"extra_trees", "random_forest"})
+"""Algorithms that take ``aggregation``: ``mean``, or ``median`` over their trees."""
+
+PLAIN_TREES: Final = 300
+"""Trees of the plain models; everything else is scikit-learn's default."""
+
+
+@dataclass
+class MedianForest:
+    """A forest that predicts the median over its trees, which suits the mean absolute error better than their mean."""
+
+    forest: Any
+    trees: Trees | None = field(default=None, init=False)
+
+    def fit(self, features: np.ndarray, values: np.ndarray) -> Self:
+        """Grow the trees."""
+        self.forest.fit(features, values)
+        self.trees = trees_of(self)
+        return self
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Predictions, shape (n,): those of the saved form, so that a loaded model gives the same numbers."""
+        assert self.trees is not None
+        return self.trees.predict(features)
+
+
+def build_regressor(
+    algorithm: str, hyperparameters: Mapping[str, Any], seed: int
+) -> RegressorMixin | MedianForest:
     """Build one regressor of :func:`algorithms`, with a standardising step where the algorithm needs one.
 
-    ``hyperparameters`` are arguments of the scikit-learn class, for AdaBoost also ``max_depth`` of its trees.
+    ``hyperparameters`` are arguments of the scikit-learn class, for AdaBoost also ``max_depth`` of its trees, for
+    forests also ``aggregation``: ``mean`` or ``median``.
 
     Raises:
         ConfigError: The algorithm is unknown, or one of the hyperparameters is not its own.
@@ -32,10 +65,14 @@ def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: in
     zoo = algorithms()
     if algorithm not in zoo:
         raise ConfigError(f"search.ml.algorithms holds {algorithm!r}; known are {', '.join(sorted(zoo))}.")
+    given = dict(hyperparameters)
+    median = algorithm in FORESTS and given.pop("aggregation", "mean") == "median"
     try:
-        estimator = zoo[algorithm](dict(hyperparameters), seed)
+        estimator = zoo[algorithm](given, seed)
     except TypeError as error:
         raise ConfigError(f"search.ml.algorithms.{algorithm}: {error}. Remove the hyperparameter.") from None
+    if median:
+        return MedianForest(estimator)
     return make_pipeline(StandardScaler(), estimator) if algorithm in SCALE_SENSITIVE else estimator
 
 

@@ -17,7 +17,6 @@ from pydantic import (
     ValidationError,
 )
 
-from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import DataError, ModelFormatError, ShapeMismatchError
 from crossprop.features.element_tables import ELEMENTS_FILE, restore_element_tables
 from crossprop.io import DIGESTS_FILE, check_digests, file_digest, read_json, usable_cores
@@ -172,7 +171,7 @@ def _load_source(folder: Path, info: Mapping[str, Any]) -> Source:
 
 
 def beside_predictions(combined: np.ndarray, network: keras.Model, scaling: np.ndarray) -> np.ndarray:
-    """Physical attributes beside the predictions of a joint network, shape (n_samples, 145 + n_sources), float32.
+    """Fractions, attributes and the predictions of a joint network, shape (n_samples, 231 + n_sources), float32.
 
     ``combined`` are fractions beside attributes, shape (n_samples, 231), ``scaling`` mean and deviation of the
     network's inputs. The predictions are in the transformed scales of the network.
@@ -182,4 +181,4 @@ def beside_predictions(combined: np.ndarray, network: keras.Model, scaling: np.n
             f"features have shape {combined.shape}, the network takes (n_samples, {network.input_shape[1]})."
         )
     predictions = network_outputs(network, standardised(combined, scaling))
-    return np.concatenate([combined[:, len(ELEMENTS) :], predictions], axis=1).astype(np.float32)
+    return np.concatenate([combined, predictions], axis=1).astype(np.float32)

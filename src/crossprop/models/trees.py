@@ -31,14 +31,14 @@ _COMPACT_EVERY = 4
 
 @dataclass(frozen=True)
 class Trees:
-    """The trees of one regressor: it predicts ``scale * sum + constant``, or the weighted median if ``weights`` is set.
+    """The trees of one regressor: it predicts ``scale * sum + constant``, or a median over the trees.
 
     Attributes:
         nodes: Shape (n_nodes,), of type :data:`NODE`.
         roots: Index of each tree's root, and its depth, shape (n_trees, 2).
-        scale: Factor of the sum over the trees: 1 / n_trees for a mean.
-        constant: Added to that.
-        weights: Weights of the trees for the median, shape (n_trees,); else empty.
+        scale: Factor of the sum over the trees: 1 / n_trees for a mean; NaN for the plain median of the trees.
+        constant: Added to the sum.
+        weights: Weights of the trees for a weighted median, shape (n_trees,); else empty.
     """
 
     nodes: NDArray[np.void]
@@ -55,6 +55,9 @@ class Trees:
         """Predictions of the rows from those of the trees, shape (n_trees, n)."""
         if len(self.weights):
             return _weighted_median(answers, self.weights)
+        if np.isnan(self.scale):
+            median: np.ndarray = np.median(answers, axis=0)
+            return median
         predicted: np.ndarray = answers.sum(axis=0) * self.scale + self.constant
         return predicted
 
@@ -140,7 +143,7 @@ _SINGLE = ("DecisionTreeRegressor", "ExtraTreeRegressor")
 
 
 def trees_of(estimator: Any) -> Trees | None:
-    """Translate a decision tree, random forest, extra trees, bagging or AdaBoost of trees, or histogram boosting.
+    """Translate a decision tree, forest (mean or median), bagging or AdaBoost of trees, or histogram boosting.
 
     ``None`` for other estimators.
 
@@ -152,6 +155,9 @@ def trees_of(estimator: Any) -> Trees | None:
         return _joined([_sklearn_tree(estimator)])
     if name in ("ExtraTreesRegressor", "RandomForestRegressor"):
         return _joined([_sklearn_tree(one) for one in estimator.estimators_])
+    if name == "MedianForest":
+        grown = [_sklearn_tree(one) for one in estimator.forest.estimators_]
+        return _joined(grown, scale=np.nan)
     if name == "HistGradientBoostingRegressor":
         # The only private attributes of a library that are read here. scikit-learn has no public access to these trees
         # (staged_predict gives sums only), and its own predict takes sixty times as long for one row. If a later

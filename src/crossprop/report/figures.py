@@ -39,6 +39,7 @@ class SideStyle(NamedTuple):
 
 SIDES: Mapping[Side, SideStyle] = {
     Side.BASE: SideStyle("#6e6e6e", "x", "base"),
+    Side.PLAIN: SideStyle("#cc79a7", "^", "plain"),
     Side.SCRATCH: SideStyle("#0072b2", "o", "SC"),
     Side.TRANSFER: SideStyle("#d55e00", "D", "TL"),
     Side.BLEND: SideStyle("#009e73", "s", "blend"),

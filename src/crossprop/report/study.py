@@ -101,7 +101,8 @@ class TargetResults:
     @property
     def best_extension(self) -> CellResult | None:
         """The best cell of the extension methods by cross-validation."""
-        return best_validated(cell for cell in self.cells if cell.method.extension)
+        candidates = (c for c in self.cells if c.method.extension and c.method is not Method.PLAIN_BASELINE)
+        return best_validated(candidates)
 
     @property
     def extended(self) -> bool:

@@ -24,7 +24,7 @@ from crossprop.report.statistics import (
     transfer_gains,
 )
 from crossprop.report.study import Planned, TargetResults, load_study_results
-from crossprop.report.tables import cell_table, relative_errors, table_of, write_csv, write_data
+from crossprop.report.tables import cell_name, cell_table, relative_errors, table_of, write_csv, write_data
 
 MOST_PANELS = 16
 """With more targets the panels of the winners are on the supplement's page."""
@@ -52,6 +52,7 @@ def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: 
         "every_method": _every_method(cells),
         "targets": _targets_section(results, gains),
         "parity": None if many else parity,
+        "plain": _plain_section(results),
     }
     reproduced = paper.reproduced_tables(results)
     base = paper.base_section(results)
@@ -169,6 +170,29 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
 def _range(counts: pd.Series[int]) -> str:
     low, high = counts.min(), counts.max()
     return str(low) if low == high else f"{low} to {high}"
+
+
+def _plain_section(results: Sequence[TargetResults]) -> Section | None:
+    """The winners beside the two models that need no tuning; ``None`` in a study without them."""
+    rows = []
+    for target in results:
+        errors = {c.method.notation: c.test_mae_ensemble for c in target.cells if c.method.side is Side.PLAIN}
+        better = min((error for error in errors.values() if error is not None), default=None)
+        error = target.winner.test_mae_ensemble if target.winner else None
+        if better is not None and error is not None:
+            row = {
+                "winner": cell_name(target.winner),
+                "winner_mae": error,
+                "ratio": error / better if better else None,
+            }
+            rows.append({**target.described, **errors, **row})
+    if not rows:
+        return None
+    table = table_of(rows)
+    ratios = table["ratio"].dropna()
+    mean = geometric_mean(ratios)
+    context = {"rows": table, "n": len(ratios), "lower": int((ratios < 1).sum()), "mean_ratio": mean}
+    return Section(context=context, tables={"tables/plain.csv": table})
 
 
 def _findings(results: Sequence[TargetResults], gains: Sequence[Gain]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from crossprop.report.study import TargetResults, best_validated
 from crossprop.report.tables import cell_name, lower, number, relative_errors, table_of, words
 
 EXTENSION_METHODS = {
+    Method.PLAIN_BASELINE: "300 extra trees with scikit-learn's defaults on fractions beside attributes, not tuned",
+    Method.PLAIN_MEDIAN: "the same trees, their median instead of their mean",
     Method.BOOST: "boosted trees, extra trees or a support vector machine on physical attributes",
     Method.BOOST_SOURCES: "the same on physical attributes beside the source properties predicted by the joint network",
     Method.RESNET: "a residual network on fractions beside attributes, from random weights",

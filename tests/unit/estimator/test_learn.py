@@ -35,7 +35,7 @@ def outcome(tmp_path_factory):
 def test_every_method_is_cross_validated_and_the_best_is_saved_with_name_unit_and_evidence(outcome):
     done = outcome[0]
     validated = {r.label: r.cv_mae_mean for r in done.results if r.cv_mae is not None}
-    assert {"base", "boost(PA)", "blend"} <= set(validated)
+    assert {"base", "boost(EF+PA)", "blend"} <= set(validated)
     assert done.winner.cv_mae_mean == min(validated.values())
     assert done.winner.cv_mae_mean < 0.9 * validated["base"]
     assert (done.winner.n_train, done.winner.n_test) == (54, 6)
@@ -141,7 +141,7 @@ def test_what_cannot_be_learnt_from_is_refused(tmp_path, rows):
 
 
 def test_transfer_is_judged_on_the_same_folds(outcome):
-    scratch = next(r for r in outcome[0].results if r.label == "boost(PA)")
+    scratch = next(r for r in outcome[0].results if r.label == "boost(EF+PA)")
     other = replace(
         scratch, method=Method.BOOST_SOURCES, source="x", cv_mae=tuple(0.9 * e for e in scratch.cv_mae)
     )

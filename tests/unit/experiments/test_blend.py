@@ -10,7 +10,7 @@ import pytest
 from made import make_fold
 
 from crossprop.errors import CellError
-from crossprop.experiments.blend import PICKS, blend_folds, greedy_weights
+from crossprop.experiments.blend import PICKS, blend_folds, greedy_weights, shrunk_weights
 
 TRUE = np.array([1.0, 2.0, 3.0, 4.0])
 
@@ -40,6 +40,14 @@ def test_weights_are_a_convex_combination_of_whole_picks():
 )
 def test_weights_of_models_with_constant_errors(shifts, picks, expected):
     assert greedy_weights(TRUE + np.array(shifts)[:, None], TRUE, picks).tolist() == expected
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.5, [0.15, 0.85]), (0.001, [1.0, 0.0])])
+def test_weights_stay_with_the_simple_model_unless_it_is_beaten_by_a_standard_error(gain, expected):
+    noise = np.random.default_rng(0).normal(size=50)
+    predicted = np.stack([1.0 + np.abs(noise), 1.0 - gain + np.abs(noise[::-1])])  # of values that are all 0
+    assert greedy_weights(predicted, np.zeros(50)).tolist() == [0.0, 1.0]
+    assert shrunk_weights(predicted, np.zeros(50), 0).tolist() == expected
 
 
 VALUES = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 0.0])

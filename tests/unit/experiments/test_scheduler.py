@@ -172,7 +172,7 @@ def test_progress_counts_up_to_its_end(rehearsal, study, failing):
 def test_learning_curve_is_refitted_by_the_best_of_both_sides(rehearsal):
     made = rehearsal(
         methods=["base", "ml", "finetune", "boost"],
-        errors={**ERRORS, "boost(PA)": [1.0, 0.5, 0.5, 0.5]},
+        errors={**ERRORS, "boost(EF+PA)": [1.0, 0.5, 0.5, 0.5]},
         learning_curve={"targets": ["slme"], "shares": [0.5, 0.25]},
     )
     outcome = made.finish()

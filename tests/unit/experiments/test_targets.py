@@ -63,7 +63,7 @@ def test_every_target_of_a_shard_has_a_whole_folder(done, target):
     assert done.paths.results(target).parent.name == "both"
     assert {path.name for path in done.paths.results(target).iterdir()} == FILES
     results = [CellResult.from_dict(values) for values in done.read(target, "cells.json")]
-    assert [r.label for r in results] == ["base", "ml(EF)", "boost(PA)", "blend"]
+    assert [r.label for r in results] == ["base", "ml(EF)", "boost(EF+PA)", "blend"]
     assert {r.target for r in results} == {target}
     assert results == [outcome.result for outcome in done.outcomes[target].outcomes]
     assert all(len(r.cv_mae) == 2 and r.failure is None for r in results)

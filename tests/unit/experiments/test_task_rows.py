@@ -169,7 +169,7 @@ def test_share_is_that_part_of_the_folds_training_rows_and_the_same_for_all_cell
         assert np.array_equal(validation, same)
         assert list(part) == sorted(part)
         smaller = set(part)
-    labels = ("ml(EF)", "ml(PA)", "dl(EF)", "boost(PA)", "resnet(EF+PA)")
+    labels = ("ml(EF)", "ml(PA)", "dl(EF)", "boost(EF+PA)", "resnet(EF+PA)")
     assert len({tuple(rows(label, share=0.3)[0]) for label in labels}) == 1
     assert len(rows(share=1e-6)[0]) == 2
 

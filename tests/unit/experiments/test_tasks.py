@@ -19,6 +19,8 @@ pytestmark = pytest.mark.usefixtures("tensorflow")
 RATE = {"learning_rate": 0.001}
 POINT = {
     Method.BASE: {},
+    Method.PLAIN_BASELINE: {},
+    Method.PLAIN_MEDIAN: {},
     Method.ML: {"algorithm": "ridge", "ridge.alpha": 0.1},
     Method.DL: RATE,
     Method.ML_FEATEXTR: {"layer": "hidden_15", "algorithm": "extra_trees", "extra_trees.n_estimators": 10},
@@ -95,9 +97,9 @@ def test_quick_regressors_are_saved_only_on_request_and_networks_at_once(files, 
 
 def test_boosting_beside_the_sources_reads_their_predictions(inputs, cells):
     own, beside = (inputs.features(cells[m], None) for m in (Method.BOOST, Method.BOOST_SOURCES))
-    assert beside.shape == (40, 146)  # the attributes, and one source
-    assert np.array_equal(beside[:, :145], own)
-    assert np.ptp(beside[:, 145]) > 0
+    assert beside.shape == (40, 232)  # fractions, attributes, and one source
+    assert np.array_equal(beside[:, :231], own)
+    assert np.ptp(beside[:, 231]) > 0
 
 
 @pytest.mark.parametrize(

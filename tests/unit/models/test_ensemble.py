@@ -42,7 +42,7 @@ def represented(representation, folder):
     combined = np.concatenate([SMALL, attributes], axis=1)
     if representation == "activations":
         return extract_activations(network(86, 5), SMALL, [LAYER])[LAYER]
-    if representation == "predicted_sources":
+    if representation == "combined_sources":
         scaling = np.load(folder / "scaling.npy")
         return beside_predictions(combined, network(231, 6, "resnet", outputs=2), scaling)
     return {"elemental_fractions": SMALL, "physical_attributes": attributes, "combined": combined}[
@@ -72,7 +72,7 @@ def assert_close(got, expected, tolerance=NETWORK_ERROR):
         ("physical_attributes", ["k_neighbors", "svr", *TREES]),
         ("combined", ["elemnet", "resnet", "extra_trees"]),
         ("activations", ["ridge", "resnet", "extra_trees"]),
-        ("predicted_sources", ["hist_gradient_boosting", "resnet", "svr"]),
+        ("combined_sources", ["hist_gradient_boosting", "resnet", "svr"]),
     ],
 )
 def test_every_representation_and_kind_of_member_predicts_the_same(
@@ -95,8 +95,8 @@ def blend(tmp_path_factory, tensorflow):
         "part_00": ("extra_trees", "physical_attributes", [0.5, 0.25]),
         "part_01": ("elemnet", "elemental_fractions", [0.25, 0.0]),
         "part_02": ("resnet", "combined", [0.25, 0.25]),
-        "part_03": ("svr", "predicted_sources", [0.0, 0.25]),
-        "part_04": ("hist_gradient_boosting", "predicted_sources", [0.0, 0.25]),
+        "part_03": ("svr", "combined_sources", [0.0, 0.25]),
+        "part_04": ("hist_gradient_boosting", "combined_sources", [0.0, 0.25]),
     }
     expected = sum(
         np.array(weights)[:, None] * written(folder / name, [kind, kind], representation)

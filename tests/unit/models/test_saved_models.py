@@ -184,7 +184,7 @@ def test_member_that_is_a_link_out_of_the_folder_is_refused(ensemble, tmp_path_f
     ("representation", "damage", "message"),
     [
         (
-            "predicted_sources",
+            "combined_sources",
             "scaling.npy",
             r"scaling\.npy cannot be read: .*Register or pull the model again",
         ),
@@ -243,7 +243,7 @@ def sealed(tmp_path_factory, tensorflow):
     """A complete model: a blend with evidence, trees, networks, and files of every kind."""
     folder = tmp_path_factory.mktemp("sealed") / "model"
     for name, kind, representation in (
-        ("part_00", "hist_gradient_boosting", "predicted_sources"),
+        ("part_00", "hist_gradient_boosting", "combined_sources"),
         ("part_01", "resnet", "combined"),
         ("part_02", "k_neighbors", "physical_attributes"),
     ):

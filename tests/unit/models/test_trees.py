@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge
 
 from crossprop.errors import ModelFormatError
 from crossprop.models import trees
+from crossprop.models.regressors import MedianForest
 from crossprop.models.trees import COLUMN_BITS, NODE, Trees, merged, predict_together, round_down, trees_of
 
 RNG = np.random.default_rng(0)
@@ -26,6 +27,8 @@ ESTIMATORS = [
     ensemble.HistGradientBoostingRegressor(max_iter=1, max_leaf_nodes=2, min_samples_leaf=1),
     tree.DecisionTreeRegressor(max_depth=1, random_state=1),
     tree.DecisionTreeRegressor(random_state=1),
+    MedianForest(ensemble.ExtraTreesRegressor(20, random_state=1)),
+    MedianForest(ensemble.RandomForestRegressor(15, min_samples_leaf=3, random_state=1)),
 ]
 
 
@@ -39,6 +42,14 @@ def test_trees_predict_what_scikit_learn_predicts(estimator, rows, monkeypatch):
     monkeypatch.setattr(trees, "BLOCK", 1000)  # several blocks of trees
     expected = estimator.predict(X[:rows]) if rows else np.zeros(0)
     np.testing.assert_allclose(trees_of(estimator).predict(X[:rows]), expected, rtol=2e-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("trees_in_forest", [4, 5])
+def test_a_median_forest_predicts_the_median_over_its_trees(trees_in_forest):
+    forest = ensemble.ExtraTreesRegressor(trees_in_forest, random_state=1)
+    predicted = MedianForest(forest).fit(X, Y).predict(X + 0.01)
+    expected = np.median([one.predict(X + 0.01) for one in forest.estimators_], axis=0)
+    np.testing.assert_allclose(predicted, expected, rtol=2e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("rows", [1, 65])

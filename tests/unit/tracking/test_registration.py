@@ -172,7 +172,7 @@ def test_missing_run_is_named_with_what_to_do(winner, register):
         ([("ml_featextr", "activations")], {"keras", "tensorflow", "scikit-learn", "skops"}, {"matminer"}),
         ([("ml", "physical_attributes")], {"matminer", "scikit-learn"}, {"keras"}),
         (
-            [("boost_sources", "predicted_sources"), ("ml", "elemental_fractions")],
+            [("boost_sources", "combined_sources"), ("ml", "elemental_fractions")],
             {"keras", "tensorflow", "matminer", "scikit-learn"},
             set(),
         ),
