@@ -17,17 +17,17 @@ from crossprop.methods import Method
 from crossprop.report.study import TargetResults, best_transfer
 
 _CELL_COLUMNS = [
-    *("study", "protocol", "target", "unit", "source", "method", "representation", "layer", "n_train"),
-    *("n_test", "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high"),
-    *("test_q95", "test_mae_ensemble"),
-]
+    "study", "protocol", "target", "unit", "source", "method", "representation", "layer", "n_train", "n_test",
+    "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high", "test_q95",
+    "test_mae_ensemble",
+]  # fmt: skip
 _RUN_COLUMNS = ["cell", "run_id", "tune_seconds", "fit_seconds", "peak_memory", "target", "name", "status"]
 _TARGET_COLUMNS = [
-    *("study", "protocol", "target", "unit", "n_train", "n_test", "base_mae", "best_sc", "best_sc_test_mae"),
-    *("best_tl", "best_tl_test_mae", "tl_beats_sc", "paper_sc_mae", "paper_tl_mae", "paper_lowest_mae"),
-    *("base_mae_of_median", "winner", "winner_test_mae", "winner_test_mae_ensemble", "winner_is_ours"),
-    *("best_sc_test_r2", "best_tl_test_r2", "r2"),
-]
+    "study", "protocol", "target", "unit", "n_train", "n_test", "base_mae", "best_sc", "best_sc_test_mae", "best_tl",
+    "best_tl_test_mae", "tl_beats_sc", "paper_sc_mae", "paper_tl_mae", "paper_lowest_mae", "base_mae_of_median",
+    "winner", "winner_test_mae", "winner_test_mae_ensemble", "winner_is_ours", "best_sc_test_r2", "best_tl_test_r2",
+    "r2",
+]  # fmt: skip
 _MOST_POINTS = 300
 """Points of a target in the parity plot; more make the page heavy and the plot no clearer."""
 
