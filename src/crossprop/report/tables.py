@@ -192,7 +192,8 @@ def relative_errors(cells: pd.DataFrame, error: str, name: str = "notation") -> 
     finished = cells[cells["failure"].isna() & cells[error].notna()].astype({error: float})
     lowest = finished.groupby([name, "target"])[error].min().unstack()
     base = finished[finished["method"] == Method.BASE].set_index("target")[error].reindex(lowest.columns)
-    ordered = cells.sort_values("method", key=lambda column: column.map(list(Method).index), kind="stable")
+    papers_first = sorted(Method, key=lambda method: method.extension)
+    ordered = cells.sort_values("method", key=lambda column: column.map(papers_first.index), kind="stable")
     ratios = (lowest / base.where(base > 0)).reindex(
         index=ordered[name].unique(), columns=cells["target"].unique()
     )
