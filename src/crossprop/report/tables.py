@@ -33,11 +33,7 @@ _MOST_POINTS = 300
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number with so many significant digits and no exponent where that reads well; – for none.
-
-    >>> number(0.12), number(48.114), number(12345.6)
-    ('0.1200', '48.11', '12346')
-    """
+    """A number with so many significant digits and no exponent where that reads well; – for none."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0:
