@@ -41,18 +41,14 @@ class Outcome(StrEnum):
     LOSS = "loss"
 
 
-_ENTRY = (
+_ENTRY = [
     "cell", "status", "cross_validated", "cv_mae", "mae", "mae_low", "mae_high", "standard_error",
     "mae_of_mean_of_folds", "paper", "ratio", "outcome", "outcome_of_mean_of_folds", "run_id", "p_value",
-)  # fmt: skip
+]  # fmt: skip
 
 
 def judge(mae: float | None, error: float | None, published: float | None) -> Outcome | None:
-    """A tie where the two are within one standard error of this study's, else a win for the lower one.
-
-    >>> str(judge(1.00, 0.05, 1.04)), str(judge(1.00, 0.05, 1.06))
-    ('tie', 'win')
-    """
+    """A tie where the two are within one standard error of this study's, else a win for the lower one."""
     if mae is None or published is None:
         return None
     if error is not None and abs(mae - published) <= error:
@@ -224,6 +220,10 @@ PUBLISHED: Mapping[str, Callable[[PaperFigures], float | None]] = {
 }
 """The paper's columns: SC of Table 4 or 5, the lower TL of Tables 2 and 3 or that of 5, the lowest of all."""
 
+_AGAINST_PAPER = [
+    "target", "label", "unit", "ours", "cell", "mae", "standard_error", "mae_of_mean_of_folds", "paper", "paper_mae",
+    "ratio", "outcome", "outcome_of_mean_of_folds", "p_holm", "run_id",
+]  # fmt: skip
 MODELS = {"best SC": "best_sc", "best TL": "best_tl", "paper's methods": "paper_winner", "winner": "winner"}
 """Models of this study by name, with their attribute of ``TargetResults``."""
 
@@ -260,51 +260,34 @@ def entry_table(results: Sequence[TargetResults]) -> pd.DataFrame:
                 cell = getattr(target, attribute)
                 error = published(target.paper) if target.paper else None
                 if cell is not None and error is not None and (extended or model != "winner"):
-                    entry = compare(target, [cell], error)
-                    rows.append(
-                        target.described | entry | {"ours": model, "paper": column, "paper_mae": error}
-                    )
-    if not rows:
-        return table_of(rows)
+                    pair = {"ours": model, "paper": column, "paper_mae": error}
+                    rows.append(target.described | compare(target, [cell], error) | pair)
     table = table_of(rows)
+    if table.empty:
+        return table
     pairs = table["p_value"].astype(float).groupby([table["ours"], table["paper"]])
-    columns = [
-        *(
-            "target",
-            "label",
-            "unit",
-            "ours",
-            "cell",
-            "mae",
-            "standard_error",
-            "mae_of_mean_of_folds",
-            "paper",
-        ),
-        *("paper_mae", "ratio", "outcome", "outcome_of_mean_of_folds", "p_holm", "run_id"),
-    ]
     adjusted = pairs.transform(lambda p: pd.Series(holm_adjusted(p.tolist()), p.index))
-    return table.assign(p_holm=adjusted)[columns]
+    return table.assign(p_holm=adjusted)[_AGAINST_PAPER]
 
 
 def tally_table(entries: pd.DataFrame) -> pd.DataFrame:
     """Wins, ties and losses of every pair of models in :func:`entry_table`, and the geometric mean of the ratios."""
     rows = []
     for (model, column), pair in entries.groupby(["ours", "paper"], sort=False):
-        beyond = pair.loc[pair["p_holm"] < SIGNIFICANCE, "outcome"]
-        of_means = Counter(pair["outcome_of_mean_of_folds"])
+        outcomes, of_means = Counter(pair["outcome"]), Counter(pair["outcome_of_mean_of_folds"])
+        beyond = Counter(pair.loc[pair["p_holm"] < SIGNIFICANCE, "outcome"])
+        of_means_ratios = (pair["mae_of_mean_of_folds"] / pair["paper_mae"]).dropna()
         rows.append(
             {
                 "ours": model,
                 "paper": column,
                 "targets": len(pair),
-                **{str(outcome): int((pair["outcome"] == outcome).sum()) for outcome in Outcome},
-                "wins_beyond_noise": int((beyond == Outcome.WIN).sum()),
-                "losses_beyond_noise": int((beyond == Outcome.LOSS).sum()),
+                **{str(outcome): outcomes[outcome] for outcome in Outcome},
+                "wins_beyond_noise": beyond[Outcome.WIN],
+                "losses_beyond_noise": beyond[Outcome.LOSS],
                 "geometric_mean_ratio": geometric_mean(pair["ratio"]),
                 **{f"{outcome}_of_mean_of_folds": of_means[outcome] for outcome in Outcome},
-                "geometric_mean_ratio_of_mean_of_folds": geometric_mean(
-                    (pair["mae_of_mean_of_folds"] / pair["paper_mae"]).dropna()
-                ),
+                "geometric_mean_ratio_of_mean_of_folds": geometric_mean(of_means_ratios),
             }
         )
     return table_of(rows)
@@ -333,14 +316,12 @@ def sign_test_table(results: Sequence[TargetResults], reproduced: Mapping[int, p
     mae, q95, ensemble = (
         transfer_against_scratch(results, f"test_{name}") for name in ("mae", "q95", "mae_ensemble")
     )
+    tuning, stated = modified_against_plain(results), STATED_FINE_TUNING_P if whole else None
     asked |= {
         "best TL lower than best SC, MAE, all targets": (mae, every, STATED_MAE[1] if whole else None),
         "the same, Q95 of the error": (q95, *(STATED_Q95 if whole else (None, None))),
         "the same, MAE of the mean of fold models": (ensemble, None, None),
-        "modified lower than plain fine-tuning, validation MAE, target × source": (
-            *(modified_against_plain(results), None),
-            STATED_FINE_TUNING_P if whole else None,
-        ),
+        "modified lower than plain fine-tuning, validation MAE, target × source": (tuning, None, stated),
     }
     kept = {question: tests for question, tests in asked.items() if tests[0].n + tests[0].ties}
     adjusted = holm_adjusted([test.p_value for test, *_ in kept.values()])

@@ -38,11 +38,6 @@ class SignTest:
         return float(binomtest(self.wins, self.n, alternative="greater").pvalue) if self.n else 1.0
 
     @property
-    def share(self) -> float:
-        """Share of wins among the untied pairs; NaN without any."""
-        return self.wins / self.n if self.n else float("nan")
-
-    @property
     def interval(self) -> tuple[float, float]:
         """Clopper-Pearson interval (95 %) of the share; 0 to 1 without any untied pair."""
         if not self.n:

@@ -26,7 +26,7 @@ Planned = Mapping[str, Sequence[str]]
 _ROLES = ("best_sc", "best_tl", "winner")
 _HOLD_OUT_COLUMNS = ["formula", "y_true", "y_pred", "y_pred_ensemble"]
 _FIRST = "Run the stage `transfer` of this target first."
-_AGAIN = _FIRST.replace("first", "again")
+_AGAIN = "Run the stage `transfer` of this target again."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,10 +94,9 @@ def _blend_of(cell: CellResult) -> str | None:
 def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults]) -> Section:
     """Errors, status and run of every cell, the supplementary tables among them, and the heat map."""
     columns = [
-        *("target", "label", "unit", "method", "cell", "ours", "source", "representation", "layer", "status"),
-        *("screening_mae", "cv_mae_mean", "cv_mae_std", "folds", "mae_of_folds_before_stop", "chosen_as"),
-        "run_id",
-    ]
+        "target", "label", "unit", "method", "cell", "ours", "source", "representation", "layer", "status",
+        "screening_mae", "cv_mae_mean", "cv_mae_std", "folds", "mae_of_folds_before_stop", "chosen_as", "run_id",
+    ]  # fmt: skip
     table = cells.assign(
         method=cells["notation"],
         cell=cells["name"],
@@ -293,7 +292,6 @@ def unfinished_section(cells: pd.DataFrame) -> Section | None:
     names = {"cell": "cell_id", "name": "cell", "state": "status", "val_mae": "screening_mae"}
     table = both.drop(columns="status").rename(columns=names | {"finished_folds": "mae_of_folds_before_stop"})
     columns = [
-        *("target", "cell_id", "cell", "status", "reason"),
-        *("screening_mae", "mae_of_folds_before_stop", "run_id"),
-    ]
+        "target", "cell_id", "cell", "status", "reason", "screening_mae", "mae_of_folds_before_stop", "run_id",
+    ]  # fmt: skip
     return Section(context=context, tables={"tables/unfinished.csv": table[columns]})

@@ -17,27 +17,23 @@ from crossprop.methods import Method
 from crossprop.report.study import TargetResults, best_transfer
 
 _CELL_COLUMNS = [
-    *("study", "protocol", "target", "unit", "source", "method", "representation", "layer", "n_train"),
-    *("n_test", "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high"),
-    *("test_q95", "test_mae_ensemble"),
-]
+    "study", "protocol", "target", "unit", "source", "method", "representation", "layer", "n_train", "n_test",
+    "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high", "test_q95",
+    "test_mae_ensemble",
+]  # fmt: skip
 _RUN_COLUMNS = ["cell", "run_id", "tune_seconds", "fit_seconds", "peak_memory", "target", "name", "status"]
 _TARGET_COLUMNS = [
-    *("study", "protocol", "target", "unit", "n_train", "n_test", "base_mae", "best_sc", "best_sc_test_mae"),
-    *("best_tl", "best_tl_test_mae", "tl_beats_sc", "paper_sc_mae", "paper_tl_mae", "paper_lowest_mae"),
-    *("base_mae_of_median", "winner", "winner_test_mae", "winner_test_mae_ensemble", "winner_is_ours"),
-    *("best_sc_test_r2", "best_tl_test_r2", "r2"),
-]
+    "study", "protocol", "target", "unit", "n_train", "n_test", "base_mae", "best_sc", "best_sc_test_mae", "best_tl",
+    "best_tl_test_mae", "tl_beats_sc", "paper_sc_mae", "paper_tl_mae", "paper_lowest_mae", "base_mae_of_median",
+    "winner", "winner_test_mae", "winner_test_mae_ensemble", "winner_is_ours", "best_sc_test_r2", "best_tl_test_r2",
+    "r2",
+]  # fmt: skip
 _MOST_POINTS = 300
 """Points of a target in the parity plot; more make the page heavy and the plot no clearer."""
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number with so many significant digits and no exponent where that reads well; – for none.
-
-    >>> number(0.12), number(48.114), number(12345.6)
-    ('0.1200', '48.11', '12346')
-    """
+    """A number with so many significant digits and no exponent where that reads well; – for none."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0:
@@ -192,7 +188,8 @@ def relative_errors(cells: pd.DataFrame, error: str, name: str = "notation") -> 
     finished = cells[cells["failure"].isna() & cells[error].notna()].astype({error: float})
     lowest = finished.groupby([name, "target"])[error].min().unstack()
     base = finished[finished["method"] == Method.BASE].set_index("target")[error].reindex(lowest.columns)
-    ordered = cells.sort_values("method", key=lambda column: column.map(list(Method).index), kind="stable")
+    papers_first = sorted(Method, key=lambda method: method.extension)
+    ordered = cells.sort_values("method", key=lambda column: column.map(papers_first.index), kind="stable")
     ratios = (lowest / base.where(base > 0)).reindex(
         index=ordered[name].unique(), columns=cells["target"].unique()
     )

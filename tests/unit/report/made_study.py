@@ -14,11 +14,11 @@ import pandas as pd
 from crossprop.config import StudyConfig
 from crossprop.experiments.results import CellResult
 from crossprop.io import write_digests
-from crossprop.methods import EXTRACTION_LAYERS, PAPER_METHODS, Method, Representation, Side
+from crossprop.methods import EXTRACTION_LAYERS, Method, Representation, Side
 from crossprop.paths import StudyPaths
 from crossprop.report.study import TargetResults, load_study_results
 from crossprop.report.summary import summarize
-from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, mean_absolute_error_q95, r2
+from crossprop.training.metrics import mean_absolute_error, mean_absolute_error_q95, r2
 
 SOURCES, JOINT = ("formation_energy", "band_gap"), "all_sources"
 TARGETS = {"exfoliation_energy": (60.0, 1200), "slme": (9.4, 1500)}
@@ -27,14 +27,15 @@ REPEATED = 5
 """Hold-out rows of every target whose composition is in the training rows."""
 
 _ERROR = {
-    Method.ML: 0.50, Method.DL: 0.60, Method.ML_FEATEXTR: 0.46, Method.DL_FEATEXTR: 0.49,
+    Method.BASE: 0.80, Method.ML: 0.48, Method.DL: 0.60, Method.ML_FEATEXTR: 0.46, Method.DL_FEATEXTR: 0.49,
     Method.FINETUNE: 0.53, Method.MODFINETUNE: 0.51, Method.FREEZING: 0.80, Method.BOOST: 0.44,
     Method.BOOST_SOURCES: 0.43, Method.RESNET: 0.45, Method.RESNET_FINETUNE: 0.42, Method.BLEND: 0.40,
 }  # fmt: skip
-_MEASURED = (
+_NOT_VALIDATED = dict.fromkeys((
     "cv_mae", "best_fold", "test_mae", "test_mae_low", "test_mae_high", "test_q95", "test_r2", "test_mae_ensemble",
     "strict_test_mae", "strict_n_train",
-)  # fmt: skip
+))  # fmt: skip
+_PA, _EF = Representation.PHYSICAL_ATTRIBUTES, Representation.ELEMENTAL_FRACTIONS
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def write_study(root: Path, tiny_params, *, extended: bool = False, failed: str 
         title="Two small targets",
         targets=list(TARGETS),
         sources=SOURCES,
-        methods=list(Method) if extended else PAPER_METHODS,
+        methods=[method for method in _ERROR if extended or not method.extension],
         representations=["elemental_fractions", "physical_attributes"],
         folds=10,
         budget={"ml_trials": 40, "dl_trials": 40, "seconds": 600},
@@ -95,15 +96,13 @@ def write_study(root: Path, tiny_params, *, extended: bool = False, failed: str 
     for source in SOURCES:
         _write_network(paths.source_model(source), source)
     if extended:
-        by_source = {
-            "n_train": (9000, 9001),
-            "validation_mae": (0.07, 0.08),
-            "validation_mae_of_median": (0.5, 0.5),
-        }
-        values = {
-            f"{name}_by_source": dict(zip(SOURCES, both, strict=True)) for name, both in by_source.items()
-        }
-        _write_network(paths.source_model(JOINT), JOINT, **values)
+        errors, rows = (
+            dict(zip(SOURCES, (0.07, 0.08), strict=True)),
+            dict(zip(SOURCES, (9000, 9001), strict=True)),
+        )
+        _write_network(
+            paths.source_model(JOINT), JOINT, validation_mae_by_source=errors, n_train_by_source=rows
+        )
     planned = {target: _write_target(config, target, paths, extended, failed) for target in TARGETS}
     return MadeStudy(config, paths, planned)
 
@@ -118,68 +117,58 @@ def _write_network(folder: Path, name: str, **more: Any) -> None:
     write_digests(folder)
 
 
-def _write_target(
-    config: StudyConfig, target: str, paths: StudyPaths, extended: bool, failed: str | None
-) -> list[str]:
+def _write_target(config, target, paths, extended, failed) -> list[str]:
     (scale, n_rows), rng = TARGETS[target], np.random.default_rng(7 + list(TARGETS).index(target))
     n_test = n_rows // 10
     n_train = n_rows - n_test
     y, shared = scale * rng.gamma(2.0, 0.7, n_test), rng.normal(size=n_test)
     cells, tables = [], []
     for method in config.methods:
-        spread = _ERROR.get(method, 0.8) * rng.uniform(0.9, 1.15)
         for source, taken in config.points(method):
-            error = (
-                spread * {"band_gap": 1.06}.get(source, 1.0) * {"PA": 0.92}.get(taken and taken.short, 1.0)
-            )
-            pred = y + scale * error * (0.8 * shared + 0.6 * rng.normal(size=n_test))
-            if method is Method.BASE:
-                pred = np.full(n_test, 1.4 * scale)
-            ensemble = 0.5 * pred + 0.5 * y * rng.uniform(0.7, 1.3, n_test)
-            cell = _cell(config, target, method, source, taken, y, pred, error * scale, n_train, rng)
-            cell = replace(cell, test_mae_ensemble=mean_absolute_error(y, ensemble))
-            other = source == "band_gap" or (source is None and taken is Representation.ELEMENTAL_FRACTIONS)
+            error = scale * _ERROR[method] * (1.06 if source == "band_gap" else 0.92 if taken is _PA else 1.0)
+            pred = y + error * (0.8 * shared + 0.6 * rng.normal(size=n_test))
+            rows = {"y_true": y, "y_pred": np.full(n_test, 1.4 * scale) if method is Method.BASE else pred}
+            rows = pd.DataFrame(rows | {"formula": [f"X{i}" for i in range(n_test)]})
+            rows["y_pred_ensemble"] = 0.5 * (y + rows["y_pred"])
+            cell = _cell(config, target, (method, source, taken), rows, error, n_train, rng)
             if cell.cell == failed:
-                cell = _screened(
-                    cell, n_trials=0, val_mae=None, failure="DivergedError: the loss became NaN | 3"
-                )
-            elif extended and other:
-                cell = _screened(cell)
+                failure = "DivergedError: the loss became NaN | 3"
+                cell = replace(cell, **_NOT_VALIDATED, n_trials=0, val_mae=None, failure=failure)
+            elif extended and (source == "band_gap" or (source is None and taken is _EF)):
+                cell = replace(cell, **_NOT_VALIDATED)
             elif extended and method is Method.FREEZING:
-                cell = _screened(cell, stopped="after screening: 61.0 % behind finetune(band_gap)")
+                stopped = "after screening: 61.0 % behind finetune(band_gap)"
+                cell = replace(cell, **_NOT_VALIDATED, stopped=stopped)
             elif extended and method is Method.DL_FEATEXTR:
-                reason = "after fold 1 of 10: 12.0 % behind ml(PA)"
-                cell = _screened(cell, stopped=reason, rung_mae=cell.cv_mae[:1])
+                stopped, folds = "after fold 1 of 10: 12.0 % behind ml(PA)", cell.cv_mae[:1]
+                cell = replace(cell, **_NOT_VALIDATED, stopped=stopped, rung_mae=folds)
             cells.append(cell)
-            rows = {"cell": cell.cell, "fold": cell.best_fold, "formula": [f"X{i}" for i in range(n_test)]}
-            rows |= {"y_true": y, "y_pred": pred, "y_pred_ensemble": ensemble}
-            tables += [
-                pd.DataFrame(rows | {"split": split}) for split in ("test", "validation") if cell.cv_mae
-            ]
+            rows = rows.assign(cell=cell.cell, fold=cell.best_fold)
+            tables += [rows.assign(split=split) for split in ("test", "validation") if cell.cv_mae]
     folder = paths.results(target)
     folder.mkdir(parents=True)
     _write_cells(folder, cells, rng)
     pd.concat(tables, ignore_index=True).to_parquet(folder / "predictions.parquet")
     learnt = [f"c{i}" if i < REPEATED else f"d{i}" for i in range(n_train)]
-    pd.DataFrame(
-        {
-            "formula": [f"T{i}" for i in range(n_train)] + [f"X{i}" for i in range(n_test)],
-            "composition": learnt + [f"c{i}" for i in range(n_test)],
-            "value": np.concatenate([scale * rng.gamma(2.0, 0.7, n_train), y]),
-            "split": ["train"] * n_train + ["test"] * n_test,
-        }
-    ).to_parquet(paths.prepared(target))
+    prepared = {
+        "formula": [f"T{i}" for i in range(n_train)] + [f"X{i}" for i in range(n_test)],
+        "composition": learnt + [f"c{i}" for i in range(n_test)],
+        "value": np.concatenate([scale * rng.gamma(2.0, 0.7, n_train), y]),
+        "split": ["train"] * n_train + ["test"] * n_test,
+    }
+    pd.DataFrame(prepared).to_parquet(paths.prepared(target))
     return [cell.cell for cell in cells]
 
 
-def _cell(config, target, method, source, taken, y, pred, error, n_train, rng) -> CellResult:
-    name = "/".join(filter(None, (target, method, source or (taken and taken.short.lower()))))
-    folds = tuple(float(fold) for fold in 0.8 * error * rng.uniform(0.9, 1.1, 10))
-    single = method in (Method.BASE, Method.BLEND)
-    layer = EXTRACTION_LAYERS[min(15, rng.geometric(0.3))] if taken is Representation.ACTIVATIONS else None
-    low, high = bootstrap_interval(y, pred)
+def _cell(config, target, point, rows, error, n_train, rng) -> CellResult:
+    method, source, taken = point
+    y, pred = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
+    folds, mae = tuple(0.8 * error * rng.uniform(0.99, 1.01, 10).round(6)), mean_absolute_error(y, pred)
+    single, layer = method in (Method.BASE, Method.BLEND), None
+    if taken is Representation.ACTIVATIONS:
+        layer = EXTRACTION_LAYERS[-1 if method is Method.FREEZING else min(15, rng.geometric(0.3))]
     return CellResult(
-        cell=name,
+        cell="/".join(filter(None, (target, method, source or (taken and taken.short.lower())))),
         study=config.name,
         protocol=config.protocol,
         target=target,
@@ -187,72 +176,52 @@ def _cell(config, target, method, source, taken, y, pred, error, n_train, rng) -
         source=source,
         method=method,
         representation=taken,
-        layer=EXTRACTION_LAYERS[-1] if method is Method.FREEZING else layer,
+        layer=layer,
         hyperparameters={"ml(PA)": 0.4, "resnet(EF+PA)": 0.6} if method is Method.BLEND else {},
         n_train=n_train,
         n_test=len(y),
         n_trials=0 if single else 20 if source is None else 8,
-        val_mae=None if method is Method.BLEND else float(np.mean(folds) * rng.uniform(0.95, 1.05)),
+        val_mae=None if method is Method.BLEND else 0.8 * error,
         cv_mae=folds,
         best_fold=int(np.argmin(folds)),
-        test_mae=mean_absolute_error(y, pred),
-        test_mae_low=low,
-        test_mae_high=high,
+        test_mae=mae,
+        test_mae_low=0.9 * mae,
+        test_mae_high=1.1 * mae,
         test_q95=mean_absolute_error_q95(y, pred),
         test_r2=r2(y, pred),
-        test_mae_median=1.3 * float(np.mean(y)) if method is Method.BASE else None,
-        strict_test_mae=None if single else mean_absolute_error(y, pred) * rng.uniform(0.99, 1.06),
+        test_mae_ensemble=0.5 * mae,
+        test_mae_median=0.95 * mae if method is Method.BASE else None,
+        strict_test_mae=None if single else mae * rng.uniform(0.99, 1.06),
         strict_n_train=None if single else n_train - REPEATED,
     )
 
 
-def _screened(cell: CellResult, **changes: Any) -> CellResult:
-    """The same cell without a cross-validation."""
-    return replace(cell, **dict.fromkeys(_MEASURED), **changes)
-
-
 def _write_cells(folder: Path, cells: list[CellResult], rng) -> None:
-    """Write cells in any order, runs, winners, four trials a cell, and the learning curve of one target."""
-    done = [cell for cell in cells if cell.cv_mae is not None]
-    best = {
-        role: min(
-            (c for c in done if c.method.side is side and not c.method.extension), key=lambda c: c.cv_mae_mean
-        )
-        for role, side in (("best_sc", Side.SCRATCH), ("best_tl", Side.TRANSFER))
-    }
-    winner = min((c for c in done if c.method is not Method.BASE), key=lambda c: c.cv_mae_mean)
+    """Write cells in any order, runs, winners, four trials an extracting cell, and the learning curve of one target."""
+
+    def best_of(*sides: Side, extension: bool = False) -> CellResult:
+        able = [
+            c for c in cells if c.cv_mae and c.method.side in sides and (extension or not c.method.extension)
+        ]
+        return min(able, key=lambda cell: cell.cv_mae_mean)
+
+    best = {"best_sc": best_of(Side.SCRATCH), "best_tl": best_of(Side.TRANSFER)}
+    winner = best_of(Side.SCRATCH, Side.TRANSFER, Side.BLEND, extension=True)
     chosen = {role: cell.cell for role, cell in (best | {"winner": winner}).items()}
-    kept = [
-        c if c.cell in chosen.values() else replace(c, strict_test_mae=None, strict_n_train=None)
-        for c in cells
-    ]
-    runs = [
-        {
-            "cell": c.cell,
-            "run_id": rng.bytes(16).hex(),
-            "tune_seconds": 20.0,
-            "fit_seconds": 30.0,
-            "peak_memory": 10**9,
-        }
-        for c in cells
-    ]
-    shuffled = [kept[i].as_dict() for i in rng.permutation(len(kept))]
+    not_refitted = {"strict_test_mae": None, "strict_n_train": None}
+    dicts = [c.as_dict() | ({} if c.cell in chosen.values() else not_refitted) for c in cells]
+    cost = {"tune_seconds": 20.0, "fit_seconds": 30.0, "peak_memory": 10**9}
+    runs = [{"cell": cell.cell, "run_id": rng.bytes(16).hex(), **cost} for cell in cells]
+    shuffled = [dicts[i] for i in rng.permutation(len(dicts))]
     for name, content in (("cells", shuffled), ("runs", runs), ("winners", chosen)):
         (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     trials = []
-    for cell in cells:
-        if cell.val_mae is not None and cell.n_trials:
-            extracts = cell.method in (Method.ML_FEATEXTR, Method.DL_FEATEXTR)
-            layers = (
-                [cell.layer, *rng.choice(EXTRACTION_LAYERS, 3, replace=False)] if extracts else [None] * 4
-            )
-            for number, layer in enumerate(layers):
-                value = cell.val_mae * (1.0 if number == 0 else rng.uniform(1.01, 1.6))
-                params = json.dumps({"layer": str(layer)} if layer else {"learning_rate": 0.001})
-                state = "PRUNED" if number == 3 else "COMPLETE"
-                trials.append((cell.cell, number, state, value, 1.0, params))
-    columns = ["cell", "number", "state", "value", "seconds", "params"]
-    pd.DataFrame(trials, columns=columns).to_parquet(folder / "trials.parquet")
+    for cell in (cell for cell in cells if cell.representation is Representation.ACTIVATIONS):
+        for i, layer in enumerate([cell.layer, *rng.choice(EXTRACTION_LAYERS, 3, replace=False)]):
+            value = cell.val_mae * (1.0 if i == 0 else rng.uniform(1.01, 1.6))
+            state, params = "PRUNED" if i == 3 else "COMPLETE", json.dumps({"layer": str(layer)})
+            trials.append({"cell": cell.cell, "number": i, "state": state, "value": value, "params": params})
+    pd.DataFrame(trials).to_parquet(folder / "trials.parquet")
     curve = [
         (cell.cell, cell.method.side.value, share, int(share * cell.n_train), cell.test_mae * share**-0.3)
         for cell in (best.values() if folder.name == "exfoliation_energy" else ())

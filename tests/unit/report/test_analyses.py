@@ -118,12 +118,9 @@ def test_the_same_rows_under_two_names_are_told(plain):
 
 def _set_trials(study, target, trials):
     """Replace all trials of a target: (cell, layer, state, value)."""
-    path = study.folder(target) / "trials.parquet"
-    rows = [
-        (cell, i, state, value, 1.0, json.dumps({"layer": layer}))
-        for i, (cell, layer, state, value) in enumerate(trials)
-    ]
-    pd.DataFrame(rows, columns=pd.read_parquet(path).columns).to_parquet(path)
+    rows = pd.DataFrame(trials, columns=["cell", "layer", "state", "value"])
+    rows["params"] = [json.dumps({"layer": layer}) for layer in rows["layer"]]
+    rows.to_parquet(study.folder(target) / "trials.parquet")
 
 
 def test_a_layer_is_measured_against_the_best_layer_of_the_same_cell(study):

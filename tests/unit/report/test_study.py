@@ -98,18 +98,6 @@ def test_the_hold_out_is_that_of_the_best_fold(study):
     assert (rows["y_pred"] != 0.0).all()
 
 
-def test_results_of_a_shard_are_found_in_its_folder(whole_study, extended):
-    assert whole_study.folder("slme").parent.name == "all"
-    assert [target.info.key for target in extended] == ["exfoliation_energy", "slme"]
-
-
-def test_the_best_of_each_kind_is_chosen_by_cross_validation(extended):
-    target = extended[0]
-    assert target.paper_winner is min(target.best_sc, target.best_tl, key=lambda cell: cell.cv_mae_mean)
-    extension = [cell for cell in target.cells if cell.method.extension and cell.cv_mae]
-    assert target.best_extension is min(extension, key=lambda cell: cell.cv_mae_mean)
-
-
 def test_the_run_of_a_cell_is_the_one_of_its_file(plain_study, plain):
     stored = {
         r["cell"]: r["run_id"] for r in json.loads((plain_study.folder("slme") / "runs.json").read_text())

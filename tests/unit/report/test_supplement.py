@@ -45,11 +45,15 @@ def test_supplementary_tables_hold_the_cells_of_the_tables_they_lead_to(extended
     assert not of_paper["table_s9"]["ours"].any()
 
 
-def test_chosen_methods_are_counted_once_a_target(extended):
+def test_chosen_methods_are_counted_once_a_target(extended, extended_study):
     table = methods_won(extended)
     assert (table["best_of_its_side"].sum(), table["winner_of_all"].sum()) == (4, 2)
     lower = [t for t in extended if t.best_tl.test_mae < t.best_sc.test_mae]
     assert table["lower_tl"].sum() == len(lower) == len(lowest_transfer(TABLES[4], extended))
+    better = {"test_mae": 0.001}
+    results = extended_study.edited(lambda c: better if c["method"] == "ml_featextr" and c["cv_mae"] else {})
+    counts = methods_won(results).set_index("method")["lower_tl"]
+    assert counts["TL:ML(FeatExtr)"] == counts.sum() == 2
 
 
 @pytest.mark.parametrize(("of_gap", "ranks"), [(2.0, [1.0, 2.0]), (1.0, [1.5, 1.5])])
