@@ -107,12 +107,10 @@ def _from_amounts(table: pd.DataFrame) -> list[Any]:
 def fractions_of(formulas: list[Any]) -> np.ndarray:
     """Elemental fractions, shape (n, 86); the EstimatorInputError names the first rows that are no formula, from 0.
 
-    A column of formulas without small letters is refused, too; single doubtful formulas raise a warning.
+    Doubtful formulas, such as ``Fe203``, are told as a warning.
     """
     fractions, _, refused = parse_formulas(formulas)
     _refuse(refused, len(formulas), "formulas")
-    if hidden := refuse_capitals(formulas):
-        raise EstimatorInputError(f"Of the formulas, {hidden}")
     if doubts := {row: found[0] for row, text in enumerate(formulas) if (found := formula_warnings(text))}:
         shown = "; ".join(f"row {row}: {doubt}" for row, doubt in list(doubts.items())[:_EXAMPLES])
         warnings.warn(f"{len(doubts)} doubtful formulas: {shown}", UserWarning, stacklevel=3)
@@ -134,6 +132,8 @@ def learning_rows(formulas: list[Any], values: np.ndarray, groups: Any = None) -
     if len(formulas) < 2:
         raise EstimatorInputError(f"n_samples={len(formulas)}: one sample is too few to learn from.")
     keys = composition_keys(fractions_of(formulas))
+    if hidden := refuse_capitals(formulas):
+        raise EstimatorInputError(f"Of the formulas, {hidden}")
     rows = pd.DataFrame({"formula": list(map(str, formulas)), "composition": keys, "value": values})
     if groups is not None:
         try:

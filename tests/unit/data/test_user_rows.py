@@ -77,11 +77,7 @@ def test_typeset_formulas_and_spreadsheet_dates_are_repaired_and_said(read):
         ("sample,stuff,strength\nCo1,Fe3C,1\nCo2,CuZn,2\nCo3,NaCl,3\n", "stuff", 3),  # numbered samples
         ("sample,strength\nFe,1\nFe,2\n", "sample", 2),
         ("formula,strength,strength\nFe3C,1,1\nCuZn,2,2\n", "formula", 2),  # the same cells twice
-        (
-            "formula,strength\nNaCl,1\nNa2Cl2,1\nNaCl,5\nMgO\n",
-            "formula",
-            3,
-        ),  # repeated; a row without a value
+        ("formula,strength\nNaCl,1\nNa2Cl2,1\nNaCl,5\nMgO\n", "formula", 3),  # repeated; without a value
     ],
 )
 def test_the_formula_column_is_found_and_its_rows_are_kept(read, text, column, kept):
@@ -102,13 +98,6 @@ def test_a_file_without_a_usable_row_is_refused(read, target, part):
         read("formula,words,empty\nFe3C,a,\nCuZn,b,?\n", target=target)
 
 
-def test_two_columns_of_formulas_are_asked_about_with_examples(read):
-    text = "first,second,strength\nFe,Fe3C,1\nCu,CuZn,2\n"
-    with pytest.raises(UserFileError, match=r"'first' \(e.g. 'Fe'\), 'second' \(e.g. 'Fe3C'\)"):
-        read(text)
-    assert read(text, formula_column="second").rows["formula"].tolist() == ["Fe3C", "CuZn"]
-
-
 def test_columns_are_found_by_name_whatever_the_case_and_blanks(read):
     table = read("Formula,Yield  Strength\nFe3C,1\nCuZn,2\n", target="yield_strength")
     assert table.value_column == "Yield  Strength"
@@ -116,6 +105,10 @@ def test_columns_are_found_by_name_whatever_the_case_and_blanks(read):
         read("formula,a\nFe3C,1\n", value_column="absent")
     with pytest.raises(UserFileError, match="cannot hold both"):
         read("formula,a\nFe3C,1\n", value_column="formula", formula_column="formula")
+    two = "first,second,strength\nFe,Fe3C,1\nCu,CuZn,2\n"
+    with pytest.raises(UserFileError, match=r"'first' \(e.g. 'Fe'\), 'second' \(e.g. 'Fe3C'\)"):
+        read(two)
+    assert read(two, formula_column="second").rows["formula"].tolist() == ["Fe3C", "CuZn"]
 
 
 def test_a_split_column_says_which_rows_are_held_out(read):

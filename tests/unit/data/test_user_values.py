@@ -97,6 +97,7 @@ def test_units_contradict_each_other_only_where_both_are_known(first, second, co
     [
         ("hardness (MPa)", "MPa"), ("hardness / MPa", "MPa"), ("hardness, MPa", "MPa"), ("hardness_MPa", "MPa"),
         ("band gap eV", "eV"), ("hardness, max", None), ("a / b", None), ("E_g", None), ("T_ms", None), ("MPa", None),
+        ("Bandlücke [eV]", "eV"), ("ΔH / kJ", "kJ"), ("K(IC)-value", None), ("log10(κ)", "dex"), ("ln(k)", None),
     ],
 )  # fmt: skip
 def test_a_header_states_its_unit_with_or_without_brackets(name, unit):
