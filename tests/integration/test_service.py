@@ -297,18 +297,9 @@ def test_a_request_that_never_ends_is_cut_off(serve, said, trickle, answered):
 
 def test_what_is_no_http_is_refused_and_the_service_lives(serve):
     url = serve()
-    tls, long_path, long_header = (
-        b"\x16\x03\x01\x02\x00\x01\x00",
-        b"GET " + b"/a" * 100_000,
-        b"a" * 10_000_000,
-    )
-    for garbage in (
-        tls,
-        b"GET /\r\n\r\n",
-        b"\x00" * 1000,
-        long_path,
-        (GET % b"/healthz")[:-2] + b"X-A: " + long_header,
-    ):
+    tls, no_version, zeros = b"\x16\x03\x01\x02\x00\x01\x00", b"GET /\r\n\r\n", b"\x00" * 1000
+    long_path, long_header = b"GET " + b"/a" * 100_000, b"GET / HTTP/1.1\r\nX-A: " + b"a" * 10_000_000
+    for garbage in (tls, no_version, zeros, long_path, long_header):
         with contextlib.suppress(OSError), connect(url, garbage) as caller:
             caller.settimeout(1)
             assert not caller.recv(1000).startswith(b"HTTP/1.1 200")

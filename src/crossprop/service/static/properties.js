@@ -3,27 +3,17 @@
 import { el, icon, show } from "./dom.js";
 import { count, holdoutError, unit } from "./format.js";
 
-/** The first rule that holds names the group; the rules read only what the service says about a property. */
+/** Groups in their order, with rules that read only what the service says about a property. */
 const GROUPS = [
-  ["Numerical settings", (text) => /k-point|cut-off/.test(text)],
   ["Energy and stability", (text, unitText) => /atom$/.test(unitText) || /hull|formation energy/.test(text)],
   ["Band gap and optics", (text) => /band ?gap|solar|spillage|topolog/.test(text)],
   ["Elasticity", (text, unitText) => unitText === "GPa" || unitText === "MPa" || /elastic|modul/.test(text)],
   ["Transport and thermoelectricity", (text) => /seebeck|power factor|effective mass|conductivity/.test(text)],
-  ["Vibrations", (text) => /phonon|infrared|mode\b/.test(text)],
   ["Dielectric and piezoelectric", (text) => /dielectric|piezo/.test(text)],
+  ["Vibrations", (text) => /phonon|infrared|mode\b/.test(text)],
   ["Magnetism", (text, unitText) => unitText === "µB" || /magnet/.test(text)],
-];
-const ORDER = [
-  "Energy and stability",
-  "Band gap and optics",
-  "Elasticity",
-  "Transport and thermoelectricity",
-  "Dielectric and piezoelectric",
-  "Vibrations",
-  "Magnetism",
-  "Other",
-  "Numerical settings",
+  ["Other", () => false],
+  ["Numerical settings", (text) => /k-point|cut-off/.test(text)],
 ];
 const STATES = {
   loading: ["wait", "loading"],
@@ -34,7 +24,7 @@ const STATES = {
 /** Heading under which a property stands. */
 export function groupOf({ description, label, unit: unitText, name }) {
   const text = `${description || label || name}`.toLowerCase();
-  return GROUPS.find(([, holds]) => holds(text, unitText ?? ""))?.[0] ?? "Other";
+  return [GROUPS.at(-1), ...GROUPS].find(([, holds]) => holds(text, unitText ?? ""))?.[0] ?? "Other";
 }
 
 /** Name for people; the description says more. */
@@ -136,7 +126,7 @@ export function propertyList({ search, list, summary, clear, only }, changed) {
     const top = list.scrollTop;
     const held = list.contains(document.activeElement) ? document.activeElement.value : null;
     const found = matching();
-    const groups = ORDER.map((name) => [name, found.filter((property) => groupOf(property) === name)]);
+    const groups = GROUPS.map(([name]) => [name, found.filter((property) => groupOf(property) === name)]);
     show(
       list,
       ...groups.filter(([, members]) => members.length).map(([name, members]) => group(name, members)),
