@@ -175,7 +175,7 @@ def test_killed_behind_the_last_batch_it_only_ranks(request_of, tmp_path, monkey
             screen(request_of())
     assert (tmp_path / "o/results.parquet").is_file()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_results", lambda *a: pytest.fail("predicted again"))
+        patch.setattr(module.result, "write_results", lambda *a: pytest.fail("predicted again"))
         result = screen(request_of())
     assert result.note["counts"] == {"positions": 31, "predicted": 31, "kept": 31}
     assert {path.name for path in (tmp_path / "o").iterdir()} >= {"results.parquet", "screen.json", "top.csv"}

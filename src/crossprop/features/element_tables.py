@@ -73,13 +73,13 @@ def restore_element_tables(path: Path) -> None:
                 return
             magpie, electronegativity = kept["magpie"], kept["electronegativity"]
             states = np.split(kept["states"], np.cumsum(kept["n_states"])[:-1])
+        shapes = magpie.shape, electronegativity.shape, len(states)
+        if shapes != ((len(ELEMENTS), len(MAGPIE_PROPERTIES)), (len(ELEMENTS),), len(ELEMENTS)):
+            raise ValueError(f"the shapes are {shapes}")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} holds no element tables: {error}. Delete it; matminer's are used then."
         ) from error
-    shapes = magpie.shape, electronegativity.shape, len(states)
-    if shapes != ((len(ELEMENTS), len(MAGPIE_PROPERTIES)), (len(ELEMENTS),), len(ELEMENTS)):
-        raise DataError(f"{path} holds tables of shapes {shapes}. Delete it; matminer's are used then.")
     _restored.append(_read_only(magpie, electronegativity, states))
 
 

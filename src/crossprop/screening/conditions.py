@@ -38,8 +38,10 @@ def _equal(left: Any, right: Any) -> Any:
     return (left == right) | ((apart <= _rounding(left, right)) & np.isfinite(apart))
 
 
-_JOINS: dict[type, Any] = {ast.And: np.logical_and, ast.Or: np.logical_or}
-_ARITHMETIC: dict[type, Any] = {
+_OPERATIONS: dict[type, Any] = {
+    ast.And: np.logical_and,
+    ast.Or: np.logical_or,
+    ast.Not: np.logical_not,
     ast.USub: np.negative,
     ast.UAdd: np.positive,
     ast.Add: np.add,
@@ -47,8 +49,6 @@ _ARITHMETIC: dict[type, Any] = {
     ast.Mult: np.multiply,
     ast.Div: np.divide,
     ast.Pow: np.power,
-}
-_COMPARISONS: dict[type, Any] = {
     ast.Lt: lambda left, right: (left < right) & ~_equal(left, right),
     ast.LtE: lambda left, right: (left < right) | _equal(left, right),
     ast.Gt: lambda left, right: (left > right) & ~_equal(left, right),
@@ -107,16 +107,15 @@ def _value(node: ast.expr, values: Values) -> Any:
                 raise _RefusedError(node, _unknown(name, values))
             return values[name]
         case ast.BoolOp(op=op, values=operands):
-            return reduce(_JOINS[type(op)], _values(operands, "condition", values))
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return np.logical_not(*_values([operand], "condition", values))
-        case ast.UnaryOp(op=op, operand=operand) if type(op) in _ARITHMETIC:
-            return _ARITHMETIC[type(op)](*_values([operand], "number", values))
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            return _ARITHMETIC[type(op)](*_values([left, right], "number", values))
-        case ast.Compare(left=left, ops=ops, comparators=others) if {*map(type, ops)} <= {*_COMPARISONS}:
+            return reduce(_OPERATIONS[type(op)], _values(operands, "condition", values))
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATIONS:
+            wanted: Kind = "condition" if isinstance(op, ast.Not) else "number"
+            return _OPERATIONS[type(op)](*_values([operand], wanted, values))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATIONS:
+            return _OPERATIONS[type(op)](*_values([left, right], "number", values))
+        case ast.Compare(left=left, ops=ops, comparators=others) if {*map(type, ops)} <= {*_OPERATIONS}:
             sides = pairwise(_values([left, *others], "number", values))
-            held = [_COMPARISONS[type(op)](*two) for op, two in zip(ops, sides, strict=True)]
+            held = [_OPERATIONS[type(op)](*two) for op, two in zip(ops, sides, strict=True)]
             return reduce(np.logical_and, held)
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in _OF_ONE:
             return _OF_ONE[name](*_values([argument], "number", values))

@@ -18,28 +18,13 @@ from crossprop import __version__
 from crossprop.errors import ScreeningError
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import usable_cores
+from crossprop.screening import result
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import bounded_property, parse_expression, read_conditions
 from crossprop.screening.pipeline import Count, Pipeline, calibrate, count_possible, schema
 from crossprop.screening.properties import PropertyModel, known_compositions, resolve_properties
 from crossprop.screening.rank import Ranker
 from crossprop.screening.request import ScreenRequest
-from crossprop.screening.result import (
-    PARTS,
-    RESULTS,
-    TOP,
-    Progress,
-    ScreenResult,
-    begin_parts,
-    locked,
-    note_of_same,
-    read_progress,
-    read_results,
-    replacing,
-    write_note,
-    write_part,
-    write_results,
-)
 from crossprop.screening.space import ElementSpace, ListedSpace, Space, read_formulas
 from crossprop.screening.summary import progress_bar
 from crossprop.training.device import peak_memory
@@ -79,10 +64,10 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
     properties = resolve_properties(request, uri)
     digests = {model.name: model.digest for model in properties}
     identity = {"format": _FORMAT, **request.identity(), "models": digests, "positions": space.total}
-    note = note_of_same(request.out, identity)
+    note = result.note_of_same(request.out, identity)
     workers = request.workers or usable_cores()
     pipeline, count, seconds = None, Count(space.total, True), 0.0
-    if note is not None and note["status"] == "finished" and (request.out / RESULTS).is_file():
+    if note is not None and note["status"] == "finished" and (request.out / result.RESULTS).is_file():
         properties = tuple(PropertyModel(**note["models"][name]) for name in request.properties)
     else:
         with ThreadPoolExecutor(len(properties)) as threads:
@@ -107,7 +92,7 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
             order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
         pipeline = replace(pipeline, order=order)
         count = Count(**plan["count"]) if plan else count_possible(space, pipeline.chemistry)
-    done = read_progress(request.out)
+    done = result.read_progress(request.out)
     return Screening(request, identity, pipeline, ranker, count, seconds, workers, done)
 
 
@@ -127,7 +112,7 @@ class Screening:
     count: Count
     seconds_each: float
     workers: int
-    done: Progress
+    done: result.Progress
 
     @property
     def positions(self) -> int:
@@ -139,18 +124,18 @@ class Screening:
         """Estimate of the time that is left."""
         return self.seconds_each * self.count.compositions * (1 - self.done.stop / self.positions)
 
-    def run(self, progress: bool = True) -> ScreenResult:
+    def run(self, progress: bool = True) -> result.ScreenResult:
         """Run it, or continue it; whatever stops it, what is done is kept."""
         folder, pipeline, ranker = self.request.out, self.pipeline, self.ranker
-        with locked(folder):
-            note = note_of_same(folder, self.identity) or {}
+        with result.locked(folder):
+            note = result.note_of_same(folder, self.identity) or {}
             if pipeline is not None:
                 note = self._begun(pipeline, note)
-                write_note(folder, note)
-                if not (folder / RESULTS).is_file():
+                result.write_note(folder, note)
+                if not (folder / result.RESULTS).is_file():
                     self._predict(pipeline, progress)
-                    write_results(folder, schema(pipeline.properties), self.positions)
-                done = read_progress(folder)
+                    result.write_results(folder, schema(pipeline.properties), self.positions)
+                done = result.read_progress(folder)
                 note |= {
                     "status": "finished",
                     "finished": _now(),
@@ -162,8 +147,8 @@ class Screening:
                     "batch": pipeline.rows,
                     "peak_memory_gib": round(peak_memory() / _GIB, 3),
                 }
-            top = ranker.rank(read_results(folder))
-            with replacing(folder / TOP) as draft:
+            top = ranker.rank(result.read_results(folder))
+            with result.replacing(folder / result.TOP) as draft:
                 top.to_csv(draft, index=False, float_format="%.6g")
             note["ranking"] = {
                 "rank": ranker.kind,
@@ -174,9 +159,9 @@ class Screening:
                 "best": ranker.best,
                 "rows": len(top),
             }
-            write_note(folder, note)
-            rmtree(folder / PARTS, ignore_errors=True)
-        return ScreenResult(folder, note, top)
+            result.write_note(folder, note)
+            rmtree(folder / result.PARTS, ignore_errors=True)
+        return result.ScreenResult(folder, note, top)
 
     def _begun(self, pipeline: Pipeline, before: dict[str, Any]) -> dict[str, Any]:
         """Content of ``screen.json`` while it runs."""
@@ -202,7 +187,7 @@ class Screening:
         share = max(self.count.compositions, 1) / total
         # About one batch of possible compositions:
         step = max(1, min(round(pipeline.rows / share), _MOST_POSITIONS))
-        done = begin_parts(folder)
+        done = result.begin_parts(folder)
         begun = time.monotonic() - done.seconds
         position, in_flight = done.stop, 1
         waiting: deque[tuple[int, Future[tuple[int, pa.Table]]]] = deque()
@@ -217,8 +202,10 @@ class Screening:
                     stop, batch = waiting.popleft()
                     considered, kept = batch.result()
                     seconds = time.monotonic() - begun
-                    after = Progress(stop, done.considered + considered, done.kept + kept.num_rows, seconds)
-                    write_part(folder, kept, done.stop, after)
+                    after = result.Progress(
+                        stop, done.considered + considered, done.kept + kept.num_rows, seconds
+                    )
+                    result.write_part(folder, kept, done.stop, after)
                     done = after
                     report(done.stop, done.kept)
                     in_flight = self._batches_in_flight(in_flight, limit)

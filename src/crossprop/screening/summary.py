@@ -118,12 +118,12 @@ def summary(result: ScreenResult) -> Iterator[str]:
         for o in ranking["objectives"]
     )
     kinds = {"value": "ranked by", "ei": "ranked by expected improvement of", "pareto": "Pareto front of"}
-    models = _models(result)
+    models, inside = _models(result)
     ranked = {model.name: model for model in models}.get(ranking["objectives"][0]["quantity"])
     best = ranking["best"]
     beat = f" over {ranked.with_unit(f'{best:g}')}" if ranked and best is not None else ""
     yield f"{kinds[ranking['rank']]} {goals}{beat}"
-    if outside := int((~_all_in_domain(top, models)).sum()):
+    if outside := int((~inside).sum()):
         yield (
             f"{outside} of the best {len(top)} lie outside the training domain of a model (column note): "
             "extrapolation, not prediction. --in-domain in a new folder keeps only the others."
@@ -145,12 +145,10 @@ def summary(result: ScreenResult) -> Iterator[str]:
                 )
 
 
-def _models(result: ScreenResult) -> list[PropertyModel]:
-    return [PropertyModel(**noted) for noted in result.note["models"].values()]
-
-
-def _all_in_domain(top: pd.DataFrame, models: list[PropertyModel]) -> pd.Series[bool]:
-    return top[[f"{model.column}_in_domain" for model in models]].all(axis=1)
+def _models(result: ScreenResult) -> tuple[list[PropertyModel], pd.Series[bool]]:
+    """The models of a screening, and which rows of its table are in the domain of all of them."""
+    models = [PropertyModel(**noted) for noted in result.note["models"].values()]
+    return models, result.top[[f"{model.column}_in_domain" for model in models]].all(axis=1)
 
 
 def table(result: ScreenResult, rows: int, width: int) -> Table:
@@ -158,17 +156,17 @@ def table(result: ScreenResult, rows: int, width: int) -> Table:
 
     Where the ``width`` in characters is too small, intervals are left out first, then columns from the right.
     """
-    top, models = result.top.head(rows), {model.column: model for model in _models(result)}
+    top, (listed, inside) = result.top.head(rows), _models(result)
+    models = {model.column: model for model in listed}
     hidden = {f"{column}_{end}" for column in models for end in ("lower", "upper", "in_domain")}
     hidden |= {"rank", "formula", "position", "n_elements", "note", "log_expected_improvement"}
     names = [str(column) for column in top if column not in hidden]
-    inside = _all_in_domain(top, [*models.values()]).map({True: "yes", False: "no"})
     for intervals, shown in [(True, len(names)), *((False, n) for n in range(len(names), -1, -1))]:
         columns = {"rank": top["rank"].astype(str), "formula": top["formula"]}
         for name in names[:shown]:
             unit = f"\n{models[name].unit}" if name in models and models[name].with_unit("") else ""
             columns[name.replace("_", "\n") + unit] = _cells(top, name, intervals and name in models)
-        columns["in\ndomain"] = inside
+        columns["in\ndomain"] = inside.head(rows).map({True: "yes", False: "no"})
         widths = [max(*cells.str.len(), *map(len, name.split("\n"))) + 3 for name, cells in columns.items()]
         if sum(widths) < width:
             break

@@ -85,11 +85,8 @@ class Difficulty:
     with the nearest predictions, each relative to the mean of all and increased by a tenth, to a power that reduces
     double counting.
 
-    Attributes:
-        predictions: Out-of-fold predictions, ascending, shape (n,).
-        cumulated: Sums of the absolute residuals of the rows before each, shape (n + 1,).
-        residuals: Mean absolute residual of each training composition, shape (n_compositions,).
-        rows: Number of rows of each.
+    ``predictions`` are out-of-fold and ascending, shape (n,), ``cumulated`` the sums of the absolute residuals of the
+    rows before each, shape (n + 1,); ``residuals`` are means of each training composition, with its number of ``rows``.
 
     Source: the normalised nonconformity of Papadopoulos et al. 2011, doi:10.1613/jair.3198.
     """
@@ -153,15 +150,9 @@ class Judgement:
 class Calibration:
     """Intervals and applicability domain of one model, from its evidence.
 
-    Attributes:
-        around: The training compositions.
-        difficulty: Expected relative error; ``None`` if the interval is equally wide for all.
-        scale: Half width of the interval at difficulty 1, in the property's unit.
-        floor: Least value that the property takes, if it has a natural one.
-        radius: Distance to the nearest training composition at the edge of the domain.
-        coverage: Share of new values that the intervals contain.
-        growth: See :func:`growth_with_distance`.
-        quantile: Share of the training compositions that lie within the radius of another one.
+    ``difficulty`` is ``None`` if the interval is equally wide for all, ``scale`` its half width at difficulty 1, in the
+    property's unit, and ``floor`` the least value of a property that has one. ``radius`` is the distance to the nearest
+    training composition at the edge of the domain; ``quantile`` of these compositions lie within it of another one.
     """
 
     around: Neighbourhood
