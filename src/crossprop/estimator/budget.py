@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from crossprop.config import Params, StudyConfig
-from crossprop.io import usable_cores
-from crossprop.methods import PAPER_METHODS, Architecture, Family, Method, Side
+from crossprop.config import Params, Recipe, StudyConfig
+from crossprop.experiments.executor import usable_cores
+from crossprop.methods import PAPER_METHODS, Family, Method, Side
 
 
 class Effort(StrEnum):
@@ -154,16 +154,19 @@ def target_seconds(study: StudyConfig, target: str, rows: int) -> float:
     """Worker seconds of one target with so many rows to learn from."""
     folds, whole = study.folds_of(target), study.fidelity is None
     seconds = 0.0
-    for method in study.methods:
-        if method.side not in (Side.SCRATCH, Side.TRANSFER):
-            continue
-        trials = study.budget.ml_trials if method.family is Family.REGRESSOR else study.budget.dl_trials
-        points = len(study.points(method))
-        fitted = _fitting_seconds(study, method, rows * (folds - 1) / folds)
-        screened = fitted if whole else _screening_seconds(method, rows)
-        seconds += trials * points / study.count_cells(method.side, method.family) * screened
-        kept = points if whole and method.side is Side.SCRATCH else 1
-        seconds += fitted * kept * folds * (1.0 if whole else _SURVIVES.get(method, 0.9))
+    for side in (Side.SCRATCH, Side.TRANSFER):
+        for family, trials in (
+            (Family.REGRESSOR, study.budget.ml_trials),
+            (Family.NETWORK, study.budget.dl_trials),
+        ):
+            cells = study.count_cells(side, family)
+            for method in (m for m in study.methods if m.side is side and m.family is family):
+                points = len(study.points(method))
+                fitted = _fitting_seconds(study, method, rows * (folds - 1) / folds)
+                screened = fitted if whole else _screening_seconds(method, rows)
+                seconds += trials * points / cells * screened
+                kept = points if whole and side is Side.SCRATCH else 1
+                seconds += fitted * kept * folds * (1.0 if whole else _SURVIVES.get(method, 0.9))
     return seconds
 
 
@@ -177,13 +180,14 @@ _SURVIVES: Final = {
 """Share of the folds that a method had on average where pruning is on (`jarvis`, tier `quick`); 0.9 of the others."""
 
 _ON_FRACTIONS: Final = (Method.ML, Method.ML_FEATEXTR)
+_RESIDUAL: Final = (Method.RESNET, Method.RESNET_FINETUNE)
 
 
 def _screening_seconds(method: Method, rows: int) -> float:
     """A trial on few rows and few steps."""
     if method.family is Family.REGRESSOR:
         return 0.4 + (0.7 if method in _ON_FRACTIONS else 1.6) * min(rows, 2_000) / 2_000
-    return 2.2 if method.architecture is Architecture.RESNET else 5.5
+    return 2.2 if method in _RESIDUAL else 5.5
 
 
 def _fitting_seconds(study: StudyConfig, method: Method, rows: float) -> float:
@@ -191,9 +195,13 @@ def _fitting_seconds(study: StudyConfig, method: Method, rows: float) -> float:
     if method.family is Family.REGRESSOR:
         return 0.4 + rows * (0.0015 if method in _ON_FRACTIONS else 0.0006)
     recipe = study.transfer if method.side is Side.TRANSFER else study.scratch
+    batch = _batch_size(recipe, rows)
+    steps = max(recipe.min_steps, recipe.epochs * rows / batch)
+    return 1.0 + steps * (0.038 + 0.045 * batch / 256) * (0.4 if method in _RESIDUAL else 1.0)
+
+
+def _batch_size(recipe: Recipe, rows: float) -> float:
     batch = float(recipe.batch_size)
     while batch > 16 and rows / batch < recipe.min_batches:
         batch /= 2
-    steps = max(recipe.min_steps, recipe.epochs * rows / batch)
-    residual = method.architecture is Architecture.RESNET
-    return 1.0 + steps * (0.038 + 0.045 * batch / 256) * (0.4 if residual else 1.0)
+    return batch

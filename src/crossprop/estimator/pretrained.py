@@ -30,10 +30,11 @@ from crossprop.data.sources import prepare_source
 from crossprop.errors import ConfigError, FetchError, ModelFormatError, PretrainingError, run_command
 from crossprop.estimator.budget import CORES, EMBEDDED, PUBLIC, Effort
 from crossprop.estimator.study_file import JOINT, study_values
+from crossprop.experiments.executor import usable_cores
 from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import write_features
-from crossprop.io import read_json, usable_cores, write_json
+from crossprop.io import read_json, write_json
 from crossprop.methods import DEFAULT_SEED, Representation
 from crossprop.paths import RAW, StudyPaths
 
@@ -43,6 +44,9 @@ SEEN_FILE: Final = "compositions.npy"
 JOB_FILE: Final = "job.json"
 CACHE_VARIABLE: Final = "CROSSPROP_CACHE"
 EDITION: Final = "open"
+SHARE_OF_MINUTES: Final = 0.6
+"""Most of the time that pretraining may take when a number of minutes is given."""
+
 FALLBACK: Final = "embedded"
 """Recipe of networks that are used while the public sources cannot be fetched."""
 
@@ -137,8 +141,8 @@ def cache_folder() -> Path:
 
 
 def affordable(minutes: float | None) -> SourceRecipe | None:
-    """The largest recipe that takes at most 60 % of the minutes, or ``None``; with no limit, the largest."""
-    fitting = [r for r in RECIPES if minutes is None or r.minutes_here() <= 0.6 * minutes]
+    """The largest recipe that takes at most its share of the minutes, or ``None``; with no limit, the largest."""
+    fitting = [r for r in RECIPES if minutes is None or r.minutes_here() <= SHARE_OF_MINUTES * minutes]
     return fitting[-1] if fitting else None
 
 
@@ -272,10 +276,11 @@ def train_networks(work: Path, folder: Path) -> None:
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if (folder / NOTE_FILE).is_file():  # another process was faster
             return
-        catalog, cache = load_catalog(), folder.parent.parent
+        catalog = load_catalog()
+        cache = folder.parent.parent
         raw = RAW if RAW.is_dir() else cache / "raw"
         sources, elemnets = tuple(recipe.sources), tuple(recipe.elemnets)
-        name, notes = recipe.name, []
+        name, place, notes = recipe.name, folder, []
         try:
             raw.mkdir(parents=True, exist_ok=True)
             pinned = catalog.pinned_files(sources, EDITION)
@@ -286,8 +291,8 @@ def train_networks(work: Path, folder: Path) -> None:
                 f"the public sources could not be fetched ({reason}); {', '.join(EMBEDDED)} is used instead"
             ]
             show(f"sources: {notes[0]}")
-            name, folder, sources, elemnets = FALLBACK, fallback_of(folder), EMBEDDED, ()
-            if (folder / NOTE_FILE).is_file():
+            name, place, sources, elemnets = FALLBACK, fallback_of(folder), EMBEDDED, ()
+            if (place / NOTE_FILE).is_file():
                 return
         paths = StudyPaths("own", work)
         seen: set[str] = set()
@@ -314,19 +319,18 @@ def train_networks(work: Path, folder: Path) -> None:
         note = {
             "format": FORMAT,
             "recipe": name,
-            "sources": sources,
-            "elemnets": elemnets,
+            "sources": list(sources),
+            "elemnets": list(elemnets),
             "edition": EDITION,
-        }
-        note |= {
             "epochs": recipe.epochs,
             "compositions": len(seen),
             "excluded": len(excluded),
+            "seconds": round(perf_counter() - started, 1),
             "notes": notes,
         }
-        write_json(bundle / NOTE_FILE, note | {"seconds": round(perf_counter() - started, 1)})
-        bundle.rename(folder)
-    show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {folder}")
+        write_json(bundle / NOTE_FILE, note)
+        bundle.rename(place)
+    show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {place}")
 
 
 def _tell_download(progress: FetchProgress) -> None:

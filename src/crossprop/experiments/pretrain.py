@@ -273,7 +273,7 @@ def pretrain_joint(
         "scaling": [t.as_dict() for t in transforms],
     }
     provenance = provenance_of(params, name, network, recipe, rows.digest, facts, perf_counter() - started)
-    write_network(paths.source_model(name), network, provenance, history, scaling)
+    write_network(paths.joint_model(name), network, provenance, history, scaling)
     return provenance, history
 
 

@@ -132,7 +132,8 @@ def plan_target(
     """
     study = params.study
     prepared, frame = _read_prepared(paths, target)
-    folders = {name: paths.source_model(name) for name in (*study.elemnet_sources, *study.joint)}
+    folders = {s: paths.source_model(s) for s in study.elemnet_sources}
+    folders |= {name: paths.joint_model(name) for name in study.joint}
     digests = {s: load_provenance(folder)["weights_sha256"] for s, folder in folders.items()}
     unit = load_catalog().property(target).unit if unit is None else unit
     cells = enumerate_cells(params, target, unit, data_digest(frame), digests)

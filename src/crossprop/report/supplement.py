@@ -242,7 +242,7 @@ def source_model_table(study: StudyInfo, paths: StudyPaths) -> pd.DataFrame:
     rows = []
     for network, sources in learnt.items():
         joint = network in study.joint
-        provenance = load_provenance(paths.source_model(network))
+        provenance = load_provenance(paths.joint_model(network) if joint else paths.source_model(network))
         for source in sources:
             row: dict[str, Any] = {"network": network, "source": source, "unit": study.units.get(source, "")}
             row["edition"] = provenance.get("edition")

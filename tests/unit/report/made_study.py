@@ -104,7 +104,7 @@ def write_study(
     for source in SOURCES:
         write_source(paths.source_model(source), source)
     if making.extended:
-        write_source(paths.source_model(JOINT), JOINT, SOURCES)
+        write_source(paths.joint_model(JOINT), JOINT, SOURCES)
     info = StudyInfo(
         name="small",
         title="Two small targets",
