@@ -12,6 +12,15 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
+from crossprop.models.fitted import FittedModel
+from crossprop.io import write_digests
+from crossprop.models.saved import load_predictor
+from crossprop.models.target_transform import TargetTransform
+from crossprop.tracking.provenance import GitState, RunContext
+from crossprop.tracking.registration import save_model
+from crossprop.tracking.store import client_of, prepare_store
+from crossprop.tracking.subprocess_check import Repeated
+from crossprop.uncertainty.evidence import write_evidence
 
 NAME = "demo.bulk_modulus"
 FORMULAS = [
@@ -50,12 +59,6 @@ def save_ridge(
     A plain one has no calibration, and its evidence holds what it really predicts.
     """
     from sklearn.linear_model import Ridge
-
-    from crossprop.io import write_digests
-    from crossprop.models.fitted import FittedModel
-    from crossprop.models.saved import load_predictor
-    from crossprop.models.target_transform import TargetTransform
-    from crossprop.uncertainty.evidence import write_evidence
 
     fractions = fraction_matrix(FORMULAS)
     y = level + 20 * fractions @ np.random.default_rng(3).normal(size=len(ELEMENTS))
@@ -123,18 +126,10 @@ def add_version(uri, folder, name=NAME, alias="challenger", **tags):
 
 def logged(model: Path, formulas: list[str], timeout: float = 0.0):
     """Stands in for the fresh process: gives what the evidence holds."""
-    from crossprop.tracking.subprocess_check import Repeated
-
     rows = pd.read_parquet(model / "artifacts" / "model" / "evidence.parquet").query("split == 'test'")
     assert list(formulas) == list(rows["formula"])
     value = rows["y_pred"].to_numpy()
     return Repeated(value, value - 12.0, value + 12.0, 0.1)
-
-
-def client_of(uri):
-    from crossprop.tracking import store
-
-    return store.client_of(uri)
 
 
 def aliases_of(uri, name=NAME):
@@ -161,16 +156,11 @@ class SmallRegistry:
         return f"sqlite:///{self.path}"
 
     def prepare(self) -> SmallRegistry:
-        from crossprop.tracking.store import prepare_store
-
         prepare_store(self.uri)
         return self
 
     def add(self, target: str = "hardness", level: float = 100.0, whole: bool = False) -> str:
         """Register a version; returns its number. A whole one is what MLflow itself can serve, too."""
-        from crossprop.tracking.provenance import GitState, RunContext
-        from crossprop.tracking.registration import save_model
-
         folder = self.root / f"{target}-{level:g}"
         if whole:
             ensemble = save_ridge(self.root / "ensemble", target, level)

@@ -3,8 +3,9 @@
 Importing this package switches MLflow's usage reports off (unless the user has switched them on), because
 MLflow reads that choice once, when it is imported itself; and its progress bars for files of a few kilobytes. A
 request that a server does not answer is repeated for about ten seconds instead of four minutes: what can wait
-longer says so first (``experiments.recording``). Values that are too long are refused instead of cut. TensorFlow,
-which MLflow loads with a model, does not report missing graphics cards.
+longer says so first (``experiments.recording``). Values that are too long are refused instead of cut. No connection
+to a database is kept, so that a SQLite file that was replaced is noticed. TensorFlow, which MLflow loads with a model,
+does not report missing graphics cards.
 """
 
 import os

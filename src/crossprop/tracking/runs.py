@@ -371,12 +371,13 @@ def describe(result: CellResult) -> str:
         what += f", from **{result.source}**" + (f", layer `{result.layer}`" if result.layer else "")
     elif result.representation:
         what += f", on {result.representation.short}"
-    lines = [what, *(f"{k}: {v}" for k, v in (("Failed", result.failure), ("Stopped", result.stopped)) if v)]
+    lines = [what]
+    lines += [
+        f"{word}: {why}" for word, why in (("Failed", result.failure), ("Stopped", result.stopped)) if why
+    ]
     if result.cv_mae_mean is not None:
-        n_folds = len(result.cv_mae or ())
-        lines.append(
-            f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.2g}{unit} ({n_folds} folds)"
-        )
+        folds = f"({len(result.cv_mae or ())} folds)"
+        lines.append(f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.2g}{unit} {folds}")
     elif result.val_mae is not None:
         lines.append(f"Screening MAE {result.val_mae:.4g}{unit}")
     if result.test_mae is not None:
@@ -386,12 +387,9 @@ def describe(result: CellResult) -> str:
     if result.test_mae_ensemble is not None:
         lines.append(f"Hold-out MAE of the ensemble {result.test_mae_ensemble:.4g}{unit}")
     if result.strict_test_mae is not None:
-        lines.append(
-            f"Without training rows whose composition is in the hold-out: MAE {result.strict_test_mae:.4g}{unit} "
-            f"({result.strict_n_train:,} rows to learn from)"
-        )
-    lines.append(f"{result.n_train:,} rows to learn from, {result.n_trials} trials")
-    return "\n\n".join(lines)
+        strict = f"MAE {result.strict_test_mae:.4g}{unit} ({result.strict_n_train:,} rows to learn from)"
+        lines.append(f"Without training rows whose composition is in the hold-out: {strict}")
+    return "\n\n".join([*lines, f"{result.n_train:,} rows to learn from, {result.n_trials} trials"])
 
 
 def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:

@@ -34,6 +34,7 @@ def calls(monkeypatch):
 
         return call
 
+    monkeypatch.setattr(registry, "_REMEMBERED_SECONDS", 1e9)
     for name in ("search_registered_models", "search_model_versions", "get_model_version"):
         monkeypatch.setattr(MlflowClient, name, counted(name, getattr(MlflowClient, name)))
     return seen
