@@ -11,9 +11,9 @@ import numpy as np
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.features.magpie import physical_attributes
+from crossprop.io import write_digests
 from crossprop.models.fitted import FittedModel, save_network
 from crossprop.models.networks import build_elemnet, build_resnet, initial_weights
-from crossprop.models.saved import write_digests
 from crossprop.models.target_transform import TargetTransform
 from crossprop.training.trainer import fit_base, fit_regressor
 

@@ -51,8 +51,9 @@ def save_ridge(
     """
     from sklearn.linear_model import Ridge
 
+    from crossprop.io import write_digests
     from crossprop.models.fitted import FittedModel
-    from crossprop.models.saved import load_predictor, write_digests
+    from crossprop.models.saved import load_predictor
     from crossprop.models.target_transform import TargetTransform
     from crossprop.uncertainty.evidence import write_evidence
 

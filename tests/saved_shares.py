@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
-from crossprop.models.saved import write_digests
+from crossprop.io import write_digests
 
 
 def save_share(folder: Path, element: str, members: int = 1) -> Path:

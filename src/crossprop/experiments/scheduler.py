@@ -246,10 +246,15 @@ class TargetRun:
                     self._want(task)
 
     def _screening(self, cell: Cell) -> Result:
-        return self._want(ScreenTask(cell, self._files, self._paths.journal(cell.target)))
+        if (cell.id, SCREENING) not in self._results:
+            self._want(ScreenTask(cell, self._files, self._paths.journal(cell.target)))
+        return self._result(cell, SCREENING)
 
     def _folds(self, cell: Cell, folds: range) -> list[Result]:
-        return [self._want(self._fold_task(cell, k)) for k in folds]
+        for k in folds:
+            if (cell.id, fold_name(k)) not in self._results:
+                self._want(self._fold_task(cell, k))
+        return [self._result(cell, fold_name(k)) for k in folds]
 
     def _fold_task(self, cell: Cell, fold: int) -> FoldTask:
         screening = self._result(cell, SCREENING)
@@ -257,19 +262,19 @@ class TargetRun:
         folder = self._store.model_draft(cell, fold_name(fold))
         return FoldTask(cell, self._files, screening.hyperparameters, fold, folder)
 
-    def _want(self, task: ScreenTask | FoldTask) -> Result:
-        """The result of a task; the first time it is looked up in the store, or queued."""
+    def _want(self, task: ScreenTask | FoldTask) -> None:
+        """Look a task up in the store, or queue it, unless it was asked for before."""
         key = _key(task)
-        if key not in self._results:
-            if isinstance(task, ScreenTask):
-                self._results[key] = self._store.screening(task.cell)
-            else:
-                self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
-            if self._results[key] is None:
-                self._submit(task, self._cost(task))
-            else:
-                self._progress.found()
-        return self._results[key]
+        if key in self._results:
+            return
+        if isinstance(task, ScreenTask):
+            self._results[key] = self._store.screening(task.cell)
+        else:
+            self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
+        if self._results[key] is None:
+            self._submit(task, self._cost(task))
+        else:
+            self._progress.found()
 
     def _result(self, cell: Cell, name: str) -> Result:
         return self._results.get((cell.id, name))
