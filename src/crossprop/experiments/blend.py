@@ -22,8 +22,10 @@ def blend_folds(
     """Blend cells that were cross-validated on the same folds; ``parts`` holds the reports of each.
 
     The weights of fold k come from the out-of-fold predictions of all other folds, so that its validation rows do
-    not influence them: the blend's cross-validated error is as unbiased as that of its parts. Returns one report per
-    fold, and the weights, shape (n_folds, n_parts), rows summing to one.
+    not influence them: the blend's cross-validated error is as unbiased as that of its parts.
+
+    Returns:
+        One report per fold, and the weights, shape (n_folds, n_parts), rows summing to one.
     """
     if len(parts) < 2:
         raise CellError(f"a blend needs two cross-validated cells, here are {len(parts)}.")

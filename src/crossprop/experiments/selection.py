@@ -15,8 +15,10 @@ from crossprop.methods import Family, Method, Representation, Side
 class Winners:
     """Cells chosen by mean validation MAE of the cross-validation, never by the hold-out.
 
-    The best scratch and transfer cells of the paper's methods, and the best of the extension methods; ``None`` where
-    none finished.
+    Attributes:
+        best_sc: Best scratch cell of the paper's methods, or ``None`` where none finished.
+        best_tl: Best transfer cell of the paper's methods, likewise.
+        best_extension: Best cell of the extension methods, likewise.
     """
 
     best_sc: CellResult | None

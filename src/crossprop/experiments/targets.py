@@ -133,8 +133,7 @@ def plan_target(
         frame = pd.read_parquet(prepared)
     except (OSError, ValueError) as error:
         raise DataError(f"{prepared} cannot be read: {error}. Run 'dvc repro prepare'.") from None
-    folders = {s: paths.source_model(s) for s in study.elemnet_sources}
-    folders |= {name: paths.joint_model(name) for name in study.joint}
+    folders = {name: paths.source_model(name) for name in (*study.elemnet_sources, *study.joint)}
     digests = {s: load_provenance(folder)["weights_sha256"] for s, folder in folders.items()}
     unit = load_catalog().property(target).unit if unit is None else unit
     cells = enumerate_cells(params, target, unit, data_digest(frame), digests)
