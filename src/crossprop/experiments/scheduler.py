@@ -229,6 +229,7 @@ class TargetRun:
             outcome = finished_outcome(blend, None, folds, self._inputs)
             result = replace(outcome.result, hyperparameters={k: w for k, w in means.items() if w > 0})
             self._outcomes[blend.id] = replace(outcome, result=result)
+            self._progress.expect(blend.target, len(self._results) + 1)
             self._progress.step(blend, blend.label, float(np.mean([fold.val_mae for fold in folds])))
 
     def _refit(self) -> None:
