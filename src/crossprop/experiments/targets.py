@@ -24,6 +24,7 @@ from crossprop.experiments.tasks import FoldTask, ScreenTask, run_task
 from crossprop.experiments.winners import TargetOutcome, write_target
 from crossprop.features.matrices import check_features
 from crossprop.methods import Side
+from crossprop.models.transfer import check_network
 from crossprop.paths import StudyPaths
 
 RecorderFactory = Callable[[dict[str, str]], CellRecorder]
@@ -80,6 +81,8 @@ def run_targets(
             digests = {target: data_digest(frame) for target, (_, _, frame) in plans.items()}
             for _, files, _ in plans.values():
                 check_features(files.features)
+            for folder in {network.parent for _, files, _ in plans.values() for _, network in files.networks}:
+                check_network(folder)
             executor = (pool or WorkerPool)(
                 run_task, workers=compute.workers, backend=compute.backend, retries=compute.retries
             )
