@@ -112,12 +112,13 @@ class TargetRun:
             remaining = self._after_first_fold(remaining, study.fidelity) if complete else []
         for cell in remaining:
             self._cross_validate(cell)
+        target = self._cells[0].target
+        expected += len(self._cells) - len(learning) + planned_refits(study, target)
+        self._progress.expect(target, len(self._results) + expected)
         if all(cell.id in self._outcomes for cell in learning):
             self._blend(learning)
             self._refit()
-        else:
-            expected += len(self._cells) - len(learning) + planned_refits(study, self._cells[0].target)
-        self._progress.expect(self._cells[0].target, len(self._results) + bool(self._blended) + expected)
+            self._progress.expect(target, len(self._results) + bool(self._blended))
 
     @property
     def finished(self) -> bool:
@@ -229,7 +230,6 @@ class TargetRun:
             outcome = finished_outcome(blend, None, folds, self._inputs)
             result = replace(outcome.result, hyperparameters={k: w for k, w in means.items() if w > 0})
             self._outcomes[blend.id] = replace(outcome, result=result)
-            self._progress.expect(blend.target, len(self._results) + 1)
             self._progress.step(blend, blend.label, float(np.mean([fold.val_mae for fold in folds])))
 
     def _refit(self) -> None:
