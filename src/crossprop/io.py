@@ -115,7 +115,9 @@ def check_digests(
         try:
             digest = file_digest(folder / name)
         except OSError as reason:
-            raise error(f"{folder / name} cannot be read: {reason}. {remedy}") from reason
+            raise error(
+                f"{folder / name} cannot be read, though {DIGESTS_FILE} lists it: {reason}. {remedy}"
+            ) from reason
         if digest != listed[name]:
             raise error(
                 f"{folder / name} has changed since it was written: its SHA-256 is {digest[:12]}, {path} states "

@@ -27,8 +27,6 @@ from waiting import PATIENCE
 from crossprop.errors import TrackingError
 from crossprop.training.device import process_environment
 
-ONLY_BASE = {**NO_NETWORKS, "methods": ["base"]}
-
 
 @pytest.fixture(autouse=True)
 def environment_is_restored(monkeypatch):
@@ -120,23 +118,20 @@ def test_lost_models_of_the_winner_are_fitted_again_to_the_same_numbers(tmp_path
     assert len(list((paths.results("slme") / "model").glob("fold_*"))) == 2
 
 
-def test_changed_recipe_of_one_method_leaves_the_others_finished(tmp_path, tiny_params, write_target):
+def test_changed_budget_leaves_other_methods_finished_and_changed_data_make_every_cell_anew(
+    tmp_path, tiny_params, write_target
+):
     first = tiny_params(**NO_NETWORKS, compute=QUICK)
     paths = project(tmp_path, first, write_target)
-    computed(first, paths)
+    before = computed(first, paths)
     lines: list[str] = []
     more = tiny_params(**NO_NETWORKS, budget={"ml_trials": 3, "dl_trials": 1, "seconds": 900}, compute=QUICK)
     computed(more, paths, lines=lines)
     assert "3 of 7 tasks are finished already" in lines[0]  # the base: its screening and its two folds
-
-
-def test_changed_data_make_every_cell_anew(tmp_path, tiny_params, write_target):
-    params = tiny_params(**ONLY_BASE, compute=QUICK)
-    paths = project(tmp_path, params, write_target)
-    before = computed(params, paths).outcomes[0].result
     write_target(tmp_path, seed=5)
-    lines: list[str] = []
-    after = computed(params, paths, lines=lines).outcomes[0].result
-    assert after.cell != before.cell
-    assert after.test_mae != before.test_mae
+    lines.clear()
+    after = computed(first, paths, lines=lines)
     assert "finished already" not in lines[0]
+    for old, new in zip(before.outcomes, after.outcomes, strict=True):
+        assert old.result.cell != new.result.cell
+        assert old.result.test_mae != new.result.test_mae

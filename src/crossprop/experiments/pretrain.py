@@ -151,12 +151,12 @@ def source_key(provenance: dict[str, Any]) -> str:
 
 
 def load_provenance(folder: Path) -> dict[str, Any]:
-    """What is known about a saved source network; ``ModelFormatError`` where a file of it is missing or damaged."""
+    """What is known about a saved source network; ``ModelFormatError`` where that is missing or damaged."""
     if not (folder / PROVENANCE_FILE).is_file():
         raise ModelFormatError(
             f"{folder} holds no {PROVENANCE_FILE}. Pretrain the source, or pull its network."
         )
-    check_network(folder)
+    check_network(folder, PROVENANCE_FILE)
     values: dict[str, Any] = read_json(folder / PROVENANCE_FILE)
     return values
 

@@ -177,11 +177,7 @@ class BackgroundRecorder:
             self._thread.start()
 
     def finish(self) -> dict[str, str]:
-        """Wait until everything is recorded; returns the id of every cell's record by cell.
-
-        Raises:
-            TrackingError: The first error of the thread.
-        """
+        """Wait until everything is recorded; returns the id of every cell's record by cell, or raises as ``check``."""
         self._queue.join()
         self.check()
         return dict(self._ids)

@@ -140,12 +140,13 @@ class TargetRun:
             remaining = self._after_first_fold(remaining, study.fidelity) if complete else []
         for cell in remaining:
             self._cross_validate(cell)
+        target = self._cells[0].target
+        expected += len(self._cells) - len(learning) + planned_refits(study, target)
+        self._progress.expect(target, len(self._results) + expected)
         if all(cell.id in self._outcomes for cell in learning):
             self._blend(learning)
             self._refit()
-        else:
-            expected += len(self._cells) - len(learning) + planned_refits(study, self._cells[0].target)
-        self._progress.expect(self._cells[0].target, len(self._results) + bool(self._blended) + expected)
+            self._progress.expect(target, len(self._results) + bool(self._blended))
 
     @property
     def finished(self) -> bool:
@@ -276,10 +277,15 @@ class TargetRun:
                     self._want(task)
 
     def _screening(self, cell: Cell) -> Result:
-        return self._want(ScreenTask(cell, self._files, self._paths.journal(cell.target)))
+        if (cell.id, SCREENING) not in self._results:
+            self._want(ScreenTask(cell, self._files, self._paths.journal(cell.target)))
+        return self._result(cell, SCREENING)
 
     def _folds(self, cell: Cell, folds: range) -> list[Result]:
-        return [self._want(self._fold_task(cell, k)) for k in folds]
+        for k in folds:
+            if (cell.id, fold_name(k)) not in self._results:
+                self._want(self._fold_task(cell, k))
+        return [self._result(cell, fold_name(k)) for k in folds]
 
     def _fold_task(self, cell: Cell, fold: int) -> FoldTask:
         screening = self._result(cell, SCREENING)
@@ -287,19 +293,19 @@ class TargetRun:
         folder = self._store.model_draft(cell, fold_name(fold))
         return FoldTask(cell, self._files, chosen, fold, folder)
 
-    def _want(self, task: ScreenTask | FoldTask) -> Result:
-        """The result of a task; the first time it is looked up in the store, or queued."""
+    def _want(self, task: ScreenTask | FoldTask) -> None:
+        """Look a task up in the store, or queue it, unless it was asked for before."""
         key = _key(task)
-        if key not in self._results:
-            if isinstance(task, ScreenTask):
-                self._results[key] = self._store.screening(task.cell)
-            else:
-                self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
-            if self._results[key] is not None:
-                self._progress.found()
-            elif not self._comes_beside(task):
-                self._submit(task, self._cost(task))
-        return self._results[key]
+        if key in self._results:
+            return
+        if isinstance(task, ScreenTask):
+            self._results[key] = self._store.screening(task.cell)
+        else:
+            self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
+        if self._results[key] is not None:
+            self._progress.found()
+        elif not self._comes_beside(task):
+            self._submit(task, self._cost(task))
 
     def _comes_beside(self, task: ScreenTask | FoldTask) -> bool:
         """Whether a fold of the plain baseline comes with that of the plain median, which is being fitted."""

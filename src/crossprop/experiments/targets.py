@@ -24,6 +24,7 @@ from crossprop.experiments.tasks import FoldTask, ScreenTask, run_task
 from crossprop.experiments.winners import TargetOutcome, write_target
 from crossprop.features.matrices import check_features
 from crossprop.methods import Side
+from crossprop.models.transfer import check_network
 from crossprop.paths import StudyPaths
 
 RecorderFactory = Callable[[dict[str, str]], CellRecorder]
@@ -43,29 +44,19 @@ def run_targets(
     units: Mapping[str, str] = MappingProxyType({}),
     pool: Callable[..., Executor] | None = None,
 ) -> dict[str, TargetOutcome]:
-    """Compute all cells of some targets side by side and write their results folders.
+    """Compute all cells of some targets of a study side by side and write their results folders.
 
-    Tasks of the first target come first; the others fill the workers that it leaves idle.
-
-    Args:
-        params: Configuration.
-        targets: Some of the study's targets.
-        paths: Where the study's files are stored.
-        recorder: Makes what the cells are recorded by.
-        write: Receives lines of progress.
-        units: Units of targets that are in no catalogue.
-        pool: Makes the executor; worker processes by default.
-
-    Returns:
-        What became of each target.
+    Tasks of the first target come first; the others fill the workers that it leaves idle. ``recorder`` makes what the
+    cells are recorded by, ``write`` receives lines of progress, ``units`` are those of targets that are in no
+    catalogue, ``pool`` makes the executor, by default of worker processes.
 
     Raises:
         ConfigError: The study has no such target.
         DataError: A prepared table or a feature matrix is missing or damaged.
+        ModelFormatError: A file of a source network is missing or damaged.
         CellError: Not one cell of a target could be computed, or a model of its winner is gone for good; the other
             targets are written all the same.
-        ModelFormatError: A file of a source network is missing or damaged.
-        StoreError: Another process works on one of the targets, or results cannot be written.
+        StoreError: Another process works on one of the targets, or results cannot be written or read back.
     """
     if unknown := [target for target in targets if target not in params.study.targets]:
         raise ConfigError(
@@ -90,6 +81,8 @@ def run_targets(
             digests = {target: data_digest(frame) for target, (_, _, frame) in plans.items()}
             for _, files, _ in plans.values():
                 check_features(files.features)
+            for folder in {network.parent for _, files, _ in plans.values() for _, network in files.networks}:
+                check_network(folder)
             executor = (pool or WorkerPool)(
                 run_task, workers=compute.workers, backend=compute.backend, retries=compute.retries
             )

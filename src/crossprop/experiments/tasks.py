@@ -15,7 +15,6 @@ import pandas as pd
 
 from crossprop.config import Recipe
 from crossprop.errors import ConfigError
-from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.grid import Cell, fold_name
 from crossprop.experiments.inputs import TargetFiles, TargetInputs, scaling_of, source_network, target_inputs
 from crossprop.experiments.tuning import Hyperparameters, algorithm_arguments, tune
@@ -126,24 +125,25 @@ def screen(task: ScreenTask) -> ScreenReport:
     cell = task.cell
     inputs = target_inputs(task.files, cell.protocol)
     train, validation = inputs.screening(cell.seed)
-    seed = cell.seed_for("screening")
     if cell.space is None:
-        model, history = _fit(cell, inputs, {}, train, validation, seed)
+        model, history = _fit(cell, inputs, {}, train, validation, cell.seed_for("screening"))
         val_mae = _mae(model, inputs, cell, None, validation)
         return ScreenReport({}, val_mae, pd.DataFrame(), history, perf_counter() - started, peak_memory())
 
     if cell.screening_rows is not None and len(train) > cell.screening_rows:
         train = _drawn(train, cell.screening_rows, cell.seed_for_target("screening rows"))
-    histories: dict[str, pd.DataFrame] = {}
+    histories: dict[tuple[tuple[str, Any], ...], pd.DataFrame] = {}
 
-    def objective(point: Hyperparameters, report: Callable[[int, float], None]) -> float:
-        layer = layer_of(cell, point)
+    def objective(hyperparameters: Hyperparameters, report: Callable[[int, float], None]) -> float:
+        seed = cell.seed_for("screening")
+        layer = layer_of(cell, hyperparameters)
         if cell.method.family is Family.REGRESSOR:
             part = _drawn(train, max(2, round(FIRST_RUNG * len(train))), cell.seed_for("rung"))
-            first, _ = _fit(cell, inputs, point, part, validation, seed)
+            first, _ = _fit(cell, inputs, hyperparameters, part, validation, seed)
             report(1, _mae(first, inputs, cell, layer, validation))
-        model, history = _fit(cell, inputs, point, train, validation, seed, report, cell.screening_steps)
-        histories[digest(point)] = history
+        steps = cell.screening_steps
+        model, history = _fit(cell, inputs, hyperparameters, train, validation, seed, report, steps)
+        histories[tuple(sorted(hyperparameters.items()))] = history
         return _mae(model, inputs, cell, layer, validation)
 
     outcome = tune(
@@ -155,7 +155,7 @@ def screen(task: ScreenTask) -> ScreenReport:
         seed=cell.seed_for("sampler"),
         journal=task.journal,
     )
-    history = histories.get(digest(outcome.best), pd.DataFrame(columns=HISTORY))
+    history = histories.get(tuple(sorted(outcome.best.items())), pd.DataFrame(columns=HISTORY))
     return ScreenReport(
         outcome.best, outcome.value, outcome.trials, history, perf_counter() - started, peak_memory()
     )
@@ -166,23 +166,23 @@ def fit_fold(task: FoldTask) -> FoldReport:
     started = perf_counter()
     cell = task.cell
     inputs = target_inputs(task.files, cell.protocol)
-    train, rows = fold_rows(task, inputs)
+    train, validation = fold_rows(task, inputs)
     # the two plain models share their trees
     plain = cell.method.side is Side.PLAIN
     seed = cell.seed_for_target("plain", task.fold) if plain else cell.seed_for("fold", task.fold)
-    model, history = _fit(cell, inputs, task.hyperparameters, train, rows, seed)
+    model, history = _fit(cell, inputs, task.hyperparameters, train, validation, seed)
     features = inputs.features(cell, layer_of(cell, task.hyperparameters))
     slow = cell.method.family is Family.NETWORK or perf_counter() - started > SAVED_FROM_SECONDS
     if task.folder is not None and (slow or task.always_save or cell.method is Method.PLAIN_MEDIAN):
         model.save(task.folder)
 
     def measured(model: FittedModel, baseline: FoldReport | None = None) -> FoldReport:
-        val_pred = model.predict(np.asarray(features[rows]))
+        val_pred = model.predict(np.asarray(features[validation]))
         test_pred = model.predict(np.asarray(features[inputs.test]))
-        error = mean_absolute_error(inputs.values[rows], val_pred)
+        error = mean_absolute_error(inputs.values[validation], val_pred)
         spent = perf_counter() - started
         return FoldReport(
-            error, rows, val_pred, test_pred, history, spent, peak_memory(), len(train), baseline
+            error, validation, val_pred, test_pred, history, spent, peak_memory(), len(train), baseline
         )
 
     if cell.method is not Method.PLAIN_MEDIAN:
@@ -242,22 +242,15 @@ def _fit(
     if cell.recipe is None or cell.method.architecture is None:
         raise ConfigError(f"{cell.label} fits a network, but the study gives it no recipe.")
     tuned = {key: value for key, value in hyperparameters.items() if key != "layer"}
-    networks, scaling = dict(inputs.files.networks), None
+    scaling = None
     if cell.method is Method.RESNET_FINETUNE:
-        scaling = scaling_of(networks[str(cell.source)])
-
-    def starting_weights(model: Any) -> list[np.ndarray]:
-        if not cell.method.starts_from_source:
-            return initial_weights(model, seed)
-        source = source_network(networks[str(cell.source)])
-        return transferred_weights(source, model, seed, reset_head=cell.method is not Method.FINETUNE)
-
+        scaling = scaling_of(dict(inputs.files.networks)[str(cell.source)])
     return trainer().fit(
         features,
         values,
         (np.asarray(matrix[validation]), inputs.values[validation]),
         suited(cell.recipe.model_copy(update=tuned), len(train), most_steps),
-        starting_weights,
+        lambda network: _initial_weights(cell, inputs, network, seed),
         seed,
         standardise=cell.representation is not Representation.ELEMENTAL_FRACTIONS,
         scaling=scaling,
@@ -276,6 +269,13 @@ def suited(recipe: Recipe, n_rows: int, most_steps: int | None = None) -> Recipe
     if most_steps is not None:
         epochs = min(epochs, ceil(most_steps / steps))
     return recipe.model_copy(update={"batch_size": batch, "epochs": epochs})
+
+
+def _initial_weights(cell: Cell, inputs: TargetInputs, network: Any, seed: int) -> list[np.ndarray]:
+    if not cell.method.starts_from_source:
+        return initial_weights(network, seed)
+    source = source_network(dict(inputs.files.networks)[str(cell.source)])
+    return transferred_weights(source, network, seed, reset_head=cell.method is not Method.FINETUNE)
 
 
 def _mae(model: FittedModel, inputs: TargetInputs, cell: Cell, layer: str | None, rows: np.ndarray) -> float:

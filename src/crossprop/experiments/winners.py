@@ -106,11 +106,7 @@ def curve_table(
 def write_target(
     outcome: TargetOutcome, run_ids: Mapping[str, str], files: TargetFiles, folder: Path
 ) -> None:
-    """Write a target's results folder, whole or not at all; ``run_ids`` are the ids of the cells' records.
-
-    Raises:
-        StoreError: The folder cannot be written, or a model of the winner is gone.
-    """
+    """Write a target's results folder, whole or not at all (StoreError); ``run_ids`` are those of the records."""
     winners = outcome.winners
     chosen = {"best_sc": winners.best_sc, "best_tl": winners.best_tl, "winner": winners.winner}
     runs = [

@@ -29,9 +29,8 @@ def write_features(
 ) -> tuple[Path, ...]:
     """Compute the feature matrices of one prepared property and write each as ``<representation>.npy``, float32.
 
-    All are computed before the first is written; their digests are written last. ``frame`` has a column
-    ``formula``; the matrices keep its order. ``where`` names
-    the source of the rows in error messages. Returns the files in the order of ``representations``.
+    All are computed before the first is written. ``frame`` has a column ``formula``; the matrices keep its order.
+    ``where`` names the source of the rows in error messages. Returns the files in the order of ``representations``.
 
     Raises:
         ConfigError: A representation is not computed from formulas (activations need a source network).
@@ -67,7 +66,7 @@ def load_features(folder: Path, representation: Representation) -> NDArray[np.fl
 
     Raises:
         ConfigError: The representation has no matrix on disk.
-        DataError: The file is absent, has changed since it was written, or is not such a matrix.
+        DataError: The file is absent, truncated or not such a matrix.
     """
     path = _path(folder, representation)
     width = len(_COLUMNS[representation])

@@ -74,10 +74,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Turn:
-    """A member in the order in which members are evaluated for values within a range.
+    """A member (its index) in the order of evaluation for values within a range, and its share in the prediction.
 
-    ``place`` is its index, ``share`` its share in the prediction; ``least`` and ``most`` bound the sum of the members
-    after it.
+    ``least`` and ``most`` bound the sum of the members after it.
     """
 
     place: int
@@ -126,13 +125,10 @@ class Ensemble:
         return mean
 
     def predict_members(self, fractions: np.ndarray) -> np.ndarray:
-        """Predictions of every fold, shape (n_folds, n_samples), in the property's unit.
-
-        Args:
-            fractions: Elemental fractions, float64, shape (n_samples, 86).
+        """Predictions of every fold, shape (n_folds, n_samples), in the property's unit, from elemental fractions.
 
         Raises:
-            ShapeMismatchError: The fractions have another shape.
+            ShapeMismatchError: The fractions have another shape than (n_samples, 86).
             DataError: A row is no composition, and the model reads physical attributes.
         """
         fractions = _checked(fractions)
@@ -144,16 +140,10 @@ class Ensemble:
         return predicted
 
     def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        """Predict the rows whose prediction may lie within a range; the others cost less work.
+        """Predict the rows whose prediction may lie within a range, in the unit; the others cost less work.
 
-        Args:
-            fractions: Elemental fractions, float64, shape (n_samples, 86).
-            low: Lower end of the range, in the property's unit; may be infinite.
-            high: Upper end.
-
-        Returns:
-            Numbers of the rows that are left, shape (n_left,), among them all whose prediction lies in the range; and
-            their predictions as :meth:`predict` gives them, same shape.
+        Returns the numbers of the rows that are left, shape (n_left,), among them all whose prediction lies in the
+        range, and their predictions as :meth:`predict` gives them, same shape.
         """
         fractions = _checked(fractions)
         rows, values = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]

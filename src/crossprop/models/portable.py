@@ -129,13 +129,7 @@ def save_arrays(body: Portable, path: Path) -> None:
 
 
 def load_arrays(form: str, path: Path) -> Portable:
-    """Read what :func:`save_arrays` wrote.
-
-    Raises:
-        ModelFormatError: The form is not known, or the file holds other arrays.
-        OSError: The file is missing.
-        ValueError: The file is damaged.
-    """
+    """Read what :func:`save_arrays` wrote; an unknown form and other arrays are refused (ModelFormatError)."""
     if form not in _FORMS:
         raise ModelFormatError(f"{path} has the form {form!r}, which this version cannot load.")
     cls = _FORMS[form]
@@ -180,11 +174,7 @@ class Network:
 
     @classmethod
     def read(cls, path: Path, scaling: np.ndarray | None = None, layer: str = HEAD) -> Network:
-        """Read a ``.keras`` file without Keras.
-
-        Raises:
-            ModelFormatError: The file is missing or damaged, holds another kind of network, or lacks the layer.
-        """
+        """Read a ``.keras`` file without Keras; another kind of network is refused (ModelFormatError)."""
         try:
             weights = dict(_stored_weights(path))
         except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:

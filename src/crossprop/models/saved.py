@@ -104,13 +104,9 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def load_predictor(folder: Path | str, threads: int | None = None) -> Ensemble:
-    """Load a saved ensemble, or a blend of several; Keras is not imported for it.
+    """Load a saved ensemble, or a blend of several, to predict with so many threads, by default one for each core.
 
-    Only members without a portable form (nearest neighbours) need scikit-learn.
-
-    Args:
-        folder: A saved model.
-        threads: Threads that one prediction uses at most; by default one for each core.
+    Keras is not imported, scikit-learn only for members without a portable form (nearest neighbours).
 
     Raises:
         ModelFormatError: The folder is no saved model, of another format, or a file of it was changed or damaged.

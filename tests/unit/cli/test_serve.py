@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from crossprop.cli import app
 from crossprop.cli.serve import _bytes, _hosts, _lines
 from crossprop.errors import ConfigError, CrosspropError, ModelFormatError, ServiceError
-from crossprop.models.saved import write_digests
+from crossprop.io import write_digests
 from crossprop.service.auth import read_keys
 from crossprop.service.server import open_socket
 from crossprop.service.settings import ServiceSettings, half_of_memory

@@ -27,7 +27,7 @@ from crossprop.errors import ModelFormatError, StoreError
 from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.regressor import SourceOverlapWarning
 from crossprop.inference.predictor import ServedModel
-from crossprop.models.saved import write_digests
+from crossprop.io import write_digests
 
 QUICK = {"methods": ["ml"], "trials": 1, "folds": 2}
 ROWS = rows_of(60)

@@ -25,7 +25,7 @@ from crossprop.features.matrices import write_features
 from crossprop.methods import Representation
 from crossprop.models.fitted import network_outputs, standardised
 from crossprop.models.target_transform import TargetTransform
-from crossprop.models.transfer import load_network, weights_digest
+from crossprop.models.transfer import check_network, load_network, weights_digest
 from crossprop.paths import StudyPaths
 from crossprop.training.trainer import NetworkTrainer, feature_scaling
 
@@ -209,22 +209,28 @@ def test_network_learns_where_every_composition_is_known_for_one_source_only(par
 
 def test_flipped_bit_in_any_file_of_a_network_is_refused_by_name(pretrained_joint, tmp_path):
     folder = shutil.copytree(pretrained_joint, tmp_path / "joint")
+    network = folder / "network.keras"
+    readers = {
+        "network.keras": lambda: source_network(network),
+        "scaling.npy": lambda: scaling_of(network),
+        "provenance.json": lambda: load_provenance(folder),
+    }
     files = sorted(folder.iterdir())
     assert len(files) == 5
-    network = folder / "network.keras"
     for path in files:
         for _ in flips(path):
-            with pytest.raises(
-                ModelFormatError, match=rf"({path.name}|SHA256SUMS).* Delete .*pretrain the source"
-            ):
-                load_provenance(folder)
-            for read, name in ((source_network, network.name), (scaling_of, "scaling.npy")):
-                if path.name == name:
-                    with pytest.raises(ModelFormatError, match=name):
-                        read(network)
-        load_provenance(folder)
+            for read in (lambda: check_network(folder), readers.get(path.name)):
+                if read is not None:
+                    with pytest.raises(
+                        ModelFormatError, match=rf"({path.name}|SHA256SUMS).* Delete .*source again"
+                    ):
+                        read()
+    check_network(folder)
     (folder / "SHA256SUMS").unlink()
     with pytest.raises(ModelFormatError, match="lacks SHA256SUMS"):
+        load_provenance(folder)
+    (folder / "provenance.json").unlink()
+    with pytest.raises(ModelFormatError, match="Pretrain the source"):
         load_provenance(folder)
 
 

@@ -81,7 +81,7 @@ def test_fold_of_every_method_is_fitted_saved_and_the_same_again(method, files, 
         assert report.history["epoch"].iloc[-1] == 4
     features = inputs.features(cell, layer_of(cell, POINT[method]))
     saved = FittedModel.load(tmp_path / "model").predict(np.asarray(features[inputs.test]))
-    assert saved == pytest.approx(report.test_pred, rel=1e-5)
+    assert saved == pytest.approx(report.test_pred, rel=1e-4, abs=1e-4)
     again = fit_fold(task)
     assert np.array_equal(again.test_pred, report.test_pred)
     assert again.val_mae == report.val_mae

@@ -13,7 +13,8 @@ from registries import INFO
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
-from crossprop.models.saved import load_predictor, write_digests
+from crossprop.io import write_digests
+from crossprop.models.saved import load_predictor
 from crossprop.tracking import registration, registry
 from crossprop.tracking.gates import read_evidence
 from crossprop.tracking.provenance import process_tags
