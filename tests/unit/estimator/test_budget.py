@@ -72,5 +72,12 @@ def test_what_is_asked_for_is_kept():
     assert (study.folds, study.budget.ml_trials) == (7, 3)
 
 
+@pytest.mark.parametrize(
+    ("rows", "minutes", "planned"), [(300, 1, True), (20_000, 1, False), (100_000, None, False)]
+)
+def test_plain_models_are_planned_where_time_and_memory_allow(rows, minutes, planned):
+    assert (Method.PLAIN_MEDIAN in plan(rows, minutes).params.study.methods) is planned
+
+
 def test_a_fold_holds_three_compositions():
     assert choose_plan(60, 13, Settings(folds=9)).params.study.folds == 4
