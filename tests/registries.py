@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.models.fitted import FittedModel
 from crossprop.io import write_digests
+from crossprop.models.fitted import FittedModel
 from crossprop.models.saved import load_predictor
 from crossprop.models.target_transform import TargetTransform
 from crossprop.tracking.provenance import GitState, RunContext
@@ -60,15 +60,6 @@ def save_ridge(
     """
     from sklearn.linear_model import Ridge
 
-<<<<<<< HEAD
-=======
-    from crossprop.io import write_digests
-    from crossprop.models.fitted import FittedModel
-    from crossprop.models.saved import load_predictor
-    from crossprop.models.target_transform import TargetTransform
-    from crossprop.uncertainty.evidence import write_evidence
-
->>>>>>> r4-core
     fractions = fraction_matrix(FORMULAS)
     y = level + 20 * fractions @ np.random.default_rng(3).normal(size=len(ELEMENTS))
     transform = TargetTransform.fit(y)

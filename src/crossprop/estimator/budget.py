@@ -116,6 +116,16 @@ ALONE: Final = 0.5
 """Time of a process alone, relative to one of as many as there are cores."""
 
 
+MOST_PLAIN_ROWS: Final = 30_000
+"""Rows up to which the plain models' trees, grown to the last row, fit into a gigabyte or two a process."""
+
+
+def plain_affordable(rows: int, minutes: float | None) -> bool:
+    """Whether a fit of so many rows can begin with the plain models within its minutes."""
+    seconds = first_folds(rows) * PLAIN_SECONDS * rows * log2(rows)
+    return rows <= MOST_PLAIN_ROWS and (minutes is None or seconds <= 60 * minutes * usable_cores())
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Wall time of a study in seconds without downloads, right within a factor of 1.5.

@@ -21,7 +21,7 @@ from crossprop.data.cleaning import refuse_unlearnable, report_frame
 from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData, together_in
 from crossprop.data.splits import draw_holdout
 from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError
-from crossprop.estimator.budget import FITS, PLAIN, Effort, first_folds, fit_seconds
+from crossprop.estimator.budget import FITS, PLAIN, Effort, first_folds, fit_seconds, plain_affordable
 from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for
 from crossprop.estimator.study_file import JOINT, most_cells, study_values
 from crossprop.experiments.executor import Executor, InlinePool, WorkerPool, usable_cores
@@ -41,7 +41,7 @@ STUDY: Final = "own"
 AUTO, NONE = "auto", "none"
 PLAN_FILE: Final = "plan.json"
 LEAST_COMPOSITIONS: Final = 10
-_SCRATCH: Final = (*PLAIN, Method.ML, Method.BOOST)
+_SCRATCH: Final = (Method.BASE, Method.ML, Method.BOOST)
 _FROM_JOINT: Final = (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
 _FROM_ELEMNET: Final = (Method.ML_FEATEXTR, Method.FINETUNE, Method.MODFINETUNE)
 _LIMITS: Final[dict[str, tuple[Any, float, float, str]]] = {
@@ -195,7 +195,8 @@ def run_fit(
     frame = rows[[name for name in (*PREPARED_COLUMNS, GROUP_COLUMN) if name in rows]].reset_index(drop=True)
     _check_learnable(frame, settings.target)
     report = report_frame([]) if cleaning is None else cleaning
-    if settings.methods is None or Method.PLAIN_MEDIAN in settings.methods:
+    learnt = int((frame["split"] == "train").sum())
+    if plain_affordable(learnt, settings.minutes) and Method.PLAIN_MEDIAN in (settings.methods or PLAIN):
         with parallel_config("threading", n_jobs=settings.workers or usable_cores()):
             on_plain(_compute(_plain_plan(frame, settings), frame, report, settings, root, write, InlinePool))
     plan = plan_fit(frame, settings, root, write)
@@ -259,6 +260,8 @@ def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print =
         return found
     networks, minutes, reason = _choose_networks(frame["composition"].tolist(), settings, write)
     notes = [reason] if networks is None else [_describe(networks)]
+    if settings.methods is None and not plain_affordable(int((frame["split"] == "train").sum()), minutes):
+        notes.append("no plain baseline and plain median: too many rows for the time or the memory")
     _check_transfer(settings.methods, networks)
     learning = frame[frame["split"] == "train"]
     compositions = int(learning[together_in(frame)].nunique())
@@ -305,7 +308,8 @@ def fit_params(
     if methods is None:
         transfer = [*(_FROM_JOINT if networks else ()), *(_FROM_ELEMNET if elemnets else ())]
         possible = [m for m in transfer if budget.networks or m.family is Family.REGRESSOR]
-        methods = (*_SCRATCH, *budget.networks, *possible, Method.BLEND)
+        plain = PLAIN if plain_affordable(n_rows, settings.minutes) else ()
+        methods = (*plain, *_SCRATCH, *budget.networks, *possible, Method.BLEND)
     chosen = [method for method in Method if method in methods]
     tier = Effort.FULL if effort is Effort.FULL else Effort.STANDARD
     values = study_values(STUDY, [target], n_rows, sources, tier=tier, title=target, seed=settings.seed)

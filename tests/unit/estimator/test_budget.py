@@ -58,8 +58,18 @@ def test_transfer_methods_are_those_that_the_networks_allow(elemnets):
     assert (Method.FINETUNE in methods) is bool(elemnets)
 
 
-def test_what_is_asked_for_is_kept_but_a_fold_holds_three_compositions():
+def test_what_is_asked_for_is_kept():
     study = plan(300, 0.1, methods=[Method.BOOST, Method.BASE], folds=7, trials=3).params.study
     assert study.methods == (Method.BASE, Method.BOOST)
     assert (study.folds, study.budget.ml_trials) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "minutes", "planned"), [(300, 1, True), (20_000, 1, False), (100_000, None, False)]
+)
+def test_plain_models_are_planned_where_time_and_memory_allow(rows, minutes, planned):
+    assert (Method.PLAIN_MEDIAN in plan(rows, minutes).params.study.methods) is planned
+
+
+def test_a_fold_holds_three_compositions():
     assert choose_plan(60, 13, Settings(folds=9)).params.study.folds == 4

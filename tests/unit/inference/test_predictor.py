@@ -13,7 +13,7 @@ from made_evidence import made_evidence, write_model
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ModelFormatError, ShapeMismatchError
-from crossprop.inference.predictor import OUTPUT_COLUMNS, ServedModel, predict_formulas
+from crossprop.inference.predictor import ServedModel
 from crossprop.io import write_digests
 from crossprop.uncertainty.evidence import folder_coverage, write_evidence
 
