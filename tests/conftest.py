@@ -184,7 +184,7 @@ def pretrained_joint(pretrained_source: tuple[Path, list[str]], tiny_params: Cal
 
     paths = StudyPaths("tiny", pretrained_source[0])
     pretrain_joint(tiny_params(**JOINT), "all_sources", {SOURCE: "eV/atom"}, paths, lambda line: None)
-    return paths.joint_model("all_sources")
+    return paths.source_model("all_sources")
 
 
 @pytest.fixture(scope="session")

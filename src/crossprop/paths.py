@@ -57,8 +57,6 @@ class StudyPaths:
         """Folder of a network that was pretrained on one source, or on several at once."""
         return self.root / "models" / self.study / name
 
-    joint_model = source_model
-
     def results(self, target: str) -> Path:
         """Folder of one target's results: within its shard's, if it has one."""
         shard = next((name for name, targets in self.shards.items() if target in targets), "")

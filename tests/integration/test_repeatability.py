@@ -72,7 +72,7 @@ def test_whole_study_gives_the_same_tables_twice(tmp_path, tiny_params, write_st
     for workers in (1, 2):
         root = tmp_path / f"with_{workers}"
         write_study(root, repeated=4)
-        shutil.copytree(pretrained_joint, StudyPaths("tiny", root).joint_model("all_sources"))
+        shutil.copytree(pretrained_joint, StudyPaths("tiny", root).source_model("all_sources"))
         params = tiny_params(
             targets=["slme"],
             shards={"only": ["slme"]},

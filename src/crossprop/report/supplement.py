@@ -220,7 +220,7 @@ def source_model_table(study: StudyConfig, paths: StudyPaths) -> pd.DataFrame:
     rows = []
     for network, sources in learnt.items():
         joint = network in study.joint
-        provenance = load_provenance(paths.joint_model(network) if joint else paths.source_model(network))
+        provenance = load_provenance(paths.source_model(network))
         for source in sources:
             row: dict[str, Any] = {"network": network, "source": source}
             row |= {"unit": catalog.property(source).unit, "edition": provenance.get("edition")}

@@ -127,7 +127,7 @@ def test_name_of_no_joint_network_is_refused(params, paths):
 def test_saved_network_has_an_output_for_every_source_and_the_stated_errors(params, paths, quick):
     lines = []
     provenance, history = pretrain_joint(params, "all_sources", UNITS, paths, lines.append)
-    folder = paths.joint_model("all_sources")
+    folder = paths.source_model("all_sources")
     assert sorted(path.name for path in folder.iterdir()) == [
         "SHA256SUMS", "history.csv", "network.keras", "provenance.json", "scaling.npy",
     ]  # fmt: skip

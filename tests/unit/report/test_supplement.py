@@ -82,7 +82,7 @@ def test_source_networks_are_read_from_their_provenance(whole_study):
 
 
 def test_a_network_that_was_not_trained_is_named(extended_study):
-    (extended_study.paths.joint_model("all_sources") / "provenance.json").unlink()
+    (extended_study.paths.source_model("all_sources") / "provenance.json").unlink()
     with pytest.raises(ModelFormatError, match="Pretrain the source"):
         source_model_table(extended_study.config, extended_study.paths)
 
