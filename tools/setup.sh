@@ -61,5 +61,5 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
 fi
 
 echo "Installing the $(grep -c '^[A-Za-z0-9]' "$lock") packages of $lock (about 2 GB; minutes on the first run)"
-"$venv/bin/python" -m pip install --disable-pip-version-check --require-hashes -r "$lock"
+"$(dirname "$0")/install_lock.sh" "$venv/bin/python" "$lock"
 "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
