@@ -46,7 +46,9 @@ def main() -> None:
     for study in sys.argv[1:]:
         source = ROOT / "summary" / study
         if not source.is_dir():
-            raise SystemExit(f"tools/readme_table.py: {source} does not exist. Run the study first (make repro).")
+            raise SystemExit(
+                f"tools/readme_table.py: {source} does not exist. Run the study first (make repro)."
+            )
         shutil.rmtree(ROOT / "reports" / study, ignore_errors=True)
         shutil.copytree(source, ROOT / "reports" / study)
     readme = ROOT / README

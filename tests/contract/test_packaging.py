@@ -138,6 +138,24 @@ def test_a_second_setup_has_nothing_to_do_until_a_lock_changes(tmp_path):
     assert "tools/setup.sh requirements.lock" in _make("--dry-run", "setup", f"VENV={tmp_path}").stdout
 
 
+def test_a_moved_environment_is_noticed_and_repaired(tmp_path):
+    place, scripts = tmp_path / "new" / ".venv", ("dvc", "activate")
+    (place / "bin").mkdir(parents=True)
+    (place / ".installed-requirements.lock").touch()
+    for name in scripts:
+        (place / "bin" / name).write_text(f"#!{place}/bin/python\n")
+    assert "Nothing to be done" in _make("setup", f"VENV={place}").stdout
+    for name in scripts:
+        (place / "bin" / name).write_text("#!/old/.venv/bin/python\n")
+    python = place / "bin" / "python"
+    python.write_text(f'#!/bin/sh\ncase "$2" in pip) exit 0;; esac\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    assert f"Repairing {place}, which was made at /old/.venv" in _make("setup", f"VENV={place}").stdout
+    for name in scripts:
+        assert (place / "bin" / name).read_text() == f"#!{place}/bin/python\n"
+    assert "Nothing to be done" in _make("setup", f"VENV={place}").stdout
+
+
 def test_setup_refuses_a_python_that_is_too_old_and_says_which_it_needs(tmp_path):
     old = tmp_path / "python3"
     old.write_text('#!/bin/sh\ncase "$2" in *supported*|*version_info*) exit 1;; esac\necho 3.9.2\n')

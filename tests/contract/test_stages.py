@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import yaml
 
@@ -33,6 +34,14 @@ TRACKING = "records what was computed; a run is looked up by its tags, so anothe
 WORDS = "names of methods, layers and protocols"
 LABEL = "looks up the unit, which only labels"
 NOT_RUN = "imported, but not run"
+PRETRAIN = {
+    "data": "the table is a dependency; the catalogue only labels",
+    "experiments": "of these only pretrain.py computes; the others give hashes and lines of progress",
+    "features": "matrices are read, not computed; their content is a dependency",
+    "models": "of these, those that the stage names are run",
+    "tracking": TRACKING,
+    "training/checkpoint.py": "training that goes on from a checkpoint has the same weights: a test says so",
+}
 OF_THE_STAGE: dict[str, dict[str, str]] = {
     "fetch": {"methods.py": WORDS},
     "prepare": {
@@ -40,20 +49,8 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
         "experiments": "reached through progress.py, which prints",
     },
     "featurize": {"methods.py": WORDS},
-    "pretrain": {
-        "data": "the table is a dependency; the catalogue only labels",
-        "experiments": "of these only pretrain.py computes; the others give hashes and lines of progress",
-        "features": "matrices are read, not computed; their content is a dependency",
-        "models": "of these, those that the stage names are run",
-        "tracking": TRACKING,
-    },
-    "pretrain_joint": {
-        "data": "tables are dependencies; the catalogue only labels",
-        "experiments": "of these only pretrain.py computes; the others give hashes and lines of progress",
-        "features": "matrices are read, not computed; their content is a dependency",
-        "models": "of these, those that the stage names are run",
-        "tracking": TRACKING,
-    },
+    "pretrain": PRETRAIN,
+    "pretrain_joint": PRETRAIN,
     "transfer": {"data/catalog.py": LABEL, "data/catalog.yaml": LABEL, "tracking": TRACKING},
     "summarize": {
         "data": "the plan hashes the tables that results/ was computed from",
@@ -83,36 +80,25 @@ def script_of(stage: dict[str, Any]) -> Path:
 
 
 @cache
-def imports_of(path: Path) -> frozenset[Path]:
-    """Modules of crossprop that a file imports anywhere in it, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        assert not getattr(node, "level", 0), f"{path} imports relatively"
-        for name in names:
-            if name.split(".")[0] == "crossprop":
-                parts = name.split(".")[1:]
-                for end in range(len(parts) + 1):
-                    base = PACKAGE.joinpath(*parts[:end])
-                    found |= {p for p in (base / "__init__.py", base.with_suffix(".py")) if p.is_file()}
-    return frozenset(found)
+def _imports() -> grimp.ImportGraph:
+    return grimp.build_graph("crossprop", cache_dir=None)
 
 
 def reached_from(script: Path) -> set[str]:
-    """Files under src/crossprop that a script needs, as posix paths; empty `__init__.py` count for nothing."""
-    todo, seen = [script], set()
+    """Files under src/crossprop that a script needs, as posix paths; `__init__.py` only for what it imports."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            named |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    todo, seen = named & _imports().modules, set()
     while todo:
-        for path in imports_of(todo.pop()) - seen:
-            seen.add(path)
-            todo.append(path)
-    if PACKAGE / "data" / "catalog.py" in seen:
-        seen.add(PACKAGE / "data" / "catalog.yaml")
-    names = {path.relative_to(PACKAGE).as_posix() for path in seen}
-    return {name for name in names if not name.endswith("/__init__.py")}
+        module = todo.pop()
+        seen.add(module)
+        further = {*_imports().find_modules_directly_imported_by(module), module.rpartition(".")[0]}
+        todo |= further - seen - {""}
+    names = {module.removeprefix("crossprop").strip(".").replace(".", "/") + ".py" for module in seen}
+    extra = {"data/catalog.yaml"} if "data/catalog.py" in names else set()
+    return {name for name in names if (PACKAGE / name).is_file()} | extra
 
 
 def stands_under(name: str, tops: Any) -> bool:
@@ -187,16 +173,6 @@ def test_what_a_stage_reads_is_what_another_one_writes(name):
     for dep in STAGES[name]["deps"]:
         if not (ROOT / dep).exists() or dep.startswith(("data/", "models/", "results/")):
             assert any(stands_under(dep, [out]) or stands_under(out, [dep]) for out in outs), dep
-
-
-@pytest.mark.parametrize("name", [name for name in STAGES if "mlflow run" in STAGES[name]["cmd"]])
-def test_project_step_is_called_with_parameters_that_it_has(name):
-    command = STAGES[name]["cmd"]
-    entry = MLPROJECT["entry_points"][re.search(r"-e (\w+)", command)[1]]
-    given = set(re.findall(r"-P (\w+)=", command))
-    required = {key for key, value in entry["parameters"].items() if "default" not in value}
-    assert required <= given <= set(entry["parameters"])
-    assert "--env-manager local" in command  # MLflow would build an environment otherwise
 
 
 def test_budgets_recipes_and_seeds_run_the_transfer_again_but_another_shard_does_not():

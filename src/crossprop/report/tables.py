@@ -225,8 +225,7 @@ def write_data(
 
 
 def target_metrics(target: TargetResults) -> dict[str, float | str | None]:
-    """What `dvc exp show` has of a target: hold-out MAE of best scratch and best transfer cell, cross-validated MAE
-    of the winner, and the winner. Errors in the target's unit; ``targets.csv`` has the rest."""
+    """What `dvc exp show` has of a target: hold-out MAE of best scratch and transfer cell, the winner and its MAE."""
     sc, tl, winner = target.best_sc, target.best_tl, target.winner
     values = {
         "sc": sc.test_mae if sc else None,
