@@ -6,8 +6,10 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
+import grimp
 import pytest
 import typer.main
 import yaml
@@ -121,6 +123,24 @@ def test_dockerfile_pins_base_and_packages_copies_what_the_context_holds_and_end
         for source in shlex.split(copy)[:-1]:
             assert (ROOT / source).exists()
             assert any(Path(source).match(pattern) for pattern in allowed), source
+
+
+def test_service_image_holds_what_the_service_imports_and_no_tensorflow():
+    graph = grimp.build_graph(
+        "crossprop", cache_dir=None, include_external_packages=True, exclude_type_checking_imports=True
+    )
+    todo, seen = {module for module in graph.modules if module.startswith("crossprop.service")}, set()
+    while todo:
+        module = todo.pop()
+        seen.add(module)
+        if module.startswith("crossprop."):
+            todo |= graph.find_modules_directly_imported_by(module) - seen
+    outside = {name for name in seen if not name.startswith("crossprop")} - set(sys.stdlib_module_names)
+    pinned = re.findall(
+        r"^([\w-]+)==", (DOCKER / "requirements-service.lock").read_text(), flags=re.MULTILINE
+    )
+    assert {name.replace("_", "-") for name in outside} - {"keras"} <= set(pinned)  # keras: training only
+    assert not {"keras", "tensorflow", "dvc"} & set(pinned)
 
 
 def test_service_image_runs_an_existing_command_on_its_port_without_privileges():
