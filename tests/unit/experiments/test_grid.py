@@ -126,9 +126,9 @@ FIDELITY = {"rows": 50, "steps": 10, "after_screening": 2, "after_first_fold": 2
 @pytest.mark.parametrize(
     ("path", "value", "methods"),
     [
-        *[(f"study.{key}", value, set(Method)) for key, value in (
-            ("seed", 2), ("protocol", "strict"), ("folds", 3), ("name", "other"),
-        )],
+        ("study.seed", 2, set(Method)),
+        ("study.protocol", "strict", set(Method)),
+        ("study.folds", 3, set(Method)),
         ("study.fidelity.rows", 60, TUNED),
         ("study.fidelity.steps", 11, TUNED),
         *[(f"study.{key}", value, set()) for key, value in (

@@ -13,11 +13,12 @@ from crossprop.experiments.tuning import MethodSpace, algorithm_arguments, tune
 from crossprop.methods import Method
 
 RATE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+TRANSFORM = {"choices": ["arcsinh", "identity"], "default": "arcsinh"}
 SEARCH = SearchConfig.model_validate(
     {
         "ml": {
             "defaults_first": 2,
-            "shared": {"target_transform": {"choices": ["arcsinh", "identity"], "default": "arcsinh"}},
+            "shared": {"target_transform": TRANSFORM},
             "algorithms": {
                 "ridge": {"alpha": {"low": 0.1, "high": 10.0, "default": 1.0}},
                 "k_neighbors": {"n_neighbors": {"low": 2, "high": 9, "integer": True, "default": 5}},
@@ -34,34 +35,30 @@ SEARCH = SearchConfig.model_validate(
         "default_layer": "hidden_16",
     }
 )
-RIDGE = {"target_transform": "arcsinh", "algorithm": "ridge", "ridge.alpha": 1.0}
-NEIGHBOURS = {"target_transform": "arcsinh", "algorithm": "k_neighbors", "k_neighbors.n_neighbors": 5}
-LAYER = {"layer": "hidden_16"}
-BOOSTED = [{"algorithm": "svr", "svr.C": 3.0}]
-DRAWN, TUNED = {"learning_rate": 1e-3}, {"learning_rate": 1e-3, "epochs": 1}
+LAYER = {"target_transform": "arcsinh", "layer": "hidden_16"}
+RIDGE, NEIGHBOURS = (
+    LAYER | {"algorithm": "ridge", "ridge.alpha": 1.0},
+    LAYER | {"algorithm": "k_neighbors", "k_neighbors.n_neighbors": 5},
+)
+BOOSTED, DRAWN = {"algorithm": "svr", "svr.C": 3.0}, {"learning_rate": 1e-3}
 
 
 @pytest.mark.parametrize(
-    ("method", "defaults"),
+    ("methods", "defaults"),
     [
-        (Method.ML, [RIDGE, NEIGHBOURS]),
-        (Method.ML_FEATEXTR, [RIDGE | LAYER, NEIGHBOURS | LAYER]),
-        (Method.BOOST, BOOSTED),
-        (Method.BOOST_SOURCES, BOOSTED),
-        (Method.DL, [DRAWN]),
-        (Method.DL_FEATEXTR, [DRAWN | LAYER]),
-        (Method.FREEZING, [DRAWN]),
-        (Method.RESNET, [DRAWN]),
-        (Method.FINETUNE, [TUNED]),
-        (Method.MODFINETUNE, [TUNED]),
-        (Method.RESNET_FINETUNE, [TUNED]),
+        ([Method.ML_FEATEXTR], [RIDGE, NEIGHBOURS]),
+        ([Method.BOOST, Method.BOOST_SOURCES], [BOOSTED]),
+        ([Method.DL, Method.FREEZING, Method.RESNET], [DRAWN]),
+        ([Method.DL_FEATEXTR], [DRAWN | {"layer": "hidden_16"}]),
+        ([Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE], [DRAWN | {"epochs": 1}]),
     ],
 )
-def test_first_trials_are_the_defaults_and_feature_extraction_alone_chooses_a_layer(method, defaults):
-    recipe = Recipe(epochs=1, batch_size=2, learning_rate=1e-3) if method.architecture else None
-    space = MethodSpace.of(method, SEARCH, recipe)
-    assert space.defaults() == defaults
-    assert list(space.layers) == (["hidden_03", "hidden_16"] if "layer" in defaults[0] else [])
+def test_first_trials_are_the_defaults_and_feature_extraction_alone_chooses_a_layer(methods, defaults):
+    for method in methods:
+        recipe = Recipe(epochs=1, batch_size=2, learning_rate=1e-3) if method.architecture else None
+        space = MethodSpace.of(method, SEARCH, recipe)
+        assert space.defaults() == defaults
+        assert list(space.layers) == (["hidden_03", "hidden_16"] if "layer" in defaults[0] else [])
 
 
 def test_network_without_a_recipe_is_refused():
@@ -72,7 +69,7 @@ def test_network_without_a_recipe_is_refused():
 def test_drawn_points_lie_in_the_space_and_hold_the_arguments_of_their_algorithm_alone():
     points = []
     space = MethodSpace.of(Method.ML_FEATEXTR, SEARCH)
-    tune("cell", space, lambda point, report: points.append(point) or 1.0, n_trials=40, seconds=1e6, seed=1)
+    run(lambda point, report: points.append(point) or 1.0, space=space, n_trials=40)
     arguments = {"ridge": {"alpha"}, "k_neighbors": {"n_neighbors"}, "linear": set()}
     for point in points:
         found = algorithm_arguments(point)
@@ -82,20 +79,14 @@ def test_drawn_points_lie_in_the_space_and_hold_the_arguments_of_their_algorithm
         assert found.get("n_neighbors", 2) in range(2, 10)
     for name, choices in (("algorithm", set(arguments)), ("layer", {"hidden_03", "hidden_16"})):
         assert {point[name] for point in points} == choices
-    assert algorithm_arguments(DRAWN) == {}
 
 
-SPACE = MethodSpace(
-    {"shift": Range(low=-1.0, high=1.0, default=0.5)},
-    {
-        "first": {"x": Range(low=0.0, high=4.0, default=1.0)},
-        "second": {"n": Range(low=1, high=64, log=True, integer=True, default=8)},
-        "third": {},
-    },
-    (),
-    None,
-    defaults_first=2,
-)
+ALGORITHMS = {
+    "first": {"x": Range(low=0.0, high=4.0, default=1.0)},
+    "second": {"n": Range(low=1, high=64, log=True, integer=True, default=8)},
+    "third": {},
+}
+SPACE = MethodSpace({"shift": Range(low=-1.0, high=1.0, default=0.5)}, ALGORITHMS, (), None, defaults_first=2)
 
 
 def valley(point, report=None) -> float:
@@ -186,8 +177,11 @@ def test_trial_that_fails_is_noted_and_the_others_go_on(outcome):
 
 
 def test_error_that_is_no_trials_fault_ends_the_study():
+    def broken(point, report):
+        raise RuntimeError("out of memory")
+
     with pytest.raises(RuntimeError, match="out of memory"):
-        run(lambda point, report: (_ for _ in ()).throw(RuntimeError("out of memory")))
+        run(broken)
 
 
 def test_study_without_one_success_says_how_many_failed_and_why():
