@@ -40,7 +40,8 @@ def make_cell(method: Method | str, name: str = "", **fields: Any) -> Cell:
 
 def make_screening(val_mae: float, **hyperparameters: Any) -> ScreenReport:
     """What the screening of a cell found."""
-    trials = pd.DataFrame({"number": [0], "state": ["COMPLETE"], "value": [val_mae], "seconds": [0.1]})
+    trial = {"number": 0, "state": "COMPLETE", "value": val_mae, "seconds": 0.1}
+    trials = pd.DataFrame([trial | {f"params_{name}": value for name, value in hyperparameters.items()}])
     return ScreenReport(hyperparameters, val_mae, trials, HISTORY, 1.0, 10)
 
 

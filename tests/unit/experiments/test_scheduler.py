@@ -126,7 +126,8 @@ STUDIES = {
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_finished_run_asks_for_nothing_and_ends_the_same(rehearsal, study):
-    whole = rehearsal(**study).finish()
+    whole_run = rehearsal(**study)
+    whole = whole_run.finish()
     again = rehearsal(**study).start()
     assert again.log == []
     outcome = again.run.conclude()
@@ -135,6 +136,8 @@ def test_finished_run_asks_for_nothing_and_ends_the_same(rehearsal, study):
     pairs = zip(outcome.outcomes, whole.outcomes, strict=True)
     assert all(one.cost == other.cost for one, other in pairs if one.result.method != "blend")
     assert re.fullmatch(r"tiny: (\d+) of \d+ tasks are finished already, going on", again.lines[-1])
+    done, total = re.search(r"\[(\d+)/(\d+),", whole_run.lines[-1]).groups()
+    assert done == total
 
 
 def test_dropped_models_of_a_new_winner_are_fitted_again(rehearsal):
@@ -149,16 +152,6 @@ def test_dropped_models_of_a_new_winner_are_fitted_again(rehearsal):
         "ml(PA) fold_00", "ml(PA) fold_01", "ml(PA) fold_02",
     ]  # fmt: skip
     assert outcome.parts[0].missing == []
-
-
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
-@pytest.mark.parametrize("failing", [None, "screening", "fold_02"])
-def test_progress_counts_up_to_its_end(rehearsal, study, failing):
-    made = rehearsal(**study)
-    made.failing = {("finetune(band_gap)", failing)}
-    made.finish()
-    done, total = re.search(r"\[(\d+)/(\d+),", made.lines[-1]).groups()
-    assert done == total
 
 
 def test_learning_curve_is_refitted_by_the_best_of_both_sides(rehearsal):
