@@ -123,14 +123,14 @@ def test_outputs_come_chunk_by_chunk_as_at_once(resnet):
     assert network_output(build_resnet(231), FEATURES[:0]).shape == (0,)
 
 
-def test_predictions_of_a_joint_network_come_after_the_attributes(resnet):
+def test_predictions_of_a_joint_network_come_after_fractions_and_attributes(resnet):
     scaling = np.stack([np.full(231, 0.25), np.full(231, 2.0)]).astype(np.float32)
     for rows in (0, 5):
         beside = beside_predictions(FEATURES[:rows], resnet, scaling)
-        assert (beside.shape, beside.dtype) == ((rows, 148), np.float32)
-        assert np.array_equal(beside[:, :145], FEATURES[:rows, 86:])
+        assert (beside.shape, beside.dtype) == ((rows, 234), np.float32)
+        assert np.array_equal(beside[:, :231], FEATURES[:rows])
         expected = np.asarray(resnet((FEATURES - 0.25) / 2.0))[:rows]
-        assert beside[:, 145:] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert beside[:, 231:] == pytest.approx(expected, rel=1e-4, abs=1e-5)
     for features in (FEATURES[:, :145], FEATURES[0]):
         with pytest.raises(ShapeMismatchError, match=r"the network takes \(n_samples, 231\)"):
             beside_predictions(features, resnet, scaling)
