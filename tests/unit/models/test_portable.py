@@ -22,31 +22,12 @@ from crossprop.models.portable import (
     save_arrays,
     standardised,
 )
-from crossprop.models.regressors import algorithms, build_regressor
+from crossprop.models.regressors import build_regressor
 from crossprop.models.transfer import extract_activations
 
 ROWS = np.random.default_rng(0).random((50, 86)).astype(np.float32)
 ROWS[:, 40] = 3.0  # as an element that no composition holds
 VALUES = 10 * ROWS[:, :5].sum(axis=1) + np.sin(9 * ROWS[:, 7])
-FORMS = {
-    "svr": "Kernel",
-    "k_neighbors": None,
-    **dict.fromkeys(("ridge", "elastic_net", "lasso", "sgd", "linear"), "Linear"),
-}
-FEW = {"extra_trees": 9, "random_forest": 9, "bagging": 9, "adaboost": 9}
-
-
-@pytest.mark.parametrize("algorithm", sorted(algorithms()))
-def test_every_algorithm_predicts_the_same_from_its_file(algorithm, tmp_path):
-    given = {"n_estimators": FEW[algorithm]} if algorithm in FEW else {}
-    estimator = build_regressor(algorithm, given, seed=1).fit(ROWS, VALUES)
-    portable = portable_regressor(estimator)
-    form = FORMS.get(algorithm, "Trees")
-    assert form == (None if portable is None else type(portable).__name__)
-    if portable is not None:
-        save_arrays(portable, tmp_path / "member.npz")
-        got = load_arrays(form.lower(), tmp_path / "member.npz").predict(ROWS)
-        np.testing.assert_allclose(got, estimator.predict(ROWS), rtol=2e-6, atol=1e-6 * VALUES.std())
 
 
 @pytest.mark.parametrize("gamma", ["scale", "auto", 0.02])

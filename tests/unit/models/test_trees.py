@@ -24,10 +24,7 @@ ESTIMATORS = [
     ensemble.BaggingRegressor(tree.ExtraTreeRegressor(), n_estimators=5, random_state=1),
     ensemble.AdaBoostRegressor(tree.DecisionTreeRegressor(max_depth=4), n_estimators=12, random_state=1),
     ensemble.HistGradientBoostingRegressor(max_iter=25, loss="absolute_error"),
-    ensemble.HistGradientBoostingRegressor(max_iter=1, max_leaf_nodes=2, min_samples_leaf=1),
     tree.DecisionTreeRegressor(max_depth=1, random_state=1),
-    tree.DecisionTreeRegressor(random_state=1),
-    MedianForest(ensemble.ExtraTreesRegressor(20, random_state=1)),
     MedianForest(ensemble.RandomForestRegressor(15, min_samples_leaf=3, random_state=1)),
 ]
 
