@@ -68,23 +68,6 @@ def flips(path: Path, times: int = 10) -> Iterator[None]:
     path.write_bytes(original)
 
 
-class Recorder:
-    """Keeps cells in memory; a recorder of its own for every run."""
-
-    def __init__(self) -> None:
-        self.digests: list[dict[str, str]] = []
-        self.outcomes: list[CellOutcome] = []
-
-    def __call__(self, digests: dict[str, str]) -> Recorder:
-        self.digests.append(digests)
-        return self
-
-    def record(self, outcome: CellOutcome) -> str:
-        """The id of a made-up run."""
-        self.outcomes.append(outcome)
-        return f"run of {outcome.result.cell}"
-
-
 class Idle(Executor):
     """Does nothing but note what it is asked for."""
 

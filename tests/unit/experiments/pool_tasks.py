@@ -47,13 +47,7 @@ def _fail_once(task: dict[str, Any]) -> str:
     return "second try"
 
 
-def _disk_without_room(task: dict[str, Any]) -> None:
-    raise OSError(28, "No space left on device", "fold_00.model/network.keras")
-
-
 def _die(task: dict[str, Any]) -> None:
-    while not attempts(Path(task["folder"]), task.get("beside", task["name"])):
-        time.sleep(0.01)
     os.kill(os.getpid(), task.get("signal", signal.SIGKILL))
 
 

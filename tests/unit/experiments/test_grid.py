@@ -87,13 +87,6 @@ def test_both_sides_get_all_of_their_trials_and_time_and_equally_many(paper, val
     assert next(c.seconds for c in cells if c.method is Method.ML) == pytest.approx(600.0)
 
 
-def test_only_networks_have_recipes_and_transferred_weights_have_their_own(values):
-    values["study"]["transfer"] = RECIPE | {"epochs": 7}
-    epochs = {cell.method: cell.recipe and cell.recipe.epochs for cell in enumerated(parse_params(values))}
-    assert {method for method, given in epochs.items() if given == 7} == FINE_TUNED
-    assert {method for method, given in epochs.items() if given == 1} == SCRATCH_NETWORKS
-
-
 def test_folds_are_the_targets_own(tiny_params):
     params = tiny_params(targets=["slme", "spillage"], folds_by_target={"spillage": 5})
     assert {c.folds for c in enumerated(params)} == {2}

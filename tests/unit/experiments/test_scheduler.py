@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from made import Rehearsal
+
+from crossprop.experiments.executor import Failure
+from crossprop.methods import Method
 
 BOTH = ["elemental_fractions", "physical_attributes"]
 STUDY = {
@@ -69,20 +73,6 @@ def test_outcome_of_every_cell_follows_from_its_tasks_and_chosen_ones_are_refitt
     made = rehearsal(protocol="strict")
     assert {o.result.strict_test_mae for o in made.finish().outcomes} == {None}
     assert not [line for line in made.log if ".strict" in line]
-
-
-def test_winners_models_are_made_where_they_were_not_saved(rehearsal):
-    made = rehearsal({**ERRORS, "ml(PA)": [2.0, 1.0, 1.0, 1.0]})
-    outcome = made.finish()
-    assert outcome.winners.winner.cell == made.results(outcome)["ml(PA)"].cell
-    # regressors that were quick are not saved; the winner is fitted again
-    assert [made.log.count(f"ml(PA) fold_0{k}") for k in range(3)] == [2, 2, 2]
-    assert [made.log.count(f"dl(EF) fold_0{k}") for k in range(3)] == [1, 1, 1]
-    (part,) = outcome.parts
-    assert part.weights == (1.0, 1.0, 1.0)
-    assert [(folder / "member.json").is_file() for folder in part.folders] == [True] * 3
-    made.run.drop_models(outcome.winners)
-    assert made.kept_models() == {outcome.winners.winner.cell}
 
 
 def test_of_equals_the_earlier_cell_is_chosen_whichever_was_finished_first(rehearsal):
@@ -198,7 +188,13 @@ def test_blend_of_the_cross_validated_cells_wins_and_is_made_of_their_models(reh
     assert (blend.source, blend.representation, blend.strict_test_mae) == (None, None, None)
     assert [part.result.label for part in outcome.parts] == ["ml(EF)", "dl(EF)"]
     assert [part.weights for part in outcome.parts] == [(0.5, 0.5, 0.5)] * 2
-    assert made.folds()["ml(EF)"] == 6  # its models were not saved
+    assert made.folds() == {
+        "base": 3,
+        "ml(EF)": 6,
+        "dl(EF)": 3,
+        "finetune(band_gap)": 3,
+    }  # ml's were not saved
+    assert [(f / "member.json").is_file() for part in outcome.parts for f in part.folders] == [True] * 6
     made.run.drop_models(outcome.winners)
     assert made.kept_models() == {cell.id for cell in made.cells if cell.label in ("ml(EF)", "dl(EF)")}
 
@@ -216,3 +212,54 @@ def test_blend_leaves_failed_and_stopped_cells_and_the_base_out_and_needs_two(re
     assert (blend.cv_mae, blend.failure, blend.val_mae) == (None, None, None)
     assert outcome.winners.winner.method == "ml"
     assert [o.result.method for o in made.recorded].count("blend") == 1
+
+
+PLAIN = {
+    "methods": ["base", "plain_baseline", "plain_median", "ml", "blend"],
+    "representations": BOTH[:1],
+    "sources": [],
+}
+PLAIN_ERRORS = {"plain baseline": [1.0, 2.0, 2.0, 2.0], "plain median": [1.0] * 4, "ml(EF)": [3.0] * 4}
+
+
+def with_baseline(made):
+    """The rehearsal, whose folds of the plain median bring those of the plain baseline, as in earnest."""
+    fit = made._report
+    baseline = next(cell for cell in made.cells if cell.method is Method.PLAIN_BASELINE)
+
+    def report(task):
+        found = fit(task)
+        if task.cell.method is not Method.PLAIN_MEDIAN or isinstance(found, Failure):
+            return found
+        return replace(found, baseline=fit(replace(task, cell=baseline, folder=None)))
+
+    made._report = report
+    return made
+
+
+@pytest.mark.parametrize("fidelity", [None, HALVED | {"after_first_fold": 1}])
+def test_plain_models_come_first_untuned_and_whole_and_lost_folds_are_fitted_alone(rehearsal, fidelity):
+    made = with_baseline(rehearsal(PLAIN_ERRORS, fidelity=fidelity, **PLAIN)).start()
+    assert made.waiting()[:3] == [f"plain median fold_0{k}" for k in range(3)]
+    made.answer()
+    outcome = made.run.conclude()
+    results = made.results(outcome)
+    assert results["plain median"].cv_mae == (1.0,) * 3
+    assert results["plain baseline"].cv_mae == (2.0,) * 3
+    assert results["plain median"].n_trials == 0
+    assert outcome.winners.winner.label == "plain median"
+    assert not any(line.startswith("plain baseline") for line in made.log)  # it came with the median
+    again = with_baseline(rehearsal(PLAIN_ERRORS, fidelity=fidelity, **PLAIN))
+    shutil.rmtree(again.paths.cell(results["plain baseline"].cell) / "fold_02")
+    again.finish()
+    assert again.log == ["plain baseline fold_02"]
+
+
+def test_failed_fold_of_the_plain_median_ends_both_and_the_others_go_on(rehearsal):
+    made = with_baseline(rehearsal(PLAIN_ERRORS, **PLAIN))
+    made.failing = {("plain median", "fold_01")}
+    outcome = made.finish()
+    results = made.results(outcome)
+    assert results["plain median"].failure
+    assert results["plain baseline"].failure
+    assert outcome.winners.winner.method == "ml"

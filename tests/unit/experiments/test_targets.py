@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from made import Idle, Recorder
+from made import Idle
 
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.executor import InlinePool
+from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
 
@@ -27,6 +28,10 @@ def silent(line: str) -> None:
     """Print nothing."""
 
 
+def recorder(digests: dict[str, str]) -> NullRecorder:
+    return NullRecorder()
+
+
 @pytest.fixture
 def start(tmp_path, tiny_params, write_target, monkeypatch):
     """Runs both targets of a study in an executor of a kind; keywords change the study."""
@@ -35,7 +40,7 @@ def start(tmp_path, tiny_params, write_target, monkeypatch):
 
     def run(executor=Idle, targets=("slme", "spillage"), **study):
         params = tiny_params(**(STUDY | study))
-        run_targets(params, targets, StudyPaths.of(params.study, tmp_path), Recorder(), silent, pool=executor)
+        run_targets(params, targets, StudyPaths.of(params.study, tmp_path), recorder, silent, pool=executor)
 
     run.paths = StudyPaths("tiny", tmp_path)
     monkeypatch.setattr(Idle, "asked", [])

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made import files_of
+from sklearn.ensemble import ExtraTreesRegressor
 
 from crossprop.experiments import tasks
 from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
 from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, layer_of, run_task
+from crossprop.features.matrices import load_combined
 from crossprop.methods import Family, Method
 from crossprop.models.fitted import FittedModel
 from crossprop.models.transfer import load_network
@@ -92,6 +94,19 @@ def test_fold_of_every_method_is_fitted_saved_and_the_same_again(method, files, 
     # quick regressors are saved only on request, networks and the plain median at once
     at_once = method.family is Family.NETWORK or method is Method.PLAIN_MEDIAN
     assert (tmp_path / "other" / "member.json").is_file() == at_once
+
+
+def test_the_plain_models_are_scikit_learns_defaults_on_fractions_beside_attributes(files, inputs, cells):
+    median, baseline = cells[Method.PLAIN_MEDIAN], cells[Method.PLAIN_BASELINE]
+    report, alone = (fit_fold(FoldTask(cell, files, {}, 1)) for cell in (median, baseline))
+    both = load_combined(files.features)
+    train, validation = inputs.folds(median.folds, median.seed)[1]
+    forest = ExtraTreesRegressor(300, random_state=median.seed_for_target("plain", 1))
+    forest.fit(both[train], inputs.values[train])
+    trees = np.stack([tree.predict(both[validation]) for tree in forest.estimators_])
+    assert report.val_pred == pytest.approx(np.median(trees, axis=0), rel=1e-6)
+    assert report.baseline.val_pred == pytest.approx(trees.mean(axis=0), rel=1e-6)
+    assert np.array_equal(alone.val_pred, report.baseline.val_pred)
 
 
 @pytest.mark.parametrize(
