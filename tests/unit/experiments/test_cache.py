@@ -63,10 +63,14 @@ def assert_same(found, given):
             assert np.array_equal(getattr(found, name), value), name
 
 
-def test_tasks_come_back_to_the_last_digit_and_mixed_columns_as_words(store):
+def test_tasks_come_back_to_the_last_digit_and_drafts_of_a_killed_process_are_none(store, folder):
+    (folder / "screening.999.tmp").mkdir(parents=True)
+    (folder / "screening.999.tmp" / "report.json").write_text("{")
+    store.model_draft(CELL, "fold_00").mkdir()
     assert store.screening(CELL) is None
     store.keep_screening(CELL, SCREENED)
     keep(store, "fold_01")
+    # columns of numbers and words become words
     words = TRIALS.assign(params_depth=["3", "none", None])
     assert_same(store.screening(CELL), ScreenReport(**(vars(SCREENED) | {"trials": words})))
     assert_same(store.fit(CELL, "fold_01"), FOLD)
@@ -119,13 +123,3 @@ def test_full_disk_is_named_and_leaves_nothing_half_written(store, folder, monke
         keep(store, model=None)
     monkeypatch.undo()
     assert list(folder.iterdir()) == []
-
-
-def test_draft_of_a_killed_process_is_no_task(store, folder):
-    (folder / "screening.999.tmp").mkdir(parents=True)
-    (folder / "screening.999.tmp" / "report.json").write_text("{")
-    store.model_draft(CELL, "fold_00").mkdir()
-    assert store.screening(CELL) is None
-    assert store.fit(CELL, "fold_00") is None
-    store.keep_screening(CELL, SCREENED)
-    assert store.screening(CELL).val_mae == 1 / 3

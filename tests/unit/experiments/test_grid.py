@@ -87,12 +87,6 @@ def test_both_sides_get_all_of_their_trials_and_time_and_equally_many(paper, val
     assert next(c.seconds for c in cells if c.method is Method.ML) == pytest.approx(600.0)
 
 
-def test_folds_are_the_targets_own(tiny_params):
-    params = tiny_params(targets=["slme", "spillage"], folds_by_target={"spillage": 5})
-    assert {c.folds for c in enumerated(params)} == {2}
-    assert {c.folds for c in enumerated(params, "spillage")} == {5}
-
-
 def changed(values, before, **options):
     """Methods of the cells whose id another enumeration changes."""
     after = enumerated(parse_params(values), **options)
@@ -165,7 +159,7 @@ def test_order_of_the_zoo_counts_since_its_defaults_are_tried_in_that_order(valu
 
 
 def test_seeds_differ_by_task_or_target_and_depend_on_the_study_but_not_on_the_data(values):
-    values["study"]["targets"] = ["slme", "spillage"]
+    values["study"] |= {"targets": ["slme", "spillage"], "folds_by_target": {"spillage": 5}}
     cells, other_data = (enumerated(parse_params(values), data=data) for data in ("d", "other"))
     uses = [("screening",), ("fold", 0), ("fold", 1), ("sampler",)]
     seeds = {cell.seed_for(*use) for cell in cells for use in uses}
@@ -173,6 +167,7 @@ def test_seeds_differ_by_task_or_target_and_depend_on_the_study_but_not_on_the_d
     assert cells[3].seed_for("fold", 1) == other_data[3].seed_for("fold", 1)
     assert len({cell.seed_for_target("rows") for cell in cells}) == 1
     spillage = enumerated(parse_params(values), "spillage")[0]
+    assert (cells[0].folds, spillage.folds) == (2, 5)
     other = {spillage.seed_for_target("rows"), cells[0].seed_for_target("share")}
     assert cells[0].seed_for_target("rows") not in other
     values["study"]["seed"] = 2

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made import Rehearsal
 
 from crossprop.experiments.executor import Failure
 from crossprop.methods import Method
@@ -86,24 +85,6 @@ def test_of_equals_the_earlier_cell_is_chosen_whichever_was_finished_first(rehea
     best = made.run.conclude().winners.best_sc
     assert best.method == "ml"
     assert best.strict_test_mae is not None
-
-
-def test_interrupted_run_asks_only_for_what_is_missing_and_ends_the_same(rehearsal, tmp_path, write_target):
-    whole = rehearsal().finish()
-    elsewhere = tmp_path / "elsewhere"
-    write_target(elsewhere, n=30)
-    params, done = rehearsal().params, []
-    for pieces in (0, 2, 5, 4, 1, 6, None):
-        part = Rehearsal(params, elsewhere, ERRORS).start()
-        assert not set(part.waiting()) & set(done)
-        before = part.waiting()
-        part.answer(pieces)
-        done += part.log[: len(part.log) - len(part.asked)]
-        assert part.log[: len(before)] == before
-    assert part.run.finished
-    outcome = part.run.conclude()
-    assert [o.result for o in outcome.outcomes] == [o.result for o in whole.outcomes]
-    assert len(done) == len(set(done))
 
 
 STUDIES = {

@@ -10,7 +10,6 @@ from made import make_cell
 
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.selection import (
-    best_of_method,
     choose_winners,
     going_on,
 )
@@ -54,18 +53,6 @@ def result(method, cv_mae, cell=None, **fields):
         cell=cell or f"{method}{cv_mae}", study="s", protocol="published", target="t", unit="eV", source=None,
         method=Method(method), representation=None, n_train=9, n_test=1, cv_mae=cv_mae, **fields,
     )  # fmt: skip
-
-
-def test_best_of_a_method_has_the_least_validation_error_and_is_the_earlier_of_equals():
-    cells = [make_cell(method, str(i)) for i, method in enumerate(("base", "ml", "ml", *["finetune"] * 3))]
-    base, ml, other_ml, finetune, other, _ = cells
-    best = best_of_method(cells, maes_of(cells, 9.0, 3.0, 2.0, 5.0, 4.0, 6.0))
-    assert best == {Method.BASE: base, Method.ML: other_ml, Method.FINETUNE: other}
-    found = maes_of(cells, 9.0, 2.0, 2.0, 4.0, 4.0, 4.0)
-    for given in (found, dict(reversed(found.items()))):
-        assert best_of_method(cells, given) == {Method.BASE: base, Method.ML: ml, Method.FINETUNE: finetune}
-    failed = best_of_method(cells, maes_of(cells, 9.0, None, 2.0, None, None, None))
-    assert failed == {Method.BASE: base, Method.ML: other_ml}
 
 
 @pytest.mark.parametrize(

@@ -106,15 +106,7 @@ def blend(tmp_path_factory, tensorflow):
     return write_blend(folder, {name: weights for name, (*_, weights) in parts.items()}), expected
 
 
-def test_blend_weighs_every_fold_and_loads_no_member_without_weight(blend):
-    folder, expected = blend
-    predictor = load_predictor(folder)
-    assert_close(predictor.predict_members(FRACTIONS), expected)
-    assert len(predictor.members) == 7
-    assert len({member.source for member in predictor.members}) == 4, "two parts read the same representation"
-
-
-def test_number_of_rows_and_threads_does_not_matter(blend, monkeypatch):
+def test_blend_weighs_every_fold_whatever_the_number_of_rows_and_threads(blend, monkeypatch):
     monkeypatch.setattr(ensemble, "_ROWS_AT_ONCE", 50)
     folder, expected = blend
     for threads in (1, 3):
@@ -123,6 +115,8 @@ def test_number_of_rows_and_threads_does_not_matter(blend, monkeypatch):
             got = predictor.predict_members(FRACTIONS[:rows])
             assert got.shape == (2, rows)
             np.testing.assert_allclose(got, expected[:, :rows], atol=NETWORK_ERROR * expected.std())
+    assert len(predictor.members) == 7  # none without weight
+    assert len({member.source for member in predictor.members}) == 4, "two parts read the same representation"
     with ThreadPoolExecutor(7) as pool:  # threads that share a predictor
         answers = list(pool.map(lambda k: predictor.predict(FRACTIONS[k::7]), range(7)))
     for k, answer in enumerate(answers):

@@ -85,16 +85,12 @@ def test_regressor_of_a_foreign_type_or_with_one_slipped_in_is_refused_before_an
         FittedModel.load(tmp_path)
 
 
-def test_arrays_that_are_gone_or_hold_python_objects_are_refused(tmp_path):
+def test_arrays_that_hold_python_objects_are_refused(tmp_path):
     fit_regressor("ridge", {}, X, Y, seed=1).save(tmp_path)
-    path = tmp_path / "member.npz"
-    with np.load(path) as kept:
+    with np.load(tmp_path / "member.npz") as kept:
         arrays = dict(kept) | {"intercept": np.array([print], dtype=object)}
-    np.savez(path, **arrays)
+    np.savez(tmp_path / "member.npz", **arrays)
     with pytest.raises(ModelFormatError, match="allow_pickle=False"):
-        FittedModel.load(tmp_path)
-    path.unlink()
-    with pytest.raises(ModelFormatError):
         FittedModel.load(tmp_path)
 
 
@@ -172,13 +168,6 @@ def blend(tmp_path):
     return write_blend(tmp_path, {"part_00": [0.5, 1.0], "part_01": [0.5, 0.0]})
 
 
-def test_every_fold_is_blended_with_its_own_weights(blend):
-    predictor = load_predictor(str(blend))
-    assert predictor.predict_members(np.eye(86)[:4]).tolist() == [[55.0] * 4, [20.0] * 4]
-    assert predictor.predict(np.eye(86)[:4]).tolist() == [37.5] * 4
-    assert load_predictor(blend / "part_01").predict(np.eye(86)[:4]).tolist() == [150.0] * 4
-
-
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -187,7 +176,8 @@ def test_every_fold_is_blended_with_its_own_weights(blend):
         ({"part_00": [0.0, 0.0]}, "all weights are zero"),
     ],
 )
-def test_blend_whose_parts_do_not_fit_is_refused(blend, parts, message):
+def test_blend_weighs_every_fold_and_is_refused_if_its_parts_do_not_fit(blend, parts, message):
+    assert load_predictor(blend).predict_members(np.eye(86)[:2]).tolist() == [[55.0] * 2, [20.0] * 2]
     write_info(blend, method="blend", parts=parts)
     with pytest.raises(ModelFormatError, match=message):
         load_predictor(blend)
