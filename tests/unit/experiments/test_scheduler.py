@@ -111,20 +111,6 @@ def test_finished_run_asks_for_nothing_and_ends_the_same(rehearsal, study):
     assert done == total
 
 
-def test_dropped_models_of_a_new_winner_are_fitted_again(rehearsal):
-    made = rehearsal()
-    made.run.drop_models(made.finish().winners)
-    changed = rehearsal({**ERRORS, "finetune(band_gap)": [3.5, 8.0, 8.0, 8.0]})
-    winner = next(cell for cell in changed.cells if cell.label == "finetune(band_gap)")
-    shutil.rmtree(changed.paths.cell(winner.id))  # its folds turn out worse on another machine
-    outcome = changed.finish()
-    assert changed.results(outcome)["ml(PA)"].cell == outcome.winners.winner.cell
-    assert [line for line in changed.log if line.startswith("ml(PA)")] == [
-        "ml(PA) fold_00", "ml(PA) fold_01", "ml(PA) fold_02",
-    ]  # fmt: skip
-    assert outcome.parts[0].missing == []
-
-
 def test_learning_curve_is_refitted_by_the_best_of_both_sides(rehearsal):
     made = rehearsal(
         methods=["base", "ml", "finetune", "boost"],
