@@ -59,6 +59,8 @@ def _by_electronegativity() -> list[int]:
 
 
 _MAX_PATTERNS = 5_000_000
+_MOST_ELEMENTS = 12
+_TOO_MANY = 10**15
 
 
 @lru_cache(maxsize=64)
@@ -99,17 +101,12 @@ def _at_most(n_elements: int, max_atoms: int, max_amount: int) -> int:
     return min(comb(max_atoms, n_elements), max_amount**n_elements)
 
 
-_MOST_ELEMENTS = 12
-_TOO_MANY = 10**15
-
-
 @dataclass(frozen=True)
 class ElementSpace:
     """Every reduced composition of every system of some elements; each is computed from its position.
 
-    Order: systems of fewer elements first, systems of equally many in the order of ``ELEMENTS``, and within a
-    system smaller formulas first. The limits are those of :class:`~crossprop.screening.ScreenRequest`; with ``parts``,
-    fractions are multiples of 1/parts (an alloy grid).
+    Order: systems of fewer elements first, then in the order of ``ELEMENTS``, and within a system smaller formulas
+    first. The limits are those of ``ScreenRequest``; with ``parts``, fractions are multiples of 1/parts.
     """
 
     elements: tuple[str, ...]
@@ -121,27 +118,27 @@ class ElementSpace:
     parts: int | None = None
 
     def __post_init__(self) -> None:
+        fewest, most = self.min_elements, self.max_elements
         if strange := [symbol for symbol in self.must if symbol not in self.elements]:
             raise ScreeningError(
                 f"Every composition must contain {', '.join(strange)}, which is not among the elements. Add it to "
                 "--elements or drop it from --must-contain."
             )
-        if not 1 <= self.min_elements <= self.max_elements <= _MOST_ELEMENTS:
+        if not fewest <= most <= _MOST_ELEMENTS:
             raise ScreeningError(
-                f"{self.min_elements} to {self.max_elements} elements cannot be enumerated: give "
-                f"1 <= --min-elements <= --max-elements <= {_MOST_ELEMENTS}."
+                f"{fewest} to {most} elements cannot be enumerated: give --min-elements <= --max-elements <= "
+                f"{_MOST_ELEMENTS}."
             )
         limits = self.parts or self.max_atoms, self.parts or self.max_amount
-        most = sum(n * _at_most(k, *limits) for k, n in self._systems_of.items())
-        if most > _TOO_MANY:  # before any amounts are made
+        bound = sum(n * _at_most(k, *limits) for k, n in self._systems_of.items())
+        if bound > _TOO_MANY:  # before any amounts are made
             raise ScreeningError(
-                f"That makes up to {most:.1e} compositions, too many to screen. "
+                f"That makes up to {bound:.1e} compositions, too many to screen. "
                 "Give fewer --elements, or lower --max-elements or --max-atoms."
             )
         if self.total == 0:
             raise ScreeningError(
-                f"There is no composition of {self.min_elements} to {self.max_elements} of the "
-                f"{len(self.elements)} element(s) {', '.join(self.elements[:10])} within the limits. "
+                f"There is no composition of {fewest} to {most} of {len(self.elements)} element(s) within the limits. "
                 "Give more elements, or raise --max-atoms or --max-amount."
             )
 
@@ -197,17 +194,13 @@ class ElementSpace:
 
 @dataclass(frozen=True)
 class ListedSpace:
-    """The distinct compositions of a file, in its order, each with its first formula as the file gives it.
-
-    ``repeated`` rows repeat a composition, and ``n_bad`` hold no formula; ``bad`` tells why for the first ten, and
-    ``notes`` how the file was read.
-    """
+    """The distinct compositions of a file, in its order, each with its first formula as the file gives it."""
 
     written: tuple[str, ...]
-    repeated: int = 0
-    n_bad: int = 0
-    bad: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    repeated: int = 0  # rows that repeat a composition
+    n_bad: int = 0  # rows that hold no formula
+    bad: tuple[str, ...] = ()  # why, for the first ten
+    notes: tuple[str, ...] = ()  # how the file was read
 
     @property
     def total(self) -> int:
