@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ANSWER = "#formulas=NaCl,Pu2O3,Xx3&properties=bulkmoduluskv,deltae"
-"""One formula that is answered, one outside of the training domain, one that is no formula."""
+# One formula that is answered, one outside of the training domain, one that is no formula.
 
 CONTRASTS = """
 () => {
@@ -89,12 +89,8 @@ def predicted(page: Page) -> list[str]:
 @contextmanager
 def visit(browser: Browser, address: str, **options: Any) -> Iterator[Visit]:
     """A visit whose complaints are checked at its end; ``options`` are those of a browser context."""
-    given: dict[str, Any] = {
-        "viewport": {"width": 1280, "height": 900},
-        "reduced_motion": "reduce",
-        "accept_downloads": True,
-        "permissions": ["clipboard-read", "clipboard-write"],
-    }
+    given: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+    given |= {"accept_downloads": True, "permissions": ["clipboard-read", "clipboard-write"]}
     context = browser.new_context(**given | options)
     page = context.new_page()
     page.set_default_timeout(1000 * PATIENCE)

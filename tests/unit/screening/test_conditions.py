@@ -62,7 +62,6 @@ def test_meaning_of_conditions(text, expected):
         ("bulk > 1 || Fe > 0", "column 11: this cannot be read"),
         ("bulk = 200", "'and', 'or', 'not'"),
         ("bulk > 1  # stiff\n and Fe > 0", "column 10: comments"),
-        ("bulk > 1 || Fe > 0", "column 10: conditions are joined by 'or'"),
         ("bulk > 1 and", "column 13: this cannot be read"),
         ("bulk > 100 and Fe", "column 16: this is a number where a condition"),
         ("(bulk > 1) + 1 > 1", "this is a condition where a number"),

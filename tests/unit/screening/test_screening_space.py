@@ -131,7 +131,7 @@ def test_list_of_formulas_from_a_file(tmp_path):
     assert (space.total, space.repeated, space.n_bad) == (2, 2, 2)
     assert space.bad[0].startswith("line 4: ")
     assert "He" in space.bad[1]
-    with pytest.raises(ScreeningError, match="No column of .* holds chemical formulas"):
+    with pytest.raises(ScreeningError, match=r"No column of .* holds chemical formulas"):
         listed(tmp_path, "a,b\n1,2\n")
     with pytest.raises(ScreeningError, match="holds no formula in 1 row"):
         listed(tmp_path, "water\n")
