@@ -163,30 +163,6 @@ def test_a_small_request_does_not_wait_for_large_ones(serve, gate):
         assert {one.result(PATIENCE).status_code for one in large} == {200}
 
 
-def test_of_too_many_batches_the_oldest_are_answered_and_the_rest_is_refused_at_once(serve, source):
-    source.add("deltae", "2", seconds=0.1)  # a piece
-    url = serve(chunk=100, seconds=6.0, threads=1)
-    until_version(url, "2")
-    assert predict(url, ["NaCl"] * 300).status_code == 200  # measures the speed: 1 ms a formula
-
-    def timed(number: int) -> tuple[int, float, requests.Response]:
-        time.sleep(0.02 * number)
-        began = time.monotonic()
-        answer = predict(url, ["NaCl"] * 1000)  # about a second
-        return number, time.monotonic() - began, answer
-
-    with ThreadPoolExecutor(24) as crowd:
-        outcomes = list(crowd.map(timed, range(24)))
-    answered = [number for number, _, answer in outcomes if answer.status_code == 200]
-    refused = [(seconds, answer) for _, seconds, answer in outcomes if answer.status_code == 503]
-    assert len(answered) + len(refused) == 24
-    assert 2 <= len(answered) <= 6
-    assert answered[:2] == [0, 1], "the oldest first"
-    assert max(seconds for seconds, _ in refused) < 3.0, "at once"
-    assert all(1 <= int(answer.headers["Retry-After"]) <= 6 for _, answer in refused)
-    assert "seconds of work wait already" in refused[0][1].json()["error"]["message"]
-
-
 def test_a_caller_who_hangs_up_leaves_no_work_behind(serve, source):
     source.add("deltae", "2", seconds=0.05)
     url = serve(chunk=10, threads=1, half_closed_seconds=0.5)

@@ -173,13 +173,3 @@ def test_a_service_that_ends_and_comes_back_is_noticed_by_an_open_page(seen):
     page.wait_for_selector("#problem", state="hidden")
     page.click("#predict")
     assert predicted(page) == ["NaCl"]
-
-
-def test_a_link_that_was_opened_too_early_is_answered_once_the_service_is_there(seen):
-    seen.expected = ("ERR_FAILED",)
-    page = seen.page
-    page.route("**/v1/**", lambda route: route.abort())
-    page.goto(seen.address + ANSWER)
-    page.wait_for_selector("text=The service cannot be reached")
-    page.unroute("**/v1/**")
-    assert len(predicted(page)) == 3

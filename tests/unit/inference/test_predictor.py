@@ -94,14 +94,6 @@ def test_nearest_are_training_compositions_with_their_values(model, evidence):
     assert model.nearest(fraction_matrix([known]), 0) == [[]]
 
 
-def test_distance_one_is_the_edge_of_the_domain(model):
-    candidates = fraction_matrix(["FeO2", "Fe3I", "Cs", "UI3", "HI", "CsO", "U3Cs", "B2O", "RbI"])
-    nearest = [row[0].distance for row in model.nearest(candidates, 1)]
-    far = ["nearest training composition" in note for note in model.predict(candidates).note]
-    assert [distance > 1 for distance in nearest] == far
-    assert len(set(far)) == 2
-
-
 def test_coverage_is_that_of_the_hold_out(model, evidence):
     rows = evidence[evidence["split"] == "test"]
     coverage = folder_coverage(model.folder)

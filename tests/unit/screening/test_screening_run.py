@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,18 +122,6 @@ def test_batches_in_flight_follow_the_memory(monkeypatch):
     assert [screening._batches_in_flight(n, 2 * GIB) for n in (8, 2)] == [1, 1]
     request.memory = None  # half of what is free is a wish, not a limit
     assert screening._batches_in_flight(1, 2 * GIB) == 1
-
-
-def test_bar_on_a_terminal_tells_rate_and_rows_kept(monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    with progress_bar(1000, 100, shown=True) as report:
-        report(500, 1234)
-        report(1000, 2345)
-    assert "1000/1000" in terminal.getvalue()
-    assert "2,345 kept" in terminal.getvalue()
 
 
 @pytest.mark.parametrize("shown", [True, False])

@@ -7,7 +7,6 @@ import gc
 import shutil
 import threading
 import time
-import weakref
 
 import pytest
 from fake_service import FakeModel, FakeSource, load_fake
@@ -215,35 +214,3 @@ def test_a_registry_that_lost_all_its_models_withdraws_nothing_but_a_removed_ali
         assert not service.cache.names
 
     run(scenario)
-
-
-def test_failed_loads_leave_nothing_in_memory(source, run):
-    """A load is tried again every few minutes for as long as the service runs."""
-    held: list[weakref.ref] = []
-
-    class Half:
-        """A model that was loaded in part."""
-
-    def load(folder):
-        half = Half()
-        held.append(weakref.ref(half))
-        try:
-            raise KeyError("coefficients")
-        except KeyError as error:
-            reason = error  # which refers to this frame, and the frame to it
-            raise RuntimeError(str(reason)) from error
-
-    source.add("deltae")
-
-    async def scenario(service):
-        wanted = service.cache.find("deltae").wanted
-        for attempt in (1, 2, 3):
-            await until(lambda: wanted.attempts >= attempt and not wanted.loading)  # noqa: B023
-            wanted.retry_at = 0.0
-            await service.poll()
-        await until(lambda: wanted.attempts >= 4 and not wanted.loading)
-        await until(lambda: gc.get_freeze_count() > 0)
-        gc.collect()
-        assert [one for one in held if one() is not None] == []
-
-    run(scenario, load)
