@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -146,6 +146,17 @@ def load_fake(folder: Path) -> FakeModel:
     if content.get("damaged"):
         raise ModelFormatError(f"{folder.name}/fold_00/network.keras is damaged. Register the model again.")
     return FakeModel(content, pd.read_parquet(folder / "evidence.parquet"))
+
+
+def held_back(gate: threading.Event, part: str) -> Callable[[Path], FakeModel]:
+    """Loads fake models, those with this in their path only once the gate is open."""
+
+    def load(folder: Path) -> FakeModel:
+        if part in folder.parts:
+            gate.wait(PATIENCE)
+        return load_fake(folder)
+
+    return load
 
 
 def evidence_of(content: Mapping[str, Any]) -> pd.DataFrame:

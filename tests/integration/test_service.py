@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fake_service
 import pytest
 import requests
 from fake_service import FakeSource, load_fake, serving
@@ -279,12 +280,7 @@ def test_the_client_address_is_taken_from_a_named_proxy_only(serve, caplog, prox
 
 
 def test_a_request_waits_for_a_model_that_is_being_loaded_but_not_for_ever(serve, source, gate):
-    def load(folder: Path):
-        if folder.parent.name == "spillage":
-            gate.wait(PATIENCE)
-        return load_fake(folder)
-
-    url = serve(load, seconds=4.0)
+    url = serve(fake_service.held_back(gate, "spillage"), seconds=4.0)
     source.add("spillage")
     until(lambda: len(get(url, "v1/properties").json()["properties"]) == 3)
     answer = predict(url, ["NaCl"], "spillage")

@@ -64,19 +64,15 @@ _TOO_MANY = 10**15
 
 
 @lru_cache(maxsize=64)
-def reduced_patterns(n_elements: int, max_atoms: int, max_amount: int) -> NDArray[np.int32]:
-    """Amounts of all reduced formulas, shape (n, n_elements): from 1, no common divisor, smaller sums first."""
-    patterns = _bounded(n_elements, max_atoms, max_amount)
-    patterns = patterns[np.gcd.reduce(patterns, axis=1) == 1] if len(patterns) else patterns
+def _patterns(n_elements: int, max_atoms: int, max_amount: int, parts: int | None) -> NDArray[np.int32]:
+    """Amounts from 1, shape (n, n_elements), smaller sums first: reduced formulas, or those that sum to ``parts``."""
+    if parts is not None:
+        heads = _bounded(n_elements - 1, parts - 1, parts)
+        patterns = np.column_stack([heads, parts - heads.sum(axis=1)]).astype(np.int32)
+    else:
+        patterns = _bounded(n_elements, max_atoms, max_amount)
+        patterns = patterns[np.gcd.reduce(patterns, axis=1) == 1] if len(patterns) else patterns
     return patterns[np.lexsort((*patterns.T[::-1], patterns.sum(axis=1)))]
-
-
-@lru_cache(maxsize=64)
-def grid_patterns(n_elements: int, parts: int) -> NDArray[np.int32]:
-    """Amounts of an alloy grid, in the same form: whole numbers from 1 that sum to ``parts``."""
-    heads = _bounded(n_elements - 1, parts - 1, parts)
-    patterns = np.column_stack([heads, parts - heads.sum(axis=1)]).astype(np.int32)
-    return patterns[np.lexsort(patterns.T[::-1])]
 
 
 def _bounded(n_elements: int, max_atoms: int, max_amount: int) -> NDArray[np.int32]:
@@ -150,9 +146,7 @@ class ElementSpace:
         return {k: comb(free, k - must) for k in range(fewest, most + 1)}
 
     def _patterns(self, k: int) -> NDArray[np.int32]:
-        if self.parts is not None:
-            return grid_patterns(k, self.parts)
-        return reduced_patterns(k, self.max_atoms, self.max_amount)
+        return _patterns(k, self.max_atoms, self.max_amount, self.parts)
 
     @cached_property
     def total(self) -> int:

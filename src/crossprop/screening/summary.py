@@ -52,8 +52,7 @@ def announcement(screening: Screening) -> Iterator[str]:
     ranges = [f"{model.name} {_known_range(model)}" for model in screening.ranker.properties if model.known]
     if ranges:
         yield f"values in the models' data: {', '.join(ranges)}"
-    done = screening.done
-    if done.stop:
+    if (done := screening.done).stop:
         yield f"going on after {done.stop:,} of {n:,} positions, {done.kept:,} kept so far"
     order = ", ".join(screening.pipeline.order)
     yield f"about {duration(screening.seconds)} on {screening.workers} threads; order: {order}"

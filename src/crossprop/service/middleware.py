@@ -39,9 +39,7 @@ class ServiceMiddleware:
     """The innermost middleware around the routes."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings, metrics: Metrics) -> None:
-        self._app = app
-        self._settings = settings
-        self._metrics = metrics
+        self._app, self._settings, self._metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -104,11 +102,8 @@ class _Exchange:
         self.began = time.perf_counter()
         self.status = 0
         self.sent = 0
-        self._receive = receive
-        self._send = send
-        self._limits = limits
-        self._received = 0
-        self._complete = False
+        self._receive, self._send, self._limits = receive, send, limits
+        self._received, self._complete = 0, False
 
     async def receive(self) -> Message:
         """The next piece of the body, within the limits."""

@@ -210,7 +210,20 @@ class ModelCache:
         version.loading = True
         try:
             await self._bring(one, version)
-            self._arrived(one, version)
+            version.fault, version.attempts, version.retry_at = "", 0, 0.0
+            former = one.served
+            if version is one.wanted and former is not version:
+                one.served = version
+                if former is not None:
+                    former.model, former.size = (
+                        None,
+                        0,
+                    )  # requests that have it keep it until they are answered
+                    self._metrics.swaps.labels(one.model).inc()
+                    event(
+                        "swapped", model=one.model, version=version.info.version, former=former.info.version
+                    )
+            self._make_room(version)
         except Exception as error:  # a damaged file may raise anything
             version.fault = reason_of(error)
             if not isinstance(error, CrosspropError):
@@ -245,17 +258,6 @@ class ModelCache:
         self._metrics.loads.labels(one.model).inc()
         self._metrics.load_seconds.observe(seconds)
         event("loaded", model=one.model, version=version.info.version, seconds=round(seconds, 1))
-
-    def _arrived(self, one: ServedProperty, version: LoadedVersion) -> None:
-        version.fault, version.attempts, version.retry_at = "", 0, 0.0
-        former = one.served
-        if version is one.wanted and former is not version:
-            one.served = version
-            if former is not None:
-                former.model, former.size = None, 0  # requests that have it keep it until they are answered
-                self._metrics.swaps.labels(one.model).inc()
-                event("swapped", model=one.model, version=version.info.version, former=former.info.version)
-        self._make_room(version)
 
     async def _fall_back(self, one: ServedProperty, version: LoadedVersion) -> None:
         """Serve the former champion where the present one cannot be loaded at all."""

@@ -155,9 +155,7 @@ class Predictor:
     """Answers requests for predictions; small and large requests have ``threads`` threads each."""
 
     def __init__(self, cache: ModelCache, threads: int, limits: Limits, metrics: Metrics) -> None:
-        self.cache = cache
-        self.limits = limits
-        self.metrics = metrics
+        self.cache, self.limits, self.metrics = cache, limits, metrics
         self.small = PredictionExecutor("small", threads, limits, metrics)
         self.large = PredictionExecutor("large", threads, limits, metrics)
         self.batcher = Batcher(self.small)
@@ -168,19 +166,26 @@ class Predictor:
 
     async def answer(self, request: PredictRequest) -> bytes:
         """The JSON of the answer; cancelled, it computes nothing further."""
-        self._check_size(request)
+        limits, formulas = self.limits, len(request.formulas)
+        predictions = formulas * len(request.properties)
+        for number, most, what in (
+            (formulas, limits.formulas, "formulas"),
+            (predictions, limits.predictions, "predictions (formulas times properties)"),
+            (predictions * request.nearest, limits.neighbours, "neighbours (predictions times 'nearest')"),
+        ):
+            if number > most:
+                message = f"The request asks for {number} {what}, but one may ask for {most}. Send several requests."
+                raise HttpError("InvalidRequestError", message)
         executor = self.small if self.is_small(request) else self.large
         with executor.place():
             try:
-                async with asyncio.timeout(self.limits.seconds):
+                async with asyncio.timeout(limits.seconds):
                     return await self._answer(request, executor)
             except TimeoutError:
-                raise HttpError(
-                    "UnavailableError",
-                    f"{len(request.formulas)} formulas for {len(request.properties)} properties took longer than "
-                    f"{self.limits.seconds:g} seconds. Send fewer at a time, or come back when the load is lower.",
-                    retry_after=5,
-                ) from None
+                message = (
+                    f"{predictions} predictions took longer than {limits.seconds:g} seconds. Send fewer."
+                )
+                raise HttpError("UnavailableError", message, retry_after=5) from None
 
     async def _answer(self, request: PredictRequest, executor: PredictionExecutor) -> bytes:
         properties = {name: self.property(name) for name in request.properties}
@@ -223,18 +228,6 @@ class Predictor:
             "UnknownNameError",
             f"{name[:_SHOWN]!r} is no property that is served. {hint} /v1/properties lists all {len(cache.names)}.",
         )
-
-    def _check_size(self, request: PredictRequest) -> None:
-        limits, formulas = self.limits, len(request.formulas)
-        predictions = formulas * len(request.properties)
-        for number, most, what in (
-            (formulas, limits.formulas, "formulas"),
-            (predictions, limits.predictions, "predictions (formulas times properties)"),
-            (predictions * request.nearest, limits.neighbours, "neighbours (predictions times 'nearest')"),
-        ):
-            if number > most:
-                message = f"The request asks for {number} {what}, but one may ask for {most}. Send several requests."
-                raise HttpError("InvalidRequestError", message)
 
     def close(self) -> None:
         """Let running jobs end and begin no others."""

@@ -109,34 +109,21 @@ class FolderSource(ModelSource):
         self.where = ", ".join(map(str, folders))
         self._versions: dict[str, VersionInfo] = {}
         for folder in folders:
-            info = _version_of_folder(folder)
-            if info.name in self._versions:
-                raise ServiceError(f"{folder} is a second model of {info.name}. Serve only one.")
-            self._versions[info.name] = info
+            info = read_info(folder)
+            if not isinstance(info.get("target"), str):
+                raise ModelFormatError(f"{folder}/model.json does not name a target. Fit the model again.")
+            study, target = str(info.get("study") or "own"), info["target"]
+            if (name := f"{study}.{target}") in self._versions:
+                raise ServiceError(f"{folder} is a second model of {name}. Serve only one.")
+            created = datetime.fromtimestamp((folder / "model.json").stat().st_mtime, UTC)
+            unit, description = str(info.get("unit") or ""), str(info.get("description") or "")
+            self._versions[name] = VersionInfo(
+                name, study, target, "folder", (), created, unit, description, {}, "", str(folder.resolve())
+            )
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """One version for every folder."""
         return self._versions
-
-
-def _version_of_folder(folder: Path) -> VersionInfo:
-    info = read_info(folder)
-    if not isinstance(info.get("target"), str):
-        raise ModelFormatError(f"{folder}/model.json does not name a target. Fit the model again.")
-    study, target = str(info.get("study") or "own"), info["target"]
-    return VersionInfo(
-        name=f"{study}.{target}",
-        study=study,
-        target=target,
-        version="folder",
-        aliases=(),
-        created=datetime.fromtimestamp((folder / "model.json").stat().st_mtime, UTC),
-        unit=str(info.get("unit") or ""),
-        description=str(info.get("description") or ""),
-        tags={},
-        run_id="",
-        source=str(folder.resolve()),
-    )
 
 
 def metadata_of(info: VersionInfo, folder: Path | None = None) -> ModelMetadata:

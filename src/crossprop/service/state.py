@@ -111,17 +111,15 @@ class Service:
 
     def properties(self) -> list[PropertyInfo]:
         """What can be predicted; nothing is loaded for it."""
-        known = [
-            PropertyInfo(
-                **one.shown.metadata.model_dump(),
-                name=name,
-                model=one.model,
-                version=one.shown.info.version,
-                status=one.status[0],
-                status_note=one.status[1],
+        known = []
+        for name, one in sorted(self.cache.names.items()):
+            of, (status, note) = one.shown.metadata.model_dump(), one.status
+            version = one.shown.info.version
+            known.append(
+                PropertyInfo(
+                    **of, name=name, model=one.model, version=version, status=status, status_note=note
+                )
             )
-            for name, one in sorted(self.cache.names.items())
-        ]
         labels = [one.label for one in known]
         for one in known:
             if labels.count(one.label) > 1:
@@ -154,9 +152,7 @@ class Service:
             model=model.name,
             property=next((name for name, named in self.cache.names.items() if named is one), None),
             unit=model.unit,
-            champion=_version_note(model.holder("champion")),
-            previous=_version_note(model.holder("previous")),
-            challenger=_version_note(model.holder("challenger")),
+            **{alias: _version_note(model.holder(alias)) for alias in ("champion", "previous", "challenger")},
             versions=len(model.versions),
             served=one.served.info.version if one and one.served else None,
             status=status,

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from fake_service import FakeModel, FakeSource, load_fake
+from fake_service import FakeModel, FakeSource, held_back, load_fake
 from waiting import PATIENCE
 
 from crossprop.service import state
@@ -55,17 +55,6 @@ async def get(service: Service, name: str):
 
 def statuses(service: Service) -> dict[str, str]:
     return {name: one.status[0] for name, one in service.cache.names.items()}
-
-
-def held_back(gate: threading.Event, part: str):
-    """Loads fake models, those with this in their path only once the gate is open."""
-
-    def load(folder):
-        if part in folder.parts:
-            gate.wait(PATIENCE)
-        return load_fake(folder)
-
-    return load
 
 
 def test_a_champion_answers_under_the_name_of_its_target_or_model(source, run):
