@@ -134,7 +134,7 @@ def test_log_gets_a_line_a_minute_with_the_time_left(capsys, monkeypatch, shown)
     out, err = capsys.readouterr()
     assert out == ""
     lines = [
-        "20.0% of 1,000 positions, 2 kept, about 8 min left",
-        "30.0% of 1,000 positions, 4 kept, about 7 min left",
+        "20.0% of 1,000 positions, 2 kept, about 8.1 min left",
+        "30.0% of 1,000 positions, 4 kept, about 7.3 min left",
     ]
     assert err.splitlines() == (lines if shown else [])
