@@ -11,10 +11,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from crossprop.screening import run
 from crossprop.screening import summary as module
 from crossprop.screening.result import ScreenResult
-from crossprop.screening.run import Screening
 from crossprop.screening.summary import progress_bar, summary, table
 
 GIB = 1 << 30
@@ -111,17 +109,6 @@ def test_table_shows_units_and_as_many_decimals_in_every_row(result):
     text = printed(result)
     assert "3.1e+21" in text
     assert "1e-09" in text
-
-
-def test_batches_in_flight_follow_the_memory(monkeypatch):
-    request = SimpleNamespace(memory=2.0)
-    screening = Screening(request, {}, None, None, None, 0.0, 4, None)
-    monkeypatch.setattr(run, "resident", lambda: GIB)
-    assert [screening._batches_in_flight(n, 2 * GIB) for n in (1, 7, 8)] == [2, 8, 8]
-    monkeypatch.setattr(run, "resident", lambda: 3 * GIB)
-    assert [screening._batches_in_flight(n, 2 * GIB) for n in (8, 2)] == [1, 1]
-    request.memory = None  # half of what is free is a wish, not a limit
-    assert screening._batches_in_flight(1, 2 * GIB) == 1
 
 
 @pytest.mark.parametrize("shown", [True, False])
