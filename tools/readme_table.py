@@ -26,17 +26,17 @@ def render(text: str) -> str:
     """The Markdown table of a ``targets.csv``, with an empty line above and below."""
     lines = [
         "",
-        "| target | unit | base MAE | best SC | MAE | best TL | MAE |",
-        "| :-- | :-- | --: | :-- | --: | :-- | --: |",
+        "| target | unit | base MAE | best SC | MAE | best TL | MAE | winner of all | MAE | R² |",
+        "| :-- | :-- | --: | :-- | --: | :-- | --: | :-- | --: | --: |",
     ]
     for row in csv.DictReader(io.StringIO(text)):
-        base, scratch, transfer = (
+        base, scratch, transfer, winner = (
             f"{float(row[name]):#.3g}".rstrip(".")
-            for name in ("base_mae", "best_sc_test_mae", "best_tl_test_mae")
+            for name in ("base_mae", "best_sc_test_mae", "best_tl_test_mae", "winner_test_mae")
         )
         lines.append(
             f"| `{row['target']}` | {row['unit']} | {base} | `{row['best_sc']}` | {scratch} "
-            f"| `{row['best_tl']}` | {transfer} |"
+            f"| `{row['best_tl']}` | {transfer} | `{row['winner']}` | {winner} | {float(row['r2']):.2f} |"
         )
     return "\n".join([*lines, "", ""])
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +22,7 @@ import psutil
 from filelock import FileLock
 
 from crossprop.config import parse_params
-from crossprop.data.catalog import load_catalog
+from crossprop.data.catalog import Catalog, load_catalog
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.data.download import FetchProgress, fetch_files, print_progress
 from crossprop.data.prepared import PreparedData
@@ -42,7 +42,9 @@ NOTE_FILE: Final = "networks.json"
 SEEN_FILE: Final = "compositions.npy"
 JOB_FILE: Final = "job.json"
 CACHE_VARIABLE: Final = "CROSSPROP_CACHE"
-EDITION: Final = "open"
+EDITIONS: Final = ("full", "open")
+"""Editions of the public sources in the order in which they are tried."""
+
 FALLBACK: Final = "embedded"
 """Recipe of networks that are used while the public sources cannot be fetched."""
 
@@ -125,8 +127,8 @@ class SourceRecipe:
 
 RECIPES: Final = (
     SourceRecipe(Effort.SHORT, PUBLIC, (), 10, 50_000, 2.5),
-    SourceRecipe(Effort.QUICK, PUBLIC, PUBLIC[:1], 10, None, 8.0),
-    SourceRecipe(Effort.FULL, PUBLIC, PUBLIC[:2], 20, None, 24.0),
+    SourceRecipe(Effort.QUICK, PUBLIC, PUBLIC[:1], 10, 140_000, 8.0),
+    SourceRecipe(Effort.FULL, PUBLIC, PUBLIC[:2], 20, None, 40.0),
 )
 """From the least to the most."""
 
@@ -277,24 +279,16 @@ def train_networks(work: Path, folder: Path) -> None:
         catalog, cache = load_catalog(), folder.parent.parent
         raw = RAW if RAW.is_dir() else cache / "raw"
         sources, elemnets = tuple(recipe.sources), tuple(recipe.elemnets)
-        name, notes = recipe.name, []
-        try:
-            raw.mkdir(parents=True, exist_ok=True)
-            pinned = catalog.pinned_files(sources, EDITION)
-            fetch_files(pinned, raw, blobs=cache / "blobs", report=_tell_download, attempts=3)
-        except FetchError as error:
-            reason = str(error).partition(" (")[0]
-            notes = [
-                f"the public sources could not be fetched ({reason}); {', '.join(EMBEDDED)} is used instead"
-            ]
-            show(f"sources: {notes[0]}")
+        name, notes = recipe.name, list[str]()
+        edition = _fetch(catalog, sources, raw, cache / "blobs", notes)
+        if edition is None:
             name, folder, sources, elemnets = FALLBACK, fallback_of(folder), EMBEDDED, ()
             if (folder / NOTE_FILE).is_file():
                 return
         paths = StudyPaths("own", work)
         seen: set[str] = set()
         for source in sources:
-            data = prepare_source(catalog, source, raw, excluded, EDITION, job["seed"])
+            data = prepare_source(catalog, source, raw, excluded, edition, job["seed"])
             frame = _at_most(data.frame, recipe.rows)
             seen.update(frame["composition"])
             PreparedData(frame, data.cleaning).write(paths.prepared_folder, source)
@@ -318,9 +312,7 @@ def train_networks(work: Path, folder: Path) -> None:
             "recipe": name,
             "sources": sources,
             "elemnets": elemnets,
-            "edition": EDITION,
-        }
-        note |= {
+            "edition": edition,
             "epochs": recipe.epochs,
             "compositions": len(seen),
             "excluded": len(excluded),
@@ -330,6 +322,24 @@ def train_networks(work: Path, folder: Path) -> None:
         write_digests(bundle)
         bundle.rename(folder)
     show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {folder}")
+
+
+def _fetch(catalog: Catalog, sources: Sequence[str], raw: Path, blobs: Path, notes: list[str]) -> str | None:
+    """Fetch the first edition that can be had and return its name; ``None`` for none. What failed is noted."""
+    instead = [*(f"edition {edition}" for edition in EDITIONS[1:]), ", ".join(EMBEDDED)]
+    for edition, other in zip(EDITIONS, instead, strict=True):
+        try:
+            raw.mkdir(parents=True, exist_ok=True)
+            pinned = catalog.pinned_files(sources, edition)
+            fetch_files(pinned, raw, blobs=blobs, report=_tell_download, attempts=3)
+            return edition
+        except FetchError as error:
+            reason = str(error).partition(" (")[0]
+            notes.append(
+                f"the public sources (edition {edition}) could not be fetched ({reason}); {other} is used instead"
+            )
+            show(f"sources: {notes[-1]}")
+    return None
 
 
 def _tell_download(progress: FetchProgress) -> None:

@@ -67,7 +67,7 @@ def study_values(
     most = 6 if min(counts.values()) < FEW_ROWS else 10**6  # trials, but one at least for every cell
     enough = [target for target, n in counts.items() if n >= 500]
     decay: dict[str, Any] = {"weight_decay": 0.01}
-    source = {"epochs": chosen.source_epochs, "batch_size": 512} | decay
+    source = decay | {"epochs": chosen.source_epochs, "batch_size": 512, "target_transform": "identity"}
     own = {
         "epochs": chosen.epochs,
         "batch_size": 256,

@@ -15,7 +15,7 @@ PAGES = {"README.md", "paper.md", "supplement.md", "costs.md"}
 FIGURES = {f"{name}.png" for name in (
     "scratch_against_transfer", "winner_parity", "method_heatmap", "ours_against_paper", "figures/correlations",
     "figures/cross_validation", "figures/extraction_layers", "figures/layer_errors", "figures/learning_curve",
-    "figures/networks", "figures/strict_against_published",
+    "figures/networks", "figures/source_learning", "figures/strict_against_published",
 )}  # fmt: skip
 TABLES = {f"tables/{name}.csv" for name in (
     "against_paper", "against_paper_by_target", "base", "chosen", "correlations", "extraction_layers", "learning_curve",
@@ -100,7 +100,7 @@ def test_extension_methods_are_shown_apart_from_the_papers(extended_report):
     page = _page(extended_report, "supplement.md")
     assert "## Extension methods against the paper's" in page
     assert "residual, all sources (extension)" in page
-    assert "Of 40 cells 22 cross-validated, 14 screened only" in page
+    assert "Of 44 cells 26 cross-validated, 14 screened only" in page
 
 
 def test_many_targets_send_the_panels_to_the_supplement(study, tmp_path, monkeypatch):

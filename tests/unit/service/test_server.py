@@ -1,4 +1,4 @@
-"""What the server asks of the system: files and signals."""
+"""What the server asks of the system: files, signals, the log."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import pytest
 from crossprop.errors import TrackingError
 from crossprop.tracking import ui
 from crossprop.tracking.runs import MlflowRecorder
-from crossprop.tracking.store import open_client
+from crossprop.tracking.store import open_client, relocate
 
 
 def test_taken_port_is_named_before_the_store_is_touched(tmp_path):
@@ -35,6 +35,7 @@ def test_what_cannot_be_opened_is_refused(options, message):
 def test_server_is_started_and_every_target_has_a_link(
     context, uri, tmp_path, monkeypatch, capsys, make_outcome
 ):
+    relocate(uri)  # the store is a copy
     MlflowRecorder(context).record(make_outcome())
     started = []
     monkeypatch.setattr(ui.os, "execv", lambda path, command: started.append(command))
