@@ -24,12 +24,8 @@ from crossprop.errors import ConfigError, StoreError
 from crossprop.io import usable_cores
 from crossprop.training.device import THREAD_VARIABLES, configure, process_environment
 
-RECYCLED_AFTER = 500
-"""Tasks after which a worker is replaced: libraries keep a little memory with every fit."""
-
-_FIRST_TO_KILL = "500"
-"""Linux's ``oom_score_adj`` of workers: when memory runs out one of them is killed, not the scheduler."""
-
+RECYCLED_AFTER = 500  # tasks after which a worker is replaced: libraries keep a little memory with every fit
+_FIRST_TO_KILL = "500"  # ``oom_score_adj``: when memory runs out Linux kills a worker, not the scheduler
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -41,11 +41,8 @@ from crossprop.paths import StudyPaths
 Result = ScreenReport | FoldReport | Failure | None
 """Of a task that was asked for; ``None`` while it is not finished."""
 
-PLAIN_FIRST = 1e5
-"""Seconds by which the plain models come before the other tasks of their target."""
-
-AGAIN = " again"
-"""Marks the fit of a fold whose figures are known, for the sake of its model."""
+PLAIN_FIRST = 1e5  # seconds by which the plain models come before the other tasks of their target
+AGAIN = " again"  # marks the fit of a fold whose figures are known, for the sake of its model
 
 
 class TargetRun:
@@ -72,13 +69,12 @@ class TargetRun:
         self._inputs = TargetInputs(files, cells[0].protocol)
         self._by_id = {cell.id: cell for cell in cells}
         plain = {cell.method: cell for cell in cells if cell.method.side is Side.PLAIN}
-        self._median, self._baseline = (
-            plain.get(method) for method in (Method.PLAIN_MEDIAN, Method.PLAIN_BASELINE)
-        )
+        self._median, self._baseline = plain.get(Method.PLAIN_MEDIAN), plain.get(Method.PLAIN_BASELINE)
         self._results: dict[tuple[str, str], Result] = {}
         self._outcomes: dict[str, CellOutcome] = {}
-        self._blended: dict[str, np.ndarray] = {}
-        """Weights of the parts of the blend by cell, shape (n_folds,)."""
+        self._blended: dict[
+            str, np.ndarray
+        ] = {}  # weights of the parts of the blend by cell, shape (n_folds,)
 
     def receive(self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure) -> None:
         """Keep a finished task and queue what that makes possible."""
@@ -247,8 +243,7 @@ class TargetRun:
             if blend.method.side is not Side.BLEND or blend.id in self._outcomes:
                 continue
             if len(validated) < 2:
-                reason = f"{len(validated)} cell(s) were cross-validated; a blend needs two"
-                self._settle(blend, reason)
+                self._settle(blend, f"{len(validated)} cell(s) were cross-validated; a blend needs two")
                 continue
             parts = [
                 [report for report in self._folds(cell, range(cell.folds)) if isinstance(report, FoldReport)]

@@ -17,10 +17,8 @@ from crossprop.models.target_transform import TargetTransform
 Kind = Literal["base", "regressor", "network"]
 INFO_FILE = "member.json"
 ARRAYS_FILE = "member.npz"
-SCALING_FILE = "scaling.npy"
-"""Lies beside a network that takes standardised inputs."""
-CHUNK = 2048
-"""Rows a network sees at once: bounds the memory of its activations."""
+SCALING_FILE = "scaling.npy"  # lies beside a network that takes standardised inputs
+CHUNK = 2048  # rows a network sees at once: bounds the memory of its activations
 
 TRUSTED_TYPES = (
     "sklearn.ensemble._bagging.BaggingRegressor",
@@ -51,14 +49,10 @@ TRUSTED_TYPES = (
 
 @dataclass
 class FittedModel:
-    """One fitted model.
+    """One fitted model: a number (base), a regressor or its portable form, or a Keras network, once loaded a Network.
 
-    Attributes:
-        kind: Kind of ``body``.
-        body: A number (base); a scikit-learn estimator or its portable form; or a Keras network, once loaded a
-            :class:`~crossprop.models.portable.Network`.
-        transform: Scale in which the body predicts; ``None`` for the base.
-        scaling: Mean and deviation of a network's inputs, shape (2, n_features); ``None`` if it takes raw ones.
+    ``transform`` is the scale in which all but the base predict, ``scaling`` the mean and deviation of a network's
+    inputs, shape (2, n_features), unless it takes raw ones.
     """
 
     kind: Kind
@@ -69,9 +63,7 @@ class FittedModel:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predict from a representation of shape (n_samples, n_features); returns shape (n_samples,), in the unit."""
         if features.ndim != 2:
-            raise ShapeMismatchError(
-                f"features have shape {features.shape}; (n_samples, n_features) is needed."
-            )
+            raise ShapeMismatchError(f"features have shape {features.shape}, not (n_samples, n_features).")
         if self.kind == "base":
             return np.full(len(features), float(self.body))
         if not len(features):
@@ -120,11 +112,7 @@ class FittedModel:
 
     @classmethod
     def load(cls, folder: Path) -> FittedModel:
-        """Read what :meth:`save` wrote, without Keras.
-
-        Raises:
-            ModelFormatError: A file is missing, damaged, or holds a type outside :data:`TRUSTED_TYPES`.
-        """
+        """Read what :meth:`save` wrote, without Keras; a type outside :data:`TRUSTED_TYPES` is refused."""
         try:
             info = read_json(folder / INFO_FILE)
             transform = None if info["transform"] is None else TargetTransform(**info["transform"])
@@ -144,9 +132,7 @@ class FittedModel:
                     f"{folder}/{INFO_FILE} names the kind {kind!r}, which this version cannot load."
                 )
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise ModelFormatError(
-                f"{folder} holds no complete model: {error}. Register or pull it again."
-            ) from error
+            raise ModelFormatError(f"{folder} holds no complete model: {error}. Pull it again.") from error
         return cls(kind, body, transform, scaling)
 
 

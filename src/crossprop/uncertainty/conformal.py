@@ -22,14 +22,12 @@ from crossprop.uncertainty.neighbours import (
 )
 
 COVERAGE: Final = 0.9
-NEIGHBOURS: Final = 10
-"""Nearest training compositions whose residuals are averaged."""
-LEAST_COMPOSITIONS: Final = 100
-"""With fewer the interval is equally wide for all."""
-GROWTH: Final = 1.25
-"""Growth of the errors with the distance to the nearest training composition, in radii of the domain."""
-_LEAST_GAIN: Final = 0.9
-"""Lower bound of :func:`ensemble_gain`: folds share most of their rows."""
+NEIGHBOURS: Final = 10  # nearest training compositions whose residuals are averaged
+LEAST_COMPOSITIONS: Final = 100  # with fewer the interval is equally wide for all
+GROWTH: Final = (
+    1.25  # of the errors with the distance to the nearest training composition, in radii of the domain
+)
+_LEAST_GAIN: Final = 0.9  # folds share most of their rows
 _POWER: Final = 0.6
 _OFFSET: Final = 0.1
 _WINDOW_SHARE: Final = 0.005
@@ -67,10 +65,7 @@ def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) 
 def growth_with_distance(
     distances: np.ndarray, radius: float | None, growth: float
 ) -> NDArray[np.float64] | float:
-    """Factor by which intervals widen with the distance to the nearest training composition, shape (n,).
-
-    Measured errors follow it, on rows held out at random and on clusters (``benchmarks/held_out_chemistry.py``).
-    """
+    """Factor by which intervals widen with the distance, shape (n,) (see ``benchmarks/held_out_chemistry.py``)."""
     if radius is None:
         return 1.0
     factors: NDArray[np.float64] = np.hypot(1.0, growth * np.asarray(distances) / radius)
@@ -193,7 +188,7 @@ class Calibration:
         space: CompositionSpace,
         points: NDArray[np.float32],
     ) -> Self:
-        """Restore a calibration from :meth:`as_info` and the stored files; points of other evidence are refused."""
+        """Restore a calibration from :meth:`as_info` and the stored files."""
         around = Neighbourhood(space, points, training_compositions(evidence))
         if len(points) != len(around.compositions):
             raise ModelFormatError(
@@ -267,5 +262,4 @@ class Calibration:
         if self.difficulty is None:
             return np.ones(len(values))
         growth = growth_with_distance(distances[:, 0], self.radius, self.growth)
-        found: NDArray[np.float64] = self.difficulty.estimate(values, positions) * growth
-        return found
+        return np.asarray(self.difficulty.estimate(values, positions) * growth)

@@ -12,11 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import ELEMENTS
-from crossprop.errors import ModelFormatError
 from crossprop.features.element_tables import element_tables
 
-DIMENSIONS: Final = 16
-"""Principal axes that are kept."""
+DIMENSIONS: Final = 16  # principal axes that are kept
 ELEMENT_VECTORS_FILE = "element_vectors.npy"
 AXES_FILE = "axes.npy"
 
@@ -61,15 +59,10 @@ class CompositionSpace:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote; arrays that do not fit together are refused."""
-        vectors = np.load(folder / ELEMENT_VECTORS_FILE, allow_pickle=False)
-        axes = np.load(folder / AXES_FILE, allow_pickle=False)
-        if vectors.ndim != 2 or axes.ndim != 2 or len(axes) != 2 * vectors.shape[1] + 1:
-            raise ModelFormatError(
-                f"{folder}: element vectors {vectors.shape} and axes {axes.shape} do not fit together. Register or "
-                "pull the model again."
-            )
-        return cls(vectors, axes)
+        """Read what :meth:`save` wrote."""
+        return cls(
+            *(np.load(folder / name, allow_pickle=False) for name in (ELEMENT_VECTORS_FILE, AXES_FILE))
+        )
 
 
 def _moments(fractions: np.ndarray, vectors: np.ndarray) -> NDArray[np.float64]:
@@ -82,8 +75,7 @@ def _moments(fractions: np.ndarray, vectors: np.ndarray) -> NDArray[np.float64]:
     return moments
 
 
-_SAME = 1e-5
-"""Distance below which two points are one: rounding of the stored points."""
+_SAME = 1e-5  # distance below which two points are one: rounding of the stored points
 
 
 @dataclass(frozen=True)
@@ -135,10 +127,10 @@ def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-QUANTILE: Final = 0.98
-"""Share of the training compositions that lie within the radius of another one."""
-LEAST_COMPOSITIONS: Final = 50
-"""With fewer there is no radius: only unseen elements are then outside of the domain."""
+QUANTILE: Final = 0.98  # share of the training compositions that lie within the radius of another one
+LEAST_COMPOSITIONS: Final = (
+    50  # with fewer there is no radius: only unseen elements are outside of the domain
+)
 
 
 def domain_radius(around: Neighbourhood, quantile: float = QUANTILE) -> float | None:
