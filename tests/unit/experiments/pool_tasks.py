@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from crossprop.errors import CellError, StoreError
+from crossprop.errors import CellError
 
 
 def do(task: dict[str, Any]) -> Any:
@@ -43,10 +43,6 @@ def _fail_once(task: dict[str, Any]) -> Any:
     return "second try"
 
 
-def _full_disk(task: dict[str, Any]) -> Any:
-    raise StoreError("the disk is full")
-
-
 def _disk_without_room(task: dict[str, Any]) -> Any:
     raise OSError(28, "No space left on device", "fold_00.model/network.keras")
 
@@ -71,10 +67,6 @@ def _need_too_much(task: dict[str, Any]) -> Any:
     import numpy as np
 
     return np.empty(2**55)
-
-
-def _run_out_of_memory(task: dict[str, Any]) -> Any:
-    raise MemoryError
 
 
 def _need_room(task: dict[str, Any]) -> Any:

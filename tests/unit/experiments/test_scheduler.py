@@ -1,4 +1,4 @@
-"""The state machine of one target with made-up results: what is asked for when, and what comes of it."""
+"""The state machine of one target with made-up results: what is asked for when, blends, and what comes of it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from made import Rehearsal
 
-BUDGET = {"ml_trials": 6, "dl_trials": 8, "seconds": 60}
 BOTH = ["elemental_fractions", "physical_attributes"]
 STUDY = {
     "methods": ["base", "ml", "dl", "finetune"],
     "sources": ["formation_energy", "band_gap"],
     "representations": BOTH,
-    "budget": BUDGET,
+    "budget": {"ml_trials": 6, "dl_trials": 8, "seconds": 60},
     "folds": 3,
 }
 ERRORS = {
@@ -28,8 +27,6 @@ ERRORS = {
     "finetune(band_gap)": [3.5, 3.0, 2.5, 1.25],
 }
 """Validation MAE of the screening, then of every fold; the same on the hold-out. finetune(band_gap) wins."""
-
-
 HALVED = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 2, "margin": 9.0}
 
 
@@ -46,7 +43,7 @@ def test_every_cell_is_screened_and_the_best_of_each_category_cross_validated(re
     assert folds == {"base", "ml(EF)", "ml(PA)", "dl(EF)", "dl(PA)", "finetune(band_gap)"}
 
 
-def test_outcome_of_every_cell_follows_from_its_tasks(rehearsal):
+def test_outcome_of_every_cell_follows_from_its_tasks_and_chosen_ones_are_refitted_strictly(rehearsal):
     made = rehearsal()
     outcome = made.finish()
     assert [o.result.cell for o in outcome.outcomes] == [cell.id for cell in made.cells]
@@ -62,15 +59,10 @@ def test_outcome_of_every_cell_follows_from_its_tasks(rehearsal):
     recorded = {o.result.cell: o.result for o in made.recorded}
     assert len(made.recorded) == len(recorded) == len(made.cells)
     assert recorded == {o.result.cell: o.result for o in outcome.outcomes}
-
-
-def test_chosen_cells_are_refitted_without_the_rows_that_repeat_the_hold_out(rehearsal):
-    made = rehearsal()
-    outcome = made.finish()
+    # the rows that repeat the hold-out are left out
     assert [line for line in made.log if ".strict" in line] == [
         "ml(PA) fold_00.strict", "finetune(band_gap) fold_02.strict",
     ]  # fmt: skip
-    results = made.results(outcome)
     assert results["finetune(band_gap)"].strict_test_mae == pytest.approx(2.5)  # twice 1.25: as it is made up
     assert results["finetune(band_gap)"].strict_n_train == 15  # 24 rows in three folds, one left out
     assert results["dl(EF)"].strict_test_mae is None
@@ -186,3 +178,48 @@ def test_learning_curve_is_refitted_by_the_best_of_both_sides(rehearsal):
     assert curve["share"].tolist() == [0.25, 0.5, 1.0] * 2
     assert curve["n_train"].tolist() == [4, 8, 16] * 2  # 24 rows in three folds
     assert curve["test_mae"].to_numpy() == pytest.approx(np.array([3.5, 3.0, 2.0, 2.1875, 1.875, 1.25]))
+
+
+BLENDED = {
+    "methods": ["base", "ml", "dl", "finetune", "blend"],
+    "representations": BOTH[:1],
+    "sources": ["band_gap"],
+}
+HALVES = {
+    "base": [9.0, 9.0, 9.0, 9.0],
+    "ml(EF)": [2.0, 2.0, 2.0, 2.0],
+    "dl(EF)": [2.0, -2.0, -2.0, -2.0],
+    "finetune(band_gap)": [6.0, 6.0, 6.0, 6.0],
+}
+"""ml is 2 too high, dl 2 too low, finetune 6 too high: half of ml and of dl is perfect."""
+
+
+def test_blend_of_the_cross_validated_cells_wins_and_is_made_of_their_models(rehearsal):
+    made = rehearsal(HALVES, **BLENDED)
+    outcome = made.finish()
+    blend = made.results(outcome)["blend"]
+    assert outcome.winners.winner == blend
+    assert (outcome.winners.best_sc.method, outcome.winners.best_tl.method) == ("ml", "finetune")
+    assert blend.cv_mae == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
+    assert blend.hyperparameters == {"ml(EF)": 0.5, "dl(EF)": 0.5}
+    assert (blend.source, blend.representation, blend.strict_test_mae) == (None, None, None)
+    assert [part.result.label for part in outcome.parts] == ["ml(EF)", "dl(EF)"]
+    assert [part.weights for part in outcome.parts] == [(0.5, 0.5, 0.5)] * 2
+    assert made.folds()["ml(EF)"] == 6  # its models were not saved
+    made.run.drop_models(outcome.winners)
+    assert made.kept_models() == {cell.id for cell in made.cells if cell.label in ("ml(EF)", "dl(EF)")}
+
+
+def test_blend_leaves_failed_and_stopped_cells_and_the_base_out_and_needs_two(rehearsal):
+    made = rehearsal(HALVES, **BLENDED, fidelity=HALVED | {"after_first_fold": 1})
+    results = made.results(made.finish())
+    assert results["dl(EF)"].stopped is not None
+    assert set(results["blend"].hyperparameters) <= {"ml(EF)", "finetune(band_gap)"}
+    made = rehearsal(HALVES, **(BLENDED | {"methods": ["base", "ml", "dl", "blend"]}))
+    made.failing = {("dl(EF)", "fold_01")}
+    outcome = made.finish()
+    blend = made.results(outcome)["blend"]
+    assert blend.stopped == "1 cell(s) were cross-validated; a blend needs two"
+    assert (blend.cv_mae, blend.failure, blend.val_mae) == (None, None, None)
+    assert outcome.winners.winner.method == "ml"
+    assert [o.result.method for o in made.recorded].count("blend") == 1

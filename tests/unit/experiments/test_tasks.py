@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made import files_of
@@ -10,7 +12,7 @@ from crossprop.experiments import tasks
 from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
 from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, layer_of, run_task
-from crossprop.methods import Method
+from crossprop.methods import Family, Method
 from crossprop.models.fitted import FittedModel
 from crossprop.models.transfer import load_network
 from crossprop.paths import StudyPaths
@@ -82,24 +84,14 @@ def test_fold_of_every_method_is_fitted_saved_and_the_same_again(method, files, 
     features = inputs.features(cell, layer_of(cell, POINT[method]))
     saved = FittedModel.load(tmp_path / "model").predict(np.asarray(features[inputs.test]))
     assert saved == pytest.approx(report.test_pred, rel=1e-4, abs=1e-4)
-    again = fit_fold(task)
+    again = fit_fold(replace(task, folder=tmp_path / "other", always_save=False))
     assert np.array_equal(again.test_pred, report.test_pred)
     assert again.val_mae == report.val_mae
     assert report.seconds > 0
     assert report.peak_memory > 2**24
-
-
-def test_quick_regressors_are_saved_only_on_request_and_networks_at_once(files, cells, tmp_path):
-    for method, saved in ((Method.ML, False), (Method.BASE, False), (Method.RESNET, True)):
-        fit_fold(FoldTask(cells[method], files, POINT[method], 0, tmp_path / method))
-        assert (tmp_path / method / "member.json").is_file() == saved
-
-
-def test_boosting_beside_the_sources_reads_their_predictions(inputs, cells):
-    own, beside = (inputs.features(cells[m], None) for m in (Method.BOOST, Method.BOOST_SOURCES))
-    assert beside.shape == (40, 232)  # fractions, attributes, and one source
-    assert np.array_equal(beside[:, :231], own)
-    assert np.ptp(beside[:, 231]) > 0
+    # quick regressors are saved only on request, networks and the plain median at once
+    at_once = method.family is Family.NETWORK or method is Method.PLAIN_MEDIAN
+    assert (tmp_path / "other" / "member.json").is_file() == at_once
 
 
 @pytest.mark.parametrize(
@@ -134,12 +126,17 @@ def test_fine_tuning_starts_from_the_source_and_only_modified_fine_tuning_renews
         assert given["scaling"] is None
 
 
-def test_base_is_screened_without_a_trial(files, inputs, cells):
+def test_screening_of_the_base_needs_no_trial_and_that_of_a_network_keeps_the_history_of_the_best(
+    files, inputs, cells
+):
     report = run_task(ScreenTask(cells[Method.BASE], files, None))
     train, validation = inputs.screening(cells[Method.BASE].seed)
     assert (report.hyperparameters, len(report.trials)) == ({}, 0)
     expected = np.abs(inputs.values[validation] - inputs.values[train].mean()).mean()
     assert report.val_mae == pytest.approx(expected)
+    report = run_task(ScreenTask(cells[Method.FINETUNE], files, None))
+    assert report.history["val_mae"].iloc[-1] == pytest.approx(report.val_mae, rel=1e-5)
+    assert 0.0005 <= report.hyperparameters["learning_rate"] <= 0.002
 
 
 def test_screening_tries_the_defaults_first_reports_the_best_and_goes_on_from_its_journal(
@@ -153,10 +150,3 @@ def test_screening_tries_the_defaults_first_reports_the_best_and_goes_on_from_it
     monkeypatch.setattr(tasks, "fit_regressor", lambda *args: pytest.fail("fitted again"))
     for other in (again, run_task(task)):
         assert (other.hyperparameters, other.val_mae) == (report.hyperparameters, report.val_mae)
-
-
-def test_screened_value_is_what_the_best_point_gives(files, cells):
-    report = run_task(ScreenTask(cells[Method.FINETUNE], files, None))
-    assert report.history["val_mae"].iloc[-1] == pytest.approx(report.val_mae, rel=1e-5)
-    assert list(report.history.columns) == ["epoch", "loss", "val_mae"]
-    assert 0.0005 <= report.hyperparameters["learning_rate"] <= 0.002
