@@ -114,7 +114,8 @@ def check_digests(
             raise error(f"{folder / name} cannot be read: {reason}. {remedy}") from reason
         if digest != listed[name]:
             raise error(
-                f"{folder / name} has changed: its SHA-256 is {digest[:12]}, not {listed[name][:12]}. {remedy}"
+                f"{folder / name} has changed: its SHA-256 is {digest[:12]}, {DIGESTS_FILE} states "
+                f"{listed[name][:12]}. {remedy}"
             )
 
 

@@ -109,9 +109,9 @@ class Method(StrEnum):
     def __new__(
         cls,
         name: str,
-        side: Side,
-        family: Family,
-        notation: str,
+        side: Side = Side.BASE,  # the defaults let type checkers accept Method("ml"), which looks a member up
+        family: Family = Family.BASE,
+        notation: str = "",
         architecture: Architecture | None = None,
         extension: bool = False,
     ) -> Self:

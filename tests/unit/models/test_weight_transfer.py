@@ -1,4 +1,4 @@
-"""Activations and weights that are transferred from a source network."""
+"""Weights that are transferred from a source network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from crossprop.errors import ModelFormatError, ShapeMismatchError
-from crossprop.methods import EXTRACTION_LAYERS, HEAD
+from crossprop.methods import HEAD
 from crossprop.models.fitted import save_network
 from crossprop.models.networks import build_elemnet, build_resnet, initial_weights
-from crossprop.models.transfer import extract_activations, load_network, transferred_weights, weights_digest
+from crossprop.models.transfer import load_network, transferred_weights, weights_digest
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
@@ -34,45 +34,6 @@ def saved(source, tmp_path_factory):
 @pytest.fixture(scope="module")
 def fractions():
     return np.random.default_rng(0).dirichlet(np.ones(86), 5).astype(np.float32)
-
-
-def by_hand(network, x, last):
-    """Forward pass in float64, layer by layer, up to and including one."""
-    for name in EXTRACTION_LAYERS:
-        kernel, bias = (w.astype(np.float64) for w in network.get_layer(name).get_weights())
-        x = np.maximum(x @ kernel + bias, 0)
-        if name == last:
-            return x
-    raise AssertionError(last)
-
-
-@pytest.mark.parametrize("layer", ["hidden_01", "hidden_07", "hidden_16"])
-def test_activations_are_what_a_hand_computation_gives(source, fractions, layer):
-    got = extract_activations(source, fractions, [layer])[layer]
-    expected = by_hand(source, fractions.astype(np.float64), layer)
-    assert got.shape == expected.shape
-    assert got.dtype == np.float32
-    assert got == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    assert (got == 0).any()
-    assert (got > 0).any()
-
-
-def test_rows_do_not_depend_on_how_many_are_extracted_at_once(source, fractions, monkeypatch):
-    whole = extract_activations(source, fractions, ["hidden_16"])["hidden_16"]
-    monkeypatch.setattr("crossprop.models.transfer.CHUNK", 2)
-    chunked = extract_activations(source, fractions, ["hidden_16"])["hidden_16"]
-    assert chunked == pytest.approx(whole, rel=1e-4, abs=1e-6)
-    none = extract_activations(source, fractions[:0])
-    assert list(none) == list(EXTRACTION_LAYERS)
-    assert (none["hidden_01"].shape, none["hidden_16"].shape) == ((0, 1024), (0, 32))
-
-
-def test_fractions_of_another_width_and_unknown_layers_are_refused(source, fractions):
-    for shape in ((3, 85), (86,)):
-        with pytest.raises(ShapeMismatchError, match=r"takes \(n_samples, 86\)"):
-            extract_activations(source, np.zeros(shape, np.float32))
-    with pytest.raises(ModelFormatError, match="no layer hidden_99"):
-        extract_activations(source, fractions, ["hidden_01", "hidden_99"])
 
 
 @pytest.mark.parametrize(("reset_head", "kept"), [(False, 34), (True, 32)])
