@@ -219,7 +219,7 @@ def test_all_mistakes_are_listed_at_once(tiny_values):
 
 @pytest.mark.parametrize("values", [None, [], "transport", 3])
 def test_something_that_is_no_mapping_is_refused(values):
-    with pytest.raises(ConfigError, match="not a mapping with the key 'study'"):
+    with pytest.raises(ConfigError, match="should be a valid dictionary"):
         parse_params(values)
 
 

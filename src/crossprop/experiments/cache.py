@@ -32,10 +32,14 @@ class CellStore:
     def screening(self, cell: Cell) -> ScreenReport | None:
         """The cell's stored screening, or ``None`` where there is none."""
         folder = self._checked(cell, SCREENING, _REPORT, _TRIALS, _HISTORY)
-        return folder and ScreenReport(
-            **read_json(folder / _REPORT),
-            trials=pd.read_parquet(folder / _TRIALS),
-            history=pd.read_parquet(folder / _HISTORY),
+        return (
+            None
+            if folder is None
+            else ScreenReport(
+                **read_json(folder / _REPORT),
+                trials=pd.read_parquet(folder / _TRIALS),
+                history=pd.read_parquet(folder / _HISTORY),
+            )
         )
 
     def keep_screening(self, cell: Cell, report: ScreenReport) -> None:
@@ -44,12 +48,10 @@ class CellStore:
             names = ("hyperparameters", "val_mae", "seconds", "peak_memory")
             write_json(folder / _REPORT, {name: getattr(report, name) for name in names})
             # A column may hold numbers in one trial and words in another: text keeps both.
-            mixed = report.trials.filter(like="params_").select_dtypes(object)
-            texts = {
-                name: [None if pd.isna(value) else str(value) for value in column]
-                for name, column in mixed.items()
-            }
-            report.trials.assign(**texts).to_parquet(folder / _TRIALS)
+            trials = report.trials.copy()
+            for name in trials.filter(like="params_").select_dtypes(object):
+                trials[name] = [None if pd.isna(value) else str(value) for value in trials[name]]
+            trials.to_parquet(folder / _TRIALS)
             report.history.to_parquet(folder / _HISTORY)
             write_digests(folder)
 

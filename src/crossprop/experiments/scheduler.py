@@ -78,8 +78,14 @@ class TargetRun:
 
     def receive(self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure) -> None:
         """Keep a finished task and queue what that makes possible."""
-        cell = task.cell
-        self._keep_baseline(task, report)
+        cell, beside = task.cell, self._baseline
+        waits = beside is not None and self._results.get((beside.id, task.name), task) is None
+        if beside is not None and waits and self._median is not None and cell.id == self._median.id:
+            # a fold of the plain baseline comes, or fails, together with that of the plain median
+            found = report.baseline if isinstance(report, FoldReport) else report
+            if isinstance(found, FoldReport):
+                self._keep_fold(beside, task.name, found)
+            self._results[beside.id, task.name] = found
         if isinstance(report, Failure):
             self._progress.step(cell, f"FAILED {cell.label}: {report.reason}")
         elif isinstance(report, ScreenReport):
@@ -89,26 +95,13 @@ class TargetRun:
             first = self._results.get((cell.id, task.name))
             if isinstance(first, FoldReport):  # what a fold cost is what its first fit cost
                 report = replace(report, seconds=first.seconds, peak_memory=first.peak_memory)
-            self._store.keep_fit(cell, task.name, report)
-            self._progress.step(cell, f"{task.name} of {cell.label}", report.val_mae)
+            self._keep_fold(cell, task.name, report)
         self._results[_key(task)] = report
         self.advance()
 
-    def _keep_baseline(
-        self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure
-    ) -> None:
-        """Keep the fold of the plain baseline that was fitted, or failed, together with one of the plain median."""
-        cell = self._baseline
-        if cell is None or self._median is None or task.cell.id != self._median.id:
-            return
-        if self._results.get((cell.id, task.name), task) is not None:
-            return  # not waited for
-        if isinstance(report, FoldReport) and report.baseline is not None:
-            self._store.keep_fit(cell, task.name, report.baseline)
-            self._progress.step(cell, f"{task.name} of {cell.label}", report.baseline.val_mae)
-            self._results[cell.id, task.name] = report.baseline
-        elif isinstance(report, Failure):
-            self._results[cell.id, task.name] = report
+    def _keep_fold(self, cell: Cell, name: str, report: FoldReport) -> None:
+        self._store.keep_fit(cell, name, report)
+        self._progress.step(cell, f"{name} of {cell.label}", report.val_mae)
 
     def advance(self) -> None:
         """Go through the protocol as far as the finished tasks allow: at the start, those that are stored."""
@@ -297,16 +290,11 @@ class TargetRun:
             self._results[key] = self._store.screening(task.cell)
         else:
             self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
+        median = self._median if task.cell is self._baseline and key[1] == task.name else None
         if self._results[key] is not None:
             self._progress.found()
-        elif not self._comes_beside(task):
+        elif median is None or self._results.get((median.id, task.name), task) is not None:
             self._submit(task, self._cost(task))
-
-    def _comes_beside(self, task: ScreenTask | FoldTask) -> bool:
-        """Whether a fold of the plain baseline comes with that of the plain median, which is being fitted."""
-        if task.cell is not self._baseline or self._median is None or _key(task)[1] != task.name:
-            return False
-        return self._results.get((self._median.id, task.name), task) is None
 
     def _result(self, cell: Cell, name: str) -> Result:
         return self._results.get((cell.id, name))

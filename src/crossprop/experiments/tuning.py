@@ -36,7 +36,8 @@ class MethodSpace:
     @classmethod
     def of(cls, method: Method, search: SearchConfig, recipe: Recipe | None = None) -> MethodSpace:
         """The space of a method; the defaults of a network are the values of its recipe."""
-        layers, default = (), None
+        layers: Sequence[str] = ()
+        default: str | None = None
         if method in (Method.ML_FEATEXTR, Method.DL_FEATEXTR):
             layers, default = search.layers, search.default_layer
         if method.family is Family.REGRESSOR:

@@ -70,7 +70,7 @@ class FittedModel:
             return np.zeros(0)
         if self.kind == "network" and not isinstance(self.body, Network):
             scaled = features if self.scaling is None else standardised(features, self.scaling)
-            return self.in_unit(network_output(self.body, scaled))
+            return self.in_unit(network_outputs(self.body, scaled)[:, 0])
         return self.in_unit(np.asarray(self.body.predict(features)).ravel())
 
     def in_unit(self, predicted: np.ndarray) -> np.ndarray:
@@ -134,11 +134,6 @@ class FittedModel:
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ModelFormatError(f"{folder} holds no complete model: {error}. Pull it again.") from error
         return cls(kind, body, transform, scaling)
-
-
-def network_output(network: Any, features: np.ndarray) -> np.ndarray:
-    """Output of a network of one property for scaled features, shape (n_samples,)."""
-    return network_outputs(network, features)[:, 0]
 
 
 def network_outputs(network: Any, features: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import pandas as pd
 from crossprop.config import Recipe
 from crossprop.errors import DivergedError, ShapeMismatchError
 from crossprop.methods import Architecture
-from crossprop.models.fitted import FittedModel, network_output, standardised
+from crossprop.models.fitted import FittedModel, network_outputs, standardised
 from crossprop.models.networks import build_elemnet, build_resnet
 from crossprop.models.regressors import build_regressor
 from crossprop.models.target_transform import Kind, TargetTransform
@@ -200,7 +200,9 @@ class NetworkTrainer:
         model = self.network(x.shape[1], recipe, architecture)
 
         def error() -> float:
-            return float(np.abs(transform.inverse(network_output(model, x_val)) - validation[1]).mean())
+            return float(
+                np.abs(transform.inverse(network_outputs(model, x_val)[:, 0]) - validation[1]).mean()
+            )
 
         history = descend(model, weights(model), (x, y), error, recipe, seed, on_epoch, checkpoint)
         fitted = self.in_float32(model, recipe, architecture)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossprop.methods import EXTRACTION_LAYERS, HEAD
-from crossprop.models.fitted import CHUNK, network_output, network_outputs
+from crossprop.models.fitted import CHUNK, network_outputs
 from crossprop.models.networks import (
     BLOCKS,
     REPRESENTATION_LAYER,
@@ -118,4 +118,3 @@ def test_outputs_come_chunk_by_chunk_as_at_once(resnet):
     assert outputs[-7:] == pytest.approx(outputs[:7], rel=1e-4, abs=1e-5)
     nothing = network_outputs(resnet, FEATURES[:0])
     assert (nothing.shape, nothing.dtype) == ((0, 3), np.float32)
-    assert network_output(build_resnet(231), FEATURES[:0]).shape == (0,)
