@@ -349,18 +349,6 @@ class StudyConfig(Section):
             raise ValueError("sources is empty, but methods holds transfer methods")
         if Method.BLEND in self.methods and not set(self.methods) - {Method.BASE, Method.BLEND}:
             raise ValueError("methods holds blend, but nothing to be blended: name the methods, too")
-        self._check_sources()
-        self._check_targets()
-        for side, family in product((Side.SCRATCH, Side.TRANSFER), (Family.REGRESSOR, Family.NETWORK)):
-            cells, trials = self.count_cells(side, family), self.budget.trials(family)
-            if cells > trials:
-                raise ValueError(
-                    f"budget.{family}_trials is {trials}, but the {side} side has {cells} such cells a target: "
-                    "every cell needs at least one trial"
-                )
-        return self
-
-    def _check_sources(self) -> None:
         used = {"elemnet_sources": self.elemnet_sources, **{f"joint.{k}": v for k, v in self.joint.items()}}
         for field, names in used.items():
             _refuse_unknown(field, names, self.sources, "no source of this study")
@@ -372,8 +360,6 @@ class StudyConfig(Section):
             )
         if self.joint and self.joint_pretrain is None:
             raise ValueError("joint names a network, but joint_pretrain gives it no recipe")
-
-    def _check_targets(self) -> None:
         sharded = [target for targets in self.shards.values() for target in targets]
         if self.shards and sorted(sharded) != sorted(self.targets):
             odd = sorted({t for t in sharded if sharded.count(t) > 1} | set(sharded) ^ set(self.targets))
@@ -381,6 +367,14 @@ class StudyConfig(Section):
         curve = self.learning_curve.targets if self.learning_curve else ()
         _refuse_unknown("learning_curve.targets", curve, self.targets, "no target of this study")
         _refuse_unknown("folds_by_target", self.folds_by_target, self.targets, "no target of this study")
+        for side, family in product((Side.SCRATCH, Side.TRANSFER), (Family.REGRESSOR, Family.NETWORK)):
+            cells, trials = self.count_cells(side, family), self.budget.trials(family)
+            if cells > trials:
+                raise ValueError(
+                    f"budget.{family}_trials is {trials}, but the {side} side has {cells} such cells a target: "
+                    "every cell needs at least one trial"
+                )
+        return self
 
     def points(self, method: Method) -> list[tuple[str | None, Representation | None]]:
         """Source and representation of every cell of a method for one target."""

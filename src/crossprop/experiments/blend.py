@@ -24,8 +24,6 @@ def blend_folds(
     The weights of fold k, shape (n_folds, n_parts) in all, come from the out-of-fold predictions of all other folds:
     the blend's cross-validated error is as unbiased as that of its parts. ``simple`` is the part that it has to beat.
     """
-    if len(parts) < 2:
-        raise CellError(f"a blend needs two cross-validated cells, here are {len(parts)}.")
     n_folds = len(parts[0])
     validated = [[fold.val_rows.tolist() for fold in folds] for folds in parts]
     if any(rows != validated[0] for rows in validated):

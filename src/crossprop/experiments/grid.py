@@ -48,11 +48,6 @@ class Cell:
         return f"{self.method}({inner})" if inner else str(self.method)
 
     @property
-    def uses_activations(self) -> bool:
-        """Whether its input is a layer of the source network."""
-        return self.representation is Representation.ACTIVATIONS
-
-    @property
     def needs_keras(self) -> bool:
         """Whether it fits a network; outputs of source networks are read without Keras."""
         return self.method.family is Family.NETWORK

@@ -49,8 +49,7 @@ class TargetRun:
     """The state of one target's grid while an executor computes it, among other targets.
 
     All that happens follows from the results of the tasks: :meth:`advance` goes through the protocol from its
-    beginning and asks for every task that it meets, each once. ``record`` is called once with every cell, when nothing
-    about it will change any more; ``submit`` queues a task with its rough cost in seconds.
+    beginning and asks for every task that it meets, each once. ``record`` is called once with every cell, at its end.
     """
 
     def __init__(
@@ -218,10 +217,8 @@ class TargetRun:
         if failures:
             self._settle(cell, failures[0])
         elif None not in folds:
-            found = self._result(cell, SCREENING)
-            screening = found if isinstance(found, ScreenReport) else None  # none of a plain model
             done = [report for report in folds if isinstance(report, FoldReport)]
-            self._outcomes[cell.id] = finished_outcome(cell, screening, done, self._inputs)
+            self._outcomes[cell.id] = finished_outcome(cell, self._screened(cell), done, self._inputs)
 
     def _blend(self, learning: Sequence[Cell]) -> None:
         """Blend the cells that were cross-validated; the base and the plain baseline are there for comparison only."""
@@ -276,10 +273,9 @@ class TargetRun:
         return [self._result(cell, fold_name(k)) for k in folds]
 
     def _fold_task(self, cell: Cell, fold: int) -> FoldTask:
-        screening = self._result(cell, SCREENING)
-        chosen = screening.hyperparameters if isinstance(screening, ScreenReport) else {}
-        folder = self._store.model_draft(cell, fold_name(fold))
-        return FoldTask(cell, self._files, chosen, fold, folder)
+        screening = self._screened(cell)
+        chosen = screening.hyperparameters if screening else {}
+        return FoldTask(cell, self._files, chosen, fold, self._store.model_draft(cell, fold_name(fold)))
 
     def _want(self, task: ScreenTask | FoldTask) -> None:
         """Look a task up in the store, or queue it, unless it was asked for before."""
@@ -298,6 +294,11 @@ class TargetRun:
 
     def _result(self, cell: Cell, name: str) -> Result:
         return self._results.get((cell.id, name))
+
+    def _screened(self, cell: Cell) -> ScreenReport | None:
+        """What the screening of a cell found; nothing for a plain model."""
+        found = self._result(cell, SCREENING)
+        return found if isinstance(found, ScreenReport) else None
 
     def _cost(self, task: ScreenTask | FoldTask) -> float:
         """Rough seconds of a task, to start the long ones first."""
@@ -318,10 +319,10 @@ class TargetRun:
         """Record a cell that failed or was stopped: no later choice can change it."""
         if cell.id in self._outcomes:
             return
-        found = self._result(cell, SCREENING)
-        screening = found if isinstance(found, ScreenReport) else None
         failure, stopped = (reason.reason, None) if isinstance(reason, Failure) else (None, reason)
-        outcome = unfinished_outcome(cell, screening, self._inputs, folds, stopped=stopped, failure=failure)
+        outcome = unfinished_outcome(
+            cell, self._screened(cell), self._inputs, folds, stopped=stopped, failure=failure
+        )
         self._outcomes[cell.id] = outcome
         self._record(outcome)
 

@@ -212,7 +212,7 @@ def _drawn(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 def layer_of(cell: Cell, hyperparameters: Hyperparameters) -> str | None:
     """Extraction layer of a configuration: tuned, or the last hidden one for freezing, or none."""
-    if not cell.uses_activations:
+    if cell.representation is not Representation.ACTIVATIONS:
         return None
     return EXTRACTION_LAYERS[-1] if cell.method is Method.FREEZING else str(hyperparameters["layer"])
 

@@ -195,7 +195,13 @@ def tune(
             )
         best = min(complete, key=lambda t: (t.value, t.number))
         assert best.value is not None
-        return TuningOutcome(dict(best.params), float(best.value), _table(study))
+        rows = [
+            {"number": number, "state": trial.state.name, "value": trial.value}
+            | {"seconds": trial.duration.total_seconds() if trial.duration else math.nan}
+            | {f"params_{key}": value for key, value in trial.params.items()}
+            for number, trial in enumerate(_finished(study))
+        ]
+        return TuningOutcome(dict(best.params), float(best.value), pd.DataFrame(rows))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:  # a line torn by a kill or a full disk
         raise StoreError(
             f"{journal} is damaged ({error}). Delete it and run again: finished cells do not need it."
@@ -206,14 +212,3 @@ def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Trials that count: those that an earlier process left unfinished failed without a reason, and do not."""
     trials = study.get_trials(deepcopy=False)
     return [t for t in trials if t.state.is_finished() and (t.state.name != "FAIL" or REASON in t.user_attrs)]
-
-
-def _table(study: optuna.Study) -> pd.DataFrame:
-    rows = []
-    for number, trial in enumerate(_finished(study)):
-        seconds = trial.duration.total_seconds() if trial.duration else math.nan
-        rows.append(
-            {"number": number, "state": trial.state.name, "value": trial.value, "seconds": seconds}
-            | {f"params_{key}": value for key, value in trial.params.items()}
-        )
-    return pd.DataFrame(rows)

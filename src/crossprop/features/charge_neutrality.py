@@ -54,10 +54,9 @@ def _state_table() -> _StateTable:
 def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Tell for each row of elemental fractions, shape (n, 86), whether one oxidation state per element can balance.
 
-    Equal to matminer's ``IonProperty(fast=True)``; one element alone counts as possible. Rows that float32 represents
-    exactly have a wider tolerance, so that fractions stored as float32 give the answer of their formula. Rows with more
-    than 4,096 combinations of states are searched by exact integer partial sums; above 100,000 distinct sums, which no
-    real formula has, these are merged on a coarser grid and the tolerance grows with it.
+    Equal to matminer's ``IonProperty(fast=True)``; one element alone counts as possible. Fractions that went through
+    float32 have a wider tolerance. Rows with many combinations of states are searched by exact integer partial sums,
+    which are merged on a coarser grid where there are too many.
 
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 ("can form a neutral ionic compound").
     """

@@ -126,7 +126,13 @@ class FittedModel:
             elif kind == "regressor" and "form" in info:
                 body = load_arrays(info["form"], folder / ARRAYS_FILE)
             elif kind == "regressor":
-                body = _load_regressor(folder / "regressor.skops")
+                import skops.io
+
+                path = folder / "regressor.skops"
+                if strange := set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES):
+                    names = ", ".join(sorted(strange))
+                    raise ModelFormatError(f"{path} holds {names}, which crossprop does not trust.")
+                body = skops.io.load(path, trusted=list(TRUSTED_TYPES))
             else:
                 raise ModelFormatError(
                     f"{folder}/{INFO_FILE} names the kind {kind!r}, which this version cannot load."
@@ -152,12 +158,3 @@ def save_network(network: Any, path: Path) -> None:
     import keras
 
     keras.Model(network.input, network.output, name=network.name).save(path)
-
-
-def _load_regressor(path: Path) -> Any:
-    import skops.io
-
-    strange = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
-    if strange:
-        raise ModelFormatError(f"{path} holds {', '.join(sorted(strange))}, which crossprop does not trust.")
-    return skops.io.load(path, trusted=list(TRUSTED_TYPES))

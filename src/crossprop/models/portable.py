@@ -155,7 +155,13 @@ class Network:
             centred = graph.add("Div", graph.add("Sub", value, scaling[0]), scaling[1])
             value = graph.add("Clip", centred, np.array(-10.0), np.array(10.0))
         if residual:
-            value = _residual_blocks(graph, weights, value)
+            value = graph.add("Gemm", value, *weights["entrance"])
+            for i in range(1, BLOCKS + 1):
+                normal = graph.add("LayerNormalization", value, *weights[f"norm_{i:02d}"], epsilon=_EPSILON)
+                inner = graph.add("Gemm", normal, *weights[f"inner_{i:02d}"])
+                swish = graph.add("Mul", inner, graph.add("Sigmoid", inner))
+                value = graph.add("Add", value, graph.add("Gemm", swish, *weights[f"outer_{i:02d}"]))
+            value = graph.add("LayerNormalization", value, *weights[REPRESENTATION_LAYER], epsilon=_EPSILON)
             value = graph.add("Gemm", value, *weights[HEAD])
         else:
             for name in EXTRACTION_LAYERS[: EXTRACTION_LAYERS.index(layer) + 1 if layer != HEAD else None]:
@@ -190,17 +196,6 @@ _RESIDUAL_LAYERS = (
     *(f"{kind}_{i:02d}" for i in range(1, BLOCKS + 1) for kind in ("norm", "inner", "outer")),
     REPRESENTATION_LAYER,
 )
-
-
-def _residual_blocks(graph: Graph, weights: Mapping[str, Sequence[np.ndarray]], value: str) -> str:
-    """Output of the last normalisation of a residual network."""
-    value = graph.add("Gemm", value, *weights["entrance"])
-    for i in range(1, BLOCKS + 1):
-        normal = graph.add("LayerNormalization", value, *weights[f"norm_{i:02d}"], epsilon=_EPSILON)
-        inner = graph.add("Gemm", normal, *weights[f"inner_{i:02d}"])
-        swish = graph.add("Mul", inner, graph.add("Sigmoid", inner))
-        value = graph.add("Add", value, graph.add("Gemm", swish, *weights[f"outer_{i:02d}"]))
-    return graph.add("LayerNormalization", value, *weights[REPRESENTATION_LAYER], epsilon=_EPSILON)
 
 
 INPUT = "features"

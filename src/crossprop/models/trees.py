@@ -48,7 +48,12 @@ class Trees:
     def combined(self, answers: np.ndarray) -> np.ndarray:
         """Predictions of the rows from those of the trees, shape (n_trees, n)."""
         if len(self.weights):
-            return _weighted_median(answers, self.weights)
+            # as AdaBoost.R2 takes it (Drucker 1997)
+            order = np.argsort(answers.T, axis=1)
+            cumulated = np.cumsum(self.weights[order], axis=1)
+            middle = (cumulated >= 0.5 * cumulated[:, -1:]).argmax(axis=1)
+            rows = np.arange(answers.shape[1])
+            return np.asarray(answers.T[rows, order[rows, middle]])
         if np.isnan(self.scale):
             return np.asarray(np.median(answers, axis=0))
         return np.asarray(answers.sum(axis=0) * self.scale + self.constant)
@@ -119,15 +124,6 @@ def _walk(nodes: np.ndarray, places: np.ndarray, depth: int, columns: np.ndarray
                     break
     reached[walking] = places
     return reached
-
-
-def _weighted_median(answers: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted median of the trees' answers, shape (n_trees, n), as AdaBoost.R2 takes it (Drucker 1997)."""
-    order = np.argsort(answers.T, axis=1)
-    cumulated = np.cumsum(weights[order], axis=1)
-    middle = (cumulated >= 0.5 * cumulated[:, -1:]).argmax(axis=1)
-    rows = np.arange(answers.shape[1])
-    return np.asarray(answers.T[rows, order[rows, middle]])
 
 
 _SINGLE = ("DecisionTreeRegressor", "ExtraTreeRegressor")

@@ -16,7 +16,6 @@ from crossprop.uncertainty.neighbours import (
     QUANTILE,
     CompositionSpace,
     Neighbourhood,
-    distance_note,
     domain_radius,
     training_compositions,
 )
@@ -49,10 +48,9 @@ def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> f
 def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) -> float:
     """Errors of the ensemble's mean relative to those of one fold model, from 0.9 to 1.
 
-    Out-of-fold residuals are those of single fold models; the ensemble predicts their mean. By the ambiguity
-    decomposition its mean squared error is theirs minus the mean squared distance of a member from the mean.
-    ``single`` and ``ensemble`` are predictions of one fold model and of the mean for hold-out rows, ``scores`` the
-    out-of-fold residuals; all are divided by the difficulty.
+    By the ambiguity decomposition the mean squared error of the mean is that of a member minus its mean squared
+    distance from it. ``single`` and ``ensemble`` are predictions of one fold model and of the mean for hold-out rows,
+    ``scores`` the out-of-fold residuals of single ones; all are divided by the difficulty.
 
     Source: Krogh and Vedelsby 1995, Neural network ensembles, cross validation, and active learning.
     """
@@ -146,8 +144,7 @@ class Calibration:
     """Intervals and applicability domain of one model, from its evidence.
 
     ``difficulty`` is ``None`` if the interval is equally wide for all, ``scale`` its half width at difficulty 1, in the
-    property's unit, and ``floor`` the least value of a property that has one. ``radius`` is the distance to the nearest
-    training composition at the edge of the domain; ``quantile`` of these compositions lie within it of another one.
+    unit, ``floor`` the least value of a property that has one, ``radius`` the distance at the edge of the domain.
     """
 
     around: Neighbourhood
@@ -232,9 +229,13 @@ class Calibration:
         notes = [""] * len(values)
         if self.radius is not None:
             for row in np.flatnonzero(distances[:, 0] > self.radius):
-                nearest = str(self.around.compositions["formula"].iat[positions[row, 0]])
+                nearest = self.around.compositions["formula"].iat[positions[row, 0]]
                 widened = self.difficulty is not None and self.growth > 0
-                notes[row] = distance_note(nearest, self.quantile, widened)
+                then = "an extrapolation" if widened else "expect larger errors than the interval says"
+                notes[row] = (
+                    f"the nearest training composition, {nearest}, is farther away than {100 * self.quantile:.0f} % "
+                    f"of the training compositions are from their nearest one: {then}"
+                )
         return Judgement(lower, values + half_width, notes)
 
     def _scale_for(self, evidence: pd.DataFrame, coverage: float) -> float:

@@ -151,12 +151,3 @@ def unseen_elements_notes(fractions: np.ndarray, seen: frozenset[str]) -> list[s
         verb = "was" if len(symbols) == 1 else "were"
         notes[row] = f"{', '.join(symbols)} {verb} never seen in training: do not rely on this value"
     return notes
-
-
-def distance_note(nearest: str, quantile: float, widened: bool) -> str:
-    """Why a composition that is too far from its nearest training composition lies outside of the domain."""
-    then = "an extrapolation" if widened else "expect larger errors than the interval says"
-    return (
-        f"the nearest training composition, {nearest}, is farther away than {100 * quantile:.0f} % of the training "
-        f"compositions are from their nearest one: {then}"
-    )
