@@ -59,7 +59,10 @@ def _checked(fractions: NDArray[np.floating]) -> NDArray[np.floating]:
             f"Elemental fractions have shape {fractions.shape}, not (n, {len(ELEMENTS)}). {remedy}"
         )
     if not np.issubdtype(fractions.dtype, np.floating):
-        fractions = fractions.astype(np.float64)
+        try:
+            fractions = fractions.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"Elemental fractions are no numbers ({error}). {remedy}") from error
     total = fractions.sum(axis=1, dtype=np.float64)
     complaints = (
         ("holds a NaN or an infinity", ~np.isfinite(fractions).all(axis=1)),

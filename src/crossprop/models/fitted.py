@@ -63,7 +63,9 @@ class FittedModel:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predict from a representation of shape (n_samples, n_features); returns shape (n_samples,), in the unit."""
         if features.ndim != 2:
-            raise ShapeMismatchError(f"features have shape {features.shape}, not (n_samples, n_features).")
+            raise ShapeMismatchError(
+                f"features have shape {features.shape}; (n_samples, n_features) is needed."
+            )
         if self.kind == "base":
             return np.full(len(features), float(self.body))
         if not len(features):

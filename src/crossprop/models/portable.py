@@ -130,9 +130,7 @@ def load_arrays(form: str, path: Path) -> Portable:
         arrays = {name: kept[name] for name in kept}
     known = set(arrays) == {field.name for field in fields(cls)}
     if not known or (cls is Trees and arrays["nodes"].dtype != NODE):
-        raise ModelFormatError(
-            f"{path} holds {sorted(arrays)}, not those of {form}. Register the model again."
-        )
+        raise ModelFormatError(f"{path} holds {sorted(arrays)}, not the arrays of {form}. Register it again.")
     return cls(**arrays)
 
 
