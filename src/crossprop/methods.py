@@ -38,8 +38,7 @@ class Architecture(StrEnum):
 class Representation(StrEnum):
     """How a composition becomes numbers.
 
-    ``combined`` is the fractions beside the attributes, ``combined_sources`` both beside what the joint network
-    predicts for its sources; they are inputs of methods beyond the paper.
+    ``combined`` is the fractions beside the attributes, ``combined_sources`` also what the joint network predicts.
     """
 
     ELEMENTAL_FRACTIONS = "elemental_fractions"
@@ -62,8 +61,7 @@ class Representation(StrEnum):
 class Protocol(StrEnum):
     """Which training rows a target keeps.
 
-    ``published`` is the split as it was published; ``strict`` drops the training rows whose
-    composition also stands in the hold-out under another spelling or multiple.
+    ``strict`` drops those of the published split whose composition also stands in the hold-out.
     """
 
     PUBLISHED = "published"

@@ -118,8 +118,8 @@ class TargetInputs:
                     np.save(draft / MATRIX_FILE, compute(), allow_pickle=False)
                     write_digests(draft)
         check_digests(folder, error=StoreError, remedy=f"Delete {folder} and run again.")
-        matrix: np.ndarray = np.load(folder / MATRIX_FILE, mmap_mode="r", allow_pickle=False)
-        return self._mapped.setdefault((source, name), matrix)
+        self._mapped[source, name] = np.load(folder / MATRIX_FILE, mmap_mode="r", allow_pickle=False)
+        return self._mapped[source, name]
 
 
 @lru_cache(maxsize=2)

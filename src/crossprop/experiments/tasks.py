@@ -206,8 +206,7 @@ def fold_rows(task: FoldTask, inputs: TargetInputs) -> tuple[np.ndarray, np.ndar
 
 def _drawn(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
     """So many of the rows, in their order; a smaller draw is part of a larger one."""
-    drawn: np.ndarray = np.sort(rows[np.random.default_rng(seed).permutation(len(rows))[:n]])
-    return drawn
+    return np.asarray(np.sort(rows[np.random.default_rng(seed).permutation(len(rows))[:n]]))
 
 
 def layer_of(cell: Cell, hyperparameters: Hyperparameters) -> str | None:

@@ -81,10 +81,8 @@ def _matrix(
     fractions: NDArray[np.float64], representation: Representation, origin: str
 ) -> NDArray[np.float32]:
     """One representation as float32, free of NaN and infinity."""
-    wanted = fractions
-    if representation is Representation.PHYSICAL_ATTRIBUTES:
-        wanted = physical_attributes(fractions)
-    matrix = wanted.astype(np.float32)
+    attributes = representation is Representation.PHYSICAL_ATTRIBUTES
+    matrix = (physical_attributes(fractions) if attributes else fractions).astype(np.float32)
     bad = np.argwhere(~np.isfinite(matrix))
     if len(bad):
         row, column = bad[0]

@@ -74,7 +74,7 @@ def descend(
         progress.epoch = epoch
         progress.points.append((epoch, loss, val_mae))
         if not math.isfinite(val_mae):
-            raise DivergedError(f"the validation MAE is {val_mae} after epoch {epoch}. Are features NaN?")
+            raise DivergedError(f"the validation MAE is {val_mae}. Look for NaN among the features.")
         if on_epoch is not None:
             on_epoch(epoch, val_mae)
         if val_mae < progress.best:

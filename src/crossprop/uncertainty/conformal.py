@@ -66,8 +66,7 @@ def growth_with_distance(
     """Factor by which intervals widen with the distance, shape (n,) (see ``benchmarks/held_out_chemistry.py``)."""
     if radius is None:
         return 1.0
-    factors: NDArray[np.float64] = np.hypot(1.0, growth * np.asarray(distances) / radius)
-    return factors
+    return np.asarray(np.hypot(1.0, growth * np.asarray(distances) / radius))
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,7 @@ class Difficulty:
         mean = max(self.cumulated[-1] / len(self.predictions), np.finfo(float).tiny)
         rows = self.rows[positions]
         by_place = (self.residuals[positions] * rows).sum(axis=1) / rows.sum(axis=1)
-        combined: NDArray[np.float64] = ((by_place / mean + _OFFSET) * (by_value / mean + _OFFSET)) ** _POWER
-        return combined
+        return np.asarray(((by_place / mean + _OFFSET) * (by_value / mean + _OFFSET)) ** _POWER)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ AXES_FILE = "axes.npy"
 class CompositionSpace:
     """Principal axes of the mean and the deviation of element properties over a composition, standardised.
 
-    A hundred times cheaper than all physical attributes, and as informative about where a model errs.
     ``element_vectors`` are element properties with mean 0 and deviation 1, shape (n_elements, m), ``axes`` the
     principal axes of (mean, deviation) in columns, and in the last row the centre along each, shape (2 m + 1, d).
     """
@@ -71,8 +70,7 @@ def _moments(fractions: np.ndarray, vectors: np.ndarray) -> NDArray[np.float64]:
     mean = fractions @ vectors
     variance = fractions @ vectors**2 - mean**2
     deviation = np.sqrt(np.where(variance > 1e-12, variance, 0.0))
-    moments: NDArray[np.float64] = np.concatenate([mean, deviation], axis=1)
-    return moments
+    return np.asarray(np.concatenate([mean, deviation], axis=1))
 
 
 _SAME = 1e-5  # distance below which two points are one: rounding of the stored points
@@ -138,8 +136,7 @@ def domain_radius(around: Neighbourhood, quantile: float = QUANTILE) -> float | 
     if len(around.points) < LEAST_COMPOSITIONS:
         return None
     distances, _ = around.nearest_others(1)
-    radius = float(np.quantile(distances[:, 0], quantile))
-    return radius if radius > 0 else None
+    return float(np.quantile(distances[:, 0], quantile)) or None
 
 
 def unseen_elements_notes(fractions: np.ndarray, seen: frozenset[str]) -> list[str]:
