@@ -114,8 +114,8 @@ def check_digests(
             raise error(f"{folder / name} cannot be read: {reason}. {remedy}") from reason
         if digest != listed[name]:
             raise error(
-                f"{folder / name} has changed: its SHA-256 is {digest[:12]}, {DIGESTS_FILE} states "
-                f"{listed[name][:12]}. {remedy}"
+                f"{folder / name} has changed since it was written: its SHA-256 is {digest[:12]}, {DIGESTS_FILE} "
+                f"states {listed[name][:12]}. {remedy}"
             )
 
 
