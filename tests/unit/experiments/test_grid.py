@@ -87,19 +87,6 @@ def test_both_sides_get_all_of_their_trials_and_time_and_equally_many(paper, val
     assert next(c.seconds for c in cells if c.method is Method.ML) == pytest.approx(600.0)
 
 
-def test_only_networks_have_recipes_and_transferred_weights_have_their_own(values):
-    values["study"]["transfer"] = RECIPE | {"epochs": 7}
-    epochs = {cell.method: cell.recipe and cell.recipe.epochs for cell in enumerated(parse_params(values))}
-    assert {method for method, given in epochs.items() if given == 7} == FINE_TUNED
-    assert {method for method, given in epochs.items() if given == 1} == SCRATCH_NETWORKS
-
-
-def test_folds_are_the_targets_own(tiny_params):
-    params = tiny_params(targets=["slme", "spillage"], folds_by_target={"spillage": 5})
-    assert {c.folds for c in enumerated(params)} == {2}
-    assert {c.folds for c in enumerated(params, "spillage")} == {5}
-
-
 def changed(values, before, **options):
     """Methods of the cells whose id another enumeration changes."""
     after = enumerated(parse_params(values), **options)
@@ -126,9 +113,9 @@ FIDELITY = {"rows": 50, "steps": 10, "after_screening": 2, "after_first_fold": 2
 @pytest.mark.parametrize(
     ("path", "value", "methods"),
     [
-        *[(f"study.{key}", value, set(Method)) for key, value in (
-            ("seed", 2), ("protocol", "strict"), ("folds", 3), ("name", "other"),
-        )],
+        ("study.seed", 2, set(Method)),
+        ("study.protocol", "strict", set(Method)),
+        ("study.folds", 3, set(Method)),
         ("study.fidelity.rows", 60, TUNED),
         ("study.fidelity.steps", 11, TUNED),
         *[(f"study.{key}", value, set()) for key, value in (
@@ -172,7 +159,7 @@ def test_order_of_the_zoo_counts_since_its_defaults_are_tried_in_that_order(valu
 
 
 def test_seeds_differ_by_task_or_target_and_depend_on_the_study_but_not_on_the_data(values):
-    values["study"]["targets"] = ["slme", "spillage"]
+    values["study"] |= {"targets": ["slme", "spillage"], "folds_by_target": {"spillage": 5}}
     cells, other_data = (enumerated(parse_params(values), data=data) for data in ("d", "other"))
     uses = [("screening",), ("fold", 0), ("fold", 1), ("sampler",)]
     seeds = {cell.seed_for(*use) for cell in cells for use in uses}
@@ -180,6 +167,7 @@ def test_seeds_differ_by_task_or_target_and_depend_on_the_study_but_not_on_the_d
     assert cells[3].seed_for("fold", 1) == other_data[3].seed_for("fold", 1)
     assert len({cell.seed_for_target("rows") for cell in cells}) == 1
     spillage = enumerated(parse_params(values), "spillage")[0]
+    assert (cells[0].folds, spillage.folds) == (2, 5)
     other = {spillage.seed_for_target("rows"), cells[0].seed_for_target("share")}
     assert cells[0].seed_for_target("rows") not in other
     values["study"]["seed"] = 2

@@ -43,22 +43,14 @@ def test_line_says_what_is_done_how_much_is_left_and_for_how_long(begun):
     ]
 
 
-def test_tasks_of_an_earlier_run_are_counted_but_do_not_shorten_the_estimate(begun):
-    progress, lines = begun(4, found=2)
-    progress.step(CELL, "screened ml(EF)", 1.0)
-    assert lines == [
-        "tiny: 2 of 4 tasks are finished already, going on",
-        "tiny/slme [3/4, 0:30 gone, about 0:30 left] screened ml(EF): validation MAE 1 %",
-    ]
-
-
-def test_neither_the_start_nor_tasks_in_progress_make_the_estimate_too_long(begun):
-    progress, lines = begun(11, workers=5)
+def test_neither_start_nor_earlier_runs_nor_tasks_in_progress_distort_the_estimate(begun):
+    progress, lines = begun(13, found=2, workers=5)
     progress.spent(20.0)  # 60: ten seconds passed before it began
     # 90: fifty seconds for this task and four half done ones, ten are left
     progress.step(CELL, "screened ml(EF)", 1.0)
     progress.end()  # 120: twenty of five times ninety seconds
     assert lines == [
-        "tiny/slme [1/11, 1:00 gone, about 2:47 left] screened ml(EF): validation MAE 1 %",
+        "tiny: 2 of 13 tasks are finished already, going on",
+        "tiny/slme [3/13, 1:00 gone, about 2:47 left] screened ml(EF): validation MAE 1 %",
         "tiny: 5 workers were busy 4.4 % of 1:30",
     ]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from made import Rehearsal
+
+from crossprop.experiments.executor import Failure
+from crossprop.methods import Method
 
 BOTH = ["elemental_fractions", "physical_attributes"]
 STUDY = {
@@ -71,20 +74,6 @@ def test_outcome_of_every_cell_follows_from_its_tasks_and_chosen_ones_are_refitt
     assert not [line for line in made.log if ".strict" in line]
 
 
-def test_winners_models_are_made_where_they_were_not_saved(rehearsal):
-    made = rehearsal({**ERRORS, "ml(PA)": [2.0, 1.0, 1.0, 1.0]})
-    outcome = made.finish()
-    assert outcome.winners.winner.cell == made.results(outcome)["ml(PA)"].cell
-    # regressors that were quick are not saved; the winner is fitted again
-    assert [made.log.count(f"ml(PA) fold_0{k}") for k in range(3)] == [2, 2, 2]
-    assert [made.log.count(f"dl(EF) fold_0{k}") for k in range(3)] == [1, 1, 1]
-    (part,) = outcome.parts
-    assert part.weights == (1.0, 1.0, 1.0)
-    assert [(folder / "member.json").is_file() for folder in part.folders] == [True] * 3
-    made.run.drop_models(outcome.winners)
-    assert made.kept_models() == {outcome.winners.winner.cell}
-
-
 def test_of_equals_the_earlier_cell_is_chosen_whichever_was_finished_first(rehearsal):
     equal = {label: [1.0, 2.0, 2.0, 2.0] for label in ("ml(EF)", "dl(EF)")}
     made = rehearsal(equal, methods=["ml", "dl"], representations=BOTH[:1]).start()
@@ -98,24 +87,6 @@ def test_of_equals_the_earlier_cell_is_chosen_whichever_was_finished_first(rehea
     assert best.strict_test_mae is not None
 
 
-def test_interrupted_run_asks_only_for_what_is_missing_and_ends_the_same(rehearsal, tmp_path, write_target):
-    whole = rehearsal().finish()
-    elsewhere = tmp_path / "elsewhere"
-    write_target(elsewhere, n=30)
-    params, done = rehearsal().params, []
-    for pieces in (0, 2, 5, 4, 1, 6, None):
-        part = Rehearsal(params, elsewhere, ERRORS).start()
-        assert not set(part.waiting()) & set(done)
-        before = part.waiting()
-        part.answer(pieces)
-        done += part.log[: len(part.log) - len(part.asked)]
-        assert part.log[: len(before)] == before
-    assert part.run.finished
-    outcome = part.run.conclude()
-    assert [o.result for o in outcome.outcomes] == [o.result for o in whole.outcomes]
-    assert len(done) == len(set(done))
-
-
 STUDIES = {
     "plain": {},
     "blend": {"methods": ["base", "ml", "dl", "finetune", "boost", "blend"]},
@@ -126,7 +97,8 @@ STUDIES = {
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_finished_run_asks_for_nothing_and_ends_the_same(rehearsal, study):
-    whole = rehearsal(**study).finish()
+    whole_run = rehearsal(**study)
+    whole = whole_run.finish()
     again = rehearsal(**study).start()
     assert again.log == []
     outcome = again.run.conclude()
@@ -135,29 +107,7 @@ def test_finished_run_asks_for_nothing_and_ends_the_same(rehearsal, study):
     pairs = zip(outcome.outcomes, whole.outcomes, strict=True)
     assert all(one.cost == other.cost for one, other in pairs if one.result.method != "blend")
     assert re.fullmatch(r"tiny: (\d+) of \d+ tasks are finished already, going on", again.lines[-1])
-
-
-def test_dropped_models_of_a_new_winner_are_fitted_again(rehearsal):
-    made = rehearsal()
-    made.run.drop_models(made.finish().winners)
-    changed = rehearsal({**ERRORS, "finetune(band_gap)": [3.5, 8.0, 8.0, 8.0]})
-    winner = next(cell for cell in changed.cells if cell.label == "finetune(band_gap)")
-    shutil.rmtree(changed.paths.cell(winner.id))  # its folds turn out worse on another machine
-    outcome = changed.finish()
-    assert changed.results(outcome)["ml(PA)"].cell == outcome.winners.winner.cell
-    assert [line for line in changed.log if line.startswith("ml(PA)")] == [
-        "ml(PA) fold_00", "ml(PA) fold_01", "ml(PA) fold_02",
-    ]  # fmt: skip
-    assert outcome.parts[0].missing == []
-
-
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
-@pytest.mark.parametrize("failing", [None, "screening", "fold_02"])
-def test_progress_counts_up_to_its_end(rehearsal, study, failing):
-    made = rehearsal(**study)
-    made.failing = {("finetune(band_gap)", failing)}
-    made.finish()
-    done, total = re.search(r"\[(\d+)/(\d+),", made.lines[-1]).groups()
+    done, total = re.search(r"\[(\d+)/(\d+),", whole_run.lines[-1]).groups()
     assert done == total
 
 
@@ -205,7 +155,13 @@ def test_blend_of_the_cross_validated_cells_wins_and_is_made_of_their_models(reh
     assert (blend.source, blend.representation, blend.strict_test_mae) == (None, None, None)
     assert [part.result.label for part in outcome.parts] == ["ml(EF)", "dl(EF)"]
     assert [part.weights for part in outcome.parts] == [(0.5, 0.5, 0.5)] * 2
-    assert made.folds()["ml(EF)"] == 6  # its models were not saved
+    assert made.folds() == {
+        "base": 3,
+        "ml(EF)": 6,
+        "dl(EF)": 3,
+        "finetune(band_gap)": 3,
+    }  # ml's were not saved
+    assert [(f / "member.json").is_file() for part in outcome.parts for f in part.folders] == [True] * 6
     made.run.drop_models(outcome.winners)
     assert made.kept_models() == {cell.id for cell in made.cells if cell.label in ("ml(EF)", "dl(EF)")}
 
@@ -223,3 +179,54 @@ def test_blend_leaves_failed_and_stopped_cells_and_the_base_out_and_needs_two(re
     assert (blend.cv_mae, blend.failure, blend.val_mae) == (None, None, None)
     assert outcome.winners.winner.method == "ml"
     assert [o.result.method for o in made.recorded].count("blend") == 1
+
+
+PLAIN = {
+    "methods": ["base", "plain_baseline", "plain_median", "ml", "blend"],
+    "representations": BOTH[:1],
+    "sources": [],
+}
+PLAIN_ERRORS = {"plain baseline": [1.0, 2.0, 2.0, 2.0], "plain median": [1.0] * 4, "ml(EF)": [3.0] * 4}
+
+
+def with_baseline(made):
+    """The rehearsal, whose folds of the plain median bring those of the plain baseline, as in earnest."""
+    fit = made._report
+    baseline = next(cell for cell in made.cells if cell.method is Method.PLAIN_BASELINE)
+
+    def report(task):
+        found = fit(task)
+        if task.cell.method is not Method.PLAIN_MEDIAN or isinstance(found, Failure):
+            return found
+        return replace(found, baseline=fit(replace(task, cell=baseline, folder=None)))
+
+    made._report = report
+    return made
+
+
+@pytest.mark.parametrize("fidelity", [None, HALVED | {"after_first_fold": 1}])
+def test_plain_models_come_first_untuned_and_whole_and_lost_folds_are_fitted_alone(rehearsal, fidelity):
+    made = with_baseline(rehearsal(PLAIN_ERRORS, fidelity=fidelity, **PLAIN)).start()
+    assert made.waiting()[:3] == [f"plain median fold_0{k}" for k in range(3)]
+    made.answer()
+    outcome = made.run.conclude()
+    results = made.results(outcome)
+    assert results["plain median"].cv_mae == (1.0,) * 3
+    assert results["plain baseline"].cv_mae == (2.0,) * 3
+    assert results["plain median"].n_trials == 0
+    assert outcome.winners.winner.label == "plain median"
+    assert not any(line.startswith("plain baseline") for line in made.log)  # it came with the median
+    again = with_baseline(rehearsal(PLAIN_ERRORS, fidelity=fidelity, **PLAIN))
+    shutil.rmtree(again.paths.cell(results["plain baseline"].cell) / "fold_02")
+    again.finish()
+    assert again.log == ["plain baseline fold_02"]
+
+
+def test_failed_fold_of_the_plain_median_ends_both_and_the_others_go_on(rehearsal):
+    made = with_baseline(rehearsal(PLAIN_ERRORS, **PLAIN))
+    made.failing = {("plain median", "fold_01")}
+    outcome = made.finish()
+    results = made.results(outcome)
+    assert results["plain median"].failure
+    assert results["plain baseline"].failure
+    assert outcome.winners.winner.method == "ml"

@@ -10,14 +10,10 @@ from made import make_cell
 
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.selection import (
-    best_of_method,
-    category_of,
     choose_winners,
-    first_fold_bracket,
     going_on,
-    screening_bracket,
 )
-from crossprop.methods import Family, Method, Side
+from crossprop.methods import Method
 
 FIRST, SECOND, THIRD, FOURTH = (make_cell(m) for m in ("finetune", "modfinetune", "freezing", "dl_featextr"))
 
@@ -52,44 +48,11 @@ def test_best_of_a_bracket_within_the_margin_go_on_and_the_others_say_why_not(
     assert going_on(cells, maes_of(cells, *maes), "after it", places, margin) == (going, stopped)
 
 
-@pytest.mark.parametrize(
-    ("method", "screening", "n_categories"),
-    [
-        ("ml", (Side.SCRATCH, Family.REGRESSOR, False), 2),
-        ("dl", (Side.SCRATCH, Family.NETWORK, False), 2),
-        ("boost", (Side.SCRATCH, Family.REGRESSOR, True), 1),
-        ("resnet_finetune", (Side.TRANSFER, Family.NETWORK, True), 1),
-        ("freezing", (Side.TRANSFER, Family.NETWORK, False), 1),
-        ("base", (Side.BASE, Family.BASE, False), 1),
-    ],
-)
-def test_extension_methods_are_compared_apart_and_the_papers_scratch_ones_by_representation(
-    method, screening, n_categories
-):
-    given = ("elemental_fractions", "physical_attributes")
-    cells = [make_cell(method, representation=representation) for representation in given]
-    assert screening_bracket(cells[0]) == screening
-    assert first_fold_bracket(cells[0]) == (screening[0], screening[2])
-    assert len({category_of(cell) for cell in cells}) == n_categories
-
-
 def result(method, cv_mae, cell=None, **fields):
     return CellResult(
         cell=cell or f"{method}{cv_mae}", study="s", protocol="published", target="t", unit="eV", source=None,
         method=Method(method), representation=None, n_train=9, n_test=1, cv_mae=cv_mae, **fields,
     )  # fmt: skip
-
-
-def test_best_of_a_method_has_the_least_validation_error_and_is_the_earlier_of_equals():
-    cells = [make_cell(method, str(i)) for i, method in enumerate(("base", "ml", "ml", *["finetune"] * 3))]
-    base, ml, other_ml, finetune, other, _ = cells
-    best = best_of_method(cells, maes_of(cells, 9.0, 3.0, 2.0, 5.0, 4.0, 6.0))
-    assert best == {Method.BASE: base, Method.ML: other_ml, Method.FINETUNE: other}
-    found = maes_of(cells, 9.0, 2.0, 2.0, 4.0, 4.0, 4.0)
-    for given in (found, dict(reversed(found.items()))):
-        assert best_of_method(cells, given) == {Method.BASE: base, Method.ML: ml, Method.FINETUNE: finetune}
-    failed = best_of_method(cells, maes_of(cells, 9.0, None, 2.0, None, None, None))
-    assert failed == {Method.BASE: base, Method.ML: other_ml}
 
 
 @pytest.mark.parametrize(
