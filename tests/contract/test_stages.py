@@ -40,7 +40,6 @@ PRETRAIN = {
     "features": "matrices are read, not computed; their content is a dependency",
     "models": "of these, those that the stage names are run",
     "tracking": TRACKING,
-    "training/checkpoint.py": "training that goes on from a checkpoint has the same weights: a test says so",
 }
 OF_THE_STAGE: dict[str, dict[str, str]] = {
     "fetch": {"methods.py": WORDS},
