@@ -231,7 +231,7 @@ def open_doors(folder: Path) -> Iterator[Doors]:
         ServiceSettings(poll_seconds=0.05), source, lambda _: ServedModel.load(folder / "model")
     )
     with TestClient(service, base_url="http://localhost") as client:
-        until(lambda: service.state.service.poller.polled)
+        until(lambda: service.state.service.polled)
         until(lambda: all(p.status[0] != "loading" for p in service.state.service.cache.properties.values()))
         yield Doors(folder, client)
 
