@@ -134,7 +134,19 @@ def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
         ("database is locked", "another process holds it", True),
         ("too many 500 error responses", "Look at its log", True),
         ("Connection broken: IncompleteRead(1 bytes read)", "nothing answers", True),
-        ("API request to endpoint /runs/create failed with error code 503 != 200.", "nothing answers", True),
+        (
+            "API request to endpoint /runs/create failed with error code 503 != 200.",
+            "its database does not",
+            True,
+        ),
+        (
+            "Max retries exceeded with url: /x (ResponseError('too many 500 error responses'))",
+            "its database does not",
+            True,
+        ),
+        ("HTTPConnectionPool(host='mlflow', port=5000): Read timed out.", "its database does not", True),
+        ("INTERNAL_ERROR: (psycopg2.OperationalError) Connection refused", "its database does not", True),
+        ("(psycopg2.OperationalError) Connection refused", "nothing answers", True),
         ("server closed the connection unexpectedly", "nothing answers", True),
     ],
 )
