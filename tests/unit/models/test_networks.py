@@ -80,7 +80,7 @@ def test_initial_weights_fit_the_network_stay_within_their_bounds_and_follow_the
 
 
 def test_output_of_the_resnet_is_what_a_hand_computation_gives(resnet):
-    assert resnet.count_params() == 1_276_803
+    assert resnet.count_params() == 2_753_027
     weights = {path: w.astype(np.float64) for path, w in named(resnet).items()}
 
     def dense(name, x):

@@ -48,7 +48,7 @@ def test_networks_that_differ_are_refused_but_modified_fine_tuning_may_change_th
     inputs = keras.Input((86,))
     short = keras.Model(inputs, keras.layers.Dense(1024, activation="relu", name="hidden_01")(inputs))
     for giver, taker, message in (
-        (joint, target, r"layer head has weights \[\(384, 1\), \(1,\)\]"),
+        (joint, target, r"layer head has weights \[\(512, 1\), \(1,\)\]"),
         (source, build_elemnet(145), r"layer hidden_01 has weights \[\(145, 1024\), \(1024,\)\]"),
         (source, short, r"layers that the target lacks: \['head', 'hidden_02'"),
         (short, source, r"layer hidden_02 has weights .* the source network has None"),
