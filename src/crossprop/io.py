@@ -111,7 +111,8 @@ def check_digests(
         try:
             digest = file_digest(folder / name)
         except OSError as reason:
-            raise error(f"{folder / name} cannot be read: {reason}. {remedy}") from reason
+            message = f"{folder / name} cannot be read, though {DIGESTS_FILE} lists it: {reason}. {remedy}"
+            raise error(message) from reason
         if digest != listed[name]:
             raise error(
                 f"{folder / name} has changed since it was written: its SHA-256 is {digest[:12]}, {DIGESTS_FILE} "
