@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import sys
@@ -19,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-import openpyxl
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -36,7 +34,6 @@ from crossprop import CrossPropertyRegressor
 from crossprop.cli import app
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ConfigError, CrosspropError
-from crossprop.estimator.study_file import study_values
 from crossprop.inference.predictor import ServedModel
 from crossprop.inference.pyfunc import FormulaModel
 from crossprop.screening.space import read_formulas
@@ -61,13 +58,9 @@ class Case:
 WEIGHTS = ("arguments", "pipe", "csv", "excel", "http")
 FORMULAS = [
     Case(["LiFeP04"], "refused", "begins with zero"),
-    Case(["Si02"], "refused", "'SiO2'"),
     Case(["Fe203"], "note", "'Fe2O3'"),
-    Case(["V205"], "note", "'V2O5'"),
     Case(["Fe(III)2O3"], "refused", "oxidation state"),
-    Case(["Cu(I)Cl"], "refused", "oxidation state"),
     Case(["BaO.6Fe2O3"], "refused", "adduct"),
-    Case(["Li2O.2SiO2"], "refused", "adduct"),
     Case(["BaO·6Fe2O3"], "value", "BaFe12O19"),
     Case(["INSB"], "note", "'InSb'"),
     Case(["INSB", "CUINS2", "NBSI2", "SIC", "INP"], "flagged", "'InSb'"),
@@ -79,11 +72,9 @@ FORMULAS = [
     Case(["Ti-6Al-4V"], "value", "Ti86.20444Al10.195485V3.6000754", "weight", WEIGHTS),
     Case(["Al6V4"], "refused", "sum to 10", "weight", WEIGHTS),
     Case(["La2-xSrxCuO4"], "refused", "variable 'x'"),
-    Case(["Ba1-xSrxTiO3"], "refused", "variable 'x'"),
     Case(["0.5Li2O-0.5P2O5"], "refused", "mixture"),
     Case(["Fe9e-05Ni0.99991"], "refused", "exponent"),
     Case(["Fe0,5Ni0,5"], "refused", "decimal comma"),
-    Case(["PbTe PbSe"], "refused", "several formulas"),
     Case(["PbTe Bi2Te3 SnSe"], "refused", "several formulas"),
     Case(["TiO2-rutile"], "refused", "'-rutile'"),
     Case(["TiO2 (rutile)"], "refused", "annotation"),
@@ -123,17 +114,13 @@ def predicted(model: Path, *arguments: object, stdin: bytes | None = None) -> Se
     return Seen(row["value"], row["note"] or row["error"])
 
 
-def write_excel(path: Path, rows: Sequence[Sequence[object]]) -> Path:
-    book = openpyxl.Workbook()
-    for row in rows:
-        book.active.append(list(row))
-    book.save(path)
-    return path
-
-
-def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows(rows)
+def write_table(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+    """A workbook, or a CSV file."""
+    frame = pd.DataFrame(rows)
+    if path.suffix == ".xlsx":
+        frame.to_excel(path, index=False, header=False)
+    else:
+        frame.to_csv(path, index=False, header=False)
     return path
 
 
@@ -161,13 +148,12 @@ class Doors:
         given = "".join(f"{text}\n" for text in case.texts)
         return predicted(self.model, "-", "--amounts", case.amounts, stdin=given.encode())
 
-    def csv(self, case: Case) -> Seen:
-        path = write_csv(self.folder / "x.csv", self.rows_of(case))
+    def csv(self, case: Case, name: str = "x.csv") -> Seen:
+        path = write_table(self.folder / name, self.rows_of(case))
         return predicted(self.model, "--input", path, "--amounts", case.amounts)
 
     def excel(self, case: Case) -> Seen:
-        path = write_excel(self.folder / "x.xlsx", self.rows_of(case))
-        return predicted(self.model, "--input", path, "--amounts", case.amounts)
+        return self.csv(case, "x.xlsx")
 
     def estimator(self, case: Case) -> Seen:
         with warnings.catch_warnings(record=True) as told:
@@ -283,9 +269,7 @@ class Table:
 
 
 TABLES = [
-    Table("2.070D+02", "formula,hardness", lambda i, f: f"{f},{i}.070D+02", lambda i: 100 * i + 7),
     Table("2.07 x 1000", "formula,hardness", lambda i, f: f"{f},{i}.07 x 1000", lambda i: 1000 * i + 70),
-    Table("2.07×10^2", "formula,hardness", lambda i, f: f"{f},{i}.07×10^2", lambda i: 100 * i + 7),
     Table(
         "1.037 beside 907,5",
         "formula;hardness",
@@ -364,7 +348,7 @@ def wrong_table(doors: Doors, folder: Path, table: Table, reader: str) -> str:
     if kind == "csv":
         path.write_text("\n".join(lines), encoding="utf-8")
     else:
-        write_excel(path, [line.split(";" if ";" in table.header else ",") for line in lines])
+        write_table(path, [line.split(";" if ";" in table.header else ",") for line in lines])
     with contextlib.chdir(folder), patch.dict(os.environ):
         os.environ.pop("CROSSPROP_CATALOG", None)
         rows, said = read(path, table)
@@ -406,7 +390,7 @@ def test_no_row_of_a_list_is_lost(doors, tmp_path, text, formulas, ending):
     path, content = tmp_path / f"list.{ending}", text.encode()
     if ending == "xlsx":
         separator = next((sign for sign in ",;" if sign in text and "Li1,5Al" not in text), "\t")
-        write_excel(path, [line.split(separator) for line in text.splitlines()])
+        write_table(path, [line.split(separator) for line in text.splitlines()])
     else:
         path.write_bytes(content)
     given = ["-"] if ending == "-" else ["--input", path]
@@ -416,23 +400,6 @@ def test_no_row_of_a_list_is_lost(doors, tmp_path, text, formulas, ending):
     known = [formula for formula in formulas if formula]
     values = ServedModel.load(doors.model).predict(fraction_matrix(known)).value if known else []
     assert [row["value"] for row in rows if row["value"] is not None] == pytest.approx(list(values))
-
-
-@pytest.mark.parametrize("name", ["12", "null", "1e5", "true", "nan"])
-def test_a_name_that_is_no_text_to_a_configuration_is_refused_when_given(tmp_path, monkeypatch, name):
-    from crossprop.config import parse_params
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    path = tmp_path / "x.csv"
-    path.write_text("\n".join(["formula,hardness", *(f"{f},{i}" for i, f in enumerate(COMPOUNDS))]))
-    for arguments in (
-        ("data", "add", path, "--target", "hardness", "--unit", "none", "--name", name),
-        ("study", "new", name, "--target", "klu"),
-    ):
-        assert "a number" in str(command(*arguments).exception)
-    with pytest.raises(ConfigError, match="a number"):
-        parse_params(study_values(name, ["klu"], 100))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,7 @@ import os
 import pytest
 from studies import NO_NETWORKS, QUICK, computed, project, without_networks
 
-from crossprop.errors import CellError, ConfigError, DataError, StoreError
-from crossprop.experiments.results import NullRecorder
-from crossprop.experiments.targets import run_targets
-from crossprop.paths import StudyPaths
+from crossprop.errors import CellError, DataError, StoreError
 from crossprop.training.device import process_environment
 
 ONLY_BASE = {**NO_NETWORKS, "methods": ["base"]}
@@ -38,11 +35,6 @@ def test_unreadable_prepared_table_says_which_stage_makes_it(
         computed(params, paths)
 
 
-def test_target_of_another_study_is_refused(tmp_path, tiny_params):
-    with pytest.raises(ConfigError, match=r"'spillage' is no target of the study tiny: \['slme'\]"):
-        run_targets(tiny_params(), ["spillage"], StudyPaths("tiny", tmp_path), lambda digests: NullRecorder())
-
-
 def test_failed_cell_is_reported_and_the_others_finish(tmp_path, tiny_values, write_target):
     nonsense = {"solver": {"choices": ["nonsense"], "default": "nonsense"}}
     params = without_networks(tiny_values, {"ridge": nonsense})
@@ -64,21 +56,6 @@ def test_target_without_one_finished_cell_ends_with_an_error(tmp_path, tiny_para
     ):
         computed(params, paths)
     assert not paths.results("slme").exists()
-
-
-def test_strict_protocol_learns_from_fewer_rows_where_the_hold_out_repeats_them(
-    tmp_path, tiny_params, write_target
-):
-    write_target(tmp_path, repeated=4)
-    paths = StudyPaths("tiny", tmp_path)
-    base = {**ONLY_BASE, "compute": QUICK}
-    counted = {
-        protocol: computed(tiny_params(protocol=protocol, **base), paths).outcomes[0].result
-        for protocol in ("published", "strict")
-    }
-    assert (counted["published"].n_train, counted["strict"].n_train) == (52, 48)
-    assert counted["published"].n_test == counted["strict"].n_test == 12
-    assert counted["published"].cell != counted["strict"].cell
 
 
 def test_folder_that_cannot_be_written_to_is_named(tmp_path, tiny_params, write_target):

@@ -53,15 +53,6 @@ def test_the_networks_have_seen_none_of_the_rows_and_know_what_they_have_seen(ne
     assert np.isin(networks.seen, composition_codes(known)).all()
 
 
-def test_asked_again_nothing_is_trained(networks, cache):
-    def written() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in networks.folder.rglob("*") if path.is_file()}
-
-    before = written()
-    assert prepare_sources(FORMULAS, TINY, cache=cache, write=lambda line: None).folder == networks.folder
-    assert written() == before
-
-
 def test_the_estimator_transfers_from_them_in_this_process(networks):
     estimator = CrossPropertyRegressor(
         methods=["boost", "boost_sources", "ml_featextr", "blend"], trials=1, folds=2, sources=networks.folder

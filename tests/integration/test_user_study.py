@@ -9,18 +9,9 @@ import sys
 from itertools import combinations
 from pathlib import Path
 
-import pandas as pd
 import pytest
-import yaml
-
-from crossprop.data.catalog import load_catalog
-from crossprop.data.user_rows import read_user_table
-from crossprop.estimator.add import NewProperty, add_data, held_out_rows
-from crossprop.estimator.study_file import plan_study
-from crossprop.paths import RAW
 
 ROOT = Path(__file__).resolve().parents[2]
-NEW = NewProperty("hardness", "GPa", "Hardness of alloys")
 METALS = ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zr", "Nb", "Mo", "W")
 
 
@@ -34,46 +25,6 @@ def write_alloys(path: Path, slope: float = 1.0) -> Path:
     rows[5] += " GPa"
     path.write_text("Legierung;hardness\n" + "\n".join([*rows, "Foo;1"]) + "\n")
     return path
-
-
-def add(path: Path, replace: bool = False) -> None:
-    table = read_user_table(path, target="hardness")
-    assert len(table.problems) == 2
-    add_data(path, table, held_out_rows(path, table), NEW, replace=replace)
-
-
-def script(name: str, cwd: Path) -> str:
-    """A stage's script, as DVC calls it."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "pipelines" / f"{name}.py")], cwd=cwd, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-def test_own_data_are_fetched_and_prepared_beside_a_source(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CROSSPROP_CATALOG", raising=False)
-    add(write_alloys(tmp_path / "alloys.csv"))
-    study = plan_study(load_catalog(), "alloys", ["hardness"], None, RAW, tier="trial")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(study.values))
-    script("fetch", tmp_path)
-    said = script("prepare", tmp_path)
-    folder = tmp_path / "data" / "prepared" / "alloys"
-    target, source = (pd.read_parquet(folder / f"{name}.parquet") for name in ("hardness", "seebeck_p"))
-    assert len(target) == 131
-    assert (target["split"] == "test").sum() == 20
-    assert "hardness: 111 train, 20 test" in said
-    assert len(source) > 1_000
-    assert not set(source["composition"]) & set(target["composition"])
-
-    add(write_alloys(tmp_path / "alloys.csv", slope=2.0), replace=True)
-    script("fetch", tmp_path)
-    script("prepare", tmp_path)
-    after = pd.read_parquet(folder / "hardness.parquet")
-    held = [set(frame.loc[frame["split"] == "test", "formula"]) for frame in (target, after)]
-    assert held[0] == held[1]  # measured on the same alloys as before
-    assert not after["value"].equals(target["value"])
 
 
 @pytest.mark.slow

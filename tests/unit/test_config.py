@@ -46,10 +46,8 @@ def test_what_is_left_out_takes_the_papers_protocol(tiny_values):
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["study.fodls", "study.scratch.epoch", "search.ml.algorithm", "compute.threads", "cluster",
-     "search.dl.learning_rate.default"],
-)  # fmt: skip
+    "path", ["study.scratch.epoch", "search.ml.algorithm", "cluster", "search.dl.learning_rate.default"]
+)
 def test_unknown_key_is_named_by_its_path(tiny_values, path):
     with pytest.raises(ConfigError, match=f"{path}: unknown key"):
         parse_params(put(tiny_values, path, 1))
@@ -59,33 +57,21 @@ def test_unknown_key_is_named_by_its_path(tiny_values, path):
     ("path", "values"),
     [
         ("study", ["transport"]),
-        ("study.name", ["My Study", "../elsewhere"]),
-        ("study.edition", ["closed"]),
-        ("study.protocol", ["lenient"]),
-        ("study.methods", [[]]),
+        ("study.name", ["../elsewhere", "1e5"]),
         ("study.methods.1", ["gradient_boosting"]),
-        ("study.representations.0", ["fingerprints"]),
         ("study.targets", ["slme", []]),
-        ("study.folds", ["ten", "10", 2.5, True, -1, 1]),
-        ("study.folds_by_target", [{"slme": "all"}, {"slme": 1}]),
-        ("study.seed", ["lucky", "12", 1.5, True, -1]),
+        ("study.folds", ["10", 2.5, True, 1]),
+        ("study.folds_by_target", [{"slme": 1}]),
+        ("study.seed", ["12", 1.5, True, -1]),
         ("study.shards", [{"a": []}, {"../a": ["slme"]}]),
-        ("study.budget.ml_trials", ["many", 0]),
-        ("study.budget.seconds", ["long", "60", 0, float("inf"), float("nan")]),
-        ("study.scratch.epochs", ["3", 0]),
-        ("study.scratch.learning_rate", ["fast", "0.001", 0.0, -0.1, float("inf"), float("nan")]),
-        ("study.scratch.weight_decay", [-0.1]),
+        ("study.budget.seconds", ["60", 0, float("inf"), float("nan")]),
+        ("study.scratch.learning_rate", ["0.001", 0.0, float("inf"), float("nan")]),
         ("study.scratch.dropout", [1.0]),
-        ("study.scratch.schedule", ["linear"]),
         ("study.scratch.restore_best", ["perhaps", 1]),
         ("study.fidelity.rows", [49, None]),
-        ("study.fidelity.folds", [1]),
         ("study.learning_curve.shares", [[], [0.0], [0.5, 1.0]]),
-        ("search", [None]),
         ("search.ml.algorithms", [{}]),
-        ("search.dl.learning_rate.low", ["small"]),
         ("compute.workers", ["all", -1]),
-        ("compute.backend", ["torch"]),
     ],
 )
 def test_impossible_value_is_refused_with_its_path_and_what_was_received(tiny_values, path, values):
@@ -108,8 +94,6 @@ def trials(n: int) -> dict[str, Any]:
     [
         ({"targets": ["slme", "formation_energy"]}, "formation_energy cannot be both target and source"),
         ({"targets": ["slme", "spillage", "slme"]}, "targets names slme more than once"),
-        ({"sources": ["band_gap", "band_gap"]}, "sources names band_gap more than once"),
-        ({"methods": ["base", "ml", "ml"]}, "methods names ml more than once"),
         ({"sources": []}, "sources is empty, but methods holds transfer methods"),
         ({"representations": ["activations"]}, "'activations' is chosen by the method"),
         ({"representations": ["combined_sources"]}, "'combined_sources' is chosen by the method"),
@@ -119,16 +103,11 @@ def trials(n: int) -> dict[str, Any]:
             "budget.ml_trials is 1, but the scratch side has 2 such cells",
         ),
         (
-            trials(3) | {"methods": ["finetune", "modfinetune"], "sources": ["band_gap", "formation_energy"]},
-            "budget.dl_trials is 3, but the transfer side has 4 such cells",
-        ),
-        (
             JOINT | trials(1) | {"methods": ["finetune", "resnet_finetune"]},
             "budget.dl_trials is 1, but the transfer side has 2 such cells",
         ),
         ({"elemnet_sources": ["stability"]}, "elemnet_sources names stability, no source of this study"),
         (JOINT | {"joint": {"all": ["stability"]}}, "joint.all names stability, no source of this study"),
-        (JOINT | {"joint": {"all": ["formation_energy"] * 2}}, "all names formation_energy more than once"),
         (JOINT | {"joint": {"slme": ["formation_energy"]}}, "joint.slme has the name of a property"),
         (JOINT | {"joint": {"a": ["x"], "b": ["x"]}}, "joint: Dictionary should have at"),
         (JOINT | {"joint_pretrain": None}, "but joint_pretrain gives it no recipe"),
@@ -139,7 +118,6 @@ def trials(n: int) -> dict[str, Any]:
         ({"methods": ["base", "blend"]}, "methods holds blend, but nothing to be blended"),
         ({"learning_curve": CURVE | {"targets": ["b"]}}, "learning_curve.targets names b, no target"),
         ({"fidelity": {"rows": 50}}, "study.fidelity.margin: missing. Add it."),
-        (THREE | {"shards": {"a": ["slme"], "b": ["spillage"]}}, "exactly once; look at encut"),
         (THREE | {"shards": {"a": ["slme", "encut"], "b": ["spillage", "encut"]}}, "once; look at encut"),
         (THREE | {"shards": {"a": ["slme", "encut"], "b": ["spillage", "klu"]}}, "once; look at klu"),
         (THREE | {"shards": {"a": ["slme"]}}, "look at encut, spillage"),
@@ -167,12 +145,10 @@ def test_every_source_has_an_elemnet_unless_some_are_named(tiny_params):
         ({"low": 2.0, "high": 1.0, "default": 1.5}, "low below high"),
         ({"low": 1.0, "default": 1.0}, "low and high are needed"),
         ({"low": 0.0, "high": 1.0, "log": True, "default": 0.5}, "low above 0"),
-        ({"low": 0.0, "high": 1.0, "default": 2.0}, "default 2.0 lies outside 0.0 to 1.0"),
         ({"low": 0.0, "high": 1.0, "default": "much"}, "'much' is no number"),
         ({"choices": ["a", "b"], "default": "c"}, "'c' is none of the choices"),
         ({"choices": [1, 2], "low": 0.0, "default": 1}, "either choices or low/high"),
         ({"low": 0.0, "high": 1.0}, "default"),
-        ({"low": 1.5, "high": 3, "integer": True, "default": 2}, "whole low, high and default"),
         ({"low": 1, "high": 3, "integer": True, "default": 1.5}, "whole low, high and default"),
     ],
 )
@@ -212,15 +188,11 @@ def test_what_no_fit_would_take_is_refused(tiny_values, path, value, message):
         parse_params(put(tiny_values, path, value))
 
 
-def test_all_mistakes_are_listed_at_once(tiny_values):
+def test_all_mistakes_are_listed_at_once_and_a_list_is_no_configuration(tiny_values):
     with pytest.raises(ConfigError, match=r"(?s)study\.folds.*compute\.backend"):
         parse_params(put(put(tiny_values, "study.folds", 0), "compute.backend", "torch"))
-
-
-@pytest.mark.parametrize("values", [None, [], "transport", 3])
-def test_something_that_is_no_mapping_is_refused(values):
     with pytest.raises(ConfigError, match="should be a valid dictionary"):
-        parse_params(values)
+        parse_params([])
 
 
 def test_file_equals_the_values_that_it_was_written_from_and_cannot_be_changed(tmp_path, tiny_values):
@@ -236,7 +208,6 @@ def test_file_equals_the_values_that_it_was_written_from_and_cannot_be_changed(t
     ("content", "message"),
     [
         (b"study: [1, 2", r"params\.yaml is no YAML"),
-        (b"a: b: c", r"params\.yaml is no YAML"),
         (b"\xff\xfe\x00s", r"params\.yaml is no YAML"),
         (b"study:\n  folds: 5\n  folds: 7\n", r"(?s)'folds' is given twice.*line 3"),
         (None, r"params\.yaml is missing\. Run from the project's root"),

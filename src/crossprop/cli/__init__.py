@@ -26,9 +26,7 @@ for commands in (fit, registry, screen, serve):
 
 
 @app.callback(invoke_without_command=True)
-def root(
-    version: Annotated[bool, Option("--version", help="Print the version and stop.")] = False,
-) -> None:
+def root(version: Annotated[bool, Option("--version", help="Print the version and stop.")] = False) -> None:
     """Cross-property transfer learning for small materials data sets."""
     if version:
         typer.echo(f"crossprop {__version__}")
@@ -36,9 +34,7 @@ def root(
 
 
 @app.command()
-def check(
-    params: Annotated[Path, Option(help="Configuration to check.")] = Path("params.yaml"),
-) -> None:
+def check(params: Annotated[Path, Option(help="Configuration to check.")] = Path("params.yaml")) -> None:
     """Validate a configuration and say what it would compute."""
     from crossprop.config import load_params
     from crossprop.data.catalog import load_catalog
@@ -49,10 +45,8 @@ def check(
         catalog.property(name)
     if not study.shards:
         raise ConfigError(
-            f"{params}: study.shards is empty, so that 'dvc repro' would compute no target. "
-            "Share the targets out among one or more shards, e.g. shards: {all: ["
-            + ", ".join(study.targets)
-            + "]}."
+            f"{params}: study.shards is empty, 'dvc repro' would compute no target. Share the targets out, e.g. "
+            f"shards: {{all: [{', '.join(study.targets)}]}}."
         )
     cells = sum(len(study.points(method)) for method in study.methods)
     folds = sorted({study.folds_of(target) for target in study.targets})

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
 
-from crossprop.cli.fit import (
-    Amounts,
-    Decimal,
-    Delimiter,
-    ElementColumns,
-    Encoding,
-    FormulaColumn,
-    GroupColumn,
-    Sheet,
-    SplitColumn,
-    ValueColumn,
-    reading_of,
-)
+from crossprop.cli import fit as reading
 from crossprop.errors import DataError, UserFileError
-
-if TYPE_CHECKING:
-    from crossprop.data.user_rows import UserTable
+from crossprop.paths import OWN_CATALOG, RAW
 
 app = typer.Typer(help="The data sets that crossprop knows, and your own.", no_args_is_help=True)
-_QUIET_SHARE = 0.05
-"""Share of the rows that may be dropped without asking."""
+_QUIET_SHARE = 0.05  # of the rows that may be dropped without asking
 
 
 @app.command("add")
@@ -39,19 +24,19 @@ def add(
     target: Annotated[str, Option(help="Name of the property; its column, unless --value-column says.")],
     unit: Annotated[str | None, Option(help="Unit of the values; 'none' for a pure number.")] = None,
     name: Annotated[str | None, Option(help="Key in commands and folders; made from --target.")] = None,
-    formula_column: FormulaColumn = None,
-    value_column: ValueColumn = None,
-    split_column: SplitColumn = None,
-    group_column: GroupColumn = None,
-    element_columns: ElementColumns = None,
-    amounts: Amounts = "atomic",
+    formula_column: reading.FormulaColumn = None,
+    value_column: reading.ValueColumn = None,
+    split_column: reading.SplitColumn = None,
+    group_column: reading.GroupColumn = None,
+    element_columns: reading.ElementColumns = None,
+    amounts: reading.Amounts = "atomic",
     description: Annotated[str | None, Option(help="What the property is, in a sentence.")] = None,
     citation: Annotated[str | None, Option(help="What to cite.")] = None,
     licence: Annotated[str | None, Option(help="Terms of use of the data.")] = None,
-    sheet: Sheet = None,
-    encoding: Encoding = None,
-    delimiter: Delimiter = None,
-    decimal: Decimal = None,
+    sheet: reading.Sheet = None,
+    encoding: reading.Encoding = None,
+    delimiter: reading.Delimiter = None,
+    decimal: reading.Decimal = None,
     strict: Annotated[bool, Option("--strict", help="Refuse the file if any row is bad.")] = False,
     yes: Annotated[bool, Option("--yes", "-y", help="Drop bad rows without asking.")] = False,
     replace: Annotated[bool, Option("--replace", help="Replace your property of this name.")] = False,
@@ -65,38 +50,42 @@ def add(
     from crossprop.data.user_catalog import check_new_key, former_texts, key_of
     from crossprop.data.user_rows import read_user_table
     from crossprop.data.user_summary import summarise
-    from crossprop.estimator.add import NewProperty, add_data, held_out_rows, refuse_too_few
+    from crossprop.estimator.add import add_data, held_out_rows, refuse_too_few
     from crossprop.estimator.study_file import studies_naming
 
     key = name or key_of(target)
-    catalog, former = None if check and not _in_project() else _catalog(), dict[str, str]()
-    if catalog is not None:
-        try:
-            check_new_key(key, catalog, replace)
-            former = former_texts(key, catalog)
-        except UserFileError as error:
-            if not check:
-                raise
-            typer.echo(f"note: {error}", err=True)
+    former: dict[str, str] = {}
+    try:
+        catalog = _catalog()
+        check_new_key(key, catalog, replace)
+        former = former_texts(key, catalog)
+    except UserFileError as error:
+        if not check:
+            raise
+        typer.echo(f"note: {error}", err=True)
     stated = former.get("unit") if unit is None else unit
-    table = read_user_table(file, target=target, unit=stated or None, **reading_of(context))
+    table = read_user_table(file, target=target, unit=stated or None, **reading.reading_of(context))
     refuse_too_few(file, table)
     held_out = held_out_rows(file, table)
     unit = _unit(stated, table.unit or unit_in(table.value_column) or unit_in(target), ask=not check)
     typer.echo(f"{file} as {key}\n{summarise(table, unit, held_out)}")
-    _refuse_bad_rows(file, table, strict, yes or check)
-    if check or catalog is None:
+    n_bad, share = len(table.problems), len(table.problems) / table.n_read
+    if n_bad and strict:
+        raise UserFileError(f"{file} has {n_bad} bad row(s), and --strict allows none. Correct them.")
+    if share > _QUIET_SHARE and not (yes or check):
+        question = f"{n_bad} of {table.n_read} rows ({100 * share:.0f} %) would be dropped"
+        if not sys.stdin.isatty():
+            raise UserFileError(f"{question}. Correct them, or agree with --yes.")
+        if not typer.confirm(f"{question}. Continue?"):
+            raise UserFileError("Nothing was added. Correct the rows that are listed above.")
+    if check:
         typer.echo("Nothing was added (--check).")
         return
     given = {"description": description, "citation": citation, "licence": licence, "unit": unit}
-    texts = (
-        {"description": f"{target.strip()}, own data"}
-        | former
-        | {n: text for n, text in given.items() if text}
-    )
-    new = NewProperty(key, **texts)
+    texts = {"description": f"{target.strip()}, own data"} | former
+    texts |= {name: text for name, text in given.items() if text}
     try:
-        kept = add_data(file, table, held_out, new, catalog=catalog, replace=replace)
+        kept = add_data(file, table, held_out, key, texts, catalog=catalog, replace=replace)
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing was added", err=True)
         raise
@@ -113,40 +102,29 @@ def remove(
     force: Annotated[bool, Option("--force", help="Even where a study names it.")] = False,
 ) -> None:
     """Remove a property of your own from the catalogue, with its files."""
-    from crossprop.data.user_catalog import check_own_key
     from crossprop.estimator.add import remove_data
     from crossprop.estimator.study_file import studies_naming
 
     catalog = _catalog()
-    check_own_key(name, catalog)
     if not force and (studies := studies_naming(name)):
         raise UserFileError(
-            f"{name!r} is named in {', '.join(map(str, studies))}, which could not be run without it. "
-            "Delete that study first, or use --force."
+            f"{name!r} is named in {', '.join(map(str, studies))}. Delete that study first, or use --force."
         )
     remove_data(name, catalog=catalog)
-    typer.echo(
-        f"Removed {name} from {catalog}. DVC's cache and git's history still hold what was kept there."
-    )
-
-
-def _in_project() -> bool:
-    from crossprop.data.catalog import own_catalog
-
-    return own_catalog() is not None or Path("dvc.yaml").is_file()
+    typer.echo(f"Removed {name} from {catalog}. DVC's cache and git's history still hold its files.")
 
 
 def _catalog() -> Path:
     """The catalogue to write to."""
     from crossprop.data.catalog import CATALOG_VARIABLE, own_catalog
-    from crossprop.paths import OWN_CATALOG
 
-    if not _in_project():
+    found = own_catalog() or (OWN_CATALOG if Path("dvc.yaml").is_file() else None)
+    if found is None:
         raise UserFileError(
             f"{Path.cwd()} is no crossprop project: it has no dvc.yaml. Run this in the project's root, set "
             f"{CATALOG_VARIABLE} to a catalogue's path, or learn from the file alone with 'crossprop fit'."
         )
-    return own_catalog() or OWN_CATALOG
+    return found
 
 
 def _unit(given: str | None, guess: str | None, ask: bool) -> str:
@@ -160,26 +138,9 @@ def _unit(given: str | None, guess: str | None, ask: bool) -> str:
     return "1" if text.lower() in ("", "none", "-") else text
 
 
-def _refuse_bad_rows(file: Path, table: UserTable, strict: bool, yes: bool) -> None:
-    """Stop where rows would be dropped without the user's consent."""
-    n_bad = len(table.problems)
-    if n_bad and strict:
-        raise UserFileError(
-            f"{file} has {n_bad} bad row(s), listed above, and --strict allows none. Correct them."
-        )
-    share = n_bad / table.n_read
-    if share <= _QUIET_SHARE or yes:
-        return
-    question = f"{n_bad} of {table.n_read} rows ({100 * share:.0f} %) would be dropped"
-    if not sys.stdin.isatty():
-        raise UserFileError(f"{question}. Correct them, or agree with --yes.")
-    if not typer.confirm(f"{question}. Continue?"):
-        raise UserFileError("Nothing was added. Correct the rows that are listed above.")
-
-
 @app.command("list")
 def list_data(
-    role: Annotated[str | None, Option(help="Only targets or only sources.")] = None,
+    role: Annotated[Literal["target", "source"] | None, Option(help="Only these.")] = None,
     own: Annotated[bool, Option("--own", help="Only your own.")] = False,
 ) -> None:
     """List the properties: rows, unit, role, whether the files are here."""
@@ -187,11 +148,9 @@ def list_data(
 
     from crossprop.data.catalog import load_catalog
     from crossprop.data.inspect import list_properties
-    from crossprop.paths import RAW
 
     console = Console()
-    narrow = console.width < 120
-    console.print(list_properties(load_catalog(), RAW, role, own_only=own, brief=narrow))
+    console.print(list_properties(load_catalog(), RAW, role, own_only=own, brief=console.width < 120))
 
 
 @app.command("show")
@@ -199,7 +158,6 @@ def show_data(name: Annotated[str, Argument(help="Key or short name of a propert
     """Show all that is known about one property: source, citation, licence, files, the paper's figures."""
     from crossprop.data.catalog import load_catalog
     from crossprop.data.inspect import show_property
-    from crossprop.paths import RAW
 
     typer.echo(show_property(load_catalog(), name, RAW, Path("data/prepared")))
 
@@ -212,7 +170,6 @@ def fetch_data(
     """Fetch and verify the files of some properties."""
     from crossprop.data.catalog import load_catalog
     from crossprop.data.download import fetch_files, print_progress
-    from crossprop.paths import RAW
 
     fetch_files(load_catalog().pinned_files(names or None, edition), RAW, report=print_progress)
 
@@ -222,11 +179,8 @@ def verify() -> None:
     """Hash every fetched file again; ends with status 1 where one is damaged."""
     from crossprop.data.catalog import load_catalog
     from crossprop.data.inspect import verify_data
-    from crossprop.paths import RAW
 
-    verification = verify_data(load_catalog(), RAW)
-    typer.echo(str(verification))
-    if not verification.ok:
-        raise DataError(
-            f"{len(verification.damaged)} damaged file(s). Delete them and run 'crossprop data fetch'."
-        )
+    damaged, text = verify_data(load_catalog(), RAW)
+    typer.echo(text)
+    if damaged:
+        raise DataError(f"{len(damaged)} damaged file(s). Delete them and run 'crossprop data fetch'.")

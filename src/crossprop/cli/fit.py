@@ -11,35 +11,18 @@ from typer import Argument, Option
 
 from crossprop.errors import ConfigError
 
-
-def _tab(text: str | None) -> str | None:
-    """A tab, which shells have no simple way to write."""
-    return "\t" if text in ("\\t", "tab") else text
-
-
 Seed = Annotated[int | None, Option(min=0, help="Seed of every draw.")]
 
 # How a file is read: options of fit, predict and data add.
 FormulaColumn = Annotated[str | None, Option(help="Column of the formulas; guessed.")]
 ValueColumn = Annotated[str | None, Option(help="Column of the values, if not named like the target.")]
-SplitColumn = Annotated[
-    str | None, Option(help="Column that says 'train' or 'test'; else a hold-out is drawn.")
-]
-GroupColumn = Annotated[
-    str | None, Option(help="Column of what stays on one side of every split: a paper, a sample series.")
-]
-ElementColumns = Annotated[
-    str | None, Option(help="One column per element instead of formulas: 'atomic' or 'weight' amounts.")
-]
-Amounts = Annotated[
-    Literal["atomic", "weight"],
-    Option(help="What the amounts in a formula count: atoms, or weight percent as in alloys."),
-]
+SplitColumn = Annotated[str | None, Option(help="Column of 'train' and 'test'; else a hold-out is drawn.")]
+GroupColumn = Annotated[str | None, Option(help="Column of what is never split apart, such as a paper.")]
+ElementColumns = Annotated[str | None, Option(help="A column per element: 'atomic' or 'weight' amounts.")]
+Amounts = Annotated[Literal["atomic", "weight"], Option(help="What amounts in a formula count.")]
 Sheet = Annotated[str | None, Option(help="Sheet of a workbook.")]
 Encoding = Annotated[str | None, Option(help="Encoding; guessed.")]
-Delimiter = Annotated[
-    str | None, Option(help="Separator of the fields, such as ';' or 'tab'; guessed.", callback=_tab)
-]
+Delimiter = Annotated[str | None, Option(help="Separator of the fields, such as ';' or 'tab'; guessed.")]
 Decimal = Annotated[str | None, Option(help="Sign of the decimals, '.' or ','; guessed.")]
 
 _READING = (
@@ -49,8 +32,9 @@ _READING = (
 
 
 def reading_of(context: typer.Context) -> dict[str, Any]:
-    """How a file is to be read, as the command's options say."""
-    return {name: context.params[name] for name in _READING}
+    """How a file is to be read, as the command's options say; shells have no simple way to write a tab."""
+    given = {name: context.params[name] for name in _READING}
+    return given | {"delimiter": {"tab": "\t", "\\t": "\t"}.get(given["delimiter"], given["delimiter"])}
 
 
 app = typer.Typer()
@@ -75,29 +59,15 @@ def fit(
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
-    sources: Annotated[
-        str,
-        Option(
-            help="'auto' transfers from public data (downloaded once, networks cached), 'none' from nothing, or a "
-            "folder of source networks."
-        ),
-    ] = "auto",
-    minutes: Annotated[
-        float | None, Option(help=f"Minutes to aim at; {DEFAULT_MINUTES:g} unless a budget is named.")
-    ] = None,
-    budget: Annotated[
-        Literal["quick", "full"] | None, Option(help="'quick' is ten minutes, 'full' every method in full.")
-    ] = None,
-    methods: Annotated[
-        str | None, Option(help="Comma-separated methods instead of those that fit into the time.")
-    ] = None,
+    sources: Annotated[str, Option(help="'auto' (public data), 'none', or a folder of networks.")] = "auto",
+    minutes: Annotated[float | None, Option(help=f"Minutes to aim at, {DEFAULT_MINUTES:g} if none.")] = None,
+    budget: Annotated[Literal["quick", "full"] | None, Option(help="Ten minutes, or all methods.")] = None,
+    methods: Annotated[str | None, Option(help="Methods, by commas; else those that fit in.")] = None,
     folds: Annotated[int | None, Option(min=2, help="Folds of the cross-validation.")] = None,
     holdout: Annotated[float, Option(min=0.0, max=0.5, help="Share of the rows to hold out.")] = 0.1,
     seed: Seed = None,
     workers: Annotated[int, Option(min=0, help="Processes; 0 is one on every core.")] = 0,
-    drop_invalid: Annotated[
-        bool, Option("--drop-invalid", help="Go on if more than a tenth of the rows is unusable.")
-    ] = False,
+    drop_invalid: Annotated[bool, Option("--drop-invalid", help="Go on without many bad rows.")] = False,
     replace: Annotated[bool, Option("--replace", help="Replace what is at --out.")] = False,
 ) -> None:
     """Learn a property from one file: tune, cross-validate and blend every method, keep the best with its evidence.
@@ -122,18 +92,15 @@ def fit(
         workers=workers,
         seed=DEFAULT_SEED if seed is None else seed,
     )
+    reading = reading_of(context)
     try:
-        report = fit_file(
-            file, settings, out, reading_of(context), drop_invalid=drop_invalid, overwrite=replace
-        )
+        report = fit_file(file, settings, out, reading, drop_invalid=drop_invalid, overwrite=replace)
     except KeyboardInterrupt:
         typer.echo("interrupted: what is finished is kept, run the same command to go on", err=True)
         raise
-    typer.echo(f"\n{table_of_methods(report)}\n")
-    typer.echo("\n".join(summary_lines(report)))
-    typer.echo(
-        f"model and report: {out}\nnext: crossprop predict {out} NaCl, or crossprop serve --model {out}"
-    )
+    typer.echo("\n".join(["", table_of_methods(report), "", *summary_lines(report)]))
+    typer.echo(f"model and report: {out}")
+    typer.echo(f"next: crossprop predict {out} NaCl, or crossprop serve --model {out}")
 
 
 def listed(text: str | None) -> list[str]:
@@ -143,22 +110,15 @@ def listed(text: str | None) -> list[str]:
 
 @app.command()
 def predict(
-    model: Annotated[
-        str, Argument(help="Folder of a model, or a registered one: <study>.<target> or <target>.")
-    ],
+    model: Annotated[str, Argument(help="Folder of a model, or a registered <study>.<target> or <target>.")],
     formulas: Annotated[list[str] | None, Argument(help="Formulas; '-' reads them from a pipe.")] = None,
-    input_file: Annotated[
-        Path | None, Option("--input", help="CSV or Excel file; its other columns are kept.")
-    ] = None,
+    input_file: Annotated[Path | None, Option("--input", help="CSV or Excel file; columns are kept.")] = None,
     formula_column: FormulaColumn = None,
     element_columns: ElementColumns = None,
     amounts: Amounts = "atomic",
     sheet: Sheet = None,
     output: Annotated[Path | None, Option(help="File to write: .csv, .parquet or .json.")] = None,
-    form: Annotated[
-        Literal["table", "csv", "json"] | None,
-        Option("--format", help="What to print; a table unless it goes into a pipe."),
-    ] = None,
+    form: Annotated[Literal["table", "csv", "json"] | None, Option("--format", help="What to print.")] = None,
     version: Annotated[str | None, Option(help="Version of a registered model.")] = None,
     alias: Annotated[str | None, Option(help="Alias of a registered model; 'champion' unless given.")] = None,
 ) -> None:

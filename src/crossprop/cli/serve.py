@@ -27,49 +27,25 @@ _UNITS = {"": 2**30, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 def serve(
     host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8000,
-    uri: Annotated[
-        str | None, Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default.")
-    ] = None,
+    uri: Annotated[str | None, Option(help="Store; MLFLOW_TRACKING_URI or ./mlflow.db if none.")] = None,
     alias: Annotated[str, Option(help="Alias whose versions are served.")] = "champion",
     study: Annotated[str | None, Option(help="Only this study's models.")] = None,
-    properties: Annotated[
-        str | None, Option(help="Only these targets or models, separated by commas.")
-    ] = None,
-    model: Annotated[
-        list[Path] | None, Option(help="Serve this saved model's folder, without a registry; repeatable.")
-    ] = None,
-    memory: Annotated[
-        str | None, Option(help="Memory for all loaded models, such as 4G; half of the memory by default.")
-    ] = None,
-    threads: Annotated[
-        int | None, Option(help="Threads that compute predictions; as many as there are cores.", min=1)
-    ] = None,
+    properties: Annotated[str | None, Option(help="Only these targets or models, by commas.")] = None,
+    model: Annotated[list[Path] | None, Option(help="A model's folder, no registry; repeatable.")] = None,
+    memory: Annotated[str | None, Option(help="For all loaded models: 4G; half of all by default.")] = None,
+    threads: Annotated[int | None, Option(help="For predictions; as many as there are cores.", min=1)] = None,
     cache: Annotated[Path | None, Option(help="Folder for fetched models; .crossprop by default.")] = None,
-    api_keys: Annotated[
-        Path | None, Option(help="File of API keys; the variable CROSSPROP_API_KEYS by default.")
-    ] = None,
-    allowed_host: Annotated[
-        list[str] | None,
-        Option(
-            help="Host name that requests may name beside localhost and --host, such as predict.example.org or "
-            "*.example.org; '*' for any; repeatable."
-        ),
-    ] = None,
-    cors: Annotated[
-        list[str] | None,
-        Option(help="Origin whose pages may call the service, such as https://a.org; repeatable."),
-    ] = None,
-    proxy: Annotated[
-        list[str] | None,
-        Option(
-            help="Address or network of a proxy that passes on the client's address (X-Forwarded-For); repeatable."
-        ),
-    ] = None,
+    api_keys: Annotated[Path | None, Option(help="File of API keys; CROSSPROP_API_KEYS by default.")] = None,
+    allowed_host: Annotated[list[str] | None, Option(help="Other host name, or '*'; repeatable.")] = None,
+    cors: Annotated[list[str] | None, Option(help="Origin: https://a.org; repeatable.")] = None,
+    proxy: Annotated[list[str] | None, Option(help="Proxy with X-Forwarded-For; repeatable.")] = None,
 ) -> None:
     """Serve the champions over HTTP, with a page; follows the registry and stops cleanly on SIGTERM."""
     from crossprop.service.auth import read_keys
     from crossprop.service.server import open_socket, run_app
     from crossprop.service.settings import ServiceSettings
+    from crossprop.service.sources import FolderSource, RegistrySource
+    from crossprop.tracking.store import store_uri
 
     defaults = ServiceSettings()
     settings = ServiceSettings(
@@ -84,7 +60,14 @@ def serve(
         cors=tuple(_origin(text) for text in cors or ()),
         proxies=tuple(_network(text) for text in proxy or ()),
     )
-    source = _source(settings, uri, tuple(model or ()), cache)
+    source: ModelSource
+    if model and (uri or study or settings.properties):
+        raise ConfigError("--model serves folders. Leave --uri, --study and --properties out.")
+    if model:
+        source = FolderSource(tuple(model))
+    else:
+        fetched = None if cache is None else cache / "registered"
+        source = RegistrySource(store_uri(uri), alias, study, settings.properties, fetched)
     listening = open_socket(host, port)
     from crossprop.service.app import create_app
 
@@ -109,23 +92,6 @@ def api_key(
     typer.echo("Next:                 put the line into a file, then crossprop serve --api-keys FILE")
 
 
-def _source(
-    settings: ServiceSettings, uri: str | None, folders: tuple[Path, ...], cache: Path | None
-) -> ModelSource:
-    from crossprop.service.sources import FolderSource, RegistrySource
-
-    if folders:
-        if uri or settings.study or settings.properties:
-            raise ConfigError(
-                "--model serves folders, so --uri, --study and --properties have no effect. Leave them out."
-            )
-        return FolderSource(folders)
-    from crossprop.tracking.store import store_uri
-
-    fetched = None if cache is None else cache / "registered"
-    return RegistrySource(store_uri(uri), settings.alias, settings.study, settings.properties, fetched)
-
-
 def _lines(host: str, port: int, source: ModelSource, settings: ServiceSettings, folders: bool) -> list[str]:
     shown = "127.0.0.1" if host in _ALL_ADDRESSES else f"[{host}]" if ":" in host else host
     what = "models in" if folders else f"versions with the alias {settings.alias!r} in"
@@ -145,29 +111,23 @@ def _hosts(host: str, more: list[str]) -> tuple[str, ...]:
 
     for name in more:
         if not re.fullmatch(r"\*|(\*\.)?[\w.-]+|\[[0-9a-fA-F:.]+\]", name):
-            raise ConfigError(
-                f"--allowed-host {name!r} is no host name. Leave out scheme and port: predict.example.org, for example."
-            )
+            raise ConfigError(f"--allowed-host {name!r} is no host name. Leave out scheme and port.")
     bound = () if host in _ALL_ADDRESSES else (f"[{host}]" if ":" in host else host,)
     return tuple(dict.fromkeys(name.lower() for name in (*LOOPBACK, *bound, *more)))
 
 
 def _origin(text: str) -> str:
-    """An origin as browsers send it, or ``*`` for all of them."""
     if text != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", text):
-        raise ConfigError(
-            f"--cors {text!r} is no origin. Give scheme and host without a path, such as https://pages.example.org."
-        )
+        raise ConfigError(f"--cors {text!r} is no origin. Give one such as https://pages.example.org.")
     return text.lower()
 
 
 def _network(text: str) -> str:
-    """An address, or a network such as 10.0.0.0/8."""
     try:
         ipaddress.ip_network(text)
-    except ValueError as error:
+    except ValueError:
         raise ConfigError(
-            f"--proxy {text!r} is neither an address nor a network: {error}. Give one such as 127.0.0.1 or 10.0.0.0/8."
+            f"--proxy {text!r} is neither an address nor a network. Give one such as 127.0.0.1 or 10.0.0.0/8."
         ) from None
     return text
 

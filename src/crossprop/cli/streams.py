@@ -15,18 +15,12 @@ _ASCII: Final = str.maketrans({
 })  # fmt: skip
 
 
-def in_ascii(text: str) -> str:
-    """A text in plain ASCII: units and signs as they are commonly typed, a question mark for other letters."""
-    if text.isascii():
-        return text
-    return unicodedata.normalize("NFKD", text.translate(_ASCII)).encode("ascii", "replace").decode()
-
-
 class _AsciiStream(io.TextIOWrapper):
     """Writes plain ASCII; it says that it is UTF-8 (which ASCII is), so that no library wraps it again."""
 
     def write(self, text: str, /) -> int:
-        super().write(in_ascii(text))
+        plain = unicodedata.normalize("NFKD", text.translate(_ASCII)).encode("ascii", "replace").decode()
+        super().write(text if text.isascii() else plain)
         return len(text)
 
 

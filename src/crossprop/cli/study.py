@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from crossprop.cli.fit import Seed, listed
+from crossprop.paths import RAW
 
 app = typer.Typer(help="Study configurations.", no_args_is_help=True)
 
@@ -17,12 +18,8 @@ def new_study(
     name: Annotated[str, Argument(help="Name of the study: small letters, digits, underscores.")],
     target: Annotated[list[str] | None, Option(help="A target property; may be given again.")] = None,
     targets: Annotated[str | None, Option(help="Target properties, separated by commas.")] = None,
-    sources: Annotated[
-        str | None, Option(help="Source properties, separated by commas; those of the tier if left out.")
-    ] = None,
-    tier: Annotated[
-        str | None, Option(help="How much to compute: trial, quick (default), standard or full.")
-    ] = None,
+    sources: Annotated[str | None, Option(help="Source properties, by commas; else the tier's.")] = None,
+    tier: Annotated[str | None, Option(help="trial, quick (default), standard or full.")] = None,
     minutes: Annotated[float | None, Option(help="Take the largest tier that fits.", min=1)] = None,
     title: Annotated[str | None, Option(help="Heading of the report.")] = None,
     seed: Seed = None,
@@ -33,19 +30,11 @@ def new_study(
     from crossprop.data.catalog import load_catalog
     from crossprop.estimator.study_file import explain, plan_study, write_study
     from crossprop.methods import DEFAULT_SEED
-    from crossprop.paths import RAW
 
-    study = plan_study(
-        load_catalog(),
-        name,
-        [*(target or []), *listed(targets)],
-        None if sources is None else listed(sources),
-        RAW,
-        tier=tier,
-        minutes=minutes,
-        title=title,
-        seed=DEFAULT_SEED if seed is None else seed,
-    )
+    goals, origins = [*(target or []), *listed(targets)], None if sources is None else listed(sources)
+    seed = DEFAULT_SEED if seed is None else seed
+    options: dict[str, Any] = {"tier": tier, "minutes": minutes, "title": title, "seed": seed}
+    study = plan_study(load_catalog(), name, goals, origins, RAW, **options)
     typer.echo(explain(study))
     if dry_run:
         typer.echo(f"Nothing was written. Without --dry-run this writes conf/study/{name}.yaml.")

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterable
 from enum import StrEnum
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -35,10 +35,9 @@ class Role(StrEnum):
 
 
 class PinnedFile(_Entry):
-    """One public file, identified by its content: ``blob`` is sha1 of ``blob <size>``, a zero byte and the content.
+    """One public file by its content (``blob`` as git computes it); a user's file has a ``folder``.
 
-    A user's file has the repository ``local/<origin>``, the commit ``files`` and a ``folder``. ``split`` is ``all``
-    where the rows are not split into those to learn from and a hold-out.
+    ``split`` is ``all`` where the rows are not split into those to learn from and a hold-out.
     """
 
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
@@ -65,9 +64,8 @@ class PinnedFile(_Entry):
 class Supplement(_Entry):
     """Further rows of a source property that another series gives.
 
-    ``elemental_references`` differ from the property by a linear function of the composition, which is fitted on shared
-    compositions; ``corrected_elements`` have a second reference in compounds that hold ``corrected_with``. A shared row
-    whose values differ by more than ``tolerance``, in the property's unit, counts as conflicting.
+    ``elemental_references`` differ from the property by a linear function of the composition; ``corrected_elements``
+    have a second reference in compounds that hold ``corrected_with``. Shared rows conflict beyond the ``tolerance``.
     """
 
     relation: Literal["same_property", "elemental_references"]
@@ -101,10 +99,9 @@ class Columns(_Entry):
 
 
 class EmbeddedPackage(_Entry):
-    """A data set that an installed Python package brings along.
+    """A table (``member``, CSV) in an archive (``path``) of an installed Python package.
 
-    ``member`` is the table (CSV) in the archive at ``path`` within the importable ``package``. Its targets learn from
-    ``n_train`` compositions and are measured on ``n_test`` others.
+    Its targets learn from ``n_train`` compositions and are measured on ``n_test`` others.
     """
 
     package: Text
@@ -141,9 +138,8 @@ class PaperFigures(_Entry):
 class PropertyEntry(_Entry):
     """One property of the catalogue, by its ``key`` in commands and folders; ``label`` is its short name in tables.
 
-    The unit is ``1`` for a pure number, ``dex`` for a decadic logarithm. Every edition reads ``files`` (``rows`` rows)
-    and its own ones; ``embedded`` is a column of an installed package instead. ``merge`` says how a source's several
-    rows of one composition become one, ``notes`` what is peculiar.
+    The unit is ``1`` for a pure number, ``dex`` for a decadic logarithm. Every edition reads ``files`` and its own
+    ones, ``rows`` rows; ``merge`` says how a source's rows of one composition become one.
     """
 
     key: Name
@@ -196,9 +192,7 @@ class PropertyEntry(_Entry):
         return tuple(dict.fromkeys([*chosen.files, *(f for s in chosen.supplements for f in s.files)]))
 
 
-CATALOG_VARIABLE = "CROSSPROP_CATALOG"
-"""Environment variable that names the user's catalogue; an empty one stands for none."""
-
+CATALOG_VARIABLE = "CROSSPROP_CATALOG"  # names the user's catalogue; an empty one stands for none
 _SECTIONS = {"citations", "origins", "packages", "properties"}
 _ORIGIN_KEYS = {"repository", "commit", "licence", "folder"}
 
@@ -212,10 +206,7 @@ class Catalog(BaseModel):
     packages: dict[str, EmbeddedPackage]
 
     def property(self, key_or_label: str) -> PropertyEntry:
-        """A property by its key (``piezo_max_dij``) or the paper's label (``PMDij``), in any case.
-
-        An unknown one is refused with similar names (UnknownPropertyError).
-        """
+        """A property by its key or the paper's label, in any case; UnknownPropertyError names similar ones."""
         if key_or_label in self.properties:
             return self.properties[key_or_label]
         wanted = str(key_or_label).lower()
@@ -230,12 +221,6 @@ class Catalog(BaseModel):
         """Properties in the catalogue's order; only those of one role if given."""
         return [e for e in self.properties.values() if role is None or Role(role) in e.roles]
 
-    def embedded_targets(self, package: str) -> list[PropertyEntry]:
-        """Targets that are read from one embedded package: they share one draw of compositions."""
-        return [
-            e for e in self.entries(Role.TARGET) if e.embedded is not None and e.embedded.package == package
-        ]
-
     def pinned_files(self, keys: Iterable[str] | None = None, edition: str | None = None) -> list[PinnedFile]:
         """Every file that these properties (keys or labels; all if ``None``) read, each once."""
         chosen = self.entries() if keys is None else [self.property(key) for key in keys]
@@ -245,8 +230,7 @@ class Catalog(BaseModel):
 def load_catalog(extra: Path | None = None) -> Catalog:
     """The built-in catalogue with the user's (``extra``; what :func:`own_catalog` finds if ``None``) merged into it.
 
-    An origin of the user may name a ``folder`` (relative to the file) in place of ``repository`` and ``commit``. A file
-    that is missing, no YAML, or holds something that a catalogue may not is refused with the place (DataError).
+    An origin of the user may name a ``folder``, relative to the file. A wrong file is refused (DataError).
     """
     return _load(own_catalog() if extra is None else Path(extra))
 
@@ -265,8 +249,9 @@ def own_catalog() -> Path | None:
 
 
 def _load(extra: Path | None) -> Catalog:
-    text = files("crossprop.data").joinpath("catalog.yaml").read_text(encoding="utf-8")
-    values, where = _read(text, "catalog.yaml"), "catalog.yaml"
+    where = "catalog.yaml"
+    with as_file(files("crossprop.data").joinpath(where)) as builtin:
+        values = read_catalog_values(builtin)
     if extra is not None:
         where = f"catalog.yaml with {extra}"
         added = read_catalog_values(extra)
@@ -291,7 +276,13 @@ def _load(extra: Path | None) -> Catalog:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()[:5])
         raise DataError(f"The catalogue ({where}) is refused: {problems}. Correct the entry.") from None
-    _check_names(catalog, where)
+    seen: dict[str, str] = {}
+    for entry in catalog.properties.values():
+        for name in {entry.key.lower(), entry.label.lower()}:
+            if seen.setdefault(name, entry.key) != entry.key:
+                raise DataError(f"{where}: the name {name!r} belongs to {seen[name]!r} and to {entry.key!r}.")
+        if entry.embedded is not None and entry.embedded.package not in catalog.packages:
+            raise DataError(f"{where}: {entry.key!r} reads the unknown package {entry.embedded.package!r}.")
     return catalog
 
 
@@ -299,26 +290,16 @@ def read_catalog_values(path: Path) -> dict[str, dict[str, Any]]:
     """Plain values of a catalogue file, by section; nothing is resolved or merged."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"The catalogue {path} cannot be read: {error}. Check its path and encoding."
-        ) from None
-    return _read(text, str(path))
-
-
-def _read(text: str, where: str) -> dict[str, dict[str, Any]]:
-    try:
         values = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise DataError(f"The catalogue {where} is no YAML: {error}") from None
-    if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
-        raise DataError(
-            f"The catalogue {where} must map section names to entries: {', '.join(sorted(_SECTIONS))}."
-        )
-    if unknown := set(values) - _SECTIONS:
-        raise DataError(
-            f"The catalogue {where} holds unknown section(s) {sorted(unknown)}; known: {sorted(_SECTIONS)}."
-        )
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"The catalogue {path} cannot be read: {error}. Correct the file.") from None
+    if not (
+        isinstance(values, dict)
+        and set(values) <= _SECTIONS
+        and all(isinstance(entries, dict) for entries in values.values())
+    ):
+        known = ", ".join(sorted(_SECTIONS))
+        raise DataError(f"The catalogue {path} must map sections to entries; sections are {known}.")
     return {section: dict(values.get(section, {})) for section in _SECTIONS}
 
 
@@ -355,23 +336,8 @@ def _with_pins(node: Any, origin: str | None, values: dict[str, dict[str, Any]],
 
 def _origin(name: Any, values: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
     place = values["origins"].get(name)
-    if not isinstance(place, dict):
+    if not isinstance(place, dict) or not set(place) <= _ORIGIN_KEYS:
         raise DataError(
-            f"{key!r} names the origin {name!r}; the catalogue knows {sorted(values['origins'])}."
-        )
-    if unknown := set(place) - _ORIGIN_KEYS:
-        raise DataError(
-            f"The origin {name!r} holds unknown key(s) {sorted(unknown)}; known: {sorted(_ORIGIN_KEYS)}."
+            f"{key!r} names the origin {name!r}, which is missing or holds other keys than {sorted(_ORIGIN_KEYS)}."
         )
     return place
-
-
-def _check_names(catalog: Catalog, where: str) -> None:
-    """Refuse a name that would find two properties, and an embedded column without its package."""
-    seen: dict[str, str] = {}
-    for entry in catalog.properties.values():
-        for name in {entry.key.lower(), entry.label.lower()}:
-            if seen.setdefault(name, entry.key) != entry.key:
-                raise DataError(f"{where}: the name {name!r} belongs to {seen[name]!r} and to {entry.key!r}.")
-        if entry.embedded is not None and entry.embedded.package not in catalog.packages:
-            raise DataError(f"{where}: {entry.key!r} reads the unknown package {entry.embedded.package!r}.")

@@ -16,13 +16,9 @@ import pandas as pd
 from crossprop.data.compositions import composition_keys, parse_formula, parse_formulas
 from crossprop.errors import DataError, FormulaError
 
+# ``action`` is ``repaired`` or ``dropped`` for a line, ``noted`` for a statement about many rows.
 REPORT_COLUMNS: Final = ("line", "file", "formula", "value", "action", "reason")
-"""Columns of a cleaning report. ``action`` is ``repaired`` or ``dropped`` for a line of a file, and ``noted``
-for a statement about many rows (then without a line)."""
-
-EXCEL_DATES: Final = {"2-Feb": "FeB2", "3-Feb": "FeB3"}
-"""Formulas that a spreadsheet turned into dates, and what they were."""
-
+EXCEL_DATES: Final = {"2-Feb": "FeB2", "3-Feb": "FeB3"}  # formulas that a spreadsheet turned into dates
 LARGEST_VALUE: Final = 1e30  # beyond it 32-bit numbers and squares overflow
 MAX_BAD_SHARE: Final = 0.1  # share of bad rows above which a file is refused rather than cleaned
 _DATE: Final = re.compile(
@@ -33,12 +29,9 @@ _NUMBER: Final = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", 
 
 @dataclass(frozen=True)
 class CleanTable:
-    """Rows that can be learnt from, and the account of the others.
+    """Rows that can be learnt from, and the account of the others (columns :data:`REPORT_COLUMNS`).
 
-    Attributes:
-        rows: Columns ``line`` (in the file), ``formula``, ``composition`` (key), ``value``, and ``group`` where one
-            was named; in the file's order.
-        report: Columns :data:`REPORT_COLUMNS`.
+    ``rows`` has ``line``, ``formula``, ``composition`` (key), ``value``, and ``group`` where one was named.
     """
 
     rows: pd.DataFrame
@@ -50,13 +43,12 @@ def read_table(
 ) -> CleanTable:
     """Read and clean one CSV file: UTF-8, comma-separated, with a header.
 
-    Nothing is taken for a missing value but an empty field: ``NaN`` in the formula column is sodium nitride.
-    Rows that repeat a formula stay: with another value they are polymorphs, and what becomes of these is
-    decided where a property is prepared. Their number is noted in the report.
+    Nothing is taken for a missing value but an empty field: ``NaN`` in the formula column is sodium nitride. Rows that
+    repeat a formula stay: with another value they are polymorphs.
 
     Raises:
-        DataError: The file is missing, empty, no CSV, lacks a column, holds no usable row, or more than a
-            tenth of its rows are bad; the message gives examples with their lines. Or a usable row names no group.
+        DataError: The file is missing, no such CSV, lacks a column, or more than a tenth of its rows are bad; or a row
+            names no group.
     """
     if not path.is_file():
         raise DataError(f"There is no file {path}. Fetch the data first.")
@@ -65,28 +57,26 @@ def read_table(
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header, wanted)
+            if missing := [name for name in wanted if name not in header]:
+                raise DataError(
+                    f"{path} has no column {' and '.join(map(repr, missing))}; its header is "
+                    f"{', '.join(map(repr, header[:12]))}. Separate columns by commas, or correct the names."
+                )
             places = [header.index(name) for name in wanted]
             records = [
                 (reader.line_num, *(row[at] if at < len(row) else None for at in places))
                 for row in reader
                 if row
             ]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({error}). Save it as UTF-8.") from None
-    except csv.Error as error:
-        raise DataError(
-            f"{path} is no CSV file: {error} (line {reader.line_num}). Export it again."
-        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV file in UTF-8: {error}. Export it again.") from None
     lines, formulas, values, *groups = zip(*records, strict=True) if records else ((), (), ())
     table = clean_rows(path.name, lines, formulas, values)
     if groups:
         named = dict(zip(lines, groups[0], strict=True))
         table.rows["group"] = [(named[line] or "").strip() for line in table.rows["line"]]
-        if missing := int((table.rows["group"] == "").sum()):
-            raise DataError(
-                f"{path}: {missing} row(s) name no group in {group_column!r}. Give every row one."
-            )
+        if unnamed := int((table.rows["group"] == "").sum()):
+            raise DataError(f"{path}: {unnamed} row(s) name no {group_column!r}. Give every row a group.")
     return table
 
 
@@ -121,8 +111,8 @@ def clean_rows(
     if len(problems) > MAX_BAD_SHARE * len(rows):
         examples = "; ".join(f"line {rows['line'].iloc[i]}: {problems[i]}" for i in sorted(problems)[:3])
         raise DataError(
-            f"{len(problems)} of {len(rows)} rows of {name} are unusable ({examples}). More than one in ten "
-            "is no accident: check the columns, the decimal sign and the units, and correct the file."
+            f"{len(problems)} of {len(rows)} rows of {name} are unusable ({examples}), more than one in ten: check the "
+            "columns, the decimal sign and the units, and correct the file."
         )
     kept = [i not in problems for i in good.tolist()]
     rows = rows.drop(index=list(problems))[["line", "formula", "value"]].reset_index(drop=True)
@@ -162,8 +152,7 @@ def refuse_unlearnable(values: np.ndarray, what: str) -> None:
         )
     if np.ptp(values) == 0.0:
         raise DataError(
-            f"All {len(values)} values of {what} are {values[0]:g}: a constant holds nothing to learn. "
-            "Check that the right column was chosen."
+            f"All {len(values)} values of {what} are {values[0]:g}: a constant. Check the column."
         )
 
 
@@ -178,22 +167,3 @@ def why_no_formula(formula: Any) -> str:
     except FormulaError as error:
         return str(error)
     return ""
-
-
-def _check_header(path: Path, header: list[str], wanted: list[str]) -> None:
-    """Refuse an empty file, another separator, and a header without a wanted column."""
-    if not any(header):
-        raise DataError(f"{path} is empty. Fetch or export it again.")
-    missing = [name for name in wanted if name not in header]
-    other = next((sign for sign in (";", "\t", "|") if len(header) == 1 and sign in header[0]), None)
-    if missing and other:
-        raise DataError(
-            f"{path} is separated by {other!r}, not by commas: its header is {header[0][:80]!r}. "
-            "Save it with commas."
-        )
-    if missing:
-        raise DataError(
-            f"{path} has no column {' and '.join(map(repr, missing))}; "
-            f"its header is {', '.join(map(repr, header[:12]))}{', …' if len(header) > 12 else ''}. "
-            "Name the right columns in the catalogue."
-        )

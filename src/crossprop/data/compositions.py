@@ -28,12 +28,8 @@ _OUTSIDE: Final = frozenset((
     "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og",
 ))
 # fmt: on
-COLUMN: Final = {symbol: i for i, symbol in enumerate(ELEMENTS)}
-"""Column of each element in a matrix of fractions."""
-
-MAX_LENGTH: Final = 300
-"""Characters of a formula at most. It bounds the time, and all amounts as well: they and their sum stay below 1e303."""
-
+COLUMN: Final = {symbol: i for i, symbol in enumerate(ELEMENTS)}  # in a matrix of fractions
+MAX_LENGTH: Final = 300  # characters of a formula: bounds the time, and the sum of amounts below 1e303
 MAX_DEPTH: Final = 10  # nested brackets of a formula at most
 
 
@@ -65,21 +61,12 @@ _SYMBOLS: Final = re.compile("|".join(sorted((*ELEMENTS, *_OUTSIDE), key=len, re
 def parse_formula(text: object, amounts: str = Amounts.ATOMIC) -> dict[str, float]:
     """Read a chemical formula: symbols, amounts (decimals too), nested brackets and adducts such as hydrates.
 
-    The parts of an adduct stand on both sides of a middle dot (``'CuSO4·5H2O'``, also with ``*``). A full stop
-    is a decimal point: where it could be meant as the dot of an adduct, as in ``'CuSO4.5H2O'``, the formula is
-    refused rather than guessed. ``'NaN'`` is the sodium nitride NaN; a missing value (the float) is refused.
+    The parts of an adduct stand on both sides of a middle dot (``'CuSO4·5H2O'``, also with ``*``). A full stop is a
+    decimal point: where it may be the dot of an adduct, as in ``'CuSO4.5H2O'``, the formula is refused. ``'NaN'`` is
+    sodium nitride. ``amounts`` are ``atomic``, or ``weight`` where they sum to 100 or 1: ``'Ti90Al6V4'``.
 
-    Args:
-        text: Formula such as ``'Mg2(SiO4)'``, ``'Fe₂O₃'`` or ``'Ca(Al2[SiO4]2)'``, at most 300 characters.
-        amounts: ``atomic``, or ``weight`` where the amounts are weight percents (or fractions) that sum to 100 (or
-            1): ``'Ti90Al6V4'``, also written as ``'Ti-6Al-4V'``.
-
-    Returns:
-        Amount of atoms of each element, finite and positive, in order of first appearance.
-
-    Raises:
-        FormulaError: The text is no formula, or may be meant as something else; the message says why.
-        UnknownElementError: A symbol is no element or an element outside :data:`ELEMENTS`.
+    Returned is the amount of atoms of each element, finite and positive. A text that is no formula, or may be meant as
+    something else, is a FormulaError, an element outside :data:`ELEMENTS` an UnknownElementError.
     """
     return dict(amounts_of(text, amounts))
 
@@ -105,7 +92,6 @@ def _kind(amounts: str) -> Amounts:
 
 @lru_cache(maxsize=65536)
 def _parse(text: str) -> tuple[tuple[str, float], ...]:
-    """Amounts of one formula; a plain one without brackets takes the short way."""
     formula = plain_formula(text)
     amounts: dict[str, float] = {}
     if _PLAIN.fullmatch(formula):
@@ -126,7 +112,6 @@ def _parse(text: str) -> tuple[tuple[str, float], ...]:
 
 @lru_cache(maxsize=8192)
 def _parse_weights(text: str) -> tuple[tuple[str, float], ...]:
-    """Amounts of atoms of a formula whose amounts weigh."""
     formula = plain_formula(text)
     weights = _designated(formula) or dict(_parse(formula))
     total = sum(weights.values())
@@ -145,7 +130,7 @@ def near_whole(total: float) -> bool:
 
 
 def atomic_masses(symbols: Sequence[str]) -> list[float]:
-    """Atomic masses in g/mol."""
+    """In g/mol."""
     from pymatgen.core.periodic_table import Element
 
     return [float(Element(symbol).atomic_mass) for symbol in symbols]
@@ -246,11 +231,9 @@ def _refuse_other_meanings(formula: str) -> None:
         _refuse_dot_of_adduct(formula)
     if weights := _designated(formula):
         percent = "".join(f"{symbol}{weight:g}" for symbol, weight in weights.items())
-        atoms = (
-            f" Where atomic percent is meant, give {percent!r} as it is."
-            if _WITH_HYPHENS.fullmatch(formula)
-            else f" If atoms are meant, write the last amount, too: {formula + '1'!r}."
-        )
+        atoms = f" If atoms are meant, write the last amount, too: {formula + '1'!r}."
+        if _WITH_HYPHENS.fullmatch(formula):
+            atoms = f" Where atomic percent is meant, give {percent!r} as it is."
         raise FormulaError(
             f"{_short(formula)} is an alloy's designation, by custom in weight percent. Give {percent!r} and say that "
             f"the amounts are of kind 'weight', not 'atomic'.{atoms}"
@@ -283,13 +266,11 @@ def _refuse_dot_of_adduct(formula: str) -> None:
 def _parse_parts(formula: str) -> dict[str, float]:
     """Amounts of a formula that may be an adduct: parts between dots, each with a factor before it."""
     parts = _DOTS.split(formula)
-    for part in parts:
-        strange = next((c for c in part if not c.isascii()), None)
-        if strange is not None:
-            raise FormulaError(
-                f"{_short(formula)} holds {strange!r} (U+{ord(strange):04X}), which is no plain letter, digit or "
-                "bracket. Write it in ASCII, as in 'H2O' or 'CuSO4(H2O)5'."
-            )
+    if strange := re.search(r"[^\x00-\x7f]", "".join(parts)):
+        raise FormulaError(
+            f"{_short(formula)} holds {strange[0]!r} (U+{ord(strange[0]):04X}), which is no plain letter, digit or "
+            "bracket. Write it in ASCII, as in 'H2O' or 'CuSO4(H2O)5'."
+        )
     if re.search(r"[+-]", formula):
         raise FormulaError(
             f"{_short(formula)} holds a charge or a negative amount. Give the neutral formula, without + and -."
@@ -358,20 +339,19 @@ def _amount(number: str | None, formula: str) -> float:
     """Number behind a symbol or bracket; 1 where there is none."""
     if not number:
         return 1.0
-    value = float(number)
-    if value == 0.0:
+    if float(number) == 0.0:
         raise FormulaError(
             f"{_short(formula)} holds an amount of zero. Remove the element or give its amount."
         )
-    return value
+    return float(number)
 
 
 def _unknown_element(symbol: str, text: str) -> str:
     if symbol in _OUTSIDE:
-        return (
-            f"{_short(text)} holds {symbol!r}, which is none of the 86 elements that the networks know "
-            "(H to Pu without He, Ne, Ar, Po, At, Rn, Fr, Ra). Drop the row."
+        known = (
+            "none of the 86 elements that the networks know (H to Pu without He, Ne, Ar, Po, At, Rn, Fr, Ra)"
         )
+        return f"{_short(text)} holds {symbol!r}, which is {known}. Drop the row."
     hint = "Correct the formula or drop the row."
     if symbol[1:] in ("x", "y", "z", "n"):
         hint = f"If {symbol[1:]!r} is a variable, give its number."
@@ -383,7 +363,6 @@ def _unknown_element(symbol: str, text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """The text in quotes, cut where it would fill the screen."""
     return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
 
 
@@ -426,9 +405,8 @@ def _large_amounts(formula: str, amounts: dict[str, float]) -> list[str]:
     likely = re.sub(r"(?<=[1-9])0", "O", formula)
     single = len(amounts) == 1 and "C" not in amounts and "0" in formula and "." not in formula
     for symbol, amount in amounts.items():
-        if abs(total - 100) < 3 or amount < 10:
-            continue
-        if single or (amount >= 100 and amount >= 10 * (total - amount)):
+        large = single or (amount >= 100 and amount >= 10 * (total - amount))
+        if large and amount >= 10 and abs(total - 100) >= 3:
             meant = f": was {likely!r} meant?" if likely != formula and _is_formula(likely) else ""
             return [f"the amount {amount:g} of {symbol} in {formula!r} is large for a compound{meant}"]
     return []
@@ -447,10 +425,8 @@ def hidden_symbols(formula: str) -> str | None:
 def refuse_capitals(formulas: Sequence[str]) -> str | None:
     """Why a column of formulas in capitals cannot be read, where two-letter symbols may hide in it; else ``None``."""
     several = [text for text in formulas if len(_ELEMENT.findall(text)) > 1]
-    if len(several) < 5 or any(not text.isupper() for text in several):
-        return None
-    doubtful = [text for text in several if hidden_symbols(text)]
-    if len(doubtful) < 0.2 * len(several):
+    doubtful = [text for text in several if text.isupper() and hidden_symbols(text)]
+    if len(several) < 5 or not all(map(str.isupper, several)) or len(doubtful) < 0.2 * len(several):
         return None
     return (
         f"none of the {len(formulas)} formulas holds a small letter ({', '.join(map(repr, doubtful[:3]))}): "
@@ -465,11 +441,7 @@ _DIGITS: Final = 4  # decimals of a fraction in a composition key
 def fraction_matrix(
     formulas: Iterable[object], where: str | None = None, amounts: str = Amounts.ATOMIC
 ) -> np.ndarray:
-    """Elemental fractions of formulas, float64, shape (n, 86), columns as in :data:`ELEMENTS`; each row sums to 1.
-
-    Raises:
-        FormulaError: As :func:`parse_formula`; the message adds the row, counted from 0, and ``where``.
-    """
+    """Elemental fractions as of :func:`parse_formulas`; a FormulaError adds the row, from 0, and ``where``."""
     fractions, _, refused = parse_formulas(formulas, amounts)
     for row, error in refused.items():
         place = f"row {row} of {where}" if where else f"row {row}"
@@ -482,11 +454,9 @@ def parse_formulas(
 ) -> tuple[np.ndarray, np.ndarray, dict[int, FormulaError]]:
     """Elemental fractions of those among many texts that are formulas, and what is wrong with the others.
 
-    An item may be anything (a number, nothing, ten megabytes of text); it is answered in bounded time.
-
-    Returns:
-        The fractions of the m formulas, float64, shape (m, 86), columns as in :data:`ELEMENTS`, each row summing
-        to 1; their numbers among the n, counted from 0, shape (m,); and for every other number its error.
+    An item may be anything; it is answered in bounded time. Returned are the fractions of the m formulas, float64,
+    shape (m, 86), columns as in :data:`ELEMENTS`, each row summing to 1; their numbers among the n, counted from 0,
+    shape (m,); and for every other number its error.
     """
     kind = _kind(amounts)
     good: list[int] = []
@@ -514,8 +484,7 @@ def parse_formulas(
 def composition_keys(fractions: np.ndarray) -> np.ndarray:
     """Text that two spellings or multiples of one composition share, e.g. ``'Cl:0.5000 Na:0.5000'``.
 
-    Fractions (shape (n, 86)) are rounded to four decimals, since data sets with decimal formulas defeat exact ratios.
-    Elements stand in alphabetical order; those that round to zero are left out.
+    Fractions (shape (n, 86)) are rounded to four decimals; elements that round to zero are left out.
     """
     order = np.argsort(np.array(ELEMENTS))
     base = 10**_DIGITS

@@ -24,9 +24,15 @@ MIRROR_VARIABLE = "CROSSPROP_MIRROR"
 _CHUNK = 1 << 14
 _TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two chunks
 _OWN_ADVICE = (
-    "Bring back what was added ('git checkout own', then 'dvc checkout', or 'dvc pull' in a fresh clone), or add the "
-    "changed data with 'crossprop data add … --replace'."
+    "Bring back what was added ('git checkout own', then 'dvc checkout' or 'dvc pull'), or add the changed data with "
+    "'crossprop data add … --replace'."
 )
+_DISK_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space and fetch again",
+    errno.EDQUOT: "the disk quota is used up; free some space and fetch again",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.EACCES: "the folder may not be written to; change its permissions",
+}
 
 
 class TransferError(Exception):
@@ -39,15 +45,13 @@ class TransferError(Exception):
 
 @dataclass(frozen=True)
 class FetchProgress:
-    """Where a fetch stands: file ``number`` of ``total``, with ``received`` of ``size`` bytes."""
+    """File ``number`` of ``total``: ``present``, ``copying``, ``downloading``, ``retrying`` or ``done``."""
 
     file: PinnedFile
     number: int
     total: int
     received: int
-    size: int | None
     state: str
-    """``present``, ``copying``, ``downloading``, ``retrying``, ``done``."""
 
 
 Report = Callable[[FetchProgress], None]
@@ -59,7 +63,6 @@ def fetch_files(
     raw_root: Path,
     *,
     blobs: Path = BLOBS,
-    mirror: Path | None = None,
     base_url: str = BASE_URL,
     report: Report | None = None,
     attempts: int = 5,
@@ -67,33 +70,29 @@ def fetch_files(
 ) -> list[Path]:
     """Put every file, whole and verified, where the catalogue says; return the paths in order.
 
-    A file that lies there unaltered is left alone; a damaged one is replaced. A file becomes visible under
-    ``raw_root`` only once its content is verified. One that could not be had is named in a FetchError.
-
-    Downloads stay in ``blobs``, so that an interrupted one resumes and a repeated one is free. ``attempts`` may fail
-    in a row, with ``pause`` seconds before the second one, doubled each time. Nothing is downloaded when there is a
-    ``mirror``, a folder that holds the same tree ``<owner>/<repo>/<commit>/<path>`` as ``base_url``; the variable
-    ``CROSSPROP_MIRROR`` names one if it is ``None``. ``report`` is called with the progress.
+    A file becomes visible under ``raw_root`` only once its content is verified; an unaltered one is left alone. One
+    that cannot be had is named in a FetchError. Downloads stay in ``blobs``, so that an interrupted one resumes.
+    ``attempts`` may fail in a row, with ``pause`` seconds between the first two, doubled each time. Nothing is
+    downloaded where the variable ``CROSSPROP_MIRROR`` names a folder that holds the same tree as ``base_url``.
     """
     wanted, paths = list(files), []
-    if mirror is None and os.environ.get(MIRROR_VARIABLE):
-        mirror = Path(os.environ[MIRROR_VARIABLE])
+    mirror = os.environ.get(MIRROR_VARIABLE)
     for number, file in enumerate(wanted, start=1):
         target = raw_root / file.relative_path
 
         def tell(received: int, state: str, number: int = number, file: PinnedFile = file) -> None:
             if report is not None:
-                report(FetchProgress(file, number, len(wanted), received, file.size, state))
+                report(FetchProgress(file, number, len(wanted), received, state))
 
         try:
             if target.is_file() and blob_id(target) == file.blob:
                 tell(target.stat().st_size, "present")
             elif file.folder is not None:
                 _place(Path(file.folder) / file.path, target, file, _OWN_ADVICE)
-            elif mirror is not None:
+            elif mirror:
                 tell(0, "copying")
                 advice = f"Correct the mirror, or unset {MIRROR_VARIABLE} to download the file."
-                _place(mirror / file.relative_path, target, file, advice)
+                _place(Path(mirror, file.relative_path), target, file, advice)
             else:
                 url = f"{base_url.rstrip('/')}/{file.relative_path}"
                 _place(_downloaded(file, url, blobs, tell, attempts, pause), target, file, "Fetch again.")
@@ -127,8 +126,8 @@ def print_progress(progress: FetchProgress) -> None:
         return
     _last_line[progress.file.blob] = now
     amount = f"{progress.received / 1e6:.1f} MB"
-    if under_way and progress.size:
-        amount += f" of {progress.size / 1e6:.1f} MB"
+    if under_way and progress.file.size:
+        amount += f" of {progress.file.size / 1e6:.1f} MB"
     print(
         f"[{progress.number}/{progress.total}] {progress.file.path}: {progress.state}, {amount}",
         file=sys.stderr,
@@ -161,9 +160,8 @@ def _downloaded(file: PinnedFile, url: str, blobs: Path, tell: Tell, attempts: i
             problem = f"{part.stat().st_size:,} bytes came with blob id {found}, not {file.blob}: damaged or replaced"
             part.unlink()
         raise FetchError(
-            f"{file.relative_path} could not be fetched from {url}: {problem}. "
-            f"Check the connection and fetch again (a started download resumes), or set {MIRROR_VARIABLE} "
-            "to a folder that holds the files."
+            f"{file.relative_path} could not be fetched from {url}: {problem}. Check the connection and fetch again "
+            f"(a started download resumes), or set {MIRROR_VARIABLE} to a folder that holds the files."
         )
 
 
@@ -175,7 +173,7 @@ def _transfer(url: str, part: Path, size: int | None, tell: Tell) -> None:
     if size is not None and have > size:
         part.unlink()
         have = 0
-    if size is not None and have == size:
+    if have == size:
         return  # whole already; the caller verifies it
     headers = {"Accept-Encoding": "identity", "User-Agent": "crossprop"}
     if have:
@@ -188,10 +186,8 @@ def _transfer(url: str, part: Path, size: int | None, tell: Tell) -> None:
                 return
             if status not in (200, 206):
                 final = 400 <= status < 500 and status not in (408, 429)
-                what = (
-                    "the server has no such file (404)" if status == 404 else f"the server answered {status}"
-                )
-                raise TransferError(what, final=final)
+                what = "has no such file (404)" if status == 404 else f"answered {status}"
+                raise TransferError(f"the server {what}", final=final)
             received = have if status == 206 else 0
             length = response.headers.get("Content-Length")
             expected = received + int(length) if length is not None else 0
@@ -214,21 +210,11 @@ def _place(origin: Path, target: Path, file: PinnedFile, advice: str) -> None:
     copy = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         shutil.copyfile(origin, copy)
-        found = blob_id(copy)
-        if found != file.blob:
-            expected = f"{file.size:,} bytes" if file.size else "content"
+        if (found := blob_id(copy)) != file.blob:
             raise FetchError(
-                f"{origin} is damaged: it holds {copy.stat().st_size:,} bytes with blob id {found}, "
-                f"where {expected} with blob id {file.blob} belong. {advice}"
+                f"{origin} is damaged: its {copy.stat().st_size:,} bytes have the blob id {found}, not {file.blob}. "
+                f"{advice}"
             )
         copy.replace(target)
     finally:
         copy.unlink(missing_ok=True)
-
-
-_DISK_REASONS = {
-    errno.ENOSPC: "the disk is full; free some space and fetch again",
-    errno.EDQUOT: "the disk quota is used up; free some space and fetch again",
-    errno.EROFS: "the disk is read-only; choose another folder",
-    errno.EACCES: "the folder may not be written to; change its permissions",
-}

@@ -1,10 +1,8 @@
 """Data sets that an installed package brings along; so far matminer's electronic transport database.
 
-Source: Ricci et al. 2017, Sci. Data 4, 170085, doi:10.1038/sdata.2017.85: 47,737 materials of the Materials Project
-at 300 K and 1e18 carriers/cm³. Conductivity, thermal conductivity and power factor are per relaxation time,
-in 1e15 S/(m s), 1e9 W/(m K s) and 1e9 W/(m K² s); Seebeck coefficients in µV/K; effective masses in electron
-masses. The file does not say which of several polymorphs is stable, so a composition's row is the median of
-its polymorphs (of their decadic logarithms where these are learnt).
+Source: Ricci et al. 2017, Sci. Data 4, 170085, doi:10.1038/sdata.2017.85: 47,737 materials at 300 K and 1e18
+carriers/cm³; ``catalog.yaml`` has the units. The file does not say which of several polymorphs is stable, so a
+composition's row is the median of its polymorphs (of their decadic logarithms where these are learnt).
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crossprop.data.catalog import Catalog, EmbeddedColumn, EmbeddedPackage, PropertyEntry
+from crossprop.data.catalog import Catalog, EmbeddedColumn, EmbeddedPackage, PropertyEntry, Role
 from crossprop.data.cleaning import CleanTable, clean_rows, report_frame
 from crossprop.errors import DataError
 from crossprop.io import file_digest
@@ -30,12 +28,9 @@ def embedded_archive(package: EmbeddedPackage) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise DataError(f"The package {package.package!r} is not installed. Install the locked requirements.")
     path = Path(spec.submodule_search_locations[0], package.path)
-    if not path.is_file():
-        raise DataError(f"{path} is missing. Reinstall {package.package!r} at the locked version.")
-    found = file_digest(path)
-    if found != package.sha256:
+    if not path.is_file() or file_digest(path) != package.sha256:
         raise DataError(
-            f"{path} is not the file that the catalogue pins (sha256 {found}, not {package.sha256}). "
+            f"{path} is missing or not the file that the catalogue pins (sha256 {package.sha256}). "
             f"Reinstall {package.package!r} at the locked version."
         )
     return path
@@ -53,13 +48,11 @@ def shared_draw(
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Keys of ``n_train`` compositions to learn from and ``n_test`` to hold out, disjoint, the same for every target.
 
-    Drawn from the compositions that have all targets of the package, so the draw depends on the seed alone, not on the
-    targets that a study picks. Where these are fewer than the catalogue wants to draw, they are refused (DataError).
+    Drawn from the compositions that have all targets of the package: the targets that a study picks do not matter.
     """
     wanted = catalog.packages[package]
-    held = [
-        set(embedded_table(catalog, entry).rows["composition"]) for entry in catalog.embedded_targets(package)
-    ]
+    targets = [e for e in catalog.entries(Role.TARGET) if e.embedded and e.embedded.package == package]
+    held = [set(embedded_table(catalog, entry).rows["composition"]) for entry in targets]
     common = sorted(set.intersection(*held)) if held else []
     if len(common) < wanted.n_train + wanted.n_test:
         raise DataError(

@@ -24,11 +24,10 @@ from crossprop.errors import UserFileError
 
 @dataclass(frozen=True)
 class FormulaList:
-    """Formulas that count atoms, n of them, whether they can be read or not, and as they were ``written``.
+    """Formulas that count atoms, whether they can be read or not, and as they were ``written``.
 
-    ``lines`` of the file (or what ``word`` says) are theirs, ``columns`` holds all columns of the input as texts, n
-    rows. ``reasons`` says by position why there is no formula, where more is known than the text says; ``notes`` how
-    the file was read, and what is doubtful in it.
+    ``lines`` of the file (or what ``word`` says) are theirs, ``columns`` holds all columns of the input as texts.
+    ``reasons`` says by position why there is no formula, where more is known than the text says.
     """
 
     formulas: list[str]
@@ -50,12 +49,9 @@ def read_formula_list(
 ) -> FormulaList:
     """Read a list of formulas, one a line, or a table that has a column of them, with or without a header.
 
-    No row is lost: what is no formula stays in the list, and a first row of formulas is no header. ``source`` is a text
-    file, a workbook, or the bytes that came through a pipe. Without ``formula_column`` the column that parses is taken;
-    with ``element_columns`` (``atomic`` or ``weight``) every element has a column of amounts instead.
-
-    Raises:
-        UserFileError: The file cannot be read, holds nothing, or the column cannot be found.
+    No row is lost: what is no formula stays in the list, and a first row of formulas is no header. Without
+    ``formula_column`` the column that parses is taken; with ``element_columns`` (``atomic`` or ``weight``) every
+    element has a column of amounts instead. What holds no such list is a UserFileError.
     """
     if element_columns is not None and formula_column is not None:
         raise UserFileError("Give --formula-column or --element-columns, not both.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,23 +25,12 @@ _FIGURES = {
 
 
 def list_properties(
-    catalog: Catalog,
-    raw_root: Path,
-    role: str | None = None,
-    *,
-    own_only: bool = False,
-    brief: bool = False,
+    catalog: Catalog, raw_root: Path, role: str | None = None, *, own_only: bool = False, brief: bool = False
 ) -> Table:
-    """Table behind ``crossprop data list``: every property, its rows, unit, role and whether it is at hand.
-
-    ``role`` (``target`` or ``source``; others are refused with a :class:`DataError`) and ``own_only`` limit it;
-    ``brief`` leaves out label and description.
-    """
+    """Table behind ``crossprop data list``; ``brief`` leaves out label and description."""
     from rich import box
     from rich.table import Table
 
-    if role not in (None, "target", "source"):
-        raise DataError(f"{role!r} is no role. Choose 'target' or 'source', or leave it out for both.")
     entries = [entry for entry in catalog.entries(role) if entry.is_own or not own_only]
     n_own = sum(entry.is_own for entry in entries)
     title = f"{len(entries)} properties" + (f", {n_own} of your own" if n_own else "")
@@ -58,7 +46,7 @@ def list_properties(
     return table
 
 
-def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Path | None = None) -> str:
+def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Path) -> str:
     """Text behind ``crossprop data show``: all that is known of a property (key or label) and its prepared tables."""
     entry = catalog.property(key)
     lines = [
@@ -87,30 +75,11 @@ def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Pat
             if file.folder is not None:
                 text = f"{Path(file.folder, file.path)} ({file.split}, your own)"
             lines.append(f"            {text}")
-    return "\n".join([*lines, *(_prepared(entry, prepared_root) if prepared_root is not None else ())])
+    return "\n".join(lines + _prepared(entry, prepared_root))
 
 
-@dataclass(frozen=True)
-class Verification:
-    """Hashes of the fetched files against the catalogue: how many fit, which do not, how many are not there."""
-
-    whole: int
-    damaged: tuple[Path, ...]
-    missing: int
-
-    @property
-    def ok(self) -> bool:
-        """Nothing that is there is damaged."""
-        return not self.damaged
-
-    def __str__(self) -> str:
-        lines = [f"{path} is damaged: delete it and fetch again." for path in self.damaged]
-        summary = f"{self.whole} files whole, {len(self.damaged)} damaged, {self.missing} not fetched"
-        return "\n".join([*lines, summary])
-
-
-def verify_data(catalog: Catalog, raw_root: Path) -> Verification:
-    """Hash every fetched file and every embedded archive again, behind ``crossprop data verify``."""
+def verify_data(catalog: Catalog, raw_root: Path) -> tuple[list[Path], str]:
+    """Hash every fetched file and every embedded archive again: those that are damaged, and a text on all."""
     editions = ((entry, edition) for entry in catalog.entries() for edition in _editions(entry))
     pinned = dict.fromkeys(file for entry, edition in editions for file in entry.pinned_files(edition))
     present = [file for file in pinned if (raw_root / file.relative_path).is_file()]
@@ -120,17 +89,17 @@ def verify_data(catalog: Catalog, raw_root: Path) -> Verification:
             embedded_archive(package)
         except DataError:
             damaged.append(Path(package.package, package.path))
-    whole = len(present) + len(catalog.packages) - len(damaged)
-    return Verification(whole, tuple(damaged), len(pinned) - len(present))
+    lines = [f"{path} is damaged: delete it and fetch again." for path in damaged]
+    whole, missing = len(present) + len(catalog.packages) - len(damaged), len(pinned) - len(present)
+    lines.append(f"{whole} files whole, {len(damaged)} damaged, {missing} not fetched")
+    return damaged, "\n".join(lines)
 
 
 def _editions(entry: PropertyEntry) -> list[str | None]:
-    """Names of the property's editions; ``None`` stands for the only one."""
     return list(entry.editions) or [None]
 
 
 def _rows(entry: PropertyEntry) -> str:
-    """Rows of the property; editions may add to them."""
     return "?" if entry.rows is None else f"{'≥ ' if entry.editions else ''}{entry.rows:,}"
 
 
@@ -139,8 +108,7 @@ def _where(entry: PropertyEntry, raw_root: Path) -> str:
     if entry.embedded is not None:
         return "installed"
     if entry.is_own:
-        held = all(Path(file.folder or "", file.path).is_file() for file in entry.files)
-        return "own" if held else "own, missing"
+        return "own" if all(Path(f.folder or "", f.path).is_file() for f in entry.files) else "own, missing"
     present = [
         name or ""
         for name in _editions(entry)

@@ -31,31 +31,34 @@ def prepare_study(
 ) -> dict[str, Path]:
     """Prepare and write every property of a study; sources are freed of every composition of every target.
 
-    Targets and sources are keys or labels, ``edition`` is that of the sources that have several, and ``report`` is
-    called with a line on each finished property. Returned is the path of each table in ``folder`` by key. A property
-    that cannot be prepared is named in a DataError.
+    ``report`` is called with a line on each finished property. Returned is the path of each table by key.
     """
     written: dict[str, Path] = {}
+
+    def finish(key: str, data: PreparedData) -> None:
+        written[key] = data.write(folder, key)
+        counts = data.frame["split"].value_counts()
+        actions = data.cleaning["action"].value_counts()
+        parts = [f"{counts[name]:,} {name}" for name in ("train", "validation", "test") if name in counts]
+        parts += [f"{actions[name]:,} {name}" for name in ("repaired", "dropped") if name in actions]
+        report(f"{key}: {', '.join(parts)}")
+
     excluded: set[str] = set()
     for key in dict.fromkeys(catalog.property(name).key for name in targets):
         data = prepare_target(catalog, key, raw_root, seed)
         excluded |= set(data.frame["composition"])
-        written[key] = data.write(folder, key)
-        report(_summary(key, data))
+        finish(key, data)
     for key in dict.fromkeys(catalog.property(name).key for name in sources):
-        data = prepare_source(catalog, key, raw_root, excluded, edition, seed)
-        written[key] = data.write(folder, key)
-        report(_summary(key, data))
+        finish(key, prepare_source(catalog, key, raw_root, excluded, edition, seed))
     return written
 
 
 def prepare_target(catalog: Catalog, key: str, raw_root: Path, seed: int = DEFAULT_SEED) -> PreparedData:
     """Rows of a target property with their split into ``train`` and ``test``.
 
-    A published split is kept as it is, with all polymorphs and repeated compositions: the protocol decides
-    about them. Files that are not split get a hold-out as :func:`draw_holdout` draws it. An embedded property
-    gets one row per composition and the draw that all targets of its package share. A property that is no target, a
-    missing or unusable file, and rows that nothing can be learnt from are refused (DataError).
+    A published split is kept with all polymorphs and repeated compositions: the protocol decides about them. Files
+    that are not split get a hold-out as :func:`draw_holdout` draws it. An embedded property gets one row per
+    composition and the draw that all targets of its package share.
     """
     entry = catalog.property(key)
     if Role.TARGET not in entry.roles:
@@ -100,9 +103,8 @@ def _embedded_target(catalog: Catalog, entry: PropertyEntry, seed: int) -> Prepa
     rows = merge_compositions(table.rows, entry.merge)
     train, test = shared_draw(catalog, entry.embedded.package, seed)
     rows = rows[rows["composition"].isin(train | test)]
-    frame = rows.assign(split=np.where(rows["composition"].isin(train), "train", "test")).reset_index(
-        drop=True
-    )
+    frame = rows.assign(split=np.where(rows["composition"].isin(train), "train", "test"))
+    frame = frame.reset_index(drop=True)
     several = int((table.rows["composition"].value_counts() > 1).sum())
     text = (
         f"{several} compositions have several polymorphs: one row each, with their {entry.merge} value; "
@@ -110,11 +112,3 @@ def _embedded_target(catalog: Catalog, entry: PropertyEntry, seed: int) -> Prepa
     )
     cleaning = pd.concat([table.report, noted(entry.key, [text])], ignore_index=True)
     return PreparedData(frame=frame, cleaning=cleaning)
-
-
-def _summary(key: str, data: PreparedData) -> str:
-    counts = data.frame["split"].value_counts()
-    actions = data.cleaning["action"].value_counts()
-    parts = [f"{counts[name]:,} {name}" for name in ("train", "validation", "test") if name in counts]
-    parts += [f"{actions[name]:,} {name}" for name in ("repaired", "dropped") if name in actions]
-    return f"{key}: {', '.join(parts)}"

@@ -11,8 +11,7 @@ import pandas as pd
 from crossprop.errors import StoreError
 
 PREPARED_COLUMNS = ("formula", "composition", "value", "split")
-GROUP_COLUMN = "group"
-"""Key of the rows that stay together, in the tables of properties whose rows have groups."""
+GROUP_COLUMN = "group"  # key of the rows that stay together, where rows have groups
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class PreparedData:
         """Write ``<key>.parquet`` and ``<key>.cleaning.csv``; a file is either there whole or not at all.
 
         Where rows have groups, ``<key>.grouped.parquet`` holds the same rows with the group in the place of the
-        composition: what splits by composition then splits by group. A :class:`StoreError` says why a folder cannot be
-        written to.
+        composition: what splits by composition then splits by group.
         """
         target, grouped = folder / f"{key}.parquet", folder / f"{key}.grouped.parquet"
         columns = list(PREPARED_COLUMNS)

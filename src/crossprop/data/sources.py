@@ -10,25 +10,21 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from crossprop.data.catalog import Catalog, Columns, PinnedFile, PropertyEntry, Supplement
+from crossprop.data.catalog import Catalog, PinnedFile, PropertyEntry, Supplement
 from crossprop.data.cleaning import CleanTable, noted, read_table, refuse_unlearnable, report_frame
 from crossprop.data.compositions import COLUMN, fraction_matrix
 from crossprop.data.embedded import embedded_table
 from crossprop.data.prepared import PreparedData
 from crossprop.data.splits import source_validation
-from crossprop.errors import DataError, ShapeMismatchError
+from crossprop.errors import DataError
 from crossprop.methods import DEFAULT_SEED
 
-Merge = Literal["lowest", "median"]
-
 _LEAST_RESIDUAL = 1e-4  # residual below which a row gains no more weight, in the property's unit
+_LEAST_ROWS = 20  # compositions that determine a reference
 
 
-def merge_compositions(rows: pd.DataFrame, how: Merge) -> pd.DataFrame:
-    """One row per composition, sorted: columns ``formula`` (the first spelling), ``composition``, ``value``.
-
-    ``lowest`` keeps the least value, as for energies the stable polymorph; ``median`` takes the median.
-    """
+def merge_compositions(rows: pd.DataFrame, how: Literal["lowest", "median"]) -> pd.DataFrame:
+    """One row per composition, sorted: columns ``formula`` (the first spelling), ``composition``, ``value``."""
     how_value = {"formula": "first", "value": "min" if how == "lowest" else "median"}
     merged = rows.groupby("composition", sort=True).agg(how_value).reset_index()
     return merged[["formula", "composition", "value"]]
@@ -36,10 +32,9 @@ def merge_compositions(rows: pd.DataFrame, how: Merge) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class ElementalReferences:
-    """Fitted difference between two series.
+    """Difference between two series: a coefficient for each element, then for each corrected one.
 
-    ``coefficients`` has one per element, then one per corrected element, shape (86 + n_corrected,); ``determined`` says
-    which of them the shared compositions fix; ``residuals`` are the absolute ones on the shared compositions.
+    ``determined`` says which of them the shared compositions fix; ``residuals`` are absolute, on these compositions.
     """
 
     coefficients: np.ndarray
@@ -61,16 +56,12 @@ def fit_references(
     differences: np.ndarray,
     corrected_elements: tuple[str, ...] = (),
     corrected_with: str | None = None,
-    min_rows: int = 20,
 ) -> ElementalReferences:
     """Fit least absolute deviations, so that a few rows of another kind do not shift the references.
 
     ``fractions`` (shape (n, 86)) are those of the compositions that both series have, ``differences`` (shape (n,)) the
-    other series less this property. ``corrected_elements`` have a second reference in compounds that hold
-    ``corrected_with``; a reference counts as determined by at least ``min_rows`` compositions.
+    other series less this property. ``corrected_elements`` have a second reference beside ``corrected_with``.
     """
-    if len(fractions) != len(differences):
-        raise ShapeMismatchError(f"{len(fractions)} compositions, but {len(differences)} differences.")
     design = _design(fractions, corrected_elements, corrected_with)
     if len(design) < design.shape[1]:
         raise DataError(
@@ -78,16 +69,15 @@ def fit_references(
             "cannot be fitted to them. Leave the supplement out of the catalogue's edition."
         )
     weights, coefficients = np.ones(len(design)), np.full(design.shape[1], np.inf)
-    for _ in range(
-        51
-    ):  # iteratively reweighted least squares, by the normal equations; absent elements get 0
+    # iteratively reweighted least squares, by the normal equations; absent elements get 0
+    for _ in range(51):
         former, weighted = coefficients, design * weights[:, None]
         coefficients = np.linalg.lstsq(weighted.T @ design, weighted.T @ differences, rcond=None)[0]
         if np.abs(coefficients - former).max() < 1e-7:
             break
         weights = 1 / np.maximum(np.abs(differences - design @ coefficients), _LEAST_RESIDUAL)
     residuals = np.abs(differences - design @ coefficients)
-    determined = (design > 0).sum(axis=0) >= min_rows
+    determined = (design > 0).sum(axis=0) >= _LEAST_ROWS
     return ElementalReferences(coefficients, corrected_elements, corrected_with, determined, residuals)
 
 
@@ -112,24 +102,23 @@ def prepare_source(
     """Rows of a source property, one per composition, split 90:10 into ``train`` and ``validation``.
 
     Excluded compositions (keys of every target, hold-out included) leave before anything is computed, so that not even
-    a fitted reference knows them. Rows of the property's own files come first; a supplement only adds compositions that
-    are not there yet, in the catalogue's order.
-
-    A missing or unusable file, and rows that cannot be learnt from, are refused (DataError).
+    a fitted reference knows them. A supplement only adds compositions that are not there yet.
     """
     entry = catalog.property(key)
     chosen = entry.edition(edition)
     reports: list[pd.DataFrame] = []
-    if entry.embedded is not None:
-        tables = [embedded_table(catalog, entry)]
-    else:
-        tables = _read_files(entry.columns, chosen.files, raw_root)
-    rows = _without(entry.key, tables, excluded, entry, reports)
+
+    def read(files: tuple[PinnedFile, ...]) -> list[CleanTable]:
+        if entry.columns is None:
+            return [embedded_table(catalog, entry)]
+        names = entry.columns.formula, entry.columns.value
+        return [read_table(raw_root / file.relative_path, *names) for file in files]
+
+    rows = _without(entry.key, read(chosen.files), excluded, entry, reports)
     if rows.empty:
         raise DataError(f"Source {entry.key!r} has no row left once the targets' compositions are excluded.")
     for supplement in chosen.supplements:
-        tables = _read_files(entry.columns, supplement.files, raw_root)
-        series = _without(supplement.description, tables, excluded, entry, reports)
+        series = _without(supplement.description, read(supplement.files), excluded, entry, reports)
         rows = _supplemented(rows, series, supplement, entry, reports)
     if entry.limits is not None:
         low, high = entry.limits.low, entry.limits.high
@@ -145,11 +134,6 @@ def prepare_source(
     frame = rows.assign(split=np.where(validates, "validation", "train"))
     assert not excluded & set(frame["composition"])  # the promise that everything else rests on
     return PreparedData(frame=frame, cleaning=pd.concat(reports, ignore_index=True))
-
-
-def _read_files(columns: Columns | None, files: tuple[PinnedFile, ...], raw_root: Path) -> list[CleanTable]:
-    assert columns is not None  # the catalogue guarantees columns beside files
-    return [read_table(raw_root / f.relative_path, columns.formula, columns.value) for f in files]
 
 
 def _without(
@@ -211,9 +195,8 @@ def _supplemented(
     if len(shared):
         conflicting = int((difference > supplement.tolerance).sum())
         notes.append(
-            f"{len(shared)} compositions are known already, the values differ by {difference.mean():.5f} "
-            f"{entry.unit} on average, {conflicting} by more than {supplement.tolerance:g}; "
-            "the values known before were kept"
+            f"{len(shared)} compositions are known already, the values differ by {difference.mean():.5f} {entry.unit} "
+            f"on average, {conflicting} by more than {supplement.tolerance:g}; the values known before were kept"
         )
         if difference.median() > supplement.tolerance:
             raise DataError(

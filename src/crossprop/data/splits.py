@@ -17,10 +17,8 @@ VALIDATION_SHARE = 0.1  # share of the learning rows that validates: 81:9:10 of 
 def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLISHED) -> np.ndarray:
     """Positions of the rows to learn from in a prepared table, ascending; fewer than two are refused (DataError).
 
-    Protocol ``published`` keeps all rows of split ``train``; ``strict`` drops those whose composition also stands in
-    the hold-out.
+    Protocol ``published`` keeps all rows of split ``train``; ``strict`` drops those whose composition is held out.
     """
-    _require(frame, "composition", "split")
     keep = (frame["split"] == "train").to_numpy()
     if Protocol(protocol) is Protocol.STRICT:
         keep &= ~frame["composition"].isin(set(frame.loc[frame["split"] == "test", "composition"])).to_numpy()
@@ -34,7 +32,6 @@ def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLI
 
 def test_rows(frame: pd.DataFrame, *, required: bool = True) -> np.ndarray:
     """Positions of the hold-out rows (split ``test``), which nothing is ever tuned on; a DataError if there is none."""
-    _require(frame, "split")
     rows = np.flatnonzero((frame["split"] == "test").to_numpy())
     if required and not len(rows):
         raise DataError(f"None of {len(frame)} rows is a hold-out (split 'test'). Prepare the target again.")
@@ -63,9 +60,6 @@ def source_validation(keys: np.ndarray, seed: int = DEFAULT_SEED) -> np.ndarray:
 
     A hash of composition key and seed decides, so that a composition has the same role in every source: a network of
     several sources is measured on compositions of which it has learnt no property at all.
-
-    Raises:
-        DataError: There are fewer than two compositions.
     """
     if len(set(keys)) < 2:
         raise DataError(f"{len(keys)} rows hold {len(set(keys))} composition(s); a split needs at least two.")
@@ -77,11 +71,7 @@ def source_validation(keys: np.ndarray, seed: int = DEFAULT_SEED) -> np.ndarray:
 def cross_validation_folds(
     keys: np.ndarray, n_folds: int = 10, seed: int = DEFAULT_SEED
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds of near-equal size that keep the rows of one composition key together.
-
-    Returned are for each fold the positions to train on and to validate on; every row validates exactly once. A number
-    of folds below two or above that of the compositions is refused (DataError).
-    """
+    """Folds of near-equal size that keep the rows of one composition key together: train and validation positions."""
     groups, sizes = _groups(keys)
     if not 2 <= n_folds <= len(sizes):
         raise DataError(
@@ -108,12 +98,6 @@ def _groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return codes, np.bincount(codes, minlength=len(names))
 
 
-def _require(frame: pd.DataFrame, *columns: str) -> None:
-    missing = [c for c in columns if c not in frame.columns]
-    if missing:
-        raise DataError(f"The column(s) {missing} are missing; the data holds {list(frame.columns)}.")
-
-
 def holdout_size(rows: int) -> int:
     """Rows that are held out of so many: a tenth, at least 20, but at most a quarter."""
     return max(round(0.1 * rows), min(20, round(0.25 * rows)), 1)
@@ -124,10 +108,9 @@ def draw_holdout(
 ) -> np.ndarray:
     """Which rows are held out, shape (n,), neither all nor none; all rows of a key stand on one side.
 
-    Keys (of compositions or groups, two different ones at least) are taken in the order of a hash of their name and
-    the seed, so that neither the order of the rows matters nor, for most of the keys, which others there are. One
-    whose rows would make the hold-out half as large again is passed over. ``share`` is that of the rows; without one
-    :func:`holdout_size` decides.
+    Keys (two different ones at least) are taken in the order of a hash of their name and the seed: neither the order
+    of the rows matters nor, for most keys, which others there are. One whose rows would make the hold-out half as large
+    again is passed over. ``share`` is that of the rows; without one :func:`holdout_size` decides.
     """
     sizes = pd.Series(compositions).value_counts()
     wanted = holdout_size(len(compositions)) if share is None else share * len(compositions)
@@ -146,9 +129,7 @@ def linked_groups(
 ) -> np.ndarray:
     """A key for every row, shape (n,), that all rows share which have to stay on one side of a split.
 
-    Rows of one group stay together, and so do rows of one composition: groups that share a composition become one. The
-    key is the first composition key, in alphabetical order, among the rows that are linked. A row that names no group
-    is refused (DataError).
+    Groups that share a composition become one; the key is the first of its composition keys in alphabetical order.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

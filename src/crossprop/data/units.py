@@ -62,10 +62,7 @@ def bare_unit(text: str) -> str:
 
 
 def unit_in(name: str) -> str | None:
-    """The unit that a column's name carries at its end: ``Strength (MPa)``, ``E / eV``, ``E, GPa``, ``E_GPa``.
-
-    In brackets anything is one; without them a known unit only. A decadic logarithm is in ``dex``.
-    """
+    """The unit at the end of a column's name: anything in brackets, else a known one; ``dex`` of a logarithm."""
     if logarithm := _LOGARITHM.search(name):
         return "dex" if logarithm[1].casefold() == "lg" or logarithm[2] == "10" else None
     if found := re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name):
@@ -77,10 +74,7 @@ def unit_in(name: str) -> str | None:
 
 
 def refuse_contradiction(place: str, header: str, stated: str | None, found: str | None) -> None:
-    """Refuse the column ``header`` of a file where it, its cells (``found``) and the user (``stated``) disagree.
-
-    A name with a power of ten outside its unit is refused, and a logarithm to which a plain unit is given.
-    """
+    """Refuse the column ``header`` of a file where it, its cells (``found``) and the user (``stated``) disagree."""
     of_header, factor = unit_in(header), _FACTOR.search(header)
     if factor and not (of_header and factor[0] in of_header):
         raise UserFileError(
@@ -95,10 +89,10 @@ def refuse_contradiction(place: str, header: str, stated: str | None, found: str
     for first, second in ((stated, found), (stated, of_header), (found, of_header)):
         if first and second and contradicting(first, second):
             where = f"the column {header!r} of {place} states {second!r}"
-            what = (
+            said = (
                 f"--unit says {first!r}, but {where}" if first == stated else f"{where}, its cells {first!r}"
             )
-            raise UserFileError(f"{what}. Convert the values, or correct the unit.")
+            raise UserFileError(f"{said}. Convert the values, or correct the unit.")
 
 
 def contradicting(first: str, second: str) -> bool:
@@ -162,14 +156,10 @@ def _single(text: str) -> list[tuple[float, Dimensions]]:
 
 
 def _plus(first: Dimensions, second: Dimensions, times: int) -> Dimensions:
-    total = Counter(first)
-    for name, power in second.items():
-        total[name] += times * power
-    return total
+    return Counter({name: first[name] + times * second[name] for name in {*first, *second}})
 
 
 def _spelled(unit: str) -> str:
-    """A unit without brackets, with one sign each for micro and ohm."""
     return bare_unit(unit).replace("μ", "µ").replace("\u2126", "Ω")
 
 

@@ -34,52 +34,36 @@ def key_of(name: str) -> str:
 
 def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) -> None:
     """Refuse a key that is no key, that the built-in catalogue has, or that is taken (unless it may be replaced)."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", key):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", key) or not reads_as_text(key):
         raise UserFileError(
-            f"{key!r} is no key: use small letters, digits and underscores, e.g. {key_of(key)!r}."
-        )
-    if not reads_as_text(key):
-        raise UserFileError(
-            f"{key!r} is a number, a truth value or nothing to the files that name it. Choose a longer name, "
-            f"e.g. 'set_{key}'."
+            f"{key!r} is no key, or a number, a truth value or nothing to the files that name it. Use small letters, "
+            f"digits and underscores, e.g. 'set_{key_of(key)}'."
         )
     names = {name.lower() for e in builtin_catalog().properties.values() for name in (e.key, e.label)}
     if key in names or key in builtin_catalog().packages:
-        raise UserFileError(
-            f"crossprop has a property {key!r} of its own ('crossprop data show {key}'). "
-            "Choose another name with --name."
-        )
+        raise UserFileError(f"crossprop has a property {key!r} of its own. Choose another name with --name.")
     if key in own_entries(catalog) and not replace:
         raise UserFileError(
-            f"{key!r} is in {catalog} already. Replace it with --replace, or choose another name with --name."
+            f"{key!r} is in {catalog} already. Replace it with --replace, or choose another --name."
         )
-
-
-def check_own_key(key: str, catalog: Path = OWN_CATALOG) -> None:
-    """Refuse a key that the user's catalogue does not have; the message names those that there are."""
-    if key not in own_entries(catalog):
-        known = ", ".join(own_entries(catalog)) or "none"
-        raise DataError(f"{key!r} is no property of your own; yours are: {known}.")
 
 
 def own_entries(catalog: Path = OWN_CATALOG) -> dict[str, Any]:
-    """Entries of the user's catalogue as they are written, by key; none where there is no such catalogue."""
-    return read_catalog_values(catalog)["properties"] if catalog.is_file() else {}
+    """Entries of the user's catalogue as they are written, by key."""
+    return _values(catalog)["properties"]
 
 
 def former_texts(key: str, catalog: Path = OWN_CATALOG) -> dict[str, str]:
     """Unit, description, citation and licence of an entry that is to be replaced; empty where there is none."""
-    entry = own_entries(catalog).get(key)
-    if entry is None:
-        return {}
-    origin = _values(catalog)["origins"].get(key, {})
-    texts = {name: entry.get(name) for name in ("unit", "description", "citation")}
-    texts["licence"] = entry.get("licence") or origin.get("licence")
-    return {name: str(text) for name, text in texts.items() if text}
+    values = _values(catalog)
+    texts = values["origins"].get(key, {}) | values["properties"].get(key, {})
+    return {
+        name: str(texts[name]) for name in ("unit", "description", "citation", "licence") if texts.get(name)
+    }
 
 
 def write_entry(key: str, origin: dict[str, Any], entry: dict[str, Any], catalog: Path = OWN_CATALOG) -> None:
-    """Add or replace an entry and its origin, both under the same key; the file is written whole or not at all."""
+    """Add or replace an entry and its origin."""
     values = _values(catalog)
     values["origins"][key] = origin
     values["properties"][key] = entry
@@ -87,10 +71,11 @@ def write_entry(key: str, origin: dict[str, Any], entry: dict[str, Any], catalog
 
 
 def remove_entry(key: str, catalog: Path = OWN_CATALOG) -> None:
-    """Remove an entry and its origin; the message of an unknown key names those that there are."""
-    check_own_key(key, catalog)
+    """Remove an entry and its origin."""
     values = _values(catalog)
-    del values["properties"][key]
+    if values["properties"].pop(key, None) is None:
+        known = ", ".join(values["properties"]) or "none"
+        raise DataError(f"{key!r} is no property of your own; yours are: {known}.")
     values["origins"].pop(key, None)
     _write(values, catalog)
 

@@ -36,8 +36,7 @@ _BALANCE: Final = frozenset(("bal", "bal.", "balance", "rest", "rem", "rem."))
 _NOTHING: Final = frozenset(("", "-", "–", "—", "0"))
 _FITTING: Final = 0.8  # share of the rows whose amounts have to sum to a whole for any of them to be believed
 _SAMPLE: Final = 1000
-_ENOUGH: Final = 0.5
-"""Share of the cells that have to parse for a column to be one of formulas (of numbers, for one of values)."""
+_ENOUGH: Final = 0.5  # share of the cells that have to parse for a column to be one of formulas, or of values
 
 
 def formulas_in(cells: Sequence[str], amounts: str = Amounts.ATOMIC) -> tuple[list[str], dict[int, str]]:
@@ -60,27 +59,20 @@ def formula_notes(
         return ["the formulas in weight percent are turned into amounts of atoms"]
     told: dict[str, list[str]] = {}
     for line, raw, formula in zip(lines, cells, formulas, strict=True):
-        if raw in EXCEL_DATES:
-            what = "spreadsheet dates turned back into formulas"
-            told.setdefault(what, []).append(f"{line}: {raw} is read as {formula}")
-        elif raw != formula and not parse_formulas([formula])[2]:
+        if raw != formula and not parse_formulas([formula])[2]:
             what = "typeset formulas rewritten in plain letters"
+            if raw in EXCEL_DATES:
+                what = "spreadsheet dates turned back into formulas"
             told.setdefault(what, []).append(f"{line}: {raw} is read as {formula}")
         if doubts := formula_warnings(formula):
             told.setdefault("doubtful formulas, kept", []).append(f"{line}: {doubts[0]}")
     return [f"{len(lines)} {what}, the first on line {lines[0]}" for what, lines in told.items()]
 
 
-def element_of(header: str) -> str | None:
-    """The element that a column's name says, as ``Al``, ``Al (at%)`` or ``Al_wt``; ``None`` if it says none."""
-    found = _HEADER.fullmatch(header.strip())
-    return found[1] if found and found[1] in COLUMN else None
-
-
 def element_columns(header: Sequence[str], taken: Sequence[int] = ()) -> dict[int, str]:
-    """Positions of the columns named by an element, with the element."""
-    named = {i: element_of(name) for i, name in enumerate(header) if i not in taken}
-    return {i: symbol for i, symbol in named.items() if symbol is not None}
+    """Positions of the columns named by an element (``Al``, ``Al (at%)``, ``Al_wt``), with the element."""
+    named = {i: _HEADER.fullmatch(name.strip()) for i, name in enumerate(header) if i not in taken}
+    return {i: found[1] for i, found in named.items() if found and found[1] in COLUMN}
 
 
 def elements_in(table: TextTable, taken: Sequence[int], amounts: str) -> dict[int, str]:
@@ -89,14 +81,11 @@ def elements_in(table: TextTable, taken: Sequence[int], amounts: str) -> dict[in
     if amounts not in tuple(Amounts):
         raise UserFileError(f"{amounts!r} is no kind of amount. Choose {' or '.join(Amounts)}.")
     found = element_columns(table.header, taken)
-    if len(found) < 2:
+    if len(found) < 2 or len(set(found.values())) < len(found):
         raise UserFileError(
-            f"{path} has {len(found)} column(s) named by an element (such as 'Al' or 'Al (at%)'); it has "
-            f"{table}. Leave --element-columns out, or name the columns by their elements."
+            f"{path} has {len(found)} column(s) named by an element, {len(set(found.values()))} different ones; it has "
+            f"{table}. Name one column by each element (such as 'Al' or 'Al (at%)'), or leave --element-columns out."
         )
-    twice = sorted({symbol for symbol in found.values() if list(found.values()).count(symbol) > 1})
-    if twice:
-        raise UserFileError(f"{path} has several columns of {', '.join(twice)}. Leave one of each.")
     for position, name in enumerate(table.header):
         other = _OTHER_AMOUNT.fullmatch(name.strip())
         if position not in (*taken, *found) and other and other[1] in COLUMN:
@@ -141,13 +130,10 @@ def formulas_of(
     percent: bool = False,
     any_sum: bool = False,
 ) -> tuple[list[str], dict[int, str]]:
-    """Formulas of rows of amounts; an amount of ``None`` is the balance, to 100 or 1, NaN is no number.
+    """Formulas of rows of amounts, empty where a row gives none, and by position why; ``None`` is the balance.
 
     Amounts sum to 100 or 1; those of atoms may also sum to another whole number, as in ``La1.85Sr0.15CuO4``, and to
     anything with ``any_sum``. ``percent`` says that they are known to be percents.
-
-    Returns:
-        Formulas that count atoms, empty where a row gives none, and by position why it does not.
     """
     reasons = {i: reason for i, row in enumerate(rows) if (reason := _wrong(symbols, row))}
     sums = [sum(a for a in row if a is not None and math.isfinite(a)) for row in rows]
@@ -193,10 +179,9 @@ def _wrong(symbols: Sequence[str], row: Sequence[float | None]) -> str | None:
             return f"the amount of {symbol} is no number"
         if amount is not None and amount < 0:
             return f"the amount of {symbol} is negative ({amount:g})"
-    balances = sum(amount is None for amount in row)
-    if balances > 1:
+    if (balances := list(row).count(None)) > 1:
         return f"{balances} elements are the balance; one can be"
-    return "all amounts are zero" if not any(amount is None or amount > 0 for amount in row) else None
+    return None if any(amount is None or amount > 0 for amount in row) else "all amounts are zero"
 
 
 def table_sign(table: TextTable) -> str | None:
@@ -214,19 +199,17 @@ def named_column(table: TextTable, name: str, option: str) -> int:
         return found[0]
     if not found:
         raise UserFileError(f"{table.path} has no column {name!r}; it has {table}. Name one with {option}.")
-    heads = [table.header[i] for i in found]
-    if len(set(heads)) == len(heads):
-        what = f"{', '.join(map(repr, heads))}. Choose one with {option}."
-    else:
-        what = f"columns {', '.join(str(i + 1) for i in found)}. Give them different names."
-    raise UserFileError(f"{table.path} has {len(found)} columns named {name!r}: {what}")
+    heads = ", ".join(f"{table.header[i]!r} (column {i + 1})" for i in found)
+    raise UserFileError(
+        f"{table.path} has {len(found)} columns named {name!r}: {heads}. Choose one with {option}, or rename them."
+    )
 
 
 def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
     """Position of the column whose cells are formulas, other than those that are taken.
 
-    Where several are, the one with a telling name is taken, if there is just one such; otherwise they are refused. A
-    column of names such as ``Co1``, ``Co2``, which all are one composition, is none of formulas beside another one.
+    Among several a telling name decides. A column of names such as ``Co1``, ``Co2``, which all are one composition, is
+    none of formulas beside another one.
     """
     found: list[int] = []
     numbered: list[int] = []
@@ -254,8 +237,7 @@ def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
     if len(elements) > 1:
         hint = (
             f"The columns {', '.join(table.header[i] for i in list(elements)[:5])} are named by elements: say what "
-            "they hold with --element-columns atomic (amounts, fractions or percents of atoms) or "
-            "--element-columns weight."
+            "their amounts count with --element-columns atomic or --element-columns weight."
         )
     raise UserFileError(
         f"No column of {table.path} holds chemical formulas (such as 'Fe2O3'); it has {table}. {hint}"
@@ -263,10 +245,7 @@ def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
 
 
 def value_column_of(table: TextTable, name: str | None, target: str, formula_column: str | None) -> int:
-    """Position of the column of the values: the named one, else the one that is named like the target.
-
-    Without one the error names the columns that hold numbers; one that is full of formulas is not what was meant.
-    """
+    """Position of the column of the values: the named one, else the one that is named like the target."""
     if name is None and not any(fold(target) in (fold(head), bare_name(head)) for head in table.header):
         numeric = []
         for i, head in enumerate(table.header):

@@ -36,8 +36,7 @@ from crossprop.data.user_table import Dialect, TextTable, bare_name, fold, read_
 from crossprop.data.user_values import is_number, is_unit, read_numbers
 from crossprop.errors import UnknownElementError, UserFileError
 
-MIN_ROWS: Final = 20
-"""Usable rows below which a file is refused: a hold-out, ten folds and a screening split need that many."""
+MIN_ROWS: Final = 20  # usable rows that a hold-out, ten folds and a screening split need
 
 Kind = Literal["fields", "formula", "element", "missing", "value", "split", "group"]
 
@@ -57,15 +56,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class UserTable:
-    """What a file holds.
+    """What a file holds: usable ``rows``, the others (``problems``), and what is worth a second look (``notes``).
 
-    Attributes:
-        rows: Columns ``formula`` (amounts of atoms), ``composition`` (key), ``value``, ``line``, ``split`` (``train``
-            or ``test``) where a split column was named, ``named_group`` and ``group`` (key of the rows that stay
-            together) where a column of groups was; in the file's order.
-        problems: The rows that are not among them, in the file's order.
-        notes: What was repaired, skipped or is worth a second look.
-        unit: Unit that the file itself states: behind the numbers, or below the header.
+    ``rows`` has the columns ``formula`` (amounts of atoms), ``composition`` (key), ``value``, ``line``, ``split``
+    (``train`` or ``test``) where a split column was named, ``named_group`` and ``group`` (key of the rows that stay
+    together) where a column of groups was. ``unit`` is what the file itself states.
     """
 
     rows: pd.DataFrame
@@ -85,8 +80,7 @@ class UserTable:
     @property
     def together(self) -> np.ndarray:
         """Key of what stays on one side of every split: the row's group, or its composition where there are none."""
-        keys: np.ndarray = self.rows[together_in(self.rows)].to_numpy()
-        return keys
+        return np.asarray(self.rows[together_in(self.rows)])
 
 
 _SPLITS: Final = {
@@ -113,17 +107,10 @@ def read_user_table(
 ) -> UserTable:
     """Read a CSV, TSV, semicolon-separated or Excel file whose dialect is not known; what is ``None`` is guessed.
 
-    Rows that repeat a composition stay: they are noted, and never stand on both sides of a split. Nothing is dropped
-    for its value.
-
     The values stand in ``value_column``, or in the column named like the ``target``. ``split_column`` says ``train`` or
-    ``test`` for every row, ``group_column`` what stays on one side of every split: a paper, a series of samples. With
-    ``element_columns`` (``atomic`` or ``weight``) every element has a column of amounts, fractions or percents instead
-    of a formula; ``amounts`` is the kind of those in formulas. A file that states another ``unit`` is refused.
-
-    Raises:
-        UserFileError: The file is no table, a column cannot be found, or no row is usable. Bad rows raise
-            nothing: they are :attr:`UserTable.problems`.
+    ``test`` for every row, ``group_column`` what stays on one side of every split. With ``element_columns`` (``atomic``
+    or ``weight``) every element has a column of amounts; ``amounts`` is the kind of those in formulas. A file that
+    states another ``unit`` or has no usable row is a UserFileError. Nothing is dropped for its value.
     """
     path = Path(path)
     if decimal not in (None, ".", ","):
@@ -137,25 +124,20 @@ def read_user_table(
     at_group = None if group_column is None else named_column(table, group_column, "--group-column")
     taken = [at for at in (at_value, at_split, at_group) if at is not None]
     if len(set(taken)) < len(taken):
-        raise UserFileError(
-            "The columns of values, split and groups have to be different ones. Name each once."
-        )
+        raise UserFileError("The columns of values, split and groups are not different. Name each once.")
     elements: Mapping[int, str] = {}
     at_formula = -1
     if element_columns is not None:
         elements = elements_in(table, taken, element_columns)
         formula_name = f"{len(elements)} columns of elements ({element_columns})"
-    elif formula_column is not None:
-        at_formula = named_column(table, formula_column, "--formula-column")
-        formula_name = table.header[at_formula]
     else:
-        at_formula = guess_formula_column(table, taken)
+        if formula_column is None:
+            at_formula = guess_formula_column(table, taken)
+        else:
+            at_formula = named_column(table, formula_column, "--formula-column")
         formula_name = table.header[at_formula]
     if at_formula in taken:
-        raise UserFileError(
-            f"The column {formula_name!r} cannot hold both formulas and "
-            f"{'values' if at_formula == at_value else 'something else'}. Name two columns."
-        )
+        raise UserFileError(f"The column {formula_name!r} cannot hold both formulas and others. Name two.")
     notes = list(table.notes)
     row_unit = _unit_row(table, at_value, at_formula)
     if row_unit is not None:
@@ -182,9 +164,7 @@ def read_user_table(
         found.setdefault(i, ("missing" if reason.startswith("the value is missing") else "value", reason))
     for i, row in enumerate(table.rows):
         if at_split is not None and row[at_split].casefold() not in _SPLITS:
-            found.setdefault(
-                i, ("split", f"{row[at_split]!r} in the split column is neither 'train' nor 'test'")
-            )
+            found.setdefault(i, ("split", f"the split {row[at_split]!r} is neither 'train' nor 'test'"))
         if at_group is not None and not row[at_group]:
             found.setdefault(i, ("group", "the group is missing (where cells were merged, fill them all)"))
     shown = [*([at_formula] if at_formula >= 0 else list(elements)[:4]), at_value]
@@ -195,11 +175,9 @@ def read_user_table(
     kept = np.array([i for i in good if i not in found], dtype=np.int64)
     if not len(kept):
         examples = "; ".join(f"line {p.line}: {p.reason}" for p in problems[:3])
-        only_words = all(p.kind == "value" for p in problems)
-        hint = " crossprop learns numbers: words cannot be values." if only_words else ""
         raise UserFileError(
             f"None of the {len(problems)} rows of {path} is usable with formulas from {formula_name!r} and values from "
-            f"{table.header[at_value]!r} ({examples}).{hint} Check that the right columns were chosen."
+            f"{table.header[at_value]!r} ({examples}). Choose the right columns; words cannot be values."
         )
     chosen = [formulas[i] for i in kept]
     if not elements and (hidden := refuse_capitals(chosen)):

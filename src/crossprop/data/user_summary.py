@@ -25,10 +25,7 @@ _KINDS: Final = {
 
 
 def summarise(table: UserTable, unit: str, held_out: np.ndarray, most: int = 10) -> str:
-    """The summary: rows (with the first bad ones), compositions, values, elements, hold-out, and notes.
-
-    ``held_out`` says which rows are held out, shape (n,).
-    """
+    """The summary; ``held_out`` says which rows are held out, shape (n,)."""
     rows, n_bad = table.rows, len(table.problems)
     values, of = rows["value"].to_numpy(), "" if unit == "1" else f" {unit}"
     words = Counter(word.split(":")[0] for key in rows["composition"] for word in key.split())
@@ -39,8 +36,8 @@ def summarise(table: UserTable, unit: str, held_out: np.ndarray, most: int = 10)
     ]
     lines += [f"              {problem}" for problem in table.problems[:most]]
     if n_bad > most:
-        counts = Counter(problem.kind for problem in table.problems)
-        kinds = ", ".join(f"{n} {_KINDS[kind]}" for kind, n in counts.items())
+        counts = Counter(_KINDS[problem.kind] for problem in table.problems)
+        kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items())
         lines.append(f"              … and {n_bad - most:,} more; in all: {kinds}")
     lines.append(f"compositions  {_compositions(table)}")
     if "group" in rows:
@@ -70,7 +67,6 @@ def histogram(values: np.ndarray) -> str:
 
 
 def _groups(table: UserTable) -> str:
-    """How many groups there are, and what has to stay together for the compositions that they share."""
     blocks = table.rows["group"].value_counts()
     named = table.rows["named_group"].nunique()
     text = f"{named:,} named"
@@ -105,9 +101,7 @@ def _holdout(table: UserTable, held_out: np.ndarray) -> str:
 
 
 FEW_VALUES: Final = 5
-FAR: Final = 8.0
-"""Standard deviations (of the middle half of the rows) from the median beyond which a value is far out."""
-
+FAR: Final = 8.0  # standard deviations (of the middle half) from the median beyond which a value is far out
 _CONFLICT: Final = 0.5
 _LARGE_BLOCK: Final = 0.34
 _MISSING_CODES: Final = frozenset(
@@ -189,6 +183,5 @@ def _spread_of_repeated(rows: pd.DataFrame) -> float | None:
     low, high = np.quantile(rows["value"], [0.25, 0.75])
     if len(repeated) < FEW_VALUES or high <= low:
         return None
-    return float(
-        repeated.median() / (0.707 * (high - low))
-    )  # of a normal distribution: two rows' median difference
+    usual = 0.707 * (high - low)  # median difference of two rows of a normal distribution
+    return float(repeated.median() / usual)

@@ -17,15 +17,11 @@ from typing import Any, Final
 from crossprop.data.compositions import parse_formulas
 from crossprop.errors import UserFileError
 
-MAX_BYTES: Final = 256 * 2**20
-"""Size above which a file is refused: a table of formulas and values is far smaller."""
-
-MERGED_BELOW: Final = 20 * 2**20
-"""Bytes of a workbook up to which merged cells are looked for; beyond, that would take too much memory."""
-
+MAX_BYTES: Final = 256 * 2**20  # size above which a file is refused
+MERGED_BELOW: Final = (
+    20 * 2**20
+)  # bytes of a workbook up to which merged cells are looked for: it takes memory
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
-"""Separators that are recognised, with their names."""
-
 _FORMULA_NAMES: Final = (
     "formula", "composition", "compound", "material", "chemical formula", "pretty formula", "reduced formula",
     "materials", "alloy", "chemical composition", "stoichiometry", "system", "comp", "formel", "summenformel",
@@ -54,7 +50,6 @@ _MAGIC: Final = {
 _SEPARATED: Final = re.compile(
     r"^(?!(?:[A-Z][a-z]?(?:\d+(?:,\d+)?)?)*\d,\d+[A-Z][\w,]*$).*[,;\t|]"
 )  # not by decimal commas
-_MARKUP: Final = {"{": "JSON", "[{": "JSON", "<": "HTML or XML"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Record:
-    """The stripped fields of one row, the line (from 1) on which it starts, and whether that looks like a comment."""
+    """The stripped fields of one row, the line on which it starts, and whether that looks like a comment."""
 
     line: int
     fields: list[str]
@@ -96,10 +91,7 @@ class Record:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Header and rows as texts, the line of each row in its file (or sheet), and what was skipped.
-
-    A row has at least as many fields as the header, perhaps surplus ones behind. An empty name is an unnamed column.
-    """
+    """Header and rows as texts, and the line of each row; a row may have more fields than the header, never fewer."""
 
     path: Path
     header: tuple[str, ...]
@@ -146,11 +138,8 @@ def read_text_table(
 ) -> TextTable:
     """Read a table of any dialect: separated text, or a workbook (``.xlsx``); a file, or the bytes of a pipe.
 
-    ``wanted`` names columns that are expected; they help to find separator and header. What is ``None`` is guessed.
-    With ``listed`` it may be a list of formulas, one a line, or a table without a header.
-
-    Raises:
-        UserFileError: The file is missing, empty, too large or no table, has one column or no rows.
+    ``wanted`` names columns that are expected; they help to find separator and header. With ``listed`` it may be a list
+    of formulas, one a line, or a table without a header. What is no table is a UserFileError.
     """
     path, content = (source, read_bytes(source)) if isinstance(source, Path) else (Path("the input"), source)
     names = {fold(name) for name in wanted if name}
@@ -178,8 +167,7 @@ def read_bytes(path: Path) -> bytes:
         if not path.exists():
             raise UserFileError(f"There is no file {path}. Check the path; the folder is {Path.cwd()}.")
         if not path.is_file():
-            what = "no file but a folder" if path.is_dir() else "no file"
-            raise UserFileError(f"{path} is {what}. Name a file; write what comes from a pipe to one.")
+            raise UserFileError(f"{path} is no file. Name one; write what comes from a pipe to a file.")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UserFileError(
@@ -195,20 +183,17 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(path: Path, content: bytes, encoding: str | None = None) -> tuple[str, str]:
-    """Text of a file, and the encoding it is in; what is no text, or not in the named encoding, is refused.
+    """Text of a file, and the encoding it is in: that of its byte order mark, else UTF-8, UTF-16 or Windows-1252.
 
-    A byte order mark decides; without one UTF-8 is tried, then UTF-16, then Windows-1252, which the µ, ° and Å of
-    this field's headers are mostly written in (statistical guesses take a header such as ``a (Å)`` for Japanese).
+    Statistical guesses take a header such as ``a (Å)`` for Japanese.
     """
     if encoding is not None:
         try:
             return _text_only(path, content.decode(encoding)), encoding
-        except LookupError:
+        except (LookupError, UnicodeDecodeError) as error:
             raise UserFileError(
-                f"{encoding!r} is no encoding. Try utf-8, utf-16, cp1252 or latin-1."
+                f"{path} is not in {encoding}: {error}. Leave --encoding out, or try utf-8, cp1252 or latin-1."
             ) from None
-        except UnicodeDecodeError as error:
-            raise UserFileError(f"{path} is not in {encoding}: {error}. Leave --encoding out.") from None
     for start, what in _MAGIC.items():
         if content.startswith(start):
             raise UserFileError(f"{path} is {what}, no table of text. Save it as CSV.")
@@ -234,9 +219,8 @@ def _text_only(path: Path, text: str) -> str:
     sample = text[:65536]
     if "\0" in text or sum(c < " " and c not in "\t\r\n\f" for c in sample) > len(sample) // 100:
         raise UserFileError(f"{path} is a binary file, no table of text. Save it as CSV.")
-    for start, what in _MARKUP.items():
-        if sample.lstrip().startswith(start):
-            raise UserFileError(f"{path} is {what}, no table. Save it as CSV.")
+    if sample.lstrip().startswith(("{", "[{", "<")):
+        raise UserFileError(f"{path} is JSON, HTML or XML, no table. Save it as CSV.")
     return text
 
 
@@ -326,10 +310,7 @@ def guess_delimiter(path: Path, text: str, names: set[str]) -> str:
     if problem is not None:
         raise problem
     first = text.strip().split("\n", 1)[0].strip()
-    raise UserFileError(
-        f"{path} has one column only (its first line is {first[:80]!r}). Give a table with a column of formulas "
-        "and one of values, or name the separator."
-    )
+    raise UserFileError(f"{path} has one column only (the first line is {first[:80]!r}). Name the separator.")
 
 
 def fold(name: str) -> str:
@@ -338,7 +319,7 @@ def fold(name: str) -> str:
 
 
 def bare_name(name: str) -> str:
-    """The same without the unit in brackets or behind a slash at its end: ``Hardness (GPa)``, ``E / eV``."""
+    """The same without a unit at its end: ``Hardness (GPa)``, ``E / eV``."""
     bare = re.sub(r"\s*[(\[][^()\[\]]*[)\]]\s*$|\s+/\s+[^/]+$|\s*,\s*[^\s,]+$", "", name)
     return fold(bare) or fold(name)
 
@@ -349,7 +330,7 @@ def is_formula_name(name: str) -> bool:
 
 
 def named_in(wanted: set[str], record: Record) -> set[str]:
-    """The wanted names that stand in a record, with or without a unit."""
+    """The wanted names that stand in a record."""
     return wanted & {name for text in record.fields for name in (fold(text), bare_name(text))}
 
 
@@ -384,15 +365,11 @@ def _with_header(
                 f"({dialect.delimiter.join(first.fields)[:80]!r}). Add a line of column names above it."
             )
     if len(header) < 2 and (width > 1 or not listed):
-        raise UserFileError(
-            f"{path} has one column only ({header[0]!r}). Give a table with a column of formulas and one of values."
-        )
+        raise UserFileError(f"{path} has one column only ({header[0]!r}). Give formulas and values.")
     below = [record for record in records if record.line > start]
     rows = [r for r in below if not r.comment or (not r.is_remark and len(r.fields) == len(header))]
     if not rows:
-        raise UserFileError(
-            f"{path} holds a header ({', '.join(header)[:80]}) but no rows below it. Export it again."
-        )
+        raise UserFileError(f"{path} holds a header ({', '.join(header)[:80]}) but no rows below it.")
     taken = {r.line for r in rows} | {start}
     if skipped := [r.line for r in records if r.comment and r.line not in taken]:
         notes.append(f"{len(skipped)} comment line(s) skipped, the first is line {skipped[0]}")
@@ -404,8 +381,6 @@ def _with_header(
 
 def is_workbook(content: bytes) -> bool:
     """Whether these bytes are an Excel workbook of the present format."""
-    if not content.startswith(b"PK\x03\x04"):
-        return False
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             return "xl/workbook.xml" in archive.namelist()
@@ -416,11 +391,7 @@ def is_workbook(content: bytes) -> bool:
 def _workbook_table(
     path: Path, content: bytes, names: set[str], sheet: str | None, listed: bool
 ) -> TextTable:
-    """The table of a sheet; what stands in cells that were merged over several rows stands in each of them.
-
-    The sheet need not be named where one alone holds something, or the wanted columns (folded names). A damaged
-    workbook and one whose formulas have no stored results are refused.
-    """
+    """The table of the named sheet, or of the one that holds something, or the wanted columns (folded names)."""
     from openpyxl import load_workbook
 
     try:
@@ -469,7 +440,7 @@ def _refuse_uncomputed(path: Path, content: bytes, sheets: Sequence[str]) -> Non
 
 
 def _sheet_records(sheet: Any) -> list[Record]:
-    """Rows of a sheet that hold something; a merged area's text stands in each of its rows."""
+    """Rows of a sheet that hold something; the text of cells that were merged stands in each of their rows."""
     cells = [[_cell_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
     for area in _merged(sheet):
         for row in range(area.min_row, area.max_row):
@@ -478,13 +449,11 @@ def _sheet_records(sheet: Any) -> list[Record]:
 
 
 def _merged(sheet: Any) -> list[Any]:
-    """Areas that were merged over several rows; none are known of a large workbook."""
     areas = getattr(sheet, "merged_cells", None)
     return [area for area in (areas.ranges if areas else ()) if area.max_row > area.min_row]
 
 
 def _cell_text(value: Any) -> str:
-    """A cell as a text; a date without its time, a whole number without decimals."""
     if value is None:
         return ""
     if isinstance(value, datetime.date):

@@ -19,11 +19,7 @@ ABSENT: Final = frozenset(
     ("", "-", "--", "—", "–", "?", ".", "/", "na", "n/a", "n.a.", "nan", "nd", "n.d.", "none", "null", "nil",
      "missing", "unknown", "tbd", "#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!")
 )  # fmt: skip
-"""What people and spreadsheets write where there is no value, in small letters."""
-
-_MOST: Final = 0.5
-"""Share of the cells with a number above which what stands behind them is the unit of the column."""
-
+_MOST: Final = 0.5  # share of the numbers above which what stands behind them is the column's unit
 _EXPONENT: Final = re.compile(rf"({_DIGITS})(?:\s*[eEdD]([+-]\d+)|[eEdD](\d+))(?![\w.,])(.*)", re.ASCII)
 _TIMES = rf"({_DIGITS})\s*[x×·⋅*]\s*"
 _POWER: Final = re.compile(
@@ -39,11 +35,7 @@ _UNIT_ALONE: Final = re.compile(r"[^\d\s][^,;]{0,24}")
 
 
 def tidy(text: str) -> str:
-    """A cell in plain characters, its power of ten as an exponent, without marks between thousands.
-
-    ``4,1·10^3`` becomes ``4,1e3``, ``2.07D+02`` becomes ``2.07e+02``; ``40'344.5`` and ``40 344,5`` become ``40344.5``
-    and ``40344,5``.
-    """
+    """A cell in plain characters, ``4,1·10^3`` as ``4,1e3``, ``40'344.5`` as ``40344.5``."""
     if isinstance(text, NumberCell):
         return text if "e" in text else f"{text}e0"
     cell = in_plain_signs(text)
@@ -94,10 +86,9 @@ _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?|[+-]?∞", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Numbers:
-    """A column of values: the numbers, NaN where there is none, and why, by position.
+    """A column of values: numbers, NaN where there is none, and why, by position.
 
-    ``unit`` stands behind most of the numbers, if it is the same everywhere; ``uncertain`` are the positions of those
-    that came with an uncertainty, which is left out.
+    ``unit`` stands behind most of the numbers; ``uncertain`` are positions of those with an uncertainty, left out.
     """
 
     values: list[float]
@@ -112,10 +103,9 @@ def read_numbers(
 ) -> Numbers:
     """Read a column of values; its unit and the sign of the decimals are taken from the column as a whole.
 
-    A sign that some value proves (``907,5``) decides for the whole column: ``1.037`` is a thousand there. A comma
-    between thousands is read as such only where some value proves it; otherwise the row has no value. ``elsewhere``
-    gives the sign that the rest of the table proves; it is asked only where the column proves none. A sign that may
-    mean either while nothing decides is refused (UserFileError).
+    A sign that some value proves (``907,5``) decides for the column: ``1.037`` is a thousand there. A comma between
+    thousands is read only where some value proves it. ``elsewhere`` gives the sign that the rest of the table proves.
+    A sign that may mean either while nothing decides is refused (UserFileError).
     """
     cells = [tidy(text) for text in texts]
     unit = common_unit(cells)
@@ -197,9 +187,7 @@ def _why(cell: str, decimal: str) -> str:
         return f"the value {shown} is not finite"
     other = _OTHER[decimal]
     if math.isfinite(_number(cell, other)):
-        return (
-            f"the value {shown} has a decimal {_NAMES[other]} where the other rows have a {_NAMES[decimal]}"
-        )
+        return f"the value {shown} has a decimal {_NAMES[other]} where the others have a {_NAMES[decimal]}"
     for pattern, what in _KINDS:
         if pattern.fullmatch(cell):
             return f"the value {shown} {what}"

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import pandas as pd
 from filelock import FileLock
 
 from crossprop.data.download import blob_id
+from crossprop.data.prepared import together_in
 from crossprop.data.splits import draw_holdout
 from crossprop.data.user_catalog import check_new_key, own_entries, remove_entry, write_entry
 from crossprop.data.user_rows import MIN_ROWS, UserTable
@@ -22,38 +23,20 @@ from crossprop.errors import UserFileError
 from crossprop.methods import DEFAULT_SEED
 from crossprop.paths import OWN_CATALOG, WORK
 
-MIN_COMPOSITIONS: Final = 15
-"""Different compositions below which a file is refused: all rows of a composition are on one side of a split."""
-
-
-@dataclass(frozen=True)
-class NewProperty:
-    """What a user says about a property; its unit is ``1`` where the values are pure numbers."""
-
-    key: str
-    unit: str
-    description: str
-    citation: str = "own data"
-    licence: str = "not stated"
+MIN_COMPOSITIONS: Final = 15  # all rows of a composition are on one side of a split
 
 
 def refuse_too_few(path: Path, table: UserTable) -> None:
     """Refuse a file that is too small to learn from and measure on, or whose values are all the same."""
     rows, together = len(table.rows), len(set(table.together))
     if rows < MIN_ROWS or together < MIN_COMPOSITIONS:
-        grouped = "group" in table.rows
-        what = "group(s) without a common composition" if grouped else "composition(s)"
+        what = "group(s), choose another --group-column" if "group" in table.rows else "composition(s)"
         raise UserFileError(
-            f"{path} has {rows} usable row(s) of {together} {what}; at least {MIN_ROWS} rows of "
-            f"{MIN_COMPOSITIONS} different ones are needed: some are held out, some choose among the methods, and "
-            f"the model learns from the rest. Add rows{', or choose another --group-column' if grouped else ''}, or "
-            f"look at those that were dropped: {'; '.join(map(str, table.problems[:3])) or 'there are none'}"
+            f"{path} has {rows} usable row(s) of {together} {what}; at least {MIN_ROWS} rows of {MIN_COMPOSITIONS} "
+            f"different ones are needed. Add rows; dropped: {'; '.join(map(str, table.problems[:3])) or 'none'}."
         )
     if np.ptp(table.rows["value"].to_numpy()) == 0.0:
-        raise UserFileError(
-            f"All {rows} values of {path} are {table.rows['value'].iloc[0]:g}: there is nothing to learn from a "
-            "constant. Check the column of the values."
-        )
+        raise UserFileError(f"All {rows} values of {path} are the same, a constant. Check their column.")
 
 
 def held_out_rows(path: Path, table: UserTable, seed: int = DEFAULT_SEED) -> np.ndarray:
@@ -64,8 +47,7 @@ def held_out_rows(path: Path, table: UserTable, seed: int = DEFAULT_SEED) -> np.
     if held.all() or not held.any():
         kind = "hold-out" if held.all() else "training"
         raise UserFileError(
-            f"The split column of {path} makes every usable row a {kind} row. Mark some rows 'train' and some "
-            "'test', or leave --split-column out."
+            f"The split column of {path} makes every usable row a {kind} row. Mark some 'train' and some 'test'."
         )
     return held
 
@@ -74,23 +56,24 @@ def add_data(
     path: Path,
     table: UserTable,
     held_out: np.ndarray,
-    new: NewProperty,
+    key: str,
+    texts: Mapping[str, str],
     *,
     catalog: Path = OWN_CATALOG,
     replace: bool = False,
 ) -> list[Path]:
     """Put a file's rows into the project and its property into the user's catalogue, completely or not at all.
 
-    Beside the catalogue, the folder of the property's name holds ``train.csv``, ``test.csv``, ``dropped.csv`` and the
-    file as it was given; in a DVC project, DVC tracks the folder. What an add that was killed leaves is put right by
-    the next one. A name that is taken is refused (UserFileError). Returns what git should track.
+    ``texts`` are its unit (``1`` of pure numbers) and description, and perhaps citation and licence.
+    The folder of the key holds ``train.csv``, ``test.csv``, ``dropped.csv`` and the file as it was given; in a DVC
+    project, DVC tracks it. What an add that was killed leaves is put right by the next one. Returns what git tracks.
     """
-    folder = catalog.parent / new.key
-    draft, former = folder.with_name(f".{new.key}.draft"), _former(folder)
+    folder = catalog.parent / key
+    draft, former = folder.with_name(f".{key}.draft"), _former(folder)
     pointer, ignored = _pointer(folder), folder.with_name(".gitignore")
     with _lock():
         _undo_killed(folder, catalog)
-        check_new_key(new.key, catalog, replace)
+        check_new_key(key, catalog, replace)
         is_new = not folder.exists()
         written_by_dvc = {p: p.read_bytes() if p.is_file() else None for p in (pointer, ignored)}
         try:
@@ -101,8 +84,10 @@ def add_data(
             tracked = Path(".dvc").is_dir() and folder.resolve().is_relative_to(Path.cwd())
             if tracked:
                 _dvc("add", folder)
-            entry = _entry(path, table, held_out, new, blobs)
-            write_entry(new.key, {"folder": new.key, "licence": new.licence}, entry, catalog)
+            entry = {"label": key, "citation": "own data", **texts, "origin": key}
+            entry |= _entry(path, table, held_out, blobs)
+            origin = {"folder": key, "licence": entry.pop("licence", "not stated")}
+            write_entry(key, origin, entry, catalog)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             if is_new or former.exists():
@@ -120,7 +105,7 @@ def add_data(
 
 
 def remove_data(key: str, *, catalog: Path = OWN_CATALOG) -> None:
-    """Remove a user's property: its entry, its folder, and its DVC file; an unknown one is refused (DataError)."""
+    """Remove a user's property: its entry, its folder, and its DVC file."""
     folder = catalog.parent / key
     with _lock():
         _undo_killed(folder, catalog)
@@ -161,9 +146,9 @@ def _dvc(command: str, path: Path) -> None:
         [sys.executable, "-m", "dvc", *arguments], env=environment, capture_output=True, text=True
     )
     if done.returncode:
+        said = (done.stderr or done.stdout).strip()[-400:]
         raise UserFileError(
-            f"'dvc {' '.join(arguments)}' failed: {(done.stderr or done.stdout).strip()[-400:]} "
-            "Wait until no other DVC command is running in this folder, then try again."
+            f"'dvc {' '.join(arguments)}' failed: {said} Wait for other DVC commands, try again."
         )
 
 
@@ -193,21 +178,13 @@ def _write_files(folder: Path, path: Path, table: UserTable, held_out: np.ndarra
     return {file.stem: blob_id(file) for file in folder.iterdir()}
 
 
-def _entry(
-    path: Path, table: UserTable, held_out: np.ndarray, new: NewProperty, blobs: dict[str, str]
-) -> dict[str, Any]:
+def _entry(path: Path, table: UserTable, held_out: np.ndarray, blobs: dict[str, str]) -> dict[str, Any]:
     """The entry of the catalogue; the same file gives the same one."""
+    how = "as its split column says" if "split" in table.rows else f"drawn by {together_in(table.rows)}"
     grouped = "group" in table.rows
-    how = f"drawn by {'group' if grouped else 'composition'}"
-    how = "as its split column says" if "split" in table.rows else how
     files = [{"split": split, "path": f"{split}.csv", "blob": blobs[split]} for split in ("train", "test")]
     return {
-        "label": new.key,
-        "unit": new.unit,
         "roles": ["target", "source"],
-        "description": new.description,
-        "citation": new.citation,
-        "origin": new.key,
         "columns": {"formula": "formula", "value": "value"} | ({"group": "group"} if grouped else {}),
         "files": files,
         "rows": len(table.rows),

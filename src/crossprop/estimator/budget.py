@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from math import log2
 from typing import Final, NamedTuple
@@ -14,11 +13,7 @@ from crossprop.methods import PAPER_METHODS, Architecture, Family, Method, Side
 
 
 class Effort(StrEnum):
-    """How much is computed, from the least to the most.
-
-    A fit knows all levels, a study those of :data:`STUDIES`, source networks those of
-    :data:`crossprop.estimator.pretrained.RECIPES`, and ``conf/tier/`` those that it has a file for.
-    """
+    """How much is computed, from the least to the most; fits, studies and source networks know some of them."""
 
     TRIAL = "trial"
     SHORT = "short"
@@ -45,8 +40,7 @@ FITS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class StudyBudget:
+class StudyBudget(NamedTuple):
     """Budget of a study: sources, the first ``elemnets`` of which get an ElemNet, and trials of each side."""
 
     sources: tuple[str, ...]
@@ -60,15 +54,11 @@ class StudyBudget:
     most_folds: int = 10
 
 
-EMBEDDED: Final = ("seebeck_p",)
-"""Sources that need no download: they come with an installed package."""
-
+EMBEDDED: Final = ("seebeck_p",)  # sources that come with an installed package
 PUBLIC: Final = (
     "formation_energy", "band_gap", "energy_per_atom", "volume_per_atom", "stability", "magnetic_moment",
 )  # fmt: skip
-PLAIN: Final = (Method.BASE, Method.PLAIN_BASELINE, Method.PLAIN_MEDIAN)
-"""Not one of them is tuned: what a fit computes first, within seconds."""
-
+PLAIN: Final = (Method.BASE, Method.PLAIN_BASELINE, Method.PLAIN_MEDIAN)  # untuned: what a fit computes first
 _CHEAP: Final = (*PLAIN, Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BLEND)
 _ALL: Final = (*PAPER_METHODS, *(method for method in Method if method not in PAPER_METHODS))
 STUDIES: Final = {
@@ -78,8 +68,7 @@ STUDIES: Final = {
     Effort.FULL: StudyBudget(PUBLIC, 6, _ALL, 48, 48, 20, 12, 500),
 }
 
-FOLDS_BY_ROWS: Final = ((1_200, 10), (5_000, 5), (24_000, 4))
-"""Folds for up to so many rows to learn from, as in the quick tier of the JARVIS study; 3 beyond."""
+FOLDS_BY_ROWS: Final = ((1_200, 10), (5_000, 5), (24_000, 4))  # up to so many rows to learn from; 3 beyond
 
 
 def folds_for(rows: int, effort: Effort, most: int = 10) -> int:
@@ -99,25 +88,13 @@ ELEMNET_ROWS_PER_SECOND: Final = 12_000.0
 JOINT_ROWS_PER_SECOND: Final = 10_700.0
 PREPARE_ROWS_PER_SECOND: Final = 20_000.0
 FEATURE_ROWS_PER_SECOND: Final = 6_000.0
-STAGE_SECONDS: Final = 22.0
-"""Start of a stage: DVC, MLflow and the imports."""
-
-FIXED_SECONDS: Final = 75.0
-"""``fetch``, ``prepare``, ``featurize``, ``summarize`` and ``register`` on small data."""
-
-PLAIN_SECONDS: Final = 0.00067
-"""Of the plain models' fit, a row and doubling of rows."""
-
+STAGE_SECONDS: Final = 22.0  # start of a stage: DVC, MLflow and the imports
+FIXED_SECONDS: Final = 75.0  # the stages beside pretraining and transfer, on small data
+PLAIN_SECONDS: Final = 0.00067  # of the plain models' fit, a row and doubling of rows
 START_SECONDS: Final = 2.0
-KERAS_SECONDS: Final = 6.0
-"""Start of a process, and what its first network takes in addition."""
-
-ALONE: Final = 0.5
-"""Time of a process alone, relative to one of as many as there are cores."""
-
-
-MOST_PLAIN_ROWS: Final = 30_000
-"""Rows up to which the plain models' trees, grown to the last row, fit into a gigabyte or two a process."""
+KERAS_SECONDS: Final = 6.0  # what the first network of a process takes in addition
+ALONE: Final = 0.5  # time of a process alone, relative to one of as many as there are cores
+MOST_PLAIN_ROWS: Final = 30_000  # up to which the plain models' trees fit into a gigabyte or two a process
 
 
 def plain_affordable(rows: int, minutes: float | None) -> bool:
@@ -126,12 +103,8 @@ def plain_affordable(rows: int, minutes: float | None) -> bool:
     return rows <= MOST_PLAIN_ROWS and (minutes is None or seconds <= 60 * minutes * usable_cores())
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Wall time of a study in seconds without downloads, right within a factor of 1.5.
-
-    ``data`` is preparing tables and matrices, report and registry; ``sources`` is pretraining.
-    """
+class Estimate(NamedTuple):
+    """Wall time of a study in seconds without downloads, right within a factor of 1.5."""
 
     data: float
     sources: float
@@ -192,27 +165,22 @@ def target_seconds(study: StudyConfig, target: str, rows: int) -> float:
     return seconds
 
 
+# Share of the folds that a method had on average where pruning is on (`jarvis`, tier `quick`); 0.9 of the others.
 _SURVIVES: Final = {
+    **dict.fromkeys((Method.ML_FEATEXTR, Method.DL_FEATEXTR, Method.FREEZING), 0.1),
     Method.DL: 0.45,
-    Method.ML_FEATEXTR: 0.1,
-    Method.DL_FEATEXTR: 0.1,
-    Method.FREEZING: 0.1,
     Method.BOOST_SOURCES: 0.7,
 }
-"""Share of the folds that a method had on average where pruning is on (`jarvis`, tier `quick`); 0.9 of the others."""
-
 _ON_FRACTIONS: Final = (Method.ML, Method.ML_FEATEXTR)
 
 
 def _screening_seconds(method: Method, rows: int) -> float:
-    """A trial on few rows and few steps."""
     if method.family is Family.REGRESSOR:
         return 0.4 + (0.7 if method in _ON_FRACTIONS else 1.6) * min(rows, 2_000) / 2_000
     return 2.2 if method.architecture is Architecture.RESNET else 5.5
 
 
 def _fitting_seconds(study: StudyConfig, method: Method, rows: float) -> float:
-    """A fit on so many rows."""
     if method.family is Family.REGRESSOR:
         return 0.4 + rows * (0.0015 if method in _ON_FRACTIONS else 0.0006)
     recipe = study.transfer if method.side is Side.TRANSFER else study.scratch

@@ -40,23 +40,8 @@ def fit_file(
     """The whole protocol for one file.
 
     What is finished is kept in a hidden folder beside ``out`` until the model is complete, so that a fit that was
-    stopped goes on when it is started again.
-
-    Args:
-        path: CSV or Excel file.
-        settings: What was asked for; its ``target`` names the column of values.
-        out: Where the model goes: new, empty, or replaced with ``overwrite`` once the new one is complete.
-        reading: How the file is read: what :func:`crossprop.data.user_rows.read_user_table` takes.
-        drop_invalid: Go on without the rows that are unusable, however many.
-        overwrite: Replace the model at ``out``.
-        write: Receives lines of progress.
-
-    Returns:
-        The content of ``report.json``.
-
-    Raises:
-        CrosspropError: The file cannot be read or too many of its rows are unusable (UserFileError), ``out`` is not
-            empty or cannot be written (StoreError), or what :func:`crossprop.estimator.learn.run_fit` raises.
+    stopped goes on when it is started again. ``reading`` is what :func:`crossprop.data.user_rows.read_user_table`
+    takes; ``drop_invalid`` goes on without unusable rows, however many. Returned is the content of ``report.json``.
     """
     started = perf_counter()
     goes_on = _holds_unfinished(out, path.name, settings.target)
@@ -70,10 +55,7 @@ def fit_file(
             "than one in ten: check the columns, or go on without these rows with --drop-invalid."
         )
     if len(table.rows) < MIN_ROWS:
-        raise UserFileError(
-            f"{path} has {len(table.rows)} usable rows; at least {MIN_ROWS} are needed for a hold-out, folds and a "
-            "screening split."
-        )
+        raise UserFileError(f"{path} has {len(table.rows)} usable rows; give at least {MIN_ROWS}.")
     if "split" in table.rows:
         table = replace(table, rows=_without_repeats(table.rows, write))
     cleaning = report_frame((p.line, path.name, p.text, "", "dropped", p.reason) for p in table.problems)
@@ -125,32 +107,23 @@ def _holds_unfinished(out: Path, file: str, target: str) -> bool:
 
 
 def refuse_taken(folder: Path, *, replace: bool) -> None:
-    """Refuse a path that is a file, or a folder that is not empty unless it holds a saved model to replace.
-
-    Raises:
-        StoreError: As said.
-    """
+    """Refuse a path that is a file, or a folder that is not empty unless it holds a saved model to replace."""
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file. Name a folder that is not there yet.")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not replace:
         raise StoreError(
-            f"{folder} is not empty. Name another folder, or replace it with --replace (replace=True)."
+            f"{folder} is not empty. Name another folder, or replace it (--replace, replace=True)."
         )
     if not (folder / INFO_FILE).is_file():
         raise StoreError(
-            f"{folder} is not empty and holds no saved model (there is no {INFO_FILE}): it is not replaced. Name "
-            "another folder, or empty this one yourself."
+            f"{folder} holds other things than a saved model. Name another folder, or empty it yourself."
         )
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool = False) -> Path:
-    """Have ``write`` fill a new, empty or replaced folder, completely or not at all.
-
-    Raises:
-        StoreError: It is not empty, or cannot be written.
-    """
+    """Have ``write`` fill a new, empty or replaced folder, completely or not at all."""
     refuse_taken(folder, replace=replace)
     with atomic_folder(folder.resolve()) as draft:  # "." has no name to put a draft beside
         write(draft)
@@ -158,10 +131,8 @@ def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool 
 
 
 def _describe_table(path: Path, table: UserTable, unit: str, write: Print) -> None:
-    """Report what was read from the file."""
     known = table.rows["composition"].nunique()
-    grouped = table.group_column is not None
-    groups = f" in {len(set(table.together)):,} groups that stay together" if grouped else ""
+    groups = f" in {len(set(table.together)):,} groups that stay together" if "group" in table.rows else ""
     write(
         f"{path}: {len(table.rows):,} rows of {known:,} compositions{groups}; {table.formula_column!r} holds formulas, "
         f"{table.value_column!r} values ({unit or 'no unit given'}); read as {table.dialect}"

@@ -31,8 +31,7 @@ _EXAMPLES: Final = 3
 def formulas_in(given: Any) -> list[Any]:
     """The formulas in a list, series, array of shape (n,) or (n, 1), or a table with one column or one named 'formula'.
 
-    A mapping of elements to amounts (a dict, pymatgen's ``Composition``) becomes a formula, and so does a row of a
-    table whose columns are all named by elements and hold atomic amounts. Anything else is an EstimatorInputError.
+    A mapping of elements to amounts becomes a formula, and so does a row of a table of columns named by elements.
     """
     if isinstance(given, pd.DataFrame):
         if FORMULA_COLUMN in given:
@@ -42,20 +41,15 @@ def formulas_in(given: Any) -> list[Any]:
         else:
             return _from_amounts(given)
     if isinstance(given, (Mapping, Set)):
-        raise EstimatorInputError(
-            f"Expected a list of formulas, got a {type(given).__name__}, whose items have no order. Give a list."
-        )
+        raise EstimatorInputError(f"The items of a {type(given).__name__} have no order. Give a list.")
     if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
         raise EstimatorInputError(
-            f"Expected a list of formulas, got {type(given).__name__} {str(given)[:40]!r}. Reshape your data: for a "
-            "single formula give ['NaCl']."
+            f"Expected a list of formulas, got {str(given)[:40]!r}. Reshape your data: for one formula give ['NaCl']."
         )
     if hasattr(given, "__array__"):
         given = np.asarray(given, dtype=object)
         if given.ndim != 1 and given.shape[1:] != (1,):
-            raise EstimatorInputError(
-                f"Expected one column of formulas, got an array of shape {given.shape}. Give shape (n,) or (n, 1)."
-            )
+            raise EstimatorInputError(f"Formulas of shape {given.shape} are refused. Give (n,) or (n, 1).")
     formulas = [
         _formula(row[0] if isinstance(row, (list, tuple, np.ndarray)) and len(row) == 1 else row)
         for row in given
@@ -85,14 +79,10 @@ def _from_amounts(table: pd.DataFrame) -> list[Any]:
     """Formulas from a table of atomic amounts; an empty cell is none of the element."""
     names = list(map(str, table.columns))
     symbols = list(element_columns(names).values())
-    if len(symbols) < len(names):
+    if len(set(symbols)) < len(names):
         raise EstimatorInputError(
-            f"The table has the columns {names[:8]}. Give the column of formulas alone, "
-            f"name it {FORMULA_COLUMN!r}, or give columns of atomic amounts, each named by its element."
-        )
-    if len(set(symbols)) < len(symbols):
-        raise EstimatorInputError(
-            f"The table has several columns of one element: {symbols}. Leave one of each."
+            f"The table has the columns {names[:8]}. Give the column of formulas alone, name it {FORMULA_COLUMN!r}, or "
+            "give columns of atomic amounts, each named by its element, one of each."
         )
     try:
         amounts = table.to_numpy(dtype=np.float64, na_value=0.0)
@@ -105,10 +95,7 @@ def _from_amounts(table: pd.DataFrame) -> list[Any]:
 
 
 def fractions_of(formulas: list[Any]) -> np.ndarray:
-    """Elemental fractions, shape (n, 86); the EstimatorInputError names the first rows that are no formula, from 0.
-
-    Doubtful formulas, such as ``Fe203``, are told as a warning.
-    """
+    """Elemental fractions, shape (n, 86); doubtful formulas, such as ``Fe203``, are told as a warning."""
     fractions, _, refused = parse_formulas(formulas)
     _refuse(refused, len(formulas), "formulas")
     if doubts := {row: found[0] for row, text in enumerate(formulas) if (found := formula_warnings(text))}:
@@ -146,11 +133,7 @@ def learning_rows(formulas: list[Any], values: np.ndarray, groups: Any = None) -
 def composition_groups(formulas: Iterable[str]) -> np.ndarray:
     """A number for every composition, shape (n,), for ``GroupKFold``: spellings and multiples share one.
 
-    ``cross_val_score(model, formulas, y, cv=GroupKFold(5), groups=composition_groups(formulas))`` keeps the rows of a
-    composition together, as crossprop does within a fit.
-
-    Raises:
-        FormulaError: A row is no formula.
+    A row that is no formula is a FormulaError.
     """
     codes, _ = pd.factorize(composition_keys(fraction_matrix(formulas)))
     return np.asarray(codes)

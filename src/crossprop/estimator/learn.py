@@ -35,9 +35,7 @@ from crossprop.io import atomic_file, read_json, write_json
 from crossprop.methods import DEFAULT_SEED, Family, Method, Representation, Side
 from crossprop.paths import StudyPaths
 
-STUDY: Final = "own"
-"""Name of the study that a model says it comes from."""
-
+STUDY: Final = "own"  # name of the study that a model says it comes from
 AUTO, NONE = "auto", "none"
 PLAN_FILE: Final = "plan.json"
 LEAST_COMPOSITIONS: Final = 10
@@ -56,14 +54,10 @@ _LIMITS: Final[dict[str, tuple[Any, float, float, str]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of a fit; ``None`` leaves a value to the minutes.
+    """The settings of a fit; ``None`` leaves a value to the minutes, ``minutes`` of ``None`` computes all in full.
 
-    ``sources`` is ``none``, ``auto`` or a folder of source networks; ``minutes`` of ``None`` computes everything in
-    full; ``holdout`` is the share of the rows that is held out; ``workers`` of 0 is one process on every core, of 1
-    this process alone.
-
-    Raises:
-        ConfigError: A value is out of its limits, or no method learns.
+    ``sources`` is ``none``, ``auto`` or a folder of source networks; ``holdout`` is the share of the rows that is held
+    out; ``workers`` of 0 is one process on every core, of 1 this process alone.
     """
 
     target: str = "value"
@@ -101,10 +95,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a fit computes, as the configuration of a study of one target.
-
-    ``seconds`` is the estimated wall time without pretraining, ``notes`` say what was left out, and why.
-    """
+    """What a fit computes, as a study of one target; ``seconds`` is the estimated time without pretraining."""
 
     params: Params
     seconds: float
@@ -169,36 +160,33 @@ def run_fit(
 
     Unless methods are named, the plain median comes first, before source networks are looked for.
 
-    Args:
-        rows: Columns ``formula``, ``composition`` (key), ``value``, ``split`` where it is decided already, and
-            ``group`` (key of the rows that stay together) where rows have groups.
-        settings: What was asked for.
-        root: Private folder of the fit; a fit that was stopped goes on from what it finds there.
-        cleaning: What was repaired and dropped.
-        write: Receives lines of progress.
-        on_plain: Receives the plain median model once it is cross-validated and saved; the fit goes on afterwards.
-
-    Raises:
-        CrosspropError: A method has nothing to transfer from (ConfigError), there is too little to learn from
-            (DataError), source networks could not be trained (PretrainingError), not one method could be fitted
-            (CellError), or a file cannot be written (StoreError).
+    ``rows`` has the columns ``formula``, ``composition`` (key), ``value``, ``split`` where it is decided already, and
+    ``group`` (key of the rows that stay together) where rows have groups. A fit that was stopped goes on from what it
+    finds in ``root``. ``on_plain`` receives the plain median model; the fit goes on afterwards.
     """
     if settings.workers != 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError(
-            "Worker processes import the script that started them. Put what your script does under "
-            "\"if __name__ == '__main__':\", or fit with workers=1."
+            "Put what your script does under \"if __name__ == '__main__':\", or fit with workers=1."
         )
     if "split" not in rows:
         keys, share = rows[together_in(rows)].to_numpy(), settings.holdout
         held = draw_holdout(keys, settings.seed, share) if share else np.zeros(len(rows), dtype=bool)
         rows = rows.assign(split=np.where(held, "test", "train"))
     frame = rows[[name for name in (*PREPARED_COLUMNS, GROUP_COLUMN) if name in rows]].reset_index(drop=True)
-    _check_learnable(frame, settings.target)
+    (learnt, known), what = _learnt(frame), f"{together_in(frame)}s"
+    values = frame.loc[frame["split"] == "train", "value"].to_numpy()
+    refuse_unlearnable(values, f"the rows of {settings.target!r} to learn from")
+    if known < LEAST_COMPOSITIONS:
+        raise DataError(
+            f"{settings.target!r} has {learnt} rows of {known} {what} to learn from; at least {LEAST_COMPOSITIONS} "
+            f"{what} are needed. Give more rows; groups that share a composition count as one."
+        )
     report = report_frame([]) if cleaning is None else cleaning
-    learnt = int((frame["split"] == "train").sum())
     if plain_affordable(learnt, settings.minutes) and Method.PLAIN_MEDIAN in (settings.methods or PLAIN):
+        folds = min(settings.folds or 10, first_folds(learnt))
+        plan = choose_plan(learnt, known, replace(settings, methods=PLAIN, folds=folds))
         with parallel_config("threading", n_jobs=settings.workers or usable_cores()):
-            on_plain(_compute(_plain_plan(frame, settings), frame, report, settings, root, write, InlinePool))
+            on_plain(_compute(plan, frame, report, settings, root, write, InlinePool))
     plan = plan_fit(frame, settings, root, write)
     study = plan.params.study
     write(
@@ -218,7 +206,6 @@ def _compute(
     write: Print,
     pool: type[Executor],
 ) -> Outcome:
-    """Carry out a plan; what an earlier one has computed is found again."""
     paths = StudyPaths(STUDY, root)
     if plan.networks is not None:
         plan.networks.check_free_of(frame["composition"])
@@ -242,12 +229,10 @@ def _compute(
     return Outcome(plan, paths.results(plan.target), results, done.winners.winner)
 
 
-def _plain_plan(frame: pd.DataFrame, settings: Settings) -> Plan:
-    """The plan of the plain models, on few folds: within 15 seconds for 1,000 rows on two cores."""
+def _learnt(frame: pd.DataFrame) -> tuple[int, int]:
+    """How many rows there are to learn from, and how many compositions (or groups)."""
     learning = frame[frame["split"] == "train"]
-    folds = min(settings.folds or 10, first_folds(len(learning)))
-    compositions = int(learning[together_in(frame)].nunique())
-    return choose_plan(len(learning), compositions, replace(settings, methods=PLAIN, folds=folds))
+    return len(learning), int(learning[together_in(frame)].nunique())
 
 
 def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print = show) -> Plan:
@@ -259,13 +244,17 @@ def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print =
         write("an earlier start of this fit was stopped: going on from there")
         return found
     networks, minutes, reason = _choose_networks(frame["composition"].tolist(), settings, write)
-    notes = [reason] if networks is None else [_describe(networks)]
-    if settings.methods is None and not plain_affordable(int((frame["split"] == "train").sum()), minutes):
+    if networks is not None:
+        elemnets = f", ElemNets of {', '.join(networks.elemnets)}" if networks.elemnets else ""
+        reason = (
+            f"transfer from {', '.join(networks.sources)}{elemnets} (recipe {networks.recipe!r}, "
+            f"{len(networks.seen):,} compositions, none of these rows' among them)"
+        )
+    notes = [reason]
+    if settings.methods is None and not plain_affordable(_learnt(frame)[0], minutes):
         notes.append("no plain baseline and plain median: too many rows for the time or the memory")
     _check_transfer(settings.methods, networks)
-    learning = frame[frame["split"] == "train"]
-    compositions = int(learning[together_in(frame)].nunique())
-    plan = choose_plan(len(learning), compositions, replace(settings, minutes=minutes), networks)
+    plan = choose_plan(*_learnt(frame), replace(settings, minutes=minutes), networks)
     if settings.folds is not None and plan.params.study.folds < settings.folds:
         notes.append(
             f"{plan.params.study.folds} folds instead of {settings.folds}: each has to hold a few compositions "
@@ -297,10 +286,7 @@ def choose_plan(
 def fit_params(
     effort: Effort, n_rows: int, n_compositions: int, settings: Settings, networks: SourceNetworks | None
 ) -> Params:
-    """The configuration of a study of this one target, with the recipes that ``crossprop study new`` takes.
-
-    A fold holds three compositions at least.
-    """
+    """The configuration of a study of this one target; a fold holds three compositions at least."""
     budget = FITS[effort]
     sources, elemnets = (networks.sources, networks.elemnets) if networks else ((), ())
     target = target_name(settings.target, sources)
@@ -342,7 +328,6 @@ def target_name(text: str, sources: Sequence[str] = ()) -> str:
 
 
 def _left_out(chosen: Params, full: Params, settings: Settings) -> list[str]:
-    """What the full effort would add, in words."""
     left_out = []
     study, effort, most = chosen.study, FITS[Effort(chosen.study.tier)], FITS[Effort.FULL]
     if missing := [str(method) for method in full.study.methods if method not in study.methods]:
@@ -388,45 +373,19 @@ def _choose_networks(
     return networks, minutes, ""
 
 
-def _describe(networks: SourceNetworks) -> str:
-    elemnets = f", ElemNets of {', '.join(networks.elemnets)}" if networks.elemnets else ""
-    return (
-        f"transfer from {', '.join(networks.sources)}{elemnets} (recipe {networks.recipe!r}, "
-        f"{len(networks.seen):,} compositions, none of these rows' among them)"
-    )
-
-
 def _check_transfer(methods: Sequence[Method | str] | None, networks: SourceNetworks | None) -> None:
-    for method in map(Method, methods or ()):
-        if method.side is not Side.TRANSFER:
-            continue
+    for method in (m for m in map(Method, methods or ()) if m.side is Side.TRANSFER):
         if networks is None:
             raise ConfigError(
-                f"{method} transfers, but there are no source networks. Fit with sources 'auto', or leave it out."
+                f"{method} transfers, but there are no source networks. Fit with sources 'auto'."
             )
         if not method.uses_joint and not networks.elemnets:
             raise ConfigError(
-                f"{method} transfers from an ElemNet; the source networks (recipe {networks.recipe!r}) have none. "
-                "Have larger ones made (recipe 'quick'), or leave it out."
+                f"{method} transfers from an ElemNet. Have one made (recipe 'quick'), or leave it out."
             )
 
 
-def _check_learnable(frame: pd.DataFrame, target: str) -> None:
-    """Refuse a table with too few compositions (or groups), or with one value only."""
-    learning = frame[frame["split"] == "train"]
-    refuse_unlearnable(learning["value"].to_numpy(), f"the rows of {target!r} to learn from")
-    together = together_in(learning)
-    known, what = learning[together].nunique(), f"{together}s"
-    if known < LEAST_COMPOSITIONS:
-        raise DataError(
-            f"{target!r} has {len(learning)} rows of {known} {what} to learn from; at least "
-            f"{LEAST_COMPOSITIONS} {what} are needed for folds and a screening split. Give more rows"
-            + (". Groups that share a composition count as one." if what == "groups" else ".")
-        )
-
-
 def _copy_networks(networks: SourceNetworks, paths: StudyPaths) -> None:
-    """Copy the source networks to where a study has them, unless an earlier start did."""
     for name in (*networks.elemnets, JOINT):
         folder = paths.source_model(name)
         try:

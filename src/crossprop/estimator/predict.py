@@ -26,14 +26,13 @@ def read_input(
     formulas: Sequence[str], file: Path | None, formula_column: str | None, amounts: str, **options: Any
 ) -> FormulaList:
     """Formulas from arguments, from a file, or from standard input where one of them is ``-``."""
+    source: Path | bytes | None = file
     if "-" in (str(file), *formulas[:1]):
         if sys.stdin is None:
-            raise UserFileError(
-                "There is no input to read: it is closed. Give formulas, or --input with a file."
-            )
-        return read_formula_list(sys.stdin.buffer.read(), formula_column, amounts=amounts, **options)
-    if file is not None:
-        return read_formula_list(file, formula_column, amounts=amounts, **options)
+            raise UserFileError("The input is closed. Give formulas, or --input with a file.")
+        source = sys.stdin.buffer.read()
+    if source is not None:
+        return read_formula_list(source, formula_column, amounts=amounts, **options)
     texts, reasons = formulas_in(formulas, amounts)
     columns = pd.DataFrame({"formula": list(formulas)})
     lines = list(range(1, len(formulas) + 1))
@@ -41,16 +40,11 @@ def read_input(
 
 
 def model_folder(name: str, *, version: str | None = None, alias: str | None = None) -> Path:
-    """Folder of a saved model: the named one, or that of a registered model's version, by default the champion.
-
-    A registered model is named ``<study>.<target>``, or by its target where that is unambiguous.
-    """
+    """Folder of a saved model: the named one, or that of a registered model's version, by default the champion."""
     folder = Path(name)
     if (folder / INFO_FILE).is_file():
         if version is not None or alias is not None:
-            raise UnknownModelError(
-                f"{folder} is a model's folder and has no versions. Leave out --version and --alias."
-            )
+            raise UnknownModelError(f"{folder} has no versions. Leave out --version and --alias.")
         return folder
     if folder.is_dir() or "/" in name:  # no registered name holds a slash
         read_info(folder)  # raises an error that says what is wrong with the folder
@@ -61,21 +55,15 @@ def model_folder(name: str, *, version: str | None = None, alias: str | None = N
         champion, challenger = model.holder("champion"), model.holder("challenger")
         if champion is None and challenger is not None:
             raise UnknownModelError(
-                f"{model.name} has no champion yet, but a challenger (version {challenger.version}). Predict with it "
-                f"by --alias challenger, or make it the champion: crossprop promote {model.name}."
+                f"{model.name} has no champion yet, but a challenger (version {challenger.version}). Predict with "
+                f"--alias challenger, or make it the champion: crossprop promote {model.name}."
             )
     found = registry.find_version(None, model.name, alias=alias or "champion", version=version)
     return registry.predictor_folder(None, found)
 
 
 def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
-    """Predict every row that holds a formula.
-
-    Returns:
-        The input's columns, then ``value, lower, upper, in_domain, note, error``; a row that holds no
-        formula has an ``error`` that names its line, and no value. An input column of such a name is kept with
-        ``_input`` behind its name.
-    """
+    """The input's columns (``_input`` behind the name where it is one of ``OUTPUTS``), and the ``OUTPUTS``."""
     formulas = ["" if i in asked.reasons else formula for i, formula in enumerate(asked.formulas)]
     parts, errors = [], dict[int, object]()
     for start in range(0, len(formulas), CHUNK):
@@ -110,7 +98,7 @@ def print_predictions(predicted: pd.DataFrame, info: Mapping[str, Any], form: st
 
 
 def write_predictions(predicted: pd.DataFrame, path: Path) -> None:
-    """Write a file, completely or not at all, in the format of its ending."""
+    """Write a file in the format of its ending."""
     with atomic_file(path) as draft:
         if path.suffix == ".csv":
             predicted.to_csv(draft, index=False, lineterminator="\n")

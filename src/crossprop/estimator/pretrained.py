@@ -42,11 +42,8 @@ NOTE_FILE: Final = "networks.json"
 SEEN_FILE: Final = "compositions.npy"
 JOB_FILE: Final = "job.json"
 CACHE_VARIABLE: Final = "CROSSPROP_CACHE"
-EDITIONS: Final = ("full", "open")
-"""Editions of the public sources in the order in which they are tried."""
-
-FALLBACK: Final = "embedded"
-"""Recipe of networks that are used while the public sources cannot be fetched."""
+EDITIONS: Final = ("full", "open")  # of the public sources, in the order in which they are tried
+FALLBACK: Final = "embedded"  # recipe of the networks while the public sources cannot be fetched
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +61,7 @@ class SourceNetworks:
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read the description of a folder of source networks; the networks themselves are loaded when needed.
-
-        Raises:
-            ModelFormatError: The folder holds none, is incomplete, or of another format.
-        """
+        """Read the description of a folder of source networks; the networks themselves are loaded when needed."""
         folder = Path(folder)
         try:
             note: dict[str, Any] = read_json(folder / NOTE_FILE)
@@ -80,8 +73,7 @@ class SourceNetworks:
             return cls(folder, note["recipe"], tuple(note["sources"]), tuple(note["elemnets"]), seen)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFormatError(
-                f"{folder} holds no source networks: {error}. Have them made with --sources auto, or with "
-                "crossprop.estimator.pretrained.prepare_sources."
+                f"{folder} holds no source networks: {error}. Have them made with --sources auto, or prepare_sources."
             ) from error
 
     def overlap(self, keys: Iterable[str]) -> np.ndarray:
@@ -107,10 +99,9 @@ def composition_codes(keys: Iterable[str]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SourceRecipe:
-    """How source networks are trained.
+    """How source networks are trained: a joint one of all sources, and ElemNets for the paper's transfer methods.
 
-    The joint network learns all sources; the paper's transfer methods need ElemNets. ``rows`` is the most compositions
-    of a source, ``None`` for all; ``minutes`` is the wall time on four cores, downloads not counted.
+    ``rows`` is the most compositions of a source; ``minutes`` is the wall time on four cores without downloads.
     """
 
     name: str
@@ -125,19 +116,18 @@ class SourceRecipe:
         return self.minutes * (CORES / usable_cores()) ** 0.8
 
 
+# From the least to the most.
 RECIPES: Final = (
     SourceRecipe(Effort.SHORT, PUBLIC, (), 10, 50_000, 2.5),
     SourceRecipe(Effort.QUICK, PUBLIC, PUBLIC[:1], 10, 140_000, 8.0),
     SourceRecipe(Effort.FULL, PUBLIC, PUBLIC[:2], 20, None, 40.0),
 )
-"""From the least to the most."""
 
 
 def cache_folder() -> Path:
     """Where networks are kept between fits: ``CROSSPROP_CACHE``, or ``crossprop`` in the user's cache folder."""
-    if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossprop"
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "crossprop")
+    return Path(os.environ.get(CACHE_VARIABLE) or usual)
 
 
 def affordable(minutes: float | None) -> SourceRecipe | None:
@@ -171,20 +161,11 @@ def prepare_sources(
 ) -> SourceNetworks:
     """Source networks that have seen none of these formulas: cached ones, or newly trained.
 
-    For a cross-validation give all formulas, and pass the folder to every fit (``sources=networks.folder``): the
-    networks are then trained once, without any held-out composition.
+    For a cross-validation give all formulas that will be learnt from or measured on, and pass the folder to every fit
+    (``sources=networks.folder``): the networks are then trained once, without any held-out composition.
 
-    Args:
-        formulas: All formulas that will be learnt from or measured on.
-        recipe: ``"short"``, ``"quick"``, ``"full"``, or a recipe of your own.
-        cache: Where networks are kept.
-        workers: Cores to train on; 0 takes all.
-        seed: Seed of the splits, initial weights and order of rows.
-        write: Receives lines of progress.
-
-    Raises:
-        FormulaError: A text is no formula.
-        PretrainingError: The networks could not be trained; the message says why.
+    ``recipe`` is ``"short"``, ``"quick"``, ``"full"``, or one of your own; ``cache`` is where networks are kept,
+    ``workers`` the number of cores, 0 for all. Where networks cannot be trained a PretrainingError says why.
     """
     keys = composition_keys(fraction_matrix(formulas)).tolist()
     if isinstance(recipe, str):
@@ -209,9 +190,7 @@ def networks_for(
     home = cache or cache_folder()
     found = find_networks(keys, home)
     if found is not None and 0 < _rank(recipe.name) <= _rank(found.recipe):
-        write(
-            f"sources: networks that have seen none of the {len(keys):,} compositions are cached ({found.recipe})"
-        )
+        write(f"sources: cached networks ({found.recipe}) have seen none of the {len(keys):,} compositions")
         return found
     folder = home / "networks" / digest([asdict(recipe), seed, keys])[:16]
     if not (folder / NOTE_FILE).is_file():
@@ -259,10 +238,8 @@ def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     if child.returncode:
-        raise PretrainingError(
-            f"the source networks could not be trained (exit status {child.returncode}): {last}. "
-            "Correct that, or fit with --sources none."
-        )
+        what = f"the source networks could not be trained (exit status {child.returncode}): {last}."
+        raise PretrainingError(f"{what} Correct that, or fit with --sources none.")
 
 
 def train_networks(work: Path, folder: Path) -> None:
@@ -313,6 +290,8 @@ def train_networks(work: Path, folder: Path) -> None:
             "sources": sources,
             "elemnets": elemnets,
             "edition": edition,
+        }
+        note |= {
             "epochs": recipe.epochs,
             "compositions": len(seen),
             "excluded": len(excluded),
@@ -343,7 +322,6 @@ def _fetch(catalog: Catalog, sources: Sequence[str], raw: Path, blobs: Path, not
 
 
 def _tell_download(progress: FetchProgress) -> None:
-    """Print downloads, but not copies from a mirror, which take no time."""
     if progress.state in ("downloading", "retrying"):
         print_progress(progress)
 

@@ -49,9 +49,8 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
     Args:
         methods: "auto" for those that fit into the minutes, or a list such as ``["ml", "boost", "blend"]``.
         sources: "none" learns from these rows alone. "auto" transfers from networks that were pretrained on public data
-            without the compositions that ``fit`` is given; they are kept in a cache. A path names networks made by
-            ``crossprop.estimator.pretrained.prepare_sources``: what a cross-validation needs, since "auto" cannot know
-            the rows that are held out of ``fit``, and would pretrain for every split.
+            without the compositions that ``fit`` is given. A path names networks made by ``prepare_sources``: what a
+            cross-validation needs, since "auto" cannot know the rows that are held out of ``fit``.
         minutes: Wall time to aim at; None computes every method in full.
         folds: Folds of the internal cross-validation; None for what the minutes allow.
         trials: Optuna trials of every method; None for what the minutes allow.
@@ -69,7 +68,6 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
         cv_results_: Every method: dict of lists, ready for ``pandas.DataFrame``.
         notes_: What was left out because of the time limit, and why.
         n_iter_: Trials of all methods together.
-        n_features_in_: 1, the formula.
         source_networks_: What was transferred from, or None.
     """
 
@@ -107,14 +105,10 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
 
         Args:
             X: Formulas: a list, series, array of shape (n,) or (n, 1), or a table with one column; or a table of atomic
-                amounts whose columns are named by elements.
+                amounts whose columns are named by elements. What cannot be used is an EstimatorInputError.
             y: Values, shape (n,).
             groups: What stays on one side of every internal split (a paper, a series of samples), shape (n,). Groups
                 that share a composition count as one.
-
-        Raises:
-            EstimatorInputError: A row is no formula, a value no finite number, a parameter out of its limits, or there
-                are too few rows (a ValueError).
         """
         formulas = formulas_in(X)
         if y is None:
@@ -153,12 +147,7 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Values of formulas, shape (n,).
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            EstimatorInputError: A row is no formula.
-        """
+        """Values of formulas, shape (n,); a row that is no formula is an EstimatorInputError."""
         check_is_fitted(self)
         fractions = self._fractions(X)
         return self.model_.served().predict(fractions, intervals=False).value
@@ -199,8 +188,7 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
     def save(self, folder: str | Path, *, replace: bool = False) -> Path:
         """Write the model to a new or empty folder that ``load``, ``crossprop predict`` and ``ServedModel`` read.
 
-        Raises:
-            StoreError: The folder is not empty (``replace`` replaces a saved model), or cannot be written.
+        ``replace`` replaces a saved model; otherwise a folder that is not empty is a StoreError.
         """
         check_is_fitted(self)
         parameters = self.get_params(deep=False)
@@ -217,16 +205,8 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """A fitted estimator from a folder that ``save`` or ``crossprop fit`` wrote.
-
-        Raises:
-            ModelFormatError: The folder holds no saved model.
-        """
+        """A fitted estimator from a folder that ``save`` or ``crossprop fit`` wrote (else a ModelFormatError)."""
         folder = Path(folder)
-        if not folder.is_dir():
-            raise ModelFormatError(
-                f"There is no folder {folder}. Give one that save() or 'crossprop fit' wrote."
-            )
         info, path = read_info(folder), folder / NOTE_FILE
         parameters: dict[str, Any] = {"target": info["target"], "unit": info["unit"]}
         fitted: dict[str, Any] = {"winner_": str(info["method"]), "cv_mae_": None, "cv_results_": {}}
@@ -307,8 +287,7 @@ class HeldModel:
 
 
 def _remove(folder: Path, owner: int) -> None:
-    """Delete the folder, but not from a process that was forked from the owner."""
-    if os.getpid() == owner:
+    if os.getpid() == owner:  # not in a process that was forked
         shutil.rmtree(folder, ignore_errors=True)
 
 

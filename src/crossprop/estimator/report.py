@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
 REPORT_FILE: Final = "report.json"
 COLUMNS: Final = ("method", "CV MAE", "hold-out MAE", "95 % interval", "R²", "trials", "remark")
-CV_COLUMNS: Final = {
+CV_COLUMNS: Final = {  # columns of ``cv_results_``, as scikit-learn names them, and keys of a cell's description
     "method": "method", "label": "label", "side": "side", "source": "source", "screening_mae": "screening_mae",
     "mean_val_mae": "cv_mae", "std_val_mae": "cv_mae_std", "fold_val_mae": "folds", "n_trials": "trials",
     "params": "hyperparameters", "note": "note",
 }  # fmt: skip
-"""Columns of ``cv_results_``, as scikit-learn names them, by key of a cell's description."""
 
 
 def cv_results(results: Sequence[CellResult]) -> dict[str, list[Any]]:
@@ -63,15 +62,19 @@ def report_of(
     seconds: float,
     finished: bool = True,
 ) -> dict[str, Any]:
-    """The content of ``report.json``: everything about a fit as plain values.
-
-    ``finished`` is false for the plain model that is saved while the fit goes on.
-    """
+    """The content of ``report.json``; ``finished`` is false for the plain model that is saved while the fit goes on."""
     plan, winner = outcome.plan, outcome.winner
     study, networks, groups = plan.params.study, plan.networks, table.group_column
     predictions = pd.read_parquet(outcome.folder / "predictions.parquet")
     methods = _method_rows(outcome.results, predictions, study.seed)
-    measured = None if coverage is None or coverage.share is None else coverage
+    measured = None
+    if coverage is not None and coverage.share is not None:
+        measured = {
+            "stated": coverage.stated,
+            "measured": coverage.share,
+            "rows": coverage.n,
+            "outside_domain": coverage.flagged,
+        }
     return {
         "target": plan.target,
         "unit": settings.unit,
@@ -96,13 +99,7 @@ def report_of(
             "seed": study.seed,
         },
         "winner": next(row for row in methods if row["label"] == winner.label),
-        "coverage": measured
-        and {
-            "stated": measured.stated,
-            "measured": measured.share,
-            "rows": measured.n,
-            "outside_domain": measured.flagged,
-        },
+        "coverage": measured,
         "transfer": transfer_verdict(outcome.results),
         "sources": networks
         and {
@@ -118,10 +115,7 @@ def report_of(
 
 
 def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
-    """Every cell with its errors, the cross-validated ones first, best first.
-
-    Hold-out errors are those of the mean of a cell's fold models, which is what is saved.
-    """
+    """Every cell with its errors, the cross-validated ones first, best first; hold-out errors of the saved ensemble."""
     tested = dict(list(predictions[predictions["split"] == "test"].groupby("cell")))
     rows = []
     for result in results:
@@ -143,10 +137,7 @@ def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed:
 
 
 def _gains(outcome: Outcome, predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    """What each method bought: worker minutes, and the CV MAE of the blend of all methods up to it.
-
-    The plain median comes first, then the other cross-validated cells in the order of :class:`Method`.
-    """
+    """What each method bought, the plain median first: worker minutes, and the CV MAE of the blend up to it."""
     runs = read_json(outcome.folder / "runs.json")
     seconds = {run["cell"]: run["tune_seconds"] + run["fit_seconds"] for run in runs}
     validation = dict(list(predictions[predictions["split"] == "validation"].groupby("cell")))
@@ -179,10 +170,8 @@ def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
     for side in (Side.SCRATCH, Side.TRANSFER):
         validated = [(r, r.cv_mae) for r in results if r.method.side is side and r.cv_mae is not None]
         if not validated:
-            return {
-                "helped": None,
-                "text": f"No method of the side {str(side)!r} was cross-validated: nothing to compare.",
-            }
+            text = f"No method of the side {str(side)!r} was cross-validated: nothing to compare."
+            return {"helped": None, "text": text}
         best.append(min(validated, key=lambda found: float(np.mean(found[1]))))
     (scratch, of_scratch), (transfer, of_transfer) = best
     scratch_mae, transfer_mae = float(np.mean(of_scratch)), float(np.mean(of_transfer))
@@ -250,31 +239,37 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         )
     transfer = report["transfer"]
     lines.append(transfer["text"] if transfer else "No transfer: learnt from these rows alone.")
-    lines += _lines_of_gains(report["gains"], unit)
+    if len(report["gains"]) > 1:
+        first, *later = report["gains"]
+        steps = [
+            f"{row['label']} {row['minutes']:.1f} min "
+            + (f"{100 * row['change']:+.1f} %" if row["change"] and abs(row["change"]) > 5e-4 else "nothing")
+            for row in later
+        ]
+        start = f"{first['label']} {first['minutes']:.1f} min, CV MAE {first['cv_mae']:.4g} {unit}".rstrip()
+        lines.append(
+            f"what the time of each method (on one core) bought: {start}; added to the blend, {'; '.join(steps)}: "
+            f"{later[-1]['cv_mae']:.4g} {unit}".rstrip()
+        )
     lines.append(f"{report['budget']['took_minutes']:g} minutes, effort {report['budget']['effort']!r}")
     return lines
 
 
-def _lines_of_gains(gains: Sequence[dict[str, Any]], unit: str) -> list[str]:
-    """What the minutes of each method bought, as one sentence."""
-    if len(gains) < 2:
-        return []
-    first, *later = gains
-    steps = [
-        f"{row['label']} {row['minutes']:.1f} min "
-        + (f"{100 * row['change']:+.1f} %" if row["change"] and abs(row["change"]) > 5e-4 else "nothing")
-        for row in later
-    ]
-    start = f"{first['label']} {first['minutes']:.1f} min, CV MAE {first['cv_mae']:.4g} {unit}".rstrip()
-    return [
-        f"what the time of each method (on one core) bought: {start}; added to the blend, {'; '.join(steps)}: "
-        f"{later[-1]['cv_mae']:.4g} {unit}".rstrip()
-    ]
-
-
 def table_of_methods(report: dict[str, Any], form: str = "simple") -> str:
     """The table of methods, for a screen or (``pipe``) in Markdown."""
-    rows = [_texts(row, row["label"] == report["winner"]["label"]) for row in report["methods"]]
+    rows, none = [], "–"
+    for row in report["methods"]:
+        figures, won = row.get("holdout"), row["label"] == report["winner"]["label"]
+        texts = [
+            row["label"],
+            none if row["cv_mae"] is None else f"{row['cv_mae']:.4g} ± {row['cv_mae_std']:.2g}",
+            f"{figures['mae']:.4g}" if figures else none,
+            f"{figures['mae_low']:.3g} to {figures['mae_high']:.3g}" if figures else none,
+            f"{figures['r2']:.2f}" if figures and figures["r2"] is not None else none,
+            str(row["trials"]),
+            "winner" if won else row["note"],
+        ]
+        rows.append(texts)
     return text_table(rows, COLUMNS, ("left", *["right"] * 5, "left"), form)
 
 
@@ -282,21 +277,6 @@ def text_table(
     rows: Sequence[Sequence[str]], columns: Sequence[str], alignment: Sequence[str], form: str = "simple"
 ) -> str:
     """A table of texts as they are, for a screen or (``pipe``) in Markdown."""
-    return str(
-        pd.DataFrame(rows, columns=list(columns)).to_markdown(
-            tablefmt=form, index=False, colalign=alignment, disable_numparse=True
-        )
-    )
-
-
-def _texts(row: dict[str, Any], won: bool) -> tuple[str, ...]:
-    figures, none = row.get("holdout"), "–"
-    return (
-        row["label"],
-        none if row["cv_mae"] is None else f"{row['cv_mae']:.4g} ± {row['cv_mae_std']:.2g}",
-        f"{figures['mae']:.4g}" if figures else none,
-        f"{figures['mae_low']:.3g} to {figures['mae_high']:.3g}" if figures else none,
-        f"{figures['r2']:.2f}" if figures and figures["r2"] is not None else none,
-        str(row["trials"]),
-        "winner" if won else row["note"],
-    )
+    table = pd.DataFrame(rows, columns=list(columns))
+    options: dict[str, Any] = {"colalign": alignment, "disable_numparse": True}
+    return str(table.to_markdown(tablefmt=form, index=False, **options))

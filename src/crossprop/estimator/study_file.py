@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pandas as pd
 import yaml
@@ -20,13 +19,9 @@ from crossprop.estimator.budget import EMBEDDED, STUDIES, Effort, Estimate, esti
 from crossprop.io import atomic_file, usable_cores
 from crossprop.methods import DEFAULT_SEED, Family, Method, Representation, Side
 
-JOINT: Final = "all_sources"
-"""Name of the joint network."""
-
+JOINT: Final = "all_sources"  # name of the joint network
 STUDIES_FOLDER: Final = Path("conf/study")
-FEW_ROWS: Final = 100
-"""Rows below which the screening split is too small for many trials to mean anything."""
-
+FEW_ROWS: Final = 100  # below which the screening split is too small for many trials to mean anything
 _MANY_TARGETS: Final = 8
 _EMBEDDED_ROWS: Final = 9_000
 _USUAL_SOURCE_ROWS: Final = 100_000
@@ -44,19 +39,13 @@ def study_values(
     title: str | None = None,
     seed: int = DEFAULT_SEED,
 ) -> dict[str, Any]:
-    """Plain values of a configuration that :func:`crossprop.config.parse_params` accepts.
-
-    ``rows`` are those to learn from, of each target or of all alike. The sources are those of the tier if ``None``;
-    without any, transfer methods are left out. An unknown tier and a study without targets are refused (ConfigError).
-    """
+    """Plain values of a configuration; ``rows`` are those to learn from, of each target or of all alike."""
     if tier not in STUDIES:
         raise ConfigError(f"{tier!r} is no tier. Choose one of {', '.join(STUDIES)}.")
     effort = Effort(tier)
     chosen, whole = STUDIES[effort], effort is Effort.FULL
     if not targets:
-        raise ConfigError(
-            "A study needs a target. Name one with --target, as 'crossprop data list' shows them."
-        )
+        raise ConfigError("A study needs a target. Name one of 'crossprop data list' with --target.")
     counts = {t: rows if isinstance(rows, int) else rows[t] for t in targets}
     wanted = tuple(chosen.sources if sources is None else sources)
     methods = [m for m in chosen.methods if wanted or m.side is not Side.TRANSFER]
@@ -68,12 +57,8 @@ def study_values(
     enough = [target for target, n in counts.items() if n >= 500]
     decay: dict[str, Any] = {"weight_decay": 0.01}
     source = decay | {"epochs": chosen.source_epochs, "batch_size": 512, "target_transform": "identity"}
-    own = {
-        "epochs": chosen.epochs,
-        "batch_size": 256,
-        "min_steps": chosen.min_steps,
-        "min_batches": 16,
-    } | decay
+    own = decay | {"epochs": chosen.epochs, "batch_size": 256, "min_batches": 16}
+    own["min_steps"] = chosen.min_steps
     study: dict[str, Any] = {
         "name": name,
         "title": title or f"{', '.join(targets)}: own data",
@@ -81,7 +66,7 @@ def study_values(
         "seed": seed,
         "edition": "open",
         "targets": list(targets),
-        "shards": shards_of(targets),
+        "shards": _shards(targets),
         "sources": list(wanted),
         "elemnet_sources": list(elemnets),
         "joint": {JOINT: list(wanted)} if joint else {},
@@ -106,11 +91,11 @@ def study_values(
     return {"study": study, "search": default_search()}
 
 
-def shards_of(targets: Sequence[str]) -> dict[str, list[str]]:
+def _shards(targets: Sequence[str]) -> dict[str, list[str]]:
     """Targets divided among at most eight stages, each with one pool of workers."""
-    if len(targets) <= _MANY_TARGETS:
+    size = max(_MANY_TARGETS, math.ceil(len(targets) / 8))
+    if len(targets) <= size:
         return {"all": list(targets)}
-    size = max(_MANY_TARGETS, -(-len(targets) // 8))
     starts = enumerate(range(0, len(targets), size), start=1)
     return {f"part_{i}": list(targets[start : start + size]) for i, start in starts}
 
@@ -132,8 +117,7 @@ def most_cells(methods: Sequence[Method], family: Family, elemnets: int) -> int:
     return max(1, *(study.count_cells(side, family) for side in (Side.SCRATCH, Side.TRANSFER)))
 
 
-@dataclass(frozen=True)
-class NewStudy:
+class NewStudy(NamedTuple):
     """A planned study, with the rows to learn from of each target and the bytes to fetch first."""
 
     values: dict[str, Any]
@@ -156,20 +140,13 @@ def plan_study(
     title: str | None = None,
     seed: int = DEFAULT_SEED,
 ) -> NewStudy:
-    """Choose methods and budgets for targets of the catalogue.
-
-    Sources are those of the tier if ``None``. The tier is the most thorough one that fits into the minutes, or
-    ``quick`` if neither is given. ``raw_root`` is the folder of fetched files. What is impossible is refused with a
-    ConfigError, an unknown target or source with an UnknownPropertyError.
-    """
+    """Choose methods and budgets for targets of the catalogue: by tier, or the most thorough within the minutes."""
     if tier is not None and minutes is not None:
         raise ConfigError("Give --tier or --minutes, not both.")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
         raise ConfigError(f"{name!r} is no name of a study: use small letters, digits and underscores.")
     if sources is not None and not sources:
-        raise ConfigError(
-            "A study transfers from one source at least. Name one, or learn with 'crossprop fit'."
-        )
+        raise ConfigError("A study transfers from a source. Name one, or learn with 'crossprop fit'.")
     goals = [_with_role(catalog, target, Role.TARGET) for target in targets]
     given = None if sources is None else [_with_role(catalog, source, Role.SOURCE).key for source in sources]
     rows = {entry.key: learning_rows(catalog, entry) for entry in goals}
@@ -215,10 +192,9 @@ def write_study(study: NewStudy, folder: Path = STUDIES_FOLDER, replace: bool = 
         f"# Written by `crossprop study new` (tier {study.tier}) for {targets}.\n"
         f"# Run it with `dvc exp run -S study={name}`; change what you like.\n"
     )
-    text = yaml.safe_dump(
-        study.values["study"], sort_keys=False, width=110, allow_unicode=True, default_flow_style=None
-    )
+    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None}
     with atomic_file(path) as draft:
+        text = yaml.safe_dump(study.values["study"], width=110, **options)
         draft.write_text(head + text, encoding="utf-8")
     return path
 
@@ -267,7 +243,7 @@ def studies_naming(key: str, folder: Path = STUDIES_FOLDER) -> list[Path]:
 
 
 def learning_rows(catalog: Catalog, entry: PropertyEntry) -> int:
-    """Rows to learn from, as the catalogue or the user's files say (UserFileError where a file is missing)."""
+    """Rows to learn from, as the catalogue or the user's files say."""
     if entry.embedded is not None:
         return catalog.packages[entry.embedded.package].n_train
     if not entry.is_own:
@@ -277,15 +253,12 @@ def learning_rows(catalog: Catalog, entry: PropertyEntry) -> int:
         return sum(len(pd.read_csv(path)) for path in paths)
     except (OSError, ValueError) as error:
         raise UserFileError(
-            f"A data file of {entry.key!r} cannot be read: {error}. Restore it with 'dvc checkout' (or 'dvc pull'), "
-            "or add the data with --replace."
+            f"A data file of {entry.key!r} cannot be read: {error}. Restore it with 'dvc checkout', or add it again."
         ) from None
 
 
 def _with_role(catalog: Catalog, name: str, role: Role) -> PropertyEntry:
     entry = catalog.property(name)
     if role not in entry.roles:
-        raise ConfigError(
-            f"{entry.key!r} is no {role} ('crossprop data list --role {role}' shows those that are)."
-        )
+        raise ConfigError(f"{entry.key!r} is no {role}. Choose among 'crossprop data list --role {role}'.")
     return entry

@@ -24,36 +24,25 @@ from crossprop.errors import FormulaError, UnknownElementError
 def test_the_86_elements_stand_in_order_of_atomic_number():
     from pymatgen.core import Element
 
-    numbers = [Element(symbol).Z for symbol in ELEMENTS]
     left_out = {Element(s).Z for s in ("He", "Ne", "Ar", "Po", "At", "Rn", "Fr", "Ra")}
-    assert numbers == [z for z in range(1, 95) if z not in left_out]
-    assert len(ELEMENTS) == 86
+    assert [Element(symbol).Z for symbol in ELEMENTS] == [z for z in range(1, 95) if z not in left_out]
 
 
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "empty"),
         (float("nan"), "must be a text"),
-        ("hello", "'h' at character 1"),
         ("2H", "'2' at character 1"),
         ("Na+", "charge"),
-        ("Fe-2", "negative"),
         ("H0", "zero"),
-        ("H²O", "U\\+00B2"),
         ("Nа", "U\\+0430"),  # Cyrillic a
-        ("Fe2O3)", "not opened"),
         ("(Fe2O3", "open"),
         ("[Fe2O3)", "not opened"),
         ("Fe()", "empty brackets"),
-        ("H 2", "' '"),
         ("H" * 301, "301 characters"),
         ("Ti-48Al-2Cr-2Nb", "Where atomic percent is meant, give 'Ti48Al48Cr2Nb2' as it is"),
-        ("Fe–18Cr", "'Fe82Cr18'.*'weight'"),
         ("Ti-6Al-4V wt%", "holds 'wt%', which is a unit.*of which kind"),
-        ("Fe0.5Ni0.5 (at.%)", "which is a unit"),
         ("Ti6Al4V", "'Ti90Al6V4'.*'weight'.*'Ti6Al4V1'"),
-        ("Al7075", "name of an alloy"),
         ("YBa2Cu3O7-δ", "variable 'δ'"),
     ],
 )
@@ -67,9 +56,7 @@ def test_what_is_no_formula_is_refused_with_a_reason(text, part):
     ("formula", "warning"),
     [
         ("MgAl204", "was 'MgAl2O4' meant"),
-        ("H20", "was 'H2O' meant"),
         ("CUINS2", "was 'CuInS2' meant"),
-        ("NaCI", "was 'NaCl' meant"),
         ("TiCI4", "was 'TiCl4' meant"),
         ("NaN", "stand for a missing formula"),
         ("S355", "the amount 355 of S"),
@@ -81,23 +68,11 @@ def test_a_doubtful_formula_is_read_with_a_warning(formula, warning):
     assert warning in " ".join(formula_warnings(formula))
 
 
-def test_common_formulas_and_what_is_none_give_no_warning():
-    common = ["Fe2O3", "C60", "Fe100", "Mg17Al12", "Si96O192", "K2CO3", "KCN", "Zr65Cu17.5Ni10Al7.5", "no"]
-    assert [text for text in (*common, "", None) if formula_warnings(text)] == []
-
-
 @pytest.mark.parametrize("formula", ["Ti90Al6V4", "Ti-6Al-4V", "Ti6Al4V", "Ti0.9Al0.06V0.04"])
 def test_weights_become_atoms_exactly(formula):
     moles = np.array([90 / 47.867, 6 / 26.9815385, 4 / 50.9415])
     row = fraction_matrix([formula], amounts="weight")[0, [COLUMN[s] for s in ("Ti", "Al", "V")]]
     np.testing.assert_allclose(row, moles / moles.sum(), rtol=1e-6)
-
-
-@pytest.mark.parametrize("formula", ["Al6V4", "NaCl", "Fe2O3"])
-def test_weights_that_are_no_whole_are_refused(formula):
-    _, good, refused = parse_formulas([formula, "Fe"], "weight")
-    assert good.tolist() == [1]
-    assert "sum to" in str(refused[0])
 
 
 @pytest.mark.parametrize(
@@ -170,14 +145,8 @@ def test_nonsense_gets_an_error_of_its_own_in_no_time(which):
 @pytest.mark.parametrize(
     ("formula", "same"),
     [
-        *(
-            (text, "CuSO9H10")
-            for text in ("CuSO4·5H2O", "CuSO4 · 5 H2O", "CuSO4*5H2O", "CuSO4•5H2O", "CuSO4⋅5H2O")
-        ),
-        ("CuSO4(H2O)5", "CuSO9H10"),
-        ("Fe₂O₃", "Fe2O3"),
+        *((text, "CuSO9H10") for text in ("CuSO4·5H2O", "CuSO4 · 5 H2O", "CuSO4*5H2O", "CuSO4(H2O)5")),
         (" Bi2 Te3 ", "Bi2Te3"),
-        ("BaO·6Fe2O3", "BaFe12O19"),
         ("Ti6Al4V1", "Ti12Al8V2"),
         ("NaN", "N2Na2"),
         ("CH3CH2OH", "C2H6O"),
@@ -187,7 +156,6 @@ def test_nonsense_gets_an_error_of_its_own_in_no_time(which):
         ("Ni0.5H2O", "NiH4O2"),
         ("Li1.2Mn0.54Ni.13Co0.13O2.", "Li120Mn54Ni13Co13O200"),
         ("Ca(Al2[SiO4]2)", "CaAl2Si2O8"),
-        ("{[(H)2]3}O", "H6O"),
         ("(" * 10 + "H" + ")" * 9 + ")2O", "H2O"),
         (np.str_("NaCl"), "ClNa"),
     ],
@@ -268,11 +236,3 @@ def test_multiples_are_the_same_composition(formula, times):
     if fractions is not None:
         np.testing.assert_allclose(fractions[0], fractions[1], rtol=1e-12)
         assert len(set(composition_keys(fractions))) == 1
-
-
-@given(st.lists(UNIT, min_size=1, max_size=6), st.randoms())
-def test_order_of_the_elements_does_not_matter(units, random):
-    mixed = random.sample(units, len(units))
-    fractions = read("".join(map("".join, units)), "".join(map("".join, mixed)))
-    if fractions is not None:
-        np.testing.assert_allclose(fractions[0], fractions[1], rtol=1e-12)

@@ -9,7 +9,7 @@ import pytest
 
 from crossprop.data.catalog import load_catalog
 from crossprop.data.compositions import composition_keys, fraction_matrix
-from crossprop.data.embedded import embedded_archive, embedded_table, shared_draw
+from crossprop.data.embedded import embedded_archive, embedded_table
 from crossprop.data.prepare import prepare_study, prepare_target
 from crossprop.data.sources import prepare_source
 from crossprop.errors import DataError
@@ -46,12 +46,6 @@ def test_polymorphs_become_the_median_of_their_values_after_the_logarithm():
     assert frame["composition"].is_unique
 
 
-def test_rows_of_noble_gases_are_dropped_and_reported(prepared):
-    dropped = prepared["seebeck_n"].cleaning.query("action == 'dropped'")
-    assert sorted(set(dropped["formula"])) == ["Ar", "He", "Ne"]
-    assert dropped["reason"].str.contains("none of the 86").all()
-
-
 def test_no_target_composition_reaches_the_source(tmp_path):
     written = prepare_study(CATALOG, TARGETS[:2], ["seebeck_p"], NOWHERE, tmp_path)
     import pandas as pd
@@ -60,13 +54,6 @@ def test_no_target_composition_reaches_the_source(tmp_path):
     assert not set(target["composition"]) & set(source["composition"])
     assert len(source) == 33127
     assert set(source["split"]) == {"train", "validation"}
-
-
-def test_the_draw_depends_on_the_seed_alone():
-    assert shared_draw(CATALOG, "transport", 1) == shared_draw(CATALOG, "transport", 1)
-    train, test = shared_draw(CATALOG, "transport", 1)
-    assert not train & test
-    assert shared_draw(CATALOG, "transport", 2)[0] != train
 
 
 @pytest.mark.parametrize(

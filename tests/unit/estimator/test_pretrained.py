@@ -10,7 +10,6 @@ from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
 from crossprop.estimator.pretrained import (
     RECIPES,
     SourceNetworks,
-    affordable,
     fallback_of,
     find_networks,
     networks_for,
@@ -72,20 +71,8 @@ def test_cached_networks_of_a_larger_recipe_replace_the_training(tmp_path, monke
     assert "cached" in lines[0]
 
 
-def test_the_recipe_grows_with_the_minutes():
-    assert affordable(0.1) is None
-    assert affordable(None) is RECIPES[-1]
-    order = [RECIPES.index(r) for m in (8, 40, 200) if (r := affordable(m))]
-    assert order == sorted(order)
-
-
 def test_a_failed_training_says_why_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("crossprop.estimator.pretrained.JOB_FILE", "elsewhere.json")
     with pytest.raises(PretrainingError, match=r"exit status 1.*--sources none"):
         prepare_sources(rows_of(12)["formula"], cache=tmp_path, write=lambda line: None)
     assert list((tmp_path / "networks").iterdir()) == []
-
-
-def test_an_unknown_recipe_is_refused(tmp_path):
-    with pytest.raises(PretrainingError, match="short, quick, full"):
-        prepare_sources(["NaCl"], "huge", cache=tmp_path)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle  # noqa: TID251 - what a user's joblib does to an estimator
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -15,11 +12,10 @@ import pytest
 from made_rows import rows_of, write_networks
 from pymatgen.core import Composition
 from sklearn.base import clone
-from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import estimator_checks
 
 from crossprop import CrossPropertyRegressor, composition_groups
 from crossprop.data.compositions import fraction_matrix
@@ -27,7 +23,6 @@ from crossprop.errors import ModelFormatError, StoreError
 from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.regressor import SourceOverlapWarning
 from crossprop.inference.predictor import ServedModel
-from crossprop.io import write_digests
 
 QUICK = {"methods": ["ml"], "trials": 1, "folds": 2}
 ROWS = rows_of(60)
@@ -42,25 +37,6 @@ def fitted():
     ).fit(FORMULAS, VALUES)
 
 
-CHECKS_WITHOUT_NUMBERS = """
-check_estimator_cloneable check_estimator_repr check_no_attributes_set_in_init check_parameters_default_constructible
-check_get_params_invariance check_set_params check_mixin_order check_valid_tag_types check_estimator_tags_renamed
-check_do_not_raise_errors_in_init_or_set_params check_estimators_unfitted
-"""
-
-
-@pytest.mark.parametrize("check", CHECKS_WITHOUT_NUMBERS.split())
-def test_it_passes_the_checks_that_need_no_numbers(check):
-    getattr(estimator_checks, check)("CrossPropertyRegressor", CrossPropertyRegressor(**QUICK))
-
-
-def test_the_package_gives_it_without_loading_it():
-    loaded = "print('sklearn' in sys.modules)"
-    code = f"import sys, crossprop; {loaded}; crossprop.CrossPropertyRegressor; {loaded}"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.split() == ["False", "True"]
-
-
 def test_predictions_are_those_of_the_best_method(fitted):
     table = pd.DataFrame(fitted.cv_results_).set_index("label")
     assert table.loc[fitted.winner_, "mean_val_mae"] == fitted.cv_mae_ == table["mean_val_mae"].min()
@@ -73,12 +49,10 @@ def test_predictions_are_those_of_the_best_method(fitted):
     "given",
     [
         (formula for formula in FORMULAS[:4]),
-        np.array(FORMULAS[:4]),
         np.array(FORMULAS[:4], dtype=object)[:, None],
         pd.Series(FORMULAS[:4], index=[7, 7, 1, 0]),
         pd.DataFrame({"anything": FORMULAS[:4]}),
         pd.DataFrame({"other": 1, "formula": FORMULAS[:4]}),
-        [[formula] for formula in FORMULAS[:4]],
         [Composition(formula) for formula in FORMULAS[:4]],
         pd.Series(AMOUNTS),
         pd.DataFrame(AMOUNTS),
@@ -94,20 +68,14 @@ def test_formulas_may_come_in_any_shape(fitted, given):
     [
         ([], "0 sample"),
         ("NaCl", r"give \['NaCl'\]"),
-        (5, "Expected a list of formulas"),
-        (np.array(5), r"shape \(\)"),
         (np.ones((3, 2)), r"shape \(3, 2\)"),
         (pd.DataFrame({"a": ["NaCl"], "b": ["KCl"]}), "name it 'formula'"),
         (["NaCl", "no formula", None, 3.0], "3 of 4 rows are no formulas: row 1"),
-        ({"Fe2O3", "LiF"}, "no order"),
         ({"a": "Fe2O3"}, "no order"),
-        ([{"Pb": 1, "Te": -1}], "amount of Te is negative"),
-        ([{"Xx": 1}], "no formulas"),
         ([{"Fe": "much"}], "no formulas"),
         (pd.DataFrame({"Fe": [1], "O": [-1]}), "amount of O is negative"),
         (pd.DataFrame({"Fe": [1], "O": ["x"]}), "more than numbers"),
-        (pd.DataFrame({"Fe": [1], "Fe (at%)": [1]}), "several columns of one element"),
-        (pd.DataFrame({"Fe": [1], "T": [1]}), "each named by its element"),
+        (pd.DataFrame({"Fe": [1], "Fe (at%)": [1]}), "one of each"),
     ],
 )
 def test_what_is_no_formula_is_a_value_error(fitted, given, message):
@@ -135,32 +103,12 @@ def test_what_cannot_be_learnt_from_is_a_value_error(formulas, values, message):
         CrossPropertyRegressor(**QUICK).fit(formulas, values)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"minutes": 0}, {"coverage": 1.0}, {"methods": "best"}, {"random_state": "any"}], ids=str
-)
-def test_parameters_are_validated_when_it_is_fitted(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong)).replace("random_state", "seed")):
-        CrossPropertyRegressor(**{**QUICK, **wrong}).fit(FORMULAS, VALUES)
-
-
-@pytest.mark.parametrize("method", ["predict", "predict_interval"])
-def test_unfitted_it_predicts_nothing(method):
-    with pytest.raises(NotFittedError):
-        getattr(CrossPropertyRegressor(), method)(FORMULAS)
-
-
 @pytest.mark.parametrize("coverage", [None, 0.9, 0.6])
 def test_intervals_are_those_of_the_saved_model(quick_fit, coverage):
     model = ServedModel.load(quick_fit.model_folder_)
     expected = (model.with_coverage(coverage) if coverage else model).predict(fraction_matrix(FORMULAS))
     judged = quick_fit.predict_interval(FORMULAS, coverage=coverage)
     np.testing.assert_allclose(judged, np.stack([expected.lower, expected.upper], axis=1))
-
-
-def test_another_coverage_has_the_gain_of_the_mean_of_the_folds(quick_fit):
-    model = ServedModel.load(quick_fit.model_folder_)
-    without_gain = model.evidence.assign(y_pred_single=model.evidence["y_pred"])
-    assert model.with_coverage(0.6).calibration.scale < model.calibration.at_coverage(without_gain, 0.6).scale
 
 
 def test_intervals_hold_the_prediction_and_their_share_of_the_out_of_fold_values(fitted):
@@ -175,30 +123,14 @@ def test_intervals_hold_the_prediction_and_their_share_of_the_out_of_fold_values
     assert (widths[1] > widths[0]).all()
 
 
-@pytest.mark.parametrize("coverage", [0, 1, 90, -1, "much", True, float("nan")])
-def test_a_coverage_that_is_no_share_is_refused(quick_fit, coverage):
-    with pytest.raises(ValueError, match="a share between 0 and 1"):
-        quick_fit.predict_interval(FORMULAS, coverage=coverage)
-
-
 def test_a_coverage_beyond_what_the_errors_can_tell_is_warned_of(quick_fit):
+    with pytest.raises(ValueError, match="a share between 0 and 1"):
+        quick_fit.predict_interval(["NaCl"], coverage=90)
     with pytest.warns(UserWarning, match=r"48 errors are known.*too few for a coverage of 0.99"):
         quick_fit.predict_interval(["NaCl"], coverage=0.99)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick_fit.predict_interval(["NaCl"], coverage=0.95)
-
-
-def test_a_model_without_evidence_knows_its_own_coverage_only(quick_fit, tmp_path):
-    note = quick_fit.save(tmp_path / "model") / "model.json"
-    info = json.loads(note.read_text())
-    del info["interval"]["method"]
-    note.write_text(json.dumps(info))
-    write_digests(note.parent)
-    loaded = CrossPropertyRegressor.load(note.parent)
-    assert loaded.predict_interval(FORMULAS, coverage=0.9).shape == (60, 2)
-    with pytest.raises(ValueError, match="saved without evidence"):
-        loaded.predict_interval(FORMULAS, coverage=0.5)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
@@ -236,13 +168,6 @@ def test_saved_it_is_an_estimator_and_a_model_folder(fitted, tmp_path):
         fitted.save(folder)
     fitted.save(folder, replace=True)
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
-
-
-def test_what_is_no_plain_value_is_left_out_of_what_is_saved(quick_fit, tmp_path):
-    estimator = copy.deepcopy(quick_fit).set_params(random_state=np.random.RandomState(1), folds=np.int64(2))
-    loaded = CrossPropertyRegressor.load(estimator.save(tmp_path / "model"))
-    assert loaded.random_state == CrossPropertyRegressor().random_state
-    assert loaded.folds == 2
 
 
 def test_a_model_without_the_estimators_note_is_loaded_with_what_it_says_itself(quick_fit, tmp_path):

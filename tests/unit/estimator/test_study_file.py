@@ -13,7 +13,7 @@ from crossprop.config import parse_params
 from crossprop.data.catalog import load_catalog
 from crossprop.data.user_rows import read_user_table
 from crossprop.errors import ConfigError, UnknownPropertyError, UserFileError
-from crossprop.estimator.add import NewProperty, add_data, held_out_rows
+from crossprop.estimator.add import add_data, held_out_rows
 from crossprop.estimator.budget import PUBLIC, STUDIES, estimate_study, target_seconds
 from crossprop.estimator.study_file import (
     default_search,
@@ -26,7 +26,7 @@ from crossprop.estimator.study_file import (
 from crossprop.methods import Side
 
 ROOT = Path(__file__).resolve().parents[3]
-SIZES = (15, 22, 60, 99, 100, 500, 1_200, 1_201, 5_000, 24_000, 100_000)
+SIZES = (15, 99, 100, 1_201, 5_000, 100_000)
 SOURCE_ROWS = dict.fromkeys(PUBLIC, 100_000) | {"band_gap": 320_000, "seebeck_p": 9_000}
 
 
@@ -38,7 +38,8 @@ def planned(tmp_path, monkeypatch):
     path = tmp_path / "mine.csv"
     path.write_text("formula,strength\n" + "".join(f"Fe{i}O,{i}.25\n" for i in range(1, 61)))
     table = read_user_table(path, target="strength")
-    add_data(path, table, held_out_rows(path, table), NewProperty("strength", "MPa", "Strength, of steels"))
+    texts = {"unit": "MPa", "description": "Strength, of steels"}
+    add_data(path, table, held_out_rows(path, table), "strength", texts)
     (tmp_path / "conf" / "study").mkdir(parents=True)
 
     def plan(name="mine", targets=("strength",), sources=None, **options):
@@ -64,28 +65,15 @@ def test_every_tier_is_valid_for_every_size_and_a_later_one_costs_more(rows):
     assert spent == sorted(spent)
 
 
-@pytest.mark.parametrize("tier", STUDIES)
-@pytest.mark.parametrize("sources", [[], ["seebeck_p"], ["formation_energy", "band_gap", "stability"]])
-def test_any_sources_are_possible(tier, sources):
-    study = params_of(["a"], 300, sources, tier=tier).study
-    assert list(study.sources) == sources
-    assert any(method.side is Side.TRANSFER for method in study.methods) == bool(sources)
-    assert set(study.elemnet_sources) <= set(sources)
-
-
 def test_more_rows_have_fewer_folds_and_few_rows_fewer_trials():
     assert [params_of(["a"], rows).study.folds for rows in (500, 3_000, 20_000, 100_000)] == [10, 5, 4, 3]
     few, many = (params_of(["a"], n, tier="full").study.budget for n in (40, 400))
     assert few.ml_trials < many.ml_trials
     study = params_of(["a", "b", "c"], {"a": 300, "b": 400, "c": 9_000}).study
     assert [study.folds_of(t) for t in "abc"] == [10, 10, 4]
-
-
-def test_many_targets_are_shared_out_among_few_stages():
-    names = [f"t{i}" for i in range(50)]
+    names = tuple(f"t{i}" for i in range(50))
     shards = params_of(names, 300).study.shards
-    assert [target for part in shards.values() for target in part] == names
-    assert len(shards) <= 8
+    assert (sum(shards.values(), ()), len(shards)) == (names, 7)
 
 
 @pytest.mark.parametrize(
