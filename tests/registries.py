@@ -54,10 +54,7 @@ def evidence_table(error: float = 5.0, n_test: int = 40, seed: int = 0) -> pd.Da
 def save_ridge(
     folder: Path, target: str = "hardness", level: float = 100.0, study: str = "demo", plain: bool = False
 ) -> Path:
-    """A saved ensemble of two regressors, with evidence; its values lie around ``level``.
-
-    A plain one has no calibration, and its evidence holds what it really predicts.
-    """
+    """A saved ensemble of two regressors with evidence; a plain one's holds what it predicts, without calibration."""
     from sklearn.linear_model import Ridge
 
     fractions = fraction_matrix(FORMULAS)
@@ -82,8 +79,14 @@ def save_ridge(
 
 def write_mlmodel(folder: Path) -> None:
     """MLflow's description of a model whose ensemble lies in ``artifacts/model``."""
-    outputs = [{"type": "double", "name": n} for n in ("value", "lower", "upper")]
-    outputs += [{"type": "boolean", "name": "in_domain"}, {"type": "string", "name": "note"}]
+    types = {
+        "value": "double",
+        "lower": "double",
+        "upper": "double",
+        "in_domain": "boolean",
+        "note": "string",
+    }
+    outputs = [{"type": kind, "name": name} for name, kind in types.items()]
     inputs = [{"type": "string", "name": "formula", "required": True}]
     described = {
         "flavors": {"python_function": {"artifacts": {"predictor": {"path": "artifacts/model"}}}},
@@ -116,9 +119,8 @@ def add_version(uri, folder, name=NAME, alias="challenger", **tags):
             name, tags=own, description=f"The {target}. Unit: GPa.\n\nTakes formulas."
         )
     said = {"data_hash": "d" * 32, "git_commit": "c" * 40, "git_dirty": "false", "method": "ml"} | tags
-    version = client.create_model_version(
-        name, str(folder), tags={f"crossprop.{k}": str(v) for k, v in said.items()}
-    )
+    tags = {f"crossprop.{k}": str(v) for k, v in said.items()}
+    version = client.create_model_version(name, str(folder), tags=tags)
     if alias:
         client.set_registered_model_alias(name, alias, version.version)
     return str(version.version)

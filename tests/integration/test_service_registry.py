@@ -18,15 +18,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from registries import SmallRegistry, save_ridge
+from registries import SmallRegistry
 from starlette.testclient import TestClient
 from waiting import PATIENCE, until
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.inference.predictor import ServedModel
+from crossprop.models.saved import load_predictor
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
-from crossprop.service.sources import FolderSource, RegistrySource
+from crossprop.service.sources import RegistrySource
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,18 +45,15 @@ def registry(template, tmp_path) -> SmallRegistry:
 
 @pytest.fixture
 def client(registry) -> Iterator[TestClient]:
-    load = partial(ServedModel.load, threads=1)
-    with TestClient(
-        create_app(ServiceSettings(poll_seconds=0.1), RegistrySource(registry.uri), load),
-        base_url="http://localhost",
-    ) as client:
+    source, load = RegistrySource(registry.uri), partial(ServedModel.load, threads=1)
+    app = create_app(ServiceSettings(poll_seconds=0.1), source, load)
+    with TestClient(app, base_url="http://localhost") as client:
         yield client
 
 
 def ask(client: TestClient, formulas=("CoO", "Ni2S")) -> dict:
-    answer = client.post(
-        "/v1/predict", json={"formulas": list(formulas), "properties": ["hardness"], "nearest": 2}
-    )
+    body = {"formulas": list(formulas), "properties": ["hardness"], "nearest": 2}
+    answer = client.post("/v1/predict", json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -66,16 +64,13 @@ def shown(client: TestClient) -> dict:
 
 
 def test_an_alias_moved_by_hand_is_followed_and_damaged_files_leave_the_former_version(registry, client):
-    from crossprop.models.saved import load_predictor
-
     until(lambda: client.get("/readyz").status_code == 503)
     first, second = registry.add(level=100.0), registry.add(level=500.0)
     registry.move("champion", first)
     until(lambda: client.get("/readyz").status_code == 200)
     answer = ask(client)
-    expected = load_predictor(registry.root / "hardness-100" / "artifacts" / "model").predict(
-        fraction_matrix(["CoO", "Ni2S"])
-    )
+    model = load_predictor(registry.root / "hardness-100" / "artifacts" / "model")
+    expected = model.predict(fraction_matrix(["CoO", "Ni2S"]))
     got = [r["predictions"]["hardness"]["value"] for r in answer["results"]]
     assert got == pytest.approx(expected.tolist(), rel=1e-5)
     assert answer["results"][0]["predictions"]["hardness"]["nearest"][0]["formula"] == "Co1O"
@@ -136,18 +131,6 @@ def test_code_and_pickles_that_lie_beside_a_model_are_never_run(registry, client
     assert not mark.exists()
     exec(harmful)
     assert mark.exists(), "it would have been noticed"
-
-
-def test_folders_are_served_without_any_registry(tmp_path):
-    folders = (save_ridge(tmp_path / "one", "hardness"), save_ridge(tmp_path / "two", "density", 5.0))
-    app = create_app(ServiceSettings(), FolderSource(folders))
-    with TestClient(app, base_url="http://localhost") as client:
-        until(lambda: client.get("/readyz").status_code == 200)
-        body = {"formulas": ["FeO"], "properties": ["hardness", "density"]}
-        until(lambda: client.post("/v1/predict", json=body).status_code == 200)
-        assert client.post("/v1/predict", json=body).json()["models"]["density"]["version"] == "folder"
-        models = client.get("/v1/models").json()["models"]
-        assert [m["model"] for m in models] == ["demo.density", "demo.hardness"]
 
 
 def test_the_command_serves_and_ends_on_sigterm(registry):

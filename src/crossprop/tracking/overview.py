@@ -71,10 +71,8 @@ def _age(version: VersionInfo) -> str:
     known = [version.tags.get(f"crossprop.{action}.at") for action in ("promotion", "rollback")]
     since = max([version.created, *(datetime.fromisoformat(at) for at in known if at)])
     seconds = max(0.0, (datetime.now(UTC) - since).total_seconds())
-    for size, name in ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {name}"
-    return f"{int(seconds)} s"
+    sizes = ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+    return next((f"{int(seconds // size)} {name}" for size, name in sizes if seconds >= size), "0 s")
 
 
 def _details(version: VersionInfo | None) -> dict[str, Any] | None:
@@ -105,8 +103,7 @@ def _short(version: VersionInfo | None) -> tuple[str, str]:
 
 def _change(model: ModelInfo) -> float | None:
     """Relative difference of the challenger's error from the champion's; ``None`` where one is not known."""
-    holders = model.holder(CHAMPION), model.holder(CHALLENGER)
-    champion, challenger = (version.holdout_mae if version else None for version in holders)
+    champion, challenger = (v.holdout_mae if (v := model.holder(a)) else None for a in (CHAMPION, CHALLENGER))
     if champion is None or challenger is None:
         return None
     return challenger / champion - 1 if champion else 0.0
@@ -116,10 +113,8 @@ def _standing(model: ModelInfo) -> str:
     champion, challenger, change = model.holder(CHAMPION), model.holder(CHALLENGER), _change(model)
     if challenger is None:
         return ""
-    if champion is None:
-        return "the first"
-    if champion == challenger:
-        return "champion"
+    if champion is None or champion == challenger:
+        return "champion" if champion else "the first"
     if change is None:
         return "not comparable"
     return f"{'lower' if change < 0 else 'higher' if change > 0 else 'equal'} ({change:+.1%})"

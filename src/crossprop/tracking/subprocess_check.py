@@ -20,11 +20,11 @@ from crossprop.errors import PromotionError
 
 TIMEOUT_SECONDS = 300.0
 WORKER = Path(__file__).with_name("predict_worker.py")
+# What of the environment the process sees: nothing that changes what Python imports.
 _ENVIRONMENT = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
     "KERAS_BACKEND", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "XDG_CACHE_HOME",
 )  # fmt: skip
-"""What of the environment the process sees: nothing that changes what Python imports."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,8 @@ def predict_in_subprocess(
 ) -> Repeated:
     """Load an MLflow model in a fresh process, which is ended after ``timeout`` seconds, and predict.
 
-    With ``own_code`` it runs the copy of crossprop in the model, as ``mlflow models serve`` does on a machine without
-    crossprop; else this crossprop, as the service does.
-
-    Raises:
-        PromotionError: The model does not load, ends its process, or takes longer than the timeout.
+    With ``own_code`` it runs the copy of crossprop in the model, as ``mlflow models serve`` does; else this crossprop.
+    A model that does not load, ends its process, or takes too long is a ``PromotionError``.
     """
     model = model.resolve()
     code = "" if own_code else str(Path(crossprop.__file__).parents[1])

@@ -1,9 +1,11 @@
+import itertools
 import json
 import shutil
 import sqlite3
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext, suppress
+from functools import partial
 
 import pytest
 from mlflow import MlflowClient
@@ -12,8 +14,8 @@ from registries import NAME, add_version, aliases_of, client_of, evidence_table,
 from crossprop.errors import PromotionError, TrackingError
 from crossprop.tracking import promotion
 from crossprop.tracking.overview import history_lines
-from crossprop.tracking.promotion import PENDING_TAG, promote, promote_all, read_history, rollback
-from crossprop.tracking.registry import all_models, find_model
+from crossprop.tracking.promotion import PENDING_TAG, promote, read_history, rollback
+from crossprop.tracking.registry import find_model
 
 GATES = ["repeats", "base", "spread", "champion", "origin", "signature", "coverage"]
 
@@ -51,32 +53,6 @@ def test_first_champion_passes_all_gates_and_carries_who_when_why_and_the_figure
     assert PENDING_TAG not in find_model(uri, NAME).tags
 
 
-def test_former_champion_becomes_previous(uri, champion, tmp_path):
-    add_version(uri, make_model(tmp_path / "better", evidence_table(error=4.0)))
-    result = promote(uri, NAME)
-    assert result.former == "1"
-    assert aliases_of(uri) == {"champion": "2", "previous": "1", "challenger": "2"}
-    assert result.gates[3].figure.startswith("MAE -1")
-
-
-def test_failed_gate_and_dry_run_change_nothing_and_force_needs_a_reason_which_is_kept(uri, champion, bad):
-    add_version(uri, bad)
-    before = find_model(uri, NAME)
-    result = promote(uri, NAME)
-    assert [g.key for g in result.failed] == ["base", "champion", "coverage"]
-    assert (result.update, result.ok) == (None, False)
-    result = promote(uri, NAME, version=1, dry_run=True)
-    assert (result.update, result.ok, len(result.gates)) == (None, True, len(GATES))
-    with pytest.raises(PromotionError, match="--force needs a reason"):
-        promote(uri, NAME, force_reason="  ")
-    assert find_model(uri, NAME) == before
-    assert promote(uri, NAME, force_reason="only one that knows  lanthanides").ok
-    assert aliases_of(uri)["champion"] == "2"
-    kept = tags_of(uri, "2", "crossprop.promotion.")
-    assert (kept["why"], kept["forced"]) == ("only one that knows lanthanides", "true")
-    assert kept["gate.base"].startswith("failed: ")
-
-
 def test_model_that_cannot_be_loaded_fails_with_its_error(uri, good, monkeypatch):
     def broken(model, formulas, timeout):
         raise PromotionError("its process ended with status -11")
@@ -101,13 +77,14 @@ def test_missing_files_and_missing_evidence_are_said_gate_by_gate(uri, good, tmp
     assert "version 2 carries no evidence.parquet" in str(result.gates[1])
 
 
-def test_rollback_goes_back_and_a_second_one_redoes(uri, champion, good):
-    with pytest.raises(
-        PromotionError, match=r"no previous version to go back to.*--version N \(there are: 1\)"
-    ):
+def test_rollback_goes_back_and_a_second_one_redoes(uri, champion, tmp_path):
+    none = r"no previous version to go back to.*--version N \(there are: 1\)"
+    with pytest.raises(PromotionError, match=none):
         rollback(uri, NAME)
-    add_version(uri, good)
-    promote(uri, NAME)
+    add_version(uri, make_model(tmp_path / "better", evidence_table(error=4.0)))
+    result = promote(uri, NAME)
+    assert (result.former, result.gates[3].figure[:7]) == ("1", "MAE -1.")
+    assert aliases_of(uri) == {"champion": "2", "previous": "1", "challenger": "2"}
     back = rollback(uri, "bulk_modulus", reason="users complain", who="bob")
     assert (back.version, back.former, back.update.why) == ("1", "2", "users complain")
     assert aliases_of(uri) == {"champion": "1", "previous": "2", "challenger": "2"}
@@ -141,6 +118,62 @@ def test_disk_that_is_full_leaves_the_registry_as_it_was_or_complete(uri, champi
     assert aliases_of(uri) == {"champion": "2", "previous": "1", "challenger": "2"}
     assert tags_of(uri, "2")["crossprop.promotion.former"] == "1"
     assert PENDING_TAG not in find_model(uri, NAME).tags
+
+
+class Killed(BaseException):
+    """Nothing can be written after it."""
+
+
+def dying(write, calls, n):
+    """A write that works until the ``n``-th call of all."""
+
+    def call(*args, **options):
+        if next(calls) >= n:
+            raise Killed
+        return write(*args, **options)
+
+    return call
+
+
+@pytest.mark.parametrize(("action", "previous"), [("promotion", "3"), ("rollback", "2")])
+def test_kill_before_any_write_leaves_what_the_next_command_completes(
+    uri, good, tmp_path, monkeypatch, action, previous
+):
+    for alias in ("champion", None, "previous"):
+        add_version(uri, good, alias=alias)
+    client_of(uri).set_registered_model_alias(NAME, "previous", previous)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    monkeypatch.setattr(promotion, "process_is_gone", lambda tags: True)
+    seen = []
+    for n in (*range(1, 8), *range(9, 60, 4)):  # later writes are tags, one like the other
+        shutil.copy(tmp_path / "mlflow.db", tmp_path / f"{n}.db")
+        copy = f"sqlite:///{tmp_path / f'{n}.db'}"
+        change = (
+            partial(promote, copy, NAME, version=2)
+            if action == "promotion"
+            else partial(rollback, copy, NAME)
+        )
+        calls = itertools.count(1)
+        with monkeypatch.context() as patch, suppress(Killed):
+            for name in dir(MlflowClient):
+                if name.startswith(("set_", "delete_", "update_")):
+                    patch.setattr(MlflowClient, name, dying(getattr(MlflowClient, name), calls, n))
+            change(who="ann")
+            break
+        moved = aliases_of(copy)["champion"] == "2"
+        if action == "promotion":
+            change(who="ann")
+        else:
+            promotion._settled(copy, NAME, print)
+        done = moved or action == "promotion"
+        expected = ("2", "1") if done else ("1", previous)
+        assert (aliases_of(copy)["champion"], aliases_of(copy)["previous"]) == expected, n
+        assert PENDING_TAG not in find_model(copy, NAME).tags
+        assert (tags_of(copy, "2").get(f"crossprop.{action}.by") == "ann") is done
+        seen.append(moved)
+    assert len(seen) > 4
+    assert set(seen) == {True, False}
 
 
 def test_rollback_to_a_damaged_version_is_refused(uri, good, tmp_path):
@@ -223,18 +256,3 @@ def test_record_of_an_update_under_way_is_respected_until_it_is_old(uri, good):
         assert promote(uri, NAME, say=lines.append).ok
     assert "was interrupted; it was taken back" in lines[0]
     assert "unreadable" in lines[-1]
-
-
-def test_all_promotes_those_that_pass_and_names_those_that_do_not(uri, bad, tmp_path):
-    for target in ("b", "d", "e"):
-        add_version(uri, make_model(tmp_path / target, evidence_table(), target=target), f"demo.{target}")
-    client_of(uri).set_registered_model_alias("demo.d", "champion", 1)
-    add_version(uri, bad, "demo.c")  # states another target, too
-    shutil.rmtree(tmp_path / "e")
-    seen = []
-    done = promote_all(uri, report=seen.append)
-    assert [(p.name, p.ok) for p in done] == [("demo.b", True), ("demo.c", False), ("demo.e", False)]
-    assert len(seen) == 3
-    assert [g.key for g in done[1].failed] == ["base", "signature", "coverage"]
-    champions = {m.name: m.aliases.get("champion") for m in all_models(uri)}
-    assert champions == {"demo.b": "1", "demo.c": None, "demo.d": "1", "demo.e": None}

@@ -12,7 +12,7 @@ from crossprop import cli
 from crossprop.errors import TrackingError
 from crossprop.tracking.registry import find_version, predictor_folder
 from crossprop.tracking.runs import ensure_experiment
-from crossprop.tracking.store import foreign_folders, prepare_store, relocate
+from crossprop.tracking.store import prepare_store, relocate
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def checkout(tmp_path, template_store, monkeypatch):
     client.log_text(run.info.run_id, "kept", "note.txt")
     model = make_model(root / "mlruns" / "demo" / "bulk_modulus" / "m-1", evidence_table())
     add_version(here, model, alias="champion")
+    add_version(here, make_model(tmp_path / "checkout" / "mlruns-of-another"), alias=None)  # not in mlruns
     with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file is copied alone below
     return root, run.info.run_id
@@ -56,7 +57,7 @@ def test_moved_checkout_says_so_and_is_repaired(checkout, tmp_path, monkeypatch,
     client = client_of(uri)
     assert client.get_run(run_id).info.artifact_uri.startswith(str(moved))
     assert [f.path for f in client.list_artifacts(run_id)] == ["note.txt"]
-    assert foreign_folders(moved / "mlflow.db") == {}
+    assert find_version(uri, NAME, version=2).source == str(tmp_path / "checkout" / "mlruns-of-another")
 
 
 def test_copied_checkout_does_not_write_into_the_one_it_was_copied_from(checkout, tmp_path):
@@ -87,14 +88,3 @@ def test_store_copied_without_its_files_goes_on_with_them_and_is_not_cut_off(che
     with pytest.raises(TrackingError, match=r"does not hold the files of demo\.bulk_modulus version 1"):
         relocate(uri)
     assert predictor_folder(uri, find_version(uri, NAME)).is_dir()
-
-
-def test_folder_of_a_similar_name_is_left_alone(checkout, tmp_path):
-    root, _ = checkout
-    other = tmp_path / "checkout" / "mlruns-of-another" / "m"
-    add_version(f"sqlite:///{root / 'mlflow.db'}", make_model(other, evidence_table()), alias=None)
-    moved = tmp_path / "elsewhere"
-    shutil.copytree(root, moved)
-    uri = f"sqlite:///{moved / 'mlflow.db'}"
-    relocate(uri)
-    assert find_version(uri, NAME, version=2).source == str(other)
