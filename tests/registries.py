@@ -18,14 +18,13 @@ from crossprop.models.saved import load_predictor
 from crossprop.models.target_transform import TargetTransform
 from crossprop.tracking.provenance import GitState, RunContext
 from crossprop.tracking.registration import save_model
-from crossprop.tracking.store import client_of, prepare_store
+from crossprop.tracking.store import client_of
 from crossprop.tracking.subprocess_check import Repeated
 from crossprop.uncertainty.evidence import write_evidence
 
 NAME = "demo.bulk_modulus"
-FORMULAS = [
-    f"{a}{n}{b}" for a in ("Fe", "Co", "Ni", "Ti", "Mg") for b in ("O", "S", "N", "Cl") for n in (1, 2, 3)
-]
+METALS, OTHERS = ("Fe", "Co", "Ni", "Ti", "Mg"), ("O", "S", "N", "Cl")
+FORMULAS = [f"{a}{n}{b}" for a in METALS for b in OTHERS for n in (1, 2, 3)]
 INFO: dict[str, Any] = {
     "format": 3, "study": "demo", "target": "bulk_modulus", "unit": "GPa", "cell": "ab12", "method": "ml",
     "representation": "elemental_fractions", "layer": None, "source": None, "elements": list(ELEMENTS),
@@ -115,9 +114,8 @@ def add_version(uri, folder, name=NAME, alias="challenger", **tags):
     study, target = name.split(".", 1)
     own = {"crossprop.study": study, "crossprop.target": target, "crossprop.unit": "GPa"}
     with contextlib.suppress(MlflowException):
-        client.create_registered_model(
-            name, tags=own, description=f"The {target}. Unit: GPa.\n\nTakes formulas."
-        )
+        description = f"The {target}. Unit: GPa.\n\nTakes formulas."
+        client.create_registered_model(name, tags=own, description=description)
     said = {"data_hash": "d" * 32, "git_commit": "c" * 40, "git_dirty": "false", "method": "ml"} | tags
     tags = {f"crossprop.{k}": str(v) for k, v in said.items()}
     version = client.create_model_version(name, str(folder), tags=tags)
@@ -150,16 +148,8 @@ class SmallRegistry:
     root: Path
 
     @property
-    def path(self) -> Path:
-        return self.root / "mlflow.db"
-
-    @property
     def uri(self) -> str:
-        return f"sqlite:///{self.path}"
-
-    def prepare(self) -> SmallRegistry:
-        prepare_store(self.uri)
-        return self
+        return f"sqlite:///{self.root / 'mlflow.db'}"
 
     def add(self, target: str = "hardness", level: float = 100.0, whole: bool = False) -> str:
         """Register a version; returns its number. A whole one is what MLflow itself can serve, too."""

@@ -82,9 +82,8 @@ def test_killed_worker_changes_no_result(tmp_path, params, calm, write_target):
 
 def test_cell_that_asks_for_too_much_memory_is_retried_once_and_reported(tmp_path, tiny_values, write_target):
     too_many = 2**46  # estimators: their seeds alone exceed any address space
-    params = without_networks(
-        tiny_values, {"bagging": {"n_estimators": {"choices": [too_many], "default": too_many}}}
-    )
+    greedy = {"n_estimators": {"choices": [too_many], "default": too_many}}
+    params = without_networks(tiny_values, {"bagging": greedy})
     params = params.model_copy(update={"compute": params.compute.model_copy(update={"retries": 1})})
     paths, lines = project(tmp_path, params, write_target), list[str]()
     cells = by_method(computed(params, paths, lines=lines))
@@ -100,9 +99,7 @@ def test_cell_that_asks_for_too_much_memory_is_retried_once_and_reported(tmp_pat
 
 
 @pytest.mark.slow
-def test_killed_tracking_server_that_is_started_again_holds_every_cell_once(
-    tmp_path, params, write_target, monkeypatch
-):
+def test_tracking_server_that_is_killed_holds_every_cell_once(tmp_path, params, write_target, monkeypatch):
     from crossprop.tracking.provenance import open_study_context
     from crossprop.tracking.runs import MlflowRecorder
 
@@ -165,9 +162,7 @@ def test_killed_tracking_server_that_is_started_again_holds_every_cell_once(
     assert {entry["run_id"] for entry in results(paths, "runs.json")} == {run.info.run_id for run in runs}
 
 
-def test_disk_that_fills_stops_the_target_and_a_run_with_room_goes_on(
-    tmp_path, params, calm, write_target, monkeypatch
-):
+def test_disk_that_fills_stops_the_target_which_goes_on(tmp_path, params, calm, write_target, monkeypatch):
     full = project(tmp_path / "full", params, write_target)
     write, left = pd.DataFrame.to_parquet, [5]
 

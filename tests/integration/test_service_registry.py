@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -28,19 +27,16 @@ from crossprop.models.saved import load_predictor
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import RegistrySource
+from crossprop.tracking.store import prepare_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory) -> SmallRegistry:
-    return SmallRegistry(tmp_path_factory.mktemp("registry")).prepare()
-
-
 @pytest.fixture
-def registry(template, tmp_path) -> SmallRegistry:
-    shutil.copy(template.path, tmp_path / "mlflow.db")
-    return SmallRegistry(tmp_path)
+def registry(tmp_path) -> SmallRegistry:
+    registry = SmallRegistry(tmp_path)
+    prepare_store(registry.uri)
+    return registry
 
 
 @pytest.fixture
@@ -94,7 +90,7 @@ def test_an_alias_moved_by_hand_is_followed_and_damaged_files_leave_the_former_v
 def test_a_registry_that_is_locked_or_damaged_delays_no_prediction(registry, client):
     registry.move("champion", registry.add())
     until(lambda: client.get("/readyz").status_code == 200)
-    holder = sqlite3.connect(registry.path, isolation_level=None)
+    holder = sqlite3.connect(registry.root / "mlflow.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     took = []
     for _ in range(20):
@@ -108,7 +104,7 @@ def test_a_registry_that_is_locked_or_damaged_delays_no_prediction(registry, cli
     for beside in registry.root.glob("mlflow.db-*"):
         beside.unlink()
     (registry.root / "damaged").write_bytes(b"no database" * 1000)
-    (registry.root / "damaged").replace(registry.path)
+    (registry.root / "damaged").replace(registry.root / "mlflow.db")
     until(lambda: client.get("/readyz").json()["note"])
     ask(client)
 
@@ -174,9 +170,8 @@ def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "MLFLOW_TRACKING_URI": registry.uri, "PATH": path}
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        quiet = {"stdout": log, "stderr": log, "start_new_session": True}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **quiet)
     try:
         until(lambda: _status(f"http://127.0.0.1:{port}/ping") == 200, 300)
         body = {"dataframe_split": {"columns": ["formula"], "data": [[f] for f in formulas]}}

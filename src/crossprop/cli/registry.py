@@ -65,8 +65,7 @@ def promote(
     every: Annotated[bool, Option("--all", help="Every target whose challenger passes.")] = False,
     study: _Study = None,
     force: Annotated[
-        str | None,
-        Option(metavar="REASON", help="Promote in spite of failed gates; the reason is kept."),
+        str | None, Option(metavar="REASON", help="Promote in spite of failed gates; the reason is kept.")
     ] = None,
     reason: _Reason = None,
     by: _By = None,

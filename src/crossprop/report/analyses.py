@@ -23,23 +23,17 @@ from crossprop.report.tables import cell_name, table_of
 from crossprop.uncertainty.evidence import folder_coverage
 from crossprop.uncertainty.neighbours import QUANTILE
 
-FEWEST_SHARED = 30
-"""Pairs of properties with fewer shared compositions get no coefficient."""
+FEWEST_SHARED = 30  # compositions of a pair of properties that gets a coefficient
 _SHOWN_PAIRS = 12
-_LEGIBLE = 0.25
-"""Among many properties only coefficients of this size are written into the figure."""
-
-FIRST_LAYERS = 4
-"""The paper found accurate models from the first four layers only."""
-
-MANY_ROWS = 500
-"""Hold-out rows from which on a coverage of 90 % is known to about 1.3 percentage points."""
+_LEGIBLE = 0.25  # least coefficient that is written into the figure among many properties
+FIRST_LAYERS = 4  # the paper found accurate models from these only
+MANY_ROWS = 500  # of a hold-out: a coverage of 90 % is known to about 1.3 percentage points
 TOLERANCE = 0.03
+# Columns of the table of coverage by attribute of a model's ``Coverage``.
 _COVERAGE = {
     "n_test": "n", "stated": "stated", "measured": "share", "mean_width": "mean_width", "test_mae_ensemble": "mae",
     "outside_domain": "flagged", "mae_inside": "mae_inside", "mae_outside": "mae_outside",
 }  # fmt: skip
-"""Columns of the table of coverage by attribute of a model's ``Coverage``."""
 
 
 def repeats_section(results: Sequence[TargetResults]) -> Section | None:
@@ -162,10 +156,9 @@ def coverage_section(results: Sequence[TargetResults], paths: StudyPaths) -> Sec
         "ratios": len(ratios),
         "ratio": ratios.median() if len(ratios) else 0.0,
     }
-    figure = partial(draw.coverage, table, tolerance=TOLERANCE, many_rows=MANY_ROWS)
-    return Section(
-        context=context, tables={"tables/coverage.csv": table}, figures={"figures/coverage.png": figure}
-    )
+    drawn = partial(draw.coverage, table, tolerance=TOLERANCE, many_rows=MANY_ROWS)
+    figures = {"figures/coverage.png": drawn}
+    return Section(context=context, tables={"tables/coverage.csv": table}, figures=figures)
 
 
 def learning_curves_section(results: Sequence[TargetResults], cells: pd.DataFrame) -> Section | None:
@@ -238,9 +231,7 @@ def correlations_section(results: Sequence[TargetResults]) -> Section | None:
 
 def values_by_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Prepared tables as one row per composition and one column per property; the median over polymorphs."""
-    return pd.DataFrame(
-        {name: table.groupby("composition")["value"].median() for name, table in tables.items()}
-    )
+    return pd.DataFrame({name: t.groupby("composition")["value"].median() for name, t in tables.items()})
 
 
 def correlation_table(values: pd.DataFrame) -> pd.DataFrame:

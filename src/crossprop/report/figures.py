@@ -44,23 +44,18 @@ SIDES: Mapping[Side, SideStyle] = {
     Side.TRANSFER: SideStyle("#d55e00", "D", "TL"),
     Side.BLEND: SideStyle("#009e73", "s", "blend"),
 }
+# Methods that read activations of an extraction layer, with their colour and marker.
 EXTRACTORS = {Method.ML_FEATEXTR: ("#009e73", "o"), Method.DL_FEATEXTR: ("#cc79a7", "s")}
-"""Methods that read activations of an extraction layer, with their colour and marker."""
-
 _DARK, _GREY = "#222222", "#dddddd"
 _MARK: dict[str, Any] = {"markersize": 5.0, "markeredgewidth": 1.4, "elinewidth": 1.4}
 _CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
-_ERROR_SCALE = LinearSegmentedColormap.from_list(
-    "error", ["#08306b", "#3f7fb5", "#b7d4e8", "#f7f4ee", "#e6b98a", "#b35806"]
-)
-"""Dark blue for a small error, white for one as large as the base, brown beyond."""
-
-_MOST_POINTS = 600
-"""Points of a panel of the winners' predictions: more hide each other, and make the file heavy."""
+# Dark blue for a small error, white for one as large as the base, brown beyond.
+_SHADES = ["#08306b", "#3f7fb5", "#b7d4e8", "#f7f4ee", "#e6b98a", "#b35806"]
+_ERROR_SCALE = LinearSegmentedColormap.from_list("error", _SHADES)
+_MOST_POINTS = 600  # of a panel of the winners' predictions: more hide each other
 _MOST_BYTES = 150 * 1024
+# Dots per inch and colours: the first that are small enough are taken.
 _QUALITIES = ((110, 256), (110, 128), (90, 128), (80, 64), (70, 64), (60, 32))
-"""Dots per inch and colours: the first that are small enough are taken."""
-
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -77,23 +72,20 @@ _STYLE = {
     "figure.facecolor": "white",
 }
 
-
+# Matplotlib's defaults with the report's style, whatever the user's matplotlibrc says; also a decorator.
 house_style = partial(style.context, _STYLE, after_reset=True)
-"""Matplotlib's defaults with the report's style, whatever the user's matplotlibrc says; also a decorator."""
 
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG without date or version, as sharp as stays below 150 KiB."""
     for dpi, colours in _QUALITIES:
         drawn, small = io.BytesIO(), io.BytesIO()
+        how: dict[str, Any] = {"metadata": {"Software": None}, "bbox_inches": "tight", "pad_inches": 0.1}
         with house_style():
-            figure.savefig(
-                drawn, format="png", dpi=dpi, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1
-            )
+            figure.savefig(drawn, format="png", dpi=dpi, **how)
+        method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
         with Image.open(drawn) as image:
-            flat = image.convert("RGB").quantize(
-                colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-            )
+            flat = image.convert("RGB").quantize(colours, method=method, dither=dither)
         flat.save(small, format="PNG", optimize=True)
         if small.tell() < _MOST_BYTES:
             break

@@ -89,10 +89,7 @@ def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | 
 
 
 _ENVIRONMENT = Environment(
-    loader=PackageLoader("crossprop.report"),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
+    loader=PackageLoader("crossprop.report"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
 )
 _ENVIRONMENT.filters.update({**FILTERS, "markdown": markdown})
 _ENVIRONMENT.globals.update({"Side": Side, "Family": Family})

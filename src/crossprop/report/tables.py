@@ -28,8 +28,7 @@ _TARGET_COLUMNS = [
     "winner", "winner_test_mae", "winner_test_mae_ensemble", "winner_is_ours", "best_sc_test_r2", "best_tl_test_r2",
     "r2",
 ]  # fmt: skip
-_MOST_POINTS = 300
-"""Points of a target in the parity plot; more make the page heavy and the plot no clearer."""
+_MOST_POINTS = 300  # of a target in the parity plot
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -190,9 +189,8 @@ def relative_errors(cells: pd.DataFrame, error: str, name: str = "notation") -> 
     base = finished[finished["method"] == Method.BASE].set_index("target")[error].reindex(lowest.columns)
     papers_first = sorted(Method, key=lambda method: method.extension)
     ordered = cells.sort_values("method", key=lambda column: column.map(papers_first.index), kind="stable")
-    ratios = (lowest / base.where(base > 0)).reindex(
-        index=ordered[name].unique(), columns=cells["target"].unique()
-    )
+    order = {"index": ordered[name].unique(), "columns": cells["target"].unique()}
+    ratios = (lowest / base.where(base > 0)).reindex(**order)
     return ratios.drop(index=Method.BASE.notation, errors="ignore")
 
 

@@ -163,12 +163,9 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     Compositions are drawn with all their rows (a bootstrap of pairs), since polymorphs share an error's cause.
     """
     own, other = (
-        rows.assign(value=rows["y_true"].map("{:.6g}".format))
-        for rows in (evidence.holdout, champion.holdout)
+        e.holdout.assign(value=e.holdout["y_true"].map("{:.6g}".format)) for e in (evidence, champion)
     )
-    own, other = (
-        rows.assign(turn=rows.groupby(["composition", "value"]).cumcount()) for rows in (own, other)
-    )
+    own, other = (r.assign(turn=r.groupby(["composition", "value"]).cumcount()) for r in (own, other))
     on = ["composition", "value", "turn"]  # rows that repeat both are paired in their order
     pairs = own.merge(other[[*on, "y_pred"]], on=on, suffixes=("", "_champion"))
     same = len(pairs) == len(own) == len(other)
@@ -228,7 +225,7 @@ def expected_signature(model: Model, info: Mapping[str, Any], target: str, unit:
     stated = str(info.get("target")), str(info.get("unit") or "")
     if stated[0] != target or (unit and stated[1] != unit):
         return Gate(
-            "signature", False, f"the files are of {stated[0]} in {stated[1]}, not of {target} in {unit}"
+            "signature", False, f"its files are of {stated[0]} in {stated[1]}, not of {target} in {unit}"
         )
     return Gate("signature", True, f"{text}, in {unit}" if _unit(unit) else text)
 
@@ -242,10 +239,8 @@ def coverage_within_bounds(y_true: pd.Series, repeated: Repeated, stated: float)
 
     values = np.asarray(y_true, dtype=float)
     by_chance = [float(k) / len(values) for k in binom.interval(0.99, len(values), stated)]
-    low, high = (
-        min(by_chance[0], stated - COVERAGE_MARGIN),
-        min(1.0, max(by_chance[1], stated + COVERAGE_MARGIN)),
-    )
+    low = min(by_chance[0], stated - COVERAGE_MARGIN)
+    high = min(1.0, max(by_chance[1], stated + COVERAGE_MARGIN))
     share = float(((repeated.lower <= values) & (values <= repeated.upper)).mean())
     return Gate(
         "coverage",

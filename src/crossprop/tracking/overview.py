@@ -60,9 +60,8 @@ def history_lines(model: ModelInfo) -> list[str]:
     ]
     champion = model.aliases.get(CHAMPION)
     if champion and (not lines or changed_by_hand(model)):
-        lines.insert(
-            0, f"The alias 'champion' was moved to version {champion} by hand; who and when is not known."
-        )
+        moved = f"The alias 'champion' was moved to version {champion} by hand; who and when is not known."
+        lines.insert(0, moved)
     return lines
 
 

@@ -32,9 +32,7 @@ PACKAGES = (
     "tensorflow", "jax", "matminer", "pymatgen", "skops",
 )  # fmt: skip
 PROCESS_TAG = "crossprop.process"
-PROJECT_RUN = (
-    "CROSSPROP_PROJECT_RUN"  # set by ``MLproject``: the run that ``mlflow run`` opened for all stages
-)
+PROJECT_RUN = "CROSSPROP_PROJECT_RUN"  # set by ``MLproject``: ``mlflow run``'s own run, of all stages
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that was given no name
 _MOST_EXPERIMENTS = 10_000
 _NOT_CODE = (":!dvc.lock", ":!reports")  # tracked, but written by the pipeline itself

@@ -55,9 +55,7 @@ _EXAMPLES = 5
 _CHECKED = 50
 _TIMEOUT_SECONDS = 1_200.0  # long, since other work may use the machine's cores and memory meanwhile
 _AT_ONCE = 2
-_saving = (
-    threading.Lock()
-)  # ``mlflow.pyfunc.save_model`` passes the model of a script through a global variable
+_saving = threading.Lock()  # ``mlflow.pyfunc.save_model`` works with a global variable
 _ALWAYS = ("h5py", "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
 _REGRESSORS = ("scikit-learn", "skops")
 _NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}
@@ -116,10 +114,9 @@ def register_study(params: Params, paths: StudyPaths, write: Print = show) -> li
         else:
             winners.append(winner)
     versions = [version for version, _ in register_winners(context, winners, write)]
-    listed = [
-        {"name": v.name, "version": v.version, "run_id": v.run_id, "uri": f"models:/{v.name}@{CHALLENGER}"}
-        for v in versions
-    ]
+    listed = [{"name": v.name, "version": v.version, "run_id": v.run_id} for v in versions]
+    for entry in listed:
+        entry["uri"] = f"models:/{entry['name']}@{CHALLENGER}"
     paths.registry.parent.mkdir(parents=True, exist_ok=True)
     write_json(paths.registry, listed)
     return versions
@@ -259,9 +256,8 @@ def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: R
             name = f"{result.target}.{part}"
             on = (name, digests[name]) if name in digests else (None, None)
             last = client.get_metric_history(winner.run_id, key)[-1:]  # as it is: the run gets no second one
-            metrics += [
-                Metric(key, m.value, m.timestamp, m.step, model.model_id, *on, winner.run_id) for m in last
-            ]
+            ids = model.model_id, *on, winner.run_id
+            metrics += [Metric(key, m.value, m.timestamp, m.step, *ids) for m in last]
         client.log_batch(winner.run_id, metrics)
     except BaseException:
         _discard(client, model)

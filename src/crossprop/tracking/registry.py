@@ -24,14 +24,7 @@ from typing import TYPE_CHECKING, Any
 from crossprop.errors import ModelFormatError, StoreOutOfReachError, TrackingError, UnknownModelError
 from crossprop.models.saved import read_info
 from crossprop.paths import WORK
-from crossprop.tracking.store import (
-    client_of,
-    local_path,
-    named_faults,
-    refuse_moved,
-    sqlite_path,
-    store_uri,
-)
+from crossprop.tracking.store import client_of, local_path, named_faults, refuse_moved, sqlite_path, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -131,12 +124,11 @@ def champions(uri: str | None = None) -> dict[str, VersionInfo]:
     One call, and one a minute for every champion that is not its model's newest version.
     """
     found = {}
+    minute = int(time.monotonic() // _REMEMBERED_SECONDS)
     with open_registry(uri, "looking for champions") as client:
         for model in _search_models(client):
-            number = str(model.aliases.get(CHAMPION, ""))
-            if number:
+            if number := str(model.aliases.get(CHAMPION, "")):
                 newest = next((v for v in model.latest_versions if str(v.version) == number), None)
-                minute = int(time.monotonic() // _REMEMBERED_SECONDS)
                 version = newest or _remembered(client.tracking_uri, model.name, number, minute)
                 found[model.name] = _version_info(model, version)
     return dict(sorted(found.items()))
@@ -172,7 +164,7 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
         if found := next((v for v in model.versions if v.version == wanted), None):
             return found
         raise UnknownModelError(
-            f"{model.name} has no version {version!r} (its versions: {numbers}). Look at 'crossprop models'."
+            f"{model.name} has no version {version!r} (its versions: {numbers}). Choose one."
         )
     if found := model.holder(alias):
         return found
@@ -181,7 +173,7 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
         CHALLENGER: "Name one with --version, or register a winner with 'dvc repro register'.",
     }.get(alias, f"Aliases that there are: {', '.join(sorted(model.aliases)) or 'none'}.")
     raise UnknownModelError(
-        f"No version of {model.name} has the alias {alias!r}. {advice} Versions: {numbers}."
+        f"No version of {model.name} has the alias {alias!r} (versions: {numbers}). {advice}"
     )
 
 
@@ -366,18 +358,15 @@ def _resolve(models: list[Any], name: str) -> Any:
         return found[0]
     if found:
         names = ", ".join(sorted(m.name for m in found))
-        raise UnknownModelError(
-            f"{name!r} is a target of several studies: {names}. Name one, or add --study."
-        )
+        raise UnknownModelError(f"{name!r} is a target of several studies: {names}. Name one or add --study.")
     if not models:
         raise UnknownModelError(
             f"There is no registered model {name!r}: the registry holds none of crossprop's. Register the winners with "
             "'dvc repro', or point MLFLOW_TRACKING_URI at the store that has them."
         )
     known = {key.lower(): m.name for m in models for key in (m.tags["crossprop.target"], m.name)}
-    near = dict.fromkeys(
-        known[key] for key in difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
-    )
+    matches = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
+    near = dict.fromkeys(known[key] for key in matches)
     hint = f"Near names: {', '.join(near)}." if near else "'crossprop models' lists those that there are."
     raise UnknownModelError(f"There is no registered model {name!r} among {len(models)}. {hint}")
 

@@ -51,11 +51,7 @@ _SETTINGS = (
 )  # fmt: skip
 _IDENTIFYING = ("study", "target", "unit", "protocol", "method", "source", "representation", "layer")
 _SHOWN_METRICS = ("cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_ensemble", "val_mae", "test_r2")
-_SHOWN = [
-    "attributes.`Models`",
-    *(f"metrics.`{key}`" for key in _SHOWN_METRICS),
-    f"tags.`{WINNER_TAG}`",
-]
+_SHOWN = ["attributes.`Models`", *(f"metrics.`{key}`" for key in _SHOWN_METRICS), f"tags.`{WINNER_TAG}`"]
 # Keeps a view of an experiment's runs in MLflow's interface: least error first, with errors and the winner's model.
 VIEW_TAG = "mlflow.sharedViewState.crossprop"
 _VIEW = {"orderByKey": "metrics.`cv_mae_mean`", "orderByAsc": True, "selectedColumns": _SHOWN}

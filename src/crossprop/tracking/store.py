@@ -335,10 +335,8 @@ def _prepare_sqlite(path: Path) -> None:
                 verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
                     raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
-                tables = {
-                    name
-                    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-                }
+                master = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+                tables = {name for (name,) in master}
                 if tables and not {"experiments", "runs"} <= tables:
                     raise TrackingError(
                         f"{path} is a SQLite database, but not MLflow's: it holds {', '.join(sorted(tables)[:5])}. "

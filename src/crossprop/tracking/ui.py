@@ -32,9 +32,8 @@ def start_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
 def links(uri: str, page: str) -> dict[str, str]:
     """By experiment: the page with its runs and their errors, the winner first, in MLflow's interface at ``page``."""
     with named_faults(uri, "listing the experiments"):
-        found = open_client(uri).search_experiments(
-            filter_string=f"tags.`{VIEW_TAG}` LIKE '%'", order_by=["name"]
-        )
+        viewed = f"tags.`{VIEW_TAG}` LIKE '%'"
+        found = open_client(uri).search_experiments(filter_string=viewed, order_by=["name"])
     return {e.name: f"{page}/{runs_page(str(e.experiment_id))}" for e in found}
 
 

@@ -32,29 +32,25 @@ def plain_study(tmp_path_factory, tiny_params) -> MadeStudy:
 
 
 @pytest.fixture(scope="session")
-def plain(plain_study):
-    """Results of the plain study."""
-    return plain_study.results()
-
-
-@pytest.fixture(scope="session")
 def whole_study(tmp_path_factory, tiny_params) -> MadeStudy:
     return write_study(tmp_path_factory.mktemp("study"), tiny_params, extended=True)
 
 
 @pytest.fixture(scope="session")
+def plain(plain_study):
+    return plain_study.results()
+
+
+@pytest.fixture(scope="session")
 def extended(whole_study):
-    """Results of the study with extension methods."""
     return whole_study.results()
 
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory, plain_study) -> Path:
-    """The written report of the plain study."""
     return plain_study.report(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(scope="session")
 def extended_report(tmp_path_factory, whole_study) -> Path:
-    """The written report of the study with extension methods."""
     return whole_study.report(tmp_path_factory.mktemp("report"))

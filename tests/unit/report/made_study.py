@@ -96,13 +96,9 @@ def write_study(root: Path, tiny_params, *, extended: bool = False, failed: str 
     for source in SOURCES:
         _write_network(paths.source_model(source), source)
     if extended:
-        errors, rows = (
-            dict(zip(SOURCES, (0.07, 0.08), strict=True)),
-            dict(zip(SOURCES, (9000, 9001), strict=True)),
-        )
-        _write_network(
-            paths.source_model(JOINT), JOINT, validation_mae_by_source=errors, n_train_by_source=rows
-        )
+        errors, rows = {SOURCES[0]: 0.07, SOURCES[1]: 0.08}, {SOURCES[0]: 9000, SOURCES[1]: 9001}
+        of_sources = {"validation_mae_by_source": errors, "n_train_by_source": rows}
+        _write_network(paths.source_model(JOINT), JOINT, **of_sources)
     planned = {target: _write_target(config, target, paths, extended, failed) for target in TARGETS}
     return MadeStudy(config, paths, planned)
 
@@ -200,9 +196,7 @@ def _write_cells(folder: Path, cells: list[CellResult], rng) -> None:
     """Write cells in any order, runs, winners, four trials an extracting cell, and the learning curve of one target."""
 
     def best_of(*sides: Side, extension: bool = False) -> CellResult:
-        able = [
-            c for c in cells if c.cv_mae and c.method.side in sides and (extension or not c.method.extension)
-        ]
+        able = [c for c in cells if c.cv_mae and c.method.side in sides and c.method.extension <= extension]
         return min(able, key=lambda cell: cell.cv_mae_mean)
 
     best = {"best_sc": best_of(Side.SCRATCH), "best_tl": best_of(Side.TRANSFER)}

@@ -13,12 +13,11 @@ from crossprop.report.statistics import (
     modified_against_plain,
     p_against_constant,
     sign_test,
-    standard_error,
     transfer_gains,
 )
 
 
-@pytest.mark.parametrize(("wins", "losses"), [(3, 0), (4, 1), (27, 12), (29, 12), (26, 15), (12, 27)])
+@pytest.mark.parametrize(("wins", "losses"), [(3, 0), (29, 12), (12, 27)])
 def test_sign_test_is_the_binomial_tail(wins, losses):
     n = wins + losses
     exact = sum(math.comb(n, k) for k in range(wins, n + 1)) / 2**n
@@ -30,9 +29,6 @@ def test_ties_are_counted_and_left_out():
     assert test == SignTest(4, 1, 7)
     assert (test.n, test.p_value) == (5, pytest.approx(6 / 32))
     assert (SignTest(0, 0, 2).p_value, SignTest(0, 0, 2).interval) == (1.0, (0.0, 1.0))
-
-
-def test_interval_of_the_share_is_clopper_pearsons():
     assert SignTest(5, 0).interval == (pytest.approx(0.025 ** (1 / 5)), 1.0)  # closed form for all wins
 
 
@@ -59,17 +55,10 @@ def test_half_and_double_cancel_in_the_geometric_mean():
     assert math.isnan(geometric_mean([]))
 
 
-def test_standard_error_is_the_sample_deviation_over_the_root_of_n():
-    assert standard_error(np.array([1.0, 2.0, 3.0])) == pytest.approx(1 / 3**0.5)
-    assert math.isnan(standard_error(np.array([1.0])))
-
-
 @pytest.mark.parametrize(
     ("errors", "reference", "p"),
     [
-        ([1.0, 2.0, 3.0], 2.0, 1.0),
         ([1.0, 2.0, 3.0], 0.0, 0.0741799),  # t = 2 sqrt(3), two degrees
-        ([2.0, 2.0], 2.0, 1.0),
         ([2.0, 2.0], 2.1, 0.0),
         ([2.0], 5.0, 1.0),
     ],
@@ -78,29 +67,21 @@ def test_p_against_a_published_mean_is_students(errors, reference, p):
     assert p_against_constant(np.array(errors), reference) == pytest.approx(p, rel=1e-5)
 
 
-def test_gain_is_the_difference_of_the_two_hold_out_errors(plain):
+def test_gain_is_the_difference_of_the_two_hold_out_errors_and_its_verdict_needs_a_small_corrected_p(plain):
     for gain in transfer_gains(plain):
-        assert gain.gap.difference == pytest.approx(
-            gain.target.best_tl.test_mae - gain.target.best_sc.test_mae
-        )
+        one, other = gain.target.best_tl.test_mae, gain.target.best_sc.test_mae
+        assert gain.gap.difference == pytest.approx(one - other)
         assert gain.gap.low < gain.gap.difference < gain.gap.high
         assert gain.p_adjusted >= gain.gap.p_value
-
-
-def test_verdict_needs_a_small_corrected_p(plain):
-    gain = transfer_gains(plain)[0]
-    better = replace(gain, gap=replace(gain.gap, difference=-1.0), p_adjusted=0.01)
-    worse = replace(gain, gap=replace(gain.gap, difference=1.0), p_adjusted=0.01)
-    verdicts = [one.verdict for one in (better, worse, replace(better, p_adjusted=0.05))]
-    assert verdicts == ["TL better", "SC better", "within noise"]
+        better = replace(gain, gap=replace(gain.gap, difference=-1.0), p_adjusted=0.01)
+        worse = replace(better, gap=replace(gain.gap, difference=1.0))
+        verdicts = [one.verdict for one in (better, worse, replace(better, p_adjusted=0.05))]
+        assert verdicts == ["TL better", "SC better", "within noise"]
 
 
 def test_extension_methods_are_compared_with_the_best_of_the_papers(extended, plain):
     for gain in extension_gains(extended):
-        assert gain.first is gain.target.best_extension
-        assert gain.first.method.extension
-        assert not gain.second.method.extension
-        assert gain.gap.difference == pytest.approx(gain.first.test_mae - gain.second.test_mae)
+        assert (gain.first, gain.second) == (gain.target.best_extension, gain.target.paper_winner)
         assert gain.verdict in ("extension better", "paper's better", "within noise")
     assert extension_gains(plain) == []
 

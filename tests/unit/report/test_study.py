@@ -1,7 +1,5 @@
 """What is read of a study: its plan and its results, and what is refused."""
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -10,10 +8,7 @@ from crossprop.methods import Method, Protocol
 from crossprop.paths import StudyPaths
 from crossprop.report.study import load_study_results, planned_cells
 
-FILES = [
-    *("cells.json", "runs.json", "winners.json"),
-    *("predictions.parquet", "trials.parquet", "learning_curve.parquet"),
-]
+FILES = ["runs.json", "predictions.parquet"]
 
 
 def test_the_plan_has_the_cells_that_the_configuration_enumerates(tmp_path, tiny_params, write_target):
@@ -36,7 +31,6 @@ def test_cells_are_ordered_by_method_and_source(plain):
         ("cells.json", lambda cells: [c for c in cells if c["cell"] != "slme/dl/ef"], r"1 missing: 'slme/dl/ef'"),
         ("cells.json", lambda cells: [*cells, cells[0] | {"cell": "slme/x"}], "1 not in the configuration: 'slme/x'"),
         ("cells.json", lambda cells: [*cells, cells[0]], "1 there more than once"),
-        ("cells.json", lambda cells: [{**cells[0], "colour": 1}, *cells[1:]], "colour"),
         ("runs.json", lambda runs: runs[1:], "different cells: 'slme/base'"),
         ("runs.json", lambda runs: [{**runs[0], "colour": 1}, *runs[1:]], "colour"),
         ("winners.json", lambda winners: {**winners, "best_sc": "slme/ghost"}, "best_sc = 'slme/ghost' is no cell"),
@@ -72,12 +66,6 @@ def test_a_missing_or_truncated_file_is_named_with_what_to_do(study, name):
         study.results()
 
 
-def test_a_missing_prepared_table_names_the_stage_that_makes_it(study):
-    study.paths.prepared("slme").unlink()
-    with pytest.raises(StoreError, match=r"slme\.parquet is not there\. Run the stage `prepare`"):
-        study.results()
-
-
 def test_hold_out_predictions_with_a_missing_value_are_refused(study):
     path = study.folder("slme") / "predictions.parquet"
     study.change_table(
@@ -96,11 +84,3 @@ def test_the_hold_out_is_that_of_the_best_fold(study):
     rows = target.hold_out(target.best_sc)
     assert len(rows) == target.best_sc.n_test
     assert (rows["y_pred"] != 0.0).all()
-
-
-def test_the_run_of_a_cell_is_the_one_of_its_file(plain_study, plain):
-    stored = {
-        r["cell"]: r["run_id"] for r in json.loads((plain_study.folder("slme") / "runs.json").read_text())
-    }
-    assert {cell.cell: plain[1].run_id(cell) for cell in plain[1].cells} == stored
-    assert plain[1].run_id(None) == ""

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from mlflow.models import Model
 
-from crossprop.errors import TrackingError
 from crossprop.tracking.gates import (
     Evidence,
     against_champion,
@@ -15,7 +14,6 @@ from crossprop.tracking.gates import (
     coverage_within_bounds,
     expected_signature,
     known_origin,
-    read_evidence,
     repeats_predictions,
     varied_predictions,
 )
@@ -176,20 +174,3 @@ def test_coverage_is_counted_on_the_hold_out(held, passed):
     gate = coverage_within_bounds(y_true, _repeated(np.zeros(1000)), 0.9)
     assert gate.passed is passed
     assert gate.figure == f"{held / 10:.1f}% of 1,000 hold-out rows, 90% stated (allowed 87.0% to 93.0%)"
-
-
-def test_evidence_is_read_from_beside_the_model(tmp_path):
-    rows = pd.DataFrame(
-        [("NaCl", "a", "train", 1.0, 1.5), ("MgO", "b", "test", 2.0, 3.0)],
-        columns=["formula", "composition", "split", "y_true", "y_pred"],
-    )
-    path = tmp_path / "evidence.parquet"
-    rows.to_parquet(path)
-    evidence = read_evidence(tmp_path, "demo.a version 1")
-    assert (evidence.mae, evidence.base_mae(), list(evidence.training)) == (1.0, 1.0, [1.0])
-    rows.drop(columns="y_pred").to_parquet(path)
-    with pytest.raises(TrackingError, match="is damaged"):
-        read_evidence(tmp_path, "demo.a version 1")
-    path.unlink()
-    with pytest.raises(TrackingError, match=r"demo\.a version 1 carries no evidence\.parquet"):
-        read_evidence(tmp_path, "demo.a version 1")

@@ -44,19 +44,14 @@ def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
 
     here = socket.gethostname()
     dead = {run(f"{here} {child.pid} 1"), run(f"{here} {os.getpid()} 1")}  # the latter id was given away
-    alive = (
-        run(process_tags()[PROCESS_TAG]),
-        run(f"elsewhere {child.pid} 1"),
-        run(f"{here} {child.pid} 1", "another"),
-    )
+    busy = [process_tags()[PROCESS_TAG], f"elsewhere {child.pid} 1"]
+    alive = [*map(run, busy), run(f"{here} {child.pid} 1", "another")]
     assert set(reap_dead_runs(client, "demo")) == dead
     assert {client.get_run(run_id).info.status for run_id in dead} == {"KILLED"}
     assert {client.get_run(run_id).info.status for run_id in alive} == {"RUNNING"}
 
 
-def test_run_of_mlflow_run_is_named_after_its_stage_and_claimed_so_that_a_kill_is_noticed(
-    uri, tmp_path, tiny_params, monkeypatch
-):
+def test_run_of_mlflow_run_is_named_after_its_stage_and_claimed(uri, tmp_path, tiny_params, monkeypatch):
     client = open_client(uri)
     own, whole, named = (
         client.create_run("0", tags={"mlflow.project.entryPoint": "transfer"}, run_name=name).info.run_id

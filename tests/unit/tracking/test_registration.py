@@ -96,9 +96,7 @@ def test_version_carries_cell_errors_hashes_and_what_the_gates_need(client, winn
     assert "tensorflow" not in requirements
 
 
-def test_registering_twice_makes_one_version_and_the_next_winner_another(
-    context, client, winner, register, make_outcome
-):
+def test_registering_twice_makes_one_version(context, client, winner, register, make_outcome):
     first, _ = register(winner)
     client.delete_registered_model_alias("demo.bulk_modulus", "challenger")
     second, created = register(winner)
@@ -117,9 +115,7 @@ def test_registering_twice_makes_one_version_and_the_next_winner_another(
     "step",
     ["log_model_artifacts", "finalize_logged_model", "create_model_version", "set_registered_model_alias"],
 )
-def test_disk_that_is_full_at_any_step_leaves_nothing_behind(
-    client, winner, register, tmp_path, monkeypatch, step
-):
+def test_full_disk_at_any_step_leaves_nothing_behind(client, winner, register, tmp_path, monkeypatch, step):
     real = getattr(MlflowClient, step)
 
     def full(self, *args, **options):
@@ -136,9 +132,7 @@ def test_disk_that_is_full_at_any_step_leaves_nothing_behind(
     assert register(winner)[1]
 
 
-def test_stale_model_of_a_killed_registration_is_removed_but_not_one_that_is_being_written(
-    client, winner, register
-):
+def test_stale_model_of_a_killed_registration_is_removed_but_no_busy_one(client, winner, register):
     experiment = client.get_run(winner.run_id).info.experiment_id
     client.create_logged_model(experiment, name="half", tags={"crossprop.cell": "ab12"})
     tags = {"crossprop.cell": "ab12", **process_tags()}
@@ -189,9 +183,7 @@ def test_model_needs_what_its_parts_need(tmp_path, parts, needed, not_needed):
 
 
 @pytest.mark.parametrize("remote", [False, True])
-def test_winner_whose_files_are_gone_or_were_made_again_gets_a_new_version(
-    client, winner, register, monkeypatch, remote
-):
+def test_winner_whose_files_changed_gets_a_new_version(client, winner, register, monkeypatch, remote):
     if remote:
         monkeypatch.setattr(registry, "local_path", lambda location: None)
     first, _ = register(winner)
@@ -207,9 +199,7 @@ def test_winner_whose_files_are_gone_or_were_made_again_gets_a_new_version(
     assert (third.version, created) == ("3", True)
 
 
-def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(
-    context, client, winner, tmp_path, checked_here
-):
+def test_refused_winner_does_not_stop_the_others(context, client, winner, tmp_path, checked_here):
     damaged = tmp_path / "damaged"
     shutil.copytree(winner.model_folder, damaged)
     for file in damaged.rglob("member.npz"):

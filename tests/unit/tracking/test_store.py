@@ -39,9 +39,7 @@ def test_eight_processes_may_race_for_the_first_start(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_store_is_in_write_ahead_mode_with_statistics_and_keeps_artifacts_beside_itself(
-    uri, tmp_path, monkeypatch
-):
+def test_store_has_statistics_and_keeps_artifacts_beside_itself(uri, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)  # as mlflow run leaves it to a child
     prepare_store(uri)
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
@@ -149,9 +147,7 @@ def test_uri_that_cannot_work_is_refused(uri, message):
 
 
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "a%41", "a#b"])
-def test_folder_that_mlflow_would_take_for_another_is_refused_by_every_command(
-    tmp_path, monkeypatch, capsys, name
-):
+def test_folder_that_mlflow_would_mistake_is_refused_by_every_command(tmp_path, monkeypatch, capsys, name):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     prepare_store(f"sqlite:///{tmp_path / 'mlflow.db'}")  # of the folder above, and of the neighbours
     for folder in (name, "a", "aA", "a b"):

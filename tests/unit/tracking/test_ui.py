@@ -31,9 +31,7 @@ def test_what_cannot_be_opened_is_refused(options, message):
         ui.start_ui(**{"uri": "sqlite:////nowhere/mlflow.db"} | options)
 
 
-def test_server_is_started_and_every_target_has_a_link(
-    context, uri, tmp_path, monkeypatch, capsys, make_outcome
-):
+def test_server_is_started_with_links(context, uri, tmp_path, monkeypatch, capsys, make_outcome):
     relocate(uri)  # the store is a copy
     MlflowRecorder(context).record(make_outcome())
     started = []
