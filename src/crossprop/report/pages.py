@@ -38,17 +38,9 @@ def render(template: str, sections: Mapping[str, Section | None], **context: Any
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-_SHOWN = (
-    show.cell_name,
-    show.in_table,
-    show.interval,
-    show.number,
-    show.p_value,
-    show.percent,
-    show.two_digits,
-)
+_SHOWN = ("cell_name", "in_table", "interval", "number", "p_value", "percent", "two_digits")
 FILTERS: Mapping[str, Callable[..., str]] = {
-    **{function.__name__: function for function in _SHOWN},
+    **{name: getattr(show, name) for name in _SHOWN},
     "code": lambda text: f"`{text}`",
     "count": lambda n: "–" if n is None else f"{n:,}",
     "duration": lambda seconds: "–" if seconds is None else show.duration(seconds),

@@ -222,22 +222,17 @@ def write_data(
     for path in (folder / "metrics").glob("*.json"):
         path.unlink()
     for target in results:
-        text = json.dumps(target_metrics(target), indent=2)
+        sc, tl, winner = target.best_sc, target.best_tl, target.winner
+        values = {
+            "base_mae": target.base_mae,
+            "best_sc_test_mae": sc.test_mae if sc else None,
+            "best_tl_test_mae": tl.test_mae if tl else None,
+            "tl_over_sc": target.transfer_ratio,
+            "winner_cv_mae": winner.cv_mae_mean if winner else None,
+        }
+        short = {name: None if value is None else float(f"{value:.6g}") for name, value in values.items()}
+        text = json.dumps({**short, "winner": winner.label if winner else None}, indent=2)
         (folder / "metrics" / f"{target.info.key}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def target_metrics(target: TargetResults) -> dict[str, float | str | None]:
-    """The figures of a target that are compared between revisions; errors in its unit."""
-    sc, tl, winner = target.best_sc, target.best_tl, target.winner
-    values = {
-        "base_mae": target.base_mae,
-        "best_sc_test_mae": sc.test_mae if sc else None,
-        "best_tl_test_mae": tl.test_mae if tl else None,
-        "tl_over_sc": target.transfer_ratio,
-        "winner_cv_mae": winner.cv_mae_mean if winner else None,
-    }
-    short = {name: None if value is None else float(f"{value:.6g}") for name, value in values.items()}
-    return {**short, "winner": winner.label if winner else None}
 
 
 def _method_points(cells: pd.DataFrame) -> pd.DataFrame:

@@ -43,6 +43,7 @@ _TITLES = {
 }
 
 T = TypeVar("T")
+Predict = Callable[[Path, list[str]], Repeated]  # predicts formulas with the MLflow model in a folder
 
 
 @dataclass(frozen=True)
@@ -231,10 +232,7 @@ def expected_signature(model: Model, info: Mapping[str, Any], target: str, unit:
 
 
 def coverage_within_bounds(y_true: pd.Series, repeated: Repeated, stated: float) -> Gate:
-    """Whether the n intervals held the value as often as stated, within 3 points or what chance allows.
-
-    The latter is the 99 % binomial band of n independent draws.
-    """
+    """Whether the n intervals held the value as often as stated, within 3 points or the 99 % band of n draws."""
     from scipy.stats import binom
 
     values = np.asarray(y_true, dtype=float)
@@ -259,16 +257,8 @@ def _unit(unit: str) -> str:
     return f" {unit}" if unit not in ("", "1") else ""
 
 
-def judge(
-    uri: str,
-    candidate: VersionInfo,
-    champion: VersionInfo | None,
-    predict: Callable[[Path, list[str]], Repeated],
-) -> Iterator[Gate]:
-    """Judge a version by every gate, one after the other; what cannot be judged counts as failed and says why.
-
-    ``predict`` predicts formulas with the MLflow model in a folder, in a fresh process.
-    """
+def judge(uri: str, candidate: VersionInfo, champion: VersionInfo | None, predict: Predict) -> Iterator[Gate]:
+    """Judge a version by every gate, one after the other; what cannot be judged counts as failed and says why."""
     folder: Path | None = None
     evidence: Evidence | None = None
     rows: pd.DataFrame | None = None

@@ -59,11 +59,7 @@ class AliasUpdate:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What came of the promotion of a version, or of a rollback to it; ``former`` was champion before.
-
-    There are no ``gates`` for a rollback and for a version that is champion already, and no ``update`` if nothing was
-    changed; ``error`` says why the version could not be judged.
-    """
+    """What came of the promotion of a version, or of a rollback to it; no ``update`` if nothing was changed."""
 
     name: str
     version: str = ""
@@ -174,10 +170,7 @@ def promote_all(
     timeout: float = TIMEOUT_SECONDS,
     report: Callable[[Promotion], None] = lambda promotion: None,
 ) -> list[Promotion]:
-    """Promote every challenger that is not champion yet and passes its gates; one that fails does not stop the others.
-
-    ``at_once`` models are loaded at the same time, and ``report`` receives each promotion as it ends.
-    """
+    """Promote every challenger that passes its gates, ``at_once`` at a time; ``report`` receives each as it ends."""
     uri = store_uri(uri)
 
     def attempt(name: str) -> Promotion:
@@ -199,9 +192,12 @@ def promote_all(
     return sorted(done, key=lambda promotion: promotion.name)
 
 
-def read_history(model: ModelInfo) -> list[dict[str, str | None]]:
+def read_history(model: Any) -> list[dict[str, str | None]]:
     """The last changes of champion, oldest first: when, by whom, from which version to which, why."""
-    return _json(model.tags.get(HISTORY_TAG, "")) or []
+    try:
+        return list(json.loads(model.tags[HISTORY_TAG]))
+    except (KeyError, ValueError):
+        return []
 
 
 def changed_by_hand(model: ModelInfo) -> str | None:
@@ -313,7 +309,7 @@ def _complete(client: MlflowClient, update: AliasUpdate) -> None:
     kept = {"by": update.by, "at": update.at, "why": update.why, "former": update.former or "none"}
     for key, value in (kept | update.tags).items():
         client.set_model_version_tag(name, version, f"crossprop.{update.action}.{key}", value)
-    history = _json(client.get_registered_model(name).tags.get(HISTORY_TAG, "")) or []
+    history = read_history(client.get_registered_model(name))
     entry = {key: getattr(update, key) for key in ("at", "by", "action")}
     entry |= {"from": update.former, "to": version, "why": update.why[:200]}
     if entry not in history:
@@ -326,15 +322,8 @@ def _complete(client: MlflowClient, update: AliasUpdate) -> None:
 
 def _pending(tags: dict[str, str]) -> AliasUpdate | None:
     try:
-        return AliasUpdate(**_json(tags.get(PENDING_TAG, "")))
-    except TypeError:
-        return None
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
+        return AliasUpdate(**json.loads(tags[PENDING_TAG]))
+    except (KeyError, ValueError, TypeError):
         return None
 
 

@@ -157,8 +157,7 @@ def files_digest(folder: Path) -> str:
         info = read_info(folder)
     except ModelFormatError as error:
         raise TrackingError(f"{error} Or run the target's stage again.") from error
-    text = "\0".join([*names, json.dumps(info, sort_keys=True)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join([*names, json.dumps(info, sort_keys=True)]).encode()).hexdigest()[:16]
 
 
 def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list[str]:

@@ -40,10 +40,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")  # 
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """A version of the registered model ``<study>.<target>``; ``run_id`` is that of the winning cell.
-
-    ``unit`` and ``description`` are those of the property; the unit is ``"1"`` if it has none.
-    """
+    """A version of the registered model ``<study>.<target>``, with unit and description of the property."""
 
     name: str
     study: str

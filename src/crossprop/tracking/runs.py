@@ -65,11 +65,7 @@ _REFUSED = re.compile(r"[^\w\-. :/]")  # by MLflow, in the name of a metric or p
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """All that one run will hold; there is at most one finished run of the same ``identity`` and ``fingerprint``.
-
-    ``notes`` describe the experiment when it is created. ``metrics`` are ``(key, value, step)``. The run starts
-    ``seconds`` before now, and ends as FAILED if there is a ``failure``.
-    """
+    """All that one run will hold, and the notes of its experiment; ``metrics`` are ``(key, value, step)``."""
 
     experiment: str
     notes: str
@@ -85,10 +81,7 @@ class RunSpec:
 
 
 class MlflowRecorder:
-    """Keeps every finished cell as a run of the experiment ``<study>/<target>``; no active run is used.
-
-    Recording a cell again returns the run it has; the same cell with another outcome gets a run beside it.
-    """
+    """Keeps every finished cell as a run of the experiment ``<study>/<target>``; the same outcome is kept once."""
 
     def __init__(self, context: RunContext) -> None:
         """Store the context; the store is opened with the first cell."""
@@ -109,10 +102,7 @@ class MlflowRecorder:
 
 
 def record_pretraining(context: RunContext, provenance: Mapping[str, Any], history: pd.DataFrame) -> str:
-    """Keep a source network as a run of ``<study>/sources``; the same training twice makes one run. Returns its id.
-
-    ``provenance`` is what is saved beside the network; ``history`` has columns ``epoch`` and any number of curves.
-    """
+    """Keep a source network as a run of ``<study>/sources``, once; ``history`` has ``epoch`` and curves."""
     curves = [c for c in history.columns if c != "epoch" and pd.api.types.is_numeric_dtype(history[c])]
     source, unit = provenance["source"], provenance["unit"]
     n_train, n_validation = provenance["n_train"], provenance["n_validation"]
@@ -166,7 +156,6 @@ def _write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path]
     """Write a run, unless a finished one with the same identity and fingerprint exists; return its id.
 
     Unfinished runs of this identity, which an earlier process left behind, are ended as KILLED and deleted.
-    ``write_files`` fills an empty folder with the artifacts.
     """
     for metric, number, step in spec.metrics:  # MLflow would accept it silently and show it wrongly
         if not math.isfinite(number):
@@ -185,11 +174,11 @@ def _write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path]
                 client.delete_run(run.info.run_id)
             elif tags.get(FINGERPRINT_TAG) == spec.fingerprint:
                 finished = str(run.info.run_id)
-        if finished is None:
-            with tempfile.TemporaryDirectory(prefix="crossprop-run-") as folder:
-                write_files(Path(folder))
-                finished = _create_run(client, experiment_id, spec, folder)
-    return finished
+        if finished is not None:
+            return finished
+        with tempfile.TemporaryDirectory(prefix="crossprop-run-") as folder:
+            write_files(Path(folder))
+            return _create_run(client, experiment_id, spec, folder)
 
 
 def ensure_experiment(client: MlflowClient, name: str, notes: str) -> str:
@@ -304,10 +293,8 @@ def _data_sets(context: RunContext, name: str, unit: str, **n_rows: int) -> list
     digest, source = context.data_hashes.get(name), context.data_sources.get(name, name)
     if not digest:
         return []
-    columns = [
-        {"type": "string", "name": "formula", "required": True},
-        {"type": "double", "name": f"value ({unit})" if unit else "value", "required": True},
-    ]
+    value = {"type": "double", "name": f"value ({unit})" if unit else "value", "required": True}
+    columns = [{"type": "string", "name": "formula", "required": True}, value]
     remote = "://" in source
     return [
         DatasetInput(

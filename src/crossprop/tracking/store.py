@@ -38,6 +38,7 @@ _PATHS = (
     ("model_versions", "source"),
 )  # where MLflow keeps absolute paths; it has no call that changes them
 
+# Pattern of a message and whether waiting may be enough: what to do; the first that is found counts.
 _ADVICE = {
     ("too many 500 error|error code 500", True): (
         "the server answers with an internal error (500). Look at its log (database gone? disk full?) and run again."
@@ -76,7 +77,6 @@ _ADVICE = {
         True,
     ): "nothing answers there. Start the server, correct MLFLOW_TRACKING_URI, or unset it for the embedded store.",
 }
-"""Pattern of a message and whether waiting may be enough: what to do; the first that is found counts."""
 
 
 def tracking_error(error: BaseException | str, store: str, doing: str) -> TrackingError:
@@ -149,10 +149,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def prepare_store(uri: str) -> str:
-    """Make sure that the store exists and works, from many processes at once; returns its URI with absolute paths.
-
-    Also removes the variables by which ``mlflow run`` would redirect what this process and its workers log.
-    """
+    """Make sure that the store exists and works, from many processes at once; returns its URI with absolute paths."""
     for name in _INHERITED:
         os.environ.pop(name, None)
     uri = store_uri(uri)
@@ -254,11 +251,7 @@ def refuse_moved(path: Path, folder: Path | None = None) -> None:
 def relocate(
     uri: str | None = None, old: Path | None = None, new: Path | None = None, dry_run: bool = False
 ) -> list[str]:
-    """Replace the folder in all paths that an embedded store holds, in one transaction; returns lines that tell it.
-
-    ``old`` is a folder that it names, by default every one that is not ``new``: where the files lie (``mlruns`` beside
-    the store).
-    """
+    """Replace a folder, by default every foreign one, in all paths that an embedded store holds."""
     uri = store_uri(uri)
     path = sqlite_path(uri)
     if path is None or not path.is_file():
