@@ -35,19 +35,12 @@ INFO: dict[str, Any] = {
 
 def evidence_table(error: float = 5.0, n_test: int = 40, seed: int = 0) -> pd.DataFrame:
     """Rows with true values around 100 and predictions off by about ``error``."""
-    rng = np.random.default_rng(1)
     formulas = FORMULAS[:n_test] + FORMULAS
-    y_true = rng.normal(100, 30, len(formulas))
+    y_true = np.random.default_rng(1).normal(100, 30, len(formulas))
     noise = np.random.default_rng(seed).normal(0, 1, len(formulas))
-    return pd.DataFrame(
-        {
-            "formula": formulas,
-            "composition": composition_keys(fraction_matrix(formulas)),
-            "split": ["test"] * n_test + ["train"] * len(FORMULAS),
-            "y_true": y_true,
-            "y_pred": y_true + error * np.sign(noise) * (0.5 + np.abs(noise)),
-        }
-    )
+    columns = {"formula": formulas, "composition": composition_keys(fraction_matrix(formulas))}
+    columns |= {"split": ["test"] * n_test + ["train"] * len(FORMULAS), "y_true": y_true}
+    return pd.DataFrame(columns | {"y_pred": y_true + error * np.sign(noise) * (0.5 + np.abs(noise))})
 
 
 def save_ridge(

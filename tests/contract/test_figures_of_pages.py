@@ -111,22 +111,6 @@ def test_share_of_repeated_hold_out_rows():
         says(page, f"{share:.0f} % of those hold-out rows")
 
 
-@pytest.mark.parametrize("study", ["jarvis_small", "jarvis"])
-def test_megabytes_that_a_study_fetches(study):
-    catalogue = yaml.safe_load((ROOT / "src/crossprop/data/catalog.yaml").read_text(encoding="utf-8"))
-    composed = yaml.safe_load((ROOT / "conf" / "study" / f"{study}.yaml").read_text())
-    sizes = {}
-    for name in (*composed["targets"], *composed["sources"]):
-        entry = catalogue["properties"][name]
-        edition = (entry.get("editions") or {}).get(composed.get("edition", "open"), {})
-        more = [file for part in edition.get("supplements", []) for file in part["files"]]
-        sizes |= {file["path"]: file["size"] for file in (*entry["files"], *edition.get("files", []), *more)}
-    told = f"{sum(sizes.values()) / 1e6:.0f} MB"
-    assert f"({told})" in row_of(STUDY, rf"`{study}` ")[-1]
-    fetched = rf"dvc exp run -S study={study}\b[^`]*?downloads (\d+ MB)"
-    assert re.findall(fetched, (ROOT / README).read_text()) == [told]
-
-
 def test_table_of_the_readme_is_that_of_the_report():
     """Committed, or about to be committed; a run on another machine may differ in last digits."""
     tool = load_script("tools/readme_table.py")
@@ -136,23 +120,6 @@ def test_table_of_the_readme_is_that_of_the_report():
     committed = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     here = (ROOT / tool.TABLE).read_text() if (ROOT / tool.TABLE).is_file() else ""
     assert marked["table"] in [tool.render(report) for report in (committed, here) if report]
-
-
-@pytest.mark.parametrize("tier", ["quick", "full"])
-def test_tiers_in_the_protocol_are_those_of_the_configuration(compose, tier):
-    page = (ROOT / "docs" / "protocol.md").read_text().split("## Tiers")[1].split("\n## ")[0]
-    lines = [line for line in page.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    stated = {name: values[rows[0].index(f"`{tier}`") - 1] for name, *values in rows}
-    composed = compose("study=jarvis", f"tier={tier}")
-    study, budget = composed["study"], composed["study"]["budget"]
-    folds = [study["folds"], *study["folds_by_target"].values()]
-    numbers = [int(number) for number in re.findall(r"\d+", stated["folds"])]
-    assert (min(numbers), max(numbers)) == (min(folds), max(folds))
-    assert stated["sources with an ElemNet"] == str(len(study["elemnet_sources"]))
-    assert stated["sources of the joint network"] == str(len(study["joint"]["all_sources"]))
-    assert stated["trials a side: regressors, networks"] == f"{budget['ml_trials']}, {budget['dl_trials']}"
-    assert stated["extraction layers to choose from"] == str(len(composed["search"]["layers"]))
 
 
 def test_measured_coverage():

@@ -129,32 +129,6 @@ def test_code_and_pickles_that_lie_beside_a_model_are_never_run(registry, client
     assert mark.exists(), "it would have been noticed"
 
 
-def test_the_command_serves_and_ends_on_sigterm(registry):
-    registry.move("champion", registry.add())
-    options = ["--port", "0", "--uri", registry.uri, "--cache", "cache"]
-    command = [sys.executable, "-m", "crossprop.cli", "serve", *options]
-    log = registry.root / "log.txt"  # a pipe that nobody reads would be full after a few hundred requests
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command, cwd=registry.root, stdout=subprocess.PIPE, stderr=stream, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-    try:
-        told = [process.stdout.readline() for _ in range(3)]
-        assert "versions with the alias 'champion'" in told[0]
-        assert "no API keys: open to this machine" in told[2]
-        url = told[1].split()[1]
-        until(lambda: _status(f"{url}readyz") == 200)
-        assert requests.get(url, timeout=PATIENCE).headers["content-type"].startswith("text/html")
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-    assert process.returncode == 0, log.read_text()
-    assert out.strip() == "stopped"
-    assert "Traceback" not in log.read_text()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):

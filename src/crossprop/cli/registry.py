@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from crossprop.tracking.promotion import Promotion
 
 app = typer.Typer()
+# A person waits: a server that hangs is named within half a minute, not eight.
 _SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""A person waits: a server that hangs is named within half a minute, not eight."""
 
 _Target = Annotated[str | None, Argument(help="Target, or <study>.<target> where several studies have it.")]
 _Study = Annotated[str | None, Option(help="Only this study.")]
@@ -83,30 +83,12 @@ def promote(
         raise PromotionError("Name one target, or --all: e.g. 'crossprop promote bulk_modulus'.")
     if every and (version or force is not None):
         raise PromotionError("--all takes the challengers that pass: no --version and no --force with it.")
+    common: dict[str, Any] = {"reason": reason, "who": by, "dry_run": dry_run, "timeout": timeout}
     if every:
-        done = promote_all(
-            uri,
-            study=study,
-            reason=reason,
-            who=by,
-            dry_run=dry_run,
-            at_once=jobs,
-            timeout=timeout,
-            report=_print_line,
-        )
-        _print_summary(done, dry_run)
+        _print_summary(promote_all(uri, study=study, at_once=jobs, report=_print_line, **common), dry_run)
         return
-    result = promote_one(
-        uri,
-        _name(str(target), study),
-        version=version,
-        force_reason=force,
-        reason=reason,
-        who=by,
-        dry_run=dry_run,
-        timeout=timeout,
-        say=typer.echo,
-    )
+    name = _name(str(target), study)
+    result = promote_one(uri, name, version=version, force_reason=force, say=typer.echo, **common)
     _print_outcome(result, dry_run)
 
 

@@ -14,16 +14,15 @@ if TYPE_CHECKING:
 
 def overview_rows(models: list[ModelInfo]) -> list[dict[str, Any]]:
     """Plain values of every model, for JSON: versions by alias, errors, times, whether the challenger is better."""
-    return [
-        {
-            **{key: getattr(model, key) for key in ("name", "study", "target", "unit")},
-            **{alias: _details(model.holder(alias)) for alias in (CHAMPION, CHALLENGER, PREVIOUS)},
-            "challenger_has_lower_mae": None if (change := _change(model)) is None else change < 0,
-            "champion_moved_by_hand": changed_by_hand(model) is not None,
-            "versions": [v.version for v in model.versions],
-        }
-        for model in models
-    ]
+    rows = []
+    for model in models:
+        change = _change(model.holder(CHAMPION), model.holder(CHALLENGER))
+        row = {key: getattr(model, key) for key in ("name", "study", "target", "unit")}
+        row |= {alias: _details(model.holder(alias)) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
+        row["challenger_has_lower_mae"] = None if change is None else change < 0
+        row["champion_moved_by_hand"] = changed_by_hand(model) is not None
+        rows.append(row | {"versions": [v.version for v in model.versions]})
+    return rows
 
 
 def overview_table(models: list[ModelInfo]) -> Table:
@@ -44,7 +43,7 @@ def overview_table(models: list[ModelInfo]) -> Table:
             *_short(champion),
             *(("=", "") if champion and champion == challenger else _short(challenger)),
             "" if model.unit == "1" else escape(model.unit),
-            _standing(model),
+            _standing(champion, challenger),
             f"v{previous.version}" if previous else "–",
             _age(shown) if shown else "–",
         )
@@ -100,20 +99,20 @@ def _short(version: VersionInfo | None) -> tuple[str, str]:
     return f"v{version.version} {version.method}".strip(), "" if mae is None else f"{mae:.4g}"
 
 
-def _change(model: ModelInfo) -> float | None:
+def _change(champion: VersionInfo | None, challenger: VersionInfo | None) -> float | None:
     """Relative difference of the challenger's error from the champion's; ``None`` where one is not known."""
-    champion, challenger = (v.holdout_mae if (v := model.holder(a)) else None for a in (CHAMPION, CHALLENGER))
-    if champion is None or challenger is None:
+    before, now = (version.holdout_mae if version else None for version in (champion, challenger))
+    if before is None or now is None:
         return None
-    return challenger / champion - 1 if champion else 0.0
+    return now / before - 1 if before else 0.0
 
 
-def _standing(model: ModelInfo) -> str:
-    champion, challenger, change = model.holder(CHAMPION), model.holder(CHALLENGER), _change(model)
+def _standing(champion: VersionInfo | None, challenger: VersionInfo | None) -> str:
     if challenger is None:
         return ""
     if champion is None or champion == challenger:
         return "champion" if champion else "the first"
+    change = _change(champion, challenger)
     if change is None:
         return "not comparable"
     return f"{'lower' if change < 0 else 'higher' if change > 0 else 'equal'} ({change:+.1%})"

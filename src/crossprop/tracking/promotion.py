@@ -96,10 +96,7 @@ def promote(
     The former champion becomes ``previous``. With a ``force_reason``, which is kept, failed gates do not count; a
     ``dry_run`` judges and changes nothing. The model may take ``timeout`` seconds to load and predict. ``who`` decides,
     user and machine if not named. ``say`` receives a line for every gate, and one about an interrupted promotion.
-
-    Raises:
-        UnknownModelError: No such model or version, or no challenger.
-        PromotionError: The reason is missing, or the champion was changed meanwhile; nothing was changed.
+    A missing reason, or a champion that was changed meanwhile, is a ``PromotionError``: nothing was changed.
     """
     uri = store_uri(uri)
     if force_reason is not None:
@@ -152,9 +149,8 @@ def rollback(
     try:
         registry.assert_complete(uri, back)
     except TrackingError as error:
-        raise PromotionError(
-            f"{model.name} was not rolled back: version {back.version} could not be served. {error}"
-        ) from error
+        why = f"{model.name} was not rolled back: version {back.version} could not be served. {error}"
+        raise PromotionError(why) from error
     update = _apply(uri, "rollback", model, back.version, reason or "rollback", who, {})
     return Promotion(model.name, back.version, update.former, update=update)
 

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,18 +52,11 @@ def predict_in_subprocess(
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.setdefault("OMP_NUM_THREADS", "2")
-    with subprocess.Popen(
-        [sys.executable, "-I", "-B", str(WORKER)],  # -B: no file is written beside the code in a model
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        cwd=tempfile.gettempdir(),
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    text: dict[str, Any] = {"text": True, "encoding": "utf-8", "errors": "replace"}
+    command = [sys.executable, "-I", "-B", str(WORKER)]  # -B: no file is written beside the code in a model
+    where: dict[str, Any] = {"env": environment, "cwd": tempfile.gettempdir(), "start_new_session": True}
+    with subprocess.Popen(command, **pipes, **text, **where) as process:
         try:
             output, messages = process.communicate(job, timeout)
         except subprocess.TimeoutExpired:

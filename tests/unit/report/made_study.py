@@ -202,8 +202,8 @@ def _write_cells(folder: Path, cells: list[CellResult], rng) -> None:
     best = {"best_sc": best_of(Side.SCRATCH), "best_tl": best_of(Side.TRANSFER)}
     winner = best_of(Side.SCRATCH, Side.TRANSFER, Side.BLEND, extension=True)
     chosen = {role: cell.cell for role, cell in (best | {"winner": winner}).items()}
-    not_refitted = {"strict_test_mae": None, "strict_n_train": None}
-    dicts = [c.as_dict() | ({} if c.cell in chosen.values() else not_refitted) for c in cells]
+    refitted = {"strict_test_mae", "strict_n_train"}
+    dicts = [c.as_dict() | ({} if c.cell in chosen.values() else dict.fromkeys(refitted)) for c in cells]
     cost = {"tune_seconds": 20.0, "fit_seconds": 30.0, "peak_memory": 10**9}
     runs = [{"cell": cell.cell, "run_id": rng.bytes(16).hex(), **cost} for cell in cells]
     shuffled = [dicts[i] for i in rng.permutation(len(dicts))]

@@ -15,7 +15,6 @@ from crossprop.report.paper import (
     TABLES,
     Outcome,
     against_paper_section,
-    base_section,
     compare,
     entry_table,
     judge,
@@ -78,14 +77,11 @@ def test_the_cell_with_the_least_cross_validation_error_is_compared(target):
 def test_cells_without_cross_validation_give_their_status(target):
     stopped = compare(target, _cells(target, Method.FREEZING), 5.0)
     assert (stopped["cell"], stopped["mae"], stopped["outcome"]) == (None, None, None)
-    reached = "stopped after screening: 61.0 % behind finetune(band_gap): TL:freezing from"
-    assert stopped["status"].startswith((reached, "screened only: TL:freezing from"))
     assert "(screening MAE" in stopped["status"]
     assert stopped["run_id"]
-    screened = [cell for cell in _cells(target, Method.DL) if cell.cv_mae is None]
-    assert compare(target, screened, 5.0)["status"].startswith("screened only: SC:DL(")
-    assert compare(target, screened, 5.0)["cross_validated"] == "0 of 1"
-    failed = replace(screened[0], failure="DivergedError: NaN", val_mae=None)
+    (screened,) = [cell for cell in _cells(target, Method.DL) if cell.cv_mae is None]
+    assert compare(target, [screened], 5.0)["status"].startswith("screened only: SC:DL(")
+    failed = replace(screened, failure="DivergedError: NaN", val_mae=None)
     assert compare(target, [failed], 5.0)["status"] == "failed: DivergedError: NaN: SC:DL(EF)"
     assert compare(target, [], 5.0)["status"] == "not in this study"
 
@@ -122,12 +118,6 @@ def test_tables_take_the_representations_and_sources_of_the_paper(plain):
     for row, target in zip(tables[4].to_dict("records"), plain, strict=True):
         assert (row["sc_mae"], row["tl_mae"]) == (target.best_sc.test_mae, target.best_tl.test_mae)
         assert row["sc_paper"] == target.info.paper.sc_mae_table4_or_5
-
-
-def test_experimental_sets_stand_in_table_5_alone(plain, papers):
-    tables = reproduced_tables([plain[0], _with_paper(plain[1], papers["expt_bandgap"])])
-    assert list(tables[5]["target"]) == ["slme"]
-    assert list(tables[3]["target"]) == ["exfoliation_energy"]
 
 
 def test_the_page_shows_wins_in_bold_and_says_what_was_not_cross_validated(report, extended_report):
@@ -199,17 +189,6 @@ def test_targets_that_the_paper_does_not_have_are_left_out(plain, monkeypatch):
 )
 def test_published_models_that_the_median_beats(key, median, beaten):
     assert median_beats(median, load_catalog().property(key).paper) == beaten
-
-
-def test_base_rows_show_mean_and_median_beside_the_papers(plain):
-    section = base_section(plain)
-    row = section.tables["tables/base.csv"].iloc[0]
-    assert row["mae_of_mean"] == plain[0].base.test_mae
-    assert row["mae_of_median"] == plain[0].base.test_mae_median
-    assert (row["paper_base"], len(row["run_id"])) == (plain[0].info.paper.base_mae, 32)
-    base = replace(plain[0].base, test_mae_median=0.0)
-    better = replace(plain[0], cells=(base, *plain[0].cells[1:]))
-    assert [row["label"] for row in base_section([better]).context["beaten"]] == ["Exfoli"]
 
 
 def test_sign_tests_are_corrected_over_all_questions_and_stand_beside_the_papers(plain, papers):

@@ -7,8 +7,6 @@ import pytest
 from crossprop.errors import ShapeMismatchError, StoreError
 from crossprop.report.statistics import (
     SignTest,
-    extension_gains,
-    geometric_mean,
     holm_adjusted,
     modified_against_plain,
     p_against_constant,
@@ -49,12 +47,6 @@ def test_holm_multiplies_by_what_is_left_and_never_falls(p_values, adjusted):
     assert holm_adjusted(p_values) == pytest.approx(adjusted)
 
 
-def test_half_and_double_cancel_in_the_geometric_mean():
-    assert geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
-    assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
-    assert math.isnan(geometric_mean([]))
-
-
 @pytest.mark.parametrize(
     ("errors", "reference", "p"),
     [
@@ -77,13 +69,6 @@ def test_gain_is_the_difference_of_the_two_hold_out_errors_and_its_verdict_needs
         worse = replace(better, gap=replace(gain.gap, difference=1.0))
         verdicts = [one.verdict for one in (better, worse, replace(better, p_adjusted=0.05))]
         assert verdicts == ["TL better", "SC better", "within noise"]
-
-
-def test_extension_methods_are_compared_with_the_best_of_the_papers(extended, plain):
-    for gain in extension_gains(extended):
-        assert (gain.first, gain.second) == (gain.target.best_extension, gain.target.paper_winner)
-        assert gain.verdict in ("extension better", "paper's better", "within noise")
-    assert extension_gains(plain) == []
 
 
 def test_models_measured_on_other_rows_are_not_compared(study):

@@ -5,17 +5,9 @@ import pytest
 
 from crossprop.errors import StoreError
 from crossprop.methods import Method, Protocol
-from crossprop.paths import StudyPaths
-from crossprop.report.study import load_study_results, planned_cells
+from crossprop.report.study import load_study_results
 
 FILES = ["runs.json", "predictions.parquet"]
-
-
-def test_the_plan_has_the_cells_that_the_configuration_enumerates(tmp_path, tiny_params, write_target):
-    write_target(tmp_path)
-    params = tiny_params(sources=[], methods=["base", "ml"])
-    planned = planned_cells(params, StudyPaths.of(params.study, tmp_path))
-    assert {name: len(set(cells)) for name, cells in planned.items()} == {"slme": 2}
 
 
 def test_cells_are_ordered_by_method_and_source(plain):
@@ -47,12 +39,6 @@ def test_results_of_another_protocol_are_refused(plain_study):
     strict = plain_study.config.model_copy(update={"protocol": Protocol.STRICT})
     with pytest.raises(StoreError, match="15 of another study, protocol or target"):
         load_study_results(strict, plain_study.planned, plain_study.paths)
-
-
-def test_a_chosen_cell_without_a_hold_out_error_is_refused(extended_study):
-    extended_study.change_json("slme", "winners.json", lambda w: {**w, "best_tl": "slme/freezing/band_gap"})
-    with pytest.raises(StoreError, match="has no hold-out error"):
-        extended_study.results()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -91,10 +91,7 @@ def test_every_run_id_of_a_table_is_a_run_of_the_study_and_none_is_on_a_page(fol
 def test_extension_methods_are_shown_apart_from_the_papers(extended_report):
     assert "tier `quick`" in _page(extended_report)
     assert not re.search("Boost|Blend", _page(extended_report, "paper.md"))
-    page = _page(extended_report, "supplement.md")
-    assert "## Extension methods against the paper's" in page
-    assert "residual, all sources (extension)" in page
-    assert "Of 40 cells 22 cross-validated, 14 screened only" in page
+    assert "residual, all sources (extension)" in _page(extended_report, "supplement.md")
 
 
 def test_the_winner_is_compared_with_the_better_of_the_plain_models(extended_report):

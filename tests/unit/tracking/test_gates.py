@@ -66,7 +66,6 @@ VALUES = np.random.default_rng(0).normal(size=400)
         ),
         (VALUES, _shrunk(VALUES, 0.15), False, "standard deviation 0.16 of"),
         (VALUES, np.sign(VALUES), False, "2 distinct predictions (at least 20)"),
-        (VALUES[:40], np.sign(VALUES[:40]), False, "2 distinct predictions (at least 10); 40 hold-out rows"),
         (VALUES[:6], VALUES[:6], True, "6 distinct predictions (at least 3)"),
         (np.sign(VALUES), np.sign(VALUES), True, "2 distinct predictions (at least 1)"),
         (np.r_[VALUES, 500.0], np.r_[_shrunk(VALUES, 0.5), 1.0], True, "standard deviation 0.53 of"),

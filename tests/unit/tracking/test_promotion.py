@@ -59,10 +59,8 @@ def test_model_that_cannot_be_loaded_fails_with_its_error(uri, good, monkeypatch
 
     monkeypatch.setattr(promotion, "predict_in_subprocess", broken)
     add_version(uri, good)
-    assert [g.verdict for g in promote(uri, NAME).failed] == [
-        "failed: its process ended with status -11",
-        "no evidence: its process ended with status -11",
-    ]
+    died = "its process ended with status -11"
+    assert [g.verdict for g in promote(uri, NAME).failed] == [f"failed: {died}", f"no evidence: {died}"]
 
 
 def test_missing_files_and_missing_evidence_are_said_gate_by_gate(uri, good, tmp_path):
@@ -222,13 +220,15 @@ def test_of_two_promotions_at_the_same_moment_one_wins(uri, champion, good, monk
 
 def test_record_of_an_update_under_way_is_respected_until_it_is_old(uri, good):
     add_version(uri, good)
-    record = {
-        "action": "promotion", "name": NAME, "version": "1", "former": None, "by": "ann", "at": "noon",
-        "why": "w", "tags": {}, "token": "t", "process": "elsewhere 1 1", "time": time.time(),
-    }  # fmt: skip
+    record = dict.fromkeys(("former", "at", "why", "token"), "x") | {
+        "action": "promotion",
+        "name": NAME,
+        "version": "1",
+    }
+    record |= {"by": "ann", "tags": {}, "process": "elsewhere 1 1", "time": time.time()}
     client = client_of(uri)
     client.set_registered_model_tag(NAME, PENDING_TAG, json.dumps(record))
-    with pytest.raises(PromotionError, match="a promotion to version 1 by ann is under way since noon"):
+    with pytest.raises(PromotionError, match="a promotion to version 1 by ann is under way since x"):
         promote(uri, NAME)
     lines = []
     for old in (json.dumps(record | {"time": time.time() - 500}), "not json"):

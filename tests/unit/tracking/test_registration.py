@@ -172,10 +172,9 @@ def test_model_needs_what_its_parts_need(tmp_path, parts, needed, not_needed):
     infos = [INFO | {"method": method, "representation": of} for method, of in parts]
     if len(infos) == 2:
         infos.insert(0, INFO | {"method": "blend", "parts": {"part_1": [0.5], "part_2": [0.5]}})
-    for i, info in enumerate(infos):
-        folder = tmp_path / (f"part_{i}" if i else "")
-        folder.mkdir(exist_ok=True)
-        (folder / "model.json").write_text(json.dumps(info))
+    for info, name in zip(infos, ("", "part_1", "part_2"), strict=False):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "model.json").write_text(json.dumps(info))
     names = [line.split("==")[0] for line in folder_requirements(tmp_path)]
     assert needed <= set(names)
     assert not not_needed & set(names)

@@ -137,16 +137,6 @@ def test_leftover_of_a_killed_process_is_replaced(context, make_outcome):
     assert (gone.status, gone.lifecycle_stage) == ("KILLED", "deleted")
 
 
-def test_deleted_experiment_is_named_with_the_command_that_restores_it(context, make_outcome):
-    recorder = MlflowRecorder(context)
-    recorder.record(make_outcome())
-    client = open_client(context.uri)
-    number = client.get_experiment_by_name("demo/bulk_modulus").experiment_id
-    client.delete_experiment(number)
-    with pytest.raises(TrackingError, match=f"mlflow experiments restore --experiment-id {number}"):
-        recorder.record(make_outcome(cell="cd34"))
-
-
 def test_source_network_is_one_run_with_its_history(context):
     history = pd.DataFrame({"epoch": [0, 1], "loss": [1.0, 0.5], "val_mae": [0.9, 0.4]})
     provenance = {

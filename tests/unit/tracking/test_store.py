@@ -12,7 +12,7 @@ from crossprop import cli
 from crossprop.errors import StoreOutOfReachError, TrackingError
 from crossprop.tracking import store as store_module
 from crossprop.tracking.runs import ensure_experiment
-from crossprop.tracking.store import analyze_store, open_client, prepare_store, store_uri, tracking_error
+from crossprop.tracking.store import open_client, prepare_store, store_uri, tracking_error
 
 
 def _prepare_and_count(uri, barrier, answers):
@@ -39,28 +39,16 @@ def test_eight_processes_may_race_for_the_first_start(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_store_has_statistics_and_keeps_artifacts_beside_itself(uri, tmp_path, monkeypatch):
+def test_store_has_statistics_and_the_environment_wins(uri, tmp_path, monkeypatch):
+    assert store_uri(root=tmp_path) == uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)  # as mlflow run leaves it to a child
-    prepare_store(uri)
+    assert prepare_store(store_uri(root=Path("/elsewhere"))) == uri
+    assert "MLFLOW_RUN_ID" not in os.environ
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        connection.execute("DELETE FROM sqlite_stat1")
-    analyze_store(uri)
-    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0] > 0
-    assert not Path(tmp_path / "mlruns").exists()
     assert open_client(uri).get_experiment("0").name == "mlflow run"
-    assert "MLFLOW_RUN_ID" not in os.environ
-
-
-def test_default_store_lies_in_the_project_and_the_environment_wins(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert store_uri(root=tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
-    assert store_uri(root=tmp_path) == "http://localhost:5000"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert store_uri(root=Path("/elsewhere")) == f"sqlite:///{tmp_path}/other.db"
 
 
 def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path, monkeypatch):
