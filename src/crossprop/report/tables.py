@@ -189,8 +189,8 @@ def relative_errors(cells: pd.DataFrame, error: str, name: str = "notation") -> 
     base = finished[finished["method"] == Method.BASE].set_index("target")[error].reindex(lowest.columns)
     papers_first = sorted(Method, key=lambda method: method.extension)
     ordered = cells.sort_values("method", key=lambda column: column.map(papers_first.index), kind="stable")
-    order = {"index": ordered[name].unique(), "columns": cells["target"].unique()}
-    ratios = (lowest / base.where(base > 0)).reindex(**order)
+    index, columns = ordered[name].unique(), cells["target"].unique()
+    ratios = (lowest / base.where(base > 0)).reindex(index=index, columns=columns)
     return ratios.drop(index=Method.BASE.notation, errors="ignore")
 
 

@@ -116,10 +116,10 @@ def process_is_gone(tags: Mapping[str, str]) -> bool:
     try:
         process = psutil.Process(int(pid))
         return bool(abs(process.create_time() - int(start)) > 2 or process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
     except psutil.AccessDenied:
         return False
+    except psutil.NoSuchProcess:
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

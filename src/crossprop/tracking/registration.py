@@ -320,10 +320,8 @@ def _discard(client: MlflowClient, model: LoggedModel) -> None:
 
 def _mark_winner(client: MlflowClient, run: Run) -> None:
     """Tag the run as its target's winner, and no other."""
-    experiment, tag = run.info.experiment_id, f"tags.`{WINNER_TAG}` = 'yes'"
-    for former in client.search_runs([experiment], tag):
-        if former.info.run_id != run.info.run_id:
-            client.delete_tag(former.info.run_id, WINNER_TAG)
+    for former in client.search_runs([run.info.experiment_id], f"tags.`{WINNER_TAG}` = 'yes'"):
+        client.delete_tag(former.info.run_id, WINNER_TAG)
     client.set_tag(run.info.run_id, WINNER_TAG, "yes")
 
 

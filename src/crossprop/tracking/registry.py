@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,6 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 DEFAULT_CACHE = WORK / "registered"
 KEPT_UNUSED_SECONDS = 3_600.0  # after its last use, of a fetched copy that no alias names
 _MODELS_A_PAGE, _VERSIONS_A_PAGE = 1000, 10_000
-_REMEMBERED_SECONDS = 60.0
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")  # MLflow's error codes
 
 
@@ -116,19 +114,8 @@ def open_registry(uri: str | None, doing: str) -> Iterator[MlflowClient]:
 
 
 def champions(uri: str | None = None) -> dict[str, VersionInfo]:
-    """The versions with the alias ``champion``, by name of their registered model; meant to be polled.
-
-    One call, and one a minute for every champion that is not its model's newest version.
-    """
-    found = {}
-    minute = int(time.monotonic() // _REMEMBERED_SECONDS)
-    with open_registry(uri, "looking for champions") as client:
-        for model in _search_models(client):
-            if number := str(model.aliases.get(CHAMPION, "")):
-                newest = next((v for v in model.latest_versions if str(v.version) == number), None)
-                version = newest or _remembered(client.tracking_uri, model.name, number, minute)
-                found[model.name] = _version_info(model, version)
-    return dict(sorted(found.items()))
+    """The versions with the alias ``champion``, by name of their registered model; meant to be polled."""
+    return {model.name: champion for model in all_models(uri) if (champion := model.holder(CHAMPION))}
 
 
 def all_models(uri: str | None = None, study: str | None = None) -> list[ModelInfo]:
@@ -372,12 +359,6 @@ def _search_models(client: MlflowClient) -> list[Any]:
     """The registered models that are crossprop's."""
     models = _pages(client.search_registered_models, max_results=_MODELS_A_PAGE)
     return [model for model in models if model.tags.get("crossprop.target")]
-
-
-@lru_cache(maxsize=1_000)
-def _remembered(uri: str, name: str, number: str, minute: int) -> Any:
-    """A version, asked for at most once a minute."""
-    return client_of(uri).get_model_version(name, number)
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:

@@ -24,7 +24,6 @@ from crossprop.tracking import figures
 from crossprop.tracking.provenance import RunContext, environment, process_tags
 from crossprop.tracking.store import (
     ARTIFACTS,
-    analyze_store,
     named_faults,
     open_client,
     sqlite_path,
@@ -59,7 +58,6 @@ _VIEW_TAGS = {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: jso
 _CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 _MOST_STEPS, _MOST_STEPS_SCREENED = 100, 25
 _METRICS_A_BATCH = 1000
-_RUNS_BETWEEN_STATISTICS = 500
 _REFUSED = re.compile(r"[^\w\-. :/]")  # by MLflow, in the name of a metric or parameter
 
 
@@ -87,18 +85,13 @@ class MlflowRecorder:
         """Store the context; the store is opened with the first cell."""
         self.context = context
         self._client: MlflowClient | None = None
-        self._recorded = 0
 
     def record(self, outcome: CellOutcome) -> str:
         """Keep the cell and return the id of its run; ``TrackingError`` for a number that is NaN or infinite."""
         context = self.context
         self._client = self._client or open_client(context.uri)
         spec = spec_of_cell(outcome, context)
-        run_id = _write_run(self._client, spec, lambda folder: _write_cell_files(folder, outcome, context))
-        self._recorded += 1
-        if self._recorded % _RUNS_BETWEEN_STATISTICS == 0:
-            analyze_store(context.uri)
-        return run_id
+        return _write_run(self._client, spec, lambda folder: _write_cell_files(folder, outcome, context))
 
 
 def record_pretraining(context: RunContext, provenance: Mapping[str, Any], history: pd.DataFrame) -> str:

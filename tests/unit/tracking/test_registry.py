@@ -5,7 +5,6 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from mlflow import MlflowClient
 from registries import NAME, add_version, client_of, evidence_table, make_model
 from rich.text import Text
 
@@ -40,23 +39,6 @@ def test_versions_are_found_by_target_number_and_alias_and_deleted_or_foreign_on
     client.set_registered_model_alias("recommender", "champion", 1)
     assert champions(uri) == {}
     assert [m.name for m in all_models(uri)] == [NAME]
-
-
-def test_champions_that_are_no_newest_versions_are_asked_for_once_a_minute(uri, model, monkeypatch):
-    for n, target in enumerate("ab", start=1):
-        for _ in range(n):
-            add_version(uri, model, f"demo.{target}", alias="champion", test_mae_ensemble=1.5)
-        add_version(uri, model, f"demo.{target}")
-    get, asked = MlflowClient.get_model_version, []
-    monkeypatch.setattr(registry, "_REMEMBERED_SECONDS", 1e9)
-    monkeypatch.setattr(MlflowClient, "get_model_version", lambda *args: (asked.append(args), get(*args))[1])
-    for _ in range(2):
-        found = champions(uri)
-        facts = {(v.target, v.version, v.holdout_mae) for v in found.values()}
-        assert facts == {("a", "1", 1.5), ("b", "2", 1.5)}
-    assert len(asked) == 2
-    client_of(uri).set_registered_model_alias("demo.b", "champion", 1)
-    assert champions(uri)["demo.b"].version == "1"
 
 
 @pytest.mark.parametrize(
