@@ -26,11 +26,9 @@ def parity_plot(result: CellResult, predictions: pd.DataFrame) -> Figure:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = 0.04 * (high - low) or 1.0
     limits = (low - margin, high + margin)
-    kinds = (
-        ("validation", "Validation, out of fold", result.cv_mae_mean, _BLUE),
-        ("test", "Hold-out", result.test_mae, _ORANGE),
-    )
-    for axes, (split, title, mae, colour) in zip(panels, kinds, strict=True):
+    kinds = {"validation": (result.cv_mae_mean, _BLUE), "test": (result.test_mae, _ORANGE)}
+    for axes, (split, (mae, colour)) in zip(panels, kinds.items(), strict=True):
+        title = "Hold-out" if split == "test" else "Validation, out of fold"
         rows = predictions[predictions["split"] == split]
         shown = rows.sample(_MOST_POINTS, random_state=0) if len(rows) > _MOST_POINTS else rows
         axes.plot(limits, limits, color=_GREY, linewidth=1, linestyle="--", zorder=1)

@@ -86,9 +86,8 @@ def read_evidence(folder: Path, label: str) -> Evidence:
     except Exception as error:  # pyarrow has an exception of its own for every kind of damage
         raise TrackingError(f"{path} is damaged: {str(error)[:200]}. Register the winner again.") from error
     if not len(holdout) or not len(training):
-        raise TrackingError(
-            f"{path} holds {len(training)} training and {len(holdout)} hold-out rows. Run the target's stage again."
-        )
+        counts = f"{len(training)} training and {len(holdout)} hold-out rows"
+        raise TrackingError(f"{path} holds {counts}. Run the target's stage again.")
     return Evidence(training, holdout)
 
 
@@ -163,10 +162,8 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
 
     Compositions are drawn with all their rows (a bootstrap of pairs), since polymorphs share an error's cause.
     """
-    own, other = (
-        e.holdout.assign(value=e.holdout["y_true"].map("{:.6g}".format)) for e in (evidence, champion)
-    )
-    own, other = (r.assign(turn=r.groupby(["composition", "value"]).cumcount()) for r in (own, other))
+    both = (e.holdout.assign(value=e.holdout["y_true"].map("{:.6g}".format)) for e in (evidence, champion))
+    own, other = (r.assign(turn=r.groupby(["composition", "value"]).cumcount()) for r in both)
     on = ["composition", "value", "turn"]  # rows that repeat both are paired in their order
     pairs = own.merge(other[[*on, "y_pred"]], on=on, suffixes=("", "_champion"))
     same = len(pairs) == len(own) == len(other)
@@ -225,9 +222,7 @@ def expected_signature(model: Model, info: Mapping[str, Any], target: str, unit:
         return Gate("signature", False, f"{text}; the service needs {wanted}")
     stated = str(info.get("target")), str(info.get("unit") or "")
     if stated[0] != target or (unit and stated[1] != unit):
-        return Gate(
-            "signature", False, f"its files are of {stated[0]} in {stated[1]}, not of {target} in {unit}"
-        )
+        return Gate("signature", False, f"files are of {stated[0]} in {stated[1]}, not of {target} in {unit}")
     return Gate("signature", True, f"{text}, in {unit}" if _unit(unit) else text)
 
 

@@ -332,9 +332,8 @@ def _check(model: Path, winner: Winner) -> None:
     try:
         repeated = predict_in_subprocess(model, rows["formula"].tolist(), _TIMEOUT_SECONDS, own_code=True)
     except PromotionError as error:
-        raise TrackingError(
-            f"{refused}: {error}. Run the stage 'register' again if the machine was busy, else the target's stage."
-        ) from error
+        advice = "Run the stage 'register' again if the machine was busy, else the target's stage."
+        raise TrackingError(f"{refused}: {error}. {advice}") from error
     gate = repeats_predictions(rows, repeated)
     if not gate.passed:
         raise TrackingError(f"{refused}: it {gate.figure}. Run the target's stage again.")

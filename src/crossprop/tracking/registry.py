@@ -147,18 +147,15 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
         wanted = str(version).strip().removeprefix("v")
         if found := next((v for v in model.versions if v.version == wanted), None):
             return found
-        raise UnknownModelError(
-            f"{model.name} has no version {version!r} (its versions: {numbers}). Choose one."
-        )
+        raise UnknownModelError(f"{model.name} has no version {version!r} (its versions: {numbers}).")
     if found := model.holder(alias):
         return found
     advice = {
         CHAMPION: f"Give it to one with 'crossprop promote {model.name}', or name a version by its number.",
         CHALLENGER: "Name one with --version, or register a winner with 'dvc repro register'.",
     }.get(alias, f"Aliases that there are: {', '.join(sorted(model.aliases)) or 'none'}.")
-    raise UnknownModelError(
-        f"No version of {model.name} has the alias {alias!r} (versions: {numbers}). {advice}"
-    )
+    missing = f"No version of {model.name} has the alias {alias!r} (versions: {numbers})."
+    raise UnknownModelError(f"{missing} {advice}")
 
 
 def predictor_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) -> Path:

@@ -349,11 +349,8 @@ def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
     metrics = [(name, float(value), 0) for name in _SCALARS if (value := getattr(result, name)) is not None]
     for name, folds in (("cv_mae", result.cv_mae), ("rung_mae", result.rung_mae)):
         metrics += [(name, float(value), fold) for fold, value in enumerate(folds or ())]
-    metrics += [
-        ("tune_seconds", cost.tune_seconds, 0),
-        ("fit_seconds", cost.fit_seconds, 0),
-        ("peak_memory_mib", cost.peak_memory / 2**20, 0),
-    ]
+    metrics += [(name, getattr(cost, name), 0) for name in ("tune_seconds", "fit_seconds")]
+    metrics.append(("peak_memory_mib", cost.peak_memory / 2**20, 0))
     if len(outcome.history):
         most_steps = _MOST_STEPS if result.cv_mae is not None else _MOST_STEPS_SCREENED
         for column in ("val_mae", "loss"):

@@ -204,9 +204,10 @@ def local_path(location: str) -> Path | None:
 def foreign_folders(path: Path) -> dict[Path, list[str]]:
     """Folders that a SQLite file names for its experiments, other than ``mlruns`` beside it, with what lies in them."""
     with named_faults(str(path), "reading where its files lie"), closing(_connect(path)) as connection:
-        rows = connection.execute(
+        query = (
             "SELECT experiment_id, name, artifact_location FROM experiments WHERE lifecycle_stage = 'active'"
-        ).fetchall()
+        )
+        rows = connection.execute(query).fetchall()
     here = (path.parent / ARTIFACTS).resolve()
     found: dict[Path, list[str]] = {}
     for number, name, location in rows:
@@ -233,10 +234,8 @@ def refuse_moved(path: Path, folder: Path | None = None) -> None:
             reason = f"names files in {old}, which is gone. Mount that folder, or bring a copy of it to {here} first"
         else:
             continue
-        raise TrackingError(
-            f"The store {path} {reason}. 'crossprop relocate{option}' makes it name those in {here}; nothing is copied "
-            "or lost."
-        )
+        advice = f"'crossprop relocate{option}' makes it name those in {here}; nothing is copied or lost."
+        raise TrackingError(f"The store {path} {reason}. {advice}")
 
 
 def relocate(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from mlflow import MlflowClient
 from registries import INFO
@@ -15,13 +16,13 @@ from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
 from crossprop.io import write_digests
 from crossprop.models.saved import load_predictor
-from crossprop.tracking import registration, registry
+from crossprop.tracking import registration, registry, subprocess_check
 from crossprop.tracking.gates import read_evidence
-from crossprop.tracking.provenance import process_tags
-from crossprop.tracking.registration import Winner, folder_requirements, register_winners
+from crossprop.tracking.provenance import RunContext, process_tags
+from crossprop.tracking.registration import Winner, folder_requirements, register_winners, save_model
 from crossprop.tracking.runs import MlflowRecorder
 from crossprop.tracking.store import open_client
-from crossprop.tracking.subprocess_check import Repeated
+from crossprop.tracking.subprocess_check import Repeated, predict_in_subprocess
 
 
 @pytest.fixture
@@ -156,29 +157,21 @@ def test_missing_run_is_named_with_what_to_do(winner, register):
         register(replace(winner, run_id="0" * 32))
 
 
-@pytest.mark.parametrize(
-    ("parts", "needed", "not_needed"),
-    [
-        ([("ml_featextr", "activations")], {"keras", "tensorflow", "scikit-learn", "skops"}, {"matminer"}),
-        ([("ml", "physical_attributes")], {"matminer", "scikit-learn"}, {"keras"}),
-        (
-            [("finetune", "elemental_fractions"), ("ml", "elemental_fractions")],
-            {"keras", "scikit-learn"},
-            {"matminer"},
-        ),
-    ],
-)
-def test_model_needs_what_its_parts_need(tmp_path, parts, needed, not_needed):
-    infos = [INFO | {"method": method, "representation": of} for method, of in parts]
-    if len(infos) == 2:
-        infos.insert(0, INFO | {"method": "blend", "parts": {"part_1": [0.5], "part_2": [0.5]}})
-    for info, name in zip(infos, ("", "part_1", "part_2"), strict=False):
+def test_model_needs_what_its_parts_need(tmp_path):
+    infos = {"": {"method": "blend", "parts": {"part_1": [0.5], "part_2": [0.5]}}}
+    infos["part_1"] = {"method": "ml_featextr", "representation": "activations"}
+    infos["part_2"] = {"method": "ml", "representation": "physical_attributes"}
+    for name, info in infos.items():
         (tmp_path / name).mkdir(exist_ok=True)
-        (tmp_path / name / "model.json").write_text(json.dumps(info))
-    names = [line.split("==")[0] for line in folder_requirements(tmp_path)]
-    assert needed <= set(names)
-    assert not not_needed & set(names)
-    assert len(names) == len(set(names))
+        (tmp_path / name / "model.json").write_text(json.dumps(INFO | info))
+
+    def needed(part=""):
+        return {line.split("==")[0] for line in folder_requirements(tmp_path / part)}
+
+    assert {"keras", "tensorflow", "skops"} <= needed("part_1")
+    assert "matminer" not in needed("part_1")
+    assert "keras" not in needed("part_2")
+    assert needed() == needed("part_1") | needed("part_2") | {"matminer", "scikit-learn"}
 
 
 @pytest.mark.parametrize("remote", [False, True])
@@ -209,3 +202,42 @@ def test_refused_winner_does_not_stop_the_others(context, client, winner, tmp_pa
         register_winners(context, [replace(winner, model_folder=damaged, result=other), winner], lines.append)
     assert lines == ["demo.bulk_modulus version 1: ml(EF), registered"]
     assert len(logged_models(client, winner)) == 1
+
+
+FORMULAS = ["FeO", "MgS", "TiN"]
+
+
+@pytest.fixture
+def model(saved_ensemble, tmp_path):
+    """An MLflow model as it is registered."""
+    folder = tmp_path / "mlflow_model"
+    save_model(folder, "m-1", "0" * 32, saved_ensemble, RunContext(uri="", study="demo"))
+    return folder
+
+
+@pytest.mark.parametrize("own_code", [False, True])
+def test_model_repeats_with_either_code(model, saved_ensemble, tmp_path, monkeypatch, own_code):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # what lies in the caller's path is not seen
+    (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')", encoding="utf-8")
+    repeated = predict_in_subprocess(model, FORMULAS, own_code=own_code)
+    wanted = load_predictor(saved_ensemble).predict(fraction_matrix(FORMULAS))
+    np.testing.assert_allclose(repeated.value, wanted, rtol=1e-5)
+    np.testing.assert_allclose(repeated.upper - repeated.lower, 10.0)
+    assert not list(model.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize(
+    ("body", "timeout", "message"),
+    [
+        ("print('x', file=sys.stderr); os.kill(os.getpid(), 11)", 250, "ended with status -11: x"),
+        ("time.sleep(600)", 2, "no answer within 2 s"),
+    ],
+)
+def test_hanging_and_dying_models_are_ended_and_named(tmp_path, monkeypatch, body, timeout, message):
+    worker = tmp_path / "worker.py"
+    worker.write_text(f"import os, sys, time\nsys.stdin.read()\n{body}\n", encoding="utf-8")
+    monkeypatch.setattr(subprocess_check, "WORKER", worker)
+    before = psutil.Process(os.getpid()).children()
+    with pytest.raises(PromotionError, match=message):
+        predict_in_subprocess(tmp_path, FORMULAS, timeout)
+    assert psutil.Process(os.getpid()).children() == before
