@@ -63,10 +63,9 @@ FILTERS: Mapping[str, Callable[..., str]] = {
 
 
 def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | Sequence[int] = 1) -> str:
-    """Columns of a table in Markdown; empty without rows.
+    """Columns of a table in Markdown; ``left`` is the number of left-aligned ones, or their places.
 
     A column is (headline, column or columns of the table, name in ``FILTERS``, further arguments of the filter).
-    ``left`` is the number of left-aligned columns, or their places.
     """
 
     def text(row: Mapping[str, Any], source: str | Sequence[str], name: str = "dash", *arguments: Any) -> str:

@@ -149,8 +149,8 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
         counts = counts.reindex(index=index, columns=sides).fillna(0).astype(int)
         if counts.to_numpy().any():
             sc, tl = (counts[side] for side in counts)
-            equal = bool((sc == tl).all())
-            trials.append({"family": name, "SC": _range(sc), "TL": _range(tl), "equal": equal})
+            ranges = {"SC": _range(sc), "TL": _range(tl)}
+            trials.append({"family": name, **ranges, "equal": bool((sc == tl).all())})
     return {
         "study": study,
         "n_targets": len(results),
@@ -162,8 +162,7 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
 
 
 def _range(counts: pd.Series[int]) -> str:
-    low, high = counts.min(), counts.max()
-    return str(low) if low == high else f"{low} to {high}"
+    return " to ".join(map(str, sorted({counts.min(), counts.max()})))
 
 
 def _plain_section(results: Sequence[TargetResults]) -> Section | None:

@@ -11,9 +11,9 @@ import pytest
 from mlflow import MlflowClient
 from registries import NAME, add_version, aliases_of, client_of, evidence_table, logged, make_model, tags_of
 
+from crossprop.cli.registry import history_lines
 from crossprop.errors import PromotionError, TrackingError
 from crossprop.tracking import promotion
-from crossprop.tracking.overview import history_lines
 from crossprop.tracking.promotion import PENDING_TAG, promote, read_history, rollback
 from crossprop.tracking.registry import find_model
 

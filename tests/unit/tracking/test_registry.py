@@ -8,9 +8,9 @@ import pytest
 from registries import NAME, add_version, client_of, evidence_table, make_model
 from rich.text import Text
 
+from crossprop.cli.registry import history_lines, overview_rows, overview_table
 from crossprop.errors import StoreOutOfReachError, TrackingError, UnknownModelError
 from crossprop.tracking import registry
-from crossprop.tracking.overview import history_lines, overview_rows, overview_table
 from crossprop.tracking.registry import all_models, assert_complete, champions, find_version, predictor_folder
 
 PREDICTOR = {"python_function": {"artifacts": {"predictor": {"path": "../../secrets"}}}}
