@@ -29,7 +29,6 @@ _LEGIBLE = 0.25  # least coefficient that is written into the figure among many 
 FIRST_LAYERS = 4  # the paper found accurate models from these only
 MANY_ROWS = 500  # of a hold-out: a coverage of 90 % is known to about 1.3 percentage points
 TOLERANCE = 0.03
-# Columns of the table of coverage by attribute of a model's ``Coverage``.
 _COVERAGE = {
     "n_test": "n", "stated": "stated", "measured": "share", "mean_width": "mean_width", "test_mae_ensemble": "mae",
     "outside_domain": "flagged", "mae_inside": "mae_inside", "mae_outside": "mae_outside",
