@@ -8,6 +8,8 @@ STAGE ?=
 PYTEST_ARGS ?=
 BENCHMARKS ?= elemnet_training worker_scaling tracking_store physical_attributes
 BIN := $(VENV)/bin
+# Scripts of an environment name its place: in a moved or copied checkout they start what lies at the old one.
+MOVED := $(shell test ! -e '$(BIN)/dvc' || grep -q '$(realpath $(BIN))/' '$(BIN)/dvc' || echo moved)
 
 # Nothing calls home, and child processes (DVC stages, MLflow projects) find this environment first.
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -33,9 +35,12 @@ setup-dev: $(VENV)/.installed-requirements-dev.lock ## the same with what tests,
 
 # A stamp is as new as the lock it installed, so a second call has nothing to do. Every lock holds the
 # core lock's packages in the same versions: whichever is installed, the core is.
-$(VENV)/.installed-%: % pyproject.toml
+$(VENV)/.installed-%: % pyproject.toml $(MOVED)
 	@VENV='$(VENV)' PYTHON='$(PYTHON)' tools/setup.sh $*
 	@touch $(VENV)/.installed-requirements.lock $@
+
+.PHONY: moved
+moved:
 
 .PHONY: repro
 repro: setup ## set up and run the study of params.yaml (only what changed)

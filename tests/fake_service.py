@@ -1,14 +1,12 @@
-"""A service with made-up models, for tests and for work on the page: `python tests/fake_service.py --port 8200`."""
+"""A service with made-up models."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,9 +20,8 @@ from waiting import PATIENCE, until
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.errors import ModelFormatError, TrackingError
 from crossprop.inference.predictor import Neighbour, Predictions
-from crossprop.service.app import create_app
-from crossprop.service.server import build_server, open_socket, run_app
-from crossprop.service.settings import Limits, ServiceSettings
+from crossprop.service.server import build_server, open_socket
+from crossprop.service.settings import Limits
 from crossprop.service.sources import ModelSource
 from crossprop.tracking.registry import ModelInfo, VersionInfo
 from crossprop.uncertainty.evidence import write_evidence
@@ -57,22 +54,16 @@ class FakeModel:
         time.sleep(info.get("seconds", 0.0))
         value = info["mean"] + info["spread"] * (fractions @ weights_of(info)) + info["shift"]
         half = 2.1 * info["error"]
-        strange = [
-            [ELEMENTS[i] for i in np.flatnonzero(row) if ELEMENTS[i] not in SPARSE] for row in fractions
-        ]
-        note = [f"{', '.join(s)} never seen in training" if s else "" for s in strange]
+        present = [[ELEMENTS[i] for i in np.flatnonzero(row)] for row in fractions]
+        strange = [", ".join(e for e in symbols if e not in SPARSE) for symbols in present]
+        note = [f"{symbols} never seen in training" if symbols else "" for symbols in strange]
         return Predictions(value, value - half, value + half, np.array([not n for n in note]), note)
 
     def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
         rows = self.evidence[self.evidence["split"] == "train"].reset_index(drop=True)
         distances = np.abs(fraction_matrix(rows["formula"]) - fractions[:, None]).sum(axis=2) / 2
-        return [
-            [
-                Neighbour(rows.formula[i], float(rows.y_true[i]), round(float(row[i]), 4))
-                for i in np.argsort(row)[:k]
-            ]
-            for row in distances
-        ]
+        near = [[(i, round(float(row[i]), 4)) for i in np.argsort(row)[:k]] for row in distances]
+        return [[Neighbour(rows.formula[i], float(rows.y_true[i]), d) for i, d in row] for row in near]
 
 
 @dataclass
@@ -87,12 +78,7 @@ class FakeSource(ModelSource):
     where = "a made-up registry"
 
     def add(
-        self,
-        target: str,
-        version: str = "1",
-        study: str = "jarvis",
-        alias: str | None = "champion",
-        **more: Any,
+        self, target: str, version="1", study="jarvis", alias: str | None = "champion", **more: Any
     ) -> None:
         """Register a version, with the alias."""
         description, unit, mean, spread, error = PROPERTIES[target]
@@ -162,6 +148,17 @@ def load_fake(folder: Path) -> FakeModel:
     return FakeModel(content, pd.read_parquet(folder / "evidence.parquet"))
 
 
+def held_back(gate: threading.Event, part: str) -> Callable[[Path], FakeModel]:
+    """Loads fake models, those with this in their path only once the gate is open."""
+
+    def load(folder: Path) -> FakeModel:
+        if part in folder.parts:
+            gate.wait(PATIENCE)
+        return load_fake(folder)
+
+    return load
+
+
 def evidence_of(content: Mapping[str, Any]) -> pd.DataFrame:
     rng = np.random.default_rng(content["seed"])
     pairs = [pair for pair in rng.choice(SPARSE, size=(600, 2)) if pair[0] != pair[1]]
@@ -195,18 +192,3 @@ def serving(app: Any, limits: Limits | None = None, proxies: tuple[str, ...] = (
         server.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive(), "the service did not end"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=8101)
-    with tempfile.TemporaryDirectory() as folder:
-        source = FakeSource(Path(folder))
-        for target in PROPERTIES:
-            source.add(target, damaged=target == "magmom_oszicar")
-        listening = open_socket("127.0.0.1", parser.parse_args().port)
-        run_app(create_app(ServiceSettings(), source, load_fake), listening, Limits())
-
-
-if __name__ == "__main__":
-    main()

@@ -16,8 +16,6 @@ from crossprop.io import write_digests
 from crossprop.models.fitted import FittedModel
 from crossprop.models.saved import load_predictor
 from crossprop.models.target_transform import TargetTransform
-from crossprop.tracking.provenance import GitState, RunContext
-from crossprop.tracking.registration import save_model
 from crossprop.tracking.store import client_of
 from crossprop.tracking.subprocess_check import Repeated
 from crossprop.uncertainty.evidence import write_evidence
@@ -144,16 +142,11 @@ class SmallRegistry:
     def uri(self) -> str:
         return f"sqlite:///{self.root / 'mlflow.db'}"
 
-    def add(self, target: str = "hardness", level: float = 100.0, whole: bool = False) -> str:
-        """Register a version; returns its number. A whole one is what MLflow itself can serve, too."""
+    def add(self, target: str = "hardness", level: float = 100.0) -> str:
+        """Register a version; returns its number."""
         folder = self.root / f"{target}-{level:g}"
-        if whole:
-            ensemble = save_ridge(self.root / "ensemble", target, level)
-            context = RunContext(uri=self.uri, study="demo", git=GitState(commit="c" * 40, branch="main"))
-            save_model(folder, "m-0123456789abcdef0123456789abcdef", "0" * 32, ensemble, context)
-        else:
-            save_ridge(folder / "artifacts" / "model", target, level)
-            write_mlmodel(folder)
+        save_ridge(folder / "artifacts" / "model", target, level)
+        write_mlmodel(folder)
         return add_version(self.uri, folder, f"demo.{target}", alias=None)
 
     def move(self, alias: str, version: str, target: str = "hardness") -> None:

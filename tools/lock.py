@@ -24,6 +24,7 @@ LOCKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "requirements-ray.lock": ("pyproject.toml", ("ray",)),
     "requirements-team.lock": ("pyproject.toml", ("s3", "postgres")),
     "docker/requirements-server.lock": ("docker/requirements-server.in", ()),
+    "docker/requirements-service.lock": ("docker/requirements-service.in", ()),
 }
 """Lock file: what it pins, with which extras of pyproject.toml."""
 

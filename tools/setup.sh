@@ -44,6 +44,25 @@ create_venv() {
     fi
 }
 
+# Scripts name the place where the environment was made; write this one instead.
+repair_moved_venv() {
+    "$venv/bin/python" - "$(cd "$venv" && pwd -P)" <<'EOF'
+import re
+import sys
+from pathlib import Path
+
+place = Path(sys.argv[1])
+script = place / "bin" / "dvc"
+named = re.search(r"(/[^\"\n]*)/bin/python", script.read_text()) if script.is_file() else None
+if named and named[1] != str(place):
+    print(f"Repairing {place}, which was made at {named[1]}")
+    for path in (place / "bin").iterdir():
+        content = b"" if path.is_symlink() or path.is_dir() else path.read_bytes()
+        if named[1].encode() in content and b"\0" not in content:  # a script, no program
+            path.write_bytes(content.replace(named[1].encode(), str(place).encode()))
+EOF
+}
+
 if [ ! -f "$lock" ]; then
     fail "$lock does not exist. The locks here: $(echo requirements*.lock)"
 fi
@@ -53,6 +72,7 @@ elif ! "$venv/bin/python" -c "$supported" >/dev/null 2>&1; then
     fail "$venv holds $(version_of "$venv/bin/python"), not Python 3.11 to 3.13." \
         "Remove it (rm -rf $venv) and run make again."
 fi
+repair_moved_venv
 
 # An environment made by uv has no pip; ensurepip brings it without the network.
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -61,5 +81,5 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
 fi
 
 echo "Installing the $(grep -c '^[A-Za-z0-9]' "$lock") packages of $lock (about 2 GB; minutes on the first run)"
-"$venv/bin/python" -m pip install --disable-pip-version-check --require-hashes -r "$lock"
+"$(dirname "$0")/install_lock.sh" "$venv/bin/python" "$lock"
 "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .

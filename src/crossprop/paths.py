@@ -69,8 +69,8 @@ class StudyPaths:
 
     @property
     def reports(self) -> Path:
-        """Folder of the study's report."""
-        return self.root / "reports" / self.study
+        """Folder of the study's report; `reports/` holds committed copies."""
+        return self.root / "summary" / self.study
 
     def cell(self, cell_id: str) -> Path:
         """Folder that keeps one cell's finished tasks between runs."""

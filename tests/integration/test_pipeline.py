@@ -71,7 +71,7 @@ class Project(NamedTuple):
 
     def table(self, name: str) -> list[dict[str, str]]:
         """Rows of a table of the report."""
-        with (self.root / "reports" / "transport" / name).open() as file:
+        with (self.root / "summary" / "transport" / name).open() as file:
             return list(csv.DictReader(file))
 
 
@@ -85,7 +85,6 @@ def project(tmp_path_factory):
         if name and (ROOT / name).is_file() and not name.startswith(("reports/", "dvc.lock", "tests/")):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)
-    (root / "reports").mkdir(exist_ok=True)
     copy = Project(root)
     copy.params(
         targets=TARGETS[:1], shards={"first": TARGETS[:1]}, methods=["base", "ml", "finetune"],
@@ -110,13 +109,15 @@ def project(tmp_path_factory):
 def test_one_command_runs_the_study_and_the_next_has_nothing_to_do(project):
     status, output = project.run("dvc", "repro")
     assert status == 0, output
+    status, changed = project.run("git", "status", "--porcelain")
+    assert changed.split() == ["??", "dvc.lock"]  # the record of what was run; reports/ is left alone
     assert "transport/seebeck_n [" in output  # progress is shown
     assert [row["method"] for row in project.table("cells.csv")] == ["base", "ml", "finetune"]
     (target,) = project.table("targets.csv")
     assert target["target"] == "seebeck_n"
     assert float(target["base_mae"]) > 0
     assert set(project.tracked().values()) == {1}
-    assert (project.root / "reports/transport/README.md").is_file()
+    assert (project.root / "summary/transport/README.md").is_file()
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     status, output = project.run("dvc", "repro")

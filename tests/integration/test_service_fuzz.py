@@ -65,10 +65,3 @@ def test_requests_that_the_document_forbids_are_refused_as_it_says(described):
     statuses = fuzz(described, GenerationMode.NEGATIVE, 40)
     assert statuses["/v1/predict"] & {400, 415, 422}
     assert 200 not in statuses["/v1/predict"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("mode", list(GenerationMode))
-def test_a_thousand_made_up_requests_of_every_kind_end_well(described, mode):
-    fuzz(described, mode, 1000)

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import requests
 from registries import SmallRegistry
 from starlette.testclient import TestClient
-from waiting import PATIENCE, until
+from waiting import until
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.inference.predictor import ServedModel
@@ -28,8 +20,6 @@ from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import RegistrySource
 from crossprop.tracking.store import prepare_store
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -127,44 +117,3 @@ def test_code_and_pickles_that_lie_beside_a_model_are_never_run(registry, client
     assert not mark.exists()
     exec(harmful)
     assert mark.exists(), "it would have been noticed"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
-    registry.move("champion", registry.add(whole=True))
-    until(lambda: client.get("/readyz").status_code == 200)
-    formulas = ["CoO", "Ni2S", "Fe3Ti", "XeF2"]
-    served = [r["predictions"]["hardness"] for r in ask(client, formulas)["results"]]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    model = ["-m", "models:/demo.hardness@champion", "--env-manager", "local"]
-    command = ["mlflow", "models", "serve", *model, "--port", str(port)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": registry.uri, "PATH": path}
-    with (tmp_path / "log").open("w") as log:
-        quiet = {"stdout": log, "stderr": log, "start_new_session": True}
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **quiet)
-    try:
-        until(lambda: _status(f"http://127.0.0.1:{port}/ping") == 200, 300)
-        body = {"dataframe_split": {"columns": ["formula"], "data": [[f] for f in formulas]}}
-        ask_mlflow = partial(requests.post, f"http://127.0.0.1:{port}/invocations", json=body, timeout=90)
-        until(lambda: ask_mlflow().ok, 300)
-        theirs = ask_mlflow().json()["predictions"]
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-    values = pd.read_parquet(registry.root / "ensemble" / "evidence.parquet")["y_true"]
-    tolerance = 1e-5 * np.ptp(values)  # as docs/how-to/serve.md states it
-    for one, other in zip(served, theirs, strict=True):
-        for name in ("value", "lower", "upper"):
-            assert one[name] == pytest.approx(other[name], rel=0, abs=tolerance)
-        assert (one["in_domain"], one["note"]) == (other["in_domain"], other["note"])
-
-
-def _status(url: str) -> int:
-    try:
-        return requests.get(url, timeout=PATIENCE).status_code
-    except requests.RequestException:
-        return 0

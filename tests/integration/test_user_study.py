@@ -108,7 +108,6 @@ def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path,
 
     (root / "own").mkdir()
     (root / "own" / "catalog.yaml").write_text("origins: {}\nproperties: {}\n")
-    (root / "reports").mkdir()
     run("git", "init", "--quiet")
     run("git", "add", "-A")
     run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "start")
@@ -117,7 +116,7 @@ def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path,
     crossprop("study", "new", "alloys", "--target", "hardness", "--tier", "trial")
     run("dvc", "exp", "run", "-S", "study=alloys")
     assert "1 targets" in crossprop("check")
-    assert (root / "reports" / "alloys" / "README.md").is_file()
+    assert (root / "summary" / "alloys" / "README.md").is_file()
     registered = (root / "data" / "registered" / "alloys.json").read_text()
     assert "alloys.hardness" in registered
     assert "up to date" in run("dvc", "repro")

@@ -78,7 +78,7 @@ def screen(
     """
     given = {option: value for option, value in locals().items() if value is not None}
     from crossprop.screening.request import ScreenRequest
-    from crossprop.screening.result import read_progress
+    from crossprop.screening.result import read_parts
     from crossprop.screening.run import prepare
     from crossprop.screening.summary import announcement, summary, table
 
@@ -99,7 +99,7 @@ def screen(
     try:
         result = screening.run()
     except KeyboardInterrupt:
-        done = read_progress(out)
+        _, done = read_parts(out)
         typer.echo(
             f"stopped after {done.stop:,} of {screening.positions:,} positions, {done.kept:,} kept in {out}: "
             "run the same command to go on",
@@ -111,7 +111,7 @@ def screen(
 
         console = Console()
         width = console.width if console.is_terminal else max(console.width, _PIPE_WIDTH)
-        Console(width=width).print(table(result, _SHOWN, width))
+        Console(width=width).print(table(result, _SHOWN))
     typer.echo("\n".join(summary(result)))
 
 

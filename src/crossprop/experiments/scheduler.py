@@ -44,6 +44,9 @@ Result = ScreenReport | FoldReport | Failure | None
 PLAIN_FIRST = 1e5
 """Seconds by which the plain models come before the other tasks of their target."""
 
+PLAIN_MEMBER_ROWS = 5_000
+"""Most training rows with which the plain median is a member of the blend."""
+
 AGAIN = " again"
 """Marks the fit of a fold whose figures are known, for the sake of its model."""
 
@@ -235,8 +238,13 @@ class TargetRun:
             self._outcomes[cell.id] = finished_outcome(cell, screening, done, self._inputs)
 
     def _blend(self, learning: Sequence[Cell]) -> None:
-        """Blend the cells that were cross-validated; the base and the plain baseline are there for comparison only."""
-        compared = (Method.BASE, Method.PLAIN_BASELINE)
+        """Blend the cells that were cross-validated; the base and the plain baseline are there for comparison only.
+
+        On many rows the plain median is, too: its 300 full trees a fold would make the blend slow and large.
+        """
+        compared = [Method.BASE, Method.PLAIN_BASELINE]
+        if len(self._inputs.train) > PLAIN_MEMBER_ROWS:
+            compared.append(Method.PLAIN_MEDIAN)
         validated = [
             cell
             for cell in learning

@@ -31,12 +31,14 @@ class TargetTransform:
     def fit(cls, values: np.ndarray, kind: Kind = "arcsinh") -> Self:
         """Fit to training values, shape (n_samples,).
 
-        The scale is 1.5 times the median absolute deviation, with the mean absolute deviation as a floor (0.3 of
-        it), since a property that is mostly zero, such as a band gap, has a median deviation of zero.
+        The scale of ``arcsinh`` is 1.5 times the median absolute deviation, with the mean absolute deviation as a floor
+        (0.3 of it), since a property that is mostly zero, such as a band gap, has a median deviation of zero. That of
+        ``identity`` is the mean absolute deviation, so that no property of a joint network outweighs the others.
         """
         centre = float(np.median(values))
         deviation = np.abs(values - centre)
-        scale = 1.5 * max(float(np.median(deviation)), 0.3 * float(deviation.mean()))
+        mean = float(deviation.mean())
+        scale = mean if kind == "identity" else 1.5 * max(float(np.median(deviation)), 0.3 * mean)
         raw = cls(kind, centre, scale or 1.0, -np.inf, np.inf).forward(values)
         room = MARGIN * float(raw.max() - raw.min())
         return cls(kind, centre, scale or 1.0, float(raw.min()) - room, float(raw.max()) + room)

@@ -1,1 +1,1 @@
-"""Tables, statistics, figures and pages of a finished study; reads `results/`, writes `reports/`."""
+"""Tables, statistics, figures and pages of a finished study; reads `results/`, writes `summary/`."""

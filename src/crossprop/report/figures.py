@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -354,6 +355,27 @@ def learning_curves(results: Sequence[TargetResults]) -> Figure:
     figure.supxlabel("training rows", fontsize=9)
     figure.supylabel("hold-out MAE", fontsize=9)
     _legend(figure, panels[0], "outside upper center")
+    return figure
+
+
+@house_style()
+def source_learning(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """Validation MAE of every source network relative to the median's against the rows it had seen."""
+    figure, axes = single_axes(5.6, 3.6)
+    for (name, curve), colour in zip(curves.items(), cycle(QUALITATIVE)):
+        axes.plot(
+            curve["seen"],
+            curve["relative"],
+            marker="o",
+            markersize=3,
+            linewidth=1.3,
+            color=colour,
+            label=name,
+        )
+    axes.set(xscale="log", yscale="log", xlabel="rows seen", ylabel="validation MAE / MAE of the median")
+    _plain_ticks(axes.yaxis, 6, [1, 1.5, 2, 3, 5, 7, 10])
+    axes.grid()
+    axes.legend(fontsize=8)
     return figure
 
 

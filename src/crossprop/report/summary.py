@@ -57,7 +57,7 @@ def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: 
         "repeats": analyses.repeats_section(results),
         "validation": supplement.validation_section(cells, results),
         "winning": supplement.winning_section(study, results, cells, of_paper=of_paper),
-        "sources": supplement.source_models_section(sources),
+        "sources": supplement.source_models_section(study, paths, sources),
         "tails": supplement.tails_section(results, of_paper=of_paper),
         "coverage": analyses.coverage_section(results, paths),
         "learning_curves": analyses.learning_curves_section(results, cells),

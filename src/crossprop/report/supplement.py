@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossprop.config import StudyConfig
 from crossprop.data.catalog import load_catalog
-from crossprop.experiments.pretrain import load_provenance
+from crossprop.experiments.pretrain import HISTORY_FILE, load_provenance
 from crossprop.experiments.results import CellResult
 from crossprop.methods import Method, Side
 from crossprop.models.networks import BLOCKS, WIDTH
@@ -222,8 +222,8 @@ def source_model_table(study: StudyConfig, paths: StudyPaths) -> pd.DataFrame:
     return table_of(rows)
 
 
-def source_models_section(table: pd.DataFrame) -> Section | None:
-    """The pretrained networks; None in a study that transfers nothing (S6)."""
+def source_models_section(study: StudyConfig, paths: StudyPaths, table: pd.DataFrame) -> Section | None:
+    """The pretrained networks and how they learnt; None in a study that transfers nothing (S6)."""
     if table.empty:
         return None
     elemnet = table["network"] == table["source"]
@@ -234,7 +234,15 @@ def source_models_section(table: pd.DataFrame) -> Section | None:
         "stated": {source: stated[source] for source in table.loc[elemnet, "source"] if source in stated},
     }
     lasting = table.drop(columns=["seconds", "peak_memory"])  # these differ from run to run
-    return Section(context=context, tables={"tables/table_s6.csv": lasting})
+    curves = {}
+    for network in (*study.elemnet_sources, *study.joint):
+        provenance = load_provenance(paths.source_model(network))
+        history = pd.read_csv(paths.source_model(network) / HISTORY_FILE)
+        history["seen"] = history["epoch"] * provenance["n_train"]
+        history["relative"] = history["val_mae"] / provenance["validation_mae_of_median"]
+        curves[words(network)] = history
+    figures = {"figures/source_learning.png": partial(draw.source_learning, curves)}
+    return Section(context=context, tables={"tables/table_s6.csv": lasting}, figures=figures)
 
 
 def tails_section(results: Sequence[TargetResults], *, of_paper: bool) -> Section:

@@ -211,28 +211,27 @@ def write_data(
     folder: Path, study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame
 ) -> None:
     """Write the data files; without ``runs.csv`` they are equal byte for byte when a study runs twice."""
-    for name in ("plots", "metrics"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
     write_csv(folder / "cells.csv", cells[_CELL_COLUMNS])
     write_csv(folder / "targets.csv", target_table(study, results))
     runs = cells.assign(name=cells["short_name"], status=cells["status"].str.split(":").str[0])
     write_csv(folder / "runs.csv", runs[_RUN_COLUMNS])
     write_csv(folder / "plots" / "methods.csv", _method_points(cells))
     write_csv(folder / "plots" / "parity.csv", _parity_points(results))
-    for path in (folder / "metrics").glob("*.json"):
-        path.unlink()
-    for target in results:
-        sc, tl, winner = target.best_sc, target.best_tl, target.winner
-        values = {
-            "base_mae": target.base_mae,
-            "best_sc_test_mae": sc.test_mae if sc else None,
-            "best_tl_test_mae": tl.test_mae if tl else None,
-            "tl_over_sc": target.transfer_ratio,
-            "winner_cv_mae": winner.cv_mae_mean if winner else None,
-        }
-        short = {name: None if value is None else float(f"{value:.6g}") for name, value in values.items()}
-        text = json.dumps({**short, "winner": winner.label if winner else None}, indent=2)
-        (folder / "metrics" / f"{target.info.key}.json").write_text(text + "\n", encoding="utf-8")
+    text = json.dumps({target.info.key: target_metrics(target) for target in results}, indent=2)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def target_metrics(target: TargetResults) -> dict[str, float | str | None]:
+    """What `dvc exp show` has of a target: hold-out MAE of best scratch and transfer cell, the winner and its MAE."""
+    sc, tl, winner = target.best_sc, target.best_tl, target.winner
+    values = {
+        "sc": sc.test_mae if sc else None,
+        "tl": tl.test_mae if tl else None,
+        "cv": winner.cv_mae_mean if winner else None,
+    }
+    short = {name: None if value is None else float(f"{value:.6g}") for name, value in values.items()}
+    return {**short, "winner": winner.label if winner else None}
 
 
 def _method_points(cells: pd.DataFrame) -> pd.DataFrame:

@@ -26,10 +26,7 @@ _CHUNK = 1 << 22  # charges computed at once (16 MiB of float32)
 
 @dataclass(frozen=True)
 class ChargeBalance:
-    """Keeps the compositions that smact's ``smact_validity`` calls valid, with its options.
-
-    smact judges about 2,000 compositions a second; here the states of a system are combined once for all its amounts.
-    """
+    """Keeps what smact's ``smact_validity`` calls valid; the states of a system are combined once."""
 
     states: OxidationStates = "icsd24"
     pauling: bool = True
@@ -110,10 +107,7 @@ def _neutral(amounts: NDArray[Any], combinations: NDArray[np.float32]) -> NDArra
 
 
 def _reaches_zero(states: Sequence[States], amounts: Sequence[int], several: Sequence[bool]) -> bool:
-    """Whether the charges of the atoms can add up to zero where some elements may have several states at once.
-
-    smact tries every combination and gives up beyond a million; here the reachable sums are the bits of a number.
-    """
+    """Whether the charges can add up to zero if some elements have several states; sums are the bits of a number."""
     bits, lowest = 1, 0
     for of_one, amount, mixed in zip(states, amounts, several, strict=True):
         low = min(of_one)

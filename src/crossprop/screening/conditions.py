@@ -57,25 +57,10 @@ _OPERATIONS: dict[type, Any] = {
     ast.NotEq: lambda left, right: ~_equal(left, right),
 }
 _OF_ONE: dict[str, Any] = {"abs": np.abs, "sqrt": np.sqrt, "log10": np.log10}
-_REASONS: dict[type, str] = {
-    ast.Constant: "only plain numbers can be written out",
-    ast.Attribute: "only names of properties may have a dot",
-    ast.UnaryOp: "write 'not' for the opposite of a condition",
-    ast.BinOp: "only + - * / ** are known; conditions are joined by 'and', 'or'",
-    ast.Compare: "only < <= > >= == != compare",
-    ast.Call: "the only functions are abs, sqrt, log10 of one number, and min, max of two numbers or more",
-}
-# Frequent mistakes and what to write instead; the longer ones first.
-_SLIPS = {
-    **dict.fromkeys(("&&", "AND ", "And "), "conditions are joined by 'and'"),
-    **dict.fromkeys(("||", "OR ", "Or "), "conditions are joined by 'or'"),
-    **dict.fromkeys(("=<", "≤"), "at most is written '<='"),
-    **dict.fromkeys(("=>", "≥"), "at least is written '>='"),
-    **dict.fromkeys(("<>", "≠"), "unequal is written '!='"),
-    "−": "minus is written '-'",
-    "!": "the opposite of a condition is written 'not'",
-    "=": "a comparison for equality is written '=='",
-}
+_ALLOWED = (
+    "known are plain numbers, names, + - * / **, < <= > >= == !=, 'and', 'or', 'not', parentheses, abs, sqrt and log10 "
+    "of one number, min and max of two or more"
+)
 
 
 @dataclass(frozen=True)
@@ -122,15 +107,14 @@ def _value(node: ast.expr, values: Values) -> Any:
         case ast.Call(func=ast.Name(id="min" | "max" as name), args=[_, _, *_] as numbers, keywords=[]):
             smaller_or_larger = np.minimum if name == "min" else np.maximum
             return reduce(smaller_or_larger, _values(numbers, "number", values))
-    raise _RefusedError(node, _REASONS.get(type(node), f"{type(node).__name__} is not allowed"))
+    raise _RefusedError(node, f"this is not allowed; {_ALLOWED}")
 
 
 def _values(nodes: Sequence[ast.expr], wanted: Kind, values: Values) -> list[Any]:
     found = [_value(node, values) for node in nodes]
     for node, value in zip(nodes, found, strict=True):
         if (kind := _kind(value)) != wanted:
-            example = "a condition (a comparison, say)" if wanted == "condition" else "a number"
-            raise _RefusedError(node, f"this is a {kind} where {example} is needed")
+            raise _RefusedError(node, f"this is a {kind} where a {wanted} is needed")
     return found
 
 
@@ -162,8 +146,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 def parse_expression(text: str, properties: Iterable[str], kind: Kind) -> list[Expression]:
     """Read a condition such as ``'bulk_modulus > 200 and band_gap.lower >= 1'``, or a number such as ``'a - 0.5 * b'``.
 
-    Allowed are numbers, names of properties (``x``, ``x.lower``, ``x.upper``, ``x.in_domain``), ``n_elements``, symbols
-    of elements, ``+ - * / **``, comparisons, ``and or not``, parentheses, and the functions ``abs min max sqrt log10``.
+    Names are ``x``, ``x.lower``, ``x.upper``, ``x.in_domain`` of a property, ``n_elements``, and symbols of elements.
     Returns the parts that ``and`` joins at its top, to be checked one by one; an ExpressionError names the column.
     """
     text = " ".join(text.split())
@@ -174,7 +157,10 @@ def parse_expression(text: str, properties: Iterable[str], kind: Kind) -> list[E
     try:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _unreadable(text, error) from None
+        # The parser gives no column for what is missing at the end.
+        column = (getattr(error, "offset", None) or len(text) + 1) - 1
+        reason = getattr(error, "msg", type(error).__name__)
+        raise _pointed(text, column, f"this cannot be read ({reason}); {_ALLOWED}") from None
     if (size := len([*ast.walk(tree)])) > _MAX_NODES:
         raise ExpressionError(f"The {kind} has {size} parts; at most {_MAX_NODES} are read. Make it simpler.")
     known: dict[str, Any] = {}
@@ -201,16 +187,6 @@ def _joined_by_and(tree: ast.expr) -> list[ast.expr]:
     if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And):
         return [part for operand in tree.values for part in _joined_by_and(operand)]
     return [tree]
-
-
-def _unreadable(text: str, error: Exception) -> ExpressionError:
-    # The parser gives no column for what is missing at the end, and may stop behind the first of two characters.
-    column = (getattr(error, "offset", None) or len(text) + 1) - 1
-    for start in (column, column - 1):
-        slip = next((slip for slip in _SLIPS if start >= 0 and text.startswith(slip, start)), None)
-        if slip is not None:
-            return _pointed(text, start, _SLIPS[slip])
-    return _pointed(text, column, f"this cannot be read ({getattr(error, 'msg', type(error).__name__)})")
 
 
 def _pointed(text: str, offset: int, reason: str) -> ExpressionError:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,20 +40,16 @@ def schema(properties: Iterable[PropertyModel]) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """All that a batch needs; immutable, shared by the threads.
-
-    ``order`` is that in which the properties are predicted, ``known`` holds the keys of the compositions to leave out,
-    and ``rows`` compositions are predicted at a time. Without ``chemistry`` all compositions are possible.
-    """
+    """All that a batch needs; immutable, shared by the threads."""
 
     space: Space
     properties: tuple[PropertyModel, ...]
     models: Mapping[str, ServedModel]
-    order: tuple[str, ...]
+    order: tuple[str, ...]  # in which the properties are predicted
     conditions: tuple[Expression, ...]
-    chemistry: ChargeBalance | None = None
-    known: frozenset[str] = frozenset()
-    rows: int = 2048
+    chemistry: ChargeBalance | None = None  # without it all compositions are possible
+    known: frozenset[str] = frozenset()  # keys of the compositions to leave out
+    rows: int = 2048  # predicted at a time
 
     def run(self, start: int, stop: int) -> tuple[int, pa.Table]:
         """Screen some positions: how many compositions were predicted, and those kept, columns as in :func:`schema`."""
@@ -86,13 +81,11 @@ class Pipeline:
         if not len(rows.compositions):
             return wanted.empty_table()
         names = [model.name for model in self.properties]
-        columns: list[Any] = [rows.compositions.positions, rows.compositions.formulas()]
-        columns.append((rows.compositions.amounts > 0).sum(axis=1))
+        left = rows.compositions
+        columns: list[Any] = [left.positions, left.formulas(), (left.amounts > 0).sum(axis=1)]
         columns += [rows.values[name] for own in names for name in (own, *_intervals(own))]
-        notes = zip(*(rows.values[f"{name}.note"] for name in names), strict=True)
-        columns.append(
-            ["; ".join(f"{n}: {note}" for n, note in zip(names, row, strict=True) if note) for row in notes]
-        )
+        noted = [[f"{n}: {text}" if text else "" for text in rows.values[f"{n}.note"]] for n in names]
+        columns.append(["; ".join(filter(None, row)) for row in zip(*noted, strict=True)])
         return pa.table([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 
@@ -147,13 +140,9 @@ def _intervals(name: str) -> tuple[str, ...]:
     return tuple(f"{name}.{ending}" for ending in INTERVAL_NAMES)
 
 
-_SAMPLE = 512
-_NEIGHBOURS = 8
-"""Neighbouring positions at each place of a sample."""
-_MANY_PLACES = 4096
-"""Places where the chemistry lets only some compositions pass."""
+_SAMPLE, _NEIGHBOURS = 512, 8  # compositions of a sample, and neighbouring positions at each of its places
+_MANY_PLACES = 4096  # where the chemistry lets only some compositions pass
 _COUNT_BLOCK = 1 << 18
-_MOST_ORDERED = 12
 
 
 class Count(NamedTuple):
@@ -184,9 +173,8 @@ def calibrate(
 ) -> tuple[tuple[str, ...], float]:
     """Choose the order of the properties by a sample, and measure the wall time in seconds of one composition.
 
-    A condition that fails early spares the other models. The order depends on measured times, and it decides which
-    rows a model predicts together: two orders keep the same compositions up to float32's rounding. An order that an
-    earlier session chose is kept. All threads are busy while the time is measured.
+    An order that an earlier session chose is kept: it decides which rows a model predicts together, and so how they are
+    rounded. All threads are busy while the time is measured.
     """
     sample = _sample(pipeline)
     if not len(sample):
@@ -216,41 +204,28 @@ def _sample(pipeline: Pipeline) -> Compositions:
 
 
 def _cheapest_order(pipeline: Pipeline, fractions: NDArray[np.float64]) -> tuple[str, ...]:
-    """The order with the least expected cost for a sample of compositions, shape (n, 86)."""
-    values, costs = composition_values(fractions), {}
+    """Properties by the share of a sample of compositions, shape (n, 86), that each drops in a second of prediction.
+
+    A condition that fails early spares the other models. Equally good ones keep the order of the request.
+    """
+    values, seconds = composition_values(fractions), {}
     for name, model in pipeline.models.items():
         found = model.predict(fractions)
         values[name] = found.value
         values |= {f"{name}.{ending}": np.asarray(getattr(found, ending)) for ending in INTERVAL_NAMES}
         begun = time.perf_counter()
         model.predict_within(fractions, *range_of(pipeline.conditions, name))
-        costs[name] = time.perf_counter() - begun
-    passed = []
-    for part in pipeline.conditions:
-        needs = {p for p in pipeline.models if not part.names.isdisjoint((p, *_intervals(p)))}
-        passed.append((frozenset(needs), np.broadcast_to(part(values), len(fractions))))
-    return best_order(tuple(pipeline.models), costs, passed)
+        seconds[name] = time.perf_counter() - begun
 
+    def dropped(known: tuple[str, ...]) -> float:
+        """Share that fails a condition once these properties are known."""
+        names = {"n_elements", *ELEMENTS, *known, *(name for one in known for name in _intervals(one))}
+        ready = [part(values) for part in pipeline.conditions if part.names <= names]
+        held = np.logical_and.reduce(np.broadcast_arrays(np.ones(len(fractions), bool), *ready))
+        return float(1 - held.mean())
 
-def best_order(
-    names: tuple[str, ...], costs: Mapping[str, float], passed: list[tuple[frozenset[str], NDArray[np.bool_]]]
-) -> tuple[str, ...]:
-    """The order with the least expected cost, given the seconds of each property and what a sample passed.
-
-    ``passed`` holds for each condition the properties that it needs and which compositions of the sample meet it.
-    Equally good orders keep that of ``names``, and so do more than 12 properties.
-    """
-
-    @cache
-    def cheapest(known: frozenset[str]) -> tuple[float, tuple[str, ...]]:
-        """Least cost of the properties that are not known, and their order."""
-        masks = [mask for needs, mask in passed if needs <= known]
-        share = float(np.logical_and.reduce(masks).mean()) if masks else 1.0
-        ways = []
-        for name in names:
-            if name not in known:
-                cost, order = cheapest(known | {name})
-                ways.append((share * costs[name] + cost, (name, *order)))
-        return min(ways, key=lambda way: way[0], default=(0.0, ()))
-
-    return cheapest(frozenset())[1] if len(names) <= _MOST_ORDERED else names
+    order: tuple[str, ...] = ()
+    while rest := [name for name in pipeline.models if name not in order]:
+        before = dropped(order)
+        order += (max(rest, key=lambda name: (dropped((*order, name)) - before) / seconds[name]),)
+    return order

@@ -64,10 +64,18 @@ def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[
         if not (folder / "model.json").is_file():
             if folder.is_dir() or "/" in given:
                 raise ScreeningError(
-                    f"{given} (the model of {name!r}) holds no model.json. Name the folder that 'crossprop fit' wrote, "
-                    "a target's results/…/model, or a registered model."
+                    f"{given} (the model of {name!r}) holds no model.json. Name a folder of 'crossprop fit', or a "
+                    "registered model."
                 )
-            folder, model, version = _registered(name, given, request.alias, uri)
+            from crossprop.tracking.registry import find_version, predictor_folder
+
+            try:
+                registered = find_version(uri, given, alias=request.alias)
+            except UnknownModelError as error:
+                raise UnknownModelError(
+                    f"{error} Screen another version with --alias, or a saved model with --model {name}=FOLDER."
+                ) from None
+            folder, model, version = predictor_folder(uri, registered), registered.name, registered.version
         try:
             info = json.loads((folder / "model.json").read_text(encoding="utf-8"))
             coverage = float(info["interval"]["coverage"])
@@ -81,23 +89,9 @@ def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[
             raise ScreeningError(
                 f"{found[digest].name!r} and {name!r} are the same model ({model}). Leave one of them out."
             )
-        found[digest] = PropertyModel(
-            name, str(folder.resolve()), model, version, target, unit, coverage, digest
-        )
+        path = str(folder.resolve())
+        found[digest] = PropertyModel(name, path, model, version, target, unit, coverage, digest)
     return tuple(found.values())
-
-
-def _registered(name: str, given: str, alias: str, uri: str | None) -> tuple[Path, str, str]:
-    """Folder, registered name and version of the model that the registry has for a property."""
-    from crossprop.tracking.registry import find_version, predictor_folder
-
-    try:
-        version = find_version(uri, given, alias=alias)
-    except UnknownModelError as error:
-        raise UnknownModelError(
-            f"{error} Screen another version with --alias, or a saved model with --model {name}=FOLDER."
-        ) from None
-    return predictor_folder(uri, version), version.name, version.version
 
 
 def known_compositions(models: Mapping[str, ServedModel]) -> frozenset[str]:
@@ -106,8 +100,8 @@ def known_compositions(models: Mapping[str, ServedModel]) -> frozenset[str]:
     for name, model in models.items():
         if model.evidence is None:
             raise ScreeningError(
-                f"The model of {name!r} was saved without its training data, so new compositions cannot be told from "
-                "known ones. Fit it again with this version of crossprop, or leave out --novel."
+                f"The model of {name!r} was saved without its training data, so what is new is unknown. Fit it again, "
+                "or leave out --novel."
             )
         keys |= set(model.evidence["composition"])
     return frozenset(keys)

@@ -17,20 +17,9 @@ from crossprop.screening.pipeline import schema
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.request import ScreenRequest
 
-_FAR = -1e4
-"""Deviations below the best value from which the asymptotic series is as exact as double precision."""
+_FAR = -1e4  # deviations from which the asymptotic series is as exact as double precision
 _LARGEST_FRONT = 100_000
 _SYMBOL = re.compile("[A-Z][a-z]?")
-
-
-def deviation_of_interval(
-    lower: NDArray[np.float64], upper: NDArray[np.float64], coverage: float
-) -> NDArray[np.float64]:
-    """Standard deviation of the normal distribution whose central interval of this coverage is as wide."""
-    from scipy.special import ndtri
-
-    width: NDArray[np.float64] = (upper - lower) / (2 * ndtri((1 + coverage) / 2))
-    return width
 
 
 def log_expected_improvement(
@@ -38,11 +27,8 @@ def log_expected_improvement(
 ) -> NDArray[np.float64]:
     """Logarithm of the expected improvement over ``best`` when more is better; all in the same unit, shape (n,).
 
-    The improvement of a normal variable is ``deviation * (phi(z) + z * Phi(z))`` with ``z = (mean - best) /
-    deviation``. In double precision it is 0 for most compositions of a screening; its logarithm still ranks them.
-    Where the deviation is 0, the improvement is certain or impossible (``-inf``).
-
-    Source: Ament et al. 2023, arXiv:2310.20708, equation 9.
+    The improvement itself is 0 in double precision for most compositions. Where the deviation is 0, it is certain or
+    impossible (``-inf``). Source: Ament et al. 2023, arXiv:2310.20708, equation 9.
     """
     from scipy.special import erfcx, ndtr
 
@@ -58,10 +44,7 @@ def log_expected_improvement(
 
 
 class Ranker:
-    """Ranks by one quantity, by expected improvement over ``best``, or keeps the Pareto front of several.
-
-    ``objectives`` are the quantities, and whether more is better.
-    """
+    """Ranks by one quantity, by expected improvement, or by Pareto front; an objective says whether more is better."""
 
     def __init__(
         self,
@@ -76,15 +59,14 @@ class Ranker:
             quantity, more = objectives[0]
             if (model := self._by_text.get(quantity.text)) is None:
                 raise ScreeningError(
-                    f"Expected improvement ranks by a property, not by {quantity.text!r}: only a property has an "
-                    "interval. Name one, or leave out --rank ei."
+                    f"Expected improvement needs an interval, which only a property has, not {quantity.text!r}. "
+                    "Leave out --rank ei."
                 )
             known = model.most if more else model.least
             self.best = known if request.best is None else request.best
             if self.best is None:
                 raise ScreeningError(
-                    f"The model of {model.name!r} ({model.model}) was saved without its data, so no value is known to "
-                    "improve on. Give the value to beat with --best."
+                    f"The model of {model.name!r} was saved without its data. Give the value to beat with --best."
                 )
 
     def rank(self, batches: Iterable[pa.RecordBatch]) -> pd.DataFrame:
@@ -109,10 +91,13 @@ class Ranker:
             if expression.text not in self._by_text:
                 frame[expression.text] = np.broadcast_to(expression(values), len(frame))
         if self.best is not None:
+            from scipy.special import ndtri
+
             expression, more = self.objectives[0]
             name, sign = expression.text, 1 if more else -1
             coverage = self._by_text[name].coverage
-            deviation = deviation_of_interval(values[f"{name}.lower"], values[f"{name}.upper"], coverage)
+            # Of the normal distribution whose central interval of this coverage is as wide:
+            deviation = (values[f"{name}.upper"] - values[f"{name}.lower"]) / (2 * ndtri((1 + coverage) / 2))
             logs = log_expected_improvement(sign * values[name], deviation, sign * self.best)
             frame["expected_improvement"], frame["log_expected_improvement"] = np.exp(logs), logs
         return frame
@@ -138,8 +123,8 @@ class Ranker:
             front = frame[pareto_front(np.column_stack(self._keys(frame)))]
             if len(front) > _LARGEST_FRONT:
                 raise ScreeningError(
-                    f"The Pareto front has more than {_LARGEST_FRONT:,} members: almost no composition is better than "
-                    "another. Rank by fewer quantities; the kept compositions are not lost."
+                    f"The Pareto front has more than {_LARGEST_FRONT:,} members. Rank by fewer quantities; the kept "
+                    "compositions are not lost."
                 )
             return front
         order = self._order(frame)

@@ -66,29 +66,10 @@ def resolve_elements(names: str | Iterable[str]) -> tuple[str, ...]:
 _RESERVED = {"n_elements", "formula", "position", "rank", "note", *ELEMENTS}
 _RESERVED |= {"expected_improvement", "log_expected_improvement"}
 _DEFAULT_ATOMS = 10
-_NOT_OF_IDENTITY = {
-    "maximize",
-    "minimize",
-    "rank",
-    "best",
-    "top",
-    "per_system",
-    "out",
-    "workers",
-    "memory",
-    "batch",
-}
-_NOT_OF_IDENTITY |= {"models", "alias"}
-_OF_ELEMENTS = {
-    "must_contain",
-    "exclude",
-    "min_elements",
-    "max_elements",
-    "max_atoms",
-    "max_amount",
-    "fractions",
-}
-"""Fields that apply to ``elements`` only, not to a file."""
+_RANKING = {"maximize", "minimize", "rank", "best", "top", "per_system"}
+_NOT_OF_IDENTITY = {*_RANKING, "out", "workers", "memory", "batch", "models", "alias"}
+_LIMITS = {"min_elements", "max_elements", "max_atoms", "max_amount", "fractions"}
+_OF_ELEMENTS = {*_LIMITS, "must_contain", "exclude"}  # fields that do not apply to a file
 
 
 def _usable_names(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -106,8 +87,7 @@ def _usable_names(given: tuple[str, ...]) -> tuple[str, ...]:
     columns = [f"{name.replace('.', '_')}{end}" for name in names for end in ends]
     if len(set(columns)) < len(columns):
         raise ScreeningError(
-            f"a property is named twice in {', '.join(names)}, or as a column of another. Call one something else "
-            "with --model NAME=…"
+            f"a property is named twice in {', '.join(names)}, or as a column of another. Rename one with --model."
         )
     return names
 
@@ -119,76 +99,45 @@ Ranking = Literal["value", "ei", "pareto"]
 class ScreenRequest(BaseModel):
     """A screening: which compositions, which properties, what to keep, how to rank it.
 
-    Attributes:
-        properties: Names of the properties, as conditions use them; each is a registered model's name or target
-            unless ``models`` says otherwise.
-        out: Folder of the results.
-        models: Folder of a saved model, or registered name, by property.
-        alias: Alias of the registered versions: ``champion``, ``challenger`` or another one.
-        elements: Symbols and groups of the elements; empty if ``input`` is given.
-        input: File with formulas to screen instead (a text file with one per line, or CSV with a column ``formula``).
-        must_contain: Symbols that every composition contains.
-        exclude: Symbols and groups that no composition contains.
-        min_elements: Fewest elements of a composition.
-        max_elements: Most elements of a composition.
-        max_atoms: Largest sum of amounts in the reduced formula; 10 if neither this nor ``max_amount`` is given.
-        max_amount: Largest amount of one element in the reduced formula.
-        fractions: Step of an alloy grid, e.g. 0.05, instead of reduced formulas.
-        charge_balanced: Keep only compositions that smact finds neutral.
-        oxidation_states: smact's set of oxidation states.
-        pauling: With ``charge_balanced``, cations must be less electronegative than anions.
-        alloys: With ``charge_balanced``, keep compositions of metals only, too.
-        mixed_valence: With ``charge_balanced``, let an element have several states at once.
-        novel: Leave out compositions in the models' data.
-        where: Condition that a composition must meet.
-        in_domain: Keep only compositions in the training domain of every property.
-        maximize: Quantities of which more is better. Without this and ``minimize``: the first property that ``where``
-            bounds, in the direction asked for; else more of the first property.
-        minimize: Quantities of which less is better.
-        rank: By value, by expected improvement, or by Pareto front; by value of one quantity, else by front.
-        best: Value to beat, for the expected improvement; the best value in the model's data if not given.
-        top: Rows of the ranked table.
-        per_system: Most rows of one chemical system in the ranked table, so that it is not all W2Ir5, W3Ir7, WIr3.
-        workers: Threads that predict; 0 takes one for every core.
-        memory: Most memory to use, in GiB; half of what is free if not given.
-        batch: Compositions predicted at a time by one worker.
-
     Raises:
         ScreeningError: A value is of the wrong kind, or two contradict each other; the first fault is named.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    # Names of properties, as conditions use them; registered names or targets unless ``models`` says otherwise:
     properties: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_usable_names)]
-    out: Path
-    models: dict[str, str] = Field(default_factory=dict)
-    alias: str = "champion"
-    elements: Elements = ()
-    input: Path | None = None
+    out: Path  # folder of the results
+    models: dict[str, str] = Field(default_factory=dict)  # saved folder or registered name, by property
+    alias: str = "champion"  # of the registered versions
+    elements: Elements = ()  # symbols and groups; empty if ``input`` is given
+    input: Path | None = None  # file with formulas: a text file, or CSV with a column ``formula``
     must_contain: Elements = ()
     exclude: Elements = ()
     min_elements: int = Field(default=2, ge=1)
     max_elements: int = Field(default=3, ge=1)
+    # Largest sum of amounts in the reduced formula, and largest amount of one element; 10 atoms if neither is given:
     max_atoms: int | None = Field(default=None, ge=1, le=1000)
     max_amount: int | None = Field(default=None, ge=1, le=1000)
-    fractions: float | None = Field(default=None, gt=0, le=0.5)
-    charge_balanced: bool = False
+    fractions: float | None = Field(default=None, gt=0, le=0.5)  # step of an alloy grid, instead
+    charge_balanced: bool = False  # keep only what smact finds neutral, by the four options that follow
     oxidation_states: Literal["icsd24", "icsd16", "smact14", "pymatgen_sp", "wiki"] = "icsd24"
-    pauling: bool = True
-    alloys: bool = False
-    mixed_valence: bool = False
-    novel: bool = False
-    where: str | None = None
-    in_domain: bool = False
+    pauling: bool = True  # cations must be less electronegative than anions
+    alloys: bool = False  # keep compositions of metals only, too
+    mixed_valence: bool = False  # let an element have several states at once
+    novel: bool = False  # leave out compositions in the models' data
+    where: str | None = None  # condition that a composition must meet
+    in_domain: bool = False  # keep only what is in the training domain of every property
+    # Quantities of which more or less is better; else the first property that ``where`` bounds, or the first one:
     maximize: tuple[str, ...] = ()
     minimize: tuple[str, ...] = ()
-    rank: Ranking | None = None
-    best: float | None = Field(default=None, allow_inf_nan=False)
-    top: int = Field(default=100, ge=1, le=1_000_000)
-    per_system: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=0, ge=0, le=1024)
-    memory: float | None = Field(default=None, gt=0)
-    batch: int = Field(default=2048, ge=1, le=1_000_000)
+    rank: Ranking | None = None  # value for one quantity, pareto for several
+    best: float | None = Field(default=None, allow_inf_nan=False)  # to beat; the best in the model's data
+    top: int = Field(default=100, ge=1, le=1_000_000)  # rows of the ranked table
+    per_system: int | None = Field(default=None, ge=1)  # most rows of one chemical system in it
+    workers: int = Field(default=0, ge=0, le=1024)  # threads; 0 takes one for every core
+    memory: float | None = Field(default=None, gt=0)  # GiB; half of what is free
+    batch: int = Field(default=2048, ge=1, le=1_000_000)  # compositions predicted at a time by a thread
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -201,38 +150,30 @@ class ScreenRequest(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         fields = type(self).model_fields
-        changed = [
-            name for name in fields if name in _OF_ELEMENTS and getattr(self, name) != fields[name].default
-        ]
+        changed = [n for n in fields if n in _OF_ELEMENTS and getattr(self, n) != fields[n].default]
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in changed)
         both = ", ".join(symbol for symbol in self.must_contain if symbol in self.exclude)
         strange = ", ".join(name for name in self.models if name not in self.properties)
         several, step = len(self.objectives) > 1, self.fractions
+        atoms, amount = self.max_atoms, self.max_amount
         of_balance = self.alloys or self.mixed_valence or not self.pauling
+        both_or_none = bool(self.elements) == (self.input is not None)
+        uneven = step and abs(round(1 / step) * step - 1) > 1e-6
         problems = {
-            "give either elements (--elements) or a file with formulas (--input)": (
-                bool(self.elements) == (self.input is not None)
-            ),
+            "give either elements (--elements) or a file with formulas (--input)": both_or_none,
             f"{flags}: for --elements only; for a file write a condition, such as "
-            "--where 'Fe > 0 and Pb == 0 and n_elements <= 4'": self.input is not None and changed,
+            "--where 'Fe > 0 and n_elements <= 4'": self.input is not None and changed,
             f"{both} cannot be in --must-contain and in --exclude; drop one of them": both,
             f"--model names {strange}, which is none of the properties": strange,
-            f"the step {step} does not divide 1; take one such as 0.05, 0.1 or 0.25": (
-                step and abs(round(1 / step) * step - 1) > 1e-6
-            ),
-            "an alloy grid (--fractions) has no --max-atoms and no --max-amount; leave them out": (
-                step and (self.max_atoms or self.max_amount)
-            ),
-            "expected improvement ranks by one property; give one --maximize or --minimize": (
-                several and self.rank == "ei"
-            ),
+            f"the step {step} does not divide 1; take one such as 0.05, 0.1 or 0.25": uneven,
+            "an alloy grid (--fractions) has no --max-atoms and no --max-amount": step and (atoms or amount),
+            "expected improvement ranks by one property": several and self.rank == "ei",
             "several quantities cannot be ranked by value; take --rank pareto": several
             and self.rank == "value",
-            "a Pareto front is whole: leave out --per-system, or rank by one quantity": (
-                self.per_system is not None and self.ranking == "pareto"
+            "a Pareto front is whole: leave out --per-system": self.per_system and self.ranking == "pareto",
+            "--alloys, --mixed-valence and --no-pauling need --charge-balanced": (
+                of_balance and not self.charge_balanced
             ),
-            "--alloys, --mixed-valence and --no-pauling say what counts as charge-balanced; add --charge-balanced, or "
-            "leave them out": of_balance and not self.charge_balanced,
         }
         for problem, found in problems.items():
             if found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shlex
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from crossprop.errors import ScreeningError, StoreError
+from crossprop.errors import ScreeningError
 from crossprop.io import atomic_file
 
 PARTS, RESULTS, TOP, NOTE = "parts", "results.parquet", "top.csv", "screen.json"
@@ -39,10 +38,7 @@ class Progress:
 class ScreenResult:
     """A finished screening; iterating over it gives the kept compositions as dictionaries, in the order of the space.
 
-    Attributes:
-        folder: Folder of the results.
-        note: Content of ``screen.json``: request, models, counts, seconds, rate, memory.
-        top: The ranked table.
+    ``note`` is the content of ``screen.json``, ``top`` the ranked table.
     """
 
     folder: Path
@@ -75,14 +71,9 @@ def write_part(folder: Path, kept: pa.Table, start: int, after: Progress) -> Non
         pq.write_table(table, draft, compression="zstd", write_page_checksum=True)
 
 
-def read_progress(folder: Path) -> Progress:
-    """How far the screening in a folder is: the progress in its last part."""
-    return _chain(folder)[1]
-
-
 def begin_parts(folder: Path) -> Progress:
     """Remove what does not follow on the parts from position 0, and give the progress of those."""
-    chain, progress = _chain(folder)
+    chain, progress = read_parts(folder)
     (folder / PARTS).mkdir(exist_ok=True)
     for path in (folder / PARTS).iterdir():
         if path not in chain:
@@ -90,7 +81,7 @@ def begin_parts(folder: Path) -> Progress:
     return progress
 
 
-def _chain(folder: Path) -> tuple[list[Path], Progress]:
+def read_parts(folder: Path) -> tuple[list[Path], Progress]:
     """The parts that follow on one another from position 0, and the progress in the last of them."""
     chain: list[Path] = []
     stop = 0
@@ -110,11 +101,11 @@ def _chain(folder: Path) -> tuple[list[Path], Progress]:
 
 def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
     """Join the parts of all positions to ``results.parquet``, in bounded memory."""
-    chain, progress = _chain(folder)
+    chain, progress = read_parts(folder)
     if progress.stop != positions:
         raise ScreeningError(
-            f"{folder / PARTS} ends at {progress.stop:,} of {positions:,} positions: a part was changed meanwhile. "
-            "Run the same command again: the rest is computed anew."
+            f"{folder / PARTS} ends at {progress.stop:,} of {positions:,} positions. Run the same command again: the "
+            "rest is computed anew."
         )
     with replacing(folder / RESULTS) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as file:
         waiting = schema.empty_table()
@@ -158,15 +149,10 @@ def locked(folder: Path) -> Iterator[None]:
         raise ScreeningError(
             f"Another process is screening into {folder}. Wait for it, or name another folder with --out."
         ) from None
-    except (OSError, StoreError) as failure:
-        error = failure if isinstance(failure, OSError) else failure.__cause__
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "the disk is full" if full else getattr(error, "strerror", None) or error
-        advice = "Free some space" if full else "Correct the permissions, or name another folder with --out"
-        done = read_progress(folder)
+    except OSError as error:
         raise ScreeningError(
-            f"{folder} cannot be written: {what}. {advice}, then run the same command again: "
-            f"what is done ({done.stop:,} positions, {done.kept:,} rows kept) is not lost."
+            f"{folder} cannot be written: {error.strerror or error}. Correct the permissions, or name another folder "
+            "with --out."
         ) from error
 
 
@@ -182,36 +168,21 @@ def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | Non
         return None
     try:
         note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        before, status = dict(note["identity"]), note["status"]
+        before, status, models = dict(note["identity"]), note["status"], note["models"]
+        former = {name: models[name]["folder"] for name in dict(before["models"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScreeningError(
-            f"{path} is damaged ({error!r}), so the request that it belongs to is unknown. Delete the folder or name "
-            "another with --out."
+            f"{path} is damaged ({error!r}). Delete the folder or name another with --out."
         ) from error
     changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
     if not changed:
         return note
-    advice = "repeat its request"
-    if changed == ["models"]:
-        former = {
-            name: Path(note["models"][name]["folder"])
-            for name, digest in before["models"].items()
-            if identity["models"].get(name) != digest
-        }
-        if all((model / "model.json").is_file() for model in former.values()):
-            options = (f"--model {name}={shlex.quote(str(model))}" for name, model in former.items())
-            advice = f"continue with the models that it was begun with: {' '.join(options)}"
-    differences = [
-        f"{key}: {_short(before.get(key))} there, {_short(identity.get(key))} now" for key in changed[:6]
-    ]
+    texts = {key: f"{key}: {before.get(key)} there, {identity.get(key)} now" for key in changed}
+    # A champion may have moved meanwhile: its former version is still in its folder.
+    moved = [name for name, digest in before["models"].items() if identity["models"].get(name) != digest]
+    texts |= {"models": f"models of {', '.join(moved)}"} if moved else {}
+    options = "".join(f" --model {name}={shlex.quote(former[name])}" for name in moved)
     raise ScreeningError(
-        f"{folder} holds another screening ({status}). What differs: {'; '.join(differences)}. "
-        f"Name another folder with --out, delete that one, or {advice}."
+        f"{folder} holds another screening ({status}). What differs: {'; '.join(texts.values())}. Name another folder "
+        f"with --out, delete that one, or repeat its request{f' with{options}' if options else ''}."
     )
-
-
-def _short(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {str(item)[:8]}" for key, item in value.items())
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -32,8 +32,7 @@ from crossprop.training.device import peak_memory
 _FORMAT = 2
 _GIB = 1 << 30
 _OVER = 1.1
-_AHEAD = 2
-"""Batches in flight for each thread: one in work and one waiting, so that no thread waits for the disk."""
+_AHEAD = 2  # batches in flight for each thread, so that none waits for the disk
 _MOST_POSITIONS = 1 << 18
 
 
@@ -42,12 +41,12 @@ def make_space(request: ScreenRequest) -> Space:
     if request.input is not None:
         return read_formulas(request.input)
     return ElementSpace(
-        elements=tuple(e for e in request.elements if e not in request.exclude),
-        must=request.must_contain,
-        min_elements=request.min_elements,
-        max_elements=request.max_elements,
-        max_atoms=request.atoms,
-        max_amount=request.max_amount or request.atoms,
+        tuple(e for e in request.elements if e not in request.exclude),
+        request.must_contain,
+        request.min_elements,
+        request.max_elements,
+        request.atoms,
+        request.max_amount or request.atoms,
         parts=None if request.fractions is None else round(1 / request.fractions),
     )
 
@@ -75,11 +74,10 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
             loaded = threads.map(lambda model: ServedModel.load(model.folder, threads=1), properties)
             models = dict(zip(request.properties, loaded, strict=True))
         properties = tuple(model.with_data_of(models[model.name]) for model in properties)
-        chemistry = None
-        if request.charge_balanced:
-            chemistry = ChargeBalance(
-                request.oxidation_states, request.pauling, request.alloys, request.mixed_valence
-            )
+        rules = ChargeBalance(
+            request.oxidation_states, request.pauling, request.alloys, request.mixed_valence
+        )
+        chemistry = rules if request.charge_balanced else None
         known = known_compositions(models) if request.novel else frozenset()
         pipeline = Pipeline(
             space, properties, models, request.properties, conditions, chemistry, known, request.batch
@@ -92,27 +90,22 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
             order, seconds = calibrate(pipeline, None if plan is None else tuple(plan["order"]), workers)
         pipeline = replace(pipeline, order=order)
         count = Count(**plan["count"]) if plan else count_possible(space, pipeline.chemistry)
-    done = result.read_progress(request.out)
+    done = result.read_parts(request.out)[1]
     return Screening(request, identity, pipeline, ranker, count, seconds, workers, done)
 
 
 @dataclass(frozen=True)
 class Screening:
-    """A screening that is ready to run.
-
-    ``identity`` holds the values that must be the same for it to be continued later; ``pipeline`` is ``None`` where
-    only the ranking is left; ``count`` is that of the compositions that the chemistry lets pass, ``seconds_each`` the
-    estimated wall time of one, and ``done`` the progress of earlier sessions.
-    """
+    """A screening that is ready to run."""
 
     request: ScreenRequest
-    identity: dict[str, Any]
-    pipeline: Pipeline | None
+    identity: dict[str, Any]  # values that must be the same for it to be continued later
+    pipeline: Pipeline | None  # ``None`` where only the ranking is left
     ranker: Ranker
-    count: Count
-    seconds_each: float
+    count: Count  # compositions that the chemistry lets pass
+    seconds_each: float  # estimated wall time of one of them
     workers: int
-    done: result.Progress
+    done: result.Progress  # of earlier sessions
 
     @property
     def positions(self) -> int:
@@ -135,7 +128,7 @@ class Screening:
                 if not (folder / result.RESULTS).is_file():
                     self._predict(pipeline, progress)
                     result.write_results(folder, schema(pipeline.properties), self.positions)
-                done = result.read_progress(folder)
+                done = result.read_parts(folder)[1]
                 note |= {
                     "status": "finished",
                     "finished": _now(),
@@ -165,8 +158,7 @@ class Screening:
 
     def _begun(self, pipeline: Pipeline, before: dict[str, Any]) -> dict[str, Any]:
         """Content of ``screen.json`` while it runs."""
-        space = pipeline.space
-        left_out = None
+        space, left_out = pipeline.space, None
         if isinstance(space, ListedSpace):
             left_out = {"repeated": space.repeated, "no_formula": space.n_bad, "first": list(space.bad)}
         return {
@@ -219,9 +211,8 @@ class Screening:
             return min(before + 1, _AHEAD * self.workers)
         if before == 1 and self.request.memory is not None and now > _OVER * limit:
             raise ScreeningError(
-                f"The screening takes {now / _GIB:.1f} GiB, more than --memory {self.request.memory:g} allows, even "
-                "with one batch at a time. Raise it, lower --batch or screen fewer properties at a time, and run the "
-                "command again: what is done is kept."
+                f"The screening takes {now / _GIB:.1f} GiB, more than --memory {self.request.memory:g} allows. Raise "
+                "it or lower --batch, and run the command again: what is done is kept."
             )
         return 1
 

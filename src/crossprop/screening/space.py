@@ -59,22 +59,20 @@ def _by_electronegativity() -> list[int]:
 
 
 _MAX_PATTERNS = 5_000_000
+_MOST_ELEMENTS = 12
+_TOO_MANY = 10**15
 
 
 @lru_cache(maxsize=64)
-def reduced_patterns(n_elements: int, max_atoms: int, max_amount: int) -> NDArray[np.int32]:
-    """Amounts of all reduced formulas, shape (n, n_elements): from 1, no common divisor, smaller sums first."""
-    patterns = _bounded(n_elements, max_atoms, max_amount)
-    patterns = patterns[np.gcd.reduce(patterns, axis=1) == 1] if len(patterns) else patterns
+def _patterns(n_elements: int, max_atoms: int, max_amount: int, parts: int | None) -> NDArray[np.int32]:
+    """Amounts from 1, shape (n, n_elements), smaller sums first: reduced formulas, or those that sum to ``parts``."""
+    if parts is not None:
+        heads = _bounded(n_elements - 1, parts - 1, parts)
+        patterns = np.column_stack([heads, parts - heads.sum(axis=1)]).astype(np.int32)
+    else:
+        patterns = _bounded(n_elements, max_atoms, max_amount)
+        patterns = patterns[np.gcd.reduce(patterns, axis=1) == 1] if len(patterns) else patterns
     return patterns[np.lexsort((*patterns.T[::-1], patterns.sum(axis=1)))]
-
-
-@lru_cache(maxsize=64)
-def grid_patterns(n_elements: int, parts: int) -> NDArray[np.int32]:
-    """Amounts of an alloy grid, in the same form: whole numbers from 1 that sum to ``parts``."""
-    heads = _bounded(n_elements - 1, parts - 1, parts)
-    patterns = np.column_stack([heads, parts - heads.sum(axis=1)]).astype(np.int32)
-    return patterns[np.lexsort(patterns.T[::-1])]
 
 
 def _bounded(n_elements: int, max_atoms: int, max_amount: int) -> NDArray[np.int32]:
@@ -99,17 +97,12 @@ def _at_most(n_elements: int, max_atoms: int, max_amount: int) -> int:
     return min(comb(max_atoms, n_elements), max_amount**n_elements)
 
 
-_MOST_ELEMENTS = 12
-_TOO_MANY = 10**15
-
-
 @dataclass(frozen=True)
 class ElementSpace:
     """Every reduced composition of every system of some elements; each is computed from its position.
 
-    Order: systems of fewer elements first, systems of equally many in the order of ``ELEMENTS``, and within a
-    system smaller formulas first. The limits are those of :class:`~crossprop.screening.ScreenRequest`; with ``parts``,
-    fractions are multiples of 1/parts (an alloy grid).
+    Order: systems of fewer elements first, then in the order of ``ELEMENTS``, and within a system smaller formulas
+    first. The limits are those of ``ScreenRequest``; with ``parts``, fractions are multiples of 1/parts.
     """
 
     elements: tuple[str, ...]
@@ -121,27 +114,27 @@ class ElementSpace:
     parts: int | None = None
 
     def __post_init__(self) -> None:
+        fewest, most = self.min_elements, self.max_elements
         if strange := [symbol for symbol in self.must if symbol not in self.elements]:
             raise ScreeningError(
                 f"Every composition must contain {', '.join(strange)}, which is not among the elements. Add it to "
                 "--elements or drop it from --must-contain."
             )
-        if not 1 <= self.min_elements <= self.max_elements <= _MOST_ELEMENTS:
+        if not fewest <= most <= _MOST_ELEMENTS:
             raise ScreeningError(
-                f"{self.min_elements} to {self.max_elements} elements cannot be enumerated: give "
-                f"1 <= --min-elements <= --max-elements <= {_MOST_ELEMENTS}."
+                f"{fewest} to {most} elements cannot be enumerated: give --min-elements <= --max-elements <= "
+                f"{_MOST_ELEMENTS}."
             )
         limits = self.parts or self.max_atoms, self.parts or self.max_amount
-        most = sum(n * _at_most(k, *limits) for k, n in self._systems_of.items())
-        if most > _TOO_MANY:  # before any amounts are made
+        bound = sum(n * _at_most(k, *limits) for k, n in self._systems_of.items())
+        if bound > _TOO_MANY:  # before any amounts are made
             raise ScreeningError(
-                f"That makes up to {most:.1e} compositions, too many to screen. "
+                f"That makes up to {bound:.1e} compositions, too many to screen. "
                 "Give fewer --elements, or lower --max-elements or --max-atoms."
             )
         if self.total == 0:
             raise ScreeningError(
-                f"There is no composition of {self.min_elements} to {self.max_elements} of the "
-                f"{len(self.elements)} element(s) {', '.join(self.elements[:10])} within the limits. "
+                f"There is no composition of {fewest} to {most} of {len(self.elements)} element(s) within the limits. "
                 "Give more elements, or raise --max-atoms or --max-amount."
             )
 
@@ -153,9 +146,7 @@ class ElementSpace:
         return {k: comb(free, k - must) for k in range(fewest, most + 1)}
 
     def _patterns(self, k: int) -> NDArray[np.int32]:
-        if self.parts is not None:
-            return grid_patterns(k, self.parts)
-        return reduced_patterns(k, self.max_atoms, self.max_amount)
+        return _patterns(k, self.max_atoms, self.max_amount, self.parts)
 
     @cached_property
     def total(self) -> int:
@@ -197,17 +188,13 @@ class ElementSpace:
 
 @dataclass(frozen=True)
 class ListedSpace:
-    """The distinct compositions of a file, in its order, each with its first formula as the file gives it.
-
-    ``repeated`` rows repeat a composition, and ``n_bad`` hold no formula; ``bad`` tells why for the first ten, and
-    ``notes`` how the file was read.
-    """
+    """The distinct compositions of a file, in its order, each with its first formula as the file gives it."""
 
     written: tuple[str, ...]
-    repeated: int = 0
-    n_bad: int = 0
-    bad: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    repeated: int = 0  # rows that repeat a composition
+    n_bad: int = 0  # rows that hold no formula
+    bad: tuple[str, ...] = ()  # why, for the first ten
+    notes: tuple[str, ...] = ()  # how the file was read
 
     @property
     def total(self) -> int:

@@ -28,13 +28,10 @@ _SECONDS_OF_LINE = 60.0
 
 def duration(seconds: float) -> str:
     """A time in a suitable unit."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    if seconds < 2 * 86400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days" if seconds < 2 * _YEAR else f"{seconds / _YEAR:,.0f} years"
+    for unit, length, least in (("years", _YEAR, 2), ("days", 86400, 2), ("h", 3600, 1.5), ("min", 60, 1.5)):
+        if seconds >= least * length:
+            return f"{round(seconds / length, 1):,g} {unit}"
+    return f"{max(1, round(seconds))} s"
 
 
 def announcement(screening: Screening) -> Iterator[str]:
@@ -55,8 +52,7 @@ def announcement(screening: Screening) -> Iterator[str]:
     ranges = [f"{model.name} {_known_range(model)}" for model in screening.ranker.properties if model.known]
     if ranges:
         yield f"values in the models' data: {', '.join(ranges)}"
-    done = screening.done
-    if done.stop:
+    if (done := screening.done).stop:
         yield f"going on after {done.stop:,} of {n:,} positions, {done.kept:,} kept so far"
     order = ", ".join(screening.pipeline.order)
     yield f"about {duration(screening.seconds)} on {screening.workers} threads; order: {order}"
@@ -68,10 +64,7 @@ def _known_range(model: PropertyModel) -> str:
 
 @contextmanager
 def progress_bar(total: int, done: int, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Give a function of the positions done and the rows kept: it shows them on standard error if asked to.
-
-    A terminal gets a bar with rate and time left, anything else a line a minute.
-    """
+    """Give a function that shows the positions done and rows kept: a bar on a terminal, else a line a minute."""
     terminal = sys.stderr.isatty()
     with Bar(
         TextColumn("screening"),
@@ -112,24 +105,23 @@ def summary(result: ScreenResult) -> Iterator[str]:
     if not counts["predicted"]:
         yield "nothing was left to predict: widen the elements or the rules (--all, --mixed-valence)"
     elif not counts["kept"]:
-        yield "nothing met the condition: in a new folder, ask for less, or for nothing to see all predictions"
-    goals = ", ".join(
-        f"{o['quantity']} ({'more' if o['goal'] == 'maximize' else 'less'} is better)"
-        for o in ranking["objectives"]
-    )
+        yield "nothing met the condition: in a new folder, ask for less"
+    words = {"maximize": "more", "minimize": "less"}
+    goals = ", ".join(f"{o['quantity']} ({words[o['goal']]} is better)" for o in ranking["objectives"])
     kinds = {"value": "ranked by", "ei": "ranked by expected improvement of", "pareto": "Pareto front of"}
     models, inside = _models(result)
-    ranked = {model.name: model for model in models}.get(ranking["objectives"][0]["quantity"])
+    first = ranking["objectives"][0]["quantity"]
+    ranked = next((model for model in models.values() if model.name == first), None)
     best = ranking["best"]
     beat = f" over {ranked.with_unit(f'{best:g}')}" if ranked and best is not None else ""
     yield f"{kinds[ranking['rank']]} {goals}{beat}"
     if outside := int((~inside).sum()):
         yield (
-            f"{outside} of the best {len(top)} lie outside the training domain of a model (column note): "
-            "extrapolation, not prediction. --in-domain in a new folder keeps only the others."
+            f"{outside} of the best {len(top)} lie outside the training domain of a model (column note). "
+            "--in-domain in a new folder keeps only the others."
         )
-    for model in models:
-        values = top[model.column]
+    for column, model in models.items():
+        values = top[column]
         beyond = 0 if model.known is None else int((model.known.beyond(values.to_numpy()) != 0).sum())
         if beyond:
             yield (
@@ -145,34 +137,27 @@ def summary(result: ScreenResult) -> Iterator[str]:
                 )
 
 
-def _models(result: ScreenResult) -> tuple[list[PropertyModel], pd.Series[bool]]:
-    """The models of a screening, and which rows of its table are in the domain of all of them."""
+def _models(result: ScreenResult) -> tuple[dict[str, PropertyModel], pd.Series[bool]]:
+    """The models of a screening by column, and which rows of its table are in the domain of all of them."""
     models = [PropertyModel(**noted) for noted in result.note["models"].values()]
-    return models, result.top[[f"{model.column}_in_domain" for model in models]].all(axis=1)
+    inside = result.top[[f"{model.column}_in_domain" for model in models]].all(axis=1)
+    return {model.column: model for model in models}, inside
 
 
-def table(result: ScreenResult, rows: int, width: int) -> Table:
-    """The first rows for a terminal: values with their intervals and domain, formulas uncut.
-
-    Where the ``width`` in characters is too small, intervals are left out first, then columns from the right.
-    """
-    top, (listed, inside) = result.top.head(rows), _models(result)
-    models = {model.column: model for model in listed}
+def table(result: ScreenResult, rows: int) -> Table:
+    """The first rows for a terminal: values with units, intervals and domain; formulas stay whole."""
+    top, (models, inside) = result.top.head(rows), _models(result)
     hidden = {f"{column}_{end}" for column in models for end in ("lower", "upper", "in_domain")}
     hidden |= {"rank", "formula", "position", "n_elements", "note", "log_expected_improvement"}
-    names = [str(column) for column in top if column not in hidden]
-    for intervals, shown in [(True, len(names)), *((False, n) for n in range(len(names), -1, -1))]:
-        columns = {"rank": top["rank"].astype(str), "formula": top["formula"]}
-        for name in names[:shown]:
-            unit = f"\n{models[name].unit}" if name in models and models[name].with_unit("") else ""
-            columns[name.replace("_", "\n") + unit] = _cells(top, name, intervals and name in models)
-        columns["in\ndomain"] = inside.head(rows).map({True: "yes", False: "no"})
-        widths = [max(*cells.str.len(), *map(len, name.split("\n"))) + 3 for name, cells in columns.items()]
-        if sum(widths) < width:
-            break
-    made = Table(caption="" if shown == len(names) else f"further columns: {', '.join(names[shown:])}")
+    columns = {"rank": top["rank"].astype(str), "formula": top["formula"]}
+    for name in (str(column) for column in top if column not in hidden):
+        unit = f"\n{models[name].unit}" if name in models and models[name].with_unit("") else ""
+        columns[name.replace("_", "\n") + unit] = _cells(top, name, intervals=name in models)
+    columns["in\ndomain"] = inside.head(rows).map({True: "yes", False: "no"})
+    made = Table()
     for heading in columns:
-        made.add_column(heading, justify="left" if heading == "formula" else "right", no_wrap=True)
+        whole = heading in ("rank", "formula")
+        made.add_column(heading, justify="left" if heading == "formula" else "right", no_wrap=whole)
     for row in zip(*columns.values(), strict=True):
         made.add_row(*row)
     return made

@@ -33,11 +33,7 @@ of its model. An error has the form `{"error": {"type": "…", "message": "…"}
 
 
 def create_app(settings: ServiceSettings, source: ModelSource, load: Loader | None = None) -> FastAPI:
-    """The service as an ASGI application; it follows the source from its start-up to its shutdown.
-
-    ``load`` loads a saved model's folder, by default ``ServedModel.load`` with half of the threads. The ``Service`` is
-    the application's ``state.service``.
-    """
+    """The service as an ASGI application, its ``Service`` in ``state.service``; ``load`` loads a saved model."""
     if load is None:
         load = partial(ServedModel.load, threads=max(1, settings.threads // 2))
     service = Service(settings, source, load)
@@ -69,7 +65,8 @@ def create_app(settings: ServiceSettings, source: ModelSource, load: Loader | No
     app.exception_handler(HttpError)(_refused)
     app.exception_handler(HTTPException)(_http_error)
     app.exception_handler(RequestValidationError)(_invalid)
-    app.include_router(routes.build(service))
+    for router in routes.build(service):
+        app.include_router(router)
     for path, page in (("/", "index.html"), ("/docs", "docs.html")):
         app.add_api_route(path, partial(_page, STATIC / page), include_in_schema=False)
     app.mount("/static/swagger", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger")

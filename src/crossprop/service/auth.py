@@ -19,9 +19,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from crossprop.errors import ConfigError
 from crossprop.service.http_errors import HttpError
 
-ENVIRONMENT = "CROSSPROP_API_KEYS"
-"""Variable that holds lines of keys, separated by line breaks or commas."""
-
+ENVIRONMENT = "CROSSPROP_API_KEYS"  # lines of keys, separated by line breaks or commas
 _LINE = re.compile(
     r"(?P<owner>[\w.@-]{1,64})\s+(?P<scope>read|admin)\s+sha256:(?P<digest>[0-9a-f]{64})", re.ASCII
 )
@@ -73,17 +71,13 @@ def new_key(owner: str, scope: Scope) -> tuple[str, ApiKey]:
 def read_keys(file: Path | None) -> KeyRing:
     """Keys of a file, or else of the environment variable ``CROSSPROP_API_KEYS``; none if there is neither.
 
-    Raises:
-        ConfigError: The file or variable cannot be read, or holds no key though it is there: a service that was meant
-            to be closed must not start open.
+    A file or variable without a key is refused: a service that was meant to be closed must not start open.
     """
     where = str(file or ENVIRONMENT)
     try:
         text = file.read_text("utf-8") if file else os.environ.get(ENVIRONMENT, "").replace(",", "\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"The file of API keys {file} cannot be read: {error}. Correct --api-keys."
-        ) from error
+        raise ConfigError(f"The file of API keys cannot be read: {error}. Correct --api-keys.") from error
     keys: dict[str, ApiKey] = {}
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if not line or line.startswith("#"):
@@ -91,16 +85,13 @@ def read_keys(file: Path | None) -> KeyRing:
         match = _LINE.fullmatch(line)
         if match is None:  # the line is not repeated: it may hold the key itself
             raise ConfigError(
-                f"{where}, line {number}, is not '<owner> <read|admin> sha256:<digest>'. Make such a line with "
-                "'crossprop api-key NAME'."
+                f"{where}, line {number}, is not a line of 'crossprop api-key NAME'. Correct it."
             )
         if match["digest"] in keys:
             raise ConfigError(f"{where} holds a key twice. Every owner needs a key of their own.")
         keys[match["digest"]] = ApiKey(match["owner"], Scope(match["scope"]), match["digest"])
     if not keys and (file or text.strip()):
-        raise ConfigError(
-            f"{where} holds no API key. Make one with 'crossprop api-key NAME' and add its line."
-        )
+        raise ConfigError(f"{where} holds no API key. Add a line of 'crossprop api-key NAME'.")
     return KeyRing(keys.values())
 
 
@@ -109,16 +100,10 @@ def _digest(secret: str) -> str:
 
 
 def key_check(keys: KeyRing, scope: Scope) -> Sequence[Any]:
-    """Dependencies of an operation that needs a scope; the OpenAPI document shows them.
-
-    Without keys every operation of scope ``read`` is open and every one of scope ``admin`` is refused.
-    """
+    """Dependencies of an operation that needs a scope; without keys ``read`` is open and ``admin`` is refused."""
 
     async def closed() -> None:
-        raise HttpError(
-            "ForbiddenError",
-            "This service has no API keys, so this is not allowed. Start it with --api-keys FILE.",
-        )
+        raise HttpError("ForbiddenError", "This service has no API keys. Start it with --api-keys FILE.")
 
     async def check(
         request: Request,
@@ -127,16 +112,12 @@ def key_check(keys: KeyRing, scope: Scope) -> Sequence[Any]:
     ) -> None:
         key = keys.find(bearer.credentials if bearer else (header or "").strip())
         if key is None:
-            raise HttpError(
-                "UnauthorizedError",
-                "A valid API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'. The operator "
-                "of this service gives you one.",
-            )
+            message = "A valid API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'."
+            raise HttpError("UnauthorizedError", message)
         request.scope["crossprop.key"] = key.owner
         if scope is Scope.ADMIN and key.scope is not Scope.ADMIN:
-            raise HttpError(
-                "ForbiddenError", f"The key of {key.owner} is for reading only. This needs the scope 'admin'."
-            )
+            message = f"The key of {key.owner} is for reading only. This needs the scope 'admin'."
+            raise HttpError("ForbiddenError", message)
 
     if keys:
         return [Depends(check)]

@@ -28,8 +28,7 @@ KINDS = {
     "InternalError": (500, "The service failed."),
     "UnavailableError": (503, "Not loaded, or no answer in time; `Retry-After` says when to come back."),
     "ConnectionsError": (503, "Too many connections are in use; `Retry-After` says when to come back."),
-}
-"""Status and meaning by the type that stands in the answer."""
+}  # status and meaning by the type that stands in the answer
 _HEADERS = {
     "UnauthorizedError": {"WWW-Authenticate": "Bearer"},
     "SlowBodyError": {"Connection": "close"},

@@ -11,7 +11,7 @@ _LONG_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
 
 class Metrics:
-    """The metrics of one service, in a registry of its own, so that several services may live in one process."""
+    """The metrics of one service, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -39,9 +39,7 @@ class ServiceMiddleware:
     """The innermost middleware around the routes."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings, metrics: Metrics) -> None:
-        self._app = app
-        self._settings = settings
-        self._metrics = metrics
+        self._app, self._settings, self._metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -59,10 +57,8 @@ class ServiceMiddleware:
         except Exception as error:
             if not isinstance(error, HttpError):
                 event("a request failed", logging.ERROR, exc_info=True, id=exchange.id)
-                error = HttpError(
-                    "InternalError",
-                    f"The service failed; its log says why under the id {exchange.id}. Try again later.",
-                )
+                message = f"The service failed; its log says why under the id {exchange.id}. Try again later."
+                error = HttpError("InternalError", message)
             if exchange.status:
                 raise
             answer = error_response(error.kind, str(error), error.status, error.headers)
@@ -106,11 +102,8 @@ class _Exchange:
         self.began = time.perf_counter()
         self.status = 0
         self.sent = 0
-        self._receive = receive
-        self._send = send
-        self._limits = limits
-        self._received = 0
-        self._complete = False
+        self._receive, self._send, self._limits = receive, send, limits
+        self._received, self._complete = 0, False
 
     async def receive(self) -> Message:
         """The next piece of the body, within the limits."""
@@ -123,10 +116,9 @@ class _Exchange:
             async with asyncio.timeout(max(left, 0.001)):
                 message = await self._receive()
         except TimeoutError:
-            raise HttpError(
-                "SlowBodyError",
-                f"The body did not arrive within {self._limits.body_seconds:g} seconds. Send it faster, or in parts.",
-            ) from None
+            seconds = self._limits.body_seconds
+            message = f"The body did not arrive within {seconds:g} seconds. Send it faster, or in parts."
+            raise HttpError("SlowBodyError", message) from None
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
@@ -140,11 +132,8 @@ class _Exchange:
             # The page's files have an ETag; nothing else is to be stored.
             cached = "no-cache" if self.scope["path"].startswith("/static/") else "no-store"
             headers = MutableHeaders(scope=message)
-            for name, value in {
-                **_SECURITY_HEADERS,
-                "cache-control": cached,
-                "x-request-id": self.id,
-            }.items():
+            own = {**_SECURITY_HEADERS, "cache-control": cached, "x-request-id": self.id}
+            for name, value in own.items():
                 headers.setdefault(name, value)
         elif message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
@@ -152,17 +141,12 @@ class _Exchange:
 
     def _check_size(self, n: int) -> None:
         if n > self._limits.body_bytes:
-            raise HttpError(
-                "TooLargeError",
-                f"The body holds {n} bytes or more; at most {self._limits.body_bytes} are read. Send several requests.",
-            )
+            message = f"The body holds {n} bytes or more; at most {self._limits.body_bytes} are read."
+            raise HttpError("TooLargeError", f"{message} Send several requests.")
 
 
 def check_host(host: str, settings: ServiceSettings) -> None:
-    """Refuse a request for a host name that is not allowed, as a page that rebinds its name to this address sends.
-
-    A request without a host is answered: browsers always send one.
-    """
+    """Refuse a host name that is not allowed, as a page that rebinds its name to this address sends."""
     name = re.sub(r":\d*$", "", host.strip().lower())
     for allowed in settings.hosts:
         if name in ("", allowed) or allowed == "*" or (allowed[:2] == "*." and name.endswith(allowed[1:])):

@@ -11,6 +11,7 @@ import gc
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -33,15 +34,10 @@ from crossprop.tracking.registry import VersionInfo
 Loader = Callable[[Path], ServedModel]
 Result = TypeVar("Result")
 
-_CHECKED = [
-    f"{pair[0]}{n}{pair[1]}{40 - n}" for n in range(8, 40 - 8 + 1) for pair in (("Na", "Cl"), ("Fe", "O"))
-]
-"""Formulas that a model predicts when it is loaded."""
+_CHECKED = [f"{a}{n}{b}{40 - n}" for n in range(8, 33) for a, b in (("Na", "Cl"), ("Fe", "O"))]
 _ROW_SECONDS = 0.001  # to predict one row with neighbours, until it has been measured
 _LONGEST_RETRY = 300.0
-_IDENTITY = attrgetter(
-    "name", "version", "run_id", "source"
-)  # a new registry may give a version's number again
+_IDENTITY = attrgetter("name", "version", "run_id", "source")  # a version's number may be given again
 
 
 @dataclass(eq=False)
@@ -64,10 +60,6 @@ class LoadedVersion:
 
     def __post_init__(self) -> None:
         self.metadata = metadata_of(self.info)
-
-    def unload(self) -> None:
-        """Drop the model; it is loaded again when it is asked for."""
-        self.model, self.size = None, 0
 
     def predicted_seconds(self, rows: int, neighbours: bool) -> float:
         """Time that a thread will need for so many rows."""
@@ -107,10 +99,8 @@ class ServedProperty:
         new, old = wanted.info.version, served.info.version
         if not wanted.fault:
             return "ready", f"version {new} is being loaded"
-        return (
-            "degraded",
-            f"version {new} cannot be loaded, so version {old} goes on answering: {wanted.fault}",
-        )
+        note = f"version {new} cannot be loaded, so version {old} goes on answering: {wanted.fault}"
+        return "degraded", note
 
 
 class Answering(NamedTuple):
@@ -125,18 +115,14 @@ class ModelCache:
     """Loads models, keeps them within a limit of memory, and replaces versions between two requests.
 
     A request keeps the model that it was given, so that an answer never mixes versions.
-
-    Attributes:
-        properties: By registered model.
-        names: By the name that callers use: the target, or the registered model where that is ambiguous.
     """
 
     def __init__(
         self, source: ModelSource, load: Loader, settings: ServiceSettings, metrics: Metrics
     ) -> None:
         self.source = source
-        self.properties: dict[str, ServedProperty] = {}
-        self.names: dict[str, ServedProperty] = {}
+        self.properties: dict[str, ServedProperty] = {}  # by registered model
+        self.names: dict[str, ServedProperty] = {}  # by target, or registered model where that is ambiguous
         self._load_folder = load
         self._settings = settings
         self._metrics = metrics
@@ -155,11 +141,9 @@ class ModelCache:
             one.wanted = known[0] if known else LoadedVersion(info)
             one.wanted.info = info
             properties[name] = one
-        targets = [one.target for one in properties.values()]
+        alone = Counter(one.target for one in properties.values())
         self.properties = properties
-        self.names = {
-            one.target if targets.count(one.target) == 1 else name: one for name, one in properties.items()
-        }
+        self.names = {one.target if alone[one.target] == 1 else n: one for n, one in properties.items()}
         self._changed.set()
         self.show()
 
@@ -226,6 +210,20 @@ class ModelCache:
         version.loading = True
         try:
             await self._bring(one, version)
+            version.fault, version.attempts, version.retry_at = "", 0, 0.0
+            former = one.served
+            if version is one.wanted and former is not version:
+                one.served = version
+                if former is not None:
+                    former.model, former.size = (
+                        None,
+                        0,
+                    )  # requests that have it keep it until they are answered
+                    self._metrics.swaps.labels(one.model).inc()
+                    event(
+                        "swapped", model=one.model, version=version.info.version, former=former.info.version
+                    )
+            self._make_room(version)
         except Exception as error:  # a damaged file may raise anything
             version.fault = reason_of(error)
             if not isinstance(error, CrosspropError):
@@ -236,8 +234,6 @@ class ModelCache:
             event("cannot be loaded", logging.ERROR, model=one.model, error=version.fault)
             if one.served in (None, version):
                 await self._fall_back(one, version)
-        else:
-            self._arrived(one, version)
         finally:
             version.loading = False
             version.settled.set()
@@ -262,17 +258,6 @@ class ModelCache:
         self._metrics.loads.labels(one.model).inc()
         self._metrics.load_seconds.observe(seconds)
         event("loaded", model=one.model, version=version.info.version, seconds=round(seconds, 1))
-
-    def _arrived(self, one: ServedProperty, version: LoadedVersion) -> None:
-        version.fault, version.attempts, version.retry_at = "", 0, 0.0
-        former = one.served
-        if version is one.wanted and former is not version:
-            one.served = version
-            if former is not None:
-                former.unload()  # requests that have it keep it until they are answered
-                self._metrics.swaps.labels(one.model).inc()
-                event("swapped", model=one.model, version=version.info.version, former=former.info.version)
-        self._make_room(version)
 
     async def _fall_back(self, one: ServedProperty, version: LoadedVersion) -> None:
         """Serve the former champion where the present one cannot be loaded at all."""
@@ -300,16 +285,13 @@ class ModelCache:
         for version in loaded:
             if excess > 0 and version is not newest:
                 excess -= version.size
-                version.unload()
+                version.model, version.size = None, 0  # loaded again when it is asked for
 
 
 def check_model(model: ServedModel, info: VersionInfo) -> float:
     """Refuse a model of another target or one that cannot predict; return the seconds for ``_CHECKED``."""
-    if model.info.get("target") != info.target:
-        raise ModelFormatError(
-            f"The files of {info.name}, version {info.version}, are a model of {model.info.get('target')!r}. "
-            "Register it again."
-        )
+    if (target := model.info.get("target")) != info.target:
+        raise ModelFormatError(f"The files of {info.name} are a model of {target!r}. Register it again.")
     fractions = fraction_matrix(_CHECKED)
     began = time.perf_counter()
     model.predict(fractions)
@@ -327,11 +309,7 @@ def files_size(folder: Path) -> int:
 
 
 def settle_memory() -> None:
-    """Take what has been loaded out of the garbage collector's sight, and return freed memory to the system.
-
-    Models are hundreds of thousands of objects; a collection of all of them would stop every request for a quarter
-    of a second.
-    """
+    """Return freed memory to the system, and hide models from the collector: it would stop requests for 0.25 s."""
     gc.collect()
     gc.freeze()
     with suppress(OSError, AttributeError):  # glibc only

@@ -6,7 +6,6 @@ import asyncio
 import difflib
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -40,10 +39,7 @@ Compute = Callable[[Sequence[object]], list[dict[str, Any]]]
 
 
 class PredictionExecutor:
-    """Threads that work in the order of arrival, and the admission of requests to them.
-
-    ``size`` is that of the requests: ``"small"`` or ``"large"``; threads for large ones have a lower priority (Linux).
-    """
+    """Threads for ``"small"`` or ``"large"`` requests, those with a lower priority, and the admission to them."""
 
     def __init__(self, size: str, threads: int, limits: Limits, metrics: Metrics) -> None:
         self.threads = threads
@@ -51,9 +47,8 @@ class PredictionExecutor:
         self._gauge = metrics.waiting.labels(size)
         self._requests = 0
         self._seconds = 0.0
-        self.pool = ThreadPoolExecutor(
-            threads, f"crossprop-{size}", _lower_priority if size == "large" else None
-        )
+        initializer = _lower_priority if size == "large" else None
+        self.pool = ThreadPoolExecutor(threads, f"crossprop-{size}", initializer)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -70,33 +65,33 @@ class PredictionExecutor:
             self._gauge.set(self._requests)
 
     async def run(self, jobs: Sequence[tuple[float, Callable[[], Result]]]) -> list[Result]:
-        """Run the jobs of one request, each with the seconds that it will probably need on a thread.
+        """Run the jobs of one request, each with its probable seconds; refused if the work before leaves no time.
 
-        If one fails or the request is cancelled, those not begun are dropped. Jobs are refused with
-        ``UnavailableError`` if the work that was admitted before does not leave enough time.
+        If one fails or the request is cancelled, those not begun are dropped.
         """
         waiting, needed = self._seconds / self.threads, sum(seconds for seconds, _ in jobs) / self.threads
         if waiting and waiting + needed > _MARGIN * self._limits.seconds:
             raise HttpError(
                 "UnavailableError",
-                f"This request would take about {needed:.0f} seconds, and {waiting:.0f} seconds of work wait already: "
-                f"more than the {self._limits.seconds:g} seconds for an answer. Send it again later.",
+                f"This request takes about {needed:.0f} seconds, and {waiting:.0f} seconds of work wait already. "
+                "Send it again later.",
                 retry_after=min(waiting, self._limits.seconds),
             )
+
+        def done(seconds: float, _: asyncio.Future[Result]) -> None:
+            self._seconds = max(0.0, self._seconds - seconds)
+
         futures = []
         for seconds, job in jobs:
             self._seconds += seconds
             future = asyncio.wrap_future(self.pool.submit(job))
-            future.add_done_callback(partial(self._done, seconds))
+            future.add_done_callback(partial(done, seconds))
             futures.append(future)
         try:
             return await asyncio.gather(*futures)
         finally:
             for future in futures:
                 future.cancel()
-
-    def _done(self, seconds: float, _: asyncio.Future[Any]) -> None:
-        self._seconds = max(0.0, self._seconds - seconds)
 
 
 class Batcher:
@@ -160,9 +155,7 @@ class Predictor:
     """Answers requests for predictions; small and large requests have ``threads`` threads each."""
 
     def __init__(self, cache: ModelCache, threads: int, limits: Limits, metrics: Metrics) -> None:
-        self.cache = cache
-        self.limits = limits
-        self.metrics = metrics
+        self.cache, self.limits, self.metrics = cache, limits, metrics
         self.small = PredictionExecutor("small", threads, limits, metrics)
         self.large = PredictionExecutor("large", threads, limits, metrics)
         self.batcher = Batcher(self.small)
@@ -173,19 +166,26 @@ class Predictor:
 
     async def answer(self, request: PredictRequest) -> bytes:
         """The JSON of the answer; cancelled, it computes nothing further."""
-        self._check_size(request)
+        limits, formulas = self.limits, len(request.formulas)
+        predictions = formulas * len(request.properties)
+        for number, most, what in (
+            (formulas, limits.formulas, "formulas"),
+            (predictions, limits.predictions, "predictions (formulas times properties)"),
+            (predictions * request.nearest, limits.neighbours, "neighbours (predictions times 'nearest')"),
+        ):
+            if number > most:
+                message = f"The request asks for {number} {what}, but one may ask for {most}. Send several requests."
+                raise HttpError("InvalidRequestError", message)
         executor = self.small if self.is_small(request) else self.large
         with executor.place():
             try:
-                async with asyncio.timeout(self.limits.seconds):
+                async with asyncio.timeout(limits.seconds):
                     return await self._answer(request, executor)
             except TimeoutError:
-                raise HttpError(
-                    "UnavailableError",
-                    f"{len(request.formulas)} formulas for {len(request.properties)} properties took longer than "
-                    f"{self.limits.seconds:g} seconds. Send fewer at a time, or come back when the load is lower.",
-                    retry_after=5,
-                ) from None
+                message = (
+                    f"{predictions} predictions took longer than {limits.seconds:g} seconds. Send fewer."
+                )
+                raise HttpError("UnavailableError", message, retry_after=5) from None
 
     async def _answer(self, request: PredictRequest, executor: PredictionExecutor) -> bytes:
         properties = {name: self.property(name) for name in request.properties}
@@ -207,39 +207,27 @@ class Predictor:
 
     def property(self, name: str) -> ServedProperty:
         """A property by name; the error for an unknown one names similar ones."""
-        cache = self.cache
+        cache, asked = self.cache, name[:_SHOWN].lower()
         if found := cache.find(name):
             return found
         if not cache.properties:
             raise HttpError(
                 "UnavailableError",
-                "No property is served yet: models are still being looked for, or none was promoted "
-                "('crossprop promote <target>'). See /readyz, and ask again in a few seconds.",
+                "No property is served yet, or no model was promoted ('crossprop promote <target>'). See /readyz, and "
+                "ask again in a few seconds.",
                 retry_after=2,
             )
-        same = [model for model, one in cache.properties.items() if one.target == name]
-        if same:
-            hint = f"It is a target of several studies: name one of {', '.join(same)}."
-        elif near := _similar(name, cache.names):
-            hint = f"Did you mean {', '.join(near)}?"
-        else:
-            hint = f"There are: {', '.join(sorted(cache.names)[:_SIMILAR])}."
+        near = [model for model, one in cache.properties.items() if one.target == name]  # of several studies
+        near += difflib.get_close_matches(asked, cache.names)
+        near += [
+            n for n, one in cache.names.items() if asked in f"{n} {one.shown.metadata.description}".lower()
+        ]
+        hint = f"Did you mean {', '.join(dict.fromkeys(near[:_SIMILAR]))}?" if near else ""
+        hint = hint or f"There are: {', '.join(sorted(cache.names)[:_SIMILAR])}."
         raise HttpError(
             "UnknownNameError",
             f"{name[:_SHOWN]!r} is no property that is served. {hint} /v1/properties lists all {len(cache.names)}.",
         )
-
-    def _check_size(self, request: PredictRequest) -> None:
-        limits, formulas = self.limits, len(request.formulas)
-        predictions = formulas * len(request.properties)
-        for number, most, what in (
-            (formulas, limits.formulas, "formulas"),
-            (predictions, limits.predictions, "predictions (formulas times properties)"),
-            (predictions * request.nearest, limits.neighbours, "neighbours (predictions times 'nearest')"),
-        ):
-            if number > most:
-                message = f"The request asks for {number} {what}, but one may ask for {most}. Send several requests."
-                raise HttpError("InvalidRequestError", message)
 
     def close(self) -> None:
         """Let running jobs end and begin no others."""
@@ -283,7 +271,7 @@ class Predictor:
             raise HttpError(
                 "UnavailableError",
                 f"The model of {one.name} (version {info.version}) failed: {type(error).__name__}. Ask for the other "
-                "properties alone, and report this to the operator of the service.",
+                "properties alone.",
             ) from error
         one.version.learn_seconds(len(rows), nearest > 0, time.perf_counter() - began)
         name = info.target if info.target in self.cache.names else info.name
@@ -297,16 +285,16 @@ def results_json(results: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _answer_json(results: Sequence[bytes], models: Sequence[Answering]) -> bytes:
-    answered_by = {
-        one.name: AnsweredBy(
-            model=one.version.info.name,
-            version=one.version.info.version,
-            method=one.version.metadata.method,
-            unit=one.version.metadata.unit,
-            coverage=one.version.metadata.coverage.stated,
+    answered_by = {}
+    for one in models:
+        info, known = one.version.info, one.version.metadata
+        answered_by[one.name] = AnsweredBy(
+            model=info.name,
+            version=info.version,
+            method=known.method,
+            unit=known.unit,
+            coverage=known.coverage.stated,
         )
-        for one in models
-    }
     return b'{"results":[' + b",".join(results) + b'],"models":' + to_json(answered_by) + b"}"
 
 
@@ -314,15 +302,3 @@ def _shown(item: object) -> str:
     """An item as it is repeated in the answer: a text itself, anything else as JSON; cut where it is long."""
     text = item if isinstance(item, str) else to_json(item, inf_nan_mode="strings").decode()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-def _similar(name: str, names: Mapping[str, ServedProperty]) -> list[str]:
-    """Served names that may be meant: the text occurs in one or in its description, or one is spelled alike."""
-    asked, *known = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (name[:_SHOWN], *names))
-    plain = dict(zip(known, names, strict=True))
-    found = [plain[text] for text in known if asked and (asked in text or (len(text) > 3 and text in asked))]
-    found += [plain[text] for text in difflib.get_close_matches(asked, known)]
-    for one, served in names.items():
-        if asked and asked in re.sub(r"[^a-z0-9]", "", served.shown.metadata.description.lower()):
-            found.append(one)
-    return list(dict.fromkeys(found))[:_SIMILAR]

@@ -29,7 +29,7 @@ _PREDICT_ERRORS = (
 _FIELDS = tuple(schemas.PredictRequest.model_fields)
 
 
-def build(service: Service) -> APIRouter:
+def build(service: Service) -> tuple[APIRouter, APIRouter]:
     """The operations of a service."""
     settings = service.settings
     reading, ordering = key_check(settings.keys, Scope.READ), key_check(settings.keys, Scope.ADMIN)
@@ -83,9 +83,8 @@ def build(service: Service) -> APIRouter:
         """At most 2,000 points, drawn evenly; none for a model that was saved without evidence."""
         version = service.predictor.property(name).shown
         if version.folder is None:
-            raise HttpError(
-                "UnavailableError", f"The files of {name} are not there yet. Ask again in a moment.", 2
-            )
+            message = f"The files of {name} are not there yet. Ask again in a moment."
+            raise HttpError("UnavailableError", message, 2)
         return await asyncio.to_thread(parity, name, version.metadata.unit, version.folder)
 
     @v1.get(
@@ -130,18 +129,11 @@ def build(service: Service) -> APIRouter:
         """In Prometheus' text format."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    router = APIRouter()
-    router.include_router(v1)
-    router.include_router(operation)
-    return router
+    return v1, operation
 
 
 async def read_request(request: Request) -> schemas.PredictRequest:
-    """The body of ``/v1/predict``, checked.
-
-    FastAPI itself would accept other media types, ``NaN`` and a field that is given twice, and it would read the body
-    before the key.
-    """
+    """The body of ``/v1/predict``; FastAPI would accept other types, ``NaN`` and repeated fields, and any caller's."""
     kind, _, parameters = request.headers.get("content-type", "").partition(";")
     kind, parameters = kind.strip().lower()[:100], parameters.strip()[:50]
     if kind != "application/json":
@@ -149,9 +141,7 @@ async def read_request(request: Request) -> schemas.PredictRequest:
         raise HttpError("MediaTypeError", message)
     coding = request.headers.get("content-encoding", "identity").strip().lower()[:50]
     if coding != "identity":
-        message = (
-            f"The body is declared as compressed ({coding!r}), which is not read here. Send it as it is."
-        )
+        message = f"The body is declared as compressed ({coding!r}). Send it as it is."
         raise HttpError("UnsupportedCodingError", message)
     try:
         body = (await request.body()).removeprefix(b"\xef\xbb\xbf")

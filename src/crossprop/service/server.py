@@ -26,8 +26,8 @@ from crossprop.service.settings import Limits
 _SWITCH_SECONDS = 0.0005
 _MOST_FILES = 65_536
 _KEEP_ALIVE_SECONDS = 20
+# First bytes of requests that are answered whatever the number of connections:
 _PROBES = tuple(f"{method} /{path} ".encode() for method in ("GET", "HEAD") for path in ("healthz", "readyz"))
-"""First bytes of requests that are answered whatever the number of connections."""
 _SHUTDOWN_SECONDS = 35  # for open requests after the order to stop: a little more than a request may take
 _UNREAD_SECONDS = 60  # longest time that a client may leave an answer unread
 
@@ -42,13 +42,10 @@ def open_socket(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _UNREAD_SECONDS)
         listening.bind(address)
     except socket.gaierror as error:
-        raise ServiceError(
-            f"The address {host!r} is unknown here. Use 127.0.0.1 (this machine only) or 0.0.0.0."
-        ) from error
+        raise ServiceError(f"The address {host!r} is unknown here. Use 127.0.0.1 or 0.0.0.0.") from error
     except (OSError, OverflowError) as error:
         raise ServiceError(
-            f"Port {port} on {host} cannot be used ({error}). Choose another one with --port, e.g. {port % 60000 + 1}, "
-            "or end what listens there."
+            f"Port {port} on {host} cannot be used ({error}). Choose another one with --port, e.g. {port % 60000 + 1}."
         ) from error
     return listening
 
@@ -57,8 +54,7 @@ def run_app(app: FastAPI, listening: socket.socket, limits: Limits, proxies: Seq
     """Serve on a socket of ``open_socket`` until SIGTERM, SIGINT or SIGHUP; answer first what has begun."""
     log_as_json()
     allow_many_files()
-    # A prediction releases the interpreter lock dozens of times. While another thread computes in Python, each time
-    # would cost up to this interval; the default is 5 ms.
+    # While another thread computes in Python, each release of the interpreter lock costs up to this interval.
     sys.setswitchinterval(_SWITCH_SECONDS)
     server = build_server(app, limits, proxies)
     end_on_signals(server)
@@ -94,10 +90,7 @@ def end_on_signals(server: uvicorn.Server) -> None:
 
 
 def allow_many_files() -> None:
-    """Raise the limit of open files as far as the system allows; a shell often begins with 1,024.
-
-    A loaded model holds the files that it is mapped from, dozens of them, and every connection is one more.
-    """
+    """Raise the limit of open files: a loaded model holds dozens, and every connection is one more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -106,12 +99,7 @@ def allow_many_files() -> None:
 
 
 class _BoundedProtocol(H11Protocol):
-    """uvicorn's protocol with a limit of connections, a time limit for headers, and answers to half-closed clients.
-
-    uvicorn itself limits all connections together, so that one client can lock out all others; it waits for headers
-    without end; and it drops the request of a client that closes its sending side. The time for a body is limited in
-    the middleware, the size of the headers by h11 (16 KiB).
-    """
+    """What uvicorn lacks: limits of connections and of the time for headers, and answers to half-closed clients."""
 
     def __init__(self, *args: Any, limits: Limits, proxies: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -184,9 +172,7 @@ class _BoundedProtocol(H11Protocol):
 
     def _end_half_closed(self) -> None:
         if not (self._idle or self.cycle.response_started or self.transport.is_closing()):
-            self._refuse(
-                "HalfClosedError", "Keep the connection open in both directions until the answer is there."
-            )
+            self._refuse("HalfClosedError", "Keep the connection open in both directions.")
 
     def _refuse(self, kind: str, message: str) -> None:
         error, body = HttpError(kind, message, retry_after=5), error_json(kind, message)

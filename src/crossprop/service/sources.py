@@ -33,7 +33,6 @@ _SHORTER = (
     (r"^power factor", "Power factor"),
     (r"^effective mass", "Effective mass"),
 )
-"""Replacements that make a description short enough for the head of a table."""
 
 
 class ModelSource(ABC):
@@ -60,16 +59,13 @@ class ModelSource(ABC):
 
 @dataclass
 class RegistrySource(ModelSource):
-    """The versions with an alias in the model registry, perhaps of one study and some properties only.
-
-    ``properties`` are targets or registered models; ``cache`` is a folder for models of a registry on another machine.
-    """
+    """The versions with an alias in the model registry, perhaps of one study and some properties only."""
 
     uri: str
     alias: str = "champion"
     study: str | None = None
-    properties: tuple[str, ...] = ()
-    cache: Path | None = None
+    properties: tuple[str, ...] = ()  # targets or registered models
+    cache: Path | None = None  # folder for models of a registry on another machine
 
     def __post_init__(self) -> None:
         from sqlalchemy.engine import make_url
@@ -102,9 +98,8 @@ class RegistrySource(ModelSource):
         return [model for model in registry.all_models(self.uri, self.study) if self._chosen(model)]
 
     def _chosen(self, info: VersionInfo | ModelInfo) -> bool:
-        if self.study is not None and info.study != self.study:
-            return False
-        return not self.properties or info.target in self.properties or info.name in self.properties
+        named = not self.properties or {info.target, info.name} & {*self.properties}
+        return bool(named) and self.study in (None, info.study)
 
 
 class FolderSource(ModelSource):
@@ -114,38 +109,21 @@ class FolderSource(ModelSource):
         self.where = ", ".join(map(str, folders))
         self._versions: dict[str, VersionInfo] = {}
         for folder in folders:
-            info = _version_of_folder(folder)
-            if same := self._versions.get(info.name):
-                raise ServiceError(
-                    f"{folder} and {same.source} are both models of {info.name}. Serve only one."
-                )
-            self._versions[info.name] = info
+            info = read_info(folder)
+            if not isinstance(info.get("target"), str):
+                raise ModelFormatError(f"{folder}/model.json does not name a target. Fit the model again.")
+            study, target = str(info.get("study") or "own"), info["target"]
+            if (name := f"{study}.{target}") in self._versions:
+                raise ServiceError(f"{folder} is a second model of {name}. Serve only one.")
+            created = datetime.fromtimestamp((folder / "model.json").stat().st_mtime, UTC)
+            unit, description = str(info.get("unit") or ""), str(info.get("description") or "")
+            self._versions[name] = VersionInfo(
+                name, study, target, "folder", (), created, unit, description, {}, "", str(folder.resolve())
+            )
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """One version for every folder."""
         return self._versions
-
-
-def _version_of_folder(folder: Path) -> VersionInfo:
-    info = read_info(folder)
-    if not isinstance(info.get("target"), str):
-        raise ModelFormatError(
-            f"{folder}/model.json does not name a target. Fit or register the model again."
-        )
-    study, target = str(info.get("study") or "own"), info["target"]
-    return VersionInfo(
-        name=f"{study}.{target}",
-        study=study,
-        target=target,
-        version="folder",
-        aliases=(),
-        created=datetime.fromtimestamp((folder / "model.json").stat().st_mtime, UTC),
-        unit=str(info.get("unit") or ""),
-        description=str(info.get("description") or ""),
-        tags={},
-        run_id="",
-        source=str(folder.resolve()),
-    )
 
 
 def metadata_of(info: VersionInfo, folder: Path | None = None) -> ModelMetadata:

@@ -22,10 +22,7 @@ LOADERS = 2  # models that are loaded at a time
 
 
 class Service:
-    """The parts of a service.
-
-    ``registry`` is the registry when it was last asked, ``polled`` says whether it has been asked at all.
-    """
+    """The parts of a service; ``registry`` is what was last heard of it."""
 
     def __init__(self, settings: ServiceSettings, source: ModelSource, load: Loader) -> None:
         self.settings = settings
@@ -70,30 +67,24 @@ class Service:
                 note = f"the registry does not answer{loaded}: {reason_of(error)}"
                 versions = {name: one.wanted.info for name, one in properties.items()}
             self.cache.update(versions)
-            former, self.registry = (
-                self.registry,
-                RegistryState(where=self.source.where, up=not note, note=note),
-            )
-            self.metrics.registry_up.set(self.registry.up)
-            if self.registry != former:
-                event("registry", logging.WARNING if note else logging.INFO, **self.registry.model_dump())
-            if self.registry.up:
-                self._log_versions({name: info.version for name, info in versions.items()})
-            self.polled = True
+            found = RegistryState(where=self.source.where, up=not note, note=note)
+            self.metrics.registry_up.set(found.up)
+            if found != self.registry:
+                event("registry", logging.WARNING if note else logging.INFO, **found.model_dump())
+            self.registry, self.polled = found, True
+            # Which versions shall be served, and which named properties have none, is logged when it has changed.
+            missing = [name for name in self.settings.properties if self.cache.find(name) is None]
+            told = {name: info.version for name, info in versions.items()}, missing
+            if found.up and told != self._logged:
+                level = logging.WARNING if missing or not versions else logging.INFO
+                event("versions", level, alias=self.settings.alias, versions=told[0], missing=missing)
+                self._logged = told
 
     def _wanted(self) -> Mapping[str, VersionInfo]:
         versions = self.source.wanted()
         if not versions and self.cache.properties and not self.source.everything():
             raise CrosspropError("it holds no models any more")
         return versions
-
-    def _log_versions(self, versions: Mapping[str, str]) -> None:
-        """Log which versions shall be served, and which named properties have none, when that has changed."""
-        missing = [name for name in self.settings.properties if self.cache.find(name) is None]
-        if (versions, missing) != self._logged:
-            level = logging.WARNING if missing or not versions else logging.INFO
-            event("versions", level, alias=self.settings.alias, versions=versions, missing=missing)
-            self._logged = (dict(versions), missing)
 
     @property
     def answering(self) -> int:
@@ -108,30 +99,27 @@ class Service:
         if not self.registry.up:
             return f"Nothing is served: {self.registry.note}"
         if not properties:
-            of = f" of study {settings.study!r}" if settings.study else ""
-            named = f" among {', '.join(settings.properties)}" if settings.properties else ""
+            chosen = ", ".join(filter(None, (settings.study, *settings.properties)))
             return (
-                f"No model{of}{named} has the alias {settings.alias!r}. Give it to one with 'crossprop promote "
-                "<target>' ('crossprop models' lists them), or serve a folder with --model; this service will notice."
+                f"No model{f' of {chosen}' if chosen else ''} has the alias {settings.alias!r}. Give it to one with "
+                "'crossprop promote <target>', or serve a folder with --model."
             )
-        unavailable = [one.status[1] for one in properties.values() if one.status[0] == "unavailable"]
-        if unavailable:
-            return f"None of {len(properties)} models can be served: {unavailable[0]}"
+        for one in properties.values():
+            if one.status[0] == "unavailable":
+                return f"None of {len(properties)} models can be served: {one.status[1]}"
         return f"{len(properties)} models are being loaded. Ask again in a few seconds."
 
     def properties(self) -> list[PropertyInfo]:
         """What can be predicted; nothing is loaded for it."""
-        known = [
-            PropertyInfo(
-                **one.shown.metadata.model_dump(),
-                name=name,
-                model=one.model,
-                version=one.shown.info.version,
-                status=one.status[0],
-                status_note=one.status[1],
+        known = []
+        for name, one in sorted(self.cache.names.items()):
+            of, (status, note) = one.shown.metadata.model_dump(), one.status
+            version = one.shown.info.version
+            known.append(
+                PropertyInfo(
+                    **of, name=name, model=one.model, version=version, status=status, status_note=note
+                )
             )
-            for name, one in sorted(self.cache.names.items())
-        ]
         labels = [one.label for one in known]
         for one in known:
             if labels.count(one.label) > 1:
@@ -164,9 +152,7 @@ class Service:
             model=model.name,
             property=next((name for name, named in self.cache.names.items() if named is one), None),
             unit=model.unit,
-            champion=_version_note(model.holder("champion")),
-            previous=_version_note(model.holder("previous")),
-            challenger=_version_note(model.holder("challenger")),
+            **{alias: _version_note(model.holder(alias)) for alias in ("champion", "previous", "challenger")},
             versions=len(model.versions),
             served=one.served.info.version if one and one.served else None,
             status=status,

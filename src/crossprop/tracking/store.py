@@ -71,9 +71,17 @@ _ADVICE = {
         "it was written by another version of MLflow. Copy it, then run `mlflow db upgrade <uri>` with the newer one."
     ),
     (
+        r"too many 5\d\d error|error code 5\d\d|5\d\d server error|read timed out"
+        r"|internal_error[\s\S]*operationalerror",
+        True,
+    ): (
+        "the server answers, but its database does not, or too slowly. See the server's log, start its database, then "
+        "run again."
+    ),
+    (
         "max retries exceeded|connection (refused|error|aborted|reset|broken)|timed out|timeout exception|could not "
         "connect|remote end closed|server closed the connection|terminating connection|the database system is|"
-        "error code 50[234]|incompleteread",
+        "incompleteread",
         True,
     ): "nothing answers there. Start the server, correct MLFLOW_TRACKING_URI, or unset it for the embedded store.",
 }

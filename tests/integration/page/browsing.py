@@ -13,36 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ANSWER = "#formulas=NaCl,Pu2O3,Xx3&properties=bulkmoduluskv,deltae"
-"""One formula that is answered, one outside of the training domain, one that is no formula."""
-
-CONTRASTS = """
-() => {
-  const parts = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
-  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
-  const linear = (c) => c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4;
-  const light = (rgb) => [0.2126, 0.7152, 0.0722].reduce((sum, share, i) => sum + share * linear(rgb[i]), 0.05);
-  const ground = (node) => {
-    const layers = [];
-    for (let at = node; at; at = at.parentElement) {
-      layers.push(parts(getComputedStyle(at).backgroundColor));
-      if (layers.at(-1)[3] === 1) break;
-    }
-    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
-  };
-  const found = [];
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const text = texts.currentNode.data.trim(), node = texts.currentNode.parentElement;
-    if (!text || !node.checkVisibility() || node.closest(".visually-hidden, noscript")) continue;
-    const style = getComputedStyle(node), below = ground(node);
-    const ink = over(parts(node instanceof SVGElement ? style.fill : style.color), below);
-    const [a, b] = [light(ink), light(below)];
-    found.push([Math.max(a, b) / Math.min(a, b), text.slice(0, 40)]);
-  }
-  return found;
-}
-"""
-"""Contrast ratio and text of every visible text of the page."""
+# One formula that is answered, one outside of the training domain, one that is no formula.
 
 HIDDEN_OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -89,12 +60,8 @@ def predicted(page: Page) -> list[str]:
 @contextmanager
 def visit(browser: Browser, address: str, **options: Any) -> Iterator[Visit]:
     """A visit whose complaints are checked at its end; ``options`` are those of a browser context."""
-    given: dict[str, Any] = {
-        "viewport": {"width": 1280, "height": 900},
-        "reduced_motion": "reduce",
-        "accept_downloads": True,
-        "permissions": ["clipboard-read", "clipboard-write"],
-    }
+    given: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+    given |= {"accept_downloads": True, "permissions": ["clipboard-read", "clipboard-write"]}
     context = browser.new_context(**given | options)
     page = context.new_page()
     page.set_default_timeout(1000 * PATIENCE)

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from browsing import Visit, visit
-from fake_service import FakeSource, load_fake, serving
+from fake_service import FakeSource, held_back, load_fake, serving
 from tool_modules import load_script
-from waiting import PATIENCE
 
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
@@ -46,12 +45,8 @@ def application() -> Callable[..., Any]:
         for target in (*targets, *(("optb88vdw_bandgap",) if gate else ())):
             source.add(target, damaged=target == "magmom_oszicar")
 
-        def load_patiently(folder: Path) -> Any:
-            if gate and "optb88vdw_bandgap" in folder.parts:
-                gate.wait(PATIENCE)
-            return load(folder)
-
-        return create_app(ServiceSettings(**settings), source, load_patiently)
+        loading = held_back(gate, "optb88vdw_bandgap") if gate else load
+        return create_app(ServiceSettings(**settings), source, loading)
 
     return make
 

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from browsing import ANSWER, HIDDEN_OVERFLOW, choose, predicted
+from browsing import choose, predicted
 
 from crossprop.data.compositions import ELEMENTS
 
@@ -45,25 +45,6 @@ def test_typed_formulas_are_predicted_with_interval_domain_and_model(seen):
         assert error in page.inner_text(place)
         assert f"R² {known['holdout_r2']:.2f}" in page.inner_text(place)
     assert f"{error} GPa" in detail.locator("svg.plot").get_attribute("aria-label")
-
-
-def test_names_are_short_and_say_more_when_pointed_at(seen):
-    text = "Decadic logarithm of the n-type power factor over the relaxation time, in 1e9 W/(m K² s)"
-
-    def renamed(route: Any) -> None:
-        answer = route.fetch().json()
-        answer["properties"][0] |= {"label": "log₁₀ PF/τ (n-type)", "description": text}
-        route.fulfill(json=answer)
-
-    seen.page.route("**/v1/properties", renamed)
-    page = seen.predict("NaCl")
-    for place in ("#properties", "#table thead", "#detail .detail-title"):
-        assert "log₁₀ PF/τ (n-type)" in page.inner_text(place)
-    assert page.locator(".property", has_text="log₁₀").get_attribute("title") == text
-    assert page.locator("#table .head-title").get_attribute("title") == text
-    assert text in page.inner_text("#detail")
-    page.fill("#search", "relaxation")
-    assert page.locator(".property").count() == 1
 
 
 def test_a_pasted_spreadsheet_column_is_found_among_others(seen):
@@ -159,33 +140,3 @@ def test_thousands_of_formulas_are_asked_in_parts_and_shown_in_pages(seen):
     values = page.locator("#table .cell strong").all_inner_texts()
     numbers = [float(v.replace("\u2212", "-").replace(",", "")) for v in values]
     assert numbers == sorted(numbers, reverse=True)
-
-
-def test_what_could_not_be_read_among_hundreds_is_one_click_away(seen):
-    formulas = [f"Na{1 + i / 1000:.3f}Cl" for i in range(300)]
-    formulas[250], formulas[280] = "Xx3", "Pu2O3"
-    page = seen.predict(*formulas)
-    assert len(predicted(page)) == 100
-    kinds = page.locator(".filter").all_inner_texts()
-    assert [" ".join(kind.split()) for kind in kinds] == ["All 300", "Not read 1", "Outside the domain 1"]
-    page.click('[data-kind="unread"]')
-    assert page.locator("#table .given").all_inner_texts() == ["Xx3"]
-    assert page.evaluate("document.activeElement.dataset.kind") == "unread"
-    assert page.locator(".more").count() == 0
-    page.click("#turn")
-    assert page.locator("#table .given").all_inner_texts() == ["Xx3"]
-    page.click('[data-kind="outside"]')
-    assert page.locator("#table thead th").count() == 2
-    page.click("#turn")
-    assert predicted(page) == ["Pu2O3"]
-    page.click('[data-kind="all"]')
-    assert len(predicted(page)) == 100
-
-
-def test_a_wide_table_scrolls_by_itself_and_not_the_page(seen):
-    page = seen.open(ANSWER.replace("Pu2O3,Xx3", "KCl,LiF,NaF,KF,LiCl,RbCl,CsCl,MgO,CaO,SrO,BaO"))
-    predicted(page)
-    assert page.locator(".filter").count() == 0, "all is well, so there is nothing to choose"
-    page.click("#turn")
-    assert page.locator(".table-scroll").evaluate("(box) => box.scrollWidth > box.clientWidth")
-    assert page.evaluate(HIDDEN_OVERFLOW) <= 0

@@ -40,7 +40,8 @@ def make_cell(method: Method | str, name: str = "", **fields: Any) -> Cell:
 
 def make_screening(val_mae: float, **hyperparameters: Any) -> ScreenReport:
     """What the screening of a cell found."""
-    trials = pd.DataFrame({"number": [0], "state": ["COMPLETE"], "value": [val_mae], "seconds": [0.1]})
+    trial = {"number": 0, "state": "COMPLETE", "value": val_mae, "seconds": 0.1}
+    trials = pd.DataFrame([trial | {f"params_{name}": value for name, value in hyperparameters.items()}])
     return ScreenReport(hyperparameters, val_mae, trials, HISTORY, 1.0, 10)
 
 
@@ -65,23 +66,6 @@ def flips(path: Path, times: int = 10) -> Iterator[None]:
         path.write_bytes(original[:place] + bytes([original[place] ^ 1]) + original[place + 1 :])
         yield
     path.write_bytes(original)
-
-
-class Recorder:
-    """Keeps cells in memory; a recorder of its own for every run."""
-
-    def __init__(self) -> None:
-        self.digests: list[dict[str, str]] = []
-        self.outcomes: list[CellOutcome] = []
-
-    def __call__(self, digests: dict[str, str]) -> Recorder:
-        self.digests.append(digests)
-        return self
-
-    def record(self, outcome: CellOutcome) -> str:
-        """The id of a made-up run."""
-        self.outcomes.append(outcome)
-        return f"run of {outcome.result.cell}"
 
 
 class Idle(Executor):

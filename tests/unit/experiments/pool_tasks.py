@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from crossprop.errors import CellError, StoreError
+from crossprop.errors import CellError
 
 
 def do(task: dict[str, Any]) -> Any:
@@ -24,7 +24,11 @@ def attempts(folder: Path, name: str) -> int:
     return len(list(folder.glob(f"{name}.*")))
 
 
-def _answer(task: dict[str, Any]) -> Any:
+def _first(task: dict[str, Any]) -> bool:
+    return attempts(Path(task["folder"]), task["name"]) == 1
+
+
+def _answer(task: dict[str, Any]) -> str:
     time.sleep(task.get("seconds", 0))
     return "done"
 
@@ -33,64 +37,48 @@ def _describe(task: dict[str, Any]) -> tuple[int, str, str]:
     return os.getpid(), os.environ["KERAS_BACKEND"], os.environ["OMP_NUM_THREADS"]
 
 
-def _fail(task: dict[str, Any]) -> Any:
+def _fail(task: dict[str, Any]) -> None:
     raise CellError("no luck\n  today")
 
 
-def _fail_once(task: dict[str, Any]) -> Any:
-    if attempts(Path(task["folder"]), task["name"]) == 1:
+def _fail_once(task: dict[str, Any]) -> str:
+    if _first(task):
         raise ValueError("not yet")
     return "second try"
 
 
-def _full_disk(task: dict[str, Any]) -> Any:
-    raise StoreError("the disk is full")
-
-
-def _disk_without_room(task: dict[str, Any]) -> Any:
-    raise OSError(28, "No space left on device", "fold_00.model/network.keras")
-
-
-def _die(task: dict[str, Any]) -> Any:
-    while not attempts(Path(task["folder"]), task.get("beside", task["name"])):
-        time.sleep(0.01)
+def _die(task: dict[str, Any]) -> None:
     os.kill(os.getpid(), task.get("signal", signal.SIGKILL))
 
 
-def _die_once(task: dict[str, Any]) -> Any:
-    if attempts(Path(task["folder"]), task["name"]) == 1:
+def _die_once(task: dict[str, Any]) -> str:
+    if _first(task):
         _die(task)
     return "alive"
 
 
-def _exit(task: dict[str, Any]) -> Any:
+def _exit(task: dict[str, Any]) -> None:
     os._exit(3)
 
 
-def _need_too_much(task: dict[str, Any]) -> Any:
+def _need_too_much(task: dict[str, Any]) -> None:
     import numpy as np
 
-    return np.empty(2**55)
+    np.empty(2**55)
 
 
-def _run_out_of_memory(task: dict[str, Any]) -> Any:
-    raise MemoryError
-
-
-def _need_room(task: dict[str, Any]) -> Any:
+def _need_room(task: dict[str, Any]) -> str:
     """Out of memory while any other task is in work."""
-    working = Path(task["folder"]) / "working"
-    if working.exists():
+    if (Path(task["folder"]) / "working").exists():
         raise MemoryError("too many at a time")
     return "enough room"
 
 
-def _work(task: dict[str, Any]) -> Any:
+def _work(task: dict[str, Any]) -> None:
     working = Path(task["folder"]) / "working"
     working.touch()
     time.sleep(1.0)
     working.unlink()
-    return "worked"
 
 
 class _UnpicklableError(Exception):
@@ -98,20 +86,16 @@ class _UnpicklableError(Exception):
         super().__init__(f"{a} and {b}")
 
 
-def _fail_oddly(task: dict[str, Any]) -> Any:
+def _fail_oddly(task: dict[str, Any]) -> None:
     raise _UnpicklableError(1, 2)
 
 
-def main() -> None:
-    """A scheduler whose workers sleep; killed by a test."""
+if __name__ == "__main__":  # a scheduler whose workers sleep; killed by a test
+    import pool_tasks
+
     from crossprop.experiments.executor import WorkerPool
 
-    folder = sys.argv[1]
-    with WorkerPool(do, workers=2, backend="jax") as pool:
+    with WorkerPool(pool_tasks.do, workers=2, backend="jax") as pool:
         for i in range(2):
-            pool.submit({"folder": folder, "name": f"task{i}", "what": "answer", "seconds": 300})
+            pool.submit({"folder": sys.argv[1], "name": f"task{i}", "what": "answer", "seconds": 300})
         list(pool.results())
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,34 +11,20 @@ from made import make_fold
 from crossprop.errors import CellError
 from crossprop.experiments.blend import PICKS, blend_folds, greedy_weights, shrunk_weights
 
-TRUE = np.array([1.0, 2.0, 3.0, 4.0])
-
-
-def test_weights_are_a_convex_combination_of_whole_picks():
-    rng = np.random.default_rng(3)
-    values = rng.normal(size=200)
-    predicted = values + rng.normal(size=(5, 200)) + rng.normal(size=(5, 1))
-    weights = greedy_weights(predicted, values)
-    assert weights.sum() == pytest.approx(1.0)
-    assert (weights >= 0).all()
-    assert all(Fraction(float(w)).limit_denominator(PICKS).denominator <= PICKS for w in weights)
-    error = np.abs(weights @ predicted - values).mean()
-    assert error <= np.abs(predicted - values).mean(axis=1).min()
-
 
 @pytest.mark.parametrize(
     ("shifts", "picks", "expected"),
     [
         ([5, 0, -5], PICKS, [0.0, 1.0, 0.0]),  # a perfect model
-        ([1, -1], PICKS, [0.5, 0.5]),  # opposite errors cancel
         ([3, -1], PICKS, [0.25, 0.75]),  # 3 w - 1 (1 - w) = 0 at w = 1/4: after four picks
         ([1, 1, 1], PICKS, [1.0, 0.0, 0.0]),  # of equal models the first
         ([1, -1], 1, [1.0, 0.0]),
-        *[([1, -1], picks, [0.5, 0.5]) for picks in (2, 3, 4, 5)],  # no odd number of picks is perfect
+        ([1, -1], 3, [0.5, 0.5]),  # no odd number of picks is perfect
     ],
 )
 def test_weights_of_models_with_constant_errors(shifts, picks, expected):
-    assert greedy_weights(TRUE + np.array(shifts)[:, None], TRUE, picks).tolist() == expected
+    true = np.array([1.0, 2.0, 3.0, 4.0])
+    assert greedy_weights(true + np.array(shifts)[:, None], true, picks).tolist() == expected
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(0.5, [0.15, 0.85]), (0.001, [1.0, 0.0])])
@@ -63,33 +48,25 @@ def part(*shifts, test=0.0):
     ]
 
 
-def test_blend_of_opposite_cells_is_perfect_in_every_fold():
+def test_blend_of_opposite_cells_is_perfect_and_the_hold_out_has_no_say_in_it():
     reports, weights = blend_folds([part(1, 1, 1, test=10), part(-1, -1, -1, test=30)], VALUES)
     assert weights == pytest.approx(np.full((3, 2), 0.5))
-    assert [report.val_mae for report in reports] == pytest.approx([0.0] * 3)
     for k, report in enumerate(reports):
         assert np.array_equal(report.val_rows, ROWS[k])
         assert report.val_pred == pytest.approx(VALUES[ROWS[k]])
+        assert report.val_mae == pytest.approx(0.0)
         assert report.test_pred == pytest.approx(np.full(2, 20.0 + k))  # half of 10 + k and of 30 + k
         assert (report.n_train, len(report.history)) == (4, 0)
+    _, other = blend_folds([part(1, 1, 1, test=1e9), part(-1, -1, -1, test=-5)], VALUES)
+    assert np.array_equal(weights, other)
 
 
 def test_weights_of_a_fold_do_not_know_that_fold():
     # the first cell is perfect but for the last fold, the second is perfect there alone
-    fickle, steady = part(0, 0, 9), part(3, 3, 0)
-    reports, weights = blend_folds([fickle, steady], VALUES)
+    reports, weights = blend_folds([part(0, 0, 9), part(3, 3, 0)], VALUES)
     assert weights[2].tolist() == [1.0, 0.0]  # folds 0 and 1 speak for the first cell
     assert reports[2].val_mae == pytest.approx(9.0)  # and fold 2 pays for it
-    again, other = blend_folds([part(0, 0, 0), steady], VALUES)
-    assert other[2].tolist() == [1.0, 0.0]
-    assert again[2].val_mae == 0.0
-    assert (weights[0].tolist(), other[0].tolist()) == ([0.0, 1.0], [1.0, 0.0])  # these do know fold 2
-
-
-def test_hold_out_has_no_say_in_the_weights():
-    _, weights = blend_folds([part(1, 1, 1, test=0), part(-1, -1, -1, test=0)], VALUES)
-    _, other = blend_folds([part(1, 1, 1, test=1e9), part(-1, -1, -1, test=-5)], VALUES)
-    assert np.array_equal(weights, other)
+    assert weights[0].tolist() == [0.0, 1.0]  # this one does know fold 2
 
 
 FICKLE = part(0, 0, 0)
@@ -99,7 +76,6 @@ FICKLE[1] = replace(FICKLE[1], val_rows=np.array([2, 4]))
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [
-        ([], "here are 0"),
         ([part(0, 0, 0)], "needs two cross-validated cells, here are 1"),
         ([part(0, 0, 0), FICKLE], "cross-validated on different folds"),
         ([part(0, 0, 0), part(0, 0, 0)[:2]], "cross-validated on different folds"),

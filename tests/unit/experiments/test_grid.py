@@ -29,8 +29,11 @@ EXTENDED = PAPER | {
     "budget": {"ml_trials": 7, "dl_trials": 11, "seconds": 180.0},
 }
 DIGESTS = {"formation_energy": "f", "band_gap": "b", "all_sources": "j"}
+TUNED = {method for method in Method if method.tuned}
 SCRATCH_NETWORKS = {Method.DL, Method.DL_FEATEXTR, Method.FREEZING, Method.RESNET}
 FINE_TUNED = {Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE}
+BOOSTED = {Method.BOOST, Method.BOOST_SOURCES}
+REGRESSORS = {Method.ML, Method.ML_FEATEXTR}
 
 
 def enumerated(params, target="slme", data="d", sources=DIGESTS):
@@ -57,12 +60,12 @@ def test_every_method_has_its_cells_in_the_order_of_the_study(paper, values):
     scratch = ["base", "ml(EF)", "ml(PA)", "dl(EF)", "dl(PA)"]
     assert [cell.label for cell in paper] == [*scratch, *both]
     assert [cell.label for cell in enumerated(parse_params(values))] == [
-        *scratch, *both[1::2],
-        "boost(PA)", "boost_sources(all_sources)", "resnet(EF+PA)", "resnet_finetune(all_sources)", "blend",
+        *scratch, *both[1::2], "plain baseline", "plain median",
+        "boost(EF+PA)", "boost_sources(all_sources)", "resnet(EF+PA)", "resnet_finetune(all_sources)", "blend",
     ]  # fmt: skip
 
 
-def test_both_sides_get_all_of_their_trials_and_equally_many(paper, values):
+def test_both_sides_get_all_of_their_trials_and_time_and_equally_many(paper, values, tiny_params):
     for cells, regressors, networks in ((paper, 11, 26), (enumerated(parse_params(values)), 7, 11)):
         spent = {}
         for cell in cells:
@@ -72,17 +75,10 @@ def test_both_sides_get_all_of_their_trials_and_equally_many(paper, values):
             (Side.SCRATCH, Family.REGRESSOR): regressors, (Side.TRANSFER, Family.REGRESSOR): regressors,
             (Side.SCRATCH, Family.NETWORK): networks, (Side.TRANSFER, Family.NETWORK): networks,
         }  # fmt: skip
-
-
-def test_earlier_cells_take_the_remainder(paper):
     trials = {method: [cell.n_trials for cell in paper if cell.method is method] for method in PAPER_METHODS}
-    assert trials[Method.BASE] == [0]
-    assert trials[Method.ML] == [6, 5]  # 11 = 6 + 5
+    assert trials[Method.ML] == [6, 5]  # earlier cells take the remainder: 11 = 6 + 5
     assert trials[Method.FINETUNE] == [3, 3]  # 26 = 8 * 3 + 2
     assert trials[Method.DL_FEATEXTR] == [4, 4]
-
-
-def test_seconds_of_both_sides_are_the_budget_shared_by_trials(paper, tiny_params):
     for side in (Side.SCRATCH, Side.TRANSFER):
         assert sum(c.seconds for c in paper if c.method.side is side) == pytest.approx(740.0)
     assert next(c.seconds for c in paper if c.method is Method.ML) == pytest.approx(740 * 6 / 37)
@@ -91,36 +87,17 @@ def test_seconds_of_both_sides_are_the_budget_shared_by_trials(paper, tiny_param
     assert next(c.seconds for c in cells if c.method is Method.ML) == pytest.approx(600.0)
 
 
-def test_only_networks_have_recipes_and_transferred_weights_have_their_own(values):
-    values["study"]["transfer"] = RECIPE | {"epochs": 7}
-    epochs = {cell.method: cell.recipe and cell.recipe.epochs for cell in enumerated(parse_params(values))}
-    assert {method for method, given in epochs.items() if given == 7} == FINE_TUNED
-    assert {method for method, given in epochs.items() if given == 1} == SCRATCH_NETWORKS
-
-
-def test_folds_are_the_targets_own(tiny_params):
-    params = tiny_params(targets=["slme", "spillage"], folds_by_target={"spillage": 5})
-    assert {c.folds for c in enumerated(params)} == {2}
-    assert {c.folds for c in enumerated(params, "spillage")} == {5}
-
-
 def changed(values, before, **options):
     """Methods of the cells whose id another enumeration changes."""
     after = enumerated(parse_params(values), **options)
     return {a.method for a, b in zip(after, before, strict=True) if a.id != b.id}
 
 
-def test_ids_are_the_same_at_every_enumeration_and_differ_between_cells(values):
+def test_ids_depend_on_target_data_code_and_the_weights_of_the_own_source(values, monkeypatch):
     before = enumerated(parse_params(values))
     assert changed(values, before) == set()
-    assert changed(values, before, target="spillage") == set(Method)
     assert len({cell.id for cell in before}) == len(before)
-    assert all(len(cell.id) == 16 and int(cell.id, 16) >= 0 for cell in before)
-
-
-def test_ids_depend_on_data_code_and_the_weights_of_the_own_source(values, monkeypatch):
-    before = enumerated(parse_params(values))
-    assert changed(values, before, data="other") == set(Method)
+    assert changed(values, before, target="spillage") == changed(values, before, data="other") == set(Method)
     joint, elemnet = (
         changed(values, before, sources=DIGESTS | {name: "new"}) for name in ("all_sources", "band_gap")
     )
@@ -130,18 +107,17 @@ def test_ids_depend_on_data_code_and_the_weights_of_the_own_source(values, monke
     assert changed(values, before) == set(Method)
 
 
-BOOSTED = {Method.BOOST, Method.BOOST_SOURCES}
-REGRESSORS = {Method.ML, Method.ML_FEATEXTR}
 FIDELITY = {"rows": 50, "steps": 10, "after_screening": 2, "after_first_fold": 2, "margin": 0.05}
 
 
 @pytest.mark.parametrize(
     ("path", "value", "methods"),
     [
-        *[(f"study.{key}", value, set(Method)) for key, value in (
-            ("seed", 2), ("protocol", "strict"), ("folds", 3), ("name", "other"),
-            ("fidelity.rows", 60), ("fidelity.steps", 11),
-        )],
+        ("study.seed", 2, set(Method)),
+        ("study.protocol", "strict", set(Method)),
+        ("study.folds", 3, set(Method)),
+        ("study.fidelity.rows", 60, TUNED),
+        ("study.fidelity.steps", 11, TUNED),
         *[(f"study.{key}", value, set()) for key, value in (
             ("title", "Another headline"), ("targets", ["slme", "spillage"]), ("edition", "full"),
             ("pretrain.epochs", 99), ("joint_pretrain", RECIPE | {"epochs": 9}), ("tier", "quick"),
@@ -150,7 +126,7 @@ FIDELITY = {"rows": 50, "steps": 10, "after_screening": 2, "after_first_fold": 2
         )],
         ("compute.workers", 3, set()),
         ("compute.retries", 3, set()),
-        ("compute.backend", "jax", set(Method) - {Method.BASE, Method.ML, Method.BOOST, Method.BLEND}),
+        ("compute.backend", "jax", TUNED - {Method.ML, Method.BOOST}),
         ("study.scratch.epochs", 9, SCRATCH_NETWORKS),
         ("study.scratch.min_steps", 50, SCRATCH_NETWORKS),
         ("study.transfer.learning_rate", 0.0015, FINE_TUNED),
@@ -182,20 +158,17 @@ def test_order_of_the_zoo_counts_since_its_defaults_are_tried_in_that_order(valu
     assert changed(values, before) == REGRESSORS
 
 
-def test_seeds_of_tasks_differ_and_depend_on_the_study_but_not_on_the_data(values):
+def test_seeds_differ_by_task_or_target_and_depend_on_the_study_but_not_on_the_data(values):
+    values["study"] |= {"targets": ["slme", "spillage"], "folds_by_target": {"spillage": 5}}
     cells, other_data = (enumerated(parse_params(values), data=data) for data in ("d", "other"))
     uses = [("screening",), ("fold", 0), ("fold", 1), ("sampler",)]
     seeds = {cell.seed_for(*use) for cell in cells for use in uses}
     assert len(seeds) == 4 * len(cells)
-    assert all(0 <= seed < 2**32 for seed in seeds)
     assert cells[3].seed_for("fold", 1) == other_data[3].seed_for("fold", 1)
+    assert len({cell.seed_for_target("rows") for cell in cells}) == 1
+    spillage = enumerated(parse_params(values), "spillage")[0]
+    assert (cells[0].folds, spillage.folds) == (2, 5)
+    other = {spillage.seed_for_target("rows"), cells[0].seed_for_target("share")}
+    assert cells[0].seed_for_target("rows") not in other
     values["study"]["seed"] = 2
     assert cells[3].seed_for("fold", 1) != enumerated(parse_params(values))[3].seed_for("fold", 1)
-
-
-def test_seed_of_a_target_is_shared_by_its_cells_and_differs_between_targets_and_uses(values):
-    values["study"]["targets"] = ["slme", "spillage"]
-    slme, spillage = (enumerated(parse_params(values), target) for target in ("slme", "spillage"))
-    assert len({cell.seed_for_target("rows") for cell in slme}) == 1
-    assert slme[0].seed_for_target("rows") != spillage[0].seed_for_target("rows")
-    assert slme[0].seed_for_target("rows") != slme[0].seed_for_target("share")

@@ -13,7 +13,7 @@ from crossprop.errors import DataError, StoreError
 from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
 from crossprop.features.matrices import load_combined, load_features
-from crossprop.methods import Method, Representation
+from crossprop.methods import Representation
 from crossprop.models.transfer import extract_activations, load_network
 from crossprop.paths import StudyPaths
 
@@ -29,45 +29,41 @@ def inputs(tmp_path, write_target):
     return TargetInputs(files_of(tmp_path), "published")
 
 
-@pytest.fixture
-def cells(tiny_params):
-    params = tiny_params(methods=["base", "ml", "ml_featextr"])
-    return {c.method: c for c in enumerate_cells(params, "slme", "%", "d", {"formation_energy": "f"})}
-
-
-def test_rows_to_learn_from_and_to_measure_on_are_disjoint(inputs):
-    assert (len(inputs.train), len(inputs.test)) == (51, 12)  # 48 and the 3 repeated ones; a fifth of 60
-    assert not set(inputs.train) & set(inputs.test)
-    assert set(inputs.frame["split"].iloc[inputs.test]) == {"test"}
-
-
 def test_hold_out_is_never_trained_on_nor_validated_on(inputs):
-    splits = [inputs.screening(1), *inputs.folds(5, 1)]
-    assert len(splits) == 6
-    for train, validation in splits:
+    assert (len(inputs.train), len(inputs.test)) == (51, 12)  # 48 and the 3 repeated ones; a fifth of 60
+    assert set(inputs.frame["split"].iloc[inputs.test]) == {"test"}
+    for train, validation in [inputs.screening(1), *inputs.folds(5, 1)]:
         assert sorted([*train, *validation]) == sorted(inputs.train)
         assert not {*train, *validation} & set(inputs.test)
         compositions = inputs.frame["composition"]
         assert not set(compositions.iloc[train]) & set(compositions.iloc[validation])
 
 
-def test_scratch_cell_reads_its_matrix_row_by_row_and_a_missing_one_is_named(tmp_path, inputs, cells):
-    matrix = TargetInputs(files_of(tmp_path), "published").features(cells[Method.ML], None)
-    assert matrix.shape == (63, 86)
-    assert np.asarray(matrix).sum(axis=1) == pytest.approx(np.ones(63))
+def test_rows_that_repeat_the_hold_out_are_known_and_strict_leaves_them_out(tmp_path, inputs):
+    held_out = set(inputs.frame["composition"].iloc[inputs.test])
+    repeated = inputs.frame["composition"].isin(held_out).to_numpy()
+    assert repeated[inputs.train].sum() == 3
+    strict = TargetInputs(files_of(tmp_path), "strict")
+    for one in (inputs, strict):
+        assert np.array_equal(one.repeated, repeated)
+    assert sorted(strict.train) == [row for row in sorted(inputs.train) if not repeated[row]]
+
+
+def test_matrices_are_read_or_combined_once_and_a_missing_one_is_named(tmp_path, inputs, tiny_params):
+    params = tiny_params(methods=["ml", "resnet", "boost"], sources=[])
+    ml, resnet, boost = enumerate_cells(params, "slme", "%", "d", {})
+    assert np.asarray(inputs.features(ml, None)).sum(axis=1) == pytest.approx(np.ones(63))
+    combined = inputs.features(resnet, None)
+    assert isinstance(combined, np.memmap)
+    assert np.array_equal(combined, load_combined(files_of(tmp_path).features))
+    assert inputs.features(boost, None) is combined
+    (written,) = matrices(tmp_path)
+    stamp = written.stat().st_mtime_ns
+    assert np.array_equal(TargetInputs(files_of(tmp_path), "published").features(resnet, None), combined)
+    assert [path.stat().st_mtime_ns for path in matrices(tmp_path)] == [stamp]
     (tmp_path / "data/features/tiny/slme/elemental_fractions.npy").unlink()
     with pytest.raises(DataError, match="dvc repro featurize"):
-        inputs.features(cells[Method.ML], None)
-
-
-@pytest.fixture
-def with_source(tmp_path, write_study):
-    write_study(tmp_path, n=30)
-    return tmp_path
-
-
-def layer_of(root, cells, layer="hidden_16"):
-    return np.array(TargetInputs(files_of(root), "published").features(cells[Method.ML_FEATEXTR], layer))
+        TargetInputs(files_of(tmp_path), "published").features(ml, None)
 
 
 def matrices(root):
@@ -75,58 +71,28 @@ def matrices(root):
     return list(files_of(root).activations.glob("*/matrix.npy"))
 
 
-def test_activations_are_the_networks_and_computed_once_for_rows_and_network(
-    with_source, cells, write_target
+def test_activations_are_computed_once_for_rows_and_network_and_damage_is_refused(
+    tmp_path, tiny_params, write_study, write_target
 ):
-    got = layer_of(with_source, cells)
-    files = files_of(with_source)
+    write_study(tmp_path, n=30)
+    files, params = files_of(tmp_path), tiny_params(methods=["ml_featextr"])
+    (cell,) = enumerate_cells(params, "slme", "%", "d", {"formation_energy": "f"})
+
+    def activations():
+        return np.array(TargetInputs(files, "published").features(cell, "hidden_16"))
+
+    got = activations()
     fractions = np.asarray(load_features(files.features, Representation.ELEMENTAL_FRACTIONS))
     expected = extract_activations(load_network(files.networks[0][1]), fractions, ["hidden_16"])["hidden_16"]
     assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    (first,) = matrices(with_source)
-    written = first.stat().st_mtime_ns
-    layer_of(with_source, cells)
-    assert first.stat().st_mtime_ns == written
-    os.utime(files.networks[0][1])  # a new network
-    layer_of(with_source, cells)
-    assert len(matrices(with_source)) == 2
-    write_target(with_source, n=30, seed=99)  # other rows, though as many
-    after = layer_of(with_source, cells)
-    assert got.shape == after.shape
-    assert not np.allclose(got, after)
-
-
-def test_flipped_bit_in_a_computed_matrix_is_refused_by_name(with_source, cells):
-    layer_of(with_source, cells)
-    (path,) = matrices(with_source)
-    for _ in flips(path):
+    (first,) = matrices(tmp_path)
+    for _ in flips(first):
         with pytest.raises(StoreError, match=r"matrix\.npy has changed .* Delete .*hidden_16 and run again"):
-            layer_of(with_source, cells)
-    layer_of(with_source, cells)
-
-
-def test_rows_that_repeat_the_hold_out_are_known_under_both_protocols(tmp_path, inputs):
-    held_out = set(inputs.frame["composition"].iloc[inputs.test])
-    repeated = inputs.frame["composition"].isin(held_out).to_numpy()
-    assert np.array_equal(inputs.repeated, repeated)
-    assert repeated[inputs.test].all()
-    assert repeated[inputs.train].sum() == 3
-    strict = TargetInputs(files_of(tmp_path), "strict")
-    assert np.array_equal(strict.repeated, repeated)
-    assert len(strict.train) == 48
-    assert not repeated[strict.train].any()
-
-
-def test_combined_matrix_is_written_once_and_mapped_by_all(tmp_path, inputs, tiny_params):
-    params = tiny_params(methods=["resnet", "boost"], sources=[])
-    resnet, boost = enumerate_cells(params, "slme", "%", "d", {})
-    combined = inputs.features(resnet, None)
-    assert isinstance(combined, np.memmap)
-    assert np.array_equal(combined, load_combined(files_of(tmp_path).features))
-    assert np.array_equal(inputs.features(boost, None), combined[:, 86:])
-    (written,) = matrices(tmp_path)
-    stamp = written.stat().st_mtime_ns
-    again = TargetInputs(files_of(tmp_path), "published")
-    assert np.array_equal(again.features(resnet, None), combined)
-    assert inputs.features(resnet, None) is combined
-    assert [path.stat().st_mtime_ns for path in matrices(tmp_path)] == [stamp]
+            activations()
+    assert np.array_equal(activations(), got)
+    assert len(matrices(tmp_path)) == 1
+    os.utime(files.networks[0][1])  # a new network
+    activations()
+    assert len(matrices(tmp_path)) == 2
+    write_target(tmp_path, n=30, seed=99)  # other rows, though as many
+    assert not np.allclose(got, activations())

@@ -1,21 +1,23 @@
-"""The state machine of one target with made-up results: what is asked for when, and what comes of it."""
+"""The state machine of one target with made-up results: what is asked for when, blends, and what comes of it."""
 
 from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from made import Rehearsal
 
-BUDGET = {"ml_trials": 6, "dl_trials": 8, "seconds": 60}
+from crossprop.experiments.executor import Failure
+from crossprop.methods import Method
+
 BOTH = ["elemental_fractions", "physical_attributes"]
 STUDY = {
     "methods": ["base", "ml", "dl", "finetune"],
     "sources": ["formation_energy", "band_gap"],
     "representations": BOTH,
-    "budget": BUDGET,
+    "budget": {"ml_trials": 6, "dl_trials": 8, "seconds": 60},
     "folds": 3,
 }
 ERRORS = {
@@ -28,8 +30,6 @@ ERRORS = {
     "finetune(band_gap)": [3.5, 3.0, 2.5, 1.25],
 }
 """Validation MAE of the screening, then of every fold; the same on the hold-out. finetune(band_gap) wins."""
-
-
 HALVED = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 2, "margin": 9.0}
 
 
@@ -46,7 +46,7 @@ def test_every_cell_is_screened_and_the_best_of_each_category_cross_validated(re
     assert folds == {"base", "ml(EF)", "ml(PA)", "dl(EF)", "dl(PA)", "finetune(band_gap)"}
 
 
-def test_outcome_of_every_cell_follows_from_its_tasks(rehearsal):
+def test_outcome_of_every_cell_follows_from_its_tasks_and_chosen_ones_are_refitted_strictly(rehearsal):
     made = rehearsal()
     outcome = made.finish()
     assert [o.result.cell for o in outcome.outcomes] == [cell.id for cell in made.cells]
@@ -62,35 +62,16 @@ def test_outcome_of_every_cell_follows_from_its_tasks(rehearsal):
     recorded = {o.result.cell: o.result for o in made.recorded}
     assert len(made.recorded) == len(recorded) == len(made.cells)
     assert recorded == {o.result.cell: o.result for o in outcome.outcomes}
-
-
-def test_chosen_cells_are_refitted_without_the_rows_that_repeat_the_hold_out(rehearsal):
-    made = rehearsal()
-    outcome = made.finish()
+    # the rows that repeat the hold-out are left out
     assert [line for line in made.log if ".strict" in line] == [
         "ml(PA) fold_00.strict", "finetune(band_gap) fold_02.strict",
     ]  # fmt: skip
-    results = made.results(outcome)
     assert results["finetune(band_gap)"].strict_test_mae == pytest.approx(2.5)  # twice 1.25: as it is made up
     assert results["finetune(band_gap)"].strict_n_train == 15  # 24 rows in three folds, one left out
     assert results["dl(EF)"].strict_test_mae is None
     made = rehearsal(protocol="strict")
     assert {o.result.strict_test_mae for o in made.finish().outcomes} == {None}
     assert not [line for line in made.log if ".strict" in line]
-
-
-def test_winners_models_are_made_where_they_were_not_saved(rehearsal):
-    made = rehearsal({**ERRORS, "ml(PA)": [2.0, 1.0, 1.0, 1.0]})
-    outcome = made.finish()
-    assert outcome.winners.winner.cell == made.results(outcome)["ml(PA)"].cell
-    # regressors that were quick are not saved; the winner is fitted again
-    assert [made.log.count(f"ml(PA) fold_0{k}") for k in range(3)] == [2, 2, 2]
-    assert [made.log.count(f"dl(EF) fold_0{k}") for k in range(3)] == [1, 1, 1]
-    (part,) = outcome.parts
-    assert part.weights == (1.0, 1.0, 1.0)
-    assert [(folder / "member.json").is_file() for folder in part.folders] == [True] * 3
-    made.run.drop_models(outcome.winners)
-    assert made.kept_models() == {outcome.winners.winner.cell}
 
 
 def test_of_equals_the_earlier_cell_is_chosen_whichever_was_finished_first(rehearsal):
@@ -106,24 +87,6 @@ def test_of_equals_the_earlier_cell_is_chosen_whichever_was_finished_first(rehea
     assert best.strict_test_mae is not None
 
 
-def test_interrupted_run_asks_only_for_what_is_missing_and_ends_the_same(rehearsal, tmp_path, write_target):
-    whole = rehearsal().finish()
-    elsewhere = tmp_path / "elsewhere"
-    write_target(elsewhere, n=30)
-    params, done = rehearsal().params, []
-    for pieces in (0, 2, 5, 4, 1, 6, None):
-        part = Rehearsal(params, elsewhere, ERRORS).start()
-        assert not set(part.waiting()) & set(done)
-        before = part.waiting()
-        part.answer(pieces)
-        done += part.log[: len(part.log) - len(part.asked)]
-        assert part.log[: len(before)] == before
-    assert part.run.finished
-    outcome = part.run.conclude()
-    assert [o.result for o in outcome.outcomes] == [o.result for o in whole.outcomes]
-    assert len(done) == len(set(done))
-
-
 STUDIES = {
     "plain": {},
     "blend": {"methods": ["base", "ml", "dl", "finetune", "boost", "blend"]},
@@ -134,7 +97,8 @@ STUDIES = {
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_finished_run_asks_for_nothing_and_ends_the_same(rehearsal, study):
-    whole = rehearsal(**study).finish()
+    whole_run = rehearsal(**study)
+    whole = whole_run.finish()
     again = rehearsal(**study).start()
     assert again.log == []
     outcome = again.run.conclude()
@@ -143,29 +107,7 @@ def test_finished_run_asks_for_nothing_and_ends_the_same(rehearsal, study):
     pairs = zip(outcome.outcomes, whole.outcomes, strict=True)
     assert all(one.cost == other.cost for one, other in pairs if one.result.method != "blend")
     assert re.fullmatch(r"tiny: (\d+) of \d+ tasks are finished already, going on", again.lines[-1])
-
-
-def test_dropped_models_of_a_new_winner_are_fitted_again(rehearsal):
-    made = rehearsal()
-    made.run.drop_models(made.finish().winners)
-    changed = rehearsal({**ERRORS, "finetune(band_gap)": [3.5, 8.0, 8.0, 8.0]})
-    winner = next(cell for cell in changed.cells if cell.label == "finetune(band_gap)")
-    shutil.rmtree(changed.paths.cell(winner.id))  # its folds turn out worse on another machine
-    outcome = changed.finish()
-    assert changed.results(outcome)["ml(PA)"].cell == outcome.winners.winner.cell
-    assert [line for line in changed.log if line.startswith("ml(PA)")] == [
-        "ml(PA) fold_00", "ml(PA) fold_01", "ml(PA) fold_02",
-    ]  # fmt: skip
-    assert outcome.parts[0].missing == []
-
-
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
-@pytest.mark.parametrize("failing", [None, "screening", "fold_02"])
-def test_progress_counts_up_to_its_end(rehearsal, study, failing):
-    made = rehearsal(**study)
-    made.failing = {("finetune(band_gap)", failing)}
-    made.finish()
-    done, total = re.search(r"\[(\d+)/(\d+),", made.lines[-1]).groups()
+    done, total = re.search(r"\[(\d+)/(\d+),", whole_run.lines[-1]).groups()
     assert done == total
 
 
@@ -186,3 +128,105 @@ def test_learning_curve_is_refitted_by_the_best_of_both_sides(rehearsal):
     assert curve["share"].tolist() == [0.25, 0.5, 1.0] * 2
     assert curve["n_train"].tolist() == [4, 8, 16] * 2  # 24 rows in three folds
     assert curve["test_mae"].to_numpy() == pytest.approx(np.array([3.5, 3.0, 2.0, 2.1875, 1.875, 1.25]))
+
+
+BLENDED = {
+    "methods": ["base", "ml", "dl", "finetune", "blend"],
+    "representations": BOTH[:1],
+    "sources": ["band_gap"],
+}
+HALVES = {
+    "base": [9.0, 9.0, 9.0, 9.0],
+    "ml(EF)": [2.0, 2.0, 2.0, 2.0],
+    "dl(EF)": [2.0, -2.0, -2.0, -2.0],
+    "finetune(band_gap)": [6.0, 6.0, 6.0, 6.0],
+}
+"""ml is 2 too high, dl 2 too low, finetune 6 too high: half of ml and of dl is perfect."""
+
+
+def test_blend_of_the_cross_validated_cells_wins_and_is_made_of_their_models(rehearsal):
+    made = rehearsal(HALVES, **BLENDED)
+    outcome = made.finish()
+    blend = made.results(outcome)["blend"]
+    assert outcome.winners.winner == blend
+    assert (outcome.winners.best_sc.method, outcome.winners.best_tl.method) == ("ml", "finetune")
+    assert blend.cv_mae == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
+    assert blend.hyperparameters == {"ml(EF)": 0.5, "dl(EF)": 0.5}
+    assert (blend.source, blend.representation, blend.strict_test_mae) == (None, None, None)
+    assert [part.result.label for part in outcome.parts] == ["ml(EF)", "dl(EF)"]
+    assert [part.weights for part in outcome.parts] == [(0.5, 0.5, 0.5)] * 2
+    assert made.folds() == {
+        "base": 3,
+        "ml(EF)": 6,
+        "dl(EF)": 3,
+        "finetune(band_gap)": 3,
+    }  # ml's were not saved
+    assert [(f / "member.json").is_file() for part in outcome.parts for f in part.folders] == [True] * 6
+    made.run.drop_models(outcome.winners)
+    assert made.kept_models() == {cell.id for cell in made.cells if cell.label in ("ml(EF)", "dl(EF)")}
+
+
+def test_blend_leaves_failed_and_stopped_cells_and_the_base_out_and_needs_two(rehearsal):
+    made = rehearsal(HALVES, **BLENDED, fidelity=HALVED | {"after_first_fold": 1})
+    results = made.results(made.finish())
+    assert results["dl(EF)"].stopped is not None
+    assert set(results["blend"].hyperparameters) <= {"ml(EF)", "finetune(band_gap)"}
+    made = rehearsal(HALVES, **(BLENDED | {"methods": ["base", "ml", "dl", "blend"]}))
+    made.failing = {("dl(EF)", "fold_01")}
+    outcome = made.finish()
+    blend = made.results(outcome)["blend"]
+    assert blend.stopped == "1 cell(s) were cross-validated; a blend needs two"
+    assert (blend.cv_mae, blend.failure, blend.val_mae) == (None, None, None)
+    assert outcome.winners.winner.method == "ml"
+    assert [o.result.method for o in made.recorded].count("blend") == 1
+
+
+PLAIN = {
+    "methods": ["base", "plain_baseline", "plain_median", "ml", "blend"],
+    "representations": BOTH[:1],
+    "sources": [],
+}
+PLAIN_ERRORS = {"plain baseline": [1.0, 2.0, 2.0, 2.0], "plain median": [1.0] * 4, "ml(EF)": [3.0] * 4}
+
+
+def with_baseline(made):
+    """The rehearsal, whose folds of the plain median bring those of the plain baseline, as in earnest."""
+    fit = made._report
+    baseline = next(cell for cell in made.cells if cell.method is Method.PLAIN_BASELINE)
+
+    def report(task):
+        found = fit(task)
+        if task.cell.method is not Method.PLAIN_MEDIAN or isinstance(found, Failure):
+            return found
+        return replace(found, baseline=fit(replace(task, cell=baseline, folder=None)))
+
+    made._report = report
+    return made
+
+
+@pytest.mark.parametrize("fidelity", [None, HALVED | {"after_first_fold": 1}])
+def test_plain_models_come_first_untuned_and_whole_and_lost_folds_are_fitted_alone(rehearsal, fidelity):
+    made = with_baseline(rehearsal(PLAIN_ERRORS, fidelity=fidelity, **PLAIN)).start()
+    assert made.waiting()[:3] == [f"plain median fold_0{k}" for k in range(3)]
+    made.answer()
+    outcome = made.run.conclude()
+    results = made.results(outcome)
+    assert results["plain median"].cv_mae == (1.0,) * 3
+    assert results["plain baseline"].cv_mae == (2.0,) * 3
+    assert results["plain median"].n_trials == 0
+    assert outcome.winners.winner.label == "plain median"
+    assert not any(line.startswith("plain baseline") for line in made.log)  # it came with the median
+    again = with_baseline(rehearsal(PLAIN_ERRORS, fidelity=fidelity, **PLAIN))
+    shutil.rmtree(again.paths.cell(results["plain baseline"].cell) / "fold_02")
+    again.finish()
+    assert again.log == ["plain baseline fold_02"]
+
+
+def test_failed_fold_of_the_plain_median_ends_both_and_the_others_go_on(rehearsal):
+    made = with_baseline(rehearsal(PLAIN_ERRORS, **PLAIN))
+    made.failing = {("plain median", "fold_01")}
+    outcome = made.finish()
+    results = made.results(outcome)
+    assert results["plain median"].failure
+    assert results["plain baseline"].failure
+    assert outcome.winners.winner.method == "ml"

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from filelock import FileLock
-from made import Idle, Recorder
+from made import Idle
 
-from crossprop.config import Params
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.executor import InlinePool
-from crossprop.experiments.fingerprint import data_digest
-from crossprop.experiments.results import CellResult
+from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
-from crossprop.experiments.winners import TargetOutcome
 from crossprop.paths import StudyPaths
 
 STUDY: dict[str, Any] = {
@@ -28,65 +22,14 @@ STUDY: dict[str, Any] = {
     "methods": ["base", "ml", "boost", "blend"],
     "budget": {"ml_trials": 4, "dl_trials": 1, "seconds": 600},
 }
-FILES = {
-    "cells.json", "runs.json", "winners.json", "predictions.parquet", "history.parquet", "trials.parquet",
-    "learning_curve.parquet", "model",
-}  # fmt: skip
 
 
-class Done(NamedTuple):
-    """A finished shard."""
-
-    params: Params
-    paths: StudyPaths
-    outcomes: dict[str, TargetOutcome]
-    recorder: Recorder
-
-    def read(self, target: str, name: str) -> Any:
-        """A table of a target's results."""
-        return json.loads((self.paths.results(target) / name).read_text())
+def silent(line: str) -> None:
+    """Print nothing."""
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory, tiny_params, write_target):
-    root = tmp_path_factory.mktemp("shard")
-    write_target(root, target="slme", n=60)
-    write_target(root, target="spillage", n=50, seed=5)
-    params = tiny_params(compute={"workers": 2}, **STUDY)
-    paths, recorder = StudyPaths.of(params.study, root), Recorder()
-    outcomes = run_targets(params, ["slme", "spillage"], paths, recorder, lambda line: None)
-    return Done(params, paths, outcomes, recorder)
-
-
-@pytest.mark.parametrize("target", ["slme", "spillage"])
-def test_every_target_of_a_shard_has_a_whole_folder(done, target):
-    assert done.paths.results(target).parent.name == "both"
-    assert {path.name for path in done.paths.results(target).iterdir()} == FILES
-    results = [CellResult.from_dict(values) for values in done.read(target, "cells.json")]
-    assert [r.label for r in results] == ["base", "ml(EF)", "boost(EF+PA)", "blend"]
-    assert {r.target for r in results} == {target}
-    assert results == [outcome.result for outcome in done.outcomes[target].outcomes]
-    assert all(len(r.cv_mae) == 2 and r.failure is None for r in results)
-
-
-def test_recorder_knows_the_data_of_every_target_and_gets_every_cell_once(done):
-    tables = {t: pd.read_parquet(done.paths.prepared(t)) for t in ("slme", "spillage")}
-    assert done.recorder.digests == [{t: data_digest(table) for t, table in tables.items()}]
-    recorded = [outcome.result for outcome in done.recorder.outcomes]
-    assert len(recorded) == len({r.cell for r in recorded}) == 8
-    for target in tables:
-        runs = {entry["cell"]: entry["run_id"] for entry in done.read(target, "runs.json")}
-        assert runs == {r.cell: f"run of {r.cell}" for r in recorded if r.target == target}
-
-
-def test_targets_do_not_depend_on_those_beside_them(done, tmp_path, tiny_params, write_target):
-    write_target(tmp_path, target="spillage", n=50, seed=5)
-    params = tiny_params(compute={"workers": 1}, **STUDY)
-    paths = StudyPaths.of(params.study, tmp_path)
-    alone = run_targets(params, ["spillage"], paths, Recorder(), lambda line: None)
-    pairs = zip(alone["spillage"].outcomes, done.outcomes["spillage"].outcomes, strict=True)
-    assert all(one.result == other.result for one, other in pairs)
-    assert not paths.results("slme").exists()
+def recorder(digests: dict[str, str]) -> NullRecorder:
+    return NullRecorder()
 
 
 @pytest.fixture
@@ -97,15 +40,11 @@ def start(tmp_path, tiny_params, write_target, monkeypatch):
 
     def run(executor=Idle, targets=("slme", "spillage"), **study):
         params = tiny_params(**(STUDY | study))
-        run_targets(params, targets, StudyPaths.of(params.study, tmp_path), Recorder(), silent, pool=executor)
+        run_targets(params, targets, StudyPaths.of(params.study, tmp_path), recorder, silent, pool=executor)
 
     run.paths = StudyPaths("tiny", tmp_path)
     monkeypatch.setattr(Idle, "asked", [])
     return run
-
-
-def silent(line: str) -> None:
-    """Print nothing."""
 
 
 def test_tasks_of_an_earlier_target_come_first(start):
@@ -130,13 +69,8 @@ def test_target_that_another_process_works_on_stops_the_shard_before_it_begins(s
     ("targets", "gone", "error", "message"),
     [
         (["slme", "klu"], None, ConfigError, r"'klu' is no target of the study tiny: \['slme', 'spillage'\]"),
-        (["slme", "spillage"], "prepared/tiny/spillage.parquet", DataError, r"Run 'dvc repro prepare'"),
-        (
-            ["slme", "spillage"],
-            "features/tiny/slme/elemental_fractions.npy",
-            DataError,
-            r"dvc repro featurize",
-        ),
+        (["slme", "spillage"], "prepared/tiny/spillage.parquet", DataError, "Run 'dvc repro prepare'"),
+        (["slme"], "features/tiny/slme/elemental_fractions.npy", DataError, "dvc repro featurize"),
     ],
 )
 def test_what_is_unknown_or_missing_is_refused_before_anything_is_computed(
@@ -149,42 +83,36 @@ def test_what_is_unknown_or_missing_is_refused_before_anything_is_computed(
     assert Idle.asked == []
 
 
-class Unlucky(InlinePool):
-    """Some tasks of the first target fail."""
-
-    fails: Callable[[Any], bool]
-
-    def __init__(self, run: Any, **options: Any) -> None:
-        def work(task: Any) -> Any:
-            if task.cell.target == "slme" and type(self).fails(task):
-                raise CellError("out of luck")
-            return run(task)
-
-        super().__init__(work, **options)
+def no_screening(task: Any) -> bool:
+    return task.name == "screening"
 
 
-class NoScreening(Unlucky):
-    fails = staticmethod(lambda task: task.name == "screening")
-
-
-class NoModel(Unlucky):
-    fails = staticmethod(lambda task: getattr(task, "always_save", False) and task.fold == 1)
+def no_model(task: Any) -> bool:
+    return getattr(task, "always_save", False) and task.fold == 1
 
 
 @pytest.mark.parametrize(
-    ("executor", "message"),
+    ("fails", "message"),
     [
-        (NoScreening, r"^not one of the 2 cells of tiny/slme could be computed; .* CellError: out of luck$"),
+        (no_screening, r"^not one of the 2 cells of tiny/slme could be computed; .* CellError: out of luck$"),
         (
-            NoModel,
+            no_model,
             r"^models of the winner of tiny/slme are gone .*: fold_01 of ml\(EF\)\. Run the stage again$",
         ),
     ],
 )
-def test_target_without_a_result_or_a_model_is_named_and_the_others_are_written(start, executor, message):
+def test_target_without_a_result_or_a_model_is_named_and_the_others_are_written(start, fails, message):
+    def unlucky(run: Any, **options: Any) -> InlinePool:
+        def work(task: Any) -> Any:
+            if task.cell.target == "slme" and fails(task):
+                raise CellError("out of luck")
+            return run(task)
+
+        return InlinePool(work, **options)
+
     study = {"methods": ["base", "ml"], "shards": {}}
     with pytest.raises(CellError, match=message):
-        start(executor, **study)
+        start(unlucky, **study)
     assert not start.paths.results("slme").exists()
     assert (start.paths.results("spillage") / "model" / "model.json").is_file()
     start(InlinePool, **study)

@@ -1,19 +1,35 @@
-"""The tasks themselves, on a few rows: every method, the same twice, and what they leave behind."""
+"""The tasks, on a few rows: which rows and steps they get, every method, the same twice, and what they leave behind."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from made import files_of
+from sklearn.ensemble import ExtraTreesRegressor
 
+from crossprop.config import Recipe
 from crossprop.experiments import tasks
 from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
-from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, layer_of, run_task
-from crossprop.methods import Method
+from crossprop.experiments.tasks import (
+    FoldTask,
+    ScreenTask,
+    fit_fold,
+    fold_rows,
+    layer_of,
+    run_task,
+    screen,
+    suited,
+)
+from crossprop.features.matrices import load_combined
+from crossprop.methods import Family, Method
 from crossprop.models.fitted import FittedModel
 from crossprop.models.transfer import load_network
 from crossprop.paths import StudyPaths
+from crossprop.training.trainer import fit_base
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 RATE = {"learning_rate": 0.001}
@@ -39,15 +55,16 @@ STUDY = {
     "joint_pretrain": {"epochs": 1, "batch_size": 16, **RATE},
     "methods": list(POINT),
     "budget": {"ml_trials": 6, "dl_trials": 5, "seconds": 600},
-    # 16 rows to train on make 2 steps an epoch: 4 epochs for 7 steps
-    "scratch": {"epochs": 1, "batch_size": 8, "min_steps": 7, **RATE, "schedule": "constant"},
+    # 43 rows to train on make 5 steps an epoch: 4 epochs for 17 steps
+    "scratch": {"epochs": 1, "batch_size": 8, "min_steps": 17, **RATE, "schedule": "constant"},
 }
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, write_study, pretrained_joint):
+    """Eighty rows to learn from, six more that repeat the hold-out of twenty."""
     root = tmp_path_factory.mktemp("tasks")
-    write_study(root, n=40)
+    write_study(root, n=100, repeated=6)
     network = StudyPaths("tiny", root).source_model("formation_energy") / "network.keras"
     joint = pretrained_joint / "network.keras"
     return files_of(root, ("formation_energy", network), ("all_sources", joint))
@@ -59,47 +76,160 @@ def inputs(files):
 
 
 @pytest.fixture(scope="module")
-def cells(tiny_params):
-    """The cells of all methods by method."""
-    digests = {"formation_energy": "f", "all_sources": "j"}
-    return {cell.method: cell for cell in enumerate_cells(tiny_params(**STUDY), "slme", "%", "d", digests)}
+def enumerated(tiny_params):
+    """Makes the cells of all methods by method; keywords change the study."""
+
+    def cells(**changes):
+        digests = {"formation_energy": "f", "all_sources": "j"}
+        found = enumerate_cells(tiny_params(**(STUDY | changes)), "slme", "%", "d", digests)
+        return {cell.method: cell for cell in found}
+
+    return cells
+
+
+@pytest.fixture(scope="module")
+def cells(enumerated):
+    return enumerated()
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_rows", "most_steps", "batch", "epochs"),
+    [
+        ({}, 1000, None, 256, 3),
+        ({}, 100, None, 100, 3),  # fewer rows than a batch are one batch
+        ({"min_batches": 4, "min_steps": 5}, 1, None, 1, 5),
+        ({"min_batches": 4}, 1000, None, 128, 3),  # 3 batches of 256, 7 of 128
+        ({"min_batches": 4}, 1024, None, 256, 3),  # just 4 of 256
+        ({"min_batches": 16}, 100, None, 25, 3),  # 1 of 100, 2 of 50, 4 of 25; 12 would be below 16
+        ({"min_batches": 9, "batch_size": 8}, 40, None, 8, 3),  # a small batch stays as it is
+        ({"min_steps": 9}, 1000, None, 256, 3),  # 3 steps an epoch: just 9 steps
+        ({"min_steps": 10}, 1000, None, 256, 4),
+        ({}, 1000, 7, 256, 3),  # begun epochs are finished
+        ({}, 1000, 1, 256, 1),
+        ({}, 1000, 9999, 256, 3),  # a limit is no wish
+        ({"min_steps": 100}, 1000, 30, 256, 10),  # the limit goes before the least number
+    ],
+)
+def test_recipe_suits_the_number_of_rows(changes, n_rows, most_steps, batch, epochs):
+    recipe = Recipe(**({"epochs": 3, "batch_size": 256, "learning_rate": 0.001} | changes))
+    fitting = suited(recipe, n_rows, most_steps)
+    assert (fitting.batch_size, fitting.epochs, fitting.learning_rate) == (batch, epochs, 0.001)
+
+
+def test_all_cells_of_a_target_are_screened_on_the_same_few_rows_and_steps(
+    enumerated, cells, files, inputs, monkeypatch
+):
+    seen = []
+
+    def fake(cell, inputs, hyperparameters, train, validation, seed, on_epoch=None, most_steps=None):
+        seen.append((list(train), most_steps))
+        assert not set(train) & set(validation)
+        return fit_base(inputs.values[train]), pd.DataFrame(columns=tasks.HISTORY)
+
+    def screened(cell):
+        """Rows and most steps of every fit of a screening."""
+        seen.clear()
+        screen(ScreenTask(cell, files, None))
+        return list(zip(*seen, strict=True))
+
+    monkeypatch.setattr(tasks, "_fit", fake)
+    fidelity = {"rows": 50, "steps": 7, "after_screening": 1, "after_first_fold": 1, "margin": 0.1}
+    limited = enumerated(fidelity=fidelity)
+    few = {method: screened(limited[method]) for method in POINT if method.tuned}
+    largest = [max(rows, key=len) for rows, _ in few.values()]
+    assert {tuple(rows) for rows in largest} == {tuple(largest[0])}
+    whole, _ = inputs.screening(1234567)
+    assert len(largest[0]) == 50
+    assert set(largest[0]) < set(whole)
+    assert largest[0] == sorted(largest[0])
+    # regressors are judged on a third of those rows first
+    first, second, *_ = few[Method.ML][0]
+    assert (len(first), len(second)) == (17, 50)
+    assert set(first) < set(second)
+    # the steps of a screening are limited, those of a fold are not
+    assert set(few[Method.DL][1]) == {7}
+    fit_fold(FoldTask(limited[Method.DL], files, RATE, 0))
+    assert seen[-1][1] is None
+    # without a limit below them all rows are seen, and for the base anyway
+    generous = enumerated(fidelity=fidelity | {"rows": 5000})[Method.DL]
+    for cell in (cells[Method.ML], generous, limited[Method.BASE]):
+        assert max(screened(cell)[0], key=len) == list(whole)
+
+
+def test_strict_fold_leaves_out_the_rows_that_repeat_the_hold_out_and_no_others(files, inputs, cells):
+    held_out = set(inputs.frame["composition"].iloc[inputs.test])
+    n_dropped = 0
+    for fold in range(2):
+        task = FoldTask(cells[Method.DL], files, {}, fold)
+        (plain, validation), (strict, same) = (
+            fold_rows(one, inputs) for one in (task, replace(task, strict=True))
+        )
+        assert np.array_equal(validation, same)
+        dropped = set(plain) - set(strict)
+        assert set(strict) <= set(plain)
+        assert not set(inputs.frame["composition"].iloc[strict]) & held_out
+        assert set(inputs.frame["composition"].iloc[sorted(dropped)]) <= held_out
+        n_dropped += len(dropped)
+    assert n_dropped == 6  # each in the training rows of one of the two folds
+
+
+def test_share_is_that_part_of_the_folds_training_rows_and_the_same_for_all_cells(files, inputs, cells):
+    whole, validation = fold_rows(FoldTask(cells[Method.DL], files, {}, 1), inputs)
+    smaller: set[int] = set()
+    for share in (0.1, 0.25, 0.6):
+        parts = [fold_rows(FoldTask(cell, files, {}, 1, share=share), inputs) for cell in cells.values()]
+        assert len({tuple(part) for part, _ in parts}) == 1
+        part, same = parts[0]
+        assert len(part) == round(share * len(whole))
+        assert smaller < set(part) < set(whole)
+        assert np.array_equal(validation, same)
+        assert list(part) == sorted(part)
+        smaller = set(part)
+    report = fit_fold(FoldTask(cells[Method.BASE], files, {}, 1, share=1e-6))
+    assert report.n_train == 2
 
 
 @pytest.mark.parametrize("method", POINT)
-def test_fold_of_every_method_is_fitted_saved_and_the_same_again(method, files, inputs, cells, tmp_path):
+def test_fold_of_every_method_is_fitted_saved_and_the_same_again(
+    method, files, inputs, cells, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tasks, "SAVED_FROM_SECONDS", 1e6)  # on a busy machine, too
     cell = cells[method]
     task = FoldTask(cell, files, POINT[method], 1, tmp_path / "model", always_save=True)
     report = run_task(task)
     train, rows = inputs.folds(2, cell.seed)[1]
     assert np.array_equal(report.val_rows, rows)
     assert report.val_mae == pytest.approx(np.abs(report.val_pred - inputs.values[rows]).mean())
-    assert report.test_pred.shape == (8,)
+    assert report.test_pred.shape == (20,)
     assert report.n_train == len(train)
     if method is Method.BASE:
-        assert report.test_pred == pytest.approx(np.full(8, inputs.values[train].mean()))
+        assert report.test_pred == pytest.approx(np.full(20, inputs.values[train].mean()))
     if method is Method.FREEZING:
         assert report.history["epoch"].iloc[-1] == 4
     features = inputs.features(cell, layer_of(cell, POINT[method]))
     saved = FittedModel.load(tmp_path / "model").predict(np.asarray(features[inputs.test]))
     assert saved == pytest.approx(report.test_pred, rel=1e-4, abs=1e-4)
-    again = fit_fold(task)
+    again = fit_fold(replace(task, folder=tmp_path / "other", always_save=False))
     assert np.array_equal(again.test_pred, report.test_pred)
     assert again.val_mae == report.val_mae
     assert report.seconds > 0
     assert report.peak_memory > 2**24
+    # quick regressors are saved only on request, networks and the plain median at once
+    at_once = method.family is Family.NETWORK or method is Method.PLAIN_MEDIAN
+    assert (tmp_path / "other" / "member.json").is_file() == at_once
 
 
-def test_quick_regressors_are_saved_only_on_request_and_networks_at_once(files, cells, tmp_path):
-    for method, saved in ((Method.ML, False), (Method.BASE, False), (Method.RESNET, True)):
-        fit_fold(FoldTask(cells[method], files, POINT[method], 0, tmp_path / method))
-        assert (tmp_path / method / "member.json").is_file() == saved
-
-
-def test_boosting_beside_the_sources_reads_their_predictions(inputs, cells):
-    own, beside = (inputs.features(cells[m], None) for m in (Method.BOOST, Method.BOOST_SOURCES))
-    assert beside.shape == (40, 232)  # fractions, attributes, and one source
-    assert np.array_equal(beside[:, :231], own)
-    assert np.ptp(beside[:, 231]) > 0
+def test_the_plain_models_are_scikit_learns_defaults_on_fractions_beside_attributes(files, inputs, cells):
+    median, baseline = cells[Method.PLAIN_MEDIAN], cells[Method.PLAIN_BASELINE]
+    report, alone = (fit_fold(FoldTask(cell, files, {}, 1)) for cell in (median, baseline))
+    both = load_combined(files.features)
+    train, validation = inputs.folds(median.folds, median.seed)[1]
+    forest = ExtraTreesRegressor(300, random_state=median.seed_for_target("plain", 1))
+    forest.fit(both[train], inputs.values[train])
+    trees = np.stack([tree.predict(both[validation]) for tree in forest.estimators_])
+    assert report.val_pred == pytest.approx(np.median(trees, axis=0), rel=1e-6)
+    assert report.baseline.val_pred == pytest.approx(trees.mean(axis=0), rel=1e-6)
+    assert np.array_equal(alone.val_pred, report.baseline.val_pred)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +264,17 @@ def test_fine_tuning_starts_from_the_source_and_only_modified_fine_tuning_renews
         assert given["scaling"] is None
 
 
-def test_base_is_screened_without_a_trial(files, inputs, cells):
+def test_screening_of_the_base_needs_no_trial_and_that_of_a_network_keeps_the_history_of_the_best(
+    files, inputs, cells
+):
     report = run_task(ScreenTask(cells[Method.BASE], files, None))
     train, validation = inputs.screening(cells[Method.BASE].seed)
     assert (report.hyperparameters, len(report.trials)) == ({}, 0)
     expected = np.abs(inputs.values[validation] - inputs.values[train].mean()).mean()
     assert report.val_mae == pytest.approx(expected)
+    report = run_task(ScreenTask(cells[Method.FINETUNE], files, None))
+    assert report.history["val_mae"].iloc[-1] == pytest.approx(report.val_mae, rel=1e-5)
+    assert 0.0005 <= report.hyperparameters["learning_rate"] <= 0.002
 
 
 def test_screening_tries_the_defaults_first_reports_the_best_and_goes_on_from_its_journal(
@@ -153,10 +288,3 @@ def test_screening_tries_the_defaults_first_reports_the_best_and_goes_on_from_it
     monkeypatch.setattr(tasks, "fit_regressor", lambda *args: pytest.fail("fitted again"))
     for other in (again, run_task(task)):
         assert (other.hyperparameters, other.val_mae) == (report.hyperparameters, report.val_mae)
-
-
-def test_screened_value_is_what_the_best_point_gives(files, cells):
-    report = run_task(ScreenTask(cells[Method.FINETUNE], files, None))
-    assert report.history["val_mae"].iloc[-1] == pytest.approx(report.val_mae, rel=1e-5)
-    assert list(report.history.columns) == ["epoch", "loss", "val_mae"]
-    assert 0.0005 <= report.hyperparameters["learning_rate"] <= 0.002

@@ -1,4 +1,4 @@
-"""Tuning on a function that costs nothing: what is tried, in which order, and what survives an interruption."""
+"""Search spaces, and tuning on a function that costs nothing: what is tried, in which order, what survives a kill."""
 
 from __future__ import annotations
 
@@ -7,21 +7,42 @@ import math
 
 import pytest
 
-from crossprop.config import Range
-from crossprop.errors import CellError, DivergedError, StoreError
+from crossprop.config import Range, Recipe
+from crossprop.errors import CellError, ConfigError, DivergedError, StoreError
 from crossprop.experiments.tuning import MethodSpace, tune
+from crossprop.methods import Method
 
-SPACE = MethodSpace(
-    {"shift": Range(low=-1.0, high=1.0, default=0.5)},
-    {
-        "first": {"x": Range(low=0.0, high=4.0, default=1.0)},
-        "second": {"n": Range(low=1, high=64, log=True, integer=True, default=8)},
-        "third": {},
-    },
-    (),
-    None,
-    defaults_first=2,
-)
+RATE = {"learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("methods", "defaults"),
+    [
+        (["ml"], [
+            {"algorithm": "extra_trees", "extra_trees.n_estimators": 10}, {"algorithm": "ridge", "ridge.alpha": 1.0},
+        ]),
+        (["boost", "boost_sources"], [{"algorithm": a} for a in ("hist_gradient_boosting", "extra_trees", "svr")]),
+        (["dl_featextr"], [RATE | {"layer": "hidden_15"}]),
+        (["dl", "freezing", "resnet", "finetune", "modfinetune", "resnet_finetune"], [RATE]),
+    ],
+)  # fmt: skip
+def test_first_trials_are_the_defaults_and_feature_extraction_alone_chooses_a_layer(
+    tiny_params, methods, defaults
+):
+    search = tiny_params().search
+    for method in map(Method, methods):
+        recipe = Recipe(epochs=1, batch_size=2, learning_rate=1e-3) if method.architecture else None
+        assert MethodSpace.of(method, search, recipe).defaults() == defaults
+    with pytest.raises(ConfigError, match="dl fits a network, but the study gives it no recipe"):
+        MethodSpace.of(Method.DL, search)
+
+
+ALGORITHMS = {
+    "first": {"x": Range(low=0.0, high=4.0, default=1.0)},
+    "second": {"n": Range(low=1, high=64, log=True, integer=True, default=8)},
+    "third": {},
+}
+SPACE = MethodSpace({"shift": Range(low=-1.0, high=1.0, default=0.5)}, ALGORITHMS, (), None, defaults_first=2)
 
 
 def valley(point, report=None) -> float:
@@ -45,26 +66,15 @@ def test_defaults_are_the_first_trials_and_the_least_value_is_the_best():
     outcome = run(lambda point, report: seen.append(point) or valley(point), n_trials=30)
     assert seen[0] == {"shift": 0.5, "algorithm": "first", "first.x": 1.0}
     assert seen[1] == {"shift": 0.5, "algorithm": "second", "second.n": 8}
-    assert len(seen) == 30
+    assert outcome.trials["number"].tolist() == list(range(30)) == list(range(len(seen)))
+    assert set(outcome.trials["state"]) == {"COMPLETE"}
+    assert math.isnan(outcome.trials.loc[1, "params_first.x"])  # a trial of another algorithm
     assert outcome.value == outcome.trials["value"].min() < 4.5
     assert valley(outcome.best) == outcome.value
     assert run(lambda point, report: 1.0).best == seen[0]  # the earlier of equals
-
-
-def test_table_has_one_row_a_trial_with_its_parameters():
-    trials = run().trials
-    assert trials["number"].tolist() == list(range(12))
-    assert set(trials["state"]) == {"COMPLETE"}
-    assert {"value", "seconds", "params_shift", "params_algorithm", "params_first.x"} <= set(trials.columns)
-    assert math.isnan(trials.loc[1, "params_first.x"])  # a trial of another algorithm
-    assert (trials["seconds"] >= 0).all()
-
-
-def test_same_seed_draws_the_same_trials_and_another_seed_others():
-    first, second, other = (without_times(run(seed=seed).trials) for seed in (5, 5, 6))
-    assert first.equals(second)
+    first, other = (run(seed=seed).trials["params_shift"].iloc[2:] for seed in (5, 6))
+    assert first.is_unique  # every trial draws anew
     assert not first.equals(other)
-    assert first["params_shift"].iloc[2:].is_unique  # every trial draws anew
 
 
 def with_rung(point, report):
@@ -72,13 +82,18 @@ def with_rung(point, report):
     return valley(point)
 
 
-@pytest.mark.parametrize("every", [1, 3, 5])
-def test_study_killed_within_trials_again_and_again_comes_to_the_same_end(tmp_path, every):
+@pytest.mark.parametrize("every", [1, 3])
+def test_study_killed_within_trials_again_and_again_comes_to_the_same_end_and_damage_is_named(
+    tmp_path, every
+):
     class Killed(BaseException):
         """Stands for SIGKILL: nothing between the trial's beginning and its end is written."""
 
     straight = run(with_rung, n_trials=20, journal=tmp_path / "straight.log")
-    assert "PRUNED" in set(straight.trials["state"])
+    states = straight.trials["state"]
+    assert states.tolist()[:2] == ["COMPLETE", "COMPLETE"]  # the defaults run to their end
+    assert "PRUNED" in set(states)
+    assert straight.value == straight.trials.loc[states == "COMPLETE", "value"].min()
     number = itertools.count(1)
 
     def mortal(point, report):
@@ -93,31 +108,17 @@ def test_study_killed_within_trials_again_and_again_comes_to_the_same_end(tmp_pa
         resumed = run(with_rung, n_trials=n_trials, journal=tmp_path / "resumed.log")
     assert without_times(resumed.trials).equals(without_times(straight.trials))
     assert resumed.best == straight.best
-
-
-def test_studies_of_several_cells_share_a_journal(tmp_path):
-    first = run(journal=tmp_path / "j.log", name="a", n_trials=3)
-    other = run(lambda point, report: 7.0, journal=tmp_path / "j.log", name="b", n_trials=2)
-    assert len(other.trials) == 2
-    assert other.value == 7.0
-    assert without_times(run(journal=tmp_path / "j.log", name="a", n_trials=3).trials).equals(
-        without_times(first.trials)
-    )
-
-
-def test_trials_with_large_errors_are_pruned_and_stay_in_the_table():
-    outcome = run(with_rung, n_trials=25)
-    states = outcome.trials["state"]
-    assert "PRUNED" in set(states)
-    assert states.tolist()[:2] == ["COMPLETE", "COMPLETE"]  # the defaults run to their end
-    assert len(states) == 25
-    assert outcome.trials.loc[states == "PRUNED", "params_algorithm"].notna().all()
-    assert outcome.value == outcome.trials.loc[states == "COMPLETE", "value"].min()
+    other = run(lambda point, report: 7.0, journal=tmp_path / "resumed.log", name="another cell", n_trials=2)
+    assert other.trials["value"].tolist() == [7.0, 7.0]
+    with (tmp_path / "resumed.log").open("ab") as file:
+        file.write(b'{"op_code":5,"worker_id":"x')
+    with pytest.raises(StoreError, match=r"resumed\.log"):
+        run(with_rung, n_trials=25, journal=tmp_path / "resumed.log")
 
 
 @pytest.mark.parametrize(
     "outcome",
-    [*(kind("no") for kind in (DivergedError, CellError, ValueError, ZeroDivisionError)), math.nan, math.inf],
+    [*(kind("no") for kind in (DivergedError, CellError, ValueError, ZeroDivisionError)), math.nan],
 )
 def test_trial_that_fails_is_noted_and_the_others_go_on(outcome):
     def second_fails(point, report):
@@ -133,22 +134,23 @@ def test_trial_that_fails_is_noted_and_the_others_go_on(outcome):
     assert done.best["algorithm"] != "second"
 
 
-def test_error_that_is_no_trials_fault_ends_the_study():
-    def broken(point, report):
-        raise RuntimeError("out of memory")
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (
+            DivergedError("nan"),
+            CellError,
+            "none of the 3 trials of cell succeeded; the last reason: DivergedError: nan",
+        ),
+        (RuntimeError("out of memory"), RuntimeError, "out of memory"),  # no fault of the trial
+    ],
+)
+def test_study_without_one_success_says_why_and_other_errors_end_it(error, expected, message):
+    def fails(point, report):
+        raise error
 
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run(broken)
-
-
-def test_study_without_one_success_says_how_many_failed_and_why():
-    def diverges(point, report):
-        raise DivergedError(f"the loss is nan at x = {point.get('first.x')}")
-
-    with pytest.raises(
-        CellError, match=r"none of the 3 trials of cell succeeded; the last reason: DivergedError: "
-    ):
-        run(diverges, n_trials=3)
+    with pytest.raises(expected, match=message):
+        run(fails, n_trials=3)
 
 
 def test_ceiling_in_seconds_is_looked_at_between_trials(monkeypatch, tmp_path):
@@ -157,16 +159,5 @@ def test_ceiling_in_seconds_is_looked_at_between_trials(monkeypatch, tmp_path):
     outcome = run(seconds=35.0)
     assert len(outcome.trials) == 4  # at 10, 20 and 30 seconds there is time left, at 40 there is none
     run(seconds=5.0, journal=tmp_path / "j.log")
-    assert (
-        len(run(seconds=1e6, journal=tmp_path / "j.log").trials) == 12
-    )  # it counts anew after an interruption
-
-
-@pytest.mark.parametrize("garbage", [b'{"op_code":5,"worker_id":"x', b"garbage\nmore\n"])
-def test_damaged_journal_is_named(tmp_path, garbage):
-    journal = tmp_path / "j.log"
-    run(n_trials=3, journal=journal)
-    with journal.open("ab") as file:
-        file.write(garbage)
-    with pytest.raises(StoreError, match=r"j\.log"):
-        run(n_trials=5, journal=journal)
+    # it counts anew after an interruption
+    assert len(run(seconds=1e6, journal=tmp_path / "j.log").trials) == 12

@@ -22,39 +22,19 @@ from crossprop.models.portable import (
     save_arrays,
     standardised,
 )
-from crossprop.models.regressors import algorithms, build_regressor
+from crossprop.models.regressors import build_regressor
 from crossprop.models.transfer import extract_activations
 
 ROWS = np.random.default_rng(0).random((50, 86)).astype(np.float32)
 ROWS[:, 40] = 3.0  # as an element that no composition holds
 VALUES = 10 * ROWS[:, :5].sum(axis=1) + np.sin(9 * ROWS[:, 7])
-FORMS = {
-    "svr": "Kernel",
-    "k_neighbors": None,
-    **dict.fromkeys(("ridge", "elastic_net", "lasso", "sgd", "linear"), "Linear"),
-}
-FEW = {"extra_trees": 9, "random_forest": 9, "bagging": 9, "adaboost": 9}
-
-
-@pytest.mark.parametrize("algorithm", sorted(algorithms()))
-def test_every_algorithm_predicts_the_same_from_its_file(algorithm, tmp_path):
-    given = {"n_estimators": FEW[algorithm]} if algorithm in FEW else {}
-    estimator = build_regressor(algorithm, given, seed=1).fit(ROWS, VALUES)
-    portable = portable_regressor(estimator)
-    form = FORMS.get(algorithm, "Trees")
-    assert form == (None if portable is None else type(portable).__name__)
-    if portable is not None:
-        save_arrays(portable, tmp_path / "member.npz")
-        got = load_arrays(form.lower(), tmp_path / "member.npz").predict(ROWS)
-        np.testing.assert_allclose(got, estimator.predict(ROWS), rtol=2e-6, atol=1e-6 * VALUES.std())
 
 
 @pytest.mark.parametrize("gamma", ["scale", "auto", 0.02])
 def test_width_of_a_kernel_is_the_one_that_was_fitted_with(gamma):
     estimator = make_pipeline(StandardScaler(), SVR(gamma=gamma)).fit(ROWS, VALUES)
-    np.testing.assert_allclose(
-        portable_regressor(estimator).predict(ROWS), estimator.predict(ROWS), atol=1e-6 * VALUES.std()
-    )
+    got = portable_regressor(estimator).predict(ROWS)
+    np.testing.assert_allclose(got, estimator.predict(ROWS), atol=1e-6 * VALUES.std())
 
 
 @pytest.mark.parametrize(
@@ -69,16 +49,6 @@ def test_width_of_a_kernel_is_the_one_that_was_fitted_with(gamma):
 )
 def test_what_has_no_portable_form_is_left_as_it_is(estimator):
     assert portable_regressor(estimator.fit(ROWS, VALUES)) is None
-
-
-def test_arrays_of_another_form_are_refused(tmp_path):
-    save_arrays(
-        portable_regressor(build_regressor("ridge", {}, 1).fit(ROWS, VALUES)), tmp_path / "member.npz"
-    )
-    with pytest.raises(ModelFormatError, match="not the arrays of trees"):
-        load_arrays("trees", tmp_path / "member.npz")
-    with pytest.raises(ModelFormatError, match="the form 'pickle'"):
-        load_arrays("pickle", tmp_path / "member.npz")
 
 
 def written(network, folder):
@@ -98,14 +68,11 @@ def test_outputs_are_those_of_keras(kind, dropout, scaled, tmp_path, tensorflow)
     expected = network_outputs(network, ROWS if scaling is None else standardised(ROWS, scaling))
     np.testing.assert_allclose(read.outputs(ROWS), expected, atol=1e-5 * expected.std(), rtol=1e-5)
     assert read.outputs(ROWS[:0]).shape == (0, expected.shape[1])
-
-
-@pytest.mark.parametrize("layer", ["hidden_01", "hidden_09", "hidden_16"])
-def test_activations_are_those_of_keras(layer, tmp_path, tensorflow):
-    network = build_elemnet(86, dropout=0.2)
-    got = Network.read(written(network, tmp_path), layer=layer).outputs(ROWS)
-    expected = extract_activations(network, ROWS, [layer])[layer]
-    np.testing.assert_allclose(got, expected, atol=1e-5 * expected.std(), rtol=1e-5)
+    if kind == "elemnet":
+        for layer in ("hidden_01", "hidden_09", "hidden_16"):
+            got = Network.read(tmp_path / "network.keras", layer=layer).outputs(ROWS)
+            expected = extract_activations(network, ROWS, [layer])[layer]
+            np.testing.assert_allclose(got, expected, atol=1e-5 * expected.std(), rtol=1e-5)
 
 
 def rewritten(path: Path, change) -> Path:
@@ -125,10 +92,9 @@ def rewritten(path: Path, change) -> Path:
     [
         (
             lambda config: config["config"]["layers"][-1].update(name="strange"),
-            r"neither an ElemNet nor a residual network: .*head, strange",
+            "neither an ElemNet nor a residual",
         ),
         (lambda config: config["config"]["layers"].reverse(), "do not fit together|cannot be read"),
-        (lambda config: config["config"]["layers"][1].update(class_name="Add"), "cannot be read"),
         (lambda config: config.pop("config"), "cannot be read"),
     ],
 )
@@ -137,9 +103,13 @@ def test_file_that_contradicts_itself_is_refused(change, message, tmp_path, tens
         Network.read(rewritten(written(build_elemnet(86), tmp_path), change))
 
 
-@pytest.mark.parametrize("content", [b"no archive", None])
-def test_damaged_network_is_refused(content, tmp_path):
-    if content is not None:
-        (tmp_path / "network.keras").write_bytes(content)
-    with pytest.raises(ModelFormatError, match="cannot be read"):
-        Network.read(tmp_path / "network.keras")
+def test_damaged_network_and_arrays_of_another_form_are_refused(tmp_path):
+    path = tmp_path / "member.npz"
+    for _ in range(2):
+        with pytest.raises(ModelFormatError, match="cannot be read"):
+            Network.read(path)
+        path.write_bytes(b"no archive")
+    save_arrays(portable_regressor(build_regressor("ridge", {}, 1).fit(ROWS, VALUES)), path)
+    for form, message in (("trees", "not the arrays of trees"), ("pickle", "the form 'pickle'")):
+        with pytest.raises(ModelFormatError, match=message):
+            load_arrays(form, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,19 +29,6 @@ INTERVAL = {"coverage": 0.9, "half_width": 1.0}
 Y = np.array([25.0, 160.0, 200.0, 75.0, 210.0, 15.0, 70.0, 110.0, 75.0, 220.0])
 
 
-@pytest.fixture
-def ensemble(tmp_path):
-    """Writes an ensemble of ridges; keywords replace entries of ``model.json``."""
-
-    def write(**changes: object) -> Path:
-        for name, alpha in (("fold_00", 0.1), ("fold_01", 1.0)):
-            fit_regressor("ridge", {"alpha": alpha}, X, Y, seed=1).save(tmp_path / name)
-        given = {"representation": "elemental_fractions", "layer": None, "members": ["fold_00", "fold_01"]}
-        return write_info(tmp_path, **given | changes)
-
-    return write
-
-
 def test_base_predicts_its_mean_and_survives(tmp_path):
     fit_base(Y).save(tmp_path)
     loaded = FittedModel.load(tmp_path)
@@ -50,24 +36,16 @@ def test_base_predicts_its_mean_and_survives(tmp_path):
     assert loaded.transform is None
     with pytest.raises(ShapeMismatchError, match=r"shape \(86,\); \(n_samples, n_features\) is needed"):
         loaded.predict(X[0])
-    for model in (loaded, fit_regressor("ridge", {}, X, Y, seed=1)):
-        assert model.predict(np.zeros((0, 86), np.float32)).shape == (0,)
-
-
-def test_standardised_features_are_cut_at_ten_deviations():
     scaling = np.array([[1.0, 0.0], [2.0, 1.0]], np.float32)
     scaled = standardised(np.array([[3.0, 0.5], [1000.0, -1000.0]]), scaling)
-    assert np.array_equal(scaled, np.array([[1.0, 0.5], [10.0, -10.0]], np.float32))
-    assert scaled.dtype == np.float32
+    assert scaled.tolist() == [[1.0, 0.5], [10.0, -10.0]]  # cut at ten deviations
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (None, "No such file"),
-        ('{"kind": "base"', "delimiter"),
         ('{"kind": "base", "transform": null}', "standardised"),
-        ('{"kind": "network", "transform": {"kind": "arcsinh"}, "standardised": false}', "missing"),
         ('{"kind": "regressor", "transform": null, "standardised": true}', "scaling.npy"),
         ('{"kind": "pickle", "transform": null, "standardised": false}', "names the kind 'pickle'"),
     ],
@@ -80,31 +58,15 @@ def test_damaged_note_is_refused_with_the_folder(tmp_path, content, reason):
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("algorithm", ["extra_trees", "k_neighbors"])
-@pytest.mark.parametrize("share", [None, 0.99])
-def test_truncated_regressor_is_refused(tmp_path, algorithm, share):
-    fit_regressor(algorithm, {}, X, Y, seed=1).save(tmp_path)
-    (path,) = (file for file in tmp_path.iterdir() if file.suffix != ".json")
-    if share is None:
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ModelFormatError):
-        FittedModel.load(tmp_path)
-
-
 class Stranger(KNeighborsRegressor):
     """A class of neither scikit-learn nor NumPy."""
 
 
-def test_regressor_of_a_foreign_type_is_refused_by_its_name(tmp_path):
+def test_regressor_of_a_foreign_type_or_with_one_slipped_in_is_refused_before_anything_is_built(tmp_path):
     FittedModel("regressor", Stranger().fit(X, Y), TargetTransform.fit(Y)).save(tmp_path)
     with pytest.raises(ModelFormatError, match=r"holds \S+\.Stranger, which crossprop does not trust"):
         FittedModel.load(tmp_path)
-
-
-def test_type_slipped_into_a_saved_regressor_is_refused_before_anything_is_built(tmp_path):
-    """Somebody edits the schema of a good file: a call of `os.system` stands in place of an attribute."""
+    # somebody edits the schema of a good file: a call of `os.system` stands in place of an attribute
     fit_regressor("k_neighbors", {}, X, Y, seed=1).save(tmp_path)
     path = tmp_path / "regressor.skops"
     with zipfile.ZipFile(path) as archive:
@@ -113,11 +75,13 @@ def test_type_slipped_into_a_saved_regressor_is_refused_before_anything_is_built
     schema["content"]["content"]["memory"] = {
         "__class__": "system", "__module__": "os", "__loader__": "FunctionNode", "__id__": 1
     }  # fmt: skip
-    entries["schema.json"] = json.dumps(schema).encode()
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries.items():
+        for name, content in (entries | {"schema.json": json.dumps(schema).encode()}).items():
             archive.writestr(name, content)
     with pytest.raises(ModelFormatError, match=r"os\.system"):
+        FittedModel.load(tmp_path)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ModelFormatError):
         FittedModel.load(tmp_path)
 
 
@@ -130,54 +94,43 @@ def test_arrays_that_hold_python_objects_are_refused(tmp_path):
         FittedModel.load(tmp_path)
 
 
+@pytest.fixture
+def ensemble(tmp_path):
+    return write_ensemble(tmp_path, [fit_base(Y), fit_base(Y)], "elemental_fractions")
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"format": 99}, r"model\.json: format is 99, but: .*run the study or the fit again"),
         ({"members": []}, "lists no members"),
         ({"members": ["fold_07"]}, "fold_07 holds no complete model"),
-        ({"members": 5}, "members is 5"),
         ({"members": ["../fold_00"]}, r"members\.0 is '\.\./fold_00'"),
-        ({"members": ["/etc"]}, r"members\.0 is '/etc'"),
-        ({"representation": "pictures"}, "representation is 'pictures'"),
-        ({"representation": None}, "lists no members"),
         ({"seen_elements": None}, "seen_elements is None"),
-        ({"interval": "x"}, "interval is 'x'"),
         ({"interval": {"coverage": 0.9}}, r"interval\.half_width is missing"),
         ({"interval": INTERVAL | {"half_width": -1.0}}, r"interval\.half_width is -1\.0"),
-        ({"interval": INTERVAL | {"scale": -5}}, r"interval\.scale is -5"),
         ({"interval": INTERVAL | {"scale": float("nan")}}, r"interval\.scale is nan"),
-        ({"interval": INTERVAL | {"floor": float("inf")}}, r"interval\.floor is inf"),
         ({"domain": {"quantile": 0.98, "radius": "far"}}, r"domain\.radius is 'far'"),
         ({"parts": {"../part_00": [1.0]}, "members": None}, r"parts\."),
     ],
 )
 def test_malformed_description_is_refused_by_entry(ensemble, changes, reason):
+    given = {"representation": "elemental_fractions", "layer": None, "members": ["fold_00", "fold_01"]}
+    write_info(ensemble, **given | changes)
     with pytest.raises(ModelFormatError, match=reason):
-        load_predictor(ensemble(**changes))
+        load_predictor(ensemble)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"format": 3', r"holds no readable model\.json"),
-        (None, r"holds no readable model\.json"),
-        ("[1, 2]", "valid dictionary"),
-    ],
-)
-def test_unreadable_description_is_refused(tmp_path, content, message):
-    if content is not None:
-        (tmp_path / "model.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ModelFormatError, match=message):
-        load_predictor(tmp_path)
-
-
-def test_member_that_is_a_link_out_of_the_folder_is_refused(ensemble, tmp_path_factory):
-    folder, elsewhere = ensemble(), tmp_path_factory.mktemp("elsewhere")
-    (folder / "fold_01").rename(elsewhere / "fold_01")
-    (folder / "fold_01").symlink_to(elsewhere / "fold_01")
+def test_unreadable_description_and_a_link_out_of_the_folder_are_refused(ensemble, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "fold_01"
+    (ensemble / "fold_01").rename(elsewhere)
+    (ensemble / "fold_01").symlink_to(elsewhere)
     with pytest.raises(ModelFormatError, match="outside of the model's folder"):
-        load_predictor(folder)
+        load_predictor(ensemble)
+    for content, message in (("[1, 2]", "valid dictionary"), ('{"format": 3', r"no readable model\.json")):
+        (ensemble / "model.json").write_text(content, encoding="utf-8")
+        with pytest.raises(ModelFormatError, match=message):
+            load_predictor(ensemble)
 
 
 @pytest.mark.parametrize(
@@ -215,24 +168,16 @@ def blend(tmp_path):
     return write_blend(tmp_path, {"part_00": [0.5, 1.0], "part_01": [0.5, 0.0]})
 
 
-def test_every_fold_is_blended_with_its_own_weights(blend):
-    predictor = load_predictor(str(blend))
-    assert predictor.predict_members(np.eye(86)[:4]).tolist() == [[55.0] * 4, [20.0] * 4]
-    assert predictor.predict(np.eye(86)[:4]).tolist() == [37.5] * 4
-    assert load_predictor(blend / "part_01").predict(np.eye(86)[:4]).tolist() == [150.0] * 4
-
-
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({}, "lists no members"),
-        ({"part_00": [1.0]}, "parts and weights do not match"),
         ({"part_00": [0.5, 0.5], "part_01": [0.5, 0.5, 0.5]}, "parts and weights do not match"),
         ({"part_00": [0.5, 0.5], "part_07": [0.5, 0.5]}, r"part_07 holds no readable model\.json"),
         ({"part_00": [0.0, 0.0]}, "all weights are zero"),
     ],
 )
-def test_blend_whose_parts_do_not_fit_is_refused(blend, parts, message):
+def test_blend_weighs_every_fold_and_is_refused_if_its_parts_do_not_fit(blend, parts, message):
+    assert load_predictor(blend).predict_members(np.eye(86)[:2]).tolist() == [[55.0] * 2, [20.0] * 2]
     write_info(blend, method="blend", parts=parts)
     with pytest.raises(ModelFormatError, match=message):
         load_predictor(blend)
@@ -254,7 +199,8 @@ def sealed(tmp_path_factory, tensorflow):
 
 
 def test_flipped_bit_in_any_file_is_refused_by_its_name(sealed):
-    ServedModel.load(sealed)
+    done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=sealed, check=False)
+    assert done.returncode == 0
     files = [path for path in sealed.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {"", ".json", ".keras", ".npy", ".npz", ".parquet", ".skops"}
     for path in files:
@@ -265,35 +211,25 @@ def test_flipped_bit_in_any_file_is_refused_by_its_name(sealed):
             with pytest.raises(ModelFormatError, match=rf"{path.name}|SHA256SUMS"):
                 ServedModel.load(sealed)
         path.write_bytes(original)
+    (sealed / "notes.txt").write_text("a file that was added later")
     ServedModel.load(sealed)
+    (sealed / "notes.txt").unlink()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda text: None, "lacks SHA256SUMS"),
-        (lambda text: "", "no list of digests"),
         (lambda text: text[:-1], "no list of digests"),
         (lambda text: text + "0" * 64 + "  gone.npy\n", r"gone\.npy cannot be read"),
         (lambda text: text * 2, "no list of digests"),
     ],
 )
-def test_list_of_digests_that_is_damaged_is_refused(sealed, change, message):
-    path = sealed / "SHA256SUMS"
-    original = path.read_text()
+def test_list_of_digests_that_is_damaged_is_refused(ensemble, change, message):
+    path = ensemble / "SHA256SUMS"
+    changed = change(path.read_text())
     path.unlink()
-    if (changed := change(original)) is not None:
+    if changed is not None:
         path.write_text(changed)
-    try:
-        with pytest.raises(ModelFormatError, match=message):
-            load_predictor(sealed)
-    finally:
-        path.write_text(original)
-
-
-def test_digests_are_those_that_sha256sum_checks_and_an_added_file_does_not_matter(sealed):
-    done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=sealed, check=False)
-    assert done.returncode == 0
-    (sealed / "notes.txt").write_text("a file that was added later")
-    load_predictor(sealed)
-    (sealed / "notes.txt").unlink()
+    with pytest.raises(ModelFormatError, match=message):
+        load_predictor(ensemble)

@@ -41,7 +41,7 @@ def test_every_cell_stands_in_the_validation_table_and_in_the_table_of_the_paper
     section = validation_section(cell_table(extended), extended)
     tables = {name[len("tables/") : -len(".csv")]: table for name, table in section.tables.items()}
     table = tables.pop("validation")
-    assert len(table) == 2 * 20
+    assert len(table) == 2 * 22
     assert (table["run_id"].str.len() == 32).all()
     assert set(table["status"].str.split(" ").str[0]) == {"cross-validated", "screened", "stopped"}
     stopped = table[table["mae_of_folds_before_stop"].notna()]
@@ -81,10 +81,10 @@ def test_source_networks_are_read_from_their_provenance(whole_study):
     assert list(table["source"]) == [energy, gap] * 2
     assert list(table["validation_mae"]) == pytest.approx([0.0812, 0.0812, 0.07, 0.08])
     assert list(table["n_train"]) == [9000, 9000, 9000, 9001]
-    section = source_models_section(table)
+    section = source_models_section(whole_study.config, whole_study.paths, table)
     assert section.context["stated"] == {energy: 0.0369}
     assert "seconds" not in section.tables["tables/table_s6.csv"]  # they differ from run to run
-    assert source_models_section(table.iloc[:0]) is None
+    assert source_models_section(whole_study.config, whole_study.paths, table.iloc[:0]) is None
 
 
 def test_stopped_and_failed_cells_are_listed_with_their_reason(extended, study_with_failure, plain):

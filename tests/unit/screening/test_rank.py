@@ -13,13 +13,7 @@ from scipy.stats import norm
 from crossprop.errors import ScreeningError
 from crossprop.screening.conditions import parse_expression
 from crossprop.screening.pipeline import schema
-from crossprop.screening.rank import (
-    Ranker,
-    deviation_of_interval,
-    log_expected_improvement,
-    pareto_front,
-    system_of,
-)
+from crossprop.screening.rank import Ranker, log_expected_improvement, pareto_front, system_of
 
 
 @pytest.fixture
@@ -63,10 +57,11 @@ def test_by_a_quantity_that_is_computed(table, properties):
     share = np.arange(1, 501) / np.arange(2, 502)
     expected = (abs(frame["a"] - frame["b"]) + share).sort_values().head(3)
     assert got["position"].tolist() == expected.index.tolist()
+    last = ranked(table, properties, "value", [("log10(a)", True)], top=500)["log10(a)"]
+    assert np.isnan(last.iloc[-1]), "what is no number comes last"
     assert got["abs(a - b) + Fe"].to_numpy() == pytest.approx(expected.to_numpy())
-    few = table.slice(0, 2).set_column(
-        1, "formula", pa.array(["Fe₂O₃", "FeO"])
-    )  # as a publication writes them
+    written = pa.array(["Fe₂O₃", "FeO"])  # as a publication writes them
+    few = table.slice(0, 2).set_column(1, "formula", written)
     assert ranked(few, properties, "value", [("Fe", True)])["formula"].tolist() == ["FeO", "Fe₂O₃"]
 
 
@@ -77,6 +72,11 @@ def test_by_expected_improvement_a_wide_interval_may_win(table, properties, more
     assert got["a"].tolist() != sorted(got["a"], reverse=more)
     width = got["a_upper"] - got["a_lower"]
     assert width.head(20).mean() > width.tail(20).mean()
+    z = (got["a"] * (1 if more else -1) - 3.0) / (
+        width / 2 / 1.644854
+    )  # of a normal distribution's central 90 %
+    expected = width / 2 / 1.644854 * (norm.pdf(z) + z * norm.cdf(z))
+    assert got["expected_improvement"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4, abs=1e-9)
 
 
 def test_pareto_front_is_what_nothing_beats(table, properties):
@@ -98,16 +98,8 @@ def test_at_most_so_many_of_one_system(table, properties):
     got = ranked(renamed, properties, "value", [("a", True)], top=12, per_system=2)
     frame = renamed.to_pandas().sort_values(["a", "position"], ascending=[False, True])
     systems = frame["formula"].map(system_of)
-    assert (
-        got["position"].tolist()
-        == frame[systems.groupby(systems).cumcount() < 2].head(12)["position"].tolist()
-    )
-
-
-def test_what_is_no_number_comes_last(table, properties):
-    got = ranked(table, properties, "value", [("log10(a)", True)], top=500)["log10(a)"].to_numpy()
-    assert np.isnan(got[-1])
-    assert not np.isnan(got[:100]).any()
+    expected = frame[systems.groupby(systems).cumcount() < 2].head(12)
+    assert got["position"].tolist() == expected["position"].tolist()
 
 
 def test_improvement_needs_a_property_and_a_value_to_beat(table, properties):
@@ -117,8 +109,8 @@ def test_improvement_needs_a_property_and_a_value_to_beat(table, properties):
         ranked(table, properties, "ei", [("a", True)])
 
 
-@pytest.mark.parametrize("mean", [-3.0, 0.0, 1.9, 2.0, 2.5, 8.0])
-@pytest.mark.parametrize("deviation", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("mean", [-3.0, 1.9, 2.0, 8.0])
+@pytest.mark.parametrize("deviation", [0.1, 3.0])
 def test_equals_the_integral_over_the_improvement(mean, deviation):
     best = 2.0
     end = max(best, mean) + 40 * deviation
@@ -139,14 +131,5 @@ def test_far_below_the_best_it_still_ranks():
     # leading terms of the asymptotic series: log phi(z) - 2 log|z| + log(1 - 3/z^2 + 15/z^4)
     expected = -(z**2) / 2 - np.log(2 * np.pi) / 2 - 2 * np.log(-z) + np.log1p(-3 / z**2 + 15 / z**4)
     assert logs[1:] == pytest.approx(expected[1:], rel=1e-6)
-
-
-def test_without_uncertainty_it_is_the_improvement_itself():
-    got = log_expected_improvement(np.array([5.0, 1.0]), np.zeros(2), 2.0)
-    assert got.tolist() == [pytest.approx(np.log(3)), -np.inf]
-
-
-def test_deviation_of_a_normal_interval():
-    # 90 % of a normal distribution lie within 1.6449 deviations
-    got = deviation_of_interval(np.array([-1.6449]), np.array([1.6449]), 0.9)
-    assert got[0] == pytest.approx(1.0, abs=1e-4)
+    certain = log_expected_improvement(np.array([5.0, 1.0]), np.zeros(2), 2.0)
+    assert certain.tolist() == [pytest.approx(np.log(3)), -np.inf]

@@ -10,7 +10,7 @@ import pytest
 from crossprop.data.compositions import ELEMENTS
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import read_conditions
-from crossprop.screening.pipeline import Pipeline, best_order, calibrate, count_possible
+from crossprop.screening.pipeline import Pipeline, calibrate, count_possible
 from crossprop.screening.properties import known_compositions
 from crossprop.screening.request import resolve_elements
 from crossprop.screening.space import ElementSpace
@@ -50,6 +50,11 @@ def test_without_conditions_everything_is_kept_with_its_intervals(pipeline):
     assert frame["note"][frame["formula"] == "O"].item().startswith("b: O was never seen")
     inside = whole(pipeline(in_domain=True))
     assert inside["formula"].tolist() == frame["formula"][frame["b_in_domain"]].tolist()
+    fields = made.run(0, 50)[1].schema
+    assert fields.field("a").metadata == {b"unit": b"GPa", b"model": b"a"}
+    assert fields.field("b_lower").metadata == {b"unit": b"GPa", b"model": b"b", b"coverage": b"0.9"}
+    considered, kept = pipeline("a > 1000 and b.lower > 3").run(0, 20)
+    assert (considered, kept.num_rows) == (20, 0)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +93,6 @@ def test_models_are_told_the_range_and_the_result_is_that_of_all_values(pipeline
     assert made.models["b"].predictor.asked == pytest.approx((20, np.inf))
 
 
-def test_columns_carry_unit_model_and_coverage(pipeline):
-    fields = pipeline().run(0, 50)[1].schema
-    assert fields.field("a").metadata == {b"unit": b"GPa", b"model": b"a"}
-    assert fields.field("b_lower").metadata == {b"unit": b"GPa", b"model": b"b", b"coverage": b"0.9"}
-
-
 def test_condition_on_the_composition_comes_before_any_prediction(pipeline):
     made = pipeline("a > 10 and Co == 0 and n_elements == 2")
     frame = whole(made)
@@ -112,31 +111,14 @@ def test_chemistry_and_known_compositions_are_left_out_before_predictions(pipeli
     assert set(everything["formula"]) - set(novel["formula"]) == {"Fe2O3", "Al2O3"}
 
 
-def test_nothing_left_makes_an_empty_batch(pipeline):
-    considered, kept = pipeline("a > 1000 and b.lower > 3").run(0, 20)
-    assert (considered, kept.num_rows) == (20, 0)
-
-
-def test_cheap_and_failing_conditions_come_first():
-    rng = np.random.default_rng(0)
-    rare, common = rng.random(1000) < 0.1, rng.random(1000) < 0.9
-    passed = [(frozenset({"rare"}), rare), (frozenset({"common"}), common)]
-    assert best_order(("common", "rare"), {"common": 1.0, "rare": 1.0}, passed) == ("rare", "common")
-    assert best_order(("common", "rare"), {"common": 1.0, "rare": 100.0}, passed) == ("common", "rare")
-    # both needed by one condition: nothing can be skipped, the order of the request stays
-    both = [(frozenset({"rare", "common"}), rare)]
-    assert best_order(("common", "rare"), {"common": 1.0, "rare": 1.0}, both) == ("common", "rare")
-
-    names = tuple("hgfedcba")
-    rng = np.random.default_rng(0)
-    passed = [(frozenset({name}), rng.random(2000) < 0.9 - 0.1 * i) for i, name in enumerate(names)]
-    assert best_order(names, dict.fromkeys(names, 1.0), passed) == names[::-1]
-
-
 def test_calibration_measures_a_sample(pipeline):
     order, seconds = calibrate(pipeline("b > 50"))
     assert order == ("b", "a")
     assert seconds > 0
+    assert calibrate(pipeline("a > 10 and b > 10 and a + b > 50"))[0] in (("a", "b"), ("b", "a"))
+    assert calibrate(pipeline("a + b > 50"))[0] == ("a", "b"), (
+        "nothing can be spared: the order of the request"
+    )
     assert calibrate(pipeline("b > 50"), ("a", "b"))[0] == ("a", "b")
     impossible = replace(pipeline(), chemistry=ChargeBalance(), space=ElementSpace(("Na", "K")))
     assert calibrate(impossible) == (("a", "b"), 0.0)

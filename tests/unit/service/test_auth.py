@@ -3,16 +3,7 @@ from __future__ import annotations
 import pytest
 
 from crossprop.errors import ConfigError
-from crossprop.service.auth import ENVIRONMENT, KeyRing, Scope, new_key, read_keys
-
-
-def test_a_key_is_found_by_its_secret_only_and_only_a_digest_is_kept():
-    secret, key = new_key("alice", Scope.READ)
-    assert secret not in key.line
-    ring = KeyRing((key,))
-    assert ring.find(secret) == key
-    for other in (new_key("bob", Scope.ADMIN)[0], "", key.digest):
-        assert ring.find(other) is None
+from crossprop.service.auth import ENVIRONMENT, Scope, new_key, read_keys
 
 
 def test_keys_are_read_from_a_file_or_else_from_the_environment(tmp_path, monkeypatch):
@@ -34,16 +25,12 @@ ZEROS = f"sha256:{'0' * 64}"
     ("text", "reason"),
     [
         ("", "holds no API key"),
-        ("# only a comment\n", "holds no API key"),
         ("alice read hunter2", "line 1, is not"),
         (f"\nalice write {ZEROS}", "line 2, is not"),
-        (f"alice {ZEROS}", "line 1, is not"),
         (f"alice read {ZEROS}\nbob read {ZEROS}", "twice"),
     ],
 )
-def test_a_file_without_valid_keys_is_refused_so_that_no_service_starts_open_by_mistake(
-    tmp_path, text, reason
-):
+def test_a_file_without_valid_keys_is_refused_so_that_no_service_starts_open(tmp_path, text, reason):
     (tmp_path / "keys").write_text(text)
     with pytest.raises(ConfigError, match=reason) as caught:
         read_keys(tmp_path / "keys")

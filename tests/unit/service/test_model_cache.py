@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import platform
 import shutil
 import threading
 import time
-import weakref
 
-import numpy as np
-import psutil
 import pytest
-from fake_service import FakeModel, FakeSource, load_fake
+from fake_service import FakeModel, FakeSource, held_back, load_fake
 from waiting import PATIENCE
 
 from crossprop.service import state
 from crossprop.service.http_errors import HttpError
-from crossprop.service.model_cache import files_size, settle_memory
+from crossprop.service.model_cache import files_size
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.state import Service
 
@@ -59,17 +55,6 @@ async def get(service: Service, name: str):
 
 def statuses(service: Service) -> dict[str, str]:
     return {name: one.status[0] for name, one in service.cache.names.items()}
-
-
-def held_back(gate: threading.Event, part: str):
-    """Loads fake models, those with this in their path only once the gate is open."""
-
-    def load(folder):
-        if part in folder.parts:
-            gate.wait(PATIENCE)
-        return load_fake(folder)
-
-    return load
 
 
 def test_a_champion_answers_under_the_name_of_its_target_or_model(source, run):
@@ -201,30 +186,6 @@ def test_beyond_the_limit_of_memory_the_least_recently_used_model_is_unloaded(so
     run(scenario, memory_bytes=int(2.5 * size))
 
 
-def test_a_model_that_a_request_waits_for_is_loaded_before_the_rest(source, run, monkeypatch):
-    monkeypatch.setattr(state, "LOADERS", 1)
-    order, gate = [], threading.Event()
-
-    def load(folder):
-        order.append(folder.parent.name)
-        gate.wait(PATIENCE)
-        return load_fake(folder)
-
-    for target in ("bulkmoduluskv", "deltae", "magmom_oszicar", "spillage"):
-        source.add(target)
-
-    async def scenario(service):
-        await until(lambda: order)
-        asked = asyncio.create_task(get(service, "spillage"))
-        await asyncio.sleep(0.01)
-        gate.set()
-        await asked
-        await until(lambda: len(order) == 4)
-        assert order[1] == "spillage"
-
-    run(scenario, load)
-
-
 def test_a_registry_that_lost_all_its_models_withdraws_nothing_but_a_removed_alias_does(source, run):
     source.add("deltae")
 
@@ -242,47 +203,3 @@ def test_a_registry_that_lost_all_its_models_withdraws_nothing_but_a_removed_ali
         assert not service.cache.names
 
     run(scenario)
-
-
-def test_failed_loads_leave_nothing_in_memory(source, run):
-    """A load is tried again every few minutes for as long as the service runs."""
-    held: list[weakref.ref] = []
-
-    class Half:
-        """A model that was loaded in part."""
-
-    def load(folder):
-        half = Half()
-        held.append(weakref.ref(half))
-        try:
-            raise KeyError("coefficients")
-        except KeyError as error:
-            reason = error  # which refers to this frame, and the frame to it
-            raise RuntimeError(str(reason)) from error
-
-    source.add("deltae")
-
-    async def scenario(service):
-        wanted = service.cache.find("deltae").wanted
-        for attempt in (1, 2, 3):
-            await until(lambda: wanted.attempts >= attempt and not wanted.loading)  # noqa: B023
-            wanted.retry_at = 0.0
-            await service.poll()
-        await until(lambda: wanted.attempts >= 4 and not wanted.loading)
-        await until(lambda: gc.get_freeze_count() > 0)
-        gc.collect()
-        assert [one for one in held if one() is not None] == []
-
-    run(scenario, load)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library decides by itself")
-def test_memory_that_a_load_needed_in_passing_is_returned_to_the_system():
-    pieces = [np.ones(12_000) for _ in range(2_000)]  # 96 kB each: too small to be mapped one by one
-    last = pieces[-1]
-    del pieces
-    held = psutil.Process().memory_info().rss
-    settle_memory()
-    gc.unfreeze()
-    assert held - psutil.Process().memory_info().rss > 100e6
-    assert last[0] == 1

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from types import SimpleNamespace
 
 import pytest
 from waiting import PATIENCE
 
 from crossprop.service.http_errors import HttpError
 from crossprop.service.metrics import Metrics
-from crossprop.service.model_cache import LoadedVersion
 from crossprop.service.prediction import Batcher, Predictor
 from crossprop.service.settings import Limits
 
@@ -48,17 +46,6 @@ def test_work_that_cannot_be_done_in_time_is_refused_unless_nothing_waits(execut
         assert await executor.run([(1.0, lambda: 7)]) == [7]
 
     asyncio.run(run())
-
-
-def test_measured_times_of_large_batches_predict_the_work():
-    info = SimpleNamespace(description="", unit="GPa", method="ml", holdout_mae=1.0, target="hardness")
-    version = LoadedVersion(info)
-    version.learn_seconds(1, False, 5.0)
-    version.learn_seconds(100, False, 1.0)
-    assert version.predicted_seconds(1000, False) == pytest.approx(10.0)
-    assert version.predicted_seconds(1000, True) == pytest.approx(1.0)
-    version.learn_seconds(100, False, 2.0)
-    assert version.predicted_seconds(1000, False) == pytest.approx(13.0)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import resource
 import signal
 
 import pytest
 from fastapi import FastAPI
 
-from crossprop.service.logs import log_as_json
 from crossprop.service.server import allow_many_files, build_server, end_on_signals
 from crossprop.service.settings import Limits
 
@@ -42,18 +39,3 @@ def test_a_hangup_that_is_to_be_ignored_does_not_end_the_service(system):
     end_on_signals(server)
     signal.raise_signal(signal.SIGHUP)
     assert not server.should_exit
-
-
-def test_the_log_is_one_line_of_json_an_event_whatever_it_holds(capsys):
-    loggers = [logging.getLogger(name) for name in ("crossprop.service", "uvicorn")]
-    before = [(one, one.handlers, one.propagate, one.level) for one in loggers]
-    try:
-        log_as_json()
-        fields = {"path": "/a\nb", "key": 'quo"te', "client": "\ud800"}
-        logging.getLogger("crossprop.service").info("request", extra={"fields": fields})
-        (line,) = capsys.readouterr().err.splitlines()
-    finally:
-        for one, handlers, propagate, level in before:
-            one.handlers, one.propagate = handlers, propagate
-            one.setLevel(level)
-    assert json.loads(line)["path"] == "/a\nb"

@@ -111,7 +111,13 @@ def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
         ("403 Client Error: FORBIDDEN for url", "--allowed-hosts", False),
         ("something new", "something new", False),
         ("too many 500 error responses", "Look at its log", True),
-        ("API request to endpoint /runs/create failed with error code 503 != 200.", "nothing answers", True),
+        (
+            "API request to endpoint /runs/create failed with error code 503 != 200.",
+            "its database does not",
+            True,
+        ),
+        ("HTTPConnectionPool(host='mlflow', port=5000): Read timed out.", "its database does not", True),
+        ("(psycopg2.OperationalError) Connection refused", "nothing answers there", True),
     ],
 )
 def test_error_says_what_happened_to_which_store_and_whether_waiting_helps(said, advice, waits):

@@ -29,12 +29,6 @@ def test_half_width_is_the_residual_of_the_conformal_rank(n, coverage, rank):
     assert conformal_half_width(residuals, coverage) == rank
 
 
-def test_half_width_covers_new_rows_as_often_as_it_promises():
-    rng = np.random.default_rng(1)
-    covered = [np.abs(rng.normal(size=50)) <= conformal_half_width(rng.normal(size=40)) for _ in range(400)]
-    assert 0.89 < np.mean(covered) < 0.93  # exactly 37/41 = 0.902 in expectation
-
-
 @pytest.mark.parametrize(
     ("single", "ensemble", "scores", "expected"),
     [
@@ -71,9 +65,8 @@ def test_own_residual_has_no_say_in_the_difficulty_of_a_training_row():
 
 def test_interval_grows_with_the_distance_and_in_the_end_in_proportion_to_it():
     factors = growth_with_distance(np.array([0.0, 2.0, 80.0, 160.0]), radius=2.5, growth=1.25)
-    assert factors == pytest.approx(
-        [1.0, np.sqrt(2), 40.01, 80.01], abs=0.01
-    )  # hypot(1, 1.25 * distance / radius)
+    # hypot(1, 1.25 * distance / radius)
+    assert factors == pytest.approx([1.0, np.sqrt(2), 40.01, 80.01], abs=0.01)
     for radius, growth in ((None, 1.25), (2.5, 0.0)):
         assert growth_with_distance(np.array([3.0]), radius, growth) == 1.0
 
@@ -141,13 +134,6 @@ def test_hold_out_values_have_no_say_in_the_interval():
     assert Calibration.fit(other).as_info() == Calibration.fit(evidence).as_info()
     differing = Calibration.fit(made_evidence(gain=0.1))
     assert differing.scale < Calibration.fit(evidence).scale, "fold models that differ make it narrower"
-
-
-def test_few_compositions_get_an_interval_of_one_width():
-    calibration = Calibration.fit(made_evidence().iloc[:120])  # 60 to learn from
-    assert calibration.difficulty is None
-    said = calibration.judge(np.array([1.0, 80.0]), fraction_matrix(["FeO", "KI"]))
-    assert said.upper - said.lower == pytest.approx(np.full(2, 2 * calibration.scale))
 
 
 def test_property_without_negative_values_has_no_interval_below_zero():
