@@ -182,12 +182,9 @@ def learning_curves_section(results: Sequence[TargetResults], cells: pd.DataFram
 
 def learning_curve_table(results: Sequence[TargetResults], cells: pd.DataFrame) -> pd.DataFrame:
     """Every refit: side, cell, share, rows, hold-out MAE, and the run of the cell; ordered by side and rows."""
-    curves = [
-        target.learning_curve.assign(target=target.info.key).sort_values(
-            ["side", "n_train", "cell"], kind="stable"
-        )
-        for target in results
-    ]
+    order = ["side", "n_train", "cell"]
+    sort = [target.learning_curve.sort_values(order, kind="stable") for target in results]
+    curves = [curve.assign(target=target.info.key) for curve, target in zip(sort, results, strict=True)]
     points = pd.concat([curve for curve in curves if len(curve)] or curves[:1])
     known = cells[["cell", "target", "label", "unit", "name", "run_id"]]
     table = points.merge(known, on=["cell", "target"], how="left")
@@ -221,11 +218,8 @@ def correlations_section(results: Sequence[TargetResults]) -> Section | None:
         "twins": (twins["first"] + " and " + twins["second"]).tolist(),
     }
     figure = partial(draw.correlations, correlation_matrix(values.columns, measured), _LEGIBLE)
-    return Section(
-        context=context,
-        tables={"tables/correlations.csv": table},
-        figures={"figures/correlations.png": figure},
-    )
+    tables, figures = {"tables/correlations.csv": table}, {"figures/correlations.png": figure}
+    return Section(context=context, tables=tables, figures=figures)
 
 
 def values_by_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -315,9 +309,8 @@ def layer_table(trials: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
     """One row per method and layer that any trial used: trials, cells, and the mean ratio to the best layer."""
     keys = ["method", "layer"]
     counts = trials.groupby(keys)["complete"].agg(trials="sum", all="size")
-    of_layer = ratios.groupby(keys).agg(
-        cells=("ratio", "size"), ratio_to_best_layer=("ratio", geometric_mean), chosen=("chosen", "sum")
-    )
+    measures: dict[str, Any] = {"cells": ("ratio", "size"), "ratio_to_best_layer": ("ratio", geometric_mean)}
+    of_layer = ratios.groupby(keys).agg(chosen=("chosen", "sum"), **measures)
     order = pd.MultiIndex.from_product([[m.notation for m in draw.EXTRACTORS], EXTRACTION_LAYERS], names=keys)
     table = counts.join(of_layer).reindex(order).dropna(subset="all").reset_index()
     table = table.fillna({"cells": 0, "chosen": 0}).assign(

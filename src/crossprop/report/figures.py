@@ -327,9 +327,8 @@ def layer_errors(ratios: pd.DataFrame) -> Figure:
     axes.axhline(1.0, color=_DARK, linewidth=0.8)
     _layer_axis(axes)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
-    axes.set_xlabel(
-        "hidden layer of the source network and its width; in colour: cells that tried it", labelpad=28
-    )
+    xlabel = "hidden layer of the source network and its width; in colour: cells that tried it"
+    axes.set_xlabel(xlabel, labelpad=28)
     axes.set(ylabel="screening MAE / best layer's", title="Error by extraction layer")
     axes.legend(loc="upper left")
     return figure
@@ -363,15 +362,14 @@ def source_learning(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Validation MAE of every source network relative to the median's against the rows it had seen."""
     figure, axes = single_axes(5.6, 3.6)
     for (name, curve), colour in zip(curves.items(), cycle(QUALITATIVE)):
-        axes.plot(
-            curve["seen"],
-            curve["relative"],
-            marker="o",
-            markersize=3,
-            linewidth=1.3,
-            color=colour,
-            label=name,
-        )
+        how: dict[str, Any] = {
+            "marker": "o",
+            "markersize": 3,
+            "linewidth": 1.3,
+            "color": colour,
+            "label": name,
+        }
+        axes.plot(curve["seen"], curve["relative"], **how)
     axes.set(xscale="log", yscale="log", xlabel="rows seen", ylabel="validation MAE / MAE of the median")
     _plain_ticks(axes.yaxis, 6, [1, 1.5, 2, 3, 5, 7, 10])
     axes.grid()
@@ -406,9 +404,8 @@ def coverage(table: pd.DataFrame, *, tolerance: float, many_rows: int) -> Figure
     """Measured coverage with its 95 % interval, the highest first; a band of ``tolerance``, ``many_rows`` filled."""
     table = table.sort_values("label").sort_values("measured", ascending=False, kind="stable")
     stated, colour = 100 * table["stated"].iloc[0], QUALITATIVE[0]
-    figure, axes = _row_chart(
-        list(table["label"]), "Coverage of the intervals", "hold-out values within their interval, %"
-    )
+    xlabel = "hold-out values within their interval, %"
+    figure, axes = _row_chart(list(table["label"]), "Coverage of the intervals", xlabel)
     band = (stated - 100 * tolerance, stated + 100 * tolerance)
     axes.axvspan(*band, color=QUALITATIVE[2], alpha=0.12, linewidth=0)
     axes.axvline(stated, color=_DARK, linewidth=1.0)
@@ -427,9 +424,8 @@ def strict_against_published(refitted: pd.DataFrame) -> Figure:
     ratios = refitted["strict_over_published"].astype(float)
     means = ratios.groupby(refitted["label"], sort=False).agg(geometric_mean)
     labels = list(means.sort_values(ascending=False, kind="stable").index)
-    figure, axes = _row_chart(
-        labels, "Strict against published", "change of the hold-out MAE without the repeated compositions, %"
-    )
+    xlabel = "change of the hold-out MAE without the repeated compositions, %"
+    figure, axes = _row_chart(labels, "Strict against published", xlabel)
     for label, method, ratio in zip(refitted["label"], refitted["method"], ratios, strict=True):
         _mark(axes, 100 * (ratio - 1), labels.index(label), method.side, hollow=method.extension)
     axes.axvline(0.0, color=_DARK, linewidth=1.0)

@@ -391,6 +391,6 @@ def median_beats(median: float | None, figures: PaperFigures) -> list[str]:
     }
     if TABLES[5].holds(figures):
         published = {"TL of Table 5": figures.tl_mae_table3_or_5, "SC of Table 5": figures.sc_mae_table4_or_5}
-    return [
-        f"{name} ({mae:g})" for name, mae in published.items() if median is not None and mae and median < mae
-    ]
+    if median is None:
+        return []
+    return [f"{name} ({mae:g})" for name, mae in published.items() if mae is not None and median < mae]

@@ -51,8 +51,9 @@ def sign_test(first: Sequence[float], second: Sequence[float]) -> SignTest:
     Source: Gupta et al. 2021, Discussion. Its p-values (0.00397 for 29 of 41) are those of the normal approximation.
     """
     if len(first) != len(second):
+        counts = f"{len(first)} and {len(second)} values"
         raise ShapeMismatchError(
-            f"A sign test needs pairs, but was given {len(first)} and {len(second)} values. Pass one of each per pair."
+            f"A sign test needs pairs, but was given {counts}. Pass one of each per pair."
         )
     signs = np.sign(np.asarray(first, dtype=float) - np.asarray(second, dtype=float))
     return SignTest(*(int(np.count_nonzero(signs == sign)) for sign in (-1, 1, 0)))

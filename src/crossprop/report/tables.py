@@ -144,9 +144,8 @@ def cell_table(results: Sequence[TargetResults]) -> pd.DataFrame:
         for target in results
         for cell in target.cells
     ]
-    return table_of(rows).astype(
-        {"extension": bool, "n_trials": int, "tune_seconds": float, "fit_seconds": float, "peak_memory": int}
-    )
+    numbers = {"n_trials": int, "tune_seconds": float, "fit_seconds": float, "peak_memory": int}
+    return table_of(rows).astype({"extension": bool, **numbers})
 
 
 def target_table(study: StudyConfig, results: Sequence[TargetResults]) -> pd.DataFrame:
