@@ -174,7 +174,7 @@ def test_correlations_are_those_of_the_shared_compositions_over_the_median_of_po
     assert table["pearson"][0] == pytest.approx(np.corrcoef(x, x**3)[0, 1])
     assert min(tested["p_adjusted"]) == pytest.approx(3 * min(tested["p_value"]))  # Holm
     assert not table["identical"].any()
-    matrix = correlation_matrix(pd.Index(["A", "B", "C"]), table)
+    matrix = correlation_matrix(pd.Index(["A", "B", "C"]), tested)
     assert (matrix.loc["A", "B"], matrix.loc["B", "A"]) == (table["pearson"][0], table["spearman"][0])
     assert np.isnan(np.diag(matrix)).all()
 

@@ -62,7 +62,7 @@ VALUES = np.random.default_rng(0).normal(size=400)
             VALUES,
             _shrunk(VALUES, 0.25),
             True,
-            "standard deviation 0.26 of that of the values (at least 0.2), 400 ",
+            "standard deviation 0.26 of that of the values (at least 0.2)",
         ),
         (VALUES, _shrunk(VALUES, 0.15), False, "standard deviation 0.16 of"),
         (VALUES, np.sign(VALUES), False, "2 distinct predictions (at least 20)"),

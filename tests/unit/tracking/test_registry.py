@@ -130,7 +130,7 @@ def test_copies_that_no_alias_names_are_removed_when_a_new_one_is_fetched(uri, m
     ago = time.time() - 2 * registry.KEPT_UNUSED_SECONDS
     for copy in cache.glob("*/demo*"):
         os.utime(copy, (ago, ago))
-    killed = next(cache.glob("*/demo*")).parent / "killed.tmp"
+    killed = folders[0].parents[2] / "killed.tmp"
     killed.mkdir()
     fetch(3)
     fetch(4)
