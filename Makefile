@@ -72,7 +72,6 @@ bench: setup-dev ## the side-by-side measurements that need no finished study
 .PHONY: docs
 docs: setup-dev ## build the documentation into docs/_build/html (warnings are errors, links are checked)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -b html docs docs/_build/html
-	$(BIN)/python tools/check_site.py docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
 .PHONY: lock

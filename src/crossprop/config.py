@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -99,6 +100,10 @@ class Budget(Section):
     dl_trials: Count
     seconds: Positive
 
+    def trials(self, family: Family) -> int:
+        """Trials on cells of one family."""
+        return self.ml_trials if family is Family.REGRESSOR else self.dl_trials
+
 
 class Fidelity(Section):
     """Successive halving: cells with large errors are pruned after few rows, few steps and few folds.
@@ -177,12 +182,11 @@ class Range(Interval):
         if self.choices is not None:
             if self.default not in self.choices:
                 raise ValueError(f"default {self.default!r} is none of the choices {list(self.choices)}")
-            return self
-        if isinstance(self.default, (str, bool)) or self.default is None:
+        elif isinstance(self.default, (str, bool)) or self.default is None:
             raise ValueError(f"default {self.default!r} is no number")
-        if self.low is None or self.high is None or not self.low <= self.default <= self.high:
+        elif self.low is None or self.high is None or not self.low <= self.default <= self.high:
             raise ValueError(f"default {self.default} lies outside {self.low} to {self.high}")
-        if self.integer and self.default % 1:
+        elif self.integer and self.default % 1:
             raise ValueError("an integer range needs whole low, high and default")
         return self
 
@@ -233,7 +237,12 @@ class SearchConfig(Section):
         for section in ("dl", "finetune"):
             for key, interval in getattr(self, section).items():
                 for value in interval.choices or (interval.low, interval.high):
-                    _accept(f"{section}.{key}", key, int(value) if interval.integer else value)
+                    given = {key: int(value) if interval.integer else value}
+                    try:
+                        Recipe.model_validate({"epochs": 1, "batch_size": 1, "learning_rate": 1.0} | given)
+                    except ValidationError as error:
+                        why = error.errors()[0]["msg"]
+                        raise ValueError(f"{section}.{key}: {given[key]!r} is refused: {why}") from None
         _refuse_unknown("layers", self.layers, EXTRACTION_LAYERS)
         if self.default_layer not in self.layers:
             raise ValueError(f"default_layer {self.default_layer!r} is not among layers")
@@ -243,14 +252,6 @@ class SearchConfig(Section):
 def _refuse_unknown(field: str, names: Iterable[str], known: Sequence[str], why: str = "") -> None:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{field} names {', '.join(unknown)}, {why or 'known are ' + ', '.join(known)}")
-
-
-def _accept(path: str, key: str, value: object) -> None:
-    """Refuse a value that no recipe of a network would take."""
-    try:
-        Recipe.model_validate({"epochs": 1, "batch_size": 1, "learning_rate": 1.0, key: value})
-    except ValidationError as error:
-        raise ValueError(f"{path}: {value!r} is refused: {error.errors()[0]['msg']}") from None
 
 
 class ComputeConfig(Section):
@@ -348,22 +349,6 @@ class StudyConfig(Section):
             raise ValueError("sources is empty, but methods holds transfer methods")
         if Method.BLEND in self.methods and not set(self.methods) - {Method.BASE, Method.BLEND}:
             raise ValueError("methods holds blend, but nothing to be blended: name the methods, too")
-        self._check_sources()
-        self._check_targets()
-        for side in (Side.SCRATCH, Side.TRANSFER):
-            for family, trials in (
-                (Family.REGRESSOR, self.budget.ml_trials),
-                (Family.NETWORK, self.budget.dl_trials),
-            ):
-                cells = self.count_cells(side, family)
-                if cells > trials:
-                    raise ValueError(
-                        f"budget.{family}_trials is {trials}, but the {side} side has {cells} such cells a target: "
-                        "every cell needs at least one trial"
-                    )
-        return self
-
-    def _check_sources(self) -> None:
         used = {"elemnet_sources": self.elemnet_sources, **{f"joint.{k}": v for k, v in self.joint.items()}}
         for field, names in used.items():
             _refuse_unknown(field, names, self.sources, "no source of this study")
@@ -375,8 +360,6 @@ class StudyConfig(Section):
             )
         if self.joint and self.joint_pretrain is None:
             raise ValueError("joint names a network, but joint_pretrain gives it no recipe")
-
-    def _check_targets(self) -> None:
         sharded = [target for targets in self.shards.values() for target in targets]
         if self.shards and sorted(sharded) != sorted(self.targets):
             odd = sorted({t for t in sharded if sharded.count(t) > 1} | set(sharded) ^ set(self.targets))
@@ -384,6 +367,14 @@ class StudyConfig(Section):
         curve = self.learning_curve.targets if self.learning_curve else ()
         _refuse_unknown("learning_curve.targets", curve, self.targets, "no target of this study")
         _refuse_unknown("folds_by_target", self.folds_by_target, self.targets, "no target of this study")
+        for side, family in product((Side.SCRATCH, Side.TRANSFER), (Family.REGRESSOR, Family.NETWORK)):
+            cells, trials = self.count_cells(side, family), self.budget.trials(family)
+            if cells > trials:
+                raise ValueError(
+                    f"budget.{family}_trials is {trials}, but the {side} side has {cells} such cells a target: "
+                    "every cell needs at least one trial"
+                )
+        return self
 
     def points(self, method: Method) -> list[tuple[str | None, Representation | None]]:
         """Source and representation of every cell of a method for one target."""
@@ -452,8 +443,6 @@ def parse_params(values: Any, origin: str = "params") -> Params:
     Raises:
         ConfigError: With the path of every offending key, what it holds and why it is refused.
     """
-    if not isinstance(values, dict):
-        raise ConfigError(f"{origin} holds {type(values).__name__}, not a mapping with the key 'study'.")
     try:
         return Params.model_validate(values)
     except ValidationError as error:

@@ -14,9 +14,8 @@ from typing import Any
 
 from crossprop.errors import CrosspropError, ModelFormatError, StoreError
 
-DIGESTS_FILE = "SHA256SUMS"
-"""Digests of the other files of a folder; ``sha256sum --check`` reads it, too."""
-_DIGEST_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
+DIGESTS_FILE = "SHA256SUMS"  # ``sha256sum --check`` reads it, too
+_DIGEST_LINE = re.compile(r"^([0-9a-f]{64})  (\S.*)$", re.MULTILINE)
 
 
 @contextmanager
@@ -100,14 +99,11 @@ def check_digests(
     """
     path = folder / DIGESTS_FILE
     try:
-        *lines, rest = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise error(f"{folder} lacks {DIGESTS_FILE}: it is incomplete. {remedy}") from None
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as reason:
-        raise error(f"{path} cannot be read: {reason}. {remedy}") from reason
-    found = [line for line in map(_DIGEST_LINE.fullmatch, lines) if line is not None]
-    listed = {line[2]: line[1] for line in found}
-    if rest or not listed or not len(lines) == len(found) == len(listed):
+        raise error(f"{folder} lacks {DIGESTS_FILE}, or it cannot be read: {reason}. {remedy}") from reason
+    listed = {line[2]: line[1] for line in _DIGEST_LINE.finditer(text)}
+    if not listed or text != "".join(f"{digest}  {name}\n" for name, digest in listed.items()):
         raise error(f"{path} is no list of digests. {remedy}")
     for name in listed if names is None else names:
         if name not in listed:
@@ -115,13 +111,11 @@ def check_digests(
         try:
             digest = file_digest(folder / name)
         except OSError as reason:
-            raise error(
-                f"{folder / name} cannot be read, though {DIGESTS_FILE} lists it: {reason}. {remedy}"
-            ) from reason
+            raise error(f"{folder / name} cannot be read: {reason}. {remedy}") from reason
         if digest != listed[name]:
             raise error(
-                f"{folder / name} has changed since it was written: its SHA-256 is {digest[:12]}, {path} states "
-                f"{listed[name][:12]}. {remedy}"
+                f"{folder / name} has changed since it was written: its SHA-256 is {digest[:12]}, {DIGESTS_FILE} "
+                f"states {listed[name][:12]}. {remedy}"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Self
 
 DEFAULT_SEED = 1234567
 """Seed of the paper's experiments (Gupta et al. 2021, Methods)."""
@@ -38,8 +38,7 @@ class Architecture(StrEnum):
 class Representation(StrEnum):
     """How a composition becomes numbers.
 
-    ``combined`` is the fractions beside the attributes, ``combined_sources`` both beside what the joint network
-    predicts for its sources; they are inputs of methods beyond the paper.
+    ``combined`` is the fractions beside the attributes, ``combined_sources`` also what the joint network predicts.
     """
 
     ELEMENTAL_FRACTIONS = "elemental_fractions"
@@ -62,8 +61,7 @@ class Representation(StrEnum):
 class Protocol(StrEnum):
     """Which training rows a target keeps.
 
-    ``published`` is the split as it was published; ``strict`` drops the training rows whose
-    composition also stands in the hold-out under another spelling or multiple.
+    ``strict`` drops those of the published split whose composition also stands in the hold-out.
     """
 
     PUBLISHED = "published"
@@ -71,48 +69,56 @@ class Protocol(StrEnum):
 
 
 class Method(StrEnum):
-    """The rows of the paper's Table 1, and the extension methods, of which the two plain ones are not tuned."""
+    """The rows of the paper's Table 1, and the extension methods, of which the two plain ones are not tuned.
 
-    BASE = "base"
-    ML = "ml"
-    DL = "dl"
-    ML_FEATEXTR = "ml_featextr"
-    DL_FEATEXTR = "dl_featextr"
-    FINETUNE = "finetune"
-    MODFINETUNE = "modfinetune"
-    FREEZING = "freezing"
-    PLAIN_BASELINE = "plain_baseline"
-    PLAIN_MEDIAN = "plain_median"
-    BOOST = "boost"
-    BOOST_SOURCES = "boost_sources"
-    RESNET = "resnet"
-    RESNET_FINETUNE = "resnet_finetune"
-    BLEND = "blend"
+    Each has its side and family, the paper's notation (Gupta et al. 2021, Table 1; continued for the extension
+    methods), the network that it fits, if any, and whether it goes beyond the paper's eight.
+    """
 
-    @property
-    def side(self) -> Side:
-        """Base, plain, scratch (SC), transfer (TL), or a blend of them."""
-        return _FACTS[self].side
+    side: Side
+    family: Family
+    notation: str
+    architecture: Architecture | None
+    extension: bool
 
-    @property
-    def family(self) -> Family:
-        """Which kind of learner the method fits to the target."""
-        return _FACTS[self].family
+    BASE = "base", Side.BASE, Family.BASE, "Base"
+    ML = "ml", Side.SCRATCH, Family.REGRESSOR, "SC:ML"
+    DL = "dl", Side.SCRATCH, Family.NETWORK, "SC:DL", Architecture.ELEMNET
+    ML_FEATEXTR = "ml_featextr", Side.TRANSFER, Family.REGRESSOR, "TL:ML(FeatExtr)"
+    DL_FEATEXTR = "dl_featextr", Side.TRANSFER, Family.NETWORK, "TL:DL(FeatExtr)", Architecture.ELEMNET
+    FINETUNE = "finetune", Side.TRANSFER, Family.NETWORK, "TL:FineTune", Architecture.ELEMNET
+    MODFINETUNE = "modfinetune", Side.TRANSFER, Family.NETWORK, "TL:ModFineTune", Architecture.ELEMNET
+    FREEZING = "freezing", Side.TRANSFER, Family.NETWORK, "TL:freezing", Architecture.ELEMNET
+    PLAIN_BASELINE = "plain_baseline", Side.PLAIN, Family.REGRESSOR, "plain baseline", None, True
+    PLAIN_MEDIAN = "plain_median", Side.PLAIN, Family.REGRESSOR, "plain median", None, True
+    BOOST = "boost", Side.SCRATCH, Family.REGRESSOR, "SC:Boost", None, True
+    BOOST_SOURCES = "boost_sources", Side.TRANSFER, Family.REGRESSOR, "TL:Boost(Sources)", None, True
+    RESNET = "resnet", Side.SCRATCH, Family.NETWORK, "SC:ResNet", Architecture.RESNET, True
+    RESNET_FINETUNE = (
+        "resnet_finetune",
+        Side.TRANSFER,
+        Family.NETWORK,
+        "TL:ResNet(FineTune)",
+        Architecture.RESNET,
+        True,
+    )
+    BLEND = "blend", Side.BLEND, Family.BLEND, "Blend", None, True
 
-    @property
-    def notation(self) -> str:
-        """The paper's notation (Gupta et al. 2021, Table 1), continued for the extension methods."""
-        return _FACTS[self].notation
-
-    @property
-    def architecture(self) -> Architecture | None:
-        """The network that the method fits, or ``None`` where it fits none."""
-        return _FACTS[self].architecture
-
-    @property
-    def extension(self) -> bool:
-        """Whether the method goes beyond the paper's eight."""
-        return _FACTS[self].extension
+    def __new__(
+        cls,
+        name: str,
+        side: Side = Side.BASE,  # the defaults let type checkers accept Method("ml"), which looks a member up
+        family: Family = Family.BASE,
+        notation: str = "",
+        architecture: Architecture | None = None,
+        extension: bool = False,
+    ) -> Self:
+        """A method with its facts."""
+        method = str.__new__(cls, name)
+        method._value_ = name
+        method.side, method.family, method.notation = side, family, notation
+        method.architecture, method.extension = architecture, extension
+        return method
 
     @property
     def tuned(self) -> bool:
@@ -130,43 +136,14 @@ class Method(StrEnum):
         return self in (Method.FINETUNE, Method.MODFINETUNE, Method.RESNET_FINETUNE)
 
 
-class _Facts(NamedTuple):
-    side: Side
-    family: Family
-    notation: str
-    architecture: Architecture | None = None
-    extension: bool = False
-
-
-_SC, _TL, _ML, _DL = Side.SCRATCH, Side.TRANSFER, Family.REGRESSOR, Family.NETWORK
-_FACTS = {
-    Method.BASE: _Facts(Side.BASE, Family.BASE, "Base"),
-    Method.PLAIN_BASELINE: _Facts(Side.PLAIN, _ML, "plain baseline", extension=True),
-    Method.PLAIN_MEDIAN: _Facts(Side.PLAIN, _ML, "plain median", extension=True),
-    Method.ML: _Facts(_SC, _ML, "SC:ML"),
-    Method.DL: _Facts(_SC, _DL, "SC:DL", Architecture.ELEMNET),
-    Method.ML_FEATEXTR: _Facts(_TL, _ML, "TL:ML(FeatExtr)"),
-    Method.DL_FEATEXTR: _Facts(_TL, _DL, "TL:DL(FeatExtr)", Architecture.ELEMNET),
-    Method.FINETUNE: _Facts(_TL, _DL, "TL:FineTune", Architecture.ELEMNET),
-    Method.MODFINETUNE: _Facts(_TL, _DL, "TL:ModFineTune", Architecture.ELEMNET),
-    Method.FREEZING: _Facts(_TL, _DL, "TL:freezing", Architecture.ELEMNET),
-    Method.BOOST: _Facts(_SC, _ML, "SC:Boost", extension=True),
-    Method.BOOST_SOURCES: _Facts(_TL, _ML, "TL:Boost(Sources)", extension=True),
-    Method.RESNET: _Facts(_SC, _DL, "SC:ResNet", Architecture.RESNET, extension=True),
-    Method.RESNET_FINETUNE: _Facts(_TL, _DL, "TL:ResNet(FineTune)", Architecture.RESNET, extension=True),
-    Method.BLEND: _Facts(Side.BLEND, Family.BLEND, "Blend", extension=True),
-}
 PAPER_METHODS = tuple(method for method in Method if not method.extension)
-"""The paper's eight, in its order."""
 
 HIDDEN_UNITS = (1024,) * 4 + (512,) * 3 + (256,) * 3 + (128,) * 3 + (64,) * 2 + (32,)
 """Widths of ElemNet's 16 hidden layers (Jha et al. 2018; Gupta et al. 2021)."""
 
 EXTRACTION_LAYERS = tuple(f"hidden_{i:02d}" for i in range(1, len(HIDDEN_UNITS) + 1))
 """Names of the layers whose activations can be extracted, first to last."""
-
 HEAD = "head"
-"""Name of the output layer."""
 
 REGRESSORS = (
     "extra_trees", "random_forest", "bagging", "adaboost", "decision_tree", "svr", "k_neighbors", "ridge",

@@ -99,13 +99,6 @@ def environment(workspace: Path) -> dict[str, str]:
     )
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_page_has_commands(page):
-    assert any(language == "bash" and commands(block) for language, block in blocks(page)) or any(
-        language == "python" for language, _ in blocks(page)
-    )
-
-
 def test_what_a_page_shows_is_compared_with_what_was_printed():
     printed = "rows   304 read, 300 kept\nMAE 149.5 µV/K against 276.8 (-46%), 271.1 for the median\n"
     assert unseen("rows  304 read, 300 kept\n…\nMAE 150 µV/K against 280.1 …\n", printed) == []

@@ -259,32 +259,3 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tm
     assert notes[0]["counts"] == notes[1]["counts"]
     assert notes[1]["sessions"] == 3
     assert notes[1]["order"] == order[::-1]
-
-
-def test_memory_does_not_grow_with_the_number_of_compositions(models, tmp_path):
-    """A space of tens of millions, stopped soon: the peak is that of a small one within a few dozen MiB."""
-    script = (
-        "import os, pathlib, resource, signal, sys, threading, time\n"
-        "from crossprop.screening import ScreenRequest, screen\n"
-        "from crossprop.screening.result import PARTS\n"
-        "n, out, *models = sys.argv[1:]\n"
-        "request = ScreenRequest(properties=('iron', 'oxygen'), elements=('all',),\n"
-        "    max_elements=int(n), max_atoms=6, models=dict(zip(('iron', 'oxygen'), models)), out=out, workers=2)\n"
-        "parts = pathlib.Path(out) / PARTS\n"
-        "def stop():\n"
-        "    while len(list(parts.glob('*.parquet'))) < 200:\n"
-        "        time.sleep(0.02)\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "threading.Thread(target=stop, daemon=True).start()\n"
-        "try:\n"
-        "    screen(request)\n"
-        "except KeyboardInterrupt:\n"
-        "    pass\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
-    )
-    peaks = []
-    for n in (2, 5):
-        command = [sys.executable, "-c", script, str(n), str(tmp_path / str(n)), *map(str, models.values())]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-        peaks.append(int(done.stdout))
-    assert peaks[1] < peaks[0] + 150

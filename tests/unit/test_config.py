@@ -112,7 +112,7 @@ def trials(n: int) -> dict[str, Any]:
         ({"methods": ["base", "ml", "ml"]}, "methods names ml more than once"),
         ({"sources": []}, "sources is empty, but methods holds transfer methods"),
         ({"representations": ["activations"]}, "'activations' is chosen by the method"),
-        ({"representations": ["predicted_sources"]}, "'predicted_sources' is chosen by the method"),
+        ({"representations": ["combined_sources"]}, "'combined_sources' is chosen by the method"),
         ({"folds_by_target": {"spillage": 3}}, "folds_by_target names spillage, no target of this study"),
         (
             trials(1) | {"representations": ["elemental_fractions", "physical_attributes"]},
@@ -219,7 +219,7 @@ def test_all_mistakes_are_listed_at_once(tiny_values):
 
 @pytest.mark.parametrize("values", [None, [], "transport", 3])
 def test_something_that_is_no_mapping_is_refused(values):
-    with pytest.raises(ConfigError, match="not a mapping with the key 'study'"):
+    with pytest.raises(ConfigError, match="should be a valid dictionary"):
         parse_params(values)
 
 

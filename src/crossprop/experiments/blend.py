@@ -12,11 +12,8 @@ from crossprop.experiments.tasks import HISTORY, FoldReport
 from crossprop.training.device import peak_memory
 from crossprop.training.metrics import mean_absolute_error
 
-PICKS = 20
-"""Rounds of the greedy selection: weights are multiples of a twentieth."""
-
-SIMPLE_PICKS = 3
-"""Rounds that go to the simple model first."""
+PICKS = 20  # rounds of the greedy selection: weights are multiples of a twentieth
+SIMPLE_PICKS = 3  # rounds that go to the simple model first
 
 
 def blend_folds(
@@ -24,22 +21,13 @@ def blend_folds(
 ) -> tuple[list[FoldReport], np.ndarray]:
     """Blend cells that were cross-validated on the same folds; ``parts`` holds the reports of each.
 
-    The weights of fold k come from the out-of-fold predictions of all other folds, so that its validation rows do
-    not influence them: the blend's cross-validated error is as unbiased as that of its parts. ``simple`` is the index
-    of the part that the blend has to beat, as :func:`shrunk_weights` says.
-
-    Returns:
-        One report per fold, and the weights, shape (n_folds, n_parts), rows summing to one.
+    The weights of fold k, shape (n_folds, n_parts) in all, come from the out-of-fold predictions of all other folds:
+    the blend's cross-validated error is as unbiased as that of its parts. ``simple`` is the part that it has to beat.
     """
-    if len(parts) < 2:
-        raise CellError(f"a blend needs two cross-validated cells, here are {len(parts)}.")
     n_folds = len(parts[0])
-    for folds in parts:
-        same = len(folds) == n_folds and all(
-            np.array_equal(a.val_rows, b.val_rows) for a, b in zip(folds, parts[0], strict=True)
-        )
-        if not same:
-            raise CellError("the cells to be blended were cross-validated on different folds.")
+    validated = [[fold.val_rows.tolist() for fold in folds] for folds in parts]
+    if any(rows != validated[0] for rows in validated):
+        raise CellError("the cells to be blended were cross-validated on different folds.")
     reports, weights = [], []
     for k in range(n_folds):
         started = perf_counter()
@@ -49,11 +37,9 @@ def blend_folds(
         share = shrunk_weights(predicted, known, simple)
         val_pred = share @ np.stack([folds[k].val_pred for folds in parts])
         test_pred = share @ np.stack([folds[k].test_pred for folds in parts])
-        rows = parts[0][k].val_rows
+        rows, n_train = parts[0][k].val_rows, parts[0][k].n_train
         error = mean_absolute_error(values[rows], val_pred)
-        spent = perf_counter() - started
-        nothing = parts[0][k].history.iloc[:0].reindex(columns=HISTORY)
-        n_train = parts[0][k].n_train
+        spent, nothing = perf_counter() - started, parts[0][k].history.iloc[:0].reindex(columns=HISTORY)
         reports.append(FoldReport(error, rows, val_pred, test_pred, nothing, spent, peak_memory(), n_train))
         weights.append(share)
     return reports, np.stack(weights)
@@ -88,9 +74,8 @@ def greedy_weights(
 ) -> np.ndarray:
     """Weights of a mean with the least absolute error, by adding one model after the other, with replacement.
 
-    From predictions, shape (n_models, n_samples), and values, shape (n_samples,), it makes weights, shape (n_models,),
-    none negative, summing to one. Of equal models the first is taken. The first :data:`SIMPLE_PICKS` picks are the
-    model with the index ``simple``, if one is given.
+    ``predicted`` has shape (n_models, n_samples); of equal models the first is taken. The first :data:`SIMPLE_PICKS`
+    picks are the model with the index ``simple``, if one is given.
 
     Source: Caruana et al. 2004, doi:10.1145/1015330.1015432.
     """

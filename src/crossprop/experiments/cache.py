@@ -31,14 +31,15 @@ class CellStore:
 
     def screening(self, cell: Cell) -> ScreenReport | None:
         """The cell's stored screening, or ``None`` where there is none."""
-        folder = self._paths.cell(cell.id) / SCREENING
-        if not folder.is_dir():
-            return None
-        _check(folder, _REPORT, _TRIALS, _HISTORY)
-        return ScreenReport(
-            **read_json(folder / _REPORT),
-            trials=pd.read_parquet(folder / _TRIALS),
-            history=pd.read_parquet(folder / _HISTORY),
+        folder = self._checked(cell, SCREENING, _REPORT, _TRIALS, _HISTORY)
+        return (
+            None
+            if folder is None
+            else ScreenReport(
+                **read_json(folder / _REPORT),
+                trials=pd.read_parquet(folder / _TRIALS),
+                history=pd.read_parquet(folder / _HISTORY),
+            )
         )
 
     def keep_screening(self, cell: Cell, report: ScreenReport) -> None:
@@ -48,19 +49,17 @@ class CellStore:
             write_json(folder / _REPORT, {name: getattr(report, name) for name in names})
             # A column may hold numbers in one trial and words in another: text keeps both.
             trials = report.trials.copy()
-            for name in trials.columns:
-                if name.startswith("params_") and trials[name].dtype == object:
-                    trials[name] = [None if pd.isna(value) else str(value) for value in trials[name]]
+            for name in trials.filter(like="params_").select_dtypes(object):
+                trials[name] = [None if pd.isna(value) else str(value) for value in trials[name]]
             trials.to_parquet(folder / _TRIALS)
             report.history.to_parquet(folder / _HISTORY)
             write_digests(folder)
 
     def fit(self, cell: Cell, name: str) -> FoldReport | None:
         """A stored fit of the cell, such as ``fold_00``, or ``None`` where there is none."""
-        folder = self._paths.cell(cell.id) / name
-        if not folder.is_dir():
+        folder = self._checked(cell, name, _REPORT, _ARRAYS, _HISTORY)
+        if folder is None:
             return None
-        _check(folder, _REPORT, _ARRAYS, _HISTORY)
         with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
             return FoldReport(
                 **read_json(folder / _REPORT),
@@ -86,17 +85,20 @@ class CellStore:
 
     def model(self, cell: Cell, name: str) -> Path | None:
         """Folder of a stored fit's model, or ``None`` where it was not kept."""
-        folder = self._paths.cell(cell.id) / name
-        if not (folder / MODEL_FOLDER).is_dir():
+        if not (self._paths.cell(cell.id) / name / MODEL_FOLDER).is_dir():
             return None
-        _check(folder)
-        return folder / MODEL_FOLDER
+        folder = self._checked(cell, name)
+        return folder and folder / MODEL_FOLDER
 
     def drop_models(self, cell: Cell) -> None:
         """Free the disk space of a cell's models; its figures stay."""
         for folder in self._paths.cell(cell.id).glob(f"fold_*/{MODEL_FOLDER}"):
             shutil.rmtree(folder, ignore_errors=True)
 
-
-def _check(folder: Path, *names: str) -> None:
-    check_digests(folder, names or None, error=StoreError, remedy=f"Delete {folder} and run again.")
+    def _checked(self, cell: Cell, name: str, *files: str) -> Path | None:
+        """Folder of a finished task, if there is one; changed ``files`` (by default any) are refused."""
+        folder = self._paths.cell(cell.id) / name
+        if not folder.is_dir():
+            return None
+        check_digests(folder, files or None, error=StoreError, remedy=f"Delete {folder} and run again.")
+        return folder

@@ -24,12 +24,8 @@ from crossprop.errors import ConfigError, StoreError
 from crossprop.io import usable_cores
 from crossprop.training.device import THREAD_VARIABLES, configure, process_environment
 
-RECYCLED_AFTER = 500
-"""Tasks after which a worker is replaced: libraries keep a little memory with every fit."""
-
-_FIRST_TO_KILL = "500"
-"""Linux's ``oom_score_adj`` of workers: when memory runs out one of them is killed, not the scheduler."""
-
+RECYCLED_AFTER = 500  # tasks after which a worker is replaced: libraries keep a little memory with every fit
+_FIRST_TO_KILL = "500"  # ``oom_score_adj``: when memory runs out Linux kills a worker, not the scheduler
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -50,10 +46,9 @@ class _Queued:
 
 
 class Executor(ABC):
-    """Runs tasks, ``workers`` at the same time; a context manager that ends its workers.
+    """Runs tasks with an importable function, ``workers`` at the same time; a context manager that ends its workers.
 
-    ``run`` is an importable function that does one task, ``backend`` the Keras backend of the workers. A task that
-    raises is tried again ``retries`` times, and is a :class:`Failure` if it never succeeds.
+    A task that raises is tried again ``retries`` times, and is a :class:`Failure` if it never succeeds.
     """
 
     def __init__(
@@ -94,20 +89,16 @@ class _Raised:
     @classmethod
     def of(cls, error: Exception) -> _Raised:
         """Sort an error."""
-        name, text = type(error).__name__, str(error)
+        name, text = type(error).__name__, " ".join(str(error).split())
         if isinstance(error, StoreError):
             return cls(text, store=True)
         if isinstance(error, MemoryError) or name == "ResourceExhaustedError":  # TensorFlow's own
             text = text or "nothing could be allocated"
-            return cls(f"out of memory ({name.lstrip('_')}: {_line(text)})", out_of_memory=True)
+            return cls(f"out of memory ({name.lstrip('_')}: {text})", out_of_memory=True)
         full = getattr(error, "errno", None) in _FULL or "No space left" in text  # HDF5 sets no number
         if isinstance(error, OSError) and full:
             return cls(f"{text}. Free some space, then run again: what is finished is kept.", store=True)
-        return cls(f"{name}: {_line(text) or 'no reason given'}")
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
+        return cls(f"{name}: {text or 'no reason given'}")
 
 
 def _serve(tasks: Connection, run: Callable[[Any], Any], backend: str) -> None:

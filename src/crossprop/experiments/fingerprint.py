@@ -7,17 +7,14 @@ import hashlib
 import json
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+# Modules that compute results; everything they import from crossprop is part of the fingerprint.
 ROOTS = ("experiments.tasks", "experiments.blend")
-"""Modules that compute results; everything they import from crossprop is part of the fingerprint."""
-
-NOT_COMPUTING = {"errors", "io", "paths"}
-"""Modules whose code changes no number."""
+NOT_COMPUTING = {"errors", "io", "paths"}  # their code changes no number
 
 
 def digest(values: Any) -> str:
@@ -51,7 +48,7 @@ def modules_that_compute() -> dict[str, ast.Module]:
     waiting = list(ROOTS)
     while waiting:
         name = waiting.pop()
-        file = _file(name)
+        file = files("crossprop").joinpath(f"{name.replace('.', '/')}.py")
         if name in found or name in NOT_COMPUTING or not file.is_file():
             continue
         found[name] = ast.parse(file.read_text(encoding="utf-8"))
@@ -65,10 +62,6 @@ def modules_that_compute() -> dict[str, ast.Module]:
                 module.removeprefix("crossprop.") for module in imported if module.startswith("crossprop.")
             ]
     return found
-
-
-def _file(name: str) -> Traversable:
-    return files("crossprop").joinpath(*name.split(".")[:-1], f"{name.split('.')[-1]}.py")
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:

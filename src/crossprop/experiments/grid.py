@@ -10,21 +10,16 @@ from crossprop.experiments.fingerprint import code_digest, digest
 from crossprop.experiments.tuning import MethodSpace
 from crossprop.methods import Family, Method, Representation, Side
 
-SCHEME = 3
-"""Raised when stored cells of an earlier layout must not be read."""
+SCHEME = 3  # raised when stored cells of an earlier layout must not be read
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One cell of a study and all that its computation depends on.
 
-    Attributes:
-        id: Content hash of everything below, the data, the source network and the code.
-        n_trials: Its share of its side's trials.
-        seconds: Its share of its side's ceiling.
-        folds: Folds of its cross-validation, should it be the best of its method.
-        screening_rows: Most training rows of a screening fit; ``None`` for all.
-        screening_steps: Most steps of a screening fit of a network; ``None`` for as many as the recipe has.
+    ``id`` is the content hash of everything below, the data, the source network and the code. ``n_trials`` and
+    ``seconds`` are its share of its side's budget; ``screening_rows`` and ``screening_steps`` the most of a screening
+    fit, ``None`` for as many as there are.
     """
 
     id: str
@@ -53,14 +48,9 @@ class Cell:
         return f"{self.method}({inner})" if inner else str(self.method)
 
     @property
-    def uses_activations(self) -> bool:
-        """Whether its input is a layer of the source network."""
-        return self.representation is Representation.ACTIVATIONS
-
-    @property
     def needs_keras(self) -> bool:
-        """Whether it fits a network or reads one."""
-        return self.method.family is Family.NETWORK or self.source is not None
+        """Whether it fits a network; outputs of source networks are read without Keras."""
+        return self.method.family is Family.NETWORK
 
     def seed_for(self, *parts: str | int) -> int:
         """Seed of one task of the cell, below 2**32; independent of data and code."""
@@ -87,10 +77,10 @@ def enumerate_cells(
             recipe = study.transfer if method.starts_from_source else study.scratch
         space = MethodSpace.of(method, params.search, recipe) if method.tuned else None
         for source, representation in study.points(method):
-            n_trials, seconds = (
-                _budget(params, method, (source, representation)) if method.tuned else (0, 0.0)
-            )
-            fidelity = study.fidelity if method.tuned else None
+            n_trials, seconds, fidelity = 0, 0.0, None
+            if method.tuned:
+                n_trials, seconds = _budget(params, method, (source, representation))
+                fidelity = study.fidelity
             cell = Cell(
                 id="",
                 study=study.name,
@@ -126,17 +116,14 @@ def enumerate_cells(
 def _budget(
     params: Params, method: Method, point: tuple[str | None, Representation | None]
 ) -> tuple[int, float]:
-    """Trials and seconds of one cell.
-
-    The trials that its side has for its family are shared evenly, earlier cells take the remainder; the ceiling of the
-    side is shared in proportion to the trials.
-    """
+    """Trials and seconds of one cell: even shares of its side's, earlier cells take the remainder."""
     budget, side = params.study.budget, [m for m in params.study.methods if m.side is method.side]
-    trials = {Family.REGRESSOR: budget.ml_trials, Family.NETWORK: budget.dl_trials}
     siblings = [(m, *p) for m in side if m.family is method.family for p in params.study.points(m)]
-    even, rest = divmod(trials[method.family], len(siblings))
+    even, rest = divmod(budget.trials(method.family), len(siblings))
     n_trials = even + (siblings.index((method, *point)) < rest)
-    return n_trials, budget.seconds * n_trials / sum(trials[family] for family in {m.family for m in side})
+    return n_trials, budget.seconds * n_trials / sum(
+        budget.trials(family) for family in {m.family for m in side}
+    )
 
 
 def fold_name(fold: int) -> str:

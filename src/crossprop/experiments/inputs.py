@@ -15,11 +15,13 @@ import pandas as pd
 from crossprop.data.splits import cross_validation_folds, screening_split, test_rows, training_rows
 from crossprop.errors import StoreError
 from crossprop.experiments.grid import Cell
-from crossprop.features.matrices import load_features
+from crossprop.features.matrices import load_combined, load_features
 from crossprop.io import atomic_folder, check_digests, write_digests
-from crossprop.methods import Representation
-from crossprop.models.saved import SCALING_FILE, beside_predictions
-from crossprop.models.transfer import check_network, extract_activations, load_network
+from crossprop.methods import HEAD, Representation
+from crossprop.models.fitted import CHUNK
+from crossprop.models.portable import Network
+from crossprop.models.saved import SCALING_FILE
+from crossprop.models.transfer import check_network, load_network
 
 MATRIX_FILE = "matrix.npy"
 
@@ -76,19 +78,19 @@ class TargetInputs:
         if kind is Representation.PHYSICAL_ATTRIBUTES:
             return self._attributes
         if kind is Representation.COMBINED:
-            return self._derived(kind, None, self._combined)
+            return self._derived(kind, None, lambda: load_combined(self.files.features))
         network = dict(self.files.networks)[str(source)]
         if kind is Representation.PREDICTED_SOURCES:
-
-            def compute() -> np.ndarray:
-                return beside_predictions(self._combined(), source_network(network), scaling_of(network))
-
-            return self._derived(kind, source, compute)
+            return self._derived(kind, source, lambda: self._beside_predictions(network))
         assert layer is not None
-        fractions = np.asarray(self._fractions)
         return self._derived(
-            layer, source, lambda: extract_activations(source_network(network), fractions, [layer])[layer]
+            layer, source, lambda: outputs_of(network, np.asarray(self._fractions), layer=layer)
         )
+
+    def _beside_predictions(self, network: Path) -> np.ndarray:
+        """Fractions, attributes and what a joint network predicts from them, in its scales."""
+        combined = load_combined(self.files.features)
+        return np.concatenate([combined, outputs_of(network, combined, scaling_of(network))], axis=1)
 
     @cached_property
     def _fractions(self) -> np.ndarray:
@@ -97,9 +99,6 @@ class TargetInputs:
     @cached_property
     def _attributes(self) -> np.ndarray:
         return load_features(self.files.features, Representation.PHYSICAL_ATTRIBUTES)
-
-    def _combined(self) -> np.ndarray:
-        return np.concatenate([self._fractions, self._attributes], axis=1)
 
     def _derived(self, name: str, source: str | None, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """A matrix that is computed once, by one process, and mapped by all; its folder names what it depends on."""
@@ -119,8 +118,8 @@ class TargetInputs:
                     np.save(draft / MATRIX_FILE, compute(), allow_pickle=False)
                     write_digests(draft)
         check_digests(folder, error=StoreError, remedy=f"Delete {folder} and run again.")
-        matrix: np.ndarray = np.load(folder / MATRIX_FILE, mmap_mode="r", allow_pickle=False)
-        return self._mapped.setdefault((source, name), matrix)
+        self._mapped[source, name] = np.load(folder / MATRIX_FILE, mmap_mode="r", allow_pickle=False)
+        return self._mapped[source, name]
 
 
 @lru_cache(maxsize=2)
@@ -136,8 +135,17 @@ def source_network(path: Path) -> Any:
     return load_network(path)
 
 
+def outputs_of(
+    path: Path, features: np.ndarray, scaling: np.ndarray | None = None, layer: str = HEAD
+) -> np.ndarray:
+    """Outputs of a source network or one of its layers, float32, as a saved model computes them."""
+    check_network(path.parent, path.name)
+    network = Network.read(path, scaling, layer)
+    starts = range(0, max(len(features), 1), CHUNK)
+    return np.concatenate([network.outputs(features[start : start + CHUNK]) for start in starts])
+
+
 def scaling_of(network: Path) -> np.ndarray:
     """Mean and deviation of the inputs of a joint network, shape (2, n_features), saved beside it."""
     check_network(network.parent, SCALING_FILE)
-    scaling: np.ndarray = np.load(network.with_name(SCALING_FILE), allow_pickle=False)
-    return scaling
+    return np.asarray(np.load(network.with_name(SCALING_FILE), allow_pickle=False))

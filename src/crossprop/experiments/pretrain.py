@@ -42,9 +42,6 @@ def pretrain_source(
     """Train ElemNet on one source property, 90:10, by the recipe ``study.pretrain``, and save it.
 
     Returns the provenance that is saved beside the network, and the history (``epoch, loss, val_mae``).
-
-    Raises:
-        DataError: The prepared table has no validation rows.
     """
     configure(params.compute.backend, params.compute.workers or usable_cores())
     frame, validates = _read_source(paths, source)
@@ -180,13 +177,10 @@ def write_network(
 
 @dataclass(frozen=True)
 class JointRows:
-    """The sources' rows, one per composition.
+    """The sources' rows, one per composition: fractions beside attributes, shape (n, 231).
 
-    Attributes:
-        features: Fractions beside attributes, shape (n, 231).
-        learnt: Values to learn from, shape (n, n_sources), in the sources' units; NaN where there is none.
-        validating: Values to validate on, likewise.
-        digest: SHA-256 of what went in.
+    Values to learn from and to validate on have shape (n, n_sources), the sources' units, and NaN where there are none;
+    ``digest`` is that of what went in.
     """
 
     features: np.ndarray
@@ -225,14 +219,8 @@ def pretrain_joint(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train a network of ``study.joint`` by the recipe ``study.joint_pretrain`` and save it with its input scaling.
 
-    Returns:
-        The provenance that is saved beside the network, and the history; its ``val_mae`` is the mean over the sources
-        of the validation MAE relative to that of the median.
-
-    Raises:
-        ConfigError: The study has no such network.
-        DataError: A source is missing or has no validation rows.
-        StoreError: The network cannot be written.
+    Returns what :func:`pretrain_source` does; ``val_mae`` is the mean over the sources of the validation MAE relative
+    to that of the median.
     """
     recipe, seed = params.study.joint_pretrain, params.study.seed
     if name not in params.study.joint or recipe is None:
@@ -260,12 +248,6 @@ def pretrain_joint(
         predicted = np.stack([t.inverse(c) for t, c in zip(transforms, outputs.T, strict=True)], axis=1)
         return _column_errors(predicted, rows.validating[validates])
 
-    def report(epoch: int, relative: float) -> None:
-        clock = perf_counter() - started
-        write(
-            f"{name} [epoch {epoch}/{recipe.epochs}, {clock:.0f} s] validation MAE {relative:.4f} of the medians'"
-        )
-
     write(
         f"{name}: pretraining on {len(learns):,} compositions, {len(sources)} properties, {recipe.epochs} epochs"
     )
@@ -277,7 +259,10 @@ def pretrain_joint(
         lambda: float(np.mean(errors() / medians)),
         recipe,
         seed,
-        report,
+        lambda epoch, relative: write(
+            f"{name} [epoch {epoch}/{recipe.epochs}, {perf_counter() - started:.0f} s] "
+            f"validation MAE {relative:.4f} of the medians'"
+        ),
         checkpoint,
     )
     network = trainer.in_float32(network, recipe, Architecture.RESNET)
@@ -304,5 +289,4 @@ def pretrain_joint(
 
 def _column_errors(predicted: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean absolute error of every column over its known values."""
-    errors: np.ndarray = np.nanmean(np.abs(predicted - values), axis=0)
-    return errors
+    return np.asarray(np.nanmean(np.abs(predicted - values), axis=0))

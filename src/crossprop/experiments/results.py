@@ -22,11 +22,10 @@ Scalar = str | int | float | bool | None
 class CellResult:
     """The deterministic facts about one cell: two runs of a study give the same ones.
 
-    Errors and intervals are in the target's ``unit``. The fields from ``cv_mae`` on are ``None``
-    for a cell that was screened but is not the best of its method. ``stopped`` says why a cell that was the best of
-    its method got no whole cross-validation, ``rung_mae`` holds the folds that it had by then. ``strict_test_mae``
-    is the hold-out error of the same fold model refitted on the ``strict_n_train`` rows of that fold whose
-    composition is not in the hold-out; only the chosen cells have it.
+    Errors and intervals are in the target's ``unit``, and from ``cv_mae`` on ``None`` for a cell that was screened but
+    is not the best of its method. ``stopped`` says why the best cell of a method got no whole cross-validation,
+    ``rung_mae`` holds the folds that it had by then. ``strict_test_mae`` is the error of the chosen fold model refitted
+    on its ``strict_n_train`` rows whose composition is not in the hold-out.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -132,7 +131,7 @@ class CellRecorder(Protocol):
 
 
 class NullRecorder:
-    """Keeps nothing; for tests and for work without tracking."""
+    """Keeps nothing."""
 
     def record(self, outcome: CellOutcome) -> str:
         """Return an empty id."""

@@ -41,22 +41,16 @@ from crossprop.paths import StudyPaths
 Result = ScreenReport | FoldReport | Failure | None
 """Of a task that was asked for; ``None`` while it is not finished."""
 
-PLAIN_FIRST = 1e5
-"""Seconds by which the plain models come before the other tasks of their target."""
-
-PLAIN_MEMBER_ROWS = 5_000
-"""Most training rows with which the plain median is a member of the blend."""
-
-AGAIN = " again"
-"""Marks the fit of a fold whose figures are known, for the sake of its model."""
+PLAIN_FIRST = 1e5  # seconds by which the plain models come before the other tasks of their target
+PLAIN_MEMBER_ROWS = 5_000  # most training rows with which the plain median is a member of the blend
+AGAIN = " again"  # marks the fit of a fold whose figures are known, for the sake of its model
 
 
 class TargetRun:
     """The state of one target's grid while an executor computes it, among other targets.
 
     All that happens follows from the results of the tasks: :meth:`advance` goes through the protocol from its
-    beginning and asks for every task that it meets, each once. ``record`` is called once with every cell, when nothing
-    about it will change any more; ``submit`` queues a task with its rough cost in seconds.
+    beginning and asks for every task that it meets, each once. ``record`` is called once with every cell, at its end.
     """
 
     def __init__(
@@ -75,18 +69,23 @@ class TargetRun:
         self._inputs = TargetInputs(files, cells[0].protocol)
         self._by_id = {cell.id: cell for cell in cells}
         plain = {cell.method: cell for cell in cells if cell.method.side is Side.PLAIN}
-        self._median, self._baseline = (
-            plain.get(method) for method in (Method.PLAIN_MEDIAN, Method.PLAIN_BASELINE)
-        )
+        self._median, self._baseline = plain.get(Method.PLAIN_MEDIAN), plain.get(Method.PLAIN_BASELINE)
         self._results: dict[tuple[str, str], Result] = {}
         self._outcomes: dict[str, CellOutcome] = {}
-        self._blended: dict[str, np.ndarray] = {}
-        """Weights of the parts of the blend by cell, shape (n_folds,)."""
+        self._blended: dict[
+            str, np.ndarray
+        ] = {}  # weights of the parts of the blend by cell, shape (n_folds,)
 
     def receive(self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure) -> None:
         """Keep a finished task and queue what that makes possible."""
-        cell = task.cell
-        self._keep_baseline(task, report)
+        cell, beside = task.cell, self._baseline
+        waits = beside is not None and self._results.get((beside.id, task.name), task) is None
+        if beside is not None and waits and self._median is not None and cell.id == self._median.id:
+            # a fold of the plain baseline comes, or fails, together with that of the plain median
+            found = report.baseline if isinstance(report, FoldReport) else report
+            if isinstance(found, FoldReport):
+                self._keep_fold(beside, task.name, found)
+            self._results[beside.id, task.name] = found
         if isinstance(report, Failure):
             self._progress.step(cell, f"FAILED {cell.label}: {report.reason}")
         elif isinstance(report, ScreenReport):
@@ -96,26 +95,13 @@ class TargetRun:
             first = self._results.get((cell.id, task.name))
             if isinstance(first, FoldReport):  # what a fold cost is what its first fit cost
                 report = replace(report, seconds=first.seconds, peak_memory=first.peak_memory)
-            self._store.keep_fit(cell, task.name, report)
-            self._progress.step(cell, f"{task.name} of {cell.label}", report.val_mae)
+            self._keep_fold(cell, task.name, report)
         self._results[_key(task)] = report
         self.advance()
 
-    def _keep_baseline(
-        self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure
-    ) -> None:
-        """Keep the fold of the plain baseline that was fitted, or failed, together with one of the plain median."""
-        cell = self._baseline
-        if cell is None or self._median is None or task.cell.id != self._median.id:
-            return
-        if self._results.get((cell.id, task.name), task) is not None:
-            return  # not waited for
-        if isinstance(report, FoldReport) and report.baseline is not None:
-            self._store.keep_fit(cell, task.name, report.baseline)
-            self._progress.step(cell, f"{task.name} of {cell.label}", report.baseline.val_mae)
-            self._results[cell.id, task.name] = report.baseline
-        elif isinstance(report, Failure):
-            self._results[cell.id, task.name] = report
+    def _keep_fold(self, cell: Cell, name: str, report: FoldReport) -> None:
+        self._store.keep_fit(cell, name, report)
+        self._progress.step(cell, f"{name} of {cell.label}", report.val_mae)
 
     def advance(self) -> None:
         """Go through the protocol as far as the finished tasks allow: at the start, those that are stored."""
@@ -232,10 +218,8 @@ class TargetRun:
         if failures:
             self._settle(cell, failures[0])
         elif None not in folds:
-            found = self._result(cell, SCREENING)
-            screening = found if isinstance(found, ScreenReport) else None  # none of a plain model
             done = [report for report in folds if isinstance(report, FoldReport)]
-            self._outcomes[cell.id] = finished_outcome(cell, screening, done, self._inputs)
+            self._outcomes[cell.id] = finished_outcome(cell, self._screened(cell), done, self._inputs)
 
     def _blend(self, learning: Sequence[Cell]) -> None:
         """Blend the cells that were cross-validated; the base and the plain baseline are there for comparison only.
@@ -255,8 +239,7 @@ class TargetRun:
             if blend.method.side is not Side.BLEND or blend.id in self._outcomes:
                 continue
             if len(validated) < 2:
-                reason = f"{len(validated)} cell(s) were cross-validated; a blend needs two"
-                self._settle(blend, reason)
+                self._settle(blend, f"{len(validated)} cell(s) were cross-validated; a blend needs two")
                 continue
             parts = [
                 [report for report in self._folds(cell, range(cell.folds)) if isinstance(report, FoldReport)]
@@ -296,10 +279,9 @@ class TargetRun:
         return [self._result(cell, fold_name(k)) for k in folds]
 
     def _fold_task(self, cell: Cell, fold: int) -> FoldTask:
-        screening = self._result(cell, SCREENING)
-        chosen = screening.hyperparameters if isinstance(screening, ScreenReport) else {}
-        folder = self._store.model_draft(cell, fold_name(fold))
-        return FoldTask(cell, self._files, chosen, fold, folder)
+        screening = self._screened(cell)
+        chosen = screening.hyperparameters if screening else {}
+        return FoldTask(cell, self._files, chosen, fold, self._store.model_draft(cell, fold_name(fold)))
 
     def _want(self, task: ScreenTask | FoldTask) -> None:
         """Look a task up in the store, or queue it, unless it was asked for before."""
@@ -310,19 +292,19 @@ class TargetRun:
             self._results[key] = self._store.screening(task.cell)
         else:
             self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
+        median = self._median if task.cell is self._baseline and key[1] == task.name else None
         if self._results[key] is not None:
             self._progress.found()
-        elif not self._comes_beside(task):
+        elif median is None or self._results.get((median.id, task.name), task) is not None:
             self._submit(task, self._cost(task))
-
-    def _comes_beside(self, task: ScreenTask | FoldTask) -> bool:
-        """Whether a fold of the plain baseline comes with that of the plain median, which is being fitted."""
-        if task.cell is not self._baseline or self._median is None or _key(task)[1] != task.name:
-            return False
-        return self._results.get((self._median.id, task.name), task) is None
 
     def _result(self, cell: Cell, name: str) -> Result:
         return self._results.get((cell.id, name))
+
+    def _screened(self, cell: Cell) -> ScreenReport | None:
+        """What the screening of a cell found; nothing for a plain model."""
+        found = self._result(cell, SCREENING)
+        return found if isinstance(found, ScreenReport) else None
 
     def _cost(self, task: ScreenTask | FoldTask) -> float:
         """Rough seconds of a task, to start the long ones first."""
@@ -343,10 +325,10 @@ class TargetRun:
         """Record a cell that failed or was stopped: no later choice can change it."""
         if cell.id in self._outcomes:
             return
-        found = self._result(cell, SCREENING)
-        screening = found if isinstance(found, ScreenReport) else None
         failure, stopped = (reason.reason, None) if isinstance(reason, Failure) else (None, reason)
-        outcome = unfinished_outcome(cell, screening, self._inputs, folds, stopped=stopped, failure=failure)
+        outcome = unfinished_outcome(
+            cell, self._screened(cell), self._inputs, folds, stopped=stopped, failure=failure
+        )
         self._outcomes[cell.id] = outcome
         self._record(outcome)
 

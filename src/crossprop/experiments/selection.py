@@ -13,14 +13,11 @@ from crossprop.methods import Family, Method, Representation, Side
 
 @dataclass(frozen=True)
 class Winners:
-    """Cells chosen by mean validation MAE of the cross-validation, never by the hold-out.
+    """Cells chosen by mean validation MAE of the cross-validation, never by the hold-out; ``None`` where none finished.
 
-    Attributes:
-        best_sc: Best scratch cell of the paper's methods, or ``None`` where none finished.
-        best_tl: Best transfer cell of the paper's methods, likewise.
-        best_extension: Best cell of the extension methods but the plain baseline, likewise.
-        shrunk: The better of the plain median and the blend, where there are both. It wins: the blend holds every
-            other cell and has to beat the plain median, whereas the best of many cells is the best by chance.
+    The best scratch and transfer cell of the paper's methods, the best of the extension methods but the plain baseline,
+    and ``shrunk``: the better of the plain median and the blend, where there are both. It wins: the blend holds every
+    other cell and has to beat the plain median, whereas the best of many cells is the best by chance.
     """
 
     best_sc: CellResult | None

@@ -30,8 +30,7 @@ from crossprop.paths import StudyPaths
 RecorderFactory = Callable[[dict[str, str]], CellRecorder]
 """Takes the digest of every target's prepared table; called once, before the first cell is recorded."""
 
-AHEAD = 1e6
-"""Seconds by which the tasks of an earlier target come before those of a later one."""
+AHEAD = 1e6  # seconds by which the tasks of an earlier target come before those of a later one
 
 
 def run_targets(
@@ -46,17 +45,10 @@ def run_targets(
 ) -> dict[str, TargetOutcome]:
     """Compute all cells of some targets of a study side by side and write their results folders.
 
-    Tasks of the first target come first; the others fill the workers that it leaves idle. ``recorder`` makes what the
-    cells are recorded by, ``write`` receives lines of progress, ``units`` are those of targets that are in no
-    catalogue, ``pool`` makes the executor, by default of worker processes.
-
-    Raises:
-        ConfigError: The study has no such target.
-        DataError: A prepared table or a feature matrix is missing or damaged.
-        ModelFormatError: A file of a source network is missing or damaged.
-        CellError: Not one cell of a target could be computed, or a model of its winner is gone for good; the other
-            targets are written all the same.
-        StoreError: Another process works on one of the targets, or results cannot be written or read back.
+    Tasks of the first target come first; the others fill the workers that it leaves idle. ``units`` are those of
+    targets that are in no catalogue, ``pool`` makes the executor, by default of worker processes. Where not one cell of
+    a target could be computed, or a model of its winner is gone for good, the other targets are written all the same
+    before the CellError; a target that another process works on, or results that cannot be stored, are a StoreError.
     """
     if unknown := [target for target in targets if target not in params.study.targets]:
         raise ConfigError(
@@ -123,11 +115,7 @@ def run_targets(
 def plan_target(
     params: Params, target: str, paths: StudyPaths, unit: str | None = None
 ) -> tuple[list[Cell], TargetFiles, pd.DataFrame]:
-    """The target's cells with their identities, where their inputs are stored, and the prepared table.
-
-    The unit of the target is that of the catalogue unless given. Where rows have groups, the table is the one whose
-    ``composition`` says what stays together.
-    """
+    """The target's cells, where their inputs are stored, and the prepared table, with groups if rows have any."""
     study = params.study
     prepared = paths.grouped(target)
     if not prepared.is_file():
@@ -157,8 +145,7 @@ def _failure(name: str, outcome: TargetOutcome) -> str | None:
             f"not one of the {len(reasons)} cells of {name} could be computed; "
             f"the first failed with {reasons[0]}"
         )
-    missing = [model for part in outcome.parts for model in part.missing]
-    if missing:
+    if missing := [model for part in outcome.parts for model in part.missing]:
         return (
             f"models of the winner of {name} are gone and could not be fitted again: {', '.join(missing)}. "
             "Run the stage again"

@@ -28,13 +28,15 @@ from crossprop.training.device import peak_memory
 from crossprop.training.metrics import mean_absolute_error
 from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor
 
-FIRST_RUNG = 1 / 3
-"""Share of the training rows that a regressor is first judged on, so that pruned trials cost little."""
+FIRST_RUNG = (
+    1 / 3
+)  # share of the training rows that a regressor is first judged on: pruned trials cost little
 
 HISTORY = ["epoch", "loss", "val_mae"]
 
-SAVED_FROM_SECONDS = 3.0
-"""A regressor that took longer is saved at once, rather than fitted again should it be chosen."""
+SAVED_FROM_SECONDS = (
+    3.0  # a regressor that took longer is saved at once, not fitted again should it be chosen
+)
 
 LEAST_BATCH = 16
 
@@ -110,8 +112,9 @@ class FoldReport:
     seconds: float
     peak_memory: int
     n_train: int = 0
-    baseline: FoldReport | None = None
-    """Of the plain median alone: the plain baseline, which is the mean over the same trees."""
+    baseline: FoldReport | None = (
+        None  # of the plain median alone: the plain baseline, the mean over the same trees
+    )
 
 
 def run_task(task: ScreenTask | FoldTask) -> ScreenReport | FoldReport:
@@ -203,13 +206,12 @@ def fold_rows(task: FoldTask, inputs: TargetInputs) -> tuple[np.ndarray, np.ndar
 
 def _drawn(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
     """So many of the rows, in their order; a smaller draw is part of a larger one."""
-    drawn: np.ndarray = np.sort(rows[np.random.default_rng(seed).permutation(len(rows))[:n]])
-    return drawn
+    return np.asarray(np.sort(rows[np.random.default_rng(seed).permutation(len(rows))[:n]]))
 
 
 def layer_of(cell: Cell, hyperparameters: Hyperparameters) -> str | None:
     """Extraction layer of a configuration: tuned, or the last hidden one for freezing, or none."""
-    if not cell.uses_activations:
+    if cell.representation is not Representation.ACTIVATIONS:
         return None
     return EXTRACTION_LAYERS[-1] if cell.method is Method.FREEZING else str(hyperparameters["layer"])
 

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     import optuna
 
 Hyperparameters = dict[str, str | int | float | bool | None]
-SEPARATOR = "."
-"""Joins the algorithm and its hyperparameter in a trial's parameter names."""
+SEPARATOR = "."  # joins the algorithm and its hyperparameter in a trial's parameter names
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,10 @@ class MethodSpace:
     @classmethod
     def of(cls, method: Method, search: SearchConfig, recipe: Recipe | None = None) -> MethodSpace:
         """The space of a method; the defaults of a network are the values of its recipe."""
-        choose = method in (Method.ML_FEATEXTR, Method.DL_FEATEXTR)
-        layers = search.layers if choose else ()
-        default = search.default_layer if choose else None
+        layers: Sequence[str] = ()
+        default: str | None = None
+        if method in (Method.ML_FEATEXTR, Method.DL_FEATEXTR):
+            layers, default = search.layers, search.default_layer
         if method.family is Family.REGRESSOR:
             ml = search.extension if method.extension else search.ml
             return cls(ml.shared, ml.algorithms, layers, default, ml.defaults_first)
@@ -65,14 +65,9 @@ class MethodSpace:
             common["layer"] = self.default_layer
         if not self.algorithms:
             return [common]
-        chosen = list(self.algorithms.items())[: self.defaults_first]
         return [
-            {
-                **common,
-                "algorithm": name,
-                **{f"{name}{SEPARATOR}{key}": r.default for key, r in space.items()},
-            }
-            for name, space in chosen
+            {**common, "algorithm": name} | {f"{name}{SEPARATOR}{key}": r.default for key, r in space.items()}
+            for name, space in list(self.algorithms.items())[: self.defaults_first]
         ]
 
     def suggest(self, trial: optuna.Trial) -> Hyperparameters:
@@ -110,11 +105,8 @@ Report = Callable[[int, float], None]
 Objective = Callable[[Hyperparameters, Report], float]
 """Takes hyperparameters and a function to report (step, validation MAE) to; returns the validation MAE."""
 
-REASON = "reason"
-"""User attribute of a failed trial."""
-
-STARTUP_TRIALS = 2
-"""Finished trials before pruning begins: the defaults always run to their end."""
+REASON = "reason"  # user attribute of a failed trial
+STARTUP_TRIALS = 2  # finished trials before pruning begins: the defaults always run to their end
 
 
 @dataclass(frozen=True)
@@ -138,112 +130,85 @@ def tune(
 ) -> TuningOutcome:
     """Search a space, the defaults first, then by a tree-structured Parzen estimator.
 
-    Every trial draws from a sampler seeded by the study's seed and the trial's number, so a study that was
-    interrupted goes on as if it had not been. The ceiling in seconds is checked between trials; the trials found in the
-    journal count among ``n_trials``.
+    Every trial draws from a sampler seeded by the study's seed and the trial's number, so a study that was interrupted
+    goes on as if it had not been. The ceiling in seconds is checked between trials; trials in the journal count.
 
     Raises:
         CellError: Not one trial succeeded; the message gives the last reason.
         StoreError: The journal is damaged.
     """
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    states = optuna.trial.TrialState
+    started, storage = monotonic(), None
     try:
-        return _tune(name, space, objective, n_trials, seconds, seed, journal)
+        if journal is not None:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            lock = JournalFileOpenLock(str(journal))
+            storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            load_if_exists=True,
+            direction="minimize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0),
+        )
+        for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            study.tell(trial.number, state=states.FAIL)
+
+        defaults = space.defaults()
+        failed = [str(trial.user_attrs[REASON]) for trial in _finished(study) if REASON in trial.user_attrs]
+        reason = failed[-1] if failed else "no trial was run"
+        while True:
+            done = len(_finished(study))
+            if done >= n_trials or (done and monotonic() - started > seconds):
+                break
+            if done < len(defaults) and not study.get_trials(deepcopy=False, states=(states.WAITING,)):
+                study.enqueue_trial(defaults[done])
+            study.sampler = optuna.samplers.TPESampler(seed=(seed + done) % 2**32, n_startup_trials=5)
+            trial = study.ask()
+
+            def report(step: int, value: float, trial: optuna.Trial = trial) -> None:
+                trial.report(value, step)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+            try:
+                value = objective(space.suggest(trial), report)
+                if not math.isfinite(value):
+                    raise DivergedError(f"the validation MAE is {value}.")
+                study.tell(trial, value)
+            except optuna.TrialPruned:
+                study.tell(trial, state=states.PRUNED)
+            except (CellError, ValueError, ArithmeticError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                trial.set_user_attr(REASON, reason)
+                study.tell(trial, state=states.FAIL)
+
+        complete = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
+        if not complete:
+            raise CellError(
+                f"none of the {len(study.trials)} trials of {name} succeeded; the last reason: {reason}"
+            )
+        best = min(complete, key=lambda t: (t.value, t.number))
+        assert best.value is not None
+        rows = [
+            {"number": number, "state": trial.state.name, "value": trial.value}
+            | {"seconds": trial.duration.total_seconds() if trial.duration else math.nan}
+            | {f"params_{key}": value for key, value in trial.params.items()}
+            for number, trial in enumerate(_finished(study))
+        ]
+        return TuningOutcome(dict(best.params), float(best.value), pd.DataFrame(rows))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:  # a line torn by a kill or a full disk
         raise StoreError(
             f"{journal} is damaged ({error}). Delete it and run again: finished cells do not need it."
         ) from error
 
 
-def _tune(
-    name: str,
-    space: MethodSpace,
-    objective: Objective,
-    n_trials: int,
-    seconds: float,
-    seed: int,
-    journal: Path | None,
-) -> TuningOutcome:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        study_name=name,
-        storage=_storage(journal),
-        load_if_exists=True,
-        direction="minimize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0),
-    )
-    states = optuna.trial.TrialState
-    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        study.tell(trial.number, state=states.FAIL)
-
-    started = monotonic()
-    defaults = space.defaults()
-    failed = [str(trial.user_attrs[REASON]) for trial in _finished(study) if REASON in trial.user_attrs]
-    reason = failed[-1] if failed else "no trial was run"
-    while True:
-        done = len(_finished(study))
-        if done >= n_trials or (done and monotonic() - started > seconds):
-            break
-        if done < len(defaults) and not study.get_trials(deepcopy=False, states=(states.WAITING,)):
-            study.enqueue_trial(defaults[done])
-        study.sampler = optuna.samplers.TPESampler(seed=(seed + done) % 2**32, n_startup_trials=5)
-        trial = study.ask()
-        try:
-            value = objective(space.suggest(trial), _reporter(trial))
-            if not math.isfinite(value):
-                raise DivergedError(f"the validation MAE is {value}.")
-            study.tell(trial, value)
-        except optuna.TrialPruned:
-            study.tell(trial, state=states.PRUNED)
-        except (CellError, ValueError, ArithmeticError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            trial.set_user_attr(REASON, reason)
-            study.tell(trial, state=states.FAIL)
-
-    complete = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
-    if not complete:
-        raise CellError(
-            f"none of the {len(study.trials)} trials of {name} succeeded; the last reason: {reason}"
-        )
-    best = min(complete, key=lambda t: (t.value, t.number))
-    assert best.value is not None
-    return TuningOutcome(dict(best.params), float(best.value), _table(study))
-
-
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Trials that count: those that an earlier process left unfinished failed without a reason, and do not."""
     trials = study.get_trials(deepcopy=False)
     return [t for t in trials if t.state.is_finished() and (t.state.name != "FAIL" or REASON in t.user_attrs)]
-
-
-def _reporter(trial: optuna.Trial) -> Report:
-    import optuna
-
-    def report(step: int, value: float) -> None:
-        trial.report(value, step)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-
-    return report
-
-
-def _storage(journal: Path | None) -> Any:
-    if journal is None:
-        return None
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal))))
-
-
-def _table(study: optuna.Study) -> pd.DataFrame:
-    rows = []
-    for number, trial in enumerate(_finished(study)):
-        seconds = trial.duration.total_seconds() if trial.duration else math.nan
-        rows.append(
-            {"number": number, "state": trial.state.name, "value": trial.value, "seconds": seconds}
-            | {f"params_{key}": value for key, value in trial.params.items()}
-        )
-    return pd.DataFrame(rows)

@@ -30,7 +30,6 @@ from crossprop.uncertainty.conformal import COVERAGE, conformal_half_width
 from crossprop.uncertainty.evidence import evidence_of, write_evidence
 
 CURVE = ["cell", "side", "share", "n_train", "test_mae"]
-"""Columns of a learning curve."""
 
 
 @dataclass(frozen=True)
@@ -130,26 +129,12 @@ def write_target(
         (draft / "model").mkdir()
         if winners.winner is not None:
             won = next(one for one in outcome.outcomes if one.result.cell == winners.winner.cell)
-            _write_model(won, outcome.parts, files, draft / "model", _plain_models(outcome.outcomes))
+            _write_model(won, outcome, files, draft / "model")
             write_evidence(draft / "model", evidence_of(won.predictions))
 
 
-def _plain_models(outcomes: Sequence[CellOutcome]) -> dict[str, dict[str, float | None]]:
-    """Errors of the plain models, which a saved model states beside its own."""
-    return {
-        o.result.label: {"cv_mae": o.result.cv_mae_mean, "test_mae": o.result.test_mae_ensemble}
-        for o in outcomes
-        if o.result.method.side is Side.PLAIN and o.result.cv_mae is not None
-    }
-
-
-def _write_model(
-    won: CellOutcome,
-    parts: Sequence[ModelPart],
-    files: TargetFiles,
-    folder: Path,
-    plain: Mapping[str, Mapping[str, float | None]],
-) -> None:
+def _write_model(won: CellOutcome, outcome: TargetOutcome, files: TargetFiles, folder: Path) -> None:
+    parts = outcome.parts
     inputs = TargetInputs(files, won.result.protocol)
     fractions = load_features(files.features, Representation.ELEMENTAL_FRACTIONS)[inputs.train]
     validation = won.predictions[won.predictions["split"] == "validation"]
@@ -159,9 +144,10 @@ def _write_model(
         "study": won.result.study,
         "target": won.result.target,
         "unit": won.result.unit,
-        "errors": {
-            won.result.label: {"cv_mae": won.result.cv_mae_mean, "test_mae": won.result.test_mae_ensemble},
-            **plain,
+        "errors": {  # beside its own those of the plain models
+            o.result.label: {"cv_mae": o.result.cv_mae_mean, "test_mae": o.result.test_mae_ensemble}
+            for o in (won, *outcome.outcomes)
+            if o is won or (o.result.method.side is Side.PLAIN and o.result.cv_mae is not None)
         },
         "elements": list(ELEMENTS),
         "interval": {"coverage": COVERAGE, "half_width": conformal_half_width(residuals)},

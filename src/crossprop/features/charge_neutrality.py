@@ -12,23 +12,17 @@ from crossprop.features.element_tables import element_tables
 
 _TOLERANCE, _SINGLE_PRECISION_TOLERANCE = 1e-8, 1e-6
 """Charge per atom that counts as none: as in matminer, and where rounding to float32 leaves 4e-7 charges per atom."""
-_MAX_VECTORISED = 4096
-"""Combinations of oxidation states up to which rows are handled in one array."""
-_BATCH_VALUES = 1 << 20
-"""Sums held at once in the vectorised search (8 MiB of float64)."""
-_UNITS_PER_CHARGE = 10**12
-"""Resolution of the exact integer sums of the search for many combinations."""
-_MAX_SUMS = 100_000
-"""Distinct partial sums above which the integer search coarsens its grid."""
+_MAX_VECTORISED = 4096  # combinations of oxidation states up to which rows are handled in one array
+_BATCH_VALUES = 1 << 20  # sums held at once in the vectorised search: 8 MiB
+_UNITS_PER_CHARGE = 10**12  # resolution of the exact integer sums of the search for many combinations
+_MAX_SUMS = 100_000  # distinct partial sums above which the integer search coarsens its grid
 
 
 @dataclass(frozen=True)
 class _StateTable:
-    """Oxidation states as arrays; elements with several states are "multivalent" here.
+    """Oxidation states as arrays: ``only`` is the state of elements with a single one, else 0, shape (86,).
 
-    lowest, highest: shape (86,). only: shape (86,), the state of elements that have a single one, else 0.
-    multivalent: column numbers, by number of states. counts: states of each.
-    states: shape (len(multivalent), max count), padded with 0.
+    ``multivalent`` are the other elements by number of states, with ``counts`` of their ``states``, padded with 0.
     """
 
     lowest: NDArray[np.float64]
@@ -60,10 +54,9 @@ def _state_table() -> _StateTable:
 def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Tell for each row of elemental fractions, shape (n, 86), whether one oxidation state per element can balance.
 
-    Equal to matminer's ``IonProperty(fast=True)``; one element alone counts as possible. Rows that float32 represents
-    exactly have a wider tolerance, so that fractions stored as float32 give the answer of their formula. Rows with more
-    than 4,096 combinations of states are searched by exact integer partial sums; above 100,000 distinct sums, which no
-    real formula has, these are merged on a coarser grid and the tolerance grows with it.
+    Equal to matminer's ``IonProperty(fast=True)``; one element alone counts as possible. Fractions that went through
+    float32 have a wider tolerance. Rows with many combinations of states are searched by exact integer partial sums,
+    which are merged on a coarser grid where there are too many.
 
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 ("can form a neutral ionic compound").
     """

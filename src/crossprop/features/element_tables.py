@@ -38,7 +38,6 @@ class ElementTables:
 
 
 ELEMENTS_FILE = "elements.npz"
-"""The tables as a saved model keeps them."""
 
 
 def element_tables() -> ElementTables:
@@ -60,11 +59,7 @@ def keep_element_tables(path: Path) -> None:
 
 
 def restore_element_tables(path: Path) -> None:
-    """Take the tables from a file, so that matminer need not be imported, which takes seconds.
-
-    Nothing happens if there is no such file, if the installed matminer or pymatgen is of another version, or if the
-    process has tables already.
-    """
+    """Take the tables from a file of the installed versions, since importing matminer takes seconds."""
     if _restored or installed_tables.cache_info().currsize or not path.is_file():
         return
     try:
@@ -73,9 +68,6 @@ def restore_element_tables(path: Path) -> None:
                 return
             magpie, electronegativity = kept["magpie"], kept["electronegativity"]
             states = np.split(kept["states"], np.cumsum(kept["n_states"])[:-1])
-        shapes = magpie.shape, electronegativity.shape, len(states)
-        if shapes != ((len(ELEMENTS), len(MAGPIE_PROPERTIES)), (len(ELEMENTS),), len(ELEMENTS)):
-            raise ValueError(f"the shapes are {shapes}")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} holds no element tables: {error}. Delete it; matminer's are used then."
@@ -112,9 +104,8 @@ def installed_tables() -> ElementTables:
     if gaps.size:
         row, column = gaps[0]
         raise DataError(
-            f"The installed matminer or pymatgen has no {names[column]!r} for {ELEMENTS[row]} "
-            f"({len(gaps)} gap(s) in all): physical attributes would need invented values. "
-            "Install the versions that the lock file pins."
+            f"The installed matminer or pymatgen has no {names[column]!r} for {ELEMENTS[row]} ({len(gaps)} gap(s) in "
+            "all). Install the versions that the lock file pins."
         )
     return _read_only(magpie, electronegativity, states)
 

@@ -15,8 +15,7 @@ _STATISTICS = ("minimum", "maximum", "range", "mean", "avg_dev", "mode")
 _ORBITALS = ("s", "p", "d", "f")
 _VALENCE_COLUMNS = [MAGPIE_PROPERTIES.index(f"N{orbital}Valence") for orbital in _ORBITALS]
 _N_STATISTICS = len(MAGPIE_PROPERTIES) * len(_STATISTICS)
-_CHUNK_ROWS = 4096
-"""Rows worked on at once: memory beyond the result stays below about 4 MiB times the elements of a composition."""
+_CHUNK_ROWS = 4096  # worked on at once: 4 MiB times the elements of a composition
 
 ATTRIBUTE_NAMES: tuple[str, ...] = (
     *(f"{p}-norm" for p in _NORMS),
@@ -33,18 +32,12 @@ def physical_attributes(fractions: NDArray[np.floating]) -> NDArray[np.float64]:
     """Compute matminer's 145 attributes of Ward et al. 2016 for every row of a fraction matrix.
 
     Equal to matminer's ``Stoichiometry()``, ``ElementProperty.from_preset("magpie")``,
-    ``ValenceOrbital(props=["avg"])`` and ``IonProperty(fast=True)``; nothing is imputed.
-
-    Args:
-        fractions: Elemental fractions, shape (n, 86), columns as in ``ELEMENTS``, rows summing to 1.
-            Keep them in float64: fractions that went through float32 give attributes good to about 1e-6.
-
-    Returns:
-        Shape (n, 145), columns as in :data:`ATTRIBUTE_NAMES`, in Magpie's units.
+    ``ValenceOrbital(props=["avg"])`` and ``IonProperty(fast=True)``; nothing is imputed. From float64 fractions, shape
+    (n, 86), it makes attributes, shape (n, 145), columns as in :data:`ATTRIBUTE_NAMES`, in Magpie's units.
 
     Raises:
         ShapeMismatchError: ``fractions`` is not (n, 86).
-        DataError: A row holds NaN, infinity or a negative number, is all zero or does not sum to 1.
+        DataError: A row is no composition.
 
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28; Ward et al. 2018 (matminer),
         doi:10.1016/j.commatsci.2018.05.018.
@@ -63,8 +56,7 @@ def _checked(fractions: NDArray[np.floating]) -> NDArray[np.floating]:
     remedy = "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
     if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
         raise ShapeMismatchError(
-            f"Elemental fractions have shape {fractions.shape}; physical attributes need "
-            f"(n, {len(ELEMENTS)}), one column per element. {remedy}"
+            f"Elemental fractions have shape {fractions.shape}, not (n, {len(ELEMENTS)}). {remedy}"
         )
     if not np.issubdtype(fractions.dtype, np.floating):
         try:
@@ -83,8 +75,7 @@ def _checked(fractions: NDArray[np.floating]) -> NDArray[np.floating]:
             row = int(np.argmax(bad))
             raise DataError(
                 f"Row {row} of the elemental fractions {complaint} (sum {total[row]:.6g}; {int(bad.sum())} such "
-                f"row(s)). Physical attributes need fractions of at least one of the {len(ELEMENTS)} elements; "
-                "correct or drop the row."
+                "row(s)). Correct or drop the row."
             )
     return fractions
 

@@ -29,26 +29,17 @@ def write_features(
 ) -> tuple[Path, ...]:
     """Compute the feature matrices of one prepared property and write each as ``<representation>.npy``, float32.
 
-    All are computed before the first is written. ``frame`` has a column ``formula``; the matrices keep its order.
+    All are computed before the first is written; rows keep the order of ``frame``, which has a column ``formula``.
     ``where`` names the source of the rows in error messages. Returns the files in the order of ``representations``.
-
-    Raises:
-        ConfigError: A representation is not computed from formulas (activations need a source network).
-        DataError: The frame has no rows or no column ``formula``, or a value is no finite float32.
-        FormulaError: A formula cannot be read or holds an unknown element.
-        StoreError: A file cannot be written.
     """
     paths = {representation: _path(folder, representation) for representation in representations}
     origin = where or "the prepared rows"
     if "formula" not in frame.columns:
         raise DataError(
-            f"{origin} have no column 'formula', only {list(map(str, frame.columns))}. "
-            "Features start from formulas; prepare the property again."
+            f"{origin} have no column 'formula', only {list(map(str, frame.columns))}. Prepare the property again."
         )
     if frame.empty:
-        raise DataError(
-            f"{origin} hold no row, so there is nothing to compute features of. Look at its cleaning report."
-        )
+        raise DataError(f"{origin} hold no row. Look at its cleaning report.")
     fractions = fraction_matrix(frame["formula"], where=where)
     matrices = {representation: _matrix(fractions, representation, origin) for representation in paths}
     for representation, path in paths.items():
@@ -59,30 +50,12 @@ def write_features(
 
 
 def load_features(folder: Path, representation: Representation) -> NDArray[np.float32]:
-    """Map a matrix that :func:`write_features` wrote, read-only: worker processes share one copy in memory.
-
-    Returns:
-        Shape (n, 86) or (n, 145), float32.
-
-    Raises:
-        ConfigError: The representation has no matrix on disk.
-        DataError: The file is absent, truncated or not such a matrix.
-    """
+    """Map a matrix that :func:`write_features` wrote, shape (n, 86) or (n, 145), float32, read-only."""
     path = _path(folder, representation)
-    width = len(_COLUMNS[representation])
     if not path.is_file():
         raise DataError(f"No feature matrix at {path}. {_REMEDY}")
     check_features(folder, path.name)
-    try:
-        matrix: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"The feature matrix {path} cannot be read ({error}); it may be cut short. {_REMEDY}"
-        ) from error
-    if matrix.ndim != 2 or matrix.shape[1] != width or matrix.dtype != np.float32:
-        raise DataError(
-            f"{path} holds {matrix.dtype} {matrix.shape}, not a float32 matrix of shape (n, {width}). {_REMEDY}"
-        )
+    matrix: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
     return matrix
 
 
@@ -99,8 +72,7 @@ def load_combined(folder: Path) -> NDArray[np.float32]:
 def _path(folder: Path, representation: Representation) -> Path:
     if representation not in _COLUMNS:
         raise ConfigError(
-            f"Representation {str(representation)!r} has no matrix of its own: only "
-            f"{[str(r) for r in _COLUMNS]} are computed from formulas. Activations come from a source network."
+            f"Representation {str(representation)!r} has no matrix of its own. Name one of {list(map(str, _COLUMNS))}."
         )
     return folder / f"{representation}.npy"
 
@@ -109,10 +81,8 @@ def _matrix(
     fractions: NDArray[np.float64], representation: Representation, origin: str
 ) -> NDArray[np.float32]:
     """One representation as float32, free of NaN and infinity."""
-    wanted = fractions
-    if representation is Representation.PHYSICAL_ATTRIBUTES:
-        wanted = physical_attributes(fractions)
-    matrix = wanted.astype(np.float32)
+    attributes = representation is Representation.PHYSICAL_ATTRIBUTES
+    matrix = (physical_attributes(fractions) if attributes else fractions).astype(np.float32)
     bad = np.argwhere(~np.isfinite(matrix))
     if len(bad):
         row, column = bad[0]
@@ -124,10 +94,7 @@ def _matrix(
 
 
 def matrices_of(study: StudyConfig, name: str) -> tuple[Representation, ...]:
-    """Matrices of one property that the methods of a study read: both for targets and for sources learnt jointly.
-
-    Methods beyond the paper read both whatever ``representations`` lists.
-    """
+    """Matrices of one property that a study's methods read: both for targets and for sources learnt jointly."""
     fractions, attributes = Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES
     learnt_jointly = any(name in sources for sources in study.joint.values())
     return (fractions, attributes) if name in study.targets or learnt_jointly else (fractions,)

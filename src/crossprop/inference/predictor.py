@@ -105,7 +105,7 @@ class ServedModel:
             ShapeMismatchError: The fractions are of another shape.
             ModelFormatError: The ensemble was fitted on other elements, or a prediction is no number.
         """
-        value = self._checked(self.predictor.predict(fractions), len(fractions))
+        value = self._checked(self.predictor.predict(fractions))
         return self.judged(fractions, value) if intervals else Predictions(value)
 
     def judged(self, fractions: np.ndarray, value: np.ndarray) -> Predictions:
@@ -118,14 +118,11 @@ class ServedModel:
         return Predictions(value, said.lower, said.upper, in_domain, notes)
 
     def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        """Values of the compositions whose value may lie within a range; the others cost less work.
-
-        Returns numbers of the rows that are left, increasing, and their values; all others lie outside of the range.
-        """
+        """Numbers of the rows whose value may lie within a range, and their values; the others cost less work."""
         if low == -np.inf and high == np.inf:
-            return np.arange(len(fractions)), self._checked(self.predictor.predict(fractions), len(fractions))
+            return np.arange(len(fractions)), self._checked(self.predictor.predict(fractions))
         left, values = self.predictor.predict_within(fractions, low, high)
-        return left, self._checked(values, len(left))
+        return left, self._checked(values)
 
     def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
         """The k nearest training compositions of every row, nearest first; empty lists without evidence."""
@@ -133,12 +130,13 @@ class ServedModel:
             return [[] for _ in fractions]
         around, radius = self.calibration.around, self.calibration.radius or 1.0
         formulas, values = around.compositions["formula"].to_numpy(), around.compositions["value"].to_numpy()
+        found = zip(*around.nearest(np.asarray(fractions, np.float64), k), strict=True)
         return [
             [
                 Neighbour(str(formulas[i]), float(values[i]), float(d) / radius)
                 for d, i in zip(*row, strict=True)
             ]
-            for row in zip(*around.nearest(np.asarray(fractions, np.float64), k), strict=True)
+            for row in found
         ]
 
     def with_coverage(self, coverage: float) -> Self:
@@ -158,16 +156,12 @@ class ServedModel:
         """Coverage of the interval measured on the hold-out."""
         return measured_coverage(self.info, self.evidence, self.calibration)
 
-    def _checked(self, values: np.ndarray, rows: int) -> np.ndarray:
+    def _checked(self, values: np.ndarray) -> np.ndarray:
         target = self.info.get("target")
         if tuple(self.info["elements"]) != ELEMENTS:
             raise ModelFormatError(
-                f"The model of {target!r} knows {len(self.info['elements'])} elements, not the "
-                f"{len(ELEMENTS)} of this version of crossprop in their order. Fit it again with this version."
-            )
-        if values.shape != (rows,):
-            raise ModelFormatError(
-                f"The model of {target!r} gave shape {values.shape} for {rows} rows. Do not use it."
+                f"The model of {target!r} knows {len(self.info['elements'])} elements, not those of this version of "
+                "crossprop. Fit it again."
             )
         if len(bad := np.flatnonzero(~np.isfinite(values))):
             raise ModelFormatError(
@@ -181,11 +175,9 @@ OUTPUT_COLUMNS = ("value", "lower", "upper", "in_domain", "note")
 
 
 def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataFrame:
-    """Predict a property of compositions, at least one; an error names the row, counted from 0.
+    """Predict a property of compositions, at least one, as rows of :data:`OUTPUT_COLUMNS` in the property's unit.
 
-    Returns one row per formula, columns ``value, lower, upper`` (in the property's unit, the interval with the coverage
-    that ``model.json`` states), ``in_domain`` and ``note`` (why the composition lies outside the training domain,
-    whether the value lies beyond all known ones, and what may be wrong with the formula).
+    ``note`` also says what may be wrong with the formula; an error names the row, counted from 0.
     """
     rows = list(formulas)
     if not rows:

@@ -20,13 +20,11 @@ from crossprop.models.fitted import FittedModel
 from crossprop.models.portable import Network
 from crossprop.models.trees import Trees, merged, predict_together
 
-_ROWS_AT_ONCE: Final = 8192
-"""Rows that are worked on together: bounds the memory beyond the result."""
-_FEW: Final = 32
-"""Rows up to which the trees of all members are walked together, and threads share out the other members."""
-_SLACK: Final = 1e-9
-"""Share of the bounds by which a value may miss a range: sums in another order differ by less."""
-
+_ROWS_AT_ONCE: Final = 8192  # bounds the memory beyond the result
+_FEW: Final = 32  # rows up to which the trees of all members are walked together
+_SLACK: Final = (
+    1e-9  # share of the bounds by which a value may miss a range: sums in another order differ by less
+)
 WITH_ATTRIBUTES: Final = frozenset(
     {Representation.PHYSICAL_ATTRIBUTES, Representation.COMBINED, Representation.PREDICTED_SOURCES}
 )
@@ -36,10 +34,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Source:
-    """A representation that members read, with its source network and layer if it has one.
-
-    ``digest`` is that of the network's file: parts of a blend with the same one share its outputs.
-    """
+    """A representation that members read, with its source network, if any, which parts of a blend share by digest."""
 
     representation: Representation
     network: Network | None = field(default=None, compare=False)
@@ -74,10 +69,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Turn:
-    """A member (its index) in the order of evaluation for values within a range, and its share in the prediction.
-
-    ``least`` and ``most`` bound the sum of the members after it.
-    """
+    """A member, its share in the prediction, and bounds of the sum of the members that are evaluated after it."""
 
     place: int
     share: float
@@ -121,16 +113,10 @@ class Ensemble:
 
     def predict(self, fractions: np.ndarray) -> np.ndarray:
         """Mean of the folds' predictions, shape (n_samples,), in the property's unit; as :meth:`predict_members`."""
-        mean: np.ndarray = self.predict_members(fractions).mean(axis=0)
-        return mean
+        return np.asarray(self.predict_members(fractions).mean(axis=0))
 
     def predict_members(self, fractions: np.ndarray) -> np.ndarray:
-        """Predictions of every fold, shape (n_folds, n_samples), in the property's unit, from elemental fractions.
-
-        Raises:
-            ShapeMismatchError: The fractions have another shape than (n_samples, 86).
-            DataError: A row is no composition, and the model reads physical attributes.
-        """
+        """Predictions of every fold, shape (n_folds, n_samples), in the unit, from fractions (n_samples, 86)."""
         fractions = _checked(fractions)
         predicted = np.zeros((self.n_folds, len(fractions)))
         for start in range(0, len(fractions), _ROWS_AT_ONCE):
@@ -140,11 +126,7 @@ class Ensemble:
         return predicted
 
     def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-        """Predict the rows whose prediction may lie within a range, in the unit; the others cost less work.
-
-        Returns the numbers of the rows that are left, shape (n_left,), among them all whose prediction lies in the
-        range, and their predictions as :meth:`predict` gives them, same shape.
-        """
+        """Numbers of all rows whose prediction may lie within a range, in the unit, and their predictions."""
         fractions = _checked(fractions)
         rows, values = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
         for start in range(0, len(fractions), _ROWS_AT_ONCE):
@@ -234,10 +216,9 @@ def answers_within(
     high: float,
     ask: Callable[[int, NDArray[np.intp]], NDArray[np.float64]],
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Evaluate member after member for the rows whose value may still lie within a range.
+    """Rows whose value may lie within a range, and all members' predictions for them, shape (n_members, n_left).
 
-    ``ask`` predicts some of the n rows with one member. Returns the rows that are left, in their order, and all
-    members' predictions for them, shape (n_members, n_left).
+    ``ask`` predicts some of the n rows with one member.
     """
     left, so_far, slack = np.arange(n), np.zeros(n), np.zeros(n)
     answers = np.empty((len(order), n))

@@ -17,10 +17,8 @@ from crossprop.models.target_transform import TargetTransform
 Kind = Literal["base", "regressor", "network"]
 INFO_FILE = "member.json"
 ARRAYS_FILE = "member.npz"
-SCALING_FILE = "scaling.npy"
-"""Lies beside a network that takes standardised inputs."""
-CHUNK = 2048
-"""Rows a network sees at once: bounds the memory of its activations."""
+SCALING_FILE = "scaling.npy"  # lies beside a network that takes standardised inputs
+CHUNK = 2048  # rows a network sees at once: bounds the memory of its activations
 
 TRUSTED_TYPES = (
     "sklearn.ensemble._bagging.BaggingRegressor",
@@ -51,14 +49,10 @@ TRUSTED_TYPES = (
 
 @dataclass
 class FittedModel:
-    """One fitted model.
+    """One fitted model: a number (base), a regressor or its portable form, or a Keras network, once loaded a Network.
 
-    Attributes:
-        kind: Kind of ``body``.
-        body: A number (base); a scikit-learn estimator or its portable form; or a Keras network, once loaded a
-            :class:`~crossprop.models.portable.Network`.
-        transform: Scale in which the body predicts; ``None`` for the base.
-        scaling: Mean and deviation of a network's inputs, shape (2, n_features); ``None`` if it takes raw ones.
+    ``transform`` is the scale in which all but the base predict, ``scaling`` the mean and deviation of a network's
+    inputs, shape (2, n_features), unless it takes raw ones.
     """
 
     kind: Kind
@@ -78,7 +72,7 @@ class FittedModel:
             return np.zeros(0)
         if self.kind == "network" and not isinstance(self.body, Network):
             scaled = features if self.scaling is None else standardised(features, self.scaling)
-            return self.in_unit(network_output(self.body, scaled))
+            return self.in_unit(network_outputs(self.body, scaled)[:, 0])
         return self.in_unit(np.asarray(self.body.predict(features)).ravel())
 
     def in_unit(self, predicted: np.ndarray) -> np.ndarray:
@@ -120,11 +114,7 @@ class FittedModel:
 
     @classmethod
     def load(cls, folder: Path) -> FittedModel:
-        """Read what :meth:`save` wrote, without Keras.
-
-        Raises:
-            ModelFormatError: A file is missing, damaged, or holds a type outside :data:`TRUSTED_TYPES`.
-        """
+        """Read what :meth:`save` wrote, without Keras; a type outside :data:`TRUSTED_TYPES` is refused."""
         try:
             info = read_json(folder / INFO_FILE)
             transform = None if info["transform"] is None else TargetTransform(**info["transform"])
@@ -138,21 +128,20 @@ class FittedModel:
             elif kind == "regressor" and "form" in info:
                 body = load_arrays(info["form"], folder / ARRAYS_FILE)
             elif kind == "regressor":
-                body = _load_regressor(folder / "regressor.skops")
+                import skops.io
+
+                path = folder / "regressor.skops"
+                if strange := set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES):
+                    names = ", ".join(sorted(strange))
+                    raise ModelFormatError(f"{path} holds {names}, which crossprop does not trust.")
+                body = skops.io.load(path, trusted=list(TRUSTED_TYPES))
             else:
                 raise ModelFormatError(
                     f"{folder}/{INFO_FILE} names the kind {kind!r}, which this version cannot load."
                 )
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise ModelFormatError(
-                f"{folder} holds no complete model: {error}. Register or pull it again."
-            ) from error
+            raise ModelFormatError(f"{folder} holds no complete model: {error}. Pull it again.") from error
         return cls(kind, body, transform, scaling)
-
-
-def network_output(network: Any, features: np.ndarray) -> np.ndarray:
-    """Output of a network of one property for scaled features, shape (n_samples,)."""
-    return network_outputs(network, features)[:, 0]
 
 
 def network_outputs(network: Any, features: np.ndarray) -> np.ndarray:
@@ -171,12 +160,3 @@ def save_network(network: Any, path: Path) -> None:
     import keras
 
     keras.Model(network.input, network.output, name=network.name).save(path)
-
-
-def _load_regressor(path: Path) -> Any:
-    import skops.io
-
-    strange = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
-    if strange:
-        raise ModelFormatError(f"{path} holds {', '.join(sorted(strange))}, which crossprop does not trust.")
-    return skops.io.load(path, trusted=list(TRUSTED_TYPES))

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 def build_elemnet(input_size: int, dropout: float = 0.0) -> keras.Model:
     """Build ElemNet with weights still to be set: input ``(batch, input_size)``, output ``(batch, 1)``.
 
-    The output is the property in the transformed scale of the target. ``dropout`` is the rate of the dropout layers
-    that follow the last layer of each width; 0 leaves them out, as the reference implementation does.
+    Dropout layers follow the last layer of each width; 0 leaves them out, as the reference implementation does.
 
     Source: Jha et al. 2018, doi:10.1038/s41598-018-35934-y; Gupta et al. 2021, Methods.
     """
@@ -28,14 +27,8 @@ def build_elemnet(input_size: int, dropout: float = 0.0) -> keras.Model:
         x = keras.layers.Dense(units, activation="relu", name=name)(x)
         if dropout and HIDDEN_UNITS[i + 1 : i + 2] != (units,):
             x = keras.layers.Dropout(dropout, name=f"dropout_{i + 1:02d}")(x)
-    return keras.Model(inputs, _head(1)(x), name="elemnet")
-
-
-def _head(outputs: int) -> keras.layers.Dense:
-    """The output layer, in float32 whatever the precision of the others."""
-    import keras
-
-    return keras.layers.Dense(outputs, name=HEAD, dtype="float32")
+    head = keras.layers.Dense(1, name=HEAD, dtype="float32")  # whatever the precision of the others
+    return keras.Model(inputs, head(x), name="elemnet")
 
 
 def initial_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
@@ -44,9 +37,6 @@ def initial_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
     Kernels are He-uniform, which keeps the signal through sixteen ReLU layers; biases start at 0, normalisations as
     the identity, the head small, and the last layer of a residual block at a tenth, so that a deep sum of blocks
     begins near its first term. The draw comes from NumPy so that TensorFlow and JAX begin alike.
-
-    Returns:
-        Arrays in the order of ``model.get_weights()``.
     """
     rng = np.random.default_rng(seed)
     weights: list[np.ndarray] = []
@@ -64,16 +54,14 @@ def initial_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
 
 WIDTH = 512
 BLOCKS = 5
-REPRESENTATION_LAYER = "representation_out"
-"""Name of the layer that the head reads."""
+REPRESENTATION_LAYER = "representation_out"  # what the head reads
 
 
 def build_resnet(input_size: int, outputs: int = 1, dropout: float = 0.0) -> keras.Model:
-    """Build the residual network with weights still to be set.
+    """Build the residual network with weights still to be set: standardised input, output ``(batch, outputs)``.
 
-    Input ``(batch, input_size)``, standardised; output ``(batch, outputs)``, properties in their transformed scales.
-    Every block normalises its input (pre-LayerNorm) and adds two dense layers to it. ``dropout`` is the rate of a
-    dropout layer within each block; 0 leaves them out.
+    Every block normalises its input (pre-LayerNorm) and adds two dense layers to it, with a dropout layer between them
+    unless the rate is 0.
     """
     import keras
 
@@ -87,4 +75,5 @@ def build_resnet(input_size: int, outputs: int = 1, dropout: float = 0.0) -> ker
         y = keras.layers.Dense(WIDTH, name=f"outer_{i:02d}")(y)
         x = keras.layers.Add(name=f"sum_{i:02d}")([x, y])
     x = keras.layers.LayerNormalization(name=REPRESENTATION_LAYER)(x)
-    return keras.Model(inputs, _head(outputs)(x), name="resnet")
+    head = keras.layers.Dense(outputs, name=HEAD, dtype="float32")
+    return keras.Model(inputs, head(x), name="resnet")

@@ -22,8 +22,7 @@ from crossprop.models.trees import NODE, Trees, trees_of
 
 _OPSET = 18
 _IR_VERSION = 9
-_EPSILON = 1e-3
-"""What Keras' layer normalisation adds to the variance."""
+_EPSILON = 1e-3  # what Keras' layer normalisation adds to the variance
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class Linear(Standardiser):
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predictions, shape (n,)."""
-        predicted: np.ndarray = self.standardised(features) @ self.coefficients + self.intercept
-        return predicted
+        return np.asarray(self.standardised(features) @ self.coefficients + self.intercept)
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,7 @@ class Kernel(Standardiser):
         terms = self._exponents(self.standardised(features))
         np.exp(terms, out=terms)  # takes a third of ONNX Runtime's time
         # not "@", which would start threads of its own
-        predicted: np.ndarray = np.einsum("ij,j->i", terms, self.coefficients)
-        return predicted + self.intercept
+        return np.asarray(np.einsum("ij,j->i", terms, self.coefficients) + self.intercept)
 
 
 Portable = Linear | Kernel | Trees
@@ -88,10 +85,7 @@ _LINEAR = ("Ridge", "ElasticNet", "Lasso", "SGDRegressor", "LinearRegression")
 
 
 def portable_regressor(estimator: Any) -> Portable | None:
-    """Translate a fitted scikit-learn regressor, alone or behind a StandardScaler, into its portable form.
-
-    ``None`` if it has none (nearest neighbours, other kernels, attributes of another version of scikit-learn).
-    """
+    """Translate a fitted scikit-learn regressor, alone or behind a StandardScaler, into its portable form, if any."""
     if isinstance(estimator, Portable):
         return estimator
     steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
@@ -124,8 +118,7 @@ def _gamma(machine: Any, scaler: Any) -> np.ndarray:
 
 def save_arrays(body: Portable, path: Path) -> None:
     """Write a portable regressor as an npz file."""
-    arrays: dict[str, Any] = {field.name: np.asarray(getattr(body, field.name)) for field in fields(body)}
-    np.savez(path, **arrays)
+    np.savez(path, **{field.name: getattr(body, field.name) for field in fields(body)})
 
 
 def load_arrays(form: str, path: Path) -> Portable:
@@ -135,13 +128,9 @@ def load_arrays(form: str, path: Path) -> Portable:
     cls = _FORMS[form]
     with np.load(path, allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in kept}
-    if (
-        set(arrays) != {field.name for field in fields(cls)}
-        or arrays.get("nodes", np.zeros(0, NODE)).dtype != NODE
-    ):
-        raise ModelFormatError(
-            f"{path} holds {sorted(arrays)}, not the arrays of {form}. Register the model again."
-        )
+    known = set(arrays) == {field.name for field in fields(cls)}
+    if not known or (cls is Trees and arrays["nodes"].dtype != NODE):
+        raise ModelFormatError(f"{path} holds {sorted(arrays)}, not the arrays of {form}. Register it again.")
     return cls(**arrays)
 
 
@@ -164,7 +153,13 @@ class Network:
             centred = graph.add("Div", graph.add("Sub", value, scaling[0]), scaling[1])
             value = graph.add("Clip", centred, np.array(-10.0), np.array(10.0))
         if residual:
-            value = _residual_blocks(graph, weights, value)
+            value = graph.add("Gemm", value, *weights["entrance"])
+            for i in range(1, BLOCKS + 1):
+                normal = graph.add("LayerNormalization", value, *weights[f"norm_{i:02d}"], epsilon=_EPSILON)
+                inner = graph.add("Gemm", normal, *weights[f"inner_{i:02d}"])
+                swish = graph.add("Mul", inner, graph.add("Sigmoid", inner))
+                value = graph.add("Add", value, graph.add("Gemm", swish, *weights[f"outer_{i:02d}"]))
+            value = graph.add("LayerNormalization", value, *weights[REPRESENTATION_LAYER], epsilon=_EPSILON)
             value = graph.add("Gemm", value, *weights[HEAD])
         else:
             for name in EXTRACTION_LAYERS[: EXTRACTION_LAYERS.index(layer) + 1 if layer != HEAD else None]:
@@ -178,9 +173,7 @@ class Network:
         try:
             weights = dict(_stored_weights(path))
         except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-            raise ModelFormatError(
-                f"{path} cannot be read as a Keras network: {error!r}. Restore it."
-            ) from error
+            raise ModelFormatError(f"{path} cannot be read as a network: {error!r}. Restore it.") from error
         expected = {HEAD, *(_RESIDUAL_LAYERS if "entrance" in weights else EXTRACTION_LAYERS)}
         if set(weights) != expected:
             raise ModelFormatError(
@@ -203,17 +196,6 @@ _RESIDUAL_LAYERS = (
 )
 
 
-def _residual_blocks(graph: Graph, weights: Mapping[str, Sequence[np.ndarray]], value: str) -> str:
-    """Output of the last normalisation of a residual network."""
-    value = graph.add("Gemm", value, *weights["entrance"])
-    for i in range(1, BLOCKS + 1):
-        normal = graph.add("LayerNormalization", value, *weights[f"norm_{i:02d}"], epsilon=_EPSILON)
-        inner = graph.add("Gemm", normal, *weights[f"inner_{i:02d}"])
-        swish = graph.add("Mul", inner, graph.add("Sigmoid", inner))
-        value = graph.add("Add", value, graph.add("Gemm", swish, *weights[f"outer_{i:02d}"]))
-    return graph.add("LayerNormalization", value, *weights[REPRESENTATION_LAYER], epsilon=_EPSILON)
-
-
 INPUT = "features"
 Session = Callable[[np.ndarray], np.ndarray]
 """Turns features of shape (n, n_features) into outputs of shape (n, n_outputs)."""
@@ -222,8 +204,7 @@ Session = Callable[[np.ndarray], np.ndarray]
 class Graph:
     """An ONNX graph of one input, shape (n, width), and one output, both of one type.
 
-    ONNX Runtime instead of NumPy: threads of NumPy's matrix products spin while they wait, which takes up to five
-    times the processor time on a busy machine.
+    Threads of NumPy's matrix products would spin while they wait: up to five times the processor time.
     """
 
     def __init__(self, width: int, dtype: type[np.floating] = np.float32) -> None:
@@ -277,12 +258,7 @@ class Graph:
             raise ModelFormatError(f"The weights of a network do not fit together: {error}") from error
 
         dtype = self.dtype  # the weights are the session's now
-
-        def run(features: np.ndarray) -> np.ndarray:
-            outputs: np.ndarray = session.run(None, {INPUT: np.ascontiguousarray(features, dtype)})[0]
-            return outputs
-
-        return run
+        return lambda features: session.run(None, {INPUT: np.ascontiguousarray(features, dtype)})[0]
 
 
 def standardised(features: np.ndarray, scaling: np.ndarray) -> np.ndarray:

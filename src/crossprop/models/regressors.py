@@ -16,15 +16,11 @@ if TYPE_CHECKING:
 
     Builder = Callable[[dict[str, Any], int], RegressorMixin]
 
+# Algorithms that see standardised features.
 SCALE_SENSITIVE = frozenset({"elastic_net", "linear", "sgd", "ridge", "svr", "k_neighbors", "lasso"})
-"""Algorithms that see standardised features."""
-
-
+# Algorithms that take ``aggregation``: ``mean``, or ``median`` over their trees.
 FORESTS: Final = frozenset({"extra_trees", "random_forest"})
-"""Algorithms that take ``aggregation``: ``mean``, or ``median`` over their trees."""
-
-PLAIN_TREES: Final = 300
-"""Trees of the plain models; everything else is scikit-learn's default."""
+PLAIN_TREES: Final = 300  # of the plain models; everything else is scikit-learn's default
 
 
 @dataclass
@@ -52,10 +48,7 @@ def build_regressor(
     """Build one regressor of :func:`algorithms`, with a standardising step where the algorithm needs one.
 
     ``hyperparameters`` are arguments of the scikit-learn class, for AdaBoost also ``max_depth`` of its trees, for
-    forests also ``aggregation``: ``mean`` or ``median``.
-
-    Raises:
-        ConfigError: The algorithm is unknown, or one of the hyperparameters is not its own.
+    forests also ``aggregation``: ``mean`` or ``median``. Unknown ones are refused (ConfigError).
 
     Source: Gupta et al. 2021, Methods ("Network and ML settings").
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import (
@@ -17,16 +17,13 @@ from pydantic import (
     ValidationError,
 )
 
-from crossprop.errors import DataError, ModelFormatError, ShapeMismatchError
+from crossprop.errors import DataError, ModelFormatError
 from crossprop.features.element_tables import ELEMENTS_FILE, restore_element_tables
 from crossprop.io import DIGESTS_FILE, check_digests, file_digest, read_json, usable_cores
 from crossprop.methods import Representation
 from crossprop.models.ensemble import WITH_ATTRIBUTES, Ensemble, Member, Source
-from crossprop.models.fitted import SCALING_FILE, FittedModel, network_outputs
-from crossprop.models.portable import Network, standardised
-
-if TYPE_CHECKING:
-    import keras
+from crossprop.models.fitted import SCALING_FILE, FittedModel
+from crossprop.models.portable import Network
 
 FORMAT: Final = 3
 INFO_FILE: Final = "model.json"
@@ -76,11 +73,7 @@ class ModelInfo(_Section):
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """Content of a saved model's ``model.json``.
-
-    Raises:
-        ModelFormatError: There is none that can be read, it is not what was written, or it is of another format.
-    """
+    """Content of a saved model's ``model.json``; what is unreadable or of another format is a ModelFormatError."""
     path = folder / INFO_FILE
     try:
         info = read_json(path)
@@ -164,17 +157,3 @@ def _load_source(folder: Path, info: Mapping[str, Any]) -> Source:
             raise ModelFormatError(f"{folder / SCALING_FILE} cannot be read: {error}. {_AGAIN}") from error
         return Source(kind, Network.read(path, scaling), "", file_digest(path))
     return Source(kind)
-
-
-def beside_predictions(combined: np.ndarray, network: keras.Model, scaling: np.ndarray) -> np.ndarray:
-    """Fractions, attributes and the predictions of a joint network, shape (n_samples, 231 + n_sources), float32.
-
-    ``combined`` are fractions beside attributes, shape (n_samples, 231), ``scaling`` mean and deviation of the
-    network's inputs. The predictions are in the transformed scales of the network.
-    """
-    if combined.ndim != 2 or combined.shape[1] != network.input_shape[1]:
-        raise ShapeMismatchError(
-            f"features have shape {combined.shape}, the network takes (n_samples, {network.input_shape[1]})."
-        )
-    predictions = network_outputs(network, standardised(combined, scaling))
-    return np.concatenate([combined, predictions], axis=1).astype(np.float32)

@@ -8,17 +8,15 @@ from typing import Any, Literal, Self
 import numpy as np
 
 Kind = Literal["identity", "arcsinh"]
-MARGIN = 0.1
-"""Predictions may leave the range of the training values by this share of it, in the transformed scale."""
+MARGIN = 0.1  # share of the range of the training values by which predictions may leave it, in the transformed scale
 
 
 @dataclass(frozen=True)
 class TargetTransform:
-    """A monotone map between a property's unit and the scale of learning.
+    """A monotone map between a property's unit and the scale of learning, in which the inverse clips to low and high.
 
     ``arcsinh`` compresses both tails around the median, so that a few huge values do not dominate the loss;
-    ``identity`` only centres and scales. The inverse clips to ``low`` and ``high`` (in the transformed scale), which
-    is slightly more than the training range. ``centre`` (the median) and ``scale`` are in the property's unit.
+    ``identity`` only centres and scales.
     """
 
     kind: Kind

@@ -23,22 +23,16 @@ Eight bytes, since a walk spends its time on fetching nodes.
 """
 COLUMN_BITS = 11
 _COLUMN = (1 << COLUMN_BITS) - 1
-BLOCK = 16_384
-"""Pairs of tree and row that are walked at once: their few arrays stay in a core's cache."""
-_COMPACT_EVERY = 4
-"""Levels after which the pairs that have reached a leaf are set aside."""
+BLOCK = 16_384  # pairs of tree and row that are walked at once: their few arrays stay in a core's cache
+_COMPACT_EVERY = 4  # levels after which the pairs that have reached a leaf are set aside
 
 
 @dataclass(frozen=True)
 class Trees:
     """The trees of one regressor: it predicts ``scale * sum + constant``, or a median over the trees.
 
-    Attributes:
-        nodes: Shape (n_nodes,), of type :data:`NODE`.
-        roots: Index of each tree's root, and its depth, shape (n_trees, 2).
-        scale: Factor of the sum over the trees: 1 / n_trees for a mean; NaN for the plain median of the trees.
-        constant: Added to the sum.
-        weights: Weights of the trees for a weighted median, shape (n_trees,); else empty.
+    ``nodes`` are of type :data:`NODE`, ``roots`` the index of each tree's root and its depth, shape (n_trees, 2). A
+    ``scale`` of NaN means the plain median, ``weights``, shape (n_trees,), a weighted one; else they are empty.
     """
 
     nodes: NDArray[np.void]
@@ -54,12 +48,15 @@ class Trees:
     def combined(self, answers: np.ndarray) -> np.ndarray:
         """Predictions of the rows from those of the trees, shape (n_trees, n)."""
         if len(self.weights):
-            return _weighted_median(answers, self.weights)
+            # as AdaBoost.R2 takes it (Drucker 1997)
+            order = np.argsort(answers.T, axis=1)
+            cumulated = np.cumsum(self.weights[order], axis=1)
+            middle = (cumulated >= 0.5 * cumulated[:, -1:]).argmax(axis=1)
+            rows = np.arange(answers.shape[1])
+            return np.asarray(answers.T[rows, order[rows, middle]])
         if np.isnan(self.scale):
-            median: np.ndarray = np.median(answers, axis=0)
-            return median
-        predicted: np.ndarray = answers.sum(axis=0) * self.scale + self.constant
-        return predicted
+            return np.asarray(np.median(answers, axis=0))
+        return np.asarray(answers.sum(axis=0) * self.scale + self.constant)
 
 
 def predict_together(regressors: Sequence[Trees], features: np.ndarray) -> list[np.ndarray]:
@@ -129,27 +126,11 @@ def _walk(nodes: np.ndarray, places: np.ndarray, depth: int, columns: np.ndarray
     return reached
 
 
-def _weighted_median(answers: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted median of the trees' answers, shape (n_trees, n), as AdaBoost.R2 takes it (Drucker 1997)."""
-    order = np.argsort(answers.T, axis=1)
-    cumulated = np.cumsum(weights[order], axis=1)
-    middle = (cumulated >= 0.5 * cumulated[:, -1:]).argmax(axis=1)
-    rows = np.arange(answers.shape[1])
-    median: np.ndarray = answers.T[rows, order[rows, middle]]
-    return median
-
-
 _SINGLE = ("DecisionTreeRegressor", "ExtraTreeRegressor")
 
 
 def trees_of(estimator: Any) -> Trees | None:
-    """Translate a decision tree, forest (mean or median), bagging or AdaBoost of trees, or histogram boosting.
-
-    ``None`` for other estimators.
-
-    Raises:
-        ModelFormatError: The trees compare categories or have several outputs.
-    """
+    """Translate a decision tree, forest (mean or median), bagging or AdaBoost of trees, or histogram boosting."""
     name = type(estimator).__name__
     if name in _SINGLE:
         return _joined([_sklearn_tree(estimator)])
@@ -159,9 +140,8 @@ def trees_of(estimator: Any) -> Trees | None:
         grown = [_sklearn_tree(one) for one in estimator.forest.estimators_]
         return _joined(grown, scale=np.nan)
     if name == "HistGradientBoostingRegressor":
-        # The only private attributes of a library that are read here. scikit-learn has no public access to these trees
-        # (staged_predict gives sums only), and its own predict takes sixty times as long for one row. If a later
-        # version renames them, the AttributeError makes portable_regressor fall back to a skops file.
+        # scikit-learn has no public access to these trees, and its own predict takes sixty times as long for one row.
+        # If a later version renames the private attributes, portable_regressor falls back to a skops file.
         grown = [_histogram_tree(one.nodes) for (one,) in estimator._predictors]
         return _joined(grown, scale=1.0, constant=float(np.ravel(estimator._baseline_prediction)[0]))
     members = getattr(estimator, "estimators_", ())
@@ -176,8 +156,7 @@ def trees_of(estimator: Any) -> Trees | None:
     return None
 
 
-Grown = tuple[NDArray[np.void], int]
-"""Nodes of one tree, level by level, and its depth."""
+Grown = tuple[NDArray[np.void], int]  # nodes of one tree, level by level, and its depth
 
 
 def _joined(

@@ -193,14 +193,13 @@ def _sample(pipeline: Pipeline) -> Compositions:
     """Up to 512 possible compositions that lie evenly in the space."""
     last = max(0, pipeline.space.total - _NEIGHBOURS)
     places = _SAMPLE if pipeline.chemistry is None else _MANY_PLACES
-    starts = np.unique(np.linspace(0, last, places).astype(np.int64)).tolist()
-    blocks = [pipeline.chosen(start, start + _NEIGHBOURS) for start in starts]
-    found = Compositions(
-        np.concatenate([block.positions for block in blocks]),
-        np.concatenate([block.amounts for block in blocks]),
+    starts = np.unique(np.linspace(0, last, places).astype(np.int64) // _NEIGHBOURS) * _NEIGHBOURS
+    blocks = [pipeline.chosen(start, start + _NEIGHBOURS) for start in starts.tolist()]
+    positions, amounts = (
+        np.concatenate([getattr(b, name) for b in blocks]) for name in ("positions", "amounts")
     )
-    _, first = np.unique(found.positions, return_index=True)
-    return found[first[np.linspace(0, len(first) - 1, min(_SAMPLE, len(first))).astype(np.int64)]]
+    rows = np.linspace(0, len(positions) - 1, min(_SAMPLE, len(positions))).astype(np.int64)
+    return Compositions(positions[rows], amounts[rows])
 
 
 def _cheapest_order(pipeline: Pipeline, fractions: NDArray[np.float64]) -> tuple[str, ...]:

@@ -25,21 +25,15 @@ class Metrics:
         self.item_errors = Counter("item_errors", "Items of requests that are no formula.", ["type"], **own)
         self.loads = Counter("model_loads", "Models loaded.", ["model"], **own)
         self.load_failures = Counter("model_load_failures", "Failures to load a model.", ["model"], **own)
-        self.load_seconds = Histogram(
-            "model_load_seconds", "Time to load a model.", buckets=_LONG_SECONDS, **own
-        )
+        self.load_seconds = Histogram("model_load_seconds", "Time to load.", buckets=_LONG_SECONDS, **own)
         self.swaps = Counter("model_swaps", "Versions that replaced another one.", ["model"], **own)
-        self.served = Gauge(
-            "served_version", "Versions that answer.", ("model", "version", "property"), **own
-        )
-        self.status = Gauge(
-            "property_status", "1 for the status of a property.", ("property", "status"), **own
-        )
+        answering = ("model", "version", "property")
+        self.served = Gauge("served_version", "Versions that answer.", answering, **own)
+        self.status = Gauge("property_status", "1 for the status.", ("property", "status"), **own)
         self.model_bytes = Gauge("model_bytes", "Approximate bytes of the loaded models.", **own)
         self.registry_up = Gauge("registry_up", "Whether the registry answered last time.", **own)
-        self.registry_polled = Gauge(
-            "registry_polled_timestamp_seconds", "Last answer of the registry.", **own
-        )
+        polled = "registry_polled_timestamp_seconds"
+        self.registry_polled = Gauge(polled, "Last answer of the registry.", **own)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -117,8 +117,8 @@ class _Exchange:
                 message = await self._receive()
         except TimeoutError:
             seconds = self._limits.body_seconds
-            message = f"The body did not arrive within {seconds:g} seconds. Send it faster, or in parts."
-            raise HttpError("SlowBodyError", message) from None
+            text = f"The body did not arrive within {seconds:g} seconds. Send it faster, or in parts."
+            raise HttpError("SlowBodyError", text) from None
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)

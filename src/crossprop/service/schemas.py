@@ -30,21 +30,17 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     formulas: list[Any] = Field(
         min_length=1,
-        description="Such as `Fe2O3`, `Ca(Al2[SiO4]2)` or `Fe0.5Ni0.5`. An item that is no formula gets an error of "
-        "its own in its result.",
+        description="Such as `Fe2O3` or `Fe0.5Ni0.5`. What is no formula gets an error of its own.",
     )
     properties: list[Name] = Field(
-        min_length=1,
-        max_length=200,
-        description="Names as in `/v1/properties`, or registered models `<study>.<target>`.",
+        min_length=1, max_length=200, description="Names as in `/v1/properties`, or `<study>.<target>`."
     )
     nearest: Annotated[int, BeforeValidator(_whole)] = Field(
         default=0, ge=0, le=10, description="Number of nearest training compositions with each prediction."
     )
     amounts: Literal["atomic", "weight"] = Field(
         default="atomic",
-        description="What the amounts in the formulas count: `atomic`, or `weight` for weight percents (sum 100, such "
-        "as `Ti90Al6V4` or `Ti-6Al-4V`) or weight fractions (sum 1).",
+        description="`weight` for weight percents (sum 100, such as `Ti-6Al-4V`) or weight fractions (sum 1).",
     )
 
 
@@ -118,9 +114,7 @@ Status = Literal["ready", "loading", "degraded", "unavailable"]
 class ModelMetadata(BaseModel):
     """What is known of a version of a model."""
 
-    label: str = Field(
-        description="Short name; the description where that would be the name of several properties."
-    )
+    label: str = Field(description="Short name, or the description where several would have the same.")
     description: str = Field(description="What the property is.")
     unit: str = Field(description="Unit of its values.")
     method: str = Field(description="Method of the model.")
@@ -137,9 +131,7 @@ class PropertyInfo(ModelMetadata):
     name: str = Field(description="Its name in requests.", examples=["bulkmoduluskv"])
     model: str = Field(description="Registered model that answers.", examples=["jarvis.bulkmoduluskv"])
     version: str = Field(description="Its version.", examples=["1"])
-    status: Status = Field(
-        description="`ready`, `loading`, `degraded` (an older model answers) or `unavailable`."
-    )
+    status: Status = Field(description="`degraded`: an older model answers.")
     status_note: str = Field(description="Why it is not ready; or an empty text.")
 
 

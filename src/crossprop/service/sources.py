@@ -114,7 +114,8 @@ class FolderSource(ModelSource):
                 raise ModelFormatError(f"{folder}/model.json does not name a target. Fit the model again.")
             study, target = str(info.get("study") or "own"), info["target"]
             if (name := f"{study}.{target}") in self._versions:
-                raise ServiceError(f"{folder} is a second model of {name}. Serve only one.")
+                other = self._versions[name].source
+                raise ServiceError(f"{folder} and {other} are both models of {name}. Serve only one.")
             created = datetime.fromtimestamp((folder / "model.json").stat().st_mtime, UTC)
             unit, description = str(info.get("unit") or ""), str(info.get("description") or "")
             self._versions[name] = VersionInfo(

@@ -120,10 +120,10 @@ class Service:
                     **of, name=name, model=one.model, version=version, status=status, status_note=note
                 )
             )
-        labels = [one.label for one in known]
-        for one in known:
-            if labels.count(one.label) > 1:
-                one.label = one.description
+        labels = [info.label for info in known]
+        for info in known:
+            if labels.count(info.label) > 1:
+                info.label = info.description
         return known
 
     async def models(self) -> list[ModelNote]:

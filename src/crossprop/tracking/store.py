@@ -40,8 +40,8 @@ _PATHS = (
 
 # Pattern of a message and whether waiting may be enough: what to do; the first that is found counts.
 _ADVICE = {
-    ("too many 500 error|error code 500", True): (
-        "the server answers with an internal error (500). Look at its log (database gone? disk full?) and run again."
+    (r"too many 5\d\d error|error code 5\d\d|read timed out|internal_error[\s\S]*operationalerror", True): (
+        "the server answers, but its database does not, or its disk is full. Look at its log. Then run again."
     ),
     ("403 client error|error code 403", False): (
         "the server refuses this client. Start it with --allowed-hosts naming this host, or set MLFLOW_TRACKING_TOKEN."
@@ -69,14 +69,6 @@ _ADVICE = {
     ),
     ("out-of-date database schema|can't locate revision", False): (
         "it was written by another version of MLflow. Copy it, then run `mlflow db upgrade <uri>` with the newer one."
-    ),
-    (
-        r"too many 5\d\d error|error code 5\d\d|5\d\d server error|read timed out"
-        r"|internal_error[\s\S]*operationalerror",
-        True,
-    ): (
-        "the server answers, but its database does not, or too slowly. See the server's log, start its database, then "
-        "run again."
     ),
     (
         "max retries exceeded|connection (refused|error|aborted|reset|broken)|timed out|timeout exception|could not "

@@ -13,20 +13,12 @@ import numpy as np
 from crossprop.errors import ShapeMismatchError
 from crossprop.methods import DEFAULT_SEED
 
-_BLOCK_ENTRIES = 4_000_000
-"""Resampled entries held at a time (32 MB of indices)."""
+_BLOCK_ENTRIES = 4_000_000  # resampled entries held at a time: 32 MB of indices
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How far the mean absolute errors of two models on the same rows lie apart.
-
-    Attributes:
-        difference: MAE of the first minus MAE of the second, in the property's unit.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        p_value: Two-sided bootstrap p of "the two are equally good".
-    """
+    """MAE of one model minus that of another, its interval, and the two-sided bootstrap p of no difference."""
 
     difference: float
     low: float
@@ -71,23 +63,12 @@ def bootstrap_interval(
     n_resamples: int = 2_000,
     seed: int = DEFAULT_SEED,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean absolute error over the samples.
+    """Percentile bootstrap interval (lower and upper end) of the mean absolute error, in the property's unit.
 
-    It says how far the error could lie elsewhere with another hold-out of this size; it does not
-    cover another training set or another seed of the network.
-
-    Args:
-        y_true: Reference values.
-        y_pred: Predictions.
-        coverage: Share of resampled errors inside the interval.
-        n_resamples: How often the samples are drawn anew, with replacement.
-        seed: Seed of the draws.
-
-    Returns:
-        Lower and upper end, in the property's unit.
+    It covers another hold-out of this size, but no other training set or seed of the network.
     """
     means = _resampled_means(_absolute_errors(y_true, y_pred), n_resamples, seed)
-    low, high = np.quantile(means, _tails(coverage))
+    low, high = np.quantile(means, ((1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0))
     return float(low), float(high)
 
 
@@ -100,37 +81,21 @@ def paired_bootstrap_difference(
     n_resamples: int = 10_000,
     seed: int = DEFAULT_SEED,
 ) -> PairedDifference:
-    """Difference of two models' mean absolute errors on the same rows, which are drawn in pairs.
-
-    Args:
-        y_true: Reference values.
-        y_pred_first: Predictions of the first model.
-        y_pred_second: Predictions of the second model.
-        coverage: Share of resampled differences inside the interval.
-        n_resamples: How often the rows are drawn anew; the smallest p is about 2 / n_resamples.
-        seed: Seed of the draws.
-
-    Returns:
-        First minus second (negative: the first is better), its interval and p.
-    """
+    """First minus second mean absolute error, with rows drawn in pairs; the smallest p is about 2 / n_resamples."""
     gaps = _absolute_errors(y_true, y_pred_first) - _absolute_errors(y_true, y_pred_second)
     means = _resampled_means(gaps, n_resamples, seed)
-    low, high = np.quantile(means, _tails(coverage))
+    low, high = np.quantile(means, ((1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0))
     smaller_tail = int(min(np.count_nonzero(means <= 0.0), np.count_nonzero(means >= 0.0)))
     p_value = min(1.0, 2.0 * (smaller_tail + 1) / (n_resamples + 1))
     return PairedDifference(float(gaps.mean()), float(low), float(high), p_value)
-
-
-def _tails(coverage: float) -> tuple[float, float]:
-    return (1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0
 
 
 def _matching(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     true, pred = np.asarray(y_true, dtype=np.float64), np.asarray(y_pred, dtype=np.float64)
     if true.shape != pred.shape or true.ndim != 1 or true.size == 0:
         raise ShapeMismatchError(
-            f"y_true has shape {true.shape} and y_pred {pred.shape}; an error needs two equal shapes (n_samples,) "
-            "with at least one sample. A column (n, 1) from a network must be flattened first."
+            f"y_true has shape {true.shape} and y_pred {pred.shape}; give two equal shapes (n_samples,) with at "
+            "least one sample, and flatten a column (n, 1)."
         )
     return true, pred
 
@@ -144,11 +109,6 @@ def _resampled_means(values: np.ndarray, n_resamples: int, seed: int) -> np.ndar
     """Means of ``n_resamples`` draws with replacement from ``values``, shape (n_resamples,)."""
     rng = np.random.default_rng(seed)
     rows = max(1, _BLOCK_ENTRIES // values.size)
-    return np.concatenate(
-        [
-            values[rng.integers(0, values.size, size=(min(rows, n_resamples - start), values.size))].mean(
-                axis=1
-            )
-            for start in range(0, n_resamples, rows)
-        ]
-    )
+    sizes = [min(rows, n_resamples - start) for start in range(0, n_resamples, rows)]
+    draws = (values[rng.integers(0, values.size, size=(size, values.size))] for size in sizes)
+    return np.concatenate([draw.mean(axis=1) for draw in draws])

@@ -12,7 +12,7 @@ import pandas as pd
 from crossprop.config import Recipe
 from crossprop.errors import DivergedError, ShapeMismatchError
 from crossprop.methods import Architecture
-from crossprop.models.fitted import FittedModel, network_output, standardised
+from crossprop.models.fitted import FittedModel, network_outputs, standardised
 from crossprop.models.networks import build_elemnet, build_resnet
 from crossprop.models.regressors import build_regressor
 from crossprop.models.target_transform import Kind, TargetTransform
@@ -21,8 +21,7 @@ from crossprop.training.checkpoint import Checkpoint, Progress
 EpochCallback = Callable[[int, float], None]
 """Receives the epoch (from 1) and the validation MAE in the property's unit; may raise to stop the fit."""
 
-EVALUATIONS = 10
-"""Validation points of a schedule without early stopping."""
+EVALUATIONS = 10  # validation points of a schedule without early stopping
 
 
 def descend(
@@ -39,13 +38,8 @@ def descend(
 
     ``rows`` are inputs, shape (n_samples, n_features), and scaled values, shape (n_samples, n_outputs); ``error``
     measures the network on the validation rows. With a ``checkpoint``, a fit that was stopped goes on after its last
-    complete epoch, with the same result.
-
-    Returns:
-        Columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``, one row per evaluation.
-
-    Raises:
-        DivergedError: The loss or the validation error became NaN or infinite.
+    complete epoch, with the same result. Returns ``epoch``, ``loss`` (transformed scale) and ``val_mae`` of every
+    evaluation, or raises DivergedError where one of them is no number.
     """
     x, y = rows
     model.set_weights(weights)
@@ -73,18 +67,14 @@ def descend(
             chosen = order[step * batch : (step + 1) * batch]
             loss = float(np.asarray(model.train_on_batch(x[chosen], y[chosen])))
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} after epoch {epoch}. Lower the learning rate ({recipe})."
-            )
+            raise DivergedError(f"the loss is {loss} after epoch {epoch}. Lower the learning rate.")
         if epoch % every and epoch != recipe.epochs:
             continue
         val_mae = error()
         progress.epoch = epoch
         progress.points.append((epoch, loss, val_mae))
         if not math.isfinite(val_mae):
-            raise DivergedError(
-                f"the validation MAE is {val_mae} after epoch {epoch}. Look for NaN among the features."
-            )
+            raise DivergedError(f"the validation MAE is {val_mae}. Look for NaN among the features.")
         if on_epoch is not None:
             on_epoch(epoch, val_mae)
         if val_mae < progress.best:
@@ -134,11 +124,9 @@ def fit_regressor(
 class NetworkTrainer:
     """Fits networks one after the other, building and tracing each shape only once in a process.
 
-    A fitted model shares its network with the trainer: use or save it before the next fit of the same shape.
-
-    Args:
-        jit: Compile the training step with XLA: worth its seconds on long fits only.
-        precision: Keras' dtype policy of the hidden layers while they learn; weights stay float32.
+    A fitted model shares its network with the trainer: use or save it before the next fit of the same shape. ``jit``
+    compiles the training step with XLA, which pays on long fits only; ``precision`` is Keras' dtype policy of the
+    hidden layers while they learn.
     """
 
     def __init__(self, jit: bool = False, precision: str = "float32") -> None:
@@ -192,29 +180,12 @@ class NetworkTrainer:
         on_epoch: EpochCallback | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> tuple[FittedModel, pd.DataFrame]:
-        """Fit one network.
+        """Fit one network to features, shape (n_samples, n_features), and values in the property's unit.
 
-        Args:
-            features: Shape (n_samples, n_features).
-            values: Shape (n_samples,), in the property's unit.
-            validation: Features and values of the validation rows; used for early stopping and pruning only.
-            recipe: Schedule.
-            weights: Takes the network and gives its initial weights.
-            seed: Seed of the order of rows.
-            standardise: Scale every feature by its training mean and deviation.
-            scaling: Mean and deviation of every feature to scale by instead, shape (2, n_features): those that a
-                transferred network was trained with.
-            architecture: Which network.
-            on_epoch: Called after every evaluated epoch.
-            checkpoint: Where the state is kept after every epoch; a fit that was stopped goes on there.
-
-        Returns:
-            The fitted model, and its history with the columns ``epoch``, ``loss`` (transformed scale) and ``val_mae``
-            (in the property's unit).
-
-        Raises:
-            DivergedError: The loss became NaN or infinite.
-            ShapeMismatchError: Features and values differ in length.
+        The ``validation`` rows (features and values) are for early stopping and pruning only; ``weights`` takes the
+        network and gives its initial weights. Features are scaled by their training mean and deviation
+        (``standardise``) or by the given ``scaling``, shape (2, n_features): that of a transferred network. Returns the
+        model and its history, as :func:`descend`.
         """
         _check(features, values)
         _check(*validation)
@@ -229,12 +200,13 @@ class NetworkTrainer:
         model = self.network(x.shape[1], recipe, architecture)
 
         def error() -> float:
-            return float(np.abs(transform.inverse(network_output(model, x_val)) - validation[1]).mean())
+            return float(
+                np.abs(transform.inverse(network_outputs(model, x_val)[:, 0]) - validation[1]).mean()
+            )
 
         history = descend(model, weights(model), (x, y), error, recipe, seed, on_epoch, checkpoint)
-        return FittedModel(
-            "network", self.in_float32(model, recipe, architecture), transform, scaling
-        ), history
+        fitted = self.in_float32(model, recipe, architecture)
+        return FittedModel("network", fitted, transform, scaling), history
 
     def in_float32(self, network: Any, recipe: Recipe, architecture: Architecture) -> Any:
         """The network itself, or its float32 copy where it learnt in another precision."""

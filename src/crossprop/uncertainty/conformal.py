@@ -16,20 +16,17 @@ from crossprop.uncertainty.neighbours import (
     QUANTILE,
     CompositionSpace,
     Neighbourhood,
-    distance_note,
     domain_radius,
     training_compositions,
 )
 
 COVERAGE: Final = 0.9
-NEIGHBOURS: Final = 10
-"""Nearest training compositions whose residuals are averaged."""
-LEAST_COMPOSITIONS: Final = 100
-"""With fewer the interval is equally wide for all."""
-GROWTH: Final = 1.25
-"""Growth of the errors with the distance to the nearest training composition, in radii of the domain."""
-_LEAST_GAIN: Final = 0.9
-"""Lower bound of :func:`ensemble_gain`: folds share most of their rows."""
+NEIGHBOURS: Final = 10  # nearest training compositions whose residuals are averaged
+LEAST_COMPOSITIONS: Final = 100  # with fewer the interval is equally wide for all
+GROWTH: Final = (
+    1.25  # of the errors with the distance to the nearest training composition, in radii of the domain
+)
+_LEAST_GAIN: Final = 0.9  # folds share most of their rows
 _POWER: Final = 0.6
 _OFFSET: Final = 0.1
 _WINDOW_SHARE: Final = 0.005
@@ -51,10 +48,9 @@ def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> f
 def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) -> float:
     """Errors of the ensemble's mean relative to those of one fold model, from 0.9 to 1.
 
-    Out-of-fold residuals are those of single fold models; the ensemble predicts their mean. By the ambiguity
-    decomposition its mean squared error is theirs minus the mean squared distance of a member from the mean.
-    ``single`` and ``ensemble`` are predictions of one fold model and of the mean for hold-out rows, ``scores`` the
-    out-of-fold residuals; all are divided by the difficulty.
+    By the ambiguity decomposition the mean squared error of the mean is that of a member minus its mean squared
+    distance from it. ``single`` and ``ensemble`` are predictions of one fold model and of the mean for hold-out rows,
+    ``scores`` the out-of-fold residuals of single ones; all are divided by the difficulty.
 
     Source: Krogh and Vedelsby 1995, Neural network ensembles, cross validation, and active learning.
     """
@@ -67,14 +63,10 @@ def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) 
 def growth_with_distance(
     distances: np.ndarray, radius: float | None, growth: float
 ) -> NDArray[np.float64] | float:
-    """Factor by which intervals widen with the distance to the nearest training composition, shape (n,).
-
-    Measured errors follow it, on rows held out at random and on clusters (``benchmarks/held_out_chemistry.py``).
-    """
+    """Factor by which intervals widen with the distance, shape (n,) (see ``benchmarks/held_out_chemistry.py``)."""
     if radius is None:
         return 1.0
-    factors: NDArray[np.float64] = np.hypot(1.0, growth * np.asarray(distances) / radius)
-    return factors
+    return np.asarray(np.hypot(1.0, growth * np.asarray(distances) / radius))
 
 
 @dataclass(frozen=True)
@@ -133,8 +125,7 @@ class Difficulty:
         mean = max(self.cumulated[-1] / len(self.predictions), np.finfo(float).tiny)
         rows = self.rows[positions]
         by_place = (self.residuals[positions] * rows).sum(axis=1) / rows.sum(axis=1)
-        combined: NDArray[np.float64] = ((by_place / mean + _OFFSET) * (by_value / mean + _OFFSET)) ** _POWER
-        return combined
+        return np.asarray(((by_place / mean + _OFFSET) * (by_value / mean + _OFFSET)) ** _POWER)
 
 
 @dataclass(frozen=True)
@@ -151,8 +142,7 @@ class Calibration:
     """Intervals and applicability domain of one model, from its evidence.
 
     ``difficulty`` is ``None`` if the interval is equally wide for all, ``scale`` its half width at difficulty 1, in the
-    property's unit, and ``floor`` the least value of a property that has one. ``radius`` is the distance to the nearest
-    training composition at the edge of the domain; ``quantile`` of these compositions lie within it of another one.
+    unit, ``floor`` the least value of a property that has one, ``radius`` the distance at the edge of the domain.
     """
 
     around: Neighbourhood
@@ -193,7 +183,7 @@ class Calibration:
         space: CompositionSpace,
         points: NDArray[np.float32],
     ) -> Self:
-        """Restore a calibration from :meth:`as_info` and the stored files; points of other evidence are refused."""
+        """Restore a calibration from :meth:`as_info` and the stored files."""
         around = Neighbourhood(space, points, training_compositions(evidence))
         if len(points) != len(around.compositions):
             raise ModelFormatError(
@@ -237,9 +227,13 @@ class Calibration:
         notes = [""] * len(values)
         if self.radius is not None:
             for row in np.flatnonzero(distances[:, 0] > self.radius):
-                nearest = str(self.around.compositions["formula"].iat[positions[row, 0]])
+                nearest = self.around.compositions["formula"].iat[positions[row, 0]]
                 widened = self.difficulty is not None and self.growth > 0
-                notes[row] = distance_note(nearest, self.quantile, widened)
+                then = "an extrapolation" if widened else "expect larger errors than the interval says"
+                notes[row] = (
+                    f"the nearest training composition, {nearest}, is farther away than {100 * self.quantile:.0f} % "
+                    f"of the training compositions are from their nearest one: {then}"
+                )
         return Judgement(lower, values + half_width, notes)
 
     def _scale_for(self, evidence: pd.DataFrame, coverage: float) -> float:
@@ -267,5 +261,4 @@ class Calibration:
         if self.difficulty is None:
             return np.ones(len(values))
         growth = growth_with_distance(distances[:, 0], self.radius, self.growth)
-        found: NDArray[np.float64] = self.difficulty.estimate(values, positions) * growth
-        return found
+        return np.asarray(self.difficulty.estimate(values, positions) * growth)

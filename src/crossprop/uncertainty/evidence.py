@@ -58,8 +58,8 @@ def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
     train = rows[rows["split"] == "train"]
     if train.empty or not np.isfinite(rows[["y_true", "y_pred", "y_pred_single"]].to_numpy()).all():
         raise ModelFormatError(
-            f"The evidence of {model_folder} ({len(rows)} rows) lacks training rows or holds values that are no "
-            "numbers. Run the target's stage again."
+            f"The evidence of {model_folder} lacks training rows or holds values that are no numbers. "
+            "Run the target's stage again."
         )
     info = read_info(model_folder)
     calibration = Calibration.fit(rows)
@@ -94,9 +94,8 @@ def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None
         ) from error
 
 
+# Share of the known range by which a value may lie beyond it: a band gap slightly below 0 is no extrapolation.
 MARGIN: Final = 0.01
-"""Share of the known range by which a value may lie beyond it: many values are at an end of it (a band gap of 0), and
-a prediction that misses them slightly is no extrapolation."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +134,10 @@ class KnownValues:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often the interval contains the value on the hold-out; without evidence only ``stated`` is known.
+    """How often the interval contains the value on the hold-out; without evidence only the ``stated`` share is known.
 
-    ``stated`` is the nominal share, ``share`` the measured one among the n rows of the hold-out, ``mean_width`` the
-    mean width of their intervals, ``flagged`` the share of rows outside of the applicability domain, ``mae`` the mean
-    absolute error, in the unit; ``_inside`` and ``_outside`` of the domain are ``None`` if there are no such rows.
+    ``flagged`` is the share of rows outside of the applicability domain; what holds inside or outside of it is ``None``
+    if there are no such rows.
     """
 
     stated: float

@@ -12,11 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import ELEMENTS
-from crossprop.errors import ModelFormatError
 from crossprop.features.element_tables import element_tables
 
-DIMENSIONS: Final = 16
-"""Principal axes that are kept."""
+DIMENSIONS: Final = 16  # principal axes that are kept
 ELEMENT_VECTORS_FILE = "element_vectors.npy"
 AXES_FILE = "axes.npy"
 
@@ -25,7 +23,6 @@ AXES_FILE = "axes.npy"
 class CompositionSpace:
     """Principal axes of the mean and the deviation of element properties over a composition, standardised.
 
-    A hundred times cheaper than all physical attributes, and as informative about where a model errs.
     ``element_vectors`` are element properties with mean 0 and deviation 1, shape (n_elements, m), ``axes`` the
     principal axes of (mean, deviation) in columns, and in the last row the centre along each, shape (2 m + 1, d).
     """
@@ -61,15 +58,10 @@ class CompositionSpace:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote; arrays that do not fit together are refused."""
-        vectors = np.load(folder / ELEMENT_VECTORS_FILE, allow_pickle=False)
-        axes = np.load(folder / AXES_FILE, allow_pickle=False)
-        if vectors.ndim != 2 or axes.ndim != 2 or len(axes) != 2 * vectors.shape[1] + 1:
-            raise ModelFormatError(
-                f"{folder}: element vectors {vectors.shape} and axes {axes.shape} do not fit together. Register or "
-                "pull the model again."
-            )
-        return cls(vectors, axes)
+        """Read what :meth:`save` wrote."""
+        return cls(
+            *(np.load(folder / name, allow_pickle=False) for name in (ELEMENT_VECTORS_FILE, AXES_FILE))
+        )
 
 
 def _moments(fractions: np.ndarray, vectors: np.ndarray) -> NDArray[np.float64]:
@@ -78,12 +70,10 @@ def _moments(fractions: np.ndarray, vectors: np.ndarray) -> NDArray[np.float64]:
     mean = fractions @ vectors
     variance = fractions @ vectors**2 - mean**2
     deviation = np.sqrt(np.where(variance > 1e-12, variance, 0.0))
-    moments: NDArray[np.float64] = np.concatenate([mean, deviation], axis=1)
-    return moments
+    return np.asarray(np.concatenate([mean, deviation], axis=1))
 
 
-_SAME = 1e-5
-"""Distance below which two points are one: rounding of the stored points."""
+_SAME = 1e-5  # distance below which two points are one: rounding of the stored points
 
 
 @dataclass(frozen=True)
@@ -135,10 +125,10 @@ def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-QUANTILE: Final = 0.98
-"""Share of the training compositions that lie within the radius of another one."""
-LEAST_COMPOSITIONS: Final = 50
-"""With fewer there is no radius: only unseen elements are then outside of the domain."""
+QUANTILE: Final = 0.98  # share of the training compositions that lie within the radius of another one
+LEAST_COMPOSITIONS: Final = (
+    50  # with fewer there is no radius: only unseen elements are outside of the domain
+)
 
 
 def domain_radius(around: Neighbourhood, quantile: float = QUANTILE) -> float | None:
@@ -146,8 +136,7 @@ def domain_radius(around: Neighbourhood, quantile: float = QUANTILE) -> float | 
     if len(around.points) < LEAST_COMPOSITIONS:
         return None
     distances, _ = around.nearest_others(1)
-    radius = float(np.quantile(distances[:, 0], quantile))
-    return radius if radius > 0 else None
+    return float(np.quantile(distances[:, 0], quantile)) or None
 
 
 def unseen_elements_notes(fractions: np.ndarray, seen: frozenset[str]) -> list[str]:
@@ -159,12 +148,3 @@ def unseen_elements_notes(fractions: np.ndarray, seen: frozenset[str]) -> list[s
         verb = "was" if len(symbols) == 1 else "were"
         notes[row] = f"{', '.join(symbols)} {verb} never seen in training: do not rely on this value"
     return notes
-
-
-def distance_note(nearest: str, quantile: float, widened: bool) -> str:
-    """Why a composition that is too far from its nearest training composition lies outside of the domain."""
-    then = "an extrapolation" if widened else "expect larger errors than the interval says"
-    return (
-        f"the nearest training composition, {nearest}, is farther away than {100 * quantile:.0f} % of the training "
-        f"compositions are from their nearest one: {then}"
-    )

@@ -76,7 +76,6 @@ FICKLE[1] = replace(FICKLE[1], val_rows=np.array([2, 4]))
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [
-        ([part(0, 0, 0)], "needs two cross-validated cells, here are 1"),
         ([part(0, 0, 0), FICKLE], "cross-validated on different folds"),
         ([part(0, 0, 0), part(0, 0, 0)[:2]], "cross-validated on different folds"),
     ],

@@ -126,7 +126,7 @@ FIDELITY = {"rows": 50, "steps": 10, "after_screening": 2, "after_first_fold": 2
         )],
         ("compute.workers", 3, set()),
         ("compute.retries", 3, set()),
-        ("compute.backend", "jax", TUNED - {Method.ML, Method.BOOST}),
+        ("compute.backend", "jax", {method for method in TUNED if method.family is Family.NETWORK}),
         ("study.scratch.epochs", 9, SCRATCH_NETWORKS),
         ("study.scratch.min_steps", 50, SCRATCH_NETWORKS),
         ("study.transfer.learning_rate", 0.0015, FINE_TUNED),

@@ -14,7 +14,7 @@ from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
 from crossprop.features.matrices import load_combined, load_features
 from crossprop.methods import Representation
-from crossprop.models.transfer import extract_activations, load_network
+from crossprop.models.portable import Network
 from crossprop.paths import StudyPaths
 
 
@@ -83,7 +83,7 @@ def test_activations_are_computed_once_for_rows_and_network_and_damage_is_refuse
 
     got = activations()
     fractions = np.asarray(load_features(files.features, Representation.ELEMENTAL_FRACTIONS))
-    expected = extract_activations(load_network(files.networks[0][1]), fractions, ["hidden_16"])["hidden_16"]
+    expected = Network.read(files.networks[0][1], layer="hidden_16").outputs(fractions)
     assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
     (first,) = matrices(tmp_path)
     for _ in flips(first):

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -32,12 +29,3 @@ def test_gap_in_the_installed_data_is_named_and_not_imputed(monkeypatch):
     monkeypatch.setattr(MagpieData, "get_elemental_property", with_gap)
     with pytest.raises(DataError, match="'MeltingT' for Tc"):
         installed_tables.__wrapped__()
-
-
-def test_importing_the_feature_layer_imports_neither_matminer_nor_pymatgen():
-    code = (
-        "import sys, crossprop.features.matrices\n"
-        "print([name for name in ('matminer', 'pymatgen', 'tensorflow') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

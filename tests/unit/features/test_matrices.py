@@ -17,7 +17,6 @@ from crossprop.features.matrices import (
     matrices_of,
     write_features,
 )
-from crossprop.io import write_digests
 from crossprop.methods import Representation
 
 EF, PA = Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES
@@ -97,17 +96,6 @@ def test_damaged_matrix_is_refused_by_name(frame, tmp_path, damage):
     for read in (lambda: load_features(tmp_path, EF), lambda: check_features(tmp_path)):
         with pytest.raises(DataError, match=r"(elemental|physical)\S+npy.* Delete .*dvc repro featurize"):
             read()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [np.zeros((3, 86)), np.zeros((3, 145), np.float32), np.array([{}], dtype=object)],  # never unpickled
-)
-def test_matrix_of_another_kind_is_refused(tmp_path, content):
-    np.save(tmp_path / "elemental_fractions.npy", content)
-    write_digests(tmp_path)
-    with pytest.raises(DataError, match=r"not a float32 matrix|cannot be read"):
-        load_features(tmp_path, EF)
 
 
 def test_target_has_both_matrices_and_a_source_attributes_where_it_is_learnt_jointly(tiny_params):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_ensembles import FRACTIONS, LAYER, fitted, network, write_blend, write_ensemble
+from made_ensembles import FRACTIONS, LAYER, fitted, write_blend, write_ensemble
 
 import crossprop
 from crossprop.errors import DataError, ShapeMismatchError
@@ -22,8 +22,8 @@ from crossprop.features.element_tables import keep_element_tables
 from crossprop.features.magpie import physical_attributes
 from crossprop.models import ensemble
 from crossprop.models.ensemble import answers_within, turns
-from crossprop.models.saved import beside_predictions, load_predictor
-from crossprop.models.transfer import extract_activations
+from crossprop.models.portable import Network
+from crossprop.models.saved import load_predictor
 
 NETWORK_ERROR = 3e-5
 """Difference from Keras, in deviations of the predictions: sums of float32 in another order, of drawn weights."""
@@ -37,14 +37,15 @@ TREES = {
 
 
 def represented(representation, folder):
-    """All rows as members read them, computed with Keras where a network is needed."""
+    """All rows as members read them."""
     attributes = physical_attributes(FRACTIONS).astype(np.float32)
     combined = np.concatenate([SMALL, attributes], axis=1)
     if representation == "activations":
-        return extract_activations(network(86, 5), SMALL, [LAYER])[LAYER]
+        return Network.read(folder / "source.keras", layer=LAYER).outputs(SMALL)
     if representation == "combined_sources":
         scaling = np.load(folder / "scaling.npy")
-        return beside_predictions(combined, network(231, 6, "resnet", outputs=2), scaling)
+        predicted = Network.read(folder / "source.keras", scaling).outputs(combined)
+        return np.concatenate([combined, predicted], axis=1)
     return {"elemental_fractions": SMALL, "physical_attributes": attributes, "combined": combined}[
         representation
     ]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crossprop.errors import ShapeMismatchError
 from crossprop.methods import EXTRACTION_LAYERS, HEAD
-from crossprop.models.fitted import CHUNK, network_output, network_outputs
+from crossprop.models.fitted import CHUNK, network_outputs
 from crossprop.models.networks import (
     BLOCKS,
     REPRESENTATION_LAYER,
@@ -15,7 +14,6 @@ from crossprop.models.networks import (
     build_resnet,
     initial_weights,
 )
-from crossprop.models.saved import beside_predictions
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 WIDTHS = [1024, 1024, 1024, 1024, 512, 512, 512, 256, 256, 256, 128, 128, 128, 64, 64, 32, 1]
@@ -109,17 +107,3 @@ def test_outputs_come_chunk_by_chunk_as_at_once(resnet):
     assert outputs[-7:] == pytest.approx(outputs[:7], rel=1e-4, abs=1e-5)
     nothing = network_outputs(resnet, FEATURES[:0])
     assert (nothing.shape, nothing.dtype) == ((0, 3), np.float32)
-    assert network_output(build_resnet(231), FEATURES[:0]).shape == (0,)
-
-
-def test_predictions_of_a_joint_network_come_after_fractions_and_attributes(resnet):
-    scaling = np.stack([np.full(231, 0.25), np.full(231, 2.0)]).astype(np.float32)
-    for rows in (0, 5):
-        beside = beside_predictions(FEATURES[:rows], resnet, scaling)
-        assert (beside.shape, beside.dtype) == ((rows, 234), np.float32)
-        assert np.array_equal(beside[:, :231], FEATURES[:rows])
-        expected = np.asarray(resnet((FEATURES - 0.25) / 2.0))[:rows]
-        assert beside[:, 231:] == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    for features in (FEATURES[:, :145], FEATURES[0]):
-        with pytest.raises(ShapeMismatchError, match=r"the network takes \(n_samples, 231\)"):
-            beside_predictions(features, resnet, scaling)

@@ -1,4 +1,4 @@
-"""Activations and weights that are transferred from a source network."""
+"""Weights that are transferred from a source network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from crossprop.errors import ModelFormatError, ShapeMismatchError
-from crossprop.methods import EXTRACTION_LAYERS, HEAD
+from crossprop.methods import HEAD
 from crossprop.models.fitted import save_network
 from crossprop.models.networks import build_elemnet, build_resnet, initial_weights
-from crossprop.models.transfer import extract_activations, load_network, transferred_weights, weights_digest
+from crossprop.models.transfer import load_network, transferred_weights, weights_digest
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
@@ -27,28 +27,6 @@ def source(tensorflow):
 @pytest.fixture(scope="module")
 def fractions():
     return np.random.default_rng(0).dirichlet(np.ones(86), 5).astype(np.float32)
-
-
-def test_activations_are_what_a_hand_computation_gives_however_many_are_extracted_at_once(
-    source, fractions, monkeypatch
-):
-    got = extract_activations(source, fractions)
-    assert list(got) == list(EXTRACTION_LAYERS)
-    monkeypatch.setattr("crossprop.models.transfer.CHUNK", 2)
-    chunked = extract_activations(source, fractions, ["hidden_16"])["hidden_16"]
-    expected = fractions.astype(np.float64)
-    for name in EXTRACTION_LAYERS:
-        kernel, bias = (w.astype(np.float64) for w in source.get_layer(name).get_weights())
-        expected = np.maximum(expected @ kernel + bias, 0)
-        assert got[name] == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        assert got[name].dtype == np.float32
-    assert chunked == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    assert extract_activations(source, fractions[:0])["hidden_01"].shape == (0, 1024)
-    for shape in ((3, 85), (86,)):
-        with pytest.raises(ShapeMismatchError, match=r"takes \(n_samples, 86\)"):
-            extract_activations(source, np.zeros(shape, np.float32))
-    with pytest.raises(ModelFormatError, match="no layer hidden_99"):
-        extract_activations(source, fractions, ["hidden_01", "hidden_99"])
 
 
 @pytest.mark.parametrize(("reset_head", "kept"), [(False, 34), (True, 32)])

@@ -11,10 +11,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from crossprop.screening import run
 from crossprop.screening import summary as module
 from crossprop.screening.result import ScreenResult
-from crossprop.screening.run import Screening
 from crossprop.screening.summary import progress_bar, summary, table
 
 GIB = 1 << 30
@@ -113,17 +111,6 @@ def test_table_shows_units_and_as_many_decimals_in_every_row(result):
     assert "1e-09" in text
 
 
-def test_batches_in_flight_follow_the_memory(monkeypatch):
-    request = SimpleNamespace(memory=2.0)
-    screening = Screening(request, {}, None, None, None, 0.0, 4, None)
-    monkeypatch.setattr(run, "resident", lambda: GIB)
-    assert [screening._batches_in_flight(n, 2 * GIB) for n in (1, 7, 8)] == [2, 8, 8]
-    monkeypatch.setattr(run, "resident", lambda: 3 * GIB)
-    assert [screening._batches_in_flight(n, 2 * GIB) for n in (8, 2)] == [1, 1]
-    request.memory = None  # half of what is free is a wish, not a limit
-    assert screening._batches_in_flight(1, 2 * GIB) == 1
-
-
 @pytest.mark.parametrize("shown", [True, False])
 def test_log_gets_a_line_a_minute_with_the_time_left(capsys, monkeypatch, shown):
     now = iter([0.0, 30.0, 61.0, 62.0, 125.0])
@@ -134,7 +121,7 @@ def test_log_gets_a_line_a_minute_with_the_time_left(capsys, monkeypatch, shown)
     out, err = capsys.readouterr()
     assert out == ""
     lines = [
-        "20.0% of 1,000 positions, 2 kept, about 8 min left",
-        "30.0% of 1,000 positions, 4 kept, about 7 min left",
+        "20.0% of 1,000 positions, 2 kept, about 8.1 min left",
+        "30.0% of 1,000 positions, 4 kept, about 7.3 min left",
     ]
     assert err.splitlines() == (lines if shown else [])
