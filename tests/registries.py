@@ -16,16 +16,13 @@ from crossprop.io import write_digests
 from crossprop.models.fitted import FittedModel
 from crossprop.models.saved import load_predictor
 from crossprop.models.target_transform import TargetTransform
-from crossprop.tracking.provenance import GitState, RunContext
-from crossprop.tracking.registration import save_model
-from crossprop.tracking.store import client_of, prepare_store
+from crossprop.tracking.store import client_of
 from crossprop.tracking.subprocess_check import Repeated
 from crossprop.uncertainty.evidence import write_evidence
 
 NAME = "demo.bulk_modulus"
-FORMULAS = [
-    f"{a}{n}{b}" for a in ("Fe", "Co", "Ni", "Ti", "Mg") for b in ("O", "S", "N", "Cl") for n in (1, 2, 3)
-]
+METALS, OTHERS = ("Fe", "Co", "Ni", "Ti", "Mg"), ("O", "S", "N", "Cl")
+FORMULAS = [f"{a}{n}{b}" for a in METALS for b in OTHERS for n in (1, 2, 3)]
 INFO: dict[str, Any] = {
     "format": 3, "study": "demo", "target": "bulk_modulus", "unit": "GPa", "cell": "ab12", "method": "ml",
     "representation": "elemental_fractions", "layer": None, "source": None, "elements": list(ELEMENTS),
@@ -36,28 +33,18 @@ INFO: dict[str, Any] = {
 
 def evidence_table(error: float = 5.0, n_test: int = 40, seed: int = 0) -> pd.DataFrame:
     """Rows with true values around 100 and predictions off by about ``error``."""
-    rng = np.random.default_rng(1)
     formulas = FORMULAS[:n_test] + FORMULAS
-    y_true = rng.normal(100, 30, len(formulas))
+    y_true = np.random.default_rng(1).normal(100, 30, len(formulas))
     noise = np.random.default_rng(seed).normal(0, 1, len(formulas))
-    return pd.DataFrame(
-        {
-            "formula": formulas,
-            "composition": composition_keys(fraction_matrix(formulas)),
-            "split": ["test"] * n_test + ["train"] * len(FORMULAS),
-            "y_true": y_true,
-            "y_pred": y_true + error * np.sign(noise) * (0.5 + np.abs(noise)),
-        }
-    )
+    columns = {"formula": formulas, "composition": composition_keys(fraction_matrix(formulas))}
+    columns |= {"split": ["test"] * n_test + ["train"] * len(FORMULAS), "y_true": y_true}
+    return pd.DataFrame(columns | {"y_pred": y_true + error * np.sign(noise) * (0.5 + np.abs(noise))})
 
 
 def save_ridge(
     folder: Path, target: str = "hardness", level: float = 100.0, study: str = "demo", plain: bool = False
 ) -> Path:
-    """A saved ensemble of two regressors, with evidence; its values lie around ``level``.
-
-    A plain one has no calibration, and its evidence holds what it really predicts.
-    """
+    """A saved ensemble of two regressors with evidence; a plain one's holds what it predicts, without calibration."""
     from sklearn.linear_model import Ridge
 
     fractions = fraction_matrix(FORMULAS)
@@ -82,8 +69,14 @@ def save_ridge(
 
 def write_mlmodel(folder: Path) -> None:
     """MLflow's description of a model whose ensemble lies in ``artifacts/model``."""
-    outputs = [{"type": "double", "name": n} for n in ("value", "lower", "upper")]
-    outputs += [{"type": "boolean", "name": "in_domain"}, {"type": "string", "name": "note"}]
+    types = {
+        "value": "double",
+        "lower": "double",
+        "upper": "double",
+        "in_domain": "boolean",
+        "note": "string",
+    }
+    outputs = [{"type": kind, "name": name} for name, kind in types.items()]
     inputs = [{"type": "string", "name": "formula", "required": True}]
     described = {
         "flavors": {"python_function": {"artifacts": {"predictor": {"path": "artifacts/model"}}}},
@@ -112,13 +105,11 @@ def add_version(uri, folder, name=NAME, alias="challenger", **tags):
     study, target = name.split(".", 1)
     own = {"crossprop.study": study, "crossprop.target": target, "crossprop.unit": "GPa"}
     with contextlib.suppress(MlflowException):
-        client.create_registered_model(
-            name, tags=own, description=f"The {target}. Unit: GPa.\n\nTakes formulas."
-        )
+        description = f"The {target}. Unit: GPa.\n\nTakes formulas."
+        client.create_registered_model(name, tags=own, description=description)
     said = {"data_hash": "d" * 32, "git_commit": "c" * 40, "git_dirty": "false", "method": "ml"} | tags
-    version = client.create_model_version(
-        name, str(folder), tags={f"crossprop.{k}": str(v) for k, v in said.items()}
-    )
+    tags = {f"crossprop.{k}": str(v) for k, v in said.items()}
+    version = client.create_model_version(name, str(folder), tags=tags)
     if alias:
         client.set_registered_model_alias(name, alias, version.version)
     return str(version.version)
@@ -148,27 +139,14 @@ class SmallRegistry:
     root: Path
 
     @property
-    def path(self) -> Path:
-        return self.root / "mlflow.db"
-
-    @property
     def uri(self) -> str:
-        return f"sqlite:///{self.path}"
+        return f"sqlite:///{self.root / 'mlflow.db'}"
 
-    def prepare(self) -> SmallRegistry:
-        prepare_store(self.uri)
-        return self
-
-    def add(self, target: str = "hardness", level: float = 100.0, whole: bool = False) -> str:
-        """Register a version; returns its number. A whole one is what MLflow itself can serve, too."""
+    def add(self, target: str = "hardness", level: float = 100.0) -> str:
+        """Register a version; returns its number."""
         folder = self.root / f"{target}-{level:g}"
-        if whole:
-            ensemble = save_ridge(self.root / "ensemble", target, level)
-            context = RunContext(uri=self.uri, study="demo", git=GitState(commit="c" * 40, branch="main"))
-            save_model(folder, "m-0123456789abcdef0123456789abcdef", "0" * 32, ensemble, context)
-        else:
-            save_ridge(folder / "artifacts" / "model", target, level)
-            write_mlmodel(folder)
+        save_ridge(folder / "artifacts" / "model", target, level)
+        write_mlmodel(folder)
         return add_version(self.uri, folder, f"demo.{target}", alias=None)
 
     def move(self, alias: str, version: str, target: str = "hardness") -> None:

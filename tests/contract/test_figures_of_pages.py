@@ -16,12 +16,8 @@ from crossprop.methods import Method, Side
 from crossprop.report.statistics import geometric_mean
 
 ROOT = Path(__file__).resolve().parents[2]
-README, TRANSFER, INTERVALS, STUDY = (
-    "README.md",
-    "docs/transfer.md",
-    "docs/intervals.md",
-    "docs/how-to/study.md",
-)
+README, TRANSFER, INTERVALS = "README.md", "docs/transfer.md", "docs/intervals.md"
+STUDY = "docs/how-to/study.md"
 
 
 @cache
@@ -59,11 +55,8 @@ def test_learning_curves(label, stated):
 
 
 def test_wins_of_transfer_and_against_the_paper():
-    row = (
-        table("jarvis/tables/sign_tests.csv")
-        .set_index("question")
-        .loc["best TL lower than best SC, MAE, all targets"]
-    )
+    tests = table("jarvis/tables/sign_tests.csv").set_index("question")
+    row = tests.loc["best TL lower than best SC, MAE, all targets"]
     n = row[["wins", "losses", "ties"]].sum()
     of = table("jarvis/tables/against_paper.csv").set_index(["ours", "paper"]).to_dict("index")
     scratch, transfer = (of[side, side]["geometric_mean_ratio"] for side in ("best SC", "best TL"))
@@ -113,24 +106,6 @@ def test_share_of_repeated_hold_out_rows():
         says(page, f"{share:.0f} % of those hold-out rows")
 
 
-@pytest.mark.parametrize("study", ["jarvis_small", "jarvis"])
-def test_megabytes_that_a_study_fetches(study):
-    catalogue = yaml.safe_load((ROOT / "src/crossprop/data/catalog.yaml").read_text(encoding="utf-8"))
-    composed = yaml.safe_load((ROOT / "conf" / "study" / f"{study}.yaml").read_text())
-    sizes = {}
-    for name in (*composed["targets"], *composed["sources"]):
-        entry = catalogue["properties"][name]
-        edition = (entry.get("editions") or {}).get(composed.get("edition", "open"), {})
-        more = [file for part in edition.get("supplements", []) for file in part["files"]]
-        sizes |= {file["path"]: file["size"] for file in (*entry["files"], *edition.get("files", []), *more)}
-    told = f"{sum(sizes.values()) / 1e6:.0f} MB"
-    assert f"({told})" in row_of(STUDY, rf"`{study}` ")[-1]
-    commands = re.findall(
-        rf"dvc exp run -S study={study}\b[^`]*?downloads (\d+ MB)", (ROOT / README).read_text()
-    )
-    assert commands == [told]
-
-
 def test_table_of_the_readme_is_that_of_the_report():
     """Committed, or about to be committed; a run on another machine may differ in last digits."""
     tool = load_script("tools/readme_table.py")
@@ -142,36 +117,14 @@ def test_table_of_the_readme_is_that_of_the_report():
     assert marked["table"] in [tool.render(report) for report in (committed, here) if report]
 
 
-@pytest.mark.parametrize("tier", ["quick", "full"])
-def test_tiers_in_the_protocol_are_those_of_the_configuration(compose, tier):
-    page = (ROOT / "docs" / "protocol.md").read_text().split("## Tiers")[1].split("\n## ")[0]
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")
-    ]
-    stated = {name: values[rows[0].index(f"`{tier}`") - 1] for name, *values in rows}
-    composed = compose("study=jarvis", f"tier={tier}")
-    study, budget = composed["study"], composed["study"]["budget"]
-    folds = [study["folds"], *study["folds_by_target"].values()]
-    numbers = [int(number) for number in re.findall(r"\d+", stated["folds"])]
-    assert (min(numbers), max(numbers)) == (min(folds), max(folds))
-    assert stated["sources with an ElemNet"] == str(len(study["elemnet_sources"]))
-    assert stated["sources of the joint network"] == str(len(study["joint"]["all_sources"]))
-    assert stated["trials a side: regressors, networks"] == f"{budget['ml_trials']}, {budget['dl_trials']}"
-    assert stated["extraction layers to choose from"] == str(len(composed["search"]["layers"]))
-
-
 def test_measured_coverage():
     rows = table("jarvis/tables/coverage.csv")
     total = rows["n_test"].sum()
-    held, outside = (
-        100 * (rows[name] * rows["n_test"]).sum() / total for name in ("measured", "outside_domain")
-    )
+    held, outside = (100 * (rows[of] * rows["n_test"]).sum() / total for of in ("measured", "outside_domain"))
     large = 100 * rows.loc[rows["n_test"] >= 500, "measured"]
     says(INTERVALS, f"`jarvis`: {held:.1f} % of {total:,} values", f"{outside:.1f} % of the rows are flagged")
-    says(
-        INTERVALS,
-        f"{len(large)} targets with 500 rows or more between {large.min():.1f} and {large.max():.1f} %",
-    )
+    share = f"between {large.min():.1f} and {large.max():.1f} %"
+    says(INTERVALS, f"{len(large)} targets with 500 rows or more {share}")
 
 
 def test_held_out_chemistries():
@@ -179,22 +132,14 @@ def test_held_out_chemistries():
     kinds = runs["of_unseen_elements"].eq(1).map({True: "elements never seen", False: "known elements"})
     kinds = kinds.mask(runs["chemistry"].str.startswith("greatest"), "the greatest")
     for kind, mean in runs.groupby(kinds).mean(numeric_only=True).iterrows():
-        held, held_before, *shares = (
-            100 * mean[name] for name in ("coverage", "coverage_before", "flagged", "flagged_before")
-        )
+        held, before, *shares = 100 * mean[["coverage", "coverage_before", "flagged", "flagged_before"]]
         flagged = [f"{share:.1f} %" if share < 9.5 else f"{share:.0f} %" for share in shares]
-        expected = [
-            str((kinds == kind).sum()),
-            f"{mean['mae_ratio']:.1f}",
-            f"{held:.1f} %",
-            f"{held_before:.1f} %",
-        ]
+        ratio, n = f"{mean['mae_ratio']:.1f}", str((kinds == kind).sum())
+        expected = [n, ratio, f"{held:.1f} %", f"{before:.1f} %"]
         assert row_of(INTERVALS, str(kind))[1:] == [*expected, *flagged]
     means = 100 * runs[["coverage_random", "coverage_random_before", "flagged_random"]].mean()
     at_random = row_of(INTERVALS, "at random")
     assert [at_random[1], *at_random[3:6]] == [str(len(runs)), *(f"{mean:.1f} %" for mean in means)]
     hard = 100 * runs[(kinds == "known elements") & (runs["mae_ratio"] > 1.5)].mean(numeric_only=True)
-    says(
-        INTERVALS,
-        f"flags {hard['flagged']:.0f} % of the rows on average ({hard['flagged_before']:.0f} % with",
-    )
+    flagged = f"flags {hard['flagged']:.0f} % of the rows on average ({hard['flagged_before']:.0f} % with"
+    says(INTERVALS, flagged)

@@ -2,58 +2,44 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
-from registries import SmallRegistry, save_ridge
+from registries import SmallRegistry
 from starlette.testclient import TestClient
-from waiting import PATIENCE, until
+from waiting import until
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.inference.predictor import ServedModel
+from crossprop.models.saved import load_predictor
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
-from crossprop.service.sources import FolderSource, RegistrySource
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory) -> SmallRegistry:
-    return SmallRegistry(tmp_path_factory.mktemp("registry")).prepare()
+from crossprop.service.sources import RegistrySource
+from crossprop.tracking.store import prepare_store
 
 
 @pytest.fixture
-def registry(template, tmp_path) -> SmallRegistry:
-    shutil.copy(template.path, tmp_path / "mlflow.db")
-    return SmallRegistry(tmp_path)
+def registry(tmp_path) -> SmallRegistry:
+    registry = SmallRegistry(tmp_path)
+    prepare_store(registry.uri)
+    return registry
 
 
 @pytest.fixture
 def client(registry) -> Iterator[TestClient]:
-    load = partial(ServedModel.load, threads=1)
-    with TestClient(
-        create_app(ServiceSettings(poll_seconds=0.1), RegistrySource(registry.uri), load),
-        base_url="http://localhost",
-    ) as client:
+    source, load = RegistrySource(registry.uri), partial(ServedModel.load, threads=1)
+    app = create_app(ServiceSettings(poll_seconds=0.1), source, load)
+    with TestClient(app, base_url="http://localhost") as client:
         yield client
 
 
 def ask(client: TestClient, formulas=("CoO", "Ni2S")) -> dict:
-    answer = client.post(
-        "/v1/predict", json={"formulas": list(formulas), "properties": ["hardness"], "nearest": 2}
-    )
+    body = {"formulas": list(formulas), "properties": ["hardness"], "nearest": 2}
+    answer = client.post("/v1/predict", json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -64,16 +50,13 @@ def shown(client: TestClient) -> dict:
 
 
 def test_an_alias_moved_by_hand_is_followed_and_damaged_files_leave_the_former_version(registry, client):
-    from crossprop.models.saved import load_predictor
-
     until(lambda: client.get("/readyz").status_code == 503)
     first, second = registry.add(level=100.0), registry.add(level=500.0)
     registry.move("champion", first)
     until(lambda: client.get("/readyz").status_code == 200)
     answer = ask(client)
-    expected = load_predictor(registry.root / "hardness-100" / "artifacts" / "model").predict(
-        fraction_matrix(["CoO", "Ni2S"])
-    )
+    model = load_predictor(registry.root / "hardness-100" / "artifacts" / "model")
+    expected = model.predict(fraction_matrix(["CoO", "Ni2S"]))
     got = [r["predictions"]["hardness"]["value"] for r in answer["results"]]
     assert got == pytest.approx(expected.tolist(), rel=1e-5)
     assert answer["results"][0]["predictions"]["hardness"]["nearest"][0]["formula"] == "Co1O"
@@ -97,7 +80,7 @@ def test_an_alias_moved_by_hand_is_followed_and_damaged_files_leave_the_former_v
 def test_a_registry_that_is_locked_or_damaged_delays_no_prediction(registry, client):
     registry.move("champion", registry.add())
     until(lambda: client.get("/readyz").status_code == 200)
-    holder = sqlite3.connect(registry.path, isolation_level=None)
+    holder = sqlite3.connect(registry.root / "mlflow.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     took = []
     for _ in range(20):
@@ -111,7 +94,7 @@ def test_a_registry_that_is_locked_or_damaged_delays_no_prediction(registry, cli
     for beside in registry.root.glob("mlflow.db-*"):
         beside.unlink()
     (registry.root / "damaged").write_bytes(b"no database" * 1000)
-    (registry.root / "damaged").replace(registry.path)
+    (registry.root / "damaged").replace(registry.root / "mlflow.db")
     until(lambda: client.get("/readyz").json()["note"])
     ask(client)
 
@@ -134,48 +117,3 @@ def test_code_and_pickles_that_lie_beside_a_model_are_never_run(registry, client
     assert not mark.exists()
     exec(harmful)
     assert mark.exists(), "it would have been noticed"
-
-
-def test_folders_are_served_without_any_registry(tmp_path):
-    folders = (save_ridge(tmp_path / "one", "hardness"), save_ridge(tmp_path / "two", "density", 5.0))
-    app = create_app(ServiceSettings(), FolderSource(folders))
-    with TestClient(app, base_url="http://localhost") as client:
-        until(lambda: client.get("/readyz").status_code == 200)
-        body = {"formulas": ["FeO"], "properties": ["hardness", "density"]}
-        until(lambda: client.post("/v1/predict", json=body).status_code == 200)
-        assert client.post("/v1/predict", json=body).json()["models"]["density"]["version"] == "folder"
-        models = client.get("/v1/models").json()["models"]
-        assert [m["model"] for m in models] == ["demo.density", "demo.hardness"]
-
-
-def test_the_command_serves_and_ends_on_sigterm(registry):
-    registry.move("champion", registry.add())
-    options = ["--port", "0", "--uri", registry.uri, "--cache", "cache"]
-    command = [sys.executable, "-m", "crossprop.cli", "serve", *options]
-    log = registry.root / "log.txt"  # a pipe that nobody reads would be full after a few hundred requests
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command, cwd=registry.root, stdout=subprocess.PIPE, stderr=stream, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-    try:
-        told = [process.stdout.readline() for _ in range(3)]
-        assert "versions with the alias 'champion'" in told[0]
-        assert "no API keys: open to this machine" in told[2]
-        url = told[1].split()[1]
-        until(lambda: _status(f"{url}readyz") == 200)
-        assert requests.get(url, timeout=PATIENCE).headers["content-type"].startswith("text/html")
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-    assert process.returncode == 0, log.read_text()
-    assert out.strip() == "stopped"
-    assert "Traceback" not in log.read_text()
-
-
-def _status(url: str) -> int:
-    try:
-        return requests.get(url, timeout=PATIENCE).status_code
-    except requests.RequestException:
-        return 0

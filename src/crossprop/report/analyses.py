@@ -23,23 +23,16 @@ from crossprop.report.tables import cell_name, table_of
 from crossprop.uncertainty.evidence import folder_coverage
 from crossprop.uncertainty.neighbours import QUANTILE
 
-FEWEST_SHARED = 30
-"""Pairs of properties with fewer shared compositions get no coefficient."""
+FEWEST_SHARED = 30  # compositions of a pair of properties that gets a coefficient
 _SHOWN_PAIRS = 12
-_LEGIBLE = 0.25
-"""Among many properties only coefficients of this size are written into the figure."""
-
-FIRST_LAYERS = 4
-"""The paper found accurate models from the first four layers only."""
-
-MANY_ROWS = 500
-"""Hold-out rows from which on a coverage of 90 % is known to about 1.3 percentage points."""
+_LEGIBLE = 0.25  # least coefficient that is written into the figure among many properties
+FIRST_LAYERS = 4  # the paper found accurate models from these only
+MANY_ROWS = 500  # of a hold-out: a coverage of 90 % is known to about 1.3 percentage points
 TOLERANCE = 0.03
 _COVERAGE = {
     "n_test": "n", "stated": "stated", "measured": "share", "mean_width": "mean_width", "test_mae_ensemble": "mae",
     "outside_domain": "flagged", "mae_inside": "mae_inside", "mae_outside": "mae_outside",
 }  # fmt: skip
-"""Columns of the table of coverage by attribute of a model's ``Coverage``."""
 
 
 def repeats_section(results: Sequence[TargetResults]) -> Section | None:
@@ -162,10 +155,9 @@ def coverage_section(results: Sequence[TargetResults], paths: StudyPaths) -> Sec
         "ratios": len(ratios),
         "ratio": ratios.median() if len(ratios) else 0.0,
     }
-    figure = partial(draw.coverage, table, tolerance=TOLERANCE, many_rows=MANY_ROWS)
-    return Section(
-        context=context, tables={"tables/coverage.csv": table}, figures={"figures/coverage.png": figure}
-    )
+    drawn = partial(draw.coverage, table, tolerance=TOLERANCE, many_rows=MANY_ROWS)
+    figures = {"figures/coverage.png": drawn}
+    return Section(context=context, tables={"tables/coverage.csv": table}, figures=figures)
 
 
 def learning_curves_section(results: Sequence[TargetResults], cells: pd.DataFrame) -> Section | None:
@@ -190,12 +182,9 @@ def learning_curves_section(results: Sequence[TargetResults], cells: pd.DataFram
 
 def learning_curve_table(results: Sequence[TargetResults], cells: pd.DataFrame) -> pd.DataFrame:
     """Every refit: side, cell, share, rows, hold-out MAE, and the run of the cell; ordered by side and rows."""
-    curves = [
-        target.learning_curve.assign(target=target.info.key).sort_values(
-            ["side", "n_train", "cell"], kind="stable"
-        )
-        for target in results
-    ]
+    order = ["side", "n_train", "cell"]
+    sort = [target.learning_curve.sort_values(order, kind="stable") for target in results]
+    curves = [curve.assign(target=target.info.key) for curve, target in zip(sort, results, strict=True)]
     points = pd.concat([curve for curve in curves if len(curve)] or curves[:1])
     known = cells[["cell", "target", "label", "unit", "name", "run_id"]]
     table = points.merge(known, on=["cell", "target"], how="left")
@@ -229,18 +218,13 @@ def correlations_section(results: Sequence[TargetResults]) -> Section | None:
         "twins": (twins["first"] + " and " + twins["second"]).tolist(),
     }
     figure = partial(draw.correlations, correlation_matrix(values.columns, measured), _LEGIBLE)
-    return Section(
-        context=context,
-        tables={"tables/correlations.csv": table},
-        figures={"figures/correlations.png": figure},
-    )
+    tables, figures = {"tables/correlations.csv": table}, {"figures/correlations.png": figure}
+    return Section(context=context, tables=tables, figures=figures)
 
 
 def values_by_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Prepared tables as one row per composition and one column per property; the median over polymorphs."""
-    return pd.DataFrame(
-        {name: table.groupby("composition")["value"].median() for name, table in tables.items()}
-    )
+    return pd.DataFrame({name: t.groupby("composition")["value"].median() for name, t in tables.items()})
 
 
 def correlation_table(values: pd.DataFrame) -> pd.DataFrame:
@@ -325,9 +309,8 @@ def layer_table(trials: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
     """One row per method and layer that any trial used: trials, cells, and the mean ratio to the best layer."""
     keys = ["method", "layer"]
     counts = trials.groupby(keys)["complete"].agg(trials="sum", all="size")
-    of_layer = ratios.groupby(keys).agg(
-        cells=("ratio", "size"), ratio_to_best_layer=("ratio", geometric_mean), chosen=("chosen", "sum")
-    )
+    measures: dict[str, Any] = {"cells": ("ratio", "size"), "ratio_to_best_layer": ("ratio", geometric_mean)}
+    of_layer = ratios.groupby(keys).agg(chosen=("chosen", "sum"), **measures)
     order = pd.MultiIndex.from_product([[m.notation for m in draw.EXTRACTORS], EXTRACTION_LAYERS], names=keys)
     table = counts.join(of_layer).reindex(order).dropna(subset="all").reset_index()
     table = table.fillna({"cells": 0, "chosen": 0}).assign(

@@ -45,23 +45,18 @@ SIDES: Mapping[Side, SideStyle] = {
     Side.TRANSFER: SideStyle("#d55e00", "D", "TL"),
     Side.BLEND: SideStyle("#009e73", "s", "blend"),
 }
+# Methods that read activations of an extraction layer, with their colour and marker.
 EXTRACTORS = {Method.ML_FEATEXTR: ("#009e73", "o"), Method.DL_FEATEXTR: ("#cc79a7", "s")}
-"""Methods that read activations of an extraction layer, with their colour and marker."""
-
 _DARK, _GREY = "#222222", "#dddddd"
 _MARK: dict[str, Any] = {"markersize": 5.0, "markeredgewidth": 1.4, "elinewidth": 1.4}
 _CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
-_ERROR_SCALE = LinearSegmentedColormap.from_list(
-    "error", ["#08306b", "#3f7fb5", "#b7d4e8", "#f7f4ee", "#e6b98a", "#b35806"]
-)
-"""Dark blue for a small error, white for one as large as the base, brown beyond."""
-
-_MOST_POINTS = 600
-"""Points of a panel of the winners' predictions: more hide each other, and make the file heavy."""
+# Dark blue for a small error, white for one as large as the base, brown beyond.
+_SHADES = ["#08306b", "#3f7fb5", "#b7d4e8", "#f7f4ee", "#e6b98a", "#b35806"]
+_ERROR_SCALE = LinearSegmentedColormap.from_list("error", _SHADES)
+_MOST_POINTS = 600  # of a panel of the winners' predictions: more hide each other
 _MOST_BYTES = 150 * 1024
+# Dots per inch and colours: the first that are small enough are taken.
 _QUALITIES = ((110, 256), (110, 128), (90, 128), (80, 64), (70, 64), (60, 32))
-"""Dots per inch and colours: the first that are small enough are taken."""
-
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -78,23 +73,20 @@ _STYLE = {
     "figure.facecolor": "white",
 }
 
-
+# Matplotlib's defaults with the report's style, whatever the user's matplotlibrc says; also a decorator.
 house_style = partial(style.context, _STYLE, after_reset=True)
-"""Matplotlib's defaults with the report's style, whatever the user's matplotlibrc says; also a decorator."""
 
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG without date or version, as sharp as stays below 150 KiB."""
     for dpi, colours in _QUALITIES:
         drawn, small = io.BytesIO(), io.BytesIO()
+        how: dict[str, Any] = {"metadata": {"Software": None}, "bbox_inches": "tight", "pad_inches": 0.1}
         with house_style():
-            figure.savefig(
-                drawn, format="png", dpi=dpi, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1
-            )
+            figure.savefig(drawn, format="png", dpi=dpi, **how)
+        method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
         with Image.open(drawn) as image:
-            flat = image.convert("RGB").quantize(
-                colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-            )
+            flat = image.convert("RGB").quantize(colours, method=method, dither=dither)
         flat.save(small, format="PNG", optimize=True)
         if small.tell() < _MOST_BYTES:
             break
@@ -335,9 +327,8 @@ def layer_errors(ratios: pd.DataFrame) -> Figure:
     axes.axhline(1.0, color=_DARK, linewidth=0.8)
     _layer_axis(axes)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
-    axes.set_xlabel(
-        "hidden layer of the source network and its width; in colour: cells that tried it", labelpad=28
-    )
+    xlabel = "hidden layer of the source network and its width; in colour: cells that tried it"
+    axes.set_xlabel(xlabel, labelpad=28)
     axes.set(ylabel="screening MAE / best layer's", title="Error by extraction layer")
     axes.legend(loc="upper left")
     return figure
@@ -371,15 +362,14 @@ def source_learning(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Validation MAE of every source network relative to the median's against the rows it had seen."""
     figure, axes = single_axes(5.6, 3.6)
     for (name, curve), colour in zip(curves.items(), cycle(QUALITATIVE)):
-        axes.plot(
-            curve["seen"],
-            curve["relative"],
-            marker="o",
-            markersize=3,
-            linewidth=1.3,
-            color=colour,
-            label=name,
-        )
+        how: dict[str, Any] = {
+            "marker": "o",
+            "markersize": 3,
+            "linewidth": 1.3,
+            "color": colour,
+            "label": name,
+        }
+        axes.plot(curve["seen"], curve["relative"], **how)
     axes.set(xscale="log", yscale="log", xlabel="rows seen", ylabel="validation MAE / MAE of the median")
     _plain_ticks(axes.yaxis, 6, [1, 1.5, 2, 3, 5, 7, 10])
     axes.grid()
@@ -414,9 +404,8 @@ def coverage(table: pd.DataFrame, *, tolerance: float, many_rows: int) -> Figure
     """Measured coverage with its 95 % interval, the highest first; a band of ``tolerance``, ``many_rows`` filled."""
     table = table.sort_values("label").sort_values("measured", ascending=False, kind="stable")
     stated, colour = 100 * table["stated"].iloc[0], QUALITATIVE[0]
-    figure, axes = _row_chart(
-        list(table["label"]), "Coverage of the intervals", "hold-out values within their interval, %"
-    )
+    xlabel = "hold-out values within their interval, %"
+    figure, axes = _row_chart(list(table["label"]), "Coverage of the intervals", xlabel)
     band = (stated - 100 * tolerance, stated + 100 * tolerance)
     axes.axvspan(*band, color=QUALITATIVE[2], alpha=0.12, linewidth=0)
     axes.axvline(stated, color=_DARK, linewidth=1.0)
@@ -435,9 +424,8 @@ def strict_against_published(refitted: pd.DataFrame) -> Figure:
     ratios = refitted["strict_over_published"].astype(float)
     means = ratios.groupby(refitted["label"], sort=False).agg(geometric_mean)
     labels = list(means.sort_values(ascending=False, kind="stable").index)
-    figure, axes = _row_chart(
-        labels, "Strict against published", "change of the hold-out MAE without the repeated compositions, %"
-    )
+    xlabel = "change of the hold-out MAE without the repeated compositions, %"
+    figure, axes = _row_chart(labels, "Strict against published", xlabel)
     for label, method, ratio in zip(refitted["label"], refitted["method"], ratios, strict=True):
         _mark(axes, 100 * (ratio - 1), labels.index(label), method.side, hollow=method.extension)
     axes.axvline(0.0, color=_DARK, linewidth=1.0)

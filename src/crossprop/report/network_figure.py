@@ -12,12 +12,9 @@ from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS
 from crossprop.models.networks import BLOCKS, WIDTH
 from crossprop.report.figures import house_style, single_axes
 
-FRACTIONS, ATTRIBUTES = 86, 145
-"""Widths of the two representations of a composition."""
-
+FRACTIONS, ATTRIBUTES = 86, 145  # widths of the two representations of a composition
 _LINE, _INPUT, _HEAD = "#444444", "#6e6e6e", "#d55e00"
 _SHADES = {1024: "#08519c", 512: "#2171b5", 256: "#4292c6", 128: "#6baed6", 64: "#9ecae1", 32: "#c6dbef"}
-"""Colours of ElemNet's layers by their width."""
 
 
 def elemnet_parameters(inputs: int = FRACTIONS) -> int:

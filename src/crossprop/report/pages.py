@@ -38,17 +38,9 @@ def render(template: str, sections: Mapping[str, Section | None], **context: Any
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-_SHOWN = (
-    show.cell_name,
-    show.in_table,
-    show.interval,
-    show.number,
-    show.p_value,
-    show.percent,
-    show.two_digits,
-)
+_SHOWN = ("cell_name", "in_table", "interval", "number", "p_value", "percent", "two_digits")
 FILTERS: Mapping[str, Callable[..., str]] = {
-    **{function.__name__: function for function in _SHOWN},
+    **{name: getattr(show, name) for name in _SHOWN},
     "code": lambda text: f"`{text}`",
     "count": lambda n: "–" if n is None else f"{n:,}",
     "duration": lambda seconds: "–" if seconds is None else show.duration(seconds),
@@ -71,10 +63,9 @@ FILTERS: Mapping[str, Callable[..., str]] = {
 
 
 def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | Sequence[int] = 1) -> str:
-    """Columns of a table in Markdown; empty without rows.
+    """Columns of a table in Markdown; ``left`` is the number of left-aligned ones, or their places.
 
     A column is (headline, column or columns of the table, name in ``FILTERS``, further arguments of the filter).
-    ``left`` is the number of left-aligned columns, or their places.
     """
 
     def text(row: Mapping[str, Any], source: str | Sequence[str], name: str = "dash", *arguments: Any) -> str:
@@ -89,10 +80,7 @@ def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | 
 
 
 _ENVIRONMENT = Environment(
-    loader=PackageLoader("crossprop.report"),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
+    loader=PackageLoader("crossprop.report"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
 )
 _ENVIRONMENT.filters.update({**FILTERS, "markdown": markdown})
 _ENVIRONMENT.globals.update({"Side": Side, "Family": Family})

@@ -61,9 +61,8 @@ def compare(
 ) -> dict[str, Any]:
     """The best of some cells by cross-validation beside a published error, as columns of a table.
 
-    ``mae`` is the hold-out error of its best fold model, as in the paper; ``p_value`` the two-sided p of "the error
-    equals the published one". Where no cell was cross-validated, the numbers are None and ``status`` is that of the
-    cell with the least screening error.
+    ``mae`` is the hold-out error of its best fold model, as in the paper. Where no cell was cross-validated, the
+    numbers are None and ``status`` is that of the cell with the least screening error.
     """
     entry = dict.fromkeys(_ENTRY) | {"paper": published}
     best = best_validated(candidates)
@@ -103,10 +102,9 @@ def compare(
 
 @cache
 def paper_sources() -> pd.DataFrame:
-    """The paper's six sources, the most successful first, by their key in the catalogue.
+    """The paper's six sources by their key in the catalogue, the most successful first.
 
-    Columns: ``table_2`` (whether Table 2 transfers from it), ``table_4_wins`` (on how many of the 27 targets that
-    TL won in Table 4 its network was transferred), ``validation_mae`` (of its network; NaN where not stated).
+    ``table_2``: whether Table 2 transfers from it; ``table_4_wins``: of the 27 targets that TL won in Table 4.
     """
     with files("crossprop.report").joinpath("paper_sources.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, index_col="source").assign(table_2=lambda table: table["table_2"] == "yes")
@@ -162,15 +160,12 @@ TABLES: Mapping[int, PublishedTable] = {
         experimental=True,
     ),
 }
-"""The paper's tables by their number."""
 
 
 def reproduced_tables(results: Sequence[TargetResults]) -> dict[int, pd.DataFrame]:
     """The paper's tables with this study's numbers, by number; each has the targets that stand in it."""
-    rows = {
-        n: [_reproduced_row(table, target) for target in results if table.holds(target.paper)]
-        for n, table in TABLES.items()
-    }
+    held = {n: [t for t in results if table.holds(t.paper)] for n, table in TABLES.items()}
+    rows = {n: [_reproduced_row(TABLES[n], target) for target in targets] for n, targets in held.items()}
     return {n: table_of(of_table) for n, of_table in rows.items() if of_table}
 
 
@@ -224,8 +219,8 @@ _AGAINST_PAPER = [
     "target", "label", "unit", "ours", "cell", "mae", "standard_error", "mae_of_mean_of_folds", "paper", "paper_mae",
     "ratio", "outcome", "outcome_of_mean_of_folds", "p_holm", "run_id",
 ]  # fmt: skip
+# Models of this study by name, with their attribute of ``TargetResults``.
 MODELS = {"best SC": "best_sc", "best TL": "best_tl", "paper's methods": "paper_winner", "winner": "winner"}
-"""Models of this study by name, with their attribute of ``TargetResults``."""
 
 
 def against_paper_section(results: Sequence[TargetResults]) -> Section | None:
@@ -295,12 +290,10 @@ def tally_table(entries: pd.DataFrame) -> pd.DataFrame:
 
 # sign tests
 
+# Of the paper: wins and losses, and the p that it prints, which is of the normal approximation.
 STATED_MAE = (SignTest(29, 12), 0.00397)
 STATED_Q95 = (SignTest(26, 15), 0.04291)
-"""Sign tests of the paper: wins and losses, and the p that it prints, which is of the normal approximation."""
-
-STATED_FINE_TUNING_P = 0.00104
-"""The printed p of modified against plain fine-tuning over 234 pairs; the wins are not printed."""
+STATED_FINE_TUNING_P = 0.00104  # over 234 pairs; the wins are not printed
 
 
 def sign_test_table(results: Sequence[TargetResults], reproduced: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
@@ -313,9 +306,8 @@ def sign_test_table(results: Sequence[TargetResults], reproduced: Mapping[int, p
     whole_paper = [reproduced[n] for n in (4, 5) if n in reproduced]
     every = _lower(pd.concat(whole_paper), "paper") if whole_paper else None
     whole = every is not None and every.n == STATED_MAE[0].n  # what the paper states is of all of its targets
-    mae, q95, ensemble = (
-        transfer_against_scratch(results, f"test_{name}") for name in ("mae", "q95", "mae_ensemble")
-    )
+    fields = ("test_mae", "test_q95", "test_mae_ensemble")
+    mae, q95, ensemble = (transfer_against_scratch(results, field) for field in fields)
     tuning, stated = modified_against_plain(results), STATED_FINE_TUNING_P if whole else None
     asked |= {
         "best TL lower than best SC, MAE, all targets": (mae, every, STATED_MAE[1] if whole else None),
@@ -399,8 +391,6 @@ def median_beats(median: float | None, figures: PaperFigures) -> list[str]:
     }
     if TABLES[5].holds(figures):
         published = {"TL of Table 5": figures.tl_mae_table3_or_5, "SC of Table 5": figures.sc_mae_table4_or_5}
-    return [
-        f"{name} ({mae:g})"
-        for name, mae in published.items()
-        if median is not None and mae is not None and median < mae
-    ]
+    if median is None:
+        return []
+    return [f"{name} ({mae:g})" for name, mae in published.items() if mae is not None and median < mae]

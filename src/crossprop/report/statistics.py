@@ -15,8 +15,7 @@ from crossprop.methods import Method
 from crossprop.report.study import TargetResults
 from crossprop.training.metrics import PairedDifference, paired_bootstrap_difference
 
-SIGNIFICANCE = 0.05
-"""Level of the tests, as in the paper."""
+SIGNIFICANCE = 0.05  # as in the paper
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,12 @@ class SignTest:
 def sign_test(first: Sequence[float], second: Sequence[float]) -> SignTest:
     """One-tailed exact sign test of "the first is lower", of errors in pairs; units may differ between pairs.
 
-    Raises:
-        ShapeMismatchError: The lengths differ.
-
-    Source: Gupta et al. 2021, Discussion ("Signed Test"). The paper's p-values (0.00397 for 29 of 41) are
-        those of the normal approximation; the exact one of 29 of 41 is 0.0058.
+    Source: Gupta et al. 2021, Discussion. Its p-values (0.00397 for 29 of 41) are those of the normal approximation.
     """
     if len(first) != len(second):
+        counts = f"{len(first)} and {len(second)} values"
         raise ShapeMismatchError(
-            f"A sign test needs pairs, but was given {len(first)} and {len(second)} values. "
-            "Pass one of each per pair."
+            f"A sign test needs pairs, but was given {counts}. Pass one of each per pair."
         )
     signs = np.sign(np.asarray(first, dtype=float) - np.asarray(second, dtype=float))
     return SignTest(*(int(np.count_nonzero(signs == sign)) for sign in (-1, 1, 0)))
@@ -87,10 +82,9 @@ def standard_error(errors: np.ndarray) -> float:
 
 
 def p_against_constant(errors: np.ndarray, reference: float) -> float:
-    """Two-sided p of "these errors have this mean", by Student's t; 1 for fewer than two errors.
+    """Two-sided p of "these absolute errors, shape (n,), have this mean", by Student's t; 1 for fewer than two errors.
 
-    Errors are absolute, shape (n,), in the unit of the reference. A published reference is taken as exact; its
-    spread over other rows or seeds is not known, so the p is, if anything, too small.
+    A published reference is taken as exact, so the p is, if anything, too small.
     """
     if len(errors) < 2:
         return 1.0
@@ -143,13 +137,12 @@ def extension_gains(results: Sequence[TargetResults]) -> list[Gain]:
 def _gains(
     names: tuple[str, str], chosen: Sequence[tuple[TargetResults, CellResult | None, CellResult | None]]
 ) -> list[Gain]:
-    pairs = [
-        (target, one, other, _paired(target, one, other)) for target, one, other in chosen if one and other
-    ]
-    adjusted = holm_adjusted([gap.p_value for *_, gap in pairs])
+    pairs = [(target, one, other) for target, one, other in chosen if one and other]
+    gaps = [_paired(*pair) for pair in pairs]
+    adjusted = holm_adjusted([gap.p_value for gap in gaps])
     return [
         Gain(target=target, first=one, second=other, names=names, gap=gap, p_adjusted=p)
-        for (target, one, other, gap), p in zip(pairs, adjusted, strict=True)
+        for (target, one, other), gap, p in zip(pairs, gaps, adjusted, strict=True)
     ]
 
 
@@ -157,13 +150,11 @@ def _paired(target: TargetResults, first: CellResult, second: CellResult) -> Pai
     one, other = target.hold_out(first), target.hold_out(second)
     if not one[["formula", "y_true"]].equals(other[["formula", "y_true"]]):
         raise StoreError(
-            f"Target '{target.info.key}': cells '{first.cell}' ({len(one)} rows) and '{second.cell}' "
-            f"({len(other)} rows) were not measured on the same hold-out rows in the same order. "
-            "Run the stage `transfer` of this target again."
+            f"Target '{target.info.key}': cells '{first.cell}' ({len(one)} rows) and '{second.cell}' ({len(other)} "
+            "rows) were not measured on the same hold-out rows. Run the stage `transfer` of this target again."
         )
-    return paired_bootstrap_difference(
-        one["y_true"].to_numpy(), one["y_pred"].to_numpy(), other["y_pred"].to_numpy()
-    )
+    errors = (one["y_true"], one["y_pred"], other["y_pred"])
+    return paired_bootstrap_difference(*(column.to_numpy() for column in errors))
 
 
 def transfer_against_scratch(results: Sequence[TargetResults], field: str) -> SignTest:

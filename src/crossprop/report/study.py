@@ -20,9 +20,7 @@ from crossprop.experiments.targets import plan_target
 from crossprop.methods import EXTRACTION_LAYERS, Method, Representation
 from crossprop.paths import StudyPaths
 
-Planned = Mapping[str, Sequence[str]]
-"""Ids of the cells that the configuration enumerates, by target."""
-
+Planned = Mapping[str, Sequence[str]]  # ids of the cells that the configuration enumerates, by target
 _ROLES = ("best_sc", "best_tl", "winner")
 _HOLD_OUT_COLUMNS = ["formula", "y_true", "y_pred", "y_pred_ensemble"]
 _FIRST = "Run the stage `transfer` of this target first."
@@ -42,11 +40,9 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetResults:
-    """Everything a report needs of one target.
+    """Everything a report needs of one target; ``runs`` are by cell.
 
-    ``cells`` are ordered by method, source, representation, layer and id. ``best_sc`` and ``best_tl`` are of the
-    paper's methods; ``winner`` is the best of all. Each is None where no cell finished. ``folds`` are the configured
-    ones; ``runs`` are by cell.
+    ``best_sc`` and ``best_tl`` are of the paper's methods; ``winner`` is the best of all. None where no cell finished.
     """
 
     info: PropertyEntry
@@ -156,16 +152,7 @@ def planned_cells(params: Params, paths: StudyPaths) -> dict[str, list[str]]:
 def load_study_results(study: StudyConfig, planned: Planned, paths: StudyPaths) -> tuple[TargetResults, ...]:
     """Results of all targets of a study, in the study's order."""
     catalog = load_catalog()
-    results = tuple(
-        _load_target(study, catalog.property(name), planned[name], paths) for name in study.targets
-    )
-    seen = Counter(cell.cell for target in results for cell in target.cells)
-    if double := [cell for cell, count in seen.items() if count > 1]:
-        raise StoreError(
-            f"Study '{study.name}': cell ids {_listed(double)} stand in more than one target. "
-            "Give each target its own."
-        )
-    return results
+    return tuple(_load_target(study, catalog.property(name), planned[name], paths) for name in study.targets)
 
 
 def _load_target(
@@ -180,38 +167,29 @@ def _load_target(
     runs = {record.cell: record for record in records}
     if set(runs) != set(by_id) or len(runs) != len(records):
         odd = sorted(set(runs) ^ set(by_id)) or sorted(runs)
-        raise StoreError(
-            f"{folder / 'runs.json'} and cells.json beside it name different cells: {_listed(odd)}. {_AGAIN}"
-        )
-    winners = _read_json(folder / "winners.json", lambda roles: {role: roles[role] for role in _ROLES})
-    for role, name in winners.items():
-        cell = by_id.get(name)
-        if name is not None and (cell is None or cell.failure is not None or cell.test_mae is None):
-            why = "is no cell of this target" if cell is None else "has no hold-out error"
-            raise StoreError(f"{folder / 'winners.json'}: {role} = '{name}' {why}. {_AGAIN}")
-    predictions = _read_table(
-        folder / "predictions.parquet",
-        ["cell", "fold", *_HOLD_OUT_COLUMNS],
-        filters=[("split", "==", "test")],
+        raise StoreError(f"{folder}: runs.json and cells.json name different cells: {_listed(odd)}. {_AGAIN}")
+    winners = _read_json(
+        folder / "winners.json", lambda roles: {role: by_id.get(roles[role], roles[role]) for role in _ROLES}
     )
+    for role, cell in winners.items():
+        if isinstance(cell, str) or (cell and (cell.failure is not None or cell.test_mae is None)):
+            why = f"'{cell}' is no cell" if isinstance(cell, str) else f"'{cell.cell}' has no hold-out error"
+            raise StoreError(f"{folder / 'winners.json'}: {role} = {why}. {_AGAIN}")
+    read = ["cell", "fold", *_HOLD_OUT_COLUMNS]
+    predictions = _read_table(folder / "predictions.parquet", read, filters=[("split", "==", "test")])
+    curve = ["cell", "side", "share", "n_train", "test_mae"]
+    prepared = ["formula", "composition", "value", "split"]
+    prepare = "Run the stage `prepare` (dvc repro prepare)."
     return TargetResults(
         info=info,
         folds=study.folds_of(info.key),
         cells=tuple(cells),
         runs=runs,
-        best_sc=by_id.get(winners["best_sc"]),
-        best_tl=by_id.get(winners["best_tl"]),
-        winner=by_id.get(winners["winner"]),
+        **winners,
         predictions=predictions.astype({"cell": "category"}),
         trials=_read_table(folder / "trials.parquet", ["cell", "state", "value", "params"]),
-        learning_curve=_read_table(
-            folder / "learning_curve.parquet", ["cell", "side", "share", "n_train", "test_mae"]
-        ),
-        prepared=_read_table(
-            paths.prepared(info.key),
-            ["formula", "composition", "value", "split"],
-            advice="Run the stage `prepare` (dvc repro prepare).",
-        ),
+        learning_curve=_read_table(folder / "learning_curve.parquet", curve),
+        prepared=_read_table(paths.prepared(info.key), prepared, advice=prepare),
     )
 
 
@@ -268,5 +246,5 @@ def _read(path: Path, read: Callable[[], Any], advice: str = _FIRST) -> Any:
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more

@@ -26,19 +26,13 @@ from crossprop.report.statistics import (
 from crossprop.report.study import Planned, TargetResults, load_study_results
 from crossprop.report.tables import cell_name, cell_table, relative_errors, table_of, write_csv, write_data
 
-MOST_PANELS = 16
-"""With more targets the panels of the winners are on the supplement's page."""
+MOST_PANELS = 16  # with more targets the panels of the winners are on the supplement's page
 _SIDES = {side: how.name for side, how in draw.SIDES.items() if side is not Side.BASE}
 _FAMILIES = {Family.REGRESSOR: "regressors", Family.NETWORK: "networks"}
 
 
 def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: Path) -> None:
-    """Write tables, figures and pages of a study into a folder; an error leaves the old report as it is.
-
-    Raises:
-        StoreError: Results are missing, damaged, or of other cells than the planned ones.
-        ModelFormatError: A source network has not been trained, or the evidence of a saved model is damaged.
-    """
+    """Write tables, figures and pages of a study into a folder; an error leaves the old report as it is."""
     results = load_study_results(study, planned, paths)
     of_paper = any(target.paper for target in results)
     cells, sources = cell_table(results), supplement.source_model_table(study, paths)
@@ -155,8 +149,8 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
         counts = counts.reindex(index=index, columns=sides).fillna(0).astype(int)
         if counts.to_numpy().any():
             sc, tl = (counts[side] for side in counts)
-            equal = bool((sc == tl).all())
-            trials.append({"family": name, "SC": _range(sc), "TL": _range(tl), "equal": equal})
+            ranges = {"SC": _range(sc), "TL": _range(tl)}
+            trials.append({"family": name, **ranges, "equal": bool((sc == tl).all())})
     return {
         "study": study,
         "n_targets": len(results),
@@ -168,8 +162,7 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
 
 
 def _range(counts: pd.Series[int]) -> str:
-    low, high = counts.min(), counts.max()
-    return str(low) if low == high else f"{low} to {high}"
+    return " to ".join(map(str, sorted({counts.min(), counts.max()})))
 
 
 def _plain_section(results: Sequence[TargetResults]) -> Section | None:
@@ -180,18 +173,14 @@ def _plain_section(results: Sequence[TargetResults]) -> Section | None:
         better = min((error for error in errors.values() if error is not None), default=None)
         error = target.winner.test_mae_ensemble if target.winner else None
         if better is not None and error is not None:
-            row = {
-                "winner": cell_name(target.winner),
-                "winner_mae": error,
-                "ratio": error / better if better else None,
-            }
-            rows.append({**target.described, **errors, **row})
+            row = {"winner": cell_name(target.winner), "winner_mae": error}
+            rows.append({**target.described, **errors, **row, "ratio": error / better if better else None})
     if not rows:
         return None
     table = table_of(rows)
     ratios = table["ratio"].dropna()
-    mean = geometric_mean(ratios)
-    context = {"rows": table, "n": len(ratios), "lower": int((ratios < 1).sum()), "mean_ratio": mean}
+    counts = {"n": len(ratios), "lower": int((ratios < 1).sum()), "mean_ratio": geometric_mean(ratios)}
+    context = {"rows": table, **counts}
     return Section(context=context, tables={"tables/plain.csv": table})
 
 
@@ -228,10 +217,8 @@ def _costs(cells: pd.DataFrame, sources: pd.DataFrame) -> dict[str, Any]:
         method=pd.Categorical(methods, in_order),
     )
     spent = _spent(cells, ["side", "label"]).set_index("label")
-    by_target = [
-        spent.loc[spent["side"] == side, ["trials", "tuning", "fitting"]].add_prefix(f"{side} ")
-        for side in ("SC", "TL")
-    ]
+    counted = ["trials", "tuning", "fitting"]
+    by_target = [spent.loc[spent["side"] == side, counted].add_prefix(f"{side} ") for side in ("SC", "TL")]
     targets = pd.concat(by_target, axis=1).reindex(cells["label"].unique()).astype(object)
     return {
         "tuning": cells["tune_seconds"].sum(),

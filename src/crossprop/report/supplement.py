@@ -108,11 +108,7 @@ def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults]) ->
     )[columns]
     tables, contents = {"tables/validation.csv": table}, {}
     for name, (content, published) in _SUPPLEMENTARY.items():
-        keep = [
-            published.holds(target.paper) and published.takes(cell)
-            for target in results
-            for cell in target.cells
-        ]
+        keep = [published.holds(t.paper) and published.takes(cell) for t in results for cell in t.cells]
         if any(keep):
             tables[f"tables/{name}"] = table[keep]
             contents[name] = content
@@ -137,27 +133,22 @@ def winning_section(
     )
     chosen = chosen[cells["chosen_as"] != ""].explode("role").sort_values(["order", "role"])
     columns = ["target", "role", "cell", "method", "source", "layer", "cv_mae_mean", "test_mae", "run_id"]
-    tables = {
-        "tables/chosen.csv": chosen[columns],
-        "tables/methods_won.csv": methods,
-        "tables/sources_won.csv": sources,
-    }
+    names = ("chosen", "methods_won", "sources_won")
+    tables = dict(zip(names, (chosen[columns], methods, sources), strict=True))
     return Section(
         context={
             "methods": methods.assign(method=methods["method"] + extension),
             "of_paper": of_paper,
             "sources": sources,
         },
-        tables={name: table for name, table in tables.items() if len(table)},
+        tables={f"tables/{name}.csv": table for name, table in tables.items() if len(table)},
     )
 
 
 def lowest_transfer(table: PublishedTable, results: Sequence[TargetResults]) -> list[CellResult]:
     """The best TL cell of every target on which it has a lower hold-out MAE than the best SC, as the paper counts."""
-    pairs = [
-        [best_validated(table.cells(target, side)) for side in (Side.TRANSFER, Side.SCRATCH)]
-        for target in results
-    ]
+    sides = (Side.TRANSFER, Side.SCRATCH)
+    pairs = [[best_validated(table.cells(target, side)) for side in sides] for target in results]
     return [tl for tl, sc in pairs if tl is not None and lower(tl, sc, "test_mae")]
 
 
@@ -289,9 +280,8 @@ def networks_section(results: Sequence[TargetResults]) -> Section:
 def unfinished_section(cells: pd.DataFrame) -> Section | None:
     """Failed and stopped cells with their reasons, the failed ones first; None where every cell finished."""
     failed = cells["failure"].notna()
-    cells = cells.assign(
-        state=np.where(failed, "failed", "stopped"), reason=cells["failure"].where(failed, cells["stopped"])
-    )
+    reason = cells["failure"].where(failed, cells["stopped"])
+    cells = cells.assign(state=np.where(failed, "failed", "stopped"), reason=reason)
     both = cells[cells["reason"].notna()].sort_values("state", kind="stable")
     if both.empty:
         return None

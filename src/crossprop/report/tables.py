@@ -28,8 +28,7 @@ _TARGET_COLUMNS = [
     "winner", "winner_test_mae", "winner_test_mae_ensemble", "winner_is_ours", "best_sc_test_r2", "best_tl_test_r2",
     "r2",
 ]  # fmt: skip
-_MOST_POINTS = 300
-"""Points of a target in the parity plot; more make the page heavy and the plot no clearer."""
+_MOST_POINTS = 300  # of a target in the parity plot
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -145,9 +144,8 @@ def cell_table(results: Sequence[TargetResults]) -> pd.DataFrame:
         for target in results
         for cell in target.cells
     ]
-    return table_of(rows).astype(
-        {"extension": bool, "n_trials": int, "tune_seconds": float, "fit_seconds": float, "peak_memory": int}
-    )
+    numbers = {"n_trials": int, "tune_seconds": float, "fit_seconds": float, "peak_memory": int}
+    return table_of(rows).astype({"extension": bool, **numbers})
 
 
 def target_table(study: StudyConfig, results: Sequence[TargetResults]) -> pd.DataFrame:
@@ -190,9 +188,8 @@ def relative_errors(cells: pd.DataFrame, error: str, name: str = "notation") -> 
     base = finished[finished["method"] == Method.BASE].set_index("target")[error].reindex(lowest.columns)
     papers_first = sorted(Method, key=lambda method: method.extension)
     ordered = cells.sort_values("method", key=lambda column: column.map(papers_first.index), kind="stable")
-    ratios = (lowest / base.where(base > 0)).reindex(
-        index=ordered[name].unique(), columns=cells["target"].unique()
-    )
+    index, columns = ordered[name].unique(), cells["target"].unique()
+    ratios = (lowest / base.where(base > 0)).reindex(index=index, columns=columns)
     return ratios.drop(index=Method.BASE.notation, errors="ignore")
 
 

@@ -1,12 +1,9 @@
 """MLflow: the embedded store, the runs of cells and sources, and the model registry.
 
-Importing this package switches MLflow's usage reports off (unless the user has switched them on), because
-MLflow reads that choice once, when it is imported itself; and its progress bars for files of a few kilobytes. A
-request that a server does not answer is repeated for about ten seconds instead of four minutes: what can wait
-longer says so first (``experiments.recording``). Artifacts pass through the tracking server: MLflow would otherwise
-send clients to the server's object store, by a name that only the server knows. Values that are too long are refused
-instead of cut. No connection to a database is kept, so that a SQLite file that was replaced is noticed. TensorFlow,
-which MLflow loads with a model, does not report missing graphics cards.
+Importing this package sets variables that MLflow reads once, unless the user has set them: no usage reports, no
+progress bars, ten seconds of repeated requests instead of four minutes, long values refused instead of cut, and no
+kept connection, so that a SQLite file that was replaced is noticed. Artifacts pass through the tracking server: MLflow
+would otherwise send clients to the server's object store, by a name that only the server knows.
 """
 
 import os

@@ -21,15 +21,14 @@ _MOST_POINTS = 4000
 
 def parity_plot(result: CellResult, predictions: pd.DataFrame) -> Figure:
     """Predicted against reference values, validation (out of fold) and hold-out side by side."""
-    figure, (left, right) = _panels(9.0, 4.6, 2)
+    figure, panels = _panels(9.0, 4.6, 2)
     values = predictions[["y_true", "y_pred"]].to_numpy(dtype=float)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = 0.04 * (high - low) or 1.0
     limits = (low - margin, high + margin)
-    for axes, split, title, mae, colour in (
-        (left, "validation", "Validation, out of fold", result.cv_mae_mean, _BLUE),
-        (right, "test", "Hold-out", result.test_mae, _ORANGE),
-    ):
+    kinds = {"validation": (result.cv_mae_mean, _BLUE), "test": (result.test_mae, _ORANGE)}
+    for axes, (split, (mae, colour)) in zip(panels, kinds.items(), strict=True):
+        title = "Hold-out" if split == "test" else "Validation, out of fold"
         rows = predictions[predictions["split"] == split]
         shown = rows.sample(_MOST_POINTS, random_state=0) if len(rows) > _MOST_POINTS else rows
         axes.plot(limits, limits, color=_GREY, linewidth=1, linestyle="--", zorder=1)
@@ -37,7 +36,7 @@ def parity_plot(result: CellResult, predictions: pd.DataFrame) -> Figure:
         error = "" if mae is None else f": MAE {mae:.4g} {result.unit}".rstrip()
         axes.set_title(f"{title}{error}, n = {len(rows):,}", fontsize=10)
         axes.set(xlim=limits, ylim=limits, xlabel=f"reference{_unit(result)}")
-    left.set_ylabel(f"predicted{_unit(result)}")
+    panels[0].set_ylabel(f"predicted{_unit(result)}")
     figure.suptitle(f"{result.target}: {result.label}", fontsize=11)
     return figure
 
@@ -49,11 +48,7 @@ def learning_curve_plot(result: CellResult, history: pd.DataFrame) -> Figure:
     axes.plot(folds.index, folds, color=_BLUE, alpha=0.3, linewidth=1)
     axes.plot(folds.index, folds.mean(axis=1), color=_ORANGE, linewidth=2, label=f"mean of {folds.shape[1]}")
     _log_scale_if_wide(axes, folds.to_numpy(dtype=float))
-    axes.set(
-        xlabel="epoch", ylabel=f"validation MAE{_unit(result)}", title=f"{result.target}: {result.label}"
-    )
-    axes.legend(frameon=False)
-    return figure
+    return _labelled(figure, f"{result.target}: {result.label}", "epoch", f"validation MAE{_unit(result)}")
 
 
 def history_plot(title: str, history: pd.DataFrame, columns: Sequence[str], ylabel: str) -> Figure:
@@ -61,9 +56,7 @@ def history_plot(title: str, history: pd.DataFrame, columns: Sequence[str], ylab
     figure, (axes,) = _panels(7.0, 4.2)
     for column in columns:
         axes.plot(history["epoch"], history[column], linewidth=2, label=column)
-    axes.set(xlabel="epoch", ylabel=ylabel, title=title)
-    axes.legend(frameon=False)
-    return figure
+    return _labelled(figure, title, "epoch", ylabel)
 
 
 def optimisation_history_plot(result: CellResult, trials: pd.DataFrame) -> Figure:
@@ -85,10 +78,8 @@ def optimisation_history_plot(result: CellResult, trials: pd.DataFrame) -> Figur
             axes.plot(valued["number"], valued["value"], **style, label=f"{word}: {len(rows)}")
             below = np.full(len(others), 0.02)  # of the panel's height
             axes.plot(others["number"], below, **style, transform=axes.get_xaxis_transform())
-    axes.set(xlabel="trial (0: default hyperparameters)", ylabel=f"screening MAE{_unit(result)}")
-    axes.set_title(f"{result.target}: {result.label}")
-    axes.legend(frameon=False)
-    return figure
+    ylabel = f"screening MAE{_unit(result)}"
+    return _labelled(figure, f"{result.target}: {result.label}", "trial (0: default hyperparameters)", ylabel)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -97,10 +88,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def fold_curves(history: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One column per fold (of cross-validation if there was one, else of screening), indexed by epoch.
-
-    A fold that stopped early keeps its last value, so that the mean over folds does not jump where it leaves.
-    """
+    """One column per fold (of cross-validation, else of screening) by epoch; one that stopped keeps its last value."""
     rows = history[history["stage"] == "fold"]
     rows = rows if len(rows) else history
     rows = rows.assign(fold=rows["fold"].fillna(-1))
@@ -112,6 +100,13 @@ def _log_scale_if_wide(axes: Axes, values: np.ndarray) -> None:
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
+
+
+def _labelled(figure: Figure, title: str, xlabel: str, ylabel: str) -> Figure:
+    axes = figure.axes[0]
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.legend(frameon=False)
+    return figure
 
 
 def _unit(result: CellResult) -> str:

@@ -21,18 +21,13 @@ from crossprop.uncertainty.evidence import EVIDENCE_FILE
 if TYPE_CHECKING:
     from mlflow.models import Model
 
-TOLERANCE = 1e-3
-"""Largest difference between a logged and a repeated prediction, as a share of the values' spread."""
+TOLERANCE = 1e-3  # largest difference of a logged and a repeated prediction, as a share of the values' spread
 COVERAGE_MARGIN = 0.03
-LEAST_SHARED = 30
-"""Rows that two different hold-outs have to share for a comparison."""
-LEAST_SPREAD = 0.2
-"""Least standard deviation of the predictions, as a share of that of the values."""
-LEAST_LEVELS = 0.05
-"""Least number of distinct predictions, as a share of the compositions."""
+LEAST_SHARED = 30  # rows that two different hold-outs have to share for a comparison
+LEAST_SPREAD = 0.2  # standard deviation of the predictions, as a share of that of the values
+LEAST_LEVELS = 0.05  # distinct predictions, as a share of the compositions
+MOST_ROWS = 2_000  # of the hold-out that are predicted again, spread evenly
 _CLIPPED = (0.02, 0.98)
-MOST_ROWS = 2_000
-"""So many rows of the hold-out are predicted again, spread evenly."""
 _LEVEL_DIGITS = 6
 _RESAMPLES = 10_000
 _BLOCK_ENTRIES = 4_000_000
@@ -48,15 +43,12 @@ _TITLES = {
 }
 
 T = TypeVar("T")
+Predict = Callable[[Path, list[str]], Repeated]  # predicts formulas with the MLflow model in a folder
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a version learnt from and what was held out.
-
-    ``training`` are values of training rows, shape (n_train,); ``holdout`` has the columns formula, composition, y_true
-    and y_pred (the ensemble's).
-    """
+    """Values of training rows, shape (n_train,), and the hold-out: formula, composition, y_true, y_pred (ensemble)."""
 
     training: np.ndarray
     holdout: pd.DataFrame
@@ -94,19 +86,14 @@ def read_evidence(folder: Path, label: str) -> Evidence:
     except Exception as error:  # pyarrow has an exception of its own for every kind of damage
         raise TrackingError(f"{path} is damaged: {str(error)[:200]}. Register the winner again.") from error
     if not len(holdout) or not len(training):
-        raise TrackingError(
-            f"{path} holds {len(training)} training and {len(holdout)} hold-out rows: too few. Run the target's "
-            "stage again."
-        )
+        counts = f"{len(training)} training and {len(holdout)} hold-out rows"
+        raise TrackingError(f"{path} holds {counts}. Run the target's stage again.")
     return Evidence(training, holdout)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition for becoming champion, and what was found, with numbers and units.
-
-    ``key`` names the version tag that keeps the figure. Without evidence to judge by it is neither measured nor passed.
-    """
+    """One condition for becoming champion, and what was found; without evidence it is neither measured nor passed."""
 
     key: str
     passed: bool
@@ -152,10 +139,9 @@ def beats_base(evidence: Evidence, unit: str) -> Gate:
 def varied_predictions(evidence: Evidence) -> Gate:
     """Whether the hold-out predictions are not collapsed to one number or to a few levels.
 
-    Their standard deviation has to be at least a fifth of that of the values, both clipped to the values' 2 % and
-    98 % quantiles, so that a few extreme values decide nothing. The number of distinct predictions has to be at least
-    a twentieth of the number of compositions (or of distinct values, if there are fewer), and ten, or half of them
-    where they are less than twenty. A model of a few levels may still beat the mean: ``beats_base`` does not see it.
+    Their standard deviation, clipped to the values' 2 % and 98 % quantiles, has to be at least a fifth of that of the
+    values; the number of distinct ones at least a twentieth of that of the compositions (or of distinct values, if
+    there are fewer), and ten, or half of them where they are less than twenty.
     """
     y_true, y_pred = (evidence.holdout[c].to_numpy(dtype=float) for c in ("y_true", "y_pred"))
     low, high = np.quantile(y_true, _CLIPPED)
@@ -172,24 +158,25 @@ def varied_predictions(evidence: Evidence) -> Gate:
 
 
 def against_champion(evidence: Evidence, champion: Evidence, version: str, unit: str) -> Gate:
-    """Whether it is no worse than the champion beyond what the hold-out can tell.
+    """Whether it is no worse than the champion beyond what the hold-out can tell, on the rows that both have.
 
     Compositions are drawn with all their rows (a bootstrap of pairs), since polymorphs share an error's cause.
     """
-    pairs = _pairs(evidence.holdout, champion.holdout)
-    both = len(evidence.holdout), len(champion.holdout)
-    same = len(pairs) == both[0] == both[1]
+    both = (e.holdout.assign(value=e.holdout["y_true"].map("{:.6g}".format)) for e in (evidence, champion))
+    own, other = (r.assign(turn=r.groupby(["composition", "value"]).cumcount()) for r in both)
+    on = ["composition", "value", "turn"]  # rows that repeat both are paired in their order
+    pairs = own.merge(other[[*on, "y_pred"]], on=on, suffixes=("", "_champion"))
+    same = len(pairs) == len(own) == len(other)
     if not same and len(pairs) < LEAST_SHARED:
         figure = (
-            f"no evidence: its hold-out of {both[0]:,} rows shares {len(pairs)} with the {both[1]:,} of champion "
+            f"no evidence: its hold-out of {len(own):,} rows shares {len(pairs)} with the {len(other):,} of champion "
             f"v{version}; at least {LEAST_SHARED} are needed"
         )
         return Gate("champion", False, figure, measured=False)
     gaps = (pairs["y_true"] - pairs["y_pred"]).abs() - (pairs["y_true"] - pairs["y_pred_champion"]).abs()
     low, high = cluster_interval(gaps.to_numpy(), pairs["composition"].to_numpy())
-    gap = float(gaps.mean())
-    text = f"MAE {gap:+.4g} [{low:+.3g}, {high:+.3g}]{_unit(unit)} against v{version} (95 %)"
-    shared = f"on the {len(pairs):,} rows that the hold-outs share (of {both[0]:,} and {both[1]:,})"
+    text = f"MAE {gaps.mean():+.4g} [{low:+.3g}, {high:+.3g}]{_unit(unit)} against v{version} (95 %)"
+    shared = f"on the {len(pairs):,} rows that the hold-outs share (of {len(own):,} and {len(other):,})"
     if not gaps.any():
         verdict = "equal errors"
     elif low > 0:
@@ -235,37 +222,24 @@ def expected_signature(model: Model, info: Mapping[str, Any], target: str, unit:
         return Gate("signature", False, f"{text}; the service needs {wanted}")
     stated = str(info.get("target")), str(info.get("unit") or "")
     if stated[0] != target or (unit and stated[1] != unit):
-        figure = f"the files are of {stated[0]} in {stated[1]}, not of {target} in {unit}"
-        return Gate("signature", False, figure)
+        return Gate("signature", False, f"files are of {stated[0]} in {stated[1]}, not of {target} in {unit}")
     return Gate("signature", True, f"{text}, in {unit}" if _unit(unit) else text)
 
 
 def coverage_within_bounds(y_true: pd.Series, repeated: Repeated, stated: float) -> Gate:
-    """Whether the n intervals held the value as often as stated, within 3 points or what chance allows."""
+    """Whether the n intervals held the value as often as stated, within 3 points or the 99 % band of n draws."""
+    from scipy.stats import binom
+
     values = np.asarray(y_true, dtype=float)
-    low, high = coverage_bounds(stated, len(values))
+    by_chance = [float(k) / len(values) for k in binom.interval(0.99, len(values), stated)]
+    low = min(by_chance[0], stated - COVERAGE_MARGIN)
+    high = min(1.0, max(by_chance[1], stated + COVERAGE_MARGIN))
     share = float(((repeated.lower <= values) & (values <= repeated.upper)).mean())
     return Gate(
         "coverage",
         low <= share <= high,
         f"{share:.1%} of {len(values):,} hold-out rows, {stated:.0%} stated (allowed {low:.1%} to {high:.1%})",
     )
-
-
-def coverage_bounds(stated: float, n: int) -> tuple[float, float]:
-    """Stated coverage ± 3 points, or the 99 % binomial band of n independent draws where that is wider."""
-    from scipy.stats import binom
-
-    low, high = (float(k) / n for k in binom.interval(0.99, n, stated))
-    return min(low, stated - COVERAGE_MARGIN), min(1.0, max(high, stated + COVERAGE_MARGIN))
-
-
-def _pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Rows that two hold-outs share: same composition and value, repeated ones in their order."""
-    own, other = (rows.assign(value=rows["y_true"].map("{:.6g}".format)) for rows in (first, second))
-    own, other = (r.assign(turn=r.groupby(["composition", "value"]).cumcount()) for r in (own, other))
-    on = ["composition", "value", "turn"]
-    return own.merge(other[[*on, "y_pred"]], on=on, suffixes=("", "_champion"))
 
 
 def _levels(numbers: np.ndarray) -> int:
@@ -278,63 +252,57 @@ def _unit(unit: str) -> str:
     return f" {unit}" if unit not in ("", "1") else ""
 
 
-def judge(
-    uri: str,
-    candidate: VersionInfo,
-    champion: VersionInfo | None,
-    predict: Callable[[Path, list[str]], Repeated],
-) -> Iterator[Gate]:
-    """Judge a version by every gate, one after the other; what cannot be judged counts as failed and says why.
+def judge(uri: str, candidate: VersionInfo, champion: VersionInfo | None, predict: Predict) -> Iterator[Gate]:
+    """Judge a version by every gate, one after the other; what cannot be judged counts as failed and says why."""
+    folder: Path | None = None
+    evidence: Evidence | None = None
+    rows: pd.DataFrame | None = None
+    repeated: Repeated | None = None
+    missing: CrosspropError = PromotionError("")
+    try:
+        folder = predictor_folder(uri, candidate)
+        evidence = read_evidence(folder, candidate.label)
+        rows = evidence.sample()
+        repeated = predict(model_folder(uri, candidate), rows["formula"].tolist())
+    except StoreOutOfReachError:
+        raise
+    except CrosspropError as error:
+        missing = error
 
-    ``predict`` predicts formulas with the MLflow model in a folder, in a fresh process.
-    """
-    folder = _or_error(lambda: predictor_folder(uri, candidate))
-    evidence = _or_error(lambda: read_evidence(_known(folder), candidate.label))
-    rows = _or_error(lambda: _known(evidence).sample())
-    repeated = _or_error(lambda: predict(model_folder(uri, candidate), _known(rows)["formula"].tolist()))
+    def known(found: T | None) -> T:
+        if found is None:
+            raise missing
+        return found
 
     def signature() -> Gate:
         model = read_mlmodel(model_folder(uri, candidate), candidate.label)
-        return expected_signature(model, read_info(_known(folder)), candidate.target, candidate.unit)
+        return expected_signature(model, read_info(known(folder)), candidate.target, candidate.unit)
 
     def compared() -> Gate:
         if champion is None or champion.version == candidate.version:
             return Gate("champion", True, "is the champion itself" if champion else "no champion yet")
-        own = _known(evidence)
         other = read_evidence(predictor_folder(uri, champion), champion.label)
-        return against_champion(own, other, champion.version, candidate.unit)
+        return against_champion(known(evidence), other, champion.version, candidate.unit)
+
+    def coverage() -> Gate:
+        stated = float(read_info(known(folder))["interval"]["coverage"])
+        return coverage_within_bounds(known(rows)["y_true"], known(repeated), stated)
 
     gates: dict[str, Callable[[], Gate]] = {
-        "repeats": lambda: repeats_predictions(_known(rows), _known(repeated)),
-        "base": lambda: beats_base(_known(evidence), candidate.unit),
-        "spread": lambda: varied_predictions(_known(evidence)),
+        "repeats": lambda: repeats_predictions(known(rows), known(repeated)),
+        "base": lambda: beats_base(known(evidence), candidate.unit),
+        "spread": lambda: varied_predictions(known(evidence)),
         "champion": compared,
         "origin": lambda: known_origin(candidate.tags),
         "signature": signature,
-        "coverage": lambda: coverage_within_bounds(
-            _known(rows)["y_true"], _known(repeated), float(read_info(_known(folder))["interval"]["coverage"])
-        ),
+        "coverage": coverage,
     }
     for key, judged in gates.items():
-        result = _or_error(judged)
-        if isinstance(result, CrosspropError):
-            # A model that does not load is a failure; for all else a model that does not load is no evidence.
-            failed = key == "repeats" and isinstance(repeated, PromotionError)
-            result = Gate(key, False, str(result) if failed else f"no evidence: {result}", measured=failed)
-        yield result
-
-
-def _or_error(get: Callable[[], T]) -> T | CrosspropError:
-    try:
-        return get()
-    except StoreOutOfReachError:
-        raise
-    except CrosspropError as error:
-        return error
-
-
-def _known(found: T | CrosspropError) -> T:
-    """The value, or the error that came instead of it."""
-    if isinstance(found, CrosspropError):
-        raise found
-    return found
+        try:
+            yield judged()
+        except StoreOutOfReachError:
+            raise
+        except CrosspropError as error:
+            # A model that does not load is a failure; for all other gates it is no evidence.
+            failed = key == "repeats" and isinstance(error, PromotionError)
+            yield Gate(key, False, str(error) if failed else f"no evidence: {error}", measured=failed)

@@ -1,7 +1,4 @@
-"""A script for a fresh process: loads an MLflow model, predicts, and writes the answer as JSON.
-
-It imports crossprop only if the job names a folder to import it from; else the model's own copy of the code is used.
-"""
+"""A script for a fresh process: loads an MLflow model, predicts, and writes the answer as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any
 
 
 def predict(job: dict[str, Any]) -> dict[str, Any]:
-    """Load the model of a job and predict its formulas."""
+    """Load the model of a job and predict its formulas; with the model's own code, unless a folder is named."""
     if job["code"]:
         sys.path.insert(0, job["code"])
         import crossprop  # noqa: F401  # before the model's own copy is on the path

@@ -1,8 +1,7 @@
 """From challenger to champion and back, with who, when, why and the gates' figures.
 
-An alias update is written as a record (a tag of the registered model) before the alias ``champion`` changes, and the
-rest follows from the record. The next command completes or removes a record that a kill left behind: a promotion is
-complete or did not happen.
+An update is written as a record (a tag of the registered model) before the alias ``champion`` changes. The next
+command completes or removes a record that a kill left behind: a promotion is complete or did not happen.
 """
 
 from __future__ import annotations
@@ -32,20 +31,15 @@ if TYPE_CHECKING:
 
 PENDING_TAG = "crossprop.promotion.pending"
 HISTORY_TAG = "crossprop.promotion.history"
-SETTLE_SECONDS = 1.0
-"""Longer than a server takes to write a tag."""
-ABANDONED_SECONDS = 120.0
-"""A record so old is abandoned, even if its process cannot be seen from here."""
+SETTLE_SECONDS = 1.0  # longer than a server takes to write a tag
+ABANDONED_SECONDS = 120.0  # age of a record that is abandoned, even if its process cannot be seen from here
 _HISTORY_CHARACTERS = 4_000
 _LONGEST_REASON = 1_000
 
 
 @dataclass(frozen=True)
 class AliasUpdate:
-    """A change of champion: who (``by``), when (``at``) and why; ``former`` is champion until then.
-
-    ``tags`` are kept with the new champion. ``token``, ``process`` and ``time`` tell whose record it is.
-    """
+    """A change of champion: who (``by``), when (``at``) and why; ``tags`` are kept with the new champion."""
 
     action: str
     name: str
@@ -65,13 +59,7 @@ class AliasUpdate:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What came of the promotion of a version, or of a rollback to it; ``former`` was champion before.
-
-    Attributes:
-        gates: All gates, in order; none for a rollback and for a version that is champion already.
-        update: The change of champion; ``None`` if this call made none.
-        error: Why the version could not be judged.
-    """
+    """What came of the promotion of a version, or of a rollback to it; no ``update`` if nothing was changed."""
 
     name: str
     version: str = ""
@@ -106,14 +94,9 @@ def promote(
     """Make a version, the challenger if none is named, the champion if it passes every gate.
 
     The former champion becomes ``previous``. With a ``force_reason``, which is kept, failed gates do not count; a
-    ``dry_run`` judges and changes nothing. The model may take ``timeout`` seconds to load and predict. ``name`` is a
-    registered model or the target of only one study; ``who`` decides, user and machine if not named. ``say`` receives
-    a line for every gate as it is judged, and one about an earlier promotion that was interrupted.
-
-    Raises:
-        UnknownModelError: No such model or version, or no challenger.
-        PromotionError: The reason is missing, or the champion was changed meanwhile; nothing was changed.
-        TrackingError: The store failed.
+    ``dry_run`` judges and changes nothing. The model may take ``timeout`` seconds to load and predict. ``who`` decides,
+    user and machine if not named. ``say`` receives a line for every gate, and one about an interrupted promotion.
+    A missing reason, or a champion that was changed meanwhile, is a ``PromotionError``: nothing was changed.
     """
     uri = store_uri(uri)
     if force_reason is not None:
@@ -145,12 +128,8 @@ def rollback(
 ) -> Promotion:
     """Make ``previous`` the champion again, and the champion ``previous``: a second rollback undoes the first.
 
-    Where the alias was changed by hand since, it goes back to the version that was champion before that. The arguments
-    are those of ``promote``.
-
-    Raises:
-        UnknownModelError: No such model.
-        PromotionError: There is no previous version, its files are gone, or the champion was changed meanwhile.
+    Where the alias was changed by hand since, it goes back to the version that was champion before that. A
+    ``PromotionError`` if there is none, its files are gone, or the champion was changed meanwhile.
     """
     uri = store_uri(uri)
     model = _settled(uri, name, say)
@@ -162,17 +141,16 @@ def rollback(
         there = f"nothing but version {champion}, the champion itself" if back else "no previous version"
         numbers = ", ".join(v.version for v in model.versions)
         raise PromotionError(
-            f"{model.name} has {there} to go back to.{by_hand} Promote a version by its number instead: "
-            f"crossprop promote {model.name} --version N (there are: {numbers})."
+            f"{model.name} has {there} to go back to.{by_hand} Promote one by its number instead: crossprop promote "
+            f"{model.name} --version N (there are: {numbers})."
         )
     if by_hand:
         say(f"{model.name}:{by_hand} Going back to version {back.version}.")
     try:
         registry.assert_complete(uri, back)
     except TrackingError as error:
-        raise PromotionError(
-            f"{model.name} was not rolled back: version {back.version} could not be served. {error}"
-        ) from error
+        why = f"{model.name} was not rolled back: version {back.version} could not be served. {error}"
+        raise PromotionError(why) from error
     update = _apply(uri, "rollback", model, back.version, reason or "rollback", who, {})
     return Promotion(model.name, back.version, update.former, update=update)
 
@@ -188,11 +166,7 @@ def promote_all(
     timeout: float = TIMEOUT_SECONDS,
     report: Callable[[Promotion], None] = lambda promotion: None,
 ) -> list[Promotion]:
-    """Promote every challenger, of a study or of all, that passes its gates; one that fails does not stop the others.
-
-    The arguments are those of ``promote``; ``at_once`` models are loaded at the same time, and ``report`` receives each
-    promotion as it ends. Returns one for each target with a challenger that is not champion yet, by name.
-    """
+    """Promote every challenger that passes its gates, ``at_once`` at a time; ``report`` receives each as it ends."""
     uri = store_uri(uri)
 
     def attempt(name: str) -> Promotion:
@@ -201,22 +175,25 @@ def promote_all(
         except CrosspropError as error:
             return Promotion(name, error=str(error))
 
-    names = [
-        model.name
-        for model in registry.all_models(uri, study)
-        if model.holder(CHALLENGER) and model.aliases.get(CHAMPION) != model.aliases[CHALLENGER]
-    ]
     done = []
     with ThreadPoolExecutor(at_once) as threads:
-        for future in as_completed([threads.submit(attempt, name) for name in names]):
+        waiting = [
+            threads.submit(attempt, model.name)
+            for model in registry.all_models(uri, study)
+            if model.holder(CHALLENGER) and model.aliases.get(CHAMPION) != model.aliases[CHALLENGER]
+        ]
+        for future in as_completed(waiting):
             done.append(future.result())
             report(done[-1])
     return sorted(done, key=lambda promotion: promotion.name)
 
 
-def read_history(model: ModelInfo) -> list[dict[str, str | None]]:
+def read_history(model: Any) -> list[dict[str, str | None]]:
     """The last changes of champion, oldest first: when, by whom, from which version to which, why."""
-    return _json(model.tags.get(HISTORY_TAG, "")) or []
+    try:
+        return list(json.loads(model.tags[HISTORY_TAG]))
+    except (KeyError, ValueError):
+        return []
 
 
 def changed_by_hand(model: ModelInfo) -> str | None:
@@ -259,16 +236,15 @@ def _apply(
         pending = _pending(found.tags)
         if pending is None or pending.token != update.token:
             raise PromotionError(
-                f"{name}: {pending.by if pending else 'another process'} is changing the champion at this moment. "
-                "Nothing was changed by you. Look at 'crossprop models', then run again."
+                f"{name}: {pending.by if pending else 'another process'} is changing the champion. Nothing was changed "
+                "by you. Look at 'crossprop models', then run again."
             )
         champion = str(found.aliases.get(CHAMPION, "none"))
         if champion != (update.former or "none"):
             client.delete_registered_model_tag(name, PENDING_TAG)
             raise PromotionError(
-                f"{name}: the champion was changed from version {update.former or 'none'} to {champion} "
-                f"meanwhile. Nothing was changed by you. Look at 'crossprop models {name}' for who did it, then run "
-                "again: the comparison has to be made with the new champion."
+                f"{name}: the champion was changed from version {update.former or 'none'} to {champion} meanwhile. "
+                f"Nothing was changed by you. Look at 'crossprop models {name}', then run again."
             )
         try:
             client.set_registered_model_alias(name, CHAMPION, version)
@@ -285,10 +261,7 @@ def _settled(uri: str, name: str, say: Callable[[str], None]) -> ModelInfo:
     model = registry.find_model(uri, name)
     if PENDING_TAG not in model.tags:
         return model
-    with (
-        registry.open_registry(uri, f"finishing an interrupted update of {model.name}") as client,
-        store_lock(uri),
-    ):
+    with registry.open_registry(uri, f"finishing the update of {model.name}") as client, store_lock(uri):
         if line := _settle(client, model.name):
             say(line)
     return registry.find_model(uri, model.name)
@@ -307,8 +280,7 @@ def _settle(client: MlflowClient, name: str, own: bool = False) -> str:
     if not gone and abs(time.time() - update.time) < ABANDONED_SECONDS:
         raise PromotionError(
             f"{name}: a {update.action} to version {update.version} by {update.by} is under way since {update.at}. "
-            "Nothing was changed. Look at 'crossprop models' and run again; a record that is left behind is void after "
-            f"{ABANDONED_SECONDS:.0f} s."
+            f"Nothing was changed. Run again; a record that is left behind is void after {ABANDONED_SECONDS:.0f} s."
         )
     if str(model.aliases.get(CHAMPION)) == update.version != update.former:
         _complete(client, update)
@@ -333,9 +305,9 @@ def _complete(client: MlflowClient, update: AliasUpdate) -> None:
     kept = {"by": update.by, "at": update.at, "why": update.why, "former": update.former or "none"}
     for key, value in (kept | update.tags).items():
         client.set_model_version_tag(name, version, f"crossprop.{update.action}.{key}", value)
-    history = _json(client.get_registered_model(name).tags.get(HISTORY_TAG, "")) or []
-    entry = {"at": update.at, "by": update.by, "action": update.action, "from": update.former, "to": version}
-    entry["why"] = update.why[:200]
+    history = read_history(client.get_registered_model(name))
+    entry = {key: getattr(update, key) for key in ("at", "by", "action")}
+    entry |= {"from": update.former, "to": version, "why": update.why[:200]}
     if entry not in history:
         history.append(entry)
     while len(json.dumps(history)) > _HISTORY_CHARACTERS:
@@ -346,15 +318,8 @@ def _complete(client: MlflowClient, update: AliasUpdate) -> None:
 
 def _pending(tags: dict[str, str]) -> AliasUpdate | None:
     try:
-        return AliasUpdate(**_json(tags.get(PENDING_TAG, "")))
-    except TypeError:
-        return None
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
+        return AliasUpdate(**json.loads(tags[PENDING_TAG]))
+    except (KeyError, ValueError, TypeError):
         return None
 
 

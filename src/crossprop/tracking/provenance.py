@@ -31,16 +31,11 @@ PACKAGES = (
     "crossprop", "mlflow", "dvc", "optuna", "numpy", "scipy", "pandas", "scikit-learn", "lightgbm", "keras",
     "tensorflow", "jax", "matminer", "pymatgen", "skops",
 )  # fmt: skip
-"""Packages whose versions can change a result."""
-
 PROCESS_TAG = "crossprop.process"
-PROJECT_RUN = "CROSSPROP_PROJECT_RUN"
-"""Variable with the id of the run that ``mlflow run`` opened for all stages together; set by ``MLproject``."""
-_GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
-"""What MLflow calls a run that was given no name."""
+PROJECT_RUN = "CROSSPROP_PROJECT_RUN"  # set by ``MLproject``: ``mlflow run``'s own run, of all stages
+_GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that was given no name
 _MOST_EXPERIMENTS = 10_000
-_NOT_CODE = (":!dvc.lock", ":!reports")
-"""Tracked, but written by the pipeline itself: a change there does not make the code dirty."""
+_NOT_CODE = (":!dvc.lock", ":!reports")  # tracked, but written by the pipeline itself
 
 
 @dataclass(frozen=True)
@@ -54,11 +49,20 @@ class GitState:
 
 def git_state(root: Path) -> GitState:
     """Git state of the folder ``root``; an empty one where git or a repository is missing."""
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(root), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip() or None
+
+    commit = git("rev-parse", "--verify", "--quiet", "HEAD")
     if commit is None:
         return GitState()
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_CODE)
-    return GitState(commit, _git(root, "symbolic-ref", "--short", "-q", "HEAD"), dirty=bool(changes))
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_CODE)
+    return GitState(commit, git("symbolic-ref", "--short", "-q", "HEAD"), dirty=bool(changes))
 
 
 @functools.cache
@@ -103,10 +107,7 @@ def process_tags() -> dict[str, str]:
 
 
 def process_is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process behind ``process_tags`` ran on this machine and has ended, or its id was used again.
-
-    A process of another machine counts as alive, since it cannot be seen from here.
-    """
+    """Whether the process behind ``process_tags`` has ended; one of another machine counts as alive."""
     import psutil
 
     host, pid, start = (tags.get(PROCESS_TAG) or "unknown 0 0").split()
@@ -115,33 +116,15 @@ def process_is_gone(tags: Mapping[str, str]) -> bool:
     try:
         process = psutil.Process(int(pid))
         return bool(abs(process.create_time() - int(start)) > 2 or process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
     except psutil.AccessDenied:
         return False
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
+    except psutil.NoSuchProcess:
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """What the stage knows and a cell does not.
-
-    Attributes:
-        uri: URI of the tracking store, prepared (``prepare_store``).
-        data_hashes: Per property (target or source): hash of its prepared table.
-        data_sources: Per property: path or URL of its prepared table.
-        descriptions: Per property: what it is.
-        config_text: Resolved configuration, YAML.
-    """
+    """What the stage knows and a cell does not: the prepared store, and by target or source what its data are."""
 
     uri: str
     study: str
@@ -149,7 +132,7 @@ class RunContext:
     data_hashes: Mapping[str, str] = field(default_factory=dict)
     data_sources: Mapping[str, str] = field(default_factory=dict)
     descriptions: Mapping[str, str] = field(default_factory=dict)
-    config_text: str = ""
+    config_text: str = ""  # the resolved configuration, YAML
 
     def code_tags(self) -> dict[str, str]:
         """Tags for the code's version, where there is a repository, and the UI's columns ``Created by``, ``Source``."""
@@ -166,28 +149,20 @@ def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
     """Set runs of a study to KILLED whose process, on this machine, has ended while they were RUNNING; their ids."""
     from mlflow.entities import ViewType
 
-    dead: list[str] = []
     with named_faults(client.tracking_uri, f"ending the dead runs of study {study}"):
         found = client.search_experiments(view_type=ViewType.ACTIVE_ONLY, max_results=_MOST_EXPERIMENTS)
-        experiments = [e.experiment_id for e in found]
         wanted = f"attributes.status = 'RUNNING' AND tags.`crossprop.study` = '{study}'"
-        for run in client.search_runs(experiments, wanted, max_results=5000):
-            if process_is_gone(run.data.tags):
-                client.set_terminated(run.info.run_id, status="KILLED")
-                dead.append(str(run.info.run_id))
+        running = client.search_runs([e.experiment_id for e in found], wanted, max_results=5000)
+        dead = [str(run.info.run_id) for run in running if process_is_gone(run.data.tags)]
+        for run_id in dead:
+            client.set_terminated(run_id, status="KILLED")
     return dead
 
 
 def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[str, str]) -> RunContext:
     """Make the tracking store ready for a stage: initialise it, end dead runs, name the run that ``mlflow run`` opened.
 
-    Args:
-        params: Configuration.
-        paths: Where the study's files lie.
-        data_hashes: Hash of the prepared table of every property, or joint network's sources, that the stage works on.
-
-    Raises:
-        TrackingError: The store is locked, damaged, not writable or not reachable.
+    ``data_hashes`` are those of the prepared tables of every property, or joint network's sources, of the stage.
     """
     own_run, whole = (os.environ.get(name) for name in ("MLFLOW_RUN_ID", PROJECT_RUN))  # before prepare_store
     uri = prepare_store(store_uri(root=paths.root))

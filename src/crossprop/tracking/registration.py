@@ -49,17 +49,14 @@ if TYPE_CHECKING:
 
 FILES_TAG = "crossprop.files"
 _ERRORS = ("cv_mae_mean", "test_mae", "test_mae_low", "test_mae_high", "test_mae_ensemble")
+# Metrics that a logged model carries, and the part of the data that each was measured on.
 _MEASURED_ON = {"cv_mae_mean": "train", "test_mae": "test", "test_mae_ensemble": "test", "test_r2": "test"}
-"""Metrics that a logged model carries, and the part of the data that each was measured on."""
 _EXAMPLES = 5
 _CHECKED = 50
-_TIMEOUT_SECONDS = 1_200.0
-"""For one model to load and answer: long, since other work may use the machine's cores and memory meanwhile."""
+_TIMEOUT_SECONDS = 1_200.0  # long, since other work may use the machine's cores and memory meanwhile
 _AT_ONCE = 2
-_saving = threading.Lock()
-"""``mlflow.pyfunc.save_model`` passes the model of a script through a global variable."""
+_saving = threading.Lock()  # ``mlflow.pyfunc.save_model`` works with a global variable
 _ALWAYS = ("h5py", "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
-"""With what reads the evidence and finds the nearest compositions."""
 _REGRESSORS = ("scikit-learn", "skops")
 _NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}
 _ATTRIBUTES = ("matminer", "pymatgen")
@@ -106,24 +103,20 @@ class Winner:
 
 
 def register_study(params: Params, paths: StudyPaths, write: Print = show) -> list[VersionInfo]:
-    """Register all winners and list them in the study's list of registered versions.
-
-    Raises:
-        StoreError: A target's results are missing or damaged.
-        TrackingError: The store or the registry refuses.
-    """
+    """Register all winners and list them in the study's list of registered versions."""
     hashes = {t: data_digest(pd.read_parquet(paths.prepared(t))) for t in params.study.targets}
     context = provenance.open_study_context(params, paths, hashes)
-    found = {target: _winner(paths.results(target)) for target in params.study.targets}
-    for target, winner in found.items():
+    winners = []
+    for target in params.study.targets:
+        winner = _winner(paths.results(target))
         if winner is None:
             write(f"{target}: no cell finished, nothing to register")
-
-    versions = [version for version, _ in register_winners(context, filter(None, found.values()), write)]
-    listed = [
-        {"name": v.name, "version": v.version, "run_id": v.run_id, "uri": f"models:/{v.name}@{CHALLENGER}"}
-        for v in versions
-    ]
+        else:
+            winners.append(winner)
+    versions = [version for version, _ in register_winners(context, winners, write)]
+    listed = [{"name": v.name, "version": v.version, "run_id": v.run_id} for v in versions]
+    for entry in listed:
+        entry["uri"] = f"models:/{entry['name']}@{CHALLENGER}"
     paths.registry.parent.mkdir(parents=True, exist_ok=True)
     write_json(paths.registry, listed)
     return versions
@@ -134,21 +127,17 @@ def register_winners(
 ) -> list[tuple[VersionInfo, bool]]:
     """Register winners, of different targets, and give each the alias ``challenger``; promotion is a separate decision.
 
-    Every model is loaded in a fresh process before it is registered, with nothing but the code that it carries, and
-    must give the logged predictions. The same cell with the same data, outcome and files is registered once; where the
-    files of its version are gone, or are not those of the folder, there is a further version. Returns every version
-    and whether it is new. What is refused leaves nothing behind and does not stop the others.
+    Every model has to give the logged predictions in a fresh process, with nothing but the code that it carries. The
+    same cell with the same data, outcome and files is registered once. Returns every version and whether it is new.
+    What is refused leaves nothing behind and does not stop the others.
     """
     client = open_client(context.uri)
-
     done, errors = [], []
     with _ambient_store(context.uri), ThreadPoolExecutor(_AT_ONCE) as threads:
-        waiting = {
-            winner.name: (winner, threads.submit(_register, client, context, winner)) for winner in winners
-        }
-        for name, (winner, future) in waiting.items():
+        waiting = [(winner, threads.submit(_register, client, context, winner)) for winner in winners]
+        for winner, future in waiting:
             try:
-                with named_faults(context.uri, f"registering {name}"):
+                with named_faults(context.uri, f"registering {winner.name}"):
                     version, created = future.result()
             except TrackingError as error:
                 errors.append(error)
@@ -162,17 +151,13 @@ def register_winners(
 
 
 def files_digest(folder: Path) -> str:
-    """Digest of a saved ensemble's file names and description, which change when evidence is added or made again.
-
-    The fitted models are not read: the version's identity holds what they were fitted from.
-    """
+    """Digest of a saved ensemble's file names and description, which change when evidence is added or made again."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     try:
         info = read_info(folder)
     except ModelFormatError as error:
         raise TrackingError(f"{error} Or run the target's stage again.") from error
-    text = "\0".join([*names, json.dumps(info, sort_keys=True)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join([*names, json.dumps(info, sort_keys=True)]).encode()).hexdigest()[:16]
 
 
 def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list[str]:
@@ -191,10 +176,7 @@ def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list
 
 
 def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, context: RunContext) -> None:
-    """Write the MLflow model into a new folder: script, ensemble, crossprop's own code, signature, example.
-
-    The input example is taken from the hold-out in the ensemble's evidence.
-    """
+    """Write the MLflow model into a new folder: script, ensemble, crossprop's own code, signature, example."""
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -221,21 +203,22 @@ def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, con
 
 def _register(client: MlflowClient, context: RunContext, winner: Winner) -> tuple[VersionInfo, bool]:
     run = _run_of(client, winner, context.uri)
+    model = None
     with store_lock(context.uri):
-        version = _same_version(context, winner)
-        if version is None:
+        known = _same_version(context, winner)
+        if known is None:
             _remove_stale_models(client, context, winner, run.info.experiment_id)
-    model = None if version else _log_model(client, context, winner, run)
+    if known is None:
+        model = _log_model(client, context, winner, run)
     with store_lock(context.uri):
-        known = version or _same_version(context, winner)  # of another process, meanwhile
+        known = known or _same_version(context, winner)  # of another process, meanwhile
         if known is not None:
             number = known.version
             client.set_registered_model_alias(winner.name, CHALLENGER, number)
-        if model is not None:
-            if known is not None:
+            if model is not None:
                 _discard(client, model)
-            else:
-                number = _create_version(client, context, winner, model)
+        elif model is not None:
+            number = _create_version(client, context, winner, model)
         _mark_winner(client, run)
     return registry.find_version(context.uri, winner.name, version=number), known is None
 
@@ -271,10 +254,9 @@ def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: R
         for key, part in _MEASURED_ON.items():
             name = f"{result.target}.{part}"
             on = (name, digests[name]) if name in digests else (None, None)
-            for m in client.get_metric_history(winner.run_id, key)[
-                -1:
-            ]:  # as it is: the run gets no second one
-                metrics.append(Metric(key, m.value, m.timestamp, m.step, model.model_id, *on, winner.run_id))
+            last = client.get_metric_history(winner.run_id, key)[-1:]  # as it is: the run gets no second one
+            ids = model.model_id, *on, winner.run_id
+            metrics += [Metric(key, m.value, m.timestamp, m.step, *ids) for m in last]
         client.log_batch(winner.run_id, metrics)
     except BaseException:
         _discard(client, model)
@@ -338,10 +320,8 @@ def _discard(client: MlflowClient, model: LoggedModel) -> None:
 
 def _mark_winner(client: MlflowClient, run: Run) -> None:
     """Tag the run as its target's winner, and no other."""
-    experiment, tag = run.info.experiment_id, f"tags.`{WINNER_TAG}` = 'yes'"
-    for former in client.search_runs([experiment], tag):
-        if former.info.run_id != run.info.run_id:
-            client.delete_tag(former.info.run_id, WINNER_TAG)
+    for former in client.search_runs([run.info.experiment_id], f"tags.`{WINNER_TAG}` = 'yes'"):
+        client.delete_tag(former.info.run_id, WINNER_TAG)
     client.set_tag(run.info.run_id, WINNER_TAG, "yes")
 
 
@@ -352,10 +332,8 @@ def _check(model: Path, winner: Winner) -> None:
     try:
         repeated = predict_in_subprocess(model, rows["formula"].tolist(), _TIMEOUT_SECONDS, own_code=True)
     except PromotionError as error:
-        raise TrackingError(
-            f"{refused}: {error}. Run the stage 'register' again if the machine was busy or out of memory, else the "
-            "target's stage."
-        ) from error
+        advice = "Run the stage 'register' again if the machine was busy, else the target's stage."
+        raise TrackingError(f"{refused}: {error}. {advice}") from error
     gate = repeats_predictions(rows, repeated)
     if not gate.passed:
         raise TrackingError(f"{refused}: it {gate.figure}. Run the target's stage again.")
@@ -375,8 +353,7 @@ def _run_of(client: MlflowClient, winner: Winner, uri: str) -> Run:
         raise TrackingError(
             f"Run {winner.run_id} of {winner.result.label} ({winner.result.target}) is not in {uri}: the store was "
             "moved, deleted or replaced. Put it back, point MLFLOW_TRACKING_URI at it, or record the cells again with "
-            f"`dvc repro --force --single-item transfer@<shard>`, the shard of {winner.result.target} (finished cells "
-            "are not computed again)."
+            f"`dvc repro --force --single-item transfer@<shard>`, the shard of {winner.result.target}."
         )
     return run
 
@@ -403,14 +380,11 @@ def _same_version(context: RunContext, winner: Winner) -> VersionInfo | None:
     return None
 
 
-def _remove_stale_models(
-    client: MlflowClient, context: RunContext, winner: Winner, experiment_id: str
-) -> None:
+def _remove_stale_models(client: MlflowClient, context: RunContext, winner: Winner, experiment: str) -> None:
     """Delete logged models of the cell without a version whose process has ended: a kill left them."""
     kept = {version.model_id for version in _versions(context, winner)}
-    for model in client.search_logged_models(
-        [experiment_id], f"tags.`crossprop.cell` = '{winner.result.cell}'"
-    ):
+    of_cell = f"tags.`crossprop.cell` = '{winner.result.cell}'"
+    for model in client.search_logged_models([experiment], of_cell):
         ended = provenance.PROCESS_TAG not in model.tags or provenance.process_is_gone(model.tags)
         if ended and model.model_id not in kept:
             _discard(client, model)
@@ -427,8 +401,9 @@ def _ambient_store(uri: str) -> Iterator[None]:
         yield
     finally:
         mlflow.set_tracking_uri(before)
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        if variable is not None:
+        if variable is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+        else:
             os.environ["MLFLOW_TRACKING_URI"] = variable
 
 

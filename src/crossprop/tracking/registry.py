@@ -1,9 +1,7 @@
 """The model registry: champions, versions, and where their files lie.
 
-In every function, ``uri`` is the store; that of the environment or the working folder if it is ``None``.
-
-Only registered models that crossprop registered itself are seen (they carry the tag ``crossprop.target``): a team's
-registry may hold anything.
+``uri`` is the store; that of the environment or the working folder if it is ``None``. Only models that crossprop
+registered itself are seen (they carry the tag ``crossprop.target``): a team's registry may hold anything.
 """
 
 from __future__ import annotations
@@ -19,21 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from crossprop.errors import ModelFormatError, StoreOutOfReachError, TrackingError, UnknownModelError
 from crossprop.models.saved import read_info
 from crossprop.paths import WORK
-from crossprop.tracking.store import (
-    client_of,
-    local_path,
-    named_faults,
-    refuse_moved,
-    sqlite_path,
-    store_uri,
-)
+from crossprop.tracking.store import client_of, local_path, named_faults, refuse_moved, sqlite_path, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,25 +31,14 @@ if TYPE_CHECKING:
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 DEFAULT_CACHE = WORK / "registered"
-KEPT_UNUSED_SECONDS = 3_600.0
-"""A fetched copy that no alias names is kept for so long after its last use: it may just be being loaded."""
+KEPT_UNUSED_SECONDS = 3_600.0  # after its last use, of a fetched copy that no alias names
 _MODELS_A_PAGE, _VERSIONS_A_PAGE = 1000, 10_000
-_REMEMBERED_SECONDS = 60.0
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
-"""Error codes by which MLflow says that something is not there."""
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")  # MLflow's error codes
 
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """A version of the registered model ``<study>.<target>``.
-
-    Attributes:
-        aliases: ``champion``, ``previous``, ``challenger`` and others that point at it.
-        unit: Unit of the property, ``"1"`` if it has none.
-        description: What the property is.
-        run_id: Run of the winning cell; may be deleted.
-        source: Where MLflow says that its files are.
-    """
+    """A version of the registered model ``<study>.<target>``, with unit and description of the property."""
 
     name: str
     study: str
@@ -122,38 +101,21 @@ class ModelInfo:
 
 @contextmanager
 def open_registry(uri: str | None, doing: str) -> Iterator[MlflowClient]:
-    """A client of a store that exists; faults inside the block are named, and nothing is created.
-
-    Raises:
-        StoreOutOfReachError: The store is not there or does not answer now.
-        TrackingError: The store is damaged or of another MLflow version.
-    """
+    """A client of a store that exists, else a ``StoreOutOfReachError``; faults inside the block are named."""
     uri = store_uri(uri)
     path = sqlite_path(uri)
     if path is not None and not path.is_file():
         raise StoreOutOfReachError(
-            f"There is no registry at {path}. Run 'dvc repro' (or 'crossprop fit' for a model without a "
-            "registry), go to the project's folder, or name the store in MLFLOW_TRACKING_URI."
+            f"There is no registry at {path}. Run 'dvc repro' (or 'crossprop fit', which needs none), go to the "
+            "project's folder, or name the store in MLFLOW_TRACKING_URI."
         )
     with named_faults(uri, doing):
         yield client_of(uri)
 
 
 def champions(uri: str | None = None) -> dict[str, VersionInfo]:
-    """The versions with the alias ``champion``, by name of their registered model; meant to be polled.
-
-    One call, and one a minute for every champion that is not its model's newest version.
-    """
-    found = {}
-    with open_registry(uri, "looking for champions") as client:
-        for model in _search_models(client):
-            number = str(model.aliases.get(CHAMPION, ""))
-            if number:
-                newest = next((v for v in model.latest_versions if str(v.version) == number), None)
-                minute = int(time.monotonic() // _REMEMBERED_SECONDS)
-                version = newest or _remembered(client.tracking_uri, model.name, number, minute)
-                found[model.name] = _version_info(model, version)
-    return dict(sorted(found.items()))
+    """The versions with the alias ``champion``, by name of their registered model; meant to be polled."""
+    return {model.name: champion for model in all_models(uri) if (champion := model.holder(CHAMPION))}
 
 
 def all_models(uri: str | None = None, study: str | None = None) -> list[ModelInfo]:
@@ -164,11 +126,7 @@ def all_models(uri: str | None = None, study: str | None = None) -> list[ModelIn
 
 
 def find_model(uri: str | None, name: str) -> ModelInfo:
-    """A registered model by its name or by its target, if only one study has that; two calls.
-
-    Raises:
-        UnknownModelError: There is none, or several; the message lists near or matching names.
-    """
+    """A registered model by its name, or by its target if only one study has that; else an ``UnknownModelError``."""
     with open_registry(uri, f"looking for {name}") as client:
         model = _resolve(_search_models(client), name)
         quote = next((q for q in "'\"" if q not in model.name), None)  # MLflow's filters know no escapes
@@ -178,11 +136,7 @@ def find_model(uri: str | None, name: str) -> ModelInfo:
 def find_version(
     uri: str | None, name: str, *, alias: str = CHAMPION, version: str | int | None = None
 ) -> VersionInfo:
-    """A version by its number, or else by an alias, of a registered model as in ``find_model``.
-
-    Raises:
-        UnknownModelError: No such model, version or alias; the message says what there is and what to do.
-    """
+    """A version by its number, or else by an alias, of a model as in ``find_model``; else an ``UnknownModelError``."""
     return pick_version(find_model(uri, name), alias=alias, version=version)
 
 
@@ -193,30 +147,22 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
         wanted = str(version).strip().removeprefix("v")
         if found := next((v for v in model.versions if v.version == wanted), None):
             return found
-        raise UnknownModelError(
-            f"{model.name} has no version {version!r} (its versions: {numbers}). Choose one of these; "
-            "'crossprop models' shows what they are."
-        )
+        raise UnknownModelError(f"{model.name} has no version {version!r} (its versions: {numbers}).")
     if found := model.holder(alias):
         return found
     advice = {
-        CHAMPION: f"Give it to one with 'crossprop promote {model.name}' (versions: {numbers}), or name a version by "
-        "its number.",
-        CHALLENGER: f"Name a version with --version (there are: {numbers}), or register a winner with "
-        "'dvc repro register'.",
-    }.get(
-        alias, f"Aliases that there are: {', '.join(sorted(model.aliases)) or 'none'}; versions: {numbers}."
-    )
-    raise UnknownModelError(f"No version of {model.name} has the alias {alias!r}. {advice}")
+        CHAMPION: f"Give it to one with 'crossprop promote {model.name}', or name a version by its number.",
+        CHALLENGER: "Name one with --version, or register a winner with 'dvc repro register'.",
+    }.get(alias, f"Aliases that there are: {', '.join(sorted(model.aliases)) or 'none'}.")
+    missing = f"No version of {model.name} has the alias {alias!r} (versions: {numbers})."
+    raise UnknownModelError(f"{missing} {advice}")
 
 
 def predictor_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) -> Path:
     """Local folder of a version's saved ensemble: in place where the files are here, else fetched completely.
 
-    Copies are kept in ``cache``, by default ``.crossprop/registered``.
-
-    Raises:
-        TrackingError: The files are gone, incomplete or cannot be fetched; the message says what to do.
+    Copies are kept in ``cache``, by default ``.crossprop/registered``. Files that are gone, incomplete or cannot be
+    fetched are a ``TrackingError``.
     """
     return _complete_ensemble(model_folder(uri, info, cache), info.label)
 
@@ -289,8 +235,6 @@ def _download(uri: str, label: str, location: str, folder: Path) -> None:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    for unfinished in folder.parent.glob("*.tmp"):  # of a fetch that was killed
-        shutil.rmtree(unfinished, ignore_errors=True)
     with tempfile.TemporaryDirectory(suffix=".tmp", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
         try:
             got = Path(download_artifacts(artifact_uri=location, dst_path=scratch, tracking_uri=uri))
@@ -303,13 +247,13 @@ def _download(uri: str, label: str, location: str, folder: Path) -> None:
 
 
 def _remove_unused(uri: str, name: str, used: Path) -> None:
-    """Remove copies of versions that no alias names and that were not used lately."""
+    """Remove what killed fetches left, and copies of versions that no alias names and that were not used lately."""
     with open_registry(uri, f"looking for the aliases of {name}") as client:
         kept = {str(version) for version in client.get_registered_model(name).aliases.values()}
     for folder in used.parent.iterdir():
         version = re.search(r"-v(\d+)-[0-9a-f]{12}$", folder.name)
-        unused = time.time() - folder.stat().st_mtime > KEPT_UNUSED_SECONDS
-        if version and unused and version[1] not in kept and folder != used:
+        unused = time.time() - folder.stat().st_mtime > KEPT_UNUSED_SECONDS and folder != used
+        if folder.suffix == ".tmp" or (version and unused and version[1] not in kept):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -350,18 +294,18 @@ def _with_versions(client: MlflowClient, models: list[Any], wanted: str | None =
     for version in _pages(search, filter_string=wanted, max_results=_VERSIONS_A_PAGE) if models else ():
         if version.name in versions:
             versions[version.name].append(version)
-    found = []
-    for model in sorted(models, key=lambda m: m.name):
-        newest_first = sorted(versions[model.name], key=lambda v: int(v.version), reverse=True)
-        found.append(
-            ModelInfo(
-                **_property(model),
-                aliases={alias: str(version) for alias, version in model.aliases.items()},
-                versions=tuple(_version_info(model, version) for version in newest_first),
-                tags=dict(model.tags),
-            )
+    return [
+        ModelInfo(
+            **_property(model),
+            aliases={alias: str(version) for alias, version in model.aliases.items()},
+            versions=tuple(
+                _version_info(model, version)
+                for version in sorted(versions[model.name], key=lambda v: int(v.version), reverse=True)
+            ),
+            tags=dict(model.tags),
         )
-    return found
+        for model in sorted(models, key=lambda m: m.name)
+    ]
 
 
 def _version_info(model: Any, version: Any) -> VersionInfo:
@@ -395,20 +339,15 @@ def _resolve(models: list[Any], name: str) -> Any:
         return found[0]
     if found:
         names = ", ".join(sorted(m.name for m in found))
-        raise UnknownModelError(
-            f"{name!r} is a target of several studies: {names}. Name one of these, or add --study."
-        )
+        raise UnknownModelError(f"{name!r} is a target of several studies: {names}. Name one or add --study.")
     if not models:
         raise UnknownModelError(
-            f"There is no registered model {name!r}: the registry holds none of crossprop's. 'dvc repro' ends with "
-            "registering the winners; or point MLFLOW_TRACKING_URI at the store that has them."
+            f"There is no registered model {name!r}: the registry holds none of crossprop's. Register the winners with "
+            "'dvc repro', or point MLFLOW_TRACKING_URI at the store that has them."
         )
-    known = {m.tags["crossprop.target"].lower(): m.name for m in models} | {
-        m.name.lower(): m.name for m in models
-    }
-    near = dict.fromkeys(
-        known[key] for key in difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
-    )
+    known = {key.lower(): m.name for m in models for key in (m.tags["crossprop.target"], m.name)}
+    matches = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
+    near = dict.fromkeys(known[key] for key in matches)
     hint = f"Near names: {', '.join(near)}." if near else "'crossprop models' lists those that there are."
     raise UnknownModelError(f"There is no registered model {name!r} among {len(models)}. {hint}")
 
@@ -417,12 +356,6 @@ def _search_models(client: MlflowClient) -> list[Any]:
     """The registered models that are crossprop's."""
     models = _pages(client.search_registered_models, max_results=_MODELS_A_PAGE)
     return [model for model in models if model.tags.get("crossprop.target")]
-
-
-@lru_cache(maxsize=1_000)
-def _remembered(uri: str, name: str, number: str, minute: int) -> Any:
-    """A version, asked for at most once a minute."""
-    return client_of(uri).get_model_version(name, number)
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:

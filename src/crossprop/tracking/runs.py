@@ -24,7 +24,6 @@ from crossprop.tracking import figures
 from crossprop.tracking.provenance import RunContext, environment, process_tags
 from crossprop.tracking.store import (
     ARTIFACTS,
-    analyze_store,
     named_faults,
     open_client,
     sqlite_path,
@@ -37,13 +36,10 @@ if TYPE_CHECKING:
 
 FINGERPRINT_TAG = "crossprop.fingerprint"
 FAILURE_TAG = "crossprop.failure"
-WINNER_TAG = "crossprop.winner"
-"""Of the run that the target's challenger is made of."""
-TRIALS_FILE = "trials.json"
-"""Written as MLflow's ``log_table`` does, so that the UI shows it as a table."""
+WINNER_TAG = "crossprop.winner"  # of the run that the target's challenger is made of
+TRIALS_FILE = "trials.json"  # as MLflow's ``log_table`` writes it, so that the UI shows it as a table
 _TABLES = json.dumps([{"path": TRIALS_FILE, "type": "table"}])
-EXPERIMENT_ID = "{experiment_id}"
-"""Stands in an experiment's notes for its id, which is known once it is created."""
+EXPERIMENT_ID = "{experiment_id}"  # stands in an experiment's notes for its id
 _SCALARS = (
     "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high", "test_q95",
     "test_r2", "test_mae_ensemble", "test_mae_median", "strict_test_mae",
@@ -54,39 +50,20 @@ _SETTINGS = (
 )  # fmt: skip
 _IDENTIFYING = ("study", "target", "unit", "protocol", "method", "source", "representation", "layer")
 _SHOWN_METRICS = ("cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_ensemble", "val_mae", "test_r2")
+_SHOWN = ["attributes.`Models`", *(f"metrics.`{key}`" for key in _SHOWN_METRICS), f"tags.`{WINNER_TAG}`"]
+# Keeps a view of an experiment's runs in MLflow's interface: least error first, with errors and the winner's model.
 VIEW_TAG = "mlflow.sharedViewState.crossprop"
-"""Keeps a view of an experiment's runs in MLflow's interface: least error first, with errors and the winner's model."""
-_VIEW_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",
-    VIEW_TAG: json.dumps(
-        {
-            "orderByKey": "metrics.`cv_mae_mean`",
-            "orderByAsc": True,
-            "selectedColumns": [
-                "attributes.`Models`",
-                *(f"metrics.`{key}`" for key in _SHOWN_METRICS),
-                f"tags.`{WINNER_TAG}`",
-            ],
-        }
-    ),
-}
+_VIEW = {"orderByKey": "metrics.`cv_mae_mean`", "orderByAsc": True, "selectedColumns": _SHOWN}
+_VIEW_TAGS = {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: json.dumps(_VIEW)}
 _CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
-_MOST_STEPS = 100
-_MOST_STEPS_SCREENED = 25
+_MOST_STEPS, _MOST_STEPS_SCREENED = 100, 25
 _METRICS_A_BATCH = 1000
-_RUNS_BETWEEN_STATISTICS = 500
-_REFUSED = re.compile(r"[^\w\-. :/]")
-"""Characters that MLflow refuses in the name of a metric or parameter."""
+_REFUSED = re.compile(r"[^\w\-. :/]")  # by MLflow, in the name of a metric or parameter
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """All that one run will hold.
-
-    ``notes`` describe the experiment when it is created. ``identity`` is the tag that names the thing recorded, and
-    ``fingerprint`` a digest of its outcome: of both, there is at most one finished run. ``metrics`` are
-    ``(key, value, step)``. The run starts ``seconds`` before now, and ends as FAILED if there is a ``failure``.
-    """
+    """All that one run will hold, and the notes of its experiment; ``metrics`` are ``(key, value, step)``."""
 
     experiment: str
     notes: str
@@ -102,43 +79,23 @@ class RunSpec:
 
 
 class MlflowRecorder:
-    """Keeps every finished cell as a run of the experiment ``<study>/<target>``.
-
-    Recording a cell again returns the run it has; the same cell with another outcome (other data, code or
-    budget) gets a run beside it. No active run is used, so an enclosing ``mlflow run`` is left alone.
-    """
+    """Keeps every finished cell as a run of the experiment ``<study>/<target>``; the same outcome is kept once."""
 
     def __init__(self, context: RunContext) -> None:
         """Store the context; the store is opened with the first cell."""
         self.context = context
         self._client: MlflowClient | None = None
-        self._recorded = 0
 
     def record(self, outcome: CellOutcome) -> str:
-        """Keep the cell and return the id of its run.
-
-        Raises:
-            StoreOutOfReachError: The store does not answer for now.
-            TrackingError: An error of the cell is NaN or infinite, or the store refuses.
-        """
+        """Keep the cell and return the id of its run; ``TrackingError`` for a number that is NaN or infinite."""
         context = self.context
         self._client = self._client or open_client(context.uri)
         spec = spec_of_cell(outcome, context)
-        run_id = _write_run(self._client, spec, lambda folder: _write_cell_files(folder, outcome, context))
-        self._recorded += 1
-        if self._recorded % _RUNS_BETWEEN_STATISTICS == 0:
-            analyze_store(context.uri)
-        return run_id
+        return _write_run(self._client, spec, lambda folder: _write_cell_files(folder, outcome, context))
 
 
 def record_pretraining(context: RunContext, provenance: Mapping[str, Any], history: pd.DataFrame) -> str:
-    """Keep a source network as a run of ``<study>/sources``; the same training twice makes one run. Returns its id.
-
-    ``provenance`` is what is saved beside the network; ``history`` has columns ``epoch`` and any number of curves.
-
-    Raises:
-        TrackingError: A metric is NaN or infinite, or the store refuses.
-    """
+    """Keep a source network as a run of ``<study>/sources``, once; ``history`` has ``epoch`` and curves."""
     curves = [c for c in history.columns if c != "epoch" and pd.api.types.is_numeric_dtype(history[c])]
     source, unit = provenance["source"], provenance["unit"]
     n_train, n_validation = provenance["n_train"], provenance["n_validation"]
@@ -191,15 +148,13 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
 def _write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path], None]) -> str:
     """Write a run, unless a finished one with the same identity and fingerprint exists; return its id.
 
-    Unfinished runs of this identity, which an earlier process left behind, are ended as KILLED and deleted, so that
-    nothing is shown twice. Processes that record the same cells are kept apart by the targets' locks. ``write_files``
-    fills an empty folder with the artifacts.
+    Unfinished runs of this identity, which an earlier process left behind, are ended as KILLED and deleted.
     """
     for metric, number, step in spec.metrics:  # MLflow would accept it silently and show it wrongly
         if not math.isfinite(number):
             raise TrackingError(
-                f"Metric {metric!r} of {spec.name!r} in {spec.experiment} is {number} (step {step}). A run "
-                "is recorded with finite numbers only: find out why it diverged, or record it as failed."
+                f"Metric {metric!r} of {spec.name!r} in {spec.experiment} is {number} (step {step}). Find out why it "
+                "diverged, or record it as failed."
             )
     uri, (key, value) = client.tracking_uri, spec.identity
     with named_faults(uri, f"recording {spec.name!r} in {spec.experiment}"), store_lock(uri):
@@ -207,12 +162,11 @@ def _write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path]
         finished = None
         for run in client.search_runs([experiment_id], f"tags.`{key}` = '{value}'"):
             tags, status = run.data.tags, run.info.status
-            if status == "FINISHED" or (status == "FAILED" and FAILURE_TAG in tags):
-                if tags.get(FINGERPRINT_TAG) == spec.fingerprint:
-                    finished = str(run.info.run_id)
-            else:
+            if status != "FINISHED" and (status != "FAILED" or FAILURE_TAG not in tags):
                 client.set_terminated(run.info.run_id, status="KILLED")
                 client.delete_run(run.info.run_id)
+            elif tags.get(FINGERPRINT_TAG) == spec.fingerprint:
+                finished = str(run.info.run_id)
         if finished is not None:
             return finished
         with tempfile.TemporaryDirectory(prefix="crossprop-run-") as folder:
@@ -236,8 +190,8 @@ def ensure_experiment(client: MlflowClient, name: str, notes: str) -> str:
     number = str(experiment.experiment_id)
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
-            f"The experiment {name!r} was deleted in {client.tracking_uri}. Restore it with `mlflow experiments "
-            f"restore --experiment-id {number}`, or remove it for good with `mlflow gc --experiment-ids {number}`."
+            f"The experiment {name!r} was deleted in {client.tracking_uri}. Restore it (`mlflow experiments restore "
+            f"--experiment-id {number}`), or remove it for good (`mlflow gc --experiment-ids {number}`)."
         )
     for key, value in {"mlflow.note.content": notes.replace(EXPERIMENT_ID, number), **_VIEW_TAGS}.items():
         if key not in experiment.tags or (key == VIEW_TAG and experiment.tags[key] != value):
@@ -332,10 +286,8 @@ def _data_sets(context: RunContext, name: str, unit: str, **n_rows: int) -> list
     digest, source = context.data_hashes.get(name), context.data_sources.get(name, name)
     if not digest:
         return []
-    columns = [
-        {"type": "string", "name": "formula", "required": True},
-        {"type": "double", "name": f"value ({unit})" if unit else "value", "required": True},
-    ]
+    value = {"type": "double", "name": f"value ({unit})" if unit else "value", "required": True}
+    columns = [{"type": "string", "name": "formula", "required": True}, value]
     remote = "://" in source
     return [
         DatasetInput(
@@ -372,9 +324,9 @@ def describe(result: CellResult) -> str:
     elif result.representation:
         what += f", on {result.representation.short}"
     lines = [what]
-    lines += [
-        f"{word}: {why}" for word, why in (("Failed", result.failure), ("Stopped", result.stopped)) if why
-    ]
+    for word, why in (("Failed", result.failure), ("Stopped", result.stopped)):
+        if why:
+            lines.append(f"{word}: {why}")
     if result.cv_mae_mean is not None:
         folds = f"({len(result.cv_mae or ())} folds)"
         lines.append(f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.2g}{unit} {folds}")
@@ -397,19 +349,16 @@ def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
     metrics = [(name, float(value), 0) for name in _SCALARS if (value := getattr(result, name)) is not None]
     for name, folds in (("cv_mae", result.cv_mae), ("rung_mae", result.rung_mae)):
         metrics += [(name, float(value), fold) for fold, value in enumerate(folds or ())]
-    metrics += [
-        ("tune_seconds", cost.tune_seconds, 0),
-        ("fit_seconds", cost.fit_seconds, 0),
-        ("peak_memory_mib", cost.peak_memory / 2**20, 0),
-    ]
+    metrics += [(name, getattr(cost, name), 0) for name in ("tune_seconds", "fit_seconds")]
+    metrics.append(("peak_memory_mib", cost.peak_memory / 2**20, 0))
     if len(outcome.history):
         most_steps = _MOST_STEPS if result.cv_mae is not None else _MOST_STEPS_SCREENED
         for column in ("val_mae", "loss"):
             curve = figures.fold_curves(outcome.history, column).mean(axis=1)
             if not np.isfinite(curve).all() and result.failure is None:
                 raise TrackingError(
-                    f"The {column} curve of cell {result.cell} ({result.label}, {result.target}) is not "
-                    "finite, though the cell did not fail. Check its history."
+                    f"The {column} of cell {result.cell} ({result.label}, {result.target}) is not finite, though the "
+                    "cell did not fail. Check its history."
                 )
             metrics += _curve(f"learning_curve/{column}", curve[np.isfinite(curve)], most_steps)
     return metrics
@@ -436,6 +385,5 @@ def _write_cell_files(folder: Path, outcome: CellOutcome, context: RunContext) -
 
 def _write_texts(folder: Path, context: RunContext) -> None:
     (folder / "configuration.yaml").write_text(context.config_text, encoding="utf-8")
-    described = {**environment(), "git": asdict(context.git)}
-    text = json.dumps(described, indent=1, sort_keys=True)
+    text = json.dumps({**environment(), "git": asdict(context.git)}, indent=1, sort_keys=True)
     (folder / "environment.json").write_text(text, encoding="utf-8")

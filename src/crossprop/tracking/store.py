@@ -1,8 +1,6 @@
 """The tracking store: where it is, whether it works, a first start by many processes at once, and its relocation.
 
 The default is one SQLite file beside the project, in write-ahead mode, so that the UI reads while a run writes.
-MLflow creates its tables step by step and not atomically; here they are made in a temporary file which is then
-renamed, under a lock, so that a kill or a race leaves either no store or a complete one.
 """
 
 from __future__ import annotations
@@ -26,43 +24,36 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = "mlflow.db"
 ARTIFACTS = "mlruns"
-PROJECT_RUNS = "mlflow run"
-"""The experiment of runs that name none, in a store that was made here: those of ``mlflow run``."""
-WAIT_SECONDS = 20.0
-"""How long to wait for a lock that another process holds on a SQLite file."""
+PROJECT_RUNS = "mlflow run"  # the experiment of runs that name none
+WAIT_SECONDS = 20.0  # for a lock that another process holds on a SQLite file
 _LOCK_SECONDS = 120.0
 _LEAST_FREE_BYTES = 20 * 2**20
-_ROWS_ANALYZED = 400
+# Set by ``mlflow run`` for its child: a worker that inherits them writes into its parent's run.
 _INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
-"""Set by ``mlflow run`` for its child: a worker that inherits them writes into its parent's run."""
-
 _PATHS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
     ("model_versions", "storage_location"),
     ("model_versions", "source"),
-)
-"""Where MLflow keeps absolute paths: it has no call that changes them, so ``relocate`` writes to its tables."""
+)  # where MLflow keeps absolute paths; it has no call that changes them
 
+# Pattern of a message and whether waiting may be enough: what to do; the first that is found counts.
 _ADVICE = {
     (r"too many 5\d\d error|error code 5\d\d|read timed out|internal_error[\s\S]*operationalerror", True): (
         "the server answers, but its database does not, or its disk is full. Look at its log. Then run again."
     ),
     ("403 client error|error code 403", False): (
-        "the server refuses this client. Start it with --allowed-hosts naming this host, or sign in as it asks for "
-        "(MLFLOW_TRACKING_TOKEN)."
+        "the server refuses this client. Start it with --allowed-hosts naming this host, or set MLFLOW_TRACKING_TOKEN."
     ),
     ("404 client error|not in a valid json format", False): (
-        "what answers there is no MLflow server. Correct MLFLOW_TRACKING_URI; behind a login page, sign in as your "
-        "server asks for (MLFLOW_TRACKING_TOKEN)."
+        "what answers there is no MLflow server. Correct MLFLOW_TRACKING_URI, or sign in with MLFLOW_TRACKING_TOKEN."
     ),
     ("database is locked|database table is locked|database is busy", True): (
-        "another process holds it. Close what has it open (`lsof` on the file names it: a database browser, a "
-        "second run, a stopped UI) and run again; nothing was lost."
+        "another process holds it. Close what has it open (`lsof` names it) and run again; nothing was lost."
     ),
     ("readonly database|read-only|permission denied", False): (
-        "it cannot be written. Give yourself write permission on the file and its folder, or name another store in "
+        "it cannot be written. Get write permission on the file and its folder, or name another store in "
         "MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db."
     ),
     ("disk is full|no space left|disk quota exceeded|disk i/o error", False): (
@@ -77,27 +68,19 @@ _ADVICE = {
         "its folder does not exist or cannot be entered. Correct the path or create the folder."
     ),
     ("out-of-date database schema|can't locate revision", False): (
-        "it was written by another version of MLflow. Copy it, then run `mlflow db upgrade <uri>` with the newer "
-        "of the two versions."
+        "it was written by another version of MLflow. Copy it, then run `mlflow db upgrade <uri>` with the newer one."
     ),
     (
         "max retries exceeded|connection (refused|error|aborted|reset|broken)|timed out|timeout exception|could not "
         "connect|remote end closed|server closed the connection|terminating connection|the database system is|"
         "incompleteread",
         True,
-    ): (
-        "nothing answers there. Start the server, correct MLFLOW_TRACKING_URI, or unset it to use the embedded "
-        "store."
-    ),
+    ): "nothing answers there. Start the server, correct MLFLOW_TRACKING_URI, or unset it for the embedded store.",
 }
-"""Pattern of a message and whether waiting may be enough: what to do; the first that is found counts."""
 
 
 def tracking_error(error: BaseException | str, store: str, doing: str) -> TrackingError:
-    """The error for a failure of a store: what was attempted, the reason and the next step; without passwords.
-
-    A ``StoreOutOfReachError`` where waiting may be enough.
-    """
+    """The error for a failure of a store, without passwords; ``StoreOutOfReachError`` where waiting may be enough."""
     text, store = (re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", t) for t in (str(error).strip(), store))
     failed = f"The tracking store {store} failed while {doing}"
     for (pattern, passing), advice in _ADVICE.items():
@@ -126,11 +109,7 @@ def named_faults(store: str, doing: str) -> Iterator[None]:
 
 
 def store_uri(uri: str | None = None, root: Path = Path()) -> str:
-    """The named store, else that of ``MLFLOW_TRACKING_URI``, else the SQLite file in ``root``; with absolute paths.
-
-    Raises:
-        TrackingError: It is neither a SQLite file nor another database nor a server, or MLflow cannot use its folder.
-    """
+    """The named store, else that of ``MLFLOW_TRACKING_URI``, else the SQLite file in ``root``; with absolute paths."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
     if not uri:
         return f"sqlite:///{usable(root.absolute() / DEFAULT_STORE)}"
@@ -142,9 +121,8 @@ def store_uri(uri: str | None = None, root: Path = Path()) -> str:
     path = sqlite_path(uri)
     if path is None:
         return uri
-    usable(
-        Path(re.sub(r"\?[\w=&]+$", "", uri).removeprefix("sqlite:///"))
-    )  # options of SQLite may stand at the end
+    without_options = re.sub(r"\?[\w=&]+$", "", uri)
+    usable(Path(without_options.removeprefix("sqlite:///")))
     return uri if path.is_absolute() else uri.replace(str(path), str(usable(path.absolute())), 1)
 
 
@@ -152,9 +130,8 @@ def usable(path: Path) -> Path:
     """The path, unless it holds what MLflow reads as a part of a URL: it would use another folder."""
     if found := [character for character in "%?#" if character in str(path)]:
         raise TrackingError(
-            f"The path {path} holds {' and '.join(map(repr, found))}, which MLflow reads as a part of a URL: runs and "
-            "models would go to another folder. Rename the folder, or keep the runs elsewhere: name another store in "
-            "MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db."
+            f"The path {path} holds {' and '.join(map(repr, found))}, which MLflow reads as a part of a URL. Rename "
+            "the folder, or name another store in MLFLOW_TRACKING_URI, e.g. sqlite:////home/me/mlflow.db."
         )
     return path
 
@@ -172,13 +149,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def prepare_store(uri: str) -> str:
-    """Make sure that the store exists and works, from many processes at once; returns its URI with absolute paths.
-
-    Also removes the variables by which ``mlflow run`` would redirect what this process and its workers log.
-
-    Raises:
-        TrackingError: The store is locked, damaged, not writable, not reachable, not MLflow's, or was moved.
-    """
+    """Make sure that the store exists and works, from many processes at once; returns its URI with absolute paths."""
     for name in _INHERITED:
         os.environ.pop(name, None)
     uri = store_uri(uri)
@@ -223,14 +194,6 @@ def store_lock(uri: str) -> AbstractContextManager[object]:
     return nullcontext() if path is None else filelock.FileLock(f"{path}.lock", timeout=_LOCK_SECONDS)
 
 
-def analyze_store(uri: str) -> None:
-    """Refresh SQLite's statistics, in milliseconds: without them a sorted search of 20,000 runs takes 7 s, not 0.2."""
-    path = sqlite_path(uri)
-    if path is not None:
-        with named_faults(str(path), "refreshing its statistics"), closing(_connect(path)) as connection:
-            _refresh_statistics(connection)
-
-
 def local_path(location: str) -> Path | None:
     """The folder behind a path or a ``file:`` URL; ``None`` for every other kind of address."""
     if location.startswith("file:"):
@@ -241,27 +204,23 @@ def local_path(location: str) -> Path | None:
 def foreign_folders(path: Path) -> dict[Path, list[str]]:
     """Folders that a SQLite file names for its experiments, other than ``mlruns`` beside it, with what lies in them."""
     with named_faults(str(path), "reading where its files lie"), closing(_connect(path)) as connection:
-        rows = connection.execute(
+        query = (
             "SELECT experiment_id, name, artifact_location FROM experiments WHERE lifecycle_stage = 'active'"
-        ).fetchall()
+        )
+        rows = connection.execute(query).fetchall()
     here = (path.parent / ARTIFACTS).resolve()
     found: dict[Path, list[str]] = {}
     for number, name, location in rows:
-        folder = local_path(str(location or ""))
-        place = next((p for p in (str(name), str(number)) if str(folder).endswith(f"/{p}")), None)
-        if folder is None or not folder.is_absolute() or place is None:
-            continue
-        old = Path(str(folder).removesuffix(f"/{place}"))
-        if old.resolve() != here:
-            found.setdefault(old, []).append(place)
+        folder = str(local_path(str(location or "")))
+        for place in (str(name), str(number)):
+            old = Path(folder.removesuffix(f"/{place}"))
+            if folder.startswith("/") and folder.endswith(f"/{place}") and old.resolve() != here:
+                found.setdefault(old, []).append(place)
     return found
 
 
 def refuse_moved(path: Path, folder: Path | None = None) -> None:
-    """Refuse a SQLite file that was moved or copied together with its files, with the command that corrects the paths.
-
-    Where a missing ``folder`` is named, only its place is looked at.
-    """
+    """Refuse a SQLite file that was moved or copied with its files; of a missing ``folder``, only its place counts."""
     here = path.parent / ARTIFACTS
     option = "" if path.name == DEFAULT_STORE else f" --uri {shlex.quote(f'sqlite:///{path}')}"
     for old, experiments in foreign_folders(path).items():
@@ -275,25 +234,14 @@ def refuse_moved(path: Path, folder: Path | None = None) -> None:
             reason = f"names files in {old}, which is gone. Mount that folder, or bring a copy of it to {here} first"
         else:
             continue
-        raise TrackingError(
-            f"The store {path} {reason}. 'crossprop relocate{option}' makes it name those in {here}; nothing is copied "
-            "or lost."
-        )
+        advice = f"'crossprop relocate{option}' makes it name those in {here}; nothing is copied or lost."
+        raise TrackingError(f"The store {path} {reason}. {advice}")
 
 
 def relocate(
     uri: str | None = None, old: Path | None = None, new: Path | None = None, dry_run: bool = False
 ) -> list[str]:
-    """Replace the folder in all paths that an embedded store holds, in one transaction.
-
-    ``old`` is a folder that it names, by default every one that is not the ``new`` one, where the files lie (``mlruns``
-    beside the store). Returns what was written, or would be (``dry_run``), one line for each folder, and the versions
-    whose files are in neither folder.
-
-    Raises:
-        TrackingError: There is no such store, the files of registered versions are not in the new folder, or the
-            store cannot be written.
-    """
+    """Replace a folder, by default every foreign one, in all paths that an embedded store holds."""
     uri = store_uri(uri)
     path = sqlite_path(uri)
     if path is None or not path.is_file():
@@ -362,17 +310,31 @@ def _prepare_sqlite(path: Path) -> None:
         free = shutil.disk_usage(path.parent).free
         if free < _LEAST_FREE_BYTES:
             raise OSError(f"No space left on device: {free / 2**20:.0f} MiB free in {path.parent}")
-        # Creating the store takes seconds on a busy machine; the other processes wait for that, too.
         with filelock.FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
             if not path.exists() or path.stat().st_size == 0:
                 _create(path)
                 return
             with closing(_connect(path)) as connection:
-                _examine(connection, path)
+                verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
+                master = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+                tables = {name for (name,) in master}
+                if tables and not {"experiments", "runs"} <= tables:
+                    raise TrackingError(
+                        f"{path} is a SQLite database, but not MLflow's: it holds {', '.join(sorted(tables)[:5])}. "
+                        "Name another file in MLFLOW_TRACKING_URI."
+                    )
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("BEGIN IMMEDIATE")  # fails if it cannot be written
+                connection.execute("ROLLBACK")
+                # Without statistics a sorted search of 20,000 runs takes 7 s, not 0.2.
+                connection.execute("PRAGMA analysis_limit=400")
+                connection.execute("ANALYZE")
 
 
 def _create(path: Path) -> None:
-    """A complete store under a temporary name, then renamed."""
+    """A complete store under a temporary name, then renamed: MLflow makes its tables step by step."""
     from mlflow.entities import ExperimentTag
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -386,25 +348,3 @@ def _create(path: Path) -> None:
     with closing(_connect(unfinished)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     unfinished.replace(path)
-
-
-def _examine(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is damaged, not MLflow's or read-only; switch the write-ahead mode on."""
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-    if tables and not {"experiments", "runs"} <= tables:
-        raise TrackingError(
-            f"{path} is a SQLite database, but not MLflow's: it holds {', '.join(sorted(tables)[:5])}. Name another "
-            "file in MLFLOW_TRACKING_URI."
-        )
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("ROLLBACK")
-    _refresh_statistics(connection)
-
-
-def _refresh_statistics(connection: sqlite3.Connection) -> None:
-    connection.execute(f"PRAGMA analysis_limit={_ROWS_ANALYZED}")
-    connection.execute("ANALYZE")

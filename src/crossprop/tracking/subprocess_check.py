@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +21,11 @@ from crossprop.errors import PromotionError
 
 TIMEOUT_SECONDS = 300.0
 WORKER = Path(__file__).with_name("predict_worker.py")
+# What of the environment the process sees: nothing that changes what Python imports.
 _ENVIRONMENT = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
     "KERAS_BACKEND", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "XDG_CACHE_HOME",
 )  # fmt: skip
-"""What of the environment the process sees: nothing that changes what Python imports."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,8 @@ def predict_in_subprocess(
 ) -> Repeated:
     """Load an MLflow model in a fresh process, which is ended after ``timeout`` seconds, and predict.
 
-    With ``own_code`` it runs the copy of crossprop in the model, as ``mlflow models serve`` does on a machine without
-    crossprop; else this crossprop, as the service does.
-
-    Raises:
-        PromotionError: The model does not load, ends its process, or takes longer than the timeout.
+    With ``own_code`` it runs the copy of crossprop in the model, as ``mlflow models serve`` does; else this crossprop.
+    A model that does not load, ends its process, or takes too long is a ``PromotionError``.
     """
     model = model.resolve()
     code = "" if own_code else str(Path(crossprop.__file__).parents[1])
@@ -54,18 +52,11 @@ def predict_in_subprocess(
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.setdefault("OMP_NUM_THREADS", "2")
-    with subprocess.Popen(
-        [sys.executable, "-I", "-B", str(WORKER)],  # -B: no file is written beside the code in a model
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        cwd=tempfile.gettempdir(),
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    text: dict[str, Any] = {"text": True, "encoding": "utf-8", "errors": "replace"}
+    command = [sys.executable, "-I", "-B", str(WORKER)]  # -B: no file is written beside the code in a model
+    where: dict[str, Any] = {"env": environment, "cwd": tempfile.gettempdir(), "start_new_session": True}
+    with subprocess.Popen(command, **pipes, **text, **where) as process:
         try:
             output, messages = process.communicate(job, timeout)
         except subprocess.TimeoutExpired:

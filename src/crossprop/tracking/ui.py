@@ -13,11 +13,7 @@ from crossprop.tracking.store import ARTIFACTS, named_faults, open_client, prepa
 
 
 def start_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
-    """Replace this process by MLflow's server on a store, SQLite or another database.
-
-    Raises:
-        TrackingError: The port is taken or may not be used, or the store is unusable or already behind a server.
-    """
+    """Replace this process by MLflow's server on a store, SQLite or another database."""
     if uri.startswith(("http://", "https://")):
         raise TrackingError(f"The store {uri} has a web interface already: open it in a browser.")
     check_port(host, port)
@@ -36,9 +32,8 @@ def start_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
 def links(uri: str, page: str) -> dict[str, str]:
     """By experiment: the page with its runs and their errors, the winner first, in MLflow's interface at ``page``."""
     with named_faults(uri, "listing the experiments"):
-        found = open_client(uri).search_experiments(
-            filter_string=f"tags.`{VIEW_TAG}` LIKE '%'", order_by=["name"]
-        )
+        viewed = f"tags.`{VIEW_TAG}` LIKE '%'"
+        found = open_client(uri).search_experiments(filter_string=viewed, order_by=["name"])
     return {e.name: f"{page}/{runs_page(str(e.experiment_id))}" for e in found}
 
 
@@ -60,17 +55,14 @@ def check_port(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except PermissionError as error:
-        raise TrackingError(
-            f"Port {port} may not be opened by this user. Choose one from 1024 up, e.g. 5000."
-        ) from error
-    except socket.gaierror as error:
-        raise TrackingError(
-            f"The address {host!r} is unknown here. Use 127.0.0.1 or a name of this machine."
-        ) from error
     except OSError as error:
-        raise TrackingError(
-            f"Port {port} on {host} is taken ({error.strerror}): perhaps this interface already runs, open "
-            f"http://{host}:{port}. Otherwise choose another port, e.g. PORT={other}, or end what listens "
-            f"there (`lsof -i :{port}` names it)."
-        ) from error
+        advice = (
+            f"perhaps this interface already runs, open http://{host}:{port}. Otherwise choose another port, e.g. "
+            f"PORT={other}, or end what listens there (`lsof -i :{port}` names it)."
+        )
+        why = f"Port {port} on {host} is taken ({error.strerror}): {advice}"
+        if isinstance(error, PermissionError):
+            why = f"Port {port} may not be opened by this user. Choose one from 1024 up, e.g. 5000."
+        elif isinstance(error, socket.gaierror):
+            why = f"The address {host!r} is unknown here. Use 127.0.0.1 or a name of this machine."
+        raise TrackingError(why) from error

@@ -1,5 +1,6 @@
 """This study beside the paper: reproduced tables, outcomes, tallies, sign tests and the Base row."""
 
+import math
 import re
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from crossprop.data.catalog import load_catalog
+from crossprop.errors import StoreError
 from crossprop.methods import PAPER_METHODS, Method
 from crossprop.report.paper import (
     STATED_MAE,
@@ -15,7 +17,6 @@ from crossprop.report.paper import (
     TABLES,
     Outcome,
     against_paper_section,
-    base_section,
     compare,
     entry_table,
     judge,
@@ -25,8 +26,15 @@ from crossprop.report.paper import (
     sign_test_table,
     tally_table,
 )
-from crossprop.report.statistics import SignTest
-from crossprop.report.study import TargetResults, best_transfer
+from crossprop.report.statistics import (
+    SignTest,
+    holm_adjusted,
+    modified_against_plain,
+    p_against_constant,
+    sign_test,
+    transfer_gains,
+)
+from crossprop.report.study import best_transfer
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +60,9 @@ def _cells(target, *methods):
     ("mae", "error", "published", "outcome"),
     [
         (1.0, 0.05, 1.04, Outcome.TIE),
-        (1.0, 0.05, 0.96, Outcome.TIE),
         (1.0, 0.05, 1.06, Outcome.WIN),
         (1.0, 0.05, 0.94, Outcome.LOSS),
-        (1.0, None, 1.001, Outcome.WIN),
         (1.0, float("nan"), 0.999, Outcome.LOSS),
-        (None, 0.1, 1.0, None),
         (1.0, 0.1, None, None),
     ],
 )
@@ -73,8 +78,7 @@ def test_the_cell_with_the_least_cross_validation_error_is_compared(target):
     errors = np.abs(rows["y_true"] - rows["y_pred"])
     assert (entry["cross_validated"], entry["status"]) == ("2 of 4", "cross-validated")
     assert entry["run_id"] == target.run_id(best)
-    assert entry["mae"] == pytest.approx(errors.mean())
-    assert entry["standard_error"] == pytest.approx(errors.sem())
+    assert (entry["mae"], entry["standard_error"]) == pytest.approx((errors.mean(), errors.sem()))
     of_mean = np.abs(rows["y_true"] - rows["y_pred_ensemble"]).mean()
     assert entry["mae_of_mean_of_folds"] == pytest.approx(of_mean)
     assert entry["ratio"] == pytest.approx(errors.mean() / 5.0)
@@ -83,14 +87,11 @@ def test_the_cell_with_the_least_cross_validation_error_is_compared(target):
 def test_cells_without_cross_validation_give_their_status(target):
     stopped = compare(target, _cells(target, Method.FREEZING), 5.0)
     assert (stopped["cell"], stopped["mae"], stopped["outcome"]) == (None, None, None)
-    reached = "stopped after screening: 61.0 % behind finetune(band_gap): TL:freezing from"
-    assert stopped["status"].startswith(reached) or stopped["status"].startswith("screened only: TL:freezing")
     assert "(screening MAE" in stopped["status"]
     assert stopped["run_id"]
-    screened = [cell for cell in _cells(target, Method.DL) if cell.cv_mae is None]
-    assert compare(target, screened, 5.0)["status"].startswith("screened only: SC:DL(")
-    assert compare(target, screened, 5.0)["cross_validated"] == "0 of 1"
-    failed = replace(screened[0], failure="DivergedError: NaN", val_mae=None)
+    (screened,) = [cell for cell in _cells(target, Method.DL) if cell.cv_mae is None]
+    assert compare(target, [screened], 5.0)["status"].startswith("screened only: SC:DL(")
+    failed = replace(screened, failure="DivergedError: NaN", val_mae=None)
     assert compare(target, [failed], 5.0)["status"] == "failed: DivergedError: NaN: SC:DL(EF)"
     assert compare(target, [], 5.0)["status"] == "not in this study"
 
@@ -129,32 +130,10 @@ def test_tables_take_the_representations_and_sources_of_the_paper(plain):
         assert row["sc_paper"] == target.info.paper.sc_mae_table4_or_5
 
 
-def test_experimental_sets_stand_in_table_5_alone(plain, papers):
-    tables = reproduced_tables([plain[0], _with_paper(plain[1], papers["expt_bandgap"])])
-    assert list(tables[5]["target"]) == ["slme"]
-    assert list(tables[3]["target"]) == ["exfoliation_energy"]
-
-
-def test_every_number_of_this_study_has_its_run(extended):
-    table = reproduced_tables(extended)[3]
-    for row in table.to_dict("records"):
-        assert all(len(row[f"{side}_run_id"]) == 32 for side in ("base", "sc", "tl"))
-        assert row["tl_ratio"] == pytest.approx(row["tl_mae"] / row["tl_paper"])
-        assert row["tl_outcome"] in ("win", "tie", "loss")
-        assert row["base_mae_of_median"] is not None
-    assert table["tl_cross_validated"][0] == "3 of 10"
-    assert table["sc_status"][0].startswith("screened only")
-    assert table["tl_lower_than_sc"][0] is None
-
-
 def test_the_page_shows_wins_in_bold_and_says_what_was_not_cross_validated(report, extended_report):
-    page, extended = (
-        " ".join((folder / "paper.md").read_text(encoding="utf-8").split())
-        for folder in (report, extended_report)
-    )
-    assert re.search(
-        r"\| – screened only: SC:(ML|DL)\(EF\) \(screening MAE [\d.]+\) \| [\d.]+ \| – \|", extended
-    )
+    page, extended = (" ".join((of / "paper.md").read_text().split()) for of in (report, extended_report))
+    screened = r"\| – screened only: SC:(ML|DL)\(EF\) \(screening MAE [\d.]+\) \| [\d.]+ \| – \|"
+    assert re.search(screened, extended)
     assert "(3 of 10 cells validated)" in extended
     assert "2 without a cross-validated cell" in extended
     assert re.search(r"\| \*\*\d\.\d\d\*\* win \|", page)
@@ -194,22 +173,14 @@ def test_every_model_meets_every_column_of_the_paper(extended, plain):
 
 
 def test_targets_with_a_higher_error_are_named_worst_first(plain):
+    errors = [0.5 * t.paper_winner.test_mae / factor for t, factor in zip(plain, (1.0, 2.0), strict=True)]
     lower = [
-        _with_paper(t, t.info.paper.model_copy(update={"lowest_mae": 0.5 * t.paper_winner.test_mae / factor}))
-        for t, factor in zip(plain, (1.0, 2.0), strict=True)
+        _with_paper(target, target.info.paper.model_copy(update={"lowest_mae": error}))
+        for target, error in zip(plain, errors, strict=True)
     ]
     lost = against_paper_section(lower).context["lost"]
-    assert [(row["label"], row["ratio"]) for row in lost] == [
-        ("SLME", pytest.approx(4)),
-        ("Exfoli", pytest.approx(2)),
-    ]
-
-
-def test_targets_that_the_paper_does_not_have_are_left_out(plain, monkeypatch):
-    without = _with_paper(plain[0], type(plain[0].info.paper)())
-    assert set(entry_table([without, plain[1]])["target"]) == {"slme"}
-    monkeypatch.setattr(TargetResults, "paper", None)
-    assert against_paper_section(plain) is None
+    assert [row["label"] for row in lost] == ["SLME", "Exfoli"]
+    assert [row["ratio"] for row in lost] == pytest.approx([4, 2])
 
 
 @pytest.mark.parametrize(
@@ -217,44 +188,90 @@ def test_targets_that_the_paper_does_not_have_are_left_out(plain, monkeypatch):
     [
         ("PMDij", 23.41, ["SC of Tables 2 and 3 (24.43)", "TL of Table 3 (23.46)", "SC of Table 4 (26.46)"]),
         ("expt_bandgap", 0.4, ["SC of Table 5 (0.4458)"]),
-        ("PMDij", None, []),
     ],
 )
 def test_published_models_that_the_median_beats(key, median, beaten):
     assert median_beats(median, load_catalog().property(key).paper) == beaten
 
 
-def test_base_rows_show_mean_and_median_beside_the_papers(plain):
-    section = base_section(plain)
-    row = section.tables["tables/base.csv"].iloc[0]
-    assert row["mae_of_mean"] == plain[0].base.test_mae
-    assert row["mae_of_median"] == plain[0].base.test_mae_median
-    assert (row["paper_base"], len(row["run_id"])) == (plain[0].info.paper.base_mae, 32)
-    base = replace(plain[0].base, test_mae_median=0.0)
-    better = replace(plain[0], cells=(base, *plain[0].cells[1:]))
-    assert [row["label"] for row in base_section([better]).context["beaten"]] == ["Exfoli"]
-
-
-def test_sign_tests_are_corrected_over_all_questions(plain):
+def test_sign_tests_are_corrected_over_all_questions_and_stand_beside_the_papers(plain, papers):
     table = sign_test_table(plain, reproduced_tables(plain))
-    asked = ["TL lower than SC, MAE, Tab"] * 3 + ["best TL lower than best SC"]
-    assert list(table["question"].str[:26][:4]) == asked
     smallest = table.sort_values("p_exact", kind="stable").iloc[0]
     assert smallest["p_holm"] == pytest.approx(min(1.0, len(table) * smallest["p_exact"]))
     lower = [t.info.paper.tl_mae_table2 < t.info.paper.sc_ef_mae_table2 for t in plain]
     assert table["paper_wins"][0] == sum(lower)
     assert table["paper_p_stated"].isna().all()  # stated for 41 targets, not for two
-    alone = sign_test_table(plain, {})
-    assert len(alone) == 4
-    assert alone["paper_wins"].isna().all()
-
-
-def test_the_papers_own_tests_stand_beside_all_of_its_targets(plain, papers):
-    key = ["tl_paper", "sc_paper", "tl_mae", "sc_mae"]
+    assert sign_test_table(plain, {})["paper_wins"].isna().all()
     errors = [(f.tl_mae_table3_or_5, f.sc_mae_table4_or_5, 1.0, 2.0) for f in papers.values()]
-    table = sign_test_table(plain, {4: pd.DataFrame(errors, columns=key)})
-    stated = table.set_index("question")["paper_p_stated"]
-    assert stated["best TL lower than best SC, MAE, all targets"] == 0.00397
-    assert stated["the same, Q95 of the error"] == 0.04291
-    assert list(table["paper_wins"][:3]) == [29, 29, 26]
-    assert STATED_MAE[0] == SignTest(29, 12)
+    every = pd.DataFrame(errors, columns=["tl_paper", "sc_paper", "tl_mae", "sc_mae"])
+    table = sign_test_table(plain, {4: every})
+    wins = [STATED_MAE[0].wins, STATED_MAE[0].wins, STATED_Q95[0].wins]
+    assert list(table["paper_wins"][:3]) == wins == [29, 29, 26]
+    assert list(table["paper_p_stated"][1:3]) == [0.00397, 0.04291]
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(3, 0), (29, 12), (12, 27)])
+def test_sign_test_is_the_binomial_tail(wins, losses):
+    n = wins + losses
+    exact = sum(math.comb(n, k) for k in range(wins, n + 1)) / 2**n
+    assert sign_test([1.0] * wins + [3.0] * losses, [2.0] * n).p_value == pytest.approx(exact, rel=1e-9)
+
+
+def test_ties_are_counted_and_left_out():
+    test = sign_test([1.0] * 4 + [3.0] + [2.0] * 7, [2.0] * 12)
+    assert test == SignTest(4, 1, 7)
+    assert (test.n, test.p_value) == (5, pytest.approx(6 / 32))
+    assert (SignTest(0, 0, 2).p_value, SignTest(0, 0, 2).interval) == (1.0, (0.0, 1.0))
+    assert SignTest(5, 0).interval == (pytest.approx(0.025 ** (1 / 5)), 1.0)  # closed form for all wins
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([0.03, 0.01, 0.5, 0.02], [0.06, 0.04, 0.5, 0.06]),  # 0.01 x 4, 0.02 x 3, 0.03 x 2 raised to 0.06
+        ([0.6, 0.7], [1.0, 1.0]),
+        ([], []),
+    ],
+)
+def test_holm_multiplies_by_what_is_left_and_never_falls(p_values, adjusted):
+    assert holm_adjusted(p_values) == pytest.approx(adjusted)
+
+
+@pytest.mark.parametrize(
+    ("errors", "reference", "p"),
+    [
+        ([1.0, 2.0, 3.0], 0.0, 0.0741799),  # t = 2 sqrt(3), two degrees
+        ([2.0, 2.0], 2.1, 0.0),
+        ([2.0], 5.0, 1.0),
+    ],
+)
+def test_p_against_a_published_mean_is_students(errors, reference, p):
+    assert p_against_constant(np.array(errors), reference) == pytest.approx(p, rel=1e-5)
+
+
+def test_gain_is_the_difference_of_the_two_hold_out_errors_and_its_verdict_needs_a_small_corrected_p(plain):
+    for gain in transfer_gains(plain):
+        one, other = gain.target.best_tl.test_mae, gain.target.best_sc.test_mae
+        assert gain.gap.difference == pytest.approx(one - other)
+        assert gain.gap.low < gain.gap.difference < gain.gap.high
+        assert gain.p_adjusted >= gain.gap.p_value
+        better = replace(gain, gap=replace(gain.gap, difference=-1.0), p_adjusted=0.01)
+        worse = replace(better, gap=replace(gain.gap, difference=1.0))
+        verdicts = [one.verdict for one in (better, worse, replace(better, p_adjusted=0.05))]
+        assert verdicts == ["TL better", "SC better", "within noise"]
+
+
+def test_models_measured_on_other_rows_are_not_compared(study):
+    def without_one(table):
+        return table.drop(index=table.index[table["cell"].eq("slme/ml/pa") & table["split"].eq("test")][0])
+
+    study.change_table(study.folder("slme") / "predictions.parquet", without_one)
+    with pytest.raises(StoreError, match="same hold-out rows"):
+        transfer_gains(study.results())
+
+
+def test_fine_tuning_is_paired_by_target_and_source_of_cells_that_finished(study, study_with_failure):
+    errors = {"finetune": 2.0, "modfinetune": 1.0}
+    results = study.edited(lambda cell: {"val_mae": errors.get(cell["method"], cell["val_mae"])})
+    assert modified_against_plain(results) == SignTest(4, 0)
+    assert modified_against_plain(study_with_failure.results()).n == 3

@@ -1,11 +1,10 @@
 """The whole report: which files it has, that they fit together, and what its pages say."""
 
-import csv
 import json
 import re
 
+import pandas as pd
 import pytest
-from PIL import Image
 
 from crossprop.errors import StoreError
 from crossprop.report import summary
@@ -48,31 +47,18 @@ def test_report_has_all_its_parts(report):
 
 
 def test_only_costs_and_runs_differ_when_a_study_runs_twice(study, report, tmp_path):
-    assert _files(study.report(tmp_path / "one")) == _files(
-        report
-    )  # equal results, equal report, byte for byte
-    study.change_json(
-        "slme",
-        "runs.json",
-        lambda runs: [r | {"run_id": r["run_id"][::-1], "tune_seconds": 977.0} for r in runs],
-    )
-    first, second = _files(report), _files(study.report(tmp_path / "two"))
+    first = _files(report)
+    assert _files(study.report(tmp_path / "one")) == first  # equal results, equal report, byte for byte
+    changed = {"run_id": "0" * 32, "tune_seconds": 977.0}
+    study.change_json("slme", "runs.json", lambda runs: [run | changed for run in runs])
+    second = _files(study.report(tmp_path / "two"))
     assert {name for name in first if first[name] != second[name]} - TABLES == {"runs.csv", "costs.md"}
-
-
-def test_figures_are_small_and_large_enough_to_read(report):
-    for name in FIGURES:
-        assert (report / name).stat().st_size < 150 * 1024
-        with Image.open(report / name) as image:
-            assert min(image.size) > 150
-            assert "Software" not in image.info
 
 
 @BOTH
 def test_every_link_leads_somewhere_and_every_figure_and_table_is_linked(folder):
-    linked = {
-        target for path in folder.glob("*.md") for target in re.findall(r"\]\(([^)]+)\)", path.read_text())
-    }
+    pages = " ".join(path.read_text() for path in folder.glob("*.md"))
+    linked = set(re.findall(r"\]\(([^)]+)\)", pages))
     assert not {name for name in linked if not (folder / name).is_file()}
     assert {name for name in _files(folder) if name.startswith("tables/") or name.endswith(".png")} <= linked
 
@@ -86,21 +72,25 @@ def test_no_page_or_table_shows_what_is_no_number(folder):
 
 @BOTH
 def test_every_run_id_of_a_table_is_a_run_of_the_study_and_none_is_on_a_page(folder):
-    runs = {row["run_id"] for row in csv.DictReader((folder / "runs.csv").open())}
+    runs = set(pd.read_csv(folder / "runs.csv")["run_id"])
     assert not [run for path in folder.glob("*.md") for run in runs if run in path.read_text()]
     for path in (folder / "tables").glob("*.csv"):
-        for row in csv.DictReader(path.open()):
-            found = {value for key, value in row.items() if key.endswith("run_id") and value}
-            assert found <= runs, path.name
+        for _, ids in pd.read_csv(path).filter(regex="run_id$").items():
+            assert set(ids.dropna()) <= runs, path.name
 
 
 def test_extension_methods_are_shown_apart_from_the_papers(extended_report):
     assert "tier `quick`" in _page(extended_report)
     assert not re.search("Boost|Blend", _page(extended_report, "paper.md"))
-    page = _page(extended_report, "supplement.md")
-    assert "## Extension methods against the paper's" in page
-    assert "residual, all sources (extension)" in page
-    assert "Of 44 cells 26 cross-validated, 14 screened only" in page
+    assert "residual, all sources (extension)" in _page(extended_report, "supplement.md")
+
+
+def test_the_winner_is_compared_with_the_better_of_the_plain_models(extended_report):
+    table = pd.read_csv(extended_report / "tables" / "plain.csv")
+    better = table[["plain baseline", "plain median"]].min(axis=1)
+    assert list(table["ratio"]) == pytest.approx(list(table["winner_mae"] / better), rel=1e-5)
+    won = f"lower than the better of the two on {(table['ratio'] < 1).sum()} of {len(table)} targets"
+    assert won in _page(extended_report)
 
 
 def test_many_targets_send_the_panels_to_the_supplement(study, tmp_path, monkeypatch):
@@ -111,9 +101,7 @@ def test_many_targets_send_the_panels_to_the_supplement(study, tmp_path, monkeyp
 
 
 def test_page_shows_both_sides_with_unit_interval_r2_and_winner(report, plain):
-    line = next(
-        line for line in _page(report).splitlines() if line.startswith("| Exfoli | meV/atom | 1080 | 120")
-    )
+    (line,) = re.findall(r"^\| Exfoli \| meV/atom \| 1080 \| 120.*$", _page(report), flags=re.MULTILINE)
     assert (line.count("**"), line.count("[")) == (2, 2)
     assert f"R² {plain[0].best_sc.test_r2:.2f}, ens. " in line
     assert "SC:ML(PA)" in line
@@ -122,24 +110,9 @@ def test_page_shows_both_sides_with_unit_interval_r2_and_winner(report, plain):
 def test_page_says_what_was_configured(report):
     page = _page(report)
     assert "- **Sources**: formation energy, band gap (edition `open`)." in page
-    assert "10 folds" in page
-    assert (
-        "Scratch: 40 trials on regressors shared by 2 cells, 40 trials on networks shared by 2 cells" in page
-    )
+    assert "Scratch: 40 trials on regressors shared by 2 cells, 40 trials on networks" in page
     assert not re.search(r"Multi-fidelity|\*\*ElemNets", page)
     assert "of 2** targets; too few for a sign test, whose p cannot fall below 0.25 here" in page
-
-
-def test_page_says_what_multi_fidelity_stops_and_which_targets_have_other_folds(study, tmp_path, tiny_params):
-    rules = {"rows": 5000, "steps": 50, "after_screening": 2, "after_first_fold": 1, "margin": 0.1}
-    fidelity = tiny_params(fidelity=rules).study.fidelity
-    config = {"fidelity": fidelity, "folds_by_target": {"slme": 20}, "elemnet_sources": ("band_gap",)}
-    page = _page(study.report(tmp_path / "report", **config))
-    assert "- **ElemNets** were pretrained on band gap." in page
-    assert "screening learns from at most 5,000 rows" in page
-    assert "more than 10 % behind" in page
-    assert "- **Folds**: 10; 20 for SLME." in page
-    assert "10 folds on 1 target, 20 folds on 1 target." in page
 
 
 def test_page_tells_of_a_failed_cell_and_why(study_with_failure, tmp_path):
@@ -176,8 +149,7 @@ def test_without_figures_of_the_paper_the_report_does_not_mention_it(study, tmp_
     assert "Beside the paper" not in _page(folder)
     page = _page(folder, "supplement.md")
     assert "## Sign tests" in page
-    assert "26 of 41" not in page
-    assert "paper (of 27)" not in page
+    assert not re.search(r"26 of 41|paper \(of 27\)", page)
     assert not list(folder.glob("tables/table_[2-5].csv"))
     assert not (folder / "ours_against_paper.png").exists()
 

@@ -1,55 +1,62 @@
-"""Sections of the supplement on methods, sources and unfinished cells."""
+"""Sections of the supplement: methods, sources, unfinished cells, repeats, coverage, curves, correlations, layers."""
 
+import json
 from itertools import pairwise
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from crossprop.errors import ModelFormatError
+from crossprop.data.compositions import ELEMENTS
+from crossprop.errors import ModelFormatError, StoreError
 from crossprop.methods import HIDDEN_UNITS
+from crossprop.report.analyses import (
+    correlation_matrix,
+    correlation_table,
+    coverage_section,
+    layer_ratios,
+    layer_table,
+    layer_trials,
+    learning_curves_section,
+    repeats_section,
+    repeats_table,
+    values_by_composition,
+)
 from crossprop.report.network_figure import elemnet_parameters, resnet_parameters
-from crossprop.report.paper import TABLES
 from crossprop.report.supplement import (
     extension_section,
-    lowest_transfer,
     methods_won,
     networks_section,
     source_model_table,
     source_models_section,
     sources_won,
-    tails_section,
     unfinished_section,
     validation_section,
 )
 from crossprop.report.tables import cell_table
+from crossprop.uncertainty.evidence import write_evidence
 
 
-def test_every_cell_stands_in_the_validation_table_with_its_run(extended):
+def test_every_cell_stands_in_the_validation_table_and_in_the_table_of_the_paper_that_it_leads_to(extended):
     section = validation_section(cell_table(extended), extended)
-    table = section.tables["tables/validation.csv"]
+    tables = {name[len("tables/") : -len(".csv")]: table for name, table in section.tables.items()}
+    table = tables.pop("validation")
     assert len(table) == 2 * 22
     assert (table["run_id"].str.len() == 32).all()
     assert set(table["status"].str.split(" ").str[0]) == {"cross-validated", "screened", "stopped"}
     stopped = table[table["mae_of_folds_before_stop"].notna()]
-    assert len(stopped) == 2
-    assert stopped["folds"].isna().all()
-    assert set(section.figures) == {"figures/cross_validation.png"}
-
-
-def test_supplementary_tables_hold_the_cells_of_the_tables_they_lead_to(extended):
-    tables = validation_section(cell_table(extended), extended).tables
-    of_paper = {name.removeprefix("tables/").removesuffix(".csv"): table for name, table in tables.items()}
-    assert set(of_paper) == {"validation", "table_s5", "table_s7", "table_s9"}
-    assert [len(of_paper[f"table_s{n}"]) for n in (5, 7, 9)] == [2 * (2 + 5), 2 * (2 + 10), 2 * (4 + 10)]
-    assert set(of_paper["table_s5"]["source"]) == {None, "formation_energy"}
-    assert set(of_paper["table_s7"]["representation"]) == {"EF", "activations"}
-    assert not of_paper["table_s9"]["ours"].any()
+    assert (len(stopped), stopped["folds"].isna().all()) == (2, True)
+    sizes = {"table_s5": 2 * (2 + 5), "table_s7": 2 * (2 + 10), "table_s9": 2 * (4 + 10)}
+    assert {name: len(table) for name, table in tables.items()} == sizes
+    assert set(tables["table_s5"]["source"]) == {None, "formation_energy"}
+    assert set(tables["table_s7"]["representation"]) == {"EF", "activations"}
+    assert not tables["table_s9"]["ours"].any()
 
 
 def test_chosen_methods_are_counted_once_a_target(extended, extended_study):
     table = methods_won(extended)
     assert (table["best_of_its_side"].sum(), table["winner_of_all"].sum()) == (4, 2)
-    lower = [t for t in extended if t.best_tl.test_mae < t.best_sc.test_mae]
-    assert table["lower_tl"].sum() == len(lower) == len(lowest_transfer(TABLES[4], extended))
+    assert table["lower_tl"].sum() == sum(t.best_tl.test_mae < t.best_sc.test_mae for t in extended)
     better = {"test_mae": 0.001}
     results = extended_study.edited(lambda c: better if c["method"] == "ml_featextr" and c["cv_mae"] else {})
     counts = methods_won(results).set_index("method")["lower_tl"]
@@ -71,27 +78,13 @@ def test_source_networks_are_read_from_their_provenance(whole_study):
     table = source_model_table(whole_study.config, whole_study.paths)
     energy, gap = "formation_energy", "band_gap"
     assert list(table["network"]) == [energy, gap, "all_sources", "all_sources"]
-    assert list(table["source"]) == [energy, gap, energy, gap]
-    assert list(table["unit"]) == ["eV/atom", "eV"] * 2
+    assert list(table["source"]) == [energy, gap] * 2
     assert list(table["validation_mae"]) == pytest.approx([0.0812, 0.0812, 0.07, 0.08])
     assert list(table["n_train"]) == [9000, 9000, 9000, 9001]
     section = source_models_section(whole_study.config, whole_study.paths, table)
     assert section.context["stated"] == {energy: 0.0369}
     assert "seconds" not in section.tables["tables/table_s6.csv"]  # they differ from run to run
     assert source_models_section(whole_study.config, whole_study.paths, table.iloc[:0]) is None
-
-
-def test_a_network_that_was_not_trained_is_named(extended_study):
-    (extended_study.paths.source_model("all_sources") / "provenance.json").unlink()
-    with pytest.raises(ModelFormatError, match="Pretrain the source"):
-        source_model_table(extended_study.config, extended_study.paths)
-
-
-def test_tails_are_those_of_the_chosen_cells(plain):
-    row = tails_section(plain, of_paper=True).tables["tables/table_s12.csv"].iloc[0]
-    assert row["sc_q95"] == plain[0].best_sc.test_q95
-    assert row["tl_lower_than_sc"] == (plain[0].best_tl.test_q95 < plain[0].best_sc.test_q95)
-    assert row["winner_run_id"] == plain[0].run_id(plain[0].winner)
 
 
 def test_stopped_and_failed_cells_are_listed_with_their_reason(extended, study_with_failure, plain):
@@ -117,9 +110,8 @@ def test_extension_methods_are_shown_apart(extended, plain):
 
 def test_a_blend_says_what_it_is_made_of(extended_study):
     extended_study.change_json("slme", "winners.json", lambda winners: winners | {"winner": "slme/blend"})
-    results = extended_study.edited(
-        lambda cell: {"cv_mae": [0.1]} if cell["method"] == "blend" else {}, ["slme"]
-    )
+    best = {"cv_mae": [0.1]}
+    results = extended_study.edited(lambda cell: best if cell["method"] == "blend" else {}, ["slme"])
     table = extension_section(results).tables["tables/own_methods.csv"]
     assert table["blend_of"][1] == "resnet(EF+PA) 0.60; ml(PA) 0.40"
 
@@ -127,14 +119,154 @@ def test_a_blend_says_what_it_is_made_of(extended_study):
 def test_parameters_are_those_of_the_layers(plain, extended):
     widths = [86, *HIDDEN_UNITS, 1]
     weights = sum(before * after for before, after in pairwise(widths))
-    assert elemnet_parameters() == weights + sum(widths[1:]) == 4_631_361
+    assert elemnet_parameters() == weights + sum(widths[1:]) == 4_631_361  # as the built networks have
+    assert resnet_parameters() == 1_276_803
     assert not networks_section(plain).context["residual"]
     assert networks_section(extended).context["residual"]
 
 
-@pytest.mark.slow
-def test_parameters_agree_with_the_built_networks():
-    from crossprop.models.networks import build_elemnet, build_resnet
+# learning curves
 
-    assert build_elemnet(86).count_params() == elemnet_parameters()
-    assert build_resnet(231).count_params() == resnet_parameters()
+
+def _curves(results):
+    return learning_curves_section(results, cell_table(results))
+
+
+def test_learning_curves_count_the_points_where_transfer_is_lower(study):
+    path = study.folder("exfoliation_energy") / "learning_curve.parquet"
+    errors = [3.0, 2.0, 1.0, 2.9, 2.1, 1.1]  # lower at the smallest share only
+    study.change_table(path, lambda curve: curve.assign(test_mae=errors))
+    context = _curves(study.results()).context
+    assert context == {"untied": 3, "lower": [True, False, False], "lower_on_small": [True, False]}
+
+
+def test_curves_may_be_missing_but_not_of_an_unknown_cell(study):
+    path = study.folder("exfoliation_energy") / "learning_curve.parquet"
+    curve = pd.read_parquet(path)
+    curve.iloc[:0].to_parquet(path)
+    assert _curves(study.results()) is None
+    curve.assign(cell="ghost").to_parquet(path)
+    with pytest.raises(StoreError, match=r"'ghost', which is no cell of it\. Run the stage `transfer`"):
+        _curves(study.results())
+
+
+# correlations
+
+
+def _table(values, start=0):
+    return pd.DataFrame({"composition": [f"c{i + start}" for i in range(len(values))], "value": values})
+
+
+def _correlations(**tables):
+    return correlation_table(values_by_composition(tables))
+
+
+def test_correlations_are_those_of_the_shared_compositions_over_the_median_of_polymorphs():
+    x = np.arange(40.0)
+    twice = pd.concat([_table(x[:1] - 1), _table(x), _table(x[:1] + 1)])  # c0 thrice, with median 0
+    table = _correlations(A=twice, B=_table(x**3), C=_table(-x, start=5), D=_table(x[:29]))
+    pairs = [("A", "B", 40), ("A", "C", 35), ("A", "D", 29), ("B", "C", 35), ("B", "D", 29), ("C", "D", 24)]
+    assert list(zip(table["first"], table["second"], table["n"], strict=True)) == pairs
+    tested = table[table["n"] >= 30]
+    untested = table.drop(index=tested.index)
+    assert untested[["spearman", "pearson", "p_value", "p_adjusted"]].isna().all(axis=None)
+    assert list(tested["spearman"]) == pytest.approx([1.0, -1.0, -1.0])
+    assert table["pearson"][0] == pytest.approx(np.corrcoef(x, x**3)[0, 1])
+    assert min(tested["p_adjusted"]) == pytest.approx(3 * min(tested["p_value"]))  # Holm
+    assert not table["identical"].any()
+    matrix = correlation_matrix(pd.Index(["A", "B", "C"]), tested)
+    assert (matrix.loc["A", "B"], matrix.loc["B", "A"]) == (table["pearson"][0], table["spearman"][0])
+    assert np.isnan(np.diag(matrix)).all()
+
+
+# extraction layers
+
+
+def test_a_layer_is_measured_against_the_best_layer_of_the_same_cell(study):
+    gap, energy, done = "slme/ml_featextr/band_gap", "slme/ml_featextr/formation_energy", "COMPLETE"
+    trials = [(gap, "hidden_01", done, 2.0), (gap, "hidden_01", done, 1.0), (gap, "hidden_02", done, 3.0)]
+    trials += [(gap, "hidden_02", "PRUNED", 0.5), (energy, "hidden_02", done, 4.0)]
+    rows = pd.DataFrame(trials, columns=["cell", "layer", "state", "value"])
+    rows["params"] = [json.dumps({"layer": layer}) for layer in rows["layer"]]
+    rows.to_parquet(study.folder("slme") / "trials.parquet")
+    none = rows.assign(cell="exfoliation_energy/ml/pa", params="{}")
+    none.to_parquet(study.folder("exfoliation_energy") / "trials.parquet")
+    results = study.results()
+    found = layer_trials(results, cell_table(results))
+    first, second = layer_table(found, layer_ratios(found)).to_dict("records")
+    assert (first["layer"], first["cells"], first["trials"], first["chosen"]) == ("hidden_01", 1, 2, 1)
+    assert (first["method"], first["ratio_to_best_layer"]) == ("TL:ML(FeatExtr)", 1.0)
+    assert (second["trials"], second["trials_stopped_early"], second["chosen"]) == (2, 1, 1)
+    assert (second["ratio_to_best_layer"], second["units"]) == (pytest.approx(3**0.5), 1024)
+
+
+# published against strict
+
+
+def test_errors_are_split_by_whether_the_composition_was_learnt(plain):
+    row = repeats_table(plain).iloc[0]
+    rows = plain[0].hold_out(plain[0].best_sc)
+    errors = np.abs(rows["y_true"] - rows["y_pred"])
+    counts = [row[name] for name in ("role", "n_test", "n_test_repeated", "n_train_repeated")]
+    assert counts == ["best SC", 120, 5, 5]
+    assert row["mae_on_repeated"] == pytest.approx(errors[:5].mean())
+    assert row["mae_on_new"] == pytest.approx(errors[5:].mean())
+    assert row["standard_error_on_repeated"] == pytest.approx(errors[:5].sem())
+
+
+def test_strict_change_is_that_of_the_same_model_refitted(study):
+    section = repeats_section(study.edited(lambda cell: {"strict_test_mae": 1.25 * cell["test_mae"]}))
+    assert list(section.tables["tables/repeats.csv"]["strict_over_published"]) == pytest.approx([1.25] * 4)
+    view = section.context["views"][1]
+    assert (view["role"], view["change"], view["strict_test"].wins) == ("best TL", pytest.approx(0.25), 2)
+
+
+def test_a_hold_out_row_that_was_not_prepared_is_refused(study):
+    study.change_table(study.paths.prepared("slme"), lambda rows: rows[rows["formula"] != "X3"])
+    with pytest.raises(StoreError, match="'X3' is not in the prepared table"):
+        repeats_table(study.results())
+
+
+# coverage of the served models
+
+
+def _add_evidence(study, target, *, held, away=3.0):
+    """Give a target's model residuals of 1 in training, and a hold-out of ten rows of which so many are covered."""
+    folder = study.paths.results(target) / "model"
+    folder.mkdir()
+    interval = {"coverage": 0.9, "half_width": 1.0}
+    info = {"format": 3, "interval": interval, "elements": list(ELEMENTS), "seen_elements": list(ELEMENTS)}
+    (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    formulas = [f"{m}{n}{o}" for m in ("Na", "K", "Fe", "Co") for n in (1, 2, 3) for o in ("Cl", "O", "S")]
+    rows = pd.DataFrame({"formula": formulas, "composition": formulas, "split": "train", "y_true": 5.0})
+    rows.loc[26:, "split"] = "test"
+    predicted = 5.0 + np.where(np.arange(36) < 26 + held, 1.0, away)
+    write_evidence(folder, rows.assign(y_pred=predicted, y_pred_single=predicted))
+
+
+@pytest.fixture
+def measured(study):
+    """Two targets, one of them with evidence: nine of ten values within their interval."""
+    _add_evidence(study, "slme", held=9)
+    return study
+
+
+def test_coverage_width_and_error_are_those_of_the_hold_out(measured, tmp_path):
+    section = coverage_section(measured.results(), measured.paths)
+    (row,) = section.tables["tables/coverage.csv"].to_dict("records")  # a target without evidence is left out
+    assert (row["target"], row["n_test"], row["stated"], row["measured"]) == ("slme", 10, 0.9, 0.9)
+    assert row["mean_width"] == pytest.approx(2.0)
+    assert row["test_mae_ensemble"] == pytest.approx((9 * 1 + 3) / 10)
+    assert (row["outside_domain"], row["mae_outside"]) == (0.0, None)
+    measured.report(tmp_path / "report")
+    page = " ".join((tmp_path / "report" / "supplement.md").read_text().split())
+    assert "| SLME | % | 10 | 90 % | 90.0 % | 1.67 | 0.0 % | 1.20 | – |" in page
+    assert (tmp_path / "report" / "figures" / "coverage.png").stat().st_size > 2000
+    assert "**90.0 %** of 10 hold-out values" in (tmp_path / "report" / "README.md").read_text()
+
+
+def test_missing_evidence_is_no_error_but_damaged_evidence_is(measured, plain_study, plain):
+    assert coverage_section(plain, plain_study.paths) is None
+    (measured.paths.results("slme") / "model" / "calibration" / "points.npy").unlink()
+    with pytest.raises(ModelFormatError, match=r"points\.npy"):
+        coverage_section(measured.results(), measured.paths)

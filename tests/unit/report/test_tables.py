@@ -1,4 +1,4 @@
-"""Numbers and names as they are shown, and the data files of a report."""
+"""What is read of a study, numbers and names as they are shown, and the data files of a report."""
 
 import csv
 import json
@@ -7,8 +7,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from crossprop.methods import Method
+from crossprop.errors import StoreError
+from crossprop.methods import Method, Protocol
 from crossprop.report.pages import markdown
+from crossprop.report.study import load_study_results
 from crossprop.report.tables import (
     cell_table,
     duration,
@@ -19,7 +21,6 @@ from crossprop.report.tables import (
     relative_errors,
     status,
     two_digits,
-    unit_name,
     write_csv,
     write_data,
 )
@@ -38,24 +39,17 @@ HEADERS = (
     ("shown", "text"),
     [
         (number(0.12), "0.1200"),
-        (number(48.1138), "48.11"),
         (number(12345.6), "12346"),
         (number(0.0), "0"),
         (number(1.5e-9, 3), "1.50e-09"),
         (number(None), "–"),
-        (number(float("inf")), "–"),
         (interval(9.9, 8.123, 10.456), "[8.1, 10.5]"),  # both ends have the same decimals
-        (interval(1.5e-9, 1e-9, 2e-9), "[1.00e-09, 2.00e-09]"),
         (interval(9.9, None, 10.0), ""),
         (p_value(0.00004), "p < 0.001"),
-        (p_value(0.25), "p = 0.25"),
-        (two_digits(0.00004), "< 0.0001"),
         (two_digits(0.00057), "0.0006"),
         (percent(0.031, 1), "+3.1 %"),
         (percent(-0.12), "-12 %"),
-        (unit_name("1"), "–"),
         (duration(48.2), "48 s"),
-        (duration(192.0), "3.2 min"),
         (duration(7200.0), "2.0 h"),
     ],
 )
@@ -85,46 +79,34 @@ def test_status_says_how_far_a_cell_came(plain, change, text):
     assert status(replace(plain[0].best_sc, **({"cv_mae": None} | change))) == text
 
 
-@pytest.fixture
-def written(tmp_path):
-    """Function (study, results) that writes the data files and reads ``cells``, ``targets`` and ``runs``."""
-
-    def write(study, results):
-        write_data(tmp_path, study.config, results, cell_table(results))
-        texts = [(tmp_path / f"{name}.csv").read_bytes().decode() for name in ("cells", "targets", "runs")]
-        assert not any("\r" in text for text in texts)
-        assert tuple(text.splitlines()[0] for text in texts) == HEADERS
-        return [list(csv.DictReader(text.splitlines())) for text in texts]
-
-    return write
+def written(folder, study, results):
+    """Writes the data files and reads ``cells``, ``targets`` and ``runs``, all values as text."""
+    write_data(folder, study.config, results, cell_table(results))
+    texts = [(folder / f"{name}.csv").read_bytes().decode() for name in ("cells", "targets", "runs")]
+    assert not any("\r" in text for text in texts)
+    assert tuple(text.splitlines()[0] for text in texts) == HEADERS
+    return [list(csv.DictReader(text.splitlines())) for text in texts]
 
 
-def test_data_files_have_the_agreed_columns(plain_study, plain, whole_study, extended, written):
-    cells, targets, runs = written(plain_study, plain)
+def test_data_files_have_the_agreed_columns(plain_study, plain, whole_study, extended, tmp_path):
+    cells, targets, runs = written(tmp_path, plain_study, plain)
     assert len(cells) == len(runs) == 30
-    assert [cells[0][name] for name in ("method", "source", "representation", "layer")] == [
-        "base",
-        "",
-        "",
-        "",
-    ]
+    identifying = ("method", "source", "representation", "layer")
+    assert [cells[0][name] for name in identifying] == ["base", "", "", ""]
     assert cells[5]["representation"] == "activations"
     assert cells[5]["layer"].startswith("hidden_")
     for row, target in zip(targets, plain, strict=True):
-        assert row["target"] == target.info.key
-        assert row["best_sc"] == target.best_sc.label
+        assert (row["target"], row["best_sc"]) == (target.info.key, target.best_sc.label)
         assert row["base_mae"] == f"{target.base.test_mae:.6g}"
         assert row["tl_beats_sc"] == str(target.best_tl.test_mae < target.best_sc.test_mae).lower()
         assert row["r2"] == f"{target.winner.test_r2:.6g}"
         paper = target.info.paper
         assert row["paper_tl_mae"] == f"{min(paper.tl_mae_table2, paper.tl_mae_table3_or_5):.6g}"
-    assert {row["cell"]: row["run_id"] for row in runs} == {
-        cell.cell: target.run_id(cell) for target in plain for cell in target.cells
-    }
-    rows = written(whole_study, extended)[1]
-    assert [row["winner_is_ours"] for row in rows] == [
-        str(t.winner.method.extension).lower() for t in extended
-    ]
+    known = {cell.cell: target.run_id(cell) for target in plain for cell in target.cells}
+    assert {row["cell"]: row["run_id"] for row in runs} == known
+    rows = written(tmp_path, whole_study, extended)[1]
+    won = [str(t.winner.method.extension).lower() for t in extended]
+    assert [row["winner_is_ours"] for row in rows] == won
 
 
 def test_numbers_have_six_digits_and_missing_values_are_empty(tmp_path):
@@ -133,16 +115,13 @@ def test_numbers_have_six_digits_and_missing_values_are_empty(tmp_path):
     assert (tmp_path / "table.csv").read_text().splitlines()[1:] == ["1.23457,1234567,,true", ",2,a,false"]
 
 
-def test_a_failed_cell_and_a_side_without_a_model_are_left_empty(study_with_failure, written, monkeypatch):
-    results = study_with_failure.results()
-    monkeypatch.setattr(type(results[0]), "paper", None)
-    cells, targets, _ = written(
-        study_with_failure, [results[0], replace(results[1], best_tl=None, winner=results[1].best_sc)]
-    )
-    failed = next(
-        r for r in cells if (r["target"], r["method"], r["source"]) == ("slme", "finetune", "band_gap")
-    )
-    assert len(cells) == 30
+def test_a_failed_cell_and_a_side_without_a_model_are_left_empty(study_with_failure, tmp_path, monkeypatch):
+    first, second = study_with_failure.results()
+    monkeypatch.setattr(type(first), "paper", None)
+    without = replace(second, best_tl=None, winner=second.best_sc)
+    cells, targets, _ = written(tmp_path, study_with_failure, [first, without])
+    of_slme = [row for row in cells if row["target"] == "slme"]
+    (failed,) = [r for r in of_slme if (r["method"], r["source"]) == ("finetune", "band_gap")]
     assert [failed[c] for c in ("val_mae", "cv_mae_mean", "test_mae", "test_mae_ensemble")] == [""] * 4
     assert [targets[1][c] for c in ("best_tl", "best_tl_test_mae", "tl_beats_sc", "paper_sc_mae")] == [""] * 4
 
@@ -155,19 +134,72 @@ def test_relative_errors_take_the_best_cell_over_the_base(extended):
     assert ratios.loc["TL:freezing"].isna().all()  # it was stopped
 
 
-def test_plot_data_are_relative_to_the_base(report):
-    points = list(csv.DictReader((report / "plots" / "parity.csv").open()))
-    assert [sum(r["target"] == t for r in points) for t in ("Exfoli", "SLME")] == [120, 150]
-    values = sorted(float(r["y_true"]) for r in points if r["target"] == "SLME")
-    assert abs(values[74] + values[75]) < 1e-5  # the median is the origin
-    methods = list(csv.DictReader((report / "plots" / "methods.csv").open()))
+def test_plot_data_are_relative_to_the_base_and_metrics_are_those_of_the_target_table(report):
+    points = pd.read_csv(report / "plots" / "parity.csv")
+    assert dict(points["target"].value_counts()) == {"SLME": 150, "Exfoli": 120}
+    assert points.loc[points["target"] == "SLME", "y_true"].median() == pytest.approx(0, abs=1e-5)
+    methods = pd.read_csv(report / "plots" / "methods.csv")
     assert len(methods) == 2 * 8
-    assert {row["cv_mae_relative"] for row in methods if row["method"] == "Base"} == {"1"}
-    assert all(0.0 < float(row["cv_mae_relative"]) < 2.0 for row in methods)
-
-
-def test_metrics_hold_the_figures_of_the_target_table(report):
+    assert set(methods.loc[methods["method"] == "Base", "cv_mae_relative"]) == {1.0}
+    assert methods["cv_mae_relative"].between(0, 2).all()
     metrics = json.loads((report / "metrics.json").read_text())["slme"]
-    row = list(csv.DictReader((report / "targets.csv").open()))[1]
-    assert metrics["sc"] == float(row["best_sc_test_mae"])
-    assert metrics["tl"] == float(row["best_tl_test_mae"])
+    row = pd.read_csv(report / "targets.csv").iloc[1]
+    assert (metrics["sc"], metrics["tl"]) == (row["best_sc_test_mae"], row["best_tl_test_mae"])
+
+
+FILES = ["runs.json", "predictions.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("cells.json", lambda cells: [c for c in cells if c["cell"] != "slme/dl/ef"], r"1 missing: 'slme/dl/ef'"),
+        ("cells.json", lambda cells: [*cells, cells[0] | {"cell": "slme/x"}], "1 not in the configuration: 'slme/x'"),
+        ("cells.json", lambda cells: [*cells, cells[0]], "1 there more than once"),
+        ("runs.json", lambda runs: runs[1:], "different cells: 'slme/base'"),
+        ("runs.json", lambda runs: [{**runs[0], "colour": 1}, *runs[1:]], "colour"),
+        ("winners.json", lambda winners: {**winners, "best_sc": "slme/ghost"}, "best_sc = 'slme/ghost' is no cell"),
+        ("winners.json", lambda winners: {"winner": winners["winner"]}, "winners.json cannot be read"),
+    ],
+)  # fmt: skip
+def test_results_that_do_not_fit_the_plan_are_refused(study, name, change, message):
+    study.change_json("slme", name, change)
+    with pytest.raises(StoreError, match=message):
+        study.results()
+
+
+def test_results_of_another_protocol_are_refused(plain_study):
+    strict = plain_study.config.model_copy(update={"protocol": Protocol.STRICT})
+    with pytest.raises(StoreError, match="15 of another study, protocol or target"):
+        load_study_results(strict, plain_study.planned, plain_study.paths)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_or_truncated_file_is_named_with_what_to_do(study, name):
+    path = study.folder("slme") / name
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(StoreError, match=f"{name} cannot be read"):
+        study.results()
+    path.unlink()
+    with pytest.raises(StoreError, match=rf"{name} is not there\. Run the stage `transfer`"):
+        study.results()
+
+
+def test_hold_out_predictions_with_a_missing_value_are_refused(study):
+    path = study.folder("slme") / "predictions.parquet"
+    study.change_table(
+        path, lambda rows: rows.assign(y_pred=rows["y_pred"].mask(rows["cell"].eq("slme/ml/pa")))
+    )
+    target = study.results()[1]
+    with pytest.raises(StoreError, match="finite predictions"):
+        target.hold_out(next(cell for cell in target.cells if cell.cell == "slme/ml/pa"))
+
+
+def test_the_hold_out_is_that_of_the_best_fold(study):
+    path = study.folder("slme") / "predictions.parquet"
+    rows = pd.read_parquet(path)
+    pd.concat([rows, rows[rows["split"] == "test"].assign(fold=99, y_pred=0.0)]).to_parquet(path)
+    target = study.results()[1]
+    rows = target.hold_out(target.best_sc)
+    assert len(rows) == target.best_sc.n_test
+    assert (rows["y_pred"] != 0.0).all()

@@ -54,33 +54,28 @@ def build_outcome(history: pd.DataFrame | None = None, **changes: object) -> Cel
         "test_mae_high": 13.5, "test_q95": 30.0, "test_r2": 0.75, "test_mae_ensemble": 10.5,
     }  # fmt: skip
     y_true = np.random.default_rng(0).uniform(50, 150, 12)
-    predictions = pd.DataFrame(
-        {
-            "split": ["validation"] * 6 + ["test"] * 6,
-            "fold": [0, 1] * 6,
-            "formula": FORMULAS[:12],
-            "y_true": y_true,
-            "y_pred": y_true + 5,
-            "y_pred_ensemble": [np.nan] * 6 + [100.0] * 6,
-        }
-    )
-    trials = pd.DataFrame(
-        {
-            "number": [0, 1, 2, 3],
-            "state": ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"],
-            "value": [15.0, np.nan, np.nan, 12.0],
-            "seconds": [1.0, 0.2, 0.1, 1.5],
-            "params_alpha": [1.0, 0.1, 0.2, 0.5],
-        }
-    )
+    predictions = {
+        "split": ["validation"] * 6 + ["test"] * 6,
+        "fold": [0, 1] * 6,
+        "formula": FORMULAS[:12],
+        "y_true": y_true,
+        "y_pred": y_true + 5,
+        "y_pred_ensemble": [np.nan] * 6 + [100.0] * 6,
+    }
+    trials = {
+        "number": [0, 1, 2, 3],
+        "state": ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"],
+        "value": [15.0, np.nan, np.nan, 12.0],
+        "seconds": [1.0, 0.2, 0.1, 1.5],
+        "params_alpha": [1.0, 0.1, 0.2, 0.5],
+    }
+    none = pd.DataFrame(columns=["stage", "fold", "epoch", "loss", "val_mae"])
     return CellOutcome(
         result=CellResult(**(values | changes)),
         cost=CellCost(tune_seconds=3.0, fit_seconds=2.0, peak_memory=512 * 2**20),
-        trials=trials,
-        history=pd.DataFrame(columns=["stage", "fold", "epoch", "loss", "val_mae"])
-        if history is None
-        else history,
-        predictions=predictions,
+        trials=pd.DataFrame(trials),
+        history=none if history is None else history,
+        predictions=pd.DataFrame(predictions),
     )
 
 

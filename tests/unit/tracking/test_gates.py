@@ -6,17 +6,14 @@ import pandas as pd
 import pytest
 from mlflow.models import Model
 
-from crossprop.errors import TrackingError
 from crossprop.tracking.gates import (
     Evidence,
     against_champion,
     beats_base,
     cluster_interval,
-    coverage_bounds,
     coverage_within_bounds,
     expected_signature,
     known_origin,
-    read_evidence,
     repeats_predictions,
     varied_predictions,
 )
@@ -51,11 +48,6 @@ def test_model_that_gives_another_value_or_none_is_named_with_the_formula():
     assert gate.figure.startswith("gives 99.2 for X1, 99 was logged")
 
 
-def test_large_holdout_is_sampled_evenly():
-    sample = _evidence(np.arange(9000.0), np.arange(9000.0)).sample()
-    assert (len(sample), sample["y_true"].min(), sample["y_true"].max()) == (2000, 0.0, 8999.0)
-
-
 def _shrunk(y, share):
     return y.mean() + share * (y - y.mean())
 
@@ -66,13 +58,14 @@ VALUES = np.random.default_rng(0).normal(size=400)
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "passed", "said"),
     [
-        (VALUES, VALUES, True, "standard deviation 1 of that of the values (at least 0.2), 400 distinct"),
-        (VALUES, _shrunk(VALUES, 0.25), True, "standard deviation 0.26 of"),
+        (
+            VALUES,
+            _shrunk(VALUES, 0.25),
+            True,
+            "standard deviation 0.26 of that of the values (at least 0.2)",
+        ),
         (VALUES, _shrunk(VALUES, 0.15), False, "standard deviation 0.16 of"),
-        (VALUES, np.zeros(400), False, "1 distinct predictions (at least 20)"),
         (VALUES, np.sign(VALUES), False, "2 distinct predictions (at least 20)"),
-        (VALUES, VALUES.round(0) + 1e-9 * VALUES, False, "distinct predictions (at least 20)"),
-        (VALUES[:40], np.sign(VALUES[:40]), False, "2 distinct predictions (at least 10); 40 hold-out rows"),
         (VALUES[:6], VALUES[:6], True, "6 distinct predictions (at least 3)"),
         (np.sign(VALUES), np.sign(VALUES), True, "2 distinct predictions (at least 1)"),
         (np.r_[VALUES, 500.0], np.r_[_shrunk(VALUES, 0.5), 1.0], True, "standard deviation 0.53 of"),
@@ -129,85 +122,54 @@ def test_rows_of_one_composition_are_drawn_together():
     assert together == pytest.approx((of_group.mean() - half, of_group.mean() + half), abs=0.04)
 
 
-KNOWN = {"crossprop.data_hash": "ab" * 16, "crossprop.git_commit": "c" * 40}
-
-
 @pytest.mark.parametrize(
-    ("changes", "passed", "said"),
+    ("tags", "passed", "said"),
     [
-        ({"crossprop.git_dirty": "false"}, True, "data abababababab, commit cccccccccccc"),
-        ({"crossprop.git_dirty": "true"}, True, "uncommitted changes"),
-        ({}, True, "changes beside it unknown"),
-        ({"crossprop.git_commit": ""}, False, "commit unknown"),
-        ({"crossprop.data_hash": ""}, False, "data unknown"),
+        (
+            {"data_hash": "ab" * 16, "git_commit": "c" * 40, "git_dirty": "true"},
+            True,
+            "ccc with uncommitted changes",
+        ),
+        (
+            {"data_hash": "ab" * 16, "git_commit": "c" * 40},
+            True,
+            "data abababababab, commit cccccccccccc, changes",
+        ),
+        ({"data_hash": "ab" * 16}, False, "commit unknown"),
+        ({"git_commit": "c" * 40}, False, "data unknown"),
     ],
 )
-def test_data_and_code_have_to_be_known(changes, passed, said):
-    gate = known_origin(KNOWN | changes)
+def test_data_and_code_have_to_be_known(tags, passed, said):
+    gate = known_origin({f"crossprop.{key}": value for key, value in tags.items()})
     assert gate.passed is passed
     assert said in gate.figure
 
 
-def _described(inputs, outputs):
-    as_json = [json.dumps([{"name": n, "type": t} for n, t in side.items()]) for side in (inputs, outputs)]
-    return Model.from_dict({"signature": dict(zip(("inputs", "outputs"), as_json, strict=True))})
-
-
 OUTPUTS = {"value": "double", "lower": "double", "upper": "double", "in_domain": "boolean", "note": "string"}
-INFO = {"target": "band_gap", "unit": "eV"}
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "info", "passed", "said"),
+    ("inputs", "outputs", "info", "said"),
     [
-        ({"formula": "string"}, OUTPUTS, {}, True, "^formula → value, lower, upper, in_domain, note, in eV$"),
-        ({"x": "double"}, OUTPUTS, {}, False, "needs one text 'formula'"),
-        ({"formula": "string"}, {"value": "double"}, {}, False, r"the outputs lower \(double\), upper"),
-        ({"formula": "string"}, OUTPUTS, {"unit": "meV"}, False, "band_gap in meV, not of band_gap"),
-        ({"formula": "string"}, OUTPUTS, {"target": "volume"}, False, "are of volume"),
+        ({"formula": "string"}, OUTPUTS, {}, "^formula → value, lower, upper, in_domain, note, in eV$"),
+        ({"x": "double"}, OUTPUTS, {}, "needs one text 'formula'"),
+        ({"formula": "string"}, {"value": "double"}, {}, r"the outputs lower \(double\), upper"),
+        ({"formula": "string"}, OUTPUTS, {"unit": "meV"}, "band_gap in meV, not of band_gap"),
+        ({"formula": "string"}, OUTPUTS, {"target": "volume"}, "are of volume"),
     ],
 )
-def test_signature_and_property_have_to_be_those_that_the_service_reads(inputs, outputs, info, passed, said):
-    gate = expected_signature(_described(inputs, outputs), INFO | info, "band_gap", "eV")
-    assert gate.passed is passed
+def test_signature_and_property_have_to_be_those_that_the_service_reads(inputs, outputs, info, said):
+    as_json = [json.dumps([{"name": n, "type": t} for n, t in side.items()]) for side in (inputs, outputs)]
+    model = Model.from_dict({"signature": dict(zip(("inputs", "outputs"), as_json, strict=True))})
+    gate = expected_signature(model, {"target": "band_gap", "unit": "eV"} | info, "band_gap", "eV")
+    assert gate.passed is said.endswith("$")
     assert re.search(said, gate.figure), gate.figure
+    assert not expected_signature(Model(), info, "band_gap", "eV").passed
 
 
-def test_model_without_a_signature_fails():
-    assert not expected_signature(Model(), INFO, "band_gap", "eV").passed
-
-
-def test_coverage_may_differ_by_three_points_or_by_what_chance_allows():
-    assert coverage_bounds(0.9, 100_000) == pytest.approx((0.87, 0.93))
-    low, high = coverage_bounds(0.9, 100)
-    assert (low, high) == pytest.approx((0.82, 0.97))
-    assert coverage_bounds(0.9, 3) == (pytest.approx(1 / 3), 1.0)
-
-
-@pytest.mark.parametrize(("held", "passed"), [(900, True), (880, True), (860, False), (940, False)])
+@pytest.mark.parametrize(("held", "passed"), [(880, True), (860, False), (940, False)])
 def test_coverage_is_counted_on_the_hold_out(held, passed):
     y_true = np.r_[np.zeros(held), np.full(1000 - held, 5.0)]
     gate = coverage_within_bounds(y_true, _repeated(np.zeros(1000)), 0.9)
     assert gate.passed is passed
-    assert gate.figure.startswith(f"{held / 10:.1f}% of 1,000 hold-out rows, 90% stated")
-
-
-def test_evidence_is_read_from_beside_the_model(tmp_path):
-    rows = pd.DataFrame(
-        [("NaCl", "a", "train", 1.0, 1.5), ("MgO", "b", "test", 2.0, 3.0)],
-        columns=["formula", "composition", "split", "y_true", "y_pred"],
-    )
-    path = tmp_path / "evidence.parquet"
-    rows.to_parquet(path)
-    evidence = read_evidence(tmp_path, "demo.a version 1")
-    assert (evidence.mae, evidence.base_mae(), list(evidence.training)) == (1.0, 1.0, [1.0])
-    for damaged, message in (
-        (rows.head(1), "1 training and 0 hold-out rows"),
-        (rows.drop(columns="y_pred"), "is damaged"),
-    ):
-        damaged.to_parquet(path)
-        with pytest.raises(TrackingError, match=message):
-            read_evidence(tmp_path, "demo.a version 1")
-    path.unlink()
-    with pytest.raises(TrackingError, match=r"demo\.a version 1 carries no evidence\.parquet"):
-        read_evidence(tmp_path, "demo.a version 1")
+    assert gate.figure == f"{held / 10:.1f}% of 1,000 hold-out rows, 90% stated (allowed 87.0% to 93.0%)"

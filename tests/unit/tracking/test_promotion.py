@@ -1,19 +1,21 @@
+import itertools
 import json
 import shutil
 import sqlite3
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
+from functools import partial
 
 import pytest
 from mlflow import MlflowClient
 from registries import NAME, add_version, aliases_of, client_of, evidence_table, logged, make_model, tags_of
 
+from crossprop.cli.registry import history_lines
 from crossprop.errors import PromotionError, TrackingError
 from crossprop.tracking import promotion
-from crossprop.tracking.overview import history_lines
-from crossprop.tracking.promotion import PENDING_TAG, promote, promote_all, read_history, rollback
-from crossprop.tracking.registry import all_models, find_model
+from crossprop.tracking.promotion import PENDING_TAG, promote, read_history, rollback
+from crossprop.tracking.registry import find_model
 
 GATES = ["repeats", "base", "spread", "champion", "origin", "signature", "coverage"]
 
@@ -51,42 +53,14 @@ def test_first_champion_passes_all_gates_and_carries_who_when_why_and_the_figure
     assert PENDING_TAG not in find_model(uri, NAME).tags
 
 
-def test_former_champion_becomes_previous(uri, champion, tmp_path):
-    add_version(uri, make_model(tmp_path / "better", evidence_table(error=4.0)))
-    result = promote(uri, NAME)
-    assert result.former == "1"
-    assert aliases_of(uri) == {"champion": "2", "previous": "1", "challenger": "2"}
-    assert result.gates[3].figure.startswith("MAE -1")
-
-
-def test_failed_gate_and_dry_run_change_nothing_and_force_needs_a_reason_which_is_kept(uri, champion, bad):
-    add_version(uri, bad)
-    before = find_model(uri, NAME)
-    result = promote(uri, NAME)
-    assert [g.key for g in result.failed] == ["base", "champion", "coverage"]
-    assert (result.update, result.ok) == (None, False)
-    result = promote(uri, NAME, version=1, dry_run=True)
-    assert (result.update, result.ok, len(result.gates)) == (None, True, len(GATES))
-    with pytest.raises(PromotionError, match="--force needs a reason"):
-        promote(uri, NAME, force_reason="  ")
-    assert find_model(uri, NAME) == before
-    assert promote(uri, NAME, force_reason="only one that knows  lanthanides").ok
-    assert aliases_of(uri)["champion"] == "2"
-    kept = tags_of(uri, "2", "crossprop.promotion.")
-    assert (kept["why"], kept["forced"]) == ("only one that knows lanthanides", "true")
-    assert kept["gate.base"].startswith("failed: ")
-
-
 def test_model_that_cannot_be_loaded_fails_with_its_error(uri, good, monkeypatch):
     def broken(model, formulas, timeout):
         raise PromotionError("its process ended with status -11")
 
     monkeypatch.setattr(promotion, "predict_in_subprocess", broken)
     add_version(uri, good)
-    assert [g.verdict for g in promote(uri, NAME).failed] == [
-        "failed: its process ended with status -11",
-        "no evidence: its process ended with status -11",
-    ]
+    died = "its process ended with status -11"
+    assert [g.verdict for g in promote(uri, NAME).failed] == [f"failed: {died}", f"no evidence: {died}"]
 
 
 def test_missing_files_and_missing_evidence_are_said_gate_by_gate(uri, good, tmp_path):
@@ -101,13 +75,14 @@ def test_missing_files_and_missing_evidence_are_said_gate_by_gate(uri, good, tmp
     assert "version 2 carries no evidence.parquet" in str(result.gates[1])
 
 
-def test_rollback_goes_back_and_a_second_one_redoes(uri, champion, good):
-    with pytest.raises(
-        PromotionError, match=r"no previous version to go back to.*--version N \(there are: 1\)"
-    ):
+def test_rollback_goes_back_and_a_second_one_redoes(uri, champion, tmp_path):
+    none = r"no previous version to go back to.*--version N \(there are: 1\)"
+    with pytest.raises(PromotionError, match=none):
         rollback(uri, NAME)
-    add_version(uri, good)
-    promote(uri, NAME)
+    add_version(uri, make_model(tmp_path / "better", evidence_table(error=4.0)))
+    result = promote(uri, NAME)
+    assert (result.former, result.gates[3].figure[:7]) == ("1", "MAE -1.")
+    assert aliases_of(uri) == {"champion": "2", "previous": "1", "challenger": "2"}
     back = rollback(uri, "bulk_modulus", reason="users complain", who="bob")
     assert (back.version, back.former, back.update.why) == ("1", "2", "users complain")
     assert aliases_of(uri) == {"champion": "1", "previous": "2", "challenger": "2"}
@@ -118,29 +93,68 @@ def test_rollback_goes_back_and_a_second_one_redoes(uri, champion, good):
     assert history == [("promotion", "1", "2"), ("rollback", "2", "1"), ("rollback", "1", "2")]
 
 
+FULL = sqlite3.OperationalError("database or disk is full")
+
+
+class Killed(BaseException):
+    """Nothing can be done after it."""
+
+
+def failing(write, calls, n, trouble):
+    """A write that works until the ``n``-th call of all."""
+
+    def call(*args, **options):
+        if next(calls) >= n:
+            raise trouble
+        return write(*args, **options)
+
+    return call
+
+
 @pytest.mark.parametrize(
-    "step", ["set_registered_model_tag", "set_registered_model_alias", "set_model_version_tag"]
+    ("action", "previous", "trouble"),
+    [("promotion", "3", FULL), ("promotion", "3", Killed()), ("rollback", "2", Killed())],
 )
-def test_disk_that_is_full_leaves_the_registry_as_it_was_or_complete(uri, champion, good, monkeypatch, step):
-    add_version(uri, good)
-    before = find_model(uri, NAME)
-
-    def full(*args, **options):
-        raise sqlite3.OperationalError("database or disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, step, full)
-        with pytest.raises(
-            TrackingError, match=r"changing the champion of demo\.bulk_modulus: the disk is full"
-        ):
-            promote(uri, NAME)
-    if step != "set_model_version_tag":  # the alias was not moved yet
-        assert find_model(uri, NAME) == before
+def test_kill_or_full_disk_at_any_write_leaves_what_the_next_command_completes(
+    uri, good, tmp_path, monkeypatch, action, previous, trouble
+):
+    for alias in ("champion", None, "previous"):
+        add_version(uri, good, alias=alias)
+    client_of(uri).set_registered_model_alias(NAME, "previous", previous)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     monkeypatch.setattr(promotion, "process_is_gone", lambda tags: True)
-    assert promote(uri, NAME).version == "2"
-    assert aliases_of(uri) == {"champion": "2", "previous": "1", "challenger": "2"}
-    assert tags_of(uri, "2")["crossprop.promotion.former"] == "1"
-    assert PENDING_TAG not in find_model(uri, NAME).tags
+    seen = []
+    for n in (*range(1, 8), *range(9, 60, 4)):  # later writes are tags, one like the other
+        shutil.copy(tmp_path / "mlflow.db", tmp_path / f"{n}.db")
+        copy = f"sqlite:///{tmp_path / f'{n}.db'}"
+        change = partial(rollback, copy, NAME)
+        if action == "promotion":
+            change = partial(promote, copy, NAME, version=2)
+        calls = itertools.count(1)
+        with monkeypatch.context() as patch:
+            for name in dir(MlflowClient):
+                if name.startswith(("set_", "delete_", "update_")):
+                    patch.setattr(MlflowClient, name, failing(getattr(MlflowClient, name), calls, n, trouble))
+            try:
+                change(who="ann")
+                break
+            except (Killed, TrackingError) as error:
+                told = str(error)
+        assert trouble is not FULL or "changing the champion of demo.bulk_modulus: the disk is full" in told
+        moved = aliases_of(copy)["champion"] == "2"
+        if action == "promotion":
+            change(who="ann")
+        else:
+            promotion._settled(copy, NAME, print)
+        done = moved or action == "promotion"
+        expected = ("2", "1") if done else ("1", previous)
+        assert (aliases_of(copy)["champion"], aliases_of(copy)["previous"]) == expected, n
+        assert PENDING_TAG not in find_model(copy, NAME).tags
+        assert (tags_of(copy, "2").get(f"crossprop.{action}.by") == "ann") is done
+        seen.append(moved)
+    assert len(seen) > 4
+    assert set(seen) == {True, False}
 
 
 def test_rollback_to_a_damaged_version_is_refused(uri, good, tmp_path):
@@ -173,18 +187,15 @@ def test_champion_changed_by_hand_is_taken_as_it_is_and_rollback_goes_to_the_one
 
 
 @pytest.mark.parametrize("server", [False, True])
-def test_two_promotions_at_the_same_moment_one_wins_the_other_is_told(
-    uri, champion, good, monkeypatch, server
-):
+def test_of_two_promotions_at_the_same_moment_one_wins(uri, champion, good, monkeypatch, server):
     """A server has no lock: of two records of an update, the last one stays."""
     if server:
         monkeypatch.setattr(promotion, "sqlite_path", lambda uri: None)
         monkeypatch.setattr(promotion, "store_lock", lambda uri: nullcontext())
     versions = [add_version(uri, good, alias=None) for _ in range(2)]
     barrier, told = threading.Barrier(2), []
-    monkeypatch.setattr(
-        promotion, "predict_in_subprocess", lambda *args, **more: (barrier.wait(), logged(*args))[1]
-    )
+    repeated = lambda *args, **more: (barrier.wait(), logged(*args))[1]  # noqa: E731
+    monkeypatch.setattr(promotion, "predict_in_subprocess", repeated)
 
     def one(version):
         try:
@@ -209,13 +220,15 @@ def test_two_promotions_at_the_same_moment_one_wins_the_other_is_told(
 
 def test_record_of_an_update_under_way_is_respected_until_it_is_old(uri, good):
     add_version(uri, good)
-    record = {
-        "action": "promotion", "name": NAME, "version": "1", "former": None, "by": "ann", "at": "noon",
-        "why": "w", "tags": {}, "token": "t", "process": "elsewhere 1 1", "time": time.time(),
-    }  # fmt: skip
+    record = dict.fromkeys(("former", "at", "why", "token"), "x") | {
+        "action": "promotion",
+        "name": NAME,
+        "version": "1",
+    }
+    record |= {"by": "ann", "tags": {}, "process": "elsewhere 1 1", "time": time.time()}
     client = client_of(uri)
     client.set_registered_model_tag(NAME, PENDING_TAG, json.dumps(record))
-    with pytest.raises(PromotionError, match="a promotion to version 1 by ann is under way since noon"):
+    with pytest.raises(PromotionError, match="a promotion to version 1 by ann is under way since x"):
         promote(uri, NAME)
     lines = []
     for old in (json.dumps(record | {"time": time.time() - 500}), "not json"):
@@ -223,18 +236,3 @@ def test_record_of_an_update_under_way_is_respected_until_it_is_old(uri, good):
         assert promote(uri, NAME, say=lines.append).ok
     assert "was interrupted; it was taken back" in lines[0]
     assert "unreadable" in lines[-1]
-
-
-def test_all_promotes_those_that_pass_and_names_those_that_do_not(uri, bad, tmp_path):
-    for target in ("b", "d", "e"):
-        add_version(uri, make_model(tmp_path / target, evidence_table(), target=target), f"demo.{target}")
-    client_of(uri).set_registered_model_alias("demo.d", "champion", 1)
-    add_version(uri, bad, "demo.c")  # states another target, too
-    shutil.rmtree(tmp_path / "e")
-    seen = []
-    done = promote_all(uri, report=seen.append)
-    assert [(p.name, p.ok) for p in done] == [("demo.b", True), ("demo.c", False), ("demo.e", False)]
-    assert len(seen) == 3
-    assert [g.key for g in done[1].failed] == ["base", "signature", "coverage"]
-    champions = {m.name: m.aliases.get("champion") for m in all_models(uri)}
-    assert champions == {"demo.b": "1", "demo.c": None, "demo.d": "1", "demo.e": None}

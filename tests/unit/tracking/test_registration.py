@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from mlflow import MlflowClient
 from registries import INFO
@@ -15,13 +16,13 @@ from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
 from crossprop.io import write_digests
 from crossprop.models.saved import load_predictor
-from crossprop.tracking import registration, registry
+from crossprop.tracking import registration, registry, subprocess_check
 from crossprop.tracking.gates import read_evidence
-from crossprop.tracking.provenance import process_tags
-from crossprop.tracking.registration import Winner, folder_requirements, register_winners
+from crossprop.tracking.provenance import RunContext, process_tags
+from crossprop.tracking.registration import Winner, folder_requirements, register_winners, save_model
 from crossprop.tracking.runs import MlflowRecorder
 from crossprop.tracking.store import open_client
-from crossprop.tracking.subprocess_check import Repeated
+from crossprop.tracking.subprocess_check import Repeated, predict_in_subprocess
 
 
 @pytest.fixture
@@ -46,19 +47,18 @@ def winner(context, saved_ensemble, make_outcome):
 
 
 @pytest.fixture
-def register(context, checked_here):
-    """Registers one winner; returns its version and whether that is new."""
-
-    return lambda winner: register_winners(context, [winner])[0]
+def register(context, checked_here, tmp_path, monkeypatch):
+    """Registers one winner, elsewhere than in the store's folder; returns its version and whether that is new."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    yield lambda winner: register_winners(context, [winner])[0]
+    assert not (tmp_path / "elsewhere" / "mlflow.db").exists()
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 @pytest.fixture
 def client(context):
     return open_client(context.uri)
-
-
-def versions_of(client):
-    return client.search_model_versions("name = 'demo.bulk_modulus'")
 
 
 def logged_models(client, winner):
@@ -89,19 +89,15 @@ def test_version_carries_cell_errors_hashes_and_what_the_gates_need(client, winn
     assert ("cv_mae_mean", 12.0, "bulk_modulus.train", "d" * 32) in errors
     assert len(client.get_metric_history(winner.run_id, "test_mae")) == 1
     # No pickle, no code of another place, and what is installed is pinned.
-    names = {path.name for path in Path(model.artifact_location).rglob("*")}
-    assert not [
-        n for n in names if n.endswith((".pkl", ".pickle", ".pyc")) or n.startswith((".", "__pycache__"))
-    ]
-    assert {"pyfunc_script.py", "model.json", "input_example.json"} <= names
+    files = [path for path in Path(model.artifact_location).rglob("*") if path.is_file()]
+    assert not [p for p in files if p.suffix in (".pkl", ".pickle", ".pyc") or p.name.startswith(".")]
+    assert {"pyfunc_script.py", "model.json", "input_example.json"} <= {p.name for p in files}
     requirements = (Path(model.artifact_location) / "requirements.txt").read_text(encoding="utf-8")
     assert f"numpy=={np.__version__}" in requirements
     assert "tensorflow" not in requirements
 
 
-def test_registering_twice_makes_one_version_and_the_next_winner_another(
-    context, client, winner, register, make_outcome
-):
+def test_registering_twice_makes_one_version(context, client, winner, register, make_outcome):
     first, _ = register(winner)
     client.delete_registered_model_alias("demo.bulk_modulus", "challenger")
     second, created = register(winner)
@@ -111,9 +107,8 @@ def test_registering_twice_makes_one_version_and_the_next_winner_another(
     third, _ = register(following)
     assert (third.version, third.aliases) == ("2", ("challenger",))
     assert logged_models(client, winner) == {first.model_id, third.model_id}
-    winners = client.search_runs(
-        [client.get_run(winner.run_id).info.experiment_id], "tags.`crossprop.winner` = 'yes'"
-    )
+    experiment = client.get_run(winner.run_id).info.experiment_id
+    winners = client.search_runs([experiment], "tags.`crossprop.winner` = 'yes'")
     assert [run.info.run_id for run in winners] == [following.run_id]
 
 
@@ -121,9 +116,7 @@ def test_registering_twice_makes_one_version_and_the_next_winner_another(
     "step",
     ["log_model_artifacts", "finalize_logged_model", "create_model_version", "set_registered_model_alias"],
 )
-def test_disk_that_is_full_at_any_step_leaves_nothing_behind(
-    client, winner, register, tmp_path, monkeypatch, step
-):
+def test_full_disk_at_any_step_leaves_nothing_behind(client, winner, register, tmp_path, monkeypatch, step):
     real = getattr(MlflowClient, step)
 
     def full(self, *args, **options):
@@ -140,9 +133,7 @@ def test_disk_that_is_full_at_any_step_leaves_nothing_behind(
     assert register(winner)[1]
 
 
-def test_stale_model_of_a_killed_registration_is_removed_but_not_one_that_is_being_written(
-    client, winner, register
-):
+def test_stale_model_of_a_killed_registration_is_removed_but_no_busy_one(client, winner, register):
     experiment = client.get_run(winner.run_id).info.experiment_id
     client.create_logged_model(experiment, name="half", tags={"crossprop.cell": "ab12"})
     tags = {"crossprop.cell": "ab12", **process_tags()}
@@ -157,7 +148,7 @@ def test_model_that_gives_other_predictions_is_not_registered(client, winner, re
     evidence.to_parquet(winner.model_folder / "evidence.parquet")
     with pytest.raises(TrackingError, match=r"was not registered: it gives .* for Fe1O, .* was logged"):
         register(winner)
-    assert versions_of(client) == []
+    assert list(client.search_registered_models()) == []
     assert logged_models(client, winner) == set()
 
 
@@ -166,39 +157,25 @@ def test_missing_run_is_named_with_what_to_do(winner, register):
         register(replace(winner, run_id="0" * 32))
 
 
-@pytest.mark.parametrize(
-    ("parts", "needed", "not_needed"),
-    [
-        ([("finetune", "elemental_fractions")], {"keras", "tensorflow"}, {"matminer"}),
-        ([("ml_featextr", "activations")], {"keras", "tensorflow", "scikit-learn", "skops"}, {"matminer"}),
-        ([("ml", "physical_attributes")], {"matminer", "scikit-learn"}, {"keras"}),
-        (
-            [("boost_sources", "combined_sources"), ("ml", "elemental_fractions")],
-            {"keras", "tensorflow", "matminer", "scikit-learn"},
-            set(),
-        ),
-    ],
-)
-def test_model_needs_what_its_parts_need(tmp_path, parts, needed, not_needed):
-    infos = [INFO | {"method": method, "representation": of} for method, of in parts]
-    whole = (
-        infos[0]
-        if len(infos) == 1
-        else INFO | {"method": "blend", "parts": {"part_0": [0.5], "part_1": [0.5]}}
-    )
-    for folder, info in (("", whole), *((f"part_{i}", info) for i, info in enumerate(infos))):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        (tmp_path / folder / "model.json").write_text(json.dumps(info))
-    names = [line.split("==")[0] for line in folder_requirements(tmp_path)]
-    assert needed <= set(names)
-    assert not not_needed & set(names)
-    assert len(names) == len(set(names))
+def test_model_needs_what_its_parts_need(tmp_path):
+    infos = {"": {"method": "blend", "parts": {"part_1": [0.5], "part_2": [0.5]}}}
+    infos["part_1"] = {"method": "ml_featextr", "representation": "activations"}
+    infos["part_2"] = {"method": "ml", "representation": "physical_attributes"}
+    for name, info in infos.items():
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "model.json").write_text(json.dumps(INFO | info))
+
+    def needed(part=""):
+        return {line.split("==")[0] for line in folder_requirements(tmp_path / part)}
+
+    assert {"keras", "tensorflow", "skops"} <= needed("part_1")
+    assert "matminer" not in needed("part_1")
+    assert "keras" not in needed("part_2")
+    assert needed() == needed("part_1") | needed("part_2") | {"matminer", "scikit-learn"}
 
 
 @pytest.mark.parametrize("remote", [False, True])
-def test_winner_whose_files_are_gone_or_were_made_again_gets_a_new_version(
-    client, winner, register, monkeypatch, remote
-):
+def test_winner_whose_files_changed_gets_a_new_version(client, winner, register, monkeypatch, remote):
     if remote:
         monkeypatch.setattr(registry, "local_path", lambda location: None)
     first, _ = register(winner)
@@ -214,9 +191,7 @@ def test_winner_whose_files_are_gone_or_were_made_again_gets_a_new_version(
     assert (third.version, created) == ("3", True)
 
 
-def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(
-    context, client, winner, tmp_path, checked_here
-):
+def test_refused_winner_does_not_stop_the_others(context, client, winner, tmp_path, checked_here):
     damaged = tmp_path / "damaged"
     shutil.copytree(winner.model_folder, damaged)
     for file in damaged.rglob("member.npz"):
@@ -224,18 +199,45 @@ def test_one_that_is_refused_does_not_keep_the_others_from_being_registered(
     other = replace(winner.result, target="formation_energy", cell="cd34")
     lines = []
     with pytest.raises(TrackingError, match=r"'formation_energy'.*was not registered: "):
-        register_winners(
-            context,
-            [replace(winner, model_folder=damaged, result=other), winner],
-            lines.append,
-        )
+        register_winners(context, [replace(winner, model_folder=damaged, result=other), winner], lines.append)
     assert lines == ["demo.bulk_modulus version 1: ml(EF), registered"]
     assert len(logged_models(client, winner)) == 1
 
 
-def test_store_need_not_be_that_of_the_environment(winner, register, tmp_path, monkeypatch):
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert register(winner)[1]
-    assert not (tmp_path / "elsewhere" / "mlflow.db").exists()
-    assert "MLFLOW_TRACKING_URI" not in os.environ
+FORMULAS = ["FeO", "MgS", "TiN"]
+
+
+@pytest.fixture
+def model(saved_ensemble, tmp_path):
+    """An MLflow model as it is registered."""
+    folder = tmp_path / "mlflow_model"
+    save_model(folder, "m-1", "0" * 32, saved_ensemble, RunContext(uri="", study="demo"))
+    return folder
+
+
+@pytest.mark.parametrize("own_code", [False, True])
+def test_model_repeats_with_either_code(model, saved_ensemble, tmp_path, monkeypatch, own_code):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # what lies in the caller's path is not seen
+    (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')", encoding="utf-8")
+    repeated = predict_in_subprocess(model, FORMULAS, own_code=own_code)
+    wanted = load_predictor(saved_ensemble).predict(fraction_matrix(FORMULAS))
+    np.testing.assert_allclose(repeated.value, wanted, rtol=1e-5)
+    np.testing.assert_allclose(repeated.upper - repeated.lower, 10.0)
+    assert not list(model.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize(
+    ("body", "timeout", "message"),
+    [
+        ("print('x', file=sys.stderr); os.kill(os.getpid(), 11)", 250, "ended with status -11: x"),
+        ("time.sleep(600)", 2, "no answer within 2 s"),
+    ],
+)
+def test_hanging_and_dying_models_are_ended_and_named(tmp_path, monkeypatch, body, timeout, message):
+    worker = tmp_path / "worker.py"
+    worker.write_text(f"import os, sys, time\nsys.stdin.read()\n{body}\n", encoding="utf-8")
+    monkeypatch.setattr(subprocess_check, "WORKER", worker)
+    before = psutil.Process(os.getpid()).children()
+    with pytest.raises(PromotionError, match=message):
+        predict_in_subprocess(tmp_path, FORMULAS, timeout)
+    assert psutil.Process(os.getpid()).children() == before

@@ -1,5 +1,8 @@
 import json
-from dataclasses import replace
+import multiprocessing
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,15 @@ import yaml
 
 from crossprop.errors import TrackingError
 from crossprop.methods import Method
+from crossprop.paths import StudyPaths
+from crossprop.tracking.provenance import (
+    PROCESS_TAG,
+    PROJECT_RUN,
+    git_state,
+    open_study_context,
+    process_tags,
+    reap_dead_runs,
+)
 from crossprop.tracking.runs import MlflowRecorder, record_pretraining, spec_of_cell
 from crossprop.tracking.store import open_client
 
@@ -52,10 +64,8 @@ def test_run_tells_what_the_cell_is_and_how_well_it_does(context, make_outcome):
     notes = experiment.tags["mlflow.note.content"]
     assert notes.startswith("Bulk modulus. Unit: GPa.")
     assert f"#/experiments/{experiment.experiment_id}/runs" in notes
-    assert (
-        json.loads(experiment.tags["mlflow.sharedViewState.crossprop"])["orderByKey"]
-        == "metrics.`cv_mae_mean`"
-    )
+    view = json.loads(experiment.tags["mlflow.sharedViewState.crossprop"])
+    assert view["orderByKey"] == "metrics.`cv_mae_mean`"
 
 
 def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, make_outcome):
@@ -75,8 +85,7 @@ def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, ma
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     assert environment["git"]["commit"] == "c" * 40
     assert environment["packages"]["numpy"] == np.__version__
-    for name in ("parity.png", "learning_curve.png", "optimisation_history.png"):
-        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.glob("*.png"))
 
 
 def test_learning_curve_is_the_mean_of_the_folds_each_kept_at_its_last_value(context, history, make_outcome):
@@ -85,21 +94,9 @@ def test_learning_curve_is_the_mean_of_the_folds_each_kept_at_its_last_value(con
     assert curve == [(35.0, 0), (25.0, 1), (20.0, 2)]
 
 
-def test_screened_cell_has_neither_predictions_nor_cross_validation(context, make_outcome):
-    screened = make_outcome(cv_mae=None, test_mae=None, test_mae_low=None, test_mae_high=None, test_q95=None,
-                            test_r2=None, test_mae_ensemble=None, best_fold=None)  # fmt: skip
-    screened = replace(screened, predictions=screened.predictions.iloc[:0])
-    run = open_client(context.uri).get_run(MlflowRecorder(context).record(screened))
-    assert run.data.metrics["val_mae"] == 12.0
-    assert not [key for key in run.data.metrics if key.startswith(("cv_", "test_"))]
-    files = {a.path for a in open_client(context.uri).list_artifacts(run.info.run_id)}
-    assert files == {"trials.json", "configuration.yaml", "environment.json"}  # nothing is drawn
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_metric_that_is_no_number_is_refused_and_leaves_no_run(context, bad, make_outcome):
-    with pytest.raises(TrackingError, match=r"Metric 'test_mae' of 'ml\(EF\)' in demo/bulk_modulus is"):
-        MlflowRecorder(context).record(make_outcome(test_mae=bad))
+def test_metric_that_is_no_number_is_refused_and_leaves_no_run(context, make_outcome):
+    with pytest.raises(TrackingError, match=r"Metric 'test_mae' of 'ml\(EF\)' in demo/bulk_modulus is nan"):
+        MlflowRecorder(context).record(make_outcome(test_mae=float("nan")))
     assert open_client(context.uri).get_experiment_by_name("demo/bulk_modulus") is None
 
 
@@ -107,9 +104,13 @@ def test_cell_recorded_twice_has_one_run_and_another_outcome_gets_one_beside_it(
     first = MlflowRecorder(context).record(make_outcome())
     recorder = MlflowRecorder(context)
     assert recorder.record(make_outcome()) == first
-    assert recorder.record(make_outcome(test_mae=10.0)) != first
-    assert recorder.record(make_outcome()) == first
+    failed = make_outcome(failure="DivergedError: loss is nan", val_mae=None, cv_mae=None, test_mae=None)
+    other = recorder.record(failed)
+    assert other != first
+    assert (recorder.record(make_outcome()), recorder.record(failed)) == (first, other)
     assert len(_runs(context)) == 2
+    run = open_client(context.uri).get_run(other)
+    assert (run.info.status, run.data.tags["crossprop.failure"]) == ("FAILED", "DivergedError: loss is nan")
 
 
 def test_leftover_of_a_killed_process_is_replaced(context, make_outcome):
@@ -124,38 +125,6 @@ def test_leftover_of_a_killed_process_is_replaced(context, make_outcome):
     assert [r.info.run_id for r in _runs(context) if r.data.tags["crossprop.cell"] == "ab12"] == [run_id]
     gone = client.get_run(leftover).info
     assert (gone.status, gone.lifecycle_stage) == ("KILLED", "deleted")
-
-
-def test_failed_cell_is_shown_as_failed_once(context, make_outcome):
-    failed = make_outcome(failure="DivergedError: loss is nan", val_mae=None, cv_mae=None, test_mae=None)
-    recorder = MlflowRecorder(context)
-    run_id = recorder.record(failed)
-    assert recorder.record(failed) == run_id
-    run = open_client(context.uri).get_run(run_id)
-    assert run.info.status == "FAILED"
-    assert run.data.tags["crossprop.failure"] == "DivergedError: loss is nan"
-
-
-def test_files_that_cannot_be_written_leave_a_named_error_and_no_finished_run(
-    context, tmp_path, monkeypatch, make_outcome
-):
-    (tmp_path / "mlruns").write_text("in the way", encoding="utf-8")
-    with pytest.raises(TrackingError, match=r"recording 'ml\(EF\)' in demo/bulk_modulus"):
-        MlflowRecorder(context).record(make_outcome())
-    (tmp_path / "mlruns").unlink()
-    run_id = MlflowRecorder(context).record(make_outcome())
-    assert [run.info.run_id for run in _runs(context)] == [run_id]
-
-
-def test_deleted_experiment_is_named_with_the_command_that_restores_it(context, make_outcome):
-    recorder = MlflowRecorder(context)
-    recorder.record(make_outcome())
-    client = open_client(context.uri)
-    client.delete_experiment(client.get_experiment_by_name("demo/bulk_modulus").experiment_id)
-    with pytest.raises(TrackingError, match="mlflow experiments restore --experiment-id"):
-        recorder.record(make_outcome(cell="cd34"))
-    client.restore_experiment(client.get_experiment_by_name("demo/bulk_modulus").experiment_id)
-    assert client.get_run(recorder.record(make_outcome(cell="cd34"))).info.status == "FINISHED"
 
 
 def test_source_network_is_one_run_with_its_history(context):
@@ -178,3 +147,58 @@ def test_source_network_is_one_run_with_its_history(context):
     assert [m.value for m in client.get_metric_history(run_id, "learning_curve/loss")] == [1.0, 0.5]
     files = {a.path for a in client.list_artifacts(run_id)}
     assert {"provenance.json", "history.csv", "learning_curve.png"} <= files
+
+
+def test_git_state_knows_the_commit_and_whether_the_code_differs(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    assert git_state(tmp_path).commit is None
+    git("init", "-b", "main")
+    for name in ("code.py", "dvc.lock"):
+        (tmp_path / name).write_text("1", encoding="utf-8")
+    git("add", ".")
+    git("commit", "-m", "first")
+    (tmp_path / "dvc.lock").write_text("2", encoding="utf-8")
+    clean = git_state(tmp_path)
+    assert (len(clean.commit), clean.branch, clean.dirty) == (40, "main", False)
+    (tmp_path / "code.py").write_text("2", encoding="utf-8")
+    assert git_state(tmp_path).dirty
+
+
+def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
+    child = multiprocessing.get_context("spawn").Process(target=os.getpid)
+    child.start()
+    child.join()
+    client = open_client(uri)
+
+    def run(process, study="demo"):
+        return client.create_run("0", tags={PROCESS_TAG: process, "crossprop.study": study}).info.run_id
+
+    here = socket.gethostname()
+    dead = {run(f"{here} {child.pid} 1"), run(f"{here} {os.getpid()} 1")}  # the latter id was given away
+    busy = [process_tags()[PROCESS_TAG], f"elsewhere {child.pid} 1"]
+    alive = [*map(run, busy), run(f"{here} {child.pid} 1", "another")]
+    assert set(reap_dead_runs(client, "demo")) == dead
+    assert {client.get_run(run_id).info.status for run_id in dead} == {"KILLED"}
+    assert {client.get_run(run_id).info.status for run_id in alive} == {"RUNNING"}
+
+
+def test_run_of_mlflow_run_is_named_after_its_stage_and_claimed(uri, tmp_path, tiny_params, monkeypatch):
+    client = open_client(uri)
+    own, whole, named = (
+        client.create_run("0", tags={"mlflow.project.entryPoint": "transfer"}, run_name=name).info.run_id
+        for name in (None, None, "mine")
+    )
+    for run_id in (own, whole, named):
+        client.log_param(run_id, "shard", "all")
+        client.log_param(run_id, "params", "params.yaml")
+    for run_id in (own, named):
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        monkeypatch.setenv(PROJECT_RUN, whole)
+        open_study_context(tiny_params(), StudyPaths("tiny", tmp_path), {})
+    runs = [client.get_run(run_id) for run_id in (own, whole, named)]
+    assert [run.info.run_name for run in runs] == ["transfer all", "transfer all", "mine"]
+    assert {run.data.tags["crossprop.study"] for run in runs} == {"tiny"}
+    assert [PROCESS_TAG in run.data.tags for run in runs] == [True, False, True]

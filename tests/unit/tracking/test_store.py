@@ -1,18 +1,23 @@
+import contextlib
 import multiprocessing
 import os
 import shutil
+import socket
 import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
+from registries import NAME, add_version, client_of, evidence_table, make_model
 from waiting import PATIENCE
 
 from crossprop import cli
 from crossprop.errors import StoreOutOfReachError, TrackingError
 from crossprop.tracking import store as store_module
-from crossprop.tracking.runs import ensure_experiment
-from crossprop.tracking.store import analyze_store, open_client, prepare_store, store_uri, tracking_error
+from crossprop.tracking import ui
+from crossprop.tracking.registry import find_version, predictor_folder
+from crossprop.tracking.runs import MlflowRecorder, ensure_experiment
+from crossprop.tracking.store import open_client, prepare_store, relocate, store_uri, tracking_error
 
 
 def _prepare_and_count(uri, barrier, answers):
@@ -39,33 +44,16 @@ def test_eight_processes_may_race_for_the_first_start(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_store_is_in_write_ahead_mode_with_statistics_and_keeps_artifacts_beside_itself(
-    uri, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-    prepare_store(uri)
+def test_store_has_statistics_and_the_environment_wins(uri, tmp_path, monkeypatch):
+    assert store_uri(root=tmp_path) == uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)  # as mlflow run leaves it to a child
+    assert prepare_store(store_uri(root=Path("/elsewhere"))) == uri
+    assert "MLFLOW_RUN_ID" not in os.environ
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        connection.execute("DELETE FROM sqlite_stat1")
-    analyze_store(uri)
-    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0] > 0
-    assert not Path(tmp_path / "mlruns").exists()
     assert open_client(uri).get_experiment("0").name == "mlflow run"
-    assert not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} & set(os.environ), (
-        "as mlflow run leaves them to a child"
-    )
-
-
-def test_default_store_lies_in_the_project_and_the_environment_wins(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert store_uri(root=tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
-    assert store_uri(root=tmp_path) == "http://localhost:5000"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert store_uri(root=Path("/elsewhere")) == f"sqlite:///{tmp_path}/other.db"
 
 
 def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path, monkeypatch):
@@ -81,34 +69,27 @@ def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path, monkeypatc
     prepare_store(uri)
 
 
-def _truncated(path):
-    path.write_bytes(path.read_bytes()[: 200 * 1024])
-
-
-def _foreign(path):
-    path.unlink()
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE recipes (name TEXT)")
-
-
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("spoiled", "message"),
     [
-        (lambda path: path.write_text("my notes, " * 100), "damaged or is no SQLite database"),
-        (_truncated, "damaged"),
-        (_foreign, "not MLflow's: it holds recipes"),
+        (lambda good: b"my notes, " * 100, "damaged or is no SQLite database"),
+        (lambda good: good[: 200 * 1024], "damaged"),
     ],
 )
-def test_damaged_or_foreign_file_is_named_and_left_alone(uri, tmp_path, spoil, message):
+def test_damaged_file_is_named_and_left_alone(uri, tmp_path, spoiled, message):
     path = tmp_path / "mlflow.db"
-    spoil(path)
+    path.write_bytes(spoiled(path.read_bytes()))
     before = path.read_bytes()
     with pytest.raises(TrackingError, match=message):
         prepare_store(uri)
     assert path.read_bytes() == before
 
 
-def test_store_of_another_mlflow_version_is_refused_with_the_command_that_helps(uri, tmp_path):
+def test_database_of_something_else_or_of_another_mlflow_is_refused(uri, tmp_path):
+    with sqlite3.connect(tmp_path / "recipes.db") as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(TrackingError, match="not MLflow's: it holds recipes"):
+        prepare_store(f"sqlite:///{tmp_path}/recipes.db")
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'ff01dd42b621'")
     with pytest.raises(TrackingError, match="mlflow db upgrade"):
@@ -126,23 +107,17 @@ def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     ("said", "advice", "waits"),
     [
         ("attempt to write a readonly database", "cannot be written", False),
-        ("database or disk is full", "disk is full", False),
-        ("database disk image is malformed", "is damaged", False),
         ("was not in a valid JSON format", "no MLflow server", False),
         ("403 Client Error: FORBIDDEN for url", "--allowed-hosts", False),
         ("something new", "something new", False),
-        ("database is locked", "another process holds it", True),
         ("too many 500 error responses", "Look at its log", True),
-        ("Connection broken: IncompleteRead(1 bytes read)", "nothing answers", True),
         (
             "API request to endpoint /runs/create failed with error code 503 != 200.",
             "its database does not",
             True,
         ),
         ("HTTPConnectionPool(host='mlflow', port=5000): Read timed out.", "its database does not", True),
-        ("INTERNAL_ERROR: (psycopg2.OperationalError) Connection refused", "its database does not", True),
-        ("(psycopg2.OperationalError) Connection refused", "nothing answers", True),
-        ("server closed the connection unexpectedly", "nothing answers", True),
+        ("(psycopg2.OperationalError) Connection refused", "nothing answers there", True),
     ],
 )
 def test_error_says_what_happened_to_which_store_and_whether_waiting_helps(said, advice, waits):
@@ -171,9 +146,7 @@ def test_uri_that_cannot_work_is_refused(uri, message):
 
 
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "a%41", "a#b"])
-def test_folder_that_mlflow_would_take_for_another_is_refused_by_every_command(
-    tmp_path, monkeypatch, capsys, name
-):
+def test_folder_that_mlflow_would_mistake_is_refused_by_every_command(tmp_path, monkeypatch, capsys, name):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     prepare_store(f"sqlite:///{tmp_path / 'mlflow.db'}")  # of the folder above, and of the neighbours
     for folder in (name, "a", "aA", "a b"):
@@ -198,3 +171,114 @@ def test_folder_with_a_blank_keeps_its_runs_and_files(tmp_path, monkeypatch):
     client.log_text(run.run_id, "kept", "note.txt")
     assert (folder / "mlruns" / "demo" / "gap" / run.run_id / "artifacts" / "note.txt").read_text() == "kept"
     assert sorted(p.name for p in tmp_path.iterdir()) == [folder.name]
+
+
+@pytest.fixture
+def checkout(tmp_path, template_store, monkeypatch):
+    """A folder with a store, a run and a version whose files lie in ``mlruns`` beside it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / "checkout"
+    root.mkdir()
+    shutil.copy(template_store, root)
+    monkeypatch.chdir(root)
+    here = f"sqlite:///{root / 'mlflow.db'}"
+    relocate(here)
+    client = client_of(here)
+    number = ensure_experiment(client, "demo/bulk_modulus", "")
+    run = client.create_run(number)
+    client.log_text(run.info.run_id, "kept", "note.txt")
+    model = make_model(root / "mlruns" / "demo" / "bulk_modulus" / "m-1", evidence_table())
+    add_version(here, model, alias="champion")
+    add_version(here, make_model(tmp_path / "checkout" / "mlruns-of-another"), alias=None)  # not in mlruns
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file is copied alone below
+    return root, run.info.run_id
+
+
+def test_moved_checkout_says_so_and_is_repaired(checkout, tmp_path, monkeypatch, capsys):
+    root, run_id = checkout
+    moved = tmp_path / "elsewhere"
+    root.rename(moved)
+    monkeypatch.chdir(moved)
+    uri = f"sqlite:///{moved / 'mlflow.db'}"
+    moved_from = r"was moved: it names files in .*checkout/mlruns.*'crossprop relocate'"
+    with pytest.raises(TrackingError, match=moved_from):
+        prepare_store(uri)
+    with pytest.raises(TrackingError, match="was moved"):
+        predictor_folder(uri, find_version(uri, NAME))
+    monkeypatch.setattr(sys, "argv", ["crossprop", "relocate"])
+    with contextlib.suppress(SystemExit):
+        cli.main()
+    assert "1 runs, 0 logged models, 1 model versions" in capsys.readouterr().out
+    assert predictor_folder(uri, find_version(uri, NAME)).is_relative_to(moved)
+    prepare_store(uri)
+    client = client_of(uri)
+    assert client.get_run(run_id).info.artifact_uri.startswith(str(moved))
+    assert [f.path for f in client.list_artifacts(run_id)] == ["note.txt"]
+    assert find_version(uri, NAME, version=2).source == str(tmp_path / "checkout" / "mlruns-of-another")
+
+
+def test_copied_checkout_does_not_write_into_the_one_it_was_copied_from(checkout, tmp_path):
+    root, _ = checkout
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    uri = f"sqlite:///{copy / 'mlflow.db'}"
+    with pytest.raises(TrackingError, match=r"is a copy: it still names files in .*checkout/mlruns"):
+        prepare_store(uri)
+    (line,) = relocate(uri, dry_run=True)
+    assert "1 model versions would be changed" in line
+    assert predictor_folder(uri, find_version(uri, NAME)).is_relative_to(root)
+    relocate(uri)
+    assert predictor_folder(uri, find_version(uri, NAME)).is_relative_to(copy)
+    prepare_store(uri)
+    original = f"sqlite:///{root / 'mlflow.db'}"
+    assert predictor_folder(original, find_version(original, NAME)).is_relative_to(root)
+
+
+def test_store_copied_without_its_files_goes_on_with_them_and_is_not_cut_off(checkout, tmp_path):
+    root, _ = checkout
+    alone = tmp_path / "alone" / "mlflow.db"
+    alone.parent.mkdir()
+    shutil.copy(root / "mlflow.db", alone)
+    uri = f"sqlite:///{alone}"
+    prepare_store(uri)
+    assert predictor_folder(uri, find_version(uri, NAME)).is_dir()
+    with pytest.raises(TrackingError, match=r"does not hold the files of demo\.bulk_modulus version 1"):
+        relocate(uri)
+    assert predictor_folder(uri, find_version(uri, NAME)).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"uri": "https://mlflow.example.org"}, "has a web interface already"),
+        ({"port": 70000}, "Port 70000 does not exist"),
+        ({"host": "nowhere.invalid"}, r"'nowhere\.invalid' is unknown"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused(options, message):
+    with pytest.raises(TrackingError, match=message):
+        ui.start_ui(**{"uri": "sqlite:////nowhere/mlflow.db"} | options)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        with pytest.raises(TrackingError, match=f"Port {port} on 127.0.0.1 is taken.*PORT={port + 1}"):
+            ui.start_ui("sqlite:////nowhere/mlflow.db", port=port)
+
+
+def test_server_is_started_with_links(context, uri, tmp_path, monkeypatch, capsys, make_outcome):
+    relocate(uri)  # the store is a copy
+    MlflowRecorder(context).record(make_outcome())
+    started = []
+    monkeypatch.setattr(ui.os, "execv", lambda path, command: started.append(command))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ui.start_ui(uri, port=port)
+    assert started[0][1:] == [
+        "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--default-artifact-root", str(tmp_path / "mlruns"),
+    ]  # fmt: skip
+    number = open_client(uri).get_experiment_by_name("demo/bulk_modulus").experiment_id
+    link = f"/#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey=crossprop"
+    assert f"demo/bulk_modulus {' ' * 22} http://127.0.0.1:{port}{link}\n" in capsys.readouterr().out
