@@ -124,7 +124,7 @@ def read_user_table(
     at_group = None if group_column is None else named_column(table, group_column, "--group-column")
     taken = [at for at in (at_value, at_split, at_group) if at is not None]
     if len(set(taken)) < len(taken):
-        raise UserFileError("The columns of values, split and groups are not different. Name each once.")
+        raise UserFileError("Columns of values, split and groups have to be different ones. Name each once.")
     elements: Mapping[int, str] = {}
     at_formula = -1
     if element_columns is not None:

@@ -118,7 +118,7 @@ def refuse_taken(folder: Path, *, replace: bool) -> None:
         )
     if not (folder / INFO_FILE).is_file():
         raise StoreError(
-            f"{folder} holds other things than a saved model. Name another folder, or empty it yourself."
+            f"{folder} is not empty and holds no saved model. Name another, or empty it yourself."
         )
 
 
