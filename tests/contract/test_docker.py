@@ -1,7 +1,5 @@
 """The container files: what can be held true of them without an engine."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex
@@ -69,7 +67,7 @@ def test_image_is_pinned_or_ours_and_runs_without_root_or_new_privileges(service
 
 
 @by_service
-def test_ports_are_open_on_the_loopback_and_watched(service):
+def test_ports_are_open_on_the_loopback_and_watched_and_dependencies_can_be_met(service):
     settings = SERVICES[service]
     assert ("healthcheck" in settings) == ("restart" in settings)
     for port in settings.get("ports", []):
@@ -78,11 +76,7 @@ def test_ports_are_open_on_the_loopback_and_watched(service):
         assert service == "postgres" or f":{port.rsplit(':', 1)[1]}/" in watched
     if service == "optuna-dashboard":  # it has no log-in: whatever the environment says
         assert settings["ports"][0].startswith("127.0.0.1:")
-
-
-@by_service
-def test_dependencies_can_be_met(service):
-    for name, requirement in SERVICES[service].get("depends_on", {}).items():
+    for name, requirement in settings.get("depends_on", {}).items():
         if requirement["condition"] == "service_healthy":
             assert "healthcheck" in SERVICES[name]
         else:
@@ -110,13 +104,10 @@ def test_dockerfile_pins_base_and_packages_copies_what_the_context_holds_and_end
     (base,) = _instructions(dockerfile, "FROM")
     assert PINNED.search(base)
     assert _instructions(dockerfile, "USER") == ["crossprop"]
-    installs = [
-        line for line in _instructions(dockerfile, "RUN") if "install_lock.sh" in line or "pip" in line
-    ]
+    runs = _instructions(dockerfile, "RUN")
+    installs = [line for line in runs if "install_lock.sh" in line or "pip" in line]
     assert installs
-    hashed = (
-        "--require-hashes --only-binary :all:"  # what is built from source, install_lock.sh builds by hash
-    )
+    hashed = "--require-hashes --only-binary :all:"  # install_lock.sh builds by hash what is source only
     assert all("install_lock.sh" in line or hashed in line for line in installs)
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for copy in _instructions(dockerfile, "COPY"):
@@ -136,9 +127,8 @@ def test_service_image_holds_what_the_service_imports_and_no_tensorflow():
         if module.startswith("crossprop."):
             todo |= graph.find_modules_directly_imported_by(module) - seen
     outside = {name for name in seen if not name.startswith("crossprop")} - set(sys.stdlib_module_names)
-    pinned = re.findall(
-        r"^([\w-]+)==", (DOCKER / "requirements-service.lock").read_text(), flags=re.MULTILINE
-    )
+    lock = (DOCKER / "requirements-service.lock").read_text()
+    pinned = re.findall(r"^([\w-]+)==", lock, flags=re.MULTILINE)
     assert {name.replace("_", "-") for name in outside} - {"keras"} <= set(pinned)  # keras: training only
     assert not {"keras", "tensorflow", "dvc"} & set(pinned)
 

@@ -1,7 +1,5 @@
 """The pages for people, held against what they speak of: links, commands, examples, numbers."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import importlib

@@ -1,7 +1,5 @@
 """Numbers that the pages state, computed anew from the committed reports, the catalogue and the configuration."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from functools import cache

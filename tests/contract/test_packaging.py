@@ -1,7 +1,5 @@
 """Installation and entry points: what is promised, held against the files that keep it."""
 
-from __future__ import annotations
-
 import ast
 import importlib.metadata
 import os
@@ -89,9 +87,8 @@ def test_lock_satisfies_what_is_declared(lock, system):
 def test_an_extra_never_changes_what_the_core_runs_on(lock):
     core, extended = _pins("requirements.lock", SYSTEMS[0]), _pins(lock, SYSTEMS[0])
     assert {name: extended.get(name) for name in core} == core
-    backend = Requirement(
-        PYPROJECT["build-system"]["requires"][0]
-    )  # builds the project, and what is source only
+    # builds the project, and what is source only
+    backend = Requirement(PYPROJECT["build-system"]["requires"][0])
     assert backend.specifier.contains(core[backend.name])
 
 
@@ -118,7 +115,7 @@ def test_every_imported_package_is_declared():
 def test_importing_the_package_or_asking_for_help_loads_nothing_heavy():
     code = (
         "import sys; sys.argv = ['crossprop', '--help']\n"
-        "from crossprop.cli import main\n"
+        "import crossprop.data.inspect, crossprop.data.prepare\nfrom crossprop.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "heavy = {'tensorflow', 'keras', 'mlflow', 'optuna', 'matplotlib', 'pymatgen', 'matminer'}\n"
         "print('loaded:', sorted(heavy & set(sys.modules)))"
@@ -181,12 +178,8 @@ def test_import_contracts_cover_every_module():
 def test_mlproject_command_uses_its_parameters_and_a_script_takes_them(name):
     entry = MLPROJECT["entry_points"][name]
     assert set(re.findall(r"{(\w+)}", entry["command"])) == set(entry["parameters"])
-    assert {parameter["type"] for parameter in entry["parameters"].values()} <= {
-        "string",
-        "float",
-        "path",
-        "uri",
-    }
+    types = {parameter["type"] for parameter in entry["parameters"].values()}
+    assert types <= {"string", "float", "path", "uri"}
     words = shlex.split(entry["command"])
     if name == "main":  # its steps start runs of their own
         assert {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} <= set(words)

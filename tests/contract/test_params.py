@@ -1,7 +1,5 @@
 """params.yaml, the groups under conf/ and the catalogue say the same."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The documentation builds without a warning, leads nowhere dead, and its generated references are complete."""
 
-from __future__ import annotations
-
 import html
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Every stage of dvc.yaml names what its script imports and reads, so that `dvc repro` never keeps stale results."""
 
-from __future__ import annotations
-
 import ast
 import re
 import shlex
@@ -12,6 +10,9 @@ from typing import Any
 import grimp
 import pytest
 import yaml
+
+from crossprop.data.catalog import load_catalog
+from crossprop.paths import OWN_CATALOG
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "crossprop"
@@ -192,3 +193,14 @@ def test_budgets_recipes_and_seeds_run_the_transfer_again_but_another_shard_does
         assert {"study.seed", "study.edition", f"study.{'joint_' * (name != 'pretrain')}pretrain"} <= {
             *STAGES[name]["params"]
         }
+
+
+def test_own_data_are_there_depended_on_and_not_ignored():
+    """DVC would not run without the catalogue, and `fetch` has to notice a file that was changed by hand."""
+    load_catalog(ROOT / OWN_CATALOG)
+    assert "own" in STAGES["fetch"]["deps"]
+    for name in ("prepare", "summarize"):
+        assert OWN_CATALOG.as_posix() in STAGES[name]["deps"]
+    for name in (".gitignore", ".dvcignore"):
+        lines = (ROOT / name).read_text().splitlines()
+        assert not any(line.strip("/").split("/")[0] == "own" for line in lines)

@@ -1,7 +1,5 @@
 """Small studies without networks in folders of their own; `jax` is only named as the backend: workers start quickly."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -5,8 +5,6 @@ among what was printed before, other numbers apart. Setting up is left out (the 
 it), and a command that serves until it is stopped runs in the background until the page ends.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

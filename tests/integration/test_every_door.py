@@ -1,18 +1,9 @@
-"""What people type, at every door that takes it: the right value, a note, or a refusal that names the cause.
+"""What people type, at every door that takes it: the right value, a note, or a refusal that names the cause."""
 
-``python tests/integration/test_every_door.py`` prints the table of all inputs and doors.
-"""
-
-from __future__ import annotations
-
-import contextlib
 import json
-import os
-import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +11,10 @@ from unittest.mock import patch
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from fake_service import FakeSource
 from registries import save_ridge
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 from waiting import until
 
 from crossprop import CrossPropertyRegressor
@@ -130,7 +117,6 @@ class Doors:
 
     folder: Path
     client: TestClient
-    table: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def model(self) -> Path:
@@ -195,10 +181,8 @@ DOORS = ("arguments", "pipe", "csv", "excel", "estimator", "http", "screening", 
 
 
 def wrong(doors: Doors, case: Case, door: str) -> str:
-    """What is wrong with a door's answer; empty where it is right. The answer is added to the table."""
+    """What is wrong with a door's answer; empty where it is right."""
     seen: Seen = getattr(doors, door)(case)
-    kind = " (weight)" if case.amounts == "weight" else ""
-    doors.table.append((" ".join(map(str, case.texts)) + kind, door, seen.kind))
     if case.right == "value":
         expected = ServedModel.load(doors.model).predict(fraction_matrix([case.word])).value[0]
         good = seen.value == pytest.approx(expected, rel=1e-6) and seen.kind == "value"
@@ -208,8 +192,10 @@ def wrong(doors: Doors, case: Case, door: str) -> str:
     return "" if good else f"{door}, {case.texts}: {case.right} {case.word!r} expected, got {seen}"
 
 
-def open_doors(folder: Path) -> Iterator[Doors]:
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory) -> Iterator[Doors]:
     """A tiny ridge, saved once, and a service that answers with it."""
+    folder = tmp_path_factory.mktemp("doors")
     save_ridge(folder / "model", target="deltae", study="jarvis")
     source = FakeSource(folder / "registry")
     source.add("deltae")
@@ -220,22 +206,6 @@ def open_doors(folder: Path) -> Iterator[Doors]:
         until(lambda: service.state.service.polled)
         until(lambda: all(p.status[0] != "loading" for p in service.state.service.cache.properties.values()))
         yield Doors(folder, client)
-
-
-@pytest.fixture(scope="module")
-def doors(tmp_path_factory) -> Iterator[Doors]:
-    opened = open_doors(tmp_path_factory.mktemp("doors"))
-    made = next(opened)
-    yield made
-    print(outcomes(made))
-    next(opened, None)
-
-
-def outcomes(doors: Doors) -> str:
-    """The table of inputs and doors."""
-    frame = pd.DataFrame(doors.table, columns=["input", "door", "outcome"]).drop_duplicates(["input", "door"])
-    wide = frame.pivot(index="input", columns="door", values="outcome").reindex(frame["input"].unique())
-    return f"\n{wide.reindex(columns=[*DOORS, *READERS]).dropna(axis=1, how='all').fillna('').to_string()}"
 
 
 @pytest.mark.parametrize("case", FORMULAS, ids=lambda case: f"{case.texts[0]}-{case.amounts}")
@@ -339,39 +309,30 @@ READERS = {
 }
 
 
-def wrong_table(doors: Doors, folder: Path, table: Table, reader: str) -> str:
-    """What is wrong with how a command reads a table in an empty folder; empty where it is right."""
-    Path(folder, "dvc.yaml").write_text("stages: {}\n")
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_table_is_read_alike_by_every_command(tmp_path, monkeypatch, table, reader):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CROSSPROP_CATALOG", raising=False)
+    Path("dvc.yaml").write_text("stages: {}\n")
     read, kind = READERS[reader]
     lines = [table.header, *(table.row(i, f) for i, f in enumerate(COMPOUNDS))]
-    path = folder / f"table.{kind}"
+    path = tmp_path / f"table.{kind}"
     if kind == "csv":
         path.write_text("\n".join(lines), encoding="utf-8")
     else:
         write_table(path, [line.split(";" if ";" in table.header else ",") for line in lines])
-    with contextlib.chdir(folder), patch.dict(os.environ):
-        os.environ.pop("CROSSPROP_CATALOG", None)
-        rows, said = read(path, table)
-    outcome = "refused" if rows is None else "note" if table.noted and str(table.right) in said else "value"
-    doors.table.append((table.name, reader, outcome))
-    fault = f"{reader}, {table.name}: {said}"
+    rows, said = read(path, table)
     if isinstance(table.right, str):
-        return "" if table.right in said and (rows is not None) == table.noted else fault
-    if rows is None or rows["value"].tolist() != pytest.approx(
-        [table.right(i) for i in range(len(COMPOUNDS))]
-    ):
-        return fault
+        assert table.right in said
+        assert (rows is not None) == table.noted
+        return
+    assert rows is not None, said
+    assert rows["value"].tolist() == pytest.approx([table.right(i) for i in range(len(COMPOUNDS))])
     expected = fraction_matrix(COMPOUNDS)
     if table.composition is not None:
         expected = fraction_matrix([table.composition(i) for i in range(len(COMPOUNDS))], amounts="weight")
-    same = composition_keys(fraction_matrix(rows["formula"])) == composition_keys(expected)
-    return "" if same.all() else fault
-
-
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_a_table_is_read_alike_by_every_command(doors, tmp_path, table, reader):
-    assert not wrong_table(doors, tmp_path, table, reader)
+    assert (composition_keys(fraction_matrix(rows["formula"])) == composition_keys(expected)).all()
 
 
 LISTS = [
@@ -400,17 +361,3 @@ def test_no_row_of_a_list_is_lost(doors, tmp_path, text, formulas, ending):
     known = [formula for formula in formulas if formula]
     values = ServedModel.load(doors.model).predict(fraction_matrix(known)).value if known else []
     assert [row["value"] for row in rows if row["value"] is not None] == pytest.approx(list(values))
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:
-        opened = open_doors(Path(made))
-        everything = next(opened)
-        faults = [wrong(everything, case, door) for case in FORMULAS for door in case.doors or DOORS]
-        for table in TABLES:
-            for reader in READERS:
-                with tempfile.TemporaryDirectory() as empty:
-                    faults.append(wrong_table(everything, Path(empty), table, reader))
-        print(outcomes(everything), *filter(None, faults), sep="\n")
-        next(opened, None)
-    sys.exit(any(faults))

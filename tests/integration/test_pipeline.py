@@ -1,7 +1,5 @@
 """`dvc repro` on a shrunken study in a copy of the project: whole, again, killed, and two at once."""
 
-from __future__ import annotations
-
 import csv
 import os
 import resource

@@ -1,7 +1,5 @@
 """The same study twice, in two folders and with another number of workers, gives the same tables."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """``crossprop screen`` as a person uses it: to the end, stopped and continued, refused, ranked again."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The service over a real connection: swaps under load, overload, slow and hostile clients, a clean end."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

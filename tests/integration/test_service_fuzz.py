@@ -1,7 +1,5 @@
 """The service against its own OpenAPI document: whatever a caller makes up, no failure and no hang."""
 
-from __future__ import annotations
-
 import pytest
 import requests
 import schemathesis

@@ -1,7 +1,5 @@
 """The service on a real registry with real models: alias moves, damaged files, a store that goes away."""
 
-from __future__ import annotations
-
 import sqlite3
 import time
 from collections.abc import Iterator

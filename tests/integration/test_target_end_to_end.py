@@ -1,7 +1,5 @@
 """One target from prepared files to a registered model, with networks, tracked in a real store."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

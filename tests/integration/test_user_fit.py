@@ -1,7 +1,5 @@
 """Learning from one's own file with pretrained networks, from the command line, with a kill in between."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

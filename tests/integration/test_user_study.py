@@ -1,7 +1,5 @@
 """User data through the stages: added, prepared beside a source, changed and noticed, to the registry."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

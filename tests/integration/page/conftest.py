@@ -1,7 +1,5 @@
 """One browser and one service with made-up models for all tests of the page."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page in headless Chromium: what is asked, and how it is answered."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page in headless Chromium: readable, walkable by keyboard, at home on a phone and on paper, and small."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

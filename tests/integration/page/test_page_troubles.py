@@ -1,7 +1,5 @@
 """The page in headless Chromium: warnings, hostile texts, and answers that are missing or late."""
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Callable

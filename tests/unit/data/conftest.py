@@ -1,7 +1,5 @@
 """A tiny catalogue of the user, on files that a test writes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fetching, against a server on this machine that can be told to fail."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import shutil

@@ -1,7 +1,5 @@
 """The embedded data set, as it is installed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

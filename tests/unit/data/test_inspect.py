@@ -1,9 +1,4 @@
-from __future__ import annotations
-
 import io
-import os
-import subprocess
-import sys
 
 import pytest
 from rich.console import Console
@@ -59,15 +54,3 @@ def test_verification_finds_damaged_files(tiny):
     damaged, text = verify_data(catalog, raw)
     assert damaged == [path]
     assert "is damaged: delete it and fetch again" in text
-
-
-def test_the_catalogue_loads_without_heavy_packages():
-    code = (
-        "import sys, crossprop.data.catalog, crossprop.data.inspect, crossprop.data.prepare;"
-        "heavy = {'tensorflow', 'keras', 'mlflow', 'optuna', 'matplotlib', 'pymatgen', 'matminer'};"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
-    )
-    assert out.stdout.strip() == "[]"

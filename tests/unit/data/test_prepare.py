@@ -1,7 +1,5 @@
 """From files to prepared targets and sources; references of elements that make two series one."""
 
-from __future__ import annotations
-
 import errno
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 ``CROSSPROP_RANDOM_TABLES=20000`` sets the number of tables; the default takes a few seconds.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """The published files themselves, where a mirror of them is at hand."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

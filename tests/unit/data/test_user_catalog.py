@@ -1,7 +1,5 @@
 """The catalogue of the user: where it is found, what is written, which names it refuses."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """One column per element instead of a formula, and lists of formulas."""
 
-from __future__ import annotations
-
 import pytest
 
 from crossprop.data.compositions import Amounts, composition_keys, fraction_matrix

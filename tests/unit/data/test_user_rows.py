@@ -1,7 +1,5 @@
 """Every bad row of a file of the user is named with its line and the reason; numbers are read as people write them."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

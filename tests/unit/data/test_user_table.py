@@ -1,7 +1,5 @@
 """A file of the user is read whatever its encoding, separator, decimal sign, comments, titles and quotes are."""
 
-from __future__ import annotations
-
 import numpy as np
 import openpyxl
 import pytest

@@ -1,7 +1,5 @@
 """A study that never ran: the files of its targets and source networks, as the stages would have written them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Questions to the application, and what is common to its refusals."""
 
-from __future__ import annotations
-
 from starlette.testclient import TestClient
 
 

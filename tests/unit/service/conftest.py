@@ -1,7 +1,5 @@
 """An application with made-up models, asked without a network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 

@@ -1,7 +1,5 @@
 """The application's answers, without a network."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor

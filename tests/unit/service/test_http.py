@@ -1,7 +1,5 @@
 """What holds for every request, and what clients, proxies and machines that watch do beside asking for predictions."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import logging

@@ -1,7 +1,5 @@
 """Which version answers, what is loaded, and what happens when a model or the registry fails."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import shutil

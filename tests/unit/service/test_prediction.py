@@ -1,7 +1,5 @@
 """Executors and the batching of small requests."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 

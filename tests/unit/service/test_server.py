@@ -1,7 +1,5 @@
 """What the server asks of the system: files, signals, the log."""
 
-from __future__ import annotations
-
 import resource
 import signal
 

@@ -1,7 +1,5 @@
 """A small finished cell, a saved ensemble, and a store that is created once and copied."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path
