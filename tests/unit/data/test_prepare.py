@@ -45,11 +45,9 @@ def test_composition_seen_in_a_target_never_reaches_source_training(tiny, tmp_pa
 
 def test_a_source_is_freed_of_the_compositions_of_every_target(build_catalog, tmp_path):
     own = {"first": "NaCl,1\nKBr,2\nMgO,3\nCaO,4\n", "second": "LiF,1\nLiCl,2\nBN,3\nAlN,4\n"}
-    texts = {
-        key: {"roles": ["target"], "texts": {"all": f"formula,value\n{rows}"}} for key, rows in own.items()
-    }
+    tables = {key: {"roles": ["target"], "texts": {"all": f"formula,value\n{own[key]}"}} for key in own}
     source = "formula,value\nNaCl,1\nLiF,2\nTiO2,3\nFeO,4\nZnO,5\n"
-    catalog, raw = build_catalog({**texts, "s": {"roles": ["source"], "texts": {"all": source}}})
+    catalog, raw = build_catalog(tables | {"s": {"roles": ["source"], "texts": {"all": source}}})
     prepare_study(catalog, list(own), ["s"], raw, tmp_path)
     assert set(pd.read_parquet(tmp_path / "s.parquet")["formula"]) == {"TiO2", "FeO", "ZnO"}
 
@@ -61,7 +59,7 @@ def test_polymorphs_of_a_source_become_one_row(build_catalog, merge, value):
     data = prepare_source(catalog, "s", raw)
     assert data.frame.loc[data.frame["formula"] == "TiO2", "value"].tolist() == [value]
     assert f"2 rows repeat a composition; one row per composition ({merge} value)" in set(
-        data.cleaning["reason"]
+        data.cleaning.reason
     )
 
 
@@ -116,10 +114,8 @@ def test_a_supplement_of_the_same_property_adds_only_new_compositions(build_cata
 
 
 def test_a_supplement_on_another_scale_is_refused(build_catalog):
-    own = "formula,value\nNaCl,1\nKBr,2\nMgO,3\n"
-    catalog, raw = supplemented(
-        build_catalog, "same_property", own, "formula,value\nNaCl,96\nKBr,193\nCaO,4\n"
-    )
+    own, other = "formula,value\nNaCl,1\nKBr,2\nMgO,3\n", "formula,value\nNaCl,96\nKBr,193\nCaO,4\n"
+    catalog, raw = supplemented(build_catalog, "same_property", own, other)
     with pytest.raises(DataError, match="another scale"):
         prepare_source(catalog, "s", raw, edition="open")
 
@@ -134,23 +130,21 @@ def test_implied_values_follow_from_elemental_references_without_the_targets_row
     energy = formation + x @ np.array([-1.9, -1.3, -1.1])
     n = len(formulas)
     target = formulas[0]
-    own = "formula,value\n" + "".join(
-        f"{f},{v!r}\n" for f, v in zip(formulas[: n - 20], formation.tolist(), strict=False)
-    )
+
+    def text(values):
+        return "formula,value\n" + "".join(f"{f},{v!r}\n" for f, v in zip(formulas, values, strict=False))
+
+    own = text(formation[: n - 20].tolist())
     # The excluded composition's energy is nonsense: it must not appear among the results.
     energy[0] = 1e3
-    other = "formula,value\n" + "".join(
-        f"{f},{v!r}\n" for f, v in zip(formulas, energy.tolist(), strict=True)
-    )
-    catalog, raw = supplemented(build_catalog, "elemental_references", own, other, tolerance=0.01)
+    relation, other = "elemental_references", text(energy.tolist())
+    catalog, raw = supplemented(build_catalog, relation, own, other, tolerance=0.01)
     frame = prepare_source(catalog, "s", raw, keys_of(target), edition="open").frame
     assert not set(frame["composition"]) & keys_of(target)
     keys = composition_keys(fractions)
     expected = pd.Series(formation, index=keys)
     assert len(frame) == len(set(keys)) - 1
-    implied = frame.set_index("composition")["value"].loc[
-        [k for k in keys[n - 20 :] if k not in set(keys[: n - 20])]
-    ]
+    implied = frame.set_index("composition")["value"].loc[list(set(keys[n - 20 :]) - set(keys[: n - 20]))]
     np.testing.assert_allclose(implied, expected[implied.index], atol=1e-6)
 
 

@@ -38,12 +38,6 @@ class Rendered:
     read_as: dict[str, object]
 
 
-def grouped(digits: str, mark: str) -> str:
-    """The digits of a whole number with a mark between thousands."""
-    sign, digits = ("-", digits[1:]) if digits.startswith("-") else ("", digits)
-    return sign + mark.join(reversed([digits[max(i - 3, 0) : i] for i in range(len(digits), 0, -3)]))
-
-
 def written(number: Decimal, style: dict[str, str]) -> tuple[str, float]:
     """A number as text, and the value that the text has."""
     whole, _, decimals = f"{number:f}".partition(".")
@@ -51,7 +45,8 @@ def written(number: Decimal, style: dict[str, str]) -> tuple[str, float]:
     power = style["power"]
     if power:
         return f"{whole}{decimals}{power}", float(f"{number:f}e{style['exponent']}")
-    return f"{grouped(whole, style['thousands'])}{decimals}", float(number)
+    thousands = f"{Decimal(whole):,}".replace(",", style["thousands"])
+    return f"{thousands}{decimals}", float(number)
 
 
 @st.composite

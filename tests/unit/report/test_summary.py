@@ -107,14 +107,6 @@ def test_page_shows_both_sides_with_unit_interval_r2_and_winner(report, plain):
     assert "SC:ML(PA)" in line
 
 
-def test_page_says_what_was_configured(report):
-    page = _page(report)
-    assert "- **Sources**: formation energy, band gap (edition `open`)." in page
-    assert "Scratch: 40 trials on regressors shared by 2 cells, 40 trials on networks" in page
-    assert not re.search(r"Multi-fidelity|\*\*ElemNets", page)
-    assert "of 2** targets; too few for a sign test, whose p cannot fall below 0.25 here" in page
-
-
 def test_page_tells_of_a_failed_cell_and_why(study_with_failure, tmp_path):
     page = _page(study_with_failure.report(tmp_path / "report"))
     assert "\n| SLME | `slme/finetune/band_gap` | TL:FineTune from band gap | DivergedError: the loss" in page

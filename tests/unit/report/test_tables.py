@@ -19,7 +19,6 @@ from crossprop.report.tables import (
     p_value,
     percent,
     relative_errors,
-    status,
     two_digits,
     write_csv,
     write_data,
@@ -63,20 +62,6 @@ def test_a_bar_or_line_break_does_not_break_a_table():
     assert [cell.strip() for cell in lines[2].strip("|").split(" | ")] == ["x\\|y", "1 2"]
     assert (lines[1][:4], lines[1][-4:]) == ("|:--", "--:|")
     assert markdown(table[:0], [("a", "a")]) == ""
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        ({}, "screened only"),
-        ({"stopped": "after screening: 3 % behind x"}, "stopped after screening: 3 % behind x"),
-        ({"stopped": "no pair"}, "stopped: no pair"),
-        ({"failure": "E: NaN"}, "failed: E: NaN"),
-        ({"cv_mae": (1.0,)}, "cross-validated"),
-    ],
-)
-def test_status_says_how_far_a_cell_came(plain, change, text):
-    assert status(replace(plain[0].best_sc, **({"cv_mae": None} | change))) == text
 
 
 def written(folder, study, results):
@@ -147,9 +132,6 @@ def test_plot_data_are_relative_to_the_base_and_metrics_are_those_of_the_target_
     assert (metrics["sc"], metrics["tl"]) == (row["best_sc_test_mae"], row["best_tl_test_mae"])
 
 
-FILES = ["runs.json", "predictions.parquet"]
-
-
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -174,7 +156,7 @@ def test_results_of_another_protocol_are_refused(plain_study):
         load_study_results(strict, plain_study.planned, plain_study.paths)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["runs.json", "predictions.parquet"])
 def test_a_missing_or_truncated_file_is_named_with_what_to_do(study, name):
     path = study.folder("slme") / name
     path.write_bytes(path.read_bytes()[:40])
@@ -186,9 +168,9 @@ def test_a_missing_or_truncated_file_is_named_with_what_to_do(study, name):
 
 
 def test_hold_out_predictions_with_a_missing_value_are_refused(study):
-    path = study.folder("slme") / "predictions.parquet"
     study.change_table(
-        path, lambda rows: rows.assign(y_pred=rows["y_pred"].mask(rows["cell"].eq("slme/ml/pa")))
+        study.folder("slme") / "predictions.parquet",
+        lambda rows: rows.assign(y_pred=rows["y_pred"].mask(rows["cell"].eq("slme/ml/pa"))),
     )
     target = study.results()[1]
     with pytest.raises(StoreError, match="finite predictions"):

@@ -69,20 +69,13 @@ def test_locked_database_is_named_after_a_bounded_wait(uri, tmp_path, monkeypatc
     prepare_store(uri)
 
 
-@pytest.mark.parametrize(
-    ("spoiled", "message"),
-    [
-        (lambda good: b"my notes, " * 100, "damaged or is no SQLite database"),
-        (lambda good: good[: 200 * 1024], "damaged"),
-    ],
-)
-def test_damaged_file_is_named_and_left_alone(uri, tmp_path, spoiled, message):
+def test_damaged_file_is_named_and_left_alone(uri, tmp_path):
     path = tmp_path / "mlflow.db"
-    path.write_bytes(spoiled(path.read_bytes()))
-    before = path.read_bytes()
-    with pytest.raises(TrackingError, match=message):
-        prepare_store(uri)
-    assert path.read_bytes() == before
+    for damaged in (path.read_bytes()[: 200 * 1024], b"my notes, " * 100):
+        path.write_bytes(damaged)
+        with pytest.raises(TrackingError, match="damaged"):
+            prepare_store(uri)
+        assert path.read_bytes() == damaged
 
 
 def test_database_of_something_else_or_of_another_mlflow_is_refused(uri, tmp_path):
@@ -111,11 +104,7 @@ def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
         ("403 Client Error: FORBIDDEN for url", "--allowed-hosts", False),
         ("something new", "something new", False),
         ("too many 500 error responses", "Look at its log", True),
-        (
-            "API request to endpoint /runs/create failed with error code 503 != 200.",
-            "its database does not",
-            True,
-        ),
+        ("API request to endpoint /a failed with error code 503 != 200.", "its database does not", True),
         ("HTTPConnectionPool(host='mlflow', port=5000): Read timed out.", "its database does not", True),
         ("(psycopg2.OperationalError) Connection refused", "nothing answers there", True),
     ],
@@ -133,7 +122,6 @@ def test_error_says_what_happened_to_which_store_and_whether_waiting_helps(said,
     ("uri", "message"),
     [
         ("http://127.0.0.1:9", "http://127.0.0.1:9 failed while connecting: nothing answers there"),
-        ("./mlruns", "no longer supports"),
         ("file:///tmp/mlruns", "no longer supports"),
         ("sqlite:///:memory:", "in memory"),
         ("sqlite:////proc/nowhere/mlflow.db", r"/proc/nowhere/mlflow\.db failed while opening it"),
