@@ -117,9 +117,8 @@ def test_dockerfile_pins_base_and_packages_copies_what_the_context_holds_and_end
 
 
 def test_service_image_holds_what_the_service_imports_and_no_tensorflow():
-    graph = grimp.build_graph(
-        "crossprop", cache_dir=None, include_external_packages=True, exclude_type_checking_imports=True
-    )
+    options = {"include_external_packages": True, "exclude_type_checking_imports": True}
+    graph = grimp.build_graph("crossprop", cache_dir=None, **options)
     todo, seen = {module for module in graph.modules if module.startswith("crossprop.service")}, set()
     while todo:
         module = todo.pop()

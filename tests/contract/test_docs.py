@@ -21,13 +21,8 @@ from crossprop.inference.predictor import FORMULA_COLUMN, OUTPUT_COLUMNS
 from crossprop.methods import Method
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts),
-        *ROOT.glob("docker/*.md"),
-    ]
-)
+FOUND = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")]
+PAGES = sorted(page for page in FOUND if "_build" not in page.parts)
 STUDIES = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "study").glob("*.yaml")}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
@@ -169,9 +164,7 @@ def _check_stage(name: str) -> None:
     assert stage in STAGES
     if item:
         key = re.search(r"study\.(\w+)", STAGES[stage]["foreach"])[1]
-        assert any(item in study.get(key, study["sources"]) for study in STUDIES.values()), (
-            f"no study has {name}"
-        )
+        assert any(item in study.get(key, study["sources"]) for study in STUDIES.values()), name
 
 
 @_of("mlflow")

@@ -33,10 +33,8 @@ LOCKS: dict[str, tuple[str, tuple[str, ...]]] = load_script("tools/lock.py").LOC
 def _entries(lock: str) -> list[tuple[Requirement, list[str]]]:
     """Each requirement of a lock with its hashes; a line that is neither fails the parse."""
     logical_lines = (ROOT / lock).read_text().replace("\\\n", " ").splitlines()
-    return [
-        (Requirement(line.split("--hash")[0]), re.findall(r"--hash=sha256:([0-9a-f]{64})\b", line))
-        for line in logical_lines
-    ]
+    hashed = re.compile(r"--hash=sha256:([0-9a-f]{64})\b")
+    return [(Requirement(line.split("--hash")[0]), hashed.findall(line)) for line in logical_lines]
 
 
 def _pins(lock: str, system: dict[str, str]) -> dict[str, str]:
@@ -65,9 +63,8 @@ def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("lock", LOCKS)
 def test_lock_pins_every_package_by_version_and_hash_and_names_no_address(lock):
     assert "://" not in (ROOT / lock).read_text()
-    assert {path.name for path in (ROOT / lock).parent.glob("requirements*.lock")} <= {
-        Path(n).name for n in LOCKS
-    }
+    names = {Path(name).name for name in LOCKS}
+    assert {path.name for path in (ROOT / lock).parent.glob("requirements*.lock")} <= names
     for requirement, hashes in _entries(lock):
         assert re.fullmatch(r"==[^,*]+", str(requirement.specifier)), requirement
         assert requirement.url is None
@@ -94,9 +91,8 @@ def test_an_extra_never_changes_what_the_core_runs_on(lock):
 
 def test_every_imported_package_is_declared():
     extras = PYPROJECT["project"]["optional-dependencies"]
-    lines = PYPROJECT["project"]["dependencies"] + [
-        line for extra, group in extras.items() if extra != "dev" for line in group
-    ]
+    further = [line for extra, group in extras.items() if extra != "dev" for line in group]
+    lines = PYPROJECT["project"]["dependencies"] + further
     declared = {canonicalize_name(Requirement(line).name) for line in lines} | {"crossprop"}
     distributions = importlib.metadata.packages_distributions()
     undeclared = {}
@@ -207,10 +203,8 @@ def test_a_damaged_object_on_a_folder_remote_is_refused(tmp_path):
     project.mkdir()
 
     def run(*command: object) -> subprocess.CompletedProcess[str]:
-        quiet = {**os.environ, "DVC_NO_ANALYTICS": "1"}
-        return subprocess.run(
-            [*map(str, command)], cwd=project, env=quiet, capture_output=True, text=True, check=False
-        )
+        words, quiet = [*map(str, command)], {**os.environ, "DVC_NO_ANALYTICS": "1"}
+        return subprocess.run(words, cwd=project, env=quiet, capture_output=True, text=True, check=False)
 
     template = (ROOT / "docs" / "remotes.md").read_text().split("```bash\n")[1].split("```")[0]
     assert "verify true" in template

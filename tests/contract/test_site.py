@@ -26,9 +26,8 @@ rest = load_script("docs/_extensions/rest_reference.py")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", "-b", "html"]
-    done = subprocess.run(
-        [*command, str(ROOT / "docs"), str(folder)], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    command += [str(ROOT / "docs"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -80,10 +79,9 @@ def test_command_reference_has_every_command_with_every_option(site):
         assert f"$ {words} " in page
         part = page.split(f"$ {words} ", 1)[1].partition(" $ crossprop ")[0]
         for parameter in command.params:
-            assert re.search(rf"(?<![\w-]){parameter.opts[0]}(?:\.\.\.|[ :,])", part), (
-                f"{words} {parameter.opts[0]}"
-            )
-            assert parameter.help, f"{words}: {parameter.opts[0]} has no meaning"
+            name = parameter.opts[0]
+            assert re.search(rf"(?<![\w-]){name}(?:\.\.\.|[ :,])", part), f"{words} {name}"
+            assert parameter.help, f"{words}: {name} has no meaning"
 
 
 def test_every_key_of_the_configuration_is_on_the_page(site):

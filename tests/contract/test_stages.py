@@ -44,10 +44,7 @@ PRETRAIN = {
 }
 OF_THE_STAGE: dict[str, dict[str, str]] = {
     "fetch": {"methods.py": WORDS},
-    "prepare": {
-        "methods.py": WORDS,
-        "experiments": "reached through progress.py, which prints",
-    },
+    "prepare": {"methods.py": WORDS, "experiments": "reached through progress.py, which prints"},
     "featurize": {"methods.py": WORDS},
     "pretrain": PRETRAIN,
     "pretrain_joint": PRETRAIN,
@@ -120,9 +117,8 @@ def test_a_stage_depends_on_the_code_that_it_runs(name):
     prefix = "src/crossprop/"
     deps = {dep.removeprefix(prefix) for dep in STAGES[name]["deps"] if dep.startswith(prefix)}
     reached = reached_from(script_of(STAGES[name]))
-    unnamed = {
-        module for module in reached if not stands_under(module, {*deps, *ANYWHERE, *OF_THE_STAGE[name]})
-    }
+    known = {*deps, *ANYWHERE, *OF_THE_STAGE[name]}
+    unnamed = {module for module in reached if not stands_under(module, known)}
     assert not unnamed, f"add to `deps` of {name}, or give a reason in this file"
     for top in {*deps, *OF_THE_STAGE[name]}:
         assert (PACKAGE / top).exists(), top
@@ -165,11 +161,8 @@ def look_up(path: str, params: Any) -> Any:
 
 @by_stage
 def test_what_a_stage_reads_is_what_another_one_writes(name):
-    outs = {
-        out if isinstance(out, str) else next(iter(out))
-        for stage in STAGES.values()
-        for out in stage.get("outs", [])
-    }
+    listed = [out for stage in STAGES.values() for out in stage.get("outs", [])]
+    outs = {out if isinstance(out, str) else next(iter(out)) for out in listed}
     for dep in STAGES[name]["deps"]:
         if not (ROOT / dep).exists() or dep.startswith(("data/", "models/", "results/")):
             assert any(stands_under(dep, [out]) or stands_under(out, [dep]) for out in outs), dep
@@ -190,9 +183,8 @@ def test_budgets_recipes_and_seeds_run_the_transfer_again_but_another_shard_does
     needed = {f"study.{key}" for key in {*PARAMS["study"]} - read_elsewhere} | {"search", "compute.backend"}
     assert set(STAGES["transfer"]["params"]) == needed | {"study.shards.${key}"}
     for name in ("pretrain", "pretrain_joint"):
-        assert {"study.seed", "study.edition", f"study.{'joint_' * (name != 'pretrain')}pretrain"} <= {
-            *STAGES[name]["params"]
-        }
+        recipe = f"study.{'joint_' * (name != 'pretrain')}pretrain"
+        assert {"study.seed", "study.edition", recipe} <= {*STAGES[name]["params"]}
 
 
 def test_own_data_are_there_depended_on_and_not_ignored():

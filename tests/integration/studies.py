@@ -79,9 +79,7 @@ def wait_for_pieces(process: subprocess.Popen[str], paths: StudyPaths, wanted: i
 def workers_of(process: int) -> list[psutil.Process]:
     """The worker processes of a scheduler."""
     children = psutil.Process(process).children(recursive=True)
-    return [
-        child for child in children if "spawn_main" in " ".join(child.as_dict(["cmdline"])["cmdline"] or ())
-    ]
+    return [c for c in children if "spawn_main" in " ".join(c.as_dict(["cmdline"])["cmdline"] or ())]
 
 
 def tracked(uri: str) -> list[Any]:

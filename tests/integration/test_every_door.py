@@ -199,9 +199,8 @@ def doors(tmp_path_factory) -> Iterator[Doors]:
     save_ridge(folder / "model", target="deltae", study="jarvis")
     source = FakeSource(folder / "registry")
     source.add("deltae")
-    service = create_app(
-        ServiceSettings(poll_seconds=0.05), source, lambda _: ServedModel.load(folder / "model")
-    )
+    settings = ServiceSettings(poll_seconds=0.05)
+    service = create_app(settings, source, lambda _: ServedModel.load(folder / "model"))
     with TestClient(service, base_url="http://localhost") as client:
         until(lambda: service.state.service.polled)
         until(lambda: all(p.status[0] != "loading" for p in service.state.service.cache.properties.values()))
@@ -213,11 +212,8 @@ def test_a_formula_is_answered_alike_at_every_door(doors, case):
     assert not [fault for door in case.doors or DOORS if (fault := wrong(doors, case, door))]
 
 
-COMPOUNDS = [
-    f"{metal}{anion}"
-    for metal in ("Pb", "Sn", "Ge", "Zn", "Cd", "Hg", "Mg")
-    for anion in ("Te", "Se", "S", "O")
-]
+METALS, ANIONS = ("Pb", "Sn", "Ge", "Zn", "Cd", "Hg", "Mg"), ("Te", "Se", "S", "O")
+COMPOUNDS = [f"{metal}{anion}" for metal in METALS for anion in ANIONS]
 
 
 @dataclass

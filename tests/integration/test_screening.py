@@ -211,9 +211,8 @@ SLOW = (
 def start(models, folder: Path) -> subprocess.Popen[str]:
     named = [f"--model={name}={path}" for name, path in models.items()]
     command = [sys.executable, "-m", "crossprop.cli", "screen", *SLOW, *named, "--out", str(folder)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder.parent
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **pipes, text=True, cwd=folder.parent)
 
 
 def wait_for_parts(process: subprocess.Popen[str], folder: Path, parts: int) -> None:

@@ -151,13 +151,9 @@ def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(s
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CROSSPROP", "KERAS", "PYTHON"))}
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{study.paths.root / 'mlflow.db'}"
+    command = [sys.executable, "-c", code]
     finished = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
     answers = json.loads((tmp_path / "answers.json").read_text())
@@ -167,15 +163,12 @@ def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(s
     for column in ("value", "lower", "upper"):
         assert answers[column] == pytest.approx(expected[column].tolist(), rel=1e-6), column
     assert answers["note"] == expected["note"].tolist()
-    assert served.holdout_mae == pytest.approx(
-        np.abs(predictions["y_pred_ensemble"] - predictions["y_true"]).mean()
-    )
+    errors = np.abs(predictions["y_pred_ensemble"] - predictions["y_true"])
+    assert served.holdout_mae == pytest.approx(errors.mean())
     assert set(answers) == {"value", "lower", "upper", "in_domain", "note"}
 
 
-def test_version_is_the_challenger_of_the_winning_run_and_registering_again_makes_no_second(
-    study, registered, client
-):
+def test_version_is_the_challenger_of_the_winning_run_and_is_made_once(study, registered, client):
     from crossprop.tracking.registration import register_study
 
     version = client.get_model_version_by_alias("tiny.slme", "challenger")
@@ -191,8 +184,6 @@ def test_version_is_the_challenger_of_the_winning_run_and_registering_again_make
 
 def test_other_models_than_the_winners_are_dropped_from_the_store(study):
     winner = study.read("winners.json")["winner"]
-    kept = {
-        path.parents[1].name for path in (study.paths.root / ".crossprop" / "cells").glob("*/*/fold_*/model")
-    }
-    assert kept == {winner}
+    models = study.paths.root.glob(".crossprop/cells/*/*/fold_*/model")
+    assert {path.parents[1].name for path in models} == {winner}
     assert Path(study.paths.results("slme") / "model" / "fold_01").is_dir()

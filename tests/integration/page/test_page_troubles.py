@@ -52,7 +52,7 @@ def test_a_warning_is_shown_also_where_the_composition_lies_within_the_domain(br
         assert predicted(page) == ["NaCl"]
 
 
-def test_what_a_catalogue_or_a_caller_writes_is_shown_and_never_run(
+def test_what_a_catalogue_or_caller_writes_is_shown_and_never_run(
     browser, application, tmp_path, monkeypatch
 ):
     label, unit = "<img src=x onerror='window.hit=1'>", "</style><script>window.hit=1</script>"

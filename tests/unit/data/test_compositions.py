@@ -177,9 +177,8 @@ def test_anything_is_a_composition_or_a_formula_error(items):
     assert all(len(str(items[i])) <= MAX_LENGTH + 100 for i in good)
 
 
-AMOUNT = st.one_of(
-    st.just(""), st.integers(1, 60).map(str), st.decimals("0.01", "50", places=2).map(lambda d: f"{d}")
-)
+DECIMALS = st.decimals("0.01", "50", places=2).map(str)
+AMOUNT = st.one_of(st.just(""), st.integers(1, 60).map(str), DECIMALS)
 UNIT = st.tuples(st.sampled_from(ELEMENTS), AMOUNT)
 
 

@@ -58,9 +58,8 @@ def test_polymorphs_of_a_source_become_one_row(build_catalog, merge, value):
     catalog, raw = build_catalog({"s": {"roles": ["source"], "merge": merge, "texts": {"all": text}}})
     data = prepare_source(catalog, "s", raw)
     assert data.frame.loc[data.frame["formula"] == "TiO2", "value"].tolist() == [value]
-    assert f"2 rows repeat a composition; one row per composition ({merge} value)" in set(
-        data.cleaning.reason
-    )
+    told = f"2 rows repeat a composition; one row per composition ({merge} value)"
+    assert told in set(data.cleaning["reason"])
 
 
 def test_preparing_twice_writes_the_same_bytes(tiny, tmp_path):

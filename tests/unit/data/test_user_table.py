@@ -212,12 +212,12 @@ def test_a_column_of_an_element_in_a_unit_that_is_not_read_is_not_left_out_silen
 
 def test_what_is_no_list_is_refused():
     for text, column, part in (
-        ("", None, "is empty"),
-        ("formula\n", None, "no formula"),
-        ("Fe\n", "c", "'c'"),
+        (b"", None, "is empty"),
+        (b"formula\n", None, "no formula"),
+        (b"Fe\n", "c", "'c'"),
     ):
         with pytest.raises(UserFileError, match=part):
-            read_formula_list(text.encode(), column)
+            read_formula_list(text, column)
 
 
 def test_columns_are_kept_and_surplus_fields_are_named():

@@ -25,9 +25,8 @@ def client_of(source) -> Iterator[Callable[..., TestClient]]:
     with ExitStack() as stack:
 
         def make(limits: Limits | None = None, load=load_fake, **settings) -> TestClient:
-            app = create_app(
-                ServiceSettings(limits=limits or Limits(), poll_seconds=0.05, **settings), source, load
-            )
+            settings |= {"limits": limits or Limits(), "poll_seconds": 0.05}
+            app = create_app(ServiceSettings(**settings), source, load)
             client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
             stack.enter_context(client)
             service = app.state.service
