@@ -51,16 +51,6 @@ def test_the_networks_have_seen_none_of_the_rows_and_know_what_they_have_seen(ne
     assert np.isin(networks.seen, composition_codes(known)).all()
 
 
-def test_the_estimator_transfers_from_them_in_this_process(networks):
-    estimator = CrossPropertyRegressor(
-        methods=["boost", "boost_sources", "ml_featextr", "blend"], trials=1, folds=2, sources=networks.folder
-    ).fit(FORMULAS, values())
-    sides = dict(zip(estimator.cv_results_["label"], estimator.cv_results_["mean_val_mae"], strict=True))
-    assert sides["boost_sources(all_sources)"] is not None
-    assert sides["base"] > estimator.cv_mae_
-    assert estimator.predict(["LiNa"]).shape == (1,)
-
-
 def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp_path):
     path, out = tmp_path / "my.csv", tmp_path / "model"
     pd.DataFrame({"formula": FORMULAS, "hardness": values()}).to_csv(path, index=False)

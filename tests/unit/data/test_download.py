@@ -168,29 +168,19 @@ def test_a_full_disk_is_named_and_leaves_no_half_file(get, tmp_path, monkeypatch
     assert everything_under(tmp_path / "raw") == []
 
 
-@pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    path = tmp_path / "mirror" / "owner" / "repo" / COMMIT / "data" / "a.csv"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(CONTENT)
+def test_a_mirror_or_the_users_folder_is_copied_from_without_any_request(get, server, tmp_path, monkeypatch):
+    mirrored = tmp_path / "mirror" / "owner" / "repo" / COMMIT / "data" / "a.csv"
+    mirrored.parent.mkdir(parents=True)
+    mirrored.write_bytes(b"!" + CONTENT[1:])
     monkeypatch.setenv("CROSSPROP_MIRROR", str(tmp_path / "mirror"))
-    return path
-
-
-def test_a_mirror_or_the_users_folder_is_copied_from_without_any_request(get, server, mirror, monkeypatch):
-    monkeypatch.setenv("CROSSPROP_MIRROR", str(mirror.parents[4]))
+    with pytest.raises(FetchError, match=r"a\.csv is damaged.*Correct the mirror, or unset CROSSPROP_MIRROR"):
+        get(pin(CONTENT, size=len(CONTENT)))
+    assert everything_under(tmp_path / "raw") == []
+    mirrored.write_bytes(CONTENT)
     assert get(pin(CONTENT))[0].read_bytes() == CONTENT
-    folder = str(mirror.parent.parent)
+    folder = str(mirrored.parent.parent)
     (path,) = get(pin(CONTENT).model_copy(update={"folder": folder, "commit": "files"}))
     assert path.read_bytes() == CONTENT
     assert server.ranges == []
-    mirror.unlink()
     with pytest.raises(FetchError, match=r"data/a\.csv is missing.*unset CROSSPROP_MIRROR"):
         get(pin(CONTENT, size=1).model_copy(update={"commit": "f" * 40}))
-
-
-def test_a_damaged_mirror_is_named_with_what_to_do(tmp_path, mirror):
-    mirror.write_bytes(b"!" + CONTENT[1:])
-    with pytest.raises(FetchError, match=r"a\.csv is damaged.*Correct the mirror, or unset CROSSPROP_MIRROR"):
-        fetch_files([pin(CONTENT, size=len(CONTENT))], tmp_path / "raw")
-    assert everything_under(tmp_path / "raw") == []

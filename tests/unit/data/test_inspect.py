@@ -36,9 +36,6 @@ def test_a_property_is_shown_with_the_papers_figures_and_its_traps(tiny, tmp_pat
     assert "of edition open" in show_property(tiny[0], "formation_energy", tiny[1], tmp_path)
     with pytest.raises(UnknownPropertyError):
         show_property(tiny[0], "unheard_of", tiny[1], tmp_path)
-
-
-def test_a_prepared_property_is_shown_with_rows_and_range(tiny, tmp_path):
     prepare_study(tiny[0], ["tiny_target"], [], tiny[1], tmp_path / "prepared" / "mine")
     text = show_property(tiny[0], "tiny_target", tiny[1], tmp_path / "prepared")
     assert "for study mine: 4 train, 2 test, 5 compositions; 1 to 6, median 3.5 eV" in text
