@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,49 @@ class Refusing:
         self.left -= 1
         self.cells.append(outcome.result.cell)
         return f"run-{outcome.result.cell}"
+
+
+@dataclass
+class Project:
+    """A copy of the project with its own git repository, whose code the commands run."""
+
+    root: Path
+
+    def copy(self, *left_out: str) -> None:
+        """Copy what git does not ignore, apart from what starts with such a name."""
+        command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+        for name in subprocess.check_output(command, cwd=ROOT, text=True).split("\0"):
+            if (ROOT / name).is_file() and not name.startswith(left_out):
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.root / name)
+
+    def commit(self) -> None:
+        for command in ("init --quiet", "add -A", "commit --quiet -m start"):
+            self.run("git", *command.split())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a person has in the shell, with the environment of the tests."""
+        private = ("CROSSPROP", "KERAS", "MLFLOW_", "OMP_", "PYTEST")
+        kept = {k: v for k, v in os.environ.items() if k == "CROSSPROP_MIRROR" or not k.startswith(private)}
+        return kept | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root / "src"), "MPLBACKEND": "Agg",
+            "MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1",
+            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
+            "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
+        }  # fmt: skip
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Begin a command in a process group of its own."""
+        return subprocess.Popen(
+            command, cwd=self.root, env=self.environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def run(self, *command: str) -> str:
+        """What a command prints that has to succeed."""
+        process = self.start(*command)
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+        return output

@@ -7,7 +7,6 @@ it), and a command that serves until it is stopped runs in the background until 
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+from studies import ROOT, Project
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     "docs/tutorial.md",
     "docs/how-to/promote.md",
@@ -60,52 +59,13 @@ def unseen(block: str, printed: str) -> list[str]:
     return [part for part in shown if plain(part) not in plain(printed)]
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as a clone has it, its last commit included."""
-    folder = tmp_path_factory.mktemp("documented") / "crossprop"
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in listed.splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    for command in ("init -q", "add -A", "-c user.name=t -c user.email=t@example.org commit -q -m project"):
-        subprocess.run(["git", *command.split()], cwd=folder, check=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def environment(workspace: Path) -> dict[str, str]:
-    """What a person has in the shell, with the tests' environment active and the copy's code first."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CROSSPROP", "MLFLOW", "PYTEST"))
-    }
-    mirror = {"CROSSPROP_MIRROR": os.environ["CROSSPROP_MIRROR"]} if "CROSSPROP_MIRROR" in os.environ else {}
-    return (
-        kept
-        | mirror
-        | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(workspace / "src"),
-            "GIT_AUTHOR_NAME": "t",
-            "GIT_AUTHOR_EMAIL": "t@example.org",
-            "GIT_COMMITTER_NAME": "t",
-            "GIT_COMMITTER_EMAIL": "t@example.org",
-        }
-    )
-
-
-def test_what_a_page_shows_is_compared_with_what_was_printed():
-    printed = "rows   304 read, 300 kept\nMAE 149.5 µV/K against 276.8 (-46%), 271.1 for the median\n"
-    assert unseen("rows  304 read, 300 kept\n…\nMAE 150 µV/K against 280.1 …\n", printed) == []
-    assert unseen("rows  304 read, 300 dropped\n", printed) == ["rows  304 read, 300 dropped"]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3 * SECONDS)
-def test_every_command_of_the_pages_does_what_it_should(workspace, environment):
+def test_every_command_of_the_pages_does_what_it_should(tmp_path):
+    project = Project(tmp_path / "crossprop")
+    project.copy()
+    project.commit()
+    workspace, environment = project.root, project.environment
     for page in PAGES:
         served: list[subprocess.Popen[bytes]] = []
         printed = ""

@@ -17,13 +17,10 @@ from crossprop.errors import DataError
 FRAME = pd.DataFrame({"composition": ["a", "b", "a", "c", "a", "d"], "split": ["train"] * 4 + ["test"] * 2})
 
 
-def test_published_keeps_and_strict_drops_training_rows_whose_composition_is_held_out():
+def test_published_keeps_and_strict_drops_training_rows_whose_composition_is_held_out_and_none_is_refused():
     assert training_rows(FRAME, "published").tolist() == [0, 1, 2, 3]
     assert training_rows(FRAME, "strict").tolist() == [1, 3]
     assert splits.test_rows(FRAME).tolist() == [4, 5]
-
-
-def test_a_target_without_rows_to_learn_from_or_to_hold_out_is_refused():
     with pytest.raises(DataError, match="1 of 6 rows are left"):
         training_rows(FRAME.assign(split=["train"] + ["test"] * 5))
     with pytest.raises(DataError, match="hold-out"):

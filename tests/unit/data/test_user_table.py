@@ -116,12 +116,7 @@ def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
     assert values(path, sheet="sheet") == {"Fe2O3": 1.5, "NaCl": -2.0}
 
 
-def read_book(folder, book, **options):
-    book.save(folder / "mine.xlsx")
-    return read_user_table(folder / "mine.xlsx", target="H", **options)
-
-
-def test_a_cell_merged_over_several_rows_stands_in_each_of_them(tmp_path):
+def test_a_cell_merged_over_rows_stands_in_each_and_a_formula_without_a_result_is_named(tmp_path):
     book = openpyxl.Workbook()
     sheet = book.active
     rows = [["p", "NaCl", 1], [None, None, 2], ["q", "KCl", 3], [None, "MgO", 4]]
@@ -129,19 +124,16 @@ def test_a_cell_merged_over_several_rows_stands_in_each_of_them(tmp_path):
         sheet.append(row)
     for area in ("A1:C1", "A3:A4", "B3:B4", "A5:A6"):  # a title over columns is no header
         sheet.merge_cells(area)
-    table = read_book(tmp_path, book, group_column="paper")
+    book.save(tmp_path / "mine.xlsx")
+    table = read_user_table(tmp_path / "mine.xlsx", target="H", group_column="paper")
     assert table.rows["formula"].tolist() == ["NaCl", "NaCl", "KCl", "MgO"]
     assert table.rows["named_group"].tolist() == ["p", "p", "q", "q"]
     assert table.rows["line"].tolist() == [3, 4, 5, 6]
     assert any(note.startswith("3 cell(s) merged over several rows, the first A3:A4") for note in table.notes)
-
-
-def test_formulas_without_results_are_named(tmp_path):
-    book = openpyxl.Workbook()
-    for row in (["formula", "a", "H"], ["NaCl", 1, "=B2*2"], ["KCl", 2, "=B3*2"]):
-        book.active.append(row)
-    with pytest.raises(UserFileError, match=r"C2 holds the formula '=B2\*2' without a stored result"):
-        read_book(tmp_path, book)
+    sheet["C6"] = "=C5*2"
+    book.save(tmp_path / "mine.xlsx")
+    with pytest.raises(UserFileError, match=r"C6 holds the formula '=C5\*2' without a stored result"):
+        read_user_table(tmp_path / "mine.xlsx", target="H")
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -221,10 +221,7 @@ def test_copied_checkout_does_not_write_into_the_one_it_was_copied_from(checkout
     prepare_store(uri)
     original = f"sqlite:///{root / 'mlflow.db'}"
     assert predictor_folder(original, find_version(original, NAME)).is_relative_to(root)
-
-
-def test_store_copied_without_its_files_goes_on_with_them_and_is_not_cut_off(checkout, tmp_path):
-    root, _ = checkout
+    # without its files it goes on with those of the original and is not cut off from them
     alone = tmp_path / "alone" / "mlflow.db"
     alone.parent.mkdir()
     shutil.copy(root / "mlflow.db", alone)

@@ -1,4 +1,4 @@
-"""Learning from one's own file with pretrained networks, from the command line, with a kill in between."""
+"""User data: a fit with pretrained networks that is killed in between, and a study through all stages."""
 
 import json
 import os
@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from studies import Project
 
 from crossprop import CrossPropertyRegressor, prepare_sources
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
@@ -83,3 +85,50 @@ def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp
     )  # fmt: skip
     assert predicted.stdout.startswith("formula,value,lower,upper")
     assert Path(CrossPropertyRegressor.load(out).model_folder_).is_dir()
+
+
+METALS = ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zr", "Nb", "Mo", "W")
+
+
+def write_alloys(path: Path, slope: float = 1.0) -> Path:
+    """Some 130 alloys whose value is a smooth function of the composition; two rows are bad."""
+    rows = [
+        f"{a}{n}{b};{slope * (n * i + j) / (n + 1) + 0.1 * (i * j % 7):.3f}".replace(".", ",")
+        for (i, a), (j, b) in combinations(enumerate(METALS), 2)
+        for n in (1, 2)
+    ]
+    rows[5] += " GPa"
+    path.write_text("Legierung;hardness\n" + "\n".join([*rows, "Foo;1"]) + "\n")
+    return path
+
+
+@pytest.mark.timeout(1800)
+def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path):
+    project = Project(tmp_path / "project")
+    project.copy("reports/", "dvc.lock", "tests/", "docs/", "own/")
+    root, run = project.root, project.run
+
+    def crossprop(*arguments: object) -> str:
+        return run(sys.executable, "-m", "crossprop.cli", *map(str, arguments))
+
+    (root / "own").mkdir()
+    (root / "own" / "catalog.yaml").write_text("origins: {}\nproperties: {}\n")
+    project.commit()
+    adding = ("data", "add", write_alloys(tmp_path / "alloys.csv"), "--target", "hardness", "--unit", "GPa")
+    crossprop(*adding)
+    crossprop("study", "new", "alloys", "--target", "hardness", "--tier", "trial")
+    run("dvc", "exp", "run", "-S", "study=alloys")
+    assert "1 targets" in crossprop("check")
+    assert (root / "summary" / "alloys" / "README.md").is_file()
+    registered = (root / "data" / "registered" / "alloys.json").read_text()
+    assert "alloys.hardness" in registered
+    assert "up to date" in run("dvc", "repro")
+
+    write_alloys(tmp_path / "alloys.csv", slope=2.0)
+    crossprop(*adding, "--replace")
+    output = run("dvc", "repro")
+    for stage in ("fetch", "prepare", "transfer@all", "summarize", "register"):
+        assert f"Running stage '{stage}'" in output, stage
+    # same alloys, so the source has the same rows
+    assert "Stage 'pretrain@seebeck_p' didn't change" in output
+    assert (root / "data" / "registered" / "alloys.json").read_text() != registered
