@@ -33,7 +33,7 @@ by_service = pytest.mark.parametrize("service", SERVICES)
 PINNED = re.compile(r":v?\d+\.\d+")
 
 
-def _instructions(dockerfile: Path, name: str) -> list[str]:
+def _instructions(dockerfile, name):
     text = dockerfile.read_text().replace("\\\n", " ")
     return [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith(f"{name} ")]
 

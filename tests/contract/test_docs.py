@@ -10,10 +10,8 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer.main
@@ -37,11 +35,11 @@ TOOLS = ("crossprop", "make", "dvc", "mlflow", "python", "optuna-dashboard")
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def _blocks(text: str, language: str) -> list[str]:
+def _blocks(text, language):
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def _commands(page: Path) -> list[list[str]]:
+def _commands(page):
     """Words of every command of our tools: lines of bash blocks, and code within a sentence."""
     text = page.read_text()
     lines = [line for block in _blocks(text, "bash") for line in block.replace("\\\n", " ").splitlines()]
@@ -74,13 +72,13 @@ OWN_STUDIES = {words[3] for words in ALL_COMMANDS if words[:3] == ("crossprop", 
 """Studies that the pages have a reader make."""
 
 
-def _of(tool: str) -> pytest.MarkDecorator:
+def _of(tool):
     found = [words for words in ALL_COMMANDS if words[0] == tool]
     assert found, f"no page names a command of {tool}: is the search broken?"
     return pytest.mark.parametrize("words", found, ids=" ".join)
 
 
-def _anchors(page: Path) -> set[str]:
+def _anchors(page):
     headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -165,7 +163,7 @@ def test_dvc_command_is_understood(words):
                 section = getattr(section, part)
 
 
-def _check_stage(name: str) -> None:
+def _check_stage(name):
     stage, _, item = name.partition("@")
     assert stage in STAGES
     if item:
@@ -260,7 +258,7 @@ def test_site_holds_every_page_and_loads_nothing_from_another_host(site):
         assert [tag for tag in loaded.findall(page.read_text()) if "canonical" not in tag] == [], page
 
 
-def _article(site: Path, page: str) -> str:
+def _article(site, page):
     """What a reader sees of a page's article, with single spaces."""
     html_text = (site / page).read_text(encoding="utf-8")
     article = re.search(r"<article.*?</article>", html_text, flags=re.DOTALL)
@@ -280,7 +278,7 @@ def test_rest_reference_has_every_operation_and_every_field_with_its_meaning(sit
             assert told or name == "status", f"{method} {path}: nobody says what {name} is"
 
 
-def _leaves(command: Any, words: str = "crossprop") -> Iterator[tuple[str, Any]]:
+def _leaves(command, words="crossprop"):
     children = getattr(command, "commands", {})
     for name, child in children.items():
         yield from _leaves(child, f"{words} {name}")

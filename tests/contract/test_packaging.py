@@ -30,14 +30,14 @@ LOCKS: dict[str, tuple[str, tuple[str, ...]]] = load_script("tools/lock.py").LOC
 
 
 @cache
-def _entries(lock: str) -> list[tuple[Requirement, list[str]]]:
+def _entries(lock):
     """Each requirement of a lock with its hashes; a line that is neither fails the parse."""
     logical_lines = (ROOT / lock).read_text().replace("\\\n", " ").splitlines()
     hashed = re.compile(r"--hash=sha256:([0-9a-f]{64})\b")
     return [(Requirement(line.split("--hash")[0]), hashed.findall(line)) for line in logical_lines]
 
 
-def _pins(lock: str, system: dict[str, str]) -> dict[str, str]:
+def _pins(lock, system):
     """Name to version of what a lock installs on one system."""
     return {
         canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==")
@@ -46,7 +46,7 @@ def _pins(lock: str, system: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _declared(lock: str) -> list[Requirement]:
+def _declared(lock):
     source, extras = LOCKS[lock]
     if source != "pyproject.toml":
         lines = (ROOT / source).read_text().splitlines()
@@ -56,7 +56,7 @@ def _declared(lock: str) -> list[Requirement]:
     return [Requirement(line) for line in project["dependencies"] + further]
 
 
-def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _make(*arguments):
     return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -202,7 +202,7 @@ def test_a_damaged_object_on_a_folder_remote_is_refused(tmp_path):
     project, store = tmp_path / "project", tmp_path / "store"
     project.mkdir()
 
-    def run(*command: object) -> subprocess.CompletedProcess[str]:
+    def run(*command):
         words, quiet = [*map(str, command)], {**os.environ, "DVC_NO_ANALYTICS": "1"}
         return subprocess.run(words, cwd=project, env=quiet, capture_output=True, text=True, check=False)
 

@@ -68,7 +68,7 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
 """Modules and packages that one stage reaches, but does not depend on, with the reason."""
 
 
-def script_of(stage: dict[str, Any]) -> Path:
+def script_of(stage):
     """The Python script behind a stage, also where `mlflow run` calls it."""
     command = stage["cmd"]
     if entry := re.search(r"mlflow run \. -e (\w+)", command):
@@ -77,11 +77,11 @@ def script_of(stage: dict[str, Any]) -> Path:
 
 
 @cache
-def _imports() -> grimp.ImportGraph:
+def _imports():
     return grimp.build_graph("crossprop", cache_dir=None)
 
 
-def reached_from(script: Path) -> set[str]:
+def reached_from(script):
     """Files under src/crossprop that a script needs, as posix paths; `__init__.py` only for what it imports."""
     named: set[str] = set()
     for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
@@ -98,7 +98,7 @@ def reached_from(script: Path) -> set[str]:
     return {name for name in names if (PACKAGE / name).is_file()} | extra
 
 
-def stands_under(name: str, tops: Any) -> bool:
+def stands_under(name, tops):
     return any(name == top or name.startswith(f"{top}/") for top in tops)
 
 
@@ -145,13 +145,13 @@ def test_parameters_of_a_stage_exist(name, overrides, compose):
         look_up(path, params)
 
 
-def keys_of(name: str, params: Any) -> list[str]:
+def keys_of(name, params):
     """What a stage is run for: one nameless time, or once for every item of its `foreach`."""
     over = DVC["stages"][name].get("foreach")
     return [""] if over is None else list(look_up(over.strip("${}"), params))
 
 
-def look_up(path: str, params: Any) -> Any:
+def look_up(path, params):
     """The value at a dotted path."""
     for part in path.split("."):
         assert part in params, f"{path} is not in the composed configuration"

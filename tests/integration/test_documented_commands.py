@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from studies import ROOT, Project
@@ -37,22 +36,22 @@ REFUSED = {"crossprop rollback": "has no previous version to go back to"}
 SECONDS = 1200
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
+def blocks(page):
     """Language and text of a page's blocks, in their order."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return re.findall(r"^ *```(bash|python|text)\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def commands(block: str) -> list[str]:
+def commands(block):
     """Every command of a bash block; a line that ends with a backslash goes on."""
     lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def unseen(block: str, printed: str) -> list[str]:
+def unseen(block, printed):
     """Parts of what a page shows (an ellipsis separates them) that were not printed, whatever the numbers."""
 
-    def plain(text: str) -> str:
+    def plain(text):
         return " ".join(re.sub(r"\d+(\.\d+)?", "#", text).split())
 
     shown = [part for line in block.splitlines() for part in line.split("…")]
@@ -92,7 +91,7 @@ def test_every_command_of_the_pages_does_what_it_should(tmp_path):
                 process.wait(timeout=60)
 
 
-def _run(words: list[str], page: str, folder: Path, environment: dict[str, str]) -> str:
+def _run(words, page, folder, environment):
     """What a command prints; fails where it fails, or refuses otherwise than it should."""
     done = subprocess.run(
         words, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -108,7 +107,7 @@ def _run(words: list[str], page: str, folder: Path, environment: dict[str, str])
     return done.stdout
 
 
-def _start(command: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(command, folder, environment):
     """Start a command that serves, and wait until it answers."""
     process = subprocess.Popen(
         ["bash", "-c", f"exec {command}"], cwd=folder, env=environment, start_new_session=True

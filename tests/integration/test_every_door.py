@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,13 +78,13 @@ class Seen:
     said: str = ""
 
     @property
-    def kind(self) -> str:
+    def kind(self):
         """``value``, ``note`` or ``refused``."""
         doubted = "meant" in self.said or "doubtful" in self.said
         return "refused" if self.value is None else "note" if doubted else "value"
 
 
-def command(*arguments: object, stdin: bytes | None = None) -> Any:
+def command(*arguments, stdin=None):
     """The command ``crossprop``; an error that it would print is its text."""
     done = CliRunner().invoke(app, list(map(str, arguments)), input=stdin)
     if done.exception is not None and not isinstance(done.exception, CrosspropError | SystemExit):
@@ -92,7 +92,7 @@ def command(*arguments: object, stdin: bytes | None = None) -> Any:
     return done
 
 
-def predicted(model: Path, *arguments: object, stdin: bytes | None = None) -> Seen:
+def predicted(model, *arguments, stdin=None):
     """The first row of ``crossprop predict``."""
     done = command("predict", model, *arguments, "--format", "json", stdin=stdin)
     if isinstance(done.exception, CrosspropError):
@@ -101,7 +101,7 @@ def predicted(model: Path, *arguments: object, stdin: bytes | None = None) -> Se
     return Seen(row["value"], row["note"] or row["error"])
 
 
-def write_table(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+def write_table(path, rows):
     """A workbook, or a CSV file."""
     frame = pd.DataFrame(rows)
     if path.suffix == ".xlsx":
@@ -119,29 +119,29 @@ class Doors:
     client: TestClient
 
     @property
-    def model(self) -> Path:
+    def model(self):
         return self.folder / "model"
 
-    def rows_of(self, case: Case) -> list[list[str]]:
+    def rows_of(self, case):
         """A table of the formulas; a small letter where they are not a column of capitals."""
         more = [] if len(case.texts) > 1 else ["NaCl", "MgO"]
         return [["id", "formula"], *([str(i), text] for i, text in enumerate([*case.texts, *more]))]
 
-    def arguments(self, case: Case) -> Seen:
+    def arguments(self, case):
         return predicted(self.model, "--amounts", case.amounts, *case.texts)
 
-    def pipe(self, case: Case) -> Seen:
+    def pipe(self, case):
         given = "".join(f"{text}\n" for text in case.texts)
         return predicted(self.model, "-", "--amounts", case.amounts, stdin=given.encode())
 
-    def csv(self, case: Case, name: str = "x.csv") -> Seen:
+    def csv(self, case, name="x.csv"):
         path = write_table(self.folder / name, self.rows_of(case))
         return predicted(self.model, "--input", path, "--amounts", case.amounts)
 
-    def excel(self, case: Case) -> Seen:
+    def excel(self, case):
         return self.csv(case, "x.xlsx")
 
-    def estimator(self, case: Case) -> Seen:
+    def estimator(self, case):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             try:
@@ -150,7 +150,7 @@ class Doors:
                 return Seen(None, str(error))
         return Seen(float(value), " ".join(str(one.message) for one in told))
 
-    def http(self, case: Case) -> Seen:
+    def http(self, case):
         body = {"formulas": case.texts, "properties": ["deltae"], "amounts": case.amounts}
         result = self.client.post("/v1/predict", json=body).json()["results"][0]
         if result["error"] is not None:
@@ -158,7 +158,7 @@ class Doors:
         row = result["predictions"]["deltae"]
         return Seen(row["value"], row["note"])
 
-    def screening(self, case: Case) -> Seen:
+    def screening(self, case):
         path = self.folder / "list.txt"
         path.write_text("".join(f"{text}\n" for text in case.texts), encoding="utf-8")
         try:
@@ -168,7 +168,7 @@ class Doors:
         served = ServedModel.load(self.model).predict(space.block(0, 1).fractions())
         return Seen(float(served.value[0]), " ".join(space.notes))
 
-    def pyfunc(self, case: Case) -> Seen:
+    def pyfunc(self, case):
         context = SimpleNamespace(artifacts={"predictor": str(self.model)})
         try:
             row = FormulaModel().predict(context, pd.DataFrame({"formula": case.texts})).iloc[0]
@@ -180,7 +180,7 @@ class Doors:
 DOORS = ("arguments", "pipe", "csv", "excel", "estimator", "http", "screening", "pyfunc")
 
 
-def wrong(doors: Doors, case: Case, door: str) -> str:
+def wrong(doors, case, door):
     """What is wrong with a door's answer; empty where it is right."""
     seen: Seen = getattr(doors, door)(case)
     if case.right == "value":
@@ -193,7 +193,7 @@ def wrong(doors: Doors, case: Case, door: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def doors(tmp_path_factory) -> Iterator[Doors]:
+def doors(tmp_path_factory):
     """A tiny ridge, saved once, and a service that answers with it."""
     folder = tmp_path_factory.mktemp("doors")
     save_ridge(folder / "model", target="deltae", study="jarvis")
@@ -278,7 +278,7 @@ TABLES = [
 ]  # fmt: skip
 
 
-def read_by_add(path: Path, table: Table) -> tuple[pd.DataFrame | None, str]:
+def read_by_add(path, table):
     """Rows that ``crossprop data add`` stored, and what it said."""
     options = (*table.options, "--unit", table.unit, "--name", "mine", "--replace", "--yes")
     done = command("data", "add", path, "--target", "hardness", *options)
@@ -288,7 +288,7 @@ def read_by_add(path: Path, table: Table) -> tuple[pd.DataFrame | None, str]:
     return pd.concat(parts).sort_values("line"), done.stdout
 
 
-def read_by_fit(path: Path, table: Table) -> tuple[pd.DataFrame | None, str]:
+def read_by_fit(path, table):
     """Rows that ``crossprop fit`` would learn from, and what it said."""
     with patch("crossprop.estimator.fit.run_fit", side_effect=ConfigError("enough")) as run_fit:
         options = (*table.options, "--unit", "" if table.unit == "none" else table.unit)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-from typing import Any
 
 import pandas as pd
 import psutil
@@ -30,7 +29,6 @@ from studies import (
 )
 from waiting import PATIENCE, until
 
-from crossprop.config import Params
 from crossprop.errors import DataError, StoreError, StoreOutOfReachError, TrackingError
 from crossprop.experiments.targets import run_targets
 from crossprop.tracking.store import prepare_store
@@ -46,7 +44,7 @@ def environment_is_restored(monkeypatch):
 
 
 @pytest.fixture
-def params(tiny_params) -> Params:
+def params(tiny_params):
     return tiny_params(**NO_NETWORKS, compute=QUICK)
 
 
@@ -58,7 +56,7 @@ def calm(tmp_path, params, write_target):
     return paths
 
 
-def by_method(outcome: Any) -> dict[str, Any]:
+def by_method(outcome):
     return {str(o.result.method): o.result for o in outcome.outcomes}
 
 
@@ -69,7 +67,7 @@ def test_killed_worker_changes_no_result(tmp_path, params, calm, write_target):
     class Weather(list[str]):
         """Kills the worker at the first and the fourth line of progress, whatever it works on then."""
 
-        def append(self, line: str) -> None:
+        def append(self, line):
             lines.append(line)
             if len(lines) in (1, 4):
                 for worker in workers_of(os.getpid()):
@@ -113,12 +111,12 @@ def test_tracking_server_that_is_killed_holds_every_cell_once(tmp_path, params, 
     command = ui_command(prepare_store(f"sqlite:///{tmp_path / 'server.db'}"), "127.0.0.1", port)
     servers: list[subprocess.Popen[bytes]] = []
 
-    def start_server() -> None:
+    def start_server():
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
         servers.append(subprocess.Popen(command, env=environment, **quiet))
 
-    def answers() -> bool:
+    def answers():
         try:
             return requests.get(f"{uri}/health", timeout=5).status_code == 200
         except requests.RequestException:
@@ -131,7 +129,7 @@ def test_tracking_server_that_is_killed_holds_every_cell_once(tmp_path, params, 
 
         cells = 0
 
-        def record(self, outcome: Any) -> str:
+        def record(self, outcome):
             self.cells += 1
             if self.cells == 2:
                 os.killpg(servers[0].pid, signal.SIGKILL)
@@ -167,7 +165,7 @@ def test_disk_that_fills_stops_the_target_which_goes_on(tmp_path, params, calm, 
     full = project(tmp_path / "full", params, write_target)
     write, left = pd.DataFrame.to_parquet, [5]
 
-    def to_parquet(frame: pd.DataFrame, path: Any, **options: Any) -> Any:
+    def to_parquet(frame, path, **options):
         left[0] -= 1
         if left[0] < 0:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))

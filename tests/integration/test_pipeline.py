@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-from typing import Any
 
 import pytest
 import yaml
@@ -21,14 +20,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 class Study(Project):
     """The project with a shrunken study."""
 
-    def params(self, **study: Any) -> None:
+    def params(self, **study):
         """Change the study's parameters."""
         path = self.root / "params.yaml"
         values = yaml.safe_load(path.read_text())
         values["study"] |= study
         path.write_text(yaml.safe_dump(values, sort_keys=False))
 
-    def tracked(self) -> dict[str, int]:
+    def tracked(self):
         """Number of finished runs by cell, and of any others by status."""
         from mlflow import MlflowClient
 
@@ -42,7 +41,7 @@ class Study(Project):
                 counts[name] = counts.get(name, 0) + 1
         return counts
 
-    def table(self, name: str) -> list[dict[str, str]]:
+    def table(self, name):
         """Rows of a table of the report."""
         with (self.root / "summary" / "transport" / name).open() as file:
             return list(csv.DictReader(file))

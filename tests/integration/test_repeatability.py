@@ -5,12 +5,10 @@ import io
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from crossprop.config import Params
 from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.methods import Method
@@ -28,7 +26,7 @@ def environment_is_restored(monkeypatch):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
-def report_of(params: Params, root: Path) -> tuple[StudyPaths, list[str]]:
+def report_of(params, root):
     """Compute all targets of a study and write its report; returns the lines of progress, too."""
     paths, lines = StudyPaths.of(params.study, root), list[str]()
     run_targets(params, params.study.targets, paths, lambda digests: NullRecorder(), lines.append)
@@ -36,7 +34,7 @@ def report_of(params: Params, root: Path) -> tuple[StudyPaths, list[str]]:
     return paths, lines
 
 
-def assert_same_tables(first: StudyPaths, second: StudyPaths) -> None:
+def assert_same_tables(first, second):
     for name in TABLES:
         assert (first.reports / name).read_bytes() == (second.reports / name).read_bytes()
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,25 +28,25 @@ class Study(NamedTuple):
     params: Params
     paths: StudyPaths
 
-    def run(self) -> list[str]:
+    def run(self):
         """Compute what is not computed; returns the lines of progress."""
         from crossprop.tracking.provenance import open_study_context
         from crossprop.tracking.runs import MlflowRecorder
 
         lines: list[str] = []
 
-        def recorder(digests: dict[str, str]) -> Any:
+        def recorder(digests):
             return MlflowRecorder(open_study_context(self.params, self.paths, digests))
 
         run_targets(self.params, ["slme"], self.paths, recorder, lines.append)
         return lines
 
-    def read(self, name: str) -> Any:
+    def read(self, name):
         """A file of the results, which lie in the folder of the shard."""
         path = self.paths.root / "results/tiny/only/slme" / name
         return pd.read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_text())
 
-    def results(self) -> list[CellResult]:
+    def results(self):
         return [CellResult.from_dict(c) for c in self.read("cells.json")]
 
 

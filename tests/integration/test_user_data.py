@@ -26,7 +26,7 @@ KNOWN = ELEMENTS[:14]
 FORMULAS = [f"{a}{p}{b}{4 - p}" for i, a in enumerate(KNOWN) for b in KNOWN[i + 1 :] for p in (1, 3)][:60]
 
 
-def values() -> np.ndarray:
+def values():
     return fraction_matrix(FORMULAS) @ np.linspace(0, 30, len(ELEMENTS))
 
 
@@ -90,7 +90,7 @@ def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp
 METALS = ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zr", "Nb", "Mo", "W")
 
 
-def write_alloys(path: Path, slope: float = 1.0) -> Path:
+def write_alloys(path, slope=1.0):
     """Some 130 alloys whose value is a smooth function of the composition; two rows are bad."""
     rows = [
         f"{a}{n}{b};{slope * (n * i + j) / (n + 1) + 0.1 * (i * j % 7):.3f}".replace(".", ",")
@@ -108,7 +108,7 @@ def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path)
     project.copy("reports/", "dvc.lock", "tests/", "docs/", "own/")
     root, run = project.root, project.run
 
-    def crossprop(*arguments: object) -> str:
+    def crossprop(*arguments):
         return run(sys.executable, "-m", "crossprop.cli", *map(str, arguments))
 
     (root / "own").mkdir()

@@ -1,4 +1,4 @@
-"""The page in headless Chromium: what is asked and answered; small, readable, walked by keyboard, on phone and paper."""
+"""The page in headless Chromium: what is asked and answered; small, readable, on a phone, on paper, by keyboard."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ import crossprop.service
 from crossprop.data.compositions import ELEMENTS
 
 
-def saved_csv(page: Any) -> str:
+def saved_csv(page):
     with page.expect_download() as started:
         page.click("#csv")
     assert started.value.suggested_filename.endswith(".csv")

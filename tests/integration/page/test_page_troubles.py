@@ -2,10 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import fake_service
 import pytest
@@ -17,14 +14,14 @@ from crossprop.service.auth import KeyRing, Scope, new_key
 WARNING = "above all 420 known values, at most 3.1 eV/atom"
 
 
-def noting(words: str) -> Callable[[Path], Any]:
+def noting(words):
     """Loads models that note this on every value, also where the composition lies within the domain."""
 
-    def load(folder: Path) -> Any:
+    def load(folder):
         model = load_fake(folder)
         predict = model.predict
 
-        def noted(fractions: Any, *, intervals: bool = True) -> Any:
+        def noted(fractions, *, intervals=True):
             got = predict(fractions)
             return replace(got, note=["; ".join(filter(None, (note, words))) for note in got.note])
 

@@ -1,36 +1,33 @@
 """A tiny catalogue of the user, on files that a test writes."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import yaml
 
-from crossprop.data.catalog import Catalog, load_catalog
+from crossprop.data.catalog import load_catalog
 from crossprop.data.download import blob_id, fetch_files
 
 TARGET_TRAIN = "formula,value\nNaCl,1.0\nMgO,2.0\nFe2O3,3.0\nKBr,4.0\n"
 TARGET_TEST = "formula,value\nMoS2,5.0\nMg2O2,6.0\n"
 
 
-def source_text(n: int = 40) -> str:
+def source_text(n=40):
     """Source rows: n alkali-metal alloys, and compositions of the tiny target in other spellings."""
     rows = [f"Li{i}Na1,{i / 10}" for i in range(1, n + 1)]
     return "formula,value\n" + "\n".join([*rows, "Na2Cl2,9.0", "Mo0.333333S0.666667,9.0", "OMg,9.0"]) + "\n"
 
 
 @pytest.fixture
-def build_catalog(tmp_path: Path) -> Callable[[dict[str, dict]], tuple[Catalog, Path]]:
+def build_catalog(tmp_path):
     """Build a catalogue from properties whose files are {split: text}; return it with fetched data."""
 
-    def build(properties: dict[str, dict]) -> tuple[Catalog, Path]:
+    def build(properties):
         folder = tmp_path / "mine"
         folder.mkdir(exist_ok=True)
         entries = {}
         for key, values in properties.items():
             values = dict(values)
 
-            def pins(texts: dict[str, str], stem: str) -> list[dict]:
+            def pins(texts, stem):
                 found = []
                 for split, text in texts.items():
                     path = folder / f"{stem}_{split}.csv"
@@ -64,7 +61,7 @@ def build_catalog(tmp_path: Path) -> Callable[[dict[str, dict]], tuple[Catalog, 
 
 
 @pytest.fixture
-def tiny(build_catalog: Callable[[dict[str, dict]], tuple[Catalog, Path]]) -> tuple[Catalog, Path]:
+def tiny(build_catalog):
     """A target of six rows (MgO stands in both parts) and a source that holds its compositions too."""
     return build_catalog(
         {

@@ -17,7 +17,7 @@ CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def pin(content: bytes, path: str = "data/a.csv", size: int | None = None) -> PinnedFile:
+def pin(content, path="data/a.csv", size=None):
     blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
     return PinnedFile(repository="owner/repo", commit=COMMIT, path=path, blob=blob, size=size)
 
@@ -25,14 +25,14 @@ def pin(content: bytes, path: str = "data/a.csv", size: int | None = None) -> Pi
 class Server:
     """Serves ``content``; one of ``faults`` a request: a status, ``cut``, ``no_range`` or ``spoil``."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.content = CONTENT
         self.faults: list[object] = []
         self.ranges: list[str | None] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+            def do_GET(self):
                 asked = self.headers.get("Range")
                 outer.ranges.append(asked)
                 fault = outer.faults.pop(0) if outer.faults else None
@@ -51,7 +51,7 @@ class Server:
                     body = body[: len(body) // 2]
                 self.wfile.write(body[::-1] if fault == "spoil" else body)
 
-            def log_message(self, *args: object) -> None:
+            def log_message(self, *args):
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -38,7 +38,7 @@ class Rendered:
     read_as: dict[str, object]
 
 
-def written(number: Decimal, style: dict[str, str]) -> tuple[str, float]:
+def written(number, style):
     """A number as text, and the value that the text has."""
     whole, _, decimals = f"{number:f}".partition(".")
     decimals = decimals and style["decimal"] + decimals
@@ -50,7 +50,7 @@ def written(number: Decimal, style: dict[str, str]) -> tuple[str, float]:
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> Rendered:
+def tables(draw):
     separator = draw(st.sampled_from([",", ";", "\t", "|"]))
     decimal = draw(st.sampled_from([".", ","]))
     # In a file with commas between its fields a lone point is one of decimals.
@@ -93,7 +93,7 @@ def tables(draw: st.DrawFn) -> Rendered:
         records.insert(0, [{"value": "GPa", "T (K)": "K"}.get(name, "") for name in columns])
     quote_all = draw(st.booleans())
 
-    def line(fields: list[str]) -> str:
+    def line(fields):
         stream = io.StringIO()
         quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
         csv.writer(stream, delimiter=separator, quoting=quoting, lineterminator="").writerow(fields)

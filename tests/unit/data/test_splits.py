@@ -31,7 +31,7 @@ def test_published_keeps_and_strict_drops_training_rows_whose_composition_is_hel
 
 
 @pytest.fixture
-def keys() -> np.ndarray:
+def keys():
     rng = np.random.default_rng(0)
     return np.array([f"k{i}" for i in rng.integers(0, 150, 400)], dtype=object)
 

@@ -139,7 +139,7 @@ def test_the_summary_says_what_was_read(read):
 
 
 def test_a_column_of_units_beside_the_values_is_compared(read):
-    def unit_beside(*units: str, unit="GPa") -> str | None:
+    def unit_beside(*units, unit="GPa"):
         rows = [f"Fe{i + 1}O{i + 2},{i}.5,{units[i % len(units)]}" for i in range(20)]
         return read("\n".join(["formula,hardness,unit", *rows]), "hardness", unit=unit).unit
 

@@ -21,10 +21,7 @@ TABLES = {f"tables/{name}.csv" for name in (
     "methods_won", "repeats", "sign_tests", "sources_won", "table_2", "table_3", "table_4", "table_s12", "table_s5",
     "table_s6", "table_s7", "table_s9", "transfer_gains", "validation",
 )}  # fmt: skip
-DATA = {
-    *("cells.csv", "targets.csv", "runs.csv", "plots/methods.csv", "plots/parity.csv"),
-    "metrics.json",
-}
+DATA = {*("cells.csv", "targets.csv", "runs.csv", "plots/methods.csv", "plots/parity.csv"), "metrics.json"}
 
 
 def _files(folder):

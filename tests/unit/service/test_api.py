@@ -11,7 +11,6 @@ from itertools import product
 
 import pytest
 from fake_service import load_fake
-from starlette.testclient import TestClient
 from waiting import until
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
@@ -20,11 +19,11 @@ from crossprop.service.settings import Limits
 from crossprop.service.sources import short_label
 
 
-def ask(client: TestClient, formulas, properties=("deltae",), **more):
+def ask(client, formulas, properties=("deltae",), **more):
     return client.post("/v1/predict", json={"formulas": formulas, "properties": list(properties), **more})
 
 
-def error_of(response) -> tuple[int, str]:
+def error_of(response):
     assert set(response.json()) == {"error"}
     return response.status_code, response.json()["error"]["type"]
 
@@ -65,7 +64,7 @@ def test_weight_percent_gives_the_values_of_the_same_composition_in_atoms(client
     formula = "".join(f"{symbol}{share:.10f}" for symbol, share in atomic if share)
     gate = threading.Barrier(3)
 
-    def predicted(asked: tuple[str, str]) -> dict:
+    def predicted(asked):
         gate.wait()
         (result,) = ask(client, [asked[0]], nearest=1, amounts=asked[1]).json()["results"]
         return result["predictions"]["deltae"]

@@ -22,7 +22,7 @@ BULK = "jarvis.bulkmoduluskv"
 
 
 @pytest.fixture
-def source(tmp_path) -> FakeSource:
+def source(tmp_path):
     return FakeSource(tmp_path)
 
 
@@ -30,8 +30,8 @@ def source(tmp_path) -> FakeSource:
 def run(source):
     """Runs an async function with a running service whose registry is polled by hand after the first time."""
 
-    def start(scenario, load=load_fake, **settings) -> None:
-        async def main() -> None:
+    def start(scenario, load=load_fake, **settings):
+        async def main():
             service = Service(ServiceSettings(poll_seconds=1000.0, **settings), source, load)
             async with service.running():
                 await until(lambda: service.polled)
@@ -43,17 +43,17 @@ def run(source):
     return start
 
 
-async def until(condition) -> None:
+async def until(condition):
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 
 
-async def get(service: Service, name: str):
+async def get(service, name):
     return await service.cache.get(service.cache.find(name), name)
 
 
-def statuses(service: Service) -> dict[str, str]:
+def statuses(service):
     return {name: one.status[0] for name, one in service.cache.names.items()}
 
 
@@ -169,7 +169,7 @@ def test_beyond_the_limit_of_memory_the_least_recently_used_model_is_unloaded(so
     size = files_size(source.root / "jarvis" / "deltae" / "1")
 
     async def scenario(service):
-        def in_memory() -> list[str]:
+        def in_memory():
             return [name for name, one in service.cache.names.items() if one.served.model is not None]
 
         await until(lambda: set(statuses(service).values()) == {"ready"})
@@ -227,7 +227,7 @@ def test_more_requests_than_may_wait_are_told_to_come_back(executor):
 def test_work_that_cannot_be_done_in_time_is_refused_unless_nothing_waits(executor):
     gate = threading.Event()
 
-    async def run() -> None:
+    async def run():
         # 50 s on two threads
         first = asyncio.create_task(executor.run([(100.0, lambda: gate.wait(PATIENCE))]))
         await asyncio.sleep(0)

@@ -26,7 +26,7 @@ from crossprop.tracking.store import open_client
 
 
 @pytest.fixture
-def history() -> pd.DataFrame:
+def history():
     """Fold 0 trains three epochs, fold 1 stops after two."""
     rows = [("fold", 0, 0, 1.0, 30.0), ("fold", 0, 1, 0.8, 20.0), ("fold", 0, 2, 0.7, 10.0)]
     rows += [("fold", 1, 0, 1.2, 40.0), ("fold", 1, 1, 1.0, 30.0), ("screening", 0, 0, 9.0, 900.0)]
