@@ -73,9 +73,7 @@ def test_every_command_of_the_pages_does_what_it_should(tmp_path):
                 served.append(_start("crossprop serve", workspace, environment))
             for language, block in blocks(page):
                 if language == "text":
-                    assert unseen(block, printed) == [], (
-                        f"{page} shows what was not printed:\n{printed[-3000:]}"
-                    )
+                    assert unseen(block, printed) == [], f"{page}, but printed was:\n{printed[-3000:]}"
                 elif language == "python":
                     printed += _run([sys.executable, "-c", block], page, workspace, environment)
                 else:
@@ -93,9 +91,8 @@ def test_every_command_of_the_pages_does_what_it_should(tmp_path):
 
 def _run(words, page, folder, environment):
     """What a command prints; fails where it fails, or refuses otherwise than it should."""
-    done = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    options = {"capture_output": True, "text": True, "timeout": SECONDS, "check": False}
+    done = subprocess.run(words, cwd=folder, env=environment, **options)
     command = words[-1]
     output = f"{page}: {command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     for start, told in REFUSED.items():
@@ -109,9 +106,8 @@ def _run(words, page, folder, environment):
 
 def _start(command, folder, environment):
     """Start a command that serves, and wait until it answers."""
-    process = subprocess.Popen(
-        ["bash", "-c", f"exec {command}"], cwd=folder, env=environment, start_new_session=True
-    )
+    words = ["bash", "-c", f"exec {command}"]
+    process = subprocess.Popen(words, cwd=folder, env=environment, start_new_session=True)
     port = re.search(r"(?:--port|-p)[ =](\d+)", command)
     address = f"http://127.0.0.1:{port[1] if port else 8000}/"
     for path in ("readyz", "ping"):

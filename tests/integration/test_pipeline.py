@@ -7,10 +7,11 @@ import shlex
 import shutil
 import signal
 import subprocess
+from collections import Counter
 
 import pytest
 import yaml
-from studies import ROOT, Project
+from studies import ROOT, Project, tracked
 
 TARGETS = ["seebeck_n", "log_mass_n"]
 
@@ -29,17 +30,10 @@ class Study(Project):
 
     def tracked(self):
         """Number of finished runs by cell, and of any others by status."""
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=f"sqlite:///{self.root / 'mlflow.db'}")
-        counts: dict[str, int] = {}
-        for target in TARGETS:
-            experiment = client.get_experiment_by_name(f"transport/{target}")
-            for run in client.search_runs([experiment.experiment_id]) if experiment else []:
-                finished = run.info.status == "FINISHED"
-                name = run.data.tags["crossprop.cell"] if finished else run.info.status
-                counts[name] = counts.get(name, 0) + 1
-        return counts
+        uri = f"sqlite:///{self.root / 'mlflow.db'}"
+        runs = [run for target in TARGETS for run in tracked(uri, f"transport/{target}")]
+        statuses = [(run.info.status, run.data.tags.get("crossprop.cell")) for run in runs]
+        return Counter(cell if status == "FINISHED" else status for status, cell in statuses)
 
     def table(self, name):
         """Rows of a table of the report."""

@@ -151,10 +151,8 @@ def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(s
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CROSSPROP", "KERAS", "PYTHON"))}
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{study.paths.root / 'mlflow.db'}"
-    command = [sys.executable, "-c", code]
-    finished = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    options = {"capture_output": True, "text": True, "check": False}
+    finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, **options)
     assert finished.returncode == 0, finished.stderr
     answers = json.loads((tmp_path / "answers.json").read_text())
     assert answers["value"] == pytest.approx(predictions["y_pred_ensemble"].tolist(), rel=1e-4)

@@ -8,6 +8,8 @@ from tool_modules import load_script
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
 
+TARGETS = ("bulkmoduluskv", "deltae", "spillage", "magmom_oszicar")
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -27,13 +29,7 @@ def browser():
 def application():
     """Makes the service with four properties, of which one cannot be loaded; a fifth waits for ``gate``, if given."""
 
-    def make(
-        root,
-        gate=None,
-        targets=("bulkmoduluskv", "deltae", "spillage", "magmom_oszicar"),
-        load=load_fake,
-        **settings,
-    ):
+    def make(root, gate=None, targets=TARGETS, load=load_fake, **settings):
         source = FakeSource(root)
         for target in (*targets, *(("optb88vdw_bandgap",) if gate else ())):
             source.add(target, damaged=target == "magmom_oszicar")

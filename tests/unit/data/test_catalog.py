@@ -76,15 +76,15 @@ def test_a_wrong_entry_is_refused_with_its_place(tmp_path, changes, part):
         load_catalog(write(tmp_path, **changes))
 
 
+NO_CATALOGUES = ("- a\n", "properties: [", "things: {}\n", "properties:\n  x: 3\n")
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        *(
-            (text, "catalogue")
-            for text in ("- a\n", "properties: [", "things: {}\n", "properties:\n  x: 3\n")
-        ),
+        *((text, "catalogue") for text in NO_CATALOGUES),
         ("properties: {klu: {}}\n", "redefines"),
-        (None, "cannot be read"),
+        (None, "read"),
     ],
 )
 def test_what_is_no_catalogue_is_refused(tmp_path, text, part):

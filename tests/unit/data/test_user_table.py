@@ -203,11 +203,7 @@ def test_a_column_of_an_element_in_a_unit_that_is_not_read_is_not_left_out_silen
 
 
 def test_what_is_no_list_is_refused():
-    for text, column, part in (
-        (b"", None, "is empty"),
-        (b"formula\n", None, "no formula"),
-        (b"Fe\n", "c", "'c'"),
-    ):
+    for text, column, part in ((b"", None, "empty"), (b"formula\n", None, "no formula"), (b"Fe", "c", "'c'")):
         with pytest.raises(UserFileError, match=part):
             read_formula_list(text, column)
 

@@ -115,9 +115,7 @@ def test_a_report_on_one_target_speaks_of_it_in_plain_words(extended_study, tmp_
     assert not re.search(r"sign test|geometric mean|\d targets", page)
 
 
-def test_without_figures_of_the_paper_a_report_does_not_mention_it_nor_keep_an_older_page(
-    study, tmp_path, monkeypatch
-):
+def test_without_figures_of_the_paper_a_report_keeps_no_word_of_it(study, tmp_path, monkeypatch):
     folder = study.report(tmp_path / "report")
     assert (folder / "paper.md").exists()
     monkeypatch.setattr(TargetResults, "paper", None)

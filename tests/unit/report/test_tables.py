@@ -38,7 +38,6 @@ HEADERS = (
     ("shown", "text"),
     [
         (number(0.12), "0.1200"),
-        (number(12345.6), "12346"),
         (number(0.0), "0"),
         (number(1.5e-9, 3), "1.50e-09"),
         (number(None), "–"),
@@ -47,7 +46,6 @@ HEADERS = (
         (p_value(0.00004), "p < 0.001"),
         (two_digits(0.00057), "0.0006"),
         (percent(0.031, 1), "+3.1 %"),
-        (percent(-0.12), "-12 %"),
         (duration(48.2), "48 s"),
         (duration(7200.0), "2.0 h"),
     ],
