@@ -50,25 +50,16 @@ def computed(params, paths, recorder=None, lines=None):
 def start_transfer(root, **environment):
     """The stage's script on the study in a folder, as a process group of its own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACK", "KERAS", "OMP"))}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "pipelines" / "transfer.py"), "--shard", "only"],
-        cwd=root,
-        env=kept | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    command = [sys.executable, str(ROOT / "pipelines" / "transfer.py"), "--shard", "only"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=root, env=kept | environment, start_new_session=True, **pipes)
 
 
 def pieces(paths):
     """Finished pieces with the time they were written."""
     notes = (paths.root / ".crossprop" / "cells").glob("*/*/*/report.json")
-    return {
-        note.parent.relative_to(paths.root).as_posix(): note.stat().st_mtime_ns
-        for note in notes
-        if not note.parent.name.endswith(".tmp")
-    }
+    finished = [note for note in notes if note.parent.suffix != ".tmp"]
+    return {note.parent.relative_to(paths.root).as_posix(): note.stat().st_mtime_ns for note in finished}
 
 
 def wait_for_pieces(process, paths, wanted):

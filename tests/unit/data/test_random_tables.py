@@ -6,7 +6,6 @@
 import csv
 import io
 import os
-from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
@@ -29,15 +28,6 @@ FORMULAS = [
 MISSING = ["", "-", "n/a", "NaN", "#N/A", "?"]
 
 
-@dataclass
-class Rendered:
-    """A file, and what it holds: formula and value (``None`` where it is missing) of every row."""
-
-    content: bytes
-    rows: list[tuple[str, float | None]]
-    read_as: dict[str, object]
-
-
 def written(number, style):
     """A number as text, and the value that the text has."""
     whole, _, decimals = f"{number:f}".partition(".")
@@ -51,6 +41,7 @@ def written(number, style):
 
 @st.composite
 def tables(draw):
+    """A file, formula and value (``None`` where it is missing) of every row, and the options it is read with."""
     separator = draw(st.sampled_from([",", ";", "\t", "|"]))
     decimal = draw(st.sampled_from([".", ","]))
     # In a file with commas between its fields a lone point is one of decimals.
@@ -103,37 +94,39 @@ def tables(draw):
     lines = [*above, line([names[name] for name in columns]), *map(line, records)]
     text = draw(st.sampled_from(["\n", "\r\n", "\r"])).join(lines) + draw(st.sampled_from(["", "\n"]))
     told = {"decimal": decimal} if draw(st.booleans()) else {}
-    return Rendered(text.encode(encoding, errors="replace"), rows, told)
+    return text.encode(encoding, errors="replace"), rows, told
 
 
 @TABLES
 @given(tables())
 def test_a_table_in_any_dialect_is_read_as_it_was_or_refused(tmp_path, rendered):
     path = tmp_path / "table.csv"
-    path.write_bytes(rendered.content)
+    content, rows, told = rendered
+    path.write_bytes(content)
     try:
-        table = read_user_table(path, target="hardness", **rendered.read_as)
+        table = read_user_table(path, target="hardness", **told)
     except UserFileError:
         event("refused")
         return
-    known = {formula: value for formula, value in rendered.rows if value is not None}
+    known = {formula: value for formula, value in rows if value is not None}
     found = dict(zip(table.rows["formula"], table.rows["value"], strict=True))
     assert found == {formula: known[formula] for formula in found}
-    assert len(found) + len(table.problems) == len(rendered.rows)
+    assert len(found) + len(table.problems) == len(rows)
     event("read" if found == known else "some rows refused")
 
 
 @TABLES
 @given(tables(), st.booleans())
 def test_a_list_to_predict_loses_no_row(tmp_path, rendered, header):
-    text = "".join(f"{formula}\n" for formula, _ in rendered.rows)
+    content, rows, _ = rendered
+    text = "".join(f"{formula}\n" for formula, _ in rows)
     read = read_formula_list((("formula\n" if header else "") + text).encode())
-    assert read.formulas == [formula for formula, _ in rendered.rows]
+    assert read.formulas == [formula for formula, _ in rows]
     try:
-        read = read_formula_list(rendered.content)
+        read = read_formula_list(content)
     except UserFileError:
         return
-    assert [f for f in read.formulas if f] == [formula for formula, _ in rendered.rows]
+    assert [f for f in read.formulas if f] == [formula for formula, _ in rows]
 
 
 PLAIN = [("PbTe", "1.5"), ("Bi2Te3", "1234.5"), ("Fe2O3", "-3.25"), ("NaCl", "20.5"), ("MgO", "0.5")]
