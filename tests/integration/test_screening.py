@@ -213,12 +213,6 @@ def start(models, folder):
     return subprocess.Popen(command, **pipes, text=True, cwd=folder.parent)
 
 
-def wait_for_parts(process, folder, parts):
-    until(lambda: len(list(folder.glob("*.parquet"))) >= parts or process.poll() is not None)
-    if process.poll() is not None:
-        pytest.fail(f"no {parts} batches before it ended: {process.communicate()}")
-
-
 def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tmp_path):
     once, pieces = tmp_path / "once", tmp_path / "pieces"
     process = start(models, once)
@@ -228,7 +222,8 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tm
 
     for stop, parts in ((signal.SIGKILL, 15), (signal.SIGINT, 35)):
         process = start(models, pieces)
-        wait_for_parts(process, pieces / PARTS, parts)
+        until(lambda: len(list((pieces / PARTS).glob("*.parquet"))) >= parts or process.poll() is not None)  # noqa: B023
+        assert process.poll() is None, process.communicate()
         process.send_signal(stop)
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode != 0

@@ -165,21 +165,15 @@ def test_a_missing_or_truncated_file_is_named_with_what_to_do(study, name):
         study.results()
 
 
-def test_hold_out_predictions_with_a_missing_value_are_refused(study):
-    study.change_table(
-        study.folder("slme") / "predictions.parquet",
-        lambda rows: rows.assign(y_pred=rows["y_pred"].mask(rows["cell"].eq("slme/ml/pa"))),
-    )
-    target = study.results()[1]
-    with pytest.raises(StoreError, match="finite predictions"):
-        target.hold_out(next(cell for cell in target.cells if cell.cell == "slme/ml/pa"))
+def test_the_hold_out_is_that_of_the_best_fold_and_a_missing_prediction_is_refused(study):
+    def change(rows):
+        missing = rows.assign(y_pred=rows["y_pred"].mask(rows["cell"].eq("slme/ml_featextr/band_gap")))
+        return pd.concat([missing, rows[rows["split"] == "test"].assign(fold=99, y_pred=0.0)])
 
-
-def test_the_hold_out_is_that_of_the_best_fold(study):
-    path = study.folder("slme") / "predictions.parquet"
-    rows = pd.read_parquet(path)
-    pd.concat([rows, rows[rows["split"] == "test"].assign(fold=99, y_pred=0.0)]).to_parquet(path)
+    study.change_table(study.folder("slme") / "predictions.parquet", change)
     target = study.results()[1]
     rows = target.hold_out(target.best_sc)
     assert len(rows) == target.best_sc.n_test
     assert (rows["y_pred"] != 0.0).all()
+    with pytest.raises(StoreError, match="finite predictions"):
+        target.hold_out(next(cell for cell in target.cells if cell.cell == "slme/ml_featextr/band_gap"))
