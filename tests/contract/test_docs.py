@@ -1,13 +1,14 @@
-"""The pages for people, held against what they speak of: links, commands, examples, numbers."""
-
-from __future__ import annotations
+"""The pages for people, held against what they speak of, and the site that is built of them."""
 
 import ast
 import contextlib
+import html
 import importlib
 import io
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -15,21 +16,17 @@ from pathlib import Path
 import pytest
 import typer.main
 import yaml
+from tool_modules import load_script
 
 from crossprop.cli import app
-from crossprop.config import load_params, parse_params
+from crossprop.config import Params, load_params, parse_params
 from crossprop.data.catalog import load_catalog
 from crossprop.inference.predictor import FORMULA_COLUMN, OUTPUT_COLUMNS
 from crossprop.methods import Method
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts),
-        *ROOT.glob("docker/*.md"),
-    ]
-)
+FOUND = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")]
+PAGES = sorted(page for page in FOUND if "_build" not in page.parts)
 STUDIES = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "study").glob("*.yaml")}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
@@ -38,11 +35,11 @@ TOOLS = ("crossprop", "make", "dvc", "mlflow", "python", "optuna-dashboard")
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def _blocks(text: str, language: str) -> list[str]:
+def _blocks(text, language):
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def _commands(page: Path) -> list[list[str]]:
+def _commands(page):
     """Words of every command of our tools: lines of bash blocks, and code within a sentence."""
     text = page.read_text()
     lines = [line for block in _blocks(text, "bash") for line in block.replace("\\\n", " ").splitlines()]
@@ -75,13 +72,13 @@ OWN_STUDIES = {words[3] for words in ALL_COMMANDS if words[:3] == ("crossprop", 
 """Studies that the pages have a reader make."""
 
 
-def _of(tool: str) -> pytest.MarkDecorator:
+def _of(tool):
     found = [words for words in ALL_COMMANDS if words[0] == tool]
     assert found, f"no page names a command of {tool}: is the search broken?"
     return pytest.mark.parametrize("words", found, ids=" ".join)
 
 
-def _anchors(page: Path) -> set[str]:
+def _anchors(page):
     headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -166,14 +163,12 @@ def test_dvc_command_is_understood(words):
                 section = getattr(section, part)
 
 
-def _check_stage(name: str) -> None:
+def _check_stage(name):
     stage, _, item = name.partition("@")
     assert stage in STAGES
     if item:
         key = re.search(r"study\.(\w+)", STAGES[stage]["foreach"])[1]
-        assert any(item in study.get(key, study["sources"]) for study in STUDIES.values()), (
-            f"no study has {name}"
-        )
+        assert any(item in study.get(key, study["sources"]) for study in STUDIES.values()), name
 
 
 @_of("mlflow")
@@ -232,3 +227,93 @@ def test_example_of_a_new_property_and_the_layers_in_the_guide_are_valid(tmp_pat
     expected = [set(re.findall(r"\w+", layer)) for layer in reversed(contract["layers"])]
     (line,) = [line for block in _blocks(guide, "text") for line in block.splitlines() if "→" in line]
     assert [set(re.findall(r"\w+", layer)) for layer in line.split("→")] == expected
+
+
+# the site: it builds without a warning, leads nowhere dead, and its generated references are complete
+
+
+load_script("docs/_extensions/reference_sections.py")  # the others import it by this name
+configuration = load_script("docs/_extensions/configuration_reference.py")
+rest = load_script("docs/_extensions/rest_reference.py")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", "-b", "html"]
+    command += [str(ROOT / "docs"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_site_holds_every_page_and_loads_nothing_from_another_host(site):
+    pages = [p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts]
+    for page in pages:
+        assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").is_file()
+    loaded = re.compile(
+        r"""<(?:script|img|iframe|source|link)\b[^>]*?(?:src|href)=["'](?:https?:)?//[^>]*>"""
+    )
+    for page in site.rglob("*.html"):
+        assert [tag for tag in loaded.findall(page.read_text()) if "canonical" not in tag] == [], page
+
+
+def _article(site, page):
+    """What a reader sees of a page's article, with single spaces."""
+    html_text = (site / page).read_text(encoding="utf-8")
+    article = re.search(r"<article.*?</article>", html_text, flags=re.DOTALL)
+    assert article
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", article[0])).split())
+
+
+def test_rest_reference_has_every_operation_and_every_field_with_its_meaning(site):
+    page, document = _article(site, "reference/rest.html"), rest.full_document()
+    for method, path, operation in rest.operations(document):
+        assert f"{method} {path}" in page
+        content = operation["responses"]["200"]["content"].get("application/json")
+        if content is None:
+            continue
+        for name, told in rest.answer_fields(document, content["schema"]):
+            assert name in page
+            assert told or name == "status", f"{method} {path}: nobody says what {name} is"
+
+
+def _leaves(command, words="crossprop"):
+    children = getattr(command, "commands", {})
+    for name, child in children.items():
+        yield from _leaves(child, f"{words} {name}")
+    if not children:
+        yield words, command
+
+
+def test_command_reference_has_every_command_with_every_option(site):
+    page = _article(site, "reference/cli.html")
+    known = list(_leaves(typer.main.get_command(app)))
+    assert len(known) > 10
+    for words, command in known:
+        assert f"$ {words} " in page
+        part = page.split(f"$ {words} ", 1)[1].partition(" $ crossprop ")[0]
+        for parameter in command.params:
+            name = parameter.opts[0]
+            assert re.search(rf"(?<![\w-]){name}(?:\.\.\.|[ :,])", part), f"{words} {name}"
+            assert parameter.help, f"{words}: {name} has no meaning"
+
+
+def test_every_key_of_the_configuration_is_on_the_page(site):
+    page = _article(site, "reference/configuration.html")
+    for model, places in configuration.places(Params):
+        assert (", ".join(places) if places != [""] else "(top level)") in page
+        for name, holds, _, meaning in configuration.rows(model):
+            assert f"{name} {holds}" in page, name
+            assert meaning, name
+
+
+def test_configuration_page_names_every_environment_variable_and_folder_that_is_read():
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
+    read = {name for text in sources for name in re.findall(r'"(CROSSPROP_[A-Z_]+)"', text)}
+    assert read
+    told = set(re.findall(r"^\| `(CROSSPROP_[A-Z_]+)` \|", page, flags=re.MULTILINE))
+    assert told == read
+    folders = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
+    assert set(re.findall(r"^\| `conf/(\w+)/` \|", page, flags=re.MULTILINE)) == folders

@@ -1,7 +1,5 @@
 """Numbers that the pages state, computed anew from the committed reports, the catalogue and the configuration."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from functools import cache
@@ -21,16 +19,16 @@ STUDY = "docs/how-to/study.md"
 
 
 @cache
-def table(name: str) -> pd.DataFrame:
+def table(name):
     return pd.read_csv(ROOT / "reports" / name)
 
 
-def says(page: str, *numbers: str) -> None:
+def says(page, *numbers):
     text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
     assert not [number for number in numbers if number not in text]
 
 
-def row_of(page: str, pattern: str) -> list[str]:
+def row_of(page, pattern):
     """Cells of the one line of a page's tables that matches."""
     (line,) = re.findall(rf"^\| ?{pattern}.*$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [cell.strip() for cell in line.split("|")[1:-1]]

@@ -1,7 +1,5 @@
 """Installation and entry points: what is promised, held against the files that keep it."""
 
-from __future__ import annotations
-
 import ast
 import importlib.metadata
 import os
@@ -32,16 +30,14 @@ LOCKS: dict[str, tuple[str, tuple[str, ...]]] = load_script("tools/lock.py").LOC
 
 
 @cache
-def _entries(lock: str) -> list[tuple[Requirement, list[str]]]:
+def _entries(lock):
     """Each requirement of a lock with its hashes; a line that is neither fails the parse."""
     logical_lines = (ROOT / lock).read_text().replace("\\\n", " ").splitlines()
-    return [
-        (Requirement(line.split("--hash")[0]), re.findall(r"--hash=sha256:([0-9a-f]{64})\b", line))
-        for line in logical_lines
-    ]
+    hashed = re.compile(r"--hash=sha256:([0-9a-f]{64})\b")
+    return [(Requirement(line.split("--hash")[0]), hashed.findall(line)) for line in logical_lines]
 
 
-def _pins(lock: str, system: dict[str, str]) -> dict[str, str]:
+def _pins(lock, system):
     """Name to version of what a lock installs on one system."""
     return {
         canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==")
@@ -50,7 +46,7 @@ def _pins(lock: str, system: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _declared(lock: str) -> list[Requirement]:
+def _declared(lock):
     source, extras = LOCKS[lock]
     if source != "pyproject.toml":
         lines = (ROOT / source).read_text().splitlines()
@@ -60,16 +56,15 @@ def _declared(lock: str) -> list[Requirement]:
     return [Requirement(line) for line in project["dependencies"] + further]
 
 
-def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _make(*arguments):
     return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_lock_pins_every_package_by_version_and_hash_and_names_no_address(lock):
     assert "://" not in (ROOT / lock).read_text()
-    assert {path.name for path in (ROOT / lock).parent.glob("requirements*.lock")} <= {
-        Path(n).name for n in LOCKS
-    }
+    names = {Path(name).name for name in LOCKS}
+    assert {path.name for path in (ROOT / lock).parent.glob("requirements*.lock")} <= names
     for requirement, hashes in _entries(lock):
         assert re.fullmatch(r"==[^,*]+", str(requirement.specifier)), requirement
         assert requirement.url is None
@@ -89,17 +84,15 @@ def test_lock_satisfies_what_is_declared(lock, system):
 def test_an_extra_never_changes_what_the_core_runs_on(lock):
     core, extended = _pins("requirements.lock", SYSTEMS[0]), _pins(lock, SYSTEMS[0])
     assert {name: extended.get(name) for name in core} == core
-    backend = Requirement(
-        PYPROJECT["build-system"]["requires"][0]
-    )  # builds the project, and what is source only
+    # builds the project, and what is source only
+    backend = Requirement(PYPROJECT["build-system"]["requires"][0])
     assert backend.specifier.contains(core[backend.name])
 
 
 def test_every_imported_package_is_declared():
     extras = PYPROJECT["project"]["optional-dependencies"]
-    lines = PYPROJECT["project"]["dependencies"] + [
-        line for extra, group in extras.items() if extra != "dev" for line in group
-    ]
+    further = [line for extra, group in extras.items() if extra != "dev" for line in group]
+    lines = PYPROJECT["project"]["dependencies"] + further
     declared = {canonicalize_name(Requirement(line).name) for line in lines} | {"crossprop"}
     distributions = importlib.metadata.packages_distributions()
     undeclared = {}
@@ -118,7 +111,7 @@ def test_every_imported_package_is_declared():
 def test_importing_the_package_or_asking_for_help_loads_nothing_heavy():
     code = (
         "import sys; sys.argv = ['crossprop', '--help']\n"
-        "from crossprop.cli import main\n"
+        "import crossprop.data.inspect, crossprop.data.prepare\nfrom crossprop.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "heavy = {'tensorflow', 'keras', 'mlflow', 'optuna', 'matplotlib', 'pymatgen', 'matminer'}\n"
         "print('loaded:', sorted(heavy & set(sys.modules)))"
@@ -181,12 +174,8 @@ def test_import_contracts_cover_every_module():
 def test_mlproject_command_uses_its_parameters_and_a_script_takes_them(name):
     entry = MLPROJECT["entry_points"][name]
     assert set(re.findall(r"{(\w+)}", entry["command"])) == set(entry["parameters"])
-    assert {parameter["type"] for parameter in entry["parameters"].values()} <= {
-        "string",
-        "float",
-        "path",
-        "uri",
-    }
+    types = {parameter["type"] for parameter in entry["parameters"].values()}
+    assert types <= {"string", "float", "path", "uri"}
     words = shlex.split(entry["command"])
     if name == "main":  # its steps start runs of their own
         assert {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} <= set(words)
@@ -213,11 +202,9 @@ def test_a_damaged_object_on_a_folder_remote_is_refused(tmp_path):
     project, store = tmp_path / "project", tmp_path / "store"
     project.mkdir()
 
-    def run(*command: object) -> subprocess.CompletedProcess[str]:
-        quiet = {**os.environ, "DVC_NO_ANALYTICS": "1"}
-        return subprocess.run(
-            [*map(str, command)], cwd=project, env=quiet, capture_output=True, text=True, check=False
-        )
+    def run(*command):
+        words, quiet = [*map(str, command)], {**os.environ, "DVC_NO_ANALYTICS": "1"}
+        return subprocess.run(words, cwd=project, env=quiet, capture_output=True, text=True, check=False)
 
     template = (ROOT / "docs" / "remotes.md").read_text().split("```bash\n")[1].split("```")[0]
     assert "verify true" in template

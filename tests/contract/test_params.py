@@ -1,7 +1,5 @@
 """params.yaml, the groups under conf/ and the catalogue say the same."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 
@@ -22,9 +20,8 @@ by_study = pytest.mark.parametrize("study", STUDIES)
 
 def test_params_file_is_what_the_defaults_compose_to(compose):
     written, default = yaml.safe_load((ROOT / "params.yaml").read_text()), compose()
-    changed = subprocess.run(
-        ["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=ROOT, capture_output=True, check=False
-    )
+    command = ["git", "diff", "--quiet", "HEAD", "--", "params.yaml"]
+    changed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     other = any(written["study"][key] != default["study"][key] for key in ("name", "tier"))
     if other and changed.returncode == 1:
         pytest.skip("another study stands in params.yaml: `dvc exp run -S study=…` wrote it there")

@@ -1,7 +1,5 @@
 """Every stage of dvc.yaml names what its script imports and reads, so that `dvc repro` never keeps stale results."""
 
-from __future__ import annotations
-
 import ast
 import re
 import shlex
@@ -12,6 +10,9 @@ from typing import Any
 import grimp
 import pytest
 import yaml
+
+from crossprop.data.catalog import load_catalog
+from crossprop.paths import OWN_CATALOG
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "crossprop"
@@ -43,10 +44,7 @@ PRETRAIN = {
 }
 OF_THE_STAGE: dict[str, dict[str, str]] = {
     "fetch": {"methods.py": WORDS},
-    "prepare": {
-        "methods.py": WORDS,
-        "experiments": "reached through progress.py, which prints",
-    },
+    "prepare": {"methods.py": WORDS, "experiments": "reached through progress.py, which prints"},
     "featurize": {"methods.py": WORDS},
     "pretrain": PRETRAIN,
     "pretrain_joint": PRETRAIN,
@@ -70,7 +68,7 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
 """Modules and packages that one stage reaches, but does not depend on, with the reason."""
 
 
-def script_of(stage: dict[str, Any]) -> Path:
+def script_of(stage):
     """The Python script behind a stage, also where `mlflow run` calls it."""
     command = stage["cmd"]
     if entry := re.search(r"mlflow run \. -e (\w+)", command):
@@ -79,11 +77,11 @@ def script_of(stage: dict[str, Any]) -> Path:
 
 
 @cache
-def _imports() -> grimp.ImportGraph:
+def _imports():
     return grimp.build_graph("crossprop", cache_dir=None)
 
 
-def reached_from(script: Path) -> set[str]:
+def reached_from(script):
     """Files under src/crossprop that a script needs, as posix paths; `__init__.py` only for what it imports."""
     named: set[str] = set()
     for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
@@ -100,7 +98,7 @@ def reached_from(script: Path) -> set[str]:
     return {name for name in names if (PACKAGE / name).is_file()} | extra
 
 
-def stands_under(name: str, tops: Any) -> bool:
+def stands_under(name, tops):
     return any(name == top or name.startswith(f"{top}/") for top in tops)
 
 
@@ -119,9 +117,8 @@ def test_a_stage_depends_on_the_code_that_it_runs(name):
     prefix = "src/crossprop/"
     deps = {dep.removeprefix(prefix) for dep in STAGES[name]["deps"] if dep.startswith(prefix)}
     reached = reached_from(script_of(STAGES[name]))
-    unnamed = {
-        module for module in reached if not stands_under(module, {*deps, *ANYWHERE, *OF_THE_STAGE[name]})
-    }
+    known = {*deps, *ANYWHERE, *OF_THE_STAGE[name]}
+    unnamed = {module for module in reached if not stands_under(module, known)}
     assert not unnamed, f"add to `deps` of {name}, or give a reason in this file"
     for top in {*deps, *OF_THE_STAGE[name]}:
         assert (PACKAGE / top).exists(), top
@@ -148,13 +145,13 @@ def test_parameters_of_a_stage_exist(name, overrides, compose):
         look_up(path, params)
 
 
-def keys_of(name: str, params: Any) -> list[str]:
+def keys_of(name, params):
     """What a stage is run for: one nameless time, or once for every item of its `foreach`."""
     over = DVC["stages"][name].get("foreach")
     return [""] if over is None else list(look_up(over.strip("${}"), params))
 
 
-def look_up(path: str, params: Any) -> Any:
+def look_up(path, params):
     """The value at a dotted path."""
     for part in path.split("."):
         assert part in params, f"{path} is not in the composed configuration"
@@ -164,11 +161,8 @@ def look_up(path: str, params: Any) -> Any:
 
 @by_stage
 def test_what_a_stage_reads_is_what_another_one_writes(name):
-    outs = {
-        out if isinstance(out, str) else next(iter(out))
-        for stage in STAGES.values()
-        for out in stage.get("outs", [])
-    }
+    listed = [out for stage in STAGES.values() for out in stage.get("outs", [])]
+    outs = {out if isinstance(out, str) else next(iter(out)) for out in listed}
     for dep in STAGES[name]["deps"]:
         if not (ROOT / dep).exists() or dep.startswith(("data/", "models/", "results/")):
             assert any(stands_under(dep, [out]) or stands_under(out, [dep]) for out in outs), dep
@@ -189,6 +183,16 @@ def test_budgets_recipes_and_seeds_run_the_transfer_again_but_another_shard_does
     needed = {f"study.{key}" for key in {*PARAMS["study"]} - read_elsewhere} | {"search", "compute.backend"}
     assert set(STAGES["transfer"]["params"]) == needed | {"study.shards.${key}"}
     for name in ("pretrain", "pretrain_joint"):
-        assert {"study.seed", "study.edition", f"study.{'joint_' * (name != 'pretrain')}pretrain"} <= {
-            *STAGES[name]["params"]
-        }
+        recipe = f"study.{'joint_' * (name != 'pretrain')}pretrain"
+        assert {"study.seed", "study.edition", recipe} <= {*STAGES[name]["params"]}
+
+
+def test_own_data_are_there_depended_on_and_not_ignored():
+    """DVC would not run without the catalogue, and `fetch` has to notice a file that was changed by hand."""
+    load_catalog(ROOT / OWN_CATALOG)
+    assert "own" in STAGES["fetch"]["deps"]
+    for name in ("prepare", "summarize"):
+        assert OWN_CATALOG.as_posix() in STAGES[name]["deps"]
+    for name in (".gitignore", ".dvcignore"):
+        lines = (ROOT / name).read_text().splitlines()
+        assert not any(line.strip("/").split("/")[0] == "own" for line in lines)

@@ -5,20 +5,16 @@ among what was printed before, other numbers apart. Setting up is left out (the 
 it), and a command that serves until it is stopped runs in the background until the page ends.
 """
 
-from __future__ import annotations
-
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from studies import ROOT, Project
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     "docs/tutorial.md",
     "docs/how-to/promote.md",
@@ -40,74 +36,35 @@ REFUSED = {"crossprop rollback": "has no previous version to go back to"}
 SECONDS = 1200
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
+def blocks(page):
     """Language and text of a page's blocks, in their order."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return re.findall(r"^ *```(bash|python|text)\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def commands(block: str) -> list[str]:
+def commands(block):
     """Every command of a bash block; a line that ends with a backslash goes on."""
     lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def unseen(block: str, printed: str) -> list[str]:
+def unseen(block, printed):
     """Parts of what a page shows (an ellipsis separates them) that were not printed, whatever the numbers."""
 
-    def plain(text: str) -> str:
+    def plain(text):
         return " ".join(re.sub(r"\d+(\.\d+)?", "#", text).split())
 
     shown = [part for line in block.splitlines() for part in line.split("…")]
     return [part for part in shown if plain(part) not in plain(printed)]
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as a clone has it, its last commit included."""
-    folder = tmp_path_factory.mktemp("documented") / "crossprop"
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in listed.splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    for command in ("init -q", "add -A", "-c user.name=t -c user.email=t@example.org commit -q -m project"):
-        subprocess.run(["git", *command.split()], cwd=folder, check=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def environment(workspace: Path) -> dict[str, str]:
-    """What a person has in the shell, with the tests' environment active and the copy's code first."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CROSSPROP", "MLFLOW", "PYTEST"))
-    }
-    mirror = {"CROSSPROP_MIRROR": os.environ["CROSSPROP_MIRROR"]} if "CROSSPROP_MIRROR" in os.environ else {}
-    return (
-        kept
-        | mirror
-        | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(workspace / "src"),
-            "GIT_AUTHOR_NAME": "t",
-            "GIT_AUTHOR_EMAIL": "t@example.org",
-            "GIT_COMMITTER_NAME": "t",
-            "GIT_COMMITTER_EMAIL": "t@example.org",
-        }
-    )
-
-
-def test_what_a_page_shows_is_compared_with_what_was_printed():
-    printed = "rows   304 read, 300 kept\nMAE 149.5 µV/K against 276.8 (-46%), 271.1 for the median\n"
-    assert unseen("rows  304 read, 300 kept\n…\nMAE 150 µV/K against 280.1 …\n", printed) == []
-    assert unseen("rows  304 read, 300 dropped\n", printed) == ["rows  304 read, 300 dropped"]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3 * SECONDS)
-def test_every_command_of_the_pages_does_what_it_should(workspace, environment):
+def test_every_command_of_the_pages_does_what_it_should(tmp_path):
+    project = Project(tmp_path / "crossprop")
+    project.copy()
+    project.commit()
+    workspace, environment = project.root, project.environment
     for page in PAGES:
         served: list[subprocess.Popen[bytes]] = []
         printed = ""
@@ -116,9 +73,7 @@ def test_every_command_of_the_pages_does_what_it_should(workspace, environment):
                 served.append(_start("crossprop serve", workspace, environment))
             for language, block in blocks(page):
                 if language == "text":
-                    assert unseen(block, printed) == [], (
-                        f"{page} shows what was not printed:\n{printed[-3000:]}"
-                    )
+                    assert unseen(block, printed) == [], f"{page}, but printed was:\n{printed[-3000:]}"
                 elif language == "python":
                     printed += _run([sys.executable, "-c", block], page, workspace, environment)
                 else:
@@ -134,11 +89,10 @@ def test_every_command_of_the_pages_does_what_it_should(workspace, environment):
                 process.wait(timeout=60)
 
 
-def _run(words: list[str], page: str, folder: Path, environment: dict[str, str]) -> str:
+def _run(words, page, folder, environment):
     """What a command prints; fails where it fails, or refuses otherwise than it should."""
-    done = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    options = {"capture_output": True, "text": True, "timeout": SECONDS, "check": False}
+    done = subprocess.run(words, cwd=folder, env=environment, **options)
     command = words[-1]
     output = f"{page}: {command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     for start, told in REFUSED.items():
@@ -150,11 +104,10 @@ def _run(words: list[str], page: str, folder: Path, environment: dict[str, str])
     return done.stdout
 
 
-def _start(command: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(command, folder, environment):
     """Start a command that serves, and wait until it answers."""
-    process = subprocess.Popen(
-        ["bash", "-c", f"exec {command}"], cwd=folder, env=environment, start_new_session=True
-    )
+    words = ["bash", "-c", f"exec {command}"]
+    process = subprocess.Popen(words, cwd=folder, env=environment, start_new_session=True)
     port = re.search(r"(?:--port|-p)[ =](\d+)", command)
     address = f"http://127.0.0.1:{port[1] if port else 8000}/"
     for path in ("readyz", "ping"):

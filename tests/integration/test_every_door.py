@@ -1,18 +1,9 @@
-"""What people type, at every door that takes it: the right value, a note, or a refusal that names the cause.
+"""What people type, at every door that takes it: the right value, a note, or a refusal that names the cause."""
 
-``python tests/integration/test_every_door.py`` prints the table of all inputs and doors.
-"""
-
-from __future__ import annotations
-
-import contextlib
 import json
-import os
-import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +11,10 @@ from unittest.mock import patch
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from fake_service import FakeSource
 from registries import save_ridge
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 from waiting import until
 
 from crossprop import CrossPropertyRegressor
@@ -91,13 +78,13 @@ class Seen:
     said: str = ""
 
     @property
-    def kind(self) -> str:
+    def kind(self):
         """``value``, ``note`` or ``refused``."""
         doubted = "meant" in self.said or "doubtful" in self.said
         return "refused" if self.value is None else "note" if doubted else "value"
 
 
-def command(*arguments: object, stdin: bytes | None = None) -> Any:
+def command(*arguments, stdin=None):
     """The command ``crossprop``; an error that it would print is its text."""
     done = CliRunner().invoke(app, list(map(str, arguments)), input=stdin)
     if done.exception is not None and not isinstance(done.exception, CrosspropError | SystemExit):
@@ -105,7 +92,7 @@ def command(*arguments: object, stdin: bytes | None = None) -> Any:
     return done
 
 
-def predicted(model: Path, *arguments: object, stdin: bytes | None = None) -> Seen:
+def predicted(model, *arguments, stdin=None):
     """The first row of ``crossprop predict``."""
     done = command("predict", model, *arguments, "--format", "json", stdin=stdin)
     if isinstance(done.exception, CrosspropError):
@@ -114,7 +101,7 @@ def predicted(model: Path, *arguments: object, stdin: bytes | None = None) -> Se
     return Seen(row["value"], row["note"] or row["error"])
 
 
-def write_table(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+def write_table(path, rows):
     """A workbook, or a CSV file."""
     frame = pd.DataFrame(rows)
     if path.suffix == ".xlsx":
@@ -130,32 +117,31 @@ class Doors:
 
     folder: Path
     client: TestClient
-    table: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
-    def model(self) -> Path:
+    def model(self):
         return self.folder / "model"
 
-    def rows_of(self, case: Case) -> list[list[str]]:
+    def rows_of(self, case):
         """A table of the formulas; a small letter where they are not a column of capitals."""
         more = [] if len(case.texts) > 1 else ["NaCl", "MgO"]
         return [["id", "formula"], *([str(i), text] for i, text in enumerate([*case.texts, *more]))]
 
-    def arguments(self, case: Case) -> Seen:
+    def arguments(self, case):
         return predicted(self.model, "--amounts", case.amounts, *case.texts)
 
-    def pipe(self, case: Case) -> Seen:
+    def pipe(self, case):
         given = "".join(f"{text}\n" for text in case.texts)
         return predicted(self.model, "-", "--amounts", case.amounts, stdin=given.encode())
 
-    def csv(self, case: Case, name: str = "x.csv") -> Seen:
+    def csv(self, case, name="x.csv"):
         path = write_table(self.folder / name, self.rows_of(case))
         return predicted(self.model, "--input", path, "--amounts", case.amounts)
 
-    def excel(self, case: Case) -> Seen:
+    def excel(self, case):
         return self.csv(case, "x.xlsx")
 
-    def estimator(self, case: Case) -> Seen:
+    def estimator(self, case):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             try:
@@ -164,7 +150,7 @@ class Doors:
                 return Seen(None, str(error))
         return Seen(float(value), " ".join(str(one.message) for one in told))
 
-    def http(self, case: Case) -> Seen:
+    def http(self, case):
         body = {"formulas": case.texts, "properties": ["deltae"], "amounts": case.amounts}
         result = self.client.post("/v1/predict", json=body).json()["results"][0]
         if result["error"] is not None:
@@ -172,7 +158,7 @@ class Doors:
         row = result["predictions"]["deltae"]
         return Seen(row["value"], row["note"])
 
-    def screening(self, case: Case) -> Seen:
+    def screening(self, case):
         path = self.folder / "list.txt"
         path.write_text("".join(f"{text}\n" for text in case.texts), encoding="utf-8")
         try:
@@ -182,7 +168,7 @@ class Doors:
         served = ServedModel.load(self.model).predict(space.block(0, 1).fractions())
         return Seen(float(served.value[0]), " ".join(space.notes))
 
-    def pyfunc(self, case: Case) -> Seen:
+    def pyfunc(self, case):
         context = SimpleNamespace(artifacts={"predictor": str(self.model)})
         try:
             row = FormulaModel().predict(context, pd.DataFrame({"formula": case.texts})).iloc[0]
@@ -194,11 +180,9 @@ class Doors:
 DOORS = ("arguments", "pipe", "csv", "excel", "estimator", "http", "screening", "pyfunc")
 
 
-def wrong(doors: Doors, case: Case, door: str) -> str:
-    """What is wrong with a door's answer; empty where it is right. The answer is added to the table."""
+def wrong(doors, case, door):
+    """What is wrong with a door's answer; empty where it is right."""
     seen: Seen = getattr(doors, door)(case)
-    kind = " (weight)" if case.amounts == "weight" else ""
-    doors.table.append((" ".join(map(str, case.texts)) + kind, door, seen.kind))
     if case.right == "value":
         expected = ServedModel.load(doors.model).predict(fraction_matrix([case.word])).value[0]
         good = seen.value == pytest.approx(expected, rel=1e-6) and seen.kind == "value"
@@ -208,34 +192,19 @@ def wrong(doors: Doors, case: Case, door: str) -> str:
     return "" if good else f"{door}, {case.texts}: {case.right} {case.word!r} expected, got {seen}"
 
 
-def open_doors(folder: Path) -> Iterator[Doors]:
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory):
     """A tiny ridge, saved once, and a service that answers with it."""
+    folder = tmp_path_factory.mktemp("doors")
     save_ridge(folder / "model", target="deltae", study="jarvis")
     source = FakeSource(folder / "registry")
     source.add("deltae")
-    service = create_app(
-        ServiceSettings(poll_seconds=0.05), source, lambda _: ServedModel.load(folder / "model")
-    )
+    settings = ServiceSettings(poll_seconds=0.05)
+    service = create_app(settings, source, lambda _: ServedModel.load(folder / "model"))
     with TestClient(service, base_url="http://localhost") as client:
         until(lambda: service.state.service.polled)
         until(lambda: all(p.status[0] != "loading" for p in service.state.service.cache.properties.values()))
         yield Doors(folder, client)
-
-
-@pytest.fixture(scope="module")
-def doors(tmp_path_factory) -> Iterator[Doors]:
-    opened = open_doors(tmp_path_factory.mktemp("doors"))
-    made = next(opened)
-    yield made
-    print(outcomes(made))
-    next(opened, None)
-
-
-def outcomes(doors: Doors) -> str:
-    """The table of inputs and doors."""
-    frame = pd.DataFrame(doors.table, columns=["input", "door", "outcome"]).drop_duplicates(["input", "door"])
-    wide = frame.pivot(index="input", columns="door", values="outcome").reindex(frame["input"].unique())
-    return f"\n{wide.reindex(columns=[*DOORS, *READERS]).dropna(axis=1, how='all').fillna('').to_string()}"
 
 
 @pytest.mark.parametrize("case", FORMULAS, ids=lambda case: f"{case.texts[0]}-{case.amounts}")
@@ -243,11 +212,8 @@ def test_a_formula_is_answered_alike_at_every_door(doors, case):
     assert not [fault for door in case.doors or DOORS if (fault := wrong(doors, case, door))]
 
 
-COMPOUNDS = [
-    f"{metal}{anion}"
-    for metal in ("Pb", "Sn", "Ge", "Zn", "Cd", "Hg", "Mg")
-    for anion in ("Te", "Se", "S", "O")
-]
+METALS, ANIONS = ("Pb", "Sn", "Ge", "Zn", "Cd", "Hg", "Mg"), ("Te", "Se", "S", "O")
+COMPOUNDS = [f"{metal}{anion}" for metal in METALS for anion in ANIONS]
 
 
 @dataclass
@@ -312,7 +278,7 @@ TABLES = [
 ]  # fmt: skip
 
 
-def read_by_add(path: Path, table: Table) -> tuple[pd.DataFrame | None, str]:
+def read_by_add(path, table):
     """Rows that ``crossprop data add`` stored, and what it said."""
     options = (*table.options, "--unit", table.unit, "--name", "mine", "--replace", "--yes")
     done = command("data", "add", path, "--target", "hardness", *options)
@@ -322,7 +288,7 @@ def read_by_add(path: Path, table: Table) -> tuple[pd.DataFrame | None, str]:
     return pd.concat(parts).sort_values("line"), done.stdout
 
 
-def read_by_fit(path: Path, table: Table) -> tuple[pd.DataFrame | None, str]:
+def read_by_fit(path, table):
     """Rows that ``crossprop fit`` would learn from, and what it said."""
     with patch("crossprop.estimator.fit.run_fit", side_effect=ConfigError("enough")) as run_fit:
         options = (*table.options, "--unit", "" if table.unit == "none" else table.unit)
@@ -339,39 +305,30 @@ READERS = {
 }
 
 
-def wrong_table(doors: Doors, folder: Path, table: Table, reader: str) -> str:
-    """What is wrong with how a command reads a table in an empty folder; empty where it is right."""
-    Path(folder, "dvc.yaml").write_text("stages: {}\n")
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_table_is_read_alike_by_every_command(tmp_path, monkeypatch, table, reader):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CROSSPROP_CATALOG", raising=False)
+    Path("dvc.yaml").write_text("stages: {}\n")
     read, kind = READERS[reader]
     lines = [table.header, *(table.row(i, f) for i, f in enumerate(COMPOUNDS))]
-    path = folder / f"table.{kind}"
+    path = tmp_path / f"table.{kind}"
     if kind == "csv":
         path.write_text("\n".join(lines), encoding="utf-8")
     else:
         write_table(path, [line.split(";" if ";" in table.header else ",") for line in lines])
-    with contextlib.chdir(folder), patch.dict(os.environ):
-        os.environ.pop("CROSSPROP_CATALOG", None)
-        rows, said = read(path, table)
-    outcome = "refused" if rows is None else "note" if table.noted and str(table.right) in said else "value"
-    doors.table.append((table.name, reader, outcome))
-    fault = f"{reader}, {table.name}: {said}"
+    rows, said = read(path, table)
     if isinstance(table.right, str):
-        return "" if table.right in said and (rows is not None) == table.noted else fault
-    if rows is None or rows["value"].tolist() != pytest.approx(
-        [table.right(i) for i in range(len(COMPOUNDS))]
-    ):
-        return fault
+        assert table.right in said
+        assert (rows is not None) == table.noted
+        return
+    assert rows is not None, said
+    assert rows["value"].tolist() == pytest.approx([table.right(i) for i in range(len(COMPOUNDS))])
     expected = fraction_matrix(COMPOUNDS)
     if table.composition is not None:
         expected = fraction_matrix([table.composition(i) for i in range(len(COMPOUNDS))], amounts="weight")
-    same = composition_keys(fraction_matrix(rows["formula"])) == composition_keys(expected)
-    return "" if same.all() else fault
-
-
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_a_table_is_read_alike_by_every_command(doors, tmp_path, table, reader):
-    assert not wrong_table(doors, tmp_path, table, reader)
+    assert (composition_keys(fraction_matrix(rows["formula"])) == composition_keys(expected)).all()
 
 
 LISTS = [
@@ -400,17 +357,3 @@ def test_no_row_of_a_list_is_lost(doors, tmp_path, text, formulas, ending):
     known = [formula for formula in formulas if formula]
     values = ServedModel.load(doors.model).predict(fraction_matrix(known)).value if known else []
     assert [row["value"] for row in rows if row["value"] is not None] == pytest.approx(list(values))
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:
-        opened = open_doors(Path(made))
-        everything = next(opened)
-        faults = [wrong(everything, case, door) for case in FORMULAS for door in case.doors or DOORS]
-        for table in TABLES:
-            for reader in READERS:
-                with tempfile.TemporaryDirectory() as empty:
-                    faults.append(wrong_table(everything, Path(empty), table, reader))
-        print(outcomes(everything), *filter(None, faults), sep="\n")
-        next(opened, None)
-    sys.exit(any(faults))

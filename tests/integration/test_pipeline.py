@@ -1,7 +1,5 @@
 """`dvc repro` on a shrunken study in a copy of the project: whole, again, killed, and two at once."""
 
-from __future__ import annotations
-
 import csv
 import os
 import resource
@@ -9,67 +7,35 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections import Counter
 
 import pytest
 import yaml
+from studies import ROOT, Project, tracked
 
-ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ["seebeck_n", "log_mass_n"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-class Project(NamedTuple):
-    """A copy of the project with its own git repository, DVC cache and tracking store."""
+class Study(Project):
+    """The project with a shrunken study."""
 
-    root: Path
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Begin a command in a process group of its own."""
-        environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KERAS", "OMP_"))},
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(self.root / "src"),
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "DVC_NO_ANALYTICS": "1",
-            "MPLBACKEND": "Agg",
-        }
-        return subprocess.Popen(
-            command, cwd=self.root, env=environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def run(self, *command: str) -> tuple[int, str]:
-        """Run a command to its end; returns its status and output."""
-        process = self.start(*command)
-        output, _ = process.communicate()
-        return process.returncode, output
-
-    def params(self, **study: Any) -> None:
+    def params(self, **study):
         """Change the study's parameters."""
         path = self.root / "params.yaml"
         values = yaml.safe_load(path.read_text())
         values["study"] |= study
         path.write_text(yaml.safe_dump(values, sort_keys=False))
 
-    def tracked(self) -> dict[str, int]:
+    def tracked(self):
         """Number of finished runs by cell, and of any others by status."""
-        from mlflow import MlflowClient
+        uri = f"sqlite:///{self.root / 'mlflow.db'}"
+        runs = [run for target in TARGETS for run in tracked(uri, f"transport/{target}")]
+        statuses = [(run.info.status, run.data.tags.get("crossprop.cell")) for run in runs]
+        return Counter(cell if status == "FINISHED" else status for status, cell in statuses)
 
-        client = MlflowClient(tracking_uri=f"sqlite:///{self.root / 'mlflow.db'}")
-        counts: dict[str, int] = {}
-        for target in TARGETS:
-            experiment = client.get_experiment_by_name(f"transport/{target}")
-            for run in client.search_runs([experiment.experiment_id]) if experiment else []:
-                finished = run.info.status == "FINISHED"
-                name = run.data.tags["crossprop.cell"] if finished else run.info.status
-                counts[name] = counts.get(name, 0) + 1
-        return counts
-
-    def table(self, name: str) -> list[dict[str, str]]:
+    def table(self, name):
         """Rows of a table of the report."""
         with (self.root / "summary" / "transport" / name).open() as file:
             return list(csv.DictReader(file))
@@ -77,39 +43,25 @@ class Project(NamedTuple):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    root = tmp_path_factory.mktemp("project") / "crossprop"
-    listed = subprocess.check_output(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True
-    )
-    for name in listed.split("\0"):
-        if name and (ROOT / name).is_file() and not name.startswith(("reports/", "dvc.lock", "tests/")):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, root / name)
-    copy = Project(root)
+    copy = Study(tmp_path_factory.mktemp("project") / "crossprop")
+    copy.copy("reports/", "dvc.lock", "tests/")
     copy.params(
         targets=TARGETS[:1], shards={"first": TARGETS[:1]}, methods=["base", "ml", "finetune"],
         representations=["elemental_fractions"], folds=2,
         budget={"ml_trials": 2, "dl_trials": 1, "seconds": 600},
     )  # fmt: skip
-    values = yaml.safe_load((root / "params.yaml").read_text())
+    values = yaml.safe_load((copy.root / "params.yaml").read_text())
     for recipe in ("pretrain", "scratch", "transfer"):
         values["study"][recipe] |= {"epochs": 1, "min_steps": 0}
     values["compute"] |= {"workers": 2}
-    (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    for command in (
-        ("git", "init", "--quiet"),
-        ("git", "add", "-A"),
-        ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "start"),
-    ):
-        status, output = copy.run(*command)
-        assert status == 0, output
+    (copy.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    copy.commit()
     return copy
 
 
 def test_one_command_runs_the_study_and_the_next_has_nothing_to_do(project):
-    status, output = project.run("dvc", "repro")
-    assert status == 0, output
-    status, changed = project.run("git", "status", "--porcelain")
+    output = project.run("dvc", "repro")
+    changed = project.run("git", "status", "--porcelain")
     assert changed.split() == ["??", "dvc.lock"]  # the record of what was run; reports/ is left alone
     assert "transport/seebeck_n [" in output  # progress is shown
     assert [row["method"] for row in project.table("cells.csv")] == ["base", "ml", "finetune"]
@@ -120,14 +72,13 @@ def test_one_command_runs_the_study_and_the_next_has_nothing_to_do(project):
     assert (project.root / "summary/transport/README.md").is_file()
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    status, output = project.run("dvc", "repro")
+    output = project.run("dvc", "repro")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert status == 0
     assert "Data and pipelines are up to date." in output
     assert "Running stage" not in output
     # of the processor, whatever else the machine does; about three on an idle one
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
-    status, output = project.run("dvc", "status")
+    output = project.run("dvc", "status")
     assert "Data and pipelines are up to date." in output
 
 
@@ -146,8 +97,7 @@ def test_killed_pipeline_goes_on_and_tells_everything_once(project):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
-    status, output = project.run("dvc", "repro")
-    assert status == 0, output
+    output = project.run("dvc", "repro")
     assert "tasks are finished already, going on" in output
     for shard, target in zip(("first", "second"), TARGETS, strict=True):
         assert (project.root / "results/transport" / shard / target / "winners.json").is_file()
@@ -163,27 +113,22 @@ def test_two_pipelines_at_once_lose_nothing(project):
     project.params(folds=3)
     rivals = [project.start("dvc", "repro") for _ in range(2)]
     outputs = [rival.communicate()[0] for rival in rivals]
-    statuses = [rival.returncode for rival in rivals]
-    for status, output in zip(statuses, outputs, strict=True):
-        if status:
+    for rival, output in zip(rivals, outputs, strict=True):
+        if rival.returncode:
             assert "lock" in output.lower() or "Another process works on" in output, output
-    status, output = project.run("dvc", "repro")
-    assert status == 0, output
+    output = project.run("dvc", "repro")
     assert set(project.tracked().values()) == {1}
     assert len(project.table("cells.csv")) == 6
-    status, output = project.run("dvc", "repro")
-    assert "Data and pipelines are up to date." in output
+    assert "Data and pipelines are up to date." in project.run("dvc", "repro")
 
 
 def test_forced_stage_and_target_of_another_shard_compute_nothing_and_keep_runs_and_tables(project):
     tables = {name: project.table(name) for name in ("cells.csv", "targets.csv")}
     runs = project.tracked()
-    status, output = project.run("dvc", "repro", "--force", "--single-item", "transfer@first")
-    assert status == 0, output
+    output = project.run("dvc", "repro", "--force", "--single-item", "transfer@first")
     assert "tasks are finished already, going on" in output
     project.params(shards={"both": TARGETS})
-    status, output = project.run("dvc", "repro")
-    assert status == 0, output
+    output = project.run("dvc", "repro")
     assert "transfer@first" not in output
     assert "tasks are finished already, going on" in output
     assert "gone, about" not in output  # nothing is computed
@@ -196,16 +141,13 @@ def test_study_stopped_on_one_machine_goes_on_on_another(project, tmp_path):
     page = (ROOT / "docs" / "operations.md").read_text().split("## On another machine")[1]
     lines = page.split("```bash\n")[1].split("```")[0].splitlines()
     pack, unpack, commit, _ = filter(None, (shlex.split(line, comments=True) for line in lines))
-    there = Project(tmp_path / "there")
+    there = Study(tmp_path / "there")
     subprocess.run(["git", "clone", "--quiet", project.root, there.root], check=True)
-    status, output = project.run(*pack)
-    assert status == 0, output
+    project.run(*pack)
     shutil.move(project.root / "study.tar", there.root)
     for command in (unpack, commit):
-        status, output = there.run(*command)
-        assert status == 0, output
-    status, output = there.run("dvc", "repro")
-    assert status == 0, output
+        there.run(*command)
+    output = there.run("dvc", "repro")
     assert "Running stage 'pretrain" not in output
     assert "tasks are finished already, going on" in output
     assert "gone, about" not in output  # nothing is computed
@@ -217,6 +159,6 @@ def test_study_stopped_on_one_machine_goes_on_on_another(project, tmp_path):
 
 def test_unknown_key_stops_the_pipeline_with_its_path(project):
     project.params(foldz=3)
-    status, output = project.run("dvc", "repro")
-    assert status != 0
-    assert "study.foldz: unknown key" in output
+    process = project.start("dvc", "repro")
+    assert "study.foldz: unknown key" in process.communicate()[0]
+    assert process.returncode != 0

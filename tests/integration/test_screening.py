@@ -1,15 +1,11 @@
 """``crossprop screen`` as a person uses it: to the end, stopped and continued, refused, ranked again."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import product
 from math import gcd
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,17 +23,17 @@ from crossprop.screening.result import PARTS, locked
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> dict[str, Path]:
+def models(tmp_path_factory):
     """Two saved ridges: about 100 times the share of iron, and of oxygen."""
     folder = tmp_path_factory.mktemp("models")
     return {name: save_share(folder / name, symbol) for name, symbol in (("iron", "Fe"), ("oxygen", "O"))}
 
 
 @pytest.fixture
-def request_of(models, tmp_path) -> Callable[..., ScreenRequest]:
+def request_of(models, tmp_path):
     """Makes a request for 31 compositions of iron and cobalt."""
 
-    def make(**changes: object) -> ScreenRequest:
+    def make(**changes):
         values = {"properties": ("iron",), "elements": ("Fe", "Co"), "out": tmp_path / "o"}
         return ScreenRequest(**values | {"models": {"iron": str(models["iron"])}} | changes)
 
@@ -48,7 +44,7 @@ def request_of(models, tmp_path) -> Callable[..., ScreenRequest]:
 def run(models, monkeypatch, capsys, tmp_path):
     """Runs ``crossprop screen`` in this process and gives its status and what it printed."""
 
-    def call(*arguments: object) -> tuple[int, str, str]:
+    def call(*arguments):
         named = [f"--model={name}={folder}" for name, folder in models.items()]
         monkeypatch.setattr(sys, "argv", ["crossprop", "screen", *map(str, arguments), *named])
         monkeypatch.setenv("TERM", "dumb")
@@ -210,18 +206,11 @@ SLOW = (
 )
 
 
-def start(models, folder: Path) -> subprocess.Popen[str]:
+def start(models, folder):
     named = [f"--model={name}={path}" for name, path in models.items()]
     command = [sys.executable, "-m", "crossprop.cli", "screen", *SLOW, *named, "--out", str(folder)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder.parent
-    )
-
-
-def wait_for_parts(process: subprocess.Popen[str], folder: Path, parts: int) -> None:
-    until(lambda: len(list(folder.glob("*.parquet"))) >= parts or process.poll() is not None)
-    if process.poll() is not None:
-        pytest.fail(f"no {parts} batches before it ended: {process.communicate()}")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **pipes, text=True, cwd=folder.parent)
 
 
 def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tmp_path):
@@ -233,7 +222,8 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tm
 
     for stop, parts in ((signal.SIGKILL, 15), (signal.SIGINT, 35)):
         process = start(models, pieces)
-        wait_for_parts(process, pieces / PARTS, parts)
+        until(lambda: len(list((pieces / PARTS).glob("*.parquet"))) >= parts or process.poll() is not None)  # noqa: B023
+        assert process.poll() is None, process.communicate()
         process.send_signal(stop)
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode != 0

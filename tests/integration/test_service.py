@@ -1,7 +1,5 @@
 """The service over a real connection: swaps under load, overload, slow and hostile clients, a clean end."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -11,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,7 +27,7 @@ GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
-def source(tmp_path) -> FakeSource:
+def source(tmp_path):
     made = FakeSource(tmp_path)
     made.add("bulkmoduluskv")
     made.add("deltae")
@@ -38,10 +35,10 @@ def source(tmp_path) -> FakeSource:
 
 
 @pytest.fixture
-def serve(source) -> Iterator[Callable[..., str]]:
+def serve(source):
     with contextlib.ExitStack() as stack:
 
-        def start(load=load_fake, proxies=(), threads=2, **limits) -> str:
+        def start(load=load_fake, proxies=(), threads=2, **limits):
             bounds = Limits(**{"seconds": PATIENCE, **limits})
             settings = ServiceSettings(limits=bounds, poll_seconds=0.1, proxies=proxies, threads=threads)
             url = stack.enter_context(serving(create_app(settings, source, load), bounds, proxies))
@@ -52,36 +49,36 @@ def serve(source) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
-def gate() -> Iterator[threading.Event]:
+def gate():
     """Holds back work until it is set, at the latest at the end of the test."""
     event = threading.Event()
     yield event
     event.set()
 
 
-def get(url: str, path: str, **options) -> requests.Response:
+def get(url, path, **options):
     return requests.get(f"{url}/{path}", timeout=PATIENCE, **options)
 
 
-def predict(url: str, formulas: list, name: str = "deltae", session=requests) -> requests.Response:
+def predict(url, formulas, name="deltae", session=requests):
     body = {"formulas": formulas, "properties": [name]}
     return session.post(f"{url}/v1/predict", json=body, timeout=PATIENCE)
 
 
-def until_version(url: str, version: str) -> None:
+def until_version(url, version):
     """Wait until this version of deltae answers."""
     until(lambda: get(url, "v1/properties").json()["properties"][1]["version"] == version)
 
 
-def waiting(url: str, size: str) -> int:
+def waiting(url, size):
     text = get(url, "metrics").text
     return int(float(text.split(f'crossprop_prediction_requests{{size="{size}"}} ')[1].split()[0]))
 
 
-def held_back(gate: threading.Event):
+def held_back(gate):
     """Loads fake models; deltae predicts nothing but its check before the gate is open."""
 
-    def load(folder: Path):
+    def load(folder):
         model = load_fake(folder)
         if folder.parent.name == "deltae":
             predict, checks = model.predict, iter([None])
@@ -97,19 +94,19 @@ def held_back(gate: threading.Event):
     return load
 
 
-def connect(url: str, sent: bytes = b"") -> socket.socket:
+def connect(url, sent=b""):
     host, port = url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
     connection.sendall(sent)
     return connection
 
 
-def request_bytes(n: int) -> bytes:
+def request_bytes(n):
     body = json.dumps({"formulas": ["NaCl"] * n, "properties": ["deltae"]}).encode()
     return POST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def received(connection: socket.socket) -> bytes:
+def received(connection):
     """All that comes until the other side closes."""
     answer = b""
     with contextlib.suppress(ConnectionError):
@@ -124,7 +121,7 @@ def test_an_alias_moved_under_load_drops_no_request_and_mixes_no_versions(serve,
     stop, seen, wrong = threading.Event(), set(), []
     base = predict(url, ["NaCl"]).json()["results"][0]["predictions"]["deltae"]["value"]
 
-    def client(n_formulas: int) -> None:
+    def client(n_formulas):
         with requests.Session() as session:
             while not stop.is_set():
                 answer = predict(url, ["NaCl"] * n_formulas, session=session)
@@ -216,7 +213,7 @@ def test_idle_connections_of_one_client_lock_out_nobody(serve):
 def test_a_client_whose_connections_are_all_in_use_is_refused_except_for_probes(serve, gate):
     url = serve(held_back(gate), client_connections=3)
 
-    def ask(path: bytes) -> bytes:
+    def ask(path):
         with connect(url, GET % path) as client:
             client.settimeout(5)  # less than an idle connection is kept
             return received(client)
@@ -270,7 +267,7 @@ def test_what_is_no_http_is_refused_and_the_service_lives(serve):
 
 @pytest.mark.parametrize(("proxies", "client"), [((), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")])
 def test_the_client_address_is_taken_from_a_named_proxy_only(serve, caplog, proxies, client):
-    def clients() -> list[str]:
+    def clients():
         return [r.fields["client"] for r in caplog.records if r.fields["path"] == "/docs"]
 
     with caplog.at_level("INFO", "crossprop.service.access"):
@@ -314,7 +311,7 @@ def test_a_terminated_service_answers_what_it_has_begun_and_ends_with_status_0(t
     try:
         url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
 
-        def ready() -> bool:
+        def ready():
             with contextlib.suppress(requests.RequestException):
                 return get(url, "readyz").status_code == 200
             return False

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -34,28 +33,28 @@ from crossprop.tracking.store import prepare_store
 
 
 @pytest.fixture
-def registry(tmp_path) -> SmallRegistry:
+def registry(tmp_path):
     registry = SmallRegistry(tmp_path)
     prepare_store(registry.uri)
     return registry
 
 
 @pytest.fixture
-def client(registry) -> Iterator[TestClient]:
+def client(registry):
     source, load = RegistrySource(registry.uri), partial(ServedModel.load, threads=1)
     app = create_app(ServiceSettings(poll_seconds=0.1), source, load)
     with TestClient(app, base_url="http://localhost") as client:
         yield client
 
 
-def ask(client: TestClient, formulas=("CoO", "Ni2S")) -> dict:
+def ask(client, formulas=("CoO", "Ni2S")):
     body = {"formulas": list(formulas), "properties": ["hardness"], "nearest": 2}
     answer = client.post("/v1/predict", json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def shown(client: TestClient) -> dict:
+def shown(client):
     (info,) = client.get("/v1/properties").json()["properties"]
     return info
 

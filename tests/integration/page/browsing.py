@@ -1,16 +1,10 @@
 """A visit of the service's page in headless Chromium, and what must hold on every visit."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from waiting import PATIENCE
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
 
 ANSWER = "#formulas=NaCl,Pu2O3,Xx3&properties=bulkmoduluskv,deltae"
 # One formula that is answered, one outside of the training domain, one that is no formula.
@@ -22,19 +16,19 @@ HIDDEN_OVERFLOW = "() => document.documentElement.scrollWidth - document.documen
 class Visit:
     """One page in a context of its own, with its errors, warnings and requests to other servers."""
 
-    page: Page
+    page: Any
     address: str
     complaints: list[str] = field(default_factory=list)
     expected: tuple[str, ...] = ()
     """Parts of complaints that belong to the test: a status that it provokes."""
 
-    def open(self, after: str = "") -> Page:
+    def open(self, after=""):
         """Load the page and wait for its list of properties."""
         self.page.goto(self.address + after)
         self.page.wait_for_selector(".property input, .nothing")
         return self.page
 
-    def predict(self, *formulas: str, properties: Sequence[str] = ("bulkmoduluskv",)) -> Page:
+    def predict(self, *formulas, properties=("bulkmoduluskv",)):
         """Load the page, type formulas, choose properties, and wait for the table."""
         page = self.open()
         page.fill("#formulas", "\n".join(formulas))
@@ -44,21 +38,21 @@ class Visit:
         return page
 
 
-def choose(page: Page, *names: str) -> None:
+def choose(page, *names):
     """Choose these properties and no others."""
     page.click("#properties-clear")
     for name in names:
         page.check(f'.property input[value="{name}"]')
 
 
-def predicted(page: Page) -> list[str]:
+def predicted(page):
     """Row headings of the table, once it is there."""
     page.wait_for_selector("#table tbody tr")
     return [text.replace("\n", "") for text in page.locator("#table tbody th").all_inner_texts()]
 
 
 @contextmanager
-def visit(browser: Browser, address: str, **options: Any) -> Iterator[Visit]:
+def visit(browser, address, **options):
     """A visit whose complaints are checked at its end; ``options`` are those of a browser context."""
     given: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
     given |= {"accept_downloads": True, "permissions": ["clipboard-read", "clipboard-write"]}

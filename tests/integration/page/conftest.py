@@ -1,23 +1,18 @@
 """One browser and one service with made-up models for all tests of the page."""
 
-from __future__ import annotations
-
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
-from browsing import Visit, visit
+from browsing import visit
 from fake_service import FakeSource, held_back, load_fake, serving
 from tool_modules import load_script
 
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
 
+TARGETS = ("bulkmoduluskv", "deltae", "spillage", "magmom_oszicar")
+
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser():
     """Headless Chromium."""
     screenshots = load_script("tools/screenshots.py")
     executable = screenshots.find_browser()
@@ -31,16 +26,10 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def application() -> Callable[..., Any]:
+def application():
     """Makes the service with four properties, of which one cannot be loaded; a fifth waits for ``gate``, if given."""
 
-    def make(
-        root: Path,
-        gate: threading.Event | None = None,
-        targets: tuple[str, ...] = ("bulkmoduluskv", "deltae", "spillage", "magmom_oszicar"),
-        load: Callable[[Path], Any] = load_fake,
-        **settings: Any,
-    ) -> Any:
+    def make(root, gate=None, targets=TARGETS, load=load_fake, **settings):
         source = FakeSource(root)
         for target in (*targets, *(("optb88vdw_bandgap",) if gate else ())):
             source.add(target, damaged=target == "magmom_oszicar")
@@ -52,14 +41,14 @@ def application() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="module")
-def address(application: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(application, tmp_path_factory):
     """Where the service answers."""
     with serving(application(tmp_path_factory.mktemp("models"))) as where:
         yield where
 
 
 @pytest.fixture
-def seen(browser: Any, address: str) -> Iterator[Visit]:
+def seen(browser, address):
     """A visit of the page on a desk."""
     with visit(browser, address) as here:
         yield here

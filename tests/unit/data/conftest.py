@@ -1,76 +1,55 @@
 """A tiny catalogue of the user, on files that a test writes."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import yaml
 
-from crossprop.data.catalog import Catalog, load_catalog
+from crossprop.data.catalog import load_catalog
 from crossprop.data.download import blob_id, fetch_files
-
-TARGET_TRAIN = "formula,value\nNaCl,1.0\nMgO,2.0\nFe2O3,3.0\nKBr,4.0\n"
-TARGET_TEST = "formula,value\nMoS2,5.0\nMg2O2,6.0\n"
-
-
-def source_text(n: int = 40) -> str:
-    """Source rows: n alkali-metal alloys, and compositions of the tiny target in other spellings."""
-    rows = [f"Li{i}Na1,{i / 10}" for i in range(1, n + 1)]
-    return "formula,value\n" + "\n".join([*rows, "Na2Cl2,9.0", "Mo0.333333S0.666667,9.0", "OMg,9.0"]) + "\n"
 
 
 @pytest.fixture
-def build_catalog(tmp_path: Path) -> Callable[[dict[str, dict]], tuple[Catalog, Path]]:
+def build_catalog(tmp_path):
     """Build a catalogue from properties whose files are {split: text}; return it with fetched data."""
 
-    def build(properties: dict[str, dict]) -> tuple[Catalog, Path]:
-        folder = tmp_path / "mine"
-        folder.mkdir(exist_ok=True)
+    def pins(texts, stem):
+        paths = {split: tmp_path / "mine" / f"{stem}_{split}.csv" for split in texts}
+        for split, path in paths.items():
+            path.write_text(texts[split], encoding="utf-8")
+        return [{"split": split, "path": p.name, "blob": blob_id(p)} for split, p in paths.items()]
+
+    def build(properties):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        common = dict.fromkeys(("description", "citation", "licence"), "none") | {
+            "unit": "eV",
+            "origin": "mine",
+        }
+        common["columns"] = {"formula": "formula", "value": "value"}
         entries = {}
         for key, values in properties.items():
-            values = dict(values)
-
-            def pins(texts: dict[str, str], stem: str) -> list[dict]:
-                found = []
-                for split, text in texts.items():
-                    path = folder / f"{stem}_{split}.csv"
-                    path.write_text(text, encoding="utf-8")
-                    found.append({"split": split, "path": path.name, "blob": blob_id(path)})
-                return found
-
-            entries[key] = {
-                "label": f"My{key}",
-                "unit": "eV",
-                "description": key,
-                "citation": "none",
-                "licence": "none",
-                "origin": "mine",
-                "columns": {"formula": "formula", "value": "value"},
-                "files": pins(values.pop("texts"), key),
-            } | values
-            for edition in entries[key].get("editions", {}).values():
+            entry = {"label": f"My{key}", **common, **values}
+            entries[key] = entry | {"files": pins(entry.pop("texts"), key)}
+            for edition in entry.get("editions", {}).values():
                 for i, supplement in enumerate(edition.get("supplements", [])):
                     supplement["files"] = pins(supplement.pop("texts"), f"{key}_{i}")
         path = tmp_path / "mine.yaml"
         path.write_text(yaml.safe_dump({"origins": {"mine": {"folder": "mine"}}, "properties": entries}))
         catalog = load_catalog(path)
-        raw = tmp_path / "raw"
         for key in entries:
             for edition in entries[key].get("editions", {}) or [None]:
-                fetch_files(catalog.property(key).pinned_files(edition), raw)
-        return catalog, raw
+                fetch_files(catalog.property(key).pinned_files(edition), tmp_path / "raw")
+        return catalog, tmp_path / "raw"
 
     return build
 
 
 @pytest.fixture
-def tiny(build_catalog: Callable[[dict[str, dict]], tuple[Catalog, Path]]) -> tuple[Catalog, Path]:
-    """A target of six rows (MgO stands in both parts) and a source that holds its compositions too."""
+def tiny(build_catalog):
+    """A target of six rows (MgO stands in both parts) and a source of alloys and the target's compositions."""
+    train = "formula,value\nNaCl,1.0\nMgO,2.0\nFe2O3,3.0\nKBr,4.0\n"
+    texts = {"train": train, "test": "formula,value\nMoS2,5.0\nMg2O2,6.0\n"}
+    alloys = "".join(f"Li{i}Na1,{i / 10}\n" for i in range(1, 41))
+    source = f"formula,value\n{alloys}Na2Cl2,9.0\nMo0.333333S0.666667,9.0\nOMg,9.0\n"
+    target = {"roles": ["target"], "texts": texts}
     return build_catalog(
-        {
-            "tiny_target": {"roles": ["target"], "texts": {"train": TARGET_TRAIN, "test": TARGET_TEST}},
-            "tiny_source": {"roles": ["source"], "texts": {"all": source_text()}},
-        }
+        {"tiny_target": target, "tiny_source": {"roles": ["source"], "texts": {"all": source}}}
     )

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import time
 
 import numpy as np
@@ -42,8 +40,6 @@ def test_the_86_elements_stand_in_order_of_atomic_number():
         ("H" * 301, "301 characters"),
         ("Ti-48Al-2Cr-2Nb", "Where atomic percent is meant, give 'Ti48Al48Cr2Nb2' as it is"),
         ("Ti-6Al-4V wt%", "holds 'wt%', which is a unit.*of which kind"),
-        ("Ti6Al4V", "'Ti90Al6V4'.*'weight'.*'Ti6Al4V1'"),
-        ("YBa2Cu3O7-δ", "variable 'δ'"),
     ],
 )
 def test_what_is_no_formula_is_refused_with_a_reason(text, part):
@@ -55,8 +51,6 @@ def test_what_is_no_formula_is_refused_with_a_reason(text, part):
 @pytest.mark.parametrize(
     ("formula", "warning"),
     [
-        ("MgAl204", "was 'MgAl2O4' meant"),
-        ("CUINS2", "was 'CuInS2' meant"),
         ("TiCI4", "was 'TiCl4' meant"),
         ("NaN", "stand for a missing formula"),
         ("S355", "the amount 355 of S"),
@@ -83,15 +77,6 @@ def test_weights_become_atoms_exactly(formula):
 def test_an_element_outside_the_86_and_an_unknown_symbol_are_named(formula, part):
     with pytest.raises(UnknownElementError, match=part):
         parse_formula(formula)
-
-
-def test_fractions_sum_to_one_and_stand_in_their_columns():
-    matrix = fraction_matrix(["Fe2O3", "NaCl"])
-    assert matrix.shape == (2, 86)
-    assert composition_keys(matrix).tolist() == ["Fe:0.4000 O:0.6000", "Cl:0.5000 Na:0.5000"]
-    assert matrix[0, ELEMENTS.index("Fe")] == pytest.approx(0.4)
-    assert matrix[0, ELEMENTS.index("O")] == pytest.approx(0.6)
-    np.testing.assert_allclose(matrix.sum(axis=1), 1.0)
 
 
 def test_a_bad_formula_in_a_table_is_named_with_its_row():
@@ -166,9 +151,7 @@ def test_hydrates_decimals_and_brackets_are_read(formula, same):
     np.testing.assert_allclose(fractions[0], fractions[1], rtol=1e-14)
 
 
-@pytest.mark.parametrize(
-    "formula", ["MgCl2.6H2O", "LiBr.2H2O", "Fe(CN).3H2O", "CuCl.2NH3", "Li2O.2SiO2", "Al2O3.2SiO2"]
-)
+@pytest.mark.parametrize("formula", ["MgCl2.6H2O", "Fe(CN).3H2O", "CuCl.2NH3", "Al2O3.2SiO2"])
 def test_doubtful_dot_is_refused_with_both_readings(formula):
     error = parse_formulas([formula])[2][0]
     assert repr(formula.replace(".", "·")) in str(error)
@@ -194,9 +177,8 @@ def test_anything_is_a_composition_or_a_formula_error(items):
     assert all(len(str(items[i])) <= MAX_LENGTH + 100 for i in good)
 
 
-AMOUNT = st.one_of(
-    st.just(""), st.integers(1, 60).map(str), st.decimals("0.01", "50", places=2).map(lambda d: f"{d}")
-)
+DECIMALS = st.decimals("0.01", "50", places=2).map(str)
+AMOUNT = st.one_of(st.just(""), st.integers(1, 60).map(str), DECIMALS)
 UNIT = st.tuples(st.sampled_from(ELEMENTS), AMOUNT)
 
 

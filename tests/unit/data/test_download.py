@@ -1,7 +1,5 @@
 """Fetching, against a server on this machine that can be told to fail."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import shutil
@@ -19,7 +17,7 @@ CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def pin(content: bytes, path: str = "data/a.csv", size: int | None = None) -> PinnedFile:
+def pin(content, path="data/a.csv", size=None):
     blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
     return PinnedFile(repository="owner/repo", commit=COMMIT, path=path, blob=blob, size=size)
 
@@ -27,14 +25,14 @@ def pin(content: bytes, path: str = "data/a.csv", size: int | None = None) -> Pi
 class Server:
     """Serves ``content``; one of ``faults`` a request: a status, ``cut``, ``no_range`` or ``spoil``."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.content = CONTENT
         self.faults: list[object] = []
         self.ranges: list[str | None] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+            def do_GET(self):
                 asked = self.headers.get("Range")
                 outer.ranges.append(asked)
                 fault = outer.faults.pop(0) if outer.faults else None
@@ -53,7 +51,7 @@ class Server:
                     body = body[: len(body) // 2]
                 self.wfile.write(body[::-1] if fault == "spoil" else body)
 
-            def log_message(self, *args: object) -> None:
+            def log_message(self, *args):
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -170,29 +168,19 @@ def test_a_full_disk_is_named_and_leaves_no_half_file(get, tmp_path, monkeypatch
     assert everything_under(tmp_path / "raw") == []
 
 
-@pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    path = tmp_path / "mirror" / "owner" / "repo" / COMMIT / "data" / "a.csv"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(CONTENT)
+def test_a_mirror_or_the_users_folder_is_copied_from_without_any_request(get, server, tmp_path, monkeypatch):
+    mirrored = tmp_path / "mirror" / "owner" / "repo" / COMMIT / "data" / "a.csv"
+    mirrored.parent.mkdir(parents=True)
+    mirrored.write_bytes(b"!" + CONTENT[1:])
     monkeypatch.setenv("CROSSPROP_MIRROR", str(tmp_path / "mirror"))
-    return path
-
-
-def test_a_mirror_or_the_users_folder_is_copied_from_without_any_request(get, server, mirror, monkeypatch):
-    monkeypatch.setenv("CROSSPROP_MIRROR", str(mirror.parents[4]))
+    with pytest.raises(FetchError, match=r"a\.csv is damaged.*Correct the mirror, or unset CROSSPROP_MIRROR"):
+        get(pin(CONTENT, size=len(CONTENT)))
+    assert everything_under(tmp_path / "raw") == []
+    mirrored.write_bytes(CONTENT)
     assert get(pin(CONTENT))[0].read_bytes() == CONTENT
-    folder = str(mirror.parent.parent)
+    folder = str(mirrored.parent.parent)
     (path,) = get(pin(CONTENT).model_copy(update={"folder": folder, "commit": "files"}))
     assert path.read_bytes() == CONTENT
     assert server.ranges == []
-    mirror.unlink()
     with pytest.raises(FetchError, match=r"data/a\.csv is missing.*unset CROSSPROP_MIRROR"):
         get(pin(CONTENT, size=1).model_copy(update={"commit": "f" * 40}))
-
-
-def test_a_damaged_mirror_is_named_with_what_to_do(tmp_path, mirror):
-    mirror.write_bytes(b"!" + CONTENT[1:])
-    with pytest.raises(FetchError, match=r"a\.csv is damaged.*Correct the mirror, or unset CROSSPROP_MIRROR"):
-        fetch_files([pin(CONTENT, size=len(CONTENT))], tmp_path / "raw")
-    assert everything_under(tmp_path / "raw") == []

@@ -1,7 +1,5 @@
 """The embedded data set, as it is installed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +17,8 @@ TARGETS = ("seebeck_n", "log_mass_n", "log_kappa_n", "log_powerfactor_n")
 NOWHERE = Path("nowhere")
 
 
-@pytest.fixture(scope="module")
-def prepared():
-    return {key: prepare_target(CATALOG, key, NOWHERE) for key in TARGETS}
-
-
-def test_every_target_has_the_same_500_and_1000_compositions(prepared):
-    frames = [data.frame for data in prepared.values()]
+def test_every_target_has_the_same_500_and_1000_compositions():
+    frames = [prepare_target(CATALOG, key, NOWHERE).frame for key in TARGETS]
     for frame in frames:
         assert frame["split"].value_counts().to_dict() == {"train": 500, "test": 1000}
         assert frame["composition"].is_unique

@@ -1,12 +1,7 @@
 """A study that never ran: the files of its targets and source networks, as the stages would have written them."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +12,7 @@ from crossprop.experiments.results import CellResult
 from crossprop.io import write_digests
 from crossprop.methods import EXTRACTION_LAYERS, Method, Representation, Side
 from crossprop.paths import StudyPaths
-from crossprop.report.study import TargetResults, load_study_results
+from crossprop.report.study import load_study_results
 from crossprop.report.summary import summarize
 from crossprop.training.metrics import mean_absolute_error, mean_absolute_error_q95, r2
 
@@ -48,34 +43,32 @@ class MadeStudy:
     paths: StudyPaths
     planned: dict[str, list[str]]
 
-    def folder(self, target: str) -> Path:
+    def folder(self, target):
         return self.paths.results(target)
 
-    def results(self) -> tuple[TargetResults, ...]:
+    def results(self):
         return load_study_results(self.config, self.planned, self.paths)
 
-    def report(self, folder: Path, **config: Any) -> Path:
+    def report(self, folder, **config):
         """The folder with the report, of the study with some of its configuration changed."""
         summarize(self.config.model_copy(update=config), self.planned, self.paths, folder)
         return folder
 
-    def change_json(self, target: str, name: str, change: Callable[[Any], Any]) -> None:
+    def change_json(self, target, name, change):
         path = self.folder(target) / name
         path.write_text(json.dumps(change(json.loads(path.read_text()))), encoding="utf-8")
 
-    def change_table(self, path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    def change_table(self, path, change):
         change(pd.read_parquet(path)).to_parquet(path)
 
-    def edited(
-        self, change: Callable[[dict[str, Any]], dict[str, Any]], targets: Sequence[str] = tuple(TARGETS)
-    ) -> tuple[TargetResults, ...]:
+    def edited(self, change, targets=tuple(TARGETS)):
         """The results after some values of every cell are changed."""
         for target in targets:
             self.change_json(target, "cells.json", lambda cells: [cell | change(cell) for cell in cells])
         return self.results()
 
 
-def write_study(root: Path, tiny_params, *, extended: bool = False, failed: str | None = None) -> MadeStudy:
+def write_study(root, tiny_params, *, extended=False, failed=None):
     """Write a study of the paper's methods; ``failed`` is the id of the cell that fails.
 
     ``extended`` adds the extension methods and a shard, cross-validates one cell of a method, and stops networks on
@@ -105,7 +98,7 @@ def write_study(root: Path, tiny_params, *, extended: bool = False, failed: str 
     return MadeStudy(config, paths, planned)
 
 
-def _write_network(folder: Path, name: str, **more: Any) -> None:
+def _write_network(folder, name, **more):
     values = {
         "source": name, "edition": "open", "n_train": 9000, "n_validation": 1000, "validation_mae": 0.0812,
         "validation_mae_of_median": 0.522, "seconds": 430.9, "peak_memory": 2**30, "key": f"key of {name}",
@@ -116,7 +109,7 @@ def _write_network(folder: Path, name: str, **more: Any) -> None:
     write_digests(folder)
 
 
-def _write_target(config, target, paths, extended, failed) -> list[str]:
+def _write_target(config, target, paths, extended, failed):
     (scale, n_rows), rng = TARGETS[target], np.random.default_rng(7 + list(TARGETS).index(target))
     n_test = n_rows // 10
     n_train = n_rows - n_test
@@ -159,7 +152,7 @@ def _write_target(config, target, paths, extended, failed) -> list[str]:
     return [cell.cell for cell in cells]
 
 
-def _cell(config, target, point, rows, error, n_train, rng) -> CellResult:
+def _cell(config, target, point, rows, error, n_train, rng):
     method, source, taken = point
     y, pred = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
     folds, mae = tuple(0.8 * error * rng.uniform(0.99, 1.01, 10).round(6)), mean_absolute_error(y, pred)
@@ -195,10 +188,10 @@ def _cell(config, target, point, rows, error, n_train, rng) -> CellResult:
     )
 
 
-def _write_cells(folder: Path, cells: list[CellResult], rng) -> None:
+def _write_cells(folder, cells, rng):
     """Write cells in any order, runs, winners, four trials an extracting cell, and the learning curve of one target."""
 
-    def best_of(*sides: Side, extension: bool = False) -> CellResult:
+    def best_of(*sides, extension=False):
         able = [c for c in cells if c.cv_mae and c.method.side in sides and c.method.extension <= extension]
         return min(able, key=lambda cell: cell.cv_mae_mean)
 
@@ -229,30 +222,30 @@ def _write_cells(folder: Path, cells: list[CellResult], rng) -> None:
 
 
 @pytest.fixture
-def study(tmp_path, tiny_params) -> MadeStudy:
+def study(tmp_path, tiny_params):
     """Two targets, the paper's eight methods, two sources; to be changed by the test."""
     return write_study(tmp_path / "project", tiny_params)
 
 
 @pytest.fixture
-def extended_study(tmp_path, tiny_params) -> MadeStudy:
+def extended_study(tmp_path, tiny_params):
     """The same with extension methods, stopped cells, and a shard."""
     return write_study(tmp_path / "project", tiny_params, extended=True)
 
 
 @pytest.fixture
-def study_with_failure(tmp_path, tiny_params) -> MadeStudy:
+def study_with_failure(tmp_path, tiny_params):
     """The plain study with one cell that diverged."""
     return write_study(tmp_path / "failed", tiny_params, failed="slme/finetune/band_gap")
 
 
 @pytest.fixture(scope="session")
-def plain_study(tmp_path_factory, tiny_params) -> MadeStudy:
+def plain_study(tmp_path_factory, tiny_params):
     return write_study(tmp_path_factory.mktemp("study"), tiny_params)
 
 
 @pytest.fixture(scope="session")
-def whole_study(tmp_path_factory, tiny_params) -> MadeStudy:
+def whole_study(tmp_path_factory, tiny_params):
     return write_study(tmp_path_factory.mktemp("study"), tiny_params, extended=True)
 
 
@@ -267,10 +260,10 @@ def extended(whole_study):
 
 
 @pytest.fixture(scope="session")
-def report(tmp_path_factory, plain_study) -> Path:
+def report(tmp_path_factory, plain_study):
     return plain_study.report(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(scope="session")
-def extended_report(tmp_path_factory, whole_study) -> Path:
+def extended_report(tmp_path_factory, whole_study):
     return whole_study.report(tmp_path_factory.mktemp("report"))

@@ -48,10 +48,6 @@ def target(extended):
     return extended[1]
 
 
-def _with_paper(target, paper):
-    return replace(target, info=target.info.model_copy(update={"paper": paper}))
-
-
 def _cells(target, *methods):
     return [cell for cell in target.cells if cell.method in methods]
 
@@ -174,10 +170,10 @@ def test_every_model_meets_every_column_of_the_paper(extended, plain):
 
 def test_targets_with_a_higher_error_are_named_worst_first(plain):
     errors = [0.5 * t.paper_winner.test_mae / factor for t, factor in zip(plain, (1.0, 2.0), strict=True)]
-    lower = [
-        _with_paper(target, target.info.paper.model_copy(update={"lowest_mae": error}))
-        for target, error in zip(plain, errors, strict=True)
-    ]
+    lower = []
+    for target, error in zip(plain, errors, strict=True):
+        paper = target.info.paper.model_copy(update={"lowest_mae": error})
+        lower.append(replace(target, info=target.info.model_copy(update={"paper": paper})))
     lost = against_paper_section(lower).context["lost"]
     assert [row["label"] for row in lost] == ["SLME", "Exfoli"]
     assert [row["ratio"] for row in lost] == pytest.approx([4, 2])

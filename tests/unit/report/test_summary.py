@@ -21,16 +21,7 @@ TABLES = {f"tables/{name}.csv" for name in (
     "methods_won", "repeats", "sign_tests", "sources_won", "table_2", "table_3", "table_4", "table_s12", "table_s5",
     "table_s6", "table_s7", "table_s9", "transfer_gains", "validation",
 )}  # fmt: skip
-DATA = {
-    *("cells.csv", "targets.csv", "runs.csv", "plots/methods.csv", "plots/parity.csv"),
-    "metrics.json",
-}
-BOTH = pytest.mark.parametrize("folder", ["report", "extended_report"], indirect=True)
-
-
-@pytest.fixture
-def folder(request):
-    return request.getfixturevalue(request.param)
+DATA = {*("cells.csv", "targets.csv", "runs.csv", "plots/methods.csv", "plots/parity.csv"), "metrics.json"}
 
 
 def _files(folder):
@@ -55,37 +46,27 @@ def test_only_costs_and_runs_differ_when_a_study_runs_twice(study, report, tmp_p
     assert {name for name in first if first[name] != second[name]} - TABLES == {"runs.csv", "costs.md"}
 
 
-@BOTH
-def test_every_link_leads_somewhere_and_every_figure_and_table_is_linked(folder):
-    pages = " ".join(path.read_text() for path in folder.glob("*.md"))
+@pytest.mark.parametrize("name", ["report", "extended_report"])
+def test_links_figures_tables_numbers_and_run_ids_fit_together(request, name):
+    folder = request.getfixturevalue(name)
+    files, pages = _files(folder), " ".join(path.read_text() for path in folder.glob("*.md"))
     linked = set(re.findall(r"\]\(([^)]+)\)", pages))
     assert not {name for name in linked if not (folder / name).is_file()}
-    assert {name for name in _files(folder) if name.startswith("tables/") or name.endswith(".png")} <= linked
-
-
-@BOTH
-def test_no_page_or_table_shows_what_is_no_number(folder):
-    texts = {name: data.decode() for name, data in _files(folder).items() if name.endswith((".md", ".csv"))}
+    assert {name for name in files if name.startswith("tables/") or name.endswith(".png")} <= linked
+    texts = {name: data.decode() for name, data in files.items() if name.endswith((".md", ".csv"))}
     assert not [name for name, text in texts.items() if re.search(r"\b(nan|None|inf|NaN)\b", text)]
     assert not [name for name, text in texts.items() for line in text.splitlines() if line != line.rstrip()]
-
-
-@BOTH
-def test_every_run_id_of_a_table_is_a_run_of_the_study_and_none_is_on_a_page(folder):
     runs = set(pd.read_csv(folder / "runs.csv")["run_id"])
-    assert not [run for path in folder.glob("*.md") for run in runs if run in path.read_text()]
+    assert not [run for run in runs if run in pages]
     for path in (folder / "tables").glob("*.csv"):
         for _, ids in pd.read_csv(path).filter(regex="run_id$").items():
             assert set(ids.dropna()) <= runs, path.name
 
 
-def test_extension_methods_are_shown_apart_from_the_papers(extended_report):
+def test_extension_methods_are_apart_and_the_winner_is_compared_with_the_better_plain_model(extended_report):
     assert "tier `quick`" in _page(extended_report)
     assert not re.search("Boost|Blend", _page(extended_report, "paper.md"))
     assert "residual, all sources (extension)" in _page(extended_report, "supplement.md")
-
-
-def test_the_winner_is_compared_with_the_better_of_the_plain_models(extended_report):
     table = pd.read_csv(extended_report / "tables" / "plain.csv")
     better = table[["plain baseline", "plain median"]].min(axis=1)
     assert list(table["ratio"]) == pytest.approx(list(table["winner_mae"] / better), rel=1e-5)
@@ -105,14 +86,6 @@ def test_page_shows_both_sides_with_unit_interval_r2_and_winner(report, plain):
     assert (line.count("**"), line.count("[")) == (2, 2)
     assert f"R² {plain[0].best_sc.test_r2:.2f}, ens. " in line
     assert "SC:ML(PA)" in line
-
-
-def test_page_says_what_was_configured(report):
-    page = _page(report)
-    assert "- **Sources**: formation energy, band gap (edition `open`)." in page
-    assert "Scratch: 40 trials on regressors shared by 2 cells, 40 trials on networks" in page
-    assert not re.search(r"Multi-fidelity|\*\*ElemNets", page)
-    assert "of 2** targets; too few for a sign test, whose p cannot fall below 0.25 here" in page
 
 
 def test_page_tells_of_a_failed_cell_and_why(study_with_failure, tmp_path):
@@ -142,9 +115,11 @@ def test_a_report_on_one_target_speaks_of_it_in_plain_words(extended_study, tmp_
     assert not re.search(r"sign test|geometric mean|\d targets", page)
 
 
-def test_without_figures_of_the_paper_the_report_does_not_mention_it(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(TargetResults, "paper", None)
+def test_without_figures_of_the_paper_a_report_keeps_no_word_of_it(study, tmp_path, monkeypatch):
     folder = study.report(tmp_path / "report")
+    assert (folder / "paper.md").exists()
+    monkeypatch.setattr(TargetResults, "paper", None)
+    study.report(folder)
     assert {path.name for path in folder.glob("*.md")} == PAGES - {"paper.md"}
     assert "Beside the paper" not in _page(folder)
     page = _page(folder, "supplement.md")
@@ -152,15 +127,9 @@ def test_without_figures_of_the_paper_the_report_does_not_mention_it(study, tmp_
     assert not re.search(r"26 of 41|paper \(of 27\)", page)
     assert not list(folder.glob("tables/table_[2-5].csv"))
     assert not (folder / "ours_against_paper.png").exists()
-
-
-def test_a_report_in_the_same_folder_leaves_nothing_of_the_last_one(study, tmp_path, monkeypatch):
-    folder = study.report(tmp_path / "report")
-    monkeypatch.setattr(TargetResults, "paper", None)
     one = {"targets": ("exfoliation_energy",)}
     study.report(folder, **one)
     assert _files(folder).keys() == _files(study.report(tmp_path / "new", **one)).keys()
-    assert not (folder / "paper.md").exists()
     assert json.loads((folder / "metrics.json").read_text()).keys() == {"exfoliation_energy"}
 
 

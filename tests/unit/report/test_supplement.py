@@ -120,7 +120,7 @@ def test_parameters_are_those_of_the_layers(plain, extended):
     widths = [86, *HIDDEN_UNITS, 1]
     weights = sum(before * after for before, after in pairwise(widths))
     assert elemnet_parameters() == weights + sum(widths[1:]) == 4_631_361  # as the built networks have
-    assert resnet_parameters() == 1_276_803
+    assert resnet_parameters() == 2_752_001
     assert not networks_section(plain).context["residual"]
     assert networks_section(extended).context["residual"]
 
@@ -128,26 +128,20 @@ def test_parameters_are_those_of_the_layers(plain, extended):
 # learning curves
 
 
-def _curves(results):
-    return learning_curves_section(results, cell_table(results))
+def test_learning_curves_count_where_transfer_is_lower_and_may_be_missing_but_not_of_an_unknown_cell(study):
+    def section():
+        results = study.results()
+        return learning_curves_section(results, cell_table(results))
 
-
-def test_learning_curves_count_the_points_where_transfer_is_lower(study):
     path = study.folder("exfoliation_energy") / "learning_curve.parquet"
     errors = [3.0, 2.0, 1.0, 2.9, 2.1, 1.1]  # lower at the smallest share only
     study.change_table(path, lambda curve: curve.assign(test_mae=errors))
-    context = _curves(study.results()).context
-    assert context == {"untied": 3, "lower": [True, False, False], "lower_on_small": [True, False]}
-
-
-def test_curves_may_be_missing_but_not_of_an_unknown_cell(study):
-    path = study.folder("exfoliation_energy") / "learning_curve.parquet"
-    curve = pd.read_parquet(path)
-    curve.iloc[:0].to_parquet(path)
-    assert _curves(study.results()) is None
-    curve.assign(cell="ghost").to_parquet(path)
+    assert section().context == {"untied": 3, "lower": [True, False, False], "lower_on_small": [True, False]}
+    study.change_table(path, lambda curve: curve.assign(cell="ghost"))
     with pytest.raises(StoreError, match=r"'ghost', which is no cell of it\. Run the stage `transfer`"):
-        _curves(study.results())
+        section()
+    study.change_table(path, lambda curve: curve.iloc[:0])
+    assert section() is None
 
 
 # correlations
@@ -157,14 +151,11 @@ def _table(values, start=0):
     return pd.DataFrame({"composition": [f"c{i + start}" for i in range(len(values))], "value": values})
 
 
-def _correlations(**tables):
-    return correlation_table(values_by_composition(tables))
-
-
 def test_correlations_are_those_of_the_shared_compositions_over_the_median_of_polymorphs():
     x = np.arange(40.0)
     twice = pd.concat([_table(x[:1] - 1), _table(x), _table(x[:1] + 1)])  # c0 thrice, with median 0
-    table = _correlations(A=twice, B=_table(x**3), C=_table(-x, start=5), D=_table(x[:29]))
+    tables = {"A": twice, "B": _table(x**3), "C": _table(-x, start=5), "D": _table(x[:29])}
+    table = correlation_table(values_by_composition(tables))
     pairs = [("A", "B", 40), ("A", "C", 35), ("A", "D", 29), ("B", "C", 35), ("B", "D", 29), ("C", "D", 24)]
     assert list(zip(table["first"], table["second"], table["n"], strict=True)) == pairs
     tested = table[table["n"] >= 30]
@@ -230,9 +221,10 @@ def test_a_hold_out_row_that_was_not_prepared_is_refused(study):
 # coverage of the served models
 
 
-def _add_evidence(study, target, *, held, away=3.0):
-    """Give a target's model residuals of 1 in training, and a hold-out of ten rows of which so many are covered."""
-    folder = study.paths.results(target) / "model"
+@pytest.fixture
+def measured(study):
+    """Two targets, one with evidence: residuals of 1 in training, and nine of ten hold-out values are covered."""
+    folder = study.paths.results("slme") / "model"
     folder.mkdir()
     interval = {"coverage": 0.9, "half_width": 1.0}
     info = {"format": 3, "interval": interval, "elements": list(ELEMENTS), "seen_elements": list(ELEMENTS)}
@@ -240,14 +232,8 @@ def _add_evidence(study, target, *, held, away=3.0):
     formulas = [f"{m}{n}{o}" for m in ("Na", "K", "Fe", "Co") for n in (1, 2, 3) for o in ("Cl", "O", "S")]
     rows = pd.DataFrame({"formula": formulas, "composition": formulas, "split": "train", "y_true": 5.0})
     rows.loc[26:, "split"] = "test"
-    predicted = 5.0 + np.where(np.arange(36) < 26 + held, 1.0, away)
+    predicted = [6.0] * 35 + [8.0]
     write_evidence(folder, rows.assign(y_pred=predicted, y_pred_single=predicted))
-
-
-@pytest.fixture
-def measured(study):
-    """Two targets, one of them with evidence: nine of ten values within their interval."""
-    _add_evidence(study, "slme", held=9)
     return study
 
 

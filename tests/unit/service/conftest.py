@@ -1,8 +1,5 @@
 """An application with made-up models, asked without a network."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -15,7 +12,7 @@ from crossprop.service.settings import Limits, ServiceSettings
 
 
 @pytest.fixture
-def source(tmp_path) -> FakeSource:
+def source(tmp_path):
     made = FakeSource(tmp_path)
     made.add("bulkmoduluskv")
     made.add("deltae")
@@ -23,13 +20,12 @@ def source(tmp_path) -> FakeSource:
 
 
 @pytest.fixture
-def client_of(source) -> Iterator[Callable[..., TestClient]]:
+def client_of(source):
     with ExitStack() as stack:
 
-        def make(limits: Limits | None = None, load=load_fake, **settings) -> TestClient:
-            app = create_app(
-                ServiceSettings(limits=limits or Limits(), poll_seconds=0.05, **settings), source, load
-            )
+        def make(limits=None, load=load_fake, **settings):
+            settings |= {"limits": limits or Limits(), "poll_seconds": 0.05}
+            app = create_app(ServiceSettings(**settings), source, load)
             client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
             stack.enter_context(client)
             service = app.state.service
@@ -41,5 +37,5 @@ def client_of(source) -> Iterator[Callable[..., TestClient]]:
 
 
 @pytest.fixture
-def client(client_of) -> TestClient:
+def client(client_of):
     return client_of()

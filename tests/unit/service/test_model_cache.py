@@ -1,6 +1,4 @@
-"""Which version answers, what is loaded, and what happens when a model or the registry fails."""
-
-from __future__ import annotations
+"""Which version answers, what is loaded, what happens when a model or the registry fails; executors and batches."""
 
 import asyncio
 import gc
@@ -14,15 +12,17 @@ from waiting import PATIENCE
 
 from crossprop.service import state
 from crossprop.service.http_errors import HttpError
+from crossprop.service.metrics import Metrics
 from crossprop.service.model_cache import files_size
-from crossprop.service.settings import ServiceSettings
+from crossprop.service.prediction import Batcher, Predictor
+from crossprop.service.settings import Limits, ServiceSettings
 from crossprop.service.state import Service
 
 BULK = "jarvis.bulkmoduluskv"
 
 
 @pytest.fixture
-def source(tmp_path) -> FakeSource:
+def source(tmp_path):
     return FakeSource(tmp_path)
 
 
@@ -30,8 +30,8 @@ def source(tmp_path) -> FakeSource:
 def run(source):
     """Runs an async function with a running service whose registry is polled by hand after the first time."""
 
-    def start(scenario, load=load_fake, **settings) -> None:
-        async def main() -> None:
+    def start(scenario, load=load_fake, **settings):
+        async def main():
             service = Service(ServiceSettings(poll_seconds=1000.0, **settings), source, load)
             async with service.running():
                 await until(lambda: service.polled)
@@ -43,17 +43,17 @@ def run(source):
     return start
 
 
-async def until(condition) -> None:
+async def until(condition):
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 
 
-async def get(service: Service, name: str):
+async def get(service, name):
     return await service.cache.get(service.cache.find(name), name)
 
 
-def statuses(service: Service) -> dict[str, str]:
+def statuses(service):
     return {name: one.status[0] for name, one in service.cache.names.items()}
 
 
@@ -169,7 +169,7 @@ def test_beyond_the_limit_of_memory_the_least_recently_used_model_is_unloaded(so
     size = files_size(source.root / "jarvis" / "deltae" / "1")
 
     async def scenario(service):
-        def in_memory() -> list[str]:
+        def in_memory():
             return [name for name, one in service.cache.names.items() if one.served.model is not None]
 
         await until(lambda: set(statuses(service).values()) == {"ready"})
@@ -203,3 +203,81 @@ def test_a_registry_that_lost_all_its_models_withdraws_nothing_but_a_removed_ali
         assert not service.cache.names
 
     run(scenario)
+
+
+# executors and the batching of small requests
+
+
+@pytest.fixture
+def executor():
+    predictor = Predictor(None, 2, Limits(waiting=3, seconds=10.0), Metrics())
+    yield predictor.small
+    predictor.close()
+
+
+def test_more_requests_than_may_wait_are_told_to_come_back(executor):
+    with executor.place(), executor.place():
+        with pytest.raises(ZeroDivisionError), executor.place():
+            raise ZeroDivisionError  # a request that fails leaves its place
+        with executor.place(), pytest.raises(HttpError, match="3 requests are waiting") as caught:
+            executor.place().__enter__()
+    assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
+
+
+def test_work_that_cannot_be_done_in_time_is_refused_unless_nothing_waits(executor):
+    gate = threading.Event()
+
+    async def run():
+        # 50 s on two threads
+        first = asyncio.create_task(executor.run([(100.0, lambda: gate.wait(PATIENCE))]))
+        await asyncio.sleep(0)
+        with pytest.raises(HttpError, match="50 seconds of work wait already") as caught:
+            await executor.run([(1.0, lambda: None)])
+        assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "10")
+        gate.set()
+        assert await first == [True]
+        await asyncio.sleep(0)
+        assert await executor.run([(1.0, lambda: 7)]) == [7]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("requests", "calls", "failed"),
+    [
+        ([["a"], ["b", "c"], ["d"]], [["a"], ["b", "c", "d"]], []),
+        ([["a"], ["b"] * 63, ["c"] * 2, ["d"] * 69], [["a"], ["b"] * 63, ["c"] * 2, ["d"] * 69], []),
+        ([["a"], ["b"], ["bad"]], [["a"], ["b", "bad"], ["b"], ["bad"]], [2]),
+    ],
+    ids=["together", "at most 64, but a single request may exceed it", "a failure fails no other request"],
+)
+def test_requests_that_come_while_one_is_computed_are_computed_together(executor, requests, calls, failed):
+    seen, gate = [], threading.Event()
+
+    def compute(formulas):
+        seen.append(list(formulas))
+        if len(seen) == 1:
+            gate.wait(PATIENCE)
+        if "bad" in formulas:
+            raise ArithmeticError("no")
+        return [{"formula": formula} for formula in formulas]
+
+    async def run():
+        batcher = Batcher(executor)
+        tasks = []
+        for formulas in (*requests, ["gone"]):
+            tasks.append(asyncio.create_task(batcher.results("kind", formulas, compute)))
+            await asyncio.sleep(0.02)
+        tasks.pop().cancel()
+        apart = batcher.results("other kind", ["x"], lambda formulas: [{"formula": "x"}])
+        assert await asyncio.wait_for(apart, PATIENCE) == b'{"formula":"x"}'
+        gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    got = asyncio.run(run())
+    assert seen == calls
+    for number, formulas in enumerate(requests):
+        if number in failed:
+            assert isinstance(got[number], ArithmeticError)
+        else:
+            assert got[number] == ",".join(f'{{"formula":"{formula}"}}' for formula in formulas).encode()

@@ -1,6 +1,4 @@
-"""What the server asks of the system: files, signals, the log."""
-
-from __future__ import annotations
+"""What the server takes from the system: keys, files, signals."""
 
 import resource
 import signal
@@ -8,6 +6,8 @@ import signal
 import pytest
 from fastapi import FastAPI
 
+from crossprop.errors import ConfigError
+from crossprop.service.auth import ENVIRONMENT, Scope, new_key, read_keys
 from crossprop.service.server import allow_many_files, build_server, end_on_signals
 from crossprop.service.settings import Limits
 
@@ -39,3 +39,44 @@ def test_a_hangup_that_is_to_be_ignored_does_not_end_the_service(system):
     end_on_signals(server)
     signal.raise_signal(signal.SIGHUP)
     assert not server.should_exit
+
+
+def test_keys_are_read_from_a_file_or_else_from_the_environment(tmp_path, monkeypatch):
+    keys = tuple(new_key(name, Scope.ADMIN)[1] for name in ("a", "b@lab", "c"))
+    (tmp_path / "keys").write_text("# keys\n\n" + "\n  ".join(key.line for key in keys))
+    assert read_keys(tmp_path / "keys") == keys
+    monkeypatch.setenv(ENVIRONMENT, f"{keys[0].line},{keys[1].line}\n{keys[2].line}")
+    assert read_keys(None) == keys
+    monkeypatch.setenv(ENVIRONMENT, " \n")
+    assert not read_keys(None)
+    monkeypatch.delenv(ENVIRONMENT)
+    assert not read_keys(None)
+
+
+ZEROS = f"sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "holds no API key"),
+        ("alice read hunter2", "line 1, is not"),
+        (f"\nalice write {ZEROS}", "line 2, is not"),
+        (f"alice read {ZEROS}\nbob read {ZEROS}", "twice"),
+    ],
+)
+def test_a_file_without_valid_keys_is_refused_so_that_no_service_starts_open(tmp_path, text, reason):
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        read_keys(tmp_path / "keys")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_variable_without_keys_a_missing_file_and_an_owner_with_a_blank_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT, "# only a comment")
+    with pytest.raises(ConfigError, match="CROSSPROP_API_KEYS holds no API key"):
+        read_keys(None)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_keys(tmp_path / "none")
+    with pytest.raises(ConfigError, match="no name"):
+        new_key("alice smith", Scope.READ)

@@ -1,10 +1,6 @@
 """A small finished cell, a saved ensemble, and a store that is created once and copied."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,14 +14,14 @@ from crossprop.tracking.store import prepare_store
 
 
 @pytest.fixture(scope="session")
-def template_store(tmp_path_factory) -> Path:
+def template_store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     prepare_store(f"sqlite:///{path}")
     return path
 
 
 @pytest.fixture
-def uri(template_store, tmp_path, monkeypatch) -> str:
+def uri(template_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(template_store, tmp_path / "mlflow.db")
@@ -33,7 +29,7 @@ def uri(template_store, tmp_path, monkeypatch) -> str:
 
 
 @pytest.fixture
-def context(uri) -> RunContext:
+def context(uri):
     return RunContext(
         uri=uri,
         study="demo",
@@ -45,7 +41,7 @@ def context(uri) -> RunContext:
     )
 
 
-def build_outcome(history: pd.DataFrame | None = None, **changes: object) -> CellOutcome:
+def build_outcome(history=None, **changes):
     values: dict[str, object] = {
         "cell": "ab12", "study": "demo", "protocol": "published", "target": "bulk_modulus", "unit": "GPa",
         "source": None, "method": Method.ML, "representation": Representation.ELEMENTAL_FRACTIONS,
@@ -80,24 +76,24 @@ def build_outcome(history: pd.DataFrame | None = None, **changes: object) -> Cel
 
 
 @pytest.fixture
-def make_outcome() -> Callable[..., CellOutcome]:
+def make_outcome():
     """Builds a cross-validated cell; keywords replace fields of its result."""
     return build_outcome
 
 
 @pytest.fixture
-def good(tmp_path) -> Path:
+def good(tmp_path):
     """An MLflow model that passes all gates."""
     return make_model(tmp_path / "good", evidence_table(error=5.0))
 
 
 @pytest.fixture
-def bad(tmp_path) -> Path:
+def bad(tmp_path):
     """One that is worse than the mean of the training values."""
     return make_model(tmp_path / "bad", evidence_table(error=60.0))
 
 
 @pytest.fixture
-def saved_ensemble(tmp_path) -> Path:
+def saved_ensemble(tmp_path):
     """Two ridge regressors on fractions with evidence, in the format of the winners' folder."""
     return save_ridge(tmp_path / "model", "bulk_modulus", plain=True)

@@ -58,12 +58,7 @@ VALUES = np.random.default_rng(0).normal(size=400)
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "passed", "said"),
     [
-        (
-            VALUES,
-            _shrunk(VALUES, 0.25),
-            True,
-            "standard deviation 0.26 of that of the values (at least 0.2)",
-        ),
+        (VALUES, _shrunk(VALUES, 0.25), True, "0.26 of that of the values (at least 0.2)"),
         (VALUES, _shrunk(VALUES, 0.15), False, "standard deviation 0.16 of"),
         (VALUES, np.sign(VALUES), False, "2 distinct predictions (at least 20)"),
         (VALUES[:6], VALUES[:6], True, "6 distinct predictions (at least 3)"),
@@ -122,21 +117,16 @@ def test_rows_of_one_composition_are_drawn_together():
     assert together == pytest.approx((of_group.mean() - half, of_group.mean() + half), abs=0.04)
 
 
+DATA, COMMIT = {"data_hash": "ab" * 16}, {"git_commit": "c" * 40}
+
+
 @pytest.mark.parametrize(
     ("tags", "passed", "said"),
     [
-        (
-            {"data_hash": "ab" * 16, "git_commit": "c" * 40, "git_dirty": "true"},
-            True,
-            "ccc with uncommitted changes",
-        ),
-        (
-            {"data_hash": "ab" * 16, "git_commit": "c" * 40},
-            True,
-            "data abababababab, commit cccccccccccc, changes",
-        ),
-        ({"data_hash": "ab" * 16}, False, "commit unknown"),
-        ({"git_commit": "c" * 40}, False, "data unknown"),
+        (DATA | COMMIT | {"git_dirty": "true"}, True, "ccc with uncommitted changes"),
+        (DATA | COMMIT, True, "data abababababab, commit cccccccccccc, changes"),
+        (DATA, False, "commit unknown"),
+        (COMMIT, False, "data unknown"),
     ],
 )
 def test_data_and_code_have_to_be_known(tags, passed, said):

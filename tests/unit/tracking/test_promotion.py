@@ -2,6 +2,7 @@ import itertools
 import json
 import shutil
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing, nullcontext
@@ -11,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from registries import NAME, add_version, aliases_of, client_of, evidence_table, logged, make_model, tags_of
 
+from crossprop import cli
 from crossprop.cli.registry import history_lines
 from crossprop.errors import PromotionError, TrackingError
 from crossprop.tracking import promotion
@@ -40,14 +42,8 @@ def test_first_champion_passes_all_gates_and_carries_who_when_why_and_the_figure
     assert (result.ok, result.version, result.former) == (True, "1", None)
     assert aliases_of(uri) == {"challenger": "1", "champion": "1"}
     kept = tags_of(uri, "1", "crossprop.promotion.")
-    expected = {
-        "by": "ann",
-        "why": "measured twice",
-        "former": "none",
-        "forced": "false",
-        "at": result.update.at,
-    }
-    assert expected.items() <= kept.items()
+    expected = {"by": "ann", "why": "measured twice", "former": "none", "forced": "false"}
+    assert (expected | {"at": result.update.at}).items() <= kept.items()
     assert {k for k in kept if k.startswith("gate.")} == {f"gate.{g}" for g in GATES}
     assert kept["gate.champion"] == "pass: no champion yet"
     assert PENDING_TAG not in find_model(uri, NAME).tags
@@ -220,12 +216,9 @@ def test_of_two_promotions_at_the_same_moment_one_wins(uri, champion, good, monk
 
 def test_record_of_an_update_under_way_is_respected_until_it_is_old(uri, good):
     add_version(uri, good)
-    record = dict.fromkeys(("former", "at", "why", "token"), "x") | {
-        "action": "promotion",
-        "name": NAME,
-        "version": "1",
-    }
-    record |= {"by": "ann", "tags": {}, "process": "elsewhere 1 1", "time": time.time()}
+    record = dict.fromkeys(("former", "at", "why", "token"), "x")
+    record |= {"action": "promotion", "name": NAME, "version": "1", "by": "ann", "tags": {}}
+    record |= {"process": "elsewhere 1 1", "time": time.time()}
     client = client_of(uri)
     client.set_registered_model_tag(NAME, PENDING_TAG, json.dumps(record))
     with pytest.raises(PromotionError, match="a promotion to version 1 by ann is under way since x"):
@@ -236,3 +229,84 @@ def test_record_of_an_update_under_way_is_respected_until_it_is_old(uri, good):
         assert promote(uri, NAME, say=lines.append).ok
     assert "was interrupted; it was taken back" in lines[0]
     assert "unreadable" in lines[-1]
+
+
+# the commands of the registry as a person types them
+
+
+@pytest.fixture
+def crossprop(monkeypatch, capsys):
+    """Runs a command in this process; returns its status, output and error output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crossprop", *arguments])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+def test_failed_promotion_ends_with_status_1_and_force_goes_through_with_a_reason(crossprop, uri, good, bad):
+    assert "The registry holds no models" in crossprop("models")[1]
+    add_version(uri, good, alias="champion", test_mae_ensemble=2.0)
+    add_version(uri, bad, test_mae_ensemble=1.0)
+    (row,) = json.loads(crossprop("models", "--json")[1])
+    assert (row["champion"]["version"], row["challenger"]["holdout_mae"]) == ("1", 1.0)
+    status, out, err = crossprop("promote", NAME)
+    assert status == 1
+    assert out.count("FAIL") == 3
+    assert "version 2 fails 3 of 7 gates: base, champion, coverage. Nothing was changed." in err
+    assert crossprop("promote", NAME, "--force", "")[0] == 1
+    assert crossprop("promote", NAME, "--dry-run")[0] == 1
+    assert aliases_of(uri) == {"champion": "1", "challenger": "2"}
+    status, out, _ = crossprop("promote", NAME, "--force", "the only  one for hydrides")
+    assert status == 0
+    assert "version 2 is champion in spite of failed gates; version 1 is previous" in out
+    kept = tags_of(uri, "2", "crossprop.promotion.")
+    assert (kept["why"], kept["forced"]) == ("the only one for hydrides", "true")
+    assert kept["gate.base"].startswith("failed: ")
+    status, out, _ = crossprop("rollback", NAME, "-m", "it was wrong")
+    assert (status, "version 1 is champion again, version 2 is previous" in out) == (0, True)
+    out = crossprop("models", NAME)[1]
+    assert "rollback: version 2 → 1, by " in out
+    assert "it was wrong" in out
+
+
+def test_all_ends_with_status_1_where_some_failed(crossprop, uri, good, bad):
+    add_version(uri, good)
+    add_version(uri, bad, "other.bulk_modulus")
+    add_version(uri, good.with_name("gone"), "demo.gone")
+    status, out, err = crossprop("promote", "--all", "--dry-run")
+    assert (status, "3 challengers: 1 would be promoted, 2 not." in out) == (1, True)
+    assert "champion" not in aliases_of(uri)
+    status, out, err = crossprop("promote", "--all")
+    assert status == 1
+    assert "pass   demo.bulk_modulus v1: MAE " in out
+    assert "FAIL   other.bulk_modulus v1: base: MAE" in out
+    assert "2 of 3 challengers were not promoted: demo.gone, other.bulk_modulus" in err
+    client_of(uri).delete_registered_model("demo.gone")
+    status, out, _ = crossprop("promote", "--all", "--study", "demo")
+    assert (status, out) == (0, "Every challenger is champion already, or there is none; nothing to do.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["promote", "a", "--all"], "Name one target, or --all"),
+        (["promote", "--all", "--version", "2"], "no --version and no --force"),
+        (["promote", "bulk_modulus"], "several studies: demo.bulk_modulus, other.bulk_modulus"),
+        (["promote", "bulk_modulus", "--study", "demo", "--version", "9"], "no version '9'"),
+        (["models", "--uri", "sqlite:////nowhere/mlflow.db"], "no registry at /nowhere/mlflow.db"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(crossprop, uri, good, arguments, message):
+    for name in (NAME, "other.bulk_modulus"):
+        add_version(uri, good, name)
+    status, _, err = crossprop(*arguments)
+    assert status == 1
+    assert message in err
+    assert "Traceback" not in err

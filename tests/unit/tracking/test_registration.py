@@ -207,16 +207,10 @@ def test_refused_winner_does_not_stop_the_others(context, client, winner, tmp_pa
 FORMULAS = ["FeO", "MgS", "TiN"]
 
 
-@pytest.fixture
-def model(saved_ensemble, tmp_path):
-    """An MLflow model as it is registered."""
-    folder = tmp_path / "mlflow_model"
-    save_model(folder, "m-1", "0" * 32, saved_ensemble, RunContext(uri="", study="demo"))
-    return folder
-
-
 @pytest.mark.parametrize("own_code", [False, True])
-def test_model_repeats_with_either_code(model, saved_ensemble, tmp_path, monkeypatch, own_code):
+def test_model_repeats_with_either_code(saved_ensemble, tmp_path, monkeypatch, own_code):
+    model = tmp_path / "mlflow_model"
+    save_model(model, "m-1", "0" * 32, saved_ensemble, RunContext(uri="", study="demo"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # what lies in the caller's path is not seen
     (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')", encoding="utf-8")
     repeated = predict_in_subprocess(model, FORMULAS, own_code=own_code)

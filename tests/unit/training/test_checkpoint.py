@@ -59,7 +59,6 @@ def test_state_of_another_fit_and_a_damaged_one_are_not_used(tensorflow, tmp_pat
 def test_network_that_learnt_in_bfloat16_answers_in_float32(tensorflow):
     model, history = fit(NetworkTrainer(precision="mixed_bfloat16"))
     assert {layer.dtype_policy.name for layer in model.body.layers} == {"float32"}
-    reference, _ = fit(NetworkTrainer())
-    assert history["val_mae"].iloc[-1] == pytest.approx(
-        np.abs(reference.predict(X[120:]) - Y[120:]).mean(), rel=0.2
-    )
+    error = np.abs(model.predict(X[120:]) - Y[120:]).mean()
+    assert history["val_mae"].iloc[-1] == pytest.approx(error, rel=0.05)  # measured in bfloat16
+    assert error < 0.8 * np.abs(np.median(Y[:120]) - Y[120:]).mean()

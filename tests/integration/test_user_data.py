@@ -1,6 +1,4 @@
-"""Learning from one's own file with pretrained networks, from the command line, with a kill in between."""
-
-from __future__ import annotations
+"""User data: a fit with pretrained networks that is killed in between, and a study through all stages."""
 
 import json
 import os
@@ -8,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from studies import Project
 
 from crossprop import CrossPropertyRegressor, prepare_sources
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
@@ -26,7 +26,7 @@ KNOWN = ELEMENTS[:14]
 FORMULAS = [f"{a}{p}{b}{4 - p}" for i, a in enumerate(KNOWN) for b in KNOWN[i + 1 :] for p in (1, 3)][:60]
 
 
-def values() -> np.ndarray:
+def values():
     return fraction_matrix(FORMULAS) @ np.linspace(0, 30, len(ELEMENTS))
 
 
@@ -51,16 +51,6 @@ def test_the_networks_have_seen_none_of_the_rows_and_know_what_they_have_seen(ne
 
     known = prepare_source(load_catalog(), EMBEDDED[0], cache, frozenset(keys)).frame["composition"]
     assert np.isin(networks.seen, composition_codes(known)).all()
-
-
-def test_the_estimator_transfers_from_them_in_this_process(networks):
-    estimator = CrossPropertyRegressor(
-        methods=["boost", "boost_sources", "ml_featextr", "blend"], trials=1, folds=2, sources=networks.folder
-    ).fit(FORMULAS, values())
-    sides = dict(zip(estimator.cv_results_["label"], estimator.cv_results_["mean_val_mae"], strict=True))
-    assert sides["boost_sources(all_sources)"] is not None
-    assert sides["base"] > estimator.cv_mae_
-    assert estimator.predict(["LiNa"]).shape == (1,)
 
 
 def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp_path):
@@ -95,3 +85,50 @@ def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp
     )  # fmt: skip
     assert predicted.stdout.startswith("formula,value,lower,upper")
     assert Path(CrossPropertyRegressor.load(out).model_folder_).is_dir()
+
+
+METALS = ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zr", "Nb", "Mo", "W")
+
+
+def write_alloys(path, slope=1.0):
+    """Some 130 alloys whose value is a smooth function of the composition; two rows are bad."""
+    rows = [
+        f"{a}{n}{b};{slope * (n * i + j) / (n + 1) + 0.1 * (i * j % 7):.3f}".replace(".", ",")
+        for (i, a), (j, b) in combinations(enumerate(METALS), 2)
+        for n in (1, 2)
+    ]
+    rows[5] += " GPa"
+    path.write_text("Legierung;hardness\n" + "\n".join([*rows, "Foo;1"]) + "\n")
+    return path
+
+
+@pytest.mark.timeout(1800)
+def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path):
+    project = Project(tmp_path / "project")
+    project.copy("reports/", "dvc.lock", "tests/", "docs/", "own/")
+    root, run = project.root, project.run
+
+    def crossprop(*arguments):
+        return run(sys.executable, "-m", "crossprop.cli", *map(str, arguments))
+
+    (root / "own").mkdir()
+    (root / "own" / "catalog.yaml").write_text("origins: {}\nproperties: {}\n")
+    project.commit()
+    adding = ("data", "add", write_alloys(tmp_path / "alloys.csv"), "--target", "hardness", "--unit", "GPa")
+    crossprop(*adding)
+    crossprop("study", "new", "alloys", "--target", "hardness", "--tier", "trial")
+    run("dvc", "exp", "run", "-S", "study=alloys")
+    assert "1 targets" in crossprop("check")
+    assert (root / "summary" / "alloys" / "README.md").is_file()
+    registered = (root / "data" / "registered" / "alloys.json").read_text()
+    assert "alloys.hardness" in registered
+    assert "up to date" in run("dvc", "repro")
+
+    write_alloys(tmp_path / "alloys.csv", slope=2.0)
+    crossprop(*adding, "--replace")
+    output = run("dvc", "repro")
+    for stage in ("fetch", "prepare", "transfer@all", "summarize", "register"):
+        assert f"Running stage '{stage}'" in output, stage
+    # same alloys, so the source has the same rows
+    assert "Stage 'pretrain@seebeck_p' didn't change" in output
+    assert (root / "data" / "registered" / "alloys.json").read_text() != registered
