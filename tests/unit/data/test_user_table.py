@@ -130,9 +130,10 @@ def test_a_cell_merged_over_rows_stands_in_each_and_a_formula_without_a_result_i
     assert table.rows["named_group"].tolist() == ["p", "p", "q", "q"]
     assert table.rows["line"].tolist() == [3, 4, 5, 6]
     assert any(note.startswith("3 cell(s) merged over several rows, the first A3:A4") for note in table.notes)
-    sheet["C6"] = "=C5*2"
+    for row in range(3, 7):
+        sheet[f"C{row}"] = f"=D{row}*2"
     book.save(tmp_path / "mine.xlsx")
-    with pytest.raises(UserFileError, match=r"C6 holds the formula '=C5\*2' without a stored result"):
+    with pytest.raises(UserFileError, match=r"C3 holds the formula '=D3\*2' without a stored result"):
         read_user_table(tmp_path / "mine.xlsx", target="H")
 
 
