@@ -1,7 +1,5 @@
 """The service on a real registry with real models: alias moves, damaged files, a store that goes away."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -152,9 +150,8 @@ def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
             return requests.post(f"{url}/invocations", json=body, timeout=90).json().get("predictions")
 
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        quiet = {"stdout": log, "stderr": log, "start_new_session": True}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **quiet)
     try:
         until(predictions, 300)
         theirs = predictions()

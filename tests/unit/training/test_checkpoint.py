@@ -1,7 +1,5 @@
 """A fit that was stopped goes on after its last complete epoch, with the same result; precision of the layers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Width of the intervals: it covers what it promises, and is wide where the model errs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
