@@ -34,9 +34,8 @@ FIRST_RUNG = (
 
 HISTORY = ["epoch", "loss", "val_mae"]
 
-SAVED_FROM_SECONDS = (
-    3.0  # a regressor that took longer is saved at once, not fitted again should it be chosen
-)
+# A regressor that took longer is saved at once, not fitted again should it be chosen.
+SAVED_FROM_SECONDS = 3.0
 
 LEAST_BATCH = 16
 

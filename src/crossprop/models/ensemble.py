@@ -22,9 +22,8 @@ from crossprop.models.trees import Trees, merged, predict_together
 
 _ROWS_AT_ONCE: Final = 8192  # bounds the memory beyond the result
 _FEW: Final = 32  # rows up to which the trees of all members are walked together
-_SLACK: Final = (
-    1e-9  # share of the bounds by which a value may miss a range: sums in another order differ by less
-)
+# Share of the bounds by which a value may miss a range: sums in another order differ by less.
+_SLACK: Final = 1e-9
 WITH_ATTRIBUTES: Final = frozenset(
     {Representation.PHYSICAL_ATTRIBUTES, Representation.COMBINED, Representation.PREDICTED_SOURCES}
 )

@@ -23,9 +23,8 @@ from crossprop.uncertainty.neighbours import (
 COVERAGE: Final = 0.9
 NEIGHBOURS: Final = 10  # nearest training compositions whose residuals are averaged
 LEAST_COMPOSITIONS: Final = 100  # with fewer the interval is equally wide for all
-GROWTH: Final = (
-    1.25  # of the errors with the distance to the nearest training composition, in radii of the domain
-)
+# Of the errors with the distance to the nearest training composition, in radii of the domain.
+GROWTH: Final = 1.25
 _LEAST_GAIN: Final = 0.9  # folds share most of their rows
 _POWER: Final = 0.6
 _OFFSET: Final = 0.1

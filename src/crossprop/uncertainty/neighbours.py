@@ -126,9 +126,8 @@ def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:
 
 
 QUANTILE: Final = 0.98  # share of the training compositions that lie within the radius of another one
-LEAST_COMPOSITIONS: Final = (
-    50  # with fewer there is no radius: only unseen elements are outside of the domain
-)
+# With fewer there is no radius: only unseen elements are outside of the domain.
+LEAST_COMPOSITIONS: Final = 50
 
 
 def domain_radius(around: Neighbourhood, quantile: float = QUANTILE) -> float | None:
