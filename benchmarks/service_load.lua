@@ -18,9 +18,9 @@ function init(args)
     end
     bodies[i] = '{"formulas": [' .. table.concat(formulas, ",") .. '], "properties": ["' .. property .. '"]}'
   end
-  local headers = {["Content-Type"] = "application/json"}
-  if token then headers["Authorization"] = "Bearer " .. token end
-  wrk.method, wrk.headers = "POST", headers
+  wrk.method = "POST"
+  wrk.headers["Content-Type"] = "application/json"
+  if token then wrk.headers["Authorization"] = "Bearer " .. token end
 end
 
 function request()

@@ -3,9 +3,11 @@
     python benchmarks/service_load.py                        (starts a service on this folder's registry)
     python benchmarks/service_load.py --url http://127.0.0.1:8000 --property bulkmoduluskv
 
-Two loads, one after the other: one formula for one property (latency), and large batches from a few callers
-(throughput). Formulas are made up and differ from request to request. wrk adds the requests that a caller could have
-sent during a slow answer, so that its p99 is rather too high. CROSSPROP_API_KEY is sent where it is set.
+Three loads, one after the other: one formula for one property (latency), large batches from a few callers
+(throughput), and bursts of large batches that all arrive at once (admission: what can be answered in time is, the rest
+is refused at once with ``Retry-After``). Formulas are made up and differ from request to request. wrk adds the requests
+that a caller could have sent during a slow answer, so that its p99 is rather too high. CROSSPROP_API_KEY is sent where
+it is set.
 
 The processor time of the service for each formula, which others on the machine disturb less than the rest, is shown for
 a service that was started here, or whose process is named with --pid.
@@ -17,12 +19,14 @@ import argparse
 import json
 import os
 import platform
+import random
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -46,6 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=2000, help="formulas of a large request")
     parser.add_argument("--batch-connections", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--bursts", type=int, nargs="*", default=[24, 40, 100], help="large requests at once")
     args = parser.parse_args()
     if shutil.which("wrk") is None:
         print("left out: wrk is not installed (on Debian and Ubuntu: apt-get install wrk)")
@@ -65,6 +70,9 @@ def main() -> None:
             load(url, name, args.seconds, formulas=1, callers=callers, bodies=5000, pid=pid)
         for callers in args.batch_connections:
             load(url, name, args.seconds, formulas=args.batch, callers=callers, bodies=20, pid=pid)
+        print(f"{'batches':>8} {'answered':>8} {'slowest s':>9} {'refused':>8} {'slowest s':>9} {'other':>6}")
+        for batches in args.bursts:
+            burst(url, name, batches, args.batch)
 
 
 @contextmanager
@@ -107,15 +115,20 @@ def first_property(url: str) -> str | None:
     return None
 
 
-def wait_until_loaded(url: str, name: str) -> None:
-    """Predict until there is an answer; fails where the property is not served."""
-    body = f'{{"formulas": ["NaCl"], "properties": ["{name}"]}}'.encode()
+def request(url: str, body: bytes) -> Request:
+    """A request for predictions, with the key of the environment."""
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("CROSSPROP_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
+    return Request(f"{url}/v1/predict", body, headers)
+
+
+def wait_until_loaded(url: str, name: str) -> None:
+    """Predict until there is an answer; fails where the property is not served."""
+    body = json.dumps({"formulas": ["NaCl"], "properties": [name]}).encode()
     for _ in range(240):
         try:
-            with urlopen(Request(f"{url}/v1/predict", body, headers), timeout=60) as answer:
+            with urlopen(request(url, body), timeout=60) as answer:
                 answer.read()
                 return
         except URLError as error:  # not listening, not looked at its registry, or still loading
@@ -143,6 +156,59 @@ def load(
     print(
         f"{formulas:8d} {callers:7d} {p50:8.1f} {p95:8.1f} {p99:8.1f} {longest:8.1f} {rate:8.1f} "
         f"{rate * formulas:10.0f} {cpu} {errors:6.0f}   {shlex.join(command)}"
+    )
+
+
+def burst(url: str, name: str, batches: int, size: int) -> None:
+    """Send so many large batches at once and print how many were answered, and refused with ``Retry-After``."""
+    rng = random.Random(batches)
+    elements = (
+        "Li",
+        "Na",
+        "K",
+        "Mg",
+        "Ca",
+        "Al",
+        "Ti",
+        "Cr",
+        "Mn",
+        "Fe",
+        "Co",
+        "Ni",
+        "Cu",
+        "Zn",
+        "Si",
+        "N",
+        "O",
+        "S",
+    )
+
+    def ask(body: bytes) -> tuple[str, float]:
+        started = time.perf_counter()
+        try:
+            with urlopen(request(url, body), timeout=120) as answer:
+                answer.read()
+            outcome = "answered"
+        except HTTPError as error:
+            outcome = "refused" if error.code in (429, 503) and error.headers["Retry-After"] else "other"
+        except OSError:
+            outcome = "other"
+        return outcome, time.perf_counter() - started
+
+    def formula() -> str:
+        return "".join(f"{e}{rng.randint(1, 9)}" for e in rng.sample(elements, rng.randint(2, 4)))
+
+    bodies = [
+        json.dumps({"formulas": [formula() for _ in range(size)], "properties": [name]}).encode()
+        for _ in range(batches)
+    ]
+    with ThreadPoolExecutor(batches) as pool:
+        found = list(pool.map(ask, bodies))
+    seconds = {kind: [s for k, s in found if k == kind] for kind in ("answered", "refused", "other")}
+    longest = {kind: max(values, default=0.0) for kind, values in seconds.items()}
+    print(
+        f"{batches:8d} {len(seconds['answered']):8d} {longest['answered']:9.1f} {len(seconds['refused']):8d} "
+        f"{longest['refused']:9.1f} {len(seconds['other']):6d}"
     )
 
 
