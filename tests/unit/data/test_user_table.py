@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from crossprop.data.compositions import Amounts, composition_keys, fraction_matrix
 from crossprop.data.formula_list import read_formula_list
-from crossprop.data.user_columns import formulas_of
+from crossprop.data.user_formulas import formulas_of
 from crossprop.data.user_rows import read_user_table
 from crossprop.errors import UserFileError
 

