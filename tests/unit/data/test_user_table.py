@@ -137,7 +137,7 @@ def test_a_cell_merged_over_rows_stands_in_each_and_a_formula_without_a_result_i
         read_user_table(tmp_path / "mine.xlsx", target="H")
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     start=st.sampled_from(["", "formula,strength\nNaCl,1\n", "formula;strength\n" + ";" * 200_000]),
     tail=st.binary(max_size=300),
