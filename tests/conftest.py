@@ -6,9 +6,10 @@ import copy
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
@@ -21,6 +22,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, settings
 
+from crossprop import cli
 from crossprop.config import Params, parse_params
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.features.matrices import write_features
@@ -89,6 +91,40 @@ def compose() -> Callable[..., Any]:
             return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
 
     return composed
+
+
+class Finished(NamedTuple):
+    """How a command ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Runs a function as a program with arguments, in this process."""
+
+    def run(main: Callable[[], None], *arguments: object) -> Finished:
+        monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.setenv("COLUMNS", "160")
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Finished(status, out, err)
+
+    return run
+
+
+@pytest.fixture
+def crossprop(ended: Callable[..., Finished]) -> Callable[..., Finished]:
+    """Runs the command ``crossprop`` in this process."""
+    return lambda *arguments: ended(cli.main, "crossprop", *arguments)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from waiting import until
 
 from crossprop.config import parse_params
 from crossprop.errors import TrackingError
+from crossprop.experiments.executor import InlinePool
 from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
@@ -40,11 +41,11 @@ def without_networks(values, algorithms, **study):
     return parse_params(values)
 
 
-def computed(params, paths, recorder=None, lines=None):
-    """The target, computed in this process; progress goes into the list."""
+def computed(params, paths, recorder=None, lines=None, pool=InlinePool):
+    """The target, computed in this process unless a pool is given; progress goes into the list."""
     heard = [] if lines is None else lines
-    done = run_targets(params, ["slme"], paths, lambda digests: recorder or NullRecorder(), heard.append)
-    return done["slme"]
+    recorders = lambda digests: recorder or NullRecorder()  # noqa: E731
+    return run_targets(params, ["slme"], paths, recorders, heard.append, pool=pool)["slme"]
 
 
 def start_transfer(root, **environment):

@@ -268,6 +268,10 @@ TABLES = [
         "weight read as atomic", "Fe (wt%),C (wt%),hardness", lambda i, f: f"99.{i + 10},0.5,{i}",
         "weight, not atomic", options=("--element-columns", "atomic"),
     ),
+    Table(
+        "formulas in weight percent", "formula,hardness", lambda i, f: f"Ti{90 - i}Al{6 + i}V4,{i}", lambda i: i,
+        options=("--amounts", "weight"), composition=lambda i: f"Ti{90 - i}Al{6 + i}V4",
+    ),
     Table("ids #0, #4", "id,formula,hardness", lambda i, f: f"{'#' * (i % 4 == 0)}{i},{f},{i}.5", lambda i: i + 0.5),
     Table("-999", "formula,hardness", lambda i, f: f"{f},{-999 if i % 6 == 0 else i}", "values are -999", noted=True),
     Table(

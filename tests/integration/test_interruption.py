@@ -30,6 +30,7 @@ from studies import (
 from waiting import PATIENCE, until
 
 from crossprop.errors import DataError, StoreError, StoreOutOfReachError, TrackingError
+from crossprop.experiments.executor import WorkerPool
 from crossprop.experiments.targets import run_targets
 from crossprop.tracking.store import prepare_store
 from crossprop.tracking.ui import ui_command
@@ -48,10 +49,11 @@ def params(tiny_params):
     return tiny_params(**NO_NETWORKS, compute=QUICK)
 
 
-@pytest.fixture
-def calm(tmp_path, params, write_target):
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory, tiny_params, write_target):
     """The finished study, without any trouble."""
-    paths = project(tmp_path / "calm", params, write_target)
+    params = tiny_params(**NO_NETWORKS, compute=QUICK)
+    paths = project(tmp_path_factory.mktemp("calm"), params, write_target)
     computed(params, paths)
     return paths
 
@@ -74,7 +76,7 @@ def test_killed_worker_changes_no_result(tmp_path, params, calm, write_target):
                     worker.kill()
                     killed.append(worker.pid)
 
-    outcome = computed(params, stormy, lines=Weather())
+    outcome = computed(params, stormy, lines=Weather(), pool=WorkerPool)
     assert len(set(killed)) == 2
     assert all(result.failure is None for result in by_method(outcome).values())
     assert results(stormy, "cells.json") == results(calm, "cells.json")
@@ -87,7 +89,7 @@ def test_cell_that_asks_for_too_much_memory_is_retried_once_and_reported(tmp_pat
     params = without_networks(tiny_values, {"bagging": greedy})
     params = params.model_copy(update={"compute": params.compute.model_copy(update={"retries": 1})})
     paths, lines = project(tmp_path, params, write_target), list[str]()
-    cells = by_method(computed(params, paths, lines=lines))
+    cells = by_method(computed(params, paths, lines=lines, pool=WorkerPool))
     assert cells["base"].test_mae is not None
     assert cells["ml"].failure.startswith("out of memory (")
     assert "Unable to allocate" in cells["ml"].failure
@@ -174,7 +176,7 @@ def test_disk_that_fills_stops_the_target_which_goes_on(tmp_path, params, calm, 
     with monkeypatch.context() as patch:
         patch.setattr(pd.DataFrame, "to_parquet", to_parquet)
         with pytest.raises(StoreError, match=r"cannot be written: No space left on device .*Free some space"):
-            computed(params, full)
+            computed(params, full, pool=WorkerPool)
     before = pieces(full)
     assert before
     assert not full.results("slme").exists()

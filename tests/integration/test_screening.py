@@ -1,11 +1,13 @@
 """``crossprop screen`` as a person uses it: to the end, stopped and continued, refused, ranked again."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from itertools import product
 from math import gcd
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,6 @@ from registries import save_ridge
 from saved_shares import save_share
 from waiting import PATIENCE, until
 
-from crossprop import cli
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.errors import ScreeningError
 from crossprop.screening import screen
@@ -41,22 +42,11 @@ def request_of(models, tmp_path):
 
 
 @pytest.fixture
-def run(models, monkeypatch, capsys, tmp_path):
-    """Runs ``crossprop screen`` in this process and gives its status and what it printed."""
-
-    def call(*arguments):
-        named = [f"--model={name}={folder}" for name, folder in models.items()]
-        monkeypatch.setattr(sys, "argv", ["crossprop", "screen", *map(str, arguments), *named])
-        monkeypatch.setenv("TERM", "dumb")
-        monkeypatch.chdir(tmp_path)
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return (status, *capsys.readouterr())
-
-    return call
+def run(models, crossprop, monkeypatch, tmp_path):
+    """Runs ``crossprop screen`` with both models."""
+    monkeypatch.chdir(tmp_path)
+    named = [f"--model={name}={folder}" for name, folder in models.items()]
+    return lambda *arguments: crossprop("screen", *arguments, *named)
 
 
 BASIC = ("--elements", "Fe,Co,Al,O,Pu", "--property", "iron,oxygen", "--max-elements", 3)
@@ -206,9 +196,9 @@ SLOW = (
 )
 
 
-def start(models, folder):
+def start(models, folder, arguments=SLOW):
     named = [f"--model={name}={path}" for name, path in models.items()]
-    command = [sys.executable, "-m", "crossprop.cli", "screen", *SLOW, *named, "--out", str(folder)]
+    command = [sys.executable, "-m", "crossprop.cli", "screen", *arguments, *named, "--out", str(folder)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, **pipes, text=True, cwd=folder.parent)
 
@@ -249,3 +239,19 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, tm
     assert notes[0]["counts"] == notes[1]["counts"]
     assert notes[1]["sessions"] == 3
     assert notes[1]["order"] == order[::-1]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_compositions(models, tmp_path):
+    """The first 100,000 of two million and of hundreds of millions take the same memory, within a few dozen MiB."""
+    peaks = []
+    for elements in ("3", "5"):
+        folder, space = tmp_path / elements, ("--elements", "all", "--max-elements", elements, "--yes")
+        options = ("--property", "iron,oxygen", "--batch", "512", "--workers", "2", "--max-atoms", "6")
+        process = start(models, folder, (*space, *options))
+        until(lambda: len(list((folder / PARTS).glob("*.parquet"))) >= 200 or process.poll() is not None)  # noqa: B023
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        process.kill()
+        assert process.communicate()[1] is not None
+        peaks.append(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024)
+    assert peaks[1] < peaks[0] + 150

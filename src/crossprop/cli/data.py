@@ -46,10 +46,10 @@ def add(
 
     With --replace, what is not given (unit, description, citation, licence) stays as it was.
     """
-    from crossprop.data.units import unit_in
     from crossprop.data.user_catalog import check_new_key, former_texts, key_of
     from crossprop.data.user_rows import read_user_table
     from crossprop.data.user_summary import summarise
+    from crossprop.data.user_values import unit_in
     from crossprop.estimator.add import add_data, held_out_rows, refuse_too_few
     from crossprop.estimator.study_file import studies_naming
 

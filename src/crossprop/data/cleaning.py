@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from crossprop.data.compositions import composition_keys, parse_formula, parse_formulas
+from crossprop.data.compositions import composition_keys, parse_formulas
 from crossprop.errors import DataError, FormulaError
 
 # ``action`` is ``repaired`` or ``dropped`` for a line, ``noted`` for a statement about many rows.
@@ -94,7 +94,7 @@ def clean_rows(
         float(text) if text is not None and _NUMBER.fullmatch(text) else math.nan for text in rows["text"]
     ]
     fractions, good, errors = parse_formulas(rows["formula"])
-    problems = {i: why_no_formula(rows["formula"].iloc[i]) for i in errors}
+    problems = {i: why_no_formula(rows["formula"].iloc[i], error) for i, error in errors.items()}
     for i in np.flatnonzero(~np.isfinite(rows["value"].to_numpy())).tolist():
         text = rows["text"].iloc[i]
         blank = not (text or "").strip()
@@ -156,14 +156,10 @@ def refuse_unlearnable(values: np.ndarray, what: str) -> None:
         )
 
 
-def why_no_formula(formula: Any) -> str:
-    """Why a formula cannot be used; empty where it can."""
+def why_no_formula(formula: object, error: FormulaError) -> str:
+    """Why a cell that gave this error cannot be used."""
     if formula is None:
         return "the formula is missing"
     if isinstance(formula, str) and _DATE.fullmatch(formula):
         return f"{formula!r} is a date: a spreadsheet destroyed the formula"
-    try:
-        parse_formula(formula)
-    except FormulaError as error:
-        return str(error)
-    return ""
+    return str(error)

@@ -10,15 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from crossprop.data.compositions import Amounts, parse_formulas, plain_formula, refuse_capitals
-from crossprop.data.user_columns import (
-    composed,
-    elements_in,
-    formula_notes,
-    formulas_in,
-    guess_formula_column,
-    named_column,
-)
-from crossprop.data.user_table import TextTable, is_formula_name, read_text_table
+from crossprop.data.user_columns import elements_in, guess_formula_column, named_column
+from crossprop.data.user_formulas import formulas_in, formulas_of
+from crossprop.data.user_table import TextTable, read_text_table
+from crossprop.data.user_values import read_amounts
 from crossprop.errors import UserFileError
 
 
@@ -58,7 +53,9 @@ def read_formula_list(
     table = read_text_table(source, [formula_column], sheet=sheet, listed=element_columns is None)
     notes: list[str] = []
     if element_columns is not None:
-        formulas, reasons = composed(table, elements_in(table, [], element_columns), element_columns)
+        symbols, kind, percent = elements_in(table, [], element_columns)
+        rows = read_amounts([table.columns[at].cells for at in symbols], None, lambda: table.decimal)
+        formulas, reasons = formulas_of(list(symbols.values()), rows, kind, percent=percent)
         reasons |= table.surplus
         written = formulas
         table = replace(
@@ -72,12 +69,11 @@ def read_formula_list(
         else:
             at = guess_formula_column(table) if len(table.header) > 1 else 0
             table = _without_header(table, at)
-        written = table.column(at)
-        formulas, reasons = formulas_in(written, amounts)
+        written = table.columns[at].cells
+        formulas, reasons, notes = formulas_in(written, table.lines, amounts)
         readable = set(parse_formulas(formulas)[1].tolist()) - set(reasons)
         if hidden := refuse_capitals([formulas[i] for i in sorted(readable)]):
             raise UserFileError(f"{table.path}: {hidden}")
-        notes = formula_notes(table.lines, written, formulas, amounts)
     names: list[str] = []
     for name in table.header:  # the second 'K' is 'K_2'
         choices = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(2)))
@@ -91,7 +87,7 @@ def read_formula_list(
 def _without_header(table: TextTable, at: int) -> TextTable:
     """The table with its header as the first row, where the header holds a formula itself."""
     line, head = table.dialect.header_line, table.header
-    if not line or is_formula_name(head[at]) or parse_formulas([plain_formula(head[at])])[2]:
+    if not line or table.columns[at].is_named_formula or parse_formulas([plain_formula(head[at])])[2]:
         return table
     return replace(
         table,

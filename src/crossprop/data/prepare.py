@@ -11,9 +11,9 @@ import pandas as pd
 from crossprop.data.catalog import Catalog, PropertyEntry, Role
 from crossprop.data.cleaning import noted, read_table, refuse_unlearnable
 from crossprop.data.embedded import embedded_table, shared_draw
-from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData
+from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
 from crossprop.data.sources import merge_compositions, prepare_source
-from crossprop.data.splits import draw_holdout, linked_groups
+from crossprop.data.splits import GROUP_COLUMN, draw_holdout, linked_groups
 from crossprop.errors import DataError
 from crossprop.methods import DEFAULT_SEED
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from crossprop.data.splits import GROUP_COLUMN
 from crossprop.errors import StoreError
 
 PREPARED_COLUMNS = ("formula", "composition", "value", "split")
-GROUP_COLUMN = "group"  # key of the rows that stay together, where rows have groups
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,3 @@ class PreparedData:
             for draft in drafts.values():
                 draft.unlink(missing_ok=True)
         return target
-
-
-def together_in(frame: pd.DataFrame) -> str:
-    """The column that says which rows stay on one side of every split: the group's, or the composition's."""
-    return GROUP_COLUMN if GROUP_COLUMN in frame else "composition"

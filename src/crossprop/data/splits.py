@@ -8,11 +8,25 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from crossprop.errors import DataError
+from crossprop.errors import DataError, UserFileError
 from crossprop.methods import DEFAULT_SEED, Protocol
 
+GROUP_COLUMN = "group"  # key of the rows that stay together, where rows have groups
 AUXILIARY = "auxiliary"  # split of rows that are learnt from in every fold and never validated on
 VALIDATION_SHARE = 0.1  # share of the learning rows that validates: 81:9:10 of a target, 90:10 of a source
+
+
+def together_in(frame: pd.DataFrame) -> str:
+    """The column that says which rows stay on one side of every split: the group's, or the composition's."""
+    return GROUP_COLUMN if GROUP_COLUMN in frame else "composition"
+
+
+def without_repeats(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the training rows whose composition (or group) is in the hold-out that the column ``split`` states."""
+    together, training = together_in(frame), frame["split"] == "train"
+    if training.all() or not training.any():
+        raise UserFileError("The split column leaves one side empty. Mark some rows 'train' and some 'test'.")
+    return frame[~(training & frame[together].isin(frame.loc[~training, together]))]
 
 
 def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLISHED) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -11,29 +10,19 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.cleaning import why_no_formula
-from crossprop.data.compositions import (
-    Amounts,
-    composition_keys,
-    parse_formulas,
-    plain_formula,
-    refuse_capitals,
-)
-from crossprop.data.prepared import together_in
-from crossprop.data.splits import linked_groups
-from crossprop.data.units import bare_unit, contradicting, measures, refuse_contradiction
-from crossprop.data.user_columns import (
-    composed,
-    elements_in,
-    formula_notes,
-    formulas_in,
-    guess_formula_column,
-    named_column,
-    table_sign,
-    value_column_of,
-)
+from crossprop.data.compositions import Amounts, composition_keys, parse_formulas, refuse_capitals
+from crossprop.data.splits import linked_groups, together_in
+from crossprop.data.user_columns import choose_columns
+from crossprop.data.user_formulas import formulas_in, formulas_of
 from crossprop.data.user_summary import value_findings
-from crossprop.data.user_table import Dialect, TextTable, bare_name, fold, read_text_table
-from crossprop.data.user_values import is_number, is_unit, read_numbers
+from crossprop.data.user_table import Dialect, read_text_table
+from crossprop.data.user_values import (
+    bare_unit,
+    read_amounts,
+    read_numbers,
+    refuse_contradiction,
+    unit_beside,
+)
 from crossprop.errors import UnknownElementError, UserFileError
 
 MIN_ROWS: Final = 20  # usable rows that a hold-out, ten folds and a screening split need
@@ -119,82 +108,84 @@ def read_user_table(
         raise UserFileError("Give --formula-column or --element-columns, not both.")
     wanted = [value_column or target, formula_column, split_column, group_column]
     table = read_text_table(path, wanted, encoding=encoding, delimiter=delimiter, sheet=sheet)
-    at_value = value_column_of(table, value_column, target, formula_column)
-    at_split = None if split_column is None else named_column(table, split_column, "--split-column")
-    at_group = None if group_column is None else named_column(table, group_column, "--group-column")
-    taken = [at for at in (at_value, at_split, at_group) if at is not None]
-    if len(set(taken)) < len(taken):
-        raise UserFileError("Columns of values, split and groups have to be different ones. Name each once.")
-    elements: Mapping[int, str] = {}
-    at_formula = -1
-    if element_columns is not None:
-        elements = elements_in(table, taken, element_columns)
-        formula_name = f"{len(elements)} columns of elements ({element_columns})"
-    else:
-        if formula_column is None:
-            at_formula = guess_formula_column(table, taken)
-        else:
-            at_formula = named_column(table, formula_column, "--formula-column")
-        formula_name = table.header[at_formula]
-    if at_formula in taken:
-        raise UserFileError(f"The column {formula_name!r} cannot hold both formulas and others. Name two.")
+    chosen = choose_columns(
+        table,
+        target,
+        value_column=value_column,
+        formula_column=formula_column,
+        element_columns=element_columns,
+        split_column=split_column,
+        group_column=group_column,
+    )
     notes = list(table.notes)
-    row_unit = _unit_row(table, at_value, at_formula)
-    if row_unit is not None:
+    if chosen.unit_row is not None:
         table = replace(table, rows=table.rows[1:], lines=table.lines[1:])
-        notes.append(f"the row below the header holds units: {row_unit!r} for the values")
-    numbers = read_numbers(table.column(at_value), decimal, lambda: table_sign(table))
-    found_unit = numbers.unit or row_unit or _unit_column(table, at_value)
-    refuse_contradiction(str(path), table.header[at_value], unit, found_unit)
-    if elements:
-        formulas, no_formula = composed(table, elements, element_columns or amounts, decimal)
+        notes.append(f"the row below the header holds units: {bare_unit(chosen.unit_row)!r} for the values")
+    columns, values = table.columns, table.columns[chosen.value]
+    split = None if chosen.split is None else columns[chosen.split].cells
+    group = None if chosen.group is None else columns[chosen.group].cells
+    numbers = read_numbers(values.cells, decimal, lambda: table.decimal)
+    beside = [(columns[at].name, columns[at].cells) for at in chosen.units]
+    row_unit = chosen.unit_row and bare_unit(chosen.unit_row)
+    found_unit = numbers.unit or row_unit or unit_beside(path, beside, values.cells)
+    refuse_contradiction(path, values.name, unit, found_unit)
+    symbols, counted, percent = chosen.elements
+    rows = read_amounts([columns[at].cells for at in symbols], decimal, lambda: table.decimal)
+    if chosen.formula is None:
+        formulas, no_formula = formulas_of(list(symbols.values()), rows, counted, percent=percent)
     else:
-        cells = table.column(at_formula)
-        formulas, no_formula = formulas_in(cells, amounts)
-        notes += formula_notes(table.lines, cells, formulas, amounts)
-    fractions, good, errors = parse_formulas(formulas)
+        formulas, no_formula, told = formulas_in(columns[chosen.formula].cells, table.lines, amounts)
+        notes += told
 
+    fractions, good, errors = parse_formulas(formulas)
     found: dict[int, tuple[Kind, str]] = {i: ("fields", reason) for i, reason in table.surplus.items()}
     for i, reason in no_formula.items():
         found.setdefault(i, ("formula", reason))
     for i, error in errors.items():
         kind: Kind = "element" if isinstance(error, UnknownElementError) else "formula"
-        found.setdefault(i, (kind, why_no_formula(formulas[i] or None)))
+        found.setdefault(i, (kind, ""))
     for i, reason in numbers.reasons.items():
         found.setdefault(i, ("missing" if reason.startswith("the value is missing") else "value", reason))
-    for i, row in enumerate(table.rows):
-        if at_split is not None and row[at_split].casefold() not in _SPLITS:
-            found.setdefault(i, ("split", f"the split {row[at_split]!r} is neither 'train' nor 'test'"))
-        if at_group is not None and not row[at_group]:
+    for i, text in enumerate(split or ()):
+        if text.casefold() not in _SPLITS:
+            found.setdefault(i, ("split", f"the split {text!r} is neither 'train' nor 'test'"))
+    for i, text in enumerate(group or ()):
+        if not text:
             found.setdefault(i, ("group", "the group is missing (where cells were merged, fill them all)"))
-    shown = [*([at_formula] if at_formula >= 0 else list(elements)[:4]), at_value]
+    kept = np.array([i for i in good if i not in found], dtype=np.int64)
+    usable = [formulas[i] for i in kept]
+    keys, hidden = composition_keys(fractions[np.isin(good, kept)]), refuse_capitals(usable)
+    shown = [*(list(symbols)[:4] if chosen.formula is None else [chosen.formula]), chosen.value]
     problems = tuple(
-        Problem(table.lines[i], reason, " | ".join(table.rows[i][at][:40] for at in shown), kind)
+        Problem(
+            table.lines[i],
+            reason or why_no_formula(formulas[i] or None, errors[i]),
+            " | ".join(columns[at].cells[i][:40] for at in shown),
+            kind,
+        )
         for i, (kind, reason) in sorted(found.items())
     )
-    kept = np.array([i for i in good if i not in found], dtype=np.int64)
-    if not len(kept):
+    if not usable:
         examples = "; ".join(f"line {p.line}: {p.reason}" for p in problems[:3])
         raise UserFileError(
-            f"None of the {len(problems)} rows of {path} is usable with formulas from {formula_name!r} and values from "
-            f"{table.header[at_value]!r} ({examples}). Choose the right columns; words cannot be values."
+            f"None of the {len(problems)} rows of {path} is usable with formulas from {chosen.formula_name!r} and "
+            f"values from {values.name!r} ({examples}). Choose the right columns; words cannot be values."
         )
-    chosen = [formulas[i] for i in kept]
-    if not elements and (hidden := refuse_capitals(chosen)):
-        raise UserFileError(f"{path}, column {formula_name!r}: {hidden}")
+    if chosen.formula is not None and hidden:
+        raise UserFileError(f"{path}, column {chosen.formula_name!r}: {hidden}")
     frame = pd.DataFrame(
         {
-            "formula": pd.Series(chosen, dtype=object),
-            "composition": composition_keys(fractions[np.isin(good, kept)]),
+            "formula": pd.Series(usable, dtype=object),
+            "composition": keys,
             "value": np.array(numbers.values, dtype=np.float64)[kept],
             "line": np.array(table.lines, dtype=np.int64)[kept],
         }
     )
-    if at_split is not None:
-        frame["split"] = [_SPLITS[table.rows[i][at_split].casefold()] for i in kept]
-    if at_group is not None:
-        frame["named_group"] = pd.Series([table.rows[i][at_group] for i in kept], dtype=object)
-        frame["group"] = linked_groups(frame["composition"].to_numpy(), frame["named_group"].tolist())
+    if split is not None:
+        frame["split"] = [_SPLITS[split[i].casefold()] for i in kept]
+    if group is not None:
+        frame["named_group"] = pd.Series([group[i] for i in kept], dtype=object)
+        frame["group"] = linked_groups(keys, frame["named_group"].tolist())
     if numbers.unit is not None:
         notes.append(f"the values carry the unit {numbers.unit!r}, which is taken off")
     if numbers.uncertain:
@@ -207,37 +198,8 @@ def read_user_table(
         problems,
         (*notes, *value_findings(frame)),
         replace(table.dialect, decimal=numbers.decimal),
-        formula_name,
-        table.header[at_value],
+        chosen.formula_name,
+        values.name,
         found_unit,
-        None if at_group is None else table.header[at_group],
+        None if chosen.group is None else table.header[chosen.group],
     )
-
-
-def _unit_column(table: TextTable, at_value: int) -> str | None:
-    """The unit that a column ``unit`` beside the values states; several units are refused."""
-    value = bare_name(table.header[at_value])
-    names = {name for word in ("unit", "units") for name in (word, f"{value} {word}")}
-    for at, name in enumerate(table.header):
-        if fold(name) not in names or at == at_value:
-            continue
-        values = zip(table.column(at), table.column(at_value), strict=True)
-        stated = sorted({bare_unit(unit) for unit, text in values if is_number(text) and measures(unit)})
-        if any(contradicting(stated[0], other) for other in stated[1:]):
-            raise UserFileError(
-                f"The column {name!r} of {table.path} states several units: {', '.join(map(repr, stated[:5]))}. "
-                "Convert the values to one of them."
-            )
-        if stated:
-            return stated[0]
-    return None
-
-
-def _unit_row(table: TextTable, at_value: int, at_formula: int) -> str | None:
-    """The unit of the values, where the first row below the header holds units and nothing else."""
-    fields = table.rows[0]
-    formula = plain_formula(fields[at_formula]) if at_formula >= 0 else ""
-    is_formula = at_formula >= 0 and (len(formula) > 3 or not parse_formulas([formula])[2])
-    if is_formula or not is_unit(fields[at_value]) or any(map(is_number, fields)):
-        return None
-    return bare_unit(fields[at_value]) if any(map(is_number, table.column(at_value)[1:])) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -56,6 +57,19 @@ def summarise(table: UserTable, unit: str, held_out: np.ndarray, most: int = 10)
             "intervals, and differences between methods that are noise"
         )
     return "\n".join(lines)
+
+
+def describe(path: Path, table: UserTable, unit: str, most: int = 5) -> list[str]:
+    """What a file holds as the first lines that a fit prints: its rows, the notes, the first of the dropped rows."""
+    known, n_bad = table.rows["composition"].nunique(), len(table.problems)
+    groups = f" in {len(set(table.together)):,} groups that stay together" if "group" in table.rows else ""
+    lines = [
+        f"{path}: {len(table.rows):,} rows of {known:,} compositions{groups}; {table.formula_column!r} holds "
+        f"formulas, {table.value_column!r} values ({unit or 'no unit given'}); read as {table.dialect}",
+        *(f"note: {note}" for note in table.notes),
+        *(f"left out: {problem}" for problem in table.problems[:most]),
+    ]
+    return lines + [f"left out: {n_bad - most} more; report.json lists all of them"] * (n_bad > most)
 
 
 def histogram(values: np.ndarray) -> str:

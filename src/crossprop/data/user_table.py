@@ -10,17 +10,18 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 from crossprop.data.compositions import parse_formulas
+from crossprop.data.user_values import NumberCell, is_number, sign_of
 from crossprop.errors import UserFileError
 
 MAX_BYTES: Final = 256 * 2**20  # size above which a file is refused
-MERGED_BELOW: Final = (
-    20 * 2**20
-)  # bytes of a workbook up to which merged cells are looked for: it takes memory
+# Bytes of a workbook up to which merged cells are looked for: it takes memory.
+MERGED_BELOW: Final = 20 * 2**20
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 _FORMULA_NAMES: Final = (
     "formula", "composition", "compound", "material", "chemical formula", "pretty formula", "reduced formula",
@@ -31,6 +32,7 @@ _LONGEST_RECORD: Final = 50
 _SAMPLE: Final = 300
 _SAMPLE_CHARACTERS: Final = 2**20
 _TITLE_LINES: Final = 30
+_CELLS_TO_JUDGE_BY: Final = 1000
 _NUMBER_LIKE: Final = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _ERROR_CELLS: Final = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
 _MAGIC: Final = {
@@ -90,6 +92,47 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column of a table: its position, its name, and the rows of the table."""
+
+    position: int
+    name: str
+    rows: Sequence[Sequence[str]]
+
+    @cached_property
+    def cells(self) -> list[str]:
+        """The cells from top to bottom."""
+        return [row[self.position] for row in self.rows]
+
+    @property
+    def filled(self) -> list[str]:
+        """The first filled cells, by which a column is judged."""
+        return [cell for cell in self.cells[: 2 * _CELLS_TO_JUDGE_BY] if cell][:_CELLS_TO_JUDGE_BY]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The name as it is compared, with and without a unit at its end."""
+        return fold(self.name), bare_name(self.name)
+
+    @property
+    def is_named_formula(self) -> bool:
+        """Whether the name says that the cells are formulas."""
+        return is_formula_name(self.name)
+
+    @property
+    def holds_numbers(self) -> bool:
+        """Whether half of the filled cells are numbers."""
+        return bool(self.filled) and 2 * sum(map(is_number, self.filled)) >= len(self.filled)
+
+    @property
+    def holds_formulas_only(self) -> bool:
+        """Whether all filled cells are formulas and none is a number."""
+        return (
+            bool(self.filled) and not parse_formulas(self.filled)[2] and not any(map(is_number, self.filled))
+        )
+
+
+@dataclass(frozen=True)
 class TextTable:
     """Header and rows as texts, and the line of each row; a row may have more fields than the header, never fewer."""
 
@@ -100,9 +143,16 @@ class TextTable:
     dialect: Dialect
     notes: tuple[str, ...] = ()
 
-    def column(self, position: int) -> list[str]:
-        """The cells of a column."""
-        return [row[position] for row in self.rows]
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that the header names."""
+        return tuple(Column(position, name, self.rows) for position, name in enumerate(self.header))
+
+    @property
+    def decimal(self) -> str | None:
+        """The sign of the decimals that the table proves by its cells, or by commas between them."""
+        proven = sign_of(cell for row in self.rows[:_CELLS_TO_JUDGE_BY] for cell in row)
+        return proven or ("." if self.dialect.delimiter == "," else None)
 
     @property
     def surplus(self) -> dict[int, str]:
@@ -119,12 +169,6 @@ class TextTable:
         """The names of all columns, for messages."""
         names = [repr(name) if name else f"(column {i}, unnamed)" for i, name in enumerate(self.header, 1)]
         return "the column(s) " + ", ".join(names[:15]) + (", …" if len(names) > 15 else "")
-
-
-class NumberCell(str):
-    """The text of a workbook's number: its point is one of decimals in any column."""
-
-    __slots__ = ()
 
 
 def read_text_table(

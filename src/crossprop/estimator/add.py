@@ -15,8 +15,7 @@ import pandas as pd
 from filelock import FileLock
 
 from crossprop.data.download import blob_id
-from crossprop.data.prepared import together_in
-from crossprop.data.splits import draw_holdout
+from crossprop.data.splits import draw_holdout, together_in
 from crossprop.data.user_catalog import check_new_key, own_entries, remove_entry, write_entry
 from crossprop.data.user_rows import MIN_ROWS, UserTable
 from crossprop.errors import UserFileError

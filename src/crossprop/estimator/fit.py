@@ -12,8 +12,9 @@ from typing import Any, Final
 import pandas as pd
 
 from crossprop.data.cleaning import MAX_BAD_SHARE, report_frame
-from crossprop.data.prepared import together_in
-from crossprop.data.user_rows import MIN_ROWS, UserTable, read_user_table
+from crossprop.data.splits import together_in, without_repeats
+from crossprop.data.user_rows import MIN_ROWS, read_user_table
+from crossprop.data.user_summary import describe
 from crossprop.errors import StoreError, UserFileError
 from crossprop.estimator.learn import STUDY, Outcome, Settings, run_fit, target_name
 from crossprop.estimator.report import REPORT_FILE, report_of, write_report
@@ -23,7 +24,6 @@ from crossprop.models.saved import INFO_FILE
 from crossprop.paths import StudyPaths
 from crossprop.uncertainty.evidence import folder_coverage
 
-BAD_LINES_SHOWN: Final = 5
 DATA_FILE: Final = "data.csv"
 
 
@@ -48,7 +48,8 @@ def fit_file(
     refuse_taken(out, replace=overwrite or goes_on)
     table = read_user_table(path, target=settings.target, unit=settings.unit or None, **(reading or {}))
     settings = replace(settings, unit=settings.unit or table.unit or "")
-    _describe_table(path, table, settings.unit, write)
+    for line in describe(path, table, settings.unit):
+        write(line)
     if len(table.problems) > MAX_BAD_SHARE * table.n_read and not drop_invalid:
         raise UserFileError(
             f"{len(table.problems)} of {table.n_read} rows of {path} are unusable ({table.problems[0]}). That is more "
@@ -57,7 +58,10 @@ def fit_file(
     if len(table.rows) < MIN_ROWS:
         raise UserFileError(f"{path} has {len(table.rows)} usable rows; give at least {MIN_ROWS}.")
     if "split" in table.rows:
-        table = replace(table, rows=_without_repeats(table.rows, write))
+        rows = without_repeats(table.rows)
+        if left_out := len(table.rows) - len(rows):
+            write(f"note: {left_out} training rows repeat a {together_in(rows)} of the hold-out; left out")
+        table = replace(table, rows=rows)
     cleaning = report_frame((p.line, path.name, p.text, "", "dropped", p.reason) for p in table.problems)
     work = out.with_name(f".{out.name}.fit")
 
@@ -128,30 +132,3 @@ def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool 
     with atomic_folder(folder.resolve()) as draft:  # "." has no name to put a draft beside
         write(draft)
     return folder
-
-
-def _describe_table(path: Path, table: UserTable, unit: str, write: Print) -> None:
-    known = table.rows["composition"].nunique()
-    groups = f" in {len(set(table.together)):,} groups that stay together" if "group" in table.rows else ""
-    write(
-        f"{path}: {len(table.rows):,} rows of {known:,} compositions{groups}; {table.formula_column!r} holds formulas, "
-        f"{table.value_column!r} values ({unit or 'no unit given'}); read as {table.dialect}"
-    )
-    for note in table.notes:
-        write(f"note: {note}")
-    for problem in table.problems[:BAD_LINES_SHOWN]:
-        write(f"left out: {problem}")
-    if len(table.problems) > BAD_LINES_SHOWN:
-        write(f"left out: {len(table.problems) - BAD_LINES_SHOWN} more; report.json lists all of them")
-
-
-def _without_repeats(rows: pd.DataFrame, write: Print) -> pd.DataFrame:
-    """Without the training rows whose composition (or group) is in the given hold-out."""
-    together = together_in(rows)
-    training = rows["split"] == "train"
-    if training.all() or not training.any():
-        raise UserFileError("The split column leaves one side empty. Mark some rows 'train' and some 'test'.")
-    shared = training & rows[together].isin(rows.loc[~training, together])
-    if shared.any():
-        write(f"note: {int(shared.sum())} training rows repeat a {together} of the hold-out; left out")
-    return rows[~shared]

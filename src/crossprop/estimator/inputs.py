@@ -19,9 +19,9 @@ from crossprop.data.compositions import (
     plain_formula,
     refuse_capitals,
 )
-from crossprop.data.prepared import GROUP_COLUMN
-from crossprop.data.splits import linked_groups
-from crossprop.data.user_columns import element_columns, formulas_of
+from crossprop.data.splits import GROUP_COLUMN, linked_groups
+from crossprop.data.user_columns import element_columns
+from crossprop.data.user_formulas import formulas_of
 from crossprop.errors import DataError, EstimatorInputError
 
 FORMULA_COLUMN: Final = "formula"

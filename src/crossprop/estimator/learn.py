@@ -18,8 +18,8 @@ from joblib import parallel_config  # type: ignore[import-untyped]
 
 from crossprop.config import Params, parse_params
 from crossprop.data.cleaning import refuse_unlearnable, report_frame
-from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData, together_in
-from crossprop.data.splits import AUXILIARY, draw_holdout
+from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
+from crossprop.data.splits import AUXILIARY, GROUP_COLUMN, draw_holdout, together_in
 from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError
 from crossprop.estimator.budget import FITS, PLAIN, Effort, first_folds, fit_seconds, plain_affordable
 from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for

@@ -12,7 +12,7 @@ import pandas as pd
 
 from crossprop.data.compositions import formula_warnings, parse_formulas
 from crossprop.data.formula_list import FormulaList, read_formula_list
-from crossprop.data.user_columns import formulas_in
+from crossprop.data.user_formulas import formulas_in
 from crossprop.errors import UnknownModelError, UserFileError
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import atomic_file
@@ -33,9 +33,9 @@ def read_input(
         source = sys.stdin.buffer.read()
     if source is not None:
         return read_formula_list(source, formula_column, amounts=amounts, **options)
-    texts, reasons = formulas_in(formulas, amounts)
-    columns = pd.DataFrame({"formula": list(formulas)})
     lines = list(range(1, len(formulas) + 1))
+    texts, reasons, _ = formulas_in(formulas, lines, amounts)
+    columns = pd.DataFrame({"formula": list(formulas)})
     return FormulaList(texts, lines, columns, formulas, reasons, word="formula")
 
 

@@ -41,7 +41,18 @@ def write_features(
     if frame.empty:
         raise DataError(f"{origin} hold no row. Look at its cleaning report.")
     fractions = fraction_matrix(frame["formula"], where=where)
-    matrices = {representation: _matrix(fractions, representation, origin) for representation in paths}
+    matrices = {}
+    for representation in paths:
+        attributes = representation is Representation.PHYSICAL_ATTRIBUTES
+        matrix = (physical_attributes(fractions) if attributes else fractions).astype(np.float32)
+        bad = np.argwhere(~np.isfinite(matrix))
+        if len(bad):
+            row, column = bad[0]
+            raise DataError(
+                f"{_COLUMNS[representation][column]!r} of row {row} of {origin} is {matrix[row, column]}; "
+                "features must be finite numbers. Correct or drop the row."
+            )
+        matrices[representation] = matrix
     for representation, path in paths.items():
         with atomic_file(path) as draft, draft.open("wb") as stream:
             np.save(stream, matrices[representation], allow_pickle=False)
@@ -75,22 +86,6 @@ def _path(folder: Path, representation: Representation) -> Path:
             f"Representation {str(representation)!r} has no matrix of its own. Name one of {list(map(str, _COLUMNS))}."
         )
     return folder / f"{representation}.npy"
-
-
-def _matrix(
-    fractions: NDArray[np.float64], representation: Representation, origin: str
-) -> NDArray[np.float32]:
-    """One representation as float32, free of NaN and infinity."""
-    attributes = representation is Representation.PHYSICAL_ATTRIBUTES
-    matrix = (physical_attributes(fractions) if attributes else fractions).astype(np.float32)
-    bad = np.argwhere(~np.isfinite(matrix))
-    if len(bad):
-        row, column = bad[0]
-        raise DataError(
-            f"{_COLUMNS[representation][column]!r} of row {row} of {origin} is {matrix[row, column]}; "
-            "features must be finite numbers. Correct or drop the row."
-        )
-    return matrix
 
 
 def matrices_of(study: StudyConfig, name: str) -> tuple[Representation, ...]:

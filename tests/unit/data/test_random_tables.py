@@ -17,7 +17,7 @@ from crossprop.data.user_rows import read_user_table
 from crossprop.errors import UserFileError
 
 TABLES = settings(
-    max_examples=int(os.environ.get("CROSSPROP_RANDOM_TABLES", "400")),
+    max_examples=int(os.environ.get("CROSSPROP_RANDOM_TABLES", "100")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

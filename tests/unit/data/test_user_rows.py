@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from crossprop.data.splits import draw_holdout
-from crossprop.data.units import contradicting, unit_in
 from crossprop.data.user_rows import read_user_table
 from crossprop.data.user_summary import summarise
-from crossprop.data.user_values import is_number, read_numbers
+from crossprop.data.user_values import contradicting, is_number, read_numbers, unit_in
 from crossprop.errors import UserFileError
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from crossprop.data.compositions import Amounts, composition_keys, fraction_matrix
 from crossprop.data.formula_list import read_formula_list
-from crossprop.data.user_columns import formulas_of
+from crossprop.data.user_formulas import formulas_of
 from crossprop.data.user_rows import read_user_table
 from crossprop.errors import UserFileError
 
@@ -137,7 +137,7 @@ def test_a_cell_merged_over_rows_stands_in_each_and_a_formula_without_a_result_i
         read_user_table(tmp_path / "mine.xlsx", target="H")
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     start=st.sampled_from(["", "formula,strength\nNaCl,1\n", "formula;strength\n" + ";" * 200_000]),
     tail=st.binary(max_size=300),

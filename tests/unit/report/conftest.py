@@ -12,6 +12,7 @@ from crossprop.experiments.results import CellResult
 from crossprop.io import write_digests
 from crossprop.methods import EXTRACTION_LAYERS, Method, Representation, Side
 from crossprop.paths import StudyPaths
+from crossprop.report import figures
 from crossprop.report.study import load_study_results
 from crossprop.report.summary import summarize
 from crossprop.training.metrics import mean_absolute_error, mean_absolute_error_q95, r2
@@ -219,6 +220,12 @@ def _write_cells(folder, cells, rng):
     ]
     columns = ["cell", "side", "share", "n_train", "test_mae"]
     pd.DataFrame(curve, columns=columns).to_parquet(folder / "learning_curve.parquet")
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Figures are drawn, but not rendered, which takes most of a report's time."""
+    monkeypatch.setattr(figures, "save_png", lambda figure, path: path.touch())
 
 
 @pytest.fixture

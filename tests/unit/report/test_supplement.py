@@ -237,7 +237,7 @@ def measured(study):
     return study
 
 
-def test_coverage_width_and_error_are_those_of_the_hold_out(measured, tmp_path):
+def test_coverage_width_and_error_are_those_of_the_hold_out(measured, tmp_path, without_pictures):
     section = coverage_section(measured.results(), measured.paths)
     (row,) = section.tables["tables/coverage.csv"].to_dict("records")  # a target without evidence is left out
     assert (row["target"], row["n_test"], row["stated"], row["measured"]) == ("slme", 10, 0.9, 0.9)
@@ -247,7 +247,7 @@ def test_coverage_width_and_error_are_those_of_the_hold_out(measured, tmp_path):
     measured.report(tmp_path / "report")
     page = " ".join((tmp_path / "report" / "supplement.md").read_text().split())
     assert "| SLME | % | 10 | 90 % | 90.0 % | 1.67 | 0.0 % | 1.20 | – |" in page
-    assert (tmp_path / "report" / "figures" / "coverage.png").stat().st_size > 2000
+    assert (tmp_path / "report" / "figures" / "coverage.png").is_file()
     assert "**90.0 %** of 10 hold-out values" in (tmp_path / "report" / "README.md").read_text()
 
 

@@ -1,5 +1,7 @@
-"""What the server takes from the system: keys, files, signals."""
+"""What the server takes from the system: keys, files, signals; and its log."""
 
+import json
+import logging
 import resource
 import signal
 
@@ -8,6 +10,7 @@ from fastapi import FastAPI
 
 from crossprop.errors import ConfigError
 from crossprop.service.auth import ENVIRONMENT, Scope, new_key, read_keys
+from crossprop.service.logs import event, log_as_json
 from crossprop.service.server import allow_many_files, build_server, end_on_signals
 from crossprop.service.settings import Limits
 
@@ -39,6 +42,21 @@ def test_a_hangup_that_is_to_be_ignored_does_not_end_the_service(system):
     end_on_signals(server)
     signal.raise_signal(signal.SIGHUP)
     assert not server.should_exit
+
+
+def test_the_log_is_one_line_of_json_an_event_whatever_it_holds(capsys, monkeypatch):
+    for logger in map(logging.getLogger, ("crossprop.service", "uvicorn")):
+        for name in ("handlers", "propagate", "level"):  # put back afterwards
+            monkeypatch.setattr(logger, name, getattr(logger, name))
+    log_as_json()
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        event("a request failed", logging.ERROR, exc_info=True, path="/a\nb", key='quo"te', client="\ud800")
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["level"], told["event"], told["path"]) == ("error", "a request failed", "/a\nb")
+    assert told["traceback"].endswith("ValueError: two\nlines")
 
 
 def test_keys_are_read_from_a_file_or_else_from_the_environment(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import sqlite3
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,6 @@ from registries import NAME, add_version, client_of, evidence_table, make_model
 from rich.text import Text
 from waiting import PATIENCE
 
-from crossprop import cli
 from crossprop.cli.registry import history_lines, overview_rows, overview_table
 from crossprop.errors import StoreOutOfReachError, TrackingError, UnknownModelError
 from crossprop.tracking import registry, ui
@@ -140,7 +138,7 @@ def test_uri_that_cannot_work_is_refused(uri, message):
 
 
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "a%41", "a#b"])
-def test_folder_that_mlflow_would_mistake_is_refused_by_every_command(tmp_path, monkeypatch, capsys, name):
+def test_folder_that_mlflow_would_mistake_is_refused_by_every_command(tmp_path, monkeypatch, crossprop, name):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     prepare_store(f"sqlite:///{tmp_path / 'mlflow.db'}")  # of the folder above, and of the neighbours
     for folder in (name, "a", "aA", "a b"):
@@ -148,11 +146,9 @@ def test_folder_that_mlflow_would_mistake_is_refused_by_every_command(tmp_path, 
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path / name)
     for command in (["models"], ["promote", "x"], ["rollback", "x"], ["relocate"], ["ui"], ["serve"]):
-        monkeypatch.setattr(sys, "argv", ["crossprop", *command])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert end.value.code == 1
-        assert f"{name}/mlflow.db holds '{name.strip('ab2041')}'" in capsys.readouterr().err
+        status, _, told = crossprop(*command)
+        assert status == 1
+        assert f"{name}/mlflow.db holds '{name.strip('ab2041')}'" in told
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -189,7 +185,7 @@ def checkout(tmp_path, template_store, monkeypatch):
     return root, run.info.run_id
 
 
-def test_moved_checkout_says_so_and_is_repaired(checkout, tmp_path, monkeypatch, capsys):
+def test_moved_checkout_says_so_and_is_repaired(checkout, tmp_path, monkeypatch, crossprop):
     root, run_id = checkout
     moved = tmp_path / "elsewhere"
     root.rename(moved)
@@ -200,10 +196,7 @@ def test_moved_checkout_says_so_and_is_repaired(checkout, tmp_path, monkeypatch,
         prepare_store(uri)
     with pytest.raises(TrackingError, match="was moved"):
         predictor_folder(uri, find_version(uri, NAME))
-    monkeypatch.setattr(sys, "argv", ["crossprop", "relocate"])
-    with contextlib.suppress(SystemExit):
-        cli.main()
-    assert "1 runs, 0 logged models, 1 model versions" in capsys.readouterr().out
+    assert "1 runs, 0 logged models, 1 model versions" in crossprop("relocate").out
     assert predictor_folder(uri, find_version(uri, NAME)).is_relative_to(moved)
     prepare_store(uri)
     client = client_of(uri)
