@@ -10,9 +10,8 @@ from crossprop.data.catalog import load_catalog
 from crossprop.errors import run_command
 from crossprop.experiments.pretrain import pretrain_source
 from crossprop.paths import StudyPaths
-from crossprop.tracking.provenance import open_study_context
+from crossprop.tracking.provenance import open_study_context, system_metrics
 from crossprop.tracking.runs import record_pretraining
-from crossprop.tracking.store import store_uri
 
 
 def main() -> None:
@@ -24,8 +23,8 @@ def main() -> None:
     params = load_params(args.params)
     paths = StudyPaths(params.study.name)
     unit = load_catalog().property(args.source).unit
-    store_uri(root=paths.root)  # refuses a folder that MLflow cannot use, before the training
-    provenance, history = pretrain_source(params, args.source, unit, paths)
+    with system_metrics(paths.root):
+        provenance, history = pretrain_source(params, args.source, unit, paths)
     context = open_study_context(params, paths, {args.source: provenance["data_sha256"]})
     record_pretraining(context, provenance, history)
 

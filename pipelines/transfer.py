@@ -9,7 +9,7 @@ from crossprop.config import PARAMS_FILE, load_params
 from crossprop.errors import ConfigError, run_command
 from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
-from crossprop.tracking.provenance import open_study_context
+from crossprop.tracking.provenance import open_study_context, system_metrics
 from crossprop.tracking.runs import MlflowRecorder
 
 
@@ -29,7 +29,8 @@ def main() -> None:
     def recorder(data_hashes: dict[str, str]) -> MlflowRecorder:
         return MlflowRecorder(open_study_context(params, paths, data_hashes))
 
-    run_targets(params, params.study.shards[args.shard], paths, recorder)
+    with system_metrics(paths.root):
+        run_targets(params, params.study.shards[args.shard], paths, recorder)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ def models(
     console.print(overview_table(found))
     if target:
         typer.echo("\n".join(history_lines(found[0])))
+    elif waiting := [m.name for m in found if m.holder("challenger") not in (None, m.holder("champion"))]:
+        typer.echo(f"Next: crossprop promote {waiting[0]} --dry-run judges its challenger")
 
 
 @app.command()
@@ -143,6 +145,7 @@ def _print_outcome(result: Promotion, dry_run: bool) -> None:
         former = f"; version {result.former} is previous" if result.former else ""
         forced = " in spite of failed gates" if result.failed else ""
         typer.echo(f"{what} is champion{forced}{former} ({result.update})")
+        typer.echo(f"Next: crossprop predict {result.name} NaCl, or crossprop serve")
     elif not result.gates:
         typer.echo(f"{what} is champion already; nothing to do.")
     elif not result.failed:

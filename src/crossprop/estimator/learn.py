@@ -221,6 +221,7 @@ def _compute(
         write,
         units={plan.target: settings.unit},
         pool=pool,
+        planned=plan.seconds,
     )[plan.target]
     results = tuple(outcome.result for outcome in done.outcomes)
     if done.winners.winner is None:

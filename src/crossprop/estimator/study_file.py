@@ -173,8 +173,8 @@ def plan_study(
         least = min(plans, key=lambda plan: plan.estimate.total)
         needed = math.ceil(least.estimate.total / 6) / 10
         raise ConfigError(
-            f"No tier fits into {minutes:g} minutes: the smallest, {least.tier}, takes about {needed:g}. Give "
-            f"--minutes {math.ceil(needed)}, or learn from a file alone with 'crossprop fit'."
+            f"No tier fits into {minutes:g} minutes: the smallest, {least.tier}, takes about {needed:.1f} minutes. "
+            f"Give --minutes {math.ceil(needed)}, or learn from a file alone with 'crossprop fit'."
         )
     return fitting[-1]
 

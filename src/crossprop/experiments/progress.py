@@ -8,6 +8,7 @@ from time import monotonic
 from crossprop.experiments.grid import Cell
 
 Print = Callable[[str], None]
+_TELLING = 0.1  # share of the tasks that has to be finished before they tell how long the others take
 
 
 def show(line: str) -> None:
@@ -16,10 +17,10 @@ def show(line: str) -> None:
 
 
 class Progress:
-    """Counts tasks and estimates the time left."""
+    """Counts tasks and estimates the time left, also from the ``planned`` seconds where these are known."""
 
-    def __init__(self, study: str, write: Print = show) -> None:
-        self._study, self._write = study, write
+    def __init__(self, study: str, write: Print = show, planned: float | None = None) -> None:
+        self._study, self._write, self._planned = study, write, planned
         self._expected: dict[str, int] = {}
         self._done = self._stored = 0
         self._started = monotonic()
@@ -51,10 +52,15 @@ class Progress:
         # The start is not repeated, and the tasks that the other workers have begun are half done.
         working, begun = elapsed - (self._idle or 0.0), fresh + (self._workers - 1) / 2
         left = working / begun * max(total - self._done, 0)
+        share = fresh / max(total - self._stored, fresh)
+        if self._planned:  # the fewer tasks are finished, the less do they tell about the others
+            planned = self._planned * (1 - self._stored / max(total, self._done))
+            share = max(share, min(elapsed / max(planned, 1.0), 1.0))
+            left = share * left + (1 - share) * (planned - elapsed)
+        known = f", about {_clock(left)} left" if self._planned or share > _TELLING else ""
         error = "" if val_mae is None else f": validation MAE {val_mae:.4g} {cell.unit}"
         self._write(
-            f"{self._study}/{cell.target} [{self._done}/{total}, {_clock(elapsed)} gone, "
-            f"about {_clock(left)} left] {what}{error}"
+            f"{self._study}/{cell.target} [{self._done}/{total}, {_clock(elapsed)} gone{known}] {what}{error}"
         )
 
     def spent(self, seconds: float) -> None:

@@ -42,13 +42,15 @@ def run_targets(
     *,
     units: Mapping[str, str] = MappingProxyType({}),
     pool: Callable[..., Executor] | None = None,
+    planned: float | None = None,
 ) -> dict[str, TargetOutcome]:
     """Compute all cells of some targets of a study side by side and write their results folders.
 
     Tasks of the first target come first; the others fill the workers that it leaves idle. ``units`` are those of
-    targets that are in no catalogue, ``pool`` makes the executor, by default of worker processes. Where not one cell of
-    a target could be computed, or a model of its winner is gone for good, the other targets are written all the same
-    before the CellError; a target that another process works on, or results that cannot be stored, are a StoreError.
+    targets that are in no catalogue, ``pool`` makes the executor, by default of worker processes; ``planned`` are the
+    seconds that all of it should take, where they are known. Where not one cell of a target could be computed, or a
+    model of its winner is gone for good, the other targets are written all the same before the CellError; a target that
+    another process works on, or results that cannot be stored, are a StoreError.
     """
     if unknown := [target for target in targets if target not in params.study.targets]:
         raise ConfigError(
@@ -79,7 +81,7 @@ def run_targets(
                 run_task, workers=compute.workers, backend=compute.backend, retries=compute.retries
             )
             with executor, BackgroundRecorder(recorder(digests), write=write) as records:
-                progress = Progress(params.study.name, write)
+                progress = Progress(params.study.name, write, planned)
                 for place, (target, (cells, files, _)) in enumerate(plans.items()):
                     ahead = AHEAD * (len(plans) - place)
 

@@ -19,7 +19,8 @@ class PropertyModel:
     """The model of one property.
 
     ``model`` is the registered name or the folder, ``digest`` that of the saved files. ``least``, ``most`` (values in
-    the model's data) and ``mae`` (on the hold-out) are in ``unit``, and ``None`` where the data were not saved.
+    the model's data) and ``mae`` (on the hold-out, else in cross-validation) are in ``unit``, and ``None`` where the
+    data were not saved.
     """
 
     name: str
@@ -50,9 +51,11 @@ class PropertyModel:
 
     def with_data_of(self, model: ServedModel) -> PropertyModel:
         """The same with what a loaded model tells about its data."""
-        if (known := KnownValues.of(model.evidence)) is None:
+        known, rows = KnownValues.of(model.evidence), model.evidence
+        if known is None or rows is None:
             return self
-        return replace(self, least=known.least, most=known.most, mae=model.holdout_mae)
+        mae = model.holdout_mae or float((rows["y_true"] - rows["y_pred"]).abs().mean())
+        return replace(self, least=known.least, most=known.most, mae=mae)
 
 
 def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[PropertyModel, ...]:

@@ -133,7 +133,7 @@ def summary(result: ScreenResult) -> Iterator[str]:
             if equal > 1:
                 yield (
                     f"the first {equal} of the best {len(top)} differ by less than the error of the model of "
-                    f"{model.name} (hold-out MAE {model.with_unit(f'{model.mae:.3g}')}): their order is uncertain."
+                    f"{model.name} (MAE {model.with_unit(f'{model.mae:.3g}')}): their order is uncertain."
                 )
 
 

@@ -57,8 +57,8 @@ def build(service: Service) -> tuple[APIRouter, APIRouter]:
     async def predict(request: Request) -> Response:
         """Many formulas, many properties, one call.
 
-        Results stand in the order of the formulas. An item that is no formula gets an `error` of its own; all others
-        are answered. All predictions of a property within one answer come from one version of its model.
+        Results have the order of the formulas. A formula that cannot be parsed gets its own `error`; all others are
+        answered. All predictions of a property within one answer come from one version of its model.
         """
         wanted = await read_request(request)
         answer: Awaitable[bytes] = service.predictor.answer(wanted)
@@ -68,7 +68,7 @@ def build(service: Service) -> tuple[APIRouter, APIRouter]:
 
     @v1.get("/properties", dependencies=reading, summary="What can be predicted, and how well")
     async def properties() -> schemas.PropertiesAnswer:
-        """Figures are those of the version that answers now."""
+        """The figures belong to the version that answers now."""
         return schemas.PropertiesAnswer(properties=service.properties())
 
     @v1.get(
@@ -83,7 +83,7 @@ def build(service: Service) -> tuple[APIRouter, APIRouter]:
         """At most 2,000 points, drawn evenly; none for a model that was saved without evidence."""
         version = service.predictor.property(name).shown
         if version.folder is None:
-            message = f"The files of {name} are not there yet. Ask again in a moment."
+            message = f"The model of {name} is still being loaded. Try again in a moment."
             raise HttpError("UnavailableError", message, 2)
         return await asyncio.to_thread(parity, name, version.metadata.unit, version.folder)
 
@@ -107,7 +107,7 @@ def build(service: Service) -> tuple[APIRouter, APIRouter]:
 
     @operation.get("/healthz", summary="The process is alive")
     async def healthz() -> schemas.HealthAnswer:
-        """Says nothing of models: use it to restart a process that hangs."""
+        """Does not check the models: use it to restart a process that hangs."""
         return schemas.HealthAnswer()
 
     @operation.get(

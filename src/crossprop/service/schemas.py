@@ -30,7 +30,7 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     formulas: list[Any] = Field(
         min_length=1,
-        description="Such as `Fe2O3` or `Fe0.5Ni0.5`. What is no formula gets an error of its own.",
+        description="Such as `Fe2O3` or `Fe0.5Ni0.5`. A formula that cannot be parsed gets its own error.",
     )
     properties: list[Name] = Field(
         min_length=1, max_length=200, description="Names as in `/v1/properties`, or `<study>.<target>`."
@@ -52,13 +52,13 @@ class Problem(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """An answer that is an error."""
+    """The answer if the whole request fails."""
 
     error: Problem
 
 
 class Neighbour(BaseModel):
-    """A training composition near the one asked for."""
+    """A training composition near the requested one."""
 
     formula: str = Field(description="A training composition.")
     value: Number = Field(description="Its known value, in the property's unit.")
@@ -72,16 +72,20 @@ class Prediction(BaseModel):
     lower: Number = Field(description="Lower end of the interval.")
     upper: Number = Field(description="Upper end of the interval.")
     in_domain: bool = Field(description="Whether the composition lies within the training domain.")
-    note: str = Field(description="Why not; whether the value lies beyond all known ones.")
-    nearest: list[Neighbour] = Field(description="As many as were asked for, the nearest first.")
+    note: str = Field(
+        description="Why it is not in the domain; whether the value is beyond all known values."
+    )
+    nearest: list[Neighbour] = Field(description="As many as requested, the nearest first.")
 
 
 class Result(BaseModel):
-    """Predictions of one formula; results stand in the order of the request."""
+    """Predictions of one formula; results have the order of the request."""
 
-    formula: str = Field(description="The item as it was sent, cut after 200 characters.")
-    error: Problem | None = Field(description="Why there are no predictions; null where there are.")
-    predictions: dict[str, Prediction] = Field(description="By property; empty if the item is no formula.")
+    formula: str = Field(description="The formula as it was sent, cut after 200 characters.")
+    error: Problem | None = Field(description="Why there are no predictions; null if there are.")
+    predictions: dict[str, Prediction] = Field(
+        description="By property; empty if the formula cannot be parsed."
+    )
 
 
 class AnsweredBy(BaseModel):
@@ -114,7 +118,9 @@ Status = Literal["ready", "loading", "degraded", "unavailable"]
 class ModelMetadata(BaseModel):
     """What is known of a version of a model."""
 
-    label: str = Field(description="Short name, or the description where several would have the same.")
+    label: str = Field(
+        description="Short name; the description if several properties have the same short name."
+    )
     description: str = Field(description="What the property is.")
     unit: str = Field(description="Unit of its values.")
     method: str = Field(description="Method of the model.")
@@ -195,7 +201,7 @@ class ModelsAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """The process lives."""
+    """The process is alive."""
 
     status: Literal["ok"] = "ok"
 
@@ -205,7 +211,7 @@ class ReadyAnswer(BaseModel):
 
     status: Literal["ready"] = "ready"
     properties: int = Field(description="How many properties can be predicted now.")
-    note: str = Field(description="What is wrong in spite of that; or an empty text.")
+    note: str = Field(description="What is wrong nevertheless; or an empty text.")
 
 
 class RefreshAnswer(BaseModel):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import getpass
 import importlib.metadata
+import logging
 import os
 import platform
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,6 +158,27 @@ def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
         for run_id in dead:
             client.set_terminated(run_id, status="KILLED")
     return dead
+
+
+@contextmanager
+def system_metrics(root: Path) -> Iterator[None]:
+    """Record the load of the machine in the run that ``mlflow run`` opened for this stage, while the block works."""
+    run_id, uri = (
+        os.environ.get("MLFLOW_RUN_ID"),
+        store_uri(root=root),
+    )  # refuses a folder that MLflow cannot use
+    if run_id is None:
+        yield
+        return
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
+    monitor = SystemMetricsMonitor(run_id, tracking_uri=uri)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
 
 
 def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[str, str]) -> RunContext:

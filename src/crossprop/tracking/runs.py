@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 FINGERPRINT_TAG = "crossprop.fingerprint"
 FAILURE_TAG = "crossprop.failure"
 WINNER_TAG = "crossprop.winner"  # of the run that the target's challenger is made of
-TRIALS_FILE = "trials.json"  # as MLflow's ``log_table`` writes it, so that the UI shows it as a table
-_TABLES = json.dumps([{"path": TRIALS_FILE, "type": "table"}])
+TRIALS_FILE, PREDICTIONS_FILE = "trials.json", "predictions.json"  # as MLflow's ``log_table`` writes tables
+_MOST_PREDICTIONS = 1000
 EXPERIMENT_ID = "{experiment_id}"  # stands in an experiment's notes for its id
 _SCALARS = (
     "val_mae", "cv_mae_mean", "cv_mae_std", "test_mae", "test_mae_low", "test_mae_high", "test_q95",
@@ -105,7 +105,8 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
         **{f"val_mae/{k}": mae for k, mae in provenance.get("validation_mae_by_source", {}).items()},
         "peak_memory_mib": provenance["peak_memory"] / 2**20,
     }
-    described = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+    memory, errors = values["peak_memory_mib"], [k for k in values if k.startswith("val_mae")]
+    described = ", ".join(f"{key} {f'{values[key]:.4g} {unit}'.rstrip()}" for key in errors)
     metrics = [(key, float(value), 0) for key, value in values.items()]
     for column in curves:
         metrics += _curve(f"learning_curve/{column}", history.set_index("epoch")[column])
@@ -122,8 +123,8 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
             "crossprop.unit": unit,
             "crossprop.data_hash": context.data_hashes.get(source, ""),
             "mlflow.note.content": (
-                f"Source network for **{context.descriptions.get(source, source)}**\n\n{described} {unit}; "
-                f"{n_train:,} rows to learn from, {n_validation:,} to validate"
+                f"Source network for **{context.descriptions.get(source, source)}**\n\n{described}; "
+                f"{n_train:,} rows to learn from, {n_validation:,} to validate; peak memory {memory:,.0f} MiB"
             ),
             **context.code_tags(),
         },
@@ -238,7 +239,9 @@ def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
         tags={
             **cell_tags(result, context),
             "mlflow.note.content": describe(result),
-            **({"mlflow.loggedArtifacts": _TABLES} if len(outcome.trials) else {}),
+            "mlflow.loggedArtifacts": json.dumps(
+                [{"path": name, "type": "table"} for name in _tables(outcome)]
+            ),
             **context.code_tags(),
         },
         params={key: str(value) for key, value in (settings | tuned).items()},
@@ -364,12 +367,26 @@ def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
     return metrics
 
 
+def _tables(outcome: CellOutcome) -> dict[str, pd.DataFrame]:
+    """What MLflow's UI shows as tables: the trials, and the predictions of the hold-out, the largest errors first."""
+    tables = {}
+    if len(outcome.trials):
+        tables[TRIALS_FILE] = outcome.trials.sort_values("number")
+    if len(outcome.predictions):
+        rows = outcome.predictions.query("split == 'test'")[
+            ["formula", "y_true", "y_pred", "y_pred_ensemble"]
+        ]
+        rows = rows.assign(error=rows["y_pred_ensemble"] - rows["y_true"])
+        worst = rows.sort_values("error", key=np.abs, ascending=False, kind="stable")
+        tables[PREDICTIONS_FILE] = worst.head(_MOST_PREDICTIONS)
+    return tables
+
+
 def _write_cell_files(folder: Path, outcome: CellOutcome, context: RunContext) -> None:
     """Write what there is of a cell; pictures, which take longer than the rest, only if it was cross-validated."""
     result = outcome.result
-    if len(outcome.trials):
-        trials = outcome.trials.sort_values("number")
-        trials.to_json(folder / TRIALS_FILE, orient="split", index=False, date_format="iso")
+    for name, table in _tables(outcome).items():
+        table.to_json(folder / name, orient="split", index=False, date_format="iso")
     _write_texts(folder, context)
     if not len(outcome.predictions):
         return

@@ -11,6 +11,28 @@ ANSWER = "#formulas=NaCl,Pu2O3,Xx3&properties=bulkmoduluskv,deltae"
 
 HIDDEN_OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
+FAINT = """() => {
+    const rgba = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+    const over = (top, under) => under.map((c, i) => top[i] * top[3] + c * (1 - top[3]));
+    const paint = (e) => rgba(getComputedStyle(e).backgroundColor), white = [255, 255, 255];
+    const ground = (e) => (e ? over(paint(e), ground(e.parentElement)) : white);
+    const linear = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+    const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b) + 0.05;
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+    let read = 0;
+    while (texts.nextNode()) {
+        const e = texts.currentNode.parentElement, style = getComputedStyle(e), text = texts.currentNode.data.trim();
+        if (!text || !e.checkVisibility() || e.closest(':disabled, [aria-disabled="true"], .visually-hidden')) continue;
+        const under = ground(e), ink = over(rgba(e.closest("svg") ? style.fill : style.color), under);
+        const [dark, bright] = [light(under), light(ink)].sort((a, b) => a - b), size = parseFloat(style.fontSize);
+        const least = size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5;
+        if (bright / dark < least) found.push(`${text} ${(bright / dark).toFixed(2)}`);
+        read += 1;
+    }
+    return [read, found];
+}"""
+# How many texts are visible, and which have too little contrast (WCAG 2.2, 1.4.3: 4.5, or 3 for large text).
+
 
 @dataclass
 class Visit:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import ANSWER, HIDDEN_OVERFLOW, choose, predicted, visit
+from browsing import ANSWER, FAINT, HIDDEN_OVERFLOW, choose, predicted, visit
 
 import crossprop.service
 from crossprop.data.compositions import ELEMENTS
@@ -223,6 +223,21 @@ def test_the_table_is_walked_with_arrows_and_every_control_has_a_name(seen):
     assert page.locator("html").get_attribute("lang") == "en"
     assert page.locator('#status[role="status"][aria-live="polite"]').count() == 1
     assert page.locator("h1").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_its_ground(browser, address, scheme):
+    with visit(browser, address, color_scheme=scheme) as here:
+        page = here.open(f"{ANSWER},spillage")
+        predicted(page)
+        page.wait_for_selector("#detail svg.plot")
+        page.wait_for_selector("#detail .neighbours")
+        read, faint = page.evaluate(FAINT)
+        assert (read > 200, faint) == (True, [])
+        page.goto(f"{here.address}docs")
+        page.click("#operations-models-predict_v1_predict_post button")
+        read, faint = page.evaluate(FAINT)
+        assert (read > 100, faint) == (True, [])
 
 
 def test_the_description_of_the_api_can_be_read_and_tried_without_other_servers(seen):

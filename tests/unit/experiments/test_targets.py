@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from made import Idle
+from made import Idle, make_cell
 
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.executor import InlinePool
+from crossprop.experiments.progress import Progress
 from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
@@ -117,3 +118,23 @@ def test_target_without_a_result_or_a_model_is_named_and_the_others_are_written(
     assert (start.paths.results("spillage") / "model" / "model.json").is_file()
     start(InlinePool, **study)
     assert (start.paths.results("slme") / "model" / "fold_01").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("planned", "left"),
+    [
+        (None, [None, "0:50", "0:30", "0:00"]),  # one of 12 tasks tells nothing yet
+        (120.0, ["1:50", "1:40", "1:00", "0:00"]),  # the plan says two minutes, the tasks say one
+    ],
+)
+def test_time_left_follows_the_plan_at_first_and_the_finished_tasks_later(planned, left, monkeypatch):
+    now, lines = [0.0], list[str]()
+    monkeypatch.setattr("crossprop.experiments.progress.monotonic", lambda: now[0])
+    progress = Progress("demo", lines.append, planned)
+    progress.expect("slme", 12)
+    progress.begin()
+    for _ in range(12):
+        now[0] += 5.0
+        progress.step(make_cell("ml"), "fold_00 of ml(EF)")
+    shown = [line.partition("about ")[2].partition(" left")[0] or None for line in lines]
+    assert [shown[n] for n in (0, 1, 5, 11)] == left

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from waiting import until
 
 from crossprop.errors import TrackingError
 from crossprop.methods import Method
@@ -20,6 +21,7 @@ from crossprop.tracking.provenance import (
     open_study_context,
     process_tags,
     reap_dead_runs,
+    system_metrics,
 )
 from crossprop.tracking.runs import MlflowRecorder, record_pretraining
 from crossprop.tracking.store import open_client
@@ -74,13 +76,21 @@ def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, ma
     client = open_client(context.uri)
     assert {a.path for a in client.list_artifacts(run_id)} == {
         "predictions.parquet", "parity.png", "learning_curve.png", "trials.json", "optimisation_history.png",
-        "configuration.yaml", "environment.json",
+        "configuration.yaml", "environment.json", "predictions.json",
     }  # fmt: skip
+    shown = json.loads(client.get_run(run_id).data.tags["mlflow.loggedArtifacts"])
+    assert [table["path"] for table in shown] == ["trials.json", "predictions.json"]
     folder = Path(client.download_artifacts(run_id, "", str(tmp_path)))
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), outcome.predictions)
     trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
     assert trials["columns"][:3] == ["number", "state", "value"]
     assert trials["data"][1][:3] == [1, "PRUNED", None]
+    held_out = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+    assert held_out["columns"] == ["formula", "y_true", "y_pred", "y_pred_ensemble", "error"]
+    errors = [row[4] for row in held_out["data"]]
+    assert errors == pytest.approx([row[3] - row[1] for row in held_out["data"]])
+    assert errors == sorted(errors, key=abs, reverse=True)
+    assert len(held_out["data"]) == 6  # the validation rows are in predictions.parquet only
     assert yaml.safe_load((folder / "configuration.yaml").read_text()) == {"study": {"name": "demo"}}
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     assert environment["git"]["commit"] == "c" * 40
@@ -137,6 +147,9 @@ def test_source_network_is_one_run_with_its_history(context):
     run = client.get_run(run_id)
     wanted = {"val_mae": 0.4, "val_mae/band_gap": 0.5, "peak_memory_mib": 1024.0}
     assert run.data.metrics.items() >= wanted.items()
+    told = run.data.tags["mlflow.note.content"]
+    assert "val_mae/band_gap 0.5 eV/atom; 90 rows" in told
+    assert told.endswith("peak memory 1,024 MiB")
     assert run.data.params == {"epochs": "2", "seed": "1", "edition": "a"}
     names = {i.dataset.name for i in run.inputs.dataset_inputs}
     assert names == {"formation_energy.train", "formation_energy.validation"}
@@ -181,7 +194,7 @@ def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
     assert {client.get_run(run_id).info.status for run_id in alive} == {"RUNNING"}
 
 
-def test_run_of_mlflow_run_is_named_after_its_stage_and_claimed(uri, tmp_path, tiny_params, monkeypatch):
+def test_run_of_mlflow_run_gets_the_name_of_its_stage_and_the_load(uri, tmp_path, tiny_params, monkeypatch):
     client = open_client(uri)
     own, whole, named = (
         client.create_run("0", tags={"mlflow.project.entryPoint": "transfer"}, run_name=name).info.run_id
@@ -193,6 +206,9 @@ def test_run_of_mlflow_run_is_named_after_its_stage_and_claimed(uri, tmp_path, t
     for run_id in (own, named):
         monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
         monkeypatch.setenv(PROJECT_RUN, whole)
+        monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+        with system_metrics(tmp_path):
+            until(lambda run=run_id: "system/cpu_utilization_percentage" in client.get_run(run).data.metrics)
         open_study_context(tiny_params(), StudyPaths("tiny", tmp_path), {})
     runs = [client.get_run(run_id) for run_id in (own, whole, named)]
     assert [run.info.run_name for run in runs] == ["transfer all", "transfer all", "mine"]

@@ -60,7 +60,7 @@ async function call(path, { body, signal } = {}) {
     return await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServiceError("failed", "The service gave an answer that is no JSON. Is something else on this port?");
+    throw new ServiceError("failed", "The answer of the service is not JSON. Does another program use this port?");
   }
 }
 

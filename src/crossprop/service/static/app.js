@@ -230,7 +230,7 @@ async function copyLink() {
     $("status").textContent = "Link copied.";
   } catch {
     history.replaceState(null, "", link);
-    $("status").textContent = "The link stands in the address bar: copy it from there.";
+    $("status").textContent = "The link is in the address bar: copy it from there.";
   }
 }
 
@@ -249,7 +249,7 @@ function restore() {
   const strange = state.properties.filter((name) => !properties.get(name));
   compositions.set(state.formulas, state.amounts);
   properties.set(state.properties.length ? state.properties : firstChoice(properties.all()));
-  if (strange.length) problem.show(new api.ServiceError("refused", `This service has no property ${strange.join(", ")}; the link may be of another one.`));
+  if (strange.length) problem.show(new api.ServiceError("refused", `This service has no property ${strange.join(", ")}; the link may come from another service.`));
   else if (state.formulas.length) predict();
 }
 

@@ -65,7 +65,7 @@ function neighbourTable(neighbours, property) {
   const digit = Math.floor(Math.log10(property.holdout_mae || Math.abs(neighbours[0].value) / 100 || 1)) - 1;
   return [
     same
-      ? el("p", { class: "known" }, icon("check"), "This composition is in the training set: its known value stands first.")
+      ? el("p", { class: "known" }, icon("check"), "This composition is in the training set: its known value is listed first.")
       : null,
     el(
       "table",

@@ -1,5 +1,30 @@
 // The description of the API, read with Swagger UI: its examples name this address and properties that are served.
 
+const api = document.getElementById("api");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const NAMES = { "#servers": "Server", ".copy-to-clipboard button": "Copy", ".body-param__text": "Request body" };
+
+function paint() {
+  document.documentElement.classList.toggle("dark-mode", dark.matches);
+}
+
+/** What Swagger UI leaves out for keyboards and screen readers: names, levels of headings, scrolling without a mouse. */
+function complete() {
+  for (const [selector, name] of Object.entries(NAMES)) {
+    for (const control of api.querySelectorAll(selector)) control.ariaLabel = name;
+  }
+  for (const link of api.querySelectorAll("button a[href]")) link.removeAttribute("href");
+  for (const box of api.querySelectorAll("pre.microlight, .headers")) box.tabIndex = 0;
+  for (const heading of api.querySelectorAll("h3, h4, h5")) {
+    heading.role = "heading";
+    heading.ariaLevel = Number(heading.tagName[1]) - 1;
+  }
+}
+
+dark.addEventListener("change", paint);
+paint();
+new MutationObserver(complete).observe(api, { childList: true, subtree: true });
+
 const spec = await (await fetch("openapi.json")).json();
 spec.servers = [{ url: new URL(".", location.href).href.replace(/\/$/, "") }];
 const served = await fetch("v1/properties");
@@ -8,4 +33,4 @@ if (names.length) {
   spec.paths["/v1/predict"].post.requestBody.content["application/json"].example.properties = names.slice(0, 2);
   spec.paths["/v1/properties/{name}/parity"].get.parameters[0].example = names[0];
 }
-SwaggerUIBundle({ spec, dom_id: "#api", deepLinking: true, validatorUrl: null });
+SwaggerUIBundle({ spec, dom_id: "#api", deepLinking: true, validatorUrl: null, syntaxHighlight: false });

@@ -5,7 +5,7 @@ import { el, icon, show } from "./dom.js";
 const TITLES = {
   offline: "The service cannot be reached",
   key: "An API key is needed",
-  forbidden: "This key may not do that",
+  forbidden: "This key does not allow this",
   busy: "The service is busy",
   refused: "The service refused the request",
   failed: "Something went wrong in the service",
@@ -46,7 +46,7 @@ export function problemBox(node) {
     show(error, retry) {
       clear();
       kind = error.kind ?? "page";
-      const title = TITLES[error.kind] ?? "The page met an error";
+      const title = TITLES[error.kind] ?? "An error on this page";
       const hint = error.kind === "busy" ? " What you entered stays here; try again in a moment." : "";
       show(
         node,

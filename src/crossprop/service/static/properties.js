@@ -139,7 +139,7 @@ export function propertyList({ search, list, summary, clear, only }, changed) {
   }
 
   function nothing() {
-    if (!known.length) return "No model serves yet. Promote one: crossprop promote <target>.";
+    if (!known.length) return "No model is served yet. Promote one: crossprop promote <target>.";
     return only.checked && !search.value ? "Nothing is chosen yet." : `No property matches “${search.value.trim()}”.`;
   }
 
