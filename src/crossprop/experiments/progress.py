@@ -22,8 +22,8 @@ class Progress:
         self._study, self._write = study, write
         self._expected: dict[str, int] = {}
         self._done = self._stored = 0
-        self._started = monotonic()
-        self._spent = 0.0
+        self._started = self._counted = monotonic()
+        self._spent = self._capacity = 0.0
         self._workers = 1
         self._idle: float | None = None
 
@@ -38,7 +38,8 @@ class Progress:
 
     def begin(self, workers: int = 1) -> None:
         """What was found finished is counted; the clock starts for so many workers."""
-        self._started, self._workers = monotonic(), workers
+        self._started = self._counted = monotonic()
+        self._workers = workers
         if self._stored:
             total = sum(self._expected.values())
             self._write(f"{self._study}: {self._stored} of {total} tasks are finished already, going on")
@@ -57,8 +58,10 @@ class Progress:
             f"about {_clock(left)} left] {what}{error}"
         )
 
-    def spent(self, seconds: float) -> None:
-        """A worker was busy for so long."""
+    def spent(self, seconds: float, workers: int) -> None:
+        """One of so many workers was busy for so long."""
+        self._capacity += workers * (monotonic() - self._counted)
+        self._counted, self._workers = monotonic(), workers
         if self._idle is None:  # until the first task began, workers were starting
             self._idle = max(0.0, monotonic() - self._started - seconds)
         self._spent += seconds
@@ -66,8 +69,8 @@ class Progress:
     def end(self) -> None:
         """Everything is computed: say how much of the time the workers were busy."""
         elapsed = monotonic() - self._started
-        if self._done > self._stored and elapsed > 0:
-            share = 100 * self._spent / (self._workers * elapsed)
+        if self._done > self._stored and self._capacity > 0:
+            share = 100 * self._spent / self._capacity
             self._write(
                 f"{self._study}: {self._workers} workers were busy {share:.1f} % of {_clock(elapsed)}"
             )
