@@ -81,6 +81,12 @@ def _work(task: dict[str, Any]) -> None:
     working.unlink()
 
 
+def _give_much(task: dict[str, Any]) -> Any:
+    import numpy as np
+
+    return np.zeros(4_000_000)
+
+
 class _UnpicklableError(Exception):
     def __init__(self, a: int, b: int) -> None:
         super().__init__(f"{a} and {b}")
