@@ -54,11 +54,13 @@ class Progress:
         working, begun = elapsed - (self._idle or 0.0), fresh + (self._workers - 1) / 2
         left = working / begun * max(total - self._done, 0)
         share = fresh / max(total - self._stored, fresh)
+        tells = share > _TELLING
         if self._planned:  # the fewer tasks are finished, the less do they tell about the others
             planned = self._planned * (1 - self._stored / max(total, self._done))
-            share = max(share, min(elapsed / max(planned, 1.0), 1.0))
-            left = share * left + (1 - share) * (planned - elapsed)
-        known = f", about {_clock(left)} left" if self._planned or share > _TELLING else ""
+            if elapsed < planned:
+                share, tells = max(share, elapsed / planned), True
+                left = share * left + (1 - share) * (planned - elapsed)
+        known = f", about {_clock(left)} left" if tells else ""
         error = "" if val_mae is None else f": validation MAE {val_mae:.4g} {cell.unit}"
         self._write(
             f"{self._study}/{cell.target} [{self._done}/{total}, {_clock(elapsed)} gone{known}] {what}{error}"
