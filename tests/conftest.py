@@ -224,6 +224,16 @@ def pretrained_joint(pretrained_source: tuple[Path, list[str]], tiny_params: Cal
 
 
 @pytest.fixture(scope="session")
+def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store to be copied: making one takes seconds."""
+    from crossprop.tracking.store import prepare_store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    prepare_store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
 def tensorflow() -> None:
     """Keras on TensorFlow, set up once in the process; for tests that build networks."""
     from crossprop.training.device import configure
