@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,14 +84,15 @@ TINY: dict[str, Any] = {
 def compose() -> Callable[..., Any]:
     """Composes conf/ with overrides, as `dvc exp run -S …` does, into what params.yaml would hold."""
 
-    def composed(*overrides: str) -> Any:
+    @cache
+    def composed(overrides: tuple[str, ...]) -> Any:
         from hydra import compose, initialize_config_dir
         from omegaconf import OmegaConf
 
         with initialize_config_dir(str(ROOT / "conf"), version_base=None):
             return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
 
-    return composed
+    return lambda *overrides: copy.deepcopy(composed(overrides))
 
 
 class Finished(NamedTuple):
