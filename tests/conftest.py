@@ -1,7 +1,5 @@
 """A study small enough for a test: synthetic compositions, short budgets, one source network."""
 
-from __future__ import annotations
-
 import copy
 import os
 import shutil
