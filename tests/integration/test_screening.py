@@ -191,8 +191,8 @@ def test_two_processes_do_not_share_a_folder_and_one_that_cannot_be_written_is_n
 
 
 SLOW = (
-    *("--elements", "3d-metals,Ag,Pd,O,S", "--property", "iron,oxygen", "--max-elements", "3"),
-    *("--where", "iron > 20 and oxygen.lower < 30", "--batch", "256", "--workers", "2"),
+    *("--elements", "3d-metals,4d-metals,O,S", "--property", "iron,oxygen", "--max-elements", "3"),
+    *("--where", "iron > 20 and oxygen.lower < 30", "--batch", "512", "--workers", "2"),
 )
 
 
@@ -209,7 +209,7 @@ def test_stopped_by_kill_and_by_ctrl_c_it_goes_on_to_the_same_results(models, ru
     assert status == 0, err
     order = json.loads((once / "screen.json").read_text())["plan"]["order"]
 
-    for stop, parts in ((signal.SIGKILL, 10), (signal.SIGINT, 30)):
+    for stop, parts in ((signal.SIGKILL, 15), (signal.SIGINT, 35)):
         process = start(models, pieces)
         until(lambda: len(list((pieces / PARTS).glob("*.parquet"))) >= parts or process.poll() is not None)  # noqa: B023
         assert process.poll() is None, process.communicate()
