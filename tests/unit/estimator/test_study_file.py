@@ -1,7 +1,5 @@
 """Studies for user data: valid for every size, cheaper for less, and never written over another one."""
 
-from __future__ import annotations
-
 import csv
 import re
 from pathlib import Path

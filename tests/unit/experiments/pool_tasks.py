@@ -1,7 +1,5 @@
 """Tasks for the tests of executors; importable by the spawned workers."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
