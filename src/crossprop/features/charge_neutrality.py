@@ -20,14 +20,11 @@ _MAX_SUMS = 100_000  # distinct partial sums above which the integer search coar
 
 @dataclass(frozen=True)
 class _StateTable:
-    """Oxidation states as arrays: ``only`` is the state of elements with a single one, else 0, shape (86,).
-
-    ``multivalent`` are the other elements by number of states, with ``counts`` of their ``states``, padded with 0.
-    """
+    """Oxidation states as arrays; ``multivalent`` elements ascend in their ``counts`` of ``states``, padded with 0."""
 
     lowest: NDArray[np.float64]
     highest: NDArray[np.float64]
-    only: NDArray[np.float64]
+    only: NDArray[np.float64]  # the state of elements with a single one, else 0, shape (86,)
     multivalent: NDArray[np.intp]
     counts: NDArray[np.intp]
     states: NDArray[np.float64]
@@ -52,11 +49,7 @@ def _state_table() -> _StateTable:
 
 
 def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Tell for each row of elemental fractions, shape (n, 86), whether one oxidation state per element can balance.
-
-    Equal to matminer's ``IonProperty(fast=True)``; one element alone counts as possible. Fractions that went through
-    float32 have a wider tolerance. Rows with many combinations of states are searched by exact integer partial sums,
-    which are merged on a coarser grid where there are too many.
+    """Whether one oxidation state per element can balance each row, shape (n, 86), as in ``IonProperty(fast=True)``.
 
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 ("can form a neutral ionic compound").
     """

@@ -26,15 +26,11 @@ MAGPIE_PROPERTIES = (
 
 @dataclass(frozen=True)
 class ElementTables:
-    """Element data in the order of ``ELEMENTS``; the arrays are read-only.
+    """Element data in the order of ``ELEMENTS``; the arrays are read-only."""
 
-    ``magpie`` has shape (86, 22), columns as in :data:`MAGPIE_PROPERTIES`; ``electronegativity`` is pymatgen's on
-    the Pauling scale (IonProperty uses these); ``oxidation_states`` are the common ones of each element.
-    """
-
-    magpie: NDArray[np.float64]
-    electronegativity: NDArray[np.float64]
-    oxidation_states: tuple[tuple[float, ...], ...]
+    magpie: NDArray[np.float64]  # shape (86, 22), columns as in :data:`MAGPIE_PROPERTIES`
+    electronegativity: NDArray[np.float64]  # pymatgen's on the Pauling scale, as IonProperty uses
+    oxidation_states: tuple[tuple[float, ...], ...]  # the common ones of each element
 
 
 ELEMENTS_FILE = "elements.npz"
@@ -85,10 +81,7 @@ _restored: list[ElementTables] = []
 
 @cache
 def installed_tables() -> ElementTables:
-    """Read the tables from the installed packages; a gap is refused, not imputed.
-
-    Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 (Magpie); pymatgen's periodic table.
-    """
+    """The tables of the installed packages (Magpie: Ward et al. 2016; pymatgen); a gap is refused, not imputed."""
     from matminer.utils.data import MagpieData, PymatgenData
     from pymatgen.core import Element
 

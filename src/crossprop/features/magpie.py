@@ -102,10 +102,7 @@ def _attributes_of_chunk(fractions: NDArray[np.floating]) -> NDArray[np.float64]
 
 
 def _attributes_of_block(elements: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """All but the last attribute of rows with equally many elements; "compound possible" stays 0.
-
-    ``elements`` are the column numbers of the present elements, shape (rows, count), ``weights`` their fractions.
-    """
+    """All but the last attribute of rows; numbers and fractions of their present elements have shape (rows, count)."""
     tables = element_tables()
     values = tables.magpie[elements]
     statistics = np.empty((elements.shape[0], len(MAGPIE_PROPERTIES), len(_STATISTICS)))
@@ -127,7 +124,7 @@ def _attributes_of_block(elements: NDArray[np.intp], weights: NDArray[np.float64
             np.stack(norms, axis=1),
             statistics.reshape(elements.shape[0], _N_STATISTICS),
             mean[:, _VALENCE_COLUMNS],
-            np.zeros(weights.shape[0]),
+            np.zeros(weights.shape[0]),  # "compound possible", which the caller fills in
             1.0 - np.exp(-0.25 * spread**2),
         ]
     )

@@ -1,7 +1,4 @@
-"""The registered model that takes formulas, and what serves it.
-
-As in ``crossprop.tracking``, MLflow's usage reports are switched off before MLflow is imported.
-"""
+"""The registered model that takes formulas, and what serves it; MLflow's usage reports are off, as in tracking."""
 
 import os
 

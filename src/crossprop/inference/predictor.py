@@ -20,54 +20,36 @@ from crossprop.uncertainty.evidence import Coverage, KnownValues, judge, measure
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of n compositions; all but ``value`` are ``None`` where no intervals were asked for.
+    """Predictions of n compositions; all but ``value`` are ``None`` where no intervals were asked for."""
 
-    Attributes:
-        value: In the property's unit, shape (n,).
-        lower: Lower end of the interval, shape (n,).
-        upper: Upper end of the interval, shape (n,).
-        in_domain: Whether the composition lies in the applicability domain, shape (n,), bool.
-        note: Why not, and whether the value lies beyond all known ones; or an empty text; n of them.
-    """
-
-    value: np.ndarray
+    value: np.ndarray  # in the property's unit, shape (n,), like the ends of the interval
     lower: np.ndarray | None = None
     upper: np.ndarray | None = None
-    in_domain: np.ndarray | None = None
-    note: list[str] | None = None
+    in_domain: np.ndarray | None = None  # whether it lies in the applicability domain, shape (n,), bool
+    note: list[str] | None = (
+        None  # why not, and whether the value lies beyond all known ones; or an empty text
+    )
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training composition near another one.
+    """A training composition near another one."""
 
-    Attributes:
-        formula: As it stands in the data.
-        y_true: Its value in the property's unit; the median of its rows.
-        distance: From the composition asked for: 0 for the same composition, 1 at the edge of the training domain.
-    """
-
-    formula: str
-    y_true: float
-    distance: float
+    formula: str  # as it stands in the data
+    y_true: float  # in the property's unit; the median of its rows
+    distance: float  # 0 for the same composition, 1 at the edge of the training domain
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A saved ensemble with its evidence; immutable, so that threads may share it.
-
-    Attributes:
-        predictor: Gives the values.
-        folder: Of the saved model.
-        evidence: Columns formula, composition, split ("train": out of fold, "test": hold-out), y_true, y_pred.
-        calibration: Intervals and domain; without evidence and calibration the interval is equally wide for all, and
-            the domain is the elements seen in training.
-    """
+    """A saved ensemble with its evidence; immutable, so that threads may share it."""
 
     predictor: Ensemble
     folder: Path | None = None
-    evidence: pd.DataFrame | None = None
-    calibration: Calibration | None = None
+    evidence: pd.DataFrame | None = None  # columns as in ``crossprop.uncertainty.evidence.COLUMNS``
+    calibration: Calibration | None = (
+        None  # without: constant width; the domain is the elements seen in training
+    )
 
     @classmethod
     def load(cls, folder: Path | str, *, threads: int | None = None) -> Self:
@@ -175,10 +157,7 @@ OUTPUT_COLUMNS = ("value", "lower", "upper", "in_domain", "note")
 
 
 def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataFrame:
-    """Predict a property of compositions, at least one, as rows of :data:`OUTPUT_COLUMNS` in the property's unit.
-
-    ``note`` also says what may be wrong with the formula; an error names the row, counted from 0.
-    """
+    """Predict compositions, at least one, as rows of :data:`OUTPUT_COLUMNS` in the unit; an error names a row, from 0."""
     rows = list(formulas)
     if not rows:
         raise FormulaError("The input holds no rows. Give at least one formula, such as 'NaCl'.")

@@ -28,11 +28,7 @@ class FormulaModel(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Predict for a table with a column ``formula`` (called directly: a list or series of formulas, too).
-
-        Raises:
-            MlflowException: A row holds no formula; a server answers with status 400 and the message.
-        """
+        """Predict for a table with a column ``formula``; a row that holds none is an MlflowException (status 400)."""
         if self._model is None:
             self.load_context(context)
         assert self._model is not None

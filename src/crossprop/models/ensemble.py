@@ -215,10 +215,7 @@ def answers_within(
     high: float,
     ask: Callable[[int, NDArray[np.intp]], NDArray[np.float64]],
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Rows whose value may lie within a range, and all members' predictions for them, shape (n_members, n_left).
-
-    ``ask`` predicts some of the n rows with one member.
-    """
+    """Those of n rows whose value may lie within a range, and what ``ask`` says of them, shape (n_members, n_left)."""
     left, so_far, slack = np.arange(n), np.zeros(n), np.zeros(n)
     answers = np.empty((len(order), n))
     for turn in order:

@@ -51,10 +51,9 @@ class Linear(Standardiser):
 
 @dataclass(frozen=True)
 class Kernel(Standardiser):
-    """A support vector machine with the Gaussian kernel ``exp(-gamma |x - v|^2)``.
+    """A support vector machine with the Gaussian kernel ``exp(-gamma |x - v|^2)``."""
 
-    Everything is float64: the sum of thousands of large terms of both signs would lose four digits in float32.
-    """
+    # float64: the sum of thousands of large terms of both signs would lose four digits in float32
 
     vectors: np.ndarray
     gamma: np.ndarray
@@ -135,10 +134,7 @@ def load_arrays(form: str, path: Path) -> Portable:
 
 
 class Network:
-    """An ElemNet or a residual network, from the arrays of its layers; ``layer`` is the one that gives the outputs.
-
-    With ``scaling``, shape (2, n_features), it standardises its inputs.
-    """
+    """An ElemNet or residual network that gives the outputs of ``layer``; ``scaling`` has shape (2, n_features)."""
 
     def __init__(
         self,
@@ -202,10 +198,7 @@ Session = Callable[[np.ndarray], np.ndarray]
 
 
 class Graph:
-    """An ONNX graph of one input, shape (n, width), and one output, both of one type.
-
-    Threads of NumPy's matrix products would spin while they wait: up to five times the processor time.
-    """
+    """An ONNX graph of one input, shape (n, width), and one output; NumPy's threads would spin while they wait."""
 
     def __init__(self, width: int, dtype: type[np.floating] = np.float32) -> None:
         self.width = width

@@ -29,17 +29,13 @@ _COMPACT_EVERY = 4  # levels after which the pairs that have reached a leaf are 
 
 @dataclass(frozen=True)
 class Trees:
-    """The trees of one regressor: it predicts ``scale * sum + constant``, or a median over the trees.
+    """The trees of one regressor: it predicts ``scale * sum + constant``, or a median over the trees."""
 
-    ``nodes`` are of type :data:`NODE`, ``roots`` the index of each tree's root and its depth, shape (n_trees, 2). A
-    ``scale`` of NaN means the plain median, ``weights``, shape (n_trees,), a weighted one; else they are empty.
-    """
-
-    nodes: NDArray[np.void]
-    roots: NDArray[np.int64]
-    scale: NDArray[np.float64]
+    nodes: NDArray[np.void]  # of type NODE
+    roots: NDArray[np.int64]  # index of each tree's root, and its depth, shape (n_trees, 2)
+    scale: NDArray[np.float64]  # NaN means the plain median
     constant: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    weights: NDArray[np.float64]  # of a weighted median, shape (n_trees,), else empty
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predictions for finite features of shape (n, n_features), shape (n,), float64."""
@@ -60,10 +56,7 @@ class Trees:
 
 
 def predict_together(regressors: Sequence[Trees], features: np.ndarray) -> list[np.ndarray]:
-    """Predictions of several regressors of :func:`merged`, or of one, for finite features of shape (n, n_features).
-
-    For few rows much faster than one regressor after the other.
-    """
+    """Predictions of regressors of :func:`merged`, or of one, for finite (n, n_features); much faster for few rows."""
     roots = np.concatenate([one.roots for one in regressors])
     answers = _leaf_values(regressors[0].nodes, roots, np.asarray(features, np.float32))
     ends = np.cumsum([len(one.roots) for one in regressors])[:-1]

@@ -59,11 +59,7 @@ def judge(mae: float | None, error: float | None, published: float | None) -> Ou
 def compare(
     target: TargetResults, candidates: Sequence[CellResult], published: float | None
 ) -> dict[str, Any]:
-    """The best of some cells by cross-validation beside a published error, as columns of a table.
-
-    ``mae`` is the hold-out error of its best fold model, as in the paper. Where no cell was cross-validated, the
-    numbers are None and ``status`` is that of the cell with the least screening error.
-    """
+    """The best cell by cross-validation beside a published error, as columns; without one the status of the nearest."""
     entry = dict.fromkeys(_ENTRY) | {"paper": published}
     best = best_validated(candidates)
     if best is None:
@@ -84,7 +80,7 @@ def compare(
         "status": status(best),
         "cross_validated": f"{validated} of {len(candidates)}",
         "cv_mae": best.cv_mae_mean,
-        "mae": mae,
+        "mae": mae,  # of its best fold model, as in the paper
         "mae_low": best.test_mae_low,
         "mae_high": best.test_mae_high,
         "standard_error": error,
@@ -102,10 +98,7 @@ def compare(
 
 @cache
 def paper_sources() -> pd.DataFrame:
-    """The paper's six sources by their key in the catalogue, the most successful first.
-
-    ``table_2``: whether Table 2 transfers from it; ``table_4_wins``: of the 27 targets that TL won in Table 4.
-    """
+    """The paper's six sources, the most successful first: whether in Table 2, and of how many wins in Table 4."""
     with files("crossprop.report").joinpath("paper_sources.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, index_col="source").assign(table_2=lambda table: table["table_2"] == "yes")
 

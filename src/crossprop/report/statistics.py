@@ -46,10 +46,7 @@ class SignTest:
 
 
 def sign_test(first: Sequence[float], second: Sequence[float]) -> SignTest:
-    """One-tailed exact sign test of "the first is lower", of errors in pairs; units may differ between pairs.
-
-    Source: Gupta et al. 2021, Discussion. Its p-values (0.00397 for 29 of 41) are those of the normal approximation.
-    """
+    """One-tailed exact sign test of "the first is lower", of errors in pairs; units may differ between pairs."""
     if len(first) != len(second):
         counts = f"{len(first)} and {len(second)} values"
         raise ShapeMismatchError(
@@ -82,10 +79,7 @@ def standard_error(errors: np.ndarray) -> float:
 
 
 def p_against_constant(errors: np.ndarray, reference: float) -> float:
-    """Two-sided p of "these absolute errors, shape (n,), have this mean", by Student's t; 1 for fewer than two errors.
-
-    A published reference is taken as exact, so the p is, if anything, too small.
-    """
+    """Two-sided p (Student's t) of "errors, shape (n,), have this mean", taken as exact; 1 for fewer than two."""
     if len(errors) < 2:
         return 1.0
     if np.ptp(errors) == 0:

@@ -40,18 +40,15 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetResults:
-    """Everything a report needs of one target; ``runs`` are by cell.
-
-    ``best_sc`` and ``best_tl`` are of the paper's methods; ``winner`` is the best of all. None where no cell finished.
-    """
+    """Everything a report needs of one target; no best cell where none finished."""
 
     info: PropertyEntry
     folds: int
     cells: tuple[CellResult, ...]
-    runs: Mapping[str, RunRecord]
-    best_sc: CellResult | None
+    runs: Mapping[str, RunRecord]  # by cell
+    best_sc: CellResult | None  # of the paper's methods, as is best_tl
     best_tl: CellResult | None
-    winner: CellResult | None
+    winner: CellResult | None  # of all methods
     predictions: pd.DataFrame
     trials: pd.DataFrame
     learning_curve: pd.DataFrame

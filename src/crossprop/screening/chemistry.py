@@ -1,7 +1,4 @@
-"""Which compositions can be neutral: the data and rules of smact, for many compositions at once.
-
-Source: Davies et al. 2016, doi:10.1016/j.chempr.2016.09.010 (charge neutrality and electronegativity).
-"""
+"""Which compositions can be neutral: smact's data and rules (Davies et al. 2016, doi:10.1016/j.chempr.2016.09.010)."""
 
 from __future__ import annotations
 

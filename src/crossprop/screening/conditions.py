@@ -1,7 +1,4 @@
-"""Conditions and quantities: parsed, checked against the names that exist, evaluated with NumPy.
-
-Nothing of a text is executed: it is parsed to a syntax tree, and a node that :func:`_value` does not list is refused.
-"""
+"""Conditions and quantities: nothing is executed, a syntax tree is evaluated whose nodes :func:`_value` lists."""
 
 from __future__ import annotations
 
@@ -144,11 +141,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 
 
 def parse_expression(text: str, properties: Iterable[str], kind: Kind) -> list[Expression]:
-    """Read a condition such as ``'bulk_modulus > 200 and band_gap.lower >= 1'``, or a number such as ``'a - 0.5 * b'``.
-
-    Names are ``x``, ``x.lower``, ``x.upper``, ``x.in_domain`` of a property, ``n_elements``, and symbols of elements.
-    Returns the parts that ``and`` joins at its top, to be checked one by one; an ExpressionError names the column.
-    """
+    """Read ``'bulk_modulus > 200 and band_gap.lower >= 1'`` or a number as the parts that ``and`` joins at its top."""
     text = " ".join(text.split())
     if not text:
         raise ExpressionError(f"The {kind} is empty. Write e.g. 'bulk_modulus > 200', or leave it out.")
@@ -203,13 +196,9 @@ def composition_values(fractions: NDArray[np.float64]) -> dict[str, np.ndarray]:
 
 
 def read_conditions(where: str | None, in_domain: bool, properties: Sequence[str]) -> tuple[Expression, ...]:
-    """Conditions that must all hold; with ``in_domain``, every property must be in its training domain.
-
-    A value lies within its interval, so ``gap.lower >= 1`` implies ``gap >= 1``: such conditions are added, since they
-    can be checked before the interval is known.
-    """
+    """Conditions that must all hold; with ``in_domain``, every property must be in its training domain."""
     found = [] if where is None else parse_expression(where, properties, "condition")
-    added = []
+    added = []  # gap.lower >= 1 implies gap >= 1, which can be checked before the interval is known
     for name, more, value in bounds_in(found):
         before, _, ending = name.rpartition(".")
         if before in properties and (ending, more) in (("lower", True), ("upper", False)):

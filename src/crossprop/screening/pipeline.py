@@ -1,7 +1,4 @@
-"""One batch of a screening: chemistry, then property after property, each for the compositions that are left.
-
-A sample tells beforehand in which order, how many compositions there are, and how long it takes.
-"""
+"""One batch of a screening: chemistry, then the properties, in an order that a sample tells beforehand."""
 
 from __future__ import annotations
 
@@ -171,15 +168,11 @@ def count_possible(space: Space, chemistry: ChargeBalance | None, seconds: float
 def calibrate(
     pipeline: Pipeline, order: tuple[str, ...] | None = None, workers: int = 1
 ) -> tuple[tuple[str, ...], float]:
-    """Choose the order of the properties by a sample, and measure the wall time in seconds of one composition.
-
-    An order that an earlier session chose is kept: it decides which rows a model predicts together, and so how they are
-    rounded. All threads are busy while the time is measured.
-    """
+    """Choose the order of the properties by a sample, and the seconds of a composition where all threads are busy."""
     sample = _sample(pipeline)
     if not len(sample):
         return order or pipeline.order, 0.0
-    if order is None:
+    if order is None:  # an earlier session's is kept: it decides how models round
         several = len(pipeline.order) > 1
         order = _cheapest_order(pipeline, sample.fractions()) if several else pipeline.order
     ordered = replace(pipeline, order=order)
@@ -203,10 +196,7 @@ def _sample(pipeline: Pipeline) -> Compositions:
 
 
 def _cheapest_order(pipeline: Pipeline, fractions: NDArray[np.float64]) -> tuple[str, ...]:
-    """Properties by the share of a sample of compositions, shape (n, 86), that each drops in a second of prediction.
-
-    A condition that fails early spares the other models. Equally good ones keep the order of the request.
-    """
+    """Properties by the share of a sample, shape (n, 86), that each drops in a second: that spares the other models."""
     values, seconds = composition_values(fractions), {}
     for name, model in pipeline.models.items():
         found = model.predict(fractions)

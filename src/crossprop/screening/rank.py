@@ -25,10 +25,9 @@ _SYMBOL = re.compile("[A-Z][a-z]?")
 def log_expected_improvement(
     mean: NDArray[np.float64], deviation: NDArray[np.float64], best: float
 ) -> NDArray[np.float64]:
-    """Logarithm of the expected improvement over ``best`` when more is better; all in the same unit, shape (n,).
+    """Logarithm of the expected improvement over ``best`` if more is better, shape (n,); certain where deviation is 0.
 
-    The improvement itself is 0 in double precision for most compositions. Where the deviation is 0, it is certain or
-    impossible (``-inf``). Source: Ament et al. 2023, arXiv:2310.20708, equation 9.
+    Source: Ament et al. 2023, arXiv:2310.20708, equation 9.
     """
     from scipy.special import erfcx, ndtr
 

@@ -36,14 +36,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class ScreenResult:
-    """A finished screening; iterating over it gives the kept compositions as dictionaries, in the order of the space.
-
-    ``note`` is the content of ``screen.json``, ``top`` the ranked table.
-    """
+    """A finished screening; iterating gives the kept compositions as dictionaries, in the order of the space."""
 
     folder: Path
-    note: dict[str, Any]
-    top: pd.DataFrame
+    note: dict[str, Any]  # content of ``screen.json``
+    top: pd.DataFrame  # the ranked table
 
     def __len__(self) -> int:
         return int(self.note["counts"]["kept"])

@@ -25,7 +25,7 @@ TOLERANCE = 1e-3  # largest difference of a logged and a repeated prediction, as
 COVERAGE_MARGIN = 0.03
 LEAST_SHARED = 30  # rows that two different hold-outs have to share for a comparison
 LEAST_SPREAD = 0.2  # standard deviation of the predictions, as a share of that of the values
-LEAST_LEVELS = 0.05  # distinct predictions, as a share of the compositions
+LEAST_LEVELS = 0.05  # distinct predictions, as a share of the compositions or distinct values; at least ten
 MOST_ROWS = 2_000  # of the hold-out that are predicted again, spread evenly
 _CLIPPED = (0.02, 0.98)
 _LEVEL_DIGITS = 6
@@ -137,12 +137,7 @@ def beats_base(evidence: Evidence, unit: str) -> Gate:
 
 
 def varied_predictions(evidence: Evidence) -> Gate:
-    """Whether the hold-out predictions are not collapsed to one number or to a few levels.
-
-    Their standard deviation, clipped to the values' 2 % and 98 % quantiles, has to be at least a fifth of that of the
-    values; the number of distinct ones at least a twentieth of that of the compositions (or of distinct values, if
-    there are fewer), and ten, or half of them where they are less than twenty.
-    """
+    """Whether the hold-out predictions are not collapsed to one number or to a few levels."""
     y_true, y_pred = (evidence.holdout[c].to_numpy(dtype=float) for c in ("y_true", "y_pred"))
     low, high = np.quantile(y_true, _CLIPPED)
     spread_true, spread_pred = (float(np.clip(y, low, high).std()) for y in (y_true, y_pred))
@@ -158,10 +153,7 @@ def varied_predictions(evidence: Evidence) -> Gate:
 
 
 def against_champion(evidence: Evidence, champion: Evidence, version: str, unit: str) -> Gate:
-    """Whether it is no worse than the champion beyond what the hold-out can tell, on the rows that both have.
-
-    Compositions are drawn with all their rows (a bootstrap of pairs), since polymorphs share an error's cause.
-    """
+    """Whether it is no worse than the champion beyond what the hold-out can tell, on the rows that both have."""
     both = (e.holdout.assign(value=e.holdout["y_true"].map("{:.6g}".format)) for e in (evidence, champion))
     own, other = (r.assign(turn=r.groupby(["composition", "value"]).cumcount()) for r in both)
     on = ["composition", "value", "turn"]  # rows that repeat both are paired in their order
@@ -187,7 +179,7 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
 
 
 def cluster_interval(gaps: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of values, shape (n,); whole groups of rows are drawn."""
+    """95 % bootstrap interval of the mean of values, shape (n,), drawn by groups, since polymorphs share a cause."""
     _, index = np.unique(groups.astype(str), return_inverse=True)
     totals, counts = np.bincount(index, weights=gaps), np.bincount(index)
     rng = np.random.default_rng(DEFAULT_SEED)

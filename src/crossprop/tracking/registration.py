@@ -125,12 +125,7 @@ def register_study(params: Params, paths: StudyPaths, write: Print = show) -> li
 def register_winners(
     context: RunContext, winners: Iterable[Winner], write: Print = show
 ) -> list[tuple[VersionInfo, bool]]:
-    """Register winners, of different targets, and give each the alias ``challenger``; promotion is a separate decision.
-
-    Every model has to give the logged predictions in a fresh process, with nothing but the code that it carries. The
-    same cell with the same data, outcome and files is registered once. Returns every version and whether it is new.
-    What is refused leaves nothing behind and does not stop the others.
-    """
+    """Register winners of different targets as challengers: versions, and whether new; one refused stops no other."""
     client = open_client(context.uri)
     done, errors = [], []
     with _ambient_store(context.uri), ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -224,10 +219,7 @@ def _register(client: MlflowClient, context: RunContext, winner: Winner) -> tupl
 
 
 def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: Run) -> LoggedModel:
-    """Log the winner's ensemble as an MLflow model of its run, once it repeats its predictions.
-
-    ``mlflow.pyfunc.log_model`` would upload before the check and load TensorFlow into this process.
-    """
+    """Log the winner's ensemble as an MLflow model of its run, once it repeats its predictions."""
     from mlflow.entities import LoggedModelOutput, Metric
 
     result = winner.result
@@ -244,6 +236,7 @@ def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: R
         with tempfile.TemporaryDirectory(prefix="crossprop-model-") as scratch:
             folder = Path(scratch) / "model"
             with _saving:
+                # not log_model, which would upload before the check and load TensorFlow into this process
                 save_model(folder, model.model_id, winner.run_id, winner.model_folder, context)
             _check(folder, winner)
             client.log_model_artifacts(model.model_id, str(folder))

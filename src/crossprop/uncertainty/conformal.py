@@ -45,11 +45,9 @@ def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> f
 
 
 def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) -> float:
-    """Errors of the ensemble's mean relative to those of one fold model, from 0.9 to 1.
+    """Errors of the ensemble's mean relative to those of one fold model, from 0.9 to 1; all divided by the difficulty.
 
-    By the ambiguity decomposition the mean squared error of the mean is that of a member minus its mean squared
-    distance from it. ``single`` and ``ensemble`` are predictions of one fold model and of the mean for hold-out rows,
-    ``scores`` the out-of-fold residuals of single ones; all are divided by the difficulty.
+    ``single`` and ``ensemble`` are predictions of hold-out rows, ``scores`` out-of-fold residuals of single models.
 
     Source: Krogh and Vedelsby 1995, Neural network ensembles, cross validation, and active learning.
     """
@@ -72,20 +70,15 @@ def growth_with_distance(
 class Difficulty:
     """Expected size of an error, before it is scaled to the wanted coverage.
 
-    The product of two means of absolute out-of-fold residuals, of the nearest training compositions and of the rows
-    with the nearest predictions, each relative to the mean of all and increased by a tenth, to a power that reduces
-    double counting.
-
-    ``predictions`` are out-of-fold and ascending, shape (n,), ``cumulated`` the sums of the absolute residuals of the
-    rows before each, shape (n + 1,); ``residuals`` are means of each training composition, with its number of ``rows``.
+    The product of the relative mean residuals of the nearest compositions and of the rows with the nearest predictions.
 
     Source: the normalised nonconformity of Papadopoulos et al. 2011, doi:10.1613/jair.3198.
     """
 
-    predictions: NDArray[np.float64]
-    cumulated: NDArray[np.float64]
-    residuals: NDArray[np.float64]
-    rows: NDArray[np.float64]
+    predictions: NDArray[np.float64]  # out of fold, ascending, shape (n,)
+    cumulated: NDArray[np.float64]  # sums of the absolute residuals of the rows before each, shape (n + 1,)
+    residuals: NDArray[np.float64]  # mean of each training composition
+    rows: NDArray[np.float64]  # of each training composition
 
     @classmethod
     def of(cls, train: pd.DataFrame, around: Neighbourhood) -> Self:
@@ -138,27 +131,20 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Intervals and applicability domain of one model, from its evidence.
-
-    ``difficulty`` is ``None`` if the interval is equally wide for all, ``scale`` its half width at difficulty 1, in the
-    unit, ``floor`` the least value of a property that has one, ``radius`` the distance at the edge of the domain.
-    """
+    """Intervals and applicability domain of one model, from its evidence."""
 
     around: Neighbourhood
-    difficulty: Difficulty | None
-    scale: float
-    floor: float | None
-    radius: float | None
+    difficulty: Difficulty | None  # without one the interval is equally wide for all
+    scale: float  # half width at difficulty 1, in the unit
+    floor: float | None  # least value of a property that has one
+    radius: float | None  # distance at the edge of the domain
     coverage: float = COVERAGE
     growth: float = GROWTH
     quantile: float = QUANTILE
 
     @classmethod
     def fit(cls, evidence: pd.DataFrame, coverage: float = COVERAGE) -> Self:
-        """Calibrate on the out-of-fold predictions of the training rows.
-
-        Reference values of the hold-out are not used; its rows only give the distance of a fold model from the mean.
-        """
+        """Calibrate on out-of-fold predictions; hold-out rows only give the distance of a fold model from the mean."""
         compositions = training_compositions(evidence)
         fractions = fraction_matrix(compositions["formula"])
         space = CompositionSpace.fit(fractions)

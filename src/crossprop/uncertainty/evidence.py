@@ -31,11 +31,7 @@ _POINTS_FILE: Final = "points.npy"
 
 
 def evidence_of(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The evidence, with columns :data:`COLUMNS`, in one cell's predictions (``CellOutcome.predictions``).
-
-    Out-of-fold predictions of the training rows (split "train"), and of the hold-out (split "test") the mean over all
-    fold models, as the saved ensemble predicts. ``y_pred_single`` is always the prediction of one fold model.
-    """
+    """The evidence (:data:`COLUMNS`) in a cell's predictions: out of fold in training, of all folds on the hold-out."""
     held_out = (predictions["split"] == "test").to_numpy()
     return pd.DataFrame(
         {
@@ -50,10 +46,7 @@ def evidence_of(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
-    """Complete a saved ensemble or blend: its evidence (:data:`COLUMNS`), the calibration, and all digests.
-
-    The digests come last, and a model without them cannot be loaded.
-    """
+    """Complete a saved model: evidence, calibration, and last the digests, without which it cannot be loaded."""
     rows = rows[list(COLUMNS)].reset_index(drop=True)
     train = rows[rows["split"] == "train"]
     if train.empty or not np.isfinite(rows[["y_true", "y_pred", "y_pred_single"]].to_numpy()).all():
@@ -134,17 +127,13 @@ class KnownValues:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often the interval contains the value on the hold-out; without evidence only the ``stated`` share is known.
-
-    ``flagged`` is the share of rows outside of the applicability domain; what holds inside or outside of it is ``None``
-    if there are no such rows.
-    """
+    """How often the interval contains the value on the hold-out; without evidence only the ``stated`` is known."""
 
     stated: float
     share: float | None = None
     n: int = 0
     mean_width: float | None = None
-    flagged: float | None = None
+    flagged: float | None = None  # share of rows outside of the applicability domain
     mae: float | None = None
     mae_inside: float | None = None
     mae_outside: float | None = None
@@ -154,10 +143,7 @@ class Coverage:
 def judge(
     info: Mapping[str, Any], calibration: Calibration | None, values: np.ndarray, fractions: np.ndarray
 ) -> Judgement:
-    """Intervals and domain of predicted values, shape (n,), of compositions, shape (n, 86).
-
-    Without a calibration the interval is equally wide for all, and the domain is the elements seen in training.
-    """
+    """Intervals and domain of values, shape (n,), of (n, 86); uncalibrated: constant, and the elements seen."""
     unseen = unseen_elements_notes(fractions, frozenset(info["seen_elements"]))
     if calibration is None:
         half_width = float(info["interval"]["half_width"])

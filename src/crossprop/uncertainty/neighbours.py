@@ -21,14 +21,10 @@ AXES_FILE = "axes.npy"
 
 @dataclass(frozen=True)
 class CompositionSpace:
-    """Principal axes of the mean and the deviation of element properties over a composition, standardised.
+    """Principal axes of the mean and the deviation of element properties over a composition, standardised."""
 
-    ``element_vectors`` are element properties with mean 0 and deviation 1, shape (n_elements, m), ``axes`` the
-    principal axes of (mean, deviation) in columns, and in the last row the centre along each, shape (2 m + 1, d).
-    """
-
-    element_vectors: NDArray[np.float64]
-    axes: NDArray[np.float64]
+    element_vectors: NDArray[np.float64]  # properties with mean 0 and deviation 1, shape (n_elements, m)
+    axes: NDArray[np.float64]  # in columns, and in the last row the centre along each, shape (2 m + 1, d)
 
     @classmethod
     def fit(cls, fractions: np.ndarray) -> Self:
@@ -78,14 +74,10 @@ _SAME = 1e-5  # distance below which two points are one: rounding of the stored 
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The different training compositions and their coordinates, shape (n_compositions, d).
-
-    ``compositions`` has one row for each, by composition key: ``formula``, ``value`` (median of its rows), ``residual``
-    (mean absolute out-of-fold residual), ``rows``.
-    """
+    """The different training compositions as :func:`training_compositions` gives them, and their coordinates."""
 
     space: CompositionSpace
-    points: NDArray[np.float32]
+    points: NDArray[np.float32]  # shape (n_compositions, d)
     compositions: pd.DataFrame
 
     @cached_property
@@ -95,10 +87,7 @@ class Neighbourhood:
         return cKDTree(self.points, leafsize=64)  # twice as fast as with 16 in so many dimensions
 
     def nearest(self, fractions: np.ndarray, k: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """Distances to the k nearest training compositions and their positions, nearest first, shapes (n, k).
-
-        ``fractions`` has shape (n, 86); k is cut to the number of training compositions.
-        """
+        """Distances and positions of the k (or all) nearest training compositions, (n, k), of fractions (n, 86)."""
         k = min(k, len(self.points))
         distances, positions = self._tree.query(self.space.points(fractions), k=range(1, k + 1))
         return np.where(distances < _SAME, 0.0, distances), positions
@@ -114,7 +103,7 @@ class Neighbourhood:
 
 
 def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:
-    """One row for each training composition in the evidence, as :class:`Neighbourhood` needs it."""
+    """One row by composition key: formula, median value, mean absolute out-of-fold residual, number of rows."""
     rows = evidence[evidence["split"] == "train"]
     rows = rows.assign(residual=(rows["y_true"] - rows["y_pred"]).abs())
     return rows.groupby("composition", sort=True).agg(
