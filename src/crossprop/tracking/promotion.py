@@ -128,11 +128,19 @@ def rollback(
 ) -> Promotion:
     """Make ``previous`` the champion again, and the champion ``previous``: a second rollback undoes the first.
 
-    Where the alias was changed by hand since, it goes back to the version that was champion before that. A
-    ``PromotionError`` if there is none, its files are gone, or the champion was changed meanwhile.
+    Where the alias was changed by hand since, it goes back to the version that was champion before that. A rollback
+    that was interrupted is completed, not undone. A ``PromotionError`` if there is none, its files are gone, or the
+    champion was changed meanwhile.
     """
     uri = store_uri(uri)
+    pending = _pending(registry.find_model(uri, name).tags)
     model = _settled(uri, name, say)
+    if (
+        pending
+        and pending.action == "rollback"
+        and model.aliases.get(CHAMPION) == pending.version != pending.former
+    ):
+        return Promotion(model.name, pending.version, pending.former, update=pending)
     back, champion, before = model.holder(PREVIOUS), model.aliases.get(CHAMPION), changed_by_hand(model)
     by_hand = f" The alias was changed by hand; before that, version {before} was champion." if before else ""
     if before and str(read_history(model)[-1]["from"]) == model.aliases.get(PREVIOUS, "None"):

@@ -27,6 +27,7 @@ ARTIFACTS = "mlruns"
 PROJECT_RUNS = "mlflow run"  # the experiment of runs that name none
 WAIT_SECONDS = 20.0  # for a lock that another process holds on a SQLite file
 _LOCK_SECONDS = 120.0
+_ANSWER_SECONDS = 30.0  # a server that has just been started may take half as long
 _LEAST_FREE_BYTES = 20 * 2**20
 # Set by ``mlflow run`` for its child: a worker that inherits them writes into its parent's run.
 _INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
@@ -40,8 +41,9 @@ _PATHS = (
 
 # Pattern of a message and whether waiting may be enough: what to do; the first that is found counts.
 _ADVICE = {
-    (r"too many 5\d\d error|error code 5\d\d|read timed out|internal_error[\s\S]*operationalerror", True): (
-        "the server answers, but its database does not, or its disk is full. Look at its log. Then run again."
+    (r"5\d\d (server )?error|error code 5\d\d|read timed out|internal_error[\s\S]*operationalerror", True): (
+        "the server answers, but its database or object store does not, or its disk is full. Look at its log. Then "
+        "run again."
     ),
     ("403 client error|error code 403", False): (
         "the server refuses this client. Start it with --allowed-hosts naming this host, or set MLFLOW_TRACKING_TOKEN."
@@ -102,7 +104,10 @@ def named_faults(store: str, doing: str) -> Iterator[None]:
     except filelock.Timeout as error:
         raise tracking_error(f"database is locked: {error.lock_file} stayed taken", store, doing) from error
     except ModuleNotFoundError as error:
-        missing = f"it needs the package {error.name!r}. Install it, e.g. with requirements-team.lock."
+        advice = "Install it, e.g. with requirements-team.lock."
+        if store.startswith("postgresql:"):  # SQLAlchemy's choice of a driver
+            advice = "Write postgresql+psycopg2://…, whose driver is in requirements-team.lock."
+        missing = f"it needs the package {error.name!r}. {advice}"
         raise tracking_error(missing, store, doing) from error
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:  # requests raise OSErrors
         raise tracking_error(error, store, doing) from error
@@ -164,7 +169,14 @@ def prepare_store(uri: str) -> str:
     # once: MLflow alone would retry for minutes before it reports anything
     with named_faults(uri, "connecting"):
         if uri.startswith(("http://", "https://")):
-            requests.get(f"{uri.rstrip('/')}/health", timeout=10).raise_for_status()
+            server = uri.rstrip("/")
+            requests.get(f"{server}/health", timeout=_ANSWER_SECONDS).raise_for_status()
+            search = (
+                f"{server}/api/2.0/mlflow/experiments/search"  # asks the database, which /health does not
+            )
+            answer = requests.post(search, json={"max_results": 1}, timeout=_ANSWER_SECONDS)
+            if answer.status_code >= 500:
+                answer.raise_for_status()
         else:
             sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool).connect().close()
     return uri

@@ -108,8 +108,9 @@ def test_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
         ("was not in a valid JSON format", "no MLflow server", False),
         ("403 Client Error: FORBIDDEN for url", "--allowed-hosts", False),
         ("too many 500 error responses", "Look at its log", True),
-        ("API request to endpoint /a failed with error code 503 != 200.", "its database does not", True),
-        ("HTTPConnectionPool(host='mlflow', port=5000): Read timed out.", "its database does not", True),
+        ("500 Server Error: INTERNAL SERVER ERROR for url", "Look at its log", True),
+        ("API request to endpoint /a failed with error code 503 != 200.", "database or object store", True),
+        ("HTTPConnectionPool(host='mlflow', port=5000): Read timed out.", "database or object store", True),
         ("(psycopg2.OperationalError) Connection refused", "nothing answers there", True),
     ],
 )
