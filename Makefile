@@ -48,7 +48,7 @@ repro: setup ## set up and run the study of params.yaml (only what changed)
 
 .PHONY: test
 test: lint ## set up and run linters, types, layers and the default tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup-dev ## the checks without the tests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ extensions = [
     "configuration_reference",
     "rest_reference",
 ]
-exclude_patterns = ["_build", "_extensions", "images"]
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}
+exclude_patterns = ["_build", "_extensions", "images", "**/.ipynb_checkpoints"]
 nitpicky = False
 smartquotes = False  # two dashes begin an option
 
@@ -60,6 +62,16 @@ OUTSIDE = {
     "docker/README.md": "containers.md",
 }
 """Pages that lie outside of docs/ and are shown within the site, by the page that includes them."""
+
+
+def _notebook_as_markdown(app: object, page: str, source: list[str]) -> None:
+    """Show a notebook's cells as text and code; its outputs are not committed."""
+    if not page.startswith("notebooks/"):
+        return
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(source[0])["cells"]]
+    parts = [f"```python\n{text}\n```" if kind == "code" else text for kind, text in cells]
+    download = f"{{download}}`Download the notebook <{Path(page).name}.ipynb>`"
+    source[0] = "\n\n".join([parts[0], download, *parts[1:]])
 
 
 def _links_within_the_site(app: object, page: str, source: list[str]) -> None:
@@ -96,5 +108,6 @@ def _generated_pages(app: object, env: Any, *_: object) -> list[str]:
 def setup(app: object) -> None:
     """Called by Sphinx."""
     app.connect("env-get-outdated", _generated_pages)  # type: ignore[attr-defined]
+    app.connect("source-read", _notebook_as_markdown)  # type: ignore[attr-defined]
     app.connect("source-read", _links_within_the_site)  # type: ignore[attr-defined]
     app.connect("include-read", _links_of_included_pages)  # type: ignore[attr-defined]

@@ -1,13 +1,12 @@
 """A study small enough for a test: synthetic compositions, short budgets, one source network."""
 
-from __future__ import annotations
-
 import copy
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,14 +82,15 @@ TINY: dict[str, Any] = {
 def compose() -> Callable[..., Any]:
     """Composes conf/ with overrides, as `dvc exp run -S …` does, into what params.yaml would hold."""
 
-    def composed(*overrides: str) -> Any:
+    @cache
+    def composed(overrides: tuple[str, ...]) -> Any:
         from hydra import compose, initialize_config_dir
         from omegaconf import OmegaConf
 
         with initialize_config_dir(str(ROOT / "conf"), version_base=None):
             return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
 
-    return composed
+    return lambda *overrides: copy.deepcopy(composed(overrides))
 
 
 class Finished(NamedTuple):
@@ -221,6 +221,16 @@ def pretrained_joint(pretrained_source: tuple[Path, list[str]], tiny_params: Cal
     paths = StudyPaths("tiny", pretrained_source[0])
     pretrain_joint(tiny_params(**JOINT), "all_sources", {SOURCE: "eV/atom"}, paths, lambda line: None)
     return paths.source_model("all_sources")
+
+
+@pytest.fixture(scope="session")
+def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store to be copied: making one takes seconds."""
+    from crossprop.tracking.store import prepare_store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    prepare_store(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")

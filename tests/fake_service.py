@@ -1,7 +1,5 @@
 """A service with made-up models."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import threading

@@ -1,7 +1,5 @@
 """Small saved ensembles of every kind, written as a target's stage writes them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

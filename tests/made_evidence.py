@@ -1,7 +1,5 @@
 """Evidence of an invented model: right about oxides, wrong by far about iodides."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

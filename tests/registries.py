@@ -1,7 +1,5 @@
 """Registries for tests: versions made by hand in milliseconds, and tiny real models without a study."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from dataclasses import dataclass

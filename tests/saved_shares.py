@@ -1,7 +1,5 @@
 """Saved models for screenings: ridges that learnt 100 times the share of an element."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Scripts of the repository as modules: they lie in no package, so that a test names their file."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

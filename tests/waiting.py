@@ -1,7 +1,5 @@
 """Waiting for what other threads and processes do: until it is so, not for a time that is hoped to be long enough."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -254,17 +254,37 @@ def _refuse_unknown(field: str, names: Iterable[str], known: Sequence[str], why:
         raise ValueError(f"{field} names {', '.join(unknown)}, {why or 'known are ' + ', '.join(known)}")
 
 
+class RayConfig(Section):
+    """The Ray cluster that the executor ``ray`` uses, and what each of its workers reserves there.
+
+    Attributes:
+        address: Address of the cluster, ``auto`` for the one that this machine belongs to, or ``ray://host:10001`` for
+            one that it does not. ``null`` takes the cluster of ``RAY_ADDRESS`` or of this machine, or starts one here.
+        cpus: CPUs of a worker.
+        gpus: GPUs of a worker; 0.25 lets four workers share one.
+    """
+
+    address: str | None = None
+    cpus: Positive = 1.0
+    gpus: Annotated[float, Field(ge=0, strict=True)] = 0.0
+
+
 class ComputeConfig(Section):
     """Where the work runs.
 
     Attributes:
-        workers: Processes that fit cells, one thread each; 0 takes one for every core.
+        executor: ``local`` fits cells in processes of this machine, ``ray`` in those of a Ray cluster.
+        ray: The cluster.
+        workers: Processes that fit cells, one thread each; 0 takes one for every core (of the cluster: as many as it
+            has room for, on nodes that join later too).
         backend: Keras backend of the workers.
         pretrain_precision: Precision of the hidden layers while source networks are trained: ``float32``,
             ``mixed_bfloat16``, or ``auto``, which takes the second where the processor has instructions for it.
         retries: How often a failed task is tried again before its cell counts as failed.
     """
 
+    executor: Literal["local", "ray"] = "local"
+    ray: RayConfig = RayConfig()
     workers: Annotated[int, Field(ge=0, strict=True)] = 0
     backend: Literal["tensorflow", "jax"] = "tensorflow"
     pretrain_precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"

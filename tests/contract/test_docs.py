@@ -248,7 +248,8 @@ def site(tmp_path_factory):
 
 
 def test_site_holds_every_page_and_loads_nothing_from_another_host(site):
-    pages = [p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts]
+    found = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
+    pages = [p for p in found if "_build" not in p.parts]
     for page in pages:
         assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").is_file()
     loaded = re.compile(

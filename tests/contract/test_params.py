@@ -85,7 +85,8 @@ def test_quick_tier_costs_less_than_the_full_one_in_every_respect(compose):
     assert quick.fidelity
     assert full.fidelity is None
     assert set(quick.learning_curve.targets) <= set(full.learning_curve.targets)
-    rows = {name: load_catalog().property(name).paper.data_size for name in quick.targets}
+    catalog = load_catalog()
+    rows = {name: catalog.property(name).paper.data_size for name in quick.targets}
     assert {name for name in rows if rows[name] > 24_000} == {n for n in rows if quick.folds_of(n) == 3}
     assert {name for name in rows if rows[name] < 1_200} == {n for n in rows if quick.folds_of(n) == 10}
 

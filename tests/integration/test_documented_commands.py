@@ -5,12 +5,14 @@ among what was printed before, other numbers apart. Setting up is left out (the 
 it), and a command that serves until it is stopped runs in the background until the page ends.
 """
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from studies import ROOT, Project
@@ -120,3 +122,22 @@ def _start(command, folder, environment):
                 break
             time.sleep(1)
     pytest.fail(f"{command} does not answer at {address}")
+
+
+@pytest.mark.slow
+def test_the_notebook_goes_from_a_csv_to_a_ranked_screening(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT / "docs" / "notebooks")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    notebook = json.loads(Path("csv_to_screening.ipynb").read_text(encoding="utf-8"))
+    assert [cell for cell in notebook["cells"] if cell.get("outputs")] == []
+    names = {"__name__": "__main__"}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    figures, top = names["figures"], names["result"].top
+    assert len(names["table"].problems) == 4
+    assert figures["MAE (µV/K)"] < 0.95 * figures["MAE of the mean (µV/K)"]
+    assert len(top) == 10
+    assert top["thermopower"].is_monotonic_increasing
+    assert top["thermopower_in_domain"].all()
+    assert [line for line in names["summary"](names["result"]) if "their order is uncertain" in line]

@@ -299,7 +299,7 @@ def test_a_terminated_service_answers_what_it_has_begun_and_ends_with_status_0(t
         "from crossprop.service.app import create_app\n"
         "from crossprop.service.server import open_socket, run_app\n"
         "from crossprop.service.settings import Limits, ServiceSettings\n"
-        "source = FakeSource(Path(sys.argv[1])); source.add('deltae', seconds=3.0)\n"
+        "source = FakeSource(Path(sys.argv[1])); source.add('deltae', seconds=1.5)\n"
         "listening = open_socket('127.0.0.1', 0); print(listening.getsockname()[1], flush=True)\n"
         "run_app(create_app(ServiceSettings(), source, load_fake), listening, Limits()); print('stopped')\n"
     )

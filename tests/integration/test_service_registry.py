@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -27,14 +28,12 @@ from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import RegistrySource
 from crossprop.tracking.provenance import RunContext
 from crossprop.tracking.registration import save_model
-from crossprop.tracking.store import prepare_store
 
 
 @pytest.fixture
-def registry(tmp_path):
-    registry = SmallRegistry(tmp_path)
-    prepare_store(registry.uri)
-    return registry
+def registry(tmp_path, template_store):
+    shutil.copy(template_store, tmp_path / "mlflow.db")
+    return SmallRegistry(tmp_path)
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ import pandas as pd
 import pytest
 
 from crossprop.config import Params
-from crossprop.experiments.executor import WorkerPool
+from crossprop.experiments.executor import InlinePool, WorkerPool
 from crossprop.experiments.results import CellResult, NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
+from crossprop.report import figures
 from crossprop.report.study import planned_cells
 from crossprop.report.summary import summarize
 from crossprop.training.device import process_environment
@@ -201,15 +202,17 @@ TABLES = ("cells.csv", "targets.csv")
 
 
 @pytest.fixture
-def environment_is_restored(monkeypatch):
+def quick_and_restored(monkeypatch):
+    monkeypatch.setattr(figures, "save_png", lambda figure, path: path.touch())  # only tables are compared
     for name in process_environment("tensorflow", 1):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
 def report_of(params, root):
-    """Compute all targets of a study and write its report; returns the lines of progress, too."""
+    """Compute all targets of a study, one worker being this process, and write its report; with the progress."""
     paths, lines = StudyPaths.of(params.study, root), list[str]()
-    run_targets(params, params.study.targets, paths, lambda digests: NullRecorder(), lines.append)
+    pool = InlinePool if params.compute.workers == 1 else WorkerPool
+    run_targets(params, params.study.targets, paths, lambda digests: NullRecorder(), lines.append, pool=pool)
     summarize(params.study, planned_cells(params, paths), paths, paths.reports)
     return paths, lines
 
@@ -219,7 +222,7 @@ def assert_same_tables(first, second):
         assert (first.reports / name).read_bytes() == (second.reports / name).read_bytes()
 
 
-@pytest.mark.usefixtures("environment_is_restored")
+@pytest.mark.usefixtures("quick_and_restored")
 def test_study_of_regressors_gives_the_same_tables_on_other_workers_and_goes_on_in_a_copied_folder(
     tmp_path, tiny_params, write_target
 ):
@@ -243,7 +246,7 @@ def test_study_of_regressors_gives_the_same_tables_on_other_workers_and_goes_on_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("environment_is_restored")
+@pytest.mark.usefixtures("quick_and_restored")
 def test_whole_study_gives_the_same_tables_twice(tmp_path, tiny_params, write_study, pretrained_joint):
     """Every method, the paper's and ours, some of them stopped early; one worker and two."""
     reports = []

@@ -1,7 +1,5 @@
 """params.yaml is refused with the path of the offending key, and never half understood."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The words about methods, and where the files of a study lie."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from crossprop.methods import PAPER_METHODS, Method

@@ -23,8 +23,8 @@ class Progress:
         self._study, self._write, self._planned = study, write, planned
         self._expected: dict[str, int] = {}
         self._done = self._stored = 0
-        self._started = monotonic()
-        self._spent = 0.0
+        self._started = self._counted = monotonic()
+        self._spent = self._capacity = 0.0
         self._workers = 1
         self._idle: float | None = None
 
@@ -39,7 +39,8 @@ class Progress:
 
     def begin(self, workers: int = 1) -> None:
         """What was found finished is counted; the clock starts for so many workers."""
-        self._started, self._workers = monotonic(), workers
+        self._started = self._counted = monotonic()
+        self._workers = workers
         if self._stored:
             total = sum(self._expected.values())
             self._write(f"{self._study}: {self._stored} of {total} tasks are finished already, going on")
@@ -53,18 +54,22 @@ class Progress:
         working, begun = elapsed - (self._idle or 0.0), fresh + (self._workers - 1) / 2
         left = working / begun * max(total - self._done, 0)
         share = fresh / max(total - self._stored, fresh)
+        tells = share > _TELLING
         if self._planned:  # the fewer tasks are finished, the less do they tell about the others
             planned = self._planned * (1 - self._stored / max(total, self._done))
-            share = max(share, min(elapsed / max(planned, 1.0), 1.0))
-            left = share * left + (1 - share) * (planned - elapsed)
-        known = f", about {_clock(left)} left" if self._planned or share > _TELLING else ""
+            if elapsed < planned:
+                share, tells = max(share, elapsed / planned), True
+                left = share * left + (1 - share) * (planned - elapsed)
+        known = f", about {_clock(left)} left" if tells else ""
         error = "" if val_mae is None else f": validation MAE {val_mae:.4g} {cell.unit}"
         self._write(
             f"{self._study}/{cell.target} [{self._done}/{total}, {_clock(elapsed)} gone{known}] {what}{error}"
         )
 
-    def spent(self, seconds: float) -> None:
-        """A worker was busy for so long."""
+    def spent(self, seconds: float, workers: int) -> None:
+        """One of so many workers was busy for so long."""
+        self._capacity += workers * (monotonic() - self._counted)
+        self._counted, self._workers = monotonic(), workers
         if self._idle is None:  # until the first task began, workers were starting
             self._idle = max(0.0, monotonic() - self._started - seconds)
         self._spent += seconds
@@ -72,8 +77,8 @@ class Progress:
     def end(self) -> None:
         """Everything is computed: say how much of the time the workers were busy."""
         elapsed = monotonic() - self._started
-        if self._done > self._stored and elapsed > 0:
-            share = 100 * self._spent / (self._workers * elapsed)
+        if self._done > self._stored and self._capacity > 0:
+            share = 100 * self._spent / self._capacity
             self._write(
                 f"{self._study}: {self._workers} workers were busy {share:.1f} % of {_clock(elapsed)}"
             )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import MappingProxyType
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from crossprop.config import Params
+from crossprop.config import ComputeConfig, Params
 from crossprop.data.catalog import load_catalog
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.executor import Executor, Failure, WorkerPool
@@ -47,7 +48,7 @@ def run_targets(
     """Compute all cells of some targets of a study side by side and write their results folders.
 
     Tasks of the first target come first; the others fill the workers that it leaves idle. ``units`` are those of
-    targets that are in no catalogue, ``pool`` makes the executor, by default of worker processes; ``planned`` are the
+    targets that are in no catalogue, ``pool`` makes the executor, by default that of ``compute``; ``planned`` are the
     seconds that all of it should take, where they are known. Where not one cell of a target could be computed, or a
     model of its winner is gone for good, the other targets are written all the same before the CellError; a target that
     another process works on, or results that cannot be stored, are a StoreError.
@@ -77,7 +78,7 @@ def run_targets(
                 check_features(files.features)
             for folder in {network.parent for _, files, _ in plans.values() for _, network in files.networks}:
                 check_network(folder)
-            executor = (pool or WorkerPool)(
+            executor = (pool or _pool(compute, write))(
                 run_task, workers=compute.workers, backend=compute.backend, retries=compute.retries
             )
             with executor, BackgroundRecorder(recorder(digests), write=write) as records:
@@ -94,7 +95,7 @@ def run_targets(
                 done |= {target: run.conclude() for target, run in runs.items() if run.finished}
                 for task, report in executor.results():
                     records.check()
-                    progress.spent(0.0 if isinstance(report, Failure) else report.seconds)
+                    progress.spent(0.0 if isinstance(report, Failure) else report.seconds, executor.workers)
                     target = task.cell.target
                     runs[target].receive(task, report)
                     if runs[target].finished and target not in done:
@@ -112,6 +113,15 @@ def run_targets(
     if failures:
         raise CellError("; ".join(failures))
     return done
+
+
+def _pool(compute: ComputeConfig, write: Print) -> Callable[..., Executor]:
+    """What makes the executor of a configuration."""
+    if compute.executor == "local":
+        return WorkerPool
+    from crossprop.experiments.ray_executor import RayPool
+
+    return partial(RayPool, cluster=compute.ray, write=write)
 
 
 def plan_target(

@@ -23,7 +23,7 @@ import yaml
 from crossprop.config import Params
 from crossprop.data.catalog import load_catalog
 from crossprop.paths import StudyPaths
-from crossprop.tracking.store import named_faults, open_client, prepare_store, store_uri
+from crossprop.tracking.store import client_of, named_faults, open_client, prepare_store, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -172,6 +172,7 @@ def system_metrics(root: Path) -> Iterator[None]:
         return
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+    client_of(uri)  # silences MLflow
     logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
     monitor = SystemMetricsMonitor(run_id, tracking_uri=uri)
     monitor.start()

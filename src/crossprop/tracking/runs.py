@@ -370,15 +370,13 @@ def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
 def _tables(outcome: CellOutcome) -> dict[str, pd.DataFrame]:
     """What MLflow's UI shows as tables: the trials, and the predictions of the hold-out, the largest errors first."""
     tables = {}
+    if len(outcome.predictions):  # the UI compares runs by the first two columns of the first table
+        rows = outcome.predictions.query("split == 'test'")
+        rows = rows.assign(error=rows["y_pred_ensemble"] - rows["y_true"])
+        worst = rows.sort_values("error", key=np.abs, ascending=False, kind="stable").head(_MOST_PREDICTIONS)
+        tables[PREDICTIONS_FILE] = worst[["formula", "y_pred_ensemble", "y_true", "error", "y_pred"]]
     if len(outcome.trials):
         tables[TRIALS_FILE] = outcome.trials.sort_values("number")
-    if len(outcome.predictions):
-        rows = outcome.predictions.query("split == 'test'")[
-            ["formula", "y_true", "y_pred", "y_pred_ensemble"]
-        ]
-        rows = rows.assign(error=rows["y_pred_ensemble"] - rows["y_true"])
-        worst = rows.sort_values("error", key=np.abs, ascending=False, kind="stable")
-        tables[PREDICTIONS_FILE] = worst.head(_MOST_PREDICTIONS)
     return tables
 
 

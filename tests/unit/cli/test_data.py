@@ -1,7 +1,5 @@
 """`crossprop data add`, `data remove`, `study new` and `fit` as a user types them."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

@@ -1,7 +1,5 @@
 """``crossprop serve`` and ``crossprop api-key``: what is refused before the service starts, and what is printed."""
 
-from __future__ import annotations
-
 import json
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """What several files use: a fit of one method."""
 
-from __future__ import annotations
-
 import pytest
 from made_rows import rows_of
 

@@ -1,7 +1,5 @@
 """Rows, source networks and fits small enough for a test."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Adding a file: what is in the project afterwards, and that a failure leaves it as it was."""
 
-from __future__ import annotations
-
 import csv
 import os
 import shutil

@@ -1,7 +1,5 @@
 """One file becomes a model folder with its report, whole or not at all; a stopped fit leaves its plain model."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Groups stay on one side of every split of a fit, and what they do to the errors shows."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

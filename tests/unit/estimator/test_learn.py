@@ -1,7 +1,5 @@
 """From minutes to a plan, and a fit of rows in memory."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

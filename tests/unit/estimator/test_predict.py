@@ -1,7 +1,5 @@
 """``crossprop predict``: every form of input, a model folder or a registered name."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which source networks may be used for which rows."""
 
-from __future__ import annotations
-
 import pytest
 from made_rows import rows_of, write_networks
 

@@ -1,7 +1,5 @@
 """The estimator keeps scikit-learn's conventions where formulas as input allow it."""
 
-from __future__ import annotations
-
 import copy
 import pickle  # noqa: TID251 - what a user's joblib does to an estimator
 import warnings

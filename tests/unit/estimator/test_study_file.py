@@ -1,7 +1,5 @@
 """Studies for user data: valid for every size, cheaper for less, and never written over another one."""
 
-from __future__ import annotations
-
 import csv
 import re
 from pathlib import Path
@@ -118,7 +116,7 @@ def test_minutes_choose_the_largest_tier_that_fits(planned):
     totals = {tier: planned(tier=tier).estimate.total / 60 for tier in STUDIES}
     for tier, minutes in totals.items():
         assert planned(minutes=minutes + 0.01).tier == tier
-    with pytest.raises(ConfigError, match=r"trial, takes about [\d.]+\. Give --minutes") as caught:
+    with pytest.raises(ConfigError, match=r"trial, takes about [\d.]+ minutes\. Give --minutes") as caught:
         planned(minutes=totals["trial"] - 0.001)
     advised = re.search(r"--minutes (\d+)", str(caught.value))[1]
     assert planned(minutes=float(advised)).tier == "trial"

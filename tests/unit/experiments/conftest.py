@@ -1,7 +1,5 @@
 """The rehearsal of one target that the tests of the scheduler share."""
 
-from __future__ import annotations
-
 import pytest
 from made import Rehearsal
 

@@ -1,7 +1,5 @@
 """Tasks for the tests of executors; importable by the spawned workers."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -79,6 +77,12 @@ def _work(task: dict[str, Any]) -> None:
     working.touch()
     time.sleep(1.0)
     working.unlink()
+
+
+def _give_much(task: dict[str, Any]) -> Any:
+    import numpy as np
+
+    return np.zeros(4_000_000)
 
 
 class _UnpicklableError(Exception):

@@ -1,7 +1,5 @@
 """Blends of cross-validated cells: hand-checked weights, learnt on the other folds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Finished tasks on disk: found again as they were, never half there, and refused by name when damaged."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

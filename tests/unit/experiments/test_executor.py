@@ -1,7 +1,5 @@
 """Executors: worker processes that fail, die and are orphaned (`jax` is only named), and tasks in this process."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Which code a stored result depends on: all modules that compute, found by their imports, and no others."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The grid of a target: which cells there are, what each may spend, and what its identity depends on."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """What a task reads: its rows and its matrix."""
 
-from __future__ import annotations
-
 import os
 
 import made

@@ -1,7 +1,5 @@
 """Source networks, of one source and of several: what they learn from, and what is saved beside them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

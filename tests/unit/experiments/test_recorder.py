@@ -1,7 +1,5 @@
 """The writer thread: it keeps nobody waiting, waits for a store that is away, and tells of every other error."""
 
-from __future__ import annotations
-
 import threading
 import time
 from types import SimpleNamespace

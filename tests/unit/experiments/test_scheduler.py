@@ -1,7 +1,5 @@
 """The state machine of one target with made-up results: what is asked for when, blends, and what comes of it."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The state machine of one target with made-up results: pruning, and failures at every stage."""
 
-from __future__ import annotations
-
 import pytest
 
 FIDELITY = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 2, "margin": 0.25}

@@ -1,7 +1,5 @@
 """Who goes on, and who wins: by hand-made validation errors."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Two targets in one pool of real workers, with methods that are quick."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The tasks, on a few rows: which rows and steps they get, every method, the same twice, and what they leave behind."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Search spaces, and tuning on a function that costs nothing: what is tried, in which order, what survives a kill."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

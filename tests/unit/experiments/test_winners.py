@@ -1,7 +1,5 @@
 """The results folder of a target: figures by hand, tables, and a winner's model that predicts as logged."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

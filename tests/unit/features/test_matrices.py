@@ -1,7 +1,5 @@
 """Feature matrices on disk, and which of them a study needs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

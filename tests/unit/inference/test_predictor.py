@@ -1,7 +1,5 @@
 """The model with its evidence: written beside it, read back, and the same numbers everywhere."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Ensembles and blends from their folders: they predict what their members predict, and ask no more than needed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

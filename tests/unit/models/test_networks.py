@@ -1,7 +1,5 @@
 """ElemNet and the residual network: their shape, their initial weights, and what they compute."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Networks and regressors as arrays: the same outputs as Keras and scikit-learn, or refused by name."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The paper's twelve regressors and boosted trees: what they are, and that each can be saved, trusted and loaded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

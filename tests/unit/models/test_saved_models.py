@@ -1,7 +1,5 @@
 """Fitted models and ensembles on disk: they come back as they were, or are refused by name."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import zipfile

@@ -1,7 +1,5 @@
 """Trees as one array of nodes: every row reaches the leaf that scikit-learn's tree sends it to."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Weights that are transferred from a source network."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 

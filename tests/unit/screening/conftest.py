@@ -1,7 +1,5 @@
 """Models for screenings that answer at once, in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

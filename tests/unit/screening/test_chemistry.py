@@ -1,7 +1,5 @@
 """Charge balance: smact's answers, for many compositions at once."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from smact.screening import smact_validity

@@ -1,7 +1,5 @@
 """The language of conditions: what it means, what it refuses, and the bounds that follow from it."""
 
-from __future__ import annotations
-
 import re
 from functools import reduce
 

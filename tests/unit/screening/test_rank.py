@@ -1,7 +1,5 @@
 """Ranking in one pass: the same as with all rows at once; expected improvement against numerical integration."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One batch: the same survivors whatever the order, no needless prediction; the plan from a sample."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Requests: what is refused before anything is loaded, what makes two of them the same, and which models they mean."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

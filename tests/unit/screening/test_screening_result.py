@@ -1,7 +1,5 @@
 """The folder of a screening: whole parts, whatever happens in between, and never another request's."""
 
-from __future__ import annotations
-
 import json
 import os
 

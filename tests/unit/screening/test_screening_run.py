@@ -1,7 +1,5 @@
 """What a screening prints, and how it keeps within its memory."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import asdict
 from pathlib import Path

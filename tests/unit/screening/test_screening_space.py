@@ -1,7 +1,5 @@
 """Enumeration: every reduced composition once, readable from any position."""
 
-from __future__ import annotations
-
 from itertools import combinations, pairwise, product
 from math import comb, gcd
 

@@ -10,14 +10,6 @@ from registries import FORMULAS, evidence_table, make_model, save_ridge
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult
 from crossprop.methods import Method, Representation
 from crossprop.tracking.provenance import GitState, RunContext
-from crossprop.tracking.store import prepare_store
-
-
-@pytest.fixture(scope="session")
-def template_store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    prepare_store(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture

@@ -79,16 +79,16 @@ def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, ma
         "configuration.yaml", "environment.json", "predictions.json",
     }  # fmt: skip
     shown = json.loads(client.get_run(run_id).data.tags["mlflow.loggedArtifacts"])
-    assert [table["path"] for table in shown] == ["trials.json", "predictions.json"]
+    assert [table["path"] for table in shown] == ["predictions.json", "trials.json"]
     folder = Path(client.download_artifacts(run_id, "", str(tmp_path)))
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), outcome.predictions)
     trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
     assert trials["columns"][:3] == ["number", "state", "value"]
     assert trials["data"][1][:3] == [1, "PRUNED", None]
     held_out = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
-    assert held_out["columns"] == ["formula", "y_true", "y_pred", "y_pred_ensemble", "error"]
-    errors = [row[4] for row in held_out["data"]]
-    assert errors == pytest.approx([row[3] - row[1] for row in held_out["data"]])
+    assert held_out["columns"] == ["formula", "y_pred_ensemble", "y_true", "error", "y_pred"]
+    errors = [row[3] for row in held_out["data"]]
+    assert errors == pytest.approx([row[1] - row[2] for row in held_out["data"]])
     assert errors == sorted(errors, key=abs, reverse=True)
     assert len(held_out["data"]) == 6  # the validation rows are in predictions.parquet only
     assert yaml.safe_load((folder / "configuration.yaml").read_text()) == {"study": {"name": "demo"}}

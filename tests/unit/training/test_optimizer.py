@@ -1,7 +1,5 @@
 """The fused update is Keras' own AdamW, and the loss of several properties counts the known values."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

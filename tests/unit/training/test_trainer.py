@@ -1,7 +1,5 @@
 """One fit: seeded, on its own rows, with the schedule that the recipe states."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

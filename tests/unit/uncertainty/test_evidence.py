@@ -1,7 +1,5 @@
 """The evidence of a cell, and values beyond all that a model's data contain."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """The study of held-out chemistries: who is left out, who learns, and what is counted."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

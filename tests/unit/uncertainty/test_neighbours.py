@@ -1,7 +1,5 @@
 """Where compositions lie, which are near each other, and which are too far from all."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,0 +1,211 @@
+"""The executor of a Ray cluster, on real nodes of one machine: same results, whatever dies (`jax` is only named)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pool_tasks
+import pytest
+
+from crossprop.config import RayConfig
+from crossprop.errors import ConfigError
+from crossprop.experiments import executor
+from crossprop.experiments.executor import Failure
+from crossprop.experiments.ray_executor import RayPool
+from crossprop.experiments.results import NullRecorder
+from crossprop.experiments.targets import run_targets
+from crossprop.io import check_digests
+from crossprop.paths import StudyPaths
+from crossprop.training.device import process_environment
+
+MISSING = "Ray is not installed: make setup LOCK=requirements-ray.lock"
+NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+TESTS = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def environment_is_restored(monkeypatch):
+    for name in (*process_environment("jax", 1), "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+def test_missing_ray_is_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"Ray cannot be imported .*requirements-ray\.lock.*compute=local"):
+        RayPool(pool_tasks.do, cluster=RayConfig())
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster with one node of one core, which knows the modules of these tests."""
+    pytest.importorskip("ray", reason=MISSING)
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        paths = [os.environ.get("PYTHONPATH", ""), str(TESTS), str(Path(__file__).parent)]
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        made = Cluster(initialize_head=True, head_node_args=NODE)
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def further_node(cluster):
+    """Adds a node; it is gone after the test."""
+    added = []
+
+    def add(**options):
+        added.append(cluster.add_node(**(NODE | options)))
+        return added[-1]
+
+    yield add
+    for node in added:
+        if node in cluster.list_all_nodes():
+            cluster.remove_node(node, allow_graceful=True)
+
+
+@pytest.fixture
+def pool(cluster):
+    """Makes pools of the cluster, with the lines that they print."""
+
+    def make(lines=None, **options):
+        given = {"cluster": RayConfig(address=cluster.address), "backend": "jax"} | options
+        return RayPool(pool_tasks.do, write=(lines if lines is not None else []).append, **given)
+
+    return make
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Makes a task for a worker."""
+    return lambda name, what="answer", **more: {"folder": str(tmp_path), "name": name, "what": what, **more}
+
+
+def answers(pool, *tasks):
+    """What becomes of tasks, by name."""
+    for given in tasks:
+        pool.submit(given)
+    return {given["name"]: result for given, result in pool.results()}
+
+
+@pytest.mark.slow
+def test_tasks_that_fail_and_workers_that_die_are_dealt_with_as_on_one_machine(
+    pool, task, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(executor, "RECYCLED_AFTER", 3)
+    names = ("describe", "fail", "fail_once", "fail_oddly", "need_too_much", "die_once", "die", "answer")
+    with pool(retries=1) as workers:
+        told = answers(workers, *(task(name, name) for name in names))
+        again = answers(workers, *(task(f"again{i}", "describe") for i in range(7)))
+    assert told["describe"][1:] == ("jax", "1")
+    assert (told["fail_once"], told["die_once"], told["answer"]) == ("second try", "alive", "done")
+    assert told["fail"] == Failure("CellError: no luck today")
+    assert told["fail_oddly"] == Failure("_UnpicklableError: 1 and 2")
+    assert told["need_too_much"].reason.startswith("out of memory (")
+    assert told["die"].reason.startswith("its worker or its node died (The actor died unexpectedly")
+    counts = {name: pool_tasks.attempts(tmp_path, name) for name in names}
+    assert counts == dict.fromkeys(names, 2) | {"describe": 1, "answer": 1, "die": 3}
+    assert len({pid for pid, *_ in again.values()}) > 1  # workers are replaced now and then
+
+
+@pytest.mark.slow
+def test_task_without_memory_is_repeated_while_nothing_else_runs_on_its_node(pool, cluster, task):
+    half = RayConfig(address=cluster.address, cpus=0.5)
+    with pool(cluster=half) as workers:
+        assert workers.workers == 2
+        assert answers(workers, task("first", "work"), task("large", "need_room"))["large"] == "enough room"
+
+
+@pytest.mark.slow
+def test_tasks_of_a_killed_node_alone_are_done_again_and_a_late_node_is_used(
+    pool, cluster, task, tmp_path, further_node
+):
+    lines = list[str]()
+    doomed = further_node()
+    with pool(lines) as workers:
+        assert workers.workers == 2
+        for i in range(8):
+            workers.submit(task(f"t{i}", seconds=1.0))
+        seen = []
+        for given, result in workers.results():
+            assert result == "done"
+            seen.append(given["name"])
+            if len(seen) == 2:
+                cluster.remove_node(doomed, allow_graceful=False)
+            if len(seen) == 4:
+                further_node()
+        late = answers(workers, *(task(f"late{i}", seconds=1.0) for i in range(12)))
+    assert sorted(seen) == [f"t{i}" for i in range(8)]
+    assert sum(pool_tasks.attempts(tmp_path, f"t{i}") for i in range(8)) == 9
+    assert set(late.values()) == {"done"}
+    tasks = [int(word) for word in lines[-1].replace(",", "").split() if word.isdigit()]
+    assert (len(tasks), sum(tasks)) == (3, 20)  # the head, the node that died, the one that came late
+
+
+@pytest.mark.slow
+def test_results_that_fill_the_object_store_are_all_received(pool, task):
+    with pool() as workers:
+        kept = answers(workers, *(task(f"large{i}", "give_much") for i in range(6)))
+    assert [len(array) for array in kept.values()] == [4_000_000] * 6  # 32 MB each, all of them kept
+    assert all(array.flags.owndata for array in kept.values())
+
+
+@pytest.mark.slow
+def test_cluster_that_has_no_room_for_a_worker_or_does_not_answer_is_refused(pool, cluster):
+    with pytest.raises(
+        ConfigError, match="No node of the cluster has room for a worker with 64 CPUs and 0 GPU"
+    ):
+        pool(cluster=RayConfig(address=cluster.address, cpus=64))
+    with pytest.raises(ConfigError, match=r"The Ray cluster of 127\.0\.0\.1:1 cannot be used: .* refused"):
+        pool(cluster=RayConfig(address="127.0.0.1:1"))
+
+
+STUDY = {
+    "methods": ["base", "ml", "ml_featextr", "finetune", "freezing", "blend"],
+    "learning_curve": {"targets": ["slme"], "shares": [0.5]},
+    "budget": {"ml_trials": 4, "dl_trials": 2, "seconds": 600},
+    "shards": {"only": ["slme"]},
+}
+
+
+def written(root):
+    """The files of a target's results by name, apart from those that hold times."""
+    folder = root / "results/tiny/only/slme"
+    check_digests(folder / "model")
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    timed = ("runs.json", "trials.parquet", "SHA256SUMS", ".keras")
+    return {name: (folder / name).read_bytes() for name in files if not name.endswith(timed)}
+
+
+def left_on_nodes():
+    """Folders of inputs in the temporary folder, which have 32 digits in their names."""
+    return {path.name for path in Path(tempfile.gettempdir()).glob("crossprop-*") if len(path.name) == 42}
+
+
+@pytest.mark.slow
+def test_study_has_the_same_results_as_on_one_machine_without_a_shared_folder(
+    tmp_path, tiny_params, write_study, cluster, further_node, monkeypatch
+):
+    further_node()
+    kept = left_on_nodes()
+    for name, compute in (
+        ("local", {}),
+        ("ray", {"executor": "ray", "workers": 0, "ray": {"address": cluster.address}}),
+    ):
+        write_study(tmp_path / name)
+        params = tiny_params(compute, **STUDY)
+        lines = list[str]()
+        monkeypatch.chdir(tmp_path / name)  # its paths mean nothing to the workers of the cluster
+        run_targets(
+            params, ["slme"], StudyPaths.of(params.study), lambda digests: NullRecorder(), lines.append
+        )
+        assert not [line for line in lines if "FAILED" in line]
+    assert [int(line.split()[-1]) > 0 for line in lines if line.startswith("Ray: tasks by node")] == [True]
+    local, ray = (written(tmp_path / name) for name in ("local", "ray"))
+    assert {"cells.json", "winners.json", "predictions.parquet", "model/model.json"} <= local.keys()
+    assert sorted(name for name in local.keys() | ray.keys() if local.get(name) != ray.get(name)) == []
+    assert left_on_nodes() == kept
