@@ -49,12 +49,7 @@ class ServedModel:
 
     @classmethod
     def load(cls, folder: Path | str, *, threads: int | None = None) -> Self:
-        """Load a saved model with its evidence; a prediction uses one thread for each core by default.
-
-        Raises:
-            ModelFormatError: The folder is no saved model, of another format, or a file of it was changed or damaged.
-            DataError: The number of threads is less than one.
-        """
+        """Load a saved model with its evidence, with a thread for each core by default; ModelFormatError if damaged."""
         folder = Path(folder)
         return cls(load_predictor(folder, threads), folder, *(read_evidence(folder) or ()))
 
@@ -72,12 +67,7 @@ class ServedModel:
         return float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
 
     def predict(self, fractions: np.ndarray, *, intervals: bool = True) -> Predictions:
-        """Predict a property of compositions, as elemental fractions of shape (n, 86), float64.
-
-        Raises:
-            ShapeMismatchError: The fractions are of another shape.
-            ModelFormatError: The ensemble was fitted on other elements, or a prediction is no number.
-        """
+        """Predict from fractions of shape (n, 86), else ShapeMismatchError; ModelFormatError if it gives no number."""
         value = self._checked(self.predictor.predict(fractions))
         return self.judged(fractions, value) if intervals else Predictions(value)
 
@@ -108,11 +98,7 @@ class ServedModel:
         return [[Neighbour(*one) for one in zip(*row, strict=True)] for row in rows]
 
     def with_coverage(self, coverage: float) -> Self:
-        """The same model with intervals of another coverage (between 0 and 1), from the same out-of-fold residuals.
-
-        Raises:
-            ModelFormatError: The model was saved without evidence.
-        """
+        """The same model with intervals of another coverage, between 0 and 1; ModelFormatError without evidence."""
         if self.calibration is None or self.evidence is None:
             raise ModelFormatError(
                 f"{self.folder} was saved without evidence: only its own coverage, "

@@ -99,11 +99,7 @@ def _at_most(n_elements: int, max_atoms: int, max_amount: int) -> int:
 
 @dataclass(frozen=True)
 class ElementSpace:
-    """Every reduced composition of every system of some elements; each is computed from its position.
-
-    Order: systems of fewer elements first, then in the order of ``ELEMENTS``, and within a system smaller formulas
-    first. The limits are those of ``ScreenRequest``; with ``parts``, fractions are multiples of 1/parts.
-    """
+    """Every reduced composition of all systems, smaller first; with ``parts`` fractions are multiples of 1/parts."""
 
     elements: tuple[str, ...]
     must: tuple[str, ...] = ()

@@ -126,11 +126,7 @@ def rollback(
     who: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Promotion:
-    """Make ``previous`` the champion again, and the champion ``previous``: a second rollback undoes the first.
-
-    Where the alias was changed by hand since, it goes back to the version that was champion before that. A
-    ``PromotionError`` if there is none, its files are gone, or the champion was changed meanwhile.
-    """
+    """Make ``previous``, or the champion before a change by hand, champion again; PromotionError if there is none."""
     uri = store_uri(uri)
     model = _settled(uri, name, say)
     back, champion, before = model.holder(PREVIOUS), model.aliases.get(CHAMPION), changed_by_hand(model)

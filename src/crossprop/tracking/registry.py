@@ -1,8 +1,4 @@
-"""The model registry: champions, versions, and where their files lie.
-
-``uri`` is the store; that of the environment or the working folder if it is ``None``. Only models that crossprop
-registered itself are seen (they carry the tag ``crossprop.target``): a team's registry may hold anything.
-"""
+"""The model registry: those of its models that crossprop registered; ``uri`` None is the environment's store."""
 
 from __future__ import annotations
 
