@@ -49,10 +49,7 @@ def _state_table() -> _StateTable:
 
 
 def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Whether one oxidation state per element can balance each row, shape (n, 86), as in ``IonProperty(fast=True)``.
-
-    Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28 ("can form a neutral ionic compound").
-    """
+    """Whether one oxidation state per element can balance each row, shape (n, 86), as in matminer's IonProperty."""
     table = _state_table()
     in_single = (fractions.astype(np.float32) == fractions).all(axis=1)
     tolerance = np.where(in_single, _SINGLE_PRECISION_TOLERANCE, _TOLERANCE)

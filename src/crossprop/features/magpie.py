@@ -31,9 +31,7 @@ ATTRIBUTE_NAMES: tuple[str, ...] = (
 def physical_attributes(fractions: NDArray[np.floating]) -> NDArray[np.float64]:
     """Compute matminer's 145 attributes of Ward et al. 2016 for every row of a fraction matrix.
 
-    Equal to matminer's ``Stoichiometry()``, ``ElementProperty.from_preset("magpie")``,
-    ``ValenceOrbital(props=["avg"])`` and ``IonProperty(fast=True)``; nothing is imputed. From float64 fractions, shape
-    (n, 86), it makes attributes, shape (n, 145), columns as in :data:`ATTRIBUTE_NAMES`, in Magpie's units.
+    Equal to matminer's featurizers, nothing imputed: float64, columns as in :data:`ATTRIBUTE_NAMES`, in Magpie's units.
 
     Raises:
         ShapeMismatchError: ``fractions`` is not (n, 86).

@@ -27,11 +27,7 @@ _REMEDY: Final = "Compute the features again with `dvc repro featurize`."
 def write_features(
     frame: pd.DataFrame, folder: Path, representations: Iterable[Representation], *, where: str | None = None
 ) -> tuple[Path, ...]:
-    """Compute the feature matrices of one prepared property and write each as ``<representation>.npy``, float32.
-
-    All are computed before the first is written; rows keep the order of ``frame``, which has a column ``formula``.
-    ``where`` names the source of the rows in error messages. Returns the files in the order of ``representations``.
-    """
+    """Write feature matrices of a prepared property, float32, rows in order, all or none; ``where`` names it."""
     paths = {representation: _path(folder, representation) for representation in representations}
     origin = where or "the prepared rows"
     if "formula" not in frame.columns:

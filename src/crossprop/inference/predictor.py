@@ -26,9 +26,7 @@ class Predictions:
     lower: np.ndarray | None = None
     upper: np.ndarray | None = None
     in_domain: np.ndarray | None = None  # whether it lies in the applicability domain, shape (n,), bool
-    note: list[str] | None = (
-        None  # why not, and whether the value lies beyond all known ones; or an empty text
-    )
+    note: list[str] | None = None  # why not, and whether the value lies beyond all known ones
 
 
 @dataclass(frozen=True)
@@ -47,18 +45,11 @@ class ServedModel:
     predictor: Ensemble
     folder: Path | None = None
     evidence: pd.DataFrame | None = None  # columns as in ``crossprop.uncertainty.evidence.COLUMNS``
-    calibration: Calibration | None = (
-        None  # without: constant width; the domain is the elements seen in training
-    )
+    calibration: Calibration | None = None  # without one the interval is equally wide for all
 
     @classmethod
     def load(cls, folder: Path | str, *, threads: int | None = None) -> Self:
-        """Load a saved model with its evidence; a prediction uses one thread for each core by default.
-
-        Raises:
-            ModelFormatError: The folder is no saved model, of another format, or a file of it was changed or damaged.
-            DataError: The number of threads is less than one.
-        """
+        """Load a saved model with its evidence, with a thread for each core by default; ModelFormatError if damaged."""
         folder = Path(folder)
         return cls(load_predictor(folder, threads), folder, *(read_evidence(folder) or ()))
 
@@ -75,18 +66,8 @@ class ServedModel:
         rows = self.evidence[self.evidence["split"] == "test"]
         return float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
 
-    @property
-    def n_training(self) -> int:
-        """Number of training rows; 0 without evidence."""
-        return 0 if self.evidence is None else int((self.evidence["split"] == "train").sum())
-
     def predict(self, fractions: np.ndarray, *, intervals: bool = True) -> Predictions:
-        """Predict a property of compositions, as elemental fractions of shape (n, 86), float64.
-
-        Raises:
-            ShapeMismatchError: The fractions are of another shape.
-            ModelFormatError: The ensemble was fitted on other elements, or a prediction is no number.
-        """
+        """Predict from fractions of shape (n, 86), else ShapeMismatchError; ModelFormatError if it gives no number."""
         value = self._checked(self.predictor.predict(fractions))
         return self.judged(fractions, value) if intervals else Predictions(value)
 
@@ -111,22 +92,13 @@ class ServedModel:
         if self.calibration is None or k < 1:
             return [[] for _ in fractions]
         around, radius = self.calibration.around, self.calibration.radius or 1.0
-        formulas, values = around.compositions["formula"].to_numpy(), around.compositions["value"].to_numpy()
-        found = zip(*around.nearest(np.asarray(fractions, np.float64), k), strict=True)
-        return [
-            [
-                Neighbour(str(formulas[i]), float(values[i]), float(d) / radius)
-                for d, i in zip(*row, strict=True)
-            ]
-            for row in found
-        ]
+        distances, at = around.nearest(np.asarray(fractions, np.float64), k)
+        formulas, values = (around.compositions[name].to_numpy()[at] for name in ("formula", "value"))
+        rows = zip(formulas.tolist(), values.tolist(), (distances / radius).tolist(), strict=True)
+        return [[Neighbour(*one) for one in zip(*row, strict=True)] for row in rows]
 
     def with_coverage(self, coverage: float) -> Self:
-        """The same model with intervals of another coverage (between 0 and 1), from the same out-of-fold residuals.
-
-        Raises:
-            ModelFormatError: The model was saved without evidence.
-        """
+        """The same model with intervals of another coverage, between 0 and 1; ModelFormatError without evidence."""
         if self.calibration is None or self.evidence is None:
             raise ModelFormatError(
                 f"{self.folder} was saved without evidence: only its own coverage, "
@@ -157,7 +129,7 @@ OUTPUT_COLUMNS = ("value", "lower", "upper", "in_domain", "note")
 
 
 def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataFrame:
-    """Predict compositions, at least one, as rows of :data:`OUTPUT_COLUMNS` in the unit; an error names a row, from 0."""
+    """Predict compositions, at least one, as rows of :data:`OUTPUT_COLUMNS` in the unit; an error names the row."""
     rows = list(formulas)
     if not rows:
         raise FormulaError("The input holds no rows. Give at least one formula, such as 'NaCl'.")

@@ -45,13 +45,7 @@ class MedianForest:
 def build_regressor(
     algorithm: str, hyperparameters: Mapping[str, Any], seed: int
 ) -> RegressorMixin | MedianForest:
-    """Build one regressor of :func:`algorithms`, with a standardising step where the algorithm needs one.
-
-    ``hyperparameters`` are arguments of the scikit-learn class, for AdaBoost also ``max_depth`` of its trees, for
-    forests also ``aggregation``: ``mean`` or ``median``. Unknown ones are refused (ConfigError).
-
-    Source: Gupta et al. 2021, Methods ("Network and ML settings").
-    """
+    """Build one regressor of :func:`algorithms` from its arguments, standardising where needed (ConfigError)."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 

@@ -97,14 +97,7 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def load_predictor(folder: Path | str, threads: int | None = None) -> Ensemble:
-    """Load a saved ensemble, or a blend of several, to predict with so many threads, by default one for each core.
-
-    Keras is not imported, scikit-learn only for members without a portable form (nearest neighbours).
-
-    Raises:
-        ModelFormatError: The folder is no saved model, of another format, or a file of it was changed or damaged.
-        DataError: The number of threads is less than one.
-    """
+    """Load a saved ensemble or blend (ModelFormatError) to predict with so many threads, at least one (DataError)."""
     folder = Path(folder)
     if threads is not None and threads < 1:
         raise DataError(f"threads is {threads}, but a prediction needs at least one. Give 1 or more.")

@@ -32,10 +32,9 @@ def load_network(path: Path) -> keras.Model:
 def transferred_weights(
     source: keras.Model, model: keras.Model, seed: int, *, reset_head: bool
 ) -> list[np.ndarray]:
-    """Weights that fine-tuning of ``model`` starts from, in the order of ``model.get_weights()``.
+    """Weights that fine-tuning of ``model`` starts from; layers that differ are refused (ShapeMismatchError).
 
-    With ``reset_head`` (modified fine-tuning) the head is drawn anew from ``seed`` and may have another width, else it
-    is the source's. Layers that differ are refused (ShapeMismatchError).
+    With ``reset_head`` (modified fine-tuning) the head is drawn anew from ``seed`` and may have another width.
     """
     fresh = iter(initial_weights(model, seed))
     weights: list[np.ndarray] = []

@@ -1,8 +1,4 @@
-"""Ensembles of regression trees as one array of nodes that NumPy walks.
-
-Rows take the same way as in scikit-learn: float32 features are compared with thresholds that are rounded down to
-float32, which decides every comparison as the float64 threshold does. The values of the leaves are rounded to float32.
-"""
+"""Ensembles of regression trees as one array of nodes that NumPy walks, as scikit-learn does but in float32."""
 
 from __future__ import annotations
 
@@ -206,7 +202,7 @@ def _by_level(
 
 
 def round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The largest float32 numbers that are not above the given ones."""
+    """The largest float32 numbers not above the given ones: as thresholds of float32 features they decide alike."""
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float32)
     above = rounded > values

@@ -66,11 +66,9 @@ def repeats_section(results: Sequence[TargetResults]) -> Section | None:
     }
     refitted = table[table["strict_over_published"].notna()]
     figure = partial(draw.strict_against_published, refitted)
-    return Section(
-        context=context,
-        tables={"tables/repeats.csv": table.drop(columns="method")},
-        figures={} if refitted.empty else {"figures/strict_against_published.png": figure},
-    )
+    tables = {"tables/repeats.csv": table.drop(columns="method")}
+    figures = {} if refitted.empty else {"figures/strict_against_published.png": figure}
+    return Section(context=context, tables=tables, figures=figures)
 
 
 def repeats_table(results: Sequence[TargetResults]) -> pd.DataFrame:
@@ -124,16 +122,11 @@ def coverage_section(results: Sequence[TargetResults], paths: StudyPaths) -> Sec
     measured = [(target, one) for target, one in found if one is not None and one.share is not None]
     if not measured:
         return None
-    table = table_of(
-        [
-            {
-                **target.described,
-                **{column: getattr(one, name) for column, name in _COVERAGE.items()},
-                "winner_run_id": target.run_id(target.winner),
-            }
-            for target, one in measured
-        ]
-    )
+    rows = []
+    for target, one in measured:
+        row = {column: getattr(one, name) for column, name in _COVERAGE.items()}
+        rows.append(target.described | row | {"winner_run_id": target.run_id(target.winner)})
+    table = table_of(rows)
     numbers = table[list(_COVERAGE)].astype(float)
     n, many = numbers["n_test"], numbers[numbers["n_test"] >= MANY_ROWS]
     ratios = (numbers["mae_outside"] / numbers["mae_inside"].where(numbers["mae_inside"] > 0)).dropna()
@@ -173,18 +166,14 @@ def learning_curves_section(results: Sequence[TargetResults], cells: pd.DataFram
         "lower": tl_lower.tolist(),
         "lower_on_small": tl_lower[both.index.get_level_values("share") < 1].tolist(),
     }
-    return Section(
-        context=context,
-        tables={"tables/learning_curve.csv": table},
-        figures={"figures/learning_curve.png": partial(draw.learning_curves, results)},
-    )
+    figures = {"figures/learning_curve.png": partial(draw.learning_curves, results)}
+    return Section(context=context, tables={"tables/learning_curve.csv": table}, figures=figures)
 
 
 def learning_curve_table(results: Sequence[TargetResults], cells: pd.DataFrame) -> pd.DataFrame:
     """Every refit: side, cell, share, rows, hold-out MAE, and the run of the cell; ordered by side and rows."""
     order = ["side", "n_train", "cell"]
-    sort = [target.learning_curve.sort_values(order, kind="stable") for target in results]
-    curves = [curve.assign(target=target.info.key) for curve, target in zip(sort, results, strict=True)]
+    curves = [t.learning_curve.assign(target=t.info.key).sort_values(order, kind="stable") for t in results]
     points = pd.concat([curve for curve in curves if len(curve)] or curves[:1])
     known = cells[["cell", "target", "label", "unit", "name", "run_id"]]
     table = points.merge(known, on=["cell", "target"], how="left")
@@ -274,14 +263,12 @@ def layers_section(results: Sequence[TargetResults], cells: pd.DataFrame) -> Sec
                     "chosen": [int(first["chosen"].sum()), int(ratios.loc[of_method, "chosen"].sum())],
                 }
             )
-    return Section(
-        context={"views": views, "first": FIRST_LAYERS},
-        tables={"tables/extraction_layers.csv": layer_table(trials, ratios)},
-        figures={
-            "figures/layer_errors.png": partial(draw.layer_errors, ratios),
-            "figures/extraction_layers.png": partial(draw.extraction_layers, cells),
-        },
-    )
+    tables = {"tables/extraction_layers.csv": layer_table(trials, ratios)}
+    figures = {
+        "figures/layer_errors.png": partial(draw.layer_errors, ratios),
+        "figures/extraction_layers.png": partial(draw.extraction_layers, cells),
+    }
+    return Section(context={"views": views, "first": FIRST_LAYERS}, tables=tables, figures=figures)
 
 
 def layer_trials(results: Sequence[TargetResults], cells: pd.DataFrame) -> pd.DataFrame:

@@ -362,14 +362,8 @@ def source_learning(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Validation MAE of every source network relative to the median's against the rows it had seen."""
     figure, axes = single_axes(5.6, 3.6)
     for (name, curve), colour in zip(curves.items(), cycle(QUALITATIVE)):
-        how: dict[str, Any] = {
-            "marker": "o",
-            "markersize": 3,
-            "linewidth": 1.3,
-            "color": colour,
-            "label": name,
-        }
-        axes.plot(curve["seen"], curve["relative"], **how)
+        how: dict[str, Any] = {"marker": "o", "markersize": 3, "linewidth": 1.3, "color": colour}
+        axes.plot(curve["seen"], curve["relative"], **how, label=name)
     axes.set(xscale="log", yscale="log", xlabel="rows seen", ylabel="validation MAE / MAE of the median")
     _plain_ticks(axes.yaxis, 6, [1, 1.5, 2, 3, 5, 7, 10])
     axes.grid()

@@ -48,31 +48,24 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "words": show.words,
     "dash": lambda value: "–" if value is None else str(value),
     "in_unit": lambda unit: "" if unit == "1" else f" {unit}",
-    "lower_bold": lambda value, lower, when: (
-        f"**{show.number(value)}**" if lower is when else show.number(value)
-    ),
+    "lower_bold": lambda value, lower, when: ("**{}**" if lower is when else "{}").format(show.number(value)),
     "memory": lambda n_bytes: "–" if n_bytes is None else f"{n_bytes / 2**30:.2f} GiB",
     "of": lambda n, total: "–" if n is None else f"{n} of {total}",
     "printed": lambda value: "–" if value is None else f"{value:g}",
     "share": lambda share, digits=1: f"{100 * (share or 0.0):.{digits}f} %",
-    "with_error": lambda value, error: (
-        show.number(value) + ("" if error is None else f" ± {show.number(error, 2)}")
-    ),
+    "with_error": lambda value, se: show.number(value) + ("" if se is None else f" ± {show.number(se, 2)}"),
 }
 """How a template shows a value, or several values of a table's row."""
 
 
 def markdown(table: pd.DataFrame, columns: Sequence[Sequence[Any]], left: int | Sequence[int] = 1) -> str:
-    """Columns of a table in Markdown; ``left`` is the number of left-aligned ones, or their places.
+    """A table in Markdown; a column is (headline, column or columns, filter, arguments), ``left`` the left-aligned."""
 
-    A column is (headline, column or columns of the table, name in ``FILTERS``, further arguments of the filter).
-    """
-
-    def text(row: Mapping[str, Any], source: str | Sequence[str], name: str = "dash", *arguments: Any) -> str:
+    def text(row: Mapping[Any, Any], source: str | Sequence[str], name: str = "dash", *arguments: Any) -> str:
         values = [row[source]] if isinstance(source, str) else [row[column] for column in source]
         return show.in_table(FILTERS[name](*values, *arguments))
 
-    rows = [[text(row, *how) for _, *how in columns] for row in show.records(table)]
+    rows = [[text(row, *how) for _, *how in columns] for row in table.to_dict("records")]
     on_left = range(left) if isinstance(left, int) else left
     align = ["left" if place in on_left else "right" for place in range(len(columns))]
     shown = pd.DataFrame(rows, columns=[headline for headline, *_ in columns])

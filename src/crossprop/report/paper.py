@@ -17,20 +17,10 @@ from crossprop.data.catalog import PaperFigures
 from crossprop.experiments.results import CellResult
 from crossprop.methods import Representation, Side
 from crossprop.report import figures as draw
+from crossprop.report import statistics as stats
 from crossprop.report.pages import Section
-from crossprop.report.statistics import (
-    SIGNIFICANCE,
-    SignTest,
-    geometric_mean,
-    holm_adjusted,
-    modified_against_plain,
-    p_against_constant,
-    sign_test,
-    standard_error,
-    transfer_against_scratch,
-)
 from crossprop.report.study import TargetResults, best_transfer, best_validated
-from crossprop.report.tables import cell_name, number, records, status, table_of
+from crossprop.report.tables import cell_name, number, status, table_of
 
 
 class Outcome(StrEnum):
@@ -56,29 +46,27 @@ def judge(mae: float | None, error: float | None, published: float | None) -> Ou
     return Outcome.WIN if mae < published else Outcome.LOSS
 
 
-def compare(
-    target: TargetResults, candidates: Sequence[CellResult], published: float | None
-) -> dict[str, Any]:
+def compare(target: TargetResults, cells: Sequence[CellResult], published: float | None) -> dict[str, Any]:
     """The best cell by cross-validation beside a published error, as columns; without one the status of the nearest."""
     entry = dict.fromkeys(_ENTRY) | {"paper": published}
-    best = best_validated(candidates)
+    best = best_validated(cells)
     if best is None:
-        shown = min(candidates, key=lambda c: np.inf if c.val_mae is None else c.val_mae, default=None)
+        shown = min(cells, key=lambda c: np.inf if c.val_mae is None else c.val_mae, default=None)
         reached = "not in this study" if shown is None else f"{status(shown)}: {cell_name(shown)}"
         if shown is not None and shown.val_mae is not None:
             reached += f" (screening MAE {number(shown.val_mae)})"
-        none = f"0 of {len(candidates)}"
+        none = f"0 of {len(cells)}"
         return entry | {"status": reached, "cross_validated": none, "run_id": target.run_id(shown)}
     rows = target.hold_out(best)
     true, pred, mean = (rows[c].to_numpy(dtype=float) for c in ("y_true", "y_pred", "y_pred_ensemble"))
     errors, of_mean = np.abs(true - pred), np.abs(true - mean)
-    mae, error = best.test_mae, standard_error(errors)
-    validated = sum(cell.cv_mae is not None and cell.failure is None for cell in candidates)
+    mae, error = best.test_mae, stats.standard_error(errors)
+    validated = sum(cell.cv_mae is not None and cell.failure is None for cell in cells)
     ensemble = best.test_mae_ensemble if np.isfinite(of_mean).all() else None
     return entry | {
         "cell": cell_name(best),
         "status": status(best),
-        "cross_validated": f"{validated} of {len(candidates)}",
+        "cross_validated": f"{validated} of {len(cells)}",
         "cv_mae": best.cv_mae_mean,
         "mae": mae,  # of its best fold model, as in the paper
         "mae_low": best.test_mae_low,
@@ -87,13 +75,10 @@ def compare(
         "mae_of_mean_of_folds": ensemble,
         "ratio": mae / published if mae is not None and published else None,
         "outcome": judge(mae, error, published),
-        "outcome_of_mean_of_folds": judge(ensemble, standard_error(of_mean), published),
+        "outcome_of_mean_of_folds": judge(ensemble, stats.standard_error(of_mean), published),
         "run_id": target.run_id(best),
-        "p_value": None if published is None else p_against_constant(errors, published),
+        "p_value": None if published is None else stats.p_against_constant(errors, published),
     }
-
-
-# Tables 2 to 5
 
 
 @cache
@@ -191,15 +176,13 @@ def paper_sections(reproduced: Mapping[int, pd.DataFrame]) -> list[Section]:
         printed = table.dropna(subset=["sc_paper", "tl_paper"])
         context = {
             "title": f"Table {n}: {TABLES[n].title}",
-            "rows": records(table),
+            "rows": table.to_dict("records"),
             "lower": table["tl_lower_than_sc"].dropna().tolist(),
             "lower_published": (printed["tl_paper"] < printed["sc_paper"]).tolist(),
         }
         sections.append(Section(context=context, tables={f"tables/table_{n}.csv": table}))
     return sections
 
-
-# wins, ties and losses
 
 PUBLISHED: Mapping[str, Callable[[PaperFigures], float | None]] = {
     "best SC": lambda figures: figures.sc_mae_table4_or_5,
@@ -226,12 +209,12 @@ def against_paper_section(results: Sequence[TargetResults]) -> Section | None:
     of_last = (entries["ours"] == last["ours"]) & (entries["paper"] == last["paper"])
     lost = entries[of_last & (entries["outcome"] == Outcome.LOSS)]
     context = {
-        "tallies": {(row["ours"], row["paper"]): row for row in records(counts)},
+        "tallies": {(row["ours"], row["paper"]): row for row in counts.to_dict("records")},
         "models": counts["ours"].unique(),
         "columns": list(PUBLISHED),
         "targets": last["targets"],
         "extended": last["ours"] == "winner",
-        "lost": records(lost.sort_values("ratio", ascending=False, kind="stable")),
+        "lost": lost.sort_values("ratio", ascending=False, kind="stable").to_dict("records"),
     }
     tables = {"tables/against_paper.csv": counts, "tables/against_paper_by_target.csv": entries}
     figure = partial(draw.against_paper, results)
@@ -240,7 +223,7 @@ def against_paper_section(results: Sequence[TargetResults]) -> Section | None:
 
 def entry_table(results: Sequence[TargetResults]) -> pd.DataFrame:
     """One row per model of this study (``ours``), column of the paper and target; ``p_holm`` over a pair's targets."""
-    extended = any(target.extended for target in results)
+    extended = any(cell.method.extension for target in results for cell in target.cells)
     rows = []
     for model, attribute in MODELS.items():
         for column, published in PUBLISHED.items():
@@ -254,7 +237,7 @@ def entry_table(results: Sequence[TargetResults]) -> pd.DataFrame:
     if table.empty:
         return table
     pairs = table["p_value"].astype(float).groupby([table["ours"], table["paper"]])
-    adjusted = pairs.transform(lambda p: pd.Series(holm_adjusted(p.tolist()), p.index))
+    adjusted = pairs.transform(lambda p: pd.Series(stats.holm_adjusted(p.tolist()), p.index))
     return table.assign(p_holm=adjusted)[_AGAINST_PAPER]
 
 
@@ -263,7 +246,7 @@ def tally_table(entries: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (model, column), pair in entries.groupby(["ours", "paper"], sort=False):
         outcomes, of_means = Counter(pair["outcome"]), Counter(pair["outcome_of_mean_of_folds"])
-        beyond = Counter(pair.loc[pair["p_holm"] < SIGNIFICANCE, "outcome"])
+        beyond = Counter(pair.loc[pair["p_holm"] < stats.SIGNIFICANCE, "outcome"])
         of_means_ratios = (pair["mae_of_mean_of_folds"] / pair["paper_mae"]).dropna()
         rows.append(
             {
@@ -273,25 +256,23 @@ def tally_table(entries: pd.DataFrame) -> pd.DataFrame:
                 **{str(outcome): outcomes[outcome] for outcome in Outcome},
                 "wins_beyond_noise": beyond[Outcome.WIN],
                 "losses_beyond_noise": beyond[Outcome.LOSS],
-                "geometric_mean_ratio": geometric_mean(pair["ratio"]),
+                "geometric_mean_ratio": stats.geometric_mean(pair["ratio"]),
                 **{f"{outcome}_of_mean_of_folds": of_means[outcome] for outcome in Outcome},
-                "geometric_mean_ratio_of_mean_of_folds": geometric_mean(of_means_ratios),
+                "geometric_mean_ratio_of_mean_of_folds": stats.geometric_mean(of_means_ratios),
             }
         )
     return table_of(rows)
 
 
-# sign tests
-
 # Of the paper: wins and losses, and the p that it prints, which is of the normal approximation.
-STATED_MAE = (SignTest(29, 12), 0.00397)
-STATED_Q95 = (SignTest(26, 15), 0.04291)
+STATED_MAE = (stats.SignTest(29, 12), 0.00397)
+STATED_Q95 = (stats.SignTest(26, 15), 0.04291)
 STATED_FINE_TUNING_P = 0.00104  # over 234 pairs; the wins are not printed
 
 
 def sign_test_table(results: Sequence[TargetResults], reproduced: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """All sign tests that have a pair, beside the paper's; ``p_holm`` is corrected over all of them."""
-    asked: dict[str, tuple[SignTest, SignTest | None, float | None]] = {
+    asked: dict[str, tuple[stats.SignTest, stats.SignTest | None, float | None]] = {
         f"TL lower than SC, MAE, Table {n}": (_lower(table, "mae"), _lower(table, "paper"), None)
         for n, table in reproduced.items()
         if n in (2, 3, 4)
@@ -300,8 +281,8 @@ def sign_test_table(results: Sequence[TargetResults], reproduced: Mapping[int, p
     every = _lower(pd.concat(whole_paper), "paper") if whole_paper else None
     whole = every is not None and every.n == STATED_MAE[0].n  # what the paper states is of all of its targets
     fields = ("test_mae", "test_q95", "test_mae_ensemble")
-    mae, q95, ensemble = (transfer_against_scratch(results, field) for field in fields)
-    tuning, stated = modified_against_plain(results), STATED_FINE_TUNING_P if whole else None
+    mae, q95, ensemble = (stats.transfer_against_scratch(results, field) for field in fields)
+    tuning, stated = stats.modified_against_plain(results), STATED_FINE_TUNING_P if whole else None
     asked |= {
         "best TL lower than best SC, MAE, all targets": (mae, every, STATED_MAE[1] if whole else None),
         "the same, Q95 of the error": (q95, *(STATED_Q95 if whole else (None, None))),
@@ -309,30 +290,29 @@ def sign_test_table(results: Sequence[TargetResults], reproduced: Mapping[int, p
         "modified lower than plain fine-tuning, validation MAE, target × source": (tuning, None, stated),
     }
     kept = {question: tests for question, tests in asked.items() if tests[0].n + tests[0].ties}
-    adjusted = holm_adjusted([test.p_value for test, *_ in kept.values()])
-    return table_of(
-        [
-            {
-                "question": question,
-                "wins": test.wins,
-                "losses": test.losses,
-                "ties": test.ties,
-                "p_exact": test.p_value,
-                "p_holm": p,
-                "paper_wins": theirs.wins if theirs and theirs.n else None,
-                "paper_losses": theirs.losses if theirs and theirs.n else None,
-                "paper_p_exact": theirs.p_value if theirs and theirs.n else None,
-                "paper_p_stated": paper_p,
-            }
-            for (question, (test, theirs, paper_p)), p in zip(kept.items(), adjusted, strict=True)
-        ]
-    )
+    adjusted = stats.holm_adjusted([test.p_value for test, *_ in kept.values()])
+    rows = [
+        {
+            "question": question,
+            "wins": test.wins,
+            "losses": test.losses,
+            "ties": test.ties,
+            "p_exact": test.p_value,
+            "p_holm": p,
+            "paper_wins": theirs.wins if theirs and theirs.n else None,
+            "paper_losses": theirs.losses if theirs and theirs.n else None,
+            "paper_p_exact": theirs.p_value if theirs and theirs.n else None,
+            "paper_p_stated": paper_p,
+        }
+        for (question, (test, theirs, paper_p)), p in zip(kept.items(), adjusted, strict=True)
+    ]
+    return table_of(rows)
 
 
-def _lower(table: pd.DataFrame, column: str) -> SignTest:
+def _lower(table: pd.DataFrame, column: str) -> stats.SignTest:
     """Sign test of "TL is lower than SC" of a reproduced table: of this study (``mae``) or the paper (``paper``)."""
     known = table.dropna(subset=[f"tl_{column}", f"sc_{column}"])
-    return sign_test(known[f"tl_{column}"].tolist(), known[f"sc_{column}"].tolist())
+    return stats.sign_test(known[f"tl_{column}"].tolist(), known[f"sc_{column}"].tolist())
 
 
 def sign_tests_section(table: pd.DataFrame) -> Section | None:
@@ -348,29 +328,25 @@ def sign_tests_section(table: pd.DataFrame) -> Section | None:
     return Section(context=context, tables={"tables/sign_tests.csv": table})
 
 
-# the Base row
-
-
 def base_section(results: Sequence[TargetResults]) -> Section:
     """The Base row of every target of the paper: the mean as in the paper, the median beside it."""
-    table = table_of(
-        [
-            {
-                **target.described,
-                "mae_of_mean": target.base_mae,
-                "mae_of_median": target.base_mae_of_median,
-                "paper_base": target.paper.base_mae,
-                "median_beats": "; ".join(median_beats(target.base_mae_of_median, target.paper)),
-                "run_id": target.run_id(target.base),
-            }
-            for target in results
-            if target.paper
-        ]
-    )
+    rows = [
+        {
+            **target.described,
+            "mae_of_mean": target.base_mae,
+            "mae_of_median": target.base_mae_of_median,
+            "paper_base": target.paper.base_mae,
+            "median_beats": "; ".join(median_beats(target.base_mae_of_median, target.paper)),
+            "run_id": target.run_id(target.base),
+        }
+        for target in results
+        if target.paper
+    ]
+    table = table_of(rows)
     if table.empty:
         return Section(context={"rows": table, "beaten": []})
     stated = table[table["paper_base"].notna()]
-    context = {"rows": table, "beaten": records(table[table["median_beats"] != ""])}
+    context = {"rows": table, "beaten": table[table["median_beats"] != ""].to_dict("records")}
     return Section(context=context, tables={} if stated.empty else {"tables/base.csv": stated})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,10 +49,8 @@ class SignTest:
 def sign_test(first: Sequence[float], second: Sequence[float]) -> SignTest:
     """One-tailed exact sign test of "the first is lower", of errors in pairs; units may differ between pairs."""
     if len(first) != len(second):
-        counts = f"{len(first)} and {len(second)} values"
-        raise ShapeMismatchError(
-            f"A sign test needs pairs, but was given {counts}. Pass one of each per pair."
-        )
+        both = f"{len(first)} and {len(second)} values"
+        raise ShapeMismatchError(f"A sign test needs pairs, but was given {both}. Pass one of each per pair.")
     signs = np.sign(np.asarray(first, dtype=float) - np.asarray(second, dtype=float))
     return SignTest(*(int(np.count_nonzero(signs == sign)) for sign in (-1, 1, 0)))
 
@@ -160,14 +159,10 @@ def transfer_against_scratch(results: Sequence[TargetResults], field: str) -> Si
 
 def modified_against_plain(results: Sequence[TargetResults]) -> SignTest:
     """Sign test over target x source of "modified fine-tuning validates better than plain fine-tuning"."""
-    modified, plain = (
-        {
-            (cell.target, cell.source): cell.val_mae
-            for target in results
-            for cell in target.cells
-            if cell.method is method and cell.failure is None and cell.val_mae is not None
-        }
-        for method in (Method.MODFINETUNE, Method.FINETUNE)
-    )
+    errors: dict[Method, dict[Any, float]] = {Method.MODFINETUNE: {}, Method.FINETUNE: {}}
+    for cell in (cell for target in results for cell in target.cells if cell.method in errors):
+        if cell.failure is None and cell.val_mae is not None:
+            errors[cell.method][cell.target, cell.source] = cell.val_mae
+    modified, plain = errors.values()
     both = modified.keys() & plain.keys()
     return sign_test([modified[pair] for pair in both], [plain[pair] for pair in both])

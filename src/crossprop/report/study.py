@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from crossprop.data.catalog import PaperFigures, PropertyEntry, load_catalog
 from crossprop.errors import StoreError
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.targets import plan_target
+from crossprop.io import read_json
 from crossprop.methods import EXTRACTION_LAYERS, Method, Representation
 from crossprop.paths import StudyPaths
 
 Planned = Mapping[str, Sequence[str]]  # ids of the cells that the configuration enumerates, by target
 _ROLES = ("best_sc", "best_tl", "winner")
+_BEST = itemgetter(*_ROLES)
 _HOLD_OUT_COLUMNS = ["formula", "y_true", "y_pred", "y_pred_ensemble"]
 _FIRST = "Run the stage `transfer` of this target first."
 _AGAIN = "Run the stage `transfer` of this target again."
@@ -98,11 +101,6 @@ class TargetResults:
         return best_validated(candidates)
 
     @property
-    def extended(self) -> bool:
-        """Whether extension methods take part."""
-        return any(cell.method.extension for cell in self.cells)
-
-    @property
     def chosen(self) -> dict[str, CellResult]:
         """The chosen cells by role, without the roles that no cell has."""
         roles = {"best SC": self.best_sc, "best TL": self.best_tl, "winner": self.winner}
@@ -133,12 +131,8 @@ def best_transfer(figures: PaperFigures) -> float | None:
 
 def best_validated(cells: Iterable[CellResult]) -> CellResult | None:
     """The cell with the least mean validation MAE of a whole cross-validation; the first of equals."""
-    validated = [
-        (cell.cv_mae_mean, cell)
-        for cell in cells
-        if cell.failure is None and cell.cv_mae_mean is not None and cell.test_mae is not None
-    ]
-    return min(validated, key=lambda pair: pair[0])[1] if validated else None
+    validated = [c for c in cells if c.failure is None and None not in (c.cv_mae_mean, c.test_mae)]
+    return min(validated, key=lambda cell: cell.cv_mae_mean or 0.0, default=None)
 
 
 def planned_cells(params: Params, paths: StudyPaths) -> dict[str, list[str]]:
@@ -156,18 +150,17 @@ def _load_target(
     study: StudyConfig, info: PropertyEntry, planned: Sequence[str], paths: StudyPaths
 ) -> TargetResults:
     folder = paths.results(info.key)
-    cells = _read_json(folder / "cells.json", lambda rows: [CellResult.from_dict(row) for row in rows])
+    cells = _read(folder / "cells.json", lambda path: [CellResult.from_dict(row) for row in read_json(path)])
     _check_against_plan(study, info.key, planned, cells, folder / "cells.json")
     cells.sort(key=lambda cell: _order(cell, study.sources))
     by_id = {cell.cell: cell for cell in cells}
-    records = _read_json(folder / "runs.json", lambda rows: [RunRecord(**row) for row in rows])
+    records = _read(folder / "runs.json", lambda path: [RunRecord(**row) for row in read_json(path)])
     runs = {record.cell: record for record in records}
     if set(runs) != set(by_id) or len(runs) != len(records):
         odd = sorted(set(runs) ^ set(by_id)) or sorted(runs)
         raise StoreError(f"{folder}: runs.json and cells.json name different cells: {_listed(odd)}. {_AGAIN}")
-    winners = _read_json(
-        folder / "winners.json", lambda roles: {role: by_id.get(roles[role], roles[role]) for role in _ROLES}
-    )
+    best = _read(folder / "winners.json", lambda path: [by_id.get(c, c) for c in _BEST(read_json(path))])
+    winners = dict(zip(_ROLES, best, strict=True))
     for role, cell in winners.items():
         if isinstance(cell, str) or (cell and (cell.failure is not None or cell.test_mae is None)):
             why = f"'{cell}' is no cell" if isinstance(cell, str) else f"'{cell.cell}' has no hold-out error"
@@ -221,18 +214,14 @@ def _order(cell: CellResult, sources: Sequence[str]) -> tuple[int, int, int, int
     )
 
 
-def _read_json(path: Path, take: Callable[[Any], Any]) -> Any:
-    return _read(path, lambda: take(json.loads(path.read_text(encoding="utf-8"))))
-
-
 def _read_table(path: Path, columns: list[str], *, advice: str = _FIRST, filters: Any = None) -> Any:
-    return _read(path, lambda: pd.read_parquet(path, columns=columns, filters=filters), advice)
+    return _read(path, partial(pd.read_parquet, columns=columns, filters=filters), advice)
 
 
-def _read(path: Path, read: Callable[[], Any], advice: str = _FIRST) -> Any:
-    """What ``read`` returns; an error becomes a StoreError that says which file and what to do."""
+def _read(path: Path, read: Callable[[Path], Any], advice: str = _FIRST) -> Any:
+    """What ``read`` makes of a file; an error becomes a StoreError that says which file and what to do."""
     try:
-        return read()
+        return read(path)
     except FileNotFoundError as error:
         raise StoreError(f"{path} is not there. {advice}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -15,14 +15,8 @@ from crossprop.methods import Family, Method, Side
 from crossprop.paths import StudyPaths
 from crossprop.report import analyses, paper, supplement
 from crossprop.report import figures as draw
+from crossprop.report import statistics as stats
 from crossprop.report.pages import Section, render
-from crossprop.report.statistics import (
-    Gain,
-    geometric_mean,
-    modified_against_plain,
-    transfer_against_scratch,
-    transfer_gains,
-)
 from crossprop.report.study import Planned, TargetResults, load_study_results
 from crossprop.report.tables import cell_name, cell_table, relative_errors, table_of, write_csv, write_data
 
@@ -36,7 +30,7 @@ def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: 
     results = load_study_results(study, planned, paths)
     of_paper = any(target.paper for target in results)
     cells, sources = cell_table(results), supplement.source_model_table(study, paths)
-    gains = transfer_gains(results)
+    gains = stats.transfer_gains(results)
     parity = Section(figures={"winner_parity.png": partial(draw.winner_parity, results)})
     many = len(results) > MOST_PANELS
     transfer = partial(draw.scratch_against_transfer, results)
@@ -112,27 +106,25 @@ def _every_method(cells: pd.DataFrame) -> Section:
     return Section(figures={"method_heatmap.png": figure})
 
 
-def _targets_section(results: Sequence[TargetResults], gains: Sequence[Gain]) -> Section:
+def _targets_section(results: Sequence[TargetResults], gains: Sequence[stats.Gain]) -> Section:
     """Every target: base, best SC, best TL, and the winner where extension methods take part."""
     context = {
         "results": results,
         "verdicts": {gain.target.info.key: gain.verdict for gain in gains},
-        "extended": any(target.extended for target in results),
+        "extended": any(cell.method.extension for target in results for cell in target.cells),
     }
-    table = table_of(
-        [
-            {
-                "target": gain.target.info.key,
-                "unit": gain.target.info.unit,
-                "tl_minus_sc": gain.gap.difference,
-                **gain.columns,
-                "sc_run_id": gain.target.run_id(gain.second),
-                "tl_run_id": gain.target.run_id(gain.first),
-            }
-            for gain in gains
-        ]
-    )
-    return Section(context=context, tables={"tables/transfer_gains.csv": table} if gains else {})
+    rows = [
+        {
+            "target": gain.target.info.key,
+            "unit": gain.target.info.unit,
+            "tl_minus_sc": gain.gap.difference,
+            **gain.columns,
+            "sc_run_id": gain.target.run_id(gain.second),
+            "tl_run_id": gain.target.run_id(gain.first),
+        }
+        for gain in gains
+    ]
+    return Section(context=context, tables={"tables/transfer_gains.csv": table_of(rows)} if gains else {})
 
 
 def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame) -> dict[str, Any]:
@@ -147,10 +139,10 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
         counts = of_family.pivot_table("n_trials", "target", "side", aggfunc="sum")
         index, sides = cells["target"].unique(), [Side.SCRATCH, Side.TRANSFER]
         counts = counts.reindex(index=index, columns=sides).fillna(0).astype(int)
+        counts.columns = ["SC", "TL"]
         if counts.to_numpy().any():
-            sc, tl = (counts[side] for side in counts)
-            ranges = {"SC": _range(sc), "TL": _range(tl)}
-            trials.append({"family": name, **ranges, "equal": bool((sc == tl).all())})
+            ranges = {side: " to ".join(map(str, sorted({n.min(), n.max()}))) for side, n in counts.items()}
+            trials.append({"family": name, **ranges, "equal": bool((counts["SC"] == counts["TL"]).all())})
     return {
         "study": study,
         "n_targets": len(results),
@@ -159,10 +151,6 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
         "reached": Counter(cells["status"].str.split(r"[: ]", regex=True).str[0]),
         "trials": trials,
     }
-
-
-def _range(counts: pd.Series[int]) -> str:
-    return " to ".join(map(str, sorted({counts.min(), counts.max()})))
 
 
 def _plain_section(results: Sequence[TargetResults]) -> Section | None:
@@ -179,12 +167,12 @@ def _plain_section(results: Sequence[TargetResults]) -> Section | None:
         return None
     table = table_of(rows)
     ratios = table["ratio"].dropna()
-    counts = {"n": len(ratios), "lower": int((ratios < 1).sum()), "mean_ratio": geometric_mean(ratios)}
+    counts = {"n": len(ratios), "lower": int((ratios < 1).sum()), "mean_ratio": stats.geometric_mean(ratios)}
     context = {"rows": table, **counts}
     return Section(context=context, tables={"tables/plain.csv": table})
 
 
-def _findings(results: Sequence[TargetResults], gains: Sequence[Gain]) -> dict[str, Any]:
+def _findings(results: Sequence[TargetResults], gains: Sequence[stats.Gain]) -> dict[str, Any]:
     """What the main page says in short about SC and TL."""
     ratios = [target.transfer_ratio for target in results if target.transfer_ratio]
     verdicts: dict[str, list[str]] = {"TL better": [], "SC better": [], "within noise": []}
@@ -192,12 +180,12 @@ def _findings(results: Sequence[TargetResults], gains: Sequence[Gain]) -> dict[s
         verdicts[gain.verdict].append(gain.target.info.label)
     return {
         "gains": gains,
-        "mae_test": transfer_against_scratch(results, "test_mae"),
-        "q95_test": transfer_against_scratch(results, "test_q95"),
-        "ensemble_test": transfer_against_scratch(results, "test_mae_ensemble"),
-        "tuning_test": modified_against_plain(results),
+        "mae_test": stats.transfer_against_scratch(results, "test_mae"),
+        "q95_test": stats.transfer_against_scratch(results, "test_q95"),
+        "ensemble_test": stats.transfer_against_scratch(results, "test_mae_ensemble"),
+        "tuning_test": stats.modified_against_plain(results),
         "ratios": ratios,
-        "mean_ratio": geometric_mean(ratios),
+        "mean_ratio": stats.geometric_mean(ratios),
         "verdicts": verdicts,
         "sides": Counter(target.paper_winner.method.side for target in results if target.paper_winner),
         "winners": Counter(t.winner.method.notation for t in results if t.winner).most_common(),

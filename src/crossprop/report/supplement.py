@@ -49,27 +49,25 @@ def extension_section(results: Sequence[TargetResults]) -> Section | None:
     present = {cell.method for target in results for cell in target.cells}
     if not any(method.extension for method in present):
         return None
-    table = table_of(
-        [
-            {
-                **gain.target.described,
-                "ours": cell_name(gain.first),
-                "ours_cv_mae": gain.first.cv_mae_mean,
-                "ours_mae": gain.first.test_mae,
-                "papers": cell_name(gain.second),
-                "papers_cv_mae": gain.second.cv_mae_mean,
-                "papers_mae": gain.second.test_mae,
-                "difference": gain.gap.difference,
-                **gain.columns,
-                "verdict": gain.verdict.replace("extension", "ours"),
-                "blend_of": _blend_of(gain.first),
-                "winner_is_ours": bool(gain.target.winner and gain.target.winner.method.extension),
-                "ours_run_id": gain.target.run_id(gain.first),
-                "papers_run_id": gain.target.run_id(gain.second),
-            }
-            for gain in gains
-        ]
-    )
+    rows = [
+        {
+            **gain.target.described,
+            "ours": cell_name(gain.first),
+            "ours_cv_mae": gain.first.cv_mae_mean,
+            "ours_mae": gain.first.test_mae,
+            "papers": cell_name(gain.second),
+            "papers_cv_mae": gain.second.cv_mae_mean,
+            "papers_mae": gain.second.test_mae,
+            "difference": gain.gap.difference,
+            **gain.columns,
+            "verdict": gain.verdict.replace("extension", "ours"),
+            "blend_of": _blend_of(gain.first),
+            "winner_is_ours": bool(gain.target.winner and gain.target.winner.method.extension),
+            "ours_run_id": gain.target.run_id(gain.first),
+            "papers_run_id": gain.target.run_id(gain.second),
+        }
+        for gain in gains
+    ]
     ratios = [ratio for gain in gains if (ratio := gain.ratio)]
     context = {
         "methods": {method.notation: what for method, what in EXTENSION_METHODS.items() if method in present},
@@ -80,7 +78,7 @@ def extension_section(results: Sequence[TargetResults]) -> Section | None:
         "mean_ratio": geometric_mean(ratios),
         "verdicts": Counter(gain.verdict for gain in gains),
     }
-    return Section(context=context, tables={"tables/own_methods.csv": table} if gains else {})
+    return Section(context=context, tables={"tables/own_methods.csv": table_of(rows)} if gains else {})
 
 
 def _blend_of(cell: CellResult) -> str | None:
@@ -133,16 +131,10 @@ def winning_section(
     )
     chosen = chosen[cells["chosen_as"] != ""].explode("role").sort_values(["order", "role"])
     columns = ["target", "role", "cell", "method", "source", "layer", "cv_mae_mean", "test_mae", "run_id"]
-    names = ("chosen", "methods_won", "sources_won")
-    tables = dict(zip(names, (chosen[columns], methods, sources), strict=True))
-    return Section(
-        context={
-            "methods": methods.assign(method=methods["method"] + extension),
-            "of_paper": of_paper,
-            "sources": sources,
-        },
-        tables={f"tables/{name}.csv": table for name, table in tables.items() if len(table)},
-    )
+    tables = {"chosen": chosen[columns], "methods_won": methods, "sources_won": sources}
+    written = {f"tables/{name}.csv": table for name, table in tables.items() if len(table)}
+    shown = methods.assign(method=methods["method"] + extension)
+    return Section(context={"methods": shown, "of_paper": of_paper, "sources": sources}, tables=written)
 
 
 def lowest_transfer(table: PublishedTable, results: Sequence[TargetResults]) -> list[CellResult]:
@@ -162,17 +154,11 @@ def methods_won(results: Sequence[TargetResults]) -> pd.DataFrame:
     }
     counts = {name: Counter(cell.method for cell in found if cell) for name, found in chosen.items()}
     present = {cell.method for target in results for cell in target.cells} - {Method.BASE}
-    return table_of(
-        [
-            {
-                "method": method.notation,
-                "ours": method.extension,
-                **{name: found[method] for name, found in counts.items()},
-            }
-            for method in Method
-            if method in present
-        ]
-    )
+    rows = []
+    for method in (method for method in Method if method in present):
+        won = {name: found[method] for name, found in counts.items()}
+        rows.append({"method": method.notation, "ours": method.extension, **won})
+    return table_of(rows)
 
 
 def sources_won(study: StudyConfig, results: Sequence[TargetResults]) -> pd.DataFrame:
@@ -188,20 +174,19 @@ def sources_won(study: StudyConfig, results: Sequence[TargetResults]) -> pd.Data
         errors = errors.iloc[:0]
     ranks, ratios = errors.rank(axis=1).mean(), errors.div(errors.min(axis=1), axis=0)
     published = paper_sources()["table_4_wins"]
-    return table_of(
-        [
-            {
-                "source": source,
-                "best_tl": best[source],
-                "lower_tl": won[source],
-                "paper_wins": int(published[source]) if source in published else None,
-                "mean_rank": float(ranks[source]) if len(errors) else None,
-                "screening_ratio_to_best_source": geometric_mean(ratios[source]) if len(errors) else None,
-                "comparisons": len(errors),
-            }
-            for source in study.elemnet_sources
-        ]
-    )
+    rows = [
+        {
+            "source": source,
+            "best_tl": best[source],
+            "lower_tl": won[source],
+            "paper_wins": int(published[source]) if source in published else None,
+            "mean_rank": float(ranks[source]) if len(errors) else None,
+            "screening_ratio_to_best_source": geometric_mean(ratios[source]) if len(errors) else None,
+            "comparisons": len(errors),
+        }
+        for source in study.elemnet_sources
+    ]
+    return table_of(rows)
 
 
 def source_model_table(study: StudyConfig, paths: StudyPaths) -> pd.DataFrame:

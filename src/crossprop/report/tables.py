@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,11 +115,6 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table."""
-    return cast("list[dict[str, Any]]", table.to_dict("records"))
-
-
 def in_table(text: Any) -> str:
     """A text without the characters that would end a cell of a Markdown table."""
     return str(text).replace("|", "\\|").replace("\n", " ")
@@ -206,29 +201,23 @@ def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def write_data(
-    folder: Path, study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame
-) -> None:
+def write_data(out: Path, study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame) -> None:
     """Write the data files; without ``runs.csv`` they are equal byte for byte when a study runs twice."""
-    (folder / "plots").mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "cells.csv", cells[_CELL_COLUMNS])
-    write_csv(folder / "targets.csv", target_table(study, results))
+    (out / "plots").mkdir(parents=True, exist_ok=True)
+    write_csv(out / "cells.csv", cells[_CELL_COLUMNS])
+    write_csv(out / "targets.csv", target_table(study, results))
     runs = cells.assign(name=cells["short_name"], status=cells["status"].str.split(":").str[0])
-    write_csv(folder / "runs.csv", runs[_RUN_COLUMNS])
-    write_csv(folder / "plots" / "methods.csv", _method_points(cells))
-    write_csv(folder / "plots" / "parity.csv", _parity_points(results))
+    write_csv(out / "runs.csv", runs[_RUN_COLUMNS])
+    write_csv(out / "plots" / "methods.csv", _method_points(cells))
+    write_csv(out / "plots" / "parity.csv", _parity_points(results))
     text = json.dumps({target.info.key: target_metrics(target) for target in results}, indent=2)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
 
 
 def target_metrics(target: TargetResults) -> dict[str, float | str | None]:
     """What `dvc exp show` has of a target: hold-out MAE of best scratch and transfer cell, the winner and its MAE."""
     sc, tl, winner = target.best_sc, target.best_tl, target.winner
-    values = {
-        "sc": sc.test_mae if sc else None,
-        "tl": tl.test_mae if tl else None,
-        "cv": winner.cv_mae_mean if winner else None,
-    }
+    values = {"sc": sc and sc.test_mae, "tl": tl and tl.test_mae, "cv": winner and winner.cv_mae_mean}
     short = {name: None if value is None else float(f"{value:.6g}") for name, value in values.items()}
     return {**short, "winner": winner.label if winner else None}
 

@@ -83,9 +83,8 @@ def _combinations(sides: tuple[tuple[States, ...], ...]) -> NDArray[np.float32]:
     """One state per element, all ways that can be neutral at all, shape (m, k)."""
     if not sides:
         return np.zeros((0, 0), np.float32)
-    rows = np.concatenate(
-        [np.array(list(product(*side)), np.float32).reshape(-1, len(side)) for side in sides]
-    )
+    products = [np.array(list(product(*side)), np.float32).reshape(-1, len(side)) for side in sides]
+    rows = np.concatenate(products)
     return rows[((rows > 0).any(axis=1) & (rows < 0).any(axis=1)) | ~rows.any(axis=1)]
 
 

@@ -120,12 +120,9 @@ def _kind(value: Any) -> Kind:
 
 
 def _dotted(node: ast.AST) -> str | None:
-    """Name that a node stands for, ``None`` if it is something else."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and (before := _dotted(node.value)) is not None:
-        return f"{before}.{node.attr}"
-    return None
+    """Name that a node stands for, such as ``gap.lower``; ``None`` if it is something else."""
+    text = ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+    return text if all(map(str.isidentifier, text.split("."))) else None
 
 
 def _names(node: ast.AST) -> frozenset[str]:

@@ -188,9 +188,8 @@ def _sample(pipeline: Pipeline) -> Compositions:
     places = _SAMPLE if pipeline.chemistry is None else _MANY_PLACES
     starts = np.unique(np.linspace(0, last, places).astype(np.int64) // _NEIGHBOURS) * _NEIGHBOURS
     blocks = [pipeline.chosen(start, start + _NEIGHBOURS) for start in starts.tolist()]
-    positions, amounts = (
-        np.concatenate([getattr(b, name) for b in blocks]) for name in ("positions", "amounts")
-    )
+    positions = np.concatenate([block.positions for block in blocks])
+    amounts = np.concatenate([block.amounts for block in blocks])
     rows = np.linspace(0, len(positions) - 1, min(_SAMPLE, len(positions))).astype(np.int64)
     return Compositions(positions[rows], amounts[rows])
 

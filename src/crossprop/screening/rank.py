@@ -25,10 +25,7 @@ _SYMBOL = re.compile("[A-Z][a-z]?")
 def log_expected_improvement(
     mean: NDArray[np.float64], deviation: NDArray[np.float64], best: float
 ) -> NDArray[np.float64]:
-    """Logarithm of the expected improvement over ``best`` if more is better, shape (n,); certain where deviation is 0.
-
-    Source: Ament et al. 2023, arXiv:2310.20708, equation 9.
-    """
+    """Logarithm of the expected improvement over ``best``, more is better (Ament 2023, arXiv:2310.20708, eq. 9)."""
     from scipy.special import erfcx, ndtr
 
     with np.errstate(all="ignore"):  # every branch is computed for every row

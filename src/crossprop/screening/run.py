@@ -74,14 +74,11 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
             loaded = threads.map(lambda model: ServedModel.load(model.folder, threads=1), properties)
             models = dict(zip(request.properties, loaded, strict=True))
         properties = tuple(model.with_data_of(models[model.name]) for model in properties)
-        rules = ChargeBalance(
-            request.oxidation_states, request.pauling, request.alloys, request.mixed_valence
-        )
-        chemistry = rules if request.charge_balanced else None
+        rules = (request.oxidation_states, request.pauling, request.alloys, request.mixed_valence)
+        chemistry = ChargeBalance(*rules) if request.charge_balanced else None
         known = known_compositions(models) if request.novel else frozenset()
-        pipeline = Pipeline(
-            space, properties, models, request.properties, conditions, chemistry, known, request.batch
-        )
+        names, rows = request.properties, request.batch
+        pipeline = Pipeline(space, properties, models, names, conditions, chemistry, known, rows)
     ranker = Ranker(request, objectives, properties)
     if pipeline is not None:
         plan = None if note is None else note["plan"]  # what was begun keeps its order and count
@@ -193,10 +190,8 @@ class Screening:
                         position = stop
                     stop, batch = waiting.popleft()
                     considered, kept = batch.result()
-                    seconds = time.monotonic() - begun
-                    after = result.Progress(
-                        stop, done.considered + considered, done.kept + kept.num_rows, seconds
-                    )
+                    counts = (done.considered + considered, done.kept + kept.num_rows)
+                    after = result.Progress(stop, *counts, seconds=time.monotonic() - begun)
                     result.write_part(folder, kept, done.stop, after)
                     done = after
                     report(done.stop, done.kept)

@@ -99,11 +99,7 @@ def _at_most(n_elements: int, max_atoms: int, max_amount: int) -> int:
 
 @dataclass(frozen=True)
 class ElementSpace:
-    """Every reduced composition of every system of some elements; each is computed from its position.
-
-    Order: systems of fewer elements first, then in the order of ``ELEMENTS``, and within a system smaller formulas
-    first. The limits are those of ``ScreenRequest``; with ``parts``, fractions are multiples of 1/parts.
-    """
+    """Every reduced composition of all systems, smaller first; with ``parts`` fractions are multiples of 1/parts."""
 
     elements: tuple[str, ...]
     must: tuple[str, ...] = ()
@@ -145,13 +141,11 @@ class ElementSpace:
         free, must = len(self.elements) - len(self.must), len(self.must)
         return {k: comb(free, k - must) for k in range(fewest, most + 1)}
 
-    def _patterns(self, k: int) -> NDArray[np.int32]:
-        return _patterns(k, self.max_atoms, self.max_amount, self.parts)
-
     @cached_property
     def total(self) -> int:
         """Number of compositions, without making one."""
-        return sum(n * len(self._patterns(k)) for k, n in self._systems_of.items())
+        limits = (self.max_atoms, self.max_amount, self.parts)
+        return sum(n * len(_patterns(k, *limits)) for k, n in self._systems_of.items())
 
     def block(self, start: int, stop: int) -> Compositions:
         """The compositions from one position to before another; positions beyond the end are left out."""
@@ -159,7 +153,7 @@ class ElementSpace:
         amounts = np.zeros((max(0, stop - start), len(ELEMENTS)), np.int16)
         first = 0
         for k, n_systems in self._systems_of.items():
-            patterns = self._patterns(k)
+            patterns = _patterns(k, self.max_atoms, self.max_amount, self.parts)
             size = n_systems * len(patterns)
             low, high = max(start, first), min(stop, first + size)
             if low < high:
@@ -235,8 +229,7 @@ def read_formulas(path: Path) -> ListedSpace:
         # A formula that a spreadsheet made a date is shown as the formula that it was.
         found.setdefault(key, written.strip() if plain_formula(written) == formula else formula)
     if not found:
-        raise ScreeningError(
-            f"{path} holds no formula in {len(bad)} row(s). Write one in each line. The first: {bad[0]}"
-        )
+        advice = f"Write one in each line. The first: {bad[0]}"
+        raise ScreeningError(f"{path} holds no formula in {len(bad)} row(s). {advice}")
     repeated = len(listed.lines) - len(bad) - len(found)
     return ListedSpace(tuple(found.values()), repeated, len(bad), tuple(bad[:10]), listed.notes)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ _CLIPPED = (0.02, 0.98)
 _LEVEL_DIGITS = 6
 _RESAMPLES = 10_000
 _BLOCK_ENTRIES = 4_000_000
-_OUTPUTS = {"value": "double", "lower": "double", "upper": "double", "in_domain": "boolean", "note": "string"}
+OUTPUTS = {"value": "double", "lower": "double", "upper": "double", "in_domain": "boolean", "note": "string"}
 _TITLES = {
     "repeats": "loads and repeats its predictions",
     "base": "beats the mean (base)",
@@ -42,7 +42,6 @@ _TITLES = {
     "coverage": "interval coverage",
 }
 
-T = TypeVar("T")
 Predict = Callable[[Path, list[str]], Repeated]  # predicts formulas with the MLflow model in a folder
 
 
@@ -169,12 +168,9 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     low, high = cluster_interval(gaps.to_numpy(), pairs["composition"].to_numpy())
     text = f"MAE {gaps.mean():+.4g} [{low:+.3g}, {high:+.3g}]{_unit(unit)} against v{version} (95 %)"
     shared = f"on the {len(pairs):,} rows that the hold-outs share (of {len(own):,} and {len(other):,})"
-    if not gaps.any():
-        verdict = "equal errors"
-    elif low > 0:
-        verdict = "worse beyond doubt"
-    else:
-        verdict = "better beyond doubt" if high < 0 else "no more than chance"
+    certain = "better" if high < 0 else "worse" if low > 0 else ""
+    verdict = "no more than chance" if gaps.any() else "equal errors"
+    verdict = f"{certain} beyond doubt" if certain else verdict
     return Gate("champion", low <= 0, f"{text}, {evidence.size if same else shared}: {verdict}")
 
 
@@ -208,7 +204,7 @@ def expected_signature(model: Model, info: Mapping[str, Any], target: str, unit:
         return Gate("signature", False, "the model states no signature; register the winner again")
     takes, gives = ({str(c.get("name")): str(c["type"]) for c in schema.to_dict()} for schema in schemas)
     text = f"{', '.join(takes)} → {', '.join(gives)}"
-    wrong = [f"{k} ({v})" for k, v in _OUTPUTS.items() if gives.get(k) != v]
+    wrong = [f"{k} ({v})" for k, v in OUTPUTS.items() if gives.get(k) != v]
     if takes != {"formula": "string"} or wrong:
         wanted = f"a text 'formula' and the outputs {', '.join(wrong)}" if wrong else "one text 'formula'"
         return Gate("signature", False, f"{text}; the service needs {wanted}")
@@ -246,44 +242,41 @@ def _unit(unit: str) -> str:
 
 def judge(uri: str, candidate: VersionInfo, champion: VersionInfo | None, predict: Predict) -> Iterator[Gate]:
     """Judge a version by every gate, one after the other; what cannot be judged counts as failed and says why."""
-    folder: Path | None = None
-    evidence: Evidence | None = None
-    rows: pd.DataFrame | None = None
-    repeated: Repeated | None = None
+    found: dict[str, Any] = {}
     missing: CrosspropError = PromotionError("")
     try:
-        folder = predictor_folder(uri, candidate)
-        evidence = read_evidence(folder, candidate.label)
-        rows = evidence.sample()
-        repeated = predict(model_folder(uri, candidate), rows["formula"].tolist())
+        folder = found["folder"] = predictor_folder(uri, candidate)
+        evidence = found["evidence"] = read_evidence(folder, candidate.label)
+        rows = found["rows"] = evidence.sample()
+        found["repeated"] = predict(model_folder(uri, candidate), rows["formula"].tolist())
     except StoreOutOfReachError:
         raise
     except CrosspropError as error:
         missing = error
 
-    def known(found: T | None) -> T:
-        if found is None:
+    def known(what: str) -> Any:
+        if what not in found:
             raise missing
-        return found
+        return found[what]
 
     def signature() -> Gate:
         model = read_mlmodel(model_folder(uri, candidate), candidate.label)
-        return expected_signature(model, read_info(known(folder)), candidate.target, candidate.unit)
+        return expected_signature(model, read_info(known("folder")), candidate.target, candidate.unit)
 
     def compared() -> Gate:
         if champion is None or champion.version == candidate.version:
             return Gate("champion", True, "is the champion itself" if champion else "no champion yet")
         other = read_evidence(predictor_folder(uri, champion), champion.label)
-        return against_champion(known(evidence), other, champion.version, candidate.unit)
+        return against_champion(known("evidence"), other, champion.version, candidate.unit)
 
     def coverage() -> Gate:
-        stated = float(read_info(known(folder))["interval"]["coverage"])
-        return coverage_within_bounds(known(rows)["y_true"], known(repeated), stated)
+        stated = float(read_info(known("folder"))["interval"]["coverage"])
+        return coverage_within_bounds(known("rows")["y_true"], known("repeated"), stated)
 
     gates: dict[str, Callable[[], Gate]] = {
-        "repeats": lambda: repeats_predictions(known(rows), known(repeated)),
-        "base": lambda: beats_base(known(evidence), candidate.unit),
-        "spread": lambda: varied_predictions(known(evidence)),
+        "repeats": lambda: repeats_predictions(known("rows"), known("repeated")),
+        "base": lambda: beats_base(known("evidence"), candidate.unit),
+        "spread": lambda: varied_predictions(known("evidence")),
         "champion": compared,
         "origin": lambda: known_origin(candidate.tags),
         "signature": signature,

@@ -126,11 +126,9 @@ def rollback(
     who: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Promotion:
-    """Make ``previous`` the champion again, and the champion ``previous``: a second rollback undoes the first.
+    """Make ``previous``, or the champion before a change by hand, champion again; a second rollback undoes the first.
 
-    Where the alias was changed by hand since, it goes back to the version that was champion before that. A rollback
-    that was interrupted is completed, not undone. A ``PromotionError`` if there is none, its files are gone, or the
-    champion was changed meanwhile.
+    One that was interrupted is completed, not undone. A ``PromotionError`` says why there is nothing to go back to.
     """
     uri = store_uri(uri)
     pending = _pending(registry.find_model(uri, name).tags)

@@ -36,7 +36,7 @@ from crossprop.models.ensemble import WITH_ATTRIBUTES
 from crossprop.models.saved import read_info
 from crossprop.paths import StudyPaths
 from crossprop.tracking import provenance, registry
-from crossprop.tracking.gates import read_evidence, repeats_predictions
+from crossprop.tracking.gates import OUTPUTS, read_evidence, repeats_predictions
 from crossprop.tracking.provenance import RunContext
 from crossprop.tracking.registry import CHALLENGER, VersionInfo
 from crossprop.tracking.runs import FINGERPRINT_TAG, WINNER_TAG, cell_tags, describe, fingerprint
@@ -178,8 +178,7 @@ def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, con
 
     package = Path(crossprop.__file__).parent
     info = read_info(model_folder)
-    outputs = [ColSpec("double", c) for c in ("value", "lower", "upper")]
-    outputs += [ColSpec("boolean", "in_domain"), ColSpec("string", "note")]
+    outputs = [ColSpec(kind, column) for column, kind in OUTPUTS.items()]
     with tempfile.TemporaryDirectory(prefix="crossprop-code-") as scratch:
         code = Path(scratch) / package.name
         shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__", ".*"))
@@ -214,7 +213,9 @@ def _register(client: MlflowClient, context: RunContext, winner: Winner) -> tupl
                 _discard(client, model)
         elif model is not None:
             number = _create_version(client, context, winner, model)
-        _mark_winner(client, run)
+        for former in client.search_runs([run.info.experiment_id], f"tags.`{WINNER_TAG}` = 'yes'"):
+            client.delete_tag(former.info.run_id, WINNER_TAG)
+        client.set_tag(run.info.run_id, WINNER_TAG, "yes")
     return registry.find_version(context.uri, winner.name, version=number), known is None
 
 
@@ -311,13 +312,6 @@ def _discard(client: MlflowClient, model: LoggedModel) -> None:
         client.delete_logged_model(model.model_id)
 
 
-def _mark_winner(client: MlflowClient, run: Run) -> None:
-    """Tag the run as its target's winner, and no other."""
-    for former in client.search_runs([run.info.experiment_id], f"tags.`{WINNER_TAG}` = 'yes'"):
-        client.delete_tag(former.info.run_id, WINNER_TAG)
-    client.set_tag(run.info.run_id, WINNER_TAG, "yes")
-
-
 def _check(model: Path, winner: Winner) -> None:
     """Refuse a model that does not load in a fresh process or does not give the logged predictions."""
     rows = read_evidence(winner.model_folder, winner.name).sample(_CHECKED)
@@ -336,19 +330,18 @@ def _run_of(client: MlflowClient, winner: Winner, uri: str) -> Run:
     """MLflow's run of the winning cell; refuses one that is missing or deleted."""
     from mlflow.exceptions import MlflowException
 
-    run = None
     try:
         run = client.get_run(winner.run_id)
+        if run.info.lifecycle_stage == "active":
+            return run
     except MlflowException as error:
         if error.error_code not in registry.ABSENT:
             raise
-    if run is None or run.info.lifecycle_stage != "active":
-        raise TrackingError(
-            f"Run {winner.run_id} of {winner.result.label} ({winner.result.target}) is not in {uri}: the store was "
-            "moved, deleted or replaced. Put it back, point MLFLOW_TRACKING_URI at it, or record the cells again with "
-            f"`dvc repro --force --single-item transfer@<shard>`, the shard of {winner.result.target}."
-        )
-    return run
+    raise TrackingError(
+        f"Run {winner.run_id} of {winner.result.label} ({winner.result.target}) is not in {uri}: the store was "
+        "moved, deleted or replaced. Put it back, point MLFLOW_TRACKING_URI at it, or record the cells again with "
+        f"`dvc repro --force --single-item transfer@<shard>`, the shard of {winner.result.target}."
+    )
 
 
 def _versions(context: RunContext, winner: Winner) -> tuple[VersionInfo, ...]:

@@ -1,8 +1,4 @@
-"""The model registry: champions, versions, and where their files lie.
-
-``uri`` is the store; that of the environment or the working folder if it is ``None``. Only models that crossprop
-registered itself are seen (they carry the tag ``crossprop.target``): a team's registry may hold anything.
-"""
+"""The model registry: those of its models that crossprop registered; ``uri`` None is the environment's store."""
 
 from __future__ import annotations
 
@@ -159,11 +155,7 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
 
 
 def predictor_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) -> Path:
-    """Local folder of a version's saved ensemble: in place where the files are here, else fetched completely.
-
-    Copies are kept in ``cache``, by default ``.crossprop/registered``. Files that are gone, incomplete or cannot be
-    fetched are a ``TrackingError``.
-    """
+    """Local folder of a version's complete ensemble: in place, else a copy in ``cache``; TrackingError if gone."""
     return _complete_ensemble(model_folder(uri, info, cache), info.label)
 
 
@@ -291,17 +283,15 @@ def _with_versions(client: MlflowClient, models: list[Any], wanted: str | None =
     """MLflow's registered models with their versions, those of a filter or all that there are; by name."""
     versions: dict[str, list[Any]] = {model.name: [] for model in models}
     search = client.search_model_versions
-    for version in _pages(search, filter_string=wanted, max_results=_VERSIONS_A_PAGE) if models else ():
+    found = _pages(search, filter_string=wanted, max_results=_VERSIONS_A_PAGE) if models else ()
+    for version in sorted(found, key=lambda v: int(v.version), reverse=True):
         if version.name in versions:
             versions[version.name].append(version)
     return [
         ModelInfo(
             **_property(model),
             aliases={alias: str(version) for alias, version in model.aliases.items()},
-            versions=tuple(
-                _version_info(model, version)
-                for version in sorted(versions[model.name], key=lambda v: int(v.version), reverse=True)
-            ),
+            versions=tuple(_version_info(model, version) for version in versions[model.name]),
             tags=dict(model.tags),
         )
         for model in sorted(models, key=lambda m: m.name)

@@ -12,13 +12,8 @@ from numpy.typing import NDArray
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ModelFormatError
-from crossprop.uncertainty.neighbours import (
-    QUANTILE,
-    CompositionSpace,
-    Neighbourhood,
-    domain_radius,
-    training_compositions,
-)
+from crossprop.uncertainty import neighbours
+from crossprop.uncertainty.neighbours import CompositionSpace, Neighbourhood
 
 COVERAGE: Final = 0.9
 NEIGHBOURS: Final = 10  # nearest training compositions whose residuals are averaged
@@ -33,11 +28,9 @@ _LEAST_WINDOW: Final = 25
 
 
 def conformal_half_width(residuals: np.ndarray, coverage: float = COVERAGE) -> float:
-    """Half width of the interval that covers ``coverage`` of new rows, from n out-of-fold residuals.
+    """Half width that covers ``coverage`` of new rows: the absolute residual of rank ``ceil((n + 1) * coverage)``.
 
-    It is the absolute residual of rank ``ceil((n + 1) * coverage)``, as in split conformal prediction.
-
-    Source: Lei et al. 2018, doi:10.1080/01621459.2017.1307116.
+    Source: Lei et al. 2018, doi:10.1080/01621459.2017.1307116 (split conformal prediction).
     """
     ordered = np.sort(np.abs(residuals))
     rank = min(int(np.ceil((len(ordered) + 1) * coverage)), len(ordered))
@@ -57,13 +50,9 @@ def ensemble_gain(single: np.ndarray, ensemble: np.ndarray, scores: np.ndarray) 
     return max(float(np.sqrt(max(1 - np.mean((single - ensemble) ** 2) / whole, 0.0))), _LEAST_GAIN)
 
 
-def growth_with_distance(
-    distances: np.ndarray, radius: float | None, growth: float
-) -> NDArray[np.float64] | float:
+def growth_with_distance(distances: np.ndarray, radius: float | None, growth: float) -> NDArray[np.float64]:
     """Factor by which intervals widen with the distance, shape (n,) (see ``benchmarks/held_out_chemistry.py``)."""
-    if radius is None:
-        return 1.0
-    return np.asarray(np.hypot(1.0, growth * np.asarray(distances) / radius))
+    return np.asarray(np.hypot(1.0, growth * distances / (np.inf if radius is None else radius)))
 
 
 @dataclass(frozen=True)
@@ -140,12 +129,12 @@ class Calibration:
     radius: float | None  # distance at the edge of the domain
     coverage: float = COVERAGE
     growth: float = GROWTH
-    quantile: float = QUANTILE
+    quantile: float = neighbours.QUANTILE
 
     @classmethod
     def fit(cls, evidence: pd.DataFrame, coverage: float = COVERAGE) -> Self:
         """Calibrate on out-of-fold predictions; hold-out rows only give the distance of a fold model from the mean."""
-        compositions = training_compositions(evidence)
+        compositions = neighbours.training_compositions(evidence)
         fractions = fraction_matrix(compositions["formula"])
         space = CompositionSpace.fit(fractions)
         around = Neighbourhood(space, space.points(fractions), compositions)
@@ -153,7 +142,7 @@ class Calibration:
         enough = len(compositions) >= LEAST_COMPOSITIONS
         difficulty = Difficulty.of(train, around) if enough else None
         floor = 0.0 if enough and (train["y_true"] >= 0).all() else None
-        found = cls(around, difficulty, 1.0, floor, domain_radius(around), coverage)
+        found = cls(around, difficulty, 1.0, floor, neighbours.domain_radius(around), coverage)
         return found.at_coverage(evidence, coverage)
 
     def at_coverage(self, evidence: pd.DataFrame, coverage: float) -> Self:
@@ -162,14 +151,10 @@ class Calibration:
 
     @classmethod
     def restore(
-        cls,
-        info: Mapping[str, Any],
-        evidence: pd.DataFrame,
-        space: CompositionSpace,
-        points: NDArray[np.float32],
+        cls, info: Mapping[str, Any], evidence: pd.DataFrame, space: CompositionSpace, points: np.ndarray
     ) -> Self:
         """Restore a calibration from :meth:`as_info` and the stored files."""
-        around = Neighbourhood(space, points, training_compositions(evidence))
+        around = Neighbourhood(space, points, neighbours.training_compositions(evidence))
         if len(points) != len(around.compositions):
             raise ModelFormatError(
                 f"{len(points)} stored points and {len(around.compositions)} training compositions do not fit "
@@ -178,29 +163,18 @@ class Calibration:
         interval, difficulty = info["interval"], None
         if interval["method"] == "local":
             difficulty = Difficulty.of(evidence[evidence["split"] == "train"], around)
-        return cls(
-            around,
-            difficulty,
-            scale=interval["scale"],
-            floor=interval["floor"],
-            radius=info["domain"]["radius"],
-            coverage=interval["coverage"],
-            growth=interval["growth"],
-            quantile=info["domain"]["quantile"],
-        )
+        stored = {key: interval[key] for key in ("scale", "floor", "coverage", "growth")}
+        stored |= {key: info["domain"][key] for key in ("radius", "quantile")}
+        return cls(around, difficulty, **stored)
 
     def as_info(self) -> dict[str, Any]:
         """The sections ``interval`` and ``domain`` of ``model.json``."""
-        return {
-            "interval": {
-                "coverage": self.coverage,
-                "method": "constant" if self.difficulty is None else "local",
-                "scale": self.scale,
-                "growth": self.growth,
-                "floor": self.floor,
-            },
-            "domain": {"quantile": self.quantile, "radius": self.radius},
+        interval = {
+            "coverage": self.coverage,
+            "method": "constant" if self.difficulty is None else "local",
+            **{key: getattr(self, key) for key in ("scale", "growth", "floor")},
         }
+        return {"interval": interval, "domain": {"quantile": self.quantile, "radius": self.radius}}
 
     def judge(self, values: np.ndarray, fractions: np.ndarray) -> Judgement:
         """Intervals and domain of predicted values, shape (n,), of compositions, shape (n, 86)."""
@@ -233,15 +207,12 @@ class Calibration:
             left_out = self.difficulty.estimate_left_out(y_pred, others[own])
             growth = growth_with_distance(distances[own, 0], self.radius, self.growth)
             scores = scores / (left_out * growth)
-            there = self._difficulty_of(
-                mean, *self.around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)
-            )
+            nearest = self.around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)
+            there = self._difficulty_of(mean, *nearest)
             mean, single = mean / there, single / there
         return conformal_half_width(scores, coverage) * ensemble_gain(single, mean, scores)
 
-    def _difficulty_of(
-        self, values: np.ndarray, distances: np.ndarray, positions: np.ndarray
-    ) -> NDArray[np.float64]:
+    def _difficulty_of(self, values: np.ndarray, distances: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Difficulty of new predictions times the growth with the distance."""
         if self.difficulty is None:
             return np.ones(len(values))

@@ -17,12 +17,7 @@ from crossprop.features.element_tables import ELEMENTS_FILE, keep_element_tables
 from crossprop.io import DIGESTS_FILE, check_digests, write_digests, write_json
 from crossprop.models.saved import INFO_FILE, read_info
 from crossprop.uncertainty.conformal import Calibration, Judgement, conformal_half_width
-from crossprop.uncertainty.neighbours import (
-    AXES_FILE,
-    ELEMENT_VECTORS_FILE,
-    CompositionSpace,
-    unseen_elements_notes,
-)
+from crossprop.uncertainty.neighbours import SPACE_FILES, CompositionSpace, unseen_elements_notes
 
 COLUMNS: Final = ("formula", "composition", "split", "y_true", "y_pred", "y_pred_single")
 EVIDENCE_FILE: Final = "evidence.parquet"
@@ -75,8 +70,8 @@ def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None
     if "method" not in info["interval"]:
         return None
     folder = model_folder / CALIBRATION_FOLDER
-    files = (_POINTS_FILE, ELEMENT_VECTORS_FILE, AXES_FILE)
-    check_digests(model_folder, [EVIDENCE_FILE, *(f"{CALIBRATION_FOLDER}/{name}" for name in files)])
+    kept = [f"{CALIBRATION_FOLDER}/{name}" for name in (_POINTS_FILE, *SPACE_FILES)]
+    check_digests(model_folder, [EVIDENCE_FILE, *kept])
     try:
         rows = pd.read_parquet(model_folder / EVIDENCE_FILE, columns=list(COLUMNS))
         points = np.load(folder / _POINTS_FILE, allow_pickle=False)

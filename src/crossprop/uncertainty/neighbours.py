@@ -15,8 +15,7 @@ from crossprop.data.compositions import ELEMENTS
 from crossprop.features.element_tables import element_tables
 
 DIMENSIONS: Final = 16  # principal axes that are kept
-ELEMENT_VECTORS_FILE = "element_vectors.npy"
-AXES_FILE = "axes.npy"
+SPACE_FILES: Final = ("element_vectors.npy", "axes.npy")
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,13 @@ class CompositionSpace:
 
     def save(self, folder: Path) -> None:
         """Write the two arrays into a folder."""
-        np.save(folder / ELEMENT_VECTORS_FILE, self.element_vectors, allow_pickle=False)
-        np.save(folder / AXES_FILE, self.axes, allow_pickle=False)
+        for name, array in zip(SPACE_FILES, (self.element_vectors, self.axes), strict=True):
+            np.save(folder / name, array, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what :meth:`save` wrote."""
-        return cls(
-            *(np.load(folder / name, allow_pickle=False) for name in (ELEMENT_VECTORS_FILE, AXES_FILE))
-        )
+        return cls(*(np.load(folder / name, allow_pickle=False) for name in SPACE_FILES))
 
 
 def _moments(fractions: np.ndarray, vectors: np.ndarray) -> NDArray[np.float64]:

@@ -36,7 +36,7 @@ def test_every_method_is_cross_validated_and_the_best_is_saved_with_name_unit_an
     model = ServedModel.load(done.model)
     assert (model.info["study"], model.info["target"], model.info["unit"]) == ("own", "hardness", "GPa")
     assert model.holdout_mae == pytest.approx(done.winner.test_mae_ensemble)
-    assert model.n_training == done.winner.n_train
+    assert (model.evidence["split"] == "train").sum() == done.winner.n_train
 
 
 @pytest.mark.parametrize("change", ["settings", "values", "groups"])

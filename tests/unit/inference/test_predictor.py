@@ -41,7 +41,7 @@ def test_model_without_evidence_has_one_width_and_knows_elements_alone(tmp_path,
     assert (got.upper - got.lower).tolist() == [14.0] * 5
     assert got.in_domain.tolist() == [True, True, True, False, False]
     assert model.nearest(fraction_matrix(FORMULAS[:2])) == [[], []]
-    assert (model.evidence, model.holdout_mae, model.n_training) == (None, None, 0)
+    assert (model.evidence, model.holdout_mae) == (None, None)
     assert (model.coverage().stated, model.coverage().share, model.coverage().n) == (0.9, None, 0)
     with pytest.raises(ModelFormatError, match="saved without evidence"):
         model.with_coverage(0.5)
@@ -105,7 +105,6 @@ def test_coverage_is_that_of_the_hold_out(model, evidence):
     outside = np.array([bool(note) for note in judged.notes])
     assert coverage.flagged == pytest.approx(outside.mean())
     assert coverage.mae_inside == pytest.approx(errors[~outside].mean())
-    assert model.n_training == 156
 
 
 def test_intervals_of_another_coverage_come_from_the_same_evidence(model):
