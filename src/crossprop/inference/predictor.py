@@ -22,30 +22,30 @@ from crossprop.uncertainty.evidence import Coverage, KnownValues, judge, measure
 class Predictions:
     """Predictions of n compositions; all but ``value`` are ``None`` where no intervals were asked for."""
 
-    value: np.ndarray  # in the property's unit, shape (n,), like the ends of the interval
-    lower: np.ndarray | None = None
-    upper: np.ndarray | None = None
-    in_domain: np.ndarray | None = None  # whether it lies in the applicability domain, shape (n,), bool
-    note: list[str] | None = None  # why not, and whether the value lies beyond all known ones
+    value: np.ndarray  #: in the property's unit, shape (n,)
+    lower: np.ndarray | None = None  #: lower end of the interval, shape (n,)
+    upper: np.ndarray | None = None  #: upper end of the interval, shape (n,)
+    in_domain: np.ndarray | None = None  #: whether it lies in the applicability domain, shape (n,), bool
+    note: list[str] | None = None  #: why not, and whether the value lies beyond all known ones
 
 
 @dataclass(frozen=True)
 class Neighbour:
     """A training composition near another one."""
 
-    formula: str  # as it stands in the data
-    y_true: float  # in the property's unit; the median of its rows
-    distance: float  # 0 for the same composition, 1 at the edge of the training domain
+    formula: str  #: as it stands in the data
+    y_true: float  #: in the property's unit; the median of its rows
+    distance: float  #: 0 for the same composition, 1 at the edge of the training domain
 
 
 @dataclass(frozen=True)
 class ServedModel:
     """A saved ensemble with its evidence; immutable, so that threads may share it."""
 
-    predictor: Ensemble
-    folder: Path | None = None
-    evidence: pd.DataFrame | None = None  # columns as in ``crossprop.uncertainty.evidence.COLUMNS``
-    calibration: Calibration | None = None  # without one the interval is equally wide for all
+    predictor: Ensemble  #: gives the values
+    folder: Path | None = None  #: of the saved model
+    evidence: pd.DataFrame | None = None  #: columns as in ``crossprop.uncertainty.evidence.COLUMNS``
+    calibration: Calibration | None = None  #: without one the interval is equally wide for all
 
     @classmethod
     def load(cls, folder: Path | str, *, threads: int | None = None) -> Self:

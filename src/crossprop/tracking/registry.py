@@ -1,4 +1,4 @@
-"""The model registry: those of its models that crossprop registered; ``uri`` None is the environment's store."""
+"""The registry of crossprop's own models; ``uri`` is the store, None that of the environment or working folder."""
 
 from __future__ import annotations
 
