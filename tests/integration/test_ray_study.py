@@ -43,7 +43,8 @@ def test_killed_driver_goes_on_where_it_was_and_logs_nothing_twice(
         cluster.shutdown()
     assert second.returncode == 0, err
     assert f"{len(before)} of " in out
-    assert pieces(stormy).items() >= before.items()
+    after = pieces(stormy)  # the folds of the winner are fitted once more, for the sake of their models
+    assert {name for name in before if after[name] != before[name]} <= {n for n in before if "fold_" in n}
     assert results(stormy, "cells.json") == results(calm, "cells.json")
     runs = [run.data.tags["crossprop.cell"] for run in tracked(f"sqlite:///{stormy.root / 'mlflow.db'}")]
     assert sorted(runs) == sorted({cell["cell"] for cell in results(stormy, "cells.json")})

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 from crossprop.errors import ConfigError, StoreError
 from crossprop.io import usable_cores
@@ -38,7 +38,7 @@ class Failure:
 
 @dataclass(order=True)
 class Queued:
-    """A task that waits or runs; ``alone``: while nothing else runs on its machine."""
+    """A task that waits; ``alone``: it is to run while nothing else does."""
 
     priority: float
     order: int
@@ -69,6 +69,18 @@ class Executor(ABC):
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Yield (task, result or :class:`Failure`) as tasks end; ``StoreError`` where nothing more can be stored."""
 
+    def _failed(self, item: Queued, raised: Raised, least: int = 0) -> tuple[Any, Failure] | None:
+        """A task that failed too often with its end, or ``None`` where it is tried again (``least`` times anyway)."""
+        if raised.store:
+            raise StoreError(raised.reason)
+        item.attempts += 1
+        if item.attempts > max(self._retries, least):
+            return item.task, Failure(raised.reason)
+        if raised.out_of_memory:
+            item.alone, item.priority = True, float("-inf")
+        heapq.heappush(self._queue, item)
+        return None
+
     def close(self) -> None:
         """Forget the queue and end the workers."""
         self._queue.clear()
@@ -82,14 +94,10 @@ class Executor(ABC):
 
 @dataclass(frozen=True)
 class Raised:
-    """Why a task gave no result, as plain data (some errors cannot be unpickled).
-
-    ``alone``: memory may have been short; ``died``: the worker is gone; ``store``: nothing more can be stored.
-    """
+    """What a task raised, as plain data (some errors cannot be unpickled); ``store``: nothing more can be stored."""
 
     reason: str
-    alone: bool = False
-    died: bool = False
+    out_of_memory: bool = False
     store: bool = False
 
     @classmethod
@@ -100,135 +108,29 @@ class Raised:
             return cls(text, store=True)
         if isinstance(error, MemoryError) or name == "ResourceExhaustedError":  # TensorFlow's own
             text = text or "nothing could be allocated"
-            return cls(f"out of memory ({name.lstrip('_')}: {text})", alone=True)
+            return cls(f"out of memory ({name.lstrip('_')}: {text})", out_of_memory=True)
         full = getattr(error, "errno", None) in _FULL or "No space left" in text  # HDF5 sets no number
         if isinstance(error, OSError) and full:
             return cls(f"{text}. Free some space, then run again: what is finished is kept.", store=True)
         return cls(f"{name}: {text or 'no reason given'}")
 
 
-class Service:
-    """The work of a worker process: load the backend once, then do one task after the other."""
-
-    def __init__(self, run: Callable[[Any], Any], backend: str) -> None:
-        self._run = run
-        self._unfit: Raised | None = None
-        warnings.simplefilter("ignore")  # a linear model that does not converge is a poor trial, not news
-        try:
-            configure(backend, 1)
-        except Exception as error:  # e.g. a backend that is not installed: every task reports it
-            self._unfit = Raised.of(error)
-
-    def do(self, task: Any) -> Any:
-        """The result of a task, or why there is none."""
-        try:
-            return self._unfit or self._run(task)
-        except Exception as error:
-            return Raised.of(error)
+def prepare(backend: str) -> Raised | None:
+    """Load the backend in a worker, or say why not: e.g. it is not installed, which every task reports."""
+    warnings.simplefilter("ignore")  # a linear model that does not converge is a poor trial, not news
+    return attempt(lambda backend: configure(backend, 1), backend)
 
 
-@dataclass(eq=False)
-class Worker:
-    """What a pool knows of a worker: its machine, its task if it has one, and how many it was given before."""
-
-    node: str = ""
-    item: Queued | None = None
-    done: int = 0
-
-
-W = TypeVar("W", bound=Worker)
-
-
-class Pool(Executor, Generic[W]):
-    """An executor whose workers are other processes.
-
-    A task that found no memory, or whose worker died, is repeated while nothing else runs on its machine (at least
-    once, whatever ``retries`` says). A dead worker is replaced, and the tasks of the other workers go on.
-    """
-
-    deaths = 1  # how often a task is given to another worker, at least, when its worker died
-
-    def __init__(self, run: Callable[[Any], Any], **options: Any) -> None:
-        super().__init__(run, **options)
-        self._pool: list[W] = []
-
-    def results(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (task, result or :class:`Failure`) as tasks end; see :meth:`Executor.results`."""
-        while self._dispatch():
-            ended = [self._receive(worker) for worker in self._wait()]
-            self._dispatch()  # no worker waits while the results are dealt with
-            yield from (result for result in ended if result is not None)
-
-    def close(self) -> None:
-        """End the workers; tasks in progress are given up."""
-        super().close()
-        for worker in list(self._pool):
-            self._end(worker)
-
-    @abstractmethod
-    def _start(self) -> W | None:
-        """A further worker, if it can work at once."""
-
-    @abstractmethod
-    def _send(self, worker: W, task: Any) -> None:
-        """Give a worker a task; ``OSError`` where it died while it had nothing to do."""
-
-    @abstractmethod
-    def _wait(self) -> list[W]:
-        """The workers whose task has ended; waits for the first one, for a while at least."""
-
-    @abstractmethod
-    def _outcome(self, worker: W, item: Queued) -> Any:
-        """The result of a task that has ended, or a :class:`Raised`."""
-
-    @abstractmethod
-    def _end(self, worker: W) -> None:
-        """End a worker, dead or alive, and forget it."""
-
-    def _dispatch(self) -> bool:
-        """Give idle workers something to do; returns whether there is anything to wait for."""
-        while self._queue and (worker := self._free(self._queue[0].alone)):
-            try:
-                self._send(worker, self._queue[0].task)
-            except OSError:
-                self._end(worker)
-            else:
-                worker.item = heapq.heappop(self._queue)
-        return bool(self._queue) or any(worker.item is not None for worker in self._pool)
-
-    def _free(self, alone: bool) -> W | None:
-        """A worker for the next task, if there is one."""
-        items = [(worker.node, worker.item) for worker in self._pool if worker.item is not None]
-        barred = {node for node, item in items if alone or item.alone}
-        idle = (worker for worker in self._pool if worker.item is None and worker.node not in barred)
-        if (worker := next(idle, None)) or barred or len(self._pool) >= self.workers:
-            return worker
-        return self._start()
-
-    def _receive(self, worker: W) -> tuple[Any, Any] | None:
-        """The result of a worker's task, or ``None`` where the task is tried again."""
-        item, worker.item = worker.item, None
-        assert item is not None
-        worker.done += 1
-        result = self._outcome(worker, item)
-        raised = result if isinstance(result, Raised) else None
-        if worker.done >= RECYCLED_AFTER or (raised and raised.died):
-            self._end(worker)
-        if raised is None:
-            return item.task, result
-        if raised.store:
-            raise StoreError(raised.reason)
-        if raised.alone:
-            item.alone, item.priority = True, float("-inf")
-        item.attempts += 1
-        if item.attempts > (max(self._retries, self.deaths) if raised.died else self._retries):
-            return item.task, Failure(raised.reason)
-        heapq.heappush(self._queue, item)
-        return None
+def attempt(run: Callable[[Any], Any], task: Any) -> Any:
+    """The result of a task, or what it raised."""
+    try:
+        return run(task)
+    except Exception as error:
+        return Raised.of(error)
 
 
 def _serve(tasks: Connection, run: Callable[[Any], Any], backend: str) -> None:
-    """A worker process, which ends with its scheduler."""
+    """A worker process: load the backend once, then do one task after the other."""
 
     def end_with_the_scheduler() -> None:
         scheduler = parent_process()
@@ -241,28 +143,33 @@ def _serve(tasks: Connection, run: Callable[[Any], Any], backend: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_KILL, encoding="ascii")
-    service = Service(run, backend)
+    unfit = prepare(backend)
     while True:
         try:
-            result = service.do(tasks.recv())
+            task = tasks.recv()
         except EOFError:  # the scheduler is gone
             return
+        result = unfit or attempt(run, task)
         try:
             tasks.send(result)
         except Exception as error:  # e.g. the result cannot be pickled
             tasks.send(Raised.of(error))
 
 
-@dataclass(eq=False, kw_only=True)
-class _Process(Worker):
+@dataclass(eq=False)
+class _Worker:
     process: BaseProcess
     tasks: Connection
+    item: Queued | None = None
+    done: int = 0
 
 
-class WorkerPool(Pool[_Process]):
-    """A pool of spawned processes with one thread each.
+class WorkerPool(Executor):
+    """An executor of spawned processes with one thread each.
 
-    Of ``workers`` 0 means one for every core that this process may use, which is also the most.
+    A task that found no memory, or whose worker died, is repeated while nothing else runs (at least once, whatever
+    ``retries`` says). A dead worker is replaced, and the tasks of the other workers go on. Of ``workers`` 0 means one
+    for every core that this process may use, which is also the most.
     """
 
     def __init__(
@@ -270,37 +177,69 @@ class WorkerPool(Pool[_Process]):
     ) -> None:
         workers = min(workers or usable_cores(), usable_cores())
         super().__init__(run, workers=workers, backend=backend, retries=retries)
+        self._pool: list[_Worker] = []
 
-    def _start(self) -> _Process:
+    def results(self) -> Iterator[tuple[Any, Any]]:
+        """Yield (task, result or :class:`Failure`) as tasks end; see :meth:`Executor.results`."""
+        while self._dispatch():
+            busy = {worker.tasks: worker for worker in self._pool if worker.item is not None}
+            ready = wait(list(busy))
+            ended = [self._receive(worker) for tasks, worker in busy.items() if tasks in ready]
+            self._dispatch()  # no worker waits while the results are dealt with
+            yield from (result for result in ended if result is not None)
+
+    def close(self) -> None:
+        """End the workers; tasks in progress are given up."""
+        super().close()
+        for worker in list(self._pool):
+            self._end(worker)
+
+    def _dispatch(self) -> bool:
+        """Give idle workers something to do; returns whether any is busy."""
+        while self._queue:
+            busy = [worker.item for worker in self._pool if worker.item is not None]
+            if len(busy) == self.workers or (busy and (busy[0].alone or self._queue[0].alone)):
+                return True
+            worker = next((worker for worker in self._pool if worker.item is None), None) or self._start()
+            try:
+                worker.tasks.send(self._queue[0].task)
+            except OSError:  # it died while it had nothing to do
+                self._end(worker)
+            else:
+                worker.item = heapq.heappop(self._queue)
+        return any(worker.item is not None for worker in self._pool)
+
+    def _start(self) -> _Worker:
         os.environ.update(process_environment(self._backend, 1))
         spawn = multiprocessing.get_context("spawn")
         tasks, given = spawn.Pipe()
         process = spawn.Process(target=_serve, args=(given, self._run, self._backend), daemon=True)
         process.start()
         given.close()
-        self._pool.append(_Process(process=process, tasks=tasks))
-        return self._pool[-1]
+        worker = _Worker(process, tasks)
+        self._pool.append(worker)
+        return worker
 
-    def _send(self, worker: _Process, task: Any) -> None:
-        worker.tasks.send(task)
-
-    def _wait(self) -> list[_Process]:
-        busy = {worker.tasks: worker for worker in self._pool if worker.item is not None}
-        ready = wait(list(busy))
-        return [worker for tasks, worker in busy.items() if tasks in ready]
-
-    def _outcome(self, worker: _Process, item: Queued) -> Any:
-        try:
-            return worker.tasks.recv()
-        except (EOFError, OSError):
-            worker.process.join()
-            return Raised(_cause_of_death(worker.process.exitcode), alone=True, died=True)
-
-    def _end(self, worker: _Process) -> None:
+    def _end(self, worker: _Worker) -> None:
         self._pool.remove(worker)
         worker.process.terminate()
         worker.process.join()
         worker.tasks.close()
+
+    def _receive(self, worker: _Worker) -> tuple[Any, Any] | None:
+        """The result of a worker's task, or ``None`` where the task is tried again."""
+        item, worker.item = worker.item, None
+        assert item is not None
+        worker.done += 1
+        least = 0
+        try:
+            result = worker.tasks.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            result, least = Raised(_cause_of_death(worker.process.exitcode), out_of_memory=True), 1
+        if least or worker.done >= RECYCLED_AFTER:
+            self._end(worker)
+        return self._failed(item, result, least) if isinstance(result, Raised) else (item.task, result)
 
 
 def _cause_of_death(code: int | None) -> str:
@@ -332,15 +271,14 @@ class InlinePool(Executor):
         if task.needs_keras:
             use_keras(self._backend)
         for _ in range(self._retries + 1):
-            try:
-                with warnings.catch_warnings(), threadpool_limits(limits=1):
-                    warnings.simplefilter("ignore")
-                    return self._run(task)
-            except Exception as error:
-                raised = Raised.of(error)
-                if raised.store:
-                    raise StoreError(raised.reason) from error
-        return Failure(raised.reason)
+            with warnings.catch_warnings(), threadpool_limits(limits=1):
+                warnings.simplefilter("ignore")
+                result = attempt(self._run, task)
+            if not isinstance(result, Raised):
+                return result
+            if result.store:
+                raise StoreError(result.reason)
+        return Failure(result.reason)
 
 
 def use_keras(backend: str) -> None:

@@ -7,13 +7,15 @@ leaves on disk comes back with its result. The driver alone writes.
 from __future__ import annotations
 
 import copy
+import heapq
 import os
 import shutil
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from textwrap import shorten
 from time import monotonic, sleep
@@ -26,12 +28,13 @@ from filelock import FileLock
 import crossprop
 from crossprop.config import RayConfig
 from crossprop.errors import ConfigError, StoreError
-from crossprop.experiments.executor import Pool, Queued, Raised, Service, Worker
+from crossprop.experiments.executor import RECYCLED_AFTER, Executor, Failure, Queued, Raised, attempt, prepare
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.tasks import FoldTask, ScreenTask
 from crossprop.io import atomic_folder
 from crossprop.training.device import process_environment
 
+DEATHS = 2  # how often a task is done again because its worker or its node died
 LOOK_AFTER = 2.0  # seconds between two looks at the nodes of the cluster
 ANSWERS_WITHIN = 10.0  # seconds that the head of a cluster gets to answer
 REMOVED_WITHIN = 30.0  # seconds that nodes get to remove the files of the study
@@ -41,23 +44,16 @@ Files = dict[str, np.ndarray]
 """The bytes of files by their path in a folder, shape (n_bytes,); read from the object store without a copy."""
 
 
-@dataclass(eq=False, kw_only=True)
-class _Actor(Worker):
-    actor: Any
-    reference: Any = None
+class RayPool(Executor):
+    """An executor on the nodes of a Ray cluster: ``workers`` tasks at a time, or as many as they have room for.
 
-
-class RayPool(Pool[_Actor]):
-    """A pool of Ray actors, ``workers`` of them, or as many as the nodes of the cluster have room for.
-
-    Nodes that join are used, and tasks of a node that is gone are done elsewhere.
+    Ray keeps its worker processes, which load the backend once. Nodes that join are used; tasks of a worker or a node
+    that died are done elsewhere. A task that found no memory is repeated with all CPUs of a node.
 
     Raises:
-        ConfigError: Ray is not installed, the cluster does not answer, has no room for a worker, or starts none.
+        ConfigError: Ray is not installed, the cluster does not answer, or has no room for a worker.
         StoreError: An input fits neither into the object store nor on the disk that it spills to.
     """
-
-    deaths = 2  # most often a node is gone, which is not the fault of the task
 
     def __init__(
         self,
@@ -66,22 +62,23 @@ class RayPool(Pool[_Actor]):
         cluster: RayConfig,
         write: Print = show,
         workers: int = 0,
-        **options: Any,
+        **rest: Any,
     ) -> None:
-        super().__init__(run, workers=workers, **options)
+        super().__init__(run, workers=workers, **rest)
         self._cluster, self._write, self._asked = cluster, write, workers
         self._ray, self._connected = _connect(cluster, write)
-        environment = {"env_vars": process_environment(self._backend, 1)}
-        self._actor = self._ray.remote(_Node).options(
-            num_cpus=cluster.cpus, num_gpus=cluster.gpus, runtime_env=environment
-        )
+        self._remote = self._ray.remote(
+            num_gpus=cluster.gpus,
+            max_retries=DEATHS,
+            max_calls=RECYCLED_AFTER,
+            runtime_env={"env_vars": process_environment(self._backend, 1)},
+        )(_work)
         self._inputs: dict[Path, Any] = {}
-        self._starting: dict[Any, Any] = {}
-        self._hosts: dict[str, str] = {}
-        self._shown = (0, 0)
-        self._done, self._look = Counter[str](), 0.0
+        self._flying: dict[Any, Queued] = {}
+        self._nodes: set[str] = set()
+        self._done, self._look, self._shown, self._largest = Counter[str](), 0.0, (0, 0), 0.0
         self._folder = f"crossprop-{uuid4().hex}"
-        self._grow()
+        self._look_at_nodes()
         if not self.workers:
             self.close()
             raise ConfigError(
@@ -89,171 +86,152 @@ class RayPool(Pool[_Actor]):
                 "lower compute.ray.cpus or compute.ray.gpus, or give compute.workers and let the cluster grow."
             )
 
+    def results(self) -> Iterator[tuple[Any, Any]]:
+        """Yield (task, result or :class:`Failure`) as tasks end; see :meth:`Executor.results`."""
+        while self._queue or self._flying:
+            self._fill()
+            if not self._flying:  # every node is gone
+                sleep(LOOK_AFTER)
+                continue
+            ready, _ = self._ray.wait([*self._flying], timeout=LOOK_AFTER)
+            ended = [self._outcome(reference, self._flying.pop(reference)) for reference in ready]
+            self._fill()  # no worker waits while the results are dealt with
+            yield from (result for result in ended if result is not None)
+
     def close(self) -> None:
-        """End the workers, remove their files from the nodes, and leave the cluster."""
+        """Give up what is in progress, remove the files of the study from the nodes, and leave the cluster."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         super().close()
-        for actor in self._starting.values():
-            self._ray.kill(actor)
-        self._starting.clear()
+        for reference in self._flying:
+            self._ray.cancel(reference, force=True)
+        self._flying.clear()
         if self._done:
-            done = ", ".join(f"{self._hosts[node]} {tasks}" for node, tasks in self._done.most_common())
+            done = ", ".join(f"{host} {tasks}" for host, tasks in self._done.most_common())
             self._write(f"Ray: tasks by node: {done}")
+        remove = self._ray.remote(num_cpus=0)(_remove)
         removed = [
-            self._ray.remote(_remove)
-            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-            .remote(self._folder)
-            for node in (self._hosts if self._inputs else ())
+            remove.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                self._folder
+            )
+            for node in (self._nodes if self._inputs else ())
         ]
         if removed:
             self._ray.wait(removed, num_returns=len(removed), timeout=REMOVED_WITHIN)
         if self._connected:
             self._ray.shutdown()
 
-    def _grow(self) -> None:
-        """Start workers where nodes have room, also on those that have joined, and forget those of nodes that left."""
+    def _look_at_nodes(self) -> None:
+        """Count the workers that the nodes have room for, if that was not done a moment ago."""
         if monotonic() < self._look:
             return
         self._look = monotonic() + LOOK_AFTER
-        nodes = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
-        for worker in [w for w in self._pool if w.item is None and w.node not in nodes]:
-            self._end(worker)
-        self._hosts |= {name: node["NodeManagerHostname"] for name, node in nodes.items()}
-        room = sum(self._room(node["Resources"]) for node in nodes.values())
+        nodes = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
+        self._nodes |= nodes.keys()
+        cpus, gpus = self._cluster.cpus, self._cluster.gpus
+        room = 0
+        for has in nodes.values():
+            self._largest = max(self._largest, has.get("CPU", 0.0))
+            room += int(min(has.get("CPU", 0.0) / cpus, has.get("GPU", 0.0) / gpus if gpus else 1e9) + 1e-9)
         if (len(nodes), room) != self._shown:
             self._shown = (len(nodes), room)
             self._write(f"Ray: {len(nodes)} nodes with room for {room} workers")
         self.workers = self._asked or room
-        for _ in range(self.workers - len(self._pool) - len(self._starting)):
-            actor = self._actor.remote(self._run, self._backend, self._folder)
-            self._starting[actor.node.remote()] = actor
 
-    def _room(self, resources: dict[str, float]) -> int:
-        """Workers that a node has room for."""
-        rooms = [resources.get("CPU", 0) / self._cluster.cpus]
-        if self._cluster.gpus:
-            rooms.append(resources.get("GPU", 0) / self._cluster.gpus)
-        return int(min(rooms) + 1e-9)
-
-    def _start(self) -> None:
-        return None  # they start by themselves, and join the pool when they are ready
-
-    def _wait(self) -> list[_Actor]:
-        busy = {worker.reference: worker for worker in self._pool if worker.item is not None}
-        waiting = [*busy, *self._starting]
-        ready: list[Any] = []
-        if not waiting:
-            sleep(LOOK_AFTER)
-        elif self._ray.wait(waiting, timeout=LOOK_AFTER)[0]:
-            ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        for reference in [r for r in ready if r in self._starting]:
-            self._join(reference, self._starting.pop(reference))
-        self._grow()
-        return [busy[reference] for reference in ready if reference in busy]
-
-    def _join(self, reference: Any, actor: Any) -> None:
-        try:
-            self._pool.append(_Actor(node=self._ray.get(reference), actor=actor))
-        except self._ray.exceptions.RayError as error:
-            reason = shorten(str(error), SHORT)
-            if getattr(error, "actor_init_failed", True) and not self._pool:
-                raise ConfigError(
-                    "No worker can start on the cluster: every node needs the packages of requirements-ray.lock and "
-                    f"this version of Python. Ray says: {reason}"
-                ) from None
-            self._write(f"Ray: a worker died while it started: {reason}")
-
-    def _send(self, worker: _Actor, task: Any) -> None:
-        inputs, name = {}, type(task).__name__
-        if isinstance(task, ScreenTask | FoldTask):
-            networks = (path.parent for _, path in task.files.networks)
-            inputs = {
-                path: self._input(path) for path in (task.files.prepared, task.files.features, *networks)
-            }
-            name = f"{task.cell.target} {task.cell.label} {task.name}"
-        worker.reference = worker.actor.do.options(name=name).remote(task, inputs)
+    def _fill(self) -> None:
+        """Give Ray as many tasks as it has workers."""
+        self._look_at_nodes()
+        while self._queue and len(self._flying) < self.workers:
+            item = heapq.heappop(self._queue)
+            task, name, inputs = item.task, type(item.task).__name__, {}
+            if isinstance(task, ScreenTask | FoldTask):
+                name = f"{task.cell.target} {task.cell.label} {task.name}"
+                networks = (path.parent for _, path in task.files.networks)
+                inputs = {
+                    path: self._input(path) for path in (task.files.prepared, task.files.features, *networks)
+                }
+            cpus = max(self._largest, self._cluster.cpus) if item.alone else self._cluster.cpus
+            reference = self._remote.options(name=name, num_cpus=cpus).remote(
+                self._run, self._backend, task, inputs, self._folder
+            )
+            self._flying[reference] = item
 
     def _input(self, path: Path) -> Any:
         """The reference of a file or folder in the object store."""
         if path not in self._inputs:
             try:
                 self._inputs[path] = self._ray.put(_packed(path))
-            except (self._ray.exceptions.ObjectStoreFullError, self._ray.exceptions.OutOfDiskError) as error:
+            except self._ray.exceptions.RayError as error:
                 raise StoreError(
-                    f"{path} does not fit into Ray's object store: {error}. Start the cluster with a larger one "
+                    f"{path} cannot be put into Ray's object store: {error}. Give it more memory "
                     "(ray start --object-store-memory), or free disk space for it to spill to."
                 ) from error
         return self._inputs[path]
 
-    def _outcome(self, worker: _Actor, item: Queued) -> Any:
+    def _outcome(self, reference: Any, item: Queued) -> tuple[Any, Any] | None:
+        """A task that has ended with its result, or ``None`` where it is tried again."""
         try:
-            result, model = self._ray.get(worker.reference)
+            result, model, host = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:  # e.g. a result that cannot be pickled
-            return Raised.of(error.cause)
+            return self._failed(item, Raised.of(error.cause))
         except self._ray.exceptions.RayError as error:
-            reason = f"its worker or its node died ({shorten(str(error), SHORT)})"
-            return Raised(reason, alone=item.attempts > 0, died=True)
-        finally:
-            worker.reference = None
-        self._done[worker.node] += 1
+            return item.task, Failure(f"its worker or its node died ({shorten(str(error), SHORT)})")
+        self._done[host] += 1
+        if isinstance(result, Raised):
+            return self._failed(item, result)
         if model is not None:
             with atomic_folder(item.task.folder) as draft:
                 _unpack(model, draft)
-        return copy.deepcopy(result)  # its arrays would keep their place in the object store
-
-    def _end(self, worker: _Actor) -> None:
-        self._pool.remove(worker)
-        self._ray.kill(worker.actor)
+        return item.task, copy.deepcopy(result)  # its arrays would keep their place in the object store
 
 
-class _Node:
-    """What a worker is on its node: an actor that keeps what it has loaded."""
+def _work(
+    run: Callable[[Any], Any], backend: str, task: Any, inputs: dict[Path, Any], folder: str
+) -> tuple[Any, Files | None, str]:
+    """Do a task on a node: its result, or why there is none, the files of the model that it saved, and the host."""
+    root = Path(tempfile.gettempdir()) / folder
+    own = root / str(os.getpid())
+    host = socket.gethostname()
+    try:
+        if isinstance(task, ScreenTask | FoldTask):
+            task = _localised(task, inputs, root, own)
+        result = _prepared(backend) or attempt(run, task)
+        return result, _packed(own) if own.is_dir() else None, host
+    except Exception as error:  # e.g. the node's disk is full
+        return Raised.of(error), None, host
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
 
-    def __init__(self, run: Callable[[Any], Any], backend: str, folder: str) -> None:
-        self._service = Service(run, backend)
-        self._folder = Path(tempfile.gettempdir()) / folder
 
-    def node(self) -> str:
-        """Id of the node that it runs on."""
-        import ray
+@cache
+def _prepared(backend: str) -> Raised | None:
+    """Load the backend, once in a process."""
+    return prepare(backend)
 
-        return str(ray.get_runtime_context().get_node_id())
 
-    def do(self, task: Any, inputs: dict[Path, Any]) -> tuple[Any, Files | None]:
-        """The result of a task, or why there is none, and the files of the model that it saved."""
-        if not isinstance(task, ScreenTask | FoldTask):
-            return self._service.do(task), None
-        own = self._folder / str(os.getpid())
-        try:
-            task = self._localised(task, inputs, own)
-            result = self._service.do(task)
-            model = getattr(task, "folder", None)
-            return result, _packed(model) if model and model.is_dir() else None
-        except Exception as error:  # e.g. the node's disk is full
-            return Raised.of(error), None
-        finally:
-            shutil.rmtree(own, ignore_errors=True)
+def _localised(
+    task: ScreenTask | FoldTask, inputs: dict[Path, Any], root: Path, own: Path
+) -> ScreenTask | FoldTask:
+    """The task with the paths of this node, where the first that has an input writes it."""
+    import ray
 
-    def _localised(
-        self, task: ScreenTask | FoldTask, inputs: dict[Path, Any], own: Path
-    ) -> ScreenTask | FoldTask:
-        """The task with the paths of this node, where the inputs that it reads are written by the first that does."""
-        folders = {path: self._folder / reference.hex() for path, reference in inputs.items()}
-        files = replace(
-            task.files,
-            prepared=folders[task.files.prepared] / task.files.prepared.name,
-            features=folders[task.files.features],
-            networks=tuple((name, folders[path.parent] / path.name) for name, path in task.files.networks),
-            activations=self._folder / "activations" / task.cell.target,
-        )
-        unread = {path.parent for name, path in task.files.networks if name != task.cell.source}
-        for path, folder in folders.items():
-            if path not in unread:
-                _fetch(inputs[path], folder)
-        if isinstance(task, ScreenTask):
-            return replace(task, files=files, journal=None)
-        return replace(task, files=files, folder=task.folder and own)
+    root.mkdir(parents=True, exist_ok=True)
+    folders = {path: root / reference.hex() for path, reference in inputs.items()}
+    files = replace(
+        task.files,
+        prepared=folders[task.files.prepared] / task.files.prepared.name,
+        features=folders[task.files.features],
+        networks=tuple((name, folders[path.parent] / path.name) for name, path in task.files.networks),
+        activations=root / "activations" / task.cell.target,
+    )
+    for path, folder in folders.items():
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                with atomic_folder(folder) as draft:
+                    _unpack(ray.get(inputs[path]), draft)
+    if isinstance(task, ScreenTask):
+        return replace(task, files=files, journal=None)
+    return replace(task, files=files, folder=task.folder and own)
 
 
 def _connect(cluster: RayConfig, write: Print) -> tuple[Any, bool]:
@@ -283,18 +261,6 @@ def _connect(cluster: RayConfig, write: Print) -> tuple[Any, bool]:
     if context.dashboard_url:
         write(f"Ray: dashboard http://{context.dashboard_url}")
     return ray, True
-
-
-def _fetch(reference: Any, folder: Path) -> None:
-    """Write an input from the object store into its folder on this node, unless it is there."""
-    import ray
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            files = ray.get(reference)
-            with atomic_folder(folder) as draft:
-                _unpack(files, draft)
 
 
 def _packed(path: Path) -> Files:

@@ -12,7 +12,7 @@ import pytest
 
 from crossprop.config import RayConfig
 from crossprop.errors import ConfigError
-from crossprop.experiments import executor
+from crossprop.experiments import ray_executor
 from crossprop.experiments.executor import Failure
 from crossprop.experiments.ray_executor import RayPool
 from crossprop.experiments.results import NullRecorder
@@ -96,7 +96,7 @@ def answers(pool, *tasks):
 def test_tasks_that_fail_and_workers_that_die_are_dealt_with_as_on_one_machine(
     pool, task, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(executor, "RECYCLED_AFTER", 3)
+    monkeypatch.setattr(ray_executor, "RECYCLED_AFTER", 3)
     names = ("describe", "fail", "fail_once", "fail_oddly", "need_too_much", "die_once", "die", "answer")
     with pool(retries=1) as workers:
         told = answers(workers, *(task(name, name) for name in names))
@@ -106,14 +106,16 @@ def test_tasks_that_fail_and_workers_that_die_are_dealt_with_as_on_one_machine(
     assert told["fail"] == Failure("CellError: no luck today")
     assert told["fail_oddly"] == Failure("_UnpicklableError: 1 and 2")
     assert told["need_too_much"].reason.startswith("out of memory (")
-    assert told["die"].reason.startswith("its worker or its node died (The actor died unexpectedly")
+    assert told["die"].reason.startswith("its worker or its node died (")
     counts = {name: pool_tasks.attempts(tmp_path, name) for name in names}
     assert counts == dict.fromkeys(names, 2) | {"describe": 1, "answer": 1, "die": 3}
-    assert len({pid for pid, *_ in again.values()}) > 1  # workers are replaced now and then
+    assert (
+        1 < len({pid for pid, *_ in again.values()}) < 7
+    )  # workers do many tasks, and are replaced now and then
 
 
 @pytest.mark.slow
-def test_task_without_memory_is_repeated_while_nothing_else_runs_on_its_node(pool, cluster, task):
+def test_task_without_memory_is_repeated_with_a_whole_node(pool, cluster, task):
     half = RayConfig(address=cluster.address, cpus=0.5)
     with pool(cluster=half) as workers:
         assert workers.workers == 2
@@ -140,7 +142,9 @@ def test_tasks_of_a_killed_node_alone_are_done_again_and_a_late_node_is_used(
                 further_node()
         late = answers(workers, *(task(f"late{i}", seconds=1.0) for i in range(12)))
     assert sorted(seen) == [f"t{i}" for i in range(8)]
-    assert sum(pool_tasks.attempts(tmp_path, f"t{i}") for i in range(8)) == 9
+    assert (
+        sum(pool_tasks.attempts(tmp_path, f"t{i}") for i in range(8)) <= 9
+    )  # the one that the node had, if any
     assert set(late.values()) == {"done"}
     tasks = [int(word) for word in lines[-1].replace(",", "").split() if word.isdigit()]
     assert (len(tasks), sum(tasks)) == (3, 20)  # the head, the node that died, the one that came late
