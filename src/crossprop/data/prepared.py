@@ -19,7 +19,8 @@ class PreparedData:
     """One prepared property.
 
     ``frame`` has the columns ``formula``, ``composition`` (key), ``value`` (in the property's unit), ``split``
-    (``train`` or ``test`` for a target, ``train`` or ``validation`` for a source), and ``group`` where there are any.
+    (``train``, ``test`` or ``auxiliary`` for a target, ``train`` or ``validation`` for a source), and ``group`` where
+    there are any.
     ``cleaning`` says what was repaired, dropped and noted, columns :data:`crossprop.data.cleaning.REPORT_COLUMNS`.
     """
 

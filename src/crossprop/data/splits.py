@@ -11,15 +11,17 @@ import pandas as pd
 from crossprop.errors import DataError
 from crossprop.methods import DEFAULT_SEED, Protocol
 
+AUXILIARY = "auxiliary"  # split of rows that are learnt from in every fold and never validated on
 VALIDATION_SHARE = 0.1  # share of the learning rows that validates: 81:9:10 of a target, 90:10 of a source
 
 
 def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLISHED) -> np.ndarray:
     """Positions of the rows to learn from in a prepared table, ascending; fewer than two are refused (DataError).
 
-    Protocol ``published`` keeps all rows of split ``train``; ``strict`` drops those whose composition is held out.
+    Protocol ``published`` keeps all rows of split ``train`` or ``auxiliary``; ``strict`` drops those whose composition
+    is held out.
     """
-    keep = (frame["split"] == "train").to_numpy()
+    keep = frame["split"].isin(["train", AUXILIARY]).to_numpy()
     if Protocol(protocol) is Protocol.STRICT:
         keep &= ~frame["composition"].isin(set(frame.loc[frame["split"] == "test", "composition"])).to_numpy()
     rows = np.flatnonzero(keep)

@@ -19,7 +19,7 @@ from joblib import parallel_config  # type: ignore[import-untyped]
 from crossprop.config import Params, parse_params
 from crossprop.data.cleaning import refuse_unlearnable, report_frame
 from crossprop.data.prepared import GROUP_COLUMN, PREPARED_COLUMNS, PreparedData, together_in
-from crossprop.data.splits import draw_holdout
+from crossprop.data.splits import AUXILIARY, draw_holdout
 from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError
 from crossprop.estimator.budget import FITS, PLAIN, Effort, first_folds, fit_seconds, plain_affordable
 from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for
@@ -208,7 +208,7 @@ def _compute(
 ) -> Outcome:
     paths = StudyPaths(STUDY, root)
     if plan.networks is not None:
-        plan.networks.check_free_of(frame["composition"])
+        frame = with_auxiliary(frame, plan.networks)
         _copy_networks(plan.networks, paths)
     prepared = PreparedData(frame, cleaning).write(paths.prepared_folder, plan.target)
     representations = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
@@ -229,6 +229,18 @@ def _compute(
     return Outcome(plan, paths.results(plan.target), results, done.winners.winner)
 
 
+def _strict_and_learnt(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Compositions that source networks must not have seen, of the hold-out or of rows with groups, and the others."""
+    held = (frame["split"] == "test") | (GROUP_COLUMN in frame)
+    return frame.loc[held, "composition"].tolist(), frame.loc[~held, "composition"].tolist()
+
+
+def with_auxiliary(frame: pd.DataFrame, networks: SourceNetworks) -> pd.DataFrame:
+    """The rows; those that the networks know are learnt from only, since errors on them would be too low."""
+    networks.check_usable_for(*_strict_and_learnt(frame))
+    return frame.assign(split=frame["split"].mask(networks.overlap(frame["composition"]), AUXILIARY))
+
+
 def _learnt(frame: pd.DataFrame) -> tuple[int, int]:
     """How many rows there are to learn from, and how many compositions (or groups)."""
     learning = frame[frame["split"] == "train"]
@@ -243,14 +255,20 @@ def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print =
     if (found := Plan.stored(root / PLAN_FILE, key)) is not None:
         write("an earlier start of this fit was stopped: going on from there")
         return found
-    networks, minutes, reason = _choose_networks(frame["composition"].tolist(), settings, write)
+    networks, minutes, reason = _choose_networks(frame, settings, write)
+    notes = [reason]
     if networks is not None:
         elemnets = f", ElemNets of {', '.join(networks.elemnets)}" if networks.elemnets else ""
-        reason = (
+        known = int(networks.overlap(frame["composition"]).sum())
+        notes = [
             f"transfer from {', '.join(networks.sources)}{elemnets} (recipe {networks.recipe!r}, "
-            f"{len(networks.seen):,} compositions, none of these rows' among them)"
-        )
-    notes = [reason]
+            f"{len(networks.seen):,} compositions, {'those of some' if known else 'none'} of these rows among them)"
+        ]
+        if known:
+            notes.append(
+                f"{known} of {len(frame)} rows have a composition that the source networks have seen: they are learnt "
+                "from in every fold, but no error is measured on them"
+            )
     if settings.methods is None and not plain_affordable(_learnt(frame)[0], minutes):
         notes.append("no plain baseline and plain median: too many rows for the time or the memory")
     _check_transfer(settings.methods, networks)
@@ -345,7 +363,7 @@ def _left_out(chosen: Params, full: Params, settings: Settings) -> list[str]:
 
 
 def _choose_networks(
-    keys: list[str], settings: Settings, write: Print
+    frame: pd.DataFrame, settings: Settings, write: Print
 ) -> tuple[SourceNetworks | None, float | None, str]:
     """The networks to transfer from, the minutes that are left for the fits, and why there are no networks."""
     minutes, sources, methods = settings.minutes, str(settings.sources), settings.methods
@@ -355,7 +373,8 @@ def _choose_networks(
         return None, minutes, "no transfer: none of the methods transfers"
     if sources != AUTO:
         return SourceNetworks.load(settings.sources), minutes, ""
-    cached, recipe = find_networks(keys), affordable(minutes)
+    held_out, learnt = _strict_and_learnt(frame)
+    cached, recipe = find_networks(held_out, learnt=learnt), affordable(minutes)
     if recipe is None:
         reason = (
             f"no transfer: {minutes:g} minutes are too few to train source networks, and none that is free of "
@@ -363,7 +382,9 @@ def _choose_networks(
         )
         return cached, minutes, reason
     try:
-        networks = networks_for(keys, recipe, workers=settings.workers, seed=settings.seed, write=write)
+        networks = networks_for(
+            held_out, recipe, learnt=learnt, workers=settings.workers, seed=settings.seed, write=write
+        )
     except PretrainingError as error:
         if methods is not None:
             raise

@@ -1,4 +1,4 @@
-"""Source networks that have seen none of the user's compositions: found in a cache, or trained once.
+"""Source networks that have seen none of the user's compositions, or few: found in a cache, or trained once.
 
 ``python -m crossprop.estimator.pretrained WORK FOLDER`` is the process that trains them.
 """
@@ -43,6 +43,7 @@ SEEN_FILE: Final = "compositions.npy"
 JOB_FILE: Final = "job.json"
 CACHE_VARIABLE: Final = "CROSSPROP_CACHE"
 EDITIONS: Final = ("full", "open")  # of the public sources, in the order in which they are tried
+MOST_KNOWN: Final = 0.2  # share of the compositions to learn from that networks may have seen
 FALLBACK: Final = "embedded"  # recipe of the networks while the public sources cannot be fetched
 
 
@@ -80,11 +81,20 @@ class SourceNetworks:
         """Whether each composition was seen, shape (n,), bool. A rare collision of codes says yes for a no."""
         return np.isin(composition_codes(keys), self.seen)
 
-    def check_free_of(self, keys: Iterable[str]) -> None:
-        """Refuse compositions of which the networks have seen at least one (ConfigError)."""
-        keys = list(keys)
-        found = np.flatnonzero(self.overlap(keys))
-        if len(found):
+    def usable_for(self, held_out: Iterable[str], learnt: Iterable[str]) -> bool:
+        """Whether they have seen no composition that is held out, and at most a fifth of those to learn from.
+
+        Rows of a known composition are learnt from, never validated on: their errors would be too low.
+        """
+        known = self.overlap(learnt)
+        return not self.overlap(held_out).any() and known.sum() <= MOST_KNOWN * len(known)
+
+    def check_usable_for(self, held_out: Iterable[str], learnt: Iterable[str]) -> None:
+        """Refuse networks that are not :meth:`usable_for` these compositions (ConfigError)."""
+        held_out, learnt = list(held_out), list(learnt)
+        if not self.usable_for(held_out, learnt):
+            keys = [*held_out, *learnt]
+            found = np.flatnonzero(self.overlap(keys))
             raise ConfigError(
                 f"The source networks in {self.folder} were trained on {len(found)} of the {len(keys)} rows' "
                 f"compositions (the first: {keys[found[0]]}). Use --sources auto, which trains networks without them."
@@ -136,18 +146,27 @@ def affordable(minutes: float | None) -> SourceRecipe | None:
     return fitting[-1] if fitting else None
 
 
-def find_networks(keys: Iterable[str], cache: Path | None = None) -> SourceNetworks | None:
-    """The cached networks of the largest recipe that have seen none of the compositions, or ``None``."""
-    keys = list(keys)
-    free = []
+def find_networks(
+    keys: Iterable[str], cache: Path | None = None, learnt: Iterable[str] = ()
+) -> SourceNetworks | None:
+    """The cached networks of the largest recipe that have seen none of the compositions, or ``None``.
+
+    Of those that are only ``learnt`` from they may have seen a fifth; see :meth:`SourceNetworks.usable_for`.
+    """
+    keys, learnt = list(keys), list(learnt)
+    found = []
     for note in sorted(((cache or cache_folder()) / "networks").glob(f"*/{NOTE_FILE}")):
         try:
             networks = SourceNetworks.load(note.parent)
         except ModelFormatError:
             continue
-        if _rank(networks.recipe) >= 0 and not networks.overlap(keys).any():
-            free.append(networks)
-    return max(free, key=lambda found: (_rank(found.recipe), len(found.seen)), default=None)
+        if _rank(networks.recipe) >= 0 and networks.usable_for(keys, learnt):
+            found.append(networks)
+
+    def merit(networks: SourceNetworks) -> tuple[int, int, int]:
+        return _rank(networks.recipe), -int(networks.overlap(learnt).sum()), len(networks.seen)
+
+    return max(found, key=merit, default=None)
 
 
 def prepare_sources(
@@ -180,17 +199,23 @@ def networks_for(
     keys: Iterable[str],
     recipe: SourceRecipe,
     *,
+    learnt: Iterable[str] = (),
     cache: Path | None = None,
     workers: int = 0,
     seed: int = DEFAULT_SEED,
     write: Print = show,
 ) -> SourceNetworks:
-    """As :func:`prepare_sources`, for composition keys; cached networks of a larger recipe are taken, too."""
-    keys = sorted(set(keys))
+    """As :func:`prepare_sources`, for composition keys; cached networks of a larger recipe are taken, too.
+
+    Cached networks may have seen a fifth of the compositions that are only ``learnt`` from; new ones see none.
+    """
+    learnt = sorted(set(learnt))
     home = cache or cache_folder()
-    found = find_networks(keys, home)
+    found = find_networks(keys, home, learnt)
+    keys = sorted({*keys, *learnt})
     if found is not None and 0 < _rank(recipe.name) <= _rank(found.recipe):
-        write(f"sources: cached networks ({found.recipe}) have seen none of the {len(keys):,} compositions")
+        seen = int(found.overlap(learnt).sum()) or "none"
+        write(f"sources: cached networks ({found.recipe}) have seen {seen} of the {len(keys):,} compositions")
         return found
     folder = home / "networks" / digest([asdict(recipe), seed, keys])[:16]
     if not (folder / NOTE_FILE).is_file():

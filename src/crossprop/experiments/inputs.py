@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.data.splits import cross_validation_folds, screening_split, test_rows, training_rows
+from crossprop.data.splits import (
+    AUXILIARY,
+    cross_validation_folds,
+    screening_split,
+    test_rows,
+    training_rows,
+)
 from crossprop.errors import StoreError
 from crossprop.experiments.grid import Cell
 from crossprop.features.matrices import load_combined, load_features
@@ -44,18 +50,23 @@ class TargetInputs:
         self.frame = pd.read_parquet(files.prepared)
         self.train = training_rows(self.frame, protocol)
         self.test = test_rows(self.frame, required=False)
+        auxiliary = (self.frame["split"] == AUXILIARY).to_numpy()[self.train]
+        self._validated, self._auxiliary = self.train[~auxiliary], self.train[auxiliary]
         self.values = self.frame["value"].to_numpy(np.float64)
         self._mapped: dict[tuple[str | None, str], np.ndarray] = {}
 
     @cached_property
     def keys(self) -> np.ndarray:
-        """Composition keys of the learning rows."""
-        return self.frame["composition"].to_numpy()[self.train]
+        """Composition keys of the rows that are both learnt from and validated on."""
+        return self.frame["composition"].to_numpy()[self._validated]
 
     def screening(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the screening split: to train on and to validate on."""
-        train, validation = screening_split(self.keys, seed)
-        return self.train[train], self.train[validation]
+        return self._rows(*screening_split(self.keys, seed))
+
+    def _rows(self, train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to train on, the auxiliary ones always among them, and to validate on; ascending."""
+        return np.sort(np.concatenate([self._validated[train], self._auxiliary])), self._validated[validation]
 
     @cached_property
     def repeated(self) -> np.ndarray:
@@ -65,8 +76,7 @@ class TargetInputs:
 
     def folds(self, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rows of every fold: to train on and to validate on."""
-        parts = cross_validation_folds(self.keys, n_folds, seed)
-        return [(self.train[train], self.train[validation]) for train, validation in parts]
+        return [self._rows(*fold) for fold in cross_validation_folds(self.keys, n_folds, seed)]
 
     def features(self, cell: Cell, layer: str | None) -> np.ndarray:
         """The matrix that a cell reads, shape (all rows, n_features); memory-mapped where it is large."""

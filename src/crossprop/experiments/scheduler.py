@@ -19,7 +19,7 @@ from crossprop.experiments.progress import Progress
 from crossprop.experiments.results import CellOutcome
 from crossprop.experiments.selection import (
     Winners,
-    best_of_method,
+    best_of,
     category_of,
     choose_winners,
     first_fold_bracket,
@@ -72,9 +72,8 @@ class TargetRun:
         self._median, self._baseline = plain.get(Method.PLAIN_MEDIAN), plain.get(Method.PLAIN_BASELINE)
         self._results: dict[tuple[str, str], Result] = {}
         self._outcomes: dict[str, CellOutcome] = {}
-        self._blended: dict[
-            str, np.ndarray
-        ] = {}  # weights of the parts of the blend by cell, shape (n_folds,)
+        # weights of the parts of the blend by cell, each of shape (n_folds,)
+        self._blended: dict[str, np.ndarray] = {}
 
     def receive(self, task: ScreenTask | FoldTask, report: ScreenReport | FoldReport | Failure) -> None:
         """Keep a finished task and queue what that makes possible."""
@@ -178,9 +177,11 @@ class TargetRun:
         fidelity = self._params.study.fidelity
         reports = {cell.id: self._result(cell, SCREENING) for cell in bracket}
         val_mae = {key: report.val_mae for key, report in reports.items() if isinstance(report, ScreenReport)}
-        best = list(best_of_method(bracket, val_mae).values())
+        best = list(best_of(bracket, val_mae, lambda cell: cell.method))
         places = fidelity.after_screening if fidelity else len(best)
         going, stopped = going_on(best, val_mae, "after screening", places)
+        if fidelity:
+            going += [cell for cell in best_of(bracket, val_mae, self._column) if cell not in going]
         for cell in bracket:
             if isinstance(failure := reports[cell.id], Failure):
                 self._settle(cell, failure)
@@ -203,11 +204,22 @@ class TargetRun:
             errors = {key: report.val_mae for key, report in first.items()}
             when = f"after fold 1 of {bracket[0].folds}"
             going, stopped = going_on(runners, errors, when, fidelity.after_first_fold, fidelity.margin)
+            going += best_of(runners, errors, self._column)
             for cell in runners:
-                if cell.id in stopped:
+                if cell not in going:
                     self._settle(cell, stopped[cell.id], [first[cell.id]])
             survivors += going
         return [cell for cell in remaining if cell in survivors]
+
+    def _column(self, cell: Cell) -> Hashable:
+        """Column of the paper's Tables 2 to 5: scratch by representation, transfer from the first source or another.
+
+        Pruning leaves the best cell of every column. The extension methods are one column.
+        """
+        if cell.method.extension:
+            return None
+        scratch = cell.method.side is Side.SCRATCH
+        return cell.representation if scratch else cell.source in self._params.study.sources[:1]
 
     def _cross_validate(self, cell: Cell) -> None:
         """Ask for all folds of a cell, and settle it once they are there or one of them failed for good."""

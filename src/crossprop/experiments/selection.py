@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -35,18 +35,18 @@ class Winners:
         return min(finished, key=_cv_mean) if finished else None
 
 
-def best_of_method(cells: Sequence[Cell], val_mae: Mapping[str, float]) -> dict[Method, Cell]:
-    """For every method the cell with the least validation MAE of the screening (by cell id); the earlier of equals.
-
-    Cells without a validation MAE failed, and are left out.
-    """
-    best: dict[Method, Cell] = {}
+def best_of(
+    cells: Sequence[Cell], errors: Mapping[str, float], group: Callable[[Cell], Hashable]
+) -> list[Cell]:
+    """The cell with the least error (by cell id) of every group, the earlier of equals; those without one failed."""
+    best: dict[Hashable, Cell] = {}
     for cell in cells:
-        if cell.id not in val_mae:
+        if cell.id not in errors:
             continue
-        if cell.method not in best or val_mae[cell.id] < val_mae[best[cell.method].id]:
-            best[cell.method] = cell
-    return best
+        key = group(cell)
+        if key not in best or errors[cell.id] < errors[best[key].id]:
+            best[key] = cell
+    return list(best.values())
 
 
 def choose_winners(results: Iterable[CellResult]) -> Winners:

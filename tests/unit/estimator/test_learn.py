@@ -11,7 +11,7 @@ from made_rows import rows_of, silent, write_networks
 
 from crossprop.errors import ConfigError
 from crossprop.estimator.budget import FITS
-from crossprop.estimator.learn import Plan, Settings, choose_plan, plan_fit, run_fit
+from crossprop.estimator.learn import Plan, Settings, choose_plan, plan_fit, run_fit, with_auxiliary
 from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.report import transfer_verdict
 from crossprop.inference.predictor import ServedModel
@@ -84,11 +84,21 @@ def test_a_method_that_cannot_transfer_is_refused_before_anything_is_computed(tm
         run_fit(rows_of(30), settings, tmp_path / "fit", write=silent)
 
 
-def test_networks_that_know_a_row_are_never_used(tmp_path):
-    rows = rows_of(30)
-    folder = write_networks(tmp_path / "n", [rows["formula"][3]])
-    with pytest.raises(ConfigError, match="trained on 1 of the 30 rows' compositions"):
-        run_fit(rows, Settings(sources=folder, workers=1), tmp_path / "fit", write=silent)
+def test_rows_that_networks_know_are_never_validated_on_and_many_of_them_or_a_held_out_one_refused(tmp_path):
+    rows = rows_of(30).assign(split="train")
+    networks = SourceNetworks.load(write_networks(tmp_path / "few", rows["formula"][:6].tolist()))
+    split = with_auxiliary(rows, networks)["split"]
+    assert split.tolist() == ["auxiliary"] * 6 + ["train"] * 24
+    plan = plan_fit(rows, Settings(sources=networks.folder, minutes=1), tmp_path / "plan", silent)
+    assert plan.notes[1].startswith("6 of 30 rows have a composition that the source networks have seen")
+    refused = [
+        rows.assign(split=["test"] + ["train"] * 29),
+        rows.assign(group=[f"g{i}" for i in range(30)]),
+        rows[:20],
+    ]
+    for frame in refused:
+        with pytest.raises(ConfigError, match=f"trained on 6 of the {len(frame)} rows' compositions"):
+            with_auxiliary(frame, networks)
 
 
 def test_with_too_few_minutes_cached_networks_are_used_or_none(tmp_path, monkeypatch):

@@ -24,11 +24,14 @@ def keys_of(*formulas):
 def test_a_composition_that_was_seen_is_found_under_any_spelling_and_refused(tmp_path):
     networks = SourceNetworks.load(write_networks(tmp_path / "n", ["NaCl", "Fe2O3"]))
     assert networks.overlap(keys_of("Na2Cl2", "KCl", "Fe4O6")).tolist() == [True, False, True]
-    networks.check_free_of(keys_of("KCl"))
+    networks.check_usable_for(keys_of("KCl"), keys_of("LiF"))
     with pytest.raises(
         ConfigError, match=r"trained on 1 of the 2 rows' compositions .*Cl:0\.5000 Na:0\.5000"
     ):
-        networks.check_free_of(keys_of("KCl", "NaCl"))
+        networks.check_usable_for(keys_of("KCl", "NaCl"), [])
+    few = ["KCl", "LiF", "KBr", "CsCl", "NaCl"]
+    assert networks.usable_for([], keys_of(*few))  # one of five
+    assert not networks.usable_for([], keys_of(*few[1:]))
     assert not SourceNetworks.load(write_networks(tmp_path / "empty", [])).overlap(keys_of("NaCl")).any()
 
 
@@ -46,6 +49,8 @@ def test_the_largest_cached_networks_that_have_not_seen_the_rows_are_taken(tmp_p
     assert find_networks(keys_of("NaCl"), tmp_path).recipe == "quick"
     assert find_networks(keys_of("NaCl", "LiF"), tmp_path).recipe == "short"
     assert find_networks(keys_of("NaCl", "LiF", "KCl"), tmp_path) is None
+    learnt = keys_of("KCl", "KBr", "CsCl", "RbF", "LiBr")
+    assert find_networks(keys_of("NaCl", "LiF"), tmp_path, learnt).recipe == "short"
 
 
 def test_networks_of_the_fallback_are_the_last_choice_and_do_not_replace_training(tmp_path, monkeypatch):

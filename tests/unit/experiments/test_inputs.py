@@ -39,6 +39,20 @@ def test_hold_out_is_never_trained_on_nor_validated_on(inputs):
         assert not set(compositions.iloc[train]) & set(compositions.iloc[validation])
 
 
+def test_auxiliary_rows_are_always_trained_on_and_never_validated_on(tmp_path, inputs):
+    files = files_of(tmp_path)
+    compositions = inputs.frame["composition"][inputs.train].unique()[:9]
+    marked = inputs.frame["split"].mask(inputs.frame["composition"].isin(compositions), "auxiliary")
+    inputs.frame.assign(split=marked).to_parquet(files.prepared)
+    again = TargetInputs(files, "published")
+    auxiliary = set(np.flatnonzero(marked == "auxiliary"))
+    assert set(again.train) == set(inputs.train) | auxiliary
+    for train, validation in [again.screening(1), *again.folds(5, 1)]:
+        assert auxiliary < set(train)
+        assert not auxiliary & set(validation)
+        assert set(again.train) == {*train, *validation}
+
+
 def test_rows_that_repeat_the_hold_out_are_known_and_strict_leaves_them_out(tmp_path, inputs):
     held_out = set(inputs.frame["composition"].iloc[inputs.test])
     repeated = inputs.frame["composition"].isin(held_out).to_numpy()

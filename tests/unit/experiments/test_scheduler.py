@@ -111,6 +111,12 @@ def test_finished_run_asks_for_nothing_and_ends_the_same(rehearsal, study):
     assert done == total
 
 
+def test_pruning_leaves_the_best_cell_of_every_column_of_the_papers_tables(rehearsal):
+    results = rehearsal(**STUDIES["fidelity"]).finish().outcomes
+    whole = {o.result.label for o in results if o.result.cv_mae is not None}
+    assert whole == {"base", "ml(EF)", "ml(PA)", "finetune(formation_energy)", "finetune(band_gap)"}
+
+
 def test_learning_curve_is_refitted_by_the_best_of_both_sides(rehearsal):
     made = rehearsal(
         methods=["base", "ml", "finetune", "boost"],
