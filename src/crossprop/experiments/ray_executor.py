@@ -55,17 +55,9 @@ class RayPool(Executor):
         StoreError: An input fits neither into the object store nor on the disk that it spills to.
     """
 
-    def __init__(
-        self,
-        run: Callable[[Any], Any],
-        *,
-        cluster: RayConfig,
-        write: Print = show,
-        workers: int = 0,
-        **rest: Any,
-    ) -> None:
-        super().__init__(run, workers=workers, **rest)
-        self._cluster, self._write, self._asked = cluster, write, workers
+    def __init__(self, run: Any, *, cluster: RayConfig, write: Print = show, **options: Any) -> None:
+        super().__init__(run, **{"workers": 0, **options})
+        self._cluster, self._write, self._asked = cluster, write, self.workers
         self._ray, self._connected = _connect(cluster, write)
         self._remote = self._ray.remote(
             num_gpus=cluster.gpus,
@@ -203,10 +195,7 @@ def _work(
         shutil.rmtree(own, ignore_errors=True)
 
 
-@cache
-def _prepared(backend: str) -> Raised | None:
-    """Load the backend, once in a process."""
-    return prepare(backend)
+_prepared = cache(prepare)
 
 
 def _localised(

@@ -146,8 +146,9 @@ def test_tasks_of_a_killed_node_alone_are_done_again_and_a_late_node_is_used(
         sum(pool_tasks.attempts(tmp_path, f"t{i}") for i in range(8)) <= 9
     )  # the one that the node had, if any
     assert set(late.values()) == {"done"}
-    tasks = [int(word) for word in lines[-1].replace(",", "").split() if word.isdigit()]
-    assert (len(tasks), sum(tasks)) == (3, 20)  # the head, the node that died, the one that came late
+    assert lines[-1].startswith("Ray: tasks by node: ")
+    assert lines[-1].endswith(" 20")  # all nodes are this machine
+    assert len({note.name.split(".")[1] for note in tmp_path.glob("late*")}) > 1  # workers on both nodes
 
 
 @pytest.mark.slow
