@@ -32,7 +32,7 @@ from crossprop.experiments.results import BackgroundRecorder, CellCost, CellOutc
 from crossprop.methods import Method, Representation
 from crossprop.tracking.provenance import RunContext
 from crossprop.tracking.runs import MlflowRecorder
-from crossprop.tracking.store import analyze_store, open_client, prepare_store
+from crossprop.tracking.store import open_client, prepare_store
 from crossprop.tracking.ui import ui_command
 
 TARGETS = [f"target_{i:02d}" for i in range(41)]
@@ -58,7 +58,7 @@ def main() -> None:
         write(uri, first, "empty store")
         started = time.perf_counter()
         total = multiply(Path(folder) / "mlflow.db", arguments.runs)
-        analyze_store(uri)
+        prepare_store(uri)  # brings its statistics up to date
         size = (Path(folder) / "mlflow.db").stat().st_size / 2**20
         print(f"multiplied to {total:,} runs in {time.perf_counter() - started:.0f} s; {size:,.0f} MiB")
         for screened, cells in ((True, 100), (False, 30)):
