@@ -12,6 +12,7 @@ import sys
 import tomllib
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import typer.main
@@ -99,7 +100,7 @@ def test_relative_links_and_pictures_exist(page):
 @by_page
 def test_python_of_a_page_can_be_read_and_imports_what_exists(page):
     for block in _blocks(page.read_text(), "python"):
-        for node in ast.walk(ast.parse(block)):
+        for node in ast.walk(ast.parse(dedent(block))):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "crossprop":
                 module = importlib.import_module(node.module)
                 for name in node.names:
