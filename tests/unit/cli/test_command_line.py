@@ -79,7 +79,7 @@ def test_check_says_what_the_configuration_would_compute_and_what_to_run(compose
     assert finished.status == 0, finished.err
     first, second, third = finished.out.splitlines()
     # base, ml and dl on two representations, five from each of two sources; two plain models, five extensions
-    assert "study jarvis, tier quick, protocol published: 41 targets x 22 cells, 6 sources" in first
+    assert "study jarvis, tier quick, protocol published: 41 targets x 42 cells, 6 sources" in first
     assert "3 to 10 folds, weak cells are pruned early" in first
     assert second.startswith("14 stages: fetch,")
     assert "pretrain@band_gap, pretrain_joint@all_sources, transfer@experiment" in second
