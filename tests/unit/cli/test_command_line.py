@@ -78,11 +78,11 @@ def test_check_says_what_the_configuration_would_compute_and_what_to_run(compose
     finished = check(compose("study=jarvis", "tier=quick"))
     assert finished.status == 0, finished.err
     first, second, third = finished.out.splitlines()
-    # base, ml and dl on two representations, five from each of two sources; two plain models, five extensions
+    # base, ml and dl on two representations, five from each of six sources; two plain models, five extensions
     assert "study jarvis, tier quick, protocol published: 41 targets x 42 cells, 6 sources" in first
     assert "3 to 10 folds, weak cells are pruned early" in first
-    assert second.startswith("14 stages: fetch,")
-    assert "pretrain@band_gap, pretrain_joint@all_sources, transfer@experiment" in second
+    assert second.startswith("18 stages: fetch,")
+    assert "pretrain@magnetic_moment, pretrain_joint@all_sources, transfer@experiment" in second
     assert third == "Next: dvc repro"
 
 
