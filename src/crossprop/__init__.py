@@ -1,7 +1,5 @@
 """crossprop: cross-property transfer learning for small materials data sets."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

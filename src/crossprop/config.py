@@ -1,7 +1,5 @@
 """Configuration: ``params.yaml`` read in one place into frozen models that refuse what they do not know."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Named exceptions. Every message says what was received, where, why it is refused and what to do."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 

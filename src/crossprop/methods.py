@@ -1,7 +1,5 @@
 """The words of the project: methods, representations, protocols, sides and layer names."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Self
 

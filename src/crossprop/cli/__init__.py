@@ -1,7 +1,5 @@
 """The command line: thin, with heavy imports inside the commands."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """``crossprop data``: the data sets that crossprop knows, and the user's own."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated, Literal

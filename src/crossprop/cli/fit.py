@@ -1,7 +1,5 @@
 """``crossprop fit`` and ``crossprop predict``: from a file to a model folder, from formulas to values."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal

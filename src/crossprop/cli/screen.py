@@ -1,7 +1,5 @@
 """``crossprop screen``: enumerate compositions, predict, filter and rank them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

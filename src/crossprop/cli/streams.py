@@ -1,7 +1,5 @@
 """Output on a terminal or into a pipe that is not UTF-8: plain ASCII in place of an encoding error."""
 
-from __future__ import annotations
-
 import io
 import sys
 import unicodedata

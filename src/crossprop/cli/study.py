@@ -1,7 +1,5 @@
 """``crossprop study``: study configurations for user data."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

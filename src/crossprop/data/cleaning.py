@@ -1,7 +1,5 @@
 """Reading the catalogue's files, with a written account of every row that was repaired or dropped."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re

@@ -1,7 +1,5 @@
 """The one reader of formulas: from texts to elemental fractions, and from fractions to keys of compositions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum

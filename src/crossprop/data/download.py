@@ -1,7 +1,5 @@
 """Fetching pinned files: from their public address or a mirror, resumable, and never half-used."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

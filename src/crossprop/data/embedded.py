@@ -5,8 +5,6 @@ carriers/cm³; ``catalog.yaml`` has the units. The file does not say which of se
 composition's row is the median of its polymorphs (of their decadic logarithms where these are learnt).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import tarfile
 from functools import lru_cache

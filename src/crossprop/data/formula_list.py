@@ -1,7 +1,5 @@
 """Formulas to predict or to screen: from a file, a pipe or a table, with the other columns kept."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """From fetched files to prepared properties: targets first, then sources that hold nothing of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 

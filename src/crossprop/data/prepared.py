@@ -1,7 +1,5 @@
 """A property ready to be learnt from, and its two files."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows that a source network is trained on: merged, supplemented, and free of every target's compositions."""
 
-from __future__ import annotations
-
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which rows are learnt from and which are measured on; every split keeps the rows of one composition together."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

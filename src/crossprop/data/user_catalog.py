@@ -1,7 +1,5 @@
 """The user's catalogue: entries are written and removed here, and read with all the others."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from pathlib import Path

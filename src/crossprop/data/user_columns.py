@@ -1,7 +1,5 @@
 """Which columns of a user's file hold the formulas, the values, the groups and the split."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

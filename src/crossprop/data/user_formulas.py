@@ -1,7 +1,5 @@
 """Formulas of atoms from the cells of a user's file: from a column of formulas, or from columns of elements."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Final

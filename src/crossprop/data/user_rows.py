@@ -1,7 +1,5 @@
 """A user's file, read whole: what stands in the columns that are meant, and which rows cannot be used."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal

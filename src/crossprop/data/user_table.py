@@ -1,7 +1,5 @@
 """The table in a user's file: its header and its rows as texts, in any dialect."""
 
-from __future__ import annotations
-
 import csv
 import datetime
 import itertools

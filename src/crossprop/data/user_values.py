@@ -1,7 +1,5 @@
 """Values of a user's file: as numbers, or the reason why one is none; their unit, and whether units contradict."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

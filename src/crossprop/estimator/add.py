@@ -1,7 +1,5 @@
 """Adding a user's file to the project, and removing it: a folder with the data and an entry of the catalogue."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """How much is computed: the levels of effort, their budgets for a fit or a study, and the estimated time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import StrEnum
 from math import log2

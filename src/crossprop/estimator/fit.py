@@ -1,7 +1,5 @@
 """``crossprop fit``: from one file to a saved model with its evidence and a report; a stopped fit can be resumed."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the estimator takes for formulas and groups, as fractions and as rows to learn from."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final

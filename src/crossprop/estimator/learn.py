@@ -1,7 +1,5 @@
 """A fit: from a table in memory and a few settings to a saved model, planned once and resumable until it is done."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import re

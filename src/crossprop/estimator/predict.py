@@ -1,7 +1,5 @@
 """``crossprop predict``: formulas from arguments, a file or a pipe; values from a folder or the registry."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping, Sequence

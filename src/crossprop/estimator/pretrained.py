@@ -3,8 +3,6 @@
 ``python -m crossprop.estimator.pretrained WORK FOLDER`` is the process that trains them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

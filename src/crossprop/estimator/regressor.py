@@ -1,7 +1,5 @@
 """A fit as a scikit-learn estimator: formulas in, values with intervals out."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """A study configuration for given data: chosen by effort and number of rows, estimated, written to ``conf/study/``."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

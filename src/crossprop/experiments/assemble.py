@@ -1,7 +1,5 @@
 """From finished tasks to one cell's outcome: facts, cost and tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A convex blend of cross-validated cells, its weights learnt on the other folds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from time import perf_counter
 

@@ -1,7 +1,5 @@
 """Finished tasks of cells on disk: written whole or not at all, found again after a kill, refused when damaged."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Content hashes: what a finished cell depends on, and nothing else."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json

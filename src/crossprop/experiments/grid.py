@@ -1,7 +1,5 @@
 """The grid: target × source × method × representation, each cell with its identity and its budget."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 

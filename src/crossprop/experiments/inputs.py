@@ -1,7 +1,5 @@
 """What a task reads: prepared tables, matrices, source networks; mapped or loaded once in a process."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Pretrains a source network on a large data set and keeps it with its provenance."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass

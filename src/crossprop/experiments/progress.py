@@ -1,7 +1,5 @@
 """The lines of progress: which task is finished, how many are left, how long it will take."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from time import monotonic
 

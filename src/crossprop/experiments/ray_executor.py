@@ -4,8 +4,6 @@ Inputs reach a node once, through the object store, and are mapped from a folder
 leaves on disk comes back with its result. The driver alone writes.
 """
 
-from __future__ import annotations
-
 import copy
 import heapq
 import os

@@ -1,7 +1,5 @@
 """One target's cells as a state machine: screen, prune, cross-validate, blend, choose, refit."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Selection: the best cell of each method, the best of each side; by validation errors alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf

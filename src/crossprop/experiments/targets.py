@@ -1,7 +1,5 @@
 """A stage's work: from the prepared files of some targets to their written results, in one pool of workers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial

@@ -1,7 +1,5 @@
 """What only the chosen cells of a target get: the strict refit, the learning curve, and the model that is written."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping, Sequence

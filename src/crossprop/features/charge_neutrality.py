@@ -1,7 +1,5 @@
 """Whether one oxidation state per element can add up to no charge, for many compositions at once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 

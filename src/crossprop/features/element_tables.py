@@ -1,7 +1,5 @@
 """Element data behind the physical attributes: Magpie's properties, electronegativities, oxidation states."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass

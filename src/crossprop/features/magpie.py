@@ -1,7 +1,5 @@
 """The 145 physical attributes of a composition as matrix work over its elemental fractions."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

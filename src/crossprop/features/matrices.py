@@ -1,7 +1,5 @@
 """Feature matrices on disk: computed once per property, one row per prepared row, not standardised."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final

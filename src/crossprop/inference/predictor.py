@@ -1,7 +1,5 @@
 """A saved model in use: values with conformal intervals, applicability domain, and nearest neighbours."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

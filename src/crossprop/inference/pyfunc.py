@@ -1,7 +1,5 @@
 """The MLflow model that takes formulas."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """A saved model that predicts: the fold models of one ensemble, or of several blended ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """The folder of a saved model: ``model.json``, the members of one ensemble or of several blended ones, and digests."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal

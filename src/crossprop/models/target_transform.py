@@ -1,7 +1,5 @@
 """The scale in which a target property is learnt."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 

@@ -1,7 +1,5 @@
 """Ensembles of regression trees as one array of nodes that NumPy walks, as scikit-learn does but in float32."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Figures of a report, in one style: errors, coverage, learning curves, layers and correlations."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """The networks drawn: Supplementary Figure 3."""
 
-from __future__ import annotations
-
 from itertools import groupby, pairwise
 
 from matplotlib.axes import Axes

@@ -1,7 +1,5 @@
 """This study beside Gupta et al. 2021: its Tables 2 to 5, wins and losses, sign tests, and the Base row."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

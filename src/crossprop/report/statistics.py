@@ -1,7 +1,5 @@
 """Exact sign tests, Holm's correction, mean ratios, and the differences between chosen cells."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What a report reads: the cells that a study plans and the results of every target."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The whole report of a study: pages, tables, figures and data files."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial

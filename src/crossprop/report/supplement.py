@@ -1,7 +1,5 @@
 """Sections of ``supplement.md`` on methods: extension methods, validation, sources, tails, unfinished cells."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial

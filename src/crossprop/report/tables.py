@@ -1,7 +1,5 @@
 """Numbers, names and tables as a report shows them, and its CSV files."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

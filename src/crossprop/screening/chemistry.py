@@ -1,7 +1,5 @@
 """Which compositions can be neutral: smact's data and rules (Davies et al. 2016, doi:10.1016/j.chempr.2016.09.010)."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass

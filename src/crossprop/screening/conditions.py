@@ -1,7 +1,5 @@
 """Conditions and quantities: nothing is executed, a syntax tree is evaluated whose nodes :func:`_value` lists."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence

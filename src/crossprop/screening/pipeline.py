@@ -1,7 +1,5 @@
 """One batch of a screening: chemistry, then the properties, in an order that a sample tells beforehand."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor

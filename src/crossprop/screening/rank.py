@@ -1,7 +1,5 @@
 """Ranking of the kept compositions: one pass, bounded memory."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """The request of a screening: validated and immutable."""
 
-from __future__ import annotations
-
 import difflib
 import keyword
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The folder of a screening: parts while it runs, then the results; every file is written whole or not at all."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

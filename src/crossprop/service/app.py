@@ -1,7 +1,5 @@
 """The application: the routes, the page, the description of the API, and the errors in one form."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial

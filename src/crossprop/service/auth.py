@@ -1,7 +1,5 @@
 """API keys: kept as digests, compared in constant time."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import os

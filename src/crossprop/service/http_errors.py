@@ -1,7 +1,5 @@
 """Requests that are not answered: each kind of error with its status and meaning."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

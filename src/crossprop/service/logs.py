@@ -1,7 +1,5 @@
 """The log of the service: one line of JSON for every event."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

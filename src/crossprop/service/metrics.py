@@ -1,7 +1,5 @@
 """Metrics for Prometheus: requests, predictions, loaded models, and the state of the registry."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest

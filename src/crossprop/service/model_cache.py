@@ -3,8 +3,6 @@
 All state changes on the event loop; only the work on files, models and the registry runs in threads.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ctypes
 import gc

@@ -1,7 +1,5 @@
 """Answers to ``/v1/predict``: admission, and the work on threads that reads, predicts and writes."""
 
-from __future__ import annotations
-
 import asyncio
 import difflib
 import logging

@@ -1,7 +1,5 @@
 """The operations of the REST API."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Awaitable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Requests and answers of the REST API, as pydantic reads them and the OpenAPI document describes them."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Any, Literal
 

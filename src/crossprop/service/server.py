@@ -1,7 +1,5 @@
 """Runs the application on uvicorn, with limits of connections that uvicorn itself does not have."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import resource

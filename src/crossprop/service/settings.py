@@ -1,7 +1,5 @@
 """What a service is told when it starts: what it serves, and its limits."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where the served models come from: the registry, or folders named on the command line."""
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The parts of one running service: what the registry wants served, and what is said of its models."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

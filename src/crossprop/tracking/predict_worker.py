@@ -1,7 +1,5 @@
 """A script for a fresh process: loads an MLflow model, predicts, and writes the answer as JSON."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

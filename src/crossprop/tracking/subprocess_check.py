@@ -1,7 +1,5 @@
 """Predictions of a logged model in a fresh process, which shows that it loads elsewhere and gives what was logged."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

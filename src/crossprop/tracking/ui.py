@@ -1,7 +1,5 @@
 """Starts MLflow's web interface on a store."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

@@ -1,7 +1,5 @@
 """State of a long fit after its last complete epoch, so that a stopped fit goes on there."""
 
-from __future__ import annotations
-
 import json
 import math
 import zipfile

@@ -1,7 +1,5 @@
 """The backend, the threads and the GPU memory of a process."""
 
-from __future__ import annotations
-
 import os
 import resource
 import sys

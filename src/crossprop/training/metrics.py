@@ -4,8 +4,6 @@ All take values of shape (n_samples,) in the property's unit, and raise :class:`
 where shapes differ, are not one-dimensional, or hold no sample.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a network is trained with: Keras' AdamW in one pass, and the loss of several properties."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

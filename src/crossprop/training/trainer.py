@@ -1,7 +1,5 @@
 """One fit: a regressor, a network, or the base; seeded, on the rows it is given and no others."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Conformal intervals and applicability domain of a new prediction, from a model's out-of-fold errors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self

@@ -1,7 +1,5 @@
 """The evidence of a saved model: its own predictions of rows that were not in the training data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

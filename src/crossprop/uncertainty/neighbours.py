@@ -1,7 +1,5 @@
 """The training compositions around a composition."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
