@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -11,10 +12,12 @@ import pool_tasks
 import pytest
 
 from crossprop.config import RayConfig
-from crossprop.errors import ConfigError
+from crossprop.errors import CellError, ConfigError
 from crossprop.experiments import ray_executor
 from crossprop.experiments.executor import Failure
+from crossprop.experiments.pretrain import load_provenance
 from crossprop.experiments.ray_executor import RayPool
+from crossprop.experiments.ray_pretrain import pretrain_networks
 from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.io import check_digests
@@ -24,6 +27,9 @@ from crossprop.training.device import process_environment
 MISSING = "Ray is not installed: make setup LOCK=requirements-ray.lock"
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
 TESTS = Path(__file__).parents[2]
+SOURCE = "formation_energy"
+RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001, "schedule": "constant"}
+JOINT = {"joint": {"all_sources": [SOURCE]}, "joint_pretrain": RECIPE}
 
 
 @pytest.fixture(autouse=True)
@@ -214,3 +220,33 @@ def test_study_has_the_same_results_as_on_one_machine_without_a_shared_folder(
     assert {"cells.json", "winners.json", "predictions.parquet", "model/model.json"} <= local.keys()
     assert sorted(name for name in local.keys() | ray.keys() if local.get(name) != ray.get(name)) == []
     assert left_on_nodes() == kept
+
+
+@pytest.mark.slow
+def test_networks_pretrained_on_two_nodes_are_those_of_one_machine(
+    tmp_path, tiny_params, pretrained_source, pretrained_joint, cluster, further_node
+):
+    further_node()
+    local = pretrained_joint.parent
+    root = tmp_path / "checkout"
+    shutil.copytree(pretrained_source[0] / "data", root / "data")
+    params = tiny_params({"ray": {"address": cluster.address}}, **JOINT)
+    paths, recorded, lines = StudyPaths("tiny", root), [], list[str]()
+    units = dict.fromkeys(params.study.sources, "eV/atom")
+    for _ in range(2):  # the second time they are there
+        pretrain_networks(params, units, paths, lambda *given: recorded.append(given), lines.append)
+    assert lines[-1] == "tiny: all 2 networks are there"
+    assert sorted(provenance["source"] for provenance, _ in recorded) == ["all_sources", SOURCE]
+    for provenance, history in recorded:
+        name = provenance["source"]
+        check_digests(paths.source_model(name))
+        before = load_provenance(local / name)
+        assert {key for key in before if before[key] != provenance[key]} <= {"seconds", "peak_memory"}
+        assert len(history) > 0
+        for file in ("history.csv", "scaling.npy"):
+            kept = local / name / file
+            assert not kept.exists() or (paths.source_model(name) / file).read_bytes() == kept.read_bytes()
+    changed = tiny_params({"ray": {"address": cluster.address}}, edition="full")
+    shutil.rmtree(root / "data/features")
+    with pytest.raises(CellError, match=r"Not pretrained: .*Run the command again"):
+        pretrain_networks(changed, units, paths, lambda *given: None, lines.append)
