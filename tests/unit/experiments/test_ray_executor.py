@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pool_tasks
 import pytest
+import yaml
 
 from crossprop.config import RayConfig
-from crossprop.errors import CellError, ConfigError
+from crossprop.errors import ConfigError
 from crossprop.experiments import ray_executor
 from crossprop.experiments.executor import Failure
 from crossprop.experiments.pretrain import load_provenance
 from crossprop.experiments.ray_executor import RayPool
-from crossprop.experiments.ray_pretrain import pretrain_networks
 from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.io import check_digests
 from crossprop.paths import StudyPaths
+from crossprop.tracking.store import open_client
 from crossprop.training.device import process_environment
 
 MISSING = "Ray is not installed: make setup LOCK=requirements-ray.lock"
@@ -224,29 +225,40 @@ def test_study_has_the_same_results_as_on_one_machine_without_a_shared_folder(
 
 @pytest.mark.slow
 def test_networks_pretrained_on_two_nodes_are_those_of_one_machine(
-    tmp_path, tiny_params, pretrained_source, pretrained_joint, cluster, further_node
+    tmp_path, tiny_values, pretrained_source, pretrained_joint, cluster, further_node, crossprop, monkeypatch
 ):
     further_node()
-    local = pretrained_joint.parent
-    root = tmp_path / "checkout"
-    shutil.copytree(pretrained_source[0] / "data", root / "data")
-    params = tiny_params({"ray": {"address": cluster.address}}, **JOINT)
-    paths, recorded, lines = StudyPaths("tiny", root), [], list[str]()
-    units = dict.fromkeys(params.study.sources, "eV/atom")
-    for _ in range(2):  # the second time they are there
-        pretrain_networks(params, units, paths, lambda *given: recorded.append(given), lines.append)
-    assert lines[-1] == "tiny: all 2 networks are there"
-    assert sorted(provenance["source"] for provenance, _ in recorded) == ["all_sources", SOURCE]
-    for provenance, history in recorded:
-        name = provenance["source"]
-        check_digests(paths.source_model(name))
-        before = load_provenance(local / name)
-        assert {key for key in before if before[key] != provenance[key]} <= {"seconds", "peak_memory"}
-        assert len(history) > 0
+    shutil.copytree(pretrained_source[0] / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def pretrain():
+        Path("params.yaml").write_text(yaml.safe_dump(tiny_values))
+        return crossprop("study", "pretrain")
+
+    tiny_values["study"] |= JOINT
+    tiny_values["compute"]["ray"] = {"address": cluster.address}
+    for told in ("with 1 threads each", "all 2 networks are there"):
+        status, out, err = pretrain()
+        assert (status, told in out) == (0, True), out + err
+    paths, before = StudyPaths("tiny"), pretrained_joint.parent
+    for name in (SOURCE, "all_sources"):
+        folder = paths.source_model(name)
+        check_digests(folder)
+        one, other = load_provenance(before / name), load_provenance(folder)
+        assert {key for key in one if one[key] != other[key]} <= {"seconds", "peak_memory"}
         for file in ("history.csv", "scaling.npy"):
-            kept = local / name / file
-            assert not kept.exists() or (paths.source_model(name) / file).read_bytes() == kept.read_bytes()
-    changed = tiny_params({"ray": {"address": cluster.address}}, edition="full")
-    shutil.rmtree(root / "data/features")
-    with pytest.raises(CellError, match=r"Not pretrained: .*Run the command again"):
-        pretrain_networks(changed, units, paths, lambda *given: None, lines.append)
+            kept = before / name / file
+            assert not kept.exists() or (folder / file).read_bytes() == kept.read_bytes()
+    client = open_client("sqlite:///mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "tiny/sources"]
+    assert {run.info.run_name for run in client.search_runs([experiment.experiment_id])} == {
+        SOURCE,
+        "all_sources",
+    }
+
+    shutil.rmtree("data/features")
+    del tiny_values["study"]["joint"]
+    tiny_values["study"]["edition"] = "full"
+    status, _, err = pretrain()
+    assert (status, "Not pretrained: formation_energy (DataError" in err) == (1, True), err
