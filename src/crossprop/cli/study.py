@@ -50,8 +50,6 @@ def pretrain_study(
     params: Annotated[Path, Option(help="Configuration of the study.")] = Path("params.yaml"),
 ) -> None:
     """Pretrain the networks of a study side by side on the Ray cluster of compute.ray."""
-    import pandas as pd
-
     from crossprop.config import load_params
     from crossprop.data.catalog import load_catalog
     from crossprop.experiments.ray_pretrain import pretrain_networks
@@ -62,7 +60,7 @@ def pretrain_study(
     loaded, catalog = load_params(params), load_catalog()
     paths = StudyPaths.of(loaded.study)
 
-    def record(provenance: dict[str, Any], history: pd.DataFrame) -> None:
+    def record(provenance: dict[str, Any], history: Any) -> None:
         context = open_study_context(loaded, paths, {provenance["source"]: provenance["data_sha256"]})
         record_pretraining(context, provenance, history)
 

@@ -51,16 +51,22 @@ class RayPool(Executor):
         self._config, self._write = cluster, write
         self._cluster = RayCluster(cluster, write, self.workers)
         self._ray, self.workers = self._cluster.ray, self._cluster.workers()
+        folder = self._folder = f"crossprop-{uuid4().hex}"
+        backend = self._backend
+
+        def work(task: Any, inputs: dict[Path, Any]) -> Any:  # what is the same for all tasks is sent once
+            return _work(run, backend, task, inputs, folder)
+
         self._remote = self._ray.remote(
+            num_cpus=cluster.cpus,
             num_gpus=cluster.gpus,
             max_retries=DEATHS,
             max_calls=RECYCLED_AFTER,
             runtime_env={"env_vars": process_environment(self._backend, 1)},
-        )(_work)
+        )(work)
         self._inputs: dict[Path, Any] = {}
         self._flying: dict[Any, Queued] = {}
         self._done = Counter[str]()
-        self._folder = f"crossprop-{uuid4().hex}"
 
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Yield (task, result or :class:`Failure`) as tasks end; see :meth:`Executor.results`."""
@@ -108,11 +114,8 @@ class RayPool(Executor):
                 inputs = {
                     path: self._input(path) for path in (task.files.prepared, task.files.features, *networks)
                 }
-            cpus = max(self._cluster.largest, self._config.cpus) if item.alone else self._config.cpus
-            reference = self._remote.options(name=name, num_cpus=cpus).remote(
-                self._run, self._backend, task, inputs, self._folder
-            )
-            self._flying[reference] = item
+            options = {"num_cpus": max(self._cluster.largest, self._config.cpus)} if item.alone else {}
+            self._flying[self._remote.options(name=name, **options).remote(task, inputs)] = item
 
     def _input(self, path: Path) -> Any:
         """The reference of a file or folder in the object store."""

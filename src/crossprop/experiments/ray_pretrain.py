@@ -1,7 +1,6 @@
 """The networks of a study, pretrained side by side on a Ray cluster: the folders are those of the stages."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,17 +17,21 @@ from crossprop.io import atomic_folder
 from crossprop.paths import StudyPaths
 from crossprop.training.device import fast_precision, process_environment
 
-Record = Callable[[dict[str, Any], pd.DataFrame], None]
-"""Takes the provenance and the history of a network, as :func:`pretrain_source` returns them."""
+Trained = tuple[Files, dict[str, Any], pd.DataFrame]
+"""The files of a network, its provenance and its history."""
 
 
 def pretrain_networks(
-    params: Params, units: Mapping[str, str], paths: StudyPaths, record: Record, write: Print = show
+    params: Params,
+    units: Mapping[str, str],
+    paths: StudyPaths,
+    record: Callable[[dict[str, Any], pd.DataFrame], None],
+    write: Print = show,
 ) -> None:
-    """Train all networks of a study that are not there yet, one on each source and the joint ones, and write them.
+    """Train and write all networks of a study that are not there yet, one on each source and the joint ones.
 
     Each is a task of the cluster ``compute.ray``; together they share its CPUs. A network whose node died is begun
-    anew elsewhere.
+    anew elsewhere. ``record`` takes provenance and history of each, as :func:`pretrain_source` returns them.
 
     Raises:
         ConfigError: The cluster cannot be used.
@@ -36,13 +39,11 @@ def pretrain_networks(
     """
     study, compute = params.study, params.compute
     wanted = {name: (name,) for name in study.elemnet_sources} | dict(study.joint)
-    missing = {
-        name: sources for name, sources in wanted.items() if not _finished(params, name, sources, paths)
-    }
+    missing = {name: sources for name, sources in wanted.items() if not _finished(params, name, paths)}
     if not missing:
         write(f"{study.name}: all {len(wanted)} networks are there")
         return
-    cluster = RayCluster(compute.ray, write)
+    cluster, flying, failed = RayCluster(compute.ray, write), dict[Any, str](), list[str]()
     ray = cluster.ray
     try:
         shared = min(cluster.largest, cluster.cpus // len(missing))
@@ -57,19 +58,19 @@ def pretrain_networks(
             max_calls=1,  # a backend takes its threads once in a process
             runtime_env={"env_vars": process_environment(compute.backend, threads)},
         )(_pretrain)
-        flying = {}
+        given = params.model_copy(update={"compute": changed})
         for name, sources in missing.items():
-            given = {}
+            files: Files = {}
             for source in sources:
-                files, matrices = paths.prepared(source), paths.features(source)
-                given[files.parent.relative_to(paths.root), source] = ray.put(packed(files))
-                given[matrices.relative_to(paths.root), source] = ray.put(packed(matrices))
-            task = run.options(name=f"pretrain {name}").remote(
-                params.model_copy(update={"compute": changed}), name, dict(units), given
-            )
+                for folder, path in (
+                    (paths.prepared_folder, paths.prepared(source)),
+                    (paths.features(source), paths.features(source)),
+                ):
+                    place = folder.relative_to(paths.root)
+                    files |= {str(place / file): content for file, content in packed(path).items()}
+            task = run.options(name=f"pretrain {name}").remote(given, name, dict(units), files)
             flying[task] = name
         write(f"{study.name}: pretraining {', '.join(missing)} with {threads} threads each")
-        failed = []
         while flying:
             (task,), _ = ray.wait([*flying])
             name = flying.pop(task)
@@ -94,43 +95,29 @@ def pretrain_networks(
         )
 
 
-def _finished(params: Params, name: str, sources: Sequence[str], paths: StudyPaths) -> bool:
-    """Whether a network is there that learnt the same rows by the same recipe, seed and code."""
+def _finished(params: Params, name: str, paths: StudyPaths) -> bool:
+    """Whether a network is there that learnt the same rows by the same recipe, seed, code and backend."""
+    study = params.study
     try:
         known = load_provenance(paths.source_model(name))
     except CrosspropError:  # missing or damaged
         return False
-    study, joint = params.study, name in params.study.joint
-    recipe = study.joint_pretrain if joint else study.pretrain
-    if joint:
-        data = joint_rows(tuple(sources), paths).digest
+    if name in study.joint:
+        recipe, data = study.joint_pretrain, joint_rows(study.joint[name], paths).digest
     else:
-        data = data_digest(pd.read_parquet(paths.prepared(name)))
-    now = {
-        "edition": study.edition,
-        "recipe": None if recipe is None else recipe.model_dump(mode="json"),
-        "seed": study.seed,
-        "data_sha256": data,
-        "code_sha256": code_digest(),
-    }
-    return all(known.get(key) == value for key, value in now.items()) and (
-        known["versions"]["backend"] == params.compute.backend
-    )
+        recipe, data = study.pretrain, data_digest(pd.read_parquet(paths.prepared(name)))
+    now = (study.edition, recipe and recipe.model_dump(mode="json"), study.seed, data, code_digest())
+    keys = ("edition", "recipe", "seed", "data_sha256", "code_sha256")
+    return tuple(map(known.get, keys)) == now and known["versions"]["backend"] == params.compute.backend
 
 
-def _pretrain(
-    params: Params, name: str, units: dict[str, str], given: dict[tuple[Path, str], Any]
-) -> tuple[Files, dict[str, Any], pd.DataFrame]:
-    """Train a network on a node: its files, its provenance and its history."""
-    import ray
-
+def _pretrain(params: Params, name: str, units: dict[str, str], given: Files) -> Trained:
+    """Train a network on a node."""
     with TemporaryDirectory(prefix="crossprop-") as folder:
         paths = StudyPaths(params.study.name, Path(folder))
-        for (place, _), reference in given.items():
-            unpack(ray.get(reference), paths.root / place)
+        unpack(given, paths.root)
         if name in params.study.joint:
-            train = partial(pretrain_joint, params, name, units, paths)
+            provenance, history = pretrain_joint(params, name, units, paths)
         else:
-            train = partial(pretrain_source, params, name, units[name], paths)
-        provenance, history = train()
+            provenance, history = pretrain_source(params, name, units[name], paths)
         return packed(paths.source_model(name)), provenance, history

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,67 +27,56 @@ GIB = 1 << 30
 _OVER = 1.1
 
 Batch = Callable[[], tuple[int, pa.Table]]
-"""Waits for a batch: compositions predicted, and those kept, as :meth:`Pipeline.run` gives them."""
+"""Waits for a batch, as :meth:`Pipeline.run` gives it."""
 
-
-@dataclass(frozen=True)
-class Batches:
-    """``submit`` begins with the batch between two positions; ``workers`` tells how many are computed at a time."""
-
-    submit: Callable[[int, int], Batch]
-    workers: Callable[[], int]
+Workers = tuple[Callable[[int, int], Batch], Callable[[], int]]
+"""Begins with the batch between two positions; tells how many are computed at a time."""
 
 
 @contextmanager
-def in_threads(pipeline: Pipeline, workers: int) -> Iterator[Batches]:
+def in_threads(pipeline: Pipeline, workers: int) -> Iterator[Workers]:
     """Compute batches in this process."""
     threads = ThreadPoolExecutor(workers, "screening")
     with threadpool_limits(limits=1):  # further threads of BLAS would only wait for cores
         try:
-            yield Batches(
-                lambda start, stop: threads.submit(pipeline.run, start, stop).result, lambda: workers
-            )
+            yield lambda start, stop: threads.submit(pipeline.run, start, stop).result, lambda: workers
         finally:
             threads.shutdown(cancel_futures=True)
 
 
 @contextmanager
-def on_cluster(pipeline: Pipeline, request: ScreenRequest) -> Iterator[Batches]:
+def on_cluster(pipeline: Pipeline, request: ScreenRequest) -> Iterator[Workers]:
     """Compute batches on the Ray cluster of ``RAY_ADDRESS``, of this machine, or one that is started here.
 
     Models reach a node once, through the object store; a worker holds them and one batch. What a worker or a node that
-    died was computing is computed elsewhere.
-
-    Raises:
-        ConfigError: Ray is not installed, the cluster does not answer, or has no room for a worker.
+    died was computing is computed elsewhere. A cluster that cannot be used is a ConfigError.
     """
     from crossprop.experiments.ray_cluster import DEATHS, RayCluster, packed
 
     cluster = RayCluster(RayConfig(), partial(print, file=sys.stderr, flush=True), request.workers)
     ray = cluster.ray
+    environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
+    run = ray.remote(num_cpus=1, max_retries=DEATHS, runtime_env=environment)(_run)
+
+    def received(reference: Any) -> Any:
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            advice = "Run the command again: what is done is kept."
+            raise ScreeningError(
+                f"A batch was lost with its worker or its node: {error}. {advice}"
+            ) from error
+
+    def submit(start: int, stop: int) -> Batch:
+        named = run.options(name=f"screen {start}-{stop}")
+        return partial(received, named.remote([given], request.memory, start, stop))
+
     try:
         files = {model.name: packed(Path(model.folder)) for model in pipeline.properties}
         given = ray.put((replace(pipeline, models={}), files))
-        environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
-        run = ray.remote(num_cpus=1, max_retries=DEATHS, runtime_env=environment)(_run)
-
-        def received(reference: Any) -> tuple[int, pa.Table]:
-            try:
-                result: tuple[int, pa.Table] = ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
-            except ray.exceptions.RayError as error:
-                raise ScreeningError(
-                    f"A batch was lost with its worker or its node: {error}. Run the command again: what is done is "
-                    "kept."
-                ) from error
-            return result
-
-        def submit(start: int, stop: int) -> Batch:
-            named = run.options(name=f"screen {start}-{stop}")
-            return partial(received, named.remote([given], request.memory, start, stop))
-
-        yield Batches(submit, cluster.workers)
+        yield submit, cluster.workers
     finally:
         cluster.close()
 

@@ -183,11 +183,11 @@ class Screening:
         waiting: deque[tuple[int, Batch]] = deque()
         ray = self.request.executor == "ray"
         where = on_cluster(pipeline, self.request) if ray else in_threads(pipeline, self.workers)
-        with progress_bar(total, done.stop, progress) as report, where as batches:
+        with progress_bar(total, done.stop, progress) as report, where as (submit, workers):
             while waiting or position < total:
                 while len(waiting) < in_flight and position < total:
                     stop = min(position + step, total)
-                    waiting.append((stop, batches.submit(position, stop)))
+                    waiting.append((stop, submit(position, stop)))
                     position = stop
                 stop, batch = waiting.popleft()
                 considered, kept = batch()
@@ -196,8 +196,8 @@ class Screening:
                 result.write_part(folder, kept, done.stop, after)
                 done = after
                 report(done.stop, done.kept)
-                in_flight = self._batches_in_flight(in_flight, batches.workers(), limit)
-            return batches.workers()
+                in_flight = self._batches_in_flight(in_flight, workers(), limit)
+            return workers()
 
     def _batches_in_flight(self, before: int, workers: int, limit: int) -> int:
         """One more than before while the memory suffices, one where it does not."""
