@@ -17,16 +17,11 @@ from crossprop.io import atomic_folder
 from crossprop.paths import StudyPaths
 from crossprop.training.device import fast_precision, process_environment
 
-Trained = tuple[Files, dict[str, Any], pd.DataFrame]
-"""The files of a network, its provenance and its history."""
+Record = Callable[[dict[str, Any], pd.DataFrame], None]
 
 
 def pretrain_networks(
-    params: Params,
-    units: Mapping[str, str],
-    paths: StudyPaths,
-    record: Callable[[dict[str, Any], pd.DataFrame], None],
-    write: Print = show,
+    params: Params, units: Mapping[str, str], paths: StudyPaths, record: Record, write: Print = show
 ) -> None:
     """Train and write all networks of a study that are not there yet, one on each source and the joint ones.
 
@@ -61,13 +56,9 @@ def pretrain_networks(
         given = params.model_copy(update={"compute": changed})
         for name, sources in missing.items():
             files: Files = {}
-            for source in sources:
-                for folder, path in (
-                    (paths.prepared_folder, paths.prepared(source)),
-                    (paths.features(source), paths.features(source)),
-                ):
-                    place = folder.relative_to(paths.root)
-                    files |= {str(place / file): content for file, content in packed(path).items()}
+            for path in (path for s in sources for path in (paths.prepared(s), paths.features(s))):
+                place = (path if path.is_dir() else path.parent).relative_to(paths.root)
+                files |= {str(place / file): content for file, content in packed(path).items()}
             task = run.options(name=f"pretrain {name}").remote(given, name, dict(units), files)
             flying[task] = name
         write(f"{study.name}: pretraining {', '.join(missing)} with {threads} threads each")
@@ -111,8 +102,8 @@ def _finished(params: Params, name: str, paths: StudyPaths) -> bool:
     return tuple(map(known.get, keys)) == now and known["versions"]["backend"] == params.compute.backend
 
 
-def _pretrain(params: Params, name: str, units: dict[str, str], given: Files) -> Trained:
-    """Train a network on a node."""
+def _pretrain(params: Params, name: str, units: dict[str, str], given: Files) -> tuple[Files, Any, Any]:
+    """Train a network on a node: its files, its provenance and its history."""
     with TemporaryDirectory(prefix="crossprop-") as folder:
         paths = StudyPaths(params.study.name, Path(folder))
         unpack(given, paths.root)
