@@ -127,7 +127,7 @@ def test_a_stage_depends_on_the_code_that_it_runs(name):
 
 by_composition = pytest.mark.parametrize(
     "overrides",
-    [("study=transport",), ("study=jarvis_small",), ("study=jarvis",)]
+    [("study=transport",), ("study=jarvis_small",), ("study=jarvis",), ("study=jarvis_paper_exclusion",)]
     + [("study=jarvis", f"tier={tier}") for tier in ("quick", "full")],
     ids=",".join,
 )
@@ -177,6 +177,7 @@ def test_budgets_recipes_and_seeds_run_the_transfer_again_but_another_shard_does
         "shards",
         "sources",  # those in use: elemnet_sources and joint
         "edition",  # read through the prepared tables and the source networks
+        "excluded",  # likewise
         "pretrain",  # read through the source networks
         "joint_pretrain",  # read through the joint network
     }
