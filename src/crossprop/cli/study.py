@@ -1,4 +1,4 @@
-"""``crossprop study``: study configurations for user data, and the trials of a finished study."""
+"""``crossprop study``: study configurations for user data."""
 
 from typing import Annotated, Any
 
@@ -8,7 +8,23 @@ from typer import Argument, Option
 from crossprop.cli.fit import Seed, listed
 from crossprop.paths import RAW
 
-app = typer.Typer(help="Study configurations and trials.", no_args_is_help=True)
+app = typer.Typer(help="Study configurations.", no_args_is_help=True)
+
+
+@app.command("trials")
+def record_trials(
+    target: Annotated[str, Argument(help="<study>.<target>, or the target where one study has it.")],
+    method: Annotated[str | None, Option(help="Only the cells of this method, such as finetune.")] = None,
+    uri: Annotated[str | None, Option(help="Store; MLFLOW_TRACKING_URI or ./mlflow.db by default.")] = None,
+) -> None:
+    """Record every trial of a target's cells in MLflow, as a child run of its cell; needs no computing."""
+    from crossprop.tracking.trials import record_trials as record
+
+    done = record(uri, target, method)
+    for name, new, every in done:
+        typer.echo(f"{name:<44} {every} trials, {new} recorded now")
+    typer.echo(f"{sum(new for _, new, _ in done)} of {sum(every for *_, every in done)} trials recorded now")
+    typer.echo("Next: crossprop ui shows them below the run of their cell")
 
 
 @app.command("new")
@@ -42,19 +58,3 @@ def new_study(
         f"\nWrote {path}. Run it:  dvc exp run -S study={name}\n"
         f"Or, to look first:  python tools/resolve_params.py study={name} && crossprop check && dvc repro"
     )
-
-
-@app.command("trials")
-def record_trials(
-    target: Annotated[str, Argument(help="<study>.<target>, or the target where one study has it.")],
-    method: Annotated[str | None, Option(help="Only the cells of this method, such as finetune.")] = None,
-    uri: Annotated[str | None, Option(help="Store; MLFLOW_TRACKING_URI or ./mlflow.db by default.")] = None,
-) -> None:
-    """Record every trial of a target's cells in MLflow, as a child run of its cell; needs no computing."""
-    from crossprop.tracking.trials import record_trials as record
-
-    done = record(uri, target, method)
-    for name, new, every in done:
-        typer.echo(f"{name:<44} {every} trials, {new} recorded now")
-    typer.echo(f"{sum(new for _, new, _ in done)} of {sum(every for *_, every in done)} trials recorded now")
-    typer.echo("Next: crossprop ui shows them below the run of their cell")

@@ -332,7 +332,7 @@ def describe(result: CellResult) -> str:
             lines.append(f"{word}: {why}")
     if result.cv_mae_mean is not None:
         folds = f"({len(result.cv_mae or ())} folds)"
-        lines.append(f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.2g}{unit} {folds}")
+        lines.append(f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.3g}{unit} {folds}")
     elif result.val_mae is not None:
         lines.append(f"Screening MAE {result.val_mae:.4g}{unit}")
     if result.test_mae is not None:
