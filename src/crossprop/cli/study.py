@@ -11,6 +11,22 @@ from crossprop.paths import RAW
 app = typer.Typer(help="Study configurations.", no_args_is_help=True)
 
 
+@app.command("trials")
+def record_trials(
+    target: Annotated[str, Argument(help="<study>.<target>, or the target where one study has it.")],
+    method: Annotated[str | None, Option(help="Only the cells of this method, such as finetune.")] = None,
+    uri: Annotated[str | None, Option(help="Store; MLFLOW_TRACKING_URI or ./mlflow.db by default.")] = None,
+) -> None:
+    """Record every trial of a target's cells in MLflow, as a child run of its cell; needs no computing."""
+    from crossprop.tracking.trials import record_trials as record
+
+    done = record(uri, target, method)
+    for name, new, every in done:
+        typer.echo(f"{name:<44} {every} trials, {new} recorded now")
+    typer.echo(f"{sum(new for _, new, _ in done)} of {sum(every for *_, every in done)} trials recorded now")
+    typer.echo("Next: crossprop ui shows them below the run of their cell")
+
+
 @app.command("new")
 def new_study(
     name: Annotated[str, Argument(help="Name of the study: small letters, digits, underscores.")],

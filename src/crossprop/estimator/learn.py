@@ -294,7 +294,7 @@ def choose_plan(
     chosen = next((plan for plan in reversed(plans) if plan.seconds <= limit), plans[0])
     notes = []
     if left_out := _left_out(chosen.params, plans[-1].params, settings):
-        notes.append(f"left out because of the time limit: {'; '.join(left_out)}")
+        notes.append(f"because of the time limit: {'; '.join(left_out)}")
     if chosen.seconds > limit:
         notes.append(f"even the least effort takes about {chosen.seconds / 60:.1f} minutes")
     return replace(chosen, notes=tuple(notes))
@@ -345,19 +345,20 @@ def target_name(text: str, sources: Sequence[str] = ()) -> str:
 
 
 def _left_out(chosen: Params, full: Params, settings: Settings) -> list[str]:
+    """What the full effort has beyond the chosen one, as the reader of a report may miss it."""
     left_out = []
     study, effort, most = chosen.study, FITS[Effort(chosen.study.tier)], FITS[Effort.FULL]
     if missing := [str(method) for method in full.study.methods if method not in study.methods]:
-        left_out.append(f"methods {', '.join(missing)}")
+        left_out.append(f"no {', '.join(missing)}")
     if most.trials > effort.trials and settings.trials is None:
         left_out.append(
-            f"{most.trials} trials of a regressor and {most.network_trials} of a network instead of "
-            f"{effort.trials} and {effort.network_trials}"
+            f"{effort.trials} trials of a regressor and {effort.network_trials} of a network instead of "
+            f"{most.trials} and {most.network_trials}"
         )
     if full.study.folds > study.folds:
-        left_out.append(f"{full.study.folds} folds instead of {study.folds}")
+        left_out.append(f"{study.folds} folds instead of {full.study.folds}")
     if study.fidelity is not None:
-        left_out.append("cross-validation of methods that fell behind early")
+        left_out.append("methods that fell behind early were not cross-validated")
     return left_out
 
 

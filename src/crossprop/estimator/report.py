@@ -262,7 +262,7 @@ def table_of_methods(report: dict[str, Any], form: str = "simple") -> str:
         figures, won = row.get("holdout"), row["label"] == report["winner"]["label"]
         texts = [
             row["label"],
-            none if row["cv_mae"] is None else f"{row['cv_mae']:.4g} ± {row['cv_mae_std']:.2g}",
+            none if row["cv_mae"] is None else f"{row['cv_mae']:.4g} ± {row['cv_mae_std']:.3g}",
             f"{figures['mae']:.4g}" if figures else none,
             f"{figures['mae_low']:.3g} to {figures['mae_high']:.3g}" if figures else none,
             f"{figures['r2']:.2f}" if figures and figures["r2"] is not None else none,

@@ -150,8 +150,8 @@ def test_a_plan_fits_into_its_minutes(minutes):
 def test_what_was_left_out_is_said_and_where_even_the_least_takes_too_long():
     said = " ".join(plan(300, 0.3).notes)
     assert "resnet" in said
-    assert "10 folds instead of 3" in said
-    assert "16 trials of a regressor" in said
+    assert "3 folds instead of 10" in said
+    assert "of a network instead of 16 and 8" in said
     assert plan(300, None).notes == ()
     made = plan(20_000, 0.01)
     assert made.params.study.tier == "trial"
