@@ -140,8 +140,8 @@ def register_winners(
             done.append((version, created))
             state = "registered" if created else "was registered already"
             mae, unit = winner.result.test_mae_ensemble, winner.result.unit
-            error = "" if mae is None else f"hold-out MAE {mae:.4g} {unit}".rstrip() + ", "
-            write(f"{version.label}: {winner.result.label}, {error}{state}")
+            measured = "" if mae is None else f"hold-out MAE {mae:.4g} {unit}".rstrip() + ", "
+            write(f"{version.label}: {winner.result.label}, {measured}{state}")
     if errors:
         raise errors[0] if len(errors) == 1 else TrackingError("\n".join(map(str, errors)))
     return done
