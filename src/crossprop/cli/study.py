@@ -13,7 +13,7 @@ app = typer.Typer(help="Study configurations.", no_args_is_help=True)
 
 @app.command("trials")
 def record_trials(
-    target: Annotated[str, Argument(help="<study>.<target>, or the target where one study has it.")],
+    target: Annotated[str, Argument(help="Target, or <study>.<target> where several studies have it.")],
     method: Annotated[str | None, Option(help="Only the cells of this method, such as finetune.")] = None,
     uri: Annotated[str | None, Option(help="Store; MLFLOW_TRACKING_URI or ./mlflow.db by default.")] = None,
 ) -> None:
@@ -21,9 +21,7 @@ def record_trials(
     from crossprop.tracking.trials import record_trials as record
 
     done = record(uri, target, method)
-    for name, new, every in done:
-        typer.echo(f"{name:<44} {every} trials, {new} recorded now")
-    typer.echo(f"{sum(new for _, new, _ in done)} of {sum(every for *_, every in done)} trials recorded now")
+    typer.echo("\n".join(f"{name:<44} {every} trials, {new} recorded now" for name, new, every in done))
     typer.echo("Next: crossprop ui shows them below the run of their cell")
 
 

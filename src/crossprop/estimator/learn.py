@@ -345,7 +345,6 @@ def target_name(text: str, sources: Sequence[str] = ()) -> str:
 
 
 def _left_out(chosen: Params, full: Params, settings: Settings) -> list[str]:
-    """What the full effort has beyond the chosen one, as the reader of a report may miss it."""
     left_out = []
     study, effort, most = chosen.study, FITS[Effort(chosen.study.tier)], FITS[Effort.FULL]
     if missing := [str(method) for method in full.study.methods if method not in study.methods]:

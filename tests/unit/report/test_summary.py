@@ -118,9 +118,12 @@ def test_a_report_on_one_target_speaks_of_it_in_plain_words(extended_study, tmp_
         return rows.assign(y_pred=rows["y_pred"].where(~of_transfer, nearer))
 
     extended_study.change_table(extended_study.folder("slme") / "predictions.parquet", nearer)
-    folder = extended_study.report(tmp_path / "report", targets=("slme",))
-    page = _page(folder).split("## Beside the paper")[0]
+    config, made = extended_study.config.model_copy(update={"targets": ("slme",)}), extended_study
+    said = summary.summarize(config, made.planned, made.paths, tmp_path / "report")
+    page = _page(tmp_path / "report").split("## Beside the paper")[0]
     assert re.search(told, page)
+    assert re.search(told.replace(r"\*\*", ""), said)  # in the terminal, without marks and links
+    assert not re.search(r"\*\*|\]\(|##", said)
     assert not re.search(r"sign test|geometric mean|\d targets", page)
 
 

@@ -200,7 +200,7 @@ def test_refused_winner_does_not_stop_the_others(context, client, winner, tmp_pa
     lines = []
     with pytest.raises(TrackingError, match=r"'formation_energy'.*was not registered: "):
         register_winners(context, [replace(winner, model_folder=damaged, result=other), winner], lines.append)
-    assert lines == ["demo.bulk_modulus version 1: ml(EF), registered"]
+    assert lines == ["demo.bulk_modulus version 1: ml(EF), hold-out MAE 10.5 GPa, registered"]
     assert len(logged_models(client, winner)) == 1
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from crossprop.errors import TrackingError
+from crossprop.errors import CrosspropError
 from crossprop.tracking.runs import MlflowRecorder
 from crossprop.tracking.store import open_client
 from crossprop.tracking.trials import record_trials
@@ -20,7 +20,7 @@ def _children(context, cell):
 
 def test_every_trial_becomes_a_child_run_once(context, cell, make_outcome):
     assert record_trials(context.uri, "demo.bulk_modulus") == [("ml(EF)", 4, 4)]
-    assert record_trials(context.uri, "bulk_modulus", "ml") == [("ml(EF)", 0, 4)]
+    assert record_trials(context.uri, "demo.bulk_modulus", "ml") == [("ml(EF)", 0, 4)]
     runs = _children(context, cell)
     assert {name: run.info.status for name, run in runs.items()} == {
         "trial 0": "FINISHED", "trial 1": "FINISHED", "trial 2": "FAILED", "trial 3": "FINISHED",
@@ -34,10 +34,10 @@ def test_every_trial_becomes_a_child_run_once(context, cell, make_outcome):
 
 
 def test_trial_of_an_interrupted_call_is_recorded_again(context, cell):
-    record_trials(context.uri, "bulk_modulus")
+    record_trials(context.uri, "demo.bulk_modulus")
     former = _children(context, cell)["trial 2"].info.run_id
     open_client(context.uri).update_run(former, status="RUNNING")
-    assert record_trials(context.uri, "bulk_modulus") == [("ml(EF)", 1, 4)]
+    assert record_trials(context.uri, "demo.bulk_modulus") == [("ml(EF)", 1, 4)]
     runs = _children(context, cell)
     assert (len(runs), runs["trial 2"].info.status) == (4, "FAILED")
     assert runs["trial 2"].info.run_id != former
@@ -46,14 +46,15 @@ def test_trial_of_an_interrupted_call_is_recorded_again(context, cell):
 @pytest.mark.parametrize(
     ("target", "method", "why"),
     [
-        ("hardness", None, r"'hardness' names 0 experiments. Name one: demo.bulk_modulus"),
+        ("demo.hardness", None, "demo.hardness has no trials of any method. .*: none; run the study first"),
         (
             "demo.bulk_modulus",
             "boost",
-            r"No run of demo.bulk_modulus has trials of the method 'boost'. .*: ml\.",
+            r"demo.bulk_modulus has no trials of boost. Methods with trials: ml\.",
         ),
+        ("hardness", None, "There is no registered model 'hardness'"),
     ],
 )
 def test_what_has_no_trials_is_refused_with_what_has(context, cell, target, method, why):
-    with pytest.raises(TrackingError, match=why):
+    with pytest.raises(CrosspropError, match=why):
         record_trials(context.uri, target, method)
