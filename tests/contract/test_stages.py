@@ -67,8 +67,10 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
 }
 """Modules and packages that one stage reaches, but does not depend on, with the reason."""
 
-COMPOSITIONS = [(f"study={study}",) for study in ("transport", "jarvis_small", "jarvis")]
-COMPOSITIONS += [("study=jarvis", f"tier={tier}") for tier in ("quick", "full")]
+COMPOSITIONS = [("study=jarvis", f"tier={tier}") for tier in ("quick", "full")]
+COMPOSITIONS += [
+    (f"study={name}",) for name in ("transport", "jarvis_small", "jarvis", "jarvis_paper_exclusion")
+]
 by_stage = pytest.mark.parametrize("name", STAGES)
 
 
@@ -162,17 +164,14 @@ def test_what_a_stage_reads_is_what_another_one_writes(name):
 
 
 def test_budgets_recipes_and_seeds_run_the_transfer_again_but_another_shard_does_not():
-    read_elsewhere = {"name", "title", "tier"}  # part of every path, and words for what the other values say
+    read_elsewhere = {"name", "title", "tier"}  # part of every path, and words for the other values
     read_elsewhere |= {
         "targets",
         "shards",
         "sources",
-    }  # those of the shard; those in use: elemnet_sources and joint
-    read_elsewhere |= {
-        "edition",
-        "pretrain",
-        "joint_pretrain",
-    }  # through the prepared tables and the source networks
+    }  # those of the shard; those of elemnet_sources and joint
+    # read through the prepared tables and the source networks
+    read_elsewhere |= {"edition", "excluded", "pretrain", "joint_pretrain"}
     needed = {f"study.{key}" for key in {*PARAMS["study"]} - read_elsewhere} | {"search", "compute.backend"}
     assert set(STAGES["transfer"]["params"]) == needed | {"study.shards.${key}"}
     for name in ("pretrain", "pretrain_joint"):

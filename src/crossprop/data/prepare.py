@@ -23,12 +23,14 @@ def prepare_study(
     raw_root: Path,
     folder: Path,
     *,
+    excluded: Iterable[str] = (),
     edition: str | None = None,
     seed: int = DEFAULT_SEED,
     report: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Path]:
-    """Prepare and write every property of a study; sources are freed of every composition of every target.
+    """Prepare and write every property of a study.
 
+    The sources lose every composition of the properties ``excluded``: of all targets, if it is empty.
     ``report`` is called with a line on each finished property. Returned is the path of each table by key.
     """
     written: dict[str, Path] = {}
@@ -41,13 +43,17 @@ def prepare_study(
         parts += [f"{actions[name]:,} {name}" for name in ("repaired", "dropped") if name in actions]
         report(f"{key}: {', '.join(parts)}")
 
-    excluded: set[str] = set()
-    for key in dict.fromkeys(catalog.property(name).key for name in targets):
+    predicted = [catalog.property(name).key for name in targets]
+    removed = [catalog.property(name).key for name in excluded] or predicted
+    compositions: set[str] = set()
+    for key in dict.fromkeys(predicted + removed):
         data = prepare_target(catalog, key, raw_root, seed)
-        excluded |= set(data.frame["composition"])
-        finish(key, data)
+        if key in removed:
+            compositions |= set(data.frame["composition"])
+        if key in predicted:
+            finish(key, data)
     for key in dict.fromkeys(catalog.property(name).key for name in sources):
-        finish(key, prepare_source(catalog, key, raw_root, excluded, edition, seed))
+        finish(key, prepare_source(catalog, key, raw_root, compositions, edition, seed))
     return written
 
 

@@ -50,6 +50,9 @@ def test_a_source_is_freed_of_the_compositions_of_every_target(build_catalog, tm
     catalog, raw = build_catalog(tables | {"s": {"roles": ["source"], "texts": {"all": source}}})
     prepare_study(catalog, list(own), ["s"], raw, tmp_path)
     assert set(pd.read_parquet(tmp_path / "s.parquet")["formula"]) == {"TiO2", "FeO", "ZnO"}
+    written = prepare_study(catalog, ["first"], ["s"], raw, tmp_path / "other", excluded=["second"])
+    assert set(pd.read_parquet(written["s"])["formula"]) == {"NaCl", "TiO2", "FeO", "ZnO"}
+    assert set(written) == {"first", "s"}
 
 
 @pytest.mark.parametrize(("merge", "value"), [("lowest", 1.0), ("median", 3.0)])

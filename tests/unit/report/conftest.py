@@ -87,6 +87,7 @@ def write_study(root, tiny_params, *, extended=False, failed=None):
     paths.prepared_folder.mkdir(parents=True)
     for source in SOURCES:
         _write_network(paths.source_model(source), source)
+        pd.DataFrame({"composition": ["Xe1"]}).to_parquet(paths.prepared(source))
     if extended:
         errors, rows = {SOURCES[0]: 0.07, SOURCES[1]: 0.08}, {SOURCES[0]: 9000, SOURCES[1]: 9001}
         of_sources = {"validation_mae_by_source": errors, "n_train_by_source": rows}

@@ -61,9 +61,17 @@ def test_source_networks_are_read_from_their_provenance(whole_study):
     assert list(table["validation_mae"]) == pytest.approx([0.0812, 0.0812, 0.07, 0.08])
     assert list(table["n_train"]) == [9000, 9000, 9000, 9001]
     section = supplement.source_models_section(whole_study.config, whole_study.paths, table)
-    assert section.context["stated"] == {energy: 0.0369}
+    assert (section.context["stated"], section.context["known"]) == ({energy: 0.0369}, [])
     assert "seconds" not in section.tables["tables/table_s6.csv"]  # they differ from run to run
     assert supplement.source_models_section(whole_study.config, whole_study.paths, table.iloc[:0]) is None
+
+
+def test_hold_out_compositions_that_the_sources_know_are_counted(study):
+    frame = pd.read_parquet(study.paths.prepared("slme"))
+    assert supplement.known_holdout(study.config, study.paths) == []
+    held_out = frame.loc[frame["split"] == "test", ["composition"]].drop_duplicates()
+    held_out.head(3).to_parquet(study.paths.prepared("band_gap"))
+    assert ("SLME", 3, len(held_out)) in supplement.known_holdout(study.config, study.paths)
 
 
 def test_stopped_and_failed_cells_are_listed_with_their_reason(extended, study_with_failure, plain):
