@@ -68,9 +68,8 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
 """Modules and packages that one stage reaches, but does not depend on, with the reason."""
 
 COMPOSITIONS = [("study=jarvis", f"tier={tier}") for tier in ("quick", "full")]
-COMPOSITIONS += [
-    (f"study={name}",) for name in ("transport", "jarvis_small", "jarvis", "jarvis_paper_exclusion")
-]
+NAMED = ("transport", "jarvis_small", "jarvis", "jarvis_paper_exclusion")
+COMPOSITIONS += [(f"study={name}",) for name in NAMED]
 by_stage = pytest.mark.parametrize("name", STAGES)
 
 

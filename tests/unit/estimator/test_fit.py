@@ -94,10 +94,9 @@ def test_a_file_of_which_too_much_is_unusable_is_refused(tmp_path):
     ):
         rows = rows_of(40)
         rows.loc[: bad - 1, "formula"] = "none"
+        path = write_csv(tmp_path / "my.csv", rows)
         with pytest.raises(UserFileError, match=message):
-            fit_file(
-                write_csv(tmp_path / "my.csv", rows), SETTINGS, tmp_path / "model", write=silent, **options
-            )
+            fit_file(path, SETTINGS, tmp_path / "model", write=silent, **options)
 
 
 def test_a_stopped_fit_leaves_the_plain_median_model_and_goes_on_from_it(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from made_rows import rows_of, write_networks
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
 from crossprop.estimator import pretrained
-from crossprop.estimator.pretrained import RECIPES, SourceNetworks, find_networks, networks_for
+from crossprop.estimator.pretrained import RECIPES, SourceNetworks, fallback_of, find_networks, networks_for
 
 
 def keys_of(*formulas):
@@ -49,9 +49,7 @@ def test_networks_of_the_fallback_are_the_last_choice_and_do_not_replace_trainin
     asked = []
     monkeypatch.setattr(
         "crossprop.estimator.pretrained._train",
-        lambda folder, job, write: asked.append(
-            write_networks(pretrained.fallback_of(folder), ["LiF"], "embedded")
-        ),
+        lambda folder, job, write: asked.append(write_networks(fallback_of(folder), ["LiF"], "embedded")),
     )
     found = networks_for(keys_of("NaCl"), RECIPES[0], cache=tmp_path, write=lambda line: None)
     assert [found.folder] == asked

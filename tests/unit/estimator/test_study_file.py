@@ -34,9 +34,8 @@ def planned(tmp_path, monkeypatch):
     (tmp_path / "conf" / "study").mkdir(parents=True)
 
     def plan(name="mine", targets=("strength",), sources=None, **options):
-        return study_file.plan_study(
-            load_catalog(), name, targets, sources, tmp_path / "data" / "raw", **options
-        )
+        raw = tmp_path / "data" / "raw"
+        return study_file.plan_study(load_catalog(), name, targets, sources, raw, **options)
 
     return plan
 

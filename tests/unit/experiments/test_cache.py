@@ -13,9 +13,8 @@ from crossprop.experiments.tasks import FoldReport, ScreenReport
 from crossprop.paths import StudyPaths
 
 CELL = make_cell("ml")
-TRIALS = pd.DataFrame(
-    {"number": [0, 1, 2], "state": ["COMPLETE", "PRUNED", "FAIL"], "value": [2.0, 4.0, np.nan]}
-)
+STATES = ["COMPLETE", "PRUNED", "FAIL"]
+TRIALS = pd.DataFrame({"number": [0, 1, 2], "state": STATES, "value": [2.0, 4.0, np.nan]})
 TRIALS = TRIALS.assign(**{"params_ridge.alpha": [1.0, np.nan, np.nan], "params_depth": [3, "none", None]})
 POINT = {"algorithm": "ridge", "ridge.alpha": 0.1 + 0.2}
 SCREENED = ScreenReport(POINT, 1 / 3, TRIALS, HISTORY, seconds=1.25, peak_memory=2**33)

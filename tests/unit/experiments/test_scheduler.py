@@ -37,12 +37,8 @@ STUDIES = {
 }
 ON_FRACTIONS = {"representations": BOTH[:1], "sources": ["band_gap"]}
 BLENDED = ON_FRACTIONS | {"methods": ["base", "ml", "dl", "finetune", "blend"]}
-HALVES = {
-    "base": [9.0, 9.0, 9.0, 9.0],
-    "ml(EF)": [2.0, 2.0, 2.0, 2.0],
-    "dl(EF)": [2.0, -2.0, -2.0, -2.0],
-    "finetune(band_gap)": [6.0, 6.0, 6.0, 6.0],
-}
+HALVES = {"base": [9.0] * 4, "ml(EF)": [2.0] * 4, "finetune(band_gap)": [6.0] * 4}
+HALVES["dl(EF)"] = [2.0, -2.0, -2.0, -2.0]
 """ml is 2 too high, dl 2 too low, finetune 6 too high: half of ml and of dl is perfect."""
 PLAIN = ON_FRACTIONS | {"sources": [], "methods": ["base", "plain_baseline", "plain_median", "ml", "blend"]}
 PLAIN_ERRORS = {"plain baseline": [1.0, 2.0, 2.0, 2.0], "plain median": [1.0] * 4, "ml(EF)": [3.0] * 4}

@@ -83,12 +83,9 @@ def test_damaged_matrix_is_refused_by_name(frame, tmp_path, damage):
 
 
 def test_target_has_both_matrices_and_a_source_attributes_where_it_is_learnt_jointly(tiny_params):
-    study = tiny_params(
-        sources=["formation_energy", "band_gap"],
-        methods=["base", "ml"],
-        joint={"both": ["band_gap"]},
-        joint_pretrain={"epochs": 1, "batch_size": 8, "learning_rate": 0.001},
-    ).study
+    recipe = {"epochs": 1, "batch_size": 8, "learning_rate": 0.001}
+    joint = {"joint": {"both": ["band_gap"]}, "joint_pretrain": recipe}
+    study = tiny_params(sources=["formation_energy", "band_gap"], methods=["base", "ml"], **joint).study
     assert study.representations == (EF,)
     assert matrices.matrices_of(study, "slme") == (EF, PA)
     assert matrices.matrices_of(study, "band_gap") == (EF, PA)

@@ -34,10 +34,8 @@ def corners(space: Space) -> list[dict[str, object]]:
     """Default, lowest and highest hyperparameters of an algorithm's space, and every choice once."""
 
     def end(place):
-        ends = {
-            k: r.choices or list(map(int if r.integer else float, (r.low, r.high))) for k, r in space.items()
-        }
-        return {key: values[place] for key, values in ends.items()}
+        ends = {k: r.choices or (r.low, r.high) for k, r in space.items()}
+        return {k: int(e[place]) if space[k].integer else e[place] for k, e in ends.items()}
 
     defaults = {key: r.default for key, r in space.items()}
     chosen = [defaults | {key: c} for key, r in space.items() for c in r.choices or ()]

@@ -21,11 +21,10 @@ def pipeline(linear):
     def make(where=None, in_domain=False, **options):
         made = {"a": linear("a", "Fe"), "b": linear("b", "Al", seen=("Fe", "Al", "Co"))}
         space = ElementSpace(("O", "Al", "Fe", "Co"), min_elements=1, max_elements=3, max_atoms=8)
-        described, served = zip(*made.values(), strict=True)
+        described, models = zip(*made.values(), strict=True)
         conditions = read_conditions(where, in_domain, ("a", "b"))
-        return Pipeline(
-            space, described, dict(zip("ab", served, strict=True)), ("a", "b"), conditions, **options
-        )
+        served = dict(zip("ab", models, strict=True))
+        return Pipeline(space, described, served, ("a", "b"), conditions, **options)
 
     return make
 

@@ -94,9 +94,8 @@ def test_hold_outs_that_differ_are_compared_on_their_common_rows_and_it_is_said(
 def test_rows_that_repeat_a_composition_are_paired_by_value():
     candidate = _evidence([1.0, 2.0, 2.0], [1.5, 2.5, 2.5], names=["A", "A", "A"])
     champion = _evidence([2.0, 1.0, 2.0], [4.0, 3.0, 4.0], names=["A", "A", "A"])
-    assert gates.against_champion(candidate, champion, "1", "1").figure.startswith(
-        "MAE -1.5 [-1.5, -1.5] against"
-    )
+    gate = gates.against_champion(candidate, champion, "1", "1")
+    assert gate.figure.startswith("MAE -1.5 [-1.5, -1.5] against")
 
 
 def test_rows_of_one_composition_are_drawn_together():

@@ -175,9 +175,8 @@ def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
     client = open_client(uri)
 
     def run(process, study="demo"):
-        return client.create_run(
-            "0", tags={provenance.PROCESS_TAG: process, "crossprop.study": study}
-        ).info.run_id
+        tags = {provenance.PROCESS_TAG: process, "crossprop.study": study}
+        return client.create_run("0", tags=tags).info.run_id
 
     here = socket.gethostname()
     dead = {run(f"{here} {child.pid} 1"), run(f"{here} {os.getpid()} 1")}  # the latter id was given away
