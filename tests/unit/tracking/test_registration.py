@@ -24,6 +24,8 @@ from crossprop.tracking.runs import MlflowRecorder
 from crossprop.tracking.store import open_client
 from crossprop.tracking.subprocess_check import Repeated, predict_in_subprocess
 
+FORMULAS = ["FeO", "MgS", "TiN"]
+
 
 @pytest.fixture
 def checked_here(monkeypatch):
@@ -142,7 +144,7 @@ def test_stale_model_of_a_killed_registration_is_removed_but_no_busy_one(client,
     assert logged_models(client, winner) == {version.model_id, busy.model_id}
 
 
-def test_model_that_gives_other_predictions_is_not_registered(client, winner, register):
+def test_model_that_gives_other_predictions_or_whose_run_is_gone_is_not_registered(client, winner, register):
     evidence = pd.read_parquet(winner.model_folder / "evidence.parquet")
     evidence.loc[evidence["formula"] == "Fe1O", "y_pred"] += 5.0
     evidence.to_parquet(winner.model_folder / "evidence.parquet")
@@ -150,9 +152,6 @@ def test_model_that_gives_other_predictions_is_not_registered(client, winner, re
         register(winner)
     assert list(client.search_registered_models()) == []
     assert logged_models(client, winner) == set()
-
-
-def test_missing_run_is_named_with_what_to_do(winner, register):
     with pytest.raises(TrackingError, match=r"store was moved, deleted or replaced.*record the cells again"):
         register(replace(winner, run_id="0" * 32))
 
@@ -202,9 +201,6 @@ def test_refused_winner_does_not_stop_the_others(context, client, winner, tmp_pa
         register_winners(context, [replace(winner, model_folder=damaged, result=other), winner], lines.append)
     assert lines == ["demo.bulk_modulus version 1: ml(EF), hold-out MAE 10.5 GPa, registered"]
     assert len(logged_models(client, winner)) == 1
-
-
-FORMULAS = ["FeO", "MgS", "TiN"]
 
 
 @pytest.mark.parametrize("own_code", [False, True])
