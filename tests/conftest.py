@@ -208,11 +208,13 @@ def pretrained_source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
 
 @pytest.fixture(scope="session")
 def write_study(pretrained_source: Any, write_target: Callable[..., Any]) -> Callable[..., pd.DataFrame]:
-    """Like ``write_target``, with the source network in place."""
+    """Like ``write_target``, with the source and its network in place."""
 
     def write(root: Path, **options: Any) -> pd.DataFrame:
-        given = StudyPaths("tiny", pretrained_source[0]).source_model(SOURCE)
-        shutil.copytree(given, StudyPaths("tiny", root).source_model(SOURCE))
+        given, paths = StudyPaths("tiny", pretrained_source[0]), StudyPaths("tiny", root)
+        shutil.copytree(given.source_model(SOURCE), paths.source_model(SOURCE))
+        paths.prepared_folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(given.prepared(SOURCE), paths.prepared(SOURCE))
         return write_target(root, **options)
 
     return write

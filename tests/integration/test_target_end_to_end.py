@@ -251,12 +251,13 @@ def test_whole_study_gives_the_same_tables_twice(tmp_path, tiny_params, write_st
         reports.append(report_of(params, root)[0])
     assert_same_tables(*reports)
     rows = list(csv.DictReader(io.StringIO((reports[0].reports / "cells.csv").read_text())))
-    # base, ml and dl on two representations, the paper's five from one source, ours
-    assert len(rows) == 1 + 4 + 5 + 5
+    # base, ml and dl on two representations, the paper's five from one source, the plain models, the extension methods
+    assert len(rows) == 1 + 4 + 5 + 2 + 5
     first, second = (json.loads((paths.results("slme") / "cells.json").read_text()) for paths in reports)
     assert first == second
     going = {cell["method"] for cell in first if cell["cv_mae"]}
-    assert len(going & {"ml", "dl"}) == 1  # one of each side and kind runs to the end
+    scratch = [cell["representation"] for cell in first if cell["cv_mae"] and cell["method"] in ("ml", "dl")]
+    assert sorted(scratch) == study["representations"]  # the best of each column of the tables runs to the end
     assert len(going & {"ml_featextr", "dl_featextr", "finetune", "modfinetune", "freezing"}) == 1
     assert {"base", "blend"} < going
     assert any("after screening" in (cell["stopped"] or "") for cell in first)
