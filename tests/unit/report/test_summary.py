@@ -76,7 +76,7 @@ def test_extension_methods_are_apart_and_the_winner_is_compared_with_the_better_
     table = pd.read_csv(extended_report / "tables" / "plain.csv")
     better = table[["plain baseline", "plain median"]].min(axis=1)
     assert list(table["ratio"]) == pytest.approx(list(table["winner_mae"] / better), rel=1e-5)
-    won = f"lower than the better of the two on {(table['ratio'] < 1).sum()} of {len(table)} targets"
+    won = f"a lower error than the better of the two on {(table['ratio'] < 1).sum()} of {len(table)} targets"
     assert won in _page(extended_report)
 
 
