@@ -46,9 +46,8 @@ def _shrunk(y, share):
     return y.mean() + share * (y - y.mean())
 
 
-@pytest.mark.parametrize(
-    ("y_true", "y_pred", "passed", "said"),
-    [
+def test_collapsed_predictions_fail():
+    for y_true, y_pred, passed, said in (
         (VALUES, _shrunk(VALUES, 0.25), True, "0.26 of that of the values (at least 0.2)"),
         (VALUES, _shrunk(VALUES, 0.15), False, "standard deviation 0.16 of"),
         (VALUES, np.sign(VALUES), False, "2 distinct predictions (at least 20)"),
@@ -56,12 +55,10 @@ def _shrunk(y, share):
         (np.sign(VALUES), np.sign(VALUES), True, "2 distinct predictions (at least 1)"),
         (np.r_[VALUES, 500.0], np.r_[_shrunk(VALUES, 0.5), 1.0], True, "standard deviation 0.53 of"),
         (np.ones(50), np.ones(50), True, "standard deviation 1 of"),
-    ],
-)
-def test_collapsed_predictions_fail(y_true, y_pred, passed, said):
-    gate = gates.varied_predictions(_evidence(y_true, y_pred))
-    assert (gate.passed, gate.key) == (passed, "spread")
-    assert said in gate.figure
+    ):
+        gate = gates.varied_predictions(_evidence(y_true, y_pred))
+        assert (gate.passed, gate.key) == (passed, "spread")
+        assert said in gate.figure
 
 
 @pytest.mark.parametrize(("shift", "passed"), [(0.0, True), (-1.0, True), (0.02, True), (1.0, False)])
@@ -109,38 +106,34 @@ def test_rows_of_one_composition_are_drawn_together():
     assert together == pytest.approx((of_group.mean() - half, of_group.mean() + half), abs=0.04)
 
 
-@pytest.mark.parametrize(
-    ("tags", "passed", "said"),
-    [
+def test_data_and_code_have_to_be_known():
+    for tags, passed, said in (
         (DATA | COMMIT | {"git_dirty": "true"}, True, "ccc with uncommitted changes"),
         (DATA | COMMIT, True, "data abababababab, commit cccccccccccc, changes"),
         (DATA, False, "commit unknown"),
         (COMMIT, False, "data unknown"),
-    ],
-)
-def test_data_and_code_have_to_be_known(tags, passed, said):
-    gate = gates.known_origin({f"crossprop.{key}": value for key, value in tags.items()})
-    assert gate.passed is passed
-    assert said in gate.figure
+    ):
+        gate = gates.known_origin({f"crossprop.{key}": value for key, value in tags.items()})
+        assert gate.passed is passed
+        assert said in gate.figure
 
 
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "info", "said"),
-    [
+def test_signature_and_property_have_to_be_those_that_the_service_reads():
+    for inputs, outputs, info, said in (
         ({"formula": "string"}, OUTPUTS, {}, "^formula → value, lower, upper, in_domain, note, in eV$"),
         ({"x": "double"}, OUTPUTS, {}, "needs one text 'formula'"),
         ({"formula": "string"}, {"value": "double"}, {}, r"the outputs lower \(double\), upper"),
         ({"formula": "string"}, OUTPUTS, {"unit": "meV"}, "band_gap in meV, not of band_gap"),
         ({"formula": "string"}, OUTPUTS, {"target": "volume"}, "are of volume"),
-    ],
-)
-def test_signature_and_property_have_to_be_those_that_the_service_reads(inputs, outputs, info, said):
-    as_json = [json.dumps([{"name": n, "type": t} for n, t in side.items()]) for side in (inputs, outputs)]
-    model = Model.from_dict({"signature": dict(zip(("inputs", "outputs"), as_json, strict=True))})
-    gate = gates.expected_signature(model, {"target": "band_gap", "unit": "eV"} | info, "band_gap", "eV")
-    assert gate.passed is said.endswith("$")
-    assert re.search(said, gate.figure), gate.figure
-    assert not gates.expected_signature(Model(), info, "band_gap", "eV").passed
+    ):
+        as_json = [
+            json.dumps([{"name": n, "type": t} for n, t in side.items()]) for side in (inputs, outputs)
+        ]
+        model = Model.from_dict({"signature": dict(zip(("inputs", "outputs"), as_json, strict=True))})
+        gate = gates.expected_signature(model, {"target": "band_gap", "unit": "eV"} | info, "band_gap", "eV")
+        assert gate.passed is said.endswith("$")
+        assert re.search(said, gate.figure), gate.figure
+        assert not gates.expected_signature(Model(), info, "band_gap", "eV").passed
 
 
 @pytest.mark.parametrize(("held", "passed"), [(880, True), (860, False), (940, False)])

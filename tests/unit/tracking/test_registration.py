@@ -216,18 +216,15 @@ def test_model_repeats_with_either_code(saved_ensemble, tmp_path, monkeypatch, o
     assert not list(model.rglob("__pycache__"))
 
 
-@pytest.mark.parametrize(
-    ("body", "timeout", "message"),
-    [
+def test_hanging_and_dying_models_are_ended_and_named(tmp_path, monkeypatch):
+    for body, timeout, message in (
         ("print('x', file=sys.stderr); os.kill(os.getpid(), 11)", 250, "ended with status -11: x"),
         ("time.sleep(600)", 2, "no answer within 2 s"),
-    ],
-)
-def test_hanging_and_dying_models_are_ended_and_named(tmp_path, monkeypatch, body, timeout, message):
-    worker = tmp_path / "worker.py"
-    worker.write_text(f"import os, sys, time\nsys.stdin.read()\n{body}\n", encoding="utf-8")
-    monkeypatch.setattr(subprocess_check, "WORKER", worker)
-    before = psutil.Process(os.getpid()).children()
-    with pytest.raises(PromotionError, match=message):
-        predict_in_subprocess(tmp_path, FORMULAS, timeout)
-    assert psutil.Process(os.getpid()).children() == before
+    ):
+        worker = tmp_path / "worker.py"
+        worker.write_text(f"import os, sys, time\nsys.stdin.read()\n{body}\n", encoding="utf-8")
+        monkeypatch.setattr(subprocess_check, "WORKER", worker)
+        before = psutil.Process(os.getpid()).children()
+        with pytest.raises(PromotionError, match=message):
+            predict_in_subprocess(tmp_path, FORMULAS, timeout)
+        assert psutil.Process(os.getpid()).children() == before
