@@ -41,7 +41,8 @@ def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) 
     if key in names or key in builtin_catalog().packages:
         raise UserFileError(f"crossprop has a property {key!r} of its own. Choose another name with --name.")
     if key in own_entries(catalog) and not replace:
-        raise UserFileError(f"{key!r} is in {catalog} already. Add --replace, or choose another --name.")
+        there = f"{key!r} is in {catalog} already"
+        raise UserFileError(f"{there}. Replace it with --replace, or choose another --name.")
 
 
 def own_entries(catalog: Path = OWN_CATALOG) -> dict[str, Any]:
