@@ -44,6 +44,23 @@ def test_compose_needs_every_secret_git_ignores_them_and_the_example_names_every
     assert {name for name, value in EXAMPLE.items() if not value} == SECRETS | OPTIONAL
 
 
+def test_compose_file_meets_the_compose_specification(tmp_path):
+    pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed: make setup-dev")
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(COMPOSE_TEXT.replace("restart:", "restarts:"))
+    for path, said in ((DOCKER / "compose.yaml", "ok"), (wrong, "'restarts' was unexpected")):
+        command = [
+            sys.executable,
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.compose-spec",
+            str(path),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0, said in done.stdout) == (said == "ok", True), done.stdout
+
+
 @by_service
 def test_image_is_pinned_or_ours_and_runs_without_root_or_new_privileges(service):
     settings = SERVICES[service]

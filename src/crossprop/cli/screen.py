@@ -43,9 +43,10 @@ def screen(
     in_domain: Annotated[bool, Option("--in-domain", help="Only what is in the training domain.")] = False,
     model: Annotated[list[str] | None, Option(help="NAME=FOLDER or NAME=REGISTERED; repeatable.")] = None,
     alias: Annotated[str, Option(help="Version of registered models.")] = "champion",
-    workers: Annotated[int, Option(help="Threads; 0: one for every core.")] = 0,
+    executor: Annotated[str, Option(help="local: threads; ray: workers of a Ray cluster.")] = "local",
+    workers: Annotated[int, Option(help="Threads or workers; 0: one for every core.")] = 0,
     memory: Annotated[float | None, Option(help="Most GiB.", show_default="half of what is free")] = None,
-    batch: Annotated[int, Option(help="Compositions predicted at a time by a thread.")] = 2048,
+    batch: Annotated[int, Option(help="Compositions predicted at a time by a worker.")] = 2048,
     yes: Annotated[bool, Option("--yes", "-y", help="Screen more than 10 million without asking.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Count, estimate the time, and stop.")] = False,
 ) -> None:

@@ -1,5 +1,6 @@
-"""``crossprop study``: study configurations for user data."""
+"""``crossprop study``: study configurations for user data, and pretraining on a cluster."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +9,7 @@ from typer import Argument, Option
 from crossprop.cli.fit import Seed, listed
 from crossprop.paths import RAW
 
-app = typer.Typer(help="Study configurations.", no_args_is_help=True)
+app = typer.Typer(help="Study configurations, and pretraining on a cluster.", no_args_is_help=True)
 
 
 @app.command("trials")
@@ -56,3 +57,27 @@ def new_study(
         f"\nWrote {path}. Run it:  dvc exp run -S study={name}\n"
         f"Or, to look first:  python tools/resolve_params.py study={name} && crossprop check && dvc repro"
     )
+
+
+@app.command("pretrain")
+def pretrain_study(
+    params: Annotated[Path, Option(help="Configuration of the study.")] = Path("params.yaml"),
+) -> None:
+    """Pretrain the networks of a study side by side on the Ray cluster of compute.ray."""
+    from crossprop.config import load_params
+    from crossprop.data.catalog import load_catalog
+    from crossprop.experiments.ray_pretrain import pretrain_networks
+    from crossprop.paths import StudyPaths
+    from crossprop.tracking.provenance import open_study_context
+    from crossprop.tracking.runs import record_pretraining
+
+    loaded, catalog = load_params(params), load_catalog()
+    paths = StudyPaths.of(loaded.study)
+
+    def record(provenance: dict[str, Any], history: Any) -> None:
+        context = open_study_context(loaded, paths, {provenance["source"]: provenance["data_sha256"]})
+        record_pretraining(context, provenance, history)
+
+    units = {source: catalog.property(source).unit for source in loaded.study.sources}
+    pretrain_networks(loaded, units, paths, record)
+    typer.echo("Next: dvc commit --force pretrain pretrain_joint && dvc repro")

@@ -16,30 +16,23 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from textwrap import shorten
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 from filelock import FileLock
 
-import crossprop
 from crossprop.config import RayConfig
-from crossprop.errors import ConfigError, StoreError
+from crossprop.errors import StoreError
 from crossprop.experiments.executor import RECYCLED_AFTER, Executor, Failure, Queued, Raised, attempt, prepare
 from crossprop.experiments.progress import Print, show
+from crossprop.experiments.ray_cluster import DEATHS, LOOK_AFTER, Files, RayCluster, packed, unpack
 from crossprop.experiments.tasks import FoldTask, ScreenTask
 from crossprop.io import atomic_folder
 from crossprop.training.device import process_environment
 
-DEATHS = 2  # how often a task is done again because its worker or its node died
-LOOK_AFTER = 2.0  # seconds between two looks at the nodes of the cluster
-ANSWERS_WITHIN = 10.0  # seconds that the head of a cluster gets to answer
 REMOVED_WITHIN = 30.0  # seconds that nodes get to remove the files of the study
 SHORT = 600  # characters of a message of Ray
-
-Files = dict[str, np.ndarray]
-"""The bytes of files by their path in a folder, shape (n_bytes,); read from the object store without a copy."""
 
 
 class RayPool(Executor):
@@ -55,26 +48,25 @@ class RayPool(Executor):
 
     def __init__(self, run: Any, *, cluster: RayConfig, write: Print = show, **options: Any) -> None:
         super().__init__(run, **{"workers": 0, **options})
-        self._cluster, self._write, self._asked = cluster, write, self.workers
-        self._ray, self._connected = _connect(cluster, write)
+        self._config, self._write = cluster, write
+        self._cluster = RayCluster(cluster, write, self.workers)
+        self._ray, self.workers = self._cluster.ray, self._cluster.workers()
+        folder = self._folder = f"crossprop-{uuid4().hex}"
+        backend = self._backend
+
+        def work(task: Any, inputs: dict[Path, Any]) -> Any:  # what is the same for all tasks is sent once
+            return _work(run, backend, task, inputs, folder)
+
         self._remote = self._ray.remote(
+            num_cpus=cluster.cpus,
             num_gpus=cluster.gpus,
             max_retries=DEATHS,
             max_calls=RECYCLED_AFTER,
             runtime_env={"env_vars": process_environment(self._backend, 1)},
-        )(_work)
+        )(work)
         self._inputs: dict[Path, Any] = {}
         self._flying: dict[Any, Queued] = {}
-        self._nodes: set[str] = set()
-        self._done, self._look, self._shown, self._largest = Counter[str](), 0.0, (0, 0), 0.0
-        self._folder = f"crossprop-{uuid4().hex}"
-        self._look_at_nodes()
-        if not self.workers:
-            self.close()
-            raise ConfigError(
-                f"No node of the cluster has room for a worker with {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs: "
-                "lower compute.ray.cpus or compute.ray.gpus, or give compute.workers and let the cluster grow."
-            )
+        self._done = Counter[str]()
 
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Yield (task, result or :class:`Failure`) as tasks end; see :meth:`Executor.results`."""
@@ -104,33 +96,15 @@ class RayPool(Executor):
             remove.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
                 self._folder
             )
-            for node in (self._nodes if self._inputs else ())
+            for node in (self._cluster.ids if self._inputs else ())
         ]
         if removed:
             self._ray.wait(removed, num_returns=len(removed), timeout=REMOVED_WITHIN)
-        if self._connected:
-            self._ray.shutdown()
-
-    def _look_at_nodes(self) -> None:
-        """Count the workers that the nodes have room for, if that was not done a moment ago."""
-        if monotonic() < self._look:
-            return
-        self._look = monotonic() + LOOK_AFTER
-        nodes = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
-        self._nodes |= nodes.keys()
-        cpus, gpus = self._cluster.cpus, self._cluster.gpus
-        room = 0
-        for has in nodes.values():
-            self._largest = max(self._largest, has.get("CPU", 0.0))
-            room += int(min(has.get("CPU", 0.0) / cpus, has.get("GPU", 0.0) / gpus if gpus else 1e9) + 1e-9)
-        if (len(nodes), room) != self._shown:
-            self._shown = (len(nodes), room)
-            self._write(f"Ray: {len(nodes)} nodes with room for {room} workers")
-        self.workers = self._asked or room
+        self._cluster.close()
 
     def _fill(self) -> None:
         """Give Ray as many tasks as it has workers."""
-        self._look_at_nodes()
+        self.workers = self._cluster.workers()
         while self._queue and len(self._flying) < self.workers:
             item = heapq.heappop(self._queue)
             task, name, inputs = item.task, type(item.task).__name__, {}
@@ -140,17 +114,14 @@ class RayPool(Executor):
                 inputs = {
                     path: self._input(path) for path in (task.files.prepared, task.files.features, *networks)
                 }
-            cpus = max(self._largest, self._cluster.cpus) if item.alone else self._cluster.cpus
-            reference = self._remote.options(name=name, num_cpus=cpus).remote(
-                self._run, self._backend, task, inputs, self._folder
-            )
-            self._flying[reference] = item
+            options = {"num_cpus": max(self._cluster.largest, self._config.cpus)} if item.alone else {}
+            self._flying[self._remote.options(name=name, **options).remote(task, inputs)] = item
 
     def _input(self, path: Path) -> Any:
         """The reference of a file or folder in the object store."""
         if path not in self._inputs:
             try:
-                self._inputs[path] = self._ray.put(_packed(path))
+                self._inputs[path] = self._ray.put(packed(path))
             except self._ray.exceptions.RayError as error:
                 raise StoreError(
                     f"{path} cannot be put into Ray's object store: {error}. Give it more memory "
@@ -171,7 +142,7 @@ class RayPool(Executor):
             return self._failed(item, result)
         if model is not None:
             with atomic_folder(item.task.folder) as draft:
-                _unpack(model, draft)
+                unpack(model, draft)
         return item.task, copy.deepcopy(result)  # its arrays would keep their place in the object store
 
 
@@ -186,7 +157,7 @@ def _work(
         if isinstance(task, ScreenTask | FoldTask):
             task = _localised(task, inputs, root, own)
         result = _prepared(backend) or attempt(run, task)
-        return result, _packed(own) if own.is_dir() else None, host
+        return result, packed(own) if own.is_dir() else None, host
     except Exception as error:  # e.g. the node's disk is full
         return Raised.of(error), None, host
     finally:
@@ -215,52 +186,10 @@ def _localised(
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
                 with atomic_folder(folder) as draft:
-                    _unpack(ray.get(inputs[path]), draft)
+                    unpack(ray.get(inputs[path]), draft)
     if isinstance(task, ScreenTask):
         return replace(task, files=files, journal=None)
     return replace(task, files=files, folder=task.folder and own)
-
-
-def _connect(cluster: RayConfig, write: Print) -> tuple[Any, bool]:
-    """The module ``ray``, connected, and whether it was not before."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError(
-            f"compute.executor is 'ray', but Ray cannot be imported ({error}). Install it with "
-            "'make setup LOCK=requirements-ray.lock', or compute on this machine with compute=local."
-        ) from None
-    if ray.is_initialized():
-        return ray, False
-    code = {"py_modules": [str(Path(crossprop.__file__).parent)]}
-    host, _, port = (cluster.address or "").rpartition(":")
-    try:
-        if port.isdigit() and "//" not in host:  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN).close()
-        context = ray.init(cluster.address, runtime_env=code, log_to_driver=False, logging_level="ERROR")
-    except (OSError, RuntimeError, ValueError) as error:
-        place = cluster.address or os.environ.get("RAY_ADDRESS") or "this machine"
-        raise ConfigError(
-            f"The Ray cluster of {place} cannot be used: {error}. Correct compute.ray.address; "
-            "'ray status' tells whether the cluster answers."
-        ) from error
-    if context.dashboard_url:
-        write(f"Ray: dashboard http://{context.dashboard_url}")
-    return ray, True
-
-
-def _packed(path: Path) -> Files:
-    if path.is_file():
-        return {path.name: np.fromfile(path, np.uint8)}
-    files = (file for file in sorted(path.rglob("*")) if file.is_file())
-    return {file.relative_to(path).as_posix(): np.fromfile(file, np.uint8) for file in files}
-
-
-def _unpack(files: Files, folder: Path) -> None:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        content.tofile(folder / name)
 
 
 def _remove(folder: str) -> None:

@@ -65,7 +65,7 @@ _RESERVED = {"n_elements", "formula", "position", "rank", "note", *ELEMENTS}
 _RESERVED |= {"expected_improvement", "log_expected_improvement"}
 _DEFAULT_ATOMS = 10
 _RANKING = {"maximize", "minimize", "rank", "best", "top", "per_system"}
-_NOT_OF_IDENTITY = {*_RANKING, "out", "workers", "memory", "batch", "models", "alias"}
+_NOT_OF_IDENTITY = {*_RANKING, "out", "executor", "workers", "memory", "batch", "models", "alias"}
 _LIMITS = {"min_elements", "max_elements", "max_atoms", "max_amount", "fractions"}
 _OF_ELEMENTS = {*_LIMITS, "must_contain", "exclude"}  # fields that do not apply to a file
 
@@ -133,9 +133,10 @@ class ScreenRequest(BaseModel):
     best: float | None = Field(default=None, allow_inf_nan=False)  # to beat; the best in the model's data
     top: int = Field(default=100, ge=1, le=1_000_000)  # rows of the ranked table
     per_system: int | None = Field(default=None, ge=1)  # most rows of one chemical system in it
-    workers: int = Field(default=0, ge=0, le=1024)  # threads; 0 takes one for every core
-    memory: float | None = Field(default=None, gt=0)  # GiB; half of what is free
-    batch: int = Field(default=2048, ge=1, le=1_000_000)  # compositions predicted at a time by a thread
+    executor: Literal["local", "ray"] = "local"  # threads of this process, or workers of a Ray cluster
+    workers: int = Field(default=0, ge=0, le=1024)  # 0 takes one for every core, of the cluster too
+    memory: float | None = Field(default=None, gt=0)  # GiB, also of each worker; half of what is free here
+    batch: int = Field(default=2048, ge=1, le=1_000_000)  # compositions predicted at a time by a worker
 
     def __init__(self, **values: Any) -> None:
         try:

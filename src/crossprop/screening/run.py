@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from shutil import rmtree
 from typing import Any
 
 import psutil
-import pyarrow as pa
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from crossprop import __version__
-from crossprop.errors import ScreeningError
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import usable_cores
 from crossprop.screening import result
+from crossprop.screening.batches import GIB, Batch, check_memory, in_threads, on_cluster, resident
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import bounded_property, parse_expression, read_conditions
 from crossprop.screening.pipeline import Count, Pipeline, calibrate, count_possible, schema
@@ -30,9 +29,7 @@ from crossprop.screening.summary import progress_bar
 from crossprop.training.device import peak_memory
 
 _FORMAT = 2
-_GIB = 1 << 30
-_OVER = 1.1
-_AHEAD = 2  # batches in flight for each thread, so that none waits for the disk
+_AHEAD = 2  # batches in flight for each worker, so that none waits for the disk
 _MOST_POSITIONS = 1 << 18
 
 
@@ -65,6 +62,8 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
     identity = {"format": _FORMAT, **request.identity(), "models": digests, "positions": space.total}
     note = result.note_of_same(request.out, identity)
     workers = request.workers or usable_cores()
+    if request.executor == "ray":
+        workers = min(workers, usable_cores())  # the sample is computed here
     pipeline, count, seconds = None, Count(space.total, True), 0.0
     if note is not None and note["status"] == "finished" and (request.out / result.RESULTS).is_file():
         properties = tuple(PropertyModel(**note["models"][name]) for name in request.properties)
@@ -101,7 +100,7 @@ class Screening:
     ranker: Ranker
     count: Count  # compositions that the chemistry lets pass
     seconds_each: float  # estimated wall time of one of them
-    workers: int
+    workers: int  # threads of this process
     done: result.Progress  # of earlier sessions
 
     @property
@@ -120,10 +119,11 @@ class Screening:
         with result.locked(folder):
             note = result.note_of_same(folder, self.identity) or {}
             if pipeline is not None:
+                workers = self.workers
                 note = self._begun(pipeline, note)
                 result.write_note(folder, note)
                 if not (folder / result.RESULTS).is_file():
-                    self._predict(pipeline, progress)
+                    workers = self._predict(pipeline, progress)
                     result.write_results(folder, schema(pipeline.properties), self.positions)
                 done = result.read_parts(folder)[1]
                 note |= {
@@ -133,9 +133,9 @@ class Screening:
                     "order": list(pipeline.order),
                     "seconds": round(done.seconds, 3),
                     "predicted_per_second": round(done.considered / max(done.seconds, 1e-9), 1),
-                    "workers": self.workers,
+                    "workers": workers,
                     "batch": pipeline.rows,
-                    "peak_memory_gib": round(peak_memory() / _GIB, 3),
+                    "peak_memory_gib": round(peak_memory() / GIB, 3),
                 }
             top = ranker.rank(result.read_results(folder))
             with result.replacing(folder / result.TOP) as draft:
@@ -170,52 +170,44 @@ class Screening:
             "identity": self.identity,
         }
 
-    def _predict(self, pipeline: Pipeline, progress: bool) -> None:
+    def _predict(self, pipeline: Pipeline, progress: bool) -> int:
+        """Write the parts that are missing, and tell how many workers there were."""
         folder, total, gib = self.request.out, self.positions, self.request.memory
-        limit = resident() + psutil.virtual_memory().available // 2 if gib is None else int(gib * _GIB)
+        limit = resident() + psutil.virtual_memory().available // 2 if gib is None else int(gib * GIB)
         share = max(self.count.compositions, 1) / total
         # About one batch of possible compositions:
         step = max(1, min(round(pipeline.rows / share), _MOST_POSITIONS))
         done = result.begin_parts(folder)
         begun = time.monotonic() - done.seconds
         position, in_flight = done.stop, 1
-        waiting: deque[tuple[int, Future[tuple[int, pa.Table]]]] = deque()
-        threads = ThreadPoolExecutor(self.workers, "screening")
-        with progress_bar(total, done.stop, progress) as report, threadpool_limits(limits=1):
-            try:
-                while waiting or position < total:
-                    while len(waiting) < in_flight and position < total:
-                        stop = min(position + step, total)
-                        waiting.append((stop, threads.submit(pipeline.run, position, stop)))
-                        position = stop
-                    stop, batch = waiting.popleft()
-                    considered, kept = batch.result()
-                    counts = (done.considered + considered, done.kept + kept.num_rows)
-                    after = result.Progress(stop, *counts, seconds=time.monotonic() - begun)
-                    result.write_part(folder, kept, done.stop, after)
-                    done = after
-                    report(done.stop, done.kept)
-                    in_flight = self._batches_in_flight(in_flight, limit)
-            finally:
-                threads.shutdown(cancel_futures=True)
+        waiting: deque[tuple[int, Batch]] = deque()
+        ray = self.request.executor == "ray"
+        where = on_cluster(pipeline, self.request) if ray else in_threads(pipeline, self.workers)
+        with progress_bar(total, done.stop, progress) as report, where as (submit, workers):
+            while waiting or position < total:
+                while len(waiting) < in_flight and position < total:
+                    stop = min(position + step, total)
+                    waiting.append((stop, submit(position, stop)))
+                    position = stop
+                stop, batch = waiting.popleft()
+                considered, kept = batch()
+                counts = (done.considered + considered, done.kept + kept.num_rows)
+                after = result.Progress(stop, *counts, seconds=time.monotonic() - begun)
+                result.write_part(folder, kept, done.stop, after)
+                done = after
+                report(done.stop, done.kept)
+                in_flight = self._batches_in_flight(in_flight, workers(), limit)
+            return workers()
 
-    def _batches_in_flight(self, before: int, limit: int) -> int:
+    def _batches_in_flight(self, before: int, workers: int, limit: int) -> int:
         """One more than before while the memory suffices, one where it does not."""
         now = resident()
         if now <= limit:
-            return min(before + 1, _AHEAD * self.workers)
-        if before == 1 and self.request.memory is not None and now > _OVER * limit:
-            raise ScreeningError(
-                f"The screening takes {now / _GIB:.1f} GiB, more than --memory {self.request.memory:g} allows. Raise "
-                "it or lower --batch, and run the command again: what is done is kept."
-            )
+            return min(before + 1, _AHEAD * workers)
+        if before == 1:
+            check_memory(now, self.request.memory)
         return 1
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory now."""
-    return int(psutil.Process().memory_info().rss)

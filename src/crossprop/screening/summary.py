@@ -55,7 +55,8 @@ def announcement(screening: Screening) -> Iterator[str]:
     if (done := screening.done).stop:
         yield f"going on after {done.stop:,} of {n:,} positions, {done.kept:,} kept so far"
     order = ", ".join(screening.pipeline.order)
-    yield f"about {duration(screening.seconds)} on {screening.workers} threads; order: {order}"
+    here = " of this machine alone" if screening.request.executor == "ray" else ""
+    yield f"about {duration(screening.seconds)} on {screening.workers} threads{here}; order: {order}"
 
 
 def _known_range(model: PropertyModel) -> str:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import pool_tasks
 import pytest
+import yaml
 
 from crossprop.config import RayConfig
 from crossprop.errors import ConfigError
 from crossprop.experiments import ray_executor
 from crossprop.experiments.executor import Failure
+from crossprop.experiments.pretrain import load_provenance
 from crossprop.experiments.ray_executor import RayPool
 from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.io import check_digests
 from crossprop.paths import StudyPaths
+from crossprop.tracking.store import open_client
 from crossprop.training.device import process_environment
 
 MISSING = "Ray is not installed: make setup LOCK=requirements-ray.lock"
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
 TESTS = Path(__file__).parents[2]
+SOURCE = "formation_energy"
+RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001, "schedule": "constant"}
+JOINT = {"joint": {"all_sources": [SOURCE]}, "joint_pretrain": RECIPE}
 
 
 @pytest.fixture(autouse=True)
@@ -214,3 +221,44 @@ def test_study_has_the_same_results_as_on_one_machine_without_a_shared_folder(
     assert {"cells.json", "winners.json", "predictions.parquet", "model/model.json"} <= local.keys()
     assert sorted(name for name in local.keys() | ray.keys() if local.get(name) != ray.get(name)) == []
     assert left_on_nodes() == kept
+
+
+@pytest.mark.slow
+def test_networks_pretrained_on_two_nodes_are_those_of_one_machine(
+    tmp_path, tiny_values, pretrained_source, pretrained_joint, cluster, further_node, crossprop, monkeypatch
+):
+    further_node()
+    shutil.copytree(pretrained_source[0] / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def pretrain():
+        Path("params.yaml").write_text(yaml.safe_dump(tiny_values))
+        return crossprop("study", "pretrain")
+
+    tiny_values["study"] |= JOINT
+    tiny_values["compute"]["ray"] = {"address": cluster.address}
+    for told in ("with 1 threads each", "all 2 networks are there"):
+        status, out, err = pretrain()
+        assert (status, told in out) == (0, True), out + err
+    paths, before = StudyPaths("tiny"), pretrained_joint.parent
+    for name in (SOURCE, "all_sources"):
+        folder = paths.source_model(name)
+        check_digests(folder)
+        one, other = load_provenance(before / name), load_provenance(folder)
+        assert {key for key in one if one[key] != other[key]} <= {"seconds", "peak_memory"}
+        for file in ("history.csv", "scaling.npy"):
+            kept = before / name / file
+            assert not kept.exists() or (folder / file).read_bytes() == kept.read_bytes()
+    client = open_client("sqlite:///mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "tiny/sources"]
+    assert {run.info.run_name for run in client.search_runs([experiment.experiment_id])} == {
+        SOURCE,
+        "all_sources",
+    }
+
+    shutil.rmtree("data/features")
+    del tiny_values["study"]["joint"]
+    tiny_values["study"]["edition"] = "full"
+    status, _, err = pretrain()
+    assert (status, "Not pretrained: formation_energy (DataError" in err) == (1, True), err

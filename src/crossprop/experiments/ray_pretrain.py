@@ -1,0 +1,123 @@
+"""The networks of a study, pretrained side by side on a Ray cluster: the folders are those of the stages."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from crossprop.config import Params
+from crossprop.errors import CellError, CrosspropError
+from crossprop.experiments.fingerprint import code_digest, data_digest
+from crossprop.experiments.pretrain import joint_rows, load_provenance, pretrain_joint, pretrain_source
+from crossprop.experiments.progress import Print, show
+from crossprop.experiments.ray_cluster import DEATHS, Files, RayCluster, packed, unpack
+from crossprop.io import atomic_folder
+from crossprop.paths import StudyPaths
+from crossprop.training.device import fast_precision, process_environment
+
+Trained = tuple[Files, dict[str, Any], pd.DataFrame]
+"""The files of a network, its provenance and its history."""
+
+
+def pretrain_networks(
+    params: Params,
+    units: Mapping[str, str],
+    paths: StudyPaths,
+    record: Callable[[dict[str, Any], pd.DataFrame], None],
+    write: Print = show,
+) -> None:
+    """Train and write all networks of a study that are not there yet, one on each source and the joint ones.
+
+    Each is a task of the cluster ``compute.ray``; together they share its CPUs. A network whose node died is begun
+    anew elsewhere. ``record`` takes provenance and history of each, as :func:`pretrain_source` returns them.
+
+    Raises:
+        ConfigError: The cluster cannot be used.
+        CellError: Networks could not be trained; the others are written.
+    """
+    study, compute = params.study, params.compute
+    wanted = {name: (name,) for name in study.elemnet_sources} | dict(study.joint)
+    missing = {name: sources for name, sources in wanted.items() if not _finished(params, name, paths)}
+    if not missing:
+        write(f"{study.name}: all {len(wanted)} networks are there")
+        return
+    cluster, flying, failed = RayCluster(compute.ray, write), dict[Any, str](), list[str]()
+    ray = cluster.ray
+    try:
+        shared = min(cluster.largest, cluster.cpus // len(missing))
+        threads = compute.workers or max(1, int(max(shared, compute.ray.cpus)))
+        # The precision is that of the driver, whichever node trains.
+        precision = fast_precision() if compute.pretrain_precision == "auto" else compute.pretrain_precision
+        changed = compute.model_copy(update={"workers": threads, "pretrain_precision": precision})
+        run = ray.remote(
+            num_cpus=threads,
+            num_gpus=compute.ray.gpus,
+            max_retries=DEATHS,
+            max_calls=1,  # a backend takes its threads once in a process
+            runtime_env={"env_vars": process_environment(compute.backend, threads)},
+        )(_pretrain)
+        given = params.model_copy(update={"compute": changed})
+        for name, sources in missing.items():
+            files: Files = {}
+            for source in sources:
+                for folder, path in (
+                    (paths.prepared_folder, paths.prepared(source)),
+                    (paths.features(source), paths.features(source)),
+                ):
+                    place = folder.relative_to(paths.root)
+                    files |= {str(place / file): content for file, content in packed(path).items()}
+            task = run.options(name=f"pretrain {name}").remote(given, name, dict(units), files)
+            flying[task] = name
+        write(f"{study.name}: pretraining {', '.join(missing)} with {threads} threads each")
+        while flying:
+            (task,), _ = ray.wait([*flying])
+            name = flying.pop(task)
+            try:
+                network, provenance, history = ray.get(task)
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", error)
+                failed.append(f"{name} ({type(cause).__name__}: {cause})")
+                continue
+            with atomic_folder(paths.source_model(name)) as draft:
+                unpack(network, draft)
+            record(provenance, history)
+            mae = (
+                f"validation MAE {provenance['validation_mae']:.4g} {provenance['unit'] or 'of the medians'}"
+            )
+            write(f"{name}: trained in {provenance['seconds']:.0f} s, {mae}")
+    finally:
+        cluster.close()
+    if failed:
+        raise CellError(
+            f"Not pretrained: {'; '.join(failed)}. Run the command again: the other networks are kept."
+        )
+
+
+def _finished(params: Params, name: str, paths: StudyPaths) -> bool:
+    """Whether a network is there that learnt the same rows by the same recipe, seed, code and backend."""
+    study = params.study
+    try:
+        known = load_provenance(paths.source_model(name))
+    except CrosspropError:  # missing or damaged
+        return False
+    if name in study.joint:
+        recipe, data = study.joint_pretrain, joint_rows(study.joint[name], paths).digest
+    else:
+        recipe, data = study.pretrain, data_digest(pd.read_parquet(paths.prepared(name)))
+    now = (study.edition, recipe and recipe.model_dump(mode="json"), study.seed, data, code_digest())
+    keys = ("edition", "recipe", "seed", "data_sha256", "code_sha256")
+    return tuple(map(known.get, keys)) == now and known["versions"]["backend"] == params.compute.backend
+
+
+def _pretrain(params: Params, name: str, units: dict[str, str], given: Files) -> Trained:
+    """Train a network on a node."""
+    with TemporaryDirectory(prefix="crossprop-") as folder:
+        paths = StudyPaths(params.study.name, Path(folder))
+        unpack(given, paths.root)
+        if name in params.study.joint:
+            provenance, history = pretrain_joint(params, name, units, paths)
+        else:
+            provenance, history = pretrain_source(params, name, units[name], paths)
+        return packed(paths.source_model(name)), provenance, history
