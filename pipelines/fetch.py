@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     study = load_params(parser.parse_args().params).study
-    files = load_catalog().pinned_files([*study.targets, *study.sources], study.edition)
+    files = load_catalog().pinned_files([*study.targets, *study.sources, *study.excluded], study.edition)
     RAW.mkdir(parents=True, exist_ok=True)
     fetch_files(files, RAW, report=print_progress)
 

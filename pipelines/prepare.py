@@ -25,6 +25,7 @@ def main() -> None:
         study.sources,
         paths.raw,
         paths.prepared_folder,
+        excluded=study.excluded,
         edition=study.edition,
         seed=study.seed,
         report=show,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crossprop.config import PARAMS_FILE, load_params
 from crossprop.errors import run_command
+from crossprop.io import write_json
 from crossprop.paths import StudyPaths
 from crossprop.tracking.registration import register_study
 
@@ -17,6 +18,14 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     params = load_params(parser.parse_args().params)
     paths = StudyPaths.of(params.study)
+    if params.study.leaks:
+        write_json(paths.registry, [])
+        print(
+            f"Nothing is registered: the sources of the study {params.study.name} may hold compositions of the "
+            f"hold-out (study.excluded). It is for comparison only; the report is in {paths.reports}.",
+            flush=True,
+        )
+        return
     versions = register_study(params, paths)
     print(
         f"{len(versions)} of {len(params.study.targets)} targets of the study {params.study.name} have a registered "

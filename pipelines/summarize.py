@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     params = load_params(parser.parse_args().params)
     paths = StudyPaths.of(params.study)
-    summarize(params.study, planned_cells(params, paths), paths, paths.reports)
+    print(summarize(params.study, planned_cells(params, paths), paths, paths.reports), flush=True)
 
 
 if __name__ == "__main__":

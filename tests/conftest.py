@@ -27,15 +27,15 @@ from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_mat
 from crossprop.features.matrices import write_features
 from crossprop.methods import Representation
 from crossprop.paths import StudyPaths
+from crossprop.training.device import process_environment
 
 # Tests that run in the background of a shell inherit an ignored SIGINT; the commands that they interrupt must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, and as long for each as a busy machine needs. Others: --hypothesis-profile=default
-settings.register_profile(
-    "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+REPEATABLE = {"derandomize": True, "database": None, "deadline": None}
+settings.register_profile("repeatable", suppress_health_check=[HealthCheck.too_slow], **REPEATABLE)
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,20 +43,12 @@ TARGET, SOURCE = "slme", "formation_energy"
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001, "schedule": "constant"}
 JOINT: dict[str, Any] = {"joint": {"all_sources": [SOURCE]}, "joint_pretrain": RECIPE}
 """What a study with a joint network states beside the rest."""
+STUDY = {"name": "tiny", "title": "A study for tests", "targets": [TARGET], "sources": [SOURCE], "folds": 2}
+STUDY |= {"methods": ["base", "ml", "finetune"], "representations": ["elemental_fractions"]}
+STUDY |= {"budget": {"ml_trials": 2, "dl_trials": 1, "seconds": 600}, "scratch": RECIPE, "transfer": RECIPE}
+STUDY |= {"pretrain": {**RECIPE, "batch_size": 32, "epochs": 2}}
 TINY: dict[str, Any] = {
-    "study": {
-        "name": "tiny",
-        "title": "A study for tests",
-        "targets": [TARGET],
-        "sources": [SOURCE],
-        "methods": ["base", "ml", "finetune"],
-        "representations": ["elemental_fractions"],
-        "folds": 2,
-        "budget": {"ml_trials": 2, "dl_trials": 1, "seconds": 600},
-        "pretrain": {**RECIPE, "batch_size": 32, "epochs": 2},
-        "scratch": RECIPE,
-        "transfer": RECIPE,
-    },
+    "study": STUDY,
     "search": {
         "ml": {
             "defaults_first": 2,
@@ -100,6 +92,18 @@ class Finished(NamedTuple):
     out: str
     err: str
 
+    @property
+    def refusal(self) -> str:
+        """What a command says that has to be refused."""
+        assert self.status == 1, self.out
+        return self.err
+
+    @property
+    def printed(self) -> str:
+        """What a command prints that has to succeed."""
+        assert self.status == 0, self.err
+        return self.out
+
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
@@ -125,6 +129,14 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def crossprop(ended: Callable[..., Finished]) -> Callable[..., Finished]:
     """Runs the command ``crossprop`` in this process."""
     return lambda *arguments: ended(cli.main, "crossprop", *arguments)
+
+
+@pytest.fixture
+def environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that executors set are as they were afterwards, and the store is that of the working folder."""
+    for name in process_environment("jax", 1):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture
@@ -155,13 +167,10 @@ def synthetic_table(n: int, seed: int, splits: tuple[str, str], repeated: int = 
     rng = np.random.default_rng(seed)
     pairs = [(a, b) for i, a in enumerate(ELEMENTS[:40]) for b in ELEMENTS[i + 1 : 40]]
     chosen = rng.permutation(len(pairs))[:n]
-    counts = [
-        (pairs[k], (int(p), int(q))) for k, (p, q) in zip(chosen, rng.integers(1, 5, (n, 2)), strict=True)
-    ]
+    amounts = rng.integers(1, 5, (n, 2)).tolist()
+    counts = [(pairs[k], amount) for k, amount in zip(chosen, amounts, strict=True)]
     held = n - n // 5
-    rows = [
-        (f"{a}{p}{b}{q}", splits[0] if i < held else splits[1]) for i, ((a, b), (p, q)) in enumerate(counts)
-    ]
+    rows = [(f"{a}{p}{b}{q}", splits[i >= held]) for i, ((a, b), (p, q)) in enumerate(counts)]
     rows += [(f"{a}{2 * p}{b}{2 * q}", splits[0]) for (a, b), (p, q) in counts[held : held + repeated]]
     frame = pd.DataFrame(rows, columns=["formula", "split"])
     fractions = fraction_matrix(frame["formula"])
@@ -175,11 +184,9 @@ def synthetic_table(n: int, seed: int, splits: tuple[str, str], repeated: int = 
 def write_target() -> Callable[..., pd.DataFrame]:
     """Writes the prepared table and the matrices of a synthetic target into a folder that a study starts from."""
 
-    def write(
-        root: Path, target: str = TARGET, n: int = 60, seed: int = 1, study: str = "tiny", repeated: int = 0
-    ) -> pd.DataFrame:
+    def write(root: Path, target: str = TARGET, n: int = 60, seed: int = 1, repeated: int = 0) -> Any:
         frame = synthetic_table(n, seed, ("train", "test"), repeated)
-        _write_property(StudyPaths(study, root), target, frame)
+        _write_property(StudyPaths("tiny", root), target, frame)
         return frame
 
     return write
@@ -200,14 +207,14 @@ def pretrained_source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
 
 
 @pytest.fixture(scope="session")
-def write_study(
-    pretrained_source: tuple[Path, list[str]], write_target: Callable[..., pd.DataFrame]
-) -> Callable[..., pd.DataFrame]:
-    """Like ``write_target``, with the source network in place."""
+def write_study(pretrained_source: Any, write_target: Callable[..., Any]) -> Callable[..., pd.DataFrame]:
+    """Like ``write_target``, with the source and its network in place."""
 
     def write(root: Path, **options: Any) -> pd.DataFrame:
-        given = StudyPaths("tiny", pretrained_source[0]).source_model(SOURCE)
-        shutil.copytree(given, StudyPaths("tiny", root).source_model(SOURCE))
+        given, paths = StudyPaths("tiny", pretrained_source[0]), StudyPaths("tiny", root)
+        shutil.copytree(given.source_model(SOURCE), paths.source_model(SOURCE))
+        paths.prepared_folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(given.prepared(SOURCE), paths.prepared(SOURCE))
         return write_target(root, **options)
 
     return write

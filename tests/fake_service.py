@@ -75,9 +75,7 @@ class FakeSource(ModelSource):
     lock: threading.Lock = field(default_factory=threading.Lock)
     where = "a made-up registry"
 
-    def add(
-        self, target: str, version="1", study="jarvis", alias: str | None = "champion", **more: Any
-    ) -> None:
+    def add(self, target: str, version="1", study="jarvis", alias: Any = "champion", **more: Any) -> None:
         """Register a version, with the alias."""
         description, unit, mean, spread, error = PROPERTIES[target]
         name, folder = f"{study}.{target}", self.root / study / target / version
@@ -163,16 +161,10 @@ def evidence_of(content: Mapping[str, Any]) -> pd.DataFrame:
     formulas = [f"{a}{rng.integers(1, 4)}{b}{rng.integers(1, 4)}" for a, b in pairs]
     fractions = fraction_matrix(formulas)
     y_pred = content["mean"] + content["spread"] * (fractions @ weights_of(content))
-    return pd.DataFrame(
-        {
-            "formula": formulas,
-            "composition": composition_keys(fractions),
-            "split": np.where(np.arange(len(formulas)) % 10 < 7, "train", "test"),
-            "y_true": y_pred + rng.laplace(scale=content["error"], size=len(y_pred)),
-            "y_pred": y_pred,
-            "y_pred_single": y_pred,
-        }
-    )
+    split = np.where(np.arange(len(formulas)) % 10 < 7, "train", "test")
+    rows = pd.DataFrame({"formula": formulas, "composition": composition_keys(fractions), "split": split})
+    y_true = y_pred + rng.laplace(scale=content["error"], size=len(y_pred))
+    return rows.assign(y_true=y_true, y_pred=y_pred, y_pred_single=y_pred)
 
 
 @contextmanager

@@ -15,9 +15,8 @@ from crossprop.models.networks import build_elemnet, build_resnet, initial_weigh
 from crossprop.models.target_transform import TargetTransform
 from crossprop.training.trainer import fit_base, fit_regressor
 
-FORMULAS = [
-    f"{a}{p}{b}{q}" for a in ELEMENTS[1:60:4] for b in ELEMENTS[5:80:9] for p, q in ((1, 2), (3, 1)) if a != b
-]
+PAIRS = [(a, b) for a in ELEMENTS[1:60:4] for b in ELEMENTS[5:80:9] if a != b]
+FORMULAS = [f"{a}{p}{b}{q}" for a, b in PAIRS for p, q in ((1, 2), (3, 1))]
 FRACTIONS = fraction_matrix(FORMULAS)
 VALUES = 50 + 100 * FRACTIONS @ np.random.default_rng(3).random(86) ** 2
 WIDTHS = {"elemental_fractions": 86, "physical_attributes": 145, "combined": 231, "combined_sources": 233}
@@ -86,15 +85,8 @@ def write_blend(folder: Path, parts: Mapping[str, Sequence[float]]) -> Path:
 def write_info(folder: Path, **info: Any) -> Path:
     """Write ``model.json`` and the digests."""
     folder.mkdir(parents=True, exist_ok=True)
-    given = {
-        "format": 3,
-        "study": "tiny",
-        "target": "slme",
-        "unit": "%",
-        "elements": list(ELEMENTS),
-        "interval": {"coverage": 0.9, "half_width": 1.0},
-        "seen_elements": list(ELEMENTS),
-    }
+    given = {"format": 3, "study": "tiny", "target": "slme", "unit": "%", "elements": list(ELEMENTS)}
+    given |= {"interval": {"coverage": 0.9, "half_width": 1.0}, "seen_elements": list(ELEMENTS)}
     (folder / "model.json").write_text(json.dumps(given | info), encoding="utf-8")
     write_digests(folder)
     return folder

@@ -32,27 +32,14 @@ def made_evidence(*, seed: int = 0, held_out: int = 60, gain: float = 0.0) -> pd
     y_pred = y_true + rng.normal(size=len(formulas)) * np.where(loud, NOISE[LOUD], NOISE[QUIET])
     split = np.where(np.arange(len(formulas)) < held_out, "test", "train")
     away = np.where(split == "test", gain * rng.choice([-1.0, 1.0], len(formulas)), 0.0)
-    return pd.DataFrame(
-        {
-            "formula": formulas,
-            "composition": composition_keys(fraction_matrix(formulas)),
-            "split": split,
-            "y_true": y_true,
-            "y_pred": y_pred,
-            "y_pred_single": y_pred + away,
-        }
-    )
+    compositions = composition_keys(fraction_matrix(formulas))
+    columns = {"formula": formulas, "composition": compositions, "split": split}
+    return pd.DataFrame(columns | {"y_true": y_true, "y_pred": y_pred, "y_pred_single": y_pred + away})
 
 
 def write_model(folder: Path, evidence: pd.DataFrame, value: float = 50.0) -> Path:
     """An ensemble of one member that always predicts the same, saved without evidence."""
     seen = fraction_matrix(evidence["formula"][evidence["split"] == "train"]).any(axis=0)
-    return write_ensemble(
-        folder,
-        [fit_base(np.array([value, value]))],
-        "elemental_fractions",
-        target="made_up",
-        unit="GPa",
-        interval={"coverage": 0.9, "half_width": 7.0},
-        seen_elements=[e for e, s in zip(ELEMENTS, seen, strict=True) if s],
-    )
+    info = {"target": "made_up", "unit": "GPa", "interval": {"coverage": 0.9, "half_width": 7.0}}
+    info["seen_elements"] = [e for e, s in zip(ELEMENTS, seen, strict=True) if s]
+    return write_ensemble(folder, [fit_base(np.array([value, value]))], "elemental_fractions", **info)

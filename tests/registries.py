@@ -39,9 +39,7 @@ def evidence_table(error: float = 5.0, n_test: int = 40, seed: int = 0) -> pd.Da
     return pd.DataFrame(columns | {"y_pred": y_true + error * np.sign(noise) * (0.5 + np.abs(noise))})
 
 
-def save_ridge(
-    folder: Path, target: str = "hardness", level: float = 100.0, study: str = "demo", plain: bool = False
-) -> Path:
+def save_ridge(folder: Path, target="hardness", level=100.0, study="demo", plain=False) -> Path:
     """A saved ensemble of two regressors with evidence; a plain one's holds what it predicts, without calibration."""
     from sklearn.linear_model import Ridge
 
@@ -67,13 +65,7 @@ def save_ridge(
 
 def write_mlmodel(folder: Path) -> None:
     """MLflow's description of a model whose ensemble lies in ``artifacts/model``."""
-    types = {
-        "value": "double",
-        "lower": "double",
-        "upper": "double",
-        "in_domain": "boolean",
-        "note": "string",
-    }
+    types = dict.fromkeys(("value", "lower", "upper"), "double") | {"in_domain": "boolean", "note": "string"}
     outputs = [{"type": kind, "name": name} for name, kind in types.items()]
     inputs = [{"type": "string", "name": "formula", "required": True}]
     described = {

@@ -30,7 +30,7 @@ LARGEST = 250_000
 """Bytes that a picture may have in the repository."""
 
 WIDTH = 1200
-QUESTION = "#formulas=Bi2Te3,PbTe,SnSe,GaAs,TiO2,Al2O3,Be12Pu,Xx3&properties=seebeck_n,log_mass_n,log_kappa_n"
+QUESTION = "#formulas=Bi2Te3,PbTe,SnSe,GaAs,TiO2,Al2O3,XeF2,Xx3&properties=seebeck_n,log_mass_n,log_kappa_n"
 """What the pictures of the page ask for: known compositions, one outside of the domain, one that is no formula."""
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

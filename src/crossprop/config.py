@@ -302,6 +302,8 @@ class StudyConfig(Section):
         targets: Properties to be predicted.
         shards: Targets by name of the stage that computes them; empty leaves them unsharded.
         sources: Properties to transfer from.
+        excluded: Properties whose compositions the sources lose. ``[]`` takes the targets. Other ones let a source know
+            compositions of the hold-out: for a comparison with such a study only, nothing of it is registered.
         elemnet_sources: Sources with an ElemNet of their own; ``[]`` for none.
         joint: The joint network, by name, with the sources that it learns at once; at most one.
         methods: Methods to compare.
@@ -326,6 +328,7 @@ class StudyConfig(Section):
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     shards: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(default_factory=dict)
     sources: tuple[Name, ...]
+    excluded: tuple[Name, ...] = ()
     elemnet_sources: tuple[Name, ...] = ()
     joint: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
         default_factory=dict, max_length=1
@@ -351,7 +354,7 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        fields = ("targets", "sources", "elemnet_sources", "methods", "representations")
+        fields = ("targets", "sources", "excluded", "elemnet_sources", "methods", "representations")
         lists = {name: getattr(self, name) for name in fields}
         for field, values in (lists | {f"joint.{k}": v for k, v in self.joint.items()}).items():
             if repeated := sorted({str(v) for v in values if values.count(v) > 1}):
@@ -414,6 +417,11 @@ class StudyConfig(Section):
     def count_cells(self, side: Side, family: Family) -> int:
         """Number of cells of one side and family for one target."""
         return sum(len(self.points(m)) for m in self.methods if m.side is side and m.family is family)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the sources may hold compositions of a target, since ``excluded`` leaves it out."""
+        return bool(self.excluded) and not set(self.targets) <= set(self.excluded)
 
     def folds_of(self, target: str) -> int:
         """Number of cross-validation folds of one target."""

@@ -48,6 +48,10 @@ class DivergedError(CellError):
     """Training produced a loss that is no number."""
 
 
+class CollapsedError(CellError):
+    """A network predicts little more than one value."""
+
+
 class StoreError(CrosspropError):
     """Results could not be written or read back."""
 

@@ -23,11 +23,7 @@ DOCKERFILES = sorted(DOCKER.glob("Dockerfile.*"))
 OWN_IMAGES = {"crossprop-server": "Dockerfile.server", "crossprop-service": "Dockerfile.service"}
 OPTIONAL = {"CROSSPROP_API_KEYS"}
 SECRETS = {"POSTGRES_PASSWORD", "OBJECT_STORE_ACCESS_KEY", "OBJECT_STORE_SECRET_KEY"}
-EXAMPLE = dict(
-    line.split("=", 1)
-    for line in (DOCKER / ".env.example").read_text().splitlines()
-    if line and not line.startswith("#")
-)
+EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (DOCKER / ".env.example").read_text(), flags=re.MULTILINE))
 
 by_service = pytest.mark.parametrize("service", SERVICES)
 PINNED = re.compile(r":v?\d+\.\d+")

@@ -33,6 +33,9 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 TOOLS = ("crossprop", "make", "dvc", "mlflow", "python", "optuna-dashboard")
 
+load_script("docs/_extensions/reference_sections.py")  # the others import it by this name
+configuration = load_script("docs/_extensions/configuration_reference.py")
+rest = load_script("docs/_extensions/rest_reference.py")
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -228,14 +231,6 @@ def test_example_of_a_new_property_and_the_layers_in_the_guide_are_valid(tmp_pat
     expected = [set(re.findall(r"\w+", layer)) for layer in reversed(contract["layers"])]
     (line,) = [line for block in _blocks(guide, "text") for line in block.splitlines() if "→" in line]
     assert [set(re.findall(r"\w+", layer)) for layer in line.split("→")] == expected
-
-
-# the site: it builds without a warning, leads nowhere dead, and its generated references are complete
-
-
-load_script("docs/_extensions/reference_sections.py")  # the others import it by this name
-configuration = load_script("docs/_extensions/configuration_reference.py")
-rest = load_script("docs/_extensions/rest_reference.py")
 
 
 @pytest.fixture(scope="module")

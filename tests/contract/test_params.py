@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crossprop.config import Recipe, parse_params
+from crossprop.config import parse_params
 from crossprop.data.catalog import Role, load_catalog
-from crossprop.methods import EXTENSION_REGRESSORS, REGRESSORS
-from crossprop.models.regressors import algorithms, build_regressor
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -89,14 +87,3 @@ def test_quick_tier_costs_less_than_the_full_one_in_every_respect(compose):
     rows = {name: catalog.property(name).paper.data_size for name in quick.targets}
     assert {name for name in rows if rows[name] > 24_000} == {n for n in rows if quick.folds_of(n) == 3}
     assert {name for name in rows if rows[name] < 1_200} == {n for n in rows if quick.folds_of(n) == 10}
-
-
-def test_every_algorithm_can_be_built_and_every_tuned_hyperparameter_is_its_argument(compose):
-    search = parse_params(compose()).search
-    assert set(search.ml.algorithms) == set(REGRESSORS)
-    assert len(REGRESSORS) == 12  # the paper's
-    assert set(algorithms()) == {*REGRESSORS, *EXTENSION_REGRESSORS}
-    for zoo in (search.ml, search.extension):
-        for name, space in zoo.algorithms.items():
-            build_regressor(name, {key: range_.default for key, range_ in space.items()}, seed=1)
-    assert {*search.dl, *search.finetune} <= set(Recipe.model_fields)

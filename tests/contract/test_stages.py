@@ -67,6 +67,11 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
 }
 """Modules and packages that one stage reaches, but does not depend on, with the reason."""
 
+COMPOSITIONS = [("study=jarvis", f"tier={tier}") for tier in ("quick", "full")]
+NAMED = ("transport", "jarvis_small", "jarvis", "jarvis_paper_exclusion")
+COMPOSITIONS += [(f"study={name}",) for name in NAMED]
+by_stage = pytest.mark.parametrize("name", STAGES)
+
 
 def script_of(stage):
     """The Python script behind a stage, also where `mlflow run` calls it."""
@@ -102,9 +107,6 @@ def stands_under(name, tops):
     return any(name == top or name.startswith(f"{top}/") for top in tops)
 
 
-by_stage = pytest.mark.parametrize("name", STAGES)
-
-
 def test_every_script_belongs_to_a_stage():
     scripts = {name: script_of(stage) for name, stage in STAGES.items()}
     assert set(scripts.values()) == set((ROOT / "pipelines").glob("*.py"))
@@ -125,15 +127,7 @@ def test_a_stage_depends_on_the_code_that_it_runs(name):
         assert any(stands_under(module, [top]) for module in reached), f"{name} does not reach {top}"
 
 
-by_composition = pytest.mark.parametrize(
-    "overrides",
-    [("study=transport",), ("study=jarvis_small",), ("study=jarvis",)]
-    + [("study=jarvis", f"tier={tier}") for tier in ("quick", "full")],
-    ids=",".join,
-)
-
-
-@by_composition
+@pytest.mark.parametrize("overrides", COMPOSITIONS, ids=",".join)
 @by_stage
 def test_parameters_of_a_stage_exist(name, overrides, compose):
     params = compose(*overrides)
@@ -169,17 +163,14 @@ def test_what_a_stage_reads_is_what_another_one_writes(name):
 
 
 def test_budgets_recipes_and_seeds_run_the_transfer_again_but_another_shard_does_not():
-    read_elsewhere = {
-        "name",  # part of every path
-        "title",
-        "tier",  # the name of what the other values say
-        "targets",  # those of the shard
+    read_elsewhere = {"name", "title", "tier"}  # part of every path, and words for the other values
+    read_elsewhere |= {
+        "targets",
         "shards",
-        "sources",  # those in use: elemnet_sources and joint
-        "edition",  # read through the prepared tables and the source networks
-        "pretrain",  # read through the source networks
-        "joint_pretrain",  # read through the joint network
-    }
+        "sources",
+    }  # those of the shard; those of elemnet_sources and joint
+    # read through the prepared tables and the source networks
+    read_elsewhere |= {"edition", "excluded", "pretrain", "joint_pretrain"}
     needed = {f"study.{key}" for key in {*PARAMS["study"]} - read_elsewhere} | {"search", "compute.backend"}
     assert set(STAGES["transfer"]["params"]) == needed | {"study.shards.${key}"}
     for name in ("pretrain", "pretrain_joint"):

@@ -14,7 +14,6 @@ import yaml
 from waiting import until
 
 from crossprop.config import parse_params
-from crossprop.errors import TrackingError
 from crossprop.experiments.executor import InlinePool
 from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
@@ -87,21 +86,6 @@ def tracked(uri: str, experiment: str = "tiny/slme") -> list[Any]:
 def results(paths, name):
     """One of the target's written results."""
     return json.loads((paths.results("slme") / name).read_text())
-
-
-class Refusing:
-    """A recorder whose store gives up after some cells."""
-
-    def __init__(self, after):
-        self.left = after
-        self.cells: list[str] = []
-
-    def record(self, outcome):
-        if not self.left:
-            raise TrackingError("mlflow.db is damaged. Move it away.")
-        self.left -= 1
-        self.cells.append(outcome.result.cell)
-        return f"run-{outcome.result.cell}"
 
 
 @dataclass

@@ -17,14 +17,8 @@ from pathlib import Path
 import pytest
 from studies import ROOT, Project
 
-PAGES = (
-    "docs/tutorial.md",
-    "docs/how-to/promote.md",
-    "docs/how-to/serve.md",
-    "docs/how-to/screen.md",
-    "docs/reference/python.md",
-    "docs/reference/rest.md",
-)
+PAGES = ["docs/tutorial.md", *(f"docs/how-to/{name}.md" for name in ("promote", "serve", "screen"))]
+PAGES += ["docs/reference/python.md", "docs/reference/rest.md"]
 """Pages whose commands build on each other; the others name commands that need a GPU, a cluster or containers."""
 
 NEEDS_SERVICE = ("docs/reference/rest.md",)

@@ -8,13 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from crossprop.config import Params
 from crossprop.experiments.executor import InlinePool, WorkerPool
 from crossprop.experiments.results import CellResult, NullRecorder
 from crossprop.experiments.targets import run_targets
@@ -23,17 +22,17 @@ from crossprop.paths import StudyPaths
 from crossprop.report import figures
 from crossprop.report.study import planned_cells
 from crossprop.report.summary import summarize
-from crossprop.training.device import process_environment
 
 METHODS = ["base", "ml_featextr", "finetune"]
 REPEATED = 6
 """Training rows whose composition is in the hold-out, beside 48 others."""
+TABLES = ("cells.csv", "targets.csv")
 
 
 class Study(NamedTuple):
     """A target."""
 
-    params: Params
+    params: Any
     paths: StudyPaths
 
     def run(self):
@@ -65,11 +64,8 @@ def study(tmp_path_factory, tiny_params, write_study):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(root)
         write_study(root, repeated=REPEATED)
-        params = tiny_params(
-            methods=METHODS,
-            shards={"only": ["slme"]},
-            learning_curve={"targets": ["slme"], "shares": [0.25, 0.5]},
-        )
+        curve = {"targets": ["slme"], "shares": [0.25, 0.5]}
+        params = tiny_params(methods=METHODS, shards={"only": ["slme"]}, learning_curve=curve)
         done = Study(params, StudyPaths.of(params.study, root))
         done.run()
         yield done
@@ -195,17 +191,9 @@ def test_other_models_than_the_winners_are_dropped_from_the_store(study):
     assert Path(study.paths.results("slme") / "model" / "fold_01").is_dir()
 
 
-# the same study twice, in two folders and with another number of workers, gives the same tables
-
-
-TABLES = ("cells.csv", "targets.csv")
-
-
 @pytest.fixture
-def quick_and_restored(monkeypatch):
+def quick_and_restored(monkeypatch, environment_is_restored):
     monkeypatch.setattr(figures, "save_png", lambda figure, path: path.touch())  # only tables are compared
-    for name in process_environment("tensorflow", 1):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
 def report_of(params, root):
@@ -223,9 +211,7 @@ def assert_same_tables(first, second):
 
 
 @pytest.mark.usefixtures("quick_and_restored")
-def test_study_of_regressors_gives_the_same_tables_on_other_workers_and_goes_on_in_a_copied_folder(
-    tmp_path, tiny_params, write_target
-):
+def test_same_tables_come_from_other_workers_and_a_copied_folder(tmp_path, tiny_params, write_target):
     reports = []
     for workers in (1, 2):
         root = tmp_path / f"with_{workers}"
@@ -249,32 +235,29 @@ def test_study_of_regressors_gives_the_same_tables_on_other_workers_and_goes_on_
 @pytest.mark.usefixtures("quick_and_restored")
 def test_whole_study_gives_the_same_tables_twice(tmp_path, tiny_params, write_study, pretrained_joint):
     """Every method, the paper's and ours, some of them stopped early; one worker and two."""
+    study: dict[str, Any] = {"methods": list(Method), "shards": {"only": ["slme"]}}
+    study |= {"budget": {"ml_trials": 6, "dl_trials": 8, "seconds": 3600}}
+    study |= {"representations": ["elemental_fractions", "physical_attributes"]}
+    study |= {"joint": {"all_sources": ["formation_energy"]}}
+    study["learning_curve"] = {"targets": ["slme"], "shares": [0.5]}
+    study |= {"joint_pretrain": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}}
+    study["fidelity"] = {"rows": 50, "steps": 2, "after_screening": 1, "after_first_fold": 1, "margin": 5.0}
     reports = []
     for workers in (1, 2):
         root = tmp_path / f"with_{workers}"
         write_study(root, repeated=4)
         shutil.copytree(pretrained_joint, StudyPaths("tiny", root).source_model("all_sources"))
-        params = tiny_params(
-            targets=["slme"],
-            shards={"only": ["slme"]},
-            methods=list(Method),
-            representations=["elemental_fractions", "physical_attributes"],
-            joint={"all_sources": ["formation_energy"]},
-            joint_pretrain={"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
-            budget={"ml_trials": 6, "dl_trials": 8, "seconds": 3600},
-            fidelity={"rows": 50, "steps": 2, "after_screening": 1, "after_first_fold": 1, "margin": 5.0},
-            learning_curve={"targets": ["slme"], "shares": [0.5]},
-            compute={"workers": workers},
-        )
+        params = tiny_params(**study, compute={"workers": workers})
         reports.append(report_of(params, root)[0])
     assert_same_tables(*reports)
     rows = list(csv.DictReader(io.StringIO((reports[0].reports / "cells.csv").read_text())))
-    # base, ml and dl on two representations, the paper's five from one source, ours
-    assert len(rows) == 1 + 4 + 5 + 5
+    # base, ml and dl on two representations, the paper's five from one source, the plain models, the extension methods
+    assert len(rows) == 1 + 4 + 5 + 2 + 5
     first, second = (json.loads((paths.results("slme") / "cells.json").read_text()) for paths in reports)
     assert first == second
     going = {cell["method"] for cell in first if cell["cv_mae"]}
-    assert len(going & {"ml", "dl"}) == 1  # one of each side and kind runs to the end
+    scratch = [cell["representation"] for cell in first if cell["cv_mae"] and cell["method"] in ("ml", "dl")]
+    assert sorted(scratch) == study["representations"]  # the best of each column of the tables runs to the end
     assert len(going & {"ml_featextr", "dl_featextr", "finetune", "modfinetune", "freezing"}) == 1
     assert {"base", "blend"} < going
     assert any("after screening" in (cell["stopped"] or "") for cell in first)

@@ -22,6 +22,7 @@ from crossprop.estimator.pretrained import SourceRecipe, composition_codes
 pytestmark = pytest.mark.slow
 
 TINY = SourceRecipe("tiny", EMBEDDED, EMBEDDED, 1, 400, 0.1)
+METALS = ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zr", "Nb", "Mo", "W")
 KNOWN = ELEMENTS[:14]
 FORMULAS = [f"{a}{p}{b}{4 - p}" for i, a in enumerate(KNOWN) for b in KNOWN[i + 1 :] for p in (1, 3)][:60]
 
@@ -85,9 +86,6 @@ def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp
     )  # fmt: skip
     assert predicted.stdout.startswith("formula,value,lower,upper")
     assert Path(CrossPropertyRegressor.load(out).model_folder_).is_dir()
-
-
-METALS = ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zr", "Nb", "Mo", "W")
 
 
 def write_alloys(path, slope=1.0):

@@ -12,6 +12,20 @@ from crossprop.paths import RAW
 app = typer.Typer(help="Study configurations, and pretraining on a cluster.", no_args_is_help=True)
 
 
+@app.command("trials")
+def record_trials(
+    target: Annotated[str, Argument(help="Target, or <study>.<target> where several studies have it.")],
+    method: Annotated[str | None, Option(help="Only the cells of this method, such as finetune.")] = None,
+    uri: Annotated[str | None, Option(help="Store; MLFLOW_TRACKING_URI or ./mlflow.db by default.")] = None,
+) -> None:
+    """Record every trial of a target's cells in MLflow, as a child run of its cell; needs no computing."""
+    from crossprop.tracking.trials import record_trials as record
+
+    done = record(uri, target, method)
+    typer.echo("\n".join(f"{name:<44} {every} trials, {new} recorded now" for name, new, every in done))
+    typer.echo("Next: crossprop ui shows them below the run of their cell")
+
+
 @app.command("new")
 def new_study(
     name: Annotated[str, Argument(help="Name of the study: small letters, digits, underscores.")],

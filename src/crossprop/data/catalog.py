@@ -1,14 +1,12 @@
 """The catalogue: every property by key or label, from ``catalog.yaml`` and from the user's catalogue."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Iterable
 from enum import StrEnum
 from importlib.resources import as_file, files
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -35,17 +33,14 @@ class Role(StrEnum):
 
 
 class PinnedFile(_Entry):
-    """One public file by its content (``blob`` as git computes it); a user's file has a ``folder``.
-
-    ``split`` is ``all`` where the rows are not split into those to learn from and a hold-out.
-    """
+    """One public file by its content (``blob`` as git computes it); a user's file has a ``folder``."""
 
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
     commit: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|files)$")]
     path: Text
     blob: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     size: Positive | None = None
-    split: Literal["train", "test", "all"] = "all"
+    split: Literal["train", "test", "all"] = "all"  # "all" where the file's rows are not split
     folder: str | None = None
 
     @field_validator("path")
@@ -99,10 +94,7 @@ class Columns(_Entry):
 
 
 class EmbeddedPackage(_Entry):
-    """A table (``member``, CSV) in an archive (``path``) of an installed Python package.
-
-    Its targets learn from ``n_train`` compositions and are measured on ``n_test`` others.
-    """
+    """A table (``member``, CSV) in an archive (``path``) of an installed Python package."""
 
     package: Text
     path: Text
@@ -110,8 +102,8 @@ class EmbeddedPackage(_Entry):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Positive
     formula_column: Text
-    n_train: Positive
-    n_test: Positive
+    n_train: Positive  # compositions that its targets learn from
+    n_test: Positive  # others that they are measured on
     licence: Text
 
 
@@ -160,7 +152,7 @@ class PropertyEntry(_Entry):
     notes: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
-    def _complete(self) -> PropertyEntry:
+    def _complete(self) -> Self:
         if (self.embedded is None) == (self.columns is None):
             raise ValueError("give either 'columns' with 'files', or 'embedded'")
         if self.columns is not None and not self.files and not self.editions:
@@ -228,10 +220,7 @@ class Catalog(BaseModel):
 
 
 def load_catalog(extra: Path | None = None) -> Catalog:
-    """The built-in catalogue with the user's (``extra``; what :func:`own_catalog` finds if ``None``) merged into it.
-
-    An origin of the user may name a ``folder``, relative to the file. A wrong file is refused (DataError).
-    """
+    """The built-in catalogue with the user's (``extra``, else what :func:`own_catalog` finds); DataError if wrong."""
     return _load(own_catalog() if extra is None else Path(extra))
 
 
@@ -263,10 +252,9 @@ def _load(extra: Path | None) -> Catalog:
             values[section] |= entries
         for name, origin in added["origins"].items():
             if isinstance(origin, dict) and "folder" in origin:
-                local = {"repository": f"local/{name}", "commit": "files", **origin}
-                values["origins"][name] = local | {
-                    "folder": str((extra.parent / str(origin["folder"])).resolve())
-                }
+                folder = str((extra.parent / str(origin["folder"])).resolve())
+                local = {"repository": f"local/{name}", "commit": "files"}
+                values["origins"][name] = {**local, **origin, "folder": folder}
     resolved = {
         "packages": values["packages"],
         "properties": {key: _resolved(key, entry, values) for key, entry in values["properties"].items()},
@@ -293,11 +281,8 @@ def read_catalog_values(path: Path) -> dict[str, dict[str, Any]]:
         values = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"The catalogue {path} cannot be read: {error}. Correct the file.") from None
-    if not (
-        isinstance(values, dict)
-        and set(values) <= _SECTIONS
-        and all(isinstance(entries, dict) for entries in values.values())
-    ):
+    sections = values.values() if isinstance(values, dict) and set(values) <= _SECTIONS else [None]
+    if not all(isinstance(entries, dict) for entries in sections):
         known = ", ".join(sorted(_SECTIONS))
         raise DataError(f"The catalogue {path} must map sections to entries; sections are {known}.")
     return {section: dict(values.get(section, {})) for section in _SECTIONS}

@@ -27,30 +27,21 @@ _NUMBER: Final = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", 
 
 @dataclass(frozen=True)
 class CleanTable:
-    """Rows that can be learnt from, and the account of the others (columns :data:`REPORT_COLUMNS`).
+    """Rows that can be learnt from, and the account of the others."""
 
-    ``rows`` has ``line``, ``formula``, ``composition`` (key), ``value``, and ``group`` where one was named.
-    """
-
-    rows: pd.DataFrame
-    report: pd.DataFrame
+    rows: pd.DataFrame  # line, formula, composition (key), value, and group where one was named
+    report: pd.DataFrame  # columns REPORT_COLUMNS
 
 
-def read_table(
-    path: Path, formula_column: str, value_column: str, group_column: str | None = None
-) -> CleanTable:
-    """Read and clean one CSV file: UTF-8, comma-separated, with a header.
+def read_table(path: Path, formula: str, value: str, group: str | None = None) -> CleanTable:
+    """Read and clean the named columns of a CSV file: UTF-8, comma-separated, with a header; else a DataError.
 
     Nothing is taken for a missing value but an empty field: ``NaN`` in the formula column is sodium nitride. Rows that
     repeat a formula stay: with another value they are polymorphs.
-
-    Raises:
-        DataError: The file is missing, no such CSV, lacks a column, or more than a tenth of its rows are bad; or a row
-            names no group.
     """
     if not path.is_file():
         raise DataError(f"There is no file {path}. Fetch the data first.")
-    wanted = [name for name in (formula_column, value_column, group_column) if name is not None]
+    wanted = [name for name in (formula, value, group) if name is not None]
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
@@ -63,8 +54,7 @@ def read_table(
             places = [header.index(name) for name in wanted]
             records = [
                 (reader.line_num, *(row[at] if at < len(row) else None for at in places))
-                for row in reader
-                if row
+                for row in filter(None, reader)
             ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV file in UTF-8: {error}. Export it again.") from None
@@ -74,7 +64,7 @@ def read_table(
         named = dict(zip(lines, groups[0], strict=True))
         table.rows["group"] = [(named[line] or "").strip() for line in table.rows["line"]]
         if unnamed := int((table.rows["group"] == "").sum()):
-            raise DataError(f"{path}: {unnamed} row(s) name no {group_column!r}. Give every row a group.")
+            raise DataError(f"{path}: {unnamed} row(s) name no {group!r}. Give every row a group.")
     return table
 
 
@@ -141,17 +131,15 @@ def noted(name: str, texts: Iterable[str]) -> pd.DataFrame:
 
 def refuse_unlearnable(values: np.ndarray, what: str) -> None:
     """Raise a :class:`DataError` where no model can be fitted: fewer than two values, all the same, or too large."""
-    if len(values) < 2:
-        raise DataError(f"{what} holds {len(values)} usable row(s); at least two are needed to learn from.")
+    if (n := len(values)) < 2:
+        raise DataError(f"{what} holds {n} usable row(s); at least two are needed to learn from.")
     if (largest := float(np.abs(values).max())) > LARGEST_VALUE:
         raise DataError(
             f"The values of {what} reach {largest:.3g}; the methods compute with numbers up to {LARGEST_VALUE:g}. "
             "Give the values in a larger unit, or their logarithm."
         )
     if np.ptp(values) == 0.0:
-        raise DataError(
-            f"All {len(values)} values of {what} are {values[0]:g}: a constant. Check the column."
-        )
+        raise DataError(f"All {n} values of {what} are {values[0]:g}: a constant. Check the column.")
 
 
 def why_no_formula(formula: object, error: FormulaError) -> str:

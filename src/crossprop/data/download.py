@@ -66,12 +66,11 @@ def fetch_files(
     attempts: int = 5,
     pause: float = 1.0,
 ) -> list[Path]:
-    """Put every file, whole and verified, where the catalogue says; return the paths in order.
+    """Put every file, whole and verified, where the catalogue says; return the paths in order, or a FetchError.
 
-    A file becomes visible under ``raw_root`` only once its content is verified; an unaltered one is left alone. One
-    that cannot be had is named in a FetchError. Downloads stay in ``blobs``, so that an interrupted one resumes.
-    ``attempts`` may fail in a row, with ``pause`` seconds between the first two, doubled each time. Nothing is
-    downloaded where the variable ``CROSSPROP_MIRROR`` names a folder that holds the same tree as ``base_url``.
+    Downloads stay in ``blobs``, so that an interrupted one resumes. ``attempts`` may fail in a row, with ``pause``
+    seconds between the first two, doubled each time. Nothing is downloaded where the variable ``CROSSPROP_MIRROR``
+    names a folder that holds the same tree as ``base_url``.
     """
     wanted, paths = list(files), []
     mirror = os.environ.get(MIRROR_VARIABLE)
@@ -118,18 +117,15 @@ _last_line: dict[str, float] = {}
 
 def print_progress(progress: FetchProgress) -> None:
     """Report to standard error: one line a file, and one every few seconds while a large one is under way."""
-    now = time.monotonic()
-    under_way = progress.state in ("downloading", "copying")
-    if under_way and now - _last_line.get(progress.file.blob, 0.0) < 2.0:
+    now, file, state = time.monotonic(), progress.file, progress.state
+    under_way = state in ("downloading", "copying")
+    if under_way and now - _last_line.get(file.blob, 0.0) < 2.0:
         return
-    _last_line[progress.file.blob] = now
+    _last_line[file.blob] = now
     amount = f"{progress.received / 1e6:.1f} MB"
-    if under_way and progress.file.size:
-        amount += f" of {progress.file.size / 1e6:.1f} MB"
-    print(
-        f"[{progress.number}/{progress.total}] {progress.file.path}: {progress.state}, {amount}",
-        file=sys.stderr,
-    )
+    if under_way and file.size:
+        amount += f" of {file.size / 1e6:.1f} MB"
+    print(f"[{progress.number}/{progress.total}] {file.path}: {state}, {amount}", file=sys.stderr)
 
 
 def _downloaded(file: PinnedFile, url: str, blobs: Path, tell: Tell, attempts: int, pause: float) -> Path:

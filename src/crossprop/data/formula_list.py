@@ -10,7 +10,7 @@ import pandas as pd
 from crossprop.data.compositions import Amounts, parse_formulas, plain_formula, refuse_capitals
 from crossprop.data.user_columns import elements_in, guess_formula_column, named_column
 from crossprop.data.user_formulas import formulas_in, formulas_of
-from crossprop.data.user_table import TextTable, read_text_table
+from crossprop.data.user_table import TextTable, is_formula_name, read_text_table
 from crossprop.data.user_values import read_amounts
 from crossprop.errors import UserFileError
 
@@ -85,7 +85,7 @@ def read_formula_list(
 def _without_header(table: TextTable, at: int) -> TextTable:
     """The table with its header as the first row, where the header holds a formula itself."""
     line, head = table.dialect.header_line, table.header
-    if not line or table.columns[at].is_named_formula or parse_formulas([plain_formula(head[at])])[2]:
+    if not line or is_formula_name(head[at]) or parse_formulas([plain_formula(head[at])])[2]:
         return table
     return replace(
         table,

@@ -1,18 +1,15 @@
 """What a person asks of the data: which properties there are, what one is, whether the files are whole."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
 
 from crossprop.data.catalog import Catalog, PropertyEntry
 from crossprop.data.download import blob_id
 from crossprop.data.embedded import embedded_archive
 from crossprop.errors import DataError
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _FIGURES = {
     "base_mae": "Base",
@@ -28,9 +25,6 @@ def list_properties(
     catalog: Catalog, raw_root: Path, role: str | None = None, *, own_only: bool = False, brief: bool = False
 ) -> Table:
     """Table behind ``crossprop data list``; ``brief`` leaves out label and description."""
-    from rich import box
-    from rich.table import Table
-
     entries = [entry for entry in catalog.entries(role) if entry.is_own or not own_only]
     n_own = sum(entry.is_own for entry in entries)
     title = f"{len(entries)} properties" + (f", {n_own} of your own" if n_own else "")

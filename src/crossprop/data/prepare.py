@@ -23,13 +23,14 @@ def prepare_study(
     raw_root: Path,
     folder: Path,
     *,
+    excluded: Iterable[str] = (),
     edition: str | None = None,
     seed: int = DEFAULT_SEED,
     report: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Path]:
-    """Prepare and write every property of a study; sources are freed of every composition of every target.
+    """Prepare and write every property of a study, and ``report`` a line on each; the path of each table by key.
 
-    ``report`` is called with a line on each finished property. Returned is the path of each table by key.
+    The sources lose every composition of the properties ``excluded``: of all targets, if it is empty.
     """
     written: dict[str, Path] = {}
 
@@ -41,22 +42,25 @@ def prepare_study(
         parts += [f"{actions[name]:,} {name}" for name in ("repaired", "dropped") if name in actions]
         report(f"{key}: {', '.join(parts)}")
 
-    excluded: set[str] = set()
-    for key in dict.fromkeys(catalog.property(name).key for name in targets):
+    predicted = [catalog.property(name).key for name in targets]
+    removed = [catalog.property(name).key for name in excluded] or predicted
+    compositions: set[str] = set()
+    for key in dict.fromkeys(predicted + removed):
         data = prepare_target(catalog, key, raw_root, seed)
-        excluded |= set(data.frame["composition"])
-        finish(key, data)
+        if key in removed:
+            compositions |= set(data.frame["composition"])
+        if key in predicted:
+            finish(key, data)
     for key in dict.fromkeys(catalog.property(name).key for name in sources):
-        finish(key, prepare_source(catalog, key, raw_root, excluded, edition, seed))
+        finish(key, prepare_source(catalog, key, raw_root, compositions, edition, seed))
     return written
 
 
 def prepare_target(catalog: Catalog, key: str, raw_root: Path, seed: int = DEFAULT_SEED) -> PreparedData:
-    """Rows of a target property with their split into ``train`` and ``test``.
+    """Rows of a target property with their split into ``train`` and ``test``, published or drawn.
 
-    A published split is kept with all polymorphs and repeated compositions: the protocol decides about them. Files
-    that are not split get a hold-out as :func:`draw_holdout` draws it. An embedded property gets one row per
-    composition and the draw that all targets of its package share.
+    A published split keeps all repeated compositions: the protocol decides about them. An embedded property gets one
+    row per composition and the draw that all targets of its package share.
     """
     entry = catalog.property(key)
     if Role.TARGET not in entry.roles:
@@ -71,17 +75,16 @@ def prepare_target(catalog: Catalog, key: str, raw_root: Path, seed: int = DEFAU
 
 
 def _file_target(entry: PropertyEntry, raw_root: Path, seed: int) -> PreparedData:
-    assert entry.columns is not None  # the catalogue guarantees columns beside files
+    names = entry.columns
+    assert names is not None  # the catalogue guarantees columns beside files
     frames, reports = [], []
     for file in entry.files:
-        table = read_table(
-            raw_root / file.relative_path, entry.columns.formula, entry.columns.value, entry.columns.group
-        )
+        table = read_table(raw_root / file.relative_path, names.formula, names.value, names.group)
         frames.append(table.rows.assign(split=file.split))
         reports.append(table.report)
     frame = pd.concat(frames, ignore_index=True)
     columns, together, what = list(PREPARED_COLUMNS), "composition", "composition"
-    if entry.columns.group is not None:
+    if names.group is not None:
         frame[GROUP_COLUMN] = linked_groups(frame["composition"].to_numpy(), frame[GROUP_COLUMN].to_numpy())
         columns, together, what = [*columns, GROUP_COLUMN], GROUP_COLUMN, "group"
     if (frame["split"] == "all").all():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.catalog import Catalog, PinnedFile, PropertyEntry, Supplement
-from crossprop.data.cleaning import CleanTable, noted, read_table, refuse_unlearnable, report_frame
+from crossprop.data.cleaning import noted, read_table, refuse_unlearnable, report_frame
 from crossprop.data.compositions import COLUMN, fraction_matrix
 from crossprop.data.embedded import embedded_table
 from crossprop.data.prepared import PreparedData
@@ -30,16 +30,13 @@ def merge_compositions(rows: pd.DataFrame, how: Literal["lowest", "median"]) -> 
 
 @dataclass(frozen=True)
 class ElementalReferences:
-    """Difference between two series: a coefficient for each element, then for each corrected one.
+    """Difference between two series, fitted to the compositions that both have."""
 
-    ``determined`` says which of them the shared compositions fix; ``residuals`` are absolute, on these compositions.
-    """
-
-    coefficients: np.ndarray
+    coefficients: np.ndarray  # of each element, then of each corrected one
     corrected_elements: tuple[str, ...]
     corrected_with: str | None
-    determined: np.ndarray
-    residuals: np.ndarray
+    determined: np.ndarray  # which of the coefficients the shared compositions fix
+    residuals: np.ndarray  # absolute, on the shared compositions
 
     def predict(self, fractions: np.ndarray) -> np.ndarray:
         """Difference for compositions, shape (n,); NaN where an element's reference is not determined."""
@@ -57,8 +54,7 @@ def fit_references(
 ) -> ElementalReferences:
     """Fit least absolute deviations, so that a few rows of another kind do not shift the references.
 
-    ``fractions`` (shape (n, 86)) are those of the compositions that both series have, ``differences`` (shape (n,)) the
-    other series less this property. ``corrected_elements`` have a second reference beside ``corrected_with``.
+    ``fractions``, (n, 86), and ``differences`` (other series less this property), (n,), are of the shared compositions.
     """
     design = _design(fractions, corrected_elements, corrected_with)
     if len(design) < design.shape[1]:
@@ -106,18 +102,34 @@ def prepare_source(
     chosen = entry.edition(edition)
     reports: list[pd.DataFrame] = []
 
-    def read(files: tuple[PinnedFile, ...]) -> list[CleanTable]:
+    def read(name: str, files: tuple[PinnedFile, ...]) -> pd.DataFrame:
+        """All files' rows, less the excluded compositions, one per composition."""
         if entry.columns is None:
-            return [embedded_table(catalog, entry)]
-        names = entry.columns.formula, entry.columns.value
-        return [read_table(raw_root / file.relative_path, *names) for file in files]
+            tables = [embedded_table(catalog, entry)]
+        else:
+            names = entry.columns.formula, entry.columns.value
+            tables = [read_table(raw_root / file.relative_path, *names) for file in files]
+        rows = pd.concat([table.rows for table in tables], ignore_index=True)
+        # What a single file repeats is noted below for all of them together.
+        reports.extend(table.report[table.report["action"] != "noted"] for table in tables)
+        hidden = rows["composition"].isin(excluded)
+        merged = merge_compositions(rows[~hidden], entry.merge)
+        notes = []
+        if n := int(hidden.sum()):
+            n_hidden = rows.loc[hidden, "composition"].nunique()
+            notes.append(f"{n} rows ({n_hidden} compositions) belong to a target: left out")
+        if n := int((~hidden).sum()) - len(merged):
+            notes.append(f"{n} rows repeat a composition; one row per composition ({entry.merge} value)")
+        reports.append(noted(name, [*notes, f"{len(merged)} compositions usable"]))
+        return merged
 
-    rows = _without(entry.key, read(chosen.files), excluded, entry, reports)
+    rows = read(entry.key, chosen.files)
     if rows.empty:
         raise DataError(f"Source {entry.key!r} has no row left once the targets' compositions are excluded.")
     for supplement in chosen.supplements:
-        series = _without(supplement.description, read(supplement.files), excluded, entry, reports)
-        rows = _supplemented(rows, series, supplement, entry, reports)
+        series = read(supplement.description, supplement.files)
+        rows, account = _supplemented(rows, series, supplement, entry)
+        reports.append(account)
     if entry.limits is not None:
         low, high = entry.limits.low, entry.limits.high
         possible = rows["value"].between(low, high)
@@ -134,37 +146,10 @@ def prepare_source(
     return PreparedData(frame=frame, cleaning=pd.concat(reports, ignore_index=True))
 
 
-def _without(
-    name: str,
-    tables: list[CleanTable],
-    excluded: AbstractSet[str],
-    entry: PropertyEntry,
-    reports: list[pd.DataFrame],
-) -> pd.DataFrame:
-    """All tables' rows, less the excluded compositions, one per composition."""
-    rows = pd.concat([table.rows for table in tables], ignore_index=True)
-    # What a single file repeats is noted below for all of them together.
-    reports += [table.report[table.report["action"] != "noted"] for table in tables]
-    hidden = rows["composition"].isin(excluded)
-    merged = merge_compositions(rows[~hidden], entry.merge)
-    notes = []
-    if n := int(hidden.sum()):
-        n_hidden = rows.loc[hidden, "composition"].nunique()
-        notes.append(f"{n} rows ({n_hidden} compositions) belong to a target: left out")
-    if n := int((~hidden).sum()) - len(merged):
-        notes.append(f"{n} rows repeat a composition; one row per composition ({entry.merge} value)")
-    reports.append(noted(name, [*notes, f"{len(merged)} compositions usable"]))
-    return merged
-
-
 def _supplemented(
-    rows: pd.DataFrame,
-    series: pd.DataFrame,
-    supplement: Supplement,
-    entry: PropertyEntry,
-    reports: list[pd.DataFrame],
-) -> pd.DataFrame:
-    """The rows, and below them those of the series whose compositions are new."""
+    rows: pd.DataFrame, series: pd.DataFrame, supplement: Supplement, entry: PropertyEntry
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows with those of the series whose compositions are new, and a report on the series."""
     notes = []
     if supplement.relation == "elemental_references":
         shared = series.merge(rows, on="composition", suffixes=("", "_own"))
@@ -203,6 +188,6 @@ def _supplemented(
                 "property. Leave the supplement out of the catalogue's edition."
             )
     new = series[~series["composition"].isin(set(rows["composition"]))]
-    reports.append(noted(supplement.description, [*notes, f"{len(new)} compositions added"]))
+    account = noted(supplement.description, [*notes, f"{len(new)} compositions added"])
     merged = pd.concat([rows, new[["formula", "composition", "value"]]], ignore_index=True)
-    return merged.sort_values("composition", kind="stable", ignore_index=True)
+    return merged.sort_values("composition", kind="stable", ignore_index=True), account

@@ -41,9 +41,8 @@ def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) 
     if key in names or key in builtin_catalog().packages:
         raise UserFileError(f"crossprop has a property {key!r} of its own. Choose another name with --name.")
     if key in own_entries(catalog) and not replace:
-        raise UserFileError(
-            f"{key!r} is in {catalog} already. Replace it with --replace, or choose another --name."
-        )
+        there = f"{key!r} is in {catalog} already"
+        raise UserFileError(f"{there}. Replace it with --replace, or choose another --name.")
 
 
 def own_entries(catalog: Path = OWN_CATALOG) -> dict[str, Any]:
@@ -55,9 +54,7 @@ def former_texts(key: str, catalog: Path = OWN_CATALOG) -> dict[str, str]:
     """Unit, description, citation and licence of an entry that is to be replaced; empty where there is none."""
     values = _values(catalog)
     texts = values["origins"].get(key, {}) | values["properties"].get(key, {})
-    return {
-        name: str(texts[name]) for name in ("unit", "description", "citation", "licence") if texts.get(name)
-    }
+    return {n: str(texts[n]) for n in ("unit", "description", "citation", "licence") if texts.get(n)}
 
 
 def write_entry(key: str, origin: dict[str, Any], entry: dict[str, Any], catalog: Path = OWN_CATALOG) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from crossprop.data.compositions import COLUMN, Amounts, composition_keys, parse_formulas, plain_formula
-from crossprop.data.user_table import Column, TextTable, fold
+from crossprop.data.user_table import Column, TextTable, fold, is_formula_name
 from crossprop.data.user_values import is_number, is_unit
 from crossprop.errors import UserFileError
 
@@ -31,19 +31,15 @@ class Elements(NamedTuple):
 
 @dataclass(frozen=True)
 class ChosenColumns:
-    """Positions of the columns that are meant; ``formula`` is ``None`` where there are columns of ``elements``.
-
-    ``units`` may state the unit of the values row by row; ``unit_row`` is the unit that the first row states for them,
-    if it holds units instead of data.
-    """
+    """Positions of the columns that are meant."""
 
     value: int
-    formula: int | None
+    formula: int | None  # none where there are columns of elements
     elements: Elements
     split: int | None
     group: int | None
-    units: tuple[int, ...]
-    unit_row: str | None
+    units: tuple[int, ...]  # columns that may state the unit of the values row by row
+    unit_row: str | None  # unit of the values in the first row, if that holds units instead of data
     formula_name: str
 
 
@@ -69,10 +65,9 @@ def choose_columns(
         elements = elements_in(table, taken, element_columns)
         formula_name = f"{len(elements.symbols)} columns of elements ({element_columns})"
     else:
-        if formula_column is not None:
-            formula = named_column(table, formula_column, "--formula-column")
-        else:
-            formula = guess_formula_column(table, taken)
+        option = "--formula-column"
+        given = None if formula_column is None else named_column(table, formula_column, option)
+        formula = guess_formula_column(table, taken) if given is None else given
         formula_name = table.header[formula]
     if formula in taken:
         raise UserFileError(f"The column {formula_name!r} cannot hold both formulas and others. Name two.")
@@ -158,10 +153,9 @@ def elements_in(table: TextTable, taken: Sequence[int], amounts: str) -> Element
 
 
 def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
-    """Position of the column whose cells are formulas, other than those that are taken.
+    """Position of the column whose cells are formulas, other than those that are taken; among several a name decides.
 
-    Among several a telling name decides. A column of names such as ``Co1``, ``Co2``, which all are one composition, is
-    none of formulas beside another one.
+    A column of names such as ``Co1``, ``Co2``, which all are one composition, is none of formulas beside another one.
     """
     elements = element_columns(table.header, taken)
     found: list[Column] = []
@@ -176,7 +170,7 @@ def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
         one = len({cells[row] for row in good}) > 1 and len(set(composition_keys(fractions).tolist())) == 1
         (numbered if one else found).append(column)
     found = found or numbered
-    telling = [column for column in found if column.is_named_formula]
+    telling = [column for column in found if is_formula_name(column.name)]
     for chosen in (telling, found):
         if len(chosen) == 1:
             return chosen[0].position

@@ -22,11 +22,7 @@ _FITTING: Final = 0.8  # share of the rows whose amounts have to sum to a whole 
 def formulas_in(
     cells: Sequence[str], lines: Sequence[int], amounts: str = Amounts.ATOMIC
 ) -> tuple[list[str], dict[int, str], list[str]]:
-    """Formulas of atoms in a column's cells, spreadsheet dates turned back.
-
-    Returned are the formulas, by position why weights give none, and notes on what was changed and what is doubtful,
-    each with the first of the ``lines``.
-    """
+    """Formulas of atoms in a column's cells, dates turned back; by position why weights give none; and notes."""
     formulas = [EXCEL_DATES.get(text, text) for text in map(plain_formula, cells)]
     if amounts != Amounts.ATOMIC:
         reasons = {i: str(error) for i, error in parse_formulas(formulas, amounts)[2].items()}
@@ -43,25 +39,22 @@ def formulas_in(
             told.setdefault(what, []).append(f"{line}: {raw} is read as {formula}")
         if doubts := formula_warnings(formula):
             told.setdefault("doubtful formulas, kept", []).append(f"{line}: {doubts[0]}")
-    return (
-        formulas,
-        {},
-        [f"{len(those)} {what}, the first on line {those[0]}" for what, those in told.items()],
-    )
+    notes = [f"{len(those)} {what}, the first on line {those[0]}" for what, those in told.items()]
+    return formulas, {}, notes
 
 
 def formulas_of(
     symbols: Sequence[str],
     rows: Sequence[Sequence[float | None]],
-    amounts: str,
+    amounts: str = Amounts.ATOMIC,
     *,
     percent: bool = False,
     any_sum: bool = False,
 ) -> tuple[list[str], dict[int, str]]:
     """Formulas of rows of amounts, empty where a row gives none, and by position why; ``None`` is the balance.
 
-    Amounts sum to 100 or 1; those of atoms may also sum to another whole number, as in ``La1.85Sr0.15CuO4``, and to
-    anything with ``any_sum``. ``percent`` says that they are known to be percents.
+    Amounts sum to 100 (always with ``percent``) or 1; those of atoms may also sum to another whole number, as in
+    ``La1.85Sr0.15CuO4``, and to anything with ``any_sum``.
     """
     reasons = {i: reason for i, row in enumerate(rows) if (reason := _wrong(symbols, row))}
     sums = [sum(a for a in row if a is not None and math.isfinite(a)) for row in rows]

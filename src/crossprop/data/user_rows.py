@@ -14,13 +14,7 @@ from crossprop.data.user_columns import choose_columns
 from crossprop.data.user_formulas import formulas_in, formulas_of
 from crossprop.data.user_summary import value_findings
 from crossprop.data.user_table import Dialect, read_text_table
-from crossprop.data.user_values import (
-    bare_unit,
-    read_amounts,
-    read_numbers,
-    refuse_contradiction,
-    unit_beside,
-)
+from crossprop.data.user_values import bare_unit, read_amounts, read_numbers, refuse_conflict, unit_beside
 from crossprop.errors import UnknownElementError, UserFileError
 
 MIN_ROWS: Final = 20  # usable rows that a hold-out, ten folds and a screening split need
@@ -94,10 +88,9 @@ def read_user_table(
 ) -> UserTable:
     """Read a CSV, TSV, semicolon-separated or Excel file whose dialect is not known; what is ``None`` is guessed.
 
-    The values stand in ``value_column``, or in the column named like the ``target``. ``split_column`` says ``train`` or
-    ``test`` for every row, ``group_column`` what stays on one side of every split. With ``element_columns`` (``atomic``
-    or ``weight``) every element has a column of amounts; ``amounts`` is the kind of those in formulas. A file that
-    states another ``unit`` or has no usable row is a UserFileError. Nothing is dropped for its value.
+    The values stand in ``value_column``, or in the column named like the ``target``; with ``element_columns``
+    (``atomic`` or ``weight``) every element has a column of amounts. ``amounts`` is the kind of those in formulas. A
+    file that states another ``unit`` or has no usable row is a UserFileError. Nothing is dropped for its value.
     """
     path = Path(path)
     if decimal not in (None, ".", ","):
@@ -126,7 +119,7 @@ def read_user_table(
     beside = [(columns[at].name, columns[at].cells) for at in chosen.units]
     row_unit = chosen.unit_row and bare_unit(chosen.unit_row)
     found_unit = numbers.unit or row_unit or unit_beside(path, beside, values.cells)
-    refuse_contradiction(path, values.name, unit, found_unit)
+    refuse_conflict(path, values.name, unit, found_unit)
     symbols, counted, percent = chosen.elements
     rows = read_amounts([columns[at].cells for at in symbols], decimal, lambda: table.decimal)
     if chosen.formula is None:
@@ -141,7 +134,7 @@ def read_user_table(
         found.setdefault(i, ("formula", reason))
     for i, error in errors.items():
         kind: Kind = "element" if isinstance(error, UnknownElementError) else "formula"
-        found.setdefault(i, (kind, ""))
+        found.setdefault(i, (kind, why_no_formula(formulas[i] or None, error)))
     for i, reason in numbers.reasons.items():
         found.setdefault(i, ("missing" if reason.startswith("the value is missing") else "value", reason))
     for i, text in enumerate(split or ()):
@@ -155,12 +148,7 @@ def read_user_table(
     keys, hidden = composition_keys(fractions[np.isin(good, kept)]), refuse_capitals(usable)
     shown = [*(list(symbols)[:4] if chosen.formula is None else [chosen.formula]), chosen.value]
     problems = tuple(
-        Problem(
-            table.lines[i],
-            reason or why_no_formula(formulas[i] or None, errors[i]),
-            " | ".join(columns[at].cells[i][:40] for at in shown),
-            kind,
-        )
+        Problem(table.lines[i], reason, " | ".join(columns[at].cells[i][:40] for at in shown), kind)
         for i, (kind, reason) in sorted(found.items())
     )
     if not usable:
@@ -171,14 +159,9 @@ def read_user_table(
         )
     if chosen.formula is not None and hidden:
         raise UserFileError(f"{path}, column {chosen.formula_name!r}: {hidden}")
-    frame = pd.DataFrame(
-        {
-            "formula": pd.Series(usable, dtype=object),
-            "composition": keys,
-            "value": np.array(numbers.values, dtype=np.float64)[kept],
-            "line": np.array(table.lines, dtype=np.int64)[kept],
-        }
-    )
+    frame = pd.DataFrame({"formula": pd.Series(usable, dtype=object), "composition": keys})
+    frame["value"] = np.array(numbers.values, dtype=np.float64)[kept]
+    frame["line"] = np.array(table.lines, dtype=np.int64)[kept]
     if split is not None:
         frame["split"] = [_SPLITS[split[i].casefold()] for i in kept]
     if group is not None:
@@ -191,13 +174,7 @@ def read_user_table(
             f"{len(numbers.uncertain)} value(s) carry an uncertainty, the first on line "
             f"{table.lines[numbers.uncertain[0]]}: the number is kept, the uncertainty left out"
         )
-    return UserTable(
-        frame,
-        problems,
-        (*notes, *value_findings(frame)),
-        replace(table.dialect, decimal=numbers.decimal),
-        chosen.formula_name,
-        values.name,
-        found_unit,
-        None if chosen.group is None else table.header[chosen.group],
-    )
+    noted, dialect = (*notes, *value_findings(frame)), replace(table.dialect, decimal=numbers.decimal)
+    group_name = None if chosen.group is None else table.header[chosen.group]
+    names = chosen.formula_name, values.name
+    return UserTable(frame, problems, noted, dialect, *names, found_unit, group_name)

@@ -123,6 +123,10 @@ _MISSING_CODES: Final = frozenset(
 )
 
 
+def _listed(texts: list[str]) -> str:
+    return ", ".join(texts[:5]) + (", …" if len(texts) > 5 else "")
+
+
 def value_findings(rows: pd.DataFrame) -> list[str]:
     """Notes on the usable rows of a file, columns as in :class:`crossprop.data.user_rows.UserTable`."""
     values, notes = rows["value"].to_numpy(), []
@@ -136,15 +140,10 @@ def value_findings(rows: pd.DataFrame) -> list[str]:
     order = np.argsort(-distances, kind="stable")
     far = [f"line {rows['line'].iloc[i]} ({values[i]:g})" for i in order if distances[i] > FAR]
     if far:
+        notes.append(f"{len(far)} value(s) far from the others, kept: {_listed(far)}")
+    if same := rows.loc[rows.duplicated(["composition", "value"]), "line"].map(str).tolist():
         notes.append(
-            f"{len(far)} value(s) far from the others, kept: {', '.join(far[:5])}{', …' if len(far) > 5 else ''}"
-        )
-    same = rows.duplicated(["composition", "value"])
-    if same.any():
-        lines = ", ".join(map(str, rows.loc[same, "line"].head(5)))
-        notes.append(
-            f"{same.sum()} row(s) repeat composition and value of another, kept: line {lines}"
-            + (", …" if same.sum() > 5 else "")
+            f"{len(same)} row(s) repeat composition and value of another, kept: line {_listed(same)}"
         )
     if "group" in rows:
         notes += _group_notes(rows)

@@ -47,9 +47,8 @@ _MAGIC: Final = {
     b"\xff\xd8\xff": "a picture",
     b"\x93NUMPY": "a NumPy array",
 }
-_SEPARATED: Final = re.compile(
-    r"^(?!(?:[A-Z][a-z]?(?:\d+(?:,\d+)?)?)*\d,\d+[A-Z][\w,]*$).*[,;\t|]"
-)  # not by decimal commas
+# A line with a separator that is no decimal comma.
+_SEPARATED: Final = re.compile(r"^(?!(?:[A-Z][a-z]?(?:\d+(?:,\d+)?)?)*\d,\d+[A-Z][\w,]*$).*[,;\t|]")
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,6 @@ class Column:
         return fold(self.name), bare_name(self.name)
 
     @property
-    def is_named_formula(self) -> bool:
-        """Whether the name says that the cells are formulas."""
-        return is_formula_name(self.name)
-
-    @property
     def holds_numbers(self) -> bool:
         """Whether half of the filled cells are numbers."""
         return bool(self.filled) and 2 * sum(map(is_number, self.filled)) >= len(self.filled)
@@ -125,9 +119,8 @@ class Column:
     @property
     def holds_formulas_only(self) -> bool:
         """Whether all filled cells are formulas and none is a number."""
-        return (
-            bool(self.filled) and not parse_formulas(self.filled)[2] and not any(map(is_number, self.filled))
-        )
+        cells = self.filled
+        return bool(cells) and not parse_formulas(cells)[2] and not any(map(is_number, cells))
 
 
 @dataclass(frozen=True)
@@ -180,8 +173,7 @@ def read_text_table(
 ) -> TextTable:
     """Read a table of any dialect: separated text, or a workbook (``.xlsx``); a file, or the bytes of a pipe.
 
-    ``wanted`` names columns that are expected; they help to find separator and header. With ``listed`` it may be a list
-    of formulas, one a line, or a table without a header. What is no table is a UserFileError.
+    The columns ``wanted`` help to find separator and header. ``listed`` takes a list or a table without a header, too.
     """
     path, content = (source, read_bytes(source)) if isinstance(source, Path) else (Path("the input"), source)
     names = {fold(name) for name in wanted if name}
@@ -225,10 +217,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(path: Path, content: bytes, encoding: str | None = None) -> tuple[str, str]:
-    """Text of a file, and the encoding it is in: that of its byte order mark, else UTF-8, UTF-16 or Windows-1252.
-
-    Statistical guesses take a header such as ``a (Å)`` for Japanese.
-    """
+    """Text of a file, and the encoding it is in: that of its byte order mark, else UTF-8, UTF-16 or Windows-1252."""
     if encoding is not None:
         try:
             return _text_only(path, content.decode(encoding)), encoding
@@ -412,13 +401,12 @@ def _with_header(
     rows = [r for r in below if not r.comment or (not r.is_remark and len(r.fields) == len(header))]
     if not rows:
         raise UserFileError(f"{path} holds a header ({', '.join(header)[:80]}) but no rows below it.")
-    taken = {r.line for r in rows} | {start}
+    lines = [r.line for r in rows]
+    taken = {start, *lines}
     if skipped := [r.line for r in records if r.comment and r.line not in taken]:
         notes.append(f"{len(skipped)} comment line(s) skipped, the first is line {skipped[0]}")
     cells = [r.fields + [""] * (len(header) - len(r.fields)) for r in rows]
-    return TextTable(
-        path, header, cells, [r.line for r in rows], replace(dialect, header_line=start), tuple(notes)
-    )
+    return TextTable(path, header, cells, lines, replace(dialect, header_line=start), tuple(notes))
 
 
 def is_workbook(content: bytes) -> bool:

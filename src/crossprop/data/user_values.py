@@ -31,8 +31,6 @@ WITH_UNIT: Final = re.compile(rf"({NUMBER})\s*((?!{_NO_UNIT}){_LETTER}(?:[^\s±�
 _BALANCE: Final = frozenset(("bal", "bal.", "balance", "rest", "rem", "rem."))
 _NOTHING: Final = frozenset(("", "-", "–", "—", "0"))
 _UNIT_ALONE: Final = re.compile(r"[^\d\s][^,;]{0,24}")
-
-
 _SUPERSCRIPT: Final = re.compile("(?=[⁰¹²³⁴⁵⁶⁷⁸⁹⁻])(?<![⁰¹²³⁴⁵⁶⁷⁸⁹⁻])")
 _PLAIN_SIGNS: Final = str.maketrans({
     "−": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\ufeff": "", "\u200b": "", "’": "'", "⁻": "-",
@@ -103,16 +101,13 @@ _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?|[+-]?∞", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Numbers:
-    """A column of values: numbers, NaN where there is none, and why, by position.
-
-    ``unit`` stands behind most of the numbers; ``uncertain`` are positions of those with an uncertainty, left out.
-    """
+    """A column of values: numbers, NaN where there is none, and why, by position."""
 
     values: list[float]
     reasons: dict[int, str]
     decimal: str
-    unit: str | None = None
-    uncertain: tuple[int, ...] = ()
+    unit: str | None = None  # that stands behind most of the numbers
+    uncertain: tuple[int, ...] = ()  # positions of numbers with an uncertainty, which is left out
 
 
 def read_numbers(
@@ -120,9 +115,8 @@ def read_numbers(
 ) -> Numbers:
     """Read a column of values; its unit and the sign of the decimals are taken from the column as a whole.
 
-    A sign that some value proves (``907,5``) decides for the column: ``1.037`` is a thousand there. A comma between
-    thousands is read only where some value proves it. ``elsewhere`` gives the sign that the rest of the table proves.
-    A sign that may mean either while nothing decides is refused (UserFileError).
+    A sign that some value proves (``907,5``) decides for the column, then ``elsewhere``, the sign that the rest of the
+    table proves; a comma between thousands is read only where proven. What nothing decides is a UserFileError.
     """
     cells = [tidy(text) for text in texts]
     unit = common_unit(cells)
@@ -313,7 +307,7 @@ def unit_in(name: str) -> str | None:
     return found[1] if found else None
 
 
-def refuse_contradiction(path: Path, header: str, stated: str | None, found: str | None) -> None:
+def refuse_conflict(path: Path, header: str, stated: str | None, found: str | None) -> None:
     """Refuse the column ``header`` of a file where it, its cells (``found``) and the user (``stated``) disagree."""
     of_header, factor = unit_in(header), _FACTOR.search(header)
     if factor and not (of_header and factor[0] in of_header):

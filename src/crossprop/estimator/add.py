@@ -59,11 +59,10 @@ def add_data(
     catalog: Path = OWN_CATALOG,
     replace: bool = False,
 ) -> list[Path]:
-    """Put a file's rows into the project and its property into the user's catalogue, completely or not at all.
+    """Put a file's rows and property into the project, completely or not at all; returns what git tracks.
 
-    ``texts`` are its unit (``1`` of pure numbers) and description, and perhaps citation and licence.
-    The folder of the key holds ``train.csv``, ``test.csv``, ``dropped.csv`` and the file as it was given; in a DVC
-    project, DVC tracks it. What an add that was killed leaves is put right by the next one. Returns what git tracks.
+    ``texts`` are its unit (``1`` of pure numbers) and description, and perhaps citation and licence. In a DVC project,
+    DVC tracks the folder of the key. What an add that was killed leaves is put right by the next one.
     """
     folder = catalog.parent / key
     draft, former = folder.with_name(f".{key}.draft"), _former(folder)
@@ -139,14 +138,11 @@ def _pointer(folder: Path) -> Path:
 def _dvc(command: str, path: Path) -> None:
     arguments = [command, "--quiet", path.resolve().relative_to(Path.cwd()).as_posix()]
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DVC_STUDIO_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], env=environment, capture_output=True, text=True
-    )
+    line = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-400:]
-        raise UserFileError(
-            f"'dvc {' '.join(arguments)}' failed: {said} Wait for other DVC commands, try again."
-        )
+        failed = f"'dvc {' '.join(arguments)}' failed: {(done.stderr or done.stdout).strip()[-400:]}"
+        raise UserFileError(f"{failed} Wait for other DVC commands, try again.")
 
 
 def _lock() -> FileLock:

@@ -35,11 +35,10 @@ def fit_file(
     overwrite: bool = False,
     write: Print = show,
 ) -> dict[str, Any]:
-    """The whole protocol for one file.
+    """The whole protocol for one file; returns the content of ``report.json``.
 
-    What is finished is kept in a hidden folder beside ``out`` until the model is complete, so that a fit that was
-    stopped goes on when it is started again. ``reading`` is what :func:`crossprop.data.user_rows.read_user_table`
-    takes; ``drop_invalid`` goes on without unusable rows, however many. Returned is the content of ``report.json``.
+    A hidden folder beside ``out`` lets a stopped fit go on. ``reading`` is what ``read_user_table`` takes;
+    ``drop_invalid`` goes on without unusable rows, however many.
     """
     started = perf_counter()
     goes_on = _holds_unfinished(out, path.name, settings.target)
@@ -78,9 +77,8 @@ def fit_file(
         return report
 
     def save_plain(outcome: Outcome) -> None:
-        error = (
-            f"{outcome.winner.label}, cross-validated MAE {outcome.winner.cv_mae_mean:.4g} {settings.unit}"
-        )
+        best = outcome.winner
+        error = f"{best.label}, cross-validated MAE {best.cv_mae_mean:.4g} {settings.unit}"
         if out.is_dir() and any(out.iterdir()) and not goes_on:
             write(f"{error.rstrip()}; {out} keeps its earlier model until the fit is complete")
             return
@@ -115,13 +113,9 @@ def refuse_taken(folder: Path, *, replace: bool) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not replace:
-        raise StoreError(
-            f"{folder} is not empty. Name another folder, or replace it (--replace, replace=True)."
-        )
+        raise StoreError(f"{folder} is not empty. Name another, or replace it (--replace, replace=True).")
     if not (folder / INFO_FILE).is_file():
-        raise StoreError(
-            f"{folder} is not empty and holds no saved model. Name another, or empty it yourself."
-        )
+        raise StoreError(f"{folder} is not empty and holds no saved model. Name another, or empty it.")
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool = False) -> Path:

@@ -9,7 +9,6 @@ import pandas as pd
 from sklearn.utils.validation import column_or_1d
 
 from crossprop.data.compositions import (
-    Amounts,
     composition_keys,
     formula_warnings,
     fraction_matrix,
@@ -67,7 +66,7 @@ def _formula(row: Any) -> Any:
         amounts = {str(element): float(amount) for element, amount in row.items()}
     except (TypeError, ValueError):
         return row
-    formulas, reasons = formulas_of(list(amounts), [list(amounts.values())], Amounts.ATOMIC, any_sum=True)
+    formulas, reasons = formulas_of(list(amounts), [list(amounts.values())], any_sum=True)
     if reasons:
         raise EstimatorInputError(f"{dict(row)!r} is no composition: {reasons[0]}.")
     return formulas[0]
@@ -87,7 +86,7 @@ def _from_amounts(table: pd.DataFrame) -> list[Any]:
     except (TypeError, ValueError) as error:
         raise EstimatorInputError(f"The columns of elements hold more than numbers: {error}.") from None
     rows = np.nan_to_num(amounts, posinf=np.inf).tolist()
-    formulas, reasons = formulas_of(symbols, rows, Amounts.ATOMIC)
+    formulas, reasons = formulas_of(symbols, rows)
     _refuse(reasons, len(formulas), "compositions")
     return list(formulas)
 

@@ -119,15 +119,10 @@ class Plan:
 
     def store(self, path: Path, key: str) -> None:
         """Write the plan to a file."""
-        values = {
-            "key": key,
-            "params": self.params.model_dump(mode="json"),
-            "seconds": self.seconds,
-            "networks": str(self.networks.folder.resolve()) if self.networks else None,
-            "notes": self.notes,
-        }
+        values: dict[str, Any] = {"key": key, "params": self.params.model_dump(mode="json")}
+        networks = str(self.networks.folder.resolve()) if self.networks else None
         with atomic_file(path) as draft:
-            write_json(draft, values)
+            write_json(draft, values | {"seconds": self.seconds, "networks": networks, "notes": self.notes})
 
 
 @dataclass(frozen=True)
@@ -154,13 +149,11 @@ def run_fit(
     write: Print = show,
     on_plain: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
-    """Hold out, plan, tune, cross-validate, blend and choose, as for a target of a study.
-
-    Unless methods are named, the plain median comes first, before source networks are looked for.
+    """Hold out, plan, tune, cross-validate, blend and choose, as for a target; a stopped fit goes on in its ``root``.
 
     ``rows`` has the columns ``formula``, ``composition`` (key), ``value``, ``split`` where it is decided already, and
-    ``group`` (key of the rows that stay together) where rows have groups. A fit that was stopped goes on from what it
-    finds in ``root``. ``on_plain`` receives the plain median model; the fit goes on afterwards.
+    ``group`` (key of the rows that stay together) where rows have groups. ``on_plain`` receives the plain median
+    model, which comes first unless methods are named.
     """
     if settings.workers != 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError(
@@ -179,53 +172,37 @@ def run_fit(
             f"{settings.target!r} has {learnt} rows of {known} {what} to learn from; at least {LEAST_COMPOSITIONS} "
             f"{what} are needed. Give more rows; groups that share a composition count as one."
         )
-    report = report_frame([]) if cleaning is None else cleaning
+    report, paths = report_frame([]) if cleaning is None else cleaning, StudyPaths(STUDY, root)
+
+    def compute(plan: Plan, pool: type[Executor]) -> Outcome:
+        data, target = frame, plan.target
+        if plan.networks is not None:
+            data = with_auxiliary(frame, plan.networks)
+            _copy_networks(plan.networks, paths)
+        prepared = PreparedData(data, report).write(paths.prepared_folder, target)
+        representations = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
+        write_features(data, paths.features(target), representations, where=str(prepared))
+        more: dict[str, Any] = {"units": {target: settings.unit}, "pool": pool, "planned": plan.seconds}
+        made = run_targets(plan.params, [target], paths, lambda digests: NullRecorder(), write, **more)
+        done = made[target]
+        results = tuple(outcome.result for outcome in done.outcomes)
+        if done.winners.winner is None:
+            reasons = [f"{result.label}: {result.failure}" for result in results if result.failure]
+            raise CellError(f"no method could be fitted to {target!r}: {'; '.join(reasons)}.")
+        return Outcome(plan, paths.results(target), results, done.winners.winner)
+
     if plain_affordable(learnt, settings.minutes) and Method.PLAIN_MEDIAN in (settings.methods or PLAIN):
         folds = min(settings.folds or 10, first_folds(learnt))
         plan = choose_plan(learnt, known, replace(settings, methods=PLAIN, folds=folds))
         with parallel_config("threading", n_jobs=settings.workers or usable_cores()):
-            on_plain(_compute(plan, frame, report, settings, root, write, InlinePool))
+            on_plain(compute(plan, InlinePool))
     plan = plan_fit(frame, settings, root, write)
     study = plan.params.study
     write(
         f"plan: {', '.join(study.methods)}; {study.folds} folds; effort {study.tier!r}, "
         f"about {max(plan.seconds, 6.0) / 60:.1f} minutes on a machine that is idle"
     )
-    pool = InlinePool if settings.workers == 1 else WorkerPool
-    return _compute(plan, frame, report, settings, root, write, pool)
-
-
-def _compute(
-    plan: Plan,
-    frame: pd.DataFrame,
-    cleaning: pd.DataFrame,
-    settings: Settings,
-    root: Path,
-    write: Print,
-    pool: type[Executor],
-) -> Outcome:
-    paths = StudyPaths(STUDY, root)
-    if plan.networks is not None:
-        frame = with_auxiliary(frame, plan.networks)
-        _copy_networks(plan.networks, paths)
-    prepared = PreparedData(frame, cleaning).write(paths.prepared_folder, plan.target)
-    representations = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
-    write_features(frame, paths.features(plan.target), representations, where=str(prepared))
-    done = run_targets(
-        plan.params,
-        [plan.target],
-        paths,
-        lambda digests: NullRecorder(),
-        write,
-        units={plan.target: settings.unit},
-        pool=pool,
-        planned=plan.seconds,
-    )[plan.target]
-    results = tuple(outcome.result for outcome in done.outcomes)
-    if done.winners.winner is None:
-        reasons = [f"{result.label}: {result.failure}" for result in results if result.failure]
-        raise CellError(f"no method could be fitted to {plan.target!r}: {'; '.join(reasons)}.")
-    return Outcome(plan, paths.results(plan.target), results, done.winners.winner)
+    return compute(plan, InlinePool if settings.workers == 1 else WorkerPool)
 
 
 def _strict_and_learnt(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -294,7 +271,7 @@ def choose_plan(
     chosen = next((plan for plan in reversed(plans) if plan.seconds <= limit), plans[0])
     notes = []
     if left_out := _left_out(chosen.params, plans[-1].params, settings):
-        notes.append(f"left out because of the time limit: {'; '.join(left_out)}")
+        notes.append(f"because of the time limit: {'; '.join(left_out)}")
     if chosen.seconds > limit:
         notes.append(f"even the least effort takes about {chosen.seconds / 60:.1f} minutes")
     return replace(chosen, notes=tuple(notes))
@@ -318,13 +295,10 @@ def fit_params(
     values = study_values(STUDY, [target], n_rows, sources, tier=tier, title=target, seed=settings.seed)
     study = values["study"]
     folds = settings.folds or min(study["folds"], budget.most_folds)
-    study["budget"] |= {
-        name: (settings.trials or trials) * most_cells(chosen, family, len(elemnets))
-        for name, trials, family in (
-            ("ml_trials", budget.trials, Family.REGRESSOR),
-            ("dl_trials", budget.network_trials, Family.NETWORK),
-        )
-    }
+    kinds = (("ml", budget.trials, Family.REGRESSOR), ("dl", budget.network_trials, Family.NETWORK))
+    for name, trials, family in kinds:
+        cells = most_cells(chosen, family, len(elemnets))
+        study["budget"][f"{name}_trials"] = (settings.trials or trials) * cells
     study |= {
         "tier": effort.value,
         "elemnet_sources": list(elemnets),
@@ -348,16 +322,16 @@ def _left_out(chosen: Params, full: Params, settings: Settings) -> list[str]:
     left_out = []
     study, effort, most = chosen.study, FITS[Effort(chosen.study.tier)], FITS[Effort.FULL]
     if missing := [str(method) for method in full.study.methods if method not in study.methods]:
-        left_out.append(f"methods {', '.join(missing)}")
+        left_out.append(f"no {', '.join(missing)}")
     if most.trials > effort.trials and settings.trials is None:
         left_out.append(
-            f"{most.trials} trials of a regressor and {most.network_trials} of a network instead of "
-            f"{effort.trials} and {effort.network_trials}"
+            f"{effort.trials} trials of a regressor and {effort.network_trials} of a network instead of "
+            f"{most.trials} and {most.network_trials}"
         )
     if full.study.folds > study.folds:
-        left_out.append(f"{full.study.folds} folds instead of {study.folds}")
+        left_out.append(f"{study.folds} folds instead of {full.study.folds}")
     if study.fidelity is not None:
-        left_out.append("cross-validation of methods that fell behind early")
+        left_out.append("methods that fell behind early were not cross-validated")
     return left_out
 
 

@@ -47,16 +47,13 @@ FALLBACK: Final = "embedded"  # recipe of the networks while the public sources 
 
 @dataclass(frozen=True, eq=False)
 class SourceNetworks:
-    """A folder of networks that were pretrained together: the joint one, and perhaps ElemNets, each in a subfolder.
-
-    ``seen`` holds the code of every composition that they were trained or validated on, sorted, uint64.
-    """
+    """A folder of networks that were pretrained together: the joint one, and perhaps ElemNets, each in a subfolder."""
 
     folder: Path
     recipe: str
     sources: tuple[str, ...]
     elemnets: tuple[str, ...]
-    seen: np.ndarray
+    seen: np.ndarray  # code of every composition that they were trained or validated on, sorted, uint64
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -80,10 +77,7 @@ class SourceNetworks:
         return np.isin(composition_codes(keys), self.seen)
 
     def usable_for(self, held_out: Iterable[str], learnt: Iterable[str]) -> bool:
-        """Whether they have seen no composition that is held out, and at most a fifth of those to learn from.
-
-        Rows of a known composition are learnt from, never validated on: their errors would be too low.
-        """
+        """Whether they have seen no composition that is held out, and at most a fifth of those to learn from."""
         known = self.overlap(learnt)
         return not self.overlap(held_out).any() and known.sum() <= MOST_KNOWN * len(known)
 
@@ -107,17 +101,14 @@ def composition_codes(keys: Iterable[str]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SourceRecipe:
-    """How source networks are trained: a joint one of all sources, and ElemNets for the paper's transfer methods.
-
-    ``rows`` is the most compositions of a source; ``minutes`` is the wall time on four cores without downloads.
-    """
+    """How source networks are trained: a joint one of all sources, and ElemNets for the paper's transfer methods."""
 
     name: str
     sources: tuple[str, ...]
     elemnets: tuple[str, ...]
     epochs: int
-    rows: int | None
-    minutes: float
+    rows: int | None  # the most compositions of a source
+    minutes: float  # wall time on four cores without downloads
 
     def minutes_here(self) -> float:
         """Wall time on the cores of this machine."""
@@ -147,10 +138,7 @@ def affordable(minutes: float | None) -> SourceRecipe | None:
 def find_networks(
     keys: Iterable[str], cache: Path | None = None, learnt: Iterable[str] = ()
 ) -> SourceNetworks | None:
-    """The cached networks of the largest recipe that have seen none of the compositions, or ``None``.
-
-    Of those that are only ``learnt`` from they may have seen a fifth; see :meth:`SourceNetworks.usable_for`.
-    """
+    """The cached networks of the largest recipe that are usable for compositions, some of them only ``learnt`` from."""
     keys, learnt = list(keys), list(learnt)
     found = []
     for note in sorted(((cache or cache_folder()) / "networks").glob(f"*/{NOTE_FILE}")):
@@ -203,10 +191,7 @@ def networks_for(
     seed: int = DEFAULT_SEED,
     write: Print = show,
 ) -> SourceNetworks:
-    """As :func:`prepare_sources`, for composition keys; cached networks of a larger recipe are taken, too.
-
-    Cached networks may have seen a fifth of the compositions that are only ``learnt`` from; new ones see none.
-    """
+    """As :func:`prepare_sources`, for keys; takes cached networks of a larger recipe, too, as :func:`find_networks`."""
     learnt = sorted(set(learnt))
     home = cache or cache_folder()
     found = find_networks(keys, home, learnt)
@@ -307,20 +292,10 @@ def train_networks(work: Path, folder: Path) -> None:
             pretrain_source(params, source, units[source], paths)
         bundle = paths.source_model(JOINT).parent
         np.save(bundle / SEEN_FILE, np.sort(composition_codes(seen)), allow_pickle=False)
-        note = {
-            "format": FORMAT,
-            "recipe": name,
-            "sources": sources,
-            "elemnets": elemnets,
-            "edition": edition,
-        }
-        note |= {
-            "epochs": recipe.epochs,
-            "compositions": len(seen),
-            "excluded": len(excluded),
-            "notes": notes,
-        }
-        write_json(bundle / NOTE_FILE, note | {"seconds": round(perf_counter() - started, 1)})
+        made: dict[str, Any] = {"format": FORMAT, "recipe": name, "sources": sources, "elemnets": elemnets}
+        made |= {"edition": edition, "epochs": recipe.epochs, "compositions": len(seen)}
+        made |= {"excluded": len(excluded), "notes": notes, "seconds": round(perf_counter() - started, 1)}
+        write_json(bundle / NOTE_FILE, made)
         write_digests(bundle)
         bundle.rename(folder)
     show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {folder}")
@@ -336,10 +311,8 @@ def _fetch(catalog: Catalog, sources: Sequence[str], raw: Path, blobs: Path, not
             fetch_files(pinned, raw, blobs=blobs, report=_tell_download, attempts=3)
             return edition
         except FetchError as error:
-            reason = str(error).partition(" (")[0]
-            notes.append(
-                f"the public sources (edition {edition}) could not be fetched ({reason}); {other} is used instead"
-            )
+            failed = f"could not be fetched ({str(error).partition(' (')[0]})"
+            notes.append(f"the public sources (edition {edition}) {failed}; {other} is used instead")
             show(f"sources: {notes[-1]}")
     return None
 

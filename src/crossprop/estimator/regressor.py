@@ -125,10 +125,9 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
                 seed=int(seed),
                 **{name: getattr(self, name) for name in _PASSED_ON},
             )
+            write = show if self.verbose else lambda line: None
             with tempfile.TemporaryDirectory(prefix="crossprop-fit-") as root:
-                outcome = run_fit(
-                    rows, settings, Path(root), write=show if self.verbose else lambda line: None
-                )
+                outcome = run_fit(rows, settings, Path(root), write=write)
                 self.model_ = HeldModel(outcome.model)
         except (DataError, ConfigError) as error:
             raise EstimatorInputError(str(error)) from error
@@ -215,9 +214,8 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
                 parameters = dict(note["parameters"])
                 fitted |= {name: value for name, value in note["fitted"].items() if name in fitted}
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ModelFormatError(
-                    f"{path} cannot be read: {error}. Save the estimator again."
-                ) from error
+                message = f"{path} cannot be read: {error}. Save the estimator again."
+                raise ModelFormatError(message) from error
         known = cls().get_params()
         made = cls(**{name: value for name, value in parameters.items() if name in known})
         made.__dict__.update(fitted, model_=HeldModel(folder), n_features_in_=1, source_networks_=None)

@@ -36,21 +36,13 @@ def cv_results(results: Sequence[CellResult]) -> dict[str, list[Any]]:
 
 
 def _describe(result: CellResult) -> dict[str, Any]:
-    return {
-        "method": str(result.method),
-        "label": result.label,
-        "notation": result.method.notation,
-        "side": str(result.method.side),
-        "source": result.source,
-        "extension": result.method.extension,
-        "screening_mae": result.val_mae,
-        "cv_mae": result.cv_mae_mean,
-        "cv_mae_std": result.cv_mae_std,
-        "folds": None if result.cv_mae is None else list(result.cv_mae),
-        "trials": result.n_trials,
-        "hyperparameters": dict(result.hyperparameters),
-        "note": result.failure or result.stopped or "",
-    }
+    way = result.method
+    what: dict[str, Any] = {"method": str(way), "label": result.label, "notation": way.notation}
+    what |= {"side": str(way.side), "source": result.source, "extension": way.extension}
+    errors = {"screening_mae": result.val_mae, "cv_mae": result.cv_mae_mean, "cv_mae_std": result.cv_mae_std}
+    folds = {"folds": None if result.cv_mae is None else list(result.cv_mae)}
+    tuning = {"trials": result.n_trials, "hyperparameters": dict(result.hyperparameters)}
+    return {**what, **errors, **folds, **tuning, "note": result.failure or result.stopped or ""}
 
 
 def report_of(
@@ -67,47 +59,33 @@ def report_of(
     study, networks, groups = plan.params.study, plan.networks, table.group_column
     predictions = pd.read_parquet(outcome.folder / "predictions.parquet")
     methods = _method_rows(outcome.results, predictions, study.seed)
-    measured = None
+    measured: dict[str, Any] | None = None
     if coverage is not None and coverage.share is not None:
-        measured = {
-            "stated": coverage.stated,
-            "measured": coverage.share,
-            "rows": coverage.n,
-            "outside_domain": coverage.flagged,
-        }
+        measured = {"stated": coverage.stated, "measured": coverage.share}
+        measured |= {"rows": coverage.n, "outside_domain": coverage.flagged}
+    sources: dict[str, Any] | None = None
+    if networks is not None:
+        sources = {"recipe": networks.recipe, "sources": list(networks.sources)}
+        sources |= {"elemnets": list(networks.elemnets), "compositions": len(networks.seen)}
+    known = int(table.rows["composition"].nunique())
+    n_groups = None if groups is None else len(set(table.together))
+    rows: dict[str, Any] = {"read": table.n_read, "used": len(table.rows), "compositions": known}
+    rows |= {"training": winner.n_train, "holdout": winner.n_test, "groups": n_groups}
+    rows["left_out"] = [{"line": p.line, "reason": p.reason, "text": p.text} for p in table.problems]
+    budget: dict[str, Any] = {"minutes": settings.minutes, "took_minutes": round(seconds / 60, 2)}
     return {
         "target": plan.target,
         "unit": settings.unit,
         "file": path.name,
         "finished": finished,
-        "rows": {
-            "read": table.n_read,
-            "used": len(table.rows),
-            "compositions": int(table.rows["composition"].nunique()),
-            "training": winner.n_train,
-            "holdout": winner.n_test,
-            "groups": None if groups is None else len(set(table.together)),
-            "left_out": [{"line": p.line, "reason": p.reason, "text": p.text} for p in table.problems],
-        },
+        "rows": rows,
         "columns": {"formula": table.formula_column, "value": table.value_column}
         | ({} if groups is None else {"group": groups}),
-        "budget": {
-            "minutes": settings.minutes,
-            "took_minutes": round(seconds / 60, 2),
-            "effort": study.tier,
-            "folds": study.folds,
-            "seed": study.seed,
-        },
+        "budget": budget | {"effort": study.tier, "folds": study.folds, "seed": study.seed},
         "winner": next(row for row in methods if row["label"] == winner.label),
         "coverage": measured,
         "transfer": transfer_verdict(outcome.results),
-        "sources": networks
-        and {
-            "recipe": networks.recipe,
-            "sources": list(networks.sources),
-            "elemnets": list(networks.elemnets),
-            "compositions": len(networks.seen),
-        },
+        "sources": sources,
         "methods": methods,
         "gains": _gains(outcome, predictions),
         "notes": [*table.notes, *plan.notes],
@@ -124,12 +102,9 @@ def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed:
             held = tested[result.cell]
             y_true, y_pred = held["y_true"].to_numpy(float), held["y_pred_ensemble"].to_numpy(float)
             low, high = bootstrap_interval(y_true, y_pred, seed=seed)
-            row["holdout"] = {
-                "mae": mean_absolute_error(y_true, y_pred),
-                "mae_low": low,
-                "mae_high": high,
-                "r2": r2(y_true, y_pred) if np.ptp(y_true) > 0 else None,
-            }
+            mae = mean_absolute_error(y_true, y_pred)
+            explained = r2(y_true, y_pred) if np.ptp(y_true) > 0 else None
+            row["holdout"] = {"mae": mae, "mae_low": low, "mae_high": high, "r2": explained}
         rows.append(row)
     return sorted(
         rows, key=lambda row: (row["cv_mae"] is None, row["cv_mae"] or row["screening_mae"] or np.inf)
@@ -183,16 +158,8 @@ def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
         f"best from scratch {scratch.label} {scratch_mae:.4g} ({100 * change:+.1f} %, better in {won} of "
         f"{len(of_scratch)} folds)."
     )
-    return {
-        "helped": change < 0,
-        "change": change,
-        "folds_won": won,
-        "folds": len(of_scratch),
-        "scratch": scratch.label,
-        "transfer": transfer.label,
-        "source": transfer.source,
-        "text": text,
-    }
+    labels = {"scratch": scratch.label, "transfer": transfer.label, "source": transfer.source, "text": text}
+    return {"helped": change < 0, "change": change, "folds_won": won, "folds": len(of_scratch), **labels}
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
@@ -262,7 +229,7 @@ def table_of_methods(report: dict[str, Any], form: str = "simple") -> str:
         figures, won = row.get("holdout"), row["label"] == report["winner"]["label"]
         texts = [
             row["label"],
-            none if row["cv_mae"] is None else f"{row['cv_mae']:.4g} ± {row['cv_mae_std']:.2g}",
+            none if row["cv_mae"] is None else f"{row['cv_mae']:.4g} ± {row['cv_mae_std']:.3g}",
             f"{figures['mae']:.4g}" if figures else none,
             f"{figures['mae_low']:.3g} to {figures['mae_high']:.3g}" if figures else none,
             f"{figures['r2']:.2f}" if figures and figures["r2"] is not None else none,

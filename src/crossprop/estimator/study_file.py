@@ -52,6 +52,7 @@ def study_values(
     folds = {target: folds_for(n, effort, chosen.most_folds) for target, n in counts.items()}
     usual = max(set(folds.values()), key=list(folds.values()).count)
     most = 6 if min(counts.values()) < FEW_ROWS else 10**6  # trials, but one at least for every cell
+    regressors, networks = (most_cells(methods, f, len(elemnets)) for f in (Family.REGRESSOR, Family.NETWORK))
     enough = [target for target, n in counts.items() if n >= 500]
     decay: dict[str, Any] = {"weight_decay": 0.01}
     source = decay | {"epochs": chosen.source_epochs, "batch_size": 512, "target_transform": "identity"}
@@ -73,10 +74,8 @@ def study_values(
         "folds": usual,
         "folds_by_target": {target: n for target, n in folds.items() if n != usual},
         "budget": {
-            "ml_trials": max(
-                min(chosen.ml_trials, most), most_cells(methods, Family.REGRESSOR, len(elemnets))
-            ),
-            "dl_trials": max(min(chosen.dl_trials, most), most_cells(methods, Family.NETWORK, len(elemnets))),
+            "ml_trials": max(min(chosen.ml_trials, most), regressors),
+            "dl_trials": max(min(chosen.dl_trials, most), networks),
             "seconds": 86_400 if whole else 7_200,
         },
         "fidelity": None if whole else dict(_PRUNING),

@@ -12,13 +12,13 @@ import pandas as pd
 
 from crossprop.config import Params, Recipe
 from crossprop.data.splits import training_rows
-from crossprop.errors import ConfigError, DataError, ModelFormatError
+from crossprop.errors import CollapsedError, ConfigError, DataError, ModelFormatError
 from crossprop.experiments.fingerprint import code_digest, data_digest, digest
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import load_combined, load_features
 from crossprop.io import atomic_folder, read_json, usable_cores, write_digests, write_json
 from crossprop.methods import Architecture, Representation
-from crossprop.models.fitted import network_outputs, save_network, standardised
+from crossprop.models.fitted import FittedModel, network_outputs, save_network, standardised
 from crossprop.models.networks import initial_weights
 from crossprop.models.saved import SCALING_FILE
 from crossprop.models.target_transform import TargetTransform
@@ -32,6 +32,8 @@ from crossprop.training.trainer import NetworkTrainer, descend, feature_scaling
 NETWORK_FILE = "network.keras"
 PROVENANCE_FILE = "provenance.json"
 HISTORY_FILE = "history.csv"
+ATTEMPTS = 3  # to train a network, each with a third of the learning rate of the one before
+COLLAPSED = 0.95  # validation MAE over that of the median above which a network counts as collapsed
 
 
 def pretrain_source(
@@ -39,6 +41,8 @@ def pretrain_source(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train ElemNet on one source property, 90:10, by the recipe ``study.pretrain``, and save it.
 
+    A deep network without normalisation may come to predict one value, mostly on a property that is mostly zero: then
+    it starts again with a third of the learning rate, at most twice. The recipe of the provenance has the last one.
     Returns the provenance that is saved beside the network, and the history (``epoch, loss, val_mae``).
     """
     configure(params.compute.backend, params.compute.workers or usable_cores())
@@ -50,36 +54,54 @@ def pretrain_source(
     recipe, seed = params.study.pretrain, params.study.seed
     write(f"{source}: pretraining on {len(train):,} compositions, {recipe.epochs} epochs")
     started = perf_counter()
-    checkpoint = _checkpoint(params, source, recipe, data_digest(frame), paths)
-    model, history = _trainer(params).fit(
-        fractions[train],
-        values[train],
-        (fractions[validation], values[validation]),
-        recipe,
-        lambda network: initial_weights(network, seed),
-        seed,
-        standardise=False,
-        on_epoch=lambda epoch, mae: write(
-            f"{source} [epoch {epoch}/{recipe.epochs}, {perf_counter() - started:.0f} s] "
-            f"validation MAE {mae:.4g} {unit}"
-        ),
-        checkpoint=checkpoint,
-    )
+    of_median = float(np.abs(values[validation] - np.median(values[train])).mean())
+    trainer = _trainer(params)
+
+    def learn(recipe: Recipe, checkpoint: Checkpoint, *, last: bool) -> tuple[FittedModel, pd.DataFrame]:
+        def on_epoch(epoch: int, mae: float) -> None:
+            clock = f"[epoch {epoch}/{recipe.epochs}, {perf_counter() - started:.0f} s]"
+            write(f"{source} {clock} validation MAE {mae:.4g} {unit}")
+            warm = epoch > max(1, recipe.warmup_fraction * recipe.epochs)
+            if warm and mae > COLLAPSED * of_median and not last:
+                raise CollapsedError(f"{source}: the network predicts little more than the median")
+
+        return trainer.fit(
+            fractions[train],
+            values[train],
+            (fractions[validation], values[validation]),
+            recipe,
+            lambda network: initial_weights(network, seed),
+            seed,
+            standardise=False,
+            on_epoch=on_epoch,
+            checkpoint=checkpoint,
+        )
+
+    checkpoints = []
+    for attempt in range(ATTEMPTS):
+        name = f"{source}_{attempt}" if attempt else source
+        checkpoints.append(_checkpoint(params, name, recipe, data_digest(frame), paths))
+        try:
+            model, history = learn(recipe, checkpoints[-1], last=attempt == ATTEMPTS - 1)
+            break
+        except CollapsedError as error:
+            recipe = recipe.model_copy(update={"learning_rate": recipe.learning_rate / 3})
+            write(f"{error}; starting again with a learning rate of {recipe.learning_rate:.2g}")
     assert model.transform is not None
-    median = float(np.median(values[train]))
     facts = {
         "unit": unit,
         "n_train": len(train),
         "n_validation": len(validation),
         "validation_mae": mean_absolute_error(values[validation], model.predict(fractions[validation])),
-        "validation_mae_of_median": float(np.abs(values[validation] - median).mean()),
+        "validation_mae_of_median": of_median,
         "scaling": model.transform.as_dict(),
     }
     provenance = provenance_of(
         params, source, model.body, recipe, data_digest(frame), facts, perf_counter() - started
     )
     write_network(paths.source_model(source), model.body, provenance, history)
-    checkpoint.remove()
+    for checkpoint in checkpoints:
+        checkpoint.remove()
     return provenance, history
 
 

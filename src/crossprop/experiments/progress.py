@@ -59,7 +59,7 @@ class Progress:
                 share, tells = max(share, elapsed / planned), True
                 left = share * left + (1 - share) * (planned - elapsed)
         known = f", about {_clock(left)} left" if tells else ""
-        error = "" if val_mae is None else f": validation MAE {val_mae:.4g} {cell.unit}"
+        error = "" if val_mae is None else f": validation MAE {val_mae:.4g} {cell.unit}".rstrip()
         self._write(
             f"{self._study}/{cell.target} [{self._done}/{total}, {_clock(elapsed)} gone{known}] {what}{error}"
         )

@@ -1,5 +1,6 @@
 """The whole report of a study: pages, tables, figures and data files."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -23,8 +24,11 @@ _SIDES = {side: how.name for side, how in draw.SIDES.items() if side is not Side
 _FAMILIES = {Family.REGRESSOR: "regressors", Family.NETWORK: "networks"}
 
 
-def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: Path) -> None:
-    """Write tables, figures and pages of a study into a folder; an error leaves the old report as it is."""
+def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: Path) -> str:
+    """Write tables, figures and pages of a study into a folder, and return its main findings for a terminal.
+
+    An error leaves the old report as it is.
+    """
     results = load_study_results(study, planned, paths)
     of_paper = any(target.paper for target in results)
     cells, sources = cell_table(results), supplement.source_model_table(study, paths)
@@ -75,6 +79,8 @@ def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: 
         sections += [*made, *of_tables.values()]
     _write(out_dir, pages, [section for section in sections if section])
     write_data(out_dir, study, results, cells)
+    in_short = pages["README.md"].partition("## In short\n")[2].partition("\n## ")[0]
+    return re.sub(r"\[(.+?)\]\(.+?\)", r"\1", in_short).replace("**", "").strip()
 
 
 def _write(out_dir: Path, pages: Mapping[str, str], sections: Sequence[Section]) -> None:

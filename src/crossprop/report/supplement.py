@@ -214,6 +214,7 @@ def source_models_section(study: StudyConfig, paths: StudyPaths, table: pd.DataF
     stated = paper_sources()["validation_mae"].dropna()
     context = {
         "rows": table.assign(network=joint.mask(elemnet, "ElemNet")),
+        "known": known_holdout(study, paths),
         "stated": {source: stated[source] for source in table.loc[elemnet, "source"] if source in stated},
     }
     lasting = table.drop(columns=["seconds", "peak_memory"])  # these differ from run to run
@@ -226,6 +227,23 @@ def source_models_section(study: StudyConfig, paths: StudyPaths, table: pd.DataF
         curves[words(network)] = history
     figures = {"figures/source_learning.png": partial(draw.source_learning, curves)}
     return Section(context=context, tables={"tables/table_s6.csv": lasting}, figures=figures)
+
+
+def known_holdout(study: StudyConfig, paths: StudyPaths) -> list[tuple[str, int, int]]:
+    """Label of each target of which the sources hold compositions of the hold-out; how many, and of how many."""
+    columns = ["composition"]
+    known = {
+        key
+        for name in study.sources
+        for key in pd.read_parquet(paths.prepared(name), columns=columns)["composition"]
+    }
+    found = []
+    for target in study.targets:
+        frame = pd.read_parquet(paths.prepared(target), columns=["composition", "split"])
+        held_out = set(frame.loc[frame["split"] == "test", "composition"])
+        if held_out & known:
+            found.append((load_catalog().property(target).label, len(held_out & known), len(held_out)))
+    return found
 
 
 def tails_section(results: Sequence[TargetResults], *, of_paper: bool) -> Section:

@@ -139,7 +139,9 @@ def register_winners(
                 continue
             done.append((version, created))
             state = "registered" if created else "was registered already"
-            write(f"{version.label}: {winner.result.label}, {state}")
+            mae, unit = winner.result.test_mae_ensemble, winner.result.unit
+            measured = "" if mae is None else f"hold-out MAE {mae:.4g} {unit}".rstrip() + ", "
+            write(f"{version.label}: {winner.result.label}, {measured}{state}")
     if errors:
         raise errors[0] if len(errors) == 1 else TrackingError("\n".join(map(str, errors)))
     return done

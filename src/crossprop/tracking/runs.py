@@ -58,7 +58,7 @@ _VIEW_TAGS = {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: jso
 _CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 _MOST_STEPS, _MOST_STEPS_SCREENED = 100, 25
 _METRICS_A_BATCH = 1000
-_REFUSED = re.compile(r"[^\w\-. :/]")  # by MLflow, in the name of a metric or parameter
+accepted = partial(re.compile(r"[^\w\-. :/]").sub, "_")  # what MLflow takes as name of a metric or parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +265,7 @@ def _create_run(client: MlflowClient, experiment_id: str, spec: RunSpec, files: 
     }
     started = now - int(spec.seconds * 1000)
     run = client.create_run(experiment_id, start_time=started, tags=tags, run_name=spec.name)
-    run_id, accepted = str(run.info.run_id), partial(_REFUSED.sub, "_")
+    run_id = str(run.info.run_id)
     try:
         metrics = [Metric(accepted(key), value, now, step) for key, value, step in spec.metrics]
         client.log_batch(run_id, params=[Param(accepted(key), text) for key, text in spec.params.items()])
@@ -332,7 +332,7 @@ def describe(result: CellResult) -> str:
             lines.append(f"{word}: {why}")
     if result.cv_mae_mean is not None:
         folds = f"({len(result.cv_mae or ())} folds)"
-        lines.append(f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.2g}{unit} {folds}")
+        lines.append(f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.3g}{unit} {folds}")
     elif result.val_mae is not None:
         lines.append(f"Screening MAE {result.val_mae:.4g}{unit}")
     if result.test_mae is not None:

@@ -3,12 +3,13 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 from browsing import ANSWER, FAINT, HIDDEN_OVERFLOW, choose, predicted, visit
 
 from crossprop.data.compositions import ELEMENTS
+
+PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
 
 def saved_csv(page):
@@ -139,12 +140,6 @@ def test_thousands_of_formulas_are_asked_in_parts_and_shown_in_pages(seen):
     values = page.locator("#table .cell strong").all_inner_texts()
     numbers = [float(v.replace("\u2212", "-").replace(",", "")) for v in values]
     assert numbers == sorted(numbers, reverse=True)
-
-
-# looks
-
-
-PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
 
 def test_a_phone_shows_cards_and_never_scrolls_sideways(browser, address):

@@ -1,21 +1,20 @@
 """``crossprop serve`` and ``crossprop api-key``: what is refused before the service starts, and what is printed."""
 
-import json
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from made_ensembles import write_info
 from typer.testing import CliRunner
 
 from crossprop.cli import app
 from crossprop.cli.serve import _bytes, _hosts, _lines
 from crossprop.errors import ConfigError, CrosspropError, ModelFormatError, ServiceError
-from crossprop.io import write_digests
 from crossprop.service.auth import read_keys
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import FolderSource
+
+BAD_ORIGINS = ["example.org", "https://example.org/", "ftp://a"]
+BAD_HOSTS = ["https://predict.example", "predict.example:80", ""]
 
 
 def run(*words: str) -> str:
@@ -26,20 +25,9 @@ def run(*words: str) -> str:
     return result.output
 
 
-def write_model(folder: Path, **named: str) -> Path:
-    """A folder with the description of a model, which itself is missing."""
-    folder.mkdir(exist_ok=True)
-    interval = {"coverage": 0.9, "half_width": 1.0}
-    info = {"format": 3, "elements": [], "seen_elements": [], "interval": interval, **named}
-    (folder / "model.json").write_text(json.dumps(info))
-    write_digests(folder)
-    return folder
-
-
 def test_a_key_that_was_made_can_be_put_into_a_file_and_is_found(tmp_path):
-    secret, line, _ = (
-        text.split(":", 1)[1].strip() for text in run("api-key", "a", "--scope", "admin").splitlines()
-    )
+    told = run("api-key", "a", "--scope", "admin").splitlines()
+    secret, line, _ = (text.split(":", 1)[1].strip() for text in told)
     (tmp_path / "keys").write_text(line)
     key = read_keys(tmp_path / "keys").find(secret)
     assert (key.owner, key.scope) == ("a", "admin")
@@ -60,55 +48,35 @@ def test_a_port_that_is_taken_is_named_with_another_one():
         assert CliRunner().invoke(app, ["serve", "--port", none]).exit_code == 2
 
 
-BAD_ORIGINS = ["example.org", "https://example.org/", "ftp://a"]
-BAD_HOSTS = ["https://predict.example", "predict.example:80", ""]
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
+def test_wrong_options_are_refused():
+    for words, said in (
         (("api-key", "alice", "--scope", "root"), "read or admin"),
         *((("serve", "--cors", origin), r"--cors .* is no origin") for origin in BAD_ORIGINS),
         *((("serve", "--allowed-host", name), "--allowed-host") for name in BAD_HOSTS),
         *((("serve", f"--memory={size}"), "such as 4G") for size in ("much", "-1G", "nan", "1e999T")),
         (("serve", "--proxy", "proxy.local"), r"--proxy 'proxy\.local' is neither"),
         (("serve", "--model", "x", "--study", "jarvis"), "--model serves folders"),
-    ],
-)
-def test_wrong_options_are_refused(words, said):
-    with pytest.raises(ConfigError, match=said):
-        run(*words)
+    ):
+        with pytest.raises(ConfigError, match=said):
+            run(*words)
 
 
 def test_a_folder_that_holds_no_model_or_the_same_as_another_is_refused_at_once(tmp_path):
     with pytest.raises(ModelFormatError, match=r"no readable model\.json"):
         run("serve", "--model", str(tmp_path))
     with pytest.raises(ModelFormatError, match="does not name a target"):
-        FolderSource((write_model(tmp_path),))
-    folders = tuple(write_model(tmp_path / name, study="own", target="hardness") for name in "ab")
+        FolderSource((write_info(tmp_path, target=None),))
+    folders = tuple(write_info(tmp_path / name, study="own", target="hardness") for name in "ab")
     with pytest.raises(ServiceError, match=r"both models of own\.hardness"):
         FolderSource(folders)
     source = FolderSource(folders[:1])
     assert "http://[::1]:8000/" in _lines("::1", 8000, source, ServiceSettings(), True)[1]
 
 
-@pytest.mark.parametrize(
-    ("host", "more", "added"),
-    [
+def test_the_service_answers_for_the_loopback_for_its_own_address_and_for_named_hosts():
+    for host, more, added in (
         ("127.0.0.1", [], ()),
         ("192.0.2.7", [], ("192.0.2.7",)),
         ("fe80::7", ["Predict.example", "*.lab.example"], ("[fe80::7]", "predict.example", "*.lab.example")),
-    ],
-)
-def test_the_service_answers_for_the_loopback_for_its_own_address_and_for_named_hosts(host, more, added):
-    assert _hosts(host, more) == ("localhost", "127.0.0.1", "[::1]", *added)
-
-
-def test_help_needs_no_heavy_package():
-    program = (
-        "import sys; from crossprop.cli import app; from typer.testing import CliRunner\n"
-        "assert CliRunner().invoke(app, ['serve', '--help']).exit_code == 0\n"
-        "print([m for m in ('fastapi', 'uvicorn', 'mlflow', 'tensorflow', 'keras', 'onnxruntime') if m in sys.modules])"
-    )
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert finished.stdout.strip() == "[]"
+    ):
+        assert _hosts(host, more) == ("localhost", "127.0.0.1", "[::1]", *added)

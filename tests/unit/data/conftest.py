@@ -19,11 +19,8 @@ def build_catalog(tmp_path):
 
     def build(properties):
         (tmp_path / "mine").mkdir(exist_ok=True)
-        common = dict.fromkeys(("description", "citation", "licence"), "none") | {
-            "unit": "eV",
-            "origin": "mine",
-        }
-        common["columns"] = {"formula": "formula", "value": "value"}
+        common = {"unit": "eV", "origin": "mine", "columns": {"formula": "formula", "value": "value"}}
+        common |= dict.fromkeys(("description", "citation", "licence"), "none")
         entries = {}
         for key, values in properties.items():
             entry = {"label": f"My{key}", **common, **values}
@@ -50,6 +47,5 @@ def tiny(build_catalog):
     alloys = "".join(f"Li{i}Na1,{i / 10}\n" for i in range(1, 41))
     source = f"formula,value\n{alloys}Na2Cl2,9.0\nMo0.333333S0.666667,9.0\nOMg,9.0\n"
     target = {"roles": ["target"], "texts": texts}
-    return build_catalog(
-        {"tiny_target": target, "tiny_source": {"roles": ["source"], "texts": {"all": source}}}
-    )
+    tiny_source = {"roles": ["source"], "texts": {"all": source}}
+    return build_catalog({"tiny_target": target, "tiny_source": tiny_source})

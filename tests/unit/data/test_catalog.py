@@ -43,12 +43,8 @@ def test_all_41_targets_of_the_paper_are_there_with_their_figures():
     assert (measured.tl_mae_table3_or_5, measured.sc_mae_table4_or_5) == (0.3551, 0.4458)
 
 
-@pytest.mark.parametrize("name", ["piezo_max_dij", "PMDij", "pmdij"])
-def test_a_property_is_found_by_key_and_by_label(name):
-    assert CATALOG.property(name).key == "piezo_max_dij"
-
-
-def test_an_unknown_property_names_near_misses():
+def test_a_property_is_found_by_key_and_by_label_and_an_unknown_one_names_near_misses():
+    assert {CATALOG.property(name).key for name in ("piezo_max_dij", "PMDij", "pmdij")} == {"piezo_max_dij"}
     with pytest.raises(UnknownPropertyError, match="Did you mean exfoliation_energy"):
         CATALOG.property("exfoliaton_energy")
     with pytest.raises(UnknownPropertyError, match="crossprop data list"):
@@ -63,9 +59,8 @@ def test_a_catalogue_of_ones_own_is_merged(tmp_path):
     assert len(catalog.properties) == len(CATALOG.properties) + 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "part"),
-    [
+def test_a_wrong_entry_is_refused_with_its_place(tmp_path):
+    for changes, part in (
         ({"unti": "eV"}, "unti"),
         ({"files": [{"path": "../a.csv", "blob": "0" * 40}]}, "without '..'"),
         ({"files": []}, "names no files"),
@@ -73,33 +68,20 @@ def test_a_catalogue_of_ones_own_is_merged(tmp_path):
         ({"label": "PMDij"}, "belongs to"),
         ({"origin": "nowhere"}, "nowhere"),
         ({"columns": None}, "embedded"),
-    ],
-)
-def test_a_wrong_entry_is_refused_with_its_place(tmp_path, changes, part):
-    with pytest.raises(DataError, match=part):
-        load_catalog(write(tmp_path, **changes))
+    ):
+        with pytest.raises(DataError, match=part):
+            load_catalog(write(tmp_path, **changes))
 
 
-NO_CATALOGUES = ("- a\n", "properties: [", "things: {}\n", "properties:\n  x: 3\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        *((text, "catalogue") for text in NO_CATALOGUES),
-        ("properties: {klu: {}}\n", "redefines"),
-        (None, "read"),
-    ],
-)
-def test_what_is_no_catalogue_is_refused(tmp_path, text, part):
-    path = tmp_path / "mine.yaml"
-    if text is not None:
+def test_what_is_no_catalogue_is_refused(tmp_path):
+    path, texts = tmp_path / "mine.yaml", ("- a\n", "properties: [", "things: {}\n", "properties:\n  x: 3\n")
+    for text, part in [*((text, "catalogue") for text in texts), ("properties: {klu: {}}\n", "redefines")]:
         path.write_text(text)
-    with pytest.raises(DataError, match=part):
+        with pytest.raises(DataError, match=part):
+            load_catalog(path)
+    path.unlink()
+    with pytest.raises(DataError, match="read"):
         load_catalog(path)
-
-
-# the catalogue of the user
 
 
 @pytest.fixture(autouse=True)
@@ -151,23 +133,20 @@ def test_entries_are_replaced_and_removed_one_by_one(tmp_path):
     assert load_catalog(path) == builtin_catalog()
 
 
-@pytest.mark.parametrize(
-    ("key", "part"),
-    [
+def test_names_that_cannot_be_are_refused(tmp_path):
+    for key, part in (
         *((key, "no key") for key in ("Yield strength", "", "_x", "../x")),
         *((key, "a number") for key in ("12", "null", "1e5", "true")),
         ("band_gap", "of its own"),
         ("pmdij", "of its own"),  # a label of the built-in catalogue
         ("taken", "--replace"),
-    ],
-)
-def test_names_that_cannot_be_are_refused(tmp_path, key, part):
-    path = tmp_path / "catalog.yaml"
-    write_entry("taken", ORIGIN, ENTRY, path)
-    with pytest.raises(UserFileError, match=part):
-        check_new_key(key, path)
-    check_new_key("taken", path, replace=True)
-    check_new_key("free", path)
+    ):
+        path = tmp_path / "catalog.yaml"
+        write_entry("taken", ORIGIN, ENTRY, path)
+        with pytest.raises(UserFileError, match=part):
+            check_new_key(key, path)
+        check_new_key("taken", path, replace=True)
+        check_new_key("free", path)
 
 
 def test_a_columns_name_gives_a_key():
@@ -183,9 +162,6 @@ def test_a_file_that_was_changed_by_hand_is_not_fetched(tmp_path):
     (tmp_path / "own" / "mine" / "a.csv").write_text("formula,value\nNaCl,1\n")
     with pytest.raises(FetchError, match="data add"):
         fetch_files(load_catalog(catalog).property("mine").files, tmp_path / "raw")
-
-
-# what is shown of properties and files
 
 
 def printed(table, width=200):

@@ -16,15 +16,13 @@ from crossprop.data.formula_list import read_formula_list
 from crossprop.data.user_rows import read_user_table
 from crossprop.errors import UserFileError
 
-TABLES = settings(
-    max_examples=int(os.environ.get("CROSSPROP_RANDOM_TABLES", "100")),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+EXAMPLES = int(os.environ.get("CROSSPROP_RANDOM_TABLES", "100"))
+TABLES = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 FORMULAS = [
     "PbTe", "Bi2Te3", "Fe2O3", "Fe0.5Ni0.5", "La1.85Sr0.15CuO4", "Ca(Al2[SiO4]2)", "NaCl", "KCl", "MgO", "SnSe",
     "CuSO4·5H2O", "Ni3Al", "TiO2", "Li0.5CoO2", "GaAs", "InSb", "C", "O2", "Zr65Cu17.5Ni10Al7.5", "H2O", "BN", "KI",
 ]  # fmt: skip
+PLAIN = [("PbTe", "1.5"), ("Bi2Te3", "1234.5"), ("Fe2O3", "-3.25"), ("NaCl", "20.5"), ("MgO", "0.5")]
 MISSING = ["", "-", "n/a", "NaN", "#N/A", "?"]
 
 
@@ -32,8 +30,7 @@ def written(number, style):
     """A number as text, and the value that the text has."""
     whole, _, decimals = f"{number:f}".partition(".")
     decimals = decimals and style["decimal"] + decimals
-    power = style["power"]
-    if power:
+    if power := style["power"]:
         return f"{whole}{decimals}{power}", float(f"{number:f}e{style['exponent']}")
     thousands = f"{Decimal(whole):,}".replace(",", style["thousands"])
     return f"{thousands}{decimals}", float(number)
@@ -117,7 +114,7 @@ def test_a_table_in_any_dialect_is_read_as_it_was_or_refused(tmp_path, rendered)
 
 @TABLES
 @given(tables(), st.booleans())
-def test_a_list_to_predict_loses_no_row(tmp_path, rendered, header):
+def test_a_list_to_predict_loses_no_row(rendered, header):
     content, rows, _ = rendered
     text = "".join(f"{formula}\n" for formula, _ in rows)
     read = read_formula_list((("formula\n" if header else "") + text).encode())
@@ -127,9 +124,6 @@ def test_a_list_to_predict_loses_no_row(tmp_path, rendered, header):
     except UserFileError:
         return
     assert [f for f in read.formulas if f] == [formula for formula, _ in rows]
-
-
-PLAIN = [("PbTe", "1.5"), ("Bi2Te3", "1234.5"), ("Fe2O3", "-3.25"), ("NaCl", "20.5"), ("MgO", "0.5")]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])

@@ -23,9 +23,8 @@ def read(tmp_path):
     return read
 
 
-@pytest.mark.parametrize(
-    ("formula", "value", "kind", "reason"),
-    [
+def test_a_bad_row_is_named_with_its_line_and_reason(read):
+    for formula, value, kind, reason in (
         ("", "1", "formula", "the formula is missing"),
         ("3-Mar", "1", "formula", "a spreadsheet destroyed the formula"),
         ("HeO", "1", "element", "'He'"),
@@ -37,15 +36,13 @@ def read(tmp_path):
         ("NaCl", "12-15", "value", "is a range"),
         ("NaCl", '"1,5"', "value", "decimal comma where the others have a point"),
         ("NaCl", "1,extra,cells", "fields", "5 fields where the header has 3"),
-    ],
-)
-def test_a_bad_row_is_named_with_its_line_and_reason(read, formula, value, kind, reason):
-    text = f"nr,formula,strength\n1,KCl,1.25\n2,MgO,2.5\n3,{formula},{value}\n4,CaO,3\n"
-    table = read(text)
-    assert table.rows["formula"].tolist() == ["KCl", "MgO", "CaO"]
-    assert [(p.line, p.kind) for p in table.problems] == [(4, kind)]
-    assert re.search(reason, table.problems[0].reason)
-    assert table.n_read == 4
+    ):
+        text = f"nr,formula,strength\n1,KCl,1.25\n2,MgO,2.5\n3,{formula},{value}\n4,CaO,3\n"
+        table = read(text)
+        assert table.rows["formula"].tolist() == ["KCl", "MgO", "CaO"]
+        assert [(p.line, p.kind) for p in table.problems] == [(4, kind)]
+        assert re.search(reason, table.problems[0].reason)
+        assert table.n_read == 4
 
 
 def test_typeset_formulas_and_spreadsheet_dates_are_repaired_and_said(read):
@@ -58,18 +55,15 @@ def test_typeset_formulas_and_spreadsheet_dates_are_repaired_and_said(read):
     assert any("1 spreadsheet dates" in note and "line 3" in note for note in table.notes)
 
 
-@pytest.mark.parametrize(
-    ("text", "column", "kept"),
-    [
+def test_the_formula_column_is_found_and_its_rows_are_kept(read):
+    for text, column, kept in (
         ("element,Formula,strength\nFe,Fe3C,1\nCu,CuZn,2\n", "Formula", 2),  # a telling name decides
         ("sample,stuff,strength\nCo1,Fe3C,1\nCo2,CuZn,2\nCo3,NaCl,3\n", "stuff", 3),  # numbered samples
         ("formula,strength,strength\nFe3C,1,1\nCuZn,2,2\n", "formula", 2),  # the same cells twice
         ("formula,strength\nNaCl,1\nNa2Cl2,1\nNaCl,5\nMgO\n", "formula", 3),  # repeated; without a value
-    ],
-)
-def test_the_formula_column_is_found_and_its_rows_are_kept(read, text, column, kept):
-    table = read(text)
-    assert (table.formula_column, table.value_column, len(table.rows)) == (column, "strength", kept)
+    ):
+        table = read(text)
+        assert (table.formula_column, table.value_column, len(table.rows)) == (column, "strength", kept)
 
 
 def test_a_split_column_says_which_rows_are_held_out(read):
@@ -158,19 +152,16 @@ def test_a_power_of_ten_outside_the_unit_is_refused(read, header):
     assert len(table.rows) == 20
 
 
-@pytest.mark.parametrize(
-    ("cells", "values"),
-    [
+def test_a_column_is_read_as_a_whole():
+    for cells, values in (
         (["40.3 ± 2.0", "−5(1)", "2.07x10-2"], [40.3, -5.0, 0.0207]),
         (["1.234,5", "2,000"], [1234.5, 2.0]),  # one proven sign decides the column
         (["1.037", "2.5"], [1.037, 2.5]),
         (["1.5", "2.5", "2,5"], [1.5, 2.5, math.nan]),
         (["7 /atom", "3 /atom"], [7.0, 3.0]),
-    ],
-)
-def test_a_column_is_read_as_a_whole(cells, values):
-    assert read_numbers(cells).values == pytest.approx(values, nan_ok=True)
-    assert all(map(is_number, cells))
+    ):
+        assert read_numbers(cells).values == pytest.approx(values, nan_ok=True)
+        assert all(map(is_number, cells))
 
 
 @pytest.mark.parametrize("cell", ["1 2", "1'23", "4 x 3", "x 10^3", "± 3", "2.07 x 103", "5½", "7/2", "2k"])

@@ -30,19 +30,16 @@ def values(path, **options):
     return dict(zip(rows["formula"], rows["value"], strict=True))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_the_same_rows_come_out_of_every_dialect(write):
+    for content in (
         PLAIN.replace(",", "   "),
         *(PLAIN.encode(encoding) for encoding in ("utf-16-be", "utf-16-le", "utf-32")),
         "formula,strength\n#N/A,3\nFe2O3,1.5\nNaCl,-2\n",
         "sep=;\nformula;strength\nFe2O3;1,5\nNaCl;-2\n",
         "# formula,strength\nFe2O3,1.5\nNaCl,-2\n",
         "formula,strength,,\nFe2O3,1.5,,\nNaCl,-2,,\n",
-    ],
-)
-def test_the_same_rows_come_out_of_every_dialect(write, content):
-    assert values(write(content)) == {"Fe2O3": 1.5, "NaCl": -2.0}
+    ):
+        assert values(write(content)) == {"Fe2O3": 1.5, "NaCl": -2.0}
 
 
 def test_lines_are_those_of_the_file_below_comments_titles_and_cells_of_several_lines(write):
@@ -54,9 +51,8 @@ def test_lines_are_those_of_the_file_below_comments_titles_and_cells_of_several_
     assert [problem.line for problem in table.problems] == [9]
 
 
-@pytest.mark.parametrize(
-    ("content", "part"),
-    [
+def test_what_is_no_table_gives_one_clear_error(write):
+    for content, part in (
         (b" \n\t\n", "is empty"),
         (bytes(range(1, 256)) * 4, "binary"),
         (b"%PDF-1.7 rest", "PDF"),
@@ -71,11 +67,9 @@ def test_lines_are_those_of_the_file_below_comments_titles_and_cells_of_several_
         ('formula,strength\n"Fe2O3,1\n' + "NaCl,2\n" * 200, "line 2: a quote is opened"),
         ("formula,load\nFe2O3,1\n", "no column 'strength'.*'load'"),
         ("formula,strength\nsteel,1\nbrass,2\n", "No column.*holds chemical formulas"),
-    ],
-)
-def test_what_is_no_table_gives_one_clear_error(write, content, part):
-    with pytest.raises(UserFileError, match=part):
-        read_user_table(write(content), target="strength")
+    ):
+        with pytest.raises(UserFileError, match=part):
+            read_user_table(write(content), target="strength")
 
 
 def test_what_the_user_names_is_not_guessed_and_a_wrong_name_is_refused(tmp_path, write):
@@ -155,9 +149,6 @@ def test_any_bytes_are_sound_rows_with_each_line_accounted_for_once_or_refused(t
     assert all(problem.reason for problem in table.problems)
 
 
-# one column per element instead of a formula, and lists of formulas
-
-
 def test_amounts_fractions_and_percents_are_the_same_composition():
     for rows in ([[3.0, 1.0], [75.0, 25.0], [75.0, None]], [[0.75, None], [0.75, 0.25]]):
         made, _ = formulas_of(["Al", "Ni"], rows, Amounts.ATOMIC)
@@ -203,13 +194,10 @@ def test_a_column_of_an_element_in_a_unit_that_is_not_read_is_not_left_out_silen
     assert len(read_user_table(path, target="strength", element_columns="weight").rows) == 20
 
 
-def test_what_is_no_list_is_refused():
+def test_what_is_no_list_is_refused_columns_are_kept_and_surplus_fields_named():
     for text, column, part in ((b"", None, "empty"), (b"formula\n", None, "no formula"), (b"Fe", "c", "'c'")):
         with pytest.raises(UserFileError, match=part):
             read_formula_list(text, column)
-
-
-def test_columns_are_kept_and_surplus_fields_are_named():
     read = read_formula_list(b"x;compound;x\nfoo;PbTe;1\nbar;SnTe;2;3\n")
     assert list(read.columns) == ["x", "compound", "x_2"]
     assert read.reasons == {1: "the row has 4 fields where the header has 3"}

@@ -10,7 +10,6 @@ from crossprop import CrossPropertyRegressor
 def quick_fit() -> CrossPropertyRegressor:
     """A fit of one method to 60 rows, a fifth of them held out."""
     rows = rows_of(60)
-    estimator = CrossPropertyRegressor(
-        methods=["ml"], trials=1, folds=2, holdout=0.2, target="hardness", unit="GPa"
-    )
-    return estimator.fit(rows["formula"], rows["value"])
+    named = {"target": "hardness", "unit": "GPa"}
+    options = {"methods": ["ml"], "trials": 1, "folds": 2, "holdout": 0.2, **named}
+    return CrossPropertyRegressor(**options).fit(rows["formula"], rows["value"])

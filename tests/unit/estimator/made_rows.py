@@ -20,9 +20,8 @@ def rows_of(n: int = 60, seed: int = 0) -> pd.DataFrame:
     formulas = [made[k] for k in rng.permutation(len(made))[:n]]
     fractions = fraction_matrix(formulas)
     slope = np.random.default_rng(7).normal(size=fractions.shape[1])
-    return pd.DataFrame(
-        {"formula": formulas, "composition": composition_keys(fractions), "value": 10 * fractions @ slope}
-    )
+    rows = pd.DataFrame({"formula": formulas, "composition": composition_keys(fractions)})
+    return rows.assign(value=10 * fractions @ slope)
 
 
 def write_networks(folder: Path, formulas: list[str], recipe: str = "short", **changed: Any) -> Path:

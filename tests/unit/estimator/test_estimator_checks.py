@@ -1,9 +1,6 @@
 """scikit-learn's own checks, fed with formulas made of their numbers."""
 
-from __future__ import annotations
-
 import warnings
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,23 +21,23 @@ SKIPPED = {"check_array_api_input": "needs SCIPY_ARRAY_API; formulas are no arra
 class OnNumbers(CrossPropertyRegressor):
     """The estimator with an input of numbers, which it converts to formulas."""
 
-    def fit(self, X: Any, y: Any) -> OnNumbers:
+    def fit(self, X, y):
         X, y = validate_data(self, X, y, y_numeric=True)
         width = self.n_features_in_
         super().fit(self._formulas(X), y)
         self.n_features_in_ = width
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X) -> np.ndarray:
         check_is_fitted(self)
         return super().predict(self._formulas(validate_data(self, X, reset=False)))
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.one_d_array, tags.input_tags.string = True, False, False
         return tags
 
-    def _formulas(self, X: Any) -> list[str]:
+    def _formulas(self, X) -> list[str]:
         made = []
         for row in np.asarray(X, float)[:, : len(ELEMENTS)]:
             amounts = np.exp(-np.abs(row) / (1 + np.abs(row).max())) + (row > 0)
@@ -50,11 +47,10 @@ class OnNumbers(CrossPropertyRegressor):
         return made
 
 
-def checks() -> list[Any]:
+def checks() -> list:
     estimator = OnNumbers(methods=["ml"], trials=1, folds=2)
-    given = estimator_checks.estimator_checks_generator(
-        estimator, legacy=True, expected_failed_checks=SKIPPED, mark="skip"
-    )
+    options = {"legacy": True, "expected_failed_checks": SKIPPED, "mark": "skip"}
+    given = estimator_checks.estimator_checks_generator(estimator, **options)
     names = [(made, check, getattr(check, "func", check).__name__) for made, check in given]
     return [pytest.param(made, check, id=f"{name}-{i}") for i, (made, check, name) in enumerate(names)]
 

@@ -32,12 +32,17 @@ def done(tmp_path_factory):
     return fit_file(path, SETTINGS, folder / "model", write=lines.append), lines, path
 
 
-def test_the_folder_holds_model_evidence_report_and_data(done):
+def test_the_folder_holds_evidence_report_data_and_the_model_of_the_stated_error(done):
     folder = done[2].parent
     names = {path.name for path in (folder / "model").iterdir()}
     assert {"model.json", "evidence.parquet", "report.json", "report.md", "data.csv"} <= names
     assert {path.name for path in folder.iterdir()} == {"my.csv", "model"}  # no draft stays
-    assert len(pd.read_csv(folder / "model" / "data.csv")) == 59
+    data = pd.read_csv(folder / "model" / "data.csv")
+    assert len(data) == 59
+    held_out = data.query("split == 'test'")
+    model = ServedModel.load(folder / "model")
+    values = model.predict(fraction_matrix(held_out["formula"]), intervals=False).value
+    assert np.abs(values - held_out["value"]).mean() == pytest.approx(done[0]["winner"]["holdout"]["mae"])
 
 
 def test_the_report_says_what_was_read_and_found(done):
@@ -57,14 +62,6 @@ def test_the_report_says_what_was_read_and_found(done):
     assert figures["mae_low"] <= figures["mae"] <= figures["mae_high"]
     assert 0 <= report["coverage"]["measured"] <= 1
     assert report["transfer"] is None
-
-
-def test_the_hold_out_error_of_the_report_is_that_of_the_saved_model(done):
-    folder = done[2].parent / "model"
-    data = pd.read_csv(folder / "data.csv").query("split == 'test'")
-    model = ServedModel.load(folder)
-    values = model.predict(fraction_matrix(data["formula"]), intervals=False).value
-    assert np.abs(values - data["value"]).mean() == pytest.approx(done[0]["winner"]["holdout"]["mae"])
 
 
 def test_a_folder_that_holds_something_is_not_touched(done, tmp_path, monkeypatch):
@@ -90,18 +87,16 @@ def test_a_given_split_is_kept_and_its_repeats_are_left_out(tmp_path):
     assert any("1 training rows repeat a composition of the hold-out" in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("bad", "options", "message"),
-    [
+def test_a_file_of_which_too_much_is_unusable_is_refused(tmp_path):
+    for bad, options, message in (
         (5, {}, "5 of 40 rows .* unusable.*--drop-invalid"),
         (25, {"drop_invalid": True, "reading": {"formula_column": "compound"}}, "15 usable rows"),
-    ],
-)
-def test_a_file_of_which_too_much_is_unusable_is_refused(tmp_path, bad, options, message):
-    rows = rows_of(40)
-    rows.loc[: bad - 1, "formula"] = "none"
-    with pytest.raises(UserFileError, match=message):
-        fit_file(write_csv(tmp_path / "my.csv", rows), SETTINGS, tmp_path / "model", write=silent, **options)
+    ):
+        rows = rows_of(40)
+        rows.loc[: bad - 1, "formula"] = "none"
+        path = write_csv(tmp_path / "my.csv", rows)
+        with pytest.raises(UserFileError, match=message):
+            fit_file(path, SETTINGS, tmp_path / "model", write=silent, **options)
 
 
 def test_a_stopped_fit_leaves_the_plain_median_model_and_goes_on_from_it(tmp_path, monkeypatch):

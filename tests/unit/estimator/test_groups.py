@@ -49,21 +49,15 @@ def test_what_the_cells_split_by_is_the_group_and_more_folds_than_groups_allow_a
         assert not set(groups[train]) & set(groups[validation])
 
 
-SERIES_OF_8 = series(8)
-
-
-@pytest.mark.parametrize(
-    ("groups", "reason"),
-    [
+def test_groups_that_do_not_fit_the_rows_are_refused():
+    formulas, values, few = series(8)
+    for groups, reason in (
         ([1, 2], "2 groups for 40 rows"),
         ([None] * 40, "names no group"),
-        (SERIES_OF_8[2], "40 rows of 8 groups to learn from; at least 10 groups"),
-    ],
-    ids=["length", "missing", "few"],
-)
-def test_groups_that_do_not_fit_the_rows_are_refused(groups, reason):
-    with pytest.raises(ValueError, match=reason):
-        CrossPropertyRegressor(**QUICK).fit(*SERIES_OF_8[:2], groups=groups)
+        (few, "40 rows of 8 groups to learn from; at least 10 groups"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            CrossPropertyRegressor(**QUICK).fit(formulas, values, groups=groups)
 
 
 def test_a_fit_by_a_column_of_groups_holds_out_whole_groups(tmp_path):

@@ -60,18 +60,15 @@ def test_a_file_keeps_its_other_columns_and_lines_in_any_format(run, model, tmp_
     assert {path.name for path in tmp_path.iterdir()} <= {"in.csv", out.name, "cache"}
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
+def test_wrong_options_are_refused_before_anything_is_read(run):
+    for given, message in (
         ([], "one of them"),
         (["LiNa", "--input", "x.csv"], "one of them"),
         (["LiNa", "--version", "1", "--alias", "champion"], "not both"),
         (["LiNa", "--output", "out.xlsx"], r"\.xlsx"),
-    ],
-)
-def test_wrong_options_are_refused_before_anything_is_read(run, given, message):
-    with pytest.raises(ConfigError, match=message):
-        run("no model", *given)
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run("no model", *given)
 
 
 def test_the_table_is_for_people(run, model):

@@ -5,14 +5,8 @@ from made_rows import rows_of, write_networks
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
-from crossprop.estimator.pretrained import (
-    RECIPES,
-    SourceNetworks,
-    fallback_of,
-    find_networks,
-    networks_for,
-    prepare_sources,
-)
+from crossprop.estimator import pretrained
+from crossprop.estimator.pretrained import RECIPES, SourceNetworks, fallback_of, find_networks, networks_for
 
 
 def keys_of(*formulas):
@@ -23,9 +17,7 @@ def test_a_composition_that_was_seen_is_found_under_any_spelling_and_refused(tmp
     networks = SourceNetworks.load(write_networks(tmp_path / "n", ["NaCl", "Fe2O3"]))
     assert networks.overlap(keys_of("Na2Cl2", "KCl", "Fe4O6")).tolist() == [True, False, True]
     networks.check_usable_for(keys_of("KCl"), keys_of("LiF"))
-    with pytest.raises(
-        ConfigError, match=r"trained on 1 of the 2 rows' compositions .*Cl:0\.5000 Na:0\.5000"
-    ):
+    with pytest.raises(ConfigError, match=r"on 1 of the 2 rows' compositions .*Cl:0\.5000 Na:0\.5000"):
         networks.check_usable_for(keys_of("KCl", "NaCl"), [])
     few = ["KCl", "LiF", "KBr", "CsCl", "NaCl"]
     assert networks.usable_for([], keys_of(*few))  # one of five
@@ -77,5 +69,5 @@ def test_cached_networks_of_a_larger_recipe_replace_the_training(tmp_path, monke
 def test_a_failed_training_says_why_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("crossprop.estimator.pretrained.JOB_FILE", "elsewhere.json")
     with pytest.raises(PretrainingError, match=r"exit status 1.*--sources none"):
-        prepare_sources(rows_of(12)["formula"], cache=tmp_path, write=lambda line: None)
+        pretrained.prepare_sources(rows_of(12)["formula"], cache=tmp_path, write=lambda line: None)
     assert list((tmp_path / "networks").iterdir()) == []

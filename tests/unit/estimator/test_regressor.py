@@ -43,9 +43,8 @@ def test_predictions_are_those_of_the_best_method(fitted):
     assert fitted.n_iter_ >= 3
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
+def test_formulas_may_come_in_any_shape(fitted):
+    for given in (
         (formula for formula in FORMULAS[:4]),
         np.array(FORMULAS[:4], dtype=object)[:, None],
         pd.Series(FORMULAS[:4], index=[7, 7, 1, 0]),
@@ -55,15 +54,12 @@ def test_predictions_are_those_of_the_best_method(fitted):
         pd.Series(AMOUNTS),
         pd.DataFrame(AMOUNTS),
         [f" {formula}\u200b".replace("2", "₂") for formula in FORMULAS[:4]],
-    ],
-)
-def test_formulas_may_come_in_any_shape(fitted, given):
-    assert fitted.predict(given) == pytest.approx(fitted.predict(FORMULAS)[:4])
+    ):
+        assert fitted.predict(given) == pytest.approx(fitted.predict(FORMULAS)[:4])
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
+def test_what_is_no_formula_is_a_value_error(fitted):
+    for given, message in (
         ([], "0 sample"),
         ("NaCl", r"give \['NaCl'\]"),
         (np.ones((3, 2)), r"shape \(3, 2\)"),
@@ -74,16 +70,13 @@ def test_formulas_may_come_in_any_shape(fitted, given):
         (pd.DataFrame({"Fe": [1], "O": [-1]}), "amount of O is negative"),
         (pd.DataFrame({"Fe": [1], "O": ["x"]}), "more than numbers"),
         (pd.DataFrame({"Fe": [1], "Fe (at%)": [1]}), "one of each"),
-    ],
-)
-def test_what_is_no_formula_is_a_value_error(fitted, given, message):
-    with pytest.raises(ValueError, match=message):
-        fitted.predict(given)
+    ):
+        with pytest.raises(ValueError, match=message):
+            fitted.predict(given)
 
 
-@pytest.mark.parametrize(
-    ("formulas", "values", "message"),
-    [
+def test_what_cannot_be_learnt_from_is_a_value_error():
+    for formulas, values, message in (
         (FORMULAS, VALUES[:-1], "inconsistent numbers of samples"),
         (FORMULAS, np.where(np.arange(60) == 5, np.nan, VALUES), "NaN"),
         (FORMULAS, ["much"] * 60, "not compatible with arrays of bytes/strings"),
@@ -94,19 +87,17 @@ def test_what_is_no_formula_is_a_value_error(fitted, given, message):
         (FORMULAS[:5], VALUES[:5], "at least 10 compositions"),
         (FORMULAS[:1], VALUES[:1], "n_samples=1"),
         (["NaCl"] * 60, VALUES, "1 compositions"),
-    ],
-)
-def test_what_cannot_be_learnt_from_is_a_value_error(formulas, values, message):
-    with pytest.raises(ValueError, match=message):
-        CrossPropertyRegressor(**QUICK).fit(formulas, values)
+    ):
+        with pytest.raises(ValueError, match=message):
+            CrossPropertyRegressor(**QUICK).fit(formulas, values)
 
 
-@pytest.mark.parametrize("coverage", [None, 0.9, 0.6])
-def test_intervals_are_those_of_the_saved_model(quick_fit, coverage):
-    model = ServedModel.load(quick_fit.model_folder_)
-    expected = (model.with_coverage(coverage) if coverage else model).predict(fraction_matrix(FORMULAS))
-    judged = quick_fit.predict_interval(FORMULAS, coverage=coverage)
-    np.testing.assert_allclose(judged, np.stack([expected.lower, expected.upper], axis=1))
+def test_intervals_are_those_of_the_saved_model(quick_fit):
+    for coverage in (None, 0.9, 0.6):
+        model = ServedModel.load(quick_fit.model_folder_)
+        expected = (model.with_coverage(coverage) if coverage else model).predict(fraction_matrix(FORMULAS))
+        judged = quick_fit.predict_interval(FORMULAS, coverage=coverage)
+        np.testing.assert_allclose(judged, np.stack([expected.lower, expected.upper], axis=1))
 
 
 def test_intervals_hold_the_prediction_and_their_share_of_the_out_of_fold_values(fitted):

@@ -11,16 +11,9 @@ from crossprop.config import parse_params
 from crossprop.data.catalog import load_catalog
 from crossprop.data.user_rows import read_user_table
 from crossprop.errors import ConfigError, UnknownPropertyError, UserFileError
+from crossprop.estimator import study_file
 from crossprop.estimator.add import add_data, held_out_rows
 from crossprop.estimator.budget import PUBLIC, STUDIES, estimate_study, target_seconds
-from crossprop.estimator.study_file import (
-    default_search,
-    explain,
-    plan_study,
-    studies_naming,
-    study_values,
-    write_study,
-)
 from crossprop.methods import Side
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,13 +34,14 @@ def planned(tmp_path, monkeypatch):
     (tmp_path / "conf" / "study").mkdir(parents=True)
 
     def plan(name="mine", targets=("strength",), sources=None, **options):
-        return plan_study(load_catalog(), name, targets, sources, tmp_path / "data" / "raw", **options)
+        raw = tmp_path / "data" / "raw"
+        return study_file.plan_study(load_catalog(), name, targets, sources, raw, **options)
 
     return plan
 
 
 def params_of(*arguments, **options):
-    return parse_params(study_values("mine", *arguments, **options))
+    return parse_params(study_file.study_values("mine", *arguments, **options))
 
 
 @pytest.mark.parametrize("rows", SIZES)
@@ -90,26 +84,26 @@ def test_the_estimate_is_near_what_measured_studies_cost(study, overrides, compo
 
 
 def test_search_spaces_are_those_of_the_configuration(compose):
-    assert default_search() == compose()["search"]
+    assert study_file.default_search() == compose()["search"]
 
 
 def test_a_written_study_holds_what_was_planned_and_is_not_written_over(planned):
     study = planned(tier="trial")
-    path = write_study(study)
+    path = study_file.write_study(study)
     assert path == Path("conf/study/mine.yaml")
     stated = yaml.safe_load(path.read_text())
     assert stated == study.values["study"]
-    assert parse_params({"study": stated, "search": default_search()}) == study.params
+    assert parse_params({"study": stated, "search": study_file.default_search()}) == study.params
     assert (study.rows, stated["title"]) == ({"strength": 45}, "Strength")
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="--replace"):
-        write_study(planned(tier="quick"))
+        study_file.write_study(planned(tier="quick"))
     assert path.read_bytes() == before
-    write_study(planned(tier="quick"), replace=True)
+    study_file.write_study(planned(tier="quick"), replace=True)
     assert path.read_bytes() != before
     assert list(path.parent.iterdir()) == [path]
-    assert studies_naming("strength") == studies_naming("formation_energy") == [path]
-    assert studies_naming("band_gap") == []
+    assert study_file.studies_naming("strength") == study_file.studies_naming("formation_energy") == [path]
+    assert study_file.studies_naming("band_gap") == []
 
 
 def test_minutes_choose_the_largest_tier_that_fits(planned):
@@ -122,9 +116,8 @@ def test_minutes_choose_the_largest_tier_that_fits(planned):
     assert planned(minutes=float(advised)).tier == "trial"
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "part"),
-    [
+def test_impossible_studies_are_refused(planned):
+    for options, error, part in (
         ({"targets": ("strenght",)}, UnknownPropertyError, "Did you mean strength"),
         ({"targets": ("formation_energy",)}, ConfigError, "is no target"),
         ({"sources": ("klu",)}, ConfigError, "is no source"),
@@ -135,19 +128,17 @@ def test_minutes_choose_the_largest_tier_that_fits(planned):
         ({"name": "My study"}, ConfigError, "no name of a study"),
         ({"tier": "huge"}, ConfigError, "trial, quick, standard, full"),
         ({"tier": "quick", "minutes": 5.0}, ConfigError, "not both"),
-    ],
-)
-def test_impossible_studies_are_refused(planned, options, error, part):
-    with pytest.raises(error, match=part):
-        planned(**options)
+    ):
+        with pytest.raises(error, match=part):
+            planned(**options)
 
 
 def test_what_a_study_computes_is_said_beforehand(planned):
-    text = explain(planned())
+    text = study_file.explain(planned())
     assert "strength: 45 rows to learn from, 10 folds" in text
     assert "MB first" in text
     assert "mostly be noise" in text
-    assert "download" not in explain(planned(tier="trial"))  # its source is installed
+    assert "download" not in study_file.explain(planned(tier="trial"))  # its source is installed
     assert planned(targets=("slme", "seebeck_n")).rows["seebeck_n"] == 500
     Path("own/strength/train.csv").unlink()
     with pytest.raises(UserFileError, match="dvc checkout"):

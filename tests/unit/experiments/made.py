@@ -45,10 +45,8 @@ def make_screening(val_mae: float, **hyperparameters: Any) -> ScreenReport:
     return ScreenReport(hyperparameters, val_mae, trials, HISTORY, 1.0, 10)
 
 
-def make_fold(
-    rows: np.ndarray, val_pred: np.ndarray, test_pred: np.ndarray, values: np.ndarray, n_train: int = 9
-) -> FoldReport:
-    """A fold with these predictions; ``values`` are those of all rows."""
+def make_fold(rows: Any, val_pred: Any, test_pred: Any, values: Any, n_train: int = 9) -> FoldReport:
+    """A fold with these predictions, all of them arrays; ``values`` are those of all rows."""
     error = float(np.abs(val_pred - values[rows]).mean())
     return FoldReport(error, rows, val_pred, test_pred, HISTORY, 0.5, 20, n_train)
 
@@ -102,9 +100,8 @@ class Rehearsal:
         self.files = files_of(root)
         self.inputs = TargetInputs(self.files, params.study.protocol)
         self.progress = Progress("tiny", self.lines.append)
-        self.run = TargetRun(
-            params, self.cells, self.files, self.paths, self.recorded.append, self.progress, self._submit
-        )
+        given = (params, self.cells, self.files, self.paths, self.recorded.append)
+        self.run = TargetRun(*given, self.progress, self._submit)
 
     def start(self) -> Rehearsal:
         """Begin; what is asked for waits."""
@@ -169,7 +166,6 @@ class Rehearsal:
         if task.folder is not None and saved:
             FittedModel("base", float(task.fold)).save(task.folder)
         values = self.inputs.values
-        fold = make_fold(
-            rows, values[rows] + shift, np.asarray(values[self.inputs.test] + worse), values, n_train
-        )
+        held_out = np.asarray(values[self.inputs.test])
+        fold = make_fold(rows, values[rows] + shift, held_out + worse, values, n_train)
         return replace(fold, seconds=fold.seconds + 8.0 * task.always_save)  # the machine is slower by then

@@ -5,84 +5,10 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from crossprop.errors import CellError
-
-
-def do(task: dict[str, Any]) -> Any:
-    """Do what the task's key says, after noting the attempt in its folder."""
-    note = Path(task["folder"]) / f"{task['name']}.{os.getpid()}.{time.monotonic_ns()}"
-    note.touch()
-    return globals()[f"_{task['what']}"](task)
-
-
-def attempts(folder: Path, name: str) -> int:
-    """How often a task was begun."""
-    return len(list(folder.glob(f"{name}.*")))
-
-
-def _first(task: dict[str, Any]) -> bool:
-    return attempts(Path(task["folder"]), task["name"]) == 1
-
-
-def _answer(task: dict[str, Any]) -> str:
-    time.sleep(task.get("seconds", 0))
-    return "done"
-
-
-def _describe(task: dict[str, Any]) -> tuple[int, str, str]:
-    return os.getpid(), os.environ["KERAS_BACKEND"], os.environ["OMP_NUM_THREADS"]
-
-
-def _fail(task: dict[str, Any]) -> None:
-    raise CellError("no luck\n  today")
-
-
-def _fail_once(task: dict[str, Any]) -> str:
-    if _first(task):
-        raise ValueError("not yet")
-    return "second try"
-
-
-def _die(task: dict[str, Any]) -> None:
-    os.kill(os.getpid(), task.get("signal", signal.SIGKILL))
-
-
-def _die_once(task: dict[str, Any]) -> str:
-    if _first(task):
-        _die(task)
-    return "alive"
-
-
-def _exit(task: dict[str, Any]) -> None:
-    os._exit(3)
-
-
-def _need_too_much(task: dict[str, Any]) -> None:
-    import numpy as np
-
-    np.empty(2**55)
-
-
-def _need_room(task: dict[str, Any]) -> str:
-    """Out of memory while any other task is in work."""
-    if (Path(task["folder"]) / "working").exists():
-        raise MemoryError("too many at a time")
-    return "enough room"
-
-
-def _work(task: dict[str, Any]) -> None:
-    working = Path(task["folder"]) / "working"
-    working.touch()
-    time.sleep(1.0)
-    working.unlink()
-
-
-def _give_much(task: dict[str, Any]) -> Any:
-    import numpy as np
-
-    return np.zeros(4_000_000)
 
 
 class _UnpicklableError(Exception):
@@ -90,8 +16,48 @@ class _UnpicklableError(Exception):
         super().__init__(f"{a} and {b}")
 
 
-def _fail_oddly(task: dict[str, Any]) -> None:
-    raise _UnpicklableError(1, 2)
+def attempts(folder: Path, name: str) -> int:
+    """How often a task was begun."""
+    return len(list(folder.glob(f"{name}.*")))
+
+
+def do(task: dict) -> object:
+    """Do what the task's key says, after noting the attempt in its folder."""
+    folder, name = Path(task["folder"]), task["name"]
+    (folder / f"{name}.{os.getpid()}.{time.monotonic_ns()}").touch()
+    again, working = attempts(folder, name) > 1, folder / "working"
+    match task["what"]:
+        case "answer":
+            time.sleep(task.get("seconds", 0))
+        case "describe":
+            return os.getpid(), os.environ["KERAS_BACKEND"], os.environ["OMP_NUM_THREADS"]
+        case "fail_once" if again:
+            return "second try"
+        case "fail_once":
+            raise ValueError("not yet")
+        case "fail":
+            raise CellError("no luck\n  today")
+        case "fail_oddly":
+            raise _UnpicklableError(1, 2)
+        case "die_once" if again:
+            return "alive"
+        case "die" | "die_once":
+            os.kill(os.getpid(), task.get("signal", signal.SIGKILL))
+        case "exit":
+            os._exit(3)
+        case "need_too_much":
+            np.empty(2**55)
+        case "need_room":  # while any other task is in work there is none
+            if working.exists():
+                raise MemoryError("too many at a time")
+            return "enough room"
+        case "work":
+            working.touch()
+            time.sleep(1.0)
+            working.unlink()
+        case "give_much":
+            return np.zeros(4_000_000)
+    return "done"
 
 
 if __name__ == "__main__":  # a scheduler whose workers sleep; killed by a test

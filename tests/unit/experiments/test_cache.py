@@ -1,9 +1,6 @@
 """Finished tasks on disk: found again as they were, never half there, and refused by name when damaged."""
 
-import errno
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,18 +13,11 @@ from crossprop.experiments.tasks import FoldReport, ScreenReport
 from crossprop.paths import StudyPaths
 
 CELL = make_cell("ml")
-TRIALS = pd.DataFrame(
-    {
-        "number": [0, 1, 2],
-        "state": ["COMPLETE", "PRUNED", "FAIL"],
-        "value": [2.0, 4.0, np.nan],
-        "params_ridge.alpha": [1.0, np.nan, np.nan],
-        "params_depth": [3, "none", None],
-    }
-)
-SCREENED = ScreenReport(
-    {"algorithm": "ridge", "ridge.alpha": 0.1 + 0.2}, 1 / 3, TRIALS, HISTORY, seconds=1.25, peak_memory=2**33
-)
+STATES = ["COMPLETE", "PRUNED", "FAIL"]
+TRIALS = pd.DataFrame({"number": [0, 1, 2], "state": STATES, "value": [2.0, 4.0, np.nan]})
+TRIALS = TRIALS.assign(**{"params_ridge.alpha": [1.0, np.nan, np.nan], "params_depth": [3, "none", None]})
+POINT = {"algorithm": "ridge", "ridge.alpha": 0.1 + 0.2}
+SCREENED = ScreenReport(POINT, 1 / 3, TRIALS, HISTORY, seconds=1.25, peak_memory=2**33)
 FOLD = FoldReport(
     1 / 7, np.array([3, 5, 8]), np.array([0.1, 0.2, 0.30000000000000004]), np.array([1e-300, 1e300]), HISTORY,
     seconds=0.5, peak_memory=123, n_train=40,
@@ -105,19 +95,3 @@ def test_flipped_bit_in_any_file_of_a_task_is_refused_by_name(store, folder):
         store.fit(CELL, "fold_00")
     shutil.rmtree(folder / "fold_00")
     assert store.fit(CELL, "fold_00") is None
-
-
-@pytest.mark.parametrize(
-    ("owner", "writer"), [(pd.DataFrame, "to_parquet"), (np, "savez"), (Path, "write_text")]
-)
-def test_full_disk_is_named_and_leaves_nothing_half_written(store, folder, monkeypatch, owner, writer):
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(owner, writer, full)
-    with pytest.raises(
-        StoreError, match=r"fold_00 cannot be written: No space left on device\. Free some space"
-    ):
-        keep(store, model=None)
-    monkeypatch.undo()
-    assert list(folder.iterdir()) == []

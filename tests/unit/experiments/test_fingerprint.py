@@ -18,9 +18,8 @@ BASELINE = code_digest()
 def copied(tmp_path_factory):
     """A copy of the package's sources."""
     root = tmp_path_factory.mktemp("copy") / "crossprop"
-    return shutil.copytree(
-        Path(crossprop.__file__).parent, root, ignore=shutil.ignore_patterns("__pycache__", "static")
-    )
+    left_out = shutil.ignore_patterns("__pycache__", "static")
+    return shutil.copytree(Path(crossprop.__file__).parent, root, ignore=left_out)
 
 
 @pytest.fixture

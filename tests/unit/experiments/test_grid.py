@@ -10,6 +10,7 @@ from crossprop.experiments.grid import enumerate_cells
 from crossprop.methods import PAPER_METHODS, Family, Method, Side
 
 SOURCES = ["formation_energy", "band_gap"]
+FIDELITY = {"rows": 50, "steps": 10, "after_screening": 2, "after_first_fold": 2, "margin": 0.05}
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}
 PAPER = {
     "methods": list(PAPER_METHODS),
@@ -96,16 +97,12 @@ def test_ids_depend_on_target_data_code_and_the_weights_of_the_own_source(values
     assert changed(values, before) == set()
     assert len({cell.id for cell in before}) == len(before)
     assert changed(values, before, target="spillage") == changed(values, before, data="other") == set(Method)
-    joint, elemnet = (
-        changed(values, before, sources=DIGESTS | {name: "new"}) for name in ("all_sources", "band_gap")
-    )
+    joint = changed(values, before, sources=DIGESTS | {"all_sources": "new"})
+    elemnet = changed(values, before, sources=DIGESTS | {"band_gap": "new"})
     assert joint == {Method.BOOST_SOURCES, Method.RESNET_FINETUNE}
     assert elemnet == {method for method in PAPER_METHODS if method.side is Side.TRANSFER}
     monkeypatch.setattr(grid, "code_digest", lambda: "other")
     assert changed(values, before) == set(Method)
-
-
-FIDELITY = {"rows": 50, "steps": 10, "after_screening": 2, "after_first_fold": 2, "margin": 0.05}
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,7 @@ def matrices(root):
     return list(files_of(root).activations.glob("*/matrix.npy"))
 
 
-def test_activations_are_computed_once_for_rows_and_network_and_damage_is_refused(
-    tmp_path, tiny_params, write_study, write_target
-):
+def test_activations_are_computed_once_and_checked(tmp_path, tiny_params, write_study, write_target):
     write_study(tmp_path, n=30)
     files, params = files_of(tmp_path), tiny_params(methods=["ml_featextr"])
     (cell,) = enumerate_cells(params, "slme", "%", "d", {"formation_energy": "f"})

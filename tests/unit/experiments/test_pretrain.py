@@ -121,6 +121,24 @@ def test_values_of_every_source_teach_and_validation_values_do_not(paths, train)
     assert other["scaling"][0] == first["scaling"][0]
 
 
+def test_network_that_predicts_the_median_starts_again(tiny_params, paths, monkeypatch, tensorflow):
+    monkeypatch.setattr(pretrain, "NetworkTrainer", lambda jit, precision: NetworkTrainer())
+    recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 0.009, "schedule": "constant"}
+    params, lines = tiny_params(sources=[ENERGY], pretrain=recipe), []
+
+    def train():
+        facts, _ = pretrain.pretrain_source(params, ENERGY, "eV/atom", paths, lines.append)
+        return facts["recipe"]["learning_rate"]
+
+    monkeypatch.setattr(pretrain, "COLLAPSED", np.inf)
+    assert train() == 0.009
+    monkeypatch.setattr(pretrain, "COLLAPSED", 0.0)  # every network counts as collapsed
+    assert train() == pytest.approx(0.001)
+    again = [line for line in lines if "little more than the median; starting again" in line]
+    assert [line.split()[-1] for line in again] == ["0.003", "0.001"]
+    assert not list(paths.checkpoint(ENERGY).parent.glob("*"))
+
+
 def test_flipped_bit_in_any_file_of_a_network_is_refused_by_name(pretrained_joint, tmp_path):
     folder = shutil.copytree(pretrained_joint, tmp_path / "joint")
     network = folder / "network.keras"
@@ -135,9 +153,7 @@ def test_flipped_bit_in_any_file_of_a_network_is_refused_by_name(pretrained_join
         for _ in flips(folder / name):
             for read in (lambda: check_network(folder), readers.get(name)):
                 if read is not None:
-                    with pytest.raises(
-                        ModelFormatError, match=rf"({name}|SHA256SUMS).* Delete .*source again"
-                    ):
+                    with pytest.raises(ModelFormatError, match=rf"({name}|SHA256SUMS).* Delete .*again"):
                         read()
     for name, message in (("SHA256SUMS", "lacks SHA256SUMS"), ("provenance.json", "Pretrain the source")):
         (folder / name).unlink()

@@ -29,15 +29,27 @@ ERRORS = {
 }
 """Validation MAE of the screening, then of every fold; the same on the hold-out. finetune(band_gap) wins."""
 HALVED = {"rows": 50, "steps": 5, "after_screening": 2, "after_first_fold": 2, "margin": 9.0}
+STUDIES = {
+    "plain": {},
+    "blend": {"methods": ["base", "ml", "dl", "finetune", "boost", "blend"]},
+    "curve": {"learning_curve": {"targets": ["slme"], "shares": [0.25, 0.5]}},
+    "fidelity": {"fidelity": HALVED | {"after_screening": 1, "after_first_fold": 1, "margin": 0.1}},
+}
+ON_FRACTIONS = {"representations": BOTH[:1], "sources": ["band_gap"]}
+BLENDED = ON_FRACTIONS | {"methods": ["base", "ml", "dl", "finetune", "blend"]}
+HALVES = {"base": [9.0] * 4, "ml(EF)": [2.0] * 4, "finetune(band_gap)": [6.0] * 4}
+HALVES["dl(EF)"] = [2.0, -2.0, -2.0, -2.0]
+"""ml is 2 too high, dl 2 too low, finetune 6 too high: half of ml and of dl is perfect."""
+PLAIN = ON_FRACTIONS | {"sources": [], "methods": ["base", "plain_baseline", "plain_median", "ml", "blend"]}
+PLAIN_ERRORS = {"plain baseline": [1.0, 2.0, 2.0, 2.0], "plain median": [1.0] * 4, "ml(EF)": [3.0] * 4}
 
 
 def test_every_cell_is_screened_and_the_best_of_each_category_cross_validated(rehearsal):
     made = rehearsal().start()
     assert made.waiting() == [f"{cell.label} screening" for cell in made.cells]
     made.answer(3)  # base, ml(EF), ml(PA)
-    assert made.waiting()[4:] == [
-        f"{label} fold_0{k}" for label in ("base", "ml(EF)", "ml(PA)") for k in range(3)
-    ]
+    started = ("base", "ml(EF)", "ml(PA)")
+    assert made.waiting()[4:] == [f"{label} fold_0{k}" for label in started for k in range(3)]
     made.answer()
     folds = {line.split()[0] for line in made.log if re.search(r" fold_\d\d$", line)}
     # the paper's scratch methods by representation, its transfer methods from their best source
@@ -85,14 +97,6 @@ def test_of_equals_the_earlier_cell_is_chosen_whichever_was_finished_first(rehea
     assert best.strict_test_mae is not None
 
 
-STUDIES = {
-    "plain": {},
-    "blend": {"methods": ["base", "ml", "dl", "finetune", "boost", "blend"]},
-    "curve": {"learning_curve": {"targets": ["slme"], "shares": [0.25, 0.5]}},
-    "fidelity": {"fidelity": HALVED | {"after_screening": 1, "after_first_fold": 1, "margin": 0.1}},
-}
-
-
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_finished_run_asks_for_nothing_and_ends_the_same(rehearsal, study):
     whole_run = rehearsal(**study)
@@ -134,20 +138,6 @@ def test_learning_curve_is_refitted_by_the_best_of_both_sides(rehearsal):
     assert curve["test_mae"].to_numpy() == pytest.approx(np.array([3.5, 3.0, 2.0, 2.1875, 1.875, 1.25]))
 
 
-BLENDED = {
-    "methods": ["base", "ml", "dl", "finetune", "blend"],
-    "representations": BOTH[:1],
-    "sources": ["band_gap"],
-}
-HALVES = {
-    "base": [9.0, 9.0, 9.0, 9.0],
-    "ml(EF)": [2.0, 2.0, 2.0, 2.0],
-    "dl(EF)": [2.0, -2.0, -2.0, -2.0],
-    "finetune(band_gap)": [6.0, 6.0, 6.0, 6.0],
-}
-"""ml is 2 too high, dl 2 too low, finetune 6 too high: half of ml and of dl is perfect."""
-
-
 def test_blend_of_the_cross_validated_cells_wins_and_is_made_of_their_models(rehearsal):
     made = rehearsal(HALVES, **BLENDED)
     outcome = made.finish()
@@ -159,12 +149,8 @@ def test_blend_of_the_cross_validated_cells_wins_and_is_made_of_their_models(reh
     assert (blend.source, blend.representation, blend.strict_test_mae) == (None, None, None)
     assert [part.result.label for part in outcome.parts] == ["ml(EF)", "dl(EF)"]
     assert [part.weights for part in outcome.parts] == [(0.5, 0.5, 0.5)] * 2
-    assert made.folds() == {
-        "base": 3,
-        "ml(EF)": 6,
-        "dl(EF)": 3,
-        "finetune(band_gap)": 3,
-    }  # ml's were not saved
+    # those of ml were not saved
+    assert made.folds() == {"base": 3, "ml(EF)": 6, "dl(EF)": 3, "finetune(band_gap)": 3}
     assert [(f / "member.json").is_file() for part in outcome.parts for f in part.folders] == [True] * 6
     made.run.drop_models(outcome.winners)
     assert made.kept_models() == {cell.id for cell in made.cells if cell.label in ("ml(EF)", "dl(EF)")}
@@ -183,14 +169,6 @@ def test_blend_leaves_failed_and_stopped_cells_and_the_base_out_and_needs_two(re
     assert (blend.cv_mae, blend.failure, blend.val_mae) == (None, None, None)
     assert outcome.winners.winner.method == "ml"
     assert [o.result.method for o in made.recorded].count("blend") == 1
-
-
-PLAIN = {
-    "methods": ["base", "plain_baseline", "plain_median", "ml", "blend"],
-    "representations": BOTH[:1],
-    "sources": [],
-}
-PLAIN_ERRORS = {"plain baseline": [1.0, 2.0, 2.0, 2.0], "plain median": [1.0] * 4, "ml(EF)": [3.0] * 4}
 
 
 def with_baseline(made):

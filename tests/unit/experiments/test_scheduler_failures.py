@@ -52,9 +52,8 @@ def test_stopped_cells_say_why_and_what_they_had(rehearsal):
 
 def test_extension_methods_are_compared_among_themselves(rehearsal):
     errors = ERRORS | {"boost(EF+PA)": [8.0, 8.0, 8.0, 8.0], "resnet(EF+PA)": [9.0, 9.0, 9.0, 9.0]}
-    made = rehearsal(
-        errors, fidelity=FIDELITY | {"after_screening": 1}, methods=["base", "ml", "dl", "boost", "resnet"]
-    )
+    methods = ["base", "ml", "dl", "boost", "resnet"]
+    made = rehearsal(errors, fidelity=FIDELITY | {"after_screening": 1}, methods=methods)
     results = made.results(made.finish())
     # far behind ml, which is the paper's, but within a quarter of each other
     assert results["boost(EF+PA)"].cv_mae == pytest.approx((8.0, 8.0, 8.0))

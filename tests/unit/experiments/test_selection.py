@@ -7,16 +7,11 @@ import pytest
 from made import make_cell
 
 from crossprop.experiments.results import CellResult
-from crossprop.experiments.selection import (
-    choose_winners,
-    going_on,
-)
+from crossprop.experiments.selection import choose_winners, going_on
 from crossprop.methods import Method
 
-FIRST, SECOND, THIRD, FOURTH = (make_cell(m) for m in ("finetune", "modfinetune", "freezing", "dl_featextr"))
-
-
-FOUR = [FIRST, SECOND, THIRD, FOURTH]
+FOUR = [make_cell(method) for method in ("finetune", "modfinetune", "freezing", "dl_featextr")]
+FIRST, SECOND, THIRD, FOURTH = FOUR
 
 
 def maes_of(cells, *values):
@@ -39,9 +34,7 @@ def maes_of(cells, *values):
     ],
     ids=["best", "more places", "equals", "perfect", "behind", "just the margin", "no place", "nothing"],
 )  # fmt: skip
-def test_best_of_a_bracket_within_the_margin_go_on_and_the_others_say_why_not(
-    maes, places, margin, going, stopped
-):
+def test_best_of_a_bracket_go_on_and_the_others_say_why_not(maes, places, margin, going, stopped):
     cells = FOUR[: len(maes)]
     assert going_on(cells, maes_of(cells, *maes), "after it", places, margin) == (going, stopped)
 

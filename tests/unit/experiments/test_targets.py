@@ -1,7 +1,5 @@
 """Two targets in one pool of real workers, with methods that are quick."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from filelock import FileLock
@@ -14,7 +12,7 @@ from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
 
-STUDY: dict[str, Any] = {
+STUDY = {
     "targets": ["slme", "spillage"],
     "shards": {"both": ["spillage", "slme"]},
     "sources": [],
@@ -72,9 +70,7 @@ def test_target_that_another_process_works_on_stops_the_shard_before_it_begins(s
         (["slme"], "features/tiny/slme/elemental_fractions.npy", DataError, "dvc repro featurize"),
     ],
 )
-def test_what_is_unknown_or_missing_is_refused_before_anything_is_computed(
-    start, targets, gone, error, message
-):
+def test_what_is_unknown_or_missing_is_refused_before_any_task(start, targets, gone, error, message):
     if gone:
         (start.paths.root / "data" / gone).unlink()
     with pytest.raises(error, match=message):
@@ -82,11 +78,11 @@ def test_what_is_unknown_or_missing_is_refused_before_anything_is_computed(
     assert Idle.asked == []
 
 
-def no_screening(task: Any) -> bool:
+def no_screening(task):
     return task.name == "screening"
 
 
-def no_model(task: Any) -> bool:
+def no_model(task):
     return getattr(task, "always_save", False) and task.fold == 1
 
 
@@ -94,15 +90,12 @@ def no_model(task: Any) -> bool:
     ("fails", "message"),
     [
         (no_screening, r"^not one of the 2 cells of tiny/slme could be computed; .* CellError: out of luck$"),
-        (
-            no_model,
-            r"^models of the winner of tiny/slme are gone .*: fold_01 of ml\(EF\)\. Run the stage again$",
-        ),
+        (no_model, r"^models of the winner of tiny/slme are gone .*: fold_01 of ml\(EF\)\. Run the stage"),
     ],
 )
 def test_target_without_a_result_or_a_model_is_named_and_the_others_are_written(start, fails, message):
-    def unlucky(run: Any, **options: Any) -> InlinePool:
-        def work(task: Any) -> Any:
+    def unlucky(run, **options):
+        def work(task):
             if task.cell.target == "slme" and fails(task):
                 raise CellError("out of luck")
             return run(task)

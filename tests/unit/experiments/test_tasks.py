@@ -12,16 +12,7 @@ from crossprop.config import Recipe
 from crossprop.experiments import tasks
 from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
-from crossprop.experiments.tasks import (
-    FoldTask,
-    ScreenTask,
-    fit_fold,
-    fold_rows,
-    layer_of,
-    run_task,
-    screen,
-    suited,
-)
+from crossprop.experiments.tasks import FoldTask, ScreenTask, fit_fold, fold_rows, run_task
 from crossprop.features.matrices import load_combined
 from crossprop.methods import Family, Method
 from crossprop.models.fitted import FittedModel
@@ -91,9 +82,8 @@ def cells(enumerated):
     return enumerated()
 
 
-@pytest.mark.parametrize(
-    ("changes", "n_rows", "most_steps", "batch", "epochs"),
-    [
+def test_recipe_suits_the_number_of_rows():
+    for changes, n_rows, most_steps, batch, epochs in (
         ({}, 1000, None, 256, 3),
         ({}, 100, None, 100, 3),  # fewer rows than a batch are one batch
         ({"min_batches": 4, "min_steps": 5}, 1, None, 1, 5),
@@ -107,17 +97,13 @@ def cells(enumerated):
         ({}, 1000, 1, 256, 1),
         ({}, 1000, 9999, 256, 3),  # a limit is no wish
         ({"min_steps": 100}, 1000, 30, 256, 10),  # the limit goes before the least number
-    ],
-)
-def test_recipe_suits_the_number_of_rows(changes, n_rows, most_steps, batch, epochs):
-    recipe = Recipe(**({"epochs": 3, "batch_size": 256, "learning_rate": 0.001} | changes))
-    fitting = suited(recipe, n_rows, most_steps)
-    assert (fitting.batch_size, fitting.epochs, fitting.learning_rate) == (batch, epochs, 0.001)
+    ):
+        recipe = Recipe(**({"epochs": 3, "batch_size": 256, "learning_rate": 0.001} | changes))
+        fitting = tasks.suited(recipe, n_rows, most_steps)
+        assert (fitting.batch_size, fitting.epochs, fitting.learning_rate) == (batch, epochs, 0.001)
 
 
-def test_all_cells_of_a_target_are_screened_on_the_same_few_rows_and_steps(
-    enumerated, cells, files, inputs, monkeypatch
-):
+def test_all_cells_are_screened_on_the_same_few_rows_and_steps(enumerated, cells, files, inputs, monkeypatch):
     seen = []
 
     def fake(cell, inputs, hyperparameters, train, validation, seed, on_epoch=None, most_steps=None):
@@ -128,7 +114,7 @@ def test_all_cells_of_a_target_are_screened_on_the_same_few_rows_and_steps(
     def screened(cell):
         """Rows and most steps of every fit of a screening."""
         seen.clear()
-        screen(ScreenTask(cell, files, None))
+        tasks.screen(ScreenTask(cell, files, None))
         return list(zip(*seen, strict=True))
 
     monkeypatch.setattr(tasks, "_fit", fake)
@@ -160,9 +146,8 @@ def test_strict_fold_leaves_out_the_rows_that_repeat_the_hold_out_and_no_others(
     n_dropped = 0
     for fold in range(2):
         task = FoldTask(cells[Method.DL], files, {}, fold)
-        (plain, validation), (strict, same) = (
-            fold_rows(one, inputs) for one in (task, replace(task, strict=True))
-        )
+        plain, validation = fold_rows(task, inputs)
+        strict, same = fold_rows(replace(task, strict=True), inputs)
         assert np.array_equal(validation, same)
         dropped = set(plain) - set(strict)
         assert set(strict) <= set(plain)
@@ -189,9 +174,7 @@ def test_share_is_that_part_of_the_folds_training_rows_and_the_same_for_all_cell
 
 
 @pytest.mark.parametrize("method", POINT)
-def test_fold_of_every_method_is_fitted_saved_and_the_same_again(
-    method, files, inputs, cells, tmp_path, monkeypatch
-):
+def test_fold_of_every_method_is_saved_and_repeated(method, files, inputs, cells, tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "SAVED_FROM_SECONDS", 1e6)  # on a busy machine, too
     cell = cells[method]
     task = FoldTask(cell, files, POINT[method], 1, tmp_path / "model", always_save=True)
@@ -205,7 +188,7 @@ def test_fold_of_every_method_is_fitted_saved_and_the_same_again(
         assert report.test_pred == pytest.approx(np.full(20, inputs.values[train].mean()))
     if method is Method.FREEZING:
         assert report.history["epoch"].iloc[-1] == 4
-    features = inputs.features(cell, layer_of(cell, POINT[method]))
+    features = inputs.features(cell, tasks.layer_of(cell, POINT[method]))
     saved = FittedModel.load(tmp_path / "model").predict(np.asarray(features[inputs.test]))
     assert saved == pytest.approx(report.test_pred, rel=1e-4, abs=1e-4)
     again = fit_fold(replace(task, folder=tmp_path / "other", always_save=False))
@@ -241,9 +224,7 @@ def test_the_plain_models_are_scikit_learns_defaults_on_fractions_beside_attribu
         (Method.RESNET_FINETUNE, "all_sources", {"head/kernel", "head/bias"}),
     ],
 )
-def test_fine_tuning_starts_from_the_source_and_only_modified_fine_tuning_renews_the_head(
-    files, cells, monkeypatch, method, source, renewed
-):
+def test_only_modified_fine_tuning_renews_the_head(files, cells, monkeypatch, method, source, renewed):
     given = {}
 
     class Recording:
@@ -265,9 +246,7 @@ def test_fine_tuning_starts_from_the_source_and_only_modified_fine_tuning_renews
         assert given["scaling"] is None
 
 
-def test_screening_of_the_base_needs_no_trial_and_that_of_a_network_keeps_the_history_of_the_best(
-    files, inputs, cells
-):
+def test_screening_of_the_base_has_no_trial_and_of_a_network_the_history_of_the_best(files, inputs, cells):
     report = run_task(ScreenTask(cells[Method.BASE], files, None))
     train, validation = inputs.screening(cells[Method.BASE].seed)
     assert (report.hyperparameters, len(report.trials)) == ({}, 0)
@@ -278,9 +257,7 @@ def test_screening_of_the_base_needs_no_trial_and_that_of_a_network_keeps_the_hi
     assert 0.0005 <= report.hyperparameters["learning_rate"] <= 0.002
 
 
-def test_screening_tries_the_defaults_first_reports_the_best_and_goes_on_from_its_journal(
-    files, cells, tmp_path, monkeypatch
-):
+def test_screening_tries_the_defaults_first_and_goes_on_from_its_journal(files, cells, tmp_path, monkeypatch):
     task = ScreenTask(cells[Method.ML], files, tmp_path / "journal.log")
     report, again = run_task(task), run_task(ScreenTask(cells[Method.ML], files, tmp_path / "other.log"))
     assert report.trials["params_algorithm"].tolist()[:2] == ["extra_trees", "ridge"]

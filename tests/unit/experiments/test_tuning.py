@@ -11,36 +11,31 @@ from crossprop.experiments.tuning import MethodSpace, tune
 from crossprop.methods import Method
 
 RATE = {"learning_rate": 1e-3}
-
-
-@pytest.mark.parametrize(
-    ("methods", "defaults"),
-    [
-        (["ml"], [
-            {"algorithm": "extra_trees", "extra_trees.n_estimators": 10}, {"algorithm": "ridge", "ridge.alpha": 1.0},
-        ]),
-        (["boost", "boost_sources"], [{"algorithm": a} for a in ("hist_gradient_boosting", "extra_trees", "svr")]),
-        (["dl_featextr"], [RATE | {"layer": "hidden_15"}]),
-        (["dl", "freezing", "resnet", "finetune", "modfinetune", "resnet_finetune"], [RATE]),
-    ],
-)  # fmt: skip
-def test_first_trials_are_the_defaults_and_feature_extraction_alone_chooses_a_layer(
-    tiny_params, methods, defaults
-):
-    search = tiny_params().search
-    for method in map(Method, methods):
-        recipe = Recipe(epochs=1, batch_size=2, learning_rate=1e-3) if method.architecture else None
-        assert MethodSpace.of(method, search, recipe).defaults() == defaults
-    with pytest.raises(ConfigError, match="dl fits a network, but the study gives it no recipe"):
-        MethodSpace.of(Method.DL, search)
-
-
+TREES = {"algorithm": "extra_trees", "extra_trees.n_estimators": 10}
 ALGORITHMS = {
     "first": {"x": Range(low=0.0, high=4.0, default=1.0)},
     "second": {"n": Range(low=1, high=64, log=True, integer=True, default=8)},
     "third": {},
 }
 SPACE = MethodSpace({"shift": Range(low=-1.0, high=1.0, default=0.5)}, ALGORITHMS, (), None, defaults_first=2)
+
+
+@pytest.mark.parametrize(
+    ("methods", "defaults"),
+    [
+        (["ml"], [TREES, {"algorithm": "ridge", "ridge.alpha": 1.0}]),
+        (["boost", "boost_sources"], [{"algorithm": a} for a in ("hist_gradient_boosting", "extra_trees", "svr")]),
+        (["dl_featextr"], [RATE | {"layer": "hidden_15"}]),
+        (["dl", "freezing", "resnet", "finetune", "modfinetune", "resnet_finetune"], [RATE]),
+    ],
+)  # fmt: skip
+def test_first_trials_are_the_defaults_and_extraction_alone_has_a_layer(tiny_params, methods, defaults):
+    search = tiny_params().search
+    for method in map(Method, methods):
+        recipe = Recipe(epochs=1, batch_size=2, learning_rate=1e-3) if method.architecture else None
+        assert MethodSpace.of(method, search, recipe).defaults() == defaults
+    with pytest.raises(ConfigError, match="dl fits a network, but the study gives it no recipe"):
+        MethodSpace.of(Method.DL, search)
 
 
 def valley(point, report=None) -> float:
@@ -81,9 +76,7 @@ def with_rung(point, report):
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_study_killed_within_trials_again_and_again_comes_to_the_same_end_and_damage_is_named(
-    tmp_path, every
-):
+def test_study_killed_within_trials_comes_to_the_same_end_and_damage_is_named(tmp_path, every):
     class Killed(BaseException):
         """Stands for SIGKILL: nothing between the trial's beginning and its end is written."""
 
@@ -132,23 +125,17 @@ def test_trial_that_fails_is_noted_and_the_others_go_on(outcome):
     assert done.best["algorithm"] != "second"
 
 
-@pytest.mark.parametrize(
-    ("error", "expected", "message"),
-    [
-        (
-            DivergedError("nan"),
-            CellError,
-            "none of the 3 trials of cell succeeded; the last reason: DivergedError: nan",
-        ),
-        (RuntimeError("out of memory"), RuntimeError, "out of memory"),  # no fault of the trial
-    ],
-)
-def test_study_without_one_success_says_why_and_other_errors_end_it(error, expected, message):
-    def fails(point, report):
-        raise error
+def test_study_without_one_success_says_why_and_other_errors_end_it():
+    for error, expected, message in (
+        (DivergedError("no"), CellError, "none of the 3 trials of cell succeeded; .*: DivergedError: no"),
+        (MemoryError("no room"), MemoryError, "no room"),  # no fault of the trial
+    ):
 
-    with pytest.raises(expected, match=message):
-        run(fails, n_trials=3)
+        def fails(point, report, error=error):
+            raise error
+
+        with pytest.raises(expected, match=message):
+            run(fails, n_trials=3)
 
 
 def test_ceiling_in_seconds_is_looked_at_between_trials(monkeypatch, tmp_path):

@@ -27,11 +27,22 @@ STUDY = {
     "folds": 3,
     "budget": {"ml_trials": 2, "dl_trials": 2, "seconds": 60},
 }
-ERRORS = {
-    "base": [9.0, 9.0, 9.0, 9.0],
-    "ml(EF)": [2.5, 3.0, 1.0, -2.0],
-    "finetune(formation_energy)": [4.0, 9.0, 9.0, 9.0],
+FINE_TUNED = [4.0, 9.0, 9.0, 9.0]
+ERRORS = {"base": [9.0] * 4, "ml(EF)": [2.5, 3.0, 1.0, -2.0], "finetune(formation_energy)": FINE_TUNED}
+TREES = {"algorithm": "extra_trees", "extra_trees.n_estimators": 8}
+POINT = {
+    Method.BOOST_SOURCES: TREES,
+    Method.RESNET_FINETUNE: {"learning_rate": 0.001},
+    Method.ML_FEATEXTR: {**TREES, "layer": "hidden_15"},
 }
+BLENDED = {
+    "joint": {"all_sources": ["formation_energy"]},
+    "joint_pretrain": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
+    "methods": [*POINT, "ml", "blend"],
+    "budget": {"ml_trials": 6, "dl_trials": 6, "seconds": 60_000},
+}
+WEIGHTS = np.array([[0.5, 0.2], [0.0, 0.45], [0.5, 0.35]])
+"""Weight of every part in both folds."""
 
 
 @pytest.fixture
@@ -107,25 +118,8 @@ def test_target_without_a_winner_has_an_empty_model_folder_and_a_lost_model_is_n
     assert list(made.folder.parent.iterdir()) == [made.folder], "no half of it is left"
 
 
-TREES = {"algorithm": "extra_trees", "extra_trees.n_estimators": 8}
-POINT = {
-    Method.BOOST_SOURCES: TREES,
-    Method.RESNET_FINETUNE: {"learning_rate": 0.001},
-    Method.ML_FEATEXTR: {**TREES, "layer": "hidden_15"},
-}
-BLENDED = {
-    "joint": {"all_sources": ["formation_energy"]},
-    "joint_pretrain": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
-    "methods": [*POINT, "ml", "blend"],
-    "budget": {"ml_trials": 6, "dl_trials": 6, "seconds": 60_000},
-}
-WEIGHTS = np.array([[0.5, 0.2], [0.0, 0.45], [0.5, 0.35]])
-"""Weight of every part in both folds."""
-
-
-def test_saved_blend_predicts_as_logged_and_says_what_it_is_made_of(
-    tmp_path, write_study, pretrained_joint, tiny_params, tensorflow
-):
+@pytest.mark.usefixtures("tensorflow")
+def test_saved_blend_predicts_as_logged(tmp_path, write_study, pretrained_joint, tiny_params):
     write_study(tmp_path, n=60)
     source = StudyPaths("tiny", tmp_path).source_model("formation_energy") / "network.keras"
     networks = (("formation_energy", source), ("all_sources", pretrained_joint / "network.keras"))
@@ -136,14 +130,10 @@ def test_saved_blend_predicts_as_logged_and_says_what_it_is_made_of(
     fitted, parts = [], []
     for (method, point), weights in zip(POINT.items(), WEIGHTS.tolist(), strict=True):
         folders = tuple(tmp_path / method / str(k) for k in range(2))
-        folds = [
-            fit_fold(FoldTask(cells[method], files, point, k, folder, always_save=True))
-            for k, folder in enumerate(folders)
-        ]
-        result = replace(
-            finished_outcome(cells[method], None, folds, inputs).result, layer=point.get("layer")
-        )
-        fitted.append(folds)
+        tasks = (FoldTask(cells[method], files, point, k, f, always_save=True) for k, f in enumerate(folders))
+        fitted.append([fit_fold(task) for task in tasks])
+        result = finished_outcome(cells[method], None, fitted[-1], inputs).result
+        result = replace(result, layer=point.get("layer"))
         parts.append(ModelPart(result, tuple(weights), folders))
     values, folds = inputs.values, []
     for k, share in enumerate(WEIGHTS.T):

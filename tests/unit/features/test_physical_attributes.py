@@ -86,27 +86,16 @@ def test_fractions_stored_in_single_precision_keep_their_attributes():
     assert (widened[:, possible] == exact[:, possible]).all()
 
 
-@pytest.mark.parametrize("shape", [(3, 85), (86,)])
-def test_matrix_of_another_shape_is_refused_with_its_shape(shape):
-    with pytest.raises(ShapeMismatchError, match=re.escape(str(shape))):
-        physical_attributes(np.ones(shape))
-
-
-@pytest.mark.parametrize(
-    ("value", "complaint"),
-    [
-        (np.nan, "NaN"),
-        (np.inf, "infinity"),
-        (-0.5, "negative"),
-        (0.0, "all zero"),
-        (0.7, "does not sum to 1"),
-    ],
-)
-def test_impossible_row_is_refused_by_its_number(value, complaint):
-    fractions = fraction_matrix(["NaCl", "MgO", "Fe"])
-    fractions[2] = 0.0
-    fractions[2, 0] = value
-    with pytest.raises(DataError, match=rf"Row 2 .*{complaint}"):
-        physical_attributes(fractions)
-    with pytest.raises(DataError, match="no numbers"):
-        physical_attributes(np.full((1, 86), "half"))
+def test_matrix_of_another_shape_and_an_impossible_row_are_refused():
+    for shape in ((3, 85), (86,)):
+        with pytest.raises(ShapeMismatchError, match=re.escape(str(shape))):
+            physical_attributes(np.ones(shape))
+    complaints = {"NaN": np.nan, "infinity": np.inf, "negative": -0.5, "all zero": 0.0, "not sum to 1": 0.7}
+    for complaint, value in complaints.items():
+        fractions = fraction_matrix(["NaCl", "MgO", "Fe"])
+        fractions[2] = 0.0
+        fractions[2, 0] = value
+        with pytest.raises(DataError, match=rf"Row 2 .*{complaint}"):
+            physical_attributes(fractions)
+        with pytest.raises(DataError, match="no numbers"):
+            physical_attributes(np.full((1, 86), "half"))

@@ -26,6 +26,8 @@ from crossprop.models.saved import load_predictor
 NETWORK_ERROR = 3e-5
 """Difference from Keras, in deviations of the predictions: sums of float32 in another order, of drawn weights."""
 SMALL = FRACTIONS.astype(np.float32)
+NUMBERS, SIZES = st.floats(-1e3, 1e3), st.floats(0, 1e3)
+MEMBERS = st.lists(st.tuples(st.floats(-2, 2), st.integers(0, 50), NUMBERS, SIZES), min_size=1, max_size=6)
 TREES = {
     "extra_trees": {"n_estimators": 12},
     "random_forest": {"n_estimators": 7, "max_features": 0.5},
@@ -44,16 +46,14 @@ def represented(representation, folder):
         scaling = np.load(folder / "scaling.npy")
         predicted = Network.read(folder / "source.keras", scaling).outputs(combined)
         return np.concatenate([combined, predicted], axis=1)
-    return {"elemental_fractions": SMALL, "physical_attributes": attributes, "combined": combined}[
-        representation
-    ]
+    if representation == "combined":
+        return combined
+    return SMALL if representation == "elemental_fractions" else attributes
 
 
 def written(folder, kinds, representation):
     """An ensemble of fitted models, and what these predict, shape (n_folds, n_rows)."""
-    members = [
-        fitted(kind, representation, seed, **TREES.get(kind, {})) for seed, kind in enumerate(kinds, 1)
-    ]
+    members = [fitted(kind, representation, i, **TREES.get(kind, {})) for i, kind in enumerate(kinds, 1)]
     write_ensemble(folder, members, representation)
     features = represented(representation, folder)
     return np.stack([member.predict(features) for member in members])
@@ -74,9 +74,7 @@ def assert_close(got, expected, tolerance=NETWORK_ERROR):
         ("combined_sources", ["hist_gradient_boosting", "resnet", "svr"]),
     ],
 )
-def test_every_representation_and_kind_of_member_predicts_the_same(
-    representation, kinds, tmp_path, tensorflow
-):
+def test_every_representation_and_member_predicts_the_same(representation, kinds, tmp_path, tensorflow):
     expected = written(tmp_path, kinds, representation)
     predictor = load_predictor(tmp_path, threads=2)
     assert_close(predictor.predict_members(FRACTIONS), expected)
@@ -164,13 +162,8 @@ class Known:
 
 def within(members, low, high, folds=1):
     """The rows that are left, and their predictions."""
-    left, answers = answers_within(
-        turns(members, folds),
-        len(members[0].answers),
-        low,
-        high,
-        lambda place, rows: members[place].answers[rows],
-    )
+    ask = lambda place, rows: members[place].answers[rows]  # noqa: E731
+    left, answers = answers_within(turns(members, folds), len(members[0].answers), low, high, ask)
     values = sum(member.weight / folds * answer for member, answer in zip(members, answers, strict=True))
     return left.tolist(), np.asarray(values).tolist()
 
@@ -182,16 +175,7 @@ def test_what_is_no_number_is_never_left_out_and_a_member_without_bounds_exclude
     assert within([Known(np.array([0.0, 10.0]), weight=0.9), unbounded], 9.5, np.inf)[0] == [0]
 
 
-@given(
-    st.lists(
-        st.tuples(st.floats(-2, 2), st.integers(0, 50), st.floats(-1e3, 1e3), st.floats(0, 1e3)),
-        min_size=1,
-        max_size=6,
-    ),
-    st.floats(-1e3, 1e3),
-    st.floats(0, 1e3),
-    st.integers(0, 2**32 - 1),
-)
+@given(MEMBERS, NUMBERS, SIZES, st.integers(0, 2**32 - 1))
 def test_every_row_of_the_range_is_left_with_its_value(described, low, width, seed):
     rng = np.random.default_rng(seed)
     members = [

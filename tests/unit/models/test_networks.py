@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from crossprop.methods import EXTRACTION_LAYERS, HEAD
+from crossprop.models import networks
 from crossprop.models.fitted import CHUNK, network_outputs
-from crossprop.models.networks import (
-    BLOCKS,
-    REPRESENTATION_LAYER,
-    build_elemnet,
-    build_resnet,
-    initial_weights,
-)
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 WIDTHS = [1024, 1024, 1024, 1024, 512, 512, 512, 256, 256, 256, 128, 128, 128, 64, 64, 32, 1]
@@ -20,15 +14,15 @@ FEATURES = np.random.default_rng(0).normal(size=(7, 231)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def elemnet(tensorflow):
-    network = build_elemnet(86)
-    network.set_weights(initial_weights(network, 1))
+    network = networks.build_elemnet(86)
+    network.set_weights(networks.initial_weights(network, 1))
     return network
 
 
 @pytest.fixture(scope="module")
 def resnet(tensorflow):
-    network = build_resnet(231, outputs=3)
-    network.set_weights(initial_weights(network, 1))
+    network = networks.build_resnet(231, outputs=3)
+    network.set_weights(networks.initial_weights(network, 1))
     return network
 
 
@@ -49,18 +43,18 @@ def test_elemnet_has_the_papers_seventeen_layers(elemnet):
 
 def test_dropout_is_left_out_unless_asked_for_and_follows_the_last_layer_of_each_width(elemnet, resnet):
     assert not [layer for net in (elemnet, resnet) for layer in net.layers if "dropout" in layer.name]
-    names = [layer.name for layer in build_elemnet(86, dropout=0.2).layers]
+    names = [layer.name for layer in networks.build_elemnet(86, dropout=0.2).layers]
     dropped = [f"dropout_{i:02d}" for i in (4, 7, 10, 13, 15, 16)]
     assert [name for name in names if name.startswith("dropout")] == dropped
     assert names[names.index("dropout_04") - 1] == "hidden_04"
-    names = [layer.name for layer in build_resnet(231, dropout=0.1).layers]
-    assert [n for n in names if "dropout" in n] == [f"dropout_{i:02d}" for i in range(1, BLOCKS + 1)]
+    names = [layer.name for layer in networks.build_resnet(231, dropout=0.1).layers]
+    assert [n for n in names if "dropout" in n] == [f"dropout_{i:02d}" for i in range(1, networks.BLOCKS + 1)]
 
 
 @pytest.mark.parametrize("name", ["elemnet", "resnet"])
 def test_initial_weights_fit_the_network_stay_within_their_bounds_and_follow_the_seed(name, request):
     network = request.getfixturevalue(name)
-    drawn = named(network, initial_weights(network, 5))
+    drawn = named(network, networks.initial_weights(network, 5))
     for path, weights in drawn.items():
         layer, kind = path.split("/")
         assert weights.shape == named(network)[path].shape
@@ -72,7 +66,7 @@ def test_initial_weights_fit_the_network_stay_within_their_bounds_and_follow_the
             bound = {HEAD: np.sqrt(1 / weights.shape[0])}.get(layer, full)
             bound *= 0.1 if layer.startswith("outer") else 1.0
             assert 0.8 * bound < np.abs(weights).max() <= bound
-    same, other = (initial_weights(network, seed) for seed in (5, 6))
+    same, other = (networks.initial_weights(network, seed) for seed in (5, 6))
     assert all(np.array_equal(a, b) for a, b in zip(drawn.values(), same, strict=True))
     assert not np.array_equal(same[0], other[0])
 
@@ -90,10 +84,10 @@ def test_output_of_the_resnet_is_what_a_hand_computation_gives(resnet):
         return scaled * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
 
     x = dense("entrance", FEATURES.astype(np.float64))
-    for i in range(1, BLOCKS + 1):
+    for i in range(1, networks.BLOCKS + 1):
         inner = dense(f"inner_{i:02d}", normalised(f"norm_{i:02d}", x))
         x = x + dense(f"outer_{i:02d}", inner / (1 + np.exp(-inner)))
-    expected = dense(HEAD, normalised(REPRESENTATION_LAYER, x))
+    expected = dense(HEAD, normalised(networks.REPRESENTATION_LAYER, x))
     assert np.asarray(resnet(FEATURES)) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 

@@ -32,15 +32,14 @@ def data():
 
 def corners(space: Space) -> list[dict[str, object]]:
     """Default, lowest and highest hyperparameters of an algorithm's space, and every choice once."""
+
+    def end(place):
+        ends = {k: r.choices or (r.low, r.high) for k, r in space.items()}
+        return {k: int(e[place]) if space[k].integer else e[place] for k, e in ends.items()}
+
     defaults = {key: r.default for key, r in space.items()}
-    low, high = (
-        {
-            key: r.choices[end] if r.choices else (int if r.integer else float)((r.low, r.high)[end])
-            for key, r in space.items()
-        }
-        for end in (0, -1)
-    )
-    return [defaults, low, high, *[{**defaults, key: c} for key, r in space.items() for c in r.choices or ()]]
+    chosen = [defaults | {key: c} for key, r in space.items() for c in r.choices or ()]
+    return [defaults, end(0), end(-1), *chosen]
 
 
 def test_zoo_is_the_papers_twelve_and_boosted_trees():
@@ -71,30 +70,23 @@ def test_saved_regressor_is_trusted_and_predicts_the_same(algorithm, space, data
         model.save(tmp_path / str(i))
         # nearest neighbours alone have no portable form
         assert (tmp_path / str(i) / "member.npz").is_file() == (algorithm != "k_neighbors")
-        loaded = FittedModel.load(tmp_path / str(i))
-        np.testing.assert_allclose(
-            loaded.predict(x), model.predict(x), rtol=2e-6, atol=2e-6, err_msg=str(hyperparameters)
-        )
+        got, expected = FittedModel.load(tmp_path / str(i)).predict(x), model.predict(x)
+        np.testing.assert_allclose(got, expected, rtol=2e-6, atol=2e-6, err_msg=str(hyperparameters))
 
 
 def test_constant_feature_is_no_reason_to_fail():
     x = np.c_[np.ones(30), np.arange(30)].astype(np.float32)
-    predicted = fit_regressor(
-        "ridge", {"alpha": 1e-6}, x, np.arange(30.0), seed=1, transform="identity"
-    ).predict(x)
-    assert predicted == pytest.approx(np.arange(30.0), abs=1e-3)
+    model = fit_regressor("ridge", {"alpha": 1e-6}, x, np.arange(30.0), seed=1, transform="identity")
+    assert model.predict(x) == pytest.approx(np.arange(30.0), abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "hyperparameters", "message"),
-    [
+def test_unknown_algorithm_or_hyperparameter_is_refused():
+    for algorithm, hyperparameters, message in (
         ("gradient_boosting", {}, r"holds 'gradient_boosting'; known are adaboost, bagging"),
         ("ridge", {"n_neighbors": 3}, r"search\.ml\.algorithms\.ridge: .*n_neighbors"),
-    ],
-)
-def test_unknown_algorithm_or_hyperparameter_is_refused(algorithm, hyperparameters, message):
-    with pytest.raises(ConfigError, match=message):
-        build_regressor(algorithm, hyperparameters, seed=1)
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_regressor(algorithm, hyperparameters, seed=1)
 
 
 def test_fixed_settings_and_the_depth_of_adaboosts_trees():

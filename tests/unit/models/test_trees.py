@@ -87,9 +87,8 @@ def test_what_is_no_ensemble_of_trees_is_left_alone_and_what_has_no_array_form_i
     assert trees_of(ensemble.BaggingRegressor(Ridge(), n_estimators=2).fit(X, Y)) is None
     wide = np.zeros((4, 3000), np.float32)
     wide[:2, 2999] = 1
-    categories = ensemble.HistGradientBoostingRegressor(
-        max_iter=2, categorical_features=[0], min_samples_leaf=2
-    )
+    options = {"max_iter": 2, "categorical_features": [0], "min_samples_leaf": 2}
+    categories = ensemble.HistGradientBoostingRegressor(**options)
     for fitted, message in (
         (tree.DecisionTreeRegressor().fit(wide, [0, 0, 1, 1]), "3000 features"),
         (tree.DecisionTreeRegressor().fit(X, np.stack([Y, Y], axis=1)), "2 outputs"),

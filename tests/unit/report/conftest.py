@@ -76,21 +76,18 @@ def write_study(root, tiny_params, *, extended=False, failed=None):
     activations.
     """
     more = {"joint": {JOINT: SOURCES}, "joint_pretrain": {"epochs": 1, "batch_size": 1, "learning_rate": 1.0}}
-    config = tiny_params(
-        name="small",
-        title="Two small targets",
-        targets=list(TARGETS),
-        sources=SOURCES,
-        methods=[method for method in _ERROR if extended or not method.extension],
-        representations=["elemental_fractions", "physical_attributes"],
-        folds=10,
-        budget={"ml_trials": 40, "dl_trials": 40, "seconds": 600},
-        **(more | {"tier": "quick", "shards": {"all": list(TARGETS)}} if extended else {}),
-    ).study
+    more |= {"tier": "quick", "shards": {"all": list(TARGETS)}}
+    given = {"name": "small", "title": "Two small targets", "folds": 10}
+    given |= {"targets": list(TARGETS), "sources": SOURCES}
+    given["methods"] = [method for method in _ERROR if extended or not method.extension]
+    given["representations"] = ["elemental_fractions", "physical_attributes"]
+    given["budget"] = {"ml_trials": 40, "dl_trials": 40, "seconds": 600}
+    config = tiny_params(**given, **(more if extended else {})).study
     paths = StudyPaths.of(config, root)
     paths.prepared_folder.mkdir(parents=True)
     for source in SOURCES:
         _write_network(paths.source_model(source), source)
+        pd.DataFrame({"composition": ["Xe1"]}).to_parquet(paths.prepared(source))
     if extended:
         errors, rows = {SOURCES[0]: 0.07, SOURCES[1]: 0.08}, {SOURCES[0]: 9000, SOURCES[1]: 9001}
         of_sources = {"validation_mae_by_source": errors, "n_train_by_source": rows}
@@ -142,14 +139,11 @@ def _write_target(config, target, paths, extended, failed):
     folder.mkdir(parents=True)
     _write_cells(folder, cells, rng)
     pd.concat(tables, ignore_index=True).to_parquet(folder / "predictions.parquet")
-    learnt = [f"c{i}" if i < REPEATED else f"d{i}" for i in range(n_train)]
-    prepared = {
-        "formula": [f"T{i}" for i in range(n_train)] + [f"X{i}" for i in range(n_test)],
-        "composition": learnt + [f"c{i}" for i in range(n_test)],
-        "value": np.concatenate([scale * rng.gamma(2.0, 0.7, n_train), y]),
-        "split": ["train"] * n_train + ["test"] * n_test,
-    }
-    pd.DataFrame(prepared).to_parquet(paths.prepared(target))
+    learnt = [(f"T{i}", f"c{i}" if i < REPEATED else f"d{i}", "train") for i in range(n_train)]
+    held_out = [(f"X{i}", f"c{i}", "test") for i in range(n_test)]
+    prepared = pd.DataFrame(learnt + held_out, columns=["formula", "composition", "split"])
+    values = np.concatenate([scale * rng.gamma(2.0, 0.7, n_train), y])
+    prepared.assign(value=values).to_parquet(paths.prepared(target))
     return [cell.cell for cell in cells]
 
 
@@ -157,36 +151,23 @@ def _cell(config, target, point, rows, error, n_train, rng):
     method, source, taken = point
     y, pred = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
     folds, mae = tuple(0.8 * error * rng.uniform(0.99, 1.01, 10).round(6)), mean_absolute_error(y, pred)
-    single, layer = method in (Method.BASE, Method.BLEND), None
+    blend, single, layer = method is Method.BLEND, method in (Method.BASE, Method.BLEND), None
     if taken is Representation.ACTIVATIONS:
         layer = EXTRACTION_LAYERS[-1 if method is Method.FREEZING else min(15, rng.geometric(0.3))]
-    return CellResult(
-        cell="/".join(filter(None, (target, method, source or (taken and taken.short.lower())))),
-        study=config.name,
-        protocol=config.protocol,
-        target=target,
-        unit="unit",
-        source=source,
-        method=method,
-        representation=taken,
-        layer=layer,
-        hyperparameters={"ml(PA)": 0.4, "resnet(EF+PA)": 0.6} if method is Method.BLEND else {},
-        n_train=n_train,
-        n_test=len(y),
-        n_trials=0 if single else 20 if source is None else 8,
-        val_mae=None if method is Method.BLEND else 0.8 * error,
-        cv_mae=folds,
-        best_fold=int(np.argmin(folds)),
-        test_mae=mae,
-        test_mae_low=0.9 * mae,
-        test_mae_high=1.1 * mae,
-        test_q95=mean_absolute_error_q95(y, pred),
-        test_r2=r2(y, pred),
-        test_mae_ensemble=0.5 * mae,
-        test_mae_median=0.95 * mae if method is Method.BASE else None,
-        strict_test_mae=None if single else mae * rng.uniform(0.99, 1.06),
-        strict_n_train=None if single else n_train - REPEATED,
-    )
+    name = "/".join(filter(None, (target, method, source or (taken and taken.short.lower()))))
+    facts = {"cell": name, "study": config.name, "protocol": config.protocol}
+    facts |= {"target": target, "unit": "unit"}
+    facts |= {"source": source, "method": method, "representation": taken, "layer": layer}
+    facts |= {"hyperparameters": {"ml(PA)": 0.4, "resnet(EF+PA)": 0.6} if blend else {}}
+    counts = {"n_train": n_train, "n_test": len(y), "n_trials": 0 if single else 20 if source is None else 8}
+    errors = {"val_mae": None if blend else 0.8 * error, "cv_mae": folds, "best_fold": int(np.argmin(folds))}
+    errors |= {"test_mae": mae, "test_mae_low": 0.9 * mae, "test_mae_high": 1.1 * mae}
+    errors |= {"test_mae_ensemble": 0.5 * mae}
+    errors |= {"test_q95": mean_absolute_error_q95(y, pred), "test_r2": r2(y, pred)}
+    errors |= {"test_mae_median": 0.95 * mae if method is Method.BASE else None}
+    if not single:
+        errors |= {"strict_test_mae": mae * rng.uniform(0.99, 1.06), "strict_n_train": n_train - REPEATED}
+    return CellResult(**facts, **counts, **errors)
 
 
 def _write_cells(folder, cells, rng):

@@ -11,29 +11,18 @@ import pytest
 from crossprop.data.catalog import load_catalog
 from crossprop.errors import StoreError
 from crossprop.methods import PAPER_METHODS, Method
+from crossprop.report import paper as report_paper
+from crossprop.report import statistics
 from crossprop.report.paper import (
     STATED_MAE,
     STATED_Q95,
     TABLES,
     Outcome,
-    against_paper_section,
     compare,
     entry_table,
-    judge,
-    median_beats,
-    paper_sources,
     reproduced_tables,
-    sign_test_table,
-    tally_table,
 )
-from crossprop.report.statistics import (
-    SignTest,
-    holm_adjusted,
-    modified_against_plain,
-    p_against_constant,
-    sign_test,
-    transfer_gains,
-)
+from crossprop.report.statistics import SignTest, sign_test, transfer_gains
 from crossprop.report.study import best_transfer
 
 
@@ -52,18 +41,15 @@ def _cells(target, *methods):
     return [cell for cell in target.cells if cell.method in methods]
 
 
-@pytest.mark.parametrize(
-    ("mae", "error", "published", "outcome"),
-    [
+def test_a_tie_is_within_one_standard_error_of_this_study():
+    for mae, error, published, outcome in (
         (1.0, 0.05, 1.04, Outcome.TIE),
         (1.0, 0.05, 1.06, Outcome.WIN),
         (1.0, 0.05, 0.94, Outcome.LOSS),
         (1.0, float("nan"), 0.999, Outcome.LOSS),
         (1.0, 0.1, None, None),
-    ],
-)
-def test_a_tie_is_within_one_standard_error_of_this_study(mae, error, published, outcome):
-    assert judge(mae, error, published) is outcome
+    ):
+        assert report_paper.judge(mae, error, published) is outcome
 
 
 def test_the_cell_with_the_least_cross_validation_error_is_compared(target):
@@ -101,7 +87,7 @@ def test_published_columns_give_the_papers_counts(papers, number, wins, n):
 
 
 def test_the_papers_figures_are_those_of_its_text(papers):
-    sources = paper_sources()
+    sources = report_paper.paper_sources()
     assert sources["table_4_wins"].sum() == 27
     assert list(sources.index[sources["table_2"]]) == ["formation_energy"]
     assert sources.loc["formation_energy", "validation_mae"] == 0.0369
@@ -146,7 +132,7 @@ def test_wins_ties_and_losses_are_counted():
         ("loss", None, 0.06, 4.0, None, 2.0),
     ]
     entries = pd.DataFrame(rows, columns=columns, dtype=object).assign(ours="winner", paper="lowest")
-    (row,) = tally_table(entries).to_dict("records")
+    (row,) = report_paper.tally_table(entries).to_dict("records")
     assert [row[outcome] for outcome in Outcome] == [1, 1, 2]
     assert [row[f"{outcome}_of_mean_of_folds"] for outcome in Outcome] == [2, 1, 0]
     assert (row["wins_beyond_noise"], row["losses_beyond_noise"]) == (1, 1)
@@ -157,7 +143,7 @@ def test_wins_ties_and_losses_are_counted():
 
 def test_every_model_meets_every_column_of_the_paper(extended, plain):
     entries = entry_table(extended)
-    assert len(tally_table(entries)) == 12
+    assert len(report_paper.tally_table(entries)) == 12
     winner = entries[(entries["ours"] == "winner") & (entries["paper"] == "lowest")]
     assert list(winner["mae"]) == [target.winner.test_mae for target in extended]
     assert list(winner["paper_mae"]) == [target.info.paper.lowest_mae for target in extended]
@@ -174,46 +160,40 @@ def test_targets_with_a_higher_error_are_named_worst_first(plain):
     for target, error in zip(plain, errors, strict=True):
         paper = target.info.paper.model_copy(update={"lowest_mae": error})
         lower.append(replace(target, info=target.info.model_copy(update={"paper": paper})))
-    lost = against_paper_section(lower).context["lost"]
+    lost = report_paper.against_paper_section(lower).context["lost"]
     assert [row["label"] for row in lost] == ["SLME", "Exfoli"]
     assert [row["ratio"] for row in lost] == pytest.approx([4, 2])
 
 
-@pytest.mark.parametrize(
-    ("key", "median", "beaten"),
-    [
+def test_published_models_that_the_median_beats():
+    for key, median, beaten in (
         ("PMDij", 23.41, ["SC of Tables 2 and 3 (24.43)", "TL of Table 3 (23.46)", "SC of Table 4 (26.46)"]),
         ("expt_bandgap", 0.4, ["SC of Table 5 (0.4458)"]),
-    ],
-)
-def test_published_models_that_the_median_beats(key, median, beaten):
-    assert median_beats(median, load_catalog().property(key).paper) == beaten
+    ):
+        assert report_paper.median_beats(median, load_catalog().property(key).paper) == beaten
 
 
 def test_sign_tests_are_corrected_over_all_questions_and_stand_beside_the_papers(plain, papers):
-    table = sign_test_table(plain, reproduced_tables(plain))
+    table = report_paper.sign_test_table(plain, reproduced_tables(plain))
     smallest = table.sort_values("p_exact", kind="stable").iloc[0]
     assert smallest["p_holm"] == pytest.approx(min(1.0, len(table) * smallest["p_exact"]))
     lower = [t.info.paper.tl_mae_table2 < t.info.paper.sc_ef_mae_table2 for t in plain]
     assert table["paper_wins"][0] == sum(lower)
     assert table["paper_p_stated"].isna().all()  # stated for 41 targets, not for two
-    assert sign_test_table(plain, {})["paper_wins"].isna().all()
+    assert report_paper.sign_test_table(plain, {})["paper_wins"].isna().all()
     errors = [(f.tl_mae_table3_or_5, f.sc_mae_table4_or_5, 1.0, 2.0) for f in papers.values()]
     every = pd.DataFrame(errors, columns=["tl_paper", "sc_paper", "tl_mae", "sc_mae"])
-    table = sign_test_table(plain, {4: every})
+    table = report_paper.sign_test_table(plain, {4: every})
     wins = [STATED_MAE[0].wins, STATED_MAE[0].wins, STATED_Q95[0].wins]
     assert list(table["paper_wins"][:3]) == wins == [29, 29, 26]
     assert list(table["paper_p_stated"][1:3]) == [0.00397, 0.04291]
 
 
-@pytest.mark.parametrize(("wins", "losses"), [(3, 0), (29, 12), (12, 27)])
-def test_sign_test_is_the_binomial_tail(wins, losses):
-    n = wins + losses
-    exact = sum(math.comb(n, k) for k in range(wins, n + 1)) / 2**n
-    assert sign_test([1.0] * wins + [3.0] * losses, [2.0] * n).p_value == pytest.approx(exact, rel=1e-9)
-
-
-def test_ties_are_counted_and_left_out():
+def test_sign_test_is_the_binomial_tail_and_ties_are_counted_and_left_out():
+    for wins, losses in ((3, 0), (29, 12), (12, 27)):
+        n = wins + losses
+        exact = sum(math.comb(n, k) for k in range(wins, n + 1)) / 2**n
+        assert sign_test([1.0] * wins + [3.0] * losses, [2.0] * n).p_value == pytest.approx(exact, rel=1e-9)
     test = sign_test([1.0] * 4 + [3.0] + [2.0] * 7, [2.0] * 12)
     assert test == SignTest(4, 1, 7)
     assert (test.n, test.p_value) == (5, pytest.approx(6 / 32))
@@ -221,28 +201,22 @@ def test_ties_are_counted_and_left_out():
     assert SignTest(5, 0).interval == (pytest.approx(0.025 ** (1 / 5)), 1.0)  # closed form for all wins
 
 
-@pytest.mark.parametrize(
-    ("p_values", "adjusted"),
-    [
+def test_holm_multiplies_by_what_is_left_and_never_falls():
+    for p_values, adjusted in (
         ([0.03, 0.01, 0.5, 0.02], [0.06, 0.04, 0.5, 0.06]),  # 0.01 x 4, 0.02 x 3, 0.03 x 2 raised to 0.06
         ([0.6, 0.7], [1.0, 1.0]),
         ([], []),
-    ],
-)
-def test_holm_multiplies_by_what_is_left_and_never_falls(p_values, adjusted):
-    assert holm_adjusted(p_values) == pytest.approx(adjusted)
+    ):
+        assert statistics.holm_adjusted(p_values) == pytest.approx(adjusted)
 
 
-@pytest.mark.parametrize(
-    ("errors", "reference", "p"),
-    [
+def test_p_against_a_published_mean_is_students():
+    for errors, reference, p in (
         ([1.0, 2.0, 3.0], 0.0, 0.0741799),  # t = 2 sqrt(3), two degrees
         ([2.0, 2.0], 2.1, 0.0),
         ([2.0], 5.0, 1.0),
-    ],
-)
-def test_p_against_a_published_mean_is_students(errors, reference, p):
-    assert p_against_constant(np.array(errors), reference) == pytest.approx(p, rel=1e-5)
+    ):
+        assert statistics.p_against_constant(np.array(errors), reference) == pytest.approx(p, rel=1e-5)
 
 
 def test_gain_is_the_difference_of_the_two_hold_out_errors_and_its_verdict_needs_a_small_corrected_p(plain):
@@ -269,5 +243,5 @@ def test_models_measured_on_other_rows_are_not_compared(study):
 def test_fine_tuning_is_paired_by_target_and_source_of_cells_that_finished(study, study_with_failure):
     errors = {"finetune": 2.0, "modfinetune": 1.0}
     results = study.edited(lambda cell: {"val_mae": errors.get(cell["method"], cell["val_mae"])})
-    assert modified_against_plain(results) == SignTest(4, 0)
-    assert modified_against_plain(study_with_failure.results()).n == 3
+    assert statistics.modified_against_plain(results) == SignTest(4, 0)
+    assert statistics.modified_against_plain(study_with_failure.results()).n == 3

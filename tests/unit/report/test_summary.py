@@ -76,7 +76,7 @@ def test_extension_methods_are_apart_and_the_winner_is_compared_with_the_better_
     table = pd.read_csv(extended_report / "tables" / "plain.csv")
     better = table[["plain baseline", "plain median"]].min(axis=1)
     assert list(table["ratio"]) == pytest.approx(list(table["winner_mae"] / better), rel=1e-5)
-    won = f"lower than the better of the two on {(table['ratio'] < 1).sum()} of {len(table)} targets"
+    won = f"a lower error than the better of the two on {(table['ratio'] < 1).sum()} of {len(table)} targets"
     assert won in _page(extended_report)
 
 
@@ -118,9 +118,12 @@ def test_a_report_on_one_target_speaks_of_it_in_plain_words(extended_study, tmp_
         return rows.assign(y_pred=rows["y_pred"].where(~of_transfer, nearer))
 
     extended_study.change_table(extended_study.folder("slme") / "predictions.parquet", nearer)
-    folder = extended_study.report(tmp_path / "report", targets=("slme",))
-    page = _page(folder).split("## Beside the paper")[0]
+    config, made = extended_study.config.model_copy(update={"targets": ("slme",)}), extended_study
+    said = summary.summarize(config, made.planned, made.paths, tmp_path / "report")
+    page = _page(tmp_path / "report").split("## Beside the paper")[0]
     assert re.search(told, page)
+    assert re.search(told.replace(r"\*\*", ""), said)  # in the terminal, without marks and links
+    assert not re.search(r"\*\*|\]\(|##", said)
     assert not re.search(r"sign test|geometric mean|\d targets", page)
 
 

@@ -6,39 +6,18 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from made_ensembles import write_info
 
-from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import ModelFormatError, StoreError
 from crossprop.methods import HIDDEN_UNITS
-from crossprop.report.analyses import (
-    correlation_matrix,
-    correlation_table,
-    coverage_section,
-    layer_ratios,
-    layer_table,
-    layer_trials,
-    learning_curves_section,
-    repeats_section,
-    repeats_table,
-    values_by_composition,
-)
+from crossprop.report import analyses, supplement
 from crossprop.report.network_figure import elemnet_parameters, resnet_parameters
-from crossprop.report.supplement import (
-    extension_section,
-    methods_won,
-    networks_section,
-    source_model_table,
-    source_models_section,
-    sources_won,
-    unfinished_section,
-    validation_section,
-)
 from crossprop.report.tables import cell_table
 from crossprop.uncertainty.evidence import write_evidence
 
 
 def test_every_cell_stands_in_the_validation_table_and_in_the_table_of_the_paper_that_it_leads_to(extended):
-    section = validation_section(cell_table(extended), extended)
+    section = supplement.validation_section(cell_table(extended), extended)
     tables = {name[len("tables/") : -len(".csv")]: table for name, table in section.tables.items()}
     table = tables.pop("validation")
     assert len(table) == 2 * 22
@@ -54,12 +33,12 @@ def test_every_cell_stands_in_the_validation_table_and_in_the_table_of_the_paper
 
 
 def test_chosen_methods_are_counted_once_a_target(extended, extended_study):
-    table = methods_won(extended)
+    table = supplement.methods_won(extended)
     assert (table["best_of_its_side"].sum(), table["winner_of_all"].sum()) == (4, 2)
     assert table["lower_tl"].sum() == sum(t.best_tl.test_mae < t.best_sc.test_mae for t in extended)
     better = {"test_mae": 0.001}
     results = extended_study.edited(lambda c: better if c["method"] == "ml_featextr" and c["cv_mae"] else {})
-    counts = methods_won(results).set_index("method")["lower_tl"]
+    counts = supplement.methods_won(results).set_index("method")["lower_tl"]
     assert counts["TL:ML(FeatExtr)"] == counts.sum() == 2
 
 
@@ -67,7 +46,7 @@ def test_chosen_methods_are_counted_once_a_target(extended, extended_study):
 def test_sources_are_ranked_by_the_same_method_and_share_a_rank_where_equal(study, of_gap, ranks):
     errors = {"formation_energy": 1.0, "band_gap": of_gap}
     results = study.edited(lambda cell: {"val_mae": errors.get(cell["source"], cell["val_mae"])})
-    table = sources_won(study.config, results)
+    table = supplement.sources_won(study.config, results)
     assert list(table["mean_rank"]) == ranks
     assert list(table["screening_ratio_to_best_source"]) == pytest.approx([1.0, of_gap])
     assert list(table["comparisons"]) == [2 * 5] * 2
@@ -75,44 +54,52 @@ def test_sources_are_ranked_by_the_same_method_and_share_a_rank_where_equal(stud
 
 
 def test_source_networks_are_read_from_their_provenance(whole_study):
-    table = source_model_table(whole_study.config, whole_study.paths)
+    table = supplement.source_model_table(whole_study.config, whole_study.paths)
     energy, gap = "formation_energy", "band_gap"
     assert list(table["network"]) == [energy, gap, "all_sources", "all_sources"]
     assert list(table["source"]) == [energy, gap] * 2
     assert list(table["validation_mae"]) == pytest.approx([0.0812, 0.0812, 0.07, 0.08])
     assert list(table["n_train"]) == [9000, 9000, 9000, 9001]
-    section = source_models_section(whole_study.config, whole_study.paths, table)
-    assert section.context["stated"] == {energy: 0.0369}
+    section = supplement.source_models_section(whole_study.config, whole_study.paths, table)
+    assert (section.context["stated"], section.context["known"]) == ({energy: 0.0369}, [])
     assert "seconds" not in section.tables["tables/table_s6.csv"]  # they differ from run to run
-    assert source_models_section(whole_study.config, whole_study.paths, table.iloc[:0]) is None
+    assert supplement.source_models_section(whole_study.config, whole_study.paths, table.iloc[:0]) is None
+
+
+def test_hold_out_compositions_that_the_sources_know_are_counted(study):
+    frame = pd.read_parquet(study.paths.prepared("slme"))
+    assert supplement.known_holdout(study.config, study.paths) == []
+    held_out = frame.loc[frame["split"] == "test", ["composition"]].drop_duplicates()
+    held_out.head(3).to_parquet(study.paths.prepared("band_gap"))
+    assert ("SLME", 3, len(held_out)) in supplement.known_holdout(study.config, study.paths)
 
 
 def test_stopped_and_failed_cells_are_listed_with_their_reason(extended, study_with_failure, plain):
-    table = unfinished_section(cell_table(extended)).tables["tables/unfinished.csv"]
+    table = supplement.unfinished_section(cell_table(extended)).tables["tables/unfinished.csv"]
     assert len(table) == 4
     assert set(table["status"]) == {"stopped"}
     assert "after fold 1 of 10: 12.0 % behind ml(PA)" in set(table["reason"])
-    failed = unfinished_section(cell_table(study_with_failure.results()))
+    failed = supplement.unfinished_section(cell_table(study_with_failure.results()))
     (row,) = failed.tables["tables/unfinished.csv"].to_dict("records")
     assert (row["status"], row["reason"]) == ("failed", "DivergedError: the loss became NaN | 3")
-    assert unfinished_section(cell_table(plain)) is None
+    assert supplement.unfinished_section(cell_table(plain)) is None
 
 
 def test_extension_methods_are_shown_apart(extended, plain):
-    section = extension_section(extended)
+    section = supplement.extension_section(extended)
     row = section.tables["tables/own_methods.csv"].iloc[0]
     assert row["difference"] == pytest.approx(row["ours_mae"] - row["papers_mae"])
     assert len(row["ours_run_id"]) == len(row["papers_run_id"]) == 32
     assert section.context["methods"]["TL:ResNet(FineTune)"].startswith("the joint residual network")
     assert section.context["won"] == 2
-    assert extension_section(plain) is None
+    assert supplement.extension_section(plain) is None
 
 
 def test_a_blend_says_what_it_is_made_of(extended_study):
     extended_study.change_json("slme", "winners.json", lambda winners: winners | {"winner": "slme/blend"})
     best = {"cv_mae": [0.1]}
     results = extended_study.edited(lambda cell: best if cell["method"] == "blend" else {}, ["slme"])
-    table = extension_section(results).tables["tables/own_methods.csv"]
+    table = supplement.extension_section(results).tables["tables/own_methods.csv"]
     assert table["blend_of"][1] == "resnet(EF+PA) 0.60; ml(PA) 0.40"
 
 
@@ -121,17 +108,14 @@ def test_parameters_are_those_of_the_layers(plain, extended):
     weights = sum(before * after for before, after in pairwise(widths))
     assert elemnet_parameters() == weights + sum(widths[1:]) == 4_631_361  # as the built networks have
     assert resnet_parameters() == 2_752_001
-    assert not networks_section(plain).context["residual"]
-    assert networks_section(extended).context["residual"]
-
-
-# learning curves
+    assert not supplement.networks_section(plain).context["residual"]
+    assert supplement.networks_section(extended).context["residual"]
 
 
 def test_learning_curves_count_where_transfer_is_lower_and_may_be_missing_but_not_of_an_unknown_cell(study):
     def section():
         results = study.results()
-        return learning_curves_section(results, cell_table(results))
+        return analyses.learning_curves_section(results, cell_table(results))
 
     path = study.folder("exfoliation_energy") / "learning_curve.parquet"
     errors = [3.0, 2.0, 1.0, 2.9, 2.1, 1.1]  # lower at the smallest share only
@@ -144,9 +128,6 @@ def test_learning_curves_count_where_transfer_is_lower_and_may_be_missing_but_no
     assert section() is None
 
 
-# correlations
-
-
 def _table(values, start=0):
     return pd.DataFrame({"composition": [f"c{i + start}" for i in range(len(values))], "value": values})
 
@@ -155,7 +136,7 @@ def test_correlations_are_those_of_the_shared_compositions_over_the_median_of_po
     x = np.arange(40.0)
     twice = pd.concat([_table(x[:1] - 1), _table(x), _table(x[:1] + 1)])  # c0 thrice, with median 0
     tables = {"A": twice, "B": _table(x**3), "C": _table(-x, start=5), "D": _table(x[:29])}
-    table = correlation_table(values_by_composition(tables))
+    table = analyses.correlation_table(analyses.values_by_composition(tables))
     pairs = [("A", "B", 40), ("A", "C", 35), ("A", "D", 29), ("B", "C", 35), ("B", "D", 29), ("C", "D", 24)]
     assert list(zip(table["first"], table["second"], table["n"], strict=True)) == pairs
     tested = table[table["n"] >= 30]
@@ -165,12 +146,9 @@ def test_correlations_are_those_of_the_shared_compositions_over_the_median_of_po
     assert table["pearson"][0] == pytest.approx(np.corrcoef(x, x**3)[0, 1])
     assert min(tested["p_adjusted"]) == pytest.approx(3 * min(tested["p_value"]))  # Holm
     assert not table["identical"].any()
-    matrix = correlation_matrix(pd.Index(["A", "B", "C"]), tested)
+    matrix = analyses.correlation_matrix(pd.Index(["A", "B", "C"]), tested)
     assert (matrix.loc["A", "B"], matrix.loc["B", "A"]) == (table["pearson"][0], table["spearman"][0])
     assert np.isnan(np.diag(matrix)).all()
-
-
-# extraction layers
 
 
 def test_a_layer_is_measured_against_the_best_layer_of_the_same_cell(study):
@@ -183,19 +161,16 @@ def test_a_layer_is_measured_against_the_best_layer_of_the_same_cell(study):
     none = rows.assign(cell="exfoliation_energy/ml/pa", params="{}")
     none.to_parquet(study.folder("exfoliation_energy") / "trials.parquet")
     results = study.results()
-    found = layer_trials(results, cell_table(results))
-    first, second = layer_table(found, layer_ratios(found)).to_dict("records")
+    found = analyses.layer_trials(results, cell_table(results))
+    first, second = analyses.layer_table(found, analyses.layer_ratios(found)).to_dict("records")
     assert (first["layer"], first["cells"], first["trials"], first["chosen"]) == ("hidden_01", 1, 2, 1)
     assert (first["method"], first["ratio_to_best_layer"]) == ("TL:ML(FeatExtr)", 1.0)
     assert (second["trials"], second["trials_stopped_early"], second["chosen"]) == (2, 1, 1)
     assert (second["ratio_to_best_layer"], second["units"]) == (pytest.approx(3**0.5), 1024)
 
 
-# published against strict
-
-
 def test_errors_are_split_by_whether_the_composition_was_learnt(plain):
-    row = repeats_table(plain).iloc[0]
+    row = analyses.repeats_table(plain).iloc[0]
     rows = plain[0].hold_out(plain[0].best_sc)
     errors = np.abs(rows["y_true"] - rows["y_pred"])
     counts = [row[name] for name in ("role", "n_test", "n_test_repeated", "n_train_repeated")]
@@ -206,7 +181,8 @@ def test_errors_are_split_by_whether_the_composition_was_learnt(plain):
 
 
 def test_strict_change_is_that_of_the_same_model_refitted(study):
-    section = repeats_section(study.edited(lambda cell: {"strict_test_mae": 1.25 * cell["test_mae"]}))
+    results = study.edited(lambda cell: {"strict_test_mae": 1.25 * cell["test_mae"]})
+    section = analyses.repeats_section(results)
     assert list(section.tables["tables/repeats.csv"]["strict_over_published"]) == pytest.approx([1.25] * 4)
     view = section.context["views"][1]
     assert (view["role"], view["change"], view["strict_test"].wins) == ("best TL", pytest.approx(0.25), 2)
@@ -215,20 +191,14 @@ def test_strict_change_is_that_of_the_same_model_refitted(study):
 def test_a_hold_out_row_that_was_not_prepared_is_refused(study):
     study.change_table(study.paths.prepared("slme"), lambda rows: rows[rows["formula"] != "X3"])
     with pytest.raises(StoreError, match="'X3' is not in the prepared table"):
-        repeats_table(study.results())
-
-
-# coverage of the served models
+        analyses.repeats_table(study.results())
 
 
 @pytest.fixture
 def measured(study):
     """Two targets, one with evidence: residuals of 1 in training, and nine of ten hold-out values are covered."""
     folder = study.paths.results("slme") / "model"
-    folder.mkdir()
-    interval = {"coverage": 0.9, "half_width": 1.0}
-    info = {"format": 3, "interval": interval, "elements": list(ELEMENTS), "seen_elements": list(ELEMENTS)}
-    (folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
+    write_info(folder)
     formulas = [f"{m}{n}{o}" for m in ("Na", "K", "Fe", "Co") for n in (1, 2, 3) for o in ("Cl", "O", "S")]
     rows = pd.DataFrame({"formula": formulas, "composition": formulas, "split": "train", "y_true": 5.0})
     rows.loc[26:, "split"] = "test"
@@ -238,7 +208,7 @@ def measured(study):
 
 
 def test_coverage_width_and_error_are_those_of_the_hold_out(measured, tmp_path, without_pictures):
-    section = coverage_section(measured.results(), measured.paths)
+    section = analyses.coverage_section(measured.results(), measured.paths)
     (row,) = section.tables["tables/coverage.csv"].to_dict("records")  # a target without evidence is left out
     assert (row["target"], row["n_test"], row["stated"], row["measured"]) == ("slme", 10, 0.9, 0.9)
     assert row["mean_width"] == pytest.approx(2.0)
@@ -252,7 +222,7 @@ def test_coverage_width_and_error_are_those_of_the_hold_out(measured, tmp_path, 
 
 
 def test_missing_evidence_is_no_error_but_damaged_evidence_is(measured, plain_study, plain):
-    assert coverage_section(plain, plain_study.paths) is None
+    assert analyses.coverage_section(plain, plain_study.paths) is None
     (measured.paths.results("slme") / "model" / "calibration" / "points.npy").unlink()
     with pytest.raises(ModelFormatError, match=r"points\.npy"):
-        coverage_section(measured.results(), measured.paths)
+        analyses.coverage_section(measured.results(), measured.paths)

@@ -32,11 +32,8 @@ def test_judges_as_smact_does(states, pauling, alloys):
 
 @pytest.mark.parametrize("formula", ["Fe3O4", "CuFe5O8", "NaCl", "Fe3N7", "TiFe2O9"])
 @pytest.mark.parametrize("pauling", [True, False])
-def test_mixed_valence_as_smact_has_it(formula, pauling):
+def test_mixed_valence_as_smact_has_it_and_decimal_amounts_by_their_charge(formula, pauling):
     options = {"use_pauling_test": pauling, "mixed_valence": True, "include_alloys": False}
     expected = smact_validity(formula, oxidation_states_set="icsd24", **options)
     assert kept(ChargeBalance(pauling=pauling, mixed_valence=True), formula) == [expected]
-
-
-def test_decimal_amounts_are_judged_by_their_charge():
     assert kept(ChargeBalance(), "Mg0.3O0.3", "Mg0.3O0.2") == [True, False]

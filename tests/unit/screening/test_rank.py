@@ -24,11 +24,8 @@ def table(properties):
     rng = np.random.default_rng(2)
     a, b = np.round(rng.normal(size=(2, 500)), 2)
     half = rng.uniform(0.5, 2, size=500)
-    columns = {
-        "position": np.arange(500),
-        "formula": [f"Fe{i + 1}Co" for i in range(500)],
-        "n_elements": [2] * 500,
-    }
+    formulas = [f"Fe{i + 1}Co" for i in range(500)]
+    columns = {"position": np.arange(500), "formula": formulas, "n_elements": [2] * 500}
     for name, value, width in (("a", a, half), ("b", b, 1.0)):
         columns |= {name: value, f"{name}_lower": value - width, f"{name}_upper": value + width}
         columns[f"{name}_in_domain"] = np.ones(500, dtype=bool)
@@ -70,10 +67,9 @@ def test_by_expected_improvement_a_wide_interval_may_win(table, properties, more
     assert got["a"].tolist() != sorted(got["a"], reverse=more)
     width = got["a_upper"] - got["a_lower"]
     assert width.head(20).mean() > width.tail(20).mean()
-    z = (got["a"] * (1 if more else -1) - 3.0) / (
-        width / 2 / 1.644854
-    )  # of a normal distribution's central 90 %
-    expected = width / 2 / 1.644854 * (norm.pdf(z) + z * norm.cdf(z))
+    deviation = width / 2 / 1.644854  # of a normal distribution's central 90 %
+    z = (got["a"] * (1 if more else -1) - 3.0) / deviation
+    expected = deviation * (norm.pdf(z) + z * norm.cdf(z))
     assert got["expected_improvement"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4, abs=1e-9)
 
 

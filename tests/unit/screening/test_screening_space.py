@@ -30,19 +30,18 @@ def formulas_as_sets(space):
     return [frozenset((ELEMENTS[e], int(row[e])) for e in np.flatnonzero(row)) for row in rows]
 
 
-@pytest.mark.parametrize(
-    ("elements", "fewest", "most", "max_atoms", "max_amount", "must"),
-    [
+def test_every_reduced_composition_is_there_once():
+    for elements, fewest, most, max_atoms, max_amount, must in (
         (("Al", "Fe", "Co"), 2, 3, 10, 10, ()),
         (("H", "C", "N", "O", "Fe", "U"), 1, 5, 6, 6, ("C", "Fe")),
         (("Fe", "Co"), 1, 5, 8, 3, ()),
-    ],
-)
-def test_every_reduced_composition_is_there_once(elements, fewest, most, max_atoms, max_amount, must):
-    space = ElementSpace(elements, must, fewest, most, max_atoms, max_amount)
-    found = formulas_as_sets(space)
-    assert len(found) == len(set(found)) == space.total
-    assert set(found) == brute_force(elements, fewest, min(most, len(elements)), max_atoms, max_amount, must)
+    ):
+        space = ElementSpace(elements, must, fewest, most, max_atoms, max_amount)
+        found = formulas_as_sets(space)
+        assert len(found) == len(set(found)) == space.total
+        assert set(found) == brute_force(
+            elements, fewest, min(most, len(elements)), max_atoms, max_amount, must
+        )
 
 
 def test_alloy_grid_holds_every_multiple_of_the_step():
@@ -84,24 +83,18 @@ def test_formulas_are_written_as_chemists_do_and_mean_the_same():
     assert small.formulas() == ["AlFe", "AlFe2", "Al2Fe", "AlFe3"]
 
 
-@pytest.mark.parametrize(
-    ("options", "part"),
-    [
+def test_spaces_that_cannot_be_are_refused_with_advice():
+    for options, part in (
         ({"elements": ("Fe",)}, "no composition"),
         ({"elements": ("Fe", "Co"), "must": ("O",)}, "must contain O"),
         ({"elements": ("Fe", "Co"), "min_elements": 4}, "cannot be enumerated"),
         ({"elements": ELEMENTS, "max_elements": 12, "max_atoms": 24}, "too many to screen"),
         # refused before the amounts fill the memory
-        (
-            {"elements": ELEMENTS[:8], "max_elements": 8, "max_atoms": 60, "max_amount": 60},
-            "Lower --max-atoms",
-        ),
+        ({"elements": ELEMENTS[:8], "max_elements": 8, "max_atoms": 60, "max_amount": 60}, "--max-atoms"),
         ({"elements": ELEMENTS[:5], "max_elements": 5, "parts": 400}, "coarser --fractions"),
-    ],
-)
-def test_spaces_that_cannot_be_are_refused_with_advice(options, part):
-    with pytest.raises(ScreeningError, match=part):
-        ElementSpace(**options)
+    ):
+        with pytest.raises(ScreeningError, match=part):
+            ElementSpace(**options)
 
 
 def test_groups_symbols_and_exclusions():
@@ -122,7 +115,7 @@ def listed(tmp_path, content):
     return read_formulas(path)
 
 
-def test_list_of_formulas_from_a_file(tmp_path):
+def test_formulas_of_a_file_are_kept_as_they_are_written(tmp_path):
     content = "name,Formula\na,Fe2O3\nb,Fe4O6\nc,water\nd,Al0.5Fe0.5\ne,AlFe\n,\nf,He2\n"
     space = listed(tmp_path, content)
     assert space.block(0, 10).formulas() == ["Fe2O3", "Al0.5Fe0.5"]
@@ -133,9 +126,6 @@ def test_list_of_formulas_from_a_file(tmp_path):
         listed(tmp_path, "a,b\n1,2\n")
     with pytest.raises(ScreeningError, match="holds no formula in 1 row"):
         listed(tmp_path, "water\n")
-
-
-def test_formulas_of_a_file_are_kept_as_they_are_written(tmp_path):
     space = listed(tmp_path, "formula\nOsB2\nFe₂O₃\n(NH4)2SO4\nFe4O6\nB4Os2\n")
     assert space.block(0, 9).formulas() == ["OsB2", "Fe₂O₃", "(NH4)2SO4"]
     assert space.block(1, 3)[np.array([False, True])].formulas() == ["(NH4)2SO4"]

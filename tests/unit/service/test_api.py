@@ -18,6 +18,9 @@ from crossprop.service.auth import KeyRing, Scope, new_key
 from crossprop.service.settings import Limits
 from crossprop.service.sources import short_label
 
+REQUEST = b'{"formulas": ["NaCl"], "properties": ["deltae"]}'
+VALID = json.loads(REQUEST)
+
 
 def ask(client, formulas, properties=("deltae",), **more):
     return client.post("/v1/predict", json={"formulas": formulas, "properties": list(properties), **more})
@@ -224,43 +227,29 @@ def test_keys_close_the_api_and_nothing_that_machines_watch(client_of):
     assert "security" not in document["paths"]["/healthz"]["get"]
 
 
-# every request
+def test_head_gives_the_headers_of_get_and_no_body(client):
+    for path in ("/", "/healthz", "/metrics", "/openapi.json", "/static/app.js"):
+        head, get = client.head(path), client.get(path)
+        assert 'crossprop_requests_total{method="HEAD"' in client.get("/metrics").text
+        assert head.status_code == 200
+        assert head.content == b""
+        assert head.headers["content-type"] == get.headers["content-type"]
+        if path != "/metrics":  # which counts both
+            assert head.headers["content-length"] == get.headers["content-length"]
 
 
-REQUEST = b'{"formulas": ["NaCl"], "properties": ["deltae"]}'
-JSON = {"Content-Type": "application/json"}
-
-
-@pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/openapi.json", "/static/app.js"])
-def test_head_gives_the_headers_of_get_and_no_body(client, path):
-    head, get = client.head(path), client.get(path)
-    assert 'crossprop_requests_total{method="HEAD"' in client.get("/metrics").text
-    assert head.status_code == 200
-    assert head.content == b""
-    assert head.headers["content-type"] == get.headers["content-type"]
-    if path != "/metrics":  # which counts both
-        assert head.headers["content-length"] == get.headers["content-length"]
-
-
-@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded"])
-def test_a_body_that_is_not_said_to_be_json_is_refused(client, kind):
-    answer = client.post("/v1/predict", content=REQUEST, headers={"Content-Type": kind} if kind else {})
-    assert error_of(answer) == (415, "MediaTypeError")
-
-
-def test_a_compressed_body_is_refused_with_what_is_read_instead(client):
-    headers = JSON | {"Content-Encoding": "gzip"}
+def test_a_body_that_is_not_said_to_be_json_or_is_compressed_is_refused(client):
+    for kind in ("", "text/plain", "application/x-www-form-urlencoded"):
+        answer = client.post("/v1/predict", content=REQUEST, headers={"Content-Type": kind} if kind else {})
+        assert error_of(answer) == (415, "MediaTypeError")
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     answer = client.post("/v1/predict", content=gzip.compress(REQUEST), headers=headers)
     assert error_of(answer) == (415, "UnsupportedCodingError")
     assert answer.headers["accept-encoding"] == "identity"
 
 
-VALID = {"formulas": ["NaCl"], "properties": ["deltae"]}
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "said"),
-    [
+def test_a_body_that_is_no_request_is_refused_with_the_place_and_the_reason(client):
+    for body, status, said in (
         (b"", 400, "no JSON"),
         (b'{"formulas": [NaN], "properties": ["deltae"]}', 400, "no JSON"),
         (b"[" * 5000, 400, "no JSON"),
@@ -272,34 +261,28 @@ VALID = {"formulas": ["NaCl"], "properties": ["deltae"]}
         (VALID | {"nearest": True}, 422, "nearest: Value error, must be a whole number"),
         (VALID | {"nearest": 11}, 422, "nearest: Input should be less than or equal to 10"),
         (VALID | {"properties": ["?!"]}, 404, "There are: bulkmoduluskv, deltae."),
-    ],
-)
-def test_a_body_that_is_no_request_is_refused_with_the_place_and_the_reason(client, body, status, said):
-    content = body if isinstance(body, bytes) else json.dumps(body)
-    headers = {"Content-Type": "application/json; charset=something"}
-    answer = client.post("/v1/predict", content=content, headers=headers)
-    assert answer.status_code == status
-    assert said in answer.json()["error"]["message"]
+    ):
+        content = body if isinstance(body, bytes) else json.dumps(body)
+        headers = {"Content-Type": "application/json; charset=something"}
+        answer = client.post("/v1/predict", content=content, headers=headers)
+        assert answer.status_code == status
+        assert said in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [
+def test_unusual_but_valid_bodies_are_read(client):
+    for body, kind in (
         (b"\xef\xbb\xbf" + REQUEST, "application/json"),
         (REQUEST.replace(b"}", b', "nearest": 1.0}'), "Application/JSON; charset=utf-8"),
         (REQUEST.replace(b'"NaCl"', b'"formulas", "formulas", %s' % (b"1" * 400)), "application/json"),
-    ],
-    ids=["byte order mark", "character set", "names of fields and long numbers as items"],
-)
-def test_unusual_but_valid_bodies_are_read(client, body, kind):
-    assert client.post("/v1/predict", content=body, headers={"Content-Type": kind}).status_code == 200
+    ):
+        assert client.post("/v1/predict", content=body, headers={"Content-Type": kind}).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["Deltae", "delta_e", "formation energy", "deltea"])
-def test_a_property_that_is_not_served_is_answered_with_the_one_that_is_meant(client, name):
-    answer = ask(client, ["NaCl"], [name])
-    assert error_of(answer) == (404, "UnknownNameError")
-    assert "Did you mean deltae?" in answer.json()["error"]["message"]
+def test_a_property_that_is_not_served_is_answered_with_the_one_that_is_meant(client):
+    for name in ("Deltae", "delta_e", "formation energy", "deltea"):
+        answer = ask(client, ["NaCl"], [name])
+        assert error_of(answer) == (404, "UnknownNameError")
+        assert "Did you mean deltae?" in answer.json()["error"]["message"]
 
 
 def test_before_anything_is_served_callers_are_told_to_come_back(client_of, source):
@@ -310,33 +293,30 @@ def test_before_anything_is_served_callers_are_told_to_come_back(client_of, sour
         assert answer.headers["retry-after"] == "2"
 
 
-@pytest.mark.parametrize(
-    ("settings", "allowed", "refused"),
-    [
+def test_a_request_for_a_host_that_is_not_allowed_is_refused(client_of):
+    """A page of another site that lets its name point to this address is not answered."""
+    for settings, allowed, refused in (
         ({}, ["", "LOCALHOST:8000", "[::1]:80"], ["rebound.example", "localhost.a.example", "10.0.0.7"]),
         ({"any_address": True}, ["10.0.0.7:8000", "[fe80::7]"], ["rebound.example"]),
         ({"hosts": ("a.example", "*.lab.example")}, ["a.example", "b.lab.example:80"], ["lab.example"]),
         ({"hosts": ("*",)}, ["rebound.example"], []),
-    ],
-)
-def test_a_request_for_a_host_that_is_not_allowed_is_refused(client_of, settings, allowed, refused):
-    """A page of another site that lets its name point to this address is not answered."""
-    client = client_of(**settings)
-    for path, host in product(("/v1/properties", "/"), allowed):
-        assert client.get(path, headers={"Host": host}).status_code == 200
-    for path, host in product(("/v1/properties", "/"), refused):
-        assert error_of(client.get(path, headers={"Host": host})) == (400, "UnknownHostError")
+    ):
+        client = client_of(**settings)
+        for path, host in product(("/v1/properties", "/"), allowed):
+            assert client.get(path, headers={"Host": host}).status_code == 200
+        for path, host in product(("/v1/properties", "/"), refused):
+            assert error_of(client.get(path, headers={"Host": host})) == (400, "UnknownHostError")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/properties", "/nowhere", "/docs", "/static/app.js"])
-def test_every_answer_has_the_headers_that_keep_a_browser_safe(client, path):
-    headers = client.get(path).headers
-    assert "default-src 'self'" in headers["content-security-policy"]
-    assert "frame-ancestors 'none'" in headers["content-security-policy"]
-    assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
-    assert "access-control-allow-origin" not in headers
-    assert re.fullmatch(r"[0-9a-f]{16}", headers["x-request-id"])
+def test_every_answer_has_the_headers_that_keep_a_browser_safe(client):
+    for path in ("/", "/v1/properties", "/nowhere", "/docs", "/static/app.js"):
+        headers = client.get(path).headers
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "access-control-allow-origin" not in headers
+        assert re.fullmatch(r"[0-9a-f]{16}", headers["x-request-id"])
 
 
 def test_unknown_paths_and_methods_are_answered_in_the_same_form(client):

@@ -205,9 +205,6 @@ def test_a_registry_that_lost_all_its_models_withdraws_nothing_but_a_removed_ali
     run(scenario)
 
 
-# executors and the batching of small requests
-
-
 @pytest.fixture
 def executor():
     predictor = Predictor(None, 2, Limits(waiting=3, seconds=10.0), Metrics())

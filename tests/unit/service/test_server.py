@@ -14,6 +14,8 @@ from crossprop.service.logs import event, log_as_json
 from crossprop.service.server import allow_many_files, build_server, end_on_signals
 from crossprop.service.settings import Limits
 
+ZEROS = f"sha256:{'0' * 64}"
+
 
 @pytest.fixture
 def system():
@@ -71,26 +73,17 @@ def test_keys_are_read_from_a_file_or_else_from_the_environment(tmp_path, monkey
     assert not read_keys(None)
 
 
-ZEROS = f"sha256:{'0' * 64}"
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
+def test_what_holds_no_valid_keys_is_refused_so_that_no_service_starts_open(tmp_path, monkeypatch):
+    for text, reason in (
         ("", "holds no API key"),
         ("alice read hunter2", "line 1, is not"),
         (f"\nalice write {ZEROS}", "line 2, is not"),
         (f"alice read {ZEROS}\nbob read {ZEROS}", "twice"),
-    ],
-)
-def test_a_file_without_valid_keys_is_refused_so_that_no_service_starts_open(tmp_path, text, reason):
-    (tmp_path / "keys").write_text(text)
-    with pytest.raises(ConfigError, match=reason) as caught:
-        read_keys(tmp_path / "keys")
-    assert "hunter2" not in str(caught.value)
-
-
-def test_a_variable_without_keys_a_missing_file_and_an_owner_with_a_blank_are_refused(tmp_path, monkeypatch):
+    ):
+        (tmp_path / "keys").write_text(text)
+        with pytest.raises(ConfigError, match=reason) as caught:
+            read_keys(tmp_path / "keys")
+        assert "hunter2" not in str(caught.value)
     monkeypatch.setenv(ENVIRONMENT, "# only a comment")
     with pytest.raises(ConfigError, match="CROSSPROP_API_KEYS holds no API key"):
         read_keys(None)

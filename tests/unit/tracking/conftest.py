@@ -22,15 +22,11 @@ def uri(template_store, tmp_path, monkeypatch):
 
 @pytest.fixture
 def context(uri):
-    return RunContext(
-        uri=uri,
-        study="demo",
-        git=GitState(commit="c" * 40, branch="main", dirty=True),
-        data_hashes={"bulk_modulus": "d" * 32, "formation_energy": "e" * 32},
-        data_sources={"bulk_modulus": "data/prepared/demo/bulk_modulus.parquet"},
-        descriptions={"bulk_modulus": "Bulk modulus"},
-        config_text="study:\n  name: demo\n",
-    )
+    git = GitState(commit="c" * 40, branch="main", dirty=True)
+    data = {"data_hashes": {"bulk_modulus": "d" * 32, "formation_energy": "e" * 32}}
+    data["data_sources"] = {"bulk_modulus": "data/prepared/demo/bulk_modulus.parquet"}
+    described = {"descriptions": {"bulk_modulus": "Bulk modulus"}, "config_text": "study:\n  name: demo\n"}
+    return RunContext(uri=uri, study="demo", git=git, **data, **described)
 
 
 def build_outcome(history=None, **changes):
@@ -42,21 +38,11 @@ def build_outcome(history=None, **changes):
         "test_mae_high": 13.5, "test_q95": 30.0, "test_r2": 0.75, "test_mae_ensemble": 10.5,
     }  # fmt: skip
     y_true = np.random.default_rng(0).uniform(50, 150, 12)
-    predictions = {
-        "split": ["validation"] * 6 + ["test"] * 6,
-        "fold": [0, 1] * 6,
-        "formula": FORMULAS[:12],
-        "y_true": y_true,
-        "y_pred": y_true + 5,
-        "y_pred_ensemble": [np.nan] * 6 + [100.0] * 6,
-    }
-    trials = {
-        "number": [0, 1, 2, 3],
-        "state": ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"],
-        "value": [15.0, np.nan, np.nan, 12.0],
-        "seconds": [1.0, 0.2, 0.1, 1.5],
-        "params_alpha": [1.0, 0.1, 0.2, 0.5],
-    }
+    predictions = {"split": ["validation"] * 6 + ["test"] * 6, "fold": [0, 1] * 6, "formula": FORMULAS[:12]}
+    predictions |= {"y_true": y_true, "y_pred": y_true + 5, "y_pred_ensemble": [np.nan] * 6 + [100.0] * 6}
+    trials = {"number": [0, 1, 2, 3], "state": ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"]}
+    trials |= {"value": [15.0, np.nan, np.nan, 12.0], "seconds": [1.0, 0.2, 0.1, 1.5]}
+    trials |= {"params_alpha": [1.0, 0.1, 0.2, 0.5]}
     none = pd.DataFrame(columns=["stage", "fold", "epoch", "loss", "val_mae"])
     return CellOutcome(
         result=CellResult(**(values | changes)),

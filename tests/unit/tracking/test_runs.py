@@ -14,15 +14,7 @@ from waiting import until
 from crossprop.errors import TrackingError
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
-from crossprop.tracking.provenance import (
-    PROCESS_TAG,
-    PROJECT_RUN,
-    git_state,
-    open_study_context,
-    process_tags,
-    reap_dead_runs,
-    system_metrics,
-)
+from crossprop.tracking import provenance
 from crossprop.tracking.runs import MlflowRecorder, record_pretraining
 from crossprop.tracking.store import open_client
 
@@ -135,13 +127,13 @@ def test_leftover_of_a_killed_process_is_replaced(context, make_outcome):
 
 def test_source_network_is_one_run_with_its_history(context):
     history = pd.DataFrame({"epoch": [0, 1], "loss": [1.0, 0.5], "val_mae": [0.9, 0.4]})
-    provenance = {
+    facts = {
         "source": "formation_energy", "key": "k1", "unit": "eV/atom", "n_train": 90, "n_validation": 10,
         "recipe": {"epochs": 2}, "seed": 1, "edition": "a", "validation_mae": 0.4, "validation_mae_of_median": 0.8,
         "validation_mae_by_source": {"band_gap": 0.5}, "peak_memory": 2**30, "seconds": 7.0,
     }  # fmt: skip
-    run_id = record_pretraining(context, provenance, history)
-    assert record_pretraining(context, provenance, history) == run_id
+    run_id = record_pretraining(context, facts, history)
+    assert record_pretraining(context, facts, history) == run_id
     assert len(_runs(context, "demo/sources")) == 1
     client = open_client(context.uri)
     run = client.get_run(run_id)
@@ -163,17 +155,17 @@ def test_git_state_knows_the_commit_and_whether_the_code_differs(tmp_path):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
 
-    assert git_state(tmp_path).commit is None
+    assert provenance.git_state(tmp_path).commit is None
     git("init", "-b", "main")
     for name in ("code.py", "dvc.lock"):
         (tmp_path / name).write_text("1", encoding="utf-8")
     git("add", ".")
     git("commit", "-m", "first")
     (tmp_path / "dvc.lock").write_text("2", encoding="utf-8")
-    clean = git_state(tmp_path)
+    clean = provenance.git_state(tmp_path)
     assert (len(clean.commit), clean.branch, clean.dirty) == (40, "main", False)
     (tmp_path / "code.py").write_text("2", encoding="utf-8")
-    assert git_state(tmp_path).dirty
+    assert provenance.git_state(tmp_path).dirty
 
 
 def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
@@ -183,13 +175,14 @@ def test_runs_of_dead_processes_are_ended_and_others_left_running(uri):
     client = open_client(uri)
 
     def run(process, study="demo"):
-        return client.create_run("0", tags={PROCESS_TAG: process, "crossprop.study": study}).info.run_id
+        tags = {provenance.PROCESS_TAG: process, "crossprop.study": study}
+        return client.create_run("0", tags=tags).info.run_id
 
     here = socket.gethostname()
     dead = {run(f"{here} {child.pid} 1"), run(f"{here} {os.getpid()} 1")}  # the latter id was given away
-    busy = [process_tags()[PROCESS_TAG], f"elsewhere {child.pid} 1"]
+    busy = [provenance.process_tags()[provenance.PROCESS_TAG], f"elsewhere {child.pid} 1"]
     alive = [*map(run, busy), run(f"{here} {child.pid} 1", "another")]
-    assert set(reap_dead_runs(client, "demo")) == dead
+    assert set(provenance.reap_dead_runs(client, "demo")) == dead
     assert {client.get_run(run_id).info.status for run_id in dead} == {"KILLED"}
     assert {client.get_run(run_id).info.status for run_id in alive} == {"RUNNING"}
 
@@ -205,12 +198,12 @@ def test_run_of_mlflow_run_gets_the_name_of_its_stage_and_the_load(uri, tmp_path
         client.log_param(run_id, "params", "params.yaml")
     for run_id in (own, named):
         monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-        monkeypatch.setenv(PROJECT_RUN, whole)
+        monkeypatch.setenv(provenance.PROJECT_RUN, whole)
         monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-        with system_metrics(tmp_path):
+        with provenance.system_metrics(tmp_path):
             until(lambda run=run_id: "system/cpu_utilization_percentage" in client.get_run(run).data.metrics)
-        open_study_context(tiny_params(), StudyPaths("tiny", tmp_path), {})
+        provenance.open_study_context(tiny_params(), StudyPaths("tiny", tmp_path), {})
     runs = [client.get_run(run_id) for run_id in (own, whole, named)]
     assert [run.info.run_name for run in runs] == ["transfer all", "transfer all", "mine"]
     assert {run.data.tags["crossprop.study"] for run in runs} == {"tiny"}
-    assert [PROCESS_TAG in run.data.tags for run in runs] == [True, False, True]
+    assert [provenance.PROCESS_TAG in run.data.tags for run in runs] == [True, False, True]

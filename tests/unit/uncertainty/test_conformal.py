@@ -8,13 +8,8 @@ import pytest
 from made_evidence import LOUD, made_evidence
 
 from crossprop.data.compositions import fraction_matrix
-from crossprop.uncertainty.conformal import (
-    Calibration,
-    Difficulty,
-    conformal_half_width,
-    ensemble_gain,
-    growth_with_distance,
-)
+from crossprop.uncertainty import conformal
+from crossprop.uncertainty.conformal import Calibration, Difficulty, conformal_half_width
 
 
 @pytest.mark.parametrize(
@@ -27,46 +22,35 @@ def test_half_width_is_the_residual_of_the_conformal_rank(n, coverage, rank):
     assert conformal_half_width(residuals, coverage) == rank
 
 
-@pytest.mark.parametrize(
-    ("single", "ensemble", "scores", "expected"),
-    [
+def test_mean_of_folds_errs_less_by_the_difference_of_its_members():
+    for single, ensemble, scores, expected in (
         # mean squared error of a member 4, of which 0.25 is its distance from the mean: sqrt(3.75 / 4)
         ([1.0, 2.0], [1.5, 1.5], [2.0, -2.0, 2.0], np.sqrt(0.9375)),
         ([9.0], [0.0], [1.0, 1.0], 0.9),  # never below
         ([], [], [1.0, 1.0], 1.0),
         ([], [], [0.0, 0.0], 1.0),
-    ],
-)
-def test_mean_of_folds_errs_less_by_the_difference_of_its_members(single, ensemble, scores, expected):
-    gain = ensemble_gain(np.array(single), np.array(ensemble), np.array(scores))
-    assert gain == pytest.approx(expected)
+    ):
+        gain = conformal.ensemble_gain(np.array(single), np.array(ensemble), np.array(scores))
+        assert gain == pytest.approx(expected)
 
 
-def difficulty_of(residuals: list[float]) -> Difficulty:
-    """Four compositions of one row each, predicted as 0, 1, 2 and 3."""
-    cumulated = np.concatenate([[0.0], np.cumsum(residuals)])
-    return Difficulty(np.arange(4.0), cumulated, np.array(residuals), np.ones(4))
-
-
-def test_difficulty_weighs_neighbours_by_their_rows():
+def test_difficulty_weighs_neighbours_by_their_rows_and_leaves_the_own_residual_out():
     kept = Difficulty(np.zeros(4), np.arange(5.0), np.array([1.0, 3.0]), np.array([3.0, 1.0]))
     # rows of residual 1 on the mean: by value 1; by place (3 * 1 + 1 * 3) / 4 = 1.5
     assert kept.estimate(np.zeros(1), np.array([[0, 1]])) == pytest.approx([(1.6 * 1.1) ** 0.6])
-
-
-def test_own_residual_has_no_say_in_the_difficulty_of_a_training_row():
-    kept = difficulty_of([1.0, 1.0, 1.0, 97.0])  # mean 25
+    # four compositions of one row each, predicted as 0, 1, 2 and 3, of mean residual 25
+    kept = Difficulty(np.arange(4.0), np.array([0.0, 1, 2, 3, 100]), np.array([1.0, 1, 1, 97]), np.ones(4))
     own = kept.estimate_left_out(np.arange(4.0), np.array([[1, 2], [0, 2], [0, 1], [0, 1]]))
     assert own[3] == pytest.approx((1 / 25 + 0.1) ** 1.2)
     assert own[0] == pytest.approx(((1 / 25 + 0.1) * (33 / 25 + 0.1)) ** 0.6)
 
 
 def test_interval_grows_with_the_distance_and_in_the_end_in_proportion_to_it():
-    factors = growth_with_distance(np.array([0.0, 2.0, 80.0, 160.0]), radius=2.5, growth=1.25)
+    factors = conformal.growth_with_distance(np.array([0.0, 2.0, 80.0, 160.0]), radius=2.5, growth=1.25)
     # hypot(1, 1.25 * distance / radius)
     assert factors == pytest.approx([1.0, np.sqrt(2), 40.01, 80.01], abs=0.01)
     for radius, growth in ((None, 1.25), (2.5, 0.0)):
-        assert growth_with_distance(np.array([3.0]), radius, growth) == 1.0
+        assert conformal.growth_with_distance(np.array([3.0]), radius, growth) == 1.0
 
 
 def far_and_near(seed: int) -> pd.DataFrame:

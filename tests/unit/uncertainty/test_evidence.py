@@ -10,17 +10,10 @@ KNOWN = KnownValues(0.0, 312.0, 10743)
 
 
 def test_evidence_is_out_of_fold_in_training_and_the_folds_mean_on_the_hold_out():
-    rows = evidence_of(
-        pd.DataFrame(
-            {
-                "split": ["validation", "validation", "validation", "test"],
-                "formula": ["NaCl", "Cl2Na2", "MgO", "LiF"],
-                "y_true": [1.0, 2.0, 3.0, 4.0],
-                "y_pred": [1.5, 2.5, 3.5, 4.9],
-                "y_pred_ensemble": [np.nan, np.nan, np.nan, 4.2],
-            }
-        )
-    )
+    given = {"split": ["validation"] * 3 + ["test"], "formula": ["NaCl", "Cl2Na2", "MgO", "LiF"]}
+    given |= {"y_true": [1.0, 2.0, 3.0, 4.0], "y_pred": [1.5, 2.5, 3.5, 4.9]}
+    given["y_pred_ensemble"] = [np.nan] * 3 + [4.2]
+    rows = evidence_of(pd.DataFrame(given))
     assert rows["split"].tolist() == ["train"] * 3 + ["test"]
     assert rows["y_pred"].tolist() == [1.5, 2.5, 3.5, 4.2]
     assert rows["y_pred_single"].tolist() == [1.5, 2.5, 3.5, 4.9]
@@ -43,13 +36,10 @@ def test_note_names_the_end_that_a_value_lies_beyond(unit, shown):
     ]
 
 
-@pytest.mark.parametrize(
-    ("known", "values", "expected"),
-    [
+def test_side_on_which_a_value_lies_beyond_the_known_ones():
+    for known, values, expected in (
         # within a hundredth of the range: a band gap predicted as -0.01 eV is a metal, not an extrapolation
         (KNOWN, [-3.1, -3.2, 315.1, 315.2, 0.0, 312.0], [0, -1, 0, 1, 0, 0]),
         (KnownValues(3.0, 3.0, 4), [3.0, 3.1, 2.9], [0, 1, -1]),
-    ],
-)
-def test_side_on_which_a_value_lies_beyond_the_known_ones(known, values, expected):
-    assert known.beyond(np.array(values)).tolist() == expected
+    ):
+        assert known.beyond(np.array(values)).tolist() == expected

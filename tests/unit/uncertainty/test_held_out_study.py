@@ -25,14 +25,9 @@ def frame() -> pd.DataFrame:
     """588 binaries, every tenth of them for the published hold-out."""
     formulas = [f"{m}{a}{x}{b}" for m, x, a, b in itertools.product(METALS, ANIONS, (1, 2), (1, 3))]
     fractions = fraction_matrix(formulas)
-    return pd.DataFrame(
-        {
-            "formula": formulas,
-            "composition": composition_keys(fractions),
-            "value": fractions @ np.linspace(0, 10, 86) ** 2,
-            "split": ["test" if i % 10 == 0 else "train" for i in range(len(formulas))],
-        }
-    )
+    columns = {"formula": formulas, "composition": composition_keys(fractions)}
+    split = ["test" if i % 10 == 0 else "train" for i in range(len(formulas))]
+    return pd.DataFrame(columns | {"value": fractions @ np.linspace(0, 10, 86) ** 2, "split": split})
 
 
 def test_development_sees_no_row_of_the_chemistries_or_of_the_hold_out(study, frame):

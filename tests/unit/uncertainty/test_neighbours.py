@@ -7,11 +7,7 @@ from made_evidence import made_evidence
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.uncertainty.conformal import Calibration
-from crossprop.uncertainty.neighbours import (
-    CompositionSpace,
-    Neighbourhood,
-    training_compositions,
-)
+from crossprop.uncertainty.neighbours import CompositionSpace, Neighbourhood, training_compositions
 
 FORMULAS = ["NaCl", "KCl", "LiF", "MgO", "CaO", "Fe2O3", "Cr2O3", "GaAs", "GaP", "Si", "Ge", "NaBr"]
 
@@ -21,12 +17,9 @@ def space() -> CompositionSpace:
     return CompositionSpace.fit(fraction_matrix(FORMULAS))
 
 
-def test_spelling_and_multiples_of_a_composition_lie_on_one_point(space):
+def test_spellings_lie_on_one_point_and_alike_compositions_nearer_than_unlike_ones(space):
     points = space.points(fraction_matrix(["NaCl", "ClNa", "Na2Cl2", "Na0.5Cl0.5"]))
     assert np.ptp(points, axis=0).max() < 1e-5
-
-
-def test_chemically_alike_is_nearer_than_unlike_and_other_amounts_lie_apart(space):
     salt, potash, *unlike = space.points(fraction_matrix(["NaCl", "KCl", "Si", "Fe2O3", "NaCl2"]))
     distance = np.linalg.norm(np.stack(unlike) - salt, axis=1)
     assert np.linalg.norm(potash - salt) < distance[:2].min() / 2
@@ -77,9 +70,8 @@ def test_a_far_composition_is_out_of_the_domain_and_told_which_is_the_nearest():
     calibration = Calibration.fit(made_evidence())
     near, far = calibration.judge(np.array([50.0, 50.0]), fraction_matrix(["Fe3O4", "U3Cs"])).notes
     assert near == ""
-    nearest = calibration.around.compositions["formula"].iloc[
-        calibration.around.nearest(fraction_matrix(["U3Cs"]), 1)[1][0, 0]
-    ]
+    place = calibration.around.nearest(fraction_matrix(["U3Cs"]), 1)[1][0, 0]
+    nearest = calibration.around.compositions["formula"].iloc[place]
     assert far == (
         f"the nearest training composition, {nearest}, is farther away than 98 % of the training compositions are "
         "from their nearest one: an extrapolation"

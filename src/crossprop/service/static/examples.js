@@ -17,9 +17,9 @@ const EXAMPLES = [
   },
   {
     title: "Thermoelectrics",
-    about: "Seebeck coefficient and power factor",
+    about: "Known thermoelectric compounds",
     formulas: ["Bi2Te3", "PbTe", "SnSe", "Mg2Si", "CoSb3"],
-    properties: ["nseebeck", "npowerfact", "optb88vdw_bandgap", "seebeck_n"],
+    properties: ["nseebeck", "npowerfact", "optb88vdw_bandgap", "seebeck_n", "log_kappa_n"],
   },
   {
     title: "One mineral, every property",
