@@ -74,7 +74,7 @@ def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: 
         pages["paper.md"] = render("paper.md.j2", of_tables, study=study, reproduced=shown)
         sections += [*made, *of_tables.values()]
     _write(out_dir, pages, [section for section in sections if section])
-    write_data(out_dir, study, results, cells)
+    write_data(out_dir, results, cells)
 
 
 def _write(out_dir: Path, pages: Mapping[str, str], sections: Sequence[Section]) -> None:
@@ -220,11 +220,6 @@ def _costs(cells: pd.DataFrame, sources: pd.DataFrame) -> dict[str, Any]:
 def _spent(cells: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Cells, trials, seconds and bytes of groups of cells."""
     groups = cells.groupby(keys, observed=True)
-    table = groups.agg(
-        trials=("n_trials", "sum"),
-        tuning=("tune_seconds", "sum"),
-        fitting=("fit_seconds", "sum"),
-        cells=("n_trials", "size"),
-        memory=("peak_memory", "max"),
-    )
-    return table.reset_index()
+    summed = {"n_trials": "trials", "tune_seconds": "tuning", "fit_seconds": "fitting"}
+    table = groups[list(summed)].sum().rename(columns=summed)
+    return table.assign(cells=groups.size(), memory=groups["peak_memory"].max()).reset_index()
