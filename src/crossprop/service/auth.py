@@ -82,7 +82,9 @@ def read_keys(file: Path | None) -> KeyRing:
             continue
         match = _LINE.fullmatch(line)
         if match is None:  # the line is not repeated: it may hold the key itself
-            raise ConfigError(f"{where}, line {number}, is no line of 'crossprop api-key NAME'. Correct it.")
+            raise ConfigError(
+                f"{where}, line {number}, is not a line of 'crossprop api-key NAME'. Correct it."
+            )
         if match["digest"] in keys:
             raise ConfigError(f"{where} holds a key twice. Every owner needs a key of their own.")
         keys[match["digest"]] = ApiKey(match["owner"], Scope(match["scope"]), match["digest"])
