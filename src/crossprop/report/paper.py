@@ -61,20 +61,15 @@ def compare(target: TargetResults, cells: Sequence[CellResult], published: float
     mae, error = best.test_mae, stats.standard_error(errors)
     validated = sum(cell.cv_mae is not None and cell.failure is None for cell in cells)
     ensemble = best.test_mae_ensemble if np.isfinite(of_mean).all() else None
+    entry |= {"cell": cell_name(best), "status": status(best), "run_id": target.run_id(best)}
+    entry |= {"cross_validated": f"{validated} of {len(cells)}", "cv_mae": best.cv_mae_mean}
+    entry |= {"mae": mae, "mae_low": best.test_mae_low, "mae_high": best.test_mae_high}  # of its best fold
     return entry | {
-        "cell": cell_name(best),
-        "status": status(best),
-        "cross_validated": f"{validated} of {len(cells)}",
-        "cv_mae": best.cv_mae_mean,
-        "mae": mae,  # of its best fold model, as in the paper
-        "mae_low": best.test_mae_low,
-        "mae_high": best.test_mae_high,
         "standard_error": error,
         "mae_of_mean_of_folds": ensemble,
         "ratio": mae / published if mae is not None and published else None,
         "outcome": judge(mae, error, published),
         "outcome_of_mean_of_folds": judge(ensemble, stats.standard_error(of_mean), published),
-        "run_id": target.run_id(best),
         "p_value": None if published is None else stats.p_against_constant(errors, published),
     }
 
@@ -292,9 +287,7 @@ def sign_test_table(results: Sequence[TargetResults], reproduced: Mapping[int, p
     rows = [
         {
             "question": question,
-            "wins": test.wins,
-            "losses": test.losses,
-            "ties": test.ties,
+            **vars(test),
             "p_exact": test.p_value,
             "p_holm": p,
             "paper_wins": theirs.wins if theirs and theirs.n else None,

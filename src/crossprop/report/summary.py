@@ -78,7 +78,7 @@ def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: 
         pages["paper.md"] = render("paper.md.j2", of_tables, study=study, reproduced=shown)
         sections += [*made, *of_tables.values()]
     _write(out_dir, pages, [section for section in sections if section])
-    write_data(out_dir, study, results, cells)
+    write_data(out_dir, results, cells)
     in_short = pages["README.md"].partition("## In short\n")[2].partition("\n## ")[0]
     return re.sub(r"\[(.+?)\]\(.+?\)", r"\1", in_short).replace("**", "").strip()
 
@@ -226,11 +226,6 @@ def _costs(cells: pd.DataFrame, sources: pd.DataFrame) -> dict[str, Any]:
 def _spent(cells: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Cells, trials, seconds and bytes of groups of cells."""
     groups = cells.groupby(keys, observed=True)
-    table = groups.agg(
-        trials=("n_trials", "sum"),
-        tuning=("tune_seconds", "sum"),
-        fitting=("fit_seconds", "sum"),
-        cells=("n_trials", "size"),
-        memory=("peak_memory", "max"),
-    )
-    return table.reset_index()
+    summed = {"n_trials": "trials", "tune_seconds": "tuning", "fit_seconds": "fitting"}
+    table = groups[list(summed)].sum().rename(columns=summed)
+    return table.assign(cells=groups.size(), memory=groups["peak_memory"].max()).reset_index()

@@ -231,12 +231,8 @@ def source_models_section(study: StudyConfig, paths: StudyPaths, table: pd.DataF
 
 def known_holdout(study: StudyConfig, paths: StudyPaths) -> list[tuple[str, int, int]]:
     """Label of each target of which the sources hold compositions of the hold-out; how many, and of how many."""
-    columns = ["composition"]
-    known = {
-        key
-        for name in study.sources
-        for key in pd.read_parquet(paths.prepared(name), columns=columns)["composition"]
-    }
+    tables = [pd.read_parquet(paths.prepared(name), columns=["composition"]) for name in study.sources]
+    known = {key for table in tables for key in table["composition"]}
     found = []
     for target in study.targets:
         frame = pd.read_parquet(paths.prepared(target), columns=["composition", "split"])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.config import StudyConfig
 from crossprop.experiments.results import CellResult
 from crossprop.methods import Method
 from crossprop.report.study import TargetResults, best_transfer
@@ -141,16 +140,13 @@ def cell_table(results: Sequence[TargetResults]) -> pd.DataFrame:
     return table_of(rows).astype({"extension": bool, **numbers})
 
 
-def target_table(study: StudyConfig, results: Sequence[TargetResults]) -> pd.DataFrame:
+def target_table(results: Sequence[TargetResults]) -> pd.DataFrame:
     """One row per target: the best cell of each side (by cross-validation) beside the paper's errors."""
     rows = []
     for target in results:
         row = {
             **target.described,
-            "study": study.name,
-            "protocol": study.protocol,
-            "n_train": target.cells[0].n_train,
-            "n_test": target.cells[0].n_test,
+            **{name: getattr(target.cells[0], name) for name in ("study", "protocol", "n_train", "n_test")},
             "base_mae": target.base_mae,
             "base_mae_of_median": target.base_mae_of_median,
             "tl_beats_sc": lower(target.best_tl, target.best_sc, "test_mae"),
@@ -199,11 +195,11 @@ def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def write_data(out: Path, study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame) -> None:
+def write_data(out: Path, results: Sequence[TargetResults], cells: pd.DataFrame) -> None:
     """Write the data files; without ``runs.csv`` they are equal byte for byte when a study runs twice."""
     (out / "plots").mkdir(parents=True, exist_ok=True)
     write_csv(out / "cells.csv", cells[_CELL_COLUMNS])
-    write_csv(out / "targets.csv", target_table(study, results))
+    write_csv(out / "targets.csv", target_table(results))
     runs = cells.assign(name=cells["short_name"], status=cells["status"].str.split(":").str[0])
     write_csv(out / "runs.csv", runs[_RUN_COLUMNS])
     write_csv(out / "plots" / "methods.csv", _method_points(cells))

@@ -53,9 +53,8 @@ def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
         known = answers.setdefault(status, {"model": ErrorAnswer, "description": ""})
         known["description"] = f"{known['description']} {meaning}".strip()
         if status in (429, 503):
-            known["headers"] = {
-                "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-            }
+            retry = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+            known["headers"] = {"Retry-After": retry}
     return answers
 
 

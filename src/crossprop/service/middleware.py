@@ -76,16 +76,11 @@ class ServiceMiddleware:
         self._metrics.seconds.labels(path).observe(seconds)
         if path in _PROBES and exchange.status < 400:
             return
-        fields = {
-            "id": exchange.id,
-            "client": scope["client"][0] if scope.get("client") else "",
-            "method": exchange.method,
-            "path": scope["path"][:_SHOWN],
-            "status": exchange.status,
-            "ms": round(seconds * 1000, 1),
-            "sent": exchange.sent,
-            "key": scope.get("crossprop.key", ""),
-        }
+        client = scope["client"][0] if scope.get("client") else ""
+        asked = {"id": exchange.id, "client": client, "method": exchange.method}
+        answered = {"status": exchange.status, "ms": round(seconds * 1000, 1), "sent": exchange.sent}
+        owner = scope.get("crossprop.key", "")
+        fields = {**asked, "path": scope["path"][:_SHOWN], **answered, "key": owner}
         access.info("request", extra={"fields": fields})
 
 

@@ -110,10 +110,7 @@ class Answering(NamedTuple):
 
 
 class ModelCache:
-    """Loads models, keeps them within a limit of memory, and replaces versions between two requests.
-
-    A request keeps the model that it was given, so that an answer never mixes versions.
-    """
+    """Loads models, keeps them within a limit of memory, and replaces versions; a request keeps what it was given."""
 
     def __init__(
         self, source: ModelSource, load: Loader, settings: ServiceSettings, metrics: Metrics
@@ -213,14 +210,10 @@ class ModelCache:
             if version is one.wanted and former is not version:
                 one.served = version
                 if former is not None:
-                    former.model, former.size = (
-                        None,
-                        0,
-                    )  # requests that have it keep it until they are answered
+                    former.model, former.size = None, 0  # requests that have it keep it
                     self._metrics.swaps.labels(one.model).inc()
-                    event(
-                        "swapped", model=one.model, version=version.info.version, former=former.info.version
-                    )
+                    new, old = version.info.version, former.info.version
+                    event("swapped", model=one.model, version=new, former=old)
             self._make_room(version)
         except Exception as error:  # a damaged file may raise anything
             version.fault = reason_of(error)

@@ -63,10 +63,7 @@ class PredictionExecutor:
             self._gauge.set(self._requests)
 
     async def run(self, jobs: Sequence[tuple[float, Callable[[], Result]]]) -> list[Result]:
-        """Run the jobs of one request, each with its probable seconds; refused if the work before leaves no time.
-
-        If one fails or the request is cancelled, those not begun are dropped.
-        """
+        """Run the jobs of one request, each with its probable seconds; refused if the work before leaves no time."""
         waiting, needed = self._seconds / self.threads, sum(seconds for seconds, _ in jobs) / self.threads
         if waiting and waiting + needed > _MARGIN * self._limits.seconds:
             raise HttpError(
@@ -87,7 +84,7 @@ class PredictionExecutor:
             futures.append(future)
         try:
             return await asyncio.gather(*futures)
-        finally:
+        finally:  # if one fails or the request is cancelled, those not begun are dropped
             for future in futures:
                 future.cancel()
 
@@ -165,11 +162,11 @@ class Predictor:
     async def answer(self, request: PredictRequest) -> bytes:
         """The JSON of the answer; cancelled, it computes nothing further."""
         limits, formulas = self.limits, len(request.formulas)
-        predictions = formulas * len(request.properties)
+        asked = formulas * len(request.properties)
         for number, most, what in (
             (formulas, limits.formulas, "formulas"),
-            (predictions, limits.predictions, "predictions (formulas times properties)"),
-            (predictions * request.nearest, limits.neighbours, "neighbours (predictions times 'nearest')"),
+            (asked, limits.predictions, "predictions (formulas times properties)"),
+            (asked * request.nearest, limits.neighbours, "neighbours (predictions times 'nearest')"),
         ):
             if number > most:
                 message = f"The request asks for {number} {what}, but one may ask for {most}. Send several requests."
@@ -180,9 +177,7 @@ class Predictor:
                 async with asyncio.timeout(limits.seconds):
                     return await self._answer(request, executor)
             except TimeoutError:
-                message = (
-                    f"{predictions} predictions took longer than {limits.seconds:g} seconds. Send fewer."
-                )
+                message = f"{asked} predictions took longer than {limits.seconds:g} seconds. Send fewer."
                 raise HttpError("UnavailableError", message, retry_after=5) from None
 
     async def _answer(self, request: PredictRequest, executor: PredictionExecutor) -> bytes:
@@ -286,13 +281,8 @@ def _answer_json(results: Sequence[bytes], models: Sequence[Answering]) -> bytes
     answered_by = {}
     for one in models:
         info, known = one.version.info, one.version.metadata
-        answered_by[one.name] = AnsweredBy(
-            model=info.name,
-            version=info.version,
-            method=known.method,
-            unit=known.unit,
-            coverage=known.coverage.stated,
-        )
+        of = {"model": info.name, "version": info.version, "method": known.method, "unit": known.unit}
+        answered_by[one.name] = AnsweredBy(**of, coverage=known.coverage.stated)
     return b'{"results":[' + b",".join(results) + b'],"models":' + to_json(answered_by) + b"}"
 
 

@@ -70,9 +70,7 @@ class Prediction(BaseModel):
     lower: Number = Field(description="Lower end of the interval.")
     upper: Number = Field(description="Upper end of the interval.")
     in_domain: bool = Field(description="Whether the composition lies within the training domain.")
-    note: str = Field(
-        description="Why it is not in the domain; whether the value is beyond all known values."
-    )
+    note: str = Field(description="Why it is outside the domain; whether the value is beyond all known ones.")
     nearest: list[Neighbour] = Field(description="As many as requested, the nearest first.")
 
 
@@ -81,9 +79,7 @@ class Result(BaseModel):
 
     formula: str = Field(description="The formula as it was sent, cut after 200 characters.")
     error: Problem | None = Field(description="Why there are no predictions; null if there are.")
-    predictions: dict[str, Prediction] = Field(
-        description="By property; empty if the formula cannot be parsed."
-    )
+    predictions: dict[str, Prediction] = Field(description="By property; empty where there is an error.")
 
 
 class AnsweredBy(BaseModel):
@@ -116,9 +112,7 @@ Status = Literal["ready", "loading", "degraded", "unavailable"]
 class ModelMetadata(BaseModel):
     """What is known of a version of a model."""
 
-    label: str = Field(
-        description="Short name; the description if several properties have the same short name."
-    )
+    label: str = Field(description="Short name; the description where several properties share it.")
     description: str = Field(description="What the property is.")
     unit: str = Field(description="Unit of its values.")
     method: str = Field(description="Method of the model.")

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,13 +129,8 @@ class FolderSource(ModelSource):
 def metadata_of(info: VersionInfo, folder: Path | None = None) -> ModelMetadata:
     """What the registry knows of a version and, with its files, what ``model.json`` and the evidence say."""
     description = info.description or info.target
-    known = ModelMetadata(
-        label=short_label(description),
-        description=description,
-        unit=info.unit,
-        method=info.method,
-        holdout_mae=info.holdout_mae,
-    )
+    texts: dict[str, Any] = {"description": description, "unit": info.unit, "method": info.method}
+    known = ModelMetadata(**texts, label=short_label(description), holdout_mae=info.holdout_mae)
     if folder is None:
         return known
     content = read_info(folder)

@@ -112,12 +112,8 @@ class Service:
         known = []
         for name, one in sorted(self.cache.names.items()):
             of, (status, note) = one.shown.metadata.model_dump(), one.status
-            version = one.shown.info.version
-            known.append(
-                PropertyInfo(
-                    **of, name=name, model=one.model, version=version, status=status, status_note=note
-                )
-            )
+            of |= {"name": name, "model": one.model, "version": one.shown.info.version}
+            known.append(PropertyInfo(**of, status=status, status_note=note))
         labels = [info.label for info in known]
         for info in known:
             if labels.count(info.label) > 1:
@@ -136,11 +132,8 @@ class Service:
         models = {model.name: model for model in self._listed}
         for one in self.cache.properties.values():  # served from a folder, or while the registry is down
             info = one.shown.info
-            aliases = dict.fromkeys(info.aliases, info.version)
-            alone = ModelInfo(
-                info.name, info.study, info.target, info.unit, info.description, aliases, (info,), {}
-            )
-            models.setdefault(one.model, alone)
+            held, of = dict.fromkeys(info.aliases, info.version), (info.name, info.study, info.target)
+            models.setdefault(one.model, ModelInfo(*of, info.unit, info.description, held, (info,), {}))
         return [self._model_note(models[name]) for name in sorted(models)]
 
     def _model_note(self, model: ModelInfo) -> ModelNote:

@@ -1,12 +1,10 @@
 """The gates before the alias ``champion``: functions of evidence, each with its figure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +15,6 @@ from crossprop.models.saved import read_info
 from crossprop.tracking.registry import VersionInfo, model_folder, predictor_folder, read_mlmodel
 from crossprop.tracking.subprocess_check import Repeated
 from crossprop.uncertainty.evidence import EVIDENCE_FILE
-
-if TYPE_CHECKING:
-    from mlflow.models import Model
 
 TOLERANCE = 1e-3  # largest difference of a logged and a repeated prediction, as a share of the values' spread
 COVERAGE_MARGIN = 0.03
@@ -197,8 +192,8 @@ def known_origin(tags: Mapping[str, str]) -> Gate:
     return Gate("origin", bool(data and commit), text)
 
 
-def expected_signature(model: Model, info: Mapping[str, Any], target: str, unit: str) -> Gate:
-    """Whether the model takes formulas and returns what the service reads, for the property it is registered as."""
+def expected_signature(model: Any, info: Mapping[str, Any], target: str, unit: str) -> Gate:
+    """Whether MLflow's model takes formulas and returns what the service reads, for the property it stands for."""
     schemas = [model.get_input_schema(), model.get_output_schema()]
     if None in schemas:
         return Gate("signature", False, "the model states no signature; register the winner again")

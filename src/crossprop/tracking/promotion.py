@@ -93,10 +93,9 @@ def promote(
 ) -> Promotion:
     """Make a version, the challenger if none is named, the champion if it passes every gate.
 
-    The former champion becomes ``previous``. With a ``force_reason``, which is kept, failed gates do not count; a
-    ``dry_run`` judges and changes nothing. The model may take ``timeout`` seconds to load and predict. ``who`` decides,
-    user and machine if not named. ``say`` receives a line for every gate, and one about an interrupted promotion.
-    A missing reason, or a champion that was changed meanwhile, is a ``PromotionError``: nothing was changed.
+    With a ``force_reason``, which is kept, failed gates do not count; a ``dry_run`` changes nothing. The model may take
+    ``timeout`` seconds. ``say`` receives a line for every gate, and one about an interrupted promotion. A missing
+    reason, or a champion that was changed meanwhile, is a ``PromotionError``: nothing was changed.
     """
     uri = store_uri(uri)
     if force_reason is not None:
@@ -126,19 +125,16 @@ def rollback(
     who: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Promotion:
-    """Make ``previous``, or the champion before a change by hand, champion again; a second rollback undoes the first.
+    """Make ``previous``, or the champion before a change by hand, champion again, or raise a ``PromotionError``.
 
-    One that was interrupted is completed, not undone. A ``PromotionError`` says why there is nothing to go back to.
+    A second rollback undoes the first; one that was interrupted is completed.
     """
     uri = store_uri(uri)
     pending = _pending(registry.find_model(uri, name).tags)
     model = _settled(uri, name, say)
-    if (
-        pending
-        and pending.action == "rollback"
-        and model.aliases.get(CHAMPION) == pending.version != pending.former
-    ):
-        return Promotion(model.name, pending.version, pending.former, update=pending)
+    done = pending if pending and pending.action == "rollback" else None
+    if done and model.aliases.get(CHAMPION) == done.version != done.former:
+        return Promotion(model.name, done.version, done.former, update=done)
     back, champion, before = model.holder(PREVIOUS), model.aliases.get(CHAMPION), changed_by_hand(model)
     by_hand = f" The alias was changed by hand; before that, version {before} was champion." if before else ""
     if before and str(read_history(model)[-1]["from"]) == model.aliases.get(PREVIOUS, "None"):
@@ -215,20 +211,11 @@ def _apply(
     """Change the champion; an update that is cut off is completed or removed by the next command."""
     from mlflow.exceptions import MlflowException
 
-    update = AliasUpdate(
-        action,
-        model.name,
-        version,
-        former=model.aliases.get(CHAMPION),
-        by=(who or "").strip()[:200] or f"{user_name()}@{socket.gethostname()}",
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        why=_reason(why, "The reason is empty"),
-        tags=tags,
-        token=uuid.uuid4().hex,
-        process=process_tags()[PROCESS_TAG],
-        time=time.time(),
-    )
-    name = model.name
+    name, former, why = model.name, model.aliases.get(CHAMPION), _reason(why, "The reason is empty")
+    by = (who or "").strip()[:200] or f"{user_name()}@{socket.gethostname()}"
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    update = AliasUpdate(action, name, version, former, by, at, why, tags)
+    update = replace(update, token=uuid.uuid4().hex, process=process_tags()[PROCESS_TAG], time=time.time())
     with registry.open_registry(uri, f"changing the champion of {name}") as client, store_lock(uri):
         _settle(client, name)
         try:

@@ -163,10 +163,8 @@ def reap_dead_runs(client: MlflowClient, study: str) -> list[str]:
 @contextmanager
 def system_metrics(root: Path) -> Iterator[None]:
     """Record the load of the machine in the run that ``mlflow run`` opened for this stage, while the block works."""
-    run_id, uri = (
-        os.environ.get("MLFLOW_RUN_ID"),
-        store_uri(root=root),
-    )  # refuses a folder that MLflow cannot use
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    uri = store_uri(root=root)  # refuses a folder that MLflow cannot use
     if run_id is None:
         yield
         return
@@ -183,10 +181,7 @@ def system_metrics(root: Path) -> Iterator[None]:
 
 
 def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[str, str]) -> RunContext:
-    """Make the tracking store ready for a stage: initialise it, end dead runs, name the run that ``mlflow run`` opened.
-
-    ``data_hashes`` are those of the prepared tables of every property, or joint network's sources, of the stage.
-    """
+    """Make the store ready for a stage, with hashes of its data: end dead runs, name the run of ``mlflow run``."""
     own_run, whole = (os.environ.get(name) for name in ("MLFLOW_RUN_ID", PROJECT_RUN))  # before prepare_store
     uri = prepare_store(store_uri(root=paths.root))
     client = open_client(uri)

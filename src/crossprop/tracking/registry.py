@@ -353,6 +353,5 @@ def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
     while True:
         page = search(**arguments, page_token=token)
         yield from page
-        token = page.token
-        if not token:
+        if not (token := page.token):
             return

@@ -171,9 +171,7 @@ def prepare_store(uri: str) -> str:
         if uri.startswith(("http://", "https://")):
             server = uri.rstrip("/")
             requests.get(f"{server}/health", timeout=_ANSWER_SECONDS).raise_for_status()
-            search = (
-                f"{server}/api/2.0/mlflow/experiments/search"  # asks the database, which /health does not
-            )
+            search = f"{server}/api/2.0/mlflow/experiments/search"  # of the database; /health is not
             answer = requests.post(search, json={"max_results": 1}, timeout=_ANSWER_SECONDS)
             if answer.status_code >= 500:
                 answer.raise_for_status()
@@ -216,10 +214,8 @@ def local_path(location: str) -> Path | None:
 def foreign_folders(path: Path) -> dict[Path, list[str]]:
     """Folders that a SQLite file names for its experiments, other than ``mlruns`` beside it, with what lies in them."""
     with named_faults(str(path), "reading where its files lie"), closing(_connect(path)) as connection:
-        query = (
-            "SELECT experiment_id, name, artifact_location FROM experiments WHERE lifecycle_stage = 'active'"
-        )
-        rows = connection.execute(query).fetchall()
+        active = "SELECT experiment_id, name, artifact_location FROM experiments WHERE lifecycle_stage = ?"
+        rows = connection.execute(active, ("active",)).fetchall()
     here = (path.parent / ARTIFACTS).resolve()
     found: dict[Path, list[str]] = {}
     for number, name, location in rows:
@@ -261,8 +257,7 @@ def relocate(
         raise TrackingError(f"{what}. Name an embedded store, e.g. --uri sqlite:///mlflow.db.")
     new = usable((new or path.parent / ARTIFACTS).absolute())
     olds = [old.absolute()] if old else [f for f in foreign_folders(path) if f.resolve() != new.resolve()]
-    lines = []
-    doing = "writing where its files lie"
+    lines, doing = list[str](), "writing where its files lie"
     with named_faults(str(path), doing), store_lock(uri), closing(_connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         for folder in olds:

@@ -39,10 +39,9 @@ class Repeated:
 def predict_in_subprocess(
     model: Path, formulas: Sequence[str], timeout: float = TIMEOUT_SECONDS, *, own_code: bool = False
 ) -> Repeated:
-    """Load an MLflow model in a fresh process, which is ended after ``timeout`` seconds, and predict.
+    """Predict with an MLflow model in a fresh process; PromotionError if it does not load, ends or takes too long.
 
     With ``own_code`` it runs the copy of crossprop in the model, as ``mlflow models serve`` does; else this crossprop.
-    A model that does not load, ends its process, or takes too long is a ``PromotionError``.
     """
     model = model.resolve()
     code = "" if own_code else str(Path(crossprop.__file__).parents[1])

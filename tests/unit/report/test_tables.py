@@ -50,7 +50,7 @@ def test_a_bar_or_line_break_does_not_break_a_table():
 
 def written(folder, study, results):
     """Writes the data files and reads ``cells``, ``targets`` and ``runs``, all values as text."""
-    tables.write_data(folder, study.config, results, tables.cell_table(results))
+    tables.write_data(folder, results, tables.cell_table(results))
     texts = [(folder / f"{name}.csv").read_bytes().decode() for name in ("cells", "targets", "runs")]
     assert not any("\r" in text for text in texts)
     assert tuple(text.splitlines()[0] for text in texts) == HEADERS
