@@ -1,4 +1,4 @@
-"""``crossprop study``: study configurations for user data, and pretraining on a cluster."""
+"""``crossprop study``: study configurations for user data, trials in MLflow, and pretraining on a cluster."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from typer import Argument, Option
 from crossprop.cli.fit import Seed, listed
 from crossprop.paths import RAW
 
-app = typer.Typer(help="Study configurations, and pretraining on a cluster.", no_args_is_help=True)
+app = typer.Typer(help="Study configurations, trials in MLflow, pretraining on a cluster.", no_args_is_help=True)
 
 
 @app.command("trials")
