@@ -78,15 +78,14 @@ def pretrain_source(
         )
 
     checkpoints = []
-    for attempt in range(ATTEMPTS):
+    for attempt, recipe in enumerate(recipes(params.study.pretrain)):
         name = f"{source}_{attempt}" if attempt else source
         checkpoints.append(_checkpoint(params, name, recipe, data_digest(frame), paths))
         try:
             model, history = learn(recipe, checkpoints[-1], last=attempt == ATTEMPTS - 1)
             break
         except CollapsedError as error:
-            recipe = recipe.model_copy(update={"learning_rate": recipe.learning_rate / 3})
-            write(f"{error}; starting again with a learning rate of {recipe.learning_rate:.2g}")
+            write(f"{error}; starting again with a learning rate of {recipe.learning_rate / 3:.2g}")
     assert model.transform is not None
     facts = {
         "unit": unit,
@@ -103,6 +102,12 @@ def pretrain_source(
     for checkpoint in checkpoints:
         checkpoint.remove()
     return provenance, history
+
+
+def recipes(recipe: Recipe) -> list[Recipe]:
+    """The recipes that a source network may have learnt by: the given one, and those that follow a collapse."""
+    rates = [recipe.learning_rate / 3**attempt for attempt in range(ATTEMPTS)]
+    return [recipe.model_copy(update={"learning_rate": rate}) for rate in rates]
 
 
 def _trainer(params: Params) -> NetworkTrainer:

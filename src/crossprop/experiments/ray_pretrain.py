@@ -10,7 +10,13 @@ import pandas as pd
 from crossprop.config import Params
 from crossprop.errors import CellError, CrosspropError
 from crossprop.experiments.fingerprint import code_digest, data_digest
-from crossprop.experiments.pretrain import joint_rows, load_provenance, pretrain_joint, pretrain_source
+from crossprop.experiments.pretrain import (
+    joint_rows,
+    load_provenance,
+    pretrain_joint,
+    pretrain_source,
+    recipes,
+)
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.ray_cluster import DEATHS, Files, RayCluster, packed, unpack
 from crossprop.io import atomic_folder
@@ -94,11 +100,14 @@ def _finished(params: Params, name: str, paths: StudyPaths) -> bool:
     except CrosspropError:  # missing or damaged
         return False
     if name in study.joint:
-        recipe, data = study.joint_pretrain, joint_rows(study.joint[name], paths).digest
+        assert study.joint_pretrain is not None  # the configuration guarantees it beside a joint network
+        usable, data = [study.joint_pretrain], joint_rows(study.joint[name], paths).digest
     else:
-        recipe, data = study.pretrain, data_digest(pd.read_parquet(paths.prepared(name)))
-    now = (study.edition, recipe and recipe.model_dump(mode="json"), study.seed, data, code_digest())
-    keys = ("edition", "recipe", "seed", "data_sha256", "code_sha256")
+        usable, data = recipes(study.pretrain), data_digest(pd.read_parquet(paths.prepared(name)))
+    if known["recipe"] not in [recipe.model_dump(mode="json") for recipe in usable]:
+        return False
+    now = (study.edition, study.seed, data, code_digest())
+    keys = ("edition", "seed", "data_sha256", "code_sha256")
     return tuple(map(known.get, keys)) == now and known["versions"]["backend"] == params.compute.backend
 
 

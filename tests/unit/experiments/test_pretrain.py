@@ -10,7 +10,7 @@ from made import flips
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ConfigError, DataError, ModelFormatError
-from crossprop.experiments import pretrain
+from crossprop.experiments import pretrain, ray_pretrain
 from crossprop.experiments.inputs import scaling_of, source_network
 from crossprop.experiments.pretrain import joint_rows, load_provenance, pretrain_joint, source_key
 from crossprop.features.matrices import write_features
@@ -134,6 +134,7 @@ def test_network_that_predicts_the_median_starts_again(tiny_params, paths, monke
     assert train() == 0.009
     monkeypatch.setattr(pretrain, "COLLAPSED", 0.0)  # every network counts as collapsed
     assert train() == pytest.approx(0.001)
+    assert ray_pretrain._finished(params, ENERGY, paths)  # and is not trained again on a cluster
     again = [line for line in lines if "little more than the median; starting again" in line]
     assert [line.split()[-1] for line in again] == ["0.003", "0.001"]
     assert not list(paths.checkpoint(ENERGY).parent.glob("*"))
