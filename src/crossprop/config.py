@@ -276,8 +276,8 @@ class ComputeConfig(Section):
         workers: Processes that fit cells, one thread each; 0 takes one for every core (of the cluster: as many as it
             has room for, on nodes that join later too).
         backend: Keras backend of the workers.
-        pretrain_precision: Precision of the hidden layers while source networks are trained: ``float32``,
-            ``mixed_bfloat16``, or ``auto``, which takes the second where the processor has instructions for it.
+        precision: Precision of the hidden layers while networks learn: ``float32``, ``mixed_bfloat16``, or ``auto``,
+            which takes the second where the processor has instructions for it. They predict in float32.
         retries: How often a failed task is tried again before its cell counts as failed.
     """
 
@@ -285,7 +285,7 @@ class ComputeConfig(Section):
     ray: RayConfig = RayConfig()
     workers: Annotated[int, Field(ge=0, strict=True)] = 0
     backend: Literal["tensorflow", "jax"] = "tensorflow"
-    pretrain_precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     retries: Annotated[int, Field(ge=0, strict=True)] = 1
 
 

@@ -7,6 +7,7 @@ from crossprop.config import Params, Recipe
 from crossprop.experiments.fingerprint import code_digest, digest
 from crossprop.experiments.tuning import MethodSpace
 from crossprop.methods import Family, Method, Representation, Side
+from crossprop.training.device import precision_of
 
 SCHEME = 3  # raised when stored cells of an earlier layout must not be read
 
@@ -17,7 +18,7 @@ class Cell:
 
     ``id`` is the content hash of everything below, the data, the source network and the code. ``n_trials`` and
     ``seconds`` are its share of its side's budget; ``screening_rows`` and ``screening_steps`` the most of a screening
-    fit, ``None`` for as many as there are.
+    fit, ``None`` for as many as there are. ``precision`` is that of a network while it learns.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Cell:
     space: MethodSpace | None
     screening_rows: int | None = None
     screening_steps: int | None = None
+    precision: str = "float32"
 
     @property
     def label(self) -> str:
@@ -68,6 +70,7 @@ def enumerate_cells(
     ``target_digest`` is the hash of its prepared table, ``source_digests`` those of every source network's weights.
     """
     study, cells = params.study, []
+    precision = precision_of(params.compute.precision)  # the driver's, whichever node fits
     for method in study.methods:
         recipe = None
         if method.family is Family.NETWORK:
@@ -96,6 +99,7 @@ def enumerate_cells(
                 space=space,
                 screening_rows=fidelity.rows if fidelity else None,
                 screening_steps=fidelity.steps if fidelity else None,
+                precision=precision if method.family is Family.NETWORK else "float32",
             )
             depends_on = {
                 **{field.name: getattr(cell, field.name) for field in fields(cell) if field.name != "id"},

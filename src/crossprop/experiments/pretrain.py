@@ -25,7 +25,7 @@ from crossprop.models.target_transform import TargetTransform
 from crossprop.models.transfer import check_network, weights_digest
 from crossprop.paths import StudyPaths
 from crossprop.training.checkpoint import Checkpoint
-from crossprop.training.device import configure, fast_precision, peak_memory
+from crossprop.training.device import configure, peak_memory, precision_of
 from crossprop.training.metrics import mean_absolute_error
 from crossprop.training.trainer import NetworkTrainer, descend, feature_scaling
 
@@ -112,8 +112,7 @@ def recipes(recipe: Recipe) -> list[Recipe]:
 
 def _trainer(params: Params) -> NetworkTrainer:
     """A trainer for long fits. XLA gains where layers learn in float32, and loses where they learn in bfloat16."""
-    wanted = params.compute.pretrain_precision
-    precision = fast_precision() if wanted == "auto" else wanted
+    precision = precision_of(params.compute.precision)
     return NetworkTrainer(jit=precision == "float32", precision=precision)
 
 

@@ -21,7 +21,7 @@ from crossprop.experiments.progress import Print, show
 from crossprop.experiments.ray_cluster import DEATHS, Files, RayCluster, packed, unpack
 from crossprop.io import atomic_folder
 from crossprop.paths import StudyPaths
-from crossprop.training.device import fast_precision, process_environment
+from crossprop.training.device import precision_of, process_environment
 
 Record = Callable[[dict[str, Any], pd.DataFrame], None]
 
@@ -50,8 +50,9 @@ def pretrain_networks(
         shared = min(cluster.largest, cluster.cpus // len(missing))
         threads = compute.workers or max(1, int(max(shared, compute.ray.cpus)))
         # The precision is that of the driver, whichever node trains.
-        precision = fast_precision() if compute.pretrain_precision == "auto" else compute.pretrain_precision
-        changed = compute.model_copy(update={"workers": threads, "pretrain_precision": precision})
+        changed = compute.model_copy(
+            update={"workers": threads, "precision": precision_of(compute.precision)}
+        )
         run = ray.remote(
             num_cpus=threads,
             num_gpus=compute.ray.gpus,

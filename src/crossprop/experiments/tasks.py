@@ -246,7 +246,7 @@ def _fit(
     scaling = None
     if cell.method is Method.RESNET_FINETUNE:
         scaling = scaling_of(dict(inputs.files.networks)[str(cell.source)])
-    return trainer().fit(
+    return trainer(cell.precision).fit(
         features,
         values,
         (np.asarray(matrix[validation]), inputs.values[validation]),
@@ -285,6 +285,6 @@ def _mae(model: FittedModel, inputs: TargetInputs, cell: Cell, layer: str | None
 
 
 @cache
-def trainer() -> NetworkTrainer:
-    """This process's network trainer, which keeps what it has traced."""
-    return NetworkTrainer()
+def trainer(precision: str) -> NetworkTrainer:
+    """This process's network trainer of a precision, which keeps what it has traced."""
+    return NetworkTrainer(precision=precision)

@@ -39,8 +39,10 @@ def configure(backend: str, threads: int) -> None:
         tf.get_logger().setLevel("ERROR")
 
 
-def fast_precision() -> str:
-    """``mixed_bfloat16`` where matrix products in bfloat16 have instructions of their own, else ``float32``."""
+def precision_of(wanted: str) -> str:
+    """The precision itself; for ``auto``, ``mixed_bfloat16`` where the processor has instructions for it."""
+    if wanted != "auto":
+        return wanted
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:

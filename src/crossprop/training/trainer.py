@@ -130,6 +130,7 @@ class NetworkTrainer:
     def __init__(self, jit: bool = False, precision: str = "float32") -> None:
         self._jit = jit
         self._precision = precision
+        self._predicts = self if precision == "float32" else NetworkTrainer()
         self._models: dict[tuple[Architecture, int, int, float, float], Any] = {}
 
     def network(
@@ -208,10 +209,10 @@ class NetworkTrainer:
 
     def in_float32(self, network: Any, recipe: Recipe, architecture: Architecture) -> Any:
         """The network itself, or its float32 copy where it learnt in another precision."""
-        if self._precision == "float32":
+        if self._predicts is self:
             return network
         size, outputs = network.input_shape[1], network.output_shape[1]
-        copy = NetworkTrainer().network(size, recipe, architecture, outputs)
+        copy = self._predicts.network(size, recipe, architecture, outputs)
         copy.set_weights(network.get_weights())
         return copy
 

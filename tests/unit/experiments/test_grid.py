@@ -146,6 +146,17 @@ def test_ids_depend_on_what_the_cell_computes_and_on_nothing_else(values, path, 
     assert changed(values, before) == methods
 
 
+def test_networks_learn_in_the_precision_of_the_driver_and_its_name_is_part_of_their_id(values):
+    values["compute"] = {"precision": "float32"}
+    before = enumerated(parse_params(copy.deepcopy(values)))
+    assert {cell.precision for cell in before} == {"float32"}
+    values["compute"]["precision"] = "mixed_bfloat16"
+    networks = {method for method in TUNED if method.family is Family.NETWORK}
+    assert changed(values, before) == networks
+    after = enumerated(parse_params(values))
+    assert {cell.method for cell in after if cell.precision == "mixed_bfloat16"} == networks
+
+
 def test_order_of_the_zoo_counts_since_its_defaults_are_tried_in_that_order(values):
     before = enumerated(parse_params(values))
     algorithms = values["search"]["ml"]["algorithms"]
