@@ -57,7 +57,9 @@ def fit(
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
-    sources: Annotated[str, Option(help="'auto' (public data), 'none', or a folder of networks.")] = "auto",
+    sources: Annotated[
+        str, Option(help="'auto' (public data), 'none', or a folder of networks, such as models/STUDY.")
+    ] = "auto",
     minutes: Annotated[float | None, Option(help=f"Minutes to aim at, {DEFAULT_MINUTES:g} if none.")] = None,
     budget: Annotated[Literal["quick", "full"] | None, Option(help="Ten minutes, or all methods.")] = None,
     methods: Annotated[str | None, Option(help="Methods, by commas; else those that fit in.")] = None,

@@ -28,7 +28,8 @@ from crossprop.data.sources import prepare_source
 from crossprop.errors import ConfigError, FetchError, ModelFormatError, PretrainingError, run_command
 from crossprop.estimator.budget import CORES, EMBEDDED, PUBLIC, Effort
 from crossprop.estimator.study_file import JOINT, study_values
-from crossprop.experiments.fingerprint import digest
+from crossprop.experiments.fingerprint import data_digest, digest
+from crossprop.experiments.pretrain import load_provenance, pretrain_joint, pretrain_source
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import write_features
 from crossprop.io import check_digests, read_json, usable_cores, write_digests, write_json
@@ -57,9 +58,14 @@ class SourceNetworks:
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read the description of a folder of source networks; the networks themselves are loaded when needed."""
+        """Read the description of a folder of source networks, or of those of a study (``models/STUDY``).
+
+        The networks themselves are loaded when needed.
+        """
         folder = Path(folder)
         try:
+            if not (folder / NOTE_FILE).is_file() and (folder / JOINT).is_dir():
+                return cls._of_study(folder.resolve())
             note: dict[str, Any] = read_json(folder / NOTE_FILE)
             seen = np.load(folder / SEEN_FILE, allow_pickle=False)
             if note["format"] != FORMAT:
@@ -69,8 +75,24 @@ class SourceNetworks:
             return cls(folder, note["recipe"], tuple(note["sources"]), tuple(note["elemnets"]), seen)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFormatError(
-                f"{folder} holds no source networks: {error}. Have them made with --sources auto, or prepare_sources."
+                f"{folder} holds no source networks that can be used: {error}. Have them made with --sources auto, "
+                "or prepare_sources."
             ) from error
+
+    @classmethod
+    def _of_study(cls, folder: Path) -> Self:
+        """The networks of a study; its prepared tables say what they have seen."""
+        learnt = load_provenance(folder / JOINT)
+        paths, sources = StudyPaths(folder.name, folder.parents[1]), tuple(learnt["sources"])
+        frames = {source: pd.read_parquet(paths.prepared(source)) for source in sources}
+        digests = {source: data_digest(frame) for source, frame in frames.items()}
+        elemnets = tuple(source for source in sources if (folder / source).is_dir())
+        expected = {JOINT: digest(list(digests.values()))} | digests
+        for name in (JOINT, *elemnets):
+            if load_provenance(folder / name)["data_sha256"] != expected[name]:
+                raise ValueError(f"{name} learnt other rows than those in {paths.prepared_folder}")
+        seen = set().union(*(frame["composition"] for frame in frames.values()))
+        return cls(folder, f"study {folder.name}", sources, elemnets, np.sort(composition_codes(seen)))
 
     def overlap(self, keys: Iterable[str]) -> np.ndarray:
         """Whether each composition was seen, shape (n,), bool. A rare collision of codes says yes for a no."""
@@ -252,8 +274,6 @@ def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
 
 def train_networks(work: Path, folder: Path) -> None:
     """Train what ``job.json`` in the work folder asks for, and move the networks into the folder as a whole."""
-    from crossprop.experiments.pretrain import pretrain_joint, pretrain_source  # imports Keras
-
     started = perf_counter()
     job = read_json(work / JOB_FILE)
     recipe, excluded = SourceRecipe(**job["recipe"]), frozenset(job["keys"])

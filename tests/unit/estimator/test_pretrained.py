@@ -1,5 +1,6 @@
 """Which source networks may be used for which rows."""
 
+import pandas as pd
 import pytest
 from made_rows import rows_of, write_networks
 
@@ -7,6 +8,8 @@ from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
 from crossprop.estimator import pretrained
 from crossprop.estimator.pretrained import RECIPES, SourceNetworks, fallback_of, find_networks, networks_for
+from crossprop.experiments.fingerprint import data_digest, digest
+from crossprop.paths import StudyPaths
 
 
 def keys_of(*formulas):
@@ -23,6 +26,29 @@ def test_a_composition_that_was_seen_is_found_under_any_spelling_and_refused(tmp
     assert networks.usable_for([], keys_of(*few))  # one of five
     assert not networks.usable_for([], keys_of(*few[1:]))
     assert not SourceNetworks.load(write_networks(tmp_path / "empty", [])).overlap(keys_of("NaCl")).any()
+
+
+def test_networks_of_a_study_know_what_its_prepared_tables_hold(tmp_path, monkeypatch):
+    paths, tables = StudyPaths("own", tmp_path), {}
+    for source, formulas in (("band_gap", ["NaCl", "Fe2O3"]), ("stability", ["KCl"])):
+        frame = pd.DataFrame({"formula": formulas, "composition": keys_of(*formulas)})
+        tables[source] = frame.assign(split="train", value=1.0)
+        paths.prepared_folder.mkdir(parents=True, exist_ok=True)
+        tables[source].to_parquet(paths.prepared(source))
+    digests = {source: data_digest(frame) for source, frame in tables.items()}
+    known = {
+        "all_sources": {"sources": list(tables), "data_sha256": digest(list(digests.values()))},
+        "stability": {"data_sha256": digests["stability"]},
+    }
+    for name in known:
+        paths.source_model(name).mkdir(parents=True)
+    monkeypatch.setattr(pretrained, "load_provenance", lambda folder: known[folder.name])
+    networks = SourceNetworks.load(tmp_path / "models" / "own")
+    assert (networks.sources, networks.elemnets) == (("band_gap", "stability"), ("stability",))
+    assert networks.overlap(keys_of("Na2Cl2", "KCl", "LiF")).tolist() == [True, True, False]
+    tables["stability"].assign(composition=keys_of("KBr")).to_parquet(paths.prepared("stability"))
+    with pytest.raises(ModelFormatError, match="all_sources learnt other rows than those in"):
+        SourceNetworks.load(tmp_path / "models" / "own")
 
 
 @pytest.mark.parametrize("changed", [{"format": 99}, {"sources": None}])
