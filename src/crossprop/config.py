@@ -257,7 +257,7 @@ class RayConfig(Section):
 
     Attributes:
         address: Address of the cluster, ``auto`` for the one that this machine belongs to, or ``ray://host:10001`` for
-            one that it does not. ``null`` takes the cluster of ``RAY_ADDRESS`` or of this machine, or starts one here.
+            one that it does not. ``null`` takes the cluster of ``RAY_ADDRESS``, or starts one here.
         cpus: CPUs of a worker.
         gpus: GPUs of a worker; 0.25 lets four workers share one.
     """

@@ -83,13 +83,15 @@ def _connect(cluster: RayConfig, write: Callable[[str], None]) -> tuple[Any, boo
     if ray.is_initialized():
         return ray, False
     code = {"py_modules": [str(Path(crossprop.__file__).parent)]}
-    host, _, port = (cluster.address or "").rpartition(":")
+    # Ray's own default would wait for a cluster of this machine that was killed.
+    address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
+    host, _, port = address.rpartition(":")
     try:
         if port.isdigit() and "//" not in host:  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN).close()
-        context = ray.init(cluster.address, runtime_env=code, log_to_driver=False, logging_level="ERROR")
+        context = ray.init(address, runtime_env=code, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
-        place = cluster.address or os.environ.get("RAY_ADDRESS") or "this machine"
+        place = "this machine" if address == "local" else address
         raise ConfigError(
             f"The Ray cluster of {place} cannot be used: {error}. Correct compute.ray.address or RAY_ADDRESS; "
             "'ray status' tells whether the cluster answers."

@@ -46,7 +46,7 @@ def in_threads(pipeline: Pipeline, workers: int) -> Iterator[Workers]:
 
 @contextmanager
 def on_cluster(pipeline: Pipeline, request: ScreenRequest) -> Iterator[Workers]:
-    """Compute batches on the Ray cluster of ``RAY_ADDRESS``, of this machine, or one that is started here.
+    """Compute batches on the Ray cluster of ``RAY_ADDRESS``, or one that is started here.
 
     Models reach a node once, through the object store; a worker holds them and one batch. What a worker or a node that
     died was computing is computed elsewhere. A cluster that cannot be used is a ConfigError.
