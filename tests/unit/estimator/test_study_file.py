@@ -68,9 +68,8 @@ def test_more_rows_have_fewer_folds_and_few_rows_fewer_trials():
     assert (sum(shards.values(), ()), len(shards)) == (names, 7)
 
 
-@pytest.mark.parametrize(
-    ("study", "overrides"), [("jarvis", ("study=jarvis", "tier=quick")), ("transport", ("study=transport",))]
-)
+# The report of `jarvis` is of fewer steps than its configuration has now.
+@pytest.mark.parametrize(("study", "overrides"), [("transport", ("study=transport",))])
 def test_the_estimate_is_near_what_measured_studies_cost(study, overrides, compose):
     """`reports/` holds what every cell of these studies has cost, which depends on how busy the machine was."""
     params = parse_params(compose(*overrides)).study
