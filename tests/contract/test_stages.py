@@ -44,7 +44,11 @@ PRETRAIN = {
 }
 OF_THE_STAGE: dict[str, dict[str, str]] = {
     "fetch": {"methods.py": WORDS},
-    "prepare": {"methods.py": WORDS, "experiments": "reached through progress.py, which prints"},
+    "prepare": {
+        "methods.py": WORDS,
+        "experiments": "reached through progress.py, which prints",
+        "training": NOT_RUN,
+    },
     "featurize": {"methods.py": WORDS},
     "pretrain": PRETRAIN,
     "pretrain_joint": PRETRAIN,
@@ -62,6 +66,7 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
         "experiments": "reads results/",
         "features": "a model carries the code along that made it: a change there changes results/ first",
         "models": "as features",
+        "training": NOT_RUN,
         "methods.py": WORDS,
     },
 }
@@ -171,7 +176,8 @@ def test_budgets_recipes_and_seeds_run_the_transfer_again_but_another_shard_does
     }  # those of the shard; those of elemnet_sources and joint
     # read through the prepared tables and the source networks
     read_elsewhere |= {"edition", "excluded", "pretrain", "joint_pretrain"}
-    needed = {f"study.{key}" for key in {*PARAMS["study"]} - read_elsewhere} | {"search", "compute.backend"}
+    needed = {f"study.{key}" for key in {*PARAMS["study"]} - read_elsewhere} | {"search"}
+    needed |= {"compute.backend", "compute.precision"}
     assert set(STAGES["transfer"]["params"]) == needed | {"study.shards.${key}"}
     for name in ("pretrain", "pretrain_joint"):
         recipe = f"study.{'joint_' * (name != 'pretrain')}pretrain"

@@ -233,7 +233,7 @@ def test_only_modified_fine_tuning_renews_the_head(files, cells, monkeypatch, me
             given.update(weights=arguments[3](network), names=[w.path for w in network.weights], **options)
             raise InterruptedError
 
-    monkeypatch.setattr(tasks, "trainer", Recording)
+    monkeypatch.setattr(tasks, "trainer", lambda precision: Recording())
     with pytest.raises(InterruptedError):
         fit_fold(FoldTask(cells[method], files, RATE, 0))
     network = dict(files.networks)[source]
@@ -253,7 +253,8 @@ def test_screening_of_the_base_has_no_trial_and_of_a_network_the_history_of_the_
     expected = np.abs(inputs.values[validation] - inputs.values[train].mean()).mean()
     assert report.val_mae == pytest.approx(expected)
     report = run_task(ScreenTask(cells[Method.FINETUNE], files, None))
-    assert report.history["val_mae"].iloc[-1] == pytest.approx(report.val_mae, rel=1e-5)
+    # bfloat16 where the processor has it, and then float32
+    assert report.history["val_mae"].iloc[-1] == pytest.approx(report.val_mae, rel=0.01)
     assert 0.0005 <= report.hyperparameters["learning_rate"] <= 0.002
 
 
