@@ -37,7 +37,8 @@ from crossprop.methods import Method, Representation
 from crossprop.paths import StudyPaths
 
 NODE = {"include_dashboard": False, "object_store_memory": 512 * 2**20}
-TARGET = "seebeck_n"
+TARGETS = ("seebeck_n", "log_mass_n", "log_kappa_n", "slme", "spillage", "klu")
+"""Names only: the values are made."""
 
 
 def main() -> None:
@@ -48,8 +49,8 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=10_000, help="short tasks")
     parser.add_argument("--milliseconds", type=float, default=10.0, help="of a short task")
     parser.add_argument("--sleepers", type=int, default=8, help="workers for the short tasks")
-    parser.add_argument("--rows", type=int, default=1500, help="rows of the target of the study")
-    parser.add_argument("--trials", type=int, default=24, help="trials of the study")
+    parser.add_argument("--rows", type=int, default=1500, help="rows of each target of the study")
+    parser.add_argument("--trials", type=int, default=24, help="trials of each target")
     arguments = parser.parse_args()
     short_tasks(arguments)
     two_nodes(arguments)
@@ -120,7 +121,8 @@ def two_nodes(arguments: argparse.Namespace) -> None:
             cluster.add_node(**NODE, num_cpus=1)
             params = study(arguments, RayConfig(address=cluster.address))
             paths = StudyPaths("bench", Path(folder) / str(nodes))
-            write_target(paths, arguments.rows)
+            for number, target in enumerate(TARGETS):
+                write_target(paths, target, arguments.rows, number)
             lines: list[str] = []
             timed = SimpleNamespace(first=0.0)
 
@@ -128,7 +130,7 @@ def two_nodes(arguments: argparse.Namespace) -> None:
                 timed.first = timed.first or (time.perf_counter() if "/" in line else 0.0)
                 lines.append(line)
 
-            run_targets(params, [TARGET], paths, lambda digests: NullRecorder(), note)
+            run_targets(params, list(TARGETS), paths, lambda digests: NullRecorder(), note)
             seconds.append(time.perf_counter() - timed.first)
             busy = next(line for line in lines if "were busy" in line)
             print(f"{nodes} nodes of one core: {seconds[-1]:.1f} s after the first task; {busy}", flush=True)
@@ -137,11 +139,11 @@ def two_nodes(arguments: argparse.Namespace) -> None:
 
 
 def study(arguments: argparse.Namespace, cluster: RayConfig) -> Params:
-    """A study of one target with the regressors of the paper."""
+    """A study of several targets with the regressors of the paper: a screening is one task, however many its trials."""
     params = load_params()
     methods = (Method.BASE, Method.PLAIN_BASELINE, Method.PLAIN_MEDIAN, Method.ML)
     changed = {
-        "name": "bench", "targets": (TARGET,), "shards": {}, "sources": (), "elemnet_sources": (), "joint": {},
+        "name": "bench", "targets": TARGETS, "shards": {}, "sources": (), "elemnet_sources": (), "joint": {},
         "methods": methods, "representations": (Representation.ELEMENTAL_FRACTIONS,), "folds": 10,
         "learning_curve": None, "fidelity": None, "joint_pretrain": None,
         "budget": params.study.budget.model_copy(update={"ml_trials": arguments.trials, "seconds": 1e6}),
@@ -152,18 +154,18 @@ def study(arguments: argparse.Namespace, cluster: RayConfig) -> Params:
     return params.model_copy(update={"study": params.study.model_copy(update=changed), "compute": compute})
 
 
-def write_target(paths: StudyPaths, n: int) -> None:
+def write_target(paths: StudyPaths, target: str, n: int, seed: int) -> None:
     """A prepared target of binary compositions whose value is a smooth function of them."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     pairs = rng.permutation([(a, b) for a in range(80) for b in range(a + 1, 80)])[:n]
     formulas = [f"{ELEMENTS[a]}{i % 4 + 1}{ELEMENTS[b]}{i % 3 + 1}" for i, (a, b) in enumerate(pairs)]
     fractions = fraction_matrix(formulas)
     frame = pd.DataFrame({"formula": formulas, "composition": composition_keys(fractions)})
     frame["value"] = fractions @ rng.normal(size=fractions.shape[1])
     frame["split"] = np.where(np.arange(n) % 10 == 9, "test", "train")
-    paths.prepared_folder.mkdir(parents=True)
-    frame.to_parquet(paths.prepared(TARGET), index=False)
-    write_features(frame, paths.features(TARGET), [Representation.ELEMENTAL_FRACTIONS])
+    paths.prepared_folder.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(paths.prepared(target), index=False)
+    write_features(frame, paths.features(target), [Representation.ELEMENTAL_FRACTIONS])
 
 
 if __name__ == "__main__":
