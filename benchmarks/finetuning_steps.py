@@ -25,7 +25,7 @@ from crossprop.methods import Representation
 from crossprop.models.networks import initial_weights
 from crossprop.models.transfer import load_network, transferred_weights
 from crossprop.paths import StudyPaths
-from crossprop.training.device import configure
+from crossprop.training.device import configure, precision_of
 from crossprop.training.metrics import mean_absolute_error
 from crossprop.training.trainer import NetworkTrainer
 
@@ -43,10 +43,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("finetuning_steps.csv"))
     args = parser.parse_args()
     configure("tensorflow", 1)
-    study = load_params(args.params).study
+    params = load_params(args.params)
+    study = params.study
     paths = StudyPaths(study.name, args.root)
     source = load_network(paths.source_model(args.source) / NETWORK_FILE)
-    trainer, seed, rows = NetworkTrainer(), study.seed, []
+    trainer, seed, rows = NetworkTrainer(precision=precision_of(params.compute.precision)), study.seed, []
     for target in args.targets:
         frame = pd.read_parquet(paths.prepared(target))
         learning = training_rows(frame)

@@ -252,9 +252,9 @@ def test_screening_of_the_base_has_no_trial_and_of_a_network_the_history_of_the_
     assert (report.hyperparameters, len(report.trials)) == ({}, 0)
     expected = np.abs(inputs.values[validation] - inputs.values[train].mean()).mean()
     assert report.val_mae == pytest.approx(expected)
-    report = run_task(ScreenTask(cells[Method.FINETUNE], files, None))
-    # bfloat16 where the processor has it, and then float32
-    assert report.history["val_mae"].iloc[-1] == pytest.approx(report.val_mae, rel=0.01)
+    exact = replace(cells[Method.FINETUNE], precision="float32")
+    report = run_task(ScreenTask(exact, files, None))
+    assert report.history["val_mae"].iloc[-1] == pytest.approx(report.val_mae, rel=1e-5)
     assert 0.0005 <= report.hyperparameters["learning_rate"] <= 0.002
 
 
