@@ -214,7 +214,7 @@ class JointRows:
 
 
 def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
-    """Bring the prepared sources together by composition; each keeps its own split."""
+    """Bring the prepared sources together by composition, which has the same role in every one of them."""
     place: dict[str, int] = {}
     features: list[np.ndarray] = []
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

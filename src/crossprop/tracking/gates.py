@@ -18,7 +18,8 @@ from crossprop.uncertainty.evidence import EVIDENCE_FILE
 
 TOLERANCE = 1e-3  # largest difference of a logged and a repeated prediction, as a share of the values' spread
 COVERAGE_MARGIN = 0.03
-LEAST_SHARED = 30  # rows that two different hold-outs have to share for a comparison
+LEAST_SHARED = 30  # rows that two different hold-outs have to share for a comparison, or else:
+SHARE_OF_SMALLER = 0.75
 LEAST_SPREAD = 0.2  # standard deviation of the predictions, as a share of that of the values
 LEAST_LEVELS = 0.05  # distinct predictions, as a share of the compositions or distinct values; at least ten
 MOST_ROWS = 2_000  # of the hold-out that are predicted again, spread evenly
@@ -153,10 +154,11 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     on = ["composition", "value", "turn"]  # rows that repeat both are paired in their order
     pairs = own.merge(other[[*on, "y_pred"]], on=on, suffixes=("", "_champion"))
     same = len(pairs) == len(own) == len(other)
-    if not same and len(pairs) < LEAST_SHARED:
+    least = min(LEAST_SHARED, math.ceil(SHARE_OF_SMALLER * min(len(own), len(other))))
+    if not same and len(pairs) < least:
         figure = (
             f"no evidence: its hold-out of {len(own):,} rows shares {len(pairs)} with the {len(other):,} of champion "
-            f"v{version}; at least {LEAST_SHARED} are needed"
+            f"v{version}; at least {least} are needed"
         )
         return Gate("champion", False, figure, measured=False)
     gaps = (pairs["y_true"] - pairs["y_pred"]).abs() - (pairs["y_true"] - pairs["y_pred_champion"]).abs()
