@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from crossprop.data.splits import together_in
 from crossprop.data.user_rows import UserTable
 from crossprop.experiments.blend import blended_error
 from crossprop.experiments.results import CellResult
 from crossprop.io import read_json, write_json
 from crossprop.methods import Method, Side
-from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, r2
+from crossprop.training.metrics import mean_absolute_error, r2
+from crossprop.uncertainty.bootstrap import cluster_interval
 from crossprop.uncertainty.evidence import Coverage
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def _describe(result: CellResult) -> dict[str, Any]:
 def report_of(
     path: Path,
     table: UserTable,
+    prepared: pd.DataFrame,
     settings: Settings,
     outcome: Outcome,
     coverage: Coverage | None,
@@ -58,7 +61,8 @@ def report_of(
     plan, winner = outcome.plan, outcome.winner
     study, networks, groups = plan.params.study, plan.networks, table.group_column
     predictions = pd.read_parquet(outcome.folder / "predictions.parquet")
-    methods = _method_rows(outcome.results, predictions, study.seed)
+    keys = prepared.loc[prepared["split"] == "test", together_in(prepared)].to_numpy()
+    methods = _method_rows(outcome.results, predictions, keys)
     measured: dict[str, Any] | None = None
     if coverage is not None and coverage.share is not None:
         measured = {"stated": coverage.stated, "measured": coverage.share}
@@ -92,7 +96,9 @@ def report_of(
     }
 
 
-def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
+def _method_rows(
+    results: Sequence[CellResult], predictions: pd.DataFrame, keys: np.ndarray
+) -> list[dict[str, Any]]:
     """Every cell with its errors, the cross-validated ones first, best first; hold-out errors of the saved ensemble."""
     tested = dict(list(predictions[predictions["split"] == "test"].groupby("cell")))
     rows = []
@@ -101,7 +107,7 @@ def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, seed:
         if result.cell in tested:
             held = tested[result.cell]
             y_true, y_pred = held["y_true"].to_numpy(float), held["y_pred_ensemble"].to_numpy(float)
-            low, high = bootstrap_interval(y_true, y_pred, seed=seed)
+            low, high = cluster_interval(np.abs(y_true - y_pred), keys)
             mae = mean_absolute_error(y_true, y_pred)
             explained = r2(y_true, y_pred) if np.ptp(y_true) > 0 else None
             row["holdout"] = {"mae": mae, "mae_low": low, "mae_high": high, "r2": explained}

@@ -128,7 +128,8 @@ def write_target(
         if winners.winner is not None:
             won = next(one for one in outcome.outcomes if one.result.cell == winners.winner.cell)
             _write_model(won, outcome, files, draft / "model")
-            write_evidence(draft / "model", evidence_of(won.predictions))
+            evidence = evidence_of(won.predictions, pd.read_parquet(files.prepared))
+            write_evidence(draft / "model", evidence)
 
 
 def _write_model(won: CellOutcome, outcome: TargetOutcome, files: TargetFiles, folder: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.data.splits import AUXILIARY, GROUP_COLUMN
 from crossprop.errors import ModelFormatError
 from crossprop.features.element_tables import ELEMENTS_FILE, keep_element_tables
 from crossprop.io import DIGESTS_FILE, check_digests, write_digests, write_json
@@ -23,10 +24,13 @@ CALIBRATION_FOLDER: Final = "calibration"
 _POINTS_FILE: Final = "points.npy"
 
 
-def evidence_of(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The evidence (:data:`COLUMNS`) in a cell's predictions: out of fold in training, of all folds on the hold-out."""
+def evidence_of(predictions: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """The evidence (:data:`COLUMNS`) in a cell's predictions: out of fold in training, of all folds on the hold-out.
+
+    ``frame`` is the prepared table: its auxiliary rows, which have no predictions, and its groups are kept, too.
+    """
     held_out = (predictions["split"] == "test").to_numpy()
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         {
             "formula": predictions["formula"].to_numpy(),
             "composition": composition_keys(fraction_matrix(predictions["formula"])),
@@ -36,13 +40,20 @@ def evidence_of(predictions: pd.DataFrame) -> pd.DataFrame:
             "y_pred_single": predictions["y_pred"].to_numpy(float),
         }
     )
+    only_learnt = frame.loc[frame["split"] == AUXILIARY].rename(columns={"value": "y_true"})
+    if len(only_learnt):
+        rows = pd.concat([rows, only_learnt.reindex(columns=COLUMNS)], ignore_index=True)
+    if GROUP_COLUMN in frame:
+        group_of = frame.drop_duplicates("composition").set_index("composition")[GROUP_COLUMN]
+        rows[GROUP_COLUMN] = rows["composition"].map(group_of)
+    return rows
 
 
 def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
     """Complete a saved model: evidence, calibration, and last the digests, without which it cannot be loaded."""
-    rows = rows[list(COLUMNS)].reset_index(drop=True)
-    train = rows[rows["split"] == "train"]
-    if train.empty or not np.isfinite(rows[["y_true", "y_pred", "y_pred_single"]].to_numpy()).all():
+    rows = rows.filter([*COLUMNS, GROUP_COLUMN]).reset_index(drop=True)
+    train, predicted = rows[rows["split"] == "train"], rows[rows["split"] != AUXILIARY]
+    if train.empty or not np.isfinite(predicted[["y_true", "y_pred", "y_pred_single"]].to_numpy()).all():
         raise ModelFormatError(
             f"The evidence of {model_folder} lacks training rows or holds values that are no numbers. "
             "Run the target's stage again."
@@ -71,7 +82,7 @@ def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None
     kept = [f"{CALIBRATION_FOLDER}/{name}" for name in (_POINTS_FILE, *SPACE_FILES)]
     check_digests(model_folder, [EVIDENCE_FILE, *kept])
     try:
-        rows = pd.read_parquet(model_folder / EVIDENCE_FILE, columns=list(COLUMNS))
+        rows = pd.read_parquet(model_folder / EVIDENCE_FILE)
         points = np.load(folder / _POINTS_FILE, allow_pickle=False)
         return rows, Calibration.restore(info, rows, CompositionSpace.load(folder), points)
     except (OSError, EOFError, ValueError, KeyError) as error:
@@ -86,7 +97,7 @@ MARGIN: Final = 0.01
 
 @dataclass(frozen=True)
 class KnownValues:
-    """Least and greatest value in a model's data, hold-out included, in the property's unit, and the number of rows."""
+    """Least and greatest of all values in a model's data, in the property's unit, and the number of rows."""
 
     least: float
     most: float

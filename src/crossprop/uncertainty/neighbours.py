@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import ELEMENTS
+from crossprop.data.splits import GROUP_COLUMN
 from crossprop.features.element_tables import element_tables
 
 DIMENSIONS: Final = 16  # principal axes that are kept
@@ -88,17 +89,20 @@ class Neighbourhood:
         return np.where(distances < _SAME, 0.0, distances), positions
 
     def nearest_others(self, k: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """The same for every training composition among all others, shapes (n_compositions, k)."""
-        k = min(k, len(self.points) - 1)
-        distances, positions = self._tree.query(self.points, k=range(1, k + 2))
-        own = positions == np.arange(len(self.points))[:, None]
-        own[~own.any(axis=1), -1] = True  # more than k others lie on the very same point
-        shape = (len(self.points), k)
-        return distances[~own].reshape(shape), positions[~own].reshape(shape)
+        """The same for every training composition among all others, or those of other groups, (n_compositions, k)."""
+        n = len(self.points)
+        grouped = GROUP_COLUMN in self.compositions
+        group = pd.factorize(self.compositions[GROUP_COLUMN])[0] if grouped else np.arange(n)
+        largest = int(np.bincount(group).max())
+        k = min(k, n - largest)
+        distances, positions = self._tree.query(self.points, k=range(1, k + largest + 1))
+        own = group[positions] == group[:, None]
+        others = np.argsort(own, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(distances, others, axis=1), np.take_along_axis(positions, others, axis=1)
 
 
 def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:
-    """One row by composition key: formula, median value, mean absolute out-of-fold residual, number of rows."""
+    """One row by composition key: formula, median value, mean absolute out-of-fold residual, number of rows, group."""
     rows = evidence[evidence["split"] == "train"]
     rows = rows.assign(residual=(rows["y_true"] - rows["y_pred"]).abs())
     return rows.groupby("composition", sort=True).agg(
@@ -106,6 +110,7 @@ def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:
         value=("y_true", "median"),
         residual=("residual", "mean"),
         rows=("residual", "size"),
+        **({GROUP_COLUMN: (GROUP_COLUMN, "first")} if GROUP_COLUMN in rows else {}),
     )
 
 

@@ -1,5 +1,7 @@
 """Where compositions lie, which are near each other, and which are too far from all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +50,16 @@ def test_a_training_composition_is_none_of_its_others_even_among_equal_points():
     assert (others != np.arange(15)[:, None]).all()
     assert others.shape == distances.shape == (15, 2)
     assert distances[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+
+
+def test_compositions_of_one_group_are_no_others():
+    here = around(FORMULAS)
+    groups = [*"aab", *map(str, range(len(FORMULAS) - 3))]
+    grouped = replace(here, compositions=here.compositions.assign(group=groups))
+    distances, others = grouped.nearest_others(3)
+    assert (distances[:2] >= here.nearest_others(3)[0][:2]).all()
+    assert not {0, 1} & {*others[0], *others[1]}
+    assert others[3:].tolist() == here.nearest_others(3)[1][3:].tolist()
 
 
 def test_rows_of_one_composition_become_one_with_their_median():
