@@ -8,6 +8,7 @@ import typer
 from typer import Argument, Option
 
 from crossprop.cli import fit as reading
+from crossprop.data.user_values import is_no_unit, unit_in
 from crossprop.errors import DataError, UserFileError
 from crossprop.paths import OWN_CATALOG, RAW
 
@@ -47,7 +48,6 @@ def add(
     from crossprop.data.user_catalog import check_new_key, former_texts, key_of
     from crossprop.data.user_rows import read_user_table
     from crossprop.data.user_summary import summarise
-    from crossprop.data.user_values import unit_in
     from crossprop.estimator.add import add_data, held_out_rows, refuse_too_few
     from crossprop.estimator.study_file import studies_naming
 
@@ -133,7 +133,7 @@ def _unit(given: str | None, guess: str | None, ask: bool) -> str:
             raise UserFileError(f"The unit is missing{hint}. Add --unit, e.g. --unit MPa, or --unit none.")
         given = typer.prompt("Unit of the values ('none' for a pure number)", default=guess)
     text = (given if given is not None else guess or "").strip()
-    return "1" if text.lower() in ("", "none", "-") else text
+    return "1" if is_no_unit(text) else text
 
 
 @app.command("list")

@@ -1,7 +1,7 @@
 """Formulas to predict or to screen: from a file, a pipe or a table, with the other columns kept."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -74,12 +74,17 @@ def read_formula_list(
             raise UserFileError(f"{table.path}: {hidden}")
     names: list[str] = []
     for name in table.header:  # the second 'K' is 'K_2'
-        choices = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(2)))
-        names.append(next(choice for choice in choices if choice not in names))
+        names.append(free_name(name, names))
     columns = pd.DataFrame([row[: len(names)] for row in table.rows], columns=names, dtype=object)
     return FormulaList(
         formulas, table.lines, columns, written, reasons | table.surplus, (*table.notes, *notes)
     )
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name of a column, or the first of ``name_2``, ``name_3``, … that is not taken."""
+    choices = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(2)))
+    return next(choice for choice in choices if choice not in taken)
 
 
 def _without_header(table: TextTable, at: int) -> TextTable:

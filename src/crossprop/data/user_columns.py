@@ -122,6 +122,12 @@ def element_columns(header: Sequence[str], taken: Sequence[int] = ()) -> dict[in
     return {i: found[1] for i, found in named.items() if found and found[1] in COLUMN}
 
 
+def amounts_said(name: str) -> str | None:
+    """The kind of amounts that the name of an element's column states, as ``Al (wt%)`` does."""
+    said = _HEADER.fullmatch(name.strip())
+    return _KIND_OF.get(said[2]) if said else None
+
+
 def elements_in(table: TextTable, taken: Sequence[int], amounts: str) -> Elements:
     """The columns named by elements, at least two; no name may contradict the kind of ``amounts``."""
     path = table.path
@@ -141,8 +147,8 @@ def elements_in(table: TextTable, taken: Sequence[int], amounts: str) -> Element
                 f"The column {name!r} of {path} holds amounts in a unit that is not read. Convert them to the kind "
                 "of the others, as in 'C (wt%)', or rename the column if it is no part of the composition."
             )
-        said = _HEADER.fullmatch(name) if position in found else None
-        kind = _KIND_OF.get(said[2]) if said else None
+        said = _HEADER.fullmatch(name.strip()) if position in found else None
+        kind = amounts_said(name) if said else None
         percent = percent or bool(said and said[3])
         if kind not in (None, amounts):
             raise UserFileError(

@@ -60,12 +60,13 @@ def formulas_of(
     sums = [sum(a for a in row if a is not None and math.isfinite(a)) for row in rows]
     balanced = [None in row for row in rows]
     full = [sums[i] for i in range(len(rows)) if not balanced[i] and i not in reasons]
-    percent = percent or any(total > 3 for total in sums)
+    stated, hundreds = percent, sum(abs(total - 100) <= 3 for total in full)
+    percent = stated or (any(total > 3 for total in sums) and 2 * hundreds >= len(full))
     fractions = not percent and any(abs(total - 1) <= 0.03 for total in full)
 
     def fits(total: float) -> bool:
         whole = amounts == Amounts.ATOMIC and total > 1.5 and abs(total - round(total)) < 1e-6 * total
-        return any_sum or whole or near_whole(total)
+        return any_sum or (whole and not stated) or near_whole(total)
 
     doubted = sum(map(fits, full)) < _FITTING * len(full)
     masses = atomic_masses(symbols) if amounts == Amounts.WEIGHT else [1.0] * len(symbols)

@@ -471,7 +471,7 @@ def _refuse_uncomputed(path: Path, content: bytes, sheets: Sequence[str]) -> Non
 
 def _sheet_records(sheet: Any) -> list[Record]:
     """Rows of a sheet that hold something; the text of cells that were merged stands in each of their rows."""
-    cells = [[_cell_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+    cells = [[_cell_text(cell.value, cell.number_format) for cell in row] for row in sheet.iter_rows()]
     for area in _merged(sheet):
         for row in range(area.min_row, area.max_row):
             cells[row][area.min_col - 1] = cells[area.min_row - 1][area.min_col - 1]
@@ -483,9 +483,11 @@ def _merged(sheet: Any) -> list[Any]:
     return [area for area in (areas.ranges if areas else ()) if area.max_row > area.min_row]
 
 
-def _cell_text(value: Any) -> str:
+def _cell_text(value: Any, number_format: str | None) -> str:
     if value is None:
         return ""
+    if isinstance(value, int | float) and "%" in (number_format or ""):  # 0.12 is shown as 12%
+        return f"{100 * value:.15g}%"
     if isinstance(value, datetime.date):
         return value.strftime("%Y-%m-%d")
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

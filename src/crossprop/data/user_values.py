@@ -307,6 +307,20 @@ def unit_in(name: str) -> str | None:
     return found[1] if found else None
 
 
+def known_unit_in(name: str) -> str:
+    """As :func:`unit_in`, but only a unit that is understood, or ``dex``; empty for ``gap (PBE)``."""
+    found = unit_in(name) or ""
+    certain = measures(_spelled(found)) and (
+        len(_spelled(found)) > 1 or found == "%"
+    )  # "(K)" may be a symbol
+    return found if found == "dex" or certain else ""
+
+
+def is_no_unit(text: str) -> bool:
+    """Whether a user's text says that the values are pure numbers."""
+    return text.strip().lower() in ("", "none", "-", "1")
+
+
 def refuse_conflict(path: Path, header: str, stated: str | None, found: str | None) -> None:
     """Refuse the column ``header`` of a file where it, its cells (``found``) and the user (``stated``) disagree."""
     of_header, factor = unit_in(header), _FACTOR.search(header)
@@ -321,7 +335,7 @@ def refuse_conflict(path: Path, header: str, stated: str | None, found: str | No
             "for a decadic logarithm, 'none' for another one, or choose a column of plain values."
         )
     for first, second in ((stated, found), (stated, of_header), (found, of_header)):
-        if first and second and contradicting(first, second):
+        if first and second and (contradicting(first, second) or (is_no_unit(first) and second == "%")):
             where = f"the column {header!r} of {path} states {second!r}"
             said = (
                 f"--unit says {first!r}, but {where}" if first == stated else f"{where}, its cells {first!r}"

@@ -13,6 +13,7 @@ from crossprop.data.cleaning import MAX_BAD_SHARE, report_frame
 from crossprop.data.splits import together_in, without_repeats
 from crossprop.data.user_rows import MIN_ROWS, read_user_table
 from crossprop.data.user_summary import describe
+from crossprop.data.user_values import is_no_unit, known_unit_in
 from crossprop.errors import StoreError, UserFileError
 from crossprop.estimator.learn import STUDY, Outcome, Settings, run_fit, target_name
 from crossprop.estimator.report import REPORT_FILE, report_of, write_report
@@ -44,7 +45,8 @@ def fit_file(
     goes_on = _holds_unfinished(out, path.name, settings.target)
     refuse_taken(out, replace=overwrite or goes_on)
     table = read_user_table(path, target=settings.target, unit=settings.unit or None, **(reading or {}))
-    settings = replace(settings, unit=settings.unit or table.unit or "")
+    unit = settings.unit or table.unit or known_unit_in(table.value_column) or known_unit_in(settings.target)
+    settings = replace(settings, unit="" if is_no_unit(unit) else unit)
     for line in describe(path, table, settings.unit):
         write(line)
     if len(table.problems) > MAX_BAD_SHARE * table.n_read and not drop_invalid:
@@ -60,15 +62,15 @@ def fit_file(
             write(f"note: {left_out} training rows repeat a {together_in(rows)} of the hold-out; left out")
         table = replace(table, rows=rows)
     cleaning = report_frame((p.line, path.name, p.text, "", "dropped", p.reason) for p in table.problems)
-    work = out.with_name(f".{out.name}.fit")
+    work = out.resolve().with_name(f".{out.resolve().name}.fit")  # "." has no name
 
     def save(outcome: Outcome, *, finished: bool) -> dict[str, Any]:
         seconds, coverage = perf_counter() - started, folder_coverage(outcome.model)
-        report = report_of(path, table, settings, outcome, coverage, seconds, finished)
+        learnt = pd.read_parquet(StudyPaths(STUDY, work).prepared(outcome.plan.target))
+        report = report_of(path, table, learnt, settings, outcome, coverage, seconds, finished)
 
         def fill(draft: Path) -> None:
             shutil.copytree(outcome.model, draft, dirs_exist_ok=True)
-            learnt = pd.read_parquet(StudyPaths(STUDY, work).prepared(outcome.plan.target))
             learnt.to_csv(draft / DATA_FILE, index=False, lineterminator="\n")
             write_report(report, draft)
 
@@ -100,7 +102,8 @@ def _holds_unfinished(out: Path, file: str, target: str) -> bool:
     """Whether a folder holds the plain model of a fit of the same file and target that was stopped."""
     try:
         report = read_json(out / REPORT_FILE)
-        same = report["file"] == file and report["target"].removeprefix("own_") == target_name(target)
+        name = target_name(target)
+        same = report["file"] == file and report["target"] in (name, f"own_{name}")
         return bool(same and report["finished"] is False)
     except (OSError, ValueError, KeyError, TypeError):
         return False

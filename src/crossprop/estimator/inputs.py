@@ -17,7 +17,7 @@ from crossprop.data.compositions import (
     refuse_capitals,
 )
 from crossprop.data.splits import GROUP_COLUMN, linked_groups
-from crossprop.data.user_columns import element_columns
+from crossprop.data.user_columns import amounts_said, element_columns
 from crossprop.data.user_formulas import formulas_of
 from crossprop.errors import DataError, EstimatorInputError
 
@@ -73,20 +73,21 @@ def _formula(row: Any) -> Any:
 
 
 def _from_amounts(table: pd.DataFrame) -> list[Any]:
-    """Formulas from a table of atomic amounts; an empty cell is none of the element."""
+    """Formulas from a table of amounts, of atoms unless the names say weights; an empty cell is none of the element."""
     names = list(map(str, table.columns))
     symbols = list(element_columns(names).values())
-    if len(set(symbols)) < len(names):
+    kinds = {kind for name in names if (kind := amounts_said(name))}
+    if len(set(symbols)) < len(names) or len(kinds) > 1:
         raise EstimatorInputError(
             f"The table has the columns {names[:8]}. Give the column of formulas alone, name it {FORMULA_COLUMN!r}, or "
-            "give columns of atomic amounts, each named by its element, one of each."
+            "give columns of amounts of one kind, each named by its element, one of each."
         )
     try:
         amounts = table.to_numpy(dtype=np.float64, na_value=0.0)
     except (TypeError, ValueError) as error:
         raise EstimatorInputError(f"The columns of elements hold more than numbers: {error}.") from None
     rows = np.nan_to_num(amounts, posinf=np.inf).tolist()
-    formulas, reasons = formulas_of(symbols, rows)
+    formulas, reasons = formulas_of(symbols, rows, *kinds)
     _refuse(reasons, len(formulas), "compositions")
     return list(formulas)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from crossprop.data.compositions import formula_warnings, parse_formulas
-from crossprop.data.formula_list import FormulaList, read_formula_list
+from crossprop.data.formula_list import FormulaList, free_name, read_formula_list
 from crossprop.data.user_formulas import formulas_in
 from crossprop.errors import UnknownModelError, UserFileError
 from crossprop.inference.predictor import ServedModel
@@ -83,7 +83,8 @@ def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
     predicted["error"] = [
         f"{asked.word} {line}: {errors[row]}" if row in errors else "" for row, line in enumerate(asked.lines)
     ]
-    given = asked.columns.rename(columns={name: f"{name}_input" for name in asked.columns if name in OUTPUTS})
+    names = list(map(str, asked.columns))
+    given = asked.columns.rename(columns={n: free_name(f"{n}_input", names) for n in names if n in OUTPUTS})
     return pd.concat([given, predicted], axis=1)
 
 

@@ -6,6 +6,7 @@
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -241,11 +242,12 @@ def _rank(recipe: str) -> int:
 
 def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
     """Train in a separate process, whose memory and threads end with it."""
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.job")
+    here = socket.gethostname().replace(".", "-")  # other hosts may share the cache
+    draft = folder.with_name(f".{folder.name}.{here}.{os.getpid()}.job")
     command = [sys.executable, "-m", "crossprop.estimator.pretrained", str(draft), str(folder)]
     last = ""
     try:
-        for left in folder.parent.glob(".*.job"):  # of fits that were killed
+        for left in folder.parent.glob(f".*.{here}.*.job"):  # of fits that were killed
             owner = left.name.split(".")[-2]
             if left == draft or (owner.isdigit() and not psutil.pid_exists(int(owner))):
                 shutil.rmtree(left, ignore_errors=True)

@@ -108,6 +108,13 @@ def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
     with pytest.raises(UserFileError, match=r"several sheets.*'Sheet', 'empty'"):
         values(path)
     assert values(path, sheet="sheet") == {"Fe2O3": 1.5, "NaCl": -2.0}
+    for cell in book["Sheet"]["B"][1:]:
+        cell.number_format = "0.0%"  # shown as 150.0% and -200.0%
+    book.save(path)
+    table = read_user_table(path, target="strength", sheet="Sheet")
+    assert (table.unit, table.rows["value"].tolist()) == ("%", [150.0, -200.0])
+    with pytest.raises(UserFileError, match="--unit says 'none'"):
+        read_user_table(path, target="strength", sheet="Sheet", unit="none")
 
 
 def test_a_cell_merged_over_rows_stands_in_each_and_a_formula_without_a_result_is_named(tmp_path):
@@ -156,6 +163,16 @@ def test_amounts_fractions_and_percents_are_the_same_composition():
     made, _ = formulas_of(["La", "Sr", "Cu", "O"], [[1.85, 0.15, 1, 4], [1.9, 0.1, 1, 4]], Amounts.ATOMIC)
     expected = composition_keys(fraction_matrix(["La1.85Sr0.15CuO4", "La1.9Sr0.1CuO4"]))
     assert composition_keys(fraction_matrix(made)).tolist() == expected.tolist()
+
+
+def test_a_sum_that_is_no_hundred_is_no_percentage():
+    rows = [[5.0, 3.0], [5.5, 3.5], [4.0, 96.0]]
+    made, reasons = formulas_of(["Cr", "Ni"], rows, Amounts.ATOMIC, percent=True)
+    assert made == ["", "", "Cr4Ni96"]
+    assert "is the main element missing?" in reasons[0]
+    oxides = [[1.8, 0.2, 1, 4], [1.9, 0.1, 1, 4], [1.8, 0.2, 1, None]]
+    made, reasons = formulas_of(["La", "Sr", "Cu", "O"], oxides, Amounts.ATOMIC)
+    assert (made[2], list(reasons)) == ("", [2])
 
 
 @pytest.mark.parametrize(

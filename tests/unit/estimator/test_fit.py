@@ -10,6 +10,7 @@ import pytest
 from made_rows import rows_of, silent, write_csv
 
 from crossprop.data.compositions import fraction_matrix
+from crossprop.data.user_values import known_unit_in
 from crossprop.errors import StoreError, UserFileError
 from crossprop.estimator.fit import commit_folder, fit_file
 from crossprop.estimator.learn import Settings
@@ -74,6 +75,17 @@ def test_a_folder_that_holds_something_is_not_touched(done, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "here")  # an empty one may be the working folder
     commit_folder(Path(), lambda draft: (draft / "model.json").touch())
     assert (tmp_path / "here" / "model.json").is_file()
+
+
+def test_the_unit_is_that_of_the_columns_name_where_it_is_certain(tmp_path):
+    found = [
+        known_unit_in(name) for name in ("hardness (GPa)", "gap (PBE)", "change (%)", "log10(k / S)", "T (K)")
+    ]
+    assert found == ["GPa", "", "%", "dex", ""]
+    path = write_csv(tmp_path / "my.csv", rows_of(40))
+    path.write_text(path.read_text().replace("hardness", "hardness (GPa)"))
+    settings = replace(SETTINGS, target="hardness (GPa)", unit="", methods=["ml"])
+    assert fit_file(path, settings, tmp_path / "model", write=silent)["unit"] == "GPa"
 
 
 def test_a_given_split_is_kept_and_its_repeats_are_left_out(tmp_path):

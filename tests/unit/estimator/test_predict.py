@@ -48,12 +48,13 @@ def test_formulas_are_predicted_in_their_order_and_bad_ones_named(run, model):
 @pytest.mark.parametrize("ending", ["parquet", "json", "csv"])
 def test_a_file_keeps_its_other_columns_and_lines_in_any_format(run, model, tmp_path, ending):
     path = tmp_path / "in.csv"
-    path.write_text("name;compound;value\nfirst;LiNa;7\nsecond;?;8\n\nthird;LiO;9\n", encoding="utf-8")
+    rows = ["name;compound;value;value_input", "first;LiNa;7;0", "second;?;8;0", "", "third;LiO;9;0"]
+    path.write_text("\n".join(rows), encoding="utf-8")
     out = tmp_path / f"out.{ending}"
     result = run(model, "--input", path, "--formula-column", "compound", "--output", out)
     made = {"parquet": pd.read_parquet, "json": pd.read_json, "csv": pd.read_csv}[ending](out)
     assert result.exit_code == 3
-    assert list(made.columns)[:4] == ["name", "compound", "value_input", "value"]
+    assert list(made.columns)[:4] == ["name", "compound", "value_input_2", "value_input"]
     assert made["name"].tolist() == ["first", "second", "third"]
     assert made["error"][1].startswith("line 3: ")
     assert np.isfinite(made["value"]).tolist() == [True, False, True]

@@ -18,6 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 from crossprop import CrossPropertyRegressor, composition_groups
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ModelFormatError, StoreError
+from crossprop.estimator.inputs import formulas_in
 from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.regressor import SourceOverlapWarning
 from crossprop.inference.predictor import ServedModel
@@ -58,6 +59,11 @@ def test_formulas_may_come_in_any_shape(fitted):
         assert fitted.predict(given) == pytest.approx(fitted.predict(FORMULAS)[:4])
 
 
+def test_columns_of_weights_become_atoms():
+    (formula,) = formulas_in(pd.DataFrame({"Fe (wt%)": [69.943], "O (wt%)": [30.057]}))
+    assert fraction_matrix([formula]).max() == pytest.approx(0.6, abs=1e-4)
+
+
 def test_what_is_no_formula_is_a_value_error(fitted):
     for given, message in (
         ([], "0 sample"),
@@ -70,6 +76,7 @@ def test_what_is_no_formula_is_a_value_error(fitted):
         (pd.DataFrame({"Fe": [1], "O": [-1]}), "amount of O is negative"),
         (pd.DataFrame({"Fe": [1], "O": ["x"]}), "more than numbers"),
         (pd.DataFrame({"Fe": [1], "Fe (at%)": [1]}), "one of each"),
+        (pd.DataFrame({"Fe (wt%)": [70], "O (at%)": [30]}), "amounts of one kind"),
     ):
         with pytest.raises(ValueError, match=message):
             fitted.predict(given)
