@@ -31,8 +31,11 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
             yield draft
-            shutil.rmtree(folder, ignore_errors=True)
+            former = draft.with_suffix(".former.tmp")
+            if folder.exists():
+                folder.rename(former)
             draft.rename(folder)
+            shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -69,10 +69,11 @@ def percent(share: float | None, digits: int = 0) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in a unit that reads well: ``48 s``, ``3.2 min``, ``1.4 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    """Seconds in a unit that reads well: ``48 s``, ``3.2 min``, ``1.6 h``."""
+    for unit, size, least in (("years", 31536000, 2), ("days", 86400, 2), ("h", 3600, 1.5), ("min", 60, 1.5)):
+        if seconds >= least * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def words(key: str) -> str:

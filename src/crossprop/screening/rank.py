@@ -46,7 +46,8 @@ class Ranker:
         objectives: tuple[tuple[Expression, bool], ...],
         properties: tuple[PropertyModel, ...],
     ) -> None:
-        self.kind, self.top, self.per_system = request.ranking, request.top, request.per_system
+        self.kind, self.per_system = request.ranking, request.per_system
+        self.top = _LARGEST_FRONT if self.kind == "pareto" else request.top  # a front is whole
         self.objectives, self.properties, self.best = objectives, properties, None
         self._by_text = {model.name: model for model in properties}
         if self.kind == "ei":
@@ -90,8 +91,8 @@ class Ranker:
             expression, more = self.objectives[0]
             name, sign = expression.text, 1 if more else -1
             coverage = self._by_text[name].coverage
-            # Of the normal distribution whose central interval of this coverage is as wide:
-            deviation = (values[f"{name}.upper"] - values[f"{name}.lower"]) / (2 * ndtri((1 + coverage) / 2))
+            # Of the normal distribution with this central interval; the lower end may have been cut off at 0.
+            deviation = (values[f"{name}.upper"] - values[name]) / ndtri((1 + coverage) / 2)
             logs = log_expected_improvement(sign * values[name], deviation, sign * self.best)
             frame["expected_improvement"], frame["log_expected_improvement"] = np.exp(logs), logs
         return frame

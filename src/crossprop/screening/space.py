@@ -150,7 +150,7 @@ class ElementSpace:
     def block(self, start: int, stop: int) -> Compositions:
         """The compositions from one position to before another; positions beyond the end are left out."""
         stop = min(stop, self.total)
-        amounts = np.zeros((max(0, stop - start), len(ELEMENTS)), np.int16)
+        amounts = np.zeros((max(0, stop - start), len(ELEMENTS)), np.int32)
         first = 0
         for k, n_systems in self._systems_of.items():
             patterns = _patterns(k, self.max_atoms, self.max_amount, self.parts)
@@ -218,7 +218,11 @@ def read_formulas(path: Path) -> ListedSpace:
         raise ScreeningError(str(error)) from error
     found: dict[frozenset[tuple[str, float]], str] = {}
     bad: list[str] = []
-    for line, formula, written in zip(listed.lines, listed.formulas, listed.written, strict=True):
+    rows = zip(listed.lines, listed.formulas, listed.written, strict=True)
+    for row, (line, formula, written) in enumerate(rows):
+        if row in listed.reasons:
+            bad.append(f"line {line}: {listed.reasons[row]}")
+            continue
         try:
             amounts = parse_formula(formula)
         except FormulaError as error:

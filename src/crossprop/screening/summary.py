@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from crossprop.report.tables import duration
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.result import RESULTS, TOP, ScreenResult
 from crossprop.screening.space import ListedSpace
@@ -22,16 +23,7 @@ from crossprop.screening.space import ListedSpace
 if TYPE_CHECKING:
     from crossprop.screening.run import Screening
 
-_YEAR = 365 * 86400
 _SECONDS_OF_LINE = 60.0
-
-
-def duration(seconds: float) -> str:
-    """A time in a suitable unit."""
-    for unit, length, least in (("years", _YEAR, 2), ("days", 86400, 2), ("h", 3600, 1.5), ("min", 60, 1.5)):
-        if seconds >= least * length:
-            return f"{round(seconds / length, 1):,g} {unit}"
-    return f"{max(1, round(seconds))} s"
 
 
 def announcement(screening: Screening) -> Iterator[str]:

@@ -59,6 +59,11 @@ class LoadedVersion:
     def __post_init__(self) -> None:
         self.metadata = metadata_of(self.info)
 
+    def settle(self) -> None:
+        """Wake what waits for it."""
+        self.settled.set()
+        self.settled = asyncio.Event()
+
     def predicted_seconds(self, rows: int, neighbours: bool) -> float:
         """Time that a thread will need for so many rows."""
         return rows * self.row_seconds.get(neighbours, _ROW_SECONDS)
@@ -133,6 +138,7 @@ class ModelCache:
         for name, info in sorted(versions.items()):
             one = self.properties.get(name) or ServedProperty(name, info.target, LoadedVersion(info))
             known = [v for v in (one.wanted, one.served) if v and _IDENTITY(v.info) == _IDENTITY(info)]
+            one.wanted.settle()  # if nobody loads it any more, what waits for it asks again
             one.wanted = known[0] if known else LoadedVersion(info)
             one.wanted.info = info
             properties[name] = one
@@ -227,8 +233,7 @@ class ModelCache:
                 await self._fall_back(one, version)
         finally:
             version.loading = False
-            version.settled.set()
-            version.settled = asyncio.Event()
+            version.settle()
             self.show()
 
     async def _bring(self, one: ServedProperty, version: LoadedVersion) -> None:

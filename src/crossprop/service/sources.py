@@ -3,7 +3,6 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from crossprop.models.saved import read_info
 from crossprop.service.schemas import CoverageInfo, ModelMetadata, ParityAnswer
 from crossprop.tracking import registry
 from crossprop.tracking.registry import ModelInfo, VersionInfo
+from crossprop.tracking.store import without_passwords
 from crossprop.training.metrics import r2
 from crossprop.uncertainty.evidence import measured_coverage, read_evidence
 
@@ -67,12 +67,7 @@ class RegistrySource(ModelSource):
     cache: Path | None = None  # folder for models of a registry on another machine
 
     def __post_init__(self) -> None:
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
-
-        self.where = self.uri
-        with suppress(ArgumentError):  # the address of a server
-            self.where = make_url(self.uri).render_as_string(hide_password=True)
+        self.where = without_passwords(self.uri)
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """Versions with the alias, of the chosen study and properties."""

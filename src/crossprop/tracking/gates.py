@@ -10,23 +10,20 @@ import numpy as np
 import pandas as pd
 
 from crossprop.errors import CrosspropError, PromotionError, StoreOutOfReachError, TrackingError
-from crossprop.methods import DEFAULT_SEED
 from crossprop.models.saved import read_info
 from crossprop.tracking.registry import VersionInfo, model_folder, predictor_folder, read_mlmodel
 from crossprop.tracking.subprocess_check import Repeated
+from crossprop.uncertainty.bootstrap import cluster_interval
 from crossprop.uncertainty.evidence import EVIDENCE_FILE
 
 TOLERANCE = 1e-3  # largest difference of a logged and a repeated prediction, as a share of the values' spread
 COVERAGE_MARGIN = 0.03
-LEAST_SHARED = 30  # rows that two different hold-outs have to share for a comparison, or else:
-SHARE_OF_SMALLER = 0.75
+LEAST_SHARED = 30  # rows that two different hold-outs have to share, or 3/4 of the smaller one
 LEAST_SPREAD = 0.2  # standard deviation of the predictions, as a share of that of the values
 LEAST_LEVELS = 0.05  # distinct predictions, as a share of the compositions or distinct values; at least ten
 MOST_ROWS = 2_000  # of the hold-out that are predicted again, spread evenly
 _CLIPPED = (0.02, 0.98)
 _LEVEL_DIGITS = 6
-_RESAMPLES = 10_000
-_BLOCK_ENTRIES = 4_000_000
 OUTPUTS = {"value": "double", "lower": "double", "upper": "double", "in_domain": "boolean", "note": "string"}
 _TITLES = {
     "repeats": "loads and repeats its predictions",
@@ -108,7 +105,7 @@ class Gate:
 def repeats_predictions(rows: pd.DataFrame, repeated: Repeated) -> Gate:
     """Whether the model gave the logged predictions of the rows again, to a thousandth of the values' spread."""
     logged = rows["y_pred"].to_numpy(dtype=float)
-    spread = max(float(np.ptp(rows["y_true"])), float(np.abs(logged).max()), 1e-12)
+    spread = max(float(np.ptp(rows["y_true"])), 1e-3 * float(np.abs(logged).max()), 1e-12)
     gaps = np.abs(repeated.value - logged)
     worst = int(np.argmax(gaps))
     share = f"{gaps[worst] / spread:.1e} of the values' spread"
@@ -154,7 +151,7 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     on = ["composition", "value", "turn"]  # rows that repeat both are paired in their order
     pairs = own.merge(other[[*on, "y_pred"]], on=on, suffixes=("", "_champion"))
     same = len(pairs) == len(own) == len(other)
-    least = min(LEAST_SHARED, math.ceil(SHARE_OF_SMALLER * min(len(own), len(other))))
+    least = min(LEAST_SHARED, math.ceil(0.75 * min(len(own), len(other))))
     if not same and len(pairs) < least:
         figure = (
             f"no evidence: its hold-out of {len(own):,} rows shares {len(pairs)} with the {len(other):,} of champion "
@@ -169,20 +166,6 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     verdict = "no more than chance" if gaps.any() else "equal errors"
     verdict = f"{certain} beyond doubt" if certain else verdict
     return Gate("champion", low <= 0, f"{text}, {evidence.size if same else shared}: {verdict}")
-
-
-def cluster_interval(gaps: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of values, shape (n,), drawn by groups, since polymorphs share a cause."""
-    _, index = np.unique(groups.astype(str), return_inverse=True)
-    totals, counts = np.bincount(index, weights=gaps), np.bincount(index)
-    rng = np.random.default_rng(DEFAULT_SEED)
-    block = max(1, _BLOCK_ENTRIES // len(totals))
-    means = []
-    for start in range(0, _RESAMPLES, block):
-        drawn = rng.integers(0, len(totals), size=(min(block, _RESAMPLES - start), len(totals)))
-        means.append(totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def known_origin(tags: Mapping[str, str]) -> Gate:

@@ -21,7 +21,7 @@ import pandas as pd
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import CellOutcome, CellResult
 from crossprop.tracking import figures
-from crossprop.tracking.provenance import RunContext, environment, process_tags
+from crossprop.tracking.provenance import RunContext, environment, process_is_gone, process_tags
 from crossprop.tracking.store import (
     ARTIFACTS,
     named_faults,
@@ -163,6 +163,8 @@ def _write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path]
         finished = None
         for run in client.search_runs([experiment_id], f"tags.`{key}` = '{value}'"):
             tags, status = run.data.tags, run.info.status
+            if status == "RUNNING" and sqlite_path(uri) is None and not process_is_gone(tags):
+                continue  # another process writes it: servers have no lock
             if status != "FINISHED" and (status != "FAILED" or FAILURE_TAG not in tags):
                 client.set_terminated(run.info.run_id, status="KILLED")
                 client.delete_run(run.info.run_id)

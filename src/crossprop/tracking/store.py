@@ -81,9 +81,17 @@ _ADVICE = {
 }
 
 
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+(?=@)|(?<=[?&]password=)[^&\s]+", re.IGNORECASE)
+
+
+def without_passwords(text: str) -> str:
+    """A text without the passwords in its addresses, before the host or in the query."""
+    return _PASSWORD.sub(r"\1***", text)
+
+
 def tracking_error(error: BaseException | str, store: str, doing: str) -> TrackingError:
     """The error for a failure of a store, without passwords; ``StoreOutOfReachError`` where waiting may be enough."""
-    text, store = (re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", t) for t in (str(error).strip(), store))
+    text, store = without_passwords(str(error).strip()), without_passwords(store)
     failed = f"The tracking store {store} failed while {doing}"
     for (pattern, passing), advice in _ADVICE.items():
         if re.search(pattern, text, re.IGNORECASE):

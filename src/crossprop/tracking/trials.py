@@ -56,7 +56,7 @@ def _record_cell(client: MlflowClient, cell: Run) -> tuple[int, int]:
             if child.info.status == "RUNNING":
                 client.delete_run(child.info.run_id)
             else:
-                missing.pop(child.data.tags[_NUMBER])
+                missing.pop(child.data.tags.get(_NUMBER, ""), None)
         for number, trial in missing.items():
             _record_trial(client, cell, number, {k: value for k, value in trial.items() if value is not None})
     return len(missing), len(trials)

@@ -122,6 +122,8 @@ def test_formulas_of_a_file_are_kept_as_they_are_written(tmp_path):
     assert (space.total, space.repeated, space.n_bad) == (2, 2, 2)
     assert space.bad[0].startswith("line 4: ")
     assert "He" in space.bad[1]
+    space = listed(tmp_path, "name,Formula\na,Fe2O3\ntable,Fe,NaCl\n")
+    assert (space.total, space.n_bad) == (1, 1), "a row with a shifted cell"
     with pytest.raises(ScreeningError, match=r"No column of .* holds chemical formulas"):
         listed(tmp_path, "a,b\n1,2\n")
     with pytest.raises(ScreeningError, match="holds no formula in 1 row"):

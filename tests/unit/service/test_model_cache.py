@@ -186,6 +186,28 @@ def test_beyond_the_limit_of_memory_the_least_recently_used_model_is_unloaded(so
     run(scenario, memory_bytes=int(2.5 * size))
 
 
+def test_a_request_for_a_version_that_is_replaced_before_it_is_loaded_gets_the_new_one(
+    source, run, monkeypatch
+):
+    monkeypatch.setattr(state, "LOADERS", 1)
+    for target in ("bulkmoduluskv", "spillage"):
+        source.add(target)
+    gate = threading.Event()
+
+    async def scenario(service):
+        asked = asyncio.create_task(get(service, "spillage"))
+        first = service.cache.find("spillage").wanted
+        await until(lambda: first.awaited)
+        source.add("spillage", "2")
+        await service.poll()
+        await until(lambda: service.cache.find("spillage").wanted.awaited)
+        gate.set()
+        assert (await asked).version.info.version == "2"
+        assert first.model is None
+
+    run(scenario, held_back(gate, "bulkmoduluskv"))
+
+
 def test_a_registry_that_lost_all_its_models_withdraws_nothing_but_a_removed_alias_does(source, run):
     source.add("deltae")
 

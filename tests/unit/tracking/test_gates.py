@@ -8,6 +8,7 @@ from mlflow.models import Model
 
 from crossprop.tracking import gates
 from crossprop.tracking.subprocess_check import Repeated
+from crossprop.uncertainty.bootstrap import cluster_interval
 
 VALUES = np.random.default_rng(0).normal(size=400)
 DATA, COMMIT = {"data_hash": "ab" * 16}, {"git_commit": "c" * 40}
@@ -40,6 +41,8 @@ def test_model_that_gives_another_value_or_none_is_named_with_the_formula():
     gate = gates.repeats_predictions(rows, _repeated([1.0, 99.2, 50.0]))
     assert not gate.passed
     assert gate.figure.startswith("gives 99.2 for X1, 99 was logged")
+    far = _evidence([7000.0, 7001.0], [7000.0, 7001.0]).holdout
+    assert not gates.repeats_predictions(far, _repeated([7001.0, 7000.0])).passed
 
 
 def _shrunk(y, share):
@@ -107,8 +110,8 @@ def test_rows_of_one_composition_are_drawn_together():
     rng = np.random.default_rng(0)
     of_group = rng.normal(size=50)
     gaps, groups = np.repeat(of_group, 20), np.repeat(np.arange(50), 20)
-    together = gates.cluster_interval(gaps, groups)
-    apart = gates.cluster_interval(gaps, np.arange(len(gaps)))
+    together = cluster_interval(gaps, groups)
+    apart = cluster_interval(gaps, np.arange(len(gaps)))
     assert together[1] - together[0] > 4 * (apart[1] - apart[0])
     half = 1.96 * of_group.std() / np.sqrt(50)
     assert together == pytest.approx((of_group.mean() - half, of_group.mean() + half), abs=0.04)

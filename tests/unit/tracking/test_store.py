@@ -22,7 +22,14 @@ from crossprop.tracking import registry, ui
 from crossprop.tracking import store as store_module
 from crossprop.tracking.registry import all_models, assert_complete, champions, find_version, predictor_folder
 from crossprop.tracking.runs import MlflowRecorder, ensure_experiment
-from crossprop.tracking.store import open_client, prepare_store, relocate, store_uri, tracking_error
+from crossprop.tracking.store import (
+    open_client,
+    prepare_store,
+    relocate,
+    store_uri,
+    tracking_error,
+    without_passwords,
+)
 
 PREDICTOR = {"python_function": {"artifacts": {"predictor": {"path": "../../secrets"}}}}
 OUTSIDE = json.dumps({"flavors": PREDICTOR})
@@ -120,6 +127,11 @@ def test_error_says_what_happened_to_which_store_and_whether_waiting_helps():
         assert advice in str(error)
         assert "secret" not in str(error)
         assert isinstance(error, StoreOutOfReachError) is waits
+
+
+def test_no_password_of_an_address_is_shown():
+    for shown, hidden in (("db://u:***@h/x", "se:cret"), ("db://h/x?user=u&password=***&a=b", "secret")):
+        assert without_passwords(shown.replace("***", hidden)) == shown
 
 
 def test_uri_that_cannot_work_is_refused():
