@@ -200,9 +200,10 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         )
     if figures := winner.get("holdout"):
         base = next((row.get("holdout") for row in report["methods"] if row["method"] == "base"), None)
+        of = f" {unit}" if unit else ""
         beside = f"; the mean of the training values: {base['mae']:.4g}" if base else ""
         lines.append(
-            f"hold-out MAE {figures['mae']:.4g} (95 % bootstrap interval {figures['mae_low']:.4g} to "
+            f"hold-out MAE {figures['mae']:.4g}{of} (95 % bootstrap interval {figures['mae_low']:.4g} to "
             f"{figures['mae_high']:.4g}){beside}"
         )
     if coverage:
