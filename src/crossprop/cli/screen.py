@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from crossprop.cli.fit import FormulaColumn, Sheet
 from crossprop.errors import ScreeningError
 
 app = typer.Typer()
@@ -19,6 +20,8 @@ def screen(
     property_: Annotated[list[str], Option("--property", "-p", help="Names or targets, by commas.")],
     elements: Annotated[list[str] | None, Option("--elements", "-e", help="Fe,Co,halogens; all.")] = None,
     input_: Annotated[Path | None, Option("--input", help="File with formulas to screen instead.")] = None,
+    formula_column: FormulaColumn = None,
+    sheet: Sheet = None,
     where: Annotated[str | None, Option(help="Condition: 'bulk_modulus > 200 and Pb == 0'.")] = None,
     maximize: Annotated[list[str] | None, Option(help="Rank by these, more is better; repeatable.")] = None,
     minimize: Annotated[list[str] | None, Option(help="Rank by these, less is better; repeatable.")] = None,

@@ -109,7 +109,9 @@ class ScreenRequest(BaseModel):
     models: dict[str, str] = Field(default_factory=dict)  # saved folder or registered name, by property
     alias: str = "champion"  # of the registered versions
     elements: Elements = ()  # symbols and groups; empty if ``input`` is given
-    input: Path | None = None  # file with formulas: a text file, or CSV with a column ``formula``
+    input: Path | None = None  # file with formulas: a list, or a table that has a column of them
+    formula_column: str | None = None  # of ``input``; guessed if not given
+    sheet: str | None = None  # of ``input``, a workbook
     must_contain: Elements = ()
     exclude: Elements = ()
     min_elements: int = Field(default=2, ge=1)

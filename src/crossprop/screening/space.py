@@ -208,12 +208,12 @@ class ListedSpace:
 Space = ElementSpace | ListedSpace
 
 
-def read_formulas(path: Path) -> ListedSpace:
+def read_formulas(path: Path, formula_column: str | None = None, sheet: str | None = None) -> ListedSpace:
     """Read the distinct compositions of a list of formulas; a :class:`ScreeningError` if there is none."""
     from crossprop.data.formula_list import read_formula_list
 
     try:
-        listed = read_formula_list(path)
+        listed = read_formula_list(path, formula_column, sheet=sheet)
     except UserFileError as error:
         raise ScreeningError(str(error)) from error
     found: dict[frozenset[tuple[str, float]], str] = {}

@@ -122,6 +122,8 @@ def test_formulas_of_a_file_are_kept_as_they_are_written(tmp_path):
     assert (space.total, space.repeated, space.n_bad) == (2, 2, 2)
     assert space.bad[0].startswith("line 4: ")
     assert "He" in space.bad[1]
+    (tmp_path / "two.csv").write_text("a,b\nFe2O3,NaCl\nFeO,KCl\n")
+    assert read_formulas(tmp_path / "two.csv", "b").block(0, 9).formulas() == ["NaCl", "KCl"]
     space = listed(tmp_path, "name,Formula\na,Fe2O3\ntable,Fe,NaCl\n")
     assert (space.total, space.n_bad) == (1, 1), "a row with a shifted cell"
     with pytest.raises(ScreeningError, match=r"No column of .* holds chemical formulas"):
