@@ -310,9 +310,7 @@ def unit_in(name: str) -> str | None:
 def known_unit_in(name: str) -> str:
     """As :func:`unit_in`, but only a unit that is understood, or ``dex``; empty for ``gap (PBE)``."""
     found = unit_in(name) or ""
-    certain = measures(_spelled(found)) and (
-        len(_spelled(found)) > 1 or found == "%"
-    )  # "(K)" may be a symbol
+    certain = measures(_spelled(found)) and (len(found) > 1 or found == "%")  # "(K)" may be a symbol
     return found if found == "dex" or certain else ""
 
 

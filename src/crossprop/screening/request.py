@@ -164,6 +164,8 @@ class ScreenRequest(BaseModel):
             "give either elements (--elements) or a file with formulas (--input)": both_or_none,
             f"{flags}: for --elements only; for a file write a condition, such as "
             "--where 'Fe > 0 and n_elements <= 4'": self.input is not None and changed,
+            "--formula-column and --sheet choose in a file: give it with --input": self.input is None
+            and (self.formula_column or self.sheet),
             f"{both} cannot be in --must-contain and in --exclude; drop one of them": both,
             f"--model names {strange}, which is none of the properties": strange,
             f"the step {step} does not divide 1; take one such as 0.05, 0.1 or 0.25": uneven,
