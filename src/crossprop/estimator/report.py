@@ -15,9 +15,9 @@ from crossprop.experiments.blend import blended_error
 from crossprop.experiments.results import CellResult
 from crossprop.io import read_json, write_json
 from crossprop.methods import Method, Side
-from crossprop.training.metrics import mean_absolute_error, r2
-from crossprop.uncertainty.bootstrap import cluster_interval
+from crossprop.training.metrics import r2
 from crossprop.uncertainty.evidence import Coverage
+from crossprop.uncertainty.grouped import mean_interval
 
 if TYPE_CHECKING:
     from crossprop.estimator.learn import Outcome, Settings  # imports Keras
@@ -107,10 +107,9 @@ def _method_rows(
         if result.cell in tested:
             held = tested[result.cell]
             y_true, y_pred = held["y_true"].to_numpy(float), held["y_pred_ensemble"].to_numpy(float)
-            low, high = cluster_interval(np.abs(y_true - y_pred), keys)
-            mae = mean_absolute_error(y_true, y_pred)
+            mae = mean_interval(np.abs(y_true - y_pred), keys)
             explained = r2(y_true, y_pred) if np.ptp(y_true) > 0 else None
-            row["holdout"] = {"mae": mae, "mae_low": low, "mae_high": high, "r2": explained}
+            row["holdout"] = {"mae": mae.mean, "mae_low": mae.low, "mae_high": mae.high, "r2": explained}
         rows.append(row)
     return sorted(
         rows, key=lambda row: (row["cv_mae"] is None, row["cv_mae"] or row["screening_mae"] or np.inf)

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossprop.data.splits import together_in
 from crossprop.experiments.grid import Cell
 from crossprop.experiments.inputs import TargetInputs
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult
 from crossprop.experiments.tasks import FoldReport, ScreenReport, layer_of
 from crossprop.experiments.tuning import algorithm_arguments
 from crossprop.methods import Method
-from crossprop.training.metrics import bootstrap_interval, mean_absolute_error, mean_absolute_error_q95, r2
+from crossprop.training.metrics import mean_absolute_error, mean_absolute_error_q95, r2
+from crossprop.uncertainty.grouped import mean_interval
 
 HISTORY = ["stage", "fold", "epoch", "loss", "val_mae"]
 PREDICTIONS = ["split", "fold", "formula", "y_true", "y_pred", "y_pred_ensemble"]
@@ -49,11 +51,12 @@ def finished_outcome(
     ensemble = np.mean([fold.test_pred for fold in folds], axis=0)
     measured: dict[str, Any] = {}
     if len(y_true):
-        low, high = bootstrap_interval(y_true, y_pred, seed=cell.seed)
+        together = inputs.frame[together_in(inputs.frame)].to_numpy()
+        mae = mean_interval(np.abs(y_true - y_pred), together[inputs.test], n_resamples=2_000)
         measured = {
-            "test_mae": mean_absolute_error(y_true, y_pred),
-            "test_mae_low": low,
-            "test_mae_high": high,
+            "test_mae": mae.mean,
+            "test_mae_low": mae.low,
+            "test_mae_high": mae.high,
             "test_q95": mean_absolute_error_q95(y_true, y_pred),
             "test_r2": r2(y_true, y_pred) if np.ptp(y_true) > 0 else None,
             "test_mae_ensemble": mean_absolute_error(y_true, ensemble),

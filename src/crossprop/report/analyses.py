@@ -17,10 +17,11 @@ from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS, Protocol, Side
 from crossprop.paths import StudyPaths
 from crossprop.report import figures as draw
 from crossprop.report.pages import Section
-from crossprop.report.statistics import SIGNIFICANCE, geometric_mean, holm_adjusted, sign_test, standard_error
+from crossprop.report.statistics import SIGNIFICANCE, geometric_mean, holm_adjusted, sign_test
 from crossprop.report.study import TargetResults
 from crossprop.report.tables import cell_name, table_of
 from crossprop.uncertainty.evidence import folder_coverage
+from crossprop.uncertainty.grouped import standard_error
 from crossprop.uncertainty.neighbours import QUANTILE
 
 FEWEST_SHARED = 30  # compositions of a pair of properties that gets a coefficient
@@ -76,17 +77,11 @@ def repeats_table(results: Sequence[TargetResults]) -> pd.DataFrame:
     rows = []
     for target in results:
         prepared = target.prepared
-        compositions = dict(zip(prepared["formula"], prepared["composition"], strict=True))
         for role, cell in target.chosen.items():
             if role == "winner" and not cell.method.extension:
                 continue
             measured = target.hold_out(cell)
-            held_out = measured["formula"].map(compositions)
-            if held_out.isna().any():
-                raise StoreError(
-                    f"Target '{target.info.key}': hold-out row '{measured['formula'][held_out.isna()].iloc[0]}' is not "
-                    "in the prepared table. Run the stages `prepare` and `transfer` of this target again."
-                )
+            held_out = measured["composition"]
             learnt = prepared.loc[prepared["split"] != "test", "composition"]
             if cell.protocol == Protocol.STRICT:
                 learnt = learnt[~learnt.isin(held_out)]
@@ -100,10 +95,11 @@ def repeats_table(results: Sequence[TargetResults]) -> pd.DataFrame:
                 "n_train_repeated": int(learnt.isin(held_out).sum()),
                 "mae": cell.test_mae,
             }
-            errors = (measured["y_true"] - measured["y_pred"]).abs().to_numpy(dtype=float)
-            for name, part in (("repeated", errors[repeated]), ("new", errors[~repeated])):
-                row[f"mae_on_{name}"] = float(part.mean()) if len(part) else None
-                row[f"standard_error_on_{name}"] = standard_error(part) if len(part) > 1 else None
+            measured["error"] = (measured["y_true"] - measured["y_pred"]).abs()
+            for name, part in (("repeated", measured[repeated]), ("new", measured[~repeated])):
+                row[f"mae_on_{name}"] = float(part["error"].mean()) if len(part) else None
+                error = standard_error(part["error"].to_numpy(), part["together"].to_numpy())
+                row[f"standard_error_on_{name}"] = None if np.isnan(error) else error
             published, strict = cell.test_mae, cell.strict_test_mae
             row |= {
                 "strict_mae": strict,

@@ -19,6 +19,7 @@ from crossprop.report import statistics as stats
 from crossprop.report.pages import Section
 from crossprop.report.study import TargetResults, best_transfer, best_validated
 from crossprop.report.tables import cell_name, number, status, table_of
+from crossprop.uncertainty.grouped import p_against_constant, standard_error
 
 
 class Outcome(StrEnum):
@@ -57,8 +58,8 @@ def compare(target: TargetResults, cells: Sequence[CellResult], published: float
         return entry | {"status": reached, "cross_validated": none, "run_id": target.run_id(shown)}
     rows = target.hold_out(best)
     true, pred, mean = (rows[c].to_numpy(dtype=float) for c in ("y_true", "y_pred", "y_pred_ensemble"))
-    errors, of_mean = np.abs(true - pred), np.abs(true - mean)
-    mae, error = best.test_mae, stats.standard_error(errors)
+    errors, of_mean, together = np.abs(true - pred), np.abs(true - mean), rows["together"].to_numpy()
+    mae, error = best.test_mae, standard_error(errors, together)
     validated = sum(cell.cv_mae is not None and cell.failure is None for cell in cells)
     ensemble = best.test_mae_ensemble if np.isfinite(of_mean).all() else None
     entry |= {"cell": cell_name(best), "status": status(best), "run_id": target.run_id(best)}
@@ -69,8 +70,8 @@ def compare(target: TargetResults, cells: Sequence[CellResult], published: float
         "mae_of_mean_of_folds": ensemble,
         "ratio": mae / published if mae is not None and published else None,
         "outcome": judge(mae, error, published),
-        "outcome_of_mean_of_folds": judge(ensemble, stats.standard_error(of_mean), published),
-        "p_value": None if published is None else stats.p_against_constant(errors, published),
+        "outcome_of_mean_of_folds": judge(ensemble, standard_error(of_mean, together), published),
+        "p_value": None if published is None else p_against_constant(errors, together, published),
     }
 
 

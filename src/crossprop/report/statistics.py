@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, sem, ttest_1samp
+from scipy.stats import binomtest
 
-from crossprop.errors import ShapeMismatchError, StoreError
+from crossprop.errors import ShapeMismatchError
 from crossprop.experiments.results import CellResult
 from crossprop.methods import Method
 from crossprop.report.study import TargetResults
-from crossprop.training.metrics import PairedDifference, paired_bootstrap_difference
+from crossprop.uncertainty.grouped import MeanInterval, mean_interval
 
 SIGNIFICANCE = 0.05  # as in the paper
 
@@ -70,20 +70,6 @@ def geometric_mean(ratios: ArrayLike) -> float:
     return float(np.exp(np.mean(np.log(positive)))) if len(positive) else float("nan")
 
 
-def standard_error(errors: np.ndarray) -> float:
-    """Standard error of the mean of absolute errors, shape (n,); NaN for fewer than two."""
-    return float(sem(errors)) if len(errors) > 1 else float("nan")
-
-
-def p_against_constant(errors: np.ndarray, reference: float) -> float:
-    """Two-sided p (Student's t) of "errors, shape (n,), have this mean", taken as exact; 1 for fewer than two."""
-    if len(errors) < 2:
-        return 1.0
-    if np.ptp(errors) == 0:
-        return 1.0 if float(errors[0]) == reference else 0.0
-    return float(ttest_1samp(errors, reference).pvalue)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Gain:
     """Hold-out MAE of one cell minus that of another on the same rows; its p is corrected over the targets (Holm)."""
@@ -92,7 +78,7 @@ class Gain:
     first: CellResult
     second: CellResult
     names: tuple[str, str]
-    gap: PairedDifference
+    gap: MeanInterval
     p_adjusted: float
 
     @property
@@ -112,7 +98,7 @@ class Gain:
         """``TL better`` or ``SC better`` beyond the noise of the hold-out, else ``within noise``."""
         if self.p_adjusted >= SIGNIFICANCE:
             return "within noise"
-        return f"{self.names[0 if self.gap.difference < 0 else 1]} better"
+        return f"{self.names[0 if self.gap.mean < 0 else 1]} better"
 
 
 def transfer_gains(results: Sequence[TargetResults]) -> list[Gain]:
@@ -137,15 +123,10 @@ def _gains(
     ]
 
 
-def _paired(target: TargetResults, first: CellResult, second: CellResult) -> PairedDifference:
+def _paired(target: TargetResults, first: CellResult, second: CellResult) -> MeanInterval:
     one, other = target.hold_out(first), target.hold_out(second)
-    if not one[["formula", "y_true"]].equals(other[["formula", "y_true"]]):
-        raise StoreError(
-            f"Target '{target.info.key}': cells '{first.cell}' ({len(one)} rows) and '{second.cell}' ({len(other)} "
-            "rows) were not measured on the same hold-out rows. Run the stage `transfer` of this target again."
-        )
-    errors = (one["y_true"], one["y_pred"], other["y_pred"])
-    return paired_bootstrap_difference(*(column.to_numpy() for column in errors))
+    gaps = (one["y_true"] - one["y_pred"]).abs() - (other["y_true"] - other["y_pred"]).abs()
+    return mean_interval(gaps.to_numpy(), one["together"].to_numpy())
 
 
 def transfer_against_scratch(results: Sequence[TargetResults], field: str) -> SignTest:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from crossprop.config import Params, StudyConfig
 from crossprop.data.catalog import PaperFigures, PropertyEntry, load_catalog
+from crossprop.data.splits import together_in
 from crossprop.errors import StoreError
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.targets import plan_target
@@ -109,7 +110,10 @@ class TargetResults:
         return "" if cell is None else self.runs[cell.cell].run_id
 
     def hold_out(self, cell: CellResult) -> pd.DataFrame:
-        """Hold-out rows of a cell's best fold model: formula, y_true, y_pred, y_pred_ensemble."""
+        """Hold-out rows of a cell's best fold model, in the order of the prepared table.
+
+        Columns: formula, composition, together (what a bootstrap draws), y_true, y_pred, y_pred_ensemble.
+        """
         rows = self.predictions[self.predictions["cell"] == cell.cell]
         if cell.best_fold is not None and rows["fold"].nunique() > 1:
             rows = rows[rows["fold"] == cell.best_fold]
@@ -118,7 +122,17 @@ class TargetResults:
                 f"predictions.parquet of target '{self.info.key}' holds {len(rows)} hold-out rows of cell "
                 f"'{cell.cell}', where finite predictions of its best fold are needed. {_AGAIN}"
             )
-        return rows[_HOLD_OUT_COLUMNS].reset_index(drop=True)
+        rows, held = rows.reset_index(drop=True), self.prepared[self.prepared["split"] == "test"]
+        measured, stated = (
+            list(zip(r["formula"], r[v], strict=True)) for r, v in ((rows, "y_true"), (held, "value"))
+        )
+        if measured != stated:
+            raise StoreError(
+                f"The hold-out of target '{self.info.key}' is not the one that cell '{cell.cell}' was measured on. "
+                "Run the stages `prepare` and `transfer` of this target again."
+            )
+        together = held[together_in(held)].to_numpy()
+        return rows[_HOLD_OUT_COLUMNS].assign(composition=held["composition"].to_numpy(), together=together)
 
 
 def best_transfer(figures: PaperFigures) -> float | None:
@@ -166,7 +180,6 @@ def _load_target(
     read = ["cell", "fold", *_HOLD_OUT_COLUMNS]
     predictions = _read_table(folder / "predictions.parquet", read, filters=[("split", "==", "test")])
     curve = ["cell", "side", "share", "n_train", "test_mae"]
-    prepared = ["formula", "composition", "value", "split"]
     prepare = "Run the stage `prepare` (dvc repro prepare)."
     return TargetResults(
         info=info,
@@ -177,7 +190,7 @@ def _load_target(
         predictions=predictions.astype({"cell": "category"}),
         trials=_read_table(folder / "trials.parquet", ["cell", "state", "value", "params"]),
         learning_curve=_read_table(folder / "learning_curve.parquet", curve),
-        prepared=_read_table(paths.prepared(info.key), prepared, advice=prepare),
+        prepared=_read_table(paths.prepared(info.key), None, advice=prepare),
     )
 
 
@@ -212,7 +225,7 @@ def _order(cell: CellResult, sources: Sequence[str]) -> tuple[int, int, int, int
     )
 
 
-def _read_table(path: Path, columns: list[str], *, advice: str = _FIRST, filters: Any = None) -> Any:
+def _read_table(path: Path, columns: list[str] | None, *, advice: str = _FIRST, filters: Any = None) -> Any:
     return _read(path, partial(pd.read_parquet, columns=columns, filters=filters), advice)
 
 

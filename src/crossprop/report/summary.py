@@ -121,7 +121,7 @@ def _targets_section(results: Sequence[TargetResults], gains: Sequence[stats.Gai
         {
             "target": gain.target.info.key,
             "unit": gain.target.info.unit,
-            "tl_minus_sc": gain.gap.difference,
+            "tl_minus_sc": gain.gap.mean,
             **gain.columns,
             "sc_run_id": gain.target.run_id(gain.second),
             "tl_run_id": gain.target.run_id(gain.first),

@@ -56,7 +56,7 @@ def extension_section(results: Sequence[TargetResults]) -> Section | None:
             "papers": cell_name(gain.second),
             "papers_cv_mae": gain.second.cv_mae_mean,
             "papers_mae": gain.second.test_mae,
-            "difference": gain.gap.difference,
+            "difference": gain.gap.mean,
             **gain.columns,
             "verdict": gain.verdict.replace("extension", "ours"),
             "blend_of": _blend_of(gain.first),

@@ -13,8 +13,8 @@ from crossprop.errors import CrosspropError, PromotionError, StoreOutOfReachErro
 from crossprop.models.saved import read_info
 from crossprop.tracking.registry import VersionInfo, model_folder, predictor_folder, read_mlmodel
 from crossprop.tracking.subprocess_check import Repeated
-from crossprop.uncertainty.bootstrap import cluster_interval
 from crossprop.uncertainty.evidence import EVIDENCE_FILE
+from crossprop.uncertainty.grouped import mean_interval
 
 TOLERANCE = 1e-3  # largest difference of a logged and a repeated prediction, as a share of the values' spread
 COVERAGE_MARGIN = 0.03
@@ -159,13 +159,13 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
         )
         return Gate("champion", False, figure, measured=False)
     gaps = (pairs["y_true"] - pairs["y_pred"]).abs() - (pairs["y_true"] - pairs["y_pred_champion"]).abs()
-    low, high = cluster_interval(gaps.to_numpy(), pairs["composition"].to_numpy())
-    text = f"MAE {gaps.mean():+.4g} [{low:+.3g}, {high:+.3g}]{_unit(unit)} against v{version} (95 %)"
+    gap = mean_interval(gaps.to_numpy(), pairs["composition"].to_numpy())
+    text = f"MAE {gap.mean:+.4g} [{gap.low:+.3g}, {gap.high:+.3g}]{_unit(unit)} against v{version} (95 %)"
     shared = f"on the {len(pairs):,} rows that the hold-outs share (of {len(own):,} and {len(other):,})"
-    certain = "better" if high < 0 else "worse" if low > 0 else ""
+    certain = "better" if gap.high < 0 else "worse" if gap.low > 0 else ""
     verdict = "no more than chance" if gaps.any() else "equal errors"
     verdict = f"{certain} beyond doubt" if certain else verdict
-    return Gate("champion", low <= 0, f"{text}, {evidence.size if same else shared}: {verdict}")
+    return Gate("champion", gap.low <= 0, f"{text}, {evidence.size if same else shared}: {verdict}")
 
 
 def known_origin(tags: Mapping[str, str]) -> Gate:

@@ -190,7 +190,7 @@ def test_strict_change_is_that_of_the_same_model_refitted(study):
 
 def test_a_hold_out_row_that_was_not_prepared_is_refused(study):
     study.change_table(study.paths.prepared("slme"), lambda rows: rows[rows["formula"] != "X3"])
-    with pytest.raises(StoreError, match="'X3' is not in the prepared table"):
+    with pytest.raises(StoreError, match="hold-out of target 'slme' is not the one"):
         analyses.repeats_table(study.results())
 
 

@@ -8,7 +8,6 @@ from mlflow.models import Model
 
 from crossprop.tracking import gates
 from crossprop.tracking.subprocess_check import Repeated
-from crossprop.uncertainty.bootstrap import cluster_interval
 
 VALUES = np.random.default_rng(0).normal(size=400)
 DATA, COMMIT = {"data_hash": "ab" * 16}, {"git_commit": "c" * 40}
@@ -104,17 +103,6 @@ def test_rows_that_repeat_a_composition_are_paired_by_value():
     champion = _evidence([2.0, 1.0, 2.0], [4.0, 3.0, 4.0], names=["A", "A", "A"])
     gate = gates.against_champion(candidate, champion, "1", "1")
     assert gate.figure.startswith("MAE -1.5 [-1.5, -1.5] against")
-
-
-def test_rows_of_one_composition_are_drawn_together():
-    rng = np.random.default_rng(0)
-    of_group = rng.normal(size=50)
-    gaps, groups = np.repeat(of_group, 20), np.repeat(np.arange(50), 20)
-    together = cluster_interval(gaps, groups)
-    apart = cluster_interval(gaps, np.arange(len(gaps)))
-    assert together[1] - together[0] > 4 * (apart[1] - apart[0])
-    half = 1.96 * of_group.std() / np.sqrt(50)
-    assert together == pytest.approx((of_group.mean() - half, of_group.mean() + half), abs=0.04)
 
 
 def test_data_and_code_have_to_be_known():

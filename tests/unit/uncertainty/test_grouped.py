@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from crossprop.uncertainty.grouped import mean_interval, p_against_constant, standard_error
+
+
+def test_rows_of_one_group_are_drawn_together():
+    of_group = np.random.default_rng(0).normal(size=50)
+    values, groups = np.repeat(of_group, 20), np.repeat(np.arange(50), 20)
+    together, apart = mean_interval(values, groups), mean_interval(values, np.arange(len(values)))
+    assert together.high - together.low > 4 * (apart.high - apart.low)
+    half = 1.96 * of_group.std() / np.sqrt(50)
+    assert (together.low, together.high) == pytest.approx(
+        (of_group.mean() - half, of_group.mean() + half), abs=0.04
+    )
+    assert standard_error(values, groups) == pytest.approx(stats.sem(of_group))  # copies tell nothing new
+    assert mean_interval(values, np.zeros(len(values))).p_value == 1.0  # one group tells nothing of others
+
+
+def test_single_rows_have_the_usual_standard_error_and_p():
+    values, rows = np.random.default_rng(1).normal(0.3, 1.0, size=40), np.arange(40)
+    assert standard_error(values, rows) == pytest.approx(stats.sem(values))
+    assert p_against_constant(values, rows, 0.0) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def test_unequal_groups_count_by_their_rows():
+    values, groups = np.array([1.0, 3.0, 3.0, 5.0]), np.array(["a", "a", "b", "c"])
+    # deviations from 3 summed by group: -2, 0, 2
+    assert standard_error(values, groups) == pytest.approx(np.sqrt(3 / 2 * 8) / 4)
+    assert mean_interval(values, groups).mean == 3.0
+
+
+@pytest.mark.parametrize(
+    ("values", "reference", "p"),
+    [
+        ([1.0, 2.0, 3.0], 0.0, 0.0741799),  # t = 2 sqrt(3), two degrees
+        ([2.0, 2.0], 2.1, 0.0),
+        ([2.0, 2.0], 2.0, 1.0),
+        ([2.0], 5.0, 1.0),
+    ],
+)
+def test_p_against_a_published_mean_is_students(values, reference, p):
+    assert p_against_constant(np.array(values), np.arange(len(values)), reference) == pytest.approx(
+        p, rel=1e-5
+    )
+
+
+def test_a_constant_difference_is_certain_and_none_is_chance():
+    gap = mean_interval(np.full(4, -0.25), np.arange(4), n_resamples=999)
+    assert (gap.mean, gap.low, gap.high) == (-0.25, -0.25, -0.25)
+    assert gap.p_value == pytest.approx(2 / 1000)
+    assert mean_interval(np.zeros(4), np.arange(4)).p_value == 1.0
