@@ -22,7 +22,7 @@ _TIMES = rf"({_DIGITS})\s*[x×·⋅*]\s*"
 _POWER: Final = re.compile(
     rf"{_TIMES}10(?:\s*(?:\^|\*\*)\s*\(?([+-]?\d+)\)?|([+-]\d+))(?![\w.,])(.*)", re.ASCII
 )
-_TIMES_TENS: Final = re.compile(rf"{_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)
+_TIMES_TENS: Final = re.compile(rf"(?!0x){_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)  # 0x10 is hexadecimal
 _GROUPS: Final = re.compile(r"([+-]?\d{1,3})((?:'\d{3})+|(?: \d{3})+)((?:[.,]\d*)?)(?![\d])(.*)", re.ASCII)
 _UNCERTAIN: Final = re.compile(rf"({NUMBER})\s*(?:\(\d+[.,]?\d*\)|(?:±|\+/-|\+-)\s*{NUMBER})(.*)", re.ASCII)
 _LETTER = "[A-Za-zµμΩΩÅ°℃%‰α-ωΑ-Ω/\\[(]"

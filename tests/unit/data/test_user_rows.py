@@ -164,7 +164,9 @@ def test_a_column_is_read_as_a_whole():
         assert all(map(is_number, cells))
 
 
-@pytest.mark.parametrize("cell", ["1 2", "1'23", "4 x 3", "x 10^3", "± 3", "2.07 x 103", "5½", "7/2", "2k"])
+@pytest.mark.parametrize(
+    "cell", ["1 2", "1'23", "4 x 3", "x 10^3", "± 3", "2.07 x 103", "5½", "7/2", "2k", "0x10"]
+)
 def test_what_only_looks_like_such_a_number_is_none(cell):
     assert all(map(math.isnan, read_numbers([cell, cell]).values))
 
