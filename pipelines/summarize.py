@@ -8,7 +8,6 @@ from pathlib import Path
 from crossprop.config import PARAMS_FILE, load_params
 from crossprop.errors import run_command
 from crossprop.paths import StudyPaths
-from crossprop.report.study import planned_cells
 from crossprop.report.summary import summarize
 
 
@@ -18,7 +17,7 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     params = load_params(parser.parse_args().params)
     paths = StudyPaths.of(params.study)
-    print(summarize(params.study, planned_cells(params, paths), paths, paths.reports), flush=True)
+    print(summarize(params.study, paths, paths.reports), flush=True)
 
 
 if __name__ == "__main__":

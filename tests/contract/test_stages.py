@@ -52,10 +52,10 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
     "featurize": {"methods.py": WORDS},
     "pretrain": PRETRAIN,
     "pretrain_joint": PRETRAIN,
-    "transfer": {"data/catalog.py": LABEL, "data/catalog.yaml": LABEL, "tracking": TRACKING},
+    "transfer": {"data/catalog.py": LABEL, "tracking": TRACKING},
     "summarize": {
-        "data": "the plan hashes the tables that results/ was computed from",
-        "experiments": "the plan lists the ids of cells; what changes them changes results/ first",
+        "data": "says which rows stay together: what changes that changes results/ first",
+        "experiments": "reads results/",
         "features": NOT_RUN,
         "models": NOT_RUN,
         "training": NOT_RUN,
@@ -169,11 +169,7 @@ def test_what_a_stage_reads_is_what_another_one_writes(name):
 
 def test_budgets_recipes_and_seeds_run_the_transfer_again_but_another_shard_does_not():
     read_elsewhere = {"name", "title", "tier"}  # part of every path, and words for the other values
-    read_elsewhere |= {
-        "targets",
-        "shards",
-        "sources",
-    }  # those of the shard; those of elemnet_sources and joint
+    read_elsewhere |= {"targets", "shards"}  # those of the shard
     # read through the prepared tables and the source networks
     read_elsewhere |= {"edition", "excluded", "pretrain", "joint_pretrain"}
     needed = {f"study.{key}" for key in {*PARAMS["study"]} - read_elsewhere} | {"search"}
@@ -188,7 +184,7 @@ def test_own_data_are_there_depended_on_and_not_ignored():
     """DVC would not run without the catalogue, and `fetch` has to notice a file that was changed by hand."""
     load_catalog(ROOT / OWN_CATALOG)
     assert "own" in STAGES["fetch"]["deps"]
-    for name in ("prepare", "summarize"):
+    for name in ("prepare", "transfer", "summarize"):
         assert OWN_CATALOG.as_posix() in STAGES[name]["deps"]
     for name in (".gitignore", ".dvcignore"):
         lines = (ROOT / name).read_text().splitlines()

@@ -20,7 +20,6 @@ from crossprop.experiments.targets import run_targets
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
 from crossprop.report import figures
-from crossprop.report.study import planned_cells
 from crossprop.report.summary import summarize
 
 METHODS = ["base", "ml_featextr", "finetune"]
@@ -201,7 +200,7 @@ def report_of(params, root):
     paths, lines = StudyPaths.of(params.study, root), list[str]()
     pool = InlinePool if params.compute.workers == 1 else WorkerPool
     run_targets(params, params.study.targets, paths, lambda digests: NullRecorder(), lines.append, pool=pool)
-    summarize(params.study, planned_cells(params, paths), paths, paths.reports)
+    summarize(params.study, paths, paths.reports)
     return paths, lines
 
 

@@ -56,15 +56,22 @@ test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest would collect
 
 
 def screening_split(keys: np.ndarray, seed: int = DEFAULT_SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Split 90:10 by composition key: positions to train on and to validate on, ascending, together all rows."""
+    """Split 90:10 by composition key: positions to train on and to validate on, ascending, together all rows.
+
+    A key whose rows would make the validation part half as large again is passed over.
+    """
     groups, sizes = _groups(keys)
     if len(sizes) < 2:
         raise DataError(f"{len(groups)} rows hold {len(sizes)} composition(s); a split needs at least two.")
     order = np.random.default_rng(seed).permutation(len(sizes))
-    wanted = round(VALIDATION_SHARE * len(groups))
-    n_groups = int(np.searchsorted(np.cumsum(sizes[order]), wanted, side="left")) + 1
+    wanted, total = round(VALIDATION_SHARE * len(groups)), 0
     validating = np.zeros(len(sizes), dtype=bool)
-    validating[order[: min(n_groups, len(sizes) - 1)]] = True
+    for group in order:
+        if total < wanted and total + sizes[group] <= max(1.5 * wanted, wanted + 1):
+            validating[group] = True
+            total += sizes[group]
+    if not total:
+        validating[order[np.argmin(sizes[order])]] = True
     in_validation = validating[groups]
     return np.flatnonzero(~in_validation), np.flatnonzero(in_validation)
 

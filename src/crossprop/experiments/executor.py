@@ -231,15 +231,17 @@ class WorkerPool(Executor):
         item, worker.item = worker.item, None
         assert item is not None
         worker.done += 1
-        least = 0
+        died = False
         try:
             result = worker.tasks.recv()
         except (EOFError, OSError):
             worker.process.join()
-            result, least = Raised(_cause_of_death(worker.process.exitcode), out_of_memory=True), 1
-        if least or worker.done >= RECYCLED_AFTER:
+            result, died = Raised(_cause_of_death(worker.process.exitcode), out_of_memory=True), True
+        if died or worker.done >= RECYCLED_AFTER:
             self._end(worker)
-        return self._failed(item, result, least) if isinstance(result, Raised) else (item.task, result)
+        if not isinstance(result, Raised):
+            return item.task, result
+        return self._failed(item, result, least=int(result.out_of_memory))
 
 
 def _cause_of_death(code: int | None) -> str:

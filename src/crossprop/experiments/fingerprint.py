@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import importlib.metadata
 import json
 from functools import cache
 from importlib.resources import files
@@ -12,7 +13,8 @@ import pandas as pd
 
 # Modules that compute results; everything they import from crossprop is part of the fingerprint.
 ROOTS = ("experiments.tasks", "experiments.blend")
-NOT_COMPUTING = {"errors", "io", "paths"}  # their code changes no number
+OF_NETWORKS = ("experiments.pretrain",)  # the same for source networks
+NOT_COMPUTING = {"config", "errors", "io", "paths"}  # their code changes no number: values are hashed
 
 
 def digest(values: Any) -> str:
@@ -31,19 +33,25 @@ def data_digest(frame: pd.DataFrame) -> str:
     return hasher.hexdigest()
 
 
+def package_versions(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {package: [*importlib.metadata.distributions(name=package)][:1] for package in packages}
+    return {package: one.version for package, ones in found.items() for one in ones}
+
+
 @cache
-def code_digest() -> str:
+def code_digest(roots: tuple[str, ...] = ROOTS) -> str:
     """SHA-256 of the syntax trees of the modules that compute a result; comments and docstrings do not count."""
     hasher = hashlib.sha256()
-    for name, tree in sorted(modules_that_compute().items()):
+    for name, tree in sorted(modules_that_compute(roots).items()):
         hasher.update(f"{name}\0{ast.dump(_without_docstrings(tree))}".encode())
     return hasher.hexdigest()
 
 
-def modules_that_compute() -> dict[str, ast.Module]:
-    """The syntax trees of the modules of crossprop that :data:`ROOTS` import, directly or not, by name."""
+def modules_that_compute(roots: tuple[str, ...] = ROOTS) -> dict[str, ast.Module]:
+    """The syntax trees of the modules of crossprop that ``roots`` import, directly or not, by name."""
     found: dict[str, ast.Module] = {}
-    waiting = list(ROOTS)
+    waiting = list(roots)
     while waiting:
         name = waiting.pop()
         file = files("crossprop").joinpath(f"{name.replace('.', '/')}.py")

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from crossprop.config import Params, Recipe
-from crossprop.experiments.fingerprint import code_digest, digest
+from crossprop.experiments.fingerprint import code_digest, digest, package_versions
 from crossprop.experiments.tuning import MethodSpace
 from crossprop.methods import Family, Method, Representation, Side
 from crossprop.training.device import precision_of
 
+PACKAGES = ("matminer", "numpy", "optuna", "pymatgen", "scikit-learn")  # whose versions may change a number
 SCHEME = 3  # raised when stored cells of an earlier layout must not be read
 
 
@@ -16,9 +17,9 @@ SCHEME = 3  # raised when stored cells of an earlier layout must not be read
 class Cell:
     """One cell of a study and all that its computation depends on.
 
-    ``id`` is the content hash of everything below, the data, the source network and the code. ``n_trials`` and
-    ``seconds`` are its share of its side's budget; ``screening_rows`` and ``screening_steps`` the most of a screening
-    fit, ``None`` for as many as there are. ``precision`` is that of a network while it learns.
+    ``id`` is the content hash of everything below but the unit, of data, source network, code and packages.
+    ``n_trials`` and ``seconds`` are its share of its side's budget; ``screening_rows`` and ``screening_steps`` the most
+    of a screening fit, ``None`` for as many as there are. ``precision`` is that of a network while it learns.
     """
 
     id: str
@@ -71,6 +72,7 @@ def enumerate_cells(
     """
     study, cells = params.study, []
     precision = precision_of(params.compute.precision)  # the driver's, whichever node fits
+    networks = ("keras", params.compute.backend)
     for method in study.methods:
         recipe = None
         if method.family is Family.NETWORK:
@@ -102,8 +104,13 @@ def enumerate_cells(
                 precision=precision if method.family is Family.NETWORK else "float32",
             )
             depends_on = {
-                **{field.name: getattr(cell, field.name) for field in fields(cell) if field.name != "id"},
+                **{
+                    field.name: getattr(cell, field.name)
+                    for field in fields(cell)
+                    if field.name not in ("id", "unit")
+                },
                 "recipe": recipe.model_dump(mode="json") if recipe else None,
+                "versions": package_versions(*PACKAGES, *(networks if cell.needs_keras else ())),
                 "space": space.facts() if space else None,
                 "backend": params.compute.backend if cell.needs_keras else None,
                 "target_digest": target_digest,

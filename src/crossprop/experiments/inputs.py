@@ -1,6 +1,5 @@
 """What a task reads: prepared tables, matrices, source networks; mapped or loaded once in a process."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,7 +19,7 @@ from crossprop.data.splits import (
 from crossprop.errors import StoreError
 from crossprop.experiments.grid import Cell
 from crossprop.features.matrices import load_combined, load_features
-from crossprop.io import atomic_folder, check_digests, write_digests
+from crossprop.io import DIGESTS_FILE, atomic_folder, check_digests, file_digest, write_digests
 from crossprop.methods import HEAD, Representation
 from crossprop.models.fitted import CHUNK
 from crossprop.models.portable import Network
@@ -114,10 +113,10 @@ class TargetInputs:
 
         if (source, name) in self._mapped:
             return self._mapped[source, name]
-        stamp = hashlib.sha256(self._fractions.tobytes()).hexdigest()[:16]
+        stamp = file_digest(self.files.features / DIGESTS_FILE)[:16]
         if source is not None:
-            network = dict(self.files.networks)[source].stat()
-            stamp = f"{source}-{network.st_mtime_ns:x}-{network.st_size:x}-{stamp}"
+            network = dict(self.files.networks)[source].parent
+            stamp = f"{source}-{file_digest(network / DIGESTS_FILE)[:16]}-{stamp}"
         folder = self.files.activations / f"{stamp}-{name}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):

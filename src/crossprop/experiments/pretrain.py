@@ -1,6 +1,5 @@
 """Pretrains a source network on a large data set and keeps it with its provenance."""
 
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,18 @@ import pandas as pd
 from crossprop.config import Params, Recipe
 from crossprop.data.splits import training_rows
 from crossprop.errors import CollapsedError, ConfigError, DataError, ModelFormatError
-from crossprop.experiments.fingerprint import code_digest, data_digest, digest
+from crossprop.experiments.fingerprint import OF_NETWORKS, code_digest, data_digest, digest, package_versions
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import load_combined, load_features
-from crossprop.io import atomic_folder, read_json, usable_cores, write_digests, write_json
+from crossprop.io import (
+    DIGESTS_FILE,
+    atomic_folder,
+    file_digest,
+    read_json,
+    usable_cores,
+    write_digests,
+    write_json,
+)
 from crossprop.methods import Architecture, Representation
 from crossprop.models.fitted import FittedModel, network_outputs, save_network, standardised
 from crossprop.models.networks import initial_weights
@@ -119,7 +126,7 @@ def _trainer(params: Params) -> NetworkTrainer:
 def _checkpoint(params: Params, name: str, recipe: Recipe, data_sha256: str, paths: StudyPaths) -> Checkpoint:
     """The checkpoint of one network, valid for the same data, recipe and code only."""
     facts = [name, recipe.model_dump(mode="json"), params.study.seed, params.compute.model_dump(mode="json")]
-    return Checkpoint(paths.checkpoint(name), digest([*facts, data_sha256, code_digest()]))
+    return Checkpoint(paths.checkpoint(name), digest([*facts, data_sha256, code_digest(OF_NETWORKS)]))
 
 
 def _read_source(paths: StudyPaths, source: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -154,10 +161,11 @@ def provenance_of(
         "seed": params.study.seed,
         "data_sha256": data_sha256,
         "weights_sha256": weights_digest(network),
-        "code_sha256": code_digest(),
+        "code_sha256": code_digest(OF_NETWORKS),
         "versions": {
             "backend": params.compute.backend,
-            **{package: importlib.metadata.version(package) for package in ("keras", "numpy")},
+            "precision": precision_of(params.compute.precision),
+            **package_versions("keras", "numpy"),
         },
         "seconds": round(seconds, 1),
         "peak_memory": peak_memory(),
@@ -221,7 +229,7 @@ def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
     digests = []
     for source in sources:
         frame, validates = _read_source(paths, source)
-        digests.append(data_digest(frame))
+        digests += [data_digest(frame), file_digest(paths.features(source) / DIGESTS_FILE)]
         matrix = load_combined(paths.features(source))
         keys = frame["composition"].tolist()
         fresh = [i for i, key in enumerate(keys) if key not in place]

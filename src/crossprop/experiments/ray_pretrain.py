@@ -9,7 +9,7 @@ import pandas as pd
 
 from crossprop.config import Params
 from crossprop.errors import CellError, CrosspropError
-from crossprop.experiments.fingerprint import code_digest, data_digest
+from crossprop.experiments.fingerprint import OF_NETWORKS, code_digest, data_digest
 from crossprop.experiments.pretrain import (
     joint_rows,
     load_provenance,
@@ -48,7 +48,7 @@ def pretrain_networks(
     ray = cluster.ray
     try:
         shared = min(cluster.largest, cluster.cpus // len(missing))
-        threads = compute.workers or max(1, int(max(shared, compute.ray.cpus)))
+        threads = min(compute.workers or int(max(shared, compute.ray.cpus)), int(cluster.largest)) or 1
         # The precision is that of the driver, whichever node trains.
         changed = compute.model_copy(
             update={"workers": threads, "precision": precision_of(compute.precision)}
@@ -107,9 +107,10 @@ def _finished(params: Params, name: str, paths: StudyPaths) -> bool:
         usable, data = recipes(study.pretrain), data_digest(pd.read_parquet(paths.prepared(name)))
     if known["recipe"] not in [recipe.model_dump(mode="json") for recipe in usable]:
         return False
-    now = (study.edition, study.seed, data, code_digest())
+    now = (study.edition, study.seed, data, code_digest(OF_NETWORKS))
     keys = ("edition", "seed", "data_sha256", "code_sha256")
-    return tuple(map(known.get, keys)) == now and known["versions"]["backend"] == params.compute.backend
+    versions = {"backend": params.compute.backend, "precision": precision_of(params.compute.precision)}
+    return tuple(map(known.get, keys)) == now and versions.items() <= known["versions"].items()
 
 
 def _pretrain(params: Params, name: str, units: dict[str, str], given: Files) -> tuple[Files, Any, Any]:

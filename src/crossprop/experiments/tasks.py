@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -28,9 +29,8 @@ from crossprop.training.device import peak_memory
 from crossprop.training.metrics import mean_absolute_error
 from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor
 
-FIRST_RUNG = (
-    1 / 3
-)  # share of the training rows that a regressor is first judged on: pruned trials cost little
+FIRST_RUNG = 1 / 3  # share of the rows that a regressor is first judged on: pruned trials cost little
+LEAST_ROWS_OF_RUNG = 50  # below which a third of the rows says too little
 
 HISTORY = ["epoch", "loss", "val_mae"]
 
@@ -139,8 +139,8 @@ def screen(task: ScreenTask) -> ScreenReport:
     def objective(hyperparameters: Hyperparameters, report: Callable[[int, float], None]) -> float:
         seed = cell.seed_for("screening")
         layer = layer_of(cell, hyperparameters)
-        if cell.method.family is Family.REGRESSOR:
-            part = _drawn(train, max(2, round(FIRST_RUNG * len(train))), cell.seed_for("rung"))
+        if cell.method.family is Family.REGRESSOR and len(train) >= LEAST_ROWS_OF_RUNG:
+            part = _drawn(train, round(FIRST_RUNG * len(train)), cell.seed_for("rung"))
             first, _ = _fit(cell, inputs, hyperparameters, part, validation, seed)
             report(1, _mae(first, inputs, cell, layer, validation))
         steps = cell.screening_steps
@@ -167,6 +167,8 @@ def fit_fold(task: FoldTask) -> FoldReport:
     """Fit one fold of the best configuration and predict its validation rows and the hold-out."""
     started = perf_counter()
     cell = task.cell
+    if task.folder is not None:
+        shutil.rmtree(task.folder, ignore_errors=True)  # half a model that an earlier try left
     inputs = target_inputs(task.files, cell.protocol)
     train, validation = fold_rows(task, inputs)
     # the two plain models share their trees

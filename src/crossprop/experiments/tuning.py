@@ -162,9 +162,10 @@ def tune(
         defaults = space.defaults()
         failed = [str(trial.user_attrs[REASON]) for trial in _finished(study) if REASON in trial.user_attrs]
         reason = failed[-1] if failed else "no trial was run"
+        before = sum(t.duration.total_seconds() for t in _finished(study) if t.duration)
         while True:
             done = len(_finished(study))
-            if done >= n_trials or (done and monotonic() - started > seconds):
+            if done >= n_trials or (done and before + monotonic() - started > seconds):
                 break
             if done < len(defaults) and not study.get_trials(deepcopy=False, states=(states.WAITING,)):
                 study.enqueue_trial(defaults[done])

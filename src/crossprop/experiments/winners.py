@@ -128,7 +128,10 @@ def write_target(
         if winners.winner is not None:
             won = next(one for one in outcome.outcomes if one.result.cell == winners.winner.cell)
             _write_model(won, outcome, files, draft / "model")
-            evidence = evidence_of(won.predictions, pd.read_parquet(files.prepared))
+            rows = files.prepared.with_name(
+                f"{won.result.target}.parquet"
+            )  # with the groups in a column of their own
+            evidence = evidence_of(won.predictions, pd.read_parquet(rows))
             write_evidence(draft / "model", evidence)
 
 

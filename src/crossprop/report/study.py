@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.config import Params, StudyConfig
+from crossprop.config import StudyConfig
 from crossprop.data.catalog import PaperFigures, PropertyEntry, load_catalog
 from crossprop.data.splits import together_in
 from crossprop.errors import StoreError
 from crossprop.experiments.results import CellResult
-from crossprop.experiments.targets import plan_target
 from crossprop.io import read_json
 from crossprop.methods import EXTRACTION_LAYERS, Method, Representation
 from crossprop.paths import StudyPaths
 
-Planned = Mapping[str, Sequence[str]]  # ids of the cells that the configuration enumerates, by target
 _ROLES = ("best_sc", "best_tl", "winner")
 _BEST = itemgetter(*_ROLES)
 _HOLD_OUT_COLUMNS = ["formula", "y_true", "y_pred", "y_pred_ensemble"]
@@ -147,23 +145,16 @@ def best_validated(cells: Iterable[CellResult]) -> CellResult | None:
     return min(validated, key=lambda cell: cell.cv_mae_mean or 0.0, default=None)
 
 
-def planned_cells(params: Params, paths: StudyPaths) -> dict[str, list[str]]:
-    """Ids of the cells that the configuration enumerates, by target; ModelFormatError without a source network."""
-    return {name: [cell.id for cell in plan_target(params, name, paths)[0]] for name in params.study.targets}
-
-
-def load_study_results(study: StudyConfig, planned: Planned, paths: StudyPaths) -> tuple[TargetResults, ...]:
+def load_study_results(study: StudyConfig, paths: StudyPaths) -> tuple[TargetResults, ...]:
     """Results of all targets of a study, in the study's order."""
     catalog = load_catalog()
-    return tuple(_load_target(study, catalog.property(name), planned[name], paths) for name in study.targets)
+    return tuple(_load_target(study, catalog.property(name), paths) for name in study.targets)
 
 
-def _load_target(
-    study: StudyConfig, info: PropertyEntry, planned: Sequence[str], paths: StudyPaths
-) -> TargetResults:
+def _load_target(study: StudyConfig, info: PropertyEntry, paths: StudyPaths) -> TargetResults:
     folder = paths.results(info.key)
     cells = _read(folder / "cells.json", lambda path: [CellResult.from_dict(row) for row in read_json(path)])
-    _check_against_plan(study, info.key, planned, cells, folder / "cells.json")
+    _check_against_plan(study, info.key, cells, folder / "cells.json")
     cells.sort(key=lambda cell: _order(cell, study.sources))
     by_id = {cell.cell: cell for cell in cells}
     records = _read(folder / "runs.json", lambda path: [RunRecord(**row) for row in read_json(path)])
@@ -194,19 +185,22 @@ def _load_target(
     )
 
 
-def _check_against_plan(
-    study: StudyConfig, target: str, planned: Sequence[str], cells: Sequence[CellResult], path: Path
-) -> None:
-    found = Counter(cell.cell for cell in cells)
+def _check_against_plan(study: StudyConfig, target: str, cells: Sequence[CellResult], path: Path) -> None:
+    """Refuse results that are not those of the cells that the configuration enumerates (StoreError)."""
+    planned = {(method, *point) for method in study.methods for point in study.points(method)}
+    found = Counter((cell.method, cell.source, cell.representation) for cell in cells)
     problems = {
-        "missing": sorted(set(planned) - set(found)),
-        "not in the configuration": sorted(set(found) - set(planned)),
-        "there more than once": sorted(cell for cell, count in found.items() if count > 1),
-        "of another study, protocol or target": sorted(
-            c.cell for c in cells if (c.study, c.protocol, c.target) != (study.name, study.protocol, target)
-        ),
+        "missing": planned - set(found),
+        "not in the configuration": set(found) - planned,
+        "there more than once": {point for point, count in found.items() if count > 1},
     }
-    told = "; ".join(f"{len(ids)} {what}: {_listed(ids)}" for what, ids in problems.items() if ids)
+    listed = {what: [":".join(filter(None, point)) for point in points] for what, points in problems.items()}
+    listed["of another study, protocol or target"] = [
+        c.cell for c in cells if (c.study, c.protocol, c.target) != (study.name, study.protocol, target)
+    ]
+    told = "; ".join(
+        f"{len(names)} {what}: {_listed(sorted(names))}" for what, names in listed.items() if names
+    )
     if told:
         raise StoreError(
             f"{path} does not match study '{study.name}' ({study.protocol}, target '{target}', "

@@ -16,7 +16,7 @@ from crossprop.report import analyses, paper, supplement
 from crossprop.report import figures as draw
 from crossprop.report import statistics as stats
 from crossprop.report.pages import Section, render
-from crossprop.report.study import Planned, TargetResults, load_study_results
+from crossprop.report.study import TargetResults, load_study_results
 from crossprop.report.tables import cell_name, cell_table, relative_errors, table_of, write_csv, write_data
 
 MOST_PANELS = 16  # with more targets the panels of the winners are on the supplement's page
@@ -24,12 +24,12 @@ _SIDES = {side: how.name for side, how in draw.SIDES.items() if side is not Side
 _FAMILIES = {Family.REGRESSOR: "regressors", Family.NETWORK: "networks"}
 
 
-def summarize(study: StudyConfig, planned: Planned, paths: StudyPaths, out_dir: Path) -> str:
+def summarize(study: StudyConfig, paths: StudyPaths, out_dir: Path) -> str:
     """Write tables, figures and pages of a study into a folder, and return its main findings for a terminal.
 
     An error leaves the old report as it is.
     """
-    results = load_study_results(study, planned, paths)
+    results = load_study_results(study, paths)
     of_paper = any(target.paper for target in results)
     cells, sources = cell_table(results), supplement.source_model_table(study, paths)
     gains = stats.transfer_gains(results)

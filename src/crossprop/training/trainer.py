@@ -20,6 +20,7 @@ EpochCallback = Callable[[int, float], None]
 """Receives the epoch (from 1) and the validation MAE in the property's unit; may raise to stop the fit."""
 
 EVALUATIONS = 10  # validation points of a schedule without early stopping
+MOST_NETWORKS = 8  # that a trainer keeps, 50 MB each with its moments
 
 
 def descend(
@@ -48,7 +49,11 @@ def descend(
     rng = np.random.default_rng(seed)
     batch = min(recipe.batch_size, len(x))
     steps = len(x) // batch
-    every = 1 if recipe.patience or checkpoint is not None else max(1, recipe.epochs // EVALUATIONS)
+    every = (
+        1
+        if recipe.patience or recipe.restore_best or checkpoint is not None
+        else max(1, recipe.epochs // EVALUATIONS)
+    )
     progress, best_weights = Progress(), None
     if checkpoint is not None:
         progress, best_weights = checkpoint.load(model) or (progress, best_weights)
@@ -57,6 +62,9 @@ def descend(
         order = rng.permutation(len(x))
         if epoch <= complete:
             continue
+        for place, layer in enumerate(model.layers):
+            if hasattr(layer, "seed_generator"):  # of dropout: the same draws whatever was fitted before
+                layer.seed_generator.state.assign([(seed + place) % 2**31, (epoch - 1) * steps])
         model.reset_metrics()
         loss = math.nan
         for step in range(steps):
@@ -147,6 +155,8 @@ class NetworkTrainer:
 
         key = (architecture, input_size, outputs, recipe.dropout, recipe.weight_decay)
         if key not in self._models:
+            while len(self._models) >= MOST_NETWORKS:
+                del self._models[next(iter(self._models))]
             before = keras.config.dtype_policy()
             keras.config.set_dtype_policy(self._precision)
             try:
@@ -219,8 +229,10 @@ class NetworkTrainer:
 
 def feature_scaling(features: np.ndarray) -> np.ndarray:
     """Mean and deviation of every feature, shape (2, n_features); 1 for the deviation of one that is constant."""
-    deviation = features.std(axis=0)
-    return np.stack([features.mean(axis=0), np.where(deviation > 1e-6, deviation, 1.0)]).astype(np.float32)
+    deviation, mean = (
+        f(axis=0, dtype=np.float64) for f in (features.std, features.mean)
+    )  # float32 sums are not exact
+    return np.stack([mean, np.where(deviation > 1e-6, deviation, 1.0)]).astype(np.float32)
 
 
 def _check(features: np.ndarray, values: np.ndarray) -> None:

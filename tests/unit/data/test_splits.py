@@ -64,6 +64,8 @@ def test_the_smallest_splits_and_those_that_are_impossible():
     with pytest.raises(DataError, match="at least two"):
         splits.screening_split(np.array(["a", "a", "a"]))
     assert [len(rows) for rows in splits.screening_split(np.array(["a", "b"]))] == [1, 1]
+    large = np.array(["large"] * 60 + [f"g{i // 4}" for i in range(40)])
+    assert {len(splits.screening_split(large, seed)[1]) for seed in range(9)} == {12}
     assert splits.draw_holdout(np.array(["a"] * 10 + ["b"] * 10, dtype=object)).sum() == 10
 
 

@@ -13,6 +13,7 @@ from crossprop.estimator.inputs import learning_rows
 from crossprop.estimator.learn import STUDY, Settings, run_fit
 from crossprop.experiments.targets import plan_target
 from crossprop.paths import StudyPaths
+from crossprop.uncertainty.evidence import EVIDENCE_FILE
 
 QUICK = {"methods": ["ml"], "trials": 1, "folds": 4}
 
@@ -74,3 +75,5 @@ def test_a_fit_by_a_column_of_groups_holds_out_whole_groups(tmp_path):
     side = data.assign(paper=groups).groupby("paper")["split"].nunique()
     assert (side == 1).all()
     assert (data["split"] == "test").sum() == 25
+    evidence = pd.read_parquet(tmp_path / "model" / EVIDENCE_FILE)  # its intervals leave out the own group
+    assert evidence["group"].nunique() == len(set(groups))

@@ -1,7 +1,5 @@
 """What a task reads: its rows and its matrix."""
 
-import os
-
 import made
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from crossprop.errors import DataError, StoreError
 from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
 from crossprop.features.matrices import load_combined, load_features
+from crossprop.io import write_digests
 from crossprop.methods import Representation
 from crossprop.models.portable import Network
 from crossprop.paths import StudyPaths
@@ -73,7 +72,13 @@ def test_matrices_are_read_or_combined_once_and_a_missing_one_is_named(tmp_path,
     stamp = written.stat().st_mtime_ns
     assert np.array_equal(TargetInputs(files_of(tmp_path), "published").features(resnet, None), combined)
     assert [path.stat().st_mtime_ns for path in matrices(tmp_path)] == [stamp]
-    (tmp_path / "data/features/tiny/slme/elemental_fractions.npy").unlink()
+    folder = tmp_path / "data/features/tiny/slme"
+    attributes = np.load(folder / "physical_attributes.npy")
+    np.save(folder / "physical_attributes.npy", attributes + 1)
+    write_digests(folder)  # other attributes, as of another version of matminer
+    again = TargetInputs(files_of(tmp_path), "published").features(resnet, None)
+    assert np.array_equal(again, load_combined(folder))
+    (folder / "elemental_fractions.npy").unlink()
     with pytest.raises(DataError, match="dvc repro featurize"):
         TargetInputs(files_of(tmp_path), "published").features(ml, None)
 
@@ -101,7 +106,8 @@ def test_activations_are_computed_once_and_checked(tmp_path, tiny_params, write_
             activations()
     assert np.array_equal(activations(), got)
     assert len(matrices(tmp_path)) == 1
-    os.utime(files.networks[0][1])  # a new network
+    (files.networks[0][1].parent / "history.csv").write_text("another")
+    write_digests(files.networks[0][1].parent)  # a new network
     activations()
     assert len(matrices(tmp_path)) == 2
     write_target(tmp_path, n=30, seed=99)  # other rows, though as many

@@ -178,6 +178,8 @@ def test_fold_of_every_method_is_saved_and_repeated(method, files, inputs, cells
     monkeypatch.setattr(tasks, "SAVED_FROM_SECONDS", 1e6)  # on a busy machine, too
     cell = cells[method]
     task = FoldTask(cell, files, POINT[method], 1, tmp_path / "model", always_save=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "member.json").write_text("half of an earlier try")
     report = run_task(task)
     train, rows = inputs.folds(2, cell.seed)[1]
     assert np.array_equal(report.val_rows, rows)

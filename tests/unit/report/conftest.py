@@ -42,17 +42,16 @@ class MadeStudy:
 
     config: StudyConfig
     paths: StudyPaths
-    planned: dict[str, list[str]]
 
     def folder(self, target):
         return self.paths.results(target)
 
     def results(self):
-        return load_study_results(self.config, self.planned, self.paths)
+        return load_study_results(self.config, self.paths)
 
     def report(self, folder, **config):
         """The folder with the report, of the study with some of its configuration changed."""
-        summarize(self.config.model_copy(update=config), self.planned, self.paths, folder)
+        summarize(self.config.model_copy(update=config), self.paths, folder)
         return folder
 
     def change_json(self, target, name, change):
@@ -92,8 +91,9 @@ def write_study(root, tiny_params, *, extended=False, failed=None):
         errors, rows = {SOURCES[0]: 0.07, SOURCES[1]: 0.08}, {SOURCES[0]: 9000, SOURCES[1]: 9001}
         of_sources = {"validation_mae_by_source": errors, "n_train_by_source": rows}
         _write_network(paths.source_model(JOINT), JOINT, **of_sources)
-    planned = {target: _write_target(config, target, paths, extended, failed) for target in TARGETS}
-    return MadeStudy(config, paths, planned)
+    for target in TARGETS:
+        _write_target(config, target, paths, extended, failed)
+    return MadeStudy(config, paths)
 
 
 def _write_network(folder, name, **more):
@@ -144,7 +144,6 @@ def _write_target(config, target, paths, extended, failed):
     prepared = pd.DataFrame(learnt + held_out, columns=["formula", "composition", "split"])
     values = np.concatenate([scale * rng.gamma(2.0, 0.7, n_train), y])
     prepared.assign(value=values).to_parquet(paths.prepared(target))
-    return [cell.cell for cell in cells]
 
 
 def _cell(config, target, point, rows, error, n_train, rng):

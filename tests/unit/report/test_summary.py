@@ -119,7 +119,7 @@ def test_a_report_on_one_target_speaks_of_it_in_plain_words(extended_study, tmp_
 
     extended_study.change_table(extended_study.folder("slme") / "predictions.parquet", nearer)
     config, made = extended_study.config.model_copy(update={"targets": ("slme",)}), extended_study
-    said = summary.summarize(config, made.planned, made.paths, tmp_path / "report")
+    said = summary.summarize(config, made.paths, tmp_path / "report")
     page = _page(tmp_path / "report").split("## Beside the paper")[0]
     assert re.search(told, page)
     assert re.search(told.replace(r"\*\*", ""), said)  # in the terminal, without marks and links
