@@ -82,7 +82,7 @@ class Gain:
     p_adjusted: float
 
     @property
-    def columns(self) -> dict[str, float | str]:
+    def columns(self) -> dict[str, float | str | None]:
         """The interval, both p-values and the verdict, as columns of a table."""
         p_values = {"p": self.gap.p_value, "p_holm": self.p_adjusted}
         return {"low": self.gap.low, "high": self.gap.high, **p_values, "verdict": self.verdict}

@@ -140,13 +140,15 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
     trials = []
     for family, name in _FAMILIES.items():
         of_family = cells[cells["family"] == family]
-        counts = of_family.pivot_table("n_trials", "target", "side", aggfunc="sum")
-        index, sides = cells["target"].unique(), [Side.SCRATCH, Side.TRANSFER]
-        counts = counts.reindex(index=index, columns=sides).fillna(0).astype(int)
-        counts.columns = ["SC", "TL"]
+        counts, of_paper = (
+            rows.pivot_table("n_trials", "target", "side", aggfunc="sum")
+            .reindex(index=cells["target"].unique(), columns=[Side.SCRATCH, Side.TRANSFER])
+            .fillna(0).astype(int).set_axis(["SC", "TL"], axis=1)
+            for rows in (of_family, of_family[~of_family["extension"]])
+        )  # fmt: skip
         if counts.to_numpy().any():
-            ranges = {side: " to ".join(map(str, sorted({n.min(), n.max()}))) for side, n in counts.items()}
-            trials.append({"family": name, **ranges, "equal": bool((counts["SC"] == counts["TL"]).all())})
+            row = {"family": name, **_ranges(counts), "equal": bool((counts["SC"] == counts["TL"]).all())}
+            trials.append(row | {"paper": None if counts.equals(of_paper) else _ranges(of_paper)})
     return {
         "study": study,
         "n_targets": len(results),
@@ -154,18 +156,33 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
         "folds": sorted(folds.items(), key=lambda item: (item[0] != common, item[0])),
         "reached": Counter(cells["status"].str.split(r"[: ]", regex=True).str[0]),
         "trials": trials,
+        "by_rule": supplement.by_rule(study.methods),
     }
+
+
+def _ranges(counts: pd.DataFrame) -> dict[str, str]:
+    """Least and greatest number of every column, as text."""
+    return {str(side): " to ".join(map(str, sorted({n.min(), n.max()}))) for side, n in counts.items()}
 
 
 def _plain_section(results: Sequence[TargetResults]) -> Section | None:
     """The winners beside the two models that need no tuning; ``None`` in a study without them."""
     rows = []
     for target in results:
-        errors = {c.method.notation: c.test_mae_ensemble for c in target.cells if c.method.side is Side.PLAIN}
+        errors: dict[str, float | None] = {
+            method.notation: None for method in Method if method.side is Side.PLAIN
+        }
+        errors |= {
+            c.method.notation: c.test_mae_ensemble for c in target.cells if c.method.side is Side.PLAIN
+        }
         better = min((error for error in errors.values() if error is not None), default=None)
         error = target.winner.test_mae_ensemble if target.winner else None
         if better is not None and error is not None:
-            row = {"winner": cell_name(target.winner), "winner_mae": error}
+            row = {
+                "winner": cell_name(target.winner),
+                "winner_mae": error,
+                "run_id": target.run_id(target.winner),
+            }
             rows.append({**target.described, **errors, **row, "ratio": error / better if better else None})
     if not rows:
         return None

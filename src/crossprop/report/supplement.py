@@ -1,7 +1,7 @@
 """Sections of ``supplement.md`` on methods: extension methods, validation, sources, tails, unfinished cells."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from crossprop.config import StudyConfig
 from crossprop.data.catalog import load_catalog
 from crossprop.experiments.pretrain import HISTORY_FILE, load_provenance
 from crossprop.experiments.results import CellResult
-from crossprop.methods import Method, Side
+from crossprop.methods import Architecture, Method, Side
 from crossprop.models.networks import BLOCKS, WIDTH
 from crossprop.paths import StudyPaths
 from crossprop.report import figures as draw
@@ -26,8 +26,8 @@ from crossprop.report.tables import cell_name, lower, number, relative_errors, t
 EXTENSION_METHODS = {
     Method.PLAIN_BASELINE: "300 extra trees with scikit-learn's defaults on fractions beside attributes, not tuned",
     Method.PLAIN_MEDIAN: "the same trees, their median instead of their mean",
-    Method.BOOST: "boosted trees, extra trees or a support vector machine on physical attributes",
-    Method.BOOST_SOURCES: "the same on physical attributes beside the source properties predicted by the joint network",
+    Method.BOOST: "boosted trees, extra trees or a support vector machine on fractions beside attributes",
+    Method.BOOST_SOURCES: "the same with, beside these, the source properties predicted by the joint network",
     Method.RESNET: "a residual network on fractions beside attributes, from random weights",
     Method.RESNET_FINETUNE: "the joint residual network, pretrained on several sources at once, fine-tuned",
     Method.BLEND: "a convex mean of the target's cross-validated cells, its weights learnt on the other folds",
@@ -39,6 +39,11 @@ _SUPPLEMENTARY = {
     "table_s11.csv": ("the experimental sets", TABLES[5]),
 }
 """What each supplementary table of validation errors holds, and the paper's table with the same cells."""
+
+
+def by_rule(methods: Iterable[Method]) -> bool:
+    """Whether the winner is the better of the blend and the plain median, whatever single cells have."""
+    return {Method.BLEND, Method.PLAIN_MEDIAN} <= set(methods)
 
 
 def extension_section(results: Sequence[TargetResults]) -> Section | None:
@@ -70,7 +75,9 @@ def extension_section(results: Sequence[TargetResults]) -> Section | None:
     context = {
         "methods": {method.notation: what for method, what in EXTENSION_METHODS.items() if method in present},
         "gains": gains,
-        "won": sum(bool(target.winner and target.winner.method.extension) for target in results),
+        "won": None
+        if by_rule(present)
+        else sum(bool(t.winner and t.winner.method.extension) for t in results),
         "targets": len(results),
         "test": sign_test(ratios, [1.0] * len(ratios)),
         "mean_ratio": geometric_mean(ratios),
@@ -260,7 +267,8 @@ def tails_section(results: Sequence[TargetResults], *, of_paper: bool) -> Sectio
 
 def networks_section(results: Sequence[TargetResults]) -> Section:
     """The networks; the residual network only where a study has cells of it (Fig. S3)."""
-    residual = any(c.method in (Method.RESNET, Method.RESNET_FINETUNE) for t in results for c in t.cells)
+    used = {cell.method for target in results for cell in target.cells}
+    residual = any(m.architecture is Architecture.RESNET or m.uses_joint for m in used)
     context = {
         "residual": residual,
         "width": WIDTH,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossprop.data.splits import together_in
 from crossprop.errors import CrosspropError, PromotionError, StoreOutOfReachError, TrackingError
 from crossprop.models.saved import read_info
 from crossprop.tracking.registry import VersionInfo, model_folder, predictor_folder, read_mlmodel
@@ -73,7 +74,8 @@ def read_evidence(folder: Path, label: str) -> Evidence:
     try:
         rows = pd.read_parquet(path)
         train, held = (rows[rows["split"] == split] for split in ("train", "test"))
-        holdout = held[["formula", "composition", "y_true", "y_pred"]].dropna().reset_index(drop=True)
+        columns = ["formula", together_in(held), "composition", "y_true", "y_pred"]
+        holdout = held[[*dict.fromkeys(columns)]].dropna().reset_index(drop=True)
         training = train["y_true"].to_numpy(dtype=float)
     except Exception as error:  # pyarrow has an exception of its own for every kind of damage
         raise TrackingError(f"{path} is damaged: {str(error)[:200]}. Register the winner again.") from error
@@ -159,7 +161,11 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
         )
         return Gate("champion", False, figure, measured=False)
     gaps = (pairs["y_true"] - pairs["y_pred"]).abs() - (pairs["y_true"] - pairs["y_pred_champion"]).abs()
-    gap = mean_interval(gaps.to_numpy(), pairs["composition"].to_numpy())
+    gap = mean_interval(gaps.to_numpy(), pairs[together_in(pairs)].to_numpy())
+    if gap.low is None or gap.high is None:
+        return Gate(
+            "champion", False, "no evidence: the hold-out is one group, or one composition", measured=False
+        )
     text = f"MAE {gap.mean:+.4g} [{gap.low:+.3g}, {gap.high:+.3g}]{_unit(unit)} against v{version} (95 %)"
     shared = f"on the {len(pairs):,} rows that the hold-outs share (of {len(own):,} and {len(other):,})"
     certain = "better" if gap.high < 0 else "worse" if gap.low > 0 else ""

@@ -99,10 +99,23 @@ def test_hold_outs_that_differ_are_compared_on_their_common_rows_and_it_is_said(
 
 
 def test_rows_that_repeat_a_composition_are_paired_by_value():
-    candidate = _evidence([1.0, 2.0, 2.0], [1.5, 2.5, 2.5], names=["A", "A", "A"])
-    champion = _evidence([2.0, 1.0, 2.0], [4.0, 3.0, 4.0], names=["A", "A", "A"])
+    candidate = _evidence([1.0, 2.0, 2.0], [1.5, 2.5, 2.5], names=["A", "A", "B"])
+    champion = _evidence([2.0, 1.0, 2.0], [4.0, 3.0, 4.0], names=["A", "A", "B"])
     gate = gates.against_champion(candidate, champion, "1", "1")
     assert gate.figure.startswith("MAE -1.5 [-1.5, -1.5] against")
+
+
+def test_rows_of_one_group_count_once_against_the_champion():
+    y, worse = np.arange(40.0), np.repeat([0.5, 3.0, -1.0, -1.4], 10)  # four groups: no more than chance
+    candidate, champion = _evidence(y, y + 5 + worse), _evidence(y, y + 5)
+    apart = gates.against_champion(candidate, champion, "1", "")
+    candidate.holdout["group"] = np.repeat(["a", "b", "c", "d"], 10)
+    together = gates.against_champion(candidate, champion, "1", "")
+    assert (apart.passed, together.passed) == (True, True)
+    widths = [float(g.figure.split(", ")[1].split("]")[0]) for g in (apart, together)]
+    assert widths[1] > 3 * widths[0]
+    candidate.holdout["group"] = "a"
+    assert not gates.against_champion(candidate, champion, "1", "").measured
 
 
 def test_data_and_code_have_to_be_known():

@@ -15,7 +15,6 @@ def test_rows_of_one_group_are_drawn_together():
         (of_group.mean() - half, of_group.mean() + half), abs=0.04
     )
     assert standard_error(values, groups) == pytest.approx(stats.sem(of_group))  # copies tell nothing new
-    assert mean_interval(values, np.zeros(len(values))).p_value == 1.0  # one group tells nothing of others
 
 
 def test_single_rows_have_the_usual_standard_error_and_p():
@@ -47,7 +46,19 @@ def test_p_against_a_published_mean_is_students(values, reference, p):
 
 
 def test_a_constant_difference_is_certain_and_none_is_chance():
-    gap = mean_interval(np.full(4, -0.25), np.arange(4), n_resamples=999)
+    gap = mean_interval(np.full(40, -0.25), np.arange(40), n_resamples=999)
     assert (gap.mean, gap.low, gap.high) == (-0.25, -0.25, -0.25)
     assert gap.p_value == pytest.approx(2 / 1000)
-    assert mean_interval(np.zeros(4), np.arange(4)).p_value == 1.0
+    assert mean_interval(np.zeros(40), np.arange(40)).p_value == 1.0
+
+
+def test_few_groups_have_students_interval_and_one_has_none():
+    rng = np.random.default_rng(2)
+    drawn = rng.gamma(1.0, size=(300, 4))  # of mean 1
+    ends = [(one.low, one.high) for one in (mean_interval(errors, np.arange(4)) for errors in drawn)]
+    assert 0.85 < np.mean([low <= 1 <= high for low, high in ends]) <= 1  # a bootstrap: 0.69
+    assert min(low for low, _ in ends) >= 0
+    signed = mean_interval(np.array([-1.0, 2.0, 3.0]), np.arange(3))
+    assert signed.low < -1
+    alone = mean_interval(np.array([1.0, 2.0]), np.array(["a", "a"]))
+    assert (alone.mean, alone.low, alone.high, alone.p_value) == (1.5, None, None, 1.0)
