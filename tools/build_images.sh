@@ -55,7 +55,7 @@ done
 # shellcheck disable=SC2086
 "$engine" run --rm --network host ${RUN_OPTIONS:-} --volume "$PWD":"$PWD":ro --workdir "$PWD" crossprop-train crossprop --help >"$log"
 
-serve=(python -m crossprop.cli serve --host 127.0.0.1 --port "$port" --cache /var/cache/crossprop --model /model)
+serve=(python -m crossprop.cli serve --host 127.0.0.1 --port "$port" --model /model)
 locked=(--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --volume /var/cache/crossprop)
 began=${EPOCHREALTIME/./}
 # shellcheck disable=SC2086

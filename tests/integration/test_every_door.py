@@ -241,6 +241,7 @@ TABLES = [
         "formula;hardness",
         lambda i, f: f"{f};{i + 1}.037" if i > 1 else f"{f};90{i},5",
         lambda i: 1000 * i + 1037 if i > 1 else 900.5 + i,
+        options=("--decimal", ","),
     ),
     Table(
         "hardness (GPa)", "formula,hardness (GPa)", lambda i, f: f"{f},{i}.5", "'GPa'", unit="MPa",

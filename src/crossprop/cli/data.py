@@ -28,7 +28,7 @@ def add(
     split_column: reading.SplitColumn = None,
     group_column: reading.GroupColumn = None,
     element_columns: reading.ElementColumns = None,
-    amounts: reading.Amounts = "atomic",
+    amounts: reading.Amounts = None,
     description: Annotated[str | None, Option(help="What the property is, in a sentence.")] = None,
     citation: Annotated[str | None, Option(help="What to cite.")] = None,
     licence: Annotated[str | None, Option(help="Terms of use of the data.")] = None,

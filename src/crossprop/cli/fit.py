@@ -17,7 +17,7 @@ ValueColumn = Annotated[str | None, Option(help="Column of the values, if not na
 SplitColumn = Annotated[str | None, Option(help="Column of 'train' and 'test'; else a hold-out is drawn.")]
 GroupColumn = Annotated[str | None, Option(help="Column of what is never split apart, such as a paper.")]
 ElementColumns = Annotated[str | None, Option(help="A column per element: 'atomic' or 'weight' amounts.")]
-Amounts = Annotated[Literal["atomic", "weight"], Option(help="What amounts in a formula count.")]
+Amounts = Annotated[Literal["atomic", "weight"] | None, Option(help="What amounts count; atomic if none.")]
 Sheet = Annotated[str | None, Option(help="Sheet of a workbook.")]
 Encoding = Annotated[str | None, Option(help="Encoding; guessed.")]
 Delimiter = Annotated[str | None, Option(help="Separator of the fields, such as ';' or 'tab'; guessed.")]
@@ -36,7 +36,6 @@ def reading_of(context: typer.Context) -> dict[str, Any]:
 
 
 app = typer.Typer()
-
 DEFAULT_MINUTES = 10.0
 
 
@@ -52,7 +51,7 @@ def fit(
     split_column: SplitColumn = None,
     group_column: GroupColumn = None,
     element_columns: ElementColumns = None,
-    amounts: Amounts = "atomic",
+    amounts: Amounts = None,
     sheet: Sheet = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -64,7 +63,7 @@ def fit(
     budget: Annotated[Literal["quick", "full"] | None, Option(help="Ten minutes, or all methods.")] = None,
     methods: Annotated[str | None, Option(help="Methods, by commas; else those that fit in.")] = None,
     folds: Annotated[int | None, Option(min=2, help="Folds of the cross-validation.")] = None,
-    holdout: Annotated[float, Option(min=0.0, max=0.5, help="Share of the rows to hold out.")] = 0.1,
+    holdout: Annotated[float | None, Option(min=0.0, max=0.5, help="Share to hold out, 0.1 if none.")] = None,
     seed: Seed = None,
     workers: Annotated[int, Option(min=0, help="Processes; 0 is one on every core.")] = 0,
     drop_invalid: Annotated[bool, Option("--drop-invalid", help="Go on without many bad rows.")] = False,
@@ -79,8 +78,9 @@ def fit(
     from crossprop.estimator.report import summary_lines, table_of_methods
     from crossprop.methods import DEFAULT_SEED
 
-    if minutes is not None and budget is not None:
-        raise ConfigError("Give either --minutes or --budget, not both.")
+    for first, second in (("minutes", "budget"), ("holdout", "split_column")):
+        if context.params[first] is not None and context.params[second] is not None:
+            raise ConfigError(f"Give either --{first} or --{second.replace('_', '-')}, not both.")
     settings = Settings(
         target=target,
         unit=unit,
@@ -88,7 +88,7 @@ def fit(
         minutes=None if budget == "full" else DEFAULT_MINUTES if minutes is None else minutes,
         methods=listed(methods) or None,
         folds=folds,
-        holdout=holdout,
+        holdout=0.1 if holdout is None else holdout,
         workers=workers,
         seed=DEFAULT_SEED if seed is None else seed,
     )
@@ -115,7 +115,7 @@ def predict(
     input_file: Annotated[Path | None, Option("--input", help="CSV or Excel file; columns are kept.")] = None,
     formula_column: FormulaColumn = None,
     element_columns: ElementColumns = None,
-    amounts: Amounts = "atomic",
+    amounts: Amounts = None,
     sheet: Sheet = None,
     output: Annotated[Path | None, Option(help="File to write: .csv, .parquet or .json.")] = None,
     form: Annotated[Literal["table", "csv", "json"] | None, Option("--format", help="What to print.")] = None,
@@ -131,6 +131,12 @@ def predict(
 
     if bool(formulas) == (input_file is not None):
         raise ConfigError("Give formulas, or --input with a file, or '-' to read a pipe: one of them.")
+    if formulas and formulas != ["-"] and ("-" in formulas or formula_column or element_columns or sheet):
+        raise ConfigError(
+            "Give formulas alone: '-' reads a pipe; --formula-column, --element-columns and --sheet choose in a file."
+        )
+    if element_columns and amounts:
+        raise ConfigError("Give either --element-columns or --amounts, not both.")
     if version is not None and alias is not None:
         raise ConfigError("Give either --version or --alias, not both.")
     if output is not None and output.suffix not in (".csv", ".parquet", ".json"):

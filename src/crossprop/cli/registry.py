@@ -280,7 +280,7 @@ def _change(champion: VersionInfo | None, challenger: VersionInfo | None) -> flo
     before, now = (version.holdout_mae if version else None for version in (champion, challenger))
     if before is None or now is None:
         return None
-    return now / before - 1 if before else 0.0
+    return now / before - 1 if before else float("inf") if now else 0.0
 
 
 def _standing(champion: VersionInfo | None, challenger: VersionInfo | None) -> str:
@@ -289,6 +289,6 @@ def _standing(champion: VersionInfo | None, challenger: VersionInfo | None) -> s
     if champion is None or champion == challenger:
         return "champion" if champion else "the first"
     change = _change(champion, challenger)
-    if change is None:
-        return "not comparable"
+    if change is None or change == float("inf"):  # the champion has no error
+        return "not comparable" if change is None else "higher"
     return f"{'lower' if change < 0 else 'higher' if change > 0 else 'equal'} ({change:+.1%})"

@@ -63,8 +63,8 @@ def serve(
         proxies=tuple(_network(text) for text in proxy or ()),
     )
     source: ModelSource
-    if model and (uri or study or settings.properties):
-        raise ConfigError("--model serves folders. Leave --uri, --study and --properties out.")
+    if model and (uri or study or settings.properties or cache or alias != defaults.alias):
+        raise ConfigError("--model serves folders. Leave --uri, --study, --properties, --alias, --cache out.")
     if model:
         source = FolderSource(tuple(model))
     else:

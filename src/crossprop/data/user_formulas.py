@@ -20,11 +20,11 @@ _FITTING: Final = 0.8  # share of the rows whose amounts have to sum to a whole 
 
 
 def formulas_in(
-    cells: Sequence[str], lines: Sequence[int], amounts: str = Amounts.ATOMIC
+    cells: Sequence[str], lines: Sequence[int], amounts: str | None = None
 ) -> tuple[list[str], dict[int, str], list[str]]:
     """Formulas of atoms in a column's cells, dates turned back; by position why weights give none; and notes."""
     formulas = [EXCEL_DATES.get(text, text) for text in map(plain_formula, cells)]
-    if amounts != Amounts.ATOMIC:
+    if amounts and amounts != Amounts.ATOMIC:
         reasons = {i: str(error) for i, error in parse_formulas(formulas, amounts)[2].items()}
         for i, text in enumerate(formulas):
             if i not in reasons:

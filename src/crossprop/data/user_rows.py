@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.cleaning import why_no_formula
-from crossprop.data.compositions import Amounts, composition_keys, parse_formulas, refuse_capitals
+from crossprop.data.compositions import composition_keys, parse_formulas, refuse_capitals
 from crossprop.data.splits import linked_groups, together_in
 from crossprop.data.user_columns import choose_columns
 from crossprop.data.user_formulas import formulas_in, formulas_of
@@ -79,7 +79,7 @@ def read_user_table(
     split_column: str | None = None,
     group_column: str | None = None,
     element_columns: str | None = None,
-    amounts: str = Amounts.ATOMIC,
+    amounts: str | None = None,
     unit: str | None = None,
     sheet: str | None = None,
     encoding: str | None = None,
@@ -89,14 +89,14 @@ def read_user_table(
     """Read a CSV, TSV, semicolon-separated or Excel file whose dialect is not known; what is ``None`` is guessed.
 
     The values stand in ``value_column``, or in the column named like the ``target``; with ``element_columns``
-    (``atomic`` or ``weight``) every element has a column of amounts. ``amounts`` is the kind of those in formulas. A
+    (``atomic`` or ``weight``) every element has a column of amounts. ``amounts`` are those in formulas, else atomic. A
     file that states another ``unit`` or has no usable row is a UserFileError. Nothing is dropped for its value.
     """
     path = Path(path)
     if decimal not in (None, ".", ","):
         raise UserFileError(f"{decimal!r} is no sign of decimals. Choose '.' or ','.")
-    if element_columns is not None and formula_column is not None:
-        raise UserFileError("Give --formula-column or --element-columns, not both.")
+    if element_columns is not None and (formula_column or amounts) is not None:
+        raise UserFileError("Give --element-columns, or --formula-column and --amounts, not both.")
     wanted = [value_column or target, formula_column, split_column, group_column]
     table = read_text_table(path, wanted, encoding=encoding, delimiter=delimiter, sheet=sheet)
     chosen = choose_columns(

@@ -486,8 +486,10 @@ def _merged(sheet: Any) -> list[Any]:
 def _cell_text(value: Any, number_format: str | None) -> str:
     if value is None:
         return ""
-    if isinstance(value, int | float) and "%" in (number_format or ""):  # 0.12 is shown as 12%
-        return f"{100 * value:.15g}%"
+    shown = re.sub("[_*].", "", number_format or "")  # without blanks and filling
+    if isinstance(value, int | float) and "%" in shown:  # 0.12 is shown as 12%, by 0.00"%" as 0.12%
+        scale = 100 if "%" in re.sub(r'"[^"]*"|\\.', "", shown) else 1
+        return f"{scale * value:.15g}%"
     if isinstance(value, datetime.date):
         return value.strftime("%Y-%m-%d")
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

@@ -16,18 +16,19 @@ ABSENT: Final = frozenset(
     ("", "-", "--", "—", "–", "?", ".", "/", "na", "n/a", "n.a.", "nan", "nd", "n.d.", "none", "null", "nil",
      "missing", "unknown", "tbd", "#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!")
 )  # fmt: skip
+_HEX = "[+-]?0[xX]"  # begin of a hexadecimal number
 _MOST: Final = 0.5  # share of the numbers above which what stands behind them is the column's unit
 _EXPONENT: Final = re.compile(rf"({_DIGITS})(?:\s*[eEdD]([+-]\d+)|[eEdD](\d+))(?![\w.,])(.*)", re.ASCII)
 _TIMES = rf"({_DIGITS})\s*[x×·⋅*]\s*"
 _POWER: Final = re.compile(
     rf"{_TIMES}10(?:\s*(?:\^|\*\*)\s*\(?([+-]?\d+)\)?|([+-]\d+))(?![\w.,])(.*)", re.ASCII
 )
-_TIMES_TENS: Final = re.compile(rf"(?!0x){_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)  # 0x10 is hexadecimal
+_TIMES_TENS: Final = re.compile(rf"(?!{_HEX}){_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)
 _GROUPS: Final = re.compile(r"([+-]?\d{1,3})((?:'\d{3})+|(?: \d{3})+)((?:[.,]\d*)?)(?![\d])(.*)", re.ASCII)
 _UNCERTAIN: Final = re.compile(rf"({NUMBER})\s*(?:\(\d+[.,]?\d*\)|(?:±|\+/-|\+-)\s*{NUMBER})(.*)", re.ASCII)
 _LETTER = "[A-Za-zµμΩΩÅ°℃%‰α-ωΑ-Ω/\\[(]"
-_NO_UNIT = r"[eEdDx]\s*[+-]?\d|/\s*[\d.]|\(\d+[.,]?\d*\)|[kM](?!\S)"  # exponent, fraction, uncertainty, 2k
-WITH_UNIT: Final = re.compile(rf"({NUMBER})\s*((?!{_NO_UNIT}){_LETTER}(?:[^\s±×]|\s(?!\d))*)")
+_NO_UNIT = r"[eEdDxX]\s*[+-]?\d|/\s*[\d.]|\(\d+[.,]?\d*\)|[kM](?!\S)"  # exponent, fraction, uncertainty, 2k
+WITH_UNIT: Final = re.compile(rf"(?!{_HEX})({NUMBER})\s*((?!{_NO_UNIT}){_LETTER}(?:[^\s±×]|\s(?!\d))*)")
 _BALANCE: Final = frozenset(("bal", "bal.", "balance", "rest", "rem", "rem."))
 _NOTHING: Final = frozenset(("", "-", "–", "—", "0"))
 _UNIT_ALONE: Final = re.compile(r"[^\d\s][^,;]{0,24}")
@@ -95,6 +96,7 @@ _KINDS: Final = (
     (re.compile(r"\d{4}-\d{1,2}-\d{1,2}.*|\d{1,2}[./]\d{1,2}[./]\d{2,4}", re.ASCII), "is a date"),
     (re.compile(rf"{NUMBER}\s*/\s*{NUMBER}.*"), "is a fraction: write its number"),
     (re.compile(rf"{NUMBER}\s*(?:-|–|to|\.\.\.?)\s*{NUMBER}.*"), "is a range: decide on one number"),
+    (re.compile(rf"{NUMBER}\D*%.*"), "is a percentage: write 0.12 or 12 for 12%, as the other values are"),
 )
 _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?|[+-]?∞", re.IGNORECASE)
 
@@ -116,7 +118,7 @@ def read_numbers(
     """Read a column of values; its unit and the sign of the decimals are taken from the column as a whole.
 
     A sign that some value proves (``907,5``) decides for the column, then ``elsewhere``, the sign that the rest of the
-    table proves; a comma between thousands is read only where proven. What nothing decides is a UserFileError.
+    table proves; a sign between thousands is read only where proven. What nothing decides is a UserFileError.
     """
     cells = [tidy(text) for text in texts]
     unit = common_unit(cells)
@@ -139,12 +141,12 @@ def read_numbers(
             f"{(commas or either_way)[0]!r} may be a decimal number or one of thousands, and no other value decides "
             "it. Say which with --decimal ',' or --decimal '.'."
         )
-    grouped = any(_GROUPED["."].fullmatch(c) and ("." in c or c.count(",") > 1) for c in bare)
-    doubtful = decimal is None and (len(proven) > 1 or (sign == "." and not grouped))
+    grouped = any(_GROUPED[sign].fullmatch(c) and (sign in c or c.count(_OTHER[sign]) > 1) for c in bare)
+    doubtful = decimal is None and (len(proven) > 1 or not grouped)
     values, reasons = [], {}
     for i, cell in enumerate(bare):
         value = _number(cell, sign)
-        if doubtful and _either_way(cell) and (sign == "," or "," in cell):
+        if doubtful and _either_way(cell) and (_OTHER[sign] in cell or (sign == "," and len(proven) > 1)):
             name = _NAMES["," if "," in cell else "."]
             reasons[i] = (
                 f"the {name} of {cell!r} may stand before decimals or between thousands: "
@@ -332,8 +334,9 @@ def refuse_conflict(path: Path, header: str, stated: str | None, found: str | No
             f"The column {header!r} of {path} holds logarithms by its name, and --unit says {stated!r}. Give 'dex' "
             "for a decadic logarithm, 'none' for another one, or choose a column of plain values."
         )
+    certain = ("%", found if measures(_spelled(found or "")) else "%")  # a header's "(GPa)" may be no unit
     for first, second in ((stated, found), (stated, of_header), (found, of_header)):
-        if first and second and (contradicting(first, second) or (is_no_unit(first) and second == "%")):
+        if first and second and (contradicting(first, second) or (is_no_unit(first) and second in certain)):
             where = f"the column {header!r} of {path} states {second!r}"
             said = (
                 f"--unit says {first!r}, but {where}" if first == stated else f"{where}, its cells {first!r}"

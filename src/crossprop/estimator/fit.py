@@ -11,7 +11,7 @@ import pandas as pd
 
 from crossprop.data.cleaning import MAX_BAD_SHARE, report_frame
 from crossprop.data.splits import together_in, without_repeats
-from crossprop.data.user_rows import MIN_ROWS, read_user_table
+from crossprop.data.user_rows import MIN_ROWS, Problem, read_user_table
 from crossprop.data.user_summary import describe
 from crossprop.data.user_values import is_no_unit, known_unit_in
 from crossprop.errors import StoreError, UserFileError
@@ -57,10 +57,12 @@ def fit_file(
     if len(table.rows) < MIN_ROWS:
         raise UserFileError(f"{path} has {len(table.rows)} usable rows; give at least {MIN_ROWS}.")
     if "split" in table.rows:
-        rows = without_repeats(table.rows)
-        if left_out := len(table.rows) - len(rows):
-            write(f"note: {left_out} training rows repeat a {together_in(rows)} of the hold-out; left out")
-        table = replace(table, rows=rows)
+        rows, why = without_repeats(table.rows), f"it repeats a {together_in(table.rows)} of the hold-out"
+        repeats = table.rows.drop(rows.index).to_dict("records")
+        gone = [Problem(r["line"], why, f"{r['formula']} | {r['value']:g}", "split") for r in repeats]
+        if gone:
+            write(f"note: {len(gone)} training rows repeat a {together_in(rows)} of the hold-out; left out")
+        table = replace(table, rows=rows, problems=(*table.problems, *gone))
     cleaning = report_frame((p.line, path.name, p.text, "", "dropped", p.reason) for p in table.problems)
     work = out.resolve().with_name(f".{out.resolve().name}.fit")  # "." has no name
 
@@ -74,8 +76,7 @@ def fit_file(
             learnt.to_csv(draft / DATA_FILE, index=False, lineterminator="\n")
             write_report(report, draft)
 
-        unfinished = _holds_unfinished(out, path.name, settings.target)
-        commit_folder(out, fill, replace=overwrite or unfinished)
+        commit_folder(out, fill, replace=overwrite or _holds_unfinished(out, path.name, settings.target))
         return report
 
     def save_plain(outcome: Outcome) -> None:

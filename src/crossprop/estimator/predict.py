@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from crossprop.data.compositions import formula_warnings, parse_formulas
+from crossprop.data.compositions import Amounts, formula_warnings, parse_formulas
 from crossprop.data.formula_list import FormulaList, free_name, read_formula_list
 from crossprop.data.user_formulas import formulas_in
 from crossprop.errors import UnknownModelError, UserFileError
@@ -21,7 +21,7 @@ OUTPUTS: Final = ("value", "lower", "upper", "in_domain", "note", "error")
 
 
 def read_input(
-    formulas: Sequence[str], file: Path | None, formula_column: str | None, amounts: str, **options: Any
+    formulas: Sequence[str], file: Path | None, column: str | None, amounts: str | None, **options: Any
 ) -> FormulaList:
     """Formulas from arguments, from a file, or from standard input where one of them is ``-``."""
     source: Path | bytes | None = file
@@ -30,7 +30,7 @@ def read_input(
             raise UserFileError("The input is closed. Give formulas, or --input with a file.")
         source = sys.stdin.buffer.read()
     if source is not None:
-        return read_formula_list(source, formula_column, amounts=amounts, **options)
+        return read_formula_list(source, column, amounts=amounts or Amounts.ATOMIC, **options)
     lines = list(range(1, len(formulas) + 1))
     texts, reasons, _ = formulas_in(formulas, lines, amounts)
     columns = pd.DataFrame({"formula": list(formulas)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -111,9 +111,8 @@ def _method_rows(
             explained = r2(y_true, y_pred) if np.ptp(y_true) > 0 else None
             row["holdout"] = {"mae": mae.mean, "mae_low": mae.low, "mae_high": mae.high, "r2": explained}
         rows.append(row)
-    return sorted(
-        rows, key=lambda row: (row["cv_mae"] is None, row["cv_mae"] or row["screening_mae"] or np.inf)
-    )
+    errors = ("cv_mae", "screening_mae")
+    return sorted(rows, key=lambda row: [(row[name] is None, row[name] or 0.0) for name in errors])
 
 
 def _gains(outcome: Outcome, predictions: pd.DataFrame) -> list[dict[str, Any]]:
@@ -155,16 +154,17 @@ def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
         best.append(min(validated, key=lambda found: float(np.mean(found[1]))))
     (scratch, of_scratch), (transfer, of_transfer) = best
     scratch_mae, transfer_mae = float(np.mean(of_scratch)), float(np.mean(of_transfer))
-    change = transfer_mae / scratch_mae - 1
+    change, helped = transfer_mae / scratch_mae - 1 if scratch_mae else None, transfer_mae < scratch_mae
     won = sum(t < s for t, s in zip(of_transfer, of_scratch, strict=True))
-    word = "lowers" if change < 0 else "does not lower"
+    word = "lowers" if helped else "does not lower"
+    percent = "" if change is None else f"{100 * change:+.1f} %, "
     text = (
         f"Transfer from {transfer.source} {word} the cross-validated MAE: {transfer.label} {transfer_mae:.4g}, "
-        f"best from scratch {scratch.label} {scratch_mae:.4g} ({100 * change:+.1f} %, better in {won} of "
+        f"best from scratch {scratch.label} {scratch_mae:.4g} ({percent}better in {won} of "
         f"{len(of_scratch)} folds)."
     )
     labels = {"scratch": scratch.label, "transfer": transfer.label, "source": transfer.source, "text": text}
-    return {"helped": change < 0, "change": change, "folds_won": won, "folds": len(of_scratch), **labels}
+    return {"helped": helped, "change": change, "folds_won": won, "folds": len(of_scratch), **labels}
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
@@ -191,8 +191,11 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         f"{groups}: {rows['training']:,} to learn from, {rows['holdout']:,} held out",
         f"winner: {winner['label']} ({winner['notation']}), cross-validated MAE {winner['cv_mae']:.4g} {unit}".rstrip(),
     ]
-    single = min((r for r in report["methods"] if r["cv_mae"] is not None), key=lambda r: float(r["cv_mae"]))
-    if single["cv_mae"] < winner["cv_mae"]:
+    untold = ("base", "plain_baseline")
+    single = next((r for r in report["methods"] if r["method"] not in untold and r["cv_mae"] is not None), winner)
+    if report["methods"][0]["method"] == "base":
+        lines.append("nothing was learnt: cross-validated, no method beats the mean of the training values")
+    elif single["cv_mae"] < winner["cv_mae"]:  # the winner is the blend, or the plain median beside one
         lines.append(
             f"{single['label']} alone has {single['cv_mae']:.4g}, but the least of many errors is the least by chance: "
             "the blend, or the plain median where the blend does not beat it clearly, is better on new rows on average"
@@ -202,15 +205,14 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         of = f" {unit}" if unit else ""
         beside = f"; the mean of the training values: {base['mae']:.4g}" if base else ""
         lines.append(
-            f"hold-out MAE {figures['mae']:.4g}{of} (95 % bootstrap interval {figures['mae_low']:.4g} to "
-            f"{figures['mae_high']:.4g}){beside}"
+            f"hold-out MAE {figures['mae']:.4g}{of}{_interval(figures, ' (95 % interval {})')}{beside}"
         )
     if coverage:
         lines.append(
             f"{100 * coverage['stated']:.0f} % intervals hold {100 * coverage['measured']:.0f} % of the "
             f"{coverage['rows']} hold-out values"
         )
-    transfer = report["transfer"]
+    transfer, budget = report["transfer"], report["budget"]
     lines.append(transfer["text"] if transfer else "No transfer: learnt from these rows alone.")
     if len(report["gains"]) > 1:
         first, *later = report["gains"]
@@ -224,7 +226,7 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
             f"what the time of each method (on one core) bought: {start}; added to the blend, {'; '.join(steps)}: "
             f"{later[-1]['cv_mae']:.4g} {unit}".rstrip()
         )
-    lines.append(f"{report['budget']['took_minutes']:g} minutes, effort {report['budget']['effort']!r}")
+    lines.append(f"this start took {budget['took_minutes']:g} minutes, effort {budget['effort']!r}")
     return lines
 
 
@@ -237,7 +239,7 @@ def table_of_methods(report: dict[str, Any], form: str = "simple") -> str:
             row["label"],
             none if row["cv_mae"] is None else f"{row['cv_mae']:.4g} ± {row['cv_mae_std']:.3g}",
             f"{figures['mae']:.4g}" if figures else none,
-            f"{figures['mae_low']:.3g} to {figures['mae_high']:.3g}" if figures else none,
+            (_interval(figures) if figures else "") or none,
             f"{figures['r2']:.2f}" if figures and figures["r2"] is not None else none,
             str(row["trials"]),
             "winner" if won else row["note"],
@@ -253,3 +255,9 @@ def text_table(
     table = pd.DataFrame(rows, columns=list(columns))
     options: dict[str, Any] = {"colalign": alignment, "disable_numparse": True}
     return str(table.to_markdown(tablefmt=form, index=False, **options))
+
+
+def _interval(figures: Mapping[str, Any], form: str = "{}") -> str:
+    """The interval of a hold-out error, empty where one group alone is held out."""
+    known = figures["mae_low"] is not None
+    return form.format(f"{figures['mae_low']:.3g} to {figures['mae_high']:.3g}") if known else ""

@@ -157,7 +157,7 @@ class ScreenRequest(BaseModel):
         strange = ", ".join(name for name in self.models if name not in self.properties)
         several, step = len(self.objectives) > 1, self.fractions
         atoms, amount = self.max_atoms, self.max_amount
-        of_balance = self.alloys or self.mixed_valence or not self.pauling
+        balance = self.alloys or self.mixed_valence or not self.pauling or self.oxidation_states != "icsd24"
         both_or_none = bool(self.elements) == (self.input is not None)
         uneven = step and abs(round(1 / step) * step - 1) > 1e-6
         problems = {
@@ -174,8 +174,9 @@ class ScreenRequest(BaseModel):
             "several quantities cannot be ranked by value; take --rank pareto": several
             and self.rank == "value",
             "a Pareto front is whole: leave out --per-system": self.per_system and self.ranking == "pareto",
-            "--alloys, --mixed-valence and --no-pauling need --charge-balanced": (
-                of_balance and not self.charge_balanced
+            "--best, the value to beat, needs --rank ei": self.best is not None and self.ranking != "ei",
+            "--alloys, --mixed-valence, --no-pauling and --oxidation-states need --charge-balanced": (
+                balance and not self.charge_balanced
             ),
         }
         for problem, found in problems.items():

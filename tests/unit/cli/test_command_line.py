@@ -6,11 +6,13 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from crossprop import __version__
+from crossprop.cli.registry import _standing
 from crossprop.errors import ConfigError, run_command
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,6 +60,10 @@ def test_help_lists_the_commands(crossprop):
         finished = crossprop(*words, "chekc")
         assert finished.status == 2
         assert "No such command" in finished.err
+
+
+def test_a_challenger_is_higher_than_a_champion_without_an_error():
+    assert _standing(*(SimpleNamespace(holdout_mae=error) for error in (0.0, 5.0))) == "higher"
 
 
 @pytest.fixture

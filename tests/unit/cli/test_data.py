@@ -134,7 +134,12 @@ def test_an_interruption_is_answered(crossprop, add, mine, monkeypatch, stopped,
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(("--minutes", "nan"), "minutes=nan is refused"), (("--minutes", "1", "--budget", "quick"), "not both")],
+    [
+        (("--minutes", "nan"), "minutes=nan is refused"),
+        (("--minutes", "1", "--budget", "quick"), "either --minutes or --budget, not both"),
+        (("--holdout", "0.1", "--split-column", "s"), "either --holdout or --split-column, not both"),
+        (("--amounts", "atomic", "--element-columns", "weight"), "--amounts, not both"),
+    ],
 )
 def test_a_fit_that_is_impossible_is_refused(crossprop, mine, options, said):
     assert said in crossprop("fit", mine, *ADD, "--out", "model", *options).refusal

@@ -34,6 +34,8 @@ def test_a_bad_row_is_named_with_its_line_and_reason(read):
         ("NaCl", "brittle", "value", "no number"),
         ("NaCl", ">12", "value", "is a bound"),
         ("NaCl", "12-15", "value", "is a range"),
+        ("NaCl", "0xFF", "value", "'0xFF' is no number"),
+        ("NaCl", "12%", "value", "'12%' is a percentage: write 0.12 or 12"),
         ("NaCl", '"1,5"', "value", "decimal comma where the others have a point"),
         ("NaCl", "1,extra,cells", "fields", "5 fields where the header has 3"),
     ):
@@ -141,6 +143,8 @@ def test_a_column_of_units_beside_the_values_is_compared(read):
     with pytest.raises(UserFileError, match="several units: 'GPa', 'MPa'"):
         unit_beside("MPa", "GPa")
     assert unit_beside("line 1", "line 2") is None
+    with pytest.raises(UserFileError, match=r"--unit says 'none', but .* 'GPa'"):
+        read("formula,hardness\nNaCl,5 GPa\nKCl,6 GPa\n", "hardness", unit="none")
 
 
 @pytest.mark.parametrize("header", ["hardness x 10^3", "10³ hardness (GPa)", "hardness (GPa) x 1000"])
@@ -165,7 +169,8 @@ def test_a_column_is_read_as_a_whole():
 
 
 @pytest.mark.parametrize(
-    "cell", ["1 2", "1'23", "4 x 3", "x 10^3", "± 3", "2.07 x 103", "5½", "7/2", "2k", "0x10"]
+    "cell",
+    ["1 2", "1'23", "4 x 3", "x 10^3", "± 3", "2.07 x 103", "5½", "7/2", "2k", "0x10", "-0x10", "0X10"],
 )
 def test_what_only_looks_like_such_a_number_is_none(cell):
     assert all(map(math.isnan, read_numbers([cell, cell]).values))
@@ -177,6 +182,9 @@ def test_a_comma_that_the_column_does_not_prove_to_separate_thousands_is_not_rea
     assert "'101,522' may stand before decimals or between thousands" in read.reasons[1]
     assert read_numbers(["81.5", "101,522"], decimal=".").values == [81.5, 101522.0]
     assert read_numbers(["81.5", "101,522", "1,234.5"]).values == [81.5, 101522.0, 1234.5]
+    assert list(read_numbers(["2,5", "1.234"]).reasons) == [1]
+    for proof, decimal in (("1.234.567", None), ("1.234,5", None), ("3", ",")):
+        assert read_numbers(["2,5", "1.234", proof], decimal).values[:2] == [2.5, 1234.0]
 
 
 def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():

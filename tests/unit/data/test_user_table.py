@@ -108,11 +108,17 @@ def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
     with pytest.raises(UserFileError, match=r"several sheets.*'Sheet', 'empty'"):
         values(path)
     assert values(path, sheet="sheet") == {"Fe2O3": 1.5, "NaCl": -2.0}
-    for cell in book["Sheet"]["B"][1:]:
-        cell.number_format = "0.0%"  # shown as 150.0% and -200.0%
-    book.save(path)
-    table = read_user_table(path, target="strength", sheet="Sheet")
-    assert (table.unit, table.rows["value"].tolist()) == ("%", [150.0, -200.0])
+    for number_format, unit, scale in (
+        ("0.0_%", None, 1),
+        ('0.0"%"', "%", 1),
+        (r"0.0\%", "%", 1),
+        ("0.0%", "%", 100),
+    ):
+        for cell in book["Sheet"]["B"][1:]:
+            cell.number_format = number_format  # the last shows 150.0% and -200.0%
+        book.save(path)
+        table = read_user_table(path, target="strength", sheet="Sheet")
+        assert (table.unit, table.rows["value"].tolist()) == (unit, [1.5 * scale, -2.0 * scale])
     with pytest.raises(UserFileError, match="--unit says 'none'"):
         read_user_table(path, target="strength", sheet="Sheet", unit="none")
 

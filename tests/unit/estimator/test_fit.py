@@ -14,6 +14,7 @@ from crossprop.data.user_values import known_unit_in
 from crossprop.errors import StoreError, UserFileError
 from crossprop.estimator.fit import commit_folder, fit_file
 from crossprop.estimator.learn import Settings
+from crossprop.estimator.report import summary_lines
 from crossprop.experiments.executor import InlinePool
 from crossprop.inference.predictor import ServedModel
 
@@ -65,6 +66,17 @@ def test_the_report_says_what_was_read_and_found(done):
     assert report["transfer"] is None
 
 
+def test_what_has_a_lower_error_than_the_winner_is_named_for_what_it_is(done):
+    for lowest, learnt, alone in (
+        ("base", False, False),
+        ("plain_baseline", True, False),
+        ("boost", True, True),
+    ):
+        first = {"method": lowest, "label": lowest, "cv_mae": 0.0}
+        said = " ".join(summary_lines({**done[0], "methods": [first, *done[0]["methods"]]}))
+        assert ("nothing was learnt" not in said, f"{lowest} alone has 0" in said) == (learnt, alone)
+
+
 def test_a_folder_that_holds_something_is_not_touched(done, tmp_path, monkeypatch):
     (tmp_path / "kept.txt").write_text("mine")
     for overwrite, message in ((False, "--replace"), (True, "no saved model")):
@@ -96,6 +108,9 @@ def test_a_given_split_is_kept_and_its_repeats_are_left_out(tmp_path):
     settings = Settings(target="hardness", methods=["ml"], trials=1, folds=2, workers=1)
     report = fit_file(path, settings, tmp_path / "model", {"split_column": "part"}, write=lines.append)
     assert (report["rows"]["training"], report["rows"]["holdout"]) == (31, 8)
+    assert report["rows"]["read"] == 40
+    (left_out,) = report["rows"]["left_out"]
+    assert (left_out["line"], left_out["reason"]) == (2, "it repeats a composition of the hold-out")
     assert any("1 training rows repeat a composition of the hold-out" in line for line in lines)
 
 

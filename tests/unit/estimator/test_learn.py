@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_rows import rows_of, silent, write_networks
 
@@ -11,7 +12,7 @@ from crossprop.errors import ConfigError
 from crossprop.estimator.budget import FITS
 from crossprop.estimator.learn import Plan, Settings, choose_plan, plan_fit, run_fit, with_auxiliary
 from crossprop.estimator.pretrained import SourceNetworks
-from crossprop.estimator.report import transfer_verdict
+from crossprop.estimator.report import _method_rows, transfer_verdict
 from crossprop.inference.predictor import ServedModel
 from crossprop.methods import Method, Side
 
@@ -115,6 +116,12 @@ def test_transfer_is_judged_on_the_same_folds(outcome):
     assert verdict["helped"] is True
     assert verdict["change"] == pytest.approx(-0.1)
     assert (verdict["folds_won"], verdict["folds"]) == (2, 2)
+    exact = replace(scratch, cv_mae=(0.0, 0.0))
+    verdict = transfer_verdict([exact, other])
+    assert (verdict["helped"], verdict["change"]) == (False, None)
+    assert "0 (better in 0 of 2 folds)" in verdict["text"]
+    rows = _method_rows([scratch, exact], pd.DataFrame(columns=["split", "cell"]), np.array([]))
+    assert [row["cv_mae"] for row in rows] == [0.0, scratch.cv_mae_mean]
     assert transfer_verdict([scratch]) is None
     assert transfer_verdict([other])["helped"] is None
     base = next(r for r in outcome[0].results if r.label == "base")

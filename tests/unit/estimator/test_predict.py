@@ -12,6 +12,8 @@ from crossprop.cli import app
 from crossprop.errors import ConfigError, ModelFormatError, UnknownModelError, UserFileError
 from crossprop.estimator.predict import model_folder, read_input
 
+OF_A_FILE = ("--element-columns", "--formula-column", "--sheet")
+
 
 @pytest.fixture
 def model(quick_fit):
@@ -66,6 +68,9 @@ def test_wrong_options_are_refused_before_anything_is_read(run):
         ([], "one of them"),
         (["LiNa", "--input", "x.csv"], "one of them"),
         (["LiNa", "--version", "1", "--alias", "champion"], "not both"),
+        (["-", "MgO", "KCl"], "Give formulas alone: '-' reads a pipe"),
+        *((["LiNa", option, "weight"], "choose in a file") for option in OF_A_FILE),
+        (["--input", "x.csv", "--element-columns", "weight", "--amounts", "weight"], "not both"),
         (["LiNa", "--output", "out.xlsx"], r"\.xlsx"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -34,6 +34,9 @@ def test_contradictions_are_refused():
         ({"rank": "pareto", "per_system": 1}, "leave out --per-system"),
         ({"rank": "random"}, "rank: "),
         ({"alloys": True}, "need --charge-balanced"),
+        ({"oxidation_states": "wiki"}, "--oxidation-states need --charge-balanced"),
+        ({"best": 200.0}, "--best, the value to beat, needs --rank ei"),
+        ({"best": 200.0, "maximize": ("bulk", "gap")}, "needs --rank ei"),
         ({"memory": -1.0}, "memory: "),
         ({"colour": "red"}, "colour: "),
     ):
