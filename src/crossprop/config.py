@@ -300,7 +300,7 @@ class StudyConfig(Section):
         seed: Seed of every draw.
         edition: Which edition of the sources is read, where there are several: ``full`` has more rows.
         targets: Properties to be predicted.
-        shards: Targets by name of the stage that computes them; empty leaves them unsharded.
+        shards: Targets by name of the stage that computes them; what DVC runs has one at least.
         sources: Properties to transfer from.
         excluded: Properties whose compositions the sources lose. ``[]`` takes the targets. Other ones let a source know
             compositions of the hold-out: for a comparison with such a study only, nothing of it is registered.

@@ -263,24 +263,18 @@ class InlinePool(Executor):
 
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Yield (task, result or :class:`Failure`); ``ConfigError`` where Keras runs on another backend already."""
-        while self._queue:
-            task = heapq.heappop(self._queue).task
-            yield task, self._outcome(task)
-
-    def _outcome(self, task: Any) -> Any:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        if task.needs_keras:
-            use_keras(self._backend)
-        for _ in range(self._retries + 1):
+        while self._queue:
+            item = heapq.heappop(self._queue)
+            if item.task.needs_keras:
+                use_keras(self._backend)
             with warnings.catch_warnings(), threadpool_limits(limits=1):
                 warnings.simplefilter("ignore")
-                result = attempt(self._run, task)
-            if not isinstance(result, Raised):
-                return result
-            if result.store:
-                raise StoreError(result.reason)
-        return Failure(result.reason)
+                result = attempt(self._run, item.task)
+            ended = self._failed(item, result) if isinstance(result, Raised) else (item.task, result)
+            if ended is not None:
+                yield ended
 
 
 def use_keras(backend: str) -> None:

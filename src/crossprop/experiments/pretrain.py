@@ -1,7 +1,7 @@
 """Pretrains a source network on a large data set and keeps it with its provenance."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -100,7 +100,7 @@ def pretrain_source(
         "n_validation": len(validation),
         "validation_mae": mean_absolute_error(values[validation], model.predict(fractions[validation])),
         "validation_mae_of_median": of_median,
-        "scaling": model.transform.as_dict(),
+        "scaling": asdict(model.transform),
     }
     provenance = provenance_of(
         params, source, model.body, recipe, data_digest(frame), facts, perf_counter() - started
@@ -311,7 +311,7 @@ def pretrain_joint(
         "validation_mae_by_source": dict(zip(sources, final.tolist(), strict=True)),
         "validation_mae_of_median_by_source": dict(zip(sources, medians.tolist(), strict=True)),
         "n_train_by_source": dict(zip(sources, np.isfinite(rows.learnt).sum(axis=0).tolist(), strict=True)),
-        "scaling": [t.as_dict() for t in transforms],
+        "scaling": list(map(asdict, transforms)),
     }
     provenance = provenance_of(params, name, network, recipe, rows.digest, facts, perf_counter() - started)
     write_network(paths.source_model(name), network, provenance, history, scaling)

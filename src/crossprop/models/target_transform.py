@@ -1,7 +1,7 @@
 """The scale in which a target property is learnt."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import numpy as np
 
@@ -48,7 +48,3 @@ class TargetTransform:
         """From the scale of learning to the property's unit."""
         z = np.clip(np.asarray(values, float), self.low, self.high)
         return self.centre + self.scale * (np.sinh(z) if self.kind == "arcsinh" else z)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
