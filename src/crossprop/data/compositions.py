@@ -212,6 +212,11 @@ def _designated(formula: str) -> dict[str, float] | None:
     return {found[1]: balance, **weights}
 
 
+def spelled_out(formula: str) -> str:
+    """A plain formula, with its last amount of 1 written where it would read as an alloy's designation."""
+    return f"{formula}1" if _designated(formula) else formula
+
+
 _ZERO_FIRST: Final = re.compile(r"(?<![\d.])0\d")
 _ADDUCT: Final = re.compile(r"(?:(?<=[A-Za-z)\]}])|(?<=(\d)))\.([1-9]\d*)(?=([A-Z(\[{].*))", re.ASCII)
 _ANION_LAST: Final = re.compile(r"(?:[OFISHN]|Cl|Br|Se|Te|[)\]}])\d*$")

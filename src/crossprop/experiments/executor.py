@@ -69,12 +69,12 @@ class Executor(ABC):
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Yield (task, result or :class:`Failure`) as tasks end; ``StoreError`` where nothing more can be stored."""
 
-    def _failed(self, item: Queued, raised: Raised, least: int = 0) -> tuple[Any, Failure] | None:
-        """A task that failed too often with its end, or ``None`` where it is tried again (``least`` times anyway)."""
+    def _failed(self, item: Queued, raised: Raised) -> tuple[Any, Failure] | None:
+        """A task that failed too often with its end, or ``None`` where it is tried again; without memory it is."""
         if raised.store:
             raise StoreError(raised.reason)
         item.attempts += 1
-        if item.attempts > max(self._retries, least):
+        if item.attempts > max(self._retries, int(raised.out_of_memory)):
             return item.task, Failure(raised.reason)
         if raised.out_of_memory:
             item.alone, item.priority = True, float("-inf")
@@ -239,9 +239,7 @@ class WorkerPool(Executor):
             result, died = Raised(_cause_of_death(worker.process.exitcode), out_of_memory=True), True
         if died or worker.done >= RECYCLED_AFTER:
             self._end(worker)
-        if not isinstance(result, Raised):
-            return item.task, result
-        return self._failed(item, result, least=int(result.out_of_memory))
+        return self._failed(item, result) if isinstance(result, Raised) else (item.task, result)
 
 
 def _cause_of_death(code: int | None) -> str:

@@ -52,7 +52,7 @@ class RayCluster:
             nodes = {node["NodeID"]: node["Resources"] for node in self.ray.nodes() if node["Alive"]}
             self.ids |= nodes.keys()
             cpus = [has.get("CPU", 0.0) for has in nodes.values()]
-            self.cpus, self.largest = sum(cpus), max([self.largest, *cpus])
+            self.cpus, self.largest = sum(cpus), max(cpus, default=0.0)
             seen = len(nodes), sum(map(self._room, nodes.values()))
             if seen != self._shown:
                 self._shown = seen

@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from crossprop.config import RayConfig
 from crossprop.errors import StoreError
-from crossprop.experiments.executor import RECYCLED_AFTER, Executor, Failure, Queued, Raised, attempt, prepare
+from crossprop.experiments.executor import RECYCLED_AFTER, Executor, Queued, Raised, attempt, prepare
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.ray_cluster import DEATHS, LOOK_AFTER, Files, RayCluster, packed, unpack
 from crossprop.experiments.tasks import FoldTask, ScreenTask
@@ -136,7 +136,8 @@ class RayPool(Executor):
         except self._ray.exceptions.RayTaskError as error:  # e.g. a result that cannot be pickled
             return self._failed(item, Raised.of(error.cause))
         except self._ray.exceptions.RayError as error:
-            return item.task, Failure(f"its worker or its node died ({shorten(str(error), SHORT)})")
+            text = f"its worker or its node died ({shorten(str(error), SHORT)})"
+            return self._failed(item, Raised(text, out_of_memory=True))  # again, with a node of its own
         self._done[host] += 1
         if isinstance(result, Raised):
             return self._failed(item, result)

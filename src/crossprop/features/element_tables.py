@@ -53,20 +53,34 @@ def keep_element_tables(path: Path) -> None:
 
 
 def restore_element_tables(path: Path) -> None:
-    """Take the tables from a file of the installed versions, since importing matminer takes seconds."""
-    if _restored or installed_tables.cache_info().currsize or not path.is_file():
+    """Take the tables from a model's file of the installed versions, since importing matminer takes seconds.
+
+    A file of other versions has to hold the same tables: a DataError says that the model learnt from others.
+    """
+    if not path.is_file():
         return
     try:
         with np.load(path, allow_pickle=False) as kept:
-            if str(kept["origin"]) != tables_origin():
-                return
-            magpie, electronegativity = kept["magpie"], kept["electronegativity"]
+            origin, magpie, electronegativity = str(kept["origin"]), kept["magpie"], kept["electronegativity"]
             states = np.split(kept["states"], np.cumsum(kept["n_states"])[:-1])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} holds no element tables: {error}. Delete it; matminer's are used then."
         ) from error
-    _restored.append(_read_only(magpie, electronegativity, states))
+    tables = _read_only(magpie, electronegativity, states)
+    if origin == tables_origin():
+        if not installed_tables.cache_info().currsize:
+            _restored[:] = _restored or [tables]
+    elif not _equal(tables, element_tables()):
+        raise DataError(
+            f"The model beside {path} learnt from the element tables of {origin}, which differ from those of "
+            f"{tables_origin()}. Install those versions, or fit it again."
+        )
+
+
+def _equal(one: ElementTables, other: ElementTables) -> bool:
+    same = (np.array_equal(getattr(one, n), getattr(other, n)) for n in ("magpie", "electronegativity"))
+    return all(same) and one.oxidation_states == other.oxidation_states
 
 
 def tables_origin() -> str:

@@ -76,7 +76,7 @@ def _sides(system: tuple[int, ...], name: OxidationStates, pauling: bool) -> tup
     return tuple(side for side in sides if all(side))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)  # of up to a hundred megabytes; a system's compositions follow each other
 def _combinations(sides: tuple[tuple[States, ...], ...]) -> NDArray[np.float32]:
     """One state per element, all ways that can be neutral at all, shape (m, k)."""
     if not sides:

@@ -76,7 +76,7 @@ class Ranker:
 
     def _scored(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The frame with columns of what is ranked by."""
-        values = {"n_elements": frame["n_elements"].to_numpy()}
+        values = {"n_elements": frame["n_elements"].to_numpy(np.float64)}
         for name, model in self._by_text.items():
             values[name] = frame[model.column].to_numpy()
             values |= {f"{name}.{end}": frame[f"{model.column}_{end}"].to_numpy() for end in INTERVAL_NAMES}

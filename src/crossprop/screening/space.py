@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossprop.data.compositions import COLUMN, ELEMENTS, parse_formula, plain_formula
+from crossprop.data.compositions import COLUMN, ELEMENTS, parse_formula, plain_formula, spelled_out
 from crossprop.errors import FormulaError, ScreeningError, UserFileError
 
 
@@ -46,7 +46,7 @@ class Compositions:
         formulas = [""] * len(self)
         for row, place, amount in zip(rows.tolist(), places.tolist(), amounts.tolist(), strict=True):
             formulas[row] += ELEMENTS[order[place]] + ("" if amount == 1 else str(amount))
-        return formulas
+        return list(map(spelled_out, formulas))
 
 
 @cache

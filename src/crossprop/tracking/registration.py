@@ -264,7 +264,7 @@ def _create_version(client: MlflowClient, context: RunContext, winner: Winner, m
     """Make a version of a logged model, the registered model with it if it is the first; all of it or nothing."""
     from mlflow.exceptions import MlflowException
 
-    result, version = winner.result, None
+    result = winner.result
     text = (
         f"{context.descriptions.get(result.target, result.target)}. Unit: {result.unit or 'none (dimensionless)'}."
         "\n\nTakes a column `formula`, returns `value, lower, upper, in_domain, note`. "
@@ -292,10 +292,10 @@ def _create_version(client: MlflowClient, context: RunContext, winner: Winner, m
     except BaseException:
         _discard(client, model)
         with suppress(Exception):  # the first error counts
-            if first:
+            for own in (one for one in _versions(context, winner) if model.model_id in one.source):
+                client.delete_model_version(winner.name, str(own.version))
+            if first and not _versions(context, winner):  # no other process registered one meanwhile
                 client.delete_registered_model(winner.name)
-            elif version is not None:
-                client.delete_model_version(winner.name, version.version)
         raise
     return str(version.version)
 

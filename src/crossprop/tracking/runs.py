@@ -331,7 +331,7 @@ def describe(result: CellResult) -> str:
     lines = [what]
     for word, why in (("Failed", result.failure), ("Stopped", result.stopped)):
         if why:
-            lines.append(f"{word}: {why}")
+            lines.append(f"{word}: {why[:2000]}")  # a note has 8,000 characters at most
     if result.cv_mae_mean is not None:
         folds = f"({len(result.cv_mae or ())} folds)"
         lines.append(f"Cross-validation MAE {result.cv_mae_mean:.4g} ± {result.cv_mae_std:.3g}{unit} {folds}")

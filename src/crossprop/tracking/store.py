@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from crossprop.errors import StoreOutOfReachError, TrackingError
@@ -171,16 +171,20 @@ def prepare_store(uri: str) -> str:
         _prepare_sqlite(path)
         refuse_moved(path)
         return uri
-    import requests
     import sqlalchemy
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
 
     # once: MLflow alone would retry for minutes before it reports anything
     with named_faults(uri, "connecting"):
         if uri.startswith(("http://", "https://")):
-            server = uri.rstrip("/")
-            requests.get(f"{server}/health", timeout=_ANSWER_SECONDS).raise_for_status()
-            search = f"{server}/api/2.0/mlflow/experiments/search"  # of the database; /health is not
-            answer = requests.post(search, json={"max_results": 1}, timeout=_ANSWER_SECONDS)
+            once: Any = {"max_retries": 0, "timeout": _ANSWER_SECONDS, "raise_on_status": False}
+            server = get_default_host_creds(
+                uri
+            )  # with the token, the user and the certificates of MLFLOW_TRACKING_*
+            http_request(server, "/health", "GET", **once).raise_for_status()
+            search = "/api/2.0/mlflow/experiments/search"  # of the database; /health is not
+            answer = http_request(server, search, "POST", json={"max_results": 1}, **once)
             if answer.status_code >= 500:
                 answer.raise_for_status()
         else:

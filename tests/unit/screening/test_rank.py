@@ -52,6 +52,8 @@ def test_by_a_quantity_that_is_computed(table, properties):
     share = np.arange(1, 501) / np.arange(2, 502)
     expected = (abs(frame["a"] - frame["b"]) + share).sort_values().head(3)
     assert got["position"].tolist() == expected.index.tolist()
+    many = table.set_column(2, table.schema.field(2), pa.array([12] * 500, pa.int8()))
+    assert ranked(many, properties, "value", [("n_elements * n_elements", True)]).iloc[0, -1] == 144
     last = ranked(table, properties, "value", [("log10(a)", True)], top=500)["log10(a)"]
     assert np.isnan(last.iloc[-1]), "what is no number comes last"
     assert got["abs(a - b) + Fe"].to_numpy() == pytest.approx(expected.to_numpy())

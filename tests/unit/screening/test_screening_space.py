@@ -30,6 +30,14 @@ def formulas_as_sets(space):
     return [frozenset((ELEMENTS[e], int(row[e])) for e in np.flatnonzero(row)) for row in rows]
 
 
+def test_every_formula_is_read_back_as_the_composition_that_it_names():
+    space = ElementSpace(("Ti", "Al", "V"), max_elements=3)
+    block = space.block(0, space.total)
+    formulas = block.formulas()
+    assert "Ti2Al3V1" in formulas  # without the 1 it is a designation in weight percent
+    assert fraction_matrix(formulas) == pytest.approx(block.fractions())
+
+
 def test_every_reduced_composition_is_there_once():
     for elements, fewest, most, max_atoms, max_amount, must in (
         (("Al", "Fe", "Co"), 2, 3, 10, 10, ()),

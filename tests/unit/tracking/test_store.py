@@ -9,7 +9,9 @@ import socket
 import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from registries import NAME, add_version, client_of, evidence_table, make_model
@@ -132,6 +134,29 @@ def test_error_says_what_happened_to_which_store_and_whether_waiting_helps():
 def test_no_password_of_an_address_is_shown():
     for shown, hidden in (("db://u:***@h/x", "se:c@ret"), ("db://h/x?user=u&password=***&a=b", "secret")):
         assert without_passwords(shown.replace("***", hidden)) == shown
+
+
+def test_server_behind_a_login_gets_the_token(monkeypatch):
+    asked = []
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers.get("Authorization"))
+            self.send_response(200 if asked[-1] == "Bearer secret" else 401)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_POST = do_GET  # noqa: N815
+
+    with HTTPServer(("127.0.0.1", 0), Guarded) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(TrackingError, match="401"):
+            prepare_store(uri)
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+        assert prepare_store(uri) == uri
+        server.shutdown()
+    assert asked == [None, "Bearer secret", "Bearer secret"]
 
 
 def test_uri_that_cannot_work_is_refused():
