@@ -168,9 +168,9 @@ def evidence_of(content: Mapping[str, Any]) -> pd.DataFrame:
 
 
 @contextmanager
-def serving(app: Any, limits: Limits | None = None, proxies: tuple[str, ...] = ()) -> Iterator[str]:
+def serving(app: Any, limits: Any = None, proxies: Any = (), host: str = "127.0.0.1") -> Iterator[str]:
     """Address of an application on a free port of this machine, for as long as the block runs."""
-    listening = open_socket("127.0.0.1", 0)
+    listening = open_socket(host, 0)
     server = build_server(app, limits or Limits(), proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

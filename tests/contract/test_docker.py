@@ -146,6 +146,8 @@ def test_service_image_runs_an_existing_command_on_its_port_without_privileges()
     image, settings = DOCKER / "Dockerfile.service", SERVICES["service"]
     words = json.loads(_instructions(image, "CMD")[-1])
     serve = typer.main.get_command(app).commands[words[words.index("crossprop.cli") + 1]]
+    hosts = ("service", "${SERVICE_ALLOWED_HOST:-localhost}")
+    assert settings["command"] == words + [f"--allowed-host={name}" for name in hosts]
     options = {name for parameter in serve.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options
     port = words[words.index("--port") + 1]

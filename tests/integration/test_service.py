@@ -16,13 +16,16 @@ import fake_service
 import pytest
 import requests
 from fake_service import FakeSource, load_fake, serving
+from fastapi import FastAPI, Response
 from waiting import PATIENCE, until
 
+from crossprop.service import server
 from crossprop.service.app import create_app
 from crossprop.service.settings import Limits, ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 POST = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+IPV6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="there is no IPv6 here")
 GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -38,10 +41,10 @@ def source(tmp_path):
 def serve(source):
     with contextlib.ExitStack() as stack:
 
-        def start(load=load_fake, proxies=(), threads=2, **limits):
+        def start(load=load_fake, proxies=(), threads=2, host="127.0.0.1", **limits):
             bounds = Limits(**{"seconds": PATIENCE, **limits})
             settings = ServiceSettings(limits=bounds, poll_seconds=0.1, proxies=proxies, threads=threads)
-            url = stack.enter_context(serving(create_app(settings, source, load), bounds, proxies))
+            url = stack.enter_context(serving(create_app(settings, source, load), bounds, proxies, host))
             until(lambda: get(url, "readyz").status_code == 200)
             return url
 
@@ -255,6 +258,17 @@ def test_a_request_that_never_ends_is_cut_off(serve, said, trickle, answered):
     assert answer.startswith(answered)
 
 
+def test_a_client_that_reads_next_to_nothing_of_a_long_answer_is_cut_off(monkeypatch):
+    app, size = FastAPI(), 30_000_000
+    app.add_api_route("/", lambda: Response(bytes(size)))
+    with serving(app) as url, connect(url) as slow:
+        monkeypatch.setattr(server, "_UNREAD_SECONDS", 0.5)
+        slow.sendall(GET % b"/")
+        assert get(url, "").content == bytes(size), "a client that reads is not"
+        time.sleep(2)
+        assert len(received(slow)) < size
+
+
 def test_what_is_no_http_is_refused_and_the_service_lives(serve):
     url = serve()
     tls, long_header = b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\nX-A: " + b"a" * 10_000_000
@@ -265,13 +279,14 @@ def test_what_is_no_http_is_refused_and_the_service_lives(serve):
         assert get(url, "healthz").status_code == 200
 
 
-@pytest.mark.parametrize(("proxies", "client"), [((), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")])
-def test_the_client_address_is_taken_from_a_named_proxy_only(serve, caplog, proxies, client):
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::", marks=IPV6)])
+@pytest.mark.parametrize(("proxies", "client"), [((), "127.0.0.1"), (("127.0.0.0/8",), "203.0.113.9")])
+def test_the_client_address_is_taken_from_a_named_proxy_only(serve, caplog, host, proxies, client):
     def clients():
         return [r.fields["client"] for r in caplog.records if r.fields["path"] == "/docs"]
 
     with caplog.at_level("INFO", "crossprop.service.access"):
-        get(serve(proxies=proxies), "docs", headers={"X-Forwarded-For": "203.0.113.9"})
+        get(serve(proxies=proxies, host=host), "docs", headers={"X-Forwarded-For": "203.0.113.9"})
         until(clients)
     assert clients() == [client]
 

@@ -149,8 +149,5 @@ def check_host(host: str, settings: ServiceSettings) -> None:
     with suppress(ValueError):
         if settings.any_address and ipaddress.ip_address(name.strip("[]")):
             return
-    raise HttpError(
-        "UnknownHostError",
-        f"This service does not answer for the host {name[:_SHOWN]!r}. Use one of {', '.join(settings.hosts)}, or "
-        "start it with --allowed-host.",
-    )
+    why = f"This service does not answer for the host {name[:_SHOWN]!r}. Use one of"
+    raise HttpError("UnknownHostError", f"{why} {', '.join(settings.hosts)} or start it with --allowed-host.")

@@ -248,7 +248,7 @@ class ModelCache:
         model = await in_thread(self._load_folder, folder)
         version.learn_seconds(len(_CHECKED), False, await in_thread(check_model, model, version.info))
         version.model = model
-        version.size = getattr(model.predictor, "n_bytes", None) or files_size(folder)
+        version.size = files_size(folder)
         version.used = max(version.used, began)
         seconds = time.monotonic() - began
         self._metrics.loads.labels(one.model).inc()
@@ -256,7 +256,7 @@ class ModelCache:
         event("loaded", model=one.model, version=version.info.version, seconds=round(seconds, 1))
 
     async def _fall_back(self, one: ServedProperty, version: LoadedVersion) -> None:
-        """Serve the former champion where the present one cannot be loaded at all."""
+        """Serve the source's other version where the wanted one cannot be loaded at all."""
         try:
             info = await in_thread(self.source.fallback, version.info)
             if info is None or version is not one.wanted:

@@ -66,12 +66,8 @@ class PredictionExecutor:
         """Run the jobs of one request, each with its probable seconds; refused if the work before leaves no time."""
         waiting, needed = self._seconds / self.threads, sum(seconds for seconds, _ in jobs) / self.threads
         if waiting and waiting + needed > _MARGIN * self._limits.seconds:
-            raise HttpError(
-                "UnavailableError",
-                f"This request takes about {needed:.0f} seconds, and {waiting:.0f} seconds of work wait already. "
-                "Send it again later.",
-                retry_after=min(waiting, self._limits.seconds),
-            )
+            message = f"This needs about {needed:.0f} s, and {waiting:.0f} seconds of work wait already. Send it later."
+            raise HttpError("UnavailableError", message, retry_after=min(waiting, self._limits.seconds))
 
         def done(seconds: float, _: asyncio.Future[Result]) -> None:
             self._seconds = max(0.0, self._seconds - seconds)
@@ -204,12 +200,8 @@ class Predictor:
         if found := cache.find(name):
             return found
         if not cache.properties:
-            raise HttpError(
-                "UnavailableError",
-                "No property is served yet, or no model was promoted ('crossprop promote <target>'). See /readyz, and "
-                "ask again in a few seconds.",
-                retry_after=2,
-            )
+            message = "No property is served yet, or no model was promoted ('crossprop promote <target>'). See /readyz."
+            raise HttpError("UnavailableError", message, retry_after=2)
         near = [model for model, one in cache.properties.items() if one.target == name]  # of several studies
         near += difflib.get_close_matches(asked, cache.names)
         near += [
@@ -217,10 +209,8 @@ class Predictor:
         ]
         hint = f"Did you mean {', '.join(dict.fromkeys(near[:_SIMILAR]))}?" if near else ""
         hint = hint or f"There are: {', '.join(sorted(cache.names)[:_SIMILAR])}."
-        raise HttpError(
-            "UnknownNameError",
-            f"{name[:_SHOWN]!r} is no property that is served. {hint} /v1/properties lists all {len(cache.names)}.",
-        )
+        hint += f" /v1/properties lists all {len(cache.names)}."
+        raise HttpError("UnknownNameError", f"{name[:_SHOWN]!r} is no property that is served. {hint}")
 
     def close(self) -> None:
         """Let running jobs end and begin no others."""
@@ -261,11 +251,8 @@ class Predictor:
                 ]
         except Exception as error:
             event("a model failed", logging.ERROR, exc_info=True, model=info.name)
-            raise HttpError(
-                "UnavailableError",
-                f"The model of {one.name} (version {info.version}) failed: {type(error).__name__}. Ask for the other "
-                "properties alone.",
-            ) from error
+            failed = f"The model of {one.name} (version {info.version}) failed: {type(error).__name__}."
+            raise HttpError("UnavailableError", f"{failed} Ask for the other properties alone.") from error
         one.version.learn_seconds(len(rows), nearest > 0, time.perf_counter() - began)
         name = info.target if info.target in self.cache.names else info.name
         self.metrics.predictions.labels(name, info.version).inc(len(rows))

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from crossprop.errors import CrosspropError
 from crossprop.service import schemas
 from crossprop.service.auth import Scope, key_check
 from crossprop.service.http_errors import HttpError, documented
@@ -25,6 +26,7 @@ _PREDICT_ERRORS = (
     "UnsupportedCodingError", "InvalidRequestError", "BusyError", "UnavailableError", "ConnectionsError",
 )  # fmt: skip
 _FIELDS = tuple(schemas.PredictRequest.model_fields)
+_NAMED = 5  # problems of a request that are named; the others are counted
 
 
 def build(service: Service) -> tuple[APIRouter, APIRouter]:
@@ -72,18 +74,24 @@ def build(service: Service) -> tuple[APIRouter, APIRouter]:
     @v1.get(
         "/properties/{name}/parity",
         dependencies=reading,
+        response_model=schemas.ParityAnswer,
         responses=documented("UnknownNameError", "InvalidRequestError", "UnavailableError"),
         summary="True and predicted values of the hold-out",
     )
     async def property_parity(
         name: Annotated[str, PathParameter(description="As in `/v1/properties`.", max_length=200)],
-    ) -> schemas.ParityAnswer:
+    ) -> Response:
         """At most 2,000 points, drawn evenly; none for a model that was saved without evidence."""
         version = service.predictor.property(name).shown
         if version.folder is None:
             message = f"The model of {name} is still being loaded. Try again in a moment."
             raise HttpError("UnavailableError", message, 2)
-        return await asyncio.to_thread(parity, name, version.metadata.unit, version.folder)
+        try:
+            answer = await asyncio.to_thread(parity, name, version.metadata.unit, version.folder)
+        except CrosspropError as error:  # its files were removed or changed after it was loaded
+            message = f"The hold-out of {name} cannot be read: {error}"
+            raise HttpError("UnavailableError", message, 5) from error
+        return Response(answer, media_type="application/json")
 
     @v1.get(
         "/models", dependencies=reading, summary="Every registered model with its champion and challenger"
@@ -150,6 +158,10 @@ async def read_request(request: Request) -> schemas.PredictRequest:
         values = from_json(body, allow_inf_nan=False)
         if any(body.count(f'"{name}"'.encode()) > 1 for name in _FIELDS):
             json.loads(body, object_pairs_hook=_refuse_repeated, parse_int=str)
+        unknown = [name for name in values if name not in _FIELDS] if isinstance(values, dict) else []
+        if len(unknown) > _NAMED:  # pydantic would take seconds to describe each of them
+            problems = [{"loc": [name], "msg": "Extra inputs are not permitted"} for name in unknown[:_NAMED]]
+            raise HttpError("InvalidRequestError", sentences(problems, len(unknown) - _NAMED))
         return schemas.PredictRequest.model_validate(values)
     except ValidationError as error:
         raise HttpError("InvalidRequestError", sentences(error.errors())) from None
@@ -167,12 +179,11 @@ def _refuse_repeated(pairs: Sequence[tuple[str, Any]]) -> None:
         raise HttpError("InvalidRequestError", message)
 
 
-def sentences(problems: Sequence[Mapping[str, Any]]) -> str:
-    """What is wrong with a request, field by field, in pydantic's words."""
-    places = [".".join(str(part)[:50] for part in problem["loc"]) or "the body" for problem in problems]
-    shown = [f"{place}: {problem['msg']}" for place, problem in zip(places, problems, strict=True)]
-    more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-    return f"The request is not what this operation takes: {'; '.join(shown[:5])}{more}. See /docs."
+def sentences(problems: Sequence[Mapping[str, Any]], unnamed: int = 0) -> str:
+    """What is wrong with a request, field by field, in pydantic's words; ``unnamed`` further ones are counted."""
+    named = [f"{'.'.join(map(str, p['loc']))[:50] or 'the body'}: {p['msg']}" for p in problems[:_NAMED]]
+    more = f" (and {unnamed} more)" if (unnamed := unnamed + len(problems) - len(named)) else ""
+    return f"The request is not what this operation takes: {'; '.join(named)}{more}. See /docs."
 
 
 async def _unless_gone(request: Request, answer: Awaitable[bytes]) -> bytes:

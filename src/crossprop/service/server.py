@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import math
 import resource
 import signal
 import socket
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crossprop.errors import ServiceError
+from crossprop.ports import take_port
 from crossprop.service.http_errors import HttpError, error_json
 from crossprop.service.logs import log_as_json
 from crossprop.service.settings import Limits
@@ -27,24 +29,14 @@ _KEEP_ALIVE_SECONDS = 20
 # First bytes of requests that are answered whatever the number of connections:
 _PROBES = tuple(f"{method} /{path} ".encode() for method in ("GET", "HEAD") for path in ("healthz", "readyz"))
 _SHUTDOWN_SECONDS = 35  # for open requests after the order to stop: a little more than a request may take
-_UNREAD_SECONDS = 60  # longest time that a client may leave an answer unread
+_UNREAD_SECONDS, _LEAST_READ = 60, 2**20  # so much of a long answer has to be read in so many seconds
 
 
 def open_socket(host: str, port: int) -> socket.socket:
     """Take the address to listen on, before anything costly is begun; port 0 is any that is free."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _UNREAD_SECONDS)
-        listening.bind(address)
-    except socket.gaierror as error:
-        raise ServiceError(f"The address {host!r} is unknown here. Use 127.0.0.1 or 0.0.0.0.") from error
-    except (OSError, OverflowError) as error:
-        raise ServiceError(
-            f"Port {port} on {host} cannot be used ({error}). Choose another one with --port, e.g. {port % 60000 + 1}."
-        ) from error
+    listening = take_port(host, port, ServiceError, "--port ", "")
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _UNREAD_SECONDS)
     return listening
 
 
@@ -97,7 +89,7 @@ def allow_many_files() -> None:
 
 
 class _BoundedProtocol(H11Protocol):
-    """What uvicorn lacks: limits of connections and of the time for headers, and answers to half-closed clients."""
+    """What uvicorn lacks: limits of connections, slow headers and slow reading, and answers to half-closed clients."""
 
     def __init__(self, *args: Any, limits: Limits, proxies: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -105,6 +97,7 @@ class _BoundedProtocol(H11Protocol):
         self._proxies = proxies
         self._opened = self.loop.time()
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._over_limit = 0
         self._probe = False
         self._refused = False
@@ -117,6 +110,8 @@ class _BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room by closing the oldest idle connection, or answer nothing but probes."""
         super().connection_made(transport)
+        if self.client and (v4 := getattr(ipaddress.ip_address(self.client[0]), "ipv4_mapped", None)):
+            self.client = (str(v4), self.client[1])  # a socket for IPv6 and IPv4 names it ::ffff:10.0.0.5
         self._deadline = self.loop.call_later(self._limits.header_seconds, transport.close)
         all_open = [one for one in self.connections if isinstance(one, _BoundedProtocol) and not one._refused]
         address = self.client[0] if self.client else ""
@@ -139,7 +134,21 @@ class _BoundedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self, before: float = math.inf) -> None:
+        """Let no client hold a long answer in memory by reading next to nothing of it."""
+        super().pause_writing()
+        if before - (left := self.transport.get_write_buffer_size()) < _LEAST_READ:
+            self.transport.abort()
+        else:
+            self._unread = self.loop.call_later(_UNREAD_SECONDS, self.pause_writing, left)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Headers have a time limit, from their first byte to their end."""

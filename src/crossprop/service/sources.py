@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +72,13 @@ class RegistrySource(ModelSource):
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """Versions with the alias, of the chosen study and properties."""
-        if self.alias == "champion":
-            found = registry.champions(self.uri)
-        else:
-            holders = {m.name: m.holder(self.alias) for m in registry.all_models(self.uri, self.study)}
-            found = {name: info for name, info in holders.items() if info is not None}
-        return {name: info for name, info in found.items() if self._chosen(info)}
+        return {m.name: info for m in self.everything() if (info := m.holder(self.alias)) is not None}
 
     def fallback(self, info: VersionInfo) -> VersionInfo | None:
-        """The former champion."""
-        former = registry.find_model(self.uri, info.name).holder(registry.PREVIOUS)
-        return None if former is None or former.version == info.version else former
+        """The former champion in place of the champion, the champion in place of any other version."""
+        alias = registry.PREVIOUS if self.alias == registry.CHAMPION else registry.CHAMPION
+        other = registry.find_model(self.uri, info.name).holder(alias)
+        return None if other is None or other.version == info.version else other
 
     def folder(self, info: VersionInfo) -> Path:
         """Where the version's files lie."""
@@ -150,8 +147,9 @@ def short_label(description: str) -> str:
     return description
 
 
-def parity(name: str, unit: str, folder: Path) -> ParityAnswer:
-    """The hold-out's formulas with true and predicted values, at most 2,000, drawn evenly by value."""
+@lru_cache(maxsize=128)  # of up to 150 kB each
+def parity(name: str, unit: str, folder: Path) -> bytes:
+    """JSON of the hold-out's formulas with true and predicted values, at most 2,000, drawn evenly by value."""
     answer = ParityAnswer(name=name, unit=unit, mae=None, formulas=[], y_true=[], y_pred=[])
     found = read_evidence(folder)
     if found is not None:
@@ -161,4 +159,4 @@ def parity(name: str, unit: str, folder: Path) -> ParityAnswer:
             rows = rows.iloc[np.linspace(0, len(rows) - 1, _PARITY_POINTS).round().astype(int)]
         answer.formulas = rows["formula"].tolist()
         answer.y_true, answer.y_pred = rows["y_true"].tolist(), rows["y_pred"].tolist()
-    return answer
+    return answer.model_dump_json().encode()

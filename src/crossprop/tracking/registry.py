@@ -109,11 +109,6 @@ def open_registry(uri: str | None, doing: str) -> Iterator[MlflowClient]:
         yield client_of(uri)
 
 
-def champions(uri: str | None = None) -> dict[str, VersionInfo]:
-    """The versions with the alias ``champion``, by name of their registered model; meant to be polled."""
-    return {model.name: champion for model in all_models(uri) if (champion := model.holder(CHAMPION))}
-
-
 def all_models(uri: str | None = None, study: str | None = None) -> list[ModelInfo]:
     """All registered models, or those of a study, with all versions, by name; two calls for up to 1,000 models."""
     with open_registry(uri, "listing the registered models") as client:

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import re
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,9 @@ from fake_service import load_fake
 from waiting import until
 
 from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.methods import Method
+from crossprop.service import schemas
+from crossprop.service.app import STATIC
 from crossprop.service.auth import KeyRing, Scope, new_key
 from crossprop.service.settings import Limits
 from crossprop.service.sources import short_label
@@ -164,6 +168,19 @@ def test_properties_tell_how_good_a_model_is_how_it_stands_and_its_hold_out(clie
     assert error_of(client.get("/v1/properties/hardness/parity")) == (404, "UnknownNameError")
 
 
+def test_a_hold_out_is_read_once_and_one_whose_files_were_removed_is_told(client, source):
+    first = client.get("/v1/properties/deltae/parity").json()
+    shutil.rmtree(source.root / "jarvis")
+    assert client.get("/v1/properties/deltae/parity").json() == first
+    gone = client.get("/v1/properties/bulkmoduluskv/parity")
+    assert error_of(gone) == (503, "UnavailableError")
+
+
+def test_the_page_has_words_for_every_method():
+    words = re.findall(r'^ {4}(\w+): "', (STATIC / "format.js").read_text(), flags=re.MULTILINE)
+    assert set(Method) == set(words)
+
+
 def test_labels_are_short():
     named = "Decadic logarithm of the n-type electronic thermal conductivity over the relaxation time, in 1e9 W/(m K s)"
     assert short_label(named) == "log₁₀ κₑ/τ (n-type)"
@@ -267,6 +284,13 @@ def test_a_body_that_is_no_request_is_refused_with_the_place_and_the_reason(clie
         answer = client.post("/v1/predict", content=content, headers=headers)
         assert answer.status_code == status
         assert said in answer.json()["error"]["message"]
+
+
+def test_thousands_of_unknown_fields_are_counted_and_not_described_one_by_one(client, monkeypatch):
+    monkeypatch.setattr(schemas.PredictRequest, "model_validate", None)  # which would take seconds
+    answer = client.post("/v1/predict", json=VALID | {f"f{i}": i for i in range(9000)})
+    assert error_of(answer) == (422, "InvalidRequestError")
+    assert "f4: Extra inputs are not permitted (and 8995 more). See" in answer.json()["error"]["message"]
 
 
 def test_unusual_but_valid_bodies_are_read(client):

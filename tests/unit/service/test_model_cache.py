@@ -16,7 +16,9 @@ from crossprop.service.metrics import Metrics
 from crossprop.service.model_cache import files_size
 from crossprop.service.prediction import Batcher, Predictor
 from crossprop.service.settings import Limits, ServiceSettings
+from crossprop.service.sources import RegistrySource
 from crossprop.service.state import Service
+from crossprop.tracking import registry
 
 BULK = "jarvis.bulkmoduluskv"
 
@@ -135,6 +137,15 @@ def test_at_start_the_former_champion_replaces_a_damaged_one(source, run):
         assert statuses(service) == {"bulkmoduluskv": "degraded"}
 
     run(scenario)
+
+
+def test_the_champion_replaces_a_damaged_challenger_the_former_one_a_champion(source, monkeypatch):
+    for version, alias in (("1", "champion"), ("2", "champion"), ("3", "challenger")):
+        source.add("bulkmoduluskv", version, alias=alias)
+    (model,) = source.everything()
+    monkeypatch.setattr(registry, "find_model", lambda uri, name: model)
+    for alias, other in (("champion", "1"), ("challenger", "2")):
+        assert RegistrySource("", alias).fallback(model.holder(alias)).version == other
 
 
 def test_a_model_that_cannot_be_loaded_is_refused_at_once_until_the_next_attempt(source, run):

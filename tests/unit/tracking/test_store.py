@@ -22,7 +22,7 @@ from crossprop.cli.registry import history_lines, overview_rows, overview_table
 from crossprop.errors import StoreOutOfReachError, TrackingError, UnknownModelError
 from crossprop.tracking import registry, ui
 from crossprop.tracking import store as store_module
-from crossprop.tracking.registry import all_models, assert_complete, champions, find_version, predictor_folder
+from crossprop.tracking.registry import all_models, assert_complete, find_version, predictor_folder
 from crossprop.tracking.runs import MlflowRecorder, ensure_experiment
 from crossprop.tracking.store import (
     open_client,
@@ -269,9 +269,9 @@ def test_what_cannot_be_opened_is_refused():
         port = listener.getsockname()[1]
         for options, message in (
             ({"uri": "https://mlflow.example.org"}, "has a web interface already"),
-            ({"port": 70000}, "Port 70000 does not exist"),
+            ({"port": 70000}, "Port 70000 on 127.0.0.1 cannot be used.*PORT=8000"),
             ({"host": "nowhere.invalid"}, r"'nowhere\.invalid' is unknown"),
-            ({"port": port}, f"Port {port} on 127.0.0.1 is taken.*PORT={port + 1}"),
+            ({"port": port}, f"Port {port} on 127.0.0.1 cannot be used.*PORT={port + 1}"),
         ):
             with pytest.raises(TrackingError, match=message):
                 ui.start_ui(**{"uri": "sqlite:////nowhere/mlflow.db"} | options)
@@ -316,8 +316,7 @@ def test_versions_are_found_by_target_number_and_alias_and_deleted_or_foreign_on
     client.create_registered_model("recommender")
     client.create_model_version("recommender", "/somewhere")
     client.set_registered_model_alias("recommender", "champion", 1)
-    assert champions(uri) == {}
-    assert [m.name for m in all_models(uri)] == [NAME]
+    assert [(m.name, m.holder("champion")) for m in all_models(uri)] == [(NAME, None)]
 
 
 def test_what_is_not_there_is_named_with_what_there_is(uri, model):
@@ -336,15 +335,15 @@ def test_what_is_not_there_is_named_with_what_there_is(uri, model):
 
 def test_store_that_is_gone_is_named_and_a_new_one_is_read(uri, model, tmp_path, template_store):
     add_version(uri, model, alias="champion")
-    assert champions(uri)
+    assert all_models(uri)
     path = tmp_path / "mlflow.db"
     for file in tmp_path.glob("mlflow.db*"):
         file.unlink()
     with pytest.raises(StoreOutOfReachError, match=r"no registry at .*mlflow\.db"):
-        champions(uri)
+        all_models(uri)
     assert not path.exists()
     shutil.copy(template_store, path)
-    assert champions(uri) == {}
+    assert all_models(uri) == []
 
 
 @pytest.mark.parametrize(
@@ -358,7 +357,7 @@ def test_store_that_is_gone_is_named_and_a_new_one_is_read(uri, model, tmp_path,
 )
 def test_damaged_files_are_named_with_what_to_do(uri, model, damage, message):
     add_version(uri, model, alias="champion")
-    info = champions(uri)[NAME]
+    info = find_version(uri, NAME)
     assert predictor_folder(uri, info) == model / "artifacts" / "model"
     damage(model)
     with pytest.raises(TrackingError, match=rf"version 1 are incomplete: .*{message}"):
@@ -367,7 +366,7 @@ def test_damaged_files_are_named_with_what_to_do(uri, model, damage, message):
 
 def test_remote_files_are_fetched_once_and_completely_or_not_at_all(uri, model, tmp_path, monkeypatch):
     add_version(uri, model, alias="champion")
-    info = champions(uri)[NAME]
+    info = find_version(uri, NAME)
     monkeypatch.setattr(registry, "local_path", lambda location: None)
     cache = tmp_path / "cache"
     folder = predictor_folder(uri, info, cache)

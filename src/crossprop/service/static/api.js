@@ -4,6 +4,8 @@ const KEY = "crossprop.key";
 const AT_ONCE = 5000;
 /** Most predictions that one request asks for; longer lists go in several. */
 const MOST_FORMULAS = 1000;
+/** How often a list is begun again because a model was replaced while it was predicted. */
+const RESTARTS = 3;
 /** How often a model that is being loaded is asked for, and the longest pause between two times in seconds. */
 const PATIENCE = 30;
 const LONGEST_PAUSE = 10;
@@ -81,22 +83,27 @@ export async function nearest(formula, amounts, property, k) {
 }
 
 /**
- * Predict all formulas, in as many requests as needed.
+ * Predict all formulas, in as many requests as needed; one version of each model answers all of them.
  *
  * @param {{formulas: string[], amounts: string}} asked formulas, and whether their amounts are "atomic" or "weight".
  * @param {(done: number) => void} progress is told how many formulas are answered.
  */
 export async function predict({ formulas, amounts }, names, { signal, progress }) {
   const size = Math.max(1, Math.min(MOST_FORMULAS, Math.floor(AT_ONCE / names.length)));
-  const whole = { amounts, results: [], models: {} };
-  for (let start = 0; start < formulas.length; start += size) {
-    const body = { formulas: formulas.slice(start, start + size), amounts, properties: names };
-    const answer = await call("v1/predict", { body, signal });
-    whole.results.push(...answer.results.map((result, i) => ({ ...result, formula: formulas[start + i] })));
-    Object.assign(whole.models, answer.models);
-    progress(whole.results.length);
+  for (let restarts = 0; restarts <= RESTARTS; restarts++) {
+    const whole = { amounts, results: [], models: {} };
+    const replaced = ([name, { version }]) => version !== (whole.models[name]?.version ?? version);
+    for (let start = 0; start < formulas.length; start += size) {
+      const body = { formulas: formulas.slice(start, start + size), amounts, properties: names };
+      const answer = await call("v1/predict", { body, signal });
+      if (Object.entries(answer.models).some(replaced)) break;
+      whole.results.push(...answer.results.map((result, i) => ({ ...result, formula: formulas[start + i] })));
+      Object.assign(whole.models, answer.models);
+      progress(whole.results.length);
+    }
+    if (whole.results.length === formulas.length) return whole;
   }
-  return whole;
+  throw new ServiceError("busy", "The models were replaced several times while this list was predicted.", 10);
 }
 
 /** Ask for properties whose models are being loaded: the service loads those first, and may say to come back. */

@@ -97,6 +97,8 @@ export function method(name) {
     finetune: "fine-tuned network",
     modfinetune: "fine-tuned network, new head",
     freezing: "transferred network, partly frozen",
+    plain_baseline: "extra trees, not tuned",
+    plain_median: "extra trees, not tuned, median",
     boost: "boosted trees",
     boost_sources: "boosted trees on predicted sources",
     resnet: "residual network",

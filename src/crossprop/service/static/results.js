@@ -21,7 +21,8 @@ const shorten = (text) => (text.length > LONGEST_NAME ? `${text.slice(0, LONGEST
  * @param {{select, fix}} actions for a cell that is chosen and a formula to be corrected.
  */
 export function resultTable(node, { answer, properties }, { select, fix }) {
-  const good = answer.results.map((result, i) => ({ ...result, i })).filter((result) => !result.error);
+  const numbered = answer.results.map((result, i) => ({ ...result, i }));
+  const good = numbered.filter((result) => !result.error);
   const bars = new Map(properties.map(({ name }) => [name, []]));
   const scales = new Map();
   let turned = properties.length > 6 && good.length <= 3;
@@ -114,7 +115,7 @@ export function resultTable(node, { answer, properties }, { select, fix }) {
   }
 
   function formulaRows() {
-    const all = answer.results.map((result, i) => ({ ...result, i })).filter((result) => isOf(kind, result));
+    const all = numbered.filter((result) => isOf(kind, result));
     const value = (result) => result.predictions?.[order.name]?.value ?? NaN;
     if (order.name) {
       all.sort((a, b) => {
