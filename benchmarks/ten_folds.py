@@ -96,9 +96,8 @@ def main() -> None:
             )
     table = pd.DataFrame(rows)
     for of_side, ratios in table.groupby("side")["ratio"]:
-        print(
-            f"{side}: {np.exp(np.log(ratios).mean()):.3f} times the error of the study on {len(ratios)} targets"
-        )
+        mean = np.exp(np.log(ratios).mean())
+        print(f"{of_side}: {mean:.3f} times the error of the study on {len(ratios)} targets")
 
 
 if __name__ == "__main__":
