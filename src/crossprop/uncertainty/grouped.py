@@ -54,10 +54,10 @@ def standard_error(values: np.ndarray, groups: np.ndarray) -> float:
 
     Source: Cameron and Miller 2015, J. Hum. Resour. 50, 317-372, doi:10.3368/jhr.50.2.317 (of a constant, "CR1").
     """
-    totals, _ = _by_group(values - np.mean(values), groups)
-    n_groups = len(totals)
+    n_groups = len(np.unique(groups))
     if n_groups < 2:
         return float("nan")
+    totals, _ = _by_group(values - np.mean(values), groups)
     return float(np.sqrt(n_groups / (n_groups - 1) * np.sum(totals**2)) / len(values))
 
 

@@ -62,3 +62,4 @@ def test_few_groups_have_students_interval_and_one_has_none():
     assert signed.low < -1
     alone = mean_interval(np.array([1.0, 2.0]), np.array(["a", "a"]))
     assert (alone.mean, alone.low, alone.high, alone.p_value) == (1.5, None, None, 1.0)
+    assert np.isnan(standard_error(np.zeros(0), np.zeros(0)))
