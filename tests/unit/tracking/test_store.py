@@ -263,7 +263,8 @@ def test_copied_checkout_does_not_write_into_the_one_it_was_copied_from(checkout
     assert predictor_folder(uri, find_version(uri, NAME)).is_dir()
 
 
-def test_what_cannot_be_opened_is_refused():
+def test_what_cannot_be_opened_is_refused(monkeypatch):
+    monkeypatch.setattr(ui.os, "execv", lambda *_: pytest.fail("it was started"))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
