@@ -15,7 +15,7 @@ from crossprop.errors import StoreError, UserFileError
 from crossprop.estimator.fit import commit_folder, fit_file
 from crossprop.estimator.learn import Settings
 from crossprop.estimator.report import summary_lines
-from crossprop.experiments.executor import InlinePool
+from crossprop.experiments import executor
 from crossprop.inference.predictor import ServedModel
 
 SETTINGS = Settings(
@@ -128,14 +128,14 @@ def test_a_file_of_which_too_much_is_unusable_is_refused(tmp_path):
 
 def test_a_stopped_fit_leaves_the_plain_median_model_and_goes_on_from_it(tmp_path, monkeypatch):
     path = write_csv(tmp_path / "my.csv", rows_of(40))
-    out, work, lines = tmp_path / "model", InlinePool._outcome, []
+    out, work, lines = tmp_path / "model", executor.attempt, []
 
-    def stopped(self, task):
+    def stopped(run, task):
         if str(task.cell.method) == "ml":
             raise KeyboardInterrupt
-        return work(self, task)
+        return work(run, task)
 
-    monkeypatch.setattr(InlinePool, "_outcome", stopped)
+    monkeypatch.setattr(executor, "attempt", stopped)
     with pytest.raises(KeyboardInterrupt):
         fit_file(path, ANYTIME, out, write=lines.append)
     assert any("plain median" in line and f"saved in {out}" in line for line in lines)
@@ -149,7 +149,7 @@ def test_a_stopped_fit_leaves_the_plain_median_model_and_goes_on_from_it(tmp_pat
         fit_file(other, ANYTIME, out, write=silent)
 
     fitted = []
-    monkeypatch.setattr(InlinePool, "_outcome", lambda self, task: fitted.append(task) or work(self, task))
+    monkeypatch.setattr(executor, "attempt", lambda run, task: fitted.append(task) or work(run, task))
     done = fit_file(path, ANYTIME, out, write=silent)
     assert done["finished"] is True
     assert {str(task.cell.method) for task in fitted} == {"ml"}  # the plain models were kept
@@ -165,10 +165,10 @@ def test_a_complete_model_is_not_replaced_by_a_plain_one(tmp_path, monkeypatch):
     fit_file(path, ANYTIME, out, write=silent)
     before = (out / "report.json").read_text()
 
-    def stopped(self, task):
+    def stopped(run, task):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(InlinePool, "_outcome", stopped)
+    monkeypatch.setattr(executor, "attempt", stopped)
     with pytest.raises(KeyboardInterrupt):
         fit_file(path, ANYTIME, out, overwrite=True, write=silent)
     assert (out / "report.json").read_text() == before
