@@ -33,6 +33,7 @@ def data_digest(frame: pd.DataFrame) -> str:
     return hasher.hexdigest()
 
 
+@cache  # asked for by every cell
 def package_versions(*packages: str) -> dict[str, str]:
     """The versions of those packages that are installed."""
     found = {package: [*importlib.metadata.distributions(name=package)][:1] for package in packages}
