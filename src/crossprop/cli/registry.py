@@ -190,10 +190,10 @@ def overview_rows(models: list[ModelInfo]) -> list[dict[str, Any]]:
 
     rows = []
     for model in models:
-        change = _change(model.holder("champion"), model.holder("challenger"))
+        errors = _errors(model.holder("champion"), model.holder("challenger"))
         row = {key: getattr(model, key) for key in ("name", "study", "target", "unit")}
         row |= {alias: _details(model.holder(alias)) for alias in _ALIASES}
-        row["challenger_has_lower_mae"] = None if change is None else change < 0
+        row["challenger_has_lower_mae"] = None if errors is None else errors[1] < errors[0]
         row["champion_moved_by_hand"] = changed_by_hand(model) is not None
         rows.append(row | {"versions": [v.version for v in model.versions]})
     return rows
@@ -275,12 +275,10 @@ def _short(version: VersionInfo | None) -> tuple[str, str]:
     return f"v{version.version} {version.method}".strip(), "" if mae is None else f"{mae:.4g}"
 
 
-def _change(champion: VersionInfo | None, challenger: VersionInfo | None) -> float | None:
-    """Relative difference of the challenger's error from the champion's; ``None`` where one is not known."""
+def _errors(champion: VersionInfo | None, challenger: VersionInfo | None) -> tuple[float, float] | None:
+    """Hold-out errors of champion and challenger; ``None`` where one is not known."""
     before, now = (version.holdout_mae if version else None for version in (champion, challenger))
-    if before is None or now is None:
-        return None
-    return now / before - 1 if before else float("inf") if now else 0.0
+    return None if before is None or now is None else (before, now)
 
 
 def _standing(champion: VersionInfo | None, challenger: VersionInfo | None) -> str:
@@ -288,7 +286,9 @@ def _standing(champion: VersionInfo | None, challenger: VersionInfo | None) -> s
         return ""
     if champion is None or champion == challenger:
         return "champion" if champion else "the first"
-    change = _change(champion, challenger)
-    if change is None or change == float("inf"):  # the champion has no error
-        return "not comparable" if change is None else "higher"
-    return f"{'lower' if change < 0 else 'higher' if change > 0 else 'equal'} ({change:+.1%})"
+    errors = _errors(champion, challenger)
+    if errors is None:
+        return "not comparable"
+    before, now = errors
+    word = "lower" if now < before else "higher" if now > before else "equal"
+    return f"{word} ({now / before - 1:+.1%})" if before else word
