@@ -191,10 +191,8 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         f"{groups}: {rows['training']:,} to learn from, {rows['holdout']:,} held out",
         f"winner: {winner['label']} ({winner['notation']}), cross-validated MAE {winner['cv_mae']:.4g} {unit}".rstrip(),
     ]
-    untold = ("base", "plain_baseline")
-    single = next(
-        (r for r in report["methods"] if r["method"] not in untold and r["cv_mae"] is not None), winner
-    )
+    told = [row for row in report["methods"] if row["method"] not in ("base", "plain_baseline")]
+    single = next((row for row in told if row["cv_mae"] is not None), winner)
     if report["methods"][0]["method"] == "base":
         lines.append("nothing was learnt: cross-validated, no method beats the mean of the training values")
     elif single["cv_mae"] < winner["cv_mae"]:  # the winner is the blend, or the plain median beside one

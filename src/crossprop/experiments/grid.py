@@ -73,6 +73,7 @@ def enumerate_cells(
     study, cells = params.study, []
     precision = precision_of(params.compute.precision)  # the driver's, whichever node fits
     networks = ("keras", params.compute.backend)
+    hashed = [field.name for field in fields(Cell) if field.name not in ("id", "unit")]
     for method in study.methods:
         recipe = None
         if method.family is Family.NETWORK:
@@ -104,11 +105,7 @@ def enumerate_cells(
                 precision=precision if method.family is Family.NETWORK else "float32",
             )
             depends_on = {
-                **{
-                    field.name: getattr(cell, field.name)
-                    for field in fields(cell)
-                    if field.name not in ("id", "unit")
-                },
+                **{name: getattr(cell, name) for name in hashed},
                 "recipe": recipe.model_dump(mode="json") if recipe else None,
                 "versions": package_versions(*PACKAGES, *(networks if cell.needs_keras else ())),
                 "space": space.facts() if space else None,

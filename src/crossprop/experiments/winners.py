@@ -128,9 +128,8 @@ def write_target(
         if winners.winner is not None:
             won = next(one for one in outcome.outcomes if one.result.cell == winners.winner.cell)
             _write_model(won, outcome, files, draft / "model")
-            rows = files.prepared.with_name(
-                f"{won.result.target}.parquet"
-            )  # with the groups in a column of their own
+            # where rows have groups, this one has them in a column of their own
+            rows = files.prepared.with_name(f"{won.result.target}.parquet")
             evidence = evidence_of(won.predictions, pd.read_parquet(rows))
             write_evidence(draft / "model", evidence)
 

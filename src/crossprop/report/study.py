@@ -121,10 +121,8 @@ class TargetResults:
                 f"'{cell.cell}', where finite predictions of its best fold are needed. {_AGAIN}"
             )
         rows, held = rows.reset_index(drop=True), self.prepared[self.prepared["split"] == "test"]
-        measured, stated = (
-            list(zip(r["formula"], r[v], strict=True)) for r, v in ((rows, "y_true"), (held, "value"))
-        )
-        if measured != stated:
+        measured, stated = rows[["formula", "y_true"]], held[["formula", "value"]]
+        if measured.to_numpy().tolist() != stated.to_numpy().tolist():
             raise StoreError(
                 f"The hold-out of target '{self.info.key}' is not the one that cell '{cell.cell}' was measured on. "
                 "Run the stages `prepare` and `transfer` of this target again."

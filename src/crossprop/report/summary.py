@@ -169,20 +169,15 @@ def _plain_section(results: Sequence[TargetResults]) -> Section | None:
     """The winners beside the two models that need no tuning; ``None`` in a study without them."""
     rows = []
     for target in results:
-        errors: dict[str, float | None] = {
-            method.notation: None for method in Method if method.side is Side.PLAIN
-        }
+        errors: dict[str, float | None] = dict.fromkeys(m.notation for m in Method if m.side is Side.PLAIN)
         errors |= {
-            c.method.notation: c.test_mae_ensemble for c in target.cells if c.method.side is Side.PLAIN
+            c.method.notation: c.test_mae_ensemble for c in target.cells if c.method.notation in errors
         }
         better = min((error for error in errors.values() if error is not None), default=None)
         error = target.winner.test_mae_ensemble if target.winner else None
         if better is not None and error is not None:
-            row = {
-                "winner": cell_name(target.winner),
-                "winner_mae": error,
-                "run_id": target.run_id(target.winner),
-            }
+            row = {"winner": cell_name(target.winner), "winner_mae": error}
+            row |= {"run_id": target.run_id(target.winner)}
             rows.append({**target.described, **errors, **row, "ratio": error / better if better else None})
     if not rows:
         return None

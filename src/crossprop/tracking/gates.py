@@ -163,9 +163,8 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     gaps = (pairs["y_true"] - pairs["y_pred"]).abs() - (pairs["y_true"] - pairs["y_pred_champion"]).abs()
     gap = mean_interval(gaps.to_numpy(), pairs[together_in(pairs)].to_numpy())
     if gap.low is None or gap.high is None:
-        return Gate(
-            "champion", False, "no evidence: the hold-out is one group, or one composition", measured=False
-        )
+        figure = "no evidence: the hold-out is one group, or one composition"
+        return Gate("champion", False, figure, measured=False)
     text = f"MAE {gap.mean:+.4g} [{gap.low:+.3g}, {gap.high:+.3g}]{_unit(unit)} against v{version} (95 %)"
     shared = f"on the {len(pairs):,} rows that the hold-outs share (of {len(own):,} and {len(other):,})"
     certain = "better" if gap.high < 0 else "worse" if gap.low > 0 else ""

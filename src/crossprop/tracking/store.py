@@ -179,9 +179,7 @@ def prepare_store(uri: str) -> str:
     with named_faults(uri, "connecting"):
         if uri.startswith(("http://", "https://")):
             once: Any = {"max_retries": 0, "timeout": _ANSWER_SECONDS, "raise_on_status": False}
-            server = get_default_host_creds(
-                uri
-            )  # with the token, the user and the certificates of MLFLOW_TRACKING_*
+            server = get_default_host_creds(uri)  # token, user, certificates of MLFLOW_TRACKING_*
             http_request(server, "/health", "GET", **once).raise_for_status()
             search = "/api/2.0/mlflow/experiments/search"  # of the database; /health is not
             answer = http_request(server, search, "POST", json={"max_results": 1}, **once)

@@ -229,9 +229,8 @@ class NetworkTrainer:
 
 def feature_scaling(features: np.ndarray) -> np.ndarray:
     """Mean and deviation of every feature, shape (2, n_features); 1 for the deviation of one that is constant."""
-    deviation, mean = (
-        f(axis=0, dtype=np.float64) for f in (features.std, features.mean)
-    )  # float32 sums are not exact
+    # sums in float32 are not exact
+    deviation, mean = (f(axis=0, dtype=np.float64) for f in (features.std, features.mean))
     return np.stack([mean, np.where(deviation > 1e-6, deviation, 1.0)]).astype(np.float32)
 
 
