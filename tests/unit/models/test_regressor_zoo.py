@@ -80,6 +80,15 @@ def test_constant_feature_is_no_reason_to_fail():
     assert model.predict(x) == pytest.approx(np.arange(30.0), abs=1e-3)
 
 
+def test_boosted_trees_learn_where_most_values_are_equal():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1200, 4))
+    values = np.where(x[:, 1] < 0.5, 0, 1 + np.abs(x[:, 0]))  # about 70 % are zero
+    model = fit_regressor("hist_gradient_boosting", {}, x[:900], values[:900], seed=1)
+    of_median = np.abs(values[900:]).mean()
+    assert np.abs(model.predict(x[900:]) - values[900:]).mean() < 0.2 * of_median
+
+
 def test_unknown_algorithm_or_hyperparameter_is_refused():
     for algorithm, hyperparameters, message in (
         ("gradient_boosting", {}, r"holds 'gradient_boosting'; known are adaboost, bagging"),
