@@ -95,7 +95,7 @@ def add_version(uri, folder, name=NAME, alias="challenger", **tags):
     study, target = name.split(".", 1)
     own = {"crossprop.study": study, "crossprop.target": target, "crossprop.unit": "GPa"}
     with contextlib.suppress(MlflowException):
-        description = f"The {target}. Unit: GPa.\n\nTakes formulas."
+        description = f"The {target}.\n\nTakes formulas."
         client.create_registered_model(name, tags=own, description=description)
     said = {"data_hash": "d" * 32, "git_commit": "c" * 40, "git_dirty": "false", "method": "ml"} | tags
     tags = {f"crossprop.{k}": str(v) for k, v in said.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -46,6 +46,7 @@ def _no_number(name: str) -> str:
     return name
 
 
+Transform = Literal["arcsinh", "identity"]  # of a target's values, see models.target_transform
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
@@ -82,7 +83,7 @@ class Recipe(Section):
     dropout: Share = 0.0
     patience: Count | None = None
     restore_best: Annotated[bool, Field(strict=True)] = False
-    target_transform: Literal["arcsinh", "identity"] = "arcsinh"
+    target_transform: Transform = "arcsinh"
 
 
 class Budget(Section):
@@ -108,10 +109,10 @@ class Fidelity(Section):
 
     Attributes:
         rows: Most training rows of a screening fit.
-        steps: Most steps of a screening fit of a network.
+        steps: Steps of a screening fit of a network, rounded up to whole epochs.
         after_screening: Methods of each side and family that are cross-validated, the paper's and the extension
             methods apart.
-        after_first_fold: Methods of each side that go on after the first fold, likewise apart.
+        after_first_fold: Cells of each side that go on after the first fold, likewise apart.
         margin: Share by which a method may be behind the best of those on the first fold and still go on.
     """
 
@@ -193,6 +194,11 @@ Space = dict[str, Range]
 NetworkSpace = dict[str, Interval]
 
 
+def _refuse_unknown(field: str, names: Iterable[str], known: Sequence[str], why: str = "") -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{field} names {', '.join(unknown)}, {why or 'known are ' + ', '.join(known)}")
+
+
 class RegressorSpace(Section):
     """Hyperparameters shared by all algorithms, and those of each, tried in this order with their defaults.
 
@@ -205,6 +211,15 @@ class RegressorSpace(Section):
     shared: Space = Field(default_factory=dict)
     algorithms: Annotated[dict[str, Space], Field(min_length=1)]
     defaults_first: Count = 1
+
+    @model_validator(mode="after")
+    def _shares_what_is_read(self) -> Self:
+        _refuse_unknown("shared", self.shared, ("target_transform",))
+        for r in self.shared.values():
+            _refuse_unknown(
+                "shared.target_transform", map(str, r.choices or (r.default,)), get_args(Transform)
+            )
+        return self
 
 
 class SearchConfig(Section):
@@ -245,11 +260,6 @@ class SearchConfig(Section):
         if self.default_layer not in self.layers:
             raise ValueError(f"default_layer {self.default_layer!r} is not among layers")
         return self
-
-
-def _refuse_unknown(field: str, names: Iterable[str], known: Sequence[str], why: str = "") -> None:
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"{field} names {', '.join(unknown)}, {why or 'known are ' + ', '.join(known)}")
 
 
 class RayConfig(Section):
@@ -381,6 +391,10 @@ class StudyConfig(Section):
             )
         if self.joint and self.joint_pretrain is None:
             raise ValueError("joint names a network, but joint_pretrain gives it no recipe")
+        if wanting := [str(m) for m in self.methods if not self.points(m)]:
+            raise ValueError(
+                f"methods holds {', '.join(wanting)}, which transfer from an ElemNet: name one in elemnet_sources"
+            )
         sharded = [target for targets in self.shards.values() for target in targets]
         if self.shards and sorted(sharded) != sorted(self.targets):
             odd = sorted({t for t in sharded if sharded.count(t) > 1} | set(sharded) ^ set(self.targets))

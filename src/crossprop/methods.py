@@ -149,5 +149,5 @@ REGRESSORS = (
 )  # fmt: skip
 """The paper's twelve scikit-learn regressors."""
 
-EXTENSION_REGRESSORS = ("hist_gradient_boosting", "extra_trees", "svr")
-"""What the extension methods ``boost`` and ``boost_sources`` choose among."""
+EXTENSION_REGRESSORS = ("extra_trees", "hist_gradient_boosting", "svr")
+"""What the extension methods ``boost`` and ``boost_sources`` choose among, in the order of their first trials."""

@@ -21,6 +21,7 @@ from crossprop.errors import ScreeningError
 from crossprop.screening import screen
 from crossprop.screening.request import ScreenRequest
 from crossprop.screening.result import PARTS, locked, write_part
+from crossprop.screening.run import prepare
 
 BASIC = ("--elements", "Fe,Co,Al,O,Pu", "--property", "iron,oxygen", "--max-elements", 3)
 SLOW = (
@@ -53,6 +54,14 @@ def run(models, crossprop, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     named = [f"--model={name}={folder}" for name, folder in models.items()]
     return lambda *arguments: crossprop("screen", *arguments, *named)
+
+
+def test_a_screening_that_another_process_has_finished_is_only_ranked(request_of):
+    first, second = prepare(request_of()), prepare(request_of())
+    counts = first.run(progress=False).note["counts"]
+    again = second.run(progress=False)
+    assert again.note["counts"] == counts
+    assert counts["predicted"] == len(again.top) == 31
 
 
 def test_from_elements_to_a_ranked_table(run, tmp_path):

@@ -93,6 +93,10 @@ def test_contradiction_within_a_study_is_explained(tiny_values):
             JOINT | trials(1) | {"methods": ["finetune", "resnet_finetune"]},
             "budget.dl_trials is 1, but the transfer side has 2 such cells",
         ),
+        (
+            {"elemnet_sources": [], "methods": ["ml", "finetune"]},
+            "methods holds finetune, which transfer from an ElemNet",
+        ),
         ({"elemnet_sources": ["stability"]}, "elemnet_sources names stability, no source of this study"),
         (JOINT | {"joint": {"all": ["stability"]}}, "joint.all names stability, no source of this study"),
         (JOINT | {"joint": {"slme": ["formation_energy"]}}, "joint.slme has the name of a property"),
@@ -114,13 +118,26 @@ def test_contradiction_within_a_study_is_explained(tiny_values):
         assert message in str(caught.value)
 
 
+def test_only_what_every_regressor_reads_is_shared(tiny_values):
+    for shared, message in (
+        (
+            {"target_transform": {"choices": ["log", "arcsinh"], "default": "log"}},
+            "shared.target_transform names log",
+        ),
+        ({"max_dept": {"low": 1, "high": 2, "default": 1}}, "shared names max_dept"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_params(put(tiny_values, "search.ml.shared", shared))
+
+
 def test_every_source_has_an_elemnet_unless_some_are_named(tiny_params):
     sources = ["formation_energy", "band_gap", "stability"]
     everyone = tiny_params(sources=sources, **trials(3)).study
     assert everyone.elemnet_sources == tuple(sources)
     named = tiny_params(sources=sources, elemnet_sources=["band_gap"]).study
     assert (named.elemnet_sources, named.sources) == (("band_gap",), tuple(sources))
-    assert tiny_params(sources=sources, elemnet_sources=[]).study.elemnet_sources == ()
+    nobody = tiny_params(sources=sources, elemnet_sources=[], methods=["base", "ml"]).study
+    assert nobody.elemnet_sources == ()
 
 
 def test_impossible_range_is_refused_with_its_place(tiny_values):

@@ -42,7 +42,8 @@ def models(
     """List the registered models: champion, challenger, errors on the hold-out, age; with a target, its history."""
     import json
 
-    _shorten_timeouts()
+    shorten_timeouts()
+    from crossprop.tracking.promotion import rolled_back
     from crossprop.tracking.registry import all_models, find_model
 
     found = [find_model(uri, _name(target, study))] if target else all_models(uri, study)
@@ -60,7 +61,9 @@ def models(
     console.print(overview_table(found))
     if target:
         typer.echo("\n".join(history_lines(found[0])))
-    elif waiting := [m.name for m in found if m.holder("challenger") not in (None, m.holder("champion"))]:
+        return
+    open_ = [m for m in found if m.holder("challenger") not in (None, m.holder("champion"))]
+    if waiting := [m.name for m in open_ if not rolled_back(m)]:
         typer.echo(f"Next: crossprop promote {waiting[0]} --dry-run judges its challenger")
 
 
@@ -81,7 +84,7 @@ def promote(
     uri: _Uri = None,
 ) -> None:
     """Make the challenger the champion if it passes every gate; ends with status 1 where one does not."""
-    _shorten_timeouts()
+    shorten_timeouts()
     from crossprop.tracking.promotion import promote as promote_one
     from crossprop.tracking.promotion import promote_all
 
@@ -107,7 +110,7 @@ def rollback(
     uri: _Uri = None,
 ) -> None:
     """Make the previous version the champion again; a second rollback undoes the first."""
-    _shorten_timeouts()
+    shorten_timeouts()
     from crossprop.tracking.promotion import rollback as roll_back
 
     done = roll_back(uri, _name(target, study), reason=reason, who=by, say=typer.echo)
@@ -130,7 +133,8 @@ def relocate(
     typer.echo("\n".join(relocate_store(uri, old, new, dry_run)))
 
 
-def _shorten_timeouts() -> None:
+def shorten_timeouts() -> None:
+    """Limit the time that MLflow waits for a server, unless the environment sets another."""
     for name, value in _SHORT_TIMEOUTS.items():
         os.environ.setdefault(name, value)
 
@@ -216,7 +220,7 @@ def overview_table(models: list[ModelInfo]) -> Table:
             escape(model.name if several else model.target),
             *_short(champion),
             *(("=", "") if champion and champion == challenger else _short(challenger)),
-            "" if model.unit == "1" else escape(model.unit),
+            "" if shown is None or shown.unit == "1" else escape(shown.unit),
             _standing(champion, challenger),
             f"v{previous.version}" if previous else "–",
             _age(shown) if shown else "–",
@@ -258,6 +262,7 @@ def _details(version: VersionInfo | None) -> dict[str, Any] | None:
         "version": version.version,
         "method": version.method,
         "holdout_mae": version.holdout_mae,
+        "unit": version.unit,
         "base_mae": version.number("base_mae"),
         "holdout_rows": None if rows is None else int(rows),
         "created": version.created.isoformat(timespec="seconds"),
@@ -276,7 +281,9 @@ def _short(version: VersionInfo | None) -> tuple[str, str]:
 
 
 def _errors(champion: VersionInfo | None, challenger: VersionInfo | None) -> tuple[float, float] | None:
-    """Hold-out errors of champion and challenger; ``None`` where one is not known."""
+    """Hold-out errors of champion and challenger; ``None`` where one is not known, or their units differ."""
+    if champion and challenger and champion.unit != challenger.unit:
+        return None
     before, now = (version.holdout_mae if version else None for version in (champion, challenger))
     return None if before is None or now is None else (before, now)
 

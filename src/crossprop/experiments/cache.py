@@ -91,7 +91,9 @@ class CellStore:
     def drop_models(self, cell: Cell) -> None:
         """Free the disk space of a cell's models; its figures stay."""
         for folder in self._paths.cell(cell.id).glob(f"fold_*/{MODEL_FOLDER}"):
-            shutil.rmtree(folder, ignore_errors=True)
+            dropped = folder.with_name(f"{MODEL_FOLDER}.dropped")
+            shutil.rmtree(dropped, ignore_errors=True)  # what an interruption has left
+            shutil.rmtree(folder.rename(dropped), ignore_errors=True)
 
     def _checked(self, cell: Cell, name: str, *files: str) -> Path | None:
         """Folder of a finished task, if there is one; changed ``files`` (by default any) are refused."""

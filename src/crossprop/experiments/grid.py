@@ -9,7 +9,14 @@ from crossprop.experiments.tuning import MethodSpace
 from crossprop.methods import Family, Method, Representation, Side
 from crossprop.training.device import precision_of
 
-PACKAGES = ("matminer", "numpy", "optuna", "pymatgen", "scikit-learn")  # whose versions may change a number
+PACKAGES = (
+    "matminer",
+    "numpy",
+    "onnxruntime",
+    "optuna",
+    "pymatgen",
+    "scikit-learn",
+)  # whose versions may change a number
 SCHEME = 3  # raised when stored cells of an earlier layout must not be read
 
 

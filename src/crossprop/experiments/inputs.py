@@ -17,6 +17,7 @@ from crossprop.data.splits import (
     training_rows,
 )
 from crossprop.errors import StoreError
+from crossprop.experiments.fingerprint import code_digest, digest, package_versions
 from crossprop.experiments.grid import Cell
 from crossprop.features.matrices import load_combined, load_features
 from crossprop.io import DIGESTS_FILE, atomic_folder, check_digests, file_digest, write_digests
@@ -113,7 +114,8 @@ class TargetInputs:
 
         if (source, name) in self._mapped:
             return self._mapped[source, name]
-        stamp = file_digest(self.files.features / DIGESTS_FILE)[:16]
+        code = digest([code_digest(), package_versions("numpy", "onnxruntime")])
+        stamp = f"{file_digest(self.files.features / DIGESTS_FILE)[:16]}-{code[:16]}"
         if source is not None:
             network = dict(self.files.networks)[source].parent
             stamp = f"{source}-{file_digest(network / DIGESTS_FILE)[:16]}-{stamp}"

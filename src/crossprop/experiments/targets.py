@@ -14,7 +14,7 @@ from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.executor import Executor, Failure, WorkerPool
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.grid import Cell, enumerate_cells
-from crossprop.experiments.inputs import TargetFiles
+from crossprop.experiments.inputs import TargetFiles, source_network, target_inputs
 from crossprop.experiments.pretrain import NETWORK_FILE, load_provenance
 from crossprop.experiments.progress import Print, Progress, show
 from crossprop.experiments.results import BackgroundRecorder, CellRecorder
@@ -56,6 +56,8 @@ def run_targets(
             f"{', '.join(map(repr, unknown))} is no target of the study {params.study.name}: "
             f"{list(params.study.targets)}."
         )
+    target_inputs.cache_clear()  # files may have changed since an earlier call in this process
+    source_network.cache_clear()
     compute, failures = params.compute, list[str]()
     runs, done = dict[str, TargetRun](), dict[str, TargetOutcome]()
     try:

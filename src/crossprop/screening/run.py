@@ -118,6 +118,8 @@ class Screening:
         folder, pipeline, ranker = self.request.out, self.pipeline, self.ranker
         with result.locked(folder):
             note = result.note_of_same(folder, self.identity) or {}
+            if note.get("status") == "finished" and (folder / result.RESULTS).is_file():
+                pipeline = None  # another process has finished it meanwhile
             if pipeline is not None:
                 workers = self.workers
                 note = self._begun(pipeline, note)

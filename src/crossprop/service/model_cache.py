@@ -143,7 +143,10 @@ class ModelCache:
             one.wanted.info = info
             properties[name] = one
         alone = Counter(one.target for one in properties.values())
+        gone = [one for name, one in self.properties.items() if name not in properties]
         self.properties = properties
+        for one in gone:
+            one.shown.settle()
         self.names = {one.target if alone[one.target] == 1 else n: one for n, one in properties.items()}
         self._changed.set()
         self.show()
@@ -157,6 +160,8 @@ class ModelCache:
                     version.used = time.monotonic()
                     if version.model is not None:
                         return Answering(name, version, version.model)
+                    if self.properties.get(one.model) is not one:
+                        raise HttpError("UnknownNameError", f"{name} is no longer served.")
                     wait = version.retry_at - time.monotonic()
                     if version.fault and not version.loading and wait > 0:
                         message = f"{one.model} cannot be served now: {version.fault}"
@@ -265,6 +270,8 @@ class ModelCache:
             former.awaited = 1  # so that it is loaded whatever is in memory
             await self._bring(one, former)
             former.awaited = 0
+            if version is not one.wanted or one.served not in (None, version):
+                return  # another version has come meanwhile
         except Exception as error:
             event("no fallback", logging.WARNING, model=one.model, error=reason_of(error))
             return

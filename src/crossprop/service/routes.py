@@ -87,7 +87,9 @@ def build(service: Service) -> tuple[APIRouter, APIRouter]:
             message = f"The model of {name} is still being loaded. Try again in a moment."
             raise HttpError("UnavailableError", message, 2)
         try:
-            answer = await asyncio.to_thread(parity, name, version.metadata.unit, version.folder)
+            answer = await asyncio.to_thread(
+                parity, name, version.info.version, version.metadata.unit, version.folder
+            )
         except CrosspropError as error:  # its files were removed or changed after it was loaded
             message = f"The hold-out of {name} cannot be read: {error}"
             raise HttpError("UnavailableError", message, 5) from error

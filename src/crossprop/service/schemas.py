@@ -143,6 +143,7 @@ class ParityAnswer(BaseModel):
     """True and predicted values of the hold-out, at most 2,000 points, drawn evenly."""
 
     name: str = Field(description="Property.")
+    version: str = Field(description="Version of the model.")
     unit: str = Field(description="Unit of all values here.")
     mae: Number = Field(description="Mean absolute error on the whole hold-out.")
     formulas: list[str] = Field(description="Compositions of the points.")
@@ -156,7 +157,8 @@ class VersionNote(BaseModel):
     version: str = Field(description="Number of the version.")
     aliases: list[str] = Field(description="Its aliases.")
     method: str = Field(description="Method of the model.")
-    holdout_mae: Number = Field(description="MAE on the hold-out, in the property's unit.")
+    holdout_mae: Number = Field(description="MAE on the hold-out, in its unit.")
+    unit: str = Field(description="Unit of its values.")
     created: str = Field(description="When it was registered, in ISO 8601.")
     commit: str = Field(description="Git commit that it was trained with.")
     data_hash: str = Field(description="Hash of the prepared data.")
@@ -167,7 +169,7 @@ class ModelNote(BaseModel):
 
     model: str = Field(description="Name of the registered model.")
     property: str | None = Field(description="Its name in requests; null where it is not served.")
-    unit: str = Field(description="Unit of its values.")
+    unit: str = Field(description="Unit of the values of the newest version.")
     champion: VersionNote | None
     previous: VersionNote | None
     challenger: VersionNote | None

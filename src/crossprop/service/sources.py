@@ -148,9 +148,9 @@ def short_label(description: str) -> str:
 
 
 @lru_cache(maxsize=128)  # of up to 150 kB each
-def parity(name: str, unit: str, folder: Path) -> bytes:
+def parity(name: str, version: str, unit: str, folder: Path) -> bytes:
     """JSON of the hold-out's formulas with true and predicted values, at most 2,000, drawn evenly by value."""
-    answer = ParityAnswer(name=name, unit=unit, mae=None, formulas=[], y_true=[], y_pred=[])
+    answer = ParityAnswer(name=name, version=version, unit=unit, mae=None, formulas=[], y_true=[], y_pred=[])
     found = read_evidence(folder)
     if found is not None:
         rows = found[0][found[0]["split"] == "test"].sort_values("y_true", kind="stable")

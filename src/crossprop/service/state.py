@@ -126,8 +126,8 @@ class Service:
             if time.monotonic() - self._listed_at >= self.settings.poll_seconds:
                 try:
                     self._listed = list(await in_thread(self.source.everything))
-                except CrosspropError as error:
-                    event("the registry cannot be listed", logging.WARNING, error=str(error)[:300])
+                except Exception as error:  # a database, a server or a file system may raise anything
+                    event("the registry cannot be listed", logging.WARNING, error=reason_of(error))
                 self._listed_at = time.monotonic()
         models = {model.name: model for model in self._listed}
         for one in self.cache.properties.values():  # served from a folder, or while the registry is down
@@ -159,6 +159,7 @@ def _version_note(info: VersionInfo | None) -> VersionNote | None:
         aliases=list(info.aliases),
         method=info.method,
         holdout_mae=info.holdout_mae,
+        unit=info.unit,
         created=info.created.isoformat(timespec="seconds"),
         commit=info.tags.get("crossprop.git_commit", ""),
         data_hash=info.tags.get("crossprop.data_hash", ""),

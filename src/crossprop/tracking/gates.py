@@ -251,6 +251,9 @@ def judge(uri: str, candidate: VersionInfo, champion: VersionInfo | None, predic
     def compared() -> Gate:
         if champion is None or champion.version == candidate.version:
             return Gate("champion", True, "is the champion itself" if champion else "no champion yet")
+        if champion.unit != candidate.unit:
+            figure = f"no evidence: champion v{champion.version} predicts in {champion.unit}, it in {candidate.unit}"
+            return Gate("champion", False, figure, measured=False)
         other = read_evidence(predictor_folder(uri, champion), champion.label)
         return against_champion(known("evidence"), other, champion.version, candidate.unit)
 

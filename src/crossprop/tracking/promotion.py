@@ -171,22 +171,31 @@ def promote_all(
     """Promote every challenger that passes its gates, ``at_once`` at a time; ``report`` receives each as it ends."""
     uri = store_uri(uri)
 
-    def attempt(name: str) -> Promotion:
+    def attempt(model: ModelInfo) -> Promotion:
+        if rolled_back(model):
+            why = f"Version {model.aliases[CHALLENGER]} was rolled back: promote it by the name of its model."
+            return Promotion(model.name, model.aliases[CHALLENGER], error=why)
         try:
-            return promote(uri, name, reason=reason, who=who, dry_run=dry_run, timeout=timeout)
+            return promote(uri, model.name, reason=reason, who=who, dry_run=dry_run, timeout=timeout)
         except CrosspropError as error:
-            return Promotion(name, error=str(error))
+            return Promotion(model.name, error=str(error))
 
     done = []
-    with ThreadPoolExecutor(at_once) as threads:
+    threads = ThreadPoolExecutor(at_once)
+    try:
         waiting = [
-            threads.submit(attempt, model.name)
+            threads.submit(attempt, model)
             for model in registry.all_models(uri, study)
-            if model.holder(CHALLENGER) and model.aliases.get(CHAMPION) != model.aliases[CHALLENGER]
+            if model.holder(CHALLENGER)
+            and (PENDING_TAG in model.tags or model.aliases.get(CHAMPION) != model.aliases[CHALLENGER])
         ]
         for future in as_completed(waiting):
             done.append(future.result())
             report(done[-1])
+    finally:
+        threads.shutdown(
+            cancel_futures=True
+        )  # an interruption waits for what has begun, the rest does not begin
     return sorted(done, key=lambda promotion: promotion.name)
 
 
@@ -196,6 +205,12 @@ def read_history(model: Any) -> list[dict[str, str | None]]:
         return list(json.loads(model.tags[HISTORY_TAG]))
     except (KeyError, ValueError):
         return []
+
+
+def rolled_back(model: ModelInfo) -> bool:
+    """Whether the last change of the champion was a rollback from the version that is still the challenger."""
+    last = (read_history(model) or [{}])[-1]
+    return last.get("action") == "rollback" and last.get("from") == model.aliases.get(CHALLENGER)
 
 
 def changed_by_hand(model: ModelInfo) -> str | None:

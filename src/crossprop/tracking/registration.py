@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,7 +128,8 @@ def register_winners(
     """Register winners of different targets as challengers: versions, and whether new; one refused stops no other."""
     client = open_client(context.uri)
     done, errors = [], []
-    with _ambient_store(context.uri), ThreadPoolExecutor(_AT_ONCE) as threads:
+    with _ambient_store(context.uri), ThreadPoolExecutor(_AT_ONCE) as threads, ExitStack() as ending:
+        ending.callback(threads.shutdown, cancel_futures=True)  # after an interruption nothing more is begun
         waiting = [(winner, threads.submit(_register, client, context, winner)) for winner in winners]
         for winner, future in waiting:
             try:
@@ -266,8 +267,8 @@ def _create_version(client: MlflowClient, context: RunContext, winner: Winner, m
 
     result = winner.result
     text = (
-        f"{context.descriptions.get(result.target, result.target)}. Unit: {result.unit or 'none (dimensionless)'}."
-        "\n\nTakes a column `formula`, returns `value, lower, upper, in_domain, note`. "
+        f"{context.descriptions.get(result.target, result.target)}.\n\n"
+        "Takes a column `formula`, returns `value, lower, upper, in_domain, note`. "
         f"`{CHALLENGER}` is the winner of the latest run; `champion` is given by a person or a gate."
     )
     tags = {"crossprop.study": result.study, "crossprop.target": result.target, "crossprop.unit": result.unit}

@@ -282,21 +282,21 @@ def _with_versions(client: MlflowClient, models: list[Any], wanted: str | None =
     for version in sorted(found, key=lambda v: int(v.version), reverse=True):
         if version.name in versions:
             versions[version.name].append(version)
-    return [
-        ModelInfo(
-            **_property(model),
-            aliases={alias: str(version) for alias, version in model.aliases.items()},
-            versions=tuple(_version_info(model, version) for version in versions[model.name]),
-            tags=dict(model.tags),
-        )
-        for model in sorted(models, key=lambda m: m.name)
-    ]
+    known = []
+    for model in sorted(models, key=lambda m: m.name):
+        own = tuple(_version_info(model, version) for version in versions[model.name])
+        described = _property(model) | ({"unit": own[0].unit} if own else {})
+        aliases = {alias: str(version) for alias, version in model.aliases.items()}
+        known.append(ModelInfo(**described, aliases=aliases, versions=own, tags=dict(model.tags)))
+    return known
 
 
 def _version_info(model: Any, version: Any) -> VersionInfo:
     number = str(version.version)
+    known = _property(model)
+    known["unit"] = version.tags.get("crossprop.unit", known["unit"])
     return VersionInfo(
-        **_property(model),
+        **known,
         version=number,
         aliases=tuple(sorted(alias for alias, v in model.aliases.items() if str(v) == number)),
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
@@ -313,7 +313,7 @@ def _property(model: Any) -> dict[str, str]:
         "study": model.tags.get("crossprop.study", ""),
         "target": target,
         "unit": model.tags.get("crossprop.unit", ""),
-        "description": str(model.description or target).split(". Unit:")[0].strip(),
+        "description": str(model.description or target).split(".\n\n")[0].strip(),
     }
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import fraction_matrix
+from crossprop.data.splits import GROUP_COLUMN
 from crossprop.errors import ModelFormatError
 from crossprop.uncertainty import neighbours
 from crossprop.uncertainty.neighbours import CompositionSpace, Neighbourhood
@@ -84,14 +85,22 @@ class Difficulty:
         by_value = (self.cumulated[high] - self.cumulated[low]) / (high - low)
         return self._combined(by_value, positions)
 
-    def estimate_left_out(self, y_pred: np.ndarray, positions: np.ndarray) -> NDArray[np.float64]:
-        """Difficulty of the training rows themselves, from the residuals of all others; arguments as above."""
+    def estimate_left_out(
+        self, y_pred: np.ndarray, keys: pd.Series, positions: np.ndarray
+    ) -> NDArray[np.float64]:
+        """Difficulty of the training rows themselves, each from the rows of other keys (compositions or groups)."""
+        n = len(y_pred)
         order = np.argsort(y_pred, kind="stable")
-        place = np.empty(len(order), dtype=np.intp)
-        place[order] = np.arange(len(order))
+        place = np.empty(n, dtype=np.intp)
+        place[order] = np.arange(n)
         low, high = self._window(place, place + 1)
-        own = self.cumulated[place + 1] - self.cumulated[place]
-        by_value = (self.cumulated[high] - self.cumulated[low] - own) / np.maximum(high - low - 1, 1)
+        key = pd.factorize(keys)[0].astype(np.int64) * n
+        tags = np.sort(key + place)  # the rows by key, those of one key by prediction
+        cumulated = np.concatenate([[0.0], np.cumsum(np.diff(self.cumulated)[tags % n])])
+        first, behind = np.searchsorted(tags, key + low), np.searchsorted(tags, key + high)
+        others = high - low - (behind - first)
+        total = self.cumulated[high] - self.cumulated[low] - (cumulated[behind] - cumulated[first])
+        by_value = np.where(others > 0, total / np.maximum(others, 1), self.cumulated[-1] / n)
         return self._combined(by_value, positions)
 
     def _window(self, first: np.ndarray, behind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +211,8 @@ class Calibration:
         if self.difficulty is not None:
             distances, others = self.around.nearest_others(NEIGHBOURS)
             own = self.around.compositions.index.get_indexer(pd.Index(train["composition"]))
-            left_out = self.difficulty.estimate_left_out(y_pred, others[own])
+            keys = train[GROUP_COLUMN if GROUP_COLUMN in train else "composition"]
+            left_out = self.difficulty.estimate_left_out(y_pred, keys, others[own])
             growth = growth_with_distance(distances[own, 0], self.radius, self.growth)
             scores = scores / (left_out * growth)
             nearest = self.around.nearest(fraction_matrix(held_out["formula"]), NEIGHBOURS)

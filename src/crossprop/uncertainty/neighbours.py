@@ -66,6 +66,13 @@ def _moments(fractions: np.ndarray, vectors: np.ndarray) -> NDArray[np.float64]:
 
 
 _SAME = 1e-5  # distance below which two points are one: rounding of the stored points
+_LARGE = 32  # compositions from which a group has a tree of all others
+
+
+def _tree_of(points: NDArray[np.float32]) -> Any:
+    from scipy.spatial import cKDTree
+
+    return cKDTree(points, leafsize=64)  # twice as fast as with 16 in so many dimensions
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,7 @@ class Neighbourhood:
 
     @cached_property
     def _tree(self) -> Any:
-        from scipy.spatial import cKDTree
-
-        return cKDTree(self.points, leafsize=64)  # twice as fast as with 16 in so many dimensions
+        return _tree_of(self.points)
 
     def nearest(self, fractions: np.ndarray, k: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         """Distances and positions of the k (or all) nearest training compositions, (n, k), of fractions (n, 86)."""
@@ -93,12 +98,23 @@ class Neighbourhood:
         n = len(self.points)
         grouped = GROUP_COLUMN in self.compositions
         group = pd.factorize(self.compositions[GROUP_COLUMN])[0] if grouped else np.arange(n)
-        largest = int(np.bincount(group).max())
-        k = min(k, n - largest)
-        distances, positions = self._tree.query(self.points, k=range(1, k + largest + 1))
-        own = group[positions] == group[:, None]
-        others = np.argsort(own, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(distances, others, axis=1), np.take_along_axis(positions, others, axis=1)
+        sizes = np.bincount(group)
+        k = min(k, n - int(sizes.max()))
+        distances, positions = np.empty((n, k)), np.empty((n, k), dtype=np.intp)
+        for large in np.flatnonzero(sizes > _LARGE):
+            rows, rest = (np.flatnonzero((group == large) == own) for own in (True, False))
+            tree = _tree_of(self.points[rest])
+            distances[rows], found = tree.query(self.points[rows], k=range(1, k + 1))
+            positions[rows] = rest[found]
+        rows = np.flatnonzero(sizes[group] <= _LARGE)
+        if len(rows):
+            most = k + int(sizes[sizes <= _LARGE].max())
+            around, found = self._tree.query(self.points[rows], k=range(1, most + 1))
+            own = group[found] == group[rows][:, None]
+            others = np.argsort(own, axis=1, kind="stable")[:, :k]
+            distances[rows] = np.take_along_axis(around, others, axis=1)
+            positions[rows] = np.take_along_axis(found, others, axis=1)
+        return distances, positions
 
 
 def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:

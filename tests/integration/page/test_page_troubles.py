@@ -7,6 +7,7 @@ from dataclasses import replace
 import fake_service
 from browsing import ANSWER, choose, predicted, visit
 from fake_service import load_fake, serving
+from waiting import until
 
 from crossprop.service.auth import KeyRing, Scope, new_key
 
@@ -144,6 +145,22 @@ def test_a_model_that_is_being_loaded_follows_when_it_is_there(browser, applicat
         gate.set()
         page.wait_for_selector("td:nth-child(3) .cell")
         page.wait_for_selector("#predict:enabled")
+
+
+def test_a_model_that_is_replaced_after_the_page_was_opened_is_shown_with_its_own_figures(
+    browser, application, tmp_path
+):
+    app = application(tmp_path)
+    with serving(app) as where, visit(browser, where) as here:
+        here.predict("NaCl")
+        source = app.state.service.source
+        source.add("bulkmoduluskv", "2", unit="MPa")
+        page = here.page
+        until(lambda: app.state.service.cache.find("bulkmoduluskv").served.info.version == "2")
+        page.click("#predict")
+        page.wait_for_selector("text=v2")
+        assert "MPa" in page.inner_text("#table thead")
+        assert "GPa" not in page.inner_text("#results")
 
 
 def test_a_service_that_ends_and_comes_back_is_noticed_by_an_open_page(seen):

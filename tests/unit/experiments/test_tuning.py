@@ -25,7 +25,7 @@ SPACE = MethodSpace({"shift": Range(low=-1.0, high=1.0, default=0.5)}, ALGORITHM
     ("methods", "defaults"),
     [
         (["ml"], [TREES, {"algorithm": "ridge", "ridge.alpha": 1.0}]),
-        (["boost", "boost_sources"], [{"algorithm": a} for a in ("hist_gradient_boosting", "extra_trees", "svr")]),
+        (["boost", "boost_sources"], [{"algorithm": a} for a in ("extra_trees", "hist_gradient_boosting", "svr")]),
         (["dl_featextr"], [RATE | {"layer": "hidden_15"}]),
         (["dl", "freezing", "resnet", "finetune", "modfinetune", "resnet_finetune"], [RATE]),
     ],

@@ -219,6 +219,42 @@ def test_a_request_for_a_version_that_is_replaced_before_it_is_loaded_gets_the_n
     run(scenario, held_back(gate, "bulkmoduluskv"))
 
 
+def test_a_version_that_comes_while_the_former_one_is_loaded_is_not_displaced_by_it(source, run):
+    source.add("bulkmoduluskv", "1")
+    source.add("bulkmoduluskv", "2", damaged=True)
+    gate = threading.Event()
+
+    async def scenario(service):
+        one = service.cache.find("bulkmoduluskv")
+        await until(lambda: one.wanted.fault and one.wanted.loading)
+        source.add("bulkmoduluskv", "3")
+        await service.poll()
+        await until(lambda: one.served and one.served.model)
+        gate.set()
+        await until(lambda: not any(thread.name == "crossprop-load" for thread in threading.enumerate()))
+        await asyncio.sleep(0.05)
+        assert one.served.info.version == "3"
+
+    run(scenario, held_back(gate, "1"))
+
+
+def test_a_request_that_waits_for_a_property_that_is_withdrawn_is_told_at_once(source, run):
+    source.add("bulkmoduluskv")
+    source.add("deltae")
+    gate = threading.Event()
+
+    async def scenario(service):
+        asked = asyncio.create_task(get(service, "deltae"))
+        await until(lambda: service.cache.find("deltae").wanted.awaited)
+        source.move("jarvis.deltae", None)
+        await service.poll()
+        with pytest.raises(HttpError, match="no longer served"):
+            await asyncio.wait_for(asked, 1)
+        gate.set()
+
+    run(scenario, held_back(gate, "deltae"))
+
+
 def test_a_registry_that_lost_all_its_models_withdraws_nothing_but_a_removed_alias_does(source, run):
     source.add("deltae")
 

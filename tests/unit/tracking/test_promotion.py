@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import closing, nullcontext
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -82,6 +83,36 @@ def test_rollback_goes_back_and_a_second_one_redoes(uri, good, tmp_path):
     assert aliases_of(uri)["champion"] == "2"
     history = [(h["action"], h["from"], h["to"]) for h in read_history(find_model(uri, NAME))]
     assert history == [("promotion", "1", "2"), ("rollback", "2", "1"), ("rollback", "1", "2")]
+
+
+def test_what_was_rolled_back_is_promoted_by_name_only(uri, good, tmp_path):
+    add_version(uri, good, alias="champion")
+    add_version(uri, make_model(tmp_path / "better", evidence_table(error=4.0)))
+    promote(uri, NAME)
+    rollback(uri, NAME, reason="odd values for tellurides")
+    (kept,) = promotion.promote_all(uri)
+    assert (kept.ok, kept.version) == (False, "2")
+    assert "was rolled back" in kept.error
+    assert aliases_of(uri)["champion"] == "1"
+    assert promote(uri, NAME).update
+    assert not promotion.promote_all(uri)
+
+
+def test_interruption_of_promote_all_finishes_what_has_begun_and_begins_no_more(monkeypatch):
+    begun = []
+
+    def stopped(uri, name, **options):
+        begun.append(name)
+        if len(begun) == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.3)
+
+    model = SimpleNamespace(name="s.t", aliases={"challenger": "1"}, tags={}, holder=str)
+    monkeypatch.setattr(promotion, "promote", stopped)
+    monkeypatch.setattr(promotion.registry, "all_models", lambda uri, study: [model] * 6)
+    with pytest.raises(KeyboardInterrupt):
+        promotion.promote_all("sqlite:///unused.db", at_once=1)
+    assert len(begun) <= 2
 
 
 class Killed(BaseException):

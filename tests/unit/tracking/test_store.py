@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from registries import NAME, add_version, client_of, evidence_table, make_model
+from registries import NAME, add_version, client_of, evidence_table, logged, make_model
 from rich.text import Text
 from waiting import PATIENCE
 
@@ -22,6 +22,7 @@ from crossprop.cli.registry import history_lines, overview_rows, overview_table
 from crossprop.errors import StoreOutOfReachError, TrackingError, UnknownModelError
 from crossprop.tracking import registry, ui
 from crossprop.tracking import store as store_module
+from crossprop.tracking.gates import judge
 from crossprop.tracking.registry import all_models, assert_complete, find_version, predictor_folder
 from crossprop.tracking.runs import MlflowRecorder, ensure_experiment
 from crossprop.tracking.store import (
@@ -406,6 +407,19 @@ def test_copies_that_no_alias_names_are_removed_when_a_new_one_is_fetched(uri, m
     fetch(4)
     assert [folder.is_dir() for folder in (*folders, killed)] == [True, False, True, True, False]
     assert fetch(2).is_dir()
+
+
+def test_versions_in_different_units_are_not_compared(uri, tmp_path):
+    add_version(uri, make_model(tmp_path / "a"), alias="champion", test_mae_ensemble=250, unit="MPa")
+    add_version(uri, make_model(tmp_path / "b"), test_mae_ensemble=0.25, unit="GPa")
+    (found,) = all_models(uri)
+    assert [v.unit for v in found.versions] == ["GPa", "MPa"]
+    (row,) = overview_rows([found])
+    assert row["challenger_has_lower_mae"] is None
+    cells = {c.header: list(c.cells) for c in overview_table([found]).columns}
+    assert (cells["unit"], cells["challenger is"]) == (["MPa"], ["not comparable"])
+    *_, compared = (g for g in judge(uri, *found.versions, logged) if g.key == "champion")
+    assert compared.figure == "no evidence: champion v1 predicts in MPa, it in GPa"
 
 
 def test_overview_shows_who_is_champion_and_whether_the_challenger_is_better(uri, model):

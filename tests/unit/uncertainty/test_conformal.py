@@ -40,9 +40,15 @@ def test_difficulty_weighs_neighbours_by_their_rows_and_leaves_the_own_residual_
     assert kept.estimate(np.zeros(1), np.array([[0, 1]])) == pytest.approx([(1.6 * 1.1) ** 0.6])
     # four compositions of one row each, predicted as 0, 1, 2 and 3, of mean residual 25
     kept = Difficulty(np.arange(4.0), np.array([0.0, 1, 2, 3, 100]), np.array([1.0, 1, 1, 97]), np.ones(4))
-    own = kept.estimate_left_out(np.arange(4.0), np.array([[1, 2], [0, 2], [0, 1], [0, 1]]))
+    places = np.array([[1, 2], [0, 2], [0, 1], [0, 1]])
+    own = kept.estimate_left_out(np.arange(4.0), pd.Series(list("abcd")), places)
     assert own[3] == pytest.approx((1 / 25 + 0.1) ** 1.2)
     assert own[0] == pytest.approx(((1 / 25 + 0.1) * (33 / 25 + 0.1)) ** 0.6)
+    # rows of the own composition or group are left out, too; without others the mean of all counts
+    grouped = kept.estimate_left_out(np.arange(4.0), pd.Series(list("aabb")), places)
+    assert grouped[0] == pytest.approx(((1 / 25 + 0.1) * (49 / 25 + 0.1)) ** 0.6)
+    alone = kept.estimate_left_out(np.arange(4.0), pd.Series(list("aaaa")), places)
+    assert alone[3] == pytest.approx((1.1 * (1 / 25 + 0.1)) ** 0.6)
 
 
 def test_interval_grows_with_the_distance_and_in_the_end_in_proportion_to_it():

@@ -8,6 +8,7 @@ import pytest
 from made_evidence import made_evidence
 
 from crossprop.data.compositions import fraction_matrix
+from crossprop.uncertainty import neighbours
 from crossprop.uncertainty.conformal import Calibration
 from crossprop.uncertainty.neighbours import CompositionSpace, Neighbourhood, training_compositions
 
@@ -60,6 +61,16 @@ def test_compositions_of_one_group_are_no_others():
     assert (distances[:2] >= here.nearest_others(3)[0][:2]).all()
     assert not {0, 1} & {*others[0], *others[1]}
     assert others[3:].tolist() == here.nearest_others(3)[1][3:].tolist()
+
+
+def test_others_of_a_large_group_are_found_without_its_own(monkeypatch):
+    here = around(FORMULAS)
+    groups = [*"aaabb", *map(str, range(len(FORMULAS) - 5))]
+    grouped = replace(here, compositions=here.compositions.assign(group=groups))
+    expected = grouped.nearest_others(4)
+    monkeypatch.setattr(neighbours, "_LARGE", 1)
+    for found, wanted in zip(grouped.nearest_others(4), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_rows_of_one_composition_become_one_with_their_median():

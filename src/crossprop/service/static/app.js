@@ -168,10 +168,14 @@ async function predict() {
   $("results").classList.add("stale");
   try {
     const answer = now.length ? await ask(asked, now, controller.signal) : null;
-    if (answer) display(answer, now, later, never);
+    if (answer) {
+      await knowVersions(answer);
+      display(answer, now, later, never);
+    }
     if (later.length) {
       if (!answer) $("status").textContent = "The models are being loaded; the prediction follows.";
       const rest = await api.predictPatiently(asked, later, controller.signal);
+      await knowVersions(rest);
       display(api.merged(answer, rest), chosen.filter((name) => !never.includes(name)), [], never);
     }
   } catch (error) {
@@ -181,6 +185,12 @@ async function predict() {
     setRunning(null);
     $("results").classList.remove("stale");
   }
+}
+
+/** The list is polled once a minute: ask again where another version has answered, as its unit and errors differ. */
+async function knowVersions(answer) {
+  const other = ([name, { version }]) => properties.get(name)?.version !== version;
+  if (Object.entries(answer.models).some(other)) settle(await api.properties());
 }
 
 function ask(asked, names, signal) {

@@ -120,11 +120,14 @@ export function showDetail(node, { formula: text, amounts, property, cell, model
     near,
   );
   const failed = (slot, words) => (error) => slot.isConnected && show(slot, el("p", { class: "muted" }, `${words} ${error.message}`));
+  const same = (version) => {
+    if (version !== (model.version ?? property.version)) throw new Error("The model was replaced meanwhile: predict again.");
+  };
   holdout(property)
-    .then((data) => show(plot, data.y_true.length ? parityPlot(data, cell, property) : el("p", { class: "muted" }, "This model was registered without its hold-out; register it again to see it here.")))
+    .then((data) => same(data.version) ?? show(plot, data.y_true.length ? parityPlot(data, cell, property) : el("p", { class: "muted" }, "This model was registered without its hold-out; register it again to see it here.")))
     .catch(failed(plot, "The hold-out cannot be drawn."));
   api
     .nearest(text, amounts, property.name, NEIGHBOURS)
-    .then((answer) => show(near, neighbourTable(answer.cell?.nearest, property)))
+    .then((answer) => same(answer.model.version) ?? show(near, neighbourTable(answer.cell?.nearest, property)))
     .catch(failed(near, "The nearest compositions cannot be shown."));
 }

@@ -16,6 +16,7 @@ export function lastDigit(value, uncertainty) {
 export function number(value, digit = lastDigit(value, NaN)) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
+  if (size === 0 && digit < -6) return "0";
   if (size >= 1e7 || (size > 0 && digit < -6)) {
     const power = Math.floor(Math.log10(size));
     const mantissa = (value / 10 ** power).toFixed(Math.min(6, Math.max(0, power - digit)));
