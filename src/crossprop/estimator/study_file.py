@@ -23,7 +23,7 @@ FEW_ROWS: Final = 100  # below which the screening split is too small for many t
 _MANY_TARGETS: Final = 8
 _EMBEDDED_ROWS: Final = 9_000
 _USUAL_SOURCE_ROWS: Final = 100_000
-_PRUNING: Final = {"rows": 2000, "steps": 150, "after_screening": 2, "after_first_fold": 2, "margin": 0.05}
+_PRUNING: Final = {"rows": 2000, "steps": 150, "after_screening": 2, "after_first_fold": 2, "margin": 0.25}
 _REPRESENTATIONS: Final = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
 
 
