@@ -12,13 +12,14 @@ from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from joblib import parallel_config  # type: ignore[import-untyped]
 
 from crossprop.config import Params, parse_params
 from crossprop.data.cleaning import refuse_unlearnable, report_frame
 from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
 from crossprop.data.splits import AUXILIARY, GROUP_COLUMN, draw_holdout, together_in
-from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError
+from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError, StoreError
 from crossprop.estimator.budget import FITS, PLAIN, Effort, first_folds, fit_seconds, plain_affordable
 from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for
 from crossprop.estimator.study_file import JOINT, most_cells, study_values
@@ -29,9 +30,10 @@ from crossprop.experiments.progress import Print, show
 from crossprop.experiments.results import CellResult, NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.features.matrices import write_features
-from crossprop.io import atomic_file, read_json, write_json
+from crossprop.io import atomic_file, atomic_folder, read_json, write_json
 from crossprop.methods import DEFAULT_SEED, Family, Method, Representation, Side
-from crossprop.paths import StudyPaths
+from crossprop.models.transfer import check_network
+from crossprop.paths import WORK, StudyPaths
 
 STUDY: Final = "own"  # name of the study that a model says it comes from
 AUTO, NONE = "auto", "none"
@@ -153,7 +155,7 @@ def run_fit(
 
     ``rows`` has the columns ``formula``, ``composition`` (key), ``value``, ``split`` where it is decided already, and
     ``group`` (key of the rows that stay together) where rows have groups. ``on_plain`` receives the plain median
-    model, which comes first unless methods are named.
+    model, which comes first unless methods are named. A ``root`` that another process works in is a StoreError.
     """
     if settings.workers != 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError(
@@ -191,18 +193,33 @@ def run_fit(
             raise CellError(f"no method could be fitted to {target!r}: {'; '.join(reasons)}.")
         return Outcome(plan, paths.results(target), results, done.winners.winner)
 
-    if plain_affordable(learnt, settings.minutes) and Method.PLAIN_MEDIAN in (settings.methods or PLAIN):
-        folds = min(settings.folds or 10, first_folds(learnt))
-        plan = choose_plan(learnt, known, replace(settings, methods=PLAIN, folds=folds))
-        with parallel_config("threading", n_jobs=settings.workers or usable_cores()):
-            on_plain(compute(plan, InlinePool))
-    plan = plan_fit(frame, settings, root, write)
-    study = plan.params.study
-    write(
-        f"plan: {', '.join(study.methods)}; {study.folds} folds; effort {study.tier!r}, "
-        f"about {max(plan.seconds, 6.0) / 60:.1f} minutes on a machine that is idle"
-    )
-    return compute(plan, InlinePool if settings.workers == 1 else WorkerPool)
+    with _only_fit(root):
+        if plain_affordable(learnt, settings.minutes) and Method.PLAIN_MEDIAN in (settings.methods or PLAIN):
+            folds = min(settings.folds or 10, first_folds(learnt))
+            plan = choose_plan(learnt, known, replace(settings, methods=PLAIN, folds=folds))
+            with parallel_config("threading", n_jobs=settings.workers or usable_cores()):
+                on_plain(compute(plan, InlinePool))
+        plan = plan_fit(frame, settings, root, write)
+        study = plan.params.study
+        write(
+            f"plan: {', '.join(study.methods)}; {study.folds} folds; effort {study.tier!r}, "
+            f"about {max(plan.seconds, 6.0) / 60:.1f} minutes on a machine that is idle"
+        )
+        return compute(plan, InlinePool if settings.workers == 1 else WorkerPool)
+
+
+def _only_fit(root: Path) -> AcquireReturnProxy:
+    """The lock of a fit's folder, held until it is left; StoreError where another process holds it."""
+    lock = root / WORK / "fit.lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(lock, timeout=0).acquire()
+    except Timeout:
+        raise StoreError(
+            f"Another process works on this fit already ({lock} is held). Wait for it, or stop it."
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{root} cannot be written: {error}. Name another folder for the fit.") from error
 
 
 def _strict_and_learnt(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -380,12 +397,14 @@ def _check_transfer(methods: Sequence[Method | str] | None, networks: SourceNetw
 
 
 def _copy_networks(networks: SourceNetworks, paths: StudyPaths) -> None:
-    for name in (*networks.elemnets, JOINT):
-        folder = paths.source_model(name)
+    for name in (*networks.elemnets, networks.joint):
+        given, folder = networks.folder / name, paths.source_model(JOINT if name == networks.joint else name)
+        check_network(given)
         try:
-            same = load_provenance(folder) == load_provenance(networks.folder / name)
+            check_network(folder)
+            same = load_provenance(folder) == load_provenance(given)
         except ModelFormatError:
             same = False
         if not same:
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(networks.folder / name, folder)
+            with atomic_folder(folder) as draft:
+                shutil.copytree(given, draft, dirs_exist_ok=True)

@@ -29,12 +29,19 @@ from crossprop.data.sources import prepare_source
 from crossprop.errors import ConfigError, FetchError, ModelFormatError, PretrainingError, run_command
 from crossprop.estimator.budget import CORES, EMBEDDED, PUBLIC, Effort
 from crossprop.estimator.study_file import JOINT, study_values
-from crossprop.experiments.fingerprint import data_digest, digest
-from crossprop.experiments.pretrain import load_provenance, pretrain_joint, pretrain_source
+from crossprop.experiments.fingerprint import OF_NETWORKS, code_digest, data_digest, digest
+from crossprop.experiments.pretrain import (
+    PROVENANCE_FILE,
+    joint_digest,
+    load_provenance,
+    pretrain_joint,
+    pretrain_source,
+)
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import write_features
 from crossprop.io import check_digests, read_json, usable_cores, write_digests, write_json
 from crossprop.methods import DEFAULT_SEED, Representation
+from crossprop.models.transfer import check_network
 from crossprop.paths import RAW, StudyPaths
 
 FORMAT: Final = 1
@@ -49,13 +56,17 @@ FALLBACK: Final = "embedded"  # recipe of the networks while the public sources 
 
 @dataclass(frozen=True, eq=False)
 class SourceNetworks:
-    """A folder of networks that were pretrained together: the joint one, and perhaps ElemNets, each in a subfolder."""
+    """A folder of networks that were pretrained together: the joint one, and perhaps ElemNets, each in a subfolder.
+
+    The subfolder of an ElemNet has the name of its source, that of the joint network is ``joint``.
+    """
 
     folder: Path
     recipe: str
     sources: tuple[str, ...]
     elemnets: tuple[str, ...]
     seen: np.ndarray  # code of every composition that they were trained or validated on, sorted, uint64
+    joint: str = JOINT
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -65,7 +76,7 @@ class SourceNetworks:
         """
         folder = Path(folder)
         try:
-            if not (folder / NOTE_FILE).is_file() and (folder / JOINT).is_dir():
+            if not (folder / NOTE_FILE).is_file():
                 return cls._of_study(folder.resolve())
             note: dict[str, Any] = read_json(folder / NOTE_FILE)
             seen = np.load(folder / SEEN_FILE, allow_pickle=False)
@@ -83,17 +94,23 @@ class SourceNetworks:
     @classmethod
     def _of_study(cls, folder: Path) -> Self:
         """The networks of a study; its prepared tables say what they have seen."""
-        learnt = load_provenance(folder / JOINT)
-        paths, sources = StudyPaths(folder.name, folder.parents[1]), tuple(learnt["sources"])
+        known = {f.parent.name: load_provenance(f.parent) for f in folder.glob(f"*/{PROVENANCE_FILE}")}
+        joint = [name for name, provenance in known.items() if "sources" in provenance]
+        if len(joint) != 1:
+            found = f"it has no {NOTE_FILE}, and {len(joint)} joint networks of a study instead of one"
+            raise ValueError(f"{found} (networks: {', '.join(sorted(known)) or 'none'})")
+        paths, sources = StudyPaths(folder.name, folder.parents[1]), tuple(known[joint[0]]["sources"])
         frames = {source: pd.read_parquet(paths.prepared(source)) for source in sources}
-        digests = {source: data_digest(frame) for source, frame in frames.items()}
-        elemnets = tuple(source for source in sources if (folder / source).is_dir())
-        expected = {JOINT: digest(list(digests.values()))} | digests
-        for name in (JOINT, *elemnets):
-            if load_provenance(folder / name)["data_sha256"] != expected[name]:
-                raise ValueError(f"{name} learnt other rows than those in {paths.prepared_folder}")
+        tables = {source: data_digest(frame) for source, frame in frames.items()}
+        elemnets = tuple(source for source in sources if source in known)
+        for name, expected in ({joint[0]: joint_digest(tables, paths)} | tables).items():
+            if name in known and known[name]["data_sha256"] != expected:
+                raise ValueError(
+                    f"{name} learnt other rows or features than {paths.prepared_folder} holds now"
+                )
         seen = set().union(*(frame["composition"] for frame in frames.values()))
-        return cls(folder, f"study {folder.name}", sources, elemnets, np.sort(composition_codes(seen)))
+        codes = np.sort(composition_codes(seen))
+        return cls(folder, f"study {folder.name}", sources, elemnets, codes, joint[0])
 
     def overlap(self, keys: Iterable[str]) -> np.ndarray:
         """Whether each composition was seen, shape (n,), bool. A rare collision of codes says yes for a no."""
@@ -292,12 +309,14 @@ def train_networks(work: Path, folder: Path) -> None:
             name, folder, sources, elemnets = FALLBACK, fallback_of(folder), EMBEDDED, ()
             if (folder / NOTE_FILE).is_file():
                 return
-        paths = StudyPaths("own", work)
-        seen: set[str] = set()
+        kept = folder.with_name(f".{folder.name}.kept")
+        paths = _WorkPaths("own", work, kept=kept)
+        seen, tables = set[str](), dict[str, str]()
         for source in sources:
             data = prepare_source(catalog, source, raw, excluded, edition, job["seed"])
             frame = _at_most(data.frame, recipe.rows)
             seen.update(frame["composition"])
+            tables[source] = data_digest(frame)
             PreparedData(frame, data.cleaning).write(paths.prepared_folder, source)
             both = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
             write_features(frame, paths.features(source), both, where=source)
@@ -309,10 +328,14 @@ def train_networks(work: Path, folder: Path) -> None:
             study[network]["epochs"] = recipe.epochs
         params = parse_params({**values, "compute": {"workers": job["workers"]}})
         units = {source: catalog.property(source).unit for source in sources}
-        pretrain_joint(params, JOINT, units, paths)
-        for source in elemnets:
-            pretrain_source(params, source, units[source], paths)
         bundle = paths.source_model(JOINT).parent
+        for draft in bundle.glob("*.tmp"):  # of a start that was killed
+            shutil.rmtree(draft, ignore_errors=True)
+        if not _is_trained(bundle / JOINT, joint_digest(tables, paths)):
+            pretrain_joint(params, JOINT, units, paths)
+        for source in elemnets:
+            if not _is_trained(bundle / source, tables[source]):
+                pretrain_source(params, source, units[source], paths)
         np.save(bundle / SEEN_FILE, np.sort(composition_codes(seen)), allow_pickle=False)
         made: dict[str, Any] = {"format": FORMAT, "recipe": name, "sources": sources, "elemnets": elemnets}
         made |= {"edition": edition, "epochs": recipe.epochs, "compositions": len(seen)}
@@ -320,7 +343,31 @@ def train_networks(work: Path, folder: Path) -> None:
         write_json(bundle / NOTE_FILE, made)
         write_digests(bundle)
         bundle.rename(folder)
+        shutil.rmtree(kept, ignore_errors=True)
     show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {folder}")
+
+
+@dataclass(frozen=True)
+class _WorkPaths(StudyPaths):
+    """Files of a training; networks and checkpoints are in ``kept``, where the next start finds them."""
+
+    kept: Path = Path()
+
+    def source_model(self, name: str) -> Path:
+        return self.kept / "networks" / name
+
+    def checkpoint(self, network: str) -> Path:
+        return self.kept / f"{network}.npz"
+
+
+def _is_trained(folder: Path, data_sha256: str) -> bool:
+    """Whether an earlier start has trained a network on these rows with this code."""
+    try:
+        known = load_provenance(folder)
+        check_network(folder)
+    except ModelFormatError:
+        return False
+    return bool((known["data_sha256"], known["code_sha256"]) == (data_sha256, code_digest(OF_NETWORKS)))
 
 
 def _fetch(catalog: Catalog, sources: Sequence[str], raw: Path, blobs: Path, notes: list[str]) -> str | None:

@@ -54,10 +54,9 @@ def study_values(
     most = 6 if min(counts.values()) < FEW_ROWS else 10**6  # trials, but one at least for every cell
     regressors, networks = (most_cells(methods, f, len(elemnets)) for f in (Family.REGRESSOR, Family.NETWORK))
     enough = [target for target, n in counts.items() if n >= 500]
-    decay: dict[str, Any] = {"weight_decay": 0.01}
-    source = decay | {"epochs": chosen.source_epochs, "batch_size": 512, "target_transform": "identity"}
-    own = decay | {"epochs": chosen.epochs, "batch_size": 256, "min_batches": 16}
-    own["min_steps"] = chosen.min_steps
+    common: dict[str, Any] = {"weight_decay": 0.01, "min_steps": chosen.min_steps, "min_batches": 16}
+    source = common | {"epochs": chosen.source_epochs, "batch_size": 512, "target_transform": "identity"}
+    own = common | {"epochs": chosen.epochs, "batch_size": 256}
     study: dict[str, Any] = {
         "name": name,
         "title": title or f"{', '.join(targets)}: own data",
@@ -234,7 +233,8 @@ def studies_naming(key: str, folder: Path = STUDIES_FOLDER) -> list[Path]:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError):
             continue
-        if isinstance(values, dict) and key in [*values.get("targets", ()), *values.get("sources", ())]:
+        stated = [values.get(role) for role in ("targets", "sources")] if isinstance(values, dict) else []
+        if any(key in (names if isinstance(names, list) else [names]) for names in stated):
             found.append(path)
     return found
 

@@ -34,13 +34,14 @@ from crossprop.paths import StudyPaths
 from crossprop.training.checkpoint import Checkpoint
 from crossprop.training.device import configure, peak_memory, precision_of
 from crossprop.training.metrics import mean_absolute_error
-from crossprop.training.trainer import NetworkTrainer, descend, feature_scaling
+from crossprop.training.trainer import NetworkTrainer, descend, feature_scaling, suited
 
 NETWORK_FILE = "network.keras"
 PROVENANCE_FILE = "provenance.json"
 HISTORY_FILE = "history.csv"
 ATTEMPTS = 3  # to train a network, each with a third of the learning rate of the one before
 COLLAPSED = 0.95  # validation MAE over that of the median above which a network counts as collapsed
+JUDGED_FROM = 300  # steps before which a network may still be near the median
 
 
 def pretrain_source(
@@ -49,7 +50,8 @@ def pretrain_source(
     """Train ElemNet on one source property, 90:10, by the recipe ``study.pretrain``, and save it.
 
     A deep network without normalisation may come to predict one value, mostly on a property that is mostly zero: then
-    it starts again with a third of the learning rate, at most twice. The recipe of the provenance has the last one.
+    it starts again with a third of the learning rate, at most twice. The recipe of the provenance has the last one;
+    how its least batches and steps are kept depends on the rows (:func:`suited`).
     Returns the provenance that is saved beside the network, and the history (``epoch, loss, val_mae``).
     """
     configure(params.compute.backend, params.compute.workers or usable_cores())
@@ -58,17 +60,19 @@ def pretrain_source(
     values = frame["value"].to_numpy(np.float64)
     train = training_rows(frame)
     validation = np.flatnonzero(validates)
-    recipe, seed = params.study.pretrain, params.study.seed
-    write(f"{source}: pretraining on {len(train):,} compositions, {recipe.epochs} epochs")
+    seed = params.study.seed
+    fitting = suited(params.study.pretrain, len(train))
+    steps = len(train) // fitting.batch_size
+    write(f"{source}: pretraining on {len(train):,} compositions, {fitting.epochs} epochs")
     started = perf_counter()
     of_median = float(np.abs(values[validation] - np.median(values[train])).mean())
     trainer = _trainer(params)
 
     def learn(recipe: Recipe, checkpoint: Checkpoint, *, last: bool) -> tuple[FittedModel, pd.DataFrame]:
         def on_epoch(epoch: int, mae: float) -> None:
-            clock = f"[epoch {epoch}/{recipe.epochs}, {perf_counter() - started:.0f} s]"
+            clock = f"[epoch {epoch}/{fitting.epochs}, {perf_counter() - started:.0f} s]"
             write(f"{source} {clock} validation MAE {mae:.4g} {unit}")
-            warm = epoch > max(1, recipe.warmup_fraction * recipe.epochs)
+            warm = epoch > max(1, fitting.warmup_fraction * fitting.epochs) and epoch * steps >= JUDGED_FROM
             if warm and mae > COLLAPSED * of_median and not last:
                 raise CollapsedError(f"{source}: the network predicts little more than the median")
 
@@ -76,7 +80,7 @@ def pretrain_source(
             fractions[train],
             values[train],
             (fractions[validation], values[validation]),
-            recipe,
+            suited(recipe, len(train)),
             lambda network: initial_weights(network, seed),
             seed,
             standardise=False,
@@ -94,11 +98,17 @@ def pretrain_source(
         except CollapsedError as error:
             write(f"{error}; starting again with a learning rate of {recipe.learning_rate / 3:.2g}")
     assert model.transform is not None
+    reached = mean_absolute_error(values[validation], model.predict(fractions[validation]))
+    if reached > COLLAPSED * of_median:
+        write(
+            f"{source}: the network predicts little more than the median: validation MAE {reached:.4g} {unit}, "
+            f"of the median {of_median:.4g}. Raise min_steps or epochs of study.pretrain, or leave the source out"
+        )
     facts = {
         "unit": unit,
         "n_train": len(train),
         "n_validation": len(validation),
-        "validation_mae": mean_absolute_error(values[validation], model.predict(fractions[validation])),
+        "validation_mae": reached,
         "validation_mae_of_median": of_median,
         "scaling": asdict(model.transform),
     }
@@ -221,15 +231,29 @@ class JointRows:
     digest: str
 
 
+def joint_digest(tables: Mapping[str, str], paths: StudyPaths) -> str:
+    """SHA-256 of what a joint network learns from.
+
+    Args:
+        tables: The ``data_digest`` of every source's prepared table, in the order of its outputs.
+        paths: Of the study, whose feature matrices of the sources have digests.
+
+    Raises:
+        OSError: A source has no feature matrices.
+    """
+    matrices = {source: file_digest(paths.features(source) / DIGESTS_FILE) for source in tables}
+    return digest([value for source in tables for value in (tables[source], matrices[source])])
+
+
 def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
     """Bring the prepared sources together by composition, which has the same role in every one of them."""
     place: dict[str, int] = {}
     features: list[np.ndarray] = []
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    digests = []
+    tables: dict[str, str] = {}
     for source in sources:
         frame, validates = _read_source(paths, source)
-        digests += [data_digest(frame), file_digest(paths.features(source) / DIGESTS_FILE)]
+        tables[source] = data_digest(frame)
         matrix = load_combined(paths.features(source))
         keys = frame["composition"].tolist()
         fresh = [i for i, key in enumerate(keys) if key not in place]
@@ -243,7 +267,7 @@ def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
     for j, (rows, values, validates) in enumerate(columns):
         learnt[rows[~validates], j] = values[~validates]
         validating[rows[validates], j] = values[validates]
-    return JointRows(np.concatenate(features), learnt, validating, digest(digests))
+    return JointRows(np.concatenate(features), learnt, validating, joint_digest(tables, paths))
 
 
 def pretrain_joint(
@@ -272,7 +296,7 @@ def pretrain_joint(
     x, x_val = standardised(rows.features[learns], scaling), standardised(rows.features[validates], scaling)
     y = np.stack([t.forward(c) for t, c in zip(transforms, rows.learnt[learns].T, strict=True)], axis=1)
     checkpoint = _checkpoint(params, name, recipe, rows.digest, paths)
-    trainer = _trainer(params)
+    trainer, fitting = _trainer(params), suited(recipe, len(x))
     network = trainer.network(x.shape[1], recipe, Architecture.RESNET, len(sources))
 
     def errors() -> np.ndarray:
@@ -281,7 +305,7 @@ def pretrain_joint(
         return _column_errors(predicted, rows.validating[validates])
 
     write(
-        f"{name}: pretraining on {len(learns):,} compositions, {len(sources)} properties, {recipe.epochs} epochs"
+        f"{name}: pretraining on {len(learns):,} compositions, {len(sources)} properties, {fitting.epochs} epochs"
     )
     started = perf_counter()
     history = descend(
@@ -289,10 +313,10 @@ def pretrain_joint(
         initial_weights(network, seed),
         (x, y.astype(np.float32)),
         lambda: float(np.mean(errors() / medians)),
-        recipe,
+        fitting,
         seed,
         lambda epoch, relative: write(
-            f"{name} [epoch {epoch}/{recipe.epochs}, {perf_counter() - started:.0f} s] "
+            f"{name} [epoch {epoch}/{fitting.epochs}, {perf_counter() - started:.0f} s] "
             f"validation MAE {relative:.4f} of the medians'"
         ),
         checkpoint,

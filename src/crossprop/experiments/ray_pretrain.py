@@ -11,7 +11,7 @@ from crossprop.config import Params
 from crossprop.errors import CellError, CrosspropError
 from crossprop.experiments.fingerprint import OF_NETWORKS, code_digest, data_digest
 from crossprop.experiments.pretrain import (
-    joint_rows,
+    joint_digest,
     load_provenance,
     pretrain_joint,
     pretrain_source,
@@ -100,11 +100,12 @@ def _finished(params: Params, name: str, paths: StudyPaths) -> bool:
         known = load_provenance(paths.source_model(name))
     except CrosspropError:  # missing or damaged
         return False
+    tables = {s: data_digest(pd.read_parquet(paths.prepared(s))) for s in study.joint.get(name, (name,))}
     if name in study.joint:
         assert study.joint_pretrain is not None  # the configuration guarantees it beside a joint network
-        usable, data = [study.joint_pretrain], joint_rows(study.joint[name], paths).digest
+        usable, data = [study.joint_pretrain], joint_digest(tables, paths)
     else:
-        usable, data = recipes(study.pretrain), data_digest(pd.read_parquet(paths.prepared(name)))
+        usable, data = recipes(study.pretrain), tables[name]
     if known["recipe"] not in [recipe.model_dump(mode="json") for recipe in usable]:
         return False
     now = (study.edition, study.seed, data, code_digest(OF_NETWORKS))

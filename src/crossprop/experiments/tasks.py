@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -14,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from crossprop.config import Recipe
 from crossprop.errors import ConfigError
 from crossprop.experiments.grid import Cell, fold_name
 from crossprop.experiments.inputs import TargetFiles, TargetInputs, scaling_of, source_network, target_inputs
@@ -27,7 +25,7 @@ from crossprop.models.target_transform import Kind
 from crossprop.models.transfer import transferred_weights
 from crossprop.training.device import peak_memory
 from crossprop.training.metrics import mean_absolute_error
-from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor
+from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor, suited
 
 FIRST_RUNG = 1 / 3  # share of the rows that a regressor is first judged on: pruned trials cost little
 LEAST_ROWS_OF_RUNG = 50  # below which a third of the rows says too little
@@ -36,8 +34,6 @@ HISTORY = ["epoch", "loss", "val_mae"]
 
 # A regressor that took longer is saved at once, not fitted again should it be chosen.
 SAVED_FROM_SECONDS = 3.0
-
-LEAST_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -260,18 +256,6 @@ def _fit(
         architecture=cell.method.architecture,
         on_epoch=on_epoch,
     )
-
-
-def suited(recipe: Recipe, n_rows: int, most_steps: int | None = None) -> Recipe:
-    """The recipe as it is for so many rows: its least batches and steps kept, its steps cut where asked."""
-    batch = min(recipe.batch_size, n_rows)
-    while n_rows // batch < recipe.min_batches and batch // 2 >= LEAST_BATCH:
-        batch //= 2
-    steps = n_rows // batch
-    epochs = max(recipe.epochs, ceil(recipe.min_steps / steps))
-    if most_steps is not None:
-        epochs = min(epochs, ceil(most_steps / steps))
-    return recipe.model_copy(update={"batch_size": batch, "epochs": epochs})
 
 
 def _initial_weights(cell: Cell, inputs: TargetInputs, network: Any, seed: int) -> list[np.ndarray]:

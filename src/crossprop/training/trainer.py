@@ -21,6 +21,7 @@ EpochCallback = Callable[[int, float], None]
 
 EVALUATIONS = 10  # validation points of a schedule without early stopping
 MOST_NETWORKS = 8  # that a trainer keeps, 50 MB each with its moments
+LEAST_BATCH = 16
 
 
 def descend(
@@ -93,6 +94,18 @@ def descend(
     if recipe.restore_best and best_weights is not None:
         model.set_weights(best_weights)
     return pd.DataFrame(progress.points, columns=["epoch", "loss", "val_mae"])
+
+
+def suited(recipe: Recipe, n_rows: int, most_steps: int | None = None) -> Recipe:
+    """The recipe as it is for so many rows: its least batches and steps kept, its steps cut where asked."""
+    batch = min(recipe.batch_size, n_rows)
+    while n_rows // batch < recipe.min_batches and batch // 2 >= LEAST_BATCH:
+        batch //= 2
+    steps = n_rows // batch
+    epochs = max(recipe.epochs, math.ceil(recipe.min_steps / steps))
+    if most_steps is not None:
+        epochs = min(epochs, math.ceil(most_steps / steps))
+    return recipe.model_copy(update={"batch_size": batch, "epochs": epochs})
 
 
 def learning_rate(recipe: Recipe, step: int, total: int) -> float:

@@ -8,13 +8,23 @@ import pandas as pd
 import pytest
 from made_rows import rows_of, silent, write_networks
 
-from crossprop.errors import ConfigError
+from crossprop.errors import ConfigError, ModelFormatError, StoreError
 from crossprop.estimator.budget import FITS
-from crossprop.estimator.learn import Plan, Settings, choose_plan, plan_fit, run_fit, with_auxiliary
+from crossprop.estimator.learn import (
+    Plan,
+    Settings,
+    _copy_networks,
+    choose_plan,
+    plan_fit,
+    run_fit,
+    with_auxiliary,
+)
 from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.report import _method_rows, transfer_verdict
 from crossprop.inference.predictor import ServedModel
+from crossprop.io import write_digests
 from crossprop.methods import Method, Side
+from crossprop.paths import StudyPaths
 
 QUICK = {"methods": ["base", "ml", "boost", "blend"], "trials": 1, "folds": 2, "workers": 1}
 
@@ -56,6 +66,55 @@ def test_a_plan_is_taken_up_for_the_same_rows_and_settings_only(tmp_path, change
         rows = rows.assign(group=[f"g{i // 2}" for i in range(30)])
     plan_fit(rows, settings, tmp_path, said.append)
     assert not said
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_fit_in_the_same_folder_is_refused_before_it_writes(tmp_path):
+    rows, settings = rows_of(30), Settings(methods=["plain_median"], folds=2, workers=1)
+    refused = []
+
+    def again(outcome):
+        before = contents(tmp_path)
+        with pytest.raises(StoreError, match=r"Another process works on this fit already .*fit\.lock"):
+            run_fit(rows_of(40), settings, tmp_path, write=silent)
+        refused.append(contents(tmp_path) == before)
+
+    run_fit(rows, settings, tmp_path, write=silent, on_plain=again)
+    assert refused == [True]
+    run_fit(rows, settings, tmp_path, write=silent)  # the folder was given back
+
+
+def test_networks_are_copied_whole_and_again_where_a_file_is_missing(tmp_path, monkeypatch):
+    given, paths = tmp_path / "networks", StudyPaths("own", tmp_path)
+    for name in ("transport_p", "band_gap"):
+        (given / name).mkdir(parents=True)
+        for file in ("provenance.json", "network.keras"):
+            (given / name / file).write_text(f'"{name}"')
+        write_digests(given / name)
+    networks = SourceNetworks(given, "x", ("band_gap",), ("band_gap",), np.array([]), "transport_p")
+
+    def copies(source, folder, **options):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "provenance.json").write_bytes((source / "provenance.json").read_bytes())
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copytree", copies)
+        with pytest.raises(RuntimeError):
+            _copy_networks(networks, paths)
+    assert not paths.source_model("band_gap").exists()
+    copied = {"band_gap": "band_gap", "transport_p": "all_sources"}
+    for _ in range(2):
+        _copy_networks(networks, paths)
+        for name, copy in copied.items():
+            assert contents(paths.source_model(copy)) == contents(given / name)
+        (paths.source_model("all_sources") / "network.keras").unlink()
+    (given / "band_gap" / "network.keras").unlink()
+    with pytest.raises(ModelFormatError, match=r"networks/band_gap/network\.keras cannot be read"):
+        _copy_networks(networks, paths)
 
 
 def test_settings_out_of_their_limits_are_refused():

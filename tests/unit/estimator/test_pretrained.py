@@ -1,14 +1,31 @@
 """Which source networks may be used for which rows."""
 
+from contextlib import nullcontext
+from dataclasses import asdict
+
 import pandas as pd
 import pytest
 from made_rows import rows_of, write_networks
 
+from crossprop.data.cleaning import report_frame
 from crossprop.data.compositions import composition_keys, fraction_matrix
+from crossprop.data.prepared import PreparedData
 from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
 from crossprop.estimator import pretrained
-from crossprop.estimator.pretrained import RECIPES, SourceNetworks, fallback_of, find_networks, networks_for
-from crossprop.experiments.fingerprint import data_digest, digest
+from crossprop.estimator.pretrained import (
+    RECIPES,
+    SourceNetworks,
+    SourceRecipe,
+    fallback_of,
+    find_networks,
+    networks_for,
+    train_networks,
+)
+from crossprop.experiments.fingerprint import OF_NETWORKS, code_digest, data_digest
+from crossprop.experiments.pretrain import joint_rows
+from crossprop.features.matrices import write_features
+from crossprop.io import write_digests, write_json
+from crossprop.methods import Representation
 from crossprop.paths import StudyPaths
 
 
@@ -28,27 +45,40 @@ def test_a_composition_that_was_seen_is_found_under_any_spelling_and_refused(tmp
     assert not SourceNetworks.load(write_networks(tmp_path / "empty", [])).overlap(keys_of("NaCl")).any()
 
 
-def test_networks_of_a_study_know_what_its_prepared_tables_hold(tmp_path, monkeypatch):
-    paths, tables = StudyPaths("own", tmp_path), {}
-    for source, formulas in (("band_gap", ["NaCl", "Fe2O3"]), ("stability", ["KCl"])):
-        frame = pd.DataFrame({"formula": formulas, "composition": keys_of(*formulas)})
-        tables[source] = frame.assign(split="train", value=1.0)
-        paths.prepared_folder.mkdir(parents=True, exist_ok=True)
-        tables[source].to_parquet(paths.prepared(source))
-    digests = {source: data_digest(frame) for source, frame in tables.items()}
-    known = {
-        "all_sources": {"sources": list(tables), "data_sha256": digest(list(digests.values()))},
-        "stability": {"data_sha256": digests["stability"]},
-    }
-    for name in known:
-        paths.source_model(name).mkdir(parents=True)
-    monkeypatch.setattr(pretrained, "load_provenance", lambda folder: known[folder.name])
-    networks = SourceNetworks.load(tmp_path / "models" / "own")
+TABLES = {
+    source: pd.DataFrame({"formula": formulas, "composition": keys_of(*formulas)}).assign(
+        split=["train", "validation"], value=1.0
+    )
+    for source, formulas in (("band_gap", ["NaCl", "Fe2O3"]), ("stability", ["KCl", "MgO"]))
+}
+
+
+def write_provenance(folder, data_sha256, **facts):
+    """A folder that holds only what is known about a network."""
+    folder.mkdir(parents=True)
+    facts |= {"data_sha256": data_sha256, "code_sha256": code_digest(OF_NETWORKS)}
+    write_json(folder / "provenance.json", facts)
+    write_digests(folder)
+
+
+@pytest.mark.parametrize("joint", ["all_sources", "transport_p"])
+def test_networks_of_a_study_know_what_its_prepared_tables_hold(tmp_path, joint):
+    paths, folder = StudyPaths("own", tmp_path), tmp_path / "models" / "own"
+    paths.prepared_folder.mkdir(parents=True)
+    for source, frame in TABLES.items():
+        frame.to_parquet(paths.prepared(source))
+        write_features(frame, paths.features(source), list(Representation)[:2])
+    write_provenance(folder / "stability", data_digest(TABLES["stability"]))
+    with pytest.raises(ModelFormatError, match=r"0 joint networks .* instead of one \(networks: stability\)"):
+        SourceNetworks.load(folder)
+    write_provenance(folder / joint, joint_rows(tuple(TABLES), paths).digest, sources=list(TABLES))
+    networks = SourceNetworks.load(folder)
     assert (networks.sources, networks.elemnets) == (("band_gap", "stability"), ("stability",))
+    assert (networks.joint, networks.recipe) == (joint, "study own")
     assert networks.overlap(keys_of("Na2Cl2", "KCl", "LiF")).tolist() == [True, True, False]
-    tables["stability"].assign(composition=keys_of("KBr")).to_parquet(paths.prepared("stability"))
-    with pytest.raises(ModelFormatError, match="all_sources learnt other rows than those in"):
-        SourceNetworks.load(tmp_path / "models" / "own")
+    TABLES["stability"].assign(value=2.0).to_parquet(paths.prepared("stability"))
+    with pytest.raises(ModelFormatError, match=f"{joint} learnt other rows or features than"):
+        SourceNetworks.load(folder)
 
 
 @pytest.mark.parametrize("changed", [{"format": 99}, {"sources": None}])
@@ -97,3 +127,42 @@ def test_a_failed_training_says_why_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(PretrainingError, match=r"exit status 1.*--sources none"):
         pretrained.prepare_sources(rows_of(12)["formula"], cache=tmp_path, write=lambda line: None)
     assert list((tmp_path / "networks").iterdir()) == []
+
+
+def test_training_that_was_stopped_goes_on_with_its_checkpoints_and_finished_networks(tmp_path, monkeypatch):
+    folder, begun = tmp_path / "networks" / "n", []
+
+    def prepared(catalog, source, *given):
+        return PreparedData(TABLES[source], report_frame([]))
+
+    def train(paths, name, data_sha256, **facts):
+        checkpoint = paths.checkpoint(name)
+        begun.append((name, checkpoint.is_file()))
+        if not checkpoint.is_file():
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.touch()
+            (paths.source_model(name).parent / f"{name}.1.tmp").mkdir(parents=True)  # half a network
+            raise RuntimeError
+        write_provenance(paths.source_model(name), data_sha256, **facts)
+
+    def joint(params, name, units, paths):
+        train(paths, name, joint_rows(tuple(TABLES), paths).digest, sources=list(TABLES))
+
+    def elemnet(params, name, unit, paths):
+        train(paths, name, data_digest(TABLES[name]))
+
+    fakes = {"_fetch": lambda *given: "open", "prepare_source": prepared}
+    fakes |= {"pretrain_joint": joint, "pretrain_source": elemnet}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(pretrained, name, fake)
+    recipe = SourceRecipe("short", tuple(TABLES), ("stability",), 10, None, 1.0)
+    for start in range(3):
+        work = tmp_path / f"job_{start}"
+        work.mkdir()
+        write_json(work / "job.json", {"recipe": asdict(recipe), "seed": 1, "workers": 1, "keys": []})
+        with nullcontext() if start == 2 else pytest.raises(RuntimeError):
+            train_networks(work, folder)
+    assert begun == [(n, found) for n in ("all_sources", "stability") for found in (False, True)]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["n", "n.lock"]
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"all_sources", "stability"}
+    assert SourceNetworks.load(folder).elemnets == ("stability",)

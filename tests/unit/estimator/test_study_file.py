@@ -15,6 +15,7 @@ from crossprop.estimator import study_file
 from crossprop.estimator.add import add_data, held_out_rows
 from crossprop.estimator.budget import PUBLIC, STUDIES, estimate_study, target_seconds
 from crossprop.methods import Side
+from crossprop.training.trainer import suited
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES = (15, 99, 100, 1_201, 5_000, 100_000)
@@ -55,6 +56,15 @@ def test_every_tier_is_valid_for_every_size_and_a_later_one_costs_more(rows):
             assert any(method.side is side for method in params.study.methods)
         spent.append(estimate_study(params, {"a": rows, "b": 3_000}, SOURCE_ROWS).total)
     assert spent == sorted(spent)
+
+
+@pytest.mark.parametrize("tier", STUDIES)
+def test_networks_of_small_sources_have_hundreds_of_steps_and_those_of_large_ones_their_epochs(tier):
+    study = params_of(["a"], 500, ["seebeck_p"], tier=tier).study
+    for recipe in filter(None, (study.pretrain, study.joint_pretrain)):
+        small = suited(recipe, 540)
+        assert (small.batch_size, small.epochs * (540 // small.batch_size) >= 300) == (32, True)
+        assert suited(recipe, 29_851) == recipe
 
 
 def test_more_rows_have_fewer_folds_and_few_rows_fewer_trials():
@@ -103,6 +113,8 @@ def test_a_written_study_holds_what_was_planned_and_is_not_written_over(planned)
     assert list(path.parent.iterdir()) == [path]
     assert study_file.studies_naming("strength") == study_file.studies_naming("formation_energy") == [path]
     assert study_file.studies_naming("band_gap") == []
+    (path.parent / "another.yaml").write_text("targets:\nsources: band_gap\n")
+    assert study_file.studies_naming("band_gap") == [path.parent / "another.yaml"]
 
 
 def test_minutes_choose_the_largest_tier_that_fits(planned):

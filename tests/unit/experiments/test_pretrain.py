@@ -73,7 +73,13 @@ def train(tiny_params, paths, monkeypatch, tensorflow):
     params = tiny_params(
         sources=[ENERGY, GAP],
         joint={"all_sources": [ENERGY, GAP]},
-        joint_pretrain={"epochs": 3, "batch_size": 8, "learning_rate": 0.001, "schedule": "constant"},
+        joint_pretrain={
+            "epochs": 1,
+            "min_steps": 3,
+            "batch_size": 8,
+            "learning_rate": 0.001,
+            "schedule": "constant",
+        },
         budget={"ml_trials": 2, "dl_trials": 2, "seconds": 1},
     )
     return lambda name="all_sources": pretrain_joint(params, name, UNITS, paths, lambda line: None)
@@ -103,6 +109,7 @@ def test_saved_network_has_an_output_for_every_source_and_the_stated_errors(path
     relative = [provenance["validation_mae_by_source"][s] / m for s, m in ((ENERGY, 0.5), (GAP, 6.4))]
     assert provenance["validation_mae"] == pytest.approx(np.mean(relative))
     assert history["val_mae"].iloc[-1] == pytest.approx(provenance["validation_mae"], rel=1e-5)
+    assert (len(history), provenance["recipe"]["epochs"]) == (3, 1)  # an epoch of the four has one step
 
 
 def test_values_of_every_source_teach_and_validation_values_do_not(paths, train):
@@ -123,7 +130,7 @@ def test_values_of_every_source_teach_and_validation_values_do_not(paths, train)
 
 def test_network_that_predicts_the_median_starts_again(tiny_params, paths, monkeypatch, tensorflow):
     monkeypatch.setattr(pretrain, "NetworkTrainer", lambda jit, precision: NetworkTrainer())
-    recipe = {"epochs": 2, "batch_size": 8, "learning_rate": 0.009, "schedule": "constant"}
+    recipe = {"epochs": 1, "min_steps": 2, "batch_size": 8, "learning_rate": 0.009, "schedule": "constant"}
     params, lines = tiny_params(sources=[ENERGY], pretrain=recipe), []
 
     def train():
@@ -132,8 +139,15 @@ def test_network_that_predicts_the_median_starts_again(tiny_params, paths, monke
 
     monkeypatch.setattr(pretrain, "COLLAPSED", np.inf)
     assert train() == 0.009
+    assert "formation_energy: pretraining on 2 compositions, 2 epochs" in lines  # of one step
+    assert not any("the median" in line for line in lines)
     monkeypatch.setattr(pretrain, "COLLAPSED", 0.0)  # every network counts as collapsed
+    assert train() == 0.009  # two steps are too few to judge it
+    assert "little more than the median: validation MAE" in lines[-1]
+    lines.clear()
+    monkeypatch.setattr(pretrain, "JUDGED_FROM", 2)
     assert train() == pytest.approx(0.001)
+    assert "little more than the median: validation MAE" in lines[-1]
     assert ray_pretrain._finished(params, ENERGY, paths)  # and is not trained again on a cluster
     again = [line for line in lines if "little more than the median; starting again" in line]
     assert [line.split()[-1] for line in again] == ["0.003", "0.001"]

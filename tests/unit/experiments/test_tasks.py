@@ -8,7 +8,6 @@ import pytest
 from made import files_of
 from sklearn.ensemble import ExtraTreesRegressor
 
-from crossprop.config import Recipe
 from crossprop.experiments import tasks
 from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
@@ -80,27 +79,6 @@ def enumerated(tiny_params):
 @pytest.fixture(scope="module")
 def cells(enumerated):
     return enumerated()
-
-
-def test_recipe_suits_the_number_of_rows():
-    for changes, n_rows, most_steps, batch, epochs in (
-        ({}, 1000, None, 256, 3),
-        ({}, 100, None, 100, 3),  # fewer rows than a batch are one batch
-        ({"min_batches": 4, "min_steps": 5}, 1, None, 1, 5),
-        ({"min_batches": 4}, 1000, None, 128, 3),  # 3 batches of 256, 7 of 128
-        ({"min_batches": 4}, 1024, None, 256, 3),  # just 4 of 256
-        ({"min_batches": 16}, 100, None, 25, 3),  # 1 of 100, 2 of 50, 4 of 25; 12 would be below 16
-        ({"min_batches": 9, "batch_size": 8}, 40, None, 8, 3),  # a small batch stays as it is
-        ({"min_steps": 9}, 1000, None, 256, 3),  # 3 steps an epoch: just 9 steps
-        ({"min_steps": 10}, 1000, None, 256, 4),
-        ({}, 1000, 7, 256, 3),  # begun epochs are finished
-        ({}, 1000, 1, 256, 1),
-        ({}, 1000, 9999, 256, 3),  # a limit is no wish
-        ({"min_steps": 100}, 1000, 30, 256, 10),  # the limit goes before the least number
-    ):
-        recipe = Recipe(**({"epochs": 3, "batch_size": 256, "learning_rate": 0.001} | changes))
-        fitting = tasks.suited(recipe, n_rows, most_steps)
-        assert (fitting.batch_size, fitting.epochs, fitting.learning_rate) == (batch, epochs, 0.001)
 
 
 def test_all_cells_are_screened_on_the_same_few_rows_and_steps(enumerated, cells, files, inputs, monkeypatch):

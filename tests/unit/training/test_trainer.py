@@ -8,7 +8,7 @@ import pytest
 from crossprop.config import Recipe
 from crossprop.errors import DivergedError, ShapeMismatchError
 from crossprop.models.networks import initial_weights
-from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor, learning_rate
+from crossprop.training.trainer import NetworkTrainer, fit_base, fit_regressor, learning_rate, suited
 
 RNG = np.random.default_rng(0)
 X = RNG.dirichlet(np.full(86, 0.05), 160).astype(np.float32)
@@ -70,6 +70,27 @@ def test_schedule_rises_over_the_warm_up_and_stays_or_starts_at_the_peak():
     recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.01, warmup_fraction=0.1)
     rates = [100 * learning_rate(recipe, step, 20) for step in (0, 1, 2, 11, 19)]  # the cosine falls to zero
     assert rates == pytest.approx([1 / 3, 2 / 3, 1.0, 0.5, 0.5 * (1 + math.cos(math.pi * 17 / 18))])
+
+
+def test_recipe_suits_the_number_of_rows():
+    for changes, n_rows, most_steps, batch, epochs in (
+        ({}, 1000, None, 256, 3),
+        ({}, 100, None, 100, 3),  # fewer rows than a batch are one batch
+        ({"min_batches": 4, "min_steps": 5}, 1, None, 1, 5),
+        ({"min_batches": 4}, 1000, None, 128, 3),  # 3 batches of 256, 7 of 128
+        ({"min_batches": 4}, 1024, None, 256, 3),  # just 4 of 256
+        ({"min_batches": 16}, 100, None, 25, 3),  # 1 of 100, 2 of 50, 4 of 25; 12 would be below 16
+        ({"min_batches": 9, "batch_size": 8}, 40, None, 8, 3),  # a small batch stays as it is
+        ({"min_steps": 9}, 1000, None, 256, 3),  # 3 steps an epoch: just 9 steps
+        ({"min_steps": 10}, 1000, None, 256, 4),
+        ({}, 1000, 7, 256, 3),  # begun epochs are finished
+        ({}, 1000, 1, 256, 1),
+        ({}, 1000, 9999, 256, 3),  # a limit is no wish
+        ({"min_steps": 100}, 1000, 30, 256, 10),  # the limit goes before the least number
+    ):
+        recipe = Recipe(**({"epochs": 3, "batch_size": 256, "learning_rate": 0.001} | changes))
+        fitting = suited(recipe, n_rows, most_steps)
+        assert (fitting.batch_size, fitting.epochs, fitting.learning_rate) == (batch, epochs, 0.001)
 
 
 def test_same_seed_gives_the_same_weights_whatever_was_fitted_before_and_validated_on(fit):
