@@ -81,9 +81,8 @@ class FakeSource(ModelSource):
         name, folder = f"{study}.{target}", self.root / study / target / version
         content = {
             "format": 3, "study": study, "target": target, "unit": unit, "method": "blend",
-            "elements": list(ELEMENTS), "interval": {"coverage": 0.9, "half_width": 2.1 * error},
-            "seen_elements": SPARSE, "seed": len(target), "mean": mean, "spread": spread, "error": error,
-            "shift": 1000.0 * (int(version) - 1), **more,
+            "elements": list(ELEMENTS), "seen_elements": SPARSE, "seed": len(target), "mean": mean,
+            "spread": spread, "error": error, "shift": 1000.0 * (int(version) - 1), **more,
         }  # fmt: skip
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

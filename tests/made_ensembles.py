@@ -21,6 +21,11 @@ FRACTIONS = fraction_matrix(FORMULAS)
 VALUES = 50 + 100 * FRACTIONS @ np.random.default_rng(3).random(86) ** 2
 WIDTHS = {"elemental_fractions": 86, "physical_attributes": 145, "combined": 231, "combined_sources": 233}
 LAYER = "hidden_15"
+CALIBRATED: dict[str, Any] = {
+    "interval": {"coverage": 0.9, "method": "constant", "scale": 1.0, "growth": 1.25, "floor": None},
+    "domain": {"quantile": 0.98, "radius": None},
+}
+"""Sections of ``model.json`` that the evidence adds to it."""
 
 
 def features_of(representation: str, rows: int = 120) -> np.ndarray:
@@ -86,7 +91,7 @@ def write_info(folder: Path, **info: Any) -> Path:
     """Write ``model.json`` and the digests."""
     folder.mkdir(parents=True, exist_ok=True)
     given = {"format": 3, "study": "tiny", "target": "slme", "unit": "%", "elements": list(ELEMENTS)}
-    given |= {"interval": {"coverage": 0.9, "half_width": 1.0}, "seen_elements": list(ELEMENTS)}
+    given |= {"method": "ml", "seen_elements": list(ELEMENTS), **CALIBRATED}
     (folder / "model.json").write_text(json.dumps(given | info), encoding="utf-8")
     write_digests(folder)
     return folder

@@ -9,6 +9,7 @@ from made_ensembles import write_ensemble
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.training.trainer import fit_base
+from crossprop.uncertainty.evidence import write_evidence
 
 MAIN_GROUP = ["Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Al", "Ga"]
 METALS = [*MAIN_GROUP, "Ti", "Zr", "V", "Nb", "Cr", "Mn", "Fe", "Co", "Ni"]
@@ -38,8 +39,10 @@ def made_evidence(*, seed: int = 0, held_out: int = 60, gain: float = 0.0) -> pd
 
 
 def write_model(folder: Path, evidence: pd.DataFrame, value: float = 50.0) -> Path:
-    """An ensemble of one member that always predicts the same, saved without evidence."""
+    """An ensemble of one member that always predicts the same, with its evidence."""
     seen = fraction_matrix(evidence["formula"][evidence["split"] == "train"]).any(axis=0)
-    info = {"target": "made_up", "unit": "GPa", "interval": {"coverage": 0.9, "half_width": 7.0}}
+    info = {"target": "made_up", "unit": "GPa", "method": "base"}
     info["seen_elements"] = [e for e, s in zip(ELEMENTS, seen, strict=True) if s]
-    return write_ensemble(folder, [fit_base(np.array([value, value]))], "elemental_fractions", **info)
+    write_ensemble(folder, [fit_base(np.array([value, value]))], "elemental_fractions", **info)
+    write_evidence(folder, evidence)
+    return folder

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from made_ensembles import CALIBRATED
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.io import write_digests
 from crossprop.models.fitted import FittedModel
-from crossprop.models.saved import load_predictor
 from crossprop.models.target_transform import TargetTransform
 from crossprop.tracking.store import client_of
 from crossprop.tracking.subprocess_check import Repeated
@@ -24,8 +24,8 @@ FORMULAS = [f"{a}{n}{b}" for a in METALS for b in OTHERS for n in (1, 2, 3)]
 INFO: dict[str, Any] = {
     "format": 3, "study": "demo", "target": "bulk_modulus", "unit": "GPa", "cell": "ab12", "method": "ml",
     "representation": "elemental_fractions", "layer": None, "source": None, "elements": list(ELEMENTS),
-    "members": ["fold_00", "fold_01"], "interval": {"coverage": 0.9, "half_width": 5.0},
-    "seen_elements": ["Fe", "Co", "Ni", "Ti", "Mg", "O", "S", "N", "Cl"],
+    "members": ["fold_00", "fold_01"], "seen_elements": ["Fe", "Co", "Ni", "Ti", "Mg", "O", "S", "N", "Cl"],
+    **CALIBRATED,
 }  # fmt: skip
 
 
@@ -36,30 +36,29 @@ def evidence_table(error: float = 5.0, n_test: int = 40, seed: int = 0) -> pd.Da
     noise = np.random.default_rng(seed).normal(0, 1, len(formulas))
     columns = {"formula": formulas, "composition": composition_keys(fraction_matrix(formulas))}
     columns |= {"split": ["test"] * n_test + ["train"] * len(FORMULAS), "y_true": y_true}
-    return pd.DataFrame(columns | {"y_pred": y_true + error * np.sign(noise) * (0.5 + np.abs(noise))})
+    y_pred = y_true + error * np.sign(noise) * (0.5 + np.abs(noise))
+    return pd.DataFrame(columns | {"y_pred": y_pred, "y_pred_single": y_pred})
 
 
-def save_ridge(folder: Path, target="hardness", level=100.0, study="demo", plain=False) -> Path:
-    """A saved ensemble of two regressors with evidence; a plain one's holds what it predicts, without calibration."""
+def save_ridge(folder: Path, target="hardness", level=100.0, study="demo", exact=False) -> Path:
+    """A saved ensemble of two regressors with errors of 1; an exact one's hold-out holds what it predicts."""
     from sklearn.linear_model import Ridge
 
     fractions = fraction_matrix(FORMULAS)
     y = level + 20 * fractions @ np.random.default_rng(3).normal(size=len(ELEMENTS))
     transform = TargetTransform.fit(y)
     folder.mkdir(parents=True)
+    predicted, small = np.zeros(len(y)), fractions.astype(np.float32)
     for member, alpha in (("fold_00", 0.1), ("fold_01", 1.0)):
-        ridge = Ridge(alpha=alpha).fit(fractions.astype(np.float32), transform.forward(y))
-        FittedModel("regressor", ridge, transform).save(folder / member)
+        ridge = Ridge(alpha=alpha).fit(small, transform.forward(y))
+        model = FittedModel("regressor", ridge, transform)
+        model.save(folder / member)
+        predicted += model.predict(small) / 2
     (folder / "model.json").write_text(json.dumps(INFO | {"study": study, "target": target}))
     split = np.where(np.arange(len(y)) % 5, "train", "test")
     columns = {"formula": FORMULAS, "composition": composition_keys(fractions), "split": split, "y_true": y}
-    evidence = pd.DataFrame(columns | {"y_pred": y + 1.0, "y_pred_single": y + 1.0})
-    if plain:
-        write_digests(folder)
-        predicted = load_predictor(folder).predict(fractions)
-        evidence.assign(y_pred=predicted).to_parquet(folder / "evidence.parquet")
-    else:
-        write_evidence(folder, evidence)
+    y_pred = np.where(exact & (split == "test"), predicted, y + 1.0)
+    write_evidence(folder, pd.DataFrame(columns | {"y_pred": y_pred, "y_pred_single": y_pred}))
     return folder
 
 
@@ -79,10 +78,11 @@ def make_model(folder: Path, evidence: pd.DataFrame | None = None, **info: objec
     """An MLflow model's folder whose ensemble has one empty member."""
     ensemble = folder / "artifacts" / "model"
     (ensemble / "fold_00").mkdir(parents=True)
-    stated = INFO | {"members": ["fold_00"], "interval": {"coverage": 0.9, "half_width": 12.0}} | info
-    (ensemble / "model.json").write_text(json.dumps(stated), encoding="utf-8")
-    if evidence is not None:
-        evidence.to_parquet(ensemble / "evidence.parquet")
+    (ensemble / "model.json").write_text(json.dumps(INFO | {"members": ["fold_00"]} | info), encoding="utf-8")
+    if evidence is None:
+        write_digests(ensemble)
+    else:
+        write_evidence(ensemble, evidence)
     write_mlmodel(folder)
     return folder
 

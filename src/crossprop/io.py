@@ -42,12 +42,14 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Like :func:`atomic_folder` for one file: the block writes the draft that it is given."""
+    """Like :func:`atomic_folder` for one file: the block writes a draft, which is on the disk before it is renamed."""
     draft = _draft(path)
     try:
         with _store_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield draft
+            with draft.open("rb+") as stream:
+                os.fsync(stream.fileno())
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -67,14 +69,6 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 of the names and contents of all files below a folder."""
-    hasher = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        hasher.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
-    return hasher.hexdigest()
 
 
 def write_digests(folder: Path) -> None:

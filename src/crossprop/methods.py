@@ -1,4 +1,4 @@
-"""The words of the project: methods, representations, protocols, sides and layer names."""
+"""The words of the project: methods, representations, protocols, sides, layer names and units."""
 
 from enum import StrEnum
 from typing import Self
@@ -151,3 +151,8 @@ REGRESSORS = (
 
 EXTENSION_REGRESSORS = ("extra_trees", "hist_gradient_boosting", "svr")
 """What the extension methods ``boost`` and ``boost_sources`` choose among, in the order of their first trials."""
+
+
+def unit_behind(unit: str, form: str = " {}") -> str:
+    """The unit as it is written behind a number or a name; empty for a pure number, whose unit is ``1``."""
+    return "" if unit in ("", "1") else form.format(unit)

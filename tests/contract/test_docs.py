@@ -22,7 +22,7 @@ from tool_modules import load_script
 from crossprop.cli import app
 from crossprop.config import Params, load_params, parse_params
 from crossprop.data.catalog import load_catalog
-from crossprop.inference.predictor import FORMULA_COLUMN, OUTPUT_COLUMNS
+from crossprop.inference.predictor import OUTPUT_COLUMNS
 from crossprop.methods import Method
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,7 +202,7 @@ def test_model_that_mlflow_loads_is_one_that_the_default_study_registers(compose
     params = parse_params(compose()).study
     assert (study, alias) == (params.name, "challenger")
     assert target in params.targets
-    assert f'"{FORMULA_COLUMN}"' in snippet
+    assert '"formula"' in snippet
     assert [column for column in OUTPUT_COLUMNS if f"`{column}`" not in page] == []
 
 

@@ -171,7 +171,9 @@ class Doors:
     def pyfunc(self, case):
         context = SimpleNamespace(artifacts={"predictor": str(self.model)})
         try:
-            row = FormulaModel().predict(context, pd.DataFrame({"formula": case.texts})).iloc[0]
+            model = FormulaModel()
+            model.load_context(context)
+            row = model.predict(context, pd.DataFrame({"formula": case.texts})).iloc[0]
         except Exception as error:
             return Seen(None, str(error))
         return Seen(float(row["value"]), row["note"])

@@ -115,9 +115,8 @@ def test_another_request_does_not_touch_the_folder_and_tables_without_rows_have_
 def test_refusals_say_what_to_do_and_a_dry_run_writes_nothing(run, tmp_path):
     for arguments, part in (
         (("--where", "iron > 30 and steel < 4"), "column 15: unknown name 'steel'"),
-        (("--rank", "ei"), "--best"),
+        (("--rank", "ei", "--maximize", "Fe"), "only a property"),
         (("--model", "iron"), "not of the form NAME=FOLDER"),
-        (("--novel",), "leave out --novel"),
         (("--max-elements", "9"), None),
     ):
         status, _, err = run(*BASIC, *arguments, "--out", "o", "--dry-run")

@@ -161,18 +161,15 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
         model = self.model_.served()
         if coverage != float(model.info["interval"]["coverage"]):
             # The largest of n errors gives the interval of n / (n + 1) of new values; a wider one is unknown.
-            known = 0 if model.evidence is None else int((model.evidence["split"] == "train").sum())
-            if known and math.ceil((known + 1) * coverage) > known:
+            known = int((model.evidence["split"] == "train").sum())
+            if math.ceil((known + 1) * coverage) > known:
                 warnings.warn(
                     f"{known} errors are known from cross-validation, too few for a coverage of {coverage:g}: the "
                     f"intervals are those of {known / (known + 1):.4f} and may hold less.",
                     UserWarning,
                     stacklevel=2,
                 )
-            try:
-                model = model.with_coverage(coverage)
-            except ModelFormatError as error:
-                raise EstimatorInputError(str(error)) from error
+            model = model.with_coverage(coverage)
         judged = model.predict(self._fractions(X))
         return np.stack([np.asarray(judged.lower), np.asarray(judged.upper)], axis=1)
 

@@ -14,7 +14,7 @@ from crossprop.data.user_rows import UserTable
 from crossprop.experiments.blend import blended_error
 from crossprop.experiments.results import CellResult
 from crossprop.io import read_json, write_json
-from crossprop.methods import Method, Side
+from crossprop.methods import Method, Side, unit_behind
 from crossprop.training.metrics import r2
 from crossprop.uncertainty.evidence import Coverage
 from crossprop.uncertainty.grouped import mean_interval
@@ -170,9 +170,8 @@ def transfer_verdict(results: Sequence[CellResult]) -> dict[str, Any] | None:
 def write_report(report: dict[str, Any], folder: Path) -> None:
     """Write ``report.json`` and ``report.md`` into a folder."""
     write_json(folder / REPORT_FILE, report)
-    unit = f" ({report['unit']})" if report["unit"] else ""
     page = [
-        f"# {report['target']}{unit}",
+        f"# {report['target']}{unit_behind(report['unit'], ' ({})')}",
         "\n".join(f"- {line}" for line in summary_lines(report)),
         table_of_methods(report, "pipe"),
         "The winner was chosen by cross-validation, not by the hold-out. Hold-out errors are those of the mean of a "
@@ -184,12 +183,13 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """The main results, a sentence each."""
-    winner, rows, unit, coverage = report["winner"], report["rows"], report["unit"], report["coverage"]
+    winner, rows, coverage = report["winner"], report["rows"], report["coverage"]
+    unit = unit_behind(report["unit"])
     groups = "" if rows["groups"] is None else f" in {rows['groups']:,} groups that stay together"
     lines = [
         f"{rows['used']:,} of {rows['read']:,} rows of {report['file']}, {rows['compositions']:,} compositions"
         f"{groups}: {rows['training']:,} to learn from, {rows['holdout']:,} held out",
-        f"winner: {winner['label']} ({winner['notation']}), cross-validated MAE {winner['cv_mae']:.4g} {unit}".rstrip(),
+        f"winner: {winner['label']} ({winner['notation']}), cross-validated MAE {winner['cv_mae']:.4g}{unit}",
     ]
     told = [row for row in report["methods"] if row["method"] not in ("base", "plain_baseline")]
     single = next((row for row in told if row["cv_mae"] is not None), winner)
@@ -202,10 +202,9 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         )
     if figures := winner.get("holdout"):
         base = next((row.get("holdout") for row in report["methods"] if row["method"] == "base"), None)
-        of = f" {unit}" if unit else ""
         beside = f"; the mean of the training values: {base['mae']:.4g}" if base else ""
         lines.append(
-            f"hold-out MAE {figures['mae']:.4g}{of}{_interval(figures, ' (95 % interval {})')}{beside}"
+            f"hold-out MAE {figures['mae']:.4g}{unit}{_interval(figures, ' (95 % interval {})')}{beside}"
         )
     if coverage:
         lines.append(
@@ -221,10 +220,10 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
             + (f"{100 * row['change']:+.1f} %" if row["change"] and abs(row["change"]) > 5e-4 else "nothing")
             for row in later
         ]
-        start = f"{first['label']} {first['minutes']:.1f} min, CV MAE {first['cv_mae']:.4g} {unit}".rstrip()
+        start = f"{first['label']} {first['minutes']:.1f} min, CV MAE {first['cv_mae']:.4g}{unit}"
         lines.append(
             f"what the time of each method (on one core) bought: {start}; added to the blend, {'; '.join(steps)}: "
-            f"{later[-1]['cv_mae']:.4g} {unit}".rstrip()
+            f"{later[-1]['cv_mae']:.4g}{unit}"
         )
     lines.append(f"this start took {budget['took_minutes']:g} minutes, effort {budget['effort']!r}")
     return lines

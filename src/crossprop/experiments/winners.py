@@ -24,7 +24,6 @@ from crossprop.methods import Method, Protocol, Representation, Side
 from crossprop.models.saved import FORMAT, INFO_FILE, SCALING_FILE, SOURCE_FILE
 from crossprop.models.transfer import check_network
 from crossprop.training.metrics import mean_absolute_error
-from crossprop.uncertainty.conformal import COVERAGE, conformal_half_width
 from crossprop.uncertainty.evidence import evidence_of, write_evidence
 
 CURVE = ["cell", "side", "share", "n_train", "test_mae"]
@@ -138,8 +137,6 @@ def _write_model(won: CellOutcome, outcome: TargetOutcome, files: TargetFiles, f
     parts = outcome.parts
     inputs = TargetInputs(files, won.result.protocol)
     fractions = load_features(files.features, Representation.ELEMENTAL_FRACTIONS)[inputs.train]
-    validation = won.predictions[won.predictions["split"] == "validation"]
-    residuals = (validation["y_true"] - validation["y_pred"]).to_numpy()
     shared = {
         "format": FORMAT,
         "study": won.result.study,
@@ -151,7 +148,6 @@ def _write_model(won: CellOutcome, outcome: TargetOutcome, files: TargetFiles, f
             if o is won or (o.result.method.side is Side.PLAIN and o.result.cv_mae is not None)
         },
         "elements": list(ELEMENTS),
-        "interval": {"coverage": COVERAGE, "half_width": conformal_half_width(residuals)},
         "seen_elements": [ELEMENTS[i] for i in np.flatnonzero(fractions.max(axis=0) > 0)],
     }
     if won.result.method is not Method.BLEND:

@@ -9,47 +9,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossprop.config import StudyConfig
-from crossprop.data.compositions import ELEMENTS, fraction_matrix
+from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import ConfigError, DataError
-from crossprop.features.magpie import ATTRIBUTE_NAMES, physical_attributes
+from crossprop.features.magpie import physical_attributes
 from crossprop.io import atomic_file, check_digests, write_digests
 from crossprop.methods import Representation
 
-_COLUMNS: Final = {
-    Representation.ELEMENTAL_FRACTIONS: ELEMENTS,
-    Representation.PHYSICAL_ATTRIBUTES: ATTRIBUTE_NAMES,
-}
+_WRITTEN: Final = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
 _REMEDY: Final = "Compute the features again with `dvc repro featurize`."
 
 
 def write_features(
     frame: pd.DataFrame, folder: Path, representations: Iterable[Representation], *, where: str | None = None
 ) -> tuple[Path, ...]:
-    """Write feature matrices of a prepared property, float32, rows in order, all or none; ``where`` names it."""
+    """Write feature matrices of a prepared property, float32, rows in order; ``where`` names it in an error."""
     paths = {representation: _path(folder, representation) for representation in representations}
-    origin = where or "the prepared rows"
-    if "formula" not in frame.columns:
-        raise DataError(
-            f"{origin} have no column 'formula', only {list(map(str, frame.columns))}. Prepare the property again."
-        )
-    if frame.empty:
-        raise DataError(f"{origin} hold no row. Look at its cleaning report.")
     fractions = fraction_matrix(frame["formula"], where=where)
-    matrices = {}
-    for representation in paths:
-        attributes = representation is Representation.PHYSICAL_ATTRIBUTES
-        matrix = (physical_attributes(fractions) if attributes else fractions).astype(np.float32)
-        bad = np.argwhere(~np.isfinite(matrix))
-        if len(bad):
-            row, column = bad[0]
-            raise DataError(
-                f"{_COLUMNS[representation][column]!r} of row {row} of {origin} is {matrix[row, column]}; "
-                "features must be finite numbers. Correct or drop the row."
-            )
-        matrices[representation] = matrix
     for representation, path in paths.items():
+        attributes = representation is Representation.PHYSICAL_ATTRIBUTES
+        matrix = physical_attributes(fractions) if attributes else fractions
         with atomic_file(path) as draft, draft.open("wb") as stream:
-            np.save(stream, matrices[representation], allow_pickle=False)
+            np.save(stream, matrix.astype(np.float32), allow_pickle=False)
     write_digests(folder)
     return tuple(paths.values())
 
@@ -71,19 +51,18 @@ def check_features(folder: Path, *names: str) -> None:
 
 def load_combined(folder: Path) -> NDArray[np.float32]:
     """Elemental fractions beside physical attributes, shape (n, 231), float32, read from a folder of features."""
-    return np.concatenate([load_features(folder, representation) for representation in _COLUMNS], axis=1)
+    return np.concatenate([load_features(folder, representation) for representation in _WRITTEN], axis=1)
 
 
 def _path(folder: Path, representation: Representation) -> Path:
-    if representation not in _COLUMNS:
+    if representation not in _WRITTEN:
         raise ConfigError(
-            f"Representation {str(representation)!r} has no matrix of its own. Name one of {list(map(str, _COLUMNS))}."
+            f"Representation {str(representation)!r} has no matrix of its own. Name one of {list(map(str, _WRITTEN))}."
         )
     return folder / f"{representation}.npy"
 
 
 def matrices_of(study: StudyConfig, name: str) -> tuple[Representation, ...]:
     """Matrices of one property that a study's methods read: both for targets and for sources learnt jointly."""
-    fractions, attributes = Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES
     learnt_jointly = any(name in sources for sources in study.joint.values())
-    return (fractions, attributes) if name in study.targets or learnt_jointly else (fractions,)
+    return _WRITTEN if name in study.targets or learnt_jointly else (Representation.ELEMENTAL_FRACTIONS,)

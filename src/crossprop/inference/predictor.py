@@ -41,15 +41,13 @@ class ServedModel:
     """A saved ensemble with its evidence; immutable, so that threads may share it."""
 
     predictor: Ensemble  #: gives the values
-    folder: Path | None = None  #: of the saved model
-    evidence: pd.DataFrame | None = None  #: columns as in ``crossprop.uncertainty.evidence.COLUMNS``
-    calibration: Calibration | None = None  #: without one the interval is equally wide for all
+    evidence: pd.DataFrame  #: columns as in ``crossprop.uncertainty.evidence.COLUMNS``
+    calibration: Calibration  #: gives the intervals
 
     @classmethod
     def load(cls, folder: Path | str, *, threads: int | None = None) -> Self:
         """Load a saved model with its evidence, with a thread for each core by default; ModelFormatError if damaged."""
-        folder = Path(folder)
-        return cls(load_predictor(folder, threads), folder, *(read_evidence(folder) or ()))
+        return cls(load_predictor(folder, threads), *read_evidence(Path(folder)))
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -58,9 +56,7 @@ class ServedModel:
 
     @property
     def holdout_mae(self) -> float | None:
-        """Mean absolute error of the ensemble on the hold-out, in the property's unit; ``None`` without evidence."""
-        if self.evidence is None:
-            return None
+        """Mean absolute error of the ensemble on the hold-out, in the property's unit; ``None`` without one."""
         rows = self.evidence[self.evidence["split"] == "test"]
         return float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
 
@@ -72,10 +68,9 @@ class ServedModel:
     def judged(self, fractions: np.ndarray, value: np.ndarray) -> Predictions:
         """Intervals, domain and notes of compositions of shape (n, 86), whose values are known."""
         said = judge(self.info, self.calibration, value, fractions)
-        in_domain, notes = np.array([not note for note in said.notes], dtype=bool), said.notes
-        if (known := KnownValues.of(self.evidence)) is not None:
-            beyond = known.notes(value, self.info.get("unit"))
-            notes = ["; ".join(filter(None, both)) for both in zip(notes, beyond, strict=True)]
+        in_domain = np.array([not note for note in said.notes], dtype=bool)
+        beyond = KnownValues.of(self.evidence).notes(value, self.info["unit"])
+        notes = ["; ".join(filter(None, both)) for both in zip(said.notes, beyond, strict=True)]
         return Predictions(value, said.lower, said.upper, in_domain, notes)
 
     def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
@@ -86,8 +81,8 @@ class ServedModel:
         return left, self._checked(values)
 
     def nearest(self, fractions: np.ndarray, k: int = 3) -> list[list[Neighbour]]:
-        """The k nearest training compositions of every row, nearest first; empty lists without evidence."""
-        if self.calibration is None or k < 1:
+        """The k nearest training compositions of every row, nearest first."""
+        if k < 1:
             return [[] for _ in fractions]
         around, radius = self.calibration.around, self.calibration.radius or 1.0
         distances, at = around.nearest(np.asarray(fractions, np.float64), k)
@@ -96,12 +91,7 @@ class ServedModel:
         return [[Neighbour(*one) for one in zip(*row, strict=True)] for row in rows]
 
     def with_coverage(self, coverage: float) -> Self:
-        """The same model with intervals of another coverage, between 0 and 1; ModelFormatError without evidence."""
-        if self.calibration is None or self.evidence is None:
-            raise ModelFormatError(
-                f"{self.folder} was saved without evidence: only its own coverage, "
-                f"{self.info['interval']['coverage']}, is known. Fit it again."
-            )
+        """The same model with intervals of another coverage, between 0 and 1."""
         return replace(self, calibration=self.calibration.at_coverage(self.evidence, coverage))
 
     def coverage(self) -> Coverage:
@@ -122,7 +112,6 @@ class ServedModel:
         return values
 
 
-FORMULA_COLUMN = "formula"
 OUTPUT_COLUMNS = ("value", "lower", "upper", "in_domain", "note")
 
 
@@ -138,24 +127,3 @@ def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataF
         for formula, note in zip(rows, frame["note"], strict=True)
     ]
     return frame
-
-
-def formulas_of(model_input: object) -> list[object]:
-    """The formulas in an input: a table with a column ``formula``, a list, a series, one text."""
-    if isinstance(model_input, str):
-        return [model_input]
-    if isinstance(model_input, pd.DataFrame):
-        if FORMULA_COLUMN not in model_input.columns:
-            columns = ", ".join(repr(str(c)) for c in model_input.columns[:10]) or "none"
-            raise FormulaError(
-                f"The input has no column {FORMULA_COLUMN!r} (its columns: {columns}). Rename or add it."
-            )
-        return list(model_input[FORMULA_COLUMN])
-    if isinstance(model_input, Mapping) and FORMULA_COLUMN in model_input:
-        return formulas_of(model_input[FORMULA_COLUMN])
-    if isinstance(model_input, list | tuple | pd.Series | np.ndarray):
-        return list(model_input)
-    raise FormulaError(
-        f"The input is of type {type(model_input).__name__}. Give a table with a column {FORMULA_COLUMN!r} "
-        "or a list of formulas."
-    )

@@ -7,17 +7,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
 from crossprop.errors import CrosspropError
-from crossprop.inference.predictor import ServedModel, formulas_of, predict_formulas
+from crossprop.inference.predictor import ServedModel, predict_formulas
 
 ARTIFACT = "predictor"
 """Name under which the saved ensemble lies in the model's artifacts."""
 
 
 class FormulaModel(PythonModel):
-    """A saved ensemble behind MLflow's ``predict``; see ``predict_formulas`` for what it returns."""
+    """A saved ensemble behind MLflow's ``predict``; see ``predict_formulas`` for what it returns.
 
-    def __init__(self) -> None:
-        self._model: ServedModel | None = None
+    The signature with which it is registered lets only tables with a column ``formula`` reach ``predict``.
+    """
 
     def load_context(self, context: Any) -> None:
         """Load the ensemble and its evidence from the model's artifacts."""
@@ -26,11 +26,8 @@ class FormulaModel(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Predict for a table with a column ``formula``; a row that holds none is an MlflowException (status 400)."""
-        if self._model is None:
-            self.load_context(context)
-        assert self._model is not None
+        """Predict for every row of a table; one that holds no formula is an MlflowException (status 400)."""
         try:
-            return predict_formulas(self._model, formulas_of(model_input))
+            return predict_formulas(self._model, model_input["formula"])
         except CrosspropError as error:
             raise MlflowException.invalid_parameter_value(f"{type(error).__name__}: {error}") from error

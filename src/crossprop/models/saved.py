@@ -17,8 +17,8 @@ from pydantic import (
 
 from crossprop.errors import DataError, ModelFormatError
 from crossprop.features.element_tables import ELEMENTS_FILE, restore_element_tables
-from crossprop.io import DIGESTS_FILE, check_digests, file_digest, read_json, usable_cores
-from crossprop.methods import Representation
+from crossprop.io import check_digests, file_digest, read_json, usable_cores
+from crossprop.methods import Method, Representation
 from crossprop.models.ensemble import WITH_ATTRIBUTES, Ensemble, Member, Source
 from crossprop.models.fitted import SCALING_FILE, FittedModel
 from crossprop.models.portable import Network
@@ -39,14 +39,13 @@ class _Section(BaseModel):
 
 
 class Interval(_Section):
-    """Section ``interval`` of ``model.json``; ``half_width`` is that of a model without evidence."""
+    """Section ``interval`` of ``model.json``."""
 
     coverage: Share
-    half_width: Finite
-    method: Literal["constant", "local"] | None = None
-    scale: Finite | None = None
-    growth: Finite | None = None
-    floor: FiniteFloat | None = None
+    method: Literal["constant", "local"]
+    scale: Finite
+    growth: Finite
+    floor: FiniteFloat | None
 
 
 class Domain(_Section):
@@ -56,22 +55,31 @@ class Domain(_Section):
     radius: Finite | None
 
 
-class ModelInfo(_Section):
-    """Required content of ``model.json``."""
+class PartInfo(_Section):
+    """Required content of the ``model.json`` of a part of a blend."""
 
     format: Literal[3]
+    study: str
+    target: str
+    unit: str
+    method: Annotated[Method, Field(strict=False)]
     elements: list[str]
     seen_elements: list[str]
-    interval: Interval
-    domain: Domain | None = None
     representation: Annotated[Representation, Field(strict=False)] | None = None
     layer: str | None = None
     members: list[Name] | None = None
     parts: dict[Name, list[FiniteFloat]] | None = None
 
 
-def read_info(folder: Path) -> dict[str, Any]:
-    """Content of a saved model's ``model.json``; what is unreadable or of another format is a ModelFormatError."""
+class ModelInfo(PartInfo):
+    """Required content of the ``model.json`` of a whole model."""
+
+    interval: Interval
+    domain: Domain
+
+
+def read_info(folder: Path, *, part: bool = False) -> dict[str, Any]:
+    """Content of the ``model.json`` of a saved model, or of a ``part``; ModelFormatError if it is no such."""
     path = folder / INFO_FILE
     try:
         info = read_json(path)
@@ -80,7 +88,7 @@ def read_info(folder: Path) -> dict[str, Any]:
             f"{folder} holds no readable {INFO_FILE}: {error}. Is it a crossprop model?"
         ) from error
     try:
-        ModelInfo.model_validate(info)
+        (PartInfo if part else ModelInfo).model_validate(info)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the content"
@@ -89,7 +97,7 @@ def read_info(folder: Path) -> dict[str, Any]:
         if where == "format":
             remedy = "Another version of crossprop wrote it: run the study or the fit again with this one."
         raise ModelFormatError(f"{path}: {where} is {given}, but: {first['msg']}. {remedy}") from error
-    if (folder / DIGESTS_FILE).is_file():
+    if not part:
         check_digests(folder, [INFO_FILE])
     return dict(info)
 
@@ -105,7 +113,7 @@ def load_predictor(folder: Path | str, threads: int | None = None) -> Ensemble:
     members: list[Member] = []
     parts = [(_subfolder(folder, name), weights) for name, weights in (info.get("parts") or {}).items()]
     for path, weights in parts or [(folder, [1.0] * len(info.get("members") or ()))]:
-        part = read_info(path) if parts else info
+        part = read_info(path, part=True) if parts else info
         names = part.get("members") or []
         if not names or not part.get("representation"):
             raise ModelFormatError(f"{path}/{INFO_FILE} lists no members. {_AGAIN}")

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from crossprop.errors import StoreError
 from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS, Protocol, Side
 from crossprop.paths import StudyPaths
 from crossprop.report import figures as draw
@@ -173,12 +172,6 @@ def learning_curve_table(results: Sequence[TargetResults], cells: pd.DataFrame) 
     points = pd.concat([curve for curve in curves if len(curve)] or curves[:1])
     known = cells[["cell", "target", "label", "unit", "name", "run_id"]]
     table = points.merge(known, on=["cell", "target"], how="left")
-    unknown = table[table["name"].isna()]
-    if len(unknown):
-        raise StoreError(
-            f"learning_curve.parquet of target '{unknown['target'].iloc[0]}' names '{unknown['cell'].iloc[0]}', which "
-            "is no cell of it. Run the stage `transfer` of this target again."
-        )
     columns = ["target", "label", "unit", "side", "cell", "share", "n_train", "test_mae", "run_id"]
     return table.assign(cell=table["name"])[columns]
 

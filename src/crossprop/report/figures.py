@@ -18,11 +18,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from PIL import Image
 
 from crossprop.experiments.results import CellResult
-from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS, Method, Side
+from crossprop.methods import EXTRACTION_LAYERS, HIDDEN_UNITS, Method, Side, unit_behind
 from crossprop.report.statistics import SignTest, geometric_mean
 from crossprop.report.study import TargetResults
-from crossprop.report.tables import cell_name, evenly, number, unit_name
+from crossprop.report.tables import cell_name, number
 from crossprop.training.metrics import mean_absolute_error, r2
+from crossprop.uncertainty.evidence import evenly
 
 # Colours of Okabe and Ito, which all common kinds of colour vision tell apart:
 QUALITATIVE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -149,8 +150,7 @@ def _plain_ticks(axis: Any, nbins: int, steps: Sequence[float]) -> None:
 
 
 def _title(target: TargetResults) -> str:
-    unit = unit_name(target.info.unit)
-    return target.info.label if unit == "–" else f"{target.info.label} [{unit}]"
+    return target.info.label + unit_behind(target.info.unit, " [{}]")
 
 
 @house_style()

@@ -9,7 +9,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from crossprop.methods import Family, Side
+from crossprop.methods import Family, Side, unit_behind
 from crossprop.report import tables as show
 
 
@@ -41,9 +41,9 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "count": lambda n: "–" if n is None else f"{n:,}",
     "duration": lambda seconds: "–" if seconds is None else show.duration(seconds),
     "unit": show.unit_name,
+    "unit_behind": unit_behind,
     "words": show.words,
     "dash": lambda value: "–" if value is None else str(value),
-    "in_unit": lambda unit: "" if unit == "1" else f" {unit}",
     "lower_bold": lambda value, lower, when: ("**{}**" if lower is when else "{}").format(show.number(value)),
     "memory": lambda n_bytes: "–" if n_bytes is None else f"{n_bytes / 2**30:.2f} GiB",
     "of": lambda n, total: "–" if n is None else f"{n} of {total}",

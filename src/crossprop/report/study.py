@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from crossprop.io import read_json
 from crossprop.methods import EXTRACTION_LAYERS, Method, Representation
 from crossprop.paths import StudyPaths
 
-_ROLES = ("best_sc", "best_tl", "winner")
-_BEST = itemgetter(*_ROLES)
 _HOLD_OUT_COLUMNS = ["formula", "y_true", "y_pred", "y_pred_ensemble"]
 _FIRST = "Run the stage `transfer` of this target first."
 _AGAIN = "Run the stage `transfer` of this target again."
@@ -156,16 +153,10 @@ def _load_target(study: StudyConfig, info: PropertyEntry, paths: StudyPaths) -> 
     cells.sort(key=lambda cell: _order(cell, study.sources))
     by_id = {cell.cell: cell for cell in cells}
     records = _read(folder / "runs.json", lambda path: [RunRecord(**row) for row in read_json(path)])
-    runs = {record.cell: record for record in records}
-    if set(runs) != set(by_id) or len(runs) != len(records):
-        odd = sorted(set(runs) ^ set(by_id)) or sorted(runs)
-        raise StoreError(f"{folder}: runs.json and cells.json name different cells: {_listed(odd)}. {_AGAIN}")
-    best = _read(folder / "winners.json", lambda path: [by_id.get(c, c) for c in _BEST(read_json(path))])
-    winners = dict(zip(_ROLES, best, strict=True))
-    for role, cell in winners.items():
-        if isinstance(cell, str) or (cell and (cell.failure is not None or cell.test_mae is None)):
-            why = f"'{cell}' is no cell" if isinstance(cell, str) else f"'{cell.cell}' has no hold-out error"
-            raise StoreError(f"{folder / 'winners.json'}: {role} = {why}. {_AGAIN}")
+    best = _read(
+        folder / "winners.json",
+        lambda path: {role: cell and by_id[cell] for role, cell in read_json(path).items()},
+    )
     read = ["cell", "fold", *_HOLD_OUT_COLUMNS]
     predictions = _read_table(folder / "predictions.parquet", read, filters=[("split", "==", "test")])
     curve = ["cell", "side", "share", "n_train", "test_mae"]
@@ -174,8 +165,8 @@ def _load_target(study: StudyConfig, info: PropertyEntry, paths: StudyPaths) -> 
         info=info,
         folds=study.folds_of(info.key),
         cells=tuple(cells),
-        runs=runs,
-        **winners,
+        runs={record.cell: record for record in records},
+        **best,
         predictions=predictions.astype({"cell": "category"}),
         trials=_read_table(folder / "trials.parquet", ["cell", "state", "value", "params"]),
         learning_curve=_read_table(folder / "learning_curve.parquet", curve),

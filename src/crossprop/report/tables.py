@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from crossprop.experiments.results import CellResult
-from crossprop.methods import Method
+from crossprop.methods import Method, unit_behind
 from crossprop.report.study import TargetResults, best_transfer
+from crossprop.uncertainty.evidence import evenly
 
 _CELL_COLUMNS = [
     "study", "protocol", "target", "unit", "source", "method", "representation", "layer", "n_train", "n_test",
@@ -83,7 +84,7 @@ def words(key: str) -> str:
 
 def unit_name(unit: str) -> str:
     """A unit as a table shows it; – for a pure number, which the catalogue writes as ``1``."""
-    return "–" if unit in ("", "1") else unit
+    return unit_behind(unit, "{}") or "–"
 
 
 def cell_name(cell: CellResult | None) -> str:
@@ -236,8 +237,3 @@ def _parity_points(results: Sequence[TargetResults]) -> pd.DataFrame:
             scaled = (values[evenly(len(values), _MOST_POINTS)] - np.median(values[:, 0])) / target.base_mae
             rows += [(target.info.label, float(t), float(p)) for t, p in scaled]
     return pd.DataFrame(rows, columns=["target", "y_true", "y_pred"])
-
-
-def evenly(n: int, most: int) -> np.ndarray:
-    """Indices of at most so many of ``n`` rows, evenly spaced."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))

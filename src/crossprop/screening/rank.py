@@ -59,10 +59,6 @@ class Ranker:
                 )
             known = model.most if more else model.least
             self.best = known if request.best is None else request.best
-            if self.best is None:
-                raise ScreeningError(
-                    f"The model of {model.name!r} was saved without its data. Give the value to beat with --best."
-                )
 
     def rank(self, batches: Iterable[pa.RecordBatch]) -> pd.DataFrame:
         """The ranked table of batches in the order of their positions, with ``rank`` and what is ranked by."""

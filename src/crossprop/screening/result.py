@@ -1,7 +1,6 @@
 """The folder of a screening: parts while it runs, then the results; every file is written whole or not at all."""
 
 import json
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +60,7 @@ def read_results(folder: Path) -> Iterator[pa.RecordBatch]:
 def write_part(folder: Path, kept: pa.Table, start: int, after: Progress) -> None:
     """Write what was kept from position ``start`` on, with the progress behind it."""
     metadata = {**(kept.schema.metadata or {}), _PROGRESS: json.dumps(asdict(after))}
-    with replacing(folder / PARTS / f"{start:016d}-{after.stop:016d}.parquet") as draft:
+    with atomic_file(folder / PARTS / f"{start:016d}-{after.stop:016d}.parquet") as draft:
         table = kept.replace_schema_metadata(metadata)
         pq.write_table(table, draft, compression="zstd", write_page_checksum=True)
 
@@ -102,7 +101,7 @@ def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
             f"{folder / PARTS} ends at {progress.stop:,} of {positions:,} positions. Run the same command again: the "
             "rest is computed anew."
         )
-    with replacing(folder / RESULTS) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as file:
+    with atomic_file(folder / RESULTS) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as file:
         waiting = schema.empty_table()
         for path in chain:
             try:
@@ -120,17 +119,8 @@ def write_results(folder: Path, schema: pa.Schema, positions: int) -> None:
 
 def write_note(folder: Path, note: dict[str, Any]) -> None:
     """Write ``screen.json``."""
-    with replacing(folder / NOTE) as draft:
+    with atomic_file(folder / NOTE) as draft:
         draft.write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a draft that takes the place of a file once the block has written it and it is on the disk."""
-    with atomic_file(path) as draft:
-        yield draft
-        with draft.open("rb+") as file:
-            os.fsync(file.fileno())
 
 
 @contextmanager

@@ -15,20 +15,20 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from crossprop import __version__
 from crossprop.inference.predictor import ServedModel
-from crossprop.io import usable_cores
+from crossprop.io import atomic_file, usable_cores
 from crossprop.screening import result
 from crossprop.screening.batches import GIB, Batch, check_memory, in_threads, on_cluster, resident
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import bounded_property, parse_expression, read_conditions
 from crossprop.screening.pipeline import Count, Pipeline, calibrate, count_possible, schema
-from crossprop.screening.properties import PropertyModel, known_compositions, resolve_properties
+from crossprop.screening.properties import PropertyModel, resolve_properties
 from crossprop.screening.rank import Ranker
 from crossprop.screening.request import ScreenRequest
 from crossprop.screening.space import ElementSpace, ListedSpace, Space, read_formulas
 from crossprop.screening.summary import progress_bar
 from crossprop.training.device import peak_memory
 
-_FORMAT = 2
+_FORMAT = 3
 _AHEAD = 2  # batches in flight for each worker, so that none waits for the disk
 _MOST_POSITIONS = 1 << 18
 
@@ -75,9 +75,10 @@ def prepare(request: ScreenRequest, uri: str | None = None) -> Screening:
         properties = tuple(model.with_data_of(models[model.name]) for model in properties)
         rules = (request.oxidation_states, request.pauling, request.alloys, request.mixed_valence)
         chemistry = ChargeBalance(*rules) if request.charge_balanced else None
-        known = known_compositions(models) if request.novel else frozenset()
+        known = [model.evidence["composition"] for model in models.values() if request.novel]
         names, rows = request.properties, request.batch
-        pipeline = Pipeline(space, properties, models, names, conditions, chemistry, known, rows)
+        left_out = frozenset[str]().union(*known)
+        pipeline = Pipeline(space, properties, models, names, conditions, chemistry, left_out, rows)
     ranker = Ranker(request, objectives, properties)
     if pipeline is not None:
         plan = None if note is None else note["plan"]  # what was begun keeps its order and count
@@ -140,7 +141,7 @@ class Screening:
                     "peak_memory_gib": round(peak_memory() / GIB, 3),
                 }
             top = ranker.rank(result.read_results(folder))
-            with result.replacing(folder / result.TOP) as draft:
+            with atomic_file(folder / result.TOP) as draft:
                 top.to_csv(draft, index=False, float_format="%.6g")
             note["ranking"] = {
                 "rank": ranker.kind,

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from crossprop.methods import unit_behind
 from crossprop.report.tables import duration
 from crossprop.screening.properties import PropertyModel
 from crossprop.screening.result import RESULTS, TOP, ScreenResult
@@ -41,9 +42,8 @@ def announcement(screening: Screening) -> Iterator[str]:
         if space.n_bad:
             yield f"{space.n_bad:,} row(s) hold no formula and are left out; the first:"
             yield from (f"  {reason}" for reason in space.bad)
-    ranges = [f"{model.name} {_known_range(model)}" for model in screening.ranker.properties if model.known]
-    if ranges:
-        yield f"values in the models' data: {', '.join(ranges)}"
+    ranges = [f"{model.name} {_known_range(model)}" for model in screening.ranker.properties]
+    yield f"values in the models' data: {', '.join(ranges)}"
     if (done := screening.done).stop:
         yield f"going on after {done.stop:,} of {n:,} positions, {done.kept:,} kept so far"
     order = ", ".join(screening.pipeline.order)
@@ -52,7 +52,7 @@ def announcement(screening: Screening) -> Iterator[str]:
 
 
 def _known_range(model: PropertyModel) -> str:
-    return model.with_unit(f"{model.least:.4g} to {model.most:.4g}")
+    return f"{model.least:.4g} to {model.most:.4g}{unit_behind(model.unit)}"
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def summary(result: ScreenResult) -> Iterator[str]:
     first = ranking["objectives"][0]["quantity"]
     ranked = next((model for model in models.values() if model.name == first), None)
     best = ranking["best"]
-    beat = f" over {ranked.with_unit(f'{best:g}')}" if ranked and best is not None else ""
+    beat = f" over {best:g}{unit_behind(ranked.unit)}" if ranked and best is not None else ""
     yield f"{kinds[ranking['rank']]} {goals}{beat}"
     if outside := int((~inside).sum()):
         yield (
@@ -115,7 +115,7 @@ def summary(result: ScreenResult) -> Iterator[str]:
         )
     for column, model in models.items():
         values = top[column]
-        beyond = 0 if model.known is None else int((model.known.beyond(values.to_numpy()) != 0).sum())
+        beyond = int((model.known.beyond(values.to_numpy()) != 0).sum())
         if beyond:
             yield (
                 f"{beyond} of the best {len(top)} have a {model.name} beyond all values in its model's data "
@@ -126,7 +126,7 @@ def summary(result: ScreenResult) -> Iterator[str]:
             if equal > 1:
                 yield (
                     f"the first {equal} of the best {len(top)} differ by less than the error of the model of "
-                    f"{model.name} (MAE {model.with_unit(f'{model.mae:.3g}')}): their order is uncertain."
+                    f"{model.name} (MAE {model.mae:.3g}{unit_behind(model.unit)}): their order is uncertain."
                 )
 
 
@@ -144,7 +144,7 @@ def table(result: ScreenResult, rows: int) -> Table:
     hidden |= {"rank", "formula", "position", "n_elements", "note", "log_expected_improvement"}
     columns = {"rank": top["rank"].astype(str), "formula": top["formula"]}
     for name in (str(column) for column in top if column not in hidden):
-        unit = f"\n{models[name].unit}" if name in models and models[name].with_unit("") else ""
+        unit = unit_behind(models[name].unit, "\n{}") if name in models else ""
         columns[name.replace("_", "\n") + unit] = _cells(top, name, intervals=name in models)
     columns["in\ndomain"] = inside.head(rows).map({True: "yes", False: "no"})
     made = Table()

@@ -81,7 +81,7 @@ def build(service: Service) -> tuple[APIRouter, APIRouter]:
     async def property_parity(
         name: Annotated[str, PathParameter(description="As in `/v1/properties`.", max_length=200)],
     ) -> Response:
-        """At most 2,000 points, drawn evenly; none for a model that was saved without evidence."""
+        """At most 2,000 points, drawn evenly; none for a model without a hold-out."""
         version = service.predictor.property(name).shown
         if version.folder is None:
             message = f"The model of {name} is still being loaded. Try again in a moment."

@@ -9,16 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from crossprop.errors import ModelFormatError, ServiceError
-from crossprop.models.saved import read_info
+from crossprop.errors import ServiceError
+from crossprop.models.saved import INFO_FILE, read_info
 from crossprop.service.schemas import CoverageInfo, ModelMetadata, ParityAnswer
 from crossprop.tracking import registry
 from crossprop.tracking.registry import ModelInfo, VersionInfo
 from crossprop.tracking.store import without_passwords
 from crossprop.training.metrics import r2
-from crossprop.uncertainty.evidence import measured_coverage, read_evidence
+from crossprop.uncertainty.evidence import evenly, measured_coverage, read_evidence
 
 _PARITY_POINTS = 2000
 _SHORTER = (
@@ -101,16 +99,13 @@ class FolderSource(ModelSource):
         self._versions: dict[str, VersionInfo] = {}
         for folder in folders:
             info = read_info(folder)
-            if not isinstance(info.get("target"), str):
-                raise ModelFormatError(f"{folder}/model.json does not name a target. Fit the model again.")
-            study, target = str(info.get("study") or "own"), info["target"]
+            study, target = info["study"], info["target"]
             if (name := f"{study}.{target}") in self._versions:
                 other = self._versions[name].source
                 raise ServiceError(f"{folder} and {other} are both models of {name}. Serve only one.")
-            created = datetime.fromtimestamp((folder / "model.json").stat().st_mtime, UTC)
-            unit, description = str(info.get("unit") or ""), str(info.get("description") or "")
+            created = datetime.fromtimestamp((folder / INFO_FILE).stat().st_mtime, UTC)
             self._versions[name] = VersionInfo(
-                name, study, target, "folder", (), created, unit, description, {}, "", str(folder.resolve())
+                name, study, target, "folder", (), created, info["unit"], "", {}, "", str(folder.resolve())
             )
 
     def wanted(self) -> Mapping[str, VersionInfo]:
@@ -126,14 +121,12 @@ def metadata_of(info: VersionInfo, folder: Path | None = None) -> ModelMetadata:
     if folder is None:
         return known
     content = read_info(folder)
-    evidence, calibration = read_evidence(folder) or (None, None)
-    if evidence is not None:
-        known.training_rows = int((evidence["split"] == "train").sum())
-        rows = evidence[evidence["split"] == "test"]
-        known.holdout_r2 = r2(rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()) if len(rows) > 1 else None
+    evidence, calibration = read_evidence(folder)
+    known.training_rows = int((evidence["split"] == "train").sum())
+    rows = evidence[evidence["split"] == "test"]
+    known.holdout_r2 = r2(rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()) if len(rows) > 1 else None
     coverage = measured_coverage(content, evidence, calibration)
-    known.unit = str(content.get("unit") or known.unit or "")
-    known.method = str(content.get("method") or known.method)
+    known.unit, known.method = content["unit"], content["method"]
     known.holdout_mae = known.holdout_mae if coverage.mae is None else coverage.mae
     known.holdout_rows = coverage.n
     known.coverage = CoverageInfo(stated=coverage.stated, measured=coverage.share)
@@ -150,13 +143,9 @@ def short_label(description: str) -> str:
 @lru_cache(maxsize=128)  # of up to 150 kB each
 def parity(name: str, version: str, unit: str, folder: Path) -> bytes:
     """JSON of the hold-out's formulas with true and predicted values, at most 2,000, drawn evenly by value."""
-    answer = ParityAnswer(name=name, version=version, unit=unit, mae=None, formulas=[], y_true=[], y_pred=[])
-    found = read_evidence(folder)
-    if found is not None:
-        rows = found[0][found[0]["split"] == "test"].sort_values("y_true", kind="stable")
-        answer.mae = float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
-        if len(rows) > _PARITY_POINTS:
-            rows = rows.iloc[np.linspace(0, len(rows) - 1, _PARITY_POINTS).round().astype(int)]
-        answer.formulas = rows["formula"].tolist()
-        answer.y_true, answer.y_pred = rows["y_true"].tolist(), rows["y_pred"].tolist()
-    return answer.model_dump_json().encode()
+    rows = read_evidence(folder)[0].query("split == 'test'").sort_values("y_true", kind="stable")
+    mae = float((rows["y_true"] - rows["y_pred"]).abs().mean()) if len(rows) else None
+    rows = rows.iloc[evenly(len(rows), _PARITY_POINTS)]
+    columns = rows[["formula", "y_true", "y_pred"]].rename(columns={"formula": "formulas"}).to_dict("list")
+    about = {"name": name, "version": version, "unit": unit, "mae": mae}
+    return ParityAnswer.model_validate({**about, **columns}).model_dump_json().encode()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.experiments.results import CellResult
+from crossprop.methods import unit_behind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def parity_plot(result: CellResult, predictions: pd.DataFrame) -> Figure:
         shown = rows.sample(_MOST_POINTS, random_state=0) if len(rows) > _MOST_POINTS else rows
         axes.plot(limits, limits, color=_GREY, linewidth=1, linestyle="--", zorder=1)
         axes.plot(shown["y_true"], shown["y_pred"], ".", color=colour, markersize=4, alpha=0.5, zorder=2)
-        error = "" if mae is None else f": MAE {mae:.4g} {result.unit}".rstrip()
+        error = "" if mae is None else f": MAE {mae:.4g}{unit_behind(result.unit)}"
         axes.set_title(f"{title}{error}, n = {len(rows):,}", fontsize=10)
         axes.set(xlim=limits, ylim=limits, xlabel=f"reference{_unit(result)}")
     panels[0].set_ylabel(f"predicted{_unit(result)}")
@@ -110,7 +111,7 @@ def _labelled(figure: Figure, title: str, xlabel: str, ylabel: str) -> Figure:
 
 
 def _unit(result: CellResult) -> str:
-    return f" ({result.unit})" if result.unit else ""
+    return unit_behind(result.unit, " ({})")
 
 
 def _panels(width: float, height: float, n: int = 1) -> tuple[Figure, Sequence[Axes]]:

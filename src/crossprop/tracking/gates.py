@@ -11,10 +11,11 @@ import pandas as pd
 
 from crossprop.data.splits import together_in
 from crossprop.errors import CrosspropError, PromotionError, StoreOutOfReachError, TrackingError
+from crossprop.methods import unit_behind
 from crossprop.models.saved import read_info
 from crossprop.tracking.registry import VersionInfo, model_folder, predictor_folder, read_mlmodel
 from crossprop.tracking.subprocess_check import Repeated
-from crossprop.uncertainty.evidence import EVIDENCE_FILE
+from crossprop.uncertainty.evidence import evenly, read_evidence
 from crossprop.uncertainty.grouped import mean_interval
 
 TOLERANCE = 1e-3  # largest difference of a logged and a repeated prediction, as a share of the values' spread
@@ -53,8 +54,7 @@ class Evidence:
 
     def sample(self, most: int = MOST_ROWS) -> pd.DataFrame:
         """Rows of the hold-out to predict again: all, or so many, spread evenly."""
-        n = len(self.holdout)
-        return self.holdout.iloc[np.linspace(0, n - 1, min(n, most)).round().astype(int)]
+        return self.holdout.iloc[evenly(len(self.holdout), most)]
 
     @property
     def mae(self) -> float:
@@ -66,23 +66,16 @@ class Evidence:
         return float((self.holdout["y_true"] - self.training.mean()).abs().mean())
 
 
-def read_evidence(folder: Path, label: str) -> Evidence:
-    """The evidence beside a saved ensemble; ``label`` names the version in messages."""
-    path = folder / EVIDENCE_FILE
-    if not path.is_file():
-        raise TrackingError(f"{label} carries no {EVIDENCE_FILE}. Register the winner again.")
+def gate_evidence(folder: Path, label: str) -> Evidence:
+    """What the gates read of a saved ensemble's evidence; ``label`` names the version in a TrackingError."""
     try:
-        rows = pd.read_parquet(path)
-        train, held = (rows[rows["split"] == split] for split in ("train", "test"))
-        columns = ["formula", together_in(held), "composition", "y_true", "y_pred"]
-        holdout = held[[*dict.fromkeys(columns)]].dropna().reset_index(drop=True)
-        training = train["y_true"].to_numpy(dtype=float)
-    except Exception as error:  # pyarrow has an exception of its own for every kind of damage
-        raise TrackingError(f"{path} is damaged: {str(error)[:200]}. Register the winner again.") from error
-    if not len(holdout) or not len(training):
-        counts = f"{len(training)} training and {len(holdout)} hold-out rows"
-        raise TrackingError(f"{path} holds {counts}. Run the target's stage again.")
-    return Evidence(training, holdout)
+        rows, _ = read_evidence(folder)
+    except CrosspropError as error:
+        raise TrackingError(f"{label}: {error}") from error
+    train, held = (rows[rows["split"] == split] for split in ("train", "test"))
+    if held.empty:
+        raise TrackingError(f"{label} has no hold-out rows. Run the target's stage again.")
+    return Evidence(train["y_true"].to_numpy(dtype=float), held.reset_index(drop=True))
 
 
 @dataclass(frozen=True)
@@ -126,7 +119,7 @@ def beats_base(evidence: Evidence, unit: str) -> Gate:
     mae, base = evidence.mae, evidence.base_mae()
     median = (evidence.holdout["y_true"] - np.median(evidence.training)).abs().mean()
     share = f" ({mae / base - 1:+.0%})" if base > 0 else ""
-    compared = f"MAE {mae:.4g}{_unit(unit)} against {base:.4g}{share}"
+    compared = f"MAE {mae:.4g}{unit_behind(unit)} against {base:.4g}{share}"
     return Gate("base", mae < base, f"{compared}, {median:.4g} for the median; {evidence.size}")
 
 
@@ -165,7 +158,8 @@ def against_champion(evidence: Evidence, champion: Evidence, version: str, unit:
     if gap.low is None or gap.high is None:
         figure = "no evidence: the hold-out is one group, or one composition"
         return Gate("champion", False, figure, measured=False)
-    text = f"MAE {gap.mean:+.4g} [{gap.low:+.3g}, {gap.high:+.3g}]{_unit(unit)} against v{version} (95 %)"
+    ends = f"[{gap.low:+.3g}, {gap.high:+.3g}]{unit_behind(unit)}"
+    text = f"MAE {gap.mean:+.4g} {ends} against v{version} (95 %)"
     shared = f"on the {len(pairs):,} rows that the hold-outs share (of {len(own):,} and {len(other):,})"
     certain = "better" if gap.high < 0 else "worse" if gap.low > 0 else ""
     verdict = "no more than chance" if gaps.any() else "equal errors"
@@ -196,7 +190,7 @@ def expected_signature(model: Any, info: Mapping[str, Any], target: str, unit: s
     stated = str(info.get("target")), str(info.get("unit") or "")
     if stated[0] != target or (unit and stated[1] != unit):
         return Gate("signature", False, f"files are of {stated[0]} in {stated[1]}, not of {target} in {unit}")
-    return Gate("signature", True, f"{text}, in {unit}" if _unit(unit) else text)
+    return Gate("signature", True, text + unit_behind(unit, ", in {}"))
 
 
 def coverage_within_bounds(y_true: pd.Series, repeated: Repeated, stated: float) -> Gate:
@@ -221,17 +215,13 @@ def _levels(numbers: np.ndarray) -> int:
     return len(np.unique(np.round(numbers / largest, _LEVEL_DIGITS)))
 
 
-def _unit(unit: str) -> str:
-    return f" {unit}" if unit not in ("", "1") else ""
-
-
 def judge(uri: str, candidate: VersionInfo, champion: VersionInfo | None, predict: Predict) -> Iterator[Gate]:
     """Judge a version by every gate, one after the other; what cannot be judged counts as failed and says why."""
     found: dict[str, Any] = {}
     missing: CrosspropError = PromotionError("")
     try:
         folder = found["folder"] = predictor_folder(uri, candidate)
-        evidence = found["evidence"] = read_evidence(folder, candidate.label)
+        evidence = found["evidence"] = gate_evidence(folder, candidate.label)
         rows = found["rows"] = evidence.sample()
         found["repeated"] = predict(model_folder(uri, candidate), rows["formula"].tolist())
     except StoreOutOfReachError:
@@ -254,7 +244,7 @@ def judge(uri: str, candidate: VersionInfo, champion: VersionInfo | None, predic
         if champion.unit != candidate.unit:
             figure = f"no evidence: champion v{champion.version} predicts in {champion.unit}, it in {candidate.unit}"
             return Gate("champion", False, figure, measured=False)
-        other = read_evidence(predictor_folder(uri, champion), champion.label)
+        other = gate_evidence(predictor_folder(uri, champion), champion.label)
         return against_champion(known("evidence"), other, champion.version, candidate.unit)
 
     def coverage() -> Gate:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import getpass
-import importlib.metadata
 import logging
 import os
 import platform
@@ -12,8 +11,8 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ import yaml
 
 from crossprop.config import Params
 from crossprop.data.catalog import load_catalog
+from crossprop.experiments.fingerprint import package_versions
 from crossprop.paths import StudyPaths
 from crossprop.tracking.store import client_of, named_faults, open_client, prepare_store, store_uri
 
@@ -78,17 +78,8 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "keras_backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
-        "packages": installed_versions(PACKAGES),
+        "packages": package_versions(*PACKAGES),
     }
-
-
-def installed_versions(names: Iterable[str]) -> dict[str, str]:
-    """Versions of those of the named distributions that are installed."""
-    versions = {}
-    for name in names:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
 
 
 def user_name() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -27,16 +26,16 @@ from crossprop.errors import (
     TrackingError,
     UnknownModelError,
 )
-from crossprop.experiments.fingerprint import data_digest
+from crossprop.experiments.fingerprint import data_digest, digest, package_versions
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.results import CellResult
 from crossprop.io import read_json, write_json
-from crossprop.methods import Family, Method, Representation
+from crossprop.methods import Family, Method, Representation, unit_behind
 from crossprop.models.ensemble import WITH_ATTRIBUTES
 from crossprop.models.saved import read_info
 from crossprop.paths import StudyPaths
 from crossprop.tracking import provenance, registry
-from crossprop.tracking.gates import OUTPUTS, read_evidence, repeats_predictions
+from crossprop.tracking.gates import OUTPUTS, gate_evidence, repeats_predictions
 from crossprop.tracking.provenance import RunContext
 from crossprop.tracking.registry import CHALLENGER, VersionInfo
 from crossprop.tracking.runs import FINGERPRINT_TAG, WINNER_TAG, cell_tags, describe, fingerprint
@@ -83,13 +82,13 @@ class Winner:
             "crossprop.cell": self.result.cell,
             "crossprop.data_hash": data_hash,
             FINGERPRINT_TAG: fingerprint(self.result, data_hash),
-            FILES_TAG: files_digest(self.model_folder),
+            FILES_TAG: digest(read_info(self.model_folder))[:16],  # it holds the errors of the fitted models
         }
 
     def tags(self, context: RunContext) -> dict[str, str]:
         """All tags of its version; what is not known is left out."""
         result = self.result
-        base_mae = read_evidence(self.model_folder, self.name).base_mae()
+        base_mae = gate_evidence(self.model_folder, self.name).base_mae()
         figures = {key: getattr(result, key) for key in _ERRORS} | {"base_mae": base_mae}
         tags = {
             "git_commit": context.git.commit,
@@ -138,31 +137,24 @@ def register_winners(
             except TrackingError as error:
                 errors.append(error)
                 continue
+            except ModelFormatError as error:
+                errors.append(TrackingError(f"{error} Or run the target's stage again."))
+                continue
             done.append((version, created))
             state = "registered" if created else "was registered already"
-            mae, unit = winner.result.test_mae_ensemble, winner.result.unit
-            measured = "" if mae is None else f"hold-out MAE {mae:.4g} {unit}".rstrip() + ", "
+            mae, unit = winner.result.test_mae_ensemble, unit_behind(winner.result.unit)
+            measured = "" if mae is None else f"hold-out MAE {mae:.4g}{unit}, "
             write(f"{version.label}: {winner.result.label}, {measured}{state}")
     if errors:
         raise errors[0] if len(errors) == 1 else TrackingError("\n".join(map(str, errors)))
     return done
 
 
-def files_digest(folder: Path) -> str:
-    """Digest of a saved ensemble's file names and description, which change when evidence is added or made again."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    try:
-        info = read_info(folder)
-    except ModelFormatError as error:
-        raise TrackingError(f"{error} Or run the target's stage again.") from error
-    return hashlib.sha256("\0".join([*names, json.dumps(info, sort_keys=True)]).encode()).hexdigest()[:16]
-
-
 def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list[str]:
     """Pinned requirements, such as ``numpy==2.4.6``, of a saved ensemble or of all that a saved blend is made of."""
     info = read_info(folder)
     names = list(_ALWAYS)
-    for part in [read_info(folder / name) for name in info.get("parts") or ()] or [info]:
+    for part in [read_info(folder / name, part=True) for name in info.get("parts") or ()] or [info]:
         family, representation = Method(part["method"]).family, part.get("representation")
         if family is Family.REGRESSOR:
             names += _REGRESSORS
@@ -170,7 +162,7 @@ def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list
             names += _NETWORKS.get(keras_backend, _NETWORKS["tensorflow"])
         if representation in WITH_ATTRIBUTES:
             names += _ATTRIBUTES
-    return [f"{name}=={version}" for name, version in provenance.installed_versions(names).items()]
+    return [f"{name}=={version}" for name, version in package_versions(*names).items()]
 
 
 def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, context: RunContext) -> None:
@@ -192,7 +184,7 @@ def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, con
             code_paths=[str(code)],
             mlflow_model=Model(model_uuid=model_id, run_id=run_id, model_id=model_id),
             signature=ModelSignature(Schema([ColSpec("string", "formula")]), Schema(outputs)),
-            input_example=read_evidence(model_folder, model_id).holdout[["formula"]].head(_EXAMPLES),
+            input_example=gate_evidence(model_folder, model_id).holdout[["formula"]].head(_EXAMPLES),
             pip_requirements=folder_requirements(model_folder, os.environ.get("KERAS_BACKEND", "tensorflow")),
             metadata={**info, "elements": len(info["elements"]), "git_commit": context.git.commit},
         )
@@ -317,7 +309,7 @@ def _discard(client: MlflowClient, model: LoggedModel) -> None:
 
 def _check(model: Path, winner: Winner) -> None:
     """Refuse a model that does not load in a fresh process or does not give the logged predictions."""
-    rows = read_evidence(winner.model_folder, winner.name).sample(_CHECKED)
+    rows = gate_evidence(winner.model_folder, winner.name).sample(_CHECKED)
     refused = f"The saved model of {winner.result.target!r} ({winner.result.label}) was not registered"
     try:
         repeated = predict_in_subprocess(model, rows["formula"].tolist(), _TIMEOUT_SECONDS, own_code=True)

@@ -258,7 +258,7 @@ def _complete_ensemble(model: Path, label: str) -> Path:
     parts = [model / inside]
     for part in parts:
         try:
-            info = read_info(part)
+            info = read_info(part, part=part != parts[0])
         except ModelFormatError as error:
             raise _incomplete(label, str(error)) from error
         parts += [part / name for name in info.get("parts") or ()]

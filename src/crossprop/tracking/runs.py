@@ -20,6 +20,7 @@ import pandas as pd
 
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import CellOutcome, CellResult
+from crossprop.methods import unit_behind
 from crossprop.tracking import figures
 from crossprop.tracking.provenance import RunContext, environment, process_is_gone, process_tags
 from crossprop.tracking.store import (
@@ -106,7 +107,7 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
         "peak_memory_mib": provenance["peak_memory"] / 2**20,
     }
     memory, errors = values["peak_memory_mib"], [k for k in values if k.startswith("val_mae")]
-    described = ", ".join(f"{key} {f'{values[key]:.4g} {unit}'.rstrip()}" for key in errors)
+    described = ", ".join(f"{key} {values[key]:.4g}{unit_behind(unit)}" for key in errors)
     metrics = [(key, float(value), 0) for key, value in values.items()]
     for column in curves:
         metrics += _curve(f"learning_curve/{column}", history.set_index("epoch")[column])
@@ -140,7 +141,7 @@ def record_pretraining(context: RunContext, provenance: Mapping[str, Any], histo
         (folder / "provenance.json").write_text(text, encoding="utf-8")
         history.to_csv(folder / "history.csv", index=False)
         if curves:
-            figure = figures.history_plot(source, history, curves, f"error ({unit})" if unit else "error")
+            figure = figures.history_plot(source, history, curves, "error" + unit_behind(unit, " ({})"))
             figures.save_figure(figure, folder / "learning_curve.png")
 
     return _write_run(open_client(context.uri), spec, write_files)
@@ -214,9 +215,9 @@ def fingerprint(result: CellResult, data_hash: str) -> str:
 
 
 def _curve(key: str, curve: pd.Series, most_steps: int = _MOST_STEPS) -> list[tuple[str, float, int]]:
-    """At most so many steps of a curve indexed by epoch, first and last among them; gaps are left out."""
-    curve = curve.dropna()
-    picks = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), most_steps)).round().astype(int))
+    """At most so many steps of a curve indexed by epoch, first and last among them; what is not finite is left out."""
+    curve = curve[np.isfinite(curve)]
+    picks = np.linspace(0, len(curve) - 1, min(len(curve), most_steps)).round().astype(int)
     return [(key, float(curve.iloc[i]), int(curve.index[i])) for i in picks]
 
 
@@ -224,12 +225,13 @@ def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
     """Everything about a cell's run but its files."""
     result = outcome.result
     target, unit = result.target, result.unit
+    named = unit_behind(unit, "{}") or "none (dimensionless)"
     settings = {key: getattr(result, key) for key in _SETTINGS if getattr(result, key) is not None}
     tuned = {f"tuned.{k}" if k in _SETTINGS else k: v for k, v in result.hyperparameters.items()}
     return RunSpec(
         experiment=f"{result.study}/{target}",
         notes=(
-            f"{context.descriptions.get(target, target)}. Unit: {unit or 'none (dimensionless)'}.\n\n"
+            f"{context.descriptions.get(target, target)}. Unit: {named}.\n\n"
             f"[Compare the cells]({runs_page(EXPERIMENT_ID)}), best first. One run is one cell "
             f"(method × source × representation) of study `{result.study}`, protocol `{result.protocol}`.\n\nThe "
             "winner is chosen by `cv_mae_mean`; `test_mae` is measured once, on the hold-out. `cv_mae` has one "
@@ -291,7 +293,7 @@ def _data_sets(context: RunContext, name: str, unit: str, **n_rows: int) -> list
     digest, source = context.data_hashes.get(name), context.data_sources.get(name, name)
     if not digest:
         return []
-    value = {"type": "double", "name": f"value ({unit})" if unit else "value", "required": True}
+    value = {"type": "double", "name": "value" + unit_behind(unit, " ({})"), "required": True}
     columns = [{"type": "string", "name": "formula", "required": True}, value]
     remote = "://" in source
     return [
@@ -322,7 +324,7 @@ def cell_tags(result: CellResult, context: RunContext) -> dict[str, str]:
 
 def describe(result: CellResult) -> str:
     """What a cell is and how well it does, in markdown."""
-    unit = f" {result.unit}" if result.unit else ""
+    unit = unit_behind(result.unit)
     what = f"**{result.method.notation}** for **{result.target}**"
     if result.source:
         what += f", from **{result.source}**" + (f", layer `{result.layer}`" if result.layer else "")
@@ -360,12 +362,7 @@ def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:
         most_steps = _MOST_STEPS if result.cv_mae is not None else _MOST_STEPS_SCREENED
         for column in ("val_mae", "loss"):
             curve = figures.fold_curves(outcome.history, column).mean(axis=1)
-            if not np.isfinite(curve).all() and result.failure is None:
-                raise TrackingError(
-                    f"The {column} of cell {result.cell} ({result.label}, {result.target}) is not finite, though the "
-                    "cell did not fail. Check its history."
-                )
-            metrics += _curve(f"learning_curve/{column}", curve[np.isfinite(curve)], most_steps)
+            metrics += _curve(f"learning_curve/{column}", curve, most_steps)
     return metrics
 
 

@@ -14,8 +14,9 @@ from crossprop.data.splits import AUXILIARY, GROUP_COLUMN
 from crossprop.errors import ModelFormatError
 from crossprop.features.element_tables import ELEMENTS_FILE, keep_element_tables
 from crossprop.io import DIGESTS_FILE, check_digests, write_digests, write_json
+from crossprop.methods import unit_behind
 from crossprop.models.saved import INFO_FILE, read_info
-from crossprop.uncertainty.conformal import Calibration, Judgement, conformal_half_width
+from crossprop.uncertainty.conformal import Calibration, Judgement
 from crossprop.uncertainty.neighbours import SPACE_FILES, CompositionSpace, unseen_elements_notes
 
 COLUMNS: Final = ("formula", "composition", "split", "y_true", "y_pred", "y_pred_single")
@@ -58,10 +59,8 @@ def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
             f"The evidence of {model_folder} lacks training rows or holds values that are no numbers. "
             "Run the target's stage again."
         )
-    info = read_info(model_folder)
     calibration = Calibration.fit(rows)
-    info |= calibration.as_info()
-    info["interval"]["half_width"] = conformal_half_width((train["y_true"] - train["y_pred"]).to_numpy())
+    info = read_info(model_folder, part=True) | calibration.as_info()
     (model_folder / DIGESTS_FILE).unlink(missing_ok=True)
     folder = model_folder / CALIBRATION_FOLDER
     folder.mkdir(exist_ok=True)
@@ -73,11 +72,9 @@ def write_evidence(model_folder: Path, rows: pd.DataFrame) -> None:
     write_digests(model_folder)
 
 
-def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None:
-    """The evidence of a saved model and its calibration; ``None`` for models that were saved without."""
+def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration]:
+    """The evidence of a saved model and its calibration; ModelFormatError if they are damaged."""
     info = read_info(model_folder)
-    if "method" not in info["interval"]:
-        return None
     folder = model_folder / CALIBRATION_FOLDER
     kept = [f"{CALIBRATION_FOLDER}/{name}" for name in (_POINTS_FILE, *SPACE_FILES)]
     check_digests(model_folder, [EVIDENCE_FILE, *kept])
@@ -89,6 +86,11 @@ def read_evidence(model_folder: Path) -> tuple[pd.DataFrame, Calibration] | None
         raise ModelFormatError(
             f"The evidence of {model_folder} cannot be read: {error}. Register or pull the model again."
         ) from error
+
+
+def evenly(n: int, most: int) -> NDArray[np.intp]:
+    """Indices of at most so many of ``n`` rows, evenly spaced, first and last among them."""
+    return np.linspace(0, n - 1, min(n, most)).round().astype(np.intp)
 
 
 # Share of the known range by which a value may lie beyond it: a band gap slightly below 0 is no extrapolation.
@@ -104,10 +106,8 @@ class KnownValues:
     n: int
 
     @classmethod
-    def of(cls, evidence: pd.DataFrame | None) -> Self | None:
-        """Those of a model's evidence; ``None`` if it has none."""
-        if evidence is None or evidence.empty:
-            return None
+    def of(cls, evidence: pd.DataFrame) -> Self:
+        """Those of a model's evidence."""
         values = evidence["y_true"].to_numpy(float)
         return cls(float(values.min()), float(values.max()), len(values))
 
@@ -118,9 +118,9 @@ class KnownValues:
         above, below = values > self.most + room, values < self.least - room
         return above.astype(np.int8) - below.astype(np.int8)
 
-    def notes(self, values: np.ndarray, unit: str | None = None) -> list[str]:
+    def notes(self, values: np.ndarray, unit: str) -> list[str]:
         """For every prediction a note if it lies beyond the known values, or an empty text."""
-        after = f" {unit}" if unit and unit != "1" else ""
+        after = unit_behind(unit)
         said = {
             0: "",
             1: f"above all {self.n:,} known values, at most {self.most:.4g}{after}",
@@ -131,7 +131,7 @@ class KnownValues:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often the interval contains the value on the hold-out; without evidence only the ``stated`` is known."""
+    """How often the interval contains the value on the hold-out; without one only the ``stated`` is known."""
 
     stated: float
     share: float | None = None
@@ -145,33 +145,27 @@ class Coverage:
 
 
 def judge(
-    info: Mapping[str, Any], calibration: Calibration | None, values: np.ndarray, fractions: np.ndarray
+    info: Mapping[str, Any], calibration: Calibration, values: np.ndarray, fractions: np.ndarray
 ) -> Judgement:
-    """Intervals and domain of values, shape (n,), of (n, 86); uncalibrated: constant, and the elements seen."""
+    """Intervals and domain of values, shape (n,), of compositions, shape (n, 86)."""
     unseen = unseen_elements_notes(fractions, frozenset(info["seen_elements"]))
-    if calibration is None:
-        half_width = float(info["interval"]["half_width"])
-        return Judgement(values - half_width, values + half_width, unseen)
     said = calibration.judge(values, fractions)
     notes = ["; ".join(filter(None, both)) for both in zip(unseen, said.notes, strict=True)]
     return Judgement(said.lower, said.upper, notes)
 
 
-def measured_coverage(
-    info: Mapping[str, Any], evidence: pd.DataFrame | None, calibration: Calibration | None
-) -> Coverage:
-    """Compare the intervals with the hold-out rows of the evidence, if the model has any."""
-    stated = float(info["interval"]["coverage"]) if calibration is None else calibration.coverage
-    rows = None if evidence is None else evidence[evidence["split"] == "test"]
-    if rows is None or not len(rows):
-        return Coverage(stated)
+def measured_coverage(info: Mapping[str, Any], evidence: pd.DataFrame, calibration: Calibration) -> Coverage:
+    """Compare the intervals with the hold-out rows of the evidence, if there are any."""
+    rows = evidence[evidence["split"] == "test"]
+    if rows.empty:
+        return Coverage(calibration.coverage)
     y_true, y_pred = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
     said = judge(info, calibration, y_pred, fraction_matrix(rows["formula"]))
     outside = np.array([bool(note) for note in said.notes])
     inside, errors = ~outside, np.abs(y_true - y_pred)
     held = (said.lower <= y_true) & (y_true <= said.upper)
     return Coverage(
-        stated=stated,
+        stated=calibration.coverage,
         share=float(held.mean()),
         n=len(rows),
         mean_width=float((said.upper - said.lower).mean()),
@@ -184,8 +178,7 @@ def measured_coverage(
 
 
 def folder_coverage(model_folder: Path) -> Coverage | None:
-    """Coverage of a saved model from its folder; ``None`` if it has no evidence, an error if that is damaged."""
-    if not (model_folder / EVIDENCE_FILE).is_file():
+    """Coverage of a saved model from its folder; ``None`` if that is empty, as of a target without a winner."""
+    if not (model_folder / INFO_FILE).is_file():
         return None
-    read = read_evidence(model_folder)
-    return None if read is None else measured_coverage(read_info(model_folder), *read)
+    return measured_coverage(read_info(model_folder), *read_evidence(model_folder))

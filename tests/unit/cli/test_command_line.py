@@ -63,7 +63,7 @@ def test_help_lists_the_commands(crossprop):
 
 
 def test_a_challenger_is_higher_than_a_champion_without_an_error():
-    assert _standing(*(SimpleNamespace(holdout_mae=error) for error in (0.0, 5.0))) == "higher"
+    assert _standing(*(SimpleNamespace(holdout_mae=error, unit="eV") for error in (0.0, 5.0))) == "higher"
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_wrong_options_are_refused():
 def test_a_folder_that_holds_no_model_or_the_same_as_another_is_refused_at_once(tmp_path):
     with pytest.raises(ModelFormatError, match=r"no readable model\.json"):
         run("serve", "--model", str(tmp_path))
-    with pytest.raises(ModelFormatError, match="does not name a target"):
+    with pytest.raises(ModelFormatError, match="target is None"):
         FolderSource((write_info(tmp_path, target=None),))
     folders = tuple(write_info(tmp_path / name, study="own", target="hardness") for name in "ab")
     with pytest.raises(ServiceError, match=r"both models of own\.hardness"):

@@ -103,7 +103,8 @@ def test_results_folder_holds_every_cell_and_the_model_of_the_winner(made):
     assert info["members"] == ["fold_00", "fold_01", "fold_02"]
     learnt = made.inputs.frame["formula"].iloc[made.inputs.train]
     assert {e for e in ELEMENTS if learnt.str.contains(rf"{e}(?![a-z])").any()} == set(info["seen_elements"])
-    assert info["interval"]["half_width"] == pytest.approx(3.0)  # of 8 errors each of 1, 2 and 3
+    # of 8 errors each of 1, 2 and 3, less the gain of an ensemble that is 1/3 off the best fold
+    assert info["interval"]["scale"] == pytest.approx(3 * (1 - (1 / 9) / (14 / 3)) ** 0.5)
     assert load_predictor(folder / "model").predict(np.eye(86)[:2]).tolist() == [1.0, 1.0]  # of 0, 1 and 2
 
 
@@ -157,7 +158,7 @@ def test_saved_blend_predicts_as_logged(tmp_path, write_study, pretrained_joint,
     assert info["parts"] == {"part_00": [0.5, 0.2], "part_01": [0.0, 0.45], "part_02": [0.5, 0.35]}
     described = [json.loads((folder / name / "model.json").read_text()) for name in info["parts"]]
     assert [part["method"] for part in described] == list(POINT)
-    assert {part["interval"]["half_width"] for part in described} == {info["interval"]["half_width"]}
+    assert not [part for part in described if "interval" in part]
     kept = {path.name: sorted(p.name for p in path.iterdir()) for path in folder.iterdir() if path.is_dir()}
     own = ["fold_00", "fold_01", "model.json"]
     assert kept == {
@@ -166,4 +167,5 @@ def test_saved_blend_predicts_as_logged(tmp_path, write_study, pretrained_joint,
     }  # fmt: skip
     # its interval comes from its own 48 residuals: rank ceil(49 * 0.9) = 45
     residuals = np.concatenate([f.val_pred - values[f.val_rows] for f in folds])
-    assert info["interval"]["half_width"] == pytest.approx(np.sort(np.abs(residuals))[44])
+    width = np.sort(np.abs(residuals))[44]
+    assert 0.9 * width <= info["interval"]["scale"] <= width  # the ensemble errs less than a fold model

@@ -24,10 +24,8 @@ def evidence() -> pd.DataFrame:
 
 @pytest.fixture
 def folder(tmp_path, evidence):
-    """A saved model with evidence."""
-    write_model(tmp_path, evidence)
-    write_evidence(tmp_path, evidence)
-    return tmp_path
+    """A saved model."""
+    return write_model(tmp_path, evidence)
 
 
 @pytest.fixture
@@ -35,16 +33,15 @@ def model(folder) -> ServedModel:
     return ServedModel.load(folder)
 
 
-def test_model_without_evidence_has_one_width_and_knows_elements_alone(tmp_path, evidence):
-    model = ServedModel.load(write_model(tmp_path, evidence))
-    got = model.predict(fraction_matrix(FORMULAS))
-    assert (got.upper - got.lower).tolist() == [14.0] * 5
-    assert got.in_domain.tolist() == [True, True, True, False, False]
-    assert model.nearest(fraction_matrix(FORMULAS[:2])) == [[], []]
-    assert (model.evidence, model.holdout_mae) == (None, None)
+def test_model_without_a_hold_out_has_intervals_but_no_measured_error(tmp_path, evidence):
+    model = ServedModel.load(write_model(tmp_path, evidence[evidence["split"] == "train"]))
+    assert model.holdout_mae is None
     assert (model.coverage().stated, model.coverage().share, model.coverage().n) == (0.9, None, 0)
-    with pytest.raises(ModelFormatError, match="saved without evidence"):
-        model.with_coverage(0.5)
+    assert model.predict(fraction_matrix(FORMULAS)).in_domain.tolist() == [True, True, True, False, False]
+
+
+def test_target_without_a_winner_has_no_coverage(tmp_path):
+    assert folder_coverage(tmp_path) is None
 
 
 def test_interval_is_wide_where_the_model_erred_and_notes_say_what_it_does_not_know(model):
@@ -92,9 +89,9 @@ def test_nearest_are_training_compositions_with_their_values(model, evidence):
     assert model.nearest(fraction_matrix([known]), 0) == [[]]
 
 
-def test_coverage_is_that_of_the_hold_out(model, evidence):
+def test_coverage_is_that_of_the_hold_out(model, folder, evidence):
     rows = evidence[evidence["split"] == "test"]
-    coverage = folder_coverage(model.folder)
+    coverage = folder_coverage(folder)
     assert coverage == model.coverage()
     judged = model.calibration.judge(rows["y_pred"].to_numpy(), fraction_matrix(rows["formula"]))
     held = (judged.lower <= rows["y_true"]) & (rows["y_true"] <= judged.upper)

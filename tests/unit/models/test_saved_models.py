@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from made_ensembles import fitted, write_blend, write_ensemble, write_info
+from made_ensembles import CALIBRATED, fitted, write_blend, write_ensemble, write_info
 from made_evidence import made_evidence
 from sklearn.neighbors import KNeighborsRegressor
 
@@ -23,7 +23,6 @@ from crossprop.uncertainty.evidence import write_evidence
 
 FORMULAS = ["NaCl", "MgO", "Fe2O3", "GaAs", "TiO2", "KBr", "LiF", "CaO", "ZnS", "SiC"]
 X = fraction_matrix(FORMULAS).astype(np.float32)
-INTERVAL = {"coverage": 0.9, "half_width": 1.0}
 Y = np.array([25.0, 160.0, 200.0, 75.0, 210.0, 15.0, 70.0, 110.0, 75.0, 220.0])
 
 
@@ -101,9 +100,11 @@ def test_malformed_description_is_refused_by_entry(ensemble):
         ({"members": ["fold_07"]}, "fold_07 holds no complete model"),
         ({"members": ["../fold_00"]}, r"members\.0 is '\.\./fold_00'"),
         ({"seen_elements": None}, "seen_elements is None"),
-        ({"interval": {"coverage": 0.9}}, r"interval\.half_width is missing"),
-        ({"interval": INTERVAL | {"half_width": -1.0}}, r"interval\.half_width is -1\.0"),
-        ({"interval": INTERVAL | {"scale": float("nan")}}, r"interval\.scale is nan"),
+        ({"method": "magic"}, "method is 'magic'"),
+        ({"interval": None}, "interval is None"),
+        ({"interval": {"coverage": 0.9}}, r"interval\.method is missing"),
+        ({"interval": CALIBRATED["interval"] | {"scale": -1.0}}, r"interval\.scale is -1\.0"),
+        ({"interval": CALIBRATED["interval"] | {"scale": float("nan")}}, r"interval\.scale is nan"),
         ({"domain": {"quantile": 0.98, "radius": "far"}}, r"domain\.radius is 'far'"),
         ({"parts": {"../part_00": [1.0]}, "members": None}, r"parts\."),
     ):

@@ -112,7 +112,7 @@ def test_parameters_are_those_of_the_layers(plain, extended):
     assert supplement.networks_section(extended).context["residual"]
 
 
-def test_learning_curves_count_where_transfer_is_lower_and_may_be_missing_but_not_of_an_unknown_cell(study):
+def test_learning_curves_count_where_transfer_is_lower_and_may_be_missing(study):
     def section():
         results = study.results()
         return analyses.learning_curves_section(results, cell_table(results))
@@ -121,9 +121,6 @@ def test_learning_curves_count_where_transfer_is_lower_and_may_be_missing_but_no
     errors = [3.0, 2.0, 1.0, 2.9, 2.1, 1.1]  # lower at the smallest share only
     study.change_table(path, lambda curve: curve.assign(test_mae=errors))
     assert section().context == {"lower": [True, False, False], "lower_on_small": [True, False]}
-    study.change_table(path, lambda curve: curve.assign(cell="ghost"))
-    with pytest.raises(StoreError, match=r"'ghost', which is no cell of it\. Run the stage `transfer`"):
-        section()
     study.change_table(path, lambda curve: curve.iloc[:0])
     assert section() is None
 

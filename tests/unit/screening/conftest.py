@@ -1,11 +1,9 @@
 """Models for screenings that answer at once, in memory."""
 
-import pandas as pd
 import pytest
-from saved_shares import LinearEnsemble
+from saved_shares import LinearEnsemble, served_share
 
-from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.inference.predictor import ServedModel
+from crossprop.data.compositions import ELEMENTS
 from crossprop.screening.properties import PropertyModel
 
 
@@ -13,14 +11,10 @@ from crossprop.screening.properties import PropertyModel
 def linear():
     """Makes a property of this name whose value is 100 times the share of an element."""
 
-    def make(name: str, element: str, data: list[str] | None = None, seen: tuple[str, ...] = ELEMENTS):
-        evidence = None
-        if data is not None:
-            fractions = fraction_matrix(data)
-            y_true = 100.0 * fractions[:, ELEMENTS.index(element)]
-            columns = {"formula": data, "composition": composition_keys(fractions), "split": "test"}
-            evidence = pd.DataFrame({**columns, "y_true": y_true, "y_pred": y_true + 3.0})
-        described = PropertyModel(name, f"/{name}", name, "", element, "GPa", 0.9, name)
-        return described, ServedModel(LinearEnsemble(element, seen), None, evidence)
+    def make(name: str, element: str, data: tuple[str, ...] = (), seen: tuple[str, ...] = ELEMENTS):
+        served = served_share(LinearEnsemble(element, seen), data or (element, "H"))
+        return PropertyModel(name, f"/{name}", name, "", element, "GPa", 0.9, name).with_data_of(
+            served
+        ), served
 
     return make

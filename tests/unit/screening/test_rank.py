@@ -101,11 +101,12 @@ def test_at_most_so_many_of_one_system(table, properties):
     assert got["position"].tolist() == expected["position"].tolist()
 
 
-def test_improvement_needs_a_property_and_a_value_to_beat(table, properties):
+def test_improvement_needs_a_property_and_is_over_the_best_known_value(table, properties):
     with pytest.raises(ScreeningError, match="only a property"):
         ranked(table, properties, "ei", [("a + b", True)], best=1.0)
-    with pytest.raises(ScreeningError, match="--best"):
-        ranked(table, properties, "ei", [("a", True)])
+    for more, best in ((True, 100.0), (False, 0.0)):
+        stated = ranked(table, properties, "ei", [("a", more)], best=best)
+        assert ranked(table, properties, "ei", [("a", more)]).equals(stated)
 
 
 @pytest.mark.parametrize("mean", [-3.0, 1.9, 2.0, 8.0])

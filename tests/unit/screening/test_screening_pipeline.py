@@ -9,7 +9,6 @@ from crossprop.data.compositions import ELEMENTS
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import read_conditions
 from crossprop.screening.pipeline import Pipeline, calibrate, count_possible
-from crossprop.screening.properties import known_compositions
 from crossprop.screening.request import resolve_elements
 from crossprop.screening.space import ElementSpace
 
@@ -97,8 +96,8 @@ def test_chemistry_and_known_compositions_are_left_out_before_predictions(pipeli
     everything = whole(made)
     assert {"Fe2O3", "Al2O3", "CoO"} <= set(everything["formula"])
     assert "FeAl" not in set(everything["formula"])
-    _, served = linear("a", "Fe", data=["Fe4O6", "AlO1.5"])
-    novel = whole(replace(made, known=known_compositions({"a": served})))
+    _, served = linear("a", "Fe", data=("Fe4O6", "AlO1.5"))
+    novel = whole(replace(made, known=frozenset(served.evidence["composition"])))
     assert set(everything["formula"]) - set(novel["formula"]) == {"Fe2O3", "Al2O3"}
 
 

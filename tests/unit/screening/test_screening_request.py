@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from saved_shares import save_share
 
-from crossprop.errors import ScreeningError, UnknownModelError
+from crossprop.errors import ModelFormatError, ScreeningError, UnknownModelError
 from crossprop.screening.properties import resolve_properties
 from crossprop.screening.request import ScreenRequest
 from crossprop.screening.run import make_space
@@ -75,7 +75,7 @@ def test_property_is_a_folder_or_a_registered_model(tmp_path, monkeypatch):
     with pytest.raises(ScreeningError, match=r"no model\.json"):
         resolve_properties(ScreenRequest(**BASE, models={"bulk": str(tmp_path)}))
     (folder / "model.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ScreeningError, match="does not describe a saved model"):
+    with pytest.raises(ModelFormatError, match=r"model\.json: format is missing"):
         resolve_properties(ScreenRequest(**BASE, models={"bulk": str(folder)}))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception, match=r"registry|registered"):

@@ -17,7 +17,7 @@ from crossprop.screening.summary import progress_bar, summary, table
 @pytest.fixture
 def result(linear):
     """Two top rows of a ranking by a property whose model knows values from 0 to 100 with an error of 3."""
-    described, served = linear("bulk", "Fe", data=["Fe", "Al"])
+    described, _ = linear("bulk", "Fe", data=("Fe", "Al"))
     rows = {"rank": [1, 2], "position": [7, 3], "formula": ["FeB", "Fe2B"], "n_elements": [2, 2]}
     rows |= {"bulk": [310.0, 240.25], "bulk_lower": [290.0, 220.0], "bulk_upper": [330.0, 260.0]}
     rows |= {"bulk_in_domain": [True, False], "note": ["", "bulk: far from everything"]}
@@ -27,7 +27,7 @@ def result(linear):
         "seconds": 12.0,
         "predicted_per_second": 2.5,
         "peak_memory_gib": 0.5,
-        "models": {"bulk": asdict(described.with_data_of(served))},
+        "models": {"bulk": asdict(described)},
         "ranking": {"rank": "value", "best": None, "objectives": [objective]},
     }
     return ScreenResult(Path("o"), note, pd.DataFrame(rows))

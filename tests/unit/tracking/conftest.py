@@ -74,4 +74,4 @@ def bad(tmp_path):
 @pytest.fixture
 def saved_ensemble(tmp_path):
     """Two ridge regressors on fractions with evidence, in the format of the winners' folder."""
-    return save_ridge(tmp_path / "model", "bulk_modulus", plain=True)
+    return save_ridge(tmp_path / "model", "bulk_modulus", exact=True)

@@ -63,7 +63,7 @@ def test_missing_files_and_missing_evidence_are_said_gate_by_gate(uri, good, tmp
     assert "are incomplete" in result.gates[0].figure
     result = promote(uri, NAME, version=2)
     assert {g.key for g in result.gates if not g.measured} == {"repeats", "base", "spread", "coverage"}
-    assert "version 2 carries no evidence.parquet" in str(result.gates[1])
+    assert "SHA256SUMS has no digest of evidence.parquet" in str(result.gates[1])
 
 
 def test_rollback_goes_back_and_a_second_one_redoes(uri, good, tmp_path):

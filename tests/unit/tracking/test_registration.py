@@ -17,7 +17,7 @@ from crossprop.errors import CrosspropError, PromotionError, TrackingError
 from crossprop.io import write_digests
 from crossprop.models.saved import load_predictor
 from crossprop.tracking import registration, registry, subprocess_check
-from crossprop.tracking.gates import read_evidence
+from crossprop.tracking.gates import gate_evidence
 from crossprop.tracking.provenance import RunContext, process_tags
 from crossprop.tracking.registration import Winner, folder_requirements, register_winners, save_model
 from crossprop.tracking.runs import MlflowRecorder
@@ -72,14 +72,14 @@ def test_version_carries_cell_errors_hashes_and_what_the_gates_need(client, winn
     version, created = register(winner)
     found = client.get_model_version_by_alias("demo.bulk_modulus", "challenger")
     assert (str(found.version), created, found.run_id) == (version.version, True, winner.run_id)
-    evidence = read_evidence(winner.model_folder, winner.name)
+    evidence = gate_evidence(winner.model_folder, winner.name)
     expected = {
         "cell": "ab12", "data_hash": "d" * 32, "git_commit": "c" * 40, "git_dirty": "true", "method": "ml",
         "test_mae": "11", "test_mae_low": "9", "test_mae_ensemble": "10.5", "n_test": "6", "n_train": "54",
         "base_mae": f"{evidence.base_mae():.6g}",
     }  # fmt: skip
     assert {f"crossprop.{key}": value for key, value in expected.items()}.items() <= found.tags.items()
-    assert "GPa" in client.get_registered_model("demo.bulk_modulus").description
+    assert client.get_registered_model("demo.bulk_modulus").tags["crossprop.unit"] == "GPa"
     assert "Hold-out MAE of the ensemble 10.5 GPa" in found.description
     run, model = client.get_run(winner.run_id), client.get_logged_model(version.model_id)
     assert [m.model_id for m in run.outputs.model_outputs] == [version.model_id]
@@ -148,6 +148,7 @@ def test_model_that_gives_other_predictions_or_whose_run_is_gone_is_not_register
     evidence = pd.read_parquet(winner.model_folder / "evidence.parquet")
     evidence.loc[evidence["formula"] == "Fe1O", "y_pred"] += 5.0
     evidence.to_parquet(winner.model_folder / "evidence.parquet")
+    write_digests(winner.model_folder)
     with pytest.raises(TrackingError, match=r"was not registered: it gives .* for Fe1O, .* was logged"):
         register(winner)
     assert list(client.search_registered_models()) == []
@@ -163,6 +164,7 @@ def test_model_needs_what_its_parts_need(tmp_path):
     for name, info in infos.items():
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "model.json").write_text(json.dumps(INFO | info))
+        write_digests(tmp_path / name)
 
     def needed(part=""):
         return {line.split("==")[0] for line in folder_requirements(tmp_path / part)}
@@ -179,7 +181,7 @@ def test_winner_whose_files_changed_gets_a_new_version(client, winner, register,
         monkeypatch.setattr(registry, "local_path", lambda location: None)
     first, _ = register(winner)
     info = json.loads((winner.model_folder / "model.json").read_text(encoding="utf-8"))
-    info["interval"]["half_width"] = 25.0
+    info["interval"]["scale"] = 25.0
     (winner.model_folder / "model.json").write_text(json.dumps(info), encoding="utf-8")
     write_digests(winner.model_folder)
     second, created = register(winner)
@@ -190,14 +192,21 @@ def test_winner_whose_files_changed_gets_a_new_version(client, winner, register,
     assert (third.version, created) == ("3", True)
 
 
-def test_refused_winner_does_not_stop_the_others(context, client, winner, tmp_path, checked_here):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("member.npz", r"'formation_energy'.*was not registered: "),
+        ("model.json", r"no readable model\.json.*run the target's stage again"),
+    ],
+)
+def test_refused_winner_does_not_stop_the_others(context, client, winner, tmp_path, checked_here, name, said):
     damaged = tmp_path / "damaged"
     shutil.copytree(winner.model_folder, damaged)
-    for file in damaged.rglob("member.npz"):
+    for file in damaged.rglob(name):
         file.write_bytes(b"nothing of use")
     other = replace(winner.result, target="formation_energy", cell="cd34")
     lines = []
-    with pytest.raises(TrackingError, match=r"'formation_energy'.*was not registered: "):
+    with pytest.raises(TrackingError, match=said):
         register_winners(context, [replace(winner, model_folder=damaged, result=other), winner], lines.append)
     assert lines == ["demo.bulk_modulus version 1: ml(EF), hold-out MAE 10.5 GPa, registered"]
     assert len(logged_models(client, winner)) == 1
@@ -212,7 +221,7 @@ def test_model_repeats_with_either_code(saved_ensemble, tmp_path, monkeypatch, o
     repeated = predict_in_subprocess(model, FORMULAS, own_code=own_code)
     wanted = load_predictor(saved_ensemble).predict(fraction_matrix(FORMULAS))
     np.testing.assert_allclose(repeated.value, wanted, rtol=1e-5)
-    np.testing.assert_allclose(repeated.upper - repeated.lower, 10.0)
+    np.testing.assert_allclose(repeated.upper - repeated.lower, 2.0)
     assert not list(model.rglob("__pycache__"))
 
 

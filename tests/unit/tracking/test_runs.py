@@ -15,7 +15,7 @@ from crossprop.errors import TrackingError
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
 from crossprop.tracking import provenance
-from crossprop.tracking.runs import MlflowRecorder, record_pretraining
+from crossprop.tracking.runs import MlflowRecorder, record_pretraining, spec_of_cell
 from crossprop.tracking.store import open_client
 
 
@@ -96,6 +96,19 @@ def test_metric_that_is_no_number_is_refused_and_leaves_no_run(context, make_out
     with pytest.raises(TrackingError, match=r"Metric 'test_mae' of 'ml\(EF\)' in demo/bulk_modulus is nan"):
         MlflowRecorder(context).record(make_outcome(test_mae=float("nan")))
     assert open_client(context.uri).get_experiment_by_name("demo/bulk_modulus") is None
+
+
+def test_curve_of_a_failed_cell_holds_its_finite_epochs(context, make_outcome, history):
+    history.loc[history["epoch"] == 1, "val_mae"] = float("inf")
+    spec = spec_of_cell(make_outcome(history, failure="DivergedError: loss is inf"), context)
+    curve = [metric for metric in spec.metrics if metric[0] == "learning_curve/val_mae"]
+    assert curve == [("learning_curve/val_mae", 35.0, 0)]
+
+
+def test_pure_number_is_described_without_a_unit(context, make_outcome):
+    spec = spec_of_cell(make_outcome(unit="1"), context)
+    assert "Hold-out MAE 11 [9, 13.5] on 6 rows" in spec.tags["mlflow.note.content"]
+    assert "Unit: none (dimensionless)." in spec.notes
 
 
 def test_cell_recorded_twice_has_one_run_and_another_outcome_gets_one_beside_it(context, make_outcome):

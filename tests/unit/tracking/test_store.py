@@ -372,7 +372,8 @@ def test_remote_files_are_fetched_once_and_completely_or_not_at_all(uri, model, 
     monkeypatch.setattr(registry, "local_path", lambda location: None)
     cache = tmp_path / "cache"
     folder = predictor_folder(uri, info, cache)
-    assert sorted(p.name for p in folder.iterdir()) == ["evidence.parquet", "fold_00", "model.json"]
+    names = ["SHA256SUMS", "calibration", "elements.npz", "evidence.parquet", "fold_00", "model.json"]
+    assert sorted(p.name for p in folder.iterdir()) == names
     assert_complete(uri, info)
     shutil.rmtree(model / "artifacts" / "model" / "fold_00")
     assert predictor_folder(uri, info, cache) == folder

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crossprop.uncertainty.evidence import KnownValues, evidence_of
+from crossprop.uncertainty.evidence import KnownValues, evenly, evidence_of
 
 KNOWN = KnownValues(0.0, 312.0, 10743)
 
@@ -28,14 +28,16 @@ def test_evidence_is_out_of_fold_in_training_and_the_folds_mean_on_the_hold_out(
     assert rows["composition"].iloc[0] == rows["composition"].iloc[1] == "Cl:0.5000 Na:0.5000"
 
 
+def test_evenly_spaced_rows_hold_the_first_and_the_last():
+    assert [evenly(n, 3).tolist() for n in (0, 1, 3, 4, 11)] == [[], [0], [0, 1, 2], [0, 2, 3], [0, 5, 10]]
+
+
 def test_known_values_are_those_of_all_rows_hold_out_included():
     evidence = pd.DataFrame({"split": ["train", "train", "test"], "y_true": [2.0, 5.0, -1.0]})
     assert KnownValues.of(evidence) == KnownValues(-1.0, 5.0, 3)
-    assert KnownValues.of(None) is None
-    assert KnownValues.of(evidence.iloc[:0]) is None
 
 
-@pytest.mark.parametrize(("unit", "shown"), [("GPa", " GPa"), ("1", ""), (None, "")])
+@pytest.mark.parametrize(("unit", "shown"), [("GPa", " GPa"), ("1", ""), ("", "")])
 def test_note_names_the_end_that_a_value_lies_beyond(unit, shown):
     assert KNOWN.notes(np.array([350.0, 100.0, -20.0]), unit) == [
         f"above all 10,743 known values, at most 312{shown}",

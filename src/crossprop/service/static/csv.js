@@ -22,7 +22,7 @@ export function toCsv(answer, properties) {
       const cell = result.predictions?.[name];
       if (!cell) return Array(7).fill("");
       const model = answer.models[name] ?? {};
-      const domain = cell.in_domain === null || cell.in_domain === undefined ? "" : cell.in_domain ? "yes" : "no";
+      const domain = cell.in_domain ? "yes" : "no";
       const made = `${model.model} version ${model.version} (${model.method})`;
       return [cell.value, cell.lower, cell.upper, domain, cell.note, model.coverage, made];
     }),

@@ -26,14 +26,11 @@ function warning(title, words, kind = "note") {
 
 /** Whether the model may know a composition, and what else speaks against relying on a value: icons and words. */
 export function domainFlag(cell, { long = false } = {}) {
-  if (cell.in_domain === false) {
+  if (!cell.in_domain) {
     return warning("Outside the domain: ", cell.note || "unlike anything in training", "outside");
   }
-  if (cell.in_domain === true) {
-    const inside = el("span", { class: "flag flag-inside" }, icon("check"), long ? "Inside the training domain" : "in domain");
-    return [inside, cell.note && warning("Beware: ", cell.note)];
-  }
-  return [el("span", { class: "flag" }, "domain not known"), cell.note && warning("Beware: ", cell.note)];
+  const inside = el("span", { class: "flag flag-inside" }, icon("check"), long ? "Inside the training domain" : "in domain");
+  return [inside, cell.note && warning("Beware: ", cell.note)];
 }
 
 function fact(name, ...value) {
@@ -60,7 +57,6 @@ function facts(property, model) {
 }
 
 function neighbourTable(neighbours, property) {
-  if (!neighbours?.length) return el("p", { class: "muted" }, "This model was registered without its training compositions; register it again to see them here.");
   const same = neighbours[0].distance < 1e-9;
   const digit = Math.floor(Math.log10(property.holdout_mae || Math.abs(neighbours[0].value) / 100 || 1)) - 1;
   return [
@@ -124,10 +120,10 @@ export function showDetail(node, { formula: text, amounts, property, cell, model
     if (version !== (model.version ?? property.version)) throw new Error("The model was replaced meanwhile: predict again.");
   };
   holdout(property)
-    .then((data) => same(data.version) ?? show(plot, data.y_true.length ? parityPlot(data, cell, property) : el("p", { class: "muted" }, "This model was registered without its hold-out; register it again to see it here.")))
+    .then((data) => same(data.version) ?? show(plot, data.y_true.length ? parityPlot(data, cell, property) : el("p", { class: "muted" }, "This model was fitted without a hold-out.")))
     .catch(failed(plot, "The hold-out cannot be drawn."));
   api
     .nearest(text, amounts, property.name, NEIGHBOURS)
-    .then((answer) => same(answer.model.version) ?? show(near, neighbourTable(answer.cell?.nearest, property)))
+    .then((answer) => same(answer.model.version) ?? show(near, neighbourTable(answer.cell.nearest, property)))
     .catch(failed(near, "The nearest compositions cannot be shown."));
 }

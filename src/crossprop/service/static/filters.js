@@ -6,8 +6,8 @@ const cells = (result) => Object.values(result.predictions ?? {});
 const KINDS = [
   ["all", "All", () => true],
   ["unread", "Not read", (result) => Boolean(result.error)],
-  ["outside", "Outside the domain", (result) => cells(result).some((cell) => cell.in_domain === false)],
-  ["noted", "Inside, with a warning", (result) => cells(result).some((cell) => cell.in_domain !== false && cell.note)],
+  ["outside", "Outside the domain", (result) => cells(result).some((cell) => !cell.in_domain)],
+  ["noted", "Inside, with a warning", (result) => cells(result).some((cell) => cell.in_domain && cell.note)],
 ];
 
 /** Whether a result is of a kind. */

@@ -14,8 +14,8 @@ export function summary(answer, names, later, never) {
   const failed = answer.results.filter((result) => result.error).length;
   const good = answer.results.length - failed;
   const cells = answer.results.flatMap((result) => Object.values(result.predictions ?? {}));
-  const outside = cells.filter((cell) => cell.in_domain === false).length;
-  const noted = cells.filter((cell) => cell.in_domain !== false && cell.note).length;
+  const outside = cells.filter((cell) => !cell.in_domain).length;
+  const noted = cells.filter((cell) => cell.in_domain && cell.note).length;
   return [
     `${count(good * names.length, "prediction")} for ${count(good, "formula")}.`,
     failed && `${count(failed, "formula")} could not be read.`,
