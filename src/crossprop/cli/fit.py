@@ -31,7 +31,7 @@ _READING = (
 
 def reading_of(context: typer.Context) -> dict[str, Any]:
     """How a file is to be read, as the command's options say; shells have no simple way to write a tab."""
-    given = {name: context.params[name] for name in _READING}
+    given = {name: context.params[name] for name in _READING if name in context.params}
     return given | {"delimiter": {"tab": "\t", "\\t": "\t"}.get(given["delimiter"], given["delimiter"])}
 
 
@@ -110,6 +110,7 @@ def listed(text: str | None) -> list[str]:
 
 @app.command()
 def predict(
+    context: typer.Context,
     model: Annotated[str, Argument(help="Folder of a model, or a registered <study>.<target> or <target>.")],
     formulas: Annotated[list[str] | None, Argument(help="Formulas; '-' reads them from a pipe.")] = None,
     input_file: Annotated[Path | None, Option("--input", help="CSV or Excel file; columns are kept.")] = None,
@@ -117,6 +118,9 @@ def predict(
     element_columns: ElementColumns = None,
     amounts: Amounts = None,
     sheet: Sheet = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
     output: Annotated[Path | None, Option(help="File to write: .csv, .parquet or .json.")] = None,
     form: Annotated[Literal["table", "csv", "json"] | None, Option("--format", help="What to print.")] = None,
     version: Annotated[str | None, Option(help="Version of a registered model.")] = None,
@@ -131,9 +135,11 @@ def predict(
 
     if bool(formulas) == (input_file is not None):
         raise ConfigError("Give formulas, or --input with a file, or '-' to read a pipe: one of them.")
-    if formulas and formulas != ["-"] and ("-" in formulas or formula_column or element_columns or sheet):
+    reading = reading_of(context)
+    of_file = any(given for name, given in reading.items() if name != "amounts")
+    if formulas and formulas != ["-"] and ("-" in formulas or of_file):
         raise ConfigError(
-            "Give formulas alone: '-' reads a pipe; --formula-column, --element-columns and --sheet choose in a file."
+            "Give formulas alone: '-' reads a pipe; options such as --formula-column choose in a file."
         )
     if element_columns and amounts:
         raise ConfigError("Give either --element-columns or --amounts, not both.")
@@ -141,9 +147,7 @@ def predict(
         raise ConfigError("Give either --version or --alias, not both.")
     if output is not None and output.suffix not in (".csv", ".parquet", ".json"):
         raise ConfigError(f"{output} has the ending {output.suffix!r}. Choose .csv, .parquet or .json.")
-    asked = work.read_input(
-        formulas or [], input_file, formula_column, amounts, sheet=sheet, element_columns=element_columns
-    )
+    asked = work.read_input(formulas or [], input_file, reading.pop("formula_column"), **reading)
     served = ServedModel.load(work.model_folder(model, version=version, alias=alias))
     predicted = work.predict(served, asked)
     for note in asked.notes:

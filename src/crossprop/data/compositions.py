@@ -164,6 +164,10 @@ _CAUSES: Final = (
         "the elements without these brackets, as in 'PbI2'",
     ),
     (
+        re.compile(r"^[^()\[\]{}]*[A-Za-z\d]\s*([(\[{]\s*[A-Z][a-z]?\s*[)\]}])$"),
+        "which may be a dopant, a phase or an atom: write its amount, as in 'Ti0.9Al0.1O2', or leave the phase out",
+    ),
+    (
         re.compile(
             r"[(\[{]\s*[a-z][a-zα-ω, -]*[)\]}]|^[a-zα-ω]-(?=[A-Z])|"
             r"(?<=[A-Za-z\d)\]}])\s*[-–_ ]\s*[A-Z]?[a-zα-ω]{2,}[a-zα-ω _-]*$"
@@ -178,7 +182,7 @@ def _refuse_known_causes(formula: str) -> None:
     """Refuse what people write into a column of formulas although it is none, with the real cause."""
     for pattern, advice in _CAUSES:
         if found := pattern.search(formula):
-            raise FormulaError(f"{_short(formula)} holds {found[0]!r}, {advice}.")
+            raise FormulaError(f"{_short(formula)} holds {found[pattern.groups]!r}, {advice}.")
     variable = re.search(r"[xyzδ]|(?<![a-z])n(?![a-z])", _SYMBOLS.sub(" ", formula))
     if variable and _SYMBOLS.search(formula):
         raise FormulaError(
@@ -217,6 +221,7 @@ def spelled_out(formula: str) -> str:
     return f"{formula}1" if _designated(formula) else formula
 
 
+_LETTER_FOR_ZERO: Final = re.compile(r"(?<=[A-Za-z])O\.(?=\d)", re.ASCII)
 _ZERO_FIRST: Final = re.compile(r"(?<![\d.])0\d")
 _ADDUCT: Final = re.compile(r"(?:(?<=[A-Za-z)\]}])|(?<=(\d)))\.([1-9]\d*)(?=([A-Z(\[{].*))", re.ASCII)
 _ANION_LAST: Final = re.compile(r"(?:[OFISHN]|Cl|Br|Se|Te|[)\]}])\d*$")
@@ -232,6 +237,12 @@ def _refuse_other_meanings(formula: str) -> None:
         )
     if "." in formula:
         _refuse_dot_of_adduct(formula)
+        likely = _LETTER_FOR_ZERO.sub("0.", formula)
+        if likely != formula and not parse_formulas([likely])[2]:
+            raise FormulaError(
+                f"{_short(formula)} holds the letter O before a point. Is it zero, as in {_short(likely)}? For oxygen, "
+                "write 'O0.5'."
+            )
     if weights := _designated(formula):
         percent = "".join(f"{symbol}{weight:g}" for symbol, weight in weights.items())
         atoms = f" If atoms are meant, write the last amount, too: {formula + '1'!r}."
@@ -369,7 +380,14 @@ def _short(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
 
 
-_MAY_BE_DOUBTFUL: Final = re.compile(r"\d\d|CI|NaN|[\s)\]}·*]|^[^a-z]*$")
+_MAIN_METAL: Final = "(?:Ag|Al|Co|Cu|Fe|Mg|Ni|Pb|Sn|Ti|Zn)"
+_MAY_BE_DOUBTFUL: Final = re.compile(rf"\d\d|CI|NaN|[\s)\]}}·*]|^[^a-z]*$|^{_MAIN_METAL}[A-Z][a-z]?[5-9]")
+_ALLOY: Final = re.compile(  # AlSi10Mg, CuZn37
+    rf"{_MAIN_METAL}(?=[A-Z][a-z]?(?:[5-9]|\d\d))"
+    rf"(?:(?:Ag|Al|Co|Cr|Cu|Fe|Mg|Mn|Mo|Nb|Ni|Pb|Si|Sn|Ta|Ti|V|W|Zn|Zr)(?:{_NUMBER})?)+"
+)
+_MOLECULES: Final = ("B12", "C60", "C70", "C76", "C78", "C84")
+_ACRONYM: Final = re.compile("(?!(?:KOH|COS|[HK]?S?CN)$)[A-Z]{3,}")  # KNN, BSCF
 
 
 def formula_warnings(text: object) -> list[str]:
@@ -386,12 +404,18 @@ def _warnings(formula: str) -> tuple[str, ...]:
         amounts = dict(_parse(formula))
     except FormulaError:
         return ()
-    warnings = []
-    if "0" in formula or len(formula) > 3:
-        warnings += _large_amounts(formula, amounts)
+    warnings = _large_amounts(formula, amounts)
+    if _ALLOY.fullmatch(formula):
+        warnings.append(
+            f"{formula!r} is read as amounts of atoms: if it names an alloy by weight, give all amounts, and say "
+            "that they are of kind 'weight'"
+        )
     other = hidden_symbols(formula) if formula.isupper() else None
-    if other and len(re.findall("[a-z]", other)) > 1:
+    several = len(amounts) > 2 and hidden_symbols(re.sub("CO(?=[23])", "C", formula))  # K2CO3 holds no cobalt
+    if other and (several or len(re.findall("[a-z]", other)) > 1):
         warnings.append(f"{formula!r} is read as {', '.join(amounts)}: was {other!r} meant?")
+    elif _ACRONYM.fullmatch(formula):
+        warnings.append(f"{formula!r} is read as {', '.join(amounts)}: is it an abbreviation?")
     chlorine = re.sub(r"CI(?![a-z])", "Cl", formula)
     if chlorine != formula and len(amounts) > 2 and _is_formula(chlorine):
         warnings.append(f"{formula!r} is read with C and I: was {chlorine!r} meant?")
@@ -406,7 +430,7 @@ def _large_amounts(formula: str, amounts: dict[str, float]) -> list[str]:
     """Amounts such as the 203 of 'Fe203' that no compound has."""
     total = sum(amounts.values())
     likely = re.sub(r"(?<=[1-9])0", "O", formula)
-    single = len(amounts) == 1 and "C" not in amounts and "0" in formula and "." not in formula
+    single = len(amounts) == 1 and formula not in _MOLECULES and "." not in formula
     for symbol, amount in amounts.items():
         large = single or (amount >= 100 and amount >= 10 * (total - amount))
         if large and amount >= 10 and abs(total - 100) >= 3:

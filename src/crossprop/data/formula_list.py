@@ -9,7 +9,7 @@ import pandas as pd
 
 from crossprop.data.compositions import Amounts, parse_formulas, plain_formula, refuse_capitals
 from crossprop.data.user_columns import elements_in, guess_formula_column, named_column
-from crossprop.data.user_formulas import formulas_in, formulas_of
+from crossprop.data.user_formulas import formulas_in, formulas_of, sums_of_atoms
 from crossprop.data.user_table import TextTable, is_formula_name, read_text_table
 from crossprop.data.user_values import read_amounts
 from crossprop.errors import UserFileError
@@ -39,6 +39,9 @@ def read_formula_list(
     sheet: str | None = None,
     element_columns: str | None = None,
     amounts: str = Amounts.ATOMIC,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
 ) -> FormulaList:
     """Read a list of formulas, one a line, or a table that has a column of them, with or without a header.
 
@@ -48,12 +51,14 @@ def read_formula_list(
     """
     if element_columns is not None and formula_column is not None:
         raise UserFileError("Give --formula-column or --element-columns, not both.")
-    table = read_text_table(source, [formula_column], sheet=sheet, listed=element_columns is None)
+    listed, how = element_columns is None, {"encoding": encoding, "delimiter": delimiter, "sheet": sheet}
+    table = read_text_table(source, [formula_column], listed=listed, **how)
     notes: list[str] = []
     if element_columns is not None:
         symbols, kind, percent = elements_in(table, [], element_columns)
-        rows = read_amounts([table.columns[at].cells for at in symbols], None, lambda: table.decimal)
+        rows = read_amounts([table.columns[at].cells for at in symbols], decimal, lambda: table.decimal)
         formulas, reasons = formulas_of(list(symbols.values()), rows, kind, percent=percent)
+        notes += sums_of_atoms([table.header[at] for at in symbols], rows, formulas)
         reasons |= table.surplus
         written = formulas
         table = replace(
@@ -72,13 +77,12 @@ def read_formula_list(
         readable = set(parse_formulas(formulas)[1].tolist()) - set(reasons)
         if hidden := refuse_capitals([formulas[i] for i in sorted(readable)]):
             raise UserFileError(f"{table.path}: {hidden}")
+        reasons |= table.surplus
     names: list[str] = []
     for name in table.header:  # the second 'K' is 'K_2'
         names.append(free_name(name, names))
     columns = pd.DataFrame([row[: len(names)] for row in table.rows], columns=names, dtype=object)
-    return FormulaList(
-        formulas, table.lines, columns, written, reasons | table.surplus, (*table.notes, *notes)
-    )
+    return FormulaList(formulas, table.lines, columns, written, reasons, (*table.notes, *notes))
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -1,13 +1,14 @@
 """Which columns of a user's file hold the formulas, the values, the groups and the split."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from crossprop.data.compositions import COLUMN, Amounts, composition_keys, parse_formulas, plain_formula
-from crossprop.data.user_table import Column, TextTable, fold, is_formula_name
-from crossprop.data.user_values import is_number, is_unit
+from crossprop.data.user_table import Column, TextTable, bare_name, fold, is_formula_name
+from crossprop.data.user_values import is_known_unit, is_number, is_unit
 from crossprop.errors import UserFileError
 
 _HEADER: Final = re.compile(
@@ -17,7 +18,16 @@ _KIND_OF: Final = {
     **dict.fromkeys(("at", "mol", "atomic", "x"), Amounts.ATOMIC),
     **dict.fromkeys(("wt", "mass", "weight", "w"), Amounts.WEIGHT),
 }
-_OTHER_AMOUNT: Final = re.compile(r"([A-Z][a-z]?)(?:[\s_,/]+|(?=[(\[])).*(?:%|ppm|ppb|mg/kg).*")
+_OTHER_AMOUNT: Final = re.compile(
+    r"([A-Z][a-z]?)(?:[\s_,/]+|(?=[(\[]|pp[mb])).*(?:%|ppm|ppb|mg/kg).*|"
+    r"(?:wt|at|mol|mass)?[.\s-]*(?:%|ppm|ppb)\s*([A-Z][a-z]?)"
+)
+_ELEMENT_NAME: Final = re.compile(
+    "alumini?um|boron|carbon|chromium|cobalt|copper|gold|hafnium|hydrogen|iron|lead|magnesium|manganese|molybdenum|"
+    "nickel|niobium|nitrogen|oxygen|phosphorus|rhenium|silicon|silver|sul(?:f|ph)ur|tantalum|tin|titanium|tungsten|"
+    "vanadium|yttrium|zinc|zirconium"
+)
+_UNIT: Final = ("unit", "units", "einheit", "einheiten", "unité", "unités")
 _ENOUGH: Final = 0.5  # share of the cells that have to parse for a column to be one of formulas
 
 
@@ -72,13 +82,16 @@ def choose_columns(
     if formula in taken:
         raise UserFileError(f"The column {formula_name!r} cannot hold both formulas and others. Name two.")
     of_values = table.columns[value]
-    names = {name for word in ("unit", "units") for name in (word, f"{of_values.names[1]} {word}")}
+    forms = ("{0}", "{1} {0}", "{0} {1}", "{0} of {1}")
+    names = {form.format(word, of_values.names[1]) for word in _UNIT for form in forms}
     units = tuple(c.position for c in table.columns if c.names[0] in names and c is not of_values)
     first, unit_row = table.rows[0], None
     text = "" if formula is None else plain_formula(first[formula])
-    is_formula = formula is not None and (len(text) > 3 or not parse_formulas([text])[2])
-    if not is_formula and is_unit(first[value]) and not any(map(is_number, first)):
-        unit_row = first[value] if any(map(is_number, of_values.cells[1:])) else None
+    certain = is_known_unit(first[value]) and not is_number(first[value])
+    likely = len(text) <= 3 and is_unit(first[value]) and not any(map(is_number, first))
+    no_data = 0 not in table.surplus and (formula is None or parse_formulas([text])[2])
+    if no_data and (certain or likely) and any(map(is_number, of_values.cells[1:])):
+        unit_row = first[value]
     return ChosenColumns(value, formula, elements, split, group, units, unit_row, formula_name)
 
 
@@ -97,6 +110,12 @@ def value_column_of(table: TextTable, name: str | None, target: str, formula_col
         raise UserFileError(
             f"The column {table.header[at]!r} of {table.path} holds formulas, no values. --target names the property; "
             "its values stand in the column of this name, or in the one that --value-column names."
+        )
+    right = table.columns[at + 1 :]
+    if unnamed := list(itertools.takewhile(lambda column: not column.name and column.holds_numbers, right)):
+        raise UserFileError(
+            f"{table.header[at]!r} stands above {len(unnamed) + 1} columns of {table.path}: give each a name in one "
+            "row, and choose one with --value-column."
         )
     return at
 
@@ -142,10 +161,12 @@ def elements_in(table: TextTable, taken: Sequence[int], amounts: str) -> Element
     percent = False
     for position, name in enumerate(table.header):
         other = _OTHER_AMOUNT.fullmatch(name.strip())
-        if position not in (*taken, *found) and other and other[1] in COLUMN:
+        of_element = _ELEMENT_NAME.fullmatch(bare_name(name)) or (other and (other[1] or other[2]) in COLUMN)
+        if position not in (*taken, *found) and of_element and table.columns[position].filled:
             raise UserFileError(
-                f"The column {name!r} of {path} holds amounts in a unit that is not read. Convert them to the kind "
-                "of the others, as in 'C (wt%)', or rename the column if it is no part of the composition."
+                f"The column {name!r} of {path} holds amounts under a name or in a unit that is not read. Convert them "
+                "to the kind of the others and name it as in 'C (wt%)', or rename it if it is no part of the "
+                "composition."
             )
         said = _HEADER.fullmatch(name.strip()) if position in found else None
         kind = amounts_said(name) if said else None
@@ -161,7 +182,8 @@ def elements_in(table: TextTable, taken: Sequence[int], amounts: str) -> Element
 def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
     """Position of the column whose cells are formulas, other than those that are taken; among several a name decides.
 
-    A column of names such as ``Co1``, ``Co2``, which all are one composition, is none of formulas beside another one.
+    A column of names such as ``Co1``, ``Co2``, which all are one composition, is none of formulas beside another one; a
+    column of dopants or hosts is none beside one that is named ``formula``.
     """
     elements = element_columns(table.header, taken)
     found: list[Column] = []
@@ -177,6 +199,15 @@ def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
         (numbered if one else found).append(column)
     found = found or numbered
     telling = [column for column in found if is_formula_name(column.name)]
+    named = [column for column in table.columns if is_formula_name(column.name, surely=True)]
+    others = [c for c in named if c.position not in taken and c.filled and not c.holds_numbers]
+    if found and others and not any(column.position in examples for column in others):
+        cells, errors = others[0].filled, parse_formulas(others[0].filled)[2]
+        raise UserFileError(
+            f"The column {others[0].name!r} of {table.path} holds {len(cells) - len(errors)} formulas in {len(cells)} "
+            f"cells: {next(iter(errors.values()))} Correct them, or name the column that is meant with "
+            f"--formula-column ({', '.join(repr(c.name) for c in telling or found)} would be read)."
+        )
     for chosen in (telling, found):
         if len(chosen) == 1:
             return chosen[0].position

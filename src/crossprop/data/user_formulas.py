@@ -16,6 +16,7 @@ from crossprop.data.compositions import (
     plain_formula,
 )
 
+_MOST_ATOMS: Final = 50  # of a formula that columns of elements may hold
 _FITTING: Final = 0.8  # share of the rows whose amounts have to sum to a whole for any of them to be believed
 
 
@@ -53,8 +54,8 @@ def formulas_of(
 ) -> tuple[list[str], dict[int, str]]:
     """Formulas of rows of amounts, empty where a row gives none, and by position why; ``None`` is the balance.
 
-    Amounts sum to 100 (always with ``percent``) or 1; those of atoms may also sum to another whole number, as in
-    ``La1.85Sr0.15CuO4``, and to anything with ``any_sum``.
+    Amounts sum to 100 (always with ``percent``) or 1; those of atoms may also sum to another whole number up to 50, as
+    in ``La1.85Sr0.15CuO4``, and to anything with ``any_sum``.
     """
     reasons = {i: reason for i, row in enumerate(rows) if (reason := _wrong(symbols, row))}
     sums = [sum(a for a in row if a is not None and math.isfinite(a)) for row in rows]
@@ -65,8 +66,8 @@ def formulas_of(
     fractions = not percent and any(abs(total - 1) <= 0.03 for total in full)
 
     def fits(total: float) -> bool:
-        whole = amounts == Amounts.ATOMIC and total > 1.5 and abs(total - round(total)) < 1e-6 * total
-        return any_sum or (whole and not stated) or near_whole(total)
+        whole = 1.5 < total <= _MOST_ATOMS and abs(total - round(total)) < 1e-6 * total
+        return any_sum or (whole and amounts == Amounts.ATOMIC and not stated) or near_whole(total)
 
     doubted = sum(map(fits, full)) < _FITTING * len(full)
     masses = atomic_masses(symbols) if amounts == Amounts.WEIGHT else [1.0] * len(symbols)
@@ -92,6 +93,19 @@ def formulas_of(
             parts = [amount / mass for amount, mass in zip(filled, masses, strict=True)]
             formulas[i] = atomic_formula(symbols, parts)
     return formulas, reasons
+
+
+def sums_of_atoms(
+    names: Sequence[str], rows: Sequence[Sequence[float | None]], formulas: Sequence[str]
+) -> list[str]:
+    """A note on amounts that were read although they sum to neither 1 nor 100; ``names`` are those of the columns."""
+    full = [row for row, formula in zip(rows, formulas, strict=True) if formula and None not in row]
+    whole = [total for row in full if not near_whole(total := sum(amount or 0.0 for amount in row))]
+    if not whole:
+        return []
+    said = " to ".join(dict.fromkeys((f"{min(whole):g}", f"{max(whole):g}")))
+    of = f"the amounts in {', '.join(map(repr, names))} sum to {said}"
+    return [f"{of} and are read as atoms of a formula: is the main element missing?"]
 
 
 def _wrong(symbols: Sequence[str], row: Sequence[float | None]) -> str | None:

@@ -11,9 +11,9 @@ from crossprop.data.cleaning import why_no_formula
 from crossprop.data.compositions import composition_keys, parse_formulas, refuse_capitals
 from crossprop.data.splits import linked_groups, together_in
 from crossprop.data.user_columns import choose_columns
-from crossprop.data.user_formulas import formulas_in, formulas_of
+from crossprop.data.user_formulas import formulas_in, formulas_of, sums_of_atoms
 from crossprop.data.user_summary import value_findings
-from crossprop.data.user_table import Dialect, read_text_table
+from crossprop.data.user_table import Dialect, fold, read_text_table
 from crossprop.data.user_values import bare_unit, read_amounts, read_numbers, refuse_conflict, unit_beside
 from crossprop.errors import UnknownElementError, UserFileError
 
@@ -93,8 +93,6 @@ def read_user_table(
     file that states another ``unit`` or has no usable row is a UserFileError. Nothing is dropped for its value.
     """
     path = Path(path)
-    if decimal not in (None, ".", ","):
-        raise UserFileError(f"{decimal!r} is no sign of decimals. Choose '.' or ','.")
     if element_columns is not None and (formula_column or amounts) is not None:
         raise UserFileError("Give --element-columns, or --formula-column and --amounts, not both.")
     wanted = [value_column or target, formula_column, split_column, group_column]
@@ -124,11 +122,16 @@ def read_user_table(
     rows = read_amounts([columns[at].cells for at in symbols], decimal, lambda: table.decimal)
     if chosen.formula is None:
         formulas, no_formula = formulas_of(list(symbols.values()), rows, counted, percent=percent)
+        notes += sums_of_atoms([columns[at].name for at in symbols], rows, formulas)
     else:
         formulas, no_formula, told = formulas_in(columns[chosen.formula].cells, table.lines, amounts)
         notes += told
 
     fractions, good, errors = parse_formulas(formulas)
+    key = columns[next(iter(symbols)) if chosen.formula is None else chosen.formula]
+    for i in sorted(errors.keys() & numbers.reasons.keys()):
+        if fold(key.cells[i]) == fold(key.name) and fold(values.cells[i]) != fold(values.name):
+            raise UserFileError(f"{path}: line {table.lines[i]} begins another table. Keep one.")
     found: dict[int, tuple[Kind, str]] = {i: ("fields", reason) for i, reason in table.surplus.items()}
     for i, reason in no_formula.items():
         found.setdefault(i, ("formula", reason))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
+from crossprop.methods import unit_behind
+
 if TYPE_CHECKING:
     from crossprop.data.user_rows import UserTable
 
@@ -28,7 +30,7 @@ _KINDS: Final = {
 def summarise(table: UserTable, unit: str, held_out: np.ndarray, most: int = 10) -> str:
     """The summary; ``held_out`` says which rows are held out, shape (n,)."""
     rows, n_bad = table.rows, len(table.problems)
-    values, of = rows["value"].to_numpy(), "" if unit == "1" else f" {unit}"
+    values, of = rows["value"].to_numpy(), unit_behind(unit)
     words = Counter(word.split(":")[0] for key in rows["composition"] for word in key.split())
     elements = ", ".join(f"{element} ({n:,})" for element, n in words.most_common(12))
     lines = [

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from crossprop.data.compositions import parse_formulas
-from crossprop.data.user_values import NumberCell, is_number, sign_of
+from crossprop.data.user_values import NumberCell, is_known_unit, is_number, sign_of
 from crossprop.errors import UserFileError
 
 MAX_BYTES: Final = 256 * 2**20  # size above which a file is refused
 # Bytes of a workbook up to which merged cells are looked for: it takes memory.
 MERGED_BELOW: Final = 20 * 2**20
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
+_FORMULAS_ONLY: Final = (
+    "formula", "composition", "chemical formula", "pretty formula", "reduced formula", "chemical composition",
+    "stoichiometry", "formel", "summenformel", "zusammensetzung", "formule", "formula unit", "nominal composition",
+)  # fmt: skip
 _FORMULA_NAMES: Final = (
-    "formula", "composition", "compound", "material", "chemical formula", "pretty formula", "reduced formula",
-    "materials", "alloy", "chemical composition", "stoichiometry", "system", "comp", "formel", "summenformel",
-    "verbindung", "zusammensetzung", "formule", "formula unit", "nominal composition",
+    *_FORMULAS_ONLY, "compound", "material", "materials", "alloy", "system", "comp", "verbindung",
 )  # fmt: skip
 _LONGEST_RECORD: Final = 50
 _SAMPLE: Final = 300
@@ -147,13 +149,14 @@ class TextTable:
 
     @property
     def surplus(self) -> dict[int, str]:
-        """Rows that are longer than the header, with a reason: their cells are shifted, none can be trusted."""
-        width = len(self.header)
-        hint = " (a comma within a cell needs quotes)" if self.dialect.delimiter == "," else ""
+        """Rows whose cells are shifted against the header, with a reason: none of them can be trusted."""
+        width, blanks = len(self.header), self.dialect.delimiter == " "
+        hints = {",": " (a comma within a cell needs quotes)", " ": " (write NA into an empty cell)"}
+        hint = hints.get(self.dialect.delimiter, "")
         return {
-            i: f"the row has {len(row)} fields where the header has {width}{hint}"
+            i: f"the row has {sum(map(bool, row)) if blanks else len(row)} fields where the header has {width}{hint}"
             for i, row in enumerate(self.rows)
-            if any(row[width:])
+            if any(row[width:]) or (blanks and not row[width - 1])
         }
 
     def __str__(self) -> str:
@@ -181,8 +184,10 @@ def read_text_table(
         return _workbook_table(path, content, names, sheet, listed)
     if sheet is not None:
         raise UserFileError(f"{path} is no workbook: it has no sheet {sheet!r}. Leave --sheet out.")
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise UserFileError(f"{delimiter!r} is no separator of one character. Leave --delimiter out.")
     text, encoding = decode(path, content, encoding)
-    if listed and (bare := _bare_list(path, text, encoding, names)) is not None:
+    if listed and delimiter is None and (bare := _bare_list(path, text, encoding, names)) is not None:
         return bare
     first = text.lstrip().split("\n", 1)[0].strip().strip('"')
     if first.lower().startswith("sep=") and len(first) == 5:  # a line that Excel writes for itself
@@ -295,7 +300,7 @@ def split_records(path: Path, text: str, delimiter: str, most: int | None = None
         line, taken = lines[at], 1
         comment = is_comment(line)
         if delimiter == " ":
-            fields = line.split()
+            fields = [field.strip('"') for field in re.findall(r'"[^"]*"(?!\S)|\S+', line)]
         elif '"' not in line:
             fields = line.split(delimiter)
         else:
@@ -331,7 +336,8 @@ def guess_delimiter(path: Path, text: str, names: set[str]) -> str:
         if not sample:
             break
         width, count = Counter(record.width for record in sample).most_common(1)[0]
-        head = [r for r in sample[:_TITLE_LINES] if width in (r.width, len(r.fields))]
+        usual = {width, Counter(len(record.fields) for record in sample).most_common(1)[0][0]}
+        head = [r for r in sample[:_TITLE_LINES] if usual & {r.width, len(r.fields)}]
         found = max((len(named_in(names, r)) for r in head), default=0)
         headed = width in (len(sample[0].fields), sample[0].width)
         if width >= 2:
@@ -355,9 +361,9 @@ def bare_name(name: str) -> str:
     return fold(bare) or fold(name)
 
 
-def is_formula_name(name: str) -> bool:
-    """Whether a column's name says that it holds formulas."""
-    return bare_name(name) in _FORMULA_NAMES
+def is_formula_name(name: str, *, surely: bool = False) -> bool:
+    """Whether a column's name says that it holds formulas; ``surely`` leaves out those such as ``material``."""
+    return bare_name(name) in (_FORMULAS_ONLY if surely else _FORMULA_NAMES)
 
 
 def named_in(wanted: set[str], record: Record) -> set[str]:
@@ -375,12 +381,14 @@ def _with_header(
     counted = [record.width for record in records[:_SAMPLE] if not record.is_remark]
     width = Counter(counted or [record.width for record in plain]).most_common(1)[0][0]
     top = plain[:_TITLE_LINES]
-    at = next((i for i, record in enumerate(top) if named_in(names, record)), None)
+    at = next((i for i, r in enumerate(top) if named_in(names, r) and (r.width > 1 or width == 1)), None)
     if at is None:
         at = 0 if listed else next((i for i, r in enumerate(top) if r.width >= width), 0)
     notes = [f"line {r.line} taken for a title: {' '.join(r.fields).strip()[:60]!r}" for r in plain[:at]]
     first = plain[at]
     start, header = first.line, tuple(first.fields[: first.width])
+    if dialect.delimiter == " " and len(header) > width:  # "T (K)" is one name
+        header = tuple(re.findall(r"\S+(?:\s[(\[]\S+[)\]](?!\S))?", " ".join(header)))
     if listed and width == 1 and not (named_in(names, first) or is_formula_name(header[0])):
         start, header = 0, ("column_1",)  # as in a text that is a bare list
     elif any(_NUMBER_LIKE.fullmatch(field) for field in first.fields):
@@ -399,12 +407,17 @@ def _with_header(
         raise UserFileError(f"{path} has one column only ({header[0]!r}). Give formulas and values.")
     below = [record for record in records if record.line > start]
     rows = [r for r in below if not r.comment or (not r.is_remark and len(r.fields) == len(header))]
+    if rows and all(re.fullmatch("[-:+]{3,}", field) for field in rows[0].fields if field):
+        rows = rows[1:]  # the line below the header of a Markdown table
     if not rows:
         raise UserFileError(f"{path} holds a header ({', '.join(header)[:80]}) but no rows below it.")
     lines = [r.line for r in rows]
     taken = {start, *lines}
     if skipped := [r.line for r in records if r.comment and r.line not in taken]:
         notes.append(f"{len(skipped)} comment line(s) skipped, the first is line {skipped[0]}")
+    numbered = all(len(r.fields) == len(header) + 1 and r.fields[0] == str(i) for i, r in enumerate(rows, 1))
+    if numbered and dialect.delimiter in ("\t", " ", ";"):  # R writes row names without a header
+        header = ("", *header)
     cells = [r.fields + [""] * (len(header) - len(r.fields)) for r in rows]
     return TextTable(path, header, cells, lines, replace(dialect, header_line=start), tuple(notes))
 
@@ -449,6 +462,10 @@ def _workbook_table(
         if sum(map(bool, column)) == 1 and len(records) > 2:  # a header above nothing
             _refuse_uncomputed(path, content, chosen)
     table = _with_header(path, records, names, Dialect("", "", sheet=chosen[0]), listed)
+    rows = getattr(sheets[chosen[0]], "row_dimensions", {})
+    if hidden := [line for line in table.lines if getattr(rows.get(line), "hidden", False)]:
+        note = f"{len(hidden)} row(s) that the sheet hides are read, too, the first is row {hidden[0]}"
+        table = replace(table, notes=(note, *table.notes))
     areas = sorted(_merged(sheets[chosen[0]]), key=lambda area: (area.min_row, area.min_col))
     if not areas:
         return table
@@ -492,6 +509,15 @@ def _cell_text(value: Any, number_format: str | None) -> str:
         return f"{scale * value:.15g}%"
     if isinstance(value, datetime.date):
         return value.strftime("%Y-%m-%d")
+    if isinstance(value, int | float) and (unit := _unit_shown(shown)):
+        return NumberCell(f"{value:.15g} {unit}")
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return NumberCell(value) if isinstance(value, float) else str(value).strip()
+
+
+def _unit_shown(number_format: str) -> str:
+    """The unit that a number format such as ``0.0" GPa"`` shows behind the number itself, else nothing."""
+    positive = re.sub(r"\\(.)", r'"\1"', number_format.split(";")[0]).replace('""', "")
+    found = re.fullmatch(r'[^"]*(?:[#0?]|General)\s*"([^"]+)"', positive)
+    return found[1].strip() if found and is_known_unit(found[1]) else ""

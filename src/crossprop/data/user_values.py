@@ -25,14 +25,20 @@ _POWER: Final = re.compile(
 )
 _TIMES_TENS: Final = re.compile(rf"(?!{_HEX}){_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)
 _GROUPS: Final = re.compile(r"([+-]?\d{1,3})((?:'\d{3})+|(?: \d{3})+)((?:[.,]\d*)?)(?![\d])(.*)", re.ASCII)
-_UNCERTAIN: Final = re.compile(rf"({NUMBER})\s*(?:\(\d+[.,]?\d*\)|(?:±|\+/-|\+-)\s*{NUMBER})(.*)", re.ASCII)
+_UNCERTAIN: Final = re.compile(
+    rf"({NUMBER})\s*(?:\(\d+[.,]?\d*\)(?!\d)|"
+    rf"(?:±|\+/-|\+-)\s*{NUMBER}(?![\d.,]|[eE][+-]?\d|\s*[x×·⋅*]))(.*)",  # ± 0.3×10^3 may be of the whole
+    re.ASCII,
+)
 _LETTER = "[A-Za-zµμΩΩÅ°℃%‰α-ωΑ-Ω/\\[(]"
-_NO_UNIT = r"[eEdDxX]\s*[+-]?\d|/\s*[\d.]|\(\d+[.,]?\d*\)|[kM](?!\S)"  # exponent, fraction, uncertainty, 2k
+_MONTH = "(?:Jan|Feb|M[aä]r|Mrz|Apr|Ma[iy]|Jun|Jul|Aug|Sep|O[ck]t|Nov|De[cz])"
+_NO_UNIT = rf"{_MONTH}|[eEdDxX]\s*[+-]?\d|/\s*[\d.]|\(\d+[.,]?\d*\)|[kM](?!\S)"  # exponent, fraction, uncertainty, 2k
 WITH_UNIT: Final = re.compile(rf"(?!{_HEX})({NUMBER})\s*((?!{_NO_UNIT}){_LETTER}(?:[^\s±×]|\s(?!\d))*)")
 _BALANCE: Final = frozenset(("bal", "bal.", "balance", "rest", "rem", "rem."))
 _NOTHING: Final = frozenset(("", "-", "–", "—", "0"))
 _UNIT_ALONE: Final = re.compile(r"[^\d\s][^,;]{0,24}")
 _SUPERSCRIPT: Final = re.compile("(?=[⁰¹²³⁴⁵⁶⁷⁸⁹⁻])(?<![⁰¹²³⁴⁵⁶⁷⁸⁹⁻])")
+_DASH: Final = re.compile(r"[–‐‑﹣－]\s*(?=[\d.,])")  # a minus at the start of a cell, else of a range
 _PLAIN_SIGNS: Final = str.maketrans({
     "−": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\ufeff": "", "\u200b": "", "’": "'", "⁻": "-",
     **{sign: str(i) for i, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
@@ -40,7 +46,7 @@ _PLAIN_SIGNS: Final = str.maketrans({
 
 
 class NumberCell(str):
-    """The text of a workbook's number: its point is one of decimals in any column."""
+    """The text of a workbook's number, perhaps with its unit: its point is one of decimals in any column."""
 
     __slots__ = ()
 
@@ -53,8 +59,10 @@ def in_plain_signs(text: str) -> str:
 def tidy(text: str) -> str:
     """A cell in plain characters, ``4,1·10^3`` as ``4,1e3``, ``40'344.5`` as ``40344.5``."""
     if isinstance(text, NumberCell):
-        return text if "e" in text else f"{text}e0"
+        number, _, unit = text.partition(" ")
+        return f"{number if 'e' in number else f'{number}e0'} {unit}".strip()
     cell = in_plain_signs(text)
+    cell = f"-{cell[dash.end() :]}" if (dash := _DASH.match(cell)) else cell
     if found := _GROUPS.fullmatch(cell):
         cell = f"{found[1]}{re.sub('[^0-9]', '', found[2])}{found[3]}{found[4]}"
     for pattern in (_EXPONENT, _POWER):
@@ -94,6 +102,7 @@ _NAMES: Final = {".": "point", ",": "comma"}
 _KINDS: Final = (
     (re.compile(rf"(?:[<>≤≥~≈]|ca\.?|>=|<=)\s*{NUMBER}.*"), "is a bound or an estimate, no value"),
     (re.compile(r"\d{4}-\d{1,2}-\d{1,2}.*|\d{1,2}[./]\d{1,2}[./]\d{2,4}", re.ASCII), "is a date"),
+    (re.compile(rf"\d+[.-]?\s*{_MONTH}.*"), "is a date"),
     (re.compile(rf"{NUMBER}\s*/\s*{NUMBER}.*"), "is a fraction: write its number"),
     (re.compile(rf"{NUMBER}\s*(?:-|–|to|\.\.\.?)\s*{NUMBER}.*"), "is a range: decide on one number"),
     (re.compile(rf"{NUMBER}\D*%.*"), "is a percentage: write 0.12 or 12 for 12%, as the other values are"),
@@ -120,19 +129,23 @@ def read_numbers(
     A sign that some value proves (``907,5``) decides for the column, then ``elsewhere``, the sign that the rest of the
     table proves; a sign between thousands is read only where proven. What nothing decides is a UserFileError.
     """
+    if decimal not in (None, ".", ","):
+        raise UserFileError(f"{decimal!r} is no sign of decimals. Choose '.' or ','.")
     cells = [tidy(text) for text in texts]
     unit = common_unit(cells)
     uncertain = []
     for i, cell in enumerate(cells):
         if found := _UNCERTAIN.fullmatch(cell):
-            cells[i] = f"{found[1]}{found[2]}".strip()
+            cells[i] = tidy(f"{found[1]}{found[2]}")
             uncertain.append(i)
     unit = unit or common_unit(cells)
     bare = cells
     if unit is not None:
         split = [(cell, WITH_UNIT.fullmatch(cell)) for cell in cells]
         bare = [found[1] if found and found[2].strip() == unit else cell for cell, found in split]
-    proven = proven_signs(bare)
+    certain = [isinstance(text, NumberCell) for text in texts]
+    written = [cell for cell, number in zip(bare, certain, strict=True) if not number]
+    proven = proven_signs(written) or proven_signs(bare)
     sign = decimal or ("," if proven[","] > proven["."] else ".")
     either_way = [cell for cell in bare if _either_way(cell)]
     commas = [cell for cell in either_way if "," in cell]
@@ -145,7 +158,7 @@ def read_numbers(
     doubtful = decimal is None and (len(proven) > 1 or not grouped)
     values, reasons = [], {}
     for i, cell in enumerate(bare):
-        value = _number(cell, sign)
+        value = _number(cell, "." if certain[i] else sign)
         if doubtful and _either_way(cell) and (_OTHER[sign] in cell or (sign == "," and len(proven) > 1)):
             name = _NAMES["," if "," in cell else "."]
             reasons[i] = (
@@ -164,7 +177,7 @@ def is_number(text: str) -> bool:
     """Whether a cell holds a number, with either sign of the decimals, perhaps with an uncertainty or a unit."""
     cell = tidy(text)
     if found := _UNCERTAIN.fullmatch(cell):
-        cell = f"{found[1]}{found[2]}".strip()
+        cell = tidy(f"{found[1]}{found[2]}")
     if found := WITH_UNIT.fullmatch(cell):
         cell = found[1]
     return any(pattern.fullmatch(cell) for pattern in (*_PLAIN.values(), *_GROUPED.values()))
@@ -228,11 +241,12 @@ def _why(cell: str, decimal: str) -> str:
         if pattern.fullmatch(cell):
             return f"the value {shown} {what}"
     if found := WITH_UNIT.fullmatch(cell):
-        return f"the value {shown} carries a unit: keep {found[1]} alone, the unit goes to --unit"
+        return f"the value {shown} carries a unit: keep {found[1].removesuffix('e0')} alone, the unit goes to --unit"
     return f"the value {shown} is no number"
 
 
 def _shown(cell: str) -> str:
+    cell = re.sub(r"(?<=\d)e0(?!\d)", "", cell)  # of a workbook's number
     return repr(cell if len(cell) <= 40 else f"{cell[:40]}…")
 
 
@@ -261,7 +275,15 @@ _KNOWN: Final = re.compile(
     rf"(?:({_PREFIX})(Pa|eV|Hz|mol|cal|bar|ohm|Ω|Ha|Ry|Å|J|g|m|s|W|V|K)|(%|°C|HV|HB|HRC|bohr|psi|ksi|kgf|atm))"
     r"(?:\^?[+-]?\d+)?(?=$|[\s/·*.(])"
 )
-_LAST_WORD: Final = re.compile(rf"(?<=[A-Za-z0-9)])[\s_]+({_PREFIX}(?:Pa|eV|Hz|mol|ohm))\s*$")
+_LAST_WORD: Final = re.compile(
+    rf"(?:(?<=[A-Za-z0-9)])[\s_]+(?!%)|(?<![\d\s])\s*(?=%))({_PREFIX}(?:Pa|eV|Hz|mol|ohm)|%)\s*$"
+)
+_SLASHED: Final = re.compile(  # Hardness/GPa, but not 1/eV and states/eV
+    rf"(.*[^\W\d](?<!states))/({_PREFIX}(?:[Pp]a|PA|eV|[Oo]hm|Ω|Hz)(?![A-Za-z])[^,]*)"
+)
+_OTHER_CASE: Final = re.compile(
+    r"(?<![A-Za-zµ])(?:([GMkKgm])(?:PA|pa)|([GMkmµun]?)(ev|[Oo]hm|OHM))(?![A-Za-z])"
+)
 _POWER_OF_UNIT: Final = re.compile(
     r"(?:[x×*·]\s*)?(?:10\s*(?:\^|\*\*)?\s*([+-]\d+|(?<=[\^*\s])\d+)|1[eE]([+-]?\d+)|1(0+))(?![\d.])\s*[x×*·]?\s*(.*)",
     re.ASCII,
@@ -286,25 +308,36 @@ def unit_beside(
     """The unit that columns of units (name and cells) state beside the values; several units are refused."""
     for name, units in columns:
         pairs = zip(units, values, strict=True)
-        stated = sorted({bare_unit(unit) for unit, text in pairs if is_number(text) and measures(unit)})
-        if any(contradicting(stated[0], other) for other in stated[1:]):
+        stated = sorted({bare_unit(u) for u, text in pairs if is_number(text) and u.casefold() not in ABSENT})
+        known = next(filter(is_known_unit, stated), None)
+        if known and any(u != known and (not is_known_unit(u) or contradicting(known, u)) for u in stated):
             raise UserFileError(
                 f"The column {name!r} of {path} states several units: {', '.join(map(repr, stated[:5]))}. "
                 "Convert the values to one of them."
             )
-        if stated:
-            return stated[0]
+        if known:
+            return known
     return None
+
+
+def is_known_unit(text: str) -> bool:
+    """Whether a unit, perhaps behind a power of ten, is fully understood."""
+    return bool(measures(_without_power(_spelled(text))[1]))
 
 
 def unit_in(name: str) -> str | None:
     """The unit at the end of a column's name: anything in brackets, else a known one; ``dex`` of a logarithm."""
     if logarithm := _LOGARITHM.search(name):
         return "dex" if logarithm[1].casefold() == "lg" or logarithm[2] == "10" else None
-    if found := re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name):
-        return found[1].strip()
+    brackets = re.findall(r"[(\[]((?:[^()\[\]]|\([^()\[\]]*\))+)[)\]]", name)
+    if len(known := [text.strip() for text in brackets if len(text) > 1 and measures(_spelled(text))]) == 1:
+        return known[0]
+    if brackets and re.search(r"[)\]]\s*$", name):
+        return brackets[-1].strip()
     if (found := re.search(r"(?:\s/\s+|,\s*)([^,]+)$", name)) and _KNOWN.match(_spelled(found[1])):
         return found[1].strip()
+    if (found := _SLASHED.fullmatch(name.strip())) and not measures(_spelled(found[1].split()[-1])):
+        return found[2]
     found = _LAST_WORD.search(name)
     return found[1] if found else None
 
@@ -334,7 +367,7 @@ def refuse_conflict(path: Path, header: str, stated: str | None, found: str | No
             f"The column {header!r} of {path} holds logarithms by its name, and --unit says {stated!r}. Give 'dex' "
             "for a decadic logarithm, 'none' for another one, or choose a column of plain values."
         )
-    certain = ("%", found if measures(_spelled(found or "")) else "%")  # a header's "(GPa)" may be no unit
+    certain = ("%", found if found and is_known_unit(found) else "%")  # a header's "(GPa)" may be no unit
     for first, second in ((stated, found), (stated, of_header), (found, of_header)):
         if first and second and (contradicting(first, second) or (is_no_unit(first) and second in certain)):
             where = f"the column {header!r} of {path} states {second!r}"
@@ -409,7 +442,12 @@ def _plus(first: Dimensions, second: Dimensions, times: int) -> Dimensions:
 
 
 def _spelled(unit: str) -> str:
-    return bare_unit(unit).replace("μ", "µ").replace("\u2126", "Ω")
+    """A unit in the characters and the case of :data:`_PREFIXED`; ``mpa`` are megapascals."""
+    plain = in_plain_signs(bare_unit(unit)).replace("μ", "µ").replace("\u2126", "Ω")
+    pascals = {"G": "GPa", "g": "GPa", "M": "MPa", "m": "MPa", "K": "kPa", "k": "kPa"}
+    return _OTHER_CASE.sub(
+        lambda m: pascals[m[1]] if m[1] else m[2] + m[3].lower().replace("ev", "eV"), plain
+    )
 
 
 def _without_power(unit: str) -> tuple[int, str]:

@@ -1,5 +1,6 @@
 """``crossprop fit``: from one file to a saved model with its evidence and a report; a stopped fit can be resumed."""
 
+import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -42,7 +43,7 @@ def fit_file(
     ``drop_invalid`` goes on without unusable rows, however many.
     """
     started = perf_counter()
-    goes_on = _holds_unfinished(out, path.name, settings.target)
+    goes_on = _holds_unfinished(out, path, settings.target)
     refuse_taken(out, replace=overwrite or goes_on)
     table = read_user_table(path, target=settings.target, unit=settings.unit or None, **(reading or {}))
     unit = settings.unit or table.unit or known_unit_in(table.value_column) or known_unit_in(settings.target)
@@ -70,13 +71,14 @@ def fit_file(
         seconds, coverage = perf_counter() - started, folder_coverage(outcome.model)
         learnt = pd.read_parquet(StudyPaths(STUDY, work).prepared(outcome.plan.target))
         report = report_of(path, table, learnt, settings, outcome, coverage, seconds, finished)
+        report |= {} if finished else {"path_sha256": _path_digest(path)}
 
         def fill(draft: Path) -> None:
             shutil.copytree(outcome.model, draft, dirs_exist_ok=True)
             learnt.to_csv(draft / DATA_FILE, index=False, lineterminator="\n")
             write_report(report, draft)
 
-        commit_folder(out, fill, replace=overwrite or _holds_unfinished(out, path.name, settings.target))
+        commit_folder(out, fill, replace=overwrite or _holds_unfinished(out, path, settings.target))
         return report
 
     def save_plain(outcome: Outcome) -> None:
@@ -99,12 +101,17 @@ def fit_file(
     return report
 
 
-def _holds_unfinished(out: Path, file: str, target: str) -> bool:
+def _path_digest(path: Path) -> str:
+    """Tells files of one name apart without the path itself, which is nothing to publish with a model."""
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+
+
+def _holds_unfinished(out: Path, path: Path, target: str) -> bool:
     """Whether a folder holds the plain model of a fit of the same file and target that was stopped."""
     try:
         report = read_json(out / REPORT_FILE)
         name = target_name(target)
-        same = report["file"] == file and report["target"] in (name, f"own_{name}")
+        same = report["path_sha256"] == _path_digest(path) and report["target"] in (name, f"own_{name}")
         return bool(same and report["finished"] is False)
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -14,6 +14,7 @@ from crossprop.data.user_formulas import formulas_in
 from crossprop.errors import UnknownModelError, UserFileError
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import atomic_file
+from crossprop.methods import unit_behind
 from crossprop.models.saved import INFO_FILE, read_info
 
 CHUNK: Final = 20_000
@@ -115,7 +116,7 @@ def _as_json(predicted: pd.DataFrame) -> str:
 def _as_table(predicted: pd.DataFrame, info: Mapping[str, Any]) -> str:
     from crossprop.estimator.report import text_table
 
-    unit = f" ({info['unit']})" if info.get("unit") not in (None, "", "1") else ""
+    unit = unit_behind(info["unit"], " ({})")
     given = [name for name in predicted.columns if name not in OUTPUTS]
     head = [*given, "value", f"{100 * float(info['interval']['coverage']):.0f} % interval", "note"]
     rows = []

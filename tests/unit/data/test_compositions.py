@@ -35,6 +35,9 @@ def test_what_is_no_formula_is_refused_with_a_reason():
         ("H" * 301, "301 characters"),
         ("Ti-48Al-2Cr-2Nb", "Where atomic percent is meant, give 'Ti48Al48Cr2Nb2' as it is"),
         ("Ti-6Al-4V wt%", "holds 'wt%', which is a unit.*of which kind"),
+        *((f, r"which may be a dopant, a phase") for f in ("TiO2(B)", "PbTe(Na)", "BaTiO3 [C]", "BN(H)")),
+        ("FeO.5NiO.5", "letter O before a point. Is it zero, as in 'Fe0.5Ni0.5'"),
+        ("PbTeO.5SeO.5", "'PbTe0.5Se0.5'"),
     ):
         with pytest.raises(FormulaError, match=part) as caught:
             compositions.parse_formula(text)
@@ -47,9 +50,24 @@ def test_a_doubtful_formula_is_read_with_a_warning():
         ("NaN", "stand for a missing formula"),
         ("S355", "the amount 355 of S"),
         ("Pb Te", "read as one composition"),
+        ("SIO2", "was 'SiO2' meant"),
+        ("NIO", "was 'NiO' meant"),
+        ("KNN", "is it an abbreviation"),
+        ("BSCF", "is it an abbreviation"),
+        *((f, "an alloy by weight") for f in ("AlSi10Mg", "CuZn37", "NiCr20", "TiAl6V4", "CoCr28Mo6")),
+        *((f, "is large for a compound") for f in ("Ti64", "C45", "H13", "P91")),
     ):
         assert compositions.parse_formula(formula)
         assert warning in " ".join(compositions.formula_warnings(formula))
+
+
+def test_usual_compounds_get_no_warning_and_brackets_of_atoms_are_read():
+    capitals = "CO2 H2O HNO3 H2SO4 BN WC VO2 K2CO3 CO3 KHCO3 KOH KCN"
+    metals = "LaNi5 CeCo5 NdFe12 BaFe12O19 YBa2Cu3O7 WCl6 UF6 Mg17Al12 C60 S8 B12 P4 NiTi2 Fe50Ni50"
+    groups = "FeO(OH) Ca5(PO4)3(OH) Ca5(PO4)3(F) Fe2(O)3 Pt(Cl)2 [Fe]2(SO4)3 (Cu) (La)(Mn)O3 Ni.13O2."
+    for formula in f"{capitals} {metals}".split():
+        assert (formula, compositions.formula_warnings(formula)) == (formula, [])
+    assert not parse_formulas(groups.split())[2]
 
 
 @pytest.mark.parametrize("formula", ["Ti90Al6V4", "Ti-6Al-4V", "Ti6Al4V", "Ti0.9Al0.06V0.04"])
@@ -172,7 +190,7 @@ def formulas(draw, depth=2):
 def read(*texts):
     """Fractions of texts that have to be formulas; of none if one of them is refused for its dot or its length."""
     fractions, _, refused = parse_formulas(texts)
-    known = ("may be a hydrate", "characters long", "oxidation state", "designation")
+    known = ("may be a hydrate", "characters long", "oxidation state", "designation", "may be a dopant")
     assert all(any(cause in str(e) for cause in known) for e in refused.values())
     return None if refused else fractions
 

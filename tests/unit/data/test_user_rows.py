@@ -9,7 +9,7 @@ import pytest
 from crossprop.data.splits import draw_holdout
 from crossprop.data.user_rows import read_user_table
 from crossprop.data.user_summary import summarise
-from crossprop.data.user_values import contradicting, is_number, read_numbers, unit_in
+from crossprop.data.user_values import NumberCell, contradicting, is_number, read_numbers, unit_in
 from crossprop.errors import UserFileError
 
 
@@ -142,7 +142,18 @@ def test_a_column_of_units_beside_the_values_is_compared(read):
         unit_beside("MPa")
     with pytest.raises(UserFileError, match="several units: 'GPa', 'MPa'"):
         unit_beside("MPa", "GPa")
+    for units in (
+        *(("GPa", other) for other in ("Mpa", "N/mm²", "see text")),
+        *(("eV", "meV per atom"), ("mOhm cm", "µΩ cm"), ("gpa", "mpa"), ("W m⁻¹ K⁻¹", "mW m⁻¹ K⁻¹")),
+    ):
+        with pytest.raises(UserFileError, match="several units"):
+            unit_beside(*units)
+    assert unit_beside("N/mm²", "MPa", "", unit="MPa") == "MPa"
+    assert unit_beside("10^3 S/m", unit="10³ S/m") == "10^3 S/m"
     assert unit_beside("line 1", "line 2") is None
+    for name in ("Einheit", "unité", "Unit of hardness"):
+        with pytest.raises(UserFileError, match="several units: 'GPa', 'MPa'"):
+            read(f"formula,hardness,{name}\nPbTe,1.5,GPa\nSnTe,1500,MPa\n", "hardness")
     with pytest.raises(UserFileError, match=r"--unit says 'none', but .* 'GPa'"):
         read("formula,hardness\nNaCl,5 GPa\nKCl,6 GPa\n", "hardness", unit="none")
 
@@ -163,6 +174,9 @@ def test_a_column_is_read_as_a_whole():
         (["1.037", "2.5"], [1.037, 2.5]),
         (["1.5", "2.5", "2,5"], [1.5, 2.5, math.nan]),
         (["7 /atom", "3 /atom"], [7.0, 3.0]),
+        (["1.2(3)×10^3", "1.2(3)e3", "1.2(3)"], [1200.0, 1200.0, 1.2]),
+        (["–150", "‑20", "－3.5", "– 6"], [-150.0, -20.0, -3.5, -6.0]),
+        (["1,5", NumberCell("2.25"), "2,5", NumberCell("3.75")], [1.5, 2.25, 2.5, 3.75]),
     ):
         assert read_numbers(cells).values == pytest.approx(values, nan_ok=True)
         assert all(map(is_number, cells))
@@ -170,7 +184,25 @@ def test_a_column_is_read_as_a_whole():
 
 @pytest.mark.parametrize(
     "cell",
-    ["1 2", "1'23", "4 x 3", "x 10^3", "± 3", "2.07 x 103", "5½", "7/2", "2k", "0x10", "-0x10", "0X10"],
+    [
+        "1 2",
+        "1'23",
+        "4 x 3",
+        "x 10^3",
+        "± 3",
+        "2.07 x 103",
+        "5½",
+        "7/2",
+        "2k",
+        "0x10",
+        "-0x10",
+        "0X10",
+        "1.2(3)5",
+        "1.2 ± 0.3×10^3",
+        "01. Mrz",
+        "3 Dez",
+        "5–7",
+    ],
 )
 def test_what_only_looks_like_such_a_number_is_none(cell):
     assert all(map(math.isnan, read_numbers([cell, cell]).values))
@@ -205,7 +237,8 @@ def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():
         ("°C", "K", True), ("1/°C", "1/K", False), ("mT", "T", True), ("K", "GPa", False), ("muV/K", "µV/K", False),
         ("eV", "eV/atom", True), ("W cm-1 K-1", "W/(m K)", True), ("W/m·K", "W/mK", False), ("N/mm2", "MPa", False),
         ("S/cm", "S/m", True), ("1/(ohm cm)", "S/cm", False), ("kJ/mol", "kJ/g", True), ("g/cm3", "g cm^-3", False),
-        ("wt%", "%", False), ("TS", "MPa", False),
+        ("wt%", "%", False), ("TS", "MPa", False), ("S m⁻¹", "S cm⁻¹", True), ("cm²/s", "m²/s", True),
+        ("Gpa", "MPa", True), ("mOhm cm", "Ohm m", True), ("mpa", "MPa", False),
     ],
 )  # fmt: skip
 def test_units_contradict_each_other_only_where_both_are_known(first, second, contradict):
@@ -218,7 +251,75 @@ def test_units_contradict_each_other_only_where_both_are_known(first, second, co
         ("hardness (MPa)", "MPa"), ("hardness / MPa", "MPa"), ("hardness, MPa", "MPa"), ("hardness_MPa", "MPa"),
         ("band gap eV", "eV"), ("hardness, max", None), ("a / b", None), ("E_g", None), ("T_ms", None), ("MPa", None),
         ("Bandlücke [eV]", "eV"), ("ΔH / kJ", "kJ"), ("K(IC)-value", None), ("log10(κ)", "dex"), ("ln(k)", None),
+        ("Hardness/GPa", "GPa"), ("Hardness (GPa) at 300 K", "GPa"), ("strain %", "%"), ("cp (J/(mol K))", "J/(mol K)"),
+        ("energy/eV/atom", "eV/atom"), ("Seebeck uV/K", None), ("DOS states/eV", None), ("strength at 5 %", None),
     ],
 )  # fmt: skip
 def test_a_header_states_its_unit_with_or_without_brackets(name, unit):
     assert unit_in(name) == unit
+
+
+def test_a_month_is_part_of_a_date_and_no_unit():
+    read = read_numbers(["01. Mrz", "02. Feb", "3.5"])
+    assert read.unit is None
+    assert read.reasons[0] == "the value '01. Mrz' is a date"
+
+
+def test_a_short_row_between_blanks_is_refused(read):
+    table = read("formula T strength year\nPbTe 300 1.5 2011\nBi2Te3 300 2013\n")
+    assert [(p.line, p.kind) for p in table.problems] == [(3, "fields")]
+    assert table.problems[0].reason.startswith("the row has 3 fields where the header has 4")
+    with pytest.raises(UserFileError, match="the row has 4 fields where the header has 5"):
+        read("formula T K strength year\nPbTe 300 1.5 2011\nBi2Te3 300 2.5 2013\n")
+    table = read("formula  T (K)  strength [GPa]\nPbTe  300  1.5\nBi2Te3  300  2.5\n")
+    assert (table.value_column, table.rows["value"].tolist()) == ("strength [GPa]", [1.5, 2.5])
+    table = read("formula strength T\nGPa K\nPbTe 1.5 300\n")
+    assert (table.unit, [p.line for p in table.problems]) == (None, [2])
+
+
+def test_a_column_named_formula_is_not_left_for_one_of_dopants_or_hosts(read):
+    for text, column in (
+        (
+            "formula,dopant,strength\nBi2Te3:Sb,Sb,1\nPbTe:Na,Na,2\nPbTe,Na,2\n",
+            "1 formulas in 3 cells: 'Bi2Te3:Sb'",
+        ),
+        ("Composition,matrix,strength\nBi2-xSbxTe3,Bi2Te3,1\nPbTe1-xSex,PbTe,2\n", "variable 'x'"),
+        ("Formel,host,strength\nPbTe + Na,PbTe,1\nSnTe + Na,SnTe,2\n", "'host' would be read"),
+    ):
+        with pytest.raises(UserFileError, match=column):
+            read(text)
+    assert read("composition,host,strength\n0.1,Bi2Te3,1\n0.2,PbTe,2\n").formula_column == "host"
+    assert read("material,stuff,strength\nsteel,Fe3C,1\nbrass,CuZn,2\n").formula_column == "stuff"
+
+
+def test_a_second_table_below_the_first_is_refused_and_a_repeated_header_is_not(read):
+    first = "formula,strength\nPbTe,1.5\nSnTe,2.5\n\n"
+    with pytest.raises(UserFileError, match="line 5 begins another table"):
+        read(f"{first}formula,modulus\nPbTe,100\n")
+    assert read(f"{first}Formula,Strength\nGeTe,3\n").rows["value"].tolist() == [1.5, 2.5, 3.0]
+
+
+def test_a_name_above_several_columns_of_numbers_is_refused(read):
+    for row in (",300 K,400 K,500 K,", ",mean,std,n,"):
+        with pytest.raises(UserFileError, match="'Seebeck' stands above 3 columns"):
+            read(f"formula,Seebeck,,,ref\n{row}\nPbTe,1,2,3,a\nSnTe,2,3,4,b\n", "Seebeck")
+
+
+@pytest.mark.parametrize(
+    ("row", "unit"),
+    [
+        (";10^3 S/m;K", "10^3 S/m"),
+        ("-;10⁻⁶ K⁻¹;K", "10⁻⁶ K⁻¹"),
+        (";GPa;300", "GPa"),
+        ("the formula;GPa;text", "GPa"),
+    ],
+)
+def test_a_row_of_units_below_the_header_is_found(read, row, unit):
+    table = read(f"formula;strength;T\n{row}\nPbTe;1;300\nSnTe;2;300\n")
+    assert (table.unit, len(table.rows), table.problems) == (unit, 2, ())
+
+
+def test_the_lines_of_a_markdown_table_are_no_units(read):
+    for line in ("|:---|---:|", "----------+----------"):
+        table = read(f"| formula | strength |\n{line}\n| PbTe | 1 |\n| SnTe | 2 |\n")
+        assert (table.unit, table.rows["value"].tolist(), table.problems) == (None, [1.0, 2.0], ())

@@ -38,6 +38,9 @@ def test_the_same_rows_come_out_of_every_dialect(write):
         "sep=;\nformula;strength\nFe2O3;1,5\nNaCl;-2\n",
         "# formula,strength\nFe2O3,1.5\nNaCl,-2\n",
         "formula,strength,,\nFe2O3,1.5,,\nNaCl,-2,,\n",
+        "Strength\n\nformula;strength\nFe2O3;1,5\nNaCl;-2\n",
+        '"formula" "strength"\n"1" "Fe2O3" 1.5\n"2" "NaCl" -2\n',
+        "formula\tstrength\tT (K)\tnote\nFe2O3\t1.5\t300\t\nNaCl\t-2\tas cast\t\n",
     ):
         assert values(write(content)) == {"Fe2O3": 1.5, "NaCl": -2.0}
 
@@ -82,8 +85,9 @@ def test_what_the_user_names_is_not_guessed_and_a_wrong_name_is_refused(tmp_path
     for wrong, options, part in (
         (path, {"encoding": "klingon"}, "not in klingon"),
         (latin, {"encoding": "utf-8"}, "not in utf-8"),
-        (path, {"decimal": ";"}, "sign of decimals"),
+        (write(PLAIN, "plain.csv"), {"decimal": ";"}, "sign of decimals"),
         (path, {"sheet": "first"}, "no workbook"),
+        (path, {"delimiter": "::"}, "'::' is no separator"),
         (tmp_path / "absent.csv", {}, "There is no file"),
         (tmp_path, {}, "is no file"),
         (huge, {}, r"10.0 GiB"),
@@ -179,6 +183,9 @@ def test_a_sum_that_is_no_hundred_is_no_percentage():
     oxides = [[1.8, 0.2, 1, 4], [1.9, 0.1, 1, 4], [1.8, 0.2, 1, None]]
     made, reasons = formulas_of(["La", "Sr", "Cu", "O"], oxides, Amounts.ATOMIC)
     assert (made[2], list(reasons)) == ("", [2])
+    made, reasons = formulas_of(["Fe", "Ni", "K"], [[50.0, 50.0, 300.0], [60.0, 40.0, 300.0]], Amounts.ATOMIC)
+    assert made == ["", ""]
+    assert "the amounts sum to 400, neither 1 nor 100" in reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +220,11 @@ def test_a_column_of_an_element_in_a_unit_that_is_not_read_is_not_left_out_silen
     path.write_text("\n".join(["Fe,C (ppm),Si,strength", *rows]))
     with pytest.raises(UserFileError, match=r"'C \(ppm\)' .* unit that is not read"):
         read_user_table(path, target="strength", element_columns="weight")
-    path.write_text(path.read_text().replace("C (ppm)", "K (W/m)"))
+    for name in ("% C", "wt.% C", "Cppm", "Carbon", "Carbon (wt%)"):
+        path.write_text("\n".join([f"Fe,{name},Si,strength", *rows]))
+        with pytest.raises(UserFileError, match="under a name or in a unit that is not read"):
+            read_user_table(path, target="strength", element_columns="weight")
+    path.write_text("\n".join(["Fe,K (W/m),Si,strength", *rows]))
     assert len(read_user_table(path, target="strength", element_columns="weight").rows) == 20
 
 
@@ -231,3 +242,44 @@ def test_element_columns_and_weights_become_formulas_of_atoms():
     read = read_formula_list(text, element_columns="weight")
     assert read.formulas[0] == read.formulas[1] == "Ti86.20444Al10.195485V3.6000754"
     assert list(read.reasons) == [2]
+
+
+def test_amounts_that_are_read_as_atoms_of_a_formula_are_pointed_at(tmp_path):
+    path = tmp_path / "steel.csv"
+    path.write_text("Cr,Ni,strength\n18,10,1\n20,12,2\n17,10,3\n")
+    table = read_user_table(path, target="strength", element_columns="atomic")
+    note = "the amounts in 'Cr', 'Ni' sum to 27 to 32 and are read as atoms of a formula: is the main element missing?"
+    assert note in table.notes
+    assert note in read_formula_list(path, element_columns="atomic").notes
+    path.write_text("Cr,Ni,strength\n18,82,1\n20,80,2\n")
+    assert not read_user_table(path, target="strength", element_columns="atomic").notes
+
+
+def test_units_in_number_formats_are_read_and_hidden_rows_noted(tmp_path):
+    book = openpyxl.Workbook()
+    rows = [["PbTe", 1.037], ["SnTe", 2], ["NaCl", 1500], ["KCl", 3.5]]
+    for row in (["formula", "strength"], *rows):
+        book.active.append(row)
+    formats = ('0.0" GPa"', r'0.0\ "GPa";[Red]-0.0\ "GPa"', '0" MPa"', 'General" GPa"')
+    for line, number_format in enumerate(formats, 2):
+        book.active[f"B{line}"].number_format = number_format
+    book.active.row_dimensions[3].hidden = True
+    book.save(tmp_path / "mine.xlsx")
+    table = read_user_table(tmp_path / "mine.xlsx", target="strength")
+    assert (table.unit, table.rows["value"].tolist()) == ("GPa", [1.037, 2.0, 3.5])
+    assert [(p.line, p.reason[:32]) for p in table.problems] == [(4, "the value '1500 MPa' carries a u")]
+    assert "1 row(s) that the sheet hides are read, too, the first is row 3" in table.notes
+    book.active["B2"].number_format = book.active["B3"].number_format = '0.0," kN"'  # it shows another number
+    book.save(tmp_path / "mine.xlsx")
+    assert read_user_table(tmp_path / "mine.xlsx", target="strength").unit is None
+
+
+def test_how_a_list_is_read_can_be_said(tmp_path):
+    read = read_formula_list(b"a^formula\n1^PbTe\n", delimiter="^")
+    assert (read.formulas, list(read.columns)) == (["PbTe"], ["a", "formula"])
+    text = "Fe;Ni\n50,125;49,875\n".encode("utf-16-le")
+    read = read_formula_list(text, element_columns="atomic", encoding="utf-16-le", decimal=",")
+    assert read.formulas == ["Fe50.125Ni49.875"]
+    text = b"Fe;Ni\n50,125;49,875\n"
+    with pytest.raises(UserFileError, match="--decimal"):
+        read_formula_list(text, element_columns="atomic")

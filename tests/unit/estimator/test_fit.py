@@ -145,8 +145,12 @@ def test_a_stopped_fit_leaves_the_plain_median_model_and_goes_on_from_it(tmp_pat
     assert np.isfinite(early).all()
 
     other = write_csv(tmp_path / "other.csv", rows_of(30))
-    with pytest.raises(StoreError, match="not empty"):
-        fit_file(other, ANYTIME, out, write=silent)
+    (tmp_path / "elsewhere").mkdir()
+    same_name = write_csv(tmp_path / "elsewhere" / "my.csv", rows_of(30))
+    for file in (other, same_name):
+        with pytest.raises(StoreError, match="not empty"):
+            fit_file(file, ANYTIME, out, write=silent)
+    assert str(tmp_path) not in (out / "report.json").read_text()
 
     fitted = []
     monkeypatch.setattr(executor, "attempt", lambda run, task: fitted.append(task) or work(run, task))

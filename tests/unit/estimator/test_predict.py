@@ -77,6 +77,20 @@ def test_wrong_options_are_refused_before_anything_is_read(run):
             run("no model", *given)
 
 
+def test_the_options_of_a_files_dialect_are_handed_through(run, tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("Fe,Ni\n50,50\n")
+    for option, value, message in (
+        ("--delimiter", "::", "no separator"),
+        ("--encoding", "klingon", "not in klingon"),
+        ("--decimal", ";", "sign of decimals"),
+    ):
+        with pytest.raises(UserFileError, match=message):
+            run("no model", "--input", path, option, value, "--element-columns", "atomic")
+        with pytest.raises(ConfigError, match="choose in a file"):
+            run("no model", "LiNa", option, value)
+
+
 def test_the_table_is_for_people(run, model):
     said = run(model, "LiNa", "?", "--format", "table").stdout
     assert "hardness (GPa)" in said
