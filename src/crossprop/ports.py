@@ -6,7 +6,7 @@ from crossprop.errors import CrosspropError
 
 
 def take_port(host: str, port: int, error: type[CrosspropError], option: str, hint: str) -> socket.socket:
-    """A socket that listens at an address, port 0 at any that is free; else an error that names another by its option."""
+    """A socket that listens at an address, port 0 at any free one; else an error that names another by its option."""
     other = port + 1 if 1024 <= port < 65535 else 8000  # lower ones are for the administrator
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]

@@ -35,20 +35,6 @@ _TITLE_LINES: Final = 30
 _CELLS_TO_JUDGE_BY: Final = 1000
 _NUMBER_LIKE: Final = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _ERROR_CELLS: Final = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
-_MAGIC: Final = {
-    b"\xd0\xcf\x11\xe0": "an Excel workbook of the old format",
-    b"\x1f\x8b": "a gzip archive",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ": "an xz archive",
-    b"PK\x03\x04": "a zip archive",
-    b"%PDF": "a PDF document",
-    b"PAR1": "a parquet file",
-    b"\x89HDF": "an HDF5 file",
-    b"SQLite format 3": "an SQLite database",
-    b"\x89PNG": "a picture",
-    b"\xff\xd8\xff": "a picture",
-    b"\x93NUMPY": "a NumPy array",
-}
 # A line with a separator that is no decimal comma.
 _SEPARATED: Final = re.compile(r"^(?!(?:[A-Z][a-z]?(?:\d+(?:,\d+)?)?)*\d,\d+[A-Z][\w,]*$).*[,;\t|]")
 
@@ -230,9 +216,6 @@ def decode(path: Path, content: bytes, encoding: str | None = None) -> tuple[str
             raise UserFileError(
                 f"{path} is not in {encoding}: {error}. Leave --encoding out, or try utf-8, cp1252 or latin-1."
             ) from None
-    for start, what in _MAGIC.items():
-        if content.startswith(start):
-            raise UserFileError(f"{path} is {what}, no table of text. Save it as CSV.")
     head = content[:4096]
     candidates = ["utf-8-sig", "cp1252"]
     if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
@@ -254,9 +237,12 @@ def _text_only(path: Path, text: str) -> str:
     text = text.removeprefix("\ufeff")
     sample = text[:65536]
     if "\0" in text or sum(c < " " and c not in "\t\r\n\f" for c in sample) > len(sample) // 100:
-        raise UserFileError(f"{path} is a binary file, no table of text. Save it as CSV.")
-    if sample.lstrip().startswith(("{", "[{", "<")):
-        raise UserFileError(f"{path} is JSON, HTML or XML, no table. Save it as CSV.")
+        raise UserFileError(
+            f"{path} is a binary file (an .xls of an old Excel, an archive, a picture), no table of text. Save it as "
+            ".xlsx or CSV."
+        )
+    if sample.lstrip().startswith(("{", "[{", "<", "%PDF")):
+        raise UserFileError(f"{path} is JSON, HTML, XML or PDF, no table. Save it as CSV.")
     return text
 
 

@@ -1,5 +1,7 @@
 """A file of the user is read whatever its encoding, separator, decimal sign, comments, titles and quotes are."""
 
+import gzip
+
 import numpy as np
 import openpyxl
 import pytest
@@ -59,7 +61,8 @@ def test_what_is_no_table_gives_one_clear_error(write):
         (b" \n\t\n", "is empty"),
         (bytes(range(1, 256)) * 4, "binary"),
         (b"%PDF-1.7 rest", "PDF"),
-        (b"PK\x03\x04rest", "zip"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "binary.*an .xls"),
+        (gzip.compress(b"formula,strength\nNaCl,2\n" * 50), "binary.*an archive"),
         ('[{"formula": "NaCl"}]', "JSON"),
         ("formula,strength\n", "no rows below it"),
         ("formula\nFe2O3\nNaCl\n", "one column only"),
