@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from crossprop.errors import FormulaError, UnknownElementError
+from crossprop.errors import DataError, FormulaError, ShapeMismatchError, UnknownElementError
 
 # fmt: off
 ELEMENTS: Final[tuple[str, ...]] = (
@@ -125,6 +125,28 @@ def _parse_weights(text: str) -> tuple[tuple[str, float], ...]:
 def near_whole(total: float) -> bool:
     """Whether amounts sum to 1 or 100, within the 3 % that rounding and impurities explain."""
     return abs(total - 1) <= 0.03 or abs(total - 100) <= 3
+
+
+def checked_fractions(fractions: np.ndarray) -> np.ndarray:
+    """Elemental fractions, shape (n, 86), once they are known to be compositions.
+
+    Raises:
+        ShapeMismatchError: They have another shape.
+        DataError: A row holds what is no number from 0, or does not sum to 1.
+    """
+    fractions = np.asarray(fractions, dtype=np.float64)
+    if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
+        raise ShapeMismatchError(
+            f"Elemental fractions have shape {fractions.shape}, not (n, {len(ELEMENTS)}). Make them with "
+            "crossprop.data.compositions.fraction_matrix(formulas)."
+        )
+    wrong = ~((fractions >= 0).all(axis=1) & (np.abs(fractions.sum(axis=1) - 1) <= 1e-4))  # NaN, too
+    if wrong.any():
+        raise DataError(
+            f"Row {np.argmax(wrong)} of the elemental fractions is no composition, whose fractions are at least 0 and "
+            f"sum to 1 ({wrong.sum()} such row(s)). Correct or drop the row."
+        )
+    return fractions
 
 
 def atomic_masses(symbols: Sequence[str]) -> list[float]:

@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from crossprop.data.compositions import ELEMENTS
-from crossprop.errors import DataError, ShapeMismatchError
+from crossprop.data.compositions import checked_fractions
 from crossprop.features.charge_neutrality import neutral_compound_possible
 from crossprop.features.element_tables import MAGPIE_PROPERTIES, element_tables
 
@@ -38,42 +37,12 @@ def physical_attributes(fractions: NDArray[np.floating]) -> NDArray[np.float64]:
     Source: Ward et al. 2016, doi:10.1038/npjcompumats.2016.28; Ward et al. 2018 (matminer),
         doi:10.1016/j.commatsci.2018.05.018.
     """
-    fractions = _checked(fractions)
+    fractions = checked_fractions(fractions)
     attributes = np.empty((fractions.shape[0], len(ATTRIBUTE_NAMES)), dtype=np.float64)
     for start in range(0, fractions.shape[0], _CHUNK_ROWS):
         rows = slice(start, start + _CHUNK_ROWS)
         attributes[rows] = _attributes_of_chunk(fractions[rows])
     return attributes
-
-
-def _checked(fractions: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The matrix as floats; refuses what is no set of compositions."""
-    fractions = np.asarray(fractions)
-    remedy = "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
-    if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
-        raise ShapeMismatchError(
-            f"Elemental fractions have shape {fractions.shape}, not (n, {len(ELEMENTS)}). {remedy}"
-        )
-    if not np.issubdtype(fractions.dtype, np.floating):
-        try:
-            fractions = fractions.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"Elemental fractions are no numbers ({error}). {remedy}") from error
-    total = fractions.sum(axis=1, dtype=np.float64)
-    complaints = (
-        ("holds a NaN or an infinity", ~np.isfinite(fractions).all(axis=1)),
-        ("holds a negative fraction", (fractions < 0).any(axis=1)),
-        ("is all zero, so it has no composition", total == 0),
-        ("does not sum to 1", np.abs(total - 1) > 1e-4),
-    )
-    for complaint, bad in complaints:
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise DataError(
-                f"Row {row} of the elemental fractions {complaint} (sum {total[row]:.6g}; {int(bad.sum())} such "
-                "row(s)). Correct or drop the row."
-            )
-    return fractions
 
 
 def _attributes_of_chunk(fractions: NDArray[np.floating]) -> NDArray[np.float64]:

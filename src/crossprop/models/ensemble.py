@@ -10,8 +10,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from crossprop.data.compositions import ELEMENTS
-from crossprop.errors import ShapeMismatchError
+from crossprop.data.compositions import ELEMENTS, checked_fractions
 from crossprop.features.magpie import physical_attributes
 from crossprop.methods import Representation
 from crossprop.models.fitted import FittedModel
@@ -114,7 +113,7 @@ class Ensemble:
 
     def predict_members(self, fractions: np.ndarray) -> np.ndarray:
         """Predictions of every fold, shape (n_folds, n_samples), in the unit, from fractions (n_samples, 86)."""
-        fractions = _checked(fractions)
+        fractions = checked_fractions(fractions)
         predicted = np.zeros((self.n_folds, len(fractions)))
         for start in range(0, len(fractions), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
@@ -124,7 +123,7 @@ class Ensemble:
 
     def predict_within(self, fractions: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of all rows whose prediction may lie within a range, in the unit, and their predictions."""
-        fractions = _checked(fractions)
+        fractions = checked_fractions(fractions)
         rows, values = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
         for start in range(0, len(fractions), _ROWS_AT_ONCE):
             features = self._represent(fractions[start : start + _ROWS_AT_ONCE])
@@ -239,13 +238,3 @@ def _attributes_of(fractions: bytes) -> NDArray[np.float32]:
 def _pieces(rows: np.ndarray, size: int) -> list[np.ndarray]:
     """Rows in tasks that keep a core busy and stay in its cache; one empty task if there are none."""
     return [rows[start : start + size] for start in range(0, max(len(rows), 1), size)]
-
-
-def _checked(fractions: np.ndarray) -> np.ndarray:
-    fractions = np.asarray(fractions, dtype=np.float64)
-    if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
-        raise ShapeMismatchError(
-            f"Elemental fractions have shape {fractions.shape}; (n_samples, {len(ELEMENTS)}) is needed. "
-            "Make them with crossprop.data.compositions.fraction_matrix(formulas)."
-        )
-    return fractions
