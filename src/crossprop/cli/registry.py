@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from crossprop.errors import PromotionError
+from crossprop.methods import unit_behind
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -220,7 +221,7 @@ def overview_table(models: list[ModelInfo]) -> Table:
             escape(model.name if several else model.target),
             *_short(champion),
             *(("=", "") if champion and champion == challenger else _short(challenger)),
-            "" if shown is None or shown.unit == "1" else escape(shown.unit),
+            escape(unit_behind(shown.unit, "{}")) if shown else "",
             _standing(champion, challenger),
             f"v{previous.version}" if previous else "–",
             _age(shown) if shown else "–",

@@ -9,14 +9,8 @@ from crossprop.experiments.tuning import MethodSpace
 from crossprop.methods import Family, Method, Representation, Side
 from crossprop.training.device import precision_of
 
-PACKAGES = (
-    "matminer",
-    "numpy",
-    "onnxruntime",
-    "optuna",
-    "pymatgen",
-    "scikit-learn",
-)  # whose versions may change a number
+# Whose versions may change a number:
+PACKAGES = ("matminer", "numpy", "onnxruntime", "optuna", "pymatgen", "scikit-learn")
 SCHEME = 3  # raised when stored cells of an earlier layout must not be read
 
 

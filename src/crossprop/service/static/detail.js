@@ -120,10 +120,16 @@ export function showDetail(node, { formula: text, amounts, property, cell, model
     if (version !== (model.version ?? property.version)) throw new Error("The model was replaced meanwhile: predict again.");
   };
   holdout(property)
-    .then((data) => same(data.version) ?? show(plot, data.y_true.length ? parityPlot(data, cell, property) : el("p", { class: "muted" }, "This model was fitted without a hold-out.")))
+    .then((data) => {
+      same(data.version);
+      show(plot, data.y_true.length ? parityPlot(data, cell, property) : el("p", { class: "muted" }, "This model was fitted without a hold-out."));
+    })
     .catch(failed(plot, "The hold-out cannot be drawn."));
   api
     .nearest(text, amounts, property.name, NEIGHBOURS)
-    .then((answer) => same(answer.model.version) ?? show(near, neighbourTable(answer.cell.nearest, property)))
+    .then((answer) => {
+      same(answer.model.version);
+      show(near, neighbourTable(answer.cell.nearest, property));
+    })
     .catch(failed(near, "The nearest compositions cannot be shown."));
 }
