@@ -158,7 +158,7 @@ def test_a_model_that_is_replaced_after_the_page_was_opened_is_shown_with_its_ow
         page = here.page
         until(lambda: app.state.service.cache.find("bulkmoduluskv").served.info.version == "2")
         page.click("#predict")
-        page.wait_for_selector("text=v2")
+        page.wait_for_selector("#table thead >> text=v2")
         assert "MPa" in page.inner_text("#table thead")
         assert "GPa" not in page.inner_text("#results")
 
