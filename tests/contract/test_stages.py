@@ -72,7 +72,7 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
 }
 """Modules and packages that one stage reaches, but does not depend on, with the reason."""
 
-COMPOSITIONS = [("study=jarvis", f"tier={tier}") for tier in ("quick", "full")]
+COMPOSITIONS = [("study=jarvis", f"tier={tier}") for tier in ("models", "quick", "full")]
 NAMED = ("transport", "jarvis_small", "jarvis", "jarvis_paper_exclusion")
 COMPOSITIONS += [(f"study={name}",) for name in NAMED]
 by_stage = pytest.mark.parametrize("name", STAGES)
