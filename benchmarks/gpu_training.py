@@ -18,6 +18,7 @@ from crossprop.config import PARAMS_FILE, RayConfig, Recipe, load_params
 from crossprop.io import usable_cores
 from crossprop.methods import DEFAULT_SEED
 from crossprop.training.device import configure
+from crossprop.training.trainer import EVALUATIONS
 
 SMALL = Recipe(epochs=10, batch_size=64, learning_rate=1e-3)
 ROWS_OF_SMALL = 1500
@@ -48,7 +49,8 @@ def pretrain(arguments: argparse.Namespace) -> None:
     recipe = load_params(PARAMS_FILE).study.pretrain.model_copy(update={"epochs": arguments.epochs})
     ends = [time.perf_counter()]
     n = fit(recipe, arguments.rows, arguments.precision, ends)
-    rate = n * (len(ends) - 2) / (ends[-1] - ends[1])
+    between = max(1, arguments.epochs // EVALUATIONS)  # epochs from one end to the next
+    rate = n * between * (len(ends) - 2) / (ends[-1] - ends[1])
     row(
         f"{arguments.backend} {arguments.precision}",
         device(),
@@ -69,11 +71,7 @@ def fits(arguments: argparse.Namespace) -> None:
     except (OSError, subprocess.CalledProcessError):
         card = False
     workers = arguments.workers
-    share = (
-        RayConfig(gpus=1 / workers, cpus=usable_cores() / workers)
-        if card
-        else RayConfig(cpus=usable_cores() / workers)
-    )
+    share = RayConfig(gpus=1 / workers if card else 0.0, cpus=usable_cores() / workers)
     with RayPool(small_fit, cluster=share, workers=workers, write=lambda line: None, retries=0) as pool:
         seconds, used = [], set[str]()
         for count in (workers, arguments.fits):  # the first of each worker does not count

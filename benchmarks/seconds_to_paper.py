@@ -37,7 +37,7 @@ def passed(cells: pd.DataFrame, lowest: float) -> dict[str, float | str | None]:
             until, by = spent, best[2]
     return {
         "plain_seconds": plain, "seconds": until, "method": by if until is not None else None,
-        "all_seconds": spent, "winner_over_lowest": best[1] / lowest,
+        "all_seconds": spent, "best_over_lowest": best[1] / lowest,
     }  # fmt: skip
 
 

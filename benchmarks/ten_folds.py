@@ -94,6 +94,8 @@ def main() -> None:
                     for name, value in row.items()
                 )
             )
+    if not rows:
+        parser.error("The study chose no scratch or transfer cell of the paper's methods: nothing to fit.")
     table = pd.DataFrame(rows)
     for of_side, ratios in table.groupby("side")["ratio"]:
         mean = np.exp(np.log(ratios).mean())

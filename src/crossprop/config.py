@@ -219,6 +219,10 @@ class RegressorSpace(Section):
             _refuse_unknown(
                 "shared.target_transform", map(str, r.choices or (r.default,)), get_args(Transform)
             )
+        for algorithm, space in self.algorithms.items():
+            if found := space.get("aggregation"):
+                taken = map(str, found.choices or (found.default,))
+                _refuse_unknown(f"{algorithm}.aggregation", taken, ("mean", "median"))
         return self
 
 
@@ -490,10 +494,11 @@ def parse_params(values: Any, origin: str = "params") -> Params:
         raise ConfigError(f"{origin} is refused:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The safe loader, but a key given twice is refused: PyYAML would keep the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node; a ConstructorError names a key that is given twice."""
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
@@ -502,7 +507,8 @@ class _UniqueKeys(yaml.SafeLoader):
                         None, None, f"the key {key.value!r} is given twice", key.start_mark
                     )
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        values: dict[Any, Any] = super().construct_mapping(node, deep)
+        return values
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -512,7 +518,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ConfigError: The file is missing, cannot be read, is no YAML, or holds what :func:`parse_params` refuses.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing. Run from the project's root, where dvc.yaml stands.") from None
     except OSError as error:

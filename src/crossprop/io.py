@@ -33,6 +33,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             yield draft
             former = draft.with_suffix(".former.tmp")
             if folder.exists():
+                shutil.rmtree(former, ignore_errors=True)  # of a process with this number that was killed
                 folder.rename(former)
             draft.rename(folder)
             shutil.rmtree(former, ignore_errors=True)

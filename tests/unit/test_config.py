@@ -175,6 +175,11 @@ def test_first_trial_of_a_network_is_its_recipe_which_lies_in_the_search_space(t
         ("search.dl.epochz", {"low": 1, "high": 2}, r"dl.epochz: 1(\.0)? is refused"),
         ("search.finetune.learning_rate", {"low": -1.0, "high": 2.0}, "learning_rate: -1.0 is refused"),
         ("search.ml.algorithms.magic", {}, "ml.algorithms names magic"),
+        (
+            "search.ml.algorithms.extra_trees",
+            {"aggregation": {"choices": ["medain"], "default": "medain"}},
+            "names medain",
+        ),
         ("study", {}, r"study\.budget: missing\. Add it\."),
         ("study.scratch.epoch", 1, "study.scratch.epoch: unknown key"),
         ("search.ml.algorithm", 1, "search.ml.algorithm: unknown key"),

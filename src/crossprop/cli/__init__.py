@@ -38,9 +38,7 @@ def check(params: Annotated[Path, Option(help="Configuration to check.")] = Path
     from crossprop.data.catalog import load_catalog
 
     study = load_params(params).study
-    catalog = load_catalog()
-    for name in (*study.targets, *study.sources):
-        catalog.property(name)
+    load_catalog().keys((*study.targets, *study.sources, *study.excluded))
     if not study.shards:
         raise ConfigError(
             f"{params}: study.shards is empty, 'dvc repro' would compute no target. Share the targets out, e.g. "

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from crossprop.config import UniqueKeys
 from crossprop.errors import DataError, UnknownPropertyError
 from crossprop.paths import OWN_CATALOG
 
@@ -157,6 +158,8 @@ class PropertyEntry(_Entry):
             raise ValueError("give either 'columns' with 'files', or 'embedded'")
         if self.columns is not None and not self.files and not self.editions:
             raise ValueError("names no files")
+        if Role.TARGET in self.roles and self.editions:
+            raise ValueError("a target has no editions: name its files")
         splits = {file.split for file in self.files}
         if Role.TARGET in self.roles and self.files and splits not in ({"train", "test"}, {"all"}):
             raise ValueError("a target needs files of split 'train' and 'test', or of split 'all' only")
@@ -208,6 +211,13 @@ class Catalog(BaseModel):
         near = dict.fromkeys(names[n].key for n in difflib.get_close_matches(wanted, names, n=3, cutoff=0.5))
         hint = f"Did you mean {' or '.join(near)}?" if near else "`crossprop data list` shows all."
         raise UnknownPropertyError(f"{key_or_label!r} is no property of the catalogue. {hint}")
+
+    def keys(self, names: Iterable[str]) -> list[str]:
+        """Names as the keys that a study needs: a label is a DataError, an unknown one an UnknownPropertyError."""
+        for name in (names := list(names)):
+            if (key := self.property(name).key) != name:
+                raise DataError(f"{name!r} stands for the property {key!r}: name {key!r} in the study.")
+        return names
 
     def entries(self, role: Role | str | None = None) -> list[PropertyEntry]:
         """Properties in the catalogue's order; only those of one role if given."""
@@ -269,6 +279,10 @@ def _load(extra: Path | None) -> Catalog:
         for name in {entry.key.lower(), entry.label.lower()}:
             if seen.setdefault(name, entry.key) != entry.key:
                 raise DataError(f"{where}: the name {name!r} belongs to {seen[name]!r} and to {entry.key!r}.")
+        if entry.embedded is not None and extra is not None and entry.key in added["properties"]:
+            raise DataError(
+                f"{extra}: {entry.key!r} is embedded; properties of your own are read from files."
+            )
         if entry.embedded is not None and entry.embedded.package not in catalog.packages:
             raise DataError(f"{where}: {entry.key!r} reads the unknown package {entry.embedded.package!r}.")
     return catalog
@@ -278,7 +292,7 @@ def read_catalog_values(path: Path) -> dict[str, dict[str, Any]]:
     """Plain values of a catalogue file, by section; nothing is resolved or merged."""
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        values = yaml.load(text, Loader=UniqueKeys)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"The catalogue {path} cannot be read: {error}. Correct the file.") from None
     sections = values.values() if isinstance(values, dict) and set(values) <= _SECTIONS else [None]

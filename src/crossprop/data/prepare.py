@@ -42,8 +42,7 @@ def prepare_study(
         parts += [f"{actions[name]:,} {name}" for name in ("repaired", "dropped") if name in actions]
         report(f"{key}: {', '.join(parts)}")
 
-    predicted = [catalog.property(name).key for name in targets]
-    removed = [catalog.property(name).key for name in excluded] or predicted
+    predicted, removed = catalog.keys(targets), catalog.keys(excluded or targets)
     compositions: set[str] = set()
     for key in dict.fromkeys(predicted + removed):
         data = prepare_target(catalog, key, raw_root, seed)
@@ -51,7 +50,7 @@ def prepare_study(
             compositions |= set(data.frame["composition"])
         if key in predicted:
             finish(key, data)
-    for key in dict.fromkeys(catalog.property(name).key for name in sources):
+    for key in dict.fromkeys(catalog.keys(sources)):
         finish(key, prepare_source(catalog, key, raw_root, compositions, edition, seed))
     return written
 

@@ -1,5 +1,6 @@
 """Rows that a source network is trained on: merged, supplemented, and free of every target's compositions."""
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 
 from crossprop.data.catalog import Catalog, PinnedFile, PropertyEntry, Supplement
 from crossprop.data.cleaning import noted, read_table, refuse_unlearnable, report_frame
-from crossprop.data.compositions import COLUMN, fraction_matrix
+from crossprop.data.compositions import COLUMN, composition_keys, fraction_matrix
 from crossprop.data.embedded import embedded_table
 from crossprop.data.prepared import PreparedData
 from crossprop.data.splits import source_validation
@@ -19,6 +20,14 @@ from crossprop.methods import DEFAULT_SEED
 
 _LEAST_RESIDUAL = 1e-4  # residual below which a row gains no more weight, in the property's unit
 _LEAST_ROWS = 20  # compositions that determine a reference
+
+
+def rounded_keys(keys: Iterable[str]) -> np.ndarray:
+    """The keys that compositions have where a file states their fractions with four decimals, in the same order.
+
+    Rounded fractions need not sum to 1: the key of ``Al0.1429F0.7143Fe0.1429`` is not that of ``AlFeF5``.
+    """
+    return composition_keys(fraction_matrix(key.replace(":", "").replace(" ", "") for key in keys))
 
 
 def merge_compositions(rows: pd.DataFrame, how: Literal["lowest", "median"]) -> pd.DataFrame:
@@ -96,11 +105,13 @@ def prepare_source(
     """Rows of a source property, one per composition, split 90:10 into ``train`` and ``validation``.
 
     Excluded compositions (keys of every target, hold-out included) leave before anything is computed, so that not even
-    a fitted reference knows them. A supplement only adds compositions that are not there yet.
+    a fitted reference knows them, also where one of the two has rounded fractions. A supplement only adds compositions
+    that are not there yet.
     """
     entry = catalog.property(key)
     chosen = entry.edition(edition)
     reports: list[pd.DataFrame] = []
+    hiding = {*excluded, *rounded_keys(excluded)}
 
     def read(name: str, files: tuple[PinnedFile, ...]) -> pd.DataFrame:
         """All files' rows, less the excluded compositions, one per composition."""
@@ -112,7 +123,9 @@ def prepare_source(
         rows = pd.concat([table.rows for table in tables], ignore_index=True)
         # What a single file repeats is noted below for all of them together.
         reports.extend(table.report[table.report["action"] != "noted"] for table in tables)
-        hidden = rows["composition"].isin(excluded)
+        hidden = rows["composition"].isin(hiding)
+        if excluded:
+            hidden |= np.isin(rounded_keys(rows["composition"]), list(excluded))
         merged = merge_compositions(rows[~hidden], entry.merge)
         notes = []
         if n := int(hidden.sum()):
@@ -187,7 +200,8 @@ def _supplemented(
                 f"{entry.key!r} by {difference.median():.3g} {entry.unit} (median): another scale or another "
                 "property. Leave the supplement out of the catalogue's edition."
             )
-    new = series[~series["composition"].isin(set(rows["composition"]))]
+    known = {*rows["composition"], *rounded_keys(rows["composition"])}
+    new = series[~series["composition"].isin(known)]
     account = noted(supplement.description, [*notes, f"{len(new)} compositions added"])
     merged = pd.concat([rows, new[["formula", "composition", "value"]]], ignore_index=True)
     return merged.sort_values("composition", kind="stable", ignore_index=True), account

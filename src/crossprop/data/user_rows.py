@@ -13,8 +13,15 @@ from crossprop.data.splits import linked_groups, together_in
 from crossprop.data.user_columns import choose_columns
 from crossprop.data.user_formulas import formulas_in, formulas_of, sums_of_atoms
 from crossprop.data.user_summary import value_findings
-from crossprop.data.user_table import Dialect, fold, read_text_table
-from crossprop.data.user_values import bare_unit, read_amounts, read_numbers, refuse_conflict, unit_beside
+from crossprop.data.user_table import Dialect, fold, is_formula_name, read_text_table
+from crossprop.data.user_values import (
+    ABSENT,
+    bare_unit,
+    read_amounts,
+    read_numbers,
+    refuse_conflict,
+    unit_beside,
+)
 from crossprop.errors import UnknownElementError, UserFileError
 
 MIN_ROWS: Final = 20  # usable rows that a hold-out, ten folds and a screening split need
@@ -130,7 +137,8 @@ def read_user_table(
     fractions, good, errors = parse_formulas(formulas)
     key = columns[next(iter(symbols)) if chosen.formula is None else chosen.formula]
     for i in sorted(errors.keys() & numbers.reasons.keys()):
-        if fold(key.cells[i]) == fold(key.name) and fold(values.cells[i]) != fold(values.name):
+        again = fold(key.cells[i]) == fold(key.name) or is_formula_name(key.cells[i])
+        if again and values.cells[i] and fold(values.cells[i]) != fold(values.name):
             raise UserFileError(f"{path}: line {table.lines[i]} begins another table. Keep one.")
     found: dict[int, tuple[Kind, str]] = {i: ("fields", reason) for i, reason in table.surplus.items()}
     for i, reason in no_formula.items():
@@ -144,7 +152,7 @@ def read_user_table(
         if text.casefold() not in _SPLITS:
             found.setdefault(i, ("split", f"the split {text!r} is neither 'train' nor 'test'"))
     for i, text in enumerate(group or ()):
-        if not text:
+        if text.casefold() in ABSENT:
             found.setdefault(i, ("group", "the group is missing (where cells were merged, fill them all)"))
     kept = np.array([i for i in good if i not in found], dtype=np.int64)
     usable = [formulas[i] for i in kept]

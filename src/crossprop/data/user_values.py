@@ -27,7 +27,7 @@ _TIMES_TENS: Final = re.compile(rf"(?!{_HEX}){_TIMES}1(0+)(?![\w.,^*])(.*)", re.
 _GROUPS: Final = re.compile(r"([+-]?\d{1,3})((?:'\d{3})+|(?: \d{3})+)((?:[.,]\d*)?)(?![\d])(.*)", re.ASCII)
 _UNCERTAIN: Final = re.compile(
     rf"({NUMBER})\s*(?:\(\d+[.,]?\d*\)(?!\d)|"
-    rf"(?:±|\+/-|\+-)\s*{NUMBER}(?![\d.,]|[eE][+-]?\d|\s*[x×·⋅*]))(.*)",  # ± 0.3×10^3 may be of the whole
+    rf"(?:±|\+/-|\+-)\s*{_DIGITS}(?![\d.,]|[eE][+-]?\d|\s*[x×·⋅*]))(.*)",  # ± 0.3×10^3 may be of the whole
     re.ASCII,
 )
 _LETTER = "[A-Za-zµμΩΩÅ°℃%‰α-ωΑ-Ω/\\[(]"
@@ -261,7 +261,7 @@ _PREFIXED: Final = {  # size, and powers of kg, m, s, A, K, mol
     "W": (1, "kg m2 s-3"), "V": (1, "kg m2 s-3 A-1"), "A": (1, "A"), "m": (1, "m"), "g": (1e-3, "kg"), "s": (1, "s"),
     "K": (1, "K"), "mol": (1, "mol"), "Hz": (1, "s-1"), "T": (1, "kg s-2 A-1"), "ohm": (1, "kg m2 s-3 A-2"),
     "Ω": (1, "kg m2 s-3 A-2"), "S": (1, "kg-1 m-2 s3 A2"), "bar": (1e5, "kg m-1 s-2"), "cal": (4.184, "kg m2 s-2"),
-    "Oe": (1, "Oe"),
+    "Oe": (1, "Oe"), "C": (1, "s A"),
 }  # fmt: skip
 _ALONE: Final = {
     "Å": (1e-10, "m"), "°C": (1, "K"), "atom": (1, "atom"), "atoms": (1, "atom"), "f.u.": (1, "f.u."), "HV": (1, "HV"),

@@ -181,7 +181,7 @@ def _screening_seconds(method: Method, rows: int) -> float:
 def _fitting_seconds(study: StudyConfig, method: Method, rows: float) -> float:
     if method.family is Family.REGRESSOR:
         return 0.4 + rows * (0.0015 if method in _ON_FRACTIONS else 0.0006)
-    recipe = study.transfer if method.side is Side.TRANSFER else study.scratch
+    recipe = study.transfer if method.starts_from_source else study.scratch
     batch = float(recipe.batch_size)
     while batch > 16 and rows / batch < recipe.min_batches:
         batch /= 2

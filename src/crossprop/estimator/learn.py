@@ -255,7 +255,7 @@ def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print =
         known = int(networks.overlap(frame["composition"]).sum())
         notes = [
             f"transfer from {', '.join(networks.sources)}{elemnets} (recipe {networks.recipe!r}, "
-            f"{len(networks.seen):,} compositions, {'those of some' if known else 'none'} of these rows among them)"
+            f"{networks.n_seen:,} compositions, {'those of some' if known else 'none'} of these rows among them)"
         ]
         if known:
             notes.append(

@@ -25,7 +25,7 @@ from crossprop.data.catalog import Catalog, load_catalog
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.data.download import FetchProgress, fetch_files, print_progress
 from crossprop.data.prepared import PreparedData
-from crossprop.data.sources import prepare_source
+from crossprop.data.sources import prepare_source, rounded_keys
 from crossprop.errors import ConfigError, FetchError, ModelFormatError, PretrainingError, run_command
 from crossprop.estimator.budget import CORES, EMBEDDED, PUBLIC, Effort
 from crossprop.estimator.study_file import JOINT, study_values
@@ -44,7 +44,7 @@ from crossprop.methods import DEFAULT_SEED, Representation
 from crossprop.models.transfer import check_network
 from crossprop.paths import RAW, StudyPaths
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 NOTE_FILE: Final = "networks.json"
 SEEN_FILE: Final = "compositions.npy"
 JOB_FILE: Final = "job.json"
@@ -65,7 +65,8 @@ class SourceNetworks:
     recipe: str
     sources: tuple[str, ...]
     elemnets: tuple[str, ...]
-    seen: np.ndarray  # code of every composition that they were trained or validated on, sorted, uint64
+    n_seen: int  # compositions that they were trained or validated on
+    seen: np.ndarray  # their codes, also as of their rounded fractions, sorted, uint64
     joint: str = JOINT
 
     @classmethod
@@ -84,7 +85,8 @@ class SourceNetworks:
                 raise ValueError(f"format {note['format']!r}, this version reads {FORMAT}")
             remedy = f"Delete {folder} and have the networks made again."
             check_digests(folder, [NOTE_FILE, SEEN_FILE], remedy=remedy)
-            return cls(folder, note["recipe"], tuple(note["sources"]), tuple(note["elemnets"]), seen)
+            sources, elemnets = tuple(note["sources"]), tuple(note["elemnets"])
+            return cls(folder, note["recipe"], sources, elemnets, note["compositions"], seen)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFormatError(
                 f"{folder} holds no source networks that can be used: {error}. Have them made with --sources auto, "
@@ -109,12 +111,17 @@ class SourceNetworks:
                     f"{name} learnt other rows or features than {paths.prepared_folder} holds now"
                 )
         seen = set().union(*(frame["composition"] for frame in frames.values()))
-        codes = np.sort(composition_codes(seen))
-        return cls(folder, f"study {folder.name}", sources, elemnets, codes, joint[0])
+        name = f"study {folder.name}"
+        return cls(folder, name, sources, elemnets, len(seen), codes_of_seen(seen), joint[0])
 
     def overlap(self, keys: Iterable[str]) -> np.ndarray:
-        """Whether each composition was seen, shape (n,), bool. A rare collision of codes says yes for a no."""
-        return np.isin(composition_codes(keys), self.seen)
+        """Whether each composition was seen, shape (n,), bool, also with the rounded fractions of either side.
+
+        A rare collision of codes says yes for a no.
+        """
+        keys = list(keys)
+        rounded = composition_codes(rounded_keys(keys))
+        return np.isin(composition_codes(keys), self.seen) | np.isin(rounded, self.seen)
 
     def usable_for(self, held_out: Iterable[str], learnt: Iterable[str]) -> bool:
         """Whether they have seen no composition that is held out, and at most a fifth of those to learn from."""
@@ -137,6 +144,11 @@ def composition_codes(keys: Iterable[str]) -> np.ndarray:
     """A 64-bit code of every composition key, shape (n,), uint64."""
     codes = [int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little") for key in keys]
     return np.array(codes, dtype=np.uint64)
+
+
+def codes_of_seen(keys: set[str]) -> np.ndarray:
+    """Codes of compositions and of their rounded fractions, sorted, shape (n,), uint64."""
+    return np.sort(composition_codes(keys.union(rounded_keys(keys))))
 
 
 @dataclass(frozen=True)
@@ -190,7 +202,7 @@ def find_networks(
             found.append(networks)
 
     def merit(networks: SourceNetworks) -> tuple[int, int, int]:
-        return _rank(networks.recipe), -int(networks.overlap(learnt).sum()), len(networks.seen)
+        return _rank(networks.recipe), -int(networks.overlap(learnt).sum()), networks.n_seen
 
     return max(found, key=merit, default=None)
 
@@ -336,7 +348,7 @@ def train_networks(work: Path, folder: Path) -> None:
         for source in elemnets:
             if not _is_trained(bundle / source, tables[source]):
                 pretrain_source(params, source, units[source], paths)
-        np.save(bundle / SEEN_FILE, np.sort(composition_codes(seen)), allow_pickle=False)
+        np.save(bundle / SEEN_FILE, codes_of_seen(seen), allow_pickle=False)
         made: dict[str, Any] = {"format": FORMAT, "recipe": name, "sources": sources, "elemnets": elemnets}
         made |= {"edition": edition, "epochs": recipe.epochs, "compositions": len(seen)}
         made |= {"excluded": len(excluded), "notes": notes, "seconds": round(perf_counter() - started, 1)}

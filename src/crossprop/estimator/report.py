@@ -13,6 +13,7 @@ from crossprop.data.splits import together_in
 from crossprop.data.user_rows import UserTable
 from crossprop.experiments.blend import blended_error
 from crossprop.experiments.results import CellResult
+from crossprop.experiments.scheduler import PLAIN_MEMBER_ROWS
 from crossprop.io import read_json, write_json
 from crossprop.methods import Method, Side, unit_behind
 from crossprop.training.metrics import r2
@@ -70,7 +71,7 @@ def report_of(
     sources: dict[str, Any] | None = None
     if networks is not None:
         sources = {"recipe": networks.recipe, "sources": list(networks.sources)}
-        sources |= {"elemnets": list(networks.elemnets), "compositions": len(networks.seen)}
+        sources |= {"elemnets": list(networks.elemnets), "compositions": networks.n_seen}
     known = int(table.rows["composition"].nunique())
     n_groups = None if groups is None else len(set(table.together))
     rows: dict[str, Any] = {"read": table.n_read, "used": len(table.rows), "compositions": known}
@@ -128,14 +129,15 @@ def _gains(outcome: Outcome, predictions: pd.DataFrame) -> list[dict[str, Any]]:
     cells.insert(0, cells.pop(simple))
     rows: list[dict[str, Any]] = []
     for n, result in enumerate(cells, start=1):
-        tables = [validation[cell.cell] for cell in cells[:n]]
+        member = n == 1 or result.n_train <= PLAIN_MEMBER_ROWS
+        tables = [validation[cell.cell] for cell in cells[0 if member else 1 : n]]
         predicted = np.stack([table["y_pred"].to_numpy(float) for table in tables])
         values, folds = tables[0]["y_true"].to_numpy(float), tables[0]["fold"].to_numpy(int)
         # cells of the method that were screened only are part of what its cross-validated ones cost
         same = [r for r in outcome.results if r.method is result.method and r not in cells]
         share = 1 / sum(r.method is result.method for r in cells)
         spent = seconds[result.cell] + share * sum(seconds[r.cell] for r in same)
-        error = blended_error(predicted, values, folds, 0)
+        error = blended_error(predicted, values, folds, 0 if member else None)
         change = error / rows[-1]["cv_mae"] - 1 if rows and rows[-1]["cv_mae"] else None
         rows.append({"label": result.label, "minutes": spent / 60, "cv_mae": error, "change": change})
     return rows

@@ -231,7 +231,7 @@ def against_paper(results: Sequence[TargetResults]) -> Figure:
     for side, extension in kinds:
         of = "an extension method" if extension else "a paper's method"
         _mark(axes, [], [], side, hollow=extension, label=f"winner: {SIDES[side].name}, {of}")
-    if any(extension for _, extension in kinds):
+    if any(winner.method.extension and target.paper_winner for *_, target, winner in rows):
         axes.plot([], [], markersize=8, label="best of the paper's methods", **bar)
     _legend(figure, axes)
     return figure

@@ -77,7 +77,7 @@ def _resnet(axes: Axes, y: float) -> None:
         middle, plus = left + width / 2, left + width + 0.4
         _box(axes, middle, y, 0.48, "#009e73", width)
         inside = "norm, dense,\nSiLU, dense"
-        axes.text(middle, y, inside, ha="center", va="center", fontsize=7, color="white")
+        axes.text(middle, y, inside, ha="center", va="center", fontsize=6.5, color="white")
         axes.plot([left - 0.3, left - 0.3, plus], [y, y + 0.42, y + 0.42], color=_LINE, lw=0.9)
         arrow = {"arrowstyle": "->", "color": _LINE, "lw": 0.9}
         axes.annotate("", (plus, y + 0.08), (plus, y + 0.44), arrowprops=arrow)

@@ -135,8 +135,11 @@ TABLES: Mapping[int, PublishedTable] = {
 
 
 def reproduced_tables(results: Sequence[TargetResults]) -> dict[int, pd.DataFrame]:
-    """The paper's tables with this study's numbers, by number; each has the targets that stand in it."""
-    held = {n: [t for t in results if table.holds(t.paper)] for n, table in TABLES.items()}
+    """The paper's tables with this study's numbers, by number: the targets of each of which the study has a cell."""
+    held = {
+        n: [t for t in results if table.holds(t.paper) and any(map(table.takes, t.cells))]
+        for n, table in TABLES.items()
+    }
     rows = {n: [_reproduced_row(TABLES[n], target) for target in targets] for n, targets in held.items()}
     return {n: table_of(of_table) for n, of_table in rows.items() if of_table}
 

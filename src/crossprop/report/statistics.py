@@ -36,6 +36,11 @@ class SignTest:
         return float(binomtest(self.wins, self.n, alternative="greater").pvalue) if self.n else 1.0
 
     @property
+    def reversed(self) -> "SignTest":
+        """The same pairs with the second named first."""
+        return SignTest(self.losses, self.wins, self.ties)
+
+    @property
     def interval(self) -> tuple[float, float]:
         """Clopper-Pearson interval (95 %) of the share; 0 to 1 without any untied pair."""
         if not self.n:

@@ -31,6 +31,7 @@ def summarize(study: StudyConfig, paths: StudyPaths, out_dir: Path) -> str:
     """
     results = load_study_results(study, paths)
     of_paper = any(target.paper for target in results)
+    compared = any(target.best_sc or target.best_tl for target in results)
     cells, sources = cell_table(results), supplement.source_model_table(study, paths)
     gains = stats.transfer_gains(results)
     parity = Section(figures={"winner_parity.png": partial(draw.winner_parity, results)})
@@ -38,7 +39,9 @@ def summarize(study: StudyConfig, paths: StudyPaths, out_dir: Path) -> str:
     transfer = partial(draw.scratch_against_transfer, results)
     main: dict[str, Section | None] = {
         "against_paper": paper.against_paper_section(results),
-        "scratch_against_transfer": Section(figures={"scratch_against_transfer.png": transfer}),
+        "scratch_against_transfer": Section(figures={"scratch_against_transfer.png": transfer})
+        if compared
+        else None,
         "every_method": _every_method(cells),
         "targets": _targets_section(results, gains),
         "parity": None if many else parity,
@@ -52,9 +55,9 @@ def summarize(study: StudyConfig, paths: StudyPaths, out_dir: Path) -> str:
         "extension": supplement.extension_section(results),
         "repeats": analyses.repeats_section(results),
         "validation": supplement.validation_section(cells, results),
-        "winning": supplement.winning_section(study, results, cells, of_paper=of_paper),
+        "winning": supplement.winning_section(study, results, cells),
         "sources": supplement.source_models_section(study, paths, sources),
-        "tails": supplement.tails_section(results, of_paper=of_paper),
+        "tails": supplement.tails_section(results),
         "coverage": analyses.coverage_section(results, paths),
         "learning_curves": analyses.learning_curves_section(results, cells),
         "correlations": analyses.correlations_section(results),
@@ -63,10 +66,10 @@ def summarize(study: StudyConfig, paths: StudyPaths, out_dir: Path) -> str:
         "unfinished": supplement.unfinished_section(cells),
         "parity": parity if many else None,
     }
-    facts = _facts(study, results, cells) | {"base": base.context}
+    facts = _facts(study, results, cells) | {"base": base.context, "compared": compared, "of_paper": of_paper}
     findings = _findings(results, gains)
     pages = {
-        "README.md": render("README.md.j2", details | main, **facts, **findings, of_paper=of_paper),
+        "README.md": render("README.md.j2", details | main, **facts, **findings, reproduced=reproduced),
         "supplement.md": render("supplement.md.j2", details, **facts),
         "costs.md": render("costs.md.j2", {}, **facts, **_costs(cells, sources)),
     }
@@ -148,7 +151,8 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
         )  # fmt: skip
         if counts.to_numpy().any():
             row = {"family": name, **_ranges(counts), "equal": bool((counts["SC"] == counts["TL"]).all())}
-            trials.append(row | {"paper": None if counts.equals(of_paper) else _ranges(of_paper)})
+            shown = of_paper.to_numpy().any() and not counts.equals(of_paper)
+            trials.append(row | {"paper": _ranges(of_paper) if shown else None})
     return {
         "study": study,
         "n_targets": len(results),

@@ -122,9 +122,7 @@ def validation_section(cells: pd.DataFrame, results: Sequence[TargetResults]) ->
     return Section(context={"contents": contents}, tables=tables, figures=figures)
 
 
-def winning_section(
-    study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame, *, of_paper: bool
-) -> Section:
+def winning_section(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataFrame) -> Section:
     """Which method and which source won, beside the paper's counts where the study has its targets (S8, S10)."""
     methods, sources = methods_won(results), sources_won(study, results)
     extension = methods["ours"].map({True: " (extension)", False: ""})
@@ -139,7 +137,7 @@ def winning_section(
     tables = {"chosen": chosen[columns], "methods_won": methods, "sources_won": sources}
     written = {f"tables/{name}.csv": table for name, table in tables.items() if len(table)}
     shown = methods.assign(method=methods["method"] + extension)
-    return Section(context={"methods": shown, "of_paper": of_paper, "sources": sources}, tables=written)
+    return Section(context={"methods": shown, "sources": sources}, tables=written)
 
 
 def lowest_transfer(table: PublishedTable, results: Sequence[TargetResults]) -> list[CellResult]:
@@ -220,7 +218,7 @@ def source_models_section(study: StudyConfig, paths: StudyPaths, table: pd.DataF
     joint = "residual, " + table["network"].map(words) + " (extension)"
     stated = paper_sources()["validation_mae"].dropna()
     context = {
-        "rows": table.assign(network=joint.mask(elemnet, "ElemNet")),
+        "rows": table.assign(network=joint.mask(elemnet, "ElemNet")).dropna(axis=1, how="all"),
         "known": known_holdout(study, paths),
         "stated": {source: stated[source] for source in table.loc[elemnet, "source"] if source in stated},
     }
@@ -249,7 +247,7 @@ def known_holdout(study: StudyConfig, paths: StudyPaths) -> list[tuple[str, int,
     return found
 
 
-def tails_section(results: Sequence[TargetResults], *, of_paper: bool) -> Section:
+def tails_section(results: Sequence[TargetResults]) -> Section:
     """The error that 95 % of the hold-out stay below, of the chosen cells (S12)."""
     rows = []
     for target in results:
@@ -261,7 +259,7 @@ def tails_section(results: Sequence[TargetResults], *, of_paper: bool) -> Sectio
             row[f"{role}_run_id"] = target.run_id(cell)
         rows.append(row | {"tl_lower_than_sc": lower(target.best_tl, target.best_sc, "test_q95")})
     table = table_of(rows)
-    context = {"lower": table["tl_lower_than_sc"].dropna().tolist(), "of_paper": of_paper}
+    context = {"lower": table["tl_lower_than_sc"].dropna().tolist()}
     return Section(context=context, tables={"tables/table_s12.csv": table})
 
 

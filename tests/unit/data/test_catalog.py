@@ -75,7 +75,11 @@ def test_a_wrong_entry_is_refused_with_its_place(tmp_path):
 
 def test_what_is_no_catalogue_is_refused(tmp_path):
     path, texts = tmp_path / "mine.yaml", ("- a\n", "properties: [", "things: {}\n", "properties:\n  x: 3\n")
-    for text, part in [*((text, "catalogue") for text in texts), ("properties: {klu: {}}\n", "redefines")]:
+    for text, part in [
+        *((text, "catalogue") for text in texts),
+        ("properties: {klu: {}}\n", "redefines"),
+        ("properties: {}\nproperties: {}\n", "twice"),
+    ]:
         path.write_text(text)
         with pytest.raises(DataError, match=part):
             load_catalog(path)

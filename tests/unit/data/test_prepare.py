@@ -53,6 +53,8 @@ def test_a_source_is_freed_of_the_compositions_of_every_target(build_catalog, tm
     written = prepare_study(catalog, ["first"], ["s"], raw, tmp_path / "other", excluded=["second"])
     assert set(pd.read_parquet(written["s"])["formula"]) == {"NaCl", "TiO2", "FeO", "ZnO"}
     assert set(written) == {"first", "s"}
+    with pytest.raises(DataError, match="name 'second'"):
+        prepare_study(catalog, ["first"], ["s"], raw, tmp_path, excluded=["SECOND"])
 
 
 @pytest.mark.parametrize(("merge", "value"), [("lowest", 1.0), ("median", 3.0)])
@@ -110,6 +112,18 @@ def test_a_supplement_of_the_same_property_adds_only_new_compositions(build_cata
     assert "3 compositions are known already" in " ".join(data.cleaning["reason"])
     assert "1 by more than 0.1" in " ".join(data.cleaning["reason"])
     assert len(prepare_source(catalog, "s", raw, edition="own").frame) == 3
+
+
+def test_a_target_with_rounded_fractions_on_either_side_leaves_the_source(build_catalog):
+    """0.1429 + 0.7143 + 0.1429 is 1.0001: such a spelling of AlFeF5 has another key."""
+    rounded = "Al0.142900F0.714300Fe0.142900"
+    own = f"formula,value\n{rounded},1\nAlTiO5,2\nNaCl,3\nKBr,4\n"
+    other = "formula,value\nK0.500000Br0.500000,4\nNaCl,3\nAl2F10Fe2,1\nLiF,5\n"
+    catalog, raw = supplemented(build_catalog, "same_property", own, other)
+    hidden = keys_of("Al14.29Ti14.29O71.43")
+    assert set(prepare_source(catalog, "s", raw, hidden, "own").frame["formula"]) == {rounded, "NaCl", "KBr"}
+    hidden |= keys_of("AlFeF5")
+    assert set(prepare_source(catalog, "s", raw, hidden, "open").frame["formula"]) == {"NaCl", "KBr", "LiF"}
 
 
 def test_a_supplement_on_another_scale_is_refused(build_catalog):

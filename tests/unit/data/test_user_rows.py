@@ -101,9 +101,9 @@ def test_a_column_of_groups_is_read_and_the_hold_out_drawn_by_it(read):
 
 
 def test_a_row_without_a_group_is_bad_and_a_column_serves_one_purpose(read):
-    text = papers([("FeO", 1, "p"), ("Fe2O3", 2, ""), ("NaCl", 3, "q")])
+    text = papers([("FeO", 1, "p"), ("Fe2O3", 2, ""), ("NaCl", 3, "q"), ("KCl", 4, "n/a")])
     table = read(text, "K", group_column="paper")
-    assert [(p.line, p.kind) for p in table.problems] == [(3, "group")]
+    assert [(p.line, p.kind) for p in table.problems] == [(3, "group"), (5, "group")]
     for options in ({"group_column": "K"}, {"group_column": "formula", "formula_column": "formula"}):
         with pytest.raises(UserFileError, match=r"different|cannot hold both"):
             read(text, "K", **options)
@@ -199,6 +199,7 @@ def test_a_column_is_read_as_a_whole():
         "0X10",
         "1.2(3)5",
         "1.2 ± 0.3×10^3",
+        "1.2±0.3e3",
         "01. Mrz",
         "3 Dez",
         "5–7",
@@ -239,6 +240,7 @@ def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():
         ("S/cm", "S/m", True), ("1/(ohm cm)", "S/cm", False), ("kJ/mol", "kJ/g", True), ("g/cm3", "g cm^-3", False),
         ("wt%", "%", False), ("TS", "MPa", False), ("S m⁻¹", "S cm⁻¹", True), ("cm²/s", "m²/s", True),
         ("Gpa", "MPa", True), ("mOhm cm", "Ohm m", True), ("mpa", "MPa", False),
+        ("C/m2", "µC/cm2", True), ("pC/N", "pm/V", False), ("C", "K", False),
     ],
 )  # fmt: skip
 def test_units_contradict_each_other_only_where_both_are_known(first, second, contradict):
@@ -294,8 +296,9 @@ def test_a_column_named_formula_is_not_left_for_one_of_dopants_or_hosts(read):
 
 def test_a_second_table_below_the_first_is_refused_and_a_repeated_header_is_not(read):
     first = "formula,strength\nPbTe,1.5\nSnTe,2.5\n\n"
-    with pytest.raises(UserFileError, match="line 5 begins another table"):
-        read(f"{first}formula,modulus\nPbTe,100\n")
+    for header in ("formula,modulus", "compound,modulus"):
+        with pytest.raises(UserFileError, match="line 5 begins another table"):
+            read(f"{first}{header}\nPbTe,100\n")
     assert read(f"{first}Formula,Strength\nGeTe,3\n").rows["value"].tolist() == [1.5, 2.5, 3.0]
 
 

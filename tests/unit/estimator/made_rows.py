@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.estimator.pretrained import FORMAT, NOTE_FILE, SEEN_FILE, composition_codes
+from crossprop.estimator.pretrained import FORMAT, NOTE_FILE, SEEN_FILE, codes_of_seen
 from crossprop.io import write_digests
 
 
@@ -27,9 +27,16 @@ def rows_of(n: int = 60, seed: int = 0) -> pd.DataFrame:
 def write_networks(folder: Path, formulas: list[str], recipe: str = "short", **changed: Any) -> Path:
     """A folder of source networks that have seen these formulas; the networks themselves are missing."""
     folder.mkdir(parents=True)
-    keys = composition_keys(fraction_matrix(formulas))
-    np.save(folder / SEEN_FILE, np.sort(composition_codes(keys)))
-    note = {"format": FORMAT, "recipe": recipe, "sources": ["band_gap"], "elemnets": [], **changed}
+    keys = set(composition_keys(fraction_matrix(formulas)))
+    np.save(folder / SEEN_FILE, codes_of_seen(keys))
+    note = {
+        "format": FORMAT,
+        "recipe": recipe,
+        "sources": ["band_gap"],
+        "elemnets": [],
+        "compositions": len(keys),
+    }
+    note |= changed
     (folder / NOTE_FILE).write_text(json.dumps(note))
     write_digests(folder)
     return folder

@@ -94,7 +94,7 @@ def test_networks_are_copied_whole_and_again_where_a_file_is_missing(tmp_path, m
         for file in ("provenance.json", "network.keras"):
             (given / name / file).write_text(f'"{name}"')
         write_digests(given / name)
-    networks = SourceNetworks(given, "x", ("band_gap",), ("band_gap",), np.array([]), "transport_p")
+    networks = SourceNetworks(given, "x", ("band_gap",), ("band_gap",), 0, np.array([]), "transport_p")
 
     def copies(source, folder, **options):
         folder.mkdir(parents=True, exist_ok=True)
@@ -215,7 +215,7 @@ def test_what_was_left_out_is_said_and_where_even_the_least_takes_too_long():
 def test_transfer_methods_are_those_that_the_networks_allow(elemnets):
     networks = None
     if elemnets is not None:
-        networks = SourceNetworks(Path(), "quick", ("band_gap",), elemnets, np.array([], np.uint64))
+        networks = SourceNetworks(Path(), "quick", ("band_gap",), elemnets, 0, np.array([], np.uint64))
     methods = plan(300, None, networks).params.study.methods
     assert any(method.side is Side.TRANSFER for method in methods) is (networks is not None)
     assert (Method.RESNET_FINETUNE in methods) is (networks is not None)

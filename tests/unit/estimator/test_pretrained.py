@@ -13,6 +13,7 @@ from crossprop.data.prepared import PreparedData
 from crossprop.errors import ConfigError, ModelFormatError, PretrainingError
 from crossprop.estimator import pretrained
 from crossprop.estimator.pretrained import (
+    FORMAT,
     RECIPES,
     SourceNetworks,
     SourceRecipe,
@@ -34,7 +35,14 @@ def keys_of(*formulas):
 
 
 def test_a_composition_that_was_seen_is_found_under_any_spelling_and_refused(tmp_path):
-    networks = SourceNetworks.load(write_networks(tmp_path / "n", ["NaCl", "Fe2O3"]))
+    networks = SourceNetworks.load(
+        write_networks(tmp_path / "n", ["NaCl", "Fe2O3", "AlTiO5", "Al0.1429F0.7143Fe0.1429"])
+    )
+    assert networks.overlap(keys_of("AlFeF5", "Al14.29Ti14.29O71.43", "AlFeF6")).tolist() == [
+        True,
+        True,
+        False,
+    ]
     assert networks.overlap(keys_of("Na2Cl2", "KCl", "Fe4O6")).tolist() == [True, False, True]
     networks.check_usable_for(keys_of("KCl"), keys_of("LiF"))
     with pytest.raises(ConfigError, match=r"on 1 of the 2 rows' compositions .*Cl:0\.5000 Na:0\.5000"):
@@ -91,7 +99,7 @@ def test_the_largest_cached_networks_that_have_not_seen_the_rows_are_taken(tmp_p
     write_networks(tmp_path / "networks" / "a", ["KCl"], "short")
     write_networks(tmp_path / "networks" / "b", ["LiF"], "quick")
     write_networks(tmp_path / "networks" / "c", ["NaCl"], "full")
-    write_networks(tmp_path / "networks" / "damaged", ["LiF"], "full", format=2)
+    write_networks(tmp_path / "networks" / "damaged", ["LiF"], "full", format=FORMAT + 1)
     assert find_networks(keys_of("NaCl"), tmp_path).recipe == "quick"
     assert find_networks(keys_of("NaCl", "LiF"), tmp_path).recipe == "short"
     assert find_networks(keys_of("NaCl", "LiF", "KCl"), tmp_path) is None
