@@ -30,7 +30,6 @@ from crossprop.config import ComputeConfig, Params, RayConfig, load_params
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.experiments.executor import Executor, WorkerPool
 from crossprop.experiments.ray_executor import RayPool
-from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.features.matrices import write_features
 from crossprop.methods import Method, Representation
@@ -130,7 +129,7 @@ def two_nodes(arguments: argparse.Namespace) -> None:
                 timed.first = timed.first or (time.perf_counter() if "/" in line else 0.0)
                 lines.append(line)
 
-            run_targets(params, list(TARGETS), paths, lambda digests: NullRecorder(), note)
+            run_targets(params, list(TARGETS), paths, lambda digests: lambda cell: "", note)
             seconds.append(time.perf_counter() - timed.first)
             busy = next(line for line in lines if "were busy" in line)
             print(f"{nodes} nodes of one core: {seconds[-1]:.1f} s after the first task; {busy}", flush=True)

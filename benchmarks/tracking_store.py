@@ -20,6 +20,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ import pandas as pd
 from crossprop.experiments.results import BackgroundRecorder, CellCost, CellOutcome, CellResult
 from crossprop.methods import Method, Representation
 from crossprop.tracking.provenance import RunContext
-from crossprop.tracking.runs import MlflowRecorder
+from crossprop.tracking.runs import record_cell
 from crossprop.tracking.store import open_client, prepare_store
 from crossprop.tracking.ui import ui_command
 
@@ -125,7 +126,7 @@ def write(uri: str, outcomes: list[CellOutcome], where: str) -> None:
     reader.start()
     answers.get()  # it reads
     started = time.perf_counter()
-    with BackgroundRecorder(MlflowRecorder(context)) as recorder:
+    with BackgroundRecorder(partial(record_cell, context)) as recorder:
         for one in outcomes:
             recorder.submit(one)
         recorder.finish()

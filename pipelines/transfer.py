@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from crossprop.config import PARAMS_FILE, load_params
 from crossprop.errors import ConfigError, run_command
+from crossprop.experiments.results import Recorder
 from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
 from crossprop.tracking.provenance import open_study_context, system_metrics
-from crossprop.tracking.runs import MlflowRecorder
+from crossprop.tracking.runs import record_cell
 
 
 def main() -> None:
@@ -26,8 +28,8 @@ def main() -> None:
         )
     paths = StudyPaths.of(params.study)
 
-    def recorder(data_hashes: dict[str, str]) -> MlflowRecorder:
-        return MlflowRecorder(open_study_context(params, paths, data_hashes))
+    def recorder(data_hashes: dict[str, str]) -> Recorder:
+        return partial(record_cell, open_study_context(params, paths, data_hashes))
 
     with system_metrics(paths.root):
         run_targets(params, params.study.shards[args.shard], paths, recorder)

@@ -482,15 +482,11 @@ def with_default(interval: Interval, recipe: Recipe, key: str) -> Range:
 
 
 def parse_params(values: Any, origin: str = "params") -> Params:
-    """Validate the plain values of a configuration.
-
-    Raises:
-        ConfigError: With the path of every offending key, what it holds and why it is refused.
-    """
+    """Validate plain values; a ConfigError gives the path of every offending key, what it holds, and why not."""
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = [explain(problem) for problem in error.errors()]
         raise ConfigError(f"{origin} is refused:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
@@ -512,11 +508,7 @@ class UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
-    """Read and validate ``params.yaml``.
-
-    Raises:
-        ConfigError: The file is missing, cannot be read, is no YAML, or holds what :func:`parse_params` refuses.
-    """
+    """Read and validate ``params.yaml``; ConfigError if it cannot be read, is no YAML, or holds what is refused."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
     except FileNotFoundError:
@@ -530,7 +522,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     return parse_params(values, origin=str(path))
 
 
-def _explain(problem: Any) -> str:
+def explain(problem: Any) -> str:
+    """What pydantic found wrong, with its place: one of ``error.errors()`` in a sentence."""
     path = ".".join(str(part) for part in problem["loc"]) or "(top level)"
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown key. Remove it or correct its spelling."

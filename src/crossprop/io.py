@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from crossprop.errors import CrosspropError, ModelFormatError, StoreError
 
 DIGESTS_FILE = "SHA256SUMS"  # ``sha256sum --check`` reads it, too
@@ -20,10 +22,7 @@ _DIGEST_LINE = re.compile(r"^([0-9a-f]{64})  (\S.*)$", re.MULTILINE)
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Give an empty draft folder that takes the folder's place once the block has filled it.
 
-    Where the block fails nothing of the draft is left, and what was there before stays.
-
-    Raises:
-        StoreError: The disk is full, or the folder cannot be written.
+    Where the block fails nothing of the draft is left, and what was there before stays; a full disk is a StoreError.
     """
     draft = _draft(folder)
     try:
@@ -90,8 +89,7 @@ def check_digests(
 ) -> None:
     """Compare files of a folder, by default all that are listed, with the digests that were written with them.
 
-    Raises:
-        CrosspropError: A file has changed, is missing or is not listed; of the type ``error``, with the ``remedy``.
+    One that has changed, is missing or is not listed is an ``error`` with the ``remedy``.
     """
     path = folder / DIGESTS_FILE
     try:
@@ -114,6 +112,22 @@ def check_digests(
                 f"{folder / name} has changed since it was written: its SHA-256 is {digest[:12]}, {DIGESTS_FILE} "
                 f"states {listed[name][:12]}. {remedy}"
             )
+
+
+@contextmanager
+def exclusive(lock: Path, what: str, error: type[CrosspropError] = StoreError) -> Iterator[None]:
+    """Hold a lock file while the block runs; an ``error`` where another process holds it or it cannot be made."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        taken = FileLock(lock, timeout=0).acquire()
+    except Timeout:
+        raise error(f"Another process {what} already ({lock} is held). Wait for it, or stop it.") from None
+    except OSError as reason:
+        raise error(
+            f"{lock} cannot be written: {reason}. Correct the permissions, or name another folder."
+        ) from reason
+    with taken:
+        yield
 
 
 def usable_cores() -> int:

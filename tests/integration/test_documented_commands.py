@@ -11,11 +11,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from stores import answers
 from studies import ROOT, Project
+from waiting import until
 
 PAGES = ["docs/tutorial.md", *(f"docs/how-to/{name}.md" for name in ("promote", "serve", "screen"))]
 PAGES += ["docs/reference/python.md", "docs/reference/rest.md"]
@@ -106,16 +107,9 @@ def _start(command, folder, environment):
     process = subprocess.Popen(words, cwd=folder, env=environment, start_new_session=True)
     port = re.search(r"(?:--port|-p)[ =](\d+)", command)
     address = f"http://127.0.0.1:{port[1] if port else 8000}/"
-    for path in ("readyz", "ping"):
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            answer = subprocess.run(["curl", "-fs", address + path], capture_output=True, check=False)
-            if answer.returncode == 0:
-                return process
-            if answer.returncode == 22 and path == "readyz" and "mlflow" in command:
-                break
-            time.sleep(1)
-    pytest.fail(f"{command} does not answer at {address}")
+    until(lambda: process.poll() is not None or any(answers(address + path) for path in ("readyz", "ping")))
+    assert process.poll() is None, f"{command} does not answer at {address}"
+    return process
 
 
 @pytest.mark.slow

@@ -127,17 +127,17 @@ def test_interrupted_transfer_says_so_in_one_line(tmp_path, tiny_values, write_t
 
 def test_broken_tracking_store_costs_no_finished_piece(tmp_path, params, write_target):
     paths = project(tmp_path, params, write_target)
-    recorder, lines = Mock(record=Mock(side_effect=["run", TrackingError("mlflow.db is damaged")])), []
+    recorder, lines = Mock(side_effect=["run", TrackingError("mlflow.db is damaged")]), []
     with pytest.raises(TrackingError, match="is damaged"):
         computed(params, paths, recorder)
     before = pieces(paths)
     assert before
-    recorder.record = Mock(return_value="run")
+    recorder = Mock(return_value="run")
     outcome = computed(params, paths, recorder, lines)
     assert re.fullmatch(r"tiny: (\d+) of \1 tasks are finished already, going on", lines[0])
     assert len(lines) == 1
     assert pieces(paths) == before
-    recorded = [call.args[0].result.cell for call in recorder.record.call_args_list]
+    recorded = [call.args[0].result.cell for call in recorder.call_args_list]
     assert sorted(recorded) == sorted(o.result.cell for o in outcome.outcomes)
 
 

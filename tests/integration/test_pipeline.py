@@ -155,10 +155,3 @@ def test_study_stopped_on_one_machine_goes_on_on_another(project, tmp_path):
     assert there.table("targets.csv") == project.table("targets.csv")
     # here the runs of earlier parameters are kept as well
     assert there.tracked() == {row["cell"]: 1 for row in project.table("runs.csv")}
-
-
-def test_unknown_key_stops_the_pipeline_with_its_path(project):
-    project.params(foldz=3)
-    process = project.start("dvc", "repro")
-    assert "study.foldz: unknown key" in process.communicate()[0]
-    assert process.returncode != 0

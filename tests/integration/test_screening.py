@@ -18,9 +18,10 @@ from waiting import PATIENCE, until
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.errors import ScreeningError
+from crossprop.io import exclusive
 from crossprop.screening import screen
 from crossprop.screening.request import ScreenRequest
-from crossprop.screening.result import PARTS, locked, write_part
+from crossprop.screening.result import PARTS, write_part
 from crossprop.screening.run import prepare
 
 BASIC = ("--elements", "Fe,Co,Al,O,Pu", "--property", "iron,oxygen", "--max-elements", 3)
@@ -222,7 +223,7 @@ def test_on_a_cluster_that_loses_a_node_it_goes_on_to_the_same_bytes(request_of,
 
 
 def test_two_processes_do_not_share_a_folder_and_one_that_cannot_be_written_is_named(request_of, tmp_path):
-    with locked(tmp_path / "o"), pytest.raises(ScreeningError, match="Another process"):
+    with exclusive(tmp_path / "o/.lock", "is"), pytest.raises(ScreeningError, match="Another process"):
         screen(request_of())
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     with pytest.raises(ScreeningError, match="cannot be written"):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 
 from crossprop.experiments.executor import InlinePool, WorkerPool
-from crossprop.experiments.results import CellResult, NullRecorder
+from crossprop.experiments.results import CellResult
 from crossprop.experiments.targets import run_targets
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
@@ -37,12 +38,12 @@ class Study(NamedTuple):
     def run(self):
         """Compute what is not computed; returns the lines of progress."""
         from crossprop.tracking.provenance import open_study_context
-        from crossprop.tracking.runs import MlflowRecorder
+        from crossprop.tracking.runs import record_cell
 
         lines: list[str] = []
 
         def recorder(digests):
-            return MlflowRecorder(open_study_context(self.params, self.paths, digests))
+            return partial(record_cell, open_study_context(self.params, self.paths, digests))
 
         run_targets(self.params, ["slme"], self.paths, recorder, lines.append)
         return lines
@@ -68,14 +69,6 @@ def study(tmp_path_factory, tiny_params, write_study):
         done = Study(params, StudyPaths.of(params.study, root))
         done.run()
         yield done
-
-
-@pytest.fixture(scope="module")
-def client(study):
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{study.paths.root / 'mlflow.db'}"
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +162,11 @@ def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(s
     assert set(answers) == {"value", "lower", "upper", "in_domain", "note"}
 
 
-def test_version_is_the_challenger_of_the_winning_run_and_is_made_once(study, registered, client):
+def test_version_is_the_challenger_of_the_winning_run_and_is_made_once(study, registered):
     from crossprop.tracking.registration import register_study
+    from crossprop.tracking.store import open_client
 
+    client = open_client(f"sqlite:///{study.paths.root / 'mlflow.db'}")
     version = client.get_model_version_by_alias("tiny.slme", "challenger")
     listed = {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")}
     assert version.run_id == listed[study.read("winners.json")["winner"]]
@@ -199,7 +194,7 @@ def report_of(params, root):
     """Compute all targets of a study, one worker being this process, and write its report; with the progress."""
     paths, lines = StudyPaths.of(params.study, root), list[str]()
     pool = InlinePool if params.compute.workers == 1 else WorkerPool
-    run_targets(params, params.study.targets, paths, lambda digests: NullRecorder(), lines.append, pool=pool)
+    run_targets(params, params.study.targets, paths, lambda digests: lambda cell: "", lines.append, pool=pool)
     summarize(params.study, paths, paths.reports)
     return paths, lines
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from studies import Project
+from waiting import until
 
 from crossprop import CrossPropertyRegressor, prepare_sources
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
@@ -66,9 +66,7 @@ def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp
     log = tmp_path / "log.txt"
     with log.open("w") as stream:
         child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
-        deadline = time.monotonic() + 200
-        while "[3/" not in log.read_text() and time.monotonic() < deadline and child.poll() is None:
-            time.sleep(0.2)
+        until(lambda: "[3/" in log.read_text() or child.poll() is not None)
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert "[3/" in log.read_text(), log.read_text()

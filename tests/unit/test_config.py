@@ -118,18 +118,6 @@ def test_contradiction_within_a_study_is_explained(tiny_values):
         assert message in str(caught.value)
 
 
-def test_only_what_every_regressor_reads_is_shared(tiny_values):
-    for shared, message in (
-        (
-            {"target_transform": {"choices": ["log", "arcsinh"], "default": "log"}},
-            "shared.target_transform names log",
-        ),
-        ({"max_dept": {"low": 1, "high": 2, "default": 1}}, "shared names max_dept"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            parse_params(put(tiny_values, "search.ml.shared", shared))
-
-
 def test_every_source_has_an_elemnet_unless_some_are_named(tiny_params):
     sources = ["formation_energy", "band_gap", "stability"]
     everyone = tiny_params(sources=sources, **trials(3)).study
@@ -180,6 +168,8 @@ def test_first_trial_of_a_network_is_its_recipe_which_lies_in_the_search_space(t
             {"aggregation": {"choices": ["medain"], "default": "medain"}},
             "names medain",
         ),
+        ("search.ml.shared", {"target_transform": {"choices": ["log"], "default": "log"}}, "names log"),
+        ("search.ml.shared", {"max_dept": {"low": 1, "high": 2, "default": 1}}, "shared names max_dept"),
         ("study", {}, r"study\.budget: missing\. Add it\."),
         ("study.scratch.epoch", 1, "study.scratch.epoch: unknown key"),
         ("search.ml.algorithm", 1, "search.ml.algorithm: unknown key"),

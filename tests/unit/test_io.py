@@ -6,7 +6,7 @@ import os
 import pytest
 
 from crossprop.errors import StoreError
-from crossprop.io import atomic_file, atomic_folder, file_digest, read_json, write_json
+from crossprop.io import atomic_file, atomic_folder, read_json, write_json
 
 
 def test_file_or_folder_takes_its_place_when_the_block_ends(tmp_path):
@@ -49,8 +49,3 @@ def test_json_comes_back_and_holds_no_nan(tmp_path):
     assert read_json(tmp_path / "a.json") == {"b": [1, 0.1 + 0.2, None, "ü"]}
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", float("nan"))
-
-
-def test_digest_of_a_file(tmp_path):
-    (tmp_path / "a").write_bytes(b"")
-    assert file_digest(tmp_path / "a") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

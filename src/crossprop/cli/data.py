@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 from typer import Argument, Option
 
 from crossprop.cli import fit as reading
@@ -142,8 +143,6 @@ def list_data(
     own: Annotated[bool, Option("--own", help="Only your own.")] = False,
 ) -> None:
     """List the properties: rows, unit, role, whether the files are here."""
-    from rich.console import Console
-
     from crossprop.data.catalog import load_catalog
     from crossprop.data.inspect import list_properties
 

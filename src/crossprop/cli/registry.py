@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from typer import Argument, Option
 
 from crossprop.errors import PromotionError
 from crossprop.methods import unit_behind
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from crossprop.tracking.promotion import Promotion
     from crossprop.tracking.registry import ModelInfo, VersionInfo
 
@@ -41,8 +43,6 @@ def models(
     uri: _Uri = None,
 ) -> None:
     """List the registered models: champion, challenger, errors on the hold-out, age; with a target, its history."""
-    import json
-
     shorten_timeouts()
     from crossprop.tracking.promotion import rolled_back
     from crossprop.tracking.registry import all_models, find_model
@@ -55,8 +55,6 @@ def models(
         of_study = f" of study {study}" if study else ""
         typer.echo(f"The registry holds no models{of_study}. 'dvc repro' registers them.")
         return
-    from rich.console import Console
-
     console = Console()
     console = console if console.is_terminal else Console(width=160)
     console.print(overview_table(found))
@@ -206,9 +204,6 @@ def overview_rows(models: list[ModelInfo]) -> list[dict[str, Any]]:
 
 def overview_table(models: list[ModelInfo]) -> Table:
     """A table for a terminal; the age is that of the champion, or else of the challenger."""
-    from rich.markup import escape
-    from rich.table import Table
-
     several = len({model.study for model in models}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("target", overflow="fold")

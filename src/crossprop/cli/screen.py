@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from typer import Option
 
 from crossprop.cli.fit import FormulaColumn, Sheet
@@ -87,8 +88,6 @@ def screen(
         typer.echo(f"{text}: run the same command to go on", err=True)
         raise typer.Exit(130) from None
     if len(result.top):
-        from rich.console import Console
-
         console = Console()
         width = console.width if console.is_terminal else max(console.width, _PIPE_WIDTH)
         Console(width=width).print(table(result, _SHOWN))

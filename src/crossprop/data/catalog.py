@@ -9,21 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from crossprop.config import UniqueKeys
+from crossprop.config import Name, Section, UniqueKeys, explain
 from crossprop.errors import DataError, UnknownPropertyError
 from crossprop.paths import OWN_CATALOG
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
-
-
-class _Entry(BaseModel):
-    """Frozen, and closed: an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Role(StrEnum):
@@ -33,7 +26,7 @@ class Role(StrEnum):
     SOURCE = "source"
 
 
-class PinnedFile(_Entry):
+class PinnedFile(Section):
     """One public file by its content (``blob`` as git computes it); a user's file has a ``folder``."""
 
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
@@ -57,7 +50,7 @@ class PinnedFile(_Entry):
         return PurePosixPath(self.repository, self.commit, self.path)
 
 
-class Supplement(_Entry):
+class Supplement(Section):
     """Further rows of a source property that another series gives.
 
     ``elemental_references`` differ from the property by a linear function of the composition; ``corrected_elements``
@@ -72,21 +65,21 @@ class Supplement(_Entry):
     files: Annotated[tuple[PinnedFile, ...], Field(min_length=1)]
 
 
-class Edition(_Entry):
+class Edition(Section):
     """One way to fill a property: the files and supplements beyond those that all editions share."""
 
     files: tuple[PinnedFile, ...] = ()
     supplements: tuple[Supplement, ...] = ()
 
 
-class Limits(_Entry):
+class Limits(Section):
     """Values of a source outside of which a calculation has failed; rows beyond are dropped and reported."""
 
     low: float
     high: float
 
 
-class Columns(_Entry):
+class Columns(Section):
     """Names of the columns in a property's files; rows of one ``group``, such as a paper, are never split apart."""
 
     formula: Text = "formula"
@@ -94,7 +87,7 @@ class Columns(_Entry):
     group: Text | None = None
 
 
-class EmbeddedPackage(_Entry):
+class EmbeddedPackage(Section):
     """A table (``member``, CSV) in an archive (``path``) of an installed Python package."""
 
     package: Text
@@ -108,7 +101,7 @@ class EmbeddedPackage(_Entry):
     licence: Text
 
 
-class EmbeddedColumn(_Entry):
+class EmbeddedColumn(Section):
     """A column of an embedded data set: its package's key, name, and ``log10`` where that is taken."""
 
     package: Name
@@ -116,7 +109,7 @@ class EmbeddedColumn(_Entry):
     transform: Literal["none", "log10"] = "none"
 
 
-class PaperFigures(_Entry):
+class PaperFigures(Section):
     """Gupta et al. 2021, Tables 2 to 5: test MAE in the property's unit; ``None`` where there is none."""
 
     data_size: Positive | None = None
@@ -128,7 +121,7 @@ class PaperFigures(_Entry):
     lowest_mae: float | None = None
 
 
-class PropertyEntry(_Entry):
+class PropertyEntry(Section):
     """One property of the catalogue, by its ``key`` in commands and folders; ``label`` is its short name in tables.
 
     The unit is ``1`` for a pure number, ``dex`` for a decadic logarithm. Every edition reads ``files`` and its own
@@ -144,7 +137,7 @@ class PropertyEntry(_Entry):
     licence: Text
     columns: Columns | None = None
     files: tuple[PinnedFile, ...] = ()
-    editions: dict[Name, Edition] = {}
+    editions: dict[Name, Edition] = Field(default_factory=dict)
     embedded: EmbeddedColumn | None = None
     merge: Literal["lowest", "median"] = "median"
     limits: Limits | None = None
@@ -192,10 +185,8 @@ _SECTIONS = {"citations", "origins", "packages", "properties"}
 _ORIGIN_KEYS = {"repository", "commit", "licence", "folder"}
 
 
-class Catalog(BaseModel):
+class Catalog(Section):
     """All properties, and the packages that embedded ones are read from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     properties: dict[str, PropertyEntry]
     packages: dict[str, EmbeddedPackage]
@@ -272,7 +263,7 @@ def _load(extra: Path | None) -> Catalog:
     try:
         catalog = Catalog.model_validate(resolved)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()[:5])
+        problems = "; ".join(map(explain, error.errors()[:5]))
         raise DataError(f"The catalogue ({where}) is refused: {problems}. Correct the entry.") from None
     seen: dict[str, str] = {}
     for entry in catalog.properties.values():

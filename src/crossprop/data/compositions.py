@@ -128,12 +128,7 @@ def near_whole(total: float) -> bool:
 
 
 def checked_fractions(fractions: np.ndarray) -> np.ndarray:
-    """Elemental fractions, shape (n, 86), once they are known to be compositions.
-
-    Raises:
-        ShapeMismatchError: They have another shape.
-        DataError: A row holds what is no number from 0, or does not sum to 1.
-    """
+    """Elemental fractions, (n, 86), else ShapeMismatchError; a row that is no composition is a DataError."""
     fractions = np.asarray(fractions, dtype=np.float64)
     if fractions.ndim != 2 or fractions.shape[1] != len(ELEMENTS):
         raise ShapeMismatchError(

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 from rich import box
 from rich.table import Table
 
@@ -114,8 +115,6 @@ def _where(entry: PropertyEntry, raw_root: Path) -> str:
 
 def _prepared(entry: PropertyEntry, prepared_root: Path) -> list[str]:
     """A line for each study that prepared the property: rows, compositions and range."""
-    import pandas as pd
-
     lines = []
     for path in sorted(prepared_root.glob(f"*/{entry.key}.parquet")):
         frame = pd.read_parquet(path, columns=["composition", "value", "split"])

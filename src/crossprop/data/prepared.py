@@ -1,13 +1,13 @@
 """A property ready to be learnt from, and its two files."""
 
-import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from crossprop.data.splits import GROUP_COLUMN
-from crossprop.errors import StoreError
+from crossprop.io import atomic_file
 
 PREPARED_COLUMNS = ("formula", "composition", "value", "split")
 
@@ -38,21 +38,11 @@ class PreparedData:
             by_group = self.frame.assign(composition=self.frame[GROUP_COLUMN])[columns]
             tables = {grouped: by_group, target: self.frame[[*columns, GROUP_COLUMN]]}
         report = folder / f"{key}.cleaning.csv"
-        drafts = {path: Path(f"{path}.{os.getpid()}.part") for path in (report, *tables)}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as ending:  # in reverse: the table itself is renamed last
+            drafts = {path: ending.enter_context(atomic_file(path)) for path in (*reversed(tables), report)}
             self.cleaning.to_csv(drafts[report], index=False, lineterminator="\n")
             for path, table in tables.items():
                 table.to_parquet(drafts[path], index=False)
-            for path, draft in drafts.items():  # the table itself last
-                draft.replace(path)
-            if grouped not in tables:
-                grouped.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"{target} could not be written: {error}. Free space or choose another folder."
-            ) from error
-        finally:
-            for draft in drafts.values():
-                draft.unlink(missing_ok=True)
+        if grouped not in tables:
+            grouped.unlink(missing_ok=True)
         return target

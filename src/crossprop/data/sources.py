@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -37,33 +36,18 @@ def merge_compositions(rows: pd.DataFrame, how: Literal["lowest", "median"]) -> 
     return merged[["formula", "composition", "value"]]
 
 
-@dataclass(frozen=True)
-class ElementalReferences:
-    """Difference between two series, fitted to the compositions that both have."""
-
-    coefficients: np.ndarray  # of each element, then of each corrected one
-    corrected_elements: tuple[str, ...]
-    corrected_with: str | None
-    determined: np.ndarray  # which of the coefficients the shared compositions fix
-    residuals: np.ndarray  # absolute, on the shared compositions
-
-    def predict(self, fractions: np.ndarray) -> np.ndarray:
-        """Difference for compositions, shape (n,); NaN where an element's reference is not determined."""
-        design = _design(fractions, self.corrected_elements, self.corrected_with)
-        values = design @ self.coefficients
-        values[(design[:, ~self.determined] > 0).any(axis=1)] = np.nan
-        return np.asarray(values)
-
-
-def fit_references(
+def fitted_differences(
     fractions: np.ndarray,
     differences: np.ndarray,
+    others: np.ndarray,
     corrected_elements: tuple[str, ...] = (),
     corrected_with: str | None = None,
-) -> ElementalReferences:
-    """Fit least absolute deviations, so that a few rows of another kind do not shift the references.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Differences of two series as sums of elemental references: of other compositions, and absolute residuals.
 
-    ``fractions``, (n, 86), and ``differences`` (other series less this property), (n,), are of the shared compositions.
+    Fitted by least absolute deviations, so that a few rows of another kind do not shift the references, to
+    ``fractions``, (n, 86), and ``differences`` (other series less this property), (n,), of the shared compositions.
+    Those of ``others``, (m, 86), are NaN where the shared ones do not determine an element's reference.
     """
     design = _design(fractions, corrected_elements, corrected_with)
     if len(design) < design.shape[1]:
@@ -80,8 +64,9 @@ def fit_references(
             break
         weights = 1 / np.maximum(np.abs(differences - design @ coefficients), _LEAST_RESIDUAL)
     residuals = np.abs(differences - design @ coefficients)
-    determined = (design > 0).sum(axis=0) >= _LEAST_ROWS
-    return ElementalReferences(coefficients, corrected_elements, corrected_with, determined, residuals)
+    undetermined = (design > 0).sum(axis=0) < _LEAST_ROWS
+    wanted = _design(others, corrected_elements, corrected_with)
+    return np.where((wanted[:, undetermined] > 0).any(axis=1), np.nan, wanted @ coefficients), residuals
 
 
 def _design(
@@ -166,17 +151,18 @@ def _supplemented(
     notes = []
     if supplement.relation == "elemental_references":
         shared = series.merge(rows, on="composition", suffixes=("", "_own"))
-        references = fit_references(
+        predicted, residuals = fitted_differences(
             fraction_matrix(shared["formula"]),
             (shared["value"] - shared["value_own"]).to_numpy(),
+            fraction_matrix(series["formula"]),
             supplement.corrected_elements,
             supplement.corrected_with,
         )
-        implied = series["value"].to_numpy() - references.predict(fraction_matrix(series["formula"]))
-        series = series.assign(value=implied.round(6))  # the same on every number of threads
+        series = series.assign(
+            value=(series["value"] - predicted).round(6)
+        )  # the same on every number of threads
         undetermined = int(series["value"].isna().sum())
         series = series.dropna(subset="value")
-        residuals = references.residuals
         notes.append(
             f"elemental references fitted to {len(shared)} compositions: mean residual {residuals.mean():.5f}, median "
             f"{np.median(residuals):.7f} {entry.unit}, {100 * (residuals <= supplement.tolerance).mean():.2f} % within "

@@ -166,7 +166,7 @@ def read_text_table(
     """
     path, content = (source, read_bytes(source)) if isinstance(source, Path) else (Path("the input"), source)
     names = {fold(name) for name in wanted if name}
-    if is_workbook(content):
+    if b"xl/workbook.xml" in content and zipfile.is_zipfile(BytesIO(content)):
         return _workbook_table(path, content, names, sheet, listed)
     if sheet is not None:
         raise UserFileError(f"{path} is no workbook: it has no sheet {sheet!r}. Leave --sheet out.")
@@ -406,15 +406,6 @@ def _with_header(
         header = ("", *header)
     cells = [r.fields + [""] * (len(header) - len(r.fields)) for r in rows]
     return TextTable(path, header, cells, lines, replace(dialect, header_line=start), tuple(notes))
-
-
-def is_workbook(content: bytes) -> bool:
-    """Whether these bytes are an Excel workbook of the present format."""
-    try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            return "xl/workbook.xml" in archive.namelist()
-    except zipfile.BadZipFile:
-        return False
 
 
 def _workbook_table(

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from crossprop.config import Params, StudyConfig
 from crossprop.io import usable_cores
 from crossprop.methods import PAPER_METHODS, Architecture, Family, Method, Side
+from crossprop.training.trainer import suited
 
 
 class Effort(StrEnum):
@@ -181,10 +182,7 @@ def _screening_seconds(method: Method, rows: int) -> float:
 def _fitting_seconds(study: StudyConfig, method: Method, rows: float) -> float:
     if method.family is Family.REGRESSOR:
         return 0.4 + rows * (0.0015 if method in _ON_FRACTIONS else 0.0006)
-    recipe = study.transfer if method.starts_from_source else study.scratch
-    batch = float(recipe.batch_size)
-    while batch > 16 and rows / batch < recipe.min_batches:
-        batch /= 2
-    steps = max(recipe.min_steps, recipe.epochs * rows / batch)
+    recipe = suited(study.transfer if method.starts_from_source else study.scratch, round(rows))
+    steps = recipe.epochs * (round(rows) // recipe.batch_size)
     residual = method.architecture is Architecture.RESNET
-    return 1.0 + steps * (0.038 + 0.045 * batch / 256) * (0.4 if residual else 1.0)
+    return 1.0 + steps * (0.038 + 0.045 * recipe.batch_size / 256) * (0.4 if residual else 1.0)

@@ -12,14 +12,13 @@ from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from joblib import parallel_config  # type: ignore[import-untyped]
 
 from crossprop.config import Params, parse_params
 from crossprop.data.cleaning import refuse_unlearnable, report_frame
 from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
 from crossprop.data.splits import AUXILIARY, GROUP_COLUMN, draw_holdout, together_in
-from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError, StoreError
+from crossprop.errors import CellError, ConfigError, DataError, ModelFormatError, PretrainingError
 from crossprop.estimator.budget import FITS, PLAIN, Effort, first_folds, fit_seconds, plain_affordable
 from crossprop.estimator.pretrained import SourceNetworks, affordable, find_networks, networks_for
 from crossprop.estimator.study_file import JOINT, most_cells, study_values
@@ -27,10 +26,10 @@ from crossprop.experiments.executor import Executor, InlinePool, WorkerPool, usa
 from crossprop.experiments.fingerprint import data_digest, digest
 from crossprop.experiments.pretrain import load_provenance
 from crossprop.experiments.progress import Print, show
-from crossprop.experiments.results import CellResult, NullRecorder
+from crossprop.experiments.results import CellResult
 from crossprop.experiments.targets import run_targets
 from crossprop.features.matrices import write_features
-from crossprop.io import atomic_file, atomic_folder, read_json, write_json
+from crossprop.io import atomic_file, atomic_folder, exclusive, read_json, write_json
 from crossprop.methods import DEFAULT_SEED, Family, Method, Representation, Side
 from crossprop.models.transfer import check_network
 from crossprop.paths import WORK, StudyPaths
@@ -185,7 +184,7 @@ def run_fit(
         representations = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
         write_features(data, paths.features(target), representations, where=str(prepared))
         more: dict[str, Any] = {"units": {target: settings.unit}, "pool": pool, "planned": plan.seconds}
-        made = run_targets(plan.params, [target], paths, lambda digests: NullRecorder(), write, **more)
+        made = run_targets(plan.params, [target], paths, lambda digests: lambda cell: "", write, **more)
         done = made[target]
         results = tuple(outcome.result for outcome in done.outcomes)
         if done.winners.winner is None:
@@ -193,7 +192,7 @@ def run_fit(
             raise CellError(f"no method could be fitted to {target!r}: {'; '.join(reasons)}.")
         return Outcome(plan, paths.results(target), results, done.winners.winner)
 
-    with _only_fit(root):
+    with exclusive(root / WORK / "fit.lock", "works on this fit"):
         if plain_affordable(learnt, settings.minutes) and Method.PLAIN_MEDIAN in (settings.methods or PLAIN):
             folds = min(settings.folds or 10, first_folds(learnt))
             plan = choose_plan(learnt, known, replace(settings, methods=PLAIN, folds=folds))
@@ -206,20 +205,6 @@ def run_fit(
             f"about {max(plan.seconds, 6.0) / 60:.1f} minutes on a machine that is idle"
         )
         return compute(plan, InlinePool if settings.workers == 1 else WorkerPool)
-
-
-def _only_fit(root: Path) -> AcquireReturnProxy:
-    """The lock of a fit's folder, held until it is left; StoreError where another process holds it."""
-    lock = root / WORK / "fit.lock"
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(lock, timeout=0).acquire()
-    except Timeout:
-        raise StoreError(
-            f"Another process works on this fit already ({lock} is held). Wait for it, or stop it."
-        ) from None
-    except OSError as error:
-        raise StoreError(f"{root} cannot be written: {error}. Name another folder for the fit.") from error
 
 
 def _strict_and_learnt(frame: pd.DataFrame) -> tuple[list[str], list[str]]:

@@ -49,15 +49,7 @@ def model_folder(name: str, *, version: str | None = None, alias: str | None = N
         read_info(folder)  # raises an error that says what is wrong with the folder
     from crossprop.tracking import registry
 
-    model = registry.find_model(None, name)
-    if version is None and alias is None:
-        champion, challenger = model.holder("champion"), model.holder("challenger")
-        if champion is None and challenger is not None:
-            raise UnknownModelError(
-                f"{model.name} has no champion yet, but a challenger (version {challenger.version}). Predict with "
-                f"--alias challenger, or make it the champion: crossprop promote {model.name}."
-            )
-    found = registry.find_version(None, model.name, alias=alias or "champion", version=version)
+    found = registry.find_version(None, name, alias=alias or "champion", version=version)
     return registry.predictor_folder(None, found)
 
 

@@ -25,6 +25,7 @@ from crossprop.estimator.learn import AUTO, NONE, Settings, run_fit
 from crossprop.estimator.pretrained import SourceNetworks
 from crossprop.estimator.report import cv_results
 from crossprop.experiments.progress import show
+from crossprop.experiments.ray_cluster import Files, packed, unpack
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import read_json
 from crossprop.methods import DEFAULT_SEED
@@ -261,16 +262,12 @@ class HeldModel:
                 self._served = ServedModel.load(self.folder)
             return self._served
 
-    def __getstate__(self) -> dict[str, bytes]:
-        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
+    def __getstate__(self) -> Files:
+        return packed(self.folder)
 
-    def __setstate__(self, state: dict[str, bytes]) -> None:
+    def __setstate__(self, state: Files) -> None:
         self._make_folder()
-        for name, content in state.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        unpack(state, self.folder)
 
     def _make_folder(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="crossprop-model-"))

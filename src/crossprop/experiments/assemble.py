@@ -89,15 +89,10 @@ def _outcome(
     best = screening.hyperparameters if screening else {}
     named = {key: value for key, value in best.items() if key != "layer" and "." not in key}
     trials = screening.trials if screening else pd.DataFrame()
+    same = ("study", "protocol", "target", "unit", "source", "method", "representation")
     result = CellResult(
         cell=cell.id,
-        study=cell.study,
-        protocol=cell.protocol,
-        target=cell.target,
-        unit=cell.unit,
-        source=cell.source,
-        method=cell.method,
-        representation=cell.representation,
+        **{name: getattr(cell, name) for name in same},
         layer=layer_of(cell, best) if screening else None,
         hyperparameters={**named, **algorithm_arguments(best)},
         n_train=len(inputs.train),

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,15 +31,12 @@ class CellStore:
     def screening(self, cell: Cell) -> ScreenReport | None:
         """The cell's stored screening, or ``None`` where there is none."""
         folder = self._checked(cell, SCREENING, _REPORT, _TRIALS, _HISTORY)
-        return (
-            None
-            if folder is None
-            else ScreenReport(
-                **read_json(folder / _REPORT),
-                trials=pd.read_parquet(folder / _TRIALS),
-                history=pd.read_parquet(folder / _HISTORY),
-            )
-        )
+        if folder is None:
+            return None
+        tables: Any = {
+            key: pd.read_parquet(folder / name) for key, name in (("trials", _TRIALS), ("history", _HISTORY))
+        }
+        return ScreenReport(**read_json(folder / _REPORT), **tables)
 
     def keep_screening(self, cell: Cell, report: ScreenReport) -> None:
         """Store a screening."""

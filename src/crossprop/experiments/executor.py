@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,7 +18,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any, Self
+from typing import Any
+
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from crossprop.errors import ConfigError, StoreError
 from crossprop.io import usable_cores
@@ -47,7 +49,7 @@ class Queued:
     alone: bool = field(default=False, compare=False)
 
 
-class Executor(ABC):
+class Executor(contextlib.AbstractContextManager[Any]):
     """Runs tasks with an importable function, ``workers`` at the same time; a context manager that ends its workers.
 
     A task that raises is tried again ``retries`` times, and is a :class:`Failure` if it never succeeds.
@@ -84,9 +86,6 @@ class Executor(ABC):
     def close(self) -> None:
         """Forget the queue and end the workers."""
         self._queue.clear()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -261,8 +260,6 @@ class InlinePool(Executor):
 
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Yield (task, result or :class:`Failure`); ``ConfigError`` where Keras runs on another backend already."""
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
         while self._queue:
             item = heapq.heappop(self._queue)
             if item.task.needs_keras:
@@ -284,10 +281,8 @@ def use_keras(backend: str) -> None:
             "Fit in worker processes (workers=2), or set KERAS_BACKEND before Keras is imported."
         )
     if keras is None:
-        kept = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+        kept = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
         configure(backend, 1)
-        for name, value in kept.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in THREAD_VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update(kept)

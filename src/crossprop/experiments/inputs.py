@@ -9,13 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.data.splits import (
-    AUXILIARY,
-    cross_validation_folds,
-    screening_split,
-    test_rows,
-    training_rows,
-)
+from crossprop.data.splits import AUXILIARY, cross_validation_folds, screening_split, test_rows, training_rows
 from crossprop.errors import StoreError
 from crossprop.experiments.fingerprint import code_digest, digest, package_versions
 from crossprop.experiments.grid import Cell

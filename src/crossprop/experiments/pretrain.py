@@ -232,15 +232,7 @@ class JointRows:
 
 
 def joint_digest(tables: Mapping[str, str], paths: StudyPaths) -> str:
-    """SHA-256 of what a joint network learns from.
-
-    Args:
-        tables: The ``data_digest`` of every source's prepared table, in the order of its outputs.
-        paths: Of the study, whose feature matrices of the sources have digests.
-
-    Raises:
-        OSError: A source has no feature matrices.
-    """
+    """SHA-256 of what a joint network learns: ``data_digest`` by source, in the order of its outputs, and matrices."""
     matrices = {source: file_digest(paths.features(source) / DIGESTS_FILE) for source in tables}
     return digest([value for source in tables for value in (tables[source], matrices[source])])
 

@@ -25,10 +25,7 @@ class RayCluster:
     """A cluster that this process has joined: the module ``ray``, and what its nodes have.
 
     ``ids`` are those of all nodes that were seen, ``largest`` the CPUs of the largest of them, ``cpus`` those of all
-    that are alive.
-
-    Raises:
-        ConfigError: Ray is not installed, the cluster does not answer, or has no room for a worker.
+    that are alive. One that does not answer or has no room for a worker, and a missing Ray, are a ConfigError.
     """
 
     def __init__(self, config: RayConfig, write: Callable[[str], None], workers: int = 0) -> None:

@@ -39,11 +39,8 @@ class RayPool(Executor):
     """An executor on the nodes of a Ray cluster: ``workers`` tasks at a time, or as many as they have room for.
 
     Ray keeps its worker processes, which load the backend once. Nodes that join are used; tasks of a worker or a node
-    that died are done elsewhere. A task that found no memory is repeated with all CPUs of a node.
-
-    Raises:
-        ConfigError: Ray is not installed, the cluster does not answer, or has no room for a worker.
-        StoreError: An input fits neither into the object store nor on the disk that it spills to.
+    that died are done elsewhere. A task that found no memory is repeated with all CPUs of a node. Errors are those of
+    :class:`RayCluster`, and a StoreError where an input fits neither into the object store nor on its disk.
     """
 
     def __init__(self, run: Any, *, cluster: RayConfig, write: Print = show, **options: Any) -> None:

@@ -32,11 +32,8 @@ def pretrain_networks(
     """Train and write all networks of a study that are not there yet, one on each source and the joint ones.
 
     Each is a task of the cluster ``compute.ray``; together they share its CPUs. A network whose node died is begun
-    anew elsewhere. ``record`` takes provenance and history of each, as :func:`pretrain_source` returns them.
-
-    Raises:
-        ConfigError: The cluster cannot be used.
-        CellError: Networks could not be trained; the others are written.
+    anew elsewhere. ``record`` takes provenance and history of each, as :func:`pretrain_source` returns them. Networks
+    that could not be trained are a CellError; the others are written.
     """
     study, compute = params.study, params.compute
     wanted = {name: (name,) for name in study.elemnet_sources} | dict(study.joint)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from queue import Queue
 from threading import Event, Thread
 from time import monotonic
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import pandas as pd
 from pydantic import ConfigDict, TypeAdapter
@@ -122,21 +124,8 @@ class CellOutcome:
     predictions: pd.DataFrame
 
 
-class CellRecorder(Protocol):
-    """Receives finished cells. Implementations are idempotent: the same cell twice makes one record."""
-
-    def record(self, outcome: CellOutcome) -> str:
-        """Keep the cell and return the id of its record."""
-        ...
-
-
-class NullRecorder:
-    """Keeps nothing."""
-
-    def record(self, outcome: CellOutcome) -> str:
-        """Return an empty id."""
-        return ""
-
+Recorder = Callable[[CellOutcome], str]
+"""Keeps a finished cell and returns the id of its record; the same cell twice makes one record."""
 
 PATIENCE_SECONDS = 900.0
 FIRST_PAUSE_SECONDS = 1.0
@@ -144,7 +133,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 _LAST_WRITE_SECONDS = 20.0
 
 
-class BackgroundRecorder:
+class BackgroundRecorder(AbstractContextManager[Any]):
     """Records finished cells on a thread of its own, so that the scheduler never waits for the store.
 
     While the store is out of reach, the thread tries again with growing pauses for ``patience`` seconds and the study
@@ -152,9 +141,7 @@ class BackgroundRecorder:
     ``submit`` or ``check``. ``inner`` is used by the thread alone.
     """
 
-    def __init__(
-        self, inner: CellRecorder, *, patience: float = PATIENCE_SECONDS, write: Print = show
-    ) -> None:
+    def __init__(self, inner: Recorder, *, patience: float = PATIENCE_SECONDS, write: Print = show) -> None:
         self._inner, self._patience, self._print = inner, patience, write
         self._queue: Queue[CellOutcome | None] = Queue()
         self._abandoned = Event()
@@ -181,9 +168,6 @@ class BackgroundRecorder:
         self.check()
         return dict(self._ids)
 
-    def __enter__(self) -> BackgroundRecorder:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Finish; after an error, end what is being written and leave the rest to the next run."""
         try:
@@ -209,7 +193,7 @@ class BackgroundRecorder:
         pause, began = FIRST_PAUSE_SECONDS, 0.0
         while True:
             try:
-                run_id = self._inner.record(outcome)
+                run_id = self._inner(outcome)
             except StoreOutOfReachError as error:
                 if not began:
                     began = monotonic()

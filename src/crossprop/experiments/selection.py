@@ -26,11 +26,13 @@ class Winners:
     @property
     def winner(self) -> CellResult | None:
         """The shrunk one if there is one, else the best; the earlier, being simpler, where they are equal."""
-        if self.shrunk is not None:
-            return self.shrunk
-        best = (self.best_sc, self.best_tl, self.best_extension)
-        finished = [result for result in best if result is not None]
-        return min(finished, key=_cv_mean) if finished else None
+        return self.shrunk or _best((self.best_sc, self.best_tl, self.best_extension))
+
+
+def _best(results: Iterable[CellResult | None]) -> CellResult | None:
+    """The one with the least mean validation MAE, the earlier of equals."""
+    finished = [result for result in results if result is not None]
+    return min(finished, key=lambda result: result.cv_mae_mean or 0.0, default=None)
 
 
 def best_of(
@@ -50,24 +52,14 @@ def best_of(
 def choose_winners(results: Iterable[CellResult]) -> Winners:
     """The best scratch, transfer and extension cell among those with a whole cross-validation."""
     validated = [result for result in results if result.cv_mae is not None]
-
-    def best(results: Iterable[CellResult]) -> CellResult | None:
-        return min(results, key=_cv_mean, default=None)
-
     shrunk = [result for result in validated if result.method in (Method.PLAIN_MEDIAN, Method.BLEND)]
     paper = [result for result in validated if not result.method.extension]
     return Winners(
-        best(result for result in paper if result.method.side is Side.SCRATCH),
-        best(result for result in paper if result.method.side is Side.TRANSFER),
-        best(r for r in validated if r.method.extension and r.method is not Method.PLAIN_BASELINE),
-        best(shrunk) if len(shrunk) == 2 else None,
+        _best(result for result in paper if result.method.side is Side.SCRATCH),
+        _best(result for result in paper if result.method.side is Side.TRANSFER),
+        _best(r for r in validated if r.method.extension and r.method is not Method.PLAIN_BASELINE),
+        _best(shrunk) if len(shrunk) == 2 else None,
     )
-
-
-def _cv_mean(result: CellResult) -> float:
-    mean = result.cv_mae_mean
-    assert mean is not None
-    return mean
 
 
 def category_of(cell: Cell) -> tuple[Method, Representation | None]:

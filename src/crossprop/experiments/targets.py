@@ -6,7 +6,6 @@ from functools import partial
 from types import MappingProxyType
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from crossprop.config import ComputeConfig, Params
 from crossprop.data.catalog import load_catalog
@@ -17,16 +16,17 @@ from crossprop.experiments.grid import Cell, enumerate_cells
 from crossprop.experiments.inputs import TargetFiles, source_network, target_inputs
 from crossprop.experiments.pretrain import NETWORK_FILE, load_provenance
 from crossprop.experiments.progress import Print, Progress, show
-from crossprop.experiments.results import BackgroundRecorder, CellRecorder
+from crossprop.experiments.results import BackgroundRecorder, Recorder
 from crossprop.experiments.scheduler import TargetRun
 from crossprop.experiments.tasks import FoldTask, ScreenTask, run_task
 from crossprop.experiments.winners import TargetOutcome, write_target
 from crossprop.features.matrices import check_features
+from crossprop.io import exclusive
 from crossprop.methods import Side
 from crossprop.models.transfer import check_network
 from crossprop.paths import StudyPaths
 
-RecorderFactory = Callable[[dict[str, str]], CellRecorder]
+RecorderFactory = Callable[[dict[str, str]], Recorder]
 """Takes the digest of every target's prepared table; called once, before the first cell is recorded."""
 
 AHEAD = 1e6  # seconds by which the tasks of an earlier target come before those of a later one
@@ -63,15 +63,7 @@ def run_targets(
     try:
         with ExitStack() as stack:
             for target in targets:
-                lock = paths.lock(target)
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    stack.enter_context(FileLock(lock, timeout=0))
-                except Timeout:
-                    raise StoreError(
-                        f"Another process works on {params.study.name}/{target} already ({lock} is held). "
-                        "Wait for it, or stop it."
-                    ) from None
+                stack.enter_context(exclusive(paths.lock(target), f"works on {params.study.name}/{target}"))
             plans = {target: plan_target(params, target, paths, units.get(target)) for target in targets}
             digests = {target: data_digest(frame) for target, (_, _, frame) in plans.items()}
             for _, files, _ in plans.values():

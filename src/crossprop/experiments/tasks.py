@@ -107,9 +107,7 @@ class FoldReport:
     seconds: float
     peak_memory: int
     n_train: int = 0
-    baseline: FoldReport | None = (
-        None  # of the plain median alone: the plain baseline, the mean over the same trees
-    )
+    baseline: FoldReport | None = None  # of the plain median: the plain baseline, the mean of the same trees
 
 
 def run_task(task: ScreenTask | FoldTask) -> ScreenReport | FoldReport:

@@ -131,11 +131,8 @@ def tune(
     """Search a space, the defaults first, then by a tree-structured Parzen estimator.
 
     Every trial draws from a sampler seeded by the study's seed and the trial's number, so a study that was interrupted
-    goes on as if it had not been. The ceiling in seconds is checked between trials; trials in the journal count.
-
-    Raises:
-        CellError: Not one trial succeeded; the message gives the last reason.
-        StoreError: The journal is damaged.
+    goes on as if it had not been. The ceiling in seconds is checked between trials; trials in the journal count. Where
+    not one succeeds, a CellError gives the last reason; a damaged journal is a StoreError.
     """
     import optuna
     from optuna.storages import JournalStorage

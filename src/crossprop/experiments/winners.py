@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +105,8 @@ def write_target(
     """Write a target's results folder, whole or not at all (StoreError); ``run_ids`` are those of the records."""
     winners = outcome.winners
     chosen = {"best_sc": winners.best_sc, "best_tl": winners.best_tl, "winner": winners.winner}
-    runs = [
-        {
-            "cell": one.result.cell,
-            "run_id": run_ids[one.result.cell],
-            "tune_seconds": round(one.cost.tune_seconds, 3),
-            "fit_seconds": round(one.cost.fit_seconds, 3),
-            "peak_memory": one.cost.peak_memory,
-        }
-        for one in outcome.outcomes
-    ]
+    cells = {one.result.cell: asdict(one.cost) for one in outcome.outcomes}
+    runs = [{"cell": cell, "run_id": run_ids[cell], **cost} for cell, cost in cells.items()]
     with atomic_folder(folder) as draft:
         write_json(draft / "cells.json", [one.result.as_dict() for one in outcome.outcomes])
         write_json(draft / "runs.json", runs)

@@ -40,7 +40,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "code": lambda text: f"`{text}`",
     "count": lambda n: "–" if n is None else f"{n:,}",
     "duration": lambda seconds: "–" if seconds is None else show.duration(seconds),
-    "unit": show.unit_name,
+    "unit": lambda unit: unit_behind(unit, "{}") or "–",
     "unit_behind": unit_behind,
     "words": show.words,
     "dash": lambda value: "–" if value is None else str(value),

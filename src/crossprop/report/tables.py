@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crossprop.experiments.results import CellResult
-from crossprop.methods import Method, unit_behind
+from crossprop.methods import Method
 from crossprop.report.study import TargetResults, best_transfer
 from crossprop.uncertainty.evidence import evenly
 
@@ -80,11 +80,6 @@ def duration(seconds: float) -> str:
 def words(key: str) -> str:
     """A key of the catalogue as words."""
     return key.replace("_", " ")
-
-
-def unit_name(unit: str) -> str:
-    """A unit as a table shows it; – for a pure number, which the catalogue writes as ``1``."""
-    return unit_behind(unit, "{}") or "–"
 
 
 def cell_name(cell: CellResult | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -36,12 +36,10 @@ Workers = tuple[Callable[[int, int], Batch], Callable[[], int]]
 @contextmanager
 def in_threads(pipeline: Pipeline, workers: int) -> Iterator[Workers]:
     """Compute batches in this process."""
-    threads = ThreadPoolExecutor(workers, "screening")
-    with threadpool_limits(limits=1):  # further threads of BLAS would only wait for cores
-        try:
-            yield lambda start, stop: threads.submit(pipeline.run, start, stop).result, lambda: workers
-        finally:
-            threads.shutdown(cancel_futures=True)
+    limited = threadpool_limits(limits=1)  # further threads of BLAS would only wait for cores
+    with limited, ThreadPoolExecutor(workers, "screening") as threads, ExitStack() as ending:
+        ending.callback(threads.shutdown, cancel_futures=True)  # after an interruption nothing more is begun
+        yield lambda start, stop: threads.submit(pipeline.run, start, stop).result, lambda: workers
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Which compositions can be neutral: smact's data and rules (Davies et al. 2016, doi:10.1016/j.chempr.2016.09.010)."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import ELEMENTS
-from crossprop.screening.space import Compositions
+from crossprop.screening.space import Compositions, of_elements
 
 States = tuple[int, ...]
 OxidationStates = Literal["icsd24", "icsd16", "smact14", "pymatgen_sp", "wiki"]
@@ -61,10 +60,10 @@ class ChargeBalance:
 def _sides(system: tuple[int, ...], name: OxidationStates, pauling: bool) -> tuple[tuple[States, ...], ...]:
     """States of each element, for every way to make the less electronegative ones the cations, if smact has them."""
     attribute = f"oxidation_states_{'sp' if name == 'pymatgen_sp' else name}"
-    states = tuple(tuple(_of_elements(attribute)[e] or ()) for e in system)
+    states = tuple(tuple(of_elements(attribute)[e] or ()) for e in system)
     sides = [states]
     if pauling:
-        order = [_of_elements("pauling_eneg")[e] for e in system]
+        order = [of_elements("pauling_eneg")[e] for e in system]
         limits = [] if None in order else [*sorted(set(order)), np.inf]
         sides = [
             tuple(
@@ -110,13 +109,3 @@ def _reaches_zero(states: Sequence[States], amounts: Sequence[int], several: Seq
         for _ in range(atoms):
             bits = reduce(or_, [bits << charge * (s - low) for s in of_one])
     return lowest <= 0 and bool(bits >> -lowest & 1)
-
-
-@lru_cache(maxsize=8)
-def _of_elements(attribute: str) -> tuple[Any, ...]:
-    """An attribute that smact has of the 86 elements; ``None`` where it knows none."""
-    from smact import Element
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return tuple(getattr(Element(symbol), attribute) for symbol in ELEMENTS)

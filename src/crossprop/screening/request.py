@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from crossprop.config import explain
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import ScreeningError
 from crossprop.io import file_digest
@@ -144,9 +145,7 @@ class ScreenRequest(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            given = "" if isinstance(first["input"], dict) else f" (given: {first['input']!r})"
-            raise ScreeningError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}{given}") from None
+            raise ScreeningError(explain(error.errors()[0])) from None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from crossprop.errors import ScreeningError
 from crossprop.io import atomic_file
@@ -121,24 +119,6 @@ def write_note(folder: Path, note: dict[str, Any]) -> None:
     """Write ``screen.json``."""
     with atomic_file(folder / NOTE) as draft:
         draft.write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Make a folder if it is missing, and hold it for this process while the block writes into it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ScreeningError(
-            f"Another process is screening into {folder}. Wait for it, or name another folder with --out."
-        ) from None
-    except OSError as error:
-        raise ScreeningError(
-            f"{folder} cannot be written: {error.strerror or error}. Correct the permissions, or name another folder "
-            "with --out."
-        ) from error
 
 
 def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

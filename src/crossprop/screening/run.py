@@ -14,8 +14,9 @@ import psutil
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from crossprop import __version__
+from crossprop.errors import ScreeningError
 from crossprop.inference.predictor import ServedModel
-from crossprop.io import atomic_file, usable_cores
+from crossprop.io import atomic_file, exclusive, usable_cores
 from crossprop.screening import result
 from crossprop.screening.batches import GIB, Batch, check_memory, in_threads, on_cluster, resident
 from crossprop.screening.chemistry import ChargeBalance
@@ -117,7 +118,7 @@ class Screening:
     def run(self, progress: bool = True) -> result.ScreenResult:
         """Run it, or continue it; whatever stops it, what is done is kept."""
         folder, pipeline, ranker = self.request.out, self.pipeline, self.ranker
-        with result.locked(folder):
+        with exclusive(folder / ".lock", f"is screening into {folder}", ScreeningError):
             note = result.note_of_same(folder, self.identity) or {}
             if note.get("status") == "finished" and (folder / result.RESULTS).is_file():
                 pipeline = None  # another process has finished it meanwhile

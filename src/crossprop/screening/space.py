@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from math import comb
@@ -50,11 +51,19 @@ class Compositions:
 
 
 @cache
-def _by_electronegativity() -> list[int]:
-    """Columns of the elements in the order of Pauling's scale, ties by atomic number."""
+def of_elements(attribute: str) -> tuple[Any, ...]:
+    """An attribute that smact has of the 86 elements; ``None`` where it knows none."""
     from smact import Element
 
-    values = [Element(symbol).pauling_eneg for symbol in ELEMENTS]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tuple(getattr(Element(symbol), attribute) for symbol in ELEMENTS)
+
+
+@cache
+def _by_electronegativity() -> list[int]:
+    """Columns of the elements in the order of Pauling's scale, ties by atomic number."""
+    values = of_elements("pauling_eneg")
     return sorted(range(len(ELEMENTS)), key=lambda i: np.inf if values[i] is None else float(values[i]))
 
 

@@ -4,6 +4,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from crossprop.io import usable_cores
 from crossprop.service.auth import KeyRing
 
@@ -13,8 +15,6 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 def half_of_memory() -> int:
     """Half of the memory of this machine, or of the container that this process runs in."""
-    import psutil
-
     total = int(psutil.virtual_memory().total)
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):

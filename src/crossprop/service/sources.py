@@ -84,11 +84,8 @@ class RegistrySource(ModelSource):
 
     def everything(self) -> Sequence[ModelInfo]:
         """All registered models of the study and properties."""
-        return [model for model in registry.all_models(self.uri, self.study) if self._chosen(model)]
-
-    def _chosen(self, info: VersionInfo | ModelInfo) -> bool:
-        named = not self.properties or {info.target, info.name} & {*self.properties}
-        return bool(named) and self.study in (None, info.study)
+        models, named = registry.all_models(self.uri, self.study), {*self.properties}
+        return [model for model in models if not named or named & {model.target, model.name}]
 
 
 class FolderSource(ModelSource):

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ from crossprop.tracking import registry
 from crossprop.tracking.gates import Gate, judge
 from crossprop.tracking.provenance import PROCESS_TAG, process_is_gone, process_tags, user_name
 from crossprop.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelInfo
-from crossprop.tracking.store import sqlite_path, store_lock, store_uri
+from crossprop.tracking.store import sqlite_path, store_lock, store_uri, tolerated
 from crossprop.tracking.subprocess_check import TIMEOUT_SECONDS, predict_in_subprocess
 
 if TYPE_CHECKING:
@@ -181,8 +181,8 @@ def promote_all(
             return Promotion(model.name, error=str(error))
 
     done = []
-    threads = ThreadPoolExecutor(at_once)
-    try:
+    with ThreadPoolExecutor(at_once) as threads, ExitStack() as ending:
+        ending.callback(threads.shutdown, cancel_futures=True)  # after an interruption nothing more is begun
         waiting = [
             threads.submit(attempt, model)
             for model in registry.all_models(uri, study)
@@ -192,10 +192,6 @@ def promote_all(
         for future in as_completed(waiting):
             done.append(future.result())
             report(done[-1])
-    finally:
-        threads.shutdown(
-            cancel_futures=True
-        )  # an interruption waits for what has begun, the rest does not begin
     return sorted(done, key=lambda promotion: promotion.name)
 
 
@@ -301,15 +297,10 @@ def _settle(client: MlflowClient, name: str, own: bool = False) -> str:
 
 def _complete(client: MlflowClient, update: AliasUpdate) -> None:
     """Set ``previous``, write down who, when and why, then remove the record; safe to repeat."""
-    from mlflow.exceptions import MlflowException
-
     name, version = update.name, update.version
     if update.former is not None:
-        try:
+        with tolerated(*registry.ABSENT):  # that version was deleted meanwhile
             client.set_registered_model_alias(name, PREVIOUS, update.former)
-        except MlflowException as error:
-            if error.error_code not in registry.ABSENT:  # that version was deleted meanwhile
-                raise
     kept = {"by": update.by, "at": update.at, "why": update.why, "former": update.former or "none"}
     for key, value in (kept | update.tags).items():
         client.set_model_version_tag(name, version, f"crossprop.{update.action}.{key}", value)

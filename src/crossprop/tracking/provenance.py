@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import logging
 import os
 import platform
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import yaml
 
 from crossprop.config import Params
@@ -69,8 +69,6 @@ def git_state(root: Path) -> GitState:
 @functools.cache
 def environment() -> dict[str, Any]:
     """Interpreter, package versions and machine of this process, for ``environment.json``."""
-    import psutil
-
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -83,25 +81,18 @@ def environment() -> dict[str, Any]:
 
 
 def user_name() -> str:
-    """Name of the user; ``"unknown"`` in a container whose user has none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
+    """Name of the user; the number in a container whose user has none."""
+    return str(psutil.Process().username())
 
 
 def process_tags() -> dict[str, str]:
     """A tag that tells, later, whether the process that wrote a run still lives: host, process id, start."""
-    import psutil
-
     me = psutil.Process()
     return {PROCESS_TAG: f"{socket.gethostname()} {me.pid} {int(me.create_time())}"}
 
 
 def process_is_gone(tags: Mapping[str, str]) -> bool:
     """Whether the process behind ``process_tags`` has ended; one of another machine counts as alive."""
-    import psutil
-
     host, pid, start = (tags.get(PROCESS_TAG) or "unknown 0 0").split()
     if host != socket.gethostname():
         return False

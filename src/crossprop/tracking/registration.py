@@ -7,9 +7,9 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ from crossprop.tracking.gates import OUTPUTS, gate_evidence, repeats_predictions
 from crossprop.tracking.provenance import RunContext
 from crossprop.tracking.registry import CHALLENGER, VersionInfo
 from crossprop.tracking.runs import FINGERPRINT_TAG, WINNER_TAG, cell_tags, describe, fingerprint
-from crossprop.tracking.store import local_path, named_faults, open_client, store_lock
+from crossprop.tracking.store import local_path, named_faults, open_client, store_lock, tolerated
 from crossprop.tracking.subprocess_check import predict_in_subprocess
 
 if TYPE_CHECKING:
@@ -125,9 +125,14 @@ def register_winners(
     context: RunContext, winners: Iterable[Winner], write: Print = show
 ) -> list[tuple[VersionInfo, bool]]:
     """Register winners of different targets as challengers: versions, and whether new; one refused stops no other."""
+    import mlflow
+
     client = open_client(context.uri)
     done, errors = [], []
-    with _ambient_store(context.uri), ThreadPoolExecutor(_AT_ONCE) as threads, ExitStack() as ending:
+    with ThreadPoolExecutor(_AT_ONCE) as threads, ExitStack() as ending:
+        # MLflow's registry looks a logged model up in the process's own store, whatever its client is of.
+        ending.callback(mlflow.set_tracking_uri, os.environ.get("MLFLOW_TRACKING_URI"))
+        mlflow.set_tracking_uri(context.uri)
         ending.callback(threads.shutdown, cancel_futures=True)  # after an interruption nothing more is begun
         waiting = [(winner, threads.submit(_register, client, context, winner)) for winner in winners]
         for winner, future in waiting:
@@ -255,8 +260,6 @@ def _log_model(client: MlflowClient, context: RunContext, winner: Winner, run: R
 
 def _create_version(client: MlflowClient, context: RunContext, winner: Winner, model: LoggedModel) -> str:
     """Make a version of a logged model, the registered model with it if it is the first; all of it or nothing."""
-    from mlflow.exceptions import MlflowException
-
     result = winner.result
     text = (
         f"{context.descriptions.get(result.target, result.target)}.\n\n"
@@ -266,11 +269,8 @@ def _create_version(client: MlflowClient, context: RunContext, winner: Winner, m
     tags = {"crossprop.study": result.study, "crossprop.target": result.target, "crossprop.unit": result.unit}
     first = not _versions(context, winner)
     try:
-        try:
+        with tolerated("RESOURCE_ALREADY_EXISTS"):
             client.create_registered_model(winner.name, tags=tags, description=text)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
         version = client.create_model_version(
             winner.name,
             source=f"models:/{model.model_id}",
@@ -323,15 +323,10 @@ def _check(model: Path, winner: Winner) -> None:
 
 def _run_of(client: MlflowClient, winner: Winner, uri: str) -> Run:
     """MLflow's run of the winning cell; refuses one that is missing or deleted."""
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with tolerated(*registry.ABSENT):
         run = client.get_run(winner.run_id)
         if run.info.lifecycle_stage == "active":
             return run
-    except MlflowException as error:
-        if error.error_code not in registry.ABSENT:
-            raise
     raise TrackingError(
         f"Run {winner.run_id} of {winner.result.label} ({winner.result.target}) is not in {uri}: the store was "
         "moved, deleted or replaced. Put it back, point MLFLOW_TRACKING_URI at it, or record the cells again with "
@@ -369,23 +364,6 @@ def _remove_stale_models(client: MlflowClient, context: RunContext, winner: Winn
         ended = provenance.PROCESS_TAG not in model.tags or provenance.process_is_gone(model.tags)
         if ended and model.model_id not in kept:
             _discard(client, model)
-
-
-@contextmanager
-def _ambient_store(uri: str) -> Iterator[None]:
-    """MLflow's registry looks a logged model up in the process's own tracking store, whatever its client is of."""
-    import mlflow
-
-    before, variable = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)
-        if variable is None:
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
-        else:
-            os.environ["MLFLOW_TRACKING_URI"] = variable
 
 
 def _winner(folder: Path) -> Winner | None:

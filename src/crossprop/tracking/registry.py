@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import filelock
+
 from crossprop.errors import ModelFormatError, StoreOutOfReachError, TrackingError, UnknownModelError
 from crossprop.models.saved import read_info
 from crossprop.paths import WORK
@@ -142,7 +144,8 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
     if found := model.holder(alias):
         return found
     advice = {
-        CHAMPION: f"Give it to one with 'crossprop promote {model.name}', or name a version by its number.",
+        CHAMPION: f"Give it to one with 'crossprop promote {model.name}', or name a version by its number"
+        + (" or the alias challenger." if model.holder(CHALLENGER) else "."),
         CHALLENGER: "Name one with --version, or register a winner with 'dvc repro register'.",
     }.get(alias, f"Aliases that there are: {', '.join(sorted(model.aliases)) or 'none'}.")
     missing = f"No version of {model.name} has the alias {alias!r} (versions: {numbers})."
@@ -200,8 +203,6 @@ def _location(uri: str, info: VersionInfo) -> str:
 
 def _fetched(uri: str, info: VersionInfo, location: str, cache: Path) -> Path:
     """Local copy of a remote MLflow model: there completely or not at all."""
-    import filelock
-
     copies = cache / hashlib.sha256(f"{uri} {info.name}".encode()).hexdigest()[:12]
     stem = re.sub(r"[^\w.+-]", "_", info.name)[:60]
     folder = copies / f"{stem}-v{info.version}-{hashlib.sha256(location.encode()).hexdigest()[:12]}"

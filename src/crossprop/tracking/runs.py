@@ -23,13 +23,8 @@ from crossprop.experiments.results import CellOutcome, CellResult
 from crossprop.methods import unit_behind
 from crossprop.tracking import figures
 from crossprop.tracking.provenance import RunContext, environment, process_is_gone, process_tags
-from crossprop.tracking.store import (
-    ARTIFACTS,
-    named_faults,
-    open_client,
-    sqlite_path,
-    store_lock,
-)
+from crossprop.tracking.store import ARTIFACTS, named_faults, open_client, sqlite_path, store_lock, tolerated
+from crossprop.uncertainty.evidence import evenly
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -79,20 +74,10 @@ class RunSpec:
     failure: str | None = None
 
 
-class MlflowRecorder:
-    """Keeps every finished cell as a run of the experiment ``<study>/<target>``; the same outcome is kept once."""
-
-    def __init__(self, context: RunContext) -> None:
-        """Store the context; the store is opened with the first cell."""
-        self.context = context
-        self._client: MlflowClient | None = None
-
-    def record(self, outcome: CellOutcome) -> str:
-        """Keep the cell and return the id of its run; ``TrackingError`` for a number that is NaN or infinite."""
-        context = self.context
-        self._client = self._client or open_client(context.uri)
-        spec = spec_of_cell(outcome, context)
-        return _write_run(self._client, spec, lambda folder: _write_cell_files(folder, outcome, context))
+def record_cell(context: RunContext, outcome: CellOutcome) -> str:
+    """Keep a cell as a run of ``<study>/<target>``, once, and return its id; a NaN or infinity is a TrackingError."""
+    spec, client = spec_of_cell(outcome, context), open_client(context.uri)
+    return _write_run(client, spec, lambda folder: _write_cell_files(folder, outcome, context))
 
 
 def record_pretraining(context: RunContext, provenance: Mapping[str, Any], history: pd.DataFrame) -> str:
@@ -180,16 +165,11 @@ def _write_run(client: MlflowClient, spec: RunSpec, write_files: Callable[[Path]
 
 def ensure_experiment(client: MlflowClient, name: str, notes: str) -> str:
     """Id of the experiment, created if absent; of several processes that try, all get the same one."""
-    from mlflow.exceptions import MlflowException
-
     path = sqlite_path(client.tracking_uri)
     folder = None if path is None else str(path.parent / ARTIFACTS / name)
     if client.get_experiment_by_name(name) is None:
-        try:
+        with tolerated("RESOURCE_ALREADY_EXISTS"):
             client.create_experiment(name, artifact_location=folder)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
     experiment = client.get_experiment_by_name(name)
     number = str(experiment.experiment_id)
     if experiment.lifecycle_stage != "active":
@@ -217,8 +197,7 @@ def fingerprint(result: CellResult, data_hash: str) -> str:
 def _curve(key: str, curve: pd.Series, most_steps: int = _MOST_STEPS) -> list[tuple[str, float, int]]:
     """At most so many steps of a curve indexed by epoch, first and last among them; what is not finite is left out."""
     curve = curve[np.isfinite(curve)]
-    picks = np.linspace(0, len(curve) - 1, min(len(curve), most_steps)).round().astype(int)
-    return [(key, float(curve.iloc[i]), int(curve.index[i])) for i in picks]
+    return [(key, float(curve.iloc[i]), int(curve.index[i])) for i in evenly(len(curve), most_steps)]
 
 
 def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
+import filelock
+
 from crossprop.errors import StoreOutOfReachError, TrackingError
 
 if TYPE_CHECKING:
@@ -103,7 +105,6 @@ def tracking_error(error: BaseException | str, store: str, doing: str) -> Tracki
 @contextmanager
 def named_faults(store: str, doing: str) -> Iterator[None]:
     """Turn what MLflow, SQLite, the network or the disk raise inside the block into a ``TrackingError``."""
-    import filelock
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -119,6 +120,18 @@ def named_faults(store: str, doing: str) -> Iterator[None]:
         raise tracking_error(missing, store, doing) from error
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:  # requests raise OSErrors
         raise tracking_error(error, store, doing) from error
+
+
+@contextmanager
+def tolerated(*codes: str) -> Iterator[None]:
+    """Leave the block where MLflow refuses with one of these error codes."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
 
 
 def store_uri(uri: str | None = None, root: Path = Path()) -> str:
@@ -208,8 +221,6 @@ def open_client(uri: str) -> MlflowClient:
 
 def store_lock(uri: str) -> AbstractContextManager[object]:
     """Lock under which one process writes to a SQLite store; servers serialise by themselves."""
-    import filelock
-
     path = sqlite_path(uri)
     return nullcontext() if path is None else filelock.FileLock(f"{path}.lock", timeout=_LOCK_SECONDS)
 
@@ -320,8 +331,6 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _prepare_sqlite(path: Path) -> None:
     """Create the file, or refuse one that is damaged, foreign, locked or read-only; under a lock."""
-    import filelock
-
     with named_faults(str(path), "opening it"):
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free

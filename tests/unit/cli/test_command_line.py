@@ -49,19 +49,6 @@ def test_version_is_printed_in_a_process_of_its_own_too(crossprop):
     assert (finished.returncode, finished.stdout) == expected == crossprop("--version")[:2]
 
 
-def test_help_lists_the_commands(crossprop):
-    for words, commands in (
-        ((), "check ui data study fit predict models promote rollback relocate screen serve api-key"),
-        (("data",), "add remove list show fetch verify"),
-        (("study",), "new"),
-    ):
-        printed = crossprop(*words, "--help").out
-        assert [command for command in commands.split() if command not in printed] == []
-        finished = crossprop(*words, "chekc")
-        assert finished.status == 2
-        assert "No such command" in finished.err
-
-
 def test_a_challenger_is_higher_than_a_champion_without_an_error():
     assert _standing(*(SimpleNamespace(holdout_mae=error, unit="eV") for error in (0.0, 5.0))) == "higher"
 

@@ -8,7 +8,7 @@ import pytest
 from crossprop.data.catalog import load_catalog
 from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.data.embedded import embedded_archive, embedded_table
-from crossprop.data.prepare import prepare_study, prepare_target
+from crossprop.data.prepare import prepare_target
 from crossprop.data.sources import prepare_source
 from crossprop.errors import DataError
 
@@ -37,16 +37,6 @@ def test_polymorphs_become_the_median_of_their_values_after_the_logarithm():
     merged = frame.loc[frame["composition"] == key, "value"].item()
     assert merged == pytest.approx(float(np.median(values)))
     assert frame["composition"].is_unique
-
-
-def test_no_target_composition_reaches_the_source(tmp_path):
-    written = prepare_study(CATALOG, TARGETS[:2], ["seebeck_p"], NOWHERE, tmp_path)
-    import pandas as pd
-
-    target, source = pd.read_parquet(written["seebeck_n"]), pd.read_parquet(written["seebeck_p"])
-    assert not set(target["composition"]) & set(source["composition"])
-    assert len(source) == 33127
-    assert set(source["split"]) == {"train", "validation"}
 
 
 def test_another_archive_than_the_pinned_one_is_refused():

@@ -182,29 +182,10 @@ def test_a_column_is_read_as_a_whole():
         assert all(map(is_number, cells))
 
 
-@pytest.mark.parametrize(
-    "cell",
-    [
-        "1 2",
-        "1'23",
-        "4 x 3",
-        "x 10^3",
-        "± 3",
-        "2.07 x 103",
-        "5½",
-        "7/2",
-        "2k",
-        "0x10",
-        "-0x10",
-        "0X10",
-        "1.2(3)5",
-        "1.2 ± 0.3×10^3",
-        "1.2±0.3e3",
-        "01. Mrz",
-        "3 Dez",
-        "5–7",
-    ],
-)
+@pytest.mark.parametrize("cell", [
+    "1 2", "1'23", "4 x 3", "x 10^3", "± 3", "2.07 x 103", "5½", "7/2", "2k", "0x10", "-0x10", "0X10", "1.2(3)5",
+    "1.2 ± 0.3×10^3", "1.2±0.3e3", "01. Mrz", "3 Dez", "5–7",
+])  # fmt: skip
 def test_what_only_looks_like_such_a_number_is_none(cell):
     assert all(map(math.isnan, read_numbers([cell, cell]).values))
 

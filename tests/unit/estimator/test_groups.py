@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_rows import silent
-from typer.testing import CliRunner
 
 from crossprop import CrossPropertyRegressor
-from crossprop.cli import app
 from crossprop.data.splits import cross_validation_folds
 from crossprop.estimator.inputs import learning_rows
 from crossprop.estimator.learn import STUDY, Settings, run_fit
@@ -61,16 +59,15 @@ def test_groups_that_do_not_fit_the_rows_are_refused():
             CrossPropertyRegressor(**QUICK).fit(formulas, values, groups=groups)
 
 
-def test_a_fit_by_a_column_of_groups_holds_out_whole_groups(tmp_path):
+def test_a_fit_by_a_column_of_groups_holds_out_whole_groups(crossprop, tmp_path):
     formulas, values, groups = series()
     table = tmp_path / "my.csv"
     pd.DataFrame({"formula": formulas, "y": values, "paper": groups}).to_csv(table, index=False)
     options = ["--target", "y", "--sources", "none", "--methods", "ml", "--folds", "2", "--minutes", "0.1"]
-    command = ["fit", str(table), *options, "--workers", "1", "--holdout", "0.2", "--group-column", "paper"]
-    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "model")], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert "winner" in done.output
-    assert "hold-out MAE" in done.output
+    command = ["fit", table, *options, "--workers", "1", "--holdout", "0.2", "--group-column", "paper"]
+    told = crossprop(*command, "--out", tmp_path / "model").printed
+    assert "winner" in told
+    assert "hold-out MAE" in told
     data = pd.read_csv(tmp_path / "model" / "data.csv")
     side = data.assign(paper=groups).groupby("paper")["split"].nunique()
     assert (side == 1).all()

@@ -107,18 +107,6 @@ def test_intervals_are_those_of_the_saved_model(quick_fit):
         np.testing.assert_allclose(judged, np.stack([expected.lower, expected.upper], axis=1))
 
 
-def test_intervals_hold_the_prediction_and_their_share_of_the_out_of_fold_values(fitted):
-    rows, value = ServedModel.load(fitted.model_folder_).evidence, fitted.predict(FORMULAS)
-    widths = []
-    for coverage in (0.5, 0.8):
-        interval = fitted.predict_interval(FORMULAS, coverage=coverage)
-        assert ((interval[:, 0] <= value) & (value <= interval[:, 1])).all()
-        widths.append(np.diff(interval, axis=1))
-        held = (np.abs(rows["y_true"] - rows["y_pred"]) <= widths[-1].max() / 2 + 1e-9).mean()
-        assert held == pytest.approx(coverage, abs=0.05)
-    assert (widths[1] > widths[0]).all()
-
-
 def test_a_coverage_beyond_what_the_errors_can_tell_is_warned_of(quick_fit):
     with pytest.raises(ValueError, match="a share between 0 and 1"):
         quick_fit.predict_interval(["NaCl"], coverage=90)

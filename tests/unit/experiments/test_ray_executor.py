@@ -18,7 +18,6 @@ from crossprop.experiments import ray_executor
 from crossprop.experiments.executor import Failure
 from crossprop.experiments.pretrain import load_provenance
 from crossprop.experiments.ray_executor import RayPool
-from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.io import check_digests
 from crossprop.paths import StudyPaths
@@ -213,7 +212,7 @@ def test_study_has_the_same_results_as_on_one_machine_without_a_shared_folder(
         lines = list[str]()
         monkeypatch.chdir(tmp_path / name)  # its paths mean nothing to the workers of the cluster
         run_targets(
-            params, ["slme"], StudyPaths.of(params.study), lambda digests: NullRecorder(), lines.append
+            params, ["slme"], StudyPaths.of(params.study), lambda digests: lambda cell: "", lines.append
         )
         assert not [line for line in lines if "FAILED" in line]
     assert [int(line.split()[-1]) > 0 for line in lines if line.startswith("Ray: tasks by node")] == [True]

@@ -25,7 +25,7 @@ class Store:
         self.open = threading.Event()
         self.open.set()
 
-    def record(self, outcome):
+    def __call__(self, outcome):
         self.open.wait(30)
         if self.away:
             self.away -= 1

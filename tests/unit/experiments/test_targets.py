@@ -8,7 +8,6 @@ from made import Idle, make_cell
 from crossprop.errors import CellError, ConfigError, DataError, StoreError
 from crossprop.experiments.executor import InlinePool
 from crossprop.experiments.progress import Progress
-from crossprop.experiments.results import NullRecorder
 from crossprop.experiments.targets import run_targets
 from crossprop.paths import StudyPaths
 
@@ -21,14 +20,6 @@ STUDY = {
 }
 
 
-def silent(line: str) -> None:
-    """Print nothing."""
-
-
-def recorder(digests: dict[str, str]) -> NullRecorder:
-    return NullRecorder()
-
-
 @pytest.fixture
 def start(tmp_path, tiny_params, write_target, monkeypatch):
     """Runs both targets of a study in an executor of a kind; keywords change the study."""
@@ -37,7 +28,8 @@ def start(tmp_path, tiny_params, write_target, monkeypatch):
 
     def run(executor=Idle, targets=("slme", "spillage"), **study):
         params = tiny_params(**(STUDY | study))
-        run_targets(params, targets, StudyPaths.of(params.study, tmp_path), recorder, silent, pool=executor)
+        paths = StudyPaths.of(params.study, tmp_path)
+        run_targets(params, targets, paths, lambda digests: lambda cell: "", [].append, pool=executor)
 
     run.paths = StudyPaths("tiny", tmp_path)
     monkeypatch.setattr(Idle, "asked", [])

@@ -145,16 +145,11 @@ def test_source_that_lacks_a_part_is_refused(tmp_path, tensorflow, representatio
         load_predictor(folder)
 
 
-@pytest.fixture
-def blend(tmp_path):
-    """A blend of two constant ensembles: 10 and 20, then 100 and 200; returns its folder."""
+def test_blend_weighs_every_fold_and_is_refused_if_its_parts_do_not_fit(tmp_path):
     for name, values in (("part_00", (10.0, 20.0)), ("part_01", (100.0, 200.0))):
         members = [fit_base(np.array([value])) for value in values]
         write_ensemble(tmp_path / name, members, "elemental_fractions")
-    return write_blend(tmp_path, {"part_00": [0.5, 1.0], "part_01": [0.5, 0.0]})
-
-
-def test_blend_weighs_every_fold_and_is_refused_if_its_parts_do_not_fit(blend):
+    blend = write_blend(tmp_path, {"part_00": [0.5, 1.0], "part_01": [0.5, 0.0]})
     assert load_predictor(blend).predict_members(np.eye(86)[:2]).tolist() == [[55.0] * 2, [20.0] * 2]
     for parts, message in (
         ({"part_00": [0.5, 0.5], "part_01": [0.5, 0.5, 0.5]}, "parts and weights do not match"),

@@ -22,11 +22,6 @@ def source(tensorflow):
     return network
 
 
-@pytest.fixture(scope="module")
-def fractions():
-    return np.random.default_rng(0).dirichlet(np.ones(86), 5).astype(np.float32)
-
-
 @pytest.mark.parametrize(("reset_head", "kept"), [(False, 34), (True, 32)])
 def test_fine_tuning_keeps_all_weights_and_modified_fine_tuning_draws_the_head(source, reset_head, kept):
     model = build_elemnet(86, dropout=0.3)  # whose layers do not shift the weights
@@ -55,7 +50,8 @@ def test_networks_that_differ_are_refused_but_modified_fine_tuning_may_change_th
             transferred_weights(giver, taker, seed=1, reset_head=False)
 
 
-def test_saved_network_comes_back_with_its_weights_and_without_its_optimizer(source, fractions, tmp_path):
+def test_saved_network_comes_back_with_its_weights_and_without_its_optimizer(source, tmp_path):
+    fractions = np.random.default_rng(0).dirichlet(np.ones(86), 5).astype(np.float32)
     source.compile(optimizer="adam", loss="mae")
     saved = tmp_path / "network.keras"
     save_network(source, saved)

@@ -37,19 +37,10 @@ def test_report_has_all_its_parts(report):
     assert set(_files(report)) == PAGES | FIGURES | TABLES | DATA
 
 
-def test_only_costs_and_runs_differ_when_a_study_runs_twice(study, report, tmp_path):
-    first = _files(report)
-    changed = {"run_id": "0" * 32, "tune_seconds": 977.0}
-    study.change_json("slme", "runs.json", lambda runs: [run | changed for run in runs])
-    second = _files(study.report(tmp_path / "two"))  # equal results: the rest is equal byte for byte
-    assert {name for name in first if first[name] != second[name]} - TABLES == {"runs.csv", "costs.md"}
-
-
-@pytest.mark.usefixtures("without_pictures")
-def test_equal_results_give_an_equal_report(study, report, tmp_path):
-    first, again = _files(report), _files(study.report(tmp_path / "report"))
-    assert first.keys() == again.keys()
-    assert {name for name in first if first[name] != again[name]} == FIGURES
+def test_equal_results_give_an_equal_report_apart_from_the_costs(study, report, tmp_path):
+    study.change_json("slme", "runs.json", lambda runs: [run | {"tune_seconds": 977.0} for run in runs])
+    first, second = _files(report), _files(study.report(tmp_path / "two"))
+    assert {name for name, _ in first.items() ^ second.items()} == {"runs.csv", "costs.md"}  # byte for byte
 
 
 @pytest.mark.parametrize("name", ["report", "extended_report"])

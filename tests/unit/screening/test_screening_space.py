@@ -30,14 +30,6 @@ def formulas_as_sets(space):
     return [frozenset((ELEMENTS[e], int(row[e])) for e in np.flatnonzero(row)) for row in rows]
 
 
-def test_every_formula_is_read_back_as_the_composition_that_it_names():
-    space = ElementSpace(("Ti", "Al", "V"), max_elements=3)
-    block = space.block(0, space.total)
-    formulas = block.formulas()
-    assert "Ti2Al3V1" in formulas  # without the 1 it is a designation in weight percent
-    assert fraction_matrix(formulas) == pytest.approx(block.fractions())
-
-
 def test_every_reduced_composition_is_there_once():
     for elements, fewest, most, max_atoms, max_amount, must in (
         (("Al", "Fe", "Co"), 2, 3, 10, 10, ()),
@@ -82,11 +74,15 @@ def test_a_vast_space_is_counted_at_once_and_read_at_its_end():
 
 
 def test_formulas_are_written_as_chemists_do_and_mean_the_same():
-    space = ElementSpace(("O", "Na", "Si", "Cl", "Fe"), min_elements=1, max_elements=4, max_atoms=8)
-    block = space.block(0, space.total)
-    formulas = block.formulas()
-    assert {"NaCl", "Fe2O3", "SiO2", "Na2SiO3"} <= set(formulas)
-    assert np.allclose(fraction_matrix(formulas), block.fractions())
+    for elements, written in (
+        (("O", "Na", "Si", "Cl", "Fe"), {"NaCl", "Fe2O3", "SiO2", "Na2SiO3"}),
+        (("Ti", "Al", "V"), {"Ti2Al3V1"}),  # without the 1 it is a designation in weight percent
+    ):
+        space = ElementSpace(elements, min_elements=1, max_elements=4)
+        block = space.block(0, space.total)
+        formulas = block.formulas()
+        assert written <= set(formulas)
+        assert np.allclose(fraction_matrix(formulas), block.fractions())
     small = ElementSpace(("Al", "Fe", "Co"), max_atoms=4).block(0, 4)
     assert small.formulas() == ["AlFe", "AlFe2", "Al2Fe", "AlFe3"]
 

@@ -20,7 +20,7 @@ from crossprop.tracking import registration, registry, subprocess_check
 from crossprop.tracking.gates import gate_evidence
 from crossprop.tracking.provenance import RunContext, process_tags
 from crossprop.tracking.registration import Winner, folder_requirements, register_winners, save_model
-from crossprop.tracking.runs import MlflowRecorder
+from crossprop.tracking.runs import record_cell
 from crossprop.tracking.store import open_client
 from crossprop.tracking.subprocess_check import Repeated, predict_in_subprocess
 
@@ -45,7 +45,7 @@ def checked_here(monkeypatch):
 @pytest.fixture
 def winner(context, saved_ensemble, make_outcome):
     outcome = make_outcome()
-    return Winner(MlflowRecorder(context).record(outcome), outcome.result, saved_ensemble)
+    return Winner(record_cell(context, outcome), outcome.result, saved_ensemble)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_registering_twice_makes_one_version(context, client, winner, register, 
     second, created = register(winner)
     assert (created, second.version, second.aliases) == (False, first.version, ("challenger",))
     outcome = make_outcome(test_mae=10.0)
-    following = replace(winner, run_id=MlflowRecorder(context).record(outcome), result=outcome.result)
+    following = replace(winner, run_id=record_cell(context, outcome), result=outcome.result)
     third, _ = register(following)
     assert (third.version, third.aliases) == ("2", ("challenger",))
     assert logged_models(client, winner) == {first.model_id, third.model_id}

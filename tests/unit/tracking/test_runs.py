@@ -15,7 +15,7 @@ from crossprop.errors import TrackingError
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
 from crossprop.tracking import provenance
-from crossprop.tracking.runs import MlflowRecorder, record_pretraining, spec_of_cell
+from crossprop.tracking.runs import record_cell, record_pretraining, spec_of_cell
 from crossprop.tracking.store import open_client
 
 
@@ -33,7 +33,7 @@ def _runs(context, experiment="demo/bulk_modulus"):
 
 
 def test_run_tells_what_the_cell_is_and_how_well_it_does(context, make_outcome):
-    run_id = MlflowRecorder(context).record(make_outcome())
+    run_id = record_cell(context, make_outcome())
     client = open_client(context.uri)
     run = client.get_run(run_id)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "ml(EF)")
@@ -64,7 +64,7 @@ def test_run_tells_what_the_cell_is_and_how_well_it_does(context, make_outcome):
 
 def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, make_outcome):
     outcome = make_outcome(history, method=Method.FINETUNE, source="formation_energy")
-    run_id = MlflowRecorder(context).record(outcome)
+    run_id = record_cell(context, outcome)
     client = open_client(context.uri)
     assert {a.path for a in client.list_artifacts(run_id)} == {
         "predictions.parquet", "parity.png", "learning_curve.png", "trials.json", "optimisation_history.png",
@@ -94,7 +94,7 @@ def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, ma
 
 def test_metric_that_is_no_number_is_refused_and_leaves_no_run(context, make_outcome):
     with pytest.raises(TrackingError, match=r"Metric 'test_mae' of 'ml\(EF\)' in demo/bulk_modulus is nan"):
-        MlflowRecorder(context).record(make_outcome(test_mae=float("nan")))
+        record_cell(context, make_outcome(test_mae=float("nan")))
     assert open_client(context.uri).get_experiment_by_name("demo/bulk_modulus") is None
 
 
@@ -112,27 +112,25 @@ def test_pure_number_is_described_without_a_unit(context, make_outcome):
 
 
 def test_cell_recorded_twice_has_one_run_and_another_outcome_gets_one_beside_it(context, make_outcome):
-    first = MlflowRecorder(context).record(make_outcome())
-    recorder = MlflowRecorder(context)
-    assert recorder.record(make_outcome()) == first
+    first = record_cell(context, make_outcome())
+    assert record_cell(context, make_outcome()) == first
     failed = make_outcome(failure="DivergedError: loss is nan", val_mae=None, cv_mae=None, test_mae=None)
-    other = recorder.record(failed)
+    other = record_cell(context, failed)
     assert other != first
-    assert (recorder.record(make_outcome()), recorder.record(failed)) == (first, other)
+    assert (record_cell(context, make_outcome()), record_cell(context, failed)) == (first, other)
     assert len(_runs(context)) == 2
     run = open_client(context.uri).get_run(other)
     assert (run.info.status, run.data.tags["crossprop.failure"]) == ("FAILED", "DivergedError: loss is nan")
 
 
 def test_leftover_of_a_killed_process_is_replaced(context, make_outcome):
-    MlflowRecorder(context).record(make_outcome(cell="other"))
+    record_cell(context, make_outcome(cell="other"))
     client = open_client(context.uri)
     experiment = client.get_experiment_by_name("demo/bulk_modulus").experiment_id
     leftover = client.create_run(experiment, tags={"crossprop.cell": "ab12"}).info.run_id
-    recorder = MlflowRecorder(context)
-    recorder.record(make_outcome(cell="third"))
+    record_cell(context, make_outcome(cell="third"))
     assert client.get_run(leftover).info.lifecycle_stage == "active"  # not this cell's
-    run_id = recorder.record(make_outcome())
+    run_id = record_cell(context, make_outcome())
     assert [r.info.run_id for r in _runs(context) if r.data.tags["crossprop.cell"] == "ab12"] == [run_id]
     gone = client.get_run(leftover).info
     assert (gone.status, gone.lifecycle_stage) == ("KILLED", "deleted")

@@ -24,7 +24,7 @@ from crossprop.tracking import registry, ui
 from crossprop.tracking import store as store_module
 from crossprop.tracking.gates import judge
 from crossprop.tracking.registry import all_models, assert_complete, find_version, predictor_folder
-from crossprop.tracking.runs import MlflowRecorder, ensure_experiment
+from crossprop.tracking.runs import ensure_experiment, record_cell
 from crossprop.tracking.store import (
     open_client,
     prepare_store,
@@ -281,7 +281,7 @@ def test_what_cannot_be_opened_is_refused(monkeypatch):
 
 def test_server_is_started_with_links(context, uri, tmp_path, monkeypatch, capsys, make_outcome):
     relocate(uri)  # the store is a copy
-    MlflowRecorder(context).record(make_outcome())
+    record_cell(context, make_outcome())
     started = []
     monkeypatch.setattr(ui.os, "execv", lambda path, command: started.append(command))
     with socket.socket() as probe:

