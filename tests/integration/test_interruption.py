@@ -172,7 +172,7 @@ def test_changed_budget_keeps_other_methods_changed_data_none(tmp_path, params, 
 def test_truncated_table_and_a_folder_that_cannot_be_written_to_are_named(tmp_path, params, write_target):
     paths = project(tmp_path / "blocked", params, write_target)
     (paths.root / ".crossprop").write_text("a file in the way")
-    with pytest.raises(StoreError, match="correct the permissions"):
+    with pytest.raises(StoreError, match="Correct the permissions"):
         computed(params, paths)
     paths = project(tmp_path / "truncated", params, write_target)
     paths.prepared("slme").write_bytes(paths.prepared("slme").read_bytes()[:100])

@@ -72,6 +72,13 @@ def study(tmp_path_factory, tiny_params, write_study):
 
 
 @pytest.fixture(scope="module")
+def client(study):
+    from crossprop.tracking.store import open_client
+
+    return open_client(f"sqlite:///{study.paths.root / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
 def registered(study):
     from crossprop.tracking.registration import register_study
 
@@ -162,11 +169,9 @@ def test_registered_model_gives_the_logged_predictions_back_in_a_fresh_process(s
     assert set(answers) == {"value", "lower", "upper", "in_domain", "note"}
 
 
-def test_version_is_the_challenger_of_the_winning_run_and_is_made_once(study, registered):
+def test_version_is_the_challenger_of_the_winning_run_and_is_made_once(study, registered, client):
     from crossprop.tracking.registration import register_study
-    from crossprop.tracking.store import open_client
 
-    client = open_client(f"sqlite:///{study.paths.root / 'mlflow.db'}")
     version = client.get_model_version_by_alias("tiny.slme", "challenger")
     listed = {entry["cell"]: entry["run_id"] for entry in study.read("runs.json")}
     assert version.run_id == listed[study.read("winners.json")["winner"]]

@@ -24,7 +24,6 @@ from crossprop.methods import unit_behind
 from crossprop.tracking import figures
 from crossprop.tracking.provenance import RunContext, environment, process_is_gone, process_tags
 from crossprop.tracking.store import ARTIFACTS, named_faults, open_client, sqlite_path, store_lock, tolerated
-from crossprop.uncertainty.evidence import evenly
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -197,7 +196,8 @@ def fingerprint(result: CellResult, data_hash: str) -> str:
 def _curve(key: str, curve: pd.Series, most_steps: int = _MOST_STEPS) -> list[tuple[str, float, int]]:
     """At most so many steps of a curve indexed by epoch, first and last among them; what is not finite is left out."""
     curve = curve[np.isfinite(curve)]
-    return [(key, float(curve.iloc[i]), int(curve.index[i])) for i in evenly(len(curve), most_steps)]
+    picks = np.linspace(0, len(curve) - 1, min(len(curve), most_steps)).round().astype(int)
+    return [(key, float(curve.iloc[i]), int(curve.index[i])) for i in picks]
 
 
 def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
