@@ -174,9 +174,7 @@ def time_to(rows: Rows, recipes: list[tuple[Architecture, Recipe]], epochs: int)
             f"paper's recipe, epoch {epoch}/{epochs}: validation MAE {error:.4g} {rows.unit}, {spent:.0f} s",
             flush=True,
         )
-    ours = [
-        (architecture, recipe, *measured_fit(rows, architecture, recipe)) for architecture, recipe in recipes
-    ]
+    ours = [(architecture, recipe, *measured_fit(rows, architecture, recipe)) for architecture, recipe in recipes]
     print(f"\nto the paper's recipe's best validation MAE, {best:.4g} {rows.unit}, which took it {at:.0f} s:")
     print(f"{'':<12}{'schedule':>12}{'as good after':>16}{'ratio':>8}{'whole schedule':>17}{'its MAE':>10}")
     for architecture, recipe, points, spent in ours:
@@ -186,9 +184,7 @@ def time_to(rows: Rows, recipes: list[tuple[Architecture, Recipe]], epochs: int)
         print(f"{architecture:<12}{length:>12}{after:>16}{ratio:>8}{spent:>15.0f} s{last:>10.4g}")
 
 
-def measured_fit(
-    rows: Rows, architecture: Architecture, recipe: Recipe
-) -> tuple[list[tuple[float, float]], float]:
+def measured_fit(rows: Rows, architecture: Architecture, recipe: Recipe) -> tuple[list[tuple[float, float]], float]:
     """Seconds and validation MAE at every evaluation of one fit of ours, and the seconds it took as a whole."""
     start = time.perf_counter()
     points: list[tuple[float, float]] = []
@@ -204,16 +200,12 @@ def measured_fit(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all cores")
     parser.add_argument("--rows", type=int, default=8192, help="samples an epoch of the throughput part")
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each side that count")
     parser.add_argument("--time-to", type=int, metavar="N", help="epochs of the paper's recipe to match")
-    parser.add_argument(
-        "--epochs", type=int, nargs="+", help="lengths of our schedules; default: the recipe's"
-    )
+    parser.add_argument("--epochs", type=int, nargs="+", help="lengths of our schedules; default: the recipe's")
     parser.add_argument("--params", type=Path, default=PARAMS_FILE, help="names the study and our recipes")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/; default: here")
     parser.add_argument("--source", help="source property to learn; default: the study's first")
@@ -226,9 +218,7 @@ def main() -> None:
     rows = prepared_rows(given.root, study.name, given.source or study.sources[0])
     rows = rows or random_rows(max(given.rows * 10 // 9 + 10, 1000))
     load = f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    print(
-        f"{rows.name}, {len(rows.train[0]):,} rows; {given.threads} threads, {params.compute.backend}; {load}"
-    )
+    print(f"{rows.name}, {len(rows.train[0]):,} rows; {given.threads} threads, {params.compute.backend}; {load}")
     throughput(rows, study.pretrain, given.rows, given.rounds)
     if not given.time_to:
         return

@@ -32,9 +32,7 @@ from crossprop.training.trainer import NetworkTrainer
 
 def main() -> None:
     """Fit every target with every length of the schedule."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--source", default="formation_energy")
@@ -80,9 +78,7 @@ def main() -> None:
                 rows.append(row)
                 pd.DataFrame(rows).to_csv(args.out, index=False, float_format="%.5g")
                 print(
-                    " ".join(
-                        f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()
-                    ),
+                    " ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()),
                     flush=True,
                 )
     _draw(pd.DataFrame(rows), args.out.with_suffix(".png"))
@@ -98,9 +94,7 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
         for name, marker in (("SC", "o"), ("TL", "s")):
             of_fit = table[(table["target"] == target) & (table["fit"] == name)]
             axes.plot(of_fit["steps"], of_fit["relative"], marker=marker, label=name)
-        axes.set(
-            xscale="log", xlabel="steps of the schedule", title=f"{target}, {of_fit['rows'].iloc[0]:,} rows"
-        )
+        axes.set(xscale="log", xlabel="steps of the schedule", title=f"{target}, {of_fit['rows'].iloc[0]:,} rows")
     figure.axes[0].set_ylabel("validation MAE / MAE of the median")
     figure.axes[0].legend()
     figure.savefig(path, dpi=150)

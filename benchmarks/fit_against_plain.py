@@ -26,9 +26,7 @@ from crossprop.paths import StudyPaths
 
 def main() -> None:
     """Fit the targets, smallest first."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--smallest", type=int, default=12)
@@ -60,9 +58,7 @@ def main() -> None:
         pd.DataFrame(rows).to_csv(args.out, index=False, float_format="%.5g")
         print(f"{target}: {mae:.4g} against {simple:.4g}, ratio {mae / simple:.3f}", flush=True)
     ratios = np.array([row["ratio"] for row in rows], float)
-    print(
-        f"{len(ratios)} targets: geometric mean {np.exp(np.log(ratios).mean()):.3f}, worst {ratios.max():.3f}"
-    )
+    print(f"{len(ratios)} targets: geometric mean {np.exp(np.log(ratios).mean()):.3f}, worst {ratios.max():.3f}")
 
 
 def _fit(frame: pd.DataFrame, target: str, networks: Path, minutes: float) -> dict:

@@ -155,13 +155,9 @@ def splits_of(frame: pd.DataFrame, development: bool, seed: int) -> Iterator[tup
 
 def main() -> None:
     """Learn what is not learnt yet, judge all of it, write tables and a figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data/prepared/jarvis"), help="prepared targets")
-    parser.add_argument(
-        "--out", type=Path, default=Path("held-out-chemistry"), help="what is learnt, and log"
-    )
+    parser.add_argument("--out", type=Path, default=Path("held-out-chemistry"), help="what is learnt, and log")
     parser.add_argument("--report", type=Path, help="where tables and figure go; as --out if not given")
     parser.add_argument("--targets", nargs="+", help="others than those of the study")
     parser.add_argument("--development", action="store_true", help="clusters and pairs of the other rows")

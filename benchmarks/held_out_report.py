@@ -153,9 +153,7 @@ def _draw(chemistries: pd.DataFrame, distances: pd.DataFrame, path: Path) -> Non
                 ("coverage", "o-", ""),
                 ("coverage_before", "o:", ", width not growing"),
             ):
-                left.plot(
-                    rows["mean_distance"], 100 * rows[column], line, ms=4, color=colour, label=kind + word
-                )
+                left.plot(rows["mean_distance"], 100 * rows[column], line, ms=4, color=colour, label=kind + word)
         left.axhline(90, **stated)
         left.set(ylim=(50, 100), xlabel="distance to training, radii of the domain", ylabel="coverage, %")
         left.legend(loc="lower left")
@@ -163,9 +161,7 @@ def _draw(chemistries: pd.DataFrame, distances: pd.DataFrame, path: Path) -> Non
         names = list(dict.fromkeys(chemistries["chemistry"]))
         places = chemistries["chemistry"].map(names.index)
         for column, up, face in (("coverage_before", -0.13, "none"), ("coverage", 0.13, QUALITATIVE[1])):
-            right.scatter(
-                100 * chemistries[column], places + up, s=22, edgecolors=QUALITATIVE[1], facecolors=face
-            )
+            right.scatter(100 * chemistries[column], places + up, s=22, edgecolors=QUALITATIVE[1], facecolors=face)
         right.axvline(90, **stated)
         right.set_yticks(range(len(names)), names)
         right.invert_yaxis()

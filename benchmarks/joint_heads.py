@@ -42,9 +42,7 @@ BOOSTED = {"max_iter": 300, "learning_rate": 0.07, "l2_regularization": 0.1, "ma
 
 def main() -> None:
     """Train the five networks, then fit the trees on every target."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--targets", nargs="+", required=True)
@@ -64,9 +62,7 @@ def main() -> None:
     source = load_network(paths.source_model(name) / NETWORK_FILE)
     standard = standardised(x, np.load(paths.source_model(name) / SCALING_FILE))
     of_source = network_outputs(source, standard)
-    recipe = params.study.transfer.model_copy(
-        update={"epochs": args.epochs, "learning_rate": args.learning_rate}
-    )
+    recipe = params.study.transfer.model_copy(update={"epochs": args.epochs, "learning_rate": args.learning_rate})
     of_heads = _predictions(params, source, recipe, standard, y, fold)
     print(f"five networks: {perf_counter() - started:.0f} s", flush=True)
 
@@ -92,9 +88,7 @@ def main() -> None:
 
         alone = suited(params.study.transfer, len(known))
         single = np.full(len(x), np.nan)
-        single[known] = _predictions(
-            params, source, alone, standard[known], y[known][:, [place]], fold[known]
-        )[:, 0]
+        single[known] = _predictions(params, source, alone, standard[known], y[known][:, [place]], fold[known])[:, 0]
         row = {
             "target": target,
             "rows": len(chosen),

@@ -70,9 +70,7 @@ def matminer_attributes(formulas: list[str]) -> np.ndarray:
 
 def main() -> None:
     """Time both sides and print rates, ratio and largest difference."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2000, help="formulas that both sides compute")
     parser.add_argument("--repeats", type=int, default=5, help="repeats of ours; the median counts")
     arguments = parser.parse_args()

@@ -42,9 +42,7 @@ TARGETS = ("seebeck_n", "log_mass_n", "log_kappa_n", "slme", "spillage", "klu")
 
 def main() -> None:
     """Measure, and print one line for each figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=10_000, help="short tasks")
     parser.add_argument("--milliseconds", type=float, default=10.0, help="of a short task")
     parser.add_argument("--sleepers", type=int, default=8, help="workers for the short tasks")
@@ -147,9 +145,7 @@ def study(arguments: argparse.Namespace, cluster: RayConfig) -> Params:
         "learning_curve": None, "fidelity": None, "joint_pretrain": None,
         "budget": params.study.budget.model_copy(update={"ml_trials": arguments.trials, "seconds": 1e6}),
     }  # fmt: skip
-    compute = ComputeConfig(
-        executor="ray", ray=cluster, backend="jax"
-    )  # no network is fitted: it is not loaded
+    compute = ComputeConfig(executor="ray", ray=cluster, backend="jax")  # no network is fitted: it is not loaded
     return params.model_copy(update={"study": params.study.model_copy(update=changed), "compute": compute})
 
 

@@ -42,9 +42,7 @@ def watched(command: list[str], kill_after: float | None) -> tuple[float, float,
 
 def main() -> None:
     """Screen, and print what it took."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", required=True, help="NAME=FOLDER, one for each property")
     parser.add_argument("--where", help="condition; without one every model sees every composition")
     parser.add_argument("--elements", default=ELEMENTS)
@@ -52,9 +50,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--out", type=Path, default=Path("benchmark-screening"))
-    parser.add_argument(
-        "--kill", type=float, help="seconds after which it is killed once, and then continued"
-    )
+    parser.add_argument("--kill", type=float, help="seconds after which it is killed once, and then continued")
     arguments = parser.parse_args()
 
     names = ",".join(text.partition("=")[0] for text in arguments.model)
@@ -82,9 +78,7 @@ def main() -> None:
     print(f"compositions/s while predicting  {note['predicted_per_second']:>12,.0f}")
     print(f"peak memory of the processes     {max(r[2] for r in runs):>12.2f} GiB")
     print(f"processor seconds                {processor:>12,.0f}")
-    print(
-        f"cores that it got, of {cores:<3}        {processor / seconds:>12.2f} (load at the start {load:.1f})"
-    )
+    print(f"cores that it got, of {cores:<3}        {processor / seconds:>12.2f} (load at the start {load:.1f})")
     print(f"compositions/s on {cores} free cores    {predicted * cores / processor:>12,.0f}")
 
 

@@ -43,9 +43,7 @@ def passed(cells: pd.DataFrame, lowest: float) -> dict[str, float | str | None]:
 
 def main() -> None:
     """Measure every target of a report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("seconds_to_paper.csv"))
     args = parser.parse_args()

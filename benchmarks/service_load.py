@@ -38,16 +38,12 @@ SCRIPT = Path(__file__).with_name("service_load.lua")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="a running service; otherwise one is started")
     parser.add_argument("--pid", type=int, help="process of the running service, on this machine")
     parser.add_argument("--property", help="the first that is served by default")
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument(
-        "--connections", type=int, nargs="*", default=[1, 4, 16], help="callers of single formulas"
-    )
+    parser.add_argument("--connections", type=int, nargs="*", default=[1, 4, 16], help="callers of single formulas")
     parser.add_argument("--batch", type=int, default=2000, help="formulas of a large request")
     parser.add_argument("--batch-connections", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--bursts", type=int, nargs="*", default=[24, 40, 100], help="large requests at once")
@@ -62,9 +58,7 @@ def main() -> None:
             return
         wait_until_loaded(url, name)
         print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, property {name}")
-        print(
-            f"{'formulas':>8} {'callers':>7} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8} {'max ms':>8}", end=""
-        )
+        print(f"{'formulas':>8} {'callers':>7} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8} {'max ms':>8}", end="")
         print(f" {'req/s':>8} {'formulas/s':>10} {'CPU ms':>7} {'errors':>6}")
         for callers in args.connections:
             load(url, name, args.seconds, formulas=1, callers=callers, bodies=5000, pid=pid)
@@ -138,9 +132,7 @@ def wait_until_loaded(url: str, name: str) -> None:
     raise SystemExit(f"{name} was not loaded within two minutes")
 
 
-def load(
-    url: str, name: str, seconds: int, formulas: int, callers: int, bodies: int, pid: int | None = None
-) -> None:
+def load(url: str, name: str, seconds: int, formulas: int, callers: int, bodies: int, pid: int | None = None) -> None:
     """Run wrk once and print one line, the command at its end."""
     command = [
         "wrk", "--threads", "1", "--connections", str(callers), "--duration", f"{seconds}s", "--timeout", "30s",

@@ -78,9 +78,7 @@ def measure(folder: Path, threads: int, many: int, answers: Path) -> dict[str, f
     }
 
 
-def measured(
-    arguments: argparse.Namespace, folder: Path, answers: Path, source: Path | None
-) -> dict[str, float]:
+def measured(arguments: argparse.Namespace, folder: Path, answers: Path, source: Path | None) -> dict[str, float]:
     command = [sys.executable, __file__, str(folder), "--threads", str(arguments.threads)]
     command += ["--many", str(arguments.many), "--inside", str(answers)]
     environment = {**os.environ, "PYTHONPATH": str(source.resolve())} if source else None
@@ -111,9 +109,7 @@ def report(arguments: argparse.Namespace, folder: Path, scratch: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--many", type=int, default=2000, help="formulas of the batch")

@@ -32,9 +32,7 @@ SIDES = {"best_sc": "SC", "best_tl": "TL"}
 
 def main() -> None:
     """Fit the chosen cells of every target that has results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=PARAMS_FILE)
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--targets", nargs="+", help="by default all that have results")
@@ -90,8 +88,7 @@ def main() -> None:
             pd.DataFrame(rows).to_csv(args.out, index=False, float_format="%.6g")
             print(
                 " ".join(
-                    f"{name}={value:.4g}" if isinstance(value, float) else f"{value}"
-                    for name, value in row.items()
+                    f"{name}={value:.4g}" if isinstance(value, float) else f"{value}" for name, value in row.items()
                 )
             )
     if not rows:

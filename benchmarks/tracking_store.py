@@ -44,13 +44,9 @@ ORDER = "metrics.`cv_mae_mean` ASC"
 
 def main() -> None:
     """Fill a store, then time writing, searching and the web interface's own calls."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20500, help="runs in the full store")
-    parser.add_argument(
-        "--written", type=int, default=4, help="cells per target that the recorder writes first"
-    )
+    parser.add_argument("--written", type=int, default=4, help="cells per target that the recorder writes first")
     parser.add_argument("--port", type=int, default=5077)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="crossprop-bench-") as folder:
@@ -117,9 +113,7 @@ def outcome(target: str, number: int, *, screened: bool) -> CellOutcome:
 
 def write(uri: str, outcomes: list[CellOutcome], where: str) -> None:
     """Record cells while another process searches without a pause; anything that locks would raise here or there."""
-    context = RunContext(
-        uri=uri, study=STUDY, data_hashes=dict.fromkeys(TARGETS, "d" * 64), config_text="x: 1\n" * 200
-    )
+    context = RunContext(uri=uri, study=STUDY, data_hashes=dict.fromkeys(TARGETS, "d" * 64), config_text="x: 1\n" * 200)
     spawn = multiprocessing.get_context("spawn")
     stop, answers = spawn.Event(), spawn.Queue()
     reader = spawn.Process(target=read_all_the_time, args=(uri, stop, answers))
@@ -162,15 +156,12 @@ def multiply(path: Path, wanted: int) -> int:
             "latest_metrics": "run_uuid",
         }  # fmt: skip
         columns = {
-            table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-            for table in [*tables, "inputs"]
+            table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for table in [*tables, "inputs"]
         }
         db.execute("CREATE TEMP TABLE copies (original TEXT, fresh TEXT, factor REAL)")
         copies = -(-(wanted - len(originals)) // len(originals))
         rng = np.random.default_rng(0)
-        rows = [
-            (r, rng.bytes(16).hex(), float(rng.uniform(0.5, 2))) for _ in range(copies) for r in originals
-        ]
+        rows = [(r, rng.bytes(16).hex(), float(rng.uniform(0.5, 2))) for _ in range(copies) for r in originals]
         db.executemany("INSERT INTO copies VALUES (?, ?, ?)", rows)
         for table, key in tables.items():
             chosen = {key: "c.fresh"}
@@ -231,9 +222,9 @@ def time_interface(uri: str, port: int) -> None:
         ids = [e["experiment_id"] for e in found["experiments"] if e["name"].startswith(STUDY)]
         timed(
             "interface: list of experiments",
-            lambda: ask(
-                address, "experiments/search", {"max_results": 25, "order_by": ["last_update_time DESC"]}
-            )["experiments"],
+            lambda: ask(address, "experiments/search", {"max_results": 25, "order_by": ["last_update_time DESC"]})[
+                "experiments"
+            ],
         )
         table = {"run_view_type": "ACTIVE_ONLY", "max_results": 100, "order_by": [ORDER]}
         newest = {**table, "order_by": ["attributes.start_time DESC"]}

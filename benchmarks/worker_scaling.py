@@ -95,9 +95,7 @@ def measure(workers: int, plan: Plan) -> tuple[float, float]:
 
 def main() -> None:
     cores = usable_cores()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, 2, cores}))
     parser.add_argument("--threads", type=int, default=cores, help="of the one process; default: all cores")
     parser.add_argument("--batch", type=int, default=256)
@@ -121,9 +119,7 @@ def main() -> None:
             print(f"{workers:>10}{threads:>9}{rate:>12,.0f}{rate / reference:>8.2f}{memory:>8,.0f} MiB"
                   f"{workers * memory:>9,.0f} MiB", flush=True)  # fmt: skip
     size = given.rows * 86 * 4 / 2**20
-    print(
-        f"the matrix takes {size:.0f} MiB, once; ratios are to the one process with {given.threads} threads"
-    )
+    print(f"the matrix takes {size:.0f} MiB, once; ratios are to the one process with {given.threads} threads")
 
 
 if __name__ == "__main__":

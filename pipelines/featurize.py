@@ -21,9 +21,7 @@ def main() -> None:
     paths = StudyPaths.of(study)
     for name in (*study.targets, *study.sources):
         table = paths.prepared(name)
-        write_features(
-            pd.read_parquet(table), paths.features(name), matrices_of(study, name), where=str(table)
-        )
+        write_features(pd.read_parquet(table), paths.features(name), matrices_of(study, name), where=str(table))
 
 
 if __name__ == "__main__":

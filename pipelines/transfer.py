@@ -23,9 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params(args.params)
     if args.shard not in params.study.shards:
-        raise ConfigError(
-            f"{args.shard!r} is no shard of the study {params.study.name}: {list(params.study.shards)}."
-        )
+        raise ConfigError(f"{args.shard!r} is no shard of the study {params.study.name}: {list(params.study.shards)}.")
     paths = StudyPaths.of(params.study)
 
     def recorder(data_hashes: dict[str, str]) -> Recorder:

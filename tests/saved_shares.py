@@ -32,9 +32,7 @@ def evidence_of(formulas: Sequence[str], element: str, *, train: float, test: fl
     x = fraction_matrix(formulas)
     y = 100 * x[:, ELEMENTS.index(element)]
     rows = pd.DataFrame({"formula": formulas, "composition": composition_keys(x), "y_true": y})
-    parts = [
-        rows.assign(split=s, y_pred=y + e, y_pred_single=y + e) for s, e in (("train", train), ("test", test))
-    ]
+    parts = [rows.assign(split=s, y_pred=y + e, y_pred_single=y + e) for s, e in (("train", train), ("test", test))]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -55,15 +55,11 @@ def compile_lock(uv: str, lock: str, further: list[str]) -> None:
     command += [f"--extra={extra}" for extra in extras]
     if lock != CORE:
         command.append(f"--constraint={CORE}")
-    environment = {
-        name: value for name, value in os.environ.items() if "INDEX" not in name and "LINKS" not in name
-    }
+    environment = {name: value for name, value in os.environ.items() if "INDEX" not in name and "LINKS" not in name}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
     text = (ROOT / lock).read_text()
     if "://" in text:
-        sys.exit(
-            f"tools/lock.py: {lock} holds an address of this machine's index. Resolve without that index."
-        )
+        sys.exit(f"tools/lock.py: {lock} holds an address of this machine's index. Resolve without that index.")
     print(f"{lock}: {sum(line[:1].isalnum() for line in text.splitlines())} packages")
 
 

@@ -17,9 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README, TABLE = "README.md", "reports/transport/targets.csv"
-MARKED = re.compile(
-    r"(<!-- numbers: (?P<source>\S+), .*? -->\n)(?P<table>.*?)(<!-- end of numbers -->)", re.DOTALL
-)
+MARKED = re.compile(r"(<!-- numbers: (?P<source>\S+), .*? -->\n)(?P<table>.*?)(<!-- end of numbers -->)", re.DOTALL)
 
 
 def render(text: str) -> str:
@@ -46,9 +44,7 @@ def main() -> None:
     for study in sys.argv[1:]:
         source = ROOT / "summary" / study
         if not source.is_dir():
-            raise SystemExit(
-                f"tools/readme_table.py: {source} does not exist. Run the study first (make repro)."
-            )
+            raise SystemExit(f"tools/readme_table.py: {source} does not exist. Run the study first (make repro).")
         shutil.rmtree(ROOT / "reports" / study, ignore_errors=True)
         shutil.copytree(source, ROOT / "reports" / study)
     readme = ROOT / README

@@ -12,9 +12,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-HEADER = (
-    "# The resolved configuration that `dvc repro` reads, as conf/ composes it (tools/resolve_params.py).\n"
-)
+HEADER = "# The resolved configuration that `dvc repro` reads, as conf/ composes it (tools/resolve_params.py).\n"
 
 
 def main(overrides: list[str]) -> None:

@@ -76,9 +76,7 @@ class Browser:
         command = [executable, *OPTIONS, f"--user-data-dir={profile}"]
         # The browser reads from descriptor 3 and writes to 4; bash puts ours there.
         plumbing = ["bash", "-c", f'exec "$@" 3<&{read_there} 4>&{write_there}', "browser", *command]
-        self._process = subprocess.Popen(
-            plumbing, pass_fds=(read_there, write_there), stderr=subprocess.DEVNULL
-        )
+        self._process = subprocess.Popen(plumbing, pass_fds=(read_there, write_there), stderr=subprocess.DEVNULL)
         os.close(read_there)
         os.close(write_there)
         self._from, self._to = os.fdopen(read_here, "rb"), os.fdopen(write_here, "wb")
@@ -188,9 +186,7 @@ def served(folder: Path) -> Iterator[str]:
                     break
             except (URLError, OSError):
                 if server.poll() is not None:
-                    sys.exit(
-                        f"tools/screenshots.py: the UI on {folder}/mlflow.db ended, see `make ui` there."
-                    )
+                    sys.exit(f"tools/screenshots.py: the UI on {folder}/mlflow.db ended, see `make ui` there.")
                 time.sleep(0.5)
         yield address
     finally:
@@ -255,9 +251,7 @@ def find_browser() -> str | None:
 
 def main() -> None:
     """Take all pictures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="checkout with a finished run")
     parser.add_argument("--study", default="transport")
     parser.add_argument("--target", default="seebeck_n")

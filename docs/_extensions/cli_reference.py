@@ -17,9 +17,7 @@ def reference() -> str:
     from crossprop.cli import app
 
     command = typer.main.get_command(app)
-    text: str = get_docs_for_click(
-        obj=command, ctx=typer.Context(command, info_name="crossprop"), name="crossprop"
-    )
+    text: str = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="crossprop"), name="crossprop")
     lines = text.splitlines()[1:]  # the page has a title
     return "\n".join(line if line.startswith("$ ") else _escaped(line) for line in lines)
 

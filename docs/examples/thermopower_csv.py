@@ -26,9 +26,7 @@ def main() -> None:
     with Path(sys.argv[1]).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter=";")
         writer.writerow(["sample", "compound", "thermopower"])
-        values = [
-            (formula, f"{value:.1f}") for formula, value in zip(rows["formula"], rows["value"], strict=True)
-        ]
+        values = [(formula, f"{value:.1f}") for formula, value in zip(rows["formula"], rows["value"], strict=True)]
         values[100:100] = MISTAKES
         writer.writerows((f"S{i:03d}", formula, value) for i, (formula, value) in enumerate(values))
 

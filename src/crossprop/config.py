@@ -40,9 +40,7 @@ def reads_as_text(name: str) -> bool:
 
 def _no_number(name: str) -> str:
     if not reads_as_text(name):
-        raise ValueError(
-            "is a number, a truth value or nothing to the files that name it: choose a longer name"
-        )
+        raise ValueError("is a number, a truth value or nothing to the files that name it: choose a longer name")
     return name
 
 
@@ -216,9 +214,7 @@ class RegressorSpace(Section):
     def _shares_what_is_read(self) -> Self:
         _refuse_unknown("shared", self.shared, ("target_transform",))
         for r in self.shared.values():
-            _refuse_unknown(
-                "shared.target_transform", map(str, r.choices or (r.default,)), get_args(Transform)
-            )
+            _refuse_unknown("shared.target_transform", map(str, r.choices or (r.default,)), get_args(Transform))
         for algorithm, space in self.algorithms.items():
             if found := space.get("aggregation"):
                 taken = map(str, found.choices or (found.default,))
@@ -239,9 +235,7 @@ class SearchConfig(Section):
     """
 
     ml: RegressorSpace
-    extension: RegressorSpace = RegressorSpace(
-        algorithms={name: {} for name in EXTENSION_REGRESSORS}, defaults_first=3
-    )
+    extension: RegressorSpace = RegressorSpace(algorithms={name: {} for name in EXTENSION_REGRESSORS}, defaults_first=3)
     dl: NetworkSpace
     finetune: NetworkSpace
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = EXTRACTION_LAYERS
@@ -344,9 +338,7 @@ class StudyConfig(Section):
     sources: tuple[Name, ...]
     excluded: tuple[Name, ...] = ()
     elemnet_sources: tuple[Name, ...] = ()
-    joint: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
-        default_factory=dict, max_length=1
-    )
+    joint: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(default_factory=dict, max_length=1)
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = PAPER_METHODS
     representations: Annotated[tuple[Representation, ...], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2, strict=True)] = 10
@@ -377,9 +369,7 @@ class StudyConfig(Section):
             raise ValueError(f"{', '.join(both)} cannot be both target and source of one study")
         transferred = (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES)
         if refused := [str(r) for r in self.representations if r in transferred]:
-            raise ValueError(
-                f"representations lists inputs of scratch methods; {refused[0]!r} is chosen by the method"
-            )
+            raise ValueError(f"representations lists inputs of scratch methods; {refused[0]!r} is chosen by the method")
         if not self.sources and any(m.side is Side.TRANSFER for m in self.methods):
             raise ValueError("sources is empty, but methods holds transfer methods")
         if Method.BLEND in self.methods and not set(self.methods) - {Method.BASE, Method.BLEND}:
@@ -390,9 +380,7 @@ class StudyConfig(Section):
         if taken := set(self.joint) & {*self.sources, *self.targets}:
             raise ValueError(f"joint.{taken.pop()} has the name of a property: choose another")
         if wanting := [str(m) for m in self.methods if m.uses_joint and not self.joint]:
-            raise ValueError(
-                f"methods holds {', '.join(wanting)}, which need a joint network: name one in joint"
-            )
+            raise ValueError(f"methods holds {', '.join(wanting)}, which need a joint network: name one in joint")
         if self.joint and self.joint_pretrain is None:
             raise ValueError("joint names a network, but joint_pretrain gives it no recipe")
         if wanting := [str(m) for m in self.methods if not self.points(m)]:
@@ -514,9 +502,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing. Run from the project's root, where dvc.yaml stands.") from None
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}. Name a file such as params.yaml."
-        ) from None
+        raise ConfigError(f"{path} cannot be read: {error.strerror}. Name a file such as params.yaml.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML: {error}. Correct it, or restore it with git.") from None
     return parse_params(values, origin=str(path))

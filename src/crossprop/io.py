@@ -123,9 +123,7 @@ def exclusive(lock: Path, what: str, error: type[CrosspropError] = StoreError) -
     except Timeout:
         raise error(f"Another process {what} already ({lock} is held). Wait for it, or stop it.") from None
     except OSError as reason:
-        raise error(
-            f"{lock} cannot be written: {reason}. Correct the permissions, or name another folder."
-        ) from reason
+        raise error(f"{lock} cannot be written: {reason}. Correct the permissions, or name another folder.") from reason
     with taken:
         yield
 

@@ -17,8 +17,6 @@ def take_port(host: str, port: int, error: type[CrosspropError], option: str, hi
     except socket.gaierror as fault:
         raise error(f"The address {host!r} is unknown here. Use 127.0.0.1 or one of this machine.") from fault
     except (OSError, OverflowError) as fault:
-        message = (
-            f"Port {port} on {host} cannot be used ({fault}). {hint}Choose another, e.g. {option}{other}."
-        )
+        message = f"Port {port} on {host} cannot be used ({fault}). {hint}Choose another, e.g. {option}{other}."
         raise error(message) from fault
     return taken

@@ -248,9 +248,7 @@ def test_site_holds_every_page_and_loads_nothing_from_another_host(site):
     pages = [p for p in found if "_build" not in p.parts]
     for page in pages:
         assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").is_file()
-    loaded = re.compile(
-        r"""<(?:script|img|iframe|source|link)\b[^>]*?(?:src|href)=["'](?:https?:)?//[^>]*>"""
-    )
+    loaded = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*?(?:src|href)=["'](?:https?:)?//[^>]*>""")
     for page in site.rglob("*.html"):
         assert [tag for tag in loaded.findall(page.read_text()) if "canonical" not in tag] == [], page
 

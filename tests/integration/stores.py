@@ -76,9 +76,7 @@ class Server:
         assert self.process.poll() is None, self.log.read_text()[-3000:]
 
     def kill(self):
-        if (
-            self.process is not None
-        ):  # SIGQUIT: PostgreSQL ends at once, with its children, and has to recover
+        if self.process is not None:  # SIGQUIT: PostgreSQL ends at once, with its children, and has to recover
             os.killpg(self.process.pid, signal.SIGQUIT if POSTGRES in self.command else signal.SIGKILL)
             self.process.wait()
             self.process = None
@@ -92,9 +90,7 @@ class Team:
         self.folder.chmod(0o755)
         self.port, s3, mlflow, *weed = free_ports(10)
         self.uri, self.s3 = f"http://127.0.0.1:{mlflow}", f"http://127.0.0.1:{s3}"
-        self.plain = {
-            k: v for k, v in os.environ.items() if not k.startswith(("AWS", "PG", "PYTEST", "MLFLOW"))
-        }
+        self.plain = {k: v for k, v in os.environ.items() if not k.startswith(("AWS", "PG", "PYTEST", "MLFLOW"))}
         self.plain["MLFLOW_DISABLE_TELEMETRY"] = "true"
         here = {
             "PGHOST": "127.0.0.1",

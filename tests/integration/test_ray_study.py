@@ -16,9 +16,7 @@ from waiting import PATIENCE
 
 
 @pytest.mark.slow
-def test_killed_driver_goes_on_where_it_was_and_logs_nothing_twice(
-    tmp_path, tiny_params, write_target, monkeypatch
-):
+def test_killed_driver_goes_on_where_it_was_and_logs_nothing_twice(tmp_path, tiny_params, write_target, monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed: make setup LOCK=requirements-ray.lock")
     from ray.cluster_utils import Cluster
 

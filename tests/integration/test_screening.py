@@ -209,9 +209,7 @@ def test_on_a_cluster_that_loses_a_node_it_goes_on_to_the_same_bytes(request_of,
         with pytest.raises(KeyboardInterrupt):
             screen(request_of(executor="ray", out=tmp_path / "ray", **wide))
         done = screen(request_of(executor="ray", out=tmp_path / "ray", **wide))
-        monkeypatch.setattr(
-            "crossprop.screening.run.check_memory", lambda *a: pytest.fail("the worker did not refuse")
-        )
+        monkeypatch.setattr("crossprop.screening.run.check_memory", lambda *a: pytest.fail("the worker did not refuse"))
         with pytest.raises(ScreeningError, match=r"more than --memory 0\.01 allows"):
             screen(request_of(executor="ray", out=tmp_path / "small", memory=0.01))
     finally:

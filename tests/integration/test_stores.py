@@ -123,9 +123,7 @@ def test_every_cell_is_recorded_once_and_every_winner_registered_once(team, uri,
         assert sorted(run.data.tags["crossprop.cell"] for run in runs) == cells
         assert {entry["run_id"] for entry in results(paths, "runs.json")} == {run.info.run_id for run in runs}
         for run_id in (run.info.run_id for run in runs):
-            assert {"configuration.yaml", "environment.json"} <= {
-                f.path for f in client.list_artifacts(run_id)
-            }
+            assert {"configuration.yaml", "environment.json"} <= {f.path for f in client.list_artifacts(run_id)}
 
         number = client.get_experiment_by_name("tiny/slme").experiment_id
         models = partial(client.search_logged_models, [number])
@@ -137,14 +135,10 @@ def test_every_cell_is_recorded_once_and_every_winner_registered_once(team, uri,
             assert (status, f"{NAME} version {version}: " in said) == (0, True), said
         assert [v.version for v in find_model(uri, NAME).versions] == [str(n) for n in range(version, 0, -1)]
         assert [model.status for model in models()] == ["READY"] * version
-        assert predictor_folder(
-            uri, find_version(uri, NAME, alias="challenger"), paths.root / "cache"
-        ).is_dir()
+        assert predictor_folder(uri, find_version(uri, NAME, alias="challenger"), paths.root / "cache").is_dir()
 
 
-def test_promotion_and_rollback_are_whole_or_did_not_happen_and_the_service_answers_all_the_time(
-    team, uri, paths
-):
+def test_promotion_and_rollback_are_whole_or_did_not_happen_and_the_service_answers_all_the_time(team, uri, paths):
     (port,) = free_ports(1)
     url, asked, ended = f"http://127.0.0.1:{port}", [], threading.Event()
 

@@ -256,9 +256,7 @@ def test_whole_study_gives_the_same_tables_twice(tmp_path, tiny_params, write_st
     assert first == second
     going = {cell["method"] for cell in first if cell["cv_mae"]}
     scratch = [cell["representation"] for cell in first if cell["cv_mae"] and cell["method"] in ("ml", "dl")]
-    assert (
-        sorted(scratch) == study["representations"]
-    )  # the best of each column of the tables runs to the end
+    assert sorted(scratch) == study["representations"]  # the best of each column of the tables runs to the end
     assert len(going & {"ml_featextr", "dl_featextr", "finetune", "modfinetune", "freezing"}) == 1
     assert {"base", "blend"} < going
     assert any("after screening" in (cell["stopped"] or "") for cell in first)

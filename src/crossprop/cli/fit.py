@@ -138,9 +138,7 @@ def predict(
     reading = reading_of(context)
     of_file = any(given for name, given in reading.items() if name != "amounts")
     if formulas and formulas != ["-"] and ("-" in formulas or of_file):
-        raise ConfigError(
-            "Give formulas alone: '-' reads a pipe; options such as --formula-column choose in a file."
-        )
+        raise ConfigError("Give formulas alone: '-' reads a pipe; options such as --formula-column choose in a file.")
     if element_columns and amounts:
         raise ConfigError("Give either --element-columns or --amounts, not both.")
     if version is not None and alias is not None:

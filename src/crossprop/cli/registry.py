@@ -28,9 +28,7 @@ _SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX
 
 _Target = Annotated[str | None, Argument(help="Target, or <study>.<target> where several studies have it.")]
 _Study = Annotated[str | None, Option(help="Only this study.")]
-_Uri = Annotated[
-    str | None, Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default.")
-]
+_Uri = Annotated[str | None, Option(help="Store with the registry; MLFLOW_TRACKING_URI or ./mlflow.db by default.")]
 _Reason = Annotated[str | None, Option("--reason", "-m", help="Why; kept with the version.")]
 _By = Annotated[str | None, Option(help="Who decides; user and machine by default.")]
 

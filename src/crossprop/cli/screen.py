@@ -82,9 +82,7 @@ def screen(
         result = screening.run()
     except KeyboardInterrupt:
         _, done = read_parts(out)
-        text = (
-            f"stopped after {done.stop:,} of {screening.positions:,} positions, {done.kept:,} kept in {out}"
-        )
+        text = f"stopped after {done.stop:,} of {screening.positions:,} positions, {done.kept:,} kept in {out}"
         typer.echo(f"{text}: run the same command to go on", err=True)
         raise typer.Exit(130) from None
     if len(result.top):
@@ -97,7 +95,5 @@ def screen(
 def _name_and_model(text: str) -> tuple[str, str]:
     name, _, model = (part.strip() for part in text.partition("="))
     if not (name and model):
-        raise ScreeningError(
-            f"--model {text!r} is not of the form NAME=FOLDER. Give bulk_modulus=models/bulk."
-        )
+        raise ScreeningError(f"--model {text!r} is not of the form NAME=FOLDER. Give bulk_modulus=models/bulk.")
     return name, model

@@ -36,9 +36,7 @@ def serve(
     memory: Annotated[str | None, Option(help="For all loaded models: 4G; half of all by default.")] = None,
     threads: Annotated[int | None, Option(help="For predictions; as many as there are cores.", min=1)] = None,
     cache: Annotated[Path | None, Option(help="Folder for fetched models; .crossprop by default.")] = None,
-    api_keys: Annotated[
-        Path | None, Option(help="File of API keys; else lines in CROSSPROP_API_KEYS.")
-    ] = None,
+    api_keys: Annotated[Path | None, Option(help="File of API keys; else lines in CROSSPROP_API_KEYS.")] = None,
     allowed_host: Annotated[list[str] | None, Option(help="Other host name, or '*'; repeatable.")] = None,
     cors: Annotated[list[str] | None, Option(help="Origin: https://a.org; repeatable.")] = None,
     proxy: Annotated[list[str] | None, Option(help="Proxy with X-Forwarded-For; repeatable.")] = None,

@@ -26,9 +26,7 @@ def use_ascii_where_needed() -> None:
     """Let standard output and error write plain ASCII where their encoding does not hold every character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if not isinstance(stream, io.TextIOWrapper) or stream.encoding.lower().replace("_", "-").startswith(
-            "utf"
-        ):
+        if not isinstance(stream, io.TextIOWrapper) or stream.encoding.lower().replace("_", "-").startswith("utf"):
             continue
         buffering = stream.line_buffering
         setattr(sys, name, _AsciiStream(stream.detach(), encoding="utf-8", line_buffering=buffering))

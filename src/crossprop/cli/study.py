@@ -9,9 +9,7 @@ from typer import Argument, Option
 from crossprop.cli.fit import Seed, listed
 from crossprop.paths import RAW
 
-app = typer.Typer(
-    help="Study configurations, trials in MLflow, pretraining on a cluster.", no_args_is_help=True
-)
+app = typer.Typer(help="Study configurations, trials in MLflow, pretraining on a cluster.", no_args_is_help=True)
 
 
 @app.command("trials")

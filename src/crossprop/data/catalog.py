@@ -163,9 +163,7 @@ class PropertyEntry(Section):
         if not self.editions:
             return Edition(files=self.files)
         if name not in self.editions:
-            raise DataError(
-                f"{self.key!r} has no edition {name!r}. Choose one of: {', '.join(sorted(self.editions))}."
-            )
+            raise DataError(f"{self.key!r} has no edition {name!r}. Choose one of: {', '.join(sorted(self.editions))}.")
         chosen = self.editions[name]
         return Edition(files=(*self.files, *chosen.files), supplements=chosen.supplements)
 
@@ -271,9 +269,7 @@ def _load(extra: Path | None) -> Catalog:
             if seen.setdefault(name, entry.key) != entry.key:
                 raise DataError(f"{where}: the name {name!r} belongs to {seen[name]!r} and to {entry.key!r}.")
         if entry.embedded is not None and extra is not None and entry.key in added["properties"]:
-            raise DataError(
-                f"{extra}: {entry.key!r} is embedded; properties of your own are read from files."
-            )
+            raise DataError(f"{extra}: {entry.key!r} is embedded; properties of your own are read from files.")
         if entry.embedded is not None and entry.embedded.package not in catalog.packages:
             raise DataError(f"{where}: {entry.key!r} reads the unknown package {entry.embedded.package!r}.")
     return catalog

@@ -19,9 +19,7 @@ REPORT_COLUMNS: Final = ("line", "file", "formula", "value", "action", "reason")
 EXCEL_DATES: Final = {"2-Feb": "FeB2", "3-Feb": "FeB3"}  # formulas that a spreadsheet turned into dates
 LARGEST_VALUE: Final = 1e30  # beyond it 32-bit numbers and squares overflow
 MAX_BAD_SHARE: Final = 0.1  # share of bad rows above which a file is refused rather than cleaned
-_DATE: Final = re.compile(
-    r"\d{1,4}[-/.](?:\d{1,2}|[A-Za-z]{3})(?:[-/.]\d{2,4})?|[A-Za-z]{3}[-/]\d{2,4}", re.ASCII
-)
+_DATE: Final = re.compile(r"\d{1,4}[-/.](?:\d{1,2}|[A-Za-z]{3})(?:[-/.]\d{2,4})?|[A-Za-z]{3}[-/]\d{2,4}", re.ASCII)
 _NUMBER: Final = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
@@ -78,9 +76,7 @@ def clean_rows(
     stripped = rows["raw"].map(lambda text: text.strip() if isinstance(text, str) else text)
     repaired = stripped.isin(EXCEL_DATES.keys())
     rows["formula"] = stripped.replace(EXCEL_DATES)
-    rows["value"] = [
-        float(text) if text is not None and _NUMBER.fullmatch(text) else math.nan for text in rows["text"]
-    ]
+    rows["value"] = [float(text) if text is not None and _NUMBER.fullmatch(text) else math.nan for text in rows["text"]]
     fractions, good, errors = parse_formulas(rows["formula"])
     problems = {i: why_no_formula(rows["formula"].iloc[i], error) for i, error in errors.items()}
     for i in np.flatnonzero(~np.isfinite(rows["value"].to_numpy())).tolist():
@@ -108,9 +104,7 @@ def clean_rows(
     rows.insert(2, "composition", composition_keys(fractions[kept]))
     if repeated := int(rows["formula"].duplicated().sum()):
         same = int(rows.duplicated(["formula", "value"]).sum())
-        reason = (
-            f"{repeated} rows repeat a formula of this file, {same} of them with the same value; kept here"
-        )
+        reason = f"{repeated} rows repeat a formula of this file, {same} of them with the same value; kept here"
         report.append((pd.NA, name, "", "", "noted", reason))
     return CleanTable(rows, report_frame(report))
 
@@ -118,9 +112,7 @@ def clean_rows(
 def report_frame(records: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
     """Cleaning report from records in the order of :data:`REPORT_COLUMNS`."""
     frame = pd.DataFrame(list(records), columns=list(REPORT_COLUMNS))
-    texts = {
-        c: frame[c].map(lambda v: "" if v is None else str(v)).astype(object) for c in REPORT_COLUMNS[1:]
-    }
+    texts = {c: frame[c].map(lambda v: "" if v is None else str(v)).astype(object) for c in REPORT_COLUMNS[1:]}
     return frame.assign(**texts, line=frame["line"].astype("Int64"))
 
 

@@ -45,9 +45,7 @@ _AMOUNT = r"(\d+(?:\.\d*)?|\.\d+)?"
 _UNIT = rf"[A-Z][a-z]?{_AMOUNT.replace('(', '(?:', 1)}"
 _PLAIN: Final = re.compile(rf"(?:{_UNIT})+", re.ASCII)
 _ELEMENT: Final = re.compile(rf"([A-Z][a-z]?){_AMOUNT}", re.ASCII)
-_TOKEN: Final = re.compile(
-    rf"([A-Z][a-z]?){_AMOUNT}|([(\[{{])|([)\]}}]){_AMOUNT}|\s+(?=[A-Z(\[{{])", re.ASCII
-)
+_TOKEN: Final = re.compile(rf"([A-Z][a-z]?){_AMOUNT}|([(\[{{])|([)\]}}]){_AMOUNT}|\s+(?=[A-Z(\[{{])", re.ASCII)
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 _DOTS: Final = re.compile(r"\s*[·•∙⋅*]\s*|(?<=[A-Za-z)\]}])\.(?=[A-Z(\[{])")
 """What stands between the parts of an adduct: dots and the asterisk; a full stop where it can be no decimal point."""
@@ -161,9 +159,7 @@ def atomic_formula(symbols: Iterable[str], amounts: Iterable[float]) -> str:
     pairs = [(symbol, amount) for symbol, amount in zip(symbols, amounts, strict=True) if amount > 0]
     total = sum(amount for _, amount in pairs)
     shares = (100 * amount / total for _, amount in pairs)
-    texts = (
-        np.format_float_positional(s, precision=8, unique=False, fractional=False, trim="-") for s in shares
-    )
+    texts = (np.format_float_positional(s, precision=8, unique=False, fractional=False, trim="-") for s in shares)
     return "".join(symbol + text for (symbol, _), text in zip(pairs, texts, strict=True))
 
 
@@ -371,17 +367,13 @@ def _amount(number: str | None, formula: str) -> float:
     if not number:
         return 1.0
     if float(number) == 0.0:
-        raise FormulaError(
-            f"{_short(formula)} holds an amount of zero. Remove the element or give its amount."
-        )
+        raise FormulaError(f"{_short(formula)} holds an amount of zero. Remove the element or give its amount.")
     return float(number)
 
 
 def _unknown_element(symbol: str, text: str) -> str:
     if symbol in _OUTSIDE:
-        known = (
-            "none of the 86 elements that the networks know (H to Pu without He, Ne, Ar, Po, At, Rn, Fr, Ra)"
-        )
+        known = "none of the 86 elements that the networks know (H to Pu without He, Ne, Ar, Po, At, Rn, Fr, Ra)"
         return f"{_short(text)} holds {symbol!r}, which is {known}. Drop the row."
     hint = "Correct the formula or drop the row."
     if symbol[1:] in ("x", "y", "z", "n"):
@@ -482,9 +474,7 @@ def refuse_capitals(formulas: Sequence[str]) -> str | None:
 _DIGITS: Final = 4  # decimals of a fraction in a composition key
 
 
-def fraction_matrix(
-    formulas: Iterable[object], where: str | None = None, amounts: str = Amounts.ATOMIC
-) -> np.ndarray:
+def fraction_matrix(formulas: Iterable[object], where: str | None = None, amounts: str = Amounts.ATOMIC) -> np.ndarray:
     """Elemental fractions as of :func:`parse_formulas`; a FormulaError adds the row, from 0, and ``where``."""
     fractions, _, refused = parse_formulas(formulas, amounts)
     for row, error in refused.items():

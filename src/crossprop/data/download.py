@@ -96,9 +96,7 @@ def fetch_files(
             tell(target.stat().st_size, "done")
         except OSError as error:
             reason = _DISK_REASONS.get(error.errno or 0, "check the disk and fetch again")
-            raise FetchError(
-                f"{file.relative_path} could not be brought to {raw_root}: {error} ({reason})."
-            ) from error
+            raise FetchError(f"{file.relative_path} could not be brought to {raw_root}: {error} ({reason}).") from error
         paths.append(target)
     return paths
 

@@ -40,9 +40,7 @@ def embedded_table(catalog: Catalog, entry: PropertyEntry) -> CleanTable:
     return _table(catalog.packages[entry.embedded.package], entry.embedded)
 
 
-def shared_draw(
-    catalog: Catalog, package: str, seed: int = DEFAULT_SEED
-) -> tuple[frozenset[str], frozenset[str]]:
+def shared_draw(catalog: Catalog, package: str, seed: int = DEFAULT_SEED) -> tuple[frozenset[str], frozenset[str]]:
     """Keys of ``n_train`` compositions to learn from and ``n_test`` to hold out, disjoint, the same for every target.
 
     Drawn from the compositions that have all targets of the package: the targets that a study picks do not matter.
@@ -67,9 +65,7 @@ def _table(package: EmbeddedPackage, embedded: EmbeddedColumn) -> CleanTable:
     columns = _read(package)
     for name in (package.formula_column, embedded.column):
         if name not in columns:
-            raise DataError(
-                f"{package.member} has no column {name!r}; it has {list(columns)}. Correct the catalogue."
-            )
+            raise DataError(f"{package.member} has no column {name!r}; it has {list(columns)}. Correct the catalogue.")
     formulas, values = columns[package.formula_column], columns[embedded.column]
     table = clean_rows(package.member, range(2, len(columns) + 2), formulas, values)
     if embedded.transform == "none":

@@ -69,9 +69,7 @@ def fitted_differences(
     return np.where((wanted[:, undetermined] > 0).any(axis=1), np.nan, wanted @ coefficients), residuals
 
 
-def _design(
-    fractions: np.ndarray, corrected_elements: tuple[str, ...], corrected_with: str | None
-) -> np.ndarray:
+def _design(fractions: np.ndarray, corrected_elements: tuple[str, ...], corrected_with: str | None) -> np.ndarray:
     """Fractions, and beside them those of the corrected elements where the correcting element is present."""
     if not corrected_elements or corrected_with is None:
         return np.asarray(fractions, dtype=np.float64)
@@ -133,9 +131,7 @@ def prepare_source(
         possible = rows["value"].between(low, high)
         reason = f"beyond the limits {low:g} to {high:g} {entry.unit}: a failed calculation"
         beyond = rows.loc[~possible, ["formula", "value"]].itertuples(index=False)
-        reports.append(
-            report_frame((pd.NA, entry.key, formula, value, "dropped", reason) for formula, value in beyond)
-        )
+        reports.append(report_frame((pd.NA, entry.key, formula, value, "dropped", reason) for formula, value in beyond))
         rows = rows[possible].reset_index(drop=True)
     refuse_unlearnable(rows["value"].to_numpy(), f"source {entry.key!r}")
     validates = source_validation(rows["composition"].to_numpy(), seed)
@@ -158,9 +154,7 @@ def _supplemented(
             supplement.corrected_elements,
             supplement.corrected_with,
         )
-        series = series.assign(
-            value=(series["value"] - predicted).round(6)
-        )  # the same on every number of threads
+        series = series.assign(value=(series["value"] - predicted).round(6))  # the same on every number of threads
         undetermined = int(series["value"].isna().sum())
         series = series.dropna(subset="value")
         notes.append(

@@ -38,9 +38,7 @@ def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLI
         keep &= ~frame["composition"].isin(set(frame.loc[frame["split"] == "test", "composition"])).to_numpy()
     rows = np.flatnonzero(keep)
     if len(rows) < 2:
-        raise DataError(
-            f"{len(rows)} of {len(frame)} rows are left to learn from ({protocol}). Give at least two."
-        )
+        raise DataError(f"{len(rows)} of {len(frame)} rows are left to learn from ({protocol}). Give at least two.")
     return rows
 
 
@@ -108,9 +106,7 @@ def cross_validation_folds(
         fold_of_group[group] = fold
         filled[fold] += sizes[group]
     fold_of_row = fold_of_group[groups]
-    return [
-        (np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)) for fold in range(n_folds)
-    ]
+    return [(np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)) for fold in range(n_folds)]
 
 
 def _groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,9 +120,7 @@ def holdout_size(rows: int) -> int:
     return max(round(0.1 * rows), min(20, round(0.25 * rows)), 1)
 
 
-def draw_holdout(
-    compositions: np.ndarray, seed: int = DEFAULT_SEED, share: float | None = None
-) -> np.ndarray:
+def draw_holdout(compositions: np.ndarray, seed: int = DEFAULT_SEED, share: float | None = None) -> np.ndarray:
     """Which rows are held out, shape (n,), neither all nor none; all rows of a key stand on one side.
 
     Keys (two different ones at least) are taken in the order of a hash of their name and the seed: neither the order
@@ -145,9 +139,7 @@ def draw_holdout(
     return np.asarray(pd.Series(compositions).isin(held or [min(ranked, key=lambda key: int(sizes[key]))]))
 
 
-def linked_groups(
-    compositions: Sequence[str] | np.ndarray, groups: Sequence[object] | np.ndarray
-) -> np.ndarray:
+def linked_groups(compositions: Sequence[str] | np.ndarray, groups: Sequence[object] | np.ndarray) -> np.ndarray:
     """A key for every row, shape (n,), that all rows share which have to stay on one side of a split.
 
     Groups that share a composition become one; the key is the first of its composition keys in alphabetical order.

@@ -222,6 +222,4 @@ def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
             f"The columns {', '.join(table.header[i] for i in list(elements)[:5])} are named by elements: say what "
             "their amounts count with --element-columns atomic or --element-columns weight."
         )
-    raise UserFileError(
-        f"No column of {table.path} holds chemical formulas (such as 'Fe2O3'); it has {table}. {hint}"
-    )
+    raise UserFileError(f"No column of {table.path} holds chemical formulas (such as 'Fe2O3'); it has {table}. {hint}")

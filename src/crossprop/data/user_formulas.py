@@ -95,9 +95,7 @@ def formulas_of(
     return formulas, reasons
 
 
-def sums_of_atoms(
-    names: Sequence[str], rows: Sequence[Sequence[float | None]], formulas: Sequence[str]
-) -> list[str]:
+def sums_of_atoms(names: Sequence[str], rows: Sequence[Sequence[float | None]], formulas: Sequence[str]) -> list[str]:
     """A note on amounts that were read although they sum to neither 1 nor 100; ``names`` are those of the columns."""
     full = [row for row, formula in zip(rows, formulas, strict=True) if formula and None not in row]
     whole = [total for row in full if not near_whole(total := sum(amount or 0.0 for amount in row))]

@@ -136,17 +136,13 @@ def value_findings(rows: pd.DataFrame) -> list[str]:
     codes = {v: n for v, n in Counter(values.tolist()).items() if v in _MISSING_CODES and n > 1}
     for code, count in codes.items():
         if code < 0 or distances[values == code].max() > FAR:
-            notes.append(
-                f"{count} values are {code:g}: if that is a code for a missing value, leave the cells empty"
-            )
+            notes.append(f"{count} values are {code:g}: if that is a code for a missing value, leave the cells empty")
     order = np.argsort(-distances, kind="stable")
     far = [f"line {rows['line'].iloc[i]} ({values[i]:g})" for i in order if distances[i] > FAR]
     if far:
         notes.append(f"{len(far)} value(s) far from the others, kept: {_listed(far)}")
     if same := rows.loc[rows.duplicated(["composition", "value"]), "line"].map(str).tolist():
-        notes.append(
-            f"{len(same)} row(s) repeat composition and value of another, kept: line {_listed(same)}"
-        )
+        notes.append(f"{len(same)} row(s) repeat composition and value of another, kept: line {_listed(same)}")
     if "group" in rows:
         notes += _group_notes(rows)
     kinds = np.unique(values)

@@ -271,9 +271,7 @@ def _bare_list(path: Path, text: str, encoding: str, names: set[str]) -> TextTab
     if not rows:
         raise UserFileError(f"{path} holds a header ({header!r}) but no formula below it.")
     if names and not headed:
-        raise UserFileError(
-            f"{path} is a list without a header: it has no column {', '.join(map(repr, names))}."
-        )
+        raise UserFileError(f"{path} is a list without a header: it has no column {', '.join(map(repr, names))}.")
     dialect = Dialect(encoding, "", header_line=lines[0][0] if headed else 0)
     return TextTable(path, (header,), [[line] for _, line in rows], [i for i, _ in rows], dialect)
 
@@ -357,9 +355,7 @@ def named_in(wanted: set[str], record: Record) -> set[str]:
     return wanted & {name for text in record.fields for name in (fold(text), bare_name(text))}
 
 
-def _with_header(
-    path: Path, records: Sequence[Record], names: set[str], dialect: Dialect, listed: bool
-) -> TextTable:
+def _with_header(path: Path, records: Sequence[Record], names: set[str], dialect: Dialect, listed: bool) -> TextTable:
     """The table below the header, which is the first row with a wanted name, or the first of the usual width."""
     plain = [record for record in records if not record.comment]
     if not plain:
@@ -408,9 +404,7 @@ def _with_header(
     return TextTable(path, header, cells, lines, replace(dialect, header_line=start), tuple(notes))
 
 
-def _workbook_table(
-    path: Path, content: bytes, names: set[str], sheet: str | None, listed: bool
-) -> TextTable:
+def _workbook_table(path: Path, content: bytes, names: set[str], sheet: str | None, listed: bool) -> TextTable:
     """The table of the named sheet, or of the one that holds something, or the wanted columns (folded names)."""
     from openpyxl import load_workbook
 

@@ -20,9 +20,7 @@ _HEX = "[+-]?0[xX]"  # begin of a hexadecimal number
 _MOST: Final = 0.5  # share of the numbers above which what stands behind them is the column's unit
 _EXPONENT: Final = re.compile(rf"({_DIGITS})(?:\s*[eEdD]([+-]\d+)|[eEdD](\d+))(?![\w.,])(.*)", re.ASCII)
 _TIMES = rf"({_DIGITS})\s*[x×·⋅*]\s*"
-_POWER: Final = re.compile(
-    rf"{_TIMES}10(?:\s*(?:\^|\*\*)\s*\(?([+-]?\d+)\)?|([+-]\d+))(?![\w.,])(.*)", re.ASCII
-)
+_POWER: Final = re.compile(rf"{_TIMES}10(?:\s*(?:\^|\*\*)\s*\(?([+-]?\d+)\)?|([+-]\d+))(?![\w.,])(.*)", re.ASCII)
 _TIMES_TENS: Final = re.compile(rf"(?!{_HEX}){_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)
 _GROUPS: Final = re.compile(r"([+-]?\d{1,3})((?:'\d{3})+|(?: \d{3})+)((?:[.,]\d*)?)(?![\d])(.*)", re.ASCII)
 _UNCERTAIN: Final = re.compile(
@@ -281,17 +279,13 @@ _LAST_WORD: Final = re.compile(
 _SLASHED: Final = re.compile(  # Hardness/GPa, but not 1/eV and states/eV
     rf"(.*[^\W\d](?<!states))/({_PREFIX}(?:[Pp]a|PA|eV|[Oo]hm|Ω|Hz)(?![A-Za-z])[^,]*)"
 )
-_OTHER_CASE: Final = re.compile(
-    r"(?<![A-Za-zµ])(?:([GMkKgm])(?:PA|pa)|([GMkmµun]?)(ev|[Oo]hm|OHM))(?![A-Za-z])"
-)
+_OTHER_CASE: Final = re.compile(r"(?<![A-Za-zµ])(?:([GMkKgm])(?:PA|pa)|([GMkmµun]?)(ev|[Oo]hm|OHM))(?![A-Za-z])")
 _POWER_OF_UNIT: Final = re.compile(
     r"(?:[x×*·]\s*)?(?:10\s*(?:\^|\*\*)?\s*([+-]\d+|(?<=[\^*\s])\d+)|1[eE]([+-]?\d+)|1(0+))(?![\d.])\s*[x×*·]?\s*(.*)",
     re.ASCII,
 )
 _FACTOR: Final = re.compile(r"(?<!\d)10\s*(?:\^|\*\*)\s*[+-]?\d+|(?<!\d)10⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+|[x×*·]\s*10{2,}$")
-_LOGARITHM: Final = re.compile(
-    r"(?<![A-Za-z])(log(?:arithm)?|lg|ln)[\s_]?(10|2|e)?(?![A-Za-z])", re.IGNORECASE
-)
+_LOGARITHM: Final = re.compile(r"(?<![A-Za-z])(log(?:arithm)?|lg|ln)[\s_]?(10|2|e)?(?![A-Za-z])", re.IGNORECASE)
 _OF_LOGARITHM: Final = re.compile(r"1|none|-|dex|.*(?<![A-Za-z])(?:log|lg|ln)(?![a-z]).*", re.IGNORECASE)
 
 Dimensions = Counter[str]
@@ -302,9 +296,7 @@ def bare_unit(text: str) -> str:
     return text.strip().strip("[]()").strip() or text.strip()
 
 
-def unit_beside(
-    path: Path, columns: Iterable[tuple[str, Sequence[str]]], values: Sequence[str]
-) -> str | None:
+def unit_beside(path: Path, columns: Iterable[tuple[str, Sequence[str]]], values: Sequence[str]) -> str | None:
     """The unit that columns of units (name and cells) state beside the values; several units are refused."""
     for name, units in columns:
         pairs = zip(units, values, strict=True)
@@ -371,9 +363,7 @@ def refuse_conflict(path: Path, header: str, stated: str | None, found: str | No
     for first, second in ((stated, found), (stated, of_header), (found, of_header)):
         if first and second and (contradicting(first, second) or (is_no_unit(first) and second in certain)):
             where = f"the column {header!r} of {path} states {second!r}"
-            said = (
-                f"--unit says {first!r}, but {where}" if first == stated else f"{where}, its cells {first!r}"
-            )
+            said = f"--unit says {first!r}, but {where}" if first == stated else f"{where}, its cells {first!r}"
             raise UserFileError(f"{said}. Convert the values, or correct the unit.")
 
 
@@ -388,9 +378,7 @@ def contradicting(first: str, second: str) -> bool:
         kinds = [{str(sorted(d)).replace("°C", "K") for _, d in found} for found in readings]
         certain = all(len(u) > 1 and (k or re.search(r"[/\d]", u)) for u, k in zip(units, known, strict=True))
         if certain or kinds[0] & kinds[1]:  # "(TS)" and "(K)" behind a name are symbols rather than units
-            return not any(
-                d == e and math.isclose(s, t, rel_tol=1e-3) for s, d in readings[0] for t, e in readings[1]
-            )
+            return not any(d == e and math.isclose(s, t, rel_tol=1e-3) for s, d in readings[0] for t, e in readings[1])
     if known[0] is None or known[1] is None or any(len(unit) < 2 and unit != "%" for unit in units):
         return False
     return known[0].groups() != known[1].groups()
@@ -445,9 +433,7 @@ def _spelled(unit: str) -> str:
     """A unit in the characters and the case of :data:`_PREFIXED`; ``mpa`` are megapascals."""
     plain = in_plain_signs(bare_unit(unit)).replace("μ", "µ").replace("\u2126", "Ω")
     pascals = {"G": "GPa", "g": "GPa", "M": "MPa", "m": "MPa", "K": "kPa", "k": "kPa"}
-    return _OTHER_CASE.sub(
-        lambda m: pascals[m[1]] if m[1] else m[2] + m[3].lower().replace("ev", "eV"), plain
-    )
+    return _OTHER_CASE.sub(lambda m: pascals[m[1]] if m[1] else m[2] + m[3].lower().replace("ev", "eV"), plain)
 
 
 def _without_power(unit: str) -> tuple[int, str]:

@@ -118,9 +118,7 @@ class Estimate(NamedTuple):
 def estimate_study(params: Params, rows: Mapping[str, int], source_rows: Mapping[str, int]) -> Estimate:
     """Estimate what a study costs, from the rows of each target and the compositions of each source."""
     study, cores = params.study, params.compute.workers or usable_cores()
-    sources = (
-        sum(study.pretrain.epochs * source_rows[s] for s in study.elemnet_sources) / ELEMNET_ROWS_PER_SECOND
-    )
+    sources = sum(study.pretrain.epochs * source_rows[s] for s in study.elemnet_sources) / ELEMNET_ROWS_PER_SECOND
     for names in study.joint.values():
         assert study.joint_pretrain is not None  # the configuration guarantees it beside a joint network
         largest = max(source_rows[s] for s in names)

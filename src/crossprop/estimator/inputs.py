@@ -48,8 +48,7 @@ def formulas_in(given: Any) -> list[Any]:
         if given.ndim != 1 and given.shape[1:] != (1,):
             raise EstimatorInputError(f"Formulas of shape {given.shape} are refused. Give (n,) or (n, 1).")
     formulas = [
-        _formula(row[0] if isinstance(row, (list, tuple, np.ndarray)) and len(row) == 1 else row)
-        for row in given
+        _formula(row[0] if isinstance(row, (list, tuple, np.ndarray)) and len(row) == 1 else row) for row in given
     ]
     if not formulas:
         raise EstimatorInputError("Found array with 0 sample(s) while a minimum of 1 is required.")

@@ -157,9 +157,7 @@ def run_fit(
     model, which comes first unless methods are named. A ``root`` that another process works in is a StoreError.
     """
     if settings.workers != 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ConfigError(
-            "Put what your script does under \"if __name__ == '__main__':\", or fit with workers=1."
-        )
+        raise ConfigError("Put what your script does under \"if __name__ == '__main__':\", or fit with workers=1.")
     if "split" not in rows:
         keys, share = rows[together_in(rows)].to_numpy(), settings.holdout
         held = draw_holdout(keys, settings.seed, share) if share else np.zeros(len(rows), dtype=bool)
@@ -261,9 +259,7 @@ def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print =
     return plan
 
 
-def choose_plan(
-    n_rows: int, n_compositions: int, settings: Settings, networks: SourceNetworks | None = None
-) -> Plan:
+def choose_plan(n_rows: int, n_compositions: int, settings: Settings, networks: SourceNetworks | None = None) -> Plan:
     """The most thorough plan that fits into the minutes; the least thorough where none does."""
     options = (fit_params(effort, n_rows, n_compositions, settings, networks) for effort in FITS)
     plans = [Plan(params, fit_seconds(params, n_rows), networks) for params in options]
@@ -372,13 +368,9 @@ def _choose_networks(
 def _check_transfer(methods: Sequence[Method | str] | None, networks: SourceNetworks | None) -> None:
     for method in (m for m in map(Method, methods or ()) if m.side is Side.TRANSFER):
         if networks is None:
-            raise ConfigError(
-                f"{method} transfers, but there are no source networks. Fit with sources 'auto'."
-            )
+            raise ConfigError(f"{method} transfers, but there are no source networks. Fit with sources 'auto'.")
         if not method.uses_joint and not networks.elemnets:
-            raise ConfigError(
-                f"{method} transfers from an ElemNet. Have one made (recipe 'quick'), or leave it out."
-            )
+            raise ConfigError(f"{method} transfers from an ElemNet. Have one made (recipe 'quick'), or leave it out.")
 
 
 def _copy_networks(networks: SourceNetworks, paths: StudyPaths) -> None:

@@ -107,9 +107,7 @@ class SourceNetworks:
         elemnets = tuple(source for source in sources if source in known)
         for name, expected in ({joint[0]: joint_digest(tables, paths)} | tables).items():
             if name in known and known[name]["data_sha256"] != expected:
-                raise ValueError(
-                    f"{name} learnt other rows or features than {paths.prepared_folder} holds now"
-                )
+                raise ValueError(f"{name} learnt other rows or features than {paths.prepared_folder} holds now")
         seen = set().union(*(frame["composition"] for frame in frames.values()))
         name = f"study {folder.name}"
         return cls(folder, name, sources, elemnets, len(seen), codes_of_seen(seen), joint[0])
@@ -187,9 +185,7 @@ def affordable(minutes: float | None) -> SourceRecipe | None:
     return fitting[-1] if fitting else None
 
 
-def find_networks(
-    keys: Iterable[str], cache: Path | None = None, learnt: Iterable[str] = ()
-) -> SourceNetworks | None:
+def find_networks(keys: Iterable[str], cache: Path | None = None, learnt: Iterable[str] = ()) -> SourceNetworks | None:
     """The cached networks of the largest recipe that are usable for compositions, some of them only ``learnt`` from."""
     keys, learnt = list(keys), list(learnt)
     found = []

@@ -97,9 +97,7 @@ def report_of(
     }
 
 
-def _method_rows(
-    results: Sequence[CellResult], predictions: pd.DataFrame, keys: np.ndarray
-) -> list[dict[str, Any]]:
+def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, keys: np.ndarray) -> list[dict[str, Any]]:
     """Every cell with its errors, the cross-validated ones first, best first; hold-out errors of the saved ensemble."""
     tested = dict(list(predictions[predictions["split"] == "test"].groupby("cell")))
     rows = []
@@ -205,9 +203,7 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     if figures := winner.get("holdout"):
         base = next((row.get("holdout") for row in report["methods"] if row["method"] == "base"), None)
         beside = f"; the mean of the training values: {base['mae']:.4g}" if base else ""
-        lines.append(
-            f"hold-out MAE {figures['mae']:.4g}{unit}{_interval(figures, ' (95 % interval {})')}{beside}"
-        )
+        lines.append(f"hold-out MAE {figures['mae']:.4g}{unit}{_interval(figures, ' (95 % interval {})')}{beside}")
     if coverage:
         lines.append(
             f"{100 * coverage['stated']:.0f} % intervals hold {100 * coverage['measured']:.0f} % of the "

@@ -200,16 +200,14 @@ def explain(study: NewStudy) -> str:
     config, spent = study.params.study, study.estimate
     cells = sum(len(config.points(method)) for method in config.methods)
     total, data, sources, targets = (
-        f"{seconds / 60:.{int(seconds < 600)}f}"
-        for seconds in (spent.total, spent.data, spent.sources, spent.targets)
+        f"{seconds / 60:.{int(seconds < 600)}f}" for seconds in (spent.total, spent.data, spent.sources, spent.targets)
     )
     rows = [f"{t}: {n:,} rows to learn from, {config.folds_of(t)} folds" for t, n in study.rows.items()]
     lines = [
         f"study     {config.name}, tier {study.tier}, protocol {config.protocol}",
         f"targets   {'; '.join(rows)}",
         f"sources   {', '.join(config.sources)} (freed of the targets' compositions); "
-        f"ElemNet for {', '.join(config.elemnet_sources)}"
-        + ("; joint network of all" if config.joint else ""),
+        f"ElemNet for {', '.join(config.elemnet_sources)}" + ("; joint network of all" if config.joint else ""),
         f"methods   {', '.join(config.methods)}: {cells} cells a target, "
         + ("weak cells are pruned early" if config.fidelity else "every one in full"),
         f"trials    {config.budget.ml_trials} on regressors, {config.budget.dl_trials} on networks, a side and target",
@@ -219,9 +217,7 @@ def explain(study: NewStudy) -> str:
     if study.to_fetch:
         lines.append(f"download  {math.ceil(study.to_fetch / 1e6)} MB first")
     if min(study.rows.values()) < FEW_ROWS:
-        lines.append(
-            f"note      fewer than {FEW_ROWS} rows: differences between methods will mostly be noise"
-        )
+        lines.append(f"note      fewer than {FEW_ROWS} rows: differences between methods will mostly be noise")
     return "\n".join(lines)
 
 

@@ -65,9 +65,7 @@ def modules_that_compute(roots: tuple[str, ...] = ROOTS) -> dict[str, ast.Module
                 imported = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 imported = [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
-            waiting += [
-                module.removeprefix("crossprop.") for module in imported if module.startswith("crossprop.")
-            ]
+            waiting += [module.removeprefix("crossprop.") for module in imported if module.startswith("crossprop.")]
     return found
 
 

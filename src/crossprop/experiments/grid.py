@@ -120,17 +120,13 @@ def enumerate_cells(
     return cells
 
 
-def _budget(
-    params: Params, method: Method, point: tuple[str | None, Representation | None]
-) -> tuple[int, float]:
+def _budget(params: Params, method: Method, point: tuple[str | None, Representation | None]) -> tuple[int, float]:
     """Trials and seconds of one cell: even shares of its side's, earlier cells take the remainder."""
     budget, side = params.study.budget, [m for m in params.study.methods if m.side is method.side]
     siblings = [(m, *p) for m in side if m.family is method.family for p in params.study.points(m)]
     even, rest = divmod(budget.trials(method.family), len(siblings))
     n_trials = even + (siblings.index((method, *point)) < rest)
-    return n_trials, budget.seconds * n_trials / sum(
-        budget.trials(family) for family in {m.family for m in side}
-    )
+    return n_trials, budget.seconds * n_trials / sum(budget.trials(family) for family in {m.family for m in side})
 
 
 def fold_name(fold: int) -> str:

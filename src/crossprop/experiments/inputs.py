@@ -85,9 +85,7 @@ class TargetInputs:
         if kind is Representation.PREDICTED_SOURCES:
             return self._derived(kind, source, lambda: self._beside_predictions(network))
         assert layer is not None
-        return self._derived(
-            layer, source, lambda: outputs_of(network, np.asarray(self._fractions), layer=layer)
-        )
+        return self._derived(layer, source, lambda: outputs_of(network, np.asarray(self._fractions), layer=layer))
 
     def _beside_predictions(self, network: Path) -> np.ndarray:
         """Fractions, attributes and what a joint network predicts from them, in its scales."""
@@ -138,9 +136,7 @@ def source_network(path: Path) -> Any:
     return load_network(path)
 
 
-def outputs_of(
-    path: Path, features: np.ndarray, scaling: np.ndarray | None = None, layer: str = HEAD
-) -> np.ndarray:
+def outputs_of(path: Path, features: np.ndarray, scaling: np.ndarray | None = None, layer: str = HEAD) -> np.ndarray:
     """Outputs of a source network or one of its layers, float32, as a saved model computes them."""
     check_network(path.parent, path.name)
     network = Network.read(path, scaling, layer)

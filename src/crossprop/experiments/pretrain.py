@@ -112,9 +112,7 @@ def pretrain_source(
         "validation_mae_of_median": of_median,
         "scaling": asdict(model.transform),
     }
-    provenance = provenance_of(
-        params, source, model.body, recipe, data_digest(frame), facts, perf_counter() - started
-    )
+    provenance = provenance_of(params, source, model.body, recipe, data_digest(frame), facts, perf_counter() - started)
     write_network(paths.source_model(source), model.body, provenance, history)
     for checkpoint in checkpoints:
         checkpoint.remove()
@@ -192,9 +190,7 @@ def source_key(provenance: dict[str, Any]) -> str:
 def load_provenance(folder: Path) -> dict[str, Any]:
     """What is known about a saved source network; ``ModelFormatError`` where that is missing or damaged."""
     if not (folder / PROVENANCE_FILE).is_file():
-        raise ModelFormatError(
-            f"{folder} holds no {PROVENANCE_FILE}. Pretrain the source, or pull its network."
-        )
+        raise ModelFormatError(f"{folder} holds no {PROVENANCE_FILE}. Pretrain the source, or pull its network.")
     check_network(folder, PROVENANCE_FILE)
     values: dict[str, Any] = read_json(folder / PROVENANCE_FILE)
     return values
@@ -276,12 +272,8 @@ def pretrain_joint(
     configure(params.compute.backend, params.compute.workers or usable_cores())
     sources = params.study.joint[name]
     rows = joint_rows(sources, paths)
-    transforms = [
-        TargetTransform.fit(column[np.isfinite(column)], recipe.target_transform) for column in rows.learnt.T
-    ]
-    medians = _column_errors(
-        np.tile([t.centre for t in transforms], (len(rows.features), 1)), rows.validating
-    )
+    transforms = [TargetTransform.fit(column[np.isfinite(column)], recipe.target_transform) for column in rows.learnt.T]
+    medians = _column_errors(np.tile([t.centre for t in transforms], (len(rows.features), 1)), rows.validating)
     learns = np.flatnonzero(np.isfinite(rows.learnt).any(axis=1))
     validates = np.flatnonzero(np.isfinite(rows.validating).any(axis=1))
     scaling = feature_scaling(rows.features[learns])
@@ -296,9 +288,7 @@ def pretrain_joint(
         predicted = np.stack([t.inverse(c) for t, c in zip(transforms, outputs.T, strict=True)], axis=1)
         return _column_errors(predicted, rows.validating[validates])
 
-    write(
-        f"{name}: pretraining on {len(learns):,} compositions, {len(sources)} properties, {fitting.epochs} epochs"
-    )
+    write(f"{name}: pretraining on {len(learns):,} compositions, {len(sources)} properties, {fitting.epochs} epochs")
     started = perf_counter()
     history = descend(
         network,

@@ -60,9 +60,7 @@ class Progress:
                 left = share * left + (1 - share) * (planned - elapsed)
         known = f", about {_clock(left)} left" if tells else ""
         error = "" if val_mae is None else f": validation MAE {val_mae:.4g} {cell.unit}".rstrip()
-        self._write(
-            f"{self._study}/{cell.target} [{self._done}/{total}, {_clock(elapsed)} gone{known}] {what}{error}"
-        )
+        self._write(f"{self._study}/{cell.target} [{self._done}/{total}, {_clock(elapsed)} gone{known}] {what}{error}")
 
     def spent(self, seconds: float, workers: int) -> None:
         """One of so many workers was busy for so long."""
@@ -77,9 +75,7 @@ class Progress:
         elapsed = monotonic() - self._started
         if self._done > self._stored and self._capacity > 0:
             share = 100 * self._spent / self._capacity
-            self._write(
-                f"{self._study}: {self._workers} workers were busy {share:.1f} % of {_clock(elapsed)}"
-            )
+            self._write(f"{self._study}: {self._workers} workers were busy {share:.1f} % of {_clock(elapsed)}")
 
 
 def _clock(seconds: float) -> str:

@@ -90,9 +90,7 @@ class RayPool(Executor):
             self._write(f"Ray: tasks by node: {done}")
         remove = self._ray.remote(num_cpus=0)(_remove)
         removed = [
-            remove.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                self._folder
-            )
+            remove.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(self._folder)
             for node in (self._cluster.ids if self._inputs else ())
         ]
         if removed:
@@ -108,9 +106,7 @@ class RayPool(Executor):
             if isinstance(task, ScreenTask | FoldTask):
                 name = f"{task.cell.target} {task.cell.label} {task.name}"
                 networks = (path.parent for _, path in task.files.networks)
-                inputs = {
-                    path: self._input(path) for path in (task.files.prepared, task.files.features, *networks)
-                }
+                inputs = {path: self._input(path) for path in (task.files.prepared, task.files.features, *networks)}
             options = {"num_cpus": max(self._cluster.largest, self._config.cpus)} if item.alone else {}
             self._flying[self._remote.options(name=name, **options).remote(task, inputs)] = item
 
@@ -165,9 +161,7 @@ def _work(
 _prepared = cache(prepare)
 
 
-def _localised(
-    task: ScreenTask | FoldTask, inputs: dict[Path, Any], root: Path, own: Path
-) -> ScreenTask | FoldTask:
+def _localised(task: ScreenTask | FoldTask, inputs: dict[Path, Any], root: Path, own: Path) -> ScreenTask | FoldTask:
     """The task with the paths of this node, where the first that has an input writes it."""
     import ray
 

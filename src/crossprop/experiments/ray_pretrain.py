@@ -47,9 +47,7 @@ def pretrain_networks(
         shared = min(cluster.largest, cluster.cpus // len(missing))
         threads = min(compute.workers or int(max(shared, compute.ray.cpus)), int(cluster.largest)) or 1
         # The precision is that of the driver, whichever node trains.
-        changed = compute.model_copy(
-            update={"workers": threads, "precision": precision_of(compute.precision)}
-        )
+        changed = compute.model_copy(update={"workers": threads, "precision": precision_of(compute.precision)})
         run = ray.remote(
             num_cpus=threads,
             num_gpus=compute.ray.gpus,
@@ -78,16 +76,12 @@ def pretrain_networks(
             with atomic_folder(paths.source_model(name)) as draft:
                 unpack(network, draft)
             record(provenance, history)
-            mae = (
-                f"validation MAE {provenance['validation_mae']:.4g} {provenance['unit'] or 'of the medians'}"
-            )
+            mae = f"validation MAE {provenance['validation_mae']:.4g} {provenance['unit'] or 'of the medians'}"
             write(f"{name}: trained in {provenance['seconds']:.0f} s, {mae}")
     finally:
         cluster.close()
     if failed:
-        raise CellError(
-            f"Not pretrained: {'; '.join(failed)}. Run the command again: the other networks are kept."
-        )
+        raise CellError(f"Not pretrained: {'; '.join(failed)}. Run the command again: the other networks are kept.")
 
 
 def _finished(params: Params, name: str, paths: StudyPaths) -> bool:

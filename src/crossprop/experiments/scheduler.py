@@ -336,9 +336,7 @@ class TargetRun:
         if cell.id in self._outcomes:
             return
         failure, stopped = (reason.reason, None) if isinstance(reason, Failure) else (None, reason)
-        outcome = unfinished_outcome(
-            cell, self._screened(cell), self._inputs, folds, stopped=stopped, failure=failure
-        )
+        outcome = unfinished_outcome(cell, self._screened(cell), self._inputs, folds, stopped=stopped, failure=failure)
         self._outcomes[cell.id] = outcome
         self._record(outcome)
 

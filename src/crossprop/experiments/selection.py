@@ -35,9 +35,7 @@ def _best(results: Iterable[CellResult | None]) -> CellResult | None:
     return min(finished, key=lambda result: result.cv_mae_mean or 0.0, default=None)
 
 
-def best_of(
-    cells: Sequence[Cell], errors: Mapping[str, float], group: Callable[[Cell], Hashable]
-) -> list[Cell]:
+def best_of(cells: Sequence[Cell], errors: Mapping[str, float], group: Callable[[Cell], Hashable]) -> list[Cell]:
     """The cell with the least error (by cell id) of every group, the earlier of equals; those without one failed."""
     best: dict[Hashable, Cell] = {}
     for cell in cells:

@@ -145,10 +145,7 @@ def _failure(name: str, outcome: TargetOutcome) -> str | None:
     """Why a target cannot be written, if so."""
     reasons = [o.result.failure for o in outcome.outcomes if o.result.failure is not None]
     if reasons and all(o.result.failure or o.result.method.side is Side.BLEND for o in outcome.outcomes):
-        return (
-            f"not one of the {len(reasons)} cells of {name} could be computed; "
-            f"the first failed with {reasons[0]}"
-        )
+        return f"not one of the {len(reasons)} cells of {name} could be computed; the first failed with {reasons[0]}"
     if missing := [model for part in outcome.parts for model in part.missing]:
         return (
             f"models of the winner of {name} are gone and could not be fitted again: {', '.join(missing)}. "

@@ -152,9 +152,7 @@ def screen(task: ScreenTask) -> ScreenReport:
         journal=task.journal,
     )
     history = histories.get(tuple(sorted(outcome.best.items())), pd.DataFrame(columns=HISTORY))
-    return ScreenReport(
-        outcome.best, outcome.value, outcome.trials, history, perf_counter() - started, peak_memory()
-    )
+    return ScreenReport(outcome.best, outcome.value, outcome.trials, history, perf_counter() - started, peak_memory())
 
 
 def fit_fold(task: FoldTask) -> FoldReport:
@@ -179,9 +177,7 @@ def fit_fold(task: FoldTask) -> FoldReport:
         test_pred = model.predict(np.asarray(features[inputs.test]))
         error = mean_absolute_error(inputs.values[validation], val_pred)
         spent = perf_counter() - started
-        return FoldReport(
-            error, validation, val_pred, test_pred, history, spent, peak_memory(), len(train), baseline
-        )
+        return FoldReport(error, validation, val_pred, test_pred, history, spent, peak_memory(), len(train), baseline)
 
     if cell.method is not Method.PLAIN_MEDIAN:
         return measured(model)

@@ -87,9 +87,7 @@ class MethodSpace:
 def algorithm_arguments(hyperparameters: Hyperparameters) -> dict[str, Any]:
     """The hyperparameters of the chosen algorithm, without the algorithm's name before them."""
     prefix = f"{hyperparameters.get('algorithm')}{SEPARATOR}"
-    return {
-        key.removeprefix(prefix): value for key, value in hyperparameters.items() if key.startswith(prefix)
-    }
+    return {key.removeprefix(prefix): value for key, value in hyperparameters.items() if key.startswith(prefix)}
 
 
 def _suggest(trial: optuna.Trial, name: str, r: Range) -> str | int | float | bool | None:
@@ -188,9 +186,7 @@ def tune(
 
         complete = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
         if not complete:
-            raise CellError(
-                f"none of the {len(study.trials)} trials of {name} succeeded; the last reason: {reason}"
-            )
+            raise CellError(f"none of the {len(study.trials)} trials of {name} succeeded; the last reason: {reason}")
         best = min(complete, key=lambda t: (t.value, t.number))
         assert best.value is not None
         rows = [

@@ -81,9 +81,7 @@ def with_strict(outcome: CellOutcome, refit: FoldReport, inputs: TargetInputs) -
     return replace(outcome, result=result, cost=cost)
 
 
-def curve_table(
-    winners: Winners, fits: Mapping[tuple[str, str], FoldReport], inputs: TargetInputs
-) -> pd.DataFrame:
+def curve_table(winners: Winners, fits: Mapping[tuple[str, str], FoldReport], inputs: TargetInputs) -> pd.DataFrame:
     """Hold-out error of the best scratch and transfer cell by share of the training rows of their best fold."""
     rows = []
     for result in (winners.best_sc, winners.best_tl):
@@ -99,9 +97,7 @@ def curve_table(
     return table if table["share"].nunique() > 1 else table.iloc[:0]
 
 
-def write_target(
-    outcome: TargetOutcome, run_ids: Mapping[str, str], files: TargetFiles, folder: Path
-) -> None:
+def write_target(outcome: TargetOutcome, run_ids: Mapping[str, str], files: TargetFiles, folder: Path) -> None:
     """Write a target's results folder, whole or not at all (StoreError); ``run_ids`` are those of the records."""
     winners = outcome.winners
     chosen = {"best_sc": winners.best_sc, "best_tl": winners.best_tl, "winner": winners.winner}
@@ -159,9 +155,7 @@ def _write_part(part: ModelPart, shared: dict[str, Any], files: TargetFiles, fol
     members = [fold_name(i) for i in range(len(part.folders))]
     for name, model in zip(members, part.folders, strict=True):
         if model is None:
-            raise StoreError(
-                f"the model {name} of {result.label} is gone from the cell store. Run the stage again."
-            )
+            raise StoreError(f"the model {name} of {result.label} is gone from the cell store. Run the stage again.")
         shutil.copytree(model, folder / name)
     if result.representation in (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES):
         network = dict(files.networks)[str(result.source)]

@@ -74,9 +74,7 @@ def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.boo
         else:
             for i, row in enumerate(where):
                 options = [charges[i, j, :count] for j, count in enumerate(counts)]
-                possible[row] = _neutral_by_partial_sums(
-                    float(fixed[rows[i]]), options, float(tolerance[row])
-                )
+                possible[row] = _neutral_by_partial_sums(float(fixed[rows[i]]), options, float(tolerance[row]))
     return possible
 
 

@@ -64,9 +64,7 @@ def restore_element_tables(path: Path) -> None:
             origin, magpie, electronegativity = str(kept["origin"]), kept["magpie"], kept["electronegativity"]
             states = np.split(kept["states"], np.cumsum(kept["n_states"])[:-1])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} holds no element tables: {error}. Delete it; matminer's are used then."
-        ) from error
+        raise DataError(f"{path} holds no element tables: {error}. Delete it; matminer's are used then.") from error
     tables = _read_only(magpie, electronegativity, states)
     if origin == tables_origin():
         if not installed_tables.cache_info().currsize:

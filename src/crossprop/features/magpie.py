@@ -56,9 +56,7 @@ def _attributes_of_chunk(fractions: NDArray[np.floating]) -> NDArray[np.float64]
     for count in np.unique(n_elements):
         rows = np.flatnonzero(n_elements == count)
         elements = np.nonzero(weights[rows])[1].reshape(rows.size, count)
-        attributes[rows, :-1] = _attributes_of_block(
-            elements, np.take_along_axis(weights[rows], elements, axis=1)
-        )
+        attributes[rows, :-1] = _attributes_of_block(elements, np.take_along_axis(weights[rows], elements, axis=1))
     electronegativity = element_tables().electronegativity
     ionic = 1.0 - np.exp(-0.25 * (electronegativity[:, None] - electronegativity[None, :]) ** 2)
     attributes[:, -1] = 0.5 * np.einsum("ne,ne->n", weights @ ionic, weights)

@@ -23,9 +23,7 @@ class FormulaModel(PythonModel):
         """Load the ensemble and its evidence from the model's artifacts."""
         self._model = ServedModel.load(context.artifacts[ARTIFACT])
 
-    def predict(
-        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predict for every row of a table; one that holds no formula is an MlflowException (status 400)."""
         try:
             return predict_formulas(self._model, model_input["formula"])

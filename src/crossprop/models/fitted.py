@@ -63,9 +63,7 @@ class FittedModel:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predict from a representation of shape (n_samples, n_features); returns shape (n_samples,), in the unit."""
         if features.ndim != 2:
-            raise ShapeMismatchError(
-                f"features have shape {features.shape}; (n_samples, n_features) is needed."
-            )
+            raise ShapeMismatchError(f"features have shape {features.shape}; (n_samples, n_features) is needed.")
         if self.kind == "base":
             return np.full(len(features), float(self.body))
         if not len(features):
@@ -136,9 +134,7 @@ class FittedModel:
                     raise ModelFormatError(f"{path} holds {names}, which crossprop does not trust.")
                 body = skops.io.load(path, trusted=list(TRUSTED_TYPES))
             else:
-                raise ModelFormatError(
-                    f"{folder}/{INFO_FILE} names the kind {kind!r}, which this version cannot load."
-                )
+                raise ModelFormatError(f"{folder}/{INFO_FILE} names the kind {kind!r}, which this version cannot load.")
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ModelFormatError(f"{folder} holds no complete model: {error}. Pull it again.") from error
         return cls(kind, body, transform, scaling)

@@ -42,9 +42,7 @@ class MedianForest:
         return self.trees.predict(features)
 
 
-def build_regressor(
-    algorithm: str, hyperparameters: Mapping[str, Any], seed: int
-) -> RegressorMixin | MedianForest:
+def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: int) -> RegressorMixin | MedianForest:
     """Build one regressor of :func:`algorithms` from its arguments, standardising where needed (ConfigError)."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -84,9 +84,7 @@ def read_info(folder: Path, *, part: bool = False) -> dict[str, Any]:
     try:
         info = read_json(path)
     except (OSError, ValueError) as error:
-        raise ModelFormatError(
-            f"{folder} holds no readable {INFO_FILE}: {error}. Is it a crossprop model?"
-        ) from error
+        raise ModelFormatError(f"{folder} holds no readable {INFO_FILE}: {error}. Is it a crossprop model?") from error
     try:
         (PartInfo if part else ModelInfo).model_validate(info)
     except ValidationError as error:

@@ -29,9 +29,7 @@ def load_network(path: Path) -> keras.Model:
         raise ModelFormatError(f"{path} cannot be loaded as a Keras model: {error}. Restore it.") from error
 
 
-def transferred_weights(
-    source: keras.Model, model: keras.Model, seed: int, *, reset_head: bool
-) -> list[np.ndarray]:
+def transferred_weights(source: keras.Model, model: keras.Model, seed: int, *, reset_head: bool) -> list[np.ndarray]:
     """Weights that fine-tuning of ``model`` starts from; layers that differ are refused (ShapeMismatchError).
 
     With ``reset_head`` (modified fine-tuning) the head is drawn anew from ``seed`` and may have another width.
@@ -68,6 +66,4 @@ def weights_digest(network: keras.Model) -> str:
 
 def check_network(folder: Path, *names: str) -> None:
     """Refuse files of a source network's folder, by default all, that have changed since they were written."""
-    check_digests(
-        folder, names or None, remedy=f"Delete {folder}, then pull it or pretrain the source again."
-    )
+    check_digests(folder, names or None, remedy=f"Delete {folder}, then pull it or pretrain the source again.")

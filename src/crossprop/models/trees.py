@@ -178,9 +178,7 @@ def _histogram_tree(nodes: np.ndarray) -> Grown:
     return _by_level(nodes["left"], nodes["right"], leaf, nodes["feature_idx"], value)
 
 
-def _by_level(
-    left: np.ndarray, right: np.ndarray, leaf: np.ndarray, feature: np.ndarray, value: np.ndarray
-) -> Grown:
+def _by_level(left: np.ndarray, right: np.ndarray, leaf: np.ndarray, feature: np.ndarray, value: np.ndarray) -> Grown:
     """Lay out a tree level by level, siblings side by side; all arrays have one entry a node, the root first."""
     levels = [np.zeros(1, dtype=np.int64)]
     while len(inner := levels[-1][~leaf[levels[-1]]]):

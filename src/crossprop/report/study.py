@@ -187,9 +187,7 @@ def _check_against_plan(study: StudyConfig, target: str, cells: Sequence[CellRes
     listed["of another study, protocol or target"] = [
         c.cell for c in cells if (c.study, c.protocol, c.target) != (study.name, study.protocol, target)
     ]
-    told = "; ".join(
-        f"{len(names)} {what}: {_listed(sorted(names))}" for what, names in listed.items() if names
-    )
+    told = "; ".join(f"{len(names)} {what}: {_listed(sorted(names))}" for what, names in listed.items() if names)
     if told:
         raise StoreError(
             f"{path} does not match study '{study.name}' ({study.protocol}, target '{target}', "

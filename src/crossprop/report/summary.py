@@ -39,9 +39,7 @@ def summarize(study: StudyConfig, paths: StudyPaths, out_dir: Path) -> str:
     transfer = partial(draw.scratch_against_transfer, results)
     main: dict[str, Section | None] = {
         "against_paper": paper.against_paper_section(results),
-        "scratch_against_transfer": Section(figures={"scratch_against_transfer.png": transfer})
-        if compared
-        else None,
+        "scratch_against_transfer": Section(figures={"scratch_against_transfer.png": transfer}) if compared else None,
         "every_method": _every_method(cells),
         "targets": _targets_section(results, gains),
         "parity": None if many else parity,
@@ -174,9 +172,7 @@ def _plain_section(results: Sequence[TargetResults]) -> Section | None:
     rows = []
     for target in results:
         errors: dict[str, float | None] = dict.fromkeys(m.notation for m in Method if m.side is Side.PLAIN)
-        errors |= {
-            c.method.notation: c.test_mae_ensemble for c in target.cells if c.method.notation in errors
-        }
+        errors |= {c.method.notation: c.test_mae_ensemble for c in target.cells if c.method.notation in errors}
         better = min((error for error in errors.values() if error is not None), default=None)
         error = target.winner.test_mae_ensemble if target.winner else None
         if better is not None and error is not None:

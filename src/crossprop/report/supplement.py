@@ -75,9 +75,7 @@ def extension_section(results: Sequence[TargetResults]) -> Section | None:
     context = {
         "methods": {method.notation: what for method, what in EXTENSION_METHODS.items() if method in present},
         "gains": gains,
-        "won": None
-        if by_rule(present)
-        else sum(bool(t.winner and t.winner.method.extension) for t in results),
+        "won": None if by_rule(present) else sum(bool(t.winner and t.winner.method.extension) for t in results),
         "targets": len(results),
         "test": sign_test(ratios, [1.0] * len(ratios)),
         "mean_ratio": geometric_mean(ratios),

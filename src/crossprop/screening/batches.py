@@ -63,9 +63,7 @@ def on_cluster(pipeline: Pipeline, request: ScreenRequest) -> Iterator[Workers]:
             raise error.cause from None
         except ray.exceptions.RayError as error:
             advice = "Run the command again: what is done is kept."
-            raise ScreeningError(
-                f"A batch was lost with its worker or its node: {error}. {advice}"
-            ) from error
+            raise ScreeningError(f"A batch was lost with its worker or its node: {error}. {advice}") from error
 
     def submit(start: int, stop: int) -> Batch:
         named = run.options(name=f"screen {start}-{stop}")

@@ -79,7 +79,5 @@ def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[
                 f"{found[digest].name!r} and {name!r} are the same model ({model}). Leave one of them out."
             )
         path, coverage = str(folder.resolve()), info["interval"]["coverage"]
-        found[digest] = PropertyModel(
-            name, path, model, version, info["target"], info["unit"], coverage, digest
-        )
+        found[digest] = PropertyModel(name, path, model, version, info["target"], info["unit"], coverage, digest)
     return tuple(found.values())

@@ -170,8 +170,7 @@ class ScreenRequest(BaseModel):
             f"the step {step} does not divide 1; take one such as 0.05, 0.1 or 0.25": uneven,
             "an alloy grid (--fractions) has no --max-atoms and no --max-amount": step and (atoms or amount),
             "expected improvement ranks by one property": several and self.rank == "ei",
-            "several quantities cannot be ranked by value; take --rank pareto": several
-            and self.rank == "value",
+            "several quantities cannot be ranked by value; take --rank pareto": several and self.rank == "value",
             "a Pareto front is whole: leave out --per-system": self.per_system and self.ranking == "pareto",
             "--best, the value to beat, needs --rank ei": self.best is not None and self.ranking != "ei",
             "--alloys, --mixed-valence, --no-pauling and --oxidation-states need --charge-balanced": (

@@ -136,9 +136,7 @@ def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | Non
         before, status, models = dict(note["identity"]), note["status"], note["models"]
         former = {name: models[name]["folder"] for name in dict(before["models"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ScreeningError(
-            f"{path} is damaged ({error!r}). Delete the folder or name another with --out."
-        ) from error
+        raise ScreeningError(f"{path} is damaged ({error!r}). Delete the folder or name another with --out.") from error
     changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
     if not changed:
         return note

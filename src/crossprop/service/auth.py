@@ -18,9 +18,7 @@ from crossprop.errors import ConfigError
 from crossprop.service.http_errors import HttpError
 
 ENVIRONMENT = "CROSSPROP_API_KEYS"  # lines of keys, separated by line breaks or commas
-_LINE = re.compile(
-    r"(?P<owner>[\w.@-]{1,64})\s+(?P<scope>read|admin)\s+sha256:(?P<digest>[0-9a-f]{64})", re.ASCII
-)
+_LINE = re.compile(r"(?P<owner>[\w.@-]{1,64})\s+(?P<scope>read|admin)\s+sha256:(?P<digest>[0-9a-f]{64})", re.ASCII)
 _BEARER = HTTPBearer(scheme_name="bearer", auto_error=False)
 _HEADER = APIKeyHeader(name="X-API-Key", scheme_name="header", auto_error=False)
 
@@ -82,9 +80,7 @@ def read_keys(file: Path | None) -> KeyRing:
             continue
         match = _LINE.fullmatch(line)
         if match is None:  # the line is not repeated: it may hold the key itself
-            raise ConfigError(
-                f"{where}, line {number}, is not a line of 'crossprop api-key NAME'. Correct it."
-            )
+            raise ConfigError(f"{where}, line {number}, is not a line of 'crossprop api-key NAME'. Correct it.")
         if match["digest"] in keys:
             raise ConfigError(f"{where} holds a key twice. Every owner needs a key of their own.")
         keys[match["digest"]] = ApiKey(match["owner"], Scope(match["scope"]), match["digest"])

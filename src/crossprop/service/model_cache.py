@@ -117,9 +117,7 @@ class Answering(NamedTuple):
 class ModelCache:
     """Loads models, keeps them within a limit of memory, and replaces versions; a request keeps what it was given."""
 
-    def __init__(
-        self, source: ModelSource, load: Loader, settings: ServiceSettings, metrics: Metrics
-    ) -> None:
+    def __init__(self, source: ModelSource, load: Loader, settings: ServiceSettings, metrics: Metrics) -> None:
         self.source = source
         self.properties: dict[str, ServedProperty] = {}  # by registered model
         self.names: dict[str, ServedProperty] = {}  # by target, or registered model where that is ambiguous

@@ -204,9 +204,7 @@ class Predictor:
             raise HttpError("UnavailableError", message, retry_after=2)
         near = [model for model, one in cache.properties.items() if one.target == name]  # of several studies
         near += difflib.get_close_matches(asked, cache.names)
-        near += [
-            n for n, one in cache.names.items() if asked in f"{n} {one.shown.metadata.description}".lower()
-        ]
+        near += [n for n, one in cache.names.items() if asked in f"{n} {one.shown.metadata.description}".lower()]
         hint = f"Did you mean {', '.join(dict.fromkeys(near[:_SIMILAR]))}?" if near else ""
         hint = hint or f"There are: {', '.join(sorted(cache.names)[:_SIMILAR])}."
         hint += f" /v1/properties lists all {len(cache.names)}."
@@ -246,9 +244,7 @@ class Predictor:
             rows = [dict(zip(OUTPUT_COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
             around = one.model.nearest(fractions, nearest) if nearest else [[]] * len(rows)
             for row, found in zip(rows, around, strict=True):
-                row["nearest"] = [
-                    {"formula": n.formula, "value": n.y_true, "distance": n.distance} for n in found
-                ]
+                row["nearest"] = [{"formula": n.formula, "value": n.y_true, "distance": n.distance} for n in found]
         except Exception as error:
             event("a model failed", logging.ERROR, exc_info=True, model=info.name)
             failed = f"The model of {one.name} (version {info.version}) failed: {type(error).__name__}."

@@ -87,17 +87,13 @@ def build(service: Service) -> tuple[APIRouter, APIRouter]:
             message = f"The model of {name} is still being loaded. Try again in a moment."
             raise HttpError("UnavailableError", message, 2)
         try:
-            answer = await asyncio.to_thread(
-                parity, name, version.info.version, version.metadata.unit, version.folder
-            )
+            answer = await asyncio.to_thread(parity, name, version.info.version, version.metadata.unit, version.folder)
         except CrosspropError as error:  # its files were removed or changed after it was loaded
             message = f"The hold-out of {name} cannot be read: {error}"
             raise HttpError("UnavailableError", message, 5) from error
         return Response(answer, media_type="application/json")
 
-    @v1.get(
-        "/models", dependencies=reading, summary="Every registered model with its champion and challenger"
-    )
+    @v1.get("/models", dependencies=reading, summary="Every registered model with its champion and challenger")
     async def models() -> schemas.ModelsAnswer:
         """The registry is asked at most every few seconds; while it is down, the last known state is shown."""
         return schemas.ModelsAnswer(models=await service.models(), registry=service.registry)
@@ -118,9 +114,7 @@ def build(service: Service) -> tuple[APIRouter, APIRouter]:
         """Does not check the models: use it to restart a process that hangs."""
         return schemas.HealthAnswer()
 
-    @operation.get(
-        "/readyz", responses=documented("UnavailableError"), summary="At least one property is served"
-    )
+    @operation.get("/readyz", responses=documented("UnavailableError"), summary="At least one property is served")
     async def readyz() -> schemas.ReadyAnswer:
         """For load balancers. A service that has models stays ready while the registry is down."""
         if not service.answering:

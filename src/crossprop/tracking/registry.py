@@ -126,9 +126,7 @@ def find_model(uri: str | None, name: str) -> ModelInfo:
         return _with_versions(client, [model], quote and f"name = {quote}{model.name}{quote}")[0]
 
 
-def find_version(
-    uri: str | None, name: str, *, alias: str = CHAMPION, version: str | int | None = None
-) -> VersionInfo:
+def find_version(uri: str | None, name: str, *, alias: str = CHAMPION, version: str | int | None = None) -> VersionInfo:
     """A version by its number, or else by an alias, of a model as in ``find_model``; else an ``UnknownModelError``."""
     return pick_version(find_model(uri, name), alias=alias, version=version)
 

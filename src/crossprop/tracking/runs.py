@@ -222,9 +222,7 @@ def spec_of_cell(outcome: CellOutcome, context: RunContext) -> RunSpec:
         tags={
             **cell_tags(result, context),
             "mlflow.note.content": describe(result),
-            "mlflow.loggedArtifacts": json.dumps(
-                [{"path": name, "type": "table"} for name in _tables(outcome)]
-            ),
+            "mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"} for name in _tables(outcome)]),
             **context.code_tags(),
         },
         params={key: str(value) for key, value in (settings | tuned).items()},

@@ -34,12 +34,8 @@ def record_trials(uri: str | None, target: str, method: str | None = None) -> li
         cells = [run for run in found if TRIALS_FILE in run.data.tags.get("mlflow.loggedArtifacts", "")]
         chosen = [run for run in cells if method in (None, run.data.tags[_METHOD])]
         if not chosen:
-            known = (
-                ", ".join(sorted({run.data.tags[_METHOD] for run in cells})) or "none; run the study first"
-            )
-            raise TrackingError(
-                f"{name} has no trials of {method or 'any method'}. Methods with trials: {known}."
-            )
+            known = ", ".join(sorted({run.data.tags[_METHOD] for run in cells})) or "none; run the study first"
+            raise TrackingError(f"{name} has no trials of {method or 'any method'}. Methods with trials: {known}.")
         return [(str(cell.info.run_name), *_record_cell(client, cell)) for cell in chosen]
 
 

@@ -51,9 +51,7 @@ def descend(
     batch = min(recipe.batch_size, len(x))
     steps = len(x) // batch
     every = (
-        1
-        if recipe.patience or recipe.restore_best or checkpoint is not None
-        else max(1, recipe.epochs // EVALUATIONS)
+        1 if recipe.patience or recipe.restore_best or checkpoint is not None else max(1, recipe.epochs // EVALUATIONS)
     )
     progress, best_weights = Progress(), None
     if checkpoint is not None:
@@ -236,9 +234,7 @@ class NetworkTrainer:
         model = self.network(x.shape[1], recipe, architecture)
 
         def error() -> float:
-            return float(
-                np.abs(transform.inverse(network_outputs(model, x_val)[:, 0]) - validation[1]).mean()
-            )
+            return float(np.abs(transform.inverse(network_outputs(model, x_val)[:, 0]) - validation[1]).mean())
 
         history = descend(model, weights(model), (x, y), error, recipe, seed, on_epoch, checkpoint)
         fitted = self.in_float32(model, recipe, architecture)

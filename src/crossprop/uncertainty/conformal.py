@@ -85,9 +85,7 @@ class Difficulty:
         by_value = (self.cumulated[high] - self.cumulated[low]) / (high - low)
         return self._combined(by_value, positions)
 
-    def estimate_left_out(
-        self, y_pred: np.ndarray, keys: pd.Series, positions: np.ndarray
-    ) -> NDArray[np.float64]:
+    def estimate_left_out(self, y_pred: np.ndarray, keys: pd.Series, positions: np.ndarray) -> NDArray[np.float64]:
         """Difficulty of the training rows themselves, each from the rows of other keys (compositions or groups)."""
         n = len(y_pred)
         order = np.argsort(y_pred, kind="stable")

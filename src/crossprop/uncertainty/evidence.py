@@ -144,9 +144,7 @@ class Coverage:
     share_outside: float | None = None
 
 
-def judge(
-    info: Mapping[str, Any], calibration: Calibration, values: np.ndarray, fractions: np.ndarray
-) -> Judgement:
+def judge(info: Mapping[str, Any], calibration: Calibration, values: np.ndarray, fractions: np.ndarray) -> Judgement:
     """Intervals and domain of values, shape (n,), of compositions, shape (n, 86)."""
     unseen = unseen_elements_notes(fractions, frozenset(info["seen_elements"]))
     said = calibration.judge(values, fractions)

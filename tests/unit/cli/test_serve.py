@@ -46,10 +46,7 @@ def test_wrong_options_are_refused(crossprop):
         *((("serve", "--allowed-host", name), "--allowed-host") for name in BAD_HOSTS),
         *((("serve", f"--memory={size}"), "such as 4G") for size in ("much", "-1G", "nan", "1e999T")),
         (("serve", "--proxy", "proxy.local"), r"--proxy 'proxy\.local' is neither"),
-        *(
-            (("serve", "--model=x", word, "y"), "--model serves")
-            for word in ("--study", "--alias", "--cache")
-        ),
+        *((("serve", "--model=x", word, "y"), "--model serves") for word in ("--study", "--alias", "--cache")),
     ):
         assert re.search(said, crossprop(*words).refusal)
 

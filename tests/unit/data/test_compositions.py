@@ -78,9 +78,7 @@ def test_weights_become_atoms_exactly(formula):
 
 
 def test_an_element_outside_the_86_and_an_unknown_symbol_are_named_with_the_row():
-    cases = dict.fromkeys(
-        ("HeO", "NeF2", "ArH", "PoO2", "HAt", "RnF2", "FrCl", "RaO", "AmO2"), "none of the 86"
-    )
+    cases = dict.fromkeys(("HeO", "NeF2", "ArH", "PoO2", "HAt", "RnF2", "FrCl", "RaO", "AmO2"), "none of the 86")
     for formula, part in (cases | {"D2O": "no element", "J2": "no element"}).items():
         with pytest.raises(UnknownElementError, match=part):
             compositions.parse_formula(formula)

@@ -212,9 +212,7 @@ def test_references_and_the_correction_beside_oxygen_are_found_despite_outliers(
     difference = fractions @ references + 2.2 * fractions[:, FE] * (fractions[:, O] > 0)
     difference[::20] += 5.0
     others = fraction_matrix(["Fe2O3", "Fe2Li", "NaH", "H", "Li", "Fe", "O"])
-    (fe2o3, fe2li, unknown, *of_elements), residuals = fitted_differences(
-        fractions, difference, others, ("Fe",), "O"
-    )
+    (fe2o3, fe2li, unknown, *of_elements), residuals = fitted_differences(fractions, difference, others, ("Fe",), "O")
     np.testing.assert_allclose(of_elements, [-3.4, -1.9, -8.2, -4.9], atol=1e-3)
     assert (residuals <= 0.01).mean() == pytest.approx(0.95)
     assert fe2o3 == pytest.approx(0.4 * (-8.2 + 2.2) + 0.6 * -4.9, abs=1e-3)

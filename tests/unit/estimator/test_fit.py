@@ -90,9 +90,7 @@ def test_a_folder_that_holds_something_is_not_touched(done, tmp_path, monkeypatc
 
 
 def test_the_unit_is_that_of_the_columns_name_where_it_is_certain(tmp_path):
-    found = [
-        known_unit_in(name) for name in ("hardness (GPa)", "gap (PBE)", "change (%)", "log10(k / S)", "T (K)")
-    ]
+    found = [known_unit_in(name) for name in ("hardness (GPa)", "gap (PBE)", "change (%)", "log10(k / S)", "T (K)")]
     assert found == ["GPa", "", "%", "dex", ""]
     path = write_csv(tmp_path / "my.csv", rows_of(40))
     path.write_text(path.read_text().replace("hardness", "hardness (GPa)"))

@@ -222,8 +222,6 @@ def test_transfer_methods_are_those_that_the_networks_allow(elemnets):
     assert (Method.FINETUNE in methods) is bool(elemnets)
 
 
-@pytest.mark.parametrize(
-    ("rows", "minutes", "planned"), [(300, 1, True), (20_000, 1, False), (100_000, None, False)]
-)
+@pytest.mark.parametrize(("rows", "minutes", "planned"), [(300, 1, True), (20_000, 1, False), (100_000, None, False)])
 def test_plain_models_are_planned_where_time_and_memory_allow(rows, minutes, planned):
     assert (Method.PLAIN_MEDIAN in plan(rows, minutes).params.study.methods) is planned

@@ -99,9 +99,7 @@ def answers(pool, *tasks):
 
 
 @pytest.mark.slow
-def test_tasks_that_fail_and_workers_that_die_are_dealt_with_as_on_one_machine(
-    pool, task, tmp_path, monkeypatch
-):
+def test_tasks_that_fail_and_workers_that_die_are_dealt_with_as_on_one_machine(pool, task, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_executor, "RECYCLED_AFTER", 3)
     names = ("describe", "fail", "fail_once", "fail_oddly", "need_too_much", "die_once", "die", "answer")
     with pool(retries=1) as workers:
@@ -115,9 +113,7 @@ def test_tasks_that_fail_and_workers_that_die_are_dealt_with_as_on_one_machine(
     assert told["die"].reason.startswith("its worker or its node died (")
     counts = {name: pool_tasks.attempts(tmp_path, name) for name in names}
     assert counts == dict.fromkeys(names, 2) | {"describe": 1, "answer": 1, "die": 3}
-    assert (
-        1 < len({pid for pid, *_ in again.values()}) < 7
-    )  # workers do many tasks, and are replaced now and then
+    assert 1 < len({pid for pid, *_ in again.values()}) < 7  # workers do many tasks, and are replaced now and then
 
 
 @pytest.mark.slow
@@ -148,9 +144,7 @@ def test_tasks_of_a_killed_node_alone_are_done_again_and_a_late_node_is_used(
                 further_node()
         late = answers(workers, *(task(f"late{i}", seconds=1.0) for i in range(12)))
     assert sorted(seen) == [f"t{i}" for i in range(8)]
-    assert (
-        sum(pool_tasks.attempts(tmp_path, f"t{i}") for i in range(8)) <= 9
-    )  # the one that the node had, if any
+    assert sum(pool_tasks.attempts(tmp_path, f"t{i}") for i in range(8)) <= 9  # the one that the node had, if any
     assert set(late.values()) == {"done"}
     assert lines[-1].startswith("Ray: tasks by node: ")
     assert lines[-1].endswith(" 20")  # all nodes are this machine
@@ -167,9 +161,7 @@ def test_results_that_fill_the_object_store_are_all_received(pool, task):
 
 @pytest.mark.slow
 def test_cluster_that_has_no_room_for_a_worker_or_does_not_answer_is_refused(pool, cluster):
-    with pytest.raises(
-        ConfigError, match="No node of the cluster has room for a worker with 64 CPUs and 0 GPU"
-    ):
+    with pytest.raises(ConfigError, match="No node of the cluster has room for a worker with 64 CPUs and 0 GPU"):
         pool(cluster=RayConfig(address=cluster.address, cpus=64))
     with pytest.raises(ConfigError, match=r"The Ray cluster of 127\.0\.0\.1:1 cannot be used: .* refused"):
         pool(cluster=RayConfig(address="127.0.0.1:1"))
@@ -211,9 +203,7 @@ def test_study_has_the_same_results_as_on_one_machine_without_a_shared_folder(
         params = tiny_params(compute, **STUDY)
         lines = list[str]()
         monkeypatch.chdir(tmp_path / name)  # its paths mean nothing to the workers of the cluster
-        run_targets(
-            params, ["slme"], StudyPaths.of(params.study), lambda digests: lambda cell: "", lines.append
-        )
+        run_targets(params, ["slme"], StudyPaths.of(params.study), lambda digests: lambda cell: "", lines.append)
         assert not [line for line in lines if "FAILED" in line]
     assert [int(line.split()[-1]) > 0 for line in lines if line.startswith("Ray: tasks by node")] == [True]
     local, ray = (written(tmp_path / name) for name in ("local", "ray"))

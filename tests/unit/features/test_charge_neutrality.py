@@ -27,9 +27,7 @@ def test_batches_and_the_long_search_give_the_same_answer(monkeypatch):
     rng = np.random.default_rng(7)
     pools = ["C", "N", "S", "Cl", "Mn", "Fe", "Na", "O", "P", "H"]
     formulas = [
-        "".join(
-            f"{symbol}{rng.integers(1, 7)}" for symbol in rng.choice(pools, rng.integers(2, 5), replace=False)
-        )
+        "".join(f"{symbol}{rng.integers(1, 7)}" for symbol in rng.choice(pools, rng.integers(2, 5), replace=False))
         for _ in range(300)
     ]
     fractions = fraction_matrix(formulas)

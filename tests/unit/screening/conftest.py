@@ -13,8 +13,6 @@ def linear():
 
     def make(name: str, element: str, data: tuple[str, ...] = (), seen: tuple[str, ...] = ELEMENTS):
         served = served_share(LinearEnsemble(element, seen), data or (element, "H"))
-        return PropertyModel(name, f"/{name}", name, "", element, "GPa", 0.9, name).with_data_of(
-            served
-        ), served
+        return PropertyModel(name, f"/{name}", name, "", element, "GPa", 0.9, name).with_data_of(served), served
 
     return make

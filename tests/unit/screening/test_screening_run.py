@@ -59,9 +59,7 @@ def test_values_that_differ_by_less_than_the_error_of_the_model(result):
         result.note["ranking"]["rank"] = rank
         top = pd.concat([result.top, result.top], ignore_index=True).assign(bulk=values)
         text = text_of(ScreenResult(result.folder, result.note, top))
-        warning = (
-            f"first {equal} of the best 4 differ by less than the error of the model of bulk (MAE 3 GPa)"
-        )
+        warning = f"first {equal} of the best 4 differ by less than the error of the model of bulk (MAE 3 GPa)"
         assert (warning in text) == ("differ by less" in text) == (equal is not None)
 
 

@@ -39,9 +39,7 @@ def test_every_reduced_composition_is_there_once():
         space = ElementSpace(elements, must, fewest, most, max_atoms, max_amount)
         found = formulas_as_sets(space)
         assert len(found) == len(set(found)) == space.total
-        assert set(found) == brute_force(
-            elements, fewest, min(most, len(elements)), max_atoms, max_amount, must
-        )
+        assert set(found) == brute_force(elements, fewest, min(most, len(elements)), max_atoms, max_amount, must)
 
 
 def test_alloy_grid_holds_every_multiple_of_the_step():

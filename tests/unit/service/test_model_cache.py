@@ -197,9 +197,7 @@ def test_beyond_the_limit_of_memory_the_least_recently_used_model_is_unloaded(so
     run(scenario, memory_bytes=int(2.5 * size))
 
 
-def test_a_request_for_a_version_that_is_replaced_before_it_is_loaded_gets_the_new_one(
-    source, run, monkeypatch
-):
+def test_a_request_for_a_version_that_is_replaced_before_it_is_loaded_gets_the_new_one(source, run, monkeypatch):
     monkeypatch.setattr(state, "LOADERS", 1)
     for target in ("bulkmoduluskv", "spillage"):
         source.add(target)

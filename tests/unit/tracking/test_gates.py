@@ -138,9 +138,7 @@ def test_signature_and_property_have_to_be_those_that_the_service_reads():
         ({"formula": "string"}, OUTPUTS, {"unit": "meV"}, "band_gap in meV, not of band_gap"),
         ({"formula": "string"}, OUTPUTS, {"target": "volume"}, "are of volume"),
     ):
-        as_json = [
-            json.dumps([{"name": n, "type": t} for n, t in side.items()]) for side in (inputs, outputs)
-        ]
+        as_json = [json.dumps([{"name": n, "type": t} for n, t in side.items()]) for side in (inputs, outputs)]
         model = Model.from_dict({"signature": dict(zip(("inputs", "outputs"), as_json, strict=True))})
         gate = gates.expected_signature(model, {"target": "band_gap", "unit": "eV"} | info, "band_gap", "eV")
         assert gate.passed is said.endswith("$")

@@ -49,9 +49,7 @@ def test_regressor_learns_in_the_transformed_scale_and_answers_in_the_unit():
     assert fit_regressor("ridge", {}, x, values, seed=1, transform="identity").transform.kind == "identity"
 
 
-@pytest.mark.parametrize(
-    ("features", "values"), [(X[:4], Y[:5]), (X[0], Y[:86]), (X[:4], Y[:4, None]), (X[:0], Y[:0])]
-)
+@pytest.mark.parametrize(("features", "values"), [(X[:4], Y[:5]), (X[0], Y[:86]), (X[:4], Y[:4, None]), (X[:0], Y[:0])])
 def test_features_and_values_that_do_not_belong_together_are_refused(features, values, fit):
     with pytest.raises(ShapeMismatchError, match=r"\(n_samples, n_features\) and \(n_samples,\)"):
         fit_regressor("ridge", {}, features, values, seed=1)

@@ -13,9 +13,7 @@ def test_evidence_is_out_of_fold_in_training_and_the_folds_mean_on_the_hold_out(
     given = {"split": ["validation"] * 3 + ["test"], "formula": ["NaCl", "Cl2Na2", "MgO", "LiF"]}
     given |= {"y_true": [1.0, 2.0, 3.0, 4.0], "y_pred": [1.5, 2.5, 3.5, 4.9]}
     given["y_pred_ensemble"] = [np.nan] * 3 + [4.2]
-    frame = pd.DataFrame(
-        {"formula": ["NaCl", "KCl"], "composition": ["Cl:0.5000 Na:0.5000", "k"], "value": 9.0}
-    )
+    frame = pd.DataFrame({"formula": ["NaCl", "KCl"], "composition": ["Cl:0.5000 Na:0.5000", "k"], "value": 9.0})
     frame = frame.assign(split=["train", "auxiliary"], group=["a", "b"])
     *rows, only_learnt = evidence_of(pd.DataFrame(given), frame).to_dict("records")
     assert (only_learnt["split"], only_learnt["y_true"], only_learnt["group"]) == ("auxiliary", 9.0, "b")

@@ -11,9 +11,7 @@ def test_rows_of_one_group_are_drawn_together():
     together, apart = mean_interval(values, groups), mean_interval(values, np.arange(len(values)))
     assert together.high - together.low > 4 * (apart.high - apart.low)
     half = 1.96 * of_group.std() / np.sqrt(50)
-    assert (together.low, together.high) == pytest.approx(
-        (of_group.mean() - half, of_group.mean() + half), abs=0.04
-    )
+    assert (together.low, together.high) == pytest.approx((of_group.mean() - half, of_group.mean() + half), abs=0.04)
     assert standard_error(values, groups) == pytest.approx(stats.sem(of_group))  # copies tell nothing new
 
 
@@ -40,9 +38,7 @@ def test_unequal_groups_count_by_their_rows():
     ],
 )
 def test_p_against_a_published_mean_is_students(values, reference, p):
-    assert p_against_constant(np.array(values), np.arange(len(values)), reference) == pytest.approx(
-        p, rel=1e-5
-    )
+    assert p_against_constant(np.array(values), np.arange(len(values)), reference) == pytest.approx(p, rel=1e-5)
 
 
 def test_a_constant_difference_is_certain_and_none_is_chance():
