@@ -29,6 +29,11 @@ def rounded_keys(keys: Iterable[str]) -> np.ndarray:
     return composition_keys(fraction_matrix(key.replace(":", "").replace(" ", "") for key in keys))
 
 
+def _among(keys: pd.Series, known: AbstractSet[str]) -> pd.Series:
+    """Whether each composition, or its rounded fractions, is known."""
+    return keys.isin(known) | pd.Series(rounded_keys(keys), keys.index).isin(known)
+
+
 def merge_compositions(rows: pd.DataFrame, how: Literal["lowest", "median"]) -> pd.DataFrame:
     """One row per composition, sorted: columns ``formula`` (the first spelling), ``composition``, ``value``."""
     how_value = {"formula": "first", "value": "min" if how == "lowest" else "median"}
@@ -106,9 +111,7 @@ def prepare_source(
         rows = pd.concat([table.rows for table in tables], ignore_index=True)
         # What a single file repeats is noted below for all of them together.
         reports.extend(table.report[table.report["action"] != "noted"] for table in tables)
-        hidden = rows["composition"].isin(hiding)
-        if excluded:
-            hidden |= np.isin(rounded_keys(rows["composition"]), list(excluded))
+        hidden = _among(rows["composition"], hiding)
         merged = merge_compositions(rows[~hidden], entry.merge)
         notes = []
         if n := int(hidden.sum()):
@@ -181,7 +184,7 @@ def _supplemented(
                 "property. Leave the supplement out of the catalogue's edition."
             )
     known = {*rows["composition"], *rounded_keys(rows["composition"])}
-    new = series[~series["composition"].isin(known)]
+    new = series[~_among(series["composition"], known)]
     account = noted(supplement.description, [*notes, f"{len(new)} compositions added"])
     merged = pd.concat([rows, new[["formula", "composition", "value"]]], ignore_index=True)
     return merged.sort_values("composition", kind="stable", ignore_index=True), account

@@ -24,8 +24,8 @@ _POWER: Final = re.compile(rf"{_TIMES}10(?:\s*(?:\^|\*\*)\s*\(?([+-]?\d+)\)?|([+
 _TIMES_TENS: Final = re.compile(rf"(?!{_HEX}){_TIMES}1(0+)(?![\w.,^*])(.*)", re.ASCII)
 _GROUPS: Final = re.compile(r"([+-]?\d{1,3})((?:'\d{3})+|(?: \d{3})+)((?:[.,]\d*)?)(?![\d])(.*)", re.ASCII)
 _UNCERTAIN: Final = re.compile(
-    rf"({NUMBER})\s*(?:\(\d+[.,]?\d*\)(?!\d)|"
-    rf"(?:±|\+/-|\+-)\s*{_DIGITS}(?![\d.,]|[eE][+-]?\d|\s*[x×·⋅*]))(.*)",  # ± 0.3×10^3 may be of the whole
+    rf"(?!{_DIGITS}\s*(?:±|\+/-|\+-)\s*{_DIGITS}[eE][+-]?\d)({NUMBER})\s*(?:\(\d+[.,]?\d*\)(?!\d)|"
+    rf"(?:±|\+/-|\+-)\s*{NUMBER}(?![\d.,]|[eE][+-]?\d|\s*[x×·⋅*]))(.*)",  # ± 0.3×10^3 may be of the whole
     re.ASCII,
 )
 _LETTER = "[A-Za-zµμΩΩÅ°℃%‰α-ωΑ-Ω/\\[(]"

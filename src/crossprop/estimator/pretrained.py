@@ -248,7 +248,7 @@ def networks_for(
         seen = int(found.overlap(learnt).sum()) or "none"
         write(f"sources: cached networks ({found.recipe}) have seen {seen} of the {len(keys):,} compositions")
         return found
-    folder = home / "networks" / digest([asdict(recipe), seed, keys])[:16]
+    folder = home / "networks" / digest([FORMAT, asdict(recipe), seed, keys])[:16]
     if not (folder / NOTE_FILE).is_file():
         _train(folder, {"recipe": asdict(recipe), "seed": seed, "workers": workers, "keys": keys}, write)
     return SourceNetworks.load(folder if folder.is_dir() else fallback_of(folder))

@@ -49,7 +49,7 @@ class Queued:
     alone: bool = field(default=False, compare=False)
 
 
-class Executor(contextlib.AbstractContextManager[Any]):
+class Executor(contextlib.AbstractContextManager["Executor"]):
     """Runs tasks with an importable function, ``workers`` at the same time; a context manager that ends its workers.
 
     A task that raises is tried again ``retries`` times, and is a :class:`Failure` if it never succeeds.

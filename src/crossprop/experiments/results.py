@@ -133,7 +133,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 _LAST_WRITE_SECONDS = 20.0
 
 
-class BackgroundRecorder(AbstractContextManager[Any]):
+class BackgroundRecorder(AbstractContextManager["BackgroundRecorder"]):
     """Records finished cells on a thread of its own, so that the scheduler never waits for the store.
 
     While the store is out of reach, the thread tries again with growing pauses for ``patience`` seconds and the study

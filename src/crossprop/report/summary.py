@@ -148,7 +148,9 @@ def _facts(study: StudyConfig, results: Sequence[TargetResults], cells: pd.DataF
             for rows in (of_family, of_family[~of_family["extension"]])
         )  # fmt: skip
         if counts.to_numpy().any():
-            row = {"family": name, **_ranges(counts), "equal": bool((counts["SC"] == counts["TL"]).all())}
+            both = bool(counts.any().all())  # a side without cells is not compared
+            equal = bool((counts["SC"] == counts["TL"]).all()) if both else None
+            row = {"family": name, **_ranges(counts), "equal": equal}
             shown = of_paper.to_numpy().any() and not counts.equals(of_paper)
             trials.append(row | {"paper": _ranges(of_paper) if shown else None})
     return {

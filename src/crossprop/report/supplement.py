@@ -216,7 +216,7 @@ def source_models_section(study: StudyConfig, paths: StudyPaths, table: pd.DataF
     joint = "residual, " + table["network"].map(words) + " (extension)"
     stated = paper_sources()["validation_mae"].dropna()
     context = {
-        "rows": table.assign(network=joint.mask(elemnet, "ElemNet")).dropna(axis=1, how="all"),
+        "rows": table.assign(network=joint.mask(elemnet, "ElemNet")),
         "known": known_holdout(study, paths),
         "stated": {source: stated[source] for source in table.loc[elemnet, "source"] if source in stated},
     }

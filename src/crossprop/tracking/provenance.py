@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import logging
 import os
 import platform
@@ -81,8 +82,11 @@ def environment() -> dict[str, Any]:
 
 
 def user_name() -> str:
-    """Name of the user; the number in a container whose user has none."""
-    return str(psutil.Process().username())
+    """Name of the user; ``"unknown"`` in a container whose user has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
 
 
 def process_tags() -> dict[str, str]:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from crossprop.errors import StoreError
+from crossprop.methods import Method
 from crossprop.report import summary
 from crossprop.report.study import TargetResults
 
@@ -69,6 +70,23 @@ def test_extension_methods_are_apart_and_the_winner_is_compared_with_the_better_
     assert list(table["ratio"]) == pytest.approx(list(table["winner_mae"] / better), rel=1e-5)
     won = f"a lower error than the better of the two on {(table['ratio'] < 1).sum()} of {len(table)} targets"
     assert won in _page(extended_report)
+
+
+def test_a_report_without_the_papers_methods_compares_no_sides(extended_study, tmp_path):
+    methods = tuple(m for m in extended_study.config.methods if m.extension or m is Method.BASE)
+    for target in extended_study.config.targets:
+        extended_study.change_json(target, "cells.json", lambda cells: [c for c in cells if c["method"] in methods])
+        kept = {cell["cell"] for cell in json.loads((extended_study.folder(target) / "cells.json").read_text())}
+        extended_study.change_json(target, "runs.json", lambda runs, kept=kept: [r for r in runs if r["cell"] in kept])
+        extended_study.change_json(target, "winners.json", lambda won: won | {"best_sc": None, "best_tl": None})
+    report = extended_study.report(tmp_path / "report", methods=methods, elemnet_sources=())
+    for name in ("README.md", "supplement.md", "paper.md", "costs.md"):
+        text = _page(report, name)
+        text = text.partition("## Learning curves")[0]
+        said = re.search(r"best TL [^|]|0 of 0|nan\b|none finished|scratch \(SC\)|sign test|line by line", text)
+        assert not said, f"{name}: {said}"
+    assert "extension methods alone, for 2 target properties" in _page(report)
+    assert not (report / "scratch_against_transfer.png").exists()
 
 
 @pytest.mark.usefixtures("without_pictures")
