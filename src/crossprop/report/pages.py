@@ -38,6 +38,7 @@ _SHOWN = ("cell_name", "in_table", "interval", "number", "p_value", "percent", "
 FILTERS: Mapping[str, Callable[..., str]] = {
     **{name: getattr(show, name) for name in _SHOWN},
     "code": lambda text: f"`{text}`",
+    "number_of": lambda n, noun: f"{n} {noun}{'' if n == 1 else 's'}",
     "count": lambda n: "–" if n is None else f"{n:,}",
     "duration": lambda seconds: "–" if seconds is None else show.duration(seconds),
     "unit": lambda unit: unit_behind(unit, "{}") or "–",
