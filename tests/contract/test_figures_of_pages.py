@@ -66,6 +66,20 @@ def test_wins_of_transfer_and_against_the_paper():
     assert (winner["loss"], winner["wins_beyond_noise"]) == (0, 0)  # both pages say none
 
 
+def test_models_of_the_tier_models():
+    targets, plain = table("jarvis_models/targets.csv"), table("jarvis_models/tables/plain.csv")
+    ratios, n = targets["winner_test_mae_ensemble"] / targets["paper_lowest_mae"], len(targets)
+    below, mean, beside = (ratios < 1).sum(), geometric_mean(ratios), geometric_mean(plain["ratio"])
+    says(README, f"on {below} of {n} hold-outs, {mean:.2f} times", f"have {beside:.2f} times the error")
+    says(
+        TRANSFER,
+        f"on {below} of the {n}, {mean:.3f} times",
+        f"is beaten on {(plain['ratio'] < 1).sum()}; ",
+        f"is {beside:.3f}.",
+    )
+    says(TRANSFER, *(f"{plain['label'][i]} {ratio:.2f}" for i, ratio in ratios[ratios >= 1].items()))
+
+
 @pytest.mark.parametrize(("transfer", "scratch"), [("resnet_finetune", "resnet"), ("boost_sources", "boost")])
 def test_gain_of_transfer_within_extension_methods(transfer, scratch):
     errors = table("jarvis/cells.csv").pivot_table("cv_mae_mean", "target", "method")
