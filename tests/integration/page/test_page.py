@@ -236,6 +236,8 @@ def test_every_text_stands_out_from_its_ground(browser, address, scheme):
         assert (read > 200, faint) == (True, [])
         page.goto(f"{here.address}docs")
         page.click("#operations-models-predict_v1_predict_post button")
+        page.wait_for_selector("text=Try it out")
+        page.wait_for_selector(".responses-wrapper .microlight")
         read, faint = page.evaluate(FAINT)
         assert (read > 100, faint) == (True, [])
 
