@@ -177,6 +177,9 @@ def _check_stage(name):
 
 @_of("mlflow")
 def test_mlflow_project_entry_point_and_parameters_exist(words):
+    from mlflow.cli import cli
+
+    assert words[1] in cli.commands
     if words[1] != "run":
         return
     entry = MLPROJECT[words[words.index("-e") + 1]] if "-e" in words else MLPROJECT["main"]

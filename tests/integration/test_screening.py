@@ -282,6 +282,6 @@ def test_memory_does_not_grow_with_the_number_of_compositions(models, tmp_path):
         until(lambda: len(list((folder / PARTS).glob("*.parquet"))) >= 200 or process.poll() is not None)  # noqa: B023
         status = Path(f"/proc/{process.pid}/status").read_text()
         process.kill()
-        assert process.communicate()[1] is not None
+        process.communicate()
         peaks.append(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024)
     assert peaks[1] < peaks[0] + 150
