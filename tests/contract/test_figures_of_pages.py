@@ -5,6 +5,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -83,6 +84,20 @@ def test_models_of_the_tier_models():
         f"is {beside:.3f}.",
     )
     says(TRANSFER, *(f"{plain['label'][i]} {ratio:.2f}" for i, ratio in ratios[ratios >= 1].items()))
+
+
+def test_fits_against_the_plain_models():
+    fits = table("fit_against_plain/targets.csv").set_index("label")
+    ratios, minutes = fits["ratio"], fits["minutes"]
+    simple = fits[["plain_baseline", "plain_median"]].min(axis=1)
+    assert np.allclose(ratios, fits["mae"] / simple, rtol=1e-4)
+    says(
+        TRANSFER,
+        f"took {minutes.min():.1f} to {minutes.max():.1f} minutes",
+        f"is {geometric_mean(ratios):.3f} in the geometric mean",
+        f"from {ratios.min():.2f} ({ratios.idxmin()}) to {ratios.max():.2f} ({ratios.idxmax()})",
+        f"below 1 on {(ratios < 1).sum()} of the {len(ratios)}",
+    )
 
 
 @pytest.mark.parametrize(("transfer", "scratch"), [("resnet_finetune", "resnet"), ("boost_sources", "boost")])

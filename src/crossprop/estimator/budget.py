@@ -62,9 +62,9 @@ _CHEAP: Final = (*PLAIN, Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BLE
 _ALL: Final = (*PAPER_METHODS, *(method for method in Method if method not in PAPER_METHODS))
 STUDIES: Final = {
     Effort.TRIAL: StudyBudget(EMBEDDED, 1, _CHEAP, 8, 1, 6, 10, 300, most_folds=5),
-    Effort.QUICK: StudyBudget(PUBLIC[:1], 1, _ALL, 12, 6, 10, 10, 300),
-    Effort.STANDARD: StudyBudget(PUBLIC, 2, _ALL, 12, 10, 20, 10, 300),
-    Effort.FULL: StudyBudget(PUBLIC, 6, _ALL, 48, 48, 20, 12, 500),
+    Effort.QUICK: StudyBudget(PUBLIC[:1], 1, _ALL, 12, 6, 10, 10, 600),
+    Effort.STANDARD: StudyBudget(PUBLIC, 2, _ALL, 12, 10, 20, 10, 600),
+    Effort.FULL: StudyBudget(PUBLIC, 6, _ALL, 48, 48, 20, 12, 1000),
 }
 
 FOLDS_BY_ROWS: Final = ((1_200, 10), (5_000, 5), (24_000, 4))  # up to so many rows to learn from; 3 beyond

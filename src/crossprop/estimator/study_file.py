@@ -54,9 +54,10 @@ def study_values(
     most = 6 if min(counts.values()) < FEW_ROWS else 10**6  # trials, but one at least for every cell
     regressors, networks = (most_cells(methods, f, len(elemnets)) for f in (Family.REGRESSOR, Family.NETWORK))
     enough = [target for target, n in counts.items() if n >= 500]
-    common: dict[str, Any] = {"weight_decay": 0.01, "min_steps": chosen.min_steps, "min_batches": 16}
+    common: dict[str, Any] = {"weight_decay": 0.01, "min_batches": 16}
     source = common | {"epochs": chosen.source_epochs, "batch_size": 512, "target_transform": "identity"}
-    own = common | {"epochs": chosen.epochs, "batch_size": 256}
+    source["min_steps"] = min(chosen.min_steps, 500)
+    own = common | {"epochs": chosen.epochs, "batch_size": 256, "min_steps": chosen.min_steps, "learning_rate": 0.001}
     study: dict[str, Any] = {
         "name": name,
         "title": title or f"{', '.join(targets)}: own data",
@@ -81,8 +82,8 @@ def study_values(
         "learning_curve": {"targets": enough[:8], "shares": [0.1, 0.25, 0.5]} if whole and enough else None,
         "pretrain": Recipe(learning_rate=0.001, **source).model_dump(),
         "joint_pretrain": Recipe(learning_rate=0.002, **source).model_dump() if joint else None,
-        "scratch": Recipe(learning_rate=0.001, **own).model_dump(),
-        "transfer": Recipe(learning_rate=0.0005, **own).model_dump(),
+        "scratch": Recipe(**own).model_dump(),
+        "transfer": Recipe(**own).model_dump(),
     }
     return {"study": study, "search": default_search()}
 

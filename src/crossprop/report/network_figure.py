@@ -28,14 +28,16 @@ def resnet_parameters(inputs: int = FRACTIONS + ATTRIBUTES, outputs: int = 1) ->
 
 
 @house_style()
-def networks(*, residual: bool) -> Figure:
-    """ElemNet with the extraction layers, and below it the residual network if asked for."""
-    figure, axes = single_axes(8.6, 4.3 if residual else 2.5)
+def networks(*, elemnet: bool, residual: bool) -> Figure:
+    """ElemNet with the extraction layers, and below it the residual network, whichever is asked for."""
+    low, high = -1.15 if residual else -1.5, (4.3 if residual else 1.4) if elemnet else 1.2
+    figure, axes = single_axes(8.6, 0.8 * (high - low))
     axes.set_axis_off()
-    _elemnet(axes, y=2.9 if residual else 0.0)
+    if elemnet:
+        _elemnet(axes, y=2.9 if residual else 0.0)
     if residual:
         _resnet(axes, y=0.0)
-    axes.set(xlim=(-0.9, 18.2), ylim=(-1.15, 4.3) if residual else (-1.5, 1.4))
+    axes.set(xlim=(-0.9, 18.2), ylim=(low, high))
     return figure
 
 

@@ -261,12 +261,18 @@ def tails_section(results: Sequence[TargetResults]) -> Section:
     return Section(context=context, tables={"tables/table_s12.csv": table})
 
 
-def networks_section(results: Sequence[TargetResults]) -> Section:
-    """The networks; the residual network only where a study has cells of it (Fig. S3)."""
+def networks_section(results: Sequence[TargetResults]) -> Section | None:
+    """The networks that a study has cells of; None without any (Fig. S3)."""
     used = {cell.method for target in results for cell in target.cells}
     residual = any(m.architecture is Architecture.RESNET or m.uses_joint for m in used)
+    elemnet = any(m.architecture is Architecture.ELEMNET or m is Method.ML_FEATEXTR for m in used)
+    if not (residual or elemnet):
+        return None
+    drawn = ["ElemNet with the extraction layers"] * elemnet + ["the residual network"] * residual
     context = {
+        "elemnet": elemnet,
         "residual": residual,
+        "drawn": ", and below it ".join(drawn),
         "width": WIDTH,
         "blocks": BLOCKS,
         "fractions": network_figure.FRACTIONS,
@@ -274,7 +280,7 @@ def networks_section(results: Sequence[TargetResults]) -> Section:
         "elemnet_parameters": network_figure.elemnet_parameters(),
         "resnet_parameters": network_figure.resnet_parameters(),
     }
-    figure = partial(network_figure.networks, residual=residual)
+    figure = partial(network_figure.networks, elemnet=elemnet, residual=residual)
     return Section(context=context, figures={"figures/networks.png": figure})
 
 

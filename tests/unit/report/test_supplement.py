@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from made_ensembles import write_info
 
 from crossprop.errors import ModelFormatError, StoreError
-from crossprop.methods import HIDDEN_UNITS
+from crossprop.methods import HIDDEN_UNITS, Method
 from crossprop.report import analyses, supplement
 from crossprop.report.network_figure import elemnet_parameters, resnet_parameters
 from crossprop.report.tables import cell_table
@@ -108,8 +109,21 @@ def test_parameters_are_those_of_the_layers(plain, extended):
     weights = sum(before * after for before, after in pairwise(widths))
     assert elemnet_parameters() == weights + sum(widths[1:]) == 4_631_361  # as the built networks have
     assert resnet_parameters() == 2_752_001
-    assert not supplement.networks_section(plain).context["residual"]
-    assert supplement.networks_section(extended).context["residual"]
+
+
+def test_networks_are_those_that_a_study_has_cells_of(plain, extended):
+    def drawn(*methods):
+        of_methods = SimpleNamespace(cells=[SimpleNamespace(method=Method(name)) for name in methods])
+        section = supplement.networks_section([of_methods])
+        return section and section.context["drawn"]
+
+    joint = "the residual network"
+    assert drawn("base", "boost") is None
+    assert [drawn(name) for name in ("resnet_finetune", "boost_sources")] == [joint, joint]
+    assert drawn("ml_featextr") == "ElemNet with the extraction layers"
+    assert [supplement.networks_section(results).context["drawn"] for results in (plain, extended)] == [
+        "ElemNet with the extraction layers", f"ElemNet with the extraction layers, and below it {joint}"
+    ]  # fmt: skip
 
 
 def test_learning_curves_count_where_transfer_is_lower_and_may_be_missing(study):
