@@ -22,20 +22,21 @@ class Effort(StrEnum):
 
 
 class FitBudget(NamedTuple):
-    """Budget of a fit of one target: trials of every cell, most folds, networks that start from scratch."""
+    """Budget of a fit of one target: trials of every cell, most folds, least steps, networks from scratch."""
 
     trials: int
     network_trials: int
     most_folds: int
+    min_steps: int
     networks: tuple[Method, ...] = ()
 
 
 FITS: Final = {
-    Effort.TRIAL: FitBudget(4, 1, 3),
-    Effort.SHORT: FitBudget(4, 1, 5, (Method.RESNET,)),
-    Effort.QUICK: FitBudget(5, 2, 10, (Method.RESNET,)),
-    Effort.STANDARD: FitBudget(8, 4, 10, (Method.DL, Method.RESNET)),
-    Effort.FULL: FitBudget(16, 8, 10, (Method.DL, Method.RESNET)),
+    Effort.TRIAL: FitBudget(4, 1, 3, 300),
+    Effort.SHORT: FitBudget(4, 1, 5, 300, (Method.RESNET,)),
+    Effort.QUICK: FitBudget(5, 2, 10, 600, (Method.RESNET,)),
+    Effort.STANDARD: FitBudget(8, 4, 10, 600, (Method.DL, Method.RESNET)),
+    Effort.FULL: FitBudget(16, 8, 10, 600, (Method.DL, Method.RESNET)),
 }
 
 
@@ -62,9 +63,9 @@ _CHEAP: Final = (*PLAIN, Method.ML, Method.ML_FEATEXTR, Method.BOOST, Method.BLE
 _ALL: Final = (*PAPER_METHODS, *(method for method in Method if method not in PAPER_METHODS))
 STUDIES: Final = {
     Effort.TRIAL: StudyBudget(EMBEDDED, 1, _CHEAP, 8, 1, 6, 10, 300, most_folds=5),
-    Effort.QUICK: StudyBudget(PUBLIC[:1], 1, _ALL, 12, 6, 10, 10, 600),
-    Effort.STANDARD: StudyBudget(PUBLIC, 2, _ALL, 12, 10, 20, 10, 600),
-    Effort.FULL: StudyBudget(PUBLIC, 6, _ALL, 48, 48, 20, 12, 1000),
+    Effort.QUICK: StudyBudget(PUBLIC[:1], 1, _ALL, 12, 6, 10, 10, 300),
+    Effort.STANDARD: StudyBudget(PUBLIC, 2, _ALL, 12, 10, 20, 10, 300),
+    Effort.FULL: StudyBudget(PUBLIC, 6, _ALL, 48, 48, 20, 12, 500),
 }
 
 FOLDS_BY_ROWS: Final = ((1_200, 10), (5_000, 5), (24_000, 4))  # up to so many rows to learn from; 3 beyond

@@ -297,6 +297,8 @@ def fit_params(
     for name, trials, family in kinds:
         cells = most_cells(chosen, family, len(elemnets))
         study["budget"][f"{name}_trials"] = (settings.trials or trials) * cells
+    for recipe in ("scratch", "transfer"):
+        study[recipe]["min_steps"] = budget.min_steps
     study |= {
         "tier": effort.value,
         "elemnet_sources": list(elemnets),

@@ -13,7 +13,7 @@ import yaml
 from crossprop.config import Params, Recipe, StudyConfig, parse_params
 from crossprop.data.catalog import Catalog, PropertyEntry, Role
 from crossprop.errors import ConfigError, UserFileError
-from crossprop.estimator.budget import EMBEDDED, STUDIES, Effort, Estimate, estimate_study, folds_for
+from crossprop.estimator.budget import STUDIES, Effort, Estimate, estimate_study, folds_for
 from crossprop.io import atomic_file, usable_cores
 from crossprop.methods import DEFAULT_SEED, Family, Method, Representation, Side
 
@@ -21,7 +21,6 @@ JOINT: Final = "all_sources"  # name of the joint network
 STUDIES_FOLDER: Final = Path("conf/study")
 FEW_ROWS: Final = 100  # below which the screening split is too small for many trials to mean anything
 _MANY_TARGETS: Final = 8
-_EMBEDDED_ROWS: Final = 9_000
 _USUAL_SOURCE_ROWS: Final = 100_000
 _PRUNING: Final = {"rows": 2000, "steps": 150, "after_screening": 2, "after_first_fold": 2, "margin": 0.25}
 _REPRESENTATIONS: Final = (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES)
@@ -54,10 +53,9 @@ def study_values(
     most = 6 if min(counts.values()) < FEW_ROWS else 10**6  # trials, but one at least for every cell
     regressors, networks = (most_cells(methods, f, len(elemnets)) for f in (Family.REGRESSOR, Family.NETWORK))
     enough = [target for target, n in counts.items() if n >= 500]
-    common: dict[str, Any] = {"weight_decay": 0.01, "min_batches": 16}
+    common: dict[str, Any] = {"weight_decay": 0.01, "min_steps": chosen.min_steps, "min_batches": 16}
     source = common | {"epochs": chosen.source_epochs, "batch_size": 512, "target_transform": "identity"}
-    source["min_steps"] = min(chosen.min_steps, 500)
-    own = common | {"epochs": chosen.epochs, "batch_size": 256, "min_steps": chosen.min_steps, "learning_rate": 0.001}
+    own = common | {"epochs": chosen.epochs, "batch_size": 256, "learning_rate": 0.001}
     study: dict[str, Any] = {
         "name": name,
         "title": title or f"{', '.join(targets)}: own data",
@@ -156,7 +154,6 @@ def plan_study(
         params = parse_params(values, f"study {name}")
         study = params.study
         sizes = {s: catalog.property(s).rows or _USUAL_SOURCE_ROWS for s in study.sources}
-        sizes |= {s: _EMBEDDED_ROWS for s in EMBEDDED if s in sizes}
         pinned = catalog.pinned_files([*study.targets, *study.sources], study.edition)
         wanted = [f for f in pinned if f.folder is None and not (raw_root / f.relative_path).is_file()]
         to_fetch = sum(f.size or 0 for f in wanted)

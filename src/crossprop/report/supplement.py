@@ -26,8 +26,8 @@ from crossprop.report.tables import cell_name, lower, number, relative_errors, t
 EXTENSION_METHODS = {
     Method.PLAIN_BASELINE: "300 extra trees with scikit-learn's defaults on fractions beside attributes, not tuned",
     Method.PLAIN_MEDIAN: "the same trees, their median instead of their mean",
-    Method.BOOST: "boosted trees, extra trees or a support vector machine on fractions beside attributes",
-    Method.BOOST_SOURCES: "the same with, beside these, the source properties predicted by the joint network",
+    Method.BOOST: "extra trees, boosted trees or a support vector machine on fractions beside attributes",
+    Method.BOOST_SOURCES: "one of these three on fractions, attributes and the joint network's predicted properties",
     Method.RESNET: "a residual network on fractions beside attributes, from random weights",
     Method.RESNET_FINETUNE: "the joint residual network, pretrained on several sources at once, fine-tuned",
     Method.BLEND: "a convex mean of the target's cross-validated cells, its weights learnt on the other folds",

@@ -200,6 +200,12 @@ def test_more_minutes_never_plan_less_and_more_rows_take_longer():
     assert all(plan(500, minutes).seconds <= 60 * minutes for minutes in (0.5, 2, 10))
 
 
+@pytest.mark.parametrize(("minutes", "steps"), [(0.1, 300), (5, 600), (None, 600)])
+def test_longer_fits_train_networks_of_both_sides_for_more_steps(minutes, steps):
+    study = plan(450, minutes).params.study
+    assert (study.scratch.min_steps, study.transfer.min_steps) == (steps, steps)
+
+
 def test_what_was_left_out_is_said_and_where_even_the_least_takes_too_long():
     said = " ".join(plan(300, 0.3).notes)
     assert "resnet" in said

@@ -67,6 +67,13 @@ def test_networks_of_small_sources_have_hundreds_of_steps_and_those_of_large_one
         assert suited(recipe, 29_851) == recipe
 
 
+@pytest.mark.parametrize(("tier", "steps"), [("trial", 300), ("quick", 300), ("standard", 300), ("full", 500)])
+def test_both_sides_have_networks_with_the_same_rate_and_least_steps(tier, steps):
+    study = params_of(["a"], 500, tier=tier).study
+    for recipe in (study.scratch, study.transfer):
+        assert (recipe.learning_rate, recipe.min_steps) == (0.001, steps)
+
+
 def test_more_rows_have_fewer_folds_and_few_rows_fewer_trials():
     assert [params_of(["a"], rows).study.folds for rows in (500, 3_000, 20_000, 100_000)] == [10, 5, 4, 3]
     few, many = (params_of(["a"], n, tier="full").study.budget for n in (40, 400))

@@ -115,7 +115,12 @@ def test_networks_are_those_that_a_study_has_cells_of(plain, extended):
     def drawn(*methods):
         of_methods = SimpleNamespace(cells=[SimpleNamespace(method=Method(name)) for name in methods])
         section = supplement.networks_section([of_methods])
-        return section and section.context["drawn"]
+        if section is None:
+            return None
+        texts = [text.get_text() for text in section.figures["figures/networks.png"]().axes[0].texts]
+        for heading, named in (("ElemNet", "ElemNet"), ("Residual network (extension method)", "residual")):
+            assert (heading in texts) == (named in section.context["drawn"])
+        return section.context["drawn"]
 
     joint = "the residual network"
     assert drawn("base", "boost") is None
