@@ -80,6 +80,12 @@ def write_digests(folder: Path) -> None:
         draft.write_text("".join(lines), encoding="utf-8")
 
 
+def digested(folder: Path) -> list[str]:
+    """The names that a folder's list of digests has; none where there is no list."""
+    path = folder / DIGESTS_FILE
+    return [line[2] for line in _DIGEST_LINE.finditer(path.read_text("utf-8"))] if path.is_file() else []
+
+
 def check_digests(
     folder: Path,
     names: Iterable[str] | None = None,

@@ -145,6 +145,8 @@ def predict(
         raise ConfigError("Give either --version or --alias, not both.")
     if output is not None and output.suffix not in (".csv", ".parquet", ".json"):
         raise ConfigError(f"{output} has the ending {output.suffix!r}. Choose .csv, .parquet or .json.")
+    if output is not None and input_file is not None and output.resolve() == input_file.resolve():
+        raise ConfigError(f"--output would replace {input_file}, which --input reads. Name another file.")
     asked = work.read_input(formulas or [], input_file, reading.pop("formula_column"), **reading)
     served = ServedModel.load(work.model_folder(model, version=version, alias=alias))
     predicted = work.predict(served, asked)

@@ -177,6 +177,11 @@ _CAUSES: Final = (
         "the elements without these brackets, as in 'PbI2'",
     ),
     (
+        re.compile(r"[(\[{]\s*(?:O?Ac|OPr)\s*[)\]}]"),
+        "which is by custom the abbreviation of an organic group (acetate, propoxide): write its atoms, as in "
+        "'Zn(C2H3O2)2'",
+    ),
+    (
         re.compile(r"^[^()\[\]{}]*[A-Za-z\d]\s*([(\[{]\s*[A-Z][a-z]?\s*[)\]}])$"),
         "which may be a dopant, a phase or an atom: write its amount, as in 'Ti0.9Al0.1O2', or leave the phase out",
     ),

@@ -27,6 +27,7 @@ _ELEMENT_NAME: Final = re.compile(
     "nickel|niobium|nitrogen|oxygen|phosphorus|rhenium|silicon|silver|sul(?:f|ph)ur|tantalum|tin|titanium|tungsten|"
     "vanadium|yttrium|zinc|zirconium"
 )
+_DOPANT: Final = re.compile(r"dopant|doping|additive", re.IGNORECASE)
 _UNIT: Final = ("unit", "units", "einheit", "einheiten", "unité", "unités")
 _ENOUGH: Final = 0.5  # share of the cells that have to parse for a column to be one of formulas
 
@@ -210,6 +211,7 @@ def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
         )
     for chosen in (telling, found):
         if len(chosen) == 1:
+            _refuse_dopants(table, chosen[0], taken)
             return chosen[0].position
     if found:
         listed = ", ".join(f"{c.name!r} (e.g. {examples[c.position]!r})" for c in telling or found)
@@ -223,3 +225,22 @@ def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:
             "their amounts count with --element-columns atomic or --element-columns weight."
         )
     raise UserFileError(f"No column of {table.path} holds chemical formulas (such as 'Fe2O3'); it has {table}. {hint}")
+
+
+def _refuse_dopants(table: TextTable, formulas: Column, taken: Sequence[int]) -> None:
+    """Refuse a column of dopants whose elements the formulas lack: their samples would all count as the host."""
+    for column in table.columns:
+        if column.position in taken or column is formulas or not _DOPANT.search(column.name):
+            continue
+        rows = [(host, added) for host, added in zip(formulas.cells, column.cells, strict=True) if host and added]
+        fractions, good, _ = parse_formulas([cell for row in rows for cell in row])
+        elements = dict(zip(good.tolist(), fractions > 0, strict=True))
+        both = [i for i in range(0, 2 * len(rows), 2) if i in elements and i + 1 in elements]
+        lacking = [i // 2 for i in both if not (elements[i] >= elements[i + 1]).all()]
+        if 2 * len(lacking) > len(both):
+            host, added = rows[lacking[0]]
+            raise UserFileError(
+                f"The column {column.name!r} of {table.path} names dopants that the formulas of {formulas.name!r} lack "
+                f"({added!r} beside {host!r}): doped samples would count as undoped. Write dopants into the formulas, "
+                f"or say --formula-column {formulas.name!r} if it does not matter."
+            )

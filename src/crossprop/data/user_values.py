@@ -164,7 +164,7 @@ def read_numbers(
                 "write it without, or say --decimal"
             )
         elif not math.isfinite(value):
-            reasons[i] = _why(cell, sign)
+            reasons[i] = _why(cell, sign, unit)
         elif unit is not None and cell == cells[i]:
             reasons[i] = f"the value {_shown(cell)} has no unit where most others carry {unit!r}"
         values.append(math.nan if i in reasons else value)
@@ -225,8 +225,8 @@ def read_amounts(
     return list(zip(*amounts, strict=True))
 
 
-def _why(cell: str, decimal: str) -> str:
-    """Why a cell cannot be used as a value."""
+def _why(cell: str, decimal: str, unit: str | None = None) -> str:
+    """Why a cell cannot be used as a value; ``unit`` is that of most others."""
     shown = _shown(cell)
     if cell.casefold() in ABSENT:
         return "the value is missing" + (f" ({shown})" if cell else "")
@@ -238,7 +238,10 @@ def _why(cell: str, decimal: str) -> str:
     for pattern, what in _KINDS:
         if pattern.fullmatch(cell):
             return f"the value {shown} {what}"
-    if found := WITH_UNIT.fullmatch(cell):
+    found = WITH_UNIT.fullmatch(cell)
+    if found and unit:
+        return f"the value {shown} is in {found[2].strip()!r} where most others are in {unit!r}: convert it"
+    if found:
         return f"the value {shown} carries a unit: keep {found[1].removesuffix('e0')} alone, the unit goes to --unit"
     return f"the value {shown} is no number"
 
@@ -264,22 +267,28 @@ _PREFIXED: Final = {  # size, and powers of kg, m, s, A, K, mol
 _ALONE: Final = {
     "Å": (1e-10, "m"), "°C": (1, "K"), "atom": (1, "atom"), "atoms": (1, "atom"), "f.u.": (1, "f.u."), "HV": (1, "HV"),
     "atm": (101325, "kg m-1 s-2"), "psi": (6894.76, "kg m-1 s-2"), "ksi": (6894760, "kg m-1 s-2"), "%": (1, "%"),
-    "kgf": (9.80665, "kg m s-2"),
+    "kgf": (9.80665, "kg m s-2"), "ppm": (1e-4, "%"),
 }  # fmt: skip
 _POWERS: Final = re.compile(r"([^\d-]+)(-?\d+)?")
 _TOKEN: Final = re.compile(r"(/)|(f\.u\.|[^\d\s/·*.()^+-]+)(?:\^?\(?([+-]?\d+)\)?)?|[\s·*.()]+|1(?=/)")
 _PREFIX: Final = "[QRYZEPTGMkhdcmuµnpfazyrq]?"
 _KNOWN: Final = re.compile(
-    rf"(?:({_PREFIX})(Pa|eV|Hz|mol|cal|bar|ohm|Ω|Ha|Ry|Å|J|g|m|s|W|V|K)|(%|°C|HV|HB|HRC|bohr|psi|ksi|kgf|atm))"
+    rf"(?:({_PREFIX})(Pa|eV|Hz|mol|cal|bar|ohm|Ω|Ha|Ry|Å|J|g|m|s|W|V|K)|(%|°[CF]|ppm|HV|HB|HRC|bohr|psi|ksi|kgf|atm))"
     r"(?:\^?[+-]?\d+)?(?=$|[\s/·*.(])"
 )
 _LAST_WORD: Final = re.compile(
-    rf"(?:(?<=[A-Za-z0-9)])[\s_]+(?!%)|(?<![\d\s])\s*(?=%))({_PREFIX}(?:Pa|eV|Hz|mol|ohm)|%)\s*$"
+    rf"(?:(?<=[A-Za-z0-9)])[\s_]+(?!%)|(?<![\d\s])\s*(?=%))({_PREFIX}(?:Pa|eV|Hz|mol|ohm)|[nµu]m|%)\s*$"
 )
 _SLASHED: Final = re.compile(  # Hardness/GPa, but not 1/eV and states/eV
     rf"(.*[^\W\d](?<!states))/({_PREFIX}(?:[Pp]a|PA|eV|[Oo]hm|Ω|Hz)(?![A-Za-z])[^,]*)"
 )
 _OTHER_CASE: Final = re.compile(r"(?<![A-Za-zµ])(?:([GMkKgm])(?:PA|pa)|([GMkmµun]?)(ev|[Oo]hm|OHM))(?![A-Za-z])")
+_SPELT: Final = {
+    "μ": "µ", "ω": "Ω", "å": "Å", "angstrom": "Å", "ångström": "Å", "℃": "°C", "ºc": "°C", "degc": "°C", "deg c": "°C",
+    "℉": "°F", "ºf": "°F", "degf": "°F", "deg f": "°F",
+}  # fmt: skip
+"""Other spellings of units in small letters, as ``casefold`` gives them for their own signs, too."""
+_OTHER_SPELLING: Final = re.compile("|".join(sorted(_SPELT, key=len, reverse=True)), re.IGNORECASE)
 _POWER_OF_UNIT: Final = re.compile(
     r"(?:[x×*·]\s*)?(?:10\s*(?:\^|\*\*)?\s*([+-]\d+|(?<=[\^*\s])\d+)|1[eE]([+-]?\d+)|1(0+))(?![\d.])\s*[x×*·]?\s*(.*)",
     re.ASCII,
@@ -359,6 +368,12 @@ def refuse_conflict(path: Path, header: str, stated: str | None, found: str | No
             f"The column {header!r} of {path} holds logarithms by its name, and --unit says {stated!r}. Give 'dex' "
             "for a decadic logarithm, 'none' for another one, or choose a column of plain values."
         )
+    logarithm = _LOGARITHM.search(header)
+    if stated and stated.strip() == "dex" and logarithm and (logarithm[1] == "ln" or logarithm[2] in ("2", "e")):
+        raise UserFileError(
+            f"The column {header!r} of {path} holds logarithms that are not decadic, and --unit says 'dex'. Convert "
+            "the values, or give 'none'."
+        )
     certain = ("%", found if found and is_known_unit(found) else "%")  # a header's "(GPa)" may be no unit
     for first, second in ((stated, found), (stated, of_header), (found, of_header)):
         if first and second and (contradicting(first, second) or (is_no_unit(first) and second in certain)):
@@ -375,7 +390,7 @@ def contradicting(first: str, second: str) -> bool:
     known = [_KNOWN.match(unit) for unit in units]
     readings = [measures(unit) for unit in units]
     if all(readings):
-        kinds = [{str(sorted(d)).replace("°C", "K") for _, d in found} for found in readings]
+        kinds = [{str(sorted(d)).replace("°C", "K").replace("°F", "K") for _, d in found} for found in readings]
         certain = all(len(u) > 1 and (k or re.search(r"[/\d]", u)) for u, k in zip(units, known, strict=True))
         if certain or kinds[0] & kinds[1]:  # "(TS)" and "(K)" behind a name are symbols rather than units
             return not any(d == e and math.isclose(s, t, rel_tol=1e-3) for s, d in readings[0] for t, e in readings[1])
@@ -386,8 +401,8 @@ def contradicting(first: str, second: str) -> bool:
 
 def measures(unit: str) -> list[tuple[float, frozenset[tuple[str, int]]]]:
     """Size and dimensions that a unit may mean (``W/mK`` has two readings); none where it is not fully understood."""
-    if unit == "°C":
-        return [(1.0, frozenset({("°C", 1)}))]
+    if unit in ("°C", "°F"):
+        return [(1.0, frozenset({(unit, 1)}))]
     readings: list[tuple[float, Dimensions]] = [(1.0, Counter())]
     sign, position = 1, 0
     while position < len(unit):
@@ -431,13 +446,15 @@ def _plus(first: Dimensions, second: Dimensions, times: int) -> Dimensions:
 
 def _spelled(unit: str) -> str:
     """A unit in the characters and the case of :data:`_PREFIXED`; ``mpa`` are megapascals."""
-    plain = in_plain_signs(bare_unit(unit)).replace("μ", "µ").replace("\u2126", "Ω")
+    plain = _OTHER_SPELLING.sub(lambda m: _SPELT[m[0].casefold()], in_plain_signs(bare_unit(unit)))
     pascals = {"G": "GPa", "g": "GPa", "M": "MPa", "m": "MPa", "K": "kPa", "k": "kPa"}
     return _OTHER_CASE.sub(lambda m: pascals[m[1]] if m[1] else m[2] + m[3].lower().replace("ev", "eV"), plain)
 
 
 def _without_power(unit: str) -> tuple[int, str]:
     """The power of ten before a unit, as in ``10^3 GPa`` or ``x1000``, and the rest; 0 where there is none."""
+    if unit.startswith("ppm/"):
+        return -6, f"1{unit[3:]}"
     found = _POWER_OF_UNIT.match(in_plain_signs(unit))
     if found is None:
         return 0, unit

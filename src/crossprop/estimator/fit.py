@@ -1,6 +1,5 @@
 """``crossprop fit``: from one file to a saved model with its evidence and a report; a stopped fit can be resumed."""
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,15 +15,18 @@ from crossprop.data.user_rows import MIN_ROWS, Problem, read_user_table
 from crossprop.data.user_summary import describe
 from crossprop.data.user_values import is_no_unit, known_unit_in
 from crossprop.errors import StoreError, UserFileError
-from crossprop.estimator.learn import STUDY, Outcome, Settings, run_fit, target_name
-from crossprop.estimator.report import REPORT_FILE, report_of, write_report
+from crossprop.estimator.learn import STUDY, Outcome, Settings, run_fit
+from crossprop.estimator.report import REPORT_FILE, REPORT_PAGE, report_of, write_report
+from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.progress import Print, show
-from crossprop.io import atomic_folder, read_json
+from crossprop.io import DIGESTS_FILE, atomic_folder, digested, read_json
 from crossprop.models.saved import INFO_FILE
 from crossprop.paths import StudyPaths
 from crossprop.uncertainty.evidence import folder_coverage
 
 DATA_FILE: Final = "data.csv"
+NOTE_FILE: Final = "estimator.json"  # of a saved estimator
+_BESIDE_MODEL: Final = (DATA_FILE, REPORT_FILE, REPORT_PAGE, NOTE_FILE)
 
 
 def fit_file(
@@ -43,7 +45,8 @@ def fit_file(
     ``drop_invalid`` goes on without unusable rows, however many.
     """
     started = perf_counter()
-    goes_on = _holds_unfinished(out, path, settings.target)
+    asked = _digest_of(path, settings.target, reading)
+    goes_on = _holds_unfinished(out, asked)
     refuse_taken(out, replace=overwrite or goes_on)
     table = read_user_table(path, target=settings.target, unit=settings.unit or None, **(reading or {}))
     unit = settings.unit or table.unit or known_unit_in(table.value_column) or known_unit_in(settings.target)
@@ -71,14 +74,14 @@ def fit_file(
         seconds, coverage = perf_counter() - started, folder_coverage(outcome.model)
         learnt = pd.read_parquet(StudyPaths(STUDY, work).prepared(outcome.plan.target))
         report = report_of(path, table, learnt, settings, outcome, coverage, seconds, finished)
-        report |= {} if finished else {"path_sha256": _path_digest(path)}
+        report |= {} if finished else {"asked_sha256": asked}
 
         def fill(draft: Path) -> None:
             shutil.copytree(outcome.model, draft, dirs_exist_ok=True)
             learnt.to_csv(draft / DATA_FILE, index=False, lineterminator="\n")
             write_report(report, draft)
 
-        commit_folder(out, fill, replace=overwrite or _holds_unfinished(out, path, settings.target))
+        commit_folder(out, fill, replace=overwrite or _holds_unfinished(out, asked))
         return report
 
     def save_plain(outcome: Outcome) -> None:
@@ -93,26 +96,29 @@ def fit_file(
             "Stop whenever you like: this model stays, and the same command goes on from here."
         )
 
-    outcome = run_fit(table.rows, settings, work, cleaning=cleaning, write=write, on_plain=save_plain)
-    for note in outcome.plan.notes:
-        write(f"note: {note}")
-    report = save(outcome, finished=True)
-    shutil.rmtree(work, ignore_errors=True)
-    return report
+    reports: list[dict[str, Any]] = []
+
+    def save_best(outcome: Outcome) -> None:
+        for note in outcome.plan.notes:
+            write(f"note: {note}")
+        reports.append(save(outcome, finished=True))
+        shutil.rmtree(work, ignore_errors=True)
+
+    run_fit(table.rows, settings, work, cleaning=cleaning, write=write, on_plain=save_plain, on_end=save_best)
+    return reports[0]
 
 
-def _path_digest(path: Path) -> str:
-    """Tells files of one name apart without the path itself, which is nothing to publish with a model."""
-    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+def _digest_of(path: Path, target: str, reading: Mapping[str, Any] | None) -> str:
+    """Tells fits apart by file, target and columns, without the path itself, which is nothing to publish."""
+    columns = sorted((name, str(value)) for name, value in (reading or {}).items() if name.endswith("_column"))
+    return digest([str(path.resolve()), target, columns])
 
 
-def _holds_unfinished(out: Path, path: Path, target: str) -> bool:
-    """Whether a folder holds the plain model of a fit of the same file and target that was stopped."""
+def _holds_unfinished(out: Path, asked: str) -> bool:
+    """Whether a folder holds the plain model of a stopped fit that asked for the same."""
     try:
         report = read_json(out / REPORT_FILE)
-        name = target_name(target)
-        same = report["path_sha256"] == _path_digest(path) and report["target"] in (name, f"own_{name}")
-        return bool(same and report["finished"] is False)
+        return bool(report["asked_sha256"] == asked and report["finished"] is False)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -130,8 +136,18 @@ def refuse_taken(folder: Path, *, replace: bool) -> None:
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None], *, replace: bool = False) -> Path:
-    """Have ``write`` fill a new, empty or replaced folder, completely or not at all."""
+    """Have ``write`` fill a new, empty or replaced folder, completely or not at all.
+
+    Files in a replaced folder that are not those of its model stay.
+    """
     refuse_taken(folder, replace=replace)
     with atomic_folder(folder.resolve()) as draft:  # "." has no name to put a draft beside
         write(draft)
+        if folder.is_dir():
+            of_model = {name.split("/")[0] for name in digested(folder)} | {DIGESTS_FILE, *_BESIDE_MODEL}
+            for other in (path for path in folder.iterdir() if path.name not in of_model):
+                if other.is_dir() and not other.is_symlink():
+                    shutil.copytree(other, draft / other.name, symlinks=True)
+                else:
+                    shutil.copy2(other, draft / other.name, follow_symlinks=False)
     return folder

@@ -149,12 +149,14 @@ def run_fit(
     cleaning: pd.DataFrame | None = None,
     write: Print = show,
     on_plain: Callable[[Outcome], None] = lambda outcome: None,
+    on_end: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
     """Hold out, plan, tune, cross-validate, blend and choose, as for a target; a stopped fit goes on in its ``root``.
 
     ``rows`` has the columns ``formula``, ``composition`` (key), ``value``, ``split`` where it is decided already, and
     ``group`` (key of the rows that stay together) where rows have groups. ``on_plain`` receives the plain median
-    model, which comes first unless methods are named. A ``root`` that another process works in is a StoreError.
+    model, which comes first unless methods are named, ``on_end`` the best one while ``root`` is locked; a ``root``
+    that another process works in is a StoreError.
     """
     if settings.workers != 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError("Put what your script does under \"if __name__ == '__main__':\", or fit with workers=1.")
@@ -202,7 +204,9 @@ def run_fit(
             f"plan: {', '.join(study.methods)}; {study.folds} folds; effort {study.tier!r}, "
             f"about {max(plan.seconds, 6.0) / 60:.1f} minutes on a machine that is idle"
         )
-        return compute(plan, InlinePool if settings.workers == 1 else WorkerPool)
+        outcome = compute(plan, InlinePool if settings.workers == 1 else WorkerPool)
+        on_end(outcome)
+        return outcome
 
 
 def _strict_and_learnt(frame: pd.DataFrame) -> tuple[list[str], list[str]]:

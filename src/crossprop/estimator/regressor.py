@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from crossprop.data.compositions import composition_keys
 from crossprop.errors import ConfigError, DataError, EstimatorInputError, ModelFormatError
-from crossprop.estimator.fit import commit_folder
+from crossprop.estimator.fit import NOTE_FILE, commit_folder
 from crossprop.estimator.inputs import formulas_in, fractions_of, learning_rows
 from crossprop.estimator.learn import AUTO, NONE, Settings, run_fit
 from crossprop.estimator.pretrained import SourceNetworks
@@ -31,7 +31,6 @@ from crossprop.io import read_json
 from crossprop.methods import DEFAULT_SEED
 from crossprop.models.saved import read_info
 
-NOTE_FILE: Final = "estimator.json"
 FITTED: Final = ("winner_", "cv_mae_", "cv_results_", "n_iter_", "notes_")
 _PASSED_ON: Final = ("target", "unit", "minutes", "folds", "trials", "holdout", "workers")
 

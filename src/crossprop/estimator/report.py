@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from crossprop.estimator.learn import Outcome, Settings  # imports Keras
 
 REPORT_FILE: Final = "report.json"
+REPORT_PAGE: Final = "report.md"
 COLUMNS: Final = ("method", "CV MAE", "hold-out MAE", "95 % interval", "R²", "trials", "remark")
 CV_COLUMNS: Final = {  # columns of ``cv_results_``, as scikit-learn names them, and keys of a cell's description
     "method": "method", "label": "label", "side": "side", "source": "source", "screening_mae": "screening_mae",
@@ -178,7 +179,7 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
         "method's fold models, which is what the folder holds of the winner.",
         "\n".join(f"- {note}" for note in report["notes"]),
     ]
-    (folder / "report.md").write_text("\n\n".join(page).rstrip() + "\n", encoding="utf-8")
+    (folder / REPORT_PAGE).write_text("\n\n".join(page).rstrip() + "\n", encoding="utf-8")
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:

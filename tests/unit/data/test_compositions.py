@@ -36,6 +36,7 @@ def test_what_is_no_formula_is_refused_with_a_reason():
         ("Ti-48Al-2Cr-2Nb", "Where atomic percent is meant, give 'Ti48Al48Cr2Nb2' as it is"),
         ("Ti-6Al-4V wt%", "holds 'wt%', which is a unit.*of which kind"),
         *((f, r"which may be a dopant, a phase") for f in ("TiO2(B)", "PbTe(Na)", "BaTiO3 [C]", "BN(H)")),
+        *((f, "abbreviation of an organic group") for f in ("Zn(OAc)2", "Cu(Ac)2", "Ti(OPr)4")),
         ("FeO.5NiO.5", "letter O before a point. Is it zero, as in 'Fe0.5Ni0.5'"),
         ("PbTeO.5SeO.5", "'PbTe0.5Se0.5'"),
     ):

@@ -221,7 +221,10 @@ def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():
         ("S/cm", "S/m", True), ("1/(ohm cm)", "S/cm", False), ("kJ/mol", "kJ/g", True), ("g/cm3", "g cm^-3", False),
         ("wt%", "%", False), ("TS", "MPa", False), ("S m⁻¹", "S cm⁻¹", True), ("cm²/s", "m²/s", True),
         ("Gpa", "MPa", True), ("mOhm cm", "Ohm m", True), ("mpa", "MPa", False),
-        ("C/m2", "µC/cm2", True), ("pC/N", "pm/V", False), ("C", "K", False),
+        ("C/m2", "µC/cm2", True), ("pC/N", "pm/V", False), ("C", "K", False), ("℃", "K", True), ("ºC", "K", True),
+        ("degC", "°C", False), ("°F", "°C", True), ("°F", "K", True), ("Angstrom", "nm", True),
+        ("angstrom", "Å", False), ("ppm", "%", True), ("ppm/K", "1/K", True), ("ppm/K", "10^-6/K", False),
+        ("ppm/K", "ppm/K", False),
     ],
 )  # fmt: skip
 def test_units_contradict_each_other_only_where_both_are_known(first, second, contradict):
@@ -258,6 +261,27 @@ def test_a_short_row_between_blanks_is_refused(read):
     assert (table.value_column, table.rows["value"].tolist()) == ("strength [GPa]", [1.5, 2.5])
     table = read("formula strength T\nGPa K\nPbTe 1.5 300\n")
     assert (table.unit, [p.line for p in table.problems]) == (None, [2])
+
+
+def test_the_unit_dex_is_refused_for_logarithms_that_are_not_decadic(read):
+    for header in ("ln(strength)", "log2 strength", "log_e(strength)"):
+        text = f"formula,{header}\nPbTe,1\nSnTe,2\n"
+        with pytest.raises(UserFileError, match="not decadic"):
+            read(text, header, unit="dex")
+        assert read(text, header, unit="none").value_column == header
+    assert len(read("formula,log10(strength)\nPbTe,1\n", "log10(strength)", unit="dex").rows) == 1
+    with pytest.raises(UserFileError, match=r"'wavelength_nm' .* states 'nm'"):
+        read("formula,wavelength_nm\nPbTe,400\n", "wavelength_nm", unit="µm")
+
+
+def test_dopants_that_the_formulas_lack_are_refused(read):
+    doped = "PbTe,Na,1\nSnTe,none,2\nGeTe,Bi,3\n"
+    for name in ("dopant", "doping element"):
+        with pytest.raises(UserFileError, match=r"\('Na' beside 'PbTe'\).*--formula-column 'compound'"):
+            read(f"compound,{name},strength\n{doped}")
+    assert len(read(f"compound,note,strength\n{doped}").rows) == 3
+    assert len(read("compound,dopant,strength\nPb0.9Na0.1Te,Na,1\nSnTe,none,2\n").rows) == 2
+    assert len(read(f"compound,dopant,strength\n{doped}", formula_column="compound").rows) == 3
 
 
 def test_a_column_named_formula_is_not_left_for_one_of_dopants_or_hosts(read):

@@ -145,15 +145,24 @@ def test_a_stopped_fit_leaves_the_plain_median_model_and_goes_on_from_it(tmp_pat
     other = write_csv(tmp_path / "other.csv", rows_of(30))
     (tmp_path / "elsewhere").mkdir()
     same_name = write_csv(tmp_path / "elsewhere" / "my.csv", rows_of(30))
-    for file in (other, same_name):
+    another = replace(ANYTIME, target="hardness?")  # the same key of a property
+    for file, settings in ((other, ANYTIME), (same_name, ANYTIME), (path, another)):
         with pytest.raises(StoreError, match="not empty"):
-            fit_file(file, ANYTIME, out, write=silent)
+            fit_file(file, settings, out, write=silent)
+    with pytest.raises(StoreError, match="not empty"):
+        fit_file(path, ANYTIME, out, {"value_column": "another"}, write=silent)
     assert str(tmp_path) not in (out / "report.json").read_text()
+    (out / "figures").mkdir()
+    (out / "figures" / "mine.txt").write_text("mine")
+    (out / "predictions.csv").write_text("mine")
 
     fitted = []
     monkeypatch.setattr(executor, "attempt", lambda run, task: fitted.append(task) or work(run, task))
     done = fit_file(path, ANYTIME, out, write=silent)
     assert done["finished"] is True
+    assert (out / "figures" / "mine.txt").read_text() == (out / "predictions.csv").read_text() == "mine"
+    assert json.loads((out / "report.json").read_text())["finished"] is True
+    assert not list(tmp_path.glob(".*"))
     assert {str(task.cell.method) for task in fitted} == {"ml"}  # the plain models were kept
     labels = {row["label"] for row in done["methods"]}
     assert {"plain baseline", "plain median"} <= labels

@@ -82,8 +82,8 @@ def test_a_second_fit_in_the_same_folder_is_refused_before_it_writes(tmp_path):
             run_fit(rows_of(40), settings, tmp_path, write=silent)
         refused.append(contents(tmp_path) == before)
 
-    run_fit(rows, settings, tmp_path, write=silent, on_plain=again)
-    assert refused == [True]
+    run_fit(rows, settings, tmp_path, write=silent, on_plain=again, on_end=again)
+    assert refused == [True, True]
     run_fit(rows, settings, tmp_path, write=silent)  # the folder was given back
 
 

@@ -72,6 +72,7 @@ def test_wrong_options_are_refused_before_anything_is_read(run):
         *((["LiNa", option, "weight"], "choose in a file") for option in OF_A_FILE),
         (["--input", "x.csv", "--element-columns", "weight", "--amounts", "weight"], "not both"),
         (["LiNa", "--output", "out.xlsx"], r"\.xlsx"),
+        (["--input", "x.csv", "--output", "./x.csv"], "would replace x.csv"),
     ):
         with pytest.raises(ConfigError, match=message):
             run("no model", *given)
