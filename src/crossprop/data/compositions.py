@@ -395,10 +395,11 @@ def _short(text: str) -> str:
 
 
 _MAIN_METAL: Final = "(?:Ag|Al|Co|Cu|Fe|Mg|Ni|Pb|Sn|Ti|Zn)"
-_MAY_BE_DOUBTFUL: Final = re.compile(rf"\d\d|CI|NaN|[\s)\]}}·*]|^[^a-z]*$|^{_MAIN_METAL}[A-Z][a-z]?[5-9]")
-_ALLOY: Final = re.compile(  # AlSi10Mg, CuZn37
-    rf"{_MAIN_METAL}(?=[A-Z][a-z]?(?:[5-9]|\d\d))"
-    rf"(?:(?:Ag|Al|Co|Cr|Cu|Fe|Mg|Mn|Mo|Nb|Ni|Pb|Si|Sn|Ta|Ti|V|W|Zn|Zr)(?:{_NUMBER})?)+"
+_MAY_BE_DOUBTFUL: Final = re.compile(rf"\d\d|CI|NaN|[\s)\]}}·*]|^[^a-z]*$|^{_MAIN_METAL}(?:[A-Z][a-z]?)?[5-9]")
+_ALLOYED: Final = "(?:Ag|Al|Co|Cr|Cu|Fe|Mg|Mn|Mo|Nb|Ni|Pb|Si|Sn|Ta|Ti|V|W|Zn|Zr)"
+_ALLOY: Final = re.compile(  # AlSi10Mg, CuZn37; Fe12Cr6Ni, Fe9Cr1Mo
+    rf"{_MAIN_METAL}(?=[A-Z][a-z]?(?:[5-9]|\d\d))(?:{_ALLOYED}(?:{_NUMBER})?)+|"
+    rf"(?:{_MAIN_METAL}|W)(?=[5-9]|\d\d)(?:{_NUMBER}(?:{_ALLOYED}|Re))+"
 )
 _MOLECULES: Final = ("B12", "C60", "C70", "C76", "C78", "C84")
 _ACRONYM: Final = re.compile("(?!(?:KOH|COS|[HK]?S?CN)$)[A-Z]{3,}")  # KNN, BSCF

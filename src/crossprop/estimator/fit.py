@@ -109,9 +109,8 @@ def fit_file(
 
 
 def _digest_of(path: Path, target: str, reading: Mapping[str, Any] | None) -> str:
-    """Tells fits apart by file, target and columns, without the path itself, which is nothing to publish."""
-    columns = sorted((name, str(value)) for name, value in (reading or {}).items() if name.endswith("_column"))
-    return digest([str(path.resolve()), target, columns])
+    """Tells fits apart by file, target and reading, without the path itself, which is nothing to publish."""
+    return digest([str(path.resolve()), target, sorted((name, str(value)) for name, value in (reading or {}).items())])
 
 
 def _holds_unfinished(out: Path, asked: str) -> bool:

@@ -56,6 +56,7 @@ def test_a_doubtful_formula_is_read_with_a_warning():
         ("KNN", "is it an abbreviation"),
         ("BSCF", "is it an abbreviation"),
         *((f, "an alloy by weight") for f in ("AlSi10Mg", "CuZn37", "NiCr20", "TiAl6V4", "CoCr28Mo6")),
+        *((f, "an alloy by weight") for f in ("Fe12Cr6Ni", "Ni20Cr", "Fe9Cr1Mo", "Mg9Al1Zn", "W25Re")),
         *((f, "is large for a compound") for f in ("Ti64", "C45", "H13", "P91")),
     ):
         assert compositions.parse_formula(formula)
