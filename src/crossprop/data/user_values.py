@@ -368,8 +368,8 @@ def refuse_conflict(path: Path, header: str, stated: str | None, found: str | No
             f"The column {header!r} of {path} holds logarithms by its name, and --unit says {stated!r}. Give 'dex' "
             "for a decadic logarithm, 'none' for another one, or choose a column of plain values."
         )
-    logarithm = _LOGARITHM.search(header)
-    if stated and stated.strip() == "dex" and logarithm and (logarithm[1] == "ln" or logarithm[2] in ("2", "e")):
+    kind = _LOGARITHM.search(header.casefold())
+    if stated and stated.strip().casefold() == "dex" and kind and (kind[1] == "ln" or kind[2] in ("2", "e")):
         raise UserFileError(
             f"The column {header!r} of {path} holds logarithms that are not decadic, and --unit says 'dex'. Convert "
             "the values, or give 'none'."

@@ -264,7 +264,7 @@ def test_a_short_row_between_blanks_is_refused(read):
 
 
 def test_the_unit_dex_is_refused_for_logarithms_that_are_not_decadic(read):
-    for header in ("ln(strength)", "log2 strength", "log_e(strength)"):
+    for header in ("ln(strength)", "LN strength", "log2 strength", "log_e(strength)"):
         text = f"formula,{header}\nPbTe,1\nSnTe,2\n"
         with pytest.raises(UserFileError, match="not decadic"):
             read(text, header, unit="dex")
