@@ -240,7 +240,7 @@ def _why(cell: str, decimal: str, unit: str | None = None) -> str:
             return f"the value {shown} {what}"
     found = WITH_UNIT.fullmatch(cell)
     if found and unit:
-        return f"the value {shown} is in {found[2].strip()!r} where most others are in {unit!r}: convert it"
+        return f"the value {shown} has no {unit!r} behind it, as most others do: convert it, or write the unit alike"
     if found:
         return f"the value {shown} carries a unit: keep {found[1].removesuffix('e0')} alone, the unit goes to --unit"
     return f"the value {shown} is no number"

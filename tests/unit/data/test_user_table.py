@@ -270,7 +270,7 @@ def test_units_in_number_formats_are_read_and_hidden_rows_noted(tmp_path):
     book.save(tmp_path / "mine.xlsx")
     table = read_user_table(tmp_path / "mine.xlsx", target="strength")
     assert (table.unit, table.rows["value"].tolist()) == ("GPa", [1.037, 2.0, 3.5])
-    assert [(p.line, p.reason[:32]) for p in table.problems] == [(4, "the value '1500 MPa' is in 'MPa'")]
+    assert [(p.line, p.reason[:32]) for p in table.problems] == [(4, "the value '1500 MPa' has no 'GPa")]
     assert "1 row(s) that the sheet hides are read, too, the first is row 3" in table.notes
     book.active["B2"].number_format = book.active["B3"].number_format = '0.0," kN"'  # it shows another number
     book.save(tmp_path / "mine.xlsx")
