@@ -19,6 +19,7 @@ def main() -> None:
     params = load_params(parser.parse_args().params)
     paths = StudyPaths.of(params.study)
     if params.study.leaks:
+        paths.registry.parent.mkdir(parents=True, exist_ok=True)
         write_json(paths.registry, [])
         print(
             f"Nothing is registered: the sources of the study {params.study.name} may hold compositions of the "

@@ -105,9 +105,9 @@ def add_version(uri, folder, name=NAME, alias="challenger", **tags):
     return str(version.version)
 
 
-def logged(model: Path, formulas: list[str], timeout: float = 0.0):
+def logged(ensemble: Path, formulas: list[str], timeout: float = 0.0):
     """Stands in for the fresh process: gives what the evidence holds."""
-    rows = pd.read_parquet(model / "artifacts" / "model" / "evidence.parquet").query("split == 'test'")
+    rows = pd.read_parquet(ensemble / "evidence.parquet").query("split == 'test'")
     assert list(formulas) == list(rows["formula"])
     value = rows["y_pred"].to_numpy()
     return Repeated(value, value - 12.0, value + 12.0, 0.1)

@@ -173,7 +173,7 @@ def _print_line(result: Promotion) -> None:
 
 def _print_summary(done: list[Promotion], dry_run: bool) -> None:
     if not done:
-        typer.echo("Every challenger is champion already, or there is none; nothing to do.")
+        typer.echo("Every challenger is champion already or was rolled back, or there is none; nothing to do.")
         return
     failed = [result.name for result in done if not result.ok]
     passing = "would be promoted" if dry_run else "promoted"

@@ -479,7 +479,7 @@ def _cell_text(value: Any, number_format: str | None) -> str:
         scale = 100 if "%" in re.sub(r'"[^"]*"|\\.', "", shown) else 1
         return f"{scale * value:.15g}%"
     if isinstance(value, datetime.date):
-        return value.strftime("%Y-%m-%d")
+        return str(value).removesuffix(" 00:00:00")
     if isinstance(value, int | float) and (unit := _unit_shown(shown)):
         return NumberCell(f"{value:.15g} {unit}")
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

@@ -8,17 +8,16 @@ from typing import Any, Final
 
 import pandas as pd
 
-from crossprop.data.compositions import Amounts, formula_warnings, parse_formulas
+from crossprop.data.compositions import Amounts, parse_formulas
 from crossprop.data.formula_list import FormulaList, free_name, read_formula_list
 from crossprop.data.user_formulas import formulas_in
 from crossprop.errors import UnknownModelError, UserFileError
-from crossprop.inference.predictor import ServedModel
+from crossprop.inference.predictor import OUTPUT_COLUMNS, ServedModel, table_of
 from crossprop.io import atomic_file
 from crossprop.methods import unit_behind
-from crossprop.models.saved import INFO_FILE, read_info
 
 CHUNK: Final = 20_000
-OUTPUTS: Final = ("value", "lower", "upper", "in_domain", "note", "error")
+OUTPUTS: Final = (*OUTPUT_COLUMNS, "error")
 
 
 def read_input(
@@ -40,17 +39,12 @@ def read_input(
 
 def model_folder(name: str, *, version: str | None = None, alias: str | None = None) -> Path:
     """Folder of a saved model: the named one, or that of a registered model's version, by default the champion."""
-    folder = Path(name)
-    if (folder / INFO_FILE).is_file():
-        if version is not None or alias is not None:
-            raise UnknownModelError(f"{folder} has no versions. Leave out --version and --alias.")
-        return folder
-    if folder.is_dir() or "/" in name:  # no registered name holds a slash
-        read_info(folder)  # raises an error that says what is wrong with the folder
-    from crossprop.tracking import registry
+    from crossprop.tracking.registry import CHAMPION, saved_model
 
-    found = registry.find_version(None, name, alias=alias or "champion", version=version)
-    return registry.predictor_folder(None, found)
+    folder, found = saved_model(None, name, alias=alias or CHAMPION, version=version)
+    if found is None and (version is not None or alias is not None):
+        raise UnknownModelError(f"{folder} has no versions. Leave out --version and --alias.")
+    return folder
 
 
 def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
@@ -61,15 +55,10 @@ def predict(model: ServedModel, asked: FormulaList) -> pd.DataFrame:
         fractions, good, refused = parse_formulas(formulas[start : start + CHUNK])
         errors |= {start + row: error for row, error in refused.items()}
         if len(good):
-            made = model.predict(fractions)
-            values = {name: getattr(made, name) for name in OUTPUTS[:-1]}
-            values["note"] = [
-                "; ".join(filter(None, [*formula_warnings(formulas[start + row]), note]))
-                for row, note in zip(good, made.note or [], strict=True)
-            ]
-            parts.append(pd.DataFrame(values, index=start + good))
+            made = table_of(model.predict(fractions), [formulas[start + row] for row in good])
+            parts.append(made.set_axis(start + good))
     errors |= asked.reasons
-    predicted = pd.concat(parts) if parts else pd.DataFrame(columns=list(OUTPUTS[:-1]), dtype=float)
+    predicted = pd.concat(parts) if parts else pd.DataFrame(columns=list(OUTPUT_COLUMNS), dtype=float)
     predicted = predicted.reindex(range(len(formulas)))
     predicted["in_domain"] = predicted["in_domain"].astype("boolean")
     predicted["note"] = predicted["note"].fillna("").astype(str)

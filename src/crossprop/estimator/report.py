@@ -93,7 +93,7 @@ def report_of(
         "transfer": transfer_verdict(outcome.results),
         "sources": sources,
         "methods": methods,
-        "gains": _gains(outcome, predictions),
+        "gains": _gains(outcome, predictions, prepared),
         "notes": [*table.notes, *plan.notes],
     }
 
@@ -115,7 +115,7 @@ def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, keys:
     return sorted(rows, key=lambda row: [(row[name] is None, row[name] or 0.0) for name in errors])
 
 
-def _gains(outcome: Outcome, predictions: pd.DataFrame) -> list[dict[str, Any]]:
+def _gains(outcome: Outcome, predictions: pd.DataFrame, prepared: pd.DataFrame) -> list[dict[str, Any]]:
     """What each method bought, the plain median first: worker minutes, and the CV MAE of the blend up to it."""
     runs = read_json(outcome.folder / "runs.json")
     seconds = {run["cell"]: run["tune_seconds"] + run["fit_seconds"] for run in runs}
@@ -126,6 +126,7 @@ def _gains(outcome: Outcome, predictions: pd.DataFrame) -> list[dict[str, Any]]:
     if simple is None:
         return []
     cells.insert(0, cells.pop(simple))
+    group_of = prepared.drop_duplicates("formula").set_index("formula")[together_in(prepared)]
     rows: list[dict[str, Any]] = []
     for n, result in enumerate(cells, start=1):
         member = n == 1 or result.n_train <= PLAIN_MEMBER_ROWS
@@ -136,7 +137,8 @@ def _gains(outcome: Outcome, predictions: pd.DataFrame) -> list[dict[str, Any]]:
         same = [r for r in outcome.results if r.method is result.method and r not in cells]
         share = 1 / sum(r.method is result.method for r in cells)
         spent = seconds[result.cell] + share * sum(seconds[r.cell] for r in same)
-        error = blended_error(predicted, values, folds, 0 if member else None)
+        groups = group_of.loc[tables[0]["formula"]].to_numpy()
+        error = blended_error(predicted, values, groups, folds, 0 if member else None)
         change = error / rows[-1]["cv_mae"] - 1 if rows and rows[-1]["cv_mae"] else None
         rows.append({"label": result.label, "minutes": spent / 60, "cv_mae": error, "change": change})
     return rows

@@ -62,7 +62,8 @@ def finished_outcome(
             "test_mae_ensemble": mean_absolute_error(y_true, ensemble),
         }
         if cell.method is Method.BASE:
-            median = np.full(len(y_true), np.median(inputs.values[inputs.train]))
+            learnt = np.setdiff1d(inputs.train, folds[best].val_rows)
+            median = np.full(len(y_true), np.median(inputs.values[learnt]))
             measured["test_mae_median"] = mean_absolute_error(y_true, median)
     measured |= {"cv_mae": cv_mae, "best_fold": best}
     rows = [

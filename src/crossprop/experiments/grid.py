@@ -10,7 +10,7 @@ from crossprop.methods import Family, Method, Representation, Side
 from crossprop.training.device import precision_of
 
 # Whose versions may change a number:
-PACKAGES = ("matminer", "numpy", "onnxruntime", "optuna", "pymatgen", "scikit-learn")
+PACKAGES = ("matminer", "numpy", "onnxruntime", "optuna", "pymatgen", "scikit-learn", "scipy")
 SCHEME = 3  # raised when stored cells of an earlier layout must not be read
 
 

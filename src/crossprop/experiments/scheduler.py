@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from crossprop.config import Fidelity, Params
+from crossprop.data.splits import together_in
 from crossprop.experiments.assemble import finished_outcome, unfinished_outcome
 from crossprop.experiments.blend import blend_folds
 from crossprop.experiments.cache import SCREENING, CellStore
@@ -31,7 +32,7 @@ from crossprop.experiments.winners import (
     curve_table,
     planned_refits,
     refits_of,
-    with_strict,
+    with_refits,
 )
 from crossprop.methods import Family, Method, Side
 from crossprop.paths import StudyPaths
@@ -142,9 +143,13 @@ class TargetRun:
     def conclude(self) -> TargetOutcome:
         """Record the validated cells and choose the winners; to be called once, when :attr:`finished`."""
         for chosen in _chosen(self._winners()):
-            refit = self._results.get((chosen, f"{fold_name(self._best_fold(chosen))}.strict"))
-            if isinstance(refit, FoldReport):
-                self._outcomes[chosen] = with_strict(self._outcomes[chosen], refit, self._inputs)
+            fold = fold_name(self._best_fold(chosen))
+            refits = {
+                name: report
+                for (cell, name), report in self._results.items()
+                if cell == chosen and name.startswith(f"{fold}.") and isinstance(report, FoldReport)
+            }
+            self._outcomes[chosen] = with_refits(self._outcomes[chosen], refits, self._inputs)
         outcomes = tuple(self._outcomes[cell.id] for cell in self._cells)
         winners = self._winners()
         for outcome in outcomes:
@@ -255,7 +260,8 @@ class TargetRun:
                 [report for report in self._folds(cell, range(cell.folds)) if isinstance(report, FoldReport)]
                 for cell in validated
             ]
-            folds, weights = blend_folds(parts, self._inputs.values, simple)
+            frame = self._inputs.frame
+            folds, weights = blend_folds(parts, self._inputs.values, frame[together_in(frame)].to_numpy(), simple)
             self._blended = {cell.id: column for cell, column in zip(validated, weights.T, strict=True)}
             means = {cell.label: round(float(self._blended[cell.id].mean()), 3) for cell in validated}
             outcome = finished_outcome(blend, None, folds, self._inputs)
@@ -269,6 +275,8 @@ class TargetRun:
         for chosen in _chosen(winners):
             cell = self._by_id[chosen]
             for share in refits_of(self._params.study, cell.target, cell.method):
+                if share is None and not self._inputs.repeated[self._inputs.train].any():
+                    continue  # the strict one would be the same
                 plain = self._fold_task(cell, self._best_fold(chosen))
                 self._want(replace(plain, folder=None, strict=share is None, share=share))
         for cell in self._winning_cells(winners):

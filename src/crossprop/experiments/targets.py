@@ -86,10 +86,10 @@ def run_targets(
                 progress.begin(executor.workers)
                 done |= {target: run.conclude() for target, run in runs.items() if run.finished}
                 for task, report in executor.results():
-                    records.check()
                     progress.spent(0.0 if isinstance(report, Failure) else report.seconds, executor.workers)
                     target = task.cell.target
                     runs[target].receive(task, report)
+                    records.check()
                     if runs[target].finished and target not in done:
                         done[target] = runs[target].conclude()
                 progress.end()

@@ -152,7 +152,8 @@ def screen(task: ScreenTask) -> ScreenReport:
         journal=task.journal,
     )
     history = histories.get(tuple(sorted(outcome.best.items())), pd.DataFrame(columns=HISTORY))
-    return ScreenReport(outcome.best, outcome.value, outcome.trials, history, perf_counter() - started, peak_memory())
+    spent = float(outcome.trials["seconds"].sum())  # of an interrupted search, too
+    return ScreenReport(outcome.best, outcome.value, outcome.trials, history, spent, peak_memory())
 
 
 def fit_fold(task: FoldTask) -> FoldReport:

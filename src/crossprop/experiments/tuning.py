@@ -104,7 +104,7 @@ Objective = Callable[[Hyperparameters, Report], float]
 """Takes hyperparameters and a function to report (step, validation MAE) to; returns the validation MAE."""
 
 REASON = "reason"  # user attribute of a failed trial
-STARTUP_TRIALS = 2  # finished trials before pruning begins: the defaults always run to their end
+STARTUP_TRIALS = 2  # finished trials before pruning begins
 
 
 @dataclass(frozen=True)

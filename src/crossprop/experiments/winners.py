@@ -73,11 +73,13 @@ def planned_refits(study: StudyConfig, target: str) -> int:
     return sum(len(refits_of(study, target, method)) for method in sides.values())
 
 
-def with_strict(outcome: CellOutcome, refit: FoldReport, inputs: TargetInputs) -> CellOutcome:
-    """The outcome with the hold-out error of its strict refit."""
-    error = mean_absolute_error(inputs.values[inputs.test], refit.test_pred)
-    result = replace(outcome.result, strict_test_mae=error, strict_n_train=refit.n_train)
-    cost = replace(outcome.cost, fit_seconds=outcome.cost.fit_seconds + refit.seconds)
+def with_refits(outcome: CellOutcome, refits: Mapping[str, FoldReport], inputs: TargetInputs) -> CellOutcome:
+    """The outcome with what its refits, by name, cost, and with the hold-out error of the strict one."""
+    result, spent = outcome.result, sum(refit.seconds for refit in refits.values())
+    if strict := next((refit for name, refit in refits.items() if name.endswith(".strict")), None):
+        error = mean_absolute_error(inputs.values[inputs.test], strict.test_pred)
+        result = replace(result, strict_test_mae=error, strict_n_train=strict.n_train)
+    cost = replace(outcome.cost, fit_seconds=outcome.cost.fit_seconds + spent)
     return replace(outcome, result=result, cost=cost)
 
 

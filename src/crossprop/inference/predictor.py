@@ -1,6 +1,6 @@
 """A saved model in use: values with conformal intervals, applicability domain, and nearest neighbours."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -33,7 +33,7 @@ class Neighbour:
 
     formula: str  #: as it stands in the data
     y_true: float  #: in the property's unit; the median of its rows
-    distance: float  #: 0 for the same composition, 1 at the edge of the training domain
+    distance: float | None  #: 0 for the same composition, 1 at the edge of the domain; ``None`` where it has no edge
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,11 @@ class ServedModel:
         """The k nearest training compositions of every row, nearest first."""
         if k < 1:
             return [[] for _ in fractions]
-        around, radius = self.calibration.around, self.calibration.radius or 1.0
+        around, radius = self.calibration.around, self.calibration.radius
         distances, at = around.nearest(np.asarray(fractions, np.float64), k)
+        relative = distances / radius if radius else np.where(distances == 0, 0.0, None)  # type: ignore[call-overload]
         formulas, values = (around.compositions[name].to_numpy()[at] for name in ("formula", "value"))
-        rows = zip(formulas.tolist(), values.tolist(), (distances / radius).tolist(), strict=True)
+        rows = zip(formulas.tolist(), values.tolist(), relative.tolist(), strict=True)
         return [[Neighbour(*one) for one in zip(*row, strict=True)] for row in rows]
 
     def with_coverage(self, coverage: float) -> Self:
@@ -115,15 +116,18 @@ class ServedModel:
 OUTPUT_COLUMNS = ("value", "lower", "upper", "in_domain", "note")
 
 
+def table_of(made: Predictions, formulas: Sequence[object]) -> pd.DataFrame:
+    """Predictions with intervals as a table of :data:`OUTPUT_COLUMNS`, doubts about the formulas among the notes."""
+    notes = [
+        "; ".join(filter(None, (*formula_warnings(formula), note)))
+        for formula, note in zip(formulas, made.note or [], strict=True)
+    ]
+    return pd.DataFrame({column: getattr(made, column) for column in OUTPUT_COLUMNS} | {"note": notes})
+
+
 def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataFrame:
     """Predict compositions, at least one, as rows of :data:`OUTPUT_COLUMNS` in the unit; an error names the row."""
     rows = list(formulas)
     if not rows:
         raise FormulaError("The input holds no rows. Give at least one formula, such as 'NaCl'.")
-    predicted = model.predict(fraction_matrix(rows, where="the input"))
-    frame = pd.DataFrame({column: getattr(predicted, column) for column in OUTPUT_COLUMNS})
-    frame["note"] = [
-        "; ".join(filter(None, (*formula_warnings(formula), note)))
-        for formula, note in zip(rows, frame["note"], strict=True)
-    ]
-    return frame
+    return table_of(model.predict(fraction_matrix(rows, where="the input")), rows)

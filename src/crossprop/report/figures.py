@@ -160,7 +160,7 @@ def scratch_against_transfer(results: Sequence[TargetResults]) -> Figure:
     rows.sort(key=lambda target: target.transfer_ratio or 0.0)
     figure, axes = _row_chart(
         [f"{target.info.label}  ({target.cells[0].n_train:,})" for target in rows],
-        "Best scratch and best transfer model of every target (training rows)",
+        "Best scratch and best transfer model of every target (rows to learn from and to validate on)",
         "hold-out MAE / MAE of predicting the mean of the training values   (lower is better)",
     )
     for y, target in enumerate(rows):

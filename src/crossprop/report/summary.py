@@ -238,8 +238,8 @@ def _costs(cells: pd.DataFrame, sources: pd.DataFrame) -> dict[str, Any]:
 
 
 def _spent(cells: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Cells, trials, seconds and bytes of groups of cells."""
+    """Cells, trials and seconds of groups of cells."""
     groups = cells.groupby(keys, observed=True)
     summed = {"n_trials": "trials", "tune_seconds": "tuning", "fit_seconds": "fitting"}
     table = groups[list(summed)].sum().rename(columns=summed)
-    return table.assign(cells=groups.size(), memory=groups["peak_memory"].max()).reset_index()
+    return table.assign(cells=groups.size()).reset_index()

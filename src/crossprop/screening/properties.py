@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import nan
-from pathlib import Path
 
 from crossprop.errors import ScreeningError, UnknownModelError
 from crossprop.inference.predictor import ServedModel
 from crossprop.io import DIGESTS_FILE, file_digest
-from crossprop.models.saved import INFO_FILE, read_info
+from crossprop.models.saved import read_info
 from crossprop.screening.request import ScreenRequest
+from crossprop.tracking.registry import saved_model
 from crossprop.uncertainty.evidence import KnownValues
 
 
@@ -57,22 +57,13 @@ def resolve_properties(request: ScreenRequest, uri: str | None = None) -> tuple[
     found: dict[str, PropertyModel] = {}
     for name in request.properties:
         given = request.models.get(name, name)
-        folder, model, version = Path(given).expanduser(), given, ""
-        if not (folder / INFO_FILE).is_file():
-            if folder.is_dir() or "/" in given:
-                raise ScreeningError(
-                    f"{given} (the model of {name!r}) holds no {INFO_FILE}. Name a folder of 'crossprop fit', or a "
-                    "registered model."
-                )
-            from crossprop.tracking.registry import find_version, predictor_folder
-
-            try:
-                registered = find_version(uri, given, alias=request.alias)
-            except UnknownModelError as error:
-                raise UnknownModelError(
-                    f"{error} Screen another version with --alias, or a saved model with --model {name}=FOLDER."
-                ) from None
-            folder, model, version = predictor_folder(uri, registered), registered.name, registered.version
+        try:
+            folder, registered = saved_model(uri, given, alias=request.alias)
+        except UnknownModelError as error:
+            raise UnknownModelError(
+                f"{error} Screen another version with --alias, or a saved model with --model {name}=FOLDER."
+            ) from None
+        model, version = (registered.name, registered.version) if registered else (given, "")
         info, digest = read_info(folder), file_digest(folder / DIGESTS_FILE)
         if digest in found:
             raise ScreeningError(

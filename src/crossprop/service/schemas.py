@@ -60,7 +60,9 @@ class Neighbour(BaseModel):
 
     formula: str = Field(description="A training composition.")
     value: Number = Field(description="Its known value, in the property's unit.")
-    distance: Number = Field(description="0 is the same composition, 1 the edge of the training domain.")
+    distance: Number = Field(
+        description="0 is the same composition, 1 the edge of the training domain; null if it has no edge."
+    )
 
 
 class Prediction(BaseModel):

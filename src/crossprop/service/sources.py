@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crossprop.errors import ServiceError
+from crossprop.io import DIGESTS_FILE, file_digest
 from crossprop.models.saved import INFO_FILE, read_info
 from crossprop.service.schemas import CoverageInfo, ModelMetadata, ParityAnswer
 from crossprop.tracking import registry
@@ -20,12 +21,12 @@ from crossprop.uncertainty.evidence import evenly, measured_coverage, read_evide
 
 _PARITY_POINTS = 2000
 _SHORTER = (
-    (r"^(?:Decadic l|L)ogarithm of (?:the )?", "log₁₀ "),
+    (r"^Decadic logarithm of (?:the )?", "log₁₀ "),
     (r"electronic thermal conductivity", "κₑ"),
     (r"conductivity effective mass", "m*"),
     (r"Spectroscopic limited maximum efficiency", "SLME"),
     (r" over the relaxation time", "/τ"),
-    (r",? in (?:electron masses|\d.*)$|[,;] .*$| at \d.*$| of a solar cell$", ""),
+    (r",? in (?:electron masses|\d.*)$|[,;] .*$| at \d+ K( and .*)?$| of a solar cell$", ""),
     (r" (?:computed )?with the (\S+) (?:functional|potential)$", r" (\1)"),
     (r"^(log₁₀ )?([np]-type) (?:\(\w+\) )?(.+)$", r"\1\3 (\2)"),
     (r"^power factor", "Power factor"),
@@ -93,21 +94,25 @@ class FolderSource(ModelSource):
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.where = ", ".join(map(str, folders))
-        self._versions: dict[str, VersionInfo] = {}
-        for folder in folders:
-            info = read_info(folder)
-            study, target = info["study"], info["target"]
-            if (name := f"{study}.{target}") in self._versions:
-                other = self._versions[name].source
-                raise ServiceError(f"{folder} and {other} are both models of {name}. Serve only one.")
-            created = datetime.fromtimestamp((folder / INFO_FILE).stat().st_mtime, UTC)
-            self._versions[name] = VersionInfo(
-                name, study, target, "folder", (), created, info["unit"], "", {}, "", str(folder.resolve())
-            )
+        self._folders = folders
+        self.wanted()
 
     def wanted(self) -> Mapping[str, VersionInfo]:
-        """One version for every folder."""
-        return self._versions
+        """One version for every folder, another one once its files are replaced, as a longer fit does."""
+        versions: dict[str, VersionInfo] = {}
+        for folder in self._folders:
+            info = read_info(folder)
+            study, target = info["study"], info["target"]
+            if (name := f"{study}.{target}") in versions:
+                other = versions[name].source
+                raise ServiceError(f"{folder} and {other} are both models of {name}. Serve only one.")
+            digests = folder / DIGESTS_FILE
+            number = file_digest(digests)[:8] if digests.is_file() else "incomplete"
+            created = datetime.fromtimestamp((folder / INFO_FILE).stat().st_mtime, UTC)
+            versions[name] = VersionInfo(
+                name, study, target, number, (), created, info["unit"], "", {}, "", str(folder.resolve())
+            )
+        return versions
 
 
 def metadata_of(info: VersionInfo, folder: Path | None = None) -> ModelMetadata:

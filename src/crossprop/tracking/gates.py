@@ -16,7 +16,7 @@ from crossprop.models.saved import read_info
 from crossprop.tracking.registry import VersionInfo, model_folder, predictor_folder, read_mlmodel
 from crossprop.tracking.subprocess_check import Repeated
 from crossprop.uncertainty.evidence import evenly, read_evidence
-from crossprop.uncertainty.grouped import mean_interval
+from crossprop.uncertainty.grouped import mean_interval, standard_error
 
 TOLERANCE = 1e-3  # largest difference of a logged and a repeated prediction, as a share of the values' spread
 COVERAGE_MARGIN = 0.03
@@ -29,7 +29,7 @@ _LEVEL_DIGITS = 6
 OUTPUTS = {"value": "double", "lower": "double", "upper": "double", "in_domain": "boolean", "note": "string"}
 _TITLES = {
     "repeats": "loads and repeats its predictions",
-    "base": "beats the mean (base)",
+    "base": "beats the mean and the median",
     "spread": "predictions vary as values do",
     "champion": "against the champion",
     "origin": "data and code known",
@@ -37,7 +37,7 @@ _TITLES = {
     "coverage": "interval coverage",
 }
 
-Predict = Callable[[Path, list[str]], Repeated]  # predicts formulas with the MLflow model in a folder
+Predict = Callable[[Path, list[str]], Repeated]  # predicts formulas with the ensemble in a folder
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ def repeats_predictions(rows: pd.DataFrame, repeated: Repeated) -> Gate:
 
 
 def beats_base(evidence: Evidence, unit: str) -> Gate:
-    """Whether its hold-out MAE is below that of the mean of the training values."""
+    """Whether its hold-out MAE is below those of the mean and the median of the training values."""
     mae, base = evidence.mae, evidence.base_mae()
     median = (evidence.holdout["y_true"] - np.median(evidence.training)).abs().mean()
     share = f" ({mae / base - 1:+.0%})" if base > 0 else ""
     compared = f"MAE {mae:.4g}{unit_behind(unit)} against {base:.4g}{share}"
-    return Gate("base", mae < base, f"{compared}, {median:.4g} for the median; {evidence.size}")
+    return Gate("base", mae < min(base, median), f"{compared}, {median:.4g} for the median; {evidence.size}")
 
 
 def varied_predictions(evidence: Evidence) -> Gate:
@@ -193,15 +193,19 @@ def expected_signature(model: Any, info: Mapping[str, Any], target: str, unit: s
     return Gate("signature", True, text + unit_behind(unit, ", in {}"))
 
 
-def coverage_within_bounds(y_true: pd.Series, repeated: Repeated, stated: float) -> Gate:
-    """Whether the n intervals held the value as often as stated, within 3 points or the 99 % band of n draws."""
-    from scipy.stats import binom
+def coverage_within_bounds(rows: pd.DataFrame, repeated: Repeated, stated: float) -> Gate:
+    """Whether the n intervals held the value as often as stated, within 3 points or the 99 % band of n draws.
 
-    values = np.asarray(y_true, dtype=float)
+    The band is wider where the rows of a group or a composition are held together.
+    """
+    from scipy.stats import binom, norm
+
+    values = rows["y_true"].to_numpy(dtype=float)
+    held = ((repeated.lower <= values) & (values <= repeated.upper)).astype(float)
+    share, error = float(held.mean()), standard_error(held, rows[together_in(rows)].to_numpy())
     by_chance = [float(k) / len(values) for k in binom.interval(0.99, len(values), stated)]
-    low = min(by_chance[0], stated - COVERAGE_MARGIN)
-    high = min(1.0, max(by_chance[1], stated + COVERAGE_MARGIN))
-    share = float(((repeated.lower <= values) & (values <= repeated.upper)).mean())
+    margin = max(COVERAGE_MARGIN, norm.ppf(0.995) * np.nan_to_num(error))
+    low, high = min(by_chance[0], stated - margin), min(1.0, max(by_chance[1], stated + margin))
     return Gate(
         "coverage",
         low <= share <= high,
@@ -223,7 +227,7 @@ def judge(uri: str, candidate: VersionInfo, champion: VersionInfo | None, predic
         folder = found["folder"] = predictor_folder(uri, candidate)
         evidence = found["evidence"] = gate_evidence(folder, candidate.label)
         rows = found["rows"] = evidence.sample()
-        found["repeated"] = predict(model_folder(uri, candidate), rows["formula"].tolist())
+        found["repeated"] = predict(folder, rows["formula"].tolist())
     except StoreOutOfReachError:
         raise
     except CrosspropError as error:
@@ -249,7 +253,7 @@ def judge(uri: str, candidate: VersionInfo, champion: VersionInfo | None, predic
 
     def coverage() -> Gate:
         stated = float(read_info(known("folder"))["interval"]["coverage"])
-        return coverage_within_bounds(known("rows")["y_true"], known("repeated"), stated)
+        return coverage_within_bounds(known("rows"), known("repeated"), stated)
 
     gates: dict[str, Callable[[], Gate]] = {
         "repeats": lambda: repeats_predictions(known("rows"), known("repeated")),

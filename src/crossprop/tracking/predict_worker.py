@@ -1,4 +1,4 @@
-"""A script for a fresh process: loads an MLflow model, predicts, and writes the answer as JSON."""
+"""A script for a fresh process: loads a saved model, predicts, and writes the answer as JSON."""
 
 import json
 import os
@@ -8,17 +8,22 @@ from typing import Any
 
 
 def predict(job: dict[str, Any]) -> dict[str, Any]:
-    """Load the model of a job and predict its formulas; with the model's own code, unless a folder is named."""
+    """Predict the formulas of a job: with the ensemble in a folder, or with an MLflow model and the code in it."""
+    began = time.monotonic()
     if job["code"]:
         sys.path.insert(0, job["code"])
-        import crossprop  # noqa: F401  # before the model's own copy is on the path
-    import mlflow.pyfunc
-    import pandas as pd
+        from crossprop.inference.predictor import ServedModel, predict_formulas
 
-    began = time.monotonic()
-    model = mlflow.pyfunc.load_model(job["model"])
-    seconds = time.monotonic() - began
-    table = model.predict(pd.DataFrame({"formula": job["formulas"]}))
+        model = ServedModel.load(job["model"])
+        seconds = time.monotonic() - began
+        table = predict_formulas(model, job["formulas"])
+    else:
+        import mlflow.pyfunc
+        import pandas as pd
+
+        mlflow_model = mlflow.pyfunc.load_model(job["model"])
+        seconds = time.monotonic() - began
+        table = mlflow_model.predict(pd.DataFrame({"formula": job["formulas"]}))
     columns = {name: [float(v) for v in table[name]] for name in ("value", "lower", "upper")}
     return {**columns, "load_seconds": seconds, "code": sys.modules["crossprop"].__file__}
 

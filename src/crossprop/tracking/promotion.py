@@ -168,13 +168,13 @@ def promote_all(
     timeout: float = TIMEOUT_SECONDS,
     report: Callable[[Promotion], None] = lambda promotion: None,
 ) -> list[Promotion]:
-    """Promote every challenger that passes its gates, ``at_once`` at a time; ``report`` receives each as it ends."""
+    """Promote every challenger that passes its gates, ``at_once`` at a time; ``report`` receives each as it ends.
+
+    One that was rolled back is left out.
+    """
     uri = store_uri(uri)
 
     def attempt(model: ModelInfo) -> Promotion:
-        if rolled_back(model):
-            why = f"Version {model.aliases[CHALLENGER]} was rolled back: promote it by the name of its model."
-            return Promotion(model.name, model.aliases[CHALLENGER], error=why)
         try:
             return promote(uri, model.name, reason=reason, who=who, dry_run=dry_run, timeout=timeout)
         except CrosspropError as error:
@@ -187,6 +187,7 @@ def promote_all(
             threads.submit(attempt, model)
             for model in registry.all_models(uri, study)
             if model.holder(CHALLENGER)
+            and not rolled_back(model)
             and (PENDING_TAG in model.tags or model.aliases.get(CHAMPION) != model.aliases[CHALLENGER])
         ]
         for future in as_completed(waiting):
@@ -210,10 +211,10 @@ def rolled_back(model: ModelInfo) -> bool:
 
 
 def changed_by_hand(model: ModelInfo) -> str | None:
-    """The champion of the last recorded change, if the alias points at another version now."""
-    history, champion = read_history(model), model.aliases.get(CHAMPION)
+    """The champion of the last recorded change, if the alias points at another version, or at none, now."""
+    history = read_history(model)
     last = str(history[-1].get("to")) if history else None
-    return last if champion is not None and last != champion else None
+    return last if last != model.aliases.get(CHAMPION) else None
 
 
 def _apply(

@@ -150,6 +150,18 @@ def pick_version(model: ModelInfo, *, alias: str = CHAMPION, version: str | int 
     raise UnknownModelError(f"{missing} {advice}")
 
 
+def saved_model(
+    uri: str | None, name: str, *, alias: str = CHAMPION, version: str | int | None = None
+) -> tuple[Path, VersionInfo | None]:
+    """A folder with a saved model, as it is named; else that of a registered model's version, and the version."""
+    folder = Path(name).expanduser()
+    if folder.is_dir() or "/" in name:  # no registered name holds a slash
+        read_info(folder)  # raises an error that says what is wrong with the folder
+        return folder, None
+    found = find_version(uri, name, alias=alias, version=version)
+    return predictor_folder(uri, found), found
+
+
 def predictor_folder(uri: str | None, info: VersionInfo, cache: Path | None = None) -> Path:
     """Local folder of a version's complete ensemble: in place, else a copy in ``cache``; TrackingError if gone."""
     return _complete_ensemble(model_folder(uri, info, cache), info.label)

@@ -83,7 +83,7 @@ _ADVICE = {
 }
 
 
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/\s]+(?=@)|(?<=[?&]password=)[^&\s]+", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S+(?=@)|(?<=[?&]password=)[^&\s]+", re.IGNORECASE)
 
 
 def without_passwords(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Predictions of a logged model in a fresh process, which shows that it loads elsewhere and gives what was logged."""
+"""Predictions of a saved model in a fresh process, which shows that it loads elsewhere and gives what was logged."""
 
 import contextlib
 import json
@@ -39,9 +39,10 @@ class Repeated:
 def predict_in_subprocess(
     model: Path, formulas: Sequence[str], timeout: float = TIMEOUT_SECONDS, *, own_code: bool = False
 ) -> Repeated:
-    """Predict with an MLflow model in a fresh process; PromotionError if it does not load, ends or takes too long.
+    """Predict with a saved ensemble in a fresh process; PromotionError if it does not load, ends or takes too long.
 
-    With ``own_code`` it runs the copy of crossprop in the model, as ``mlflow models serve`` does; else this crossprop.
+    With ``own_code`` it is an MLflow model, and the code in it runs, as ``mlflow models serve`` does. Without, nothing
+    of the model but its numbers is used, as in the service.
     """
     model = model.resolve()
     code = "" if own_code else str(Path(crossprop.__file__).parents[1])

@@ -110,7 +110,8 @@ class Difficulty:
     def _combined(self, by_value: np.ndarray, positions: np.ndarray) -> NDArray[np.float64]:
         mean = max(self.cumulated[-1] / len(self.predictions), np.finfo(float).tiny)
         rows = self.rows[positions]
-        by_place = (self.residuals[positions] * rows).sum(axis=1) / rows.sum(axis=1)
+        n = rows.sum(axis=1)  # 0 where all of them are auxiliary
+        by_place = np.where(n > 0, (self.residuals[positions] * rows).sum(axis=1) / np.maximum(n, 1), mean)
         return np.asarray(((by_place / mean + _OFFSET) * (by_value / mean + _OFFSET)) ** _POWER)
 
 
@@ -144,7 +145,7 @@ class Calibration:
         space = CompositionSpace.fit(fractions)
         around = Neighbourhood(space, space.points(fractions), compositions)
         train = evidence[evidence["split"] == "train"]
-        enough = len(compositions) >= LEAST_COMPOSITIONS
+        enough = train["composition"].nunique() >= LEAST_COMPOSITIONS
         difficulty = Difficulty.of(train, around) if enough else None
         floor = 0.0 if enough and (train["y_true"] >= 0).all() else None
         found = cls(around, difficulty, 1.0, floor, neighbours.domain_radius(around), coverage)
@@ -163,7 +164,7 @@ class Calibration:
         if len(points) != len(around.compositions):
             raise ModelFormatError(
                 f"{len(points)} stored points and {len(around.compositions)} training compositions do not fit "
-                "together. Register or pull the model again."
+                "together. Fit, register or pull the model again."
             )
         interval, difficulty = info["interval"], None
         if interval["method"] == "local":

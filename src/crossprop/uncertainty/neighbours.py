@@ -15,6 +15,7 @@ from crossprop.features.element_tables import element_tables
 
 DIMENSIONS: Final = 16  # principal axes that are kept
 SPACE_FILES: Final = ("element_vectors.npy", "axes.npy")
+_LEAST_SPREAD: Final = 0.1  # of a moment over the compositions, relative to the median of all moments
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class CompositionSpace:
         vectors = (table - table.mean(axis=0)) / table.std(axis=0)
         moments = _moments(fractions, vectors)
         centre, spread = moments.mean(axis=0), moments.std(axis=0)
+        # A property that is nearly constant here, as the magnetic moment without Fe, Co and Ni, tells no two apart.
+        spread = np.maximum(spread, _LEAST_SPREAD * np.median(spread))
         scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-9)
         standard = (moments - centre) * scale
         _, directions = np.linalg.eigh(standard.T @ standard)
@@ -118,16 +121,20 @@ class Neighbourhood:
 
 
 def training_compositions(evidence: pd.DataFrame) -> pd.DataFrame:
-    """One row by composition key: formula, median value, mean absolute out-of-fold residual, number of rows, group."""
-    rows = evidence[evidence["split"] == "train"]
+    """One row by composition key: formula, median value, mean absolute out-of-fold residual, number of these, group.
+
+    Auxiliary rows have no residual: 0 of them, with mean 0.
+    """
+    rows = evidence[evidence["split"] != "test"]
     rows = rows.assign(residual=(rows["y_true"] - rows["y_pred"]).abs())
-    return rows.groupby("composition", sort=True).agg(
+    table = rows.groupby("composition", sort=True).agg(
         formula=("formula", "first"),
         value=("y_true", "median"),
         residual=("residual", "mean"),
-        rows=("residual", "size"),
+        rows=("residual", "count"),
         **({GROUP_COLUMN: (GROUP_COLUMN, "first")} if GROUP_COLUMN in rows else {}),
     )
+    return table.fillna({"residual": 0.0})
 
 
 QUANTILE: Final = 0.98  # share of the training compositions that lie within the radius of another one

@@ -49,7 +49,7 @@ def test_typed_formulas_are_predicted_with_interval_domain_and_model(seen):
 
 def test_a_pasted_spreadsheet_column_is_found_among_others(seen):
     page = seen.open()
-    page.evaluate("navigator.clipboard.writeText('id\\tformula\\tE\\r\\n1\\tFe₂O₃\\t1\\r\\n2\\tNaCl\\t-1\\n')")
+    page.evaluate("navigator.clipboard.writeText('id\\tFormula\\tE\\r\\nS1\\tFe₂O₃\\t1\\r\\nB2\\tNaCl\\t-1\\n')")
     page.focus("#formulas")
     page.keyboard.press("Control+V")
     page.wait_for_selector("#formulas-summary:has-text('2 formulas')")

@@ -1,6 +1,7 @@
 """A file of the user is read whatever its encoding, separator, decimal sign, comments, titles and quotes are."""
 
 import gzip
+from datetime import datetime
 
 import numpy as np
 import openpyxl
@@ -105,8 +106,11 @@ def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
         book.active.append(row)
     book.create_sheet("empty")
     path = tmp_path / "mine.xlsx"
+    for row, at in enumerate(("at", datetime(2024, 5, 1, 13, 45), datetime(2024, 5, 1)), 1):
+        book.active.cell(row, 3, at)
     book.save(path)
     assert values(path) == {"Fe2O3": 1.5, "NaCl": -2.0}
+    assert read_formula_list(path).columns["at"].tolist() == ["2024-05-01 13:45:00", "2024-05-01"]
     book["empty"].append(["other", "things"])
     book.save(path)
     assert values(path) == {"Fe2O3": 1.5, "NaCl": -2.0}  # the other sheet has no such column

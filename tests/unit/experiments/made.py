@@ -102,6 +102,7 @@ class Rehearsal:
         self.progress = Progress("tiny", self.lines.append)
         given = (params, self.cells, self.files, self.paths, self.recorded.append)
         self.run = TargetRun(*given, self.progress, self._submit)
+        self.run._inputs.repeated = np.ones(len(self.inputs.frame), bool)  # as if the hold-out had all compositions
 
     def start(self) -> Rehearsal:
         """Begin; what is asked for waits."""

@@ -10,6 +10,7 @@ from crossprop.errors import CellError
 from crossprop.experiments.blend import PICKS, blend_folds, greedy_weights, shrunk_weights
 
 VALUES = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 0.0])
+GROUPS = np.arange(8)
 ROWS = [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]
 """Validation rows of three folds; the last two rows are the hold-out."""
 
@@ -31,7 +32,14 @@ def test_weights_stay_with_the_simple_model_unless_it_is_beaten_by_a_standard_er
     noise = np.random.default_rng(0).normal(size=50)
     predicted = np.stack([1.0 + np.abs(noise), 1.0 - gain + np.abs(noise[::-1])])  # of values that are all 0
     assert greedy_weights(predicted, np.zeros(50)).tolist() == [0.0, 1.0]
-    assert shrunk_weights(predicted, np.zeros(50), 0).tolist() == expected
+    assert shrunk_weights(predicted, np.zeros(50), np.arange(50), 0).tolist() == expected
+
+
+def test_rows_of_few_groups_are_no_proof_for_a_blend():
+    gain = np.repeat([0.6, -0.4, 0.5, -0.5, 0.4], 20)  # of the second model, 0.12 in the mean
+    predicted, values = np.stack([np.ones(100), 1.0 - gain]), np.zeros(100)
+    assert shrunk_weights(predicted, values, np.arange(100), 0)[1] > 0
+    assert shrunk_weights(predicted, values, np.repeat(np.arange(5), 20), 0).tolist() == [1.0, 0.0]
 
 
 def part(*shifts, test=0.0):
@@ -43,7 +51,7 @@ def part(*shifts, test=0.0):
 
 
 def test_blend_of_opposite_cells_is_perfect_and_the_hold_out_has_no_say_in_it():
-    reports, weights = blend_folds([part(1, 1, 1, test=10), part(-1, -1, -1, test=30)], VALUES)
+    reports, weights = blend_folds([part(1, 1, 1, test=10), part(-1, -1, -1, test=30)], VALUES, GROUPS)
     assert weights == pytest.approx(np.full((3, 2), 0.5))
     for k, report in enumerate(reports):
         assert np.array_equal(report.val_rows, ROWS[k])
@@ -51,13 +59,13 @@ def test_blend_of_opposite_cells_is_perfect_and_the_hold_out_has_no_say_in_it():
         assert report.val_mae == pytest.approx(0.0)
         assert report.test_pred == pytest.approx(np.full(2, 20.0 + k))  # half of 10 + k and of 30 + k
         assert (report.n_train, len(report.history)) == (4, 0)
-    _, other = blend_folds([part(1, 1, 1, test=1e9), part(-1, -1, -1, test=-5)], VALUES)
+    _, other = blend_folds([part(1, 1, 1, test=1e9), part(-1, -1, -1, test=-5)], VALUES, GROUPS)
     assert np.array_equal(weights, other)
 
 
 def test_weights_of_a_fold_do_not_know_that_fold():
     # the first cell is perfect but for the last fold, the second is perfect there alone
-    reports, weights = blend_folds([part(0, 0, 9), part(3, 3, 0)], VALUES)
+    reports, weights = blend_folds([part(0, 0, 9), part(3, 3, 0)], VALUES, GROUPS)
     assert weights[2].tolist() == [1.0, 0.0]  # folds 0 and 1 speak for the first cell
     assert reports[2].val_mae == pytest.approx(9.0)  # and fold 2 pays for it
     assert weights[0].tolist() == [0.0, 1.0]  # this one does know fold 2
@@ -68,4 +76,4 @@ def test_cells_on_different_folds_are_not_blended():
     fickle[1] = replace(fickle[1], val_rows=np.array([2, 4]))
     for other in (fickle, part(0, 0, 0)[:2]):
         with pytest.raises(CellError, match="cross-validated on different folds"):
-            blend_folds([part(0, 0, 0), other], VALUES)
+            blend_folds([part(0, 0, 0), other], VALUES, GROUPS)

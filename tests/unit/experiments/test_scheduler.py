@@ -79,6 +79,9 @@ def test_outcome_of_every_cell_follows_from_its_tasks_and_chosen_ones_are_refitt
     assert results["finetune(band_gap)"].strict_test_mae == pytest.approx(2.5)  # twice 1.25: as it is made up
     assert results["finetune(band_gap)"].strict_n_train == 15  # 24 rows in three folds, one left out
     assert results["dl(EF)"].strict_test_mae is None
+    made = rehearsal()
+    made.run._inputs.repeated[:] = False  # the strict refit would be the same
+    assert {o.result.strict_test_mae for o in made.finish().outcomes} == {None}
     made = rehearsal(protocol="strict")
     assert {o.result.strict_test_mae for o in made.finish().outcomes} == {None}
     assert not [line for line in made.log if ".strict" in line]

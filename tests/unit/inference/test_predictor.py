@@ -87,6 +87,8 @@ def test_nearest_are_training_compositions_with_their_values(model, evidence):
     assert len(others) == 3
     assert all(other.formula in train.index and other.distance > 0 for other in others)
     assert model.nearest(fraction_matrix([known]), 0) == [[]]
+    alone = replace(model, calibration=replace(model.calibration, radius=None))
+    assert [n.distance for n in alone.nearest(fraction_matrix([known]), 3)[0]] == [0.0, None, None]
 
 
 def test_coverage_is_that_of_the_hold_out(model, folder, evidence):

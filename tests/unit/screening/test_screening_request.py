@@ -72,7 +72,7 @@ def test_property_is_a_folder_or_a_registered_model(tmp_path, monkeypatch):
     models = {"a": str(folder), "b": str(folder)}
     with pytest.raises(ScreeningError, match="are the same model"):
         resolve_properties(ScreenRequest(**{**BASE, "properties": ("a", "b")}, models=models))
-    with pytest.raises(ScreeningError, match=r"no model\.json"):
+    with pytest.raises(ModelFormatError, match=r"no readable model\.json"):
         resolve_properties(ScreenRequest(**BASE, models={"bulk": str(tmp_path)}))
     (folder / "model.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ModelFormatError, match=r"model\.json: format is missing"):
@@ -83,7 +83,7 @@ def test_property_is_a_folder_or_a_registered_model(tmp_path, monkeypatch):
 
 
 def test_registered_model_is_found_by_its_alias(tmp_path, monkeypatch):
-    def find_version(uri, name, *, alias):
+    def find_version(uri, name, *, alias, version):
         assert (uri, name) == ("the registry", "tiny.share_of_fe")
         if alias == "champion":
             raise UnknownModelError("No version has the alias 'champion'.")

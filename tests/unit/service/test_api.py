@@ -186,7 +186,8 @@ def test_labels_are_short():
     assert short_label(named) == "log₁₀ κₑ/τ (n-type)"
     assert short_label("p-type power factor at 600 K and 1e20 carriers/cm³") == "Power factor (p-type)"
     assert short_label("Band gap computed with the TBmBJ potential") == "Band gap (TBmBJ)"
-    assert short_label("hardness") == "hardness"
+    for own in ("hardness", "Logarithm of the viscosity to base e", "Hardness at 5 % load"):
+        assert short_label(own) == own
 
 
 def test_models_tell_champion_former_champion_and_challenger(client, source):

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from fake_service import FakeModel, FakeSource, held_back, load_fake
+from made_evidence import made_evidence, write_model
 from waiting import PATIENCE
 
 from crossprop.service import state
@@ -16,7 +17,7 @@ from crossprop.service.metrics import Metrics
 from crossprop.service.model_cache import files_size
 from crossprop.service.prediction import Batcher, Predictor
 from crossprop.service.settings import Limits, ServiceSettings
-from crossprop.service.sources import RegistrySource
+from crossprop.service.sources import FolderSource, RegistrySource
 from crossprop.service.state import Service
 from crossprop.tracking import registry
 
@@ -345,3 +346,11 @@ def test_requests_that_come_while_one_is_computed_are_computed_together(executor
             assert isinstance(got[number], ArithmeticError)
         else:
             assert got[number] == ",".join(f'{{"formula":"{formula}"}}' for formula in formulas).encode()
+
+
+def test_a_folder_whose_files_are_replaced_is_another_version(tmp_path):
+    source = FolderSource([write_model(tmp_path, made_evidence())])
+    (first,), (same,) = source.wanted().values(), source.wanted().values()
+    assert (first.target, first.version) == ("made_up", same.version)
+    write_model(tmp_path, made_evidence(), value=49.0)
+    assert [later.version != first.version for later in source.wanted().values()] == [True]

@@ -149,6 +149,14 @@ def test_signature_and_property_have_to_be_those_that_the_service_reads():
 @pytest.mark.parametrize(("held", "passed"), [(880, True), (860, False), (940, False)])
 def test_coverage_is_counted_on_the_hold_out(held, passed):
     y_true = np.r_[np.zeros(held), np.full(1000 - held, 5.0)]
-    gate = gates.coverage_within_bounds(y_true, _repeated(np.zeros(1000)), 0.9)
+    rows = pd.DataFrame({"y_true": y_true, "composition": range(1000)})
+    gate = gates.coverage_within_bounds(rows, _repeated(np.zeros(1000)), 0.9)
     assert gate.passed is passed
     assert gate.figure == f"{held / 10:.1f}% of 1,000 hold-out rows, 90% stated (allowed 87.0% to 93.0%)"
+
+
+def test_intervals_that_miss_whole_groups_are_given_more_room():
+    rows = pd.DataFrame({"y_true": np.r_[np.zeros(840), np.full(160, 5.0)], "composition": range(1000)})
+    assert not gates.coverage_within_bounds(rows, _repeated(np.zeros(1000)), 0.9).passed
+    rows["group"] = np.arange(1000) // 20
+    assert gates.coverage_within_bounds(rows, _repeated(np.zeros(1000)), 0.9).passed

@@ -218,11 +218,21 @@ def test_model_repeats_with_either_code(saved_ensemble, tmp_path, monkeypatch, o
     save_model(model, "m-1", "0" * 32, saved_ensemble, RunContext(uri="", study="demo"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # what lies in the caller's path is not seen
     (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')", encoding="utf-8")
-    repeated = predict_in_subprocess(model, FORMULAS, own_code=own_code)
+    repeated = predict_in_subprocess(model if own_code else saved_ensemble, FORMULAS, own_code=own_code)
     wanted = load_predictor(saved_ensemble).predict(fraction_matrix(FORMULAS))
     np.testing.assert_allclose(repeated.value, wanted, rtol=1e-5)
     np.testing.assert_allclose(repeated.upper - repeated.lower, 2.0)
     assert not list(model.rglob("__pycache__"))
+
+
+def test_what_repeats_a_saved_ensemble_runs_none_of_its_code(saved_ensemble, tmp_path):
+    model = tmp_path / "mlflow_model"
+    save_model(model, "m-1", "0" * 32, saved_ensemble, RunContext(uri="", study="demo"))
+    for script in model.rglob("*.py"):
+        script.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')", encoding="utf-8")
+    (ensemble,) = (model / "artifacts").iterdir()
+    assert len(predict_in_subprocess(ensemble, FORMULAS).value) == len(FORMULAS)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_hanging_and_dying_models_are_ended_and_named(tmp_path, monkeypatch):

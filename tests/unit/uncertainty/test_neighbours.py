@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from made_evidence import made_evidence
 
-from crossprop.data.compositions import fraction_matrix
+from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.uncertainty import neighbours
 from crossprop.uncertainty.conformal import Calibration
 from crossprop.uncertainty.neighbours import CompositionSpace, Neighbourhood, training_compositions
@@ -77,6 +77,30 @@ def test_rows_of_one_composition_become_one_with_their_median():
     table = training_compositions(pd.concat([evidence, held_out]))
     assert table.loc["a"].tolist() == ["NaCl", 3.0, pytest.approx(5 / 3), 3]
     assert table.index.tolist() == ["a", "b"]
+
+
+def test_a_property_that_is_nearly_constant_in_training_tells_no_compositions_apart():
+    light = [
+        f"{a}{b}{n}" for a in ("Li", "Na", "K", "Mg", "Ca", "Al", "Zr") for b in ("O", "S", "F") for n in (1, 2, 3)
+    ]
+    here = around(light)  # the magnetic moment of the elements is about 1e-5 among them, 0.6 to 2.1 of Fe, Co, Ni
+    distances, _ = here.nearest(fraction_matrix(["FeO", "ZnO"]), 1)
+    assert distances[0, 0] < 10 * distances[1, 0] < 100
+
+
+def test_auxiliary_rows_are_near_but_have_no_error():
+    evidence = made_evidence()
+    odd = pd.DataFrame({"formula": ["U3Cs"], "split": "auxiliary", "y_true": 48.0})
+    odd["composition"] = composition_keys(fraction_matrix(odd["formula"]))
+    before, after = Calibration.fit(evidence), Calibration.fit(pd.concat([evidence, odd]))
+    asked = np.array([50.0]), fraction_matrix(["U3Cs"])
+    assert "farther away" in before.judge(*asked).notes[0]
+    judged = after.judge(*asked)
+    assert judged.notes == [""]
+    assert (
+        0 < judged.upper[0] - judged.lower[0] < 0.5 * np.ptp([before.judge(*asked).lower, before.judge(*asked).upper])
+    )
+    assert after.around.compositions.loc[odd["composition"][0], ["value", "rows"]].tolist() == [48.0, 0]
 
 
 def test_two_training_compositions_in_a_hundred_lie_farther_than_the_radius():

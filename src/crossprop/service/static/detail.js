@@ -57,7 +57,8 @@ function facts(property, model) {
 }
 
 function neighbourTable(neighbours, property) {
-  const same = neighbours[0].distance < 1e-9;
+  const apart = ({ distance }) => (distance === null ? "–" : distance < 1e-9 ? "0" : significant(distance));
+  const same = apart(neighbours[0]) === "0";
   const digit = Math.floor(Math.log10(property.holdout_mae || Math.abs(neighbours[0].value) / 100 || 1)) - 1;
   return [
     same
@@ -76,12 +77,18 @@ function neighbourTable(neighbours, property) {
             {},
             el("th", { scope: "row" }, formula(neighbour.formula)),
             el("td", {}, number(neighbour.value, digit)),
-            el("td", {}, neighbour.distance < 1e-9 ? "0" : significant(neighbour.distance)),
+            el("td", {}, apart(neighbour)),
           ),
         ),
       ),
     ),
-    el("p", { class: "neighbours-note" }, "Distance: 0 is the same composition, 1 the edge of the training domain."),
+    el(
+      "p",
+      { class: "neighbours-note" },
+      neighbours.some(({ distance }) => distance === null)
+        ? "Too few training compositions for a distance: the training domain is that of the elements alone."
+        : "Distance: 0 is the same composition, 1 the edge of the training domain.",
+    ),
   ];
 }
 

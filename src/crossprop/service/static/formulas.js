@@ -2,6 +2,7 @@
 
 const SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉";
 const LIKE_FORMULA = /^\s*["']?(?:[([{]*[A-Z][a-z]?[\d.]*[)\]}\d.]*)+["']?\s*$/;
+const TWO_ELEMENTS = /[A-Z][a-z]?[\d.()[\]{}]*[A-Z]/; // "S1" and "B2" may name a sample
 const HEADER = /^["']?(formula|formulas|formulae|composition|compositions|compound|material|pretty_formula)["']?$/i;
 
 /**
@@ -36,8 +37,10 @@ export function pastedColumn(text) {
   if (!rows.every((row) => row.includes("\t"))) return null;
   const cells = rows.map((row) => row.split("\t"));
   const width = Math.max(...cells.map((row) => row.length));
-  const scores = Array.from({ length: width }, (_, i) => cells.filter((row) => LIKE_FORMULA.test(row[i] ?? "")).length);
-  const best = scores.indexOf(Math.max(...scores));
+  const score = (cell) => (LIKE_FORMULA.test(cell ?? "") ? (TWO_ELEMENTS.test(cell) ? 2 : 1) : 0);
+  const scores = Array.from({ length: width }, (_, i) => cells.reduce((sum, row) => sum + score(row[i]), 0));
+  const headed = cells[0].findIndex((cell) => HEADER.test(cell.trim()));
+  const best = headed >= 0 ? headed : scores.indexOf(Math.max(...scores));
   if (scores[best] === 0) return null;
   const column = cells.map((row) => (row[best] ?? "").trim()).filter(Boolean);
   return { text: column.join("\n"), note: `Column ${best + 1} of ${width} holds the formulas; the others were left out.` };
