@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ settings.register_profile("repeatable", suppress_health_check=[HealthCheck.too_s
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parents[1]
+NODE: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
 TARGET, SOURCE = "slme", "formation_energy"
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001, "schedule": "constant"}
 JOINT: dict[str, Any] = {"joint": {"all_sources": [SOURCE]}, "joint_pretrain": RECIPE}
@@ -134,7 +135,7 @@ def crossprop(ended: Callable[..., Finished]) -> Callable[..., Finished]:
 @pytest.fixture
 def environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables that executors set are as they were afterwards, and the store is that of the working folder."""
-    for name in process_environment("jax", 1):
+    for name in (*process_environment("jax", 1), "RAY_USAGE_STATS_ENABLED"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
@@ -193,17 +194,16 @@ def write_target() -> Callable[..., pd.DataFrame]:
 
 
 @pytest.fixture(scope="session")
-def pretrained_source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A root that holds the prepared tiny source and its network, and the lines printed while it was trained."""
+def pretrained_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root that holds the prepared tiny source and its network."""
     from crossprop.experiments.pretrain import pretrain_source
 
     root = tmp_path_factory.mktemp("source")
     params = parse_params(copy.deepcopy(TINY))
     paths = StudyPaths(params.study.name, root)
     _write_property(paths, SOURCE, synthetic_table(80, 2, ("train", "validation")))
-    lines: list[str] = []
-    pretrain_source(params, SOURCE, "eV/atom", paths, lines.append)
-    return root, lines
+    pretrain_source(params, SOURCE, "eV/atom", paths, lambda line: None)
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -211,7 +211,7 @@ def write_study(pretrained_source: Any, write_target: Callable[..., Any]) -> Cal
     """Like ``write_target``, with the source and its network in place."""
 
     def write(root: Path, **options: Any) -> pd.DataFrame:
-        given, paths = StudyPaths("tiny", pretrained_source[0]), StudyPaths("tiny", root)
+        given, paths = StudyPaths("tiny", pretrained_source), StudyPaths("tiny", root)
         shutil.copytree(given.source_model(SOURCE), paths.source_model(SOURCE))
         paths.prepared_folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(given.prepared(SOURCE), paths.prepared(SOURCE))
@@ -221,11 +221,11 @@ def write_study(pretrained_source: Any, write_target: Callable[..., Any]) -> Cal
 
 
 @pytest.fixture(scope="session")
-def pretrained_joint(pretrained_source: tuple[Path, list[str]], tiny_params: Callable[..., Params]) -> Path:
+def pretrained_joint(pretrained_source: Path, tiny_params: Callable[..., Params]) -> Path:
     """The folder of a tiny joint network that has learnt the one source of the tiny study."""
     from crossprop.experiments.pretrain import pretrain_joint
 
-    paths = StudyPaths("tiny", pretrained_source[0])
+    paths = StudyPaths("tiny", pretrained_source)
     pretrain_joint(tiny_params(**JOINT), "all_sources", {SOURCE: "eV/atom"}, paths, lambda line: None)
     return paths.source_model("all_sources")
 
@@ -246,6 +246,36 @@ def tensorflow() -> None:
     from crossprop.training.device import configure
 
     configure("tensorflow", 1)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster with one node of one core, which knows the modules of the tests."""
+    pytest.importorskip("ray", reason="Ray is not installed: make setup LOCK=requirements-ray.lock")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        paths = [os.environ.get("PYTHONPATH", ""), *map(str, (ROOT / "tests", ROOT / "tests/unit/experiments"))]
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        made = Cluster(initialize_head=True, head_node_args=NODE)
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def further_node(cluster: Any) -> Iterator[Callable[..., Any]]:
+    """Adds a node; it is gone after the test."""
+    added = []
+
+    def add(**options: Any) -> Any:
+        added.append(cluster.add_node(**(NODE | options)))
+        return added[-1]
+
+    yield add
+    for node in added:
+        if node in cluster.list_all_nodes():
+            cluster.remove_node(node, allow_graceful=True)
 
 
 def _write_property(paths: StudyPaths, name: str, frame: pd.DataFrame) -> None:

@@ -8,32 +8,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from made_ensembles import CALIBRATED
+from made_ensembles import write_ensemble, write_info
 
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
-from crossprop.io import write_digests
-from crossprop.models.fitted import FittedModel
-from crossprop.models.target_transform import TargetTransform
 from crossprop.tracking.store import client_of
 from crossprop.tracking.subprocess_check import Repeated
+from crossprop.training.trainer import fit_regressor
 from crossprop.uncertainty.evidence import write_evidence
 
 NAME = "demo.bulk_modulus"
 METALS, OTHERS = ("Fe", "Co", "Ni", "Ti", "Mg"), ("O", "S", "N", "Cl")
 FORMULAS = [f"{a}{n}{b}" for a in METALS for b in OTHERS for n in (1, 2, 3)]
-INFO: dict[str, Any] = {
-    "format": 3, "study": "demo", "target": "bulk_modulus", "unit": "GPa", "cell": "ab12", "method": "ml",
-    "representation": "elemental_fractions", "layer": None, "source": None, "elements": list(ELEMENTS),
-    "members": ["fold_00", "fold_01"], "seen_elements": ["Fe", "Co", "Ni", "Ti", "Mg", "O", "S", "N", "Cl"],
-    **CALIBRATED,
-}  # fmt: skip
+INFO: dict[str, Any] = {"study": "demo", "target": "bulk_modulus", "unit": "GPa", "cell": "ab12"}
+INFO |= {"seen_elements": ["Fe", "Co", "Ni", "Ti", "Mg", "O", "S", "N", "Cl"]}
 
 
-def evidence_table(error: float = 5.0, n_test: int = 40, seed: int = 0) -> pd.DataFrame:
+def evidence_table(error: float = 5.0, n_test: int = 40) -> pd.DataFrame:
     """Rows with true values around 100 and predictions off by about ``error``."""
     formulas = FORMULAS[:n_test] + FORMULAS
     y_true = np.random.default_rng(1).normal(100, 30, len(formulas))
-    noise = np.random.default_rng(seed).normal(0, 1, len(formulas))
+    noise = np.random.default_rng(0).normal(0, 1, len(formulas))
     columns = {"formula": formulas, "composition": composition_keys(fraction_matrix(formulas))}
     columns |= {"split": ["test"] * n_test + ["train"] * len(FORMULAS), "y_true": y_true}
     y_pred = y_true + error * np.sign(noise) * (0.5 + np.abs(noise))
@@ -42,19 +36,12 @@ def evidence_table(error: float = 5.0, n_test: int = 40, seed: int = 0) -> pd.Da
 
 def save_ridge(folder: Path, target="hardness", level=100.0, study="demo", exact=False) -> Path:
     """A saved ensemble of two regressors with errors of 1; an exact one's hold-out holds what it predicts."""
-    from sklearn.linear_model import Ridge
-
     fractions = fraction_matrix(FORMULAS)
     y = level + 20 * fractions @ np.random.default_rng(3).normal(size=len(ELEMENTS))
-    transform = TargetTransform.fit(y)
-    folder.mkdir(parents=True)
-    predicted, small = np.zeros(len(y)), fractions.astype(np.float32)
-    for member, alpha in (("fold_00", 0.1), ("fold_01", 1.0)):
-        ridge = Ridge(alpha=alpha).fit(small, transform.forward(y))
-        model = FittedModel("regressor", ridge, transform)
-        model.save(folder / member)
-        predicted += model.predict(small) / 2
-    (folder / "model.json").write_text(json.dumps(INFO | {"study": study, "target": target}))
+    small = fractions.astype(np.float32)
+    members = [fit_regressor("ridge", {"alpha": alpha}, small, y, seed=1) for alpha in (0.1, 1.0)]
+    write_ensemble(folder, members, "elemental_fractions", **INFO | {"study": study, "target": target})
+    predicted = np.mean([member.predict(small) for member in members], axis=0)
     split = np.where(np.arange(len(y)) % 5, "train", "test")
     columns = {"formula": FORMULAS, "composition": composition_keys(fractions), "split": split, "y_true": y}
     y_pred = np.where(exact & (split == "test"), predicted, y + 1.0)
@@ -74,14 +61,12 @@ def write_mlmodel(folder: Path) -> None:
     (folder / "MLmodel").write_text(json.dumps(described), encoding="utf-8")  # JSON is YAML
 
 
-def make_model(folder: Path, evidence: pd.DataFrame | None = None, **info: object) -> Path:
+def make_model(folder: Path, evidence: pd.DataFrame | None = None) -> Path:
     """An MLflow model's folder whose ensemble has one empty member."""
     ensemble = folder / "artifacts" / "model"
     (ensemble / "fold_00").mkdir(parents=True)
-    (ensemble / "model.json").write_text(json.dumps(INFO | {"members": ["fold_00"]} | info), encoding="utf-8")
-    if evidence is None:
-        write_digests(ensemble)
-    else:
+    write_info(ensemble, representation="elemental_fractions", members=["fold_00"], **INFO)
+    if evidence is not None:
         write_evidence(ensemble, evidence)
     write_mlmodel(folder)
     return folder

@@ -49,14 +49,7 @@ def test_compose_file_meets_the_compose_specification(tmp_path):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(COMPOSE_TEXT.replace("restart:", "restarts:"))
     for path, said in ((DOCKER / "compose.yaml", "ok"), (wrong, "'restarts' was unexpected")):
-        command = [
-            sys.executable,
-            "-m",
-            "check_jsonschema",
-            "--builtin-schema",
-            "vendor.compose-spec",
-            str(path),
-        ]
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode == 0, said in done.stdout) == (said == "ok", True), done.stdout
 

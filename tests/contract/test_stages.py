@@ -44,11 +44,7 @@ PRETRAIN = {
 }
 OF_THE_STAGE: dict[str, dict[str, str]] = {
     "fetch": {"methods.py": WORDS},
-    "prepare": {
-        "methods.py": WORDS,
-        "experiments": "reached through progress.py, which prints",
-        "training": NOT_RUN,
-    },
+    "prepare": {"methods.py": WORDS, "experiments": "reached through progress.py, which prints", "training": NOT_RUN},
     "featurize": {"methods.py": WORDS},
     "pretrain": PRETRAIN,
     "pretrain_joint": PRETRAIN,

@@ -92,31 +92,12 @@ class Team:
         self.uri, self.s3 = f"http://127.0.0.1:{mlflow}", f"http://127.0.0.1:{s3}"
         self.plain = {k: v for k, v in os.environ.items() if not k.startswith(("AWS", "PG", "PYTEST", "MLFLOW"))}
         self.plain["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        here = {
-            "PGHOST": "127.0.0.1",
-            "PGPORT": str(self.port),
-            "http_proxy": self.s3,
-            "no_proxy": "127.0.0.1",
-        }
+        here = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "http_proxy": self.s3, "no_proxy": "127.0.0.1"}
         self.environment = self._environment("mlflow") | here
         self.postgres = self._postgres()
         command = [WEED, *COMPOSE["object-store"]["command"].split(), f"-dir={self.folder / 'objects'}"]
-        command += [
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            f"-s3.port={s3}",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-        ]
-        names = (
-            "master",
-            "volume",
-            "filer",
-            "master.port.grpc",
-            "volume.port.grpc",
-            "filer.port.grpc",
-            "s3.port.grpc",
-        )
+        command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        names = ("master", "volume", "filer", "master.port.grpc", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc")
         command += [f"-{n if '.' in n else f'{n}.port'}={port}" for n, port in zip(names, weed, strict=True)]
         log, environment = self.folder / "weed.log", self._environment("object-store")
         self.objects = Server(command, environment, log, self._objects_answer)
@@ -137,12 +118,7 @@ class Team:
             account = {"user": "postgres", "group": "postgres", "extra_groups": []}
             for path in (data, password):
                 shutil.chown(path, "postgres", "postgres")
-        settings = [
-            "--username=crossprop",
-            f"--pwfile={password}",
-            "--auth=scram-sha-256",
-            f"--pgdata={data}",
-        ]
+        settings = ["--username=crossprop", f"--pwfile={password}", "--auth=scram-sha-256", f"--pgdata={data}"]
         initdb = Path(POSTGRES).resolve().with_name("initdb")
         subprocess.run([initdb, *settings], check=True, capture_output=True, cwd="/", **account)
         options = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", f"port={self.port}")

@@ -14,8 +14,11 @@ import studies
 from studies import NO_NETWORKS, QUICK, computed, pieces, project, results
 from waiting import PATIENCE
 
-from crossprop.errors import DataError, StoreError, TrackingError
+from crossprop.errors import StoreError, TrackingError
 from crossprop.experiments.executor import WorkerPool
+from crossprop.paths import StudyPaths
+from crossprop.report import figures
+from crossprop.report.summary import summarize
 
 pytestmark = pytest.mark.usefixtures("environment_is_restored")
 
@@ -52,6 +55,18 @@ def test_killed_worker_changes_no_result(tmp_path, params, calm, write_target):
     assert all(o.result.failure is None for o in outcome.outcomes)
     assert results(stormy, "cells.json") == results(calm, "cells.json")
     assert not [line for line in lines if "FAILED" in line]
+
+
+def test_finished_study_goes_on_in_a_copied_folder_and_has_its_tables(tmp_path, params, calm, monkeypatch):
+    paths, lines = StudyPaths.of(params.study, shutil.copytree(calm.root, tmp_path / "there")), list[str]()
+    computed(params, paths, lines=lines)
+    assert lines == ["tiny: 6 of 6 tasks are finished already, going on"]
+    monkeypatch.setattr(figures, "save_png", lambda figure, path: path.touch())  # only tables are compared
+    for one in (calm, paths):
+        summarize(params.study, one, one.reports)
+    tables = [[(one.reports / f"{name}.csv").read_bytes() for name in ("cells", "targets")] for one in (calm, paths)]
+    assert tables[0] == tables[1]
+    assert [table.count(b"\n") for table in tables[0]] == [3, 2]  # a header; two cells, one target
 
 
 def test_disk_that_fills_stops_the_target_which_goes_on(tmp_path, params, calm, write_target, monkeypatch):
@@ -141,19 +156,6 @@ def test_broken_tracking_store_costs_no_finished_piece(tmp_path, params, write_t
     assert sorted(recorded) == sorted(o.result.cell for o in outcome.outcomes)
 
 
-def test_lost_models_of_the_winner_are_fitted_again_to_the_same_numbers(tmp_path, params, write_target):
-    paths = project(tmp_path, params, write_target)
-    first = computed(params, paths)
-    before = (paths.results("slme") / "predictions.parquet").read_bytes()
-    for folder in tmp_path.glob(".crossprop/cells/*/*/fold_*/model"):
-        shutil.rmtree(folder)
-    shutil.rmtree(paths.results("slme"))
-    again = computed(params, paths)
-    assert again.winners.winner == first.winners.winner
-    assert (paths.results("slme") / "predictions.parquet").read_bytes() == before
-    assert len(list((paths.results("slme") / "model").glob("fold_*"))) == 2
-
-
 def test_changed_budget_keeps_other_methods_changed_data_none(tmp_path, params, tiny_params, write_target):
     paths, lines = project(tmp_path, params, write_target), list[str]()
     before = computed(params, paths)
@@ -167,14 +169,3 @@ def test_changed_budget_keeps_other_methods_changed_data_none(tmp_path, params, 
     for old, new in zip(before.outcomes, after.outcomes, strict=True):
         assert old.result.cell != new.result.cell
         assert old.result.test_mae != new.result.test_mae
-
-
-def test_truncated_table_and_a_folder_that_cannot_be_written_to_are_named(tmp_path, params, write_target):
-    paths = project(tmp_path / "blocked", params, write_target)
-    (paths.root / ".crossprop").write_text("a file in the way")
-    with pytest.raises(StoreError, match="Correct the permissions"):
-        computed(params, paths)
-    paths = project(tmp_path / "truncated", params, write_target)
-    paths.prepared("slme").write_bytes(paths.prepared("slme").read_bytes()[:100])
-    with pytest.raises(DataError, match=r"slme\.parquet cannot be read: .*Parquet.*Run 'dvc repro prepare'"):
-        computed(params, paths)

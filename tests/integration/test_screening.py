@@ -184,16 +184,12 @@ def test_memory_that_does_not_suffice_is_an_error_and_what_is_done_is_kept(reque
 
 
 @pytest.mark.slow
-def test_on_a_cluster_that_loses_a_node_it_goes_on_to_the_same_bytes(request_of, tmp_path, monkeypatch):
-    pytest.importorskip("ray", reason="Ray is not installed: make setup LOCK=requirements-ray.lock")
-    from ray.cluster_utils import Cluster
-
-    wide = {"elements": ("3d-metals", "O"), "batch": 256, "where": "iron > 5"}
-    node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+def test_on_a_cluster_that_loses_a_node_it_goes_on_to_the_same_bytes(
+    request_of, tmp_path, cluster, further_node, monkeypatch
+):
+    wide, parts = {"elements": ("3d-metals", "O"), "batch": 256, "where": "iron > 5"}, []
     screen(request_of(out=tmp_path / "local", **wide))
-    cluster, parts = Cluster(initialize_head=True, head_node_args=node), []
-    doomed = cluster.add_node(**node)
+    doomed = further_node()
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
 
     def troubled(*part):
@@ -205,15 +201,12 @@ def test_on_a_cluster_that_loses_a_node_it_goes_on_to_the_same_bytes(request_of,
             raise KeyboardInterrupt
 
     monkeypatch.setattr("crossprop.screening.result.write_part", troubled)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            screen(request_of(executor="ray", out=tmp_path / "ray", **wide))
-        done = screen(request_of(executor="ray", out=tmp_path / "ray", **wide))
-        monkeypatch.setattr("crossprop.screening.run.check_memory", lambda *a: pytest.fail("the worker did not refuse"))
-        with pytest.raises(ScreeningError, match=r"more than --memory 0\.01 allows"):
-            screen(request_of(executor="ray", out=tmp_path / "small", memory=0.01))
-    finally:
-        cluster.shutdown()
+    with pytest.raises(KeyboardInterrupt):
+        screen(request_of(executor="ray", out=tmp_path / "ray", **wide))
+    done = screen(request_of(executor="ray", out=tmp_path / "ray", **wide))
+    monkeypatch.setattr("crossprop.screening.run.check_memory", lambda *a: pytest.fail("the worker did not refuse"))
+    with pytest.raises(ScreeningError, match=r"more than --memory 0\.01 allows"):
+        screen(request_of(executor="ray", out=tmp_path / "small", memory=0.01))
     assert done.note["sessions"] == 2
     assert len(done) > 1000
     for name in ("results.parquet", "top.csv"):

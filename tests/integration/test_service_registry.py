@@ -1,22 +1,13 @@
 """The service on a real registry with real models: alias moves, damaged files, a store that goes away."""
 
-import contextlib
-import os
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import requests
-from registries import SmallRegistry, add_version, save_ridge
+from registries import SmallRegistry
 from starlette.testclient import TestClient
 from waiting import until
 
@@ -26,8 +17,6 @@ from crossprop.models.saved import load_predictor
 from crossprop.service.app import create_app
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import RegistrySource
-from crossprop.tracking.provenance import RunContext
-from crossprop.tracking.registration import save_model
 
 
 @pytest.fixture
@@ -120,42 +109,3 @@ def test_code_and_pickles_that_lie_beside_a_model_are_never_run(registry, client
     assert not mark.exists()
     exec(harmful)
     assert mark.exists(), "it would have been noticed"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_mlflow_itself_serves_the_same_numbers(registry, client, tmp_path):
-    folder, ensemble = registry.root / "whole", save_ridge(registry.root / "ensemble")
-    save_model(folder, "m-" + "0" * 32, "0" * 32, ensemble, RunContext(uri=registry.uri, study="demo"))
-    registry.move("champion", add_version(registry.uri, folder, "demo.hardness", alias=None))
-    until(lambda: client.get("/readyz").status_code == 200)
-    formulas = ["CoO", "Ni2S", "Fe3Ti", "XeF2"]
-    served = [r["predictions"]["hardness"] for r in ask(client, formulas)["results"]]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    model = ["-m", "models:/demo.hardness@champion", "--env-manager", "local"]
-    command = ["mlflow", "models", "serve", *model, "--port", url.rpartition(":")[2]]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": registry.uri, "PATH": path}
-    body = {"dataframe_split": {"columns": ["formula"], "data": [[f] for f in formulas]}}
-
-    def predictions():
-        with contextlib.suppress(requests.RequestException):
-            return requests.post(f"{url}/invocations", json=body, timeout=90).json().get("predictions")
-
-    with (tmp_path / "log").open("w") as log:
-        quiet = {"stdout": log, "stderr": log, "start_new_session": True}
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **quiet)
-    try:
-        until(predictions, 300)
-        theirs = predictions()
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-    values = pd.read_parquet(registry.root / "ensemble" / "evidence.parquet")["y_true"]
-    tolerance = 1e-5 * np.ptp(values)  # as docs/how-to/serve.md states it
-    for one, other in zip(served, theirs, strict=True):
-        for name in ("value", "lower", "upper"):
-            assert one[name] == pytest.approx(other[name], rel=0, abs=tolerance)
-        assert (one["in_domain"], one["note"]) == (other["in_domain"], other["note"])

@@ -27,10 +27,6 @@ KNOWN = ELEMENTS[:14]
 FORMULAS = [f"{a}{p}{b}{4 - p}" for i, a in enumerate(KNOWN) for b in KNOWN[i + 1 :] for p in (1, 3)][:60]
 
 
-def values():
-    return fraction_matrix(FORMULAS) @ np.linspace(0, 30, len(ELEMENTS))
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
@@ -56,7 +52,8 @@ def test_the_networks_have_seen_none_of_the_rows_and_know_what_they_have_seen(ne
 
 def test_a_fit_that_is_killed_goes_on_from_the_command_line(networks, cache, tmp_path):
     path, out = tmp_path / "my.csv", tmp_path / "model"
-    pd.DataFrame({"formula": FORMULAS, "hardness": values()}).to_csv(path, index=False)
+    hardness = fraction_matrix(FORMULAS) @ np.linspace(0, 30, len(ELEMENTS))
+    pd.DataFrame({"formula": FORMULAS, "hardness": hardness}).to_csv(path, index=False)
     command = [
         sys.executable, "-m", "crossprop.cli", "fit", str(path), "--target", "hardness", "--out", str(out),
         "--workers", "2", "--sources", str(networks.folder),
@@ -128,3 +125,8 @@ def test_a_study_of_own_data_runs_to_the_registry_and_follows_a_change(tmp_path)
     # same alloys, so the source has the same rows
     assert "Stage 'pretrain@seebeck_p' didn't change" in output
     assert (root / "data" / "registered" / "alloys.json").read_text() != registered
+
+    assert (root / "own" / "hardness.dvc").is_file()
+    (root / "conf" / "study" / "alloys.yaml").unlink()
+    crossprop("data", "remove", "hardness")
+    assert not list((root / "own").glob("*hardness*"))

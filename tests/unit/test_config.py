@@ -118,16 +118,6 @@ def test_contradiction_within_a_study_is_explained(tiny_values):
         assert message in str(caught.value)
 
 
-def test_every_source_has_an_elemnet_unless_some_are_named(tiny_params):
-    sources = ["formation_energy", "band_gap", "stability"]
-    everyone = tiny_params(sources=sources, **trials(3)).study
-    assert everyone.elemnet_sources == tuple(sources)
-    named = tiny_params(sources=sources, elemnet_sources=["band_gap"]).study
-    assert (named.elemnet_sources, named.sources) == (("band_gap",), tuple(sources))
-    nobody = tiny_params(sources=sources, elemnet_sources=[], methods=["base", "ml"]).study
-    assert nobody.elemnet_sources == ()
-
-
 def test_impossible_range_is_refused_with_its_place(tiny_values):
     for given, message in (
         ({"low": 2.0, "high": 1.0, "default": 1.5}, "low below high"),

@@ -1,7 +1,6 @@
 """``crossprop serve`` and ``crossprop api-key``: what is refused before the service starts, and what is printed."""
 
 import re
-import socket
 
 import pytest
 from made_ensembles import write_info
@@ -9,6 +8,7 @@ from made_ensembles import write_info
 from crossprop.cli.serve import _bytes, _hosts, _lines
 from crossprop.errors import ModelFormatError, ServiceError
 from crossprop.service.auth import read_keys
+from crossprop.service.server import open_socket
 from crossprop.service.settings import ServiceSettings
 from crossprop.service.sources import FolderSource
 
@@ -29,12 +29,10 @@ def test_sizes_of_memory():
 
 
 def test_a_port_that_is_taken_is_named_with_another_one(crossprop):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with open_socket("127.0.0.1", 0) as taken:  # even before it answers
         port = taken.getsockname()[1]
         said = crossprop("serve", "--port", port).refusal
-        assert re.search(f"Port {port} on 127.0.0.1 cannot be used.*--port", said)
+    assert re.search(f"Port {port} on 127.0.0.1 cannot be used.*--port {port + 1}", said)
     for none in ("70000", "-1"):
         assert crossprop("serve", "--port", none).status == 2
 

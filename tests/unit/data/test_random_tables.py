@@ -8,7 +8,6 @@ import io
 import os
 from decimal import Decimal
 
-import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +21,6 @@ FORMULAS = [
     "PbTe", "Bi2Te3", "Fe2O3", "Fe0.5Ni0.5", "La1.85Sr0.15CuO4", "Ca(Al2[SiO4]2)", "NaCl", "KCl", "MgO", "SnSe",
     "CuSO4·5H2O", "Ni3Al", "TiO2", "Li0.5CoO2", "GaAs", "InSb", "C", "O2", "Zr65Cu17.5Ni10Al7.5", "H2O", "BN", "KI",
 ]  # fmt: skip
-PLAIN = [("PbTe", "1.5"), ("Bi2Te3", "1234.5"), ("Fe2O3", "-3.25"), ("NaCl", "20.5"), ("MgO", "0.5")]
 MISSING = ["", "-", "n/a", "NaN", "#N/A", "?"]
 
 
@@ -124,15 +122,3 @@ def test_a_list_to_predict_loses_no_row(rendered, header):
     except UserFileError:
         return
     assert [f for f in read.formulas if f] == [formula for formula, _ in rows]
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("decimal", [".", ","])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_common_dialects_are_read_and_not_only_refused(tmp_path, separator, decimal, encoding):
-    rows = [(formula, f'"{value.replace(".", decimal)}"') for formula, value in PLAIN]
-    text = "\n".join(separator.join(row) for row in [("formula", "hardness (µm)"), *rows])
-    (tmp_path / "x.csv").write_bytes(text.encode(encoding))
-    table = read_user_table(tmp_path / "x.csv", target="hardness")
-    assert table.rows["formula"].tolist() == [formula for formula, _ in PLAIN]
-    assert table.rows["value"].tolist() == [float(value) for _, value in PLAIN]

@@ -286,10 +286,7 @@ def test_dopants_that_the_formulas_lack_are_refused(read):
 
 def test_a_column_named_formula_is_not_left_for_one_of_dopants_or_hosts(read):
     for text, column in (
-        (
-            "formula,dopant,strength\nBi2Te3:Sb,Sb,1\nPbTe:Na,Na,2\nPbTe,Na,2\n",
-            "1 formulas in 3 cells: 'Bi2Te3:Sb'",
-        ),
+        ("formula,dopant,strength\nBi2Te3:Sb,Sb,1\nPbTe:Na,Na,2\nPbTe,Na,2\n", "1 formulas in 3 cells: 'Bi2Te3:Sb'"),
         ("Composition,matrix,strength\nBi2-xSbxTe3,Bi2Te3,1\nPbTe1-xSex,PbTe,2\n", "variable 'x'"),
         ("Formel,host,strength\nPbTe + Na,PbTe,1\nSnTe + Na,SnTe,2\n", "'host' would be read"),
     ):
@@ -315,12 +312,7 @@ def test_a_name_above_several_columns_of_numbers_is_refused(read):
 
 @pytest.mark.parametrize(
     ("row", "unit"),
-    [
-        (";10^3 S/m;K", "10^3 S/m"),
-        ("-;10⁻⁶ K⁻¹;K", "10⁻⁶ K⁻¹"),
-        (";GPa;300", "GPa"),
-        ("the formula;GPa;text", "GPa"),
-    ],
+    [(";10^3 S/m;K", "10^3 S/m"), ("-;10⁻⁶ K⁻¹;K", "10⁻⁶ K⁻¹"), (";GPa;300", "GPa"), ("the formula;GPa;text", "GPa")],
 )
 def test_a_row_of_units_below_the_header_is_found(read, row, unit):
     table = read(f"formula;strength;T\n{row}\nPbTe;1;300\nSnTe;2;300\n")

@@ -37,6 +37,12 @@ def test_the_same_rows_come_out_of_every_dialect(write):
     for content in (
         PLAIN.replace(",", "   "),
         *(PLAIN.encode(encoding) for encoding in ("utf-16-be", "utf-16-le", "utf-32")),
+        *(
+            f'formula{sep}strength (µm)\nFe2O3{sep}"1{sign}5"\nNaCl{sep}"-2{sign}0"\n'.encode(encoding)
+            for sep in ",;\t|"
+            for sign in ".,"
+            for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252")
+        ),
         "formula,strength\n#N/A,3\nFe2O3,1.5\nNaCl,-2\n",
         "sep=;\nformula;strength\nFe2O3;1,5\nNaCl;-2\n",
         "# formula,strength\nFe2O3,1.5\nNaCl,-2\n",
@@ -119,12 +125,7 @@ def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
     with pytest.raises(UserFileError, match=r"several sheets.*'Sheet', 'empty'"):
         values(path)
     assert values(path, sheet="sheet") == {"Fe2O3": 1.5, "NaCl": -2.0}
-    for number_format, unit, scale in (
-        ("0.0_%", None, 1),
-        ('0.0"%"', "%", 1),
-        (r"0.0\%", "%", 1),
-        ("0.0%", "%", 100),
-    ):
+    for number_format, unit, scale in (("0.0_%", None, 1), ('0.0"%"', "%", 1), (r"0.0\%", "%", 1), ("0.0%", "%", 100)):
         for cell in book["Sheet"]["B"][1:]:
             cell.number_format = number_format  # the last shows 150.0% and -200.0%
         book.save(path)
@@ -233,6 +234,18 @@ def test_a_column_of_an_element_in_a_unit_that_is_not_read_is_not_left_out_silen
             read_user_table(path, target="strength", element_columns="weight")
     path.write_text("\n".join(["Fe,K (W/m),Si,strength", *rows]))
     assert len(read_user_table(path, target="strength", element_columns="weight").rows) == 20
+
+
+def test_no_row_of_a_list_is_lost():
+    for text, formulas in (
+        ("PbTe\nPbSe\n", ["PbTe", "PbSe"]),
+        ("PbTe,1\nPbSe,2\n", ["PbTe", "PbSe"]),
+        ("formula\nBi2 Te3\nPb Te\n", ["Bi2 Te3", "Pb Te"]),
+        ("Li1,5Al\nFe2O3\nNaCl\n", ["Li1,5Al", "Fe2O3", "NaCl"]),
+        ("id;formula\n#4;PbTe\n#5;PbSe\n", ["PbTe", "PbSe"]),
+        ("PbTe Bi2Te3 SnSe\n", ["PbTe Bi2Te3 SnSe"]),
+    ):
+        assert read_formula_list(text.encode()).formulas == formulas
 
 
 def test_what_is_no_list_is_refused_columns_are_kept_and_surplus_fields_named():

@@ -29,13 +29,7 @@ def write_networks(folder: Path, formulas: list[str], recipe: str = "short", **c
     folder.mkdir(parents=True)
     keys = set(composition_keys(fraction_matrix(formulas)))
     np.save(folder / SEEN_FILE, codes_of_seen(keys))
-    note = {
-        "format": FORMAT,
-        "recipe": recipe,
-        "sources": ["band_gap"],
-        "elemnets": [],
-        "compositions": len(keys),
-    }
+    note = {"format": FORMAT, "recipe": recipe, "sources": ["band_gap"], "elemnets": [], "compositions": len(keys)}
     note |= changed
     (folder / NOTE_FILE).write_text(json.dumps(note))
     write_digests(folder)

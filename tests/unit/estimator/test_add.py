@@ -2,8 +2,6 @@
 
 import csv
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -159,21 +157,3 @@ def test_groups_go_with_the_data_into_the_study(project):
     assert frame["group"].nunique() == 19  # twenty papers, two of which the review joins
     prepare_study(load_catalog(), ["strength"], [], project / "raw", project / "prepared")
     assert (project / "prepared" / "strength.grouped.parquet").is_file()
-
-
-@pytest.mark.slow
-def test_dvc_keeps_the_folder_and_notices_a_change(project):
-    def dvc(*arguments):
-        command = [sys.executable, "-m", "dvc", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    dvc("init", "--quiet")
-    kept = put(project.parent / "mine.csv")
-    assert [path.name for path in kept] == ["catalog.yaml", "strength.dvc", ".gitignore"]
-    assert "strength" in (project / "own" / ".gitignore").read_text()
-    (project / "own" / "strength" / "train.csv").write_text("formula,value\nNaCl,1\n")
-    assert "own/strength" in dvc("status")
-    remove_data("strength")
-    assert not (project / "own" / "strength.dvc").exists()
-    assert not list((project / "own").glob(".strength*"))

@@ -67,11 +67,7 @@ def test_the_report_says_what_was_read_and_found(done):
 
 
 def test_what_has_a_lower_error_than_the_winner_is_named_for_what_it_is(done):
-    for lowest, learnt, alone in (
-        ("base", False, False),
-        ("plain_baseline", True, False),
-        ("boost", True, True),
-    ):
+    for lowest, learnt, alone in (("base", False, False), ("plain_baseline", True, False), ("boost", True, True)):
         first = {"method": lowest, "label": lowest, "cv_mae": 0.0}
         said = " ".join(summary_lines({**done[0], "methods": [first, *done[0]["methods"]]}))
         assert ("nothing was learnt" not in said, f"{lowest} alone has 0" in said) == (learnt, alone)
@@ -124,7 +120,7 @@ def test_a_file_of_which_too_much_is_unusable_is_refused(tmp_path):
             fit_file(path, SETTINGS, tmp_path / "model", write=silent, **options)
 
 
-def test_a_stopped_fit_leaves_the_plain_median_model_and_goes_on_from_it(tmp_path, monkeypatch):
+def test_a_stopped_fit_leaves_the_plain_median_model_goes_on_and_replaces_no_complete_one(tmp_path, monkeypatch):
     path = write_csv(tmp_path / "my.csv", rows_of(40))
     out, work, lines = tmp_path / "model", executor.attempt, []
 
@@ -168,18 +164,9 @@ def test_a_stopped_fit_leaves_the_plain_median_model_and_goes_on_from_it(tmp_pat
     assert {"plain baseline", "plain median"} <= labels
     errors = json.loads((out / "model.json").read_text())["errors"]
     assert {"plain baseline", "plain median"} <= set(errors)
-
-
-def test_a_complete_model_is_not_replaced_by_a_plain_one(tmp_path, monkeypatch):
-    path = write_csv(tmp_path / "my.csv", rows_of(40))
-    out = tmp_path / "model"
-    fit_file(path, ANYTIME, out, write=silent)
     before = (out / "report.json").read_text()
-
-    def stopped(run, task):
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(executor, "attempt", stopped)
     with pytest.raises(KeyboardInterrupt):
-        fit_file(path, ANYTIME, out, overwrite=True, write=silent)
+        fit_file(path, ANYTIME, out, overwrite=True, write=lines.append)
+    assert any("keeps its earlier model until the fit is complete" in line for line in lines)
     assert (out / "report.json").read_text() == before

@@ -38,11 +38,7 @@ def test_a_composition_that_was_seen_is_found_under_any_spelling_and_refused(tmp
     networks = SourceNetworks.load(
         write_networks(tmp_path / "n", ["NaCl", "Fe2O3", "AlTiO5", "Al0.1429F0.7143Fe0.1429"])
     )
-    assert networks.overlap(keys_of("AlFeF5", "Al14.29Ti14.29O71.43", "AlFeF6")).tolist() == [
-        True,
-        True,
-        False,
-    ]
+    assert networks.overlap(keys_of("AlFeF5", "Al14.29Ti14.29O71.43", "AlFeF6")).tolist() == [True, True, False]
     assert networks.overlap(keys_of("Na2Cl2", "KCl", "Fe4O6")).tolist() == [True, False, True]
     networks.check_usable_for(keys_of("KCl"), keys_of("LiF"))
     with pytest.raises(ConfigError, match=r"on 1 of the 2 rows' compositions .*Cl:0\.5000 Na:0\.5000"):

@@ -1,7 +1,13 @@
-"""The rehearsal of one target that the tests of the scheduler share."""
+"""The rehearsal of one target, for tests of the scheduler, and tasks for those of executors."""
 
 import pytest
 from made import Rehearsal
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Makes a task for a worker."""
+    return lambda name, what="answer", **more: {"folder": str(tmp_path), "name": name, "what": what, **more}
 
 
 @pytest.fixture

@@ -21,12 +21,6 @@ KILLED = "its worker process was killed (by a user, or by the system because mem
 
 
 @pytest.fixture
-def task(tmp_path):
-    """Makes a task for a worker."""
-    return lambda name, what="answer", **more: {"folder": str(tmp_path), "name": name, "what": what, **more}
-
-
-@pytest.fixture
 def run(task):
     """Runs tasks given as (name, what, further entries) and returns the answers by name."""
 

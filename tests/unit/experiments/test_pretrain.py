@@ -40,8 +40,7 @@ def paths(tmp_path):
         frame = pd.DataFrame(rows, columns=["formula", "value", "split"])
         frame["composition"] = composition_keys(fraction_matrix(frame["formula"]))
         frame.to_parquet(paths.prepared(name), index=False)
-        both = [Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES]
-        write_features(frame, paths.features(name), both)
+        write_features(frame, paths.features(name), list(Representation)[:2])
     return paths
 
 
@@ -73,13 +72,7 @@ def train(tiny_params, paths, monkeypatch, tensorflow):
     params = tiny_params(
         sources=[ENERGY, GAP],
         joint={"all_sources": [ENERGY, GAP]},
-        joint_pretrain={
-            "epochs": 1,
-            "min_steps": 3,
-            "batch_size": 8,
-            "learning_rate": 0.001,
-            "schedule": "constant",
-        },
+        joint_pretrain={"epochs": 1, "min_steps": 3, "batch_size": 8, "learning_rate": 0.001, "schedule": "constant"},
         budget={"ml_trials": 2, "dl_trials": 2, "seconds": 1},
     )
     return lambda name="all_sources": pretrain_joint(params, name, UNITS, paths, lambda line: None)
@@ -177,7 +170,7 @@ def test_flipped_bit_in_any_file_of_a_network_is_refused_by_name(pretrained_join
 
 
 def test_provenance_says_what_the_network_was_made_from_and_its_error(pretrained_source):
-    paths = StudyPaths("tiny", pretrained_source[0])
+    paths = StudyPaths("tiny", pretrained_source)
     folder = paths.source_model(ENERGY)
     facts, network = load_provenance(folder), load_network(folder / "network.keras")
     assert (facts["source"], facts["unit"], facts["edition"]) == (ENERGY, "eV/atom", "open")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -22,56 +21,17 @@ from crossprop.experiments.targets import run_targets
 from crossprop.io import check_digests
 from crossprop.paths import StudyPaths
 from crossprop.tracking.store import open_client
-from crossprop.training.device import process_environment
 
-MISSING = "Ray is not installed: make setup LOCK=requirements-ray.lock"
-NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
-TESTS = Path(__file__).parents[2]
 SOURCE = "formation_energy"
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 0.001, "schedule": "constant"}
+pytestmark = pytest.mark.usefixtures("environment_is_restored")
 JOINT = {"joint": {"all_sources": [SOURCE]}, "joint_pretrain": RECIPE}
-
-
-@pytest.fixture(autouse=True)
-def environment_is_restored(monkeypatch):
-    for name in (*process_environment("jax", 1), "RAY_USAGE_STATS_ENABLED"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
 def test_missing_ray_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"Ray cannot be imported .*requirements-ray\.lock.*compute=local"):
         RayPool(pool_tasks.do, cluster=RayConfig())
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A cluster with one node of one core, which knows the modules of these tests."""
-    pytest.importorskip("ray", reason=MISSING)
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        paths = [os.environ.get("PYTHONPATH", ""), str(TESTS), str(Path(__file__).parent)]
-        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
-        made = Cluster(initialize_head=True, head_node_args=NODE)
-        yield made
-        made.shutdown()
-
-
-@pytest.fixture
-def further_node(cluster):
-    """Adds a node; it is gone after the test."""
-    added = []
-
-    def add(**options):
-        added.append(cluster.add_node(**(NODE | options)))
-        return added[-1]
-
-    yield add
-    for node in added:
-        if node in cluster.list_all_nodes():
-            cluster.remove_node(node, allow_graceful=True)
 
 
 @pytest.fixture
@@ -83,12 +43,6 @@ def pool(cluster):
         return RayPool(pool_tasks.do, write=(lines if lines is not None else []).append, **given)
 
     return make
-
-
-@pytest.fixture
-def task(tmp_path):
-    """Makes a task for a worker."""
-    return lambda name, what="answer", **more: {"folder": str(tmp_path), "name": name, "what": what, **more}
 
 
 def answers(pool, *tasks):
@@ -217,9 +171,8 @@ def test_networks_pretrained_on_two_nodes_are_those_of_one_machine(
     tmp_path, tiny_values, pretrained_source, pretrained_joint, cluster, further_node, crossprop, monkeypatch
 ):
     further_node()
-    shutil.copytree(pretrained_source[0] / "data", tmp_path / "data")
+    shutil.copytree(pretrained_source / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def pretrain():
         Path("params.yaml").write_text(yaml.safe_dump(tiny_values))
@@ -241,10 +194,7 @@ def test_networks_pretrained_on_two_nodes_are_those_of_one_machine(
             assert not kept.exists() or (folder / file).read_bytes() == kept.read_bytes()
     client = open_client("sqlite:///mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "tiny/sources"]
-    assert {run.info.run_name for run in client.search_runs([experiment.experiment_id])} == {
-        SOURCE,
-        "all_sources",
-    }
+    assert {run.info.run_name for run in client.search_runs([experiment.experiment_id])} == {SOURCE, "all_sources"}
 
     shutil.rmtree("data/features")
     del tiny_values["study"]["joint"]

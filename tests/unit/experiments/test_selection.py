@@ -14,10 +14,6 @@ FOUR = [make_cell(method) for method in ("finetune", "modfinetune", "freezing", 
 FIRST, SECOND, THIRD, FOURTH = FOUR
 
 
-def maes_of(cells, *values):
-    return {cell.id: value for cell, value in zip(cells, values, strict=True) if value is not None}
-
-
 @pytest.mark.parametrize(
     ("maes", "places", "margin", "going", "stopped"),
     [
@@ -36,7 +32,8 @@ def maes_of(cells, *values):
 )  # fmt: skip
 def test_best_of_a_bracket_go_on_and_the_others_say_why_not(maes, places, margin, going, stopped):
     cells = FOUR[: len(maes)]
-    assert going_on(cells, maes_of(cells, *maes), "after it", places, margin) == (going, stopped)
+    known = {cell.id: mae for cell, mae in zip(cells, maes, strict=True)}
+    assert going_on(cells, known, "after it", places, margin) == (going, stopped)
 
 
 def result(method, cv_mae, cell=None, **fields):

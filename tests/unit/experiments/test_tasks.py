@@ -175,7 +175,7 @@ def test_fold_of_every_method_is_saved_and_repeated(method, files, inputs, cells
     assert np.array_equal(again.test_pred, report.test_pred)
     assert again.val_mae == report.val_mae
     assert report.seconds > 0
-    assert report.peak_memory > 2**24
+    assert 2**24 < report.peak_memory < 2**38
     # quick regressors are saved only on request, networks and the plain median at once
     at_once = method.family is Family.NETWORK or method is Method.PLAIN_MEDIAN
     assert (tmp_path / "other" / "member.json").is_file() == at_once

@@ -109,8 +109,7 @@ def test_study_killed_within_trials_comes_to_the_same_end_and_damage_is_named(tm
 
 
 @pytest.mark.parametrize(
-    "outcome",
-    [*(kind("no") for kind in (DivergedError, CellError, ValueError, ZeroDivisionError)), math.nan],
+    "outcome", [*(kind("no") for kind in (DivergedError, CellError, ValueError, ZeroDivisionError)), math.nan]
 )
 def test_trial_that_fails_is_noted_and_the_others_go_on(outcome):
     def second_fails(point, report):

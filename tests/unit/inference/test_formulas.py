@@ -1,13 +1,11 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
-from saved_shares import LinearEnsemble, save_share, served_share
+from saved_shares import LinearEnsemble, served_share
 
 from crossprop.data.compositions import ELEMENTS
 from crossprop.errors import FormulaError, ModelFormatError, UnknownElementError
-from crossprop.inference.predictor import OUTPUT_COLUMNS, ServedModel, predict_formulas
+from crossprop.inference.predictor import predict_formulas
 
 BAD_ROWS = [None, float("nan"), "   ", 3.5, "water!", ["MgO"], pd.NA]
 
@@ -48,18 +46,3 @@ def test_model_with_unusable_answers_or_other_elements_is_refused():
         broken.predictor.predict = lambda fractions, values=values: np.array(values)
         with pytest.raises(ModelFormatError, match=message):
             predict_formulas(broken, ["MgO", "O2"])
-
-
-def test_mlflow_gives_the_same_numbers_and_sees_an_invalid_parameter_with_the_row(tmp_path):
-    from mlflow.exceptions import MlflowException
-
-    from crossprop.inference.pyfunc import FormulaModel
-
-    model = FormulaModel()
-    model.load_context(SimpleNamespace(artifacts={"predictor": save_share(tmp_path, "O")}))
-    expected = predict_formulas(ServedModel.load(tmp_path), ["MgO"])
-    pd.testing.assert_frame_equal(model.predict(None, pd.DataFrame({"formula": ["MgO"]})), expected)
-    assert tuple(expected.columns) == OUTPUT_COLUMNS
-    with pytest.raises(MlflowException, match=r"FormulaError: .*row 1 of the input") as caught:
-        model.predict(None, pd.DataFrame({"formula": ["MgO", None]}))
-    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"

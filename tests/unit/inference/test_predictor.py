@@ -40,10 +40,6 @@ def test_model_without_a_hold_out_has_intervals_but_no_measured_error(tmp_path, 
     assert model.predict(fraction_matrix(FORMULAS)).in_domain.tolist() == [True, True, True, False, False]
 
 
-def test_target_without_a_winner_has_no_coverage(tmp_path):
-    assert folder_coverage(tmp_path) is None
-
-
 def test_interval_is_wide_where_the_model_erred_and_notes_say_what_it_does_not_know(model):
     got = model.predict(fraction_matrix(FORMULAS))
     assert got.value.tolist() == [50.0] * 5

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from crossprop.errors import ModelFormatError
 from crossprop.models import trees
 from crossprop.models.regressors import MedianForest
-from crossprop.models.trees import COLUMN_BITS, NODE, Trees, merged, predict_together, round_down, trees_of
+from crossprop.models.trees import merged, predict_together, round_down, trees_of
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 9, (400, 7)).astype(np.float32) / 8 + RNG.choice([0, 1e-4], (400, 7)).astype(np.float32)
@@ -72,14 +72,6 @@ def test_rounding_down_decides_every_comparison_alike(values):
     assert (rounded <= exact).all()
     with np.errstate(over="ignore"):
         assert (np.nextafter(rounded, np.float32(np.inf)) > exact).all()
-
-
-def test_tree_by_hand():
-    # x0 <= 0.5 ? 1 : (x2 <= -1 ? 2 : 3), times 10, plus 5
-    nodes = [(0.5, 1 << COLUMN_BITS | 1), (1.0, 0), (-1.0, 1 << COLUMN_BITS | 3), (2.0, 0), (3.0, 0)]
-    made = Trees(np.array(nodes, NODE), np.array([[0, 2]]), np.array(10.0), np.array(5.0), np.zeros(0))
-    rows = np.array([[0.5, 9, 9], [0.6, 9, -1], [0.6, 9, -0.9]], np.float32)
-    assert made.predict(rows).tolist() == [15.0, 25.0, 35.0]
 
 
 def test_what_is_no_ensemble_of_trees_is_left_alone_and_what_has_no_array_form_is_refused():

@@ -22,19 +22,10 @@ def source(tensorflow):
     return network
 
 
-@pytest.mark.parametrize(("reset_head", "kept"), [(False, 34), (True, 32)])
-def test_fine_tuning_keeps_all_weights_and_modified_fine_tuning_draws_the_head(source, reset_head, kept):
-    model = build_elemnet(86, dropout=0.3)  # whose layers do not shift the weights
-    given = transferred_weights(source, model, seed=9, reset_head=reset_head)
-    expected = [*source.get_weights()[:kept], *initial_weights(model, 9)[kept:]]
-    assert all(np.array_equal(a, b) for a, b in zip(given, expected, strict=True))
-    assert np.array_equal(given[-2], source.get_weights()[-2]) != reset_head
-
-
 def test_networks_that_differ_are_refused_but_modified_fine_tuning_may_change_the_width_of_the_head(source):
     import keras
 
-    joint, target = build_resnet(231, outputs=3), build_resnet(231)
+    joint, target = build_resnet(231, outputs=3), build_resnet(231, dropout=0.3)  # which does not shift the weights
     given = transferred_weights(joint, target, seed=9, reset_head=True)
     assert all(np.array_equal(a, b) for a, b in zip(given[:-2], joint.get_weights(), strict=False))
     assert np.array_equal(given[-2], initial_weights(target, 9)[-2])

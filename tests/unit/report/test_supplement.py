@@ -1,7 +1,6 @@
 """Sections of the supplement: methods, sources, unfinished cells, repeats, coverage, curves, correlations, layers."""
 
 import json
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +9,8 @@ import pytest
 from made_ensembles import write_info
 
 from crossprop.errors import ModelFormatError, StoreError
-from crossprop.methods import HIDDEN_UNITS, Method
+from crossprop.methods import Method
 from crossprop.report import analyses, supplement
-from crossprop.report.network_figure import elemnet_parameters, resnet_parameters
 from crossprop.report.tables import cell_table
 from crossprop.uncertainty.evidence import write_evidence
 
@@ -102,13 +100,6 @@ def test_a_blend_says_what_it_is_made_of(extended_study):
     results = extended_study.edited(lambda cell: best if cell["method"] == "blend" else {}, ["slme"])
     table = supplement.extension_section(results).tables["tables/own_methods.csv"]
     assert table["blend_of"][1] == "resnet(EF+PA) 0.60; ml(PA) 0.40"
-
-
-def test_parameters_are_those_of_the_layers(plain, extended):
-    widths = [86, *HIDDEN_UNITS, 1]
-    weights = sum(before * after for before, after in pairwise(widths))
-    assert elemnet_parameters() == weights + sum(widths[1:]) == 4_631_361  # as the built networks have
-    assert resnet_parameters() == 2_752_001
 
 
 def test_networks_are_those_that_a_study_has_cells_of(plain, extended):

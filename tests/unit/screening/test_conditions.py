@@ -72,8 +72,7 @@ def test_what_is_no_condition_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("sign", "expected"),
-    [("==", True), (">=", True), ("<=", True), (">", False), ("<", False), ("!=", False)],
+    ("sign", "expected"), [("==", True), (">=", True), ("<=", True), (">", False), ("<", False), ("!=", False)]
 )
 def test_sums_of_fractions_count_as_equal_whatever_their_rounding(sign, expected):
     twentieths = np.arange(9) / 20

@@ -82,10 +82,7 @@ def test_results_of_a_part_of_the_space_are_not_written(begun):
 def test_full_disk_says_what_is_safe(begun):
     draft = begun / result.PARTS / f"{30:016d}-{40:016d}.parquet.{os.getpid()}.tmp"
     draft.symlink_to("/dev/full")
-    with (
-        pytest.raises(StoreError, match=r"No space left.*what is finished is kept"),
-        exclusive(begun / ".lock", "is"),
-    ):
+    with pytest.raises(StoreError, match=r"No space left.*what is finished is kept"), exclusive(begun / ".lock", "is"):
         add(begun, 40, 33)
     assert result.begin_parts(begun).stop == 30
     assert positions(begun) == [1, 3, 25]

@@ -25,11 +25,6 @@ def brute_force(elements, fewest, most, max_atoms, max_amount, must=()):
     return found
 
 
-def formulas_as_sets(space):
-    rows = space.block(0, space.total).amounts
-    return [frozenset((ELEMENTS[e], int(row[e])) for e in np.flatnonzero(row)) for row in rows]
-
-
 def test_every_reduced_composition_is_there_once():
     for elements, fewest, most, max_atoms, max_amount, must in (
         (("Al", "Fe", "Co"), 2, 3, 10, 10, ()),
@@ -37,7 +32,8 @@ def test_every_reduced_composition_is_there_once():
         (("Fe", "Co"), 1, 5, 8, 3, ()),
     ):
         space = ElementSpace(elements, must, fewest, most, max_atoms, max_amount)
-        found = formulas_as_sets(space)
+        rows = space.block(0, space.total).amounts
+        found = [frozenset((ELEMENTS[e], int(row[e])) for e in np.flatnonzero(row)) for row in rows]
         assert len(found) == len(set(found)) == space.total
         assert set(found) == brute_force(elements, fewest, min(most, len(elements)), max_atoms, max_amount, must)
 

@@ -8,20 +8,13 @@ import signal
 import pytest
 from fastapi import FastAPI
 
-from crossprop.errors import ConfigError, ServiceError
+from crossprop.errors import ConfigError
 from crossprop.service.auth import ENVIRONMENT, Scope, new_key, read_keys
 from crossprop.service.logs import event, log_as_json
-from crossprop.service.server import allow_many_files, build_server, end_on_signals, open_socket
+from crossprop.service.server import allow_many_files, build_server, end_on_signals
 from crossprop.service.settings import Limits
 
 ZEROS = f"sha256:{'0' * 64}"
-
-
-def test_a_port_is_taken_by_one_service_even_before_it_answers():
-    with open_socket("127.0.0.1", 0) as first:
-        port = first.getsockname()[1]
-        with pytest.raises(ServiceError, match=f"--port {port + 1}"):
-            open_socket("127.0.0.1", port)
 
 
 @pytest.fixture

@@ -89,10 +89,7 @@ def test_hold_outs_that_differ_are_compared_on_their_common_rows_and_it_is_said(
     assert (gate.passed, gate.measured) == (False, False)
     assert "of 50 rows shares 20 with the 30 of champion v1; at least 23 are needed" in gate.figure
     grown = gates.against_champion(
-        _evidence(y[:21], y[:21] + 1, names=names[:21]),
-        _evidence(y[:20], y[:20] + 3, names=names[:20]),
-        "1",
-        "",
+        _evidence(y[:21], y[:21] + 1, names=names[:21]), _evidence(y[:20], y[:20] + 3, names=names[:20]), "1", ""
     )
     assert grown.passed
     assert "on the 20 rows that the hold-outs share (of 21 and 20)" in grown.figure

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from made_ensembles import write_info
 from mlflow import MlflowClient
-from registries import INFO
 
 from crossprop.data.compositions import fraction_matrix
 from crossprop.errors import CrosspropError, PromotionError, TrackingError
@@ -115,8 +115,7 @@ def test_registering_twice_makes_one_version(context, client, winner, register, 
 
 
 @pytest.mark.parametrize(
-    "step",
-    ["log_model_artifacts", "finalize_logged_model", "create_model_version", "set_registered_model_alias"],
+    "step", ["log_model_artifacts", "finalize_logged_model", "create_model_version", "set_registered_model_alias"]
 )
 def test_full_disk_at_any_step_leaves_nothing_behind(client, winner, register, tmp_path, monkeypatch, step):
     real = getattr(MlflowClient, step)
@@ -162,9 +161,7 @@ def test_model_needs_what_its_parts_need(tmp_path):
     infos["part_1"] = {"method": "ml_featextr", "representation": "activations"}
     infos["part_2"] = {"method": "ml", "representation": "physical_attributes"}
     for name, info in infos.items():
-        (tmp_path / name).mkdir(exist_ok=True)
-        (tmp_path / name / "model.json").write_text(json.dumps(INFO | info))
-        write_digests(tmp_path / name)
+        write_info(tmp_path / name, **info)
 
     def needed(part=""):
         return {line.split("==")[0] for line in folder_requirements(tmp_path / part)}

@@ -25,14 +25,7 @@ from crossprop.tracking import store as store_module
 from crossprop.tracking.gates import judge
 from crossprop.tracking.registry import all_models, assert_complete, find_version, predictor_folder
 from crossprop.tracking.runs import ensure_experiment, record_cell
-from crossprop.tracking.store import (
-    open_client,
-    prepare_store,
-    relocate,
-    store_uri,
-    tracking_error,
-    without_passwords,
-)
+from crossprop.tracking.store import open_client, prepare_store, relocate, store_uri, tracking_error, without_passwords
 
 PREDICTOR = {"python_function": {"artifacts": {"predictor": {"path": "../../secrets"}}}}
 OUTSIDE = json.dumps({"flavors": PREDICTOR})
@@ -297,15 +290,9 @@ def test_server_is_started_with_links(context, uri, tmp_path, monkeypatch, capsy
     assert f"demo/bulk_modulus {' ' * 22} http://127.0.0.1:{port}{link}\n" in capsys.readouterr().out
 
 
-# the registry
-@pytest.fixture
-def model(tmp_path):
-    return make_model(tmp_path / "registered", evidence_table())
-
-
-def test_versions_are_found_by_target_number_and_alias_and_deleted_or_foreign_ones_are_not(uri, model):
-    add_version(uri, model, alias="champion")
-    add_version(uri, model)
+def test_versions_are_found_by_target_number_and_alias_and_deleted_or_foreign_ones_are_not(uri, good):
+    add_version(uri, good, alias="champion")
+    add_version(uri, good)
     champion = find_version(uri, "bulk_modulus")
     facts = (champion.study, champion.target, champion.version, champion.unit, champion.description)
     assert facts == ("demo", "bulk_modulus", "1", "GPa", "The bulk_modulus")
@@ -321,9 +308,9 @@ def test_versions_are_found_by_target_number_and_alias_and_deleted_or_foreign_on
     assert [(m.name, m.holder("champion")) for m in all_models(uri)] == [(NAME, None)]
 
 
-def test_what_is_not_there_is_named_with_what_there_is(uri, model):
+def test_what_is_not_there_is_named_with_what_there_is(uri, good):
     for registered in (NAME, "demo.gap", "other.gap"):
-        add_version(uri, model, registered)
+        add_version(uri, good, registered)
     for name, options, message in (
         ("bulkmodulus", {}, r"no registered model 'bulkmodulus' among 3\. Near names: demo\.bulk_modulus"),
         ("gap", {}, r"'gap' is a target of several studies: demo\.gap, other\.gap"),
@@ -335,8 +322,8 @@ def test_what_is_not_there_is_named_with_what_there_is(uri, model):
             find_version(uri, name, **options)
 
 
-def test_store_that_is_gone_is_named_and_a_new_one_is_read(uri, model, tmp_path, template_store):
-    add_version(uri, model, alias="champion")
+def test_store_that_is_gone_is_named_and_a_new_one_is_read(uri, good, tmp_path, template_store):
+    add_version(uri, good, alias="champion")
     assert all_models(uri)
     path = tmp_path / "mlflow.db"
     for file in tmp_path.glob("mlflow.db*"):
@@ -357,17 +344,17 @@ def test_store_that_is_gone_is_named_and_a_new_one_is_read(uri, model, tmp_path,
         (lambda model: (model / "MLmodel").write_text(OUTSIDE), "outside of the model"),
     ],
 )
-def test_damaged_files_are_named_with_what_to_do(uri, model, damage, message):
-    add_version(uri, model, alias="champion")
+def test_damaged_files_are_named_with_what_to_do(uri, good, damage, message):
+    add_version(uri, good, alias="champion")
     info = find_version(uri, NAME)
-    assert predictor_folder(uri, info) == model / "artifacts" / "model"
-    damage(model)
+    assert predictor_folder(uri, info) == good / "artifacts" / "model"
+    damage(good)
     with pytest.raises(TrackingError, match=rf"version 1 are incomplete: .*{message}"):
         predictor_folder(uri, info)
 
 
-def test_remote_files_are_fetched_once_and_completely_or_not_at_all(uri, model, tmp_path, monkeypatch):
-    add_version(uri, model, alias="champion")
+def test_remote_files_are_fetched_once_and_completely_or_not_at_all(uri, good, tmp_path, monkeypatch):
+    add_version(uri, good, alias="champion")
     info = find_version(uri, NAME)
     monkeypatch.setattr(registry, "local_path", lambda location: None)
     cache = tmp_path / "cache"
@@ -375,22 +362,22 @@ def test_remote_files_are_fetched_once_and_completely_or_not_at_all(uri, model, 
     names = ["SHA256SUMS", "calibration", "elements.npz", "evidence.parquet", "fold_00", "model.json"]
     assert sorted(p.name for p in folder.iterdir()) == names
     assert_complete(uri, info)
-    shutil.rmtree(model / "artifacts" / "model" / "fold_00")
+    shutil.rmtree(good / "artifacts" / "model" / "fold_00")
     assert predictor_folder(uri, info, cache) == folder
     shutil.rmtree(folder.parents[1])
     with pytest.raises(TrackingError, match=r"version 1 are incomplete: .*fold_00 is missing"):
         predictor_folder(uri, info, cache)
     assert [p for p in cache.glob("*/*") if p.is_dir()] == []
-    shutil.rmtree(model)
+    shutil.rmtree(good)
     with pytest.raises(TrackingError, match="version 1 are incomplete"):
         assert_complete(uri, info)
 
 
-def test_copies_that_no_alias_names_are_removed_when_a_new_one_is_fetched(uri, model, tmp_path, monkeypatch):
+def test_copies_that_no_alias_names_are_removed_when_a_new_one_is_fetched(uri, good, tmp_path, monkeypatch):
     for _ in range(4):
-        add_version(uri, model, alias=None)
+        add_version(uri, good, alias=None)
     client_of(uri).set_registered_model_alias(NAME, "previous", 1)
-    add_version(uri, model, "demo.other")
+    add_version(uri, good, "demo.other")
     monkeypatch.setattr(registry, "local_path", lambda location: None)
     cache = tmp_path / "cache"
 
@@ -423,11 +410,11 @@ def test_versions_in_different_units_are_not_compared(uri, tmp_path):
     assert compared.figure == "no evidence: champion v1 predicts in MPa, it in GPa"
 
 
-def test_overview_shows_who_is_champion_and_whether_the_challenger_is_better(uri, model):
+def test_overview_shows_who_is_champion_and_whether_the_challenger_is_better(uri, good):
     odd = "demo.o'brien [odd]* Å"
-    add_version(uri, model, alias="champion", test_mae_ensemble=2.0, method="ml")
-    add_version(uri, model, test_mae_ensemble=1.5, method="blend", n_test=40)
-    add_version(uri, model, odd, test_mae_ensemble=0.3)
+    add_version(uri, good, alias="champion", test_mae_ensemble=2.0, method="ml")
+    add_version(uri, good, test_mae_ensemble=1.5, method="blend", n_test=40)
+    add_version(uri, good, odd, test_mae_ensemble=0.3)
     assert find_version(uri, odd, version=1).name == odd
     models = all_models(uri)
     modulus, other = overview_rows(models)

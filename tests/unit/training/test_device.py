@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from crossprop.training.device import THREAD_VARIABLES, configure, peak_memory, process_environment
+from crossprop.training.device import THREAD_VARIABLES, configure, process_environment
 
 
 def test_configuring_sets_the_environment(monkeypatch):
@@ -28,7 +28,3 @@ def test_tensorflow_keeps_to_its_threads_and_says_nothing():
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.split() == ["1", "1"]
     assert finished.stderr == ""
-
-
-def test_peak_memory_is_in_bytes():
-    assert 2**24 < peak_memory() < 2**38

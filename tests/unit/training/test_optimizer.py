@@ -3,11 +3,6 @@
 import numpy as np
 import pytest
 
-from crossprop.config import Recipe
-from crossprop.methods import Architecture
-from crossprop.models.networks import initial_weights
-from crossprop.training.trainer import NetworkTrainer, descend
-
 pytestmark = pytest.mark.usefixtures("tensorflow")
 NAN = np.nan
 
@@ -28,22 +23,6 @@ def test_known_values_alone_count_and_have_a_gradient():
             loss = masked_mae(tf.constant(y_true), predicted)
         assert float(loss) == pytest.approx(expected)
         assert tape.gradient(loss, predicted).numpy().tolist() == gradient
-
-
-def test_head_of_a_property_that_nobody_knows_stays_as_it_was_drawn():
-    recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.001, schedule="constant")
-    network = NetworkTrainer().network(6, recipe, Architecture.RESNET, outputs=2)
-    drawn = initial_weights(network, 3)
-    x = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
-    y = x[:, :2].copy()
-    y[:, 1] = NAN
-    history = descend(network, drawn, (x, y), lambda: 0.0, recipe, 1)
-    weights = network.get_weights()
-    assert np.isfinite(history["loss"]).all()
-    assert np.array_equal(weights[-2][:, 1], drawn[-2][:, 1])  # the head's kernel
-    assert not np.array_equal(weights[-2][:, 0], drawn[-2][:, 0])
-    assert weights[-1].tolist()[1] == 0.0
-    assert not np.array_equal(weights[0], drawn[0])
 
 
 def stepped(optimizer, steps=12):

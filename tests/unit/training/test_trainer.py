@@ -17,16 +17,12 @@ TRAIN, VALIDATION = slice(0, 120), slice(120, 160)
 
 
 @pytest.fixture(scope="module")
-def trainer(tensorflow):
-    return NetworkTrainer()
-
-
-@pytest.fixture(scope="module")
-def fit(trainer):
+def fit(tensorflow):
     """Fits on the training rows; keywords replace arguments, those of the recipe among them."""
+    trainer = NetworkTrainer()
 
     def run(seed=1, x=X[TRAIN], y=Y[TRAIN], validation=(X[VALIDATION], Y[VALIDATION]), on_epoch=None,
-            standardise=False, trainer=trainer, **recipe):  # fmt: skip
+            standardise=False, **recipe):  # fmt: skip
         given = {"epochs": 2, "batch_size": 40, "learning_rate": 1e-3, **recipe}
         return trainer.fit(
             x, y, validation, Recipe(**given), lambda network: initial_weights(network, seed), seed,
@@ -125,22 +121,6 @@ def test_a_fixed_schedule_is_judged_about_ten_times_and_at_its_end(fit):
     _, history = fit(epochs=25, batch_size=120)
     assert history["epoch"].tolist() == [*range(2, 25, 2), 25]
     assert list(history.columns) == ["epoch", "loss", "val_mae"]
-
-
-def test_listener_can_end_a_fit(fit):
-    heard = []
-
-    def stop(epoch, mae):
-        heard.append((epoch, mae))
-        if epoch == 2:
-            raise InterruptedError
-
-    _, history = fit(epochs=2)
-    with pytest.raises(InterruptedError):
-        fit(epochs=3, schedule="constant", on_epoch=stop)
-    assert [epoch for epoch, _ in heard] == history["epoch"].tolist()
-    model, _ = fit(seed=1)  # the trainer is as good as before
-    assert np.isfinite(model.predict(X[:3])).all()
 
 
 def misleading():

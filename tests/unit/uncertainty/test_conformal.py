@@ -13,8 +13,7 @@ from crossprop.uncertainty.conformal import Calibration, Difficulty, conformal_h
 
 
 @pytest.mark.parametrize(
-    ("n", "coverage", "rank"),
-    [(9, 0.9, 9), (19, 0.9, 18), (99, 0.9, 90), (10, 0.5, 6), (5, 0.9, 5), (1, 0.9, 1)],
+    ("n", "coverage", "rank"), [(9, 0.9, 9), (19, 0.9, 18), (99, 0.9, 90), (10, 0.5, 6), (5, 0.9, 5), (1, 0.9, 1)]
 )
 def test_half_width_is_the_residual_of_the_conformal_rank(n, coverage, rank):
     # ceil((n + 1) * coverage), and the largest residual where there are too few for the coverage
@@ -88,32 +87,21 @@ def test_errors_that_grow_with_the_distance_are_covered_near_and_far():
     assert gaps["growing"] < gaps["still"]
 
 
-@pytest.fixture(scope="module")
-def repeated():
-    """Coverage and half widths of the hold-outs of 20 draws: rows with columns loud, held, half_width."""
-    parts = []
+def test_interval_covers_what_it_states_and_is_narrow_where_the_model_is_right_and_on_the_whole():
+    parts, constant = [], []
     for seed in range(20):
         evidence = made_evidence(seed=seed)
-        rows = evidence[evidence["split"] == "test"]
+        train, rows = (evidence[evidence["split"] == split] for split in ("train", "test"))
         said = Calibration.fit(evidence).judge(rows["y_pred"].to_numpy(), fraction_matrix(rows["formula"]))
         held = (said.lower <= rows["y_true"]) & (rows["y_true"] <= said.upper)
         loud = rows["formula"].str.contains(LOUD)
         parts.append(pd.DataFrame({"loud": loud, "held": held, "half_width": said.upper - rows["y_pred"]}))
-    return pd.concat(parts)
-
-
-def test_interval_covers_the_hold_out_as_it_states(repeated):
-    assert 0.87 < repeated["held"].mean() < 0.93  # 1,200 rows: standard error below 0.01
-
-
-def test_interval_is_narrow_where_the_model_is_right_and_on_the_whole(repeated):
-    width = repeated.groupby("loud")["half_width"].mean()
-    assert width[True] > 4 * width[False]
-    constant = []
-    for seed in range(20):
-        train = made_evidence(seed=seed).query("split == 'train'")
         constant.append(conformal_half_width((train["y_true"] - train["y_pred"]).to_numpy()))
-    assert repeated["half_width"].mean() < 0.75 * np.mean(constant)
+    drawn = pd.concat(parts)
+    assert 0.87 < drawn["held"].mean() < 0.93  # 1,200 rows: standard error below 0.01
+    width = drawn.groupby("loud")["half_width"].mean()
+    assert width[True] > 4 * width[False]
+    assert drawn["half_width"].mean() < 0.75 * np.mean(constant)
 
 
 def test_hold_out_values_have_no_say_in_the_interval():

@@ -49,21 +49,14 @@ def test_a_training_composition_is_none_of_its_others_even_among_equal_points():
     assert distances[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
 
 
-def test_compositions_of_one_group_are_no_others():
-    here = around(FORMULAS)
-    groups = [*"aab", *map(str, range(len(FORMULAS) - 3))]
-    grouped = replace(here, compositions=here.compositions.assign(group=groups))
-    distances, others = grouped.nearest_others(3)
-    assert (distances[:2] >= here.nearest_others(3)[0][:2]).all()
-    assert not {0, 1} & {*others[0], *others[1]}
-    assert others[3:].tolist() == here.nearest_others(3)[1][3:].tolist()
-
-
-def test_others_of_a_large_group_are_found_without_its_own(monkeypatch):
+def test_compositions_of_one_group_are_no_others_also_where_it_is_large(monkeypatch):
     here = around(FORMULAS)
     groups = [*"aaabb", *map(str, range(len(FORMULAS) - 5))]
-    grouped = replace(here, compositions=here.compositions.assign(group=groups))
-    expected = grouped.nearest_others(4)
+    grouped, alone = replace(here, compositions=here.compositions.assign(group=groups)), here.nearest_others(4)
+    distances, others = expected = grouped.nearest_others(4)
+    assert (distances[:3] >= alone[0][:3]).all()
+    assert not {0, 1, 2} & set(others[:3].ravel())
+    assert others[5:].tolist() == alone[1][5:].tolist()
     monkeypatch.setattr(neighbours, "_LARGE", 1)
     for found, wanted in zip(grouped.nearest_others(4), expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-6)
