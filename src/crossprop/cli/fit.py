@@ -66,7 +66,7 @@ def fit(
     holdout: Annotated[float | None, Option(min=0.0, max=0.5, help="Share to hold out, 0.1 if none.")] = None,
     seed: Seed = None,
     workers: Annotated[int, Option(min=0, help="Processes; 0 is one on every core.")] = 0,
-    drop_invalid: Annotated[bool, Option("--drop-invalid", help="Go on without many bad rows.")] = False,
+    drop_invalid: Annotated[bool, Option("--drop-invalid", help="Leave out bad rows, even more than a tenth.")] = False,
     replace: Annotated[bool, Option("--replace", help="Replace what is at --out.")] = False,
 ) -> None:
     """Learn a property from one file: tune, cross-validate and blend every method, keep the best with its evidence.

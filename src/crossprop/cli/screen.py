@@ -27,7 +27,7 @@ def screen(
     maximize: Annotated[list[str] | None, Option(help="Rank by these, more is better; repeatable.")] = None,
     minimize: Annotated[list[str] | None, Option(help="Rank by these, less is better; repeatable.")] = None,
     rank: Annotated[str | None, Option(help="value, ei (expected improvement) or pareto (front).")] = None,
-    best: Annotated[float | None, Option(help="Value to beat.", show_default="the best known")] = None,
+    best: Annotated[float | None, Option(help="Value to beat, with --rank ei.", show_default="the best known")] = None,
     top: Annotated[int, Option(help="Rows of top.csv.")] = 100,
     per_system: Annotated[int | None, Option(help="Most rows of one chemical system in top.csv.")] = None,
     out: Annotated[Path, Option(help="Folder of the results; continued if interrupted.")] = Path("screening"),
@@ -49,15 +49,15 @@ def screen(
     alias: Annotated[str, Option(help="Version of registered models.")] = "champion",
     executor: Annotated[str, Option(help="local: threads; ray: workers of a Ray cluster.")] = "local",
     workers: Annotated[int, Option(help="Threads or workers; 0: one for every core.")] = 0,
-    memory: Annotated[float | None, Option(help="Most GiB.", show_default="half of what is free")] = None,
+    memory: Annotated[float | None, Option(help="Most memory, in GiB.", show_default="half of what is free")] = None,
     batch: Annotated[int, Option(help="Compositions predicted at a time by a worker.")] = 2048,
     yes: Annotated[bool, Option("--yes", "-y", help="Screen more than 10 million without asking.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Count, estimate the time, and stop.")] = False,
 ) -> None:
     """Enumerate compositions, predict properties, keep what meets a condition, and rank it.
 
-    crossprop screen --elements Fe,Co,Al --max-elements 3 --property formation_energy,bulk_modulus --where
-    "bulk_modulus > 200" --top 100
+    crossprop screen --elements Fe,Co,Al --max-elements 3 --property deltae,bulkmoduluskv --where
+    "bulkmoduluskv > 200" --top 100
     """
     given = {option: value for option, value in locals().items() if value is not None}
     from crossprop.screening.request import ScreenRequest

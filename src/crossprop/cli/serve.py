@@ -33,7 +33,7 @@ def serve(
     study: Annotated[str | None, Option(help="Only this study's models.")] = None,
     properties: Annotated[str | None, Option(help="Only these targets or models, by commas.")] = None,
     model: Annotated[list[Path] | None, Option(help="A model's folder, no registry; repeatable.")] = None,
-    memory: Annotated[str | None, Option(help="For all loaded models: 4G; half of all by default.")] = None,
+    memory: Annotated[str | None, Option(help="Of all loaded models, as 4G; by default half of the machine's.")] = None,
     threads: Annotated[int | None, Option(help="For predictions; as many as there are cores.", min=1)] = None,
     cache: Annotated[Path | None, Option(help="Folder for fetched models; .crossprop by default.")] = None,
     api_keys: Annotated[Path | None, Option(help="File of API keys; else lines in CROSSPROP_API_KEYS.")] = None,

@@ -61,7 +61,7 @@ class CrossPropertyRegressor(RegressorMixin, BaseEstimator):
         unit: Its unit.
 
     Attributes:
-        winner_: Label of the chosen method, such as ``"blend"`` or ``"boost(PA)"``.
+        winner_: Label of the chosen method, such as ``"blend"`` or ``"boost(EF+PA)"``.
         cv_mae_: Its cross-validated mean absolute error.
         cv_results_: Every method: dict of lists, ready for ``pandas.DataFrame``.
         notes_: What was left out because of the time limit, and why.
