@@ -138,7 +138,7 @@ def two_nodes(arguments: argparse.Namespace) -> None:
 def study(arguments: argparse.Namespace, cluster: RayConfig) -> Params:
     """A study of several targets with the regressors of the paper: a screening is one task, however many its trials."""
     params = load_params()
-    methods = (Method.BASE, Method.PLAIN_BASELINE, Method.PLAIN_MEDIAN, Method.ML)
+    methods = (Method.BASE, Method.ML)
     changed = {
         "name": "bench", "targets": TARGETS, "shards": {}, "sources": (), "elemnet_sources": (), "joint": {},
         "methods": methods, "representations": (Representation.ELEMENTAL_FRACTIONS,), "folds": 10,

@@ -52,6 +52,8 @@ def main() -> None:
         parser.error(f"{args.report}: cells.csv and runs.csv differ in their rows; write the report again.")
     cells["seconds"] = runs["tune_seconds"] + runs["fit_seconds"]
     lowest = pd.read_csv(args.report / "targets.csv").set_index("target")["paper_lowest_mae"].dropna()
+    if lowest.empty:
+        parser.error(f"{args.report}: the paper has none of its targets. Name a report of a study `jarvis…`.")
     rows = [{"target": t, **passed(cells[cells["target"] == t], mae)} for t, mae in lowest.items()]
     table = pd.DataFrame(rows)
     table.to_csv(args.out, index=False, float_format="%.4g")

@@ -2,13 +2,12 @@
 
 FOLDER is a checkout in which `dvc repro` has finished: its mlflow.db is shown, in the MLflow UI on a free port
 of this machine, which is closed again. URL is a service that runs (`crossprop serve`): its page is shown.
-Needs Chromium or Chrome. No other host is contacted.
+Needs Chromium or Chrome, and `make setup-dev`. No other host is contacted.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import io
 import json
 import os
@@ -16,14 +15,16 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 250_000
@@ -45,8 +46,6 @@ FLAGS = (
 )
 """What a browser needs to run in a container and to ask nobody else; the tests of the page start theirs with it."""
 
-OPTIONS = (*FLAGS, "--headless", "--hide-scrollbars", "--remote-debugging-pipe")
-
 CLOSE_PANES = """
 for (const name of ["assistant.chat_panel.close", "experiment_page.shared_view.dismiss"])
     document.querySelector(`[data-component-id="mlflow.${name}"]`)?.click();
@@ -62,106 +61,47 @@ while (texts.nextNode())
 """Removes the assistant's button and makes paths relative to the folder of the run."""
 
 
-class Browser:
-    """A headless browser, driven over its debugging pipe (JSON messages that end with a zero byte).
+class Camera:
+    """A tab of a headless browser that writes what it shows as pictures."""
 
-    Args:
-        executable: Chromium or Chrome.
-        profile: Empty folder for its profile.
-    """
-
-    def __init__(self, executable: str, profile: Path) -> None:
-        read_here, write_there = os.pipe()
-        read_there, write_here = os.pipe()
-        command = [executable, *OPTIONS, f"--user-data-dir={profile}"]
-        # The browser reads from descriptor 3 and writes to 4; bash puts ours there.
-        plumbing = ["bash", "-c", f'exec "$@" 3<&{read_there} 4>&{write_there}', "browser", *command]
-        self._process = subprocess.Popen(plumbing, pass_fds=(read_there, write_there), stderr=subprocess.DEVNULL)
-        os.close(read_there)
-        os.close(write_there)
-        self._from, self._to = os.fdopen(read_here, "rb"), os.fdopen(write_here, "wb")
-        self._number, self._rest, self._session = 0, b"", ""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self.call("Page.enable")
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send one command and wait for its answer; events in between are left unread."""
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        self._to.write(json.dumps(message).encode() + b"\0")
-        self._to.flush()
-        while True:
-            answer = self._read()
-            if answer.get("id") == self._number:
-                if "error" in answer:
-                    sys.exit(f"tools/screenshots.py: {method}: {answer['error']['message']}")
-                result: dict[str, Any] = answer["result"]
-                return result
-
-    def evaluate(self, script: str) -> Any:
-        """Value of a script in the page."""
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self.page = browser.new_page()
 
     def size(self, width: int, height: int, *, phone: bool = False, dark: bool = False) -> None:
-        """Set the size of what is visible; a phone has two dots for every point."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
-        self.call("Emulation.setDeviceMetricsOverride", **metrics)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        still = {"name": "prefers-reduced-motion", "value": "reduce"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme, still])
+        """Open a new tab of this size; a phone has two dots for every point."""
+        self.page.close()
+        self.page = self._browser.new_page(
+            viewport={"width": width, "height": height}, device_scale_factor=2 if phone else 1, is_mobile=phone,
+            color_scheme="dark" if dark else "light", reduced_motion="reduce",
+        )  # fmt: skip
 
-    def show(self, url: str, wanted: str, seconds: float = 60.0) -> None:
+    def show(self, url: str, wanted: str) -> None:
         """Open a page and wait until it shows a text and all its pictures."""
-        self.call("Page.navigate", url="about:blank")  # addresses may differ behind the # only
-        self.call("Page.navigate", url=url)
-        ready = (
-            f"document.body.innerText.includes({json.dumps(wanted)}) && "
-            "[...document.images].every(image => image.complete)"
-        )
-        deadline = time.monotonic() + seconds
-        while not self.evaluate(ready):
-            if time.monotonic() > deadline:
-                text = " ".join(str(self.evaluate("document.body.innerText")).split())[:300]
-                sys.exit(f"tools/screenshots.py: {url} does not show {wanted!r} but: {text}")
-            time.sleep(0.3)
+        self.page.goto(url)
+        self.page.wait_for_function(
+            "wanted => document.body.innerText.includes(wanted) && [...document.images].every(one => one.complete)",
+            arg=wanted, timeout=60_000,
+        )  # fmt: skip
         time.sleep(2)  # fonts, and what moves into place
 
     def tidy(self, folder: Path) -> None:
         """Remove from MLflow's page what covers it, and the folder of the run."""
-        self.evaluate(CLOSE_PANES)
+        self.page.evaluate(CLOSE_PANES)
         time.sleep(1)
-        self.evaluate(TIDY.replace("FOLDER", json.dumps(f"{folder}/")))
+        self.page.evaluate(TIDY.replace("FOLDER", json.dumps(f"{folder}/")))
 
     def picture(self, path: Path) -> None:
         """Write what is visible as a PNG with a palette."""
         from PIL import Image
 
-        data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(self.page.screenshot())) as image:
             image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
         size = path.stat().st_size
         if size > LARGEST:
             sys.exit(f"tools/screenshots.py: {path} has {size:,} bytes, more than {LARGEST:,}.")
         print(f"{path} ({size // 1000} kB)")
-
-    def close(self) -> None:
-        """End the browser."""
-        self.call("Browser.close")
-        self._process.wait(timeout=20)
-
-    def _read(self) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            chunk = os.read(self._from.fileno(), 1 << 20)
-            if not chunk:
-                sys.exit("tools/screenshots.py: the browser has ended.")
-            self._rest += chunk
-        line, _, self._rest = self._rest.partition(b"\0")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 @contextmanager
@@ -213,17 +153,17 @@ def pages(folder: Path, study: str, target: str) -> dict[str, tuple[str, str, in
     }
 
 
-def take_mlflow(browser: Browser, folder: Path, study: str, target: str, out: Path) -> None:
+def take_mlflow(camera: Camera, folder: Path, study: str, target: str, out: Path) -> None:
     """Pictures of the MLflow UI on the folder's store."""
     with served(folder) as address:
         for name, (page, wanted, height) in pages(folder, study, target).items():
-            browser.size(WIDTH, height)
-            browser.show(address + page, wanted)
-            browser.tidy(folder)
-            browser.picture(out / name)
+            camera.size(WIDTH, height)
+            camera.show(address + page, wanted)
+            camera.tidy(folder)
+            camera.picture(out / name)
 
 
-def take_page(browser: Browser, address: str, question: str, out: Path) -> None:
+def take_page(camera: Camera, address: str, question: str, out: Path) -> None:
     """Pictures of the service's page: what is asked, the answer in both schemes, and the answer on a phone."""
     address, answered = address.rstrip("/") + "/", "Nearest training compositions"
     top, results = "scrollTo(0, 0)", "document.getElementById('results').scrollIntoView()"
@@ -232,16 +172,16 @@ def take_page(browser: Browser, address: str, question: str, out: Path) -> None:
         ("page-answer.png", results, {}),
         ("page-answer-dark.png", results, {"dark": True}),
     ):
-        browser.size(1280, 900, **options)
-        browser.show(address + question, answered)
-        browser.evaluate(script)
+        camera.size(1280, 900, **options)
+        camera.show(address + question, answered)
+        camera.page.evaluate(script)
         time.sleep(1)
-        browser.picture(out / name)
-    browser.size(390, 844, phone=True)
-    browser.show(address + question, "predictions for")
-    browser.evaluate(results)
+        camera.picture(out / name)
+    camera.size(390, 844, phone=True)
+    camera.show(address + question, "predictions for")
+    camera.page.evaluate(results)
     time.sleep(1)
-    browser.picture(out / "page-phone.png")
+    camera.picture(out / "page-phone.png")
 
 
 def find_browser() -> str | None:
@@ -267,13 +207,14 @@ def main() -> None:
         parser.error("name a folder with a finished run, or --service with the address of a service.")
     if folder is not None and not (folder / "mlflow.db").is_file():
         sys.exit(f"tools/screenshots.py: {folder} has no mlflow.db. Run `make repro` there first.")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        browser = Browser(executable, Path(profile))
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        camera = Camera(started.chromium.launch(executable_path=executable, args=list(FLAGS)))
         if folder is not None:
-            take_mlflow(browser, folder, arguments.study, arguments.target, arguments.out)
+            take_mlflow(camera, folder, arguments.study, arguments.target, arguments.out)
         if arguments.service:
-            take_page(browser, arguments.service, arguments.question, arguments.out)
-        browser.close()
+            take_page(camera, arguments.service, arguments.question, arguments.out)
 
 
 if __name__ == "__main__":

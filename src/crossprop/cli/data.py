@@ -162,13 +162,14 @@ def show_data(name: Annotated[str, Argument(help="Key or short name of a propert
 @app.command("fetch")
 def fetch_data(
     names: Annotated[list[str] | None, Argument(help="Properties; all of the catalogue if none.")] = None,
-    edition: Annotated[str | None, Option(help="Edition of sources that have several.")] = None,
+    edition: Annotated[str | None, Option(help="Edition of sources that have several.", show_default="all")] = None,
 ) -> None:
     """Fetch and verify the files of some properties."""
     from crossprop.data.catalog import load_catalog
     from crossprop.data.download import fetch_files, print_progress
+    from crossprop.data.inspect import files_of
 
-    fetch_files(load_catalog().pinned_files(names or None, edition), RAW, report=print_progress)
+    fetch_files(files_of(load_catalog(), names or (), edition), RAW, report=print_progress)
 
 
 @app.command("verify")

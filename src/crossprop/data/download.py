@@ -135,15 +135,18 @@ def _downloaded(file: PinnedFile, url: str, blobs: Path, tell: Tell, attempts: i
             if blob_id(blob) == file.blob:
                 return blob
             blob.unlink()
-        for attempt in range(attempts):
-            if attempt:
-                time.sleep(pause * 2 ** (attempt - 1))
+        failed = 0
+        while failed < attempts:
+            if failed:
+                time.sleep(pause * 2 ** (failed - 1))
+            had, failed = _size(part), failed + 1
             try:
                 _transfer(url, part, file.size, tell)
             except TransferError as error:
                 problem = str(error)
                 if error.final:
                     break
+                failed = 1 if _size(part) > had else failed  # it goes on, slowly
                 continue
             found = blob_id(part)
             if found == file.blob:
@@ -157,11 +160,15 @@ def _downloaded(file: PinnedFile, url: str, blobs: Path, tell: Tell, attempts: i
         )
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
 def _transfer(url: str, part: Path, size: int | None, tell: Tell) -> None:
     """Fetch what ``part`` does not hold yet, or all of it where the server cannot resume."""
     import requests  # imported late: the catalogue is read without it
 
-    have = part.stat().st_size if part.is_file() else 0
+    have = _size(part)
     if size is not None and have > size:
         part.unlink()
         have = 0

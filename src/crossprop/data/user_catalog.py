@@ -18,6 +18,7 @@ HEADER: Final = (
     "# hold is what src/crossprop/data/catalog.yaml shows. Comments of yours are not kept.\n"
 )
 _SECTIONS: Final = ("origins", "properties")
+_RESERVED: Final = ("sources", "stages", "all_sources")  # experiments of a study, and its joint network
 
 
 def key_of(name: str) -> str:
@@ -37,6 +38,8 @@ def check_new_key(key: str, catalog: Path = OWN_CATALOG, replace: bool = False) 
             f"{key!r} is no key, or a number, a truth value or nothing to the files that name it. Use small letters, "
             f"digits and underscores, e.g. 'set_{key_of(key)}'."
         )
+    if key in _RESERVED:
+        raise UserFileError(f"{key!r} has a meaning of its own in studies. Choose another name with --name.")
     names = {name.lower() for e in builtin_catalog().properties.values() for name in (e.key, e.label)}
     if key in names or key in builtin_catalog().packages:
         raise UserFileError(f"crossprop has a property {key!r} of its own. Choose another name with --name.")

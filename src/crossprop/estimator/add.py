@@ -136,10 +136,10 @@ def _pointer(folder: Path) -> Path:
 
 
 def _dvc(command: str, path: Path) -> None:
-    arguments = [command, "--quiet", path.resolve().relative_to(Path.cwd()).as_posix()]
+    arguments = [command, "--quiet", path.name]
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DVC_STUDIO_OFFLINE": "1"}
     line = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True)
+    done = subprocess.run(line, env=environment, cwd=path.parent, capture_output=True, text=True)
     if done.returncode:
         failed = f"'dvc {' '.join(arguments)}' failed: {(done.stderr or done.stdout).strip()[-400:]}"
         raise UserFileError(f"{failed} Wait for other DVC commands, try again.")

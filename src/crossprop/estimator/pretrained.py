@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from crossprop.config import parse_params
 from crossprop.data.catalog import Catalog, load_catalog
@@ -305,7 +305,13 @@ def train_networks(work: Path, folder: Path) -> None:
     job = read_json(work / JOB_FILE)
     recipe, excluded = SourceRecipe(**job["recipe"]), frozenset(job["keys"])
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        show("sources: another fit trains the same networks, waiting for it")
+        held = lock.acquire()
+    with held:
         if (folder / NOTE_FILE).is_file():  # another process was faster
             return
         catalog, cache = load_catalog(), folder.parent.parent

@@ -70,6 +70,7 @@ class RayCluster:
 def _connect(cluster: RayConfig, write: Callable[[str], None]) -> tuple[Any, bool]:
     """The module ``ray``, connected, and whether it was not before."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_task_oom_retries", "0")  # without end by default; `retries` counts these, too
     try:
         import ray
     except ImportError as error:

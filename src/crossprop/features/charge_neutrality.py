@@ -74,7 +74,7 @@ def neutral_compound_possible(fractions: NDArray[np.floating]) -> NDArray[np.boo
         else:
             for i, row in enumerate(where):
                 options = [charges[i, j, :count] for j, count in enumerate(counts)]
-                possible[row] = _neutral_by_partial_sums(float(fixed[rows[i]]), options, float(tolerance[row]))
+                possible[row] = neutral_by_partial_sums(float(fixed[rows[i]]), options, float(tolerance[row]))
     return possible
 
 
@@ -96,7 +96,7 @@ def _any_neutral(
     return found
 
 
-def _neutral_by_partial_sums(
+def neutral_by_partial_sums(
     fixed: float, options: list[NDArray[np.float64]], tolerance: float, max_sums: int = _MAX_SUMS
 ) -> bool:
     """One row: distinct partial sums, pruned to those that the remaining elements can still balance."""

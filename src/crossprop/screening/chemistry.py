@@ -1,5 +1,6 @@
 """Which compositions can be neutral: smact's data and rules (Davies et al. 2016, doi:10.1016/j.chempr.2016.09.010)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import ELEMENTS
+from crossprop.features.charge_neutrality import neutral_by_partial_sums
 from crossprop.screening.space import Compositions, of_elements
 
 States = tuple[int, ...]
 OxidationStates = Literal["icsd24", "icsd16", "smact14", "pymatgen_sp", "wiki"]
+_MOST_COMBINATIONS = 100_000  # of the states of a system, above which each composition is searched on its own
 _CHUNK = 1 << 22  # charges computed at once (16 MiB of float32)
 
 
@@ -47,7 +50,11 @@ class ChargeBalance:
         if len(system) == 1 or (self.alloys and all(symbol in metals for symbol in symbols)):
             return np.ones(len(amounts), dtype=bool)
         sides = _sides(system, self.states, self.pauling)
-        kept = _neutral(amounts, _combinations(sides))
+        if sum(math.prod(map(len, side)) for side in sides) > _MOST_COMBINATIONS:
+            shares = amounts / amounts.sum(axis=1, keepdims=True)
+            kept = np.array([any(_adds_up(side, row) for side in sides) for row in shares], dtype=bool)
+        else:
+            kept = _neutral(amounts, _combinations(sides))
         several = [self.mixed_valence and symbol in MIXED_VALENCE_ELEMENTS for symbol in symbols]
         if any(several):
             for row in np.flatnonzero(~kept & (np.rint(amounts.astype(float)) == amounts).all(axis=1)):
@@ -75,7 +82,13 @@ def _sides(system: tuple[int, ...], name: OxidationStates, pauling: bool) -> tup
     return tuple(side for side in sides if all(side))
 
 
-@lru_cache(maxsize=64)  # of up to a hundred megabytes; a system's compositions follow each other
+def _adds_up(side: tuple[States, ...], shares: NDArray[Any]) -> bool:
+    """As :func:`_neutral` for one composition of many elements."""
+    charges = [share * np.array(states, dtype=float) for share, states in zip(shares, side, strict=True)]
+    return neutral_by_partial_sums(0.0, charges, 1e-6)
+
+
+@lru_cache(maxsize=64)  # of a few megabytes each; a system's compositions follow each other
 def _combinations(sides: tuple[tuple[States, ...], ...]) -> NDArray[np.float32]:
     """One state per element, all ways that can be neutral at all, shape (m, k)."""
     if not sides:

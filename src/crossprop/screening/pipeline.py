@@ -176,6 +176,7 @@ def calibrate(
         several = len(pipeline.order) > 1
         order = _cheapest_order(pipeline, sample.fractions()) if several else pipeline.order
     ordered = replace(pipeline, order=order)
+    ordered.screened(sample)  # a first prediction takes longer
     with ThreadPoolExecutor(workers) as threads:
         begun = time.perf_counter()
         list(threads.map(ordered.screened, [sample] * workers))

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from crossprop.data import download
 from crossprop.data.catalog import load_catalog
 
 TARGET = ("--target", "Yield strength (MPa)")
@@ -70,6 +71,16 @@ def test_a_file_is_added_listed_studied_and_removed(crossprop, add, tmp_path):
     (tmp_path / "conf" / "study" / "steel.yaml").unlink()
     assert crossprop("data", "remove", "yield_strength").status == 0
     assert crossprop("data", "list", "--own").out.startswith("0 properties")
+
+
+def test_all_editions_of_a_source_are_fetched_unless_one_is_named(crossprop, monkeypatch):
+    asked = []
+    monkeypatch.setattr(download, "fetch_files", lambda files, *more, **options: asked.append({*files}))
+    for options in (["--edition", "open"], ["--edition", "full"], []):
+        assert crossprop("data", "fetch", "formation_energy", *options).status == 0
+    assert asked[0] != asked[1]
+    assert asked[2] == asked[0] | asked[1]
+    assert crossprop("data", "fetch").status == 0
 
 
 def test_the_unit_is_asked_for(add, monkeypatch, tmp_path):

@@ -123,6 +123,11 @@ def test_an_interrupted_transfer_resumes_where_it_broke(get, server, size):
     assert 330_000 < starts[1] <= 400_000
 
 
+def test_a_transfer_that_breaks_often_but_goes_on_is_not_given_up(get, server):
+    server.faults = ["cut"] * 5
+    assert get(pin(CONTENT), attempts=2)[0].read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("size", [None, len(CONTENT)])
 @pytest.mark.parametrize("left", [CONTENT[:1000], b"x" * len(CONTENT), CONTENT + b"more"])
 def test_what_a_dead_process_left_is_resumed_or_thrown_away(get, server, tmp_path, size, left):

@@ -5,6 +5,7 @@ import pytest
 from smact.screening import smact_validity
 
 from crossprop.data.compositions import ELEMENTS
+from crossprop.screening import chemistry
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.space import ElementSpace, ListedSpace
 
@@ -37,3 +38,15 @@ def test_mixed_valence_as_smact_has_it_and_decimal_amounts_by_their_charge(formu
     expected = smact_validity(formula, oxidation_states_set="icsd24", **options)
     assert kept(ChargeBalance(pauling=pauling, mixed_valence=True), formula) == [expected]
     assert kept(ChargeBalance(), "Mg0.3O0.3", "Mg0.3O0.2") == [True, False]
+
+
+def test_many_elements_are_judged_one_by_one_as_few_are_together(monkeypatch):
+    formulas = ["NaCl", "Fe2O3", "Fe3O7", "MgAl2O4", "Bi2Sb2Te3Se2S", "CuCl5", "Na3Cl"]
+    for pauling in (True, False):
+        together = kept(ChargeBalance(pauling=pauling), *formulas)
+        with monkeypatch.context() as patch:
+            patch.setattr(chemistry, "_MOST_COMBINATIONS", 0)
+            assert kept(ChargeBalance(pauling=pauling), *formulas) == together
+        assert len(set(together)) == 2
+    oxide, steel = "La2Nd2Sm2Gd2Y2Mn2Fe2Co2Ni2Cr2O30", "Fe70Cr18Ni8Mn1Si1C0.1Mo1N0.1Cu0.3V0.1Nb0.1Al0.1P0.02S0.01"
+    assert kept(ChargeBalance(pauling=False), oxide, steel) == [True, False]  # of far too many combinations
