@@ -112,7 +112,8 @@ def pretrain_source(
         "validation_mae_of_median": of_median,
         "scaling": asdict(model.transform),
     }
-    provenance = provenance_of(params, source, model.body, recipe, data_digest(frame), facts, perf_counter() - started)
+    spent = perf_counter() - started + checkpoints[-1].earlier
+    provenance = provenance_of(params, source, model.body, recipe, data_digest(frame), facts, spent)
     write_network(paths.source_model(source), model.body, provenance, history)
     for checkpoint in checkpoints:
         checkpoint.remove()
@@ -319,7 +320,8 @@ def pretrain_joint(
         "n_train_by_source": dict(zip(sources, np.isfinite(rows.learnt).sum(axis=0).tolist(), strict=True)),
         "scaling": list(map(asdict, transforms)),
     }
-    provenance = provenance_of(params, name, network, recipe, rows.digest, facts, perf_counter() - started)
+    spent = perf_counter() - started + checkpoint.earlier
+    provenance = provenance_of(params, name, network, recipe, rows.digest, facts, spent)
     write_network(paths.source_model(name), network, provenance, history, scaling)
     checkpoint.remove()
     return provenance, history

@@ -5,6 +5,7 @@ import math
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class Checkpoint:
     def __init__(self, path: Path, key: str) -> None:
         self.path = path
         self.key = key
+        self.earlier = 0.0  # seconds that the stopped processes spent up to the state that was loaded
+        self._begun = perf_counter()
 
     def save(self, model: Any, progress: Progress, best_weights: list[np.ndarray] | None) -> None:
         """Replace the file by the present state; a kill leaves the previous one (StoreError: not writable)."""
@@ -36,7 +39,7 @@ class Checkpoint:
             **_numbered("optimizer", [np.asarray(variable) for variable in model.optimizer.variables]),
             **_numbered("best", best_weights or []),
         }
-        text = json.dumps({"key": self.key, **asdict(progress)})
+        text = json.dumps({"key": self.key, "seconds": self.seconds, **asdict(progress)})
         with atomic_file(self.path) as draft, draft.open("wb") as stream:
             np.savez(stream, allow_pickle=False, progress=np.array(text), **arrays)
 
@@ -47,6 +50,7 @@ class Checkpoint:
                 values = json.loads(str(file["progress"]))
                 if values.pop("key") != self.key:
                     return None
+                self.earlier = values.pop("seconds")
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
@@ -55,6 +59,11 @@ class Checkpoint:
             variable.assign(value)
         values["points"] = [tuple(point) for point in values["points"]]
         return Progress(**values), _listed("best", arrays) or None
+
+    @property
+    def seconds(self) -> float:
+        """What the fit took so far, in all processes."""
+        return self.earlier + perf_counter() - self._begun
 
     def remove(self) -> None:
         """Delete the file of a finished fit."""

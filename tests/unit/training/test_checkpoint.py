@@ -46,7 +46,8 @@ def test_state_of_another_fit_and_a_damaged_one_are_not_used(tensorflow, tmp_pat
     trainer, file = NetworkTrainer(), tmp_path / "state.npz"
     fit(trainer, Checkpoint(file, "key"))
     model = trainer.network(86, Recipe(epochs=5, batch_size=40, learning_rate=1e-3))
-    assert Checkpoint(file, "key").load(model) is not None
+    assert (again := Checkpoint(file, "key")).load(model) is not None
+    assert again.seconds > again.earlier > 0
     assert Checkpoint(file, "another").load(model) is None
     file.write_bytes(file.read_bytes()[:-200])
     assert Checkpoint(file, "key").load(model) is None
