@@ -364,8 +364,11 @@ def _with_header(path: Path, records: Sequence[Record], names: set[str], dialect
     width = Counter(counted or [record.width for record in plain]).most_common(1)[0][0]
     top = plain[:_TITLE_LINES]
     at = next((i for i, r in enumerate(top) if named_in(names, r) and (r.width > 1 or width == 1)), None)
-    if at is None:
-        at = 0 if listed else next((i for i, r in enumerate(top) if r.width >= width), 0)
+    if at is None and listed:  # no row is lost: only lines above a sure header are titles
+        headers = (i for i, r in enumerate(top) if any(map(is_formula_name, r.fields)))
+        at = next((i for i in headers if all(title.width < width for title in top[:i])), 0)
+    elif at is None:
+        at = next((i for i, r in enumerate(top) if r.width >= width), 0)
     notes = [f"line {r.line} taken for a title: {' '.join(r.fields).strip()[:60]!r}" for r in plain[:at]]
     first = plain[at]
     start, header = first.line, tuple(first.fields[: first.width])

@@ -125,6 +125,13 @@ def test_a_workbook_is_read_by_its_only_or_its_named_sheet(tmp_path):
     with pytest.raises(UserFileError, match=r"several sheets.*'Sheet', 'empty'"):
         values(path)
     assert values(path, sheet="sheet") == {"Fe2O3": 1.5, "NaCl": -2.0}
+    book["Sheet"].insert_rows(1)
+    book["Sheet"]["A1"] = "Measured in May"
+    book.save(path)
+    below = read_formula_list(path, sheet="Sheet")
+    assert (below.formulas, below.lines) == (["Fe2O3", "NaCl"], [3, 4])
+    assert below.notes == ("line 1 taken for a title: 'Measured in May'",)
+    book["Sheet"].delete_rows(1)
     for number_format, unit, scale in (("0.0_%", None, 1), ('0.0"%"', "%", 1), (r"0.0\%", "%", 1), ("0.0%", "%", 100)):
         for cell in book["Sheet"]["B"][1:]:
             cell.number_format = number_format  # the last shows 150.0% and -200.0%
