@@ -156,6 +156,18 @@ def test_broken_tracking_store_costs_no_finished_piece(tmp_path, params, write_t
     assert sorted(recorded) == sorted(o.result.cell for o in outcome.outcomes)
 
 
+def test_lost_models_of_the_winner_are_fitted_again_to_the_same_numbers(tmp_path, params, write_target):
+    paths = project(tmp_path, params, write_target)
+    first = computed(params, paths)
+    before = (paths.results("slme") / "predictions.parquet").read_bytes()
+    for folder in tmp_path.glob(".crossprop/cells/*/*/fold_*/model"):
+        shutil.rmtree(folder)
+    shutil.rmtree(paths.results("slme"))
+    again = computed(params, paths)
+    assert again.winners.winner == first.winners.winner
+    assert (paths.results("slme") / "predictions.parquet").read_bytes() == before
+
+
 def test_changed_budget_keeps_other_methods_changed_data_none(tmp_path, params, tiny_params, write_target):
     paths, lines = project(tmp_path, params, write_target), list[str]()
     before = computed(params, paths)

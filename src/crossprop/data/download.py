@@ -135,19 +135,21 @@ def _downloaded(file: PinnedFile, url: str, blobs: Path, tell: Tell, attempts: i
             if blob_id(blob) == file.blob:
                 return blob
             blob.unlink()
-        failed = 0
+        failed, most = 0, _size(part)
         while failed < attempts:
             if failed:
                 time.sleep(pause * 2 ** (failed - 1))
-            had, failed = _size(part), failed + 1
+            failed += 1
             try:
                 _transfer(url, part, file.size, tell)
             except TransferError as error:
                 problem = str(error)
                 if error.final:
                     break
-                failed = 1 if _size(part) > had else failed  # it goes on, slowly
+                if _size(part) > most:  # farther than ever: it goes on, slowly
+                    failed, most = 1, _size(part)
                 continue
+            most = max(most, _size(part))
             found = blob_id(part)
             if found == file.blob:
                 part.replace(blob)

@@ -112,7 +112,7 @@ def pretrain_source(
         "validation_mae_of_median": of_median,
         "scaling": asdict(model.transform),
     }
-    spent = perf_counter() - started + checkpoints[-1].earlier
+    spent = perf_counter() - started + sum(checkpoint.earlier for checkpoint in checkpoints)
     provenance = provenance_of(params, source, model.body, recipe, data_digest(frame), facts, spent)
     write_network(paths.source_model(source), model.body, provenance, history)
     for checkpoint in checkpoints:

@@ -63,7 +63,8 @@ class Progress:
         self._write(f"{self._study}/{cell.target} [{self._done}/{total}, {_clock(elapsed)} gone{known}] {what}{error}")
 
     def spent(self, seconds: float, workers: int) -> None:
-        """One of so many workers was busy for so long."""
+        """One of so many workers was busy for so long, at most since the start: a search may be an older one."""
+        seconds = min(seconds, monotonic() - self._started)
         self._capacity += workers * (monotonic() - self._counted)
         self._counted, self._workers = monotonic(), workers
         if self._idle is None:  # until the first task began, workers were starting

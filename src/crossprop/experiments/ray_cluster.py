@@ -70,7 +70,7 @@ class RayCluster:
 def _connect(cluster: RayConfig, write: Callable[[str], None]) -> tuple[Any, bool]:
     """The module ``ray``, connected, and whether it was not before."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_task_oom_retries", "0")  # without end by default; `retries` counts these, too
+    os.environ.setdefault("RAY_task_oom_retries", str(DEATHS))  # without end by default
     try:
         import ray
     except ImportError as error:

@@ -3,13 +3,14 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from crossprop.errors import ServiceError
+from crossprop.errors import CrosspropError, ServiceError
 from crossprop.io import DIGESTS_FILE, file_digest
 from crossprop.models.saved import INFO_FILE, read_info
 from crossprop.service.schemas import CoverageInfo, ModelMetadata, ParityAnswer
@@ -94,25 +95,28 @@ class FolderSource(ModelSource):
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.where = ", ".join(map(str, folders))
-        self._folders = folders
-        self.wanted()
+        self._versions: dict[str, VersionInfo] = {}
+        for folder in folders:
+            info = _folder_version(folder)
+            if other := self._versions.get(info.name):
+                raise ServiceError(f"{folder} and {other.source} are both models of {info.name}. Serve only one.")
+            self._versions[info.name] = info
 
     def wanted(self) -> Mapping[str, VersionInfo]:
         """One version for every folder, another one once its files are replaced, as a longer fit does."""
-        versions: dict[str, VersionInfo] = {}
-        for folder in self._folders:
-            info = read_info(folder)
-            study, target = info["study"], info["target"]
-            if (name := f"{study}.{target}") in versions:
-                other = versions[name].source
-                raise ServiceError(f"{folder} and {other} are both models of {name}. Serve only one.")
-            digests = folder / DIGESTS_FILE
-            number = file_digest(digests)[:8] if digests.is_file() else "incomplete"
-            created = datetime.fromtimestamp((folder / INFO_FILE).stat().st_mtime, UTC)
-            versions[name] = VersionInfo(
-                name, study, target, number, (), created, info["unit"], "", {}, "", str(folder.resolve())
-            )
-        return versions
+        for name, known in self._versions.items():
+            with suppress(CrosspropError, OSError):  # while it is replaced the loaded one answers
+                found = _folder_version(Path(known.source))
+                self._versions[name] = found if found.name == name else known
+        return dict(self._versions)
+
+
+def _folder_version(folder: Path) -> VersionInfo:
+    info, number = read_info(folder), file_digest(folder / DIGESTS_FILE)[:8]
+    created = datetime.fromtimestamp((folder / INFO_FILE).stat().st_mtime, UTC)
+    study, target = info["study"], info["target"]
+    name, place = f"{study}.{target}", str(folder.resolve())
+    return VersionInfo(name, study, target, number, (), created, info["unit"], "", {}, "", place)
 
 
 def metadata_of(info: VersionInfo, folder: Path | None = None) -> ModelMetadata:

@@ -196,16 +196,19 @@ def expected_signature(model: Any, info: Mapping[str, Any], target: str, unit: s
 def coverage_within_bounds(rows: pd.DataFrame, repeated: Repeated, stated: float) -> Gate:
     """Whether the n intervals held the value as often as stated, within 3 points or the 99 % band of n draws.
 
-    The band is wider where the rows of a group or a composition are held together.
+    Where the rows of a group or a composition are held together, n is that of as many independent rows.
     """
-    from scipy.stats import binom, norm
+    from scipy.stats import binom
 
     values = rows["y_true"].to_numpy(dtype=float)
     held = ((repeated.lower <= values) & (values <= repeated.upper)).astype(float)
-    share, error = float(held.mean()), standard_error(held, rows[together_in(rows)].to_numpy())
-    by_chance = [float(k) / len(values) for k in binom.interval(0.99, len(values), stated)]
-    margin = max(COVERAGE_MARGIN, norm.ppf(0.995) * np.nan_to_num(error))
-    low, high = min(by_chance[0], stated - margin), min(1.0, max(by_chance[1], stated + margin))
+    share, alone = float(held.mean()), standard_error(held, np.arange(len(held)))
+    together = standard_error(held, rows[together_in(rows)].to_numpy())
+    ratio = max(1.0, together / alone) if alone > 0 and together > 0 else 1.0
+    n = max(1, round(len(held) / ratio**2))
+    by_chance = [float(k) / n for k in binom.interval(0.99, n, stated)]
+    low = min(by_chance[0], stated - COVERAGE_MARGIN)
+    high = min(1.0, max(by_chance[1], stated + COVERAGE_MARGIN))
     return Gate(
         "coverage",
         low <= share <= high,

@@ -154,7 +154,7 @@ def saved_model(
     uri: str | None, name: str, *, alias: str = CHAMPION, version: str | int | None = None
 ) -> tuple[Path, VersionInfo | None]:
     """A folder with a saved model, as it is named; else that of a registered model's version, and the version."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111  # a text where there is no such user
     if folder.is_dir() or "/" in name:  # no registered name holds a slash
         read_info(folder)  # raises an error that says what is wrong with the folder
         return folder, None

@@ -50,8 +50,8 @@ class Checkpoint:
                 values = json.loads(str(file["progress"]))
                 if values.pop("key") != self.key:
                     return None
-                self.earlier = values.pop("seconds")
                 arrays = {name: file[name] for name in file.files}
+                self.earlier = values.pop("seconds")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         model.set_weights(_listed("weights", arrays))

@@ -54,6 +54,11 @@ def test_a_pasted_spreadsheet_column_is_found_among_others(seen):
     page.keyboard.press("Control+V")
     page.wait_for_selector("#formulas-summary:has-text('2 formulas')")
     assert "Column 2 of 3" in page.inner_text("#formulas-summary")
+    page.fill("#formulas", "")
+    page.evaluate("navigator.clipboard.writeText('Material\\tformula\\nmp-1\\tFe2O3\\nmp-2\\tNaCl\\n')")
+    page.focus("#formulas")
+    page.keyboard.press("Control+V")
+    page.wait_for_selector("#formulas-summary:has-text('Column 2 of 2')")
     page.click("#predict")
     assert predicted(page) == ["Fe2O3", "NaCl"]
 

@@ -128,6 +128,13 @@ def test_a_transfer_that_breaks_often_but_goes_on_is_not_given_up(get, server):
     assert get(pin(CONTENT), attempts=2)[0].read_bytes() == CONTENT
 
 
+def test_a_damaged_file_that_comes_in_parts_is_given_up(get, server):
+    server.faults = ["cut", "spoil"] * 50
+    with pytest.raises(FetchError, match=r"damaged or replaced|fetch again"):
+        get(pin(CONTENT), attempts=3)
+    assert len(server.ranges) < 10
+
+
 @pytest.mark.parametrize("size", [None, len(CONTENT)])
 @pytest.mark.parametrize("left", [CONTENT[:1000], b"x" * len(CONTENT), CONTENT + b"more"])
 def test_what_a_dead_process_left_is_resumed_or_thrown_away(get, server, tmp_path, size, left):

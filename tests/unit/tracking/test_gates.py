@@ -157,3 +157,7 @@ def test_intervals_that_miss_whole_groups_are_given_more_room():
     assert not gates.coverage_within_bounds(rows, _repeated(np.zeros(1000)), 0.9).passed
     rows["group"] = np.arange(1000) // 20
     assert gates.coverage_within_bounds(rows, _repeated(np.zeros(1000)), 0.9).passed
+    few = rows.drop(columns="group").iloc[819:849]  # 21 of 30
+    gate = gates.coverage_within_bounds(few, _repeated(np.zeros(30)), 0.9)
+    assert not gate.passed
+    assert gate.figure.endswith("(allowed 73.3% to 100.0%)")

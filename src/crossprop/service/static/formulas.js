@@ -39,8 +39,8 @@ export function pastedColumn(text) {
   const width = Math.max(...cells.map((row) => row.length));
   const score = (cell) => (LIKE_FORMULA.test(cell ?? "") ? (TWO_ELEMENTS.test(cell) ? 2 : 1) : 0);
   const scores = Array.from({ length: width }, (_, i) => cells.reduce((sum, row) => sum + score(row[i]), 0));
-  const headed = cells[0].findIndex((cell) => HEADER.test(cell.trim()));
-  const best = headed >= 0 ? headed : scores.indexOf(Math.max(...scores));
+  const headed = scores.map((sum, i) => (HEADER.test((cells[0][i] ?? "").trim()) ? sum : 0));
+  const best = headed.some(Boolean) ? headed.indexOf(Math.max(...headed)) : scores.indexOf(Math.max(...scores));
   if (scores[best] === 0) return null;
   const column = cells.map((row) => (row[best] ?? "").trim()).filter(Boolean);
   return { text: column.join("\n"), note: `Column ${best + 1} of ${width} holds the formulas; the others were left out.` };
