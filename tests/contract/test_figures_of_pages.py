@@ -88,7 +88,9 @@ def test_tables_on_the_full_sources():
     )
     assert best["loss_of_mean_of_folds"] == 0
     says(
-        README, f"for {transfer['targets']:.0f} of the 41 targets so far", f"have {mean:.2f} times the error of the paper's"
+        README,
+        f"for {transfer['targets']:.0f} of the 41 targets so far",
+        f"have {mean:.2f} times the error of the paper's",
     )
 
 
