@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
 from crossprop.experiments.results import CellResult
@@ -359,11 +359,13 @@ def learning_curves(results: Sequence[TargetResults]) -> Figure:
 def source_learning(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Validation MAE of every source network relative to the median's against the rows it had seen."""
     figure, axes = single_axes(5.6, 3.6)
-    for (name, curve), colour in zip(curves.items(), cycle(QUALITATIVE)):
-        how: dict[str, Any] = {"marker": "o", "markersize": 3, "linewidth": 1.3, "color": colour}
-        axes.plot(curve["seen"], curve["relative"], **how, label=name)
+    looks = product("os^", QUALITATIVE)
+    for (name, curve), (marker, colour) in zip(curves.items(), cycle(looks)):
+        how: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1.3, "color": colour}
+        axes.plot(curve["seen"], curve["relative"], **how, linestyle="-" if marker == "o" else "--", label=name)
     axes.set(xscale="log", yscale="log", xlabel="rows seen", ylabel="validation MAE / MAE of the median")
     _plain_ticks(axes.yaxis, 6, [1, 1.5, 2, 3, 5, 7, 10])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.grid()
     axes.legend(fontsize=8)
     return figure
