@@ -45,10 +45,6 @@ class StudyPaths:
         """Cleaned table of one property."""
         return self.prepared_folder / f"{name}.parquet"
 
-    def grouped(self, name: str) -> Path:
-        """The same where rows have groups: ``composition`` is the key of the rows that stay together."""
-        return self.prepared_folder / f"{name}.grouped.parquet"
-
     def features(self, name: str) -> Path:
         """Folder of one property's matrices."""
         return self.root / "data" / "features" / self.study / name

@@ -31,11 +31,12 @@ def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLI
     """Positions of the rows to learn from in a prepared table, ascending; fewer than two are refused (DataError).
 
     Protocol ``published`` keeps all rows of split ``train`` or ``auxiliary``; ``strict`` drops those whose composition
-    is held out.
+    (or group) is held out.
     """
     keep = frame["split"].isin(["train", AUXILIARY]).to_numpy()
     if Protocol(protocol) is Protocol.STRICT:
-        keep &= ~frame["composition"].isin(set(frame.loc[frame["split"] == "test", "composition"])).to_numpy()
+        together = frame[together_in(frame)]
+        keep &= ~together.isin(set(together[frame["split"] == "test"])).to_numpy()
     rows = np.flatnonzero(keep)
     if len(rows) < 2:
         raise DataError(f"{len(rows)} of {len(frame)} rows are left to learn from ({protocol}). Give at least two.")

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crossprop.data.splits import together_in
+
 # Modules that compute results; everything they import from crossprop is part of the fingerprint.
 ROOTS = ("experiments.tasks", "experiments.blend")
 OF_NETWORKS = ("experiments.pretrain",)  # the same for source networks
@@ -24,9 +26,9 @@ def digest(values: Any) -> str:
 
 
 def data_digest(frame: pd.DataFrame) -> str:
-    """SHA-256 of a prepared table: formulas, compositions, values and split, in their order."""
+    """SHA-256 of a prepared table: formulas, compositions (or groups), values and split, in their order."""
     hasher = hashlib.sha256()
-    for column in ("formula", "composition", "split"):
+    for column in ("formula", together_in(frame), "split"):
         hasher.update("\n".join(frame[column].astype(str)).encode())
         hasher.update(b"\0")
     hasher.update(np.ascontiguousarray(frame["value"].to_numpy(np.float64)).tobytes())

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.data.splits import AUXILIARY, cross_validation_folds, screening_split, test_rows, training_rows
+from crossprop.data.splits import (
+    AUXILIARY,
+    cross_validation_folds,
+    screening_split,
+    test_rows,
+    together_in,
+    training_rows,
+)
 from crossprop.errors import StoreError
 from crossprop.experiments.fingerprint import code_digest, digest, package_versions
 from crossprop.experiments.grid import Cell
@@ -49,8 +56,8 @@ class TargetInputs:
 
     @cached_property
     def keys(self) -> np.ndarray:
-        """Composition keys of the rows that are both learnt from and validated on."""
-        return self.frame["composition"].to_numpy()[self._validated]
+        """Keys (compositions, or groups) of the rows that are both learnt from and validated on."""
+        return self.frame[together_in(self.frame)].to_numpy()[self._validated]
 
     def screening(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the screening split: to train on and to validate on."""
@@ -62,8 +69,8 @@ class TargetInputs:
 
     @cached_property
     def repeated(self) -> np.ndarray:
-        """Whether a row's composition stands in the hold-out, shape (all rows,)."""
-        keys = self.frame["composition"]
+        """Whether a row's composition (or group) stands in the hold-out, shape (all rows,)."""
+        keys = self.frame[together_in(self.frame)]
         return keys.isin(set(keys.to_numpy()[self.test])).to_numpy()
 
     def folds(self, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

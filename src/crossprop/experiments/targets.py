@@ -121,9 +121,7 @@ def plan_target(
 ) -> tuple[list[Cell], TargetFiles, pd.DataFrame]:
     """The target's cells, where their inputs are stored, and the prepared table, with groups if rows have any."""
     study = params.study
-    prepared = paths.grouped(target)
-    if not prepared.is_file():
-        prepared = paths.prepared(target)
+    prepared = paths.prepared(target)
     try:
         frame = pd.read_parquet(prepared)
     except (OSError, ValueError) as error:

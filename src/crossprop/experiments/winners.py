@@ -117,9 +117,7 @@ def write_target(outcome: TargetOutcome, run_ids: Mapping[str, str], files: Targ
         if winners.winner is not None:
             won = next(one for one in outcome.outcomes if one.result.cell == winners.winner.cell)
             _write_model(won, outcome, files, draft / "model")
-            # where rows have groups, this one has them in a column of their own
-            rows = files.prepared.with_name(f"{won.result.target}.parquet")
-            evidence = evidence_of(won.predictions, pd.read_parquet(rows))
+            evidence = evidence_of(won.predictions, pd.read_parquet(files.prepared))
             write_evidence(draft / "model", evidence)
 
 

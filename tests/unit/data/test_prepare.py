@@ -7,7 +7,6 @@ import pytest
 from crossprop.data.cleaning import REPORT_COLUMNS, read_table
 from crossprop.data.compositions import ELEMENTS, composition_keys, fraction_matrix
 from crossprop.data.prepare import prepare_study, prepare_target
-from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
 from crossprop.data.sources import fitted_differences, prepare_source
 from crossprop.errors import DataError
 
@@ -142,23 +141,6 @@ def test_implied_values_follow_from_elemental_references_without_the_targets_row
     assert len(frame) == len(set(keys)) - 1
     implied = frame.set_index("composition")["value"].loc[list(set(keys[n - 20 :]) - set(keys[: n - 20]))]
     np.testing.assert_allclose(implied, expected[implied.index], atol=1e-6)
-
-
-def frame_of(**columns):
-    rows = [("NaCl", "x", 1.0, "train"), ("KCl", "y", 2.0, "test")]
-    return pd.DataFrame(rows, columns=list(PREPARED_COLUMNS)).assign(**columns)
-
-
-def test_a_prepared_table_with_groups_has_a_second_one_to_split_by(tmp_path):
-    nothing = pd.DataFrame()
-    PreparedData(frame_of(group=["x", "x"]), nothing).write(tmp_path, "k")
-    assert pd.read_parquet(tmp_path / "k.parquet")["composition"].tolist() == ["x", "y"]
-    by_group = pd.read_parquet(tmp_path / "k.grouped.parquet")
-    assert tuple(by_group.columns) == PREPARED_COLUMNS
-    assert by_group["composition"].tolist() == ["x", "x"]
-    PreparedData(frame_of(), nothing).write(tmp_path, "k")
-    assert {path.name for path in tmp_path.iterdir()} == {"k.parquet", "k.cleaning.csv"}
-    assert tuple(pd.read_parquet(tmp_path / "k.parquet").columns) == PREPARED_COLUMNS
 
 
 def test_groups_are_found_by_their_line(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from crossprop.data.catalog import load_catalog
 from crossprop.data.download import blob_id, fetch_files
-from crossprop.data.prepare import prepare_study, prepare_target
+from crossprop.data.prepare import prepare_target
 from crossprop.data.user_rows import read_user_table
 from crossprop.errors import DataError, UserFileError
 from crossprop.estimator import add
@@ -129,9 +129,10 @@ def test_too_little_to_learn_from_is_refused_with_the_reason(project):
         ([f"Fe{i % 14 + 1}O,{i},a{i}" for i in range(40)], r"40 usable row\(s\) of 14 group\(s\)"),
         ([f"Fe{i + 1}O,{i},a{i % 5}" for i in range(80)], "5 group.*another --group-column"),
         ([f"Fe{i}O,3,a{i}" for i in range(1, 31)], "a constant"),
+        ([f"Fe{i}O,{i}e31,a{i}" for i in range(1, 31)], "larger unit"),
     ):
         path = write(project.parent / "few.csv", lines, "formula,strength,paper")
-        with pytest.raises(UserFileError, match=message):
+        with pytest.raises(DataError, match=message):
             refuse_too_few(path, read_user_table(path, target="strength", group_column="paper"))
 
 
@@ -155,5 +156,3 @@ def test_groups_go_with_the_data_into_the_study(project):
     assert not set(frame.loc[held, "group"]) & set(frame.loc[~held, "group"])
     assert frame["composition"].nunique() == 80
     assert frame["group"].nunique() == 19  # twenty papers, two of which the review joins
-    prepare_study(load_catalog(), ["strength"], [], project / "raw", project / "prepared")
-    assert (project / "prepared" / "strength.grouped.parquet").is_file()

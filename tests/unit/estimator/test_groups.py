@@ -6,9 +6,9 @@ import pytest
 from made_rows import silent
 
 from crossprop import CrossPropertyRegressor
-from crossprop.data.splits import cross_validation_folds
 from crossprop.estimator.inputs import learning_rows
 from crossprop.estimator.learn import STUDY, Settings, run_fit
+from crossprop.experiments.inputs import TargetInputs
 from crossprop.experiments.targets import plan_target
 from crossprop.paths import StudyPaths
 from crossprop.uncertainty.evidence import EVIDENCE_FILE
@@ -42,9 +42,8 @@ def test_what_the_cells_split_by_is_the_group_and_more_folds_than_groups_allow_a
     assert plan.params.study.folds == 4
     assert any(note.startswith("4 folds instead of 9") for note in plan.notes)
     paths = StudyPaths(STUDY, tmp_path)
-    _, files, frame = plan_target(plan.params, plan.target, paths, "")
-    assert files.prepared == paths.grouped(plan.target)
-    for train, validation in cross_validation_folds(frame["composition"].to_numpy(), 4):
+    _, files, _ = plan_target(plan.params, plan.target, paths, "")
+    for train, validation in TargetInputs(files, "published").folds(4, 0):
         assert not set(groups[train]) & set(groups[validation])
 
 
