@@ -31,10 +31,15 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             draft.mkdir(parents=True)
             yield draft
             former = draft.with_suffix(".former.tmp")
-            if folder.exists():
-                shutil.rmtree(former, ignore_errors=True)  # of a process with this number that was killed
-                folder.rename(former)
-            draft.rename(folder)
+            shutil.rmtree(former, ignore_errors=True)  # of a process with this number that was killed
+            try:
+                if folder.exists():
+                    folder.rename(former)
+                draft.rename(folder)
+            except BaseException:
+                if former.exists() and not folder.exists():
+                    former.rename(folder)
+                raise
             shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

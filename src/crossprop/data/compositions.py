@@ -235,7 +235,9 @@ def _designated(formula: str) -> dict[str, float] | None:
 
 
 def spelled_out(formula: str) -> str:
-    """A plain formula, with its last amount of 1 written where it would read as an alloy's designation."""
+    """A plain formula, with an amount of 1 written where it would read as an alloy's designation."""
+    if _GRADE.fullmatch(formula):
+        return formula.replace("I", "I1", 1)  # IN100, of iodine and nitrogen
     return f"{formula}1" if _designated(formula) else formula
 
 
@@ -532,17 +534,8 @@ def composition_keys(fractions: np.ndarray) -> np.ndarray:
     # the boundary lies a little below them, where no ratio of small whole numbers is near.
     counts = np.floor(np.asarray(fractions, dtype=np.float64)[:, order] * base + 0.5065).astype(np.int32)
     rows, columns = np.nonzero(counts)
-    codes = columns * (base + 1) + counts[rows, columns]
-    place = np.zeros(len(ELEMENTS) * (base + 1), dtype=np.int32)
-    place[codes] = 1
-    used = np.flatnonzero(place)
-    place[used] = np.arange(len(used))
-    words = [f"{ELEMENTS[order[c // (base + 1)]]}:{c % (base + 1) / base:.{_DIGITS}f}" for c in used.tolist()]
-    tokens = [words[i] for i in place[codes].tolist()]
-    ends = np.cumsum(np.bincount(rows, minlength=len(counts))).tolist()
-    keys = np.empty(len(counts), dtype=object)
-    start = 0
-    for row, end in enumerate(ends):
-        keys[row] = " ".join(tokens[start:end])
-        start = end
-    return keys
+    codes, places = np.unique(columns * (base + 1) + counts[rows, columns], return_inverse=True)
+    words = [f"{ELEMENTS[order[c // (base + 1)]]}:{c % (base + 1) / base:.{_DIGITS}f}" for c in codes.tolist()]
+    tokens = [words[place] for place in places.tolist()]
+    ends = np.count_nonzero(counts, axis=1).cumsum().tolist()
+    return np.array([" ".join(tokens[start:end]) for start, end in zip([0, *ends], ends, strict=False)], dtype=object)

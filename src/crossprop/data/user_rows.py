@@ -185,6 +185,12 @@ def read_user_table(
             f"{len(numbers.uncertain)} value(s) carry an uncertainty, the first on line "
             f"{table.lines[numbers.uncertain[0]]}: the number is kept, the uncertainty left out"
         )
+    if numbers.blanks:
+        first = numbers.blanks[0]
+        notes.append(
+            f"{len(numbers.blanks)} value(s) hold blanks, the first on line {table.lines[first]}: "
+            f"{values.cells[first]!r} is read as {numbers.values[first]:.15g}, one number"
+        )
     noted, dialect = (*notes, *value_findings(frame)), replace(table.dialect, decimal=numbers.decimal)
     group_name = None if chosen.group is None else table.header[chosen.group]
     names = chosen.formula_name, values.name

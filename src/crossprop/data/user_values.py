@@ -117,6 +117,7 @@ class Numbers:
     decimal: str
     unit: str | None = None  # that stands behind most of the numbers
     uncertain: tuple[int, ...] = ()  # positions of numbers with an uncertainty, which is left out
+    blanks: tuple[int, ...] = ()  # positions of numbers with blanks between thousands
 
 
 def read_numbers(
@@ -168,7 +169,8 @@ def read_numbers(
         elif unit is not None and cell == cells[i]:
             reasons[i] = f"the value {_shown(cell)} has no unit where most others carry {unit!r}"
         values.append(math.nan if i in reasons else value)
-    return Numbers(values, reasons, sign, unit, tuple(uncertain))
+    spaced = {i for i, text in enumerate(texts) if (found := _GROUPS.fullmatch(text.strip())) and " " in found[2]}
+    return Numbers(values, reasons, sign, unit, tuple(uncertain), tuple(sorted(spaced - reasons.keys())))
 
 
 def is_number(text: str) -> bool:

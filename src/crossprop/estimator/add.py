@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from crossprop.data.cleaning import refuse_unlearnable
 from crossprop.data.download import blob_id
 from crossprop.data.splits import draw_holdout, together_in
 from crossprop.data.user_catalog import check_new_key, own_entries, remove_entry, write_entry
@@ -32,8 +33,7 @@ def refuse_too_few(path: Path, table: UserTable) -> None:
             f"{path} has {rows} usable row(s) of {together} {what}; at least {MIN_ROWS} rows of {MIN_COMPOSITIONS} "
             f"different ones are needed. Add rows; dropped: {'; '.join(map(str, table.problems[:3])) or 'none'}."
         )
-    if np.ptp(table.rows["value"].to_numpy()) == 0.0:
-        raise UserFileError(f"All {rows} values of {path} are the same, a constant. Check their column.")
+    refuse_unlearnable(table.rows["value"].to_numpy(), str(path))
 
 
 def held_out_rows(path: Path, table: UserTable, seed: int = DEFAULT_SEED) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What the estimator takes for formulas and groups, as fractions and as rows to learn from."""
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
@@ -65,6 +66,8 @@ def _formula(row: Any) -> Any:
         amounts = {str(element): float(amount) for element, amount in row.items()}
     except (TypeError, ValueError):
         return row
+    if wrong := [key for key in amounts if not re.fullmatch("[A-Z][a-z]?", key)]:
+        raise EstimatorInputError(f"{dict(row)!r}: {wrong[0]!r} is no element. Give elements, as {{'Fe': 2, 'O': 3}}.")
     formulas, reasons = formulas_of(list(amounts), [list(amounts.values())], any_sum=True)
     if reasons:
         raise EstimatorInputError(f"{dict(row)!r} is no composition: {reasons[0]}.")

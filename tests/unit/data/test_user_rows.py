@@ -48,8 +48,9 @@ def test_a_bad_row_is_named_with_its_line_and_reason(read):
 
 
 def test_typeset_formulas_and_spreadsheet_dates_are_repaired_and_said(read):
-    table = read("formula,strength\nFe₂O₃,1\n2-Feb,2\nNaCl\u200b,3\nCuSO4·5H2O,4 ± 1\nFe203,5\n")
-    assert table.rows["formula"].tolist() == ["Fe2O3", "FeB2", "NaCl", "CuSO4·5H2O", "Fe203"]
+    table = read("formula,strength\nFe₂O₃,1\n2-Feb,2\nNaCl\u200b,3\nCuSO4·5H2O,4 ± 1\nFe203,5\nKCl,1 200\n")
+    assert table.rows["formula"].tolist() == ["Fe2O3", "FeB2", "NaCl", "CuSO4·5H2O", "Fe203", "KCl"]
+    assert any("1 value(s) hold blanks, the first on line 7: '1 200' is read as 1200" in note for note in table.notes)
     assert any("1 doubtful formulas, kept, the first on line 6" in note for note in table.notes)
     assert not table.problems
     assert any("1 value(s) carry an uncertainty, the first on line 5" in note for note in table.notes)

@@ -73,6 +73,7 @@ def test_what_is_no_formula_is_a_value_error(fitted):
         (["NaCl", "no formula", None, 3.0], "3 of 4 rows are no formulas: row 1"),
         ({"a": "Fe2O3"}, "no order"),
         ([{"Fe": "much"}], "no formulas"),
+        ([{"NaCl": 0.3, "KCl": 0.7}], "'NaCl' is no element"),
         (pd.DataFrame({"Fe": [1], "O": [-1]}), "amount of O is negative"),
         (pd.DataFrame({"Fe": [1], "O": ["x"]}), "more than numbers"),
         (pd.DataFrame({"Fe": [1], "Fe (at%)": [1]}), "one of each"),
