@@ -167,9 +167,8 @@ def fetch_data(
     """Fetch and verify the files of some properties."""
     from crossprop.data.catalog import load_catalog
     from crossprop.data.download import fetch_files, print_progress
-    from crossprop.data.inspect import files_of
 
-    fetch_files(files_of(load_catalog(), names or (), edition), RAW, report=print_progress)
+    fetch_files(load_catalog().pinned_files(names or None, edition), RAW, report=print_progress)
 
 
 @app.command("verify")

@@ -173,9 +173,9 @@ class PropertyEntry(Section):
         return any(file.folder is not None for file in self.files)
 
     def pinned_files(self, edition: str | None = None) -> tuple[PinnedFile, ...]:
-        """Every file that one edition reads, supplements included, each once."""
-        chosen = self.edition(edition)
-        return tuple(dict.fromkeys([*chosen.files, *(f for s in chosen.supplements for f in s.files)]))
+        """Every file that one edition reads (all editions if ``None``), supplements included, each once."""
+        chosen = [self.edition(name) for name in ([edition] if edition else self.editions or [None])]
+        return tuple(dict.fromkeys(f for e in chosen for f in (*e.files, *(g for s in e.supplements for g in s.files))))
 
 
 CATALOG_VARIABLE = "CROSSPROP_CATALOG"  # names the user's catalogue; an empty one stands for none

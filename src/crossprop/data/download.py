@@ -1,6 +1,5 @@
 """Fetching pinned files: from their public address or a mirror, resumable, and never half-used."""
 
-import errno
 import hashlib
 import os
 import shutil
@@ -25,12 +24,6 @@ _OWN_ADVICE = (
     "Bring back what was added ('git checkout own', then 'dvc checkout' or 'dvc pull'), or add the changed data with "
     "'crossprop data add … --replace'."
 )
-_DISK_REASONS = {
-    errno.ENOSPC: "the disk is full; free some space and fetch again",
-    errno.EDQUOT: "the disk quota is used up; free some space and fetch again",
-    errno.EROFS: "the disk is read-only; choose another folder",
-    errno.EACCES: "the folder may not be written to; change its permissions",
-}
 
 
 class TransferError(Exception):
@@ -95,8 +88,8 @@ def fetch_files(
                 _place(_downloaded(file, url, blobs, tell, attempts, pause), target, file, "Fetch again.")
             tell(target.stat().st_size, "done")
         except OSError as error:
-            reason = _DISK_REASONS.get(error.errno or 0, "check the disk and fetch again")
-            raise FetchError(f"{file.relative_path} could not be brought to {raw_root}: {error} ({reason}).") from error
+            what = f"{file.relative_path} could not be brought to {raw_root}: {error}."
+            raise FetchError(f"{what} Free some space or correct the permissions, then fetch again.") from error
         paths.append(target)
     return paths
 

@@ -1,14 +1,13 @@
 """What a person asks of the data: which properties there are, what one is, whether the files are whole."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from rich import box
 from rich.table import Table
 
-from crossprop.data.catalog import Catalog, PinnedFile, PropertyEntry
+from crossprop.data.catalog import Catalog, PropertyEntry
 from crossprop.data.download import blob_id
 from crossprop.data.embedded import embedded_archive
 from crossprop.errors import DataError
@@ -74,16 +73,9 @@ def show_property(catalog: Catalog, key: str, raw_root: Path, prepared_root: Pat
     return "\n".join(lines + _prepared(entry, prepared_root))
 
 
-def files_of(catalog: Catalog, names: Sequence[str] = (), edition: str | None = None) -> list[PinnedFile]:
-    """Every file of these properties, or of all, each once: of the edition, or of all that there are."""
-    entries = [catalog.property(name) for name in names] or catalog.entries()
-    found = (f for e in entries for one in ([edition] if edition else _editions(e)) for f in e.pinned_files(one))
-    return list(dict.fromkeys(found))
-
-
 def verify_data(catalog: Catalog, raw_root: Path) -> tuple[list[Path], str]:
     """Hash every fetched file and every embedded archive again: those that are damaged, and a text on all."""
-    pinned = files_of(catalog)
+    pinned = catalog.pinned_files()
     present = [file for file in pinned if (raw_root / file.relative_path).is_file()]
     damaged = [path for file in present if blob_id(path := raw_root / file.relative_path) != file.blob]
     for package in catalog.packages.values():

@@ -50,7 +50,7 @@ def fit_file(
     refuse_taken(out, replace=overwrite or goes_on)
     table = read_user_table(path, target=settings.target, unit=settings.unit or None, **(reading or {}))
     unit = settings.unit or table.unit or known_unit_in(table.value_column) or known_unit_in(settings.target)
-    settings = replace(settings, unit="" if is_no_unit(unit) else unit)
+    settings = settings.model_copy(update={"unit": "" if is_no_unit(unit) else unit})
     for line in describe(path, table, settings.unit):
         write(line)
     if len(table.problems) > MAX_BAD_SHARE * table.n_read and not drop_invalid:

@@ -1,20 +1,19 @@
 """A fit: from a table in memory and a few settings to a saved model, planned once and resumable until it is done."""
 
-import math
 import multiprocessing
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from numbers import Integral, Real
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 import pandas as pd
 from joblib import parallel_config  # type: ignore[import-untyped]
+from pydantic import Field, ValidationError, field_validator
 
-from crossprop.config import Params, parse_params
+from crossprop.config import Params, Section, explain, parse_params
 from crossprop.data.cleaning import refuse_unlearnable, report_frame
 from crossprop.data.prepared import PREPARED_COLUMNS, PreparedData
 from crossprop.data.splits import AUXILIARY, GROUP_COLUMN, draw_holdout, together_in
@@ -24,7 +23,6 @@ from crossprop.estimator.pretrained import SourceNetworks, affordable, find_netw
 from crossprop.estimator.study_file import JOINT, most_cells, study_values
 from crossprop.experiments.executor import Executor, InlinePool, WorkerPool, usable_cores
 from crossprop.experiments.fingerprint import data_digest, digest
-from crossprop.experiments.pretrain import load_provenance
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.targets import run_targets
@@ -41,18 +39,9 @@ LEAST_COMPOSITIONS: Final = 10
 _SCRATCH: Final = (Method.BASE, Method.ML, Method.BOOST)
 _FROM_JOINT: Final = (Method.BOOST_SOURCES, Method.RESNET_FINETUNE)
 _FROM_ELEMNET: Final = (Method.ML_FEATEXTR, Method.FINETUNE, Method.MODFINETUNE)
-_LIMITS: Final[dict[str, tuple[Any, float, float, str]]] = {
-    "minutes": (Real, 1e-9, 1e9, "a positive number, or None for no limit"),
-    "folds": (Integral, 2, math.inf, "2 or more, or None for what the minutes allow"),
-    "trials": (Integral, 1, math.inf, "1 or more, or None for what the minutes allow"),
-    "holdout": (Real, 0.0, 0.5, "a share of the rows from 0 to 0.5"),
-    "workers": (Integral, 0, math.inf, "a number of processes, or 0 for one on every core"),
-    "seed": (Integral, 0, math.inf, "a whole number from 0"),
-}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Section):
     """The settings of a fit; ``None`` leaves a value to the minutes, ``minutes`` of ``None`` computes all in full.
 
     ``sources`` is ``none``, ``auto`` or a folder of source networks; ``holdout`` is the share of the rows that is held
@@ -62,34 +51,26 @@ class Settings:
     target: str = "value"
     unit: str = ""
     sources: str | Path = NONE
-    minutes: float | None = None
-    methods: Sequence[Method | str] | None = None
-    folds: int | None = None
-    trials: int | None = None
-    holdout: float = 0.0
-    workers: int = 0
-    seed: int = DEFAULT_SEED
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    methods: tuple[Method, ...] | None = None
+    folds: Annotated[int, Field(ge=2)] | None = None
+    trials: Annotated[int, Field(ge=1)] | None = None
+    holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    workers: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = DEFAULT_SEED
 
-    def __post_init__(self) -> None:
-        for name, (kind, low, high, wanted) in _LIMITS.items():
-            value = getattr(self, name)
-            if value is None and name in ("minutes", "folds", "trials"):
-                continue
-            if not (isinstance(value, kind) and low <= value <= high):
-                raise ConfigError(f"{name}={value!r} is refused. Give {wanted}.")
-        if self.methods is None:
-            return
-        if isinstance(self.methods, str):
-            raise ConfigError(f"methods={self.methods!r} is refused. Give a list such as ['ml', 'boost'].")
+    def __init__(self, **values: Any) -> None:
         try:
-            methods = [Method(str(method)) for method in self.methods]
-        except ValueError as error:
-            raise ConfigError(f"{error}. Choose among {', '.join(map(str, Method))}.") from None
-        if not set(methods) - {Method.BASE, Method.BLEND}:
-            raise ConfigError(
-                f"methods {', '.join(methods) or 'none'}: nothing learns. Name one that does, such as ml or boost."
-            )
-        object.__setattr__(self, "methods", tuple(dict.fromkeys([Method.BASE, *methods])))
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(explain(error.errors()[0])) from None
+
+    @field_validator("methods")
+    @classmethod
+    def _learns(cls, methods: tuple[Method, ...] | None) -> tuple[Method, ...] | None:
+        if methods is not None and not set(methods) - {Method.BASE, Method.BLEND}:
+            raise ValueError("nothing learns: name a method that does, such as ml or boost")
+        return methods and tuple(dict.fromkeys([Method.BASE, *methods]))
 
 
 @dataclass(frozen=True)
@@ -195,7 +176,7 @@ def run_fit(
     with exclusive(root / WORK / "fit.lock", "works on this fit"):
         if plain_affordable(learnt, settings.minutes) and Method.PLAIN_MEDIAN in (settings.methods or PLAIN):
             folds = min(settings.folds or 10, first_folds(learnt))
-            plan = choose_plan(learnt, known, replace(settings, methods=PLAIN, folds=folds))
+            plan = choose_plan(learnt, known, settings.model_copy(update={"methods": PLAIN, "folds": folds}))
             with parallel_config("threading", n_jobs=settings.workers or usable_cores()):
                 on_plain(compute(plan, InlinePool))
         plan = plan_fit(frame, settings, root, write)
@@ -229,9 +210,8 @@ def _learnt(frame: pd.DataFrame) -> tuple[int, int]:
 
 def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print = show) -> Plan:
     """Choose source networks, methods, trials and folds, or read the plan of an earlier start of the same fit."""
-    asked = {name: str(value) for name, value in asdict(settings).items()}
-    groups = [digest(frame[GROUP_COLUMN].tolist())] if GROUP_COLUMN in frame else []
-    key = digest([asked, data_digest(frame), *groups])
+    asked = {name: str(value) for name, value in settings}
+    key = digest([asked, data_digest(frame)])
     if (found := Plan.stored(root / PLAN_FILE, key)) is not None:
         write("an earlier start of this fit was stopped: going on from there")
         return found
@@ -252,7 +232,7 @@ def plan_fit(frame: pd.DataFrame, settings: Settings, root: Path, write: Print =
     if settings.methods is None and not plain_affordable(_learnt(frame)[0], minutes):
         notes.append("no plain baseline and plain median: too many rows for the time or the memory")
     _check_transfer(settings.methods, networks)
-    plan = choose_plan(*_learnt(frame), replace(settings, minutes=minutes), networks)
+    plan = choose_plan(*_learnt(frame), settings.model_copy(update={"minutes": minutes}), networks)
     if settings.folds is not None and plan.params.study.folds < settings.folds:
         notes.append(
             f"{plan.params.study.folds} folds instead of {settings.folds}: each has to hold a few compositions "
@@ -381,13 +361,7 @@ def _check_transfer(methods: Sequence[Method | str] | None, networks: SourceNetw
 
 def _copy_networks(networks: SourceNetworks, paths: StudyPaths) -> None:
     for name in (*networks.elemnets, networks.joint):
-        given, folder = networks.folder / name, paths.source_model(JOINT if name == networks.joint else name)
+        given = networks.folder / name
         check_network(given)
-        try:
-            check_network(folder)
-            same = load_provenance(folder) == load_provenance(given)
-        except ModelFormatError:
-            same = False
-        if not same:
-            with atomic_folder(folder) as draft:
-                shutil.copytree(given, draft, dirs_exist_ok=True)
+        with atomic_folder(paths.source_model(JOINT if name == networks.joint else name)) as draft:
+            shutil.copytree(given, draft, dirs_exist_ok=True)

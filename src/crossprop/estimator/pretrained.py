@@ -1,15 +1,16 @@
 """Source networks that have seen none of the user's compositions, or few: found in a cache, or trained once.
 
-``python -m crossprop.estimator.pretrained WORK FOLDER`` is the process that trains them.
+``python -m crossprop.estimator.pretrained FOLDER`` is the process that trains them; it reads the job from a pipe.
 """
 
 import hashlib
+import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +18,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
-import psutil
 from filelock import FileLock, Timeout
 
 from crossprop.config import parse_params
@@ -47,7 +47,6 @@ from crossprop.paths import RAW, StudyPaths
 FORMAT: Final = 2
 NOTE_FILE: Final = "networks.json"
 SEEN_FILE: Final = "compositions.npy"
-JOB_FILE: Final = "job.json"
 CACHE_VARIABLE: Final = "CROSSPROP_CACHE"
 EDITIONS: Final = ("full", "open")  # of the public sources, in the order in which they are tried
 MOST_KNOWN: Final = 0.2  # share of the compositions to learn from that networks may have seen
@@ -267,42 +266,31 @@ def _rank(recipe: str) -> int:
 
 def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
     """Train in a separate process, whose memory and threads end with it."""
-    here = socket.gethostname().replace(".", "-")  # other hosts may share the cache
-    draft = folder.with_name(f".{folder.name}.{here}.{os.getpid()}.job")
-    command = [sys.executable, "-m", "crossprop.estimator.pretrained", str(draft), str(folder)]
-    last = ""
-    try:
-        for left in folder.parent.glob(f".*.{here}.*.job"):  # of fits that were killed
-            owner = left.name.split(".")[-2]
-            if left == draft or (owner.isdigit() and not psutil.pid_exists(int(owner))):
-                shutil.rmtree(left, ignore_errors=True)
-        draft.mkdir(parents=True)
-        write_json(draft / JOB_FILE, job)
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
-        ) as child:
-            try:
-                for line in child.stdout or ():
-                    last = line.rstrip() or last
-                    write(line.rstrip())
-            except BaseException:
-                child.terminate()
-                raise
-    except OSError as error:
-        raise PretrainingError(
-            f"{folder} cannot be written: {error}. Free some space, or set {CACHE_VARIABLE} to another folder."
-        ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    command, last = [sys.executable, "-m", "crossprop.estimator.pretrained", str(folder)], ""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **pipes, text=True, encoding="utf-8") as child:
+        assert child.stdin and child.stdout
+        try:
+            with suppress(BrokenPipeError), child.stdin:  # a child that cannot start says why
+                json.dump(job, child.stdin)
+            for line in child.stdout:
+                last = line.rstrip().removesuffix(".") or last
+                write(line.rstrip())
+        except BaseException:
+            child.terminate()
+            raise
     if child.returncode:
         what = f"the source networks could not be trained (exit status {child.returncode}): {last}."
-        raise PretrainingError(f"{what} Correct that, or fit with --sources none.")
+        advice = f"Correct that (the cache is another folder with {CACHE_VARIABLE}), or fit with --sources none."
+        raise PretrainingError(f"{what} {advice}")
 
 
-def train_networks(work: Path, folder: Path) -> None:
-    """Train what ``job.json`` in the work folder asks for, and move the networks into the folder as a whole."""
+def train_networks(job: dict[str, Any], folder: Path) -> None:
+    """Train what is asked for, and move the networks into the folder as a whole.
+
+    A hidden folder beside it keeps networks and checkpoints of a start that was stopped.
+    """
     started = perf_counter()
-    job = read_json(work / JOB_FILE)
     recipe, excluded = SourceRecipe(**job["recipe"]), frozenset(job["keys"])
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
@@ -323,8 +311,8 @@ def train_networks(work: Path, folder: Path) -> None:
             name, folder, sources, elemnets = FALLBACK, fallback_of(folder), EMBEDDED, ()
             if (folder / NOTE_FILE).is_file():
                 return
-        kept = folder.with_name(f".{folder.name}.kept")
-        paths = _WorkPaths("own", work, kept=kept)
+        work = folder.with_name(f".{folder.name}.kept")
+        paths = StudyPaths("own", work)
         seen, tables = set[str](), dict[str, str]()
         for source in sources:
             data = prepare_source(catalog, source, raw, excluded, edition, job["seed"])
@@ -357,21 +345,8 @@ def train_networks(work: Path, folder: Path) -> None:
         write_json(bundle / NOTE_FILE, made)
         write_digests(bundle)
         bundle.rename(folder)
-        shutil.rmtree(kept, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
     show(f"sources: trained in {(perf_counter() - started) / 60:.1f} minutes, kept in {folder}")
-
-
-@dataclass(frozen=True)
-class _WorkPaths(StudyPaths):
-    """Files of a training; networks and checkpoints are in ``kept``, where the next start finds them."""
-
-    kept: Path = Path()
-
-    def source_model(self, name: str) -> Path:
-        return self.kept / "networks" / name
-
-    def checkpoint(self, network: str) -> Path:
-        return self.kept / f"{network}.npz"
 
 
 def _is_trained(folder: Path, data_sha256: str) -> bool:
@@ -414,4 +389,4 @@ def _at_most(frame: pd.DataFrame, most: int | None) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_command(lambda: train_networks(Path(sys.argv[1]), Path(sys.argv[2])))
+    run_command(lambda: train_networks(json.load(sys.stdin), Path(sys.argv[1])))

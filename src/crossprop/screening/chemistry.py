@@ -1,10 +1,9 @@
 """Which compositions can be neutral: smact's data and rules (Davies et al. 2016, doi:10.1016/j.chempr.2016.09.010)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from itertools import pairwise, product
+from itertools import pairwise
 from operator import or_
 from typing import Any, Literal
 
@@ -12,18 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import ELEMENTS
-from crossprop.features.charge_neutrality import neutral_by_partial_sums
+from crossprop.features.charge_neutrality import any_neutral, padded_states
 from crossprop.screening.space import Compositions, of_elements
 
 States = tuple[int, ...]
 OxidationStates = Literal["icsd24", "icsd16", "smact14", "pymatgen_sp", "wiki"]
-_MOST_COMBINATIONS = 100_000  # of the states of a system, above which each composition is searched on its own
-_CHUNK = 1 << 22  # charges computed at once (16 MiB of float32)
 
 
 @dataclass(frozen=True)
 class ChargeBalance:
-    """Keeps what smact's ``smact_validity`` calls valid; the states of a system are combined once."""
+    """Keeps what smact's ``smact_validity`` calls valid; the compositions of a system are judged together."""
 
     states: OxidationStates = "icsd24"
     pauling: bool = True
@@ -50,11 +47,11 @@ class ChargeBalance:
         if len(system) == 1 or (self.alloys and all(symbol in metals for symbol in symbols)):
             return np.ones(len(amounts), dtype=bool)
         sides = _sides(system, self.states, self.pauling)
-        if sum(math.prod(map(len, side)) for side in sides) > _MOST_COMBINATIONS:
-            shares = amounts / amounts.sum(axis=1, keepdims=True)
-            kept = np.array([any(_adds_up(side, row) for side in sides) for row in shares], dtype=bool)
-        else:
-            kept = _neutral(amounts, _combinations(sides))
+        shares = amounts / amounts.sum(axis=1, keepdims=True)
+        tolerance = np.full(len(amounts), 1e-6)  # amounts of a file may be decimals
+        kept = np.zeros(len(amounts), dtype=bool)
+        for side in sides:
+            kept |= any_neutral(shares[:, :, None] * padded_states(side), map(len, side), tolerance)
         several = [self.mixed_valence and symbol in MIXED_VALENCE_ELEMENTS for symbol in symbols]
         if any(several):
             for row in np.flatnonzero(~kept & (np.rint(amounts.astype(float)) == amounts).all(axis=1)):
@@ -80,36 +77,6 @@ def _sides(system: tuple[int, ...], name: OxidationStates, pauling: bool) -> tup
             for limit in limits
         ]
     return tuple(side for side in sides if all(side))
-
-
-def _adds_up(side: tuple[States, ...], shares: NDArray[Any]) -> bool:
-    """As :func:`_neutral` for one composition of many elements."""
-    charges = [share * np.array(states, dtype=float) for share, states in zip(shares, side, strict=True)]
-    return neutral_by_partial_sums(0.0, charges, 1e-6)
-
-
-@lru_cache(maxsize=64)  # of a few megabytes each; a system's compositions follow each other
-def _combinations(sides: tuple[tuple[States, ...], ...]) -> NDArray[np.float32]:
-    """One state per element, all ways that can be neutral at all, shape (m, k)."""
-    if not sides:
-        return np.zeros((0, 0), np.float32)
-    products = [np.array(list(product(*side)), np.float32).reshape(-1, len(side)) for side in sides]
-    rows = np.concatenate(products)
-    return rows[((rows > 0).any(axis=1) & (rows < 0).any(axis=1)) | ~rows.any(axis=1)]
-
-
-def _neutral(amounts: NDArray[Any], combinations: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether any of the combinations of states, shape (m, k), makes amounts of shape (n, k) neutral."""
-    found = np.zeros(len(amounts), dtype=bool)
-    if not len(combinations):
-        return found
-    weights: NDArray[Any] = amounts.astype(np.result_type(amounts, np.float32))
-    tolerance = 1e-6 * weights.sum(axis=1, keepdims=True)  # amounts of a file may be decimals
-    step = max(1, _CHUNK // len(combinations))
-    for start in range(0, len(amounts), step):
-        rows = slice(start, start + step)
-        found[rows] = (np.abs(weights[rows] @ combinations.T) <= tolerance[rows]).any(axis=1)
-    return found
 
 
 def _reaches_zero(states: Sequence[States], amounts: Sequence[int], several: Sequence[bool]) -> bool:

@@ -47,7 +47,7 @@ class Ranker:
         properties: tuple[PropertyModel, ...],
     ) -> None:
         self.kind, self.per_system = request.ranking, request.per_system
-        self.top = _LARGEST_FRONT if self.kind == "pareto" else request.top  # a front is whole
+        self.top = request.top
         self.objectives, self.properties, self.best = objectives, properties, None
         self._by_text = {model.name: model for model in properties}
         if self.kind == "ei":
@@ -66,7 +66,7 @@ class Ranker:
         for batch in batches:
             frame = self._scored(batch.to_pandas())
             best = self._selected(pd.concat([best, frame], ignore_index=True) if len(best) else frame)
-        ranked = best.iloc[self._order(best)].head(self.top).reset_index(drop=True)
+        ranked = best.reset_index(drop=True)
         ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
         return ranked
 
@@ -93,36 +93,26 @@ class Ranker:
             frame["expected_improvement"], frame["log_expected_improvement"] = np.exp(logs), logs
         return frame
 
-    def _keys(self, frame: pd.DataFrame) -> list[NDArray[np.float64]]:
-        """The columns to rank by, more is better; NaN comes last."""
-        if self.kind == "ei":
-            return [frame["log_expected_improvement"].to_numpy(np.float64)]
-        keys = []
-        for expression, more in self.objectives:
-            model = self._by_text.get(expression.text)
-            values = frame[model.column if model else expression.text].to_numpy(np.float64)
-            keys.append(np.where(np.isnan(values), -np.inf, values if more else -values))
-        return keys
-
-    def _order(self, frame: pd.DataFrame) -> NDArray[np.intp]:
-        """Rows from the best on; equals in the order of their positions."""
-        return np.lexsort([frame["position"].to_numpy(), *(-key for key in self._keys(frame)[::-1])])
-
     def _selected(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The rows that may still be in the ranked table when more follow."""
+        """The rows that may still be in the ranked table when more follow, the best first, equals by position."""
+        goals = [(getattr(self._by_text.get(q.text), "column", q.text), more) for q, more in self.objectives]
+        if self.kind == "ei":
+            goals = [("log_expected_improvement", True)]
+        columns, more_is_better = map(list, zip(*goals, strict=True))
+        ascending = [*(not more for more in more_is_better), True]
+        frame = frame.sort_values([*columns, "position"], ascending=ascending)  # NaN comes last
         if self.kind == "pareto":
-            front = frame[pareto_front(np.column_stack(self._keys(frame)))]
-            if len(front) > _LARGEST_FRONT:
+            points = frame[columns].to_numpy(np.float64) * np.where(more_is_better, 1, -1)
+            frame = frame[pareto_front(np.where(np.isnan(points), -np.inf, points))]
+            if len(frame) > _LARGEST_FRONT:
                 raise ScreeningError(
                     f"The Pareto front has more than {_LARGEST_FRONT:,} members. Rank by fewer quantities; the kept "
                     "compositions are not lost."
                 )
-            return front
-        order = self._order(frame)
+            return frame
         if self.per_system is not None:
-            systems = frame["formula"].map(system_of).iloc[order]
-            order = order[(systems.groupby(systems).cumcount() < self.per_system).to_numpy()]
-        return frame.iloc[np.sort(order[: self.top])]
+            frame = frame.groupby(frame["formula"].map(system_of)).head(self.per_system)
+        return frame.head(self.top)
 
 
 def system_of(formula: str) -> str:

@@ -146,7 +146,7 @@ def test_an_interruption_is_answered(crossprop, add, mine, monkeypatch, stopped,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--minutes", "nan"), "minutes=nan is refused"),
+        (("--minutes", "nan"), "minutes: Input should be a finite number"),
         (("--minutes", "1", "--budget", "quick"), "either --minutes or --budget, not both"),
         (("--holdout", "0.1", "--split-column", "s"), "either --holdout or --split-column, not both"),
         (("--amounts", "atomic", "--element-columns", "weight"), "--amounts, not both"),

@@ -1,7 +1,6 @@
 """One file becomes a model folder with its report, whole or not at all; a stopped fit leaves its plain model."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,9 @@ from crossprop.estimator.report import summary_lines
 from crossprop.experiments import executor
 from crossprop.inference.predictor import ServedModel
 
-SETTINGS = Settings(
-    target="hardness", unit="GPa", methods=["base", "ml", "boost", "blend"], trials=1, folds=2, holdout=0.2,
-    workers=1, minutes=5,
-)  # fmt: skip
-ANYTIME = replace(SETTINGS, methods=["plain_baseline", "plain_median", "ml", "blend"])
+ASKED = {"target": "hardness", "unit": "GPa", "trials": 1, "folds": 2, "holdout": 0.2, "workers": 1, "minutes": 5}
+SETTINGS = Settings(**ASKED, methods=["base", "ml", "boost", "blend"])
+ANYTIME = Settings(**ASKED, methods=["plain_baseline", "plain_median", "ml", "blend"])
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +87,7 @@ def test_the_unit_is_that_of_the_columns_name_where_it_is_certain(tmp_path):
     assert found == ["GPa", "", "%", "dex", ""]
     path = write_csv(tmp_path / "my.csv", rows_of(40))
     path.write_text(path.read_text().replace("hardness", "hardness (GPa)"))
-    settings = replace(SETTINGS, target="hardness (GPa)", unit="", methods=["ml"])
+    settings = Settings(**(ASKED | {"target": "hardness (GPa)", "unit": ""}), methods=["ml"])
     assert fit_file(path, settings, tmp_path / "model", write=silent)["unit"] == "GPa"
 
 
@@ -141,7 +138,7 @@ def test_a_stopped_fit_leaves_the_plain_median_model_goes_on_and_replaces_no_com
     other = write_csv(tmp_path / "other.csv", rows_of(30))
     (tmp_path / "elsewhere").mkdir()
     same_name = write_csv(tmp_path / "elsewhere" / "my.csv", rows_of(30))
-    another = replace(ANYTIME, target="hardness?")  # the same key of a property
+    another = ANYTIME.model_copy(update={"target": "hardness?"})  # the same key of a property
     for file, settings in ((other, ANYTIME), (same_name, ANYTIME), (path, another)):
         with pytest.raises(StoreError, match="not empty"):
             fit_file(file, settings, out, write=silent)

@@ -126,11 +126,11 @@ def test_cached_networks_of_a_larger_recipe_replace_the_training(tmp_path, monke
     assert "cached" in lines[0]
 
 
-def test_a_failed_training_says_why_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("crossprop.estimator.pretrained.JOB_FILE", "elsewhere.json")
-    with pytest.raises(PretrainingError, match=r"exit status 1.*--sources none"):
-        pretrained.prepare_sources(rows_of(12)["formula"], cache=tmp_path, write=lambda line: None)
-    assert list((tmp_path / "networks").iterdir()) == []
+def test_a_failed_training_says_why_and_leaves_nothing(tmp_path):
+    recipe = SourceRecipe("own", ("no_such_source",), (), 1, None, 1.0)
+    with pytest.raises(PretrainingError, match=r"exit status 1.*no_such_source.*--sources none"):
+        pretrained.prepare_sources(rows_of(12)["formula"], recipe, cache=tmp_path, write=lambda line: None)
+    assert [path.suffix for path in (tmp_path / "networks").iterdir()] == [".lock"]
 
 
 def test_training_that_was_stopped_goes_on_with_its_checkpoints_and_finished_networks(tmp_path, monkeypatch):
@@ -161,11 +161,8 @@ def test_training_that_was_stopped_goes_on_with_its_checkpoints_and_finished_net
         monkeypatch.setattr(pretrained, name, fake)
     recipe = SourceRecipe("short", tuple(TABLES), ("stability",), 10, None, 1.0)
     for start in range(3):
-        work = tmp_path / f"job_{start}"
-        work.mkdir()
-        write_json(work / "job.json", {"recipe": asdict(recipe), "seed": 1, "workers": 1, "keys": []})
         with nullcontext() if start == 2 else pytest.raises(RuntimeError):
-            train_networks(work, folder)
+            train_networks({"recipe": asdict(recipe), "seed": 1, "workers": 1, "keys": []}, folder)
     assert begun == [(n, found) for n in ("all_sources", "stability") for found in (False, True)]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["n", "n.lock"]
     assert {path.name for path in folder.iterdir() if path.is_dir()} == {"all_sources", "stability"}

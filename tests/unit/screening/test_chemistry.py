@@ -5,7 +5,7 @@ import pytest
 from smact.screening import smact_validity
 
 from crossprop.data.compositions import ELEMENTS
-from crossprop.screening import chemistry
+from crossprop.features import charge_neutrality
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.space import ElementSpace, ListedSpace
 
@@ -45,7 +45,7 @@ def test_many_elements_are_judged_one_by_one_as_few_are_together(monkeypatch):
     for pauling in (True, False):
         together = kept(ChargeBalance(pauling=pauling), *formulas)
         with monkeypatch.context() as patch:
-            patch.setattr(chemistry, "_MOST_COMBINATIONS", 0)
+            patch.setattr(charge_neutrality, "_MAX_VECTORISED", 0)
             assert kept(ChargeBalance(pauling=pauling), *formulas) == together
         assert len(set(together)) == 2
     oxide, steel = "La2Nd2Sm2Gd2Y2Mn2Fe2Co2Ni2Cr2O30", "Fe70Cr18Ni8Mn1Si1C0.1Mo1N0.1Cu0.3V0.1Nb0.1Al0.1P0.02S0.01"
