@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from crossprop.config import PARAMS_FILE, load_params
-from crossprop.experiments.cache import CellStore
+from crossprop.experiments.cache import SCREENING, CellStore
 from crossprop.experiments.executor import Failure, WorkerPool
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.targets import plan_target
-from crossprop.experiments.tasks import FoldReport, FoldTask, run_task
+from crossprop.experiments.tasks import FoldReport, FoldTask, ScreenReport, run_task
 from crossprop.io import read_json
 from crossprop.paths import StudyPaths
 from crossprop.training.metrics import mean_absolute_error
@@ -56,7 +56,7 @@ def main() -> None:
             if role not in SIDES or chosen is None or done:
                 continue
             cell = next(cell for cell in cells if cell.id == chosen)
-            screening = CellStore(paths).screening(cell)
+            screening = CellStore(paths).find(cell, SCREENING, ScreenReport)
             if screening is None:
                 parser.error(f"{target}: the screening of {cell.label} is not stored; run the study again")
             results[chosen] = SIDES[role], CellResult.from_dict(measured[chosen])

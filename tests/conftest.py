@@ -196,13 +196,13 @@ def write_target() -> Callable[..., pd.DataFrame]:
 @pytest.fixture(scope="session")
 def pretrained_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root that holds the prepared tiny source and its network."""
-    from crossprop.experiments.pretrain import pretrain_source
+    from crossprop.experiments.pretrain import pretrain
 
     root = tmp_path_factory.mktemp("source")
     params = parse_params(copy.deepcopy(TINY))
     paths = StudyPaths(params.study.name, root)
     _write_property(paths, SOURCE, synthetic_table(80, 2, ("train", "validation")))
-    pretrain_source(params, SOURCE, "eV/atom", paths, lambda line: None)
+    pretrain(params, SOURCE, {SOURCE: "eV/atom"}, paths, lambda line: None)
     return root
 
 
@@ -223,10 +223,10 @@ def write_study(pretrained_source: Any, write_target: Callable[..., Any]) -> Cal
 @pytest.fixture(scope="session")
 def pretrained_joint(pretrained_source: Path, tiny_params: Callable[..., Params]) -> Path:
     """The folder of a tiny joint network that has learnt the one source of the tiny study."""
-    from crossprop.experiments.pretrain import pretrain_joint
+    from crossprop.experiments.pretrain import pretrain
 
     paths = StudyPaths("tiny", pretrained_source)
-    pretrain_joint(tiny_params(**JOINT), "all_sources", {SOURCE: "eV/atom"}, paths, lambda line: None)
+    pretrain(tiny_params(**JOINT), "all_sources", {SOURCE: "eV/atom"}, paths, lambda line: None)
     return paths.source_model("all_sources")
 
 

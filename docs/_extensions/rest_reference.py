@@ -117,11 +117,11 @@ def _examples(content: dict[str, Any], schema: dict[str, Any]) -> list[tuple[str
 def full_document() -> dict[str, Any]:
     """The OpenAPI document of a service that asks for keys: what an open one never answers stands in it too."""
     from crossprop.service.app import create_app
-    from crossprop.service.auth import ApiKey, KeyRing, Scope
+    from crossprop.service.auth import ApiKey, Scope
     from crossprop.service.settings import ServiceSettings
     from crossprop.service.sources import FolderSource
 
-    keys = KeyRing((ApiKey("reader", Scope.READ, "0" * 64),))
+    keys = (ApiKey("reader", Scope.READ, "0" * 64),)
     document: dict[str, Any] = create_app(ServiceSettings(keys=keys), FolderSource([])).openapi()
     return document
 

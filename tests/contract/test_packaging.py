@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tool_modules import load_script
 
+from crossprop.tracking import registration
+
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
@@ -227,3 +229,31 @@ def test_a_damaged_object_on_a_folder_remote_is_refused(tmp_path):
     assert pulled.returncode != 0
     assert "Checkout failed" in pulled.stderr
     assert not data.exists()
+
+
+_BLOCKS = """
+import sys
+
+class Blocked:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocked)
+import crossprop.inference.pyfunc
+"""
+
+
+def test_a_registered_model_loads_with_what_its_requirements_bring():
+    brought, todo = set(), list(map(canonicalize_name, registration._ALWAYS))
+    while todo:
+        if (name := todo.pop()) not in brought:
+            brought.add(name)
+            needed = map(Requirement, importlib.metadata.requires(name) or [])
+            todo += [canonicalize_name(r.name) for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+    owners = importlib.metadata.packages_distributions()
+    kept = brought | {"crossprop"}
+    others = [name for name, of in owners.items() if not kept & set(map(canonicalize_name, of))]
+    done = subprocess.run([sys.executable, "-c", _BLOCKS, *others], capture_output=True, text=True, check=False)
+    assert "tensorflow" in others
+    assert done.returncode == 0, done.stderr

@@ -43,17 +43,6 @@ def training_rows(frame: pd.DataFrame, protocol: Protocol | str = Protocol.PUBLI
     return rows
 
 
-def test_rows(frame: pd.DataFrame, *, required: bool = True) -> np.ndarray:
-    """Positions of the hold-out rows (split ``test``), which nothing is ever tuned on; a DataError if there is none."""
-    rows = np.flatnonzero((frame["split"] == "test").to_numpy())
-    if required and not len(rows):
-        raise DataError(f"None of {len(frame)} rows is a hold-out (split 'test'). Prepare the target again.")
-    return rows
-
-
-test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it by its name
-
-
 def screening_split(keys: np.ndarray, seed: int = DEFAULT_SEED) -> tuple[np.ndarray, np.ndarray]:
     """Split 90:10 by composition key: positions to train on and to validate on, ascending, together all rows.
 

@@ -34,8 +34,7 @@ from crossprop.experiments.pretrain import (
     PROVENANCE_FILE,
     joint_digest,
     load_provenance,
-    pretrain_joint,
-    pretrain_source,
+    pretrain,
 )
 from crossprop.experiments.progress import Print, show
 from crossprop.features.matrices import write_features
@@ -333,11 +332,10 @@ def train_networks(job: dict[str, Any], folder: Path) -> None:
         bundle = paths.source_model(JOINT).parent
         for draft in bundle.glob("*.tmp"):  # of a start that was killed
             shutil.rmtree(draft, ignore_errors=True)
-        if not _is_trained(bundle / JOINT, joint_digest(tables, paths)):
-            pretrain_joint(params, JOINT, units, paths)
-        for source in elemnets:
-            if not _is_trained(bundle / source, tables[source]):
-                pretrain_source(params, source, units[source], paths)
+        learnt = {JOINT: joint_digest(tables, paths), **{source: tables[source] for source in elemnets}}
+        for network, data_sha256 in learnt.items():
+            if not _is_trained(bundle / network, data_sha256):
+                pretrain(params, network, units, paths)
         np.save(bundle / SEEN_FILE, codes_of_seen(seen), allow_pickle=False)
         made: dict[str, Any] = {"format": FORMAT, "recipe": name, "sources": sources, "elemnets": elemnets}
         made |= {"edition": edition, "epochs": recipe.epochs, "compositions": len(seen)}

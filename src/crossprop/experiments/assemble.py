@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.data.splits import together_in
 from crossprop.experiments.grid import Cell
 from crossprop.experiments.inputs import TargetInputs
 from crossprop.experiments.results import CellCost, CellOutcome, CellResult
@@ -20,27 +19,6 @@ HISTORY = ["stage", "fold", "epoch", "loss", "val_mae"]
 PREDICTIONS = ["split", "fold", "formula", "y_true", "y_pred", "y_pred_ensemble"]
 
 
-def unfinished_outcome(
-    cell: Cell,
-    screening: ScreenReport | None,
-    inputs: TargetInputs,
-    folds: Sequence[FoldReport] = (),
-    *,
-    stopped: str | None = None,
-    failure: str | None = None,
-) -> CellOutcome:
-    """A cell without a whole cross-validation, and so without a hold-out error; ``folds`` are those that it had.
-
-    ``stopped`` says why the best cell of its method did not go on, ``failure`` why a cell failed.
-    """
-    measured = {
-        "stopped": stopped,
-        "failure": failure,
-        "rung_mae": tuple(fold.val_mae for fold in folds) or None,
-    }
-    return _outcome(cell, screening, folds, inputs, measured, pd.DataFrame(columns=PREDICTIONS))
-
-
 def finished_outcome(
     cell: Cell, screening: ScreenReport | None, folds: Sequence[FoldReport], inputs: TargetInputs
 ) -> CellOutcome:
@@ -51,8 +29,7 @@ def finished_outcome(
     ensemble = np.mean([fold.test_pred for fold in folds], axis=0)
     measured: dict[str, Any] = {}
     if len(y_true):
-        together = inputs.frame[together_in(inputs.frame)].to_numpy()
-        mae = mean_interval(np.abs(y_true - y_pred), together[inputs.test], n_resamples=2_000)
+        mae = mean_interval(np.abs(y_true - y_pred), inputs.together[inputs.test], n_resamples=2_000)
         measured = {
             "test_mae": mae.mean,
             "test_mae_low": mae.low,
@@ -76,17 +53,18 @@ def finished_outcome(
         pd.DataFrame(dict(zip(PREDICTIONS, (s, k, formulas[at], inputs.values[at], one, mean), strict=True)))
         for s, k, at, one, mean in rows
     ]
-    return _outcome(cell, screening, folds, inputs, measured, pd.concat(tables, ignore_index=True))
+    return outcome_of(cell, screening, folds, inputs, measured, pd.concat(tables, ignore_index=True))
 
 
-def _outcome(
+def outcome_of(
     cell: Cell,
     screening: ScreenReport | None,
     folds: Sequence[FoldReport],
     inputs: TargetInputs,
     measured: dict[str, Any],
-    predictions: pd.DataFrame,
+    predictions: pd.DataFrame | None = None,
 ) -> CellOutcome:
+    """A cell with what was ``measured`` of it, by field of :class:`CellResult`; without a hold-out error none is."""
     best = screening.hyperparameters if screening else {}
     named = {key: value for key, value in best.items() if key != "layer" and "." not in key}
     trials = screening.trials if screening else pd.DataFrame()
@@ -112,4 +90,5 @@ def _outcome(
         histories += [fold.history.assign(stage="fold", fold=k) for k, fold in enumerate(folds)]
     histories = [history for history in histories if len(history)] or [pd.DataFrame(columns=HISTORY)]
     history = pd.concat(histories, ignore_index=True)[HISTORY]
+    predictions = pd.DataFrame(columns=PREDICTIONS) if predictions is None else predictions
     return CellOutcome(result=result, cost=cost, trials=trials, history=history, predictions=predictions)

@@ -1,8 +1,9 @@
 """Finished tasks of cells on disk: written whole or not at all, found again after a kill, refused when damaged."""
 
 import shutil
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,13 @@ import pandas as pd
 from crossprop.errors import StoreError
 from crossprop.experiments.grid import Cell
 from crossprop.experiments.tasks import FoldReport, ScreenReport
-from crossprop.io import atomic_folder, check_digests, read_json, write_digests, write_json
+from crossprop.io import atomic_folder, check_digests, digested, read_json, write_digests, write_json
 from crossprop.paths import StudyPaths
 
 MODEL_FOLDER = "model"
 SCREENING = "screening"
-_REPORT, _HISTORY, _TRIALS, _ARRAYS = "report.json", "history.parquet", "trials.parquet", "predictions.npz"
-_ARRAY_FIELDS = ("val_rows", "val_pred", "test_pred")
+_REPORT, _ARRAYS = "report.json", "predictions.npz"  # beside a parquet file for every table
+Report = TypeVar("Report", ScreenReport, FoldReport)
 
 
 class CellStore:
@@ -28,52 +29,36 @@ class CellStore:
     def __init__(self, paths: StudyPaths) -> None:
         self._paths = paths
 
-    def screening(self, cell: Cell) -> ScreenReport | None:
-        """The cell's stored screening, or ``None`` where there is none."""
-        folder = self._checked(cell, SCREENING, _REPORT, _TRIALS, _HISTORY)
+    def find(self, cell: Cell, name: str, kind: type[Report]) -> Report | None:
+        """A stored task of the cell, ``screening`` or a fit such as ``fold_00``, or ``None`` where there is none."""
+        folder = self._checked(cell, name, with_model=False)
         if folder is None:
             return None
-        tables: Any = {
-            key: pd.read_parquet(folder / name) for key, name in (("trials", _TRIALS), ("history", _HISTORY))
-        }
-        return ScreenReport(**read_json(folder / _REPORT), **tables)
-
-    def keep_screening(self, cell: Cell, report: ScreenReport) -> None:
-        """Store a screening."""
-        with atomic_folder(self._paths.cell(cell.id) / SCREENING) as folder:
-            names = ("hyperparameters", "val_mae", "seconds", "peak_memory")
-            write_json(folder / _REPORT, {name: getattr(report, name) for name in names})
-            # A column may hold numbers in one trial and words in another: text keeps both.
-            trials = report.trials.copy()
-            for name in trials.filter(like="params_").select_dtypes(object):
-                trials[name] = [None if pd.isna(value) else str(value) for value in trials[name]]
-            trials.to_parquet(folder / _TRIALS)
-            report.history.to_parquet(folder / _HISTORY)
-            write_digests(folder)
-
-    def fit(self, cell: Cell, name: str) -> FoldReport | None:
-        """A stored fit of the cell, such as ``fold_00``, or ``None`` where there is none."""
-        folder = self._checked(cell, name, _REPORT, _ARRAYS, _HISTORY)
-        if folder is None:
-            return None
-        with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
-            return FoldReport(
-                **read_json(folder / _REPORT),
-                **{field: arrays[field] for field in _ARRAY_FIELDS},
-                history=pd.read_parquet(folder / _HISTORY),
-            )
+        tables: dict[str, Any] = {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
+        if (folder / _ARRAYS).is_file():
+            with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
+                tables |= dict(arrays)
+        return kind(**read_json(folder / _REPORT), **tables)
 
     def model_draft(self, cell: Cell, name: str) -> Path:
         """Folder that a worker writes a fit's model into, before the fit is kept."""
         return self._paths.cell(cell.id) / f"{name}.model"
 
-    def keep_fit(self, cell: Cell, name: str, report: FoldReport) -> None:
-        """Store a fit together with the model that its worker has written."""
+    def keep(self, cell: Cell, name: str, report: ScreenReport | FoldReport) -> None:
+        """Store a task, a fit together with the model that its worker has written."""
+        values = {field.name: getattr(report, field.name) for field in fields(report) if field.name != "baseline"}
+        tables = {key: value for key, value in values.items() if isinstance(value, pd.DataFrame)}
+        arrays: dict[str, Any] = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+        facts = {key: value for key, value in values.items() if key not in {*tables, *arrays}}
         with atomic_folder(self._paths.cell(cell.id) / name) as folder:
-            facts = ("val_mae", "seconds", "peak_memory", "n_train")
-            write_json(folder / _REPORT, {fact: getattr(report, fact) for fact in facts})
-            np.savez(folder / _ARRAYS, **{field: getattr(report, field) for field in _ARRAY_FIELDS})
-            report.history.to_parquet(folder / _HISTORY)
+            write_json(folder / _REPORT, facts)
+            for key, table in tables.items():
+                # A parameter may be a number in one trial and a word in another: text keeps both.
+                mixed = table.filter(like="params_").select_dtypes(object)
+                texts = mixed.map(lambda value: None if pd.isna(value) else str(value))
+                table.assign(**dict(texts)).to_parquet(folder / f"{key}.parquet")
+            if arrays:
+                np.savez(folder / _ARRAYS, **arrays)
             draft = self.model_draft(cell, name)
             if draft.is_dir():
                 draft.rename(folder / MODEL_FOLDER)
@@ -93,10 +78,11 @@ class CellStore:
             shutil.rmtree(dropped, ignore_errors=True)  # what an interruption has left
             shutil.rmtree(folder.rename(dropped), ignore_errors=True)
 
-    def _checked(self, cell: Cell, name: str, *files: str) -> Path | None:
-        """Folder of a finished task, if there is one; changed ``files`` (by default any) are refused."""
+    def _checked(self, cell: Cell, name: str, *, with_model: bool = True) -> Path | None:
+        """Folder of a finished task, if there is one; changed files, of the model only if asked for, are refused."""
         folder = self._paths.cell(cell.id) / name
         if not folder.is_dir():
             return None
-        check_digests(folder, files or None, error=StoreError, remedy=f"Delete {folder} and run again.")
+        files = [file for file in digested(folder) if with_model or "/" not in file]
+        check_digests(folder, files, error=StoreError, remedy=f"Delete {folder} and run again.")
         return folder

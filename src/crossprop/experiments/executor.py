@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from crossprop.errors import ConfigError, StoreError
 from crossprop.io import usable_cores
-from crossprop.training.device import THREAD_VARIABLES, configure, process_environment
+from crossprop.training.device import configure, process_environment
 
 RECYCLED_AFTER = 500  # tasks after which a worker is replaced: libraries keep a little memory with every fit
 _FIRST_TO_KILL = "500"  # ``oom_score_adj``: when memory runs out Linux kills a worker, not the scheduler
@@ -33,9 +33,25 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that failed as often as it may, with the reason in one line."""
+    """Why a task failed, in one line, as plain data: some errors cannot be unpickled."""
 
     reason: str
+    out_of_memory: bool = field(default=False, compare=False)
+    store: bool = field(default=False, compare=False)  # nothing more can be stored
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Sort an error."""
+        name, text = type(error).__name__, " ".join(str(error).split())
+        if isinstance(error, StoreError):
+            return cls(text, store=True)
+        if isinstance(error, MemoryError) or name == "ResourceExhaustedError":  # TensorFlow's own
+            text = text or "nothing could be allocated"
+            return cls(f"out of memory ({name.lstrip('_')}: {text})", out_of_memory=True)
+        full = getattr(error, "errno", None) in _FULL or "No space left" in text  # HDF5 sets no number
+        if isinstance(error, OSError) and full:
+            return cls(f"{text}. Free some space, then run again: what is finished is kept.", store=True)
+        return cls(f"{name}: {text or 'no reason given'}")
 
 
 @dataclass(order=True)
@@ -71,14 +87,14 @@ class Executor(contextlib.AbstractContextManager["Executor"]):
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Yield (task, result or :class:`Failure`) as tasks end; ``StoreError`` where nothing more can be stored."""
 
-    def _failed(self, item: Queued, raised: Raised) -> tuple[Any, Failure] | None:
+    def _failed(self, item: Queued, failure: Failure) -> tuple[Any, Failure] | None:
         """A task that failed too often with its end, or ``None`` where it is tried again; without memory it is."""
-        if raised.store:
-            raise StoreError(raised.reason)
+        if failure.store:
+            raise StoreError(failure.reason)
         item.attempts += 1
-        if item.attempts > max(self._retries, int(raised.out_of_memory)):
-            return item.task, Failure(raised.reason)
-        if raised.out_of_memory:
+        if item.attempts > max(self._retries, int(failure.out_of_memory)):
+            return item.task, failure
+        if failure.out_of_memory:
             item.alone, item.priority = True, float("-inf")
         heapq.heappush(self._queue, item)
         return None
@@ -91,30 +107,7 @@ class Executor(contextlib.AbstractContextManager["Executor"]):
         self.close()
 
 
-@dataclass(frozen=True)
-class Raised:
-    """What a task raised, as plain data (some errors cannot be unpickled); ``store``: nothing more can be stored."""
-
-    reason: str
-    out_of_memory: bool = False
-    store: bool = False
-
-    @classmethod
-    def of(cls, error: BaseException) -> Raised:
-        """Sort an error."""
-        name, text = type(error).__name__, " ".join(str(error).split())
-        if isinstance(error, StoreError):
-            return cls(text, store=True)
-        if isinstance(error, MemoryError) or name == "ResourceExhaustedError":  # TensorFlow's own
-            text = text or "nothing could be allocated"
-            return cls(f"out of memory ({name.lstrip('_')}: {text})", out_of_memory=True)
-        full = getattr(error, "errno", None) in _FULL or "No space left" in text  # HDF5 sets no number
-        if isinstance(error, OSError) and full:
-            return cls(f"{text}. Free some space, then run again: what is finished is kept.", store=True)
-        return cls(f"{name}: {text or 'no reason given'}")
-
-
-def prepare(backend: str) -> Raised | None:
+def prepare(backend: str) -> Failure | None:
     """Load the backend in a worker, or say why not: e.g. it is not installed, which every task reports."""
     warnings.simplefilter("ignore")  # a linear model that does not converge is a poor trial, not news
     return attempt(lambda backend: configure(backend, 1), backend)
@@ -125,7 +118,7 @@ def attempt(run: Callable[[Any], Any], task: Any) -> Any:
     try:
         return run(task)
     except Exception as error:
-        return Raised.of(error)
+        return Failure.of(error)
 
 
 def _serve(tasks: Connection, run: Callable[[Any], Any], backend: str) -> None:
@@ -152,7 +145,7 @@ def _serve(tasks: Connection, run: Callable[[Any], Any], backend: str) -> None:
         try:
             tasks.send(result)
         except Exception as error:  # e.g. the result cannot be pickled
-            tasks.send(Raised.of(error))
+            tasks.send(Failure.of(error))
 
 
 @dataclass(eq=False)
@@ -235,10 +228,10 @@ class WorkerPool(Executor):
             result = worker.tasks.recv()
         except (EOFError, OSError):
             worker.process.join()
-            result, died = Raised(_cause_of_death(worker.process.exitcode), out_of_memory=True), True
+            result, died = Failure(_cause_of_death(worker.process.exitcode), out_of_memory=True), True
         if died or worker.done >= RECYCLED_AFTER:
             self._end(worker)
-        return self._failed(item, result) if isinstance(result, Raised) else (item.task, result)
+        return self._failed(item, result) if isinstance(result, Failure) else (item.task, result)
 
 
 def _cause_of_death(code: int | None) -> str:
@@ -267,7 +260,7 @@ class InlinePool(Executor):
             with warnings.catch_warnings(), threadpool_limits(limits=1):
                 warnings.simplefilter("ignore")
                 result = attempt(self._run, item.task)
-            ended = self._failed(item, result) if isinstance(result, Raised) else (item.task, result)
+            ended = self._failed(item, result) if isinstance(result, Failure) else (item.task, result)
             if ended is not None:
                 yield ended
 
@@ -281,8 +274,4 @@ def use_keras(backend: str) -> None:
             "Fit in worker processes (workers=2), or set KERAS_BACKEND before Keras is imported."
         )
     if keras is None:
-        kept = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
         configure(backend, 1)
-        for name in THREAD_VARIABLES:
-            os.environ.pop(name, None)
-        os.environ.update(kept)

@@ -1,7 +1,9 @@
 """The grid: target × source × method × representation, each cell with its identity and its budget."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter
 
 from crossprop.config import Params, Recipe
 from crossprop.experiments.fingerprint import code_digest, digest, package_versions
@@ -64,6 +66,9 @@ class Cell:
         return int(digest([self.seed, self.target, *parts])[:8], 16)
 
 
+_CELL = TypeAdapter(Cell)
+
+
 def enumerate_cells(
     params: Params, target: str, unit: str, target_digest: str, source_digests: Mapping[str, str]
 ) -> list[Cell]:
@@ -74,7 +79,6 @@ def enumerate_cells(
     study, cells = params.study, []
     precision = precision_of(params.compute.precision)  # the driver's, whichever node fits
     networks = ("keras", params.compute.backend)
-    hashed = [field.name for field in fields(Cell) if field.name not in ("id", "unit")]
     for method in study.methods:
         recipe = None
         if method.family is Family.NETWORK:
@@ -106,10 +110,9 @@ def enumerate_cells(
                 precision=precision if method.family is Family.NETWORK else "float32",
             )
             depends_on = {
-                **{name: getattr(cell, name) for name in hashed},
-                "recipe": recipe.model_dump(mode="json") if recipe else None,
+                **_CELL.dump_python(cell, mode="json", exclude={"id", "unit"}),
+                "order": list(space.algorithms) if space else None,  # in which the defaults are tried
                 "versions": package_versions(*PACKAGES, *(networks if cell.needs_keras else ())),
-                "space": space.facts() if space else None,
                 "backend": params.compute.backend if cell.needs_keras else None,
                 "target_digest": target_digest,
                 "source_digest": source_digests[source] if source else None,

@@ -9,23 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossprop.data.splits import (
-    AUXILIARY,
-    cross_validation_folds,
-    screening_split,
-    test_rows,
-    together_in,
-    training_rows,
-)
+from crossprop.data.splits import AUXILIARY, cross_validation_folds, screening_split, together_in, training_rows
 from crossprop.errors import StoreError
 from crossprop.experiments.fingerprint import code_digest, digest, package_versions
 from crossprop.experiments.grid import Cell
-from crossprop.features.matrices import load_combined, load_features
+from crossprop.features.matrices import load_features
 from crossprop.io import DIGESTS_FILE, atomic_folder, check_digests, file_digest, write_digests
-from crossprop.methods import HEAD, Representation
+from crossprop.methods import Representation
+from crossprop.models.ensemble import WITH_ATTRIBUTES
 from crossprop.models.fitted import CHUNK
-from crossprop.models.portable import Network
-from crossprop.models.saved import SCALING_FILE
+from crossprop.models.saved import SCALING_FILE, load_source
 from crossprop.models.transfer import check_network, load_network
 
 MATRIX_FILE = "matrix.npy"
@@ -48,16 +41,21 @@ class TargetInputs:
         self.files = files
         self.frame = pd.read_parquet(files.prepared)
         self.train = training_rows(self.frame, protocol)
-        self.test = test_rows(self.frame, required=False)
+        self.test = np.flatnonzero((self.frame["split"] == "test").to_numpy())
         auxiliary = (self.frame["split"] == AUXILIARY).to_numpy()[self.train]
         self._validated, self._auxiliary = self.train[~auxiliary], self.train[auxiliary]
         self.values = self.frame["value"].to_numpy(np.float64)
         self._mapped: dict[tuple[str | None, str], np.ndarray] = {}
 
     @cached_property
+    def together(self) -> np.ndarray:
+        """Keys (compositions, or groups) of all rows: equal ones stay on one side of every split."""
+        return self.frame[together_in(self.frame)].to_numpy()
+
+    @property
     def keys(self) -> np.ndarray:
-        """Keys (compositions, or groups) of the rows that are both learnt from and validated on."""
-        return self.frame[together_in(self.frame)].to_numpy()[self._validated]
+        """Those of the rows that are both learnt from and validated on."""
+        return self.together[self._validated]
 
     def screening(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the screening split: to train on and to validate on."""
@@ -70,8 +68,7 @@ class TargetInputs:
     @cached_property
     def repeated(self) -> np.ndarray:
         """Whether a row's composition (or group) stands in the hold-out, shape (all rows,)."""
-        keys = self.frame[together_in(self.frame)]
-        return keys.isin(set(keys.to_numpy()[self.test])).to_numpy()
+        return np.isin(self.together, self.together[self.test])
 
     def folds(self, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rows of every fold: to train on and to validate on."""
@@ -79,33 +76,29 @@ class TargetInputs:
 
     def features(self, cell: Cell, layer: str | None) -> np.ndarray:
         """The matrix that a cell reads, shape (all rows, n_features); memory-mapped where it is large."""
-        kind, source = cell.representation, cell.source
+        kind = cell.representation
         if kind is None:
             return np.zeros((len(self.frame), 1), np.float32)
-        if kind is Representation.ELEMENTAL_FRACTIONS:
-            return self._fractions
-        if kind is Representation.PHYSICAL_ATTRIBUTES:
-            return self._attributes
-        if kind is Representation.COMBINED:
-            return self._derived(kind, None, lambda: load_combined(self.files.features))
-        network = dict(self.files.networks)[str(source)]
-        if kind is Representation.PREDICTED_SOURCES:
-            return self._derived(kind, source, lambda: self._beside_predictions(network))
-        assert layer is not None
-        return self._derived(layer, source, lambda: outputs_of(network, np.asarray(self._fractions), layer=layer))
+        if kind in (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES):
+            return self._written(kind)
+        return self._derived(layer or kind, cell.source, lambda: self._represented(kind, cell.source, layer))
 
-    def _beside_predictions(self, network: Path) -> np.ndarray:
-        """Fractions, attributes and what a joint network predicts from them, in its scales."""
-        combined = load_combined(self.files.features)
-        return np.concatenate([combined, outputs_of(network, combined, scaling_of(network))], axis=1)
+    def _written(self, kind: Representation) -> np.ndarray:
+        if (None, kind) not in self._mapped:
+            self._mapped[None, kind] = load_features(self.files.features, kind)
+        return self._mapped[None, kind]
 
-    @cached_property
-    def _fractions(self) -> np.ndarray:
-        return load_features(self.files.features, Representation.ELEMENTAL_FRACTIONS)
-
-    @cached_property
-    def _attributes(self) -> np.ndarray:
-        return load_features(self.files.features, Representation.PHYSICAL_ATTRIBUTES)
+    def _represented(self, kind: Representation, source: str | None, layer: str | None) -> np.ndarray:
+        """All rows as a saved model of this representation reads them, float32."""
+        network = Path() if source is None else dict(self.files.networks)[source]
+        if source is not None:
+            check_network(network.parent)
+        reads = load_source(network, kind, layer)
+        fractions = attributes = self._written(Representation.ELEMENTAL_FRACTIONS)
+        if kind in WITH_ATTRIBUTES:
+            attributes = self._written(Representation.PHYSICAL_ATTRIBUTES)
+        pieces = [slice(start, start + CHUNK) for start in range(0, max(len(fractions), 1), CHUNK)]
+        return np.concatenate([reads.represent(fractions[piece], attributes[piece]) for piece in pieces])
 
     def _derived(self, name: str, source: str | None, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """A matrix that is computed once, by one process, and mapped by all; its folder names what it depends on."""
@@ -141,14 +134,6 @@ def source_network(path: Path) -> Any:
     """A source network, loaded once in a process."""
     check_network(path.parent, path.name)
     return load_network(path)
-
-
-def outputs_of(path: Path, features: np.ndarray, scaling: np.ndarray | None = None, layer: str = HEAD) -> np.ndarray:
-    """Outputs of a source network or one of its layers, float32, as a saved model computes them."""
-    check_network(path.parent, path.name)
-    network = Network.read(path, scaling, layer)
-    starts = range(0, max(len(features), 1), CHUNK)
-    return np.concatenate([network.outputs(features[start : start + CHUNK]) for start in starts])
 
 
 def scaling_of(network: Path) -> np.ndarray:

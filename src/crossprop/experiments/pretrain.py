@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from crossprop.config import Params, Recipe
-from crossprop.data.splits import training_rows
 from crossprop.errors import CollapsedError, ConfigError, DataError, ModelFormatError
 from crossprop.experiments.fingerprint import OF_NETWORKS, code_digest, data_digest, digest, package_versions
 from crossprop.experiments.progress import Print, show
@@ -25,7 +24,7 @@ from crossprop.io import (
     write_json,
 )
 from crossprop.methods import Architecture, Representation
-from crossprop.models.fitted import FittedModel, network_outputs, save_network, standardised
+from crossprop.models.fitted import network_outputs, save_network, standardised
 from crossprop.models.networks import initial_weights
 from crossprop.models.saved import SCALING_FILE
 from crossprop.models.target_transform import TargetTransform
@@ -33,7 +32,6 @@ from crossprop.models.transfer import check_network, weights_digest
 from crossprop.paths import StudyPaths
 from crossprop.training.checkpoint import Checkpoint
 from crossprop.training.device import configure, peak_memory, precision_of
-from crossprop.training.metrics import mean_absolute_error
 from crossprop.training.trainer import NetworkTrainer, descend, feature_scaling, suited
 
 NETWORK_FILE = "network.keras"
@@ -44,84 +42,103 @@ COLLAPSED = 0.95  # validation MAE over that of the median above which a network
 JUDGED_FROM = 300  # steps before which a network may still be near the median
 
 
-def pretrain_source(
-    params: Params, source: str, unit: str, paths: StudyPaths, write: Print = show
+def pretrain(
+    params: Params, name: str, units: Mapping[str, str], paths: StudyPaths, write: Print = show
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train ElemNet on one source property, 90:10, by the recipe ``study.pretrain``, and save it.
+    """Train and save the ElemNet of a source, by ``study.pretrain``, or a network of ``study.joint``, 90:10.
 
     A deep network without normalisation may come to predict one value, mostly on a property that is mostly zero: then
-    it starts again with a third of the learning rate, at most twice. The recipe of the provenance has the last one;
-    how its least batches and steps are kept depends on the rows (:func:`suited`).
-    Returns the provenance that is saved beside the network, and the history (``epoch, loss, val_mae``).
+    an ElemNet starts again with a third of the learning rate, at most twice. The recipe of the provenance has the last
+    one; how its least batches and steps are kept depends on the rows (:func:`suited`).
+    Returns the provenance that is saved beside the network, and the history (``epoch, loss, val_mae``); of a joint
+    network ``val_mae`` is the mean over the sources of the validation MAE relative to that of the median.
     """
+    study, seed, joint = params.study, params.study.seed, name in params.study.joint
+    if not joint and name not in study.sources:
+        raise ConfigError(f"{name!r} is no source or joint network of the study: {[*study.sources, *study.joint]}.")
     configure(params.compute.backend, params.compute.workers or usable_cores())
-    frame, validates = _read_source(paths, source)
-    fractions = np.asarray(load_features(paths.features(source), Representation.ELEMENTAL_FRACTIONS))
-    values = frame["value"].to_numpy(np.float64)
-    train = training_rows(frame)
-    validation = np.flatnonzero(validates)
-    seed = params.study.seed
-    fitting = suited(params.study.pretrain, len(train))
-    steps = len(train) // fitting.batch_size
-    write(f"{source}: pretraining on {len(train):,} compositions, {fitting.epochs} epochs")
-    started = perf_counter()
-    of_median = float(np.abs(values[validation] - np.median(values[train])).mean())
-    trainer = _trainer(params)
+    sources, usable = study.joint.get(name, (name,)), recipes(params, name)
+    rows = source_rows(sources, paths, joint=joint)
+    kind = usable[0].target_transform
+    transforms = [TargetTransform.fit(column[np.isfinite(column)], kind) for column in rows.learnt.T]
+    medians = _column_errors(np.tile([t.centre for t in transforms], (len(rows.features), 1)), rows.validating)
+    learns = np.flatnonzero(np.isfinite(rows.learnt).any(axis=1))
+    validates = np.flatnonzero(np.isfinite(rows.validating).any(axis=1))
+    x, x_val, scaling = rows.features[learns], rows.features[validates], None
+    if joint:
+        scaling = feature_scaling(x)
+        x, x_val = standardised(x, scaling), standardised(x_val, scaling)
+    y = np.stack([t.forward(c) for t, c in zip(transforms, rows.learnt[learns].T, strict=True)], axis=1)
+    trainer, fitting = _trainer(params), suited(usable[0], len(x))
+    architecture = Architecture.RESNET if joint else Architecture.ELEMNET
+    unit, of_median = ("", 1.0) if joint else (units[name], float(medians[0]))
+    network, checkpoints, started = None, list[Checkpoint](), perf_counter()
 
-    def learn(recipe: Recipe, checkpoint: Checkpoint, *, last: bool) -> tuple[FittedModel, pd.DataFrame]:
-        def on_epoch(epoch: int, mae: float) -> None:
-            clock = f"[epoch {epoch}/{fitting.epochs}, {perf_counter() - started:.0f} s]"
-            write(f"{source} {clock} validation MAE {mae:.4g} {unit}")
-            warm = epoch > max(1, fitting.warmup_fraction * fitting.epochs) and epoch * steps >= JUDGED_FROM
-            if warm and mae > COLLAPSED * of_median and not last:
-                raise CollapsedError(f"{source}: the network predicts little more than the median")
+    def errors() -> np.ndarray:
+        outputs = network_outputs(network, x_val)
+        predicted = np.stack([t.inverse(c) for t, c in zip(transforms, outputs.T, strict=True)], axis=1)
+        return _column_errors(predicted, rows.validating[validates])
 
-        return trainer.fit(
-            fractions[train],
-            values[train],
-            (fractions[validation], values[validation]),
-            suited(recipe, len(train)),
-            lambda network: initial_weights(network, seed),
-            seed,
-            standardise=False,
-            on_epoch=on_epoch,
-            checkpoint=checkpoint,
-        )
+    def error() -> float:
+        return float(np.mean(errors() / medians)) if joint else float(errors()[0])
 
-    checkpoints = []
-    for attempt, recipe in enumerate(recipes(params.study.pretrain)):
-        name = f"{source}_{attempt}" if attempt else source
-        checkpoints.append(_checkpoint(params, name, recipe, data_digest(frame), paths))
+    def on_epoch(epoch: int, mae: float) -> None:
+        clock = f"[epoch {epoch}/{fitting.epochs}, {perf_counter() - started:.0f} s]"
+        write(f"{name} {clock} validation MAE " + (f"{mae:.4f} of the medians'" if joint else f"{mae:.4g} {unit}"))
+        warm = epoch > max(1, fitting.warmup_fraction * fitting.epochs)
+        judged = warm and epoch * (len(x) // fitting.batch_size) >= JUDGED_FROM
+        if judged and mae > COLLAPSED * of_median and len(checkpoints) < len(usable):
+            raise CollapsedError(f"{name}: the network predicts little more than the median")
+
+    of = f"{len(sources)} properties, " if joint else ""
+    write(f"{name}: pretraining on {len(x):,} compositions, {of}{fitting.epochs} epochs")
+    for attempt, recipe in enumerate(usable):
+        checkpoints.append(_checkpoint(params, f"{name}_{attempt}" if attempt else name, recipe, rows.digest, paths))
+        network = trainer.network(x.shape[1], recipe, architecture, len(sources))
+        start, suiting = initial_weights(network, seed), suited(recipe, len(x))
         try:
-            model, history = learn(recipe, checkpoints[-1], last=attempt == ATTEMPTS - 1)
+            given = (x, y.astype(np.float32))
+            history = descend(network, start, given, error, suiting, seed, on_epoch, checkpoints[-1])
             break
-        except CollapsedError as error:
-            write(f"{error}; starting again with a learning rate of {recipe.learning_rate / 3:.2g}")
-    assert model.transform is not None
-    reached = mean_absolute_error(values[validation], model.predict(fractions[validation]))
-    if reached > COLLAPSED * of_median:
+        except CollapsedError as collapsed:
+            write(f"{collapsed}; starting again with a learning rate of {recipe.learning_rate / 3:.2g}")
+    network = trainer.in_float32(network, recipe, architecture)
+    final, reached = errors(), error()
+    if joint:
+        for source, mae in zip(sources, final, strict=True):
+            write(f"{name}: {source} validation MAE {mae:.4g} {units[source]}")
+    elif reached > COLLAPSED * of_median:
         write(
-            f"{source}: the network predicts little more than the median: validation MAE {reached:.4g} {unit}, "
+            f"{name}: the network predicts little more than the median: validation MAE {reached:.4g} {unit}, "
             f"of the median {of_median:.4g}. Raise min_steps or epochs of study.pretrain, or leave the source out"
         )
-    facts = {
+    facts: dict[str, Any] = {
         "unit": unit,
-        "n_train": len(train),
-        "n_validation": len(validation),
+        "n_train": len(learns),
+        "n_validation": len(validates),
         "validation_mae": reached,
         "validation_mae_of_median": of_median,
-        "scaling": asdict(model.transform),
+        "scaling": list(map(asdict, transforms)) if joint else asdict(transforms[0]),
     }
+    if joint:
+        by_source = {"validation_mae": final, "validation_mae_of_median": medians}
+        by_source["n_train"] = np.isfinite(rows.learnt).sum(axis=0)
+        known = {f"{k}_by_source": dict(zip(sources, v.tolist(), strict=True)) for k, v in by_source.items()}
+        facts |= {"sources": list(sources), **known}
     spent = perf_counter() - started + sum(checkpoint.earlier for checkpoint in checkpoints)
-    provenance = provenance_of(params, source, model.body, recipe, data_digest(frame), facts, spent)
-    write_network(paths.source_model(source), model.body, provenance, history)
+    provenance = provenance_of(params, name, network, recipe, rows.digest, facts, spent)
+    write_network(paths.source_model(name), network, provenance, history, scaling)
     for checkpoint in checkpoints:
         checkpoint.remove()
     return provenance, history
 
 
-def recipes(recipe: Recipe) -> list[Recipe]:
-    """The recipes that a source network may have learnt by: the given one, and those that follow a collapse."""
+def recipes(params: Params, name: str) -> list[Recipe]:
+    """The recipes that a network may have learnt by: the given one, and those that follow a collapse of an ElemNet."""
+    if name in params.study.joint:
+        assert params.study.joint_pretrain is not None  # the configuration guarantees it beside a joint network
+        return [params.study.joint_pretrain]
+    recipe = params.study.pretrain
     rates = [recipe.learning_rate / 3**attempt for attempt in range(ATTEMPTS)]
     return [recipe.model_copy(update={"learning_rate": rate}) for rate in rates]
 
@@ -215,8 +232,8 @@ def write_network(
 
 
 @dataclass(frozen=True)
-class JointRows:
-    """The sources' rows, one per composition: fractions beside attributes, shape (n, 231).
+class SourceRows:
+    """The rows of one source, with fractions, or of several, one per composition, with attributes beside them.
 
     Values to learn from and to validate on have shape (n, n_sources), the sources' units, and NaN where there are none;
     ``digest`` is that of what went in.
@@ -234,97 +251,24 @@ def joint_digest(tables: Mapping[str, str], paths: StudyPaths) -> str:
     return digest([value for source in tables for value in (tables[source], matrices[source])])
 
 
-def joint_rows(sources: tuple[str, ...], paths: StudyPaths) -> JointRows:
+def source_rows(sources: tuple[str, ...], paths: StudyPaths, *, joint: bool = True) -> SourceRows:
     """Bring the prepared sources together by composition, which has the same role in every one of them."""
-    place: dict[str, int] = {}
-    features: list[np.ndarray] = []
-    columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    tables: dict[str, str] = {}
+    known, features, tables = pd.Index([], dtype=object), list[np.ndarray](), dict[str, str]()
+    learnt, validating = dict[str, pd.Series](), dict[str, pd.Series]()
     for source in sources:
         frame, validates = _read_source(paths, source)
         tables[source] = data_digest(frame)
-        matrix = load_combined(paths.features(source))
-        keys = frame["composition"].tolist()
-        fresh = [i for i, key in enumerate(keys) if key not in place]
-        for i in fresh:
-            place[keys[i]] = len(place)
+        keys = pd.Index(frame["composition"])
+        fresh = ~keys.isin(known)
+        known = known.append(keys[fresh])
+        folder = paths.features(source)
+        matrix = load_combined(folder) if joint else load_features(folder, Representation.ELEMENTAL_FRACTIONS)
         features.append(matrix[fresh])
-        rows = np.array([place[key] for key in keys])
-        columns.append((rows, frame["value"].to_numpy(np.float64), validates))
-    learnt = np.full((len(place), len(sources)), np.nan)
-    validating = learnt.copy()
-    for j, (rows, values, validates) in enumerate(columns):
-        learnt[rows[~validates], j] = values[~validates]
-        validating[rows[validates], j] = values[validates]
-    return JointRows(np.concatenate(features), learnt, validating, joint_digest(tables, paths))
-
-
-def pretrain_joint(
-    params: Params, name: str, units: dict[str, str], paths: StudyPaths, write: Print = show
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train a network of ``study.joint`` by the recipe ``study.joint_pretrain`` and save it with its input scaling.
-
-    Returns what :func:`pretrain_source` does; ``val_mae`` is the mean over the sources of the validation MAE relative
-    to that of the median.
-    """
-    recipe, seed = params.study.joint_pretrain, params.study.seed
-    if name not in params.study.joint or recipe is None:
-        raise ConfigError(f"{name!r} is no joint network of the study: {list(params.study.joint)}.")
-    configure(params.compute.backend, params.compute.workers or usable_cores())
-    sources = params.study.joint[name]
-    rows = joint_rows(sources, paths)
-    transforms = [TargetTransform.fit(column[np.isfinite(column)], recipe.target_transform) for column in rows.learnt.T]
-    medians = _column_errors(np.tile([t.centre for t in transforms], (len(rows.features), 1)), rows.validating)
-    learns = np.flatnonzero(np.isfinite(rows.learnt).any(axis=1))
-    validates = np.flatnonzero(np.isfinite(rows.validating).any(axis=1))
-    scaling = feature_scaling(rows.features[learns])
-    x, x_val = standardised(rows.features[learns], scaling), standardised(rows.features[validates], scaling)
-    y = np.stack([t.forward(c) for t, c in zip(transforms, rows.learnt[learns].T, strict=True)], axis=1)
-    checkpoint = _checkpoint(params, name, recipe, rows.digest, paths)
-    trainer, fitting = _trainer(params), suited(recipe, len(x))
-    network = trainer.network(x.shape[1], recipe, Architecture.RESNET, len(sources))
-
-    def errors() -> np.ndarray:
-        outputs = network_outputs(network, x_val)
-        predicted = np.stack([t.inverse(c) for t, c in zip(transforms, outputs.T, strict=True)], axis=1)
-        return _column_errors(predicted, rows.validating[validates])
-
-    write(f"{name}: pretraining on {len(learns):,} compositions, {len(sources)} properties, {fitting.epochs} epochs")
-    started = perf_counter()
-    history = descend(
-        network,
-        initial_weights(network, seed),
-        (x, y.astype(np.float32)),
-        lambda: float(np.mean(errors() / medians)),
-        fitting,
-        seed,
-        lambda epoch, relative: write(
-            f"{name} [epoch {epoch}/{fitting.epochs}, {perf_counter() - started:.0f} s] "
-            f"validation MAE {relative:.4f} of the medians'"
-        ),
-        checkpoint,
-    )
-    network = trainer.in_float32(network, recipe, Architecture.RESNET)
-    final = errors()
-    for source, error in zip(sources, final, strict=True):
-        write(f"{name}: {source} validation MAE {error:.4g} {units[source]}")
-    facts = {
-        "sources": list(sources),
-        "unit": "",
-        "n_train": len(learns),
-        "n_validation": len(validates),
-        "validation_mae": float(np.mean(final / medians)),
-        "validation_mae_of_median": 1.0,
-        "validation_mae_by_source": dict(zip(sources, final.tolist(), strict=True)),
-        "validation_mae_of_median_by_source": dict(zip(sources, medians.tolist(), strict=True)),
-        "n_train_by_source": dict(zip(sources, np.isfinite(rows.learnt).sum(axis=0).tolist(), strict=True)),
-        "scaling": list(map(asdict, transforms)),
-    }
-    spent = perf_counter() - started + checkpoint.earlier
-    provenance = provenance_of(params, name, network, recipe, rows.digest, facts, spent)
-    write_network(paths.source_model(name), network, provenance, history, scaling)
-    checkpoint.remove()
-    return provenance, history
+        values = pd.Series(frame["value"].to_numpy(np.float64), keys)
+        learnt[source], validating[source] = values[~validates], values[validates]
+    to_learn, to_validate = (pd.DataFrame(values).reindex(known).to_numpy() for values in (learnt, validating))
+    data_sha256 = joint_digest(tables, paths) if joint else tables[sources[0]]
+    return SourceRows(np.concatenate(features), to_learn, to_validate, data_sha256)
 
 
 def _column_errors(predicted: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from crossprop.config import RayConfig
 from crossprop.errors import StoreError
-from crossprop.experiments.executor import RECYCLED_AFTER, Executor, Queued, Raised, attempt, prepare
+from crossprop.experiments.executor import RECYCLED_AFTER, Executor, Failure, Queued, attempt, prepare
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.ray_cluster import DEATHS, LOOK_AFTER, Files, RayCluster, packed, unpack
 from crossprop.experiments.tasks import FoldTask, ScreenTask
@@ -127,12 +127,12 @@ class RayPool(Executor):
         try:
             result, model, host = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:  # e.g. a result that cannot be pickled
-            return self._failed(item, Raised.of(error.cause))
+            return self._failed(item, Failure.of(error.cause))
         except self._ray.exceptions.RayError as error:
             text = f"its worker or its node died ({shorten(str(error), SHORT)})"
-            return self._failed(item, Raised(text, out_of_memory=True))  # again, with a node of its own
+            return self._failed(item, Failure(text, out_of_memory=True))  # again, with a node of its own
         self._done[host] += 1
-        if isinstance(result, Raised):
+        if isinstance(result, Failure):
             return self._failed(item, result)
         if model is not None:
             with atomic_folder(item.task.folder) as draft:
@@ -153,7 +153,7 @@ def _work(
         result = _prepared(backend) or attempt(run, task)
         return result, packed(own) if own.is_dir() else None, host
     except Exception as error:  # e.g. the node's disk is full
-        return Raised.of(error), None, host
+        return Failure.of(error), None, host
     finally:
         shutil.rmtree(own, ignore_errors=True)
 

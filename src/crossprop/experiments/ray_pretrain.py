@@ -10,13 +10,7 @@ import pandas as pd
 from crossprop.config import Params
 from crossprop.errors import CellError, CrosspropError
 from crossprop.experiments.fingerprint import OF_NETWORKS, code_digest, data_digest
-from crossprop.experiments.pretrain import (
-    joint_digest,
-    load_provenance,
-    pretrain_joint,
-    pretrain_source,
-    recipes,
-)
+from crossprop.experiments.pretrain import joint_digest, load_provenance, pretrain, recipes
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.ray_cluster import DEATHS, Files, RayCluster, packed, unpack
 from crossprop.io import atomic_folder
@@ -32,7 +26,7 @@ def pretrain_networks(
     """Train and write all networks of a study that are not there yet, one on each source and the joint ones.
 
     Each is a task of the cluster ``compute.ray``; together they share its CPUs. A network whose node died is begun
-    anew elsewhere. ``record`` takes provenance and history of each, as :func:`pretrain_source` returns them. Networks
+    anew elsewhere. ``record`` takes provenance and history of each, as :func:`pretrain` returns them. Networks
     that could not be trained are a CellError; the others are written.
     """
     study, compute = params.study, params.compute
@@ -92,12 +86,8 @@ def _finished(params: Params, name: str, paths: StudyPaths) -> bool:
     except CrosspropError:  # missing or damaged
         return False
     tables = {s: data_digest(pd.read_parquet(paths.prepared(s))) for s in study.joint.get(name, (name,))}
-    if name in study.joint:
-        assert study.joint_pretrain is not None  # the configuration guarantees it beside a joint network
-        usable, data = [study.joint_pretrain], joint_digest(tables, paths)
-    else:
-        usable, data = recipes(study.pretrain), tables[name]
-    if known["recipe"] not in [recipe.model_dump(mode="json") for recipe in usable]:
+    data = joint_digest(tables, paths) if name in study.joint else tables[name]
+    if known["recipe"] not in [recipe.model_dump(mode="json") for recipe in recipes(params, name)]:
         return False
     now = (study.edition, study.seed, data, code_digest(OF_NETWORKS))
     keys = ("edition", "seed", "data_sha256", "code_sha256")
@@ -110,8 +100,5 @@ def _pretrain(params: Params, name: str, units: dict[str, str], given: Files) ->
     with TemporaryDirectory(prefix="crossprop-") as folder:
         paths = StudyPaths(params.study.name, Path(folder))
         unpack(given, paths.root)
-        if name in params.study.joint:
-            provenance, history = pretrain_joint(params, name, units, paths)
-        else:
-            provenance, history = pretrain_source(params, name, units[name], paths)
+        provenance, history = pretrain(params, name, units, paths)
         return packed(paths.source_model(name)), provenance, history

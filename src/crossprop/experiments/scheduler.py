@@ -3,12 +3,12 @@
 import shutil
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from crossprop.config import Fidelity, Params
-from crossprop.data.splits import together_in
-from crossprop.experiments.assemble import finished_outcome, unfinished_outcome
+from crossprop.experiments.assemble import finished_outcome, outcome_of
 from crossprop.experiments.blend import blend_folds
 from crossprop.experiments.cache import SCREENING, CellStore
 from crossprop.experiments.executor import Failure
@@ -16,15 +16,7 @@ from crossprop.experiments.grid import Cell, fold_name
 from crossprop.experiments.inputs import TargetFiles, TargetInputs
 from crossprop.experiments.progress import Progress
 from crossprop.experiments.results import CellOutcome
-from crossprop.experiments.selection import (
-    Winners,
-    best_of,
-    category_of,
-    choose_winners,
-    first_fold_bracket,
-    going_on,
-    screening_bracket,
-)
+from crossprop.experiments.selection import Winners, best_of, category_of, choose_winners, going_on
 from crossprop.experiments.tasks import FoldReport, FoldTask, ScreenReport, ScreenTask
 from crossprop.experiments.winners import (
     ModelPart,
@@ -87,7 +79,7 @@ class TargetRun:
         if isinstance(report, Failure):
             self._progress.step(cell, f"FAILED {cell.label}: {report.reason}")
         elif isinstance(report, ScreenReport):
-            self._store.keep_screening(cell, report)
+            self._store.keep(cell, SCREENING, report)
             self._progress.step(cell, f"screened {cell.label}", report.val_mae)
         else:
             first = self._results.get((cell.id, task.name))
@@ -98,7 +90,7 @@ class TargetRun:
         self.advance()
 
     def _keep_fold(self, cell: Cell, name: str, report: FoldReport) -> None:
-        self._store.keep_fit(cell, name, report)
+        self._store.keep(cell, name, report)
         self._progress.step(cell, f"{name} of {cell.label}", report.val_mae)
 
     def advance(self) -> None:
@@ -113,8 +105,9 @@ class TargetRun:
         n_first = 1 if study.fidelity else n_folds
         remaining: list[Cell] = []
         expected = 0  # tasks that may be asked for later
-        for bracket in _grouped(tuned, screening_bracket if study.fidelity else category_of):
-            if None in [self._screening(cell) for cell in bracket]:
+        for bracket in _grouped(tuned, _bracket if study.fidelity else category_of):
+            journal = self._paths.journal(bracket[0].target)
+            if None in [self._want(ScreenTask(cell, self._files, journal)) for cell in bracket]:
                 expected += n_folds * len({cell.method for cell in bracket})
                 continue
             going = self._after_screening(bracket)
@@ -195,7 +188,7 @@ class TargetRun:
     def _after_first_fold(self, remaining: Sequence[Cell], fidelity: Fidelity) -> list[Cell]:
         """The cells that get the other folds; the others are settled."""
         survivors: list[Cell] = []
-        for bracket in _grouped(remaining, first_fold_bracket):
+        for bracket in _grouped(remaining, lambda cell: (cell.method.side, cell.method.extension)):
             first: dict[str, FoldReport] = {}
             for cell in bracket:
                 report = self._result(cell, fold_name(0))
@@ -260,8 +253,7 @@ class TargetRun:
                 [report for report in self._folds(cell, range(cell.folds)) if isinstance(report, FoldReport)]
                 for cell in validated
             ]
-            frame = self._inputs.frame
-            folds, weights = blend_folds(parts, self._inputs.values, frame[together_in(frame)].to_numpy(), simple)
+            folds, weights = blend_folds(parts, self._inputs.values, self._inputs.together, simple)
             self._blended = {cell.id: column for cell, column in zip(validated, weights.T, strict=True)}
             means = {cell.label: round(float(self._blended[cell.id].mean()), 3) for cell in validated}
             outcome = finished_outcome(blend, None, folds, self._inputs)
@@ -285,36 +277,27 @@ class TargetRun:
                 if self._store.model(cell, task.name) is None:
                     self._want(task)
 
-    def _screening(self, cell: Cell) -> Result:
-        if (cell.id, SCREENING) not in self._results:
-            self._want(ScreenTask(cell, self._files, self._paths.journal(cell.target)))
-        return self._result(cell, SCREENING)
-
     def _folds(self, cell: Cell, folds: range) -> list[Result]:
-        for k in folds:
-            if (cell.id, fold_name(k)) not in self._results:
-                self._want(self._fold_task(cell, k))
-        return [self._result(cell, fold_name(k)) for k in folds]
+        return [self._want(self._fold_task(cell, k)) for k in folds]
 
     def _fold_task(self, cell: Cell, fold: int) -> FoldTask:
         screening = self._screened(cell)
         chosen = screening.hyperparameters if screening else {}
         return FoldTask(cell, self._files, chosen, fold, self._store.model_draft(cell, fold_name(fold)))
 
-    def _want(self, task: ScreenTask | FoldTask) -> None:
-        """Look a task up in the store, or queue it, unless it was asked for before."""
+    def _want(self, task: ScreenTask | FoldTask) -> Result:
+        """Look a task up in the store, or queue it, unless it was asked for before; its result, if there is one."""
         key = _key(task)
         if key in self._results:
-            return
-        if isinstance(task, ScreenTask):
-            self._results[key] = self._store.screening(task.cell)
-        else:
-            self._results[key] = None if task.always_save else self._store.fit(task.cell, task.name)
+            return self._results[key]
+        kind: type[Any] = ScreenReport if isinstance(task, ScreenTask) else FoldReport
+        self._results[key] = self._store.find(task.cell, task.name, kind) if key[1] == task.name else None
         median = self._median if task.cell is self._baseline and key[1] == task.name else None
         if self._results[key] is not None:
             self._progress.found()
         elif median is None or self._results.get((median.id, task.name), task) is not None:
             self._submit(task, self._cost(task))
+        return self._results[key]
 
     def _result(self, cell: Cell, name: str) -> Result:
         return self._results.get((cell.id, name))
@@ -343,8 +326,9 @@ class TargetRun:
         """Record a cell that failed or was stopped: no later choice can change it."""
         if cell.id in self._outcomes:
             return
-        failure, stopped = (reason.reason, None) if isinstance(reason, Failure) else (None, reason)
-        outcome = unfinished_outcome(cell, self._screened(cell), self._inputs, folds, stopped=stopped, failure=failure)
+        ended = {"failure": reason.reason} if isinstance(reason, Failure) else {"stopped": reason}
+        measured = {**ended, "rung_mae": tuple(fold.val_mae for fold in folds) or None}
+        outcome = outcome_of(cell, self._screened(cell), folds, self._inputs, measured)
         self._outcomes[cell.id] = outcome
         self._record(outcome)
 
@@ -368,6 +352,11 @@ def _chosen(winners: Winners) -> list[str]:
     """Ids of the chosen cells, each once."""
     chosen = (winners.best_sc, winners.best_tl, winners.winner)
     return list(dict.fromkeys(result.cell for result in chosen if result is not None))
+
+
+def _bracket(cell: Cell) -> Hashable:
+    """Cells with the same one are compared after the screening; after the first fold the families are, too."""
+    return cell.method.side, cell.method.family, cell.method.extension
 
 
 def _key(task: ScreenTask | FoldTask) -> tuple[str, str]:

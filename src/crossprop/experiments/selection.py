@@ -6,7 +6,7 @@ from math import inf
 
 from crossprop.experiments.grid import Cell
 from crossprop.experiments.results import CellResult
-from crossprop.methods import Family, Method, Representation, Side
+from crossprop.methods import Method, Representation, Side
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,6 @@ def category_of(cell: Cell) -> tuple[Method, Representation | None]:
     """What is cross-validated separately: a method, and the paper's scratch ones by representation (its Table 1)."""
     split = cell.method.side is Side.SCRATCH and not cell.method.extension
     return cell.method, cell.representation if split else None
-
-
-def screening_bracket(cell: Cell) -> tuple[Side, Family, bool]:
-    """Cells with the same bracket are compared after the screening: side, family, and extension method or not."""
-    return cell.method.side, cell.method.family, cell.method.extension
-
-
-def first_fold_bracket(cell: Cell) -> tuple[Side, bool]:
-    """Cells with the same bracket are compared after the first fold: side, and extension method or not."""
-    return cell.method.side, cell.method.extension
 
 
 def going_on(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from crossprop.config import ComputeConfig, Params
 from crossprop.data.catalog import load_catalog
-from crossprop.errors import CellError, ConfigError, DataError, StoreError
+from crossprop.errors import CellError, DataError, StoreError
 from crossprop.experiments.executor import Executor, Failure, WorkerPool
 from crossprop.experiments.fingerprint import data_digest
 from crossprop.experiments.grid import Cell, enumerate_cells
@@ -51,11 +51,6 @@ def run_targets(
     model of its winner is gone for good, the other targets are written all the same before the CellError; a target that
     another process works on, or results that cannot be stored, are a StoreError.
     """
-    if unknown := [target for target in targets if target not in params.study.targets]:
-        raise ConfigError(
-            f"{', '.join(map(repr, unknown))} is no target of the study {params.study.name}: "
-            f"{list(params.study.targets)}."
-        )
     target_inputs.cache_clear()  # files may have changed since an earlier call in this process
     source_network.cache_clear()
     compute, failures = params.compute, list[str]()

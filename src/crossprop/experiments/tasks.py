@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from crossprop.errors import ConfigError
 from crossprop.experiments.grid import Cell, fold_name
 from crossprop.experiments.inputs import TargetFiles, TargetInputs, scaling_of, source_network, target_inputs
 from crossprop.experiments.tuning import Hyperparameters, algorithm_arguments, tune
@@ -235,8 +234,7 @@ def _fit(
         scale = cast(Kind, hyperparameters.get("target_transform", "arcsinh"))
         arguments = algorithm_arguments(hyperparameters)
         return fit_regressor(algorithm, arguments, features, values, seed, scale), nothing
-    if cell.recipe is None or cell.method.architecture is None:
-        raise ConfigError(f"{cell.label} fits a network, but the study gives it no recipe.")
+    assert cell.recipe is not None and cell.method.architecture is not None
     tuned = {key: value for key, value in hyperparameters.items() if key != "layer"}
     scaling = None
     if cell.method is Method.RESNET_FINETUNE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from crossprop.config import Range, Recipe, SearchConfig, Space, with_default
-from crossprop.errors import CellError, ConfigError, DivergedError, StoreError
+from crossprop.errors import CellError, DivergedError, StoreError
 from crossprop.methods import Family, Method
 
 if TYPE_CHECKING:
@@ -25,44 +25,28 @@ SEPARATOR = "."  # joins the algorithm and its hyperparameter in a trial's param
 
 @dataclass(frozen=True)
 class MethodSpace:
-    """The joint search space of one method; ``algorithms`` is empty for networks, ``layers`` where none is chosen."""
+    """The joint search space of one method: what is always chosen, and for regressors the algorithms with their own."""
 
     shared: Space
     algorithms: dict[str, Space]
-    layers: Sequence[str]
-    default_layer: str | None
     defaults_first: int = 1
 
     @classmethod
     def of(cls, method: Method, search: SearchConfig, recipe: Recipe | None = None) -> MethodSpace:
         """The space of a method; the defaults of a network are the values of its recipe."""
-        layers: Sequence[str] = ()
-        default: str | None = None
+        layer: Space = {}
         if method in (Method.ML_FEATEXTR, Method.DL_FEATEXTR):
-            layers, default = search.layers, search.default_layer
+            layer = {"layer": Range(choices=search.layers, default=search.default_layer)}
         if method.family is Family.REGRESSOR:
             ml = search.extension if method.extension else search.ml
-            return cls(ml.shared, ml.algorithms, layers, default, ml.defaults_first)
+            return cls(ml.shared | layer, ml.algorithms, ml.defaults_first)
         intervals = search.finetune if method.starts_from_source else search.dl
-        if recipe is None:
-            raise ConfigError(f"{method} fits a network, but the study gives it no recipe.")
-        shared = {key: with_default(interval, recipe, key) for key, interval in intervals.items()}
-        return cls(shared, {}, layers, default)
-
-    def facts(self) -> list[Any]:
-        """Plain values of all that trials depend on; the order of the algorithms is part of it."""
-
-        def plain(space: Space) -> dict[str, Any]:
-            return {name: r.model_dump(mode="json") for name, r in space.items()}
-
-        algorithms = [[name, plain(space)] for name, space in self.algorithms.items()]
-        return [plain(self.shared), algorithms, list(self.layers), self.default_layer, self.defaults_first]
+        assert recipe is not None
+        return cls({key: with_default(one, recipe, key) for key, one in intervals.items()} | layer, {})
 
     def defaults(self) -> list[Hyperparameters]:
         """Parameters of the first trials, in order: the defaults, for one algorithm after the other."""
         common: Hyperparameters = {name: r.default for name, r in self.shared.items()}
-        if self.default_layer is not None:
-            common["layer"] = self.default_layer
         if not self.algorithms:
             return [common]
         return [
@@ -73,8 +57,6 @@ class MethodSpace:
     def suggest(self, trial: optuna.Trial) -> Hyperparameters:
         """Draw one point of the space."""
         drawn: Hyperparameters = {name: _suggest(trial, name, r) for name, r in self.shared.items()}
-        if self.default_layer is not None:
-            drawn["layer"] = trial.suggest_categorical("layer", list(self.layers))
         if self.algorithms:
             algorithm = trial.suggest_categorical("algorithm", list(self.algorithms))
             drawn["algorithm"] = algorithm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -13,8 +13,6 @@ from crossprop.models.trees import Trees, trees_of
 
 if TYPE_CHECKING:
     from sklearn.base import RegressorMixin
-
-    Builder = Callable[[dict[str, Any], int], RegressorMixin]
 
 # Algorithms that see standardised features.
 SCALE_SENSITIVE = frozenset({"elastic_net", "linear", "sgd", "ridge", "svr", "k_neighbors", "lasso"})
@@ -46,14 +44,17 @@ def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: in
     """Build one regressor of :func:`algorithms` from its arguments, standardising where needed (ConfigError)."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from sklearn.tree import DecisionTreeRegressor
 
-    zoo = algorithms()
-    if algorithm not in zoo:
-        raise ConfigError(f"search.ml.algorithms holds {algorithm!r}; known are {', '.join(sorted(zoo))}.")
-    given = dict(hyperparameters)
+    cls, fixed = algorithms()[algorithm]
+    given = {**fixed, **hyperparameters}
     median = algorithm in FORESTS and given.pop("aggregation", "mean") == "median"
+    if algorithm == "adaboost":
+        given["estimator"] = DecisionTreeRegressor(max_depth=given.pop("max_depth", 8), max_features=0.3)
+    if "random_state" in cls().get_params():
+        given["random_state"] = seed
     try:
-        estimator = zoo[algorithm](given, seed)
+        estimator = cls(**given)
     except TypeError as error:
         raise ConfigError(f"search.ml.algorithms.{algorithm}: {error}. Remove the hyperparameter.") from None
     if median:
@@ -61,35 +62,23 @@ def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: in
     return make_pipeline(StandardScaler(), estimator) if algorithm in SCALE_SENSITIVE else estimator
 
 
-def algorithms() -> dict[str, Builder]:
-    """Builders of the algorithms by name, the paper's twelve first; each takes hyperparameters and a seed."""
+def algorithms() -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Classes of the algorithms by name, the paper's twelve first, each with what is not scikit-learn's default."""
     from sklearn import ensemble, linear_model, neighbors, svm, tree
 
-    def seeded(cls: Any, **fixed: Any) -> Builder:
-        return lambda given, seed: cls(**fixed, **given, random_state=seed)
-
-    def plain(cls: Any, **fixed: Any) -> Builder:
-        return lambda given, seed: cls(**fixed, **given)
-
-    def adaboost(given: dict[str, Any], seed: int) -> RegressorMixin:
-        depth = given.pop("max_depth", 8)
-        stump = tree.DecisionTreeRegressor(max_depth=depth, max_features=0.3)
-        return ensemble.AdaBoostRegressor(stump, **given, random_state=seed)
-
+    boosted = {"loss": "absolute_error", "early_stopping": False}
     return {
-        "extra_trees": seeded(ensemble.ExtraTreesRegressor),
-        "random_forest": seeded(ensemble.RandomForestRegressor),
-        "bagging": seeded(ensemble.BaggingRegressor),
-        "adaboost": adaboost,
-        "decision_tree": seeded(tree.DecisionTreeRegressor),
-        "svr": plain(svm.SVR, cache_size=400, max_iter=200_000),
-        "k_neighbors": plain(neighbors.KNeighborsRegressor),
-        "ridge": seeded(linear_model.Ridge),
-        "elastic_net": seeded(linear_model.ElasticNet, max_iter=2000),
-        "lasso": seeded(linear_model.Lasso, max_iter=2000),
-        "sgd": seeded(linear_model.SGDRegressor, loss="epsilon_insensitive", epsilon=0.0),
-        "linear": plain(linear_model.LinearRegression),
-        "hist_gradient_boosting": seeded(
-            ensemble.HistGradientBoostingRegressor, loss="absolute_error", early_stopping=False
-        ),
+        "extra_trees": (ensemble.ExtraTreesRegressor, {}),
+        "random_forest": (ensemble.RandomForestRegressor, {}),
+        "bagging": (ensemble.BaggingRegressor, {}),
+        "adaboost": (ensemble.AdaBoostRegressor, {}),
+        "decision_tree": (tree.DecisionTreeRegressor, {}),
+        "svr": (svm.SVR, {"cache_size": 400, "max_iter": 200_000}),
+        "k_neighbors": (neighbors.KNeighborsRegressor, {}),
+        "ridge": (linear_model.Ridge, {}),
+        "elastic_net": (linear_model.ElasticNet, {"max_iter": 2000}),
+        "lasso": (linear_model.Lasso, {"max_iter": 2000}),
+        "sgd": (linear_model.SGDRegressor, {"loss": "epsilon_insensitive", "epsilon": 0.0}),
+        "linear": (linear_model.LinearRegression, {}),
+        "hist_gradient_boosting": (ensemble.HistGradientBoostingRegressor, boosted),
     }

@@ -1,6 +1,5 @@
 """The folder of a saved model: ``model.json``, the members of one ensemble or of several blended ones, and digests."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -117,7 +116,7 @@ def load_predictor(folder: Path | str, threads: int | None = None) -> Ensemble:
             raise ModelFormatError(f"{path}/{INFO_FILE} lists no members. {_AGAIN}")
         if not len(names) == len(weights) == len(parts[0][1] if parts else names):
             raise ModelFormatError(f"{folder}/{INFO_FILE}: parts and weights do not match. {_AGAIN}")
-        source = _load_source(path, part)
+        source = load_source(path / SOURCE_FILE, Representation(part["representation"]), part.get("layer"))
         if source not in sources:
             sources.append(source)
         for fold, (name, weight) in enumerate(zip(names, weights, strict=True)):
@@ -140,17 +139,15 @@ def _subfolder(folder: Path, name: str) -> Path:
     return path
 
 
-def _load_source(folder: Path, info: Mapping[str, Any]) -> Source:
-    """The representation that the members of an ensemble read, with its network."""
-    kind = Representation(info["representation"])
-    path = folder / SOURCE_FILE
+def load_source(network: Path, kind: Representation, layer: str | None) -> Source:
+    """A representation that models read, with its network, if it has one; the scaling of that lies beside it."""
     if kind is Representation.ACTIVATIONS:
-        layer = str(info.get("layer"))
-        return Source(kind, Network.read(path, layer=layer), layer, file_digest(path))
+        return Source(kind, Network.read(network, layer=str(layer)), str(layer), file_digest(network))
     if kind is Representation.PREDICTED_SOURCES:
+        path = network.with_name(SCALING_FILE)
         try:
-            scaling = np.load(folder / SCALING_FILE, allow_pickle=False)
+            scaling = np.load(path, allow_pickle=False)
         except (OSError, EOFError, ValueError) as error:
-            raise ModelFormatError(f"{folder / SCALING_FILE} cannot be read: {error}. {_AGAIN}") from error
-        return Source(kind, Network.read(path, scaling), "", file_digest(path))
+            raise ModelFormatError(f"{path} cannot be read: {error}. {_AGAIN}") from error
+        return Source(kind, Network.read(network, scaling), "", file_digest(network))
     return Source(kind)

@@ -15,16 +15,16 @@ _LINE, _INPUT, _HEAD = "#444444", "#6e6e6e", "#d55e00"
 _SHADES = {1024: "#08519c", 512: "#2171b5", 256: "#4292c6", 128: "#6baed6", 64: "#9ecae1", 32: "#c6dbef"}
 
 
-def elemnet_parameters(inputs: int = FRACTIONS) -> int:
+def elemnet_parameters() -> int:
     """Weights and biases of ElemNet with its head."""
-    widths = (inputs, *HIDDEN_UNITS, 1)
+    widths = (FRACTIONS, *HIDDEN_UNITS, 1)
     return sum((before + 1) * after for before, after in pairwise(widths))
 
 
-def resnet_parameters(inputs: int = FRACTIONS + ATTRIBUTES, outputs: int = 1) -> int:
+def resnet_parameters() -> int:
     """Weights, biases and normalisations of the residual network with its head."""
     block = 2 * (WIDTH + 1) * WIDTH + 2 * WIDTH
-    return (inputs + 1) * WIDTH + BLOCKS * block + 2 * WIDTH + (WIDTH + 1) * outputs
+    return (FRACTIONS + ATTRIBUTES + 1) * WIDTH + BLOCKS * block + 2 * WIDTH + WIDTH + 1
 
 
 @house_style()

@@ -16,23 +16,12 @@ from crossprop.data.splits import together_in
 from crossprop.errors import StoreError
 from crossprop.experiments.results import CellResult
 from crossprop.io import read_json
-from crossprop.methods import EXTRACTION_LAYERS, Method, Representation
+from crossprop.methods import Method
 from crossprop.paths import StudyPaths
 
 _HOLD_OUT_COLUMNS = ["formula", "y_true", "y_pred", "y_pred_ensemble"]
 _FIRST = "Run the stage `transfer` of this target first."
 _AGAIN = "Run the stage `transfer` of this target again."
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """Where a cell is tracked and what it spent; differs from run to run."""
-
-    cell: str
-    run_id: str
-    tune_seconds: float
-    fit_seconds: float
-    peak_memory: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +31,7 @@ class TargetResults:
     info: PropertyEntry
     folds: int
     cells: tuple[CellResult, ...]
-    runs: Mapping[str, RunRecord]  # by cell
+    runs: Mapping[str, Mapping[str, Any]]  # by cell: ``run_id`` and what it cost, as ``runs.json`` has them
     best_sc: CellResult | None  # of the paper's methods, as is best_tl
     best_tl: CellResult | None
     winner: CellResult | None  # of all methods
@@ -102,7 +91,7 @@ class TargetResults:
 
     def run_id(self, cell: CellResult | None) -> str:
         """Where a cell is tracked; empty for none."""
-        return "" if cell is None else self.runs[cell.cell].run_id
+        return "" if cell is None else str(self.runs[cell.cell]["run_id"])
 
     def hold_out(self, cell: CellResult) -> pd.DataFrame:
         """Hold-out rows of a cell's best fold model, in the order of the prepared table.
@@ -149,10 +138,11 @@ def load_study_results(study: StudyConfig, paths: StudyPaths) -> tuple[TargetRes
 def _load_target(study: StudyConfig, info: PropertyEntry, paths: StudyPaths) -> TargetResults:
     folder = paths.results(info.key)
     cells = _read(folder / "cells.json", lambda path: [CellResult.from_dict(row) for row in read_json(path)])
-    _check_against_plan(study, info.key, cells, folder / "cells.json")
-    cells.sort(key=lambda cell: _order(cell, study.sources))
+    planned = [(method, *point) for method in Method if method in study.methods for point in study.points(method)]
+    _check_against_plan(study, info.key, cells, set(planned), folder / "cells.json")
+    cells.sort(key=lambda cell: planned.index((cell.method, cell.source, cell.representation)))
     by_id = {cell.cell: cell for cell in cells}
-    records = _read(folder / "runs.json", lambda path: [RunRecord(**row) for row in read_json(path)])
+    runs = _read(folder / "runs.json", lambda path: {row["cell"]: row for row in read_json(path)})
     best = _read(
         folder / "winners.json",
         lambda path: {role: cell and by_id[cell] for role, cell in read_json(path).items()},
@@ -165,7 +155,7 @@ def _load_target(study: StudyConfig, info: PropertyEntry, paths: StudyPaths) -> 
         info=info,
         folds=study.folds_of(info.key),
         cells=tuple(cells),
-        runs={record.cell: record for record in records},
+        runs=runs,
         **best,
         predictions=predictions.astype({"cell": "category"}),
         trials=_read_table(folder / "trials.parquet", ["cell", "state", "value", "params"]),
@@ -174,9 +164,10 @@ def _load_target(study: StudyConfig, info: PropertyEntry, paths: StudyPaths) -> 
     )
 
 
-def _check_against_plan(study: StudyConfig, target: str, cells: Sequence[CellResult], path: Path) -> None:
+def _check_against_plan(
+    study: StudyConfig, target: str, cells: Sequence[CellResult], planned: set[Any], path: Path
+) -> None:
     """Refuse results that are not those of the cells that the configuration enumerates (StoreError)."""
-    planned = {(method, *point) for method in study.methods for point in study.points(method)}
     found = Counter((cell.method, cell.source, cell.representation) for cell in cells)
     problems = {
         "missing": planned - set(found),
@@ -193,17 +184,6 @@ def _check_against_plan(study: StudyConfig, target: str, cells: Sequence[CellRes
             f"{path} does not match study '{study.name}' ({study.protocol}, target '{target}', "
             f"{len(planned)} cells): {told}. {_AGAIN}"
         )
-
-
-def _order(cell: CellResult, sources: Sequence[str]) -> tuple[int, int, int, int, str]:
-    """Method, then source, representation, layer and id."""
-    return (
-        list(Method).index(cell.method),
-        sources.index(cell.source) if cell.source in sources else len(sources),
-        list(Representation).index(cell.representation) if cell.representation else -1,
-        EXTRACTION_LAYERS.index(cell.layer) if cell.layer in EXTRACTION_LAYERS else -1,
-        cell.cell,
-    )
 
 
 def _read_table(path: Path, columns: list[str] | None, *, advice: str = _FIRST, filters: Any = None) -> Any:

@@ -119,7 +119,7 @@ def cell_table(results: Sequence[TargetResults]) -> pd.DataFrame:
     rows = [
         {
             **vars(cell),
-            **vars(target.runs[cell.cell]),
+            **target.runs[cell.cell],
             **target.described,
             "cv_mae_mean": cell.cv_mae_mean,
             "cv_mae_std": cell.cv_mae_std,

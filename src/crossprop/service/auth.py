@@ -44,17 +44,6 @@ class ApiKey:
         return f"{self.owner} {self.scope} sha256:{self.digest}"
 
 
-class KeyRing(tuple[ApiKey, ...]):
-    """The keys that a service knows; without any it is open for reading."""
-
-    __slots__ = ()
-
-    def find(self, secret: str) -> ApiKey | None:
-        """The key of a caller; every key is compared, in constant time."""
-        digest = _digest(secret)
-        return next(iter([key for key in self if hmac.compare_digest(digest, key.digest)]), None)
-
-
 def new_key(owner: str, scope: Scope) -> tuple[str, ApiKey]:
     """A new random key: the secret for its owner, and what the service keeps of it."""
     secret = f"xp_{secrets.token_urlsafe(32)}"
@@ -64,7 +53,7 @@ def new_key(owner: str, scope: Scope) -> tuple[str, ApiKey]:
     return secret, key
 
 
-def read_keys(file: Path | None) -> KeyRing:
+def read_keys(file: Path | None) -> tuple[ApiKey, ...]:
     """Keys of a file, or else of the environment variable ``CROSSPROP_API_KEYS``; none if there is neither.
 
     A file or variable without a key is refused: a service that was meant to be closed must not start open.
@@ -86,14 +75,14 @@ def read_keys(file: Path | None) -> KeyRing:
         keys[match["digest"]] = ApiKey(match["owner"], Scope(match["scope"]), match["digest"])
     if not keys and (file or text.strip()):
         raise ConfigError(f"{where} holds no API key. Add a line of 'crossprop api-key NAME'.")
-    return KeyRing(keys.values())
+    return tuple(keys.values())
 
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def key_check(keys: KeyRing, scope: Scope) -> Sequence[Any]:
+def key_check(keys: Sequence[ApiKey], scope: Scope) -> Sequence[Any]:
     """Dependencies of an operation that needs a scope; without keys ``read`` is open and ``admin`` is refused."""
 
     async def closed() -> None:
@@ -104,13 +93,14 @@ def key_check(keys: KeyRing, scope: Scope) -> Sequence[Any]:
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
         header: Annotated[str | None, Depends(_HEADER)],
     ) -> None:
-        key = keys.find(bearer.credentials if bearer else (header or "").strip())
-        if key is None:
+        digest = _digest(bearer.credentials if bearer else (header or "").strip())
+        found = [key for key in keys if hmac.compare_digest(digest, key.digest)]  # all are compared
+        if not found:
             message = "A valid API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'."
             raise HttpError("UnauthorizedError", message)
-        request.scope["crossprop.key"] = key.owner
-        if scope is Scope.ADMIN and key.scope is not Scope.ADMIN:
-            message = f"The key of {key.owner} is for reading only. This needs the scope 'admin'."
+        request.scope["crossprop.key"] = found[0].owner
+        if scope is Scope.ADMIN and found[0].scope is not Scope.ADMIN:
+            message = f"The key of {found[0].owner} is for reading only. This needs the scope 'admin'."
             raise HttpError("ForbiddenError", message)
 
     if keys:

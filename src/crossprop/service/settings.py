@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from crossprop.io import usable_cores
-from crossprop.service.auth import KeyRing
+from crossprop.service.auth import ApiKey
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """Host names that a service answers for without being told."""
@@ -51,7 +51,7 @@ class ServiceSettings:
     poll_seconds: float = 2.0  # time between two polls of the registry
     memory_bytes: int = field(default_factory=half_of_memory)  # for all loaded models together
     threads: int = field(default_factory=usable_cores)  # for small and for large requests each
-    keys: KeyRing = field(default_factory=KeyRing)  # without any the service is open for reading
+    keys: tuple[ApiKey, ...] = ()  # without any the service is open for reading
     hosts: tuple[str, ...] = LOOPBACK  # that requests may name, such as ``*.example.org`` or ``*``
     any_address: bool = False  # whether requests may also name any IP address
     cors: tuple[str, ...] = ()  # origins whose pages may call the service

@@ -30,7 +30,7 @@ from crossprop.experiments.fingerprint import data_digest, digest, package_versi
 from crossprop.experiments.progress import Print, show
 from crossprop.experiments.results import CellResult
 from crossprop.io import read_json, write_json
-from crossprop.methods import Family, Method, Representation, unit_behind
+from crossprop.methods import Family, Method, unit_behind
 from crossprop.models.ensemble import WITH_ATTRIBUTES
 from crossprop.models.saved import read_info
 from crossprop.paths import StudyPaths
@@ -55,11 +55,9 @@ _CHECKED = 50
 _TIMEOUT_SECONDS = 1_200.0  # long, since other work may use the machine's cores and memory meanwhile
 _AT_ONCE = 2
 _saving = threading.Lock()  # ``mlflow.pyfunc.save_model`` works with a global variable
-_ALWAYS = ("h5py", "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
+_ALWAYS = ("filelock", "h5py", "mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
 _REGRESSORS = ("scikit-learn", "skops")
-_NETWORKS = {"tensorflow": ("keras", "tensorflow"), "jax": ("keras", "jax"), "torch": ("keras", "torch")}
 _ATTRIBUTES = ("matminer", "pymatgen")
-_FROM_NETWORKS = (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES)
 
 
 @dataclass(frozen=True)
@@ -155,17 +153,14 @@ def register_winners(
     return done
 
 
-def folder_requirements(folder: Path, keras_backend: str = "tensorflow") -> list[str]:
+def folder_requirements(folder: Path) -> list[str]:
     """Pinned requirements, such as ``numpy==2.4.6``, of a saved ensemble or of all that a saved blend is made of."""
     info = read_info(folder)
     names = list(_ALWAYS)
     for part in [read_info(folder / name, part=True) for name in info.get("parts") or ()] or [info]:
-        family, representation = Method(part["method"]).family, part.get("representation")
-        if family is Family.REGRESSOR:
+        if Method(part["method"]).family is Family.REGRESSOR:
             names += _REGRESSORS
-        if family is Family.NETWORK or representation in _FROM_NETWORKS:
-            names += _NETWORKS.get(keras_backend, _NETWORKS["tensorflow"])
-        if representation in WITH_ATTRIBUTES:
+        if part.get("representation") in WITH_ATTRIBUTES:  # networks are read without Keras
             names += _ATTRIBUTES
     return [f"{name}=={version}" for name, version in package_versions(*names).items()]
 
@@ -190,7 +185,7 @@ def save_model(folder: Path, model_id: str, run_id: str, model_folder: Path, con
             mlflow_model=Model(model_uuid=model_id, run_id=run_id, model_id=model_id),
             signature=ModelSignature(Schema([ColSpec("string", "formula")]), Schema(outputs)),
             input_example=gate_evidence(model_folder, model_id).holdout[["formula"]].head(_EXAMPLES),
-            pip_requirements=folder_requirements(model_folder, os.environ.get("KERAS_BACKEND", "tensorflow")),
+            pip_requirements=folder_requirements(model_folder),
             metadata={**info, "elements": len(info["elements"]), "git_commit": context.git.commit},
         )
 

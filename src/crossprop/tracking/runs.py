@@ -267,19 +267,18 @@ def _data_sets(context: RunContext, name: str, unit: str, **n_rows: int) -> list
     """What MLflow shows beside a run: rows of the property's table that were used to train, validate and test."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    digest, source = context.data_hashes.get(name), context.data_sources.get(name, name)
+    digest = context.data_hashes.get(name)
     if not digest:
         return []
     value = {"type": "double", "name": "value" + unit_behind(unit, " ({})"), "required": True}
     columns = [{"type": "string", "name": "formula", "required": True}, value]
-    remote = "://" in source
     return [
         DatasetInput(
             dataset=Dataset(
                 name=f"{name}.{part}",
                 digest=digest[:36],
-                source_type="http" if remote else "local",
-                source=json.dumps({"url" if remote else "uri": source}),
+                source_type="local",
+                source=json.dumps({"uri": context.data_sources.get(name, name)}),
                 schema=json.dumps({"mlflow_colspec": columns}),
                 profile=json.dumps({"num_rows": n, "unit": unit}),
             ),
@@ -294,7 +293,6 @@ def cell_tags(result: CellResult, context: RunContext) -> dict[str, str]:
     tags = {key: getattr(result, key) for key in _IDENTIFYING} | {
         "side": result.method.side,
         "data_hash": context.data_hashes.get(result.target),
-        "source_data_hash": context.data_hashes.get(result.source or ""),
     }
     return {f"crossprop.{key}": str(value) for key, value in tags.items() if value}
 

@@ -149,7 +149,7 @@ def store_uri(uri: str | None = None, root: Path = Path()) -> str:
         return uri
     without_options = re.sub(r"\?[\w=&]+$", "", uri)
     usable(Path(without_options.removeprefix("sqlite:///")))
-    return uri if path.is_absolute() else uri.replace(str(path), str(usable(path.absolute())), 1)
+    return uri if path.is_absolute() else f"sqlite:///{usable(path.absolute())}{uri.removeprefix(without_options)}"
 
 
 def usable(path: Path) -> Path:

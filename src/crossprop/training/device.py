@@ -10,8 +10,8 @@ from pathlib import Path
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-def process_environment(backend: str, threads: int) -> dict[str, str]:
-    """Variables that have to stand in a process's environment before it imports NumPy or a backend."""
+def process_environment(backend: str, threads: int | None = None) -> dict[str, str]:
+    """Variables that have to stand in an environment before NumPy (``threads``) or a backend is imported in it."""
     return {
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -19,13 +19,13 @@ def process_environment(backend: str, threads: int) -> dict[str, str]:
         "ABSL_MIN_LOG_LEVEL": "3",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        **{name: str(threads) for name in THREAD_VARIABLES},
+        **(dict.fromkeys(THREAD_VARIABLES, str(threads)) if threads else {}),
     }
 
 
 def configure(backend: str, threads: int) -> None:
     """Prepare this process for ``tensorflow`` or ``jax``: to be called once, before the first network is built."""
-    os.environ.update(process_environment(backend, threads))
+    os.environ.update(process_environment(backend))  # NumPy is imported already
     if backend == "tensorflow":
         with _quiet():  # its libraries announce themselves on stderr before any log level counts
             import tensorflow as tf

@@ -9,7 +9,7 @@ from browsing import ANSWER, choose, predicted, visit
 from fake_service import load_fake, serving
 from waiting import until
 
-from crossprop.service.auth import KeyRing, Scope, new_key
+from crossprop.service.auth import Scope, new_key
 
 WARNING = "above all 420 known values, at most 3.1 eV/atom"
 
@@ -113,7 +113,7 @@ def test_an_error_of_the_service_is_told_and_can_be_retried(seen):
 
 def test_a_key_is_asked_for_and_kept_in_the_tab_only(browser, application, tmp_path):
     secret, key = new_key("tester", Scope.READ)
-    with serving(application(tmp_path, keys=KeyRing((key,)))) as where, visit(browser, where) as here:
+    with serving(application(tmp_path, keys=(key,))) as where, visit(browser, where) as here:
         here.expected = ("status of 401",)
         page = here.page
         page.goto(where)

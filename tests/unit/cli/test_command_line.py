@@ -93,7 +93,7 @@ def test_check_refuses_what_could_not_be_computed(tiny_values, check, changes, s
 def test_stage_script_refuses_a_wrong_configuration_with_one_line(script, tmp_path, monkeypatch, ended):
     (tmp_path / "params.yaml").write_text("study: 3\n")
     monkeypatch.chdir(tmp_path)
-    options = {"pretrain": ["--source", "x"], "pretrain_joint": ["--name", "x"], "transfer": ["--shard", "x"]}
+    options = {"pretrain": ["--name", "x"], "transfer": ["--shard", "x"]}
     path = ROOT / "pipelines" / script
     run = partial(runpy.run_path, str(path), run_name="__main__")
     finished = ended(run, path, *options.get(path.stem, []))

@@ -11,14 +11,10 @@ FRAME = pd.DataFrame({"composition": ["a", "b", "a", "c", "a", "d"], "split": ["
 def test_published_keeps_and_strict_drops_training_rows_whose_composition_is_held_out_and_none_is_refused():
     assert splits.training_rows(FRAME, "published").tolist() == [0, 1, 2, 3]
     assert splits.training_rows(FRAME, "strict").tolist() == [1, 3]
-    assert splits.test_rows(FRAME).tolist() == [4, 5]
     with pytest.raises(DataError, match="1 of 6 rows are left"):
         splits.training_rows(FRAME.assign(split=["train"] + ["test"] * 5))
-    with pytest.raises(DataError, match="hold-out"):
-        splits.test_rows(FRAME.assign(split="train"))
     with pytest.raises(ValueError, match="lenient"):
         splits.training_rows(FRAME, "lenient")
-    assert splits.test_rows(FRAME.assign(split="train"), required=False).tolist() == []
 
 
 @pytest.fixture

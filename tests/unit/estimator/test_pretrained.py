@@ -23,7 +23,7 @@ from crossprop.estimator.pretrained import (
     train_networks,
 )
 from crossprop.experiments.fingerprint import OF_NETWORKS, code_digest, data_digest
-from crossprop.experiments.pretrain import joint_rows
+from crossprop.experiments.pretrain import source_rows
 from crossprop.features.matrices import write_features
 from crossprop.io import write_digests, write_json
 from crossprop.methods import Representation
@@ -75,7 +75,7 @@ def test_networks_of_a_study_know_what_its_prepared_tables_hold(tmp_path, joint)
     write_provenance(folder / "stability", data_digest(TABLES["stability"]))
     with pytest.raises(ModelFormatError, match=r"0 joint networks .* instead of one \(networks: stability\)"):
         SourceNetworks.load(folder)
-    write_provenance(folder / joint, joint_rows(tuple(TABLES), paths).digest, sources=list(TABLES))
+    write_provenance(folder / joint, source_rows(tuple(TABLES), paths).digest, sources=list(TABLES))
     networks = SourceNetworks.load(folder)
     assert (networks.sources, networks.elemnets) == (("band_gap", "stability"), ("stability",))
     assert (networks.joint, networks.recipe) == (joint, "study own")
@@ -149,14 +149,13 @@ def test_training_that_was_stopped_goes_on_with_its_checkpoints_and_finished_net
             raise RuntimeError
         write_provenance(paths.source_model(name), data_sha256, **facts)
 
-    def joint(params, name, units, paths):
-        train(paths, name, joint_rows(tuple(TABLES), paths).digest, sources=list(TABLES))
+    def pretrain(params, name, units, paths):
+        if name in TABLES:
+            train(paths, name, data_digest(TABLES[name]))
+        else:
+            train(paths, name, source_rows(tuple(TABLES), paths).digest, sources=list(TABLES))
 
-    def elemnet(params, name, unit, paths):
-        train(paths, name, data_digest(TABLES[name]))
-
-    fakes = {"_fetch": lambda *given: "open", "prepare_source": prepared}
-    fakes |= {"pretrain_joint": joint, "pretrain_source": elemnet}
+    fakes = {"_fetch": lambda *given: "open", "prepare_source": prepared, "pretrain": pretrain}
     for name, fake in fakes.items():
         monkeypatch.setattr(pretrained, name, fake)
     recipe = SourceRecipe("short", tuple(TABLES), ("stability",), 10, None, 1.0)

@@ -40,7 +40,7 @@ def keep(store, name="fold_00", model: str | None = "weights"):
         draft = store.model_draft(CELL, name)
         draft.mkdir(parents=True)
         (draft / "member.json").write_text(model)
-    store.keep_fit(CELL, name, FOLD)
+    store.keep(CELL, name, FOLD)
 
 
 def assert_same(found, given):
@@ -55,15 +55,15 @@ def test_tasks_come_back_to_the_last_digit_and_drafts_of_a_killed_process_are_no
     (folder / "screening.999.tmp").mkdir(parents=True)
     (folder / "screening.999.tmp" / "report.json").write_text("{")
     store.model_draft(CELL, "fold_00").mkdir()
-    assert store.screening(CELL) is None
-    store.keep_screening(CELL, SCREENED)
+    assert store.find(CELL, "screening", ScreenReport) is None
+    store.keep(CELL, "screening", SCREENED)
     keep(store, "fold_01")
     # columns of numbers and words become words
     words = TRIALS.assign(params_depth=["3", "none", None])
-    assert_same(store.screening(CELL), ScreenReport(**(vars(SCREENED) | {"trials": words})))
-    assert_same(store.fit(CELL, "fold_01"), FOLD)
-    assert store.fit(CELL, "fold_00") is None
-    assert store.screening(make_cell("ml", "other")) is None
+    assert_same(store.find(CELL, "screening", ScreenReport), ScreenReport(**(vars(SCREENED) | {"trials": words})))
+    assert_same(store.find(CELL, "fold_01", FoldReport), FOLD)
+    assert store.find(CELL, "fold_00", FoldReport) is None
+    assert store.find(make_cell("ml", "other"), "screening", ScreenReport) is None
 
 
 def test_model_moves_in_with_its_fold_and_the_figures_stay_when_it_is_dropped(store):
@@ -73,15 +73,19 @@ def test_model_moves_in_with_its_fold_and_the_figures_stay_when_it_is_dropped(st
     assert not store.model_draft(CELL, "fold_00").exists()
     store.drop_models(CELL)
     assert store.model(CELL, "fold_00") is None
-    assert_same(store.fit(CELL, "fold_00"), FOLD)
+    assert_same(store.find(CELL, "fold_00", FoldReport), FOLD)
 
 
 def test_flipped_bit_in_any_file_of_a_task_is_refused_by_name(store, folder):
-    store.keep_screening(CELL, SCREENED)
+    store.keep(CELL, "screening", SCREENED)
     keep(store)
 
     def read():
-        return store.screening(CELL), store.fit(CELL, "fold_00"), store.model(CELL, "fold_00")
+        return (
+            store.find(CELL, "screening", ScreenReport),
+            store.find(CELL, "fold_00", FoldReport),
+            store.model(CELL, "fold_00"),
+        )
 
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) == 4 + 5
@@ -92,6 +96,6 @@ def test_flipped_bit_in_any_file_of_a_task_is_refused_by_name(store, folder):
     read()
     (folder / "fold_00" / "predictions.npz").unlink()
     with pytest.raises(StoreError, match=r"Delete .*fold_00 and run again"):
-        store.fit(CELL, "fold_00")
+        store.find(CELL, "fold_00", FoldReport)
     shutil.rmtree(folder / "fold_00")
-    assert store.fit(CELL, "fold_00") is None
+    assert store.find(CELL, "fold_00", FoldReport) is None

@@ -12,7 +12,7 @@ from crossprop.data.compositions import composition_keys, fraction_matrix
 from crossprop.errors import ConfigError, DataError, ModelFormatError
 from crossprop.experiments import pretrain, ray_pretrain
 from crossprop.experiments.inputs import scaling_of, source_network
-from crossprop.experiments.pretrain import joint_rows, load_provenance, pretrain_joint, source_key
+from crossprop.experiments.pretrain import load_provenance, source_key, source_rows
 from crossprop.features.matrices import write_features
 from crossprop.methods import Representation
 from crossprop.models.fitted import network_outputs, standardised
@@ -50,19 +50,19 @@ def change(paths, source, edit):
 
 
 def test_compositions_of_all_sources_stand_once_with_what_is_known_of_them(paths):
-    rows = joint_rows((ENERGY, GAP), paths)
+    rows = source_rows((ENERGY, GAP), paths)
     # CaO, MgO, NaCl, KBr, and then what only the gaps know: Si, GaAs
     learnt = [[-3.0, NAN], [NAN, 7.8], [-2.0, 8.5], [NAN, NAN], [NAN, 1.1], [NAN, NAN]]
     validating = [[NAN, NAN], [-2.9, NAN], [NAN, NAN], [-1.9, NAN], [NAN, NAN], [NAN, 1.4]]
     np.testing.assert_array_equal(rows.learnt, learnt)
     np.testing.assert_array_equal(rows.validating, validating)
     change(paths, GAP, lambda frame: frame.assign(value=frame["value"] + 1e-9))
-    assert joint_rows((ENERGY, GAP), paths).digest != rows.digest
+    assert source_rows((ENERGY, GAP), paths).digest != rows.digest
     with pytest.raises(DataError, match=r"stability\.parquet cannot be read: .*Run 'dvc repro prepare'"):
-        joint_rows((ENERGY, "stability"), paths)
+        source_rows((ENERGY, "stability"), paths)
     change(paths, GAP, lambda frame: frame.assign(split="train"))
     with pytest.raises(DataError, match=r"band_gap\.parquet has no validation rows"):
-        joint_rows((ENERGY, GAP), paths)
+        source_rows((ENERGY, GAP), paths)
 
 
 @pytest.fixture
@@ -75,11 +75,11 @@ def train(tiny_params, paths, monkeypatch, tensorflow):
         joint_pretrain={"epochs": 1, "min_steps": 3, "batch_size": 8, "learning_rate": 0.001, "schedule": "constant"},
         budget={"ml_trials": 2, "dl_trials": 2, "seconds": 1},
     )
-    return lambda name="all_sources": pretrain_joint(params, name, UNITS, paths, lambda line: None)
+    return lambda name="all_sources": pretrain.pretrain(params, name, UNITS, paths, lambda line: None)
 
 
 def test_saved_network_has_an_output_for_every_source_and_the_stated_errors(paths, train):
-    with pytest.raises(ConfigError, match=r"'other' is no joint network of the study: \['all_sources'\]"):
+    with pytest.raises(ConfigError, match=r"'other' is no source or joint network of the study: .*'all_sources'\]"):
         train("other")
     provenance, history = train()
     folder = paths.source_model("all_sources")
@@ -89,7 +89,7 @@ def test_saved_network_has_an_output_for_every_source_and_the_stated_errors(path
     assert (provenance["source"], provenance["sources"]) == ("all_sources", [ENERGY, GAP])
     assert (provenance["n_train"], provenance["n_validation"]) == (4, 3)
     assert provenance["n_train_by_source"] == {ENERGY: 2, GAP: 3}
-    rows = joint_rows((ENERGY, GAP), paths)
+    rows = source_rows((ENERGY, GAP), paths)
     scaling = np.load(folder / "scaling.npy")
     assert np.array_equal(scaling, feature_scaling(rows.features[[0, 1, 2, 4]]))  # what is learnt from
     outputs = network_outputs(network, standardised(rows.features, scaling))
@@ -127,7 +127,7 @@ def test_network_that_predicts_the_median_starts_again(tiny_params, paths, monke
     params, lines = tiny_params(sources=[ENERGY], pretrain=recipe), []
 
     def train():
-        facts, _ = pretrain.pretrain_source(params, ENERGY, "eV/atom", paths, lines.append)
+        facts, _ = pretrain.pretrain(params, ENERGY, UNITS, paths, lines.append)
         return facts["recipe"]["learning_rate"]
 
     monkeypatch.setattr(pretrain, "COLLAPSED", np.inf)

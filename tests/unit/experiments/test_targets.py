@@ -5,7 +5,7 @@ import pytest
 from filelock import FileLock
 from made import Idle, make_cell
 
-from crossprop.errors import CellError, ConfigError, DataError, StoreError
+from crossprop.errors import CellError, DataError, StoreError
 from crossprop.experiments.executor import InlinePool
 from crossprop.experiments.progress import Progress
 from crossprop.experiments.targets import run_targets
@@ -57,7 +57,6 @@ def test_target_that_another_process_works_on_stops_the_shard_before_it_begins(s
 @pytest.mark.parametrize(
     ("targets", "gone", "error", "message"),
     [
-        (["slme", "klu"], None, ConfigError, r"'klu' is no target of the study tiny: \['slme', 'spillage'\]"),
         (["slme", "spillage"], "prepared/tiny/spillage.parquet", DataError, "Run 'dvc repro prepare'"),
         (["slme"], "prepared/tiny/slme.parquet", DataError, r"slme\.parquet cannot be read: .*Parquet.*Run 'dvc"),
         (["slme"], "features/tiny/slme/elemental_fractions.npy", DataError, "dvc repro featurize"),

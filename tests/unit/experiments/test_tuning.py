@@ -7,7 +7,7 @@ from time import sleep
 import pytest
 
 from crossprop.config import Range, Recipe
-from crossprop.errors import CellError, ConfigError, DivergedError, StoreError
+from crossprop.errors import CellError, DivergedError, StoreError
 from crossprop.experiments.tuning import MethodSpace, tune
 from crossprop.methods import Method
 
@@ -18,7 +18,7 @@ ALGORITHMS = {
     "second": {"n": Range(low=1, high=64, log=True, integer=True, default=8)},
     "third": {},
 }
-SPACE = MethodSpace({"shift": Range(low=-1.0, high=1.0, default=0.5)}, ALGORITHMS, (), None, defaults_first=2)
+SPACE = MethodSpace({"shift": Range(low=-1.0, high=1.0, default=0.5)}, ALGORITHMS, defaults_first=2)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,6 @@ def test_first_trials_are_the_defaults_and_extraction_alone_has_a_layer(tiny_par
     for method in map(Method, methods):
         recipe = Recipe(epochs=1, batch_size=2, learning_rate=1e-3) if method.architecture else None
         assert MethodSpace.of(method, search, recipe).defaults() == defaults
-    with pytest.raises(ConfigError, match="dl fits a network, but the study gives it no recipe"):
-        MethodSpace.of(Method.DL, search)
 
 
 def valley(point, report=None) -> float:

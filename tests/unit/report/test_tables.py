@@ -122,7 +122,6 @@ def test_plot_data_are_relative_to_the_base_and_metrics_are_those_of_the_target_
         ("cells.json", lambda cells: [c for c in cells if c["cell"] != "slme/dl/ef"], "1 missing: 'dl:elemental_fra"),
         ("cells.json", lambda cells: [*cells, cells[0] | {"source": "x"}], r"1 not in the configuration: '\w+:x"),
         ("cells.json", lambda cells: [*cells, cells[0]], "1 there more than once"),
-        ("runs.json", lambda runs: [{**runs[0], "colour": 1}, *runs[1:]], "colour"),
         ("winners.json", lambda winners: {**winners, "best_sc": "slme/ghost"}, "winners.json cannot be read"),
     ],
 )  # fmt: skip

@@ -18,7 +18,7 @@ from crossprop.data.compositions import ELEMENTS, fraction_matrix
 from crossprop.methods import Method
 from crossprop.service import schemas
 from crossprop.service.app import STATIC
-from crossprop.service.auth import KeyRing, Scope, new_key
+from crossprop.service.auth import Scope, new_key
 from crossprop.service.settings import Limits
 from crossprop.service.sources import short_label
 
@@ -223,7 +223,7 @@ def test_keys_close_the_api_and_nothing_that_machines_watch(client_of):
     assert error_of(client_of().post("/v1/refresh")) == (403, "ForbiddenError"), "refused without keys"
     reading, reader = new_key("alice", Scope.READ)
     ordering, admin = new_key("bob", Scope.ADMIN)
-    client = client_of(keys=KeyRing((reader, admin)))
+    client = client_of(keys=(reader, admin))
     bearer = {"Authorization": f"Bearer {reading}"}
     for path in ("/v1/properties", "/v1/models", "/v1/properties/deltae/parity"):
         assert error_of(client.get(path)) == (401, "UnauthorizedError")
@@ -376,7 +376,7 @@ def test_metrics_count_requests_predictions_and_errors(client):
 
 def test_the_access_log_tells_who_asked_for_what_and_no_secrets(client_of, caplog):
     secret, key = new_key("alice", Scope.READ)
-    client = client_of(keys=KeyRing((key,)))
+    client = client_of(keys=(key,))
     headers = {"Authorization": f"Bearer {secret}", "X-Request-ID": "r-1"}
     with caplog.at_level(logging.INFO, "crossprop.service.access"):
         client.get("/v1/properties?token=hush", headers=headers)

@@ -7,13 +7,13 @@ import pytest
 from crossprop.training.device import THREAD_VARIABLES, configure, process_environment
 
 
-def test_configuring_sets_the_environment(monkeypatch):
+def test_configuring_sets_the_environment_but_not_the_threads_of_others(monkeypatch):
     for name in process_environment("jax", 1):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv(name, "before")
     configure("jax", 2)
     assert os.environ["KERAS_BACKEND"] == "jax"
-    assert {os.environ[name] for name in THREAD_VARIABLES} == {"2"}
+    assert {os.environ[name] for name in THREAD_VARIABLES} == {"before"}
 
 
 @pytest.mark.slow
