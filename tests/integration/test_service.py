@@ -16,10 +16,8 @@ import fake_service
 import pytest
 import requests
 from fake_service import FakeSource, load_fake, serving
-from fastapi import FastAPI, Response
 from waiting import PATIENCE, until
 
-from crossprop.service import server
 from crossprop.service.app import create_app
 from crossprop.service.settings import Limits, ServiceSettings
 
@@ -166,28 +164,11 @@ def test_a_small_request_does_not_wait_for_large_ones(serve, gate):
 
 def test_a_caller_who_hangs_up_leaves_no_work_behind(serve, source):
     source.add("deltae", "2", seconds=0.05)
-    url = serve(chunk=10, threads=1, half_closed_seconds=0.5)
+    url = serve(chunk=10, threads=1)
     until_version(url, "2")
     with connect(url, request_bytes(10_000)):
         until(lambda: waiting(url, "large") == 1)
     until(lambda: waiting(url, "large") == 0, 25)  # all of it takes 50 s
-
-
-@pytest.mark.parametrize("n", [1, 200])
-def test_a_client_that_closes_its_sending_side_is_answered(serve, n):
-    with connect(serve(), request_bytes(n)) as client:
-        client.shutdown(socket.SHUT_WR)
-        answer = received(client)
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.count(b'"formula":') == n
-
-
-def test_a_half_closed_client_whose_answer_takes_long_is_told_so(serve, gate):
-    with connect(serve(held_back(gate), half_closed_seconds=0.3), request_bytes(200)) as client:
-        client.shutdown(socket.SHUT_WR)
-        head, _, body = received(client).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 408")
-    assert json.loads(body)["error"]["type"] == "HalfClosedError"
 
 
 def test_thousands_of_pipelined_requests_are_answered(serve):
@@ -198,56 +179,23 @@ def test_thousands_of_pipelined_requests_are_answered(serve):
         assert received(client).count(b"HTTP/1.1 200 OK") == 5000
 
 
-def test_idle_connections_of_one_client_lock_out_nobody(serve):
-    url = serve()
-    with contextlib.ExitStack() as stack:
-        idle = [stack.enter_context(connect(url)) for _ in range(600)]
-        began = time.monotonic()
-        assert get(url, "healthz").status_code == 200
-        with requests.Session() as other:
-            adapter = requests.adapters.HTTPAdapter()
-            adapter.init_poolmanager(4, 4, source_address=("127.0.0.2", 0))
-            other.mount("http://", adapter)
-            assert predict(url, ["NaCl"], session=other).status_code == 200
-        assert time.monotonic() - began < 8.0, "without waiting for the time limit of headers"
-        assert received(idle[0]) == b"", "the oldest was closed"
-
-
-def test_a_client_whose_connections_are_all_in_use_is_refused_except_for_probes(serve, gate):
-    url = serve(held_back(gate), client_connections=3)
-
-    def ask(path):
-        with connect(url, GET % path) as client:
-            client.settimeout(5)  # less than an idle connection is kept
-            return received(client)
-
+def test_more_connections_than_the_limit_are_refused(serve, gate):
+    url = serve(held_back(gate), connections=3)
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(connect(url, request_bytes(1)))
-        until(lambda: ask(b"/v1/models").startswith(b"HTTP/1.1 503"))
-        head, _, body = ask(b"/v1/models").partition(b"\r\n\r\n")
-        probes = [ask(path) for path in (b"/healthz", b"/readyz")]
-    assert b"Retry-After: 5" in head
-    assert json.loads(body)["error"]["type"] == "ConnectionsError"
-    assert all(answer.startswith(b"HTTP/1.1 200") for answer in probes)
+        until(lambda: get(url, "healthz").status_code == 503)
+    gate.set()
+    until(lambda: get(url, "healthz").status_code == 200)
 
 
-@pytest.mark.parametrize(
-    ("said", "trickle", "answered"),
-    [
-        (b"", b"", b""),
-        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ", b"a", b""),
-        (POST + b"Content-Length: 100000\r\n\r\n", b" ", b"HTTP/1.1 408"),
-    ],
-    ids=["nothing", "headers", "body"],
-)
-def test_a_request_that_never_ends_is_cut_off(serve, said, trickle, answered):
-    with connect(serve(header_seconds=0.4, body_seconds=0.4), said) as slow:
+def test_a_body_that_never_ends_is_cut_off(serve):
+    with connect(serve(body_seconds=0.4), POST + b"Content-Length: 100000\r\n\r\n") as slow:
         end, answer, closed = time.monotonic() + PATIENCE, b"", False
         slow.settimeout(0.1)
         while not closed and time.monotonic() < end:
             try:
-                slow.sendall(trickle)
+                slow.sendall(b" ")
                 piece = slow.recv(4096)
                 answer, closed = answer + piece, not piece
             except TimeoutError:
@@ -255,18 +203,7 @@ def test_a_request_that_never_ends_is_cut_off(serve, said, trickle, answered):
             except OSError:
                 closed = True
     assert closed
-    assert answer.startswith(answered)
-
-
-def test_a_client_that_reads_next_to_nothing_of_a_long_answer_is_cut_off(monkeypatch):
-    app, size = FastAPI(), 30_000_000
-    app.add_api_route("/", lambda: Response(bytes(size)))
-    with serving(app) as url, connect(url) as slow:
-        monkeypatch.setattr(server, "_UNREAD_SECONDS", 0.5)
-        slow.sendall(GET % b"/")
-        assert get(url, "").content == bytes(size), "a client that reads is not"
-        time.sleep(2)
-        assert len(received(slow)) < size
+    assert answer.startswith(b"HTTP/1.1 408")
 
 
 def test_what_is_no_http_is_refused_and_the_service_lives(serve):

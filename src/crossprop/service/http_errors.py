@@ -16,7 +16,6 @@ KINDS = {
     "ForbiddenError": (403, "The key, or a service without keys, does not allow this."),
     "UnknownNameError": (404, "There is no such property."),
     "SlowBodyError": (408, "The body did not arrive in time."),
-    "HalfClosedError": (408, "The client closed its sending side, and the answer takes longer."),
     "TooLargeError": (413, "The body is too large."),
     "MediaTypeError": (415, "The body is not declared as JSON."),
     "UnsupportedCodingError": (415, "The body is declared as compressed."),
@@ -25,7 +24,6 @@ KINDS = {
     "DisconnectedError": (499, "The caller closed the connection; for the log and the metrics only."),
     "InternalError": (500, "The service failed."),
     "UnavailableError": (503, "Not loaded, or no answer in time; `Retry-After` says when to come back."),
-    "ConnectionsError": (503, "Too many connections are in use; `Retry-After` says when to come back."),
 }  # status and meaning by the type that stands in the answer
 _HEADERS = {
     "UnauthorizedError": {"WWW-Authenticate": "Bearer"},

@@ -76,7 +76,7 @@ class ServiceMiddleware:
         self._metrics.seconds.labels(path).observe(seconds)
         if path in _PROBES and exchange.status < 400:
             return
-        client = scope["client"][0] if scope.get("client") else ""
+        client = scope["client"][0].removeprefix("::ffff:") if scope.get("client") else ""
         asked = {"id": exchange.id, "client": client, "method": exchange.method}
         answered = {"status": exchange.status, "ms": round(seconds * 1000, 1), "sent": exchange.sent}
         owner = scope.get("crossprop.key", "")

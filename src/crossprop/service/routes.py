@@ -22,8 +22,8 @@ from crossprop.service.state import Service
 
 _EXAMPLE = {"formulas": ["Fe2O3", "NaCl"], "properties": ["bulkmoduluskv"], "nearest": 3}
 _PREDICT_ERRORS = (
-    "BadRequestError", "UnknownNameError", "SlowBodyError", "HalfClosedError", "TooLargeError", "MediaTypeError",
-    "UnsupportedCodingError", "InvalidRequestError", "BusyError", "UnavailableError", "ConnectionsError",
+    "BadRequestError", "UnknownNameError", "SlowBodyError", "TooLargeError", "MediaTypeError",
+    "UnsupportedCodingError", "InvalidRequestError", "BusyError", "UnavailableError",
 )  # fmt: skip
 _FIELDS = tuple(schemas.PredictRequest.model_fields)
 _NAMED = 5  # problems of a request that are named; the others are counted

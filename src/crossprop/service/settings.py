@@ -28,7 +28,6 @@ class Limits:
 
     body_bytes: int = 4 * 2**20  # largest request body
     body_seconds: float = 15.0  # longest time for a client to send its body
-    header_seconds: float = 10.0  # longest time for a client to send the headers of a request
     formulas: int = 10_000  # most formulas of one request
     predictions: int = 100_000  # most formulas times properties of one request
     neighbours: int = 100_000  # most formulas times properties times ``nearest`` of one request
@@ -36,9 +35,7 @@ class Limits:
     small: int = 128  # requests of up to so many formulas times properties do not wait for larger ones
     chunk: int = 512  # formulas of a large request that are predicted at a time
     waiting: int = 64  # requests for predictions that may wait or be computed, small and large ones each
-    connections: int = 1024  # most open connections
-    client_connections: int = 128  # most open connections of one client address; proxies are exempt
-    half_closed_seconds: float = 5.0  # longest time to answer a client that has closed its sending side
+    connections: int = 1024  # open connections above which uvicorn answers 503
 
 
 @dataclass(frozen=True)
