@@ -87,6 +87,34 @@ def test_the_periodic_table_writes_formulas_by_mouse_and_by_keyboard(seen):
     assert page.locator(".pt-element").count() == 118
 
 
+def test_an_amount_is_taken_while_it_is_typed(seen):
+    page = seen.open()
+    page.fill("#formulas", "FeO")
+    amount = page.get_by_label("Amount of Fe")
+    amount.fill("2")
+    assert page.input_value("#formulas") == "Fe2O"
+    amount.press("Tab")
+    assert page.evaluate("document.activeElement.closest('label')?.innerText").endswith("Amount of O")
+    amount.fill("3")
+    page.click("text=Next formula")
+    assert page.input_value("#formulas") == "Fe3O\n"
+
+
+def test_the_button_of_a_group_chooses_what_it_says(seen):
+    page = seen.open()
+    for group in page.locator("#properties .group").all():
+        button, boxes = group.locator(".group-all"), group.locator("input:enabled")
+        if boxes.count() == 0:
+            continue
+        for word, other in (("all", "none"), ("none", "all")):
+            for box in boxes.all():
+                box.set_checked(word == "none")
+            assert button.inner_text() == word
+            button.click()
+            assert button.inner_text() == other
+            assert {box.is_checked() for box in boxes.all()} == {word == "all"}
+
+
 def test_the_csv_holds_every_column_with_units_and_no_live_formulas(seen):
     hostile = ["=1+2", "+1", "-2+3", "@SUM(A1)", "\uff1d1+2", "\uff20SUM(A1)", '=HYPERLINK("//x")']
     page = seen.predict("NaCl", '"quoted', "Pu2O3", *hostile, properties=("bulkmoduluskv", "deltae"))

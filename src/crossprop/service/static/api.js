@@ -9,6 +9,8 @@ const RESTARTS = 3;
 /** How often a model that is being loaded is asked for, and the longest pause between two times in seconds. */
 const PATIENCE = 30;
 const LONGEST_PAUSE = 10;
+/** Milliseconds after which a request that nobody can stop counts as unanswered. */
+const LONGEST_WAIT = 60_000;
 
 /** A request that got no answer; `kind` is offline, key, forbidden, busy, refused or failed. */
 export class ServiceError extends Error {
@@ -42,7 +44,8 @@ function kindOf(status) {
   return status < 500 ? "refused" : "failed";
 }
 
-async function call(path, { body, signal } = {}) {
+async function call(path, { body, signal = AbortSignal.timeout(LONGEST_WAIT) } = {}) {
+  if (/[^ -~]/.test(apiKey.get())) throw new ServiceError("key", "The key holds a character that no key has.");
   const headers = { Accept: "application/json" };
   if (body) headers["Content-Type"] = "application/json";
   if (apiKey.get()) headers.Authorization = `Bearer ${apiKey.get()}`;
@@ -106,15 +109,21 @@ export async function predict({ formulas, amounts }, names, { signal, progress }
   throw new ServiceError("busy", "The models were replaced several times while this list was predicted.", 10);
 }
 
-/** Ask for properties whose models are being loaded: the service loads those first, and may say to come back. */
-export async function predictPatiently(asked, names, signal) {
+/**
+ * Ask for a property whose model is being loaded: the service loads it first, and may say to come back.
+ *
+ * @param {() => boolean} lost says that the model cannot be loaded, so that it need not be asked for again.
+ */
+export async function predictPatiently(asked, name, signal, lost) {
   for (let left = PATIENCE; ; left--) {
     try {
-      return await predict(asked, names, { signal, progress: () => {} });
+      return await predict(asked, [name], { signal, progress: () => {} });
     } catch (error) {
-      if (error.kind !== "busy" || left === 0) throw error;
-      await new Promise((go) => setTimeout(go, 1000 * Math.min(LONGEST_PAUSE, error.retryAfter ?? 2)));
-      if (signal.aborted) throw new DOMException("stopped", "AbortError");
+      if (error.kind !== "busy" || left === 0 || lost()) throw error;
+      await new Promise((go, stop) => {
+        setTimeout(go, 1000 * Math.min(LONGEST_PAUSE, error.retryAfter ?? 2));
+        signal.addEventListener("abort", () => stop(signal.reason), { once: true });
+      });
     }
   }
 }

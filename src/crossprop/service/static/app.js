@@ -15,6 +15,7 @@ import { summary } from "./summary.js";
 
 const $ = (id) => document.getElementById(id);
 const WIDE = matchMedia("(min-width: 64rem)");
+const ROOMY = matchMedia("(min-width: 48rem)");
 const POLL_LOADING = 2000;
 const POLL_GONE = 5000;
 const POLL_CALM = 60_000;
@@ -32,6 +33,7 @@ let running = null;
 let shown = null;
 let poll = null;
 let begun = false;
+let told = null;
 
 function tellPlan() {
   const formulas = compositions.asked().formulas.length;
@@ -40,14 +42,18 @@ function tellPlan() {
     formulas && names ? `${count(formulas, "formula")} × ${count(names, "property", "properties")}` : formulas ? "Choose a property" : "Enter a formula";
 }
 
-function tellHealth(list) {
+function tellHealth(state, ...words) {
+  show($("health"), icon(state), ...words);
+  $("health").dataset.state = state;
+}
+
+function tellStates(list) {
   const at = (status) => list.filter((property) => property.status === status).length;
   const [loading, unavailable] = [at("loading"), at("unavailable")];
   const rest = [loading && `${loading} loading`, unavailable && `${unavailable} unavailable`].filter(Boolean);
   const name = loading ? "wait" : unavailable || at("degraded") || !list.length ? "warn" : "check";
   const ready = `${list.length - loading - unavailable} of ${list.length}`;
-  show($("health"), icon(name), el("span", {}, ready, el("span", { class: "wide-only" }, " models"), " ready", el("span", { class: "wide-only" }, ...rest.map((words) => `, ${words}`))));
-  $("health").dataset.state = name;
+  tellHealth(name, el("span", {}, ready, el("span", { class: "wide-only" }, " models"), " ready", el("span", { class: "wide-only" }, ...rest.map((words) => `, ${words}`))));
 }
 
 function tellExamples(list) {
@@ -76,6 +82,8 @@ function fail(error, retry) {
   if (error.name === "AbortError") return;
   if (error.kind === "key") {
     const refused = api.apiKey.get();
+    show($("health"));
+    told = null;
     $("key").hidden = false;
     if (refused) problem.show(new api.ServiceError("key", "The service did not accept this key. Check it and enter it again."));
     else problem.clear();
@@ -87,53 +95,42 @@ function fail(error, retry) {
   refreshSoon(POLL_LOADING);
 }
 
-async function refresh() {
+/** Ask what is served. A poll shows no message: the service may be back soon, with other models. */
+async function refresh({ quiet = false } = {}) {
   clearTimeout(poll);
-  let list;
   try {
-    list = await api.properties();
+    settle(await api.properties());
   } catch (error) {
-    tellGone();
-    fail(error, start);
+    if (error.kind === "offline") {
+      tellHealth("error", "no connection");
+      told = null;
+    }
+    if (!quiet || (error.kind === "key" && !begun)) fail(error, refresh);
+    else if (error.kind !== "key") refreshSoon(POLL_GONE);
     return false;
   }
+  if (quiet && (!begun || problem.kind() === "offline")) problem.clear();
+  if (!begun) restore();
   begun = true;
-  settle(list);
   return true;
-}
-
-function tellGone() {
-  show($("health"), icon("error"), "no connection");
-  $("health").dataset.state = "error";
 }
 
 function refreshSoon(wait) {
   clearTimeout(poll);
-  poll = setTimeout(refreshQuietly, wait);
+  poll = setTimeout(refresh, wait, { quiet: true });
 }
 
-/** Poll without a message: the service may be back, with other models. */
-async function refreshQuietly() {
-  try {
-    const list = await api.properties();
-    if (!begun || problem.kind() === "offline") problem.clear();
-    settle(list);
-    if (!begun) restore();
-    begun = true;
-  } catch (error) {
-    if (error.kind === "offline") tellGone();
-    if (error.kind !== "key") refreshSoon(POLL_GONE);
-  }
-}
-
+/** Show a list, unless it is the one that is shown: a poll takes no focus and is not read out. */
 function settle(list) {
-  properties.update(list);
-  tellHealth(list);
-  tellExamples(list);
-  tellPlan();
-  $("forget").hidden = !api.apiKey.get();
   const soon = !list.length || list.some((property) => property.status === "loading");
   refreshSoon(soon ? POLL_LOADING : POLL_CALM);
+  $("forget").hidden = !api.apiKey.get();
+  if (JSON.stringify(list) === told) return;
+  told = JSON.stringify(list);
+  properties.update(list);
+  tellStates(list);
+  tellExamples(list);
+  tellPlan();
 }
 
 function setRunning(controller) {
@@ -167,16 +164,22 @@ async function predict() {
   setRunning(controller);
   $("results").classList.add("stale");
   try {
-    const answer = now.length ? await ask(asked, now, controller.signal) : null;
+    let answer = now.length ? await ask(asked, now, controller.signal) : null;
     if (answer) {
       await knowVersions(answer);
       display(answer, now, later, never);
     }
     if (later.length) {
       if (!answer) $("status").textContent = "The models are being loaded; the prediction follows.";
-      const rest = await api.predictPatiently(asked, later, controller.signal);
-      await knowVersions(rest);
-      display(api.merged(answer, rest), chosen.filter((name) => !never.includes(name)), [], never);
+      const lost = (name) => properties.get(name)?.status === "unavailable";
+      const asking = later.map((name) => api.predictPatiently(asked, name, controller.signal, () => lost(name)));
+      const rest = await Promise.allSettled(asking);
+      controller.signal.throwIfAborted();
+      answer = rest.reduce((whole, { value }) => (value ? api.merged(whole, value) : whole), answer);
+      if (!answer) throw rest[0].reason;
+      await knowVersions(answer);
+      const missing = later.filter((_, i) => !rest[i].value);
+      display(answer, chosen.filter((name) => answer.models[name]), [], [...never, ...missing]);
     }
   } catch (error) {
     $("status").textContent = error.name === "AbortError" ? "Stopped." : "No prediction was made.";
@@ -203,6 +206,7 @@ function ask(asked, names, signal) {
 }
 
 function display(answer, names, later, never) {
+  const first = $("results").classList.contains("stale"); // what follows must not move the page
   $("results").classList.remove("stale");
   const list = names.map(properties.get).filter(Boolean);
   $("empty").hidden = true;
@@ -215,7 +219,7 @@ function display(answer, names, later, never) {
   $("legend").hidden = !any;
   $("status").textContent = summary(answer, names, later, never);
   if (WIDE.matches) table.first();
-  $("results").scrollIntoView({ block: "start" });
+  if (first) $("results").scrollIntoView({ block: "start" });
 }
 
 function select(what, from) {
@@ -263,10 +267,6 @@ function restore() {
   else if (state.formulas.length) predict();
 }
 
-async function start() {
-  if (await refresh()) restore();
-}
-
 for (const [id, name, words] of [["turn", "swap", el("span", {}, "Swap", el("span", { class: "wide-only" }, " rows and columns"))], ["copy", "link", "Copy link"], ["csv", "download", el("span", {}, el("span", { class: "wide-only" }, "Download "), "CSV")]]) {
   show($(id), icon(name), words);
 }
@@ -284,14 +284,14 @@ $("key").addEventListener("submit", async (event) => {
   $("key-value").value = "";
   $("key").hidden = true;
   problem.clear();
-  if (!(await refresh())) return;
-  if ($("key").dataset.then === "predict") predict();
-  else restore();
+  if ((await refresh()) && $("key").dataset.then === "predict") predict();
 });
 $("forget").addEventListener("click", () => { api.apiKey.set(""); location.reload(); });
 window.addEventListener("hashchange", restore);
 $("skip").addEventListener("click", (event) => { event.preventDefault(); $("formulas").focus(); });
 $("sheet-close").addEventListener("click", () => $("sheet").close());
-if (!matchMedia("(min-width: 48rem)").matches) $("table-pane").open = false;
+const fold = () => ($("table-pane").open = ROOMY.matches); // a wide page has no handle to open it
+ROOMY.addEventListener("change", fold);
+fold();
 compositions.set([]);
-start();
+refresh();

@@ -1,6 +1,6 @@
 // The list of compositions: a text, and beside it the formula under the cursor with its elements and amounts.
 
-import { el, quiet, show } from "./dom.js";
+import { el, quiet, say, show } from "./dom.js";
 import { objection } from "./elements.js";
 import { count, formula } from "./format.js";
 import { flatAmounts, pastedColumn, splitFormulas, tokenAt, writeFormula } from "./formulas.js";
@@ -12,7 +12,10 @@ import { periodicTable } from "./periodic.js";
  * @param {() => void} changed is called whenever the list is another one.
  */
 export function composer({ text, summary, weight, grid, caption, builder, clear }, changed) {
-  const table = periodicTable(grid, caption, { insert, remove });
+  const table = periodicTable(grid, caption, {
+    insert: (symbol) => alter(symbol, (n) => n + 1, symbol),
+    remove: (symbol) => alter(symbol, (n) => n - 1),
+  });
   let pasteNote = null;
 
   const current = () => tokenAt(text.value, text.selectionStart ?? text.value.length);
@@ -23,30 +26,15 @@ export function composer({ text, summary, weight, grid, caption, builder, clear 
     update();
   }
 
-  function insert(symbol) {
+  /** Change the amount of an element at the cursor; a text that is no plain formula gets `otherwise` at its end. */
+  function alter(symbol, next, otherwise = "") {
     const token = current();
     const amounts = flatAmounts(token.text);
-    if (!amounts) return put(token, token.text.trimEnd() + symbol);
-    amounts.set(symbol, (amounts.get(symbol) ?? 0) + 1);
+    if (!amounts) return put(token, token.text.trimEnd() + otherwise);
+    const amount = next(amounts.get(symbol) ?? 0);
+    if (amount > 0) amounts.set(symbol, amount);
+    else amounts.delete(symbol);
     return put(token, writeFormula(amounts));
-  }
-
-  function remove(symbol) {
-    const token = current();
-    const amounts = flatAmounts(token.text);
-    if (!amounts?.has(symbol)) return;
-    if (amounts.get(symbol) > 1) amounts.set(symbol, amounts.get(symbol) - 1);
-    else amounts.delete(symbol);
-    put(token, writeFormula(amounts));
-  }
-
-  function setAmount(symbol, value) {
-    const token = current();
-    const amounts = flatAmounts(token.text);
-    if (!amounts) return;
-    if (value > 0) amounts.set(symbol, value);
-    else amounts.delete(symbol);
-    put(token, writeFormula(amounts));
   }
 
   function nextFormula() {
@@ -56,7 +44,11 @@ export function composer({ text, summary, weight, grid, caption, builder, clear 
     update();
   }
 
-  function amountField(symbol, amount) {
+  /** A number is taken over while it is typed, nothing or 0 when the field is left: the element is removed then. */
+  function amountField([symbol, amount]) {
+    const take = ({ type, target }) => {
+      if (target.valueAsNumber > 0 || type === "change") alter(symbol, () => target.valueAsNumber);
+    };
     return el(
       "label",
       { class: "amount" },
@@ -68,46 +60,46 @@ export function composer({ text, summary, weight, grid, caption, builder, clear 
         step: "any",
         value: String(amount),
         inputmode: "decimal",
-        onchange: (event) => {
-          setAmount(symbol, event.target.valueAsNumber);
-          builder.querySelector(`[data-symbol="${symbol}"] input`)?.focus();
-        },
+        oninput: take,
+        onchange: take,
       }),
     );
   }
 
+  const name = el("span", { class: "builder-formula" });
+  const next = el("button", { type: "button", class: "small", onclick: nextFormula }, "Next formula");
+  const head = el("div", { class: "builder-head" }, name, next);
+  const fields = el("div", { class: "amounts" });
+  const wrong = el("p", { class: "builder-objection" });
+  show(builder, head, fields, wrong);
+  let drawn = null;
+
+  /** The fields stay while the elements are the same: a pointer or a cursor may be on one of them. */
   function drawBuilder() {
     const token = current().text.trim();
     const amounts = flatAmounts(token);
     table.mark(amounts ? amounts.keys() : [...token.matchAll(/[A-Z][a-z]?/g)].map(([symbol]) => symbol));
-    if (!token) {
-      show(builder, el("p", { class: "builder-hint" }, "Click elements to write a formula; click again to raise the amount."));
-      return;
+    head.hidden = !token;
+    show(name, formula(token));
+    show(wrong, amounts ? [...amounts.keys()].map(objection).filter(Boolean).join(" ") : "");
+    const hint = !token
+      ? "Click elements to write a formula; click again to raise the amount."
+      : !amounts && "Amounts of this one are set in the text; elements are added at its end.";
+    const content = hint || [...amounts.keys()].join();
+    if (content !== drawn) show(fields, hint ? el("p", { class: "builder-hint" }, hint) : [...amounts].map(amountField));
+    else if (!hint) {
+      [...fields.querySelectorAll("input")].forEach((input, i) => {
+        const amount = [...amounts.values()][i];
+        if (input.valueAsNumber !== amount) input.value = String(amount);
+      });
     }
-    const fields = amounts
-      ? [...amounts].map(([symbol, amount]) => {
-          const item = amountField(symbol, amount);
-          item.dataset.symbol = symbol;
-          return item;
-        })
-      : [el("p", { class: "builder-hint" }, "Amounts of this one are set in the text; elements are added at its end.")];
-    show(
-      builder,
-      el(
-        "div",
-        { class: "builder-head" },
-        el("span", { class: "builder-formula" }, formula(token)),
-        el("button", { type: "button", class: "small", onclick: nextFormula }, "Next formula"),
-      ),
-      el("div", { class: "amounts" }, ...fields),
-      el("p", { class: "builder-objection" }, amounts ? [...amounts.keys()].map(objection).filter(Boolean).join(" ") : ""),
-    );
+    drawn = content;
   }
 
   function update() {
     const { formulas, notes } = splitFormulas(text.value);
     const lines = [formulas.length ? count(formulas.length, "formula") : "No formula yet", pasteNote, ...notes];
-    summary.textContent = lines.filter(Boolean).join(". ").replace(/\.\. /g, ". ");
+    say(summary, lines.filter(Boolean).join(". ").replace(/\.\. /g, ". "));
     clear.hidden = !text.value;
     drawBuilder();
     changed();
@@ -145,9 +137,10 @@ export function composer({ text, summary, weight, grid, caption, builder, clear 
     },
     /** Put the cursor on a formula of the list, to correct it. */
     select(wanted) {
-      const start = text.value.indexOf(wanted);
+      const places = Array.from(text.value.matchAll(/[^\n\r,;\t]+/g), ({ index }) => tokenAt(text.value, index));
+      const found = places.find((token) => splitFormulas(token.text).formulas[0] === wanted);
       text.focus();
-      if (start >= 0) text.setSelectionRange(start, start + wanted.length);
+      if (found) text.setSelectionRange(found.start, found.end);
       drawBuilder();
       text.scrollIntoView({ block: "center" });
     },

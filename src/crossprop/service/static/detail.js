@@ -9,11 +9,15 @@ import { title } from "./properties.js";
 const NEIGHBOURS = 5;
 const holdouts = new Map();
 
-/** Hold-out of a model version, asked for once. */
+function same(version, wanted) {
+  if (version !== wanted) throw new Error("The model was replaced meanwhile: predict again.");
+}
+
+/** Hold-out of a model version, asked for once; an error if another version answers. */
 export function holdout(property) {
   const key = `${property.model} ${property.version}`;
   if (!holdouts.has(key)) {
-    const asked = api.parity(property.name);
+    const asked = api.parity(property.name).then((data) => (same(data.version, property.version), data));
     holdouts.set(key, asked);
     asked.catch(() => holdouts.delete(key));
   }
@@ -123,19 +127,16 @@ export function showDetail(node, { formula: text, amounts, property, cell, model
     near,
   );
   const failed = (slot, words) => (error) => slot.isConnected && show(slot, el("p", { class: "muted" }, `${words} ${error.message}`));
-  const same = (version) => {
-    if (version !== (model.version ?? property.version)) throw new Error("The model was replaced meanwhile: predict again.");
-  };
   holdout(property)
     .then((data) => {
-      same(data.version);
+      same(data.version, model.version);
       show(plot, data.y_true.length ? parityPlot(data, cell, property) : el("p", { class: "muted" }, "This model was fitted without a hold-out."));
     })
     .catch(failed(plot, "The hold-out cannot be drawn."));
   api
     .nearest(text, amounts, property.name, NEIGHBOURS)
     .then((answer) => {
-      same(answer.model.version);
+      same(answer.model.version, model.version);
       show(near, neighbourTable(answer.cell.nearest, property));
     })
     .catch(failed(near, "The nearest compositions cannot be shown."));

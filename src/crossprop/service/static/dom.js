@@ -50,6 +50,11 @@ export function show(node, ...children) {
   return node;
 }
 
+/** Say a text in a live region, unless it stands there: it would be read out again. */
+export function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 /** Text for screen readers only. */
 export function quiet(text) {
   return el("span", { class: "visually-hidden" }, text);

@@ -18,9 +18,9 @@ export function number(value, digit = lastDigit(value, NaN)) {
   const size = Math.abs(value);
   if (size === 0 && digit < -6) return "0";
   if (size >= 1e7 || (size > 0 && digit < -6)) {
-    const power = Math.floor(Math.log10(size));
-    const mantissa = (value / 10 ** power).toFixed(Math.min(6, Math.max(0, power - digit)));
-    return `${mantissa.replace("-", MINUS)} × 10${superscript(power)}`;
+    const places = Math.min(6, Math.max(0, Math.floor(Math.log10(size)) - digit));
+    const [mantissa, power] = value.toExponential(places).split("e");
+    return `${mantissa.replace("-", MINUS)} × 10${superscript(Number(power))}`;
   }
   const rounded = digit > 0 ? Math.round(value / 10 ** digit) * 10 ** digit : value;
   const decimals = Math.max(0, -digit);

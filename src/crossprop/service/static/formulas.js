@@ -1,8 +1,9 @@
 // From what a person types or pastes to a list of formulas. Whether they are formulas, the service decides.
 
 const SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉";
-const LIKE_FORMULA = /^\s*["']?(?:[([{]*[A-Z][a-z]?[\d.]*[)\]}\d.]*)+["']?\s*$/;
+const LIKE_FORMULA = /^\s*["']?(?:[([{]*[A-Z][a-z]?[)\]}\d.]*)+["']?\s*$/;
 const TWO_ELEMENTS = /[A-Z][a-z]?[\d.()[\]{}]*[A-Z]/; // "S1" and "B2" may name a sample
+const BETWEEN = /[\n\r,;\t]/;
 const HEADER = /^["']?(formula|formulas|formulae|composition|compositions|compound|material|pretty_formula)["']?$/i;
 
 /**
@@ -18,7 +19,7 @@ export function splitFormulas(text) {
   if (points !== plain) notes.push("A comma between digits was read as a decimal point.");
   plain = points;
   const formulas = plain
-    .split(/[\n\r,;\t]+/)
+    .split(BETWEEN)
     .map((part) => part.trim().replace(/^(["'])(.*)\1$/, "$2").trim())
     .filter(Boolean);
   if (formulas.length && HEADER.test(formulas[0])) {
@@ -48,10 +49,9 @@ export function pastedColumn(text) {
 
 /** The formula around a position of the text. */
 export function tokenAt(text, position) {
-  const before = text.slice(0, position).search(/[^\n\r,;\t]*$/);
-  const after = text.slice(position).search(/[\n\r,;\t]/);
-  const end = after < 0 ? text.length : position + after;
-  return { start: before, end, text: text.slice(before, end) };
+  const start = position - text.slice(0, position).split(BETWEEN).at(-1).length;
+  const end = start + text.slice(start).split(BETWEEN, 1)[0].length;
+  return { start, end, text: text.slice(start, end) };
 }
 
 /** Amounts of a formula without brackets, in order; null for any other text. */

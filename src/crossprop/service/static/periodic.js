@@ -4,7 +4,6 @@ import { el } from "./dom.js";
 import { CELLS } from "./elements.js";
 
 const ELEMENTS = CELLS.filter((cell) => cell.symbol);
-const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 function describe(cell) {
   return cell.unknown ? `${cell.name} is not known to the models (${cell.unknown})` : cell.name;
@@ -18,7 +17,7 @@ function describe(cell) {
  */
 export function periodicTable(grid, caption, { insert, remove }) {
   const buttons = new Map();
-  const rows = new Map();
+  const rows = Array.from({ length: 1 + CELLS.at(-1).row }, () => el("div", { role: "row", class: "pt-row" }));
   const rest = caption.textContent;
   let stop = ELEMENTS[0];
 
@@ -35,11 +34,8 @@ export function periodicTable(grid, caption, { insert, remove }) {
     buttons.get(cell.symbol).focus();
   }
 
-  function next(cell, [down, right]) {
-    if (right) {
-      const line = ELEMENTS.filter((other) => other.row === cell.row && (other.column - cell.column) * right > 0);
-      return line.sort((a, b) => (a.column - b.column) * right)[0];
-    }
+  /** The element above (-1) or below (1) in the same column, or the nearest one there. */
+  function beyond(cell, down) {
     const ahead = ELEMENTS.filter((other) => (other.row - cell.row) * down > 0);
     const distance = (other) => Math.abs(other.row - cell.row) * 3 + Math.abs(other.column - cell.column);
     const column = ahead.filter((other) => other.column === cell.column);
@@ -49,23 +45,21 @@ export function periodicTable(grid, caption, { insert, remove }) {
   function press(event, cell) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const line = ELEMENTS.filter((other) => other.row === cell.row);
-    if (STEPS[event.key]) focus(next(cell, STEPS[event.key]));
-    else if (event.key === "Home") focus(line[0]);
-    else if (event.key === "End") focus(line[line.length - 1]);
+    const at = line.indexOf(cell);
+    const sides = { ArrowLeft: line[at - 1], ArrowRight: line[at + 1], Home: line[0], End: line.at(-1) };
+    const places = { ...sides, ArrowUp: beyond(cell, -1), ArrowDown: beyond(cell, 1) };
+    if (event.key in places) focus(places[event.key]);
     else if (event.key === "Backspace" || event.key === "Delete") activate(cell, remove);
     else return;
     event.preventDefault();
   }
 
+  grid.append(...rows);
   for (const cell of CELLS) {
-    if (!rows.has(cell.row)) {
-      rows.set(cell.row, el("div", { role: "row", class: "pt-row" }));
-      grid.append(rows.get(cell.row));
-    }
     const box = el("div", { role: "gridcell", class: "pt-cell" });
     box.style.gridRow = cell.row < 7 ? cell.row + 1 : cell.row + 2;
     box.style.gridColumn = cell.column + 1;
-    rows.get(cell.row).append(box);
+    rows[cell.row].append(box);
     if (cell.label) {
       box.append(el("span", { class: "pt-label" }, cell.label));
       continue;

@@ -25,7 +25,7 @@ export function problemBox(node) {
   }
 
   function retryButton(seconds, retry) {
-    const button = el("button", { type: "button", onclick: () => { clear(); retry(); } }, "Try again");
+    const button = el("button", { type: "button", "aria-live": "off", onclick: () => { clear(); retry(); } }, "Try again");
     let left = Math.min(seconds ?? 0, LONGEST_COUNTDOWN);
     if (left <= 0) return button;
     const tick = () => {

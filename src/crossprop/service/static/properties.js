@@ -1,6 +1,6 @@
 // The list of properties: grouped, searchable, one tab stop with arrow keys.
 
-import { el, icon, show } from "./dom.js";
+import { el, icon, say, show } from "./dom.js";
 import { count, holdoutError, unit } from "./format.js";
 
 /** Groups in their order, with rules that read only what the service says about a property. */
@@ -71,6 +71,7 @@ export function propertyList({ search, list, summary, clear, only }, changed) {
         checked: chosen.has(property.name),
         disabled: !usable(property) && !chosen.has(property.name),
         tabindex: -1,
+        onchange: ({ target }) => (target.checked ? chosen.add(target.value) : chosen.delete(target.value)),
       }),
       el("span", { class: "property-title" }, title(property)),
       el("span", { class: "property-about" }, ...about.filter(Boolean)),
@@ -90,34 +91,26 @@ export function propertyList({ search, list, summary, clear, only }, changed) {
   }
 
   function group(name, members) {
-    const free = members.filter(usable);
-    const all = free.length > 0 && free.every((property) => chosen.has(property.name));
-    const toggle = () => {
-      for (const property of free) all ? chosen.delete(property.name) : chosen.add(property.name);
+    const free = members.filter(usable).map((property) => property.name);
+    const all = () => free.length > 0 && free.every((one) => chosen.has(one));
+    const button = el("button", { type: "button", class: "group-all", disabled: free.length === 0, onclick: toggle });
+    function toggle() {
+      const change = all() ? (one) => chosen.delete(one) : (one) => chosen.add(one);
+      free.forEach(change);
       draw();
       changed();
       list.querySelector(`[data-group="${CSS.escape(name)}"] .group-all`)?.focus();
-    };
+    }
+    function label() {
+      button.textContent = all() ? "none" : "all";
+      button.setAttribute("aria-label", `Choose ${button.textContent} of ${name}`);
+    }
+    label();
     return el(
       "fieldset",
-      { class: "group", "data-group": name },
+      { class: "group", "data-group": name, onchange: label },
       el("legend", { class: "visually-hidden" }, name),
-      el(
-        "div",
-        { class: "group-head" },
-        el("span", { "aria-hidden": "true" }, name),
-        el(
-          "button",
-          {
-            type: "button",
-            class: "group-all",
-            onclick: toggle,
-            disabled: free.length === 0,
-            "aria-label": `${all ? "Choose none" : "Choose all"} of ${name}`,
-          },
-          all ? "none" : "all",
-        ),
-      ),
+      el("div", { class: "group-head" }, el("span", { "aria-hidden": "true" }, name), button),
       ...members.map(item),
     );
   }
@@ -144,18 +137,12 @@ export function propertyList({ search, list, summary, clear, only }, changed) {
   }
 
   function tell() {
-    summary.textContent = `${known.filter((property) => chosen.has(property.name)).length} of ${known.length} chosen`;
+    say(summary, `${known.filter((property) => chosen.has(property.name)).length} of ${known.length} chosen`);
     clear.hidden = chosen.size === 0;
   }
 
   list.addEventListener("change", (event) => {
-    const box = event.target;
-    if (box.checked) chosen.add(box.value);
-    else chosen.delete(box.value);
-    rove(box);
-    const members = known.filter((property) => groupOf(property) === box.closest("fieldset").dataset.group);
-    const button = box.closest("fieldset").querySelector(".group-all");
-    button.textContent = members.filter(usable).every((property) => chosen.has(property.name)) ? "none" : "all";
+    rove(event.target);
     tell();
     changed();
   });
@@ -197,7 +184,6 @@ export function propertyList({ search, list, summary, clear, only }, changed) {
       changed();
     },
     update(properties) {
-      if (JSON.stringify(properties) === JSON.stringify(known)) return;
       known = properties;
       search.placeholder = `Search ${count(properties.length, "property", "properties")}`;
       draw();

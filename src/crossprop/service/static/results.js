@@ -168,10 +168,15 @@ export function resultTable(node, { answer, properties }, { select, fix }) {
       el("tbody", { role: "rowgroup" }, ...(turned ? propertyRows() : formulaRows())),
     );
     table.style.minWidth = `${(turned ? 16 : 8) + COLUMN * columns}rem`;
-    const left = answer.results.filter((result) => isOf(kind, result)).length - rows;
+    const found = numbered.filter((result) => isOf(kind, result));
+    const parts = turned ? [found.filter((result) => result.error), found.filter((result) => !result.error)] : [found];
+    const left = parts.reduce((sum, part) => sum + Math.max(0, part.length - rows), 0);
     const more = () => {
+      const known = node.querySelectorAll("tbody tr").length;
       rows += PAGE;
       draw();
+      const next = node.querySelectorAll("tbody tr")[known]?.querySelector("button") ?? node.querySelector(".more");
+      next?.focus();
     };
     show(
       node,
@@ -179,10 +184,8 @@ export function resultTable(node, { answer, properties }, { select, fix }) {
       el("div", { class: "table-scroll" }, table),
       left > 0 ? el("button", { type: "button", class: "more", onclick: more }, `Show ${Math.min(PAGE, left)} more of ${count(left, "formula")}`) : null,
     );
-    if (!node.querySelector('.cell[tabindex="0"]')) {
-      const current = node.querySelector('.cell[aria-current="true"]') ?? node.querySelector(".cell");
-      if (current) current.tabIndex = 0;
-    }
+    const current = node.querySelector('.cell[aria-current="true"]') ?? node.querySelector(".cell");
+    if (current) current.tabIndex = 0;
   }
 
   function move(event) {
