@@ -33,15 +33,12 @@ extensions = [
 ]
 source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 exclude_patterns = ["_build", "_extensions", "images", "**/.ipynb_checkpoints"]
-nitpicky = False
 smartquotes = False  # two dashes begin an option
 
-myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": False}
-napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 add_module_names = False
 
@@ -52,13 +49,8 @@ html_css_files = ["crossprop.css"]
 html_show_sphinx = False
 html_copy_source = False
 
-# No page of the site asks another host for anything; links to papers are for readers.
-linkcheck_ignore = [r"https?://.*"]
-
 OUTSIDE = {
     "CONTRIBUTING.md": "contributing.md",
-    "CHANGELOG.md": "changelog.md",
-    "README.md": "index.md",
     "docker/README.md": "containers.md",
 }
 """Pages that lie outside of docs/ and are shown within the site, by the page that includes them."""
@@ -89,15 +81,8 @@ def _links_within_the_site(app: object, page: str, source: list[str]) -> None:
 
 
 def _links_of_included_pages(app: object, path: object, parent: str, source: list[str]) -> None:
-    """The same for pages of the repository's root that a page of the site includes."""
-    source[0] = re.sub(r"\]\((?:\.\./)?docs/([^)\s]+)\)", r"](\1)", source[0])
-    _links_within_the_site(app, parent, source)
-
-    def replace(match: re.Match[str]) -> str:
-        target = match[2]
-        return f"[{match[1]}]({OUTSIDE[target]}{match[3] or ''})" if target in OUTSIDE else match[0]
-
-    source[0] = re.sub(r"\[([^\]]+)\]\(([\w/.]+\.md)(#[^)\s]+)?\)", replace, source[0])
+    """Pages of the repository's root that a page of the site includes find the others beside them."""
+    source[0] = re.sub(r"\]\((?:\.\./)?docs/", "](", source[0])
 
 
 def _generated_pages(app: object, env: Any, *_: object) -> list[str]:

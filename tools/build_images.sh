@@ -57,15 +57,15 @@ done
 
 serve=(python -m crossprop.cli serve --host 127.0.0.1 --port "$port" --model /model)
 locked=(--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --volume /var/cache/crossprop)
-began=${EPOCHREALTIME/./}
+began=${EPOCHREALTIME/[.,]/}
 # shellcheck disable=SC2086
 service=$("$engine" run --detach --network host ${RUN_OPTIONS:-} "${locked[@]}" --volume "$model":/model:ro crossprop-service "${serve[@]}")
 trap 'rm -f "$log"; "$engine" rm --force "$service" >/dev/null' EXIT
 until curl --fail --silent --output /dev/null "http://127.0.0.1:$port/readyz"; do
-    [ $((${EPOCHREALTIME/./} - began)) -lt 120000000 ] || fail "the service is not ready:" "$("$engine" logs "$service" 2>&1)"
+    [ $((${EPOCHREALTIME/[.,]/} - began)) -lt 120000000 ] || fail "the service is not ready:" "$("$engine" logs "$service" 2>&1)"
     sleep 0.1
 done
-echo "the service is ready after $(((${EPOCHREALTIME/./} - began) / 1000)) ms"
+echo "the service is ready after $(((${EPOCHREALTIME/[.,]/} - began) / 1000)) ms"
 name=$(curl --fail --silent "http://127.0.0.1:$port/v1/properties" | grep --only-matching --max-count 1 '"name":"[^"]*"')
 body="{\"formulas\": [\"Al2O3\"], \"properties\": [${name#*:}]}"
 curl --fail --silent --json "$body" "http://127.0.0.1:$port/v1/predict"

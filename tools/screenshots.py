@@ -1,8 +1,8 @@
-"""Takes the pictures of docs/images: `python tools/screenshots.py [FOLDER] [--service URL]`.
+"""Takes the pictures of docs/images: `python tools/screenshots.py [FOLDER --mlflow URL] [--service URL]`.
 
-FOLDER is a checkout in which `dvc repro` has finished: its mlflow.db is shown, in the MLflow UI on a free port
-of this machine, which is closed again. URL is a service that runs (`crossprop serve`): its page is shown.
-Needs Chromium or Chrome, and `make setup-dev`. No other host is contacted.
+FOLDER is a checkout in which `dvc repro` has finished, its MLflow UI (`make ui`) runs at the first URL. The second
+is that of a service (`crossprop serve`): its page is shown. Needs Chromium or Chrome, and `make setup-dev`. No other
+host is contacted.
 """
 
 from __future__ import annotations
@@ -10,18 +10,11 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import shutil
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import URLError
-from urllib.request import urlopen
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -104,36 +97,6 @@ class Camera:
         print(f"{path} ({size // 1000} kB)")
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Address of the MLflow UI on the folder's store, for as long as the block runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "crossprop.cli", "ui", "--port", str(port)],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                with urlopen(f"{address}/health", timeout=5):
-                    break
-            except (URLError, OSError):
-                if server.poll() is not None:
-                    sys.exit(f"tools/screenshots.py: the UI on {folder}/mlflow.db ended, see `make ui` there.")
-                time.sleep(0.5)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
 def pages(folder: Path, study: str, target: str) -> dict[str, tuple[str, str, int]]:
     """For every picture the page after the server's address, a text that it must show, and its height."""
     from mlflow import MlflowClient
@@ -153,14 +116,13 @@ def pages(folder: Path, study: str, target: str) -> dict[str, tuple[str, str, in
     }
 
 
-def take_mlflow(camera: Camera, folder: Path, study: str, target: str, out: Path) -> None:
+def take_mlflow(camera: Camera, address: str, folder: Path, study: str, target: str, out: Path) -> None:
     """Pictures of the MLflow UI on the folder's store."""
-    with served(folder) as address:
-        for name, (page, wanted, height) in pages(folder, study, target).items():
-            camera.size(WIDTH, height)
-            camera.show(address + page, wanted)
-            camera.tidy(folder)
-            camera.picture(out / name)
+    for name, (page, wanted, height) in pages(folder, study, target).items():
+        camera.size(WIDTH, height)
+        camera.show(address.rstrip("/") + page, wanted)
+        camera.tidy(folder)
+        camera.picture(out / name)
 
 
 def take_page(camera: Camera, address: str, question: str, out: Path) -> None:
@@ -193,6 +155,7 @@ def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="checkout with a finished run")
+    parser.add_argument("--mlflow", metavar="URL", default="http://127.0.0.1:5000", help="address of `make ui` there")
     parser.add_argument("--study", default="transport")
     parser.add_argument("--target", default="seebeck_n")
     parser.add_argument("--service", metavar="URL", help="address of a running service, whose page is shown")
@@ -212,7 +175,7 @@ def main() -> None:
     with sync_playwright() as started:
         camera = Camera(started.chromium.launch(executable_path=executable, args=list(FLAGS)))
         if folder is not None:
-            take_mlflow(camera, folder, arguments.study, arguments.target, arguments.out)
+            take_mlflow(camera, arguments.mlflow, folder, arguments.study, arguments.target, arguments.out)
         if arguments.service:
             take_page(camera, arguments.service, arguments.question, arguments.out)
 

@@ -23,22 +23,17 @@ HOLDS = {"StudyConfig.representations": "list of elemental_fractions, physical_a
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
-def sections(root: type[BaseModel], path: str = "") -> list[tuple[str, type[BaseModel]]]:
-    """The model itself and every model below it, each with its place in the file."""
-    found = [(path, root)]
+def places(
+    root: type[BaseModel], path: str = "", found: dict[type[BaseModel], list[str]] | None = None
+) -> list[tuple[type[BaseModel], list[str]]]:
+    """The model and every model below it, each once with all its places in the file, in their order."""
+    found = {} if found is None else found
+    known = found.setdefault(root, [])
+    if path not in known:
+        known.append(path)
     for name, field in root.model_fields.items():
         for model, within in _models(field.annotation):
-            found += sections(model, f"{path}.{name}{within}".lstrip("."))
-    return found
-
-
-def places(root: type[BaseModel]) -> list[tuple[type[BaseModel], list[str]]]:
-    """Every model once, with all its places in the file, in their order."""
-    found: dict[type[BaseModel], list[str]] = {}
-    for path, model in sections(root):
-        known = found.setdefault(model, [])
-        if path not in known:
-            known.append(path)
+            places(model, f"{path}.{name}{within}".lstrip("."), found)
     return list(found.items())
 
 

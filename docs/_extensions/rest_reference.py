@@ -10,17 +10,10 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from reference_sections import section, table
 
-METHODS = ("get", "post", "put", "patch", "delete")
-
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     """Method, path and description of every operation, in the document's order."""
-    return [
-        (method.upper(), path, item[method])
-        for path, item in document["paths"].items()
-        for method in METHODS
-        if method in item
-    ]
+    return [(method.upper(), path, told) for path, item in document["paths"].items() for method, told in item.items()]
 
 
 def operation_lines(document: dict[str, Any], operation: dict[str, Any]) -> list[str]:
@@ -39,27 +32,18 @@ def operation_lines(document: dict[str, Any], operation: dict[str, Any]) -> list
         told = _rst(field.get("description", ""))
         lines.append(f"- ``{name}`` (in the body, {need}{_bounds(field)}): {told}")
     lines += ["", _rst(operation.get("requestBody", {}).get("description", "")), ""]
-    for title, example in _examples(content, schema):
-        lines += _json_lines(f"Request{title}:", example)
+    if "example" in content:
+        text = json.dumps(content["example"], indent=2, ensure_ascii=False)
+        lines += ["Request:", "", ".. code-block:: json", "", *(f"   {line}" for line in text.splitlines()), ""]
     answered = operation.get("responses", {}).get("200", {}).get("content", {}).get("application/json", {})
-    lines += answer_lines(document, answered)
+    if fields := answer_fields(document, answered.get("schema", {})):
+        rows = ((f"``{name}``", _rst(told)) for name, told in fields)
+        lines += ["Answer:", "", *table(("field", "meaning"), rows, (45, 55))]
     meanings = [
         (status, "The answer." if status == "200" else _rst(" ".join(answer.get("description", "").split())))
         for status, answer in operation.get("responses", {}).items()
     ]
     return [*lines, *table(("status", "meaning"), meanings, (15, 85))]
-
-
-def answer_lines(document: dict[str, Any], content: dict[str, Any]) -> list[str]:
-    """Every field of an answer with its meaning, and an example where there is one."""
-    fields = answer_fields(document, content.get("schema", {}))
-    if not fields:
-        return []
-    lines = ["Answer:", ""]
-    lines += table(("field", "meaning"), ((f"``{name}``", _rst(told)) for name, told in fields), (45, 55))
-    for _, example in _examples(content, {}):
-        lines += _json_lines("An example of it:", example)
-    return lines
 
 
 def answer_fields(document: dict[str, Any], schema: dict[str, Any], path: str = "") -> list[tuple[str, str]]:
@@ -82,11 +66,6 @@ def answer_fields(document: dict[str, Any], schema: dict[str, Any], path: str = 
     ]
 
 
-def _json_lines(title: str, example: Any) -> list[str]:
-    text = json.dumps(example, indent=2, ensure_ascii=False)
-    return [title, "", ".. code-block:: json", "", *(f"   {line}" for line in text.splitlines()), ""]
-
-
 def _bounds(field: dict[str, Any]) -> str:
     names = {"minimum": "at least", "maximum": "at most", "maxItems": "at most"}
     return "".join(f", {word} {field[key]:,}" for key, word in names.items() if key in field)
@@ -103,15 +82,6 @@ def _resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any
         return schema
     found: dict[str, Any] = document["components"]["schemas"][reference.rsplit("/", 1)[1]]
     return found
-
-
-def _examples(content: dict[str, Any], schema: dict[str, Any]) -> list[tuple[str, Any]]:
-    if "example" in content:
-        return [("", content["example"])]
-    if "examples" in content:
-        named = content["examples"].items()
-        return [(f" ({example.get('summary', name)})", example["value"]) for name, example in named]
-    return [("", example) for example in schema.get("examples", [])[:1]]
 
 
 def full_document() -> dict[str, Any]:
