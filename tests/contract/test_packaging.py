@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from made_ensembles import fitted, write_ensemble
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tool_modules import load_script
@@ -231,29 +232,40 @@ def test_a_damaged_object_on_a_folder_remote_is_refused(tmp_path):
     assert not data.exists()
 
 
-_BLOCKS = """
+_LOADS = """
 import sys
 
 class Blocked:
     def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] in sys.argv[1:]:
+        if name.partition(".")[0] in sys.argv[2:]:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Blocked)
 import crossprop.inference.pyfunc
+from crossprop.data.compositions import fraction_matrix
+from crossprop.models.saved import load_predictor
+
+load_predictor(sys.argv[1]).predict(fraction_matrix(["PbTe"]))
 """
 
 
-def test_a_registered_model_loads_with_what_its_requirements_bring():
-    brought, todo = set(), list(map(canonicalize_name, registration._ALWAYS))
+@pytest.mark.parametrize(
+    ("kind", "representation", "method"),
+    [("elemnet", "elemental_fractions", "finetune"), ("extra_trees", "combined_sources", "boost_sources")],
+)
+def test_a_registered_model_predicts_with_what_its_requirements_bring(
+    kind, representation, method, tmp_path, tensorflow
+):
+    write_ensemble(tmp_path / "model", [fitted(kind, representation, 1)], representation, method=method)
+    brought, todo = set(), [Requirement(line).name for line in registration.folder_requirements(tmp_path / "model")]
     while todo:
-        if (name := todo.pop()) not in brought:
+        if (name := canonicalize_name(todo.pop())) not in brought:
             brought.add(name)
             needed = map(Requirement, importlib.metadata.requires(name) or [])
-            todo += [canonicalize_name(r.name) for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
-    owners = importlib.metadata.packages_distributions()
-    kept = brought | {"crossprop"}
+            todo += [r.name for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+    owners, kept = importlib.metadata.packages_distributions(), brought | {"crossprop"}
     others = [name for name, of in owners.items() if not kept & set(map(canonicalize_name, of))]
-    done = subprocess.run([sys.executable, "-c", _BLOCKS, *others], capture_output=True, text=True, check=False)
     assert "tensorflow" in others
+    command = [sys.executable, "-c", _LOADS, str(tmp_path / "model"), *others]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ import requests
 from fake_service import FakeSource, load_fake, serving
 from waiting import PATIENCE, until
 
+from crossprop.service import server
 from crossprop.service.app import create_app
 from crossprop.service.settings import Limits, ServiceSettings
 
@@ -182,11 +183,19 @@ def test_thousands_of_pipelined_requests_are_answered(serve):
 def test_more_connections_than_the_limit_are_refused(serve, gate):
     url = serve(held_back(gate), connections=3)
     with contextlib.ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(connect(url, request_bytes(1)))
+        stack.enter_context(connect(url, request_bytes(1)))
+        stack.enter_context(connect(url))
+        until(lambda: get(url, "healthz").status_code == 200)  # the third
+        stack.enter_context(connect(url))
         until(lambda: get(url, "healthz").status_code == 503)
     gate.set()
     until(lambda: get(url, "healthz").status_code == 200)
+
+
+def test_a_connection_that_sends_nothing_is_closed(serve, monkeypatch):
+    monkeypatch.setattr(server, "_KEEP_ALIVE_SECONDS", 0.3)
+    with connect(serve()) as silent:
+        assert received(silent) == b""
 
 
 def test_a_body_that_never_ends_is_cut_off(serve):

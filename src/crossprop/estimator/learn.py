@@ -65,6 +65,13 @@ class Settings(Section):
         except ValidationError as error:
             raise ConfigError(explain(error.errors()[0])) from None
 
+    @field_validator("minutes", "folds", "trials", "holdout", "workers", "seed", mode="before")
+    @classmethod
+    def _is_number(cls, value: Any) -> Any:
+        if isinstance(value, (str, bool)):
+            raise ValueError("Input should be a number")
+        return value
+
     @field_validator("methods")
     @classmethod
     def _learns(cls, methods: tuple[Method, ...] | None) -> tuple[Method, ...] | None:

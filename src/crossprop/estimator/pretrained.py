@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Final, Self
 
 import numpy as np
@@ -47,6 +47,7 @@ FORMAT: Final = 2
 NOTE_FILE: Final = "networks.json"
 SEEN_FILE: Final = "compositions.npy"
 CACHE_VARIABLE: Final = "CROSSPROP_CACHE"
+_DAY: Final = 86_400.0  # seconds
 EDITIONS: Final = ("full", "open")  # of the public sources, in the order in which they are tried
 MOST_KNOWN: Final = 0.2  # share of the compositions to learn from that networks may have seen
 FALLBACK: Final = "embedded"  # recipe of the networks while the public sources cannot be fetched
@@ -267,7 +268,11 @@ def _train(folder: Path, job: dict[str, Any], write: Print) -> None:
     """Train in a separate process, whose memory and threads end with it."""
     command, last = [sys.executable, "-m", "crossprop.estimator.pretrained", str(folder)], ""
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, **pipes, text=True, encoding="utf-8") as child:
+    try:
+        started = subprocess.Popen(command, **pipes, text=True, encoding="utf-8")
+    except OSError as error:  # e.g. no memory for another process
+        raise PretrainingError(f"no process to train the source networks could be started: {error}.") from error
+    with started as child:
         assert child.stdin and child.stdout
         try:
             with suppress(BrokenPipeError), child.stdin:  # a child that cannot start says why
@@ -298,9 +303,12 @@ def train_networks(job: dict[str, Any], folder: Path) -> None:
     except Timeout:
         show("sources: another fit trains the same networks, waiting for it")
         held = lock.acquire()
-    with held:
+    with held, ExitStack() as ending:
         if (folder / NOTE_FILE).is_file():  # another process was faster
             return
+        for left in folder.parent.glob(".*.kept/data"):  # of trainings that were killed
+            if time() - left.stat().st_mtime > _DAY:
+                shutil.rmtree(left, ignore_errors=True)
         catalog, cache = load_catalog(), folder.parent.parent
         raw = RAW if RAW.is_dir() else cache / "raw"
         sources, elemnets = tuple(recipe.sources), tuple(recipe.elemnets)
@@ -311,6 +319,7 @@ def train_networks(job: dict[str, Any], folder: Path) -> None:
             if (folder / NOTE_FILE).is_file():
                 return
         work = folder.with_name(f".{folder.name}.kept")
+        ending.callback(shutil.rmtree, work / "data", ignore_errors=True)
         paths = StudyPaths("own", work)
         seen, tables = set[str](), dict[str, str]()
         for source in sources:

@@ -34,7 +34,11 @@ class CellStore:
         folder = self._checked(cell, name, with_model=False)
         if folder is None:
             return None
-        tables: dict[str, Any] = {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
+        tables: dict[str, Any] = {
+            file.removesuffix(".parquet"): pd.read_parquet(folder / file)
+            for file in digested(folder)
+            if file.endswith(".parquet") and "/" not in file
+        }
         if (folder / _ARRAYS).is_file():
             with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
                 tables |= dict(arrays)

@@ -68,7 +68,7 @@ class TargetInputs:
     @cached_property
     def repeated(self) -> np.ndarray:
         """Whether a row's composition (or group) stands in the hold-out, shape (all rows,)."""
-        return np.isin(self.together, self.together[self.test])
+        return pd.Series(self.together).isin(set(self.together[self.test])).to_numpy()
 
     def folds(self, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rows of every fold: to train on and to validate on."""
@@ -81,7 +81,8 @@ class TargetInputs:
             return np.zeros((len(self.frame), 1), np.float32)
         if kind in (Representation.ELEMENTAL_FRACTIONS, Representation.PHYSICAL_ATTRIBUTES):
             return self._written(kind)
-        return self._derived(layer or kind, cell.source, lambda: self._represented(kind, cell.source, layer))
+        source = None if kind is Representation.COMBINED else cell.source
+        return self._derived(layer or kind, source, lambda: self._represented(kind, source, layer))
 
     def _written(self, kind: Representation) -> np.ndarray:
         if (None, kind) not in self._mapped:
@@ -90,9 +91,10 @@ class TargetInputs:
 
     def _represented(self, kind: Representation, source: str | None, layer: str | None) -> np.ndarray:
         """All rows as a saved model of this representation reads them, float32."""
-        network = Path() if source is None else dict(self.files.networks)[source]
-        if source is not None:
-            check_network(network.parent)
+        network = None if source is None else dict(self.files.networks)[source]
+        if network is not None:
+            scaling = [SCALING_FILE] if kind is Representation.PREDICTED_SOURCES else []
+            check_network(network.parent, network.name, *scaling)
         reads = load_source(network, kind, layer)
         fractions = attributes = self._written(Representation.ELEMENTAL_FRACTIONS)
         if kind in WITH_ATTRIBUTES:

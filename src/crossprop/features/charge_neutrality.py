@@ -10,7 +10,7 @@ from crossprop.features.element_tables import element_tables
 
 _TOLERANCE, _SINGLE_PRECISION_TOLERANCE = 1e-8, 1e-6
 """Charge per atom that counts as none: as in matminer, and where rounding to float32 leaves 4e-7 charges per atom."""
-_MAX_VECTORISED = 4096  # combinations of oxidation states up to which rows are handled in one array
+_MAX_VECTORISED = 1 << 14  # combinations of oxidation states up to which rows are handled in one array
 _BATCH_VALUES = 1 << 20  # sums held at once in the vectorised search: 8 MiB
 _UNITS_PER_CHARGE = 10**12  # resolution of the exact integer sums of the search for many combinations
 _MAX_SUMS = 100_000  # distinct partial sums above which the integer search coarsens its grid

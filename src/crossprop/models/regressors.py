@@ -47,14 +47,14 @@ def build_regressor(algorithm: str, hyperparameters: Mapping[str, Any], seed: in
     from sklearn.tree import DecisionTreeRegressor
 
     cls, fixed = algorithms()[algorithm]
-    given = {**fixed, **hyperparameters}
+    given = dict(hyperparameters)
     median = algorithm in FORESTS and given.pop("aggregation", "mean") == "median"
     if algorithm == "adaboost":
-        given["estimator"] = DecisionTreeRegressor(max_depth=given.pop("max_depth", 8), max_features=0.3)
+        fixed["estimator"] = DecisionTreeRegressor(max_depth=given.pop("max_depth", 8), max_features=0.3)
     if "random_state" in cls().get_params():
-        given["random_state"] = seed
+        fixed["random_state"] = seed
     try:
-        estimator = cls(**given)
+        estimator = cls(**fixed, **given)
     except TypeError as error:
         raise ConfigError(f"search.ml.algorithms.{algorithm}: {error}. Remove the hyperparameter.") from None
     if median:

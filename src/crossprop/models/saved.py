@@ -139,15 +139,15 @@ def _subfolder(folder: Path, name: str) -> Path:
     return path
 
 
-def load_source(network: Path, kind: Representation, layer: str | None) -> Source:
+def load_source(network: Path | None, kind: Representation, layer: str | None) -> Source:
     """A representation that models read, with its network, if it has one; the scaling of that lies beside it."""
+    if network is None or kind not in (Representation.ACTIVATIONS, Representation.PREDICTED_SOURCES):
+        return Source(kind)
     if kind is Representation.ACTIVATIONS:
         return Source(kind, Network.read(network, layer=str(layer)), str(layer), file_digest(network))
-    if kind is Representation.PREDICTED_SOURCES:
-        path = network.with_name(SCALING_FILE)
-        try:
-            scaling = np.load(path, allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
-            raise ModelFormatError(f"{path} cannot be read: {error}. {_AGAIN}") from error
-        return Source(kind, Network.read(network, scaling), "", file_digest(network))
-    return Source(kind)
+    path = network.with_name(SCALING_FILE)
+    try:
+        scaling = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise ModelFormatError(f"{path} cannot be read: {error}. {_AGAIN}") from error
+    return Source(kind, Network.read(network, scaling), "", file_digest(network))

@@ -19,6 +19,7 @@ from crossprop.io import read_json
 from crossprop.methods import Method
 from crossprop.paths import StudyPaths
 
+_RUN = ("run_id", "tune_seconds", "fit_seconds", "peak_memory")
 _HOLD_OUT_COLUMNS = ["formula", "y_true", "y_pred", "y_pred_ensemble"]
 _FIRST = "Run the stage `transfer` of this target first."
 _AGAIN = "Run the stage `transfer` of this target again."
@@ -142,7 +143,7 @@ def _load_target(study: StudyConfig, info: PropertyEntry, paths: StudyPaths) -> 
     _check_against_plan(study, info.key, cells, set(planned), folder / "cells.json")
     cells.sort(key=lambda cell: planned.index((cell.method, cell.source, cell.representation)))
     by_id = {cell.cell: cell for cell in cells}
-    runs = _read(folder / "runs.json", lambda path: {row["cell"]: row for row in read_json(path)})
+    runs = _read(folder / "runs.json", lambda path: {row["cell"]: {k: row[k] for k in _RUN} for row in read_json(path)})
     best = _read(
         folder / "winners.json",
         lambda path: {role: cell and by_id[cell] for role, cell in read_json(path).items()},

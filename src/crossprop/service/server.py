@@ -1,5 +1,6 @@
 """Runs the application on uvicorn."""
 
+import asyncio
 import ipaddress
 import resource
 import signal
@@ -10,6 +11,7 @@ from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crossprop.errors import ServiceError
 from crossprop.ports import take_port
@@ -46,7 +48,7 @@ def build_server(app: FastAPI, limits: Limits, proxies: Sequence[str] = ()) -> u
     """The server, not yet started; ``should_exit`` ends it."""
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_Http,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -54,12 +56,20 @@ def build_server(app: FastAPI, limits: Limits, proxies: Sequence[str] = ()) -> u
         server_header=False,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=[*proxies, *map(_mapped, proxies)],
-        limit_concurrency=limits.connections,
+        limit_concurrency=limits.connections + 1,  # at which uvicorn refuses
         backlog=2048,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     return uvicorn.Server(config)
+
+
+class _Http(H11Protocol):
+    """uvicorn's protocol, with a time limit for connections that send nothing, which count as open ones."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
 
 def _mapped(proxy: str) -> str:

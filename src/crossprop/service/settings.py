@@ -35,7 +35,7 @@ class Limits:
     small: int = 128  # requests of up to so many formulas times properties do not wait for larger ones
     chunk: int = 512  # formulas of a large request that are predicted at a time
     waiting: int = 64  # requests for predictions that may wait or be computed, small and large ones each
-    connections: int = 1024  # open connections above which uvicorn answers 503
+    connections: int = 1024  # open connections, above which uvicorn answers 503
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossprop.data.compositions import fraction_matrix
-from crossprop.data.splits import GROUP_COLUMN
+from crossprop.data.splits import together_in
 from crossprop.errors import ModelFormatError
 from crossprop.uncertainty import neighbours
 from crossprop.uncertainty.neighbours import CompositionSpace, Neighbourhood
@@ -210,7 +210,7 @@ class Calibration:
         if self.difficulty is not None:
             distances, others = self.around.nearest_others(NEIGHBOURS)
             own = self.around.compositions.index.get_indexer(pd.Index(train["composition"]))
-            keys = train[GROUP_COLUMN if GROUP_COLUMN in train else "composition"]
+            keys = train[together_in(train)]
             left_out = self.difficulty.estimate_left_out(y_pred, keys, others[own])
             growth = growth_with_distance(distances[own, 0], self.radius, self.growth)
             scores = scores / (left_out * growth)

@@ -1,5 +1,7 @@
 """What a task reads: its rows and its matrix."""
 
+from dataclasses import replace
+
 import made
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from crossprop.experiments.grid import enumerate_cells
 from crossprop.experiments.inputs import TargetInputs
 from crossprop.features.matrices import load_combined, load_features
 from crossprop.io import write_digests
-from crossprop.methods import Representation
+from crossprop.methods import Method, Representation
 from crossprop.models.portable import Network
 from crossprop.paths import StudyPaths
 
@@ -58,16 +60,25 @@ def test_rows_that_repeat_the_hold_out_are_known_and_strict_leaves_them_out(tmp_
     for one in (inputs, strict):
         assert np.array_equal(one.repeated, repeated)
     assert sorted(strict.train) == [row for row in sorted(inputs.train) if not repeated[row]]
+    held_row, train_row = inputs.test[0], strict.train[0]
+    groups = [f"g{i}" for i in range(len(inputs.frame))]
+    groups[train_row] = groups[held_row]
+    inputs.frame.assign(group=groups).to_parquet(inputs.files.prepared)
+    by_group = TargetInputs(inputs.files, "strict")
+    assert np.flatnonzero(by_group.repeated).tolist() == sorted([*inputs.test, train_row])
+    assert sorted({*inputs.train} - {*by_group.train}) == [train_row]
 
 
 def test_matrices_are_read_or_combined_once_and_a_missing_one_is_named(tmp_path, inputs, tiny_params):
     params = tiny_params(methods=["ml", "resnet", "boost"], sources=[])
     ml, resnet, boost = enumerate_cells(params, "slme", "%", "d", {})
+    tuned = replace(resnet, method=Method.RESNET_FINETUNE, source="all_sources")
     assert np.asarray(inputs.features(ml, None)).sum(axis=1) == pytest.approx(np.ones(63))
     combined = inputs.features(resnet, None)
     assert isinstance(combined, np.memmap)
     assert np.array_equal(combined, load_combined(files_of(tmp_path).features))
     assert inputs.features(boost, None) is combined
+    assert inputs.features(tuned, None) is combined
     (written,) = matrices(tmp_path)
     stamp = written.stat().st_mtime_ns
     assert np.array_equal(TargetInputs(files_of(tmp_path), "published").features(resnet, None), combined)

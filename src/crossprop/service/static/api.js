@@ -128,6 +128,17 @@ export async function predictPatiently(asked, name, signal, lost) {
   }
 }
 
+/** What became of every request, three at a time: a browser has six connections for a service, which polls need, too. */
+export async function settled(names, request) {
+  const outcomes = [];
+  const places = names.keys();
+  const work = async () => {
+    for (const i of places) [outcomes[i]] = await Promise.allSettled([request(names[i])]);
+  };
+  await Promise.all([work(), work(), work()]);
+  return outcomes;
+}
+
 /** Two answers for the same formulas and different properties as one; the first may be missing. */
 export function merged(first, second) {
   if (!first) return second;

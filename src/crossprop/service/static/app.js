@@ -172,14 +172,16 @@ async function predict() {
     if (later.length) {
       if (!answer) $("status").textContent = "The models are being loaded; the prediction follows.";
       const lost = (name) => properties.get(name)?.status === "unavailable";
-      const asking = later.map((name) => api.predictPatiently(asked, name, controller.signal, () => lost(name)));
-      const rest = await Promise.allSettled(asking);
+      const waitFor = (name) => api.predictPatiently(asked, name, controller.signal, () => lost(name));
+      const rest = await api.settled(later, waitFor);
       controller.signal.throwIfAborted();
       answer = rest.reduce((whole, { value }) => (value ? api.merged(whole, value) : whole), answer);
       if (!answer) throw rest[0].reason;
       await knowVersions(answer);
       const missing = later.filter((_, i) => !rest[i].value);
       display(answer, chosen.filter((name) => answer.models[name]), [], [...never, ...missing]);
+      const failed = rest.find(({ reason }, i) => reason && !lost(later[i]));
+      if (failed) fail(failed.reason, predict);
     }
   } catch (error) {
     $("status").textContent = error.name === "AbortError" ? "Stopped." : "No prediction was made.";

@@ -14,7 +14,7 @@ import { periodicTable } from "./periodic.js";
 export function composer({ text, summary, weight, grid, caption, builder, clear }, changed) {
   const table = periodicTable(grid, caption, {
     insert: (symbol) => alter(symbol, (n) => n + 1, symbol),
-    remove: (symbol) => alter(symbol, (n) => n - 1),
+    remove: (symbol) => flatAmounts(current().text)?.has(symbol) && alter(symbol, (n) => n - 1),
   });
   let pasteNote = null;
 
