@@ -131,7 +131,14 @@ def test_experimental_targets_with_every_method():
         f"{row['mae_of_mean_of_folds']:.1f} against {row['paper_mae']:.1f} pC/N",
         f"{row['standard_error']:.1f} pC/N",
     )
-    says(README, f"formation energy is below it, too: {below.sum()} of {len(below)}")
+    lowest = table("jarvis_experimental/tables/against_paper_by_target.csv").query(
+        "ours == 'winner' & paper == 'lowest'"
+    )
+    assert dict(zip(lowest["target"], lowest["outcome_of_mean_of_folds"], strict=True)) == {
+        "expt_deltae": "tie",
+        "expt_bandgap": "win",
+    }
+    says(README, f"by less than one standard error: {below.sum()} of {len(below)}")
 
 
 def test_exclusion_of_the_paper():
