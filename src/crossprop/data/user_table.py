@@ -34,6 +34,7 @@ _SAMPLE_CHARACTERS: Final = 2**20
 _TITLE_LINES: Final = 30
 _CELLS_TO_JUDGE_BY: Final = 1000
 _NUMBER_LIKE: Final = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_CUT_DECIMAL: Final = re.compile(r"(?<![^,])[+-]?\d+,\d+(?![^,])", re.ASCII)  # 1,5 as two fields
 _ERROR_CELLS: Final = ("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")
 # A line with a separator that is no decimal comma.
 _SEPARATED: Final = re.compile(r"^(?!(?:[A-Z][a-z]?(?:\d+(?:,\d+)?)?)*\d,\d+[A-Z][\w,]*$).*[,;\t|]")
@@ -139,10 +140,14 @@ class TextTable:
         width, blanks = len(self.header), self.dialect.delimiter == " "
         hints = {",": " (a comma within a cell needs quotes)", " ": " (write NA into an empty cell)"}
         hint = hints.get(self.dialect.delimiter, "")
+        longer = {i for i, row in enumerate(self.rows) if self.dialect.delimiter == "," and len(row) > width}
+        cut = {i for i in longer if _CUT_DECIMAL.search(",".join(self.rows[i]))}
+        if cut and sign_of(itertools.chain.from_iterable(self.rows)) == ".":
+            cut = set()
         return {
             i: f"the row has {sum(map(bool, row)) if blanks else len(row)} fields where the header has {width}{hint}"
             for i, row in enumerate(self.rows)
-            if any(row[width:]) or (blanks and not row[width - 1])
+            if any(row[width:]) or (blanks and not row[width - 1]) or i in cut
         }
 
     def __str__(self) -> str:
@@ -403,7 +408,9 @@ def _with_header(path: Path, records: Sequence[Record], names: set[str], dialect
     numbered = all(len(r.fields) == len(header) + 1 and r.fields[0] == str(i) for i, r in enumerate(rows, 1))
     if numbered and dialect.delimiter in ("\t", " ", ";"):  # R writes row names without a header
         header = ("", *header)
-    cells = [r.fields + [""] * (len(header) - len(r.fields)) for r in rows]
+    most = max(len(first.fields), len(header))  # empty fields behind these are those of a row that is too long
+    cells = [r.fields[: r.width if len(r.fields) <= most else None] for r in rows]
+    cells = [row + [""] * (len(header) - len(row)) for row in cells]
     return TextTable(path, header, cells, lines, replace(dialect, header_line=start), tuple(notes))
 
 

@@ -264,6 +264,17 @@ def test_a_short_row_between_blanks_is_refused(read):
     assert (table.unit, [p.line for p in table.problems]) == (None, [2])
 
 
+def test_a_decimal_comma_that_cuts_a_value_in_two_is_not_read_as_its_integer(read):
+    table = read("formula,strength,note\nPbTe,1,5,\nSnTe,2,\nGeTe,3,7,x\n")
+    assert (table.rows["value"].tolist(), [p.line for p in table.problems]) == ([2.0], [2, 4])
+    for text in (
+        "formula,strength,T\nPbTe,1,300,\nSnTe,2.5,300,\n",  # a point elsewhere
+        "formula,strength,T,,\nPbTe,1,300,,\nSnTe,2,300,,\n",
+        "formula,strength\nPbTe,1,\nSnTe,2,\n",
+    ):
+        assert not read(text).problems
+
+
 def test_the_unit_dex_is_refused_for_logarithms_that_are_not_decadic(read):
     for header in ("ln(strength)", "LN strength", "log2 strength", "log_e(strength)"):
         text = f"formula,{header}\nPbTe,1\nSnTe,2\n"
