@@ -8,10 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from crossprop.data.compositions import Amounts, parse_formulas, plain_formula, refuse_capitals
-from crossprop.data.user_columns import elements_in, guess_formula_column, named_column
+from crossprop.data.user_columns import amounts_in, elements_in, guess_formula_column, named_column
 from crossprop.data.user_formulas import formulas_in, formulas_of, sums_of_atoms
 from crossprop.data.user_table import TextTable, is_formula_name, read_text_table
-from crossprop.data.user_values import read_amounts
 from crossprop.errors import UserFileError
 
 
@@ -55,8 +54,8 @@ def read_formula_list(
     table = read_text_table(source, [formula_column], listed=listed, **how)
     notes: list[str] = []
     if element_columns is not None:
-        symbols, kind, percent = elements_in(table, [], element_columns)
-        rows = read_amounts([table.columns[at].cells for at in symbols], decimal, lambda: table.decimal)
+        symbols, kind, _ = elements = elements_in(table, [], element_columns)
+        rows, percent = amounts_in(table, elements, decimal)
         formulas, reasons = formulas_of(list(symbols.values()), rows, kind, percent=percent)
         notes += sums_of_atoms([table.header[at] for at in symbols], rows, formulas)
         reasons |= table.surplus

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from crossprop.data.compositions import COLUMN, Amounts, composition_keys, parse_formulas, plain_formula
 from crossprop.data.user_table import Column, TextTable, bare_name, fold, is_formula_name
-from crossprop.data.user_values import is_known_unit, is_number, is_unit
+from crossprop.data.user_values import bare_unit, is_known_unit, is_number, is_unit, read_amounts
 from crossprop.errors import UserFileError
 
 _HEADER: Final = re.compile(
@@ -178,6 +178,36 @@ def elements_in(table: TextTable, taken: Sequence[int], amounts: str) -> Element
                 f"Choose --element-columns {kind}, or correct the name."
             )
     return Elements(found, amounts, percent)
+
+
+def amounts_in(
+    table: TextTable, elements: Elements, decimal: str | None, below: Sequence[str] = ()
+) -> tuple[list[tuple[float | None, ...]], bool]:
+    """Amounts of elements as of :func:`read_amounts`, and whether they are percents.
+
+    Units in their cells, or in the row of units ``below`` the header, have to be of their kind.
+    """
+    cells = [table.columns[at].cells for at in elements.symbols]
+    rows, units = read_amounts(cells, decimal, lambda: table.decimal)
+    alone = []  # names of columns that state no percents
+    for at, unit, column in zip(elements.symbols, units, zip(*rows, strict=True), strict=True):
+        name, stated = table.header[at], unit or (bare_unit(below[at]) if below else "")
+        said = _HEADER.fullmatch(f"X ({stated.casefold()})") if stated else None
+        other = said is None and (_OTHER_AMOUNT.fullmatch(f"X ({stated})") or is_known_unit(stated))
+        if other or (said and _KIND_OF.get(said[2], elements.amounts) != elements.amounts):
+            raise UserFileError(
+                f"The amounts in the column {name!r} of {table.path} are in {stated!r}. Convert them to "
+                f"{elements.amounts} percents, or choose the other kind with --element-columns."
+            )
+        if "%" not in stated + name and any(amount and amount > 0 for amount in column):
+            alone.append(name)
+    in_cells = any(unit and "%" in unit for unit in units)
+    if in_cells and alone:
+        raise UserFileError(
+            f"Some columns of elements of {table.path} hold percents, and {', '.join(map(repr, alone[:5]))} not. Write "
+            "all amounts alike."
+        )
+    return rows, elements.percent or in_cells
 
 
 def guess_formula_column(table: TextTable, taken: Sequence[int] = ()) -> int:

@@ -10,14 +10,13 @@ import pandas as pd
 from crossprop.data.cleaning import why_no_formula
 from crossprop.data.compositions import composition_keys, parse_formulas, refuse_capitals
 from crossprop.data.splits import linked_groups, together_in
-from crossprop.data.user_columns import choose_columns
+from crossprop.data.user_columns import amounts_in, choose_columns
 from crossprop.data.user_formulas import formulas_in, formulas_of, sums_of_atoms
 from crossprop.data.user_summary import value_findings
 from crossprop.data.user_table import Dialect, fold, is_formula_name, read_text_table
 from crossprop.data.user_values import (
     ABSENT,
     bare_unit,
-    read_amounts,
     read_numbers,
     refuse_conflict,
     unit_beside,
@@ -113,7 +112,7 @@ def read_user_table(
         split_column=split_column,
         group_column=group_column,
     )
-    notes = list(table.notes)
+    notes, below = list(table.notes), table.rows[0] if chosen.unit_row is not None else []
     if chosen.unit_row is not None:
         table = replace(table, rows=table.rows[1:], lines=table.lines[1:])
         notes.append(f"the row below the header holds units: {bare_unit(chosen.unit_row)!r} for the values")
@@ -125,8 +124,8 @@ def read_user_table(
     row_unit = chosen.unit_row and bare_unit(chosen.unit_row)
     found_unit = numbers.unit or row_unit or unit_beside(path, beside, values.cells)
     refuse_conflict(path, values.name, unit, found_unit)
-    symbols, counted, percent = chosen.elements
-    rows = read_amounts([columns[at].cells for at in symbols], decimal, lambda: table.decimal)
+    symbols, counted, _ = chosen.elements
+    rows, percent = amounts_in(table, chosen.elements, decimal, below)
     if chosen.formula is None:
         formulas, no_formula = formulas_of(list(symbols.values()), rows, counted, percent=percent)
         notes += sums_of_atoms([columns[at].name for at in symbols], rows, formulas)

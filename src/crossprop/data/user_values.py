@@ -212,19 +212,23 @@ def sign_of(cells: Iterable[str]) -> str | None:
 
 def read_amounts(
     columns: Sequence[Sequence[str]], decimal: str | None, elsewhere: Callable[[], str | None]
-) -> list[tuple[float | None, ...]]:
-    """Amounts of elements, a column each, row by row: ``None`` is the balance, NaN what is no number."""
-    amounts = []
+) -> tuple[list[tuple[float | None, ...]], list[str | None]]:
+    """Amounts of elements, a column each, row by row: ``None`` is the balance, NaN what is no number; and their units.
+
+    A column has no unit where its cells carry none.
+    """
+    amounts, units = [], []
     for texts in columns:
         words = [text.strip().casefold() for text in texts]
-        numbers = read_numbers(texts, decimal, elsewhere).values
+        numbers = read_numbers(texts, decimal, elsewhere)
+        units.append(numbers.unit)
         amounts.append(
             [
                 None if word in _BALANCE else 0.0 if word in _NOTHING else number
-                for word, number in zip(words, numbers, strict=True)
+                for word, number in zip(words, numbers.values, strict=True)
             ]
         )
-    return list(zip(*amounts, strict=True))
+    return list(zip(*amounts, strict=True)), units
 
 
 def _why(cell: str, decimal: str, unit: str | None = None) -> str:

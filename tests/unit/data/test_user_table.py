@@ -243,6 +243,26 @@ def test_a_column_of_an_element_in_a_unit_that_is_not_read_is_not_left_out_silen
     assert len(read_user_table(path, target="strength", element_columns="weight").rows) == 20
 
 
+@pytest.mark.parametrize(
+    ("rows", "kind", "problem"),
+    [
+        ("97,3 ppm,1\n98,2 ppm,2\n", "weight", "'C' .* are in 'ppm'"),
+        ("97 wt%,3 wt%,1\n98 wt%,2 wt%,2\n", "atomic", "'Fe' .* are in 'wt%'"),
+        ("wt%,ppm,GPa\n97,3,1\n98,2,2\n", "weight", "'C' .* are in 'ppm'"),
+        ("97%,0.03,1\n98%,0.02,2\n", "atomic", "hold percents, and 'C' not"),
+        ("[wt%],Wt.-%,GPa\n97,3,1\n98,2,2\n", "weight", ""),
+        ("97 %,-,1\n98 %,0,2\n", "weight", ""),
+    ],
+)
+def test_units_of_the_amounts_in_cells_or_below_the_header_are_not_left_out(write, rows, kind, problem):
+    path = write(f"Fe,C,strength\n{rows}")
+    if not problem:
+        assert len(read_user_table(path, target="strength", element_columns=kind).rows) == 2
+        return
+    with pytest.raises(UserFileError, match=problem):
+        read_user_table(path, target="strength", element_columns=kind)
+
+
 def test_no_row_of_a_list_is_lost():
     for text, formulas in (
         ("PbTe\nPbSe\n", ["PbTe", "PbSe"]),
