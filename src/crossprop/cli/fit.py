@@ -149,6 +149,8 @@ def predict(
         raise ConfigError(f"--output would replace {input_file}, which --input reads. Name another file.")
     asked = work.read_input(formulas or [], input_file, reading.pop("formula_column"), **reading)
     served = ServedModel.load(work.model_folder(model, version=version, alias=alias))
+    if element_columns:
+        work.refuse_values(asked, served.info["target"])
     predicted = work.predict(served, asked)
     for note in asked.notes:
         typer.echo(f"note: {note}", err=True)

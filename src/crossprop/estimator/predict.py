@@ -10,7 +10,9 @@ import pandas as pd
 
 from crossprop.data.compositions import Amounts, parse_formulas
 from crossprop.data.formula_list import FormulaList, free_name, read_formula_list
+from crossprop.data.user_columns import element_columns
 from crossprop.data.user_formulas import formulas_in
+from crossprop.data.user_table import fold
 from crossprop.errors import UnknownModelError, UserFileError
 from crossprop.inference.predictor import OUTPUT_COLUMNS, ServedModel, table_of
 from crossprop.io import atomic_file
@@ -35,6 +37,16 @@ def read_input(
     texts, reasons, _ = formulas_in(formulas, lines, amounts)
     columns = pd.DataFrame({"formula": list(formulas)})
     return FormulaList(texts, lines, columns, formulas, reasons, word="formula")
+
+
+def refuse_values(asked: FormulaList, target: str) -> None:
+    """Refuse a column of an element that is named like the property of the model: it may hold values, no amounts."""
+    names = list(map(str, asked.columns))
+    if same := [names[at] for at in element_columns(names) if fold(names[at]) == target]:
+        raise UserFileError(
+            f"The column {same[0]!r} is named like the property of the model. Remove it, or name it "
+            f"{f'{same[0]} (%)'!r} if it holds amounts of the element."
+        )
 
 
 def model_folder(name: str, *, version: str | None = None, alias: str | None = None) -> Path:

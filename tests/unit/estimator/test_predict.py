@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from crossprop.cli import app
 from crossprop.errors import ConfigError, ModelFormatError, UnknownModelError, UserFileError
-from crossprop.estimator.predict import model_folder, read_input
+from crossprop.estimator.predict import model_folder, read_input, refuse_values
 
 OF_A_FILE = ("--element-columns", "--formula-column", "--sheet")
 
@@ -90,6 +90,15 @@ def test_the_options_of_a_files_dialect_are_handed_through(run, tmp_path):
             run("no model", "--input", path, option, value, "--element-columns", "atomic")
         with pytest.raises(ConfigError, match="choose in a file"):
             run("no model", "LiNa", option, value)
+
+
+def test_a_column_of_the_values_is_no_element(tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("Al,Ni,H\n60,40,1.5\n")
+    asked = read_input([], path, None, None, element_columns="atomic")
+    with pytest.raises(UserFileError, match="'H' is named like the property"):
+        refuse_values(asked, "h")
+    refuse_values(asked, "hardness")
 
 
 def test_the_table_is_for_people(run, model):
