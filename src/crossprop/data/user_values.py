@@ -273,7 +273,9 @@ _PREFIXED: Final = {  # size, and powers of kg, m, s, A, K, mol
 _ALONE: Final = {
     "Å": (1e-10, "m"), "°C": (1, "K"), "atom": (1, "atom"), "atoms": (1, "atom"), "f.u.": (1, "f.u."), "HV": (1, "HV"),
     "atm": (101325, "kg m-1 s-2"), "psi": (6894.76, "kg m-1 s-2"), "ksi": (6894760, "kg m-1 s-2"), "%": (1, "%"),
-    "kgf": (9.80665, "kg m s-2"), "ppm": (1e-4, "%"),
+    "kgf": (9.80665, "kg m s-2"), "ppm": (1e-4, "%"), "‰": (0.1, "%"), "HB": (1, "HB"), "HRC": (1, "HRC"),
+    "Ha": (4.359745e-18, "kg m2 s-2"), "Ry": (2.179872e-18, "kg m2 s-2"), "emu": (1e-3, "m2 A"),
+    "µB": (9.274010e-24, "m2 A"),
 }  # fmt: skip
 _POWERS: Final = re.compile(r"([^\d-]+)(-?\d+)?")
 _TOKEN: Final = re.compile(r"(/)|(f\.u\.|[^\d\s/·*.()^+-]+)(?:\^?\(?([+-]?\d+)\)?)?|[\s·*.()]+|1(?=/)")
@@ -291,7 +293,9 @@ _SLASHED: Final = re.compile(  # Hardness/GPa, but not 1/eV and states/eV
 _OTHER_CASE: Final = re.compile(r"(?<![A-Za-zµ])(?:([GMkKgm])(?:PA|pa)|([GMkmµun]?)(ev|[Oo]hm|OHM))(?![A-Za-z])")
 _SPELT: Final = {
     "μ": "µ", "ω": "Ω", "å": "Å", "angstrom": "Å", "ångström": "Å", "℃": "°C", "ºc": "°C", "degc": "°C", "deg c": "°C",
-    "℉": "°F", "ºf": "°F", "degf": "°F", "deg f": "°F",
+    "℉": "°F", "ºf": "°F", "degf": "°F", "deg f": "°F", "celsius": "°C", "degree celsius": "°C",
+    "degrees celsius": "°C", "fahrenheit": "°F", "degree fahrenheit": "°F", "degrees fahrenheit": "°F", "kelvin": "K",
+    "hartree": "Ha", "rydberg": "Ry", "percent": "%",
 }  # fmt: skip
 """Other spellings of units in small letters, as ``casefold`` gives them for their own signs, too."""
 _OTHER_SPELLING: Final = re.compile("|".join(sorted(_SPELT, key=len, reverse=True)), re.IGNORECASE)

@@ -145,7 +145,7 @@ def test_a_column_of_units_beside_the_values_is_compared(read):
         unit_beside("MPa", "GPa")
     for units in (
         *(("GPa", other) for other in ("Mpa", "N/mm²", "see text")),
-        *(("eV", "meV per atom"), ("mOhm cm", "µΩ cm"), ("gpa", "mpa"), ("W m⁻¹ K⁻¹", "mW m⁻¹ K⁻¹")),
+        *(("eV", "meV per atom"), ("mOhm cm", "µΩ cm"), ("gpa", "mpa"), ("W m⁻¹ K⁻¹", "mW m⁻¹ K⁻¹"), ("HB", "HRC")),
     ):
         with pytest.raises(UserFileError, match="several units"):
             unit_beside(*units)
@@ -225,7 +225,8 @@ def test_a_point_is_asked_about_where_the_rest_of_the_table_does_not_prove_it():
         ("C/m2", "µC/cm2", True), ("pC/N", "pm/V", False), ("C", "K", False), ("℃", "K", True), ("ºC", "K", True),
         ("degC", "°C", False), ("°F", "°C", True), ("°F", "K", True), ("Angstrom", "nm", True),
         ("angstrom", "Å", False), ("ppm", "%", True), ("ppm/K", "1/K", True), ("ppm/K", "10^-6/K", False),
-        ("ppm/K", "ppm/K", False),
+        ("ppm/K", "ppm/K", False), ("degree Celsius", "K", True), ("Kelvin", "K", False), ("Hartree", "eV", True),
+        ("‰", "%", True), ("HB", "HRC", True), ("emu/g", "µB/f.u.", True), ("emu/g", "A m2/kg", False),
     ],
 )  # fmt: skip
 def test_units_contradict_each_other_only_where_both_are_known(first, second, contradict):
