@@ -126,8 +126,12 @@ def table_of(made: Predictions, formulas: Sequence[object]) -> pd.DataFrame:
 
 
 def predict_formulas(model: ServedModel, formulas: Iterable[object]) -> pd.DataFrame:
-    """Predict compositions, at least one, as rows of :data:`OUTPUT_COLUMNS` in the unit; an error names the row."""
+    """Predict compositions, at least one, as rows of :data:`OUTPUT_COLUMNS` in the unit; an error names the row.
+
+    Those of a series keep its index, by which pandas assigns them to the rows of its table.
+    """
     rows = list(formulas)
     if not rows:
         raise FormulaError("The input holds no rows. Give at least one formula, such as 'NaCl'.")
-    return table_of(model.predict(fraction_matrix(rows, where="the input")), rows)
+    table = table_of(model.predict(fraction_matrix(rows, where="the input")), rows)
+    return table.set_axis(formulas.index) if isinstance(formulas, pd.Series) else table

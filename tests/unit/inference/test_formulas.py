@@ -26,6 +26,12 @@ def test_value_interval_and_domain_of_each_formula():
     assert list(predict_formulas(oxygen_share(), ["NaN"])["value"]) == [0.0], "sodium nitride"
 
 
+def test_predictions_of_a_filtered_table_stay_with_its_rows():
+    table = pd.DataFrame({"formula": ["O2", "MgO", "Mg3O"]})[1:]
+    table["value"] = predict_formulas(oxygen_share(), table["formula"])["value"]
+    assert table["value"].tolist() == [50.0, 25.0]
+
+
 def test_row_without_a_formula_is_named_and_gets_no_number():
     for formulas, error, message in (
         *((["MgO", bad], FormulaError, r"row 1 of the input") for bad in BAD_ROWS),
