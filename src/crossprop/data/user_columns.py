@@ -123,6 +123,8 @@ def value_column_of(table: TextTable, name: str | None, target: str, formula_col
 
 def named_column(table: TextTable, name: str, option: str) -> int:
     """Position of the one column that the user named; none, or several different ones, are refused."""
+    if not name.strip():
+        raise UserFileError(f"The name of a column is empty. Name one with {option}; {table.path} has {table}.")
     exact = [column for column in table.columns if column.name == name.strip()]
     found = exact or [column for column in table.columns if column.names[0] == fold(name)]
     found = found or [column for column in table.columns if column.names[1] == fold(name)]

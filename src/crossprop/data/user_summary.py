@@ -77,7 +77,7 @@ def describe(path: Path, table: UserTable, unit: str, most: int = 5) -> list[str
 def histogram(values: np.ndarray) -> str:
     """A line of bars from the least value to the largest; without those that are far out."""
     near = values[distances_from_median(values) <= FAR]
-    counts, _ = np.histogram(near, bins=min(_BINS, max(4, len(near) // 3)))
+    counts, _ = np.histogram(near - near.min(), bins=min(_BINS, max(4, len(near) // 3)))
     heights = np.ceil(counts / counts.max() * (len(_BARS) - 1)).astype(int)
     return "".join(_BARS[h] if n else " " for h, n in zip(heights, counts, strict=True))
 

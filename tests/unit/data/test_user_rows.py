@@ -79,6 +79,9 @@ def test_a_split_column_says_which_rows_are_held_out(read):
 def test_one_column_is_not_formula_and_value_and_a_file_of_words_is_refused(read):
     with pytest.raises(UserFileError, match="cannot hold both"):
         read("formula,a\nFe3C,1\n", value_column="formula", formula_column="formula")
+    for options in ({"target": ""}, {"value_column": " "}):
+        with pytest.raises(UserFileError, match="name of a column is empty"):
+            read(",formula,strength\n0,Fe3C,5\n1,CuZn,6\n", **options)
     two = "first,second,strength\nFe,Fe3C,1\nCu,CuZn,2\n"
     with pytest.raises(UserFileError, match=r"'first' \(e.g. 'Fe'\), 'second' \(e.g. 'Fe3C'\)"):
         read(two)
@@ -131,6 +134,11 @@ def test_the_summary_says_what_was_read(read):
     assert "2 value(s) far from the others, kept: line 34 (99999), line 33 (777)" in text
     assert "1 row(s) repeat composition and value of another, kept: line 32" in text
     assert "28 rows to learn from and 5 to measure on are few" in text
+
+
+def test_values_that_differ_by_rounding_alone_are_summarised(read):
+    table = read("formula,strength\nFe3C,0.3\nCuZn,0.30000000000000004\nNaCl,0.3\n")
+    assert "0.3 to 0.3 MPa" in summarise(table, "MPa", np.array([True, False, False]))
 
 
 def test_a_column_of_units_beside_the_values_is_compared(read):
