@@ -158,7 +158,10 @@ def saved_model(
     if folder.is_dir() or "/" in name:  # no registered name holds a slash
         read_info(folder)  # raises an error that says what is wrong with the folder
         return folder, None
-    found = find_version(uri, name, alias=alias, version=version)
+    try:
+        found = find_version(uri, name, alias=alias, version=version)
+    except StoreOutOfReachError as error:
+        raise StoreOutOfReachError(f"There is no folder {name!r} in {Path.cwd()}. {error}") from error
     return predictor_folder(uri, found), found
 
 

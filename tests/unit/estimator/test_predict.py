@@ -9,7 +9,7 @@ from made_rows import rows_of
 from typer.testing import CliRunner
 
 from crossprop.cli import app
-from crossprop.errors import ConfigError, ModelFormatError, UnknownModelError, UserFileError
+from crossprop.errors import ConfigError, ModelFormatError, StoreOutOfReachError, UnknownModelError, UserFileError
 from crossprop.estimator.predict import model_folder, read_input, refuse_values
 
 OF_A_FILE = ("--element-columns", "--formula-column", "--sheet")
@@ -116,11 +116,14 @@ def test_a_pipe_keeps_its_other_columns_and_a_closed_one_is_refused(run, model, 
         read_input(["-"], None, None, "atomic")
 
 
-def test_a_folder_has_no_versions_and_one_without_a_model_is_named(model, tmp_path):
+def test_a_folder_has_no_versions_and_one_without_a_model_is_named(model, tmp_path, monkeypatch):
     with pytest.raises(UnknownModelError, match="has no versions"):
         model_folder(str(model), version="2")
     with pytest.raises(ModelFormatError, match=r"model\.json"):
         model_folder(str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(StoreOutOfReachError, match="There is no folder 'modle' in "):
+        model_folder("modle")
 
 
 def test_many_formulas_are_predicted_in_parts(run, model, monkeypatch):
