@@ -100,7 +100,9 @@ def fit(
         raise
     typer.echo("\n".join(["", table_of_methods(report), "", *summary_lines(report)]))
     typer.echo(f"model and report: {out}")
-    typer.echo(f"next: crossprop predict {out} NaCl, or crossprop serve --model {out}")
+    weight = "weight" in (reading["amounts"], reading["element_columns"])
+    example = "Ti90Al6V4 --amounts weight" if weight else "NaCl"  # the model does not keep which
+    typer.echo(f"next: crossprop predict {out} {example}, or crossprop serve --model {out}")
 
 
 def listed(text: str | None) -> list[str]:
