@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pydantic_core import to_json
 
 from crossprop.errors import TrackingError
 from crossprop.experiments.results import CellOutcome, CellResult
@@ -358,7 +359,8 @@ def _write_cell_files(folder: Path, outcome: CellOutcome, context: RunContext) -
     """Write what there is of a cell; pictures, which take longer than the rest, only if it was cross-validated."""
     result = outcome.result
     for name, table in _tables(outcome).items():
-        table.to_json(folder / name, orient="split", index=False, date_format="iso")
+        # not pandas' own JSON, which rounds to ten decimals
+        (folder / name).write_bytes(to_json(table.to_dict("split", index=False), inf_nan_mode="null"))
     _write_texts(folder, context)
     if not len(outcome.predictions):
         return

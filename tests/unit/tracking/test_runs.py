@@ -64,6 +64,7 @@ def test_run_tells_what_the_cell_is_and_how_well_it_does(context, make_outcome):
 
 def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, make_outcome):
     outcome = make_outcome(history, method=Method.FINETUNE, source="formation_energy")
+    outcome.trials.loc[0, "value"] = 1.23456e-13  # of a property in a large unit
     run_id = record_cell(context, outcome)
     client = open_client(context.uri)
     assert {a.path for a in client.list_artifacts(run_id)} == {
@@ -76,7 +77,7 @@ def test_files_of_a_network_cell_can_be_read_back(context, history, tmp_path, ma
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), outcome.predictions)
     trials = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
     assert trials["columns"][:3] == ["number", "state", "value"]
-    assert trials["data"][1][:3] == [1, "PRUNED", None]
+    assert [row[:3] for row in trials["data"][:2]] == [[0, "COMPLETE", 1.23456e-13], [1, "PRUNED", None]]
     held_out = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
     assert held_out["columns"] == ["formula", "y_pred_ensemble", "y_true", "error", "y_pred"]
     errors = [row[3] for row in held_out["data"]]
