@@ -100,7 +100,7 @@ class Gate:
 def repeats_predictions(rows: pd.DataFrame, repeated: Repeated) -> Gate:
     """Whether the model gave the logged predictions of the rows again, to a thousandth of the values' spread."""
     logged = rows["y_pred"].to_numpy(dtype=float)
-    spread = max(float(np.ptp(rows["y_true"])), 1e-3 * float(np.abs(logged).max()), 1e-12)
+    spread = max(float(np.ptp(rows["y_true"])), 1e-3 * float(np.abs(logged).max()), np.finfo(float).tiny)
     gaps = np.abs(repeated.value - logged)
     worst = int(np.argmax(gaps))
     share = f"{gaps[worst] / spread:.1e} of the values' spread"

@@ -42,6 +42,8 @@ def test_model_that_gives_another_value_or_none_is_named_with_the_formula():
     assert gate.figure.startswith("gives 99.2 for X1, 99 was logged")
     far = _evidence([7000.0, 7001.0], [7000.0, 7001.0]).holdout
     assert not gates.repeats_predictions(far, _repeated([7001.0, 7000.0])).passed
+    small = _evidence([1e-16, 2e-16], [1e-16, 2e-16]).holdout
+    assert not gates.repeats_predictions(small, _repeated([2e-16, 1e-16])).passed
 
 
 def _shrunk(y, share):
