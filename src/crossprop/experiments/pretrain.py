@@ -150,9 +150,17 @@ def _trainer(params: Params) -> NetworkTrainer:
 
 
 def _checkpoint(params: Params, name: str, recipe: Recipe, data_sha256: str, paths: StudyPaths) -> Checkpoint:
-    """The checkpoint of one network, valid for the same data, recipe and code only."""
+    """The checkpoint of one network, valid for the same data, recipe, code, precision and packages only."""
     facts = [name, recipe.model_dump(mode="json"), params.study.seed, params.compute.model_dump(mode="json")]
-    return Checkpoint(paths.checkpoint(name), digest([*facts, data_sha256, code_digest(OF_NETWORKS)]))
+    facts += [data_sha256, code_digest(OF_NETWORKS), _versions(params)]
+    return Checkpoint(paths.checkpoint(name), digest(facts))
+
+
+def _versions(params: Params) -> dict[str, str]:
+    """What a network learns with: backend, precision on this processor, and packages."""
+    backend = params.compute.backend
+    packages = package_versions("keras", "numpy", backend)
+    return {"backend": backend, "precision": precision_of(params.compute.precision), **packages}
 
 
 def _read_source(paths: StudyPaths, source: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -188,11 +196,7 @@ def provenance_of(
         "data_sha256": data_sha256,
         "weights_sha256": weights_digest(network),
         "code_sha256": code_digest(OF_NETWORKS),
-        "versions": {
-            "backend": params.compute.backend,
-            "precision": precision_of(params.compute.precision),
-            **package_versions("keras", "numpy"),
-        },
+        "versions": _versions(params),
         "seconds": round(seconds, 1),
         "peak_memory": peak_memory(),
     }

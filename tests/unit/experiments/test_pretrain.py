@@ -147,6 +147,15 @@ def test_network_that_predicts_the_median_starts_again(tiny_params, paths, monke
     assert not list(paths.checkpoint(ENERGY).parent.glob("*"))
 
 
+@pytest.mark.parametrize(("name", "other"), [("precision_of", "bfloat16"), ("package_versions", {"keras": "4"})])
+def test_checkpoint_of_another_precision_or_package_is_not_continued(tiny_params, paths, monkeypatch, name, other):
+    params = tiny_params(sources=[ENERGY])
+    keys = [pretrain._checkpoint(params, ENERGY, params.study.pretrain, "rows", paths).key]
+    monkeypatch.setattr(pretrain, name, lambda *names: other)
+    keys.append(pretrain._checkpoint(params, ENERGY, params.study.pretrain, "rows", paths).key)
+    assert keys[0] != keys[1]
+
+
 def test_flipped_bit_in_any_file_of_a_network_is_refused_by_name(pretrained_joint, tmp_path):
     folder = shutil.copytree(pretrained_joint, tmp_path / "joint")
     network = folder / "network.keras"
