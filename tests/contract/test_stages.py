@@ -51,11 +51,11 @@ OF_THE_STAGE: dict[str, dict[str, str]] = {
     "transfer": {"data/catalog.py": LABEL, "tracking": TRACKING},
     "summarize": {
         "data": "says which rows stay together: what changes that changes results/ first",
-        "experiments": "reads results/",
+        "experiments/pretrain.py": "reads the provenance of a network",
+        **dict.fromkeys((f"experiments/{name}.py" for name in ("fingerprint", "grid", "tuning")), NOT_RUN),
         "features": NOT_RUN,
         "models": NOT_RUN,
-        "training": NOT_RUN,
-        "methods.py": WORDS,
+        "training": "its error measures: what changes those changes results/ first",
     },
     "register": {
         "data": "parses formulas when a model is loaded back; the tables are dependencies",
