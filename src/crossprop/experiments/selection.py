@@ -50,7 +50,7 @@ def best_of(cells: Sequence[Cell], errors: Mapping[str, float], group: Callable[
 def choose_winners(results: Iterable[CellResult]) -> Winners:
     """The best scratch, transfer and extension cell among those with a whole cross-validation."""
     validated = [result for result in results if result.cv_mae is not None]
-    shrunk = [result for result in validated if result.method in (Method.PLAIN_MEDIAN, Method.BLEND)]
+    shrunk = [result for one in (Method.PLAIN_MEDIAN, Method.BLEND) for result in validated if result.method is one]
     paper = [result for result in validated if not result.method.extension]
     return Winners(
         _best(result for result in paper if result.method.side is Side.SCRATCH),

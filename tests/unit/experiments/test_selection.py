@@ -54,13 +54,15 @@ def result(method, cv_mae, cell=None, **fields):
         ([("plain_baseline", (1.0,)), ("plain_median", (2.0,)), ("ml", (3.0,))], 2, None, 1, 1),
         ([("ml", (1.0,)), ("plain_median", (3.0,)), ("boost", (0.5,)), ("blend", (2.0,))], 0, None, 2, 3),
         ([("ml", (1.0,)), ("plain_median", (2.0,)), ("blend", (2.0,))], 0, None, 1, 1),
+        ([("blend", (2.0,)), ("plain_median", (2.0,))], None, None, 0, 1),
         ([("boost", (1.0, 3.0)), ("freezing", (2.0, 2.0))], None, 1, 0, 1),
         ([("finetune", (3.0, 3.0)), ("dl", (2.0, 4.0)), ("ml", (4.0, 2.0))], 1, 0, None, 1),
         ([("freezing", (1.0,)), ("ml", None)], None, 0, None, 0),
     ],
     ids=[
         "means", "base never wins", "extension", "blend alone", "plain median", "blend beats the plain median",
-        "blend that fell back", "paper wins a tie", "scratch and the earlier win a tie", "no scratch cell",
+        "blend that fell back", "blend named first", "paper wins a tie", "scratch and the earlier win a tie",
+        "no scratch cell",
     ],
 )  # fmt: skip
 def test_winners_are_chosen_by_the_mean_over_the_folds(results, best_sc, best_tl, best_extension, winner):
