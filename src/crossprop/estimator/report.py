@@ -107,7 +107,7 @@ def _method_rows(results: Sequence[CellResult], predictions: pd.DataFrame, keys:
         if result.cell in tested:
             held = tested[result.cell]
             y_true, y_pred = held["y_true"].to_numpy(float), held["y_pred_ensemble"].to_numpy(float)
-            mae = mean_interval(np.abs(y_true - y_pred), keys)
+            mae = mean_interval(np.abs(y_true - y_pred), keys, least=0.0)
             explained = r2(y_true, y_pred) if np.ptp(y_true) > 0 else None
             row["holdout"] = {"mae": mae.mean, "mae_low": mae.low, "mae_high": mae.high, "r2": explained}
         rows.append(row)

@@ -29,7 +29,8 @@ def finished_outcome(
     ensemble = np.mean([fold.test_pred for fold in folds], axis=0)
     measured: dict[str, Any] = {}
     if len(y_true):
-        mae = mean_interval(np.abs(y_true - y_pred), inputs.together[inputs.test], n_resamples=2_000)
+        errors, together = np.abs(y_true - y_pred), inputs.together[inputs.test]
+        mae = mean_interval(errors, together, least=0.0, n_resamples=2_000)
         measured = {
             "test_mae": mae.mean,
             "test_mae_low": mae.low,

@@ -24,11 +24,14 @@ class MeanInterval:
     p_value: float
 
 
-def mean_interval(values: np.ndarray, groups: np.ndarray, *, n_resamples: int = 10_000) -> MeanInterval:
+def mean_interval(
+    values: np.ndarray, groups: np.ndarray, *, least: float = -np.inf, n_resamples: int = 10_000
+) -> MeanInterval:
     """Percentile bootstrap of the mean, drawn by groups; the smallest p is about 2 / n_resamples.
 
-    Below :data:`FEW` groups, where a bootstrap gives too narrow an interval, it is Student's t. Of the errors on a
-    hold-out it covers another hold-out of this size, but no other training set or seed.
+    Below :data:`FEW` groups, where a bootstrap gives too narrow an interval, it is Student's t, cut at the ``least``
+    mean that is possible: 0 for errors. Of the errors on a hold-out it covers another hold-out of this size, but no
+    other training set or seed.
     """
     totals, counts = _by_group(values, groups)
     mean = float(np.mean(values))
@@ -37,8 +40,7 @@ def mean_interval(values: np.ndarray, groups: np.ndarray, *, n_resamples: int = 
         if np.isnan(error):
             return MeanInterval(mean, None, None, 1.0)
         half = float(stats.t.ppf(0.975, len(totals) - 1)) * error
-        low = mean - half if np.min(values) < 0 else max(0.0, mean - half)  # errors have no negative mean
-        return MeanInterval(mean, low, mean + half, p_against_constant(values, groups, 0.0))
+        return MeanInterval(mean, max(least, mean - half), mean + half, p_against_constant(values, groups, 0.0))
     drawn = stats.bootstrap(
         (totals, counts), lambda t, n, axis: t.sum(axis=axis) / n.sum(axis=axis), paired=True, method="percentile",
         n_resamples=n_resamples, batch=max(1, 4_000_000 // len(totals)), rng=DEFAULT_SEED,
