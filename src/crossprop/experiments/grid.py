@@ -111,7 +111,8 @@ def enumerate_cells(
             )
             depends_on = {
                 **_CELL.dump_python(cell, mode="json", exclude={"id", "unit"}),
-                "order": list(space.algorithms) if space else None,  # in which the defaults are tried
+                # in which the defaults are tried and values are drawn
+                "order": space and [*space.shared, *((name, *own) for name, own in space.algorithms.items())],
                 "versions": package_versions(*PACKAGES, *(networks if cell.needs_keras else ())),
                 "backend": params.compute.backend if cell.needs_keras else None,
                 "target_digest": target_digest,

@@ -157,11 +157,14 @@ def test_networks_learn_in_the_precision_of_the_driver_and_its_name_is_part_of_t
     assert {cell.method for cell in after if cell.precision == "mixed_bfloat16"} == networks
 
 
-def test_order_of_the_zoo_counts_since_its_defaults_are_tried_in_that_order(values):
-    before = enumerated(parse_params(values))
+def test_order_of_the_zoo_and_of_its_hyperparameters_counts_since_values_are_tried_in_that_order(values):
     algorithms = values["search"]["ml"]["algorithms"]
-    values["search"]["ml"]["algorithms"] = dict(reversed(algorithms.items()))
-    assert changed(values, before) == REGRESSORS
+    algorithms["sgd"] = {name: {"low": 0.1, "high": 0.9, "default": 0.5} for name in ("alpha", "eta0")}
+    for space in (algorithms, algorithms["sgd"]):
+        before = enumerated(parse_params(values))
+        for name in [*space][-2::-1]:  # back to front
+            space[name] = space.pop(name)
+        assert changed(values, before) == REGRESSORS
 
 
 def test_seeds_differ_by_task_or_target_and_depend_on_the_study_but_not_on_the_data(values):
