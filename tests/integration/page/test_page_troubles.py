@@ -147,6 +147,19 @@ def test_a_model_that_is_being_loaded_follows_when_it_is_there(browser, applicat
         page.wait_for_selector("#predict:enabled")
 
 
+def test_another_question_ends_a_prediction_that_still_waits(browser, application, tmp_path):
+    gate = threading.Event()
+    with serving(application(tmp_path, gate=gate, targets=())) as where, visit(browser, where) as here:
+        page = here.open()
+        page.wait_for_selector(".state-loading")
+        for example in (page.locator("#examples button").first, page.locator("#examples button").last):
+            example.click()
+        page.wait_for_selector("#stop:not([hidden])")
+        gate.set()
+        assert predicted(page) == ["Mg2SiO4"] == page.input_value("#formulas").splitlines()
+        page.wait_for_selector("#predict:enabled")
+
+
 def test_a_model_that_is_replaced_after_the_page_was_opened_is_shown_with_its_own_figures(
     browser, application, tmp_path
 ):

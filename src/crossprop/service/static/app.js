@@ -141,8 +141,10 @@ function setRunning(controller) {
   $("results").setAttribute("aria-busy", String(Boolean(controller)));
 }
 
+/** Predict what is entered; a prediction that still runs is of another question, and ends. */
 async function predict() {
-  if (running) return;
+  running?.abort();
+  setRunning(null);
   problem.clear();
   const asked = compositions.asked();
   const { formulas } = asked;
@@ -161,41 +163,46 @@ async function predict() {
     return;
   }
   const controller = new AbortController();
+  const { signal } = controller;
   setRunning(controller);
   $("results").classList.add("stale");
   try {
-    let answer = now.length ? await ask(asked, now, controller.signal) : null;
+    let answer = now.length ? await ask(asked, now, signal) : null;
     if (answer) {
-      await knowVersions(answer);
+      await knowVersions(answer, signal);
       display(answer, now, later, never);
     }
     if (later.length) {
       if (!answer) $("status").textContent = "The models are being loaded; the prediction follows.";
       const lost = (name) => properties.get(name)?.status === "unavailable";
-      const waitFor = (name) => api.predictPatiently(asked, name, controller.signal, () => lost(name));
+      const waitFor = (name) => api.predictPatiently(asked, name, signal, () => lost(name));
       const rest = await api.settled(later, waitFor);
-      controller.signal.throwIfAborted();
+      signal.throwIfAborted();
       answer = rest.reduce((whole, { value }) => (value ? api.merged(whole, value) : whole), answer);
       if (!answer) throw rest[0].reason;
-      await knowVersions(answer);
+      await knowVersions(answer, signal);
       const missing = later.filter((_, i) => !rest[i].value);
       display(answer, chosen.filter((name) => answer.models[name]), [], [...never, ...missing]);
       const failed = rest.find(({ reason }, i) => reason && !lost(later[i]));
       if (failed) fail(failed.reason, predict);
     }
   } catch (error) {
+    if (running !== controller) return;
     $("status").textContent = error.name === "AbortError" ? "Stopped." : "No prediction was made.";
     fail(error, predict);
   } finally {
-    setRunning(null);
-    $("results").classList.remove("stale");
+    if (running === controller) {
+      setRunning(null);
+      $("results").classList.remove("stale");
+    }
   }
 }
 
 /** The list is polled once a minute: ask again where another version has answered, as its unit and errors differ. */
-async function knowVersions(answer) {
+async function knowVersions(answer, signal) {
   const other = ([name, { version }]) => properties.get(name)?.version !== version;
   if (Object.entries(answer.models).some(other)) settle(await api.properties());
+  signal.throwIfAborted();
 }
 
 function ask(asked, names, signal) {
