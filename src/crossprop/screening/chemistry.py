@@ -14,6 +14,8 @@ from crossprop.data.compositions import ELEMENTS
 from crossprop.features.charge_neutrality import any_neutral, padded_states
 from crossprop.screening.space import Compositions, of_elements
 
+_ROUNDING = 1e-6  # charge or atoms, per atom: amounts of a file may be decimals
+
 States = tuple[int, ...]
 OxidationStates = Literal["icsd24", "icsd16", "smact14", "pymatgen_sp", "wiki"]
 
@@ -48,15 +50,15 @@ class ChargeBalance:
             return np.ones(len(amounts), dtype=bool)
         sides = _sides(system, self.states, self.pauling)
         shares = amounts / amounts.sum(axis=1, keepdims=True)
-        tolerance = np.full(len(amounts), 1e-6)  # amounts of a file may be decimals
+        tolerance = np.full(len(amounts), _ROUNDING)
         kept = np.zeros(len(amounts), dtype=bool)
         for side in sides:
             kept |= any_neutral(shares[:, :, None] * padded_states(side), map(len, side), tolerance)
         several = [self.mixed_valence and symbol in MIXED_VALENCE_ELEMENTS for symbol in symbols]
         if any(several):
-            for row in np.flatnonzero(~kept & (np.rint(amounts.astype(float)) == amounts).all(axis=1)):
-                counts = [int(amount) for amount in amounts[row]]
-                kept[row] = any(_reaches_zero(side, counts, several) for side in sides)
+            for row in np.flatnonzero(~kept):
+                if counts := _whole(amounts[row]):
+                    kept[row] = any(_reaches_zero(side, counts, several) for side in sides)
         return kept
 
 
@@ -77,6 +79,19 @@ def _sides(system: tuple[int, ...], name: OxidationStates, pauling: bool) -> tup
             for limit in limits
         ]
     return tuple(side for side in sides if all(side))
+
+
+def _whole(amounts: NDArray[Any]) -> list[int]:
+    """The smallest whole amounts of a composition, as smact takes them; empty where decimals need over 1,000 atoms."""
+    if (np.rint(amounts.astype(float)) != amounts).any():
+        n = np.arange(1, 1001)[:, None]
+        multiples = n * amounts / amounts.sum()
+        near = (np.abs(multiples - np.rint(multiples)) <= _ROUNDING * n).all(axis=1)
+        if not near.any():
+            return []
+        amounts = np.rint(multiples[near.argmax()])
+    whole = amounts.astype(int)
+    return (whole // np.gcd.reduce(whole)).tolist()
 
 
 def _reaches_zero(states: Sequence[States], amounts: Sequence[int], several: Sequence[bool]) -> bool:

@@ -38,6 +38,8 @@ def test_mixed_valence_as_smact_has_it_and_decimal_amounts_by_their_charge(formu
     expected = smact_validity(formula, oxidation_states_set="icsd24", **options)
     assert kept(ChargeBalance(pauling=pauling, mixed_valence=True), formula) == [expected]
     assert kept(ChargeBalance(), "Mg0.3O0.3", "Mg0.3O0.2") == [True, False]
+    same = ("Fe3O4", "Fe6O8", "Fe0.75O", "Fe0.428571O0.571429", "Fe0.5F4.5")
+    assert kept(ChargeBalance(mixed_valence=True), *same) == [True, True, True, True, False]
 
 
 def test_many_elements_are_judged_one_by_one_as_few_are_together(monkeypatch):
