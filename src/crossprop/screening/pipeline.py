@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crossprop.data.compositions import ELEMENTS, composition_keys
+from crossprop.data.compositions import ELEMENTS, composition_keys, formula_warnings
 from crossprop.inference.predictor import ServedModel
 from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import INTERVAL_NAMES, Expression, composition_values, range_of
@@ -81,6 +81,8 @@ class Pipeline:
         columns: list[Any] = [left.positions, left.formulas(), (left.amounts > 0).sum(axis=1)]
         columns += [rows.values[name] for own in names for name in (own, *_intervals(own))]
         noted = [[f"{n}: {text}" if text else "" for text in rows.values[f"{n}.note"]] for n in names]
+        if left.written is not None:
+            noted.insert(0, ["; ".join(formula_warnings(text)) for text in left.written])
         columns.append(["; ".join(filter(None, row)) for row in zip(*noted, strict=True)])
         return pa.table([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 

@@ -10,7 +10,7 @@ from crossprop.screening.chemistry import ChargeBalance
 from crossprop.screening.conditions import read_conditions
 from crossprop.screening.pipeline import Pipeline, calibrate, count_possible
 from crossprop.screening.request import resolve_elements
-from crossprop.screening.space import ElementSpace
+from crossprop.screening.space import ElementSpace, ListedSpace
 
 
 @pytest.fixture
@@ -99,6 +99,14 @@ def test_chemistry_and_known_compositions_are_left_out_before_predictions(pipeli
     _, served = linear("a", "Fe", data=("Fe4O6", "AlO1.5"))
     novel = whole(replace(made, known=frozenset(served.evidence["composition"])))
     assert set(everything["formula"]) - set(novel["formula"]) == {"Fe2O3", "Al2O3"}
+
+
+def test_a_formula_of_a_file_that_may_be_meant_otherwise_says_so_in_its_note(pipeline):
+    frame = whole(replace(pipeline(), space=ListedSpace(("Fe203", "FeAl", "AlO200"))))
+    doubted, plain, both = frame["note"]
+    assert (plain, doubted.partition(":")[0]) == ("", "the amount 203 of Fe in 'Fe203' is large for a compound")
+    assert both.startswith("the amount 200 of O in 'AlO200'")
+    assert "; b: O was never seen" in both
 
 
 def test_calibration_measures_a_sample(pipeline):
