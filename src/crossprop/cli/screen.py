@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from typer import Option
 
-from crossprop.cli.fit import FormulaColumn, Sheet
+from crossprop.cli.fit import Amounts, FormulaColumn, Sheet
 from crossprop.errors import ScreeningError
 
 app = typer.Typer()
@@ -23,6 +23,7 @@ def screen(
     input_: Annotated[Path | None, Option("--input", help="File with formulas to screen instead.")] = None,
     formula_column: FormulaColumn = None,
     sheet: Sheet = None,
+    amounts: Amounts = None,
     where: Annotated[str | None, Option(help="Condition: 'bulk_modulus > 200 and Pb == 0'.")] = None,
     maximize: Annotated[list[str] | None, Option(help="Rank by these, more is better; repeatable.")] = None,
     minimize: Annotated[list[str] | None, Option(help="Rank by these, less is better; repeatable.")] = None,

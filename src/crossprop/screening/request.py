@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crossprop.config import explain
-from crossprop.data.compositions import ELEMENTS
+from crossprop.data.compositions import ELEMENTS, Amounts
 from crossprop.errors import ScreeningError
 from crossprop.io import file_digest
 
@@ -113,6 +113,7 @@ class ScreenRequest(BaseModel):
     input: Path | None = None  # file with formulas: a list, or a table that has a column of them
     formula_column: str | None = None  # of ``input``; guessed if not given
     sheet: str | None = None  # of ``input``, a workbook
+    amounts: Amounts = Amounts.ATOMIC  # what those in the formulas of ``input`` count
     must_contain: Elements = ()
     exclude: Elements = ()
     min_elements: int = Field(default=2, ge=1)
@@ -163,8 +164,8 @@ class ScreenRequest(BaseModel):
             "give either elements (--elements) or a file with formulas (--input)": both_or_none,
             f"{flags}: for --elements only; for a file write a condition, such as "
             "--where 'Fe > 0 and n_elements <= 4'": self.input is not None and changed,
-            "--formula-column and --sheet choose in a file: give it with --input": self.input is None
-            and (self.formula_column or self.sheet),
+            "--formula-column, --sheet and --amounts are for a file: give it with --input": self.input is None
+            and (self.formula_column or self.sheet or self.amounts is not Amounts.ATOMIC),
             f"{both} cannot be in --must-contain and in --exclude; drop one of them": both,
             f"--model names {strange}, which is none of the properties": strange,
             f"the step {step} does not divide 1; take one such as 0.05, 0.1 or 0.25": uneven,

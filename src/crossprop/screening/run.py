@@ -37,7 +37,7 @@ _MOST_POSITIONS = 1 << 18
 def make_space(request: ScreenRequest) -> Space:
     """The compositions of a request."""
     if request.input is not None:
-        return read_formulas(request.input, request.formula_column, request.sheet)
+        return read_formulas(request.input, request.formula_column, request.sheet, request.amounts)
     return ElementSpace(
         tuple(e for e in request.elements if e not in request.exclude),
         request.must_contain,

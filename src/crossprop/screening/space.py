@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossprop.data.compositions import COLUMN, ELEMENTS, parse_formula, plain_formula, spelled_out
+from crossprop.data.compositions import COLUMN, ELEMENTS, Amounts, parse_formula, plain_formula, spelled_out
 from crossprop.errors import FormulaError, ScreeningError, UserFileError
 
 
@@ -217,12 +217,14 @@ class ListedSpace:
 Space = ElementSpace | ListedSpace
 
 
-def read_formulas(path: Path, formula_column: str | None = None, sheet: str | None = None) -> ListedSpace:
+def read_formulas(
+    path: Path, formula_column: str | None = None, sheet: str | None = None, kind: str = Amounts.ATOMIC
+) -> ListedSpace:
     """Read the distinct compositions of a list of formulas; a :class:`ScreeningError` if there is none."""
     from crossprop.data.formula_list import read_formula_list
 
     try:
-        listed = read_formula_list(path, formula_column, sheet=sheet)
+        listed = read_formula_list(path, formula_column, sheet=sheet, amounts=kind)
     except UserFileError as error:
         raise ScreeningError(str(error)) from error
     found: dict[frozenset[tuple[str, float]], str] = {}

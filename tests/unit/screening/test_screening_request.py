@@ -27,6 +27,7 @@ def test_contradictions_are_refused():
         ({"properties": (" , ",)}, "no property is named"),
         ({"models": {"gap": "x"}}, "none of the properties"),
         ({"sheet": "S"}, "give it with --input"),
+        ({"amounts": "weight"}, "give it with --input"),
         ({"fractions": 0.3}, "does not divide 1"),
         ({"fractions": 0.05, "max_atoms": 5}, "has no --max-atoms"),
         ({"rank": "ei", "maximize": ("bulk", "gap")}, "ranks by one property"),

@@ -122,6 +122,10 @@ def test_formulas_of_a_file_are_kept_as_they_are_written(tmp_path):
     assert "He" in space.bad[1]
     (tmp_path / "two.csv").write_text("a,b\nFe2O3,NaCl\nFeO,KCl\n")
     assert read_formulas(tmp_path / "two.csv", "b").block(0, 9).formulas() == ["NaCl", "KCl"]
+    (tmp_path / "alloys.csv").write_text("formula\nTi-6Al-4V\nTi90Al6V4\n")
+    alloys = read_formulas(tmp_path / "alloys.csv", kind="weight")
+    assert alloys.repeated == 1
+    assert np.allclose(alloys.block(0, 9).fractions(), fraction_matrix(["Ti90Al6V4"], amounts="weight"))
     space = listed(tmp_path, "name,Formula\na,Fe2O3\ntable,Fe,NaCl\n")
     assert (space.total, space.n_bad) == (1, 1), "a row with a shifted cell"
     with pytest.raises(ScreeningError, match=r"No column of .* holds chemical formulas"):
