@@ -109,6 +109,12 @@ def test_an_error_of_the_service_is_told_and_can_be_retried(seen):
     page.get_by_role("button", name="Try again", exact=True).click()
     assert predicted(page) == ["NaCl"]
     assert problem.is_hidden()
+    assert page.locator("#results.stale").count() == 0
+    page.route("**/v1/predict", lambda route: route.fulfill(**answer), times=1)
+    page.check("#weight")
+    page.click("#predict")
+    page.wait_for_selector("#status:text-is('No prediction was made.')")
+    assert page.locator("#results.stale").count() == 1, "what is shown answers the question before"
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab_only(browser, application, tmp_path):

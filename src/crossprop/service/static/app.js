@@ -191,10 +191,7 @@ async function predict() {
     $("status").textContent = error.name === "AbortError" ? "Stopped." : "No prediction was made.";
     fail(error, predict);
   } finally {
-    if (running === controller) {
-      setRunning(null);
-      $("results").classList.remove("stale");
-    }
+    if (running === controller) setRunning(null);
   }
 }
 
