@@ -125,7 +125,7 @@ def note_of_same(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | Non
     """Content of ``screen.json`` if the same screening was begun in the folder, ``None`` if the folder is free."""
     path = folder / NOTE
     if not path.exists():
-        if strange := [name for name in (RESULTS, PARTS) if (folder / name).exists()]:
+        if strange := [name for name in (RESULTS, TOP, PARTS) if (folder / name).exists()]:
             raise ScreeningError(
                 f"{folder} holds {strange[0]} but no {NOTE}, so it is no complete screening. Delete it or name "
                 "another folder with --out."

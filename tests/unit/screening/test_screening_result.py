@@ -110,5 +110,8 @@ def test_folder_of_another_screening_is_refused_with_what_differs(tmp_path):
     for damaged in ("{", json.dumps({"status": "running"})):
         (tmp_path / result.NOTE).write_text(damaged)
         assert "is damaged" in refusal()
-    (tmp_path / result.NOTE).rename(tmp_path / result.RESULTS)
-    assert "holds results.parquet but no screen.json" in refusal()
+    for strange in (result.RESULTS, result.TOP):  # perhaps not of a screening: it would be replaced
+        (tmp_path / strange).touch()
+        (tmp_path / result.NOTE).unlink(missing_ok=True)
+        assert f"holds {strange} but no screen.json" in refusal()
+        (tmp_path / strange).unlink()
