@@ -51,7 +51,8 @@ class Pipeline:
         """Screen some positions: how many compositions were predicted, and those kept, columns as in :func:`schema`."""
         chosen = self.chosen(start, stop)
         parts = [self.screened(chosen[i : i + self.rows]) for i in range(0, len(chosen), self.rows)]
-        return len(chosen), pa.concat_tables([schema(self.properties).empty_table(), *parts])
+        tables = [schema(self.properties).empty_table(), *(table for _, table in parts)]
+        return sum(n for n, _ in parts), pa.concat_tables(tables)
 
     def chosen(self, start: int, stop: int) -> Compositions:
         """The possible and new compositions among some positions."""
@@ -63,9 +64,10 @@ class Pipeline:
             compositions = compositions[np.array([key not in self.known for key in keys], dtype=bool)]
         return compositions
 
-    def screened(self, compositions: Compositions) -> pa.Table:
-        """Those of some compositions that meet the conditions, with columns as in :func:`schema`."""
+    def screened(self, compositions: Compositions) -> tuple[int, pa.Table]:
+        """As :meth:`run`, of some possible and new compositions."""
         rows = _Rows(compositions, self.conditions)
+        predicted = len(rows.compositions)
         for name in self.order:
             rows.predict(name, self.models[name])
             if any(part.names & set(_intervals(name)) for part in rows.open):
@@ -75,7 +77,7 @@ class Pipeline:
                 rows.judge(name, self.models[name])
         wanted = schema(self.properties)
         if not len(rows.compositions):
-            return wanted.empty_table()
+            return predicted, wanted.empty_table()
         names = [model.name for model in self.properties]
         left = rows.compositions
         columns: list[Any] = [left.positions, left.formulas(), (left.amounts > 0).sum(axis=1)]
@@ -84,7 +86,7 @@ class Pipeline:
         if left.written is not None:
             noted.insert(0, ["; ".join(formula_warnings(text)) for text in left.written])
         columns.append(["; ".join(filter(None, row)) for row in zip(*noted, strict=True)])
-        return pa.table([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
+        return predicted, pa.table([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 
 class _Rows:

@@ -96,7 +96,7 @@ def summary(result: ScreenResult) -> Iterator[str]:
         f"{result.folder / RESULTS}, the best {len(top)} in {result.folder / TOP}"
     )
     if not counts["predicted"]:
-        yield "nothing was left to predict: widen the elements or the rules (--all, --mixed-valence)"
+        yield "nothing was left to predict: widen the elements, the condition or the rules (--all, --mixed-valence)"
     elif not counts["kept"]:
         yield "nothing met the condition: in a new folder, ask for less"
     words = {"maximize": "more", "minimize": "less"}
