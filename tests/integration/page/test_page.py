@@ -87,6 +87,21 @@ def test_the_periodic_table_writes_formulas_by_mouse_and_by_keyboard(seen):
     assert page.locator(".pt-element").count() == 118
 
 
+def test_a_formula_with_decimal_commas_is_one_formula_for_the_periodic_table_too(seen):
+    page = seen.open()
+    page.fill("#formulas", "La0,7Sr0,3Xx")
+    page.click("#predict")
+    page.click("text=Correct it in the list")
+    assert page.evaluate("getSelection().toString()") == "La0,7Sr0,3Xx"
+    page.fill("#formulas", "La0,7Sr0,3Mn, NaCl")
+    for presses in (4, 7):  # behind a comma, and within
+        page.press("#formulas", "Control+Home")
+        for _ in range(presses):
+            page.press("#formulas", "ArrowRight")
+        page.click('.pt [data-symbol="O"]')
+    assert page.input_value("#formulas") == "La0,7Sr0,3MnOO, NaCl"
+
+
 def test_an_amount_is_taken_while_it_is_typed(seen):
     page = seen.open()
     page.fill("#formulas", "FeO")

@@ -3,7 +3,7 @@
 const SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉";
 const LIKE_FORMULA = /^\s*["']?(?:[([{]*[A-Z][a-z]?[)\]}\d.]*)+["']?\s*$/;
 const TWO_ELEMENTS = /[A-Z][a-z]?[\d.()[\]{}]*[A-Z]/; // "S1" and "B2" may name a sample
-const BETWEEN = /[\n\r,;\t]/;
+const BETWEEN = /[\n\r;\t]|(?<!\d),|,(?!\d)/g; // a comma between digits is a decimal one
 const HEADER = /^["']?(formula|formulas|formulae|composition|compositions|compound|material|pretty_formula)["']?$/i;
 
 /**
@@ -49,7 +49,7 @@ export function pastedColumn(text) {
 
 /** The formula around a position of the text. */
 export function tokenAt(text, position) {
-  const start = position - text.slice(0, position).split(BETWEEN).at(-1).length;
+  const start = 1 + ([...text.matchAll(BETWEEN)].findLast(({ index }) => index < position)?.index ?? -1);
   const end = start + text.slice(start).split(BETWEEN, 1)[0].length;
   return { start, end, text: text.slice(start, end) };
 }
