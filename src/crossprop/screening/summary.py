@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -150,7 +151,7 @@ def table(result: ScreenResult, rows: int) -> Table:
     made = Table()
     for heading in columns:
         whole = heading in ("rank", "formula")
-        made.add_column(heading, justify="left" if heading == "formula" else "right", no_wrap=whole)
+        made.add_column(escape(heading), justify="left" if heading == "formula" else "right", no_wrap=whole)
     for row in zip(*columns.values(), strict=True):
         made.add_row(*row)
     return made
