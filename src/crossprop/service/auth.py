@@ -58,9 +58,9 @@ def read_keys(file: Path | None) -> tuple[ApiKey, ...]:
 
     A file or variable without a key is refused: a service that was meant to be closed must not start open.
     """
-    where = str(file or ENVIRONMENT)
+    where, given = str(file or ENVIRONMENT), os.environ.get(ENVIRONMENT, "")
     try:
-        text = file.read_text("utf-8") if file else os.environ.get(ENVIRONMENT, "").replace(",", "\n")
+        text = file.read_text("utf-8") if file else given.replace(",", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The file of API keys cannot be read: {error}. Correct --api-keys.") from error
     keys: dict[str, ApiKey] = {}
@@ -73,7 +73,7 @@ def read_keys(file: Path | None) -> tuple[ApiKey, ...]:
         if match["digest"] in keys:
             raise ConfigError(f"{where} holds a key twice. Every owner needs a key of their own.")
         keys[match["digest"]] = ApiKey(match["owner"], Scope(match["scope"]), match["digest"])
-    if not keys and (file or text.strip()):
+    if not keys and (file or given.strip()):
         raise ConfigError(f"{where} holds no API key. Add a line of 'crossprop api-key NAME'.")
     return tuple(keys.values())
 

@@ -84,9 +84,10 @@ def test_what_holds_no_valid_keys_is_refused_so_that_no_service_starts_open(tmp_
         with pytest.raises(ConfigError, match=reason) as caught:
             read_keys(tmp_path / "keys")
         assert "hunter2" not in str(caught.value)
-    monkeypatch.setenv(ENVIRONMENT, "# only a comment")
-    with pytest.raises(ConfigError, match="CROSSPROP_API_KEYS holds no API key"):
-        read_keys(None)
+    for text in ("# only a comment", ","):  # as of "$FIRST,$SECOND" where neither is set
+        monkeypatch.setenv(ENVIRONMENT, text)
+        with pytest.raises(ConfigError, match="CROSSPROP_API_KEYS holds no API key"):
+            read_keys(None)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_keys(tmp_path / "none")
     with pytest.raises(ConfigError, match="no name"):
