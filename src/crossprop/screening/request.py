@@ -2,6 +2,7 @@
 
 import difflib
 import keyword
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -78,7 +79,8 @@ def _usable_names(given: tuple[str, ...]) -> tuple[str, ...]:
         raise ScreeningError("no property is named; give one with --property")
     for name in names:
         advice = f"Call the property something else with --model NAME={name}."
-        if not all(word.isidentifier() and not keyword.iskeyword(word) for word in name.split(".")):
+        readable = unicodedata.normalize("NFKC", name) == name  # as Python's parser reads a condition: µ as μ
+        if not readable or not all(w.isidentifier() and not keyword.iskeyword(w) for w in name.split(".")):
             raise ScreeningError(f"{name!r} cannot stand in a condition. {advice}")
         if name in _RESERVED:
             raise ScreeningError(f"{name!r} means something else already. {advice}")

@@ -21,6 +21,7 @@ def test_contradictions_are_refused():
         ({"elements": ("Fe", "Xx")}, "'Xx' is neither"),
         ({"must_contain": ("Fe",), "exclude": ("3d-metals",)}, "Fe cannot be in --must-contain and in"),
         ({"properties": ("band gap",)}, "cannot stand in a condition"),
+        ({"properties": ("µ_max",)}, "cannot stand in a condition"),
         ({"properties": ("Fe",)}, "means something else"),
         ({"properties": ("a.b", "a_b")}, "as a column of another"),
         ({"properties": ()}, "at least 1"),
