@@ -14,7 +14,8 @@ from crossprop.data.compositions import ELEMENTS
 from crossprop.features.charge_neutrality import any_neutral, padded_states
 from crossprop.screening.space import Compositions, of_elements
 
-_ROUNDING = 1e-6  # charge or atoms, per atom: amounts of a file may be decimals
+_ROUNDING = 1e-6  # of the share of an element: amounts of a file may be decimals
+_HIGHEST = 10  # charge of an atom
 
 States = tuple[int, ...]
 OxidationStates = Literal["icsd24", "icsd16", "smact14", "pymatgen_sp", "wiki"]
@@ -50,7 +51,7 @@ class ChargeBalance:
             return np.ones(len(amounts), dtype=bool)
         sides = _sides(system, self.states, self.pauling)
         shares = amounts / amounts.sum(axis=1, keepdims=True)
-        tolerance = np.full(len(amounts), _ROUNDING)
+        tolerance = np.full(len(amounts), _HIGHEST * _ROUNDING)
         kept = np.zeros(len(amounts), dtype=bool)
         for side in sides:
             kept |= any_neutral(shares[:, :, None] * padded_states(side), map(len, side), tolerance)

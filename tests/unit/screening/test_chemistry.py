@@ -37,7 +37,7 @@ def test_mixed_valence_as_smact_has_it_and_decimal_amounts_by_their_charge(formu
     options = {"use_pauling_test": pauling, "mixed_valence": True, "include_alloys": False}
     expected = smact_validity(formula, oxidation_states_set="icsd24", **options)
     assert kept(ChargeBalance(pauling=pauling, mixed_valence=True), formula) == [expected]
-    assert kept(ChargeBalance(), "Mg0.3O0.3", "Mg0.3O0.2") == [True, False]
+    assert kept(ChargeBalance(), "Mg0.3O0.3", "Mg0.3O0.2", "Ti0.333333O0.666667") == [True, False, True]
     same = ("Fe3O4", "Fe6O8", "Fe0.75O", "Fe0.428571O0.571429", "Fe0.5F4.5")
     assert kept(ChargeBalance(mixed_valence=True), *same) == [True, True, True, True, False]
 
