@@ -1,5 +1,6 @@
 """The command line: thin, with heavy imports inside the commands."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,9 @@ from crossprop import __version__
 from crossprop.cli import data, fit, registry, screen, serve, study
 from crossprop.cli.streams import use_ascii_where_needed
 from crossprop.errors import ConfigError, run_command
+
+# A person waits: a server that hangs is named within half a minute, not eight, unless the environment says otherwise.
+_SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 app = typer.Typer(
     help="Cross-property transfer learning for small materials data sets.",
@@ -29,6 +33,8 @@ def root(version: Annotated[bool, Option("--version", help="Print the version an
     if version:
         typer.echo(f"crossprop {__version__}")
         raise typer.Exit
+    for name, value in _SHORT_TIMEOUTS.items():
+        os.environ.setdefault(name, value)
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _ALIASES = ("champion", "challenger", "previous")
-# A person waits: a server that hangs is named within half a minute, not eight.
-_SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 _Target = Annotated[str | None, Argument(help="Target, or <study>.<target> where several studies have it.")]
 _Study = Annotated[str | None, Option(help="Only this study.")]
@@ -41,7 +38,6 @@ def models(
     uri: _Uri = None,
 ) -> None:
     """List the registered models: champion, challenger, errors on the hold-out, age; with a target, its history."""
-    shorten_timeouts()
     from crossprop.tracking.promotion import rolled_back
     from crossprop.tracking.registry import all_models, find_model
 
@@ -81,7 +77,6 @@ def promote(
     uri: _Uri = None,
 ) -> None:
     """Make the challenger the champion if it passes every gate; ends with status 1 where one does not."""
-    shorten_timeouts()
     from crossprop.tracking.promotion import promote as promote_one
     from crossprop.tracking.promotion import promote_all
 
@@ -107,7 +102,6 @@ def rollback(
     uri: _Uri = None,
 ) -> None:
     """Make the previous version the champion again; a second rollback undoes the first."""
-    shorten_timeouts()
     from crossprop.tracking.promotion import rollback as roll_back
 
     done = roll_back(uri, _name(target, study), reason=reason, who=by, say=typer.echo)
@@ -128,12 +122,6 @@ def relocate(
     from crossprop.tracking.store import relocate as relocate_store
 
     typer.echo("\n".join(relocate_store(uri, old, new, dry_run)))
-
-
-def shorten_timeouts() -> None:
-    """Limit the time that MLflow waits for a server, unless the environment sets another."""
-    for name, value in _SHORT_TIMEOUTS.items():
-        os.environ.setdefault(name, value)
 
 
 def _name(target: str, study: str | None) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from crossprop.cli.registry import shorten_timeouts
 from crossprop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ def serve(
     proxy: Annotated[list[str] | None, Option(help="Proxy with X-Forwarded-For; repeatable.")] = None,
 ) -> None:
     """Serve the champions over HTTP, with a page; follows the registry and stops cleanly on SIGTERM."""
-    shorten_timeouts()
     from crossprop.service.auth import read_keys
     from crossprop.service.server import open_socket, run_app
     from crossprop.service.settings import ServiceSettings
