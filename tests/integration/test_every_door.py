@@ -60,6 +60,7 @@ FORMULAS = [
     Case(["Ti-6Al-4V"], "value", "Ti86.20444Al10.195485V3.6000754", "weight", WEIGHTS),
     Case(["Al6V4"], "refused", "sum to 10", "weight", WEIGHTS),
     Case(["La2-xSrxCuO4"], "refused", "variable 'x'"),
+    Case(["La0.7Sr0.3MnO3-d"], "refused", "variable 'd'"),
     Case(["0.5Li2O-0.5P2O5"], "refused", "mixture"),
     Case(["Fe9e-05Ni0.99991"], "refused", "exponent"),
     Case(["Fe0,5Ni0,5"], "refused", "decimal comma"),

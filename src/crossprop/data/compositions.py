@@ -201,7 +201,7 @@ def _refuse_known_causes(formula: str) -> None:
     for pattern, advice in _CAUSES:
         if found := pattern.search(formula):
             raise FormulaError(f"{_short(formula)} holds {found[pattern.groups]!r}, {advice}.")
-    variable = re.search(r"[xyzδ]|(?<![a-z])n(?![a-z])", _SYMBOLS.sub(" ", formula))
+    variable = re.search(r"[xyzδ]|(?<![a-z])n(?![a-z])|(?<=[+-])d\b", _SYMBOLS.sub(" ", formula))
     if variable and _SYMBOLS.search(formula):
         raise FormulaError(
             f"{_short(formula)} holds the variable {variable[0]!r}. Give its number, as in 'La1.85Sr0.15CuO4'."
