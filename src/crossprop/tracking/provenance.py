@@ -189,7 +189,7 @@ def open_study_context(params: Params, paths: StudyPaths, data_hashes: Mapping[s
         study=params.study.name,
         git=git_state(Path(paths.root)),
         data_hashes=dict(data_hashes),
-        data_sources={name: str(paths.prepared(name)) for name in data_hashes},
+        data_sources={n: str(paths.prepared_folder if n in joint else paths.prepared(n)) for n in data_hashes},
         descriptions={name: joint.get(name) or catalog.property(name).description for name in data_hashes},
         config_text=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False),
     )
