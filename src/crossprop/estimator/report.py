@@ -189,10 +189,11 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     winner, rows, coverage = report["winner"], report["rows"], report["coverage"]
     unit = unit_behind(report["unit"])
     groups = "" if rows["groups"] is None else f" in {rows['groups']:,} groups that stay together"
+    notation = "" if winner["notation"].lower() == winner["label"].lower() else f" ({winner['notation']})"
     lines = [
         f"{rows['used']:,} of {rows['read']:,} rows of {report['file']}, {rows['compositions']:,} compositions"
         f"{groups}: {rows['training']:,} to learn from, {rows['holdout']:,} held out",
-        f"winner: {winner['label']} ({winner['notation']}), cross-validated MAE {winner['cv_mae']:.4g}{unit}",
+        f"winner: {winner['label']}{notation}, cross-validated MAE {winner['cv_mae']:.4g}{unit}",
     ]
     told = [row for row in report["methods"] if row["method"] not in ("base", "plain_baseline")]
     single = next((row for row in told if row["cv_mae"] is not None), winner)
@@ -207,6 +208,11 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         base = next((row.get("holdout") for row in report["methods"] if row["method"] == "base"), None)
         beside = f"; the mean of the training values: {base['mae']:.4g}" if base else ""
         lines.append(f"hold-out MAE {figures['mae']:.4g}{unit}{_interval(figures, ' (95 % interval {})')}{beside}")
+        if base and winner["label"] != "base" and figures["mae"] >= base["mae"]:
+            lines.append(
+                f"on the {rows['holdout']:,} hold-out rows the winner is not better than that mean: test it on more "
+                "rows before you rely on it"
+            )
     if coverage:
         lines.append(
             f"{100 * coverage['stated']:.0f} % intervals hold {100 * coverage['measured']:.0f} % of the "
@@ -217,14 +223,14 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     if len(report["gains"]) > 1:
         first, *later = report["gains"]
         steps = [
-            f"{row['label']} {row['minutes']:.1f} min "
-            + (f"{100 * row['change']:+.1f} %" if row["change"] and abs(row["change"]) > 5e-4 else "nothing")
+            f"{row['label']} {row['minutes']:.1f} min, "
+            + (f"MAE {100 * row['change']:+.1f} %" if row["change"] and abs(row["change"]) > 5e-4 else "no change")
             for row in later
         ]
         start = f"{first['label']} {first['minutes']:.1f} min, CV MAE {first['cv_mae']:.4g}{unit}"
         lines.append(
-            f"what the time of each method (on one core) bought: {start}; added to the blend, {'; '.join(steps)}: "
-            f"{later[-1]['cv_mae']:.4g}{unit}"
+            f"what the time of each method (on one core) bought: {start}; added to the blend, {'; '.join(steps)}; "
+            f"all together CV MAE {later[-1]['cv_mae']:.4g}{unit}"
         )
     lines.append(f"this start took {budget['took_minutes']:g} minutes, effort {budget['effort']!r}")
     return lines

@@ -70,6 +70,28 @@ def test_what_has_a_lower_error_than_the_winner_is_named_for_what_it_is(done):
         assert ("nothing was learnt" not in said, f"{lowest} alone has 0" in said) == (learnt, alone)
 
 
+def test_a_winner_that_is_not_better_than_the_mean_on_the_hold_out_is_reported(done):
+    report = done[0]
+    mae = report["winner"]["holdout"]["mae"]
+    others = [row for row in report["methods"] if row["method"] != "base"]
+    for error, told in ((mae / 2, True), (2 * mae, False)):
+        base = {"method": "base", "label": "base", "cv_mae": 1e9, "holdout": {"mae": error}}
+        said = " ".join(summary_lines({**report, "methods": [*others, base]}))
+        assert ("the winner is not better than that mean" in said) == told
+
+
+def test_what_each_method_bought_says_whether_the_error_rose_or_fell(done):
+    gains = [
+        {"label": "plain median", "minutes": 0.1, "cv_mae": 4.0, "change": None},
+        {"label": "ml(PA)", "minutes": 0.2, "cv_mae": 3.0, "change": -0.25},
+        {"label": "dl(PA)", "minutes": 0.3, "cv_mae": 3.0, "change": 0.0},
+    ]
+    winner = {**done[0]["winner"], "label": "plain median", "notation": "Plain median"}
+    said = " ".join(summary_lines({**done[0], "gains": gains, "winner": winner}))
+    assert "ml(PA) 0.2 min, MAE -25.0 %; dl(PA) 0.3 min, no change; all together CV MAE 3" in said
+    assert "winner: plain median, cross-validated" in said
+
+
 def test_a_folder_that_holds_something_is_not_touched(done, tmp_path, monkeypatch):
     (tmp_path / "kept.txt").write_text("mine")
     for overwrite, message in ((False, "--replace"), (True, "no saved model")):
