@@ -119,8 +119,8 @@ def beats_base(evidence: Evidence, unit: str) -> Gate:
     mae, base = evidence.mae, evidence.base_mae()
     median = (evidence.holdout["y_true"] - np.median(evidence.training)).abs().mean()
     share = f" ({mae / base - 1:+.0%})" if base > 0 else ""
-    compared = f"MAE {mae:.4g}{unit_behind(unit)} against {base:.4g}{share}"
-    return Gate("base", mae < min(base, median), f"{compared}, {median:.4g} for the median; {evidence.size}")
+    compared = f"MAE {mae:.4g}{unit_behind(unit)} against {base:.4g} for the mean{share}, {median:.4g} for the median"
+    return Gate("base", mae < min(base, median), f"{compared}; {evidence.size}")
 
 
 def varied_predictions(evidence: Evidence) -> Gate:

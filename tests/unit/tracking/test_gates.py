@@ -29,7 +29,7 @@ def test_base_is_the_mean_of_the_training_values_on_the_same_rows():
     evidence = _evidence([4.0, 8.0], [4.5, 7.5], training=(0.0, 0.0, 15.0))  # mean 5, median 0
     gate = gates.beats_base(evidence, "GPa")
     assert gate.passed
-    assert gate.figure == "MAE 0.5 GPa against 2 (-75%), 6 for the median; 2 hold-out rows"
+    assert gate.figure == "MAE 0.5 GPa against 2 for the mean (-75%), 6 for the median; 2 hold-out rows"
     assert not gates.beats_base(_evidence([4.0, 8.0], [6.0, 10.0], training=(0.0, 0.0, 15.0)), "GPa").passed
 
 
