@@ -125,8 +125,9 @@ def summary(result: ScreenResult) -> Iterator[str]:
         if ranking["rank"] == "value" and model is ranked and model.mae:
             equal = int(((values - values.iloc[:1].max()).abs() < model.mae).sum())
             if equal > 1:
+                which = f"all of the best {equal}" if equal == len(top) else f"the first {equal} of the best {len(top)}"
                 yield (
-                    f"the first {equal} of the best {len(top)} differ by less than the error of the model of "
+                    f"{which} differ by less than the error of the model of "
                     f"{model.name} (MAE {model.mae:.3g}{unit_behind(model.unit)}): their order is uncertain."
                 )
 

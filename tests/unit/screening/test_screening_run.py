@@ -52,6 +52,7 @@ def test_summary_warns_of_what_the_models_cannot_know(result):
 def test_values_that_differ_by_less_than_the_error_of_the_model(result):
     for values, rank, equal in (
         ([97.0, 95.0, 94.5, 93.0], "value", 3),
+        ([97.0, 95.0, 94.9, 94.5], "value", 4),
         ([91.0, 93.0, 94.5, 99.0], "value", 2),
         ([97.0, 93.0, 90.0, 80.0], "value", None),
         ([97.0, 96.0, 95.0, 94.0], "ei", None),
@@ -59,7 +60,8 @@ def test_values_that_differ_by_less_than_the_error_of_the_model(result):
         result.note["ranking"]["rank"] = rank
         top = pd.concat([result.top, result.top], ignore_index=True).assign(bulk=values)
         text = text_of(ScreenResult(result.folder, result.note, top))
-        warning = f"first {equal} of the best 4 differ by less than the error of the model of bulk (MAE 3 GPa)"
+        which = "all of the best 4" if equal == 4 else f"the first {equal} of the best 4"
+        warning = f"{which} differ by less than the error of the model of bulk (MAE 3 GPa)"
         assert (warning in text) == ("differ by less" in text) == (equal is not None)
 
 
