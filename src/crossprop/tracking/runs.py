@@ -318,13 +318,15 @@ def describe(result: CellResult) -> str:
     if result.test_mae is not None:
         bounds = [f"{v:.4g}" for v in (result.test_mae_low, result.test_mae_high) if v is not None]
         interval = f" [{', '.join(bounds)}]" if bounds else ""
-        lines.append(f"Hold-out MAE {result.test_mae:.4g}{interval}{unit} on {result.n_test:,} rows")
+        figure = f"Hold-out MAE {result.test_mae:.4g}{interval}{unit} on {result.n_test:,} rows"
+        lines.append(f"{figure}: the fold model with the lowest validation error")
     if result.test_mae_ensemble is not None:
-        lines.append(f"Hold-out MAE of the ensemble {result.test_mae_ensemble:.4g}{unit}")
+        lines.append(f"Hold-out MAE {result.test_mae_ensemble:.4g}{unit}: the mean of all fold models")
     if result.strict_test_mae is not None:
         strict = f"MAE {result.strict_test_mae:.4g}{unit} ({result.strict_n_train:,} rows to learn from)"
         lines.append(f"Without training rows whose composition is in the hold-out: {strict}")
-    return "\n\n".join([*lines, f"{result.n_train:,} rows to learn from, {result.n_trials} trials"])
+    trials = f", {result.n_trials} trials" if result.n_trials else ""  # a blend and the plain models are not tuned
+    return "\n\n".join([*lines, f"{result.n_train:,} rows to learn from{trials}"])
 
 
 def _metrics(outcome: CellOutcome) -> list[tuple[str, float, int]]:

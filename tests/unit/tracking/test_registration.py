@@ -80,7 +80,7 @@ def test_version_carries_cell_errors_hashes_and_what_the_gates_need(client, winn
     }  # fmt: skip
     assert {f"crossprop.{key}": value for key, value in expected.items()}.items() <= found.tags.items()
     assert client.get_registered_model("demo.bulk_modulus").tags["crossprop.unit"] == "GPa"
-    assert "Hold-out MAE of the ensemble 10.5 GPa" in found.description
+    assert "Hold-out MAE 10.5 GPa: the mean of all fold models" in found.description
     run, model = client.get_run(winner.run_id), client.get_logged_model(version.model_id)
     assert [m.model_id for m in run.outputs.model_outputs] == [version.model_id]
     assert run.data.tags["crossprop.winner"] == "yes"
