@@ -141,11 +141,10 @@ def rollback(
         back = next((v for v in model.versions if v.version == before), back)
     if back is None or back.version == champion:
         there = f"nothing but version {champion}, the champion itself" if back else "no previous version"
-        numbers = ", ".join(v.version for v in model.versions)
-        raise PromotionError(
-            f"{model.name} has {there} to go back to.{by_hand} Promote one by its number instead: crossprop promote "
-            f"{model.name} --version N (there are: {numbers})."
-        )
+        numbers = ", ".join(v.version for v in model.versions if v.version != champion)
+        other = f"Promote one by its number instead: crossprop promote {model.name} --version N (there are: {numbers})."
+        hint = other if numbers else f"Version {champion} is its only one."
+        raise PromotionError(f"{model.name} has {there} to go back to.{by_hand} {hint}")
     if by_hand:
         say(f"{model.name}:{by_hand} Going back to version {back.version}.")
     try:

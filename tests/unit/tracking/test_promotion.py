@@ -68,10 +68,11 @@ def test_missing_files_and_missing_evidence_are_said_gate_by_gate(uri, good, tmp
 
 def test_rollback_goes_back_and_a_second_one_redoes(uri, good, tmp_path):
     add_version(uri, good, alias="champion")
-    none = r"no previous version to go back to.*--version N \(there are: 1\)"
-    with pytest.raises(PromotionError, match=none):
+    with pytest.raises(PromotionError, match=r"no previous version to go back to\. Version 1 is its only one\."):
         rollback(uri, NAME)
     add_version(uri, make_model(tmp_path / "better", evidence_table(error=4.0)))
+    with pytest.raises(PromotionError, match=r"no previous version to go back to.*--version N \(there are: 2\)"):
+        rollback(uri, NAME)
     result = promote(uri, NAME)
     assert (result.former, result.gates[3].figure[:7]) == ("1", "MAE -1.")
     assert aliases_of(uri) == {"champion": "2", "previous": "1", "challenger": "2"}
