@@ -122,7 +122,7 @@ def test_refusals_say_what_to_do_and_a_dry_run_writes_nothing(run, tmp_path):
     ):
         status, _, err = run(*BASIC, *arguments, "--out", "o", "--dry-run")
         assert status == (part is not None)
-        assert (part or "threads; order: ") in err
+        assert (part or "; order: ") in err
         assert not (tmp_path / "o").exists()
 
 

@@ -49,7 +49,8 @@ def announcement(screening: Screening) -> Iterator[str]:
         yield f"going on after {done.stop:,} of {n:,} positions, {done.kept:,} kept so far"
     order = ", ".join(screening.pipeline.order)
     here = " of this machine alone" if screening.request.executor == "ray" else ""
-    yield f"about {duration(screening.seconds)} on {screening.workers} threads{here}; order: {order}"
+    threads = f"{screening.workers} thread{'s' * (screening.workers != 1)}"
+    yield f"about {duration(screening.seconds)} on {threads}{here}; order: {order}"
 
 
 def _known_range(model: PropertyModel) -> str:
@@ -144,12 +145,16 @@ def table(result: ScreenResult, rows: int) -> Table:
     top, (models, inside) = result.top.head(rows), _models(result)
     hidden = {f"{column}_{end}" for column in models for end in ("lower", "upper", "in_domain")}
     hidden |= {"rank", "formula", "position", "n_elements", "note", "log_expected_improvement"}
+    ranked = result.note["ranking"]["objectives"][0]["quantity"]
+    units = {column: model.unit for column, model in models.items()}
+    units["expected_improvement"] = next((model.unit for model in models.values() if model.name == ranked), "")
     columns = {"rank": top["rank"].astype(str), "formula": top["formula"]}
     for name in (str(column) for column in top if column not in hidden):
-        unit = unit_behind(models[name].unit, "\n{}") if name in models else ""
+        unit = unit_behind(units.get(name, ""), "\n{}")
         columns[name.replace("_", "\n") + unit] = _cells(top, name, intervals=name in models)
     columns["in\ndomain"] = inside.head(rows).map({True: "yes", False: "no"})
-    made = Table()
+    shares = " or ".join(sorted({f"{100 * model.coverage:g}" for model in models.values()}))
+    made = Table(caption=f"In brackets: {shares} % intervals", caption_justify="left")
     for heading in columns:
         whole = heading in ("rank", "formula")
         made.add_column(escape(heading), justify="left" if heading == "formula" else "right", no_wrap=whole)

@@ -84,6 +84,7 @@ def test_table_shows_units_and_as_many_decimals_in_every_row(result):
         result.note["models"]["bulk"]["unit"] = unit
         text = printed(result)
         assert unit in text
+    assert "In brackets: 90 % intervals" in text
     assert "310 (290…330)" in text
     assert "240 (220…260)" in text
     assert [line.split("│")[-2].strip() for line in text.splitlines() if "Fe" in line] == ["yes", "no"]
@@ -98,6 +99,7 @@ def test_table_shows_units_and_as_many_decimals_in_every_row(result):
     text = printed(result)
     assert "3.1e+21" in text
     assert "1e-09" in text
+    assert text.count("meV/atom") == 2, "an expected improvement has the unit of its property"
 
 
 @pytest.mark.parametrize("shown", [True, False])
