@@ -76,7 +76,7 @@ class Progress:
         elapsed = monotonic() - self._started
         if self._done > self._stored and self._capacity > 0:
             share = 100 * self._spent / self._capacity
-            self._write(f"{self._study}: {self._workers} workers were busy {share:.1f} % of {_clock(elapsed)}")
+            self._write(f"{self._study}: {self._workers} worker(s) were busy {share:.1f} % of {_clock(elapsed)}")
 
 
 def _clock(seconds: float) -> str:

@@ -80,6 +80,8 @@ class ModelInfo(PartInfo):
 def read_info(folder: Path, *, part: bool = False) -> dict[str, Any]:
     """Content of the ``model.json`` of a saved model, or of a ``part``; ModelFormatError if it is no such."""
     path = folder / INFO_FILE
+    if not part and not folder.is_dir():
+        raise ModelFormatError(f"There is no folder {folder}. Name the folder of a saved crossprop model.")
     try:
         info = read_json(path)
     except (OSError, ValueError) as error:
