@@ -100,8 +100,7 @@ def fit(
         raise
     typer.echo("\n".join(["", table_of_methods(report), "", *summary_lines(report)]))
     typer.echo(f"model and report: {out}")
-    weight = "weight" in (reading["amounts"], reading["element_columns"])
-    example = "Ti90Al6V4 --amounts weight" if weight else "NaCl"  # the model does not keep which
+    example = "Ti90Al6V4 --amounts weight" if "amounts" in report["columns"] else "NaCl"
     typer.echo(f"next: crossprop predict {out} {example}, or crossprop serve --model {out}")
 
 
@@ -150,11 +149,13 @@ def predict(
     if output is not None and input_file is not None and output.resolve() == input_file.resolve():
         raise ConfigError(f"--output would replace {input_file}, which --input reads. Name another file.")
     asked = work.read_input(formulas or [], input_file, reading.pop("formula_column"), **reading)
-    served = ServedModel.load(work.model_folder(model, version=version, alias=alias))
+    folder = work.model_folder(model, version=version, alias=alias)
+    served = ServedModel.load(folder)
     if element_columns:
         work.refuse_values(asked, served.info["target"])
     predicted = work.predict(served, asked)
-    for note in asked.notes:
+    unsaid = [] if element_columns or amounts else work.doubts_of_amounts(folder)
+    for note in [*asked.notes, *unsaid]:
         typer.echo(f"note: {note}", err=True)
     if output is not None:
         work.write_predictions(predicted, output)

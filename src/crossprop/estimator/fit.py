@@ -15,8 +15,9 @@ from crossprop.data.user_rows import MIN_ROWS, Problem, read_user_table
 from crossprop.data.user_summary import describe
 from crossprop.data.user_values import is_no_unit, known_unit_in
 from crossprop.errors import StoreError, UserFileError
+from crossprop.estimator import REPORT_FILE
 from crossprop.estimator.learn import STUDY, Outcome, Settings, run_fit
-from crossprop.estimator.report import REPORT_FILE, REPORT_PAGE, report_of, write_report
+from crossprop.estimator.report import REPORT_PAGE, report_of, write_report
 from crossprop.experiments.fingerprint import digest
 from crossprop.experiments.progress import Print, show
 from crossprop.io import DIGESTS_FILE, atomic_folder, digested, read_json
@@ -74,6 +75,8 @@ def fit_file(
         seconds, coverage = perf_counter() - started, folder_coverage(outcome.model)
         learnt = pd.read_parquet(StudyPaths(STUDY, work).prepared(outcome.plan.target))
         report = report_of(path, table, learnt, settings, outcome, coverage, seconds, finished)
+        if "weight" in (reading or {}).values():
+            report["columns"]["amounts"] = "weight"
         report |= {} if finished else {"asked_sha256": asked}
 
         def fill(draft: Path) -> None:

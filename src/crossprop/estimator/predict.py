@@ -14,8 +14,9 @@ from crossprop.data.user_columns import element_columns
 from crossprop.data.user_formulas import formulas_in
 from crossprop.data.user_table import fold
 from crossprop.errors import UnknownModelError, UserFileError
+from crossprop.estimator import REPORT_FILE
 from crossprop.inference.predictor import OUTPUT_COLUMNS, ServedModel, table_of
-from crossprop.io import atomic_file
+from crossprop.io import atomic_file, read_json
 from crossprop.methods import unit_behind
 
 CHUNK: Final = 20_000
@@ -47,6 +48,16 @@ def refuse_values(asked: FormulaList, target: str) -> None:
             f"The column {same[0]!r} is named like the property of the model. Remove it, or name it "
             f"{f'{same[0]} (%)'!r} if it holds amounts of the element."
         )
+
+
+def doubts_of_amounts(folder: Path) -> list[str]:
+    """A note for input that does not say what amounts count, if the model was fitted on amounts by weight."""
+    try:
+        learnt = read_json(folder / REPORT_FILE)["columns"].get("amounts")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not a model of 'crossprop fit'
+        return []
+    note = "the model was fitted on amounts by weight, and these are read as atomic: if they are not, --amounts weight"
+    return [note] if learnt == Amounts.WEIGHT else []
 
 
 def model_folder(name: str, *, version: str | None = None, alias: str | None = None) -> Path:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from crossprop.data.splits import together_in
 from crossprop.data.user_rows import UserTable
+from crossprop.estimator import REPORT_FILE
 from crossprop.experiments.blend import blended_error
 from crossprop.experiments.results import CellResult
 from crossprop.experiments.scheduler import PLAIN_MEMBER_ROWS
@@ -23,7 +24,6 @@ from crossprop.uncertainty.grouped import mean_interval
 if TYPE_CHECKING:
     from crossprop.estimator.learn import Outcome, Settings  # imports Keras
 
-REPORT_FILE: Final = "report.json"
 REPORT_PAGE: Final = "report.md"
 COLUMNS: Final = ("method", "CV MAE", "hold-out MAE", "95 % interval", "R²", "trials", "remark")
 CV_COLUMNS: Final = {  # columns of ``cv_results_``, as scikit-learn names them, and keys of a cell's description

@@ -63,6 +63,13 @@ def test_the_report_says_what_was_read_and_found(done):
     assert report["transfer"] is None
 
 
+def test_the_report_of_amounts_by_weight_says_so(tmp_path):
+    rows = pd.DataFrame({"formula": [f"Ti{90 - i}Al{10 + i}" for i in range(30)], "value": np.arange(30.0)})
+    path, asked = write_csv(tmp_path / "my.csv", rows), Settings(**ASKED, methods=["ml"])
+    report = fit_file(path, asked, tmp_path / "model", {"amounts": "weight"}, write=silent)
+    assert report["columns"] == {"formula": "compound", "value": "hardness", "amounts": "weight"}
+
+
 def test_what_has_a_lower_error_than_the_winner_is_named_for_what_it_is(done):
     for lowest, learnt, alone in (("base", False, False), ("plain_baseline", True, False), ("boost", True, True)):
         first = {"method": lowest, "label": lowest, "cv_mae": 0.0}

@@ -1,6 +1,8 @@
 """``crossprop predict``: every form of input, a model folder or a registered name."""
 
 import io
+import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 
 from crossprop.cli import app
 from crossprop.errors import ConfigError, ModelFormatError, StoreOutOfReachError, UnknownModelError, UserFileError
+from crossprop.estimator import REPORT_FILE
 from crossprop.estimator.predict import model_folder, read_input, refuse_values
 
 OF_A_FILE = ("--element-columns", "--formula-column", "--sheet")
@@ -99,6 +102,14 @@ def test_a_column_of_the_values_is_no_element(tmp_path):
     with pytest.raises(UserFileError, match="'H' is named like the property"):
         refuse_values(asked, "h")
     refuse_values(asked, "hardness")
+
+
+def test_input_that_does_not_say_what_amounts_count_is_noted_if_the_model_learnt_from_weights(run, model, tmp_path):
+    shutil.copytree(model, tmp_path / "m")
+    for learnt, given, noted in (("weight", (), True), ("weight", ("--amounts", "weight"), False), (None, (), False)):
+        columns = {"amounts": learnt} if learnt else {}
+        (tmp_path / "m" / REPORT_FILE).write_text(json.dumps({"columns": columns}))
+        assert ("fitted on amounts by weight" in run(tmp_path / "m", "Li40O60", *given).stderr) is noted
 
 
 def test_the_table_is_for_people(run, model):
