@@ -182,6 +182,13 @@ def test_a_model_that_is_replaced_after_the_page_was_opened_is_shown_with_its_ow
         assert "GPa" not in page.inner_text("#results")
 
 
+def test_a_description_of_the_api_that_does_not_arrive_is_reported(seen):
+    seen.expected = ("503",)
+    seen.page.route("**/openapi.json", lambda route: route.fulfill(status=503))
+    seen.page.goto(f"{seen.address}docs")
+    seen.page.wait_for_selector("main:text('Reload this page')")
+
+
 def test_a_service_that_ends_and_comes_back_is_noticed_by_an_open_page(seen):
     seen.expected = ("ERR_FAILED",)
     page = seen.open()

@@ -25,12 +25,25 @@ dark.addEventListener("change", paint);
 paint();
 new MutationObserver(complete).observe(api, { childList: true, subtree: true });
 
-const spec = await (await fetch("openapi.json")).json();
-spec.servers = [{ url: new URL(".", location.href).href.replace(/\/$/, "") }];
-const served = await fetch("v1/properties");
-const names = served.ok ? (await served.json()).properties.map((property) => property.name) : [];
-if (names.length) {
-  spec.paths["/v1/predict"].post.requestBody.content["application/json"].example.properties = names.slice(0, 2);
-  spec.paths["/v1/properties/{name}/parity"].get.parameters[0].example = names[0];
+/** The content of an answer, or nothing if there is none: the service ended, or refuses for a while. */
+async function read(path) {
+  try {
+    const answer = await fetch(path);
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
 }
-SwaggerUIBundle({ spec, dom_id: "#api", deepLinking: true, validatorUrl: null, syntaxHighlight: false });
+
+const [spec, served] = await Promise.all([read("openapi.json"), read("v1/properties")]);
+if (spec) {
+  spec.servers = [{ url: new URL(".", location.href).href.replace(/\/$/, "") }];
+  const names = served?.properties.map((property) => property.name) ?? [];
+  if (names.length) {
+    spec.paths["/v1/predict"].post.requestBody.content["application/json"].example.properties = names.slice(0, 2);
+    spec.paths["/v1/properties/{name}/parity"].get.parameters[0].example = names[0];
+  }
+  SwaggerUIBundle({ spec, dom_id: "#api", deepLinking: true, validatorUrl: null, syntaxHighlight: false });
+} else {
+  api.textContent = "The service did not send the description of its API. Reload this page in a moment.";
+}
