@@ -14,7 +14,7 @@ from crossprop.data.compositions import ELEMENTS
 from crossprop.features.charge_neutrality import any_neutral, padded_states
 from crossprop.screening.space import Compositions, of_elements
 
-_ROUNDING = 1e-6  # of the share of an element: amounts of a file may be decimals
+_ROUNDING = 1e-6  # of the share of an element in a row of computed shares
 _HIGHEST = 10  # charge of an atom
 
 States = tuple[int, ...]
@@ -51,14 +51,14 @@ class ChargeBalance:
             return np.ones(len(amounts), dtype=bool)
         sides = _sides(system, self.states, self.pauling)
         shares = amounts / amounts.sum(axis=1, keepdims=True)
-        tolerance = np.full(len(amounts), _HIGHEST * _ROUNDING)
+        rounding = _rounding(amounts)
         kept = np.zeros(len(amounts), dtype=bool)
         for side in sides:
-            kept |= any_neutral(shares[:, :, None] * padded_states(side), map(len, side), tolerance)
+            kept |= any_neutral(shares[:, :, None] * padded_states(side), map(len, side), _HIGHEST * rounding)
         several = [self.mixed_valence and symbol in MIXED_VALENCE_ELEMENTS for symbol in symbols]
         if any(several):
             for row in np.flatnonzero(~kept):
-                if counts := _whole(amounts[row]):
+                if counts := _whole(amounts[row], rounding[row]):
                     kept[row] = any(_reaches_zero(side, counts, several) for side in sides)
         return kept
 
@@ -82,12 +82,21 @@ def _sides(system: tuple[int, ...], name: OxidationStates, pauling: bool) -> tup
     return tuple(side for side in sides if all(side))
 
 
-def _whole(amounts: NDArray[Any]) -> list[int]:
+def _rounding(amounts: NDArray[Any]) -> NDArray[np.float64]:
+    """Possible error of the shares of each row: half of the last place, if a file gives amounts to 3, 4 or 5 places."""
+    rounding, total = np.full(len(amounts), _ROUNDING), amounts.sum(axis=1)
+    for places in (5, 4, 3, 2) if amounts.dtype.kind == "f" else ():
+        rounded = (amounts.round(places) == amounts).all(axis=1)
+        rounding[rounded] = 0.5 * 10.0**-places / total[rounded] if places > 2 else _ROUNDING
+    return rounding
+
+
+def _whole(amounts: NDArray[Any], rounding: float) -> list[int]:
     """The smallest whole amounts of a composition, as smact takes them; empty where decimals need over 1,000 atoms."""
     if (np.rint(amounts.astype(float)) != amounts).any():
         n = np.arange(1, 1001)[:, None]
         multiples = n * amounts / amounts.sum()
-        near = (np.abs(multiples - np.rint(multiples)) <= _ROUNDING * n).all(axis=1)
+        near = (np.abs(multiples - np.rint(multiples)) <= rounding * n).all(axis=1)
         if not near.any():
             return []
         amounts = np.rint(multiples[near.argmax()])
